@@ -1,0 +1,32 @@
+/* clock.h: the monotonic clock. */
+#ifndef TWILL__PLATFORM_CLOCK_H
+#define TWILL__PLATFORM_CLOCK_H
+
+#include "platform/system.h"
+
+#ifdef TWILL__POSIX
+#if defined __linux__
+#define TWILL__MONOTONIC 1
+#elif defined __APPLE__
+#define TWILL__MONOTONIC 6
+#else
+#define TWILL__MONOTONIC CLOCK_MONOTONIC
+#endif
+
+static inline twill_ns twill__clock_now(void)
+{
+    struct timespec t;
+    clock_gettime(TWILL__MONOTONIC, &t);
+    return (twill_ns)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline struct timespec twill__timespec(twill_ns at)
+{
+    struct timespec t;
+    t.tv_sec = (time_t)(at / 1000000000);
+    t.tv_nsec = (long)(at % 1000000000);
+    return t;
+}
+#endif
+
+#endif

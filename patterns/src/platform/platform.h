@@ -1,0 +1,7 @@
+/* platform.h: all that knows a system. */
+#include "platform/system.h"
+#include "platform/clock.h"
+#include "platform/process.h"
+#include "platform/park.h"
+#include "platform/threads.h"
+#include "platform/cpus.h"

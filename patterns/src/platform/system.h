@@ -1,0 +1,91 @@
+/* system.h: which back end, and what -std=c11 hides. The files of platform/ are the only ones that know a system. */
+#ifndef TWILL__PLATFORM_SYSTEM_H
+#define TWILL__PLATFORM_SYSTEM_H
+
+#include "base/base.h"
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- back end ---- */
+#if defined __SANITIZE_THREAD__
+#define TWILL__UNDER_TSAN 1
+#elif defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define TWILL__UNDER_TSAN 1
+#endif
+#endif
+
+#if defined __unix__ || defined __APPLE__ || defined __HAIKU__
+#define TWILL__POSIX 1
+#elif !defined _WIN32
+#error "twill: platform/ has no back end for this system"
+#endif
+
+/* pthreads: where asked, where <threads.h> is missing, and under ThreadSanitizer, which crashes on glibc's thrd_create */
+#if !defined TWILL_USE_PTHREAD
+#if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__
+#define TWILL_USE_PTHREAD 1
+#elif defined __has_include
+#if !__has_include(<threads.h>)
+#define TWILL_USE_PTHREAD 1
+#endif
+#endif
+#endif
+#if !defined __linux__ && !defined TWILL_NO_FUTEX
+#define TWILL_NO_FUTEX 1
+#endif
+
+#ifdef TWILL__POSIX
+#include <pthread.h>
+#include <sched.h>
+#endif
+#ifndef TWILL_USE_PTHREAD
+#include <threads.h>
+#endif
+#include <time.h>
+
+/* ---- linking ---- */
+/* A public function of a shared part: weak, so that two libraries may both carry it. TWILL__ONE: the state that must
+   exist once a process; default visibility, or each shared object would have its own. */
+#ifdef TWILL_STATIC
+#define TWILL__WEAK static inline
+#elif defined TWILL_API
+#define TWILL__WEAK __attribute__((weak)) TWILL_API
+#else
+#define TWILL__WEAK __attribute__((weak))
+#endif
+#define TWILL__ONE __attribute__((weak, visibility("default")))
+
+/* ---- replaceable ---- */
+#if !defined TWILL_MALLOC && !defined TWILL_FREE
+#define TWILL_MALLOC(size) malloc(size)
+#define TWILL_FREE(pointer) free(pointer)
+#elif !defined TWILL_MALLOC || !defined TWILL_FREE
+#error "twill: define both of TWILL_MALLOC and TWILL_FREE, or none"
+#endif
+#ifndef TWILL_ASSERT
+#include <assert.h>
+#define TWILL_ASSERT(condition) assert(condition)
+#endif
+#ifndef TWILL__FAIL_THREAD
+#define TWILL__FAIL_THREAD() 0      /* tests: not 0 makes this creation of a thread fail */
+#endif
+
+#define TWILL__LINE 128             /* bytes that two threads should not share: a line and its prefetched neighbour */
+
+/* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand here ---- */
+#if defined __linux__ && LONG_MAX == 0x7fffffffL && !defined __x86_64__ && \
+    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) || !defined __GLIBC__)
+extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");   /* 64-bit time_t on 32 bits */
+#elif defined TWILL__POSIX && !defined __APPLE__
+extern int clock_gettime(int, struct timespec *);   /* clockid_t is int wherever we run */
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+extern long syscall(long, ...);
+#endif
+
+#endif
