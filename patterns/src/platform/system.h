@@ -48,14 +48,17 @@
 #include <time.h>
 
 /* ---- linking ---- */
-/* A public function of a shared part: weak, so that two libraries may both carry it. TWILL__ONE: the state that must
+/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, weak, so that two libraries may both carry it. TWILL__ONE: the state that must
    exist once a process; default visibility, or each shared object would have its own. */
 #ifdef TWILL_STATIC
 #define TWILL__WEAK static inline
+#define TWILL__DEFINE static inline
 #elif defined TWILL_API
 #define TWILL__WEAK __attribute__((weak)) TWILL_API
+#define TWILL__DEFINE TWILL_API
 #else
 #define TWILL__WEAK __attribute__((weak))
+#define TWILL__DEFINE
 #endif
 #define TWILL__ONE __attribute__((weak, visibility("default")))
 
