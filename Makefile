@@ -1,0 +1,188 @@
+# twill: `make help` lists the targets. Works with GNU make 3.81 and later.
+#
+# Everything is found by its name: a new tests/test_<name>.c, examples/<name>.c, examples/<dir>/<name>.c or
+# patterns/src/<pattern>.h needs no line here. tests/<dir>/check.sh is a test program too, and a
+# tests/<dir>/rules.mk or examples/<dir>/rules.mk may add targets of its own.
+
+PREFIX  ?= /usr/local
+BUILD   ?= build
+OUT     ?= out
+CFLAGS  ?= -O2 -g
+WERROR  ?= -Werror
+EXTRA   ?=
+JOBS    ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes $(WERROR)
+COMPILE  = $(CC) -std=c11 $(WARNINGS) -Ipatterns -Itests $(CPPFLAGS) $(EXTRA) $(CFLAGS) -pthread
+LINK     = $(CC) $(EXTRA) $(CFLAGS) $(LDFLAGS) -pthread
+LIBS     = $(LDLIBS) -lm
+
+PATTERNS := $(wildcard patterns/src/*.h)
+PARTS    := $(PATTERNS) $(wildcard patterns/src/*/*.h)
+HEADERS  := $(patsubst patterns/twill_twill.h,patterns/twill.h,$(PATTERNS:patterns/src/%.h=patterns/twill_%.h))
+
+TEST_SOURCES := $(wildcard tests/test_*.c tests/*/test_*.c)
+TESTS         = $(TEST_SOURCES:%.c=$(BUILD)/%)
+CHECKS       := $(wildcard tests/*/check.sh)
+
+# In a folder of examples, a file with main() is a program and is linked with the other files beside it.
+EXAMPLE_SOURCES := $(wildcard examples/*.c examples/*/*.c)
+EXAMPLE_MAINS   := $(if $(EXAMPLE_SOURCES),$(shell sh tools/needs.sh --met $$(grep -l '^int main\b' $(EXAMPLE_SOURCES))))
+EXAMPLES         = $(EXAMPLE_MAINS:%.c=$(BUILD)/%)
+modules          = $(if $(findstring /,$1),$(filter-out $(BUILD)/examples/$1.o,$(patsubst %.c,$(BUILD)/%.o, \
+                   $(filter-out $(EXAMPLE_MAINS),$(wildcard examples/$(dir $1)*.c)))))
+
+# Without a -j of the caller, build on all processors. Tests are run one after the other all the same.
+ifeq ($(filter -j% --jobserver%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(JOBS)
+endif
+MAKEFLAGS += --no-print-directory
+
+.PHONY: all
+all: headers tests examples  ## build the headers, the tests, the examples and the demo
+
+.PHONY: help
+help:  ## list the targets
+	@echo 'make TARGET [CC=gcc] [CFLAGS=...] [WERROR=] [BUILD=build] [JOBS=n]'
+	@sed -n 's/^\([a-z][a-z-]*\):.*  ## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
+	    awk -F'|' '{ printf "%-17s%s\n", $$1, $$2 }'
+
+# ---- headers ----
+
+$(BUILD)/amalgamate: patterns/src/amalgamate.c
+	@mkdir -p $(@D)
+	@$(CC) -std=c11 $(WARNINGS) -O1 -o $@ $<
+
+$(BUILD)/headers.stamp: $(BUILD)/amalgamate $(PARTS) LICENSE
+	@$(BUILD)/amalgamate patterns/src patterns LICENSE $(PATTERNS)
+	@touch $@
+
+$(HEADERS): $(BUILD)/headers.stamp
+	@test -f $@ || $(BUILD)/amalgamate patterns/src patterns LICENSE $(@:patterns/twill_%=%)
+
+.PHONY: headers check-headers
+headers: $(HEADERS)  ## write patterns/twill_*.h from patterns/src
+
+check-headers: $(BUILD)/amalgamate  ## fail if a header in patterns/ is not what patterns/src gives
+	@$(BUILD)/amalgamate --check patterns/src patterns LICENSE $(PATTERNS)
+	@for header in $(filter-out $(HEADERS),$(wildcard patterns/twill*.h)); do \
+	    echo "$$header: has no source in patterns/src: remove it"; exit 1; done
+
+# ---- objects and programs ----
+
+# The command that compiled: objects of another one are stale.
+$(BUILD)/command: FORCE
+	@mkdir -p $(@D)
+	@echo '$(subst ','"'"',$(COMPILE))' | cmp -s - $@ || echo '$(subst ','"'"',$(COMPILE))' > $@
+
+.PHONY: FORCE
+FORCE:
+
+$(BUILD)/tests/%.o: tests/%.c $(BUILD)/command | $(HEADERS)
+	@mkdir -p $(@D)
+	@echo '  CC $<'
+	@$(COMPILE) -MMD -MP -c -o $@ $<
+
+$(TESTS): %: %.o
+	@$(LINK) -o $@ $^ $(LIBS)
+
+$(BUILD)/examples/%.o: examples/%.c $(BUILD)/command | $(HEADERS)
+	@mkdir -p $(@D)
+	@echo '  CC $<'
+	@$(COMPILE) $(shell sh tools/needs.sh --cflags $<) -MMD -MP -c -o $@ $<
+
+.SECONDEXPANSION:
+$(EXAMPLES): $(BUILD)/examples/%: $(BUILD)/examples/%.o $$(call modules,$$*)
+	@$(LINK) -o $@ $^ $(shell sh tools/needs.sh --libs $(patsubst $(BUILD)/%.o,%.c,$^)) $(LIBS)
+
+.PRECIOUS: $(BUILD)/%.o
+.PHONY: tests examples
+tests: $(TESTS)
+examples: $(EXAMPLES)  ## build the examples (those that miss a package are named and left out)
+	@sh tools/needs.sh --missing $(EXAMPLE_SOURCES)
+
+-include $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/*/*.d $(BUILD)/examples/*.d $(BUILD)/examples/*/*.d)
+
+# ---- tests ----
+# T=name: only the tests whose path contains it. ARGS='-r 10': for the test programs. Each target adds its
+# counts to the file TOTALS if that is set.
+
+RUN       = CC='$(CC)' BUILD='$(BUILD)' MAKE='$(MAKE)' sh tests/run.sh '$(BUILD)/logs'
+SELECTED  = $(if $(T),$(foreach test,$1,$(if $(findstring $(T),$(test)),$(test))),$1)
+VARIANTS  = futex pthread no-futex no-futex-pthread
+SANITIZER = -fno-omit-frame-pointer -O1 -g
+
+.PHONY: test run-programs asan tsan backends matrix
+test: $(TESTS) $(EXAMPLES)  ## run the whole suite
+	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(TESTS) $(CHECKS))
+
+# The test programs alone, as the variants below run them.
+run-programs: $(TESTS)
+	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(TESTS))
+
+asan:  ## the test programs under the address, leak and undefined-behaviour sanitizers
+	@$(MAKE) run-programs BUILD=$(BUILD)/asan \
+	    CFLAGS='$(SANITIZER) -fsanitize=address,undefined -fno-sanitize-recover=undefined'
+
+tsan:  ## the test programs under the thread sanitizer
+	@$(MAKE) run-programs BUILD=$(BUILD)/tsan CFLAGS='$(SANITIZER) -fsanitize=thread'
+
+futex_flags            =
+pthread_flags          = -DTWILL_USE_PTHREAD
+no-futex_flags         = -DTWILL_NO_FUTEX
+no-futex-pthread_flags = -DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD
+
+.PHONY: $(VARIANTS:%=backend-%)
+$(VARIANTS:%=backend-%): backend-%:
+	@echo "---- back end: $*"
+	@$(MAKE) run-programs BUILD=$(BUILD)/$* EXTRA='$(EXTRA) $($*_flags)'
+
+backends:  ## the test programs on each of the four back ends
+	@rm -f $(BUILD)/backends.totals; mkdir -p $(BUILD)
+	@for variant in $(VARIANTS); do \
+	    TOTALS=$(abspath $(BUILD))/backends.totals $(MAKE) backend-$$variant; done; \
+	sh tests/run.sh --sum $(BUILD)/backends.totals
+
+matrix: headers  ## headers x compilers x standards x levels x ways of linking, in full
+	@FULL=1 $(RUN) tests/matrix/check.sh
+
+# ---- demo, figures ----
+
+.PHONY: demo bench sizes
+demo: $(filter $(BUILD)/examples/demo/%,$(EXAMPLES))  ## run the demo [CORPUS=folder] [OUT=out]
+	@mkdir -p '$(OUT)'
+	@$(BUILD)/examples/demo/crunch $(if $(CORPUS),--corpus '$(CORPUS)') --out '$(OUT)'
+
+bench: headers  ## measure against peers (those that are installed)
+	@CC='$(CC)' BUILD='$(BUILD)/bench' sh tests/bench/run.sh
+
+sizes: headers  ## lines, bytes of code and bytes an object of each header
+	@CC='$(CC)' sh tests/sizes.sh $(HEADERS)
+
+# ---- install ----
+
+INSTALLED = $(DESTDIR)$(PREFIX)/include
+PC_FILE   = $(DESTDIR)$(PREFIX)/share/pkgconfig/twill.pc
+
+.PHONY: install uninstall
+install: headers  ## copy the headers and twill.pc below DESTDIR and PREFIX
+	mkdir -p '$(INSTALLED)' '$(dir $(PC_FILE))'
+	cp $(HEADERS) '$(INSTALLED)/'
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$(sed -n \
+	    's/^#define TWILL_VERSION_TEXT "\(.*\)".*/\1/p' patterns/src/base/version.h)|" \
+	    twill.pc.in > '$(PC_FILE)'
+
+uninstall:  ## remove what install copied
+	cd '$(INSTALLED)' && rm -f $(notdir $(HEADERS))
+	rm -f '$(PC_FILE)'
+
+# ---- keeping order ----
+
+.PHONY: format clean
+format:  ## format the sources with clang-format (the generated headers follow from them)
+	@command -v clang-format >/dev/null || { echo 'skipped: install clang-format'; exit 0; }; \
+	clang-format -i $(PARTS) patterns/src/*.c $(wildcard tests/*.[ch] tests/*/*.[ch]) $(EXAMPLE_SOURCES)
+
+clean:  ## remove all that was built
+	rm -rf $(BUILD) $(OUT)
+
+-include $(wildcard tests/*/rules.mk examples/*/rules.mk)
