@@ -1,0 +1,137 @@
+#!/bin/sh
+# build.sh - builds the contenders that this machine has the tools for into build/bench/, or into
+# $BENCH_BUILD. What is missing is skipped with one line that names the Debian packages. Only what
+# has changed is built. May be set: CC, CXX, GCC (for libgomp), CLANG (for libomp), BENCH_CFLAGS,
+# BENCH_CRATES. Leaves with 1 only if something that should build did not.
+set -u
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+root=$(cd "$here/../.." && pwd) || exit 1
+out=${BENCH_BUILD:-$root/build/bench}
+mkdir -p "$out" || exit 1
+cc=${CC:-cc} cxx=${CXX:-c++} clang=${CLANG:-clang}
+warn='-Wall -Wextra -Wconversion -Wshadow'
+flags=${BENCH_CFLAGS:--O3}
+failed=0
+
+# skip NAME: the one line
+skip() {
+    packages=$(awk -v name="$1" '$1 == name { sub(/^[^ ]+ /, ""); print }' "$here/packages.txt")
+    echo "bench: skipping $1: needs $packages (Debian)"
+}
+
+# probe NAME SUFFIX LINE COMMAND...: can COMMAND build a source with LINE in it? A yes is kept.
+probe() {
+    name=$1 suffix=$2 line=$3
+    shift 3
+    [ -e "$out/probe_$name.ok" ] && return 0
+    printf '%s\nint main(void) { return 0; }\n' "$line" >"$out/probe_$name.$suffix"
+    if "$@" "$out/probe_$name.$suffix" -o "$out/probe_$name" >/dev/null 2>&1; then
+        : >"$out/probe_$name.ok"
+        return 0
+    fi
+    skip "$name"
+    return 1
+}
+
+# fresh PROGRAM SOURCE...: is it newer than all that it is made of?
+fresh() {
+    target=$1
+    shift
+    [ -x "$target" ] && [ -z "$(find "$@" "$here"/bench*.h "$here/build.sh" -newer "$target")" ]
+}
+
+# make PROGRAM SOURCE WORDS... [-- LIBRARIES...]: runs WORDS SOURCE -o PROGRAM LIBRARIES
+make() {
+    program=$out/$1 source=$here/$2
+    shift 2
+    fresh "$program" "$source" && return 0
+    front=
+    while [ $# -gt 0 ] && [ "$1" != -- ]; do
+        front="$front $1"
+        shift
+    done
+    [ $# -gt 0 ] && shift
+    # shellcheck disable=SC2086 # the words of the command are meant to be split
+    if ! $front "$source" -o "$program" "$@"; then
+        rm -f "$program"
+        echo "bench: FAILED to build $(basename "$program")"
+        failed=1
+    fi
+}
+
+c="-std=c11 $flags $warn -pthread"
+cpp="-std=c++17 $flags $warn -pthread"
+openmp='#include <omp.h>'
+
+# shellcheck disable=SC2086
+{
+    make serial peer_serial.c $cc $c
+    make threads peer_threads.c $cc $c
+    make counter peer_counter.c $cc $c
+    probe libgomp c "$openmp" ${GCC:-gcc} -fopenmp &&
+        make libgomp peer_openmp.c ${GCC:-gcc} $c -fopenmp
+    probe libomp c "$openmp" $clang -fopenmp=libomp &&
+        make libomp peer_openmp.c $clang $c -fopenmp=libomp
+    tbb_flags=$(pkg-config --cflags tbb 2>/dev/null)
+    tbb_libs=$(pkg-config --libs tbb 2>/dev/null || echo -ltbb)
+    probe tbb cpp '#include <tbb/parallel_for.h>' $cxx $tbb_flags -c &&
+        make tbb peer_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs
+    probe pthreadpool c '#include <pthreadpool.h>' $cc -c &&
+        make pthreadpool peer_pthreadpool.c $cc $c -- -lpthreadpool
+}
+
+# ---- Go ----
+if ! command -v go >/dev/null 2>&1; then
+    skip go
+elif ! fresh "$out/go" "$here/peer_go.go"; then
+    if ! (cd "$here" &&
+        GO111MODULE=off GOCACHE="$out/go-cache" go build -o "$out/go" peer_go.go); then
+        echo "bench: FAILED to build go"
+        failed=1
+    fi
+fi
+
+# ---- Rust: from Debian's copies of the crates, without the network ----
+# cargo writes a lock file beside its sources: hence a copy of them
+crates=${BENCH_CRATES:-/usr/share/cargo/registry}
+if ! command -v cargo >/dev/null 2>&1 || ! ls -d "$crates"/rayon-1* >/dev/null 2>&1; then
+    skip rayon
+elif ! fresh "$out/rayon" "$here/peer_rust/main.rs" "$here/peer_rust/Cargo.toml"; then
+    mkdir -p "$out/rust"
+    cp "$here/peer_rust/main.rs" "$here/peer_rust/Cargo.toml" "$out/rust/"
+    if ! (cd "$out/rust" &&
+        cargo build --quiet --release --offline --target-dir target \
+            --config 'source.crates-io.replace-with="debian"' \
+            --config "source.debian.directory=\"$crates\"" &&
+        cp target/release/peer_rust "$out/rayon"); then
+        echo "bench: FAILED to build rayon"
+        failed=1
+    fi
+fi
+
+# ---- tqdm: the first python that has it ----
+rm -f "$out/tqdm"
+for python in python3 /usr/bin/python3; do
+    "$python" -c 'import tqdm' 2>/dev/null || continue
+    printf '#!/bin/sh\nexec %s "%s/peer_tqdm.py" "$@"\n' "$python" "$here" >"$out/tqdm"
+    chmod +x "$out/tqdm"
+    break
+done
+[ -x "$out/tqdm" ] || skip tqdm
+
+# ---- twill itself: any program of ours whose header is there ----
+twill() {
+    program=$1 needed=$root/patterns/$2
+    if [ ! -e "$needed" ]; then
+        echo "bench: skipping $program: there is no patterns/$2"
+        return 0
+    fi
+    # a program of ours may include any of the headers
+    fresh "$out/$program" "$root"/patterns/*.h || rm -f "$out/$program"
+    # shellcheck disable=SC2086
+    make "$program" "$program.c" $cc $c -Wpedantic -I"$root/patterns"
+}
+twill twill_map twill_parallel_map.h
+twill twill_progress twill_progress_tracker.h
+
+exit $failed

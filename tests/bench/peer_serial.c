@@ -1,0 +1,21 @@
+/* The measure of everything: one thread and a plain loop. */
+#include "bench.h"
+
+static void map(void *context)
+{
+    bench_map *m = context;
+    bench_squares(m->in, m->out, 0, m->n);
+}
+
+static void skew(void *context)
+{
+    bench_skew *s = context;
+    for (size_t i = 0; i < s->n; i++)
+        bench_skew_item(s, i);
+}
+
+int main(int argc, char **argv)
+{
+    static const bench_entry entries[] = {{"map", BENCH_MAP, map}, {"skew", BENCH_SKEW, skew}};
+    return bench_main(argc, argv, entries, BENCH_COUNT(entries));
+}

@@ -1,0 +1,182 @@
+#!/bin/sh
+# run.sh - builds the contenders, runs every workload, prints a table each and the goals at the end.
+#
+#     tests/bench/run.sh [rounds] [section-regex]     7 rounds of everything
+#     tests/bench/run.sh quick [section-regex]        3 short rounds, while tuning
+#     tests/bench/run.sh list                         names of the sections
+#
+# All contenders of a workload run in turn, round after round, so that what disturbs the machine
+# disturbs all of them; each start waits (within bounds) for quiet CPUs. README.md says more.
+#
+# BENCH_ROUNDS     default of rounds                BENCH_SECTION  default of section-regex
+# BENCH_THREADS    threads that compute at once (default: the CPUs online)
+# BENCH_MS         length of a measurement in ms, instead of each section's own
+# BENCH_ONLY       regex of the contenders to run
+# BENCH_NOQUIET=1  do not wait for quiet CPUs
+# BENCH_BUILD      where programs and results go (default build/bench)
+set -u
+here=$(cd "$(dirname "$0")" && pwd) || exit 1
+root=$(cd "$here/../.." && pwd) || exit 1
+BENCH_BUILD=${BENCH_BUILD:-${BUILD:-$root/build/bench}}
+case $BENCH_BUILD in /*) ;; *) BENCH_BUILD=$PWD/$BENCH_BUILD ;; esac
+BENCH_THREADS=${BENCH_THREADS:-$(getconf _NPROCESSORS_ONLN)}
+# every runtime gets the same number; the rest of each runtime's settings stays as delivered
+OMP_NUM_THREADS=$BENCH_THREADS RAYON_NUM_THREADS=$BENCH_THREADS GOMAXPROCS=$BENCH_THREADS
+export BENCH_BUILD BENCH_THREADS OMP_NUM_THREADS RAYON_NUM_THREADS GOMAXPROCS
+# shellcheck disable=SC2034 # the workload files use it
+bin=$BENCH_BUILD
+list=
+rounds=${1:-${BENCH_ROUNDS:-7}} want=${2:-${BENCH_SECTION:-.}}
+case $rounds in
+list) list=yes rounds=1 ;;
+quick) BENCH_MS=${BENCH_MS:-20} rounds=3 ;;
+esac
+case $rounds in *[!0-9]* | '' | 0)
+    sed -n '2,/^set/{/^#/s/^# \{0,1\}//p;}' "$0" >&2
+    exit 2
+    ;;
+esac
+LC_ALL=C
+export LC_ALL
+
+work=$(mktemp -d) || exit 1
+spinners=
+stop_load() {
+    # shellcheck disable=SC2086 # a list of process ids
+    [ -n "$spinners" ] && kill $spinners 2>/dev/null && wait $spinners 2>/dev/null
+    spinners=
+}
+trap 'stop_load; rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+: >"$work/goals"
+starts=0 busy=0 failures=0
+results=$BENCH_BUILD/results.tsv
+
+# ---- waiting for quiet ----
+
+# Jiffies since boot, all and idle, from /proc/stat.
+jiffies() {
+    read -r _ u n s idle io irq soft steal _ </proc/stat
+    total=$((u + n + s + idle + io + irq + soft + steal))
+}
+
+# Until 80 ms in which the CPUs were at least 90 % idle, 15 s at most.
+quiet() {
+    starts=$((starts + 1))
+    [ -n "${BENCH_NOQUIET:-}" ] || [ ! -r /proc/stat ] && return 0
+    tries=0
+    while [ $tries -lt 180 ]; do
+        jiffies
+        total0=$total idle0=$idle
+        sleep 0.08
+        jiffies
+        [ $(((idle - idle0) * 10)) -ge $(((total - total0) * 9)) ] && return 0
+        tries=$((tries + 1))
+    done
+    busy=$((busy + 1))
+}
+
+# ---- what a workload file calls ----
+
+# section TITLE UNIT: ends the section before; BENCH_MS and load are back at their defaults
+section() {
+    finish
+    title=$1 unit=$2 ms=50 spin=0
+    : >"$work/contenders"
+    : >"$work/goals_here"
+}
+budget() { ms=$1; } # ms a measurement
+load() { spin=$1; } # so many foreign processes spin meanwhile
+# contender ROLE NAME COMMAND: ROLE is serial, peer (may be the best), row (only shown) or twill
+contender() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$work/contenders"; }
+# goal TEXT CONTENDER median|max|min LIMIT: LIMIT is "4" (ns), "serial + 50", "0.5 x best" or
+# "0.5 x NAME", where a name stands for that contender's median
+goal() { printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$work/goals_here"; }
+
+# ---- running ----
+
+# run_once NAME COMMAND: appends a line to the samples
+run_once() {
+    quiet
+    i=0
+    while [ $i -lt "$spin" ]; do
+        # bounded, in case that this script is killed by force
+        timeout 60 sh -c 'while :; do :; done' &
+        spinners="$spinners $!"
+        i=$((i + 1))
+    done
+    # shellcheck disable=SC2086 # a program and its arguments
+    BENCH_MS=${BENCH_MS:-$ms} timeout 30 $2 >"$work/out" 2>"$work/err"
+    status=$?
+    stop_load
+    value=$(awk 'NF == 2 { print $2; exit }' "$work/out")
+    if [ $status -ne 0 ] || [ -z "$value" ]; then
+        failures=$((failures + 1))
+        [ $status -eq 124 ] && echo 'took more than 30 s' >>"$work/err"
+        echo "bench: FAILED (status $status): $2: $(tail -n 1 "$work/err")"
+        value=failed
+    fi
+    printf '%s\t%s\n' "$1" "$value" >>"$work/samples"
+    printf '%s\t%s\t%s\n' "$title" "$1" "$value" >>"$results"
+}
+
+# The contenders that were built and are wanted, in an order that begins elsewhere each round.
+line_up() {
+    while IFS='	' read -r role name command; do
+        [ -x "${command%% *}" ] && printf '%s\n' "$name" | grep -Eq "${BENCH_ONLY:-.}" &&
+            printf '%s\t%s\t%s\n' "$role" "$name" "$command"
+    done <"$work/contenders" >"$work/present"
+}
+rotated() {
+    awk -v by="$1" '{ line[NR] = $0 }
+        END { for (i = 0; i < NR; i++) print line[(i + by) % NR + 1] }' "$work/present"
+}
+
+finish() {
+    [ -n "$title" ] || return 0
+    if [ -n "$list" ]; then
+        echo "$title"
+        return 0
+    fi
+    printf '%s\n' "$title" | grep -Eq -e "$want" || return 0
+    line_up
+    [ -s "$work/present" ] || return 0
+    : >"$work/samples"
+    r=0
+    while [ $r -lt "$rounds" ]; do
+        rotated $r >"$work/order"
+        while IFS='	' read -r role name command <&3; do
+            run_once "$name" "$command"
+        done 3<"$work/order"
+        r=$((r + 1))
+    done
+    echo
+    awk -v title="$title" -v unit="$unit" -v goals_out="$work/goals" -f "$here/report.awk" \
+        "$work/present" "$work/samples" "$work/goals_here"
+}
+
+# ---- all of it ----
+
+title=
+if [ -z "$list" ]; then
+    "$here/build.sh" || failures=$((failures + 1))
+    : >"$results"
+    echo "bench: $rounds rounds, $BENCH_THREADS threads, $(uname -srm)," \
+        "$(date -u '+%Y-%m-%d %H:%M UTC')"
+    [ -r /proc/cpuinfo ] && sed -n '/^model name/{s/.*: /bench: /p;q;}' /proc/cpuinfo
+fi
+for file in "$here"/workloads/*.sh; do
+    # shellcheck disable=SC1090
+    . "$file"
+done
+finish
+[ -n "$list" ] && exit 0
+if [ -s "$work/goals" ]; then
+    printf '\n### goals\n\n'
+    awk -f "$here/goals.awk" "$work/goals"
+fi
+printf '\nbench: %d runs, %d of them began on CPUs that would not get quiet, %d failures\n' \
+    "$starts" "$busy" "$failures"
+echo "bench: all values are in ${results#"$root"/}"
+[ "$failures" -eq 0 ]
