@@ -1,0 +1,328 @@
+#!/bin/sh
+# check.sh - the headers against compilers, standards and ways of linking. A case is a command that must succeed
+# (or, after `fails`, must not). FULL=1 adds the grid of standards x levels x back ends; without it the
+# whole takes some seconds. Run from the project's root: `make test T=matrix`, `make matrix`.
+set -u
+BUILD=${BUILD:-build}
+W=$(pwd)/$BUILD/matrix
+here=$(pwd)/tests/matrix
+patterns=$(pwd)/patterns
+WARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
+CXXWARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
+
+# ---- one case ----
+
+fails() { ! "$@"; }
+
+# fails_saying TEXT TEXT COMMAND...: the command fails and its output has both texts
+fails_saying() {
+    first=$1 second=$2
+    shift 2
+    if "$@" >said.$$ 2>&1; then echo "it should have failed"; return 1; fi
+    cat said.$$
+    grep -qF -e "$first" said.$$ && grep -qF -e "$second" said.$$
+}
+
+# symbols OBJECT: the global symbols that it defines; needs OBJECT: those that it wants from others
+symbols() { nm -g --defined-only "$1" | awk '{ print $NF }'; }
+needs() { nm -u "$1" | awk '{ print $NF }'; }
+
+# only PATTERN: fails if a line of the input does not match
+only() { ! grep -vE -e "$1"; }
+none() { ! grep -E -e "$1"; }
+
+if [ "${1:-}" = --case ]; then
+    label=${2%% :: *} command=${2#* :: }
+    cd "$W" || exit 1
+    log=$W/log.$$
+    if (eval "$command") >"$log" 2>&1; then
+        echo pass >>"$W/counts"
+    else
+        { echo "FAIL matrix: $label"; echo "  $command"; tail -n 15 "$log" | sed -e 's/^/  | /'; } >>"$W/report"
+        echo fail >>"$W/counts"
+    fi
+    rm -f "$log" "$W/said.$$"
+    exit 0
+fi
+
+# ---- what is here ----
+
+rm -rf "$W"
+mkdir -p "$W"
+: >"$W/cases"
+: >"$W/counts"
+: >"$W/report"
+
+works() { echo 'int main(void) { return 0; }' >"$W/try.c"; "$@" "$W/try.c" -o "$W/try" 2>/dev/null; }
+skip() { echo "SKIP $1: apt-get install $2"; echo skip >>"$W/counts"; }
+case_of() { printf '%s :: %s\n' "$1" "$2" >>"$W/cases"; }
+
+compilers="" cxx=""
+for one in gcc clang; do works $one && compilers="$compilers $one" || skip "$one" "$one"; done
+[ -n "$compilers" ] || compilers=" ${CC:-cc}"
+cc=${compilers# }
+cc=${cc%% *}
+works g++ -x c++ && cxx="$cxx g++" || skip g++ g++
+works clang++ -x c++ && cxx="$cxx clang++" || skip clang++ clang
+command -v nm >/dev/null && have_nm=1 || { have_nm=""; skip nm binutils; }
+
+headers=$(cd "$patterns" && ls twill_*.h twill.h 2>/dev/null)
+singles=$(cd "$patterns" && ls twill_*.h 2>/dev/null)
+[ -n "$headers" ] || { echo "no headers in patterns/: run \`make headers\`"; echo "0 passed, 1 failed"; exit 1; }
+has() { [ -f "$patterns/twill_$1.h" ]; }
+
+# ---- each header alone ----
+
+alone_file() {  # header, name, then lines
+    dir=$W/alone/${1%.h}
+    mkdir -p "$dir"
+    [ -f "$dir/$1" ] || cp "$patterns/$1" "$dir/"
+    name=$2 header=$1
+    shift 2
+    printf '%s\n' "$@" | sed "s/HEADER/#include \"$header\"/" >"$dir/$name"
+}
+for header in $headers; do
+    stem=${header%.h}
+    alone_file $header impl.c "#define TWILL_IMPLEMENTATION" HEADER "int main(void) { return 0; }"
+    alone_file $header twice.c HEADER HEADER "int unused_but_there;"
+    alone_file $header later.c HEADER "#define TWILL_IMPLEMENTATION" HEADER HEADER "int main(void) { return 0; }"
+    alone_file $header static.c "#define TWILL_STATIC" HEADER HEADER "int main(void) { return 0; }"
+    alone_file $header decl.cpp HEADER HEADER "int unused_but_there;"
+    alone_file $header impl.cpp "#define TWILL_IMPLEMENTATION" HEADER
+    for one in $compilers; do
+        std=c11 flags="-std=c11 $WARN"
+        case_of "$header: implementation, $one" "cd alone/$stem && $one $flags -O2 -c impl.c -o impl-$one.o"
+        case_of "$header: declarations twice, $one" "cd alone/$stem && $one $flags -fsyntax-only twice.c"
+        case_of "$header: declarations, then implementation, $one" \
+            "cd alone/$stem && $one $flags -O1 -pthread later.c -o later-$one -lm && ./later-$one"
+        case_of "$header: TWILL_STATIC, $one" "cd alone/$stem && $one $flags -fsyntax-only static.c"
+    done
+    for one in $cxx; do
+        case_of "$header: declarations as C++11, $one" \
+            "cd alone/$stem && $one -std=c++11 $CXXWARN -fsyntax-only decl.cpp"
+        case_of "$header: TWILL_IMPLEMENTATION in C++ is refused in words, $one" \
+            "cd alone/$stem && fails_saying 'define TWILL_IMPLEMENTATION in a .c file' error $one -std=c++11 -fsyntax-only impl.cpp"
+    done
+    # Macros that the declarations add to those of their system headers.
+    case_of "$header: every macro of the declarations begins with TWILL_" \
+        "cd alone/$stem && echo '#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>' >system.c && $cc -std=c11 -dM -E system.c | sort >system.macros &&
+         $cc -std=c11 -dM -E twice.c | sort | comm -13 system.macros - | awk '{ print \$2 }' | only '^TWILL_'"
+done
+
+# ---- all headers in one file ----
+
+all_file() {  # name, first lines, headers
+    { printf '%s\n' "$2"; for header in $3; do echo "#include \"$header\""; done; echo "int main(void) { return 0; }"; } >"$W/$1"
+}
+backwards=$(printf '%s\n' $headers | sort -r)
+all_file all.c "#define TWILL_IMPLEMENTATION" "$headers $headers"
+all_file all-backwards.c "#define TWILL_IMPLEMENTATION" "$backwards"
+all_file all-decl.cpp "" "$headers $backwards"
+all_file all-after-gnu.c "#define _GNU_SOURCE 1
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/wait.h>
+#include <threads.h>
+#include <time.h>
+#include <unistd.h>
+#define TWILL_IMPLEMENTATION" "$headers"
+all_file all-before-posix.c "#define TWILL_IMPLEMENTATION" "$headers"
+printf '#include <%s>\n' errno.h pthread.h signal.h stdio.h string.h sys/wait.h time.h unistd.h >>"$W/all-before-posix.c"
+{
+    for header in $headers; do echo "#include \"$header\""; done
+    echo "#define TWILL_IMPLEMENTATION"
+    for header in $backwards; do echo "#include \"$header\""; done
+    echo "int main(void) { return 0; }"
+} >"$W/all-decl-first.c"
+for one in $compilers; do
+    for file in all all-backwards all-decl-first all-after-gnu all-before-posix; do
+        case_of "$file.c, $one" "$one -std=c11 $WARN -I$patterns -pthread $file.c -o $file-$one -lm && ./$file-$one"
+    done
+    case_of "all.c, gnu11, debug assertions off, $one" \
+        "$one -std=gnu11 -DNDEBUG -O2 $WARN -I$patterns -fsyntax-only all.c"
+done
+for one in $cxx; do
+    for std in c++11 c++20; do
+        case_of "all-decl.cpp, $one -std=$std" "$one -std=$std $CXXWARN -I$patterns -fsyntax-only all-decl.cpp"
+    done
+done
+
+# ---- one header a .c file, one program ----
+
+mkdir -p "$W/apart"
+for header in $singles; do
+    printf '#define TWILL_IMPLEMENTATION\n#include "%s"\n' "$header" >"$W/apart/${header%.h}.c"
+done
+echo '#include "twill.h"
+int main(void) { return twill_now() > 0 ? 0 : 1; }' >"$W/apart/main.c"
+[ -f "$patterns/twill.h" ] && for one in $compilers; do
+    case_of "each header implemented in a .c file of its own, one program, $one" \
+        "mkdir -p apart/$one && cd apart/$one && $one -std=c11 -I$patterns -O1 -pthread ../*.c -o program -lm && ./program"
+done
+
+if has parallel_map; then
+    for one in $cxx; do
+        case_of "main in C++, implementation in C, $one" \
+            "$cc -std=c11 -I$patterns -c apart/twill_parallel_map.c -o cxx-$one.o &&
+             $one -std=c++11 $CXXWARN -I$patterns -pthread $here/main.cpp cxx-$one.o -o cxx-$one && ./cxx-$one"
+    done
+    # Two files with a private copy each.
+    case_of "TWILL_STATIC in two files" \
+        "$cc -std=c11 $WARN -I$patterns -pthread -DNAME=first $here/static_copy.c -c -o static1.o &&
+         $cc -std=c11 $WARN -I$patterns -pthread -DNAME=second -DOTHER=first $here/static_copy.c -c -o static2.o &&
+         $cc -pthread static1.o static2.o -o static && ./static"
+    # A header of another version is refused in words that name both.
+    mkdir -p "$W/versions"
+    sed -e 's/TWILL_VERSION 100 /TWILL_VERSION 99900 /' -e 's/TWILL_VERSION != 100$/TWILL_VERSION != 99900/' \
+        -e 's/TWILL_VERSION == 100,/TWILL_VERSION == 99900,/' -e 's/TWILL_VERSION_TEXT "[^"]*"/TWILL_VERSION_TEXT "9.99.0"/' \
+        -e 's/this header is twill [0-9.]*,/this header is twill 9.99.0,/' \
+        "$patterns/twill_parallel_map.h" >"$W/versions/other.h"
+    version=$(sed -n 's/^#define TWILL_VERSION_TEXT "\(.*\)".*/\1/p' "$patterns/twill_parallel_map.h")
+    printf '#include "twill_parallel_map.h"\n#include "other.h"\n' >"$W/versions/new-last.c"
+    printf '#include "other.h"\n#include "twill_parallel_map.h"\n' >"$W/versions/new-first.c"
+    for file in new-last new-first; do
+        for one in $compilers; do
+            case_of "two versions in one file, $file, $one" \
+                "fails_saying '$version' 9.99.0 $one -std=c11 -I$patterns -fsyntax-only versions/$file.c"
+        done
+        for one in $cxx; do
+            case_of "two versions in one file, $file, $one" \
+                "fails_saying '$version' 9.99.0 $one -x c++ -std=c++11 -I$patterns -fsyntax-only versions/$file.c"
+        done
+    done
+fi
+
+# ---- symbols ----
+
+if [ -n "$have_nm" ]; then
+    for header in $headers; do
+        stem=${header%.h}
+        object="alone/$stem/symbols.o"
+        case_of "$header: defines twill_ names alone, and asks for no other pattern" \
+            "$cc -std=c11 -O1 -c alone/$stem/impl.c -o $object &&
+             symbols $object | grep -v '^main$' | only '^twill_' &&
+             symbols $object | grep '^twill__' | only '^twill__(thread|process)(_layout[0-9]+)?$' &&
+             needs $object | none '^_?twill_'"
+        case_of "$header: TWILL_MALLOC and TWILL_FREE replace every allocation" \
+            "$cc -std=c11 -O1 '-DTWILL_MALLOC(n)=my_malloc(n)' '-DTWILL_FREE(p)=my_free(p)' -include $here/my_malloc.h \
+             -c alone/$stem/impl.c -o alone/$stem/malloc.o &&
+             needs alone/$stem/malloc.o | none '^(malloc|calloc|realloc|aligned_alloc|posix_memalign|free|strdup)$'"
+        case_of "$header: TWILL_STATIC defines no global name but the two of the process" \
+            "$cc -std=c11 -O0 -c alone/$stem/static.c -o alone/$stem/static.o &&
+             symbols alone/$stem/static.o | grep -v '^main$' | only '^twill__(thread|process)(_layout[0-9]+)?$'"
+        case_of "$header: prints nothing, ends nothing" \
+            "needs $object | none '^(printf|puts|exit|abort|_exit|quick_exit|perror)$'"
+    done
+    if has parallel_map; then
+        object=alone/twill_parallel_map/symbols.o
+        case_of "parallel_map has no code of the pool" "symbols $object | none pool"
+        case_of "TWILL_API decides what a shared object exports" \
+            "$cc -std=c11 -fPIC -shared -fvisibility=hidden '-DTWILL_API=__attribute__((visibility(\"default\")))' \
+             -I$patterns -pthread apart/twill_parallel_map.c -o libapi.so && symbols libapi.so | grep -qx twill_parallel_map"
+        case_of "without TWILL_API a hidden shared object exports the two of the process" \
+            "$cc -std=c11 -fPIC -shared -fvisibility=hidden -I$patterns -pthread apart/twill_parallel_map.c -o libhidden.so &&
+             symbols libhidden.so | only '^twill__(thread|process)(_layout[0-9]+)?$'"
+    fi
+fi
+
+# ---- libraries that carry a header each ----
+
+# linking NAME CC FLAGS BACKEND HOW: lib_map has parallel_map, lib_pool has worker_pool, linking.c has neither
+linking() {
+    compile="$2 -std=c11 $WARN -I$patterns -I$here/.. -pthread $3 $4"
+    dir="link-$(echo "$1" | tr ' ' '-')"
+    case $5 in
+    objects) build="$compile $here/linking.c $here/lib_map.c $here/lib_pool.c -o program" ;;
+    archives) build="$compile -c $here/lib_map.c $here/lib_pool.c && ar rcs libmap.a lib_map.o && ar rcs libpool.a lib_pool.o &&
+        $compile $here/linking.c -L. -lmap -lpool -o program" ;;
+    shared) build="$compile -fPIC -shared $here/lib_map.c -o libmap.so && $compile -fPIC -shared $here/lib_pool.c -o libpool.so &&
+        $compile $here/linking.c -L. -lmap -lpool -Wl,-rpath,. -o program" ;;
+    esac
+    case_of "linking: $1" "mkdir -p $dir && cd $dir && $build && timeout 60 ./program"
+}
+if has parallel_map && has worker_pool; then
+    for one in $compilers; do
+        linking "objects $one" $one -O2 "" objects
+        linking "archives $one" $one -O2 "" archives
+        linking "shared $one" $one -O2 "" shared
+        linking "hidden $one" $one "-O2 -fvisibility=hidden" "" shared
+    done
+    linking "hidden pthread" $cc "-O1 -fvisibility=hidden" -DTWILL_USE_PTHREAD shared
+    linking "hidden no-futex" $cc "-O1 -fvisibility=hidden" -DTWILL_NO_FUTEX shared
+    linking "hidden no-futex pthread" $cc "-O1 -fvisibility=hidden" "-DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD" shared
+fi
+
+# ---- other targets ----
+
+if works $cc -m32; then
+    case_of "all.c, 32 bits" "$cc -m32 -std=c11 $WARN -I$patterns -pthread all.c -o all32 -lm && ./all32"
+    case_of "all.c, 32 bits, 64-bit time" \
+        "$cc -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -std=c11 $WARN -I$patterns -pthread all.c -o all32t -lm && ./all32t"
+else
+    skip "32 bits" gcc-multilib
+fi
+if works musl-gcc; then
+    case_of "all.c, musl" "musl-gcc -static -std=c11 $WARN -I$patterns -pthread all.c -o all-musl && ./all-musl"
+else
+    skip musl musl-tools
+fi
+
+# ---- the grid ----
+
+if [ -n "${FULL:-}" ]; then
+    for header in $headers; do
+        stem=${header%.h}
+        for one in $compilers; do
+            for std in c11 c17 c2x; do
+                for level in -O0 -O2 -O3; do
+                    case_of "$header: $one -std=$std $level" \
+                        "cd alone/$stem && $one -std=$std $WARN $level -c impl.c -o grid-$one-$std$level.o"
+                done
+            done
+            for back_end in -DTWILL_USE_PTHREAD -DTWILL_NO_FUTEX "-DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD" \
+                "-DTWILL_STATIC" "-DTWILL_STATIC -DTWILL_NO_FUTEX" "-DNDEBUG" "-fsanitize=thread" "-fshort-enums" \
+                "-funsigned-char" "-DTWILL_API=__attribute__((visibility(\"default\")))"; do
+                case_of "$header: $one $back_end" \
+                    "cd alone/$stem && $one -std=c11 $WARN -O2 '$(echo "$back_end" | sed "s/ -D/' '-D/g")' -c impl.c -o /dev/null"
+            done
+        done
+        for one in $cxx; do
+            for std in c++14 c++17 c++20; do
+                case_of "$header: $one -std=$std" "cd alone/$stem && $one -std=$std $CXXWARN -fsyntax-only decl.cpp"
+            done
+        done
+    done
+    if has parallel_map && has worker_pool; then
+        for one in $compilers; do
+            for level in -O0 -O1 -O3 "-O2 -flto" "-O2 -fno-semantic-interposition"; do
+                [ "$one $level" = "clang -O2 -flto" ] && continue  # needs lld or gold
+                for how in objects shared; do linking "$how $one $level" $one "$level" "" $how; done
+            done
+        done
+    fi
+fi
+
+# ---- running them ----
+
+jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+# A case may span lines: the list is split where a line has the mark.
+awk 'index($0, " :: ") && NR > 1 { printf "%c", 0 } NR > 1 && !index($0, " :: ") { printf "\n" } { printf "%s", $0 } END { printf "%c", 0 }' \
+    "$W/cases" >"$W/cases0"
+BUILD=$BUILD xargs -0 -n 1 -P "$jobs" sh "$here/check.sh" --case <"$W/cases0"
+cat "$W/report"
+count() { grep -c "^$1\$" "$W/counts"; }
+listed=$(grep -c ' :: ' "$W/cases")
+lost=$((listed - $(count pass) - $(count fail)))
+[ "$lost" -eq 0 ] || echo "matrix: $lost cases did not come to their end"
+printf '%d passed, %d failed' "$(count pass)" "$(($(count fail) + lost))"
+[ "$(count skip)" -eq 0 ] || printf ', %d skipped' "$(count skip)"
+printf '\n'
+[ "$(($(count fail) + lost))" -eq 0 ]

@@ -1,0 +1,31 @@
+// The declarations are C++: objects are made, calls are made, a callback is a C++ lambda without captures.
+#include "twill_parallel_map.h"
+#include "twill_parallel_map.h"
+
+#include <cstdio>
+#include <vector>
+
+int main()
+{
+    std::vector<int> in(1000), out(1000);
+    for (std::size_t i = 0; i < in.size(); i++)
+        in[i] = static_cast<int>(i);
+    twill_cancel cancel = {};
+    twill_report report = {};
+    twill_parallel_options options = {};
+    options.run.until = twill_within_or_cancelled(TWILL_SEC(20), &cancel);
+    options.run.report = &report;
+    twill_status status = twill_parallel_map(
+        in.data(), sizeof in[0], out.data(), sizeof out[0], in.size(),
+        [](const void *item, void *result, const twill_task *) {
+            *static_cast<int *>(result) = 2 * *static_cast<const int *>(item);
+            return 0;
+        },
+        &options);
+    bool right = status == TWILL_OK && report.done == in.size();
+    for (std::size_t i = 0; i < in.size(); i++)
+        right = right && out[i] == 2 * in[i];
+    if (!right)
+        std::printf("wrong: %s\n", twill_status_text(status));
+    return right ? 0 : 1;
+}
