@@ -9,6 +9,7 @@
  * error when its result is wrong: a fast wrong answer must never get into a table.
  *
  * BENCH_MS       the shortest time that a measurement may take, in ms (default 50)
+ * BENCH_CALLS    if set: exactly so many calls instead, after a tenth as many unmeasured ones
  * BENCH_THREADS  how many threads compute at once, the caller included (default: the CPUs online)
  */
 #ifndef BENCH_H
@@ -112,26 +113,35 @@ static inline uint32_t bench_cost(char shape, size_t i, size_t n)
 
 typedef void bench_call(void *context);
 
-/* Doubles the number of calls until a batch lasts BENCH_MS and reports that batch: the shorter ones
- * before it have warmed up threads, caches and pages. Not inlined: everybody pays the same indirect
- * call, and no compiler can merge one call with the next. */
-__attribute__((noinline)) static void bench_mean(bench_call *call, void *context)
+/* Not inlined: everybody pays the same indirect call, and no compiler can merge one call with the
+ * next. */
+__attribute__((noinline)) static int64_t bench_batch(bench_call *call, void *context, int64_t calls)
 {
-    int64_t least = (int64_t)bench_setting("BENCH_MS", 50) * 1000000;
-    for (int64_t calls = 1;; calls *= 2) {
-        int64_t start = bench_now();
-        for (int64_t i = 0; i < calls; i++)
-            call(context);
-        int64_t took = bench_now() - start;
-        if (took >= least) {
-            bench_report("ns/call", (double)took / (double)calls);
-            return;
-        }
+    int64_t start = bench_now();
+    for (int64_t i = 0; i < calls; i++)
+        call(context);
+    return bench_now() - start;
+}
+
+/* Doubles the number of calls until a batch lasts BENCH_MS and reports that batch: the shorter ones
+ * before it have warmed up threads, caches and pages. A stall can end the doubling early and then
+ * weighs too much, which is why measurements under load set BENCH_CALLS. */
+static inline void bench_mean(bench_call *call, void *context)
+{
+    int64_t least = (int64_t)bench_setting("BENCH_MS", 50) * 1000000, took = 0;
+    int64_t calls = bench_setting("BENCH_CALLS", 0);
+    if (calls > 0) {
+        bench_batch(call, context, calls / 10 + 1);
+        took = bench_batch(call, context, calls);
+    } else {
+        for (calls = 1; (took = bench_batch(call, context, calls)) < least;)
+            calls *= 2;
     }
+    bench_report("ns/call", (double)took / (double)calls);
 }
 
 /* The longest single call of those made within BENCH_MS. */
-__attribute__((noinline)) static void bench_worst(bench_call *call, void *context)
+static inline void bench_worst(bench_call *call, void *context)
 {
     int64_t least = (int64_t)bench_setting("BENCH_MS", 50) * 1000000, worst = 0;
     for (int i = 0; i < 10; i++)

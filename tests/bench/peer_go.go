@@ -37,18 +37,29 @@ func wrong(what string, where int) {
 // the loops of bench.h
 
 //go:noinline
+func batch(call func(), calls int) time.Duration {
+	start := time.Now()
+	for i := 0; i < calls; i++ {
+		call()
+	}
+	return time.Since(start)
+}
+
 func mean(call func()) {
 	least := time.Duration(setting("BENCH_MS", 50)) * time.Millisecond
-	for calls := 1; ; calls *= 2 {
-		start := time.Now()
-		for i := 0; i < calls; i++ {
-			call()
-		}
-		if took := time.Since(start); took >= least {
-			report("ns/call", float64(took.Nanoseconds())/float64(calls))
-			return
+	calls := setting("BENCH_CALLS", 0)
+	var took time.Duration
+	if calls > 0 {
+		batch(call, calls/10+1)
+		took = batch(call, calls)
+	} else {
+		for calls = 1; ; calls *= 2 {
+			if took = batch(call, calls); took >= least {
+				break
+			}
 		}
 	}
+	report("ns/call", float64(took.Nanoseconds())/float64(calls))
 }
 
 func longest(call func()) {

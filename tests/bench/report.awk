@@ -56,7 +56,8 @@ function statistic(name, which)
     return which == "max" ? highest[name] : which == "min" ? lowest[name] : median[name]
 }
 
-# What cannot be compared is "not measured". Limits: "NUMBER", "NAME + NUMBER", "FACTOR x NAME".
+# Limits are "NUMBER", "NAME + NUMBER" and "FACTOR x NAME"; what cannot be compared is "not measured".
+function judge(g,    got, part, base, limit, measured, against)
 {
     got = statistic(goal_who[g], goal_stat[g])
     against = " ns"

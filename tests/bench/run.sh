@@ -79,14 +79,15 @@ quiet() {
 
 # ---- what a workload file calls ----
 
-# section TITLE UNIT: ends the section before; BENCH_MS and load are back at their defaults
+# section TITLE UNIT: ends the section before; budget, calls and load are back at their defaults
 section() {
     finish
-    title=$1 unit=$2 ms=50 spin=0
+    title=$1 unit=$2 ms=50 fixed=0 spin=0
     : >"$work/contenders"
     : >"$work/goals_here"
 }
 budget() { ms=$1; } # ms a measurement
+calls() { fixed=$1; } # exactly so many calls a measurement
 load() { spin=$1; } # so many foreign processes spin meanwhile
 # contender ROLE NAME COMMAND: ROLE is serial, peer (may be the best), row (only shown) or twill
 contender() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$work/contenders"; }
@@ -106,8 +107,9 @@ run_once() {
         spinners="$spinners $!"
         i=$((i + 1))
     done
+    [ "$spin" -gt 0 ] && sleep 0.2 # until they spin and the scheduler has spread them
     # shellcheck disable=SC2086 # a program and its arguments
-    BENCH_MS=${BENCH_MS:-$ms} timeout 30 $2 >"$work/out" 2>"$work/err"
+    BENCH_MS=${BENCH_MS:-$ms} BENCH_CALLS=$fixed timeout 30 $2 >"$work/out" 2>"$work/err"
     status=$?
     stop_load
     value=$(awk 'NF == 2 { print $2; exit }' "$work/out")
@@ -153,7 +155,7 @@ finish() {
     done
     echo
     awk -v title="$title" -v unit="$unit" -v goals_out="$work/goals" -f "$here/report.awk" \
-        "$work/present" "$work/samples" "$work/goals_here"
+        "$work/present" "$work/samples" "$work/goals_here" || failures=$((failures + 1))
 }
 
 # ---- all of it ----

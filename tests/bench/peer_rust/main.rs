@@ -22,20 +22,30 @@ fn wrong(what: &str, at: usize) -> ! {
 // the loops of bench.h
 
 #[inline(never)]
+fn batch(call: &mut dyn FnMut(), calls: u64) -> Duration {
+    let start = Instant::now();
+    for _ in 0..calls {
+        call();
+    }
+    start.elapsed()
+}
+
 fn mean(call: &mut dyn FnMut()) {
     let least = Duration::from_millis(setting("BENCH_MS", 50));
-    let mut calls = 1u64;
-    loop {
-        let start = Instant::now();
-        for _ in 0..calls {
-            call();
+    let mut calls = setting("BENCH_CALLS", 0);
+    let mut took;
+    if calls > 0 {
+        batch(call, calls / 10 + 1);
+        took = batch(call, calls);
+    } else {
+        calls = 1;
+        took = batch(call, calls);
+        while took < least {
+            calls *= 2;
+            took = batch(call, calls);
         }
-        let took = start.elapsed();
-        if took >= least {
-            return report("ns/call", took.as_nanos() as f64 / calls as f64);
-        }
-        calls *= 2;
     }
+    report("ns/call", took.as_nanos() as f64 / calls as f64);
 }
 
 fn longest(call: &mut dyn FnMut()) {
