@@ -134,7 +134,7 @@ no-futex-pthread_flags = -DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD
 .PHONY: $(VARIANTS:%=backend-%)
 $(VARIANTS:%=backend-%): backend-%:
 	@echo "---- back end: $*"
-	@$(MAKE) run-programs BUILD=$(BUILD)/$* EXTRA='$(EXTRA) $($*_flags)'
+	@$(MAKE) run-programs BUILD=$(BUILD)$(if $($*_flags),/$*) EXTRA='$(EXTRA) $($*_flags)'
 
 backends:  ## the test programs on each of the four back ends
 	@rm -f $(BUILD)/backends.totals; mkdir -p $(BUILD)
