@@ -295,15 +295,15 @@ static inline void twill__drain(twill__token *token, twill__firing *firing)
     twill__unlock(&token->lock);
 }
 
-/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item above `above` (SIZE_MAX: none). */
-static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin, size_t above)
+/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item from `least` on (SIZE_MAX: none). */
+static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin, size_t least)
 {
     twill__firing firing = { twill__thread_number(), false, false, { NULL, NULL } };
     int earlier;
     twill__token_lock(token);
     if (begin) {
         size_t at = atomic_load_explicit(begin, memory_order_relaxed);   /* written under this lock when it goes down */
-        if (at == SIZE_MAX || at <= above) {
+        if (at == SIZE_MAX || at < least) {
             twill__unlock(&token->lock);
             return;
         }

@@ -1,0 +1,278 @@
+/* claim.h: who runs which items. */
+#ifndef TWILL__ENGINE_CLAIM_H
+#define TWILL__ENGINE_CLAIM_H
+
+#include "engine/job.h"
+
+/* AUTO keeps one contiguous range a worker, packed lo:hi in a 64-bit word, in blocks counted from job->start. The owner
+   takes chunks from the front, whoever has nothing takes the back half of the largest range. The caller begins with
+   all of it; helpers split it as they come in, so one that never comes costs nothing.
+   Sources: lazy range splitting, after A. Tzannes et al., "Lazy Binary-Splitting" (PPoPP 2010); chunks sized by time. */
+
+#define TWILL__CHUNK_NS 10000           /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMB_NS 1250            /* what is not worth halving */
+
+typedef struct twill__pace {            /* of one thread in one call */
+    size_t chunk, least;                /* next chunk, smallest chunk; in blocks */
+    twill_ns at, since;                 /* the last look at the clock; the first */
+} twill__pace;
+
+static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
+{
+    return lo << 32 | hi;
+}
+
+static inline uint64_t twill__lo(uint64_t range)
+{
+    return range >> 32;
+}
+
+static inline uint64_t twill__hi(uint64_t range)
+{
+    return range & 0xffffffffu;
+}
+
+/* The first item of a block; saturates at n. */
+static inline size_t twill__item_of(const twill__job *job, uint64_t block)
+{
+    return block > (job->n - job->start) / job->block ? job->n : job->start + (size_t)block * job->block;
+}
+
+/* Whether the range holds items that must run. */
+static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
+{
+    return twill__lo(range) < twill__hi(range) && twill__may_run(job, twill__item_of(job, twill__lo(range)));
+}
+
+/* STATIC: worker k of w gets [k*n/w, (k+1)*n/w), without the product. */
+static inline size_t twill__share(const twill__job *job, unsigned worker)
+{
+    size_t each = job->n / job->np, more = job->n % job->np;
+    return each * worker + (worker < more ? worker : more);
+}
+
+/* ---- is there work? ---- */
+
+static inline bool twill__has_work(twill__job *job)
+{
+    if (atomic_load(&job->stop))
+        return false;
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            if (twill__range_wanted(job, atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        for (unsigned worker = 0; worker < job->np; worker++)
+            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+                twill__may_run(job, twill__share(job, worker)))
+                return true;
+        return false;
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED: {
+        size_t next = atomic_load(&job->next);
+        return next < job->n && twill__may_run(job, next);
+    }
+    case TWILL__COST:
+        return atomic_load(&job->next) < job->cut_count;
+    }
+    return false;
+}
+
+/* ---- claims ---- */
+
+/* AUTO, and what a thread that ended has left in any schedule: the next chunk of the own range. */
+static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace, size_t *begin,
+                                    size_t *end)
+{
+    uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);   /* a guess for the CAS */
+    while (twill__lo(range) < twill__hi(range)) {
+        uint64_t lo = twill__lo(range), hi = twill__hi(range), half = (hi - lo + 1) / 2;
+        uint64_t chunk = pace->chunk < half ? pace->chunk : half;
+        if (chunk < pace->least)
+            chunk = pace->least < hi - lo ? pace->least : hi - lo;
+        if (!twill__range_wanted(job, range))
+            chunk = hi - lo;            /* all of it lies above the limit: drop it in one step */
+        /* relaxed: the range carries no data; twill__set_begin orders the claim against a failure */
+        if (!atomic_compare_exchange_weak_explicit(&me->range, &range, twill__pack(lo + chunk, hi),
+                                                   memory_order_relaxed, memory_order_relaxed))
+            continue;
+        *begin = twill__item_of(job, lo);
+        *end = twill__item_of(job, lo + chunk);
+        return true;
+    }
+    return false;
+}
+
+static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t *begin, size_t *end)
+{
+    unsigned k = worker;
+    if (!twill__take_bit(job->ranges, worker)) {
+        for (k = 0; k < job->np; k++)
+            if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) & twill__bit(k)) &&
+                twill__take_bit(job->ranges, k))    /* the relaxed load spares RMWs that would fail */
+                break;
+        if (k == job->np)
+            return false;
+    }
+    *begin = twill__share(job, k);
+    *end = twill__share(job, k + 1);
+    return *begin < *end;
+}
+
+static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end)
+{
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;   /* a guess for the CAS */
+    do {
+        if (at >= job->n)
+            return false;
+        size = job->chunk ? job->chunk : 1;
+        if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)
+            size = (job->n - at) / job->np / 2;
+        if (size > job->n - at)         /* by CAS, so that an n near SIZE_MAX cannot wrap */
+            size = job->n - at;
+        /* relaxed: as in twill__claim_own */
+    } while (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + size, memory_order_relaxed,
+                                                    memory_order_relaxed));
+    *begin = at;
+    *end = at + size;
+    return true;
+}
+
+static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
+{
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed);
+    while (at < job->cut_count) {       /* relaxed: the cuts were written before helpers came in */
+        if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
+        *begin = job->cuts[at].begin;
+        *end = job->cuts[at].end;
+        return true;
+    }
+    return false;
+}
+
+/* The back half of the largest range of all. */
+static inline bool twill__steal(twill__job *job, twill__slot *me, const twill__pace *pace)
+{
+    for (;;) {      /* exit: no range left that is wanted; each failed CAS is another's progress */
+        twill__slot *victim = NULL;
+        uint64_t range = 0, size = 0, mid;
+        for (unsigned word = 0; word < twill__words(job->np); word++) {
+            uint64_t bits = atomic_load(&job->ready[word]);
+            for (; bits; bits &= bits - 1) {
+                twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);   /* a guess for the CAS */
+                if (slot != me && twill__range_wanted(job, seen) && twill__hi(seen) - twill__lo(seen) > size) {
+                    victim = slot;
+                    range = seen;
+                    size = twill__hi(seen) - twill__lo(seen);
+                }
+            }
+        }
+        if (!victim)
+            return false;
+        mid = size <= 2 * pace->least ? twill__lo(range) : twill__lo(range) + size / 2;
+        /* relaxed: as in twill__claim_own */
+        if (!atomic_compare_exchange_strong_explicit(&victim->range, &range, twill__pack(twill__lo(range), mid),
+                                                     memory_order_relaxed, memory_order_relaxed))
+            continue;
+        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));   /* seq_cst: the thief then looks for sleepers */
+        return true;
+    }
+}
+
+/* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the caller's next step is a
+   seq_cst load of the limit, so a failure below either finds this chunk or is seen by it. */
+static inline void twill__set_begin(twill__slot *me, size_t begin)
+{
+    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed);   /* our own store */
+    if (old != SIZE_MAX && begin < old)
+        twill__renew(me, begin);
+    else
+        atomic_store(&me->begin, begin);
+}
+
+/* ---- pace ---- */
+
+static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
+{
+    pace->chunk = job->chunk0;
+    pace->least = job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+    if (pace->chunk < pace->least)
+        pace->chunk = pace->least;
+    pace->at = pace->since = twill__clock_now();
+}
+
+/* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
+static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
+{
+    twill_ns now = twill__clock_now(), took = now - pace->at;
+    uint64_t fit = (uint64_t)TWILL__CRUMB_NS * blocks / (uint64_t)(took > 0 ? took : 1);
+    size_t floor = job->chunk > 1 ? (job->chunk - 1) / job->block + 1 : 1;
+    pace->at = now;
+    pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
+    if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
+        pace->chunk = blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
+    else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
+        pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
+    if (pace->least < floor)
+        pace->least = floor;
+    if (pace->chunk < pace->least)
+        pace->chunk = pace->least;
+}
+
+/* ---- running a chunk ---- */
+
+/* In steps short enough to notice token and deadline; one step where a chunk is one callback. */
+static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task *task, size_t begin, size_t end)
+{
+    size_t step = end - begin;
+    twill_ns at = 0;
+    me->used = true;
+    me->chunks++;
+    me->end = end;
+    if (!job->whole && job->schedule != TWILL__AUTO)
+        step = 1;
+    else if (job->block > 1)
+        step = 65536;
+    while (begin < end && twill__may_run(job, begin)) {     /* exit: bounded by the items */
+        size_t now = end - begin < step ? end - begin : step;
+        job->body(job, task, begin, begin + now);
+        begin += now;
+        if (begin < end) {
+            twill_ns before = at;
+            at = twill__clock_now();
+            if (twill__stopped(job, at))
+                return;
+            if (before && at - before < TWILL__CHUNK_NS / 2 && step < 65536)
+                step *= 2;
+            else if (before && at - before > 2 * TWILL__CHUNK_NS && step > 1)
+                step /= 2;
+        }
+    }
+}
+
+static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *me, const twill__pace *pace,
+                                size_t *begin, size_t *end)
+{
+    if (twill__claim_own(job, me, pace, begin, end))
+        return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        return twill__claim_static(job, worker, begin, end);
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED:
+        return twill__claim_next(job, begin, end);
+    case TWILL__COST:
+        return twill__claim_cut(job, begin, end);
+    }
+    return false;
+}
+
+#endif

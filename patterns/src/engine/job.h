@@ -1,0 +1,387 @@
+/* job.h: one parallel call: its workers' slots, what has failed, what need not run any more. */
+#ifndef TWILL__ENGINE_JOB_H
+#define TWILL__ENGINE_JOB_H
+
+#include "engine/call.h"
+#include "engine/status.h"
+
+struct twill__job;
+struct twill__team;
+struct twill__seat;
+
+/* Runs the items begin..end-1 that must run, and accounts for each by twill__item_end or twill__item_failed. */
+typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t begin, size_t end);
+
+/* One worker number of one call. */
+typedef struct twill__slot {
+    /* written by the owner and by thieves */
+    _Alignas(TWILL__LINE) _Atomic uint64_t range;   /* lo:hi, blocks not begun yet */
+    _Atomic size_t begin;           /* first item of the running chunk, SIZE_MAX: none. Goes down only under the
+                                       token's lock, so that a late fire cannot hit a lower item */
+    twill_cancel token;             /* task->until.cancel */
+    /* written by the owner alone; the caller reads them after the join */
+    _Alignas(TWILL__LINE) size_t done, failed, skipped, chunks;
+    size_t end;                     /* of the running chunk */
+    size_t low;                     /* lowest failed item, SIZE_MAX: none; its status and code */
+    twill_status low_status;
+    int low_code;
+    size_t fail_index;              /* from twill_task_fail; SIZE_MAX: not said */
+    bool used, started, refused, skip;
+    void *state;
+    twill_ns busy;
+} twill__slot;
+
+typedef enum twill__schedule {      /* twill_schedule's values; checked there */
+    TWILL__AUTO, TWILL__STATIC, TWILL__DYNAMIC, TWILL__GUIDED, TWILL__COST
+} twill__schedule;
+
+typedef struct twill__cut {         /* COST: items of about equal cost together */
+    size_t begin, end;
+    uint64_t cost;
+} twill__cut;
+
+typedef struct twill__job {
+    twill__call call;               /* first: task->private_ points here */
+    /* set before helpers can come in, then only read */
+    size_t n;                       /* of this pass */
+    size_t start, block;            /* AUTO: the first item of the ranges, items a block */
+    size_t chunk, chunk0;           /* floor or size asked for; first chunk, in blocks */
+    twill__schedule schedule;
+    bool whole;                     /* a chunk is one callback: never cut into steps */
+    bool detail;                    /* statuses, codes or errors are wanted */
+    twill__body_fn *body;
+    void *data;                     /* the pattern's */
+    const twill_run *run;
+    twill_on_error policy;
+    unsigned np;                    /* worker numbers */
+    uint32_t generation;            /* of the process in which helpers were called; 0: none were */
+    twill__slot *slot;
+    _Atomic uint64_t *taken, *ready, *ranges;   /* a bit a number: in use; its slot is made; STATIC: its range is taken */
+    twill__cut *cuts;
+    size_t cut_count;
+    struct twill__job *outer;       /* the call whose callback made this one, in the same thread */
+    struct twill__job *parent;      /* the same, if it is on the same team */
+    struct twill__team *team;
+    struct twill__seat *seat;
+    uint32_t flags;
+    /* shared while it runs */
+    _Alignas(TWILL__LINE) _Atomic size_t limit;   /* items from here on need not run */
+    _Atomic size_t stop_at;         /* the lowest twill_task_stop */
+    _Atomic uint32_t stop;          /* the status that ends it all, 0: none */
+    _Atomic uint32_t degraded;      /* a helper's worker_start failed */
+    _Atomic size_t failures;
+    twill_item_error first;         /* in time: written by whoever made `failures` 1 */
+    _Atomic uint32_t errors_lock;
+    size_t errors_count;            /* of run->errors, a heap with the highest index on top */
+    _Alignas(TWILL__LINE) _Atomic size_t next;    /* DYNAMIC, GUIDED: item; COST: cut */
+} twill__job;
+
+static inline uint64_t twill__bit(unsigned worker)
+{
+    return (uint64_t)1 << worker % 64;
+}
+
+static inline unsigned twill__words(unsigned workers)
+{
+    return (workers + 63) / 64;
+}
+
+/* Lowers a word to `to` unless it is lower. */
+static inline void twill__lower(_Atomic size_t *word, size_t to)
+{
+    size_t now = atomic_load_explicit(word, memory_order_relaxed);   /* a guess for the CAS, which is seq_cst */
+    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {
+    }
+}
+
+/* ---- internal stop ---- */
+
+/* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin pairs with its store in
+   twill__set_begin: either we see the chunk, or its worker sees the limit that was lowered before. */
+static inline void twill__fire_from(twill__job *job, size_t least)
+{
+    for (unsigned word = 0; word < twill__words(job->np); word++) {
+        uint64_t bits = atomic_load(&job->ready[word]);
+        for (; bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            size_t begin = atomic_load(&slot->begin);
+            if (begin != SIZE_MAX && begin >= least)
+                twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
+        }
+    }
+}
+
+static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
+{
+    uint32_t none = 0;
+    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    twill__lower(&job->limit, 0);
+    if (tell)
+        twill__fire_from(job, 0);
+}
+
+/* Whether the call is over: told so, token, or deadline (`now` is a recent instant). The user's token tells the
+   workers' tokens itself, and the deadline stands in every task. */
+static inline bool twill__stopped(twill__job *job, twill_ns now)
+{
+    const twill_until *until = &job->run->until;
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed))   /* a hint: data come by the join */
+        return true;
+    if (twill_cancel_fired(until->cancel))
+        twill__stop_all(job, TWILL_CANCELLED, false);
+    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+        twill__stop_all(job, TWILL_TIMEOUT, false);
+    else
+        return false;
+    return true;
+}
+
+/* Before each item: relaxed, since running an item too many is harmless; exactness comes from twill__fire_from. */
+static inline bool twill__may_run(const twill__job *job, size_t index)
+{
+    return index < atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+/* ---- errors ---- */
+
+static inline void twill__errors_sift(twill_item_error *heap, size_t count, size_t at)
+{
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        twill_item_error moved = heap[at];
+        if (child + 1 < count && heap[child + 1].index > heap[child].index)
+            child++;
+        if (heap[child].index <= moved.index)
+            return;
+        heap[at] = heap[child];
+        heap[child] = moved;
+    }
+}
+
+/* Keeps the lowest run->errors_capacity errors: a heap whose top is the highest of those kept. */
+static inline void twill__errors_keep(twill__job *job, twill_item_error error)
+{
+    twill_item_error *heap = job->run->errors;
+    size_t at;
+    twill__lock(&job->errors_lock);
+    if (job->errors_count < job->run->errors_capacity) {
+        for (at = job->errors_count++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
+            heap[at] = heap[(at - 1) / 2];
+        heap[at] = error;
+    } else if (error.index < heap[0].index) {
+        heap[0] = error;
+        twill__errors_sift(heap, job->errors_count, 0);
+    }
+    twill__unlock(&job->errors_lock);
+}
+
+static inline void twill__errors_sort(twill__job *job)
+{
+    twill_item_error *heap = job->run->errors;
+    for (size_t count = job->errors_count; count > 1; count--) {
+        twill_item_error top = heap[0];
+        heap[0] = heap[count - 1];
+        heap[count - 1] = top;
+        twill__errors_sift(heap, count - 1, 0);
+    }
+}
+
+/* ---- how an item ended ---- */
+
+static inline void twill__item_note(twill__job *job, size_t item, twill_status status, int code)
+{
+    if (job->run->statuses)
+        job->run->statuses[item] = status;
+    if (job->run->codes)
+        job->run->codes[item] = code;
+}
+
+/* `at`: the place in this pass, in units of job->n; `item`: the user's index (the same, but for patterns that pass over
+   blocks). */
+static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t at, size_t item, twill_status status,
+                                      int code)
+{
+    twill_item_error error = { item, status, code };
+    size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
+    me->failed++;
+    me->skip = false;
+    if (item < me->low) {
+        me->low = item;
+        me->low_status = status;
+        me->low_code = code;
+    }
+    if (job->detail) {
+        twill__item_note(job, item, status, code);
+        if (job->run->errors_capacity)
+            twill__errors_keep(job, error);
+    }
+    if (job->policy == TWILL_ON_ERROR_COLLECT)
+        return;
+    if (job->policy == TWILL_ON_ERROR_LOWEST) {
+        twill__lower(&job->limit, at);
+        twill__fire_from(job, at + 1);
+        return;
+    }
+    before = atomic_fetch_add(&job->failures, 1);
+    if (before == 0)
+        job->first = error;
+    if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
+        twill__stop_all(job, TWILL_FAILED, true);
+}
+
+static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item, int code)
+{
+    if (code) {
+        twill__item_failed(job, me, item, item, TWILL_FAILED, code);
+    } else if (me->skip) {          /* said by twill_task_skip; statuses[] says CANCELLED already */
+        me->skip = false;
+        me->skipped++;
+    } else {
+        me->done++;
+        if (job->detail)
+            twill__item_note(job, item, TWILL_OK, 0);
+    }
+}
+
+/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass, SIZE_MAX: the pass
+   counts items too. */
+static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin, size_t end, int code)
+{
+    size_t failed = me->fail_index;
+    me->fail_index = SIZE_MAX;
+    if (code) {
+        if (failed < begin || failed >= end)
+            failed = begin;
+        me->done += failed - begin;
+        if (job->detail)
+            for (size_t i = begin; i < failed; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+        twill__item_failed(job, me, at == SIZE_MAX ? failed : at, failed, TWILL_FAILED, code);
+    } else if (me->skip) {
+        me->skip = false;
+        me->skipped += end - begin;
+    } else {
+        me->done += end - begin;
+        if (job->detail)
+            for (size_t i = begin; i < end; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+    }
+}
+
+/* ---- what callbacks say ---- */
+
+static inline bool twill__job_cancelled(const twill_task *task)
+{
+    const twill__job *job = (const twill__job *)task->private_;
+    /* relaxed: an answer a moment later is as good */
+    return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
+           task->index > atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+static inline void twill__job_stop(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->index == SIZE_MAX)
+        return;
+    twill__lower(&job->stop_at, task->index);
+    twill__lower(&job->limit, task->index);
+    twill__fire_from(job, task->index + 1);
+}
+
+static inline void twill__job_skip(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].skip = true;
+}
+
+static inline void twill__job_fail(const twill_task *task, size_t index)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].fail_index = index;
+}
+
+static inline const twill__call_table *twill__job_table(void)
+{
+    static const twill__call_table table = { twill__job_cancelled, twill__job_stop, twill__job_skip, twill__job_fail,
+                                             NULL };
+    return &table;
+}
+
+/* ---- worker numbers ---- */
+
+static inline void twill__slot_init(twill__job *job, unsigned worker)
+{
+    twill__slot *slot = &job->slot[worker];
+    memset(slot, 0, sizeof *slot);
+    atomic_init(&slot->range, 0);
+    atomic_init(&slot->begin, SIZE_MAX);
+    twill_cancel_init(&slot->token, job->run->until.cancel);
+    slot->low = slot->fail_index = SIZE_MAX;
+}
+
+static inline void twill__task_init(twill__job *job, unsigned worker, twill_task *task)
+{
+    task->index = SIZE_MAX;
+    task->context = job->run->context;
+    task->worker = worker;
+    task->workers = job->np;
+    task->worker_state = job->slot[worker].state;
+    task->until.deadline = job->run->until.deadline;
+    task->until.cancel = &job->slot[worker].token;
+    task->private_ = job;
+}
+
+/* Makes the token ready for another chunk: under its lock, so that a fire meant for the last one cannot come late. */
+static inline void twill__renew(twill__slot *slot, size_t begin)
+{
+    twill__token *token = twill__token_of(&slot->token);
+    twill__token_lock(token);
+    atomic_store(&slot->begin, begin);
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);   /* under the lock that fire takes */
+    twill__unlock(&token->lock);
+}
+
+static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
+{
+    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+}
+
+static inline bool twill__number_free(const twill__job *job)
+{
+    for (unsigned worker = 0; worker < job->np; worker += 64) {
+        uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
+        if (~atomic_load(&job->taken[worker / 64]) & all)
+            return true;
+    }
+    return false;
+}
+
+/* A free number, `prefer` if it can be had. UINT_MAX: none. */
+static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
+{
+    unsigned worker = prefer;
+    if (prefer >= job->np || !twill__take_bit(job->taken, prefer)) {
+        for (worker = 0; worker < job->np; worker++)
+            if (!(atomic_load_explicit(&job->taken[worker / 64], memory_order_relaxed) & twill__bit(worker)) &&
+                twill__take_bit(job->taken, worker))   /* the relaxed load spares RMWs that would fail */
+                break;
+        if (worker == job->np)
+            return UINT_MAX;
+    }
+    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+        twill__renew(&job->slot[worker], SIZE_MAX);   /* the number was another thread's */
+    } else {
+        twill__slot_init(job, worker);
+        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+    }
+    return worker;
+}
+
+static inline void twill__give_number(twill__job *job, unsigned worker)
+{
+    atomic_store(&job->slot[worker].begin, SIZE_MAX);
+    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+}
+
+#endif

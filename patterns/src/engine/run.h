@@ -1,0 +1,579 @@
+/* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
+#ifndef TWILL__ENGINE_RUN_H
+#define TWILL__ENGINE_RUN_H
+
+#include "engine/team.h"
+
+#define TWILL__MAX_WORKERS 65536u
+#define TWILL__SMALL_FRAME 8            /* worker numbers on the caller's stack: 3 KiB */
+#define TWILL__LARGE_FRAME 64           /* 24 KiB; above, one allocation */
+#define TWILL__WAKE_NS 3000             /* the rest must be worth this to wake a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS 60000          /* ... and this for each thread that is started: twice its cost */
+
+/* What a pattern does with an open call: one or more passes (twill__run_pass). */
+typedef void twill__steps_fn(twill__job *job, void *data);
+
+typedef struct twill__call_record {     /* what a call needs besides the job */
+    twill__job job;
+    twill_task task;                    /* the caller's */
+    twill__team own;
+    twill__helper *helper;
+    unsigned want;                      /* helpers that would be welcome */
+    bool has_own, eager, opened, guarded;
+    bool start_failed;
+    int start_code;
+    size_t total;
+    twill_ns since;
+    struct twill__scratch *scratch;     /* freed at the close, also when a callback ends the thread */
+} twill__call_record;
+
+typedef struct twill__scratch {
+    _Alignas(16) struct twill__scratch *next;
+} twill__scratch;
+
+/* Memory until the call is over, aligned for anything; NULL: there is none. */
+static inline void *twill__scratch_get(twill__job *job, size_t bytes)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    twill__scratch *scratch = NULL;
+    if (bytes <= SIZE_MAX - sizeof *scratch)
+        scratch = (twill__scratch *)TWILL_MALLOC(sizeof *scratch + bytes);
+    if (!scratch)
+        return NULL;
+    scratch->next = call->scratch;
+    call->scratch = scratch;
+    return scratch + 1;
+}
+
+/* ---- checks ---- */
+
+static inline twill_status twill__check_run(const twill_run *run)
+{
+    if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
+        (run->cpu_count && !run->cpus))
+        return TWILL_INVALID;
+    if (run->pool) {
+        if (!run->pool->table || run->pool->table->layout != TWILL__POOL_LAYOUT)
+            return TWILL_INVALID;
+        if (run->pool->table->team_of(run->pool)->generation != twill__generation())
+            return TWILL_FORKED;
+    }
+    return TWILL_OK;
+}
+
+/* Fills the report of a call that runs nothing. */
+static inline twill_status twill__refuse(const twill_run *run, size_t total, twill_status status)
+{
+    if (run && run->report) {
+        memset(run->report, 0, sizeof *run->report);
+        run->report->status = status;
+        run->report->total = run->report->skipped = total;
+    }
+    return status;
+}
+
+/* ---- who helps ---- */
+
+typedef struct twill__plan {
+    twill__team *team;                  /* to be called; NULL: threads of its own */
+    twill__job *parent;
+    uint32_t flags;
+    unsigned np;
+    size_t total;
+} twill__plan;
+
+static inline void twill__make_plan(twill__plan *plan, const twill_run *run, size_t total)
+{
+    twill__job *outer = twill__thread()->job;
+    unsigned workers = run->workers;
+    plan->team = NULL;
+    plan->parent = NULL;
+    plan->flags = 0;
+    plan->total = total;
+    if (run->pool) {
+        unsigned most = run->pool->table->workers(run->pool);
+        plan->team = run->pool->table->team_of(run->pool);
+        if (!workers)
+            workers = most;
+        if (workers > plan->team->threads + 1) {     /* threads of the pool and the caller */
+            workers = plan->team->threads + 1;
+            plan->flags |= TWILL_REPORT_DEGRADED;
+        }
+    } else if (outer && outer->team && !workers) {  /* nested: the threads of the call around it */
+        plan->team = outer->team;
+        workers = outer->np;
+    } else if (!workers) {
+        workers = outer ? outer->np : twill__cpus_hint();
+    }
+    if (outer && plan->team && outer->team == plan->team) {
+        plan->parent = outer;
+        plan->flags |= TWILL_REPORT_NESTED;
+    }
+    if (workers > TWILL__MAX_WORKERS) {
+        workers = TWILL__MAX_WORKERS;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+    }
+    if (workers > total)
+        workers = total > 1 ? (unsigned)total : 1;
+    plan->np = workers;
+}
+
+/* Starts the call's own threads, `upto` of them. */
+static inline bool twill__hire(twill__call_record *call, unsigned upto)
+{
+    if (!call->has_own) {
+        twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+    }
+    if (twill__team_grow(&call->own, upto, call->job.run))
+        return true;
+    call->job.flags |= TWILL_REPORT_DEGRADED;
+    return false;
+}
+
+/* ---- one pass ---- */
+
+typedef struct twill__pass {
+    size_t n;
+    twill__body_fn *body;
+    void *data;
+    twill__schedule schedule;
+    size_t chunk;
+    twill__cut *cuts;
+    size_t cut_count;
+    bool whole;                         /* a chunk is one callback */
+    bool forced;                        /* n says nothing about the work: call helpers at once */
+} twill__pass;
+
+static inline void twill__pass_init(twill__job *job, const twill__pass *pass)
+{
+    job->n = pass->n;
+    job->start = 0;
+    job->block = 1;
+    job->chunk = pass->chunk;
+    job->chunk0 = 1;
+    job->schedule = pass->schedule;
+    job->whole = pass->whole;
+    job->body = pass->body;
+    job->data = pass->data;
+    job->cuts = pass->cuts;
+    job->cut_count = pass->cut_count;
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);   /* nobody else is here; opening publishes */
+    atomic_store_explicit(&job->next, 0, memory_order_relaxed);
+    if (pass->schedule == TWILL__STATIC)
+        for (unsigned word = 0; word < twill__words(job->np); word++)
+            atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
+}
+
+static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    atomic_store_explicit(&job->slot[0].begin, begin, memory_order_relaxed);   /* nobody else is here */
+    job->slot[0].end = end;
+    job->slot[0].used = true;
+    job->slot[0].chunks++;
+    job->body(job, task, begin, end);
+}
+
+/* The caller alone. Looks at the clock only where a token or a deadline may end it. */
+static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
+{
+    const twill_until *until = &job->run->until;
+    size_t chunk = until->cancel || !twill__no_deadline(until->deadline) ? 1 : job->n - at;
+    if (job->schedule == TWILL__STATIC && job->whole)
+        chunk = job->n - at;            /* one worker: its range is all */
+    if (job->schedule == TWILL__DYNAMIC && job->whole)
+        chunk = job->chunk ? job->chunk : 1;
+    if (job->schedule == TWILL__COST) {     /* the order promised: dearest first */
+        for (size_t i = 0; i < job->cut_count && !atomic_load_explicit(&job->stop, memory_order_relaxed); i++) {
+            if (!twill__may_run(job, job->cuts[i].begin))
+                continue;
+            twill__serial_chunk(job, task, job->cuts[i].begin, job->cuts[i].end);
+            if (twill__stopped(job, twill__no_deadline(until->deadline) ? 0 : twill__clock_now()))
+                break;
+        }
+        return;
+    }
+    for (twill_ns since = chunk < job->n - at ? twill__clock_now() : 0; at < job->n && twill__may_run(job, at);) {
+        size_t now = chunk < job->n - at ? chunk : job->n - at;
+        twill__serial_chunk(job, task, at, at + now);
+        at += now;
+        if (at < job->n && (until->cancel || !twill__no_deadline(until->deadline))) {
+            twill_ns here = twill__clock_now(), took = here - since;
+            if (twill__stopped(job, here))
+                return;
+            since = here;
+            if (job->schedule == TWILL__DYNAMIC && job->whole)
+                continue;
+            if (took < TWILL__CHUNK_NS / 2 && chunk <= SIZE_MAX / 2)
+                chunk *= 2;
+            else if (took > 2 * TWILL__CHUNK_NS && chunk > 1)
+                chunk /= 2;
+        }
+    }
+}
+
+/* The caller begins alone and clocks its first items: returns where the others would begin, job->n if nothing is left
+   that is worth them. *helpers: how many are worth calling. */
+static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
+{
+    size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    twill_ns since = twill__clock_now(), spent;
+    double each, left, price = job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS;
+    for (;;) {      /* exit: all done, stopped, or the rest is worth threads */
+        twill__serial_chunk(job, task, at, at + size);
+        at += size;
+        if (at >= job->n || !twill__may_run(job, at))
+            return job->n;
+        spent = twill__clock_now() - since + 1;
+        if ((job->run->until.cancel || !twill__no_deadline(job->run->until.deadline)) &&
+            twill__stopped(job, since + spent))
+            return job->n;
+        each = (double)spent / (double)at;
+        left = each * (double)(job->n - at);
+        if (left <= price) {
+            size = job->n - at;         /* the whole rest is cheaper than its helpers */
+            if (job->run->until.cancel || !twill__no_deadline(job->run->until.deadline))
+                size = size > at ? at : size;
+        } else if (spent > 200 || few) {
+            double chunk = TWILL__CHUNK_NS / 4 / each;
+            job->chunk0 = chunk < 1 ? 1 : chunk > 256 ? 256 : (size_t)chunk;
+            if (!job->team && left / price < *helpers)
+                *helpers = (unsigned)(left / price);
+            return at;
+        } else {
+            size *= 4;                  /* too short to judge */
+        }
+        if (size > job->n - at)
+            size = job->n - at;
+    }
+}
+
+static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
+{
+    twill__job *job = &call->job;
+    size_t blocks = job->n - at;
+    if (!job->team)
+        job->team = &call->own;
+    if (!call->has_own && job->team == &call->own) {
+        twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+    }
+    if (job->schedule == TWILL__AUTO) {
+        job->start = at;
+        job->block = blocks / 0xfffffffeu + 1;
+        blocks = blocks / job->block + (blocks % job->block != 0);
+        job->chunk0 = (job->chunk0 - 1) / job->block + 1;
+        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);   /* opening publishes */
+    }
+    job->generation = twill__generation();
+    if (twill__open(job, helpers)) {
+        call->opened = true;
+        job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
+        if (job->team == &call->own && call->own.threads < helpers)
+            (void)twill__hire(call, helpers);       /* the first to come works while the others are started */
+        twill__take_part(job, 0, &call->task);
+        twill__meet(job, &call->task, true);
+    } else {
+        twill__take_part(job, 0, &call->task);
+    }
+}
+
+/* ---- open, close ---- */
+
+static inline void twill__stop_workers(twill__job *job)
+{
+    if (!job->run->worker_stop)
+        return;
+    for (unsigned worker = 0; worker < job->np; worker++) {
+        twill_task task;
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) || !job->slot[worker].started)
+            continue;
+        twill__task_init(job, worker, &task);
+        job->slot[worker].started = false;
+        job->run->worker_stop(job->slot[worker].state, &task);
+    }
+}
+
+/* Statuses of items that never ran say why. */
+static inline void twill__finish_statuses(twill__job *job, size_t total)
+{
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT && job->run->statuses)
+        for (size_t i = 0; i < total; i++)
+            if (job->run->statuses[i] == TWILL_CANCELLED)
+                job->run->statuses[i] = TWILL_TIMEOUT;
+}
+
+static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
+{
+    twill__job *job = &call->job;
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);     /* all have left: the join ordered it */
+    uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            report->done += slot->done;
+            report->failed += slot->failed;
+            report->chunks += slot->chunks;
+            report->workers_used += slot->used;
+            report->busy += slot->busy;
+            if (slot->busy > report->busiest)
+                report->busiest = slot->busy;
+            if (slot->failed && (!report->first_error.status || slot->low < report->first_error.index)) {
+                report->first_error.index = slot->low;
+                report->first_error.status = slot->low_status;
+                report->first_error.code = slot->low_code;
+            }
+            twill_cancel_detach(&slot->token);
+        }
+    report->skipped = call->total - report->done - report->failed;
+    if (report->first_error.status && job->policy == TWILL_ON_ERROR_FIRST)
+        report->first_error = job->first;
+    if (report->first_error.status && report->first_error.index > stop_at && job->policy != TWILL_ON_ERROR_FIRST)
+        memset(&report->first_error, 0, sizeof report->first_error);    /* the serial loop never got there */
+    if (call->start_failed) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = TWILL_FAILED;
+        report->first_error.code = call->start_code;
+    }
+    if (report->first_error.status)
+        return TWILL_FAILED;
+    if (stop && report->skipped)
+        return (twill_status)stop;
+    if (report->skipped && job->generation && job->generation != twill__generation())
+        return TWILL_FORKED;            /* helpers' items stayed with the parent */
+    return TWILL_OK;
+}
+
+static inline twill_status twill__close_call(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    const twill_run *run = job->run;
+    twill_report report = { 0 };
+    twill__stop_workers(job);
+    for (twill__scratch *next; call->scratch; call->scratch = next) {
+        next = call->scratch->next;
+        TWILL_FREE(call->scratch);
+    }
+    report.workers_started = call->opened ? job->np : 1;
+    if (call->has_own) {
+        report.workers_started = call->own.threads + 1;
+        job->flags |= twill__team_close(&call->own);
+    }
+    report.total = call->total;
+    report.status = twill__answer(call, &report);
+    if (job->detail) {
+        twill__finish_statuses(job, call->total);
+        twill__errors_sort(job);
+        report.errors_stored = job->errors_count;
+    }
+    if (run->report) {
+        if (atomic_load_explicit(&job->degraded, memory_order_relaxed))    /* after the join */
+            job->flags |= TWILL_REPORT_DEGRADED;
+        report.flags = job->flags;
+        report.wall = twill__clock_now() - call->since;
+        if (!call->opened)
+            report.busy = report.busiest = report.wall;
+        *run->report = report;
+    }
+    return report.status;
+}
+
+/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and report are as ever. */
+static inline void twill__caller_ended(void *call_)
+{
+    twill__call_record *call = (twill__call_record *)call_;
+    twill__thread_ended(&call->job, 0, &call->task);
+    twill__thread()->job = call->job.outer;
+    if (call->job.seat)
+        twill__meet(&call->job, &call->task, false);
+    (void)twill__close_call(call);
+}
+
+static inline void twill__together(twill__call_record *call, size_t at, unsigned helpers)
+{
+    if (call->guarded) {
+        twill__share_out(call, at, helpers);
+        return;
+    }
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    twill__thread()->job = &call->job;
+    twill__share_out(call, at, helpers);
+    twill__thread()->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* ---- passes ---- */
+
+/* Runs one pass of the call, and returns when all of it is over. */
+static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    unsigned helpers = call->want;
+    bool few;
+    size_t at = 0;
+    if (pass->n == 0 || call->start_failed || atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return;
+    twill__pass_init(job, pass);
+    if (helpers >= pass->n)
+        helpers = pass->n > 1 ? (unsigned)(pass->n - 1) : 0;
+    if (helpers == 0) {
+        twill__run_serial(job, &call->task, 0);
+        return;
+    }
+    few = pass->n / 32 < job->np;
+    if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
+        at = twill__probe(job, &call->task, few, &helpers);
+    if (at < pass->n)
+        twill__together(call, at, helpers);
+}
+
+static inline void twill__run_guarded(twill__call_record *call, twill__steps_fn *steps, void *data)
+{
+    twill__self *self = twill__thread();
+    call->guarded = true;
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    call->start_failed = !twill__worker_ready(&call->job, 0, &call->task, &call->start_code);
+    self->job = &call->job;
+    if (!call->start_failed)
+        steps(&call->job, data);
+    self->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np, twill__slot *slots,
+                                   _Atomic uint64_t *bits)
+{
+    twill__job *job = &call->job;
+    unsigned words = twill__words(np);
+    job->call.table = twill__job_table();
+    job->outer = twill__thread()->job;
+    job->run = run;
+    job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
+    job->np = np;
+    job->slot = slots;
+    job->taken = bits;
+    job->ready = bits + words;
+    job->ranges = bits + 2 * words;
+    for (unsigned word = 0; word < 3 * words; word++)
+        atomic_init(&bits[word], word % words == 0 && word < 2 * words);   /* the caller is worker 0 */
+    job->generation = 0;
+    job->seat = NULL;
+    job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->errors_count = 0;
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    atomic_init(&job->stop, 0);
+    atomic_init(&job->degraded, 0);
+    atomic_init(&job->failures, 0);
+    atomic_init(&job->errors_lock, 0);
+    atomic_init(&job->next, 0);
+    twill__slot_init(job, 0);
+    call->has_own = call->opened = call->start_failed = call->guarded = false;
+    call->scratch = NULL;
+    call->start_code = 0;
+    call->want = np - 1;
+    call->eager = run->workers != 0;
+}
+
+static inline void twill__prefill(const twill_run *run, size_t total)
+{
+    for (size_t i = 0; run->statuses && i < total; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && total)
+        memset(run->codes, 0, total * sizeof *run->codes);
+}
+
+static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan, const twill_run *run,
+                                         twill__slot *slots, _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
+{
+    twill__job *job = &call->job;
+    unsigned np = plan->np;
+    twill__init_job(call, run, np, slots, bits);
+    job->team = plan->team;
+    job->parent = plan->parent;
+    job->flags = plan->flags;
+    call->total = plan->total;
+    call->since = run->report ? twill__clock_now() : 0;
+    if (job->detail)
+        twill__prefill(run, call->total);
+    if (call->total == 0 || ((run->until.cancel || !twill__no_deadline(run->until.deadline)) &&
+                             twill__stopped(job, twill__clock_now())))
+        return twill__close_call(call);
+    if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) && run->strict) {
+        (void)twill__team_close(&call->own);
+        return twill__refuse(run, call->total, TWILL_NO_THREAD);
+    }
+    if (call->has_own)
+        job->team = &call->own;
+    job->flags |= TWILL_REPORT_SERIAL;
+    if (run->worker_start || run->worker_stop || run->workers || run->until.cancel || run->report || job->detail) {
+        twill__run_guarded(call, steps, data);
+    } else {        /* nothing to clean up, should a callback end the thread before helpers come in */
+        twill__task_init(job, 0, &call->task);
+        steps(job, data);
+    }
+    return twill__close_call(call);
+}
+
+#define TWILL__DEFINE_FRAME(NAME, WORKERS) \
+    static __attribute__((noinline)) twill_status NAME(const twill__plan *plan, const twill_run *run, \
+                                                              twill__steps_fn *steps, void *data) \
+    { \
+        twill__slot slots[WORKERS]; \
+        twill__helper helpers[WORKERS]; \
+        _Atomic uint64_t bits[3]; \
+        twill__call_record call; \
+        call.helper = helpers; \
+        return twill__run_in(&call, plan, run, slots, bits, steps, data); \
+    }
+TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
+TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)
+
+/* More workers than a stack should carry: one allocation; without it TWILL__LARGE_FRAME of them. */
+static __attribute__((noinline)) twill_status twill__run_huge(twill__plan *plan, const twill_run *run,
+                                                                     twill__steps_fn *steps, void *data)
+{
+    size_t np = plan->np, words = twill__words(plan->np);
+    char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) + 24 * words +
+                                        TWILL__LINE);
+    twill__call_record call;
+    twill__slot *slots;
+    twill_status status;
+    if (!memory) {
+        if (run->strict)
+            return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
+        plan->np = TWILL__LARGE_FRAME;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+        return twill__run_large(plan, run, steps, data);
+    }
+    slots = (twill__slot *)(void *)(memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    call.helper = (twill__helper *)(void *)(slots + np);
+    status = twill__run_in(&call, plan, run, slots, (_Atomic uint64_t *)(void *)(call.helper + np), steps, data);
+    TWILL_FREE(memory);
+    return status;
+}
+
+/* Runs `steps` as one call over `total` items of the user's. */
+static inline twill_status twill__run_call(const twill_run *run, size_t total, twill__steps_fn *steps, void *data)
+{
+    twill__plan plan;
+    twill_status status = twill__check_run(run);
+    if (status != TWILL_OK)
+        return twill__refuse(run, total, status);
+    twill__make_plan(&plan, run, total);
+    if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
+        return twill__refuse(run, total, TWILL_NO_THREAD);
+    if (plan.np <= TWILL__SMALL_FRAME)
+        return twill__run_small(&plan, run, steps, data);
+    if (plan.np <= TWILL__LARGE_FRAME)
+        return twill__run_large(&plan, run, steps, data);
+    return twill__run_huge(&plan, run, steps, data);
+}
+
+static inline const twill_run *twill__default_run(void)
+{
+    static const twill_run run;
+    return &run;
+}
+
+#endif

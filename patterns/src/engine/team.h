@@ -1,0 +1,415 @@
+/* team.h: threads that help calls, and how a call meets them. */
+#ifndef TWILL__ENGINE_TEAM_H
+#define TWILL__ENGINE_TEAM_H
+
+#include "engine/claim.h"
+
+#define TWILL__SEATS 16                 /* calls that may have helpers at once, on one team; further ones run alone */
+#define TWILL__IDLE_SPIN 50000          /* ns a thread of a team looks for the next call before it parks */
+
+/* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives them. A seat is free
+   only when its owner has cleared it: open bit off and count 0 is not free. */
+#define TWILL__SEAT_OPEN 0x80000000u    /* helpers may come in */
+#define TWILL__SEAT_WAIT 0x40000000u    /* the caller sleeps on the word */
+#define TWILL__SEAT_OWNED 0x20000000u   /* a call has it */
+#define TWILL__SEAT_SHUT 0x10000000u    /* the team closes: no call may have it */
+#define TWILL__SEAT_BYE 0x08000000u     /* the closing thread sleeps until the call is over */
+#define TWILL__SEAT_COUNT 0x07ffffffu   /* helpers inside */
+
+typedef struct twill__seat {
+    _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    twill__job *job;                    /* written by the owner before it opens */
+} twill__seat;
+
+typedef struct twill__helper {
+    twill__thrd thread;
+    struct twill__team *team;
+    unsigned number;
+} twill__helper;
+
+typedef struct twill__team {
+    _Alignas(TWILL__LINE) _Atomic uint32_t epoch;   /* one more for each call that opens, and at the close */
+    _Atomic uint32_t hint;              /* the seat that opened last */
+    _Alignas(TWILL__LINE) _Atomic uint32_t idle;    /* threads with nothing to do: spinning or parked */
+    _Atomic uint32_t parked;
+    _Atomic uint32_t closed;
+    unsigned spinners;                  /* so many of them may spin: one CPU is the caller's */
+    unsigned threads;                   /* started; set before others see the team */
+    uint32_t generation;                /* of the process that started them */
+    twill__helper *helper;
+    twill__seat seat[TWILL__SEATS];
+} twill__team;
+
+/* ---- in and out of a seat ---- */
+
+static inline twill__job *twill__enter(twill__seat *seat)
+{
+    uint32_t word = atomic_load(&seat->word);
+    while (word & TWILL__SEAT_OPEN)
+        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+            return seat->job;
+    return NULL;
+}
+
+/* The caller, asleep on the word, has something to do again. */
+static inline void twill__rouse(twill__seat *seat)
+{
+    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+        twill__wake(&seat->word, INT_MAX);
+    }
+}
+
+/* After the fetch_sub the job may be gone; the seat stays. */
+static inline void twill__leave(twill__seat *seat)
+{
+    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
+        twill__rouse(seat);
+}
+
+/* Work has come up in this call: wakes its caller and those of the calls around it, who may run it. Read-modify-write
+   (by whoever made the work visible), then load: the sleeper does the same the other way round. */
+static inline void twill__rouse_callers(twill__job *job)
+{
+    for (; job; job = job->parent)
+        if (job->seat)
+            twill__rouse(job->seat);
+}
+
+/* Tells up to `need` idle threads to look round. */
+static inline void twill__call_helpers(twill__team *team, unsigned need)
+{
+    uint32_t parked, idle;
+    atomic_fetch_add(&team->epoch, 1);
+    parked = atomic_load(&team->parked);
+    if (!parked)
+        return;
+    idle = atomic_load(&team->idle);
+    if (idle > parked) {                /* those who spin see the epoch */
+        if (idle - parked >= need)
+            return;
+        need -= idle - parked;
+    }
+    twill__wake(&team->epoch, need > INT_MAX ? INT_MAX : (int)need);
+}
+
+/* ---- taking part ---- */
+
+static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    twill__pace pace;
+    size_t begin, end;
+    twill__pace_init(job, &pace);
+    for (;;) {      /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
+        if (twill__stopped(job, pace.at))
+            break;
+        if (twill__claim(job, worker, me, &pace, &begin, &end)) {
+            twill__set_begin(me, begin);
+            if (begin >= atomic_load(&job->limit))      /* seq_cst: see twill__set_begin */
+                continue;
+            twill__run_chunk(job, me, task, begin, end);
+            twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
+            continue;
+        }
+        if (!twill__steal(job, me, &pace))
+            break;
+        twill__rouse_callers(job);
+        if (atomic_load(&job->team->idle) && twill__number_free(job))
+            twill__call_helpers(job->team, 1);      /* one who looked between the theft and its publishing saw nothing */
+    }
+    me->busy += pace.at - pace.since;
+}
+
+/* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
+static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    size_t begin = atomic_load(&me->begin), item = task->index;
+    me->skip = false;
+    if (begin == SIZE_MAX || item == SIZE_MAX) {
+        me->refused = true;             /* it ended inside a hook */
+        return;
+    }
+    if (me->end - item > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
+        uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;   /* a guess for the CAS */
+        do
+            back = twill__pack(item + 1 - job->start,
+                               twill__lo(range) < twill__hi(range) ? twill__hi(range) : me->end - job->start);
+        while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    }
+    twill__item_failed(job, me, item, item, TWILL_LOST, 0);
+    atomic_store(&me->begin, SIZE_MAX);
+    twill__rouse_callers(job);
+}
+
+/* ---- a helper ---- */
+
+typedef struct twill__visit {           /* what the clean-up needs when a callback ends the thread */
+    twill__seat *seat;
+    twill__job *job, *outer;
+    unsigned worker;
+    twill_task task;
+} twill__visit;
+
+static inline void twill__visit_ended(void *visit_)
+{
+    twill__visit *visit = (twill__visit *)visit_;
+    twill__thread_ended(visit->job, visit->worker, &visit->task);
+    twill__thread()->job = visit->outer;
+    atomic_store(&visit->job->degraded, 1);     /* the number stays taken: its slot holds the item's end */
+    twill__leave(visit->seat);
+}
+
+/* worker_start, once a number and call. False: this number runs nothing. */
+static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_task *task, int *code)
+{
+    twill__slot *me = &job->slot[worker];
+    *code = 0;
+    twill__task_init(job, worker, task);
+    if (!job->run->worker_start || me->started)
+        return !me->refused;
+    *code = job->run->worker_start(&me->state, task);
+    me->skip = false;
+    if (*code) {
+        me->refused = true;
+        return false;
+    }
+    me->started = true;
+    task->worker_state = me->state;
+    return true;
+}
+
+/* Inside a seat: work on its job under a free number. False: nothing to do there. */
+static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned prefer)
+{
+    twill__visit visit;
+    twill__self *self = twill__thread();
+    int code;
+    if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
+        return false;
+    if (atomic_load(&job->team->parked) && twill__number_free(job) && twill__has_work(job))
+        twill__wake(&job->team->epoch, 1);      /* the next one: a wake may have gone to who left for another call */
+    visit.seat = seat;
+    visit.job = job;
+    visit.outer = self->job;
+    self->job = job;
+    TWILL__GUARD_PUSH(twill__visit_ended, &visit);
+    if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
+        twill__take_part(job, visit.worker, &visit.task);
+        twill__give_number(job, visit.worker);
+    } else {
+        atomic_store(&job->degraded, 1);        /* and the number stays taken */
+    }
+    TWILL__GUARD_POP(0);
+    self->job = visit.outer;
+    return true;
+}
+
+static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned prefer)
+{
+    twill__seat *at = &team->seat[seat];
+    twill__job *job = twill__enter(at);
+    bool served;
+    if (!job)
+        return false;
+    served = twill__serve(at, job, prefer);
+    twill__leave(at);
+    return served;
+}
+
+static inline bool twill__serve_team(twill__team *team, unsigned prefer)
+{
+    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    if (twill__serve_seat(team, hint, prefer))
+        return true;
+    for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
+        if (seat != hint && twill__serve_seat(team, seat, prefer))
+            return true;
+    return false;
+}
+
+static inline void twill__helper_main(void *helper_)
+{
+    twill__helper *helper = (twill__helper *)helper_;
+    twill__team *team = helper->team;
+    twill__thread()->team = team;
+    for (;;) {      /* exit: closed */
+        uint32_t epoch = atomic_load(&team->epoch);
+        if (twill__serve_team(team, helper->number))
+            continue;
+        if (atomic_load(&team->closed))
+            break;
+        atomic_fetch_add(&team->idle, 1);       /* then look again: a thief that saw no idle thread calls none */
+        if (!twill__serve_team(team, helper->number) && atomic_load(&team->epoch) == epoch &&
+            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+              twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+            atomic_fetch_add(&team->parked, 1);
+            if (atomic_load(&team->epoch) == epoch)
+                twill__park(&team->epoch, epoch, 0);
+            atomic_fetch_sub(&team->parked, 1);
+        }
+        atomic_fetch_sub(&team->idle, 1);
+    }
+    twill__thread()->team = NULL;
+}
+
+/* ---- a team's life ---- */
+
+static inline void twill__team_init(twill__team *team, twill__helper *helper)
+{
+    unsigned cpus = twill__cpus_hint();
+    memset(team, 0, sizeof *team);
+    team->spinners = cpus - 1;
+    team->generation = twill__generation();
+    team->helper = helper;
+}
+
+/* Starts threads until there are `upto`. False: one could not be started; those that could, help. */
+static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
+{
+    while (team->threads < upto) {
+        unsigned k = team->threads;
+        twill__helper *helper = &team->helper[k];
+        memset(helper, 0, sizeof *helper);
+        helper->thread.fn = twill__helper_main;
+        helper->thread.arg = helper;
+        helper->thread.name = run->name;
+        helper->thread.stack_size = run->stack_size;
+        helper->thread.cpu = run->cpu_count ? run->cpus[k % run->cpu_count] : UINT_MAX;
+        helper->team = team;
+        helper->number = k + 1;
+        if (!twill__thread_start(&helper->thread))
+            return false;
+        team->threads++;
+    }
+    return true;
+}
+
+/* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the flags that its
+   threads have raised. In a forked child there is nobody to join. */
+static inline uint32_t twill__team_close(twill__team *team)
+{
+    uint32_t flags = 0;
+    if (team->generation != twill__generation())
+        return 0;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) {    /* exit: free, once the call that has it is over */
+            if (seen == 0)
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            else if (!(seen & TWILL__SEAT_BYE))
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            else
+                twill__park(word, seen, 0);
+            seen = atomic_load(word);
+        }
+    }
+    atomic_store(&team->closed, 1);
+    twill__call_helpers(team, UINT_MAX);
+    for (unsigned k = 0; k < team->threads; k++) {
+        twill__thread_join(&team->helper[k].thread);
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);   /* after the join */
+    }
+    return flags;
+}
+
+/* ---- a call meets its helpers ---- */
+
+/* Opens the job to the team. False: all seats are taken, the caller runs alone; or the team closes. */
+static inline bool twill__open(twill__job *job, unsigned need)
+{
+    twill__team *team = job->team;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__seat *seat = &team->seat[i];
+        uint32_t none = 0;
+        if (atomic_load_explicit(&seat->word, memory_order_relaxed) != 0 ||     /* spares an RMW that would fail */
+            !atomic_compare_exchange_strong(&seat->word, &none, TWILL__SEAT_OWNED))
+            continue;
+        seat->job = job;
+        job->seat = seat;
+        atomic_store_explicit(&team->hint, i, memory_order_relaxed);    /* published by the epoch */
+        atomic_fetch_or(&seat->word, TWILL__SEAT_OPEN);
+        if (need)
+            twill__call_helpers(team, need);
+        if (job->parent)
+            twill__rouse_callers(job->parent);
+        return true;
+    }
+    job->team = NULL;       /* nothing keeps it alive for us */
+    return false;
+}
+
+static inline bool twill__is_below(const twill__job *job, const twill__job *top)
+{
+    for (; job; job = job->parent)
+        if (job == top)
+            return true;
+    return false;
+}
+
+/* While the caller waits: calls nested below its own, which the serial loop would run under the same locks. */
+static inline bool twill__serve_below(twill__job *top)
+{
+    twill__team *team = top->team;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job;
+        bool served;
+        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+            !(job = twill__enter(&team->seat[i])))
+            continue;
+        served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
+        twill__leave(&team->seat[i]);
+        if (served)
+            return true;
+    }
+    return false;
+}
+
+/* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
+static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
+{
+    twill__seat *seat = job->seat;
+    bool spun = false;
+    uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    while (word & TWILL__SEAT_COUNT) {      /* exit: helpers leave; what they wait for is strictly below */
+        if (job->generation != twill__generation())
+            break;                          /* a fork in a callback: here they do not exist */
+        if (!spun) {
+            spun = true;
+            twill__spin(&seat->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        } else if (may_run && twill__serve_below(job)) {
+            spun = false;
+        } else if (may_run && twill__has_work(job)) {
+            twill__take_part(job, 0, task);
+            spun = false;
+        } else if (word & TWILL__SEAT_WAIT) {
+            twill__park(&seat->word, word, 0);
+            spun = false;
+        } else {
+            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT);     /* then look once more */
+        }
+        word = atomic_load(&seat->word);
+    }
+    word = atomic_exchange(&seat->word, 0);
+    job->seat = NULL;
+    if (word & TWILL__SEAT_BYE)
+        twill__wake(&seat->word, INT_MAX);
+}
+
+/* ---- what a header with run.pool knows of a pool ---- */
+
+#define TWILL__POOL_LAYOUT 1
+typedef struct twill__pool_table {
+    unsigned layout;
+    twill__team *(*team_of)(twill_pool *pool);
+    unsigned (*workers)(const twill_pool *pool);
+} twill__pool_table;
+
+struct twill_pool {
+    const twill__pool_table *table;
+};
+
+#endif

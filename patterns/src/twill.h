@@ -1,0 +1,5 @@
+/* twill.h - all patterns of twill in one file. SPDX-License-Identifier: MIT OR Unlicense
+
+   The same as including each twill_<pattern>.h; every manual stands before its declarations below. */
+#include "parallel_map.h"
+#include "worker_pool.h"
