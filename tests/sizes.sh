@@ -12,20 +12,19 @@ code() {  # level: "text data" of the header, thread-local state included in dat
     size "$work/o.o" | awk 'NR == 2 { print $1, $2 + $3 }'
 }
 
-# Types declared as `typedef struct twill_x {` or `} twill_x;`, whose storage is private words: the caller's objects.
+# Public structs whose storage is private words: the caller's objects.
 objects() {
     awk '/^#ifdef TWILL_IMPLEMENTATION/ { exit }
-         /typedef struct twill_[a-z_]* *{/ { inside = 1; private = 0 }
-         inside && /TWILL_PRIVATE\(/ { private = 1 }
-         inside && /^.*} twill_[a-z_]*;/ { if (private) { name = $0; sub(/^.*} /, "", name); sub(/;.*/, "", name); print name }
-                                          inside = 0 }' "$header" | sort -u
+         match($0, /struct twill_[a-z_]* *[{]/) { name = substr($0, RSTART + 7, RLENGTH - 8); sub(/ *$/, "", name) }
+         name != "" && /TWILL_PRIVATE/ { print name }
+         /[}]/ { name = "" }' "$header" | sort -u
 }
 
 sizes_of() {  # types...: "name bytes, ..."
     { echo '#include <stdio.h>'
       echo "#include \"$header\""
       echo 'int main(void) {'
-      for type; do echo "printf(\"%s %zu\\n\", \"$type\", sizeof($type));"; done
+      for type; do echo "printf(\"%s %zu\\n\", \"$type\", sizeof(struct $type));"; done
       echo 'return 0; }'; } >"$work/s.c"
     $CC -std=c11 -I"$(dirname "$header")" -I. "$work/s.c" -o "$work/s" 2>/dev/null && "$work/s" | sed 's/^twill_//' |
         paste -sd, - | sed 's/,/, /g'
