@@ -24,10 +24,9 @@ sizes_of() {  # types...: "name bytes, ..."
     { echo '#include <stdio.h>'
       echo "#include \"$header\""
       echo 'int main(void) {'
-      for type; do echo "printf(\"%s %zu\\n\", \"$type\", sizeof(struct $type));"; done
+      for type; do echo "printf(\"%s %zu;\", \"$type\", sizeof(struct $type));"; done
       echo 'return 0; }'; } >"$work/s.c"
-    $CC -std=c11 -I"$(dirname "$header")" -I. "$work/s.c" -o "$work/s" 2>/dev/null && "$work/s" | sed 's/^twill_//' |
-        paste -sd, - | sed 's/,/, /g'
+    $CC -std=c11 -I"$(dirname "$header")" -I. "$work/s.c" -o "$work/s" 2>/dev/null && "$work/s" | sed -e 's/twill_//g' -e 's/;$//' -e 's/;/, /g'
 }
 
 # What all headers have is shown once.
