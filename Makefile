@@ -156,8 +156,8 @@ demo: $(filter $(BUILD)/examples/demo/%,$(EXAMPLES))  ## run the demo [CORPUS=fo
 	@mkdir -p '$(OUT)'
 	@$(BUILD)/examples/demo/crunch $(if $(CORPUS),--corpus '$(CORPUS)') --out '$(OUT)'
 
-bench: headers  ## measure against peers (those that are installed)
-	@CC='$(CC)' BUILD='$(BUILD)/bench' sh tests/bench/run.sh
+bench: headers  ## measure against peers [ROUNDS=7, or quick] [SECTION=regex]
+	@CC='$(CC)' BUILD='$(BUILD)/bench' sh tests/bench/run.sh $(or $(ROUNDS),7) $(SECTION)
 
 sizes: headers  ## lines, bytes of code and bytes an object of each header
 	@CC='$(CC)' sh tests/sizes.sh $(HEADERS)
