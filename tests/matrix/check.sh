@@ -38,7 +38,7 @@ if [ "${1:-}" = --case ]; then
     if (eval "$command") >"$log" 2>&1; then
         echo pass >>"$W/counts"
     else
-        { echo "FAIL matrix: $label"; echo "  $command"; tail -n 15 "$log" | sed -e 's/^/  | /'; } >>"$W/report"
+        { echo "FAIL matrix: $label"; echo "$command" | sed -e 's/^ */  $ /'; tail -n 15 "$log" | sed -e 's/^/  | /'; } >>"$W/report"
         echo fail >>"$W/counts"
     fi
     rm -f "$log" "$W/said.$$"
@@ -56,6 +56,7 @@ mkdir -p "$W"
 works() { echo 'int main(void) { return 0; }' >"$W/try.c"; "$@" "$W/try.c" -o "$W/try" 2>/dev/null; }
 skip() { echo "SKIP $1: apt-get install $2"; echo skip >>"$W/counts"; }
 case_of() { printf '%s :: %s\n' "$1" "$2" >>"$W/cases"; }
+full_case() { [ -z "${FULL:-}" ] || case_of "$1" "$2"; }
 
 compilers="" cxx=""
 for one in gcc clang; do works $one && compilers="$compilers $one" || skip "$one" "$one"; done
@@ -90,12 +91,12 @@ for header in $headers; do
     alone_file $header decl.cpp HEADER HEADER "int unused_but_there;"
     alone_file $header impl.cpp "#define TWILL_IMPLEMENTATION" HEADER
     for one in $compilers; do
-        std=c11 flags="-std=c11 $WARN"
-        case_of "$header: implementation, $one" "cd alone/$stem && $one $flags -O2 -c impl.c -o impl-$one.o"
-        case_of "$header: declarations twice, $one" "cd alone/$stem && $one $flags -fsyntax-only twice.c"
-        case_of "$header: declarations, then implementation, $one" \
-            "cd alone/$stem && $one $flags -O1 -pthread later.c -o later-$one -lm && ./later-$one"
-        case_of "$header: TWILL_STATIC, $one" "cd alone/$stem && $one $flags -fsyntax-only static.c"
+        cd_and="cd alone/$stem && $one -std=c11 $WARN"
+        case_of "$header: implementation, $one" "$cd_and -fsyntax-only impl.c"
+        case_of "$header: declarations twice, $one" "$cd_and -fsyntax-only twice.c"
+        case_of "$header: declarations, then implementation, $one" "$cd_and -fsyntax-only later.c"
+        case_of "$header: TWILL_STATIC, $one" "$cd_and -fsyntax-only static.c"
+        full_case "$header: a program of it alone, $one" "$cd_and -O2 -pthread later.c -o later-$one -lm && ./later-$one"
     done
     for one in $cxx; do
         case_of "$header: declarations as C++11, $one" \
@@ -144,7 +145,9 @@ printf '#include <%s>\n' errno.h pthread.h signal.h stdio.h string.h sys/wait.h 
 } >"$W/all-decl-first.c"
 for one in $compilers; do
     for file in all all-backwards all-decl-first all-after-gnu all-before-posix; do
-        case_of "$file.c, $one" "$one -std=c11 $WARN -I$patterns -pthread $file.c -o $file-$one -lm && ./$file-$one"
+        case_of "$file.c, $one" "$one -std=c11 $WARN -I$patterns -fsyntax-only $file.c"
+        full_case "$file.c as a program, $one" \
+            "$one -std=c11 -O1 -I$patterns -pthread $file.c -o $file-$one -lm && ./$file-$one"
     done
     case_of "all.c, gnu11, debug assertions off, $one" \
         "$one -std=gnu11 -DNDEBUG -O2 $WARN -I$patterns -fsyntax-only all.c"
@@ -164,8 +167,9 @@ done
 echo '#include "twill.h"
 int main(void) { return twill_now() > 0 ? 0 : 1; }' >"$W/apart/main.c"
 [ -f "$patterns/twill.h" ] && for one in $compilers; do
-    case_of "each header implemented in a .c file of its own, one program, $one" \
-        "mkdir -p apart/$one && cd apart/$one && $one -std=c11 -I$patterns -O1 -pthread ../*.c -o program -lm && ./program"
+    label="each header implemented in a .c file of its own, one program, $one"
+    command="mkdir -p apart/$one && cd apart/$one && $one -std=c11 -I$patterns -pthread ../*.c -o program -lm && ./program"
+    if [ $one = $cc ]; then case_of "$label" "$command"; else full_case "$label" "$command"; fi
 done
 
 if has parallel_map; then
@@ -205,25 +209,20 @@ fi
 if [ -n "$have_nm" ]; then
     for header in $headers; do
         stem=${header%.h}
-        object="alone/$stem/symbols.o"
-        case_of "$header: defines twill_ names alone, and asks for no other pattern" \
-            "$cc -std=c11 -O1 -c alone/$stem/impl.c -o $object &&
-             symbols $object | grep -v '^main$' | only '^twill_' &&
-             symbols $object | grep '^twill__' | only '^twill__(thread|process)(_layout[0-9]+)?$' &&
-             needs $object | none '^_?twill_'"
-        case_of "$header: TWILL_MALLOC and TWILL_FREE replace every allocation" \
-            "$cc -std=c11 -O1 '-DTWILL_MALLOC(n)=my_malloc(n)' '-DTWILL_FREE(p)=my_free(p)' -include $here/my_malloc.h \
-             -c alone/$stem/impl.c -o alone/$stem/malloc.o &&
-             needs alone/$stem/malloc.o | none '^(malloc|calloc|realloc|aligned_alloc|posix_memalign|free|strdup)$'"
-        case_of "$header: TWILL_STATIC defines no global name but the two of the process" \
+        case_of "$header: twill_ names alone, no other pattern, nothing printed or ended, TWILL_MALLOC for all memory" \
+            "cd alone/$stem && $cc -std=c11 '-DTWILL_MALLOC(n)=my_malloc(n)' '-DTWILL_FREE(p)=my_free(p)' -include $here/my_malloc.h \
+             -c impl.c -o symbols.o &&
+             symbols symbols.o | grep -v '^main$' | only '^twill_' &&
+             symbols symbols.o | grep '^twill__' | only '^twill__(thread|process)(_layout[0-9]+)?$' &&
+             needs symbols.o | none '^_?twill_|^(printf|puts|exit|abort|_exit|quick_exit|perror)$' &&
+             needs symbols.o | none '^(malloc|calloc|realloc|aligned_alloc|posix_memalign|free|strdup)$'"
+        full_case "$header: TWILL_STATIC defines no global name but the two of the process" \
             "$cc -std=c11 -O0 -c alone/$stem/static.c -o alone/$stem/static.o &&
              symbols alone/$stem/static.o | grep -v '^main$' | only '^twill__(thread|process)(_layout[0-9]+)?$'"
-        case_of "$header: prints nothing, ends nothing" \
-            "needs $object | none '^(printf|puts|exit|abort|_exit|quick_exit|perror)$'"
     done
     if has parallel_map; then
-        object=alone/twill_parallel_map/symbols.o
-        case_of "parallel_map has no code of the pool" "symbols $object | none pool"
+        case_of "parallel_map has no code of the pool" \
+            "$cc -std=c11 -I$patterns -c apart/twill_parallel_map.c -o poolless.o && symbols poolless.o | none pool"
         case_of "TWILL_API decides what a shared object exports" \
             "$cc -std=c11 -fPIC -shared -fvisibility=hidden '-DTWILL_API=__attribute__((visibility(\"default\")))' \
              -I$patterns -pthread apart/twill_parallel_map.c -o libapi.so && symbols libapi.so | grep -qx twill_parallel_map"
@@ -237,27 +236,26 @@ fi
 
 # linking NAME CC FLAGS BACKEND HOW: lib_map has parallel_map, lib_pool has worker_pool, linking.c has neither
 linking() {
-    compile="$2 -std=c11 $WARN -I$patterns -I$here/.. -pthread $3 $4"
+    compile="$2 -std=c11 $WARN -I$patterns -I$here/.. -pthread $submits $3 $4"
     dir="link-$(echo "$1" | tr ' ' '-')"
+    main="$compile -c $here/linking.c"
     case $5 in
-    objects) build="$compile $here/linking.c $here/lib_map.c $here/lib_pool.c -o program" ;;
+    objects) build="$compile -c $here/lib_map.c $here/lib_pool.c && $compile linking.o lib_map.o lib_pool.o -o program" ;;
     archives) build="$compile -c $here/lib_map.c $here/lib_pool.c && ar rcs libmap.a lib_map.o && ar rcs libpool.a lib_pool.o &&
-        $compile $here/linking.c -L. -lmap -lpool -o program" ;;
+        $compile linking.o -L. -lmap -lpool -o program" ;;
     shared) build="$compile -fPIC -shared $here/lib_map.c -o libmap.so && $compile -fPIC -shared $here/lib_pool.c -o libpool.so &&
-        $compile $here/linking.c -L. -lmap -lpool -Wl,-rpath,. -o program" ;;
+        $compile linking.o -L. -lmap -lpool -Wl,-rpath,. -o program" ;;
     esac
-    case_of "linking: $1" "mkdir -p $dir && cd $dir && $build && timeout 60 ./program"
+    case_of "linking: $1" "mkdir -p $dir && cd $dir && $main && $build && timeout 60 ./program"
 }
 if has parallel_map && has worker_pool; then
-    for one in $compilers; do
-        linking "objects $one" $one -O2 "" objects
-        linking "archives $one" $one -O2 "" archives
-        linking "shared $one" $one -O2 "" shared
-        linking "hidden $one" $one "-O2 -fvisibility=hidden" "" shared
-    done
-    linking "hidden pthread" $cc "-O1 -fvisibility=hidden" -DTWILL_USE_PTHREAD shared
-    linking "hidden no-futex" $cc "-O1 -fvisibility=hidden" -DTWILL_NO_FUTEX shared
-    linking "hidden no-futex pthread" $cc "-O1 -fvisibility=hidden" "-DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD" shared
+    submits=$(grep -q 'twill_pool_submit(' "$patterns/twill_worker_pool.h" && echo -DPOOL_SUBMITS)
+    linking "archives" $cc "" "" archives
+    linking "shared" ${compilers##* } "" "" shared
+    linking "hidden futex" $cc -fvisibility=hidden "" shared
+    linking "hidden pthread" $cc -fvisibility=hidden -DTWILL_USE_PTHREAD shared
+    linking "hidden no-futex" $cc -fvisibility=hidden -DTWILL_NO_FUTEX shared
+    linking "hidden no-futex pthread" $cc -fvisibility=hidden "-DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD" shared
 fi
 
 # ---- other targets ----
@@ -302,7 +300,7 @@ if [ -n "${FULL:-}" ]; then
     done
     if has parallel_map && has worker_pool; then
         for one in $compilers; do
-            for level in -O0 -O1 -O3 "-O2 -flto" "-O2 -fno-semantic-interposition"; do
+            for level in -O1 -O2 "-O2 -fvisibility=hidden" -O3 "-O2 -flto" "-O2 -fno-semantic-interposition"; do
                 [ "$one $level" = "clang -O2 -flto" ] && continue  # needs lld or gold
                 for how in objects shared; do linking "$how $one $level" $one "$level" "" $how; done
             done

@@ -19,9 +19,9 @@ twill_status map_range(size_t n, twill_range_fn *fn, const twill_parallel_option
     return twill_parallel_range(n, fn, options);
 }
 
-twill_status map_wait(twill_until until)
+twill_status map_wait(twill_ns ns, twill_cancel *cancel)
 {
-    return twill_sleep(until);
+    return twill_sleep(twill_within_or_cancelled(ns, cancel));
 }
 
 void map_fire(twill_cancel *cancel, int reason)

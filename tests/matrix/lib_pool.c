@@ -14,9 +14,9 @@ const void *pool_process(void)
     return twill__process();
 }
 
-twill_status pool_wait(twill_until until)
+twill_status pool_wait(twill_ns ns, twill_cancel *cancel)
 {
-    return twill_sleep(until);
+    return twill_sleep(twill_within_or_cancelled(ns, cancel));
 }
 
 void pool_fire(twill_cancel *cancel, int reason)
@@ -31,6 +31,7 @@ twill_status pool_create(twill_pool **out, unsigned workers)
     return twill_pool_create(out, &options);
 }
 
+#ifdef POOL_SUBMITS
 twill_status pool_run(twill_pool *pool, twill_task_fn *fn, void *arg)
 {
     twill_future future;
@@ -42,6 +43,7 @@ twill_status pool_run(twill_pool *pool, twill_task_fn *fn, void *arg)
     }
     return status;
 }
+#endif
 
 twill_status pool_destroy(twill_pool *pool)
 {

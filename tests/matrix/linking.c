@@ -62,19 +62,20 @@ static void call_inside(struct nested *nested)
     nested->status = map_range(INNER, count_items, &options);
 }
 
+static void check_nested(struct nested *nested)
+{
+    CHECK_EQ(nested->status, TWILL_OK);
+    CHECK_EQ(nested->report.done, INNER);
+    CHECK_EQ(atomic_load(&nested->items), INNER);
+    CHECK((nested->report.flags & TWILL_REPORT_NESTED) != 0);
+}
+
+#ifdef POOL_SUBMITS
 static int task_calls_map(void *arg, void *result, const twill_task *task)
 {
     (void)result, (void)task;
     call_inside(arg);
     return 0;
-}
-
-static bool check_nested(struct nested *nested)
-{
-    return CHECK_EQ(nested->status, TWILL_OK) & CHECK_EQ(nested->report.done, INNER) &
-           CHECK_EQ(atomic_load(&nested->items), INNER) &
-           CHECK((nested->report.flags & TWILL_REPORT_NESTED) != 0) &
-           CHECK_EQ(nested->report.workers_started, 0);
 }
 
 TEST(a_map_inside_a_task_of_the_other_librarys_pool_is_nested)
@@ -88,6 +89,7 @@ TEST(a_map_inside_a_task_of_the_other_librarys_pool_is_nested)
     check_nested(&nested);
     CHECK_EQ(pool_destroy(pool), TWILL_OK);
 }
+#endif
 
 static int range_calls_map(size_t begin, size_t end, const twill_task *task)
 {
@@ -117,7 +119,7 @@ TEST(a_map_inside_a_map_on_the_other_librarys_pool_is_nested)
 
 struct sleeper {
     twill_cancel cancel;
-    twill_status (*wait)(twill_until until);
+    twill_status (*wait)(twill_ns ns, twill_cancel *cancel);
     twill_status status;
 };
 
@@ -125,26 +127,25 @@ static void *sleep_on(void *arg)
 {
     struct sleeper *sleeper = arg;
 
-    sleeper->status = sleeper->wait(twill_within_or_cancelled(TWILL_SEC(20), &sleeper->cancel));
+    sleeper->status = sleeper->wait(TWILL_SEC(20), &sleeper->cancel);
     return NULL;
 }
 
-/* One library parks a thread, the other one fires its token. */
-static void check_wake(twill_status (*wait)(twill_until), void (*fire)(twill_cancel *, int))
+/* One library parks a thread, the other one fires its token: a lost wake would be a TIMEOUT. This file calls no twill
+   function itself, as the libraries may hide them. */
+static void check_wake(twill_status (*wait)(twill_ns, twill_cancel *), void (*fire)(twill_cancel *, int))
 {
     for (int i = 0; i < 20; i++) {
         struct sleeper sleeper = {.wait = wait, .status = TWILL_LOST};
-        twill_ns begin = twill_now();
         pthread_t thread;
 
         if (!CHECK_EQ(pthread_create(&thread, NULL, sleep_on, &sleeper), 0))
             return;
         if (i % 2)
-            twill_sleep(twill_within(TWILL_MS(5)));  /* it is parked by now; else perhaps not yet */
+            map_wait(TWILL_MS(5), NULL);  /* it is parked by now; else perhaps not yet */
         fire(&sleeper.cancel, 7);
         pthread_join(thread, NULL);
         CHECK_EQ(sleeper.status, TWILL_CANCELLED);
-        CHECK(twill_now() - begin < TWILL_SEC(10));
     }
 }
 

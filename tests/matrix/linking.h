@@ -14,9 +14,9 @@ SHOWN const void *pool_process(void);
 
 /* Calls into the library's own copy of the code, even if the library hides its twill functions. */
 SHOWN twill_status map_range(size_t n, twill_range_fn *fn, const twill_parallel_options *options);
-SHOWN twill_status map_wait(twill_until until);
+SHOWN twill_status map_wait(twill_ns ns, twill_cancel *cancel);
 SHOWN void map_fire(twill_cancel *cancel, int reason);
-SHOWN twill_status pool_wait(twill_until until);
+SHOWN twill_status pool_wait(twill_ns ns, twill_cancel *cancel);
 SHOWN void pool_fire(twill_cancel *cancel, int reason);
 SHOWN twill_status pool_create(twill_pool **out, unsigned workers);
 SHOWN twill_status pool_run(twill_pool *pool, twill_task_fn *fn, void *arg);  /* submit, then wait */
