@@ -77,8 +77,9 @@ $(BUILD)/command: FORCE
 .PHONY: FORCE
 FORCE:
 
+# The program goes first: if this fails, an old one must not be run in its place.
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/command | $(HEADERS)
-	@mkdir -p $(@D)
+	@mkdir -p $(@D); rm -f $(@:.o=)
 	@echo '  CC $<'
 	@$(COMPILE) -MMD -MP -c -o $@ $<
 
@@ -86,7 +87,7 @@ $(TESTS): %: %.o
 	@$(LINK) -o $@ $^ $(LIBS)
 
 $(BUILD)/examples/%.o: examples/%.c $(BUILD)/command | $(HEADERS)
-	@mkdir -p $(@D)
+	@mkdir -p $(@D); rm -f $(@:.o=)
 	@echo '  CC $<'
 	@$(COMPILE) $(shell sh tools/needs.sh --cflags $<) -MMD -MP -c -o $@ $<
 
@@ -103,8 +104,8 @@ examples: $(EXAMPLES)  ## build the examples (those that miss a package are name
 -include $(wildcard $(BUILD)/tests/*.d $(BUILD)/tests/*/*.d $(BUILD)/examples/*.d $(BUILD)/examples/*/*.d)
 
 # ---- tests ----
-# T=name: only the tests whose path contains it. ARGS='-r 10': for the test programs. Each target adds its
-# counts to the file TOTALS if that is set.
+# T=name: only the tests whose path contains it. ARGS='-r 10': for the test programs. A program that does not
+# build is a failure like any other. Each target adds its counts to the file TOTALS if that is set.
 
 RUN       = CC='$(CC)' BUILD='$(BUILD)' MAKE='$(MAKE)' sh tests/run.sh '$(BUILD)/logs'
 SELECTED  = $(if $(T),$(foreach test,$1,$(if $(findstring $(T),$(test)),$(test))),$1)
@@ -112,11 +113,13 @@ VARIANTS  = futex pthread no-futex no-futex-pthread
 SANITIZER = -fno-omit-frame-pointer -O1 -g
 
 .PHONY: test run-programs asan tsan backends matrix
-test: $(TESTS) $(EXAMPLES)  ## run the whole suite
+test:  ## run the whole suite [T=name] [ARGS='-r 10']
+	@$(MAKE) -k headers $(call SELECTED,$(TESTS)) || true
 	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(TESTS) $(CHECKS))
 
 # The test programs alone, as the variants below run them.
-run-programs: $(TESTS)
+run-programs:
+	@$(MAKE) -k headers $(call SELECTED,$(TESTS)) || true
 	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(TESTS))
 
 asan:  ## the test programs under the address, leak and undefined-behaviour sanitizers

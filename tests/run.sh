@@ -21,10 +21,15 @@ one() {  # logs program
     name=$(echo "$2" | sed -e "s|^$BUILD/||" -e 's|/|_|g' -e 's|_check.sh$||' -e 's|^tests_||')
     log=$1/$name.log
     begin=$(date +%s)
-    case $2 in
-    *.sh) timeout -k 5 "${TEST_LIMIT:-300}" sh "$2" >"$log" 2>&1 </dev/null ;;
-    *) timeout -k 5 "${TEST_LIMIT:-300}" "./${2#./}" ${TEST_ARGS:-} >"$log" 2>&1 </dev/null ;;
-    esac
+    if [ ! -f "$2" ]; then
+        echo "it did not build" >"$log"
+        false
+    else
+        case $2 in
+        *.sh) timeout -k 5 "${TEST_LIMIT:-300}" sh "$2" ;;
+        *) timeout -k 5 "${TEST_LIMIT:-300}" "$2" ${TEST_ARGS:-} ;;
+        esac >"$log" 2>&1 </dev/null
+    fi
     status=$?
     counts=$(tail -n 1 "$log" | sed -n \
         's/^\([0-9]*\) passed, \([0-9]*\) failed\(, \([0-9]*\) skipped\)\{0,1\}$/\1 \2 \4/p')

@@ -286,7 +286,7 @@ if [ -n "${FULL:-}" ]; then
                 done
             done
             for back_end in -DTWILL_USE_PTHREAD -DTWILL_NO_FUTEX "-DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD" \
-                "-DTWILL_STATIC" "-DTWILL_STATIC -DTWILL_NO_FUTEX" "-DNDEBUG" "-fsanitize=thread" "-fshort-enums" \
+                "-DTWILL_STATIC" "-DTWILL_STATIC -DTWILL_NO_FUTEX" "-DNDEBUG" "-fsanitize=thread" "-flto" "-fshort-enums" \
                 "-funsigned-char" "-DTWILL_API=__attribute__((visibility(\"default\")))"; do
                 case_of "$header: $one $back_end" \
                     "cd alone/$stem && $one -std=c11 $WARN -O2 '$(echo "$back_end" | sed "s/ -D/' '-D/g")' -c impl.c -o /dev/null"
