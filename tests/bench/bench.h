@@ -123,21 +123,25 @@ __attribute__((noinline)) static int64_t bench_batch(bench_call *call, void *con
     return bench_now() - start;
 }
 
-/* Doubles the number of calls until a batch lasts BENCH_MS and reports that batch: the shorter ones
- * before it have warmed up threads, caches and pages. A stall can end the doubling early and then
- * weighs too much, which is why measurements under load set BENCH_CALLS. */
+/* Batches of 1, 2, 4.. calls warm up threads, caches and pages until they took BENCH_MS together. The
+ * best of them says how many calls fill BENCH_MS, and that many are measured: a number that was
+ * settled before, so that a stall cannot end the measurement and weigh more than its share. */
 static inline void bench_mean(bench_call *call, void *context)
 {
-    int64_t least = (int64_t)bench_setting("BENCH_MS", 50) * 1000000, took = 0;
+    double budget = (double)bench_setting("BENCH_MS", 50) * 1e6, spent = 0, best = 0;
     int64_t calls = bench_setting("BENCH_CALLS", 0);
     if (calls > 0) {
         bench_batch(call, context, calls / 10 + 1);
-        took = bench_batch(call, context, calls);
     } else {
-        for (calls = 1; (took = bench_batch(call, context, calls)) < least;)
-            calls *= 2;
+        for (calls = 1; spent < budget; calls *= 2) {
+            double took = (double)bench_batch(call, context, calls), each = took / (double)calls;
+            spent += took;
+            if (calls == 1 || each < best)
+                best = each;
+        }
+        calls = best < 1 ? (int64_t)budget : (int64_t)(budget / best) + 1;
     }
-    bench_report("ns/call", (double)took / (double)calls);
+    bench_report("ns/call", (double)bench_batch(call, context, calls) / (double)calls);
 }
 
 /* The longest single call of those made within BENCH_MS. */
@@ -250,10 +254,13 @@ static inline int bench_main(int argc, char **argv, const bench_entry *entries, 
     for (size_t e = 0; argc > 2 && e < count; e++) {
         if (strcmp(argv[1], entries[e].name) != 0)
             continue;
+        size_t n = strtoul(argv[entries[e].kind == BENCH_MAP || argc < 4 ? 2 : 3], NULL, 10);
+        if (n == 0)
+            break;
         if (entries[e].kind == BENCH_MAP)
-            bench_run_map(entries[e].call, strtoul(argv[2], NULL, 10), argc > 3 ? argv[3] : "");
-        else if (argc > 3)
-            bench_run_skew(entries[e].call, argv[2][0], strtoul(argv[3], NULL, 10));
+            bench_run_map(entries[e].call, n, argc > 3 ? argv[3] : "");
+        else
+            bench_run_skew(entries[e].call, argv[2][0], n);
         return 0;
     }
     fprintf(stderr, "usage: %s ENTRY ARGUMENTS; entries:", argv[0]);

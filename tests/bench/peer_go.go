@@ -14,8 +14,8 @@ import (
 
 func number(i int) int {
 	v, err := strconv.Atoi(os.Args[i])
-	if err != nil {
-		panic(err)
+	if err != nil || v < 1 {
+		panic("not a count: " + os.Args[i])
 	}
 	return v
 }
@@ -46,20 +46,21 @@ func batch(call func(), calls int) time.Duration {
 }
 
 func mean(call func()) {
-	least := time.Duration(setting("BENCH_MS", 50)) * time.Millisecond
+	budget, spent, best := float64(setting("BENCH_MS", 50))*1e6, 0.0, 0.0
 	calls := setting("BENCH_CALLS", 0)
-	var took time.Duration
 	if calls > 0 {
 		batch(call, calls/10+1)
-		took = batch(call, calls)
 	} else {
-		for calls = 1; ; calls *= 2 {
-			if took = batch(call, calls); took >= least {
-				break
+		for calls = 1; spent < budget; calls *= 2 {
+			took := float64(batch(call, calls))
+			spent += took
+			if each := took / float64(calls); calls == 1 || each < best {
+				best = each
 			}
 		}
+		calls = int(budget/best) + 1
 	}
-	report("ns/call", float64(took.Nanoseconds())/float64(calls))
+	report("ns/call", float64(batch(call, calls))/float64(calls))
 }
 
 func longest(call func()) {

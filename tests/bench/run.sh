@@ -50,29 +50,32 @@ trap 'stop_load; rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 : >"$work/goals"
-starts=0 busy=0 failures=0
+starts=0 busy=0 failures=0 began=0 stolen=0
 results=$BENCH_BUILD/results.tsv
+
+# Names that begin with _ are for the functions here: workload files, which are read into the same
+# shell, are free to use all others but the settings that section() makes.
 
 # ---- waiting for quiet ----
 
 # Jiffies since boot, all and idle, from /proc/stat.
 jiffies() {
-    read -r _ u n s idle io irq soft steal _ </proc/stat
-    total=$((u + n + s + idle + io + irq + soft + steal))
+    read -r _ _user _nice _sys _idle _io _irq _soft _steal _ </proc/stat
+    _total=$((_user + _nice + _sys + _idle + _io + _irq + _soft + _steal))
 }
 
 # Until 80 ms in which the CPUs were at least 90 % idle, 15 s at most.
 quiet() {
     starts=$((starts + 1))
     [ -n "${BENCH_NOQUIET:-}" ] || [ ! -r /proc/stat ] && return 0
-    tries=0
-    while [ $tries -lt 180 ]; do
+    _tries=0
+    while [ $_tries -lt 180 ]; do
         jiffies
-        total0=$total idle0=$idle
+        _total0=$_total _idle0=$_idle
         sleep 0.08
         jiffies
-        [ $(((idle - idle0) * 10)) -ge $(((total - total0) * 9)) ] && return 0
-        tries=$((tries + 1))
+        [ $(((_idle - _idle0) * 10)) -ge $(((_total - _total0) * 9)) ] && return 0
+        _tries=$((_tries + 1))
     done
     busy=$((busy + 1))
 }
@@ -100,34 +103,34 @@ goal() { printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$work/goals_here"; }
 # run_once NAME COMMAND: appends a line to the samples
 run_once() {
     quiet
-    i=0
-    while [ $i -lt "$spin" ]; do
+    _i=0
+    while [ $_i -lt "$spin" ]; do
         # bounded, in case that this script is killed by force
         timeout 60 sh -c 'while :; do :; done' &
         spinners="$spinners $!"
-        i=$((i + 1))
+        _i=$((_i + 1))
     done
     [ "$spin" -gt 0 ] && sleep 0.2 # until they spin and the scheduler has spread them
     # shellcheck disable=SC2086 # a program and its arguments
     BENCH_MS=${BENCH_MS:-$ms} BENCH_CALLS=$fixed timeout 30 $2 >"$work/out" 2>"$work/err"
-    status=$?
+    _status=$?
     stop_load
-    value=$(awk 'NF == 2 { print $2; exit }' "$work/out")
-    if [ $status -ne 0 ] || [ -z "$value" ]; then
+    _value=$(awk 'NF == 2 { print $2; exit }' "$work/out")
+    if [ $_status -ne 0 ] || [ -z "$_value" ]; then
         failures=$((failures + 1))
-        [ $status -eq 124 ] && echo 'took more than 30 s' >>"$work/err"
-        echo "bench: FAILED (status $status): $2: $(tail -n 1 "$work/err")"
-        value=failed
+        [ $_status -eq 124 ] && echo 'took more than 30 s' >>"$work/err"
+        echo "bench: FAILED (status $_status): $2: $(tail -n 1 "$work/err")"
+        _value=failed
     fi
-    printf '%s\t%s\n' "$1" "$value" >>"$work/samples"
-    printf '%s\t%s\t%s\n' "$title" "$1" "$value" >>"$results"
+    printf '%s\t%s\n' "$1" "$_value" >>"$work/samples"
+    printf '%s\t%s\t%s\n' "$title" "$1" "$_value" >>"$results"
 }
 
 # The contenders that were built and are wanted, in an order that begins elsewhere each round.
 line_up() {
-    while IFS='	' read -r role name command; do
-        [ -x "${command%% *}" ] && printf '%s\n' "$name" | grep -Eq "${BENCH_ONLY:-.}" &&
-            printf '%s\t%s\t%s\n' "$role" "$name" "$command"
+    while IFS='	' read -r _role _name _command; do
+        [ -x "${_command%% *}" ] && printf '%s\n' "$_name" | grep -Eq "${BENCH_ONLY:-.}" &&
+            printf '%s\t%s\t%s\n' "$_role" "$_name" "$_command"
     done <"$work/contenders" >"$work/present"
 }
 rotated() {
@@ -145,13 +148,13 @@ finish() {
     line_up
     [ -s "$work/present" ] || return 0
     : >"$work/samples"
-    r=0
-    while [ $r -lt "$rounds" ]; do
-        rotated $r >"$work/order"
-        while IFS='	' read -r role name command <&3; do
-            run_once "$name" "$command"
+    _round=0
+    while [ $_round -lt "$rounds" ]; do
+        rotated $_round >"$work/order"
+        while IFS='	' read -r _role _name _command <&3; do
+            run_once "$_name" "$_command"
         done 3<"$work/order"
-        r=$((r + 1))
+        _round=$((_round + 1))
     done
     echo
     awk -v title="$title" -v unit="$unit" -v goals_out="$work/goals" -f "$here/report.awk" \
@@ -164,6 +167,7 @@ title=
 if [ -z "$list" ]; then
     "$here/build.sh" || failures=$((failures + 1))
     : >"$results"
+    [ -r /proc/stat ] && jiffies && began=$_total stolen=$_steal
     echo "bench: $rounds rounds, $BENCH_THREADS threads, $(uname -srm)," \
         "$(date -u '+%Y-%m-%d %H:%M UTC')"
     [ -r /proc/cpuinfo ] && sed -n '/^model name/{s/.*: /bench: /p;q;}' /proc/cpuinfo
@@ -180,5 +184,10 @@ if [ -s "$work/goals" ]; then
 fi
 printf '\nbench: %d runs, %d of them began on CPUs that would not get quiet, %d failures\n' \
     "$starts" "$busy" "$failures"
+if [ -r /proc/stat ]; then
+    jiffies
+    echo "bench: meanwhile the host took $(((_steal - stolen) * 100 / (_total - began + 1))) %" \
+        "of the CPUs for others"
+fi
 echo "bench: all values are in ${results#"$root"/}"
 [ "$failures" -eq 0 ]

@@ -31,21 +31,22 @@ fn batch(call: &mut dyn FnMut(), calls: u64) -> Duration {
 }
 
 fn mean(call: &mut dyn FnMut()) {
-    let least = Duration::from_millis(setting("BENCH_MS", 50));
+    let budget = setting("BENCH_MS", 50) as f64 * 1e6;
     let mut calls = setting("BENCH_CALLS", 0);
-    let mut took;
     if calls > 0 {
         batch(call, calls / 10 + 1);
-        took = batch(call, calls);
     } else {
+        let (mut spent, mut best) = (0.0, f64::INFINITY);
         calls = 1;
-        took = batch(call, calls);
-        while took < least {
+        while spent < budget {
+            let took = batch(call, calls).as_nanos() as f64;
+            spent += took;
+            best = (took / calls as f64).min(best);
             calls *= 2;
-            took = batch(call, calls);
         }
+        calls = (budget / best) as u64 + 1;
     }
-    report("ns/call", took.as_nanos() as f64 / calls as f64);
+    report("ns/call", batch(call, calls).as_nanos() as f64 / calls as f64);
 }
 
 fn longest(call: &mut dyn FnMut()) {
@@ -92,6 +93,7 @@ fn cost(shape: u8, i: usize, n: usize) -> u32 {
 }
 
 fn map(n: usize, worst: bool) {
+    assert!(n > 0);
     let input: Vec<u32> = (1..=n as u32).collect();
     let mut output = vec![0u32; n];
     {
@@ -114,6 +116,7 @@ fn map(n: usize, worst: bool) {
 }
 
 fn skew(shape: u8, n: usize) {
+    assert!(n > 0);
     let mut output = vec![0u64; n];
     let item = |(i, o): (usize, &mut u64)| *o = work(i as u64, cost(shape, i, n));
     mean(&mut || output.par_iter_mut().enumerate().for_each(item));
