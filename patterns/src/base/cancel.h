@@ -20,8 +20,8 @@ struct twill_cancel {
 TWILL__DECL void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent);
 
 /* Before the memory of a token goes: leaves the parent and waits for a fire that is calling its hooks in another
-   thread. Children first. A token without parent needs it only when another thread may still be firing it. Zeroed
-   and never used: harmless. NULL: nothing. */
+   thread. Children first. A token without parent needs it only when its own hooks may be running; a twill_cancel_fire
+   on this very token must have returned. Zeroed and never used: harmless. NULL: nothing. */
 TWILL__DECL void twill_cancel_detach(twill_cancel *cancel);
 
 /* Fires the token and its children: wakes every wait below it, then calls the hooks. The first reason stays; a reason
@@ -37,7 +37,8 @@ TWILL__DECL bool twill_cancel_fired(const twill_cancel *cancel);
 /* Its reason, 0 while it has not fired. */
 TWILL__DECL int twill_cancel_reason(const twill_cancel *cancel);
 
-/* A callback for the moment of firing; the caller owns the memory. `fn` runs once, in the thread that fires. */
+/* A callback for the moment of firing; the caller owns the memory. `fn` runs once, in the thread that fires, and must
+   return. NULL as token, below: one that never fires. */
 typedef struct twill_cancel_hook {
     void (*fn)(int reason, const struct twill_task *task);   /* task->context is the hook's */
     void *context;

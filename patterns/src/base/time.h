@@ -10,6 +10,7 @@ extern "C" {
 
 /* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
 typedef int64_t twill_ns;
+/* n: an integer */
 #define TWILL_US(n) ((twill_ns)(n) * 1000)
 #define TWILL_MS(n) ((twill_ns)(n) * 1000000)
 #define TWILL_SEC(n) ((twill_ns)(n) * 1000000000)

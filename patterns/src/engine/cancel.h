@@ -11,14 +11,16 @@
 
 /* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's lock; `linked` is
    also read without it, as a hint. */
+struct twill__link;
+typedef struct twill__link *twill__link_at TWILL__VIEW;     /* a pointer that may stand in such storage */
 typedef struct TWILL__VIEW twill__link {
-    struct twill__link *next, **previous;
-    uint32_t kind;
-    _Atomic uint32_t linked;
+    twill__link_at next, *previous;
+    uint32_t kind;                      /* while linked; a hook that runs: the generation it runs in */
+    _Atomic uint32_t linked;            /* 0, or the generation of the process that linked it */
 } twill__link;
 enum { TWILL__LINK_NODE = 1, TWILL__LINK_HOOK, TWILL__LINK_CHILD };
 
-static inline void twill__link_in(twill__link **head, twill__link *link, uint32_t kind)
+static inline void twill__link_in(twill__link_at *head, twill__link *link, uint32_t kind)
 {
     link->kind = kind;
     link->next = *head;
@@ -26,7 +28,7 @@ static inline void twill__link_in(twill__link **head, twill__link *link, uint32_
     if (link->next)
         link->next->previous = &link->next;
     *head = link;
-    atomic_store_explicit(&link->linked, 1, memory_order_release);   /* pairs with the acquire in twill__link_up */
+    atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);   /* pairs with the acquire in twill__link_up */
 }
 
 static inline void twill__link_out(twill__link *link)
@@ -130,7 +132,7 @@ typedef struct twill__firing {          /* on the stack of the thread that calls
 typedef struct TWILL__VIEW twill__token {
     twill__link me;                     /* in the parent's list */
     struct twill__token *parent;
-    twill__link *head;                  /* waiting threads, hooks, children */
+    twill__link_at head;                /* waiting threads, hooks, children */
     twill__firing *firing;
     _Atomic uint32_t lock;
     _Atomic int32_t state;              /* 0, or the reason */
@@ -174,6 +176,12 @@ static inline void twill__token_adopt(twill__token *token)
             return;
         }
     }
+}
+
+/* Whether anybody ever locked it: only then can it be linked, or be firing. */
+static inline bool twill__token_used(const twill__token *token)
+{
+    return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;   /* pairs with adopt's release */
 }
 
 static inline void twill__token_lock(twill__token *token)
@@ -229,8 +237,9 @@ static inline void twill__nudge(twill__link *link)
 static inline void twill__tell(twill__token *token, int reason)
 {
     int32_t none = 0;
-    atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
-                                            memory_order_relaxed);   /* pairs with the acquire in poll */
+    if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
+                                                 memory_order_relaxed))   /* pairs with the acquire in poll */
+        reason = none;                  /* requested here before: what is below hears the nearest reason */
     for (twill__link *link = token->head, *next; link; link = next) {
         next = link->next;
         if (link->kind == TWILL__LINK_NODE) {
@@ -244,12 +253,14 @@ static inline void twill__tell(twill__token *token, int reason)
     }
 }
 
-/* Calls one hook without the lock. False: the hook took the token away. */
+/* Calls one hook without the lock. False: the hook took the token away. A hook must return: one that ends its thread
+   leaves whoever waits for it waiting. */
 static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twill__firing *firing)
 {
     int reason = atomic_load_explicit(&token->state, memory_order_relaxed);   /* under the lock */
     twill_task task = { SIZE_MAX, hook->context, UINT_MAX, 0, NULL, { 0, NULL }, NULL };
     hook->firing = firing;
+    hook->link.kind = twill__generation();
     firing->hook_gone = false;
     twill__unlock(&token->lock);
     hook->fn(reason, &task);
@@ -287,6 +298,8 @@ static inline void twill__drain(twill__token *token, twill__firing *firing)
             child->firing = &below;     /* pins it: a detach waits */
             twill__unlock(&token->lock);
             twill__drain(child, &below);
+            if (firing->token_gone)     /* a hook below has taken this token away, too */
+                return;
             twill__token_lock(token);
         }
     }
@@ -323,6 +336,7 @@ static inline void twill__wait_firing(twill__token *token)
 {
     twill__node me;
     twill__node_init(&me);
+    TWILL_ASSERT(token->firing);
     twill__list_append(&token->firing->waiters, &me);
     twill__unlock(&token->lock);
     twill__await(&me);
@@ -344,7 +358,7 @@ TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
     if (!token)
         return;
     parent = token->parent;
-    if (atomic_load_explicit(&token->generation, memory_order_acquire) != 0) {   /* 0: nobody ever locked it */
+    if (twill__token_used(token)) {
         if (parent) {
             twill__token_adopt(token);
             twill__token_lock(parent);
@@ -391,6 +405,8 @@ TWILL__WEAK void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *
     twill__token *token = twill__token_of(cancel);
     twill__hook *hook = (twill__hook *)(void *)public_hook;
     int reason;
+    if (!token)                         /* a token that never fires */
+        return;
     twill__link_up(token);
     hook->firing = NULL;
     atomic_store_explicit(&hook->link.linked, 0, memory_order_relaxed);   /* ours alone until it is linked */
@@ -409,11 +425,18 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 {
     twill__token *token = twill__token_of(cancel);
     twill__hook *hook = (twill__hook *)(void *)public_hook;
+    uint32_t now = twill__generation();
+    if (!token)
+        return;
     twill__token_lock(token);
-    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed)) {   /* under the lock */
+    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {   /* under the lock */
         twill__link_out(&hook->link);
     } else {
         while (hook->firing) {      /* exit: the hook ends */
+            if (hook->link.kind != now) {       /* it runs in the parent process, not here */
+                hook->firing = NULL;
+                break;
+            }
             if (hook->firing->thread == twill__thread_number()) {
                 hook->firing->hook_gone = true;
                 hook->firing = NULL;

@@ -155,8 +155,26 @@ static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
     return false;
 }
 
-/* The back half of the largest range of all. */
-static inline bool twill__steal(twill__job *job, twill__slot *me, const twill__pace *pace)
+/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be its own part of an
+   even split, if that is still there: in call after call the same items meet the same cache. */
+static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
+                                    const twill__pace *pace, uint64_t range)
+{
+    uint64_t size = twill__hi(range) - twill__lo(range), home;
+    if (size <= 2 * pace->least)
+        return twill__lo(range);
+    if (!me->used && job->schedule == TWILL__AUTO) {
+        size_t left = job->n - job->start;
+        uint64_t blocks = left / job->block + (left % job->block != 0);
+        home = blocks / job->np * worker;
+        if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
+            return home;
+    }
+    return twill__lo(range) + size / 2;
+}
+
+/* Takes the back part of the largest range of all. */
+static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me, const twill__pace *pace)
 {
     for (;;) {      /* exit: no range left that is wanted; each failed CAS is another's progress */
         twill__slot *victim = NULL;
@@ -175,7 +193,7 @@ static inline bool twill__steal(twill__job *job, twill__slot *me, const twill__p
         }
         if (!victim)
             return false;
-        mid = size <= 2 * pace->least ? twill__lo(range) : twill__lo(range) + size / 2;
+        mid = twill__split(job, worker, me, pace, range);
         /* relaxed: as in twill__claim_own */
         if (!atomic_compare_exchange_strong_explicit(&victim->range, &range, twill__pack(twill__lo(range), mid),
                                                      memory_order_relaxed, memory_order_relaxed))

@@ -12,6 +12,8 @@ struct twill__seat;
 /* Runs the items begin..end-1 that must run, and accounts for each by twill__item_end or twill__item_failed. */
 typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t begin, size_t end);
 
+enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
+
 /* One worker number of one call. */
 typedef struct twill__slot {
     /* written by the owner and by thieves */
@@ -22,11 +24,13 @@ typedef struct twill__slot {
     /* written by the owner alone; the caller reads them after the join */
     _Alignas(TWILL__LINE) size_t done, failed, skipped, chunks;
     size_t end;                     /* of the running chunk */
+    size_t from, odd;               /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
     size_t low;                     /* lowest failed item, SIZE_MAX: none; its status and code */
     twill_status low_status;
     int low_code;
     size_t fail_index;              /* from twill_task_fail; SIZE_MAX: not said */
-    bool used, started, refused, skip;
+    bool used, started, refused;
+    unsigned said;                  /* by the item: TWILL__SAID_... */
     void *state;
     twill_ns busy;
 } twill__slot;
@@ -56,7 +60,8 @@ typedef struct twill__job {
     unsigned np;                    /* worker numbers */
     uint32_t generation;            /* of the process in which helpers were called; 0: none were */
     twill__slot *slot;
-    _Atomic uint64_t *taken, *ready, *ranges;   /* a bit a number: in use; its slot is made; STATIC: its range is taken */
+    _Atomic uint64_t *taken, *ready, *ranges;   /* a bit a number: in use; its slot is made; STATIC: its range is taken;
+                                       the three arrays stand behind one another, in `bits` where that is enough */
     twill__cut *cuts;
     size_t cut_count;
     struct twill__job *outer;       /* the call whose callback made this one, in the same thread */
@@ -68,6 +73,7 @@ typedef struct twill__job {
     _Alignas(TWILL__LINE) _Atomic size_t limit;   /* items from here on need not run */
     _Atomic size_t stop_at;         /* the lowest twill_task_stop */
     _Atomic uint32_t stop;          /* the status that ends it all, 0: none */
+    _Atomic uint64_t bits[3];       /* one line for all that a newcomer must know */
     _Atomic uint32_t degraded;      /* a helper's worker_start failed */
     _Atomic size_t failures;
     twill_item_error first;         /* in time: written by whoever made `failures` 1 */
@@ -127,7 +133,7 @@ static inline bool twill__stopped(twill__job *job, twill_ns now)
     const twill_until *until = &job->run->until;
     if (atomic_load_explicit(&job->stop, memory_order_relaxed))   /* a hint: data come by the join */
         return true;
-    if (twill_cancel_fired(until->cancel))
+    if (until->cancel && twill_cancel_fired(until->cancel))
         twill__stop_all(job, TWILL_CANCELLED, false);
     else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
         twill__stop_all(job, TWILL_TIMEOUT, false);
@@ -203,7 +209,7 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
     twill_item_error error = { item, status, code };
     size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
     me->failed++;
-    me->skip = false;
+    me->said = 0;
     if (item < me->low) {
         me->low = item;
         me->low_status = status;
@@ -232,14 +238,50 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
 {
     if (code) {
         twill__item_failed(job, me, item, item, TWILL_FAILED, code);
-    } else if (me->skip) {          /* said by twill_task_skip; statuses[] says CANCELLED already */
-        me->skip = false;
+    } else if (me->said & TWILL__SAID_SKIP) {       /* statuses[] says CANCELLED already */
+        me->said = 0;
         me->skipped++;
     } else {
+        me->said = 0;
         me->done++;
         if (job->detail)
             twill__item_note(job, item, TWILL_OK, 0);
     }
+}
+
+/* A loop that counts its items once, at the end: twill__loop_begin, for each item `if (twill__loop_odd(...) &&
+   !twill__loop_note(...)) break;`, twill__loop_end. */
+static inline void twill__loop_begin(twill__slot *me, size_t from)
+{
+    me->from = from;
+    me->odd = 0;
+    me->said = 0;
+}
+
+/* So many items may go by between two looks at the limit: one, unless the chunk shows that they are quick. */
+static inline size_t twill__loop_step(size_t begin, size_t end)
+{
+    return end - begin >= 64 ? 8 : 1;
+}
+
+static inline bool twill__loop_odd(const twill__slot *me, bool detail, int code)
+{
+    return (code != 0) | (me->said != 0) | detail;     /* one branch an item */
+}
+
+/* False: the item after this one must not run any more. */
+static inline bool twill__loop_note(twill__job *job, twill__slot *me, size_t item, int code)
+{
+    me->odd++;
+    twill__item_end(job, me, item, code);
+    return twill__may_run(job, item + 1);
+}
+
+/* `to`: the first item that did not run. */
+static inline void twill__loop_end(twill__slot *me, size_t to)
+{
+    me->done += to - me->from - me->odd;
+    me->from = SIZE_MAX;
 }
 
 /* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass, SIZE_MAX: the pass
@@ -256,10 +298,11 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
             for (size_t i = begin; i < failed; i++)
                 twill__item_note(job, i, TWILL_OK, 0);
         twill__item_failed(job, me, at == SIZE_MAX ? failed : at, failed, TWILL_FAILED, code);
-    } else if (me->skip) {
-        me->skip = false;
+    } else if (me->said & TWILL__SAID_SKIP) {
+        me->said = 0;
         me->skipped += end - begin;
     } else {
+        me->said = 0;
         me->done += end - begin;
         if (job->detail)
             for (size_t i = begin; i < end; i++)
@@ -282,6 +325,8 @@ static inline void twill__job_stop(const twill_task *task)
     twill__job *job = (twill__job *)task->private_;
     if (task->index == SIZE_MAX)
         return;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_STOP;
     twill__lower(&job->stop_at, task->index);
     twill__lower(&job->limit, task->index);
     twill__fire_from(job, task->index + 1);
@@ -291,7 +336,7 @@ static inline void twill__job_skip(const twill_task *task)
 {
     twill__job *job = (twill__job *)task->private_;
     if (task->worker < job->np)
-        job->slot[task->worker].skip = true;
+        job->slot[task->worker].said |= TWILL__SAID_SKIP;
 }
 
 static inline void twill__job_fail(const twill_task *task, size_t index)
@@ -310,14 +355,26 @@ static inline const twill__call_table *twill__job_table(void)
 
 /* ---- worker numbers ---- */
 
+/* Field by field: a memset of two lines costs more than a tiny call may. */
 static inline void twill__slot_init(twill__job *job, unsigned worker)
 {
     twill__slot *slot = &job->slot[worker];
-    memset(slot, 0, sizeof *slot);
+    twill__token *token = twill__token_of(&slot->token);
     atomic_init(&slot->range, 0);
     atomic_init(&slot->begin, SIZE_MAX);
-    twill_cancel_init(&slot->token, job->run->until.cancel);
-    slot->low = slot->fail_index = SIZE_MAX;
+    token->parent = twill__token_of(job->run->until.cancel);
+    token->head = NULL;
+    token->firing = NULL;
+    atomic_init(&token->me.linked, 0);
+    atomic_init(&token->lock, 0);
+    atomic_init(&token->state, 0);
+    atomic_init(&token->generation, 0);
+    slot->done = slot->failed = slot->skipped = slot->chunks = 0;
+    slot->low = slot->fail_index = slot->from = SIZE_MAX;
+    slot->used = slot->started = slot->refused = false;
+    slot->said = 0;
+    slot->state = NULL;
+    slot->busy = 0;
 }
 
 static inline void twill__task_init(twill__job *job, unsigned worker, twill_task *task)

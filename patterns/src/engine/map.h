@@ -29,12 +29,21 @@ static inline void twill__map_body(twill__job *job, twill_task *task, size_t beg
     twill__slot *me = &job->slot[task->worker];
     const char *in = map->in + begin * map->in_size;
     char *out = map->out + begin * map->out_size;
-    for (size_t i = begin; i < end && twill__may_run(job, i); i++) {
-        task->index = i;
-        twill__item_end(job, me, i, map->fn(in, out, task));
-        in += map->in_size;
-        out += map->out_size;
+    twill_map_fn *fn = map->fn;
+    size_t in_size = map->in_size, out_size = map->out_size, i = begin, step = twill__loop_step(begin, end);
+    bool detail = job->detail;
+    twill__loop_begin(me, begin);
+    while (i < end && twill__may_run(job, i)) {
+        size_t look = end - i < step ? end : i + step;
+        for (; i < look; in += in_size, out += out_size) {
+            task->index = i;
+            int code = fn(in, out, task);
+            if (twill__loop_odd(me, detail, code) && !twill__loop_note(job, me, i, code))
+                end = look = i + 1;
+            i++;
+        }
     }
+    twill__loop_end(me, i);
 }
 
 #endif

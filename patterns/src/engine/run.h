@@ -75,6 +75,7 @@ static inline twill_status twill__refuse(const twill_run *run, size_t total, twi
 /* ---- who helps ---- */
 
 typedef struct twill__plan {
+    twill__job *outer;                  /* the call whose callback makes this one */
     twill__team *team;                  /* to be called; NULL: threads of its own */
     twill__job *parent;
     uint32_t flags;
@@ -86,6 +87,7 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
 {
     twill__job *outer = twill__thread()->job;
     unsigned workers = run->workers;
+    plan->outer = outer;
     plan->team = NULL;
     plan->parent = NULL;
     plan->flags = 0;
@@ -212,33 +214,29 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
     }
 }
 
-/* The caller begins alone and clocks its first items: returns where the others would begin, job->n if nothing is left
-   that is worth them. *helpers: how many are worth calling. */
+/* The caller begins alone and times its first items: returns where the others would begin, job->n if nothing is left
+   that is worth them. *helpers: how many are worth calling. Times are in ticks. */
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
-    twill_ns since = twill__clock_now(), spent;
-    double each, left, price = job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS;
+    uint64_t rate = twill__ticks_per_us(), since = twill__ticks();
+    double sure = (double)(rate * 200 / 1024), price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
+    bool may_end = job->run->until.cancel || !twill__no_deadline(job->run->until.deadline);
     for (;;) {      /* exit: all done, stopped, or the rest is worth threads */
+        double spent, left;     /* times `at`: a division spared */
         twill__serial_chunk(job, task, at, at + size);
         at += size;
-        if (at >= job->n || !twill__may_run(job, at))
+        if (at >= job->n || !twill__may_run(job, at) || (may_end && twill__stopped(job, twill__clock_now())))
             return job->n;
-        spent = twill__clock_now() - since + 1;
-        if ((job->run->until.cancel || !twill__no_deadline(job->run->until.deadline)) &&
-            twill__stopped(job, since + spent))
-            return job->n;
-        each = (double)spent / (double)at;
-        left = each * (double)(job->n - at);
-        if (left <= price) {
-            size = job->n - at;         /* the whole rest is cheaper than its helpers */
-            if (job->run->until.cancel || !twill__no_deadline(job->run->until.deadline))
-                size = size > at ? at : size;
-        } else if (spent > 200 || few) {
-            double chunk = TWILL__CHUNK_NS / 4 / each;
-            job->chunk0 = chunk < 1 ? 1 : chunk > 256 ? 256 : (size_t)chunk;
-            if (!job->team && left / price < *helpers)
-                *helpers = (unsigned)(left / price);
+        spent = (double)(twill__ticks() - since) + 1;
+        left = spent * (double)(job->n - at);
+        if (left <= price * (double)at) {
+            size = may_end && job->n - at > at ? at : job->n - at;      /* the rest is cheaper than its helpers */
+        } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
+            double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
+            job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+            if (!job->team && left / (double)at / price < *helpers)
+                *helpers = (unsigned)(left / (double)at / price);
             return at;
         } else {
             size *= 4;                  /* too short to judge */
@@ -323,7 +321,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
                 report->first_error.status = slot->low_status;
                 report->first_error.code = slot->low_code;
             }
-            twill_cancel_detach(&slot->token);
+            if (twill__token_used(twill__token_of(&slot->token)))
+                twill_cancel_detach(&slot->token);
         }
     report->skipped = call->total - report->done - report->failed;
     if (report->first_error.status && job->policy == TWILL_ON_ERROR_FIRST)
@@ -440,13 +439,15 @@ static inline void twill__run_guarded(twill__call_record *call, twill__steps_fn 
     TWILL__GUARD_POP(0);
 }
 
+/* bits: NULL where those in the job are enough. */
 static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np, twill__slot *slots,
                                    _Atomic uint64_t *bits)
 {
     twill__job *job = &call->job;
     unsigned words = twill__words(np);
+    if (!bits)
+        bits = job->bits;
     job->call.table = twill__job_table();
-    job->outer = twill__thread()->job;
     job->run = run;
     job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
     job->np = np;
@@ -489,6 +490,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     twill__job *job = &call->job;
     unsigned np = plan->np;
     twill__init_job(call, run, np, slots, bits);
+    job->outer = plan->outer;
     job->team = plan->team;
     job->parent = plan->parent;
     job->flags = plan->flags;
@@ -521,10 +523,9 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     { \
         twill__slot slots[WORKERS]; \
         twill__helper helpers[WORKERS]; \
-        _Atomic uint64_t bits[3]; \
         twill__call_record call; \
         call.helper = helpers; \
-        return twill__run_in(&call, plan, run, slots, bits, steps, data); \
+        return twill__run_in(&call, plan, run, slots, NULL, steps, data); \
     }
 TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
 TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)

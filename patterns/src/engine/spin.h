@@ -15,7 +15,7 @@
 static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit, unsigned yields)
 {
     twill_ns until = 0;
-    if (!TWILL__SPIN || twill__cpus_hint() == 1)
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)   /* 0: not known */
         return atomic_load_explicit(word, memory_order_acquire) != value;
     for (unsigned k = 1;; k++) {
         /* acquire: pairs with the release of whoever changed the word; most callers look again with their own order */

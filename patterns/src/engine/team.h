@@ -113,7 +113,7 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
             twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
             continue;
         }
-        if (!twill__steal(job, me, &pace))
+        if (!twill__steal(job, worker, me, &pace))
             break;
         twill__rouse_callers(job);
         if (atomic_load(&job->team->idle) && twill__number_free(job))
@@ -127,11 +127,13 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
 {
     twill__slot *me = &job->slot[worker];
     size_t begin = atomic_load(&me->begin), item = task->index;
-    me->skip = false;
+    me->said = 0;
     if (begin == SIZE_MAX || item == SIZE_MAX) {
         me->refused = true;             /* it ended inside a hook */
         return;
     }
+    if (me->from != SIZE_MAX)
+        twill__loop_end(me, item);
     if (me->end - item > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
         uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;   /* a guess for the CAS */
         do
@@ -171,7 +173,7 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
     if (!job->run->worker_start || me->started)
         return !me->refused;
     *code = job->run->worker_start(&me->state, task);
-    me->skip = false;
+    me->said = 0;
     if (*code) {
         me->refused = true;
         return false;
@@ -275,7 +277,7 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
         memset(helper, 0, sizeof *helper);
         helper->thread.fn = twill__helper_main;
         helper->thread.arg = helper;
-        helper->thread.name = run->name;
+        twill__thread_name(&helper->thread, run->name);
         helper->thread.stack_size = run->stack_size;
         helper->thread.cpu = run->cpu_count ? run->cpus[k % run->cpu_count] : UINT_MAX;
         helper->team = team;

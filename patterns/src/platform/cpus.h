@@ -12,6 +12,7 @@
 
 #ifdef __linux__
 #define TWILL__PATH 1024
+#define TWILL__READ "re"              /* e: close on exec */
 
 static inline bool twill__read_line(const char *path, const char *name, char *line, int size)
 {
@@ -21,7 +22,7 @@ static inline bool twill__read_line(const char *path, const char *name, char *li
     int length = snprintf(full, sizeof full, "%s%s%s", TWILL__SYSTEM_ROOT, path, name);
     if (length < 0 || length >= (int)sizeof full)
         return false;
-    file = fopen(full, "r");
+    file = fopen(full, TWILL__READ);
     if (!file)
         return false;
     got = fgets(line, size, file) != NULL;
@@ -99,7 +100,7 @@ static inline unsigned twill__cgroup_cpus(void)
 {
     char line[TWILL__PATH];
     unsigned least = 0;
-    FILE *file = fopen(TWILL__SYSTEM_ROOT "/proc/self/cgroup", "r");
+    FILE *file = fopen(TWILL__SYSTEM_ROOT "/proc/self/cgroup", TWILL__READ);
     if (!file)
         return 0;
     while (fgets(line, sizeof line, file)) {
@@ -130,14 +131,10 @@ static inline unsigned twill__affinity_cpus(void)
     return count;
 }
 #else
-extern long sysconf(int);
-
 static inline unsigned twill__affinity_cpus(void)
 {
 #if defined _SC_NPROCESSORS_ONLN
     long count = sysconf(_SC_NPROCESSORS_ONLN);
-#elif defined __APPLE__
-    long count = sysconf(58);
 #else
     long count = 1;
 #endif
@@ -150,7 +147,8 @@ static inline unsigned twill__cgroup_cpus(void)
 }
 #endif
 
-/* Asks the system, and remembers the answer for twill__cpus_hint. */
+/* Asks the system, and remembers the answer for twill__cpus_hint. Not from a thread that is bound to a CPU: Linux
+   answers for the calling thread. */
 static inline unsigned twill__cpus_now(void)
 {
     int saved = errno;

@@ -4,8 +4,6 @@
 
 #include "platform/process.h"
 
-#include <errno.h>
-
 /* twill__park(word, expected, deadline): sleeps while *word == expected. Returns false when the deadline (an instant;
    0 or TWILL_FOREVER: none) has passed. May return true for no reason: all callers loop. Leaves errno alone.
    twill__wake(address, n): wakes up to n sleepers (INT_MAX: all). It uses the address as a key and never reads it, so
@@ -22,10 +20,13 @@ static inline bool twill__no_deadline(twill_ns deadline)
 /* 32-bit systems with a 64-bit time_t must not hand it to the old system call */
 #if defined SYS_futex_time64 && defined SYS_futex
 #define TWILL__FUTEX (sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
+#define TWILL__FUTEX_WAKE SYS_futex
 #elif defined SYS_futex_time64
 #define TWILL__FUTEX SYS_futex_time64
+#define TWILL__FUTEX_WAKE SYS_futex_time64
 #else
 #define TWILL__FUTEX SYS_futex
+#define TWILL__FUTEX_WAKE SYS_futex
 #endif
 
 static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
@@ -38,8 +39,15 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         limit = &at;
     }
     /* FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG: absolute, monotonic */
-    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 && errno == ETIMEDOUT)
-        in_time = false;
+    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 && errno != EAGAIN &&
+        errno != EINTR) {
+        if (errno == ETIMEDOUT) {
+            in_time = false;
+        } else {        /* ENOSYS, EPERM in a sandbox: waiting without sleeping stays correct */
+            sched_yield();
+            in_time = twill__no_deadline(deadline) || twill__clock_now() < deadline;
+        }
+    }
     errno = saved;
     return in_time;
 }
@@ -47,7 +55,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
 static inline void twill__wake(const void *address, int n)
 {
     int saved = errno;
-    syscall(TWILL__FUTEX, address, 1 | 128, n, NULL, NULL, 0);   /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
+    syscall(TWILL__FUTEX_WAKE, address, 1 | 128, n, NULL, NULL, 0);   /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
     errno = saved;
 }
 
@@ -120,8 +128,8 @@ static inline bool twill__condition_init(twill__condition *condition)
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex, twill_ns deadline)
 {
 #ifdef __APPLE__
-    twill_ns left = deadline - twill__clock_now();
-    struct timespec t = twill__timespec(left > 0 ? left : 1);
+    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
     pthread_cond_timedwait_relative_np(condition, mutex, &t);
 #else
     struct timespec t = twill__timespec(deadline);
@@ -142,7 +150,9 @@ static inline bool twill__condition_init(twill__condition *condition)
     return cnd_init(condition) == thrd_success;
 }
 
-/* cnd_timedwait knows the wall clock alone: short slices, so that a step of it delays a deadline by one slice at most */
+/* C11 waits on the wall clock alone: short slices, looked at by the monotonic clock. A step forward ends a slice early,
+   which is harmless; a step back of s makes the running slice, and so a deadline, late by up to s: where that matters,
+   TWILL_USE_PTHREAD. */
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex, twill_ns deadline)
 {
     twill_ns left = deadline - twill__clock_now();
@@ -190,9 +200,9 @@ static inline void twill__bucket_remove(twill__bucket *bucket, twill__sleeper **
 
 static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
 {
+    int saved = errno;
     twill__bucket *bucket = twill__bucket_of(word);
     twill__sleeper me;
-    int saved = errno;
     bool in_time = true;
     me.address = word;
     me.next = NULL;
@@ -231,6 +241,7 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
 
 static inline void twill__wake(const void *address, int n)
 {
+    int saved = errno;
     twill__bucket *bucket = twill__bucket_of(address);
     twill__sleeper **link = &bucket->first;
     TWILL__MUTEX_LOCK(&bucket->mutex);
@@ -246,6 +257,7 @@ static inline void twill__wake(const void *address, int n)
         n--;
     }
     TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    errno = saved;
 }
 #endif
 

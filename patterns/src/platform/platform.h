@@ -5,3 +5,4 @@
 #include "platform/park.h"
 #include "platform/threads.h"
 #include "platform/cpus.h"
+#include "platform/ticks.h"

@@ -4,6 +4,7 @@
 
 #include "platform/clock.h"
 
+#include <errno.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
@@ -28,7 +29,7 @@ typedef struct twill__global {          /* of the process */
     _Atomic uint32_t own_mark;          /* the mark, where the kernel cannot wipe a page on fork */
     _Atomic(_Atomic uint32_t *) mark;   /* holds the generation; a fork makes it 0 */
     _Atomic uint32_t cpus;              /* the last count, 0: none yet */
-    _Atomic uint32_t ticks_per_us;      /* see engine/spin.h */
+    _Atomic uint64_t tick_rate;         /* see platform/ticks.h; 0: not measured yet */
     void *reserved[8];                  /* signal owner, blocked waits, stragglers: later parts */
 } twill__global;
 
@@ -74,12 +75,18 @@ static inline _Atomic uint32_t *twill__new_mark(twill__global *global)
 {
 #if defined __linux__ && !defined TWILL__NO_WIPEONFORK
     extern int madvise(void *, size_t, int);
-    void *page = mmap(NULL, 65536, 1 | 2 /* read, write */, MAP_PRIVATE | 0x20 /* anonymous */, -1, 0);
+    /* MAP_ANONYMOUS is another number on MIPS, Alpha and PA-RISC: there the call fails, and the fallback serves. An
+       emulator that accepts any advice (qemu-user) wipes nothing: it is asked for one that does not exist first. */
+    int saved = errno;
+    void *page = mmap(NULL, 65536, 1 | 2 /* read, write */, MAP_PRIVATE | 0x20, -1, 0);
     if (page != (void *)-1) {
-        if (madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0)
+        if (madvise(page, 65536, -1) != 0 && madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0) {
+            errno = saved;
             return (_Atomic uint32_t *)page;
+        }
         munmap(page, 65536);
     }
+    errno = saved;
 #endif
 #ifdef TWILL__POSIX
     (void)pthread_atfork(NULL, NULL, twill__forked);

@@ -20,7 +20,7 @@
 
 #if defined __unix__ || defined __APPLE__ || defined __HAIKU__
 #define TWILL__POSIX 1
-#elif !defined _WIN32
+#else
 #error "twill: platform/ has no back end for this system"
 #endif
 
@@ -41,6 +41,7 @@
 #ifdef TWILL__POSIX
 #include <pthread.h>
 #include <sched.h>
+#include <unistd.h>
 #endif
 #ifndef TWILL_USE_PTHREAD
 #include <threads.h>
@@ -48,8 +49,9 @@
 #include <time.h>
 
 /* ---- linking ---- */
-/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, weak, so that two libraries may both carry it. TWILL__ONE: the state that must
-   exist once a process; default visibility, or each shared object would have its own. */
+/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two libraries may both
+   carry it. TWILL__ONE: the state that must exist once a process; default visibility, or each shared object would have
+   its own. */
 #ifdef TWILL_STATIC
 #define TWILL__WEAK static inline
 #define TWILL__DEFINE static inline
@@ -81,9 +83,9 @@
 
 /* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand here ---- */
 #if defined __linux__ && LONG_MAX == 0x7fffffffL && !defined __x86_64__ && \
-    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) || !defined __GLIBC__)
+    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) || defined _REDIR_TIME64 /* musl 1.2 */)
 extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");   /* 64-bit time_t on 32 bits */
-#elif defined TWILL__POSIX && !defined __APPLE__
+#elif !defined __APPLE__
 extern int clock_gettime(int, struct timespec *);   /* clockid_t is int wherever we run */
 #endif
 #ifdef __linux__

@@ -8,7 +8,7 @@
 typedef struct twill__thrd {
     void (*fn)(void *arg);
     void *arg;
-    const char *name;
+    char name[16];              /* cut; "": none */
     size_t stack_size;          /* 0: the system's default */
     unsigned cpu;               /* UINT_MAX: any */
     bool by_pthread;
@@ -42,10 +42,7 @@ static inline bool twill__bind(unsigned cpu)
 
 static inline void twill__set_name(const char *name)
 {
-    char cut[16] = { 0 };
-    for (int i = 0; i < 15 && name[i]; i++)
-        cut[i] = name[i];
-    prctl(15 /* PR_SET_NAME */, (unsigned long)(uintptr_t)cut, 0ul, 0ul, 0ul);
+    prctl(15 /* PR_SET_NAME */, (unsigned long)(uintptr_t)name, 0ul, 0ul, 0ul);
 }
 #else
 static inline bool twill__bind(unsigned cpu)
@@ -65,7 +62,7 @@ static inline void twill__thread_body(void *record)
     twill__thrd *thread = (twill__thrd *)record;
     if (thread->cpu != UINT_MAX && !twill__bind(thread->cpu))   /* relaxed: read after the join, or as a hint */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_AFFINITY, memory_order_relaxed);
-    if (thread->name)
+    if (thread->name[0])
         twill__set_name(thread->name);
     thread->fn(thread->arg);
 }
@@ -100,7 +97,14 @@ static int twill__c11_main(void *record)
 }
 #endif
 
-/* fn, arg, name, stack_size and cpu are set by the caller. */
+/* The new thread must not read the caller's strings: they may be gone. */
+static inline void twill__thread_name(twill__thrd *thread, const char *name)
+{
+    for (size_t i = 0; name && name[i] && i < sizeof thread->name - 1; i++)
+        thread->name[i] = name[i];      /* the record was zeroed */
+}
+
+/* The record is zeroed but for fn, arg, name, stack_size and cpu. */
 static inline bool twill__thread_start(twill__thrd *thread)
 {
     int saved = errno;

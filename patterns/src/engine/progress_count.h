@@ -1,0 +1,103 @@
+/* progress_count.h: counters that many threads raise at once, and exact arithmetic on what they say. */
+#ifndef TWILL__ENGINE_PROGRESS_COUNT_H
+#define TWILL__ENGINE_PROGRESS_COUNT_H
+
+#include "platform/platform.h"
+
+/* ---- counters ---- */
+
+/* A thread adds to the cell of its number: threads that update at once do not pull one line back and forth. The reader
+   sums. 16 cells: beyond that many threads some share one, and all stays exact. */
+#define TWILL__CELLS 16
+enum { TWILL__DONE, TWILL__FAILED_, TWILL__SKIPPED, TWILL__KINDS };
+
+typedef struct twill__cell {
+    _Alignas(TWILL__LINE) _Atomic uint64_t n[TWILL__KINDS];
+} twill__cell;
+
+typedef struct twill__counter {
+    twill__cell cell[TWILL__CELLS];
+    _Alignas(TWILL__LINE) _Atomic uint64_t base;    /* what `set` adds to the sum of the done, modulo 2^64 */
+    _Atomic uint32_t anchors;       /* one more for each `set` that is no progress: the rate starts anew */
+} twill__counter;
+
+static inline void twill__count_add(twill__counter *counter, unsigned kind, uint64_t n)
+{
+    /* relaxed: a number, no data behind it; who joins the updaters sees all of it */
+    atomic_fetch_add_explicit(&counter->cell[twill__thread_number() % TWILL__CELLS].n[kind], n, memory_order_relaxed);
+}
+
+static inline uint64_t twill__count_cells(const twill__counter *counter, unsigned kind)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < TWILL__CELLS; i++)     /* relaxed: as above; each cell only grows */
+        sum += atomic_load_explicit(&counter->cell[i].n[kind], memory_order_relaxed);
+    return sum;
+}
+
+static inline uint64_t twill__count_read(const twill__counter *counter, unsigned kind)
+{
+    uint64_t base = 0;
+    if (kind == TWILL__DONE)        /* acquire: who sees a base sees the cells that were summed for it, so the sum is no less */
+        base = atomic_load_explicit(&counter->base, memory_order_acquire);
+    return base + twill__count_cells(counter, kind);
+}
+
+/* Makes the count of the done `value`. Cells only grow and each addition goes to one of them, so each is either in the
+   sum taken here, and the new value stands for it, or it comes on top: none is lost, none counts twice. Of two calls
+   at once either may be the later one. Going back, and a first value (where an earlier run left off), are no progress:
+   they start the rate anew. */
+static inline void twill__count_set(twill__counter *counter, uint64_t value)
+{
+    uint64_t base = atomic_load_explicit(&counter->base, memory_order_acquire);     /* as in twill__count_read */
+    uint64_t sum = twill__count_cells(counter, TWILL__DONE);
+    bool anew = value < base + sum || base + sum == 0;
+    atomic_store_explicit(&counter->base, value - sum, memory_order_release);       /* pairs with the acquire */
+    if (anew)       /* release: who sees the number sees the base */
+        atomic_fetch_add_explicit(&counter->anchors, 1, memory_order_release);
+}
+
+/* ---- arithmetic ---- */
+
+static inline uint64_t twill__plus(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+/* floor(a * b / c) and what remains, for a <= c, c > 0: no product, so no overflow. Source: long division in binary. */
+static inline uint64_t twill__share_of(uint64_t a, uint64_t b, uint64_t c, uint64_t *rest)
+{
+    uint64_t quotient = 0, remainder = 0;
+    if (a == c) {
+        *rest = 0;
+        return b;
+    }
+    for (int bit = 63; bit >= 0; bit--) {       /* remainder < c before and after each step */
+        quotient <<= 1;
+        if (remainder >= c - remainder) {
+            remainder -= c - remainder;
+            quotient++;
+        } else {
+            remainder += remainder;
+        }
+        if (b >> bit & 1) {
+            if (remainder >= c - a) {
+                remainder -= c - a;
+                quotient++;
+            } else {
+                remainder += a;
+            }
+        }
+    }
+    *rest = remainder;
+    return quotient;
+}
+
+/* Rounded down: 100 means that all is processed. */
+static inline int twill__percent(uint64_t processed, uint64_t total)
+{
+    uint64_t rest;
+    return processed >= total ? 100 : (int)twill__share_of(processed, 100, total, &rest);
+}
+
+#endif
