@@ -2,7 +2,8 @@
 # build.sh - builds the contenders that this machine has the tools for into build/bench/, or into
 # $BENCH_BUILD. What is missing is skipped with one line that names the Debian packages. Only what
 # has changed is built. May be set: CC, CXX, GCC (for libgomp), CLANG (for libomp), BENCH_CFLAGS,
-# BENCH_CRATES. Leaves with 1 only if something that should build did not.
+# BENCH_CRATES, BENCH_PATTERNS (a folder with other twill headers). Leaves with 1 only if something
+# that should build did not.
 set -u
 here=$(cd "$(dirname "$0")" && pwd) || exit 1
 root=$(cd "$here/../.." && pwd) || exit 1
@@ -120,16 +121,17 @@ done
 [ -x "$out/tqdm" ] || skip tqdm
 
 # ---- twill itself: any program of ours whose header is there ----
+patterns=${BENCH_PATTERNS:-$root/patterns}
 twill() {
-    program=$1 needed=$root/patterns/$2
-    if [ ! -e "$needed" ]; then
-        echo "bench: skipping $program: there is no patterns/$2"
+    program=$1
+    if [ ! -e "$patterns/$2" ]; then
+        echo "bench: skipping $program: there is no $2 in ${patterns#"$root"/}"
         return 0
     fi
     # a program of ours may include any of the headers
-    fresh "$out/$program" "$root"/patterns/*.h || rm -f "$out/$program"
+    fresh "$out/$program" "$patterns"/*.h || rm -f "$out/$program"
     # shellcheck disable=SC2086
-    make "$program" "$program.c" $cc $c -Wpedantic -I"$root/patterns"
+    make "$program" "$program.c" $cc $c -Wpedantic -I"$patterns"
 }
 twill twill_map twill_parallel_map.h
 twill twill_progress twill_progress_tracker.h
