@@ -143,7 +143,7 @@ backends:  ## the test programs on each of the four back ends
 	@rm -f $(BUILD)/backends.totals; mkdir -p $(BUILD)
 	@for variant in $(VARIANTS); do \
 	    rm -f $(BUILD)/one.totals; \
-	    TOTALS=$(abspath $(BUILD))/one.totals $(MAKE) backend-$$variant || \
+	    TOTALS='$(BUILD)/one.totals' $(MAKE) backend-$$variant || \
 	        test -f $(BUILD)/one.totals || echo 0 1 0 > $(BUILD)/one.totals; \
 	    cat $(BUILD)/one.totals >> $(BUILD)/backends.totals; done; \
 	cat $(BUILD)/backends.totals >> '$(or $(TOTALS),/dev/null)'; \

@@ -7,6 +7,7 @@ BUILD=${BUILD:-build}
 W=$(pwd)/$BUILD/matrix
 here=$(pwd)/tests/matrix
 patterns=$(pwd)/patterns
+quoted="'$(pwd)'"  # in commands, which are evaluated: the path may have blanks
 WARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
 CXXWARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
 
@@ -112,6 +113,15 @@ for header in $headers; do
          $cc -std=c11 -dM -E twice.c | sort | comm -13 system.macros - | awk '{ print \$2 }' | only '^TWILL_'"
 done
 
+# ---- each part alone: it includes what it uses ----
+
+for part in $(cd "$patterns/src" && ls base/*.h platform/*.h engine/*.h); do
+    name=$(echo "$part" | tr / -)
+    mkdir -p "$W/parts"
+    printf '#define TWILL_IMPLEMENTATION\n#include "%s"\n#include "%s"\nint unused_but_there;\n' "$part" "$part" >"$W/parts/$name.c"
+    case_of "$part alone" "$cc -std=c11 $WARN -I$quoted/patterns/src -fsyntax-only parts/$name.c"
+done
+
 # ---- all headers in one file ----
 
 all_file() {  # name, first lines, headers
@@ -145,16 +155,16 @@ printf '#include <%s>\n' errno.h pthread.h signal.h stdio.h string.h sys/wait.h 
 } >"$W/all-decl-first.c"
 for one in $compilers; do
     for file in all all-backwards all-decl-first all-after-gnu all-before-posix; do
-        case_of "$file.c, $one" "$one -std=c11 $WARN -I$patterns -fsyntax-only $file.c"
+        case_of "$file.c, $one" "$one -std=c11 $WARN -I$quoted/patterns -fsyntax-only $file.c"
         full_case "$file.c as a program, $one" \
-            "$one -std=c11 -O1 -I$patterns -pthread $file.c -o $file-$one -lm && ./$file-$one"
+            "$one -std=c11 -O1 -I$quoted/patterns -pthread $file.c -o $file-$one -lm && ./$file-$one"
     done
     case_of "all.c, gnu11, debug assertions off, $one" \
-        "$one -std=gnu11 -DNDEBUG -O2 $WARN -I$patterns -fsyntax-only all.c"
+        "$one -std=gnu11 -DNDEBUG -O2 $WARN -I$quoted/patterns -fsyntax-only all.c"
 done
 for one in $cxx; do
     for std in c++11 c++20; do
-        case_of "all-decl.cpp, $one -std=$std" "$one -std=$std $CXXWARN -I$patterns -fsyntax-only all-decl.cpp"
+        case_of "all-decl.cpp, $one -std=$std" "$one -std=$std $CXXWARN -I$quoted/patterns -fsyntax-only all-decl.cpp"
     done
 done
 
@@ -168,20 +178,20 @@ echo '#include "twill.h"
 int main(void) { return twill_now() > 0 ? 0 : 1; }' >"$W/apart/main.c"
 [ -f "$patterns/twill.h" ] && for one in $compilers; do
     label="each header implemented in a .c file of its own, one program, $one"
-    command="mkdir -p apart/$one && cd apart/$one && $one -std=c11 -I$patterns -pthread ../*.c -o program -lm && ./program"
+    command="mkdir -p apart/$one && cd apart/$one && $one -std=c11 -I$quoted/patterns -pthread ../*.c -o program -lm && ./program"
     if [ $one = $cc ]; then case_of "$label" "$command"; else full_case "$label" "$command"; fi
 done
 
 if has parallel_map; then
     for one in $cxx; do
         case_of "main in C++, implementation in C, $one" \
-            "$cc -std=c11 -I$patterns -c apart/twill_parallel_map.c -o cxx-$one.o &&
-             $one -std=c++11 $CXXWARN -I$patterns -pthread $here/main.cpp cxx-$one.o -o cxx-$one && ./cxx-$one"
+            "$cc -std=c11 -I$quoted/patterns -c apart/twill_parallel_map.c -o cxx-$one.o &&
+             $one -std=c++11 $CXXWARN -I$quoted/patterns -pthread $quoted/tests/matrix/main.cpp cxx-$one.o -o cxx-$one && ./cxx-$one"
     done
     # Two files with a private copy each.
     case_of "TWILL_STATIC in two files" \
-        "$cc -std=c11 $WARN -I$patterns -pthread -DNAME=first $here/static_copy.c -c -o static1.o &&
-         $cc -std=c11 $WARN -I$patterns -pthread -DNAME=second -DOTHER=first $here/static_copy.c -c -o static2.o &&
+        "$cc -std=c11 $WARN -I$quoted/patterns -pthread -DNAME=first $quoted/tests/matrix/static_copy.c -c -o static1.o &&
+         $cc -std=c11 $WARN -I$quoted/patterns -pthread -DNAME=second -DOTHER=first $quoted/tests/matrix/static_copy.c -c -o static2.o &&
          $cc -pthread static1.o static2.o -o static && ./static"
     # A header of another version is refused in words that name both.
     mkdir -p "$W/versions"
@@ -195,11 +205,11 @@ if has parallel_map; then
     for file in new-last new-first; do
         for one in $compilers; do
             case_of "two versions in one file, $file, $one" \
-                "fails_saying '$version' 9.99.0 $one -std=c11 -I$patterns -fsyntax-only versions/$file.c"
+                "fails_saying '$version' 9.99.0 $one -std=c11 -I$quoted/patterns -fsyntax-only versions/$file.c"
         done
         for one in $cxx; do
             case_of "two versions in one file, $file, $one" \
-                "fails_saying '$version' 9.99.0 $one -x c++ -std=c++11 -I$patterns -fsyntax-only versions/$file.c"
+                "fails_saying '$version' 9.99.0 $one -x c++ -std=c++11 -I$quoted/patterns -fsyntax-only versions/$file.c"
         done
     done
 fi
@@ -210,7 +220,7 @@ if [ -n "$have_nm" ]; then
     for header in $headers; do
         stem=${header%.h}
         case_of "$header: twill_ names alone, no other pattern, nothing printed or ended, TWILL_MALLOC for all memory" \
-            "cd alone/$stem && $cc -std=c11 '-DTWILL_MALLOC(n)=my_malloc(n)' '-DTWILL_FREE(p)=my_free(p)' -include $here/my_malloc.h \
+            "cd alone/$stem && $cc -std=c11 '-DTWILL_MALLOC(n)=my_malloc(n)' '-DTWILL_FREE(p)=my_free(p)' -include $quoted/tests/matrix/my_malloc.h \
              -c impl.c -o symbols.o &&
              symbols symbols.o | grep -v '^main$' | only '^twill_' &&
              symbols symbols.o | grep '^twill__' | only '^twill__(thread|process)(_layout[0-9]+)?$' &&
@@ -222,12 +232,12 @@ if [ -n "$have_nm" ]; then
     done
     if has parallel_map; then
         case_of "parallel_map has no code of the pool" \
-            "$cc -std=c11 -I$patterns -c apart/twill_parallel_map.c -o poolless.o && symbols poolless.o | none pool"
+            "$cc -std=c11 -I$quoted/patterns -c apart/twill_parallel_map.c -o poolless.o && symbols poolless.o | none pool"
         case_of "TWILL_API decides what a shared object exports" \
             "$cc -std=c11 -fPIC -shared -fvisibility=hidden '-DTWILL_API=__attribute__((visibility(\"default\")))' \
-             -I$patterns -pthread apart/twill_parallel_map.c -o libapi.so && symbols libapi.so | grep -qx twill_parallel_map"
+             -I$quoted/patterns -pthread apart/twill_parallel_map.c -o libapi.so && symbols libapi.so | grep -qx twill_parallel_map"
         case_of "without TWILL_API a hidden shared object exports the two of the process" \
-            "$cc -std=c11 -fPIC -shared -fvisibility=hidden -I$patterns -pthread apart/twill_parallel_map.c -o libhidden.so &&
+            "$cc -std=c11 -fPIC -shared -fvisibility=hidden -I$quoted/patterns -pthread apart/twill_parallel_map.c -o libhidden.so &&
              symbols libhidden.so | only '^twill__(thread|process)(_layout[0-9]+)?$'"
     fi
 fi
@@ -236,14 +246,14 @@ fi
 
 # linking NAME CC FLAGS BACKEND HOW: lib_map has parallel_map, lib_pool has worker_pool, linking.c has neither
 linking() {
-    compile="$2 -std=c11 $WARN -I$patterns -I$here/.. -pthread $submits $3 $4"
+    compile="$2 -std=c11 $WARN -I$quoted/patterns -I$quoted/tests -pthread $submits $3 $4"
     dir="link-$(echo "$1" | tr ' ' '-')"
-    main="$compile -c $here/linking.c"
+    main="$compile -c $quoted/tests/matrix/linking.c"
     case $5 in
-    objects) build="$compile -c $here/lib_map.c $here/lib_pool.c && $compile linking.o lib_map.o lib_pool.o -o program" ;;
-    archives) build="$compile -c $here/lib_map.c $here/lib_pool.c && ar rcs libmap.a lib_map.o && ar rcs libpool.a lib_pool.o &&
+    objects) build="$compile -c $quoted/tests/matrix/lib_map.c $quoted/tests/matrix/lib_pool.c && $compile linking.o lib_map.o lib_pool.o -o program" ;;
+    archives) build="$compile -c $quoted/tests/matrix/lib_map.c $quoted/tests/matrix/lib_pool.c && ar rcs libmap.a lib_map.o && ar rcs libpool.a lib_pool.o &&
         $compile linking.o -L. -lmap -lpool -o program" ;;
-    shared) build="$compile -fPIC -shared $here/lib_map.c -o libmap.so && $compile -fPIC -shared $here/lib_pool.c -o libpool.so &&
+    shared) build="$compile -fPIC -shared $quoted/tests/matrix/lib_map.c -o libmap.so && $compile -fPIC -shared $quoted/tests/matrix/lib_pool.c -o libpool.so &&
         $compile linking.o -L. -lmap -lpool -Wl,-rpath,. -o program" ;;
     esac
     case_of "linking: $1" "mkdir -p $dir && cd $dir && $main && $build && timeout 60 ./program"
@@ -261,14 +271,14 @@ fi
 # ---- other targets ----
 
 if works $cc -m32; then
-    case_of "all.c, 32 bits" "$cc -m32 -std=c11 $WARN -I$patterns -pthread all.c -o all32 -lm && ./all32"
+    case_of "all.c, 32 bits" "$cc -m32 -std=c11 $WARN -I$quoted/patterns -pthread all.c -o all32 -lm && ./all32"
     case_of "all.c, 32 bits, 64-bit time" \
-        "$cc -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -std=c11 $WARN -I$patterns -pthread all.c -o all32t -lm && ./all32t"
+        "$cc -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -std=c11 $WARN -I$quoted/patterns -pthread all.c -o all32t -lm && ./all32t"
 else
     skip "32 bits" gcc-multilib
 fi
 if works musl-gcc; then
-    case_of "all.c, musl" "musl-gcc -static -std=c11 $WARN -I$patterns -pthread all.c -o all-musl && ./all-musl"
+    case_of "all.c, musl" "musl-gcc -static -std=c11 $WARN -I$quoted/patterns -pthread all.c -o all-musl && ./all-musl"
 else
     skip musl musl-tools
 fi
