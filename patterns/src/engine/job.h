@@ -48,6 +48,7 @@ typedef struct twill__job {
     twill__call call;               /* first: task->private_ points here */
     /* set before helpers can come in, then only read */
     size_t n;                       /* of this pass */
+    size_t first, unit;             /* place k of it: the user's items first + k * unit and on */
     size_t start, block;            /* AUTO: the first item of the ranges, items a block */
     size_t chunk, chunk0;           /* floor or size asked for; first chunk, in blocks */
     twill__schedule schedule;
@@ -124,6 +125,12 @@ static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
     twill__lower(&job->limit, 0);
     if (tell)
         twill__fire_from(job, 0);
+}
+
+/* The place in this pass that the user's item belongs to. */
+static inline size_t twill__place_of(const twill__job *job, size_t item)
+{
+    return item < job->first ? 0 : job->unit == 1 ? item - job->first : (item - job->first) / job->unit;
 }
 
 /* Whether the call is over: told so, token, or deadline (`now` is a recent instant). The user's token tells the
@@ -317,7 +324,7 @@ static inline bool twill__job_cancelled(const twill_task *task)
     const twill__job *job = (const twill__job *)task->private_;
     /* relaxed: an answer a moment later is as good */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
-           task->index > atomic_load_explicit(&job->limit, memory_order_relaxed);
+           twill__place_of(job, task->index) > atomic_load_explicit(&job->limit, memory_order_relaxed);
 }
 
 static inline void twill__job_stop(const twill_task *task)
@@ -328,8 +335,8 @@ static inline void twill__job_stop(const twill_task *task)
     if (task->worker < job->np)
         job->slot[task->worker].said |= TWILL__SAID_STOP;
     twill__lower(&job->stop_at, task->index);
-    twill__lower(&job->limit, task->index);
-    twill__fire_from(job, task->index + 1);
+    twill__lower(&job->limit, twill__place_of(job, task->index));
+    twill__fire_from(job, twill__place_of(job, task->index) + 1);
 }
 
 static inline void twill__job_skip(const twill_task *task)

@@ -145,11 +145,15 @@ typedef struct twill__pass {
     size_t cut_count;
     bool whole;                         /* a chunk is one callback */
     bool forced;                        /* n says nothing about the work: call helpers at once */
+    bool parts;                         /* units are parts of a longer loop: few of them say nothing */
+    size_t first, unit;                 /* unit k: the user's items first + k * unit and on; unit 0: 1 */
 } twill__pass;
 
 static inline void twill__pass_init(twill__job *job, const twill__pass *pass)
 {
     job->n = pass->n;
+    job->first = pass->first;
+    job->unit = pass->unit ? pass->unit : 1;
     job->start = 0;
     job->block = 1;
     job->chunk = pass->chunk;
@@ -419,7 +423,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
         twill__run_serial(job, &call->task, 0);
         return;
     }
-    few = pass->n / 32 < job->np;
+    few = !pass->parts && pass->n / 32 < job->np;
     if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
         at = twill__probe(job, &call->task, few, &helpers);
     if (at < pass->n)

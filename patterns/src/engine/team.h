@@ -126,7 +126,7 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
-    size_t begin = atomic_load(&me->begin), item = task->index;
+    size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
     me->said = 0;
     if (begin == SIZE_MAX || item == SIZE_MAX) {
         me->refused = true;             /* it ended inside a hook */
@@ -134,14 +134,14 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     }
     if (me->from != SIZE_MAX)
         twill__loop_end(me, item);
-    if (me->end - item > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
+    if (me->end - at > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
         uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;   /* a guess for the CAS */
         do
-            back = twill__pack(item + 1 - job->start,
+            back = twill__pack(at + 1 - job->start,
                                twill__lo(range) < twill__hi(range) ? twill__hi(range) : me->end - job->start);
         while (!atomic_compare_exchange_weak(&me->range, &range, back));
     }
-    twill__item_failed(job, me, item, item, TWILL_LOST, 0);
+    twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store(&me->begin, SIZE_MAX);
     twill__rouse_callers(job);
 }
