@@ -77,7 +77,7 @@ typedef struct twill__job {
     _Atomic uint64_t bits[3];       /* one line for all that a newcomer must know */
     _Atomic uint32_t degraded;      /* a helper's worker_start failed */
     _Atomic size_t failures;
-    twill_item_error first;         /* in time: written by whoever made `failures` 1 */
+    twill_item_error earliest;      /* in time: written by whoever made `failures` 1 */
     _Atomic uint32_t errors_lock;
     size_t errors_count;            /* of run->errors, a heap with the highest index on top */
     _Alignas(TWILL__LINE) _Atomic size_t next;    /* DYNAMIC, GUIDED: item; COST: cut */
@@ -236,7 +236,7 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
     }
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
-        job->first = error;
+        job->earliest = error;
     if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
         twill__stop_all(job, TWILL_FAILED, true);
 }

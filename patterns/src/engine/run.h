@@ -330,7 +330,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         }
     report->skipped = call->total - report->done - report->failed;
     if (report->first_error.status && job->policy == TWILL_ON_ERROR_FIRST)
-        report->first_error = job->first;
+        report->first_error = job->earliest;
     if (report->first_error.status && report->first_error.index > stop_at && job->policy != TWILL_ON_ERROR_FIRST)
         memset(&report->first_error, 0, sizeof report->first_error);    /* the serial loop never got there */
     if (call->start_failed) {
