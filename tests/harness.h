@@ -11,8 +11,8 @@
  *
  *     HARNESS_MAIN
  *
- * A failed check is printed and counted, in any thread or forked child, and the test goes on: a worker
- * that fails must still reach its barrier. Checks are values: `if (!CHECK(p != NULL)) return;`.
+ * A failed check is printed and counted, in any thread or forked child, and the test goes on: a
+ * worker that fails must still reach its barrier. Checks are values: `if (!CHECK(p != NULL)) return;`.
  * A check that holds costs no read-modify-write and no fence, so it hides no wrong memory order.
  * A test in which no check ran fails: it would pass whatever the code does.
  *
@@ -64,35 +64,35 @@ extern int kill(pid_t pid, int sig);
 /* ---- what a test uses ---- */
 
 /* Defines and registers a test. */
-#define TEST(name)                                                                                 \
-    static void harness_run_##name(void);                                                          \
-    __attribute__((constructor)) static void harness_add_##name(void)                              \
-    {                                                                                              \
-        static struct harness_test entry = {#name, harness_run_##name, NULL};                      \
-        harness_add(&entry);                                                                       \
-    }                                                                                              \
+#define TEST(name)                                                            \
+    static void harness_run_##name(void);                                     \
+    __attribute__((constructor)) static void harness_add_##name(void)         \
+    {                                                                         \
+        static struct harness_test entry = {#name, harness_run_##name, NULL}; \
+        harness_add(&entry);                                                  \
+    }                                                                         \
     static void harness_run_##name(void)
 
 /* Each is true if the check holds. Integers are compared by value: -1 is not UINT64_MAX. */
 #define CHECK(cond) harness_check((cond) ? true : false, #cond, __FILE__, __LINE__)
-#define CHECK_EQ(a, b)                                                                             \
-    harness_check_eq((unsigned long long)(a), HARNESS_SIGNED(a), (unsigned long long)(b),          \
+#define CHECK_EQ(a, b)                                                                    \
+    harness_check_eq((unsigned long long)(a), HARNESS_SIGNED(a), (unsigned long long)(b), \
                      HARNESS_SIGNED(b), #a " == " #b, __FILE__, __LINE__)
 #define CHECK_STR(a, b) harness_check_str((a), (b), #a " == " #b, __FILE__, __LINE__)
-#define CHECK_PTR(a, b)                                                                            \
+#define CHECK_PTR(a, b) \
     harness_check_ptr((const void *)(a), (const void *)(b), #a " == " #b, __FILE__, __LINE__)
 
 /* Ends this test as skipped; `why` names what is missing. */
-#define SKIP(why)                                                                                  \
-    do {                                                                                           \
-        harness_skip(why);                                                                         \
-        return;                                                                                    \
+#define SKIP(why)          \
+    do {                   \
+        harness_skip(why); \
+        return;            \
     } while (0)
 
-#define HARNESS_MAIN                                                                               \
-    int main(int argc, char **argv)                                                                \
-    {                                                                                              \
-        return harness_main(argc, argv);                                                           \
+#define HARNESS_MAIN                     \
+    int main(int argc, char **argv)      \
+    {                                    \
+        return harness_main(argc, argv); \
     }
 
 /* The next number of this test's generator, from any thread; one thread gets the same sequence
@@ -110,13 +110,13 @@ struct harness_test {
     struct harness_test *next;
 };
 
-enum { HARNESS_MAX_PRINTED = 20 };  /* failed checks printed for one run of one test */
+enum { HARNESS_MAX_PRINTED = 20 }; /* failed checks printed for one run of one test */
 
 static struct harness_test *harness_first, **harness_last = &harness_first;
 static const char *harness_current = "(no test)";
-static int harness_pipe = -1;                /* records for the parent; -1: no parent */
-static atomic_bool harness_any_check;        /* a check ran in this test */
-static atomic_uint harness_failures;         /* failed checks of this test, in this process */
+static int harness_pipe = -1;         /* records for the parent; -1: no parent */
+static atomic_bool harness_any_check; /* a check ran in this test */
+static atomic_uint harness_failures;  /* failed checks of this test, in this process */
 static atomic_uint_least64_t harness_random_state;
 static bool harness_skipped;
 static uint64_t harness_seed;
@@ -188,7 +188,7 @@ __attribute__((format(printf, 1, 2))) static inline void harness_say(const char 
 
 __attribute__((format(printf, 1, 2))) static inline void harness_failed(const char *format, ...)
 {
-    int error = errno;  /* a check must not disturb what the test looks at next */
+    int error = errno; /* a check must not disturb what the test looks at next */
     va_list args;
     unsigned before = atomic_fetch_add(&harness_failures, 1);
 
@@ -219,9 +219,10 @@ static inline bool harness_check(bool holds, const char *text, const char *file,
 
 /* 1 if the (promoted) type of x is signed; a floating argument does not compile, as == on a
    truncated value is never what was meant. */
-#define HARNESS_SIGNED(x)                                                                          \
-    (_Generic((x), unsigned: 0, unsigned long: 0, unsigned long long: 0,                           \
-              float: harness_integers_only, double: harness_integers_only, default: 1))
+#define HARNESS_SIGNED(x)                                                         \
+    (_Generic((x), unsigned : 0, unsigned long : 0, unsigned long long : 0, float \
+              : harness_integers_only, double                                     \
+              : harness_integers_only, default : 1))
 extern const struct harness_integers_only {
     int unused;
 } harness_integers_only;
@@ -354,7 +355,7 @@ static inline void *test_malloc(size_t size)
         return NULL;
     block = malloc(size);
     if (block) {
-        memset(block, 0xa5, size);  /* who counts on zeroes shall see it */
+        memset(block, 0xa5, size); /* who counts on zeroes shall see it */
         atomic_fetch_add(&harness_live, 1);
     }
     return block;
@@ -383,8 +384,8 @@ static inline void harness_reset_faults(void)
     atomic_store(&harness_threads, 0);
 }
 
-#define TWILL_MALLOC(size) test_malloc(size)
-#define TWILL_FREE(block) test_free(block)
+#define TWILL_MALLOC(size)   test_malloc(size)
+#define TWILL_FREE(block)    test_free(block)
 #define TWILL__FAIL_THREAD() harness_thread_fails()
 
 #else
@@ -536,7 +537,7 @@ static inline void harness_heard(struct harness_watch *watch, const struct harne
         break;
     default:
         if (watch->failures)
-            kind = HARNESS_FAIL;  /* a forked child of the test's own had one */
+            kind = HARNESS_FAIL; /* a forked child of the test's own had one */
         harness_count(counts, kind, record->repeat, harness_seconds() - watch->first_begun);
         watch->running = false;
         watch->failures = 0;
@@ -687,7 +688,8 @@ static inline bool harness_options(int argc, char **argv, bool *direct, bool *li
 
         if (argv[i][2])
             return false;
-        if (strchr("rst", option) && !harness_number_option(i + 1 < argc ? argv[++i] : NULL, &value))
+        if (strchr("rst", option) &&
+            !harness_number_option(i + 1 < argc ? argv[++i] : NULL, &value))
             return false;
         if (option == 'r')
             harness_repeats = value > UINT32_MAX ? UINT32_MAX : (unsigned)value;

@@ -130,7 +130,8 @@ static int run_odd(const char *odd_case, const char *arguments)
     int status;
     FILE *pipe_in;
 
-    snprintf(command, sizeof command, "HARNESS_CASE=%s '%s' %s 2>&1", odd_case, own_path, arguments);
+    snprintf(command, sizeof command, "HARNESS_CASE=%s '%s' %s 2>&1", odd_case, own_path,
+             arguments);
     fflush(stdout);
     pipe_in = popen(command, "r");
     if (!CHECK(pipe_in != NULL))

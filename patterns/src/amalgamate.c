@@ -2,21 +2,21 @@
  *
  *     amalgamate [--check] SRC_DIR OUT_DIR LICENSE NAME.h...
  *
- * SRC_DIR/parallel_map.h becomes OUT_DIR/twill_parallel_map.h; SRC_DIR/twill.h becomes OUT_DIR/twill.h.
- * A header is written only if its content changes. With --check nothing is written, and the exit
+ * SRC_DIR/parallel_map.h becomes OUT_DIR/twill_parallel_map.h; SRC_DIR/twill.h becomes
+ * OUT_DIR/twill.h. A header is written only if its content changes. With --check nothing is written, and the exit
  * status is 1 if a header is stale. `make headers` and `make check-headers` are the usual callers.
  *
  * What it does to a source file:
- *   - a quoted include is replaced by that file, the first time, and by nothing after that; the path
- *     is relative to SRC_DIR. Each part keeps its own guard, so that headers which share parts can be
- *     included in one file, in any order.
- *   - a block `#ifdef TWILL_IMPLEMENTATION` that stands outside all other conditions moves behind the
- *     declarations of all files: in twill.h no code comes before a declaration.
+ *   - a quoted include is replaced by that file, the first time, and by nothing after that; the
+ *     path is relative to SRC_DIR. Each part keeps its own guard, so that headers which share
+ *     parts can be included in one file, in any order.
+ *   - a block `#ifdef TWILL_IMPLEMENTATION` that stands outside all other conditions moves behind
+ *     the declarations of all files: in twill.h no code comes before a declaration.
  *   - in front: name, version, licence tag, and that the file is generated; at the end: the licence.
  *
  * What it refuses, with the line at which it happens:
- *   - a part that was first inlined under a condition and is needed where that condition is not open:
- *     it would vanish. Under TWILL_IMPLEMENTATION that is a part which both declares and implements.
+ *   - a part that was first inlined under a condition and is needed where that condition is not
+ *     open: it would vanish. Under TWILL_IMPLEMENTATION: a part that both declares and implements.
  *   - `#ifdef TWILL_IMPLEMENTATION` inside an include guard: who included the declarations first
  *     would never get the implementation.
  *   - an include that goes up: base <- platform <- engine <- pattern <- twill.h is the order.
@@ -36,15 +36,15 @@ struct text {
 };
 
 struct condition {
-    char *text;  /* "ifdef TWILL_IMPLEMENTATION", "else of ifdef X", ... */
-    bool guard;  /* an include guard: closed only to who has the part already */
+    char *text; /* "ifdef TWILL_IMPLEMENTATION", "else of ifdef X", ... */
+    bool guard; /* an include guard: closed only to who has the part already */
     size_t line;
 };
 
 struct part {
     char *name;
-    bool open;  /* being inlined just now */
-    struct condition conditions[MAX_CONDITIONS];  /* open where it was inlined */
+    bool open;                                   /* being inlined just now */
+    struct condition conditions[MAX_CONDITIONS]; /* open where it was inlined */
     int condition_count;
 };
 
@@ -54,7 +54,7 @@ struct output {
     int part_count;
     struct condition conditions[MAX_CONDITIONS];
     int condition_count;
-    bool in_code;  /* inside an implementation block that moves */
+    bool in_code; /* inside an implementation block that moves */
     struct text declarations, code;
 };
 
@@ -179,8 +179,8 @@ static void follow(struct lexer *lexer, const char *line, size_t length)
     }
 }
 
-/* The directive behind `#` of this line, up to a comment and without blanks at its end: allocated, or
-   NULL if the line is no directive. One blank stands between its words. */
+/* The directive behind `#` of this line, up to a comment and without blanks at its end: allocated,
+   or NULL if the line is no directive. One blank stands between its words. */
 static char *directive_of(const char *line, size_t length)
 {
     const char *end = line + length;
@@ -191,7 +191,7 @@ static char *directive_of(const char *line, size_t length)
         line++;
     if (line == end || *line != '#')
         return NULL;
-    directive = resized(NULL, (size_t)(end - line));  /* without `#`, so there is room for the NUL */
+    directive = resized(NULL, (size_t)(end - line)); /* without `#`, so there is room for the NUL */
     for (line++; line < end; line++) {
         if (*line == '/' && line + 1 < end && (line[1] == '*' || line[1] == '/'))
             break;
@@ -247,8 +247,9 @@ static void open_condition(struct output *out, char *directive, bool guard, stru
     if (strcmp(directive, IMPLEMENTATION) == 0 && !under_implementation(out))
         for (int i = 0; i < out->condition_count; i++)
             if (out->conditions[i].guard)
-                die(at, "#ifdef TWILL_IMPLEMENTATION inside the guard #%s: a file that included the "
-                        "declarations first would never get the implementation",
+                die(at,
+                    "#ifdef TWILL_IMPLEMENTATION inside the guard #%s: a file that included the "
+                    "declarations first would never get the implementation",
                     out->conditions[i].text);
     if (strcmp(directive, IMPLEMENTATION) == 0 && out->condition_count == 0)
         out->in_code = true;
@@ -297,8 +298,8 @@ static void check_layers(const char *includer, const char *name, struct place at
     int from = layer_of(includer), to = layer_of(name);
 
     if (to > from)
-        die(at, "\"%s\" stands above \"%s\": base <- platform <- engine <- pattern <- twill.h", name,
-            includer);
+        die(at, "\"%s\" stands above \"%s\": base <- platform <- engine <- pattern <- twill.h",
+            name, includer);
     if (to == from && to == 3)
         die(at, "a pattern includes no other pattern; make what they share a part in engine/");
 }
@@ -319,8 +320,9 @@ static void check_still_there(const struct output *out, const struct part *part,
     for (int i = 0; i < part->condition_count; i++)
         if (!part->conditions[i].guard &&
             !has_condition(out->conditions, out->condition_count, part->conditions[i].text))
-            die(at, "\"%s\" was first inlined under `#%s` and is needed outside it here: include it "
-                    "before that, or split it into declarations and code",
+            die(at,
+                "\"%s\" was first inlined under `#%s` and is needed outside it here: include it "
+                "before that, or split it into declarations and code",
                 part->name, part->conditions[i].text);
 }
 
@@ -345,7 +347,8 @@ static struct part *add_part(struct output *out, const char *name, struct place 
 
 /* ---- inlining ---- */
 
-static void inline_part(struct output *out, const char *includer, const char *name, struct place at);
+static void inline_part(struct output *out, const char *includer, const char *name,
+                        struct place at);
 
 static struct text *current(struct output *out)
 {
@@ -425,11 +428,12 @@ static void inline_lines(struct output *out, const char *name, const char *path,
         directive = lexer.in_comment ? NULL : directive_of(line, (size_t)(newline - line));
         follow(&lexer, line, (size_t)(newline - line));
         if (directive)
-            keep = obey(out, name, directive, base_level, is_guard(directive, newline + 1, end), at);
+            keep =
+                obey(out, name, directive, base_level, is_guard(directive, newline + 1, end), at);
         if (keep)
             put_line(out, line, (size_t)(newline - line) + 1);
         if (out->condition_count == 0)
-            out->in_code = false;  /* behind the #endif of the block that moves */
+            out->in_code = false; /* behind the #endif of the block that moves */
         free(directive);
     }
     if (out->condition_count > base_level)
@@ -495,11 +499,12 @@ static void append_banner(struct text *header, const char *out_name, const char 
 {
     char banner[1024];
 
-    snprintf(banner, sizeof banner,
-             "/* %s - twill %s - SPDX-License-Identifier: MIT OR Unlicense (text at the end)\n"
-             "   GENERATED from patterns/src/%s and its parts. Do not edit it here: edit there, then "
-             "`make headers`. */\n\n",
-             out_name, version, name);
+    snprintf(
+        banner, sizeof banner,
+        "/* %s - twill %s - SPDX-License-Identifier: MIT OR Unlicense (text at the end)\n"
+        "   GENERATED from patterns/src/%s and its parts. Do not edit it here: edit there, then "
+        "`make headers`. */\n\n",
+        out_name, version, name);
     append_string(header, banner);
 }
 
@@ -558,8 +563,8 @@ static void write_file(const char *path, const struct text *text)
 }
 
 /* Brings one header up to date, or only looks. Returns whether it was stale. */
-static bool do_header(bool check, const char *src_dir, const char *out_dir, const char *licence_path,
-                      const char *name)
+static bool do_header(bool check, const char *src_dir, const char *out_dir,
+                      const char *licence_path, const char *name)
 {
     const char *prefix = strcmp(name, "twill.h") == 0 ? "" : "twill_";
     struct text old = {0}, header = {0};

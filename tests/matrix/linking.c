@@ -1,5 +1,6 @@
-/* Two libraries, each built with a header of its own, behave as one in a program: one state of the thread,
-   one of the process, nested calls that find the pool around them, wakes that find the sleeper. */
+/* Two libraries, each built with a header of its own, behave as one in a program: one state of the
+   thread, one of the process, nested calls that find the pool around them, wakes that find the
+   sleeper. */
 #include "../harness.h"
 #include "linking.h"
 
@@ -54,7 +55,8 @@ static int count_items(size_t begin, size_t end, const twill_task *task)
     return 0;
 }
 
-/* A map of one library, called from a task or callback of the other's pool, without being told of the pool. */
+/* A map of one library, called from a task or callback of the other's pool; nobody tells it of the
+   pool. */
 static void call_inside(struct nested *nested)
 {
     twill_parallel_options options = {.run.report = &nested->report, .run.context = nested};
@@ -131,9 +133,10 @@ static void *sleep_on(void *arg)
     return NULL;
 }
 
-/* One library parks a thread, the other one fires its token: a lost wake would be a TIMEOUT. This file calls no twill
-   function itself, as the libraries may hide them. */
-static void check_wake(twill_status (*wait)(twill_ns, twill_cancel *), void (*fire)(twill_cancel *, int))
+/* One library parks a thread, the other one fires its token: a lost wake would be a TIMEOUT. This
+   file calls no twill function itself, as the libraries may hide them. */
+static void check_wake(twill_status (*wait)(twill_ns, twill_cancel *),
+                       void (*fire)(twill_cancel *, int))
 {
     for (int i = 0; i < 20; i++) {
         struct sleeper sleeper = {.wait = wait, .status = TWILL_LOST};
@@ -142,7 +145,7 @@ static void check_wake(twill_status (*wait)(twill_ns, twill_cancel *), void (*fi
         if (!CHECK_EQ(pthread_create(&thread, NULL, sleep_on, &sleeper), 0))
             return;
         if (i % 2)
-            map_wait(TWILL_MS(5), NULL);  /* it is parked by now; else perhaps not yet */
+            map_wait(TWILL_MS(5), NULL); /* it is parked by now; else perhaps not yet */
         fire(&sleeper.cancel, 7);
         pthread_join(thread, NULL);
         CHECK_EQ(sleeper.status, TWILL_CANCELLED);

@@ -19,7 +19,7 @@ SHOWN void map_fire(twill_cancel *cancel, int reason);
 SHOWN twill_status pool_wait(twill_ns ns, twill_cancel *cancel);
 SHOWN void pool_fire(twill_cancel *cancel, int reason);
 SHOWN twill_status pool_create(twill_pool **out, unsigned workers);
-SHOWN twill_status pool_run(twill_pool *pool, twill_task_fn *fn, void *arg);  /* submit, then wait */
+SHOWN twill_status pool_run(twill_pool *pool, twill_task_fn *fn, void *arg); /* submit, then wait */
 SHOWN twill_status pool_destroy(twill_pool *pool);
 
 #endif

@@ -1,12 +1,12 @@
-/* Compiled twice into one program, each with its own copy of the functions: NAME defines a call, and the
-   file that knows OTHER also has main. */
+/* Compiled twice into one program, each with its own copy of the functions: NAME defines a call,
+   and the file that knows OTHER also has main. */
 #define TWILL_STATIC
 #include "twill_parallel_map.h"
 
 #include <stdio.h>
 
 #define JOIN2(a, b) a##_##b
-#define JOIN(a, b) JOIN2(a, b)
+#define JOIN(a, b)  JOIN2(a, b)
 
 struct seen {
     size_t sum;
@@ -42,7 +42,8 @@ int main(void)
 {
     struct seen mine = JOIN(run, NAME)(100), other = JOIN(run, OTHER)(50);
 
-    printf("%zu %zu %d %d\n", mine.sum, other.sum, mine.thread == other.thread, mine.process == other.process);
+    printf("%zu %zu %d %d\n", mine.sum, other.sum, mine.thread == other.thread,
+           mine.process == other.process);
     return !(mine.sum == 5050 && other.sum == 1275 && mine.thread == other.thread &&
              mine.process == other.process);
 }

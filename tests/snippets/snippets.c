@@ -1,12 +1,14 @@
-/* snippets.c - takes the C examples out of documents and headers, so that the tests can build and run them.
+/* snippets.c - takes the C examples out of documents and headers, for the tests to build and run.
  *
- *     snippets OUT_DIR FILE...                 writes one .c file an example; prints its path and kind
- *     snippets --same EXPECTED_FILE OUTPUT_FILE    compares; `...` in a line stands for any text
+ *     snippets OUT_DIR FILE...
+ *         writes one .c file an example; prints its path and kind
+ *     snippets --same EXPECTED_FILE OUTPUT_FILE
+ *         compares; `...` in a line stands for any text
  *
- * In a document (.md) an example is a fence that begins with ```c; in a header it stands in a comment between the
- * lines EXAMPLE: and END OF EXAMPLE, and what stands before EXAMPLE: on its line is cut off each line.
- * What it should print follows, before the next example: in a document a line `Output:` and a fence, in
- * a header the lines between OUTPUT: and END OF OUTPUT.
+ * In a document (.md) an example is a fence that begins with ```c; in a header it stands in a
+ * comment between the lines EXAMPLE: and END OF EXAMPLE, and what stands before EXAMPLE: on its
+ * line is cut off each line. What it should print follows, before the next example: in a document
+ * a line `Output:` and a fence, in a header the lines between OUTPUT: and END OF OUTPUT.
  *
  * The first line of an example tells its kind:
  *     fragment        it is only compiled, as the body of a function, with twill.h included
@@ -28,9 +30,9 @@ struct source {
     const char *path;
     bool markdown;
     struct text text;
-    size_t at;            /* offset of the next line */
-    unsigned long line;   /* number of the line read last */
-    char *current;        /* that line, without its end */
+    size_t at;          /* offset of the next line */
+    unsigned long line; /* number of the line read last */
+    char *current;      /* that line, without its end */
 };
 
 _Noreturn static void die(const char *format, ...)
@@ -163,8 +165,8 @@ static const char *without_margin(const char *line, size_t prefix, size_t blanks
     return line;
 }
 
-/* Reads lines up to the end mark, without `prefix` characters of margin; in a header, also without as many
-   blanks as the first line has. */
+/* Reads lines up to the end mark, without `prefix` characters of margin; in a header, also without
+   as many blanks as the first line has. */
 static void read_block(struct source *source, size_t prefix, const char *end, struct text *block)
 {
     unsigned long first = source->line;
@@ -174,7 +176,8 @@ static void read_block(struct source *source, size_t prefix, const char *end, st
     while (next_line(source)) {
         const char *line = source->current;
 
-        if (source->markdown ? strcmp(line + strspn(line, " "), "```") == 0 : marked(line, end) != NULL)
+        if (source->markdown ? strcmp(line + strspn(line, " "), "```") == 0
+                             : marked(line, end) != NULL)
             return;
         if (!source->markdown && source->line == first + 1)
             blanks = strspn(without_margin(line, prefix, 0), " ");
@@ -274,7 +277,7 @@ static bool find_output_fence(struct source *source, size_t *prefix)
 static int take_from(const char *out_dir, const char *path)
 {
     struct source source = {.path = path};
-    unsigned long example = 0;  /* the line of the last example that has no output yet */
+    unsigned long example = 0; /* the line of the last example that has no output yet */
     const char *dot = strrchr(path, '.'), *name = strrchr(path, '/');
     size_t prefix;
     int count = 0;
@@ -300,7 +303,7 @@ static int take_from(const char *out_dir, const char *path)
             write_output(out_dir, &source, example, &block);
             example = 0;
         } else if (source.markdown && starts(source.current + strspn(source.current, " "), "```")) {
-            read_block(&source, 0, "", &block);  /* another language: not ours */
+            read_block(&source, 0, "", &block); /* another language: not ours */
         }
         free(block.data);
     }
@@ -356,7 +359,8 @@ int main(int argc, char **argv)
     if (argc == 4 && strcmp(argv[1], "--same") == 0)
         return compare(argv[2], argv[3]);
     if (argc < 3) {
-        fprintf(stderr, "usage: snippets OUT_DIR FILE... | snippets --same EXPECTED_FILE OUTPUT_FILE\n");
+        fprintf(stderr,
+                "usage: snippets OUT_DIR FILE... | snippets --same EXPECTED_FILE OUTPUT_FILE\n");
         return 2;
     }
     for (int i = 2; i < argc; i++)
