@@ -3,8 +3,9 @@
  *     amalgamate [--check] SRC_DIR OUT_DIR LICENSE NAME.h...
  *
  * SRC_DIR/parallel_map.h becomes OUT_DIR/twill_parallel_map.h; SRC_DIR/twill.h becomes
- * OUT_DIR/twill.h. A header is written only if its content changes. With --check nothing is written, and the exit
- * status is 1 if a header is stale. `make headers` and `make check-headers` are the usual callers.
+ * OUT_DIR/twill.h. A header is written only if its content changes. With --check nothing is
+ * written, and the exit status is 1 if a header is stale. `make headers` and `make check-headers`
+ * are the usual callers.
  *
  * What it does to a source file:
  *   - a quoted include is replaced by that file, the first time, and by nothing after that; the
@@ -12,7 +13,8 @@
  *     parts can be included in one file, in any order.
  *   - a block `#ifdef TWILL_IMPLEMENTATION` that stands outside all other conditions moves behind
  *     the declarations of all files: in twill.h no code comes before a declaration.
- *   - in front: name, version, licence tag, and that the file is generated; at the end: the licence.
+ *   - in front: name, version, licence tag, and that the file is generated; at the end: the
+ *     licence.
  *
  * What it refuses, with the line at which it happens:
  *   - a part that was first inlined under a condition and is needed where that condition is not
