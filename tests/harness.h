@@ -13,8 +13,9 @@
  *
  * A failed check is printed and counted, in any thread or forked child, and the test goes on: a
  * worker that fails must still reach its barrier. Checks are values:
- * `if (!CHECK(p != NULL)) return;`. A check that holds costs no read-modify-write and no fence, so it hides no wrong memory order.
- * A test in which no check ran fails: it would pass whatever the code does.
+ * `if (!CHECK(p != NULL)) return;`. A check that holds costs no read-modify-write and no fence, so
+ * it hides no wrong memory order. A test in which no check ran fails: it would pass whatever the
+ * code does.
  *
  * The tests run in a child process and the parent watches: a crash, an early exit, a sanitizer's
  * report at exit or a test that outlives its limit is a counted failure, and the next test runs.

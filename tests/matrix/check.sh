@@ -31,6 +31,11 @@ needs() { nm -u "$1" | awk '{ print $NF }'; }
 # only PATTERN: fails if a line of the input does not match
 only() { ! grep -vE -e "$1"; }
 none() { ! grep -E -e "$1"; }
+# declared HEADER: fails if a name of the input is not in the declarations (where public macros may use it)
+declared() {
+    sed '/^#ifdef TWILL_IMPLEMENTATION/q' "$1" >declarations
+    while read -r name; do grep -qw "$name" declarations || { echo "$name"; return 1; }; done
+}
 
 if [ "${1:-}" = --case ]; then
     label=${2%% :: *} command=${2#* :: }
@@ -223,7 +228,7 @@ if [ -n "$have_nm" ]; then
             "cd alone/$stem && $cc -std=c11 '-DTWILL_MALLOC(n)=my_malloc(n)' '-DTWILL_FREE(p)=my_free(p)' -include $quoted/tests/matrix/my_malloc.h \
              -c impl.c -o symbols.o &&
              symbols symbols.o | grep -v '^main$' | only '^twill_' &&
-             symbols symbols.o | grep '^twill__' | only '^twill__(thread|process)(_layout[0-9]+)?$' &&
+             symbols symbols.o | grep '^twill__' | grep -vE '^twill__(thread|process)(_layout[0-9]+)?$' | declared $header &&
              needs symbols.o | none '^_?twill_|^(printf|puts|exit|abort|_exit|quick_exit|perror)$' &&
              needs symbols.o | none '^(malloc|calloc|realloc|aligned_alloc|posix_memalign|free|strdup)$'"
         full_case "$header: TWILL_STATIC defines no global name but the two of the process" \
