@@ -1,0 +1,567 @@
+/* twill_parallel_map.h - loops and algorithms on several threads. SPDX-License-Identifier: MIT OR Unlicense
+
+   Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes twill headers. */
+#include "base/base.h"
+
+#ifndef TWILL_PARALLEL_MAP_H
+#define TWILL_PARALLEL_MAP_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_schedule {
+    TWILL_SCHEDULE_AUTO = 0,   /* the caller begins alone; then chunks sized by measured time, idle workers steal */
+    TWILL_SCHEDULE_STATIC,     /* worker k of w gets [k*n/w, (k+1)*n/w): sizes differ by at most 1 */
+    TWILL_SCHEDULE_DYNAMIC,    /* `chunk` items a claim, in index order; chunk 0 = 1 */
+    TWILL_SCHEDULE_GUIDED,     /* remaining/(2w) items a claim, never below `chunk` */
+    TWILL_SCHEDULE_COST        /* cuts of equal cost, the dearest first; needs `cost_of` */
+} twill_schedule;
+
+/* How to run it. NULL or zeroed: threads where the work is worth them, the serial loop's error. */
+typedef struct twill_parallel_options {
+    twill_run run;
+    twill_schedule schedule;
+    size_t chunk;              /* items; AUTO, GUIDED: never fewer a claim; DYNAMIC: so many; 0: automatic */
+    uint64_t (*cost_of)(size_t index, const twill_task *task);   /* COST: called once an item, on the calling
+                                  thread, before the first item runs; any unit; 0 counts as 1, sums saturate */
+} twill_parallel_options;
+
+typedef int twill_for_fn(const twill_task *task);   /* the index is task->index */
+typedef int twill_range_fn(size_t begin, size_t end, const twill_task *task);
+typedef int twill_tile_fn(size_t row, size_t row_end, size_t col, size_t col_end, const twill_task *task);
+typedef bool twill_test_fn(const void *item, const twill_task *task);
+typedef int twill_compare_fn(const void *a, const void *b, const twill_task *task);   /* as for qsort */
+typedef int twill_combine_fn(void *left, void *right, const twill_task *task);        /* left <- left (+) right;
+                                  associative is enough; what it leaves in right is never used as a value again */
+
+typedef struct twill_reducer {
+    size_t size;               /* bytes of one accumulator; it must survive a memcpy to another place */
+    int (*identity)(void *acc, const twill_task *task);   /* makes an empty one; NULL: all bytes zero */
+    int (*fold)(void *acc, size_t begin, size_t end, const twill_task *task);   /* adds the items begin..end-1 */
+    twill_combine_fn *combine;
+    void (*dispose)(void *acc, const twill_task *task);   /* NULL: none; else once for each accumulator but the result,
+                                  after combine also for what that left in right */
+    bool unordered;            /* one accumulator a worker; combine must commute; bits may differ between runs */
+    size_t blocks;             /* ordered: fixed cuts; 0 = 64, and 256 from 16384 items on */
+} twill_reducer;
+
+/* ---- loops ---- */
+
+/* out[i] = fn(in[i]) for n items of in_size and out_size bytes; task->index is i. in may be out if the sizes are equal;
+   else they must not overlap. Blocks until all is done; the caller takes part. Any thread, also inside callbacks.
+   TWILL_OK; FAILED (an item returned a code, or ended its thread), CANCELLED, TIMEOUT: run.report says how far; refusals
+   (nothing ran): INVALID, TOO_BIG, NO_THREAD, NO_MEMORY, FORKED. The same for all functions below. */
+TWILL__DECL twill_status twill_parallel_map(const void *in, size_t in_size, void *out, size_t out_size, size_t n,
+                                            twill_map_fn *fn, const twill_parallel_options *options);
+
+/* fn for each index 0..n-1. Every n is valid, SIZE_MAX too. */
+TWILL__DECL twill_status twill_parallel_for(size_t n, twill_for_fn *fn, const twill_parallel_options *options);
+
+/* fn for ranges that make up 0..n-1: the fastest form, one call a chunk. task->index is `begin`. A range that returns a
+   code fails as one item: the one of twill_task_fail, else its first; those below it count done, those above
+   skipped. */
+TWILL__DECL twill_status twill_parallel_range(size_t n, twill_range_fn *fn, const twill_parallel_options *options);
+
+/* fn for the tiles of a grid; a tile counts as one item, row by row. A tile size of 0: chosen by rows and cols, 64 at
+   most, so that there are some 256 tiles. Tiles at the far edges may be smaller. */
+TWILL__DECL twill_status twill_parallel_tiles(size_t rows, size_t cols, size_t tile_rows, size_t tile_cols,
+                                              twill_tile_fn *fn, const twill_parallel_options *options);
+
+/* Calls n different functions at once; task->index says which one it is. Calls helpers at once: each function should be
+   worth a thread (60 us), or use a pool (3 us). */
+TWILL__DECL twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_t n,
+                                               const twill_parallel_options *options);
+
+/* ---- algorithms ---- */
+
+/* Folds n items into *result. Ordered (the default): same cuts, same tree of combines, so the same bits on 1 or 64
+   threads. *result is written only when the answer is TWILL_OK; n == 0: the identity. */
+TWILL__DECL twill_status twill_parallel_reduce(size_t n, const twill_reducer *reducer, void *result,
+                                               const twill_parallel_options *options);
+
+/* out[i] = in[0] (+) ... (+) in[i]; with `start`: out[i] = start (+) in[0] (+) ... (+) in[i-1]. out may be in. Not OK:
+   out is written in part. schedule AUTO: an item is combined once or twice, cuts depend on time, so combine should be
+   exactly associative, or the last bits vary; STATIC: fixed cuts, the same bits always, and twice the work. */
+TWILL__DECL twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n, const void *start,
+                                             twill_combine_fn *combine, const twill_parallel_options *options);
+
+/* Copies the items that `keep` wants, in order, to out, which needs room for those only and may be in (not overlap it
+   otherwise). out NULL: counts only. keep is called once an item. Not OK: out is unchanged, *out_n is 0. */
+TWILL__DECL twill_status twill_parallel_filter(const void *in, size_t size, size_t n, void *out, size_t *out_n,
+                                               twill_test_fn *keep, const twill_parallel_options *options);
+
+/* *index: the LOWEST item that matches, n: none. Items above it need not run. Not OK: the lowest match that was seen. */
+TWILL__DECL twill_status twill_parallel_find(const void *in, size_t size, size_t n, size_t *index,
+                                             twill_test_fn *match, const twill_parallel_options *options);
+
+/* Sorts, stable, with n * size bytes of scratch (more for items above 32 bytes: 16 bytes an item). Not OK: base holds
+   the same items in some order. schedule, chunk and cost_of must be zero. */
+TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size, twill_compare_fn *compare,
+                                             const twill_parallel_options *options);
+
+/* ---- typed map ---- */
+
+/* TWILL_DEFINE_MAP(squares, int, int64_t, x, (int64_t)x * x) defines
+       static twill_status squares(const int *in, int64_t *out, size_t n, const twill_parallel_options *options);
+   whose body is compiled into the loop: no call an item. EXPR may use `task` (of the chunk: task->index is its first
+   item; task->context, task->worker_state). */
+#define TWILL_DEFINE_MAP(NAME, IN, OUT, VAR, EXPR) \
+    struct NAME##_call { \
+        const IN *in; \
+        OUT *out; \
+    }; \
+    static int NAME##_range(const void *call_, size_t begin_, size_t end_, const twill_task *task) \
+    { \
+        const IN *in_ = ((const struct NAME##_call *)call_)->in; \
+        OUT *out_ = ((const struct NAME##_call *)call_)->out; \
+        (void)task; \
+        for (size_t i_ = begin_; i_ < end_; i_++) { \
+            const IN VAR = in_[i_]; \
+            out_[i_] = (EXPR); \
+        } \
+        return 0; \
+    } \
+    static inline twill_status NAME(const IN *in_, OUT *out_, size_t n_, const twill_parallel_options *options_) \
+    { \
+        struct NAME##_call call_; \
+        call_.in = in_; \
+        call_.out = out_; \
+        return twill__parallel_typed(n_, in_ && out_ ? NAME##_range : NULL, &call_, options_); \
+    }
+
+/* For the macro above: the range form with a pointer of its own, so that task->context stays the user's. */
+typedef int twill__typed_fn(const void *call, size_t begin, size_t end, const twill_task *task);
+TWILL__DECL twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
+                                               const twill_parallel_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__PARALLEL_MAP_IMPL
+#define TWILL__PARALLEL_MAP_IMPL
+
+#include "engine/map.h"
+
+_Static_assert((int)TWILL_SCHEDULE_AUTO == (int)TWILL__AUTO && (int)TWILL_SCHEDULE_STATIC == (int)TWILL__STATIC &&
+               (int)TWILL_SCHEDULE_DYNAMIC == (int)TWILL__DYNAMIC &&
+               (int)TWILL_SCHEDULE_GUIDED == (int)TWILL__GUIDED && (int)TWILL_SCHEDULE_COST == (int)TWILL__COST,
+               "the engine takes the schedule as it is");
+
+static inline const twill_parallel_options *twill__parallel_options(const twill_parallel_options *options)
+{
+    static const twill_parallel_options none;
+    return options ? options : &none;
+}
+
+static inline bool twill__parallel_valid(const twill_parallel_options *options)
+{
+    return (unsigned)options->schedule <= TWILL_SCHEDULE_COST &&
+           (options->schedule != TWILL_SCHEDULE_COST || options->cost_of);
+}
+
+/* ---- cuts of equal cost ---- */
+
+/* A table of bounded size, filled as the costs come: when it is full the target doubles and neighbours that fit under
+   it together become one. An item above the target keeps a cut of its own. */
+typedef struct twill__cutter {
+    twill__cut *cuts;
+    size_t count, capacity;
+    uint64_t target;
+} twill__cutter;
+
+#define TWILL__CUTS 512                 /* on the caller's stack: 12 KiB */
+
+static inline uint64_t twill__add_costs(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+/* At least half of the table is free afterwards. */
+static inline void twill__cuts_merge(twill__cutter *cutter)
+{
+    while (cutter->count > cutter->capacity / 2) {  /* exit: at UINT64_MAX everything fits into one cut */
+        size_t kept = 0;
+        cutter->target = twill__add_costs(cutter->target, cutter->target);
+        for (size_t i = 1; i < cutter->count; i++) {
+            twill__cut *last = &cutter->cuts[kept];
+            uint64_t sum = twill__add_costs(last->cost, cutter->cuts[i].cost);
+            if (sum <= cutter->target) {
+                last->end = cutter->cuts[i].end;
+                last->cost = sum;
+            } else {
+                cutter->cuts[++kept] = cutter->cuts[i];
+            }
+        }
+        cutter->count = kept + 1;
+    }
+}
+
+static inline void twill__cuts_add(twill__cutter *cutter, size_t item, uint64_t cost)
+{
+    twill__cut *last = cutter->count ? &cutter->cuts[cutter->count - 1] : NULL;
+    if (cost == 0)
+        cost = 1;
+    if (last && twill__add_costs(last->cost, cost) <= cutter->target) {
+        last->end = item + 1;
+        last->cost += cost;
+        return;
+    }
+    if (cutter->count == cutter->capacity)
+        twill__cuts_merge(cutter);
+    last = &cutter->cuts[cutter->count++];
+    last->begin = item;
+    last->end = item + 1;
+    last->cost = cost;
+}
+
+/* Which of two runs first: the dearer, else the lower. */
+static inline bool twill__cut_before(const twill__cut *a, const twill__cut *b)
+{
+    return a->cost != b->cost ? a->cost > b->cost : a->begin < b->begin;
+}
+
+/* A heap sort: no memory, no bad case. */
+static inline void twill__cuts_sift(twill__cut *cuts, size_t count, size_t at)
+{
+    twill__cut moved = cuts[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && twill__cut_before(&cuts[child], &cuts[child + 1]))
+            child++;
+        if (!twill__cut_before(&moved, &cuts[child]))
+            break;
+        cuts[at] = cuts[child];
+    }
+    cuts[at] = moved;
+}
+
+static inline void twill__cuts_sort(twill__cut *cuts, size_t count)
+{
+    for (size_t i = count / 2; i-- > 0;)
+        twill__cuts_sift(cuts, count, i);
+    for (size_t left = count; left-- > 1;) {
+        twill__cut last = cuts[left];
+        cuts[left] = cuts[0];
+        cuts[0] = last;
+        twill__cuts_sift(cuts, left, 0);
+    }
+}
+
+/* Apart, so that only calls with COST carry the table on their stack. */
+static __attribute__((noinline)) void twill__run_by_cost(twill__job *job, twill__pass *pass,
+                                                         const twill_parallel_options *options)
+{
+    twill__cut table[TWILL__CUTS];
+    twill__cutter cutter = { table, 0, TWILL__CUTS, 1 };
+    twill_task task;
+    if (job->np > TWILL__CUTS / 8) {        /* so that each worker has some; without memory they have fewer */
+        twill__cut *more = (twill__cut *)twill__scratch_get(job, job->np * 8 * sizeof *more);
+        if (more) {
+            cutter.cuts = more;
+            cutter.capacity = (size_t)job->np * 8;
+        }
+    }
+    twill__task_init(job, 0, &task);
+    for (size_t i = 0; i < pass->n; i++) {
+        if (i % 256 == 0 && twill__stopped(job, twill__clock_now()))
+            return;
+        twill__cuts_add(&cutter, i, options->cost_of(i, &task));
+    }
+    twill__cuts_sort(cutter.cuts, cutter.count);
+    pass->cuts = cutter.cuts;
+    pass->cut_count = cutter.count;
+    twill__run_pass(job, pass);
+}
+
+/* ---- one loop over items ---- */
+
+typedef struct twill__loop {
+    const twill_parallel_options *options;
+    twill__pass pass;
+} twill__loop;
+
+static inline void twill__loop_pass(twill__job *job, twill__loop *loop)
+{
+    if (loop->pass.schedule == TWILL__COST)
+        twill__run_by_cost(job, &loop->pass, loop->options);
+    else
+        twill__run_pass(job, &loop->pass);
+}
+
+static inline void twill__loop_steps(twill__job *job, void *loop)
+{
+    twill__loop_pass(job, (twill__loop *)loop);
+}
+
+static inline void twill__loop_init(twill__loop *loop, size_t n, twill__body_fn *body, void *data,
+                                    const twill_parallel_options *options)
+{
+    memset(&loop->pass, 0, sizeof loop->pass);
+    loop->options = options;
+    loop->pass.n = n;
+    loop->pass.body = body;
+    loop->pass.data = data;
+    loop->pass.schedule = (twill__schedule)options->schedule;
+    loop->pass.chunk = options->chunk;
+}
+
+static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
+                                           const twill_parallel_options *options)
+{
+    twill__loop loop;
+    twill__loop_init(&loop, n, body, data, options);
+    loop.pass.whole = whole;
+    return twill__run_call(&options->run, n, twill__loop_steps, &loop);
+}
+
+/* The body of a loop over single items; each of them is one(job->data, task) with task->index set. */
+static inline __attribute__((always_inline)) void twill__each(twill__job *job, twill_task *task, size_t begin,
+                                                              size_t end, int (*one)(void *data, twill_task *task))
+{
+    twill__slot *me = &job->slot[task->worker];
+    size_t i = begin, step = twill__loop_step(begin, end);
+    void *data = job->data;
+    bool detail = job->detail;
+    twill__loop_begin(me, begin);
+    while (i < end && twill__may_run(job, i)) {
+        size_t look = end - i < step ? end : i + step;
+        while (i < look) {
+            int code;
+            task->index = i;
+            code = one(data, task);
+            if (twill__loop_odd(me, detail, code) && !twill__loop_note(job, me, i, code))
+                end = look = i + 1;
+            i++;
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+TWILL__DEFINE twill_status twill_parallel_map(const void *in, size_t in_size, void *out, size_t out_size, size_t n,
+                                              twill_map_fn *fn, const twill_parallel_options *options)
+{
+    twill__map map = { (const char *)in, (char *)out, in_size, out_size, fn };
+    twill_status status = twill__map_check(in, in_size, out, out_size, n, fn);
+    options = twill__parallel_options(options);
+    if (status != TWILL_OK || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, status != TWILL_OK ? status : TWILL_INVALID);
+    return twill__run_loop(n, twill__map_body, &map, false, options);
+}
+
+typedef struct twill__for {
+    twill_for_fn *fn;
+    twill_for_fn *const *fns;
+} twill__for;
+
+static inline int twill__for_one(void *data, twill_task *task)
+{
+    return ((const twill__for *)data)->fn(task);
+}
+
+static inline void twill__for_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__for_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_for(size_t n, twill_for_fn *fn, const twill_parallel_options *options)
+{
+    twill__for loop = { fn, NULL };
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__for_body, &loop, false, options);
+}
+
+static inline int twill__invoke_one(void *data, twill_task *task)
+{
+    return ((const twill__for *)data)->fns[task->index](task);
+}
+
+static inline void twill__invoke_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__invoke_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_t n,
+                                                 const twill_parallel_options *options)
+{
+    twill__for invoke = { NULL, fns };
+    twill__loop loop;
+    bool valid = fns || !n;
+    options = twill__parallel_options(options);
+    for (size_t i = 0; valid && i < n; i++)
+        valid = fns[i] != NULL;
+    if (!valid || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    twill__loop_init(&loop, n, twill__invoke_body, &invoke, options);
+    loop.pass.forced = true;
+    return twill__run_call(&options->run, n, twill__loop_steps, &loop);
+}
+
+/* ---- ranges ---- */
+
+typedef struct twill__ranges {
+    twill_range_fn *fn;
+    twill__typed_fn *typed;
+    const void *call;
+} twill__ranges;
+
+static inline void twill__range_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__ranges *ranges = (const twill__ranges *)job->data;
+    int code;
+    task->index = begin;
+    code = ranges->fn(begin, end, task);
+    twill__range_end(job, &job->slot[task->worker], SIZE_MAX, begin, end, code);
+}
+
+static inline void twill__typed_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__ranges *ranges = (const twill__ranges *)job->data;
+    int code;
+    task->index = begin;
+    code = ranges->typed(ranges->call, begin, end, task);
+    twill__range_end(job, &job->slot[task->worker], SIZE_MAX, begin, end, code);
+}
+
+TWILL__DEFINE twill_status twill_parallel_range(size_t n, twill_range_fn *fn, const twill_parallel_options *options)
+{
+    twill__ranges ranges = { fn, NULL, NULL };
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__range_body, &ranges, true, options);
+}
+
+TWILL__DEFINE twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
+                                                 const twill_parallel_options *options)
+{
+    twill__ranges ranges = { NULL, fn, call };
+    options = twill__parallel_options(options);
+    if ((!fn && n) || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__typed_body, &ranges, true, options);
+}
+
+/* ---- tiles ---- */
+
+typedef struct twill__tiles {
+    twill_tile_fn *fn;
+    size_t rows, cols, tile_rows, tile_cols, across;    /* tiles in a row of tiles */
+} twill__tiles;
+
+static inline size_t twill__parts_of(size_t n, size_t part)
+{
+    return n / part + (n % part != 0);
+}
+
+/* Chooses the sizes that are 0. False: more tiles than a size_t can count. */
+static inline bool twill__tiles_init(twill__tiles *tiles, size_t *n)
+{
+    size_t auto_rows = tiles->tile_rows ? 0 : 64, auto_cols = tiles->tile_cols ? 0 : 64, down;
+    for (;; auto_rows /= 2, auto_cols /= 2) {       /* exit: at 1 at the latest */
+        tiles->tile_rows = auto_rows ? auto_rows : tiles->tile_rows;
+        tiles->tile_cols = auto_cols ? auto_cols : tiles->tile_cols;
+        down = twill__parts_of(tiles->rows, tiles->tile_rows);
+        tiles->across = twill__parts_of(tiles->cols, tiles->tile_cols);
+        if (down > SIZE_MAX / tiles->across)
+            return false;
+        *n = down * tiles->across;
+        if (*n >= 256 || (auto_rows <= 1 && auto_cols <= 1))
+            return true;
+    }
+}
+
+static inline int twill__tile_one(void *data, twill_task *task)
+{
+    const twill__tiles *tiles = (const twill__tiles *)data;
+    size_t row = task->index / tiles->across * tiles->tile_rows;
+    size_t col = task->index % tiles->across * tiles->tile_cols;
+    size_t row_end = tiles->rows - row < tiles->tile_rows ? tiles->rows : row + tiles->tile_rows;
+    size_t col_end = tiles->cols - col < tiles->tile_cols ? tiles->cols : col + tiles->tile_cols;
+    return tiles->fn(row, row_end, col, col_end, task);
+}
+
+static inline void twill__tile_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__tile_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_tiles(size_t rows, size_t cols, size_t tile_rows, size_t tile_cols,
+                                                twill_tile_fn *fn, const twill_parallel_options *options)
+{
+    twill__tiles tiles = { fn, rows, cols, tile_rows, tile_cols, 0 };
+    size_t n = 0;
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, 0, TWILL_INVALID);
+    if (rows && cols && !twill__tiles_init(&tiles, &n))
+        return twill__refuse(&options->run, SIZE_MAX, TWILL_TOO_BIG);
+    return twill__run_loop(n, twill__tile_body, &tiles, false, options);
+}
+
+/* ---- find ---- */
+
+typedef struct twill__find {
+    const char *in;
+    size_t size;
+    twill_test_fn *match;
+    _Atomic size_t found;               /* the lowest match so far */
+} twill__find;
+
+static inline void twill__find_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__find *find = (twill__find *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    const char *item = find->in + begin * find->size;
+    size_t i = begin, size = find->size;
+    twill_test_fn *match = find->match;
+    bool detail = job->detail;
+    twill__loop_begin(me, begin);
+    for (; i < end && twill__may_run(job, i); i++, item += size) {
+        bool found;
+        task->index = i;
+        found = match(item, task);
+        if (found) {                    /* like twill_task_stop: what lies below still runs */
+            twill__lower(&find->found, i);
+            twill__lower(&job->limit, i);
+            twill__fire_from(job, i + 1);
+        }
+        if (twill__loop_odd(me, detail, 0))
+            (void)twill__loop_note(job, me, i, 0);
+    }
+    twill__loop_end(me, i);
+}
+
+/* Whether items of `size` bytes are valid data of a call. */
+static inline twill_status twill__items_check(const void *items, size_t size, size_t n)
+{
+    if (n == 0)
+        return TWILL_OK;
+    if (!items || !size)
+        return TWILL_INVALID;
+    return n > SIZE_MAX / size ? TWILL_TOO_BIG : TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size_t n, size_t *index,
+                                               twill_test_fn *match, const twill_parallel_options *options)
+{
+    twill__find find = { (const char *)in, size, match, n };
+    twill_status status = twill__items_check(in, size, n);
+    options = twill__parallel_options(options);
+    if (!match || !index || !twill__parallel_valid(options))
+        status = TWILL_INVALID;
+    if (index)
+        *index = n;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    status = twill__run_loop(n, twill__find_body, &find, false, options);
+    *index = atomic_load_explicit(&find.found, memory_order_relaxed);   /* all have left: the join ordered it */
+    return status;
+}
+
+#endif
+#endif
