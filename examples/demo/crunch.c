@@ -29,7 +29,7 @@
 #include "page.h"
 #include "text.h"
 
-enum { TOP_NAMES = 20, SHOWN_PROBLEMS = 5 };
+enum { SHOWN_PROBLEMS = 5 };
 
 enum { /* exit statuses */
        ALL_WELL = 0,

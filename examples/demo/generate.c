@@ -63,7 +63,7 @@ static int write_file(const char *path, uint64_t seed)
         return errno;
     uint64_t state = seed;
     uint32_t draw = random_next(&state) >> 22;                 /* 0..1023 */
-    uint32_t functions = 4 + draw * draw / 1024 * draw / 1024; /* 4..1027, mostly few */
+    uint32_t functions = 4 + draw * draw / 1024 * draw / 3072; /* 4..344, mostly few */
     fputs("#include <stddef.h>\n#define LIMIT 4096\n\n", out);
     for (uint32_t k = 0; k < functions; k++)
         put_function(out, &state);

@@ -204,7 +204,9 @@ static bool comes_before(const struct name *a, const struct name *b)
         return a->count > b->count;
     size_t shorter = a->length < b->length ? a->length : b->length;
     int order = memcmp(a->text, b->text, shorter);
-    return order != 0 ? order < 0 : a->length < b->length;
+    if (order != 0 || a->length != b->length)
+        return order != 0 ? order < 0 : a->length < b->length;
+    return a->hash < b->hash; /* both were cut */
 }
 
 size_t names_top(const struct names *names, struct name *top, size_t capacity)

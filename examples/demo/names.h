@@ -57,6 +57,8 @@ bool names_merge_shard(struct names *into, const struct names *from, size_t shar
 bool names_equal(const struct names *a, const struct names *b);
 size_t names_distinct(const struct names *names); /* without keywords */
 
+enum { TOP_NAMES = 20 }; /* that are shown */
+
 /* The most frequent ones, keywords left out, equal counts in byte order. Returns how many there
    are. */
 size_t names_top(const struct names *names, struct name *top, size_t capacity);

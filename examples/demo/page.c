@@ -15,8 +15,6 @@
 #include "page_lanes.h"
 #include "text.h"
 
-enum { TOP_NAMES = 20 };
-
 /* ---- figures ---- */
 
 static double seconds(int64_t ns)

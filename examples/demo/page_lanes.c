@@ -23,25 +23,25 @@ static int64_t units(int64_t ns)
 
 /* ---- the files of a run by thread and time ---- */
 
-struct place {
+struct turn {
     unsigned worker;
     int64_t begin;
     size_t file;
 };
 
-static int by_place(const void *a, const void *b)
+static int by_turn(const void *a, const void *b)
 {
-    const struct place *left = a, *right = b;
+    const struct turn *left = a, *right = b;
     if (left->worker != right->worker)
         return left->worker < right->worker ? -1 : 1;
     return left->begin < right->begin ? -1 : left->begin > right->begin;
 }
 
-static void sort_files(const struct run *run, size_t files, struct place *places)
+static void sort_files(const struct run *run, size_t files, struct turn *turns)
 {
     for (size_t i = 0; i < files; i++)
-        places[i] = (struct place){run->workers_of[i], run->efforts[i].begin, i};
-    qsort(places, files, sizeof *places, by_place);
+        turns[i] = (struct turn){run->workers_of[i], run->efforts[i].begin, i};
+    qsort(turns, files, sizeof *turns, by_turn);
 }
 
 /* ---- one lane ---- */
@@ -81,17 +81,17 @@ static struct span span_of(const struct run *run, size_t file)
 }
 
 /* Calls `use` for each span of one lane, neighbours shorter than `shortest` made one; returns
-   the places used. */
+   the turns used. */
 typedef void use_span(void *context, const struct span *span);
 
-static size_t each_span(const struct run *run, const struct place *places, size_t count,
+static size_t each_span(const struct run *run, const struct turn *turns, size_t count,
                         unsigned worker, int64_t shortest, use_span *use, void *context)
 {
     size_t i = 0;
-    while (i < count && places[i].worker == worker) {
-        struct span span = span_of(run, places[i++].file);
-        while (i < count && places[i].worker == worker && span.read + span.count < shortest) {
-            struct span next = span_of(run, places[i++].file);
+    while (i < count && turns[i].worker == worker) {
+        struct span span = span_of(run, turns[i++].file);
+        while (i < count && turns[i].worker == worker && span.read + span.count < shortest) {
+            struct span next = span_of(run, turns[i++].file);
             int64_t gap = next.begin - span.begin - span.read - span.count;
             span.read += next.read + (gap > 0 ? gap : 0);
             span.count += next.count;
@@ -118,7 +118,7 @@ static void use_mark(void *context, const struct span *span)
 
 struct drawing {
     const struct measurement *m;
-    struct place *places;
+    struct turn *turns;
     bool *named; /* files whose names the page needs */
     size_t *number_of;
     unsigned lanes; /* drawn so far */
@@ -145,9 +145,9 @@ static int64_t shortest_span(const struct measurement *m, const struct config *c
 static void mark_names(struct drawing *d, const struct config *config)
 {
     size_t files = d->m->corpus->count, at = 0;
-    sort_files(config_run(config), files, d->places);
+    sort_files(config_run(config), files, d->turns);
     for (unsigned lane = 0; lane == 0 || lane < config->workers; lane++)
-        at += each_span(config_run(config), d->places + at, files - at, lane,
+        at += each_span(config_run(config), d->turns + at, files - at, lane,
                         shortest_span(d->m, config), use_mark, d->named);
 }
 
@@ -160,11 +160,11 @@ static void put_run(FILE *out, struct drawing *d, const struct config *config)
              config->workers > d->m->cpus ? " (oversubscribed)" : "");
     fprintf(out, "\n{\"label\":\"%s\",\"wall\":%" PRId64 ",\"lanes\":[", label,
             units(run_wall(run)));
-    sort_files(run, files, d->places);
+    sort_files(run, files, d->turns);
     for (unsigned lane = 0; lane == 0 || lane < config->workers; lane++) {
         struct lane_writer writer = {.out = out, .number_of = d->number_of};
         fputs(lane == 0 ? "[" : ",\n[", out);
-        at += each_span(run, d->places + at, files - at, lane, shortest_span(d->m, config), use_put,
+        at += each_span(run, d->turns + at, files - at, lane, shortest_span(d->m, config), use_put,
                         &writer);
         fputc(']', out);
     }
@@ -190,7 +190,7 @@ static size_t shared(const char *a, const char *b)
     return n;
 }
 
-static void put_names(FILE *out, struct drawing *d)
+static void put_file_names(FILE *out, struct drawing *d)
 {
     const struct corpus *corpus = d->m->corpus;
     const char *last = "";
@@ -219,17 +219,17 @@ void page_lanes_write(FILE *out, const struct measurement *m)
 {
     size_t files = m->corpus->count;
     struct drawing d = {.m = m,
-                        .places = calloc(files, sizeof *d.places),
+                        .turns = calloc(files, sizeof *d.turns),
                         .named = calloc(files, sizeof *d.named),
                         .number_of = calloc(files, sizeof *d.number_of)};
-    if (d.places == NULL || d.named == NULL || d.number_of == NULL) {
+    if (d.turns == NULL || d.named == NULL || d.number_of == NULL) {
         fputs("{\"names\":[],\"sizes\":[],\"runs\":[]}",
               out); /* the rest of the page is right without lanes */
     } else {
         for (size_t c = 0; c < m->config_count; c++)
             if (is_drawn(&d, &m->configs[c]))
                 mark_names(&d, &m->configs[c]);
-        put_names(out, &d);
+        put_file_names(out, &d);
         d.lanes = 0;
         bool any = false;
         for (size_t c = 0; c < m->config_count; c++) {
@@ -241,7 +241,7 @@ void page_lanes_write(FILE *out, const struct measurement *m)
         }
         fputs("]}", out);
     }
-    free(d.places);
+    free(d.turns);
     free(d.named);
     free(d.number_of);
 }

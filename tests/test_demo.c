@@ -1,0 +1,546 @@
+/* test_demo - the demo on trees that the test makes: known counts, and everything that goes wrong
+   in real ones. The program is compiled in and run in a child process, so that sanitizers and back
+   ends see it as they see a test. */
+#define _XOPEN_SOURCE     700
+#define _FILE_OFFSET_BITS 64
+#include "harness.h"
+
+#define main crunch_main
+#include "../examples/demo/crunch.c"
+#undef main
+#include "../examples/demo/corpus.c"
+#include "../examples/demo/count.c"
+#include "../examples/demo/generate.c"
+#include "../examples/demo/measure.c"
+#include "../examples/demo/names.c"
+#include "../examples/demo/page.c"
+#include "../examples/demo/page_assets.c"
+#include "../examples/demo/page_lanes.c"
+#include "../examples/demo/scan.c"
+#include "../examples/demo/text.c"
+
+#include <ftw.h>
+#include <sys/resource.h>
+
+#if defined(__SANITIZE_THREAD__)
+#define IS_SLOW true
+#elif defined(__has_feature)
+#define IS_SLOW __has_feature(thread_sanitizer)
+#else
+#define IS_SLOW false
+#endif
+
+/* ---- a folder for each test, with tree/ and out/ ---- */
+
+static char base[256];
+
+static const char *in_base(const char *name)
+{
+    static char paths[4][600];
+    static int turn;
+    char *path = paths[turn++ % 4];
+    snprintf(path, sizeof paths[0], "%s/%s", base, name);
+    return path;
+}
+
+static bool begin_tree(void)
+{
+    const char *where = getenv("TMPDIR");
+    snprintf(base, sizeof base, "%s/twill-demo-XXXXXX",
+             where == NULL || strlen(where) > 200 ? "/tmp" : where);
+    unsetenv("CORPUS");
+    return CHECK(mkdtemp(base) != NULL) && CHECK(mkdir(in_base("tree"), 0777) == 0) &&
+           CHECK(mkdir(in_base("out"), 0777) == 0);
+}
+
+static int remove_one(const char *path, const struct stat *info, int kind, struct FTW *where)
+{
+    (void)info, (void)kind, (void)where;
+    return remove(path);
+}
+
+static void end_tree(void)
+{
+    CHECK(nftw(base, remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0);
+}
+
+static void write_bytes(const char *name, const char *bytes, size_t length)
+{
+    FILE *out = fopen(in_base(name), "w");
+    if (!CHECK(out != NULL))
+        return;
+    CHECK(fwrite(bytes, 1, length, out) == length);
+    CHECK(fclose(out) == 0);
+}
+
+static void write_text(const char *name, const char *text)
+{
+    write_bytes(name, text, strlen(text));
+}
+
+static char *read_text(const char *name)
+{
+    FILE *in = fopen(in_base(name), "r");
+    char *text = calloc(1, 4 << 20);
+    if (in == NULL || text == NULL) {
+        free(text);
+        if (in != NULL)
+            fclose(in);
+        return NULL;
+    }
+    size_t length = fread(text, 1, (4 << 20) - 1, in);
+    for (size_t i = 0; i < length; i++) /* so that strstr sees all of it */
+        text[i] = text[i] == '\0' ? '\1' : text[i];
+    fclose(in);
+    return text;
+}
+
+static bool file_has(const char *name, const char *wanted)
+{
+    char *text = read_text(name);
+    bool has = text != NULL && strstr(text, wanted) != NULL;
+    if (!has)
+        harness_say("no \"%s\" in %s:\n%.600s\n", wanted, name, text == NULL ? "(none)" : text);
+    free(text);
+    return has;
+}
+
+/* ---- running the program ---- */
+
+enum { AS_NOBODY = 1, STDOUT_FULL = 2, SMALL_FILES = 4 };
+
+static void become(unsigned how, char *out, char *errors)
+{
+    if (how & STDOUT_FULL)
+        snprintf(out, 600, "/dev/full");
+    if (freopen(out, "w", stdout) == NULL || freopen(errors, "w", stderr) == NULL)
+        _exit(120);
+    if (how & SMALL_FILES) {
+        struct rlimit small = {8192, 8192};
+        signal(SIGXFSZ, SIG_IGN);
+        if (setrlimit(RLIMIT_FSIZE, &small) != 0)
+            _exit(121);
+    }
+    if ((how & AS_NOBODY) && geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))
+        _exit(122);
+}
+
+/* Runs crunch with `options`, --out and, unless NULL, the tree; the exit status, or -1. What it
+   printed is in the files stdout and stderr. */
+static int run_crunch(unsigned how, const char *tree, const char *option)
+{
+    char out[600], errors[600], where[600], corpus[600];
+    snprintf(out, sizeof out, "%s/stdout", base);
+    snprintf(errors, sizeof errors, "%s/stderr", base);
+    snprintf(where, sizeof where, "%s/out", base);
+    snprintf(corpus, sizeof corpus, "%s/%s", base, tree == NULL ? "" : tree);
+    char *words[8] = {(char *)"crunch", (char *)"--quick", (char *)"--out", where};
+    int count = 4;
+    if (option != NULL)
+        words[count++] = (char *)(uintptr_t)option;
+    if (tree != NULL)
+        words[count++] = corpus;
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        become(how, out, errors);
+        exit(crunch_main(count, words));
+    }
+    int status = -1;
+    if (!CHECK(child > 0) || !CHECK(waitpid(child, &status, 0) == child))
+        return -1;
+    if (WIFSIGNALED(status))
+        harness_say("crunch died of signal %d\n", WTERMSIG(status));
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static bool page_is_whole(void)
+{
+    return CHECK(file_has("out/demo.html", "<!doctype html>")) &&
+           CHECK(file_has("out/demo.html", "{\"names\":[")) &&
+           CHECK(file_has("out/demo.html", "</html>"));
+}
+
+/* ---- what it counts ---- */
+
+static const char sample[] =
+    "#include <not_counted.h>\n"
+    "#  define LIMIT 0x1Fu /* not_this: \"nor this\" */\n"
+    "static int alpha(int beta) // no_name here\n"
+    "{\n"
+    "    char c = '\\'', d = '\"';\n"
+    "    return beta + LIMIT * 10e5f + \"alpha \\\" beta\"[0] / alpha(c) + x##d;\n"
+    "}\n"
+    "#error it's wrong\n"
+    "last_name";
+
+TEST(counts_and_checksums_are_those_of_wc_and_crc32)
+{
+    if (!begin_tree())
+        return;
+    write_text("tree/sample.c", sample);
+    write_text("tree/digits.txt", "123456789");
+    write_bytes("tree/binary", "a\0b", 3);
+    write_text("tree/empty.h", "");
+    write_text("tree/prose.txt", "it's a \"word\" // and more\n\n  two\t2x x2\n");
+    CHECK_EQ(run_crunch(0, "tree", "--list"), 0);
+    CHECK(file_has("stdout", "\n8 45 248 9d921290 "));
+    CHECK(file_has("stdout", "\n0 1 9 cbf43926 ")); /* the check value of CRC-32 */
+    CHECK(file_has("stdout", "\n0 0 3 "));
+    CHECK(file_has("stdout", "\n0 0 0 00000000 "));
+    CHECK(file_has("stdout", "\n3 9 39 b08bdf3a "));
+    CHECK(file_has("stdout", "5 files"));
+    CHECK(file_has("stdout", "runs gave what the plain loop gave"));
+    page_is_whole();
+    end_tree();
+}
+
+static struct counter *counted(const char *name, const char *text, size_t length, size_t piece)
+{
+    struct counter *counter = counter_create();
+    if (counter == NULL)
+        return NULL;
+    scan_begin(&counter->scan, &counter->names, name);
+    for (size_t at = 0; at < length; at += piece)
+        scan_piece(&counter->scan, (const unsigned char *)text + at,
+                   length - at < piece ? length - at : piece);
+    scan_end(&counter->scan);
+    return counter;
+}
+
+static uint64_t count_of(struct counter *counter, const char *text)
+{
+    uint32_t hash = NAMES_HASH_START;
+    for (size_t i = 0; text[i] != '\0'; i++)
+        hash = names_hash_byte(hash, (unsigned char)text[i]);
+    hash = names_hash_end(hash);
+    const struct names_shard *shard = &counter->names.shards[shard_of(hash)];
+    if (shard->used == 0)
+        return 0;
+    const struct name *slot = find_slot(shard, text, strlen(text), hash);
+    return slot->text == NULL ? 0 : slot->count;
+}
+
+TEST(names_are_found_outside_comments_literals_and_includes)
+{
+    struct counter *counter = counted("x/sample.c", sample, strlen(sample), 4096);
+    if (!CHECK(counter != NULL))
+        return;
+    CHECK_EQ(count_of(counter, "alpha"), 2);
+    CHECK_EQ(count_of(counter, "beta"), 2);
+    CHECK_EQ(count_of(counter, "LIMIT"), 2);
+    CHECK_EQ(count_of(counter, "c"), 2);
+    CHECK_EQ(count_of(counter, "d"), 2);
+    CHECK_EQ(count_of(counter, "x"), 1);
+    CHECK_EQ(count_of(counter, "last_name"), 1);
+    CHECK_EQ(count_of(counter, "int"), 2);
+    const char *const absent[] = {"not_counted", "h",     "define", "include", "not_this", "nor",
+                                  "no_name",     "xFu",   "u",      "e5f",     "it",       "s",
+                                  "wrong",       "error", "Fu",     "f",       "here",     "this"};
+    for (size_t i = 0; i < sizeof absent / sizeof *absent; i++)
+        CHECK_EQ(count_of(counter, absent[i]), 0);
+    CHECK_EQ(counter->scan.names, 12); /* `static`, `int`, `char`, `return` are keywords */
+    CHECK_EQ(names_distinct(&counter->names), 7);
+    counter_destroy(counter);
+}
+
+TEST(pieces_of_any_size_give_the_same)
+{
+    static const char *const bits[] = {"/*",  "*/", "//", "\"", "\\", "'",       "#",  "\n", " ",
+                                       "abc", "x1", "9z", "_",  "/",  "include", "if", "*",  "."};
+    char text[600];
+    for (int round = 0; round < 200; round++) {
+        size_t length = 0;
+        while (length + 8 < sizeof text) {
+            const char *bit = bits[test_random_below(sizeof bits / sizeof *bits)];
+            memcpy(text + length, bit, strlen(bit));
+            length += strlen(bit);
+        }
+        const char *name = round % 2 == 0 ? "a.c" : "a.txt";
+        struct counter *whole = counted(name, text, length, length);
+        struct counter *split = counted(name, text, length, 1 + test_random_below(9));
+        if (CHECK(whole != NULL && split != NULL)) {
+            CHECK(names_equal(&whole->names, &split->names));
+            CHECK_EQ(whole->scan.names, split->scan.names);
+            CHECK_EQ(whole->scan.words, split->scan.words);
+            CHECK_EQ(whole->scan.lines, split->scan.lines);
+        }
+        counter_destroy(whole);
+        counter_destroy(split);
+    }
+}
+
+TEST(merged_tables_equal_one_table)
+{
+    struct counter *all = counter_create(), *half[2] = {counter_create(), counter_create()};
+    if (!CHECK(all != NULL && half[0] != NULL && half[1] != NULL))
+        return;
+    for (int i = 0; i < 20000; i++) {
+        char text[300];
+        int length = snprintf(text, sizeof text, "name%u", (unsigned)test_random_below(3000));
+        if (i % 100 == 0)
+            length = snprintf(text, sizeof text, "%0280u", (unsigned)test_random_below(9));
+        uint32_t hash = NAMES_HASH_START;
+        for (int k = 0; k < length; k++)
+            hash = names_hash_byte(hash, (unsigned char)text[k]);
+        hash = names_hash_end(hash);
+        CHECK(names_add(&all->names, text, (size_t)length, hash) != NULL);
+        CHECK(names_add(&half[i % 2]->names, text, (size_t)length, hash) != NULL);
+    }
+    CHECK(!names_equal(&all->names, &half[0]->names));
+    for (size_t s = 0; s < NAMES_SHARDS; s++)
+        CHECK(names_merge_shard(&half[0]->names, &half[1]->names, s));
+    CHECK(names_equal(&all->names, &half[0]->names));
+    CHECK(names_equal(&half[0]->names, &all->names));
+    struct name top[TOP_NAMES];
+    CHECK_EQ(names_top(&all->names, top, TOP_NAMES), TOP_NAMES);
+    for (size_t i = 1; i < TOP_NAMES; i++)
+        CHECK(comes_before(&top[i - 1], &top[i]));
+    counter_destroy(all);
+    counter_destroy(half[0]);
+    counter_destroy(half[1]);
+}
+
+TEST(a_file_longer_than_the_buffer_is_counted_whole)
+{
+    if (!begin_tree())
+        return;
+    size_t times = 3 * CHUNK_BYTES / 7 + 1; /* seven bytes: cut everywhere by the pieces */
+    char *text = malloc(times * 7);
+    for (size_t i = 0; i < times && text != NULL; i++)
+        memcpy(text + i * 7, i % 2 == 0 ? "ab_cd1 " : "/*ef*/\n", 7);
+    if (CHECK(text != NULL))
+        write_bytes("tree/large.c", text, times * 7);
+    free(text);
+    char wanted[64], grouped[32];
+    snprintf(wanted, sizeof wanted, " %s identifiers, 1 of them",
+             text_grouped((times + 1) / 2, grouped));
+    CHECK_EQ(run_crunch(0, "tree", NULL), 0);
+    CHECK(file_has("stdout", wanted));
+    end_tree();
+}
+
+TEST(many_files_on_many_threads)
+{
+    if (!begin_tree())
+        return;
+    for (unsigned file = 0; file < 300; file++) {
+        char name[40], text[4000] = "";
+        snprintf(name, sizeof name, "tree/file%03u.c", file);
+        for (size_t at = 0; at + 40 < sizeof text; at += strlen(text + at))
+            snprintf(text + at, 40, "int name%u; /* %zu */\n", file % 7 + (unsigned)at % 50, at);
+        write_text(name, text);
+    }
+    CHECK_EQ(run_crunch(0, "tree", NULL), 0);
+    CHECK(file_has("stdout", "300 files"));
+    CHECK(file_has("stdout", " runs gave what the plain loop gave"));
+    page_is_whole();
+    end_tree();
+}
+
+TEST(the_generated_corpus_is_always_the_same)
+{
+    if (IS_SLOW)
+        SKIP("20 MB take a minute under the thread sanitizer");
+    if (!begin_tree())
+        return;
+    CHECK_EQ(run_crunch(0, NULL, "--generate"), 0);
+    CHECK(file_has("stdout", "480 files, "));
+    char *first = read_text("stdout");
+    char *found = first == NULL ? NULL : strstr(first, "found ");
+    if (CHECK(found != NULL)) {
+        found[strcspn(found, "\n")] = '\0';
+        CHECK_EQ(run_crunch(0, NULL, "--generate"), 0);
+        CHECK(file_has("stdout", found));
+    }
+    free(first);
+    page_is_whole();
+    end_tree();
+}
+
+/* ---- what goes wrong in real trees ---- */
+
+TEST(an_unreadable_file_is_named_and_the_rest_is_done)
+{
+    if (!begin_tree())
+        return;
+    write_text("tree/good.c", "int good;\n");
+    write_text("tree/secret.c", "int secret;\n");
+    CHECK(mkdir(in_base("tree/closed"), 0) == 0);
+    CHECK(chmod(in_base("tree/secret.c"), 0) == 0);
+    CHECK(chmod(base, 0777) == 0 && chmod(in_base("out"), 0777) == 0);
+    CHECK_EQ(run_crunch(AS_NOBODY, "tree", NULL), 3);
+    CHECK(file_has("stderr", "tree/secret.c: Permission denied"));
+    CHECK(file_has("stderr", "tree/closed: Permission denied"));
+    CHECK(file_has("stdout", "1 identifiers, 1 of them different"));
+    CHECK(file_has("stdout", "2 files"));
+    page_is_whole();
+    end_tree();
+}
+
+TEST(links_and_pipes_are_left_out_and_no_loop_is_walked)
+{
+    if (!begin_tree())
+        return;
+    write_text("tree/good.c", "int good;\n");
+    CHECK(mkdir(in_base("tree/sub"), 0777) == 0);
+    CHECK(symlink("..", in_base("tree/sub/up")) == 0);
+    CHECK(symlink("self", in_base("tree/self")) == 0);
+    CHECK(symlink("good.c", in_base("tree/also.c")) == 0);
+    CHECK(mkfifo(in_base("tree/pipe"), 0666) == 0);
+    CHECK(symlink("tree", in_base("tree-link")) == 0);
+    CHECK_EQ(run_crunch(0, "tree-link", NULL), 0); /* the root itself may be a link */
+    CHECK(file_has("stdout", "1 files"));
+    CHECK(file_has("stdout", "in 2 folders; 3 links not followed"));
+    CHECK(file_has("stdout", "1 sockets, pipes and devices left out"));
+    end_tree();
+}
+
+TEST(a_pipe_in_the_place_of_a_file_blocks_nobody)
+{
+    if (!begin_tree())
+        return;
+    struct counter *counter = counter_create();
+    struct counts counts;
+    struct effort effort;
+    if (CHECK(counter != NULL)) {
+        CHECK(mkfifo(in_base("tree/pipe"), 0666) == 0);
+        CHECK(symlink("pipe", in_base("tree/link")) == 0);
+        CHECK_EQ(count_file(counter, in_base("tree/pipe"), &counts, &effort, NULL, NULL), EINVAL);
+        CHECK_EQ(count_file(counter, in_base("tree/link"), &counts, &effort, NULL, NULL), ELOOP);
+        CHECK_EQ(count_file(counter, in_base("tree"), &counts, &effort, NULL, NULL), EINVAL);
+        CHECK_EQ(count_file(counter, in_base("none"), &counts, &effort, NULL, NULL), ENOENT);
+        CHECK_EQ(counts.error, ENOENT);
+    }
+    counter_destroy(counter);
+    end_tree();
+}
+
+TEST(an_empty_or_missing_corpus_is_said_so)
+{
+    if (!begin_tree())
+        return;
+    CHECK_EQ(run_crunch(0, "tree", NULL), 2);
+    CHECK(file_has("stderr", "no file to crunch in"));
+    CHECK_EQ(run_crunch(0, "nowhere", NULL), 2);
+    CHECK(file_has("stderr", "nowhere: No such file or directory"));
+    CHECK_EQ(run_crunch(0, "tree", "--no-such-option"), 2);
+    CHECK(file_has("stderr", "usage: crunch"));
+    CHECK_EQ(run_crunch(0, "tree", "--generate"), 2); /* one corpus only */
+    CHECK(mkdir(in_base("tree/empty"), 0777) == 0);
+    write_text("tree/nothing", "");
+    CHECK_EQ(run_crunch(0, "tree", NULL), 0); /* a file, if an empty one */
+    CHECK(file_has("stdout", "1 files, 0 bytes"));
+    page_is_whole();
+    end_tree();
+}
+
+TEST(a_full_disk_costs_the_page_and_nothing_else)
+{
+    if (!begin_tree())
+        return;
+    write_text("tree/good.c", "int good;\n");
+    if (access("/dev/full", W_OK) == 0) {
+        CHECK(symlink("/dev/full", in_base("out/demo.html")) == 0);
+        CHECK_EQ(run_crunch(0, "tree", NULL), 1);
+        CHECK(file_has("stderr", "demo.html: No space left on device"));
+        CHECK(file_has("stdout", "1 identifiers, 1 of them different"));
+        CHECK_EQ(run_crunch(STDOUT_FULL, "tree", NULL), 1);
+        CHECK(file_has("stderr", "cannot print the results"));
+        CHECK(remove(in_base("out/demo.html")) == 0);
+    }
+    CHECK_EQ(run_crunch(SMALL_FILES, "tree", NULL), 1);
+    CHECK(file_has("stderr", "demo.html: File too large"));
+    CHECK(access(in_base("out/demo.html"), F_OK) != 0); /* no half page stays */
+    CHECK(rmdir(in_base("out")) == 0);
+    write_text("out", "a file where the folder should be");
+    CHECK_EQ(run_crunch(0, "tree", NULL), 1);
+    CHECK(file_has("stdout", "1 identifiers, 1 of them different"));
+    end_tree();
+}
+
+TEST(names_of_files_cannot_act_on_terminal_page_or_script)
+{
+    if (!begin_tree())
+        return;
+    CHECK(mkdir(in_base("tree/<b>&amp;\"'"), 0777) == 0);
+    write_text("tree/<b>&amp;\"'/<script>alert(1)<", "int name;\n");
+    write_text("tree/\x1b[31m\x9b\xff\xe2\x80\xae\n.c", "int name; /* the largest file */\n");
+    CHECK(chmod(in_base("tree/<b>&amp;\"'/<script>alert(1)<"), 0) == 0);
+    CHECK(chmod(base, 0777) == 0 && chmod(in_base("out"), 0777) == 0);
+    CHECK_EQ(run_crunch(AS_NOBODY, "tree", "--list"), 3);
+    CHECK(file_has("stdout", "\\x1b[31m\\x9b\\xff\\xe2\\x80\\xae\\x0a.c\n"));
+    CHECK(file_has("stderr", "<script>alert(1)<: Permission denied"));
+    CHECK(file_has("out/demo.html", "\\u003cscript\\u003ealert(1)\\u003c\""));
+    CHECK(file_has("out/demo.html", "\\\\x1b[31m\\\\x9b"));
+    char *page = read_text("out/demo.html");
+    if (CHECK(page != NULL)) {
+        CHECK(strstr(page, "<script>alert") == NULL);
+        for (const char *p = page; *p != '\0'; p++)
+            if (!CHECK((unsigned char)*p >= ' ' || *p == '\n'))
+                break;
+    }
+    free(page);
+    end_tree();
+}
+
+static void append_meanwhile(void *context, uint64_t bytes)
+{
+    (void)bytes;
+    FILE *more = fopen(context, "a");
+    if (!CHECK(more != NULL))
+        return;
+    CHECK(fputs("more\n", more) >= 0);
+    CHECK(fclose(more) == 0);
+}
+
+TEST(a_file_that_grows_while_it_is_read_is_noticed_and_has_an_end)
+{
+    if (!begin_tree())
+        return;
+    struct counter *counter = counter_create();
+    struct counts counts;
+    struct effort effort;
+    char path[600];
+    snprintf(path, sizeof path, "%s/tree/log", base);
+    write_text("tree/log", "some text\n");
+    if (CHECK(counter != NULL)) {
+        CHECK_EQ(count_file(counter, path, &counts, &effort, append_meanwhile, path), 0);
+        CHECK(counts.moved);
+        CHECK_EQ(counts.bytes, 10);
+        CHECK(counts_equal(&counts, &counts) && !counts_unchanged(&counts, &counts));
+    }
+    counter_destroy(counter);
+    end_tree();
+}
+
+TEST(a_file_that_keeps_changing_is_left_out)
+{
+    if (!begin_tree())
+        return;
+    write_text("tree/good.c", "int good;\n");
+    write_text("tree/log", "x\n");
+    char path[600];
+    snprintf(path, sizeof path, "%s/tree/log", base);
+    fflush(NULL);
+    pid_t writer = fork();
+    if (writer == 0) {
+        for (;;) {
+            FILE *more = fopen(path, "a");
+            if (more == NULL || fputs("word\n", more) < 0 || fclose(more) != 0)
+                _exit(1);
+            twill_sleep(twill_within(TWILL_US(200)));
+        }
+    }
+    int status = run_crunch(0, "tree", NULL);
+    CHECK(kill(writer, SIGKILL) == 0);
+    CHECK(waitpid(writer, NULL, 0) == writer);
+    /* The rest is proven, or, if the changes fell badly three times, it says why not. */
+    if (status == 0)
+        CHECK(file_has("stderr", "1 files changed meanwhile and were left out"));
+    else
+        CHECK(status == 1 && file_has("stderr", "keep changing"));
+    end_tree();
+}
+
+HARNESS_MAIN
