@@ -114,12 +114,12 @@ SANITIZER = -fno-omit-frame-pointer -O1 -g
 
 .PHONY: test run-programs asan tsan backends matrix
 test:  ## run the whole suite [T=name] [ARGS='-r 10']
-	@$(MAKE) -k headers $(call SELECTED,$(TESTS)) || true
+	@$(MAKE) -s -k headers $(call SELECTED,$(TESTS)) || true
 	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(TESTS) $(CHECKS))
 
 # The test programs alone, as the variants below run them.
 run-programs:
-	@$(MAKE) -k headers $(call SELECTED,$(TESTS)) || true
+	@$(MAKE) -s -k headers $(call SELECTED,$(TESTS)) || true
 	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(TESTS))
 
 asan:  ## the test programs under the address, leak and undefined-behaviour sanitizers
