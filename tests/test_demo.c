@@ -514,33 +514,81 @@ TEST(a_file_that_grows_while_it_is_read_is_noticed_and_has_an_end)
     end_tree();
 }
 
-TEST(a_file_that_keeps_changing_is_left_out)
+/* ---- the proof itself ---- */
+
+/* A corpus of two files and its first reading. */
+static bool begin_measurement(struct measurement *m, struct corpus *corpus, bool leave[2])
 {
     if (!begin_tree())
-        return;
-    write_text("tree/good.c", "int good;\n");
-    write_text("tree/log", "x\n");
-    char path[600];
-    snprintf(path, sizeof path, "%s/tree/log", base);
-    fflush(NULL);
-    pid_t writer = fork();
-    if (writer == 0) {
-        for (;;) {
-            FILE *more = fopen(path, "a");
-            if (more == NULL || fputs("word\n", more) < 0 || fclose(more) != 0)
-                _exit(1);
-            twill_sleep(twill_within(TWILL_US(200)));
-        }
-    }
-    int status = run_crunch(0, "tree", NULL);
-    CHECK(kill(writer, SIGKILL) == 0);
-    CHECK(waitpid(writer, NULL, 0) == writer);
-    /* The rest is proven, or, if the changes fell badly three times, it says why not. */
-    if (status == 0)
-        CHECK(file_has("stderr", "1 files changed meanwhile and were left out"));
-    else
-        CHECK(status == 1 && file_has("stderr", "keep changing"));
+        return false;
+    write_text("tree/a.c", "int a;\n");
+    write_text("tree/log", "word\n");
+    memset(m, 0, sizeof *m);
+    m->corpus = corpus;
+    m->cpus = 2;
+    leave[0] = leave[1] = false;
+    if (!CHECK_EQ(corpus_walk(corpus, in_base("tree")), 0) || !CHECK_EQ(corpus->count, 2))
+        return false;
+    m->reference = calloc(2, sizeof *m->reference);
+    return CHECK(m->reference != NULL) && CHECK(choose_configs(m)) &&
+           CHECK_EQ(read_first(m, leave), 0);
+}
+
+static void end_measurement(struct measurement *m, struct corpus *corpus)
+{
+    measurement_free(m);
+    corpus_free(corpus);
     end_tree();
+}
+
+TEST(a_file_that_changes_between_two_runs_is_left_out)
+{
+    struct measurement m;
+    struct corpus corpus;
+    bool leave[2];
+    if (!begin_measurement(&m, &corpus, leave))
+        return;
+    append_meanwhile((void *)(uintptr_t)in_base("tree/log"), 0);
+    CHECK_EQ(all_rounds(&m, 0, leave), 1);
+    CHECK(!leave[0] && leave[1]);
+    corpus_drop(&corpus, leave);
+    CHECK_EQ(corpus.count, 1);
+    CHECK_EQ(corpus.bytes, 7);
+    measurement_free(&m);
+    CHECK_EQ(measurement_make(&m, &corpus, 0), 0); /* the rest is proven */
+    CHECK_EQ(m.runs_proven, m.config_count);
+    end_measurement(&m, &corpus);
+}
+
+TEST(a_wrong_count_of_a_file_is_found)
+{
+    struct measurement m;
+    struct corpus corpus;
+    bool leave[2];
+    if (!begin_measurement(&m, &corpus, leave))
+        return;
+    m.reference[1].lines++;
+    CHECK_EQ(all_rounds(&m, 0, leave), -1);
+    CHECK(strstr(m.trouble, "WRONG RESULT") != NULL);
+    CHECK_STR(m.trouble_path, corpus.files[1].path);
+    CHECK_EQ(m.runs_proven, 0);
+    end_measurement(&m, &corpus);
+}
+
+TEST(a_wrong_count_of_a_name_is_found)
+{
+    struct measurement m;
+    struct corpus corpus;
+    bool leave[2];
+    if (!begin_measurement(&m, &corpus, leave))
+        return;
+    uint32_t hash = names_hash_end(names_hash_byte(NAMES_HASH_START, 'a'));
+    struct name *name = names_add(&m.reference_counter->names, "a", 1, hash);
+    CHECK(name != NULL && name->count == 2);
+    CHECK_EQ(all_rounds(&m, 0, leave), -1);
+    CHECK(strstr(m.trouble, "WRONG RESULT: the table") != NULL);
+    CHECK_EQ(m.runs_proven, 0);
+    end_measurement(&m, &corpus);
 }
 
 HARNESS_MAIN
