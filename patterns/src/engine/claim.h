@@ -245,32 +245,26 @@ static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size
 
 /* ---- running a chunk ---- */
 
-/* In steps short enough to notice token and deadline; one step where a chunk is one callback. */
+/* Calls the body, and marks that a callback may be running. */
+static inline void twill__run_body(twill__job *job, twill__slot *me, twill_task *task, size_t begin, size_t end)
+{
+    me->inside = true;
+    job->body(job, task, begin, end);
+    me->inside = false;
+}
+
 static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task *task, size_t begin, size_t end)
 {
-    size_t step = end - begin;
-    twill_ns at = 0;
+    size_t step = job->block > 1 ? 65536 : end - begin;     /* blocks of many items: look up now and then */
     me->used = true;
     me->chunks++;
     me->end = end;
-    if (!job->whole && job->schedule != TWILL__AUTO)
-        step = 1;
-    else if (job->block > 1)
-        step = 65536;
     while (begin < end && twill__may_run(job, begin)) {     /* exit: bounded by the items */
         size_t now = end - begin < step ? end - begin : step;
-        job->body(job, task, begin, begin + now);
+        twill__run_body(job, me, task, begin, begin + now);
         begin += now;
-        if (begin < end) {
-            twill_ns before = at;
-            at = twill__clock_now();
-            if (twill__stopped(job, at))
-                return;
-            if (before && at - before < TWILL__CHUNK_NS / 2 && step < 65536)
-                step *= 2;
-            else if (before && at - before > 2 * TWILL__CHUNK_NS && step > 1)
-                step /= 2;
-        }
+        if (begin < end && twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+            return;
     }
 }
 

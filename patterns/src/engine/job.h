@@ -30,6 +30,7 @@ typedef struct twill__slot {
     int low_code;
     size_t fail_index;              /* from twill_task_fail; SIZE_MAX: not said */
     bool used, started, refused;
+    bool inside;                    /* a callback of this call runs now */
     unsigned said;                  /* by the item: TWILL__SAID_... */
     void *state;
     twill_ns busy;
@@ -54,6 +55,7 @@ typedef struct twill__job {
     twill__schedule schedule;
     bool whole;                     /* a chunk is one callback: never cut into steps */
     bool detail;                    /* statuses, codes or errors are wanted */
+    bool may_end;                   /* there is a token or a deadline */
     twill__body_fn *body;
     void *data;                     /* the pattern's */
     const twill_run *run;
@@ -175,6 +177,8 @@ static inline void twill__errors_keep(twill__job *job, twill_item_error error)
 {
     twill_item_error *heap = job->run->errors;
     size_t at;
+    if (job->generation && job->generation != twill__generation())
+        return;                     /* a forked child: the lock may be a parent thread's for ever */
     twill__lock(&job->errors_lock);
     if (job->errors_count < job->run->errors_capacity) {
         for (at = job->errors_count++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
@@ -256,32 +260,69 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
     }
 }
 
-/* A loop that counts its items once, at the end: twill__loop_begin, for each item `if (twill__loop_odd(...) &&
-   !twill__loop_note(...)) break;`, twill__loop_end. */
-static inline void twill__loop_begin(twill__slot *me, size_t from)
+/* A loop over items, one callback each. It looks round before each item, or, while items are so quick that a look would
+   cost more than they do, before each eighth; and it counts its items once, at the end:
+
+       size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+       while ((look = twill__loop_look(&loop, i, end)) > i)
+           for (; i < look; i++)
+               if (twill__loop_odd(&loop, code = callback...) && !twill__loop_note(&loop, i, code))
+                   end = look = i + 1;
+       twill__loop_end(me, i);                                                                                     */
+typedef struct twill__loop {
+    twill__job *job;
+    twill__slot *me;
+    size_t step;
+    twill_ns at;                    /* the last look at the clock */
+    bool detail;
+} twill__loop;
+
+static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me, size_t begin, size_t end)
 {
-    me->from = from;
+    const twill_until *until = &job->run->until;
+    loop->job = job;
+    loop->me = me;
+    loop->detail = job->detail;
+    loop->step = end - begin >= 64 && !until->cancel && twill__no_deadline(until->deadline) ? 8 : 1;
+    loop->at = 0;
+    me->from = begin;
     me->odd = 0;
     me->said = 0;
+    return begin;
 }
 
-/* So many items may go by between two looks at the limit: one, unless the chunk shows that they are quick. */
-static inline size_t twill__loop_step(size_t begin, size_t end)
+/* How far to run from item i on; i: no further. */
+static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
 {
-    return end - begin >= 64 ? 8 : 1;
+    twill__job *job = loop->job;
+    if (i >= end || !twill__may_run(job, i))
+        return i;
+    if (job->may_end) {
+        twill_ns now = 0;
+        if (!twill__no_deadline(job->run->until.deadline)) {
+            now = twill__clock_now();
+            loop->step = loop->at && now - loop->at < (twill_ns)loop->step * 200 ? 8 : 1;
+            loop->at = now;
+        }
+        if (job->run->until.cancel)
+            loop->step = 1;
+        if (twill__stopped(job, now))
+            return i;
+    }
+    return end - i < loop->step ? end : i + loop->step;
 }
 
-static inline bool twill__loop_odd(const twill__slot *me, bool detail, int code)
+static inline bool twill__loop_odd(const twill__loop *loop, int code)
 {
-    return (code != 0) | (me->said != 0) | detail;     /* one branch an item */
+    return (code != 0) | (loop->me->said != 0) | loop->detail;     /* one branch an item */
 }
 
 /* False: the item after this one must not run any more. */
-static inline bool twill__loop_note(twill__job *job, twill__slot *me, size_t item, int code)
+static inline bool twill__loop_note(twill__loop *loop, size_t item, int code)
 {
-    me->odd++;
-    twill__item_end(job, me, item, code);
-    return twill__may_run(job, item + 1);
+    loop->me->odd++;
+    twill__item_end(loop->job, loop->me, item, code);
+    return twill__may_run(loop->job, item + 1);
 }
 
 /* `to`: the first item that did not run. */
@@ -378,7 +419,7 @@ static inline void twill__slot_init(twill__job *job, unsigned worker)
     atomic_init(&token->generation, 0);
     slot->done = slot->failed = slot->skipped = slot->chunks = 0;
     slot->low = slot->fail_index = slot->from = SIZE_MAX;
-    slot->used = slot->started = slot->refused = false;
+    slot->used = slot->started = slot->refused = slot->inside = false;
     slot->said = 0;
     slot->state = NULL;
     slot->busy = 0;

@@ -30,15 +30,14 @@ static inline void twill__map_body(twill__job *job, twill_task *task, size_t beg
     const char *in = map->in + begin * map->in_size;
     char *out = map->out + begin * map->out_size;
     twill_map_fn *fn = map->fn;
-    size_t in_size = map->in_size, out_size = map->out_size, i = begin, step = twill__loop_step(begin, end);
-    bool detail = job->detail;
-    twill__loop_begin(me, begin);
-    while (i < end && twill__may_run(job, i)) {
-        size_t look = end - i < step ? end : i + step;
+    size_t in_size = map->in_size, out_size = map->out_size, look;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
         for (; i < look; in += in_size, out += out_size) {
             task->index = i;
             int code = fn(in, out, task);
-            if (twill__loop_odd(me, detail, code) && !twill__loop_note(job, me, i, code))
+            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
                 end = look = i + 1;
             i++;
         }

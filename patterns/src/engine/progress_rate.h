@@ -10,9 +10,9 @@
    part that is done decides the blend: early on the recent past is all noise, towards the end it is what is left.
    The first unusually long gap is taken for an accident and left out of the time; a second one is a pattern, and both
    count. Sources: tqdm and indicatif for what goes wrong; the blend was chosen by measurement. */
-#define TWILL__STALL TWILL_SEC(2)       /* shorter gaps are never a stall */
+#define TWILL__SPEED_STALL TWILL_SEC(2)       /* shorter gaps are never a stall */
 
-typedef struct twill__rate {
+typedef struct twill__speed {
     twill_ns memory;            /* after so long a sample keeps a tenth of its weight */
     twill_ns at;                /* the last sample */
     twill_ns moved;             /* the last one that saw progress; at first the start */
@@ -23,10 +23,10 @@ typedef struct twill__rate {
     double once, twice;         /* the two averages, not yet divided by their weight */
     double weight;
     uint32_t anchors;           /* of the counter, when this estimate began */
-} twill__rate;
+} twill__speed;
 
 /* 0.1 to the power x >= 0, without a maths library: 2^-whole by doubling, the rest by its series. */
-static inline double twill__tenth_power(double x)
+static inline double twill__speed_tenth_power(double x)
 {
     double y = x * 3.3219280948873623, whole_part = 1, term = 1, sum = 1, z;
     int whole;
@@ -43,7 +43,7 @@ static inline double twill__tenth_power(double x)
     return sum * whole_part;
 }
 
-static inline void twill__rate_start(twill__rate *rate, twill_ns memory, twill_ns now, uint64_t count)
+static inline void twill__speed_start(twill__speed *rate, twill_ns memory, twill_ns now, uint64_t count)
 {
     memset(rate, 0, sizeof *rate);
     rate->memory = memory;
@@ -51,19 +51,19 @@ static inline void twill__rate_start(twill__rate *rate, twill_ns memory, twill_n
     rate->start = rate->seen = count;
 }
 
-static inline twill_ns twill__rate_patience(const twill__rate *rate)
+static inline twill_ns twill__speed_patience(const twill__speed *rate)
 {
-    return rate->longest > TWILL__STALL / 3 ? 3 * rate->longest : TWILL__STALL;
+    return rate->longest > TWILL__SPEED_STALL / 3 ? 3 * rate->longest : TWILL__SPEED_STALL;
 }
 
 /* A sample. Without progress only time passes, and whether it counts is decided when progress is back. */
-static inline void twill__rate_tick(twill__rate *rate, twill_ns now, uint64_t count)
+static inline void twill__speed_tick(twill__speed *rate, twill_ns now, uint64_t count)
 {
     twill_ns gap = rate->at - rate->moved, step;
     double keep, x;
     if (count < rate->seen) {
         uint32_t anchors = rate->anchors;
-        twill__rate_start(rate, rate->memory, now, count);
+        twill__speed_start(rate, rate->memory, now, count);
         rate->anchors = anchors;
         return;
     }
@@ -73,7 +73,7 @@ static inline void twill__rate_tick(twill__rate *rate, twill_ns now, uint64_t co
     rate->at = now;
     if (count == rate->seen)
         return;
-    if (rate->seen == rate->start || gap <= twill__rate_patience(rate)) {   /* the first wait is never a stall */
+    if (rate->seen == rate->start || gap <= twill__speed_patience(rate)) {   /* the first wait is never a stall */
         step += gap;
         if (gap > rate->longest)
             rate->longest = gap;
@@ -86,7 +86,7 @@ static inline void twill__rate_tick(twill__rate *rate, twill_ns now, uint64_t co
     }
     rate->active += step;
     x = (double)(count - rate->seen) / (double)step * 1e9;
-    keep = twill__tenth_power((double)step / (double)rate->memory);
+    keep = twill__speed_tenth_power((double)step / (double)rate->memory);
     rate->weight = rate->weight * keep + (1 - keep);
     rate->once = rate->once * keep + x * (1 - keep);
     rate->twice = rate->twice * keep + rate->once / rate->weight * (1 - keep);
@@ -95,7 +95,7 @@ static inline void twill__rate_tick(twill__rate *rate, twill_ns now, uint64_t co
 }
 
 /* Items a second; 0: nothing is known yet. `total` 0: unknown, then the recent past alone speaks. */
-static inline double twill__rate_now(const twill__rate *rate, uint64_t total)
+static inline double twill__speed_now(const twill__speed *rate, uint64_t total)
 {
     double mean, recent, part;
     if (rate->active <= 0 || !(rate->weight > 0))
@@ -107,9 +107,9 @@ static inline double twill__rate_now(const twill__rate *rate, uint64_t total)
 }
 
 /* Time until `total`; -1: unknown. It stands still while nothing moves. */
-static inline twill_ns twill__rate_left(const twill__rate *rate, uint64_t total)
+static inline twill_ns twill__speed_left(const twill__speed *rate, uint64_t total)
 {
-    double speed = twill__rate_now(rate, total), left;
+    double speed = twill__speed_now(rate, total), left;
     if (rate->seen >= total)
         return 0;
     if (!(speed > 0))
@@ -119,10 +119,10 @@ static inline twill_ns twill__rate_left(const twill__rate *rate, uint64_t total)
 }
 
 /* How long nothing has moved, if that is unusual; else 0. */
-static inline twill_ns twill__rate_stalled(const twill__rate *rate, twill_ns now)
+static inline twill_ns twill__speed_stalled(const twill__speed *rate, twill_ns now)
 {
     twill_ns gap = now - rate->moved;
-    return rate->seen != rate->start && gap > twill__rate_patience(rate) ? gap : 0;
+    return rate->seen != rate->start && gap > twill__speed_patience(rate) ? gap : 0;
 }
 
 #endif

@@ -25,6 +25,7 @@ typedef struct twill__call_record {     /* what a call needs besides the job */
     size_t total;
     twill_ns since;
     struct twill__scratch *scratch;     /* freed at the close, also when a callback ends the thread */
+    void *memory;                       /* twill__run_huge's */
 } twill__call_record;
 
 typedef struct twill__scratch {
@@ -77,9 +78,11 @@ static inline twill_status twill__refuse(const twill_run *run, size_t total, twi
 typedef struct twill__plan {
     twill__job *outer;                  /* the call whose callback makes this one */
     twill__team *team;                  /* to be called; NULL: threads of its own */
+    twill__seat *seat;                  /* on a pool: held from the start, so that the pool stays */
     twill__job *parent;
     uint32_t flags;
     unsigned np;
+    bool guard;                         /* something must be undone if a callback ends the thread */
     size_t total;
 } twill__plan;
 
@@ -89,6 +92,7 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     unsigned workers = run->workers;
     plan->outer = outer;
     plan->team = NULL;
+    plan->seat = NULL;
     plan->parent = NULL;
     plan->flags = 0;
     plan->total = total;
@@ -166,6 +170,10 @@ static inline void twill__pass_init(twill__job *job, const twill__pass *pass)
     job->cut_count = pass->cut_count;
     atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);   /* nobody else is here; opening publishes */
     atomic_store_explicit(&job->next, 0, memory_order_relaxed);
+    for (unsigned word = 0; word < twill__words(job->np); word++)       /* what an earlier pass left behind */
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
+                                  memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
         for (unsigned word = 0; word < twill__words(job->np); word++)
             atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
@@ -173,47 +181,44 @@ static inline void twill__pass_init(twill__job *job, const twill__pass *pass)
 
 static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
-    atomic_store_explicit(&job->slot[0].begin, begin, memory_order_relaxed);   /* nobody else is here */
-    job->slot[0].end = end;
-    job->slot[0].used = true;
-    job->slot[0].chunks++;
-    job->body(job, task, begin, end);
+    twill__slot *me = &job->slot[0];
+    atomic_store_explicit(&me->begin, begin, memory_order_relaxed);   /* nobody else is here */
+    me->end = end;
+    me->used = true;
+    me->chunks++;
+    twill__run_body(job, me, task, begin, end);
 }
 
-/* The caller alone. Looks at the clock only where a token or a deadline may end it. */
+/* The caller alone, in the order that the schedule promises. Chunks that are one callback are kept short where a token
+   or a deadline may end the call; loops over items look for themselves. */
 static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
 {
-    const twill_until *until = &job->run->until;
-    size_t chunk = until->cancel || !twill__no_deadline(until->deadline) ? 1 : job->n - at;
-    if (job->schedule == TWILL__STATIC && job->whole)
-        chunk = job->n - at;            /* one worker: its range is all */
+    bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
+    size_t size = by_time ? 1 : job->n;
+    twill_ns since = by_time ? twill__clock_now() : 0;
     if (job->schedule == TWILL__DYNAMIC && job->whole)
-        chunk = job->chunk ? job->chunk : 1;
-    if (job->schedule == TWILL__COST) {     /* the order promised: dearest first */
-        for (size_t i = 0; i < job->cut_count && !atomic_load_explicit(&job->stop, memory_order_relaxed); i++) {
-            if (!twill__may_run(job, job->cuts[i].begin))
-                continue;
-            twill__serial_chunk(job, task, job->cuts[i].begin, job->cuts[i].end);
-            if (twill__stopped(job, twill__no_deadline(until->deadline) ? 0 : twill__clock_now()))
-                break;
-        }
-        return;
+        size = job->chunk ? job->chunk : 1;
+    for (size_t cut = 0; job->schedule == TWILL__COST && cut < job->cut_count; cut++) {
+        if (cut && job->may_end && twill__stopped(job, twill__clock_now()))
+            return;
+        if (twill__may_run(job, job->cuts[cut].begin))
+            twill__serial_chunk(job, task, job->cuts[cut].begin, job->cuts[cut].end);
     }
-    for (twill_ns since = chunk < job->n - at ? twill__clock_now() : 0; at < job->n && twill__may_run(job, at);) {
-        size_t now = chunk < job->n - at ? chunk : job->n - at;
+    while (job->schedule != TWILL__COST && at < job->n && twill__may_run(job, at)) {
+        size_t now = size < job->n - at ? size : job->n - at;
         twill__serial_chunk(job, task, at, at + now);
         at += now;
-        if (at < job->n && (until->cancel || !twill__no_deadline(until->deadline))) {
+        if (by_time && at < job->n) {
             twill_ns here = twill__clock_now(), took = here - since;
             if (twill__stopped(job, here))
                 return;
             since = here;
-            if (job->schedule == TWILL__DYNAMIC && job->whole)
+            if (job->schedule == TWILL__DYNAMIC)
                 continue;
-            if (took < TWILL__CHUNK_NS / 2 && chunk <= SIZE_MAX / 2)
-                chunk *= 2;
-            else if (took > 2 * TWILL__CHUNK_NS && chunk > 1)
-                chunk /= 2;
+            if (took < TWILL__CHUNK_NS / 2 && size <= SIZE_MAX / 2)
+                size *= 2;
+            else if (took > 2 * TWILL__CHUNK_NS && size > 1)
+                size /= 2;
         }
     }
 }
@@ -225,17 +230,16 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
     uint64_t rate = twill__ticks_per_us(), since = twill__ticks();
     double sure = (double)(rate * 200 / 1024), price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
-    bool may_end = job->run->until.cancel || !twill__no_deadline(job->run->until.deadline);
     for (;;) {      /* exit: all done, stopped, or the rest is worth threads */
         double spent, left;     /* times `at`: a division spared */
         twill__serial_chunk(job, task, at, at + size);
         at += size;
-        if (at >= job->n || !twill__may_run(job, at) || (may_end && twill__stopped(job, twill__clock_now())))
+        if (at >= job->n || !twill__may_run(job, at) || (job->may_end && twill__stopped(job, twill__clock_now())))
             return job->n;
         spent = (double)(twill__ticks() - since) + 1;
         left = spent * (double)(job->n - at);
         if (left <= price * (double)at) {
-            size = may_end && job->n - at > at ? at : job->n - at;      /* the rest is cheaper than its helpers */
+            size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;      /* the rest is cheaper than its helpers */
         } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
             double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
             job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
@@ -250,15 +254,28 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
     }
 }
 
+/* A team and a seat on it. False: all its seats are taken, and the caller runs alone. */
+static inline bool twill__seated(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    if (!job->team) {
+        if (!call->has_own)
+            twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+        job->team = &call->own;
+    }
+    if (!job->seat)
+        job->seat = twill__take_seat(job->team);
+    return job->seat != NULL;
+}
+
 static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
 {
     twill__job *job = &call->job;
     size_t blocks = job->n - at;
-    if (!job->team)
-        job->team = &call->own;
-    if (!call->has_own && job->team == &call->own) {
-        twill__team_init(&call->own, call->helper);
-        call->has_own = true;
+    if (!twill__seated(call)) {         /* all seats are taken: the caller alone */
+        twill__run_serial(job, &call->task, at);
+        return;
     }
     if (job->schedule == TWILL__AUTO) {
         job->start = at;
@@ -268,16 +285,13 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
         atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);   /* opening publishes */
     }
     job->generation = twill__generation();
-    if (twill__open(job, helpers)) {
-        call->opened = true;
-        job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
-        if (job->team == &call->own && call->own.threads < helpers)
-            (void)twill__hire(call, helpers);       /* the first to come works while the others are started */
-        twill__take_part(job, 0, &call->task);
-        twill__meet(job, &call->task, true);
-    } else {
-        twill__take_part(job, 0, &call->task);
-    }
+    call->opened = true;
+    job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
+    twill__open(job, helpers);
+    if (job->team == &call->own && call->own.threads < helpers)
+        (void)twill__hire(call, helpers);       /* the first to come works while the others are started */
+    twill__take_part(job, 0, &call->task);
+    twill__meet(job, &call->task, true);
 }
 
 /* ---- open, close ---- */
@@ -329,6 +343,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
                 twill_cancel_detach(&slot->token);
         }
     report->skipped = call->total - report->done - report->failed;
+    if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end && twill__stopped(job, twill__clock_now()))
+        stop = atomic_load_explicit(&job->stop, memory_order_relaxed);      /* items gave up because of it */
     if (report->first_error.status && job->policy == TWILL_ON_ERROR_FIRST)
         report->first_error = job->earliest;
     if (report->first_error.status && report->first_error.index > stop_at && job->policy != TWILL_ON_ERROR_FIRST)
@@ -358,6 +374,8 @@ static inline twill_status twill__close_call(twill__call_record *call)
         TWILL_FREE(call->scratch);
     }
     report.workers_started = call->opened ? job->np : 1;
+    if (job->seat)
+        twill__release(job->seat, call->opened);
     if (call->has_own) {
         report.workers_started = call->own.threads + 1;
         job->flags |= twill__team_close(&call->own);
@@ -387,9 +405,11 @@ static inline void twill__caller_ended(void *call_)
     twill__call_record *call = (twill__call_record *)call_;
     twill__thread_ended(&call->job, 0, &call->task);
     twill__thread()->job = call->job.outer;
-    if (call->job.seat)
+    if (call->opened)
         twill__meet(&call->job, &call->task, false);
     (void)twill__close_call(call);
+    if (call->memory)
+        TWILL_FREE(call->memory);
 }
 
 static inline void twill__together(twill__call_record *call, size_t at, unsigned helpers)
@@ -462,8 +482,8 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     for (unsigned word = 0; word < 3 * words; word++)
         atomic_init(&bits[word], word % words == 0 && word < 2 * words);   /* the caller is worker 0 */
     job->generation = 0;
-    job->seat = NULL;
     job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
     job->errors_count = 0;
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -496,14 +516,14 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     twill__init_job(call, run, np, slots, bits);
     job->outer = plan->outer;
     job->team = plan->team;
+    job->seat = plan->seat;
     job->parent = plan->parent;
     job->flags = plan->flags;
     call->total = plan->total;
     call->since = run->report ? twill__clock_now() : 0;
     if (job->detail)
         twill__prefill(run, call->total);
-    if (call->total == 0 || ((run->until.cancel || !twill__no_deadline(run->until.deadline)) &&
-                             twill__stopped(job, twill__clock_now())))
+    if (call->total == 0 || (job->may_end && twill__stopped(job, twill__clock_now())))
         return twill__close_call(call);
     if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) && run->strict) {
         (void)twill__team_close(&call->own);
@@ -512,7 +532,8 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (run->worker_start || run->worker_stop || run->workers || run->until.cancel || run->report || job->detail) {
+    if (plan->guard || job->seat || run->worker_start || run->worker_stop || run->workers || run->until.cancel ||
+        run->report || job->detail) {
         twill__run_guarded(call, steps, data);
     } else {        /* nothing to clean up, should a callback end the thread before helpers come in */
         twill__task_init(job, 0, &call->task);
@@ -529,6 +550,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
         twill__helper helpers[WORKERS]; \
         twill__call_record call; \
         call.helper = helpers; \
+        call.memory = NULL; \
         return twill__run_in(&call, plan, run, slots, NULL, steps, data); \
     }
 TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
@@ -536,38 +558,55 @@ TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)
 
 /* More workers than a stack should carry: one allocation; without it TWILL__LARGE_FRAME of them. */
 static __attribute__((noinline)) twill_status twill__run_huge(twill__plan *plan, const twill_run *run,
-                                                                     twill__steps_fn *steps, void *data)
+                                                              twill__steps_fn *steps, void *data)
 {
     size_t np = plan->np, words = twill__words(plan->np);
     char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) + 24 * words +
                                         TWILL__LINE);
     twill__call_record call;
     twill__slot *slots;
+    _Atomic uint64_t *bits;
     twill_status status;
+    if (!memory && run->strict) {
+        if (plan->seat)
+            twill__release(plan->seat, false);
+        return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
+    }
     if (!memory) {
-        if (run->strict)
-            return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
         plan->np = TWILL__LARGE_FRAME;
         plan->flags |= TWILL_REPORT_DEGRADED;
         return twill__run_large(plan, run, steps, data);
     }
     slots = (twill__slot *)(void *)(memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
-    call.helper = (twill__helper *)(void *)(slots + np);
-    status = twill__run_in(&call, plan, run, slots, (_Atomic uint64_t *)(void *)(call.helper + np), steps, data);
+    bits = (_Atomic uint64_t *)(void *)(slots + np);
+    call.helper = (twill__helper *)(void *)(bits + 3 * words);
+    call.memory = memory;
+    plan->guard = true;
+    status = twill__run_in(&call, plan, run, slots, bits, steps, data);
     TWILL_FREE(memory);
     return status;
 }
 
-/* Runs `steps` as one call over `total` items of the user's. */
-static inline twill_status twill__run_call(const twill_run *run, size_t total, twill__steps_fn *steps, void *data)
+/* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a callback ends the
+   thread (twill__scratch_get). */
+static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard, twill__steps_fn *steps,
+                                           void *data)
 {
     twill__plan plan;
     twill_status status = twill__check_run(run);
     if (status != TWILL_OK)
         return twill__refuse(run, total, status);
     twill__make_plan(&plan, run, total);
+    plan.guard = guard;
     if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
         return twill__refuse(run, total, TWILL_NO_THREAD);
+    if (run->pool && total) {
+        plan.seat = twill__take_seat(plan.team);
+        if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
+            return twill__refuse(run, total, TWILL_CLOSED);
+        if (!plan.seat)
+            plan.np = 1;                /* so many calls are on it that the caller runs alone */
+    }
     if (plan.np <= TWILL__SMALL_FRAME)
         return twill__run_small(&plan, run, steps, data);
     if (plan.np <= TWILL__LARGE_FRAME)

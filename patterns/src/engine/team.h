@@ -128,10 +128,11 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     twill__slot *me = &job->slot[worker];
     size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
     me->said = 0;
-    if (begin == SIZE_MAX || item == SIZE_MAX) {
-        me->refused = true;             /* it ended inside a hook */
+    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+        me->refused = true;             /* it ended inside a hook, or in another call's callback */
         return;
     }
+    me->inside = false;
     if (me->from != SIZE_MAX)
         twill__loop_end(me, item);
     if (me->end - at > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
@@ -183,6 +184,14 @@ static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_t
     return true;
 }
 
+static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+            return true;
+    return false;
+}
+
 /* Inside a seat: work on its job under a free number. False: nothing to do there. */
 static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned prefer)
 {
@@ -191,8 +200,9 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked) && twill__number_free(job) && twill__has_work(job))
-        twill__wake(&job->team->epoch, 1);      /* the next one: a wake may have gone to who left for another call */
+    if (atomic_load(&job->team->parked) && ((twill__number_free(job) && twill__has_work(job)) ||
+                                            twill__other_open(job->team, seat)))
+        twill__wake(&job->team->epoch, 1);      /* the next one: two calls may have counted on the same idle thread */
     visit.seat = seat;
     visit.job = job;
     visit.outer = self->job;
@@ -304,8 +314,8 @@ static inline uint32_t twill__team_close(twill__team *team)
                 atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
             else if (!(seen & TWILL__SEAT_BYE))
                 atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-            else
-                twill__park(word, seen, 0);
+            else        /* a call that was never open does not wake us */
+                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
             seen = atomic_load(word);
         }
     }
@@ -320,28 +330,39 @@ static inline uint32_t twill__team_close(twill__team *team)
 
 /* ---- a call meets its helpers ---- */
 
-/* Opens the job to the team. False: all seats are taken, the caller runs alone; or the team closes. */
-static inline bool twill__open(twill__job *job, unsigned need)
+/* A seat keeps the team alive until twill__release. NULL: all are taken, or the team closes. */
+static inline twill__seat *twill__take_seat(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        uint32_t none = 0;      /* the relaxed load spares RMWs that would fail */
+        if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
+            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            return &team->seat[i];
+    }
+    return NULL;
+}
+
+static inline void twill__release(twill__seat *seat, bool opened)
+{
+    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an RMW. It may wipe out the
+       BYE of a closing thread, which looks again by itself. release: pairs with the CAS of the next owner */
+    if (!opened)
+        atomic_store_explicit(&seat->word, 0, memory_order_release);
+    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+        twill__wake(&seat->word, INT_MAX);
+}
+
+/* Opens the job's seat to the team. */
+static inline void twill__open(twill__job *job, unsigned need)
 {
     twill__team *team = job->team;
-    for (unsigned i = 0; i < TWILL__SEATS; i++) {
-        twill__seat *seat = &team->seat[i];
-        uint32_t none = 0;
-        if (atomic_load_explicit(&seat->word, memory_order_relaxed) != 0 ||     /* spares an RMW that would fail */
-            !atomic_compare_exchange_strong(&seat->word, &none, TWILL__SEAT_OWNED))
-            continue;
-        seat->job = job;
-        job->seat = seat;
-        atomic_store_explicit(&team->hint, i, memory_order_relaxed);    /* published by the epoch */
-        atomic_fetch_or(&seat->word, TWILL__SEAT_OPEN);
-        if (need)
-            twill__call_helpers(team, need);
-        if (job->parent)
-            twill__rouse_callers(job->parent);
-        return true;
-    }
-    job->team = NULL;       /* nothing keeps it alive for us */
-    return false;
+    job->seat->job = job;
+    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);  /* epoch publishes */
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (need)
+        twill__call_helpers(team, need);
+    if (job->parent)
+        twill__rouse_callers(job->parent);
 }
 
 static inline bool twill__is_below(const twill__job *job, const twill__job *top)
@@ -376,10 +397,13 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
     twill__seat *seat = job->seat;
     bool spun = false;
     uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
-    while (word & TWILL__SEAT_COUNT) {      /* exit: helpers leave; what they wait for is strictly below */
+    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left work */
+    while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
         if (job->generation != twill__generation())
             break;                          /* a fork in a callback: here they do not exist */
-        if (!spun) {
+        if (!(word & TWILL__SEAT_COUNT)) {
+            twill__take_part(job, 0, task);
+        } else if (!spun) {
             spun = true;
             twill__spin(&seat->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
         } else if (may_run && twill__serve_below(job)) {
@@ -395,10 +419,6 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
         }
         word = atomic_load(&seat->word);
     }
-    word = atomic_exchange(&seat->word, 0);
-    job->seat = NULL;
-    if (word & TWILL__SEAT_BYE)
-        twill__wake(&seat->word, INT_MAX);
 }
 
 /* ---- what a header with run.pool knows of a pool ---- */
