@@ -212,6 +212,11 @@ static void print_runs(const struct measurement *m)
     }
     printf("Median of %zu round%s. Efficiency: speed-up over the CPUs in use.\n", m->rounds,
            m->rounds == 1 ? "" : "s");
+    if (measurement_waited(m) > 0.1)
+        printf("With %u workers, threads waited %.0f %% of the time: other programs had the CPUs, "
+               "or the "
+               "disk was slow.\n",
+               m->cpus, 100 * measurement_waited(m));
 }
 
 static void print_findings(const struct measurement *m)

@@ -54,4 +54,18 @@ void measurement_free(struct measurement *m);
 const struct run *config_run(const struct config *config); /* the median one */
 int64_t run_wall(const struct run *run);
 
+static inline double seconds(int64_t ns)
+{
+    return (double)ns / 1e9;
+}
+
+struct shares { /* seconds of threads: where the time of the median run went */
+    double count, read, merge, wait, idle, total;
+};
+struct shares config_shares(const struct measurement *m, const struct config *config);
+
+/* The share of time that threads waited for a processor or the disk when there were no more of them
+   than processors: above a few per cent, somebody else was at work. */
+double measurement_waited(const struct measurement *m);
+
 #endif

@@ -17,11 +17,6 @@
 
 /* ---- figures ---- */
 
-static double seconds(int64_t ns)
-{
-    return (double)ns / 1e9;
-}
-
 static double speed_up(const struct measurement *m, const struct run *run)
 {
     return (double)run_wall(config_run(&m->configs[0])) / (double)run_wall(run);
@@ -260,31 +255,6 @@ static void put_curve(FILE *out, const struct measurement *m)
 
 /* ---- where the time went ---- */
 
-struct shares {
-    double count, read, merge, wait, idle, total;
-}; /* seconds of threads */
-
-static struct shares shares_of(const struct measurement *m, const struct config *config)
-{
-    const struct run *run = config_run(config);
-    struct shares s = {0};
-    s.total = seconds(run_wall(run)) * (config->workers == 0 ? 1 : config->workers);
-    for (size_t i = 0; i < m->corpus->count; i++) {
-        const struct effort *effort = &run->efforts[i];
-        s.count += seconds(effort->count_cpu);
-        s.read += seconds(effort->read_cpu);
-        s.wait += seconds(effort->count - effort->count_cpu + effort->read - effort->read_cpu);
-    }
-    for (size_t k = 0; k < NAMES_SHARDS; k++)
-        s.merge += seconds(run->merges[k].took);
-    if (s.wait < 0) /* the two clocks differ by some nanoseconds a file */
-        s.wait = 0;
-    s.idle = s.total - s.count - s.read - s.merge - s.wait;
-    if (s.idle < 0)
-        s.idle = 0;
-    return s;
-}
-
 static void put_share(FILE *out, const char *kind, const char *what, double part, double whole,
                       double total)
 {
@@ -296,18 +266,14 @@ static void put_share(FILE *out, const char *kind, const char *what, double part
                 kind, 100 * part / whole, what, 1e3 * part, 100 * part / total);
 }
 
-/* With no more threads than processors, waiting means that somebody else was at work. */
 static void put_load(FILE *out, const struct measurement *m)
 {
-    for (size_t c = 0; c < m->config_count; c++) {
-        struct shares s = shares_of(m, &m->configs[c]);
-        if (m->configs[c].workers == m->cpus && s.wait > 0.1 * s.total)
-            fprintf(out,
-                    " On %u threads, %.0f %% of the time went by waiting: other programs had the "
-                    "processors, or the "
-                    "disk was slow.",
-                    m->cpus, 100 * s.wait / s.total);
-    }
+    double waited = measurement_waited(m);
+    if (waited > 0.1)
+        fprintf(out,
+                " On %u threads, %.0f&nbsp;%% of the time went by waiting: other programs had the "
+                "processors, or the disk was slow.",
+                m->cpus, 100 * waited);
 }
 
 static void put_time(FILE *out, const struct measurement *m)
@@ -315,7 +281,7 @@ static void put_time(FILE *out, const struct measurement *m)
     char label[32];
     double widest = 0;
     for (size_t c = 0; c < m->config_count; c++) {
-        struct shares s = shares_of(m, &m->configs[c]);
+        struct shares s = config_shares(m, &m->configs[c]);
         widest = s.total > widest ? s.total : widest;
     }
     fputs(
@@ -326,7 +292,7 @@ static void put_time(FILE *out, const struct measurement *m)
     put_load(out, m);
     fputs("</p>\n<div class=\"bars\">\n", out);
     for (size_t c = 0; c < m->config_count; c++) {
-        struct shares s = shares_of(m, &m->configs[c]);
+        struct shares s = config_shares(m, &m->configs[c]);
         double wall = seconds(run_wall(config_run(&m->configs[c])));
         fprintf(out, "<div><p>%s<span>%.3f s", page_label(&m->configs[c], label), wall);
         if (m->configs[c].workers > 1)
