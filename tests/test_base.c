@@ -1,5 +1,6 @@
-/* test_base.c: the vocabulary: statuses, durations and instants, how long a wait may last, sleeping, what a callback
-   may say. Compiled as plain C11: no feature-test macro, as users may have it. */
+/* test_base.c: the vocabulary: statuses, durations and instants, how long a wait may last,
+   sleeping, what a callback may say. Compiled as plain C11: no feature-test macro, as users may
+   have it. */
 #include "harness.h"
 
 #define TWILL_IMPLEMENTATION
@@ -305,7 +306,8 @@ TEST(task_speaks_to_its_engine)
     CHECK_EQ(record.ends, 1);
 }
 
-/* A task made by hand has no engine, and an engine may not have every entry: all calls are harmless. */
+/* A task made by hand has no engine, and an engine may not have every entry: all calls are
+   harmless. */
 TEST(task_without_engine)
 {
     static const twill__call_table empty;

@@ -1,5 +1,6 @@
-/* test_cancel.c: tokens, hooks and the one wait, against each other: who wakes, who is told what, and that nobody
-   touches memory that has gone. The scenarios are those of the protocol's proof, natively and many times over. */
+/* test_cancel.c: tokens, hooks and the one wait, against each other: who wakes, who is told
+   what, and that nobody touches memory that has gone. The scenarios are those of the protocol's
+   proof, natively and many times over. */
 #define _GNU_SOURCE
 #include "harness.h"
 
@@ -164,7 +165,8 @@ TEST(child_does_not_fire_its_parent)
     twill_cancel_detach(&sister);
 }
 
-/* A token below one that was only asked to stop, and fired by the one above: its reason is the nearest one's. */
+/* A token below one that was only asked to stop, and fired by the one above: its reason is the
+   nearest one's. */
 TEST(nearest_reason_is_inherited)
 {
     twill_cancel top = {{0}}, middle, low;
@@ -465,7 +467,8 @@ TEST(removed_hook_does_not_run)
     CHECK_EQ(calls[2], 1);
 }
 
-/* Every wait is told before any hook runs: a hook may wait for a sleeper of another branch to come home. */
+/* Every wait is told before any hook runs: a hook may wait for a sleeper of another branch to
+   come home. */
 struct order {
     twill_cancel top, left, right;
     twill_cancel_hook hook;
@@ -791,7 +794,8 @@ struct box {
     twill__node *destroyer;
 };
 
-/* The tail of every critical section: who sees that a destroyer waits and nobody else is here lets him go on. */
+/* The tail of every critical section: who sees that a destroyer waits and nobody else is here
+   lets him go on. */
 static void box_unlock(struct box *box)
 {
     if (box->destroyer && !box->pushers.first && !box->poppers.first &&
@@ -981,7 +985,8 @@ static void push_once(void *arg)
     user->status = box_push(user->box, user->item, user->until);
 }
 
-/* Hand-over against cancel and deadline: the item goes to one of them or stays, never lost, never twice. */
+/* Hand-over against cancel and deadline: the item goes to one of them or stays, never lost,
+   never twice. */
 TEST(hand_over_against_cancel_and_deadline)
 {
     int handed = 0;
@@ -1178,7 +1183,8 @@ TEST(destroy_with_waiters)
     }
 }
 
-/* Destroy while callers still wait for the lock itself: they were counted there, so they are served. */
+/* Destroy while callers still wait for the lock itself: they were counted there, so they are
+   served. */
 TEST(destroy_with_callers_at_the_lock)
 {
     for (int round = 0; round < ROUNDS; round++) {
@@ -1389,7 +1395,8 @@ static void sleep_on_token(void *arg)
     CHECK_EQ(twill_sleep(twill_until_cancelled(&f->token)), TWILL_CANCELLED);
 }
 
-/* At the fork one thread of the parent sleeps on the token, and another one holds its lock and the parent's. */
+/* At the fork one thread of the parent sleeps on the token, and another one holds its lock and
+   the parent's. */
 TEST(forked_child_takes_tokens_over)
 {
     for (int way = 0; way < 2; way++) {
