@@ -259,7 +259,7 @@ static int some_rounds(struct measurement *m, size_t from, size_t to, struct cou
         for (size_t c = 0; c < m->config_count && result == 0; c++)
             result =
                 one_pass(m, &m->configs[c], &m->configs[c].runs[round], progress, counts, leave);
-    end_progress(progress, result);
+    end_progress(progress, result == 0 && m->failed > 0 ? -1 : result);
     return result;
 }
 
