@@ -99,21 +99,6 @@ typedef struct twill__pool {
     twill__team team;
 } twill__pool;
 
-static inline twill__pool *twill__pool_of(const twill_pool *pool)
-{
-    return (twill__pool *)(uintptr_t)pool;
-}
-
-static inline twill__team *twill__pool_team(twill_pool *pool)
-{
-    return &twill__pool_of(pool)->team;
-}
-
-static inline unsigned twill__pool_workers(const twill_pool *pool)
-{
-    return twill__pool_of(pool)->team.threads;
-}
-
 static inline bool twill__pool_run_valid(const twill_run *run)
 {
     return !run->pool && !run->until.deadline && !run->until.cancel && !run->context && !run->worker_start &&
@@ -124,7 +109,6 @@ static inline bool twill__pool_run_valid(const twill_run *run)
 TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)
 {
     static const twill_run none;
-    static const twill__pool_table table = { TWILL__POOL_LAYOUT, twill__pool_team, twill__pool_workers };
     const twill_run *run = options ? &options->run : &none;
     unsigned workers = run->workers ? run->workers : twill__cpus_now();
     char *memory;
@@ -140,7 +124,8 @@ TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_
     if (!memory)
         return TWILL_NO_MEMORY;
     pool = (twill__pool *)(void *)(memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
-    pool->head.table = &table;
+    pool->head.layout = TWILL__POOL_LAYOUT;
+    pool->head.team = &pool->team;
     pool->memory = memory;
     twill__team_init(&pool->team, (twill__helper *)(void *)(pool + 1));
     if (!twill__team_grow(&pool->team, workers, run) && (run->strict || pool->team.threads == 0)) {
@@ -158,7 +143,7 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *pool)
     twill__team *team;
     if (!pool)
         return TWILL_OK;
-    team = &twill__pool_of(pool)->team;
+    team = pool->team;
     if (team->generation == twill__generation()) {
         if (self->team == team)
             return TWILL_DEADLOCK;
@@ -167,13 +152,13 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *pool)
                 return TWILL_DEADLOCK;
     }
     (void)twill__team_close(team);
-    TWILL_FREE(twill__pool_of(pool)->memory);
+    TWILL_FREE(((twill__pool *)(void *)pool)->memory);
     return TWILL_OK;
 }
 
 TWILL__DEFINE unsigned twill_pool_workers(const twill_pool *pool)
 {
-    return pool ? twill__pool_workers(pool) : 0;
+    return pool ? pool->team->threads : 0;
 }
 
 #endif

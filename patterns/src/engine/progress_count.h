@@ -1,4 +1,5 @@
-/* progress_count.h: counters that many threads raise at once, and exact arithmetic on what they say. */
+/* progress_count.h: counters that many threads raise at once, and exact arithmetic on what they
+   say. */
 #ifndef TWILL__ENGINE_PROGRESS_COUNT_H
 #define TWILL__ENGINE_PROGRESS_COUNT_H
 
@@ -6,8 +7,9 @@
 
 /* ---- counters ---- */
 
-/* A thread adds to the cell of its number: threads that update at once do not pull one line back and forth. The reader
-   sums. 16 cells: beyond that many threads some share one, and all stays exact. */
+/* A thread adds to the cell of its number: threads that update at once do not pull one line back
+   and forth. The reader sums. 16 cells: beyond that many threads some share one, and all stays
+   exact. */
 #define TWILL__TALLY_CELLS 16
 enum { TWILL__TALLY_DONE, TWILL__TALLY_FAILED, TWILL__TALLY_SKIPPED, TWILL__TALLY_KINDS };
 
@@ -17,20 +19,23 @@ typedef struct twill__tally_cell {
 
 typedef struct twill__tally {
     twill__tally_cell cell[TWILL__TALLY_CELLS];
-    _Alignas(TWILL__LINE) _Atomic uint64_t base;    /* what `set` adds to the sum of the done, modulo 2^64 */
-    _Atomic uint32_t anchors;       /* one more for each `set` that is no progress: the rate starts anew */
+    _Alignas(TWILL__LINE) _Atomic uint64_t
+        base; /* what `set` adds to the sum of the done, modulo 2^64 */
+    _Atomic uint32_t
+        anchors; /* one more for each `set` that is no progress: the rate starts anew */
 } twill__tally;
 
 static inline void twill__tally_add(twill__tally *counter, unsigned kind, uint64_t n)
 {
     /* relaxed: a number, no data behind it; who joins the updaters sees all of it */
-    atomic_fetch_add_explicit(&counter->cell[twill__thread_number() % TWILL__TALLY_CELLS].n[kind], n, memory_order_relaxed);
+    atomic_fetch_add_explicit(&counter->cell[twill__thread_number() % TWILL__TALLY_CELLS].n[kind],
+                              n, memory_order_relaxed);
 }
 
 static inline uint64_t twill__tally_sum(const twill__tally *counter, unsigned kind)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < TWILL__TALLY_CELLS; i++)     /* relaxed: as above; each cell only grows */
+    for (unsigned i = 0; i < TWILL__TALLY_CELLS; i++) /* relaxed: as above; each cell only grows */
         sum += atomic_load_explicit(&counter->cell[i].n[kind], memory_order_relaxed);
     return sum;
 }
@@ -38,22 +43,25 @@ static inline uint64_t twill__tally_sum(const twill__tally *counter, unsigned ki
 static inline uint64_t twill__tally_read(const twill__tally *counter, unsigned kind)
 {
     uint64_t base = 0;
-    if (kind == TWILL__TALLY_DONE)        /* acquire: who sees a base sees the cells that were summed for it, so the sum is no less */
+    if (kind ==
+        TWILL__TALLY_DONE) /* acquire: who sees a base sees the cells that were summed for it, so the sum is no less */
         base = atomic_load_explicit(&counter->base, memory_order_acquire);
     return base + twill__tally_sum(counter, kind);
 }
 
-/* Makes the count of the done `value`. Cells only grow and each addition goes to one of them, so each is either in the
-   sum taken here, and the new value stands for it, or it comes on top: none is lost, none counts twice. Of two calls
-   at once either may be the later one. Going back, and a first value (where an earlier run left off), are no progress:
-   they start the rate anew. */
+/* Makes the count of the done `value`. Cells only grow and each addition goes to one of them, so
+   each is either in the sum taken here, and the new value stands for it, or it comes on top: none
+   is lost, none counts twice. Of two calls at once either may be the later one. Going back, and a
+   first value (where an earlier run left off), are no progress: they start the rate anew. */
 static inline void twill__tally_set(twill__tally *counter, uint64_t value)
 {
-    uint64_t base = atomic_load_explicit(&counter->base, memory_order_acquire);     /* as in twill__tally_read */
+    uint64_t base =
+        atomic_load_explicit(&counter->base, memory_order_acquire); /* as in twill__tally_read */
     uint64_t sum = twill__tally_sum(counter, TWILL__TALLY_DONE);
     bool anew = value < base + sum || base + sum == 0;
-    atomic_store_explicit(&counter->base, value - sum, memory_order_release);       /* pairs with the acquire */
-    if (anew)       /* release: who sees the number sees the base */
+    atomic_store_explicit(&counter->base, value - sum,
+                          memory_order_release); /* pairs with the acquire */
+    if (anew)                                    /* release: who sees the number sees the base */
         atomic_fetch_add_explicit(&counter->anchors, 1, memory_order_release);
 }
 
@@ -64,7 +72,8 @@ static inline uint64_t twill__tally_plus(uint64_t a, uint64_t b)
     return a > UINT64_MAX - b ? UINT64_MAX : a + b;
 }
 
-/* floor(a * b / c) and what remains, for a <= c, c > 0: no product, so no overflow. Source: long division in binary. */
+/* floor(a * b / c) and what remains, for a <= c, c > 0: no product, so no overflow. Source: long
+   division in binary. */
 static inline uint64_t twill__tally_share(uint64_t a, uint64_t b, uint64_t c, uint64_t *rest)
 {
     uint64_t quotient = 0, remainder = 0;
@@ -72,7 +81,7 @@ static inline uint64_t twill__tally_share(uint64_t a, uint64_t b, uint64_t c, ui
         *rest = 0;
         return b;
     }
-    for (int bit = 63; bit >= 0; bit--) {       /* remainder < c before and after each step */
+    for (int bit = 63; bit >= 0; bit--) { /* remainder < c before and after each step */
         quotient <<= 1;
         if (remainder >= c - remainder) {
             remainder -= c - remainder;

@@ -1,5 +1,5 @@
-/* progress_text.h: text of a bounded length and width: numbers, units, times, labels. No printf: the locale changes
-   nothing, and a frame needs no memory. */
+/* progress_text.h: text of a bounded length and width: numbers, units, times, labels. No printf:
+   the locale changes nothing, and a frame needs no memory. */
 #ifndef TWILL__ENGINE_PROGRESS_TEXT_H
 #define TWILL__ENGINE_PROGRESS_TEXT_H
 
@@ -8,7 +8,7 @@
 typedef struct twill__print {
     char *data;
     size_t capacity, length;
-    unsigned cells;             /* of the screen; not kept by twill__print_raw */
+    unsigned cells; /* of the screen; not kept by twill__print_raw */
 } twill__print;
 
 /* What does not fit is left away; the writer makes the buffer large enough where that matters. */
@@ -51,12 +51,18 @@ static inline void twill__print_number(twill__print *text, uint64_t n)
 
 /* ---- characters ---- */
 
-/* The next character of UTF-8, and its length. Bytes that are no UTF-8 (overlong, surrogates, cut): U+FFFD, one byte. */
+/* The next character of UTF-8, and its length. Bytes that are no UTF-8 (overlong, surrogates, cut):
+   U+FFFD, one byte. */
 static inline uint32_t twill__print_utf8(const char *from, size_t *length)
 {
-    static const uint32_t least[] = { 0, 0x80, 0x800, 0x10000 };
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
     const unsigned char *s = (const unsigned char *)from;
-    unsigned more = s[0] < 0x80 ? 0 : s[0] < 0xc2 ? 4 : s[0] < 0xe0 ? 1 : s[0] < 0xf0 ? 2 : s[0] < 0xf5 ? 3 : 4;
+    unsigned more = s[0] < 0x80   ? 0
+                    : s[0] < 0xc2 ? 4
+                    : s[0] < 0xe0 ? 1
+                    : s[0] < 0xf0 ? 2
+                    : s[0] < 0xf5 ? 3
+                                  : 4;
     uint32_t c;
     *length = 1;
     if (more == 0)
@@ -64,7 +70,7 @@ static inline uint32_t twill__print_utf8(const char *from, size_t *length)
     if (more == 4)
         return 0xfffd;
     c = s[0] & (0x3fu >> more);
-    for (unsigned i = 1; i <= more; i++) {      /* the terminating zero ends it too */
+    for (unsigned i = 1; i <= more; i++) { /* the terminating zero ends it too */
         if ((s[i] & 0xc0) != 0x80)
             return 0xfffd;
         c = c << 6 | (s[i] & 0x3f);
@@ -75,15 +81,17 @@ static inline uint32_t twill__print_utf8(const char *from, size_t *length)
     return c;
 }
 
-/* Cells on the screen; where terminals differ, the larger number, since a line that is too long breaks the display. */
+/* Cells on the screen; where terminals differ, the larger number, since a line that is too long
+   breaks the display. */
 static inline unsigned twill__print_cells(uint32_t c)
 {
-    static const uint32_t none[][2] = { { 0x300, 0x36f }, { 0x1ab0, 0x1aff }, { 0x1dc0, 0x1dff }, { 0x20d0, 0x20ff },
-                                        { 0xfe20, 0xfe2f } };
-    static const uint32_t two[][2] = { { 0x1100, 0x115f }, { 0x2300, 0x27bf }, { 0x2b00, 0x2bff }, { 0x2e80, 0x303e },
-                                       { 0x3041, 0xa4cf }, { 0xa960, 0xa97f }, { 0xac00, 0xd7a3 }, { 0xf900, 0xfaff },
-                                       { 0xfe10, 0xfe19 }, { 0xfe30, 0xfe6f }, { 0xff00, 0xff60 }, { 0xffe0, 0xffe6 },
-                                       { 0x16fe0, 0x1b2ff }, { 0x1f000, 0x1ffff }, { 0x20000, 0x3fffd } };
+    static const uint32_t none[][2] = {
+        {0x300, 0x36f}, {0x1ab0, 0x1aff}, {0x1dc0, 0x1dff}, {0x20d0, 0x20ff}, {0xfe20, 0xfe2f}};
+    static const uint32_t two[][2] = {{0x1100, 0x115f},   {0x2300, 0x27bf},   {0x2b00, 0x2bff},
+                                      {0x2e80, 0x303e},   {0x3041, 0xa4cf},   {0xa960, 0xa97f},
+                                      {0xac00, 0xd7a3},   {0xf900, 0xfaff},   {0xfe10, 0xfe19},
+                                      {0xfe30, 0xfe6f},   {0xff00, 0xff60},   {0xffe0, 0xffe6},
+                                      {0x16fe0, 0x1b2ff}, {0x1f000, 0x1ffff}, {0x20000, 0x3fffd}};
     for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
         if (c >= none[i][0] && c <= none[i][1])
             return 0;
@@ -97,8 +105,8 @@ static inline unsigned twill__print_cells(uint32_t c)
 static inline bool twill__print_control(uint32_t c)
 {
     return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || (c >= 0x200b && c <= 0x200f) ||
-           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff || c == 0xfffd ||
-           (c >= 0xfff0 && c <= 0xfffb);
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff ||
+           c == 0xfffd || (c >= 0xfff0 && c <= 0xfffb);
 }
 
 /* Copies whole characters, as many as `size` - 1 bytes hold. */
@@ -116,7 +124,8 @@ static inline void twill__print_cut(char *to, size_t size, const char *from)
 }
 
 /* A label in at most `limit` cells. A cut one ends in an ellipsis. */
-static inline void twill__print_label(twill__print *text, const char *label, unsigned limit, bool ascii)
+static inline void twill__print_label(twill__print *text, const char *label, unsigned limit,
+                                      bool ascii)
 {
     size_t length, at = 0, fits_length = text->length;
     unsigned cells = 0, fits_cells = 0;
@@ -132,7 +141,7 @@ static inline void twill__print_label(twill__print *text, const char *label, uns
             twill__print_raw(text, label + at, length);
         cells += width;
         at += length;
-        if (cells + 1 <= limit) {       /* the ellipsis would still fit behind it */
+        if (cells + 1 <= limit) { /* the ellipsis would still fit behind it */
             fits_length = text->length;
             fits_cells = cells;
         }
@@ -157,7 +166,7 @@ static inline void twill__print_json(twill__print *text, const char *string)
             twill__print_raw(text, "\\", 1);
             twill__print_raw(text, string, 1);
         } else if (c < 0x20) {
-            char code[6] = { '\\', 'u', '0', '0', hex[c >> 4], hex[c & 15] };
+            char code[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
             twill__print_raw(text, code, 6);
         } else if (c == 0xfffd) {
             twill__print_raw(text, "\\ufffd", 6);
@@ -171,8 +180,8 @@ static inline void twill__print_json(twill__print *text, const char *string)
 /* ---- amounts ---- */
 
 typedef struct twill__print_unit {
-    unsigned step;              /* 0: plain numbers; 1024, 1000 */
-    const char *name;           /* "" */
+    unsigned step;    /* 0: plain numbers; 1024, 1000 */
+    const char *name; /* "" */
 } twill__print_unit;
 
 /* value / 10^digits, rounded down already, with `digits` behind the point. */
@@ -183,7 +192,7 @@ static inline void twill__print_fixed(twill__print *text, uint64_t value, unsign
     if (digits) {
         twill__print_ascii(text, ".");
         for (uint64_t rest = value % scale; scale > 1; rest %= scale) {
-            char digit[2] = { 0, 0 };
+            char digit[2] = {0, 0};
             scale /= 10;
             digit[0] = (char)('0' + rest / scale);
             twill__print_ascii(text, digit);
@@ -210,7 +219,11 @@ static inline void twill__print_prefixed(twill__print *text, uint64_t n, unsigne
     }
     thousandths = step == 1000 ? n % one / (one / 1000) : (n % one / (one / 1024)) * 1000 / 1024;
     digits = whole < 10 ? 2 : whole < 100 ? 1 : 0;
-    twill__print_fixed(text, (whole * 1000 + thousandths) / (digits == 2 ? 10 : digits == 1 ? 100 : 1000), digits);
+    twill__print_fixed(text,
+                       (whole * 1000 + thousandths) / (digits == 2   ? 10
+                                                       : digits == 1 ? 100
+                                                                     : 1000),
+                       digits);
     prefix[0] = prefixes[power - 1];
     if (step == 1024) {
         prefix[0] = power == 1 ? 'K' : prefix[0];
@@ -222,7 +235,8 @@ static inline void twill__print_prefixed(twill__print *text, uint64_t n, unsigne
 }
 
 /* `behind`: with a plain unit's name. */
-static inline void twill__print_amount(twill__print *text, uint64_t n, const twill__print_unit *unit, bool behind, bool ascii)
+static inline void twill__print_amount(twill__print *text, uint64_t n,
+                                       const twill__print_unit *unit, bool behind, bool ascii)
 {
     if (unit->step) {
         twill__print_prefixed(text, n, unit->step);
@@ -236,13 +250,15 @@ static inline void twill__print_amount(twill__print *text, uint64_t n, const twi
     }
 }
 
-/* A number that is not whole: three digits from 1 to 999, then plain. For JSON: three behind the point. */
+/* A number that is not whole: three digits from 1 to 999, then plain. For JSON: three behind the
+   point. */
 static inline uint64_t twill__print_whole(double x)
 {
     return x >= 18446744073709549568.0 ? UINT64_MAX : x > 0 ? (uint64_t)x : 0;
 }
 
-static inline void twill__print_rate(twill__print *text, double rate, const twill__print_unit *unit, bool ascii)
+static inline void twill__print_rate(twill__print *text, double rate, const twill__print_unit *unit,
+                                     bool ascii)
 {
     if (unit->step) {
         twill__print_amount(text, twill__print_whole(rate), unit, false, ascii);
@@ -261,7 +277,8 @@ static inline void twill__print_rate(twill__print *text, double rate, const twil
     twill__print_ascii(text, "/s");
 }
 
-/* To the minute from an hour on, to 5 seconds from a minute on, else to the second. `tenths`: below 10 s, in tenths. */
+/* To the minute from an hour on, to 5 seconds from a minute on, else to the second. `tenths`: below
+   10 s, in tenths. */
 static inline void twill__print_time(twill__print *text, twill_ns time, bool tenths)
 {
     uint64_t seconds = time > 0 ? (uint64_t)time / 1000000000 : 0;

@@ -54,9 +54,9 @@ static inline twill_status twill__check_run(const twill_run *run)
         (run->cpu_count && !run->cpus))
         return TWILL_INVALID;
     if (run->pool) {
-        if (!run->pool->table || run->pool->table->layout != TWILL__POOL_LAYOUT)
+        if (run->pool->layout != TWILL__POOL_LAYOUT)
             return TWILL_INVALID;
-        if (run->pool->table->team_of(run->pool)->generation != twill__generation())
+        if (run->pool->team->generation != twill__generation())
             return TWILL_FORKED;
     }
     return TWILL_OK;
@@ -97,8 +97,8 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     plan->flags = 0;
     plan->total = total;
     if (run->pool) {
-        unsigned most = run->pool->table->workers(run->pool);
-        plan->team = run->pool->table->team_of(run->pool);
+        unsigned most = run->pool->team->threads;
+        plan->team = run->pool->team;
         if (!workers)
             workers = most;
         if (workers > plan->team->threads + 1) {     /* threads of the pool and the caller */
@@ -153,8 +153,9 @@ typedef struct twill__pass {
     size_t first, unit;                 /* unit k: the user's items first + k * unit and on; unit 0: 1 */
 } twill__pass;
 
-static inline void twill__pass_init(twill__job *job, const twill__pass *pass)
+static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
 {
+    twill__job *job = &call->job;
     job->n = pass->n;
     job->first = pass->first;
     job->unit = pass->unit ? pass->unit : 1;
@@ -170,7 +171,7 @@ static inline void twill__pass_init(twill__job *job, const twill__pass *pass)
     job->cut_count = pass->cut_count;
     atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);   /* nobody else is here; opening publishes */
     atomic_store_explicit(&job->next, 0, memory_order_relaxed);
-    for (unsigned word = 0; word < twill__words(job->np); word++)       /* what an earlier pass left behind */
+    for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)   /* what an earlier pass left */
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
@@ -436,7 +437,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
     size_t at = 0;
     if (pass->n == 0 || call->start_failed || atomic_load_explicit(&job->stop, memory_order_relaxed))
         return;
-    twill__pass_init(job, pass);
+    twill__pass_init(call, pass);
     if (helpers >= pass->n)
         helpers = pass->n > 1 ? (unsigned)(pass->n - 1) : 0;
     if (helpers == 0) {

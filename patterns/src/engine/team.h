@@ -424,14 +424,9 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 /* ---- what a header with run.pool knows of a pool ---- */
 
 #define TWILL__POOL_LAYOUT 1
-typedef struct twill__pool_table {
-    unsigned layout;
-    twill__team *(*team_of)(twill_pool *pool);
-    unsigned (*workers)(const twill_pool *pool);
-} twill__pool_table;
-
 struct twill_pool {
-    const twill__pool_table *table;
+    unsigned layout;
+    twill__team *team;
 };
 
 #endif
