@@ -43,8 +43,8 @@ static inline uint64_t twill__tally_sum(const twill__tally *counter, unsigned ki
 static inline uint64_t twill__tally_read(const twill__tally *counter, unsigned kind)
 {
     uint64_t base = 0;
-    if (kind ==
-        TWILL__TALLY_DONE) /* acquire: who sees a base sees the cells that were summed for it, so the sum is no less */
+    /* acquire: who sees a base sees the cells that were summed for it, so the sum is no less */
+    if (kind == TWILL__TALLY_DONE)
         base = atomic_load_explicit(&counter->base, memory_order_acquire);
     return base + twill__tally_sum(counter, kind);
 }

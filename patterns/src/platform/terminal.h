@@ -1,4 +1,5 @@
-/* terminal.h: what a progress display asks of the system: the terminal, one whole write, signals held off meanwhile. */
+/* terminal.h: what a progress display asks of the system: the terminal, one whole write, signals
+   held off meanwhile. */
 #ifndef TWILL__PLATFORM_TERMINAL_H
 #define TWILL__PLATFORM_TERMINAL_H
 
@@ -7,19 +8,21 @@
 #include <signal.h>
 
 typedef enum twill__wrote {
-    TWILL__WROTE, TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */, TWILL__WROTE_BROKEN
+    TWILL__WROTE,
+    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
+    TWILL__WROTE_BROKEN
 } twill__wrote;
 
 #ifdef TWILL__POSIX
-#define TWILL__TERMINALS 1      /* 0: there is nothing to draw on, only lines */
+#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
 #include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/select.h>         /* sigset_t, also where <signal.h> hides it */
+#include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
 #include <unistd.h>
 
 /* ---- signals ---- */
 
-#ifndef __APPLE__               /* hidden by -std=c11 */
+#ifndef __APPLE__ /* hidden by -std=c11 */
 extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
 extern int sigemptyset(sigset_t *);
 extern int sigfillset(sigset_t *);
@@ -30,17 +33,18 @@ extern int sigpending(sigset_t *);
 extern int sigwait(const sigset_t *, int *);
 #endif
 #ifdef SIG_BLOCK
-enum { TWILL__SIG_BLOCK = SIG_BLOCK, TWILL__SIG_SETMASK = SIG_SETMASK };
+enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
 #elif defined __linux__ && !defined __mips__
-enum { TWILL__SIG_BLOCK = 0, TWILL__SIG_SETMASK = 2 };
+enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
 #else
-enum { TWILL__SIG_BLOCK = 1, TWILL__SIG_SETMASK = 3 };
+enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
 #endif
 
-typedef sigset_t twill__mask;
+typedef sigset_t twill__signal_mask;
 
-/* Holds off every signal but those by which a thread reports a fault of its own. A thread started now inherits it. */
-static inline void twill__mask_all(twill__mask *old)
+/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
+   now inherits it. */
+static inline void twill__signals_hold(twill__signal_mask *old)
 {
     sigset_t all;
     sigfillset(&all);
@@ -54,17 +58,17 @@ static inline void twill__mask_all(twill__mask *old)
 #ifdef SIGTRAP
     sigdelset(&all, SIGTRAP);
 #endif
-    pthread_sigmask(TWILL__SIG_BLOCK, &all, old);
+    pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
 }
 
-static inline void twill__mask_restore(const twill__mask *old)
+static inline void twill__signals_restore(const twill__signal_mask *old)
 {
-    pthread_sigmask(TWILL__SIG_SETMASK, old, NULL);
+    pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
 }
 
 /* ---- the terminal ---- */
 
-static inline bool twill__is_terminal(int fd)
+static inline bool twill__terminal_is(int fd)
 {
     int saved = errno;
     bool is = isatty(fd) == 1;
@@ -85,9 +89,9 @@ static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *row
     errno = saved;
 }
 
-/* Whether we may draw there. -1 (not a terminal, not our session's) counts as yes: containers and pipes have no
-   foreground. */
-static inline bool twill__in_foreground(int fd)
+/* Whether we may draw there. -1 (not a terminal, not our session's) counts as yes: containers and
+   pipes have no foreground. */
+static inline bool twill__terminal_foreground(int fd)
 {
     int saved = errno;
     pid_t group = tcgetpgrp(fd);
@@ -97,10 +101,11 @@ static inline bool twill__in_foreground(int fd)
 
 /* ---- writing ---- */
 
-/* False: it could not take a byte within `ms`. A broken descriptor counts as ready: the write will say what it is. */
-static inline bool twill__writable(int fd, int ms)
+/* False: it could not take a byte within `ms`. A broken descriptor counts as ready: the write will
+   say what it is. */
+static inline bool twill__terminal_writable(int fd, int ms)
 {
-    struct pollfd one = { fd, POLLOUT, 0 };
+    struct pollfd one = {fd, POLLOUT, 0};
     twill_ns end = twill__clock_now() + TWILL_MS(ms);
     int saved = errno, got;
     while ((got = poll(&one, 1, ms)) == -1 && errno == EINTR) {
@@ -111,8 +116,9 @@ static inline bool twill__writable(int fd, int ms)
     return got != 0;
 }
 
-/* Writes it all, in one write where the system lets us. A descriptor that would block: false `must`: nothing is
-   written, or, when it stops in the middle, the rest is given a second; true: it waits. */
+/* Writes it all, in one write where the system lets us. A descriptor that would block: false
+   `must`: nothing is written, or, when it stops in the middle, the rest is given a second; true: it
+   waits. */
 static inline twill__wrote twill__write_all(int fd, const char *data, size_t size, bool must)
 {
     size_t at = 0;
@@ -124,17 +130,19 @@ static inline twill__wrote twill__write_all(int fd, const char *data, size_t siz
             if (errno != EAGAIN && errno != EWOULDBLOCK)
                 return TWILL__WROTE_BROKEN;
             if (must)
-                (void)twill__writable(fd, 1000);
-            else if (at == 0 || !twill__writable(fd, 1000))
+                (void)twill__terminal_writable(fd, 1000);
+            else if (at == 0 || !twill__terminal_writable(fd, 1000))
                 return TWILL__WROTE_NOT;
         }
-    }   /* exit: each turn writes, waits, or returns */
+    } /* exit: each turn writes, waits, or returns */
     return TWILL__WROTE;
 }
 
-/* The same with SIGPIPE held off, and with SIGTTOU too if `quiet`, so that a background process is not stopped. A
-   SIGPIPE that our write has raised is taken back; one that was pending before stays. */
-static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must, bool quiet)
+/* The same with SIGPIPE held off, and with SIGTTOU too if `quiet`, so that a background process is
+   not stopped. A SIGPIPE that our write has raised is taken back; one that was pending before
+   stays. */
+static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
+                                               bool quiet)
 {
     sigset_t pipe_, block, old, pending;
     int saved = errno, signal;
@@ -145,17 +153,17 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
     block = pipe_;
     if (quiet)
         sigaddset(&block, SIGTTOU);
-    pthread_sigmask(TWILL__SIG_BLOCK, &block, &old);
+    pthread_sigmask(TWILL__SIGNALS_BLOCK, &block, &old);
     sigemptyset(&pending);
     sigpending(&pending);
     before = sigismember(&pending, SIGPIPE) == 1;
     wrote = twill__write_all(fd, data, size, must);
     if (wrote == TWILL__WROTE_BROKEN && errno == EPIPE && !before) {
         sigpending(&pending);
-        if (sigismember(&pending, SIGPIPE) == 1)        /* not when it is ignored */
+        if (sigismember(&pending, SIGPIPE) == 1) /* not when it is ignored */
             sigwait(&pipe_, &signal);
     }
-    pthread_sigmask(TWILL__SIG_SETMASK, &old, NULL);
+    pthread_sigmask(TWILL__SIGNALS_SET, &old, NULL);
     errno = saved;
     return wrote;
 }
@@ -165,19 +173,19 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
 #define TWILL__TERMINALS 0
 #include <io.h>
 
-typedef int twill__mask;
+typedef int twill__signal_mask;
 
-static inline void twill__mask_all(twill__mask *old)
+static inline void twill__signals_hold(twill__signal_mask *old)
 {
     *old = 0;
 }
 
-static inline void twill__mask_restore(const twill__mask *old)
+static inline void twill__signals_restore(const twill__signal_mask *old)
 {
     (void)old;
 }
 
-static inline bool twill__is_terminal(int fd)
+static inline bool twill__terminal_is(int fd)
 {
     (void)fd;
     return false;
@@ -189,20 +197,21 @@ static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *row
     *columns = *rows = 0;
 }
 
-static inline bool twill__in_foreground(int fd)
+static inline bool twill__terminal_foreground(int fd)
 {
     (void)fd;
     return true;
 }
 
-static inline bool twill__writable(int fd, int ms)
+static inline bool twill__terminal_writable(int fd, int ms)
 {
     (void)fd;
     (void)ms;
     return true;
 }
 
-static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must, bool quiet)
+static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
+                                               bool quiet)
 {
     (void)must;
     (void)quiet;
@@ -219,7 +228,7 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
 /* ---- a thread that nobody will join ---- */
 
 /* The record must stay until the thread's last access to it. */
-static inline void twill__let_go(twill__thrd *thread)
+static inline void twill__thread_let_go(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_detach(thread->pthread);
