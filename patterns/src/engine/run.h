@@ -481,7 +481,9 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     job->ready = bits + words;
     job->ranges = bits + 2 * words;
     for (unsigned word = 0; word < 3 * words; word++)
-        atomic_init(&bits[word], word % words == 0 && word < 2 * words);   /* the caller is worker 0 */
+        atomic_init(&bits[word], 0);
+    atomic_init(job->taken, 1);         /* the caller is worker 0 */
+    atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
     job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
