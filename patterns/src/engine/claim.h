@@ -126,7 +126,7 @@ static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end
 {
     size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;   /* a guess for the CAS */
     do {
-        if (at >= job->n)
+        if (at >= job->n || !twill__may_run(job, at))   /* in index order: all that follows lies above, too */
             return false;
         size = job->chunk ? job->chunk : 1;
         if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)

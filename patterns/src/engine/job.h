@@ -238,6 +238,8 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
+    if (item >= atomic_load(&job->stop_at))     /* told to give up by a stop below: it counts, and no more */
+        return;
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
         job->earliest = error;

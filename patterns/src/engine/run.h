@@ -346,9 +346,9 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     report->skipped = call->total - report->done - report->failed;
     if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end && twill__stopped(job, twill__clock_now()))
         stop = atomic_load_explicit(&job->stop, memory_order_relaxed);      /* items gave up because of it */
-    if (report->first_error.status && job->policy == TWILL_ON_ERROR_FIRST)
+    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
         report->first_error = job->earliest;
-    if (report->first_error.status && report->first_error.index > stop_at && job->policy != TWILL_ON_ERROR_FIRST)
+    else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         memset(&report->first_error, 0, sizeof report->first_error);    /* the serial loop never got there */
     if (call->start_failed) {
         report->first_error.index = SIZE_MAX;
