@@ -3,8 +3,8 @@
  *     cc -std=c11 -pthread -I patterns examples/parallel_reduce.c && ./a.out
  *
  * Floating-point addition is not associative, so a parallel sum that adds in the order in which
- * threads finish differs from run to run. twill's cuts depend on n only, and neighbours are combined
- * in index order.
+ * threads finish differs from run to run. twill's cuts depend on n only, and neighbours are
+ * combined in index order.
  *
  * TEST-RUN:
  */

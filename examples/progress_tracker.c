@@ -29,7 +29,8 @@ static bool is_prime(size_t n)
     return n >= 2;
 }
 
-/* The multiples of 99991 fail: a failed item is counted too, or the total would never be reached. */
+/* The multiples of 99991 fail: a failed item is counted too, or the total would never be
+   reached. */
 static int test_number(const twill_task *task)
 {
     const struct hunt *hunt = task->context;

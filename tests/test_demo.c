@@ -390,7 +390,7 @@ TEST(links_and_pipes_are_left_out_and_no_loop_is_walked)
     CHECK(mkfifo(in_base("tree/pipe"), 0666) == 0);
     CHECK(symlink("tree", in_base("tree-link")) == 0);
     CHECK_EQ(run_crunch(0, "tree-link", NULL), 0); /* the root itself may be a link */
-    CHECK(file_has("stdout", "1 files"));
+    CHECK(file_has("stdout", "1 file, "));
     CHECK(file_has("stdout", "in 2 folders; 3 links not followed"));
     CHECK(file_has("stdout", "1 sockets, pipes and devices left out"));
     end_tree();
@@ -430,7 +430,7 @@ TEST(an_empty_or_missing_corpus_is_said_so)
     CHECK(mkdir(in_base("tree/empty"), 0777) == 0);
     write_text("tree/nothing", "");
     CHECK_EQ(run_crunch(0, "tree", NULL), 0); /* a file, if an empty one */
-    CHECK(file_has("stdout", "1 files, 0 bytes"));
+    CHECK(file_has("stdout", "1 file, 0 bytes"));
     page_is_whole();
     end_tree();
 }

@@ -153,12 +153,13 @@ static void print_corpus(const struct corpus *corpus)
     char files[32], bytes[16];
     fputs("corpus  ", stdout);
     text_plain(stdout, corpus->root, strlen(corpus->root));
-    printf(": %s files, %s, in %zu folders", text_grouped(corpus->count, files),
-           text_bytes(corpus->bytes, bytes), corpus->directories);
+    printf(": %s file%s, %s, in %zu folder%s", text_grouped(corpus->count, files),
+           text_plural(corpus->count), text_bytes(corpus->bytes, bytes), corpus->directories,
+           text_plural(corpus->directories));
     if (corpus->links > 0)
-        printf("; %zu links not followed", corpus->links);
+        printf("; %zu link%s not followed", corpus->links, text_plural(corpus->links));
     if (corpus->loops > 0)
-        printf("; %zu folders met twice", corpus->loops);
+        printf("; %zu folder%s met twice", corpus->loops, text_plural(corpus->loops));
     if (corpus->others > 0)
         printf("; %zu sockets, pipes and devices left out", corpus->others);
     putchar('\n');
@@ -183,7 +184,7 @@ static size_t print_problems(const struct measurement *m)
     if (total > shown)
         fprintf(stderr, "crunch: and %zu more like these\n", total - shown);
     if (m->left_out > 0)
-        fprintf(stderr, "crunch: %zu files changed meanwhile and were left out\n", m->left_out);
+        fprintf(stderr, "crunch: left out, for they changed meanwhile: %zu\n", m->left_out);
     return total;
 }
 
@@ -196,26 +197,25 @@ static void print_runs(const struct measurement *m)
         const struct config *config = &m->configs[c];
         double wall = (double)run_wall(config_run(config));
         unsigned busy = config->workers < m->cpus ? config->workers : m->cpus;
-        char label[32] = "plain loop";
+        char took[32], label[32] = "plain loop";
         if (config->workers > 0)
             snprintf(label, sizeof label, "%u worker%s", config->workers,
                      config->workers == 1 ? "" : "s");
-        printf("%-12s%8.3f s%10.1f%10.2f", label, wall / 1e9, megabytes / (wall / 1e9),
-               serial / wall);
+        printf("%-12s%10s%10.1f%10.2f", label, text_time(run_wall(config_run(config)), took),
+               megabytes / (wall / 1e9), serial / wall);
         if (config->workers > 0)
             printf("%10.0f %%", 100 * serial / wall / busy);
         if (config->workers > m->cpus)
             printf("   oversubscribed: %u CPU%s", m->cpus, m->cpus == 1 ? "" : "s");
-        if (config->workers > config_run(config)->threads)
-            printf("   only %u threads could be had", config_run(config)->threads);
+        if (config_run(config)->short_of_threads)
+            printf("   fewer threads than asked for");
         putchar('\n');
     }
     printf("Median of %zu round%s. Efficiency: speed-up over the CPUs in use.\n", m->rounds,
            m->rounds == 1 ? "" : "s");
     if (measurement_waited(m) > 0.1)
         printf("With %u workers, threads waited %.0f %% of the time: other programs had the CPUs, "
-               "or the "
-               "disk was slow.\n",
+               "or the disk was slow.\n",
                m->cpus, 100 * measurement_waited(m));
 }
 
@@ -227,8 +227,9 @@ static void print_findings(const struct measurement *m)
            text_grouped(m->totals.names, c), text_grouped(m->distinct, d));
     printf("proof   %zu of %zu runs gave what the plain loop gave: the counts and the CRC-32 of "
            "each of\n"
-           "        %s files, and the count of each identifier\n",
-           m->runs_proven, m->rounds * m->config_count, text_grouped(m->corpus->count, a));
+           "        %s file%s, and the count of each identifier\n",
+           m->runs_proven, m->rounds * m->config_count, text_grouped(m->corpus->count, a),
+           text_plural(m->corpus->count));
     struct name top[TOP_NAMES];
     size_t held = names_top(counter_names(m->reference_counter), top, TOP_NAMES);
     if (held > 0)

@@ -67,7 +67,6 @@ static struct counter *crunch_serially(struct pass *pass)
     for (size_t i = 0; i < pass->corpus->count; i++)
         crunch_file(pass, i, 0, counter);
     pass->run->map_end = pass->run->end = twill_now();
-    pass->run->threads = 1;
     return counter;
 }
 
@@ -133,7 +132,7 @@ static int crunch_on_workers(struct measurement *m, struct pass *pass, unsigned 
         twill_parallel_map(pass->corpus->files, sizeof *pass->corpus->files, pass->counts,
                            sizeof *pass->counts, pass->corpus->count, map_file, &options);
     pass->run->map_end = twill_now();
-    pass->run->threads = report.workers_started;
+    pass->run->short_of_threads = (report.flags & TWILL_REPORT_DEGRADED) != 0;
     if (!is_complete(status, &report, pass->corpus->count)) {
         snprintf(m->trouble, sizeof m->trouble, "the map on %u workers ended early: %s%s", workers,
                  twill_status_text(status),

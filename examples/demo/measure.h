@@ -20,7 +20,7 @@ struct run { /* one pass over the corpus */
     struct effort *efforts; /* one a file, and the worker that had it */
     unsigned *workers_of;
     struct merge_effort merges[NAMES_SHARDS];
-    unsigned threads; /* that took part; fewer than asked when the system refused more */
+    bool short_of_threads; /* the system refused some, or their memory */
 };
 
 struct config {

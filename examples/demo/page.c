@@ -81,8 +81,8 @@ static void put_head(FILE *out, const struct measurement *m)
     put_lines(out, page_style);
     fprintf(out,
             "</style>\n</head>\n<body>\n<main>\n<p class=\"brand\"><b>twill</b> &nbsp;crunch</p>\n"
-            "<h1>%s files, ",
-            text_grouped(m->corpus->count, files));
+            "<h1>%s file%s, ",
+            text_grouped(m->corpus->count, files), text_plural(m->corpus->count));
     if (factor >= 1.05)
         fprintf(out, "<em>%.2f times</em> as fast on %u threads, and not one count differs.</h1>\n",
                 factor, best->workers);
@@ -95,31 +95,33 @@ static void put_head(FILE *out, const struct measurement *m)
     fputs("</p>\n", out);
 }
 
+static void put_speed_tile(FILE *out, const struct measurement *m, const struct config *config)
+{
+    double speed = (double)m->totals.bytes / 1e6 / seconds(run_wall(config_run(config)));
+    char label[32], took[32];
+    fprintf(out,
+            "<div class=\"tile\"><p>%s</p><strong>%.*f <small>MB/s</small></strong>"
+            "<p>%s a pass</p></div>\n",
+            page_label(config, label), speed < 10 ? 1 : 0, speed,
+            text_time(run_wall(config_run(config)), took));
+}
+
 static void put_tiles(FILE *out, const struct measurement *m)
 {
     const struct config *best = best_config(m);
     unsigned busy = best->workers < m->cpus ? best->workers : m->cpus;
-    double factor = speed_up(m, config_run(best)), megabytes = (double)m->totals.bytes / 1e6;
-    char label[32];
-    fprintf(out,
-            "<section class=\"tiles\">\n<div class=\"tile\"><p>Plain loop</p><strong>%.0f "
-            "<small>MB/s</small>"
-            "</strong><p>%.3f s a pass</p></div>\n",
-            megabytes / seconds(run_wall(config_run(&m->configs[0]))),
-            seconds(run_wall(config_run(&m->configs[0]))));
-    fprintf(out,
-            "<div class=\"tile\"><p>%s</p><strong>%.0f <small>MB/s</small></strong><p>%.3f s a "
-            "pass</p></div>\n",
-            page_label(best, label), megabytes / seconds(run_wall(config_run(best))),
-            seconds(run_wall(config_run(best))));
+    double factor = speed_up(m, config_run(best));
+    fputs("<section class=\"tiles\">\n", out);
+    put_speed_tile(out, m, &m->configs[0]);
+    put_speed_tile(out, m, best);
     fprintf(out,
             "<div class=\"tile\"><p>Speed-up</p><strong>%.2f <small>&times;</small></strong>"
             "<p>%.0f %% of %u CPU%s</p></div>\n",
-            factor, 100 * factor / busy, busy, busy == 1 ? "" : "s");
+            factor, 100 * factor / busy, busy, text_plural(busy));
     fprintf(out,
-            "<div class=\"tile proof\"><p>Proof</p><strong>%zu of %zu <small>runs "
-            "equal</small></strong>"
-            "<p>every file, every identifier</p></div>\n</section>\n",
+            "<div class=\"tile proof\"><p>Proof</p><strong>%zu of %zu "
+            "<small>runs equal</small></strong><p>every file, every identifier</p></div>\n"
+            "</section>\n",
             m->runs_proven, m->rounds * m->config_count);
 }
 
@@ -210,7 +212,7 @@ static void put_axes(FILE *out, const struct measurement *m, const struct frame 
 
 static void put_points(FILE *out, const struct measurement *m, const struct frame *f)
 {
-    char label[32];
+    char label[32], took[32];
     fputs("<path class=\"curve\" d=\"", out);
     for (size_t c = 1; c < m->config_count; c++)
         fprintf(out, "%c%.1f %.1f", c == 1 ? 'M' : 'L', x_of(f, m->configs[c].workers),
@@ -226,13 +228,13 @@ static void put_points(FILE *out, const struct measurement *m, const struct fram
                y = y_of(f, factor);
         unsigned busy = config->workers < m->cpus ? config->workers : m->cpus;
         fprintf(out,
-                "\n<circle class=\"point\" cx=\"%.1f\" cy=\"%.1f\" r=\"6\" data-tip=\"%s|%.3f s, "
+                "\n<circle class=\"point\" cx=\"%.1f\" cy=\"%.1f\" r=\"6\" data-tip=\"%s|%s, "
                 "%.2f times the "
                 "plain loop, %.0f %% of %u CPU%s\"/><text class=\"value\" x=\"%.1f\" y=\"%.1f\" "
                 "text-anchor=\"middle\">"
                 "%.2f</text>",
-                x, y, page_label(config, label), seconds(run_wall(config_run(config))), factor,
-                100 * factor / busy, busy, busy == 1 ? "" : "s", x, y + 28, factor);
+                x, y, page_label(config, label), text_time(run_wall(config_run(config)), took),
+                factor, 100 * factor / busy, busy, busy == 1 ? "" : "s", x, y + 28, factor);
     }
 }
 
@@ -278,7 +280,7 @@ static void put_load(FILE *out, const struct measurement *m)
 
 static void put_time(FILE *out, const struct measurement *m)
 {
-    char label[32];
+    char label[32], took[32];
     double widest = 0;
     for (size_t c = 0; c < m->config_count; c++) {
         struct shares s = config_shares(m, &m->configs[c]);
@@ -293,8 +295,8 @@ static void put_time(FILE *out, const struct measurement *m)
     fputs("</p>\n<div class=\"bars\">\n", out);
     for (size_t c = 0; c < m->config_count; c++) {
         struct shares s = config_shares(m, &m->configs[c]);
-        double wall = seconds(run_wall(config_run(&m->configs[c])));
-        fprintf(out, "<div><p>%s<span>%.3f s", page_label(&m->configs[c], label), wall);
+        fprintf(out, "<div><p>%s<span>%s", page_label(&m->configs[c], label),
+                text_time(run_wall(config_run(&m->configs[c])), took));
         if (m->configs[c].workers > 1)
             fprintf(out, " on %u threads", m->configs[c].workers);
         fputs("</span></p><div class=\"stack\">", out);
@@ -348,7 +350,7 @@ static void put_facts(FILE *out, const struct measurement *m)
 {
     const struct corpus *corpus = m->corpus;
     size_t largest = 0;
-    char bytes[16];
+    char bytes[16], took[32];
     for (size_t i = 1; i < corpus->count; i++)
         if (m->reference[i].bytes > m->reference[largest].bytes)
             largest = i;
@@ -363,7 +365,8 @@ static void put_facts(FILE *out, const struct measurement *m)
     fputs("<dt>largest file</dt><dd><code>", out);
     put_text(out, corpus->files[largest].path);
     fprintf(out, "</code>, %s</dd>\n", text_bytes(m->reference[largest].bytes, bytes));
-    fprintf(out, "<dt>first reading</dt><dd>%.2f s, %.0f MB/s</dd>\n", seconds(m->first_reading),
+    fprintf(out, "<dt>first reading</dt><dd>%s, %.0f MB/s</dd>\n",
+            text_time(m->first_reading, took),
             (double)m->totals.bytes / 1e6 / seconds(m->first_reading));
     put_fact(out, "links not followed", corpus->links);
     if (corpus->loops > 0)

@@ -133,3 +133,18 @@ char *text_bytes(uint64_t bytes, char *buffer)
     snprintf(buffer, 16, "%.1f %cB", value, units[unit]);
     return buffer;
 }
+
+char *text_time(int64_t ns, char *buffer)
+{
+    double ms = (double)ns / 1e6;
+    if (ms >= 999.5)
+        snprintf(buffer, 32, "%.2f s", ms / 1e3);
+    else
+        snprintf(buffer, 32, ms >= 99.95 ? "%.0f ms" : ms >= 9.995 ? "%.1f ms" : "%.3f ms", ms);
+    return buffer;
+}
+
+const char *text_plural(uint64_t number)
+{
+    return number == 1 ? "" : "s";
+}

@@ -18,4 +18,10 @@ char *text_grouped(uint64_t number, char *buffer);
 /* 137625600 -> "137.6 MB". `buffer` has at least 16 bytes; it is returned. */
 char *text_bytes(uint64_t bytes, char *buffer);
 
+/* Nanoseconds -> "1.68 s", "589 ms", "0.166 ms". `buffer` has at least 32 bytes; it is returned. */
+char *text_time(int64_t ns, char *buffer);
+
+/* "" or "s": 1 file, 2 files. */
+const char *text_plural(uint64_t number);
+
 #endif
