@@ -278,12 +278,12 @@ static __attribute__((noinline)) void twill__run_by_cost(twill__job *job, twill_
 
 /* ---- one loop over items ---- */
 
-typedef struct twill__loop {
+typedef struct twill__sweep {
     const twill_parallel_options *options;
     twill__pass pass;
-} twill__loop;
+} twill__sweep;
 
-static inline void twill__loop_pass(twill__job *job, twill__loop *loop)
+static inline void twill__sweep_pass(twill__job *job, twill__sweep *loop)
 {
     if (loop->pass.schedule == TWILL__COST)
         twill__run_by_cost(job, &loop->pass, loop->options);
@@ -291,12 +291,12 @@ static inline void twill__loop_pass(twill__job *job, twill__loop *loop)
         twill__run_pass(job, &loop->pass);
 }
 
-static inline void twill__loop_steps(twill__job *job, void *loop)
+static inline void twill__sweep_steps(twill__job *job, void *loop)
 {
-    twill__loop_pass(job, (twill__loop *)loop);
+    twill__sweep_pass(job, (twill__sweep *)loop);
 }
 
-static inline void twill__loop_init(twill__loop *loop, size_t n, twill__body_fn *body, void *data,
+static inline void twill__sweep_init(twill__sweep *loop, size_t n, twill__body_fn *body, void *data,
                                     const twill_parallel_options *options)
 {
     memset(&loop->pass, 0, sizeof loop->pass);
@@ -311,10 +311,10 @@ static inline void twill__loop_init(twill__loop *loop, size_t n, twill__body_fn 
 static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
                                            const twill_parallel_options *options)
 {
-    twill__loop loop;
-    twill__loop_init(&loop, n, body, data, options);
+    twill__sweep loop;
+    twill__sweep_init(&loop, n, body, data, options);
     loop.pass.whole = whole;
-    return twill__run_call(&options->run, n, twill__loop_steps, &loop);
+    return twill__run_call(&options->run, n, options->schedule == TWILL_SCHEDULE_COST, twill__sweep_steps, &loop);
 }
 
 /* The body of a loop over single items; each of them is one(job->data, task) with task->index set. */
@@ -322,17 +322,15 @@ static inline __attribute__((always_inline)) void twill__each(twill__job *job, t
                                                               size_t end, int (*one)(void *data, twill_task *task))
 {
     twill__slot *me = &job->slot[task->worker];
-    size_t i = begin, step = twill__loop_step(begin, end);
     void *data = job->data;
-    bool detail = job->detail;
-    twill__loop_begin(me, begin);
-    while (i < end && twill__may_run(job, i)) {
-        size_t look = end - i < step ? end : i + step;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
         while (i < look) {
             int code;
             task->index = i;
             code = one(data, task);
-            if (twill__loop_odd(me, detail, code) && !twill__loop_note(job, me, i, code))
+            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
                 end = look = i + 1;
             i++;
         }
@@ -389,16 +387,16 @@ TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_
                                                  const twill_parallel_options *options)
 {
     twill__for invoke = { NULL, fns };
-    twill__loop loop;
+    twill__sweep loop;
     bool valid = fns || !n;
     options = twill__parallel_options(options);
     for (size_t i = 0; valid && i < n; i++)
         valid = fns[i] != NULL;
     if (!valid || !twill__parallel_valid(options))
         return twill__refuse(&options->run, n, TWILL_INVALID);
-    twill__loop_init(&loop, n, twill__invoke_body, &invoke, options);
+    twill__sweep_init(&loop, n, twill__invoke_body, &invoke, options);
     loop.pass.forced = true;
-    return twill__run_call(&options->run, n, twill__loop_steps, &loop);
+    return twill__run_call(&options->run, n, options->schedule == TWILL_SCHEDULE_COST, twill__sweep_steps, &loop);
 }
 
 /* ---- ranges ---- */
@@ -512,26 +510,34 @@ typedef struct twill__find {
     _Atomic size_t found;               /* the lowest match so far */
 } twill__find;
 
+/* Like twill_task_stop: what lies below still runs. */
+static __attribute__((noinline)) void twill__found(twill__find *find, twill__job *job, size_t i)
+{
+    twill__lower(&find->found, i);
+    twill__lower(&job->limit, i);
+    twill__fire_from(job, i + 1);
+}
+
 static inline void twill__find_body(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__find *find = (twill__find *)job->data;
     twill__slot *me = &job->slot[task->worker];
     const char *item = find->in + begin * find->size;
-    size_t i = begin, size = find->size;
+    size_t size = find->size, look;
     twill_test_fn *match = find->match;
-    bool detail = job->detail;
-    twill__loop_begin(me, begin);
-    for (; i < end && twill__may_run(job, i); i++, item += size) {
-        bool found;
-        task->index = i;
-        found = match(item, task);
-        if (found) {                    /* like twill_task_stop: what lies below still runs */
-            twill__lower(&find->found, i);
-            twill__lower(&job->limit, i);
-            twill__fire_from(job, i + 1);
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; item += size) {
+            bool found;
+            task->index = i;
+            found = match(item, task);
+            if (found)
+                twill__found(find, job, i);
+            if ((twill__loop_odd(&loop, 0) && !twill__loop_note(&loop, i, 0)) || found)
+                end = look = i + 1;
+            i++;
         }
-        if (twill__loop_odd(me, detail, 0))
-            (void)twill__loop_note(job, me, i, 0);
     }
     twill__loop_end(me, i);
 }
@@ -575,7 +581,7 @@ static inline bool twill__all_well(twill__job *job, size_t total)
         const twill__slot *slot = &job->slot[worker];
         if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)))
             continue;
-        if (slot->failed && (slot->low <= stop_at || job->policy == TWILL_ON_ERROR_FIRST))
+        if (slot->failed && slot->low <= stop_at)
             return false;
         ended += slot->done + slot->failed;
     }
@@ -592,6 +598,14 @@ static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pa
     job->run = &deaf;
     twill__run_pass(job, pass);
     job->run = run;
+}
+
+/* Whether block k of a pass over blocks is to be run. */
+static inline bool twill__block_may_run(twill__job *job, size_t k)
+{
+    return twill__may_run(job, k) &&
+           !(job->may_end &&
+             twill__stopped(job, twill__no_deadline(job->run->until.deadline) ? 0 : twill__clock_now()));
 }
 
 /* Whether helpers have come in before: the work is known to be worth them. */
@@ -693,7 +707,7 @@ static inline void twill__reduce_body(twill__job *job, twill_task *task, size_t 
     twill__slot *me = &job->slot[task->worker];
     _Alignas(64) char local[TWILL__REDUCE_LOCAL];
     bool is_local = !reducer->dispose && reducer->size <= sizeof local;     /* no line shared between workers */
-    for (size_t k = begin; k < end && twill__may_run(job, k); k++) {
+    for (size_t k = begin; k < end && twill__block_may_run(job, k); k++) {
         size_t from = twill__reduce_item(reduce, k);
         size_t to = reduce->n - from < reduce->each ? reduce->n : from + reduce->each;
         void *acc = is_local ? local : twill__acc(reduce, k);
@@ -895,14 +909,14 @@ static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce,
 static inline void twill__unordered_steps(twill__job *job, void *data)
 {
     twill__reduce *reduce = (twill__reduce *)data;
-    twill__loop loop;
+    twill__sweep loop;
     twill_task task;
     if (reduce->group < job->np)        /* memory for one */
         twill__run_alone(job);
     memset(reduce->state, TWILL__ACC_NONE, reduce->group);
-    twill__loop_init(&loop, reduce->n, twill__unordered_body, reduce, reduce->options);
+    twill__sweep_init(&loop, reduce->n, twill__unordered_body, reduce, reduce->options);
     loop.pass.whole = true;
-    twill__loop_pass(job, &loop);
+    twill__sweep_pass(job, &loop);
     twill__task_init(job, 0, &task);
     if (!twill__unordered_join(job, reduce, &task))
         twill__acc_drop_all(reduce, &task);
@@ -920,9 +934,10 @@ static inline void twill__reduce_ended(void *data)
 
 static __attribute__((noinline)) twill_status twill__reduce_guarded(twill__reduce *reduce, twill__steps_fn *steps)
 {
+    bool guard = reduce->options->schedule == TWILL_SCHEDULE_COST;
     twill_status status;
     TWILL__GUARD_PUSH(twill__reduce_ended, reduce);
-    status = twill__run_call(&reduce->options->run, reduce->n, steps, reduce);
+    status = twill__run_call(&reduce->options->run, reduce->n, guard, steps, reduce);
     TWILL__GUARD_POP(0);
     if (reduce->memory)
         TWILL_FREE(reduce->memory);
@@ -1038,9 +1053,516 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     twill__reduce_cut(&reduce);
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
-    if (reduce.memory || reducer->dispose)
+    if (reduce.memory || reducer->dispose || options->schedule == TWILL_SCHEDULE_COST)
         return twill__reduce_guarded(&reduce, steps);
-    return twill__run_call(&options->run, n, steps, &reduce);
+    return twill__run_call(&options->run, n, false, steps, &reduce);
+}
+
+/* ---- filter ---- */
+
+/* First a loop over the items: a bit an item says whether it is kept, a counter a block how many are. Then, with no
+   callback any more, each block writes its items where they belong. So keep runs once an item, and a call that ends
+   early has changed nothing. */
+
+#define TWILL__FILTER_BLOCK 4096        /* items: 64 words of bits */
+#define TWILL__FILTER_SMALL (4 * TWILL__FILTER_BLOCK)       /* items whose bits fit the caller's stack: 2 KiB */
+
+typedef struct twill__filter {
+    const char *in;
+    char *out;
+    size_t size, n, kept;
+    twill_test_fn *keep;
+    const twill_parallel_options *options;
+    _Atomic uint64_t *bits;             /* [(n + 63) / 64] */
+    size_t *counts;                     /* [blocks]: items that are kept; then the place of the first */
+    size_t at;                          /* first block of the wave that runs */
+    char *memory;
+} twill__filter;
+
+static inline size_t twill__filter_blocks(size_t n)
+{
+    return n / TWILL__FILTER_BLOCK + (n % TWILL__FILTER_BLOCK != 0);
+}
+
+/* Bits of the items begin..end-1, all of one word. Two chunks may share a word. */
+static inline void twill__filter_put(twill__filter *filter, size_t begin, size_t end, uint64_t bits)
+{
+    _Atomic uint64_t *word = &filter->bits[begin / 64];
+    /* relaxed: the join makes them visible */
+    if (end - begin == 64)
+        atomic_store_explicit(word, bits, memory_order_relaxed);
+    else if (bits)
+        atomic_fetch_or_explicit(word, bits, memory_order_relaxed);
+}
+
+static inline void twill__filter_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__filter *filter = (twill__filter *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    const char *item = filter->in + begin * filter->size;
+    size_t size = filter->size, look, from = begin;
+    twill_test_fn *keep = filter->keep;
+    uint64_t bits = 0;                  /* of the items from..i-1 */
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; item += size) {
+            bool kept;
+            task->index = i;
+            kept = keep(item, task);
+            bits |= (uint64_t)kept << i % 64;
+            if (twill__loop_odd(&loop, 0) && !twill__loop_note(&loop, i, 0))
+                end = look = i + 1;
+            i++;
+            if (i % 64 == 0) {
+                twill__filter_put(filter, from, i, bits);
+                from = i;
+                bits = 0;
+            }
+        }
+    }
+    if (i > from)
+        twill__filter_put(filter, from, i, bits);
+    twill__loop_end(me, i);
+}
+
+static inline unsigned twill__popcount(uint64_t x)
+{
+    x -= x >> 1 & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+    return (unsigned)(((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56);
+}
+
+static inline uint64_t twill__filter_bits(const twill__filter *filter, size_t word)
+{
+    return atomic_load_explicit(&filter->bits[word], memory_order_relaxed);     /* after the join */
+}
+
+/* counts[]: the place of each block's first item. What lies above a stop is not kept. */
+static inline void twill__filter_count(twill__filter *filter, size_t stop_at)
+{
+    size_t words = filter->n / 64 + (filter->n % 64 != 0);
+    if (stop_at < filter->n - 1) {
+        words = stop_at / 64 + 1;
+        if (stop_at % 64 != 63)
+            atomic_fetch_and_explicit(&filter->bits[words - 1], ((uint64_t)2 << stop_at % 64) - 1,
+                                      memory_order_relaxed);    /* nobody else is here */
+        for (size_t word = words; word < filter->n / 64 + (filter->n % 64 != 0); word++)
+            atomic_store_explicit(&filter->bits[word], 0, memory_order_relaxed);
+    }
+    filter->kept = 0;
+    for (size_t block = 0, word = 0; block < twill__filter_blocks(filter->n); block++) {
+        size_t end = words - word < TWILL__FILTER_BLOCK / 64 ? words : word + TWILL__FILTER_BLOCK / 64;
+        filter->counts[block] = filter->kept;
+        for (; word < end; word++)
+            filter->kept += twill__popcount(twill__filter_bits(filter, word));
+    }
+}
+
+static inline __attribute__((always_inline)) void twill__filter_copy(const twill__filter *filter, size_t block,
+                                                                     size_t size)
+{
+    const char *in = filter->in + block * TWILL__FILTER_BLOCK * size;
+    char *out = filter->out + filter->counts[block] * size;
+    size_t words = filter->n / 64 + (filter->n % 64 != 0), word = block * (TWILL__FILTER_BLOCK / 64);
+    size_t end = words - word < TWILL__FILTER_BLOCK / 64 ? words : word + TWILL__FILTER_BLOCK / 64;
+    for (; word < end; word++, in += 64 * size) {
+        uint64_t bits = twill__filter_bits(filter, word);
+        if (bits == UINT64_MAX) {       /* all of them: they may overlap their place */
+            memmove(out, in, 64 * size);
+            out += 64 * size;
+            continue;
+        }
+        for (; bits; bits &= bits - 1, out += size) {
+            const char *item = in + (size_t)__builtin_ctzll(bits) * size;
+            if (item != out)            /* whole items: never overlapping otherwise */
+                memcpy(out, item, size);
+        }
+    }
+}
+
+static inline void twill__filter_block(const twill__filter *filter, size_t block)
+{
+    switch (filter->size) {
+    case 4:
+        twill__filter_copy(filter, block, 4);
+        break;
+    case 8:
+        twill__filter_copy(filter, block, 8);
+        break;
+    case 16:
+        twill__filter_copy(filter, block, 16);
+        break;
+    default:
+        twill__filter_copy(filter, block, filter->size);
+    }
+}
+
+static inline void twill__filter_write(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__filter *filter = (const twill__filter *)job->data;
+    (void)task;
+    for (size_t block = begin; block < end; block++)
+        twill__filter_block(filter, filter->at + block);
+}
+
+/* In place, a block may be written once the lower ones that lie where it goes have moved. The lowest can always move; a
+   wave are those that go below its old place, so they touch nobody else's. */
+static inline size_t twill__filter_wave(const twill__filter *filter)
+{
+    size_t blocks = twill__filter_blocks(filter->n), end = filter->at + 1;
+    if (filter->out != filter->in)
+        return blocks;
+    while (end < blocks &&
+           (end + 1 < blocks ? filter->counts[end + 1] : filter->kept) <= filter->at * TWILL__FILTER_BLOCK)
+        end++;
+    return end;
+}
+
+static inline void twill__filter_steps(twill__job *job, void *data)
+{
+    twill__filter *filter = (twill__filter *)data;
+    twill__sweep loop;
+    size_t blocks = twill__filter_blocks(filter->n);
+    twill__sweep_init(&loop, filter->n, twill__filter_body, filter, filter->options);
+    twill__sweep_pass(job, &loop);
+    if (!twill__all_well(job, filter->n)) {
+        filter->kept = 0;
+        return;
+    }
+    twill__filter_count(filter, atomic_load_explicit(&job->stop_at, memory_order_relaxed));     /* after the join */
+    if (!filter->out)
+        return;
+    for (size_t end; filter->at < blocks; filter->at = end) {
+        twill__pass pass = { .body = twill__filter_write, .data = filter, .parts = true };
+        end = twill__filter_wave(filter);
+        pass.n = end - filter->at;
+        pass.forced = pass.n > 64 && twill__was_shared(job);
+        if (pass.n == 1)
+            twill__filter_block(filter, filter->at);
+        else
+            twill__run_deaf(job, &pass);
+    }
+}
+
+static inline void twill__free_ended(void *memory)
+{
+    TWILL_FREE(memory);
+}
+
+/* A call that has allocated `memory`, which goes with it also if a callback ends the thread. */
+static __attribute__((noinline)) twill_status twill__run_with_memory(const twill_run *run, size_t total, bool guard,
+                                                                     twill__steps_fn *steps, void *data, void *memory)
+{
+    twill_status status;
+    TWILL__GUARD_PUSH(twill__free_ended, memory);
+    status = twill__run_call(run, total, guard, steps, data);
+    TWILL__GUARD_POP(0);
+    TWILL_FREE(memory);
+    return status;
+}
+
+static inline bool twill__filter_memory(twill__filter *filter, uint64_t *small, size_t small_words)
+{
+    size_t words = filter->n / 64 + (filter->n % 64 != 0), blocks = twill__filter_blocks(filter->n);
+    filter->memory = NULL;
+    if (words + blocks > small_words) {
+        filter->memory = (char *)TWILL_MALLOC(words * 8 + blocks * sizeof(size_t));
+        if (!filter->memory)
+            return false;
+        small = (uint64_t *)(void *)filter->memory;
+    }
+    filter->bits = (_Atomic uint64_t *)(void *)small;
+    filter->counts = (size_t *)(void *)(small + words);
+    for (size_t word = 0; word < words; word++)
+        atomic_init(&filter->bits[word], 0);
+    return true;
+}
+
+TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, size_t n, void *out, size_t *out_n,
+                                                 twill_test_fn *keep, const twill_parallel_options *options)
+{
+    uint64_t small[TWILL__FILTER_SMALL / 64 + 8];
+    twill__filter filter = { (const char *)in, (char *)out, size, n, 0, keep, NULL, NULL, NULL, 0, NULL };
+    twill_status status = twill__items_check(in, size, n);
+    bool guard;
+    options = filter.options = twill__parallel_options(options);
+    if (!keep || !out_n || !twill__parallel_valid(options))
+        status = TWILL_INVALID;
+    if (out_n)
+        *out_n = 0;
+    if (status == TWILL_OK)
+        status = twill__check_run(&options->run);
+    if (status == TWILL_OK && !twill__filter_memory(&filter, small, sizeof small / sizeof *small))
+        status = TWILL_NO_MEMORY;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    guard = options->schedule == TWILL_SCHEDULE_COST;
+    status = filter.memory
+                 ? twill__run_with_memory(&options->run, n, guard, twill__filter_steps, &filter, filter.memory)
+                 : twill__run_call(&options->run, n, guard, twill__filter_steps, &filter);
+    if (status == TWILL_OK)
+        *out_n = filter.kept;
+    return status;
+}
+
+/* ---- scan ---- */
+
+/* Who comes to the first block that is not summed up yet writes its results at once; blocks further on are only summed.
+   Then the sums are carried from block to block, and a second pass writes what is missing. The caller begins at the
+   front: alone, it combines each item once, as the serial loop does; two threads take 3/4 of that time, w threads
+   (2 - 1/w) / w. STATIC writes nothing but block 0 in the first pass: each item meets the same partners always. */
+
+#define TWILL__SCAN_SMALL 4608          /* bytes on the caller's stack: the sums of 256 blocks of 16 bytes */
+#define TWILL__SCAN_LOCAL 256           /* elements up to this size are worked on on the worker's own stack */
+
+enum { TWILL__SCAN_NONE, TWILL__SCAN_SUMMED, TWILL__SCAN_WRITTEN };
+
+typedef struct twill__scan {
+    const char *in;
+    char *out;
+    size_t size, n;
+    const void *start;                  /* NULL: inclusive */
+    twill_combine_fn *combine;
+    const twill_parallel_options *options;
+    size_t blocks, each;                /* items a block */
+    size_t at;                          /* first block of the pass */
+    _Atomic size_t front;               /* blocks summed up in `carry`, without a gap */
+    char *carry;
+    char *sum;                          /* [blocks]: of the block; in the second pass, of all in front of it */
+    char *work;                         /* two elements a worker, where they are large */
+    unsigned char *state;               /* [blocks] */
+    char *memory;
+} twill__scan;
+
+/* Writes a block. acc: the sum of all in front of it (unless it is the first of an inclusive scan), then that of all up
+   to its end. spare: for the right operand. Returns the code of a combine, *i: of which item. */
+static inline __attribute__((always_inline)) int twill__scan_write(const twill__scan *scan, size_t *at, size_t to,
+                                                                   char *acc, char *spare, size_t size,
+                                                                   const twill_task *task)
+{
+    const char *in = scan->in + *at * size;
+    char *out = scan->out + *at * size;
+    size_t i = *at, last = scan->n - 1;
+    twill_combine_fn *combine = scan->combine;
+    bool inclusive = !scan->start;
+    int code = 0;
+    if (inclusive && i == 0) {
+        memcpy(acc, in, size);
+        if (out != in)
+            memcpy(out, in, size);
+        i++;
+        in += size;
+        out += size;
+    }
+    for (; i < to; i++, in += size, out += size) {
+        memcpy(spare, in, size);
+        if (!inclusive)
+            memcpy(out, acc, size);
+        if (inclusive || i != last)
+            code = combine(acc, spare, task);
+        if (code)
+            break;
+        if (inclusive)
+            memcpy(out, acc, size);
+    }
+    *at = i;
+    return code;
+}
+
+static inline __attribute__((always_inline)) int twill__scan_sum(const twill__scan *scan, size_t *at, size_t to,
+                                                                 char *acc, char *spare, size_t size,
+                                                                 const twill_task *task)
+{
+    const char *in = scan->in + *at * size;
+    size_t i = *at;
+    int code = 0;
+    memcpy(acc, in, size);
+    for (i++, in += size; i < to; i++, in += size) {
+        memcpy(spare, in, size);
+        code = scan->combine(acc, spare, task);
+        if (code)
+            break;
+    }
+    *at = i;
+    return code;
+}
+
+static inline int twill__scan_block(const twill__scan *scan, bool write, size_t *at, size_t to, char *acc, char *spare,
+                                    const twill_task *task)
+{
+    switch (scan->size) {
+    case 4:
+        return write ? twill__scan_write(scan, at, to, acc, spare, 4, task)
+                     : twill__scan_sum(scan, at, to, acc, spare, 4, task);
+    case 8:
+        return write ? twill__scan_write(scan, at, to, acc, spare, 8, task)
+                     : twill__scan_sum(scan, at, to, acc, spare, 8, task);
+    case 16:
+        return write ? twill__scan_write(scan, at, to, acc, spare, 16, task)
+                     : twill__scan_sum(scan, at, to, acc, spare, 16, task);
+    default:
+        return write ? twill__scan_write(scan, at, to, acc, spare, scan->size, task)
+                     : twill__scan_sum(scan, at, to, acc, spare, scan->size, task);
+    }
+}
+
+/* One block of the first pass (front: the block that may be written at once) or the second (`carry`: what precedes it). */
+static inline void twill__scan_one(twill__job *job, twill__scan *scan, twill_task *task, size_t k, bool write,
+                                   const char *carry, char *acc, char *spare)
+{
+    twill__slot *me = &job->slot[task->worker];
+    size_t block = scan->at + k, from = block * scan->each, at = from;
+    size_t to = scan->n - from < scan->each ? scan->n : from + scan->each;
+    int code;
+    task->index = from;
+    if (write && (from || scan->start))
+        memcpy(acc, carry, scan->size);
+    code = twill__scan_block(scan, write, &at, to, acc, spare, task);
+    me->said = 0;
+    me->fail_index = SIZE_MAX;
+    if (write) {
+        me->fail_index = at;
+        twill__range_end(job, me, k, from, to, code);
+    } else if (code) {
+        twill__item_failed(job, me, k, at, TWILL_FAILED, code);
+    }
+    if (!code)
+        scan->state[block] = write ? TWILL__SCAN_WRITTEN : TWILL__SCAN_SUMMED;
+}
+
+static inline void twill__scan_first(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__scan *scan = (twill__scan *)job->data;
+    _Alignas(64) char local[2 * TWILL__SCAN_LOCAL];
+    char *acc = scan->work ? scan->work + 2 * task->worker * scan->size : local;
+    char *spare = acc + scan->size;
+    bool fixed = scan->options->schedule == TWILL_SCHEDULE_STATIC;
+    if (!scan->work)
+        spare = local + TWILL__SCAN_LOCAL;
+    for (size_t k = begin; k < end && twill__block_may_run(job, k); k++) {
+        /* acquire, release: who finds its block in front finds the carry, too */
+        bool write = (!fixed || k == 0) && atomic_load_explicit(&scan->front, memory_order_acquire) == k;
+        if (!write && k == scan->blocks - 1)
+            break;                      /* its sum is of no use */
+        twill__scan_one(job, scan, task, k, write, scan->carry, acc, spare);
+        if (scan->state[k] == TWILL__SCAN_WRITTEN) {
+            memcpy(scan->carry, acc, scan->size);
+            atomic_store_explicit(&scan->front, k + 1, memory_order_release);
+        } else if (scan->state[k] == TWILL__SCAN_SUMMED) {
+            memcpy(scan->sum + k * scan->size, acc, scan->size);
+        }
+    }
+    task->index = SIZE_MAX;
+}
+
+static inline void twill__scan_second(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__scan *scan = (twill__scan *)job->data;
+    _Alignas(64) char local[2 * TWILL__SCAN_LOCAL];
+    char *acc = scan->work ? scan->work + 2 * task->worker * scan->size : local;
+    char *spare = scan->work ? acc + scan->size : local + TWILL__SCAN_LOCAL;
+    for (size_t k = begin; k < end && twill__block_may_run(job, k); k++)
+        twill__scan_one(job, scan, task, k, true, scan->sum + (scan->at + k) * scan->size, acc, spare);
+    task->index = SIZE_MAX;
+}
+
+/* From what blocks hold to what precedes them; `need` blocks. False: a combine has failed. */
+static inline bool twill__scan_carry(twill__job *job, twill__scan *scan, size_t need)
+{
+    _Alignas(64) char local[TWILL__SCAN_LOCAL];
+    char *spare = scan->work ? scan->work : local;
+    twill_task task;
+    twill__task_init(job, 0, &task);
+    for (size_t block = scan->at; block < need; block++) {
+        char *sum = scan->sum + block * scan->size;
+        int code = 0;
+        memcpy(spare, sum, scan->size);
+        memcpy(sum, scan->carry, scan->size);
+        if (block + 1 < need)
+            code = scan->combine(scan->carry, spare, &task);
+        job->slot[0].said = 0;
+        if (code) {
+            twill__item_failed(job, &job->slot[0], block, block * scan->each, TWILL_FAILED, code);
+            return false;
+        }
+    }
+    return true;
+}
+
+static inline void twill__scan_steps(twill__job *job, void *data)
+{
+    twill__scan *scan = (twill__scan *)data;
+    twill__pass pass = { .n = scan->blocks, .body = twill__scan_first, .data = scan, .parts = true };
+    size_t need = scan->blocks, stop_at;
+    pass.unit = scan->each;
+    twill__run_pass(job, &pass);
+    stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);    /* after the join */
+    if (stop_at != SIZE_MAX)
+        need = twill__place_of(job, stop_at) + 1;
+    scan->at = atomic_load_explicit(&scan->front, memory_order_relaxed);
+    for (size_t block = 0; block < need; block++)
+        if (scan->state[block] == TWILL__SCAN_NONE && block != scan->blocks - 1)
+            return;
+    if (scan->at >= need || atomic_load_explicit(&job->stop, memory_order_relaxed) ||
+        !twill__scan_carry(job, scan, need))
+        return;
+    pass.n = need - scan->at;
+    pass.body = twill__scan_second;
+    pass.first = scan->at * scan->each;
+    pass.forced = twill__was_shared(job);
+    twill__run_pass(job, &pass);
+}
+
+static inline bool twill__scan_memory(twill__scan *scan, char *small, size_t small_size)
+{
+    unsigned np = twill__workers_for(&scan->options->run, scan->n);
+    size_t elements, works = scan->size > TWILL__SCAN_LOCAL ? (size_t)np * 2 : 0;
+    size_t blocks = np == 1 && scan->options->schedule == TWILL_SCHEDULE_AUTO ? 1 : scan->n < 16384 ? 64 : 256;
+    scan->each = (scan->n - 1) / blocks + 1;
+    if (scan->each < 16)
+        scan->each = 16;
+    scan->blocks = (scan->n - 1) / scan->each + 1;
+    scan->memory = NULL;
+    elements = scan->blocks + works + 1;
+    if (scan->size > (SIZE_MAX - TWILL__LINE - scan->blocks) / elements)
+        return false;
+    if (elements * scan->size + scan->blocks > small_size) {
+        scan->memory = (char *)TWILL_MALLOC(elements * scan->size + scan->blocks + TWILL__LINE);
+        if (!scan->memory)
+            return false;
+        small = twill__aligned(scan->memory);
+    }
+    scan->sum = small;
+    scan->carry = small + scan->blocks * scan->size;
+    scan->work = works ? scan->carry + scan->size : NULL;
+    scan->state = (unsigned char *)small + elements * scan->size;
+    memset(scan->state, TWILL__SCAN_NONE, scan->blocks);
+    if (scan->start)
+        memcpy(scan->carry, scan->start, scan->size);
+    return true;
+}
+
+TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n, const void *start,
+                                               twill_combine_fn *combine, const twill_parallel_options *options)
+{
+    _Alignas(TWILL__LINE) char small[TWILL__SCAN_SMALL];
+    twill__scan scan = { .in = (const char *)in, .out = (char *)out, .size = size, .n = n, .start = start };
+    twill_status status = twill__items_check(in, size, n);
+    scan.combine = combine;
+    options = scan.options = twill__parallel_options(options);
+    if (!combine || (n && !out) || (unsigned)options->schedule > TWILL_SCHEDULE_STATIC || options->chunk ||
+        options->cost_of)
+        status = TWILL_INVALID;
+    if (status == TWILL_OK)
+        status = twill__check_run(&options->run);
+    if (status == TWILL_OK && n && !twill__scan_memory(&scan, small, sizeof small))
+        status = TWILL_NO_MEMORY;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    if (scan.memory)
+        return twill__run_with_memory(&options->run, n, false, twill__scan_steps, &scan, scan.memory);
+    return twill__run_call(&options->run, n, false, twill__scan_steps, &scan);
 }
 
 #endif
