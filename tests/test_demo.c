@@ -258,7 +258,7 @@ TEST(pieces_of_any_size_give_the_same)
         }
         const char *name = round % 2 == 0 ? "a.c" : "a.txt";
         struct counter *whole = counted(name, text, length, length);
-        struct counter *split = counted(name, text, length, 1 + test_random_below(9));
+        struct counter *split = counted(name, text, length, (size_t)(1 + test_random_below(9)));
         if (CHECK(whole != NULL && split != NULL)) {
             CHECK(names_equal(&whole->names, &split->names));
             CHECK_EQ(whole->scan.names, split->scan.names);
