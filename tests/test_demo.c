@@ -591,4 +591,14 @@ TEST(a_wrong_count_of_a_name_is_found)
     end_measurement(&m, &corpus);
 }
 
+TEST(rounds_fit_the_budget)
+{
+    CHECK_EQ(rounds_in(0, 5), 1);
+    CHECK_EQ(rounds_in(TWILL_SEC(9), TWILL_SEC(1)), 8);
+    CHECK_EQ(rounds_in(TWILL_SEC(9), TWILL_SEC(4)), 3);
+    CHECK_EQ(rounds_in(TWILL_SEC(9), TWILL_SEC(7)), 2);
+    CHECK_EQ(rounds_in(TWILL_SEC(9), TWILL_SEC(60)), 1);
+    CHECK_EQ(rounds_in(TWILL_SEC(9), 1000), MAX_ROUNDS);
+}
+
 HARNESS_MAIN
