@@ -184,6 +184,8 @@ if [ -s "$work/goals" ]; then
 fi
 printf '\nbench: %d runs, %d of them began on CPUs that would not get quiet, %d failures\n' \
     "$starts" "$busy" "$failures"
+[ $((busy * 20)) -gt "$starts" ] &&
+    echo "bench: WARNING: the machine was too busy for these figures to mean much; measure again"
 if [ -r /proc/stat ]; then
     jiffies
     echo "bench: meanwhile the host took $(((_steal - stolen) * 100 / (_total - began + 1))) %" \
