@@ -1,0 +1,863 @@
+/* test_team.c - how calls meet their threads: nesting, callers side by side, threads that end,
+   forks, interruptions, and the claims inside. */
+#define _GNU_SOURCE
+#include "harness.h"
+#define TWILL_IMPLEMENTATION
+#include "twill_parallel_map.h"
+#include "twill_worker_pool.h"
+
+#include "parallel_kit.h"
+
+#include <sys/time.h>
+
+static twill_pool *make_pool(unsigned workers)
+{
+    twill_pool *pool = NULL;
+
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = workers}), TWILL_OK);
+    return pool;
+}
+
+#ifdef TWILL_USE_PTHREAD
+#define END_THREAD() pthread_exit(NULL)
+#else
+#define END_THREAD() thrd_exit(0)
+#endif
+
+/* ---- nesting ---- */
+
+typedef struct deep {
+    twill_pool *pool[4]; /* of each level; NULL: none */
+    atomic_uint ran[4];
+    atomic_uint not_nested;
+    atomic_int most_threads;
+    unsigned workers;
+} deep;
+
+typedef struct level {
+    deep *all;
+    int depth;
+} level;
+
+static int go_deeper(const twill_task *task)
+{
+    const level *here = (const level *)task->context;
+    deep *all = here->all;
+    int threads = kit_threads(), most = atomic_load(&all->most_threads);
+
+    atomic_fetch_add(&all->ran[here->depth], 1);
+    while (most < threads && !atomic_compare_exchange_weak(&all->most_threads, &most, threads))
+        continue;
+    if (here->depth < 3) {
+        level below = {all, here->depth + 1};
+        twill_report report;
+        twill_parallel_options options = {
+            .run = {.pool = all->pool[below.depth], .context = &below, .report = &report}};
+
+        CHECK_EQ(twill_parallel_for(3, go_deeper, &options), TWILL_OK);
+        CHECK_EQ(report.done, 3);
+        if (!(report.flags & TWILL_REPORT_NESTED))
+            atomic_fetch_add(&all->not_nested, 1);
+    }
+    return 0;
+}
+
+static void nest_four_deep(deep *all)
+{
+    level top = {all, 0};
+    twill_parallel_options options = {
+        .run = {.pool = all->pool[0], .workers = all->workers, .context = &top}};
+    unsigned want = 3;
+
+    CHECK_EQ(twill_parallel_for(3, go_deeper, &options), TWILL_OK);
+    for (int depth = 0; depth < 4; depth++, want *= 3)
+        CHECK_EQ(atomic_load(&all->ran[depth]), want);
+}
+
+TEST(nested_calls_use_the_threads_of_the_outermost)
+{
+    int before = kit_threads();
+
+    for (unsigned workers = 2; workers <= 4; workers++) {
+        for (int round = 0; round < 20; round++) {
+            deep all = {.workers = workers};
+
+            nest_four_deep(&all);
+            CHECK(atomic_load(&all.most_threads) <= before + 3);
+            CHECK_EQ(atomic_load(&all.not_nested), 0);
+        }
+    }
+    CHECK(kit_threads_back_to(before));
+}
+
+TEST(nested_calls_on_the_same_pool)
+{
+    for (unsigned size = 1; size <= 4; size *= 2) {
+        twill_pool *pool = make_pool(size);
+        int with_pool = kit_threads();
+
+        for (int round = 0; round < 30; round++) {
+            deep all = {.pool = {pool, round % 2 ? pool : NULL, pool, NULL}, .workers = size + 1};
+
+            nest_four_deep(&all);
+            CHECK(atomic_load(&all.most_threads) <= with_pool);
+            CHECK_EQ(atomic_load(&all.not_nested), 0);
+        }
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+TEST(nested_calls_on_other_pools)
+{
+    for (unsigned size = 1; size <= 4; size *= 2) {
+        twill_pool *one = make_pool(size), *two = make_pool(5 - size);
+
+        for (int round = 0; round < 30; round++) {
+            deep all = {.pool = {one, two, one, round % 2 ? two : NULL},
+                        .workers = round % 3 ? 0 : 2};
+
+            nest_four_deep(&all);
+        }
+        CHECK_EQ(twill_pool_destroy(one), TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(two), TWILL_OK);
+    }
+}
+
+/* A callback that makes a nested call while it holds a lock: whoever ran another item of the outer
+   call in the same thread meanwhile would want the lock that the thread holds. */
+static _Thread_local int depth_here;
+
+typedef struct locked {
+    pthread_mutex_t mutex;
+    twill_pool *pool;
+    atomic_uint strangers, inner;
+} locked;
+
+static int count_inner(const twill_task *task)
+{
+    locked *plan = (locked *)task->context;
+
+    atomic_fetch_add(&plan->inner, 1);
+    if (task->index % 4 == 0)
+        kit_pause(TWILL_US(20));
+    else
+        kit_burn(500);
+    return 0;
+}
+
+static int call_under_lock(const twill_task *task)
+{
+    locked *plan = (locked *)task->context;
+    twill_parallel_options options = {.run = {.pool = plan->pool, .context = plan}};
+
+    if (depth_here++)
+        atomic_fetch_add(&plan->strangers, 1);
+    pthread_mutex_lock(&plan->mutex);
+    CHECK_EQ(twill_parallel_for(20, count_inner, &options), TWILL_OK);
+    pthread_mutex_unlock(&plan->mutex);
+    depth_here--;
+    return 0;
+}
+
+TEST(waiting_runs_no_strangers_under_a_held_lock)
+{
+    for (unsigned size = 0; size <= 4; size++) {
+        twill_pool *pool = size ? make_pool(size) : NULL;
+        locked plan = {.mutex = PTHREAD_MUTEX_INITIALIZER, .pool = pool};
+
+        for (int round = 0; round < 8; round++) {
+            twill_parallel_options options = {
+                .run = {.pool = pool, .workers = size ? size + 1 : 4, .context = &plan}};
+
+            CHECK_EQ(twill_parallel_for(12, call_under_lock, &options), TWILL_OK);
+        }
+        CHECK_EQ(atomic_load(&plan.strangers), 0);
+        CHECK_EQ(atomic_load(&plan.inner), 8 * 12 * 20);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+/* The caller, idle at the end of its call, helps a call that a helper makes below it. */
+typedef struct below {
+    pthread_t caller;
+    atomic_uint begun, in_inner, by_caller;
+} below;
+
+static int inner_meets(const twill_task *task)
+{
+    below *plan = (below *)task->context;
+
+    if (pthread_equal(pthread_self(), plan->caller))
+        atomic_fetch_add(&plan->by_caller, 1);
+    atomic_fetch_add(&plan->in_inner, 1);
+    return kit_wait_for(&plan->in_inner, 2) ? 0 : 1; /* ends only when two threads are in */
+}
+
+static int second_calls_below(const twill_task *task)
+{
+    below *plan = (below *)task->context;
+    twill_parallel_options options = {.run = {.context = plan}};
+
+    if (pthread_equal(pthread_self(), plan->caller))
+        return kit_wait_for(&plan->begun, 1) ? 0 : 1;
+    atomic_fetch_add(&plan->begun, 1);
+    kit_pause(TWILL_MS(3)); /* the caller is parked by then */
+    return (int)twill_parallel_for(2, inner_meets, &options);
+}
+
+TEST(parked_caller_helps_the_calls_below_it)
+{
+    for (int round = 0; round < 20; round++) {
+        below plan = {.caller = pthread_self()};
+        twill_parallel_options options = {.run = {.workers = 2, .context = &plan}};
+
+        CHECK_EQ(twill_parallel_for(2, second_calls_below, &options), TWILL_OK);
+        CHECK_EQ(atomic_load(&plan.in_inner), 2);
+        CHECK_EQ(atomic_load(&plan.by_caller), 1);
+    }
+}
+
+/* ---- callers side by side ---- */
+
+typedef struct side {
+    twill_pool *pool;
+    atomic_uint entered, release, ended;
+} side;
+
+static int wait_for_release(const twill_task *task)
+{
+    side *plan = (side *)task->context;
+
+    atomic_fetch_add(&plan->entered, 1);
+    return kit_wait_for(&plan->release, 1) ? 0 : 1;
+}
+
+static void *long_call(void *plan_)
+{
+    side *plan = (side *)plan_;
+    twill_parallel_options options = {.run = {.pool = plan->pool, .workers = 8, .context = plan}};
+
+    CHECK_EQ(twill_parallel_for(20, wait_for_release, &options), TWILL_OK);
+    atomic_fetch_add(&plan->ended, 1);
+    return NULL;
+}
+
+static int no_work(const twill_task *task)
+{
+    (void)task;
+    return 0;
+}
+
+TEST(short_call_is_not_delayed_by_a_long_one_on_the_pool)
+{
+    for (unsigned size = 1; size <= 4; size++) {
+        side plan = {.pool = make_pool(size)};
+        twill_parallel_options options = {.run = {.pool = plan.pool}};
+        pthread_t thread;
+
+        CHECK_EQ(pthread_create(&thread, NULL, long_call, &plan), 0);
+        CHECK(kit_wait_for(&plan.entered, size + 1)); /* all threads of the pool are taken */
+        for (int round = 0; round < 50; round++) {
+            options.run.workers = (unsigned)round % 4;
+            CHECK_EQ(twill_parallel_for(100, no_work, &options), TWILL_OK);
+        }
+        CHECK_EQ(atomic_load(&plan.ended), 0);
+        atomic_store(&plan.release, 1);
+        pthread_join(thread, NULL);
+        CHECK_EQ(twill_pool_destroy(plan.pool), TWILL_OK);
+    }
+}
+
+TEST(many_more_calls_at_once_than_seats)
+{
+    side plan = {.pool = make_pool(2)};
+    pthread_t threads[40];
+
+    for (int i = 0; i < 40; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, long_call, &plan), 0);
+    CHECK(kit_wait_for(&plan.entered, 40)); /* each caller is in its own call */
+    atomic_store(&plan.release, 1);
+    for (int i = 0; i < 40; i++)
+        pthread_join(threads[i], NULL);
+    CHECK_EQ(atomic_load(&plan.ended), 40);
+    CHECK_EQ(atomic_load(&plan.entered), 800);
+    CHECK_EQ(twill_pool_destroy(plan.pool), TWILL_OK);
+}
+
+static void *random_calls(void *pool)
+{
+    twill_ns end = twill_now() + TWILL_MS(500);
+
+    for (int round = 0; round < 400 && (round < 5 || twill_now() < end); round++) {
+        kit_call *call = kit_draw(300);
+        twill_status status;
+
+        call->options.run.pool = (twill_pool *)pool;
+        status = kit_run(call);
+        kit_check_and_free(call, status, "callers on one pool");
+    }
+    return NULL;
+}
+
+TEST(random_calls_of_many_callers_on_one_pool)
+{
+    twill_pool *pool = make_pool(3);
+    pthread_t threads[24];
+
+    for (int i = 0; i < 24; i++)
+        CHECK_EQ(pthread_create(&threads[i], NULL, random_calls, pool), 0);
+    for (int i = 0; i < 24; i++)
+        pthread_join(threads[i], NULL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* ---- threads that end in a callback ---- */
+
+typedef struct endings {
+    size_t item; /* ends its thread */
+    bool on_caller;
+    pthread_t caller;
+    atomic_uint ran[300], starts, stops, ended, begun, waits;
+    twill_parallel_options options;
+    twill_report report;
+    twill_status statuses[300];
+    size_t n;
+} endings;
+
+static int end_at(const twill_task *task)
+{
+    endings *plan = (endings *)task->context;
+    bool caller = pthread_equal(pthread_self(), plan->caller) != 0;
+
+    atomic_fetch_add(&plan->ran[task->index], 1);
+    if (task->index == plan->item && caller == plan->on_caller) {
+        atomic_fetch_add(&plan->ended, 1);
+        END_THREAD();
+    }
+    kit_pause(TWILL_US(20));
+    return 0;
+}
+
+static int end_start(void **state, const twill_task *task)
+{
+    endings *plan = (endings *)task->context;
+
+    *state = plan;
+    atomic_fetch_add(&plan->starts, 1);
+    return 0;
+}
+
+static void end_stop(void *state, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&((endings *)state)->stops, 1);
+}
+
+static void endings_init(endings *plan, size_t n, int schedule)
+{
+    memset(plan, 0, sizeof *plan);
+    plan->n = n;
+    plan->caller = pthread_self();
+    plan->options.schedule = (twill_schedule)schedule;
+    plan->options.cost_of = kit_cost;
+    plan->options.run.context = plan;
+    plan->options.run.on_error = TWILL_ON_ERROR_COLLECT;
+    plan->options.run.statuses = plan->statuses;
+    plan->options.run.report = &plan->report;
+    plan->options.run.worker_start = end_start;
+    plan->options.run.worker_stop = end_stop;
+}
+
+/* What must hold when one item's thread has ended (or none, if the item ran where it may not). */
+static void endings_check(const endings *plan, twill_status status)
+{
+    unsigned ended = atomic_load(&plan->ended);
+
+    CHECK(ended <= 1);
+    CHECK_EQ(status, ended ? TWILL_FAILED : TWILL_OK);
+    CHECK_EQ(plan->report.done, plan->n - ended);
+    CHECK_EQ(plan->report.failed, ended);
+    CHECK_EQ(plan->report.skipped, 0);
+    CHECK_EQ(atomic_load(&plan->starts), atomic_load(&plan->stops));
+    for (size_t i = 0; i < plan->n; i++) {
+        CHECK_EQ(atomic_load(&plan->ran[i]), 1);
+        CHECK_EQ(plan->statuses[i], ended && i == plan->item ? TWILL_LOST : TWILL_OK);
+    }
+    if (!ended)
+        return;
+    CHECK_EQ(plan->report.first_error.index, plan->item);
+    CHECK_EQ(plan->report.first_error.status, TWILL_LOST);
+    CHECK_EQ(plan->report.first_error.code, 0);
+    CHECK(plan->report.flags & TWILL_REPORT_DEGRADED);
+}
+
+TEST(helper_that_ends_loses_its_item_alone)
+{
+    unsigned ended = 0;
+
+    for (int round = 0; round < 60; round++) {
+        endings plan;
+        twill_status status;
+
+        endings_init(&plan, 1 + (size_t)test_random_below(300), round % 5);
+        plan.options.run.workers = 2 + (unsigned)test_random_below(4);
+        plan.item = (size_t)test_random_below(plan.n);
+        status = twill_parallel_for(plan.n, end_at, &plan.options);
+        endings_check(&plan, status);
+        ended += atomic_load(&plan.ended);
+    }
+    CHECK(ended > 0);
+}
+
+/* The caller waits already when the helper ends: what is left of the helper's chunk is the caller's
+   to run. */
+static int end_after_the_caller(const twill_task *task)
+{
+    endings *plan = (endings *)task->context;
+
+    atomic_fetch_add(&plan->ran[task->index], 1);
+    if (pthread_equal(pthread_self(), plan->caller)) {
+        if (task->index == 0)
+            kit_wait_for(&plan->begun, 1);
+        atomic_fetch_add(&plan->waits, 1);
+    } else if (task->index == plan->item) {
+        atomic_fetch_add(&plan->begun, 1);
+        kit_wait_for(&plan->waits, 50);
+        kit_pause(TWILL_MS(3));
+        atomic_fetch_add(&plan->ended, 1);
+        END_THREAD();
+    }
+    return 0;
+}
+
+TEST(waiting_caller_runs_what_an_ended_helper_left)
+{
+    for (int round = 0; round < 10; round++) {
+        endings plan;
+        twill_status status;
+
+        endings_init(&plan, 100, TWILL_SCHEDULE_STATIC);
+        plan.options.run.workers = 2;
+        plan.item = 50;
+        status = twill_parallel_for(100, end_after_the_caller, &plan.options);
+        endings_check(&plan, status);
+        CHECK_EQ(atomic_load(&plan.ended), 1);
+    }
+}
+
+TEST(pool_works_on_when_all_its_threads_have_ended)
+{
+    for (unsigned size = 1; size <= 3; size++) {
+        twill_pool *pool = make_pool(size);
+
+        for (int round = 0; round < 12; round++) {
+            endings plan;
+            twill_status status;
+
+            endings_init(&plan, 40, round % 4);
+            plan.options.run.pool = pool;
+            plan.options.run.workers = size + 1;
+            plan.item = (size_t)test_random_below(plan.n);
+            status = twill_parallel_for(plan.n, end_at, &plan.options);
+            endings_check(&plan, status);
+        }
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+static void *call_that_ends_its_caller(void *plan_)
+{
+    endings *plan = (endings *)plan_;
+
+    plan->caller = pthread_self();
+    (void)twill_parallel_for(plan->n, end_at, &plan->options);
+    CHECK_EQ(atomic_load(&plan->ended),
+             0); /* else the call has returned into a thread that ended */
+    return NULL;
+}
+
+static void end_the_caller(twill_pool *pool, unsigned workers, int schedule)
+{
+    static endings plan; /* not on the stack of the thread that ends */
+    pthread_t thread;
+    int before = kit_threads();
+
+    endings_init(&plan, 50, schedule);
+    plan.on_caller = true;
+    plan.item = (size_t)test_random_below(plan.n);
+    plan.options.run.pool = pool;
+    plan.options.run.workers = workers;
+    CHECK_EQ(pthread_create(&thread, NULL, call_that_ends_its_caller, &plan), 0);
+    pthread_join(thread, NULL);
+    CHECK_EQ(plan.report.done + plan.report.failed + plan.report.skipped, plan.n);
+    CHECK_EQ(plan.report.failed, atomic_load(&plan.ended));
+    CHECK_EQ(atomic_load(&plan.starts), atomic_load(&plan.stops));
+    if (atomic_load(&plan.ended)) {
+        CHECK_EQ(plan.report.status, TWILL_FAILED);
+        CHECK_EQ(plan.statuses[plan.item], TWILL_LOST);
+    }
+    for (size_t i = 0; i < plan.n; i++)
+        CHECK(atomic_load(&plan.ran[i]) <= 1);
+    CHECK(kit_threads_back_to(before)); /* no helper is left on the dead frame */
+}
+
+TEST(caller_that_ends_waits_for_its_helpers)
+{
+    twill_pool *pool = make_pool(2);
+
+    for (int round = 0; round < 30; round++)
+        end_the_caller(round % 3 ? NULL : pool, 1 + (unsigned)round % 4, round % 5);
+    CHECK_EQ(twill_parallel_for(100, no_work, &(twill_parallel_options){.run.pool = pool}),
+             TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* The caller waits for its call and runs a call below it meanwhile, when a callback of that one
+   ends the thread: no item of the caller's own call is lost by it. */
+typedef struct served {
+    twill_report report;
+    pthread_t caller;
+    atomic_uint begun, ended;
+} served;
+
+static int end_while_serving(const twill_task *task)
+{
+    served *plan = (served *)task->context;
+
+    if (pthread_equal(pthread_self(), plan->caller)) {
+        atomic_fetch_add(&plan->ended, 1);
+        END_THREAD();
+    }
+    return kit_wait_for(&plan->ended, 1) ? 0 : 1;
+}
+
+static int one_of_two(const twill_task *task)
+{
+    served *plan = (served *)task->context;
+    twill_parallel_options options = {.run.context = plan};
+
+    if (pthread_equal(pthread_self(), plan->caller))
+        return kit_wait_for(&plan->begun, 1) ? 0 : 1;
+    atomic_fetch_add(&plan->begun, 1);
+    kit_pause(TWILL_MS(2));
+    (void)twill_parallel_for(2, end_while_serving, &options); /* one item is lost with its thread */
+    return 0;
+}
+
+static void *call_two(void *plan_)
+{
+    served *plan = (served *)plan_;
+    twill_parallel_options options = {
+        .run = {.workers = 2, .context = plan, .report = &plan->report}};
+
+    plan->caller = pthread_self();
+    (void)twill_parallel_for(2, one_of_two, &options);
+    return NULL;
+}
+
+TEST(caller_that_ends_in_a_call_below_loses_none_of_its_own)
+{
+    int before = kit_threads();
+
+    for (int round = 0; round < 20; round++) {
+        static served plan;
+        pthread_t thread;
+
+        memset(&plan, 0, sizeof plan);
+        CHECK_EQ(pthread_create(&thread, NULL, call_two, &plan), 0);
+        pthread_join(thread, NULL);
+        CHECK_EQ(atomic_load(&plan.ended), 1);
+        CHECK_EQ(plan.report.done, 2);
+        CHECK_EQ(plan.report.failed + plan.report.skipped, 0);
+    }
+    CHECK(kit_threads_back_to(before));
+}
+
+/* worker_start that ends its thread: that worker runs nothing, nobody is lost. */
+static int start_ends(void **state, const twill_task *task)
+{
+    endings *plan = (endings *)task->context;
+
+    (void)state;
+    atomic_fetch_add(&plan->starts, 1);
+    if (task->worker == 1) {
+        atomic_fetch_add(&plan->ended, 1);
+        END_THREAD();
+    }
+    return 0;
+}
+
+static void count_stop(void *state, const twill_task *task)
+{
+    (void)state;
+    atomic_fetch_add(&((endings *)task->context)->stops, 1);
+}
+
+TEST(helper_that_ends_in_its_hook_runs_nothing)
+{
+    for (int round = 0; round < 10; round++) {
+        endings plan;
+
+        endings_init(&plan, 60, round % 5);
+        plan.item = SIZE_MAX;
+        plan.options.run.workers = 2 + (unsigned)round % 3;
+        plan.options.run.worker_start = start_ends;
+        plan.options.run.worker_stop = count_stop;
+        CHECK_EQ(twill_parallel_for(plan.n, end_at, &plan.options), TWILL_OK);
+        CHECK_EQ(plan.report.done, plan.n);
+        CHECK_EQ(atomic_load(&plan.stops), atomic_load(&plan.starts) - atomic_load(&plan.ended));
+        if (atomic_load(&plan.ended))
+            CHECK(plan.report.flags & TWILL_REPORT_DEGRADED);
+    }
+}
+
+/* ---- fork ---- */
+
+#if !defined TWILL__UNDER_TSAN /* which ends a child that starts threads */
+
+typedef struct forks {
+    pthread_t caller;
+    bool by_caller;
+    twill_pool *pool;
+    atomic_uint forked;
+    pid_t child;
+    bool in_child;
+} forks;
+
+static void check_child(twill_pool *pool)
+{
+    twill_report report;
+    twill_parallel_options options = {.run = {.report = &report}};
+
+    CHECK_EQ(twill_parallel_for(1000, no_work, &options), TWILL_OK);
+    CHECK_EQ(report.done, 1000);
+    options.run.workers = 3;
+    CHECK_EQ(twill_parallel_for(1000, no_work, &options), TWILL_OK);
+    CHECK_EQ(report.done, 1000);
+    CHECK_EQ(report.workers_started, 3);
+    options.run.pool = pool;
+    CHECK_EQ(twill_parallel_for(1000, no_work, &options), TWILL_FORKED);
+    CHECK_EQ(report.status, TWILL_FORKED);
+    CHECK_EQ(report.skipped, 1000);
+}
+
+static int fork_once(const twill_task *task)
+{
+    forks *plan = (forks *)task->context;
+
+    kit_pause(TWILL_MS(1));
+    if ((pthread_equal(pthread_self(), plan->caller) != 0) != plan->by_caller ||
+        atomic_exchange(&plan->forked, 1))
+        return 0;
+    plan->child = fork();
+    if (plan->child != 0)
+        return 0;
+    plan->in_child = true;
+    check_child(plan->pool);
+    if (!plan->by_caller)
+        _exit(0);
+    return 0; /* and the call goes on in the child, without its helpers */
+}
+
+static void check_exit(pid_t child)
+{
+    int status = -1;
+
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        continue;
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+TEST(fork_in_a_callback)
+{
+    for (int round = 0; round < 8; round++) {
+        forks plan = {.caller = pthread_self(), .by_caller = round % 2 == 0, .pool = make_pool(2)};
+        twill_report report;
+        twill_parallel_options options = {
+            .run = {.workers = 3, .context = &plan, .report = &report}};
+        twill_status status;
+
+        if (round % 4 >= 2)
+            options.run.pool = plan.pool;
+        status = twill_parallel_for(20, fork_once, &options);
+        if (plan.in_child) {
+            CHECK(status == TWILL_OK || status == TWILL_FORKED);
+            CHECK(status == TWILL_FORKED || report.skipped == 0);
+            CHECK_EQ(report.done + report.failed + report.skipped, 20);
+            check_child(plan.pool);
+            CHECK_EQ(twill_pool_destroy(plan.pool), TWILL_OK);
+            _exit(0);
+        }
+        CHECK_EQ(status, TWILL_OK);
+        CHECK_EQ(report.done, 20);
+        if (atomic_load(&plan.forked))
+            check_exit(plan.child);
+        CHECK_EQ(twill_pool_destroy(plan.pool), TWILL_OK);
+    }
+}
+
+TEST(pool_made_before_a_fork)
+{
+    twill_pool *pool = make_pool(3);
+    pid_t child = fork();
+
+    if (child == 0) {
+        twill_pool *own;
+
+        check_child(pool);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        own = make_pool(2);
+        CHECK_EQ(twill_parallel_for(1000, no_work,
+                                    &(twill_parallel_options){.run = {.pool = own, .workers = 3}}),
+                 TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(own), TWILL_OK);
+        _exit(0);
+    }
+    check_exit(child);
+    CHECK_EQ(twill_parallel_for(1000, no_work, &(twill_parallel_options){.run.pool = pool}),
+             TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+#endif
+
+/* ---- interruptions ---- */
+
+static atomic_uint alarms;
+
+static void on_alarm(int signal)
+{
+    (void)signal;
+    atomic_fetch_add_explicit(&alarms, 1, memory_order_relaxed); /* a count */
+}
+
+TEST(interrupted_system_calls_are_invisible)
+{
+    struct sigaction action, old;
+    struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+    twill_pool *pool = make_pool(3);
+    twill_ns end = twill_now() + TWILL_MS(500);
+
+    memset(&action, 0, sizeof action); /* no SA_RESTART */
+    action.sa_handler = on_alarm;
+    sigaction(SIGALRM, &action, &old);
+    setitimer(ITIMER_REAL, &often, NULL);
+    for (int round = 0; round < 5 || twill_now() < end; round++) {
+        kit_call *call = kit_draw(300);
+        twill_status status;
+
+        if (round % 2)
+            call->options.run.pool = pool;
+        else
+            call->options.run.workers = 3;
+        status = kit_run(call);
+        kit_check_and_free(call, status, "under alarms");
+    }
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, &old, NULL);
+    CHECK(atomic_load(&alarms) > 10);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* ---- claims ---- */
+
+TEST(claims_near_the_largest_index_do_not_wrap)
+{
+    for (int round = 0; round < 2000; round++) {
+        twill__job job;
+        size_t n = SIZE_MAX - (size_t)test_random_below(5),
+               at = n - (size_t)test_random_below(2000);
+        size_t begin, end;
+
+        memset(&job, 0, sizeof job);
+        job.n = n;
+        job.np = 1 + (unsigned)test_random_below(64);
+        job.chunk = (size_t)test_random_below(4) ? (size_t)test_random_below(100) : SIZE_MAX;
+        job.schedule = test_random_below(2) ? TWILL__DYNAMIC : TWILL__GUIDED;
+        atomic_init(&job.limit, SIZE_MAX);
+        atomic_init(&job.next, at);
+        while (twill__claim_next(&job, &begin, &end)) {
+            if (!CHECK_EQ(begin, at) || !CHECK(end > begin && end <= n))
+                return;
+            at = end;
+        }
+        CHECK_EQ(at, n);
+    }
+}
+
+TEST(shares_cover_every_item_once)
+{
+    for (int round = 0; round < 2000; round++) {
+        twill__job job;
+        size_t least, most = 0;
+
+        memset(&job, 0, sizeof job);
+        job.n = test_random_below(2) ? SIZE_MAX - (size_t)test_random_below(100)
+                                     : (size_t)test_random_below(300);
+        job.np = 1 + (unsigned)test_random_below(100);
+        least = job.n;
+        CHECK_EQ(twill__share(&job, 0), 0);
+        CHECK_EQ(twill__share(&job, job.np), job.n);
+        for (unsigned worker = 0; worker < job.np; worker++) {
+            size_t share = twill__share(&job, worker + 1) - twill__share(&job, worker);
+
+            least = share < least ? share : least;
+            most = share > most ? share : most;
+        }
+        CHECK(most - least <= 1);
+    }
+}
+
+TEST(blocks_saturate_at_n)
+{
+    for (int round = 0; round < 2000; round++) {
+        twill__job job;
+        uint64_t blocks;
+        size_t left;
+
+        memset(&job, 0, sizeof job);
+        job.start = (size_t)test_random_below(100);
+        job.n = test_random_below(2) ? SIZE_MAX - (size_t)test_random_below(3)
+                                     : job.start + 1 + (size_t)test_random();
+        if (job.n <= job.start)
+            continue;
+        left = job.n - job.start;
+        job.block = left / 0xfffffffeu + 1;
+        blocks = left / job.block + (left % job.block != 0);
+        CHECK(blocks <= 0xffffffffu);
+        CHECK_EQ(twill__item_of(&job, 0), job.start);
+        CHECK_EQ(twill__item_of(&job, blocks), job.n);
+        CHECK(twill__item_of(&job, blocks - 1) < job.n);
+        CHECK_EQ(twill__item_of(&job, 0xffffffffu), job.n);
+    }
+}
+
+TEST(kept_errors_are_the_lowest)
+{
+    for (int round = 0; round < 300; round++) {
+        twill_item_error errors[20];
+        twill_run run = {.errors = errors, .errors_capacity = 1 + (size_t)test_random_below(20)};
+        twill__job job;
+        size_t n = (size_t)test_random_below(60),
+               want = n < run.errors_capacity ? n : run.errors_capacity;
+        size_t order[60];
+
+        memset(&job, 0, sizeof job);
+        job.run = &run;
+        for (size_t i = 0; i < n; i++)
+            order[i] = i;
+        for (size_t i = n; i-- > 1;) {
+            size_t other = (size_t)test_random_below(i + 1), kept = order[i];
+
+            order[i] = order[other];
+            order[other] = kept;
+        }
+        for (size_t i = 0; i < n; i++)
+            twill__errors_keep(&job, (twill_item_error){order[i], TWILL_FAILED, (int)order[i] + 1});
+        twill__errors_sort(&job);
+        CHECK_EQ(job.errors_count, want);
+        for (size_t i = 0; i < want; i++)
+            CHECK(errors[i].index == i && errors[i].code == (int)i + 1);
+    }
+}
+
+HARNESS_MAIN
