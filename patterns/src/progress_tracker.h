@@ -126,8 +126,7 @@ extern "C" {
 typedef struct twill_progress twill_progress;
 
 typedef enum twill_progress_style {
-    TWILL_PROGRESS_AUTO =
-        0, /* BAR on a foreground terminal, else LINES; the variable TWILL_PROGRESS overrides */
+    TWILL_PROGRESS_AUTO = 0, /* BAR on a foreground terminal, else LINES; TWILL_PROGRESS overrides */
     TWILL_PROGRESS_BAR,
     TWILL_PROGRESS_COUNTER, /* \rLabel: c/t (p%), on any descriptor */
     TWILL_PROGRESS_LINES,
@@ -261,8 +260,7 @@ TWILL__DECL twill_status twill_progress_destroy(twill_progress *progress);
 
 enum {
     TWILL__SCREEN_FRAME = 16384, /* bytes of a frame; bars beyond it are not drawn */
-    TWILL__SCREEN_LINE =
-        2304, /* one bar's line at most, in JSON with every byte of its label escaped */
+    TWILL__SCREEN_LINE = 2304,   /* one line at most: JSON, every byte of the label escaped */
     TWILL__PROGRESS_LABEL = 256,
     TWILL__PROGRESS_UNIT = 32,
     TWILL__PROGRESS_CELLS = 40
@@ -1506,10 +1504,8 @@ static inline twill_progress_style twill__screen_style(const twill_progress_opti
     const char *wanted = getenv("TWILL_PROGRESS"), *term = getenv("TERM");
     twill_progress_style style = options->style;
     if (style == TWILL_PROGRESS_AUTO) {
-        style =
-            terminal && term && *term && strcmp(term, "dumb") != 0 && twill__terminal_foreground(fd)
-                ? TWILL_PROGRESS_BAR
-                : TWILL_PROGRESS_LINES;
+        bool able = terminal && term && *term && strcmp(term, "dumb") != 0;
+        style = able && twill__terminal_foreground(fd) ? TWILL_PROGRESS_BAR : TWILL_PROGRESS_LINES;
         for (unsigned i = 0; wanted && i < sizeof names / sizeof names[0]; i++)
             if (strcmp(wanted, names[i]) == 0)
                 style = (twill_progress_style)(TWILL_PROGRESS_BAR + i);

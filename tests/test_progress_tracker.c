@@ -1,0 +1,2111 @@
+/* test_progress_tracker.c: what is counted, what a person sees on a terminal, what a file or a
+   pipe gets byte for byte, and that nothing which happens to the output touches the work. */
+#define _GNU_SOURCE
+#define HARNESS_FAULTS
+#include "harness.h"
+#include "term.h"
+
+#include <fcntl.h>
+#include <sys/ioctl.h>
+#include <termios.h>
+
+static atomic_uint asserted;
+#define TWILL_ASSERT(condition) ((condition) ? (void)0 : (void)atomic_fetch_add(&asserted, 1))
+#define TWILL_IMPLEMENTATION
+#include "twill_progress_tracker.h"
+
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+#define SLOW 8
+#elif defined __has_feature
+#if __has_feature(address_sanitizer)
+#define SLOW 8
+#endif
+#endif
+#ifndef SLOW
+#define SLOW 1
+#endif
+
+/* ---- kit ---- */
+
+/* Both ends of a pipe or pseudo-terminal, and all that has come out of it. */
+struct tape {
+    int out, in; /* the program writes to `out`; `in` does not block */
+    size_t length;
+    char bytes[1 << 18];
+};
+
+static void tape_close(struct tape *tape)
+{
+    if (tape->out >= 0)
+        close(tape->out);
+    if (tape->in >= 0)
+        close(tape->in);
+    free(tape);
+}
+
+static struct tape *tape_new(int out, int in)
+{
+    struct tape *tape = malloc(sizeof *tape);
+
+    if (!tape)
+        abort();
+    tape->out = out;
+    tape->in = in;
+    tape->length = 0;
+    tape->bytes[0] = '\0';
+    fcntl(in, F_SETFL, fcntl(in, F_GETFL) | O_NONBLOCK);
+    return tape;
+}
+
+static struct tape *tape_pipe(void)
+{
+    int ends[2];
+
+    if (pipe(ends) != 0)
+        abort();
+    return tape_new(ends[1], ends[0]);
+}
+
+static void tape_resize(struct tape *tape, unsigned columns, unsigned rows)
+{
+    struct winsize size;
+
+    memset(&size, 0, sizeof size);
+    size.ws_col = (unsigned short)columns;
+    size.ws_row = (unsigned short)rows;
+    ioctl(tape->in, TIOCSWINSZ, &size);
+}
+
+static struct tape *tape_terminal(unsigned columns, unsigned rows)
+{
+    int in = posix_openpt(O_RDWR | O_NOCTTY), out;
+    struct tape *tape;
+
+    if (in < 0 || grantpt(in) != 0 || unlockpt(in) != 0)
+        abort();
+    out = open(ptsname(in), O_RDWR | O_NOCTTY);
+    if (out < 0)
+        abort();
+    tape = tape_new(out, in);
+    tape_resize(tape, columns, rows);
+    return tape;
+}
+
+/* Reads what there is; returns what is new. */
+static const char *tape_read(struct tape *tape)
+{
+    size_t before = tape->length;
+    ssize_t got;
+
+    while (tape->length + 1 < sizeof tape->bytes &&
+           (got = read(tape->in, tape->bytes + tape->length,
+                       sizeof tape->bytes - 1 - tape->length)) > 0)
+        tape->length += (size_t)got;
+    tape->bytes[tape->length] = '\0';
+    return tape->bytes + before;
+}
+
+static void tape_forget(struct tape *tape)
+{
+    tape_read(tape);
+    tape->length = 0;
+}
+
+static bool tape_await(struct tape *tape, const char *text)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+
+    while (!strstr((tape_read(tape), tape->bytes), text)) {
+        if (twill_now() > end)
+            return false;
+        twill_sleep(twill_within(TWILL_MS(1)));
+    }
+    return true;
+}
+
+static struct term *tape_show(struct tape *tape, unsigned columns, unsigned rows)
+{
+    struct term *term = malloc(sizeof *term);
+
+    if (!term)
+        abort();
+    term_init(term, columns, rows);
+    term->cooked = !isatty(tape->in); /* what a pipe held would be shown by a terminal's driver */
+    tape_read(tape);
+    term_feed(term, tape->bytes, tape->length);
+    return term;
+}
+
+static twill_progress *make(twill_progress_options options)
+{
+    twill_progress *progress = NULL;
+
+    CHECK_EQ(twill_progress_create(&progress, &options), TWILL_OK);
+    if (!progress)
+        abort();
+    return progress;
+}
+
+static twill_progress_view view_of(const twill_progress *progress)
+{
+    twill_progress_view view;
+
+    twill_progress_get_view(progress, &view);
+    return view;
+}
+
+static void begin_threads(twill__thrd *threads, unsigned n, void (*fn)(void *), void *arg)
+{
+    for (unsigned i = 0; i < n; i++) {
+        memset(&threads[i], 0, sizeof threads[i]);
+        threads[i].fn = fn;
+        threads[i].arg = arg;
+        threads[i].cpu = UINT_MAX;
+        if (!twill__thread_start(&threads[i]))
+            abort();
+    }
+}
+
+static void join_threads(twill__thrd *threads, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        twill__thread_join(&threads[i]);
+}
+
+/* What the tests of this process depend on. */
+static void plain_environment(void)
+{
+    setenv("TERM", "xterm", 1);
+    setenv("LC_ALL", "C.UTF-8", 1);
+    unsetenv("NO_COLOR");
+    unsetenv("COLUMNS");
+    unsetenv("TWILL_PROGRESS");
+}
+
+/* ---- counting ---- */
+
+TEST(every_kind_is_counted)
+{
+    twill_progress *progress =
+        make((twill_progress_options){.total = 20, .style = TWILL_PROGRESS_SILENT});
+    twill_progress_view view;
+
+    twill_progress_add(progress, 13);
+    twill_progress_add_failed(progress, 2);
+    twill_progress_add_skipped(progress, 1);
+    view = view_of(progress);
+    CHECK_EQ(view.done, 13);
+    CHECK_EQ(view.failed, 2);
+    CHECK_EQ(view.skipped, 1);
+    CHECK_EQ(view.total, 20);
+    CHECK_EQ(view.percent, 80);
+    CHECK(view.total_known && !view.finished && view.elapsed > 0);
+    CHECK(view.label == NULL);
+    twill_progress_add_skipped(progress, 4);
+    CHECK_EQ(twill_progress_finish(progress, TWILL_CANCELLED), TWILL_OK);
+    view = view_of(progress);
+    CHECK_EQ(view.percent, 100);
+    CHECK(view.finished && view.outcome == TWILL_CANCELLED && view.left == 0);
+    twill_progress_add(progress, 1); /* counted, and no longer judged */
+    CHECK_EQ(view_of(progress).done, 14);
+    CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+}
+
+TEST(no_progress_wanted)
+{
+    twill_progress_view view;
+
+    twill_progress_add(NULL, 1);
+    twill_progress_add_failed(NULL, 1);
+    twill_progress_add_skipped(NULL, 1);
+    twill_progress_set(NULL, 1);
+    twill_progress_add_total(NULL, 1);
+    twill_progress_draw(NULL);
+    twill_progress_suspend(NULL);
+    twill_progress_resume(NULL);
+    twill_progress_get_view(NULL, &view);
+    CHECK(view.done == 0 && view.percent == -1 && view.left == -1);
+    CHECK_EQ(twill_progress_set_label(NULL, "x"), TWILL_OK);
+    CHECK_EQ(twill_progress_log(NULL, "%d", 1), 0);
+    CHECK_EQ(twill_progress_finish(NULL, TWILL_OK), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(NULL), TWILL_OK);
+    CHECK_EQ(twill_progress_create(NULL, NULL), TWILL_INVALID);
+}
+
+TEST(options_are_checked)
+{
+    twill_progress *root = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+    twill_progress *progress = root;
+    twill_progress_options wrong[] = {
+        {.fd = -1},
+        {.interval = -1},
+        {.quiet_for = -1},
+        {.memory = -1},
+        {.total = 1, .total_is_zero = true},
+        {.weight = 1},
+        {.style = (twill_progress_style)6},
+        {.draw_by = (twill_progress_draw_by)4},
+        {.unit = (twill_progress_unit)3},
+        {.draw_by = TWILL_PROGRESS_EACH, .interval = 1},
+        {.context = &progress},
+        {.parent = root, .style = TWILL_PROGRESS_BAR},
+        {.parent = root, .draw_by = TWILL_PROGRESS_EACH},
+        {.parent = root, .fd = 1},
+        {.parent = root, .interval = 1},
+        {.parent = root, .ascii = true},
+        {.parent = root, .no_color = true},
+        {.parent = root, .accessible = true},
+        {.parent = root, .width = 10},
+    };
+
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        progress = root;
+        CHECK_EQ(twill_progress_create(&progress, &wrong[i]), TWILL_INVALID);
+        CHECK(progress == NULL);
+    }
+    twill_progress_finish(root, TWILL_OK);
+    CHECK_EQ(twill_progress_create(&progress, &(twill_progress_options){.parent = root}),
+             TWILL_CLOSED);
+    CHECK(progress == NULL);
+    twill_progress_destroy(root);
+}
+
+/* D21: 199 of 200 are 99 %. */
+TEST(percent_is_rounded_down)
+{
+    __extension__ typedef unsigned __int128 wide;
+    uint64_t rest;
+
+    CHECK_EQ(twill__tally_percent(199, 200), 99);
+    CHECK_EQ(twill__tally_percent(200, 200), 100);
+    CHECK_EQ(twill__tally_percent(201, 200), 100);
+    CHECK_EQ(twill__tally_percent(0, 0), 100);
+    CHECK_EQ(twill__tally_percent(UINT64_MAX - 1, UINT64_MAX), 99);
+    CHECK_EQ(twill__tally_percent(UINT64_MAX / 100, UINT64_MAX), 0);
+    CHECK_EQ(twill__tally_percent((UINT64_C(1) << 40) - 1, UINT64_C(1) << 40), 99);
+    for (int i = 0; i < 20000; i++) {
+        uint64_t c = (test_random() >> test_random_below(64)) | 1;
+        uint64_t a = test_random_below(c), b = test_random() >> test_random_below(64);
+        uint64_t share = twill__tally_share(a, b, c, &rest);
+        if (share != (uint64_t)((wide)a * b / c) || rest != (uint64_t)((wide)a * b % c) ||
+            twill__tally_percent(a, c) != (int)((wide)a * 100 / c))
+            CHECK_EQ(a, c);
+    }
+}
+
+TEST(totals_unknown_empty_and_growing)
+{
+    twill_progress *progress = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+
+    twill_progress_add(progress, 5);
+    CHECK(!view_of(progress).total_known && view_of(progress).percent == -1);
+    twill_progress_add_total(progress, 8);
+    CHECK(view_of(progress).total_known);
+    CHECK_EQ(view_of(progress).percent, 62);
+    twill_progress_add_total(progress, 12);
+    CHECK_EQ(view_of(progress).percent, 25);
+    twill_progress_add_total(progress, UINT64_MAX - 5);
+    CHECK_EQ(view_of(progress).total, UINT64_MAX);
+    CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+
+    progress =
+        make((twill_progress_options){.style = TWILL_PROGRESS_SILENT, .total_is_zero = true});
+    CHECK_EQ(view_of(progress).percent, 100);
+    twill_progress_add_total(progress, 3);
+    CHECK_EQ(view_of(progress).percent, 0);
+    twill_progress_destroy(progress);
+}
+
+TEST(more_than_the_total_is_said_once)
+{
+    twill_progress *progress =
+        make((twill_progress_options){.total = 10, .style = TWILL_PROGRESS_SILENT});
+
+    twill_progress_add(progress, 11);
+    CHECK_EQ(view_of(progress).percent, 100);
+    CHECK_EQ(view_of(progress).done, 11);
+    CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_INVALID);
+    CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+    progress = make((twill_progress_options){.total = 10, .style = TWILL_PROGRESS_SILENT});
+    twill_progress_set(progress, 11);
+    CHECK_EQ(twill_progress_destroy(progress), TWILL_INVALID);
+}
+
+TEST(set_is_absolute)
+{
+    twill_progress *progress =
+        make((twill_progress_options){.total = 1000, .style = TWILL_PROGRESS_SILENT});
+
+    twill_progress_add(progress, 7);
+    twill_progress_set(progress, 500);
+    CHECK_EQ(view_of(progress).done, 500);
+    twill_progress_add(progress, 1);
+    CHECK_EQ(view_of(progress).done, 501);
+    twill_progress_set(progress, 0);
+    CHECK_EQ(view_of(progress).done, 0);
+    twill_progress_add_failed(progress, 2);
+    twill_progress_set(progress, 3);
+    CHECK(view_of(progress).done == 3 && view_of(progress).failed == 2);
+    twill_progress_destroy(progress);
+}
+
+struct race {
+    twill_progress *progress;
+    atomic_ulong begun, ended; /* additions */
+    unsigned each;
+    atomic_bool stop;
+};
+
+static void race_add(void *race_)
+{
+    struct race *race = race_;
+
+    for (unsigned i = 0; i < race->each; i++) {
+        atomic_fetch_add(&race->begun, 1);
+        twill_progress_add(race->progress, 1);
+        atomic_fetch_add(&race->ended, 1);
+    }
+}
+
+/* An addition is replaced by the set or comes on top of it: never both, never neither. */
+TEST(set_against_add)
+{
+    for (int round = 0; round < 40 / SLOW; round++) {
+        struct race race = {.each = 2000};
+        twill__thrd threads[3];
+        unsigned long before = 0, after = 0, all;
+        uint64_t on_top;
+
+        race.progress = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+        begin_threads(threads, 3, race_add, &race);
+        for (int i = 0; i < 30; i++) {
+            before = atomic_load(&race.ended);
+            twill_progress_set(race.progress, 1000000);
+            after = atomic_load(&race.begun);
+            if (view_of(race.progress).done < 1000000)
+                CHECK(!"a view never sees less than what was set");
+        }
+        join_threads(threads, 3);
+        all = atomic_load(&race.ended);
+        on_top = view_of(race.progress).done - 1000000;
+        CHECK(on_top <= all - before && on_top >= all - after);
+        twill_progress_destroy(race.progress);
+    }
+}
+
+TEST(many_threads_lose_nothing)
+{
+    struct race race = {.each = 20000 / SLOW};
+    twill__thrd threads[20]; /* more than cells */
+
+    race.progress = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+    begin_threads(threads, 20, race_add, &race);
+    join_threads(threads, 20);
+    CHECK_EQ(view_of(race.progress).done, 20u * race.each);
+    twill_progress_destroy(race.progress);
+}
+
+/* ---- text ---- */
+
+static const char *amount(uint64_t n, unsigned step, const char *name)
+{
+    static char buffer[64];
+    twill__print text = {buffer, sizeof buffer - 1, 0, 0};
+    twill__print_unit unit = {step, name};
+
+    twill__print_amount(&text, n, &unit, true, true);
+    buffer[text.length] = '\0';
+    CHECK_EQ(text.cells, text.length);
+    return buffer;
+}
+
+TEST(numbers_in_every_unit)
+{
+    CHECK_STR(amount(0, 0, ""), "0");
+    CHECK_STR(amount(UINT64_MAX, 0, ""), "18446744073709551615");
+    CHECK_STR(amount(7, 0, "files"), "7 files");
+    CHECK_STR(amount(0, 1024, "B"), "0 B");
+    CHECK_STR(amount(1023, 1024, "B"), "1023 B");
+    CHECK_STR(amount(1024, 1024, "B"), "1.00 KiB");
+    CHECK_STR(amount(10239, 1024, "B"), "9.99 KiB");
+    CHECK_STR(amount(10240, 1024, "B"), "10.0 KiB");
+    CHECK_STR(amount(102399, 1024, "B"), "99.9 KiB");
+    CHECK_STR(amount(1048575, 1024, "B"), "1023 KiB"); /* never 1.00 MiB: rounded down */
+    CHECK_STR(amount(1048576, 1024, "B"), "1.00 MiB");
+    CHECK_STR(amount(UINT64_C(1) << 60, 1024, "B"), "1.00 EiB");
+    CHECK_STR(amount(UINT64_MAX, 1024, "B"), "15.9 EiB");
+    CHECK_STR(amount(999, 1000, "B"), "999 B");
+    CHECK_STR(amount(1000, 1000, "B"), "1.00 kB");
+    CHECK_STR(amount(999999, 1000, "B"), "999 kB");
+    CHECK_STR(amount(1050000, 1000, "B"), "1.05 MB");
+    CHECK_STR(amount(UINT64_MAX, 1000, "B"), "18.4 EB");
+    CHECK_STR(amount(123456, 1000, "H"), "123 kH");
+}
+
+static const char *time_text(twill_ns time, bool tenths)
+{
+    static char buffer[64];
+    twill__print text = {buffer, sizeof buffer - 1, 0, 0};
+
+    twill__print_time(&text, time, tenths);
+    buffer[text.length] = '\0';
+    return buffer;
+}
+
+TEST(times_are_rounded)
+{
+    CHECK_STR(time_text(0, false), "0 s");
+    CHECK_STR(time_text(TWILL_MS(59999), false), "59 s");
+    CHECK_STR(time_text(TWILL_SEC(60), false), "1 min 00 s");
+    CHECK_STR(time_text(TWILL_SEC(69), false), "1 min 05 s");
+    CHECK_STR(time_text(TWILL_SEC(3599), false), "59 min 55 s");
+    CHECK_STR(time_text(TWILL_SEC(3600), false), "1 h 00 min");
+    CHECK_STR(time_text(TWILL_SEC(7759), false), "2 h 09 min");
+    CHECK_STR(time_text(INT64_MAX, false), "2562047 h 47 min");
+    CHECK_STR(time_text(TWILL_MS(450), true), "0.4 s");
+    CHECK_STR(time_text(TWILL_MS(12345), true), "12 s");
+}
+
+static const char *rate_text(double rate, unsigned step, const char *name)
+{
+    static char buffer[64];
+    twill__print text = {buffer, sizeof buffer - 1, 0, 0};
+    twill__print_unit unit = {step, name};
+
+    twill__print_rate(&text, rate, &unit, true);
+    buffer[text.length] = '\0';
+    return buffer;
+}
+
+TEST(rates)
+{
+    CHECK_STR(rate_text(0.25, 0, ""), "0.25/s");
+    CHECK_STR(rate_text(36.84, 0, "files"), "36.8 files/s");
+    CHECK_STR(rate_text(100.4, 0, ""), "100/s");
+    CHECK_STR(rate_text(1e300, 0, ""), "18446744073709551615/s");
+    CHECK_STR(rate_text(2048, 1024, "B"), "2.00 KiB/s");
+}
+
+static const char *label_text(const char *label, unsigned limit, bool ascii, unsigned *cells)
+{
+    static char buffer[1100];
+    twill__print text = {buffer, sizeof buffer - 1, 0, 0};
+
+    twill__print_label(&text, label, limit, ascii);
+    buffer[text.length] = '\0';
+    *cells = text.cells;
+    return buffer;
+}
+
+TEST(labels_cannot_break_the_line)
+{
+    unsigned cells;
+
+    CHECK_STR(label_text("a\rb\nc\x1b[2Jd\x7f", 80, false, &cells), "a?b?c?[2Jd?");
+    CHECK_EQ(cells, 11);
+    CHECK_STR(label_text("caf\xc3\xa9", 80, false, &cells), "caf\xc3\xa9");
+    CHECK_EQ(cells, 4);
+    CHECK_STR(label_text("caf\xc3\xa9", 80, true, &cells), "caf?");
+    CHECK_STR(label_text("\xe6\xbc\xa2\xe5\xad\x97", 80, false, &cells),
+              "\xe6\xbc\xa2\xe5\xad\x97"); /* two wide characters */
+    CHECK_EQ(cells, 4);
+    CHECK_STR(label_text("\xe6\xbc\xa2\xe5\xad\x97", 3, false, &cells), "\xe6\xbc\xa2\xe2\x80\xa6");
+    CHECK_EQ(cells, 3);
+    CHECK_STR(label_text("e\xcc\x81t", 80, false, &cells), "e\xcc\x81t"); /* a combining mark */
+    CHECK_EQ(cells, 2);
+    CHECK_STR(label_text("\xff\xc0\xaf\xed\xa0\x80", 80, false, &cells), "??????");
+    CHECK_STR(label_text("\xe2\x80\xae\xc2\x9b", 80, false, &cells), "??"); /* bidi, C1 */
+    CHECK_STR(label_text("\xe6\xbc", 80, false, &cells), "??"); /* cut in the middle */
+    CHECK_STR(label_text("abcdef", 4, true, &cells), "abc~");
+    CHECK_STR(label_text("abcdef", 1, true, &cells), "~");
+    CHECK_STR(label_text("abcdef", 0, true, &cells), "");
+    CHECK_EQ(cells, 0);
+}
+
+TEST(labels_are_copied_and_cut_between_characters)
+{
+    char label[600], cut[TWILL__PROGRESS_LABEL];
+    twill_progress *progress = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+
+    for (size_t i = 0; i + 2 < sizeof label; i += 2)
+        memcpy(label + i, "\xc3\xa9", 3);
+    twill__print_cut(cut, sizeof cut, label);
+    CHECK_EQ(strlen(cut), 254);
+    CHECK_EQ(twill_progress_set_label(progress, label), TWILL_OK);
+    memset(label, 'x', sizeof label);
+    CHECK_STR(progress->label, cut);
+    CHECK_EQ(twill_progress_set_label(progress, NULL), TWILL_OK);
+    CHECK_STR(progress->label, "Progress");
+    twill_progress_destroy(progress);
+}
+
+/* ---- rate and time left, in virtual time ---- */
+
+/* Arrivals at `at[i]`; ticks of `tick`. Mean error of the time left, in % of the true one, from
+   5 % of the work on. */
+static double estimate_error(const twill_ns *at, unsigned n, twill_ns tick)
+{
+    twill__speed speed;
+    double sum = 0;
+    unsigned samples = 0, seen = 0;
+
+    twill__speed_start(&speed, TWILL_SEC(15), 1, 0);
+    for (twill_ns now = 1 + tick; seen < n; now += tick) {
+        while (seen < n && at[seen] <= now)
+            seen++;
+        twill__speed_tick(&speed, now, seen);
+        if (seen * 20 >= n && seen < n) {
+            double left = (double)twill__speed_left(&speed, n), truth = (double)(at[n - 1] - now);
+            double error = left > truth ? left - truth : truth - left;
+            if (truth < 1e9)
+                continue;
+            sum += error / truth;
+            samples++;
+        }
+    }
+    return samples ? 100 * sum / samples : 0;
+}
+
+static double uniform(void)
+{
+    return (double)(test_random() >> 11) / 9007199254740992.0;
+}
+
+static twill_ns trace[6000];
+
+/* n arrivals, gaps of `mean` on average, spread evenly from 0 to twice that. */
+static twill_ns arrivals(unsigned from, unsigned n, twill_ns start, double mean)
+{
+    for (unsigned i = from; i < from + n; i++)
+        trace[i] = start += (twill_ns)(2 * mean * uniform()) + 1;
+    return start;
+}
+
+TEST(a_steady_rate_is_known_from_the_first_sample_on)
+{
+    twill__speed speed;
+
+    twill__speed_start(&speed, TWILL_SEC(15), 1, 0);
+    CHECK(twill__speed_now(&speed, 20) == 0 && twill__speed_left(&speed, 20) == -1);
+    twill__speed_tick(&speed, 1 + TWILL_MS(100), 5); /* 5 of 20 in 0.1 s: 0.3 s are left */
+    CHECK_EQ((twill__speed_left(&speed, 20) + 500000) / 1000000, 300);
+    for (int tick = 1; tick <= 3; tick++) { /* however long the ticks are */
+        twill__speed_start(&speed, TWILL_SEC(15), 1, 0);
+        for (uint64_t i = 1; i < 100; i++) {
+            double left;
+            twill__speed_tick(&speed, 1 + (twill_ns)i * tick * TWILL_MS(170),
+                              i * 170 * (uint64_t)tick);
+            left = (double)twill__speed_left(&speed, 100000) / 1e6;
+            if (left < (double)(100000 - i * 170 * (uint64_t)tick) * 0.999999 ||
+                left > (double)(100000 - i * 170 * (uint64_t)tick) * 1.000001)
+                CHECK(!"the error of a constant rate is 0");
+        }
+    }
+    CHECK(twill__speed_tenth_power(0) == 1);
+    CHECK(twill__speed_tenth_power(1) > 0.0999999999 && twill__speed_tenth_power(1) < 0.1000000001);
+    CHECK(twill__speed_tenth_power(2.5) > 0.0031622776 &&
+          twill__speed_tenth_power(2.5) < 0.0031622777);
+    CHECK(twill__speed_tenth_power(1e9) == 0);
+}
+
+TEST(estimates_on_fresh_traces)
+{
+    double worst_even = 0, sum_stall = 0, sum_burst = 0, sum_faster = 0;
+
+    for (int round = 0; round < 20; round++) {
+        double mean = 2e7 * (1 + 9 * uniform()), error;
+        twill_ns at = 1;
+        arrivals(0, 1000, 1, mean);
+        error = estimate_error(trace, 1000, TWILL_MS(100));
+        worst_even = error > worst_even ? error : worst_even;
+        at = arrivals(0, 400, 1, mean); /* one long stall in the middle */
+        arrivals(400, 600, at + (twill_ns)(mean * 400), mean);
+        sum_stall += estimate_error(trace, 1000, TWILL_MS(100));
+        at = 1; /* bursts of 50, then a pause */
+        for (unsigned burst = 0; burst < 20; burst++)
+            at = arrivals(burst * 50, 50, at + (twill_ns)(mean * 30 * (0.5 + uniform())), mean / 4);
+        sum_burst += estimate_error(trace, 1000, TWILL_MS(100));
+        at = arrivals(0, 500, 1, mean); /* twice as fast from the middle on */
+        arrivals(500, 500, at, mean / 2);
+        sum_faster += estimate_error(trace, 1000, TWILL_MS(100));
+    }
+    CHECK(worst_even < 30);
+    CHECK(sum_stall / 20 < 40);
+    CHECK(sum_burst / 20 < 60);
+    CHECK(sum_faster / 20 < 60);
+    if (harness_verbose)
+        harness_say("even %.0f (worst), stall %.0f, bursts %.0f, faster %.0f %%\n", worst_even,
+                    sum_stall / 20, sum_burst / 20, sum_faster / 20);
+}
+
+TEST(a_stall_is_told_and_left_out_a_second_one_counts)
+{
+    twill__speed speed;
+    twill_ns now = 1, left;
+    uint64_t count = 0;
+
+    twill__speed_start(&speed, TWILL_SEC(15), now, 0);
+    for (int i = 0; i < 100; i++)
+        twill__speed_tick(&speed, now += TWILL_MS(100), count += 10); /* 100 a second */
+    left = twill__speed_left(&speed, 4000);
+    for (int i = 0; i < 15; i++)
+        twill__speed_tick(&speed, now += TWILL_MS(100), count);
+    CHECK_EQ(twill__speed_stalled(&speed, now), 0); /* 1.5 s is nothing unusual */
+    for (int i = 0; i < 285; i++)
+        twill__speed_tick(&speed, now += TWILL_MS(100), count);
+    CHECK_EQ(twill__speed_stalled(&speed, now), TWILL_SEC(30));
+    CHECK_EQ(twill__speed_left(&speed, 4000), left); /* stands still */
+    twill__speed_tick(&speed, now += TWILL_MS(100), count += 10);
+    CHECK_EQ(twill__speed_stalled(&speed, now), 0);
+    CHECK(twill__speed_now(&speed, 4000) > 99.9 && twill__speed_now(&speed, 4000) < 100.1);
+    for (int i = 0; i < 300; i++)
+        twill__speed_tick(&speed, now += TWILL_MS(100), count);
+    twill__speed_tick(&speed, now += TWILL_MS(100), count += 10);
+    CHECK(twill__speed_now(&speed, 4000) < 50); /* now both count: 1020 in 70 s, on the whole */
+    CHECK_EQ(speed.active, now - 1);
+}
+
+TEST(slow_first_items_are_no_stall)
+{
+    twill__speed speed;
+    twill_ns now = 1;
+
+    twill__speed_start(&speed, TWILL_SEC(15), now, 0);
+    for (int i = 0; i < 100; i++)
+        twill__speed_tick(&speed, now += TWILL_MS(100), 0);
+    CHECK_EQ(twill__speed_stalled(&speed, now), 0);
+    twill__speed_tick(&speed, now, 0);
+    twill__speed_tick(&speed, now += TWILL_MS(100), 1); /* one in 10.1 s */
+    CHECK(twill__speed_left(&speed, 11) > TWILL_SEC(100) &&
+          twill__speed_left(&speed, 11) < TWILL_SEC(102));
+}
+
+TEST(going_back_starts_the_rate_anew)
+{
+    twill__speed speed;
+    twill_ns now = 1;
+
+    twill__speed_start(&speed, TWILL_SEC(15), now, 0);
+    twill__speed_tick(&speed, now += TWILL_SEC(1), 1000);
+    twill__speed_tick(&speed, now += TWILL_SEC(1), 100);
+    CHECK(twill__speed_now(&speed, 2000) == 0);
+    twill__speed_tick(&speed, now += TWILL_SEC(1), 110);
+    CHECK(twill__speed_now(&speed, 2000) > 9.99 && twill__speed_now(&speed, 2000) < 10.01);
+}
+
+TEST(a_first_set_is_where_an_earlier_run_left_off)
+{
+    twill_progress *progress =
+        make((twill_progress_options){.total = 2000000, .style = TWILL_PROGRESS_SILENT});
+
+    twill_progress_set(progress, 1000000);
+    twill_sleep(twill_within(TWILL_MS(20)));
+    CHECK(view_of(progress).rate == 0);
+    twill_progress_add(progress, 100);
+    twill_sleep(twill_within(TWILL_MS(20)));
+    CHECK(view_of(progress).rate > 0 && view_of(progress).rate < 100 / 0.02);
+    twill_progress_set(progress, 1000200); /* forward: progress */
+    twill_sleep(twill_within(TWILL_MS(20)));
+    CHECK(view_of(progress).rate > 0);
+    twill_progress_destroy(progress);
+}
+
+/* ---- pipes and files: every byte ---- */
+
+static void add_four(void *progress)
+{
+    for (int i = 0; i < 4; i++)
+        twill_progress_add(progress, 1);
+}
+
+static const char *twenty(void)
+{
+    static char text[2000];
+    char *to = text;
+
+    for (int i = 1; i <= 20; i++)
+        to += sprintf(to, "\rProgress: %d/20 (%d%%)", i, 5 * i);
+    sprintf(to, "\n");
+    return text;
+}
+
+/* Exercise 2: 20 redraws in order, by 5 threads, and one line feed. */
+TEST(each_update_is_drawn_in_order)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.total = 20,
+                                                             .style = TWILL_PROGRESS_COUNTER,
+                                                             .draw_by = TWILL_PROGRESS_EACH,
+                                                             .fd = tape->out});
+    twill__thrd threads[5];
+
+    begin_threads(threads, 5, add_four, progress);
+    join_threads(threads, 5);
+    CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+    tape_read(tape);
+    CHECK_STR(tape->bytes, twenty());
+    tape_close(tape);
+}
+
+/* D20: failures count, so the end is reached; the text of an outcome follows the numbers. */
+TEST(a_counter_counts_failures_and_names_the_outcome)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.total = 3,
+                                                             .label = "Work",
+                                                             .style = TWILL_PROGRESS_COUNTER,
+                                                             .draw_by = TWILL_PROGRESS_EACH,
+                                                             .fd = tape->out});
+
+    twill_progress_add(progress, 1);
+    twill_progress_add_failed(progress, 1);
+    CHECK_EQ(twill_progress_log(progress, "%s", "one line"), 8);
+    twill_progress_add_skipped(progress, 1);
+    twill_progress_set(progress, 0);
+    twill_progress_finish(progress, TWILL_FAILED);
+    twill_progress_destroy(progress);
+    tape_read(tape);
+    CHECK_STR(tape->bytes, "\rWork: 1/3 (33%)\rWork: 2/3 (66%)\none line\n\rWork: 2/3 (66%)"
+                           "\rWork: 3/3 (100%)\rWork: 2/3 (66%) \rWork: 2/3 (66%) failed\n");
+    tape_close(tape);
+}
+
+/* D19: whoever updates does not write; the last state is always drawn. */
+TEST(lines_have_no_control_characters)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){
+        .total = 1000, .label = "W\tork", .fd = tape->out, .interval = TWILL_MS(1)});
+    twill_ns end = twill_now() + TWILL_MS(30);
+
+    while (twill_now() < end)
+        twill_progress_add_failed(progress, 1), twill_sleep(twill_within(TWILL_MS(1)));
+    twill_progress_set(progress, 700);
+    twill_progress_finish(progress, TWILL_CANCELLED);
+    twill_progress_destroy(progress);
+    tape_read(tape);
+    CHECK(strncmp(tape->bytes, "W?ork: ", 7) == 0);
+    CHECK(strstr(tape->bytes, " failed") != NULL);
+    CHECK(strcmp(tape->bytes + tape->length - 11, " cancelled\n") == 0);
+    CHECK(strstr(tape->bytes, "W?ork: 7") != NULL);
+    for (size_t i = 0; i < tape->length; i++)
+        if ((tape->bytes[i] < ' ' && tape->bytes[i] != '\n') || tape->bytes[i] > '~')
+            CHECK_EQ(tape->bytes[i], ' ');
+    tape_close(tape);
+}
+
+static twill_progress_style style_on(int fd)
+{
+    twill_progress *progress = make((twill_progress_options){
+        .fd = fd, .draw_by = TWILL_PROGRESS_BY_CALL, .quiet_for = TWILL_SEC(100)});
+    twill_progress_style style = progress->screen->style;
+
+    twill_progress_destroy(progress);
+    return style;
+}
+
+TEST(the_style_follows_descriptor_and_environment)
+{
+    struct tape *tape = tape_pipe(), *terminal = tape_terminal(80, 24);
+
+    plain_environment();
+    CHECK_EQ(style_on(tape->out), TWILL_PROGRESS_LINES);
+    CHECK_EQ(style_on(terminal->out), TWILL_PROGRESS_BAR);
+    setenv("TERM", "dumb", 1);
+    CHECK_EQ(style_on(terminal->out), TWILL_PROGRESS_LINES);
+    unsetenv("TERM");
+    CHECK_EQ(style_on(terminal->out), TWILL_PROGRESS_LINES);
+    plain_environment();
+    setenv("FORCE_COLOR", "1", 1);
+    CHECK_EQ(style_on(tape->out), TWILL_PROGRESS_LINES);
+    setenv("TWILL_PROGRESS", "json", 1);
+    CHECK_EQ(style_on(terminal->out), TWILL_PROGRESS_JSON);
+    setenv("TWILL_PROGRESS", "counter", 1);
+    CHECK_EQ(style_on(tape->out), TWILL_PROGRESS_COUNTER);
+    setenv("TWILL_PROGRESS", "silent", 1);
+    CHECK_EQ(style_on(tape->out), TWILL_PROGRESS_SILENT);
+    setenv("TWILL_PROGRESS", "bar", 1);
+    CHECK_EQ(style_on(tape->out), TWILL_PROGRESS_BAR);
+    setenv("TWILL_PROGRESS", "bars", 1);
+    CHECK_EQ(style_on(tape->out), TWILL_PROGRESS_LINES);
+    setenv("TWILL_PROGRESS", "bar", 1); /* it overrides AUTO alone */
+    twill_progress *progress =
+        make((twill_progress_options){.fd = tape->out, .style = TWILL_PROGRESS_LINES});
+    CHECK_EQ(progress->screen->style, TWILL_PROGRESS_LINES);
+    twill_progress_destroy(progress);
+    plain_environment();
+    tape_close(tape);
+    tape_close(terminal);
+}
+
+TEST(the_locale_decides_on_ascii)
+{
+    const char *utf8[] = {"C.UTF-8", "de_DE.utf8", "en_US.UTF8"};
+    twill_progress_options options = {.style = TWILL_PROGRESS_SILENT};
+    twill_progress *progress;
+
+    for (int i = 0; i < 3; i++) {
+        setenv("LC_ALL", utf8[i], 1);
+        progress = make(options);
+        CHECK(!progress->screen->ascii);
+        twill_progress_destroy(progress);
+    }
+    setenv("LC_ALL", "C", 1);
+    setenv("LANG", "C.UTF-8", 1); /* LC_ALL goes before */
+    progress = make(options);
+    CHECK(progress->screen->ascii);
+    twill_progress_destroy(progress);
+    plain_environment();
+}
+
+TEST(json_lines)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.total = 4,
+                                                             .label = "a\"b\\c\x01\xff\xc3\xa9",
+                                                             .style = TWILL_PROGRESS_JSON,
+                                                             .draw_by = TWILL_PROGRESS_EACH,
+                                                             .fd = tape->out});
+    const char *start = "{\"label\": \"a\\\"b\\\\c\\u0001\\ufffd\xc3\xa9\", \"done\": 1, "
+                        "\"failed\": 0, \"skipped\": 0, \"total\": 4, \"percent\": 25, \"rate\": ";
+    const char *end = ", \"left\": 0.000, \"outcome\": \"TWILL_TIMEOUT\", \"finished\": true}\n";
+
+    twill_progress_add(progress, 1);
+    tape_read(tape);
+    CHECK(strncmp(tape->bytes, start, strlen(start)) == 0);
+    CHECK(strstr(tape->bytes, ", \"elapsed\": 0.") != NULL);
+    CHECK(strcmp(tape->bytes + tape->length - 21, ", \"finished\": false}\n" + 0) == 0 ||
+          strstr(tape->bytes, "\"finished\": false}\n") != NULL);
+    twill_progress_log(progress, "quote \" and\nline");
+    CHECK_STR(tape_read(tape), "{\"log\": \"quote \\\" and\\u000aline\"}\n");
+    twill_progress_finish(progress, TWILL_TIMEOUT);
+    tape_read(tape);
+    CHECK(strcmp(tape->bytes + tape->length - strlen(end), end) == 0);
+    twill_progress_destroy(progress);
+
+    progress = make((twill_progress_options){.style = TWILL_PROGRESS_JSON,
+                                             .draw_by = TWILL_PROGRESS_EACH,
+                                             .unit_name = "file",
+                                             .fd = tape->out});
+    twill_progress_add(progress, 1);
+    CHECK(strstr(tape_read(tape), "\"total\": null, \"percent\": null") != NULL);
+    CHECK(strstr(tape->bytes, "\"left\": null, \"unit\": \"file\"") != NULL);
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+TEST(nothing_is_shown_of_quiet_work)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress_options options = {
+        .total = 2, .fd = tape->out, .quiet_for = TWILL_SEC(100), .draw_by = TWILL_PROGRESS_EACH};
+    twill_progress_style styles[] = {TWILL_PROGRESS_BAR, TWILL_PROGRESS_COUNTER,
+                                     TWILL_PROGRESS_LINES};
+
+    for (int i = 0; i < 3; i++) {
+        options.style = styles[i];
+        twill_progress *progress = make(options);
+        twill_progress_add(progress, 2);
+        CHECK_STR(tape_read(tape), "");
+        twill_progress_destroy(progress);
+        CHECK_EQ(strlen(tape_read(tape)) != 0, i == 2); /* the last line of LINES */
+    }
+    tape_close(tape);
+}
+
+TEST(accessible_lines_at_each_tenth)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.total = 200,
+                                                             .style = TWILL_PROGRESS_BAR,
+                                                             .accessible = true,
+                                                             .draw_by = TWILL_PROGRESS_EACH,
+                                                             .fd = tape->out});
+    unsigned lines = 0;
+
+    for (int i = 0; i < 200; i++)
+        twill_progress_add(progress, 1);
+    twill_progress_finish(progress, TWILL_OK);
+    twill_progress_destroy(progress);
+    tape_read(tape);
+    for (char *at = tape->bytes; (at = strchr(at, '\n')); at++)
+        lines++;
+    CHECK_EQ(lines, 11);
+    CHECK(strncmp(tape->bytes, "Progress: 1/200 (0%)", 20) == 0);
+    CHECK(strstr(tape->bytes, "\nProgress: 20/200 (10%)") != NULL);
+    CHECK(strstr(tape->bytes, "\nProgress: 180/200 (90%)") != NULL);
+    CHECK(strstr(tape->bytes, "\nProgress: 200/200 (100%)") != NULL);
+    CHECK(strchr(tape->bytes, '\r') == NULL && strchr(tape->bytes, 0x1b) == NULL);
+    tape_close(tape);
+}
+
+TEST(silent_writes_nothing_but_logs)
+{
+    struct tape *tape = tape_pipe();
+    unsigned long threads = faults_threads();
+    twill_progress *progress =
+        make((twill_progress_options){.style = TWILL_PROGRESS_SILENT, .fd = tape->out});
+
+    CHECK_EQ(faults_threads(), threads); /* nobody has anything to do */
+    twill_progress_add(progress, 1);
+    twill_progress_draw(progress);
+    twill_progress_suspend(progress);
+    twill_progress_resume(progress);
+    twill_progress_log(progress, "text");
+    twill_progress_destroy(progress);
+    CHECK_STR(tape_read(tape), "text\n");
+    tape_close(tape);
+}
+
+TEST(a_loop_draws)
+{
+    struct tape *tape = tape_pipe();
+    unsigned long threads = faults_threads();
+    twill_progress *progress = make((twill_progress_options){.total = 9,
+                                                             .style = TWILL_PROGRESS_LINES,
+                                                             .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                             .interval = TWILL_SEC(1000),
+                                                             .fd = tape->out});
+
+    CHECK_EQ(faults_threads(), threads);
+    for (int i = 0; i < 100; i++)
+        twill_progress_draw(progress); /* at each turn of a loop: once an interval */
+    CHECK_STR(tape_read(tape), "Progress: 0/9 (0%)\n");
+    twill_progress_add(progress, 9);
+    CHECK_STR(tape_read(tape), "");
+    twill_progress_finish(progress, TWILL_OK);
+    CHECK(strncmp(tape_read(tape), "Progress: 9/9 (100%), ", 22) == 0);
+    twill_progress_draw(progress);
+    CHECK_STR(tape_read(tape), "");
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+TEST(updaters_draw)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.total = 1000,
+                                                             .style = TWILL_PROGRESS_COUNTER,
+                                                             .draw_by = TWILL_PROGRESS_BY_UPDATER,
+                                                             .interval = TWILL_MS(5),
+                                                             .fd = tape->out});
+
+    twill_progress_add(progress, 1);
+    twill_progress_add(progress, 1);
+    CHECK_STR(tape_read(tape), "\rProgress: 1/1000 (0%)"); /* the first, then one an interval */
+    twill_sleep(twill_within(TWILL_MS(6)));
+    twill_progress_add(progress, 1);
+    CHECK_STR(tape_read(tape), "\rProgress: 3/1000 (0%)");
+    twill_progress_destroy(progress);
+    CHECK_STR(tape_read(tape), "\n");
+    tape_close(tape);
+}
+
+/* Numbers that are drawn never go down, whoever draws. */
+TEST(drawn_numbers_only_grow)
+{
+    twill_progress_draw_by who[] = {TWILL_PROGRESS_BY_THREAD, TWILL_PROGRESS_BY_UPDATER,
+                                    TWILL_PROGRESS_EACH};
+
+    for (int i = 0; i < 3; i++) {
+        struct tape *tape = tape_pipe();
+        struct race race = {.each = i == 2 ? 60 : 20000 / SLOW};
+        twill_progress_options options = {.total = 4u * race.each,
+                                          .style = TWILL_PROGRESS_COUNTER,
+                                          .draw_by = who[i],
+                                          .fd = tape->out};
+        twill__thrd threads[4];
+        uint64_t last = 0;
+        char end[64];
+
+        options.interval = who[i] == TWILL_PROGRESS_EACH ? 0 : TWILL_US(200);
+        race.progress = make(options);
+        begin_threads(threads, 4, race_add, &race);
+        join_threads(threads, 4);
+        CHECK_EQ(twill_progress_destroy(race.progress), TWILL_OK);
+        tape_read(tape);
+        for (char *at = tape->bytes; (at = strchr(at, ':')); at++) {
+            uint64_t now = strtoull(at + 1, NULL, 10);
+            if (now < last)
+                CHECK_EQ(now, last);
+            last = now;
+        }
+        sprintf(end, ": %u/%u (100%%)\n", 4 * race.each, 4 * race.each);
+        CHECK(tape->length > strlen(end) &&
+              strcmp(tape->bytes + tape->length - strlen(end), end) == 0);
+        tape_close(tape);
+    }
+}
+
+/* ---- terminals ---- */
+
+TEST(a_bar_on_a_terminal)
+{
+    struct tape *tape = tape_terminal(80, 24);
+    struct term *term;
+
+    plain_environment();
+    twill_progress *progress =
+        make((twill_progress_options){.total = 1000, .label = "Hashing", .fd = tape->out,
+                                      .unit_name = "files", .interval = TWILL_MS(1)});
+    twill_progress_add(progress, 450);
+    twill_progress_add_failed(progress, 3);
+    CHECK(tape_await(tape, "453/1000 files"));
+    CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_OK);
+    twill_progress_destroy(progress);
+    term = tape_show(tape, 80, 24);
+    CHECK(term->unknown == 0 && term->wraps == 0 && term->colored > 0);
+    CHECK_EQ(term->row, 1);
+    CHECK(strncmp(term_line(term, 0), "Hashing  45% [", 14) == 0);
+    CHECK(strstr(term_line(term, 0), "453/1000 files, 3 failed, ") != NULL);
+    CHECK_STR(term_line(term, 1), "");
+    free(term);
+    tape_close(tape);
+}
+
+/* Whatever it says, a frame stays in one line and leaves the last column free. */
+TEST(no_frame_is_too_wide)
+{
+    static const char *const labels[] = {"Hashing", "", "a rather long label that goes on and on",
+                                         "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc"
+                                         "\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97",
+                                         "e\xcc\x81" "e\xcc\x81\x1b\n\xff"};
+
+    plain_environment();
+    for (unsigned width = 1; width < 130; width++) {
+        struct tape *tape = tape_pipe();
+        uint64_t total = test_random() >> test_random_below(64);
+        struct term *term;
+        twill_progress *progress =
+            make((twill_progress_options){.total = test_random_below(4) ? total : 0,
+                                          .label = labels[test_random_below(5)],
+                                          .style = TWILL_PROGRESS_BAR,
+                                          .draw_by = TWILL_PROGRESS_EACH,
+                                          .unit = (twill_progress_unit)test_random_below(3),
+                                          .unit_name = test_random_below(2) ? "\xc3\xa9t" : NULL,
+                                          .ascii = test_random_below(3) == 0,
+                                          .width = width,
+                                          .fd = tape->out});
+        for (int i = 0; i < 12; i++) {
+            if (test_random_below(3) == 0)
+                twill_progress_add_failed(progress, total / 13);
+            else
+                twill_progress_add(progress, total / 13);
+            term = tape_show(tape, width, 24);
+            CHECK(term->wraps == 0 && term->unknown == 0 && term->row == 0);
+            if (term_cells(term, 0) >= width)
+                CHECK_EQ(term_cells(term, 0), width - 1);
+            free(term);
+        }
+        twill_progress_destroy(progress);
+        term = tape_show(tape, width, 24);
+        CHECK(term->wraps == 0 && term->unknown == 0 && term->row == 1);
+        free(term);
+        tape_close(tape);
+    }
+}
+
+TEST(the_parts_of_a_bar)
+{
+    struct tape *tape = tape_pipe();
+    struct term *term;
+    twill_progress *progress = make((twill_progress_options){.total = 100,
+                                                             .label = "Copy",
+                                                             .style = TWILL_PROGRESS_BAR,
+                                                             .draw_by = TWILL_PROGRESS_EACH,
+                                                             .unit = TWILL_UNIT_BYTES_IEC,
+                                                             .ascii = true,
+                                                             .no_color = true,
+                                                             .width = 61,
+                                                             .fd = tape->out});
+
+    for (int i = 0; i < 99; i++)
+        twill_progress_add(progress, 1);
+    term = tape_show(tape, 61, 24);
+    const char *line = term_line(term, 0);
+    CHECK(strncmp(line, "Copy  99% [=", 12) == 0);
+    CHECK(strstr(line, "=>]") != NULL || strstr(line, "> ]") != NULL); /* not full at 99 % */
+    CHECK(strstr(line, "] 99 B/100 B") != NULL);
+    CHECK_EQ(term->colored, 0);
+    free(term);
+    twill_progress_add(progress, 1);
+    term = tape_show(tape, 61, 24);
+    CHECK(strncmp(term_line(term, 0), "Copy 100% [=", 12) == 0);
+    CHECK(strstr(term_line(term, 0), "==]") != NULL);
+    free(term);
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+TEST(no_color_takes_the_colour_and_nothing_else)
+{
+    struct tape *tape = tape_terminal(80, 24);
+    struct term *term;
+
+    plain_environment();
+    setenv("NO_COLOR", "1", 1);
+    twill_progress *progress =
+        make((twill_progress_options){.total = 10, .fd = tape->out, .interval = TWILL_MS(1)});
+    twill_progress_add_failed(progress, 5);
+    CHECK(tape_await(tape, "5/10"));
+    twill_progress_destroy(progress);
+    term = tape_show(tape, 80, 24);
+    CHECK(strstr(tape->bytes, "m") == NULL || term->colored == 0);
+    CHECK(strncmp(term_line(term, 0), "Progress  50% [", 15) == 0);
+    free(term);
+    setenv("NO_COLOR", "", 1); /* empty: as if it were not set */
+    progress = make((twill_progress_options){.fd = tape->out, .style = TWILL_PROGRESS_BAR});
+    CHECK(progress->screen->color);
+    twill_progress_destroy(progress);
+    plain_environment();
+    tape_close(tape);
+}
+
+TEST(a_resize_shows_in_the_next_frame)
+{
+    struct tape *tape = tape_terminal(100, 24);
+    struct term *term;
+
+    plain_environment();
+    twill_progress *progress = make((twill_progress_options){.total = 1000,
+                                                             .fd = tape->out,
+                                                             .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                             .interval = 1});
+    twill_progress_add(progress, 300);
+    twill_progress_draw(progress);
+    term = tape_show(tape, 100, 24);
+    CHECK(term_cells(term, 0) > 60 && term->wraps == 0);
+    free(term);
+    tape_resize(tape, 30, 24);
+    tape_forget(tape);
+    twill_progress_add(progress, 1);
+    twill_progress_draw(progress);
+    term = tape_show(tape, 30, 24);
+    CHECK(term_cells(term, 0) > 10 && term_cells(term, 0) < 30 && term->wraps == 0);
+    free(term);
+    tape_resize(tape, 0, 0); /* it does not know: COLUMNS, then 80 */
+    tape_forget(tape);
+    twill_progress_add(progress, 1);
+    twill_progress_draw(progress);
+    term = tape_show(tape, 80, 24);
+    CHECK(term_cells(term, 0) > 30 && term->wraps == 0);
+    free(term);
+    twill_progress_destroy(progress);
+    setenv("COLUMNS", "44", 1);
+    progress = make((twill_progress_options){
+        .total = 1000, .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
+    tape_forget(tape);
+    twill_progress_add(progress, 1);
+    term = tape_show(tape, 44, 24);
+    CHECK(term_cells(term, 0) > 30 && term->wraps == 0);
+    free(term);
+    twill_progress_destroy(progress);
+    plain_environment();
+    tape_close(tape);
+}
+
+static void log_and_add(void *progress)
+{
+    static atomic_uint number;
+    unsigned me = atomic_fetch_add(&number, 1);
+
+    for (unsigned i = 0; i < 40; i++) {
+        twill_progress_log(progress, "thread %u line %u.", me, i);
+        twill_progress_add(progress, 1);
+    }
+}
+
+/* Log lines of many threads above two bars: each once, whole, and in its thread's order. */
+TEST(log_lines_stay_intact_above_the_bars)
+{
+    struct tape *tape = tape_terminal(70, 10);
+    twill_progress *root, *child;
+    twill__thrd threads[4];
+    unsigned next[64] = {0}, lines = 0, bars = 0, first = UINT32_MAX;
+    struct term *term;
+
+    plain_environment();
+    root = make((twill_progress_options){
+        .total = 160, .label = "all", .fd = tape->out, .interval = TWILL_US(300)});
+    child = make((twill_progress_options){.total = 1000, .label = "part", .parent = root});
+    begin_threads(threads, 4, log_and_add, root);
+    for (int i = 0; i < 1000 || view_of(root).done < 160; i++) {
+        if (i < 1000)
+            twill_progress_add(child, 1);
+        tape_read(tape);
+    }
+    join_threads(threads, 4);
+    CHECK(twill_progress_finish(root, TWILL_OK) == TWILL_OK);
+    twill_progress_destroy(child);
+    twill_progress_destroy(root);
+    term = tape_show(tape, 70, 10);
+    CHECK(term->wraps == 0 && term->unknown == 0);
+    for (unsigned row = 0; row <= term->row; row++) {
+        const char *line = term_line(term, row);
+        unsigned thread, number;
+        int end = 0;
+        if (sscanf(line, "thread %u line %u.%n", &thread, &number, &end) == 2 && end) {
+            first = thread < first ? thread : first;
+            if (thread >= 64 || line[end] || number != next[thread]++)
+                CHECK_STR(line, "a whole line in order");
+            lines++;
+        } else if (strncmp(line, "all 100% [", 10) == 0 || strncmp(line, "part 100% [", 11) == 0) {
+            bars++;
+            CHECK_EQ(row, lines + bars - 1); /* below all log lines */
+        } else if (*line) {
+            CHECK_STR(line, "a log line or a bar");
+        }
+    }
+    CHECK_EQ(lines, 160);
+    CHECK_EQ(bars, 2);
+    free(term);
+    tape_close(tape);
+}
+
+TEST(a_long_log_line_and_one_without_memory)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress =
+        make((twill_progress_options){.style = TWILL_PROGRESS_LINES, .fd = tape->out,
+                                      .draw_by = TWILL_PROGRESS_BY_CALL});
+    char *text = malloc(20001);
+
+    if (!text)
+        abort();
+    memset(text, 'x', 20000);
+    text[20000] = '\0';
+    CHECK_EQ(twill_progress_log(progress, "%s", text), 20000);
+    tape_read(tape);
+    CHECK(tape->length == 20001 && memcmp(tape->bytes, text, 20000) == 0);
+    faults_fail_alloc(1);
+    CHECK_EQ(twill_progress_log(progress, "%s", text), 511);
+    CHECK_EQ(strlen(tape_read(tape)), 512);
+    CHECK_EQ(twill_progress_log(progress, "%s", ""), 0);
+    CHECK_STR(tape_read(tape), "\n");
+    twill_progress_destroy(progress);
+    free(text);
+    tape_close(tape);
+}
+
+TEST(suspend_leaves_the_terminal_to_others)
+{
+    struct tape *tape = tape_terminal(60, 12);
+    twill_progress *root, *child;
+    struct term *term;
+
+    plain_environment();
+    root = make((twill_progress_options){.total = 10, .label = "all", .fd = tape->out,
+                                         .draw_by = TWILL_PROGRESS_EACH});
+    child = make((twill_progress_options){.total = 10, .label = "part", .parent = root});
+    twill_progress_add(root, 1);
+    twill_progress_suspend(root);
+    twill_progress_suspend(child); /* nests */
+    term = tape_show(tape, 60, 12);
+    CHECK(term_cells(term, 0) == 0 && term_cells(term, 1) == 0 && term->row == 0);
+    free(term);
+    twill_progress_add(child, 1);
+    twill_progress_resume(root);
+    twill_progress_add(child, 1);
+    CHECK_EQ(write(tape->out, "foreign\n", 8), 8);
+    CHECK_EQ(twill_progress_log(root, "log"), 3);
+    term = tape_show(tape, 60, 12);
+    CHECK_STR(term_line(term, 0), "foreign");
+    CHECK_STR(term_line(term, 1), "log");
+    CHECK_EQ(term_cells(term, 2), 0);
+    free(term);
+    twill_progress_resume(root);
+    twill_progress_resume(root); /* one too many: nothing */
+    twill_progress_add(child, 1);
+    term = tape_show(tape, 60, 12);
+    CHECK_STR(term_line(term, 0), "foreign");
+    CHECK(strncmp(term_line(term, 2), "all  10% [", 10) == 0);
+    CHECK(strncmp(term_line(term, 3), "part  30% [", 11) == 0);
+    free(term);
+    twill_progress_destroy(child);
+    twill_progress_destroy(root);
+    tape_close(tape);
+}
+
+/* The line of a child that ends moves above those that go on. */
+TEST(children_come_and_go)
+{
+    struct tape *tape = tape_terminal(60, 12);
+    twill_progress *root, *child[3];
+    struct term *term;
+
+    plain_environment();
+    root = make((twill_progress_options){.total = 3, .label = "all", .fd = tape->out,
+                                         .interval = TWILL_MS(1)});
+    for (int i = 0; i < 3; i++) {
+        char label[] = "part A";
+        label[5] = (char)('A' + i);
+        child[i] = make((twill_progress_options){
+            .total = 5, .label = label, .parent = root, .weight = 1, .clear_at_end = i == 1});
+        twill_progress_add(child[i], 5);
+    }
+    CHECK(tape_await(tape, "part C 100%"));
+    twill_progress_finish(child[1], TWILL_OK);
+    twill_progress_finish(child[0], TWILL_OK);
+    CHECK(tape_await(tape, "\x1b[J")); /* it is on the terminal when finish returns */
+    term = tape_show(tape, 60, 12);
+    CHECK(strncmp(term_line(term, 0), "part A 100% [", 13) == 0);
+    CHECK(strncmp(term_line(term, 1), "all 100% [", 10) == 0);
+    CHECK(strncmp(term_line(term, 2), "part C 100% [", 13) == 0);
+    CHECK_EQ(term_cells(term, 3), 0);
+    CHECK_EQ(term->unknown, 0);
+    free(term);
+    for (int i = 2; i >= 0; i--)
+        CHECK_EQ(twill_progress_destroy(child[i]), TWILL_OK);
+    CHECK_EQ(view_of(root).done, 3);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+    term = tape_show(tape, 60, 12);
+    CHECK(strncmp(term_line(term, 1), "part C 100% [", 13) == 0);
+    CHECK(strncmp(term_line(term, 2), "all 100% [", 10) == 0);
+    CHECK_EQ(term_cells(term, 3), 0);
+    CHECK_EQ(term->row, 3);
+    free(term);
+    tape_close(tape);
+}
+
+TEST(more_bars_than_lines)
+{
+    struct tape *tape = tape_terminal(60, 5);
+    twill_progress *root, *child[9];
+    struct term *term;
+
+    plain_environment();
+    root = make((twill_progress_options){.total = 9, .label = "all", .fd = tape->out,
+                                         .draw_by = TWILL_PROGRESS_EACH});
+    for (int i = 0; i < 9; i++)
+        child[i] = make((twill_progress_options){.total = 5, .label = "part", .parent = root});
+    for (int i = 0; i < 9; i++)
+        twill_progress_add(child[i], 1);
+    term = tape_show(tape, 60, 5);
+    CHECK(term->unknown == 0 && term->row == 3);
+    CHECK(strncmp(term_line(term, 0), "all   0%", 8) == 0);
+    free(term);
+    for (int i = 0; i < 9; i++)
+        twill_progress_destroy(child[i]);
+    twill_progress_destroy(root);
+    tape_close(tape);
+}
+
+TEST(a_bar_may_vanish_at_the_end)
+{
+    struct tape *tape = tape_terminal(60, 12);
+    struct term *term;
+
+    plain_environment();
+    twill_progress *progress = make((twill_progress_options){.total = 10,
+                                                             .fd = tape->out,
+                                                             .clear_at_end = true,
+                                                             .draw_by = TWILL_PROGRESS_EACH});
+    twill_progress_add(progress, 10);
+    twill_progress_log(progress, "kept");
+    twill_progress_destroy(progress);
+    term = tape_show(tape, 60, 12);
+    CHECK_STR(term_line(term, 0), "kept");
+    CHECK(term_cells(term, 1) == 0 && term->row == 1 && term->column == 0);
+    free(term);
+    tape_close(tape);
+}
+
+TEST(an_unknown_total_has_a_walking_mark)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.style = TWILL_PROGRESS_BAR,
+                                                             .draw_by = TWILL_PROGRESS_EACH,
+                                                             .ascii = true,
+                                                             .width = 60,
+                                                             .fd = tape->out});
+    char before[1024];
+    struct term *term;
+
+    twill_progress_add(progress, 1);
+    term = tape_show(tape, 60, 4);
+    snprintf(before, sizeof before, "%s", term_line(term, 0));
+    CHECK(strstr(before, "<=>") != NULL && strstr(before, "] 1") != NULL);
+    free(term);
+    for (int i = 0; i < 100; i++)
+        twill_progress_add(progress, 1);
+    term = tape_show(tape, 60, 4);
+    CHECK(strstr(term_line(term, 0), "<=>") != NULL);
+    CHECK(strchr(term_line(term, 0), '<') - term->text != strchr(before, '<') - before);
+    free(term);
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+/* ---- background ---- */
+
+static void background_job(const char *name, int ready)
+{
+    int fd = open(name, O_WRONLY | O_NOCTTY);
+    twill_progress *bar, *automatic;
+
+    setpgid(0, 0);
+    plain_environment();
+    while (tcgetpgrp(fd) == getpgrp())
+        twill_sleep(twill_within(TWILL_MS(1)));
+    automatic = make((twill_progress_options){.fd = fd, .draw_by = TWILL_PROGRESS_BY_CALL});
+    CHECK_EQ(automatic->screen->style, TWILL_PROGRESS_LINES);
+    twill_progress_draw(automatic);
+    twill_progress_destroy(automatic);
+    bar = make((twill_progress_options){.total = 100000,
+                                        .style = TWILL_PROGRESS_BAR,
+                                        .fd = fd,
+                                        .interval = TWILL_MS(1)});
+    for (int i = 0; i < 30; i++) {
+        twill_progress_add(bar, 1);
+        twill_progress_draw(bar);
+        twill_sleep(twill_within(TWILL_MS(1)));
+    }
+    CHECK_EQ(write(ready, "b", 1), 1);
+    while (tcgetpgrp(fd) != getpgrp())
+        twill_sleep(twill_within(TWILL_MS(1)));
+    twill_progress_add(bar, 5);
+    twill_sleep(twill_within(TWILL_MS(20)));
+    twill_progress_destroy(bar);
+    _exit(atomic_load(&harness_failures) != 0);
+}
+
+static void session_leader(const char *name, int in, int ready[2])
+{
+    struct termios mode;
+    struct pollfd some = {.fd = in, .events = POLLIN};
+    int fd, status = 0;
+    pid_t job;
+    char byte;
+
+    setsid();
+    fd = open(name, O_RDWR);
+    if (!CHECK(fd >= 0 && ioctl(fd, TIOCSCTTY, 0) == 0))
+        _exit(1);
+    tcgetattr(fd, &mode);
+    mode.c_lflag |= TOSTOP; /* a background process that writes is stopped */
+    tcsetattr(fd, TCSANOW, &mode);
+    tcsetpgrp(fd, getpgrp());
+    job = fork();
+    if (job == 0)
+        background_job(name, ready[1]);
+    CHECK_EQ(read(ready[0], &byte, 1), 1);
+    CHECK_EQ(waitpid(job, &status, WUNTRACED | WNOHANG), 0); /* neither stopped nor dead */
+    CHECK_EQ(poll(&some, 1, 0), 0);                          /* and not a byte */
+    signal(SIGTTOU, SIG_IGN);
+    tcsetpgrp(fd, job);
+    CHECK(poll(&some, 1, 20000) > 0); /* in front again: it draws */
+    while (waitpid(job, &status, WUNTRACED) == -1 && errno == EINTR)
+        continue;
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    _exit(atomic_load(&harness_failures) != 0);
+}
+
+TEST(a_background_job_leaves_the_terminal_alone)
+{
+    struct tape *tape = tape_terminal(80, 24);
+    int ready[2], status = 0;
+    char name[100];
+    pid_t leader;
+
+    snprintf(name, sizeof name, "%s", ptsname(tape->in));
+    if (pipe(ready) != 0)
+        abort();
+    fflush(stdout);
+    leader = fork();
+    if (leader == 0)
+        session_leader(name, tape->in, ready);
+    while (waitpid(leader, &status, 0) == -1 && errno == EINTR)
+        continue;
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    tape_read(tape);
+    CHECK(strstr(tape->bytes, "35/100000") != NULL); /* counting had gone on */
+    close(ready[0]);
+    close(ready[1]);
+    tape_close(tape);
+}
+
+/* ---- writes that fail ---- */
+
+static void goes_on_after(int fd, twill_progress_draw_by who)
+{
+    twill_progress *progress = make((twill_progress_options){
+        .total = 50,
+        .style = TWILL_PROGRESS_BAR,
+        .fd = fd,
+        .draw_by = who,
+        .interval = who == TWILL_PROGRESS_EACH ? 0 : TWILL_MS(1)});
+    twill_ns end = twill_now() + TWILL_SEC(20);
+
+    for (int i = 0; i < 50; i++) {
+        twill_progress_add(progress, 1);
+        if (who == TWILL_PROGRESS_BY_CALL)
+            twill_progress_draw(progress);
+    }
+    while (!atomic_load(&progress->screen->broken) && twill_now() < end)
+        twill_sleep(twill_within(TWILL_MS(1)));
+    CHECK(atomic_load(&progress->screen->broken) == 1);
+    CHECK(twill_progress_log(progress, "lost") < 0);
+    CHECK_EQ(view_of(progress).done, 50);
+    CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+}
+
+TEST(a_closed_pipe_raises_no_signal)
+{
+    twill_progress_draw_by who[] = {TWILL_PROGRESS_BY_THREAD, TWILL_PROGRESS_BY_UPDATER,
+                                    TWILL_PROGRESS_BY_CALL, TWILL_PROGRESS_EACH};
+
+    for (int i = 0; i < 4; i++) {
+        struct tape *tape = tape_pipe();
+        sigset_t pending;
+        close(tape->in);
+        tape->in = -1;
+        goes_on_after(tape->out, who[i]); /* SIGPIPE is at its default: it would kill us */
+        sigpending(&pending);
+        CHECK(!sigismember(&pending, SIGPIPE));
+        tape_close(tape);
+    }
+}
+
+TEST(a_log_to_a_closed_pipe_raises_no_signal)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){
+        .style = TWILL_PROGRESS_LINES, .draw_by = TWILL_PROGRESS_BY_CALL, .fd = tape->out});
+
+    close(tape->in);
+    tape->in = -1;
+    CHECK_EQ(twill_progress_log(progress, "lost"), -1);
+    twill_progress_suspend(progress);
+    twill_progress_resume(progress);
+    CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+    tape_close(tape);
+}
+
+/* A SIGPIPE that was pending is not ours to take. */
+TEST(another_signal_stays_pending)
+{
+    struct tape *tape = tape_pipe();
+    sigset_t mask, old, pending;
+    int signal_;
+
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGPIPE);
+    pthread_sigmask(SIG_BLOCK, &mask, &old);
+    raise(SIGPIPE);
+    close(tape->in);
+    tape->in = -1;
+    goes_on_after(tape->out, TWILL_PROGRESS_EACH);
+    sigpending(&pending);
+    CHECK(sigismember(&pending, SIGPIPE));
+    sigwait(&mask, &signal_);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    tape_close(tape);
+}
+
+TEST(a_full_disk_and_a_closed_descriptor)
+{
+    int full = open("/dev/full", O_WRONLY), closed = dup(1);
+
+    close(closed);
+    goes_on_after(closed, TWILL_PROGRESS_BY_THREAD);
+    goes_on_after(closed, TWILL_PROGRESS_EACH);
+    if (full < 0)
+        SKIP("no /dev/full here");
+    goes_on_after(full, TWILL_PROGRESS_BY_THREAD);
+    goes_on_after(full, TWILL_PROGRESS_EACH);
+    close(full);
+}
+
+/* A descriptor that would block: the frame is dropped, the next one is whole. */
+TEST(a_frame_that_does_not_fit_is_dropped)
+{
+    struct tape *tape = tape_pipe();
+    char filling[4096];
+    twill_progress *progress = make((twill_progress_options){.total = 9,
+                                                             .style = TWILL_PROGRESS_LINES,
+                                                             .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                             .interval = 1,
+                                                             .fd = tape->out});
+
+    memset(filling, '.', sizeof filling);
+    fcntl(tape->out, F_SETFL, O_NONBLOCK);
+    while (write(tape->out, filling, sizeof filling) > 0)
+        continue;
+    twill_progress_add(progress, 1);
+    twill_progress_draw(progress);
+    CHECK_EQ(atomic_load(&progress->screen->broken), 0);
+    tape_read(tape);
+    CHECK(strchr(tape->bytes, 'P') == NULL);
+    twill_progress_add(progress, 1);
+    twill_progress_draw(progress);
+    CHECK(strncmp(tape_read(tape), "Progress: 2/9 (22%)", 19) == 0);
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+static void log_one(void *progress)
+{
+    CHECK_EQ(twill_progress_log(progress, "waits for room"), 14);
+}
+
+TEST(a_log_line_waits_instead)
+{
+    struct tape *tape = tape_pipe();
+    char filling[4096];
+    twill__thrd thread;
+    twill_progress *progress = make((twill_progress_options){
+        .style = TWILL_PROGRESS_LINES, .draw_by = TWILL_PROGRESS_BY_CALL, .fd = tape->out});
+
+    memset(filling, '.', sizeof filling);
+    fcntl(tape->out, F_SETFL, O_NONBLOCK);
+    while (write(tape->out, filling, sizeof filling) > 0)
+        continue;
+    begin_threads(&thread, 1, log_one, progress);
+    twill_sleep(twill_within(TWILL_MS(5)));
+    CHECK(tape_await(tape, "waits for room\n"));
+    join_threads(&thread, 1);
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+/* Fills a terminal that nobody reads. The kernel moves bytes on by and by: until it is full for
+   good. */
+static void stuff(struct tape *tape)
+{
+    char filling[512];
+
+    memset(filling, '.', sizeof filling);
+    fcntl(tape->out, F_SETFL, O_NONBLOCK);
+    for (int full = 0; full < 20; full++) {
+        for (size_t size = sizeof filling; size; size /= 8)
+            while (write(tape->out, filling, size) > 0)
+                full = 0;
+        twill_sleep(twill_within(TWILL_MS(1)));
+    }
+    fcntl(tape->out, F_SETFL, 0);
+}
+
+/* D19: a terminal that stops reading holds the renderer alone, and finish for a second. */
+TEST(a_terminal_that_stops_reading)
+{
+    struct tape *tape = tape_terminal(80, 24);
+    long live = faults_live();
+    struct race race = {.each = 20000 / SLOW};
+    twill__thrd threads[2];
+    twill_ns start, took;
+
+    plain_environment();
+    stuff(tape);
+    race.progress =
+        make((twill_progress_options){.total = 100, .fd = tape->out, .interval = TWILL_MS(1)});
+    while (atomic_load(&race.progress->screen->blocked) != TWILL__RENDERER_BLOCKED)
+        twill_sleep(twill_within(TWILL_MS(1)));
+    twill_sleep(twill_within(TWILL_MS(5)));
+    begin_threads(threads, 2, race_add, &race);
+    join_threads(threads, 2); /* would never end */
+    CHECK_EQ(view_of(race.progress).done, 2u * race.each);
+    twill_progress_draw(race.progress);
+    start = twill_now();
+    CHECK_EQ(twill_progress_finish(race.progress, TWILL_OK), TWILL_INVALID);
+    took = twill_now() - start;
+    CHECK(took >= TWILL_MS(900) && took < TWILL_SEC(20));
+    CHECK_EQ(twill_progress_destroy(race.progress), TWILL_OK);
+    CHECK_EQ(faults_live(), live + 1); /* what the thread left behind still needs */
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    while (faults_live() > live && twill_now() < end) {
+        tape_forget(tape);
+        twill_sleep(twill_within(TWILL_MS(1)));
+    }
+    CHECK_EQ(faults_live(), live); /* its write came back: it has ended */
+    tape_close(tape);
+}
+
+TEST(updaters_do_not_wait_for_a_terminal)
+{
+    struct tape *tape = tape_terminal(80, 24);
+
+    plain_environment();
+    stuff(tape);
+    twill_progress *progress = make((twill_progress_options){.total = 100,
+                                                             .fd = tape->out,
+                                                             .interval = 1,
+                                                             .draw_by = TWILL_PROGRESS_BY_UPDATER});
+    for (int i = 0; i < 100; i++)
+        twill_progress_add(progress, 1);
+    tape_read(tape);
+    twill_progress_finish(progress, TWILL_OK);
+    tape->length = 0;
+    tape_read(tape);
+    CHECK(strstr(tape->bytes, "100/100") != NULL); /* the terminal reads again: the last frame */
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+/* ---- threads, forks, faults ---- */
+
+TEST(the_renderer_takes_no_signals)
+{
+    struct tape *tape = tape_pipe();
+    sigset_t mask;
+    twill_progress *progress = make((twill_progress_options){
+        .style = TWILL_PROGRESS_LINES, .fd = tape->out, .interval = TWILL_MS(1)});
+
+    CHECK(tape_await(tape, "\n"));
+    pthread_sigmask(SIG_BLOCK, NULL, &mask); /* the caller's mask is as it was */
+    CHECK(!sigismember(&mask, SIGTERM) && !sigismember(&mask, SIGTTOU));
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+TEST(a_forked_child_counts_and_does_not_draw)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.total = 10,
+                                                             .style = TWILL_PROGRESS_LINES,
+                                                             .fd = tape->out,
+                                                             .interval = TWILL_MS(1)});
+    twill_progress *child = make((twill_progress_options){.total = 5, .parent = progress});
+    pid_t pid;
+    int status = 0;
+
+    twill_progress_add(progress, 2);
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0) {
+        struct tape *own = tape_pipe();
+        twill_progress *other = NULL;
+        dup2(own->out, tape->out);
+        twill_progress_add(progress, 3);
+        twill_progress_set(child, 4);
+        CHECK_EQ(view_of(progress).done, 5);
+        CHECK_EQ(view_of(progress).percent, 50);
+        CHECK_EQ(view_of(child).done, 4);
+        twill_progress_draw(progress);
+        twill_progress_suspend(progress);
+        twill_progress_resume(progress);
+        CHECK_EQ(twill_progress_log(progress, "x"), -1);
+        CHECK_EQ(twill_progress_set_label(progress, "x"), TWILL_FORKED);
+        CHECK_EQ(twill_progress_create(&other, &(twill_progress_options){.parent = progress}),
+                 TWILL_FORKED);
+        CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_FORKED);
+        CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+        CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+        CHECK_EQ(faults_live(), 0); /* the renderer's part too */
+        CHECK_STR(tape_read(own), "");
+        other = make((twill_progress_options){.total = 1, /* its own are as ever */
+                                              .style = TWILL_PROGRESS_LINES,
+                                              .fd = tape->out});
+        twill_progress_add(other, 1);
+        CHECK_EQ(twill_progress_destroy(other), TWILL_OK);
+        CHECK(strstr(tape_read(own), "Progress: 1/1 (100%)") != NULL);
+        _exit(atomic_load(&harness_failures) != 0);
+    }
+    while (waitpid(pid, &status, 0) == -1 && errno == EINTR)
+        continue;
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK_EQ(view_of(progress).done, 2);
+    twill_progress_destroy(child);
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+TEST(no_memory)
+{
+    long live = faults_live();
+    int nowhere = open("/dev/null", O_WRONLY);
+    twill_progress *progress, *child;
+
+    for (unsigned long k = 1; k <= 2; k++) {
+        progress = (twill_progress *)&live;
+        faults_fail_alloc(k);
+        CHECK_EQ(twill_progress_create(&progress, NULL), TWILL_NO_MEMORY);
+        CHECK(progress == NULL);
+        CHECK_EQ(faults_live(), live);
+    }
+    progress = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT, .fd = nowhere});
+    faults_fail_alloc(1);
+    CHECK_EQ(twill_progress_create(&child, &(twill_progress_options){.parent = progress}),
+             TWILL_NO_MEMORY);
+    CHECK(child == NULL);
+    faults_fail_alloc(0);
+    unsigned long before = faults_allocs();
+    for (int i = 0; i < 100; i++) {
+        twill_progress_add(progress, 1);
+        twill_progress_draw(progress);
+        twill_progress_log(progress, "%s", "");
+    }
+    CHECK_EQ(faults_allocs(), before); /* nothing is allocated after create */
+    twill_progress_destroy(progress);
+    close(nowhere);
+    CHECK_EQ(faults_live(), live);
+}
+
+TEST(no_thread)
+{
+    struct tape *tape = tape_pipe();
+
+    faults_fail_thread(1);
+    twill_progress *progress = make((twill_progress_options){.total = 10,
+                                                             .style = TWILL_PROGRESS_COUNTER,
+                                                             .interval = 1,
+                                                             .fd = tape->out});
+    for (int i = 0; i < 10; i++)
+        twill_progress_add(progress, 1);
+    CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_OK);
+    twill_progress_destroy(progress);
+    tape_read(tape);
+    CHECK(strstr(tape->bytes, "\rProgress: 5/10 (50%)") != NULL); /* whoever updates draws */
+    CHECK(strstr(tape->bytes, "\rProgress: 10/10 (100%)\n") != NULL);
+    tape_close(tape);
+}
+
+/* ---- views, families ---- */
+
+struct watcher {
+    atomic_uint calls, finals, inside;
+    atomic_bool log;
+    uint64_t last;
+    twill_progress **progress;
+};
+
+static void watch(const twill_progress_view *view, const twill_task *task)
+{
+    struct watcher *watcher = task->context;
+
+    CHECK_EQ(atomic_fetch_add(&watcher->inside, 1), 0);
+    CHECK(task->worker == UINT_MAX && task->index == SIZE_MAX);
+    CHECK_STR(view->label, "watched");
+    CHECK(view->done >= watcher->last);
+    watcher->last = view->done;
+    atomic_fetch_add(&watcher->calls, 1);
+    if (view->finished)
+        atomic_fetch_add(&watcher->finals, 1);
+    else if (*watcher->progress && atomic_load(&watcher->log)) {
+        atomic_store(&watcher->log, false);
+        CHECK_EQ(twill_progress_finish(*watcher->progress, TWILL_OK), TWILL_DEADLOCK);
+        CHECK_EQ(twill_progress_destroy(*watcher->progress), TWILL_DEADLOCK);
+        CHECK_EQ(twill_progress_log(*watcher->progress, "from on_view"), 12);
+        twill_progress_add(*watcher->progress, 1);
+        twill_progress_draw(*watcher->progress);
+    }
+    atomic_fetch_sub(&watcher->inside, 1);
+}
+
+TEST(on_view_is_called_by_whoever_draws)
+{
+    twill_progress_draw_by who[] = {TWILL_PROGRESS_BY_THREAD, TWILL_PROGRESS_BY_UPDATER,
+                                    TWILL_PROGRESS_BY_CALL, TWILL_PROGRESS_EACH};
+
+    for (int i = 0; i < 4; i++) {
+        struct tape *tape = tape_pipe();
+        twill_progress *progress = NULL;
+        struct watcher watcher = {.progress = &progress};
+        struct race race = {.each = 30};
+        twill__thrd threads[3];
+        twill_progress_options options = {.label = "watched",
+                                          .style = TWILL_PROGRESS_SILENT,
+                                          .draw_by = who[i],
+                                          .interval = who[i] == TWILL_PROGRESS_EACH ? 0 : 1000,
+                                          .on_view = watch,
+                                          .context = &watcher,
+                                          .fd = tape->out};
+        CHECK_EQ(twill_progress_create(&progress, &options), TWILL_OK);
+        atomic_store(&watcher.log, true);
+        race.progress = progress;
+        begin_threads(threads, 3, race_add, &race);
+        join_threads(threads, 3);
+        twill_ns end = twill_now() + TWILL_SEC(20);
+        while (atomic_load(&watcher.log) && twill_now() < end)
+            twill_progress_draw(progress);
+        CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_OK);
+        CHECK_EQ(atomic_load(&watcher.finals), 1);
+        CHECK_EQ(watcher.last, 91);
+        CHECK(atomic_load(&watcher.calls) >= 2);
+        CHECK_STR(tape_read(tape), "from on_view\n");
+        CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+        tape_close(tape);
+    }
+}
+
+TEST(a_child_stands_for_items_of_its_parent)
+{
+    twill_progress_options silent = {.total = 100, .style = TWILL_PROGRESS_SILENT};
+    twill_progress *root = make(silent), *a, *b, *inner, *part[3];
+
+    a = make((twill_progress_options){.total = 3, .parent = root, .weight = 10});
+    b = make((twill_progress_options){.total = 3, .parent = root, .weight = 12});
+    inner = make((twill_progress_options){.total = 2, .parent = b, .weight = 2});
+    for (int i = 0; i < 3; i++) { /* the sum is rounded, not the parts */
+        part[i] = make((twill_progress_options){.total = 10, .parent = root, .weight = 1});
+        twill_progress_add(part[i], 4);
+        CHECK_EQ(view_of(root).done, (i + 1) * 4 / 10);
+    }
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_progress_destroy(part[i]), TWILL_OK);
+    CHECK_EQ(view_of(root).done, 3);
+    twill_progress_set(root, 0); /* moves what was counted here, not what children gave */
+    CHECK_EQ(view_of(root).done, 3);
+    twill_progress_add(root, 47);
+    twill_progress_add(a, 2);
+    CHECK_EQ(view_of(root).done, 56); /* 6.67 */
+    twill_progress_add_failed(b, 1);
+    CHECK_EQ(view_of(root).done, 60); /* 6.67 + 4 */
+    twill_progress_add(inner, 1);
+    CHECK_EQ(view_of(b).done, 1);
+    CHECK_EQ(view_of(root).done, 64); /* 6.67 + 8 */
+    twill_progress_add(inner, 1);
+    CHECK_EQ(twill_progress_destroy(inner), TWILL_OK);
+    CHECK_EQ(view_of(b).done, 2);
+    CHECK_EQ(view_of(root).done, 68); /* 6.67 + 12 */
+    CHECK_EQ(twill_progress_finish(a, TWILL_CANCELLED), TWILL_OK);
+    CHECK_EQ(view_of(root).skipped, 10);
+    CHECK_EQ(view_of(root).done, 62);
+    CHECK_EQ(twill_progress_finish(b, TWILL_FAILED), TWILL_OK);
+    CHECK(view_of(root).failed == 12 && view_of(root).done == 50 && view_of(root).percent == 72);
+    CHECK(view_of(b).done == 2 && view_of(b).failed == 1);
+    twill_progress_destroy(a);
+    twill_progress_destroy(b);
+    a = make((twill_progress_options){.parent = root, .weight = 28});
+    twill_progress_add(a, 1000);
+    CHECK_EQ(view_of(root).percent, 72); /* nobody knows which part */
+    twill_progress_destroy(a);
+    CHECK_EQ(view_of(root).percent, 100);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+
+    silent.total = UINT64_MAX;
+    root = make(silent);
+    a = make((twill_progress_options){
+        .total = UINT64_MAX, .parent = root, .weight = UINT64_MAX});
+    twill_progress_add(a, UINT64_MAX - 1);
+    CHECK_EQ(view_of(root).done, UINT64_MAX - 1);
+    CHECK_EQ(view_of(root).percent, 99);
+    twill_progress_destroy(a);
+    CHECK_EQ(view_of(root).percent, 100);
+    twill_progress_destroy(root);
+}
+
+TEST(children_that_are_left_behind_are_an_assertion)
+{
+    long live = faults_live();
+    struct tape *tape = tape_pipe();
+    twill_progress *root = make((twill_progress_options){
+        .style = TWILL_PROGRESS_LINES, .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
+    twill_progress *child = make((twill_progress_options){.parent = root, .weight = 1});
+    twill_progress *inner = make((twill_progress_options){.parent = child, .weight = 1});
+
+    atomic_store(&asserted, 0);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+    CHECK_EQ(atomic_load(&asserted), 1);
+    tape_read(tape);
+    twill_progress_add(child, 3); /* silent from here on */
+    twill_progress_add(inner, 3);
+    CHECK_EQ(view_of(child).done, 3);
+    CHECK_EQ(twill_progress_log(inner, "still"), 5);
+    CHECK_EQ(twill_progress_destroy(inner), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+    CHECK_STR(tape_read(tape), "still\n");
+    CHECK_EQ(faults_live(), live);
+    tape_close(tape);
+}
+
+/* ---- everything at once ---- */
+
+static void finish_it(void *race_)
+{
+    struct race *race = race_;
+
+    CHECK_EQ(twill_progress_finish(race->progress, TWILL_OK), TWILL_OK);
+    CHECK(view_of(race->progress).finished);
+}
+
+TEST(finish_against_add_against_finish)
+{
+    for (int round = 0; round < 60 / SLOW; round++) {
+        struct tape *tape = tape_pipe();
+        struct race race = {.each = 200};
+        twill__thrd adders[2], finishers[2];
+
+        race.progress = make((twill_progress_options){
+            .style = TWILL_PROGRESS_COUNTER,
+            .draw_by = (twill_progress_draw_by)(round % 4),
+            .interval = round % 4 == 3 ? 0 : 1000,
+            .fd = tape->out});
+        begin_threads(adders, 2, race_add, &race);
+        begin_threads(finishers, 2, finish_it, &race);
+        for (int i = 0; i < 20; i++) {
+            tape_read(tape);
+            twill_progress_draw(race.progress);
+        }
+        join_threads(finishers, 2);
+        join_threads(adders, 2);
+        CHECK_EQ(view_of(race.progress).done, 400);
+        CHECK_EQ(twill_progress_destroy(race.progress), TWILL_OK);
+        tape_read(tape);
+        CHECK(strchr(tape->bytes, '\n') == tape->bytes + tape->length - 1); /* one, at the end */
+        tape_close(tape);
+    }
+}
+
+static void a_child_life(void *race_)
+{
+    struct race *race = race_;
+
+    for (unsigned i = 0; i < race->each; i++) {
+        twill_progress *child = make((twill_progress_options){
+            .total = 3, .label = "child", .parent = race->progress, .weight = 1});
+        twill_progress_add(child, 2);
+        twill_progress_set_label(child, "other");
+        if (i % 3 == 0)
+            twill_progress_log(child, "log %u", i);
+        if (i % 3 == 1) {
+            twill_progress_suspend(child);
+            twill_progress_resume(child);
+        }
+        twill_progress_add_skipped(child, 1);
+        CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+    }
+}
+
+TEST(families_under_load)
+{
+    long live = faults_live();
+
+    for (int round = 0; round < 4; round++) {
+        struct tape *tape = round < 2 ? tape_terminal(60, 8) : tape_pipe();
+        struct race race = {.each = 40 / (SLOW > 1 ? 2 : 1)};
+        twill__thrd threads[4];
+        struct term *term;
+
+        plain_environment();
+        fcntl(tape->in, F_SETFL, fcntl(tape->in, F_GETFL) | O_NONBLOCK);
+        race.progress = make((twill_progress_options){
+            .total = 4u * race.each,
+            .style = round == 2 ? TWILL_PROGRESS_LINES : TWILL_PROGRESS_BAR,
+            .draw_by = round == 1 ? TWILL_PROGRESS_BY_UPDATER : TWILL_PROGRESS_BY_THREAD,
+            .interval = TWILL_US(100),
+            .width = 60,
+            .fd = tape->out});
+        begin_threads(threads, 4, a_child_life, &race);
+        do {
+            tape_read(tape);
+            twill_progress_draw(race.progress);
+        } while (view_of(race.progress).done < 4u * race.each && tape->length + 1 < sizeof tape->bytes);
+        while (tape->length + 1 >= sizeof tape->bytes && view_of(race.progress).done < 4u * race.each) {
+            char away[4096];
+            if (read(tape->in, away, sizeof away) < 0)
+                twill_sleep(twill_within(TWILL_US(100)));
+        }
+        join_threads(threads, 4);
+        CHECK_EQ(view_of(race.progress).percent, 100);
+        CHECK_EQ(twill_progress_destroy(race.progress), TWILL_OK);
+        term = tape_show(tape, 60, 8);
+        CHECK((term->wraps == 0 || round == 2) && (tape->length + 1 >= sizeof tape->bytes || term->unknown == 0));
+        free(term);
+        tape_close(tape);
+    }
+    CHECK_EQ(faults_live(), live);
+}
+
+HARNESS_MAIN
