@@ -144,7 +144,7 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *pool)
     if (!pool)
         return TWILL_OK;
     team = pool->team;
-    if (team->generation == twill__generation()) {
+    if (twill__team_here(team)) {
         if (self->team == team)
             return TWILL_DEADLOCK;
         for (const twill__job *job = self->job; job; job = job->outer)

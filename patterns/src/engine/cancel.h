@@ -12,30 +12,32 @@
 /* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's lock; `linked` is
    also read without it, as a hint. */
 struct twill__link;
-typedef struct twill__link *twill__link_at TWILL__VIEW;     /* a pointer that may stand in such storage */
+typedef struct TWILL__VIEW twill__place {   /* a pointer in such storage; a struct, since gcc 12 -flto crashes on less */
+    struct twill__link *link;
+} twill__place;
 typedef struct TWILL__VIEW twill__link {
-    twill__link_at next, *previous;
+    twill__place next, *previous;
     uint32_t kind;                      /* while linked; a hook that runs: the generation it runs in */
     _Atomic uint32_t linked;            /* 0, or the generation of the process that linked it */
 } twill__link;
 enum { TWILL__LINK_NODE = 1, TWILL__LINK_HOOK, TWILL__LINK_CHILD };
 
-static inline void twill__link_in(twill__link_at *head, twill__link *link, uint32_t kind)
+static inline void twill__link_in(twill__place *head, twill__link *link, uint32_t kind)
 {
     link->kind = kind;
     link->next = *head;
     link->previous = head;
-    if (link->next)
-        link->next->previous = &link->next;
-    *head = link;
+    if (link->next.link)
+        link->next.link->previous = &link->next;
+    head->link = link;
     atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);   /* pairs with the acquire in twill__link_up */
 }
 
 static inline void twill__link_out(twill__link *link)
 {
     *link->previous = link->next;
-    if (link->next)
-        link->next->previous = link->previous;
+    if (link->next.link)
+        link->next.link->previous = link->previous;
     atomic_store_explicit(&link->linked, 0, memory_order_relaxed);   /* read back under the lock, or as a hint */
 }
 
@@ -132,7 +134,7 @@ typedef struct twill__firing {          /* on the stack of the thread that calls
 typedef struct TWILL__VIEW twill__token {
     twill__link me;                     /* in the parent's list */
     struct twill__token *parent;
-    twill__link_at head;                /* waiting threads, hooks, children */
+    twill__place head;                  /* waiting threads, hooks, children */
     twill__firing *firing;
     _Atomic uint32_t lock;
     _Atomic int32_t state;              /* 0, or the reason */
@@ -169,7 +171,7 @@ static inline void twill__token_adopt(twill__token *token)
             if (seen) {
                 atomic_store_explicit(&token->lock, 0, memory_order_relaxed);   /* published by the release */
                 atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
-                token->head = NULL;
+                token->head.link = NULL;
                 token->firing = NULL;
             }
             atomic_store_explicit(&token->generation, now, memory_order_release);   /* pairs with the loads */
@@ -240,8 +242,8 @@ static inline void twill__tell(twill__token *token, int reason)
     if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
                                                  memory_order_relaxed))   /* pairs with the acquire in poll */
         reason = none;                  /* requested here before: what is below hears the nearest reason */
-    for (twill__link *link = token->head, *next; link; link = next) {
-        next = link->next;
+    for (twill__link *link = token->head.link, *next; link; link = next) {
+        next = link->next.link;
         if (link->kind == TWILL__LINK_NODE) {
             twill__nudge(link);
         } else if (link->kind == TWILL__LINK_CHILD) {
@@ -278,7 +280,7 @@ static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twil
 static inline void twill__drain(twill__token *token, twill__firing *firing)
 {
     twill__link *link;
-    while ((link = token->head) && atomic_load_explicit(&token->state, memory_order_relaxed)) {   /* under the lock */
+    while ((link = token->head.link) && atomic_load_explicit(&token->state, memory_order_relaxed)) {   /* under the lock */
         if (link->kind == TWILL__LINK_NODE) {
             twill__nudge(link);
         } else if (link->kind == TWILL__LINK_HOOK) {

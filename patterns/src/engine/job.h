@@ -413,7 +413,7 @@ static inline void twill__slot_init(twill__job *job, unsigned worker)
     atomic_init(&slot->range, 0);
     atomic_init(&slot->begin, SIZE_MAX);
     token->parent = twill__token_of(job->run->until.cancel);
-    token->head = NULL;
+    token->head.link = NULL;
     token->firing = NULL;
     atomic_init(&token->me.linked, 0);
     atomic_init(&token->lock, 0);

@@ -56,7 +56,7 @@ static inline twill_status twill__check_run(const twill_run *run)
     if (run->pool) {
         if (run->pool->layout != TWILL__POOL_LAYOUT)
             return TWILL_INVALID;
-        if (run->pool->team->generation != twill__generation())
+        if (!twill__team_here(run->pool->team))
             return TWILL_FORKED;
     }
     return TWILL_OK;
@@ -229,7 +229,7 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
-    uint64_t rate = twill__ticks_per_us(), since = twill__ticks();
+    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(), since = twill__ticks();
     double sure = (double)(rate * 200 / 1024), price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
     for (;;) {      /* exit: all done, stopped, or the rest is worth threads */
         double spent, left;     /* times `at`: a division spared */
@@ -368,12 +368,20 @@ static inline twill_status twill__close_call(twill__call_record *call)
 {
     twill__job *job = &call->job;
     const twill_run *run = job->run;
-    twill_report report = { 0 };
+    twill_report report;
     twill__stop_workers(job);
     for (twill__scratch *next; call->scratch; call->scratch = next) {
         next = call->scratch->next;
         TWILL_FREE(call->scratch);
     }
+    if (!call->opened && !call->has_own && !run->report && !job->detail && job->slot[0].done == call->total) {
+        if (job->seat)                  /* the short way of a tiny call: all is done, and nobody asks how */
+            twill__release(job->seat, false);
+        if (twill__token_used(twill__token_of(&job->slot[0].token)))
+            twill_cancel_detach(&job->slot[0].token);
+        return TWILL_OK;
+    }
+    memset(&report, 0, sizeof report);
     report.workers_started = call->opened ? job->np : 1;
     if (job->seat)
         twill__release(job->seat, call->opened);

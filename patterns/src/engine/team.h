@@ -36,6 +36,8 @@ typedef struct twill__team {
     unsigned spinners;                  /* so many of them may spin: one CPU is the caller's */
     unsigned threads;                   /* started; set before others see the team */
     uint32_t generation;                /* of the process that started them */
+    const _Atomic uint32_t *mark;       /* holds the generation of this process; see platform/process.h */
+    uint64_t tick_rate;                 /* see platform/ticks.h */
     twill__helper *helper;
     twill__seat seat[TWILL__SEATS];
 } twill__team;
@@ -269,12 +271,20 @@ static inline void twill__helper_main(void *helper_)
 
 /* ---- a team's life ---- */
 
+/* Whether this process made the team: a forked child has none of its threads. */
+static inline bool twill__team_here(const twill__team *team)
+{
+    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;   /* a number; set before */
+}
+
 static inline void twill__team_init(twill__team *team, twill__helper *helper)
 {
     unsigned cpus = twill__cpus_hint();
     memset(team, 0, sizeof *team);
     team->spinners = cpus - 1;
     team->generation = twill__generation();
+    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);   /* set: generation was asked */
+    team->tick_rate = twill__ticks_per_us();
     team->helper = helper;
 }
 
@@ -304,7 +314,7 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
 static inline uint32_t twill__team_close(twill__team *team)
 {
     uint32_t flags = 0;
-    if (team->generation != twill__generation())
+    if (!twill__team_here(team))
         return 0;
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         _Atomic uint32_t *word = &team->seat[i].word;
