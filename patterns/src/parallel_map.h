@@ -1592,6 +1592,29 @@ typedef struct twill__sort {
     char *memory;
 } twill__sort;
 
+/* An item of at most TWILL__SORT_INDIRECT bytes. A call of memcpy would cost more than the copy: two moves of a fixed
+   size overlap where they must. */
+static inline __attribute__((always_inline)) void twill__copy_item(char *out, const char *in, size_t size)
+{
+    char a[16], b[16];
+    if (size == 4 || size == 8 || size == 16) {
+        memcpy(out, in, size == 4 ? 4 : size == 8 ? 8 : 16);
+    } else if (size > 16) {
+        memcpy(a, in, 16);
+        memcpy(b, in + size - 16, 16);
+        memcpy(out, a, 16);
+        memcpy(out + size - 16, b, 16);
+    } else if (size > 8) {
+        memcpy(a, in, 8);
+        memcpy(b, in + size - 8, 8);
+        memcpy(out, a, 8);
+        memcpy(out + size - 8, b, 8);
+    } else {
+        for (size_t i = 0; i < size; i++)
+            out[i] = in[i];
+    }
+}
+
 /* Whether a belongs behind b, which stands behind it. */
 static inline __attribute__((always_inline)) bool twill__after(twill_compare_fn *compare, const char *a, const char *b,
                                                                bool indirect, const twill_task *task)
@@ -1609,24 +1632,35 @@ static inline __attribute__((always_inline)) void twill__sort_leaf(twill_compare
         char *at = x + i * size;
         if (!twill__after(compare, at - size, at, indirect, task))
             continue;
-        memcpy(item, at, size);
+        twill__copy_item(item, at, size);
         do {
-            memcpy(at, at - size, size);
+            twill__copy_item(at, at - size, size);
             at -= size;
         } while (at > x && twill__after(compare, at - size, item, indirect, task));
-        memcpy(at, item, size);
+        twill__copy_item(at, item, size);
     }
 }
 
-/* a .. a_end and b .. b_end become out; the choice is arithmetic, since no branch predictor can know it. */
+/* a .. a_end and b .. b_end become out. The choice is arithmetic, since no branch predictor can know it; but behind
+   pointers a guess that is right half the time is worth more, as it has the next items fetched meanwhile. */
 static inline __attribute__((always_inline)) void twill__merge(twill_compare_fn *compare, const char *a,
                                                                const char *a_end, const char *b, const char *b_end,
                                                                char *out, size_t size, bool indirect,
                                                                const twill_task *task)
 {
+    while (indirect && a < a_end && b < b_end) {
+        if (twill__after(compare, a, b, true, task)) {
+            twill__copy_item(out, b, size);
+            b += size;
+        } else {
+            twill__copy_item(out, a, size);
+            a += size;
+        }
+        out += size;
+    }
     while (a < a_end && b < b_end) {
         size_t right = twill__after(compare, a, b, indirect, task);
-        memcpy(out, right ? b : a, size);
+        twill__copy_item(out, right ? b : a, size);
         b += right * size;
         a += size - right * size;
         out += size;
@@ -1782,6 +1816,18 @@ static inline void twill__sort_return(twill__job *job, twill_task *task, size_t 
     memcpy(sort->base + first * sort->size, sort->spare + first * sort->size, (last - first) * sort->size);
 }
 
+/* Whether each pointer points to its own place: they were in order before. */
+static inline bool twill__sort_in_place(const twill__sort *sort)
+{
+    for (size_t i = 0; i < sort->n; i++) {
+        const char *item;
+        memcpy(&item, sort->from + i * sizeof item, sizeof item);
+        if (item != sort->base + i * sort->size)
+            return false;
+    }
+    return true;
+}
+
 /* One pass over the runs or pieces. False: not all of it was done. */
 static inline bool twill__sort_pass(twill__job *job, twill__sort *sort, twill__body_fn *body)
 {
@@ -1823,7 +1869,7 @@ static inline void twill__sort_steps(twill__job *job, void *data)
         twill__sort_put_back(sort);
         return;
     }
-    if (sort->pointers) {
+    if (sort->pointers && !twill__sort_in_place(sort)) {
         twill__pass pass = { .n = sort->runs, .body = twill__sort_gather, .data = sort, .parts = true };
         pass.unit = sort->run;
         twill__run_deaf(job, &pass);
