@@ -59,7 +59,7 @@ static bool token_is_bare(twill_cancel *cancel)
 {
     twill__token *token = twill__token_of(cancel);
 
-    return !token->head && !token->firing && !atomic_load(&token->lock);
+    return !token->head.link && !token->firing && !atomic_load(&token->lock);
 }
 
 /* ---- the words of a token ---- */
@@ -282,7 +282,7 @@ TEST(request_then_fire)
         twill__yield();
     for (bool listed = false; !listed; twill__yield()) {
         twill__token_lock(twill__token_of(&f.low));
-        listed = twill__token_of(&f.low)->head != NULL;
+        listed = twill__token_of(&f.low)->head.link != NULL;
         twill__unlock(&twill__token_of(&f.low)->lock);
     }
     twill_cancel_request(&f.top, 3);
@@ -290,7 +290,7 @@ TEST(request_then_fire)
     CHECK_EQ(twill_sleep(twill_until_cancelled(&f.middle)),
              TWILL_CANCELLED); /* a wait that begins later sees it */
     twill_sleep(twill_within(TWILL_MS(5)));
-    CHECK(twill__token_of(&f.low)->head != NULL); /* it sleeps on */
+    CHECK(twill__token_of(&f.low)->head.link != NULL); /* it sleeps on */
     twill_cancel_fire(&f.top, 9);
     twill__thread_join(&thread);
     CHECK_EQ(f.answer[0], TWILL_CANCELLED);

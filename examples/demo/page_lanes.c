@@ -155,7 +155,7 @@ static void put_run(FILE *out, struct drawing *d, const struct config *config)
 {
     const struct run *run = config_run(config);
     size_t files = d->m->corpus->count, at = 0;
-    char label[48], buffer[32];
+    char label[64], buffer[32];
     snprintf(label, sizeof label, "%s%s", page_label(config, buffer),
              config->workers > d->m->cpus ? " (oversubscribed)" : "");
     fprintf(out, "\n{\"label\":\"%s\",\"wall\":%" PRId64 ",\"lanes\":[", label,
