@@ -43,7 +43,7 @@ typedef struct twill_reducer {
     void (*dispose)(void *acc, const twill_task *task);   /* NULL: none; else once for each accumulator but the result,
                                   after combine also for what that left in right */
     bool unordered;            /* one accumulator a worker; combine must commute; bits may differ between runs */
-    size_t blocks;             /* ordered: fixed cuts; 0 = 64, and 256 from 16384 items on */
+    size_t blocks;             /* ordered: fixed cuts; 0 = 32, 64 from 1024 items on, 256 from 16384 on */
 } twill_reducer;
 
 /* ---- loops ---- */
@@ -649,7 +649,7 @@ static inline twill_task twill__task_outside(const twill_run *run)
 #define TWILL__REDUCE_LARGE 1048576     /* bytes of one group */
 #define TWILL__REDUCE_LOCAL 64          /* accumulators up to this size are folded on the worker's own stack */
 #define TWILL__REDUCE_TREE 16           /* blocks whose tree is one piece of work */
-#define TWILL__REDUCE_SERIAL 20000      /* ns of combining that nobody is called for */
+#define TWILL__REDUCE_SERIAL 20         /* us of combining that nobody is called for */
 
 enum { TWILL__ACC_NONE, TWILL__ACC_MADE, TWILL__ACC_FULL };
 
@@ -696,7 +696,10 @@ static inline int twill__acc_make(const twill_reducer *reducer, void *acc, const
 {
     if (reducer->identity)
         return reducer->identity(acc, task);
-    memset(acc, 0, reducer->size);
+    if (reducer->size == 8)
+        memset(acc, 0, 8);              /* a store instead of a call */
+    else
+        memset(acc, 0, reducer->size);
     return 0;
 }
 
@@ -710,7 +713,8 @@ static inline void twill__reduce_body(twill__job *job, twill_task *task, size_t 
     for (size_t k = begin; k < end && twill__block_may_run(job, k); k++) {
         size_t from = twill__reduce_item(reduce, k);
         size_t to = reduce->n - from < reduce->each ? reduce->n : from + reduce->each;
-        void *acc = is_local ? local : twill__acc(reduce, k);
+        char *place = twill__acc(reduce, k);
+        void *acc = is_local ? local : place;
         int code;
         task->index = from;
         code = twill__acc_make(reducer, acc, task);
@@ -719,8 +723,10 @@ static inline void twill__reduce_body(twill__job *job, twill_task *task, size_t 
             code = reducer->fold(acc, from, to, task);
             if (!code) {
                 reduce->state[k] = TWILL__ACC_FULL;
-                if (is_local)
-                    memcpy(twill__acc(reduce, k), local, reducer->size);
+                if (is_local && reducer->size == 8)
+                    memcpy(place, local, 8);
+                else if (is_local)
+                    memcpy(place, local, reducer->size);
             }
         }
         twill__range_end(job, me, k, from, to, code);
@@ -772,14 +778,13 @@ static inline void twill__reduce_trees(twill__job *job, twill_task *task, size_t
 static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, twill_task *task)
 {
     size_t count = reduce->count, tree = TWILL__REDUCE_TREE;
-    twill_ns since = 0;
+    uint64_t since;
     if (count <= tree)
         return twill__reduce_tree(job, reduce, 0, count, 1, 0, task);
-    if (job->np > 1)
-        since = twill__clock_now();
+    since = twill__ticks();
     if (!twill__reduce_tree(job, reduce, 0, tree, 1, 0, task))
         return false;
-    if (job->np > 1 && twill__clock_now() - since > TWILL__REDUCE_SERIAL / (twill_ns)(count / tree)) {
+    if (job->np > 1 && (twill__ticks() - since) * (count / tree) / TWILL__REDUCE_SERIAL > twill__ticks_per_us()) {
         twill__pass pass = { .n = (count - 1) / tree, .body = twill__reduce_trees, .data = reduce, .forced = true };
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
@@ -1004,7 +1009,7 @@ static inline void twill__reduce_cut(twill__reduce *reduce)
 {
     size_t blocks = reduce->reducer->blocks;
     if (!blocks)
-        blocks = reduce->n < 16384 ? 64 : 256;
+        blocks = reduce->n < 1024 ? 32 : reduce->n < 16384 ? 64 : 256;
     if (blocks > reduce->n)
         blocks = reduce->n;
     reduce->each = (reduce->n - 1) / blocks + 1;
