@@ -1,4 +1,5 @@
-/* base.h: the vocabulary that every header shows. It only declares; platform/ and engine/ implement it. */
+/* base.h: the vocabulary that every header shows. It only declares; platform/ and engine/ implement
+   it. */
 #include "base/version.h"
 #include "base/link.h"
 #include "base/status.h"

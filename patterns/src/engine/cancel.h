@@ -1,4 +1,5 @@
-/* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md argues it. */
+/* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md
+   argues it. */
 #ifndef TWILL__ENGINE_CANCEL_H
 #define TWILL__ENGINE_CANCEL_H
 
@@ -9,16 +10,18 @@
 
 /* ---- lists ---- */
 
-/* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's lock; `linked` is
-   also read without it, as a hint. */
+/* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's
+   lock; `linked` is also read without it, as a hint. */
 struct twill__link;
-typedef struct TWILL__VIEW twill__place {   /* a pointer in such storage; a struct, since gcc 12 -flto crashes on less */
+/* a pointer in such storage; a struct, since gcc 12 -flto crashes on less */
+typedef struct TWILL__VIEW twill__place {
     struct twill__link *link;
 } twill__place;
 typedef struct TWILL__VIEW twill__link {
     twill__place next, *previous;
-    uint32_t kind;                      /* while linked; a hook that runs: the generation it runs in */
-    _Atomic uint32_t linked;            /* 0, or the generation of the process that linked it */
+    /* while linked; a hook that runs: the generation it runs in */
+    uint32_t kind;
+    _Atomic uint32_t linked; /* 0, or the generation of the process that linked it */
 } twill__link;
 enum { TWILL__LINK_NODE = 1, TWILL__LINK_HOOK, TWILL__LINK_CHILD };
 
@@ -30,7 +33,8 @@ static inline void twill__link_in(twill__place *head, twill__link *link, uint32_
     if (link->next.link)
         link->next.link->previous = &link->next;
     head->link = link;
-    atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);   /* pairs with the acquire in twill__link_up */
+    /* pairs with the acquire in twill__link_up */
+    atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);
 }
 
 static inline void twill__link_out(twill__link *link)
@@ -38,21 +42,26 @@ static inline void twill__link_out(twill__link *link)
     *link->previous = link->next;
     if (link->next.link)
         link->next.link->previous = link->previous;
-    atomic_store_explicit(&link->linked, 0, memory_order_relaxed);   /* read back under the lock, or as a hint */
+    /* read back under the lock, or as a hint */
+    atomic_store_explicit(&link->linked, 0, memory_order_relaxed);
 }
 
-/* A waiting thread, on its own stack. `word` alone decides how the wait ends; the rest is guarded by the object. */
+/* A waiting thread, on its own stack. `word` alone decides how the wait ends; the rest is guarded
+   by the object. */
 typedef struct twill__node {
     _Atomic uint32_t word;
-    int answer;                         /* the object's, written before GRANTED */
+    int answer; /* the object's, written before GRANTED */
     void *value;
     struct twill__node *next, *previous;
     twill__link in_token;
 } twill__node;
-enum { TWILL__GRANTED = 1 /* the object decided */, TWILL__LEAVING = 2 /* the waiter decided */,
-       TWILL__NUDGED = 4 /* a token fired */ };
+enum {
+    TWILL__GRANTED = 1 /* the object decided */,
+    TWILL__LEAVING = 2 /* the waiter decided */,
+    TWILL__NUDGED = 4 /* a token fired */
+};
 
-typedef struct twill__list {            /* in order of arrival */
+typedef struct twill__list { /* in order of arrival */
     twill__node *first, *last;
 } twill__list;
 
@@ -84,15 +93,18 @@ static inline void twill__list_remove(twill__list *list, twill__node *node)
         list->last = node->previous;
 }
 
-/* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer ours; after unlocking
-   wake the address of its word (take it before). False: it is leaving, and unlinks itself. */
+/* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer
+   ours; after unlocking wake the address of its word (take it before). False: it is leaving, and
+   unlinks itself. */
 static inline bool twill__grant(twill__list *list, twill__node *node)
 {
-    if (atomic_load_explicit(&node->word, memory_order_relaxed) & TWILL__LEAVING)   /* a shortcut; the RMW decides */
+    /* a shortcut; the RMW decides */
+    if (atomic_load_explicit(&node->word, memory_order_relaxed) & TWILL__LEAVING)
         return false;
     twill__list_remove(list, node);
     /* acq_rel: pairs with the waiter's load of the word and its fetch_or(LEAVING) */
-    if (atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel) & TWILL__LEAVING) {
+    if (atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel) &
+        TWILL__LEAVING) {
         twill__list_append(list, node);
         return false;
     }
@@ -106,7 +118,8 @@ static inline void twill__grant_all(twill__list *list)
         twill__node *node = list->first;
         _Atomic uint32_t *word = &node->word;
         twill__list_remove(list, node);
-        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);   /* pairs with twill__await */
+        /* pairs with twill__await */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
         twill__wake(word, 1);
     }
 }
@@ -115,7 +128,8 @@ static inline void twill__grant_all(twill__list *list)
 static inline void twill__await(twill__node *node)
 {
     for (;;) {
-        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);   /* pairs with the grant */
+        /* pairs with the grant */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
         if (word & TWILL__GRANTED)
             return;
         if (!twill__spin(&node->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
@@ -125,24 +139,25 @@ static inline void twill__await(twill__node *node)
 
 /* ---- the token ---- */
 
-typedef struct twill__firing {          /* on the stack of the thread that calls hooks */
+typedef struct twill__firing { /* on the stack of the thread that calls hooks */
     uint64_t thread;
-    bool hook_gone, token_gone;         /* what its own hook took away meanwhile */
-    twill__list waiters;                /* who waits for the hook, or the whole firing, to end */
+    bool hook_gone, token_gone; /* what its own hook took away meanwhile */
+    twill__list waiters;        /* who waits for the hook, or the whole firing, to end */
 } twill__firing;
 
 typedef struct TWILL__VIEW twill__token {
-    twill__link me;                     /* in the parent's list */
+    twill__link me; /* in the parent's list */
     struct twill__token *parent;
-    twill__place head;                  /* waiting threads, hooks, children */
+    twill__place head; /* waiting threads, hooks, children */
     twill__firing *firing;
     _Atomic uint32_t lock;
-    _Atomic int32_t state;              /* 0, or the reason */
-    _Atomic uint32_t generation;        /* of the process that used it last; 0: never used */
+    _Atomic int32_t state;       /* 0, or the reason */
+    _Atomic uint32_t generation; /* of the process that used it last; 0: never used */
     uint32_t reserved;
 } twill__token;
 _Static_assert(sizeof(twill__token) <= sizeof(twill_cancel), "the public token is too small");
-_Static_assert(_Alignof(twill__token) <= _Alignof(twill_cancel), "the public token is aligned too little");
+_Static_assert(_Alignof(twill__token) <= _Alignof(twill_cancel),
+               "the public token is aligned too little");
 
 typedef struct TWILL__VIEW twill__hook {
     void (*fn)(int reason, const twill_task *task);
@@ -151,30 +166,35 @@ typedef struct TWILL__VIEW twill__hook {
     twill__firing *firing;
 } twill__hook;
 _Static_assert(sizeof(twill__hook) <= sizeof(twill_cancel_hook), "the public hook is too small");
-_Static_assert(offsetof(twill_cancel_hook, private_words) <= offsetof(twill__hook, link), "the hook's head");
+_Static_assert(offsetof(twill_cancel_hook, private_words) <= offsetof(twill__hook, link),
+               "the hook's head");
 
 static inline twill__token *twill__token_of(const twill_cancel *cancel)
 {
     return (twill__token *)(uintptr_t)cancel;
 }
 
-/* Of a token in an older process nothing is left: its lists are of threads that do not exist here. */
+/* Of a token in an older process nothing is left: its lists are of threads that do not exist here.
+   */
 static inline void twill__token_adopt(twill__token *token)
 {
     uint32_t now = twill__generation(), busy = 0x80000000u | now;
-    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);   /* pairs with the release */
-    while (seen != now) {   /* exit: whoever is busy takes a bounded number of steps */
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
         if (seen == busy) {
             twill__yield();
             seen = atomic_load_explicit(&token->generation, memory_order_acquire);
         } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
             if (seen) {
-                atomic_store_explicit(&token->lock, 0, memory_order_relaxed);   /* published by the release */
+                /* published by the release */
+                atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
                 atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
                 token->head.link = NULL;
                 token->firing = NULL;
             }
-            atomic_store_explicit(&token->generation, now, memory_order_release);   /* pairs with the loads */
+            /* pairs with the loads */
+            atomic_store_explicit(&token->generation, now, memory_order_release);
             return;
         }
     }
@@ -183,7 +203,8 @@ static inline void twill__token_adopt(twill__token *token)
 /* Whether anybody ever locked it: only then can it be linked, or be firing. */
 static inline bool twill__token_used(const twill__token *token)
 {
-    return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;   /* pairs with adopt's release */
+    /* pairs with adopt's release */
+    return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;
 }
 
 static inline void twill__token_lock(twill__token *token)
@@ -192,34 +213,40 @@ static inline void twill__token_lock(twill__token *token)
     twill__lock(&token->lock);
 }
 
-/* The reason, or 0. A reason found above is stored below, so that it never changes for one who has seen it. */
+/* The reason, or 0. A reason found above is stored below, so that it never changes for one who has
+   seen it. */
 static inline int twill__token_poll(twill__token *token)
 {
     for (twill__token *t = token; t; t = t->parent) {
-        int32_t reason = atomic_load_explicit(&t->state, memory_order_acquire);   /* pairs with fire and request */
+        /* pairs with fire and request */
+        int32_t reason = atomic_load_explicit(&t->state, memory_order_acquire);
         if (!reason)
             continue;
         int32_t none = 0;
-        if (t != token && !atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
-                                                                   memory_order_acquire))
+        if (t != token &&
+            !atomic_compare_exchange_strong_explicit(&token->state, &none, reason,
+                                                     memory_order_acq_rel, memory_order_acquire))
             reason = none;
         return reason;
     }
     return 0;
 }
 
-/* Links a token into its parent, the top of the chain first: whoever fires above then finds what is below. */
+/* Links a token into its parent, the top of the chain first: whoever fires above then finds what is
+   below. */
 static inline void twill__link_up(twill__token *token)
 {
     twill__token *parent = token->parent;
     if (!parent)
         return;
     twill__token_adopt(token);
-    if (atomic_load_explicit(&token->me.linked, memory_order_acquire))   /* pairs with twill__link_in */
+    /* pairs with twill__link_in */
+    if (atomic_load_explicit(&token->me.linked, memory_order_acquire))
         return;
     twill__link_up(parent);
     twill__token_lock(parent);
-    if (!atomic_load_explicit(&token->me.linked, memory_order_relaxed) && !twill__token_poll(parent))
+    if (!atomic_load_explicit(&token->me.linked, memory_order_relaxed) &&
+        !twill__token_poll(parent))
         twill__link_in(&parent->head, &token->me, TWILL__LINK_CHILD);
     twill__unlock(&parent->lock);
 }
@@ -229,9 +256,11 @@ static inline void twill__link_up(twill__token *token)
 /* Under the token's lock: tells the waiting thread; its node is not touched after the fetch_or. */
 static inline void twill__nudge(twill__link *link)
 {
-    _Atomic uint32_t *word = &((twill__node *)(void *)((char *)link - offsetof(twill__node, in_token)))->word;
+    _Atomic uint32_t *word =
+        &((twill__node *)(void *)((char *)link - offsetof(twill__node, in_token)))->word;
     twill__link_out(link);
-    atomic_fetch_or_explicit(word, TWILL__NUDGED, memory_order_acq_rel);   /* pairs with the load in twill__wait */
+    /* pairs with the load in twill__wait */
+    atomic_fetch_or_explicit(word, TWILL__NUDGED, memory_order_acq_rel);
     twill__wake(word, 1);
 }
 
@@ -240,8 +269,10 @@ static inline void twill__tell(twill__token *token, int reason)
 {
     int32_t none = 0;
     if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
-                                                 memory_order_relaxed))   /* pairs with the acquire in poll */
-        reason = none;                  /* requested here before: what is below hears the nearest reason */
+                                                 /* pairs with the acquire in poll */
+                                                 memory_order_relaxed))
+        /* requested here before: what is below hears the nearest reason */
+        reason = none;
     for (twill__link *link = token->head.link, *next; link; link = next) {
         next = link->next.link;
         if (link->kind == TWILL__LINK_NODE) {
@@ -255,12 +286,12 @@ static inline void twill__tell(twill__token *token, int reason)
     }
 }
 
-/* Calls one hook without the lock. False: the hook took the token away. A hook must return: one that ends its thread
-   leaves whoever waits for it waiting. */
+/* Calls one hook without the lock. False: the hook took the token away. A hook must return: one
+   that ends its thread leaves whoever waits for it waiting. */
 static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twill__firing *firing)
 {
-    int reason = atomic_load_explicit(&token->state, memory_order_relaxed);   /* under the lock */
-    twill_task task = { SIZE_MAX, hook->context, UINT_MAX, 0, NULL, { 0, NULL }, NULL };
+    int reason = atomic_load_explicit(&token->state, memory_order_relaxed); /* under the lock */
+    twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
     hook->firing = firing;
     hook->link.kind = twill__generation();
     firing->hook_gone = false;
@@ -275,12 +306,14 @@ static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twil
     return true;
 }
 
-/* Pass 2, called with the token locked and token->firing == firing: the hooks, this token's and those below. It ends
-   early when the token is made ready again (a team does so for a worker that goes on to a lower item). */
+/* Pass 2, called with the token locked and token->firing == firing: the hooks, this token's and
+   those below. It ends early when the token is made ready again (a team does so for a worker that
+   goes on to a lower item). */
 static inline void twill__drain(twill__token *token, twill__firing *firing)
 {
     twill__link *link;
-    while ((link = token->head.link) && atomic_load_explicit(&token->state, memory_order_relaxed)) {   /* under the lock */
+    /* under the lock */
+    while ((link = token->head.link) && atomic_load_explicit(&token->state, memory_order_relaxed)) {
         if (link->kind == TWILL__LINK_NODE) {
             twill__nudge(link);
         } else if (link->kind == TWILL__LINK_HOOK) {
@@ -290,17 +323,17 @@ static inline void twill__drain(twill__token *token, twill__firing *firing)
                 return;
         } else {
             twill__token *child = (twill__token *)(void *)link;
-            twill__firing below = { firing->thread, false, false, { NULL, NULL } };
+            twill__firing below = {firing->thread, false, false, {NULL, NULL}};
             twill__link_out(link);
             twill__token_lock(child);
             if (child->firing) {
                 twill__unlock(&child->lock);
                 continue;
             }
-            child->firing = &below;     /* pins it: a detach waits */
+            child->firing = &below; /* pins it: a detach waits */
             twill__unlock(&token->lock);
             twill__drain(child, &below);
-            if (firing->token_gone)     /* a hook below has taken this token away, too */
+            if (firing->token_gone) /* a hook below has taken this token away, too */
                 return;
             twill__token_lock(token);
         }
@@ -310,14 +343,17 @@ static inline void twill__drain(twill__token *token, twill__firing *firing)
     twill__unlock(&token->lock);
 }
 
-/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item from `least` on (SIZE_MAX: none). */
-static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin, size_t least)
+/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item from `least` on
+   (SIZE_MAX: none). */
+static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin,
+                               size_t least)
 {
-    twill__firing firing = { twill__thread_number(), false, false, { NULL, NULL } };
+    twill__firing firing = {twill__thread_number(), false, false, {NULL, NULL}};
     int earlier;
     twill__token_lock(token);
     if (begin) {
-        size_t at = atomic_load_explicit(begin, memory_order_relaxed);   /* written under this lock when it goes down */
+        /* written under this lock when it goes down */
+        size_t at = atomic_load_explicit(begin, memory_order_relaxed);
         if (at == SIZE_MAX || at < least) {
             twill__unlock(&token->lock);
             return;
@@ -333,7 +369,8 @@ static inline void twill__fire(twill__token *token, int reason, const _Atomic si
     twill__drain(token, &firing);
 }
 
-/* Under the token's lock: until the other thread that fires it has come to the end of a hook, or of all. */
+/* Under the token's lock: until the other thread that fires it has come to the end of a hook, or of
+   all. */
 static inline void twill__wait_firing(twill__token *token)
 {
     twill__node me;
@@ -364,13 +401,14 @@ TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
         if (parent) {
             twill__token_adopt(token);
             twill__token_lock(parent);
-            if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))   /* under the lock */
+            /* under the lock */
+            if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
                 twill__link_out(&token->me);
             twill__unlock(&parent->lock);
         }
         twill__token_lock(token);
         while (token->firing && token->firing->thread != twill__thread_number())
-            twill__wait_firing(token);      /* exit: hooks end */
+            twill__wait_firing(token); /* exit: hooks end */
         if (token->firing)
             token->firing->token_gone = true;
         twill__unlock(&token->lock);
@@ -387,9 +425,10 @@ TWILL__WEAK void twill_cancel_fire(twill_cancel *cancel, int reason)
 TWILL__WEAK void twill_cancel_request(twill_cancel *cancel, int reason)
 {
     int32_t none = 0;
-    if (cancel)     /* acq_rel: pairs with the acquire in poll */
-        atomic_compare_exchange_strong_explicit(&twill__token_of(cancel)->state, &none, reason ? reason : 1,
-                                                memory_order_acq_rel, memory_order_relaxed);
+    if (cancel) /* acq_rel: pairs with the acquire in poll */
+        atomic_compare_exchange_strong_explicit(&twill__token_of(cancel)->state, &none,
+                                                reason ? reason : 1, memory_order_acq_rel,
+                                                memory_order_relaxed);
 }
 
 TWILL__WEAK bool twill_cancel_fired(const twill_cancel *cancel)
@@ -407,18 +446,19 @@ TWILL__WEAK void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *
     twill__token *token = twill__token_of(cancel);
     twill__hook *hook = (twill__hook *)(void *)public_hook;
     int reason;
-    if (!token)                         /* a token that never fires */
+    if (!token) /* a token that never fires */
         return;
     twill__link_up(token);
     hook->firing = NULL;
-    atomic_store_explicit(&hook->link.linked, 0, memory_order_relaxed);   /* ours alone until it is linked */
+    /* ours alone until it is linked */
+    atomic_store_explicit(&hook->link.linked, 0, memory_order_relaxed);
     twill__token_lock(token);
     reason = twill__token_poll(token);
     if (!reason)
         twill__link_in(&token->head, &hook->link, TWILL__LINK_HOOK);
     twill__unlock(&token->lock);
     if (reason) {
-        twill_task task = { SIZE_MAX, hook->context, UINT_MAX, 0, NULL, { 0, NULL }, NULL };
+        twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
         hook->fn(reason, &task);
     }
 }
@@ -431,11 +471,12 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
     if (!token)
         return;
     twill__token_lock(token);
-    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {   /* under the lock */
+    /* under the lock */
+    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {
         twill__link_out(&hook->link);
     } else {
-        while (hook->firing) {      /* exit: the hook ends */
-            if (hook->link.kind != now) {       /* it runs in the parent process, not here */
+        while (hook->firing) {            /* exit: the hook ends */
+            if (hook->link.kind != now) { /* it runs in the parent process, not here */
                 hook->firing = NULL;
                 break;
             }
@@ -457,20 +498,22 @@ static inline bool twill__expired(twill_ns deadline)
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
 }
 
-/* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is not touched again.
-   TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+/* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
     twill_status status = TWILL_OK;
     bool listed = false;
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS) &&
-        (atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__GRANTED))   /* pairs with the grant */
+        /* pairs with the grant */
+        (atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__GRANTED))
         return TWILL_OK;
     if (token) {
         twill__link_up(token);
         twill__token_lock(token);
-        if (twill__token_poll(token)) {     /* under the lock: or a fire between look and link is missed */
+        /* under the lock: or a fire between look and link is missed */
+        if (twill__token_poll(token)) {
             status = TWILL_CANCELLED;
         } else {
             twill__link_in(&token->head, &node->in_token, TWILL__LINK_NODE);
@@ -478,8 +521,9 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         }
         twill__unlock(&token->lock);
     }
-    while (status == TWILL_OK) {    /* exit: granted, nudged, or the deadline */
-        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);   /* pairs with grant and nudge */
+    while (status == TWILL_OK) { /* exit: granted, nudged, or the deadline */
+        /* pairs with grant and nudge */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
         if (word & TWILL__GRANTED)
             break;
         if (word & TWILL__NUDGED)
@@ -487,7 +531,8 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         else if (!twill__park(&node->word, word, until.deadline))
             status = TWILL_TIMEOUT;
     }
-    if (status != TWILL_OK) {       /* acq_rel: pairs with the fetch_or of grant and nudge; the first one decides */
+    /* acq_rel: pairs with the fetch_or of grant and nudge; the first one decides */
+    if (status != TWILL_OK) {
         uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
         if (word & TWILL__GRANTED)
             status = TWILL_OK;
@@ -495,8 +540,10 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
             status = TWILL_CANCELLED;
     }
     if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
-        twill__token_lock(token);   /* NUDGED: the firer has unlinked it, and the token may be gone */
-        if (atomic_load_explicit(&node->in_token.linked, memory_order_relaxed))   /* under the lock */
+        /* NUDGED: the firer has unlinked it, and the token may be gone */
+        twill__token_lock(token);
+        /* under the lock */
+        if (atomic_load_explicit(&node->in_token.linked, memory_order_relaxed))
             twill__link_out(&node->in_token);
         twill__unlock(&token->lock);
     }
@@ -517,7 +564,7 @@ TWILL__WEAK unsigned twill_cpus(void)
 
 TWILL__WEAK twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel)
 {
-    twill_until until = { 0, cancel };
+    twill_until until = {0, cancel};
     twill_ns now;
     if (ns == TWILL_FOREVER)
         return until;

@@ -4,17 +4,19 @@
 
 #include "engine/job.h"
 
-/* AUTO keeps one contiguous range a worker, packed lo:hi in a 64-bit word, in blocks counted from job->start. The owner
-   takes chunks from the front, whoever has nothing takes the back half of the largest range. The caller begins with
-   all of it; helpers split it as they come in, so one that never comes costs nothing.
-   Sources: lazy range splitting, after A. Tzannes et al., "Lazy Binary-Splitting" (PPoPP 2010); chunks sized by time. */
+/* AUTO keeps one contiguous range a worker, packed lo:hi in a 64-bit word, in blocks counted from
+   job->start. The owner takes chunks from the front, whoever has nothing takes the back half of the
+   largest range. The caller begins with all of it; helpers split it as they come in, so one that
+   never comes costs nothing. Sources: lazy range splitting, after A. Tzannes et al., "Lazy
+   Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
-#define TWILL__CHUNK_NS 10000           /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMB_NS 1250            /* what is not worth halving */
+#define TWILL__CHUNK_NS \
+    10000 /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMB_NS 1250 /* what is not worth halving */
 
-typedef struct twill__pace {            /* of one thread in one call */
-    size_t chunk, least;                /* next chunk, smallest chunk; in blocks */
-    twill_ns at, since;                 /* the last look at the clock; the first */
+typedef struct twill__pace { /* of one thread in one call */
+    size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
+    twill_ns at, since;      /* the last look at the clock; the first */
 } twill__pace;
 
 static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
@@ -35,13 +37,15 @@ static inline uint64_t twill__hi(uint64_t range)
 /* The first item of a block; saturates at n. */
 static inline size_t twill__item_of(const twill__job *job, uint64_t block)
 {
-    return block > (job->n - job->start) / job->block ? job->n : job->start + (size_t)block * job->block;
+    return block > (job->n - job->start) / job->block ? job->n
+                                                      : job->start + (size_t)block * job->block;
 }
 
 /* Whether the range holds items that must run. */
 static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
 {
-    return twill__lo(range) < twill__hi(range) && twill__may_run(job, twill__item_of(job, twill__lo(range)));
+    return twill__lo(range) < twill__hi(range) &&
+           twill__may_run(job, twill__item_of(job, twill__lo(range)));
 }
 
 /* STATIC: worker k of w gets [k*n/w, (k+1)*n/w), without the product. */
@@ -59,7 +63,9 @@ static inline bool twill__has_work(twill__job *job)
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
-            if (twill__range_wanted(job, atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+            if (twill__range_wanted(
+                    job,
+                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
                 return true;
     switch (job->schedule) {
     case TWILL__AUTO:
@@ -84,18 +90,20 @@ static inline bool twill__has_work(twill__job *job)
 /* ---- claims ---- */
 
 /* AUTO, and what a thread that ended has left in any schedule: the next chunk of the own range. */
-static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace, size_t *begin,
-                                    size_t *end)
+static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace,
+                                    size_t *begin, size_t *end)
 {
-    uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);   /* a guess for the CAS */
+    /* a guess for the CAS */
+    uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);
     while (twill__lo(range) < twill__hi(range)) {
         uint64_t lo = twill__lo(range), hi = twill__hi(range), half = (hi - lo + 1) / 2;
         uint64_t chunk = pace->chunk < half ? pace->chunk : half;
         if (chunk < pace->least)
             chunk = pace->least < hi - lo ? pace->least : hi - lo;
         if (!twill__range_wanted(job, range))
-            chunk = hi - lo;            /* all of it lies above the limit: drop it in one step */
-        /* relaxed: the range carries no data; twill__set_begin orders the claim against a failure */
+            chunk = hi - lo; /* all of it lies above the limit: drop it in one step */
+        /* relaxed: the range carries no data; twill__set_begin orders the claim against a failure
+           */
         if (!atomic_compare_exchange_weak_explicit(&me->range, &range, twill__pack(lo + chunk, hi),
                                                    memory_order_relaxed, memory_order_relaxed))
             continue;
@@ -111,8 +119,10 @@ static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t 
     unsigned k = worker;
     if (!twill__take_bit(job->ranges, worker)) {
         for (k = 0; k < job->np; k++)
-            if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) & twill__bit(k)) &&
-                twill__take_bit(job->ranges, k))    /* the relaxed load spares RMWs that would fail */
+            if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
+                  twill__bit(k)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->ranges, k))
                 break;
         if (k == job->np)
             return false;
@@ -124,18 +134,20 @@ static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t 
 
 static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end)
 {
-    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;   /* a guess for the CAS */
+    /* a guess for the CAS */
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;
     do {
-        if (at >= job->n || !twill__may_run(job, at))   /* in index order: all that follows lies above, too */
+        /* in index order: all that follows lies above, too */
+        if (at >= job->n || !twill__may_run(job, at))
             return false;
         size = job->chunk ? job->chunk : 1;
         if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)
             size = (job->n - at) / job->np / 2;
-        if (size > job->n - at)         /* by CAS, so that an n near SIZE_MAX cannot wrap */
+        if (size > job->n - at) /* by CAS, so that an n near SIZE_MAX cannot wrap */
             size = job->n - at;
         /* relaxed: as in twill__claim_own */
-    } while (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + size, memory_order_relaxed,
-                                                    memory_order_relaxed));
+    } while (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + size,
+                                                    memory_order_relaxed, memory_order_relaxed));
     *begin = at;
     *end = at + size;
     return true;
@@ -144,7 +156,7 @@ static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end
 static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
 {
     size_t at = atomic_load_explicit(&job->next, memory_order_relaxed);
-    while (at < job->cut_count) {       /* relaxed: the cuts were written before helpers came in */
+    while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
         if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
                                                    memory_order_relaxed))
             continue;
@@ -155,8 +167,9 @@ static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
     return false;
 }
 
-/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be its own part of an
-   even split, if that is still there: in call after call the same items meet the same cache. */
+/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
+   its own part of an even split, if that is still there: in call after call the same items meet the
+   same cache. */
 static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
                                     const twill__pace *pace, uint64_t range)
 {
@@ -174,17 +187,20 @@ static inline uint64_t twill__split(const twill__job *job, unsigned worker, cons
 }
 
 /* Takes the back part of the largest range of all. */
-static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me, const twill__pace *pace)
+static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace)
 {
-    for (;;) {      /* exit: no range left that is wanted; each failed CAS is another's progress */
+    for (;;) { /* exit: no range left that is wanted; each failed CAS is another's progress */
         twill__slot *victim = NULL;
         uint64_t range = 0, size = 0, mid;
         for (unsigned word = 0; word < twill__words(job->np); word++) {
             uint64_t bits = atomic_load(&job->ready[word]);
             for (; bits; bits &= bits - 1) {
                 twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
-                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);   /* a guess for the CAS */
-                if (slot != me && twill__range_wanted(job, seen) && twill__hi(seen) - twill__lo(seen) > size) {
+                /* a guess for the CAS */
+                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
+                if (slot != me && twill__range_wanted(job, seen) &&
+                    twill__hi(seen) - twill__lo(seen) > size) {
                     victim = slot;
                     range = seen;
                     size = twill__hi(seen) - twill__lo(seen);
@@ -195,19 +211,22 @@ static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *m
             return false;
         mid = twill__split(job, worker, me, pace, range);
         /* relaxed: as in twill__claim_own */
-        if (!atomic_compare_exchange_strong_explicit(&victim->range, &range, twill__pack(twill__lo(range), mid),
+        if (!atomic_compare_exchange_strong_explicit(&victim->range, &range,
+                                                     twill__pack(twill__lo(range), mid),
                                                      memory_order_relaxed, memory_order_relaxed))
             continue;
-        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));   /* seq_cst: the thief then looks for sleepers */
+        /* seq_cst: the thief then looks for sleepers */
+        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
         return true;
     }
 }
 
-/* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the caller's next step is a
-   seq_cst load of the limit, so a failure below either finds this chunk or is seen by it. */
+/* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the
+   caller's next step is a seq_cst load of the limit, so a failure below either finds this chunk or
+   is seen by it. */
 static inline void twill__set_begin(twill__slot *me, size_t begin)
 {
-    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed);   /* our own store */
+    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed); /* our own store */
     if (old != SIZE_MAX && begin < old)
         twill__renew(me, begin);
     else
@@ -219,7 +238,8 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
 static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
 {
     pace->chunk = job->chunk0;
-    pace->least = job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+    pace->least =
+        job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
     if (pace->chunk < pace->least)
         pace->chunk = pace->least;
     pace->at = pace->since = twill__clock_now();
@@ -234,7 +254,8 @@ static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size
     pace->at = now;
     pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
     if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
-        pace->chunk = blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
+        pace->chunk =
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
     else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
         pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
     if (pace->least < floor)
@@ -246,20 +267,23 @@ static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size
 /* ---- running a chunk ---- */
 
 /* Calls the body, and marks that a callback may be running. */
-static inline void twill__run_body(twill__job *job, twill__slot *me, twill_task *task, size_t begin, size_t end)
+static inline void twill__run_body(twill__job *job, twill__slot *me, twill_task *task, size_t begin,
+                                   size_t end)
 {
     me->inside = true;
     job->body(job, task, begin, end);
     me->inside = false;
 }
 
-static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task *task, size_t begin, size_t end)
+static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task *task,
+                                    size_t begin, size_t end)
 {
-    size_t step = job->block > 1 ? 65536 : end - begin;     /* blocks of many items: look up now and then */
+    /* blocks of many items: look up now and then */
+    size_t step = job->block > 1 ? 65536 : end - begin;
     me->used = true;
     me->chunks++;
     me->end = end;
-    while (begin < end && twill__may_run(job, begin)) {     /* exit: bounded by the items */
+    while (begin < end && twill__may_run(job, begin)) { /* exit: bounded by the items */
         size_t now = end - begin < step ? end - begin : step;
         twill__run_body(job, me, task, begin, begin + now);
         begin += now;
@@ -268,8 +292,8 @@ static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task
     }
 }
 
-static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *me, const twill__pace *pace,
-                                size_t *begin, size_t *end)
+static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace, size_t *begin, size_t *end)
 {
     if (twill__claim_own(job, me, pace, begin, end))
         return true;

@@ -9,7 +9,8 @@ struct twill__job;
 struct twill__team;
 struct twill__seat;
 
-/* Runs the items begin..end-1 that must run, and accounts for each by twill__item_end or twill__item_failed. */
+/* Runs the items begin..end-1 that must run, and accounts for each by twill__item_end or
+   twill__item_failed. */
 typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t begin, size_t end);
 
 enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
@@ -17,72 +18,79 @@ enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
 /* One worker number of one call. */
 typedef struct twill__slot {
     /* written by the owner and by thieves */
-    _Alignas(TWILL__LINE) _Atomic uint64_t range;   /* lo:hi, blocks not begun yet */
-    _Atomic size_t begin;           /* first item of the running chunk, SIZE_MAX: none. Goes down only under the
-                                       token's lock, so that a late fire cannot hit a lower item */
-    twill_cancel token;             /* task->until.cancel */
+    _Alignas(TWILL__LINE) _Atomic uint64_t range; /* lo:hi, blocks not begun yet */
+    /* first item of the running chunk, SIZE_MAX: none. Goes down only under the token's lock, so
+       that a late fire cannot hit a lower item */
+    _Atomic size_t begin;
+    twill_cancel token; /* task->until.cancel */
     /* written by the owner alone; the caller reads them after the join */
     _Alignas(TWILL__LINE) size_t done, failed, skipped, chunks;
-    size_t end;                     /* of the running chunk */
-    size_t from, odd;               /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
-    size_t low;                     /* lowest failed item, SIZE_MAX: none; its status and code */
+    size_t end; /* of the running chunk */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t from, odd;
+    size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
     twill_status low_status;
     int low_code;
-    size_t fail_index;              /* from twill_task_fail; SIZE_MAX: not said */
+    size_t fail_index; /* from twill_task_fail; SIZE_MAX: not said */
     bool used, started, refused;
-    bool inside;                    /* a callback of this call runs now */
-    unsigned said;                  /* by the item: TWILL__SAID_... */
+    bool inside;   /* a callback of this call runs now */
+    unsigned said; /* by the item: TWILL__SAID_... */
     void *state;
     twill_ns busy;
 } twill__slot;
 
-typedef enum twill__schedule {      /* twill_schedule's values; checked there */
-    TWILL__AUTO, TWILL__STATIC, TWILL__DYNAMIC, TWILL__GUIDED, TWILL__COST
+typedef enum twill__schedule { /* twill_schedule's values; checked there */
+                               TWILL__AUTO,
+                               TWILL__STATIC,
+                               TWILL__DYNAMIC,
+                               TWILL__GUIDED,
+                               TWILL__COST
 } twill__schedule;
 
-typedef struct twill__cut {         /* COST: items of about equal cost together */
+typedef struct twill__cut { /* COST: items of about equal cost together */
     size_t begin, end;
     uint64_t cost;
 } twill__cut;
 
 typedef struct twill__job {
-    twill__call call;               /* first: task->private_ points here */
+    twill__call call; /* first: task->private_ points here */
     /* set before helpers can come in, then only read */
-    size_t n;                       /* of this pass */
-    size_t first, unit;             /* place k of it: the user's items first + k * unit and on */
-    size_t start, block;            /* AUTO: the first item of the ranges, items a block */
-    size_t chunk, chunk0;           /* floor or size asked for; first chunk, in blocks */
+    size_t n;             /* of this pass */
+    size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
+    size_t start, block;  /* AUTO: the first item of the ranges, items a block */
+    size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
     twill__schedule schedule;
-    bool whole;                     /* a chunk is one callback: never cut into steps */
-    bool detail;                    /* statuses, codes or errors are wanted */
-    bool may_end;                   /* there is a token or a deadline */
+    bool whole;   /* a chunk is one callback: never cut into steps */
+    bool detail;  /* statuses, codes or errors are wanted */
+    bool may_end; /* there is a token or a deadline */
     twill__body_fn *body;
-    void *data;                     /* the pattern's */
+    void *data; /* the pattern's */
     const twill_run *run;
     twill_on_error policy;
-    unsigned np;                    /* worker numbers */
-    uint32_t generation;            /* of the process in which helpers were called; 0: none were */
+    unsigned np;         /* worker numbers */
+    uint32_t generation; /* of the process in which helpers were called; 0: none were */
     twill__slot *slot;
-    _Atomic uint64_t *taken, *ready, *ranges;   /* a bit a number: in use; its slot is made; STATIC: its range is taken;
-                                       the three arrays stand behind one another, in `bits` where that is enough */
+    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
+       behind one another, in `bits` where that is enough */
+    _Atomic uint64_t *taken, *ready, *ranges;
     twill__cut *cuts;
     size_t cut_count;
-    struct twill__job *outer;       /* the call whose callback made this one, in the same thread */
-    struct twill__job *parent;      /* the same, if it is on the same team */
+    struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
+    struct twill__job *parent; /* the same, if it is on the same team */
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
     /* shared while it runs */
-    _Alignas(TWILL__LINE) _Atomic size_t limit;   /* items from here on need not run */
-    _Atomic size_t stop_at;         /* the lowest twill_task_stop */
-    _Atomic uint32_t stop;          /* the status that ends it all, 0: none */
-    _Atomic uint64_t bits[3];       /* one line for all that a newcomer must know */
-    _Atomic uint32_t degraded;      /* a helper's worker_start failed */
+    _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
+    _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
+    _Atomic uint32_t stop;                      /* the status that ends it all, 0: none */
+    _Atomic uint64_t bits[3];                   /* one line for all that a newcomer must know */
+    _Atomic uint32_t degraded;                  /* a helper's worker_start failed */
     _Atomic size_t failures;
-    twill_item_error earliest;      /* in time: written by whoever made `failures` 1 */
+    twill_item_error earliest; /* in time: written by whoever made `failures` 1 */
     _Atomic uint32_t errors_lock;
-    size_t errors_count;            /* of run->errors, a heap with the highest index on top */
-    _Alignas(TWILL__LINE) _Atomic size_t next;    /* DYNAMIC, GUIDED: item; COST: cut */
+    size_t errors_count; /* of run->errors, a heap with the highest index on top */
+    _Alignas(TWILL__LINE) _Atomic size_t next; /* DYNAMIC, GUIDED: item; COST: cut */
 } twill__job;
 
 static inline uint64_t twill__bit(unsigned worker)
@@ -98,15 +106,16 @@ static inline unsigned twill__words(unsigned workers)
 /* Lowers a word to `to` unless it is lower. */
 static inline void twill__lower(_Atomic size_t *word, size_t to)
 {
-    size_t now = atomic_load_explicit(word, memory_order_relaxed);   /* a guess for the CAS, which is seq_cst */
-    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {
-    }
+    /* a guess for the CAS, which is seq_cst */
+    size_t now = atomic_load_explicit(word, memory_order_relaxed);
+    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
 }
 
 /* ---- internal stop ---- */
 
-/* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin pairs with its store in
-   twill__set_begin: either we see the chunk, or its worker sees the limit that was lowered before. */
+/* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin
+   pairs with its store in twill__set_begin: either we see the chunk, or its worker sees the limit
+   that was lowered before. */
 static inline void twill__fire_from(twill__job *job, size_t least)
 {
     for (unsigned word = 0; word < twill__words(job->np); word++) {
@@ -132,15 +141,18 @@ static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
 /* The place in this pass that the user's item belongs to. */
 static inline size_t twill__place_of(const twill__job *job, size_t item)
 {
-    return item < job->first ? 0 : job->unit == 1 ? item - job->first : (item - job->first) / job->unit;
+    return item < job->first ? 0
+           : job->unit == 1  ? item - job->first
+                             : (item - job->first) / job->unit;
 }
 
-/* Whether the call is over: told so, token, or deadline (`now` is a recent instant). The user's token tells the
-   workers' tokens itself, and the deadline stands in every task. */
+/* Whether the call is over: told so, token, or deadline (`now` is a recent instant). The user's
+   token tells the workers' tokens itself, and the deadline stands in every task. */
 static inline bool twill__stopped(twill__job *job, twill_ns now)
 {
     const twill_until *until = &job->run->until;
-    if (atomic_load_explicit(&job->stop, memory_order_relaxed))   /* a hint: data come by the join */
+    /* a hint: data come by the join */
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed))
         return true;
     if (until->cancel && twill_cancel_fired(until->cancel))
         twill__stop_all(job, TWILL_CANCELLED, false);
@@ -151,7 +163,8 @@ static inline bool twill__stopped(twill__job *job, twill_ns now)
     return true;
 }
 
-/* Before each item: relaxed, since running an item too many is harmless; exactness comes from twill__fire_from. */
+/* Before each item: relaxed, since running an item too many is harmless; exactness comes from
+   twill__fire_from. */
 static inline bool twill__may_run(const twill__job *job, size_t index)
 {
     return index < atomic_load_explicit(&job->limit, memory_order_relaxed);
@@ -178,10 +191,11 @@ static inline void twill__errors_keep(twill__job *job, twill_item_error error)
     twill_item_error *heap = job->run->errors;
     size_t at;
     if (job->generation && job->generation != twill__generation())
-        return;                     /* a forked child: the lock may be a parent thread's for ever */
+        return; /* a forked child: the lock may be a parent thread's for ever */
     twill__lock(&job->errors_lock);
     if (job->errors_count < job->run->errors_capacity) {
-        for (at = job->errors_count++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
+        for (at = job->errors_count++; at > 0 && heap[(at - 1) / 2].index < error.index;
+             at = (at - 1) / 2)
             heap[at] = heap[(at - 1) / 2];
         heap[at] = error;
     } else if (error.index < heap[0].index) {
@@ -212,12 +226,12 @@ static inline void twill__item_note(twill__job *job, size_t item, twill_status s
         job->run->codes[item] = code;
 }
 
-/* `at`: the place in this pass, in units of job->n; `item`: the user's index (the same, but for patterns that pass over
-   blocks). */
-static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t at, size_t item, twill_status status,
-                                      int code)
+/* `at`: the place in this pass, in units of job->n; `item`: the user's index (the same, but for
+   patterns that pass over blocks). */
+static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t at, size_t item,
+                                      twill_status status, int code)
 {
-    twill_item_error error = { item, status, code };
+    twill_item_error error = {item, status, code};
     size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
     me->failed++;
     me->said = 0;
@@ -238,7 +252,8 @@ static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t a
         twill__fire_from(job, at + 1);
         return;
     }
-    if (item >= atomic_load(&job->stop_at))     /* told to give up by a stop below: it counts, and no more */
+    /* told to give up by a stop below: it counts, and no more */
+    if (item >= atomic_load(&job->stop_at))
         return;
     before = atomic_fetch_add(&job->failures, 1);
     if (before == 0)
@@ -251,7 +266,7 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
 {
     if (code) {
         twill__item_failed(job, me, item, item, TWILL_FAILED, code);
-    } else if (me->said & TWILL__SAID_SKIP) {       /* statuses[] says CANCELLED already */
+    } else if (me->said & TWILL__SAID_SKIP) { /* statuses[] says CANCELLED already */
         me->said = 0;
         me->skipped++;
     } else {
@@ -262,24 +277,26 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
     }
 }
 
-/* A loop over items, one callback each. It looks round before each item, or, while items are so quick that a look would
-   cost more than they do, before each eighth; and it counts its items once, at the end:
+/* A loop over items, one callback each. It looks round before each item, or, while items are so
+   quick that a look would cost more than they do, before each eighth; and it counts its items once,
+   at the end:
 
        size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
        while ((look = twill__loop_look(&loop, i, end)) > i)
            for (; i < look; i++)
                if (twill__loop_odd(&loop, code = callback...) && !twill__loop_note(&loop, i, code))
                    end = look = i + 1;
-       twill__loop_end(me, i);                                                                                     */
+       twill__loop_end(me, i); */
 typedef struct twill__loop {
     twill__job *job;
     twill__slot *me;
     size_t step;
-    twill_ns at;                    /* the last look at the clock */
+    twill_ns at; /* the last look at the clock */
     bool detail;
 } twill__loop;
 
-static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me, size_t begin, size_t end)
+static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
+                                       size_t begin, size_t end)
 {
     const twill_until *until = &job->run->until;
     loop->job = job;
@@ -316,7 +333,7 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
 
 static inline bool twill__loop_odd(const twill__loop *loop, int code)
 {
-    return (code != 0) | (loop->me->said != 0) | loop->detail;     /* one branch an item */
+    return (code != 0) | (loop->me->said != 0) | loop->detail; /* one branch an item */
 }
 
 /* False: the item after this one must not run any more. */
@@ -334,9 +351,10 @@ static inline void twill__loop_end(twill__slot *me, size_t to)
     me->from = SIZE_MAX;
 }
 
-/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass, SIZE_MAX: the pass
-   counts items too. */
-static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin, size_t end, int code)
+/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
+   SIZE_MAX: the pass counts items too. */
+static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
+                                    size_t end, int code)
 {
     size_t failed = me->fail_index;
     me->fail_index = SIZE_MAX;
@@ -367,7 +385,8 @@ static inline bool twill__job_cancelled(const twill_task *task)
     const twill__job *job = (const twill__job *)task->private_;
     /* relaxed: an answer a moment later is as good */
     return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
-           twill__place_of(job, task->index) > atomic_load_explicit(&job->limit, memory_order_relaxed);
+           twill__place_of(job, task->index) >
+               atomic_load_explicit(&job->limit, memory_order_relaxed);
 }
 
 static inline void twill__job_stop(const twill_task *task)
@@ -398,8 +417,8 @@ static inline void twill__job_fail(const twill_task *task, size_t index)
 
 static inline const twill__call_table *twill__job_table(void)
 {
-    static const twill__call_table table = { twill__job_cancelled, twill__job_stop, twill__job_skip, twill__job_fail,
-                                             NULL };
+    static const twill__call_table table = {twill__job_cancelled, twill__job_stop, twill__job_skip,
+                                            twill__job_fail, NULL};
     return &table;
 }
 
@@ -439,13 +458,15 @@ static inline void twill__task_init(twill__job *job, unsigned worker, twill_task
     task->private_ = job;
 }
 
-/* Makes the token ready for another chunk: under its lock, so that a fire meant for the last one cannot come late. */
+/* Makes the token ready for another chunk: under its lock, so that a fire meant for the last one
+   cannot come late. */
 static inline void twill__renew(twill__slot *slot, size_t begin)
 {
     twill__token *token = twill__token_of(&slot->token);
     twill__token_lock(token);
     atomic_store(&slot->begin, begin);
-    atomic_store_explicit(&token->state, 0, memory_order_relaxed);   /* under the lock that fire takes */
+    /* under the lock that fire takes */
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);
     twill__unlock(&token->lock);
 }
 
@@ -470,14 +491,16 @@ static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
     unsigned worker = prefer;
     if (prefer >= job->np || !twill__take_bit(job->taken, prefer)) {
         for (worker = 0; worker < job->np; worker++)
-            if (!(atomic_load_explicit(&job->taken[worker / 64], memory_order_relaxed) & twill__bit(worker)) &&
-                twill__take_bit(job->taken, worker))   /* the relaxed load spares RMWs that would fail */
+            if (!(atomic_load_explicit(&job->taken[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->taken, worker))
                 break;
         if (worker == job->np)
             return UINT_MAX;
     }
     if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
-        twill__renew(&job->slot[worker], SIZE_MAX);   /* the number was another thread's */
+        twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
     } else {
         twill__slot_init(job, worker);
         atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));

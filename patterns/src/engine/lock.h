@@ -4,43 +4,49 @@
 
 #include "engine/spin.h"
 
-/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits, and a destroyer
-   can tell whether somebody is on his way in. A variant of U. Drepper's third mutex, with a count. */
+/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
+   and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
+   mutex, with a count. */
 static inline void twill__lock(_Atomic uint32_t *lock)
 {
     uint32_t word = 0;
     /* acquire, here and below: pairs with the release in twill__unlock */
-    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire, memory_order_relaxed))
+    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                memory_order_relaxed))
         return;
     if (word == 1 && twill__spin(lock, 1, TWILL__SPIN_WAIT, 0)) {
         word = 0;
-        if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire, memory_order_relaxed))
+        if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                    memory_order_relaxed))
             return;
     }
-    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;   /* a count: the CAS below synchronises */
-    for (;;) {          /* exit: taken; each holder lets go, and wakes one of those counted */
+    /* a count: the CAS below synchronises */
+    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
+    for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
         if (!(word & 1)) {
-            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1, memory_order_acquire,
-                                                      memory_order_relaxed))
+            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1,
+                                                      memory_order_acquire, memory_order_relaxed))
                 return;
             continue;
         }
         twill__park(lock, word, 0);
-        word = atomic_load_explicit(lock, memory_order_relaxed);   /* a guess for the CAS */
+        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
     }
 }
 
 /* Its fetch_sub is the last access: the lock's memory may go right after it. */
 static inline void twill__unlock(_Atomic uint32_t *lock)
 {
-    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)   /* pairs with twill__lock */
+    /* pairs with twill__lock */
+    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)
         twill__wake(lock, 1);
 }
 
 /* Under the lock: does anybody wait for it? */
 static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
 {
-    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;   /* who is not counted yet came too late */
+    /* who is not counted yet came too late */
+    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;
 }
 
 #endif

@@ -1,18 +1,19 @@
-/* map.h: the loop over items with one input and one output each; parallel_map and map_with_progress stand on it. */
+/* map.h: the loop over items with one input and one output each; parallel_map and map_with_progress
+   stand on it. */
 #ifndef TWILL__ENGINE_MAP_H
 #define TWILL__ENGINE_MAP_H
 
 #include "engine/run.h"
 
-typedef struct twill__map {             /* job->data of twill__map_body points to it */
+typedef struct twill__map { /* job->data of twill__map_body points to it */
     const char *in;
     char *out;
     size_t in_size, out_size;
     twill_map_fn *fn;
 } twill__map;
 
-static inline twill_status twill__map_check(const void *in, size_t in_size, const void *out, size_t out_size, size_t n,
-                                            twill_map_fn *fn)
+static inline twill_status twill__map_check(const void *in, size_t in_size, const void *out,
+                                            size_t out_size, size_t n, twill_map_fn *fn)
 {
     if (!fn)
         return TWILL_INVALID;

@@ -5,27 +5,29 @@
 #include "engine/team.h"
 
 #define TWILL__MAX_WORKERS 65536u
-#define TWILL__SMALL_FRAME 8            /* worker numbers on the caller's stack: 3 KiB */
-#define TWILL__LARGE_FRAME 64           /* 24 KiB; above, one allocation */
-#define TWILL__WAKE_NS 3000             /* the rest must be worth this to wake a helper: a wake and a cache miss or ten */
-#define TWILL__CREATE_NS 60000          /* ... and this for each thread that is started: twice its cost */
+#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 3 KiB */
+#define TWILL__LARGE_FRAME 64 /* 24 KiB; above, one allocation */
+#define TWILL__WAKE_NS \
+    3000 /* the rest must be worth this to wake a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS 60000 /* ... and this for each thread that is started: twice its cost */
 
 /* What a pattern does with an open call: one or more passes (twill__run_pass). */
 typedef void twill__steps_fn(twill__job *job, void *data);
 
-typedef struct twill__call_record {     /* what a call needs besides the job */
+typedef struct twill__call_record { /* what a call needs besides the job */
     twill__job job;
-    twill_task task;                    /* the caller's */
+    twill_task task; /* the caller's */
     twill__team own;
     twill__helper *helper;
-    unsigned want;                      /* helpers that would be welcome */
+    unsigned want; /* helpers that would be welcome */
     bool has_own, eager, opened, guarded;
     bool start_failed;
     int start_code;
     size_t total;
     twill_ns since;
-    struct twill__scratch *scratch;     /* freed at the close, also when a callback ends the thread */
-    void *memory;                       /* twill__run_huge's */
+    /* freed at the close, also when a callback ends the thread */
+    struct twill__scratch *scratch;
+    void *memory; /* twill__run_huge's */
 } twill__call_record;
 
 typedef struct twill__scratch {
@@ -76,13 +78,13 @@ static inline twill_status twill__refuse(const twill_run *run, size_t total, twi
 /* ---- who helps ---- */
 
 typedef struct twill__plan {
-    twill__job *outer;                  /* the call whose callback makes this one */
-    twill__team *team;                  /* to be called; NULL: threads of its own */
-    twill__seat *seat;                  /* on a pool: held from the start, so that the pool stays */
+    twill__job *outer; /* the call whose callback makes this one */
+    twill__team *team; /* to be called; NULL: threads of its own */
+    twill__seat *seat; /* on a pool: held from the start, so that the pool stays */
     twill__job *parent;
     uint32_t flags;
     unsigned np;
-    bool guard;                         /* something must be undone if a callback ends the thread */
+    bool guard; /* something must be undone if a callback ends the thread */
     size_t total;
 } twill__plan;
 
@@ -101,11 +103,11 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
         plan->team = run->pool->team;
         if (!workers)
             workers = most;
-        if (workers > plan->team->threads + 1) {     /* threads of the pool and the caller */
+        if (workers > plan->team->threads + 1) { /* threads of the pool and the caller */
             workers = plan->team->threads + 1;
             plan->flags |= TWILL_REPORT_DEGRADED;
         }
-    } else if (outer && outer->team && !workers) {  /* nested: the threads of the call around it */
+    } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
         plan->team = outer->team;
         workers = outer->np;
     } else if (!workers) {
@@ -147,10 +149,12 @@ typedef struct twill__pass {
     size_t chunk;
     twill__cut *cuts;
     size_t cut_count;
-    bool whole;                         /* a chunk is one callback */
-    bool forced;                        /* n says nothing about the work: call helpers at once */
-    bool parts;                         /* units are parts of a longer loop: few of them say nothing */
-    size_t first, unit;                 /* unit k: the user's items first + k * unit and on; unit 0: 1 */
+    bool whole;  /* a chunk is one callback */
+    bool forced; /* n says nothing about the work: call helpers at once */
+    /* units are parts of a longer loop: few of them say nothing */
+    bool parts;
+    /* unit k: the user's items first + k * unit and on; unit 0: 1 */
+    size_t first, unit;
 } twill__pass;
 
 static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
@@ -169,9 +173,11 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     job->data = pass->data;
     job->cuts = pass->cuts;
     job->cut_count = pass->cut_count;
-    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);   /* nobody else is here; opening publishes */
+    /* nobody else is here; opening publishes */
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
     atomic_store_explicit(&job->next, 0, memory_order_relaxed);
-    for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)   /* what an earlier pass left */
+    /* what an earlier pass left */
+    for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
@@ -183,15 +189,15 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
 static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t begin, size_t end)
 {
     twill__slot *me = &job->slot[0];
-    atomic_store_explicit(&me->begin, begin, memory_order_relaxed);   /* nobody else is here */
+    atomic_store_explicit(&me->begin, begin, memory_order_relaxed); /* nobody else is here */
     me->end = end;
     me->used = true;
     me->chunks++;
     twill__run_body(job, me, task, begin, end);
 }
 
-/* The caller alone, in the order that the schedule promises. Chunks that are one callback are kept short where a token
-   or a deadline may end the call; loops over items look for themselves. */
+/* The caller alone, in the order that the schedule promises. Chunks that are one callback are kept
+   short where a token or a deadline may end the call; loops over items look for themselves. */
 static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
 {
     bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
@@ -224,23 +230,28 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
     }
 }
 
-/* The caller begins alone and times its first items: returns where the others would begin, job->n if nothing is left
-   that is worth them. *helpers: how many are worth calling. Times are in ticks. */
+/* The caller begins alone and times its first items: returns where the others would begin, job->n
+   if nothing is left that is worth them. *helpers: how many are worth calling. Times are in ticks.
+   */
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
-    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(), since = twill__ticks();
-    double sure = (double)(rate * 200 / 1024), price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
-    for (;;) {      /* exit: all done, stopped, or the rest is worth threads */
-        double spent, left;     /* times `at`: a division spared */
+    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
+             since = twill__ticks();
+    double sure = (double)(rate * 200 / 1024),
+           price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
+    for (;;) {              /* exit: all done, stopped, or the rest is worth threads */
+        double spent, left; /* times `at`: a division spared */
         twill__serial_chunk(job, task, at, at + size);
         at += size;
-        if (at >= job->n || !twill__may_run(job, at) || (job->may_end && twill__stopped(job, twill__clock_now())))
+        if (at >= job->n || !twill__may_run(job, at) ||
+            (job->may_end && twill__stopped(job, twill__clock_now())))
             return job->n;
         spent = (double)(twill__ticks() - since) + 1;
         left = spent * (double)(job->n - at);
         if (left <= price * (double)at) {
-            size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;      /* the rest is cheaper than its helpers */
+            /* the rest is cheaper than its helpers */
+            size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
         } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
             double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
             job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
@@ -248,7 +259,7 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
                 *helpers = (unsigned)(left / (double)at / price);
             return at;
         } else {
-            size *= 4;                  /* too short to judge */
+            size *= 4; /* too short to judge */
         }
         if (size > job->n - at)
             size = job->n - at;
@@ -274,7 +285,7 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
 {
     twill__job *job = &call->job;
     size_t blocks = job->n - at;
-    if (!twill__seated(call)) {         /* all seats are taken: the caller alone */
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
         twill__run_serial(job, &call->task, at);
         return;
     }
@@ -283,14 +294,16 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
         job->block = blocks / 0xfffffffeu + 1;
         blocks = blocks / job->block + (blocks % job->block != 0);
         job->chunk0 = (job->chunk0 - 1) / job->block + 1;
-        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);   /* opening publishes */
+        /* opening publishes */
+        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
     }
     job->generation = twill__generation();
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
     if (job->team == &call->own && call->own.threads < helpers)
-        (void)twill__hire(call, helpers);       /* the first to come works while the others are started */
+        /* the first to come works while the others are started */
+        (void)twill__hire(call, helpers);
     twill__take_part(job, 0, &call->task);
     twill__meet(job, &call->task, true);
 }
@@ -303,7 +316,8 @@ static inline void twill__stop_workers(twill__job *job)
         return;
     for (unsigned worker = 0; worker < job->np; worker++) {
         twill_task task;
-        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) || !job->slot[worker].started)
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+            !job->slot[worker].started)
             continue;
         twill__task_init(job, worker, &task);
         job->slot[worker].started = false;
@@ -314,7 +328,8 @@ static inline void twill__stop_workers(twill__job *job)
 /* Statuses of items that never ran say why. */
 static inline void twill__finish_statuses(twill__job *job, size_t total)
 {
-    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT && job->run->statuses)
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT &&
+        job->run->statuses)
         for (size_t i = 0; i < total; i++)
             if (job->run->statuses[i] == TWILL_CANCELLED)
                 job->run->statuses[i] = TWILL_TIMEOUT;
@@ -323,7 +338,8 @@ static inline void twill__finish_statuses(twill__job *job, size_t total)
 static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
 {
     twill__job *job = &call->job;
-    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);     /* all have left: the join ordered it */
+    /* all have left: the join ordered it */
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
     uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
     for (unsigned word = 0; word < twill__words(job->np); word++)
         for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
@@ -335,7 +351,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->busy += slot->busy;
             if (slot->busy > report->busiest)
                 report->busiest = slot->busy;
-            if (slot->failed && (!report->first_error.status || slot->low < report->first_error.index)) {
+            if (slot->failed &&
+                (!report->first_error.status || slot->low < report->first_error.index)) {
                 report->first_error.index = slot->low;
                 report->first_error.status = slot->low_status;
                 report->first_error.code = slot->low_code;
@@ -344,12 +361,15 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
                 twill_cancel_detach(&slot->token);
         }
     report->skipped = call->total - report->done - report->failed;
-    if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end && twill__stopped(job, twill__clock_now()))
-        stop = atomic_load_explicit(&job->stop, memory_order_relaxed);      /* items gave up because of it */
+    if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end &&
+        twill__stopped(job, twill__clock_now()))
+        /* items gave up because of it */
+        stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
     if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
         report->first_error = job->earliest;
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
-        memset(&report->first_error, 0, sizeof report->first_error);    /* the serial loop never got there */
+        /* the serial loop never got there */
+        memset(&report->first_error, 0, sizeof report->first_error);
     if (call->start_failed) {
         report->first_error.index = SIZE_MAX;
         report->first_error.status = TWILL_FAILED;
@@ -360,7 +380,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     if (stop && report->skipped)
         return (twill_status)stop;
     if (report->skipped && job->generation && job->generation != twill__generation())
-        return TWILL_FORKED;            /* helpers' items stayed with the parent */
+        return TWILL_FORKED; /* helpers' items stayed with the parent */
     return TWILL_OK;
 }
 
@@ -374,8 +394,10 @@ static inline twill_status twill__close_call(twill__call_record *call)
         next = call->scratch->next;
         TWILL_FREE(call->scratch);
     }
-    if (!call->opened && !call->has_own && !run->report && !job->detail && job->slot[0].done == call->total) {
-        if (job->seat)                  /* the short way of a tiny call: all is done, and nobody asks how */
+    if (!call->opened && !call->has_own && !run->report && !job->detail &&
+        job->slot[0].done == call->total) {
+        /* the short way of a tiny call: all is done, and nobody asks how */
+        if (job->seat)
             twill__release(job->seat, false);
         if (twill__token_used(twill__token_of(&job->slot[0].token)))
             twill_cancel_detach(&job->slot[0].token);
@@ -397,7 +419,7 @@ static inline twill_status twill__close_call(twill__call_record *call)
         report.errors_stored = job->errors_count;
     }
     if (run->report) {
-        if (atomic_load_explicit(&job->degraded, memory_order_relaxed))    /* after the join */
+        if (atomic_load_explicit(&job->degraded, memory_order_relaxed)) /* after the join */
             job->flags |= TWILL_REPORT_DEGRADED;
         report.flags = job->flags;
         report.wall = twill__clock_now() - call->since;
@@ -408,7 +430,8 @@ static inline twill_status twill__close_call(twill__call_record *call)
     return report.status;
 }
 
-/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and report are as ever. */
+/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and
+   report are as ever. */
 static inline void twill__caller_ended(void *call_)
 {
     twill__call_record *call = (twill__call_record *)call_;
@@ -443,7 +466,8 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
     unsigned helpers = call->want;
     bool few;
     size_t at = 0;
-    if (pass->n == 0 || call->start_failed || atomic_load_explicit(&job->stop, memory_order_relaxed))
+    if (pass->n == 0 || call->start_failed ||
+        atomic_load_explicit(&job->stop, memory_order_relaxed))
         return;
     twill__pass_init(call, pass);
     if (helpers >= pass->n)
@@ -473,8 +497,8 @@ static inline void twill__run_guarded(twill__call_record *call, twill__steps_fn 
 }
 
 /* bits: NULL where those in the job are enough. */
-static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np, twill__slot *slots,
-                                   _Atomic uint64_t *bits)
+static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np,
+                                   twill__slot *slots, _Atomic uint64_t *bits)
 {
     twill__job *job = &call->job;
     unsigned words = twill__words(np);
@@ -490,7 +514,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     job->ranges = bits + 2 * words;
     for (unsigned word = 0; word < 3 * words; word++)
         atomic_init(&bits[word], 0);
-    atomic_init(job->taken, 1);         /* the caller is worker 0 */
+    atomic_init(job->taken, 1); /* the caller is worker 0 */
     atomic_init(job->ready, 1);
     job->generation = 0;
     job->detail = run->statuses || run->codes || run->errors_capacity;
@@ -519,8 +543,9 @@ static inline void twill__prefill(const twill_run *run, size_t total)
         memset(run->codes, 0, total * sizeof *run->codes);
 }
 
-static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan, const twill_run *run,
-                                         twill__slot *slots, _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
+static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
+                                         const twill_run *run, twill__slot *slots,
+                                         _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
 {
     twill__job *job = &call->job;
     unsigned np = plan->np;
@@ -536,44 +561,46 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
         twill__prefill(run, call->total);
     if (call->total == 0 || (job->may_end && twill__stopped(job, twill__clock_now())))
         return twill__close_call(call);
-    if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) && run->strict) {
+    if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) &&
+        run->strict) {
         (void)twill__team_close(&call->own);
         return twill__refuse(run, call->total, TWILL_NO_THREAD);
     }
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (plan->guard || job->seat || run->worker_start || run->worker_stop || run->workers || run->until.cancel ||
-        run->report || job->detail) {
+    if (plan->guard || job->seat || run->worker_start || run->worker_stop || run->workers ||
+        run->until.cancel || run->report || job->detail) {
         twill__run_guarded(call, steps, data);
-    } else {        /* nothing to clean up, should a callback end the thread before helpers come in */
+    } else {
+        /* nothing to clean up, should a callback end the thread before helpers come in */
         twill__task_init(job, 0, &call->task);
         steps(job, data);
     }
     return twill__close_call(call);
 }
 
-#define TWILL__DEFINE_FRAME(NAME, WORKERS) \
-    static __attribute__((noinline)) twill_status NAME(const twill__plan *plan, const twill_run *run, \
-                                                              twill__steps_fn *steps, void *data) \
-    { \
-        twill__slot slots[WORKERS]; \
-        twill__helper helpers[WORKERS]; \
-        twill__call_record call; \
-        call.helper = helpers; \
-        call.memory = NULL; \
-        return twill__run_in(&call, plan, run, slots, NULL, steps, data); \
+#define TWILL__DEFINE_FRAME(NAME, WORKERS)                                                 \
+    static __attribute__((noinline)) twill_status NAME(                                    \
+        const twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data) \
+    {                                                                                      \
+        twill__slot slots[WORKERS];                                                        \
+        twill__helper helpers[WORKERS];                                                    \
+        twill__call_record call;                                                           \
+        call.helper = helpers;                                                             \
+        call.memory = NULL;                                                                \
+        return twill__run_in(&call, plan, run, slots, NULL, steps, data);                  \
     }
 TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
 TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)
 
 /* More workers than a stack should carry: one allocation; without it TWILL__LARGE_FRAME of them. */
-static __attribute__((noinline)) twill_status twill__run_huge(twill__plan *plan, const twill_run *run,
-                                                              twill__steps_fn *steps, void *data)
+static __attribute__((noinline)) twill_status
+twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data)
 {
     size_t np = plan->np, words = twill__words(plan->np);
-    char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) + 24 * words +
-                                        TWILL__LINE);
+    char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) +
+                                        24 * words + TWILL__LINE);
     twill__call_record call;
     twill__slot *slots;
     _Atomic uint64_t *bits;
@@ -588,7 +615,8 @@ static __attribute__((noinline)) twill_status twill__run_huge(twill__plan *plan,
         plan->flags |= TWILL_REPORT_DEGRADED;
         return twill__run_large(plan, run, steps, data);
     }
-    slots = (twill__slot *)(void *)(memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    slots = (twill__slot *)(void *)(memory +
+                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
     bits = (_Atomic uint64_t *)(void *)(slots + np);
     call.helper = (twill__helper *)(void *)(bits + 3 * words);
     call.memory = memory;
@@ -598,10 +626,10 @@ static __attribute__((noinline)) twill_status twill__run_huge(twill__plan *plan,
     return status;
 }
 
-/* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a callback ends the
-   thread (twill__scratch_get). */
-static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard, twill__steps_fn *steps,
-                                           void *data)
+/* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a
+   callback ends the thread (twill__scratch_get). */
+static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard,
+                                           twill__steps_fn *steps, void *data)
 {
     twill__plan plan;
     twill_status status = twill__check_run(run);
@@ -616,7 +644,7 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
         if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
             return twill__refuse(run, total, TWILL_CLOSED);
         if (!plan.seat)
-            plan.np = 1;                /* so many calls are on it that the caller runs alone */
+            plan.np = 1; /* so many calls are on it that the caller runs alone */
     }
     if (plan.np <= TWILL__SMALL_FRAME)
         return twill__run_small(&plan, run, steps, data);

@@ -1,4 +1,5 @@
-/* spin.h: what every wait does before it parks. The explorer sets TWILL__SPIN to 0: a spin only multiplies schedules. */
+/* spin.h: what every wait does before it parks. The explorer sets TWILL__SPIN to 0: a spin only
+   multiplies schedules. */
 #ifndef TWILL__ENGINE_SPIN_H
 #define TWILL__ENGINE_SPIN_H
 
@@ -7,18 +8,23 @@
 #ifndef TWILL__SPIN
 #define TWILL__SPIN 1
 #endif
-#define TWILL__SPIN_WAIT 700          /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
+#define TWILL__SPIN_WAIT \
+    700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
 #define TWILL__SPIN_YIELDS 4
 
-/* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a count: a pause costs
-   6 ns on one machine and 45 on the next. Alone on one CPU nobody can change the word meanwhile. */
-static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit, unsigned yields)
+/* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
+   count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
+   the word meanwhile. */
+static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit,
+                               unsigned yields)
 {
     twill_ns until = 0;
-    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)   /* 0: not known */
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
         return atomic_load_explicit(word, memory_order_acquire) != value;
     for (unsigned k = 1;; k++) {
-        /* acquire: pairs with the release of whoever changed the word; most callers look again with their own order */
+        /* acquire: pairs with the release of whoever changed the word; most callers look again with
+           their own order */
         if (atomic_load_explicit(word, memory_order_acquire) != value)
             return true;
         twill__pause();

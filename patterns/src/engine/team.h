@@ -4,21 +4,22 @@
 
 #include "engine/claim.h"
 
-#define TWILL__SEATS 16                 /* calls that may have helpers at once, on one team; further ones run alone */
-#define TWILL__IDLE_SPIN 50000          /* ns a thread of a team looks for the next call before it parks */
+#define TWILL__SEATS \
+    16 /* calls that may have helpers at once, on one team; further ones run alone */
+#define TWILL__IDLE_SPIN 50000 /* ns a thread of a team looks for the next call before it parks */
 
-/* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives them. A seat is free
-   only when its owner has cleared it: open bit off and count 0 is not free. */
-#define TWILL__SEAT_OPEN 0x80000000u    /* helpers may come in */
-#define TWILL__SEAT_WAIT 0x40000000u    /* the caller sleeps on the word */
-#define TWILL__SEAT_OWNED 0x20000000u   /* a call has it */
-#define TWILL__SEAT_SHUT 0x10000000u    /* the team closes: no call may have it */
-#define TWILL__SEAT_BYE 0x08000000u     /* the closing thread sleeps until the call is over */
-#define TWILL__SEAT_COUNT 0x07ffffffu   /* helpers inside */
+/* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives
+   them. A seat is free only when its owner has cleared it: open bit off and count 0 is not free. */
+#define TWILL__SEAT_OPEN  0x80000000u /* helpers may come in */
+#define TWILL__SEAT_WAIT  0x40000000u /* the caller sleeps on the word */
+#define TWILL__SEAT_OWNED 0x20000000u /* a call has it */
+#define TWILL__SEAT_SHUT  0x10000000u /* the team closes: no call may have it */
+#define TWILL__SEAT_BYE   0x08000000u /* the closing thread sleeps until the call is over */
+#define TWILL__SEAT_COUNT 0x07ffffffu /* helpers inside */
 
 typedef struct twill__seat {
     _Alignas(TWILL__LINE) _Atomic uint32_t word;
-    twill__job *job;                    /* written by the owner before it opens */
+    twill__job *job; /* written by the owner before it opens */
 } twill__seat;
 
 typedef struct twill__helper {
@@ -28,16 +29,19 @@ typedef struct twill__helper {
 } twill__helper;
 
 typedef struct twill__team {
-    _Alignas(TWILL__LINE) _Atomic uint32_t epoch;   /* one more for each call that opens, and at the close */
-    _Atomic uint32_t hint;              /* the seat that opened last */
-    _Alignas(TWILL__LINE) _Atomic uint32_t idle;    /* threads with nothing to do: spinning or parked */
+    /* one more for each call that opens, and at the close */
+    _Alignas(TWILL__LINE) _Atomic uint32_t epoch;
+    _Atomic uint32_t hint; /* the seat that opened last */
+    /* threads with nothing to do: spinning or parked */
+    _Alignas(TWILL__LINE) _Atomic uint32_t idle;
     _Atomic uint32_t parked;
     _Atomic uint32_t closed;
-    unsigned spinners;                  /* so many of them may spin: one CPU is the caller's */
-    unsigned threads;                   /* started; set before others see the team */
-    uint32_t generation;                /* of the process that started them */
-    const _Atomic uint32_t *mark;       /* holds the generation of this process; see platform/process.h */
-    uint64_t tick_rate;                 /* see platform/ticks.h */
+    unsigned spinners;   /* so many of them may spin: one CPU is the caller's */
+    unsigned threads;    /* started; set before others see the team */
+    uint32_t generation; /* of the process that started them */
+    /* holds the generation of this process; see platform/process.h */
+    const _Atomic uint32_t *mark;
+    uint64_t tick_rate; /* see platform/ticks.h */
     twill__helper *helper;
     twill__seat seat[TWILL__SEATS];
 } twill__team;
@@ -70,8 +74,9 @@ static inline void twill__leave(twill__seat *seat)
         twill__rouse(seat);
 }
 
-/* Work has come up in this call: wakes its caller and those of the calls around it, who may run it. Read-modify-write
-   (by whoever made the work visible), then load: the sleeper does the same the other way round. */
+/* Work has come up in this call: wakes its caller and those of the calls around it, who may run it.
+   Read-modify-write (by whoever made the work visible), then load: the sleeper does the same the
+   other way round. */
 static inline void twill__rouse_callers(twill__job *job)
 {
     for (; job; job = job->parent)
@@ -88,7 +93,7 @@ static inline void twill__call_helpers(twill__team *team, unsigned need)
     if (!parked)
         return;
     idle = atomic_load(&team->idle);
-    if (idle > parked) {                /* those who spin see the epoch */
+    if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
             return;
         need -= idle - parked;
@@ -104,12 +109,13 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     twill__pace pace;
     size_t begin, end;
     twill__pace_init(job, &pace);
-    for (;;) {      /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
+    /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
+    for (;;) {
         if (twill__stopped(job, pace.at))
             break;
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
-            if (begin >= atomic_load(&job->limit))      /* seq_cst: see twill__set_begin */
+            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
                 continue;
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
@@ -119,7 +125,8 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
             break;
         twill__rouse_callers(job);
         if (atomic_load(&job->team->idle) && twill__number_free(job))
-            twill__call_helpers(job->team, 1);      /* one who looked between the theft and its publishing saw nothing */
+            /* one who looked between the theft and its publishing saw nothing */
+            twill__call_helpers(job->team, 1);
     }
     me->busy += pace.at - pace.since;
 }
@@ -131,17 +138,19 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
     me->said = 0;
     if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
-        me->refused = true;             /* it ended inside a hook, or in another call's callback */
+        me->refused = true; /* it ended inside a hook, or in another call's callback */
         return;
     }
     me->inside = false;
     if (me->from != SIZE_MAX)
         twill__loop_end(me, item);
     if (me->end - at > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
-        uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;   /* a guess for the CAS */
+        /* a guess for the CAS */
+        uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;
         do
-            back = twill__pack(at + 1 - job->start,
-                               twill__lo(range) < twill__hi(range) ? twill__hi(range) : me->end - job->start);
+            back = twill__pack(at + 1 - job->start, twill__lo(range) < twill__hi(range)
+                                                        ? twill__hi(range)
+                                                        : me->end - job->start);
         while (!atomic_compare_exchange_weak(&me->range, &range, back));
     }
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
@@ -151,7 +160,8 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
 
 /* ---- a helper ---- */
 
-typedef struct twill__visit {           /* what the clean-up needs when a callback ends the thread */
+/* what the clean-up needs when a callback ends the thread */
+typedef struct twill__visit {
     twill__seat *seat;
     twill__job *job, *outer;
     unsigned worker;
@@ -163,12 +173,14 @@ static inline void twill__visit_ended(void *visit_)
     twill__visit *visit = (twill__visit *)visit_;
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     twill__thread()->job = visit->outer;
-    atomic_store(&visit->job->degraded, 1);     /* the number stays taken: its slot holds the item's end */
+    /* the number stays taken: its slot holds the item's end */
+    atomic_store(&visit->job->degraded, 1);
     twill__leave(visit->seat);
 }
 
 /* worker_start, once a number and call. False: this number runs nothing. */
-static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_task *task, int *code)
+static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_task *task,
+                                       int *code)
 {
     twill__slot *me = &job->slot[worker];
     *code = 0;
@@ -202,9 +214,10 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     int code;
     if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
         return false;
-    if (atomic_load(&job->team->parked) && ((twill__number_free(job) && twill__has_work(job)) ||
-                                            twill__other_open(job->team, seat)))
-        twill__wake(&job->team->epoch, 1);      /* the next one: two calls may have counted on the same idle thread */
+    if (atomic_load(&job->team->parked) &&
+        ((twill__number_free(job) && twill__has_work(job)) || twill__other_open(job->team, seat)))
+        /* the next one: two calls may have counted on the same idle thread */
+        twill__wake(&job->team->epoch, 1);
     visit.seat = seat;
     visit.job = job;
     visit.outer = self->job;
@@ -214,7 +227,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__take_part(job, visit.worker, &visit.task);
         twill__give_number(job, visit.worker);
     } else {
-        atomic_store(&job->degraded, 1);        /* and the number stays taken */
+        atomic_store(&job->degraded, 1); /* and the number stays taken */
     }
     TWILL__GUARD_POP(0);
     self->job = visit.outer;
@@ -249,13 +262,14 @@ static inline void twill__helper_main(void *helper_)
     twill__helper *helper = (twill__helper *)helper_;
     twill__team *team = helper->team;
     twill__thread()->team = team;
-    for (;;) {      /* exit: closed */
+    for (;;) { /* exit: closed */
         uint32_t epoch = atomic_load(&team->epoch);
         if (twill__serve_team(team, helper->number))
             continue;
         if (atomic_load(&team->closed))
             break;
-        atomic_fetch_add(&team->idle, 1);       /* then look again: a thief that saw no idle thread calls none */
+        /* then look again: a thief that saw no idle thread calls none */
+        atomic_fetch_add(&team->idle, 1);
         if (!twill__serve_team(team, helper->number) && atomic_load(&team->epoch) == epoch &&
             !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
@@ -274,7 +288,8 @@ static inline void twill__helper_main(void *helper_)
 /* Whether this process made the team: a forked child has none of its threads. */
 static inline bool twill__team_here(const twill__team *team)
 {
-    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;   /* a number; set before */
+    /* a number; set before */
+    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
 }
 
 static inline void twill__team_init(twill__team *team, twill__helper *helper)
@@ -283,12 +298,14 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     memset(team, 0, sizeof *team);
     team->spinners = cpus - 1;
     team->generation = twill__generation();
-    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);   /* set: generation was asked */
+    /* set: generation was asked */
+    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     team->tick_rate = twill__ticks_per_us();
     team->helper = helper;
 }
 
-/* Starts threads until there are `upto`. False: one could not be started; those that could, help. */
+/* Starts threads until there are `upto`. False: one could not be started; those that could, help.
+   */
 static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
 {
     while (team->threads < upto) {
@@ -309,8 +326,8 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
     return true;
 }
 
-/* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the flags that its
-   threads have raised. In a forked child there is nobody to join. */
+/* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
+   flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
 {
     uint32_t flags = 0;
@@ -319,12 +336,12 @@ static inline uint32_t twill__team_close(twill__team *team)
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
         _Atomic uint32_t *word = &team->seat[i].word;
         uint32_t seen = atomic_load(word);
-        while (!(seen & TWILL__SEAT_SHUT)) {    /* exit: free, once the call that has it is over */
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
             if (seen == 0)
                 atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
             else if (!(seen & TWILL__SEAT_BYE))
                 atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-            else        /* a call that was never open does not wake us */
+            else /* a call that was never open does not wake us */
                 (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
             seen = atomic_load(word);
         }
@@ -333,7 +350,8 @@ static inline uint32_t twill__team_close(twill__team *team)
     twill__call_helpers(team, UINT_MAX);
     for (unsigned k = 0; k < team->threads; k++) {
         twill__thread_join(&team->helper[k].thread);
-        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);   /* after the join */
+        /* after the join */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
     }
     return flags;
 }
@@ -344,7 +362,7 @@ static inline uint32_t twill__team_close(twill__team *team)
 static inline twill__seat *twill__take_seat(twill__team *team)
 {
     for (unsigned i = 0; i < TWILL__SEATS; i++) {
-        uint32_t none = 0;      /* the relaxed load spares RMWs that would fail */
+        uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
         if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
             atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
             return &team->seat[i];
@@ -354,8 +372,9 @@ static inline twill__seat *twill__take_seat(twill__team *team)
 
 static inline void twill__release(twill__seat *seat, bool opened)
 {
-    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an RMW. It may wipe out the
-       BYE of a closing thread, which looks again by itself. release: pairs with the CAS of the next owner */
+    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an
+       RMW. It may wipe out the BYE of a closing thread, which looks again by itself. release: pairs
+       with the CAS of the next owner */
     if (!opened)
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
@@ -367,7 +386,8 @@ static inline void twill__open(twill__job *job, unsigned need)
 {
     twill__team *team = job->team;
     job->seat->job = job;
-    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);  /* epoch publishes */
+    /* epoch publishes */
+    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);
     atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
     if (need)
         twill__call_helpers(team, need);
@@ -383,7 +403,8 @@ static inline bool twill__is_below(const twill__job *job, const twill__job *top)
     return false;
 }
 
-/* While the caller waits: calls nested below its own, which the serial loop would run under the same locks. */
+/* While the caller waits: calls nested below its own, which the serial loop would run under the
+   same locks. */
 static inline bool twill__serve_below(twill__job *top)
 {
     twill__team *team = top->team;
@@ -407,10 +428,11 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
     twill__seat *seat = job->seat;
     bool spun = false;
     uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
-    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left work */
+    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left work
+       */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
         if (job->generation != twill__generation())
-            break;                          /* a fork in a callback: here they do not exist */
+            break; /* a fork in a callback: here they do not exist */
         if (!(word & TWILL__SEAT_COUNT)) {
             twill__take_part(job, 0, task);
         } else if (!spun) {
@@ -425,7 +447,7 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
             twill__park(&seat->word, word, 0);
             spun = false;
         } else {
-            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT);     /* then look once more */
+            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
         }
         word = atomic_load(&seat->word);
     }

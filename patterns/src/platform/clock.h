@@ -8,7 +8,7 @@
 #if defined __linux__
 #define TWILL__MONOTONIC 1
 #elif defined __APPLE__
-#define TWILL__MONOTONIC 8           /* CLOCK_UPTIME_RAW: the clock that its condition variables wait on */
+#define TWILL__MONOTONIC 8 /* CLOCK_UPTIME_RAW: the clock that its condition variables wait on */
 #else
 #define TWILL__MONOTONIC CLOCK_MONOTONIC
 #endif
@@ -24,7 +24,7 @@ static inline struct timespec twill__timespec(twill_ns at)
 {
     struct timespec t;
     twill_ns seconds = at / 1000000000;
-    if (sizeof t.tv_sec == 4 && seconds > 0x7fffffff)   /* 32-bit time_t: far enough */
+    if (sizeof t.tv_sec == 4 && seconds > 0x7fffffff) /* 32-bit time_t: far enough */
         seconds = 0x7fffffff;
     t.tv_sec = (time_t)seconds;
     t.tv_nsec = (long)(at % 1000000000);

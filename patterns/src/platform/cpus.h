@@ -1,4 +1,5 @@
-/* cpus.h: how many CPUs this process may use: affinity mask, then the cgroup's quota rounded down, at least 1. */
+/* cpus.h: how many CPUs this process may use: affinity mask, then the cgroup's quota rounded down,
+   at least 1. */
 #ifndef TWILL__PLATFORM_CPUS_H
 #define TWILL__PLATFORM_CPUS_H
 
@@ -7,12 +8,12 @@
 #include <stdio.h>
 
 #ifndef TWILL__SYSTEM_ROOT
-#define TWILL__SYSTEM_ROOT ""          /* tests put a folder of their own before /proc and /sys */
+#define TWILL__SYSTEM_ROOT "" /* tests put a folder of their own before /proc and /sys */
 #endif
 
 #ifdef __linux__
 #define TWILL__PATH 1024
-#define TWILL__READ "re"              /* e: close on exec */
+#define TWILL__READ "re" /* e: close on exec */
 
 static inline bool twill__read_line(const char *path, const char *name, char *line, int size)
 {
@@ -54,9 +55,11 @@ static inline unsigned twill__cgroup_folder(const char *folder, bool v2)
                        sscanf(line, "%lld %lld", &quota, &period) == 2
                    ? twill__quota(quota, period)
                    : 0;
-    if (!twill__read_line(folder, "/cpu.cfs_quota_us", line, sizeof line) || sscanf(line, "%lld", &quota) != 1)
+    if (!twill__read_line(folder, "/cpu.cfs_quota_us", line, sizeof line) ||
+        sscanf(line, "%lld", &quota) != 1)
         return 0;
-    if (!twill__read_line(folder, "/cpu.cfs_period_us", line, sizeof line) || sscanf(line, "%lld", &period) != 1)
+    if (!twill__read_line(folder, "/cpu.cfs_period_us", line, sizeof line) ||
+        sscanf(line, "%lld", &period) != 1)
         return 0;
     return twill__quota(quota, period);
 }
@@ -70,7 +73,7 @@ static inline unsigned twill__cgroup_walk(const char *mount, const char *path, b
     int length = snprintf(folder, sizeof folder, "%s%s", mount, strcmp(path, "/") == 0 ? "" : path);
     if (length < 0 || length >= (int)sizeof folder)
         return 0;
-    for (;;) {      /* ends: the path gets shorter each time */
+    for (;;) { /* ends: the path gets shorter each time */
         char *slash;
         least = twill__fewer(least, twill__cgroup_folder(folder, v2));
         slash = strrchr(folder, '/');
@@ -94,8 +97,9 @@ static inline bool twill__has_cpu(const char *list, const char *end)
     return false;
 }
 
-/* Lines of /proc/self/cgroup: "id:controllers:path"; v2 has no controllers. In a container the path may be the host's
-   and not exist here: the walk then finds the root's files, which are the container's. */
+/* Lines of /proc/self/cgroup: "id:controllers:path"; v2 has no controllers. In a container the path
+   may be the host's and not exist here: the walk then finds the root's files, which are the
+   container's. */
 static inline unsigned twill__cgroup_cpus(void)
 {
     char line[TWILL__PATH];
@@ -112,7 +116,8 @@ static inline unsigned twill__cgroup_cpus(void)
         if (path == controllers) {
             least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup", path + 1, true));
         } else if (twill__has_cpu(controllers, path)) {
-            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup/cpu,cpuacct", path + 1, false));
+            least = twill__fewer(least,
+                                 twill__cgroup_walk("/sys/fs/cgroup/cpu,cpuacct", path + 1, false));
             least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup/cpu", path + 1, false));
         }
     }
@@ -122,7 +127,7 @@ static inline unsigned twill__cgroup_cpus(void)
 
 static inline unsigned twill__affinity_cpus(void)
 {
-    unsigned long mask[1024] = { 0 };   /* 65536 CPUs */
+    unsigned long mask[1024] = {0}; /* 65536 CPUs */
     unsigned count = 0;
     long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
     for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
@@ -147,8 +152,8 @@ static inline unsigned twill__cgroup_cpus(void)
 }
 #endif
 
-/* Asks the system, and remembers the answer for twill__cpus_hint. Not from a thread that is bound to a CPU: Linux
-   answers for the calling thread. */
+/* Asks the system, and remembers the answer for twill__cpus_hint. Not from a thread that is bound
+   to a CPU: Linux answers for the calling thread. */
 static inline unsigned twill__cpus_now(void)
 {
     int saved = errno;
@@ -158,14 +163,16 @@ static inline unsigned twill__cpus_now(void)
     if (limit && limit < count)
         count = limit;
     errno = saved;
-    atomic_store_explicit(&twill__process()->cpus, count, memory_order_relaxed);   /* a number, no data behind it */
+    /* a number, no data behind it */
+    atomic_store_explicit(&twill__process()->cpus, count, memory_order_relaxed);
     return count;
 }
 
 /* The last answer, for hot paths: no system call but the first time. */
 static inline unsigned twill__cpus_hint(void)
 {
-    unsigned count = atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed);   /* as above */
+    /* as above */
+    unsigned count = atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed);
     return count ? count : twill__cpus_now();
 }
 

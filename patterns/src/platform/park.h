@@ -1,13 +1,14 @@
-/* park.h: the one blocking primitive: wait on a 32-bit word until it changes, a wake, or a deadline. */
+/* park.h: the one blocking primitive: wait on a 32-bit word until it changes, a wake, or a
+   deadline. */
 #ifndef TWILL__PLATFORM_PARK_H
 #define TWILL__PLATFORM_PARK_H
 
 #include "platform/process.h"
 
-/* twill__park(word, expected, deadline): sleeps while *word == expected. Returns false when the deadline (an instant;
-   0 or TWILL_FOREVER: none) has passed. May return true for no reason: all callers loop. Leaves errno alone.
-   twill__wake(address, n): wakes up to n sleepers (INT_MAX: all). It uses the address as a key and never reads it, so
-   the word may be gone already. */
+/* twill__park(word, expected, deadline): sleeps while *word == expected. Returns false when the
+   deadline (an instant; 0 or TWILL_FOREVER: none) has passed. May return true for no reason: all
+   callers loop. Leaves errno alone. twill__wake(address, n): wakes up to n sleepers (INT_MAX: all).
+   It uses the address as a key and never reads it, so the word may be gone already. */
 
 static inline bool twill__no_deadline(twill_ns deadline)
 {
@@ -19,13 +20,13 @@ static inline bool twill__no_deadline(twill_ns deadline)
 
 /* 32-bit systems with a 64-bit time_t must not hand it to the old system call */
 #if defined SYS_futex_time64 && defined SYS_futex
-#define TWILL__FUTEX (sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
+#define TWILL__FUTEX      (sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
 #define TWILL__FUTEX_WAKE SYS_futex
 #elif defined SYS_futex_time64
-#define TWILL__FUTEX SYS_futex_time64
+#define TWILL__FUTEX      SYS_futex_time64
 #define TWILL__FUTEX_WAKE SYS_futex_time64
 #else
-#define TWILL__FUTEX SYS_futex
+#define TWILL__FUTEX      SYS_futex
 #define TWILL__FUTEX_WAKE SYS_futex
 #endif
 
@@ -39,11 +40,11 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
         limit = &at;
     }
     /* FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG: absolute, monotonic */
-    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 && errno != EAGAIN &&
-        errno != EINTR) {
+    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 &&
+        errno != EAGAIN && errno != EINTR) {
         if (errno == ETIMEDOUT) {
             in_time = false;
-        } else {        /* ENOSYS, EPERM in a sandbox: waiting without sleeping stays correct */
+        } else { /* ENOSYS, EPERM in a sandbox: waiting without sleeping stays correct */
             sched_yield();
             in_time = twill__no_deadline(deadline) || twill__clock_now() < deadline;
         }
@@ -55,7 +56,8 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
 static inline void twill__wake(const void *address, int n)
 {
     int saved = errno;
-    syscall(TWILL__FUTEX_WAKE, address, 1 | 128, n, NULL, NULL, 0);   /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
+    /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
+    syscall(TWILL__FUTEX_WAKE, address, 1 | 128, n, NULL, NULL, 0);
     errno = saved;
 }
 
@@ -74,7 +76,7 @@ typedef mtx_t twill__mutex;
 typedef cnd_t twill__condition;
 #endif
 
-typedef struct twill__sleeper {         /* on the sleeper's stack, guarded by its bucket's mutex */
+typedef struct twill__sleeper { /* on the sleeper's stack, guarded by its bucket's mutex */
     const void *address;
     struct twill__sleeper *next;
     bool woken;
@@ -83,11 +85,12 @@ typedef struct twill__sleeper {         /* on the sleeper's stack, guarded by it
 
 typedef struct twill__bucket {
     twill__mutex mutex;
-    twill__sleeper *first, **last;      /* in order of arrival */
+    twill__sleeper *first, **last; /* in order of arrival */
 } twill__bucket;
 
 typedef struct twill__lot {
-    _Atomic uint32_t generation;        /* that made the buckets; another one: made anew, nobody of old sleeps here */
+    /* that made the buckets; another one: made anew, nobody of old sleeps here */
+    _Atomic uint32_t generation;
     twill__bucket bucket[TWILL__BUCKETS];
 } twill__lot;
 
@@ -99,13 +102,13 @@ TWILL__ONE twill__lot *twill__parking(void)
 }
 
 #ifdef TWILL_USE_PTHREAD
-#define TWILL__MUTEX_INIT(m) pthread_mutex_init(m, NULL)
-#define TWILL__MUTEX_LOCK(m) pthread_mutex_lock(m)
-#define TWILL__MUTEX_UNLOCK(m) pthread_mutex_unlock(m)
-#define TWILL__CONDITION_SIGNAL(c) pthread_cond_signal(c)
+#define TWILL__MUTEX_INIT(m)        pthread_mutex_init(m, NULL)
+#define TWILL__MUTEX_LOCK(m)        pthread_mutex_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      pthread_mutex_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  pthread_cond_signal(c)
 #define TWILL__CONDITION_WAIT(c, m) pthread_cond_wait(c, m)
 #define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
-#define TWILL__YIELD() sched_yield()
+#define TWILL__YIELD()              sched_yield()
 
 static inline bool twill__condition_init(twill__condition *condition)
 {
@@ -125,7 +128,8 @@ static inline bool twill__condition_init(twill__condition *condition)
 }
 
 /* one wait; the caller loops */
-static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex, twill_ns deadline)
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
 {
 #ifdef __APPLE__
     twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
@@ -137,23 +141,24 @@ static inline void twill__condition_wait_until(twill__condition *condition, twil
 #endif
 }
 #else
-#define TWILL__MUTEX_INIT(m) mtx_init(m, mtx_plain)
-#define TWILL__MUTEX_LOCK(m) mtx_lock(m)
-#define TWILL__MUTEX_UNLOCK(m) mtx_unlock(m)
-#define TWILL__CONDITION_SIGNAL(c) cnd_signal(c)
+#define TWILL__MUTEX_INIT(m)        mtx_init(m, mtx_plain)
+#define TWILL__MUTEX_LOCK(m)        mtx_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      mtx_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  cnd_signal(c)
 #define TWILL__CONDITION_WAIT(c, m) cnd_wait(c, m)
 #define TWILL__CONDITION_DESTROY(c) cnd_destroy(c)
-#define TWILL__YIELD() thrd_yield()
+#define TWILL__YIELD()              thrd_yield()
 
 static inline bool twill__condition_init(twill__condition *condition)
 {
     return cnd_init(condition) == thrd_success;
 }
 
-/* C11 waits on the wall clock alone: short slices, looked at by the monotonic clock. A step forward ends a slice early,
-   which is harmless; a step back of s makes the running slice, and so a deadline, late by up to s: where that matters,
-   TWILL_USE_PTHREAD. */
-static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex, twill_ns deadline)
+/* C11 waits on the wall clock alone: short slices, looked at by the monotonic clock. A step forward
+   ends a slice early, which is harmless; a step back of s makes the running slice, and so a
+   deadline, late by up to s: where that matters, TWILL_USE_PTHREAD. */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
 {
     twill_ns left = deadline - twill__clock_now();
     struct timespec t;
@@ -173,20 +178,23 @@ static inline twill__bucket *twill__bucket_of(const void *address)
     twill__lot *lot = twill__parking();
     uint32_t now = twill__generation(), busy = 0x80000000u | now;
     for (;;) {
-        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);   /* pairs with the release */
+        /* pairs with the release */
+        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);
         if (seen == now)
             break;
         if (seen != busy && atomic_compare_exchange_strong(&lot->generation, &seen, busy)) {
             for (int i = 0; i < TWILL__BUCKETS; i++) {
-                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);   /* cannot fail for a plain mutex where we run */
+                /* cannot fail for a plain mutex where we run */
+                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
                 lot->bucket[i].first = NULL;
                 lot->bucket[i].last = &lot->bucket[i].first;
             }
-            atomic_store_explicit(&lot->generation, now, memory_order_release);   /* pairs with the acquire above */
+            /* pairs with the acquire above */
+            atomic_store_explicit(&lot->generation, now, memory_order_release);
             break;
         }
         (void)TWILL__YIELD();
-    }   /* ends: the maker takes a bounded number of steps */
+    } /* ends: the maker takes a bounded number of steps */
     return &lot->bucket[((uintptr_t)address >> 4) * 0x9e3779b1u >> 8 & (TWILL__BUCKETS - 1)];
 }
 
@@ -207,7 +215,8 @@ static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, 
     me.address = word;
     me.next = NULL;
     me.woken = false;
-    if (!twill__condition_init(&me.condition)) {   /* no resources: waiting without sleeping stays correct */
+    /* no resources: waiting without sleeping stays correct */
+    if (!twill__condition_init(&me.condition)) {
         (void)TWILL__YIELD();
         errno = saved;
         return twill__no_deadline(deadline) || twill__clock_now() < deadline;
@@ -253,7 +262,8 @@ static inline void twill__wake(const void *address, int n)
         }
         twill__bucket_remove(bucket, link);
         sleeper->woken = true;
-        TWILL__CONDITION_SIGNAL(&sleeper->condition);   /* under the mutex: the sleeper's frame is still there */
+        /* under the mutex: the sleeper's frame is still there */
+        TWILL__CONDITION_SIGNAL(&sleeper->condition);
         n--;
     }
     TWILL__MUTEX_UNLOCK(&bucket->mutex);

@@ -9,28 +9,30 @@
 #include <sys/mman.h>
 #endif
 
-/* The link names carry the number of the layout: libraries that were built from headers of another layout get a copy
-   of their own instead of a torn one. Raise it when one of the two structures changes. */
-#define twill__thread twill__thread_layout1
+/* The link names carry the number of the layout: libraries that were built from headers of another
+   layout get a copy of their own instead of a torn one. Raise it when one of the two structures
+   changes. */
+#define twill__thread  twill__thread_layout1
 #define twill__process twill__process_layout1
 
 struct twill__job;
 struct twill__team;
 
-typedef struct twill__self {            /* of one thread; only that thread reads and writes it */
-    uint64_t number;                    /* never used again in this process; 0: not given yet */
-    struct twill__job *job;             /* the innermost call whose callback runs here */
-    struct twill__team *team;           /* the team whose thread this is, or NULL */
+typedef struct twill__self {  /* of one thread; only that thread reads and writes it */
+    uint64_t number;          /* never used again in this process; 0: not given yet */
+    struct twill__job *job;   /* the innermost call whose callback runs here */
+    struct twill__team *team; /* the team whose thread this is, or NULL */
 } twill__self;
 
-typedef struct twill__global {          /* of the process */
-    _Atomic uint64_t threads;           /* numbers given */
-    _Atomic uint32_t generation;        /* 1, and one more in each forked child that uses the library */
-    _Atomic uint32_t own_mark;          /* the mark, where the kernel cannot wipe a page on fork */
-    _Atomic(_Atomic uint32_t *) mark;   /* holds the generation; a fork makes it 0 */
-    _Atomic uint32_t cpus;              /* the last count, 0: none yet */
-    _Atomic uint64_t tick_rate;         /* see platform/ticks.h; 0: not measured yet */
-    void *reserved[8];                  /* signal owner, blocked waits, stragglers: later parts */
+typedef struct twill__global { /* of the process */
+    _Atomic uint64_t threads;  /* numbers given */
+    /* 1, and one more in each forked child that uses the library */
+    _Atomic uint32_t generation;
+    _Atomic uint32_t own_mark;        /* the mark, where the kernel cannot wipe a page on fork */
+    _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
+    _Atomic uint32_t cpus;            /* the last count, 0: none yet */
+    _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
+    void *reserved[8];                /* signal owner, blocked waits, stragglers: later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
@@ -51,8 +53,9 @@ TWILL__ONE twill__global *twill__process(void)
 static inline uint64_t twill__thread_number(void)
 {
     twill__self *self = twill__thread();
-    if (!self->number)      /* relaxed: only the value matters */
-        self->number = atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
+    if (!self->number) /* relaxed: only the value matters */
+        self->number =
+            atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
     return self->number;
 }
 
@@ -63,24 +66,27 @@ static inline uint64_t twill__thread_number(void)
 #ifdef TWILL__POSIX
 extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
 
-static inline void twill__forked(void)      /* in the child, before fork returns */
+static inline void twill__forked(void) /* in the child, before fork returns */
 {
-    atomic_store_explicit(&twill__process()->own_mark, 0, memory_order_relaxed);   /* one thread: nobody to pair with */
+    /* one thread: nobody to pair with */
+    atomic_store_explicit(&twill__process()->own_mark, 0, memory_order_relaxed);
 }
 #endif
 
-/* A word that is 0 after a fork. Linux: a page of its own that the kernel wipes, which also sees _Fork and clone. Else
-   a fork handler does it. */
+/* A word that is 0 after a fork. Linux: a page of its own that the kernel wipes, which also sees
+   _Fork and clone. Else a fork handler does it. */
 static inline _Atomic uint32_t *twill__new_mark(twill__global *global)
 {
 #if defined __linux__ && !defined TWILL__NO_WIPEONFORK
     extern int madvise(void *, size_t, int);
-    /* MAP_ANONYMOUS is another number on MIPS, Alpha and PA-RISC: there the call fails, and the fallback serves. An
-       emulator that accepts any advice (qemu-user) wipes nothing: it is asked for one that does not exist first. */
+    /* MAP_ANONYMOUS is another number on MIPS, Alpha and PA-RISC: there the call fails, and the
+       fallback serves. An emulator that accepts any advice (qemu-user) wipes nothing: it is asked
+       for one that does not exist first. */
     int saved = errno;
     void *page = mmap(NULL, 65536, 1 | 2 /* read, write */, MAP_PRIVATE | 0x20, -1, 0);
     if (page != (void *)-1) {
-        if (madvise(page, 65536, -1) != 0 && madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0) {
+        if (madvise(page, 65536, -1) != 0 &&
+            madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0) {
             errno = saved;
             return (_Atomic uint32_t *)page;
         }
@@ -102,7 +108,8 @@ static inline _Atomic uint32_t *twill__arm_mark(twill__global *global)
     atomic_compare_exchange_strong_explicit(&global->generation, &unborn, 1, memory_order_relaxed,
                                             memory_order_relaxed);
     atomic_store_explicit(mark, 1, memory_order_relaxed);
-    /* release: pairs with the acquire in twill__generation; a loser's page stays mapped, once in a process's life */
+    /* release: pairs with the acquire in twill__generation; a loser's page stays mapped, once in a
+       process's life */
     if (!atomic_compare_exchange_strong_explicit(&global->mark, &none, mark, memory_order_acq_rel,
                                                  memory_order_acquire))
         return none;
@@ -113,19 +120,23 @@ static inline _Atomic uint32_t *twill__arm_mark(twill__global *global)
 static inline uint32_t twill__generation(void)
 {
     twill__global *global = twill__process();
-    _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);   /* pairs with arm_mark */
+    /* pairs with arm_mark */
+    _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);
     if (!mark)
         mark = twill__arm_mark(global);
     for (;;) {
-        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);   /* pairs with the release below */
+        /* pairs with the release below */
+        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
         if (seen && seen != TWILL__MARK_BUSY)
             return seen;
         if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
-            uint32_t next = atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
-            atomic_store_explicit(mark, next, memory_order_release);   /* pairs with the load above */
+            uint32_t next =
+                atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
+            /* pairs with the load above */
+            atomic_store_explicit(mark, next, memory_order_release);
             return next;
         }
-    }   /* ends: the thread that is BUSY does two more steps */
+    } /* ends: the thread that is BUSY does two more steps */
 }
 
 #endif

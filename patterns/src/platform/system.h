@@ -1,4 +1,5 @@
-/* system.h: which back end, and what -std=c11 hides. The files of platform/ are the only ones that know a system. */
+/* system.h: which back end, and what -std=c11 hides. The files of platform/ are the only ones that
+   know a system. */
 #ifndef TWILL__PLATFORM_SYSTEM_H
 #define TWILL__PLATFORM_SYSTEM_H
 
@@ -24,7 +25,8 @@
 #error "twill: platform/ has no back end for this system"
 #endif
 
-/* pthreads: where asked, where <threads.h> is missing, and under ThreadSanitizer, which crashes on glibc's thrd_create */
+/* pthreads: where asked, where <threads.h> is missing, and under ThreadSanitizer, which crashes on
+   glibc's thrd_create */
 #if !defined TWILL_USE_PTHREAD
 #if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__
 #define TWILL_USE_PTHREAD 1
@@ -49,14 +51,14 @@
 #include <time.h>
 
 /* ---- linking ---- */
-/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two libraries may both
-   carry it. TWILL__ONE: the state that must exist once a process; default visibility, or each shared object would have
-   its own. */
+/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
+   libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
+   visibility, or each shared object would have its own. */
 #ifdef TWILL_STATIC
-#define TWILL__WEAK static inline
+#define TWILL__WEAK   static inline
 #define TWILL__DEFINE static inline
 #elif defined TWILL_API
-#define TWILL__WEAK __attribute__((weak)) TWILL_API
+#define TWILL__WEAK   __attribute__((weak)) TWILL_API
 #define TWILL__DEFINE TWILL_API
 #else
 #define TWILL__WEAK __attribute__((weak))
@@ -66,7 +68,7 @@
 
 /* ---- replaceable ---- */
 #if !defined TWILL_MALLOC && !defined TWILL_FREE
-#define TWILL_MALLOC(size) malloc(size)
+#define TWILL_MALLOC(size)  malloc(size)
 #define TWILL_FREE(pointer) free(pointer)
 #elif !defined TWILL_MALLOC || !defined TWILL_FREE
 #error "twill: define both of TWILL_MALLOC and TWILL_FREE, or none"
@@ -76,17 +78,21 @@
 #define TWILL_ASSERT(condition) assert(condition)
 #endif
 #ifndef TWILL__FAIL_THREAD
-#define TWILL__FAIL_THREAD() 0      /* tests: not 0 makes this creation of a thread fail */
+#define TWILL__FAIL_THREAD() 0 /* tests: not 0 makes this creation of a thread fail */
 #endif
 
-#define TWILL__LINE 128             /* bytes that two threads should not share: a line and its prefetched neighbour */
+#define TWILL__LINE \
+    128 /* bytes that two threads should not share: a line and its prefetched neighbour */
 
-/* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand here ---- */
+/* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand
+   here ---- */
 #if defined __linux__ && LONG_MAX == 0x7fffffffL && !defined __x86_64__ && \
-    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) || defined _REDIR_TIME64 /* musl 1.2 */)
-extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");   /* 64-bit time_t on 32 bits */
+    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) ||      \
+     defined _REDIR_TIME64 /* musl 1.2 */)
+/* 64-bit time_t on 32 bits */
+extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
 #elif !defined __APPLE__
-extern int clock_gettime(int, struct timespec *);   /* clockid_t is int wherever we run */
+extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
 #endif
 #ifdef __linux__
 #include <sys/syscall.h>

@@ -8,11 +8,11 @@
 typedef struct twill__thrd {
     void (*fn)(void *arg);
     void *arg;
-    char name[16];              /* cut; "": none */
-    size_t stack_size;          /* 0: the system's default */
-    unsigned cpu;               /* UINT_MAX: any */
+    char name[16];     /* cut; "": none */
+    size_t stack_size; /* 0: the system's default */
+    unsigned cpu;      /* UINT_MAX: any */
     bool by_pthread;
-    _Atomic uint32_t flags;     /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
+    _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
 #ifdef TWILL__POSIX
     pthread_t pthread;
 #endif
@@ -28,7 +28,7 @@ extern int prctl(int, ...);
 
 static inline bool twill__bind(unsigned cpu)
 {
-    unsigned long mask[128] = { 0 };
+    unsigned long mask[128] = {0};
     const unsigned bits = (unsigned)(sizeof mask[0] * CHAR_BIT);
     int saved = errno;
     bool bound;
@@ -60,7 +60,8 @@ static inline void twill__set_name(const char *name)
 static inline void twill__thread_body(void *record)
 {
     twill__thrd *thread = (twill__thrd *)record;
-    if (thread->cpu != UINT_MAX && !twill__bind(thread->cpu))   /* relaxed: read after the join, or as a hint */
+    /* relaxed: read after the join, or as a hint */
+    if (thread->cpu != UINT_MAX && !twill__bind(thread->cpu))
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_AFFINITY, memory_order_relaxed);
     if (thread->name[0])
         twill__set_name(thread->name);
@@ -101,7 +102,7 @@ static int twill__c11_main(void *record)
 static inline void twill__thread_name(twill__thrd *thread, const char *name)
 {
     for (size_t i = 0; name && name[i] && i < sizeof thread->name - 1; i++)
-        thread->name[i] = name[i];      /* the record was zeroed */
+        thread->name[i] = name[i]; /* the record was zeroed */
 }
 
 /* The record is zeroed but for fn, arg, name, stack_size and cpu. */
@@ -116,9 +117,10 @@ static inline bool twill__thread_start(twill__thrd *thread)
     thread->by_pthread = true;
     started = twill__pthread_start(thread);
 #elif defined TWILL__POSIX
-    thread->by_pthread = thread->stack_size != 0;      /* C11 cannot ask for a stack size */
-    started = thread->by_pthread ? twill__pthread_start(thread)
-                                 : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+    thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
+    started = thread->by_pthread
+                  ? twill__pthread_start(thread)
+                  : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
 #else
     thread->by_pthread = false;
     if (thread->stack_size)
@@ -163,15 +165,22 @@ static inline void twill__pause(void)
 }
 
 /* ---- a callback that ends its thread ---- */
-/* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in between (thrd_exit,
-   pthread_exit), before its frames are unwound. A destructor of thread-specific storage would run after that, on top
-   of them. Must stand in one block, and nothing may jump out of it. */
+/* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
+   between (thrd_exit, pthread_exit), before its frames are unwound. A destructor of thread-specific
+   storage would run after that, on top of them. Must stand in one block, and nothing may jump out
+   of it. */
 #ifdef TWILL__POSIX
 #define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
-#define TWILL__GUARD_POP(run) pthread_cleanup_pop(run)
+#define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
 #else
-#define TWILL__GUARD_PUSH(fn, arg) { void (*guard_fn_)(void *) = (fn); void *guard_arg_ = (arg);
-#define TWILL__GUARD_POP(run) if (run) guard_fn_(guard_arg_); }
+#define TWILL__GUARD_PUSH(fn, arg)        \
+    {                                     \
+        void (*guard_fn_)(void *) = (fn); \
+        void *guard_arg_ = (arg);
+#define TWILL__GUARD_POP(run)  \
+    if (run)                   \
+        guard_fn_(guard_arg_); \
+    }
 #endif
 
 #endif

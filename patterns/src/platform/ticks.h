@@ -1,5 +1,6 @@
-/* ticks.h: a counter cheaper than the clock, for guesses alone: how long a handful of items took. A wrong reading (a
-   thread that moved between cores, a clock rate that changed) makes a guess worse, and nothing else. */
+/* ticks.h: a counter cheaper than the clock, for guesses alone: how long a handful of items took. A
+   wrong reading (a thread that moved between cores, a clock rate that changed) makes a guess worse,
+   and nothing else. */
 #ifndef TWILL__PLATFORM_TICKS_H
 #define TWILL__PLATFORM_TICKS_H
 
@@ -9,7 +10,7 @@
 #if defined __x86_64__ || defined __aarch64__
 #define TWILL__TICKS 1
 #else
-#define TWILL__TICKS 0          /* the clock itself; the explorer sets it, too */
+#define TWILL__TICKS 0 /* the clock itself; the explorer sets it, too */
 #endif
 #endif
 
@@ -26,21 +27,24 @@ static inline uint64_t twill__ticks(void)
 #endif
 }
 
-/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads files. */
+/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
+   files. */
 static inline uint64_t twill__ticks_per_us(void)
 {
 #if TWILL__TICKS
     twill__global *global = twill__process();
-    uint64_t rate = atomic_load_explicit(&global->tick_rate, memory_order_relaxed);   /* a number, no data behind it */
+    /* a number, no data behind it */
+    uint64_t rate = atomic_load_explicit(&global->tick_rate, memory_order_relaxed);
     if (!rate) {
         uint64_t ticks = twill__ticks();
         twill_ns since = twill__clock_now(), took;
         (void)twill__cpus_now();
         do
             took = twill__clock_now() - since;
-        while (took < 20000);           /* ends: the clock runs */
+        while (took < 20000); /* ends: the clock runs */
         rate = (twill__ticks() - ticks) * 1024 / (uint64_t)took;
-        atomic_store_explicit(&global->tick_rate, rate ? rate : 1, memory_order_relaxed);   /* as above */
+        /* as above */
+        atomic_store_explicit(&global->tick_rate, rate ? rate : 1, memory_order_relaxed);
     }
     return rate;
 #else
