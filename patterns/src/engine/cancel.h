@@ -174,25 +174,25 @@ static inline twill__token *twill__token_of(const twill_cancel *cancel)
     return (twill__token *)(uintptr_t)cancel;
 }
 
-/* Of a token in an older process nothing is left: its lists are of threads that do not exist here.
-   */
+/* Of a token of an older process nothing is left: its lists are of threads that are not here. */
 static inline void twill__token_adopt(twill__token *token)
 {
     uint32_t now = twill__generation(), busy = 0x80000000u | now;
     /* pairs with the release */
     uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
     while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        if (seen == busy) {
+        if (seen == 0) { /* never used: there is nothing to reset */
+            atomic_compare_exchange_strong(&token->generation, &seen, now);
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (seen == busy) {
             twill__yield();
             seen = atomic_load_explicit(&token->generation, memory_order_acquire);
         } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
-            if (seen) {
-                /* published by the release */
-                atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
-                atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
-                token->head.link = NULL;
-                token->firing = NULL;
-            }
+            /* published by the release */
+            atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+            atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
+            token->head.link = NULL;
+            token->firing = NULL;
             /* pairs with the loads */
             atomic_store_explicit(&token->generation, now, memory_order_release);
             return;

@@ -25,10 +25,11 @@
 #error "twill: platform/ has no back end for this system"
 #endif
 
-/* pthreads: where asked, where <threads.h> is missing, and under ThreadSanitizer, which crashes on
-   glibc's thrd_create */
+/* pthreads: where asked, where <threads.h> is missing, under ThreadSanitizer, which crashes on
+   glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
 #if !defined TWILL_USE_PTHREAD
-#if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__
+#if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
+    (defined __linux__ && !defined __GLIBC__)
 #define TWILL_USE_PTHREAD 1
 #elif defined __has_include
 #if !__has_include(<threads.h>)

@@ -43,8 +43,9 @@ static inline uint64_t twill__ticks_per_us(void)
             took = twill__clock_now() - since;
         while (took < 20000); /* ends: the clock runs */
         rate = (twill__ticks() - ticks) * 1024 / (uint64_t)took;
+        rate = rate ? rate : 1;
         /* as above */
-        atomic_store_explicit(&global->tick_rate, rate ? rate : 1, memory_order_relaxed);
+        atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
     }
     return rate;
 #else
