@@ -8,9 +8,9 @@
 extern "C" {
 #endif
 
-/* Outcomes come first, refusals from 32 on: a refused call has changed nothing. When several hold,
-   the first of this order is said: success, FAILED, CLOSED, CANCELLED, TIMEOUT, then FULL or EMPTY.
-   */
+/* Outcomes come first, refusals from 32 on: a refused call has changed nothing. When several
+   hold, the first of this order is said: success, FAILED, CLOSED, CANCELLED, TIMEOUT, then FULL
+   or EMPTY. */
 #define TWILL_STATUS_TABLE(X)                                     \
     X(TWILL_OK, 0, "success")                                     \
     X(TWILL_FAILED, 1, "a callback returned a code other than 0") \

@@ -22,8 +22,8 @@ typedef struct twill_task {
     void *private_; /* the library's record of this call; NULL in a task made by hand */
 } twill_task;
 
-/* Whether to give up: token, deadline, or an internal stop at a lower item. Long callbacks poll it.
-   */
+/* Whether to give up: token, deadline, or an internal stop at a lower item. Long callbacks poll
+   it. */
 TWILL__DECL bool twill_task_cancelled(const twill_task *task);
 /* Like `break`: no error, lower items still run, higher ones need not. Returns 0: `return
    twill_task_stop(task);` */

@@ -26,8 +26,8 @@ typedef struct twill_until {
     twill_cancel *cancel;
 } twill_until;
 
-/* Now, on the monotonic clock. Never goes back; steps of the wall clock do not move it. Any thread.
-   */
+/* Now, on the monotonic clock. Never goes back; steps of the wall clock do not move it. Any
+   thread. */
 TWILL__DECL twill_ns twill_now(void);
 
 /* CPUs this process may use: affinity mask, then the cgroup quota rounded down, at least 1. Reads

@@ -102,8 +102,8 @@ static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twil
             chunk = pace->least < hi - lo ? pace->least : hi - lo;
         if (!twill__range_wanted(job, range))
             chunk = hi - lo; /* all of it lies above the limit: drop it in one step */
-        /* relaxed: the range carries no data; twill__set_begin orders the claim against a failure
-           */
+        /* relaxed: the range carries no data; twill__set_begin orders the claim against a
+           failure */
         if (!atomic_compare_exchange_weak_explicit(&me->range, &range, twill__pack(lo + chunk, hi),
                                                    memory_order_relaxed, memory_order_relaxed))
             continue;

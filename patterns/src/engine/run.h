@@ -230,9 +230,9 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
     }
 }
 
-/* The caller begins alone and times its first items: returns where the others would begin, job->n
-   if nothing is left that is worth them. *helpers: how many are worth calling. Times are in ticks.
-   */
+/* The caller begins alone and times its first items: returns where the others would begin,
+   job->n if nothing is left that is worth them. *helpers: how many are worth calling. Times are
+   in ticks. */
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;

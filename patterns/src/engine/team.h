@@ -304,8 +304,8 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     team->helper = helper;
 }
 
-/* Starts threads until there are `upto`. False: one could not be started; those that could, help.
-   */
+/* Starts threads until there are `upto`. False: one could not be started; those that could,
+   help. */
 static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
 {
     while (team->threads < upto) {
@@ -428,8 +428,8 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
     twill__seat *seat = job->seat;
     bool spun = false;
     uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
-    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left work
-       */
+    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
+       work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
         if (job->generation != twill__generation())
             break; /* a fork in a callback: here they do not exist */
