@@ -1,5 +1,4 @@
-/* twill_parallel_map.h - loops and algorithms on several threads. SPDX-License-Identifier: MIT OR
-   Unlicense
+/* twill_parallel_map.h - parallel loops and algorithms. SPDX-License-Identifier: MIT OR Unlicense
 
    Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes
    twill headers.
@@ -82,17 +81,17 @@
    leave the result as it was; scan has written a part; find tells the lowest match that it saw;
    sort leaves the same items in some order.
 
-   THREADS      Any thread may call, also inside callbacks. Callbacks run on several threads at once;
-                at most one for an index. task->worker is 0..workers-1 and owned by the thread that
-                runs: arrays by worker need no lock, but pad them to 128 bytes.
+   THREADS      Any thread may call, also inside callbacks. Callbacks run on several threads at
+                once, at most one for an index. task->worker is 0..workers-1 and owned by the
+                thread that runs: arrays by worker need no lock, but pad them to 128 bytes.
    ORDERING     What happened before the call is visible to every callback, and all that callbacks
                 did after the return. With one worker: exactly the serial order (COST: by cost).
    BLOCKS       Until all callbacks have returned, also when it was cancelled.
    OWNERSHIP    All that is passed stays the caller's; nothing is kept.
-   ALLOCATES    map, for, range, tiles, invoke, find: nothing up to 64 workers. reduce: nothing while
-                the accumulators take 4 KiB; at most 1 MiB of them at once, or 8 a worker. filter: a
-                bit an item, nothing up to 16384. scan: 256 elements. sort: n * size bytes, and two
-                pointers an item above 32 bytes. All before the first callback.
+   ALLOCATES    map, for, range, tiles, invoke, find: nothing up to 64 workers. reduce: nothing
+                while the accumulators take 4 KiB; at most 1 MiB of them at once, or 16 a worker.
+                filter: a bit an item, nothing up to 16384. scan: 256 elements. sort: n * size
+                bytes, and two pointers an item above 32 bytes. All before the first callback.
    NESTING      A call inside a callback uses the threads of the outer call. It waits only for its
                 own items, so locks held across it are safe, and a pool of one thread is enough.
 
@@ -104,8 +103,8 @@
      the plain loop. unordered gives neither.
    - A callback that never returns: the call does not, either. Poll twill_task_cancelled.
    - thrd_exit in a callback: the item is LOST, the call carries on. longjmp out of one: undefined.
-   - twill_task_stop in compare ends the sort: TWILL_OK, the items in some order. In a range form, in
-     fold and in a scan it takes effect at the end of the range. */
+   - twill_task_stop in compare ends the sort: TWILL_OK, the items in some order. In a range form,
+     in fold and in a scan it takes effect at the end of the range. */
 #include "base/base.h"
 
 #ifndef TWILL_PARALLEL_MAP_H
