@@ -1,13 +1,13 @@
 /* term.h: a small terminal: what a person would see of the bytes that a program wrote. It knows the
  * few control sequences that a progress display may use, and counts everything else as an error.
  *
- *     struct term t;
- *     term_init(&t, 80, 24);
- *     term_feed(&t, bytes, length);
- *     term_line(&t, 0)      the text of a line, from the top of what was ever scrolled away
- *     t.row                 the line of the cursor, counted likewise
- *     t.wraps, t.unknown    lines that ran over the edge; sequences that it does not know
- *     t.colored             cells that were written in a colour
+ *     struct term *t = term_new(80, 24);
+ *     term_feed(t, bytes, length);
+ *     term_line(t, 0)       the text of a line, from the top of what was ever scrolled away
+ *     t->row                the line of the cursor, counted likewise
+ *     t->wraps, t->unknown  lines that ran over the edge; sequences that it does not know
+ *     t->colored            cells that were written in a colour
+ *     free(t);
  */
 #ifndef TWILL_TEST_TERM_H
 #define TWILL_TEST_TERM_H
@@ -15,9 +15,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
-enum { TERM_LINES = 4096, TERM_COLUMNS = 256 };
+enum { TERM_LINES = 512, TERM_COLUMNS = 256 };
 
 struct term {
     uint32_t cell[TERM_LINES][TERM_COLUMNS]; /* 0: never written; 1: right half of a wide one */
@@ -33,11 +34,15 @@ struct term {
     char text[TERM_COLUMNS * 4 + 1];
 };
 
-static inline void term_init(struct term *t, unsigned columns, unsigned rows)
+static inline struct term *term_new(unsigned columns, unsigned rows)
 {
-    memset(t, 0, sizeof *t);
+    struct term *t = calloc(1, sizeof *t);  /* large and hardly touched */
+
+    if (!t)
+        abort();
     t->columns = columns < TERM_COLUMNS ? columns : TERM_COLUMNS;
     t->rows = rows;
+    return t;
 }
 
 static inline void term_line_feed(struct term *t)

@@ -1660,6 +1660,7 @@ TWILL__DEFINE twill_status twill_progress_create(twill_progress **out,
     progress = twill__progress_new(options);
     if (!progress)
         return TWILL_NO_MEMORY;
+    *out = progress; /* before anybody may call on_view, which may look there */
     if (options->parent) {
         status = twill__progress_join_family(progress, options->parent);
     } else if ((progress->screen = twill__screen_create(options)) == NULL) {
@@ -1672,10 +1673,10 @@ TWILL__DEFINE twill_status twill_progress_create(twill_progress **out,
         twill__progress_list(progress, NULL);
         twill__unlock(&screen->lock);
     }
-    if (status != TWILL_OK)
+    if (status != TWILL_OK) {
+        *out = NULL;
         TWILL_FREE(progress->block);
-    else
-        *out = progress;
+    }
     return status;
 }
 

@@ -16,7 +16,8 @@ static inline void twill__print_raw(twill__print *text, const char *data, size_t
 {
     if (length > text->capacity - text->length)
         length = text->capacity - text->length;
-    memcpy(text->data + text->length, data, length);
+    if (length)
+        memcpy(text->data + text->length, data, length);
     text->length += length;
 }
 
