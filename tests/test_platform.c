@@ -447,11 +447,7 @@ struct pestered {
 static void be_pestered(void *arg)
 {
     struct pestered *me = arg;
-    sigset_t mask;
 
-    sigemptyset(&mask);
-    sigaddset(&mask, SIGUSR1);
-    pthread_sigmask(SIG_UNBLOCK, &mask, NULL); /* musl's thrd_create leaves all of them blocked */
     me->thread = pthread_self();
     atomic_fetch_add(me->ready, 1);
     if (me->number < 2) {

@@ -34,7 +34,7 @@ static inline bool bare(twill_cancel *cancel)
 {
     twill__token *token = twill__token_of(cancel);
 
-    return !token->head && !token->firing && !atomic_load(&token->lock);
+    return !token->head.link && !token->firing && !atomic_load(&token->lock);
 }
 
 /* A dead frame on a stack is still memory; a freed block is not. So the nodes come from the heap
