@@ -2115,4 +2115,206 @@ TEST(families_under_load)
     CHECK_EQ(faults_live(), live);
 }
 
+/* ---- map with progress ---- */
+
+enum { ITEMS = 20 };
+
+struct map_test {
+    twill_cancel cancel;
+    int fail_at, skip_at, cancel_at, end_at; /* 1-based; 0: none */
+    twill_ns nap;
+};
+
+static int one_item(const void *in, void *out, const twill_task *task)
+{
+    struct map_test *test = task->context;
+    int item = *(const int *)in + 1;
+
+    if (test->nap)
+        twill_sleep(twill_within(test->nap));
+    *(int *)out = item * item;
+    if (item == test->cancel_at)
+        twill_cancel_fire(&test->cancel, 1);
+    if (item == test->end_at)
+        pthread_exit(NULL);
+    if (item == test->skip_at)
+        return twill_task_skip(task);
+    return item == test->fail_at ? 77 : 0;
+}
+
+static twill_status map_items(struct map_test *test, size_t n, int *results,
+                              twill_map_with_progress_options options)
+{
+    int items[ITEMS];
+
+    for (int i = 0; i < ITEMS; i++)
+        items[i] = i;
+    options.run.context = test;
+    return twill_map_with_progress(items, sizeof *items, results, sizeof *results, n, one_item,
+                                   &options);
+}
+
+/* Exercise 2 in one call. */
+TEST(map_with_progress)
+{
+    struct tape *tape = tape_pipe();
+    struct map_test test = {.nap = TWILL_MS(2)};
+    int results[ITEMS] = {0};
+    twill_report report;
+
+    CHECK_EQ(map_items(&test, ITEMS, results,
+                       (twill_map_with_progress_options){
+                           .run = {.workers = 5, .report = &report},
+                           .progress = {.style = TWILL_PROGRESS_COUNTER,
+                                        .draw_by = TWILL_PROGRESS_EACH,
+                                        .fd = tape->out}}),
+             TWILL_OK);
+    tape_read(tape);
+    CHECK_STR(tape->bytes, twenty());
+    for (int i = 0; i < ITEMS; i++)
+        CHECK_EQ(results[i], (i + 1) * (i + 1));
+    CHECK(report.total == ITEMS && report.done == ITEMS && report.status == TWILL_OK);
+    tape_close(tape);
+}
+
+/* D20: however it ends, every item is counted, and the display is finished. */
+TEST(map_with_progress_reaches_the_total_on_every_path)
+{
+    static const struct {
+        struct map_test test;
+        twill_on_error on_error;
+        unsigned workers;
+        size_t n;
+        twill_status status;
+        const char *end;
+    } cases[] = {
+        {{.fail_at = 6}, TWILL_ON_ERROR_COLLECT, 4, 20, TWILL_FAILED, "20/20 (100%) failed\n"},
+        {{.fail_at = 6}, TWILL_ON_ERROR_LOWEST, 1, 20, TWILL_FAILED, "20/20 (100%) failed\n"},
+        {{.fail_at = 6}, TWILL_ON_ERROR_FIRST, 4, 20, TWILL_FAILED, "20/20 (100%) failed\n"},
+        {{.skip_at = 3}, TWILL_ON_ERROR_LOWEST, 3, 20, TWILL_OK, "20/20 (100%)\n"},
+        {{.cancel_at = 4}, TWILL_ON_ERROR_LOWEST, 1, 20, TWILL_CANCELLED,
+         "20/20 (100%) cancelled\n"},
+        {{.fail_at = 0}, TWILL_ON_ERROR_LOWEST, 2, 0, TWILL_OK, "0/0 (100%)\n"},
+    };
+
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct tape *tape = tape_pipe();
+        struct map_test test = cases[i].test;
+        int results[ITEMS];
+        twill_report report;
+        CHECK_EQ(map_items(&test, cases[i].n, results,
+                           (twill_map_with_progress_options){
+                               .run = {.workers = cases[i].workers,
+                                       .on_error = cases[i].on_error,
+                                       .until = twill_until_cancelled(&test.cancel),
+                                       .report = i % 2 ? NULL : &report},
+                               .progress = {.style = TWILL_PROGRESS_COUNTER, .fd = tape->out}}),
+                 cases[i].status);
+        tape_read(tape);
+        CHECK(tape->length >= strlen(cases[i].end));
+        CHECK_STR(tape->bytes + tape->length - strlen(cases[i].end), cases[i].end);
+        tape_close(tape);
+    }
+}
+
+TEST(map_with_progress_counts_each_kind)
+{
+    struct tape *tape = tape_pipe();
+    struct map_test test = {.fail_at = 3, .skip_at = 5};
+    int results[ITEMS];
+
+    CHECK_EQ(map_items(&test, ITEMS, results,
+                       (twill_map_with_progress_options){
+                           .run = {.workers = 3, .on_error = TWILL_ON_ERROR_COLLECT},
+                           .progress = {.style = TWILL_PROGRESS_JSON,
+                                        .draw_by = TWILL_PROGRESS_BY_CALL,
+                                        .fd = tape->out}}),
+             TWILL_FAILED);
+    CHECK(strstr(tape_read(tape), "\"done\": 18, \"failed\": 1, \"skipped\": 1, \"total\": 20, "
+                                  "\"percent\": 100") != NULL);
+    CHECK(strstr(tape->bytes, "\"outcome\": \"TWILL_FAILED\"") != NULL);
+    tape_close(tape);
+}
+
+static void *map_that_ends_its_thread(void *tape_)
+{
+    struct tape *tape = tape_;
+    struct map_test test = {.end_at = 4};
+    int results[ITEMS];
+
+    (void)map_items(&test, ITEMS, results,
+                    (twill_map_with_progress_options){
+                        .run = {.workers = 1, .on_error = TWILL_ON_ERROR_COLLECT},
+                        .progress = {.style = TWILL_PROGRESS_COUNTER, .fd = tape->out}});
+    CHECK_EQ(tape->out, -1); /* never reached */
+    return NULL;
+}
+
+TEST(map_with_progress_whose_callback_ends_the_thread)
+{
+    struct tape *tape = tape_pipe();
+    long live = faults_live();
+    pthread_t thread;
+
+    CHECK_EQ(pthread_create(&thread, NULL, map_that_ends_its_thread, tape), 0);
+    pthread_join(thread, NULL);
+    tape_read(tape);
+    CHECK(strstr(tape->bytes, "\rProgress: 20/20 (100%) nobody will ever say") != NULL);
+    CHECK_EQ(faults_live(), live);
+    tape_close(tape);
+}
+
+TEST(map_with_progress_needs_no_progress)
+{
+    struct map_test test = {.nap = 0};
+    long live = faults_live();
+
+    for (unsigned long k = 1; k <= 2; k++) {
+        int results[ITEMS] = {0};
+        faults_fail_alloc(k);
+        CHECK_EQ(map_items(&test, ITEMS, results,
+                           (twill_map_with_progress_options){
+                               .progress = {.style = TWILL_PROGRESS_SILENT}}),
+                 TWILL_OK);
+        CHECK_EQ(results[19], 400);
+        CHECK_EQ(faults_live(), live);
+    }
+    faults_fail_alloc(0);
+    for (unsigned long k = 1; k <= 3; k++) {
+        struct tape *tape = tape_pipe();
+        int results[ITEMS] = {0};
+        faults_fail_thread(k);
+        CHECK_EQ(map_items(&test, ITEMS, results,
+                           (twill_map_with_progress_options){
+                               .run = {.workers = 3},
+                               .progress = {.style = TWILL_PROGRESS_LINES, .fd = tape->out}}),
+                 TWILL_OK);
+        CHECK_EQ(results[19], 400);
+        tape_read(tape);
+        CHECK(strstr(tape->bytes, "Progress: 20/20 (100%)") != NULL);
+        tape_close(tape);
+    }
+}
+
+TEST(map_with_progress_checks_its_arguments)
+{
+    twill_map_with_progress_options wrong[] = {
+        {.progress = {.total = 20}},
+        {.progress = {.total_is_zero = true}},
+        {.progress = {.fd = -1}},
+        {.run = {.errors_capacity = 1}},
+    };
+    struct map_test test = {.nap = 0};
+    int results[ITEMS] = {0};
+    twill_report report;
+
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        wrong[i].run.report = &report;
+        CHECK_EQ(map_items(&test, ITEMS, results, wrong[i]), TWILL_INVALID);
+        CHECK(report.total == ITEMS && report.skipped == ITEMS && results[0] == 0);
+    }
+    CHECK_EQ(twill_map_with_progress(results, 4, results, 4, 1, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_map_with_progress(NULL, 4, results, 4, 1, one_item, NULL), TWILL_INVALID);
+}
+
 HARNESS_MAIN
