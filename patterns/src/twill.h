@@ -2,4 +2,5 @@
 
    The same as including each twill_<pattern>.h; every manual stands before its declarations below. */
 #include "parallel_map.h"
+#include "progress_tracker.h"
 #include "worker_pool.h"

@@ -71,12 +71,12 @@ typedef struct twill_pool_options {
     twill_run run;
 } twill_pool_options;
 
-/* Starts the threads. TWILL_OK: *out is the pool. Else *out is NULL: INVALID, NO_MEMORY, NO_THREAD (none could be
-   started, or, with run.strict, not all). */
+/* Starts the threads. TWILL_OK: *out is the pool. Else *out is NULL: INVALID, NO_MEMORY, NO_THREAD
+   (none could be started, or, with run.strict, not all). */
 TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options);
 
-/* Waits for the calls that run on the pool, ends the threads, frees. NULL: TWILL_OK. From one of its own threads, or
-   from a callback of a call on it: TWILL_DEADLOCK, and nothing changed. */
+/* Waits for the calls that run on the pool, ends the threads, frees. NULL: TWILL_OK. From one of
+   its own threads, or from a callback of a call on it: TWILL_DEADLOCK, and nothing changed. */
 TWILL__DECL twill_status twill_pool_destroy(twill_pool *pool);
 
 /* How many threads it has. */
