@@ -385,11 +385,11 @@ static inline void twill__cuts_sort(twill__cut *cuts, size_t count)
     }
 }
 
-/* Apart, so that only calls with COST carry the table on their stack. */
-static __attribute__((noinline)) void twill__run_by_cost(twill__job *job, twill__pass *pass,
-                                                         const twill_parallel_options *options)
+/* table: TWILL__CUTS of them, in a frame that stays if a callback ends the calling thread: helpers
+   still read it then. */
+static inline void twill__run_by_cost(twill__job *job, twill__pass *pass, twill__cut *table,
+                                      const twill_parallel_options *options)
 {
-    twill__cut table[TWILL__CUTS];
     twill__cutter cutter = {table, 0, TWILL__CUTS, 1};
     twill_task task;
     if (job->np > TWILL__CUTS / 8) { /* some for each worker; without memory, fewer */
@@ -415,13 +415,14 @@ static __attribute__((noinline)) void twill__run_by_cost(twill__job *job, twill_
 
 typedef struct twill__sweep {
     const twill_parallel_options *options;
+    twill__cut *cuts; /* COST: from twill__start */
     twill__pass pass;
 } twill__sweep;
 
 static inline void twill__sweep_pass(twill__job *job, twill__sweep *loop)
 {
     if (loop->pass.schedule == TWILL__COST)
-        twill__run_by_cost(job, &loop->pass, loop->options);
+        twill__run_by_cost(job, &loop->pass, loop->cuts, loop->options);
     else
         twill__run_pass(job, &loop->pass);
 }
@@ -436,11 +437,31 @@ static inline void twill__sweep_init(twill__sweep *loop, size_t n, twill__body_f
 {
     memset(&loop->pass, 0, sizeof loop->pass);
     loop->options = options;
+    loop->cuts = NULL;
     loop->pass.n = n;
     loop->pass.body = body;
     loop->pass.data = data;
     loop->pass.schedule = (twill__schedule)options->schedule;
     loop->pass.chunk = options->chunk;
+}
+
+/* Apart, so that only calls with COST carry the table on their stack. */
+static __attribute__((noinline)) twill_status twill__start_by_cost(const twill_run *run, size_t n,
+                                                                   twill__steps_fn *steps,
+                                                                   void *data, twill__cut **cuts)
+{
+    twill__cut table[TWILL__CUTS];
+    *cuts = table;
+    return twill__run_call(run, n, true, steps, data);
+}
+
+/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. */
+static inline twill_status twill__start(const twill_parallel_options *options, size_t n,
+                                        twill__steps_fn *steps, void *data, twill__cut **cuts)
+{
+    if (options->schedule == TWILL_SCHEDULE_COST)
+        return twill__start_by_cost(&options->run, n, steps, data, cuts);
+    return twill__run_call(&options->run, n, false, steps, data);
 }
 
 static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
@@ -449,8 +470,7 @@ static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void 
     twill__sweep loop;
     twill__sweep_init(&loop, n, body, data, options);
     loop.pass.whole = whole;
-    return twill__run_call(&options->run, n, options->schedule == TWILL_SCHEDULE_COST,
-                           twill__sweep_steps, &loop);
+    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
 }
 
 /* The body of a loop over single items; each of them is one(job->data, task) with task->index
@@ -536,8 +556,7 @@ TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_
         return twill__refuse(&options->run, n, TWILL_INVALID);
     twill__sweep_init(&loop, n, twill__invoke_body, &invoke, options);
     loop.pass.forced = true;
-    return twill__run_call(&options->run, n, options->schedule == TWILL_SCHEDULE_COST,
-                           twill__sweep_steps, &loop);
+    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
 }
 
 /* ---- ranges ---- */
@@ -734,15 +753,17 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     return !stop || ended == total;
 }
 
-/* A pass after the last item is done, when token and deadline come too late: it runs to its end. */
-static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass)
+/* A pass after the last item is done, when token and deadline come too late: it runs to its end.
+   deaf: memory that stays if a callback ends the calling thread. */
+static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
+                                                      twill_run *deaf)
 {
     const twill_run *run = job->run;
-    twill_run deaf = *run;
-    memset(&deaf.until, 0, sizeof deaf.until);
+    *deaf = *run;
+    memset(&deaf->until, 0, sizeof deaf->until);
     /* relaxed: nobody else is here; opening publishes */
     atomic_store_explicit(&job->stop, 0, memory_order_relaxed);
-    job->run = &deaf;
+    job->run = deaf;
     twill__run_pass(job, pass);
     job->run = run;
 }
@@ -813,6 +834,8 @@ typedef struct twill__reduce {
     unsigned char *state;    /* [group + levels] */
     char *memory;            /* what was allocated, or NULL */
     _Atomic uint32_t failed; /* a combine */
+    twill__cut *cuts;
+    twill_run deaf;
 } twill__reduce;
 
 static inline char *twill__acc(const twill__reduce *reduce, size_t k)
@@ -942,7 +965,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
             .n = (count - 1) / tree, .body = twill__reduce_trees, .data = reduce, .forced = true};
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
-        twill__run_deaf(job, &pass);
+        twill__run_deaf(job, &pass, &reduce->deaf);
         if (atomic_load_explicit(&reduce->failed, memory_order_relaxed) ||
             !twill__all_well(job, reduce->n))
             return false;
@@ -1082,6 +1105,7 @@ static inline void twill__unordered_steps(twill__job *job, void *data)
         twill__run_alone(job);
     memset(reduce->state, TWILL__ACC_NONE, reduce->group);
     twill__sweep_init(&loop, reduce->n, twill__unordered_body, reduce, reduce->options);
+    loop.cuts = reduce->cuts;
     loop.pass.whole = true;
     twill__sweep_pass(job, &loop);
     twill__task_init(job, 0, &task);
@@ -1102,10 +1126,9 @@ static inline void twill__reduce_ended(void *data)
 static __attribute__((noinline)) twill_status twill__reduce_guarded(twill__reduce *reduce,
                                                                     twill__steps_fn *steps)
 {
-    bool guard = reduce->options->schedule == TWILL_SCHEDULE_COST;
     twill_status status;
     TWILL__GUARD_PUSH(twill__reduce_ended, reduce);
-    status = twill__run_call(&reduce->options->run, reduce->n, guard, steps, reduce);
+    status = twill__start(reduce->options, reduce->n, steps, reduce, &reduce->cuts);
     TWILL__GUARD_POP(0);
     if (reduce->memory)
         TWILL_FREE(reduce->memory);
@@ -1229,9 +1252,9 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     twill__reduce_cut(&reduce);
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
-    if (reduce.memory || reducer->dispose || options->schedule == TWILL_SCHEDULE_COST)
+    if (reduce.memory || reducer->dispose)
         return twill__reduce_guarded(&reduce, steps);
-    return twill__run_call(&options->run, n, false, steps, &reduce);
+    return twill__start(options, n, steps, &reduce, &reduce.cuts);
 }
 
 /* ---- filter ---- */
@@ -1254,6 +1277,8 @@ typedef struct twill__filter {
     size_t *counts;         /* [blocks]: items that are kept; then the place of the first */
     size_t at;              /* first block of the wave that runs */
     char *memory;
+    twill__cut *cuts;
+    twill_run deaf;
 } twill__filter;
 
 static inline size_t twill__filter_blocks(size_t n)
@@ -1405,6 +1430,7 @@ static inline void twill__filter_steps(twill__job *job, void *data)
     twill__sweep loop;
     size_t blocks = twill__filter_blocks(filter->n);
     twill__sweep_init(&loop, filter->n, twill__filter_body, filter, filter->options);
+    loop.cuts = filter->cuts;
     twill__sweep_pass(job, &loop);
     if (!twill__all_well(job, filter->n)) {
         filter->kept = 0;
@@ -1422,7 +1448,7 @@ static inline void twill__filter_steps(twill__job *job, void *data)
         if (pass.n == 1)
             twill__filter_block(filter, filter->at);
         else
-            twill__run_deaf(job, &pass);
+            twill__run_deaf(job, &pass, &filter->deaf);
     }
 }
 
@@ -1431,17 +1457,14 @@ static inline void twill__free_ended(void *memory)
     TWILL_FREE(memory);
 }
 
-/* A call that has allocated `memory`, which goes with it also if a callback ends the thread. */
-static __attribute__((noinline)) twill_status twill__run_with_memory(const twill_run *run,
-                                                                     size_t total, bool guard,
-                                                                     twill__steps_fn *steps,
-                                                                     void *data, void *memory)
+/* The memory goes also if a callback ends the thread. */
+static __attribute__((noinline)) twill_status twill__filter_guarded(twill__filter *filter)
 {
     twill_status status;
-    TWILL__GUARD_PUSH(twill__free_ended, memory);
-    status = twill__run_call(run, total, guard, steps, data);
+    TWILL__GUARD_PUSH(twill__free_ended, filter->memory);
+    status = twill__start(filter->options, filter->n, twill__filter_steps, filter, &filter->cuts);
     TWILL__GUARD_POP(0);
-    TWILL_FREE(memory);
+    TWILL_FREE(filter->memory);
     return status;
 }
 
@@ -1467,11 +1490,15 @@ TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, si
                                                  const twill_parallel_options *options)
 {
     uint64_t small[TWILL__FILTER_SMALL / 64 + 8];
-    twill__filter filter = {
-        (const char *)in, (char *)out, size, n, 0, keep, NULL, NULL, NULL, 0, NULL};
+    twill__filter filter;
     twill_status status = twill__items_check(in, size, n);
-    bool guard;
     options = filter.options = twill__parallel_options(options);
+    filter.in = (const char *)in;
+    filter.out = (char *)out;
+    filter.size = size;
+    filter.n = n;
+    filter.keep = keep;
+    filter.kept = filter.at = 0;
     if (!keep || !out_n || !twill__parallel_valid(options))
         status = TWILL_INVALID;
     if (out_n)
@@ -1482,10 +1509,8 @@ TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, si
         status = TWILL_NO_MEMORY;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    guard = options->schedule == TWILL_SCHEDULE_COST;
-    status = filter.memory ? twill__run_with_memory(&options->run, n, guard, twill__filter_steps,
-                                                    &filter, filter.memory)
-                           : twill__run_call(&options->run, n, guard, twill__filter_steps, &filter);
+    status = filter.memory ? twill__filter_guarded(&filter)
+                           : twill__start(options, n, twill__filter_steps, &filter, &filter.cuts);
     if (status == TWILL_OK)
         *out_n = filter.kept;
     return status;
@@ -1736,6 +1761,16 @@ static inline bool twill__scan_memory(twill__scan *scan, char *small, size_t sma
     return true;
 }
 
+static __attribute__((noinline)) twill_status twill__scan_guarded(twill__scan *scan)
+{
+    twill_status status;
+    TWILL__GUARD_PUSH(twill__free_ended, scan->memory);
+    status = twill__run_call(&scan->options->run, scan->n, false, twill__scan_steps, scan);
+    TWILL__GUARD_POP(0);
+    TWILL_FREE(scan->memory);
+    return status;
+}
+
 TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n,
                                                const void *start, twill_combine_fn *combine,
                                                const twill_parallel_options *options)
@@ -1755,9 +1790,8 @@ TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t
         status = TWILL_NO_MEMORY;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    if (scan.memory)
-        return twill__run_with_memory(&options->run, n, false, twill__scan_steps, &scan,
-                                      scan.memory);
+    if (n && scan.memory)
+        return twill__scan_guarded(&scan);
     return twill__run_call(&options->run, n, false, twill__scan_steps, &scan);
 }
 
@@ -1788,6 +1822,7 @@ typedef struct twill__sort {
     char *from, *to;      /* a merge's sides */
     _Atomic size_t ended; /* runs or pieces of the pass */
     char *memory;
+    twill_run deaf;
 } twill__sort;
 
 /* An item of at most TWILL__SORT_INDIRECT bytes. A call of memcpy would cost more than the copy:
@@ -2088,9 +2123,9 @@ static inline void twill__sort_steps(twill__job *job, void *data)
         twill__pass pass = {
             .n = sort->runs, .body = twill__sort_gather, .data = sort, .parts = true};
         pass.unit = sort->run;
-        twill__run_deaf(job, &pass);
+        twill__run_deaf(job, &pass, &sort->deaf);
         pass.body = twill__sort_return;
-        twill__run_deaf(job, &pass);
+        twill__run_deaf(job, &pass, &sort->deaf);
     }
     job->slot[0].said = 0;
     job->slot[0].fail_index = SIZE_MAX;
@@ -2158,9 +2193,16 @@ TWILL__DEFINE twill_status twill_parallel_sort(void *base, size_t n, size_t size
                                                const twill_parallel_options *options)
 {
     _Alignas(TWILL__LINE) char small[TWILL__SORT_SMALL];
-    twill__sort sort = {.base = (char *)base, .n = n, .size = size, .compare = compare};
+    twill__sort sort;
     twill_status status = twill__items_check(base, size, n);
     options = sort.options = twill__parallel_options(options);
+    sort.base = (char *)base;
+    sort.n = n;
+    sort.size = size;
+    sort.compare = compare;
+    sort.memory = NULL;
+    sort.pointers = NULL;
+    sort.from = sort.base;
     if (!compare || options->schedule || options->chunk || options->cost_of)
         status = TWILL_INVALID;
     if (status == TWILL_OK)
