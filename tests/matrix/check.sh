@@ -201,8 +201,8 @@ if has parallel_map; then
          $cc -pthread static1.o static2.o -o static && ./static"
     # A header of another version is refused in words that name both.
     mkdir -p "$W/versions"
-    sed -e 's/TWILL_VERSION 100 /TWILL_VERSION 99900 /' -e 's/TWILL_VERSION != 100$/TWILL_VERSION != 99900/' \
-        -e 's/TWILL_VERSION == 100,/TWILL_VERSION == 99900,/' -e 's/TWILL_VERSION_TEXT "[^"]*"/TWILL_VERSION_TEXT "9.99.0"/' \
+    sed -e 's/TWILL_VERSION  *100 /TWILL_VERSION 99900 /' -e 's/TWILL_VERSION != 100$/TWILL_VERSION != 99900/' \
+        -e 's/TWILL_VERSION == 100,/TWILL_VERSION == 99900,/' -e 's/TWILL_VERSION_TEXT  *"[0-9.]*"/TWILL_VERSION_TEXT "9.99.0"/' \
         -e 's/this header is twill [0-9.]*,/this header is twill 9.99.0,/' \
         "$patterns/twill_parallel_map.h" >"$W/versions/other.h"
     version=$(sed -n 's/^#define TWILL_VERSION_TEXT "\(.*\)".*/\1/p' "$patterns/twill_parallel_map.h")
