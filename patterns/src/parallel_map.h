@@ -1825,28 +1825,24 @@ typedef struct twill__sort {
     twill_run deaf;
 } twill__sort;
 
-/* An item of at most TWILL__SORT_INDIRECT bytes. A call of memcpy would cost more than the copy:
-   two moves of a fixed size overlap where they must. */
+/* An item of at most TWILL__SORT_INDIRECT bytes: a call of memcpy would cost more than the copy. */
 static inline __attribute__((always_inline)) void twill__copy_item(char *out, const char *in,
                                                                    size_t size)
 {
-    char a[16], b[16];
     if (size == 4 || size == 8 || size == 16) {
         memcpy(out, in, size == 4 ? 4 : size == 8 ? 8 : 16);
-    } else if (size > 16) {
-        memcpy(a, in, 16);
-        memcpy(b, in + size - 16, 16);
-        memcpy(out, a, 16);
-        memcpy(out + size - 16, b, 16);
-    } else if (size > 8) {
-        memcpy(a, in, 8);
-        memcpy(b, in + size - 8, 8);
-        memcpy(out, a, 8);
-        memcpy(out + size - 8, b, 8);
-    } else {
-        for (size_t i = 0; i < size; i++)
-            out[i] = in[i];
+        return;
     }
+    for (; size >= 8; size -= 8, in += 8, out += 8)
+        memcpy(out, in, 8);
+    if (size >= 4) {
+        memcpy(out, in, 4);
+        in += 4;
+        out += 4;
+        size -= 4;
+    }
+    for (; size > 0; size--)
+        *out++ = *in++;
 }
 
 /* Whether a belongs behind b, which stands behind it. */
