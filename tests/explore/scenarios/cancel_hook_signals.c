@@ -1,7 +1,7 @@
-/* A hook frees itself and its token and tells an owner elsewhere, who detaches and frees the
-   token above while the fire, which comes from the top, may still be in it. The owner waits
-   twice in a row, with nodes in the same place of a stack: a node's word has to be made ready by
-   an atomic store. */
+/* A hook frees itself and tells an owner elsewhere, who detaches and frees its token and the one
+   above while the fire, which comes from the top, may still be in them. The owner waits twice in
+   a row, with nodes in the same place of a stack: a node's word has to be made ready by an
+   atomic store. */
 #include "cancel_common.h"
 
 struct house {
