@@ -726,13 +726,21 @@ static const char *twenty(void)
     return text;
 }
 
-/* Exercise 2: 20 redraws in order, by 5 threads, and one line feed. */
+static void nap(const twill_progress_view *view, const twill_task *task)
+{
+    (void)view;
+    (void)task;
+    twill_sleep(twill_within(TWILL_US(300)));
+}
+
+/* Exercise 2: 20 redraws in order, by 5 threads that get in each other's way, and one line feed. */
 TEST(each_update_is_drawn_in_order)
 {
     struct tape *tape = tape_pipe();
     twill_progress *progress = make((twill_progress_options){.total = 20,
                                                              .style = TWILL_PROGRESS_COUNTER,
                                                              .draw_by = TWILL_PROGRESS_EACH,
+                                                             .on_view = nap,
                                                              .fd = tape->out});
     twill__thrd threads[5];
 
@@ -1121,7 +1129,7 @@ TEST(the_parts_of_a_bar)
     term = tape_show(tape, 61, 24);
     const char *line = term_line(term, 0);
     CHECK(strncmp(line, "Copy  99% [=", 12) == 0);
-    CHECK(strstr(line, "=>]") != NULL || strstr(line, "> ]") != NULL); /* not full at 99 % */
+    CHECK(strstr(line, "=> ]") != NULL); /* not full at 99 % */
     CHECK(strstr(line, "] 99 B/100 B") != NULL);
     CHECK_EQ(term->colored, 0);
     free(term);
@@ -1435,10 +1443,11 @@ TEST(an_unknown_total_has_a_walking_mark)
 
 /* ---- background ---- */
 
-static void background_job(const char *name, int ready)
+static void background_job(const char *name, const int *ready, const int *go)
 {
     int fd = open(name, O_WRONLY | O_NOCTTY);
     twill_progress *bar, *automatic;
+    char byte;
 
     setpgid(0, 0);
     plain_environment();
@@ -1457,7 +1466,11 @@ static void background_job(const char *name, int ready)
         twill_progress_draw(bar);
         twill_sleep(twill_within(TWILL_MS(1)));
     }
-    CHECK_EQ(write(ready, "b", 1), 1);
+    CHECK_EQ(write(ready[1], "b", 1), 1);
+    CHECK_EQ(read(go[0], &byte, 1), 1);
+    /* should the terminal be taken away between the look and the write: not stopped either */
+    CHECK_EQ(twill__write_calmly(fd, "!", 1, false, true), TWILL__WROTE);
+    CHECK_EQ(write(ready[1], "b", 1), 1);
     while (tcgetpgrp(fd) != getpgrp())
         twill_sleep(twill_within(TWILL_MS(1)));
     twill_progress_add(bar, 5);
@@ -1466,7 +1479,7 @@ static void background_job(const char *name, int ready)
     _exit(atomic_load(&harness_failures) != 0);
 }
 
-static void session_leader(const char *name, int in, int ready[2])
+static void session_leader(const char *name, int in, const int *ready, const int *go)
 {
     struct termios mode;
     struct pollfd some = {.fd = in, .events = POLLIN};
@@ -1484,11 +1497,16 @@ static void session_leader(const char *name, int in, int ready[2])
     tcsetpgrp(fd, getpgrp());
     job = fork();
     if (job == 0)
-        background_job(name, ready[1]);
+        background_job(name, ready, go);
     close(ready[1]);
     CHECK_EQ(read(ready[0], &byte, 1), 1);
     CHECK_EQ(waitpid(job, &status, WUNTRACED | WNOHANG), 0); /* neither stopped nor dead */
     CHECK_EQ(poll(&some, 1, 0), 0);                          /* and not a byte */
+    CHECK_EQ(write(go[1], "g", 1), 1);
+    CHECK(poll(&some, 1, 20000) > 0);
+    CHECK_EQ(read(ready[0], &byte, 1), 1);
+    CHECK_EQ(read(in, &byte, 1), 1);
+    CHECK_EQ(byte, '!');
     signal(SIGTTOU, SIG_IGN);
     tcsetpgrp(fd, job);
     CHECK(poll(&some, 1, 20000) > 0); /* in front again: it draws */
@@ -1501,17 +1519,17 @@ static void session_leader(const char *name, int in, int ready[2])
 TEST(a_background_job_leaves_the_terminal_alone)
 {
     struct tape *tape = tape_terminal(80, 24);
-    int ready[2], status = 0;
+    int ready[2], go[2], status = 0;
     char name[100];
     pid_t leader;
 
     snprintf(name, sizeof name, "%s", ptsname(tape->in));
-    if (pipe(ready) != 0)
+    if (pipe(ready) != 0 || pipe(go) != 0)
         abort();
     fflush(stdout);
     leader = fork();
     if (leader == 0)
-        session_leader(name, tape->in, ready);
+        session_leader(name, tape->in, ready, go);
     while (waitpid(leader, &status, 0) == -1 && errno == EINTR)
         continue;
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
@@ -1519,6 +1537,46 @@ TEST(a_background_job_leaves_the_terminal_alone)
     CHECK(strstr(tape->bytes, "35/100000") != NULL); /* counting had gone on */
     close(ready[0]);
     close(ready[1]);
+    close(go[0]);
+    close(go[1]);
+    tape_close(tape);
+}
+
+static void two_bars(int fd)
+{
+    twill_progress *root, *child;
+
+    plain_environment();
+    root = make((twill_progress_options){.fd = fd, .interval = TWILL_MS(20)});
+    child = make((twill_progress_options){.parent = root});
+    for (;;) {
+        twill_progress_add(child, 1);
+        twill_sleep(twill_within(TWILL_MS(1)));
+    }
+}
+
+/* Ctrl-Z and fg: the shell has written below the bars, so the next frame must not go up into it. */
+TEST(after_a_stop_the_bars_are_drawn_anew)
+{
+    struct tape *tape = tape_terminal(80, 24);
+    int status;
+    pid_t pid;
+
+    fflush(stdout);
+    pid = fork();
+    if (pid == 0)
+        two_bars(tape->out);
+    CHECK(tape_await(tape, "\x1b[1A"));
+    kill(pid, SIGSTOP);
+    waitpid(pid, &status, WUNTRACED);
+    twill_sleep(twill_within(TWILL_MS(1100)));
+    tape_forget(tape);
+    kill(pid, SIGCONT);
+    CHECK(tape_await(tape, "<=>"));
+    CHECK(tape_await(tape, "\x1b[1A"));
+    CHECK(strstr(tape->bytes, "<=>") < strstr(tape->bytes, "\x1b[1A"));
+    kill(pid, SIGKILL);
+    waitpid(pid, &status, 0);
     tape_close(tape);
 }
 
@@ -1741,16 +1799,33 @@ TEST(updaters_do_not_wait_for_a_terminal)
 
 /* ---- threads, forks, faults ---- */
 
+static atomic_uint signals_seen;
+
+static void see_signal(int number)
+{
+    (void)number;
+    atomic_fetch_add(&signals_seen, 1);
+}
+
 TEST(the_renderer_takes_no_signals)
 {
     struct tape *tape = tape_pipe();
-    sigset_t mask;
+    sigset_t mask, old;
     twill_progress *progress = make((twill_progress_options){
         .style = TWILL_PROGRESS_LINES, .fd = tape->out, .interval = TWILL_MS(1)});
 
     CHECK(tape_await(tape, "\n"));
-    pthread_sigmask(SIG_BLOCK, NULL, &mask); /* the caller's mask is as it was */
-    CHECK(!sigismember(&mask, SIGTERM) && !sigismember(&mask, SIGTTOU));
+    pthread_sigmask(SIG_BLOCK, NULL, &old); /* the caller's mask is as it was */
+    CHECK(!sigismember(&old, SIGTERM) && !sigismember(&old, SIGTTOU));
+    signal(SIGUSR1, see_signal);
+    sigemptyset(&mask);
+    sigaddset(&mask, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &mask, &old);
+    kill(getpid(), SIGUSR1); /* to whichever thread takes it */
+    twill_sleep(twill_within(TWILL_MS(10)));
+    CHECK_EQ(atomic_load(&signals_seen), 0);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    CHECK_EQ(atomic_load(&signals_seen), 1);
     twill_progress_destroy(progress);
     tape_close(tape);
 }
@@ -1930,6 +2005,34 @@ TEST(on_view_is_called_by_whoever_draws)
         CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
         tape_close(tape);
     }
+}
+
+static void linger(const twill_progress_view *view, const twill_task *task)
+{
+    struct watcher *watcher = task->context;
+
+    atomic_fetch_add(&watcher->inside, 1);
+    twill_sleep(twill_within(TWILL_MS(2)));
+    if (view->finished)
+        atomic_fetch_add(&watcher->finals, 1);
+    atomic_fetch_sub(&watcher->inside, 1);
+}
+
+TEST(destroy_waits_for_on_view)
+{
+    struct watcher watcher = {.last = 0};
+    twill_progress *root = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT,
+                                                         .interval = TWILL_US(100)});
+
+    for (unsigned i = 1; i <= 10; i++) {
+        twill_progress *child = make((twill_progress_options){
+            .parent = root, .on_view = linger, .context = &watcher});
+        while (atomic_load(&watcher.inside) == 0)
+            twill_sleep(twill_within(TWILL_US(50)));
+        CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+        CHECK(atomic_load(&watcher.inside) == 0 && atomic_load(&watcher.finals) == i);
+    }
+    twill_progress_destroy(root);
 }
 
 TEST(a_child_stands_for_items_of_its_parent)

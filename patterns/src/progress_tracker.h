@@ -2019,7 +2019,6 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
             children++;
         }
     }
-    twill__screen_await_view(screen, progress);
     twill__progress_unlist(progress);
     if (progress == screen->root)
         screen->root = NULL;
