@@ -1814,6 +1814,7 @@ TEST(the_renderer_takes_no_signals)
     twill_progress *progress = make((twill_progress_options){
         .style = TWILL_PROGRESS_LINES, .fd = tape->out, .interval = TWILL_MS(1)});
 
+    atomic_store(&signals_seen, 0);
     CHECK(tape_await(tape, "\n"));
     pthread_sigmask(SIG_BLOCK, NULL, &old); /* the caller's mask is as it was */
     CHECK(!sigismember(&old, SIGTERM) && !sigismember(&old, SIGTTOU));
