@@ -17,13 +17,14 @@ typedef enum twill_on_error {
     TWILL_ON_ERROR_LIMIT    /* stops once max_errors items have failed */
 } twill_on_error;
 
-typedef enum twill_overflow { /* what a full container does; named by what is dropped */
-                              TWILL_OVERFLOW_BLOCK = 0,
-                              TWILL_OVERFLOW_REJECT,
-                              TWILL_OVERFLOW_DROP_INCOMING,
-                              TWILL_OVERFLOW_DROP_OLDEST,
-                              TWILL_OVERFLOW_DROP_NEWEST, /* the newest of those queued */
-                              TWILL_OVERFLOW_CALLER_RUNS  /* pools */
+/* What a full container does; named by what is dropped. */
+typedef enum twill_overflow {
+    TWILL_OVERFLOW_BLOCK = 0,
+    TWILL_OVERFLOW_REJECT,
+    TWILL_OVERFLOW_DROP_INCOMING,
+    TWILL_OVERFLOW_DROP_OLDEST,
+    TWILL_OVERFLOW_DROP_NEWEST, /* the newest of those queued */
+    TWILL_OVERFLOW_CALLER_RUNS  /* pools */
 } twill_overflow;
 
 typedef struct twill_item_error {

@@ -68,6 +68,8 @@ typedef struct twill__list { /* in order of arrival */
 static inline void twill__node_init(twill__node *node)
 {
     memset(node, 0, sizeof *node);
+    /* nobody else knows it yet */
+    atomic_store_explicit(&node->word, 0, memory_order_relaxed);
 }
 
 static inline void twill__list_append(twill__list *list, twill__node *node)

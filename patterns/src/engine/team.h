@@ -257,6 +257,23 @@ static inline bool twill__serve_team(twill__team *team, unsigned prefer)
     return false;
 }
 
+/* Whether some call wants another thread. It only looks: who serves must not count as idle, or a
+   call takes him for one that spins and wakes nobody. */
+static inline bool twill__call_waits(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job = twill__enter(&team->seat[i]);
+        bool wanted;
+        if (!job)
+            continue;
+        wanted = twill__number_free(job) && twill__has_work(job);
+        twill__leave(&team->seat[i]);
+        if (wanted)
+            return true;
+    }
+    return false;
+}
+
 static inline void twill__helper_main(void *helper_)
 {
     twill__helper *helper = (twill__helper *)helper_;
@@ -270,7 +287,7 @@ static inline void twill__helper_main(void *helper_)
             break;
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add(&team->idle, 1);
-        if (!twill__serve_team(team, helper->number) && atomic_load(&team->epoch) == epoch &&
+        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
             !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
             atomic_fetch_add(&team->parked, 1);
@@ -422,6 +439,17 @@ static inline bool twill__serve_below(twill__job *top)
     return false;
 }
 
+/* Work has come back while the caller waited: those who have left may come in again, or an item of
+   several would wait behind one that sleeps. */
+static inline void twill__resume(twill__job *job, twill_task *task)
+{
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (atomic_load(&job->team->idle) && twill__number_free(job))
+        twill__call_helpers(job->team, 1);
+    twill__take_part(job, 0, task);
+    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+}
+
 /* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
 static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
@@ -434,14 +462,14 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
         if (job->generation != twill__generation())
             break; /* a fork in a callback: here they do not exist */
         if (!(word & TWILL__SEAT_COUNT)) {
-            twill__take_part(job, 0, task);
+            twill__resume(job, task);
         } else if (!spun) {
             spun = true;
             twill__spin(&seat->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
         } else if (may_run && twill__serve_below(job)) {
             spun = false;
         } else if (may_run && twill__has_work(job)) {
-            twill__take_part(job, 0, task);
+            twill__resume(job, task);
             spun = false;
         } else if (word & TWILL__SEAT_WAIT) {
             twill__park(&seat->word, word, 0);

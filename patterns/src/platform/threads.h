@@ -166,9 +166,9 @@ static inline void twill__pause(void)
 
 /* ---- a callback that ends its thread ---- */
 /* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
-   between (thrd_exit, pthread_exit), before its frames are unwound. A destructor of thread-specific
-   storage would run after that, on top of them. Must stand in one block, and nothing may jump out
-   of it. */
+   between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
+   others still use must stand in this one or above. A destructor of thread-specific storage would
+   run when all are gone. Must stand in one block, and nothing may jump out of it. */
 #ifdef TWILL__POSIX
 #define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
 #define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)

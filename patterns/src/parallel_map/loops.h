@@ -1,0 +1,329 @@
+/* loops.h: map, for, range, tiles, invoke, find: one pass over the items. */
+#ifndef TWILL__PARALLEL_MAP_LOOPS_H
+#define TWILL__PARALLEL_MAP_LOOPS_H
+
+#include "parallel_map/cost.h"
+
+/* ---- one loop over items ---- */
+
+typedef struct twill__sweep {
+    const twill_parallel_options *options;
+    twill__cut *cuts; /* COST: from twill__start */
+    twill__pass pass;
+} twill__sweep;
+
+static inline void twill__sweep_pass(twill__job *job, twill__sweep *loop)
+{
+    if (loop->pass.schedule == TWILL__COST)
+        twill__run_by_cost(job, &loop->pass, loop->cuts, loop->options);
+    else
+        twill__run_pass(job, &loop->pass);
+}
+
+static inline void twill__sweep_steps(twill__job *job, void *loop)
+{
+    twill__sweep_pass(job, (twill__sweep *)loop);
+}
+
+static inline void twill__sweep_init(twill__sweep *loop, size_t n, twill__body_fn *body, void *data,
+                                     const twill_parallel_options *options)
+{
+    memset(&loop->pass, 0, sizeof loop->pass);
+    loop->options = options;
+    loop->cuts = NULL;
+    loop->pass.n = n;
+    loop->pass.body = body;
+    loop->pass.data = data;
+    loop->pass.schedule = (twill__schedule)options->schedule;
+    loop->pass.chunk = options->chunk;
+}
+
+/* Apart, so that only calls with COST carry the table on their stack. */
+static __attribute__((noinline)) twill_status twill__start_by_cost(const twill_run *run, size_t n,
+                                                                   twill__steps_fn *steps,
+                                                                   void *data, twill__cut **cuts)
+{
+    twill__cut table[TWILL__CUTS];
+    *cuts = table;
+    return twill__run_call(run, n, true, steps, data);
+}
+
+/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. */
+static inline twill_status twill__start(const twill_parallel_options *options, size_t n,
+                                        twill__steps_fn *steps, void *data, twill__cut **cuts)
+{
+    if (options->schedule == TWILL_SCHEDULE_COST)
+        return twill__start_by_cost(&options->run, n, steps, data, cuts);
+    return twill__run_call(&options->run, n, false, steps, data);
+}
+
+static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
+                                           const twill_parallel_options *options)
+{
+    twill__sweep loop;
+    twill__sweep_init(&loop, n, body, data, options);
+    loop.pass.whole = whole;
+    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+}
+
+/* The body of a loop over single items; each of them is one(job->data, task) with task->index
+   set. */
+static inline __attribute__((always_inline)) void
+twill__each(twill__job *job, twill_task *task, size_t begin, size_t end,
+            int (*one)(void *data, twill_task *task))
+{
+    twill__slot *me = &job->slot[task->worker];
+    void *data = job->data;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        while (i < look) {
+            int code;
+            task->index = i;
+            code = one(data, task);
+            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
+                end = look = i + 1;
+            i++;
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+TWILL__DEFINE twill_status twill_parallel_map(const void *in, size_t in_size, void *out,
+                                              size_t out_size, size_t n, twill_map_fn *fn,
+                                              const twill_parallel_options *options)
+{
+    twill__map map = {(const char *)in, (char *)out, in_size, out_size, fn};
+    twill_status status = twill__map_check(in, in_size, out, out_size, n, fn);
+    options = twill__parallel_options(options);
+    if (status != TWILL_OK || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, status != TWILL_OK ? status : TWILL_INVALID);
+    return twill__run_loop(n, twill__map_body, &map, false, options);
+}
+
+typedef struct twill__for {
+    twill_for_fn *fn;
+    twill_for_fn *const *fns;
+} twill__for;
+
+static inline int twill__for_one(void *data, twill_task *task)
+{
+    return ((const twill__for *)data)->fn(task);
+}
+
+static inline void twill__for_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__for_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_for(size_t n, twill_for_fn *fn,
+                                              const twill_parallel_options *options)
+{
+    twill__for loop = {fn, NULL};
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__for_body, &loop, false, options);
+}
+
+static inline int twill__invoke_one(void *data, twill_task *task)
+{
+    return ((const twill__for *)data)->fns[task->index](task);
+}
+
+static inline void twill__invoke_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__invoke_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_t n,
+                                                 const twill_parallel_options *options)
+{
+    twill__for invoke = {NULL, fns};
+    twill__sweep loop;
+    bool valid = fns || !n;
+    options = twill__parallel_options(options);
+    for (size_t i = 0; valid && i < n; i++)
+        valid = fns[i] != NULL;
+    if (!valid || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    twill__sweep_init(&loop, n, twill__invoke_body, &invoke, options);
+    loop.pass.forced = true;
+    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+}
+
+/* ---- ranges ---- */
+
+typedef struct twill__ranges {
+    twill_range_fn *fn;
+    twill__typed_fn *typed;
+    const void *call;
+} twill__ranges;
+
+static inline void twill__range_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__ranges *ranges = (const twill__ranges *)job->data;
+    int code;
+    task->index = begin;
+    code = ranges->fn(begin, end, task);
+    twill__range_end(job, &job->slot[task->worker], SIZE_MAX, begin, end, code);
+}
+
+static inline void twill__typed_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__ranges *ranges = (const twill__ranges *)job->data;
+    int code;
+    task->index = begin;
+    code = ranges->typed(ranges->call, begin, end, task);
+    twill__range_end(job, &job->slot[task->worker], SIZE_MAX, begin, end, code);
+}
+
+TWILL__DEFINE twill_status twill_parallel_range(size_t n, twill_range_fn *fn,
+                                                const twill_parallel_options *options)
+{
+    twill__ranges ranges = {fn, NULL, NULL};
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__range_body, &ranges, true, options);
+}
+
+TWILL__DEFINE twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
+                                                 const twill_parallel_options *options)
+{
+    twill__ranges ranges = {NULL, fn, call};
+    options = twill__parallel_options(options);
+    if ((!fn && n) || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__typed_body, &ranges, true, options);
+}
+
+/* ---- tiles ---- */
+
+typedef struct twill__tiles {
+    twill_tile_fn *fn;
+    size_t rows, cols, tile_rows, tile_cols, across; /* tiles in a row of tiles */
+} twill__tiles;
+
+static inline size_t twill__parts_of(size_t n, size_t part)
+{
+    return n / part + (n % part != 0);
+}
+
+/* Chooses the sizes that are 0. False: more tiles than a size_t can count. */
+static inline bool twill__tiles_init(twill__tiles *tiles, size_t *n)
+{
+    size_t auto_rows = tiles->tile_rows ? 0 : 64, auto_cols = tiles->tile_cols ? 0 : 64, down;
+    for (;; auto_rows /= 2, auto_cols /= 2) { /* exit: at 1 at the latest */
+        tiles->tile_rows = auto_rows ? auto_rows : tiles->tile_rows;
+        tiles->tile_cols = auto_cols ? auto_cols : tiles->tile_cols;
+        down = twill__parts_of(tiles->rows, tiles->tile_rows);
+        tiles->across = twill__parts_of(tiles->cols, tiles->tile_cols);
+        if (down > SIZE_MAX / tiles->across)
+            return false;
+        *n = down * tiles->across;
+        if (*n >= 256 || (auto_rows <= 1 && auto_cols <= 1))
+            return true;
+    }
+}
+
+static inline int twill__tile_one(void *data, twill_task *task)
+{
+    const twill__tiles *tiles = (const twill__tiles *)data;
+    size_t row = task->index / tiles->across * tiles->tile_rows;
+    size_t col = task->index % tiles->across * tiles->tile_cols;
+    size_t row_end = tiles->rows - row < tiles->tile_rows ? tiles->rows : row + tiles->tile_rows;
+    size_t col_end = tiles->cols - col < tiles->tile_cols ? tiles->cols : col + tiles->tile_cols;
+    return tiles->fn(row, row_end, col, col_end, task);
+}
+
+static inline void twill__tile_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__tile_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_tiles(size_t rows, size_t cols, size_t tile_rows,
+                                                size_t tile_cols, twill_tile_fn *fn,
+                                                const twill_parallel_options *options)
+{
+    twill__tiles tiles = {fn, rows, cols, tile_rows, tile_cols, 0};
+    size_t n = 0;
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, 0, TWILL_INVALID);
+    if (rows && cols && !twill__tiles_init(&tiles, &n))
+        return twill__refuse(&options->run, SIZE_MAX, TWILL_TOO_BIG);
+    return twill__run_loop(n, twill__tile_body, &tiles, false, options);
+}
+
+/* ---- find ---- */
+
+typedef struct twill__find {
+    const char *in;
+    size_t size;
+    twill_test_fn *match;
+    _Atomic size_t found; /* the lowest match so far */
+} twill__find;
+
+/* Like twill_task_stop: what lies below still runs. */
+static __attribute__((noinline)) void twill__found(twill__find *find, twill__job *job, size_t i)
+{
+    twill__lower(&find->found, i);
+    twill__lower(&job->limit, i);
+    twill__fire_from(job, i + 1);
+}
+
+static inline void twill__find_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__find *find = (twill__find *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    const char *item = find->in + begin * find->size;
+    size_t size = find->size, look;
+    twill_test_fn *match = find->match;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; item += size) {
+            bool found;
+            task->index = i;
+            found = match(item, task);
+            if (found)
+                twill__found(find, job, i);
+            if ((twill__loop_odd(&loop, 0) && !twill__loop_note(&loop, i, 0)) || found)
+                end = look = i + 1;
+            i++;
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+/* Whether items of `size` bytes are valid data of a call. */
+static inline twill_status twill__items_check(const void *items, size_t size, size_t n)
+{
+    if (n == 0)
+        return TWILL_OK;
+    if (!items || !size)
+        return TWILL_INVALID;
+    return n > SIZE_MAX / size ? TWILL_TOO_BIG : TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size_t n, size_t *index,
+                                               twill_test_fn *match,
+                                               const twill_parallel_options *options)
+{
+    twill__find find = {(const char *)in, size, match, n};
+    twill_status status = twill__items_check(in, size, n);
+    options = twill__parallel_options(options);
+    if (!match || !index || !twill__parallel_valid(options))
+        status = TWILL_INVALID;
+    if (index)
+        *index = n;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    status = twill__run_loop(n, twill__find_body, &find, false, options);
+    /* relaxed: all have left, the join ordered it */
+    *index = atomic_load_explicit(&find.found, memory_order_relaxed);
+    return status;
+}
+
+#endif

@@ -1,0 +1,79 @@
+/* passes.h: what calls of several passes share. */
+#ifndef TWILL__PARALLEL_MAP_PASSES_H
+#define TWILL__PARALLEL_MAP_PASSES_H
+
+#include "parallel_map/loops.h"
+
+/* ---- calls of several passes ---- */
+
+/* Whether the call will answer TWILL_OK, once its passes over the items are over. */
+static inline bool twill__all_well(twill__job *job, size_t total)
+{
+    /* relaxed: after the join */
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
+    uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    size_t ended = 0;
+    for (unsigned worker = 0; worker < job->np; worker++) {
+        const twill__slot *slot = &job->slot[worker];
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)))
+            continue;
+        if (slot->failed && slot->low <= stop_at)
+            return false;
+        ended += slot->done + slot->failed;
+    }
+    return !stop || ended == total;
+}
+
+/* A pass after the last item is done, when token and deadline come too late: it runs to its end.
+   deaf: memory that stays if a callback ends the calling thread. */
+static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
+                                                      twill_run *deaf)
+{
+    const twill_run *run = job->run;
+    *deaf = *run;
+    memset(&deaf->until, 0, sizeof deaf->until);
+    /* relaxed: nobody else is here; opening publishes */
+    atomic_store_explicit(&job->stop, 0, memory_order_relaxed);
+    job->run = deaf;
+    twill__run_pass(job, pass);
+    job->run = run;
+}
+
+/* Whether block k of a pass over blocks is to be run. */
+static inline bool twill__block_may_run(twill__job *job, size_t k)
+{
+    bool dated = job->may_end && !twill__no_deadline(job->run->until.deadline);
+    return twill__may_run(job, k) &&
+           !(job->may_end && twill__stopped(job, dated ? twill__clock_now() : 0));
+}
+
+/* Whether helpers have come in before: the work is known to be worth them. */
+static inline bool twill__was_shared(const twill__job *job)
+{
+    return !(job->flags & TWILL_REPORT_SERIAL);
+}
+
+/* Keeps the calling thread as the only one from here on. */
+static inline void twill__run_alone(twill__job *job)
+{
+    ((twill__call_record *)(void *)job)->want = 0;
+}
+
+static inline size_t twill__round_up(size_t size, size_t to)
+{
+    return size > SIZE_MAX - to ? SIZE_MAX / to * to : (size + to - 1) / to * to;
+}
+
+static inline char *twill__aligned(char *memory)
+{
+    return memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+}
+
+/* A task for callbacks outside of the call's workers. */
+static inline twill_task twill__task_outside(const twill_run *run)
+{
+    twill_task task = {SIZE_MAX, run->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+#endif

@@ -1,0 +1,6525 @@
+/* twill_parallel_map.h - twill 0.1.0 - SPDX-License-Identifier: MIT OR Unlicense (text at the end)
+   GENERATED from patterns/src/parallel_map.h and its parts. Do not edit it here: edit there, then `make headers`. */
+
+/* twill_parallel_map.h - parallel loops and algorithms. SPDX-License-Identifier: MIT OR Unlicense
+
+   Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes
+   twill headers.
+
+   WHAT IT IS FOR
+   A loop whose items do not need one another: apply a function to n items, with the results where
+   the serial loop would have put them; or reduce, filter, scan, search or sort n items. The caller
+   takes part; threads come only when the work is worth them, so a small call costs the serial loop.
+
+   WHEN NOT
+   - Items that wait for one another: use a pipeline, or producer_consumer.
+   - An input without an end, results as they come: fan_out_fan_in.
+   - A loop over a few thousand additions: it stays serial here, too; write the plain loop.
+
+   EXAMPLE:
+   #define TWILL_IMPLEMENTATION
+   #include "twill_parallel_map.h"
+   #include <stdio.h>
+
+   static int square(const void *in, void *out, const twill_task *task)
+   {
+       int number = *(const int *)in;
+       (void)task;
+       *(long *)out = (long)number * number;
+       return 0;  // any other value fails the item, and with it the call
+   }
+
+   int main(void)
+   {
+       int numbers[100];
+       long squares[100], sum = 0;
+       for (int i = 0; i < 100; i++)
+           numbers[i] = i;
+       twill_status status = twill_parallel_map(numbers, sizeof *numbers, squares, sizeof *squares,
+                                                100, square, NULL);
+       for (int i = 0; i < 100; i++)
+           sum += squares[i];
+       printf("%s, sum %ld\n", twill_status_name(status), sum);
+       return sum != 328350;
+   }
+   END OF EXAMPLE
+   OUTPUT:
+   TWILL_OK, sum 328350
+   END OF OUTPUT
+
+   WHICH FORM
+     map        one input, one output an item        range    begin..end a call: the fastest
+     for        an index                             tiles    rectangles of a grid
+     invoke     a few different functions            TWILL_DEFINE_MAP   the body inside the loop
+     reduce     fold and combine                     scan     running sums
+     filter     what a test wants, in order          find     the lowest match
+     sort       stable
+
+   HOW IT WORKS
+   The caller runs the first items alone and times them. Is the rest worth it, helpers come: of the
+   pool in run.pool, else of the call around this one, else threads that the call starts and joins.
+   Each works on a range of its own, in chunks that last about 10 us, and steals half of another's
+   range when its own is done. Nobody waits for a thread that has not come in.
+
+   OPTIONS (twill_parallel_options; NULL or zeroed: defaults)
+     run          see twill_run: pool, workers, deadline and token, hooks, errors, report
+     run.workers  0: as many as useful; set: all of them start before the first item (for items that
+                  sleep or wait, and for few heavy items without a pool)
+     schedule     AUTO; STATIC (same items on the same worker), DYNAMIC, GUIDED, COST
+     chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic
+     cost_of      COST: the cost of an item in any unit
+     reduce       ordered: every schedule but COST; scan: AUTO or STATIC, sort: AUTO, without chunk
+
+   ERRORS
+     TWILL_OK        every item has run; or a callback said twill_task_stop: all below it have
+     TWILL_FAILED    an item failed. By default (LOWEST) report.first_error is what the serial loop
+                     would have met first, for any number of threads, although the loop stops early
+     TWILL_CANCELLED, TWILL_TIMEOUT   token or deadline ended it; running callbacks were waited for
+     TWILL_INVALID   a NULL function, data, or size 0 with n > 0; in == out with other sizes; an
+                     enum out of range; COST without cost_of; an option that the call cannot honour
+     TWILL_TOO_BIG   n * size, or the number of tiles, does not fit size_t
+     TWILL_NO_MEMORY no callback has run. TWILL_NO_THREAD: run.strict, nothing ran
+     TWILL_FORKED    the pool was made before a fork. TWILL_CLOSED: its destroy has begun
+   Not OK, and then: map and the loops have run some items (run.statuses says which); reduce, filter
+   leave the result as it was; scan has written a part; find tells the lowest match that it saw;
+   sort leaves the same items in some order.
+
+   THREADS      Any thread may call, also inside callbacks. Callbacks run on several threads at
+                once, at most one for an index. task->worker is 0..workers-1 and owned by the
+                thread that runs: arrays by worker need no lock, but pad them to 128 bytes.
+   ORDERING     What happened before the call is visible to every callback, and all that callbacks
+                did after the return. With one worker: exactly the serial order (COST: by cost).
+   BLOCKS       Until all callbacks have returned, also when it was cancelled.
+   OWNERSHIP    All that is passed stays the caller's; nothing is kept.
+   ALLOCATES    map, for, range, tiles, invoke, find: nothing up to 64 workers. reduce: nothing
+                while the accumulators take 4 KiB; at most 1 MiB of them at once, or 16 a worker.
+                filter: a bit an item, nothing up to 16384. scan: 256 elements. sort: n * size
+                bytes, and two pointers an item above 32 bytes. All before the first callback.
+   NESTING      A call inside a callback uses the threads of the outer call. It waits only for its
+                own items, so locks held across it are safe, and a pool of one thread is enough.
+
+   PITFALLS
+   - A few heavy items without a pool: the first one runs alone, to be timed. Set run.workers.
+   - Neighbouring results of a few bytes share a cache line; large chunks make that rare, DYNAMIC
+     with chunk 1 makes it common.
+   - Floating-point sums: reduce gives the same bits for every number of threads, but not those of
+     the plain loop. unordered gives neither.
+   - A callback that never returns: the call does not, either. Poll twill_task_cancelled.
+   - thrd_exit in a callback: the item is LOST, the call carries on. longjmp out of one: undefined.
+   - twill_task_stop in compare ends the sort: TWILL_OK, the items in some order. In a range form,
+     in fold and in a scan it takes effect at the end of the range. */
+
+/* ---- base/base.h ---- */
+/* base.h: the vocabulary that every header shows. It only declares; platform/ and engine/ implement
+   it. */
+
+/* ---- base/version.h ---- */
+/* version.h: one version for all headers of one .c file. */
+#ifndef TWILL_VERSION
+#define TWILL_VERSION      100 /* major * 10000 + minor * 100 + patch */
+#define TWILL_VERSION_TEXT "0.1.0"
+#endif
+/* Not under the guard: a second header checks what the first one brought. The assertion names both
+   versions. */
+#if TWILL_VERSION != 100
+#ifdef __cplusplus
+static_assert(TWILL_VERSION == 100,
+              "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#else
+_Static_assert(TWILL_VERSION == 100,
+               "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#endif
+#error "twill headers of different versions in one file"
+#endif
+
+/* ---- base/link.h ---- */
+/* link.h: how declarations are decorated. See "Rules of linking" in docs/internals.md. */
+#ifndef TWILL__BASE_LINK_H
+#define TWILL__BASE_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined TWILL_STATIC && !defined TWILL_IMPLEMENTATION
+#define TWILL_IMPLEMENTATION
+#endif
+#if defined __cplusplus && defined TWILL_IMPLEMENTATION
+#error "twill: define TWILL_IMPLEMENTATION in a .c file; C++ files include the declarations"
+#endif
+
+#ifdef TWILL_STATIC
+#define TWILL__DECL static inline
+#elif defined TWILL_API
+#define TWILL__DECL TWILL_API
+#else
+#define TWILL__DECL extern
+#endif
+
+#ifdef __cplusplus
+#define TWILL_ALIGNAS(n) alignas(n)
+#else
+#define TWILL_ALIGNAS(n) _Alignas(n)
+#endif
+/* Storage of a caller-owned object that only the implementation reads: n words of 64 bits. */
+#define TWILL_PRIVATE(n) TWILL_ALIGNAS(8) uint64_t private_words[n]
+
+#endif
+
+/* ---- base/status.h ---- */
+/* status.h: what a call answers. One table gives value, name and text. */
+#ifndef TWILL__BASE_STATUS_H
+#define TWILL__BASE_STATUS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Outcomes come first, refusals from 32 on: a refused call has changed nothing. When several
+   hold, the first of this order is said: success, FAILED, CLOSED, CANCELLED, TIMEOUT, then FULL
+   or EMPTY. */
+#define TWILL_STATUS_TABLE(X)                                     \
+    X(TWILL_OK, 0, "success")                                     \
+    X(TWILL_FAILED, 1, "a callback returned a code other than 0") \
+    X(TWILL_TIMEOUT, 2, "the deadline passed")                    \
+    X(TWILL_CANCELLED, 3, "the cancel token fired")               \
+    X(TWILL_CLOSED, 4, "closed, and no more will come")           \
+    X(TWILL_FULL, 5, "no room now")                               \
+    X(TWILL_EMPTY, 6, "nothing there now")                        \
+    X(TWILL_DROPPED, 7, "dropped by the overflow policy")         \
+    X(TWILL_LOST, 8, "nobody will ever say how it ended")         \
+    X(TWILL_INVALID, 32, "an argument or option is not valid")    \
+    X(TWILL_NO_MEMORY, 33, "not enough memory")                   \
+    X(TWILL_NO_THREAD, 34, "a thread could not be started")       \
+    X(TWILL_BUSY, 35, "in use")                                   \
+    X(TWILL_TOO_BIG, 36, "too big for a limit or for size_t")     \
+    X(TWILL_DEADLOCK, 37, "this wait could never end")            \
+    X(TWILL_STALE, 38, "the handle's object is gone")             \
+    X(TWILL_FORKED, 39, "made by the parent process, before a fork")
+
+#define TWILL__STATUS_ENUM(NAME, VALUE, TEXT) NAME = VALUE,
+typedef enum twill_status { TWILL_STATUS_TABLE(TWILL__STATUS_ENUM) } twill_status;
+#undef TWILL__STATUS_ENUM
+
+/* The name ("TWILL_TIMEOUT") and a short English text, both static. "unknown status" for other
+   values. Any thread. */
+TWILL__DECL const char *twill_status_name(twill_status status);
+TWILL__DECL const char *twill_status_text(twill_status status);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/time.h ---- */
+/* time.h: durations, instants, how long a call may wait. */
+#ifndef TWILL__BASE_TIME_H
+#define TWILL__BASE_TIME_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
+typedef int64_t twill_ns;
+/* n: an integer */
+#define TWILL_US(n)   ((twill_ns)(n)*1000)
+#define TWILL_MS(n)   ((twill_ns)(n)*1000000)
+#define TWILL_SEC(n)  ((twill_ns)(n)*1000000000)
+#define TWILL_FOREVER INT64_MAX
+
+typedef struct twill_cancel twill_cancel;
+
+/* How long a call may wait: until the instant `deadline` (0: no limit) or until `cancel` fires
+   (NULL: no token). {0} waits for ever. A call that can succeed at once does so even when both are
+   over. */
+typedef struct twill_until {
+    twill_ns deadline;
+    twill_cancel *cancel;
+} twill_until;
+
+/* Now, on the monotonic clock. Never goes back; steps of the wall clock do not move it. Any
+   thread. */
+TWILL__DECL twill_ns twill_now(void);
+
+/* CPUs this process may use: affinity mask, then the cgroup quota rounded down, at least 1. Reads
+   the system anew at each call (some system calls); the patterns ask when they start threads. */
+TWILL__DECL unsigned twill_cpus(void);
+
+/* Until `ns` from now. <= 0: over already. TWILL_FOREVER: no deadline. Sums saturate. */
+TWILL__DECL twill_until twill_within(twill_ns ns);
+TWILL__DECL twill_until twill_until_cancelled(twill_cancel *cancel);
+TWILL__DECL twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel);
+
+/* Sleeps until the deadline (TWILL_OK) or until the token fires (TWILL_CANCELLED). With neither of
+   them the sleep could never end: TWILL_DEADLOCK at once. */
+TWILL__DECL twill_status twill_sleep(twill_until until);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/cancel.h ---- */
+/* cancel.h: the cancel token, which ends every kind of wait. */
+#ifndef TWILL__BASE_CANCEL_H
+#define TWILL__BASE_CANCEL_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct twill_task;
+
+/* A cancel token. The caller owns it; zeroed, it is ready and has no parent. It must outlive every
+   call that it is given to, and its children. All functions may be called by any thread, but for
+   _init. */
+struct twill_cancel {
+    TWILL_PRIVATE(8);
+};
+
+/* Makes `cancel` ready, as a child of `parent` (NULL: none). Costs nothing until somebody waits on
+   it. */
+TWILL__DECL void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent);
+
+/* Before the memory of a token goes: leaves the parent and waits for a fire that is calling its
+   hooks in another thread. Children first. A token without parent needs it only when its own hooks
+   may be running; a twill_cancel_fire on this very token must have returned. Zeroed and never used:
+   harmless. NULL: nothing. */
+TWILL__DECL void twill_cancel_detach(twill_cancel *cancel);
+
+/* Fires the token and its children: wakes every wait below it, then calls the hooks. The first
+   reason stays; a reason of 0 counts as 1. Fired already: nothing more happens. */
+TWILL__DECL void twill_cancel_fire(twill_cancel *cancel, int reason);
+
+/* Async-signal-safe: stores the reason and wakes nobody. Polls see it at once, waits that begin
+   later too; one that sleeps already does not, until somebody fires the token. For signals use
+   graceful_shutdown. */
+TWILL__DECL void twill_cancel_request(twill_cancel *cancel, int reason);
+
+/* Whether this token or one above it has fired; NULL: false. Never blocks. */
+TWILL__DECL bool twill_cancel_fired(const twill_cancel *cancel);
+/* Its reason, 0 while it has not fired. */
+TWILL__DECL int twill_cancel_reason(const twill_cancel *cancel);
+
+/* A callback for the moment of firing; the caller owns the memory. `fn` runs once, in the thread
+   that fires, and must return. NULL as token, below: one that never fires. */
+typedef struct twill_cancel_hook {
+    void (*fn)(int reason, const struct twill_task *task); /* task->context is the hook's */
+    void *context;
+    TWILL_PRIVATE(4);
+} twill_cancel_hook;
+
+/* Adds a hook; when the token has fired already, fn runs at once, in this thread. */
+TWILL__DECL void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+/* After it fn neither runs nor will run: it waits for one that runs in another thread (not for its
+   own caller). */
+TWILL__DECL void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/task.h ---- */
+/* task.h: what a callback is told, and what it may say. */
+#ifndef TWILL__BASE_TASK_H
+#define TWILL__BASE_TASK_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every callback's LAST parameter: there is no other context. Valid during the call; copies of it
+   too. */
+typedef struct twill_task {
+    size_t index;  /* the item; SIZE_MAX where there is none */
+    void *context; /* the user's, from the options */
+    /* dense, 0..workers-1, owned by the executing thread; UINT_MAX outside a worker */
+    unsigned worker;
+    unsigned workers;   /* how many callbacks of this call may run at once */
+    void *worker_state; /* what worker_start made */
+    /* give it to every wait inside the callback: it ends when the item should */
+    twill_until until;
+    void *private_; /* the library's record of this call; NULL in a task made by hand */
+} twill_task;
+
+/* Whether to give up: token, deadline, or an internal stop at a lower item. Long callbacks poll
+   it. */
+TWILL__DECL bool twill_task_cancelled(const twill_task *task);
+/* Like `break`: no error, lower items still run, higher ones need not. Returns 0: `return
+   twill_task_stop(task);` */
+TWILL__DECL int twill_task_stop(const twill_task *task);
+/* "I gave up": the item counts as skipped. Returns 0. */
+TWILL__DECL int twill_task_skip(const twill_task *task);
+/* Range forms: says which item failed. Returns code: `return twill_task_fail(task, i, code);` */
+TWILL__DECL int twill_task_fail(const twill_task *task, size_t index, int code);
+/* About to block outside the library, and back: a pool may add a thread meanwhile. */
+TWILL__DECL void twill_task_block_begin(const twill_task *task);
+TWILL__DECL void twill_task_block_end(const twill_task *task);
+
+/* Callbacks return 0 for success; any other int is the user's own code, kept untouched. */
+/* one item, one result */
+typedef int twill_map_fn(const void *in, void *out, const twill_task *task);
+/* one task; result: a zeroed slot */
+typedef int twill_task_fn(void *arg, void *result, const twill_task *task);
+/* never run nor delivered */
+typedef void twill_drop_fn(void *item, twill_status why, const twill_task *task);
+/* ran; nobody takes it */
+typedef void twill_discard_fn(void *arg, void *result, int code, const twill_task *task);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/run.h ---- */
+/* run.h: how to run, and the report of what happened. */
+#ifndef TWILL__BASE_RUN_H
+#define TWILL__BASE_RUN_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_on_error {
+    TWILL_ON_ERROR_DEFAULT = 0, /* LOWEST; COLLECT for run_all, fan and batches */
+    /* stops early, and reports what the serial loop would have reported */
+    TWILL_ON_ERROR_LOWEST,
+    TWILL_ON_ERROR_FIRST,   /* stops at once; the first in time */
+    TWILL_ON_ERROR_COLLECT, /* runs everything */
+    TWILL_ON_ERROR_LIMIT    /* stops once max_errors items have failed */
+} twill_on_error;
+
+/* What a full container does; named by what is dropped. */
+typedef enum twill_overflow {
+    TWILL_OVERFLOW_BLOCK = 0,
+    TWILL_OVERFLOW_REJECT,
+    TWILL_OVERFLOW_DROP_INCOMING,
+    TWILL_OVERFLOW_DROP_OLDEST,
+    TWILL_OVERFLOW_DROP_NEWEST, /* the newest of those queued */
+    TWILL_OVERFLOW_CALLER_RUNS  /* pools */
+} twill_overflow;
+
+typedef struct twill_item_error {
+    size_t index; /* SIZE_MAX: no item, e.g. worker_start */
+    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    twill_status status;
+    int code; /* the user's; 0 unless FAILED */
+} twill_item_error;
+
+typedef struct twill_outcome { /* how one item or task ended */
+    twill_status status;
+    int code;
+    size_t index;
+    void *key; /* the submitter's own tag */
+    unsigned worker, attempts;
+    twill_ns queued, started, finished;
+} twill_outcome;
+
+typedef struct twill_stopped { /* what a `_stop` call saw */
+    size_t finished, cancelled, stuck;
+} twill_stopped;
+
+typedef struct twill_pool twill_pool;
+typedef struct twill_future { /* a copyable handle; {0} is no task */
+    void *slot;
+    uint64_t generation;
+} twill_future;
+
+/* twill_report.flags */
+enum {
+    TWILL_REPORT_DEGRADED = 1,      /* fewer workers than asked: thread, hook or memory failed */
+    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call around it */
+    TWILL_REPORT_SERIAL = 4,        /* the caller alone: too small for threads, or one worker */
+    TWILL_REPORT_NO_STACK_SIZE = 8, /* stack_size could not be honoured */
+    TWILL_REPORT_NO_AFFINITY = 16   /* cpus could not be honoured */
+};
+
+/* What happened. total == done + failed + skipped, always. */
+typedef struct twill_report {
+    twill_status status;
+    size_t total, done, failed, skipped;
+    size_t errors_stored; /* entries written to run.errors */
+    size_t chunks;        /* how often work was handed out */
+    twill_item_error first_error;
+    unsigned workers_started;     /* that could take part, the caller included */
+    unsigned workers_used;        /* that ran at least one item */
+    twill_ns wall, busy, busiest; /* of the call; summed over workers; of the busiest worker */
+    uint32_t flags;               /* TWILL_REPORT_... */
+} twill_report;
+
+/* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
+   defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
+typedef struct twill_run {
+    /* NULL: threads of the call's own, or the threads of the call around it */
+    twill_pool *pool;
+    /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
+       worth them. Set: all of them start before the first item */
+    unsigned workers;
+    bool strict;       /* fewer threads than asked: TWILL_NO_THREAD, and nothing runs */
+    twill_until until; /* deadline and token of the whole call */
+    void *context;     /* task->context */
+    /* on the worker, before its first item; once a worker number and call. Not 0: this worker runs
+       nothing */
+    int (*worker_start)(void **worker_state, const twill_task *task);
+    /* once for each start that returned 0: on the calling thread, in worker order, after the last
+       item (so it may merge) */
+    void (*worker_stop)(void *worker_state, const twill_task *task);
+    twill_on_error on_error;
+    size_t max_errors;        /* LIMIT: stop after so many; 0 = 1 */
+    twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
+    size_t errors_capacity;
+    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
+    twill_status *statuses;
+    int *codes;        /* optional, [n]: each item's code */
+    size_t stack_size; /* of threads that are started, bytes; 0: the system's default */
+    /* of threads that are started; the system may cut it (Linux: 15 bytes) */
+    const char *name;
+    /* of threads that are started: thread k runs on cpus[k % cpu_count] */
+    const unsigned *cpus;
+    size_t cpu_count;
+    twill_report *report; /* optional, filled on every return */
+} twill_run;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifndef TWILL_PARALLEL_MAP_H
+#define TWILL_PARALLEL_MAP_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_schedule {
+    /* the caller begins alone; then chunks sized by measured time, and idle workers steal */
+    TWILL_SCHEDULE_AUTO = 0,
+    TWILL_SCHEDULE_STATIC,  /* worker k of w gets [k*n/w, (k+1)*n/w): sizes differ by at most 1 */
+    TWILL_SCHEDULE_DYNAMIC, /* `chunk` items a claim, in index order; chunk 0 = 1 */
+    TWILL_SCHEDULE_GUIDED,  /* remaining/(2w) items a claim, never below `chunk` */
+    TWILL_SCHEDULE_COST     /* cuts of equal cost, the dearest first; needs `cost_of` */
+} twill_schedule;
+
+/* How to run it. NULL or zeroed: threads where the work is worth them, the serial loop's error. */
+typedef struct twill_parallel_options {
+    twill_run run;
+    twill_schedule schedule;
+    size_t chunk; /* items; AUTO, GUIDED: never fewer a claim; DYNAMIC: so many; 0: automatic */
+    /* COST: called once an item, on the calling thread, before the first item runs; any unit; 0
+       counts as 1, sums saturate */
+    uint64_t (*cost_of)(size_t index, const twill_task *task);
+} twill_parallel_options;
+
+typedef int twill_for_fn(const twill_task *task); /* the index is task->index */
+typedef int twill_range_fn(size_t begin, size_t end, const twill_task *task);
+typedef int twill_tile_fn(size_t row, size_t row_end, size_t col, size_t col_end,
+                          const twill_task *task);
+typedef bool twill_test_fn(const void *item, const twill_task *task);
+/* Below, equal or above 0, as for qsort. It must give the same answer every time. */
+typedef int twill_compare_fn(const void *a, const void *b, const twill_task *task);
+/* left <- left (+) right. Associative is enough. right may be moved out of: nobody reads it
+   again. */
+typedef int twill_combine_fn(void *left, void *right, const twill_task *task);
+
+typedef struct twill_reducer {
+    size_t size; /* bytes of one accumulator; it must survive a memcpy to another place */
+    /* Makes an empty one. NULL: all bytes zero. */
+    int (*identity)(void *acc, const twill_task *task);
+    /* Adds the items begin..end-1. */
+    int (*fold)(void *acc, size_t begin, size_t end, const twill_task *task);
+    twill_combine_fn *combine;
+    /* NULL, or called once for each accumulator but the result: after combine for its right one,
+       and for all of them when the call does not succeed. */
+    void (*dispose)(void *acc, const twill_task *task);
+    bool unordered; /* one accumulator a worker; combine must commute; bits differ between runs */
+    size_t blocks;  /* ordered: fixed cuts; 0: 32, from 1024 items on 64, from 16384 on 256 */
+} twill_reducer;
+
+/* ---- loops ---- */
+
+/* out[i] = fn(in[i]) for n items of in_size and out_size bytes; task->index is i. in may be out
+   if the sizes are equal; else they must not overlap. Blocks until all is done; the caller takes
+   part. Any thread, also inside callbacks. TWILL_OK; FAILED, CANCELLED, TIMEOUT: run.report says
+   how far; refusals (nothing ran): INVALID, TOO_BIG, NO_THREAD, NO_MEMORY, FORKED, CLOSED. The
+   same holds for all functions below. */
+TWILL__DECL twill_status twill_parallel_map(const void *in, size_t in_size, void *out,
+                                            size_t out_size, size_t n, twill_map_fn *fn,
+                                            const twill_parallel_options *options);
+
+/* fn for each index 0..n-1. Every n is valid, SIZE_MAX too. */
+TWILL__DECL twill_status twill_parallel_for(size_t n, twill_for_fn *fn,
+                                            const twill_parallel_options *options);
+
+/* fn for ranges that make up 0..n-1: the fastest form, one call a chunk. task->index is `begin`. A
+   range that returns a code fails as one item: the one of twill_task_fail, else its first; those
+   below it count done, those above skipped. */
+TWILL__DECL twill_status twill_parallel_range(size_t n, twill_range_fn *fn,
+                                              const twill_parallel_options *options);
+
+/* fn for the tiles of a grid; a tile counts as one item, and its index grows row by row. A tile
+   size of 0 is chosen by rows and cols: 64 at most, and so that there are some 256 tiles. Tiles
+   at the far edges may be smaller. */
+TWILL__DECL twill_status twill_parallel_tiles(size_t rows, size_t cols, size_t tile_rows,
+                                              size_t tile_cols, twill_tile_fn *fn,
+                                              const twill_parallel_options *options);
+
+/* Calls n different functions; task->index says which one it is. Helpers are called at once: each
+   function should be worth a thread (60 us), or, on a pool, a wake (3 us). */
+TWILL__DECL twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_t n,
+                                               const twill_parallel_options *options);
+
+/* ---- algorithms ---- */
+
+/* Folds n items into *result. Ordered (the default): the same cuts and the same tree of combines,
+   so the same bits on 1 or 64 threads. *result is written only when the answer is TWILL_OK. n ==
+   0: the identity. A combine that fails is told as the first item of its right operand. */
+TWILL__DECL twill_status twill_parallel_reduce(size_t n, const twill_reducer *reducer, void *result,
+                                               const twill_parallel_options *options);
+
+/* out[i] = in[0] (+) ... (+) in[i]. With `start`: out[i] = start (+) in[0] (+) ... (+) in[i-1]. out
+   may be in. Not OK: out is written in part. AUTO combines an item once or twice, in cuts that
+   depend on time: combine should be exactly associative, or last bits vary. STATIC: fixed cuts, the
+   same bits for every number of threads, and each item twice. */
+TWILL__DECL twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n,
+                                             const void *start, twill_combine_fn *combine,
+                                             const twill_parallel_options *options);
+
+/* Copies the items that `keep` wants, in order, to out, which needs room for those only and may
+   be in (but not overlap it otherwise). out NULL: counts only. keep is called once an item. Not
+   OK: out is unchanged, *out_n is 0. After twill_task_stop: what was kept up to that item. */
+TWILL__DECL twill_status twill_parallel_filter(const void *in, size_t size, size_t n, void *out,
+                                               size_t *out_n, twill_test_fn *keep,
+                                               const twill_parallel_options *options);
+
+/* *index: the LOWEST item that matches, n: none. Items above it need not run. Not OK: the lowest
+   match that was seen. */
+TWILL__DECL twill_status twill_parallel_find(const void *in, size_t size, size_t n, size_t *index,
+                                             twill_test_fn *match,
+                                             const twill_parallel_options *options);
+
+/* Sorts, stable, with n * size bytes of memory, and 2 pointers an item above 32 bytes. Not OK: base
+   holds the same items in some order (but if compare ends its thread). schedule, chunk and cost_of
+   must be zero. */
+TWILL__DECL twill_status twill_parallel_sort(void *base, size_t n, size_t size,
+                                             twill_compare_fn *compare,
+                                             const twill_parallel_options *options);
+
+/* ---- typed map ---- */
+
+/* TWILL_DEFINE_MAP(squares, int, int64_t, x, (int64_t)x * x) defines
+       static twill_status squares(const int *in, int64_t *out, size_t n,
+                                   const twill_parallel_options *options);
+   whose body is compiled into the loop: no call an item. EXPR may use `task`, that of the chunk:
+   task->context, task->worker_state; task->index is the chunk's first item. */
+#define TWILL_DEFINE_MAP(NAME, IN, OUT, VAR, EXPR)                                                 \
+    struct NAME##_call {                                                                           \
+        const IN *in;                                                                              \
+        OUT *out;                                                                                  \
+    };                                                                                             \
+    static int NAME##_range(const void *call_, size_t begin_, size_t end_, const twill_task *task) \
+    {                                                                                              \
+        const IN *in_ = ((const struct NAME##_call *)call_)->in;                                   \
+        OUT *out_ = ((const struct NAME##_call *)call_)->out;                                      \
+        (void)task;                                                                                \
+        for (size_t i_ = begin_; i_ < end_; i_++) {                                                \
+            const IN VAR = in_[i_];                                                                \
+            out_[i_] = (EXPR);                                                                     \
+        }                                                                                          \
+        return 0;                                                                                  \
+    }                                                                                              \
+    static inline twill_status NAME(const IN *in_, OUT *out_, size_t n_,                           \
+                                    const twill_parallel_options *options_)                        \
+    {                                                                                              \
+        struct NAME##_call call_;                                                                  \
+        call_.in = in_;                                                                            \
+        call_.out = out_;                                                                          \
+        return twill__parallel_typed(n_, in_ && out_ ? NAME##_range : NULL, &call_, options_);     \
+    }
+
+/* For the macro above: the range form with a pointer of its own, so that task->context stays the
+   user's. */
+typedef int twill__typed_fn(const void *call, size_t begin, size_t end, const twill_task *task);
+TWILL__DECL twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
+                                               const twill_parallel_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__PARALLEL_MAP_IMPL
+#define TWILL__PARALLEL_MAP_IMPL
+
+/* ---- parallel_map/loops.h ---- */
+/* loops.h: map, for, range, tiles, invoke, find: one pass over the items. */
+#ifndef TWILL__PARALLEL_MAP_LOOPS_H
+#define TWILL__PARALLEL_MAP_LOOPS_H
+
+/* ---- parallel_map/cost.h ---- */
+/* cost.h: cuts of equal cost, built in one walk over the items. */
+#ifndef TWILL__PARALLEL_MAP_COST_H
+#define TWILL__PARALLEL_MAP_COST_H
+
+/* ---- parallel_map/options.h ---- */
+/* options.h: what all forms check. */
+#ifndef TWILL__PARALLEL_MAP_OPTIONS_H
+#define TWILL__PARALLEL_MAP_OPTIONS_H
+
+/* ---- engine/map.h ---- */
+/* map.h: the loop over items with one input and one output each; parallel_map and map_with_progress
+   stand on it. */
+#ifndef TWILL__ENGINE_MAP_H
+#define TWILL__ENGINE_MAP_H
+
+/* ---- engine/run.h ---- */
+/* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
+#ifndef TWILL__ENGINE_RUN_H
+#define TWILL__ENGINE_RUN_H
+
+/* ---- engine/team.h ---- */
+/* team.h: threads that help calls, and how a call meets them. */
+#ifndef TWILL__ENGINE_TEAM_H
+#define TWILL__ENGINE_TEAM_H
+
+/* ---- engine/claim.h ---- */
+/* claim.h: who runs which items. */
+#ifndef TWILL__ENGINE_CLAIM_H
+#define TWILL__ENGINE_CLAIM_H
+
+/* ---- engine/job.h ---- */
+/* job.h: one parallel call: its workers' slots, what has failed, what need not run any more. */
+#ifndef TWILL__ENGINE_JOB_H
+#define TWILL__ENGINE_JOB_H
+
+/* ---- engine/call.h ---- */
+/* call.h: what a callback may say about its item; each engine answers through a table behind
+   task->private_. */
+#ifndef TWILL__ENGINE_CALL_H
+#define TWILL__ENGINE_CALL_H
+
+/* ---- engine/cancel.h ---- */
+/* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md
+   argues it. */
+#ifndef TWILL__ENGINE_CANCEL_H
+#define TWILL__ENGINE_CANCEL_H
+
+/* ---- engine/lock.h ---- */
+/* lock.h: a lock of 32 bits that knows how many threads wait for it. Zeroed: free. */
+#ifndef TWILL__ENGINE_LOCK_H
+#define TWILL__ENGINE_LOCK_H
+
+/* ---- engine/spin.h ---- */
+/* spin.h: what every wait does before it parks. The explorer sets TWILL__SPIN to 0: a spin only
+   multiplies schedules. */
+#ifndef TWILL__ENGINE_SPIN_H
+#define TWILL__ENGINE_SPIN_H
+
+/* ---- platform/platform.h ---- */
+/* platform.h: all that knows a system. */
+
+/* ---- platform/system.h ---- */
+/* system.h: which back end, and what -std=c11 hides. The files of platform/ are the only ones that
+   know a system. */
+#ifndef TWILL__PLATFORM_SYSTEM_H
+#define TWILL__PLATFORM_SYSTEM_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- back end ---- */
+#if defined __SANITIZE_THREAD__
+#define TWILL__UNDER_TSAN 1
+#elif defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define TWILL__UNDER_TSAN 1
+#endif
+#endif
+
+#if defined __unix__ || defined __APPLE__ || defined __HAIKU__
+#define TWILL__POSIX 1
+#else
+#error "twill: platform/ has no back end for this system"
+#endif
+
+/* pthreads: where asked, where <threads.h> is missing, under ThreadSanitizer, which crashes on
+   glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
+#if !defined TWILL_USE_PTHREAD
+#if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
+    (defined __linux__ && !defined __GLIBC__)
+#define TWILL_USE_PTHREAD 1
+#elif defined __has_include
+#if !__has_include(<threads.h>)
+#define TWILL_USE_PTHREAD 1
+#endif
+#endif
+#endif
+#if !defined __linux__ && !defined TWILL_NO_FUTEX
+#define TWILL_NO_FUTEX 1
+#endif
+
+#ifdef TWILL__POSIX
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+#endif
+#ifndef TWILL_USE_PTHREAD
+#include <threads.h>
+#endif
+#include <time.h>
+
+/* ---- linking ---- */
+/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
+   libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
+   visibility, or each shared object would have its own. */
+#ifdef TWILL_STATIC
+#define TWILL__WEAK   static inline
+#define TWILL__DEFINE static inline
+#elif defined TWILL_API
+#define TWILL__WEAK   __attribute__((weak)) TWILL_API
+#define TWILL__DEFINE TWILL_API
+#else
+#define TWILL__WEAK __attribute__((weak))
+#define TWILL__DEFINE
+#endif
+#define TWILL__ONE __attribute__((weak, visibility("default")))
+
+/* ---- replaceable ---- */
+#if !defined TWILL_MALLOC && !defined TWILL_FREE
+#define TWILL_MALLOC(size)  malloc(size)
+#define TWILL_FREE(pointer) free(pointer)
+#elif !defined TWILL_MALLOC || !defined TWILL_FREE
+#error "twill: define both of TWILL_MALLOC and TWILL_FREE, or none"
+#endif
+#ifndef TWILL_ASSERT
+#include <assert.h>
+#define TWILL_ASSERT(condition) assert(condition)
+#endif
+#ifndef TWILL__FAIL_THREAD
+#define TWILL__FAIL_THREAD() 0 /* tests: not 0 makes this creation of a thread fail */
+#endif
+
+#define TWILL__LINE \
+    128 /* bytes that two threads should not share: a line and its prefetched neighbour */
+
+/* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand
+   here ---- */
+#if defined __linux__ && LONG_MAX == 0x7fffffffL && !defined __x86_64__ && \
+    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) ||      \
+     defined _REDIR_TIME64 /* musl 1.2 */)
+/* 64-bit time_t on 32 bits */
+extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
+#elif !defined __APPLE__
+extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+extern long syscall(long, ...);
+#endif
+
+#endif
+
+/* ---- platform/clock.h ---- */
+/* clock.h: the monotonic clock. */
+#ifndef TWILL__PLATFORM_CLOCK_H
+#define TWILL__PLATFORM_CLOCK_H
+
+#ifdef TWILL__POSIX
+#if defined __linux__
+#define TWILL__MONOTONIC 1
+#elif defined __APPLE__
+#define TWILL__MONOTONIC 8 /* CLOCK_UPTIME_RAW: the clock that its condition variables wait on */
+#else
+#define TWILL__MONOTONIC CLOCK_MONOTONIC
+#endif
+
+static inline twill_ns twill__clock_now(void)
+{
+    struct timespec t;
+    clock_gettime(TWILL__MONOTONIC, &t);
+    return (twill_ns)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline struct timespec twill__timespec(twill_ns at)
+{
+    struct timespec t;
+    twill_ns seconds = at / 1000000000;
+    if (sizeof t.tv_sec == 4 && seconds > 0x7fffffff) /* 32-bit time_t: far enough */
+        seconds = 0x7fffffff;
+    t.tv_sec = (time_t)seconds;
+    t.tv_nsec = (long)(at % 1000000000);
+    return t;
+}
+#endif
+
+#endif
+
+/* ---- platform/process.h ---- */
+/* process.h: what exists once a thread and once a process, and how a fork is noticed. */
+#ifndef TWILL__PLATFORM_PROCESS_H
+#define TWILL__PLATFORM_PROCESS_H
+
+#include <errno.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+/* The link names carry the number of the layout: libraries that were built from headers of another
+   layout get a copy of their own instead of a torn one. Raise it when one of the two structures
+   changes. */
+#define twill__thread  twill__thread_layout1
+#define twill__process twill__process_layout1
+
+struct twill__job;
+struct twill__team;
+
+typedef struct twill__self {  /* of one thread; only that thread reads and writes it */
+    uint64_t number;          /* never used again in this process; 0: not given yet */
+    struct twill__job *job;   /* the innermost call whose callback runs here */
+    struct twill__team *team; /* the team whose thread this is, or NULL */
+} twill__self;
+
+typedef struct twill__global { /* of the process */
+    _Atomic uint64_t threads;  /* numbers given */
+    /* 1, and one more in each forked child that uses the library */
+    _Atomic uint32_t generation;
+    _Atomic uint32_t own_mark;        /* the mark, where the kernel cannot wipe a page on fork */
+    _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
+    _Atomic uint32_t cpus;            /* the last count, 0: none yet */
+    _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
+    void *reserved[8];                /* signal owner, blocked waits, stragglers: later parts */
+} twill__global;
+
+TWILL__ONE twill__self *twill__thread(void);
+TWILL__ONE twill__global *twill__process(void);
+
+TWILL__ONE twill__self *twill__thread(void)
+{
+    static _Thread_local twill__self self;
+    return &self;
+}
+
+TWILL__ONE twill__global *twill__process(void)
+{
+    static twill__global global;
+    return &global;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    twill__self *self = twill__thread();
+    if (!self->number) /* relaxed: only the value matters */
+        self->number =
+            atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
+    return self->number;
+}
+
+/* ---- fork ---- */
+
+#define TWILL__MARK_BUSY 0xffffffffu
+
+#ifdef TWILL__POSIX
+extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
+
+static inline void twill__forked(void) /* in the child, before fork returns */
+{
+    /* one thread: nobody to pair with */
+    atomic_store_explicit(&twill__process()->own_mark, 0, memory_order_relaxed);
+}
+#endif
+
+/* A word that is 0 after a fork. Linux: a page of its own that the kernel wipes, which also sees
+   _Fork and clone. Else a fork handler does it. */
+static inline _Atomic uint32_t *twill__new_mark(twill__global *global)
+{
+#if defined __linux__ && !defined TWILL__NO_WIPEONFORK
+    extern int madvise(void *, size_t, int);
+    /* MAP_ANONYMOUS is another number on MIPS, Alpha and PA-RISC: there the call fails, and the
+       fallback serves. An emulator that accepts any advice (qemu-user) wipes nothing: it is asked
+       for one that does not exist first. */
+    int saved = errno;
+    void *page = mmap(NULL, 65536, 1 | 2 /* read, write */, MAP_PRIVATE | 0x20, -1, 0);
+    if (page != (void *)-1) {
+        if (madvise(page, 65536, -1) != 0 &&
+            madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0) {
+            errno = saved;
+            return (_Atomic uint32_t *)page;
+        }
+        munmap(page, 65536);
+    }
+    errno = saved;
+#endif
+#ifdef TWILL__POSIX
+    (void)pthread_atfork(NULL, NULL, twill__forked);
+#endif
+    return &global->own_mark;
+}
+
+static inline _Atomic uint32_t *twill__arm_mark(twill__global *global)
+{
+    _Atomic uint32_t *mark = twill__new_mark(global), *none = NULL;
+    uint32_t unborn = 0;
+    /* relaxed: both words only count; what they guard is ordered by the release below */
+    atomic_compare_exchange_strong_explicit(&global->generation, &unborn, 1, memory_order_relaxed,
+                                            memory_order_relaxed);
+    atomic_store_explicit(mark, 1, memory_order_relaxed);
+    /* release: pairs with the acquire in twill__generation; a loser's page stays mapped, once in a
+       process's life */
+    if (!atomic_compare_exchange_strong_explicit(&global->mark, &none, mark, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return none;
+    return mark;
+}
+
+/* The number of this process in its line of forks: what holds an older one was made by a parent. */
+static inline uint32_t twill__generation(void)
+{
+    twill__global *global = twill__process();
+    /* pairs with arm_mark */
+    _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);
+    if (!mark)
+        mark = twill__arm_mark(global);
+    for (;;) {
+        /* pairs with the release below */
+        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
+        if (seen && seen != TWILL__MARK_BUSY)
+            return seen;
+        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+            uint32_t next =
+                atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
+            /* pairs with the load above */
+            atomic_store_explicit(mark, next, memory_order_release);
+            return next;
+        }
+    } /* ends: the thread that is BUSY does two more steps */
+}
+
+#endif
+
+/* ---- platform/park.h ---- */
+/* park.h: the one blocking primitive: wait on a 32-bit word until it changes, a wake, or a
+   deadline. */
+#ifndef TWILL__PLATFORM_PARK_H
+#define TWILL__PLATFORM_PARK_H
+
+/* twill__park(word, expected, deadline): sleeps while *word == expected. Returns false when the
+   deadline (an instant; 0 or TWILL_FOREVER: none) has passed. May return true for no reason: all
+   callers loop. Leaves errno alone. twill__wake(address, n): wakes up to n sleepers (INT_MAX: all).
+   It uses the address as a key and never reads it, so the word may be gone already. */
+
+static inline bool twill__no_deadline(twill_ns deadline)
+{
+    return deadline == 0 || deadline == TWILL_FOREVER;
+}
+
+#ifndef TWILL_NO_FUTEX
+/* ---- Linux futex; source: "Futexes Are Tricky", U. Drepper ---- */
+
+/* 32-bit systems with a 64-bit time_t must not hand it to the old system call */
+#if defined SYS_futex_time64 && defined SYS_futex
+#define TWILL__FUTEX      (sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
+#define TWILL__FUTEX_WAKE SYS_futex
+#elif defined SYS_futex_time64
+#define TWILL__FUTEX      SYS_futex_time64
+#define TWILL__FUTEX_WAKE SYS_futex_time64
+#else
+#define TWILL__FUTEX      SYS_futex
+#define TWILL__FUTEX_WAKE SYS_futex
+#endif
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    struct timespec at, *limit = NULL;
+    int saved = errno;
+    bool in_time = true;
+    if (!twill__no_deadline(deadline)) {
+        at = twill__timespec(deadline > 0 ? deadline : 1);
+        limit = &at;
+    }
+    /* FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG: absolute, monotonic */
+    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 &&
+        errno != EAGAIN && errno != EINTR) {
+        if (errno == ETIMEDOUT) {
+            in_time = false;
+        } else { /* ENOSYS, EPERM in a sandbox: waiting without sleeping stays correct */
+            sched_yield();
+            in_time = twill__no_deadline(deadline) || twill__clock_now() < deadline;
+        }
+    }
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
+    syscall(TWILL__FUTEX_WAKE, address, 1 | 128, n, NULL, NULL, 0);
+    errno = saved;
+}
+
+#else
+/* ---- a process-wide table of sleepers by address; source: WTF::ParkingLot ---- */
+
+#define TWILL__BUCKETS 64
+
+#ifdef TWILL_USE_PTHREAD
+#define twill__parking twill__parking_pthread_layout1
+typedef pthread_mutex_t twill__mutex;
+typedef pthread_cond_t twill__condition;
+#else
+#define twill__parking twill__parking_c11_layout1
+typedef mtx_t twill__mutex;
+typedef cnd_t twill__condition;
+#endif
+
+typedef struct twill__sleeper { /* on the sleeper's stack, guarded by its bucket's mutex */
+    const void *address;
+    struct twill__sleeper *next;
+    bool woken;
+    twill__condition condition;
+} twill__sleeper;
+
+typedef struct twill__bucket {
+    twill__mutex mutex;
+    twill__sleeper *first, **last; /* in order of arrival */
+} twill__bucket;
+
+typedef struct twill__lot {
+    /* that made the buckets; another one: made anew, nobody of old sleeps here */
+    _Atomic uint32_t generation;
+    twill__bucket bucket[TWILL__BUCKETS];
+} twill__lot;
+
+TWILL__ONE twill__lot *twill__parking(void);
+TWILL__ONE twill__lot *twill__parking(void)
+{
+    static twill__lot lot;
+    return &lot;
+}
+
+#ifdef TWILL_USE_PTHREAD
+#define TWILL__MUTEX_INIT(m)        pthread_mutex_init(m, NULL)
+#define TWILL__MUTEX_LOCK(m)        pthread_mutex_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      pthread_mutex_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  pthread_cond_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) pthread_cond_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
+#define TWILL__YIELD()              sched_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+#ifdef __APPLE__
+    return pthread_cond_init(condition, NULL) == 0;
+#else
+    extern int pthread_condattr_setclock(pthread_condattr_t *, int);
+    pthread_condattr_t attributes;
+    bool made;
+    if (pthread_condattr_init(&attributes) != 0)
+        return false;
+    made = pthread_condattr_setclock(&attributes, TWILL__MONOTONIC) == 0 &&
+           pthread_cond_init(condition, &attributes) == 0;
+    pthread_condattr_destroy(&attributes);
+    return made;
+#endif
+}
+
+/* one wait; the caller loops */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+#ifdef __APPLE__
+    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
+    pthread_cond_timedwait_relative_np(condition, mutex, &t);
+#else
+    struct timespec t = twill__timespec(deadline);
+    pthread_cond_timedwait(condition, mutex, &t);
+#endif
+}
+#else
+#define TWILL__MUTEX_INIT(m)        mtx_init(m, mtx_plain)
+#define TWILL__MUTEX_LOCK(m)        mtx_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      mtx_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  cnd_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) cnd_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) cnd_destroy(c)
+#define TWILL__YIELD()              thrd_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+    return cnd_init(condition) == thrd_success;
+}
+
+/* C11 waits on the wall clock alone: short slices, looked at by the monotonic clock. A step forward
+   ends a slice early, which is harmless; a step back of s makes the running slice, and so a
+   deadline, late by up to s: where that matters, TWILL_USE_PTHREAD. */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+    twill_ns left = deadline - twill__clock_now();
+    struct timespec t;
+    if (left > TWILL_MS(20))
+        left = TWILL_MS(20);
+    if (left < 0 || timespec_get(&t, TIME_UTC) != TIME_UTC)
+        return;
+    left += t.tv_nsec;
+    t.tv_sec += (time_t)(left / 1000000000);
+    t.tv_nsec = (long)(left % 1000000000);
+    cnd_timedwait(condition, mutex, &t);
+}
+#endif
+
+static inline twill__bucket *twill__bucket_of(const void *address)
+{
+    twill__lot *lot = twill__parking();
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) {
+        /* pairs with the release */
+        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);
+        if (seen == now)
+            break;
+        if (seen != busy && atomic_compare_exchange_strong(&lot->generation, &seen, busy)) {
+            for (int i = 0; i < TWILL__BUCKETS; i++) {
+                /* cannot fail for a plain mutex where we run */
+                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
+                lot->bucket[i].first = NULL;
+                lot->bucket[i].last = &lot->bucket[i].first;
+            }
+            /* pairs with the acquire above */
+            atomic_store_explicit(&lot->generation, now, memory_order_release);
+            break;
+        }
+        (void)TWILL__YIELD();
+    } /* ends: the maker takes a bounded number of steps */
+    return &lot->bucket[((uintptr_t)address >> 4) * 0x9e3779b1u >> 8 & (TWILL__BUCKETS - 1)];
+}
+
+static inline void twill__bucket_remove(twill__bucket *bucket, twill__sleeper **link)
+{
+    twill__sleeper *sleeper = *link;
+    *link = sleeper->next;
+    if (bucket->last == &sleeper->next)
+        bucket->last = link;
+}
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(word);
+    twill__sleeper me;
+    bool in_time = true;
+    me.address = word;
+    me.next = NULL;
+    me.woken = false;
+    /* no resources: waiting without sleeping stays correct */
+    if (!twill__condition_init(&me.condition)) {
+        (void)TWILL__YIELD();
+        errno = saved;
+        return twill__no_deadline(deadline) || twill__clock_now() < deadline;
+    }
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    if (atomic_load(word) == expected) {
+        *bucket->last = &me;
+        bucket->last = &me.next;
+        while (!me.woken && in_time) {
+            if (twill__no_deadline(deadline)) {
+                TWILL__CONDITION_WAIT(&me.condition, &bucket->mutex);
+            } else {
+                twill__condition_wait_until(&me.condition, &bucket->mutex, deadline);
+                in_time = twill__clock_now() < deadline;
+            }
+        }
+        if (me.woken) {
+            in_time = true;
+        } else {
+            twill__sleeper **link = &bucket->first;
+            while (*link != &me)
+                link = &(*link)->next;
+            twill__bucket_remove(bucket, link);
+        }
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    TWILL__CONDITION_DESTROY(&me.condition);
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(address);
+    twill__sleeper **link = &bucket->first;
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    while (*link && n > 0) {
+        twill__sleeper *sleeper = *link;
+        if (sleeper->address != address) {
+            link = &sleeper->next;
+            continue;
+        }
+        twill__bucket_remove(bucket, link);
+        sleeper->woken = true;
+        /* under the mutex: the sleeper's frame is still there */
+        TWILL__CONDITION_SIGNAL(&sleeper->condition);
+        n--;
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    errno = saved;
+}
+#endif
+
+#endif
+
+/* ---- platform/threads.h ---- */
+/* threads.h: start and join, and what a thread may ask of the system. */
+#ifndef TWILL__PLATFORM_THREADS_H
+#define TWILL__PLATFORM_THREADS_H
+
+/* One thread; whoever starts it owns the record, and keeps it until the join. */
+typedef struct twill__thrd {
+    void (*fn)(void *arg);
+    void *arg;
+    char name[16];     /* cut; "": none */
+    size_t stack_size; /* 0: the system's default */
+    unsigned cpu;      /* UINT_MAX: any */
+    bool by_pthread;
+    _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
+#ifdef TWILL__POSIX
+    pthread_t pthread;
+#endif
+#ifndef TWILL_USE_PTHREAD
+    thrd_t c11;
+#endif
+} twill__thrd;
+
+/* ---- inside the new thread ---- */
+
+#ifdef __linux__
+extern int prctl(int, ...);
+
+static inline bool twill__bind(unsigned cpu)
+{
+    unsigned long mask[128] = {0};
+    const unsigned bits = (unsigned)(sizeof mask[0] * CHAR_BIT);
+    int saved = errno;
+    bool bound;
+    if (cpu >= bits * 128)
+        return false;
+    mask[cpu / bits] |= 1ul << cpu % bits;
+    bound = syscall(SYS_sched_setaffinity, 0, sizeof mask, mask) == 0;
+    errno = saved;
+    return bound;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    prctl(15 /* PR_SET_NAME */, (unsigned long)(uintptr_t)name, 0ul, 0ul, 0ul);
+}
+#else
+static inline bool twill__bind(unsigned cpu)
+{
+    (void)cpu;
+    return false;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    (void)name;
+}
+#endif
+
+static inline void twill__thread_body(void *record)
+{
+    twill__thrd *thread = (twill__thrd *)record;
+    /* relaxed: read after the join, or as a hint */
+    if (thread->cpu != UINT_MAX && !twill__bind(thread->cpu))
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_AFFINITY, memory_order_relaxed);
+    if (thread->name[0])
+        twill__set_name(thread->name);
+    thread->fn(thread->arg);
+}
+
+/* ---- start, join ---- */
+
+#ifdef TWILL__POSIX
+static void *twill__pthread_main(void *record)
+{
+    twill__thread_body(record);
+    return NULL;
+}
+
+static inline bool twill__pthread_start(twill__thrd *thread)
+{
+    pthread_attr_t attributes;
+    bool started;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+#endif
+#ifndef TWILL_USE_PTHREAD
+static int twill__c11_main(void *record)
+{
+    twill__thread_body(record);
+    return 0;
+}
+#endif
+
+/* The new thread must not read the caller's strings: they may be gone. */
+static inline void twill__thread_name(twill__thrd *thread, const char *name)
+{
+    for (size_t i = 0; name && name[i] && i < sizeof thread->name - 1; i++)
+        thread->name[i] = name[i]; /* the record was zeroed */
+}
+
+/* The record is zeroed but for fn, arg, name, stack_size and cpu. */
+static inline bool twill__thread_start(twill__thrd *thread)
+{
+    int saved = errno;
+    bool started;
+    atomic_init(&thread->flags, 0);
+    if (TWILL__FAIL_THREAD())
+        return false;
+#if defined TWILL_USE_PTHREAD
+    thread->by_pthread = true;
+    started = twill__pthread_start(thread);
+#elif defined TWILL__POSIX
+    thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
+    started = thread->by_pthread
+                  ? twill__pthread_start(thread)
+                  : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#else
+    thread->by_pthread = false;
+    if (thread->stack_size)
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#endif
+    errno = saved;
+    return started;
+}
+
+static inline void twill__thread_join(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_join(thread->pthread, NULL);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_join(thread->pthread, NULL);
+    else
+        thrd_join(thread->c11, NULL);
+#else
+    thrd_join(thread->c11, NULL);
+#endif
+}
+
+static inline void twill__yield(void)
+{
+#if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
+    sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* tells the core that this is a spin */
+static inline void twill__pause(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* ---- a callback that ends its thread ---- */
+/* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
+   between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
+   others still use must stand in this one or above. A destructor of thread-specific storage would
+   run when all are gone. Must stand in one block, and nothing may jump out of it. */
+#ifdef TWILL__POSIX
+#define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
+#define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
+#else
+#define TWILL__GUARD_PUSH(fn, arg)        \
+    {                                     \
+        void (*guard_fn_)(void *) = (fn); \
+        void *guard_arg_ = (arg);
+#define TWILL__GUARD_POP(run)  \
+    if (run)                   \
+        guard_fn_(guard_arg_); \
+    }
+#endif
+
+#endif
+
+/* ---- platform/cpus.h ---- */
+/* cpus.h: how many CPUs this process may use: affinity mask, then the cgroup's quota rounded down,
+   at least 1. */
+#ifndef TWILL__PLATFORM_CPUS_H
+#define TWILL__PLATFORM_CPUS_H
+
+#include <stdio.h>
+
+#ifndef TWILL__SYSTEM_ROOT
+#define TWILL__SYSTEM_ROOT "" /* tests put a folder of their own before /proc and /sys */
+#endif
+
+#ifdef __linux__
+#define TWILL__PATH 1024
+#define TWILL__READ "re" /* e: close on exec */
+
+static inline bool twill__read_line(const char *path, const char *name, char *line, int size)
+{
+    char full[TWILL__PATH];
+    FILE *file;
+    bool got;
+    int length = snprintf(full, sizeof full, "%s%s%s", TWILL__SYSTEM_ROOT, path, name);
+    if (length < 0 || length >= (int)sizeof full)
+        return false;
+    file = fopen(full, TWILL__READ);
+    if (!file)
+        return false;
+    got = fgets(line, size, file) != NULL;
+    fclose(file);
+    return got;
+}
+
+/* quota / period in whole CPUs; 0: no limit */
+static inline unsigned twill__quota(long long quota, long long period)
+{
+    if (quota <= 0 || period <= 0)
+        return 0;
+    quota /= period;
+    return quota < 1 ? 1 : quota > INT_MAX ? INT_MAX : (unsigned)quota;
+}
+
+static inline unsigned twill__fewer(unsigned a, unsigned b)
+{
+    return !a ? b : !b ? a : a < b ? a : b;
+}
+
+/* One folder of a cgroup: v2 has "quota|max period" in cpu.max, v1 two files (-1: no limit). */
+static inline unsigned twill__cgroup_folder(const char *folder, bool v2)
+{
+    char line[128];
+    long long quota, period;
+    if (v2)
+        return twill__read_line(folder, "/cpu.max", line, sizeof line) &&
+                       sscanf(line, "%lld %lld", &quota, &period) == 2
+                   ? twill__quota(quota, period)
+                   : 0;
+    if (!twill__read_line(folder, "/cpu.cfs_quota_us", line, sizeof line) ||
+        sscanf(line, "%lld", &quota) != 1)
+        return 0;
+    if (!twill__read_line(folder, "/cpu.cfs_period_us", line, sizeof line) ||
+        sscanf(line, "%lld", &period) != 1)
+        return 0;
+    return twill__quota(quota, period);
+}
+
+/* The tightest limit from `path` up to the root of the hierarchy: a limit above binds too. */
+static inline unsigned twill__cgroup_walk(const char *mount, const char *path, bool v2)
+{
+    char folder[TWILL__PATH];
+    unsigned least = 0;
+    size_t root = strlen(mount);
+    int length = snprintf(folder, sizeof folder, "%s%s", mount, strcmp(path, "/") == 0 ? "" : path);
+    if (length < 0 || length >= (int)sizeof folder)
+        return 0;
+    for (;;) { /* ends: the path gets shorter each time */
+        char *slash;
+        least = twill__fewer(least, twill__cgroup_folder(folder, v2));
+        slash = strrchr(folder, '/');
+        if (!slash || (size_t)(slash - folder) < root)
+            return least;
+        *slash = '\0';
+    }
+}
+
+/* Whether the comma-separated controller list holds "cpu". */
+static inline bool twill__has_cpu(const char *list, const char *end)
+{
+    while (list < end) {
+        const char *comma = list;
+        while (comma < end && *comma != ',')
+            comma++;
+        if (comma - list == 3 && memcmp(list, "cpu", 3) == 0)
+            return true;
+        list = comma + 1;
+    }
+    return false;
+}
+
+/* Lines of /proc/self/cgroup: "id:controllers:path"; v2 has no controllers. In a container the path
+   may be the host's and not exist here: the walk then finds the root's files, which are the
+   container's. */
+static inline unsigned twill__cgroup_cpus(void)
+{
+    char line[TWILL__PATH];
+    unsigned least = 0;
+    FILE *file = fopen(TWILL__SYSTEM_ROOT "/proc/self/cgroup", TWILL__READ);
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof line, file)) {
+        char *controllers = strchr(line, ':'), *path;
+        if (!controllers || !(path = strchr(controllers + 1, ':')))
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        controllers++;
+        if (path == controllers) {
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup", path + 1, true));
+        } else if (twill__has_cpu(controllers, path)) {
+            least = twill__fewer(least,
+                                 twill__cgroup_walk("/sys/fs/cgroup/cpu,cpuacct", path + 1, false));
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup/cpu", path + 1, false));
+        }
+    }
+    fclose(file);
+    return least;
+}
+
+static inline unsigned twill__affinity_cpus(void)
+{
+    unsigned long mask[1024] = {0}; /* 65536 CPUs */
+    unsigned count = 0;
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
+        for (unsigned long bits = mask[i]; bits; bits &= bits - 1)
+            count++;
+    return count;
+}
+#else
+static inline unsigned twill__affinity_cpus(void)
+{
+#if defined _SC_NPROCESSORS_ONLN
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+#else
+    long count = 1;
+#endif
+    return count < 1 ? 1 : (unsigned)count;
+}
+
+static inline unsigned twill__cgroup_cpus(void)
+{
+    return 0;
+}
+#endif
+
+/* Asks the system, and remembers the answer for twill__cpus_hint. Not from a thread that is bound
+   to a CPU: Linux answers for the calling thread. */
+static inline unsigned twill__cpus_now(void)
+{
+    int saved = errno;
+    unsigned count = twill__affinity_cpus(), limit = twill__cgroup_cpus();
+    if (count == 0)
+        count = 1;
+    if (limit && limit < count)
+        count = limit;
+    errno = saved;
+    /* a number, no data behind it */
+    atomic_store_explicit(&twill__process()->cpus, count, memory_order_relaxed);
+    return count;
+}
+
+/* The last answer, for hot paths: no system call but the first time. */
+static inline unsigned twill__cpus_hint(void)
+{
+    /* as above */
+    unsigned count = atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed);
+    return count ? count : twill__cpus_now();
+}
+
+#endif
+
+/* ---- platform/ticks.h ---- */
+/* ticks.h: a counter cheaper than the clock, for guesses alone: how long a handful of items took. A
+   wrong reading (a thread that moved between cores, a clock rate that changed) makes a guess worse,
+   and nothing else. */
+#ifndef TWILL__PLATFORM_TICKS_H
+#define TWILL__PLATFORM_TICKS_H
+
+#ifndef TWILL__TICKS
+#if defined __x86_64__ || defined __aarch64__
+#define TWILL__TICKS 1
+#else
+#define TWILL__TICKS 0 /* the clock itself; the explorer sets it, too */
+#endif
+#endif
+
+static inline uint64_t twill__ticks(void)
+{
+#if !TWILL__TICKS
+    return (uint64_t)twill__clock_now();
+#elif defined __x86_64__
+    return __builtin_ia32_rdtsc();
+#else
+    uint64_t count;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(count));
+    return count;
+#endif
+}
+
+/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
+   files. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+#if TWILL__TICKS
+    twill__global *global = twill__process();
+    /* a number, no data behind it */
+    uint64_t rate = atomic_load_explicit(&global->tick_rate, memory_order_relaxed);
+    if (!rate) {
+        uint64_t ticks = twill__ticks();
+        twill_ns since = twill__clock_now(), took;
+        (void)twill__cpus_now();
+        do
+            took = twill__clock_now() - since;
+        while (took < 20000); /* ends: the clock runs */
+        rate = (twill__ticks() - ticks) * 1024 / (uint64_t)took;
+        rate = rate ? rate : 1;
+        /* as above */
+        atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
+    }
+    return rate;
+#else
+    return 1024;
+#endif
+}
+
+#endif
+
+#ifndef TWILL__SPIN
+#define TWILL__SPIN 1
+#endif
+#define TWILL__SPIN_WAIT \
+    700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
+#define TWILL__SPIN_YIELDS 4
+
+/* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
+   count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
+   the word meanwhile. */
+static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit,
+                               unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return atomic_load_explicit(word, memory_order_acquire) != value;
+    for (unsigned k = 1;; k++) {
+        /* acquire: pairs with the release of whoever changed the word; most callers look again with
+           their own order */
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+        twill__pause();
+        if (k % 16 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+    }
+    return false;
+}
+
+#endif
+
+/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
+   and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
+   mutex, with a count. */
+static inline void twill__lock(_Atomic uint32_t *lock)
+{
+    uint32_t word = 0;
+    /* acquire, here and below: pairs with the release in twill__unlock */
+    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                memory_order_relaxed))
+        return;
+    if (word == 1 && twill__spin(lock, 1, TWILL__SPIN_WAIT, 0)) {
+        word = 0;
+        if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                    memory_order_relaxed))
+            return;
+    }
+    /* a count: the CAS below synchronises */
+    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
+    for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
+        if (!(word & 1)) {
+            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1,
+                                                      memory_order_acquire, memory_order_relaxed))
+                return;
+            continue;
+        }
+        twill__park(lock, word, 0);
+        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
+    }
+}
+
+/* Its fetch_sub is the last access: the lock's memory may go right after it. */
+static inline void twill__unlock(_Atomic uint32_t *lock)
+{
+    /* pairs with twill__lock */
+    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)
+        twill__wake(lock, 1);
+}
+
+/* Under the lock: does anybody wait for it? */
+static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
+{
+    /* who is not counted yet came too late */
+    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;
+}
+
+#endif
+
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
+/* ---- lists ---- */
+
+/* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's
+   lock; `linked` is also read without it, as a hint. */
+struct twill__link;
+/* a pointer in such storage; a struct, since gcc 12 -flto crashes on less */
+typedef struct TWILL__VIEW twill__place {
+    struct twill__link *link;
+} twill__place;
+typedef struct TWILL__VIEW twill__link {
+    twill__place next, *previous;
+    /* while linked; a hook that runs: the generation it runs in */
+    uint32_t kind;
+    _Atomic uint32_t linked; /* 0, or the generation of the process that linked it */
+} twill__link;
+enum { TWILL__LINK_NODE = 1, TWILL__LINK_HOOK, TWILL__LINK_CHILD };
+
+static inline void twill__link_in(twill__place *head, twill__link *link, uint32_t kind)
+{
+    link->kind = kind;
+    link->next = *head;
+    link->previous = head;
+    if (link->next.link)
+        link->next.link->previous = &link->next;
+    head->link = link;
+    /* pairs with the acquire in twill__link_up */
+    atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);
+}
+
+static inline void twill__link_out(twill__link *link)
+{
+    *link->previous = link->next;
+    if (link->next.link)
+        link->next.link->previous = link->previous;
+    /* read back under the lock, or as a hint */
+    atomic_store_explicit(&link->linked, 0, memory_order_relaxed);
+}
+
+/* A waiting thread, on its own stack. `word` alone decides how the wait ends; the rest is guarded
+   by the object. */
+typedef struct twill__node {
+    _Atomic uint32_t word;
+    int answer; /* the object's, written before GRANTED */
+    void *value;
+    struct twill__node *next, *previous;
+    twill__link in_token;
+} twill__node;
+enum {
+    TWILL__GRANTED = 1 /* the object decided */,
+    TWILL__LEAVING = 2 /* the waiter decided */,
+    TWILL__NUDGED = 4 /* a token fired */
+};
+
+typedef struct twill__list { /* in order of arrival */
+    twill__node *first, *last;
+} twill__list;
+
+static inline void twill__node_init(twill__node *node)
+{
+    memset(node, 0, sizeof *node);
+    /* nobody else knows it yet */
+    atomic_store_explicit(&node->word, 0, memory_order_relaxed);
+}
+
+static inline void twill__list_append(twill__list *list, twill__node *node)
+{
+    node->next = NULL;
+    node->previous = list->last;
+    if (list->last)
+        list->last->next = node;
+    else
+        list->first = node;
+    list->last = node;
+}
+
+static inline void twill__list_remove(twill__list *list, twill__node *node)
+{
+    if (node->previous)
+        node->previous->next = node->next;
+    else
+        list->first = node->next;
+    if (node->next)
+        node->next->previous = node->previous;
+    else
+        list->last = node->previous;
+}
+
+/* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer
+   ours; after unlocking wake the address of its word (take it before). False: it is leaving, and
+   unlinks itself. */
+static inline bool twill__grant(twill__list *list, twill__node *node)
+{
+    /* a shortcut; the RMW decides */
+    if (atomic_load_explicit(&node->word, memory_order_relaxed) & TWILL__LEAVING)
+        return false;
+    twill__list_remove(list, node);
+    /* acq_rel: pairs with the waiter's load of the word and its fetch_or(LEAVING) */
+    if (atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel) &
+        TWILL__LEAVING) {
+        twill__list_append(list, node);
+        return false;
+    }
+    return true;
+}
+
+/* Grants whoever waits in a list that only this lock guards, whether leaving or not. */
+static inline void twill__grant_all(twill__list *list)
+{
+    while (list->first) {
+        twill__node *node = list->first;
+        _Atomic uint32_t *word = &node->word;
+        twill__list_remove(list, node);
+        /* pairs with twill__await */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__wake(word, 1);
+    }
+}
+
+/* Waits for GRANTED and nothing else: for waits that are sure to end. */
+static inline void twill__await(twill__node *node)
+{
+    for (;;) {
+        /* pairs with the grant */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            return;
+        if (!twill__spin(&node->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+            twill__park(&node->word, word, 0);
+    }
+}
+
+/* ---- the token ---- */
+
+typedef struct twill__firing { /* on the stack of the thread that calls hooks */
+    uint64_t thread;
+    bool hook_gone, token_gone; /* what its own hook took away meanwhile */
+    twill__list waiters;        /* who waits for the hook, or the whole firing, to end */
+} twill__firing;
+
+typedef struct TWILL__VIEW twill__token {
+    twill__link me; /* in the parent's list */
+    struct twill__token *parent;
+    twill__place head; /* waiting threads, hooks, children */
+    twill__firing *firing;
+    _Atomic uint32_t lock;
+    _Atomic int32_t state;       /* 0, or the reason */
+    _Atomic uint32_t generation; /* of the process that used it last; 0: never used */
+    uint32_t reserved;
+} twill__token;
+_Static_assert(sizeof(twill__token) <= sizeof(twill_cancel), "the public token is too small");
+_Static_assert(_Alignof(twill__token) <= _Alignof(twill_cancel),
+               "the public token is aligned too little");
+
+typedef struct TWILL__VIEW twill__hook {
+    void (*fn)(int reason, const twill_task *task);
+    void *context;
+    twill__link link;
+    twill__firing *firing;
+} twill__hook;
+_Static_assert(sizeof(twill__hook) <= sizeof(twill_cancel_hook), "the public hook is too small");
+_Static_assert(offsetof(twill_cancel_hook, private_words) <= offsetof(twill__hook, link),
+               "the hook's head");
+
+static inline twill__token *twill__token_of(const twill_cancel *cancel)
+{
+    return (twill__token *)(uintptr_t)cancel;
+}
+
+/* Of a token of an older process nothing is left: its lists are of threads that are not here. */
+static inline void twill__token_adopt(twill__token *token)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
+        if (seen == 0) { /* never used: there is nothing to reset */
+            atomic_compare_exchange_strong(&token->generation, &seen, now);
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (seen == busy) {
+            twill__yield();
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
+            /* published by the release */
+            atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+            atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
+            token->head.link = NULL;
+            token->firing = NULL;
+            /* pairs with the loads */
+            atomic_store_explicit(&token->generation, now, memory_order_release);
+            return;
+        }
+    }
+}
+
+/* Whether anybody ever locked it: only then can it be linked, or be firing. */
+static inline bool twill__token_used(const twill__token *token)
+{
+    /* pairs with adopt's release */
+    return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;
+}
+
+static inline void twill__token_lock(twill__token *token)
+{
+    twill__token_adopt(token);
+    twill__lock(&token->lock);
+}
+
+/* The reason, or 0. A reason found above is stored below, so that it never changes for one who has
+   seen it. */
+static inline int twill__token_poll(twill__token *token)
+{
+    for (twill__token *t = token; t; t = t->parent) {
+        /* pairs with fire and request */
+        int32_t reason = atomic_load_explicit(&t->state, memory_order_acquire);
+        if (!reason)
+            continue;
+        int32_t none = 0;
+        if (t != token &&
+            !atomic_compare_exchange_strong_explicit(&token->state, &none, reason,
+                                                     memory_order_acq_rel, memory_order_acquire))
+            reason = none;
+        return reason;
+    }
+    return 0;
+}
+
+/* Links a token into its parent, the top of the chain first: whoever fires above then finds what is
+   below. */
+static inline void twill__link_up(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!parent)
+        return;
+    twill__token_adopt(token);
+    /* pairs with twill__link_in */
+    if (atomic_load_explicit(&token->me.linked, memory_order_acquire))
+        return;
+    twill__link_up(parent);
+    twill__token_lock(parent);
+    if (!atomic_load_explicit(&token->me.linked, memory_order_relaxed) &&
+        !twill__token_poll(parent))
+        twill__link_in(&parent->head, &token->me, TWILL__LINK_CHILD);
+    twill__unlock(&parent->lock);
+}
+
+/* ---- firing ---- */
+
+/* Under the token's lock: tells the waiting thread; its node is not touched after the fetch_or. */
+static inline void twill__nudge(twill__link *link)
+{
+    _Atomic uint32_t *word =
+        &((twill__node *)(void *)((char *)link - offsetof(twill__node, in_token)))->word;
+    twill__link_out(link);
+    /* pairs with the load in twill__wait */
+    atomic_fetch_or_explicit(word, TWILL__NUDGED, memory_order_acq_rel);
+    twill__wake(word, 1);
+}
+
+/* Pass 1, under the token's lock: every wait below is told before any hook runs. No user code. */
+static inline void twill__tell(twill__token *token, int reason)
+{
+    int32_t none = 0;
+    if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
+                                                 /* pairs with the acquire in poll */
+                                                 memory_order_relaxed))
+        /* requested here before: what is below hears the nearest reason */
+        reason = none;
+    for (twill__link *link = token->head.link, *next; link; link = next) {
+        next = link->next.link;
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_CHILD) {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__token_lock(child);
+            twill__tell(child, reason);
+            twill__unlock(&child->lock);
+        }
+    }
+}
+
+/* Calls one hook without the lock. False: the hook took the token away. A hook must return: one
+   that ends its thread leaves whoever waits for it waiting. */
+static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twill__firing *firing)
+{
+    int reason = atomic_load_explicit(&token->state, memory_order_relaxed); /* under the lock */
+    twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    hook->firing = firing;
+    hook->link.kind = twill__generation();
+    firing->hook_gone = false;
+    twill__unlock(&token->lock);
+    hook->fn(reason, &task);
+    if (firing->token_gone)
+        return false;
+    twill__token_lock(token);
+    if (!firing->hook_gone)
+        hook->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    return true;
+}
+
+/* Pass 2, called with the token locked and token->firing == firing: the hooks, this token's and
+   those below. It ends early when the token is made ready again (a team does so for a worker that
+   goes on to a lower item). */
+static inline void twill__drain(twill__token *token, twill__firing *firing)
+{
+    twill__link *link;
+    /* under the lock */
+    while ((link = token->head.link) && atomic_load_explicit(&token->state, memory_order_relaxed)) {
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_HOOK) {
+            twill__hook *hook = (twill__hook *)(void *)((char *)link - offsetof(twill__hook, link));
+            twill__link_out(link);
+            if (!twill__call_hook(token, hook, firing))
+                return;
+        } else {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__firing below = {firing->thread, false, false, {NULL, NULL}};
+            twill__link_out(link);
+            twill__token_lock(child);
+            if (child->firing) {
+                twill__unlock(&child->lock);
+                continue;
+            }
+            child->firing = &below; /* pins it: a detach waits */
+            twill__unlock(&token->lock);
+            twill__drain(child, &below);
+            if (firing->token_gone) /* a hook below has taken this token away, too */
+                return;
+            twill__token_lock(token);
+        }
+    }
+    token->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    twill__unlock(&token->lock);
+}
+
+/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item from `least` on
+   (SIZE_MAX: none). */
+static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin,
+                               size_t least)
+{
+    twill__firing firing = {twill__thread_number(), false, false, {NULL, NULL}};
+    int earlier;
+    twill__token_lock(token);
+    if (begin) {
+        /* written under this lock when it goes down */
+        size_t at = atomic_load_explicit(begin, memory_order_relaxed);
+        if (at == SIZE_MAX || at < least) {
+            twill__unlock(&token->lock);
+            return;
+        }
+    }
+    earlier = twill__token_poll(token);
+    twill__tell(token, earlier ? earlier : reason);
+    if (token->firing) {
+        twill__unlock(&token->lock);
+        return;
+    }
+    token->firing = &firing;
+    twill__drain(token, &firing);
+}
+
+/* Under the token's lock: until the other thread that fires it has come to the end of a hook, or of
+   all. */
+static inline void twill__wait_firing(twill__token *token)
+{
+    twill__node me;
+    twill__node_init(&me);
+    TWILL_ASSERT(token->firing);
+    twill__list_append(&token->firing->waiters, &me);
+    twill__unlock(&token->lock);
+    twill__await(&me);
+    twill__token_lock(token);
+}
+
+/* ---- the public functions ---- */
+
+TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
+{
+    twill__token *token = twill__token_of(cancel);
+    memset(token, 0, sizeof *token);
+    token->parent = twill__token_of(parent);
+}
+
+TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
+{
+    twill__token *token = twill__token_of(cancel), *parent;
+    if (!token)
+        return;
+    parent = token->parent;
+    if (twill__token_used(token)) {
+        if (parent) {
+            twill__token_adopt(token);
+            twill__token_lock(parent);
+            /* under the lock */
+            if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
+                twill__link_out(&token->me);
+            twill__unlock(&parent->lock);
+        }
+        twill__token_lock(token);
+        while (token->firing && token->firing->thread != twill__thread_number())
+            twill__wait_firing(token); /* exit: hooks end */
+        if (token->firing)
+            token->firing->token_gone = true;
+        twill__unlock(&token->lock);
+    }
+    token->parent = NULL;
+}
+
+TWILL__WEAK void twill_cancel_fire(twill_cancel *cancel, int reason)
+{
+    if (cancel)
+        twill__fire(twill__token_of(cancel), reason ? reason : 1, NULL, 0);
+}
+
+TWILL__WEAK void twill_cancel_request(twill_cancel *cancel, int reason)
+{
+    int32_t none = 0;
+    if (cancel) /* acq_rel: pairs with the acquire in poll */
+        atomic_compare_exchange_strong_explicit(&twill__token_of(cancel)->state, &none,
+                                                reason ? reason : 1, memory_order_acq_rel,
+                                                memory_order_relaxed);
+}
+
+TWILL__WEAK bool twill_cancel_fired(const twill_cancel *cancel)
+{
+    return cancel && twill__token_poll(twill__token_of(cancel)) != 0;
+}
+
+TWILL__WEAK int twill_cancel_reason(const twill_cancel *cancel)
+{
+    return cancel ? twill__token_poll(twill__token_of(cancel)) : 0;
+}
+
+TWILL__WEAK void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    int reason;
+    if (!token) /* a token that never fires */
+        return;
+    twill__link_up(token);
+    hook->firing = NULL;
+    /* ours alone until it is linked */
+    atomic_store_explicit(&hook->link.linked, 0, memory_order_relaxed);
+    twill__token_lock(token);
+    reason = twill__token_poll(token);
+    if (!reason)
+        twill__link_in(&token->head, &hook->link, TWILL__LINK_HOOK);
+    twill__unlock(&token->lock);
+    if (reason) {
+        twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        hook->fn(reason, &task);
+    }
+}
+
+TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    uint32_t now = twill__generation();
+    if (!token)
+        return;
+    twill__token_lock(token);
+    /* under the lock */
+    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {
+        twill__link_out(&hook->link);
+    } else {
+        while (hook->firing) {            /* exit: the hook ends */
+            if (hook->link.kind != now) { /* it runs in the parent process, not here */
+                hook->firing = NULL;
+                break;
+            }
+            if (hook->firing->thread == twill__thread_number()) {
+                hook->firing->hook_gone = true;
+                hook->firing = NULL;
+                break;
+            }
+            twill__wait_firing(token);
+        }
+    }
+    twill__unlock(&token->lock);
+}
+
+/* ---- THE wait ---- */
+
+static inline bool twill__expired(twill_ns deadline)
+{
+    return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+static inline twill_status twill__wait(twill__node *node, twill_until until)
+{
+    twill__token *token = twill__token_of(until.cancel);
+    twill_status status = TWILL_OK;
+    bool listed = false;
+    if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS) &&
+        /* pairs with the grant */
+        (atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__GRANTED))
+        return TWILL_OK;
+    if (token) {
+        twill__link_up(token);
+        twill__token_lock(token);
+        /* under the lock: or a fire between look and link is missed */
+        if (twill__token_poll(token)) {
+            status = TWILL_CANCELLED;
+        } else {
+            twill__link_in(&token->head, &node->in_token, TWILL__LINK_NODE);
+            listed = true;
+        }
+        twill__unlock(&token->lock);
+    }
+    while (status == TWILL_OK) { /* exit: granted, nudged, or the deadline */
+        /* pairs with grant and nudge */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            break;
+        if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+        else if (!twill__park(&node->word, word, until.deadline))
+            status = TWILL_TIMEOUT;
+    }
+    /* acq_rel: pairs with the fetch_or of grant and nudge; the first one decides */
+    if (status != TWILL_OK) {
+        uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
+        if (word & TWILL__GRANTED)
+            status = TWILL_OK;
+        else if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+    }
+    if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
+        /* NUDGED: the firer has unlinked it, and the token may be gone */
+        twill__token_lock(token);
+        /* under the lock */
+        if (atomic_load_explicit(&node->in_token.linked, memory_order_relaxed))
+            twill__link_out(&node->in_token);
+        twill__unlock(&token->lock);
+    }
+    return status;
+}
+
+/* ---- time ---- */
+
+TWILL__WEAK twill_ns twill_now(void)
+{
+    return twill__clock_now();
+}
+
+TWILL__WEAK unsigned twill_cpus(void)
+{
+    return twill__cpus_now();
+}
+
+TWILL__WEAK twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel)
+{
+    twill_until until = {0, cancel};
+    twill_ns now;
+    if (ns == TWILL_FOREVER)
+        return until;
+    now = twill__clock_now();
+    until.deadline = ns <= 0 ? 1 : ns >= TWILL_FOREVER - now ? TWILL_FOREVER - 1 : now + ns;
+    return until;
+}
+
+TWILL__WEAK twill_until twill_within(twill_ns ns)
+{
+    return twill_within_or_cancelled(ns, NULL);
+}
+
+TWILL__WEAK twill_until twill_until_cancelled(twill_cancel *cancel)
+{
+    return twill_within_or_cancelled(TWILL_FOREVER, cancel);
+}
+
+TWILL__WEAK twill_status twill_sleep(twill_until until)
+{
+    twill__node me;
+    twill_status status;
+    if (twill__no_deadline(until.deadline) && !until.cancel)
+        return TWILL_DEADLOCK;
+    if (twill__expired(until.deadline))
+        return TWILL_OK;
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    twill__node_init(&me);
+    status = twill__wait(&me, until);
+    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+}
+
+#endif
+
+/* First member of every record that task->private_ points to. An entry may be NULL: it does
+   nothing. */
+typedef struct twill__call {
+    const struct twill__call_table *table;
+} twill__call;
+
+typedef struct twill__call_table {
+    bool (*cancelled)(const twill_task *task); /* besides token and deadline */
+    void (*stop)(const twill_task *task);
+    void (*skip)(const twill_task *task);
+    void (*fail)(const twill_task *task, size_t index);
+    void (*block)(const twill_task *task, bool begin);
+} twill__call_table;
+
+static inline const twill__call_table *twill__table_of(const twill_task *task)
+{
+    static const twill__call_table none;
+    return task && task->private_ ? ((const twill__call *)task->private_)->table : &none;
+}
+
+TWILL__WEAK bool twill_task_cancelled(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    return task &&
+           (twill_cancel_fired(task->until.cancel) || twill__expired(task->until.deadline) ||
+            (table->cancelled && table->cancelled(task)));
+}
+
+TWILL__WEAK int twill_task_stop(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->stop)
+        table->stop(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_skip(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->skip)
+        table->skip(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_fail(const twill_task *task, size_t index, int code)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->fail)
+        table->fail(task, index);
+    return code;
+}
+
+TWILL__WEAK void twill_task_block_begin(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, true);
+}
+
+TWILL__WEAK void twill_task_block_end(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, false);
+}
+
+#endif
+
+/* ---- engine/status.h ---- */
+/* status.h: names and texts of the status table. */
+#ifndef TWILL__ENGINE_STATUS_H
+#define TWILL__ENGINE_STATUS_H
+
+TWILL__WEAK const char *twill_status_name(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_NAME(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return #NAME;
+        TWILL_STATUS_TABLE(TWILL__STATUS_NAME)
+#undef TWILL__STATUS_NAME
+    }
+    return "unknown status";
+}
+
+TWILL__WEAK const char *twill_status_text(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_TEXT(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return TEXT;
+        TWILL_STATUS_TABLE(TWILL__STATUS_TEXT)
+#undef TWILL__STATUS_TEXT
+    }
+    return "unknown status";
+}
+
+#endif
+
+struct twill__job;
+struct twill__team;
+struct twill__seat;
+
+/* Runs the items begin..end-1 that must run, and accounts for each by twill__item_end or
+   twill__item_failed. */
+typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t begin, size_t end);
+
+enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
+
+/* One worker number of one call. */
+typedef struct twill__slot {
+    /* written by the owner and by thieves */
+    _Alignas(TWILL__LINE) _Atomic uint64_t range; /* lo:hi, blocks not begun yet */
+    /* first item of the running chunk, SIZE_MAX: none. Goes down only under the token's lock, so
+       that a late fire cannot hit a lower item */
+    _Atomic size_t begin;
+    twill_cancel token; /* task->until.cancel */
+    /* written by the owner alone; the caller reads them after the join */
+    _Alignas(TWILL__LINE) size_t done, failed, skipped, chunks;
+    size_t end; /* of the running chunk */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t from, odd;
+    size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
+    twill_status low_status;
+    int low_code;
+    size_t fail_index; /* from twill_task_fail; SIZE_MAX: not said */
+    bool used, started, refused;
+    bool inside;   /* a callback of this call runs now */
+    unsigned said; /* by the item: TWILL__SAID_... */
+    void *state;
+    twill_ns busy;
+} twill__slot;
+
+typedef enum twill__schedule { /* twill_schedule's values; checked there */
+                               TWILL__AUTO,
+                               TWILL__STATIC,
+                               TWILL__DYNAMIC,
+                               TWILL__GUIDED,
+                               TWILL__COST
+} twill__schedule;
+
+typedef struct twill__cut { /* COST: items of about equal cost together */
+    size_t begin, end;
+    uint64_t cost;
+} twill__cut;
+
+typedef struct twill__job {
+    twill__call call; /* first: task->private_ points here */
+    /* set before helpers can come in, then only read */
+    size_t n;             /* of this pass */
+    size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
+    size_t start, block;  /* AUTO: the first item of the ranges, items a block */
+    size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
+    twill__schedule schedule;
+    bool whole;   /* a chunk is one callback: never cut into steps */
+    bool detail;  /* statuses, codes or errors are wanted */
+    bool may_end; /* there is a token or a deadline */
+    twill__body_fn *body;
+    void *data; /* the pattern's */
+    const twill_run *run;
+    twill_on_error policy;
+    unsigned np;         /* worker numbers */
+    uint32_t generation; /* of the process in which helpers were called; 0: none were */
+    twill__slot *slot;
+    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
+       behind one another, in `bits` where that is enough */
+    _Atomic uint64_t *taken, *ready, *ranges;
+    twill__cut *cuts;
+    size_t cut_count;
+    struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
+    struct twill__job *parent; /* the same, if it is on the same team */
+    struct twill__team *team;
+    struct twill__seat *seat;
+    uint32_t flags;
+    /* shared while it runs */
+    _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
+    _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
+    _Atomic uint32_t stop;                      /* the status that ends it all, 0: none */
+    _Atomic uint64_t bits[3];                   /* one line for all that a newcomer must know */
+    _Atomic uint32_t degraded;                  /* a helper's worker_start failed */
+    _Atomic size_t failures;
+    twill_item_error earliest; /* in time: written by whoever made `failures` 1 */
+    _Atomic uint32_t errors_lock;
+    size_t errors_count; /* of run->errors, a heap with the highest index on top */
+    _Alignas(TWILL__LINE) _Atomic size_t next; /* DYNAMIC, GUIDED: item; COST: cut */
+} twill__job;
+
+static inline uint64_t twill__bit(unsigned worker)
+{
+    return (uint64_t)1 << worker % 64;
+}
+
+static inline unsigned twill__words(unsigned workers)
+{
+    return (workers + 63) / 64;
+}
+
+/* Lowers a word to `to` unless it is lower. */
+static inline void twill__lower(_Atomic size_t *word, size_t to)
+{
+    /* a guess for the CAS, which is seq_cst */
+    size_t now = atomic_load_explicit(word, memory_order_relaxed);
+    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+}
+
+/* ---- internal stop ---- */
+
+/* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin
+   pairs with its store in twill__set_begin: either we see the chunk, or its worker sees the limit
+   that was lowered before. */
+static inline void twill__fire_from(twill__job *job, size_t least)
+{
+    for (unsigned word = 0; word < twill__words(job->np); word++) {
+        uint64_t bits = atomic_load(&job->ready[word]);
+        for (; bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            size_t begin = atomic_load(&slot->begin);
+            if (begin != SIZE_MAX && begin >= least)
+                twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
+        }
+    }
+}
+
+static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
+{
+    uint32_t none = 0;
+    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    twill__lower(&job->limit, 0);
+    if (tell)
+        twill__fire_from(job, 0);
+}
+
+/* The place in this pass that the user's item belongs to. */
+static inline size_t twill__place_of(const twill__job *job, size_t item)
+{
+    return item < job->first ? 0
+           : job->unit == 1  ? item - job->first
+                             : (item - job->first) / job->unit;
+}
+
+/* Whether the call is over: told so, token, or deadline (`now` is a recent instant). The user's
+   token tells the workers' tokens itself, and the deadline stands in every task. */
+static inline bool twill__stopped(twill__job *job, twill_ns now)
+{
+    const twill_until *until = &job->run->until;
+    /* a hint: data come by the join */
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return true;
+    if (until->cancel && twill_cancel_fired(until->cancel))
+        twill__stop_all(job, TWILL_CANCELLED, false);
+    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+        twill__stop_all(job, TWILL_TIMEOUT, false);
+    else
+        return false;
+    return true;
+}
+
+/* Before each item: relaxed, since running an item too many is harmless; exactness comes from
+   twill__fire_from. */
+static inline bool twill__may_run(const twill__job *job, size_t index)
+{
+    return index < atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+/* ---- errors ---- */
+
+static inline void twill__errors_sift(twill_item_error *heap, size_t count, size_t at)
+{
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        twill_item_error moved = heap[at];
+        if (child + 1 < count && heap[child + 1].index > heap[child].index)
+            child++;
+        if (heap[child].index <= moved.index)
+            return;
+        heap[at] = heap[child];
+        heap[child] = moved;
+    }
+}
+
+/* Keeps the lowest run->errors_capacity errors: a heap whose top is the highest of those kept. */
+static inline void twill__errors_keep(twill__job *job, twill_item_error error)
+{
+    twill_item_error *heap = job->run->errors;
+    size_t at;
+    if (job->generation && job->generation != twill__generation())
+        return; /* a forked child: the lock may be a parent thread's for ever */
+    twill__lock(&job->errors_lock);
+    if (job->errors_count < job->run->errors_capacity) {
+        for (at = job->errors_count++; at > 0 && heap[(at - 1) / 2].index < error.index;
+             at = (at - 1) / 2)
+            heap[at] = heap[(at - 1) / 2];
+        heap[at] = error;
+    } else if (error.index < heap[0].index) {
+        heap[0] = error;
+        twill__errors_sift(heap, job->errors_count, 0);
+    }
+    twill__unlock(&job->errors_lock);
+}
+
+static inline void twill__errors_sort(twill__job *job)
+{
+    twill_item_error *heap = job->run->errors;
+    for (size_t count = job->errors_count; count > 1; count--) {
+        twill_item_error top = heap[0];
+        heap[0] = heap[count - 1];
+        heap[count - 1] = top;
+        twill__errors_sift(heap, count - 1, 0);
+    }
+}
+
+/* ---- how an item ended ---- */
+
+static inline void twill__item_note(twill__job *job, size_t item, twill_status status, int code)
+{
+    if (job->run->statuses)
+        job->run->statuses[item] = status;
+    if (job->run->codes)
+        job->run->codes[item] = code;
+}
+
+/* `at`: the place in this pass, in units of job->n; `item`: the user's index (the same, but for
+   patterns that pass over blocks). */
+static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t at, size_t item,
+                                      twill_status status, int code)
+{
+    twill_item_error error = {item, status, code};
+    size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
+    me->failed++;
+    me->said = 0;
+    if (item < me->low) {
+        me->low = item;
+        me->low_status = status;
+        me->low_code = code;
+    }
+    if (job->detail) {
+        twill__item_note(job, item, status, code);
+        if (job->run->errors_capacity)
+            twill__errors_keep(job, error);
+    }
+    if (job->policy == TWILL_ON_ERROR_COLLECT)
+        return;
+    if (job->policy == TWILL_ON_ERROR_LOWEST) {
+        twill__lower(&job->limit, at);
+        twill__fire_from(job, at + 1);
+        return;
+    }
+    /* told to give up by a stop below: it counts, and no more */
+    if (item >= atomic_load(&job->stop_at))
+        return;
+    before = atomic_fetch_add(&job->failures, 1);
+    if (before == 0)
+        job->earliest = error;
+    if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
+        twill__stop_all(job, TWILL_FAILED, true);
+}
+
+static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item, int code)
+{
+    if (code) {
+        twill__item_failed(job, me, item, item, TWILL_FAILED, code);
+    } else if (me->said & TWILL__SAID_SKIP) { /* statuses[] says CANCELLED already */
+        me->said = 0;
+        me->skipped++;
+    } else {
+        me->said = 0;
+        me->done++;
+        if (job->detail)
+            twill__item_note(job, item, TWILL_OK, 0);
+    }
+}
+
+/* A loop over items, one callback each. It looks round before each item, or, while items are so
+   quick that a look would cost more than they do, before each eighth; and it counts its items once,
+   at the end:
+
+       size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+       while ((look = twill__loop_look(&loop, i, end)) > i)
+           for (; i < look; i++)
+               if (twill__loop_odd(&loop, code = callback...) && !twill__loop_note(&loop, i, code))
+                   end = look = i + 1;
+       twill__loop_end(me, i); */
+typedef struct twill__loop {
+    twill__job *job;
+    twill__slot *me;
+    size_t step;
+    twill_ns at; /* the last look at the clock */
+    bool detail;
+} twill__loop;
+
+static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
+                                       size_t begin, size_t end)
+{
+    const twill_until *until = &job->run->until;
+    loop->job = job;
+    loop->me = me;
+    loop->detail = job->detail;
+    loop->step = end - begin >= 64 && !until->cancel && twill__no_deadline(until->deadline) ? 8 : 1;
+    loop->at = 0;
+    me->from = begin;
+    me->odd = 0;
+    me->said = 0;
+    return begin;
+}
+
+/* How far to run from item i on; i: no further. */
+static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
+{
+    twill__job *job = loop->job;
+    if (i >= end || !twill__may_run(job, i))
+        return i;
+    if (job->may_end) {
+        twill_ns now = 0;
+        if (!twill__no_deadline(job->run->until.deadline)) {
+            now = twill__clock_now();
+            loop->step = loop->at && now - loop->at < (twill_ns)loop->step * 200 ? 8 : 1;
+            loop->at = now;
+        }
+        if (job->run->until.cancel)
+            loop->step = 1;
+        if (twill__stopped(job, now))
+            return i;
+    }
+    return end - i < loop->step ? end : i + loop->step;
+}
+
+static inline bool twill__loop_odd(const twill__loop *loop, int code)
+{
+    return (code != 0) | (loop->me->said != 0) | loop->detail; /* one branch an item */
+}
+
+/* False: the item after this one must not run any more. */
+static inline bool twill__loop_note(twill__loop *loop, size_t item, int code)
+{
+    loop->me->odd++;
+    twill__item_end(loop->job, loop->me, item, code);
+    return twill__may_run(loop->job, item + 1);
+}
+
+/* `to`: the first item that did not run. */
+static inline void twill__loop_end(twill__slot *me, size_t to)
+{
+    me->done += to - me->from - me->odd;
+    me->from = SIZE_MAX;
+}
+
+/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
+   SIZE_MAX: the pass counts items too. */
+static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
+                                    size_t end, int code)
+{
+    size_t failed = me->fail_index;
+    me->fail_index = SIZE_MAX;
+    if (code) {
+        if (failed < begin || failed >= end)
+            failed = begin;
+        me->done += failed - begin;
+        if (job->detail)
+            for (size_t i = begin; i < failed; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+        twill__item_failed(job, me, at == SIZE_MAX ? failed : at, failed, TWILL_FAILED, code);
+    } else if (me->said & TWILL__SAID_SKIP) {
+        me->said = 0;
+        me->skipped += end - begin;
+    } else {
+        me->said = 0;
+        me->done += end - begin;
+        if (job->detail)
+            for (size_t i = begin; i < end; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+    }
+}
+
+/* ---- what callbacks say ---- */
+
+static inline bool twill__job_cancelled(const twill_task *task)
+{
+    const twill__job *job = (const twill__job *)task->private_;
+    /* relaxed: an answer a moment later is as good */
+    return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
+           twill__place_of(job, task->index) >
+               atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+static inline void twill__job_stop(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->index == SIZE_MAX)
+        return;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_STOP;
+    twill__lower(&job->stop_at, task->index);
+    twill__lower(&job->limit, twill__place_of(job, task->index));
+    twill__fire_from(job, twill__place_of(job, task->index) + 1);
+}
+
+static inline void twill__job_skip(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_SKIP;
+}
+
+static inline void twill__job_fail(const twill_task *task, size_t index)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].fail_index = index;
+}
+
+static inline const twill__call_table *twill__job_table(void)
+{
+    static const twill__call_table table = {twill__job_cancelled, twill__job_stop, twill__job_skip,
+                                            twill__job_fail, NULL};
+    return &table;
+}
+
+/* ---- worker numbers ---- */
+
+/* Field by field: a memset of two lines costs more than a tiny call may. */
+static inline void twill__slot_init(twill__job *job, unsigned worker)
+{
+    twill__slot *slot = &job->slot[worker];
+    twill__token *token = twill__token_of(&slot->token);
+    atomic_init(&slot->range, 0);
+    atomic_init(&slot->begin, SIZE_MAX);
+    token->parent = twill__token_of(job->run->until.cancel);
+    token->head.link = NULL;
+    token->firing = NULL;
+    atomic_init(&token->me.linked, 0);
+    atomic_init(&token->lock, 0);
+    atomic_init(&token->state, 0);
+    atomic_init(&token->generation, 0);
+    slot->done = slot->failed = slot->skipped = slot->chunks = 0;
+    slot->low = slot->fail_index = slot->from = SIZE_MAX;
+    slot->used = slot->started = slot->refused = slot->inside = false;
+    slot->said = 0;
+    slot->state = NULL;
+    slot->busy = 0;
+}
+
+static inline void twill__task_init(twill__job *job, unsigned worker, twill_task *task)
+{
+    task->index = SIZE_MAX;
+    task->context = job->run->context;
+    task->worker = worker;
+    task->workers = job->np;
+    task->worker_state = job->slot[worker].state;
+    task->until.deadline = job->run->until.deadline;
+    task->until.cancel = &job->slot[worker].token;
+    task->private_ = job;
+}
+
+/* Makes the token ready for another chunk: under its lock, so that a fire meant for the last one
+   cannot come late. */
+static inline void twill__renew(twill__slot *slot, size_t begin)
+{
+    twill__token *token = twill__token_of(&slot->token);
+    twill__token_lock(token);
+    atomic_store(&slot->begin, begin);
+    /* under the lock that fire takes */
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);
+    twill__unlock(&token->lock);
+}
+
+static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
+{
+    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+}
+
+static inline bool twill__number_free(const twill__job *job)
+{
+    for (unsigned worker = 0; worker < job->np; worker += 64) {
+        uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
+        if (~atomic_load(&job->taken[worker / 64]) & all)
+            return true;
+    }
+    return false;
+}
+
+/* A free number, `prefer` if it can be had. UINT_MAX: none. */
+static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
+{
+    unsigned worker = prefer;
+    if (prefer >= job->np || !twill__take_bit(job->taken, prefer)) {
+        for (worker = 0; worker < job->np; worker++)
+            if (!(atomic_load_explicit(&job->taken[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->taken, worker))
+                break;
+        if (worker == job->np)
+            return UINT_MAX;
+    }
+    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+        twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
+    } else {
+        twill__slot_init(job, worker);
+        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+    }
+    return worker;
+}
+
+static inline void twill__give_number(twill__job *job, unsigned worker)
+{
+    atomic_store(&job->slot[worker].begin, SIZE_MAX);
+    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+}
+
+#endif
+
+/* AUTO keeps one contiguous range a worker, packed lo:hi in a 64-bit word, in blocks counted from
+   job->start. The owner takes chunks from the front, whoever has nothing takes the back half of the
+   largest range. The caller begins with all of it; helpers split it as they come in, so one that
+   never comes costs nothing. Sources: lazy range splitting, after A. Tzannes et al., "Lazy
+   Binary-Splitting" (PPoPP 2010); chunks sized by time. */
+
+#define TWILL__CHUNK_NS \
+    10000 /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMB_NS 1250 /* what is not worth halving */
+
+typedef struct twill__pace { /* of one thread in one call */
+    size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
+    twill_ns at, since;      /* the last look at the clock; the first */
+} twill__pace;
+
+static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
+{
+    return lo << 32 | hi;
+}
+
+static inline uint64_t twill__lo(uint64_t range)
+{
+    return range >> 32;
+}
+
+static inline uint64_t twill__hi(uint64_t range)
+{
+    return range & 0xffffffffu;
+}
+
+/* The first item of a block; saturates at n. */
+static inline size_t twill__item_of(const twill__job *job, uint64_t block)
+{
+    return block > (job->n - job->start) / job->block ? job->n
+                                                      : job->start + (size_t)block * job->block;
+}
+
+/* Whether the range holds items that must run. */
+static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
+{
+    return twill__lo(range) < twill__hi(range) &&
+           twill__may_run(job, twill__item_of(job, twill__lo(range)));
+}
+
+/* STATIC: worker k of w gets [k*n/w, (k+1)*n/w), without the product. */
+static inline size_t twill__share(const twill__job *job, unsigned worker)
+{
+    size_t each = job->n / job->np, more = job->n % job->np;
+    return each * worker + (worker < more ? worker : more);
+}
+
+/* ---- is there work? ---- */
+
+static inline bool twill__has_work(twill__job *job)
+{
+    if (atomic_load(&job->stop))
+        return false;
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            if (twill__range_wanted(
+                    job,
+                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        for (unsigned worker = 0; worker < job->np; worker++)
+            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+                twill__may_run(job, twill__share(job, worker)))
+                return true;
+        return false;
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED: {
+        size_t next = atomic_load(&job->next);
+        return next < job->n && twill__may_run(job, next);
+    }
+    case TWILL__COST:
+        return atomic_load(&job->next) < job->cut_count;
+    }
+    return false;
+}
+
+/* ---- claims ---- */
+
+/* AUTO, and what a thread that ended has left in any schedule: the next chunk of the own range. */
+static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace,
+                                    size_t *begin, size_t *end)
+{
+    /* a guess for the CAS */
+    uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);
+    while (twill__lo(range) < twill__hi(range)) {
+        uint64_t lo = twill__lo(range), hi = twill__hi(range), half = (hi - lo + 1) / 2;
+        uint64_t chunk = pace->chunk < half ? pace->chunk : half;
+        if (chunk < pace->least)
+            chunk = pace->least < hi - lo ? pace->least : hi - lo;
+        if (!twill__range_wanted(job, range))
+            chunk = hi - lo; /* all of it lies above the limit: drop it in one step */
+        /* relaxed: the range carries no data; twill__set_begin orders the claim against a
+           failure */
+        if (!atomic_compare_exchange_weak_explicit(&me->range, &range, twill__pack(lo + chunk, hi),
+                                                   memory_order_relaxed, memory_order_relaxed))
+            continue;
+        *begin = twill__item_of(job, lo);
+        *end = twill__item_of(job, lo + chunk);
+        return true;
+    }
+    return false;
+}
+
+static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t *begin, size_t *end)
+{
+    unsigned k = worker;
+    if (!twill__take_bit(job->ranges, worker)) {
+        for (k = 0; k < job->np; k++)
+            if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
+                  twill__bit(k)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->ranges, k))
+                break;
+        if (k == job->np)
+            return false;
+    }
+    *begin = twill__share(job, k);
+    *end = twill__share(job, k + 1);
+    return *begin < *end;
+}
+
+static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end)
+{
+    /* a guess for the CAS */
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;
+    do {
+        /* in index order: all that follows lies above, too */
+        if (at >= job->n || !twill__may_run(job, at))
+            return false;
+        size = job->chunk ? job->chunk : 1;
+        if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)
+            size = (job->n - at) / job->np / 2;
+        if (size > job->n - at) /* by CAS, so that an n near SIZE_MAX cannot wrap */
+            size = job->n - at;
+        /* relaxed: as in twill__claim_own */
+    } while (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + size,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    *begin = at;
+    *end = at + size;
+    return true;
+}
+
+static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
+{
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed);
+    while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
+        if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
+        *begin = job->cuts[at].begin;
+        *end = job->cuts[at].end;
+        return true;
+    }
+    return false;
+}
+
+/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
+   its own part of an even split, if that is still there: in call after call the same items meet the
+   same cache. */
+static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
+                                    const twill__pace *pace, uint64_t range)
+{
+    uint64_t size = twill__hi(range) - twill__lo(range), home;
+    if (size <= 2 * pace->least)
+        return twill__lo(range);
+    if (!me->used && job->schedule == TWILL__AUTO) {
+        size_t left = job->n - job->start;
+        uint64_t blocks = left / job->block + (left % job->block != 0);
+        home = blocks / job->np * worker;
+        if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
+            return home;
+    }
+    return twill__lo(range) + size / 2;
+}
+
+/* Takes the back part of the largest range of all. */
+static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace)
+{
+    for (;;) { /* exit: no range left that is wanted; each failed CAS is another's progress */
+        twill__slot *victim = NULL;
+        uint64_t range = 0, size = 0, mid;
+        for (unsigned word = 0; word < twill__words(job->np); word++) {
+            uint64_t bits = atomic_load(&job->ready[word]);
+            for (; bits; bits &= bits - 1) {
+                twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+                /* a guess for the CAS */
+                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
+                if (slot != me && twill__range_wanted(job, seen) &&
+                    twill__hi(seen) - twill__lo(seen) > size) {
+                    victim = slot;
+                    range = seen;
+                    size = twill__hi(seen) - twill__lo(seen);
+                }
+            }
+        }
+        if (!victim)
+            return false;
+        mid = twill__split(job, worker, me, pace, range);
+        /* relaxed: as in twill__claim_own */
+        if (!atomic_compare_exchange_strong_explicit(&victim->range, &range,
+                                                     twill__pack(twill__lo(range), mid),
+                                                     memory_order_relaxed, memory_order_relaxed))
+            continue;
+        /* seq_cst: the thief then looks for sleepers */
+        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        return true;
+    }
+}
+
+/* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the
+   caller's next step is a seq_cst load of the limit, so a failure below either finds this chunk or
+   is seen by it. */
+static inline void twill__set_begin(twill__slot *me, size_t begin)
+{
+    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed); /* our own store */
+    if (old != SIZE_MAX && begin < old)
+        twill__renew(me, begin);
+    else
+        atomic_store(&me->begin, begin);
+}
+
+/* ---- pace ---- */
+
+static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
+{
+    pace->chunk = job->chunk0;
+    pace->least =
+        job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+    if (pace->chunk < pace->least)
+        pace->chunk = pace->least;
+    pace->at = pace->since = twill__clock_now();
+}
+
+/* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
+static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
+{
+    twill_ns now = twill__clock_now(), took = now - pace->at;
+    uint64_t fit = (uint64_t)TWILL__CRUMB_NS * blocks / (uint64_t)(took > 0 ? took : 1);
+    size_t floor = job->chunk > 1 ? (job->chunk - 1) / job->block + 1 : 1;
+    pace->at = now;
+    pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
+    if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
+        pace->chunk =
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
+    else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
+        pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
+    if (pace->least < floor)
+        pace->least = floor;
+    if (pace->chunk < pace->least)
+        pace->chunk = pace->least;
+}
+
+/* ---- running a chunk ---- */
+
+/* Calls the body, and marks that a callback may be running. */
+static inline void twill__run_body(twill__job *job, twill__slot *me, twill_task *task, size_t begin,
+                                   size_t end)
+{
+    me->inside = true;
+    job->body(job, task, begin, end);
+    me->inside = false;
+}
+
+static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task *task,
+                                    size_t begin, size_t end)
+{
+    /* blocks of many items: look up now and then */
+    size_t step = job->block > 1 ? 65536 : end - begin;
+    me->used = true;
+    me->chunks++;
+    me->end = end;
+    while (begin < end && twill__may_run(job, begin)) { /* exit: bounded by the items */
+        size_t now = end - begin < step ? end - begin : step;
+        twill__run_body(job, me, task, begin, begin + now);
+        begin += now;
+        if (begin < end && twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+            return;
+    }
+}
+
+static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace, size_t *begin, size_t *end)
+{
+    if (twill__claim_own(job, me, pace, begin, end))
+        return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        return twill__claim_static(job, worker, begin, end);
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED:
+        return twill__claim_next(job, begin, end);
+    case TWILL__COST:
+        return twill__claim_cut(job, begin, end);
+    }
+    return false;
+}
+
+#endif
+
+#define TWILL__SEATS \
+    16 /* calls that may have helpers at once, on one team; further ones run alone */
+#define TWILL__IDLE_SPIN 50000 /* ns a thread of a team looks for the next call before it parks */
+
+/* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives
+   them. A seat is free only when its owner has cleared it: open bit off and count 0 is not free. */
+#define TWILL__SEAT_OPEN  0x80000000u /* helpers may come in */
+#define TWILL__SEAT_WAIT  0x40000000u /* the caller sleeps on the word */
+#define TWILL__SEAT_OWNED 0x20000000u /* a call has it */
+#define TWILL__SEAT_SHUT  0x10000000u /* the team closes: no call may have it */
+#define TWILL__SEAT_BYE   0x08000000u /* the closing thread sleeps until the call is over */
+#define TWILL__SEAT_COUNT 0x07ffffffu /* helpers inside */
+
+typedef struct twill__seat {
+    _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    twill__job *job; /* written by the owner before it opens */
+} twill__seat;
+
+typedef struct twill__helper {
+    twill__thrd thread;
+    struct twill__team *team;
+    unsigned number;
+} twill__helper;
+
+typedef struct twill__team {
+    /* one more for each call that opens, and at the close */
+    _Alignas(TWILL__LINE) _Atomic uint32_t epoch;
+    _Atomic uint32_t hint; /* the seat that opened last */
+    /* threads with nothing to do: spinning or parked */
+    _Alignas(TWILL__LINE) _Atomic uint32_t idle;
+    _Atomic uint32_t parked;
+    _Atomic uint32_t closed;
+    unsigned spinners;   /* so many of them may spin: one CPU is the caller's */
+    unsigned threads;    /* started; set before others see the team */
+    uint32_t generation; /* of the process that started them */
+    /* holds the generation of this process; see platform/process.h */
+    const _Atomic uint32_t *mark;
+    uint64_t tick_rate; /* see platform/ticks.h */
+    twill__helper *helper;
+    twill__seat seat[TWILL__SEATS];
+} twill__team;
+
+/* ---- in and out of a seat ---- */
+
+static inline twill__job *twill__enter(twill__seat *seat)
+{
+    uint32_t word = atomic_load(&seat->word);
+    while (word & TWILL__SEAT_OPEN)
+        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+            return seat->job;
+    return NULL;
+}
+
+/* The caller, asleep on the word, has something to do again. */
+static inline void twill__rouse(twill__seat *seat)
+{
+    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+        twill__wake(&seat->word, INT_MAX);
+    }
+}
+
+/* After the fetch_sub the job may be gone; the seat stays. */
+static inline void twill__leave(twill__seat *seat)
+{
+    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
+        twill__rouse(seat);
+}
+
+/* Work has come up in this call: wakes its caller and those of the calls around it, who may run it.
+   Read-modify-write (by whoever made the work visible), then load: the sleeper does the same the
+   other way round. */
+static inline void twill__rouse_callers(twill__job *job)
+{
+    for (; job; job = job->parent)
+        if (job->seat)
+            twill__rouse(job->seat);
+}
+
+/* Tells up to `need` idle threads to look round. */
+static inline void twill__call_helpers(twill__team *team, unsigned need)
+{
+    uint32_t parked, idle;
+    atomic_fetch_add(&team->epoch, 1);
+    parked = atomic_load(&team->parked);
+    if (!parked)
+        return;
+    idle = atomic_load(&team->idle);
+    if (idle > parked) { /* those who spin see the epoch */
+        if (idle - parked >= need)
+            return;
+        need -= idle - parked;
+    }
+    twill__wake(&team->epoch, need > INT_MAX ? INT_MAX : (int)need);
+}
+
+/* ---- taking part ---- */
+
+static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    twill__pace pace;
+    size_t begin, end;
+    twill__pace_init(job, &pace);
+    /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
+    for (;;) {
+        if (twill__stopped(job, pace.at))
+            break;
+        if (twill__claim(job, worker, me, &pace, &begin, &end)) {
+            twill__set_begin(me, begin);
+            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+                continue;
+            twill__run_chunk(job, me, task, begin, end);
+            twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
+            continue;
+        }
+        if (!twill__steal(job, worker, me, &pace))
+            break;
+        twill__rouse_callers(job);
+        if (atomic_load(&job->team->idle) && twill__number_free(job))
+            /* one who looked between the theft and its publishing saw nothing */
+            twill__call_helpers(job->team, 1);
+    }
+    me->busy += pace.at - pace.since;
+}
+
+/* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
+static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
+    me->said = 0;
+    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+        me->refused = true; /* it ended inside a hook, or in another call's callback */
+        return;
+    }
+    me->inside = false;
+    if (me->from != SIZE_MAX)
+        twill__loop_end(me, item);
+    if (me->end - at > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
+        /* a guess for the CAS */
+        uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;
+        do
+            back = twill__pack(at + 1 - job->start, twill__lo(range) < twill__hi(range)
+                                                        ? twill__hi(range)
+                                                        : me->end - job->start);
+        while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    }
+    twill__item_failed(job, me, at, item, TWILL_LOST, 0);
+    atomic_store(&me->begin, SIZE_MAX);
+    twill__rouse_callers(job);
+}
+
+/* ---- a helper ---- */
+
+/* what the clean-up needs when a callback ends the thread */
+typedef struct twill__visit {
+    twill__seat *seat;
+    twill__job *job, *outer;
+    unsigned worker;
+    twill_task task;
+} twill__visit;
+
+static inline void twill__visit_ended(void *visit_)
+{
+    twill__visit *visit = (twill__visit *)visit_;
+    twill__thread_ended(visit->job, visit->worker, &visit->task);
+    twill__thread()->job = visit->outer;
+    /* the number stays taken: its slot holds the item's end */
+    atomic_store(&visit->job->degraded, 1);
+    twill__leave(visit->seat);
+}
+
+/* worker_start, once a number and call. False: this number runs nothing. */
+static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_task *task,
+                                       int *code)
+{
+    twill__slot *me = &job->slot[worker];
+    *code = 0;
+    twill__task_init(job, worker, task);
+    if (!job->run->worker_start || me->started)
+        return !me->refused;
+    *code = job->run->worker_start(&me->state, task);
+    me->said = 0;
+    if (*code) {
+        me->refused = true;
+        return false;
+    }
+    me->started = true;
+    task->worker_state = me->state;
+    return true;
+}
+
+static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+            return true;
+    return false;
+}
+
+/* Inside a seat: work on its job under a free number. False: nothing to do there. */
+static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned prefer)
+{
+    twill__visit visit;
+    twill__self *self = twill__thread();
+    int code;
+    if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
+        return false;
+    if (atomic_load(&job->team->parked) &&
+        ((twill__number_free(job) && twill__has_work(job)) || twill__other_open(job->team, seat)))
+        /* the next one: two calls may have counted on the same idle thread */
+        twill__wake(&job->team->epoch, 1);
+    visit.seat = seat;
+    visit.job = job;
+    visit.outer = self->job;
+    self->job = job;
+    TWILL__GUARD_PUSH(twill__visit_ended, &visit);
+    if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
+        twill__take_part(job, visit.worker, &visit.task);
+        twill__give_number(job, visit.worker);
+    } else {
+        atomic_store(&job->degraded, 1); /* and the number stays taken */
+    }
+    TWILL__GUARD_POP(0);
+    self->job = visit.outer;
+    return true;
+}
+
+static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned prefer)
+{
+    twill__seat *at = &team->seat[seat];
+    twill__job *job = twill__enter(at);
+    bool served;
+    if (!job)
+        return false;
+    served = twill__serve(at, job, prefer);
+    twill__leave(at);
+    return served;
+}
+
+static inline bool twill__serve_team(twill__team *team, unsigned prefer)
+{
+    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    if (twill__serve_seat(team, hint, prefer))
+        return true;
+    for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
+        if (seat != hint && twill__serve_seat(team, seat, prefer))
+            return true;
+    return false;
+}
+
+/* Whether some call wants another thread. It only looks: who serves must not count as idle, or a
+   call takes him for one that spins and wakes nobody. */
+static inline bool twill__call_waits(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job = twill__enter(&team->seat[i]);
+        bool wanted;
+        if (!job)
+            continue;
+        wanted = twill__number_free(job) && twill__has_work(job);
+        twill__leave(&team->seat[i]);
+        if (wanted)
+            return true;
+    }
+    return false;
+}
+
+static inline void twill__helper_main(void *helper_)
+{
+    twill__helper *helper = (twill__helper *)helper_;
+    twill__team *team = helper->team;
+    twill__thread()->team = team;
+    for (;;) { /* exit: closed */
+        uint32_t epoch = atomic_load(&team->epoch);
+        if (twill__serve_team(team, helper->number))
+            continue;
+        if (atomic_load(&team->closed))
+            break;
+        /* then look again: a thief that saw no idle thread calls none */
+        atomic_fetch_add(&team->idle, 1);
+        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
+            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+              twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+            atomic_fetch_add(&team->parked, 1);
+            if (atomic_load(&team->epoch) == epoch)
+                twill__park(&team->epoch, epoch, 0);
+            atomic_fetch_sub(&team->parked, 1);
+        }
+        atomic_fetch_sub(&team->idle, 1);
+    }
+    twill__thread()->team = NULL;
+}
+
+/* ---- a team's life ---- */
+
+/* Whether this process made the team: a forked child has none of its threads. */
+static inline bool twill__team_here(const twill__team *team)
+{
+    /* a number; set before */
+    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+}
+
+static inline void twill__team_init(twill__team *team, twill__helper *helper)
+{
+    unsigned cpus = twill__cpus_hint();
+    memset(team, 0, sizeof *team);
+    team->spinners = cpus - 1;
+    team->generation = twill__generation();
+    /* set: generation was asked */
+    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    team->tick_rate = twill__ticks_per_us();
+    team->helper = helper;
+}
+
+/* Starts threads until there are `upto`. False: one could not be started; those that could,
+   help. */
+static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
+{
+    while (team->threads < upto) {
+        unsigned k = team->threads;
+        twill__helper *helper = &team->helper[k];
+        memset(helper, 0, sizeof *helper);
+        helper->thread.fn = twill__helper_main;
+        helper->thread.arg = helper;
+        twill__thread_name(&helper->thread, run->name);
+        helper->thread.stack_size = run->stack_size;
+        helper->thread.cpu = run->cpu_count ? run->cpus[k % run->cpu_count] : UINT_MAX;
+        helper->team = team;
+        helper->number = k + 1;
+        if (!twill__thread_start(&helper->thread))
+            return false;
+        team->threads++;
+    }
+    return true;
+}
+
+/* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
+   flags that its threads have raised. In a forked child there is nobody to join. */
+static inline uint32_t twill__team_close(twill__team *team)
+{
+    uint32_t flags = 0;
+    if (!twill__team_here(team))
+        return 0;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+            if (seen == 0)
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            else if (!(seen & TWILL__SEAT_BYE))
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            else /* a call that was never open does not wake us */
+                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
+            seen = atomic_load(word);
+        }
+    }
+    atomic_store(&team->closed, 1);
+    twill__call_helpers(team, UINT_MAX);
+    for (unsigned k = 0; k < team->threads; k++) {
+        twill__thread_join(&team->helper[k].thread);
+        /* after the join */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    }
+    return flags;
+}
+
+/* ---- a call meets its helpers ---- */
+
+/* A seat keeps the team alive until twill__release. NULL: all are taken, or the team closes. */
+static inline twill__seat *twill__take_seat(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
+        if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
+            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            return &team->seat[i];
+    }
+    return NULL;
+}
+
+static inline void twill__release(twill__seat *seat, bool opened)
+{
+    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an
+       RMW. It may wipe out the BYE of a closing thread, which looks again by itself. release: pairs
+       with the CAS of the next owner */
+    if (!opened)
+        atomic_store_explicit(&seat->word, 0, memory_order_release);
+    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+        twill__wake(&seat->word, INT_MAX);
+}
+
+/* Opens the job's seat to the team. */
+static inline void twill__open(twill__job *job, unsigned need)
+{
+    twill__team *team = job->team;
+    job->seat->job = job;
+    /* epoch publishes */
+    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (need)
+        twill__call_helpers(team, need);
+    if (job->parent)
+        twill__rouse_callers(job->parent);
+}
+
+static inline bool twill__is_below(const twill__job *job, const twill__job *top)
+{
+    for (; job; job = job->parent)
+        if (job == top)
+            return true;
+    return false;
+}
+
+/* While the caller waits: calls nested below its own, which the serial loop would run under the
+   same locks. */
+static inline bool twill__serve_below(twill__job *top)
+{
+    twill__team *team = top->team;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job;
+        bool served;
+        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+            !(job = twill__enter(&team->seat[i])))
+            continue;
+        served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
+        twill__leave(&team->seat[i]);
+        if (served)
+            return true;
+    }
+    return false;
+}
+
+/* Work has come back while the caller waited: those who have left may come in again, or an item of
+   several would wait behind one that sleeps. */
+static inline void twill__resume(twill__job *job, twill_task *task)
+{
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (atomic_load(&job->team->idle) && twill__number_free(job))
+        twill__call_helpers(job->team, 1);
+    twill__take_part(job, 0, task);
+    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+}
+
+/* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
+static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
+{
+    twill__seat *seat = job->seat;
+    bool spun = false;
+    uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
+       work */
+    while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
+        if (job->generation != twill__generation())
+            break; /* a fork in a callback: here they do not exist */
+        if (!(word & TWILL__SEAT_COUNT)) {
+            twill__resume(job, task);
+        } else if (!spun) {
+            spun = true;
+            twill__spin(&seat->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        } else if (may_run && twill__serve_below(job)) {
+            spun = false;
+        } else if (may_run && twill__has_work(job)) {
+            twill__resume(job, task);
+            spun = false;
+        } else if (word & TWILL__SEAT_WAIT) {
+            twill__park(&seat->word, word, 0);
+            spun = false;
+        } else {
+            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+        }
+        word = atomic_load(&seat->word);
+    }
+}
+
+/* ---- what a header with run.pool knows of a pool ---- */
+
+#define TWILL__POOL_LAYOUT 1
+struct twill_pool {
+    unsigned layout;
+    twill__team *team;
+};
+
+#endif
+
+#define TWILL__MAX_WORKERS 65536u
+#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 3 KiB */
+#define TWILL__LARGE_FRAME 64 /* 24 KiB; above, one allocation */
+#define TWILL__WAKE_NS \
+    3000 /* the rest must be worth this to wake a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS 60000 /* ... and this for each thread that is started: twice its cost */
+
+/* What a pattern does with an open call: one or more passes (twill__run_pass). */
+typedef void twill__steps_fn(twill__job *job, void *data);
+
+typedef struct twill__call_record { /* what a call needs besides the job */
+    twill__job job;
+    twill_task task; /* the caller's */
+    twill__team own;
+    twill__helper *helper;
+    unsigned want; /* helpers that would be welcome */
+    bool has_own, eager, opened, guarded;
+    bool start_failed;
+    int start_code;
+    size_t total;
+    twill_ns since;
+    /* freed at the close, also when a callback ends the thread */
+    struct twill__scratch *scratch;
+    void *memory; /* twill__run_huge's */
+} twill__call_record;
+
+typedef struct twill__scratch {
+    _Alignas(16) struct twill__scratch *next;
+} twill__scratch;
+
+/* Memory until the call is over, aligned for anything; NULL: there is none. */
+static inline void *twill__scratch_get(twill__job *job, size_t bytes)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    twill__scratch *scratch = NULL;
+    if (bytes <= SIZE_MAX - sizeof *scratch)
+        scratch = (twill__scratch *)TWILL_MALLOC(sizeof *scratch + bytes);
+    if (!scratch)
+        return NULL;
+    scratch->next = call->scratch;
+    call->scratch = scratch;
+    return scratch + 1;
+}
+
+/* ---- checks ---- */
+
+static inline twill_status twill__check_run(const twill_run *run)
+{
+    if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
+        (run->cpu_count && !run->cpus))
+        return TWILL_INVALID;
+    if (run->pool) {
+        if (run->pool->layout != TWILL__POOL_LAYOUT)
+            return TWILL_INVALID;
+        if (!twill__team_here(run->pool->team))
+            return TWILL_FORKED;
+    }
+    return TWILL_OK;
+}
+
+/* Fills the report of a call that runs nothing. */
+static inline twill_status twill__refuse(const twill_run *run, size_t total, twill_status status)
+{
+    if (run && run->report) {
+        memset(run->report, 0, sizeof *run->report);
+        run->report->status = status;
+        run->report->total = run->report->skipped = total;
+    }
+    return status;
+}
+
+/* ---- who helps ---- */
+
+typedef struct twill__plan {
+    twill__job *outer; /* the call whose callback makes this one */
+    twill__team *team; /* to be called; NULL: threads of its own */
+    twill__seat *seat; /* on a pool: held from the start, so that the pool stays */
+    twill__job *parent;
+    uint32_t flags;
+    unsigned np;
+    bool guard; /* something must be undone if a callback ends the thread */
+    size_t total;
+} twill__plan;
+
+static inline void twill__make_plan(twill__plan *plan, const twill_run *run, size_t total)
+{
+    twill__job *outer = twill__thread()->job;
+    unsigned workers = run->workers;
+    plan->outer = outer;
+    plan->team = NULL;
+    plan->seat = NULL;
+    plan->parent = NULL;
+    plan->flags = 0;
+    plan->total = total;
+    if (run->pool) {
+        unsigned most = run->pool->team->threads;
+        plan->team = run->pool->team;
+        if (!workers)
+            workers = most;
+        if (workers > plan->team->threads + 1) { /* threads of the pool and the caller */
+            workers = plan->team->threads + 1;
+            plan->flags |= TWILL_REPORT_DEGRADED;
+        }
+    } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
+        plan->team = outer->team;
+        workers = outer->np;
+    } else if (!workers) {
+        workers = outer ? outer->np : twill__cpus_hint();
+    }
+    if (outer && plan->team && outer->team == plan->team) {
+        plan->parent = outer;
+        plan->flags |= TWILL_REPORT_NESTED;
+    }
+    if (workers > TWILL__MAX_WORKERS) {
+        workers = TWILL__MAX_WORKERS;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+    }
+    if (workers > total)
+        workers = total > 1 ? (unsigned)total : 1;
+    plan->np = workers;
+}
+
+/* Starts the call's own threads, `upto` of them. */
+static inline bool twill__hire(twill__call_record *call, unsigned upto)
+{
+    if (!call->has_own) {
+        twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+    }
+    if (twill__team_grow(&call->own, upto, call->job.run))
+        return true;
+    call->job.flags |= TWILL_REPORT_DEGRADED;
+    return false;
+}
+
+/* ---- one pass ---- */
+
+typedef struct twill__pass {
+    size_t n;
+    twill__body_fn *body;
+    void *data;
+    twill__schedule schedule;
+    size_t chunk;
+    twill__cut *cuts;
+    size_t cut_count;
+    bool whole;  /* a chunk is one callback */
+    bool forced; /* n says nothing about the work: call helpers at once */
+    /* units are parts of a longer loop: few of them say nothing */
+    bool parts;
+    /* unit k: the user's items first + k * unit and on; unit 0: 1 */
+    size_t first, unit;
+} twill__pass;
+
+static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
+{
+    twill__job *job = &call->job;
+    job->n = pass->n;
+    job->first = pass->first;
+    job->unit = pass->unit ? pass->unit : 1;
+    job->start = 0;
+    job->block = 1;
+    job->chunk = pass->chunk;
+    job->chunk0 = 1;
+    job->schedule = pass->schedule;
+    job->whole = pass->whole;
+    job->body = pass->body;
+    job->data = pass->data;
+    job->cuts = pass->cuts;
+    job->cut_count = pass->cut_count;
+    /* nobody else is here; opening publishes */
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    atomic_store_explicit(&job->next, 0, memory_order_relaxed);
+    /* what an earlier pass left */
+    for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
+                                  memory_order_relaxed);
+    if (pass->schedule == TWILL__STATIC)
+        for (unsigned word = 0; word < twill__words(job->np); word++)
+            atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
+}
+
+static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__slot *me = &job->slot[0];
+    atomic_store_explicit(&me->begin, begin, memory_order_relaxed); /* nobody else is here */
+    me->end = end;
+    me->used = true;
+    me->chunks++;
+    twill__run_body(job, me, task, begin, end);
+}
+
+/* The caller alone, in the order that the schedule promises. Chunks that are one callback are kept
+   short where a token or a deadline may end the call; loops over items look for themselves. */
+static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
+{
+    bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
+    size_t size = by_time ? 1 : job->n;
+    twill_ns since = by_time ? twill__clock_now() : 0;
+    if (job->schedule == TWILL__DYNAMIC && job->whole)
+        size = job->chunk ? job->chunk : 1;
+    for (size_t cut = 0; job->schedule == TWILL__COST && cut < job->cut_count; cut++) {
+        if (cut && job->may_end && twill__stopped(job, twill__clock_now()))
+            return;
+        if (twill__may_run(job, job->cuts[cut].begin))
+            twill__serial_chunk(job, task, job->cuts[cut].begin, job->cuts[cut].end);
+    }
+    while (job->schedule != TWILL__COST && at < job->n && twill__may_run(job, at)) {
+        size_t now = size < job->n - at ? size : job->n - at;
+        twill__serial_chunk(job, task, at, at + now);
+        at += now;
+        if (by_time && at < job->n) {
+            twill_ns here = twill__clock_now(), took = here - since;
+            if (twill__stopped(job, here))
+                return;
+            since = here;
+            if (job->schedule == TWILL__DYNAMIC)
+                continue;
+            if (took < TWILL__CHUNK_NS / 2 && size <= SIZE_MAX / 2)
+                size *= 2;
+            else if (took > 2 * TWILL__CHUNK_NS && size > 1)
+                size /= 2;
+        }
+    }
+}
+
+/* The caller begins alone and times its first items: returns where the others would begin,
+   job->n if nothing is left that is worth them. *helpers: how many are worth calling. Times are
+   in ticks. */
+static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
+{
+    size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
+             since = twill__ticks();
+    double sure = (double)(rate * 200 / 1024),
+           price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
+    for (;;) {              /* exit: all done, stopped, or the rest is worth threads */
+        double spent, left; /* times `at`: a division spared */
+        twill__serial_chunk(job, task, at, at + size);
+        at += size;
+        if (at >= job->n || !twill__may_run(job, at) ||
+            (job->may_end && twill__stopped(job, twill__clock_now())))
+            return job->n;
+        spent = (double)(twill__ticks() - since) + 1;
+        left = spent * (double)(job->n - at);
+        if (left <= price * (double)at) {
+            /* the rest is cheaper than its helpers */
+            size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
+        } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
+            double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
+            job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+            if (!job->team && left / (double)at / price < *helpers)
+                *helpers = (unsigned)(left / (double)at / price);
+            return at;
+        } else {
+            size *= 4; /* too short to judge */
+        }
+        if (size > job->n - at)
+            size = job->n - at;
+    }
+}
+
+/* A team and a seat on it. False: all its seats are taken, and the caller runs alone. */
+static inline bool twill__seated(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    if (!job->team) {
+        if (!call->has_own)
+            twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+        job->team = &call->own;
+    }
+    if (!job->seat)
+        job->seat = twill__take_seat(job->team);
+    return job->seat != NULL;
+}
+
+static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
+{
+    twill__job *job = &call->job;
+    size_t blocks = job->n - at;
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+        twill__run_serial(job, &call->task, at);
+        return;
+    }
+    if (job->schedule == TWILL__AUTO) {
+        job->start = at;
+        job->block = blocks / 0xfffffffeu + 1;
+        blocks = blocks / job->block + (blocks % job->block != 0);
+        job->chunk0 = (job->chunk0 - 1) / job->block + 1;
+        /* opening publishes */
+        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
+    }
+    job->generation = twill__generation();
+    call->opened = true;
+    job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
+    twill__open(job, helpers);
+    if (job->team == &call->own && call->own.threads < helpers)
+        /* the first to come works while the others are started */
+        (void)twill__hire(call, helpers);
+    twill__take_part(job, 0, &call->task);
+    twill__meet(job, &call->task, true);
+}
+
+/* ---- open, close ---- */
+
+static inline void twill__stop_workers(twill__job *job)
+{
+    if (!job->run->worker_stop)
+        return;
+    for (unsigned worker = 0; worker < job->np; worker++) {
+        twill_task task;
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+            !job->slot[worker].started)
+            continue;
+        twill__task_init(job, worker, &task);
+        job->slot[worker].started = false;
+        job->run->worker_stop(job->slot[worker].state, &task);
+    }
+}
+
+/* Statuses of items that never ran say why. */
+static inline void twill__finish_statuses(twill__job *job, size_t total)
+{
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT &&
+        job->run->statuses)
+        for (size_t i = 0; i < total; i++)
+            if (job->run->statuses[i] == TWILL_CANCELLED)
+                job->run->statuses[i] = TWILL_TIMEOUT;
+}
+
+static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
+{
+    twill__job *job = &call->job;
+    /* all have left: the join ordered it */
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
+    uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            report->done += slot->done;
+            report->failed += slot->failed;
+            report->chunks += slot->chunks;
+            report->workers_used += slot->used;
+            report->busy += slot->busy;
+            if (slot->busy > report->busiest)
+                report->busiest = slot->busy;
+            if (slot->failed &&
+                (!report->first_error.status || slot->low < report->first_error.index)) {
+                report->first_error.index = slot->low;
+                report->first_error.status = slot->low_status;
+                report->first_error.code = slot->low_code;
+            }
+            if (twill__token_used(twill__token_of(&slot->token)))
+                twill_cancel_detach(&slot->token);
+        }
+    report->skipped = call->total - report->done - report->failed;
+    if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end &&
+        twill__stopped(job, twill__clock_now()))
+        /* items gave up because of it */
+        stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+        report->first_error = job->earliest;
+    else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
+        /* the serial loop never got there */
+        memset(&report->first_error, 0, sizeof report->first_error);
+    if (call->start_failed) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = TWILL_FAILED;
+        report->first_error.code = call->start_code;
+    }
+    if (report->first_error.status)
+        return TWILL_FAILED;
+    if (stop && report->skipped)
+        return (twill_status)stop;
+    if (report->skipped && job->generation && job->generation != twill__generation())
+        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    return TWILL_OK;
+}
+
+static inline twill_status twill__close_call(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    const twill_run *run = job->run;
+    twill_report report;
+    twill__stop_workers(job);
+    for (twill__scratch *next; call->scratch; call->scratch = next) {
+        next = call->scratch->next;
+        TWILL_FREE(call->scratch);
+    }
+    if (!call->opened && !call->has_own && !run->report && !job->detail &&
+        job->slot[0].done == call->total) {
+        /* the short way of a tiny call: all is done, and nobody asks how */
+        if (job->seat)
+            twill__release(job->seat, false);
+        if (twill__token_used(twill__token_of(&job->slot[0].token)))
+            twill_cancel_detach(&job->slot[0].token);
+        return TWILL_OK;
+    }
+    memset(&report, 0, sizeof report);
+    report.workers_started = call->opened ? job->np : 1;
+    if (job->seat)
+        twill__release(job->seat, call->opened);
+    if (call->has_own) {
+        report.workers_started = call->own.threads + 1;
+        job->flags |= twill__team_close(&call->own);
+    }
+    report.total = call->total;
+    report.status = twill__answer(call, &report);
+    if (job->detail) {
+        twill__finish_statuses(job, call->total);
+        twill__errors_sort(job);
+        report.errors_stored = job->errors_count;
+    }
+    if (run->report) {
+        if (atomic_load_explicit(&job->degraded, memory_order_relaxed)) /* after the join */
+            job->flags |= TWILL_REPORT_DEGRADED;
+        report.flags = job->flags;
+        report.wall = twill__clock_now() - call->since;
+        if (!call->opened)
+            report.busy = report.busiest = report.wall;
+        *run->report = report;
+    }
+    return report.status;
+}
+
+/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and
+   report are as ever. */
+static inline void twill__caller_ended(void *call_)
+{
+    twill__call_record *call = (twill__call_record *)call_;
+    twill__thread_ended(&call->job, 0, &call->task);
+    twill__thread()->job = call->job.outer;
+    if (call->opened)
+        twill__meet(&call->job, &call->task, false);
+    (void)twill__close_call(call);
+    if (call->memory)
+        TWILL_FREE(call->memory);
+}
+
+static inline void twill__together(twill__call_record *call, size_t at, unsigned helpers)
+{
+    if (call->guarded) {
+        twill__share_out(call, at, helpers);
+        return;
+    }
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    twill__thread()->job = &call->job;
+    twill__share_out(call, at, helpers);
+    twill__thread()->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* ---- passes ---- */
+
+/* Runs one pass of the call, and returns when all of it is over. */
+static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    unsigned helpers = call->want;
+    bool few;
+    size_t at = 0;
+    if (pass->n == 0 || call->start_failed ||
+        atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return;
+    twill__pass_init(call, pass);
+    if (helpers >= pass->n)
+        helpers = pass->n > 1 ? (unsigned)(pass->n - 1) : 0;
+    if (helpers == 0) {
+        twill__run_serial(job, &call->task, 0);
+        return;
+    }
+    few = !pass->parts && pass->n / 32 < job->np;
+    if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
+        at = twill__probe(job, &call->task, few, &helpers);
+    if (at < pass->n)
+        twill__together(call, at, helpers);
+}
+
+static inline void twill__run_guarded(twill__call_record *call, twill__steps_fn *steps, void *data)
+{
+    twill__self *self = twill__thread();
+    call->guarded = true;
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    call->start_failed = !twill__worker_ready(&call->job, 0, &call->task, &call->start_code);
+    self->job = &call->job;
+    if (!call->start_failed)
+        steps(&call->job, data);
+    self->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* bits: NULL where those in the job are enough. */
+static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np,
+                                   twill__slot *slots, _Atomic uint64_t *bits)
+{
+    twill__job *job = &call->job;
+    unsigned words = twill__words(np);
+    if (!bits)
+        bits = job->bits;
+    job->call.table = twill__job_table();
+    job->run = run;
+    job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
+    job->np = np;
+    job->slot = slots;
+    job->taken = bits;
+    job->ready = bits + words;
+    job->ranges = bits + 2 * words;
+    for (unsigned word = 0; word < 3 * words; word++)
+        atomic_init(&bits[word], 0);
+    atomic_init(job->taken, 1); /* the caller is worker 0 */
+    atomic_init(job->ready, 1);
+    job->generation = 0;
+    job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->errors_count = 0;
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    atomic_init(&job->stop, 0);
+    atomic_init(&job->degraded, 0);
+    atomic_init(&job->failures, 0);
+    atomic_init(&job->errors_lock, 0);
+    atomic_init(&job->next, 0);
+    twill__slot_init(job, 0);
+    call->has_own = call->opened = call->start_failed = call->guarded = false;
+    call->scratch = NULL;
+    call->start_code = 0;
+    call->want = np - 1;
+    call->eager = run->workers != 0;
+}
+
+static inline void twill__prefill(const twill_run *run, size_t total)
+{
+    for (size_t i = 0; run->statuses && i < total; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && total)
+        memset(run->codes, 0, total * sizeof *run->codes);
+}
+
+static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
+                                         const twill_run *run, twill__slot *slots,
+                                         _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
+{
+    twill__job *job = &call->job;
+    unsigned np = plan->np;
+    twill__init_job(call, run, np, slots, bits);
+    job->outer = plan->outer;
+    job->team = plan->team;
+    job->seat = plan->seat;
+    job->parent = plan->parent;
+    job->flags = plan->flags;
+    call->total = plan->total;
+    call->since = run->report ? twill__clock_now() : 0;
+    if (job->detail)
+        twill__prefill(run, call->total);
+    if (call->total == 0 || (job->may_end && twill__stopped(job, twill__clock_now())))
+        return twill__close_call(call);
+    if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) &&
+        run->strict) {
+        (void)twill__team_close(&call->own);
+        return twill__refuse(run, call->total, TWILL_NO_THREAD);
+    }
+    if (call->has_own)
+        job->team = &call->own;
+    job->flags |= TWILL_REPORT_SERIAL;
+    if (plan->guard || job->seat || run->worker_start || run->worker_stop || run->workers ||
+        run->until.cancel || run->report || job->detail) {
+        twill__run_guarded(call, steps, data);
+    } else {
+        /* nothing to clean up, should a callback end the thread before helpers come in */
+        twill__task_init(job, 0, &call->task);
+        steps(job, data);
+    }
+    return twill__close_call(call);
+}
+
+#define TWILL__DEFINE_FRAME(NAME, WORKERS)                                                 \
+    static __attribute__((noinline)) twill_status NAME(                                    \
+        const twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data) \
+    {                                                                                      \
+        twill__slot slots[WORKERS];                                                        \
+        twill__helper helpers[WORKERS];                                                    \
+        twill__call_record call;                                                           \
+        call.helper = helpers;                                                             \
+        call.memory = NULL;                                                                \
+        return twill__run_in(&call, plan, run, slots, NULL, steps, data);                  \
+    }
+TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
+TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)
+
+/* More workers than a stack should carry: one allocation; without it TWILL__LARGE_FRAME of them. */
+static __attribute__((noinline)) twill_status
+twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data)
+{
+    size_t np = plan->np, words = twill__words(plan->np);
+    char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) +
+                                        24 * words + TWILL__LINE);
+    twill__call_record call;
+    twill__slot *slots;
+    _Atomic uint64_t *bits;
+    twill_status status;
+    if (!memory && run->strict) {
+        if (plan->seat)
+            twill__release(plan->seat, false);
+        return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
+    }
+    if (!memory) {
+        plan->np = TWILL__LARGE_FRAME;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+        return twill__run_large(plan, run, steps, data);
+    }
+    slots = (twill__slot *)(void *)(memory +
+                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    bits = (_Atomic uint64_t *)(void *)(slots + np);
+    call.helper = (twill__helper *)(void *)(bits + 3 * words);
+    call.memory = memory;
+    plan->guard = true;
+    status = twill__run_in(&call, plan, run, slots, bits, steps, data);
+    TWILL_FREE(memory);
+    return status;
+}
+
+/* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a
+   callback ends the thread (twill__scratch_get). */
+static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard,
+                                           twill__steps_fn *steps, void *data)
+{
+    twill__plan plan;
+    twill_status status = twill__check_run(run);
+    if (status != TWILL_OK)
+        return twill__refuse(run, total, status);
+    twill__make_plan(&plan, run, total);
+    plan.guard = guard;
+    if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
+        return twill__refuse(run, total, TWILL_NO_THREAD);
+    if (run->pool && total) {
+        plan.seat = twill__take_seat(plan.team);
+        if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
+            return twill__refuse(run, total, TWILL_CLOSED);
+        if (!plan.seat)
+            plan.np = 1; /* so many calls are on it that the caller runs alone */
+    }
+    if (plan.np <= TWILL__SMALL_FRAME)
+        return twill__run_small(&plan, run, steps, data);
+    if (plan.np <= TWILL__LARGE_FRAME)
+        return twill__run_large(&plan, run, steps, data);
+    return twill__run_huge(&plan, run, steps, data);
+}
+
+static inline const twill_run *twill__default_run(void)
+{
+    static const twill_run run;
+    return &run;
+}
+
+#endif
+
+typedef struct twill__map { /* job->data of twill__map_body points to it */
+    const char *in;
+    char *out;
+    size_t in_size, out_size;
+    twill_map_fn *fn;
+} twill__map;
+
+static inline twill_status twill__map_check(const void *in, size_t in_size, const void *out,
+                                            size_t out_size, size_t n, twill_map_fn *fn)
+{
+    if (!fn)
+        return TWILL_INVALID;
+    if (n == 0)
+        return TWILL_OK;
+    if (!in || !out || !in_size || !out_size || (in == out && in_size != out_size))
+        return TWILL_INVALID;
+    return n > SIZE_MAX / in_size || n > SIZE_MAX / out_size ? TWILL_TOO_BIG : TWILL_OK;
+}
+
+static inline void twill__map_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__map *map = (const twill__map *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    const char *in = map->in + begin * map->in_size;
+    char *out = map->out + begin * map->out_size;
+    twill_map_fn *fn = map->fn;
+    size_t in_size = map->in_size, out_size = map->out_size, look;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; in += in_size, out += out_size) {
+            task->index = i;
+            int code = fn(in, out, task);
+            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
+                end = look = i + 1;
+            i++;
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+#endif
+
+_Static_assert((int)TWILL_SCHEDULE_AUTO == (int)TWILL__AUTO &&
+                   (int)TWILL_SCHEDULE_STATIC == (int)TWILL__STATIC &&
+                   (int)TWILL_SCHEDULE_DYNAMIC == (int)TWILL__DYNAMIC &&
+                   (int)TWILL_SCHEDULE_GUIDED == (int)TWILL__GUIDED &&
+                   (int)TWILL_SCHEDULE_COST == (int)TWILL__COST,
+               "the engine takes the schedule as it is");
+
+static inline const twill_parallel_options *
+twill__parallel_options(const twill_parallel_options *options)
+{
+    static const twill_parallel_options none;
+    return options ? options : &none;
+}
+
+static inline bool twill__parallel_valid(const twill_parallel_options *options)
+{
+    return (unsigned)options->schedule <= TWILL_SCHEDULE_COST &&
+           (options->schedule != TWILL_SCHEDULE_COST || options->cost_of);
+}
+
+#endif
+
+/* ---- cuts of equal cost ---- */
+
+/* A table of bounded size, filled as the costs come: when it is full the target doubles and
+   neighbours that fit under it together become one. An item above the target keeps a cut of its
+   own. */
+typedef struct twill__cutter {
+    twill__cut *cuts;
+    size_t count, capacity;
+    uint64_t target;
+} twill__cutter;
+
+#define TWILL__CUTS 512 /* on the caller's stack: 12 KiB */
+
+static inline uint64_t twill__add_costs(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+/* At least half of the table is free afterwards. */
+static inline void twill__cuts_merge(twill__cutter *cutter)
+{
+    /* exit: at UINT64_MAX everything fits into one cut */
+    while (cutter->count > cutter->capacity / 2) {
+        size_t kept = 0;
+        cutter->target = twill__add_costs(cutter->target, cutter->target);
+        for (size_t i = 1; i < cutter->count; i++) {
+            twill__cut *last = &cutter->cuts[kept];
+            uint64_t sum = twill__add_costs(last->cost, cutter->cuts[i].cost);
+            if (sum <= cutter->target) {
+                last->end = cutter->cuts[i].end;
+                last->cost = sum;
+            } else {
+                cutter->cuts[++kept] = cutter->cuts[i];
+            }
+        }
+        cutter->count = kept + 1;
+    }
+}
+
+static inline void twill__cuts_add(twill__cutter *cutter, size_t item, uint64_t cost)
+{
+    twill__cut *last = cutter->count ? &cutter->cuts[cutter->count - 1] : NULL;
+    if (cost == 0)
+        cost = 1;
+    if (last && twill__add_costs(last->cost, cost) <= cutter->target) {
+        last->end = item + 1;
+        last->cost += cost;
+        return;
+    }
+    if (cutter->count == cutter->capacity)
+        twill__cuts_merge(cutter);
+    last = &cutter->cuts[cutter->count++];
+    last->begin = item;
+    last->end = item + 1;
+    last->cost = cost;
+}
+
+/* Which of two runs first: the dearer, else the lower. */
+static inline bool twill__cut_before(const twill__cut *a, const twill__cut *b)
+{
+    return a->cost != b->cost ? a->cost > b->cost : a->begin < b->begin;
+}
+
+/* A heap sort: no memory, no bad case. */
+static inline void twill__cuts_sift(twill__cut *cuts, size_t count, size_t at)
+{
+    twill__cut moved = cuts[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && twill__cut_before(&cuts[child], &cuts[child + 1]))
+            child++;
+        if (!twill__cut_before(&moved, &cuts[child]))
+            break;
+        cuts[at] = cuts[child];
+    }
+    cuts[at] = moved;
+}
+
+static inline void twill__cuts_sort(twill__cut *cuts, size_t count)
+{
+    for (size_t i = count / 2; i-- > 0;)
+        twill__cuts_sift(cuts, count, i);
+    for (size_t left = count; left-- > 1;) {
+        twill__cut last = cuts[left];
+        cuts[left] = cuts[0];
+        cuts[0] = last;
+        twill__cuts_sift(cuts, left, 0);
+    }
+}
+
+/* table: TWILL__CUTS of them, in a frame that stays if a callback ends the calling thread: helpers
+   still read it then. */
+static inline void twill__run_by_cost(twill__job *job, twill__pass *pass, twill__cut *table,
+                                      const twill_parallel_options *options)
+{
+    twill__cutter cutter = {table, 0, TWILL__CUTS, 1};
+    twill_task task;
+    if (job->np > TWILL__CUTS / 8) { /* some for each worker; without memory, fewer */
+        twill__cut *more = (twill__cut *)twill__scratch_get(job, job->np * 8 * sizeof *more);
+        if (more) {
+            cutter.cuts = more;
+            cutter.capacity = (size_t)job->np * 8;
+        }
+    }
+    twill__task_init(job, 0, &task);
+    for (size_t i = 0; i < pass->n; i++) {
+        if (i % 256 == 0 && twill__stopped(job, twill__clock_now()))
+            return;
+        twill__cuts_add(&cutter, i, options->cost_of(i, &task));
+    }
+    twill__cuts_sort(cutter.cuts, cutter.count);
+    pass->cuts = cutter.cuts;
+    pass->cut_count = cutter.count;
+    twill__run_pass(job, pass);
+}
+
+#endif
+
+/* ---- one loop over items ---- */
+
+typedef struct twill__sweep {
+    const twill_parallel_options *options;
+    twill__cut *cuts; /* COST: from twill__start */
+    twill__pass pass;
+} twill__sweep;
+
+static inline void twill__sweep_pass(twill__job *job, twill__sweep *loop)
+{
+    if (loop->pass.schedule == TWILL__COST)
+        twill__run_by_cost(job, &loop->pass, loop->cuts, loop->options);
+    else
+        twill__run_pass(job, &loop->pass);
+}
+
+static inline void twill__sweep_steps(twill__job *job, void *loop)
+{
+    twill__sweep_pass(job, (twill__sweep *)loop);
+}
+
+static inline void twill__sweep_init(twill__sweep *loop, size_t n, twill__body_fn *body, void *data,
+                                     const twill_parallel_options *options)
+{
+    memset(&loop->pass, 0, sizeof loop->pass);
+    loop->options = options;
+    loop->cuts = NULL;
+    loop->pass.n = n;
+    loop->pass.body = body;
+    loop->pass.data = data;
+    loop->pass.schedule = (twill__schedule)options->schedule;
+    loop->pass.chunk = options->chunk;
+}
+
+/* Apart, so that only calls with COST carry the table on their stack. */
+static __attribute__((noinline)) twill_status twill__start_by_cost(const twill_run *run, size_t n,
+                                                                   twill__steps_fn *steps,
+                                                                   void *data, twill__cut **cuts)
+{
+    twill__cut table[TWILL__CUTS];
+    *cuts = table;
+    return twill__run_call(run, n, true, steps, data);
+}
+
+/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. */
+static inline twill_status twill__start(const twill_parallel_options *options, size_t n,
+                                        twill__steps_fn *steps, void *data, twill__cut **cuts)
+{
+    if (options->schedule == TWILL_SCHEDULE_COST)
+        return twill__start_by_cost(&options->run, n, steps, data, cuts);
+    return twill__run_call(&options->run, n, false, steps, data);
+}
+
+static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
+                                           const twill_parallel_options *options)
+{
+    twill__sweep loop;
+    twill__sweep_init(&loop, n, body, data, options);
+    loop.pass.whole = whole;
+    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+}
+
+/* The body of a loop over single items; each of them is one(job->data, task) with task->index
+   set. */
+static inline __attribute__((always_inline)) void
+twill__each(twill__job *job, twill_task *task, size_t begin, size_t end,
+            int (*one)(void *data, twill_task *task))
+{
+    twill__slot *me = &job->slot[task->worker];
+    void *data = job->data;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        while (i < look) {
+            int code;
+            task->index = i;
+            code = one(data, task);
+            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
+                end = look = i + 1;
+            i++;
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+TWILL__DEFINE twill_status twill_parallel_map(const void *in, size_t in_size, void *out,
+                                              size_t out_size, size_t n, twill_map_fn *fn,
+                                              const twill_parallel_options *options)
+{
+    twill__map map = {(const char *)in, (char *)out, in_size, out_size, fn};
+    twill_status status = twill__map_check(in, in_size, out, out_size, n, fn);
+    options = twill__parallel_options(options);
+    if (status != TWILL_OK || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, status != TWILL_OK ? status : TWILL_INVALID);
+    return twill__run_loop(n, twill__map_body, &map, false, options);
+}
+
+typedef struct twill__for {
+    twill_for_fn *fn;
+    twill_for_fn *const *fns;
+} twill__for;
+
+static inline int twill__for_one(void *data, twill_task *task)
+{
+    return ((const twill__for *)data)->fn(task);
+}
+
+static inline void twill__for_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__for_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_for(size_t n, twill_for_fn *fn,
+                                              const twill_parallel_options *options)
+{
+    twill__for loop = {fn, NULL};
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__for_body, &loop, false, options);
+}
+
+static inline int twill__invoke_one(void *data, twill_task *task)
+{
+    return ((const twill__for *)data)->fns[task->index](task);
+}
+
+static inline void twill__invoke_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__invoke_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_t n,
+                                                 const twill_parallel_options *options)
+{
+    twill__for invoke = {NULL, fns};
+    twill__sweep loop;
+    bool valid = fns || !n;
+    options = twill__parallel_options(options);
+    for (size_t i = 0; valid && i < n; i++)
+        valid = fns[i] != NULL;
+    if (!valid || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    twill__sweep_init(&loop, n, twill__invoke_body, &invoke, options);
+    loop.pass.forced = true;
+    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+}
+
+/* ---- ranges ---- */
+
+typedef struct twill__ranges {
+    twill_range_fn *fn;
+    twill__typed_fn *typed;
+    const void *call;
+} twill__ranges;
+
+static inline void twill__range_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__ranges *ranges = (const twill__ranges *)job->data;
+    int code;
+    task->index = begin;
+    code = ranges->fn(begin, end, task);
+    twill__range_end(job, &job->slot[task->worker], SIZE_MAX, begin, end, code);
+}
+
+static inline void twill__typed_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__ranges *ranges = (const twill__ranges *)job->data;
+    int code;
+    task->index = begin;
+    code = ranges->typed(ranges->call, begin, end, task);
+    twill__range_end(job, &job->slot[task->worker], SIZE_MAX, begin, end, code);
+}
+
+TWILL__DEFINE twill_status twill_parallel_range(size_t n, twill_range_fn *fn,
+                                                const twill_parallel_options *options)
+{
+    twill__ranges ranges = {fn, NULL, NULL};
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__range_body, &ranges, true, options);
+}
+
+TWILL__DEFINE twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
+                                                 const twill_parallel_options *options)
+{
+    twill__ranges ranges = {NULL, fn, call};
+    options = twill__parallel_options(options);
+    if ((!fn && n) || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, n, TWILL_INVALID);
+    return twill__run_loop(n, twill__typed_body, &ranges, true, options);
+}
+
+/* ---- tiles ---- */
+
+typedef struct twill__tiles {
+    twill_tile_fn *fn;
+    size_t rows, cols, tile_rows, tile_cols, across; /* tiles in a row of tiles */
+} twill__tiles;
+
+static inline size_t twill__parts_of(size_t n, size_t part)
+{
+    return n / part + (n % part != 0);
+}
+
+/* Chooses the sizes that are 0. False: more tiles than a size_t can count. */
+static inline bool twill__tiles_init(twill__tiles *tiles, size_t *n)
+{
+    size_t auto_rows = tiles->tile_rows ? 0 : 64, auto_cols = tiles->tile_cols ? 0 : 64, down;
+    for (;; auto_rows /= 2, auto_cols /= 2) { /* exit: at 1 at the latest */
+        tiles->tile_rows = auto_rows ? auto_rows : tiles->tile_rows;
+        tiles->tile_cols = auto_cols ? auto_cols : tiles->tile_cols;
+        down = twill__parts_of(tiles->rows, tiles->tile_rows);
+        tiles->across = twill__parts_of(tiles->cols, tiles->tile_cols);
+        if (down > SIZE_MAX / tiles->across)
+            return false;
+        *n = down * tiles->across;
+        if (*n >= 256 || (auto_rows <= 1 && auto_cols <= 1))
+            return true;
+    }
+}
+
+static inline int twill__tile_one(void *data, twill_task *task)
+{
+    const twill__tiles *tiles = (const twill__tiles *)data;
+    size_t row = task->index / tiles->across * tiles->tile_rows;
+    size_t col = task->index % tiles->across * tiles->tile_cols;
+    size_t row_end = tiles->rows - row < tiles->tile_rows ? tiles->rows : row + tiles->tile_rows;
+    size_t col_end = tiles->cols - col < tiles->tile_cols ? tiles->cols : col + tiles->tile_cols;
+    return tiles->fn(row, row_end, col, col_end, task);
+}
+
+static inline void twill__tile_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__each(job, task, begin, end, twill__tile_one);
+}
+
+TWILL__DEFINE twill_status twill_parallel_tiles(size_t rows, size_t cols, size_t tile_rows,
+                                                size_t tile_cols, twill_tile_fn *fn,
+                                                const twill_parallel_options *options)
+{
+    twill__tiles tiles = {fn, rows, cols, tile_rows, tile_cols, 0};
+    size_t n = 0;
+    options = twill__parallel_options(options);
+    if (!fn || !twill__parallel_valid(options))
+        return twill__refuse(&options->run, 0, TWILL_INVALID);
+    if (rows && cols && !twill__tiles_init(&tiles, &n))
+        return twill__refuse(&options->run, SIZE_MAX, TWILL_TOO_BIG);
+    return twill__run_loop(n, twill__tile_body, &tiles, false, options);
+}
+
+/* ---- find ---- */
+
+typedef struct twill__find {
+    const char *in;
+    size_t size;
+    twill_test_fn *match;
+    _Atomic size_t found; /* the lowest match so far */
+} twill__find;
+
+/* Like twill_task_stop: what lies below still runs. */
+static __attribute__((noinline)) void twill__found(twill__find *find, twill__job *job, size_t i)
+{
+    twill__lower(&find->found, i);
+    twill__lower(&job->limit, i);
+    twill__fire_from(job, i + 1);
+}
+
+static inline void twill__find_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__find *find = (twill__find *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    const char *item = find->in + begin * find->size;
+    size_t size = find->size, look;
+    twill_test_fn *match = find->match;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; item += size) {
+            bool found;
+            task->index = i;
+            found = match(item, task);
+            if (found)
+                twill__found(find, job, i);
+            if ((twill__loop_odd(&loop, 0) && !twill__loop_note(&loop, i, 0)) || found)
+                end = look = i + 1;
+            i++;
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+/* Whether items of `size` bytes are valid data of a call. */
+static inline twill_status twill__items_check(const void *items, size_t size, size_t n)
+{
+    if (n == 0)
+        return TWILL_OK;
+    if (!items || !size)
+        return TWILL_INVALID;
+    return n > SIZE_MAX / size ? TWILL_TOO_BIG : TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size_t n, size_t *index,
+                                               twill_test_fn *match,
+                                               const twill_parallel_options *options)
+{
+    twill__find find = {(const char *)in, size, match, n};
+    twill_status status = twill__items_check(in, size, n);
+    options = twill__parallel_options(options);
+    if (!match || !index || !twill__parallel_valid(options))
+        status = TWILL_INVALID;
+    if (index)
+        *index = n;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    status = twill__run_loop(n, twill__find_body, &find, false, options);
+    /* relaxed: all have left, the join ordered it */
+    *index = atomic_load_explicit(&find.found, memory_order_relaxed);
+    return status;
+}
+
+#endif
+
+/* ---- parallel_map/reduce.h ---- */
+/* reduce.h: reduce: fixed cuts, combined in a fixed tree. */
+#ifndef TWILL__PARALLEL_MAP_REDUCE_H
+#define TWILL__PARALLEL_MAP_REDUCE_H
+
+/* ---- parallel_map/passes.h ---- */
+/* passes.h: what calls of several passes share. */
+#ifndef TWILL__PARALLEL_MAP_PASSES_H
+#define TWILL__PARALLEL_MAP_PASSES_H
+
+/* ---- calls of several passes ---- */
+
+/* Whether the call will answer TWILL_OK, once its passes over the items are over. */
+static inline bool twill__all_well(twill__job *job, size_t total)
+{
+    /* relaxed: after the join */
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
+    uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    size_t ended = 0;
+    for (unsigned worker = 0; worker < job->np; worker++) {
+        const twill__slot *slot = &job->slot[worker];
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)))
+            continue;
+        if (slot->failed && slot->low <= stop_at)
+            return false;
+        ended += slot->done + slot->failed;
+    }
+    return !stop || ended == total;
+}
+
+/* A pass after the last item is done, when token and deadline come too late: it runs to its end.
+   deaf: memory that stays if a callback ends the calling thread. */
+static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
+                                                      twill_run *deaf)
+{
+    const twill_run *run = job->run;
+    *deaf = *run;
+    memset(&deaf->until, 0, sizeof deaf->until);
+    /* relaxed: nobody else is here; opening publishes */
+    atomic_store_explicit(&job->stop, 0, memory_order_relaxed);
+    job->run = deaf;
+    twill__run_pass(job, pass);
+    job->run = run;
+}
+
+/* Whether block k of a pass over blocks is to be run. */
+static inline bool twill__block_may_run(twill__job *job, size_t k)
+{
+    bool dated = job->may_end && !twill__no_deadline(job->run->until.deadline);
+    return twill__may_run(job, k) &&
+           !(job->may_end && twill__stopped(job, dated ? twill__clock_now() : 0));
+}
+
+/* Whether helpers have come in before: the work is known to be worth them. */
+static inline bool twill__was_shared(const twill__job *job)
+{
+    return !(job->flags & TWILL_REPORT_SERIAL);
+}
+
+/* Keeps the calling thread as the only one from here on. */
+static inline void twill__run_alone(twill__job *job)
+{
+    ((twill__call_record *)(void *)job)->want = 0;
+}
+
+static inline size_t twill__round_up(size_t size, size_t to)
+{
+    return size > SIZE_MAX - to ? SIZE_MAX / to * to : (size + to - 1) / to * to;
+}
+
+static inline char *twill__aligned(char *memory)
+{
+    return memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+}
+
+/* A task for callbacks outside of the call's workers. */
+static inline twill_task twill__task_outside(const twill_run *run)
+{
+    twill_task task = {SIZE_MAX, run->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+#endif
+
+/* ---- reduce ---- */
+
+/* Ordered: fixed cuts into blocks, an accumulator a block, and over them one binary tree in which
+   the block numbers say who meets whom: node [k * 2^l, (k+1) * 2^l) is its left half (+) its
+   right half, a missing right half changes nothing. So the result does not depend on who computed
+   what. Blocks are run in groups of 2^g: a group's tree ends in one accumulator, and those meet
+   like the digits of a binary counter, which is the same tree. One group where 1 MiB holds the
+   accumulators of all blocks; few large ones are alive at once otherwise. */
+
+#define TWILL__REDUCE_SMALL  4608    /* bytes of accumulators on the caller's stack: 256 of 16 */
+#define TWILL__REDUCE_LARGE  1048576 /* bytes of one group */
+#define TWILL__REDUCE_LOCAL  64      /* bytes that are folded on the worker's own stack */
+#define TWILL__REDUCE_TREE   16      /* blocks whose tree is one piece of work */
+#define TWILL__REDUCE_SERIAL 20      /* us of combining that nobody is called for */
+
+enum { TWILL__ACC_NONE, TWILL__ACC_MADE, TWILL__ACC_FULL };
+
+typedef struct twill__reduce {
+    const twill_reducer *reducer;
+    const twill_parallel_options *options;
+    void *result;
+    size_t n, blocks, each; /* items a block */
+    size_t group, levels;   /* blocks at once, a power of 2; accumulators on the counter */
+    size_t at, count;       /* first block and size of the group that runs */
+    size_t stride;
+    char *acc;               /* [group + levels] */
+    unsigned char *state;    /* [group + levels] */
+    char *memory;            /* what was allocated, or NULL */
+    _Atomic uint32_t failed; /* a combine */
+    twill__cut *cuts;
+    twill_run deaf;
+} twill__reduce;
+
+static inline char *twill__acc(const twill__reduce *reduce, size_t k)
+{
+    return reduce->acc + k * reduce->stride;
+}
+
+static inline size_t twill__reduce_item(const twill__reduce *reduce, size_t k)
+{
+    return (reduce->at + k) * reduce->each;
+}
+
+static inline void twill__acc_drop(twill__reduce *reduce, size_t k, const twill_task *task)
+{
+    if (reduce->state[k] != TWILL__ACC_NONE) {
+        reduce->state[k] = TWILL__ACC_NONE;
+        if (reduce->reducer->dispose)
+            reduce->reducer->dispose(twill__acc(reduce, k), task);
+    }
+}
+
+static inline void twill__acc_drop_all(twill__reduce *reduce, const twill_task *task)
+{
+    for (size_t k = 0; reduce->reducer->dispose && k < reduce->group + reduce->levels; k++)
+        twill__acc_drop(reduce, k, task);
+}
+
+static inline int twill__acc_make(const twill_reducer *reducer, void *acc, const twill_task *task)
+{
+    if (reducer->identity)
+        return reducer->identity(acc, task);
+    if (reducer->size == 8)
+        memset(acc, 0, 8); /* a store instead of a call */
+    else
+        memset(acc, 0, reducer->size);
+    return 0;
+}
+
+static inline void twill__reduce_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__reduce *reduce = (twill__reduce *)job->data;
+    const twill_reducer *reducer = reduce->reducer;
+    twill__slot *me = &job->slot[task->worker];
+    _Alignas(64) char local[TWILL__REDUCE_LOCAL];
+    /* no line shared between workers */
+    bool is_local = !reducer->dispose && reducer->size <= sizeof local;
+    for (size_t k = begin; k < end && twill__block_may_run(job, k); k++) {
+        size_t from = twill__reduce_item(reduce, k);
+        size_t to = reduce->n - from < reduce->each ? reduce->n : from + reduce->each;
+        char *place = twill__acc(reduce, k);
+        void *acc = is_local ? local : place;
+        int code;
+        task->index = from;
+        code = twill__acc_make(reducer, acc, task);
+        if (!code) {
+            reduce->state[k] = TWILL__ACC_MADE;
+            code = reducer->fold(acc, from, to, task);
+            if (!code) {
+                reduce->state[k] = TWILL__ACC_FULL;
+                if (is_local && reducer->size == 8)
+                    memcpy(place, local, 8);
+                else if (is_local)
+                    memcpy(place, local, reducer->size);
+            }
+        }
+        twill__range_end(job, me, k, from, to, code);
+    }
+    task->index = SIZE_MAX;
+}
+
+/* left <- left (+) right, and right is gone. False: it failed, which is told as the error of the
+   right one's first item; that had been counted as done. */
+static inline bool twill__acc_combine(twill__job *job, twill__reduce *reduce, size_t left,
+                                      size_t right, size_t at, size_t item, twill_task *task)
+{
+    twill__slot *me = &job->slot[task->worker];
+    int code = reduce->reducer->combine(twill__acc(reduce, left), twill__acc(reduce, right), task);
+    twill__acc_drop(reduce, right, task);
+    me->said = 0;
+    if (!code)
+        return true;
+    me->done--; /* may go below 0: only the sum over the workers counts */
+    twill__item_failed(job, me, at, item, TWILL_FAILED, code);
+    atomic_store_explicit(&reduce->failed, 1, memory_order_relaxed); /* read after the join */
+    return false;
+}
+
+/* The tree over the accumulators begin..end-1, whose distances are multiples of `least`. */
+static inline bool twill__reduce_tree(twill__job *job, twill__reduce *reduce, size_t begin,
+                                      size_t end, size_t least, size_t at, twill_task *task)
+{
+    for (size_t step = least; step < end - begin; step *= 2)
+        for (size_t k = begin; end - k > step; k += 2 * step) {
+            if (!twill__acc_combine(job, reduce, k, k + step, at,
+                                    twill__reduce_item(reduce, k + step), task))
+                return false;
+            if (end - k <= 2 * step)
+                break;
+        }
+    return true;
+}
+
+static inline void twill__reduce_trees(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__reduce *reduce = (twill__reduce *)job->data;
+    for (size_t k = begin; k < end && twill__may_run(job, k); k++) {
+        size_t from = (k + 1) * TWILL__REDUCE_TREE, to = from + TWILL__REDUCE_TREE;
+        (void)twill__reduce_tree(job, reduce, from, to < reduce->count ? to : reduce->count, 1, k,
+                                 task);
+    }
+}
+
+/* Leaves the group's value in its first accumulator. The first piece is timed: it says whether to
+   call others. */
+static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, twill_task *task)
+{
+    size_t count = reduce->count, tree = TWILL__REDUCE_TREE;
+    uint64_t since;
+    if (count <= tree)
+        return twill__reduce_tree(job, reduce, 0, count, 1, 0, task);
+    since = twill__ticks();
+    if (!twill__reduce_tree(job, reduce, 0, tree, 1, 0, task))
+        return false;
+    if (job->np > 1 &&
+        (twill__ticks() - since) * (count / tree) / TWILL__REDUCE_SERIAL > twill__ticks_per_us()) {
+        twill__pass pass = {
+            .n = (count - 1) / tree, .body = twill__reduce_trees, .data = reduce, .forced = true};
+        pass.first = twill__reduce_item(reduce, tree);
+        pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
+        twill__run_deaf(job, &pass, &reduce->deaf);
+        if (atomic_load_explicit(&reduce->failed, memory_order_relaxed) ||
+            !twill__all_well(job, reduce->n))
+            return false;
+    } else {
+        for (size_t k = tree; k < count; k += tree)
+            if (!twill__reduce_tree(job, reduce, k, count - k < tree ? count : k + tree, 1, 0,
+                                    task))
+                return false;
+    }
+    return twill__reduce_tree(job, reduce, 0, count, tree, 0, task);
+}
+
+/* Folds the blocks of a group. False: some are missing. *last: a callback has said stop, nothing
+   above it counts. */
+static inline bool twill__reduce_fold(twill__job *job, twill__reduce *reduce, twill_task *task,
+                                      bool *last)
+{
+    const twill_parallel_options *options = reduce->options;
+    twill__pass pass = {
+        .n = reduce->count, .body = twill__reduce_body, .data = reduce, .parts = true};
+    size_t stop_at;
+    pass.schedule = (twill__schedule)options->schedule;
+    pass.chunk = options->chunk / reduce->each;
+    pass.first = twill__reduce_item(reduce, 0);
+    pass.unit = reduce->each;
+    pass.forced = twill__was_shared(job);
+    memset(reduce->state, TWILL__ACC_NONE, reduce->count);
+    twill__run_pass(job, &pass);
+    stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed); /* after the join */
+    if (stop_at != SIZE_MAX) {
+        size_t need = twill__place_of(job, stop_at) + 1;
+        for (size_t k = need; k < reduce->count; k++)
+            twill__acc_drop(reduce, k, task);
+        reduce->count = need < reduce->count ? need : reduce->count;
+        *last = true;
+        if (atomic_load_explicit(&job->stop, memory_order_relaxed))
+            return false;
+    }
+    for (size_t k = 0; k < reduce->count; k++)
+        if (reduce->state[k] != TWILL__ACC_FULL)
+            return false;
+    return true;
+}
+
+static inline void twill__acc_move(twill__reduce *reduce, size_t from, size_t to)
+{
+    memcpy(twill__acc(reduce, to), twill__acc(reduce, from), reduce->reducer->size);
+    reduce->state[to] = reduce->state[from];
+    reduce->state[from] = TWILL__ACC_NONE;
+}
+
+static inline bool twill__reduce_run(twill__job *job, twill__reduce *reduce, twill_task *task)
+{
+    size_t top = reduce->group, groups = 0; /* the counter's digits lie behind the group */
+    size_t item = 0;                        /* that a failed combine is told of */
+    bool last = false;
+    if (reduce->group == 1)
+        twill__run_alone(job);
+    for (reduce->at = 0; reduce->at < reduce->blocks && !last; reduce->at += reduce->group) {
+        size_t left = reduce->blocks - reduce->at;
+        reduce->count = left < reduce->group ? left : reduce->group;
+        if (!twill__reduce_fold(job, reduce, task, &last) ||
+            !twill__reduce_group(job, reduce, task))
+            return false;
+        if (reduce->levels == 0)
+            break;
+        item = twill__reduce_item(reduce, 0);
+        twill__acc_move(reduce, 0, top++);
+        groups++;
+        for (size_t bit = 1; !(groups & bit); bit *= 2, top--) /* exit: groups > 0 */
+            if (!twill__acc_combine(job, reduce, top - 2, top - 1, 0, item, task))
+                return false;
+    }
+    for (; top > reduce->group + 1; top--)
+        if (!twill__acc_combine(job, reduce, top - 2, top - 1, 0, item, task))
+            return false;
+    if (reduce->levels)
+        twill__acc_move(reduce, reduce->group, 0);
+    memcpy(reduce->result, twill__acc(reduce, 0), reduce->reducer->size);
+    reduce->state[0] = TWILL__ACC_NONE;
+    return true;
+}
+
+static inline void twill__reduce_steps(twill__job *job, void *data)
+{
+    twill__reduce *reduce = (twill__reduce *)data;
+    twill_task task;
+    twill__task_init(job, 0, &task);
+    if (!twill__reduce_run(job, reduce, &task))
+        twill__acc_drop_all(reduce, &task);
+}
+
+/* unordered: what a worker folds goes into its own accumulator. */
+static inline void twill__unordered_body(twill__job *job, twill_task *task, size_t begin,
+                                         size_t end)
+{
+    twill__reduce *reduce = (twill__reduce *)job->data;
+    unsigned char *state = &reduce->state[task->worker];
+    void *acc = twill__acc(reduce, task->worker);
+    int code = 0;
+    task->index = begin;
+    if (*state == TWILL__ACC_NONE) {
+        code = twill__acc_make(reduce->reducer, acc, task);
+        if (!code)
+            *state = TWILL__ACC_MADE;
+    }
+    if (!code)
+        code = reduce->reducer->fold(acc, begin, end, task);
+    twill__range_end(job, &job->slot[task->worker], SIZE_MAX, begin, end, code);
+    task->index = SIZE_MAX;
+}
+
+static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce, twill_task *task)
+{
+    size_t first = 0;
+    if (!twill__all_well(job, reduce->n))
+        return false;
+    while (first < reduce->group && reduce->state[first] == TWILL__ACC_NONE)
+        first++;
+    for (size_t k = first + 1; k < reduce->group; k++)
+        if (reduce->state[k] != TWILL__ACC_NONE &&
+            !twill__acc_combine(job, reduce, first, k, 0, 0, task))
+            return false;
+    if (first == reduce->group)
+        return false;
+    memcpy(reduce->result, twill__acc(reduce, first), reduce->reducer->size);
+    reduce->state[first] = TWILL__ACC_NONE;
+    return true;
+}
+
+static inline void twill__unordered_steps(twill__job *job, void *data)
+{
+    twill__reduce *reduce = (twill__reduce *)data;
+    twill__sweep loop;
+    twill_task task;
+    if (reduce->group < job->np) /* memory for one */
+        twill__run_alone(job);
+    memset(reduce->state, TWILL__ACC_NONE, reduce->group);
+    twill__sweep_init(&loop, reduce->n, twill__unordered_body, reduce, reduce->options);
+    loop.cuts = reduce->cuts;
+    loop.pass.whole = true;
+    twill__sweep_pass(job, &loop);
+    twill__task_init(job, 0, &task);
+    if (!twill__unordered_join(job, reduce, &task))
+        twill__acc_drop_all(reduce, &task);
+}
+
+/* The calling thread has ended in a callback: helpers are gone, the call is closed. */
+static inline void twill__reduce_ended(void *data)
+{
+    twill__reduce *reduce = (twill__reduce *)data;
+    twill_task task = twill__task_outside(&reduce->options->run);
+    twill__acc_drop_all(reduce, &task);
+    if (reduce->memory)
+        TWILL_FREE(reduce->memory);
+}
+
+static __attribute__((noinline)) twill_status twill__reduce_guarded(twill__reduce *reduce,
+                                                                    twill__steps_fn *steps)
+{
+    twill_status status;
+    TWILL__GUARD_PUSH(twill__reduce_ended, reduce);
+    status = twill__start(reduce->options, reduce->n, steps, reduce, &reduce->cuts);
+    TWILL__GUARD_POP(0);
+    if (reduce->memory)
+        TWILL_FREE(reduce->memory);
+    return status;
+}
+
+static inline unsigned twill__workers_for(const twill_run *run, size_t n)
+{
+    twill__plan plan;
+    twill__make_plan(&plan, run, n);
+    return plan.np;
+}
+
+/* Sizes for `group` accumulators at once; false: no memory for so many. */
+static inline bool twill__reduce_place(twill__reduce *reduce, size_t group, char *small,
+                                       size_t small_size)
+{
+    size_t count, bytes;
+    reduce->group = group;
+    reduce->levels = 0;
+    if (!reduce->reducer->unordered && group < reduce->blocks)
+        /* one digit more than the number of groups has: before it carries */
+        for (size_t left = 2 * ((reduce->blocks - 1) / group + 1); left; left /= 2)
+            reduce->levels++;
+    count = group + reduce->levels;
+    if (reduce->stride > (SIZE_MAX - TWILL__LINE - count) / count)
+        return false;
+    bytes = count * reduce->stride;
+    reduce->memory = NULL;
+    if (bytes + count > small_size) {
+        reduce->memory = (char *)TWILL_MALLOC(bytes + count + TWILL__LINE);
+        if (!reduce->memory)
+            return false;
+        small = twill__aligned(reduce->memory);
+    }
+    reduce->acc = small;
+    reduce->state = (unsigned char *)small + bytes;
+    if (reduce->memory || reduce->reducer->dispose || reduce->levels)
+        memset(reduce->state, TWILL__ACC_NONE, count);
+    return true;
+}
+
+static inline bool twill__reduce_memory(twill__reduce *reduce, char *small, size_t small_size)
+{
+    const twill_reducer *reducer = reduce->reducer;
+    unsigned np = twill__workers_for(&reduce->options->run, reduce->n);
+    size_t group = 1;
+    if (reducer->unordered) {
+        reduce->stride = twill__round_up(reducer->size, TWILL__LINE);
+        return twill__reduce_place(reduce, np, small, small_size) ||
+               (np > 1 && twill__reduce_place(reduce, 1, small, small_size));
+    }
+    reduce->stride = reducer->dispose || reducer->size > TWILL__REDUCE_LOCAL
+                         ? twill__round_up(reducer->size, TWILL__LINE)
+                         : reducer->size;
+    while (group < reduce->blocks &&
+           (group < (size_t)np * 8 || group <= TWILL__REDUCE_LARGE / 2 / reduce->stride))
+        group *= 2;
+    while (!twill__reduce_place(reduce, group, small, small_size)) {
+        if (group == 1)
+            return false;
+        group /= 2;
+    }
+    return true;
+}
+
+static inline void twill__reduce_cut(twill__reduce *reduce)
+{
+    size_t blocks = reduce->reducer->blocks;
+    if (!blocks)
+        blocks = reduce->n < 1024 ? 32 : reduce->n < 16384 ? 64 : 256;
+    if (blocks > reduce->n)
+        blocks = reduce->n;
+    reduce->each = (reduce->n - 1) / blocks + 1;
+    reduce->blocks = (reduce->n - 1) / reduce->each + 1;
+}
+
+static inline bool twill__reduce_valid(size_t n, const twill_reducer *reducer, const void *result,
+                                       const twill_parallel_options *options)
+{
+    return reducer && result && reducer->fold && reducer->combine && (reducer->size || !n) &&
+           twill__parallel_valid(options) &&
+           (reducer->unordered || options->schedule != TWILL_SCHEDULE_COST);
+}
+
+static inline twill_status twill__reduce_nothing(const twill_reducer *reducer, void *result,
+                                                 const twill_run *run)
+{
+    twill_task task = twill__task_outside(run);
+    int code = twill__acc_make(reducer, result, &task);
+    (void)twill__refuse(run, 0, code ? TWILL_FAILED : TWILL_OK);
+    if (code && run->report) {
+        run->report->first_error.index = SIZE_MAX;
+        run->report->first_error.status = TWILL_FAILED;
+        run->report->first_error.code = code;
+    }
+    return code ? TWILL_FAILED : TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *reducer,
+                                                 void *result,
+                                                 const twill_parallel_options *options)
+{
+    _Alignas(TWILL__LINE) char small[TWILL__REDUCE_SMALL];
+    twill__reduce reduce;
+    twill__steps_fn *steps;
+    twill_status status;
+    options = twill__parallel_options(options);
+    status = twill__reduce_valid(n, reducer, result, options) ? twill__check_run(&options->run)
+                                                              : TWILL_INVALID;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    if (n == 0)
+        return twill__reduce_nothing(reducer, result, &options->run);
+    steps = reducer->unordered ? twill__unordered_steps : twill__reduce_steps;
+    reduce.reducer = reducer;
+    reduce.options = options;
+    reduce.result = result;
+    reduce.n = n;
+    atomic_init(&reduce.failed, 0);
+    twill__reduce_cut(&reduce);
+    if (!twill__reduce_memory(&reduce, small, sizeof small))
+        return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
+    if (reduce.memory || reducer->dispose)
+        return twill__reduce_guarded(&reduce, steps);
+    return twill__start(options, n, steps, &reduce, &reduce.cuts);
+}
+
+#endif
+
+/* ---- parallel_map/filter.h ---- */
+/* filter.h: filter: test all, then move what stays. */
+#ifndef TWILL__PARALLEL_MAP_FILTER_H
+#define TWILL__PARALLEL_MAP_FILTER_H
+
+/* ---- filter ---- */
+
+/* First a loop over the items: a bit an item says whether it is kept, a counter a block how many
+   are. Then, with no callback any more, each block writes its items where they belong. So keep
+   runs once an item, and a call that ends early has changed nothing. */
+
+#define TWILL__FILTER_BLOCK 4096 /* items: 64 words of bits */
+#define TWILL__FILTER_SMALL \
+    (4 * TWILL__FILTER_BLOCK) /* items whose bits fit the caller's stack: 2 KiB */
+
+typedef struct twill__filter {
+    const char *in;
+    char *out;
+    size_t size, n, kept;
+    twill_test_fn *keep;
+    const twill_parallel_options *options;
+    _Atomic uint64_t *bits; /* [(n + 63) / 64] */
+    size_t *counts;         /* [blocks]: items that are kept; then the place of the first */
+    size_t at;              /* first block of the wave that runs */
+    char *memory;
+    twill__cut *cuts;
+    twill_run deaf;
+} twill__filter;
+
+static inline size_t twill__filter_blocks(size_t n)
+{
+    return n / TWILL__FILTER_BLOCK + (n % TWILL__FILTER_BLOCK != 0);
+}
+
+/* Bits of the items begin..end-1, all of one word. Two chunks may share a word. */
+static inline void twill__filter_put(twill__filter *filter, size_t begin, size_t end, uint64_t bits)
+{
+    _Atomic uint64_t *word = &filter->bits[begin / 64];
+    /* relaxed: the join makes them visible */
+    if (end - begin == 64)
+        atomic_store_explicit(word, bits, memory_order_relaxed);
+    else if (bits)
+        atomic_fetch_or_explicit(word, bits, memory_order_relaxed);
+}
+
+static inline void twill__filter_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__filter *filter = (twill__filter *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    const char *item = filter->in + begin * filter->size;
+    size_t size = filter->size, look, from = begin;
+    twill_test_fn *keep = filter->keep;
+    uint64_t bits = 0; /* of the items from..i-1 */
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; item += size) {
+            bool kept;
+            task->index = i;
+            kept = keep(item, task);
+            bits |= (uint64_t)kept << i % 64;
+            if (twill__loop_odd(&loop, 0) && !twill__loop_note(&loop, i, 0))
+                end = look = i + 1;
+            i++;
+            if (i % 64 == 0) {
+                twill__filter_put(filter, from, i, bits);
+                from = i;
+                bits = 0;
+            }
+        }
+    }
+    if (i > from)
+        twill__filter_put(filter, from, i, bits);
+    twill__loop_end(me, i);
+}
+
+static inline unsigned twill__popcount(uint64_t x)
+{
+    x -= x >> 1 & 0x5555555555555555u;
+    x = (x & 0x3333333333333333u) + (x >> 2 & 0x3333333333333333u);
+    return (unsigned)(((x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fu) * 0x0101010101010101u >> 56);
+}
+
+static inline uint64_t twill__filter_bits(const twill__filter *filter, size_t word)
+{
+    return atomic_load_explicit(&filter->bits[word], memory_order_relaxed); /* after the join */
+}
+
+/* counts[]: the place of each block's first item. What lies above a stop is not kept. */
+static inline void twill__filter_count(twill__filter *filter, size_t stop_at)
+{
+    size_t words = filter->n / 64 + (filter->n % 64 != 0);
+    if (stop_at < filter->n - 1) {
+        words = stop_at / 64 + 1;
+        if (stop_at % 64 != 63)
+            atomic_fetch_and_explicit(&filter->bits[words - 1], ((uint64_t)2 << stop_at % 64) - 1,
+                                      memory_order_relaxed); /* nobody else is here */
+        for (size_t word = words; word < filter->n / 64 + (filter->n % 64 != 0); word++)
+            atomic_store_explicit(&filter->bits[word], 0, memory_order_relaxed);
+    }
+    filter->kept = 0;
+    for (size_t block = 0, word = 0; block < twill__filter_blocks(filter->n); block++) {
+        size_t end =
+            words - word < TWILL__FILTER_BLOCK / 64 ? words : word + TWILL__FILTER_BLOCK / 64;
+        filter->counts[block] = filter->kept;
+        for (; word < end; word++)
+            filter->kept += twill__popcount(twill__filter_bits(filter, word));
+    }
+}
+
+static inline __attribute__((always_inline)) void twill__filter_copy(const twill__filter *filter,
+                                                                     size_t block, size_t size)
+{
+    const char *in = filter->in + block * TWILL__FILTER_BLOCK * size;
+    char *out = filter->out + filter->counts[block] * size;
+    size_t words = filter->n / 64 + (filter->n % 64 != 0),
+           word = block * (TWILL__FILTER_BLOCK / 64);
+    size_t end = words - word < TWILL__FILTER_BLOCK / 64 ? words : word + TWILL__FILTER_BLOCK / 64;
+    for (; word < end; word++, in += 64 * size) {
+        uint64_t bits = twill__filter_bits(filter, word);
+        if (bits == UINT64_MAX) { /* all of them: they may overlap their place */
+            memmove(out, in, 64 * size);
+            out += 64 * size;
+            continue;
+        }
+        for (; bits; bits &= bits - 1, out += size) {
+            const char *item = in + (size_t)__builtin_ctzll(bits) * size;
+            if (item != out) /* whole items: never overlapping otherwise */
+                memcpy(out, item, size);
+        }
+    }
+}
+
+static inline void twill__filter_block(const twill__filter *filter, size_t block)
+{
+    switch (filter->size) {
+    case 4:
+        twill__filter_copy(filter, block, 4);
+        break;
+    case 8:
+        twill__filter_copy(filter, block, 8);
+        break;
+    case 16:
+        twill__filter_copy(filter, block, 16);
+        break;
+    default:
+        twill__filter_copy(filter, block, filter->size);
+    }
+}
+
+static inline void twill__filter_write(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__filter *filter = (const twill__filter *)job->data;
+    (void)task;
+    for (size_t block = begin; block < end; block++)
+        twill__filter_block(filter, filter->at + block);
+}
+
+/* In place, a block may be written once the lower ones that lie where it goes have moved. The
+   lowest can always move; a wave are those that go below its old place, so they touch nobody
+   else's. */
+static inline size_t twill__filter_wave(const twill__filter *filter)
+{
+    size_t blocks = twill__filter_blocks(filter->n), end = filter->at + 1;
+    if (filter->out != filter->in)
+        return blocks;
+    while (end < blocks && (end + 1 < blocks ? filter->counts[end + 1] : filter->kept) <=
+                               filter->at * TWILL__FILTER_BLOCK)
+        end++;
+    return end;
+}
+
+static inline void twill__filter_steps(twill__job *job, void *data)
+{
+    twill__filter *filter = (twill__filter *)data;
+    twill__sweep loop;
+    size_t blocks = twill__filter_blocks(filter->n);
+    twill__sweep_init(&loop, filter->n, twill__filter_body, filter, filter->options);
+    loop.cuts = filter->cuts;
+    twill__sweep_pass(job, &loop);
+    if (!twill__all_well(job, filter->n)) {
+        filter->kept = 0;
+        return;
+    }
+    twill__filter_count(
+        filter, atomic_load_explicit(&job->stop_at, memory_order_relaxed)); /* after the join */
+    if (!filter->out)
+        return;
+    for (size_t end; filter->at < blocks; filter->at = end) {
+        twill__pass pass = {.body = twill__filter_write, .data = filter, .parts = true};
+        end = twill__filter_wave(filter);
+        pass.n = end - filter->at;
+        pass.forced = pass.n > 64 && twill__was_shared(job);
+        if (pass.n == 1)
+            twill__filter_block(filter, filter->at);
+        else
+            twill__run_deaf(job, &pass, &filter->deaf);
+    }
+}
+
+static inline void twill__free_ended(void *memory)
+{
+    TWILL_FREE(memory);
+}
+
+/* The memory goes also if a callback ends the thread. */
+static __attribute__((noinline)) twill_status twill__filter_guarded(twill__filter *filter)
+{
+    twill_status status;
+    TWILL__GUARD_PUSH(twill__free_ended, filter->memory);
+    status = twill__start(filter->options, filter->n, twill__filter_steps, filter, &filter->cuts);
+    TWILL__GUARD_POP(0);
+    TWILL_FREE(filter->memory);
+    return status;
+}
+
+static inline bool twill__filter_memory(twill__filter *filter, uint64_t *small, size_t small_words)
+{
+    size_t words = filter->n / 64 + (filter->n % 64 != 0), blocks = twill__filter_blocks(filter->n);
+    filter->memory = NULL;
+    if (words + blocks > small_words) {
+        filter->memory = (char *)TWILL_MALLOC(words * 8 + blocks * sizeof(size_t));
+        if (!filter->memory)
+            return false;
+        small = (uint64_t *)(void *)filter->memory;
+    }
+    filter->bits = (_Atomic uint64_t *)(void *)small;
+    filter->counts = (size_t *)(void *)(small + words);
+    for (size_t word = 0; word < words; word++)
+        atomic_init(&filter->bits[word], 0);
+    return true;
+}
+
+TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, size_t n, void *out,
+                                                 size_t *out_n, twill_test_fn *keep,
+                                                 const twill_parallel_options *options)
+{
+    uint64_t small[TWILL__FILTER_SMALL / 64 + 8];
+    twill__filter filter;
+    twill_status status = twill__items_check(in, size, n);
+    options = filter.options = twill__parallel_options(options);
+    filter.in = (const char *)in;
+    filter.out = (char *)out;
+    filter.size = size;
+    filter.n = n;
+    filter.keep = keep;
+    filter.kept = filter.at = 0;
+    if (!keep || !out_n || !twill__parallel_valid(options))
+        status = TWILL_INVALID;
+    if (out_n)
+        *out_n = 0;
+    if (status == TWILL_OK)
+        status = twill__check_run(&options->run);
+    if (status == TWILL_OK && !twill__filter_memory(&filter, small, sizeof small / sizeof *small))
+        status = TWILL_NO_MEMORY;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    status = filter.memory ? twill__filter_guarded(&filter)
+                           : twill__start(options, n, twill__filter_steps, &filter, &filter.cuts);
+    if (status == TWILL_OK)
+        *out_n = filter.kept;
+    return status;
+}
+
+#endif
+
+/* ---- parallel_map/scan.h ---- */
+/* scan.h: scan: running combinations. */
+#ifndef TWILL__PARALLEL_MAP_SCAN_H
+#define TWILL__PARALLEL_MAP_SCAN_H
+
+/* ---- scan ---- */
+
+/* Who comes to the first block that is not summed up yet writes its results at once; blocks
+   further on are only summed. Then the sums are carried from block to block, and a second pass
+   writes what is missing. The caller begins at the front: alone, it combines each item once, as
+   the serial loop does; two threads take 3/4 of that time, w threads (2 - 1/w) / w. STATIC writes
+   nothing but block 0 in the first pass: each item meets the same partners always. */
+
+#define TWILL__SCAN_SMALL 4608 /* bytes on the caller's stack: the sums of 256 blocks of 16 bytes */
+#define TWILL__SCAN_LOCAL 256 /* elements up to this size are worked on on the worker's own stack */
+
+enum { TWILL__SCAN_NONE, TWILL__SCAN_SUMMED, TWILL__SCAN_WRITTEN };
+
+typedef struct twill__scan {
+    const char *in;
+    char *out;
+    size_t size, n;
+    const void *start; /* NULL: inclusive */
+    twill_combine_fn *combine;
+    const twill_parallel_options *options;
+    size_t blocks, each;  /* items a block */
+    size_t at;            /* first block of the pass */
+    _Atomic size_t front; /* blocks summed up in `carry`, without a gap */
+    char *carry;
+    char *sum;            /* [blocks]: of the block; in the second pass, of all in front of it */
+    char *work;           /* two elements a worker, where they are large */
+    unsigned char *state; /* [blocks] */
+    char *memory;
+} twill__scan;
+
+/* Writes a block. acc: the sum of all in front of it (unless it is the first of an inclusive
+   scan), then that of all up to its end. spare: for the right operand. Returns the code of a
+   combine, *i: of which item. */
+static inline __attribute__((always_inline)) int twill__scan_write(const twill__scan *scan,
+                                                                   size_t *at, size_t to, char *acc,
+                                                                   char *spare, size_t size,
+                                                                   const twill_task *task)
+{
+    const char *in = scan->in + *at * size;
+    char *out = scan->out + *at * size;
+    size_t i = *at, last = scan->n - 1;
+    twill_combine_fn *combine = scan->combine;
+    bool inclusive = !scan->start;
+    int code = 0;
+    if (inclusive && i == 0) {
+        memcpy(acc, in, size);
+        if (out != in)
+            memcpy(out, in, size);
+        i++;
+        in += size;
+        out += size;
+    }
+    for (; i < to; i++, in += size, out += size) {
+        memcpy(spare, in, size);
+        if (!inclusive)
+            memcpy(out, acc, size);
+        if (inclusive || i != last)
+            code = combine(acc, spare, task);
+        if (code)
+            break;
+        if (inclusive)
+            memcpy(out, acc, size);
+    }
+    *at = i;
+    return code;
+}
+
+static inline __attribute__((always_inline)) int twill__scan_sum(const twill__scan *scan,
+                                                                 size_t *at, size_t to, char *acc,
+                                                                 char *spare, size_t size,
+                                                                 const twill_task *task)
+{
+    const char *in = scan->in + *at * size;
+    size_t i = *at;
+    int code = 0;
+    memcpy(acc, in, size);
+    for (i++, in += size; i < to; i++, in += size) {
+        memcpy(spare, in, size);
+        code = scan->combine(acc, spare, task);
+        if (code)
+            break;
+    }
+    *at = i;
+    return code;
+}
+
+static inline int twill__scan_block(const twill__scan *scan, bool write, size_t *at, size_t to,
+                                    char *acc, char *spare, const twill_task *task)
+{
+    switch (scan->size) {
+    case 4:
+        return write ? twill__scan_write(scan, at, to, acc, spare, 4, task)
+                     : twill__scan_sum(scan, at, to, acc, spare, 4, task);
+    case 8:
+        return write ? twill__scan_write(scan, at, to, acc, spare, 8, task)
+                     : twill__scan_sum(scan, at, to, acc, spare, 8, task);
+    case 16:
+        return write ? twill__scan_write(scan, at, to, acc, spare, 16, task)
+                     : twill__scan_sum(scan, at, to, acc, spare, 16, task);
+    default:
+        return write ? twill__scan_write(scan, at, to, acc, spare, scan->size, task)
+                     : twill__scan_sum(scan, at, to, acc, spare, scan->size, task);
+    }
+}
+
+/* One block. carry: what precedes it, where it is written. */
+static inline void twill__scan_one(twill__job *job, twill__scan *scan, twill_task *task, size_t k,
+                                   bool write, const char *carry, char *acc, char *spare)
+{
+    twill__slot *me = &job->slot[task->worker];
+    size_t block = scan->at + k, from = block * scan->each, at = from;
+    size_t to = scan->n - from < scan->each ? scan->n : from + scan->each;
+    int code;
+    task->index = from;
+    if (write && (from || scan->start))
+        memcpy(acc, carry, scan->size);
+    code = twill__scan_block(scan, write, &at, to, acc, spare, task);
+    me->said = 0;
+    me->fail_index = SIZE_MAX;
+    if (write) {
+        me->fail_index = at;
+        twill__range_end(job, me, k, from, to, code);
+    } else if (code) {
+        twill__item_failed(job, me, k, at, TWILL_FAILED, code);
+    }
+    if (!code)
+        scan->state[block] = write ? TWILL__SCAN_WRITTEN : TWILL__SCAN_SUMMED;
+}
+
+static inline void twill__scan_first(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__scan *scan = (twill__scan *)job->data;
+    _Alignas(64) char local[2 * TWILL__SCAN_LOCAL];
+    char *acc = scan->work ? scan->work + 2 * task->worker * scan->size : local;
+    char *spare = acc + scan->size;
+    bool fixed = scan->options->schedule == TWILL_SCHEDULE_STATIC;
+    if (!scan->work)
+        spare = local + TWILL__SCAN_LOCAL;
+    for (size_t k = begin; k < end && twill__block_may_run(job, k); k++) {
+        /* acquire, release: who finds its block in front finds the carry, too */
+        bool write =
+            (!fixed || k == 0) && atomic_load_explicit(&scan->front, memory_order_acquire) == k;
+        if (!write && k == scan->blocks - 1)
+            break; /* its sum is of no use */
+        twill__scan_one(job, scan, task, k, write, scan->carry, acc, spare);
+        if (scan->state[k] == TWILL__SCAN_WRITTEN) {
+            memcpy(scan->carry, acc, scan->size);
+            atomic_store_explicit(&scan->front, k + 1, memory_order_release);
+        } else if (scan->state[k] == TWILL__SCAN_SUMMED) {
+            memcpy(scan->sum + k * scan->size, acc, scan->size);
+        }
+    }
+    task->index = SIZE_MAX;
+}
+
+static inline void twill__scan_second(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__scan *scan = (twill__scan *)job->data;
+    _Alignas(64) char local[2 * TWILL__SCAN_LOCAL];
+    char *acc = scan->work ? scan->work + 2 * task->worker * scan->size : local;
+    char *spare = scan->work ? acc + scan->size : local + TWILL__SCAN_LOCAL;
+    for (size_t k = begin; k < end && twill__block_may_run(job, k); k++)
+        twill__scan_one(job, scan, task, k, true, scan->sum + (scan->at + k) * scan->size, acc,
+                        spare);
+    task->index = SIZE_MAX;
+}
+
+/* From what blocks hold to what precedes them; `need` blocks. False: a combine has failed. */
+static inline bool twill__scan_carry(twill__job *job, twill__scan *scan, size_t need)
+{
+    _Alignas(64) char local[TWILL__SCAN_LOCAL];
+    char *spare = scan->work ? scan->work : local;
+    twill_task task;
+    twill__task_init(job, 0, &task);
+    for (size_t block = scan->at; block < need; block++) {
+        char *sum = scan->sum + block * scan->size;
+        int code = 0;
+        memcpy(spare, sum, scan->size);
+        memcpy(sum, scan->carry, scan->size);
+        if (block + 1 < need)
+            code = scan->combine(scan->carry, spare, &task);
+        job->slot[0].said = 0;
+        if (code) {
+            twill__item_failed(job, &job->slot[0], block, block * scan->each, TWILL_FAILED, code);
+            return false;
+        }
+    }
+    return true;
+}
+
+static inline void twill__scan_steps(twill__job *job, void *data)
+{
+    twill__scan *scan = (twill__scan *)data;
+    twill__pass pass = {.n = scan->blocks, .body = twill__scan_first, .data = scan, .parts = true};
+    size_t need = scan->blocks, stop_at;
+    pass.unit = scan->each;
+    twill__run_pass(job, &pass);
+    stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed); /* after the join */
+    if (stop_at != SIZE_MAX)
+        need = twill__place_of(job, stop_at) + 1;
+    scan->at = atomic_load_explicit(&scan->front, memory_order_relaxed);
+    for (size_t block = 0; block < need; block++)
+        if (scan->state[block] == TWILL__SCAN_NONE && block != scan->blocks - 1)
+            return;
+    if (scan->at >= need || atomic_load_explicit(&job->stop, memory_order_relaxed) ||
+        !twill__scan_carry(job, scan, need))
+        return;
+    pass.n = need - scan->at;
+    pass.body = twill__scan_second;
+    pass.first = scan->at * scan->each;
+    pass.forced = twill__was_shared(job);
+    twill__run_pass(job, &pass);
+}
+
+static inline bool twill__scan_memory(twill__scan *scan, char *small, size_t small_size)
+{
+    unsigned np = twill__workers_for(&scan->options->run, scan->n);
+    size_t elements, works = scan->size > TWILL__SCAN_LOCAL ? (size_t)np * 2 : 0;
+    size_t blocks = np == 1 && scan->options->schedule == TWILL_SCHEDULE_AUTO ? 1
+                    : scan->n < 16384                                         ? 64
+                                                                              : 256;
+    scan->each = (scan->n - 1) / blocks + 1;
+    if (scan->each < 16)
+        scan->each = 16;
+    scan->blocks = (scan->n - 1) / scan->each + 1;
+    scan->memory = NULL;
+    elements = scan->blocks + works + 1;
+    if (scan->size > (SIZE_MAX - TWILL__LINE - scan->blocks) / elements)
+        return false;
+    if (elements * scan->size + scan->blocks > small_size) {
+        scan->memory = (char *)TWILL_MALLOC(elements * scan->size + scan->blocks + TWILL__LINE);
+        if (!scan->memory)
+            return false;
+        small = twill__aligned(scan->memory);
+    }
+    scan->sum = small;
+    scan->carry = small + scan->blocks * scan->size;
+    scan->work = works ? scan->carry + scan->size : NULL;
+    scan->state = (unsigned char *)small + elements * scan->size;
+    memset(scan->state, TWILL__SCAN_NONE, scan->blocks);
+    if (scan->start)
+        memcpy(scan->carry, scan->start, scan->size);
+    return true;
+}
+
+static __attribute__((noinline)) twill_status twill__scan_guarded(twill__scan *scan)
+{
+    twill_status status;
+    TWILL__GUARD_PUSH(twill__free_ended, scan->memory);
+    status = twill__run_call(&scan->options->run, scan->n, false, twill__scan_steps, scan);
+    TWILL__GUARD_POP(0);
+    TWILL_FREE(scan->memory);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t size, size_t n,
+                                               const void *start, twill_combine_fn *combine,
+                                               const twill_parallel_options *options)
+{
+    _Alignas(TWILL__LINE) char small[TWILL__SCAN_SMALL];
+    twill__scan scan = {
+        .in = (const char *)in, .out = (char *)out, .size = size, .n = n, .start = start};
+    twill_status status = twill__items_check(in, size, n);
+    scan.combine = combine;
+    options = scan.options = twill__parallel_options(options);
+    if (!combine || (n && !out) || (unsigned)options->schedule > TWILL_SCHEDULE_STATIC ||
+        options->chunk || options->cost_of)
+        status = TWILL_INVALID;
+    if (status == TWILL_OK)
+        status = twill__check_run(&options->run);
+    if (status == TWILL_OK && n && !twill__scan_memory(&scan, small, sizeof small))
+        status = TWILL_NO_MEMORY;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    if (n && scan.memory)
+        return twill__scan_guarded(&scan);
+    return twill__run_call(&options->run, n, false, twill__scan_steps, &scan);
+}
+
+#endif
+
+/* ---- parallel_map/sort.h ---- */
+/* sort.h: a stable merge sort. */
+#ifndef TWILL__PARALLEL_MAP_SORT_H
+#define TWILL__PARALLEL_MAP_SORT_H
+
+/* ---- sort ---- */
+
+/* A stable merge sort. Runs are sorted in base, one by one worker; then neighbours are merged,
+   level by level, from base to spare memory and back. A level is cut into pieces of equal output,
+   and a binary search finds what each of them takes from its two runs, so all workers are busy in
+   the last merge, too. (S. Odeh et al., "Merge Path", IPDPSW 2012.) A level only reads the one
+   side, so that side always holds all items. Large items are sorted by pointers, and moved once
+   at the end. */
+
+#define TWILL__SORT_LEAF     6    /* items sorted by insertion */
+#define TWILL__SORT_INDIRECT 32   /* bytes of an item above which pointers are sorted */
+#define TWILL__SORT_SMALL    1024 /* bytes on the caller's stack */
+
+typedef struct twill__sort {
+    char *base, *spare; /* spare: as large as base */
+    char *pointers;     /* NULL, or two arrays of n; spare is then used at the end only */
+    size_t n, size;
+    twill_compare_fn *compare;
+    const twill_parallel_options *options;
+    void (*sort_run)(const struct twill__sort *sort, char *x, char *y, size_t n, bool into_y,
+                     const twill_task *task);
+    void (*merge_piece)(const struct twill__sort *sort, size_t begin, const twill_task *task);
+    size_t run, runs;     /* items a run, and a piece */
+    size_t width;         /* items in each of the two runs of a merge */
+    char *from, *to;      /* a merge's sides */
+    _Atomic size_t ended; /* runs or pieces of the pass */
+    char *memory;
+    twill_run deaf;
+} twill__sort;
+
+/* An item of at most TWILL__SORT_INDIRECT bytes: a call of memcpy would cost more than the copy. */
+static inline __attribute__((always_inline)) void twill__copy_item(char *out, const char *in,
+                                                                   size_t size)
+{
+    if (size == 4 || size == 8 || size == 16) {
+        memcpy(out, in, size == 4 ? 4 : size == 8 ? 8 : 16);
+        return;
+    }
+    for (; size >= 8; size -= 8, in += 8, out += 8)
+        memcpy(out, in, 8);
+    if (size >= 4) {
+        memcpy(out, in, 4);
+        in += 4;
+        out += 4;
+        size -= 4;
+    }
+    for (; size > 0; size--)
+        *out++ = *in++;
+}
+
+/* Whether a belongs behind b, which stands behind it. */
+static inline __attribute__((always_inline)) bool twill__after(twill_compare_fn *compare,
+                                                               const char *a, const char *b,
+                                                               bool indirect,
+                                                               const twill_task *task)
+{
+    if (indirect)
+        return compare(*(const void *const *)(const void *)a, *(const void *const *)(const void *)b,
+                       task) > 0;
+    return compare(a, b, task) > 0;
+}
+
+static inline __attribute__((always_inline)) void twill__sort_leaf(twill_compare_fn *compare,
+                                                                   char *x, size_t n, size_t size,
+                                                                   bool indirect,
+                                                                   const twill_task *task)
+{
+    _Alignas(64) char item[TWILL__SORT_INDIRECT];
+    for (size_t i = 1; i < n; i++) {
+        char *at = x + i * size;
+        if (!twill__after(compare, at - size, at, indirect, task))
+            continue;
+        twill__copy_item(item, at, size);
+        do {
+            twill__copy_item(at, at - size, size);
+            at -= size;
+        } while (at > x && twill__after(compare, at - size, item, indirect, task));
+        twill__copy_item(at, item, size);
+    }
+}
+
+/* a .. a_end and b .. b_end become out. The choice is arithmetic, since no branch predictor can
+   know it; but behind pointers a guess that is right half the time is worth more, as it has the
+   next items fetched meanwhile. */
+static inline __attribute__((always_inline)) void
+twill__merge(twill_compare_fn *compare, const char *a, const char *a_end, const char *b,
+             const char *b_end, char *out, size_t size, bool indirect, const twill_task *task)
+{
+    while (indirect && a < a_end && b < b_end) {
+        if (twill__after(compare, a, b, true, task)) {
+            twill__copy_item(out, b, size);
+            b += size;
+        } else {
+            twill__copy_item(out, a, size);
+            a += size;
+        }
+        out += size;
+    }
+    while (a < a_end && b < b_end) {
+        size_t right = twill__after(compare, a, b, indirect, task);
+        twill__copy_item(out, right ? b : a, size);
+        b += right * size;
+        a += size - right * size;
+        out += size;
+    }
+    if (a < a_end)
+        memcpy(out, a, (size_t)(a_end - a));
+    else if (b < b_end)
+        memcpy(out, b, (size_t)(b_end - b));
+}
+
+/* How many of the first d items of a merge come from a; lo and hi bound it, also where compare
+   contradicts itself. */
+static inline __attribute__((always_inline)) size_t
+twill__merge_split(twill_compare_fn *compare, const char *a, const char *b, size_t d, size_t lo,
+                   size_t hi, size_t size, bool indirect, const twill_task *task)
+{
+    while (lo < hi) {
+        size_t middle = lo + (hi - lo) / 2;
+        if (twill__after(compare, a + middle * size, b + (d - 1 - middle) * size, indirect, task))
+            hi = middle;
+        else
+            lo = middle + 1;
+    }
+    return lo;
+}
+
+/* The items begin .. begin + run - 1 of a level's output. */
+static inline __attribute__((always_inline)) void twill__merge_part(const twill__sort *sort,
+                                                                    size_t begin, size_t size,
+                                                                    bool indirect,
+                                                                    const twill_task *task)
+{
+    twill_compare_fn *compare = sort->compare;
+    size_t first = begin / sort->width / 2 * 2 * sort->width, left = sort->n - first;
+    size_t a_n = left < sort->width ? left : sort->width,
+           b_n = left - a_n < sort->width ? left - a_n : sort->width;
+    const char *a = sort->from + first * size, *b = a + a_n * size;
+    size_t d = begin - first, d_end = a_n + b_n - d < sort->run ? a_n + b_n : d + sort->run, lo, hi;
+    lo = twill__merge_split(compare, a, b, d, d > b_n ? d - b_n : 0, d < a_n ? d : a_n, size,
+                            indirect, task);
+    hi = d_end - d < a_n - lo ? lo + (d_end - d) : a_n;
+    hi =
+        twill__merge_split(compare, a, b, d_end, d_end > b_n && d_end - b_n > lo ? d_end - b_n : lo,
+                           hi, size, indirect, task);
+    twill__merge(compare, a + lo * size, a + hi * size, b + (d - lo) * size,
+                 b + (d_end - hi) * size, sort->to + begin * size, size, indirect, task);
+}
+
+/* For each size that is worth it, with the size as a constant. NAME_run sorts n items of x, with
+   y as memory; the result is in y if into_y, else in x. */
+#define TWILL__DEFINE_SORT(NAME, SIZE, INDIRECT)                                                \
+    static void NAME##_run(const twill__sort *sort, char *x, char *y, size_t n, bool into_y,    \
+                           const twill_task *task)                                              \
+    {                                                                                           \
+        size_t size = SIZE, half = n / 2;                                                       \
+        char *from = into_y ? x : y, *to = into_y ? y : x;                                      \
+        if (n <= TWILL__SORT_LEAF) {                                                            \
+            twill__sort_leaf(sort->compare, x, n, size, INDIRECT, task);                        \
+            if (into_y)                                                                         \
+                memcpy(y, x, n *size);                                                          \
+            return;                                                                             \
+        }                                                                                       \
+        NAME##_run(sort, x, y, half, !into_y, task);                                            \
+        NAME##_run(sort, x + half * size, y + half * size, n - half, !into_y, task);            \
+        if (twill__after(sort->compare, from + (half - 1) * size, from + half * size, INDIRECT, \
+                         task))                                                                 \
+            twill__merge(sort->compare, from, from + half * size, from + half * size,           \
+                         from + n * size, to, size, INDIRECT, task);                            \
+        else                                                                                    \
+            memcpy(to, from, n *size);                                                          \
+    }                                                                                           \
+    static void NAME##_piece(const twill__sort *sort, size_t begin, const twill_task *task)     \
+    {                                                                                           \
+        twill__merge_part(sort, begin, SIZE, INDIRECT, task);                                   \
+    }
+
+TWILL__DEFINE_SORT(twill__sort_4, 4, false)
+TWILL__DEFINE_SORT(twill__sort_8, 8, false)
+TWILL__DEFINE_SORT(twill__sort_16, 16, false)
+TWILL__DEFINE_SORT(twill__sort_any, sort->size, false)
+TWILL__DEFINE_SORT(twill__sort_far, sizeof(char *), true)
+
+static inline void twill__sort_choose(twill__sort *sort)
+{
+    switch (sort->size) {
+    case 4:
+        sort->sort_run = twill__sort_4_run;
+        sort->merge_piece = twill__sort_4_piece;
+        break;
+    case 8:
+        sort->sort_run = twill__sort_8_run;
+        sort->merge_piece = twill__sort_8_piece;
+        break;
+    case 16:
+        sort->sort_run = twill__sort_16_run;
+        sort->merge_piece = twill__sort_16_piece;
+        break;
+    default:
+        sort->sort_run = sort->pointers ? twill__sort_far_run : twill__sort_any_run;
+        sort->merge_piece = sort->pointers ? twill__sort_far_piece : twill__sort_any_piece;
+    }
+}
+
+static inline size_t twill__sort_item(const twill__sort *sort)
+{
+    return sort->pointers ? sizeof(char *) : sort->size;
+}
+
+static inline void twill__sort_runs(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__sort *sort = (twill__sort *)job->data;
+    size_t size = twill__sort_item(sort), k = begin;
+    for (; k < end && twill__block_may_run(job, k); k++) {
+        size_t first = k * sort->run, n = sort->n - first < sort->run ? sort->n - first : sort->run;
+        char *x = sort->from + first * size;
+        task->index = first;
+        if (sort->pointers)
+            for (size_t i = 0; i < n; i++) {
+                const char *item = sort->base + (first + i) * sort->size;
+                memcpy(x + i * sizeof item, &item, sizeof item);
+            }
+        sort->sort_run(sort, x, sort->to + first * size, n, false, task);
+    }
+    task->index = SIZE_MAX;
+    job->slot[task->worker].said = 0;
+    atomic_fetch_add_explicit(&sort->ended, k - begin,
+                              memory_order_relaxed); /* read after the join */
+}
+
+static inline void twill__sort_pieces(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__sort *sort = (twill__sort *)job->data;
+    size_t k = begin;
+    for (; k < end && twill__block_may_run(job, k); k++) {
+        task->index = k * sort->run;
+        sort->merge_piece(sort, task->index, task);
+    }
+    task->index = SIZE_MAX;
+    job->slot[task->worker].said = 0;
+    atomic_fetch_add_explicit(&sort->ended, k - begin,
+                              memory_order_relaxed); /* read after the join */
+}
+
+/* Pointers are in order: the items follow them to spare, and then back. */
+static inline void twill__sort_gather(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__sort *sort = (const twill__sort *)job->data;
+    size_t last = end * sort->run < sort->n ? end * sort->run : sort->n;
+    (void)task;
+    for (size_t i = begin * sort->run; i < last; i++) {
+        const char *item;
+        memcpy(&item, sort->from + i * sizeof item, sizeof item);
+        memcpy(sort->spare + i * sort->size, item, sort->size);
+    }
+}
+
+static inline void twill__sort_return(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__sort *sort = (const twill__sort *)job->data;
+    size_t first = begin * sort->run, last = end * sort->run < sort->n ? end * sort->run : sort->n;
+    (void)task;
+    memcpy(sort->base + first * sort->size, sort->spare + first * sort->size,
+           (last - first) * sort->size);
+}
+
+/* Whether each pointer points to its own place: they were in order before. */
+static inline bool twill__sort_in_place(const twill__sort *sort)
+{
+    for (size_t i = 0; i < sort->n; i++) {
+        const char *item;
+        memcpy(&item, sort->from + i * sizeof item, sizeof item);
+        if (item != sort->base + i * sort->size)
+            return false;
+    }
+    return true;
+}
+
+/* One pass over the runs or pieces. False: not all of it was done. */
+static inline bool twill__sort_pass(twill__job *job, twill__sort *sort, twill__body_fn *body)
+{
+    twill__pass pass = {.n = sort->runs, .body = body, .data = sort, .parts = true};
+    pass.unit = sort->run;
+    pass.forced = sort->n >= 4096 && twill__was_shared(job);
+    atomic_store_explicit(&sort->ended, 0,
+                          memory_order_relaxed); /* nobody else is here; opening publishes */
+    twill__run_pass(job, &pass);
+    return atomic_load_explicit(&sort->ended, memory_order_relaxed) == sort->runs;
+}
+
+/* All items are in base again, in whatever order. */
+static inline void twill__sort_put_back(twill__sort *sort)
+{
+    if (!sort->pointers && sort->from == sort->spare)
+        memcpy(sort->base, sort->spare, sort->n * sort->size);
+    sort->from = sort->base;
+}
+
+static inline bool twill__sort_all(twill__job *job, twill__sort *sort)
+{
+    if (!twill__sort_pass(job, sort, twill__sort_runs))
+        return false;
+    for (sort->width = sort->run; sort->width < sort->n;) {
+        char *to = sort->to;
+        if (!twill__sort_pass(job, sort, twill__sort_pieces))
+            return false;
+        sort->to = sort->from;
+        sort->from = to;
+        sort->width = sort->width > SIZE_MAX / 4 ? sort->n : sort->width * 2;
+    }
+    return true;
+}
+
+static inline void twill__sort_steps(twill__job *job, void *data)
+{
+    twill__sort *sort = (twill__sort *)data;
+    if (!twill__sort_all(job, sort)) {
+        twill__sort_put_back(sort);
+        return;
+    }
+    if (sort->pointers && !twill__sort_in_place(sort)) {
+        twill__pass pass = {
+            .n = sort->runs, .body = twill__sort_gather, .data = sort, .parts = true};
+        pass.unit = sort->run;
+        twill__run_deaf(job, &pass, &sort->deaf);
+        pass.body = twill__sort_return;
+        twill__run_deaf(job, &pass, &sort->deaf);
+    }
+    job->slot[0].said = 0;
+    job->slot[0].fail_index = SIZE_MAX;
+    twill__range_end(job, &job->slot[0], SIZE_MAX, 0, sort->n, 0);
+}
+
+/* How many runs: a power of 4, so that the last level ends in base. One where nobody could help
+   and nothing end it. */
+static inline void twill__sort_cut(twill__sort *sort)
+{
+    const twill_run *run = &sort->options->run;
+    unsigned np = twill__workers_for(run, sort->n);
+    size_t runs = np <= 8 ? 64 : np <= 32 ? 256 : 1024;
+    if (np == 1 && !run->until.cancel && !run->until.deadline)
+        runs = 1;
+    while (runs > 1 && sort->n / runs < 32)
+        runs /= 4;
+    sort->run = (sort->n - 1) / runs + 1;
+    sort->runs = (sort->n - 1) / sort->run + 1;
+}
+
+static inline bool twill__sort_memory(twill__sort *sort, char *small, size_t small_size)
+{
+    size_t bytes = sort->n * sort->size, pointers = 0;
+    if (sort->size > TWILL__SORT_INDIRECT)
+        pointers = 2 * sort->n * sizeof(char *); /* fits: an item is larger than two pointers */
+    if (bytes > SIZE_MAX - pointers - TWILL__LINE)
+        return false;
+    sort->memory = NULL;
+    if (bytes + pointers > small_size) {
+        sort->memory = (char *)TWILL_MALLOC(bytes + pointers + TWILL__LINE);
+        if (!sort->memory)
+            return false;
+        small = twill__aligned(sort->memory);
+    }
+    sort->pointers = pointers ? small : NULL;
+    sort->spare = small + pointers;
+    sort->from = pointers ? small : sort->base;
+    sort->to = pointers ? small + pointers / 2 : sort->spare;
+    return true;
+}
+
+/* The calling thread has ended in compare: helpers are gone, the call is closed. */
+static inline void twill__sort_ended(void *data)
+{
+    twill__sort *sort = (twill__sort *)data;
+    twill__sort_put_back(sort);
+    if (sort->memory)
+        TWILL_FREE(sort->memory);
+}
+
+static __attribute__((noinline)) twill_status twill__sort_guarded(twill__sort *sort)
+{
+    twill_status status;
+    TWILL__GUARD_PUSH(twill__sort_ended, sort);
+    status = twill__run_call(&sort->options->run, sort->n, false, twill__sort_steps, sort);
+    TWILL__GUARD_POP(0);
+    if (sort->memory)
+        TWILL_FREE(sort->memory);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_parallel_sort(void *base, size_t n, size_t size,
+                                               twill_compare_fn *compare,
+                                               const twill_parallel_options *options)
+{
+    _Alignas(TWILL__LINE) char small[TWILL__SORT_SMALL];
+    twill__sort sort;
+    twill_status status = twill__items_check(base, size, n);
+    options = sort.options = twill__parallel_options(options);
+    sort.base = (char *)base;
+    sort.n = n;
+    sort.size = size;
+    sort.compare = compare;
+    sort.memory = NULL;
+    sort.pointers = NULL;
+    sort.from = sort.base;
+    if (!compare || options->schedule || options->chunk || options->cost_of)
+        status = TWILL_INVALID;
+    if (status == TWILL_OK)
+        status = twill__check_run(&options->run);
+    if (status == TWILL_OK && n) {
+        if (twill__sort_memory(&sort, small, sizeof small)) {
+            twill__sort_choose(&sort);
+            twill__sort_cut(&sort);
+        } else {
+            status = TWILL_NO_MEMORY;
+        }
+    }
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    return twill__sort_guarded(&sort);
+}
+
+#endif
+
+#endif
+#endif
+
+/*
+twill is available under either of two licences: take the one that you prefer.
+
+------------------------------------------------------------------------------
+ALTERNATIVE A - MIT License
+
+Copyright (c) 2026 the twill authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of
+this software and associated documentation files (the "Software"), to deal in
+the Software without restriction, including without limitation the rights to
+use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies
+of the Software, and to permit persons to whom the Software is furnished to do
+so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+
+------------------------------------------------------------------------------
+ALTERNATIVE B - Public Domain (www.unlicense.org)
+
+This is free and unencumbered software released into the public domain.
+
+Anyone is free to copy, modify, publish, use, compile, sell, or distribute this
+software, either in source code form or as a compiled binary, for any purpose,
+commercial or non-commercial, and by any means.
+
+In jurisdictions that recognize copyright laws, the author or authors of this
+software dedicate any and all copyright interest in the software to the public
+domain. We make this dedication for the benefit of the public at large and to
+the detriment of our heirs and successors. We intend this dedication to be an
+overt act of relinquishment in perpetuity of all present and future rights to
+this software under copyright law.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN
+ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+For more information, please refer to <https://unlicense.org/>
+*/

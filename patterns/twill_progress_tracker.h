@@ -1,0 +1,7177 @@
+/* twill_progress_tracker.h - twill 0.1.0 - SPDX-License-Identifier: MIT OR Unlicense (text at the end)
+   GENERATED from patterns/src/progress_tracker.h and its parts. Do not edit it here: edit there, then `make headers`. */
+
+/* twill: progress_tracker - counts work that many threads finish, and shows it without making any
+   of them wait.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Work that lasts longer than a second or two and whose end somebody waits for: a person at a
+    terminal, a log, a program that reads JSON lines. An update is one atomic addition; a thread of
+    the tracker's own draws.
+WHEN NOT
+    For a single number that only the program reads: an atomic counter does. For several programs on
+    one terminal.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_progress_tracker.h"
+
+int main(void)
+{
+    twill_progress *progress;
+    twill_progress_create(&progress, &(twill_progress_options){ .total = 20, .label = "Hashing" });
+    for (int file = 0; file < 20; file++) {                 // any number of threads may do this
+        twill_sleep(twill_within(TWILL_MS(10)));            // the work
+        if (file == 13)
+            twill_progress_log(progress, "file %d is empty", file);     // above the bar
+        if (file == 17)
+            twill_progress_add_failed(progress, 1);
+        else
+            twill_progress_add(progress, 1);
+    }
+    twill_progress_finish(progress, TWILL_OK);              // the last frame, always
+    return twill_progress_destroy(progress) == TWILL_OK ? 0 : 1;
+}
+END OF EXAMPLE
+
+WHICH FORM
+    twill_map_with_progress     a parallel map in one call; it counts its items itself
+    twill_progress              any work: create, add from any thread, finish, destroy
+
+OPTIONS (twill_progress_options; zeroed or NULL: a bar, or lines where there is no terminal, on
+   standard error)
+    total           0: unknown, unless total_is_zero says that there is nothing to do (100 % at
+                    once)
+    label           NULL: "Progress". Copied, up to 255 bytes; cut to fit the line
+    style           AUTO: BAR if the descriptor is a terminal in whose foreground we are, and TERM
+                    is set and not "dumb"; else LINES. The variable TWILL_PROGRESS (bar, counter,
+                    lines, json, silent) overrides AUTO. COUNTER writes `\rLabel: c/t (p%)` to any
+                    descriptor. JSON: one object a line
+    draw_by         who draws; see the enumeration. EACH is for lessons and tests: it makes every
+                    update a write
+    fd              0: standard error. Never standard input
+    interval        0: 100 ms; 10 s for LINES and JSON. With EACH it must be 0
+    quiet_for       shows nothing before; work that ends sooner shows nothing at all, but for the
+                    last line of LINES and JSON
+    unit, unit_name plain numbers with a name behind them ("450/1000 files"), or bytes with binary
+                    or decimal prefixes; there a name takes the place of "B". Copied, up to 31 bytes
+    ascii           no character beyond ASCII; the default where LC_ALL, LC_CTYPE, LANG do not say
+                    UTF-8
+    no_color        as does the variable NO_COLOR, if not empty. Colour is used in BAR alone
+    clear_at_end    BAR: the bar vanishes at the end instead of staying
+    accessible      instead of BAR and COUNTER, and of the interval of LINES: a plain line at each
+                    10 %, or each 10 s while the total is unknown. For screen readers
+    width           columns. 0: asks the terminal at each frame, then COLUMNS, then 80
+    memory          0: 15 s. The recent rate forgets nine tenths of a sample in that time
+    on_view         called by whoever draws, at each interval and at the end, by one thread at a
+                    time and with no lock of ours held. It may do anything but finish and destroy
+                    (TWILL_DEADLOCK)
+    parent, weight  drawn below the parent, by whoever draws that. The child stands for `weight`
+                    items of the parent: while it runs, its finished part of them, rounded down,
+                    counts as done; at its end all of them do, as done, failed (TWILL_FAILED) or
+                    skipped (any other outcome). 0: only drawn together. The fields style, draw_by,
+                    fd, interval, ascii, no_color, accessible and width are the root's: zero in a
+                    child
+
+ERRORS
+    TWILL_INVALID   create: an option that is out of range or makes no sense. finish, once: more was
+                    processed than the total said. (The bar stays at 100 %, the numbers are the true
+                    ones.)
+    TWILL_NO_MEMORY create. *out is then NULL, and all functions take NULL as "no progress wanted"
+    TWILL_CLOSED    create: the parent's root is finished
+    TWILL_DEADLOCK  finish and destroy, called by on_view
+    TWILL_FORKED    set_label, finish, or create of a child, in a forked child
+    A thread that cannot be started is no error: updaters draw (BY_UPDATER). Nor is a descriptor
+    that fails: EPIPE, EIO, ENOSPC, EBADF and the like end the drawing, and counting goes on. No
+    SIGPIPE reaches the program.
+
+THREADS
+    Everything may be called by any thread at any time, but destroy, which must be the last call;
+    create of a child and destroy of its parent must not run at once. In a signal handler: the three
+    add functions, unless draw_by is BY_UPDATER or EACH. Updates are relaxed: the last frame and
+    view show all updates that happened before finish, so join the workers (or wait for their
+    futures) first.
+    set and add at once: each addition counts either before the set, which replaces it, or on top of
+    it; none is lost and none counts twice. Of two sets at once either wins.
+    The drawn number never goes down, except after set.
+
+OWNERSHIP
+    Texts are copied. The descriptor stays the caller's; it must stay open until finish. Children
+    are destroyed before their parent.
+
+COSTS
+    add: one relaxed addition to one of 16 cells: see docs/progress_tracker.md for figures.
+    BY_UPDATER reads the clock on top of it, EACH writes. About 3 KB a tracker and 17 KB a root,
+    allocated by create; nothing is allocated later, but for log lines of more than 500 bytes. One
+    thread a root, which wakes at each interval (each second, if that is longer). A frame is one
+    write; one that equals the last is not written.
+
+BLOCKS
+    add, set, views: never for a terminal, but with EACH. finish waits for a blocked terminal for
+    one second at most, then leaves the thread behind (it ends when the write does) and gives up the
+    last frame. log and suspend wait as long as the terminal does: a log line is never dropped.
+
+PITFALLS
+    Two roots on one terminal overwrite each other: give them one parent. Output of the program
+    itself on the same terminal: through log, or between suspend and resume.
+    A background job writes no frame to its terminal; drawing resumes when it is in the foreground.
+    Memory and counts survive a fork, the thread does not: the child's updates count, and nothing is
+    drawn there. A bar that is asked for on a pipe gets a bar, control sequences and all. */
+#ifndef TWILL_PROGRESS_TRACKER_H
+#define TWILL_PROGRESS_TRACKER_H
+
+/* ---- base/base.h ---- */
+/* base.h: the vocabulary that every header shows. It only declares; platform/ and engine/ implement
+   it. */
+
+/* ---- base/version.h ---- */
+/* version.h: one version for all headers of one .c file. */
+#ifndef TWILL_VERSION
+#define TWILL_VERSION      100 /* major * 10000 + minor * 100 + patch */
+#define TWILL_VERSION_TEXT "0.1.0"
+#endif
+/* Not under the guard: a second header checks what the first one brought. The assertion names both
+   versions. */
+#if TWILL_VERSION != 100
+#ifdef __cplusplus
+static_assert(TWILL_VERSION == 100,
+              "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#else
+_Static_assert(TWILL_VERSION == 100,
+               "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#endif
+#error "twill headers of different versions in one file"
+#endif
+
+/* ---- base/link.h ---- */
+/* link.h: how declarations are decorated. See "Rules of linking" in docs/internals.md. */
+#ifndef TWILL__BASE_LINK_H
+#define TWILL__BASE_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined TWILL_STATIC && !defined TWILL_IMPLEMENTATION
+#define TWILL_IMPLEMENTATION
+#endif
+#if defined __cplusplus && defined TWILL_IMPLEMENTATION
+#error "twill: define TWILL_IMPLEMENTATION in a .c file; C++ files include the declarations"
+#endif
+
+#ifdef TWILL_STATIC
+#define TWILL__DECL static inline
+#elif defined TWILL_API
+#define TWILL__DECL TWILL_API
+#else
+#define TWILL__DECL extern
+#endif
+
+#ifdef __cplusplus
+#define TWILL_ALIGNAS(n) alignas(n)
+#else
+#define TWILL_ALIGNAS(n) _Alignas(n)
+#endif
+/* Storage of a caller-owned object that only the implementation reads: n words of 64 bits. */
+#define TWILL_PRIVATE(n) TWILL_ALIGNAS(8) uint64_t private_words[n]
+
+#endif
+
+/* ---- base/status.h ---- */
+/* status.h: what a call answers. One table gives value, name and text. */
+#ifndef TWILL__BASE_STATUS_H
+#define TWILL__BASE_STATUS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Outcomes come first, refusals from 32 on: a refused call has changed nothing. When several
+   hold, the first of this order is said: success, FAILED, CLOSED, CANCELLED, TIMEOUT, then FULL
+   or EMPTY. */
+#define TWILL_STATUS_TABLE(X)                                     \
+    X(TWILL_OK, 0, "success")                                     \
+    X(TWILL_FAILED, 1, "a callback returned a code other than 0") \
+    X(TWILL_TIMEOUT, 2, "the deadline passed")                    \
+    X(TWILL_CANCELLED, 3, "the cancel token fired")               \
+    X(TWILL_CLOSED, 4, "closed, and no more will come")           \
+    X(TWILL_FULL, 5, "no room now")                               \
+    X(TWILL_EMPTY, 6, "nothing there now")                        \
+    X(TWILL_DROPPED, 7, "dropped by the overflow policy")         \
+    X(TWILL_LOST, 8, "nobody will ever say how it ended")         \
+    X(TWILL_INVALID, 32, "an argument or option is not valid")    \
+    X(TWILL_NO_MEMORY, 33, "not enough memory")                   \
+    X(TWILL_NO_THREAD, 34, "a thread could not be started")       \
+    X(TWILL_BUSY, 35, "in use")                                   \
+    X(TWILL_TOO_BIG, 36, "too big for a limit or for size_t")     \
+    X(TWILL_DEADLOCK, 37, "this wait could never end")            \
+    X(TWILL_STALE, 38, "the handle's object is gone")             \
+    X(TWILL_FORKED, 39, "made by the parent process, before a fork")
+
+#define TWILL__STATUS_ENUM(NAME, VALUE, TEXT) NAME = VALUE,
+typedef enum twill_status { TWILL_STATUS_TABLE(TWILL__STATUS_ENUM) } twill_status;
+#undef TWILL__STATUS_ENUM
+
+/* The name ("TWILL_TIMEOUT") and a short English text, both static. "unknown status" for other
+   values. Any thread. */
+TWILL__DECL const char *twill_status_name(twill_status status);
+TWILL__DECL const char *twill_status_text(twill_status status);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/time.h ---- */
+/* time.h: durations, instants, how long a call may wait. */
+#ifndef TWILL__BASE_TIME_H
+#define TWILL__BASE_TIME_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
+typedef int64_t twill_ns;
+/* n: an integer */
+#define TWILL_US(n)   ((twill_ns)(n)*1000)
+#define TWILL_MS(n)   ((twill_ns)(n)*1000000)
+#define TWILL_SEC(n)  ((twill_ns)(n)*1000000000)
+#define TWILL_FOREVER INT64_MAX
+
+typedef struct twill_cancel twill_cancel;
+
+/* How long a call may wait: until the instant `deadline` (0: no limit) or until `cancel` fires
+   (NULL: no token). {0} waits for ever. A call that can succeed at once does so even when both are
+   over. */
+typedef struct twill_until {
+    twill_ns deadline;
+    twill_cancel *cancel;
+} twill_until;
+
+/* Now, on the monotonic clock. Never goes back; steps of the wall clock do not move it. Any
+   thread. */
+TWILL__DECL twill_ns twill_now(void);
+
+/* CPUs this process may use: affinity mask, then the cgroup quota rounded down, at least 1. Reads
+   the system anew at each call (some system calls); the patterns ask when they start threads. */
+TWILL__DECL unsigned twill_cpus(void);
+
+/* Until `ns` from now. <= 0: over already. TWILL_FOREVER: no deadline. Sums saturate. */
+TWILL__DECL twill_until twill_within(twill_ns ns);
+TWILL__DECL twill_until twill_until_cancelled(twill_cancel *cancel);
+TWILL__DECL twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel);
+
+/* Sleeps until the deadline (TWILL_OK) or until the token fires (TWILL_CANCELLED). With neither of
+   them the sleep could never end: TWILL_DEADLOCK at once. */
+TWILL__DECL twill_status twill_sleep(twill_until until);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/cancel.h ---- */
+/* cancel.h: the cancel token, which ends every kind of wait. */
+#ifndef TWILL__BASE_CANCEL_H
+#define TWILL__BASE_CANCEL_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct twill_task;
+
+/* A cancel token. The caller owns it; zeroed, it is ready and has no parent. It must outlive every
+   call that it is given to, and its children. All functions may be called by any thread, but for
+   _init. */
+struct twill_cancel {
+    TWILL_PRIVATE(8);
+};
+
+/* Makes `cancel` ready, as a child of `parent` (NULL: none). Costs nothing until somebody waits on
+   it. */
+TWILL__DECL void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent);
+
+/* Before the memory of a token goes: leaves the parent and waits for a fire that is calling its
+   hooks in another thread. Children first. A token without parent needs it only when its own hooks
+   may be running; a twill_cancel_fire on this very token must have returned. Zeroed and never used:
+   harmless. NULL: nothing. */
+TWILL__DECL void twill_cancel_detach(twill_cancel *cancel);
+
+/* Fires the token and its children: wakes every wait below it, then calls the hooks. The first
+   reason stays; a reason of 0 counts as 1. Fired already: nothing more happens. */
+TWILL__DECL void twill_cancel_fire(twill_cancel *cancel, int reason);
+
+/* Async-signal-safe: stores the reason and wakes nobody. Polls see it at once, waits that begin
+   later too; one that sleeps already does not, until somebody fires the token. For signals use
+   graceful_shutdown. */
+TWILL__DECL void twill_cancel_request(twill_cancel *cancel, int reason);
+
+/* Whether this token or one above it has fired; NULL: false. Never blocks. */
+TWILL__DECL bool twill_cancel_fired(const twill_cancel *cancel);
+/* Its reason, 0 while it has not fired. */
+TWILL__DECL int twill_cancel_reason(const twill_cancel *cancel);
+
+/* A callback for the moment of firing; the caller owns the memory. `fn` runs once, in the thread
+   that fires, and must return. NULL as token, below: one that never fires. */
+typedef struct twill_cancel_hook {
+    void (*fn)(int reason, const struct twill_task *task); /* task->context is the hook's */
+    void *context;
+    TWILL_PRIVATE(4);
+} twill_cancel_hook;
+
+/* Adds a hook; when the token has fired already, fn runs at once, in this thread. */
+TWILL__DECL void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+/* After it fn neither runs nor will run: it waits for one that runs in another thread (not for its
+   own caller). */
+TWILL__DECL void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/task.h ---- */
+/* task.h: what a callback is told, and what it may say. */
+#ifndef TWILL__BASE_TASK_H
+#define TWILL__BASE_TASK_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every callback's LAST parameter: there is no other context. Valid during the call; copies of it
+   too. */
+typedef struct twill_task {
+    size_t index;  /* the item; SIZE_MAX where there is none */
+    void *context; /* the user's, from the options */
+    /* dense, 0..workers-1, owned by the executing thread; UINT_MAX outside a worker */
+    unsigned worker;
+    unsigned workers;   /* how many callbacks of this call may run at once */
+    void *worker_state; /* what worker_start made */
+    /* give it to every wait inside the callback: it ends when the item should */
+    twill_until until;
+    void *private_; /* the library's record of this call; NULL in a task made by hand */
+} twill_task;
+
+/* Whether to give up: token, deadline, or an internal stop at a lower item. Long callbacks poll
+   it. */
+TWILL__DECL bool twill_task_cancelled(const twill_task *task);
+/* Like `break`: no error, lower items still run, higher ones need not. Returns 0: `return
+   twill_task_stop(task);` */
+TWILL__DECL int twill_task_stop(const twill_task *task);
+/* "I gave up": the item counts as skipped. Returns 0. */
+TWILL__DECL int twill_task_skip(const twill_task *task);
+/* Range forms: says which item failed. Returns code: `return twill_task_fail(task, i, code);` */
+TWILL__DECL int twill_task_fail(const twill_task *task, size_t index, int code);
+/* About to block outside the library, and back: a pool may add a thread meanwhile. */
+TWILL__DECL void twill_task_block_begin(const twill_task *task);
+TWILL__DECL void twill_task_block_end(const twill_task *task);
+
+/* Callbacks return 0 for success; any other int is the user's own code, kept untouched. */
+/* one item, one result */
+typedef int twill_map_fn(const void *in, void *out, const twill_task *task);
+/* one task; result: a zeroed slot */
+typedef int twill_task_fn(void *arg, void *result, const twill_task *task);
+/* never run nor delivered */
+typedef void twill_drop_fn(void *item, twill_status why, const twill_task *task);
+/* ran; nobody takes it */
+typedef void twill_discard_fn(void *arg, void *result, int code, const twill_task *task);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/run.h ---- */
+/* run.h: how to run, and the report of what happened. */
+#ifndef TWILL__BASE_RUN_H
+#define TWILL__BASE_RUN_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_on_error {
+    TWILL_ON_ERROR_DEFAULT = 0, /* LOWEST; COLLECT for run_all, fan and batches */
+    /* stops early, and reports what the serial loop would have reported */
+    TWILL_ON_ERROR_LOWEST,
+    TWILL_ON_ERROR_FIRST,   /* stops at once; the first in time */
+    TWILL_ON_ERROR_COLLECT, /* runs everything */
+    TWILL_ON_ERROR_LIMIT    /* stops once max_errors items have failed */
+} twill_on_error;
+
+/* What a full container does; named by what is dropped. */
+typedef enum twill_overflow {
+    TWILL_OVERFLOW_BLOCK = 0,
+    TWILL_OVERFLOW_REJECT,
+    TWILL_OVERFLOW_DROP_INCOMING,
+    TWILL_OVERFLOW_DROP_OLDEST,
+    TWILL_OVERFLOW_DROP_NEWEST, /* the newest of those queued */
+    TWILL_OVERFLOW_CALLER_RUNS  /* pools */
+} twill_overflow;
+
+typedef struct twill_item_error {
+    size_t index; /* SIZE_MAX: no item, e.g. worker_start */
+    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    twill_status status;
+    int code; /* the user's; 0 unless FAILED */
+} twill_item_error;
+
+typedef struct twill_outcome { /* how one item or task ended */
+    twill_status status;
+    int code;
+    size_t index;
+    void *key; /* the submitter's own tag */
+    unsigned worker, attempts;
+    twill_ns queued, started, finished;
+} twill_outcome;
+
+typedef struct twill_stopped { /* what a `_stop` call saw */
+    size_t finished, cancelled, stuck;
+} twill_stopped;
+
+typedef struct twill_pool twill_pool;
+typedef struct twill_future { /* a copyable handle; {0} is no task */
+    void *slot;
+    uint64_t generation;
+} twill_future;
+
+/* twill_report.flags */
+enum {
+    TWILL_REPORT_DEGRADED = 1,      /* fewer workers than asked: thread, hook or memory failed */
+    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call around it */
+    TWILL_REPORT_SERIAL = 4,        /* the caller alone: too small for threads, or one worker */
+    TWILL_REPORT_NO_STACK_SIZE = 8, /* stack_size could not be honoured */
+    TWILL_REPORT_NO_AFFINITY = 16   /* cpus could not be honoured */
+};
+
+/* What happened. total == done + failed + skipped, always. */
+typedef struct twill_report {
+    twill_status status;
+    size_t total, done, failed, skipped;
+    size_t errors_stored; /* entries written to run.errors */
+    size_t chunks;        /* how often work was handed out */
+    twill_item_error first_error;
+    unsigned workers_started;     /* that could take part, the caller included */
+    unsigned workers_used;        /* that ran at least one item */
+    twill_ns wall, busy, busiest; /* of the call; summed over workers; of the busiest worker */
+    uint32_t flags;               /* TWILL_REPORT_... */
+} twill_report;
+
+/* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
+   defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
+typedef struct twill_run {
+    /* NULL: threads of the call's own, or the threads of the call around it */
+    twill_pool *pool;
+    /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
+       worth them. Set: all of them start before the first item */
+    unsigned workers;
+    bool strict;       /* fewer threads than asked: TWILL_NO_THREAD, and nothing runs */
+    twill_until until; /* deadline and token of the whole call */
+    void *context;     /* task->context */
+    /* on the worker, before its first item; once a worker number and call. Not 0: this worker runs
+       nothing */
+    int (*worker_start)(void **worker_state, const twill_task *task);
+    /* once for each start that returned 0: on the calling thread, in worker order, after the last
+       item (so it may merge) */
+    void (*worker_stop)(void *worker_state, const twill_task *task);
+    twill_on_error on_error;
+    size_t max_errors;        /* LIMIT: stop after so many; 0 = 1 */
+    twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
+    size_t errors_capacity;
+    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
+    twill_status *statuses;
+    int *codes;        /* optional, [n]: each item's code */
+    size_t stack_size; /* of threads that are started, bytes; 0: the system's default */
+    /* of threads that are started; the system may cut it (Linux: 15 bytes) */
+    const char *name;
+    /* of threads that are started: thread k runs on cpus[k % cpu_count] */
+    const unsigned *cpus;
+    size_t cpu_count;
+    twill_report *report; /* optional, filled on every return */
+} twill_run;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct twill_progress twill_progress;
+
+typedef enum twill_progress_style {
+    TWILL_PROGRESS_AUTO = 0, /* BAR on a foreground terminal, else LINES; TWILL_PROGRESS overrides */
+    TWILL_PROGRESS_BAR,
+    TWILL_PROGRESS_COUNTER, /* \rLabel: c/t (p%), on any descriptor */
+    TWILL_PROGRESS_LINES,
+    TWILL_PROGRESS_JSON,
+    TWILL_PROGRESS_SILENT /* counts, views and callback only; log still writes */
+} twill_progress_style;
+
+typedef enum twill_progress_draw_by {
+    TWILL_PROGRESS_BY_THREAD = 0, /* a thread of the tracker's own */
+    TWILL_PROGRESS_BY_UPDATER, /* the updater that crosses the interval, if nobody else draws */
+    TWILL_PROGRESS_BY_CALL,    /* only twill_progress_draw draws */
+    TWILL_PROGRESS_EACH        /* every update draws, in order, under a lock */
+} twill_progress_draw_by;
+
+typedef enum twill_progress_unit {
+    TWILL_UNIT_ITEMS = 0,
+    TWILL_UNIT_BYTES_IEC, /* 1 KiB = 1024 B */
+    TWILL_UNIT_BYTES_SI   /* 1 kB = 1000 B */
+} twill_progress_unit;
+
+typedef struct twill_progress_view {
+    uint64_t done, failed,
+        skipped;    /* processed = done + failed + skipped; weighted children included */
+    uint64_t total; /* 0: unknown or empty */
+    bool total_known, finished;
+    int percent;          /* rounded down; 100 only when all is processed; -1 unknown */
+    double rate;          /* processed a second; 0 while unknown; at the end over all the time */
+    twill_ns elapsed;     /* since create; stands still from finish on */
+    twill_ns stalled;     /* since the last update, while that is unusually long, else 0 */
+    twill_ns left;        /* an estimate; -1 unknown */
+    const char *label;    /* in on_view, valid during the call; else NULL */
+    twill_status outcome; /* as given to finish */
+} twill_progress_view;
+
+typedef struct twill_progress_options { /* see OPTIONS above */
+    uint64_t total;
+    bool total_is_zero;
+    const char *label;
+    twill_progress_style style;
+    twill_progress_draw_by draw_by;
+    int fd;
+    twill_ns interval;
+    twill_ns quiet_for;
+    twill_progress_unit unit;
+    const char *unit_name;
+    bool ascii, no_color, clear_at_end, accessible;
+    unsigned width;
+    twill_ns memory;
+    void (*on_view)(const twill_progress_view *view, const twill_task *task);
+    void *context; /* of on_view: task->context */
+    twill_progress *parent;
+    uint64_t weight;
+} twill_progress_options;
+
+/* Makes a tracker and begins to draw. Never blocks. */
+TWILL__DECL twill_status twill_progress_create(twill_progress **out,
+                                               const twill_progress_options *options);
+
+/* n more are done, failed, skipped. */
+TWILL__DECL void twill_progress_add(twill_progress *progress, uint64_t n);
+TWILL__DECL void twill_progress_add_failed(twill_progress *progress, uint64_t n);
+TWILL__DECL void twill_progress_add_skipped(twill_progress *progress, uint64_t n);
+
+/* `done` are done by now, e.g. bytes of a file. Going back, and a first value (where an earlier run
+   left off), start the rate anew; going forward is progress. */
+TWILL__DECL void twill_progress_set(twill_progress *progress, uint64_t done);
+
+/* n more are to do. An unknown total becomes known, an empty one is no longer empty. */
+TWILL__DECL void twill_progress_add_total(twill_progress *progress, uint64_t n);
+
+/* Copied; NULL: the default. TWILL_OK, TWILL_FORKED. */
+TWILL__DECL twill_status twill_progress_set_label(twill_progress *progress, const char *label);
+
+/* The state now. `progress` NULL: all zero, but percent and left -1. */
+TWILL__DECL void twill_progress_get_view(const twill_progress *progress, twill_progress_view *view);
+
+/* Draws now, all bars of the root. With BY_CALL only once the interval has passed, so a loop may
+   call it at each turn. Does nothing while another thread is drawing, and drops a frame that a
+   terminal cannot take at once. */
+TWILL__DECL void twill_progress_draw(twill_progress *progress);
+
+/* Writes a line above the bars, as printf would, and a line feed behind it; in JSON style as
+   {"log": "..."}. Returns the number of bytes of the text, negative if it could not be written. May
+   block on the terminal. */
+#if defined __GNUC__
+__attribute__((format(printf, 2, 3)))
+#endif
+TWILL__DECL int
+twill_progress_log(twill_progress *progress, const char *format, ...);
+
+/* Clears the bars for foreign output, and draws nothing until as many calls of resume. */
+TWILL__DECL void twill_progress_suspend(twill_progress *progress);
+TWILL__DECL void twill_progress_resume(twill_progress *progress);
+
+/* Draws the last frame and ends the thread. An outcome other than TWILL_OK is written behind the
+   true numbers. A child's line moves above the bars that still run. Later updates count and are not
+   drawn. A second call does nothing. */
+TWILL__DECL twill_status twill_progress_finish(twill_progress *progress, twill_status outcome);
+
+/* Finishes (with TWILL_OK) what is not finished, and frees it; returns what finish said. NULL:
+   TWILL_OK. With children: an assertion; without assertions they go on silently. */
+TWILL__DECL twill_status twill_progress_destroy(twill_progress *progress);
+
+/* ---- a parallel map that shows how far it is ---- */
+
+typedef struct twill_map_with_progress_options {
+    twill_run run;                   /* as in parallel_map; run.context goes to fn */
+    twill_progress_options progress; /* total and total_is_zero must be zero: the call sets them */
+} twill_map_with_progress_options;
+
+/* results[i] = fn(items[i]) on threads, each item counted in the state that it ended in: done,
+   failed, skipped (gave up, or never ran), so the total is reached on every path. Returns what the
+   map says, and run.report holds it; that becomes the outcome of the display. Where there is no
+   memory for a display the map runs without one. `options` NULL: all defaults.
+   TWILL_INVALID, before anything has run: wrong arguments or options. */
+TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_size, void *results,
+                                                 size_t result_size, size_t n, twill_map_fn *fn,
+                                                 const twill_map_with_progress_options *options);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__PROGRESS_TRACKER_IMPL
+#define TWILL__PROGRESS_TRACKER_IMPL
+
+/* ---- engine/map.h ---- */
+/* map.h: the loop over items with one input and one output each; parallel_map and map_with_progress
+   stand on it. */
+#ifndef TWILL__ENGINE_MAP_H
+#define TWILL__ENGINE_MAP_H
+
+/* ---- engine/run.h ---- */
+/* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
+#ifndef TWILL__ENGINE_RUN_H
+#define TWILL__ENGINE_RUN_H
+
+/* ---- engine/team.h ---- */
+/* team.h: threads that help calls, and how a call meets them. */
+#ifndef TWILL__ENGINE_TEAM_H
+#define TWILL__ENGINE_TEAM_H
+
+/* ---- engine/claim.h ---- */
+/* claim.h: who runs which items. */
+#ifndef TWILL__ENGINE_CLAIM_H
+#define TWILL__ENGINE_CLAIM_H
+
+/* ---- engine/job.h ---- */
+/* job.h: one parallel call: its workers' slots, what has failed, what need not run any more. */
+#ifndef TWILL__ENGINE_JOB_H
+#define TWILL__ENGINE_JOB_H
+
+/* ---- engine/call.h ---- */
+/* call.h: what a callback may say about its item; each engine answers through a table behind
+   task->private_. */
+#ifndef TWILL__ENGINE_CALL_H
+#define TWILL__ENGINE_CALL_H
+
+/* ---- engine/cancel.h ---- */
+/* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md
+   argues it. */
+#ifndef TWILL__ENGINE_CANCEL_H
+#define TWILL__ENGINE_CANCEL_H
+
+/* ---- engine/lock.h ---- */
+/* lock.h: a lock of 32 bits that knows how many threads wait for it. Zeroed: free. */
+#ifndef TWILL__ENGINE_LOCK_H
+#define TWILL__ENGINE_LOCK_H
+
+/* ---- engine/spin.h ---- */
+/* spin.h: what every wait does before it parks. The explorer sets TWILL__SPIN to 0: a spin only
+   multiplies schedules. */
+#ifndef TWILL__ENGINE_SPIN_H
+#define TWILL__ENGINE_SPIN_H
+
+/* ---- platform/platform.h ---- */
+/* platform.h: all that knows a system. */
+
+/* ---- platform/system.h ---- */
+/* system.h: which back end, and what -std=c11 hides. The files of platform/ are the only ones that
+   know a system. */
+#ifndef TWILL__PLATFORM_SYSTEM_H
+#define TWILL__PLATFORM_SYSTEM_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- back end ---- */
+#if defined __SANITIZE_THREAD__
+#define TWILL__UNDER_TSAN 1
+#elif defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define TWILL__UNDER_TSAN 1
+#endif
+#endif
+
+#if defined __unix__ || defined __APPLE__ || defined __HAIKU__
+#define TWILL__POSIX 1
+#else
+#error "twill: platform/ has no back end for this system"
+#endif
+
+/* pthreads: where asked, where <threads.h> is missing, under ThreadSanitizer, which crashes on
+   glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
+#if !defined TWILL_USE_PTHREAD
+#if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
+    (defined __linux__ && !defined __GLIBC__)
+#define TWILL_USE_PTHREAD 1
+#elif defined __has_include
+#if !__has_include(<threads.h>)
+#define TWILL_USE_PTHREAD 1
+#endif
+#endif
+#endif
+#if !defined __linux__ && !defined TWILL_NO_FUTEX
+#define TWILL_NO_FUTEX 1
+#endif
+
+#ifdef TWILL__POSIX
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+#endif
+#ifndef TWILL_USE_PTHREAD
+#include <threads.h>
+#endif
+#include <time.h>
+
+/* ---- linking ---- */
+/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
+   libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
+   visibility, or each shared object would have its own. */
+#ifdef TWILL_STATIC
+#define TWILL__WEAK   static inline
+#define TWILL__DEFINE static inline
+#elif defined TWILL_API
+#define TWILL__WEAK   __attribute__((weak)) TWILL_API
+#define TWILL__DEFINE TWILL_API
+#else
+#define TWILL__WEAK __attribute__((weak))
+#define TWILL__DEFINE
+#endif
+#define TWILL__ONE __attribute__((weak, visibility("default")))
+
+/* ---- replaceable ---- */
+#if !defined TWILL_MALLOC && !defined TWILL_FREE
+#define TWILL_MALLOC(size)  malloc(size)
+#define TWILL_FREE(pointer) free(pointer)
+#elif !defined TWILL_MALLOC || !defined TWILL_FREE
+#error "twill: define both of TWILL_MALLOC and TWILL_FREE, or none"
+#endif
+#ifndef TWILL_ASSERT
+#include <assert.h>
+#define TWILL_ASSERT(condition) assert(condition)
+#endif
+#ifndef TWILL__FAIL_THREAD
+#define TWILL__FAIL_THREAD() 0 /* tests: not 0 makes this creation of a thread fail */
+#endif
+
+#define TWILL__LINE \
+    128 /* bytes that two threads should not share: a line and its prefetched neighbour */
+
+/* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand
+   here ---- */
+#if defined __linux__ && LONG_MAX == 0x7fffffffL && !defined __x86_64__ && \
+    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) ||      \
+     defined _REDIR_TIME64 /* musl 1.2 */)
+/* 64-bit time_t on 32 bits */
+extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
+#elif !defined __APPLE__
+extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+extern long syscall(long, ...);
+#endif
+
+#endif
+
+/* ---- platform/clock.h ---- */
+/* clock.h: the monotonic clock. */
+#ifndef TWILL__PLATFORM_CLOCK_H
+#define TWILL__PLATFORM_CLOCK_H
+
+#ifdef TWILL__POSIX
+#if defined __linux__
+#define TWILL__MONOTONIC 1
+#elif defined __APPLE__
+#define TWILL__MONOTONIC 8 /* CLOCK_UPTIME_RAW: the clock that its condition variables wait on */
+#else
+#define TWILL__MONOTONIC CLOCK_MONOTONIC
+#endif
+
+static inline twill_ns twill__clock_now(void)
+{
+    struct timespec t;
+    clock_gettime(TWILL__MONOTONIC, &t);
+    return (twill_ns)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline struct timespec twill__timespec(twill_ns at)
+{
+    struct timespec t;
+    twill_ns seconds = at / 1000000000;
+    if (sizeof t.tv_sec == 4 && seconds > 0x7fffffff) /* 32-bit time_t: far enough */
+        seconds = 0x7fffffff;
+    t.tv_sec = (time_t)seconds;
+    t.tv_nsec = (long)(at % 1000000000);
+    return t;
+}
+#endif
+
+#endif
+
+/* ---- platform/process.h ---- */
+/* process.h: what exists once a thread and once a process, and how a fork is noticed. */
+#ifndef TWILL__PLATFORM_PROCESS_H
+#define TWILL__PLATFORM_PROCESS_H
+
+#include <errno.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+/* The link names carry the number of the layout: libraries that were built from headers of another
+   layout get a copy of their own instead of a torn one. Raise it when one of the two structures
+   changes. */
+#define twill__thread  twill__thread_layout1
+#define twill__process twill__process_layout1
+
+struct twill__job;
+struct twill__team;
+
+typedef struct twill__self {  /* of one thread; only that thread reads and writes it */
+    uint64_t number;          /* never used again in this process; 0: not given yet */
+    struct twill__job *job;   /* the innermost call whose callback runs here */
+    struct twill__team *team; /* the team whose thread this is, or NULL */
+} twill__self;
+
+typedef struct twill__global { /* of the process */
+    _Atomic uint64_t threads;  /* numbers given */
+    /* 1, and one more in each forked child that uses the library */
+    _Atomic uint32_t generation;
+    _Atomic uint32_t own_mark;        /* the mark, where the kernel cannot wipe a page on fork */
+    _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
+    _Atomic uint32_t cpus;            /* the last count, 0: none yet */
+    _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
+    void *reserved[8];                /* signal owner, blocked waits, stragglers: later parts */
+} twill__global;
+
+TWILL__ONE twill__self *twill__thread(void);
+TWILL__ONE twill__global *twill__process(void);
+
+TWILL__ONE twill__self *twill__thread(void)
+{
+    static _Thread_local twill__self self;
+    return &self;
+}
+
+TWILL__ONE twill__global *twill__process(void)
+{
+    static twill__global global;
+    return &global;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    twill__self *self = twill__thread();
+    if (!self->number) /* relaxed: only the value matters */
+        self->number =
+            atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
+    return self->number;
+}
+
+/* ---- fork ---- */
+
+#define TWILL__MARK_BUSY 0xffffffffu
+
+#ifdef TWILL__POSIX
+extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
+
+static inline void twill__forked(void) /* in the child, before fork returns */
+{
+    /* one thread: nobody to pair with */
+    atomic_store_explicit(&twill__process()->own_mark, 0, memory_order_relaxed);
+}
+#endif
+
+/* A word that is 0 after a fork. Linux: a page of its own that the kernel wipes, which also sees
+   _Fork and clone. Else a fork handler does it. */
+static inline _Atomic uint32_t *twill__new_mark(twill__global *global)
+{
+#if defined __linux__ && !defined TWILL__NO_WIPEONFORK
+    extern int madvise(void *, size_t, int);
+    /* MAP_ANONYMOUS is another number on MIPS, Alpha and PA-RISC: there the call fails, and the
+       fallback serves. An emulator that accepts any advice (qemu-user) wipes nothing: it is asked
+       for one that does not exist first. */
+    int saved = errno;
+    void *page = mmap(NULL, 65536, 1 | 2 /* read, write */, MAP_PRIVATE | 0x20, -1, 0);
+    if (page != (void *)-1) {
+        if (madvise(page, 65536, -1) != 0 &&
+            madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0) {
+            errno = saved;
+            return (_Atomic uint32_t *)page;
+        }
+        munmap(page, 65536);
+    }
+    errno = saved;
+#endif
+#ifdef TWILL__POSIX
+    (void)pthread_atfork(NULL, NULL, twill__forked);
+#endif
+    return &global->own_mark;
+}
+
+static inline _Atomic uint32_t *twill__arm_mark(twill__global *global)
+{
+    _Atomic uint32_t *mark = twill__new_mark(global), *none = NULL;
+    uint32_t unborn = 0;
+    /* relaxed: both words only count; what they guard is ordered by the release below */
+    atomic_compare_exchange_strong_explicit(&global->generation, &unborn, 1, memory_order_relaxed,
+                                            memory_order_relaxed);
+    atomic_store_explicit(mark, 1, memory_order_relaxed);
+    /* release: pairs with the acquire in twill__generation; a loser's page stays mapped, once in a
+       process's life */
+    if (!atomic_compare_exchange_strong_explicit(&global->mark, &none, mark, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return none;
+    return mark;
+}
+
+/* The number of this process in its line of forks: what holds an older one was made by a parent. */
+static inline uint32_t twill__generation(void)
+{
+    twill__global *global = twill__process();
+    /* pairs with arm_mark */
+    _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);
+    if (!mark)
+        mark = twill__arm_mark(global);
+    for (;;) {
+        /* pairs with the release below */
+        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
+        if (seen && seen != TWILL__MARK_BUSY)
+            return seen;
+        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+            uint32_t next =
+                atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
+            /* pairs with the load above */
+            atomic_store_explicit(mark, next, memory_order_release);
+            return next;
+        }
+    } /* ends: the thread that is BUSY does two more steps */
+}
+
+#endif
+
+/* ---- platform/park.h ---- */
+/* park.h: the one blocking primitive: wait on a 32-bit word until it changes, a wake, or a
+   deadline. */
+#ifndef TWILL__PLATFORM_PARK_H
+#define TWILL__PLATFORM_PARK_H
+
+/* twill__park(word, expected, deadline): sleeps while *word == expected. Returns false when the
+   deadline (an instant; 0 or TWILL_FOREVER: none) has passed. May return true for no reason: all
+   callers loop. Leaves errno alone. twill__wake(address, n): wakes up to n sleepers (INT_MAX: all).
+   It uses the address as a key and never reads it, so the word may be gone already. */
+
+static inline bool twill__no_deadline(twill_ns deadline)
+{
+    return deadline == 0 || deadline == TWILL_FOREVER;
+}
+
+#ifndef TWILL_NO_FUTEX
+/* ---- Linux futex; source: "Futexes Are Tricky", U. Drepper ---- */
+
+/* 32-bit systems with a 64-bit time_t must not hand it to the old system call */
+#if defined SYS_futex_time64 && defined SYS_futex
+#define TWILL__FUTEX      (sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
+#define TWILL__FUTEX_WAKE SYS_futex
+#elif defined SYS_futex_time64
+#define TWILL__FUTEX      SYS_futex_time64
+#define TWILL__FUTEX_WAKE SYS_futex_time64
+#else
+#define TWILL__FUTEX      SYS_futex
+#define TWILL__FUTEX_WAKE SYS_futex
+#endif
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    struct timespec at, *limit = NULL;
+    int saved = errno;
+    bool in_time = true;
+    if (!twill__no_deadline(deadline)) {
+        at = twill__timespec(deadline > 0 ? deadline : 1);
+        limit = &at;
+    }
+    /* FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG: absolute, monotonic */
+    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 &&
+        errno != EAGAIN && errno != EINTR) {
+        if (errno == ETIMEDOUT) {
+            in_time = false;
+        } else { /* ENOSYS, EPERM in a sandbox: waiting without sleeping stays correct */
+            sched_yield();
+            in_time = twill__no_deadline(deadline) || twill__clock_now() < deadline;
+        }
+    }
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
+    syscall(TWILL__FUTEX_WAKE, address, 1 | 128, n, NULL, NULL, 0);
+    errno = saved;
+}
+
+#else
+/* ---- a process-wide table of sleepers by address; source: WTF::ParkingLot ---- */
+
+#define TWILL__BUCKETS 64
+
+#ifdef TWILL_USE_PTHREAD
+#define twill__parking twill__parking_pthread_layout1
+typedef pthread_mutex_t twill__mutex;
+typedef pthread_cond_t twill__condition;
+#else
+#define twill__parking twill__parking_c11_layout1
+typedef mtx_t twill__mutex;
+typedef cnd_t twill__condition;
+#endif
+
+typedef struct twill__sleeper { /* on the sleeper's stack, guarded by its bucket's mutex */
+    const void *address;
+    struct twill__sleeper *next;
+    bool woken;
+    twill__condition condition;
+} twill__sleeper;
+
+typedef struct twill__bucket {
+    twill__mutex mutex;
+    twill__sleeper *first, **last; /* in order of arrival */
+} twill__bucket;
+
+typedef struct twill__lot {
+    /* that made the buckets; another one: made anew, nobody of old sleeps here */
+    _Atomic uint32_t generation;
+    twill__bucket bucket[TWILL__BUCKETS];
+} twill__lot;
+
+TWILL__ONE twill__lot *twill__parking(void);
+TWILL__ONE twill__lot *twill__parking(void)
+{
+    static twill__lot lot;
+    return &lot;
+}
+
+#ifdef TWILL_USE_PTHREAD
+#define TWILL__MUTEX_INIT(m)        pthread_mutex_init(m, NULL)
+#define TWILL__MUTEX_LOCK(m)        pthread_mutex_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      pthread_mutex_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  pthread_cond_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) pthread_cond_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
+#define TWILL__YIELD()              sched_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+#ifdef __APPLE__
+    return pthread_cond_init(condition, NULL) == 0;
+#else
+    extern int pthread_condattr_setclock(pthread_condattr_t *, int);
+    pthread_condattr_t attributes;
+    bool made;
+    if (pthread_condattr_init(&attributes) != 0)
+        return false;
+    made = pthread_condattr_setclock(&attributes, TWILL__MONOTONIC) == 0 &&
+           pthread_cond_init(condition, &attributes) == 0;
+    pthread_condattr_destroy(&attributes);
+    return made;
+#endif
+}
+
+/* one wait; the caller loops */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+#ifdef __APPLE__
+    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
+    pthread_cond_timedwait_relative_np(condition, mutex, &t);
+#else
+    struct timespec t = twill__timespec(deadline);
+    pthread_cond_timedwait(condition, mutex, &t);
+#endif
+}
+#else
+#define TWILL__MUTEX_INIT(m)        mtx_init(m, mtx_plain)
+#define TWILL__MUTEX_LOCK(m)        mtx_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      mtx_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  cnd_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) cnd_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) cnd_destroy(c)
+#define TWILL__YIELD()              thrd_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+    return cnd_init(condition) == thrd_success;
+}
+
+/* C11 waits on the wall clock alone: short slices, looked at by the monotonic clock. A step forward
+   ends a slice early, which is harmless; a step back of s makes the running slice, and so a
+   deadline, late by up to s: where that matters, TWILL_USE_PTHREAD. */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+    twill_ns left = deadline - twill__clock_now();
+    struct timespec t;
+    if (left > TWILL_MS(20))
+        left = TWILL_MS(20);
+    if (left < 0 || timespec_get(&t, TIME_UTC) != TIME_UTC)
+        return;
+    left += t.tv_nsec;
+    t.tv_sec += (time_t)(left / 1000000000);
+    t.tv_nsec = (long)(left % 1000000000);
+    cnd_timedwait(condition, mutex, &t);
+}
+#endif
+
+static inline twill__bucket *twill__bucket_of(const void *address)
+{
+    twill__lot *lot = twill__parking();
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) {
+        /* pairs with the release */
+        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);
+        if (seen == now)
+            break;
+        if (seen != busy && atomic_compare_exchange_strong(&lot->generation, &seen, busy)) {
+            for (int i = 0; i < TWILL__BUCKETS; i++) {
+                /* cannot fail for a plain mutex where we run */
+                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
+                lot->bucket[i].first = NULL;
+                lot->bucket[i].last = &lot->bucket[i].first;
+            }
+            /* pairs with the acquire above */
+            atomic_store_explicit(&lot->generation, now, memory_order_release);
+            break;
+        }
+        (void)TWILL__YIELD();
+    } /* ends: the maker takes a bounded number of steps */
+    return &lot->bucket[((uintptr_t)address >> 4) * 0x9e3779b1u >> 8 & (TWILL__BUCKETS - 1)];
+}
+
+static inline void twill__bucket_remove(twill__bucket *bucket, twill__sleeper **link)
+{
+    twill__sleeper *sleeper = *link;
+    *link = sleeper->next;
+    if (bucket->last == &sleeper->next)
+        bucket->last = link;
+}
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(word);
+    twill__sleeper me;
+    bool in_time = true;
+    me.address = word;
+    me.next = NULL;
+    me.woken = false;
+    /* no resources: waiting without sleeping stays correct */
+    if (!twill__condition_init(&me.condition)) {
+        (void)TWILL__YIELD();
+        errno = saved;
+        return twill__no_deadline(deadline) || twill__clock_now() < deadline;
+    }
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    if (atomic_load(word) == expected) {
+        *bucket->last = &me;
+        bucket->last = &me.next;
+        while (!me.woken && in_time) {
+            if (twill__no_deadline(deadline)) {
+                TWILL__CONDITION_WAIT(&me.condition, &bucket->mutex);
+            } else {
+                twill__condition_wait_until(&me.condition, &bucket->mutex, deadline);
+                in_time = twill__clock_now() < deadline;
+            }
+        }
+        if (me.woken) {
+            in_time = true;
+        } else {
+            twill__sleeper **link = &bucket->first;
+            while (*link != &me)
+                link = &(*link)->next;
+            twill__bucket_remove(bucket, link);
+        }
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    TWILL__CONDITION_DESTROY(&me.condition);
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(address);
+    twill__sleeper **link = &bucket->first;
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    while (*link && n > 0) {
+        twill__sleeper *sleeper = *link;
+        if (sleeper->address != address) {
+            link = &sleeper->next;
+            continue;
+        }
+        twill__bucket_remove(bucket, link);
+        sleeper->woken = true;
+        /* under the mutex: the sleeper's frame is still there */
+        TWILL__CONDITION_SIGNAL(&sleeper->condition);
+        n--;
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    errno = saved;
+}
+#endif
+
+#endif
+
+/* ---- platform/threads.h ---- */
+/* threads.h: start and join, and what a thread may ask of the system. */
+#ifndef TWILL__PLATFORM_THREADS_H
+#define TWILL__PLATFORM_THREADS_H
+
+/* One thread; whoever starts it owns the record, and keeps it until the join. */
+typedef struct twill__thrd {
+    void (*fn)(void *arg);
+    void *arg;
+    char name[16];     /* cut; "": none */
+    size_t stack_size; /* 0: the system's default */
+    unsigned cpu;      /* UINT_MAX: any */
+    bool by_pthread;
+    _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
+#ifdef TWILL__POSIX
+    pthread_t pthread;
+#endif
+#ifndef TWILL_USE_PTHREAD
+    thrd_t c11;
+#endif
+} twill__thrd;
+
+/* ---- inside the new thread ---- */
+
+#ifdef __linux__
+extern int prctl(int, ...);
+
+static inline bool twill__bind(unsigned cpu)
+{
+    unsigned long mask[128] = {0};
+    const unsigned bits = (unsigned)(sizeof mask[0] * CHAR_BIT);
+    int saved = errno;
+    bool bound;
+    if (cpu >= bits * 128)
+        return false;
+    mask[cpu / bits] |= 1ul << cpu % bits;
+    bound = syscall(SYS_sched_setaffinity, 0, sizeof mask, mask) == 0;
+    errno = saved;
+    return bound;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    prctl(15 /* PR_SET_NAME */, (unsigned long)(uintptr_t)name, 0ul, 0ul, 0ul);
+}
+#else
+static inline bool twill__bind(unsigned cpu)
+{
+    (void)cpu;
+    return false;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    (void)name;
+}
+#endif
+
+static inline void twill__thread_body(void *record)
+{
+    twill__thrd *thread = (twill__thrd *)record;
+    /* relaxed: read after the join, or as a hint */
+    if (thread->cpu != UINT_MAX && !twill__bind(thread->cpu))
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_AFFINITY, memory_order_relaxed);
+    if (thread->name[0])
+        twill__set_name(thread->name);
+    thread->fn(thread->arg);
+}
+
+/* ---- start, join ---- */
+
+#ifdef TWILL__POSIX
+static void *twill__pthread_main(void *record)
+{
+    twill__thread_body(record);
+    return NULL;
+}
+
+static inline bool twill__pthread_start(twill__thrd *thread)
+{
+    pthread_attr_t attributes;
+    bool started;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+#endif
+#ifndef TWILL_USE_PTHREAD
+static int twill__c11_main(void *record)
+{
+    twill__thread_body(record);
+    return 0;
+}
+#endif
+
+/* The new thread must not read the caller's strings: they may be gone. */
+static inline void twill__thread_name(twill__thrd *thread, const char *name)
+{
+    for (size_t i = 0; name && name[i] && i < sizeof thread->name - 1; i++)
+        thread->name[i] = name[i]; /* the record was zeroed */
+}
+
+/* The record is zeroed but for fn, arg, name, stack_size and cpu. */
+static inline bool twill__thread_start(twill__thrd *thread)
+{
+    int saved = errno;
+    bool started;
+    atomic_init(&thread->flags, 0);
+    if (TWILL__FAIL_THREAD())
+        return false;
+#if defined TWILL_USE_PTHREAD
+    thread->by_pthread = true;
+    started = twill__pthread_start(thread);
+#elif defined TWILL__POSIX
+    thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
+    started = thread->by_pthread
+                  ? twill__pthread_start(thread)
+                  : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#else
+    thread->by_pthread = false;
+    if (thread->stack_size)
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#endif
+    errno = saved;
+    return started;
+}
+
+static inline void twill__thread_join(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_join(thread->pthread, NULL);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_join(thread->pthread, NULL);
+    else
+        thrd_join(thread->c11, NULL);
+#else
+    thrd_join(thread->c11, NULL);
+#endif
+}
+
+static inline void twill__yield(void)
+{
+#if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
+    sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* tells the core that this is a spin */
+static inline void twill__pause(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* ---- a callback that ends its thread ---- */
+/* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
+   between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
+   others still use must stand in this one or above. A destructor of thread-specific storage would
+   run when all are gone. Must stand in one block, and nothing may jump out of it. */
+#ifdef TWILL__POSIX
+#define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
+#define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
+#else
+#define TWILL__GUARD_PUSH(fn, arg)        \
+    {                                     \
+        void (*guard_fn_)(void *) = (fn); \
+        void *guard_arg_ = (arg);
+#define TWILL__GUARD_POP(run)  \
+    if (run)                   \
+        guard_fn_(guard_arg_); \
+    }
+#endif
+
+#endif
+
+/* ---- platform/cpus.h ---- */
+/* cpus.h: how many CPUs this process may use: affinity mask, then the cgroup's quota rounded down,
+   at least 1. */
+#ifndef TWILL__PLATFORM_CPUS_H
+#define TWILL__PLATFORM_CPUS_H
+
+#include <stdio.h>
+
+#ifndef TWILL__SYSTEM_ROOT
+#define TWILL__SYSTEM_ROOT "" /* tests put a folder of their own before /proc and /sys */
+#endif
+
+#ifdef __linux__
+#define TWILL__PATH 1024
+#define TWILL__READ "re" /* e: close on exec */
+
+static inline bool twill__read_line(const char *path, const char *name, char *line, int size)
+{
+    char full[TWILL__PATH];
+    FILE *file;
+    bool got;
+    int length = snprintf(full, sizeof full, "%s%s%s", TWILL__SYSTEM_ROOT, path, name);
+    if (length < 0 || length >= (int)sizeof full)
+        return false;
+    file = fopen(full, TWILL__READ);
+    if (!file)
+        return false;
+    got = fgets(line, size, file) != NULL;
+    fclose(file);
+    return got;
+}
+
+/* quota / period in whole CPUs; 0: no limit */
+static inline unsigned twill__quota(long long quota, long long period)
+{
+    if (quota <= 0 || period <= 0)
+        return 0;
+    quota /= period;
+    return quota < 1 ? 1 : quota > INT_MAX ? INT_MAX : (unsigned)quota;
+}
+
+static inline unsigned twill__fewer(unsigned a, unsigned b)
+{
+    return !a ? b : !b ? a : a < b ? a : b;
+}
+
+/* One folder of a cgroup: v2 has "quota|max period" in cpu.max, v1 two files (-1: no limit). */
+static inline unsigned twill__cgroup_folder(const char *folder, bool v2)
+{
+    char line[128];
+    long long quota, period;
+    if (v2)
+        return twill__read_line(folder, "/cpu.max", line, sizeof line) &&
+                       sscanf(line, "%lld %lld", &quota, &period) == 2
+                   ? twill__quota(quota, period)
+                   : 0;
+    if (!twill__read_line(folder, "/cpu.cfs_quota_us", line, sizeof line) ||
+        sscanf(line, "%lld", &quota) != 1)
+        return 0;
+    if (!twill__read_line(folder, "/cpu.cfs_period_us", line, sizeof line) ||
+        sscanf(line, "%lld", &period) != 1)
+        return 0;
+    return twill__quota(quota, period);
+}
+
+/* The tightest limit from `path` up to the root of the hierarchy: a limit above binds too. */
+static inline unsigned twill__cgroup_walk(const char *mount, const char *path, bool v2)
+{
+    char folder[TWILL__PATH];
+    unsigned least = 0;
+    size_t root = strlen(mount);
+    int length = snprintf(folder, sizeof folder, "%s%s", mount, strcmp(path, "/") == 0 ? "" : path);
+    if (length < 0 || length >= (int)sizeof folder)
+        return 0;
+    for (;;) { /* ends: the path gets shorter each time */
+        char *slash;
+        least = twill__fewer(least, twill__cgroup_folder(folder, v2));
+        slash = strrchr(folder, '/');
+        if (!slash || (size_t)(slash - folder) < root)
+            return least;
+        *slash = '\0';
+    }
+}
+
+/* Whether the comma-separated controller list holds "cpu". */
+static inline bool twill__has_cpu(const char *list, const char *end)
+{
+    while (list < end) {
+        const char *comma = list;
+        while (comma < end && *comma != ',')
+            comma++;
+        if (comma - list == 3 && memcmp(list, "cpu", 3) == 0)
+            return true;
+        list = comma + 1;
+    }
+    return false;
+}
+
+/* Lines of /proc/self/cgroup: "id:controllers:path"; v2 has no controllers. In a container the path
+   may be the host's and not exist here: the walk then finds the root's files, which are the
+   container's. */
+static inline unsigned twill__cgroup_cpus(void)
+{
+    char line[TWILL__PATH];
+    unsigned least = 0;
+    FILE *file = fopen(TWILL__SYSTEM_ROOT "/proc/self/cgroup", TWILL__READ);
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof line, file)) {
+        char *controllers = strchr(line, ':'), *path;
+        if (!controllers || !(path = strchr(controllers + 1, ':')))
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        controllers++;
+        if (path == controllers) {
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup", path + 1, true));
+        } else if (twill__has_cpu(controllers, path)) {
+            least = twill__fewer(least,
+                                 twill__cgroup_walk("/sys/fs/cgroup/cpu,cpuacct", path + 1, false));
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup/cpu", path + 1, false));
+        }
+    }
+    fclose(file);
+    return least;
+}
+
+static inline unsigned twill__affinity_cpus(void)
+{
+    unsigned long mask[1024] = {0}; /* 65536 CPUs */
+    unsigned count = 0;
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
+        for (unsigned long bits = mask[i]; bits; bits &= bits - 1)
+            count++;
+    return count;
+}
+#else
+static inline unsigned twill__affinity_cpus(void)
+{
+#if defined _SC_NPROCESSORS_ONLN
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+#else
+    long count = 1;
+#endif
+    return count < 1 ? 1 : (unsigned)count;
+}
+
+static inline unsigned twill__cgroup_cpus(void)
+{
+    return 0;
+}
+#endif
+
+/* Asks the system, and remembers the answer for twill__cpus_hint. Not from a thread that is bound
+   to a CPU: Linux answers for the calling thread. */
+static inline unsigned twill__cpus_now(void)
+{
+    int saved = errno;
+    unsigned count = twill__affinity_cpus(), limit = twill__cgroup_cpus();
+    if (count == 0)
+        count = 1;
+    if (limit && limit < count)
+        count = limit;
+    errno = saved;
+    /* a number, no data behind it */
+    atomic_store_explicit(&twill__process()->cpus, count, memory_order_relaxed);
+    return count;
+}
+
+/* The last answer, for hot paths: no system call but the first time. */
+static inline unsigned twill__cpus_hint(void)
+{
+    /* as above */
+    unsigned count = atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed);
+    return count ? count : twill__cpus_now();
+}
+
+#endif
+
+/* ---- platform/ticks.h ---- */
+/* ticks.h: a counter cheaper than the clock, for guesses alone: how long a handful of items took. A
+   wrong reading (a thread that moved between cores, a clock rate that changed) makes a guess worse,
+   and nothing else. */
+#ifndef TWILL__PLATFORM_TICKS_H
+#define TWILL__PLATFORM_TICKS_H
+
+#ifndef TWILL__TICKS
+#if defined __x86_64__ || defined __aarch64__
+#define TWILL__TICKS 1
+#else
+#define TWILL__TICKS 0 /* the clock itself; the explorer sets it, too */
+#endif
+#endif
+
+static inline uint64_t twill__ticks(void)
+{
+#if !TWILL__TICKS
+    return (uint64_t)twill__clock_now();
+#elif defined __x86_64__
+    return __builtin_ia32_rdtsc();
+#else
+    uint64_t count;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(count));
+    return count;
+#endif
+}
+
+/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
+   files. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+#if TWILL__TICKS
+    twill__global *global = twill__process();
+    /* a number, no data behind it */
+    uint64_t rate = atomic_load_explicit(&global->tick_rate, memory_order_relaxed);
+    if (!rate) {
+        uint64_t ticks = twill__ticks();
+        twill_ns since = twill__clock_now(), took;
+        (void)twill__cpus_now();
+        do
+            took = twill__clock_now() - since;
+        while (took < 20000); /* ends: the clock runs */
+        rate = (twill__ticks() - ticks) * 1024 / (uint64_t)took;
+        rate = rate ? rate : 1;
+        /* as above */
+        atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
+    }
+    return rate;
+#else
+    return 1024;
+#endif
+}
+
+#endif
+
+#ifndef TWILL__SPIN
+#define TWILL__SPIN 1
+#endif
+#define TWILL__SPIN_WAIT \
+    700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
+#define TWILL__SPIN_YIELDS 4
+
+/* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
+   count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
+   the word meanwhile. */
+static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit,
+                               unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return atomic_load_explicit(word, memory_order_acquire) != value;
+    for (unsigned k = 1;; k++) {
+        /* acquire: pairs with the release of whoever changed the word; most callers look again with
+           their own order */
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+        twill__pause();
+        if (k % 16 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+    }
+    return false;
+}
+
+#endif
+
+/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
+   and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
+   mutex, with a count. */
+static inline void twill__lock(_Atomic uint32_t *lock)
+{
+    uint32_t word = 0;
+    /* acquire, here and below: pairs with the release in twill__unlock */
+    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                memory_order_relaxed))
+        return;
+    if (word == 1 && twill__spin(lock, 1, TWILL__SPIN_WAIT, 0)) {
+        word = 0;
+        if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                    memory_order_relaxed))
+            return;
+    }
+    /* a count: the CAS below synchronises */
+    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
+    for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
+        if (!(word & 1)) {
+            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1,
+                                                      memory_order_acquire, memory_order_relaxed))
+                return;
+            continue;
+        }
+        twill__park(lock, word, 0);
+        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
+    }
+}
+
+/* Its fetch_sub is the last access: the lock's memory may go right after it. */
+static inline void twill__unlock(_Atomic uint32_t *lock)
+{
+    /* pairs with twill__lock */
+    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)
+        twill__wake(lock, 1);
+}
+
+/* Under the lock: does anybody wait for it? */
+static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
+{
+    /* who is not counted yet came too late */
+    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;
+}
+
+#endif
+
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
+/* ---- lists ---- */
+
+/* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's
+   lock; `linked` is also read without it, as a hint. */
+struct twill__link;
+/* a pointer in such storage; a struct, since gcc 12 -flto crashes on less */
+typedef struct TWILL__VIEW twill__place {
+    struct twill__link *link;
+} twill__place;
+typedef struct TWILL__VIEW twill__link {
+    twill__place next, *previous;
+    /* while linked; a hook that runs: the generation it runs in */
+    uint32_t kind;
+    _Atomic uint32_t linked; /* 0, or the generation of the process that linked it */
+} twill__link;
+enum { TWILL__LINK_NODE = 1, TWILL__LINK_HOOK, TWILL__LINK_CHILD };
+
+static inline void twill__link_in(twill__place *head, twill__link *link, uint32_t kind)
+{
+    link->kind = kind;
+    link->next = *head;
+    link->previous = head;
+    if (link->next.link)
+        link->next.link->previous = &link->next;
+    head->link = link;
+    /* pairs with the acquire in twill__link_up */
+    atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);
+}
+
+static inline void twill__link_out(twill__link *link)
+{
+    *link->previous = link->next;
+    if (link->next.link)
+        link->next.link->previous = link->previous;
+    /* read back under the lock, or as a hint */
+    atomic_store_explicit(&link->linked, 0, memory_order_relaxed);
+}
+
+/* A waiting thread, on its own stack. `word` alone decides how the wait ends; the rest is guarded
+   by the object. */
+typedef struct twill__node {
+    _Atomic uint32_t word;
+    int answer; /* the object's, written before GRANTED */
+    void *value;
+    struct twill__node *next, *previous;
+    twill__link in_token;
+} twill__node;
+enum {
+    TWILL__GRANTED = 1 /* the object decided */,
+    TWILL__LEAVING = 2 /* the waiter decided */,
+    TWILL__NUDGED = 4 /* a token fired */
+};
+
+typedef struct twill__list { /* in order of arrival */
+    twill__node *first, *last;
+} twill__list;
+
+static inline void twill__node_init(twill__node *node)
+{
+    memset(node, 0, sizeof *node);
+    /* nobody else knows it yet */
+    atomic_store_explicit(&node->word, 0, memory_order_relaxed);
+}
+
+static inline void twill__list_append(twill__list *list, twill__node *node)
+{
+    node->next = NULL;
+    node->previous = list->last;
+    if (list->last)
+        list->last->next = node;
+    else
+        list->first = node;
+    list->last = node;
+}
+
+static inline void twill__list_remove(twill__list *list, twill__node *node)
+{
+    if (node->previous)
+        node->previous->next = node->next;
+    else
+        list->first = node->next;
+    if (node->next)
+        node->next->previous = node->previous;
+    else
+        list->last = node->previous;
+}
+
+/* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer
+   ours; after unlocking wake the address of its word (take it before). False: it is leaving, and
+   unlinks itself. */
+static inline bool twill__grant(twill__list *list, twill__node *node)
+{
+    /* a shortcut; the RMW decides */
+    if (atomic_load_explicit(&node->word, memory_order_relaxed) & TWILL__LEAVING)
+        return false;
+    twill__list_remove(list, node);
+    /* acq_rel: pairs with the waiter's load of the word and its fetch_or(LEAVING) */
+    if (atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel) &
+        TWILL__LEAVING) {
+        twill__list_append(list, node);
+        return false;
+    }
+    return true;
+}
+
+/* Grants whoever waits in a list that only this lock guards, whether leaving or not. */
+static inline void twill__grant_all(twill__list *list)
+{
+    while (list->first) {
+        twill__node *node = list->first;
+        _Atomic uint32_t *word = &node->word;
+        twill__list_remove(list, node);
+        /* pairs with twill__await */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__wake(word, 1);
+    }
+}
+
+/* Waits for GRANTED and nothing else: for waits that are sure to end. */
+static inline void twill__await(twill__node *node)
+{
+    for (;;) {
+        /* pairs with the grant */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            return;
+        if (!twill__spin(&node->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+            twill__park(&node->word, word, 0);
+    }
+}
+
+/* ---- the token ---- */
+
+typedef struct twill__firing { /* on the stack of the thread that calls hooks */
+    uint64_t thread;
+    bool hook_gone, token_gone; /* what its own hook took away meanwhile */
+    twill__list waiters;        /* who waits for the hook, or the whole firing, to end */
+} twill__firing;
+
+typedef struct TWILL__VIEW twill__token {
+    twill__link me; /* in the parent's list */
+    struct twill__token *parent;
+    twill__place head; /* waiting threads, hooks, children */
+    twill__firing *firing;
+    _Atomic uint32_t lock;
+    _Atomic int32_t state;       /* 0, or the reason */
+    _Atomic uint32_t generation; /* of the process that used it last; 0: never used */
+    uint32_t reserved;
+} twill__token;
+_Static_assert(sizeof(twill__token) <= sizeof(twill_cancel), "the public token is too small");
+_Static_assert(_Alignof(twill__token) <= _Alignof(twill_cancel),
+               "the public token is aligned too little");
+
+typedef struct TWILL__VIEW twill__hook {
+    void (*fn)(int reason, const twill_task *task);
+    void *context;
+    twill__link link;
+    twill__firing *firing;
+} twill__hook;
+_Static_assert(sizeof(twill__hook) <= sizeof(twill_cancel_hook), "the public hook is too small");
+_Static_assert(offsetof(twill_cancel_hook, private_words) <= offsetof(twill__hook, link),
+               "the hook's head");
+
+static inline twill__token *twill__token_of(const twill_cancel *cancel)
+{
+    return (twill__token *)(uintptr_t)cancel;
+}
+
+/* Of a token of an older process nothing is left: its lists are of threads that are not here. */
+static inline void twill__token_adopt(twill__token *token)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
+        if (seen == 0) { /* never used: there is nothing to reset */
+            atomic_compare_exchange_strong(&token->generation, &seen, now);
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (seen == busy) {
+            twill__yield();
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
+            /* published by the release */
+            atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+            atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
+            token->head.link = NULL;
+            token->firing = NULL;
+            /* pairs with the loads */
+            atomic_store_explicit(&token->generation, now, memory_order_release);
+            return;
+        }
+    }
+}
+
+/* Whether anybody ever locked it: only then can it be linked, or be firing. */
+static inline bool twill__token_used(const twill__token *token)
+{
+    /* pairs with adopt's release */
+    return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;
+}
+
+static inline void twill__token_lock(twill__token *token)
+{
+    twill__token_adopt(token);
+    twill__lock(&token->lock);
+}
+
+/* The reason, or 0. A reason found above is stored below, so that it never changes for one who has
+   seen it. */
+static inline int twill__token_poll(twill__token *token)
+{
+    for (twill__token *t = token; t; t = t->parent) {
+        /* pairs with fire and request */
+        int32_t reason = atomic_load_explicit(&t->state, memory_order_acquire);
+        if (!reason)
+            continue;
+        int32_t none = 0;
+        if (t != token &&
+            !atomic_compare_exchange_strong_explicit(&token->state, &none, reason,
+                                                     memory_order_acq_rel, memory_order_acquire))
+            reason = none;
+        return reason;
+    }
+    return 0;
+}
+
+/* Links a token into its parent, the top of the chain first: whoever fires above then finds what is
+   below. */
+static inline void twill__link_up(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!parent)
+        return;
+    twill__token_adopt(token);
+    /* pairs with twill__link_in */
+    if (atomic_load_explicit(&token->me.linked, memory_order_acquire))
+        return;
+    twill__link_up(parent);
+    twill__token_lock(parent);
+    if (!atomic_load_explicit(&token->me.linked, memory_order_relaxed) &&
+        !twill__token_poll(parent))
+        twill__link_in(&parent->head, &token->me, TWILL__LINK_CHILD);
+    twill__unlock(&parent->lock);
+}
+
+/* ---- firing ---- */
+
+/* Under the token's lock: tells the waiting thread; its node is not touched after the fetch_or. */
+static inline void twill__nudge(twill__link *link)
+{
+    _Atomic uint32_t *word =
+        &((twill__node *)(void *)((char *)link - offsetof(twill__node, in_token)))->word;
+    twill__link_out(link);
+    /* pairs with the load in twill__wait */
+    atomic_fetch_or_explicit(word, TWILL__NUDGED, memory_order_acq_rel);
+    twill__wake(word, 1);
+}
+
+/* Pass 1, under the token's lock: every wait below is told before any hook runs. No user code. */
+static inline void twill__tell(twill__token *token, int reason)
+{
+    int32_t none = 0;
+    if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
+                                                 /* pairs with the acquire in poll */
+                                                 memory_order_relaxed))
+        /* requested here before: what is below hears the nearest reason */
+        reason = none;
+    for (twill__link *link = token->head.link, *next; link; link = next) {
+        next = link->next.link;
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_CHILD) {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__token_lock(child);
+            twill__tell(child, reason);
+            twill__unlock(&child->lock);
+        }
+    }
+}
+
+/* Calls one hook without the lock. False: the hook took the token away. A hook must return: one
+   that ends its thread leaves whoever waits for it waiting. */
+static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twill__firing *firing)
+{
+    int reason = atomic_load_explicit(&token->state, memory_order_relaxed); /* under the lock */
+    twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    hook->firing = firing;
+    hook->link.kind = twill__generation();
+    firing->hook_gone = false;
+    twill__unlock(&token->lock);
+    hook->fn(reason, &task);
+    if (firing->token_gone)
+        return false;
+    twill__token_lock(token);
+    if (!firing->hook_gone)
+        hook->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    return true;
+}
+
+/* Pass 2, called with the token locked and token->firing == firing: the hooks, this token's and
+   those below. It ends early when the token is made ready again (a team does so for a worker that
+   goes on to a lower item). */
+static inline void twill__drain(twill__token *token, twill__firing *firing)
+{
+    twill__link *link;
+    /* under the lock */
+    while ((link = token->head.link) && atomic_load_explicit(&token->state, memory_order_relaxed)) {
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_HOOK) {
+            twill__hook *hook = (twill__hook *)(void *)((char *)link - offsetof(twill__hook, link));
+            twill__link_out(link);
+            if (!twill__call_hook(token, hook, firing))
+                return;
+        } else {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__firing below = {firing->thread, false, false, {NULL, NULL}};
+            twill__link_out(link);
+            twill__token_lock(child);
+            if (child->firing) {
+                twill__unlock(&child->lock);
+                continue;
+            }
+            child->firing = &below; /* pins it: a detach waits */
+            twill__unlock(&token->lock);
+            twill__drain(child, &below);
+            if (firing->token_gone) /* a hook below has taken this token away, too */
+                return;
+            twill__token_lock(token);
+        }
+    }
+    token->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    twill__unlock(&token->lock);
+}
+
+/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item from `least` on
+   (SIZE_MAX: none). */
+static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin,
+                               size_t least)
+{
+    twill__firing firing = {twill__thread_number(), false, false, {NULL, NULL}};
+    int earlier;
+    twill__token_lock(token);
+    if (begin) {
+        /* written under this lock when it goes down */
+        size_t at = atomic_load_explicit(begin, memory_order_relaxed);
+        if (at == SIZE_MAX || at < least) {
+            twill__unlock(&token->lock);
+            return;
+        }
+    }
+    earlier = twill__token_poll(token);
+    twill__tell(token, earlier ? earlier : reason);
+    if (token->firing) {
+        twill__unlock(&token->lock);
+        return;
+    }
+    token->firing = &firing;
+    twill__drain(token, &firing);
+}
+
+/* Under the token's lock: until the other thread that fires it has come to the end of a hook, or of
+   all. */
+static inline void twill__wait_firing(twill__token *token)
+{
+    twill__node me;
+    twill__node_init(&me);
+    TWILL_ASSERT(token->firing);
+    twill__list_append(&token->firing->waiters, &me);
+    twill__unlock(&token->lock);
+    twill__await(&me);
+    twill__token_lock(token);
+}
+
+/* ---- the public functions ---- */
+
+TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
+{
+    twill__token *token = twill__token_of(cancel);
+    memset(token, 0, sizeof *token);
+    token->parent = twill__token_of(parent);
+}
+
+TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
+{
+    twill__token *token = twill__token_of(cancel), *parent;
+    if (!token)
+        return;
+    parent = token->parent;
+    if (twill__token_used(token)) {
+        if (parent) {
+            twill__token_adopt(token);
+            twill__token_lock(parent);
+            /* under the lock */
+            if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
+                twill__link_out(&token->me);
+            twill__unlock(&parent->lock);
+        }
+        twill__token_lock(token);
+        while (token->firing && token->firing->thread != twill__thread_number())
+            twill__wait_firing(token); /* exit: hooks end */
+        if (token->firing)
+            token->firing->token_gone = true;
+        twill__unlock(&token->lock);
+    }
+    token->parent = NULL;
+}
+
+TWILL__WEAK void twill_cancel_fire(twill_cancel *cancel, int reason)
+{
+    if (cancel)
+        twill__fire(twill__token_of(cancel), reason ? reason : 1, NULL, 0);
+}
+
+TWILL__WEAK void twill_cancel_request(twill_cancel *cancel, int reason)
+{
+    int32_t none = 0;
+    if (cancel) /* acq_rel: pairs with the acquire in poll */
+        atomic_compare_exchange_strong_explicit(&twill__token_of(cancel)->state, &none,
+                                                reason ? reason : 1, memory_order_acq_rel,
+                                                memory_order_relaxed);
+}
+
+TWILL__WEAK bool twill_cancel_fired(const twill_cancel *cancel)
+{
+    return cancel && twill__token_poll(twill__token_of(cancel)) != 0;
+}
+
+TWILL__WEAK int twill_cancel_reason(const twill_cancel *cancel)
+{
+    return cancel ? twill__token_poll(twill__token_of(cancel)) : 0;
+}
+
+TWILL__WEAK void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    int reason;
+    if (!token) /* a token that never fires */
+        return;
+    twill__link_up(token);
+    hook->firing = NULL;
+    /* ours alone until it is linked */
+    atomic_store_explicit(&hook->link.linked, 0, memory_order_relaxed);
+    twill__token_lock(token);
+    reason = twill__token_poll(token);
+    if (!reason)
+        twill__link_in(&token->head, &hook->link, TWILL__LINK_HOOK);
+    twill__unlock(&token->lock);
+    if (reason) {
+        twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        hook->fn(reason, &task);
+    }
+}
+
+TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    uint32_t now = twill__generation();
+    if (!token)
+        return;
+    twill__token_lock(token);
+    /* under the lock */
+    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {
+        twill__link_out(&hook->link);
+    } else {
+        while (hook->firing) {            /* exit: the hook ends */
+            if (hook->link.kind != now) { /* it runs in the parent process, not here */
+                hook->firing = NULL;
+                break;
+            }
+            if (hook->firing->thread == twill__thread_number()) {
+                hook->firing->hook_gone = true;
+                hook->firing = NULL;
+                break;
+            }
+            twill__wait_firing(token);
+        }
+    }
+    twill__unlock(&token->lock);
+}
+
+/* ---- THE wait ---- */
+
+static inline bool twill__expired(twill_ns deadline)
+{
+    return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+static inline twill_status twill__wait(twill__node *node, twill_until until)
+{
+    twill__token *token = twill__token_of(until.cancel);
+    twill_status status = TWILL_OK;
+    bool listed = false;
+    if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS) &&
+        /* pairs with the grant */
+        (atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__GRANTED))
+        return TWILL_OK;
+    if (token) {
+        twill__link_up(token);
+        twill__token_lock(token);
+        /* under the lock: or a fire between look and link is missed */
+        if (twill__token_poll(token)) {
+            status = TWILL_CANCELLED;
+        } else {
+            twill__link_in(&token->head, &node->in_token, TWILL__LINK_NODE);
+            listed = true;
+        }
+        twill__unlock(&token->lock);
+    }
+    while (status == TWILL_OK) { /* exit: granted, nudged, or the deadline */
+        /* pairs with grant and nudge */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            break;
+        if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+        else if (!twill__park(&node->word, word, until.deadline))
+            status = TWILL_TIMEOUT;
+    }
+    /* acq_rel: pairs with the fetch_or of grant and nudge; the first one decides */
+    if (status != TWILL_OK) {
+        uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
+        if (word & TWILL__GRANTED)
+            status = TWILL_OK;
+        else if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+    }
+    if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
+        /* NUDGED: the firer has unlinked it, and the token may be gone */
+        twill__token_lock(token);
+        /* under the lock */
+        if (atomic_load_explicit(&node->in_token.linked, memory_order_relaxed))
+            twill__link_out(&node->in_token);
+        twill__unlock(&token->lock);
+    }
+    return status;
+}
+
+/* ---- time ---- */
+
+TWILL__WEAK twill_ns twill_now(void)
+{
+    return twill__clock_now();
+}
+
+TWILL__WEAK unsigned twill_cpus(void)
+{
+    return twill__cpus_now();
+}
+
+TWILL__WEAK twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel)
+{
+    twill_until until = {0, cancel};
+    twill_ns now;
+    if (ns == TWILL_FOREVER)
+        return until;
+    now = twill__clock_now();
+    until.deadline = ns <= 0 ? 1 : ns >= TWILL_FOREVER - now ? TWILL_FOREVER - 1 : now + ns;
+    return until;
+}
+
+TWILL__WEAK twill_until twill_within(twill_ns ns)
+{
+    return twill_within_or_cancelled(ns, NULL);
+}
+
+TWILL__WEAK twill_until twill_until_cancelled(twill_cancel *cancel)
+{
+    return twill_within_or_cancelled(TWILL_FOREVER, cancel);
+}
+
+TWILL__WEAK twill_status twill_sleep(twill_until until)
+{
+    twill__node me;
+    twill_status status;
+    if (twill__no_deadline(until.deadline) && !until.cancel)
+        return TWILL_DEADLOCK;
+    if (twill__expired(until.deadline))
+        return TWILL_OK;
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    twill__node_init(&me);
+    status = twill__wait(&me, until);
+    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+}
+
+#endif
+
+/* First member of every record that task->private_ points to. An entry may be NULL: it does
+   nothing. */
+typedef struct twill__call {
+    const struct twill__call_table *table;
+} twill__call;
+
+typedef struct twill__call_table {
+    bool (*cancelled)(const twill_task *task); /* besides token and deadline */
+    void (*stop)(const twill_task *task);
+    void (*skip)(const twill_task *task);
+    void (*fail)(const twill_task *task, size_t index);
+    void (*block)(const twill_task *task, bool begin);
+} twill__call_table;
+
+static inline const twill__call_table *twill__table_of(const twill_task *task)
+{
+    static const twill__call_table none;
+    return task && task->private_ ? ((const twill__call *)task->private_)->table : &none;
+}
+
+TWILL__WEAK bool twill_task_cancelled(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    return task &&
+           (twill_cancel_fired(task->until.cancel) || twill__expired(task->until.deadline) ||
+            (table->cancelled && table->cancelled(task)));
+}
+
+TWILL__WEAK int twill_task_stop(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->stop)
+        table->stop(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_skip(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->skip)
+        table->skip(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_fail(const twill_task *task, size_t index, int code)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->fail)
+        table->fail(task, index);
+    return code;
+}
+
+TWILL__WEAK void twill_task_block_begin(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, true);
+}
+
+TWILL__WEAK void twill_task_block_end(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, false);
+}
+
+#endif
+
+/* ---- engine/status.h ---- */
+/* status.h: names and texts of the status table. */
+#ifndef TWILL__ENGINE_STATUS_H
+#define TWILL__ENGINE_STATUS_H
+
+TWILL__WEAK const char *twill_status_name(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_NAME(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return #NAME;
+        TWILL_STATUS_TABLE(TWILL__STATUS_NAME)
+#undef TWILL__STATUS_NAME
+    }
+    return "unknown status";
+}
+
+TWILL__WEAK const char *twill_status_text(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_TEXT(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return TEXT;
+        TWILL_STATUS_TABLE(TWILL__STATUS_TEXT)
+#undef TWILL__STATUS_TEXT
+    }
+    return "unknown status";
+}
+
+#endif
+
+struct twill__job;
+struct twill__team;
+struct twill__seat;
+
+/* Runs the items begin..end-1 that must run, and accounts for each by twill__item_end or
+   twill__item_failed. */
+typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t begin, size_t end);
+
+enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
+
+/* One worker number of one call. */
+typedef struct twill__slot {
+    /* written by the owner and by thieves */
+    _Alignas(TWILL__LINE) _Atomic uint64_t range; /* lo:hi, blocks not begun yet */
+    /* first item of the running chunk, SIZE_MAX: none. Goes down only under the token's lock, so
+       that a late fire cannot hit a lower item */
+    _Atomic size_t begin;
+    twill_cancel token; /* task->until.cancel */
+    /* written by the owner alone; the caller reads them after the join */
+    _Alignas(TWILL__LINE) size_t done, failed, skipped, chunks;
+    size_t end; /* of the running chunk */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t from, odd;
+    size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
+    twill_status low_status;
+    int low_code;
+    size_t fail_index; /* from twill_task_fail; SIZE_MAX: not said */
+    bool used, started, refused;
+    bool inside;   /* a callback of this call runs now */
+    unsigned said; /* by the item: TWILL__SAID_... */
+    void *state;
+    twill_ns busy;
+} twill__slot;
+
+typedef enum twill__schedule { /* twill_schedule's values; checked there */
+                               TWILL__AUTO,
+                               TWILL__STATIC,
+                               TWILL__DYNAMIC,
+                               TWILL__GUIDED,
+                               TWILL__COST
+} twill__schedule;
+
+typedef struct twill__cut { /* COST: items of about equal cost together */
+    size_t begin, end;
+    uint64_t cost;
+} twill__cut;
+
+typedef struct twill__job {
+    twill__call call; /* first: task->private_ points here */
+    /* set before helpers can come in, then only read */
+    size_t n;             /* of this pass */
+    size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
+    size_t start, block;  /* AUTO: the first item of the ranges, items a block */
+    size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
+    twill__schedule schedule;
+    bool whole;   /* a chunk is one callback: never cut into steps */
+    bool detail;  /* statuses, codes or errors are wanted */
+    bool may_end; /* there is a token or a deadline */
+    twill__body_fn *body;
+    void *data; /* the pattern's */
+    const twill_run *run;
+    twill_on_error policy;
+    unsigned np;         /* worker numbers */
+    uint32_t generation; /* of the process in which helpers were called; 0: none were */
+    twill__slot *slot;
+    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
+       behind one another, in `bits` where that is enough */
+    _Atomic uint64_t *taken, *ready, *ranges;
+    twill__cut *cuts;
+    size_t cut_count;
+    struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
+    struct twill__job *parent; /* the same, if it is on the same team */
+    struct twill__team *team;
+    struct twill__seat *seat;
+    uint32_t flags;
+    /* shared while it runs */
+    _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
+    _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
+    _Atomic uint32_t stop;                      /* the status that ends it all, 0: none */
+    _Atomic uint64_t bits[3];                   /* one line for all that a newcomer must know */
+    _Atomic uint32_t degraded;                  /* a helper's worker_start failed */
+    _Atomic size_t failures;
+    twill_item_error earliest; /* in time: written by whoever made `failures` 1 */
+    _Atomic uint32_t errors_lock;
+    size_t errors_count; /* of run->errors, a heap with the highest index on top */
+    _Alignas(TWILL__LINE) _Atomic size_t next; /* DYNAMIC, GUIDED: item; COST: cut */
+} twill__job;
+
+static inline uint64_t twill__bit(unsigned worker)
+{
+    return (uint64_t)1 << worker % 64;
+}
+
+static inline unsigned twill__words(unsigned workers)
+{
+    return (workers + 63) / 64;
+}
+
+/* Lowers a word to `to` unless it is lower. */
+static inline void twill__lower(_Atomic size_t *word, size_t to)
+{
+    /* a guess for the CAS, which is seq_cst */
+    size_t now = atomic_load_explicit(word, memory_order_relaxed);
+    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+}
+
+/* ---- internal stop ---- */
+
+/* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin
+   pairs with its store in twill__set_begin: either we see the chunk, or its worker sees the limit
+   that was lowered before. */
+static inline void twill__fire_from(twill__job *job, size_t least)
+{
+    for (unsigned word = 0; word < twill__words(job->np); word++) {
+        uint64_t bits = atomic_load(&job->ready[word]);
+        for (; bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            size_t begin = atomic_load(&slot->begin);
+            if (begin != SIZE_MAX && begin >= least)
+                twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
+        }
+    }
+}
+
+static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
+{
+    uint32_t none = 0;
+    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    twill__lower(&job->limit, 0);
+    if (tell)
+        twill__fire_from(job, 0);
+}
+
+/* The place in this pass that the user's item belongs to. */
+static inline size_t twill__place_of(const twill__job *job, size_t item)
+{
+    return item < job->first ? 0
+           : job->unit == 1  ? item - job->first
+                             : (item - job->first) / job->unit;
+}
+
+/* Whether the call is over: told so, token, or deadline (`now` is a recent instant). The user's
+   token tells the workers' tokens itself, and the deadline stands in every task. */
+static inline bool twill__stopped(twill__job *job, twill_ns now)
+{
+    const twill_until *until = &job->run->until;
+    /* a hint: data come by the join */
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return true;
+    if (until->cancel && twill_cancel_fired(until->cancel))
+        twill__stop_all(job, TWILL_CANCELLED, false);
+    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+        twill__stop_all(job, TWILL_TIMEOUT, false);
+    else
+        return false;
+    return true;
+}
+
+/* Before each item: relaxed, since running an item too many is harmless; exactness comes from
+   twill__fire_from. */
+static inline bool twill__may_run(const twill__job *job, size_t index)
+{
+    return index < atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+/* ---- errors ---- */
+
+static inline void twill__errors_sift(twill_item_error *heap, size_t count, size_t at)
+{
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        twill_item_error moved = heap[at];
+        if (child + 1 < count && heap[child + 1].index > heap[child].index)
+            child++;
+        if (heap[child].index <= moved.index)
+            return;
+        heap[at] = heap[child];
+        heap[child] = moved;
+    }
+}
+
+/* Keeps the lowest run->errors_capacity errors: a heap whose top is the highest of those kept. */
+static inline void twill__errors_keep(twill__job *job, twill_item_error error)
+{
+    twill_item_error *heap = job->run->errors;
+    size_t at;
+    if (job->generation && job->generation != twill__generation())
+        return; /* a forked child: the lock may be a parent thread's for ever */
+    twill__lock(&job->errors_lock);
+    if (job->errors_count < job->run->errors_capacity) {
+        for (at = job->errors_count++; at > 0 && heap[(at - 1) / 2].index < error.index;
+             at = (at - 1) / 2)
+            heap[at] = heap[(at - 1) / 2];
+        heap[at] = error;
+    } else if (error.index < heap[0].index) {
+        heap[0] = error;
+        twill__errors_sift(heap, job->errors_count, 0);
+    }
+    twill__unlock(&job->errors_lock);
+}
+
+static inline void twill__errors_sort(twill__job *job)
+{
+    twill_item_error *heap = job->run->errors;
+    for (size_t count = job->errors_count; count > 1; count--) {
+        twill_item_error top = heap[0];
+        heap[0] = heap[count - 1];
+        heap[count - 1] = top;
+        twill__errors_sift(heap, count - 1, 0);
+    }
+}
+
+/* ---- how an item ended ---- */
+
+static inline void twill__item_note(twill__job *job, size_t item, twill_status status, int code)
+{
+    if (job->run->statuses)
+        job->run->statuses[item] = status;
+    if (job->run->codes)
+        job->run->codes[item] = code;
+}
+
+/* `at`: the place in this pass, in units of job->n; `item`: the user's index (the same, but for
+   patterns that pass over blocks). */
+static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t at, size_t item,
+                                      twill_status status, int code)
+{
+    twill_item_error error = {item, status, code};
+    size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
+    me->failed++;
+    me->said = 0;
+    if (item < me->low) {
+        me->low = item;
+        me->low_status = status;
+        me->low_code = code;
+    }
+    if (job->detail) {
+        twill__item_note(job, item, status, code);
+        if (job->run->errors_capacity)
+            twill__errors_keep(job, error);
+    }
+    if (job->policy == TWILL_ON_ERROR_COLLECT)
+        return;
+    if (job->policy == TWILL_ON_ERROR_LOWEST) {
+        twill__lower(&job->limit, at);
+        twill__fire_from(job, at + 1);
+        return;
+    }
+    /* told to give up by a stop below: it counts, and no more */
+    if (item >= atomic_load(&job->stop_at))
+        return;
+    before = atomic_fetch_add(&job->failures, 1);
+    if (before == 0)
+        job->earliest = error;
+    if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
+        twill__stop_all(job, TWILL_FAILED, true);
+}
+
+static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item, int code)
+{
+    if (code) {
+        twill__item_failed(job, me, item, item, TWILL_FAILED, code);
+    } else if (me->said & TWILL__SAID_SKIP) { /* statuses[] says CANCELLED already */
+        me->said = 0;
+        me->skipped++;
+    } else {
+        me->said = 0;
+        me->done++;
+        if (job->detail)
+            twill__item_note(job, item, TWILL_OK, 0);
+    }
+}
+
+/* A loop over items, one callback each. It looks round before each item, or, while items are so
+   quick that a look would cost more than they do, before each eighth; and it counts its items once,
+   at the end:
+
+       size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+       while ((look = twill__loop_look(&loop, i, end)) > i)
+           for (; i < look; i++)
+               if (twill__loop_odd(&loop, code = callback...) && !twill__loop_note(&loop, i, code))
+                   end = look = i + 1;
+       twill__loop_end(me, i); */
+typedef struct twill__loop {
+    twill__job *job;
+    twill__slot *me;
+    size_t step;
+    twill_ns at; /* the last look at the clock */
+    bool detail;
+} twill__loop;
+
+static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
+                                       size_t begin, size_t end)
+{
+    const twill_until *until = &job->run->until;
+    loop->job = job;
+    loop->me = me;
+    loop->detail = job->detail;
+    loop->step = end - begin >= 64 && !until->cancel && twill__no_deadline(until->deadline) ? 8 : 1;
+    loop->at = 0;
+    me->from = begin;
+    me->odd = 0;
+    me->said = 0;
+    return begin;
+}
+
+/* How far to run from item i on; i: no further. */
+static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
+{
+    twill__job *job = loop->job;
+    if (i >= end || !twill__may_run(job, i))
+        return i;
+    if (job->may_end) {
+        twill_ns now = 0;
+        if (!twill__no_deadline(job->run->until.deadline)) {
+            now = twill__clock_now();
+            loop->step = loop->at && now - loop->at < (twill_ns)loop->step * 200 ? 8 : 1;
+            loop->at = now;
+        }
+        if (job->run->until.cancel)
+            loop->step = 1;
+        if (twill__stopped(job, now))
+            return i;
+    }
+    return end - i < loop->step ? end : i + loop->step;
+}
+
+static inline bool twill__loop_odd(const twill__loop *loop, int code)
+{
+    return (code != 0) | (loop->me->said != 0) | loop->detail; /* one branch an item */
+}
+
+/* False: the item after this one must not run any more. */
+static inline bool twill__loop_note(twill__loop *loop, size_t item, int code)
+{
+    loop->me->odd++;
+    twill__item_end(loop->job, loop->me, item, code);
+    return twill__may_run(loop->job, item + 1);
+}
+
+/* `to`: the first item that did not run. */
+static inline void twill__loop_end(twill__slot *me, size_t to)
+{
+    me->done += to - me->from - me->odd;
+    me->from = SIZE_MAX;
+}
+
+/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
+   SIZE_MAX: the pass counts items too. */
+static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
+                                    size_t end, int code)
+{
+    size_t failed = me->fail_index;
+    me->fail_index = SIZE_MAX;
+    if (code) {
+        if (failed < begin || failed >= end)
+            failed = begin;
+        me->done += failed - begin;
+        if (job->detail)
+            for (size_t i = begin; i < failed; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+        twill__item_failed(job, me, at == SIZE_MAX ? failed : at, failed, TWILL_FAILED, code);
+    } else if (me->said & TWILL__SAID_SKIP) {
+        me->said = 0;
+        me->skipped += end - begin;
+    } else {
+        me->said = 0;
+        me->done += end - begin;
+        if (job->detail)
+            for (size_t i = begin; i < end; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+    }
+}
+
+/* ---- what callbacks say ---- */
+
+static inline bool twill__job_cancelled(const twill_task *task)
+{
+    const twill__job *job = (const twill__job *)task->private_;
+    /* relaxed: an answer a moment later is as good */
+    return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
+           twill__place_of(job, task->index) >
+               atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+static inline void twill__job_stop(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->index == SIZE_MAX)
+        return;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_STOP;
+    twill__lower(&job->stop_at, task->index);
+    twill__lower(&job->limit, twill__place_of(job, task->index));
+    twill__fire_from(job, twill__place_of(job, task->index) + 1);
+}
+
+static inline void twill__job_skip(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_SKIP;
+}
+
+static inline void twill__job_fail(const twill_task *task, size_t index)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].fail_index = index;
+}
+
+static inline const twill__call_table *twill__job_table(void)
+{
+    static const twill__call_table table = {twill__job_cancelled, twill__job_stop, twill__job_skip,
+                                            twill__job_fail, NULL};
+    return &table;
+}
+
+/* ---- worker numbers ---- */
+
+/* Field by field: a memset of two lines costs more than a tiny call may. */
+static inline void twill__slot_init(twill__job *job, unsigned worker)
+{
+    twill__slot *slot = &job->slot[worker];
+    twill__token *token = twill__token_of(&slot->token);
+    atomic_init(&slot->range, 0);
+    atomic_init(&slot->begin, SIZE_MAX);
+    token->parent = twill__token_of(job->run->until.cancel);
+    token->head.link = NULL;
+    token->firing = NULL;
+    atomic_init(&token->me.linked, 0);
+    atomic_init(&token->lock, 0);
+    atomic_init(&token->state, 0);
+    atomic_init(&token->generation, 0);
+    slot->done = slot->failed = slot->skipped = slot->chunks = 0;
+    slot->low = slot->fail_index = slot->from = SIZE_MAX;
+    slot->used = slot->started = slot->refused = slot->inside = false;
+    slot->said = 0;
+    slot->state = NULL;
+    slot->busy = 0;
+}
+
+static inline void twill__task_init(twill__job *job, unsigned worker, twill_task *task)
+{
+    task->index = SIZE_MAX;
+    task->context = job->run->context;
+    task->worker = worker;
+    task->workers = job->np;
+    task->worker_state = job->slot[worker].state;
+    task->until.deadline = job->run->until.deadline;
+    task->until.cancel = &job->slot[worker].token;
+    task->private_ = job;
+}
+
+/* Makes the token ready for another chunk: under its lock, so that a fire meant for the last one
+   cannot come late. */
+static inline void twill__renew(twill__slot *slot, size_t begin)
+{
+    twill__token *token = twill__token_of(&slot->token);
+    twill__token_lock(token);
+    atomic_store(&slot->begin, begin);
+    /* under the lock that fire takes */
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);
+    twill__unlock(&token->lock);
+}
+
+static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
+{
+    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+}
+
+static inline bool twill__number_free(const twill__job *job)
+{
+    for (unsigned worker = 0; worker < job->np; worker += 64) {
+        uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
+        if (~atomic_load(&job->taken[worker / 64]) & all)
+            return true;
+    }
+    return false;
+}
+
+/* A free number, `prefer` if it can be had. UINT_MAX: none. */
+static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
+{
+    unsigned worker = prefer;
+    if (prefer >= job->np || !twill__take_bit(job->taken, prefer)) {
+        for (worker = 0; worker < job->np; worker++)
+            if (!(atomic_load_explicit(&job->taken[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->taken, worker))
+                break;
+        if (worker == job->np)
+            return UINT_MAX;
+    }
+    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+        twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
+    } else {
+        twill__slot_init(job, worker);
+        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+    }
+    return worker;
+}
+
+static inline void twill__give_number(twill__job *job, unsigned worker)
+{
+    atomic_store(&job->slot[worker].begin, SIZE_MAX);
+    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+}
+
+#endif
+
+/* AUTO keeps one contiguous range a worker, packed lo:hi in a 64-bit word, in blocks counted from
+   job->start. The owner takes chunks from the front, whoever has nothing takes the back half of the
+   largest range. The caller begins with all of it; helpers split it as they come in, so one that
+   never comes costs nothing. Sources: lazy range splitting, after A. Tzannes et al., "Lazy
+   Binary-Splitting" (PPoPP 2010); chunks sized by time. */
+
+#define TWILL__CHUNK_NS \
+    10000 /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMB_NS 1250 /* what is not worth halving */
+
+typedef struct twill__pace { /* of one thread in one call */
+    size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
+    twill_ns at, since;      /* the last look at the clock; the first */
+} twill__pace;
+
+static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
+{
+    return lo << 32 | hi;
+}
+
+static inline uint64_t twill__lo(uint64_t range)
+{
+    return range >> 32;
+}
+
+static inline uint64_t twill__hi(uint64_t range)
+{
+    return range & 0xffffffffu;
+}
+
+/* The first item of a block; saturates at n. */
+static inline size_t twill__item_of(const twill__job *job, uint64_t block)
+{
+    return block > (job->n - job->start) / job->block ? job->n
+                                                      : job->start + (size_t)block * job->block;
+}
+
+/* Whether the range holds items that must run. */
+static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
+{
+    return twill__lo(range) < twill__hi(range) &&
+           twill__may_run(job, twill__item_of(job, twill__lo(range)));
+}
+
+/* STATIC: worker k of w gets [k*n/w, (k+1)*n/w), without the product. */
+static inline size_t twill__share(const twill__job *job, unsigned worker)
+{
+    size_t each = job->n / job->np, more = job->n % job->np;
+    return each * worker + (worker < more ? worker : more);
+}
+
+/* ---- is there work? ---- */
+
+static inline bool twill__has_work(twill__job *job)
+{
+    if (atomic_load(&job->stop))
+        return false;
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            if (twill__range_wanted(
+                    job,
+                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        for (unsigned worker = 0; worker < job->np; worker++)
+            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+                twill__may_run(job, twill__share(job, worker)))
+                return true;
+        return false;
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED: {
+        size_t next = atomic_load(&job->next);
+        return next < job->n && twill__may_run(job, next);
+    }
+    case TWILL__COST:
+        return atomic_load(&job->next) < job->cut_count;
+    }
+    return false;
+}
+
+/* ---- claims ---- */
+
+/* AUTO, and what a thread that ended has left in any schedule: the next chunk of the own range. */
+static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace,
+                                    size_t *begin, size_t *end)
+{
+    /* a guess for the CAS */
+    uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);
+    while (twill__lo(range) < twill__hi(range)) {
+        uint64_t lo = twill__lo(range), hi = twill__hi(range), half = (hi - lo + 1) / 2;
+        uint64_t chunk = pace->chunk < half ? pace->chunk : half;
+        if (chunk < pace->least)
+            chunk = pace->least < hi - lo ? pace->least : hi - lo;
+        if (!twill__range_wanted(job, range))
+            chunk = hi - lo; /* all of it lies above the limit: drop it in one step */
+        /* relaxed: the range carries no data; twill__set_begin orders the claim against a
+           failure */
+        if (!atomic_compare_exchange_weak_explicit(&me->range, &range, twill__pack(lo + chunk, hi),
+                                                   memory_order_relaxed, memory_order_relaxed))
+            continue;
+        *begin = twill__item_of(job, lo);
+        *end = twill__item_of(job, lo + chunk);
+        return true;
+    }
+    return false;
+}
+
+static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t *begin, size_t *end)
+{
+    unsigned k = worker;
+    if (!twill__take_bit(job->ranges, worker)) {
+        for (k = 0; k < job->np; k++)
+            if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
+                  twill__bit(k)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->ranges, k))
+                break;
+        if (k == job->np)
+            return false;
+    }
+    *begin = twill__share(job, k);
+    *end = twill__share(job, k + 1);
+    return *begin < *end;
+}
+
+static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end)
+{
+    /* a guess for the CAS */
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;
+    do {
+        /* in index order: all that follows lies above, too */
+        if (at >= job->n || !twill__may_run(job, at))
+            return false;
+        size = job->chunk ? job->chunk : 1;
+        if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)
+            size = (job->n - at) / job->np / 2;
+        if (size > job->n - at) /* by CAS, so that an n near SIZE_MAX cannot wrap */
+            size = job->n - at;
+        /* relaxed: as in twill__claim_own */
+    } while (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + size,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    *begin = at;
+    *end = at + size;
+    return true;
+}
+
+static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
+{
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed);
+    while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
+        if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
+        *begin = job->cuts[at].begin;
+        *end = job->cuts[at].end;
+        return true;
+    }
+    return false;
+}
+
+/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
+   its own part of an even split, if that is still there: in call after call the same items meet the
+   same cache. */
+static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
+                                    const twill__pace *pace, uint64_t range)
+{
+    uint64_t size = twill__hi(range) - twill__lo(range), home;
+    if (size <= 2 * pace->least)
+        return twill__lo(range);
+    if (!me->used && job->schedule == TWILL__AUTO) {
+        size_t left = job->n - job->start;
+        uint64_t blocks = left / job->block + (left % job->block != 0);
+        home = blocks / job->np * worker;
+        if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
+            return home;
+    }
+    return twill__lo(range) + size / 2;
+}
+
+/* Takes the back part of the largest range of all. */
+static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace)
+{
+    for (;;) { /* exit: no range left that is wanted; each failed CAS is another's progress */
+        twill__slot *victim = NULL;
+        uint64_t range = 0, size = 0, mid;
+        for (unsigned word = 0; word < twill__words(job->np); word++) {
+            uint64_t bits = atomic_load(&job->ready[word]);
+            for (; bits; bits &= bits - 1) {
+                twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+                /* a guess for the CAS */
+                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
+                if (slot != me && twill__range_wanted(job, seen) &&
+                    twill__hi(seen) - twill__lo(seen) > size) {
+                    victim = slot;
+                    range = seen;
+                    size = twill__hi(seen) - twill__lo(seen);
+                }
+            }
+        }
+        if (!victim)
+            return false;
+        mid = twill__split(job, worker, me, pace, range);
+        /* relaxed: as in twill__claim_own */
+        if (!atomic_compare_exchange_strong_explicit(&victim->range, &range,
+                                                     twill__pack(twill__lo(range), mid),
+                                                     memory_order_relaxed, memory_order_relaxed))
+            continue;
+        /* seq_cst: the thief then looks for sleepers */
+        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        return true;
+    }
+}
+
+/* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the
+   caller's next step is a seq_cst load of the limit, so a failure below either finds this chunk or
+   is seen by it. */
+static inline void twill__set_begin(twill__slot *me, size_t begin)
+{
+    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed); /* our own store */
+    if (old != SIZE_MAX && begin < old)
+        twill__renew(me, begin);
+    else
+        atomic_store(&me->begin, begin);
+}
+
+/* ---- pace ---- */
+
+static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
+{
+    pace->chunk = job->chunk0;
+    pace->least =
+        job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+    if (pace->chunk < pace->least)
+        pace->chunk = pace->least;
+    pace->at = pace->since = twill__clock_now();
+}
+
+/* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
+static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
+{
+    twill_ns now = twill__clock_now(), took = now - pace->at;
+    uint64_t fit = (uint64_t)TWILL__CRUMB_NS * blocks / (uint64_t)(took > 0 ? took : 1);
+    size_t floor = job->chunk > 1 ? (job->chunk - 1) / job->block + 1 : 1;
+    pace->at = now;
+    pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
+    if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
+        pace->chunk =
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
+    else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
+        pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
+    if (pace->least < floor)
+        pace->least = floor;
+    if (pace->chunk < pace->least)
+        pace->chunk = pace->least;
+}
+
+/* ---- running a chunk ---- */
+
+/* Calls the body, and marks that a callback may be running. */
+static inline void twill__run_body(twill__job *job, twill__slot *me, twill_task *task, size_t begin,
+                                   size_t end)
+{
+    me->inside = true;
+    job->body(job, task, begin, end);
+    me->inside = false;
+}
+
+static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task *task,
+                                    size_t begin, size_t end)
+{
+    /* blocks of many items: look up now and then */
+    size_t step = job->block > 1 ? 65536 : end - begin;
+    me->used = true;
+    me->chunks++;
+    me->end = end;
+    while (begin < end && twill__may_run(job, begin)) { /* exit: bounded by the items */
+        size_t now = end - begin < step ? end - begin : step;
+        twill__run_body(job, me, task, begin, begin + now);
+        begin += now;
+        if (begin < end && twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+            return;
+    }
+}
+
+static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace, size_t *begin, size_t *end)
+{
+    if (twill__claim_own(job, me, pace, begin, end))
+        return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        return twill__claim_static(job, worker, begin, end);
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED:
+        return twill__claim_next(job, begin, end);
+    case TWILL__COST:
+        return twill__claim_cut(job, begin, end);
+    }
+    return false;
+}
+
+#endif
+
+#define TWILL__SEATS \
+    16 /* calls that may have helpers at once, on one team; further ones run alone */
+#define TWILL__IDLE_SPIN 50000 /* ns a thread of a team looks for the next call before it parks */
+
+/* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives
+   them. A seat is free only when its owner has cleared it: open bit off and count 0 is not free. */
+#define TWILL__SEAT_OPEN  0x80000000u /* helpers may come in */
+#define TWILL__SEAT_WAIT  0x40000000u /* the caller sleeps on the word */
+#define TWILL__SEAT_OWNED 0x20000000u /* a call has it */
+#define TWILL__SEAT_SHUT  0x10000000u /* the team closes: no call may have it */
+#define TWILL__SEAT_BYE   0x08000000u /* the closing thread sleeps until the call is over */
+#define TWILL__SEAT_COUNT 0x07ffffffu /* helpers inside */
+
+typedef struct twill__seat {
+    _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    twill__job *job; /* written by the owner before it opens */
+} twill__seat;
+
+typedef struct twill__helper {
+    twill__thrd thread;
+    struct twill__team *team;
+    unsigned number;
+} twill__helper;
+
+typedef struct twill__team {
+    /* one more for each call that opens, and at the close */
+    _Alignas(TWILL__LINE) _Atomic uint32_t epoch;
+    _Atomic uint32_t hint; /* the seat that opened last */
+    /* threads with nothing to do: spinning or parked */
+    _Alignas(TWILL__LINE) _Atomic uint32_t idle;
+    _Atomic uint32_t parked;
+    _Atomic uint32_t closed;
+    unsigned spinners;   /* so many of them may spin: one CPU is the caller's */
+    unsigned threads;    /* started; set before others see the team */
+    uint32_t generation; /* of the process that started them */
+    /* holds the generation of this process; see platform/process.h */
+    const _Atomic uint32_t *mark;
+    uint64_t tick_rate; /* see platform/ticks.h */
+    twill__helper *helper;
+    twill__seat seat[TWILL__SEATS];
+} twill__team;
+
+/* ---- in and out of a seat ---- */
+
+static inline twill__job *twill__enter(twill__seat *seat)
+{
+    uint32_t word = atomic_load(&seat->word);
+    while (word & TWILL__SEAT_OPEN)
+        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+            return seat->job;
+    return NULL;
+}
+
+/* The caller, asleep on the word, has something to do again. */
+static inline void twill__rouse(twill__seat *seat)
+{
+    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+        twill__wake(&seat->word, INT_MAX);
+    }
+}
+
+/* After the fetch_sub the job may be gone; the seat stays. */
+static inline void twill__leave(twill__seat *seat)
+{
+    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
+        twill__rouse(seat);
+}
+
+/* Work has come up in this call: wakes its caller and those of the calls around it, who may run it.
+   Read-modify-write (by whoever made the work visible), then load: the sleeper does the same the
+   other way round. */
+static inline void twill__rouse_callers(twill__job *job)
+{
+    for (; job; job = job->parent)
+        if (job->seat)
+            twill__rouse(job->seat);
+}
+
+/* Tells up to `need` idle threads to look round. */
+static inline void twill__call_helpers(twill__team *team, unsigned need)
+{
+    uint32_t parked, idle;
+    atomic_fetch_add(&team->epoch, 1);
+    parked = atomic_load(&team->parked);
+    if (!parked)
+        return;
+    idle = atomic_load(&team->idle);
+    if (idle > parked) { /* those who spin see the epoch */
+        if (idle - parked >= need)
+            return;
+        need -= idle - parked;
+    }
+    twill__wake(&team->epoch, need > INT_MAX ? INT_MAX : (int)need);
+}
+
+/* ---- taking part ---- */
+
+static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    twill__pace pace;
+    size_t begin, end;
+    twill__pace_init(job, &pace);
+    /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
+    for (;;) {
+        if (twill__stopped(job, pace.at))
+            break;
+        if (twill__claim(job, worker, me, &pace, &begin, &end)) {
+            twill__set_begin(me, begin);
+            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+                continue;
+            twill__run_chunk(job, me, task, begin, end);
+            twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
+            continue;
+        }
+        if (!twill__steal(job, worker, me, &pace))
+            break;
+        twill__rouse_callers(job);
+        if (atomic_load(&job->team->idle) && twill__number_free(job))
+            /* one who looked between the theft and its publishing saw nothing */
+            twill__call_helpers(job->team, 1);
+    }
+    me->busy += pace.at - pace.since;
+}
+
+/* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
+static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
+    me->said = 0;
+    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+        me->refused = true; /* it ended inside a hook, or in another call's callback */
+        return;
+    }
+    me->inside = false;
+    if (me->from != SIZE_MAX)
+        twill__loop_end(me, item);
+    if (me->end - at > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
+        /* a guess for the CAS */
+        uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;
+        do
+            back = twill__pack(at + 1 - job->start, twill__lo(range) < twill__hi(range)
+                                                        ? twill__hi(range)
+                                                        : me->end - job->start);
+        while (!atomic_compare_exchange_weak(&me->range, &range, back));
+    }
+    twill__item_failed(job, me, at, item, TWILL_LOST, 0);
+    atomic_store(&me->begin, SIZE_MAX);
+    twill__rouse_callers(job);
+}
+
+/* ---- a helper ---- */
+
+/* what the clean-up needs when a callback ends the thread */
+typedef struct twill__visit {
+    twill__seat *seat;
+    twill__job *job, *outer;
+    unsigned worker;
+    twill_task task;
+} twill__visit;
+
+static inline void twill__visit_ended(void *visit_)
+{
+    twill__visit *visit = (twill__visit *)visit_;
+    twill__thread_ended(visit->job, visit->worker, &visit->task);
+    twill__thread()->job = visit->outer;
+    /* the number stays taken: its slot holds the item's end */
+    atomic_store(&visit->job->degraded, 1);
+    twill__leave(visit->seat);
+}
+
+/* worker_start, once a number and call. False: this number runs nothing. */
+static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_task *task,
+                                       int *code)
+{
+    twill__slot *me = &job->slot[worker];
+    *code = 0;
+    twill__task_init(job, worker, task);
+    if (!job->run->worker_start || me->started)
+        return !me->refused;
+    *code = job->run->worker_start(&me->state, task);
+    me->said = 0;
+    if (*code) {
+        me->refused = true;
+        return false;
+    }
+    me->started = true;
+    task->worker_state = me->state;
+    return true;
+}
+
+static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+            return true;
+    return false;
+}
+
+/* Inside a seat: work on its job under a free number. False: nothing to do there. */
+static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned prefer)
+{
+    twill__visit visit;
+    twill__self *self = twill__thread();
+    int code;
+    if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
+        return false;
+    if (atomic_load(&job->team->parked) &&
+        ((twill__number_free(job) && twill__has_work(job)) || twill__other_open(job->team, seat)))
+        /* the next one: two calls may have counted on the same idle thread */
+        twill__wake(&job->team->epoch, 1);
+    visit.seat = seat;
+    visit.job = job;
+    visit.outer = self->job;
+    self->job = job;
+    TWILL__GUARD_PUSH(twill__visit_ended, &visit);
+    if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
+        twill__take_part(job, visit.worker, &visit.task);
+        twill__give_number(job, visit.worker);
+    } else {
+        atomic_store(&job->degraded, 1); /* and the number stays taken */
+    }
+    TWILL__GUARD_POP(0);
+    self->job = visit.outer;
+    return true;
+}
+
+static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned prefer)
+{
+    twill__seat *at = &team->seat[seat];
+    twill__job *job = twill__enter(at);
+    bool served;
+    if (!job)
+        return false;
+    served = twill__serve(at, job, prefer);
+    twill__leave(at);
+    return served;
+}
+
+static inline bool twill__serve_team(twill__team *team, unsigned prefer)
+{
+    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    if (twill__serve_seat(team, hint, prefer))
+        return true;
+    for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
+        if (seat != hint && twill__serve_seat(team, seat, prefer))
+            return true;
+    return false;
+}
+
+/* Whether some call wants another thread. It only looks: who serves must not count as idle, or a
+   call takes him for one that spins and wakes nobody. */
+static inline bool twill__call_waits(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job = twill__enter(&team->seat[i]);
+        bool wanted;
+        if (!job)
+            continue;
+        wanted = twill__number_free(job) && twill__has_work(job);
+        twill__leave(&team->seat[i]);
+        if (wanted)
+            return true;
+    }
+    return false;
+}
+
+static inline void twill__helper_main(void *helper_)
+{
+    twill__helper *helper = (twill__helper *)helper_;
+    twill__team *team = helper->team;
+    twill__thread()->team = team;
+    for (;;) { /* exit: closed */
+        uint32_t epoch = atomic_load(&team->epoch);
+        if (twill__serve_team(team, helper->number))
+            continue;
+        if (atomic_load(&team->closed))
+            break;
+        /* then look again: a thief that saw no idle thread calls none */
+        atomic_fetch_add(&team->idle, 1);
+        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
+            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+              twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+            atomic_fetch_add(&team->parked, 1);
+            if (atomic_load(&team->epoch) == epoch)
+                twill__park(&team->epoch, epoch, 0);
+            atomic_fetch_sub(&team->parked, 1);
+        }
+        atomic_fetch_sub(&team->idle, 1);
+    }
+    twill__thread()->team = NULL;
+}
+
+/* ---- a team's life ---- */
+
+/* Whether this process made the team: a forked child has none of its threads. */
+static inline bool twill__team_here(const twill__team *team)
+{
+    /* a number; set before */
+    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+}
+
+static inline void twill__team_init(twill__team *team, twill__helper *helper)
+{
+    unsigned cpus = twill__cpus_hint();
+    memset(team, 0, sizeof *team);
+    team->spinners = cpus - 1;
+    team->generation = twill__generation();
+    /* set: generation was asked */
+    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    team->tick_rate = twill__ticks_per_us();
+    team->helper = helper;
+}
+
+/* Starts threads until there are `upto`. False: one could not be started; those that could,
+   help. */
+static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
+{
+    while (team->threads < upto) {
+        unsigned k = team->threads;
+        twill__helper *helper = &team->helper[k];
+        memset(helper, 0, sizeof *helper);
+        helper->thread.fn = twill__helper_main;
+        helper->thread.arg = helper;
+        twill__thread_name(&helper->thread, run->name);
+        helper->thread.stack_size = run->stack_size;
+        helper->thread.cpu = run->cpu_count ? run->cpus[k % run->cpu_count] : UINT_MAX;
+        helper->team = team;
+        helper->number = k + 1;
+        if (!twill__thread_start(&helper->thread))
+            return false;
+        team->threads++;
+    }
+    return true;
+}
+
+/* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
+   flags that its threads have raised. In a forked child there is nobody to join. */
+static inline uint32_t twill__team_close(twill__team *team)
+{
+    uint32_t flags = 0;
+    if (!twill__team_here(team))
+        return 0;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+            if (seen == 0)
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            else if (!(seen & TWILL__SEAT_BYE))
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            else /* a call that was never open does not wake us */
+                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
+            seen = atomic_load(word);
+        }
+    }
+    atomic_store(&team->closed, 1);
+    twill__call_helpers(team, UINT_MAX);
+    for (unsigned k = 0; k < team->threads; k++) {
+        twill__thread_join(&team->helper[k].thread);
+        /* after the join */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    }
+    return flags;
+}
+
+/* ---- a call meets its helpers ---- */
+
+/* A seat keeps the team alive until twill__release. NULL: all are taken, or the team closes. */
+static inline twill__seat *twill__take_seat(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
+        if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
+            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            return &team->seat[i];
+    }
+    return NULL;
+}
+
+static inline void twill__release(twill__seat *seat, bool opened)
+{
+    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an
+       RMW. It may wipe out the BYE of a closing thread, which looks again by itself. release: pairs
+       with the CAS of the next owner */
+    if (!opened)
+        atomic_store_explicit(&seat->word, 0, memory_order_release);
+    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+        twill__wake(&seat->word, INT_MAX);
+}
+
+/* Opens the job's seat to the team. */
+static inline void twill__open(twill__job *job, unsigned need)
+{
+    twill__team *team = job->team;
+    job->seat->job = job;
+    /* epoch publishes */
+    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (need)
+        twill__call_helpers(team, need);
+    if (job->parent)
+        twill__rouse_callers(job->parent);
+}
+
+static inline bool twill__is_below(const twill__job *job, const twill__job *top)
+{
+    for (; job; job = job->parent)
+        if (job == top)
+            return true;
+    return false;
+}
+
+/* While the caller waits: calls nested below its own, which the serial loop would run under the
+   same locks. */
+static inline bool twill__serve_below(twill__job *top)
+{
+    twill__team *team = top->team;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job;
+        bool served;
+        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+            !(job = twill__enter(&team->seat[i])))
+            continue;
+        served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
+        twill__leave(&team->seat[i]);
+        if (served)
+            return true;
+    }
+    return false;
+}
+
+/* Work has come back while the caller waited: those who have left may come in again, or an item of
+   several would wait behind one that sleeps. */
+static inline void twill__resume(twill__job *job, twill_task *task)
+{
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (atomic_load(&job->team->idle) && twill__number_free(job))
+        twill__call_helpers(job->team, 1);
+    twill__take_part(job, 0, task);
+    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+}
+
+/* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
+static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
+{
+    twill__seat *seat = job->seat;
+    bool spun = false;
+    uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
+       work */
+    while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
+        if (job->generation != twill__generation())
+            break; /* a fork in a callback: here they do not exist */
+        if (!(word & TWILL__SEAT_COUNT)) {
+            twill__resume(job, task);
+        } else if (!spun) {
+            spun = true;
+            twill__spin(&seat->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        } else if (may_run && twill__serve_below(job)) {
+            spun = false;
+        } else if (may_run && twill__has_work(job)) {
+            twill__resume(job, task);
+            spun = false;
+        } else if (word & TWILL__SEAT_WAIT) {
+            twill__park(&seat->word, word, 0);
+            spun = false;
+        } else {
+            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+        }
+        word = atomic_load(&seat->word);
+    }
+}
+
+/* ---- what a header with run.pool knows of a pool ---- */
+
+#define TWILL__POOL_LAYOUT 1
+struct twill_pool {
+    unsigned layout;
+    twill__team *team;
+};
+
+#endif
+
+#define TWILL__MAX_WORKERS 65536u
+#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 3 KiB */
+#define TWILL__LARGE_FRAME 64 /* 24 KiB; above, one allocation */
+#define TWILL__WAKE_NS \
+    3000 /* the rest must be worth this to wake a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS 60000 /* ... and this for each thread that is started: twice its cost */
+
+/* What a pattern does with an open call: one or more passes (twill__run_pass). */
+typedef void twill__steps_fn(twill__job *job, void *data);
+
+typedef struct twill__call_record { /* what a call needs besides the job */
+    twill__job job;
+    twill_task task; /* the caller's */
+    twill__team own;
+    twill__helper *helper;
+    unsigned want; /* helpers that would be welcome */
+    bool has_own, eager, opened, guarded;
+    bool start_failed;
+    int start_code;
+    size_t total;
+    twill_ns since;
+    /* freed at the close, also when a callback ends the thread */
+    struct twill__scratch *scratch;
+    void *memory; /* twill__run_huge's */
+} twill__call_record;
+
+typedef struct twill__scratch {
+    _Alignas(16) struct twill__scratch *next;
+} twill__scratch;
+
+/* Memory until the call is over, aligned for anything; NULL: there is none. */
+static inline void *twill__scratch_get(twill__job *job, size_t bytes)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    twill__scratch *scratch = NULL;
+    if (bytes <= SIZE_MAX - sizeof *scratch)
+        scratch = (twill__scratch *)TWILL_MALLOC(sizeof *scratch + bytes);
+    if (!scratch)
+        return NULL;
+    scratch->next = call->scratch;
+    call->scratch = scratch;
+    return scratch + 1;
+}
+
+/* ---- checks ---- */
+
+static inline twill_status twill__check_run(const twill_run *run)
+{
+    if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
+        (run->cpu_count && !run->cpus))
+        return TWILL_INVALID;
+    if (run->pool) {
+        if (run->pool->layout != TWILL__POOL_LAYOUT)
+            return TWILL_INVALID;
+        if (!twill__team_here(run->pool->team))
+            return TWILL_FORKED;
+    }
+    return TWILL_OK;
+}
+
+/* Fills the report of a call that runs nothing. */
+static inline twill_status twill__refuse(const twill_run *run, size_t total, twill_status status)
+{
+    if (run && run->report) {
+        memset(run->report, 0, sizeof *run->report);
+        run->report->status = status;
+        run->report->total = run->report->skipped = total;
+    }
+    return status;
+}
+
+/* ---- who helps ---- */
+
+typedef struct twill__plan {
+    twill__job *outer; /* the call whose callback makes this one */
+    twill__team *team; /* to be called; NULL: threads of its own */
+    twill__seat *seat; /* on a pool: held from the start, so that the pool stays */
+    twill__job *parent;
+    uint32_t flags;
+    unsigned np;
+    bool guard; /* something must be undone if a callback ends the thread */
+    size_t total;
+} twill__plan;
+
+static inline void twill__make_plan(twill__plan *plan, const twill_run *run, size_t total)
+{
+    twill__job *outer = twill__thread()->job;
+    unsigned workers = run->workers;
+    plan->outer = outer;
+    plan->team = NULL;
+    plan->seat = NULL;
+    plan->parent = NULL;
+    plan->flags = 0;
+    plan->total = total;
+    if (run->pool) {
+        unsigned most = run->pool->team->threads;
+        plan->team = run->pool->team;
+        if (!workers)
+            workers = most;
+        if (workers > plan->team->threads + 1) { /* threads of the pool and the caller */
+            workers = plan->team->threads + 1;
+            plan->flags |= TWILL_REPORT_DEGRADED;
+        }
+    } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
+        plan->team = outer->team;
+        workers = outer->np;
+    } else if (!workers) {
+        workers = outer ? outer->np : twill__cpus_hint();
+    }
+    if (outer && plan->team && outer->team == plan->team) {
+        plan->parent = outer;
+        plan->flags |= TWILL_REPORT_NESTED;
+    }
+    if (workers > TWILL__MAX_WORKERS) {
+        workers = TWILL__MAX_WORKERS;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+    }
+    if (workers > total)
+        workers = total > 1 ? (unsigned)total : 1;
+    plan->np = workers;
+}
+
+/* Starts the call's own threads, `upto` of them. */
+static inline bool twill__hire(twill__call_record *call, unsigned upto)
+{
+    if (!call->has_own) {
+        twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+    }
+    if (twill__team_grow(&call->own, upto, call->job.run))
+        return true;
+    call->job.flags |= TWILL_REPORT_DEGRADED;
+    return false;
+}
+
+/* ---- one pass ---- */
+
+typedef struct twill__pass {
+    size_t n;
+    twill__body_fn *body;
+    void *data;
+    twill__schedule schedule;
+    size_t chunk;
+    twill__cut *cuts;
+    size_t cut_count;
+    bool whole;  /* a chunk is one callback */
+    bool forced; /* n says nothing about the work: call helpers at once */
+    /* units are parts of a longer loop: few of them say nothing */
+    bool parts;
+    /* unit k: the user's items first + k * unit and on; unit 0: 1 */
+    size_t first, unit;
+} twill__pass;
+
+static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
+{
+    twill__job *job = &call->job;
+    job->n = pass->n;
+    job->first = pass->first;
+    job->unit = pass->unit ? pass->unit : 1;
+    job->start = 0;
+    job->block = 1;
+    job->chunk = pass->chunk;
+    job->chunk0 = 1;
+    job->schedule = pass->schedule;
+    job->whole = pass->whole;
+    job->body = pass->body;
+    job->data = pass->data;
+    job->cuts = pass->cuts;
+    job->cut_count = pass->cut_count;
+    /* nobody else is here; opening publishes */
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    atomic_store_explicit(&job->next, 0, memory_order_relaxed);
+    /* what an earlier pass left */
+    for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
+                                  memory_order_relaxed);
+    if (pass->schedule == TWILL__STATIC)
+        for (unsigned word = 0; word < twill__words(job->np); word++)
+            atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
+}
+
+static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__slot *me = &job->slot[0];
+    atomic_store_explicit(&me->begin, begin, memory_order_relaxed); /* nobody else is here */
+    me->end = end;
+    me->used = true;
+    me->chunks++;
+    twill__run_body(job, me, task, begin, end);
+}
+
+/* The caller alone, in the order that the schedule promises. Chunks that are one callback are kept
+   short where a token or a deadline may end the call; loops over items look for themselves. */
+static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
+{
+    bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
+    size_t size = by_time ? 1 : job->n;
+    twill_ns since = by_time ? twill__clock_now() : 0;
+    if (job->schedule == TWILL__DYNAMIC && job->whole)
+        size = job->chunk ? job->chunk : 1;
+    for (size_t cut = 0; job->schedule == TWILL__COST && cut < job->cut_count; cut++) {
+        if (cut && job->may_end && twill__stopped(job, twill__clock_now()))
+            return;
+        if (twill__may_run(job, job->cuts[cut].begin))
+            twill__serial_chunk(job, task, job->cuts[cut].begin, job->cuts[cut].end);
+    }
+    while (job->schedule != TWILL__COST && at < job->n && twill__may_run(job, at)) {
+        size_t now = size < job->n - at ? size : job->n - at;
+        twill__serial_chunk(job, task, at, at + now);
+        at += now;
+        if (by_time && at < job->n) {
+            twill_ns here = twill__clock_now(), took = here - since;
+            if (twill__stopped(job, here))
+                return;
+            since = here;
+            if (job->schedule == TWILL__DYNAMIC)
+                continue;
+            if (took < TWILL__CHUNK_NS / 2 && size <= SIZE_MAX / 2)
+                size *= 2;
+            else if (took > 2 * TWILL__CHUNK_NS && size > 1)
+                size /= 2;
+        }
+    }
+}
+
+/* The caller begins alone and times its first items: returns where the others would begin,
+   job->n if nothing is left that is worth them. *helpers: how many are worth calling. Times are
+   in ticks. */
+static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
+{
+    size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
+             since = twill__ticks();
+    double sure = (double)(rate * 200 / 1024),
+           price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
+    for (;;) {              /* exit: all done, stopped, or the rest is worth threads */
+        double spent, left; /* times `at`: a division spared */
+        twill__serial_chunk(job, task, at, at + size);
+        at += size;
+        if (at >= job->n || !twill__may_run(job, at) ||
+            (job->may_end && twill__stopped(job, twill__clock_now())))
+            return job->n;
+        spent = (double)(twill__ticks() - since) + 1;
+        left = spent * (double)(job->n - at);
+        if (left <= price * (double)at) {
+            /* the rest is cheaper than its helpers */
+            size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
+        } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
+            double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
+            job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+            if (!job->team && left / (double)at / price < *helpers)
+                *helpers = (unsigned)(left / (double)at / price);
+            return at;
+        } else {
+            size *= 4; /* too short to judge */
+        }
+        if (size > job->n - at)
+            size = job->n - at;
+    }
+}
+
+/* A team and a seat on it. False: all its seats are taken, and the caller runs alone. */
+static inline bool twill__seated(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    if (!job->team) {
+        if (!call->has_own)
+            twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+        job->team = &call->own;
+    }
+    if (!job->seat)
+        job->seat = twill__take_seat(job->team);
+    return job->seat != NULL;
+}
+
+static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
+{
+    twill__job *job = &call->job;
+    size_t blocks = job->n - at;
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+        twill__run_serial(job, &call->task, at);
+        return;
+    }
+    if (job->schedule == TWILL__AUTO) {
+        job->start = at;
+        job->block = blocks / 0xfffffffeu + 1;
+        blocks = blocks / job->block + (blocks % job->block != 0);
+        job->chunk0 = (job->chunk0 - 1) / job->block + 1;
+        /* opening publishes */
+        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
+    }
+    job->generation = twill__generation();
+    call->opened = true;
+    job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
+    twill__open(job, helpers);
+    if (job->team == &call->own && call->own.threads < helpers)
+        /* the first to come works while the others are started */
+        (void)twill__hire(call, helpers);
+    twill__take_part(job, 0, &call->task);
+    twill__meet(job, &call->task, true);
+}
+
+/* ---- open, close ---- */
+
+static inline void twill__stop_workers(twill__job *job)
+{
+    if (!job->run->worker_stop)
+        return;
+    for (unsigned worker = 0; worker < job->np; worker++) {
+        twill_task task;
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+            !job->slot[worker].started)
+            continue;
+        twill__task_init(job, worker, &task);
+        job->slot[worker].started = false;
+        job->run->worker_stop(job->slot[worker].state, &task);
+    }
+}
+
+/* Statuses of items that never ran say why. */
+static inline void twill__finish_statuses(twill__job *job, size_t total)
+{
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT &&
+        job->run->statuses)
+        for (size_t i = 0; i < total; i++)
+            if (job->run->statuses[i] == TWILL_CANCELLED)
+                job->run->statuses[i] = TWILL_TIMEOUT;
+}
+
+static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
+{
+    twill__job *job = &call->job;
+    /* all have left: the join ordered it */
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
+    uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            report->done += slot->done;
+            report->failed += slot->failed;
+            report->chunks += slot->chunks;
+            report->workers_used += slot->used;
+            report->busy += slot->busy;
+            if (slot->busy > report->busiest)
+                report->busiest = slot->busy;
+            if (slot->failed &&
+                (!report->first_error.status || slot->low < report->first_error.index)) {
+                report->first_error.index = slot->low;
+                report->first_error.status = slot->low_status;
+                report->first_error.code = slot->low_code;
+            }
+            if (twill__token_used(twill__token_of(&slot->token)))
+                twill_cancel_detach(&slot->token);
+        }
+    report->skipped = call->total - report->done - report->failed;
+    if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end &&
+        twill__stopped(job, twill__clock_now()))
+        /* items gave up because of it */
+        stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+        report->first_error = job->earliest;
+    else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
+        /* the serial loop never got there */
+        memset(&report->first_error, 0, sizeof report->first_error);
+    if (call->start_failed) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = TWILL_FAILED;
+        report->first_error.code = call->start_code;
+    }
+    if (report->first_error.status)
+        return TWILL_FAILED;
+    if (stop && report->skipped)
+        return (twill_status)stop;
+    if (report->skipped && job->generation && job->generation != twill__generation())
+        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    return TWILL_OK;
+}
+
+static inline twill_status twill__close_call(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    const twill_run *run = job->run;
+    twill_report report;
+    twill__stop_workers(job);
+    for (twill__scratch *next; call->scratch; call->scratch = next) {
+        next = call->scratch->next;
+        TWILL_FREE(call->scratch);
+    }
+    if (!call->opened && !call->has_own && !run->report && !job->detail &&
+        job->slot[0].done == call->total) {
+        /* the short way of a tiny call: all is done, and nobody asks how */
+        if (job->seat)
+            twill__release(job->seat, false);
+        if (twill__token_used(twill__token_of(&job->slot[0].token)))
+            twill_cancel_detach(&job->slot[0].token);
+        return TWILL_OK;
+    }
+    memset(&report, 0, sizeof report);
+    report.workers_started = call->opened ? job->np : 1;
+    if (job->seat)
+        twill__release(job->seat, call->opened);
+    if (call->has_own) {
+        report.workers_started = call->own.threads + 1;
+        job->flags |= twill__team_close(&call->own);
+    }
+    report.total = call->total;
+    report.status = twill__answer(call, &report);
+    if (job->detail) {
+        twill__finish_statuses(job, call->total);
+        twill__errors_sort(job);
+        report.errors_stored = job->errors_count;
+    }
+    if (run->report) {
+        if (atomic_load_explicit(&job->degraded, memory_order_relaxed)) /* after the join */
+            job->flags |= TWILL_REPORT_DEGRADED;
+        report.flags = job->flags;
+        report.wall = twill__clock_now() - call->since;
+        if (!call->opened)
+            report.busy = report.busiest = report.wall;
+        *run->report = report;
+    }
+    return report.status;
+}
+
+/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and
+   report are as ever. */
+static inline void twill__caller_ended(void *call_)
+{
+    twill__call_record *call = (twill__call_record *)call_;
+    twill__thread_ended(&call->job, 0, &call->task);
+    twill__thread()->job = call->job.outer;
+    if (call->opened)
+        twill__meet(&call->job, &call->task, false);
+    (void)twill__close_call(call);
+    if (call->memory)
+        TWILL_FREE(call->memory);
+}
+
+static inline void twill__together(twill__call_record *call, size_t at, unsigned helpers)
+{
+    if (call->guarded) {
+        twill__share_out(call, at, helpers);
+        return;
+    }
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    twill__thread()->job = &call->job;
+    twill__share_out(call, at, helpers);
+    twill__thread()->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* ---- passes ---- */
+
+/* Runs one pass of the call, and returns when all of it is over. */
+static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    unsigned helpers = call->want;
+    bool few;
+    size_t at = 0;
+    if (pass->n == 0 || call->start_failed ||
+        atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return;
+    twill__pass_init(call, pass);
+    if (helpers >= pass->n)
+        helpers = pass->n > 1 ? (unsigned)(pass->n - 1) : 0;
+    if (helpers == 0) {
+        twill__run_serial(job, &call->task, 0);
+        return;
+    }
+    few = !pass->parts && pass->n / 32 < job->np;
+    if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
+        at = twill__probe(job, &call->task, few, &helpers);
+    if (at < pass->n)
+        twill__together(call, at, helpers);
+}
+
+static inline void twill__run_guarded(twill__call_record *call, twill__steps_fn *steps, void *data)
+{
+    twill__self *self = twill__thread();
+    call->guarded = true;
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    call->start_failed = !twill__worker_ready(&call->job, 0, &call->task, &call->start_code);
+    self->job = &call->job;
+    if (!call->start_failed)
+        steps(&call->job, data);
+    self->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* bits: NULL where those in the job are enough. */
+static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np,
+                                   twill__slot *slots, _Atomic uint64_t *bits)
+{
+    twill__job *job = &call->job;
+    unsigned words = twill__words(np);
+    if (!bits)
+        bits = job->bits;
+    job->call.table = twill__job_table();
+    job->run = run;
+    job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
+    job->np = np;
+    job->slot = slots;
+    job->taken = bits;
+    job->ready = bits + words;
+    job->ranges = bits + 2 * words;
+    for (unsigned word = 0; word < 3 * words; word++)
+        atomic_init(&bits[word], 0);
+    atomic_init(job->taken, 1); /* the caller is worker 0 */
+    atomic_init(job->ready, 1);
+    job->generation = 0;
+    job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->errors_count = 0;
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    atomic_init(&job->stop, 0);
+    atomic_init(&job->degraded, 0);
+    atomic_init(&job->failures, 0);
+    atomic_init(&job->errors_lock, 0);
+    atomic_init(&job->next, 0);
+    twill__slot_init(job, 0);
+    call->has_own = call->opened = call->start_failed = call->guarded = false;
+    call->scratch = NULL;
+    call->start_code = 0;
+    call->want = np - 1;
+    call->eager = run->workers != 0;
+}
+
+static inline void twill__prefill(const twill_run *run, size_t total)
+{
+    for (size_t i = 0; run->statuses && i < total; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && total)
+        memset(run->codes, 0, total * sizeof *run->codes);
+}
+
+static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
+                                         const twill_run *run, twill__slot *slots,
+                                         _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
+{
+    twill__job *job = &call->job;
+    unsigned np = plan->np;
+    twill__init_job(call, run, np, slots, bits);
+    job->outer = plan->outer;
+    job->team = plan->team;
+    job->seat = plan->seat;
+    job->parent = plan->parent;
+    job->flags = plan->flags;
+    call->total = plan->total;
+    call->since = run->report ? twill__clock_now() : 0;
+    if (job->detail)
+        twill__prefill(run, call->total);
+    if (call->total == 0 || (job->may_end && twill__stopped(job, twill__clock_now())))
+        return twill__close_call(call);
+    if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) &&
+        run->strict) {
+        (void)twill__team_close(&call->own);
+        return twill__refuse(run, call->total, TWILL_NO_THREAD);
+    }
+    if (call->has_own)
+        job->team = &call->own;
+    job->flags |= TWILL_REPORT_SERIAL;
+    if (plan->guard || job->seat || run->worker_start || run->worker_stop || run->workers ||
+        run->until.cancel || run->report || job->detail) {
+        twill__run_guarded(call, steps, data);
+    } else {
+        /* nothing to clean up, should a callback end the thread before helpers come in */
+        twill__task_init(job, 0, &call->task);
+        steps(job, data);
+    }
+    return twill__close_call(call);
+}
+
+#define TWILL__DEFINE_FRAME(NAME, WORKERS)                                                 \
+    static __attribute__((noinline)) twill_status NAME(                                    \
+        const twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data) \
+    {                                                                                      \
+        twill__slot slots[WORKERS];                                                        \
+        twill__helper helpers[WORKERS];                                                    \
+        twill__call_record call;                                                           \
+        call.helper = helpers;                                                             \
+        call.memory = NULL;                                                                \
+        return twill__run_in(&call, plan, run, slots, NULL, steps, data);                  \
+    }
+TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
+TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)
+
+/* More workers than a stack should carry: one allocation; without it TWILL__LARGE_FRAME of them. */
+static __attribute__((noinline)) twill_status
+twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data)
+{
+    size_t np = plan->np, words = twill__words(plan->np);
+    char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) +
+                                        24 * words + TWILL__LINE);
+    twill__call_record call;
+    twill__slot *slots;
+    _Atomic uint64_t *bits;
+    twill_status status;
+    if (!memory && run->strict) {
+        if (plan->seat)
+            twill__release(plan->seat, false);
+        return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
+    }
+    if (!memory) {
+        plan->np = TWILL__LARGE_FRAME;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+        return twill__run_large(plan, run, steps, data);
+    }
+    slots = (twill__slot *)(void *)(memory +
+                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    bits = (_Atomic uint64_t *)(void *)(slots + np);
+    call.helper = (twill__helper *)(void *)(bits + 3 * words);
+    call.memory = memory;
+    plan->guard = true;
+    status = twill__run_in(&call, plan, run, slots, bits, steps, data);
+    TWILL_FREE(memory);
+    return status;
+}
+
+/* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a
+   callback ends the thread (twill__scratch_get). */
+static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard,
+                                           twill__steps_fn *steps, void *data)
+{
+    twill__plan plan;
+    twill_status status = twill__check_run(run);
+    if (status != TWILL_OK)
+        return twill__refuse(run, total, status);
+    twill__make_plan(&plan, run, total);
+    plan.guard = guard;
+    if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
+        return twill__refuse(run, total, TWILL_NO_THREAD);
+    if (run->pool && total) {
+        plan.seat = twill__take_seat(plan.team);
+        if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
+            return twill__refuse(run, total, TWILL_CLOSED);
+        if (!plan.seat)
+            plan.np = 1; /* so many calls are on it that the caller runs alone */
+    }
+    if (plan.np <= TWILL__SMALL_FRAME)
+        return twill__run_small(&plan, run, steps, data);
+    if (plan.np <= TWILL__LARGE_FRAME)
+        return twill__run_large(&plan, run, steps, data);
+    return twill__run_huge(&plan, run, steps, data);
+}
+
+static inline const twill_run *twill__default_run(void)
+{
+    static const twill_run run;
+    return &run;
+}
+
+#endif
+
+typedef struct twill__map { /* job->data of twill__map_body points to it */
+    const char *in;
+    char *out;
+    size_t in_size, out_size;
+    twill_map_fn *fn;
+} twill__map;
+
+static inline twill_status twill__map_check(const void *in, size_t in_size, const void *out,
+                                            size_t out_size, size_t n, twill_map_fn *fn)
+{
+    if (!fn)
+        return TWILL_INVALID;
+    if (n == 0)
+        return TWILL_OK;
+    if (!in || !out || !in_size || !out_size || (in == out && in_size != out_size))
+        return TWILL_INVALID;
+    return n > SIZE_MAX / in_size || n > SIZE_MAX / out_size ? TWILL_TOO_BIG : TWILL_OK;
+}
+
+static inline void twill__map_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__map *map = (const twill__map *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    const char *in = map->in + begin * map->in_size;
+    char *out = map->out + begin * map->out_size;
+    twill_map_fn *fn = map->fn;
+    size_t in_size = map->in_size, out_size = map->out_size, look;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; in += in_size, out += out_size) {
+            task->index = i;
+            int code = fn(in, out, task);
+            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
+                end = look = i + 1;
+            i++;
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+#endif
+
+/* ---- engine/progress_count.h ---- */
+/* progress_count.h: counters that many threads raise at once, and exact arithmetic on what they
+   say. */
+#ifndef TWILL__ENGINE_PROGRESS_COUNT_H
+#define TWILL__ENGINE_PROGRESS_COUNT_H
+
+/* ---- counters ---- */
+
+/* A thread adds to the cell of its number: threads that update at once do not pull one line back
+   and forth. The reader sums. 16 cells: beyond that many threads some share one, and all stays
+   exact. */
+#define TWILL__TALLY_CELLS 16
+enum { TWILL__TALLY_DONE, TWILL__TALLY_FAILED, TWILL__TALLY_SKIPPED, TWILL__TALLY_KINDS };
+
+typedef struct twill__tally_cell {
+    _Alignas(TWILL__LINE) _Atomic uint64_t n[TWILL__TALLY_KINDS];
+} twill__tally_cell;
+
+typedef struct twill__tally {
+    twill__tally_cell cell[TWILL__TALLY_CELLS];
+    _Alignas(TWILL__LINE) _Atomic uint64_t
+        base; /* what `set` adds to the sum of the done, modulo 2^64 */
+    _Atomic uint32_t
+        anchors; /* one more for each `set` that is no progress: the rate starts anew */
+} twill__tally;
+
+static inline void twill__tally_add(twill__tally *counter, unsigned kind, uint64_t n)
+{
+    /* relaxed: a number, no data behind it; who joins the updaters sees all of it */
+    atomic_fetch_add_explicit(&counter->cell[twill__thread_number() % TWILL__TALLY_CELLS].n[kind],
+                              n, memory_order_relaxed);
+}
+
+static inline uint64_t twill__tally_sum(const twill__tally *counter, unsigned kind)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < TWILL__TALLY_CELLS; i++) /* relaxed: as above; each cell only grows */
+        sum += atomic_load_explicit(&counter->cell[i].n[kind], memory_order_relaxed);
+    return sum;
+}
+
+static inline uint64_t twill__tally_read(const twill__tally *counter, unsigned kind)
+{
+    uint64_t base = 0;
+    /* acquire: who sees a base sees the cells that were summed for it, so the sum is no less */
+    if (kind == TWILL__TALLY_DONE)
+        base = atomic_load_explicit(&counter->base, memory_order_acquire);
+    return base + twill__tally_sum(counter, kind);
+}
+
+/* Makes the count of the done `value`. Cells only grow and each addition goes to one of them, so
+   each is either in the sum taken here, and the new value stands for it, or it comes on top: none
+   is lost, none counts twice. Of two calls at once either may be the later one. Going back, and a
+   first value (where an earlier run left off), are no progress: they start the rate anew. */
+static inline void twill__tally_set(twill__tally *counter, uint64_t value)
+{
+    uint64_t base =
+        atomic_load_explicit(&counter->base, memory_order_acquire); /* as in twill__tally_read */
+    uint64_t sum = twill__tally_sum(counter, TWILL__TALLY_DONE);
+    bool anew = value < base + sum || base + sum == 0;
+    atomic_store_explicit(&counter->base, value - sum,
+                          memory_order_release); /* pairs with the acquire */
+    if (anew)                                    /* release: who sees the number sees the base */
+        atomic_fetch_add_explicit(&counter->anchors, 1, memory_order_release);
+}
+
+/* ---- arithmetic ---- */
+
+static inline uint64_t twill__tally_plus(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+/* floor(a * b / c) and what remains, for a <= c, c > 0: no product, so no overflow. Source: long
+   division in binary. */
+static inline uint64_t twill__tally_share(uint64_t a, uint64_t b, uint64_t c, uint64_t *rest)
+{
+    uint64_t quotient = 0, remainder = 0;
+    if (a == c) {
+        *rest = 0;
+        return b;
+    }
+    for (int bit = 63; bit >= 0; bit--) { /* remainder < c before and after each step */
+        quotient <<= 1;
+        if (remainder >= c - remainder) {
+            remainder -= c - remainder;
+            quotient++;
+        } else {
+            remainder += remainder;
+        }
+        if (b >> bit & 1) {
+            if (remainder >= c - a) {
+                remainder -= c - a;
+                quotient++;
+            } else {
+                remainder += a;
+            }
+        }
+    }
+    *rest = remainder;
+    return quotient;
+}
+
+/* Rounded down: 100 means that all is processed. */
+static inline int twill__tally_percent(uint64_t processed, uint64_t total)
+{
+    uint64_t rest;
+    return processed >= total ? 100 : (int)twill__tally_share(processed, 100, total, &rest);
+}
+
+#endif
+
+/* ---- engine/progress_rate.h ---- */
+/* progress_rate.h: how fast it goes and how long it will take, from samples of a count. */
+#ifndef TWILL__ENGINE_PROGRESS_RATE_H
+#define TWILL__ENGINE_PROGRESS_RATE_H
+
+/* Two estimates are blended: the mean over all the time, which is steady, and a recent one, which
+   follows changes. The recent one is an exponential average, taken twice so that bursts do not
+   shake it, weighted by time so that the length of a tick does not matter, and divided by the
+   weight that it has had so far, so that it does not start from 0. The part that is done decides
+   the blend: early on the recent past is all noise, towards the end it is what is left. The first
+   unusually long gap is taken for an accident and left out of the time; a second one is a pattern,
+   and both count. Sources: tqdm and indicatif for what goes wrong; the blend was chosen by
+   measurement. */
+#define TWILL__SPEED_STALL TWILL_SEC(2) /* shorter gaps are never a stall */
+
+typedef struct twill__speed {
+    twill_ns memory;      /* after so long a sample keeps a tenth of its weight */
+    twill_ns at;          /* the last sample */
+    twill_ns moved;       /* the last one that saw progress; at first the start */
+    twill_ns active;      /* time that counts */
+    twill_ns longest;     /* gap that counted */
+    twill_ns left_out;    /* the gap that did not, 0: none */
+    uint64_t start, seen; /* counts: where this estimate began, at `moved` */
+    double once, twice;   /* the two averages, not yet divided by their weight */
+    double weight;
+    uint32_t anchors; /* of the counter, when this estimate began */
+} twill__speed;
+
+/* 0.1 to the power x >= 0, without a maths library: 2^-whole by doubling, the rest by its series.
+   */
+static inline double twill__speed_tenth_power(double x)
+{
+    double y = x * 3.3219280948873623, whole_part = 1, term = 1, sum = 1, z;
+    int whole;
+    if (!(y < 1000))
+        return 0;
+    whole = (int)y;
+    z = -(y - whole) * 0.69314718055994531;
+    for (int k = 1; k <= 14; k++) { /* |z| < 0.7: the next term is below 1e-14 */
+        term *= z / k;
+        sum += term;
+    }
+    while (whole-- > 0)
+        whole_part *= 0.5;
+    return sum * whole_part;
+}
+
+static inline void twill__speed_start(twill__speed *rate, twill_ns memory, twill_ns now,
+                                      uint64_t count)
+{
+    memset(rate, 0, sizeof *rate);
+    rate->memory = memory;
+    rate->at = rate->moved = now;
+    rate->start = rate->seen = count;
+}
+
+static inline twill_ns twill__speed_patience(const twill__speed *rate)
+{
+    return rate->longest > TWILL__SPEED_STALL / 3 ? 3 * rate->longest : TWILL__SPEED_STALL;
+}
+
+/* A sample. Without progress only time passes, and whether it counts is decided when progress is
+   back. */
+static inline void twill__speed_tick(twill__speed *rate, twill_ns now, uint64_t count)
+{
+    twill_ns gap = rate->at - rate->moved, step;
+    double keep, x;
+    if (count < rate->seen) {
+        uint32_t anchors = rate->anchors;
+        twill__speed_start(rate, rate->memory, now, count);
+        rate->anchors = anchors;
+        return;
+    }
+    if (now <= rate->at)
+        return;
+    step = now - rate->at;
+    rate->at = now;
+    if (count == rate->seen)
+        return;
+    if (rate->seen == rate->start ||
+        gap <= twill__speed_patience(rate)) { /* the first wait is never a stall */
+        step += gap;
+        if (gap > rate->longest)
+            rate->longest = gap;
+    } else if (!rate->left_out) {
+        rate->left_out = gap;
+    } else {
+        step += gap + rate->left_out;
+        rate->longest = gap > rate->left_out ? gap : rate->left_out;
+        rate->left_out = 0;
+    }
+    rate->active += step;
+    x = (double)(count - rate->seen) / (double)step * 1e9;
+    keep = twill__speed_tenth_power((double)step / (double)rate->memory);
+    rate->weight = rate->weight * keep + (1 - keep);
+    rate->once = rate->once * keep + x * (1 - keep);
+    rate->twice = rate->twice * keep + rate->once / rate->weight * (1 - keep);
+    rate->seen = count;
+    rate->moved = now;
+}
+
+/* Items a second; 0: nothing is known yet. `total` 0: unknown, then the recent past alone speaks.
+   */
+static inline double twill__speed_now(const twill__speed *rate, uint64_t total)
+{
+    double mean, recent, part;
+    if (rate->active <= 0 || !(rate->weight > 0))
+        return 0;
+    mean = (double)(rate->seen - rate->start) / (double)rate->active * 1e9;
+    recent = rate->twice / rate->weight;
+    part = total == 0 ? 1 : rate->seen >= total ? 1 : (double)rate->seen / (double)total;
+    return (1 - part) * mean + part * recent;
+}
+
+/* Time until `total`; -1: unknown. It stands still while nothing moves. */
+static inline twill_ns twill__speed_left(const twill__speed *rate, uint64_t total)
+{
+    double speed = twill__speed_now(rate, total), left;
+    if (rate->seen >= total)
+        return 0;
+    if (!(speed > 0))
+        return -1;
+    left = (double)(total - rate->seen) / speed * 1e9;
+    return left < 9e18 ? (twill_ns)left : INT64_MAX;
+}
+
+/* How long nothing has moved, if that is unusual; else 0. */
+static inline twill_ns twill__speed_stalled(const twill__speed *rate, twill_ns now)
+{
+    twill_ns gap = now - rate->moved;
+    return rate->seen != rate->start && gap > twill__speed_patience(rate) ? gap : 0;
+}
+
+#endif
+
+/* ---- engine/progress_text.h ---- */
+/* progress_text.h: text of a bounded length and width: numbers, units, times, labels. No printf:
+   the locale changes nothing, and a frame needs no memory. */
+#ifndef TWILL__ENGINE_PROGRESS_TEXT_H
+#define TWILL__ENGINE_PROGRESS_TEXT_H
+
+typedef struct twill__print {
+    char *data;
+    size_t capacity, length;
+    unsigned cells; /* of the screen; not kept by twill__print_raw */
+} twill__print;
+
+/* What does not fit is left away; the writer makes the buffer large enough where that matters. */
+static inline void twill__print_raw(twill__print *text, const char *data, size_t length)
+{
+    if (length > text->capacity - text->length)
+        length = text->capacity - text->length;
+    if (length)
+        memcpy(text->data + text->length, data, length);
+    text->length += length;
+}
+
+static inline void twill__print_code(twill__print *text, const char *code)
+{
+    twill__print_raw(text, code, strlen(code));
+}
+
+static inline void twill__print_ascii(twill__print *text, const char *ascii)
+{
+    size_t length = strlen(ascii);
+    twill__print_raw(text, ascii, length);
+    text->cells += (unsigned)length;
+}
+
+static inline void twill__print_text(twill__print *text, const twill__print *piece)
+{
+    twill__print_raw(text, piece->data, piece->length);
+    text->cells += piece->cells;
+}
+
+static inline void twill__print_number(twill__print *text, uint64_t n)
+{
+    char digits[21];
+    unsigned at = sizeof digits - 1;
+    digits[at] = '\0';
+    do
+        digits[--at] = (char)('0' + n % 10);
+    while ((n /= 10) != 0);
+    twill__print_ascii(text, digits + at);
+}
+
+/* ---- characters ---- */
+
+/* The next character of UTF-8, and its length. Bytes that are no UTF-8 (overlong, surrogates, cut):
+   U+FFFD, one byte. */
+static inline uint32_t twill__print_utf8(const char *from, size_t *length)
+{
+    static const uint32_t least[] = {0, 0x80, 0x800, 0x10000};
+    const unsigned char *s = (const unsigned char *)from;
+    unsigned more = s[0] < 0x80   ? 0
+                    : s[0] < 0xc2 ? 4
+                    : s[0] < 0xe0 ? 1
+                    : s[0] < 0xf0 ? 2
+                    : s[0] < 0xf5 ? 3
+                                  : 4;
+    uint32_t c;
+    *length = 1;
+    if (more == 0)
+        return s[0];
+    if (more == 4)
+        return 0xfffd;
+    c = s[0] & (0x3fu >> more);
+    for (unsigned i = 1; i <= more; i++) { /* the terminating zero ends it too */
+        if ((s[i] & 0xc0) != 0x80)
+            return 0xfffd;
+        c = c << 6 | (s[i] & 0x3f);
+    }
+    if (c < least[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
+        return 0xfffd;
+    *length = more + 1;
+    return c;
+}
+
+/* Cells on the screen; where terminals differ, the larger number, since a line that is too long
+   breaks the display. */
+static inline unsigned twill__print_cells(uint32_t c)
+{
+    static const uint32_t none[][2] = {
+        {0x300, 0x36f}, {0x1ab0, 0x1aff}, {0x1dc0, 0x1dff}, {0x20d0, 0x20ff}, {0xfe20, 0xfe2f}};
+    static const uint32_t two[][2] = {{0x1100, 0x115f},   {0x2300, 0x27bf},   {0x2b00, 0x2bff},
+                                      {0x2e80, 0x303e},   {0x3041, 0xa4cf},   {0xa960, 0xa97f},
+                                      {0xac00, 0xd7a3},   {0xf900, 0xfaff},   {0xfe10, 0xfe19},
+                                      {0xfe30, 0xfe6f},   {0xff00, 0xff60},   {0xffe0, 0xffe6},
+                                      {0x16fe0, 0x1b2ff}, {0x1f000, 0x1ffff}, {0x20000, 0x3fffd}};
+    for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+        if (c >= none[i][0] && c <= none[i][1])
+            return 0;
+    for (size_t i = 0; i < sizeof two / sizeof two[0]; i++)
+        if (c >= two[i][0] && c <= two[i][1])
+            return 2;
+    return 1;
+}
+
+/* What could move the cursor, turn the direction of writing, or cannot be seen. */
+static inline bool twill__print_control(uint32_t c)
+{
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0xad || (c >= 0x200b && c <= 0x200f) ||
+           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff ||
+           c == 0xfffd || (c >= 0xfff0 && c <= 0xfffb);
+}
+
+/* Copies whole characters, as many as `size` - 1 bytes hold. */
+static inline void twill__print_cut(char *to, size_t size, const char *from)
+{
+    size_t at = 0, length;
+    while (from[at]) {
+        (void)twill__print_utf8(from + at, &length);
+        if (at + length >= size)
+            break;
+        at += length;
+    }
+    memcpy(to, from, at);
+    to[at] = '\0';
+}
+
+/* A label in at most `limit` cells. A cut one ends in an ellipsis. */
+static inline void twill__print_label(twill__print *text, const char *label, unsigned limit,
+                                      bool ascii)
+{
+    size_t length, at = 0, fits_length = text->length;
+    unsigned cells = 0, fits_cells = 0;
+    while (label[at]) {
+        uint32_t c = twill__print_utf8(label + at, &length);
+        bool strange = twill__print_control(c) || (ascii && c > 0x7e);
+        unsigned width = strange ? 1 : twill__print_cells(c);
+        if (cells + width > limit)
+            break;
+        if (strange)
+            twill__print_raw(text, "?", 1);
+        else
+            twill__print_raw(text, label + at, length);
+        cells += width;
+        at += length;
+        if (cells + 1 <= limit) { /* the ellipsis would still fit behind it */
+            fits_length = text->length;
+            fits_cells = cells;
+        }
+    }
+    if (label[at] && limit > 0) {
+        text->length = fits_length;
+        twill__print_raw(text, ascii ? "~" : "\xe2\x80\xa6", ascii ? 1 : 3);
+        cells = fits_cells + 1;
+    }
+    text->cells += cells;
+}
+
+/* A string of JSON, quotes included. Not UTF-8: U+FFFD. */
+static inline void twill__print_json(twill__print *text, const char *string)
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t length;
+    twill__print_raw(text, "\"", 1);
+    for (; *string; string += length) {
+        uint32_t c = twill__print_utf8(string, &length);
+        if (c == '"' || c == '\\') {
+            twill__print_raw(text, "\\", 1);
+            twill__print_raw(text, string, 1);
+        } else if (c < 0x20) {
+            char code[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
+            twill__print_raw(text, code, 6);
+        } else if (c == 0xfffd) {
+            twill__print_raw(text, "\\ufffd", 6);
+        } else {
+            twill__print_raw(text, string, length);
+        }
+    }
+    twill__print_raw(text, "\"", 1);
+}
+
+/* ---- amounts ---- */
+
+typedef struct twill__print_unit {
+    unsigned step;    /* 0: plain numbers; 1024, 1000 */
+    const char *name; /* "" */
+} twill__print_unit;
+
+/* value / 10^digits, rounded down already, with `digits` behind the point. */
+static inline void twill__print_fixed(twill__print *text, uint64_t value, unsigned digits)
+{
+    uint64_t scale = digits == 0 ? 1 : digits == 1 ? 10 : digits == 2 ? 100 : 1000;
+    twill__print_number(text, value / scale);
+    if (digits) {
+        twill__print_ascii(text, ".");
+        for (uint64_t rest = value % scale; scale > 1; rest %= scale) {
+            char digit[2] = {0, 0};
+            scale /= 10;
+            digit[0] = (char)('0' + rest / scale);
+            twill__print_ascii(text, digit);
+        }
+    }
+}
+
+/* Three digits and a prefix, rounded down: no number looks larger than it is. */
+static inline void twill__print_prefixed(twill__print *text, uint64_t n, unsigned step)
+{
+    static const char prefixes[] = "kMGTPE";
+    uint64_t one = 1, whole, thousandths;
+    unsigned power = 0, digits;
+    char prefix[3] = "k";
+    while (n / one >= step && power < 6) {
+        one *= step;
+        power++;
+    }
+    whole = n / one;
+    if (power == 0) {
+        twill__print_number(text, whole);
+        twill__print_ascii(text, " ");
+        return;
+    }
+    thousandths = step == 1000 ? n % one / (one / 1000) : (n % one / (one / 1024)) * 1000 / 1024;
+    digits = whole < 10 ? 2 : whole < 100 ? 1 : 0;
+    twill__print_fixed(text,
+                       (whole * 1000 + thousandths) / (digits == 2   ? 10
+                                                       : digits == 1 ? 100
+                                                                     : 1000),
+                       digits);
+    prefix[0] = prefixes[power - 1];
+    if (step == 1024) {
+        prefix[0] = power == 1 ? 'K' : prefix[0];
+        prefix[1] = 'i';
+        prefix[2] = '\0';
+    }
+    twill__print_ascii(text, " ");
+    twill__print_ascii(text, prefix);
+}
+
+/* `behind`: with a plain unit's name. */
+static inline void twill__print_amount(twill__print *text, uint64_t n,
+                                       const twill__print_unit *unit, bool behind, bool ascii)
+{
+    if (unit->step) {
+        twill__print_prefixed(text, n, unit->step);
+        twill__print_label(text, unit->name, UINT_MAX, ascii);
+    } else {
+        twill__print_number(text, n);
+        if (behind && unit->name[0]) {
+            twill__print_ascii(text, " ");
+            twill__print_label(text, unit->name, UINT_MAX, ascii);
+        }
+    }
+}
+
+/* A number that is not whole: three digits from 1 to 999, then plain. For JSON: three behind the
+   point. */
+static inline uint64_t twill__print_whole(double x)
+{
+    return x >= 18446744073709549568.0 ? UINT64_MAX : x > 0 ? (uint64_t)x : 0;
+}
+
+static inline void twill__print_rate(twill__print *text, double rate, const twill__print_unit *unit,
+                                     bool ascii)
+{
+    if (unit->step) {
+        twill__print_amount(text, twill__print_whole(rate), unit, false, ascii);
+    } else {
+        if (rate < 10)
+            twill__print_fixed(text, twill__print_whole(rate * 100 + 0.5), 2);
+        else if (rate < 100)
+            twill__print_fixed(text, twill__print_whole(rate * 10 + 0.5), 1);
+        else
+            twill__print_number(text, twill__print_whole(rate + 0.5));
+        if (unit->name[0]) {
+            twill__print_ascii(text, " ");
+            twill__print_label(text, unit->name, UINT_MAX, ascii);
+        }
+    }
+    twill__print_ascii(text, "/s");
+}
+
+/* To the minute from an hour on, to 5 seconds from a minute on, else to the second. `tenths`: below
+   10 s, in tenths. */
+static inline void twill__print_time(twill__print *text, twill_ns time, bool tenths)
+{
+    uint64_t seconds = time > 0 ? (uint64_t)time / 1000000000 : 0;
+    if (tenths && seconds < 10 && time >= 0) {
+        twill__print_fixed(text, (uint64_t)time / 100000000, 1);
+        twill__print_ascii(text, " s");
+    } else if (seconds < 60) {
+        twill__print_number(text, seconds);
+        twill__print_ascii(text, " s");
+    } else if (seconds < 3600) {
+        twill__print_number(text, seconds / 60);
+        twill__print_ascii(text, seconds % 60 / 5 * 5 < 10 ? " min 0" : " min ");
+        twill__print_number(text, seconds % 60 / 5 * 5);
+        twill__print_ascii(text, " s");
+    } else {
+        twill__print_number(text, seconds / 3600);
+        twill__print_ascii(text, seconds / 60 % 60 < 10 ? " h 0" : " h ");
+        twill__print_number(text, seconds / 60 % 60);
+        twill__print_ascii(text, " min");
+    }
+}
+
+static inline void twill__print_seconds(twill__print *text, twill_ns time)
+{
+    twill__print_fixed(text, time > 0 ? (uint64_t)time / 1000000 : 0, 3);
+}
+
+#endif
+
+/* ---- platform/terminal.h ---- */
+/* terminal.h: what a progress display asks of the system: the terminal, one whole write, signals
+   held off meanwhile. */
+#ifndef TWILL__PLATFORM_TERMINAL_H
+#define TWILL__PLATFORM_TERMINAL_H
+
+#include <signal.h>
+
+typedef enum twill__wrote {
+    TWILL__WROTE,
+    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
+    TWILL__WROTE_BROKEN
+} twill__wrote;
+
+#ifdef TWILL__POSIX
+#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
+#include <unistd.h>
+
+/* ---- signals ---- */
+
+#ifndef __APPLE__ /* hidden by -std=c11 */
+extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
+extern int sigemptyset(sigset_t *);
+extern int sigfillset(sigset_t *);
+extern int sigaddset(sigset_t *, int);
+extern int sigdelset(sigset_t *, int);
+extern int sigismember(const sigset_t *, int);
+extern int sigpending(sigset_t *);
+extern int sigwait(const sigset_t *, int *);
+#endif
+#ifdef SIG_BLOCK
+enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
+#elif defined __linux__ && !defined __mips__
+enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
+#else
+enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
+#endif
+
+typedef sigset_t twill__signal_mask;
+
+/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
+   now inherits it. */
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGABRT);
+#ifdef SIGBUS
+    sigdelset(&all, SIGBUS);
+#endif
+#ifdef SIGTRAP
+    sigdelset(&all, SIGTRAP);
+#endif
+    pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
+}
+
+/* ---- the terminal ---- */
+
+static inline bool twill__terminal_is(int fd)
+{
+    int saved = errno;
+    bool is = isatty(fd) == 1;
+    errno = saved;
+    return is;
+}
+
+/* Leaves 0 where the terminal does not say. */
+static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
+{
+    struct winsize size;
+    int saved = errno;
+    *columns = *rows = 0;
+    if (ioctl(fd, TIOCGWINSZ, &size) == 0) {
+        *columns = size.ws_col;
+        *rows = size.ws_row;
+    }
+    errno = saved;
+}
+
+/* Whether we may draw there. -1 (not a terminal, not our session's) counts as yes: containers and
+   pipes have no foreground. */
+static inline bool twill__terminal_foreground(int fd)
+{
+    int saved = errno;
+    pid_t group = tcgetpgrp(fd);
+    errno = saved;
+    return group == -1 || group == getpgrp();
+}
+
+/* ---- writing ---- */
+
+/* False: it could not take a byte within `ms`. A broken descriptor counts as ready: the write will
+   say what it is. */
+static inline bool twill__terminal_writable(int fd, int ms)
+{
+    struct pollfd one = {fd, POLLOUT, 0};
+    twill_ns end = twill__clock_now() + TWILL_MS(ms);
+    int saved = errno, got;
+    while ((got = poll(&one, 1, ms)) == -1 && errno == EINTR) {
+        twill_ns left = end - twill__clock_now();
+        ms = left > 0 ? (int)(left / 1000000) : 0;
+    }
+    errno = saved;
+    return got != 0;
+}
+
+/* Writes it all, in one write where the system lets us. A descriptor that would block: false
+   `must`: nothing is written, or, when it stops in the middle, the rest is given a second; true: it
+   waits. */
+static inline twill__wrote twill__write_all(int fd, const char *data, size_t size, bool must)
+{
+    size_t at = 0;
+    while (at < size) {
+        ssize_t got = write(fd, data + at, size - at);
+        if (got > 0) {
+            at += (size_t)got;
+        } else if (got == -1 && errno != EINTR) {
+            if (errno != EAGAIN && errno != EWOULDBLOCK)
+                return TWILL__WROTE_BROKEN;
+            if (must)
+                (void)twill__terminal_writable(fd, 1000);
+            else if (at == 0 || !twill__terminal_writable(fd, 1000))
+                return TWILL__WROTE_NOT;
+        }
+    } /* exit: each turn writes, waits, or returns */
+    return TWILL__WROTE;
+}
+
+/* The same with SIGPIPE held off, and with SIGTTOU too if `quiet`, so that a background process is
+   not stopped. A SIGPIPE that our write has raised is taken back; one that was pending before
+   stays. */
+static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
+                                               bool quiet)
+{
+    sigset_t pipe_, block, old, pending;
+    int saved = errno, signal;
+    twill__wrote wrote;
+    bool before;
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    block = pipe_;
+    if (quiet)
+        sigaddset(&block, SIGTTOU);
+    pthread_sigmask(TWILL__SIGNALS_BLOCK, &block, &old);
+    sigemptyset(&pending);
+    sigpending(&pending);
+    before = sigismember(&pending, SIGPIPE) == 1;
+    wrote = twill__write_all(fd, data, size, must);
+    if (wrote == TWILL__WROTE_BROKEN && errno == EPIPE && !before) {
+        sigpending(&pending);
+        if (sigismember(&pending, SIGPIPE) == 1) /* not when it is ignored */
+            sigwait(&pipe_, &signal);
+    }
+    pthread_sigmask(TWILL__SIGNALS_SET, &old, NULL);
+    errno = saved;
+    return wrote;
+}
+
+#else
+/* ---- elsewhere: lines only ---- */
+#define TWILL__TERMINALS 0
+#include <io.h>
+
+typedef int twill__signal_mask;
+
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    *old = 0;
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    (void)old;
+}
+
+static inline bool twill__terminal_is(int fd)
+{
+    (void)fd;
+    return false;
+}
+
+static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
+{
+    (void)fd;
+    *columns = *rows = 0;
+}
+
+static inline bool twill__terminal_foreground(int fd)
+{
+    (void)fd;
+    return true;
+}
+
+static inline bool twill__terminal_writable(int fd, int ms)
+{
+    (void)fd;
+    (void)ms;
+    return true;
+}
+
+static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
+                                               bool quiet)
+{
+    (void)must;
+    (void)quiet;
+    for (size_t at = 0; at < size;) {
+        int got = _write(fd, data + at, (unsigned)(size - at));
+        if (got <= 0)
+            return TWILL__WROTE_BROKEN;
+        at += (size_t)got;
+    }
+    return TWILL__WROTE;
+}
+#endif
+
+/* ---- a thread that nobody will join ---- */
+
+/* The record must stay until the thread's last access to it. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
+#endif
+}
+
+#endif
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* A family of bars shares a screen: the descriptor, who draws, what stands on the terminal. Three
+   things are guarded apart, and taken in this order:
+     turn  held by whoever samples, calls on_view and draws: one at a time
+     io    held around a write, which may block; guards what the screen shows
+     lock  short, never held around a callback or a system call that may block; guards the bars and
+           their list
+   The renderer thread may hang in a write for ever; whoever finishes then leaves it behind, and it
+   must not touch a bar after that: `blocked` decides. */
+
+enum {
+    TWILL__SCREEN_FRAME = 16384, /* bytes of a frame; bars beyond it are not drawn */
+    TWILL__SCREEN_LINE = 2304,   /* one line at most: JSON, every byte of the label escaped */
+    TWILL__PROGRESS_LABEL = 256,
+    TWILL__PROGRESS_UNIT = 32,
+    TWILL__PROGRESS_CELLS = 40
+};
+#define TWILL__SCREEN_STUCK    TWILL_SEC(1) /* how long finish waits for a blocked terminal */
+#define TWILL__PROGRESS_SAMPLE TWILL_MS(10) /* views closer together share a sample */
+
+enum { TWILL__PROGRESS_RUNNING, TWILL__PROGRESS_ENDING, TWILL__PROGRESS_ENDED }; /* a bar */
+enum {
+    TWILL__RENDERER_FREE,
+    TWILL__RENDERER_BLOCKED,
+    TWILL__RENDERER_ABANDONED
+}; /* the renderer */
+
+typedef struct twill__screen {
+    _Atomic uint32_t refs; /* one a bar, one for the renderer */
+    /* set at creation */
+    uint32_t generation; /* of the process that draws */
+    int fd;
+    unsigned width, columns; /* as asked for; of the environment */
+    bool terminal, ascii, color, accessible;
+    twill_progress_style style;
+    twill_ns interval;
+    twill_progress *root;
+    /* who draws */
+    _Atomic uint32_t draw_by;
+    _Atomic uint32_t over;   /* the root is finished: nothing is drawn any more */
+    _Atomic uint32_t broken; /* a write failed: as if SILENT */
+    _Atomic uint32_t turn, io, lock;
+    _Atomic uint64_t turn_owner; /* thread number, 0: nobody */
+    _Atomic int64_t next_draw;
+    /* the renderer */
+    bool threaded; /* lock: it was started */
+    _Atomic uint32_t requests, stop, ended, blocked;
+    twill__thrd thread;
+    /* lock */
+    twill_progress *first, *last; /* each bar before its children */
+    twill_progress *calling;      /* whose on_view runs */
+    _Atomic uint32_t called;      /* callbacks that have returned */
+    uint32_t pass;
+    /* io */
+    unsigned suspended;
+    unsigned shown_lines; /* on the terminal; the cursor stands in the last one */
+    unsigned shown_cells; /* COUNTER: of the text */
+    uint64_t shown_hash;
+    bool lost; /* nobody knows what is on the terminal */
+    char frame[TWILL__SCREEN_FRAME];
+} twill__screen;
+
+struct twill_progress {
+    twill__tally counter;
+    /* set at creation */
+    _Alignas(TWILL__LINE) twill__screen *screen;
+    void *block; /* as allocated */
+    uint64_t weight;
+    twill_ns created, quiet_for;
+    bool slow, clear_at_end; /* slow: an update has to look who draws */
+    void (*on_view)(const twill_progress_view *view, const twill_task *task);
+    void *context;
+    twill__print_unit unit;
+    char unit_name[TWILL__PROGRESS_UNIT];
+    _Atomic uint64_t total;
+    _Atomic uint32_t total_known;
+    _Atomic uint32_t state; /* changes under the lock; finish parks on it */
+    /* under the screen's lock */
+    twill_progress *parent, *next, *previous;
+    unsigned depth;
+    bool listed, included /* its last line is in the frame being written */,
+        told /* on_view has seen the end */;
+    uint32_t pass;
+    twill_status outcome;
+    twill_ns ended;
+    twill__speed rate;
+    uint64_t given[TWILL__TALLY_KINDS]; /* by children that have ended */
+    uint64_t seen[TWILL__TALLY_KINDS], live,
+        live_rest;      /* the last count; of children that run, the rest in 2^-32 */
+    int decile;         /* accessible: the last one said */
+    twill_ns next_line; /* accessible, total unknown */
+    unsigned steps;     /* unknown total: where the marker stands */
+    uint64_t stepped;
+    char label[TWILL__PROGRESS_LABEL];
+};
+
+/* ---- gates: locks that may be held for long ---- */
+
+static inline bool twill__screen_gate_try(_Atomic uint32_t *gate)
+{
+    uint32_t none = 0; /* acquire: pairs with the release in twill__screen_gate_leave */
+    return atomic_compare_exchange_strong_explicit(gate, &none, 1, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
+/* 0: for ever. A wake that reaches a waiter makes twill__park true, so none is lost to a deadline.
+   */
+static inline bool twill__screen_gate_enter(_Atomic uint32_t *gate, twill_ns deadline)
+{
+    if (twill__screen_gate_try(gate))
+        return true;
+    while (atomic_exchange_explicit(gate, 2, memory_order_acquire) !=
+           0) /* 2: somebody sleeps. Pairs as above */
+        if (!twill__park(gate, 2, deadline))
+            return false;
+    return true;
+}
+
+static inline void twill__screen_gate_leave(_Atomic uint32_t *gate)
+{
+    if (atomic_exchange_explicit(gate, 0, memory_order_release) ==
+        2) /* pairs with the acquires above */
+        twill__wake(gate, 1);
+}
+
+static inline void twill__screen_turn_taken(twill__screen *screen)
+{
+    /* relaxed: only compared with one's own number */
+    atomic_store_explicit(&screen->turn_owner, twill__thread_number(), memory_order_relaxed);
+}
+
+static inline void twill__screen_turn_leave(twill__screen *screen)
+{
+    atomic_store_explicit(&screen->turn_owner, 0, memory_order_relaxed);
+    twill__screen_gate_leave(&screen->turn);
+}
+
+static inline bool twill__screen_turn_mine(twill__screen *screen)
+{
+    return atomic_load_explicit(&screen->turn_owner, memory_order_relaxed) ==
+           twill__thread_number();
+}
+
+static inline bool twill__progress_forked(const twill__screen *screen)
+{
+    return screen->generation != twill__generation();
+}
+
+/* ---- counting, under the lock ---- */
+
+/* Loads all counters, then adds each child's part to its parent, the innermost first. */
+static inline void twill__screen_count(twill__screen *screen)
+{
+    for (twill_progress *p = screen->first; p; p = p->next) {
+        for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
+            p->seen[kind] = twill__tally_plus(twill__tally_read(&p->counter, kind), p->given[kind]);
+        p->live = p->live_rest = 0;
+    }
+    for (twill_progress *p = screen->last; p; p = p->previous) {
+        uint64_t total = atomic_load_explicit(&p->total, memory_order_relaxed), processed, rest,
+                 more;
+        p->seen[TWILL__TALLY_DONE] = twill__tally_plus(
+            p->seen[TWILL__TALLY_DONE], twill__tally_plus(p->live, p->live_rest >> 32));
+        if (!p->parent || !p->weight || total == 0)
+            continue;
+        processed = twill__tally_plus(
+            p->seen[TWILL__TALLY_DONE],
+            twill__tally_plus(p->seen[TWILL__TALLY_FAILED], p->seen[TWILL__TALLY_SKIPPED]));
+        if (processed > total)
+            processed = total;
+        p->parent->live = twill__tally_plus(p->parent->live,
+                                            twill__tally_share(processed, p->weight, total, &rest));
+        p->parent->live_rest += twill__tally_share(rest, UINT64_C(1) << 32, total, &more);
+    }
+}
+
+/* A bar that is in no list counts for itself alone. */
+static inline void twill__progress_count(twill_progress *progress)
+{
+    if (progress->listed) {
+        twill__screen_count(progress->screen);
+        return;
+    }
+    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++)
+        progress->seen[kind] =
+            twill__tally_plus(twill__tally_read(&progress->counter, kind), progress->given[kind]);
+}
+
+static inline uint64_t twill__progress_processed(const twill_progress *progress)
+{
+    return twill__tally_plus(progress->seen[TWILL__TALLY_DONE],
+                             twill__tally_plus(progress->seen[TWILL__TALLY_FAILED],
+                                               progress->seen[TWILL__TALLY_SKIPPED]));
+}
+
+static inline void twill__progress_sample(twill_progress *progress, twill_ns now)
+{
+    /* acquire: pairs with twill__tally_set */
+    uint32_t anchors = atomic_load_explicit(&progress->counter.anchors, memory_order_acquire);
+    if (progress->rate.anchors != anchors) {
+        twill__speed_start(&progress->rate, progress->rate.memory, now,
+                           twill__progress_processed(progress));
+        progress->rate.anchors = anchors;
+    } else {
+        twill__speed_tick(&progress->rate, now, twill__progress_processed(progress));
+    }
+}
+
+static inline void twill__progress_view_of(twill_progress *progress, twill_ns now,
+                                           twill_progress_view *view)
+{
+    uint64_t processed = twill__progress_processed(progress);
+    bool running = atomic_load_explicit(&progress->state, memory_order_relaxed) ==
+                   TWILL__PROGRESS_RUNNING; /* under the lock */
+    memset(view, 0, sizeof *view);
+    view->done = progress->seen[TWILL__TALLY_DONE];
+    view->failed = progress->seen[TWILL__TALLY_FAILED];
+    view->skipped = progress->seen[TWILL__TALLY_SKIPPED];
+    /* relaxed: a number that grows; acquire: who sees that it is known sees what it is (add_total)
+       */
+    view->total_known = atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0;
+    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
+    view->percent = view->total_known ? twill__tally_percent(processed, view->total) : -1;
+    view->elapsed = (running ? now : progress->ended) - progress->created;
+    view->left = -1;
+    if (!running) {
+        view->finished = true;
+        view->outcome = progress->outcome;
+        view->left = 0;
+        if (view->elapsed > 0 && processed > progress->rate.start)
+            view->rate = (double)(processed - progress->rate.start) / (double)view->elapsed * 1e9;
+        return;
+    }
+    view->rate = twill__speed_now(&progress->rate, view->total);
+    view->stalled = twill__speed_stalled(&progress->rate, now);
+    if (view->total_known)
+        view->left = twill__speed_left(&progress->rate, view->total);
+}
+
+/* ---- lines ---- */
+
+/* A piece of a line in a buffer of its own, so that it can be left away. */
+typedef struct twill__print_piece {
+    twill__print text;
+    char data[512];
+} twill__print_piece;
+
+static inline twill__print *twill__print_piece_init(twill__print_piece *piece)
+{
+    piece->text.data = piece->data;
+    piece->text.capacity = sizeof piece->data;
+    piece->text.length = 0;
+    piece->text.cells = 0;
+    return &piece->text;
+}
+
+static inline const char *twill__progress_outcome(twill_status outcome)
+{
+    return outcome == TWILL_FAILED      ? "failed"
+           : outcome == TWILL_CANCELLED ? "cancelled"
+           : outcome == TWILL_TIMEOUT   ? "timed out"
+                                        : twill_status_text(outcome);
+}
+
+static inline void twill__print_count(twill__print *text, const twill_progress *progress,
+                                      const twill_progress_view *view, bool ascii)
+{
+    twill__print_amount(text, twill__progress_processed(progress), &progress->unit,
+                        !view->total_known, ascii);
+    if (view->total_known) {
+        twill__print_ascii(text, "/");
+        twill__print_amount(text, view->total, &progress->unit, true, ascii);
+    }
+}
+
+/* What the time says: how long it took, that nothing moves, or what is left (not while that is a
+   guess). */
+static inline void twill__print_tail(twill__print *text, const twill_progress *progress,
+                                     const twill_progress_view *view)
+{
+    uint64_t processed = twill__progress_processed(progress), rest;
+    if (view->finished) {
+        twill__print_time(text, view->elapsed, true);
+        if (view->outcome != TWILL_OK) {
+            twill__print_ascii(text, ", ");
+            twill__print_ascii(text, twill__progress_outcome(view->outcome));
+        }
+    } else if (view->stalled) {
+        twill__print_ascii(text, "stalled ");
+        twill__print_time(text, view->stalled, false);
+    } else if (view->left >= 0 && view->elapsed >= TWILL_SEC(2) && view->total > 0 &&
+               (processed >= 10 || (processed <= view->total &&
+                                    twill__tally_share(processed, 50, view->total, &rest) >= 1))) {
+        twill__print_time(text,
+                          view->left < INT64_MAX - TWILL_SEC(1) ? view->left + TWILL_SEC(1) - 1
+                                                                : view->left,
+                          false);
+        twill__print_ascii(text, " left"); /* rounded up: nothing takes 0 s */
+    }
+}
+
+static inline void twill__print_trouble(twill__print *text, const twill_progress_view *view)
+{
+    if (view->failed) {
+        twill__print_number(text, view->failed);
+        twill__print_ascii(text, " failed");
+    }
+    if (view->skipped) {
+        twill__print_ascii(text, view->failed ? ", " : "");
+        twill__print_number(text, view->skipped);
+        twill__print_ascii(text, " skipped");
+    }
+}
+
+static inline void twill__print_json_time(twill__print *text, const char *key, twill_ns time)
+{
+    twill__print_ascii(text, key);
+    if (time < 0)
+        twill__print_ascii(text, "null");
+    else
+        twill__print_seconds(text, time);
+}
+
+static inline void twill__progress_line_json(twill__print *text, const twill_progress *progress,
+                                             const twill_progress_view *view)
+{
+    static const char *const keys[] = {", \"done\": ", ", \"failed\": ", ", \"skipped\": "};
+    double rate = view->rate < 1e15 ? view->rate : 1e15;
+    twill__print_ascii(text, "{\"label\": ");
+    twill__print_json(text, progress->label);
+    for (unsigned kind = 0; kind < TWILL__TALLY_KINDS; kind++) {
+        twill__print_ascii(text, keys[kind]);
+        twill__print_number(text, progress->seen[kind]);
+    }
+    twill__print_ascii(text, ", \"total\": ");
+    if (view->total_known)
+        twill__print_number(text, view->total);
+    else
+        twill__print_ascii(text, "null");
+    twill__print_ascii(text, ", \"percent\": ");
+    if (view->percent >= 0)
+        twill__print_number(text, (uint64_t)view->percent);
+    else
+        twill__print_ascii(text, "null");
+    twill__print_ascii(text, ", \"rate\": ");
+    twill__print_fixed(text, twill__print_whole(rate * 1000), 3);
+    twill__print_json_time(text, ", \"elapsed\": ", view->elapsed);
+    twill__print_json_time(text, ", \"stalled\": ", view->stalled);
+    twill__print_json_time(text, ", \"left\": ", view->left);
+    if (progress->unit.step || progress->unit.name[0]) {
+        twill__print_ascii(text, ", \"unit\": ");
+        twill__print_json(text, progress->unit.name);
+    }
+    if (view->finished) {
+        twill__print_ascii(text, ", \"outcome\": ");
+        twill__print_json(text, twill_status_name(view->outcome));
+    }
+    twill__print_ascii(text, view->finished ? ", \"finished\": true}" : ", \"finished\": false}");
+}
+
+/* "Label: c/t (p%)", which is all of COUNTER */
+static inline void twill__print_plain(twill__print *text, const twill__screen *screen,
+                                      const twill_progress *progress,
+                                      const twill_progress_view *view, unsigned label_cells)
+{
+    twill__print_label(text, progress->label, label_cells, screen->ascii);
+    twill__print_ascii(text, ": ");
+    twill__print_count(text, progress, view, screen->ascii);
+    if (view->percent >= 0) {
+        twill__print_ascii(text, " (");
+        twill__print_number(text, (uint64_t)view->percent);
+        twill__print_ascii(text, "%)");
+    }
+}
+
+static inline void twill__progress_line_plain(twill__print *text, const twill__screen *screen,
+                                              const twill_progress *progress,
+                                              const twill_progress_view *view)
+{
+    twill__print_piece tail, trouble;
+    twill__print_plain(text, screen, progress, view, UINT_MAX);
+    if (view->rate > 0) {
+        twill__print_ascii(text, ", ");
+        twill__print_rate(text, view->rate, &progress->unit, screen->ascii);
+    }
+    twill__print_trouble(twill__print_piece_init(&trouble), view);
+    if (trouble.text.length) {
+        twill__print_ascii(text, ", ");
+        twill__print_text(text, &trouble.text);
+    }
+    twill__print_tail(twill__print_piece_init(&tail), progress, view);
+    if (tail.text.length) {
+        twill__print_ascii(text, ", ");
+        twill__print_text(text, &tail.text);
+    }
+}
+
+static inline void twill__progress_line_counter(twill__print *text, const twill__screen *screen,
+                                                const twill_progress *progress,
+                                                const twill_progress_view *view, unsigned cells)
+{
+    twill__print_piece numbers;
+    unsigned room = UINT_MAX;
+    if (screen->terminal) { /* a line that wraps could not be overwritten */
+        twill__print_plain(twill__print_piece_init(&numbers), screen, progress, view, 0);
+        room = cells > numbers.text.cells ? cells - numbers.text.cells : 0;
+    }
+    twill__print_plain(text, screen, progress, view, room);
+    if (view->finished && view->outcome != TWILL_OK) {
+        twill__print_ascii(text, " ");
+        twill__print_ascii(text, twill__progress_outcome(view->outcome));
+    }
+}
+
+/* `cells` of bar between brackets. */
+static inline void twill__print_bar(twill__print *text, const twill__screen *screen,
+                                    twill_progress *progress, const twill_progress_view *view,
+                                    unsigned cells)
+{
+    static const char *const eighths[] = {" ",
+                                          "\xe2\x96\x8f",
+                                          "\xe2\x96\x8e",
+                                          "\xe2\x96\x8d",
+                                          "\xe2\x96\x8c",
+                                          "\xe2\x96\x8b",
+                                          "\xe2\x96\x8a",
+                                          "\xe2\x96\x89",
+                                          "\xe2\x96\x88"};
+    uint64_t processed = twill__progress_processed(progress), rest, filled = 0;
+    unsigned parts = screen->ascii ? 1 : 8, from = 0;
+    if (view->total_known) {
+        filled = view->percent == 100
+                     ? (uint64_t)cells * parts
+                     : twill__tally_share(processed, (uint64_t)cells * parts, view->total, &rest);
+    } else if (
+        !view->finished) { /* the marker walks when something has moved, so a stall can be seen */
+        unsigned way = 2 * (cells - 3);
+        if (progress->stepped != processed)
+            progress->steps++;
+        progress->stepped = processed;
+        from = progress->steps % way;
+        from = from > way / 2 ? way - from : from;
+    }
+    twill__print_ascii(text, "[");
+    if (screen->color)
+        twill__print_code(text, "\x1b[32m");
+    for (unsigned i = 0; i < cells; i++) {
+        uint64_t here = filled > (uint64_t)i * parts ? filled - (uint64_t)i * parts : 0;
+        if (!view->total_known) {
+            char mark[2] = {view->finished              ? (view->outcome ? ' ' : '=')
+                            : i >= from && i < from + 3 ? "<=>"[i - from]
+                                                        : ' ',
+                            '\0'};
+            twill__print_ascii(text, mark);
+        } else if (screen->ascii) {
+            twill__print_ascii(text, here > 1 || (here && view->percent == 100) ? "="
+                                     : here                                     ? ">"
+                                                                                : " ");
+        } else {
+            const char *block = eighths[here >= 8 ? 8 : here];
+            twill__print_raw(text, block, strlen(block));
+            text->cells++;
+        }
+    }
+    if (screen->color)
+        twill__print_code(text, "\x1b[0m");
+    twill__print_ascii(text, "]");
+}
+
+/* Adds a piece to the list behind the bar if there is room: a space or a comma before it. */
+static inline void twill__print_take(twill__print *rest, const twill__print *piece,
+                                     const char *color, unsigned *room)
+{
+    unsigned gap = rest->length ? 2 : 1;
+    if (piece->length == 0 || piece->cells + gap > *room)
+        return;
+    *room -= piece->cells + gap;
+    twill__print_ascii(rest, gap == 2 ? ", " : " ");
+    if (color)
+        twill__print_code(rest, color);
+    twill__print_text(rest, piece);
+    if (color)
+        twill__print_code(rest, "\x1b[0m");
+}
+
+/* "Label  45% [=====>     ] 450/1000 files, 36.8/s, 15 s left" in at most `cells`. What matters
+   less goes first: the rate, the bar, the time, the label, the numbers. */
+static inline void twill__progress_line_bar(twill__print *text, const twill__screen *screen,
+                                            twill_progress *progress,
+                                            const twill_progress_view *view, unsigned cells)
+{
+    twill__print_piece rest, count, tail, trouble, rate;
+    unsigned percent = view->percent >= 0 ? 4 : 0, limit = cells / 3 > 6 ? cells / 3 : 6, room;
+    if (limit + percent + 1 > cells)
+        limit = cells > percent + 1 + 3 ? cells - percent - 1 : 0;
+    twill__print_label(text, progress->label, limit, screen->ascii);
+    if (percent && text->cells + percent <= cells) {
+        twill__print_ascii(text, text->cells ? " " : "");
+        twill__print_ascii(text, view->percent < 10 ? "  " : view->percent < 100 ? " " : "");
+        twill__print_number(text, (uint64_t)view->percent);
+        twill__print_ascii(text, "%");
+    }
+    room = cells > text->cells ? cells - text->cells : 0;
+    twill__print_count(twill__print_piece_init(&count), progress, view, screen->ascii);
+    twill__print_tail(twill__print_piece_init(&tail), progress, view);
+    twill__print_trouble(twill__print_piece_init(&trouble), view);
+    twill__print_piece_init(&rate);
+    if (view->rate > 0)
+        twill__print_rate(&rate.text, view->rate, &progress->unit, screen->ascii);
+    twill__print_piece_init(&rest);
+    twill__print_take(&rest.text, &count.text, NULL, &room);
+    twill__print_take(&rest.text, &trouble.text,
+                      !screen->color ? NULL
+                      : view->failed ? "\x1b[31m"
+                                     : "\x1b[33m",
+                      &room);
+    if (room >= rate.text.cells + 2 + tail.text.cells + 2 + 11)
+        twill__print_take(&rest.text, &rate.text, NULL, &room);
+    twill__print_take(&rest.text, &tail.text, NULL, &room);
+    if (room >= 9) {
+        twill__print_ascii(text, " ");
+        twill__print_bar(text, screen, progress, view,
+                         room - 3 < TWILL__PROGRESS_CELLS ? room - 3 : TWILL__PROGRESS_CELLS);
+    }
+    twill__print_text(text, &rest.text);
+}
+
+/* ---- frames, under io and lock ---- */
+
+/* What to write, and what will then stand on the terminal. */
+typedef struct twill__draft {
+    twill__print text;
+    const char *log; /* NULL, or lines to put above, "\n" included */
+    size_t log_length;
+    unsigned cells, rows; /* that may be used */
+    bool due,
+        visible; /* not: only what ends, and logs; suspended or in the background: only logs */
+    bool closes; /* what ends is drawn for the last time */
+    unsigned lines, shown_cells;
+    uint64_t hash;
+} twill__draft;
+
+static inline uint64_t twill__draft_hash(const char *data, size_t length)
+{
+    uint64_t hash = UINT64_C(14695981039346656037); /* FNV-1a */
+    for (size_t i = 0; i < length; i++)
+        hash = (hash ^ (unsigned char)data[i]) * UINT64_C(1099511628211);
+    return hash;
+}
+
+static inline bool twill__progress_ending(const twill_progress *progress)
+{
+    /* under the lock, which orders it; the root may be gone */
+    return progress &&
+           atomic_load_explicit(&progress->state, memory_order_relaxed) == TWILL__PROGRESS_ENDING;
+}
+
+static inline bool twill__draft_closes(const twill__draft *draft, const twill_progress *progress)
+{
+    return draft->closes && twill__progress_ending(progress);
+}
+
+static inline bool twill__draft_has_room(const twill__draft *draft)
+{
+    return draft->text.capacity - draft->text.length >= TWILL__SCREEN_LINE + 64;
+}
+
+static inline bool twill__progress_quiet(const twill_progress *progress, twill_ns now)
+{
+    twill_ns end = atomic_load_explicit(&progress->state, memory_order_relaxed) ==
+                           TWILL__PROGRESS_RUNNING /* under the lock */
+                       ? now
+                       : progress->ended;
+    return end - progress->created < progress->quiet_for;
+}
+
+/* Takes the bars off the terminal; the cursor is then where the first began. */
+static inline void twill__draft_clear(twill__draft *draft, const twill__screen *screen)
+{
+    if (screen->style == TWILL_PROGRESS_COUNTER) {
+        if (screen->shown_cells && screen->terminal) {
+            twill__print_code(&draft->text, "\r");
+            for (unsigned i = 0; i < screen->shown_cells; i++)
+                twill__print_code(&draft->text, " ");
+            twill__print_code(&draft->text, "\r");
+        } else if (screen->shown_cells) {
+            twill__print_code(&draft->text, "\n");
+        }
+    } else if (screen->shown_lines) {
+        if (screen->shown_lines > 1) {
+            twill__print_code(&draft->text, "\x1b[");
+            twill__print_number(&draft->text, screen->shown_lines - 1);
+            twill__print_code(&draft->text, "A");
+        }
+        twill__print_code(&draft->text, "\r\x1b[J");
+    }
+    draft->lines = draft->shown_cells = 0;
+    draft->hash = 0;
+}
+
+static inline void twill__draft_bar(twill__draft *draft, const twill__screen *screen,
+                                    twill_progress *progress, twill_ns now)
+{
+    twill_progress_view view;
+    twill__print line = {draft->text.data + draft->text.length, TWILL__SCREEN_LINE, 0, 0};
+    twill__progress_view_of(progress, now, &view);
+    twill__progress_line_bar(&line, screen, progress, &view, draft->cells);
+    draft->text.length += line.length;
+    twill__print_code(&draft->text, "\x1b[K");
+}
+
+/* The lines of children that end stay, above the others. */
+static inline void twill__draft_bars_ended(twill__draft *draft, twill__screen *screen, twill_ns now)
+{
+    for (twill_progress *p = screen->first; p; p = p->next) {
+        if (p == screen->root || !twill__draft_closes(draft, p) || !twill__draft_has_room(draft))
+            continue;
+        p->included = true;
+        if (p->clear_at_end || twill__progress_quiet(p, now) || !draft->visible)
+            continue;
+        twill__draft_bar(draft, screen, p, now);
+        twill__print_code(&draft->text, "\n\r");
+    }
+}
+
+static inline bool twill__draft_child_ends(const twill__draft *draft, const twill__screen *screen)
+{
+    for (twill_progress *p = screen->first; p; p = p->next)
+        if (p != screen->root && twill__draft_closes(draft, p))
+            return true;
+    return false;
+}
+
+static inline void twill__draft_bars_live(twill__draft *draft, twill__screen *screen, twill_ns now)
+{
+    for (twill_progress *p = screen->first; p; p = p->next) {
+        if ((p != screen->root && twill__draft_closes(draft, p) && p->included) ||
+            twill__progress_quiet(p, now))
+            continue;
+        if (draft->lines >= draft->rows || !twill__draft_has_room(draft))
+            break;
+        twill__print_code(&draft->text, draft->lines ? "\n\r" : "\r");
+        twill__draft_bar(draft, screen, p, now);
+        draft->lines++;
+    }
+}
+
+static inline void twill__draft_bars(twill__draft *draft, twill__screen *screen, twill_ns now)
+{
+    bool final = twill__draft_closes(draft, screen->root),
+         changes = draft->log_length || twill__draft_child_ends(draft, screen);
+    size_t start;
+    if (changes || (final && screen->root->clear_at_end)) {
+        twill__draft_clear(draft, screen);
+        twill__print_raw(&draft->text, draft->log, draft->log_length);
+        twill__draft_bars_ended(draft, screen, now);
+    } else if (screen->shown_lines > 1) {
+        twill__print_code(&draft->text, "\x1b[");
+        twill__print_number(&draft->text, screen->shown_lines - 1);
+        twill__print_code(&draft->text, "A");
+    }
+    start = draft->text.length;
+    draft->lines = 0;
+    if (draft->visible && (draft->due || screen->shown_lines) &&
+        !(final && screen->root->clear_at_end))
+        twill__draft_bars_live(draft, screen, now);
+    draft->hash = twill__draft_hash(draft->text.data + start, draft->text.length - start);
+    if (!changes && !final && draft->hash == screen->shown_hash &&
+        draft->lines == screen->shown_lines)
+        draft->text.length = 0; /* nothing has changed */
+    else if (!changes && draft->lines < screen->shown_lines &&
+             !(final && screen->root->clear_at_end))
+        twill__print_code(&draft->text, draft->lines ? "\x1b[J" : "\r\x1b[J");
+    if (final && draft->lines) {
+        twill__print_code(&draft->text, "\n");
+        draft->lines = 0;
+    }
+}
+
+static inline void twill__draft_counter(twill__draft *draft, twill__screen *screen, twill_ns now)
+{
+    bool final = twill__draft_closes(draft, screen->root), redraw = false;
+    twill_progress_view view;
+    twill__print *text = &draft->text;
+    size_t start;
+    unsigned before = screen->shown_cells;
+    if (draft->log_length) {
+        twill__draft_clear(draft, screen);
+        twill__print_raw(text, draft->log, draft->log_length);
+        redraw = before != 0;
+        before = 0;
+    }
+    for (twill_progress *p = screen->first; p; p = p->next)
+        p->included = p != screen->root && twill__draft_closes(draft, p);
+    if (!draft->visible || !(draft->due || before || redraw) ||
+        twill__progress_quiet(screen->root, now))
+        return;
+    start = text->length;
+    text->cells = 0;
+    twill__progress_view_of(screen->root, now, &view);
+    twill__print_code(text, "\r");
+    twill__progress_line_counter(text, screen, screen->root, &view, draft->cells);
+    draft->shown_cells = text->cells;
+    draft->hash = twill__draft_hash(text->data + start, text->length - start);
+    if (before && draft->hash == screen->shown_hash) {
+        text->length = start;
+    } else {
+        for (unsigned cells = draft->shown_cells; cells < before; cells++)
+            twill__print_code(text, " ");
+    }
+    if (final) {
+        twill__print_code(text, "\n");
+        draft->shown_cells = 0;
+        draft->hash = 0;
+    }
+}
+
+/* accessible: at each 10 %; 100 is left to the last line. */
+static inline bool twill__progress_tenth(twill_progress *progress, const twill_progress_view *view,
+                                         twill_ns now)
+{
+    int decile = view->percent / 10;
+    if (view->percent < 0) {
+        if (now < progress->next_line)
+            return false;
+        progress->next_line = now + TWILL_SEC(10);
+        return true;
+    }
+    if (decile == progress->decile || decile == 10)
+        return false;
+    progress->decile = decile;
+    return true;
+}
+
+static inline void twill__draft_lines(twill__draft *draft, twill__screen *screen, twill_ns now)
+{
+    twill__print_raw(&draft->text, draft->log, draft->log_length);
+    for (twill_progress *p = screen->first; p; p = p->next) {
+        bool ending = twill__draft_closes(draft, p);
+        twill_progress_view view;
+        if (!twill__draft_has_room(draft))
+            break;
+        p->included = ending;
+        if (!draft->visible || !(ending || (draft->due && !twill__progress_quiet(p, now))) ||
+            atomic_load_explicit(&p->state, memory_order_relaxed) ==
+                TWILL__PROGRESS_ENDED) /* under the lock */
+            continue;
+        twill__progress_view_of(p, now, &view);
+        if (screen->style == TWILL_PROGRESS_JSON)
+            twill__progress_line_json(&draft->text, p, &view);
+        else if (!screen->accessible || ending || twill__progress_tenth(p, &view, now))
+            twill__progress_line_plain(&draft->text, screen, p, &view);
+        else
+            continue;
+        twill__print_code(&draft->text, "\n");
+    }
+}
+
+static inline void twill__draft_all(twill__draft *draft, twill__screen *screen, twill_ns now)
+{
+    draft->lines = screen->shown_lines;
+    draft->shown_cells = screen->shown_cells;
+    draft->hash = screen->shown_hash;
+    /* relaxed: a stop, not a message */
+    if (screen->style == TWILL_PROGRESS_SILENT ||
+        atomic_load_explicit(&screen->over, memory_order_relaxed)) {
+        twill__print_raw(&draft->text, draft->log, draft->log_length);
+        for (twill_progress *p = screen->first; p; p = p->next)
+            p->included = twill__draft_closes(draft, p);
+    } else if (screen->style == TWILL_PROGRESS_BAR) {
+        twill__draft_bars(draft, screen, now);
+    } else if (screen->style == TWILL_PROGRESS_COUNTER) {
+        twill__draft_counter(draft, screen, now);
+    } else {
+        twill__draft_lines(draft, screen, now);
+    }
+    if (twill__draft_closes(draft, screen->root))
+        screen->root->included = true;
+}
+
+/* What is asked of the system for a frame. In the background the bars are taken for gone: others
+   write there. */
+static inline void twill__draft_prepare(twill__draft *draft, twill__screen *screen, char *buffer,
+                                        size_t size)
+{
+    unsigned columns, rows;
+    memset(draft, 0, sizeof *draft);
+    draft->text.data = buffer;
+    draft->text.capacity = size;
+    draft->visible = screen->terminal ? twill__terminal_foreground(screen->fd) : true;
+    if (!draft->visible || screen->lost) {
+        screen->shown_lines = screen->shown_cells = 0;
+        screen->shown_hash = 0;
+        screen->lost = false;
+    }
+    twill__terminal_size(screen->fd, &columns, &rows);
+    if (screen->width)
+        columns = screen->width;
+    else if (!columns)
+        columns = screen->columns;
+    draft->cells = columns - 1;
+    draft->rows = rows > 1 ? rows - 1 : rows ? 1 : UINT_MAX;
+}
+
+static inline void twill__draft_written(const twill__draft *draft, twill__screen *screen,
+                                        twill__wrote wrote)
+{
+    if (wrote == TWILL__WROTE) {
+        screen->shown_lines = draft->lines;
+        screen->shown_cells = draft->shown_cells;
+        screen->shown_hash = draft->hash;
+    } else if (wrote == TWILL__WROTE_NOT) {
+        screen->shown_hash = 0;
+    } else { /* relaxed: whoever misses it fails at his own write */
+        atomic_store_explicit(&screen->broken, 1, memory_order_relaxed);
+    }
+}
+
+/* ---- the end of a bar, under the lock ---- */
+
+static inline void twill__progress_unlist(twill_progress *progress)
+{
+    twill__screen *screen = progress->screen;
+    if (!progress->listed)
+        return;
+    if (progress->previous)
+        progress->previous->next = progress->next;
+    else
+        screen->first = progress->next;
+    if (progress->next)
+        progress->next->previous = progress->previous;
+    else
+        screen->last = progress->previous;
+    progress->listed = false;
+}
+
+/* It stands for its whole weight now. The root stays in its list, for views. */
+static inline void twill__progress_settle(twill_progress *progress)
+{
+    twill__screen *screen = progress->screen;
+    unsigned kind = progress->outcome == TWILL_OK       ? TWILL__TALLY_DONE
+                    : progress->outcome == TWILL_FAILED ? TWILL__TALLY_FAILED
+                                                        : TWILL__TALLY_SKIPPED;
+    if (progress->parent) {
+        progress->parent->given[kind] =
+            twill__tally_plus(progress->parent->given[kind], progress->weight);
+        twill__progress_count(progress);
+        progress->parent = NULL;
+    }
+    progress->included = false;
+    if (progress == screen->root)
+        atomic_store_explicit(&screen->over, 1, memory_order_relaxed); /* a stop, not a message */
+    else
+        twill__progress_unlist(progress);
+    /* release: pairs with the acquire of a second finish */
+    atomic_store_explicit(&progress->state, TWILL__PROGRESS_ENDED, memory_order_release);
+    twill__wake(&progress->state, INT_MAX);
+}
+
+static inline void twill__screen_settle(twill__screen *screen)
+{
+    bool final;
+    twill__lock(&screen->lock);
+    final = twill__progress_ending(screen->root) && screen->root->included;
+    for (twill_progress *p = screen->first, *next; p; p = next) {
+        next = p->next;
+        if (p != screen->root && twill__progress_ending(p) && (p->included || final))
+            twill__progress_settle(p);
+    }
+    if (final)
+        twill__progress_settle(screen->root);
+    twill__unlock(&screen->lock);
+}
+
+/* ---- a pass: sample, tell, draw; whoever has the turn ---- */
+
+/* How long a pass may wait: the renderer for ever, being the only one that nobody waits for
+   (finish: see `blocked`). */
+typedef enum twill__screen_patience {
+    TWILL__SCREEN_NO_WAIT,
+    TWILL__SCREEN_A_SECOND,
+    TWILL__SCREEN_ANY_TIME,
+    TWILL__SCREEN_RENDERER
+} twill__screen_patience;
+
+/* The renderer says that it may hang now, and asks after it whether it was left behind: then the
+   bars may be gone. */
+static inline void twill__screen_may_hang(twill__screen *screen, twill__screen_patience patience)
+{
+    if (patience ==
+        TWILL__SCREEN_RENDERER) /* seq_cst: rare, and the CAS below and that of finish decide */
+        atomic_store(&screen->blocked, TWILL__RENDERER_BLOCKED);
+}
+
+static inline bool twill__screen_hung(twill__screen *screen, twill__screen_patience patience)
+{
+    uint32_t expected = TWILL__RENDERER_BLOCKED;
+    return patience == TWILL__SCREEN_RENDERER &&
+           !atomic_compare_exchange_strong(&screen->blocked, &expected, TWILL__RENDERER_FREE);
+}
+
+static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *gate,
+                                       twill__screen_patience patience)
+{
+    bool entered;
+    if (patience == TWILL__SCREEN_NO_WAIT)
+        return twill__screen_gate_try(gate);
+    twill__screen_may_hang(screen, patience);
+    entered = twill__screen_gate_enter(
+        gate, patience == TWILL__SCREEN_A_SECOND ? twill__clock_now() + TWILL__SCREEN_STUCK : 0);
+    if (entered && twill__screen_hung(screen, patience)) {
+        twill__screen_gate_leave(gate);
+        return false;
+    }
+    return entered;
+}
+
+/* Calls on_view of each bar that has one, without a lock. */
+static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool due)
+{
+    twill_progress *progress;
+    twill__lock(&screen->lock);
+    screen->pass++;
+    do {
+        twill_task task = {SIZE_MAX, NULL, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        twill_progress_view view;
+        char label[TWILL__PROGRESS_LABEL];
+        for (progress = screen->first; progress; progress = progress->next)
+            if (progress->on_view && progress->pass != screen->pass && !progress->told &&
+                (due || twill__progress_ending(progress)))
+                break;
+        if (!progress)
+            break;
+        progress->pass = screen->pass;
+        progress->told = twill__progress_ending(progress);
+        twill__progress_count(progress);
+        twill__progress_view_of(progress, now, &view);
+        memcpy(label, progress->label, sizeof label);
+        view.label = label;
+        task.context = progress->context;
+        screen->calling = progress;
+        twill__unlock(&screen->lock);
+        progress->on_view(&view, &task);
+        twill__lock(&screen->lock);
+        screen->calling = NULL;
+        atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
+        twill__wake(&screen->called, INT_MAX);
+    } while (progress);
+    twill__unlock(&screen->lock);
+}
+
+/* Under the lock: afterwards no callback of this bar runs. Not from inside it. */
+static inline void twill__screen_await_view(twill__screen *screen, const twill_progress *progress)
+{
+    while (screen->calling == progress) {
+        uint32_t called =
+            atomic_load_explicit(&screen->called, memory_order_relaxed); /* under the lock */
+        twill__unlock(&screen->lock);
+        twill__park(&screen->called, called, 0);
+        twill__lock(&screen->lock);
+    }
+}
+
+static inline twill__wrote twill__draft_write(const twill__draft *draft, twill__screen *screen,
+                                              twill__screen_patience patience)
+{
+    bool plain = patience == TWILL__SCREEN_RENDERER || patience == TWILL__SCREEN_ANY_TIME;
+    if (draft->text.length == 0 ||
+        atomic_load_explicit(&screen->broken, memory_order_relaxed)) /* a stop */
+        return TWILL__WROTE;
+    if (!plain &&
+        !twill__terminal_writable(screen->fd, patience == TWILL__SCREEN_NO_WAIT ? 0 : 1000))
+        return TWILL__WROTE_NOT;
+    return twill__write_calmly(screen->fd, draft->text.data, draft->text.length, false, true);
+}
+
+/* False: left behind; touch nothing but the screen. */
+static inline bool twill__screen_show(twill__screen *screen, twill_ns now, bool due,
+                                      twill__screen_patience patience)
+{
+    twill__draft draft;
+    twill__wrote wrote;
+    bool hung;
+    if (!twill__screen_enter(screen, &screen->io, patience))
+        return patience != TWILL__SCREEN_RENDERER;
+    twill__draft_prepare(&draft, screen, screen->frame, sizeof screen->frame);
+    draft.due = due;
+    draft.closes = true;
+    twill__lock(&screen->lock);
+    if (screen->suspended && !twill__progress_ending(screen->root))
+        draft.visible = false;
+    twill__screen_count(screen);
+    twill__draft_all(&draft, screen, now);
+    twill__unlock(&screen->lock);
+    twill__screen_may_hang(screen, patience);
+    wrote = twill__draft_write(&draft, screen, patience);
+    hung = twill__screen_hung(screen, patience);
+    twill__draft_written(&draft, screen, wrote);
+    twill__screen_gate_leave(&screen->io);
+    if (hung)
+        return false;
+    twill__screen_settle(screen);
+    return true;
+}
+
+static inline bool twill__screen_pass(twill__screen *screen, bool due,
+                                      twill__screen_patience patience)
+{
+    twill_ns now = twill__clock_now();
+    twill__lock(&screen->lock);
+    twill__screen_count(screen);
+    for (twill_progress *p = screen->first; p; p = p->next)
+        if (atomic_load_explicit(&p->state, memory_order_relaxed) ==
+            TWILL__PROGRESS_RUNNING) /* under the lock */
+            twill__progress_sample(p, now);
+    twill__unlock(&screen->lock);
+    if (due) /* relaxed: a hint to updaters */
+        atomic_store_explicit(&screen->next_draw, now + screen->interval, memory_order_relaxed);
+    twill__screen_tell(screen, now, due);
+    return twill__screen_show(screen, now, due, patience);
+}
+
+/* ---- the renderer ---- */
+
+static inline void twill__screen_drop(twill__screen *screen)
+{
+    /* acq_rel: whoever frees it sees what the others did */
+    if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) == 1)
+        TWILL_FREE(screen);
+}
+
+/* False: left behind. */
+static inline bool twill__renderer_turn(twill__screen *screen, bool stop)
+{
+    bool alive, due = stop || twill__clock_now() >=
+                                  atomic_load_explicit(&screen->next_draw, memory_order_relaxed);
+    if (!twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_RENDERER))
+        return false;
+    twill__screen_turn_taken(screen);
+    alive = twill__screen_pass(screen, due, TWILL__SCREEN_RENDERER);
+    twill__screen_turn_leave(screen);
+    return alive;
+}
+
+static inline void twill__renderer_main(void *screen_)
+{
+    twill__screen *screen = (twill__screen *)screen_;
+    const twill_ns period = screen->interval < TWILL_SEC(1) ? screen->interval : TWILL_SEC(1);
+    for (;;) { /* exit: stopped, or left behind */
+        /* acquire: pairs with the release of twill__screen_request; the order of the two loads
+           makes a stop wake us */
+        uint32_t requests = atomic_load_explicit(&screen->requests, memory_order_acquire);
+        bool stop = atomic_load_explicit(&screen->stop, memory_order_acquire) != 0;
+        twill_ns next;
+        if (!twill__renderer_turn(screen, stop)) {
+            twill__screen_drop(screen);
+            return;
+        }
+        if (stop)
+            break;
+        next = twill__clock_now() + period;
+        while (atomic_load_explicit(&screen->requests, memory_order_acquire) == requests &&
+               twill__park(&screen->requests, requests, next))
+            continue;
+        if (twill__clock_now() > next + TWILL_SEC(1) && twill__screen_gate_try(&screen->io)) {
+            screen->lost = true;  /* we were stopped, and the shell has written: do not move up */
+            twill__screen_gate_leave(&screen->io);
+        }
+    }
+    atomic_store_explicit(&screen->ended, 1,
+                          memory_order_release); /* pairs with the acquire in twill__renderer_end */
+    twill__wake(&screen->ended, INT_MAX);
+}
+
+static inline void twill__screen_request(twill__screen *screen)
+{
+    atomic_fetch_add_explicit(&screen->requests, 1,
+                              memory_order_release); /* pairs with the renderer's loads */
+    twill__wake(&screen->requests, 1);
+}
+
+/* Under the lock. Signals stay with the program's threads, SIGTTOU above all: the renderer inherits
+   a full mask. */
+static inline void twill__renderer_start(twill__screen *screen)
+{
+    twill__signal_mask old;
+    memset(&screen->thread, 0, sizeof screen->thread);
+    screen->thread.fn = twill__renderer_main;
+    screen->thread.arg = screen;
+    memcpy(screen->thread.name, "twill progress", sizeof "twill progress");
+    screen->thread.cpu = UINT_MAX;
+    atomic_fetch_add_explicit(&screen->refs, 1, memory_order_relaxed); /* we hold one ourselves */
+    twill__signals_hold(&old);
+    screen->threaded = twill__thread_start(&screen->thread);
+    twill__signals_restore(&old);
+    if (!screen->threaded) {
+        atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_relaxed);
+        atomic_store_explicit(&screen->draw_by, TWILL_PROGRESS_BY_UPDATER,
+                              memory_order_relaxed); /* before others look */
+    }
+}
+
+/* Lets the renderer draw the last frame. A callback is waited for, a terminal for a second. */
+static inline void twill__renderer_end(twill__screen *screen)
+{
+    atomic_store_explicit(&screen->stop, 1,
+                          memory_order_release); /* pairs with the renderer's load */
+    twill__screen_request(screen);
+    for (;;) { /* exit: it has ended, or hangs */
+        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
+        uint32_t blocked = TWILL__RENDERER_BLOCKED, ended;
+        while (!(ended = atomic_load_explicit(&screen->ended,
+                                              memory_order_acquire))) /* pairs with its release */
+            if (!twill__park(&screen->ended, 0, limit))
+                break;
+        if (ended) {
+            twill__thread_join(&screen->thread);
+            twill__screen_drop(screen);
+            return;
+        }
+        if (atomic_compare_exchange_strong(&screen->blocked, &blocked, TWILL__RENDERER_ABANDONED)) {
+            twill__thread_let_go(&screen->thread);
+            return;
+        }
+    }
+}
+
+/* ---- updates ---- */
+
+static inline bool twill__screen_undrawn(twill__screen *screen)
+{
+    /* relaxed: what comes a moment too late is not drawn either */
+    return atomic_load_explicit(&screen->over, memory_order_relaxed) ||
+           twill__progress_forked(screen);
+}
+
+/* BY_UPDATER, after an update. */
+static inline void twill__progress_updated(twill__screen *screen)
+{
+    if (atomic_load_explicit(&screen->draw_by, memory_order_relaxed) != TWILL_PROGRESS_BY_UPDATER ||
+        twill__clock_now() < atomic_load_explicit(&screen->next_draw, memory_order_relaxed) ||
+        twill__screen_undrawn(screen) || !twill__screen_gate_try(&screen->turn))
+        return;
+    twill__screen_turn_taken(screen);
+    twill__screen_pass(screen, true, TWILL__SCREEN_NO_WAIT);
+    twill__screen_turn_leave(screen);
+}
+
+/* EACH: the update and its frame are one step. False: no frame, the caller just counts. */
+static inline bool twill__screen_each_begin(twill__screen *screen)
+{
+    if (atomic_load_explicit(&screen->draw_by, memory_order_relaxed) != TWILL_PROGRESS_EACH ||
+        twill__screen_undrawn(screen) || twill__screen_turn_mine(screen))
+        return false;
+    twill__screen_gate_enter(&screen->turn, 0);
+    twill__screen_turn_taken(screen);
+    return true;
+}
+
+static inline void twill__screen_each_end(twill__screen *screen)
+{
+    twill__screen_pass(screen, true, TWILL__SCREEN_ANY_TIME);
+    twill__screen_turn_leave(screen);
+}
+
+static inline void twill__progress_update(twill_progress *progress, unsigned kind, uint64_t n)
+{
+    bool each;
+    if (!progress)
+        return;
+    if (!progress->slow) {
+        twill__tally_add(&progress->counter, kind, n);
+        return;
+    }
+    each = twill__screen_each_begin(progress->screen);
+    twill__tally_add(&progress->counter, kind, n);
+    if (each)
+        twill__screen_each_end(progress->screen);
+    else
+        twill__progress_updated(progress->screen);
+}
+
+TWILL__DEFINE void twill_progress_add(twill_progress *progress, uint64_t n)
+{
+    twill__progress_update(progress, TWILL__TALLY_DONE, n);
+}
+
+TWILL__DEFINE void twill_progress_add_failed(twill_progress *progress, uint64_t n)
+{
+    twill__progress_update(progress, TWILL__TALLY_FAILED, n);
+}
+
+TWILL__DEFINE void twill_progress_add_skipped(twill_progress *progress, uint64_t n)
+{
+    twill__progress_update(progress, TWILL__TALLY_SKIPPED, n);
+}
+
+TWILL__DEFINE void twill_progress_set(twill_progress *progress, uint64_t done)
+{
+    bool each;
+    if (!progress)
+        return;
+    each = progress->slow && twill__screen_each_begin(progress->screen);
+    twill__tally_set(&progress->counter, done);
+    if (each)
+        twill__screen_each_end(progress->screen);
+    else if (progress->slow)
+        twill__progress_updated(progress->screen);
+}
+
+TWILL__DEFINE void twill_progress_add_total(twill_progress *progress, uint64_t n)
+{
+    uint64_t total;
+    if (!progress)
+        return;
+    total = atomic_load_explicit(&progress->total, memory_order_relaxed); /* a guess for the CAS */
+    while (!atomic_compare_exchange_weak_explicit(&progress->total, &total,
+                                                  twill__tally_plus(total, n), memory_order_relaxed,
+                                                  memory_order_relaxed))
+        continue;
+    atomic_store_explicit(&progress->total_known, 1,
+                          memory_order_release); /* pairs with twill__progress_view_of */
+}
+
+/* ---- create ---- */
+
+static inline bool twill__screen_says(const char *value, const char *word)
+{
+    for (; *word; word++, value++)
+        if ((*value | 0x20) != *word)
+            return false;
+    return true;
+}
+
+static inline bool twill__screen_utf8(void)
+{
+    static const char *const names[] = {"LC_ALL", "LC_CTYPE", "LANG"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        const char *value = getenv(names[i]);
+        if (!value || !*value)
+            continue;
+        for (; *value; value++)
+            if (twill__screen_says(value, "utf-8") || twill__screen_says(value, "utf8"))
+                return true;
+        return false;
+    }
+    return false;
+}
+
+static inline twill_progress_style twill__screen_style(const twill_progress_options *options,
+                                                       int fd, bool terminal)
+{
+    static const char *const names[] = {"bar", "counter", "lines", "json", "silent"};
+    const char *wanted = getenv("TWILL_PROGRESS"), *term = getenv("TERM");
+    twill_progress_style style = options->style;
+    if (style == TWILL_PROGRESS_AUTO) {
+        bool able = terminal && term && *term && strcmp(term, "dumb") != 0;
+        style = able && twill__terminal_foreground(fd) ? TWILL_PROGRESS_BAR : TWILL_PROGRESS_LINES;
+        for (unsigned i = 0; wanted && i < sizeof names / sizeof names[0]; i++)
+            if (strcmp(wanted, names[i]) == 0)
+                style = (twill_progress_style)(TWILL_PROGRESS_BAR + i);
+    }
+    if (style == TWILL_PROGRESS_BAR && !TWILL__TERMINALS)
+        style = TWILL_PROGRESS_LINES;
+    if (options->accessible && (style == TWILL_PROGRESS_BAR || style == TWILL_PROGRESS_COUNTER))
+        style = TWILL_PROGRESS_LINES;
+    return style;
+}
+
+static inline bool twill__progress_valid(const twill_progress_options *options)
+{
+    if ((unsigned)options->style > TWILL_PROGRESS_SILENT ||
+        (unsigned)options->draw_by > TWILL_PROGRESS_EACH ||
+        (unsigned)options->unit > TWILL_UNIT_BYTES_SI || options->fd < 0 || options->interval < 0 ||
+        options->quiet_for < 0 || options->memory < 0 ||
+        (options->total_is_zero && options->total) ||
+        (options->draw_by == TWILL_PROGRESS_EACH && options->interval) ||
+        (options->context && !options->on_view))
+        return false;
+    if (!options->parent)
+        return options->weight == 0;
+    return !options->style && !options->draw_by && !options->fd && !options->interval &&
+           !options->ascii && !options->no_color && !options->accessible && !options->width;
+}
+
+static inline twill__screen *twill__screen_create(const twill_progress_options *options)
+{
+    twill__screen *screen = (twill__screen *)TWILL_MALLOC(sizeof *screen);
+    const char *columns = getenv("COLUMNS"), *no_color = getenv("NO_COLOR"), *term = getenv("TERM");
+    if (!screen)
+        return NULL;
+    memset(screen, 0, offsetof(twill__screen, frame));
+    screen->generation = twill__generation();
+    screen->fd = options->fd ? options->fd : 2;
+    screen->terminal = twill__terminal_is(screen->fd);
+    screen->style = twill__screen_style(options, screen->fd, screen->terminal);
+    screen->accessible = options->accessible && screen->style == TWILL_PROGRESS_LINES;
+    screen->ascii = options->ascii || !twill__screen_utf8();
+    screen->color =
+        !options->no_color && !(no_color && *no_color) && !(term && strcmp(term, "dumb") == 0);
+    screen->width = options->width;
+    for (; columns && *columns >= '0' && *columns <= '9' && screen->columns < 10000; columns++)
+        screen->columns = screen->columns * 10 + (unsigned)(*columns - '0');
+    if (!screen->columns)
+        screen->columns = 80;
+    screen->interval = options->interval ? options->interval
+                       : screen->accessible || (screen->style != TWILL_PROGRESS_LINES &&
+                                                screen->style != TWILL_PROGRESS_JSON)
+                           ? TWILL_MS(100)
+                           : TWILL_SEC(10);
+    atomic_init(&screen->draw_by, options->draw_by);
+    return screen;
+}
+
+static inline twill_progress *twill__progress_new(const twill_progress_options *options)
+{
+    static const char *const bytes = "B";
+    const char *name = options->unit_name ? options->unit_name : options->unit ? bytes : "";
+    void *block = TWILL_MALLOC(sizeof(twill_progress) + TWILL__LINE - 1);
+    twill_progress *progress;
+    if (!block)
+        return NULL;
+    progress = (twill_progress *)(((uintptr_t)block + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE);
+    memset(progress, 0, sizeof *progress);
+    progress->block = block;
+    progress->weight = options->weight;
+    progress->created = twill__clock_now();
+    progress->quiet_for = options->quiet_for;
+    progress->clear_at_end = options->clear_at_end;
+    progress->on_view = options->on_view;
+    progress->context = options->context;
+    progress->unit.step = options->unit == TWILL_UNIT_BYTES_IEC  ? 1024
+                          : options->unit == TWILL_UNIT_BYTES_SI ? 1000
+                                                                 : 0;
+    twill__print_cut(progress->unit_name, sizeof progress->unit_name, name);
+    progress->unit.name = progress->unit_name;
+    twill__print_cut(progress->label, sizeof progress->label,
+                     options->label ? options->label : "Progress");
+    atomic_init(&progress->total, options->total);
+    atomic_init(&progress->total_known, options->total || options->total_is_zero);
+    progress->decile = -1;
+    twill__speed_start(&progress->rate, options->memory ? options->memory : TWILL_SEC(15),
+                       progress->created, 0);
+    return progress;
+}
+
+/* Behind the parent and its descendants, and starts the renderer if there is something for it to
+   do. */
+static inline void twill__progress_list(twill_progress *progress, twill_progress *parent)
+{
+    twill__screen *screen = progress->screen;
+    twill_progress *after = parent;
+    progress->parent = parent;
+    progress->depth = parent ? parent->depth + 1 : 0;
+    while (after && after->next && after->next->depth > parent->depth)
+        after = after->next;
+    progress->previous = after;
+    progress->next = after ? after->next : screen->first;
+    if (after)
+        after->next = progress;
+    else
+        screen->first = progress;
+    if (progress->next)
+        progress->next->previous = progress;
+    else
+        screen->last = progress;
+    progress->listed = true;
+    if (!screen->threaded &&
+        atomic_load_explicit(&screen->draw_by, memory_order_relaxed) == TWILL_PROGRESS_BY_THREAD &&
+        (screen->style != TWILL_PROGRESS_SILENT || progress->on_view))
+        twill__renderer_start(screen); /* relaxed: it is written here alone, under the lock */
+    progress->slow =
+        atomic_load_explicit(&screen->draw_by, memory_order_relaxed) == TWILL_PROGRESS_BY_UPDATER ||
+        atomic_load_explicit(&screen->draw_by, memory_order_relaxed) == TWILL_PROGRESS_EACH;
+}
+
+static inline twill_status twill__progress_join_family(twill_progress *progress,
+                                                       twill_progress *parent)
+{
+    twill__screen *screen = parent->screen;
+    bool over;
+    twill__lock(&screen->lock);
+    over = atomic_load_explicit(&screen->over, memory_order_relaxed) || /* under the lock */
+           atomic_load_explicit(&parent->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING ||
+           !parent->listed;
+    if (!over) {
+        atomic_fetch_add_explicit(&screen->refs, 1,
+                                  memory_order_relaxed); /* the parent holds one */
+        progress->screen = screen;
+        twill__progress_list(progress, parent);
+    }
+    twill__unlock(&screen->lock);
+    return over ? TWILL_CLOSED : TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_progress_create(twill_progress **out,
+                                                 const twill_progress_options *options)
+{
+    static const twill_progress_options defaults;
+    twill_progress *progress;
+    twill_status status = TWILL_OK;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    options = options ? options : &defaults;
+    if (!twill__progress_valid(options))
+        return TWILL_INVALID;
+    if (options->parent && twill__progress_forked(options->parent->screen))
+        return TWILL_FORKED;
+    progress = twill__progress_new(options);
+    if (!progress)
+        return TWILL_NO_MEMORY;
+    *out = progress; /* before anybody may call on_view, which may look there */
+    if (options->parent) {
+        status = twill__progress_join_family(progress, options->parent);
+    } else if ((progress->screen = twill__screen_create(options)) == NULL) {
+        status = TWILL_NO_MEMORY;
+    } else {
+        twill__screen *screen = progress->screen;
+        atomic_init(&screen->refs, 1);
+        screen->root = progress;
+        twill__lock(&screen->lock);
+        twill__progress_list(progress, NULL);
+        twill__unlock(&screen->lock);
+    }
+    if (status != TWILL_OK) {
+        *out = NULL;
+        TWILL_FREE(progress->block);
+    }
+    return status;
+}
+
+/* ---- views, labels, drawing on request ---- */
+
+TWILL__DEFINE twill_status twill_progress_set_label(twill_progress *progress, const char *label)
+{
+    if (!progress)
+        return TWILL_OK;
+    if (twill__progress_forked(progress->screen))
+        return TWILL_FORKED;
+    twill__lock(&progress->screen->lock);
+    twill__print_cut(progress->label, sizeof progress->label, label ? label : "Progress");
+    twill__unlock(&progress->screen->lock);
+    return TWILL_OK;
+}
+
+/* After a fork the lock may be held by a thread that does not exist here: the own counters, without
+   it. */
+static inline void twill__progress_view_forked(const twill_progress *progress,
+                                               twill_progress_view *view)
+{
+    uint64_t processed;
+    view->done = twill__tally_read(&progress->counter, TWILL__TALLY_DONE);
+    view->failed = twill__tally_read(&progress->counter, TWILL__TALLY_FAILED);
+    view->skipped = twill__tally_read(&progress->counter, TWILL__TALLY_SKIPPED);
+    processed = twill__tally_plus(view->done, twill__tally_plus(view->failed, view->skipped));
+    view->total_known =
+        atomic_load_explicit(&progress->total_known, memory_order_acquire) != 0; /* see add_total */
+    view->total = atomic_load_explicit(&progress->total, memory_order_relaxed);
+    if (view->total_known)
+        view->percent = twill__tally_percent(processed, view->total);
+    view->elapsed = twill__clock_now() - progress->created;
+}
+
+TWILL__DEFINE void twill_progress_get_view(const twill_progress *progress,
+                                           twill_progress_view *view)
+{
+    twill_progress *p = (twill_progress *)(uintptr_t)progress;
+    twill_ns now;
+    if (!view)
+        return;
+    memset(view, 0, sizeof *view);
+    view->percent = -1;
+    view->left = -1;
+    if (!p)
+        return;
+    if (twill__progress_forked(p->screen)) {
+        twill__progress_view_forked(p, view);
+        return;
+    }
+    twill__lock(&p->screen->lock);
+    now = twill__clock_now();
+    twill__progress_count(p);
+    if (atomic_load_explicit(&p->state, memory_order_relaxed) ==
+            TWILL__PROGRESS_RUNNING && /* under the lock */
+        now - p->rate.at >= TWILL__PROGRESS_SAMPLE)
+        twill__progress_sample(p, now);
+    twill__progress_view_of(p, now, view);
+    twill__unlock(&p->screen->lock);
+}
+
+TWILL__DEFINE void twill_progress_draw(twill_progress *progress)
+{
+    twill__screen *screen;
+    if (!progress)
+        return;
+    screen = progress->screen;
+    if (twill__screen_undrawn(screen) || /* relaxed: written before the object was ours; a hint */
+        (atomic_load_explicit(&screen->draw_by, memory_order_relaxed) == TWILL_PROGRESS_BY_CALL &&
+         twill__clock_now() < atomic_load_explicit(&screen->next_draw, memory_order_relaxed)) ||
+        !twill__screen_gate_try(&screen->turn))
+        return;
+    twill__screen_turn_taken(screen);
+    twill__screen_pass(screen, true, TWILL__SCREEN_NO_WAIT);
+    twill__screen_turn_leave(screen);
+}
+
+/* ---- log, suspend ---- */
+
+/* Composes and writes; `line` ends in \n. */
+static inline bool twill__screen_log_write(twill__screen *screen, const char *line, size_t length,
+                                           char *buffer, size_t size)
+{
+    twill__draft draft;
+    twill__wrote wrote;
+    twill__draft_prepare(&draft, screen, buffer, size);
+    draft.log = line;
+    draft.log_length = length;
+    twill__lock(&screen->lock);
+    if (screen->suspended)
+        draft.visible = false;
+    twill__screen_count(screen);
+    twill__draft_all(&draft, screen, twill__clock_now());
+    twill__unlock(&screen->lock);
+    wrote = twill__write_calmly(screen->fd, draft.text.data, draft.text.length, true, false);
+    twill__draft_written(&draft, screen, wrote);
+    return wrote == TWILL__WROTE;
+}
+
+/* A line of text becomes what is written: with its \n, or an object of JSON. */
+static inline size_t twill__screen_log_line(const twill__screen *screen, char *to, size_t size,
+                                            const char *line)
+{
+    twill__print text = {to, size, 0, 0};
+    if (screen->style == TWILL_PROGRESS_JSON) {
+        twill__print_ascii(&text, "{\"log\": ");
+        twill__print_json(&text, line);
+        twill__print_ascii(&text, "}\n");
+    } else {
+        twill__print_ascii(&text, line);
+        twill__print_ascii(&text, "\n");
+    }
+    return text.length;
+}
+
+enum { TWILL__SCREEN_SHORT = 512 }; /* a line that needs no memory */
+
+static inline bool twill__screen_log_short(twill__screen *screen, const char *line)
+{
+    char to[6 * TWILL__SCREEN_SHORT + 16];
+    size_t length = twill__screen_log_line(screen, to, sizeof to, line);
+    return twill__screen_log_write(screen, to, length, screen->frame, sizeof screen->frame);
+}
+
+/* `block` holds the line, then what is written (size: at most), then the frame. */
+static inline bool twill__screen_log_long(twill__screen *screen, char *block, size_t line_size,
+                                          size_t size)
+{
+    size_t length = twill__screen_log_line(screen, block + line_size, size, block);
+    return twill__screen_log_write(screen, block + line_size, length, block + line_size + size,
+                                   size + TWILL__SCREEN_FRAME);
+}
+
+TWILL__DEFINE int twill_progress_log(twill_progress *progress, const char *format, ...)
+{
+    char line[TWILL__SCREEN_SHORT], *block = NULL;
+    twill__screen *screen;
+    size_t size = 0;
+    va_list arguments;
+    int length;
+    bool written = false;
+    if (!progress || !format)
+        return progress ? -1 : 0;
+    screen = progress->screen;
+    if (twill__progress_forked(screen))
+        return -1;
+    va_start(arguments, format);
+    length = vsnprintf(line, sizeof line, format, arguments);
+    va_end(arguments);
+    if (length >= TWILL__SCREEN_SHORT) {
+        size = (size_t)length * (screen->style == TWILL_PROGRESS_JSON ? 6 : 1) + 16;
+        block = (char *)TWILL_MALLOC((size_t)length + 1 + 2 * size + TWILL__SCREEN_FRAME);
+        if (block) {
+            va_start(arguments, format);
+            length = vsnprintf(block, (size_t)length + 1, format, arguments);
+            va_end(arguments);
+        } else {
+            length = TWILL__SCREEN_SHORT - 1; /* no memory: its front part is better than nothing */
+        }
+    }
+    if (length < 0) {
+        TWILL_FREE(block);
+        return -1;
+    }
+    twill__screen_gate_enter(&screen->io, 0);
+    if (!atomic_load_explicit(&screen->broken, memory_order_relaxed)) /* a stop, not a message */
+        written = block ? twill__screen_log_long(screen, block, (size_t)length + 1, size)
+                        : twill__screen_log_short(screen, line);
+    twill__screen_gate_leave(&screen->io);
+    TWILL_FREE(block);
+    return written ? length : -1;
+}
+
+TWILL__DEFINE void twill_progress_suspend(twill_progress *progress)
+{
+    twill__screen *screen = progress ? progress->screen : NULL;
+    twill__draft draft;
+    if (!screen || twill__progress_forked(screen))
+        return;
+    twill__screen_gate_enter(&screen->io, 0);
+    if (screen->suspended++ == 0 &&
+        !atomic_load_explicit(&screen->broken, memory_order_relaxed)) { /* a stop */
+        twill__draft_prepare(&draft, screen, screen->frame, sizeof screen->frame);
+        twill__draft_clear(&draft, screen);
+        twill__draft_written(
+            &draft, screen,
+            twill__write_calmly(screen->fd, draft.text.data, draft.text.length, true, true));
+    }
+    twill__screen_gate_leave(&screen->io);
+}
+
+TWILL__DEFINE void twill_progress_resume(twill_progress *progress)
+{
+    twill__screen *screen = progress ? progress->screen : NULL;
+    bool again = false;
+    if (!screen || twill__progress_forked(screen))
+        return;
+    twill__screen_gate_enter(&screen->io, 0);
+    if (screen->suspended)
+        again = --screen->suspended == 0;
+    twill__screen_gate_leave(&screen->io);
+    if (!again || (screen->style != TWILL_PROGRESS_BAR && screen->style != TWILL_PROGRESS_COUNTER))
+        return;
+    atomic_store_explicit(&screen->next_draw, 0, memory_order_relaxed); /* a hint */
+    twill__screen_request(screen);
+}
+
+/* ---- the end ---- */
+
+/* With a renderer: it draws. Else we do. Either gives up a terminal that blocks. */
+static inline void twill__progress_draw_last(twill_progress *progress, bool root, bool threaded)
+{
+    twill__screen *screen = progress->screen;
+    if (threaded && root) {
+        twill__renderer_end(screen);
+    } else if (threaded) {
+        twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
+        twill__screen_request(screen);
+        /* acquire: pairs with twill__progress_settle */
+        while (atomic_load_explicit(&progress->state, memory_order_acquire) ==
+                   TWILL__PROGRESS_ENDING &&
+               twill__park(&progress->state, TWILL__PROGRESS_ENDING, limit))
+            continue;
+    } else if (twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND)) {
+        twill__screen_turn_taken(screen);
+        twill__screen_pass(screen, root, TWILL__SCREEN_A_SECOND);
+        twill__screen_turn_leave(screen);
+    }
+}
+
+/* What nobody has done by now: the bar ends, and its on_view is told. */
+static inline bool twill__progress_end_surely(twill_progress *progress)
+{
+    twill__screen *screen = progress->screen;
+    twill_task task = {SIZE_MAX, progress->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    twill_progress_view view;
+    char label[TWILL__PROGRESS_LABEL];
+    bool tell, over;
+    twill__lock(&screen->lock);
+    if (twill__progress_ending(progress))
+        twill__progress_settle(progress);
+    twill__screen_await_view(screen, progress);
+    tell = progress->on_view && !progress->told;
+    progress->told = true;
+    twill__progress_count(progress);
+    twill__progress_view_of(progress, progress->ended, &view);
+    memcpy(label, progress->label, sizeof label);
+    over = view.total_known && twill__progress_processed(progress) > view.total;
+    twill__unlock(&screen->lock);
+    view.label = label;
+    if (tell)
+        progress->on_view(&view, &task);
+    return over;
+}
+
+TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill_status outcome)
+{
+    twill__screen *screen;
+    bool root, threaded, drawn;
+    if (!progress)
+        return TWILL_OK;
+    screen = progress->screen;
+    if (twill__progress_forked(screen))
+        return TWILL_FORKED;
+    if (twill__screen_turn_mine(screen))
+        return TWILL_DEADLOCK;
+    twill__lock(&screen->lock);
+    if (atomic_load_explicit(&progress->state, memory_order_relaxed) !=
+        TWILL__PROGRESS_RUNNING) { /* under the lock */
+        twill__unlock(&screen->lock);
+        /* acquire: pairs with twill__progress_settle */
+        while (atomic_load_explicit(&progress->state, memory_order_acquire) ==
+               TWILL__PROGRESS_ENDING)
+            twill__park(&progress->state, TWILL__PROGRESS_ENDING,
+                        0); /* exit: the first caller ends it */
+        return TWILL_OK;
+    }
+    progress->outcome = outcome;
+    progress->ended = twill__clock_now();
+    atomic_store_explicit(&progress->state, TWILL__PROGRESS_ENDING,
+                          memory_order_relaxed); /* under the lock */
+    root = progress == screen->root;
+    threaded = screen->threaded;
+    drawn = progress->listed &&
+            !atomic_load_explicit(&screen->over, memory_order_relaxed); /* under the lock */
+    twill__unlock(&screen->lock);
+    if (drawn)
+        twill__progress_draw_last(progress, root, threaded);
+    return twill__progress_end_surely(progress) ? TWILL_INVALID : TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
+{
+    twill__screen *screen;
+    twill_status status;
+    unsigned children = 0;
+    if (!progress)
+        return TWILL_OK;
+    screen = progress->screen;
+    if (twill__progress_forked(
+            screen)) { /* one thread was here at the fork; the renderer's reference is nobody's */
+        uint32_t nobody =
+            screen->threaded && !atomic_load_explicit(&screen->ended, memory_order_relaxed);
+        TWILL_FREE(progress->block);
+        if (atomic_fetch_sub_explicit(&screen->refs, 1, memory_order_acq_rel) - 1 ==
+            nobody) /* as in screen_drop */
+            TWILL_FREE(screen);
+        return TWILL_OK;
+    }
+    status = twill_progress_finish(progress, TWILL_OK);
+    if (status == TWILL_DEADLOCK)
+        return status;
+    twill__lock(&screen->lock);
+    for (twill_progress *p = screen->first, *next; p; p = next) {
+        next = p->next;
+        if (p->parent == progress) {
+            p->parent = NULL;
+            twill__progress_unlist(p);
+            children++;
+        }
+    }
+    twill__progress_unlist(progress);
+    if (progress == screen->root)
+        screen->root = NULL;
+    twill__unlock(&screen->lock);
+    TWILL_ASSERT(children == 0); /* destroy children before their parent */
+    (void)children;
+    TWILL_FREE(progress->block);
+    twill__screen_drop(screen);
+    return status;
+}
+
+/* ---- map with progress ---- */
+
+typedef struct twill__progress_map {
+    twill__map map; /* first: twill__map_body reads job->data as this */
+    twill_map_fn *fn;
+    twill_progress *progress;
+    const twill_report *report;
+    size_t n;
+} twill__progress_map;
+
+/* Stands in for the user's function and counts how the item ended. */
+static inline int twill__progress_item(const void *in, void *out, const twill_task *task)
+{
+    const twill__job *job = (const twill__job *)task->private_;
+    const twill__progress_map *data = (const twill__progress_map *)job->data;
+    int code = data->fn(in, out, task);
+    if (code)
+        twill_progress_add_failed(data->progress, 1);
+    else if (job->slot[task->worker].said & TWILL__SAID_SKIP)
+        twill_progress_add_skipped(data->progress, 1);
+    else
+        twill_progress_add(data->progress, 1);
+    return code;
+}
+
+static inline void twill__progress_steps(twill__job *job, void *data)
+{
+    twill__pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.n = ((const twill__progress_map *)data)->n;
+    pass.body = twill__map_body;
+    pass.data = data;
+    pass.schedule = TWILL__AUTO;
+    twill__run_pass(job, &pass);
+}
+
+/* What no callback could count: items that never ran, and those that ended their thread. */
+static inline void twill__progress_rest(twill_progress *progress, const twill_report *report)
+{
+    uint64_t failed = progress ? twill__tally_sum(&progress->counter, TWILL__TALLY_FAILED) : 0;
+    uint64_t skipped = progress ? twill__tally_sum(&progress->counter, TWILL__TALLY_SKIPPED) : 0;
+    if (report->failed > failed)
+        twill_progress_add_failed(progress, report->failed - failed);
+    if (report->skipped > skipped)
+        twill_progress_add_skipped(progress, report->skipped - skipped);
+}
+
+/* A callback has ended the calling thread, and the map is over. */
+static inline void twill__progress_map_ended(void *data_)
+{
+    twill__progress_map *data = (twill__progress_map *)data_;
+    twill__progress_rest(data->progress, data->report);
+    (void)twill_progress_finish(data->progress, TWILL_LOST);
+    (void)twill_progress_destroy(data->progress);
+}
+
+TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t item_size,
+                                                   void *results, size_t result_size, size_t n,
+                                                   twill_map_fn *fn,
+                                                   const twill_map_with_progress_options *options)
+{
+    static const twill_map_with_progress_options defaults;
+    twill__progress_map data;
+    twill_progress_options look;
+    twill_report report;
+    twill_run run;
+    twill_status status = twill__map_check(items, item_size, results, result_size, n, fn);
+    options = options ? options : &defaults;
+    look = options->progress;
+    run = options->run;
+    if (status == TWILL_OK &&
+        (look.total || look.total_is_zero || !twill__progress_valid(&look)))
+        status = TWILL_INVALID;
+    if (status == TWILL_OK)
+        status = twill__check_run(&run);
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    look.total = n;
+    look.total_is_zero = n == 0;
+    run.report = run.report ? run.report : &report;
+    data.report = run.report;
+    data.map.in = (const char *)items;
+    data.map.out = (char *)results;
+    data.map.in_size = item_size;
+    data.map.out_size = result_size;
+    data.map.fn = twill__progress_item;
+    data.fn = fn;
+    data.n = n;
+    (void)twill_progress_create(&data.progress, &look); /* without one the map runs all the same */
+    TWILL__GUARD_PUSH(twill__progress_map_ended, &data);
+    status = twill__run_call(&run, n, false, twill__progress_steps, &data);
+    TWILL__GUARD_POP(0);
+    twill__progress_rest(data.progress, run.report);
+    (void)twill_progress_finish(data.progress, status);
+    (void)twill_progress_destroy(data.progress);
+    return status;
+}
+
+#endif
+#endif
+
+/*
+twill is available under either of two licences: take the one that you prefer.
+
+------------------------------------------------------------------------------
+ALTERNATIVE A - MIT License
+
+Copyright (c) 2026 the twill authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of
+this software and associated documentation files (the "Software"), to deal in
+the Software without restriction, including without limitation the rights to
+use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies
+of the Software, and to permit persons to whom the Software is furnished to do
+so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+
+------------------------------------------------------------------------------
+ALTERNATIVE B - Public Domain (www.unlicense.org)
+
+This is free and unencumbered software released into the public domain.
+
+Anyone is free to copy, modify, publish, use, compile, sell, or distribute this
+software, either in source code form or as a compiled binary, for any purpose,
+commercial or non-commercial, and by any means.
+
+In jurisdictions that recognize copyright laws, the author or authors of this
+software dedicate any and all copyright interest in the software to the public
+domain. We make this dedication for the benefit of the public at large and to
+the detriment of our heirs and successors. We intend this dedication to be an
+overt act of relinquishment in perpetuity of all present and future rights to
+this software under copyright law.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN
+ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+For more information, please refer to <https://unlicense.org/>
+*/
