@@ -1,0 +1,192 @@
+/* explorer.h: what the files of the explorer share.
+
+   The program under test runs on one thread of the system. Its threads are coroutines, and at every
+   operation that other threads could notice the explorer decides who goes on. A "run" is one
+   execution of the program under one schedule. */
+#ifndef EXPLORER_H
+#define EXPLORER_H
+
+#include <setjmp.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#define EXPORT __attribute__((visibility("default"))) /* called by the program under test */
+#define PC     __builtin_return_address(0)
+
+enum {
+    MAX_THREADS = 24,          /* made in one run, main included */
+    CLOCK = MAX_THREADS,       /* the pseudo-thread "time passes" */
+    STACK_SIZE = 256 * 1024,   /* of one thread */
+    MAX_KEYS = 16,             /* of thread-specific storage */
+    UNFAIR_STEPS = 200         /* so many in a row without a switch, and the others get a turn */
+};
+
+typedef enum { UNUSED, RUNNABLE, BLOCKED, ENDED } thread_state;
+typedef enum { RANDOM, PCT, EXHAUSTIVE } strategy;
+
+/* Memory orders as the compilers hand them over. NO_ORDER: not an atomic operation. */
+enum { RELAXED, CONSUME, ACQUIRE, RELEASE, ACQ_REL, SEQ_CST, NO_ORDER };
+
+/* A vector clock: how far each thread's past is known. */
+typedef struct vclock {
+    uint32_t at[MAX_THREADS];
+} vclock;
+
+typedef struct thread {
+    void *sp;    /* while it does not run */
+    char *stack; /* lowest address */
+    void *locals; /* its copy of the program's _Thread_local block, while it does not run */
+    thread_state state;
+    int error; /* its errno */
+
+    int (*c11_main)(void *);
+    void *(*pthread_main)(void *);
+    void *argument;
+    void *result; /* of either kind */
+    bool joined, detached;
+    void *cleanup; /* innermost pthread_cleanup_push */
+    void *keys[MAX_KEYS];
+
+    const char *waits_in; /* BLOCKED: the call, the address, until when */
+    const void *waits_on;
+    uint64_t deadline; /* 0: none */
+    bool wall_clock;
+    bool timed_out;
+
+    uint32_t polite_to; /* threads that must move before it runs again: it has yielded */
+    int steps_in_row;
+    int stale_in_row;
+    const void *stale_at;
+    int priority;     /* PCT */
+    const void *pc;   /* of its last traced step */
+
+    vclock now;       /* happens-before: all that this thread knows */
+    vclock released;  /* at its last release fence */
+    vclock acquired;  /* what an acquire fence would add */
+    vclock sc_view;   /* stores that sequentially consistent fences oblige it to see; no
+                         happens-before */
+    uint64_t sc_fence; /* place of its last such fence in the one order of them all */
+} thread;
+
+typedef struct explorer {
+    /* ---- this run ---- */
+    thread threads[MAX_THREADS];
+    int thread_count, current;
+    bool active;      /* the program runs, not the driver */
+    bool failed, finished;
+    uint32_t run;     /* number of the run: tables are emptied by comparing it */
+    uint32_t steps;
+    uint32_t idle_yields;
+    uint64_t now;     /* monotonic, ns */
+    uint64_t wall;    /* wall clock minus monotonic */
+    int reads_of_now; /* since it last changed */
+    vclock sc_view;   /* joined by sequentially consistent fences */
+    uint64_t sc_order;
+    uint32_t allocations, creations; /* so far, for the k-th to fail */
+    bool fault_hit;
+    char message[600];
+    void *driver; /* stack pointer of the driver */
+    int lowest_priority;
+
+    /* ---- options ---- */
+    strategy strategy;
+    uint64_t seed;
+    int pct_depth;
+    int max_preemptions, max_stale, max_faults; /* EXHAUSTIVE */
+    uint32_t max_steps;
+    bool weak_memory, spurious, quiet, verbose, check_leaks, show_output;
+    uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
+    bool random_allocation, random_creation, no_futex, wall_jumps;
+    int cpus;
+    int argument_count;
+    char **arguments;
+
+    /* ---- all runs ---- */
+    uint64_t runs, failures, total_steps;
+    uint32_t longest;
+    int (*program)(int, char **);
+} explorer;
+
+extern explorer x;
+
+static inline thread *self(void)
+{
+    return &x.threads[x.current];
+}
+
+/* ---- switch.c ---- */
+void *stack_prepare(char *stack, size_t size, void (*entry)(void));
+void stack_switch(void **save, void *load);
+
+/* ---- search.c: who decides ---- */
+void search_begin_run(uint64_t number);
+int choose(int n);             /* a number below n */
+bool fault(int one_in);        /* does this small misfortune happen here? */
+bool hard_fault(int one_in);   /* the same for failing allocations and threads */
+int choose_stale(int n);       /* how many stores back a load reads, below n */
+int pick_thread(const int *able, int count, bool current_first, bool timers);
+void new_priority(thread *t);
+bool search_next(void);        /* EXHAUSTIVE: prepare the next run; false: all done */
+void search_restart(void);     /* EXHAUSTIVE: from the first run again */
+void search_learn(void);
+void replay_id(char *text, size_t size);
+bool replay_parse(const char *text, uint64_t *number);
+
+/* ---- schedule.c: who runs ---- */
+void point(void); /* another thread may run here */
+bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock);
+void wake(thread *t, bool timed_out);
+void yield(const void *pc);
+void progress(void); /* something changed that a waiting thread could notice */
+void leave(void);    /* the current thread has ended */
+void finish(void) __attribute__((noreturn)); /* the run has ended */
+void time_passes(void);
+int waiters(const void *on, const char *call, int *list);
+
+/* ---- race.c: vector clocks over plain and atomic accesses ---- */
+void vclock_join(vclock *into, const vclock *from);
+void release_to(vclock *clock);   /* and the past of this thread goes on */
+void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc);
+void mark_atomic(uintptr_t address);
+
+/* ---- memory.c: atomics ---- */
+void forget_stores(uintptr_t address, size_t size); /* overwritten by a plain store */
+uint64_t newest_value(const void *address, int size);
+
+/* ---- heap.c ---- */
+void heap_create(void);
+void heap_reset(void);
+void heap_check(uintptr_t address, size_t size, const void *pc);
+bool heap_name(const void *address, char *text, size_t size);
+bool heap_leak(char *text, size_t size);
+void *big(size_t size); /* zeroed memory from the system */
+
+/* ---- threads.c ---- */
+int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, const void *pc);
+void thread_exit(void *result) __attribute__((noreturn));
+
+/* ---- sync.c ---- */
+void describe_wait(const thread *t, char *text, size_t size);
+long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *limit,
+           const void *pc);
+
+/* ---- time.c ---- */
+uint64_t nanoseconds(const struct timespec *t);
+
+/* ---- trace.c ---- */
+void trace_reset(void);
+void trace(const char *operation, const void *address, uint64_t old, uint64_t value, int order,
+           bool stale, const void *pc);
+void fail(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+void report_failure(void);
+void limit(const char *what) __attribute__((noreturn));
+void name_of(const void *address, char *text, size_t size);
+void source_of(const void *pc, char *text, size_t size);
+void trace_name(const void *address, const char *name);
+
+/* ---- main.c ---- */
+void must_reach(const char *label, bool reached);
+
+#endif

@@ -1,0 +1,527 @@
+/* main.c: options, and the loop over the runs. */
+#define _GNU_SOURCE /* dl_iterate_phdr */
+#include "explorer.h"
+
+#include <link.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+explorer x;
+
+char *locals_address; /* the program's _Thread_local block: one place, changed at each switch */
+size_t locals_size, locals_image_size;
+const void *locals_image;
+
+static char *data, *data_copy; /* the program's variables, and their values before it began */
+static size_t data_size;
+
+static struct {
+    uint64_t schedules, first, trials, sweep;
+    double seconds;
+    bool keep_going, sweep_allocations, sweep_creations, expect_failure, replay, rising;
+} options = {.schedules = 100000, .trials = 1};
+
+/* ---- labels that some run must reach ---- */
+
+enum { LABELS = 32 };
+static struct {
+    char name[80];
+    uint64_t count;
+} labels[LABELS];
+static int label_count;
+
+void must_reach(const char *name, bool reached)
+{
+    int i = 0;
+
+    while (i < label_count && strcmp(labels[i].name, name) != 0)
+        i++;
+    if (i == LABELS)
+        limit("too many labels to reach");
+    if (i == label_count)
+        snprintf(labels[label_count++].name, sizeof labels[0].name, "%s", name);
+    labels[i].count += reached;
+}
+
+EXPORT void explore_must_reach(const char *label)
+{
+    must_reach(label, false);
+}
+
+EXPORT void explore_reached(const char *label)
+{
+    must_reach(label, true);
+}
+
+EXPORT int explore_choice(int n)
+{
+    int taken = choose(n);
+
+    trace("choice", NULL, 0, (uint64_t)taken, NO_ORDER, false, PC);
+    return taken;
+}
+
+EXPORT int explore_sim_choice(int n) __attribute__((alias("explore_choice"))); /* its old name */
+
+EXPORT long long explore_now(void)
+{
+    return (long long)x.now;
+}
+
+/* ---- one run ---- */
+
+static int find_locals(struct dl_phdr_info *info, size_t size, void *nothing)
+{
+    (void)size, (void)nothing;
+    for (int i = 0; i < info->dlpi_phnum; i++)
+        if (info->dlpi_phdr[i].p_type == PT_TLS) {
+            locals_address = info->dlpi_tls_data;
+            locals_size = info->dlpi_phdr[i].p_memsz;
+            locals_image = (const void *)(info->dlpi_addr + info->dlpi_phdr[i].p_vaddr);
+            locals_image_size = info->dlpi_phdr[i].p_filesz;
+        }
+    return 1; /* the first is the program */
+}
+
+static void on_signal(int number)
+{
+    sigset_t mask;
+
+    if (!x.active)
+        _Exit(128 + number);
+    sigemptyset(&mask);
+    sigaddset(&mask, number);
+    sigprocmask(SIG_UNBLOCK, &mask, NULL);
+    fail("%s", number == SIGFPE   ? "arithmetic error (SIGFPE)"
+               : number == SIGILL ? "illegal instruction (SIGILL)"
+                                  : "invalid memory access (SIGSEGV)");
+}
+
+static void catch_signals(void)
+{
+    stack_t stack = {.ss_sp = big(1 << 17), .ss_size = 1 << 17};
+    struct sigaction action;
+
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_NODEFER | SA_ONSTACK;
+    sigaltstack(&stack, NULL);
+    sigaction(SIGSEGV, &action, NULL);
+    sigaction(SIGBUS, &action, NULL);
+    sigaction(SIGFPE, &action, NULL);
+    sigaction(SIGILL, &action, NULL);
+}
+
+static void check_end(void)
+{
+    if (x.failed || !x.check_leaks)
+        return;
+    x.failed = heap_leak(x.message, sizeof x.message);
+    for (int i = 1; i < x.thread_count && !x.failed; i++)
+        if (!x.threads[i].joined && !x.threads[i].detached) {
+            snprintf(x.message, sizeof x.message, "T%d was neither joined nor detached", i);
+            x.failed = true;
+        }
+}
+
+/* True: the run failed. */
+static bool run_once(uint64_t number)
+{
+    memcpy(data, data_copy, data_size);
+    heap_reset();
+    trace_reset();
+    x.run++;
+    x.thread_count = x.current = 0;
+    x.failed = x.finished = false;
+    x.steps = x.idle_yields = 0;
+    x.now = UINT64_C(1000000000000);
+    x.wall = UINT64_C(1700000000000000000);
+    x.reads_of_now = 0;
+    x.allocations = x.creations = 0;
+    x.fault_hit = false;
+    x.sc_order = 0;
+    x.lowest_priority = 0;
+    memset(&x.sc_view, 0, sizeof x.sc_view);
+    x.runs++;
+    search_begin_run(number);
+    thread_create(NULL, NULL, NULL, NULL);
+    x.active = true;
+    stack_switch(&x.driver, x.threads[0].sp);
+    x.active = false;
+    check_end();
+    search_learn();
+    x.total_steps += x.steps;
+    if (x.steps > x.longest)
+        x.longest = x.steps;
+    if (x.failed)
+        report_failure();
+    return x.failed;
+}
+
+/* ---- many runs ---- */
+
+static double wall_clock(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double started;
+
+static bool out_of_time(uint64_t i)
+{
+    return options.seconds > 0 && i % 64 == 63 && wall_clock() - started > options.seconds;
+}
+
+/* Both return the number of runs up to and including the first failure, or 0. */
+static uint64_t explore_by_number(void)
+{
+    uint64_t found = 0;
+
+    for (uint64_t i = options.first; i < options.first + options.schedules; i++) {
+        if (run_once(i) && !found)
+            found = i - options.first + 1;
+        if ((found && !options.keep_going) || out_of_time(i))
+            break;
+    }
+    return found;
+}
+
+static uint64_t explore_tree(bool *complete)
+{
+    uint64_t i = 0;
+
+    *complete = false;
+    search_restart();
+    while (i < options.schedules && !out_of_time(i)) {
+        i++;
+        if (run_once(0) && !options.keep_going)
+            return i;
+        if (!search_next()) {
+            *complete = true;
+            break;
+        }
+    }
+    return 0;
+}
+
+/* Bound by bound: the first failure has the fewest preemptions, then stale reads, then faults. */
+static bool explore_exhaustively(void)
+{
+    int preemptions = x.max_preemptions, stale = x.max_stale, faults = x.max_faults;
+    bool complete = false;
+
+    for (int level = options.rising ? 0 : preemptions; level <= preemptions; level++) {
+        uint64_t before = x.runs;
+        x.max_preemptions = level;
+        x.max_stale = level < stale ? level : stale;
+        x.max_faults = level < faults ? level : faults;
+        if (level == preemptions) {
+            x.max_stale = stale;
+            x.max_faults = faults;
+        }
+        if (explore_tree(&complete))
+            break;
+        printf("exhaustive: %s: %llu schedules with at most %d preemptions, %d stale reads, %d "
+               "faults\n",
+               complete ? "EXHAUSTED" : "NOT EXHAUSTED", (unsigned long long)(x.runs - before),
+               level, x.max_stale, x.max_faults);
+        if (!complete)
+            break;
+    }
+    return complete;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint64_t left = *(const uint64_t *)a, right = *(const uint64_t *)b;
+
+    return (left > right) - (left < right);
+}
+
+/* How soon a fault is found: schedules to the first failure, over many seeds. */
+static void run_trials(const char *name)
+{
+    uint64_t *firsts = calloc(options.trials, sizeof *firsts), seed = x.seed, found = 0;
+
+    for (uint64_t trial = 0; firsts && trial < options.trials; trial++) {
+        uint64_t first;
+        x.seed = seed + trial;
+        first = explore_by_number();
+        if (first)
+            firsts[found++] = first;
+    }
+    qsort(firsts, found, sizeof *firsts, by_value);
+    printf("%s: found in %llu of %llu seeds", name, (unsigned long long)found,
+           (unsigned long long)options.trials);
+    if (found)
+        printf("; schedules to the first failure: least %llu, median %llu, most %llu; the last: %s",
+               (unsigned long long)firsts[0], (unsigned long long)firsts[found / 2],
+               (unsigned long long)firsts[found - 1], x.message);
+    printf("\n");
+    free(firsts);
+}
+
+/* The k-th allocation, or the k-th thread, fails, for every k until there is none. */
+static void run_sweep(const char *what, uint32_t *which)
+{
+    uint32_t k = 0;
+    bool hit = true;
+
+    while (hit) {
+        hit = false;
+        *which = ++k;
+        for (uint64_t i = 0; i < options.sweep; i++) {
+            bool failed = run_once(i);
+            hit |= x.fault_hit;
+            if (failed && !options.keep_going) {
+                printf("sweep: %s %u fails\n", what, k);
+                return;
+            }
+        }
+    }
+    *which = 0;
+    printf("sweep: %u places of %s, %llu schedules each\n", k - 1, what,
+           (unsigned long long)options.sweep);
+}
+
+/* ---- options ---- */
+
+static void usage(void)
+{
+    fputs(
+        "The program is under the explorer. Options, then -- and arguments of the program:\n"
+        "  --strategy=random|pct|exhaustive   how to choose schedules (random)\n"
+        "  --schedules=N   so many at most (100000)   --seconds=S   for so long at most\n"
+        "  --seed=N        another series (1)         --first=N     begin at that number\n"
+        "  --depth=D       pct: depth of bugs (3)\n"
+        "  --preemptions=N --stale=N --faults=N   exhaustive: at most so many (2, 1, 0)\n"
+        "  --no-rising     exhaustive: only the last bound, not bound by bound\n"
+        "  --spurious      spurious wakes, EINTR, weak CAS failures\n"
+        "  --fail=alloc,thread   allocations, threads (and conditions) fail at random\n"
+        "  --fail-alloc=K --fail-thread=K   the K-th fails\n"
+        "  --sweep=alloc|thread [--schedules=N]   every K, N schedules (200) each\n"
+        "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
+        "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
+        "  --max-steps=N   more is a livelock (20000)\n"
+        "  --replay=ID     one schedule, as a failure names it   --verbose   all steps\n"
+        "  --keep-going    do not stop at a failure   --quiet       totals alone\n"
+        "  --trials=N      how soon is it found: N seeds   --show-output   of the program\n"
+        "  --expect=fail   success if some schedule fails\n"
+        "Status: 0 no failure, 1 a failure, 2 wrong option, 3 the explorer cannot go on.\n",
+        stderr);
+}
+
+static bool set_fail(const char *list)
+{
+    x.random_allocation = strstr(list, "alloc") != NULL;
+    x.random_creation = strstr(list, "thread") != NULL;
+    return x.random_allocation || x.random_creation;
+}
+
+static bool is(const char *option, const char *name, const char **value)
+{
+    size_t length = strlen(name);
+
+    if (strncmp(option, name, length) != 0 || (option[length] != '=' && option[length] != '\0'))
+        return false;
+    *value = option[length] ? option + length + 1 : "";
+    return true;
+}
+
+static bool set_strategy(const char *name)
+{
+    if (strcmp(name, "random") == 0)
+        x.strategy = RANDOM;
+    else if (strcmp(name, "pct") == 0)
+        x.strategy = PCT;
+    else if (strcmp(name, "exhaustive") == 0 || strcmp(name, "dfs") == 0)
+        x.strategy = EXHAUSTIVE;
+    else
+        return false;
+    return true;
+}
+
+static bool set_number(const char *option)
+{
+    static const struct {
+        const char *name;
+        int *number;
+        uint32_t *count;
+        uint64_t *large;
+    } table[] = {
+        {"--schedules", NULL, NULL, &options.schedules},
+        {"--seed", NULL, NULL, &x.seed},
+        {"--first", NULL, NULL, &options.first},
+        {"--trials", NULL, NULL, &options.trials},
+        {"--depth", &x.pct_depth, NULL, NULL},
+        {"--preemptions", &x.max_preemptions, NULL, NULL},
+        {"--stale", &x.max_stale, NULL, NULL},
+        {"--faults", &x.max_faults, NULL, NULL},
+        {"--cpus", &x.cpus, NULL, NULL},
+        {"--max-steps", NULL, &x.max_steps, NULL},
+        {"--fail-alloc", NULL, &x.fail_allocation, NULL},
+        {"--fail-thread", NULL, &x.fail_creation, NULL},
+    };
+    const char *value;
+    char *end;
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (is(option, table[i].name, &value)) {
+            unsigned long long n = strtoull(value, &end, 10);
+            if (!*value || *end)
+                return false;
+            if (table[i].number)
+                *table[i].number = (int)n;
+            else if (table[i].count)
+                *table[i].count = (uint32_t)n;
+            else
+                *table[i].large = n;
+            return true;
+        }
+    return false;
+}
+
+static bool set_switch(const char *option)
+{
+    static const struct {
+        const char *name;
+        bool *flag, value;
+    } table[] = {
+        {"--spurious", &x.spurious, true},         {"--no-weak", &x.weak_memory, false},
+        {"--no-leaks", &x.check_leaks, false},     {"--no-futex", &x.no_futex, true},
+        {"--quiet", &x.quiet, true},               {"--verbose", &x.verbose, true},
+        {"--show-output", &x.show_output, true},   {"--keep-going", &options.keep_going, true},
+        {"--no-rising", &options.rising, false},
+    };
+
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)
+        if (strcmp(option, table[i].name) == 0) {
+            *table[i].flag = table[i].value;
+            return true;
+        }
+    return false;
+}
+
+static bool set_option(const char *option)
+{
+    const char *value;
+
+    if (set_switch(option) || set_number(option))
+        return true;
+    if (is(option, "--strategy", &value))
+        return set_strategy(value);
+    if (is(option, "--seconds", &value))
+        return (options.seconds = strtod(value, NULL)) > 0;
+    if (is(option, "--fail", &value))
+        return set_fail(value);
+    if (is(option, "--expect", &value))
+        return options.expect_failure = strcmp(value, "fail") == 0;
+    if (is(option, "--sweep", &value)) {
+        options.sweep_allocations = strcmp(value, "alloc") == 0;
+        options.sweep_creations = strcmp(value, "thread") == 0;
+        return options.sweep_allocations || options.sweep_creations;
+    }
+    if (is(option, "--replay", &value)) {
+        options.schedules = 1;
+        options.replay = true;
+        return replay_parse(value, &options.first);
+    }
+    return false;
+}
+
+static bool read_options(int count, char **list)
+{
+    bool schedules = false;
+    int i;
+
+    x.seed = 1;
+    x.pct_depth = 3;
+    x.max_preemptions = 2;
+    x.max_stale = 1;
+    x.max_steps = 20000;
+    x.cpus = 2;
+    x.weak_memory = x.check_leaks = options.rising = true;
+    for (i = 1; i < count && strcmp(list[i], "--") != 0; i++) {
+        if (!set_option(list[i])) {
+            fprintf(stderr, "explorer: %s?\n", list[i]);
+            return false;
+        }
+        schedules |= strncmp(list[i], "--schedules", 11) == 0;
+    }
+    if (x.max_faults)
+        x.spurious = true;
+    if ((options.sweep_allocations || options.sweep_creations))
+        options.sweep = schedules ? options.schedules : 200;
+    x.arguments = i < count ? list + i : list; /* argv[0], or "--" in its place */
+    x.argument_count = i < count ? count - i : 1;
+    return true;
+}
+
+static void prepare(void)
+{
+    dl_iterate_phdr(find_locals, NULL);
+    heap_create();
+    for (int i = 0; i < MAX_THREADS; i++) {
+        x.threads[i].stack = big(STACK_SIZE);
+        mprotect(x.threads[i].stack, 4096, PROT_NONE);
+        if (locals_size)
+            x.threads[i].locals = big(locals_size);
+    }
+    data_copy = big(data_size + 1);
+    memcpy(data_copy, data, data_size);
+    catch_signals();
+}
+
+static void print_totals(const char *name)
+{
+    double took = wall_clock() - started;
+
+    for (int i = 0; i < label_count; i++) {
+        printf("%s: %s in %llu schedules\n", labels[i].count ? "reached" : "FAILED: not reached",
+               labels[i].name, (unsigned long long)labels[i].count);
+        if (!labels[i].count && !options.replay)
+            x.failures++;
+    }
+    printf("%s: %llu schedules, %llu failed, %.1f steps on average, %u at most, %.2f s, %.0f/s\n",
+           name, (unsigned long long)x.runs, (unsigned long long)x.failures,
+           x.runs ? (double)x.total_steps / (double)x.runs : 0.0, x.longest, took,
+           (double)x.runs / (took > 0 ? took : 1));
+}
+
+EXPORT int explore_main(int count, char **list, int (*program)(int, char **), char *begin,
+                        char *end)
+{
+    static const char *const names[] = {"random", "pct", "exhaustive"};
+
+    x.program = program;
+    data = begin;
+    data_size = (size_t)(end - begin);
+    if (!read_options(count, list)) {
+        usage();
+        return 2;
+    }
+    prepare();
+    started = wall_clock();
+    if (options.sweep_allocations)
+        run_sweep("allocation", &x.fail_allocation);
+    else if (options.sweep_creations)
+        run_sweep("thread creation", &x.fail_creation);
+    else if (options.replay)
+        explore_by_number();
+    else if (x.strategy == EXHAUSTIVE)
+        explore_exhaustively();
+    else if (options.trials > 1)
+        run_trials(names[x.strategy]);
+    else
+        explore_by_number();
+    print_totals(names[x.strategy]);
+    if (options.expect_failure)
+        return x.failures == 0;
+    return x.failures != 0;
+}

@@ -1,0 +1,421 @@
+/* memory.c: atomic objects. Each remembers its last stores, and a load may read any of them that
+   C11's happens-before, coherence and the order of sequentially consistent operations do not hide.
+
+   The modification order is the order of execution, and a load never reads a store that has not
+   been executed: load buffering and 2+2W, which C11 allows, are not reached. A store is hidden at
+   the latest after three stale reads in a row, or after HISTORY newer stores. */
+#include "explorer.h"
+
+#include <string.h>
+
+enum { CELLS = 1 << 12, HISTORY = 6 };
+
+typedef struct store {
+    uint64_t value;
+    uint64_t sc;                /* place in the order of sequentially consistent ones; 0: is none */
+    uint32_t time;              /* of the storing thread's clock */
+    uint32_t seen[MAX_THREADS]; /* when each thread read or wrote it; 0: never */
+    int thread;
+    vclock sync;                /* what an acquiring load learns */
+} store;
+
+typedef struct cell {
+    uintptr_t address;
+    uint32_t run;
+    int count, first;
+    store ring[HISTORY];
+} cell;
+
+static cell *table;
+
+static cell *find(uintptr_t address, bool create)
+{
+    uint32_t at = (uint32_t)(address * 0x9e3779b97f4a7c15u >> 52) & (CELLS - 1);
+
+    if (!table)
+        table = big(CELLS * sizeof *table);
+    for (int tries = 0; tries < CELLS; tries++, at = (at + 1) & (CELLS - 1)) {
+        cell *c = &table[at];
+        if (c->run != x.run) {
+            if (!create)
+                return NULL;
+            c->run = x.run;
+            c->address = address;
+            c->count = c->first = 0;
+            mark_atomic(address);
+            return c;
+        }
+        if (c->address == address)
+            return c;
+    }
+    limit("too many atomic objects");
+}
+
+void forget_stores(uintptr_t address, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        cell *c = find(address + i, false);
+        if (c)
+            c->count = 0;
+    }
+}
+
+/* ---- raw memory ---- */
+
+static uint64_t peek(const void *address, int size)
+{
+    switch (size) {
+    case 1:
+        return *(const volatile uint8_t *)address;
+    case 2:
+        return *(const volatile uint16_t *)address;
+    case 4:
+        return *(const volatile uint32_t *)address;
+    default:
+        return *(const volatile uint64_t *)address;
+    }
+}
+
+static void poke(void *address, int size, uint64_t value)
+{
+    switch (size) {
+    case 1:
+        *(volatile uint8_t *)address = (uint8_t)value;
+        break;
+    case 2:
+        *(volatile uint16_t *)address = (uint16_t)value;
+        break;
+    case 4:
+        *(volatile uint32_t *)address = (uint32_t)value;
+        break;
+    default:
+        *(volatile uint64_t *)address = value;
+    }
+}
+
+static uint64_t cut(uint64_t value, int size)
+{
+    return size == 8 ? value : value & ((UINT64_C(1) << 8 * size) - 1);
+}
+
+/* ---- histories ---- */
+
+static store *nth(cell *c, int i) /* 0: the oldest remembered */
+{
+    return &c->ring[(c->first + i) % HISTORY];
+}
+
+static store *append(cell *c)
+{
+    store *s;
+
+    if (c->count == HISTORY)
+        c->first = (c->first + 1) % HISTORY;
+    else
+        c->count++;
+    s = nth(c, c->count - 1);
+    memset(s, 0, sizeof *s);
+    return s;
+}
+
+/* What was there before the first atomic operation counts as stored before the program began: a
+   plain initialisation that does not happen before is a data race, and reported as one. */
+static cell *cell_of(const void *address, int size)
+{
+    cell *c = find((uintptr_t)address, true);
+
+    if (!c->count) {
+        c->first = 0;
+        append(c)->value = peek(address, size);
+    }
+    return c;
+}
+
+static bool acquires(int order)
+{
+    return order == ACQUIRE || order == ACQ_REL || order == SEQ_CST || order == CONSUME;
+}
+
+static bool releases(int order)
+{
+    return order == RELEASE || order == ACQ_REL || order == SEQ_CST;
+}
+
+static void read_from(store *s, int order)
+{
+    thread *t = self();
+
+    if (!s->seen[x.current])
+        s->seen[x.current] = t->now.at[x.current];
+    if (acquires(order))
+        vclock_join(&t->now, &s->sync);
+    vclock_join(&t->acquired, &s->sync);
+}
+
+/* Must whoever reads now see this store, or a newer one? */
+static bool hides_older(const store *s, int order)
+{
+    const thread *t = self();
+    uint32_t clock = t->now.at[s->thread], view = t->sc_view.at[s->thread];
+
+    if (s->time <= clock || s->time <= view) /* happens before; before a fence before ours */
+        return true;
+    if (s->sc && s->sc <= t->sc_fence) /* a seq_cst store before our fence */
+        return true;
+    if (order == SEQ_CST && (s->sc || s->time <= x.sc_view.at[s->thread]))
+        return true;
+    for (int i = 0; i < x.thread_count; i++) /* read by somebody we know to be before us */
+        if (s->seen[i] && s->seen[i] <= t->now.at[i])
+            return true;
+    return false;
+}
+
+static store *choose_store(cell *c, const void *address, int order, bool *stale)
+{
+    thread *t = self();
+    int newest = c->count - 1, oldest = newest, back = 0;
+
+    *stale = false;
+    if (!x.weak_memory)
+        return nth(c, newest);
+    while (oldest > 0 && !hides_older(nth(c, oldest), order))
+        oldest--;
+    if (oldest == newest)
+        return nth(c, newest);
+    if (t->stale_at == address && t->stale_in_row >= 3)
+        t->stale_in_row = 0; /* stores become visible in finite time */
+    else
+        back = choose_stale(newest - oldest + 1);
+    if (back) {
+        t->stale_in_row = t->stale_at == address ? t->stale_in_row + 1 : 1;
+        t->stale_at = address;
+        *stale = true;
+    }
+    return nth(c, newest - back);
+}
+
+/* `chain`: what the store read by the same read-modify-write passes on (release sequences as of
+   C++20: only read-modify-writes continue them). */
+static void publish(cell *c, uint64_t value, int order, const vclock *chain)
+{
+    thread *t = self();
+    store *s = append(c);
+
+    s->value = value;
+    s->thread = x.current;
+    s->time = s->seen[x.current] = t->now.at[x.current];
+    s->sync = releases(order) ? t->now : t->released;
+    if (chain)
+        vclock_join(&s->sync, chain);
+    if (order == SEQ_CST)
+        s->sc = ++x.sc_order;
+    t->now.at[x.current]++;
+    progress();
+}
+
+uint64_t newest_value(const void *address, int size)
+{
+    cell *c = cell_of(address, size);
+    store *s = nth(c, c->count - 1);
+
+    if (!s->seen[x.current])
+        s->seen[x.current] = self()->now.at[x.current];
+    return peek(address, size);
+}
+
+/* ---- operations ---- */
+
+static uint64_t load(const void *address, int size, int order, const void *pc)
+{
+    store *s;
+    bool stale;
+
+    if (!x.active)
+        return peek(address, size);
+    point();
+    touch((uintptr_t)address, (size_t)size, false, true, pc);
+    s = choose_store(cell_of(address, size), address, order, &stale);
+    read_from(s, order);
+    trace("load", address, 0, s->value, order, stale, pc);
+    return s->value;
+}
+
+static void save(void *address, int size, uint64_t value, int order, const void *pc)
+{
+    cell *c;
+
+    if (!x.active) {
+        poke(address, size, value);
+        return;
+    }
+    point();
+    touch((uintptr_t)address, (size_t)size, true, true, pc);
+    c = cell_of(address, size);
+    trace("store", address, peek(address, size), cut(value, size), order, false, pc);
+    publish(c, cut(value, size), order, NULL);
+    poke(address, size, value);
+}
+
+typedef enum { EXCHANGE, ADD, SUB, AND, OR, XOR, NAND } rmw;
+
+static uint64_t change(rmw operation, uint64_t old, uint64_t value)
+{
+    switch (operation) {
+    case EXCHANGE:
+        return value;
+    case ADD:
+        return old + value;
+    case SUB:
+        return old - value;
+    case AND:
+        return old & value;
+    case OR:
+        return old | value;
+    case XOR:
+        return old ^ value;
+    default:
+        return ~(old & value);
+    }
+}
+
+static uint64_t modify(void *address, int size, rmw operation, uint64_t value, int order,
+                       const void *pc)
+{
+    static const char *const names[] = {"exchange", "add", "sub", "and", "or", "xor", "nand"};
+    uint64_t old, new;
+    cell *c;
+    store *s;
+    vclock chain;
+
+    point();
+    old = peek(address, size);
+    new = cut(change(operation, old, value), size);
+    if (x.active) {
+        touch((uintptr_t)address, (size_t)size, true, true, pc);
+        c = cell_of(address, size);
+        s = nth(c, c->count - 1);
+        read_from(s, order);
+        chain = s->sync;
+        trace(names[operation], address, old, new, order, false, pc);
+        publish(c, new, order, &chain);
+    }
+    poke(address, size, new);
+    return old;
+}
+
+static bool compare_exchange(void *address, int size, void *expected, uint64_t value, bool weak,
+                             int order, int failure_order, const void *pc)
+{
+    uint64_t old, wanted = peek(expected, size);
+    bool equal;
+    cell *c;
+    store *s;
+    vclock chain;
+
+    point();
+    old = peek(address, size);
+    equal = old == wanted;
+    if (x.active) {
+        touch((uintptr_t)address, (size_t)size, equal, true, pc);
+        c = cell_of(address, size);
+        s = nth(c, c->count - 1);
+        if (equal && weak && fault(8))
+            equal = false;
+        read_from(s, equal ? order : failure_order);
+        if (equal) {
+            chain = s->sync;
+            trace("cas", address, old, cut(value, size), order, false, pc);
+            publish(c, cut(value, size), order, &chain);
+        } else {
+            trace(old == wanted ? "cas-spurious" : "cas-fails", address, wanted, old,
+                  failure_order, false, pc);
+        }
+    }
+    if (equal)
+        poke(address, size, value);
+    else
+        poke(expected, size, old);
+    return equal;
+}
+
+/* A sequentially consistent fence orders loads against earlier such fences, by a clock of its own:
+   it makes no happens-before edge, so it does not hide a race. */
+static void fence(int order, const void *pc)
+{
+    thread *t = self();
+
+    if (!x.active || order == RELAXED)
+        return;
+    point();
+    if (acquires(order))
+        vclock_join(&t->now, &t->acquired);
+    if (order == SEQ_CST) {
+        vclock_join(&t->sc_view, &t->now);
+        vclock_join(&t->sc_view, &x.sc_view);
+        x.sc_view = t->sc_view;
+        t->sc_fence = ++x.sc_order;
+    }
+    if (releases(order)) {
+        t->released = t->now;
+        t->now.at[x.current]++;
+    }
+    trace("fence", NULL, 0, 0, order, false, pc);
+}
+
+/* ---- what the compilers call ---- */
+
+EXPORT void __tsan_atomic_thread_fence(int order)
+{
+    fence(order, PC);
+}
+
+EXPORT void __tsan_atomic_signal_fence(int order)
+{
+    (void)order;
+}
+
+#define MODIFY(bits, type, name, operation)                                            \
+    EXPORT type __tsan_atomic##bits##_##name(volatile type *p, type v, int order)      \
+    {                                                                                  \
+        return (type)modify((void *)(uintptr_t)p, bits / 8, operation, v, order, PC);  \
+    }
+
+#define ATOMICS(bits, type)                                                                        \
+    EXPORT type __tsan_atomic##bits##_load(const volatile type *p, int order)                      \
+    {                                                                                              \
+        return (type)load((const void *)(uintptr_t)p, bits / 8, order, PC);                        \
+    }                                                                                              \
+    EXPORT void __tsan_atomic##bits##_store(volatile type *p, type v, int order)                   \
+    {                                                                                              \
+        save((void *)(uintptr_t)p, bits / 8, v, order, PC);                                        \
+    }                                                                                              \
+    MODIFY(bits, type, exchange, EXCHANGE)                                                         \
+    MODIFY(bits, type, fetch_add, ADD)                                                             \
+    MODIFY(bits, type, fetch_sub, SUB)                                                             \
+    MODIFY(bits, type, fetch_and, AND)                                                             \
+    MODIFY(bits, type, fetch_or, OR)                                                               \
+    MODIFY(bits, type, fetch_xor, XOR)                                                             \
+    MODIFY(bits, type, fetch_nand, NAND)                                                           \
+    EXPORT int __tsan_atomic##bits##_compare_exchange_strong(volatile type *p, type *e, type v,    \
+                                                             int order, int failure_order)         \
+    {                                                                                              \
+        return compare_exchange((void *)(uintptr_t)p, bits / 8, e, v, false, order, failure_order, \
+                                PC);                                                               \
+    }                                                                                              \
+    EXPORT int __tsan_atomic##bits##_compare_exchange_weak(volatile type *p, type *e, type v,      \
+                                                           int order, int failure_order)           \
+    {                                                                                              \
+        return compare_exchange((void *)(uintptr_t)p, bits / 8, e, v, true, order, failure_order,  \
+                                PC);                                                               \
+    }                                                                                              \
+    EXPORT type __tsan_atomic##bits##_compare_exchange_val(volatile type *p, type e, type v,       \
+                                                           int order, int failure_order)           \
+    {                                                                                              \
+        compare_exchange((void *)(uintptr_t)p, bits / 8, &e, v, false, order, failure_order, PC);  \
+        return e;                                                                                  \
+    }
+
+ATOMICS(8, uint8_t)
+ATOMICS(16, uint16_t)
+ATOMICS(32, uint32_t)
+ATOMICS(64, uint64_t)

@@ -1,0 +1,242 @@
+/* schedule.c: the threads of a run, and who runs next. */
+#include "explorer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+extern char *locals_address; /* main.c: the program's _Thread_local block */
+extern size_t locals_size;
+
+static void switch_to(int next)
+{
+    thread *from = self(), *to = &x.threads[next];
+
+    if (next == x.current)
+        return;
+    from->steps_in_row = 0;
+    x.current = next;
+    if (locals_size) {
+        memcpy(from->locals, locals_address, locals_size);
+        memcpy(locals_address, to->locals, locals_size);
+    }
+    stack_switch(&from->sp, to->sp);
+}
+
+void finish(void)
+{
+    void *nowhere;
+
+    x.active = false;
+    stack_switch(&nowhere, x.driver);
+    __builtin_unreachable();
+}
+
+/* ---- time ---- */
+
+/* When t's deadline comes, on the monotonic clock. */
+static uint64_t due(const thread *t)
+{
+    if (!t->wall_clock)
+        return t->deadline;
+    return t->deadline > x.wall ? t->deadline - x.wall : 0;
+}
+
+static bool waits_for_time(const thread *t)
+{
+    return t->state == BLOCKED && t->deadline;
+}
+
+/* To the next deadline: nothing happens in between. */
+void time_passes(void)
+{
+    uint64_t next = UINT64_MAX;
+    int current = x.current;
+
+    for (int i = 0; i < x.thread_count; i++)
+        if (waits_for_time(&x.threads[i]) && due(&x.threads[i]) < next)
+            next = due(&x.threads[i]);
+    if (next == UINT64_MAX)
+        return;
+    if (next > x.now)
+        x.now = next;
+    x.reads_of_now = 0;
+    x.idle_yields = 0;
+    x.current = CLOCK;
+    trace("time", NULL, 0, x.now, NO_ORDER, false, NULL);
+    x.current = current;
+    for (int i = 0; i < x.thread_count; i++)
+        if (waits_for_time(&x.threads[i]) && due(&x.threads[i]) <= x.now)
+            wake(&x.threads[i], true);
+}
+
+/* ---- the choice ---- */
+
+static uint32_t runnable_but(int self_index)
+{
+    uint32_t mask = 0;
+
+    for (int i = 0; i < x.thread_count; i++)
+        if (i != self_index && x.threads[i].state == RUNNABLE)
+            mask |= 1u << i;
+    return mask;
+}
+
+/* Fills `able`, the current thread first if it is able. A thread that has yielded is not, until
+   every thread that could run at that moment has moved or blocked (the fair scheduler of CHESS: a
+   loop that waits politely gets no chance to starve the thread it waits for). */
+static int able_threads(int *able, bool *current_first)
+{
+    uint32_t runnable = runnable_but(-1);
+    int count = 0;
+
+    for (int pass = 0; pass < 2 && count == 0; pass++) {
+        if ((runnable >> x.current & 1) && !(self()->polite_to & runnable))
+            able[count++] = x.current;
+        *current_first = count == 1;
+        for (int i = 0; i < x.thread_count; i++)
+            if (i != x.current && (runnable >> i & 1) && !(x.threads[i].polite_to & runnable))
+                able[count++] = i;
+        if (count == 0) /* all are polite to each other */
+            for (int i = 0; i < x.thread_count; i++)
+                x.threads[i].polite_to = 0;
+    }
+    return count;
+}
+
+/* -1: no thread can ever run again. */
+static int pick(void)
+{
+    for (;;) { /* ends: each turn takes deadlines away */
+        int able[MAX_THREADS + 1], count, next;
+        bool current_first, timers = false;
+
+        count = able_threads(able, &current_first);
+        for (int i = 0; i < x.thread_count && !timers; i++)
+            timers = waits_for_time(&x.threads[i]);
+        if (count == 0 && !timers)
+            return -1;
+        next = count ? pick_thread(able, count, current_first, timers) : CLOCK;
+        if (next != CLOCK)
+            return next;
+        time_passes();
+    }
+}
+
+static void deadlock(void)
+{
+    char text[400] = "";
+    size_t used = 0;
+
+    for (int i = 0; i < x.thread_count && used < sizeof text - 120; i++)
+        if (x.threads[i].state == BLOCKED) {
+            char wait[120];
+            describe_wait(&x.threads[i], wait, sizeof wait);
+            used += (size_t)snprintf(text + used, sizeof text - used, "%sT%d waits %s",
+                                     used ? "; " : "", i, wait);
+        }
+    fail("deadlock: no thread can run: %s", text);
+}
+
+static void count_step(void)
+{
+    thread *t = self();
+
+    for (int i = 0; i < x.thread_count; i++)
+        x.threads[i].polite_to &= ~(1u << x.current);
+    if (++x.steps > x.max_steps)
+        fail("livelock: no end after %u steps", x.max_steps);
+    if (++t->steps_in_row > UNFAIR_STEPS) {
+        t->steps_in_row = 0;
+        t->polite_to = runnable_but(x.current);
+    }
+}
+
+void point(void)
+{
+    if (!x.active)
+        return;
+    count_step();
+    switch_to(pick());
+}
+
+static void run_another(void)
+{
+    int next = pick();
+
+    if (next < 0)
+        deadlock();
+    switch_to(next);
+}
+
+bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
+{
+    thread *t = self();
+
+    count_step();
+    t->state = BLOCKED;
+    t->waits_in = call;
+    t->waits_on = on;
+    t->deadline = deadline;
+    t->wall_clock = wall_clock;
+    t->timed_out = false;
+    t->steps_in_row = 0;
+    run_another();
+    return t->timed_out;
+}
+
+void wake(thread *t, bool timed_out)
+{
+    t->state = RUNNABLE;
+    t->timed_out = timed_out;
+    t->waits_on = NULL;
+    t->deadline = 0;
+    progress();
+}
+
+int waiters(const void *on, const char *call, int *list)
+{
+    int count = 0;
+
+    for (int i = 0; i < x.thread_count; i++) {
+        const thread *t = &x.threads[i];
+        if (t->state == BLOCKED && t->waits_on == on && strcmp(t->waits_in, call) == 0)
+            list[count++] = i;
+    }
+    return count;
+}
+
+void leave(void)
+{
+    count_step();
+    progress();
+    self()->state = ENDED;
+    run_another();
+}
+
+/* ---- yield ---- */
+
+void progress(void)
+{
+    x.idle_yields = 0;
+}
+
+/* A loop of yields may wait for a deadline of somebody else: when all have yielded and nothing has
+   changed, time passes. */
+void yield(const void *pc)
+{
+    thread *t = self();
+
+    if (!x.active)
+        return;
+    count_step();
+    trace("yield", NULL, 0, 0, NO_ORDER, false, pc);
+    t->steps_in_row = 0;
+    t->polite_to = runnable_but(x.current);
+    t->priority = --x.lowest_priority;
+    x.idle_yields++;
+    if (x.idle_yields > (uint32_t)(3 * x.thread_count))
+        time_passes();
+    if (x.idle_yields > 2000)
+        fail("livelock: threads yield to each other, and nothing changes");
+    switch_to(pick());
+}

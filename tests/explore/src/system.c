@@ -1,0 +1,230 @@
+/* system.c: the rest of the system, as the program under test meets it: a machine of `cpus`
+   processors without cgroups, a quiet terminal, no memory to map. */
+#include "explorer.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static long error(int number)
+{
+    self()->error = number;
+    return -1;
+}
+
+/* ---- system calls ---- */
+
+static long get_affinity(size_t size, unsigned char *mask)
+{
+    size_t used = size < 128 ? size : 128;
+
+    touch((uintptr_t)mask, used, true, false, PC);
+    memset(mask, 0, used);
+    for (int i = 0; i < x.cpus && (size_t)i < 8 * used; i++)
+        mask[i / 8] |= (unsigned char)(1 << i % 8);
+    return (long)used;
+}
+
+EXPORT long explore_syscall(long number, ...)
+{
+    long a[4];
+    va_list list;
+    char text[100];
+
+    va_start(list, number);
+    for (int i = 0; i < 4; i++)
+        a[i] = va_arg(list, long);
+    va_end(list);
+    switch (number) {
+    case SYS_futex:
+        return futex((uint32_t *)a[0], (int)a[1], (uint32_t)a[2], (const struct timespec *)a[3], PC);
+    case SYS_sched_getaffinity:
+        return get_affinity((size_t)a[1], (unsigned char *)a[2]);
+    case SYS_sched_setaffinity:
+        return 0;
+    case SYS_gettid:
+        return 1000 + x.current;
+    default:
+        snprintf(text, sizeof text, "system call %ld is not known to the explorer", number);
+        limit(text);
+    }
+}
+
+EXPORT long explore_sysconf(int name)
+{
+    return name == _SC_NPROCESSORS_ONLN || name == _SC_NPROCESSORS_CONF ? x.cpus : sysconf(name);
+}
+
+EXPORT int explore_prctl(int operation, ...)
+{
+    (void)operation;
+    return 0;
+}
+
+EXPORT int explore_getpid(void)
+{
+    return 1000;
+}
+
+/* ---- memory: none, so that a program takes its other way ---- */
+
+EXPORT void *explore_mmap(void *at, size_t size, int protection, int flags, int fd, long offset)
+{
+    (void)at, (void)size, (void)protection, (void)flags, (void)fd, (void)offset;
+    self()->error = ENOMEM;
+    return MAP_FAILED;
+}
+
+EXPORT int explore_munmap(void *at, size_t size)
+{
+    (void)at, (void)size;
+    return (int)error(EINVAL);
+}
+
+EXPORT int explore_madvise(void *at, size_t size, int advice)
+{
+    (void)at, (void)size, (void)advice;
+    return (int)error(EINVAL);
+}
+
+EXPORT int explore_pthread_atfork(void (*before)(void), void (*parent)(void), void (*child)(void))
+{
+    (void)before, (void)parent, (void)child;
+    return 0; /* fork itself is refused by explore-cc */
+}
+
+/* ---- files and output ---- */
+
+/* What describes the machine is not there; other files are the program's own business. */
+EXPORT FILE *explore_fopen(const char *path, const char *mode)
+{
+    if (strncmp(path, "/proc/", 6) == 0 || strncmp(path, "/sys/", 5) == 0) {
+        self()->error = ENOENT;
+        return NULL;
+    }
+    return fopen(path, mode);
+}
+
+static bool silent(FILE *file)
+{
+    return (file == stdout || file == stderr) && !x.show_output;
+}
+
+EXPORT int explore_vfprintf(FILE *file, const char *format, va_list list)
+{
+    return silent(file) ? 0 : vfprintf(file, format, list);
+}
+
+EXPORT int explore_fprintf(FILE *file, const char *format, ...)
+{
+    va_list list;
+    int count;
+
+    va_start(list, format);
+    count = explore_vfprintf(file, format, list);
+    va_end(list);
+    return count;
+}
+
+EXPORT int explore_printf(const char *format, ...)
+{
+    va_list list;
+    int count;
+
+    va_start(list, format);
+    count = explore_vfprintf(stdout, format, list);
+    va_end(list);
+    return count;
+}
+
+EXPORT int explore_vprintf(const char *format, va_list list)
+{
+    return explore_vfprintf(stdout, format, list);
+}
+
+EXPORT int explore_fputs(const char *text, FILE *file)
+{
+    return silent(file) ? 0 : fputs(text, file);
+}
+
+EXPORT int explore_puts(const char *text)
+{
+    return silent(stdout) ? 0 : puts(text);
+}
+
+EXPORT int explore_fputc(int c, FILE *file)
+{
+    return silent(file) ? c : fputc(c, file);
+}
+
+EXPORT int explore_putc(int c, FILE *file) __attribute__((alias("explore_fputc")));
+
+EXPORT int explore_putchar(int c)
+{
+    return silent(stdout) ? c : putchar(c);
+}
+
+EXPORT size_t explore_fwrite(const void *data, size_t size, size_t count, FILE *file)
+{
+    touch((uintptr_t)data, size * count, false, false, PC);
+    return silent(file) ? count : fwrite(data, size, count, file);
+}
+
+EXPORT void explore_perror(const char *text)
+{
+    (void)text;
+}
+
+EXPORT ssize_t explore_write(int fd, const void *data, size_t size)
+{
+    point();
+    touch((uintptr_t)data, size, false, false, PC);
+    if ((fd == 1 || fd == 2) && !x.show_output)
+        return (ssize_t)size;
+    return write(fd, data, size);
+}
+
+EXPORT int explore_isatty(int fd)
+{
+    (void)fd;
+    self()->error = ENOTTY;
+    return 0;
+}
+
+EXPORT int explore_ioctl(int fd, unsigned long request, ...)
+{
+    (void)fd, (void)request;
+    return (int)error(ENOTTY);
+}
+
+EXPORT int explore_poll(struct pollfd *list, nfds_t count, int timeout)
+{
+    (void)timeout;
+    for (nfds_t i = 0; i < count; i++) {
+        if (list[i].events & ~POLLOUT)
+            limit("poll for input is not known to the explorer");
+        list[i].revents = list[i].events;
+    }
+    return (int)count;
+}
+
+/* ---- signals: none come ---- */
+
+EXPORT int explore_pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+    (void)how, (void)set;
+    if (old)
+        sigemptyset(old);
+    return 0;
+}
+
+EXPORT int explore_sigpending(sigset_t *set)
+{
+    return sigemptyset(set);
+}

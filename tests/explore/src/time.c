@@ -1,0 +1,105 @@
+/* time.c: clocks and sleeps. Time is virtual: it passes when no thread can run, or by a choice of
+   the search. */
+#include "explorer.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <threads.h>
+
+enum { FREE_READS = 64 };
+
+uint64_t nanoseconds(const struct timespec *t)
+{
+    return (uint64_t)t->tv_sec * 1000000000u + (uint64_t)t->tv_nsec;
+}
+
+static void split(uint64_t ns, struct timespec *t)
+{
+    t->tv_sec = (time_t)(ns / 1000000000u);
+    t->tv_nsec = (long)(ns % 1000000000u);
+}
+
+/* Reading the clock costs no time, so that sums are exact; but a loop that reads it until something
+   has passed must end. */
+static uint64_t read_clock(clockid_t clock)
+{
+    if (++x.reads_of_now > FREE_READS)
+        x.now += 1000;
+    return clock == CLOCK_REALTIME ? x.now + x.wall : x.now;
+}
+
+EXPORT int explore_clock_gettime(clockid_t clock, struct timespec *t)
+{
+    touch((uintptr_t)t, sizeof *t, true, false, PC);
+    split(read_clock(clock), t);
+    return 0;
+}
+
+EXPORT int explore_timespec_get(struct timespec *t, int base)
+{
+    touch((uintptr_t)t, sizeof *t, true, false, PC);
+    split(read_clock(CLOCK_REALTIME), t);
+    return base;
+}
+
+EXPORT time_t explore_time(time_t *out)
+{
+    time_t now = (time_t)(read_clock(CLOCK_REALTIME) / 1000000000u);
+
+    if (out)
+        *out = now;
+    return now;
+}
+
+/* 0, or EINTR with what was left */
+static int sleep_until(uint64_t deadline, bool wall_clock, struct timespec *left, const void *pc)
+{
+    uint64_t start = wall_clock ? x.now + x.wall : x.now;
+
+    point();
+    if (fault(16)) {
+        trace("sleep-EINTR", NULL, 0, 0, NO_ORDER, false, pc);
+        if (left)
+            split(deadline > start ? deadline - start : 0, left);
+        return EINTR;
+    }
+    trace("sleep", NULL, 0, deadline > start ? deadline - start : 0, NO_ORDER, false, pc);
+    if (deadline > start)
+        block("sleep", &x.now, deadline, wall_clock);
+    return 0;
+}
+
+EXPORT int explore_thrd_sleep(const struct timespec *t, struct timespec *left)
+{
+    return sleep_until(x.now + nanoseconds(t), false, left, PC) ? -1 : 0;
+}
+
+EXPORT int explore_nanosleep(const struct timespec *t, struct timespec *left)
+{
+    int error = sleep_until(x.now + nanoseconds(t), false, left, PC);
+
+    if (error)
+        self()->error = error;
+    return error ? -1 : 0;
+}
+
+EXPORT int explore_clock_nanosleep(clockid_t clock, int flags, const struct timespec *t,
+                                   struct timespec *left)
+{
+    bool wall_clock = clock == CLOCK_REALTIME && flags;
+
+    return sleep_until(nanoseconds(t) + (flags ? 0 : x.now), wall_clock, flags ? NULL : left, PC);
+}
+
+EXPORT int explore_usleep(unsigned microseconds)
+{
+    return sleep_until(x.now + microseconds * UINT64_C(1000), false, NULL, PC) ? -1 : 0;
+}
+
+EXPORT unsigned explore_sleep(unsigned seconds)
+{
+    struct timespec left = {0, 0};
+
+    sleep_until(x.now + seconds * UINT64_C(1000000000), false, &left, PC);
+    return (unsigned)left.tv_sec;
+}

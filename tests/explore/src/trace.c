@@ -1,0 +1,319 @@
+/* trace.c: what happened in a run, in words, and the report of a failure. No address of the machine
+   is printed, so that a run gives the same text every time. */
+#include "explorer.h"
+
+#include <elf.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { STEPS = 1 << 14, SHOWN = 60, NAMES = 64 };
+
+typedef struct step {
+    const char *operation;
+    const void *address, *pc;
+    uint64_t old, value;
+    uint32_t number;
+    int8_t thread, order;
+    bool stale;
+} step;
+
+static step steps[STEPS];
+static uint32_t step_count;
+static struct {
+    const void *address;
+    const char *name;
+} names[NAMES];
+static int name_count;
+
+void trace_reset(void)
+{
+    step_count = 0;
+    name_count = 0;
+}
+
+void trace(const char *operation, const void *address, uint64_t old, uint64_t value, int order,
+           bool stale, const void *pc)
+{
+    steps[step_count++ % STEPS] = (step){operation,         address,       pc,    old, value, x.steps,
+                                         (int8_t)x.current, (int8_t)order, stale};
+    if (x.current != CLOCK && pc)
+        self()->pc = pc;
+}
+
+/* ---- names ---- */
+
+static const char *symbols_of_program(size_t *count, const char **text)
+{
+    static const Elf64_Sym *table;
+    static size_t entries;
+    static const char *strings;
+
+    if (!strings) {
+        int fd = open("/proc/self/exe", O_RDONLY);
+        struct stat info;
+        const char *file;
+        const Elf64_Ehdr *head;
+        const Elf64_Shdr *sections;
+        strings = "";
+        if (fd == -1 || fstat(fd, &info) != 0)
+            return NULL;
+        file = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        close(fd);
+        if (file == MAP_FAILED)
+            return NULL;
+        head = (const Elf64_Ehdr *)(const void *)file;
+        sections = (const Elf64_Shdr *)(const void *)(file + head->e_shoff);
+        for (int i = 0; i < head->e_shnum; i++)
+            if (sections[i].sh_type == SHT_SYMTAB) {
+                table = (const Elf64_Sym *)(const void *)(file + sections[i].sh_offset);
+                entries = sections[i].sh_size / sizeof *table;
+                strings = file + sections[sections[i].sh_link].sh_offset;
+            }
+    }
+    *count = entries;
+    *text = strings;
+    return (const char *)table;
+}
+
+/* An object or a function of the program. */
+static bool symbol_name(const void *address, char *text, size_t size)
+{
+    size_t count = 0;
+    const char *strings = "";
+    const Elf64_Sym *table = (const Elf64_Sym *)(const void *)symbols_of_program(&count, &strings);
+
+    for (size_t i = 0; table && i < count; i++) {
+        uintptr_t offset = (uintptr_t)address - table[i].st_value;
+        const char *name = strings + table[i].st_name;
+        int type = ELF64_ST_TYPE(table[i].st_info);
+        if ((type != STT_OBJECT && type != STT_FUNC) || offset >= table[i].st_size)
+            continue;
+        snprintf(text, size, "%.*s", (int)strcspn(name, "."), name);
+        if (offset)
+            snprintf(text + strlen(text), size - strlen(text), "+%lu", (unsigned long)offset);
+        return true;
+    }
+    return false;
+}
+
+void trace_name(const void *address, const char *name)
+{
+    if (name_count < NAMES) {
+        names[name_count].address = address;
+        names[name_count++].name = name;
+    }
+}
+
+void name_of(const void *address, char *text, size_t size)
+{
+    const char *p = address;
+
+    for (int i = 0; i < name_count; i++)
+        if (names[i].address == address) {
+            snprintf(text, size, "%s", names[i].name);
+            return;
+        }
+    for (int i = 0; i < x.thread_count; i++) {
+        const thread *t = &x.threads[i];
+        if (address == t) {
+            snprintf(text, size, "T%d", i);
+            return;
+        }
+        if (p >= t->stack && p < t->stack + STACK_SIZE) {
+            snprintf(text, size, "T%d.stack-%ld", i, (long)(t->stack + STACK_SIZE - p));
+            return;
+        }
+    }
+    if (!heap_name(address, text, size) && !symbol_name(address, text, size))
+        snprintf(text, size, "%s", address ? "memory of no object" : "NULL");
+}
+
+/* ---- source lines, from addr2line ---- */
+
+static void source_lines(const void *const *pcs, int count, char (*lines)[80])
+{
+    char command[4200], self_path[512];
+    ssize_t length = readlink("/proc/self/exe", self_path, sizeof self_path - 1);
+    size_t used;
+    FILE *pipe;
+
+    for (int i = 0; i < count; i++)
+        strcpy(lines[i], "?");
+    if (length <= 0 || x.quiet)
+        return;
+    self_path[length] = '\0';
+    used = (size_t)snprintf(command, sizeof command, "addr2line -s -e '%s'", self_path);
+    for (int i = 0; i < count && used < sizeof command - 40; i++) /* -1: inside the call */
+        used += (size_t)snprintf(command + used, sizeof command - used, " %lx",
+                                 (unsigned long)(uintptr_t)pcs[i] - (pcs[i] != NULL));
+    snprintf(command + used, sizeof command - used, " 2>/dev/null");
+    pipe = popen(command, "r");
+    if (!pipe)
+        return;
+    for (int i = 0; i < count && fgets(lines[i], 80, pipe); i++) {
+        lines[i][strcspn(lines[i], " \n")] = '\0';
+        if (lines[i][0] == '?')
+            strcpy(lines[i], "");
+    }
+    pclose(pipe);
+}
+
+void source_of(const void *pc, char *text, size_t size)
+{
+    char line[1][80];
+
+    source_lines(&pc, 1, line);
+    snprintf(text, size, "%s", line[0][0] ? line[0] : "?");
+}
+
+/* ---- the text of one step ---- */
+
+static void describe(const step *s, char *text, size_t size)
+{
+    static const char *const orders[] = {"relaxed", "consume", "acquire",
+                                         "release", "acq_rel", "seq_cst"};
+    unsigned long long old = s->old, value = s->value;
+    char name[80] = "", order[40] = "";
+
+    if (s->address)
+        name_of(s->address, name, sizeof name);
+    if (s->order < NO_ORDER)
+        snprintf(order, sizeof order, " (%s%s)", orders[(int)s->order],
+                 s->stale ? ", STALE" : "");
+    if (s->order == NO_ORDER && s->value)
+        snprintf(text, size, "%s %s %llu", s->operation, name, value);
+    else if (s->order == NO_ORDER || !s->address)
+        snprintf(text, size, "%s %s%s", s->operation, name, order);
+    else if (strcmp(s->operation, "load") == 0)
+        snprintf(text, size, "load %s: %llu%s", name, value, order);
+    else if (strcmp(s->operation, "store") == 0)
+        snprintf(text, size, "store %s = %llu%s", name, value, order);
+    else if (strcmp(s->operation, "cas-fails") == 0)
+        snprintf(text, size, "cas %s fails: is %llu, not %llu%s", name, value, old, order);
+    else
+        snprintf(text, size, "%s %s: %llu -> %llu%s", s->operation, name, old, value, order);
+}
+
+/* A lane for each thread; what is too long runs on to the right. */
+static void print_step(const step *s, const char *source)
+{
+    int width = x.thread_count > 6 ? 6 : 36 / x.thread_count;
+    char text[240];
+
+    if (s->thread == CLOCK) {
+        printf("%6u  ---- time is now %.9f s ----\n", s->number, (double)s->value / 1e9);
+        return;
+    }
+    describe(s, text, sizeof text);
+    printf("%6u  ", s->number);
+    for (int i = 0; i < s->thread; i++)
+        printf("|%*s", width - 1, "");
+    printf("T%d %-*s  %s\n", s->thread, 66 - s->thread * width, text, source);
+}
+
+static void print_steps(uint32_t shown)
+{
+    uint32_t kept = step_count < STEPS ? step_count : STEPS;
+    uint32_t from = step_count - (kept < shown ? kept : shown);
+
+    if (from)
+        printf("        ... %u steps before these (--verbose shows them)\n", from);
+    while (from < step_count) {
+        const void *pcs[SHOWN];
+        char lines[SHOWN][80];
+        int count = 0;
+        for (; count < SHOWN && from + (uint32_t)count < step_count; count++)
+            pcs[count] = steps[(from + (uint32_t)count) % STEPS].pc;
+        source_lines(pcs, count, lines);
+        for (int i = 0; i < count; i++)
+            print_step(&steps[(from + (uint32_t)i) % STEPS], lines[i]);
+        from += (uint32_t)count;
+    }
+}
+
+static void print_threads(void)
+{
+    for (int i = 0; i < x.thread_count; i++) {
+        const thread *t = &x.threads[i];
+        char text[160] = "ended", source[80] = "", name[80] = "main";
+        if (t->state == BLOCKED)
+            describe_wait(t, text, sizeof text);
+        else if (t->state == RUNNABLE)
+            strcpy(text, "can run");
+        if (t->state != ENDED && t->pc)
+            source_of(t->pc, source, sizeof source);
+        if (i)
+            name_of(t->c11_main ? (const void *)(uintptr_t)t->c11_main
+                                : (const void *)(uintptr_t)t->pthread_main,
+                    name, sizeof name);
+        printf("  T%d %s: %s %s\n", i, name, text, source);
+    }
+}
+
+/* ---- failures ---- */
+
+void fail(const char *format, ...)
+{
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(x.message, sizeof x.message, format, list);
+    va_end(list);
+    x.failed = true;
+    if (!x.active) {
+        fprintf(stderr, "explorer: %s\n", x.message);
+        exit(3);
+    }
+    finish();
+}
+
+void report_failure(void)
+{
+    char id[6000];
+
+    x.failures++;
+    if (x.quiet)
+        return;
+    replay_id(id, sizeof id);
+    printf("\nFAILED: %s\n", x.message);
+    printf("in schedule %llu, at step %u, in T%d; to repeat it: --replay=%s\n\n",
+           (unsigned long long)x.runs, x.steps, x.current, id);
+    print_steps(x.verbose ? STEPS : SHOWN);
+    printf("\n");
+    print_threads();
+    printf("\n");
+    fflush(stdout);
+}
+
+/* The explorer itself cannot go on: never a "passed". */
+void limit(const char *what)
+{
+    char line[80] = "";
+
+    if (x.active && self()->pc)
+        source_of(self()->pc, line, sizeof line);
+    fprintf(stderr, "explorer: %s (T%d, after %s)\n", what, x.current, line[0] ? line : "the start");
+    exit(3);
+}
+
+EXPORT void explore_fail(const char *format, ...)
+{
+    char text[400];
+    va_list list;
+
+    va_start(list, format);
+    vsnprintf(text, sizeof text, format, list);
+    va_end(list);
+    fail("%s", text);
+}
+
+EXPORT void explore_name(const void *address, const char *name)
+{
+    trace_name(address, name);
+}
