@@ -509,7 +509,7 @@ extern "C" {
 typedef struct twill_progress twill_progress;
 
 typedef enum twill_progress_style {
-    TWILL_PROGRESS_AUTO = 0, /* BAR on a foreground terminal, else LINES; TWILL_PROGRESS overrides */
+    TWILL_PROGRESS_AUTO = 0, /* BAR on a foreground terminal, else LINES; see OPTIONS */
     TWILL_PROGRESS_BAR,
     TWILL_PROGRESS_COUNTER, /* \rLabel: c/t (p%), on any descriptor */
     TWILL_PROGRESS_LINES,
@@ -519,9 +519,9 @@ typedef enum twill_progress_style {
 
 typedef enum twill_progress_draw_by {
     TWILL_PROGRESS_BY_THREAD = 0, /* a thread of the tracker's own */
-    TWILL_PROGRESS_BY_UPDATER, /* the updater that crosses the interval, if nobody else draws */
-    TWILL_PROGRESS_BY_CALL,    /* only twill_progress_draw draws */
-    TWILL_PROGRESS_EACH        /* every update draws, in order, under a lock */
+    TWILL_PROGRESS_BY_UPDATER,    /* the updater that crosses the interval, if nobody else draws */
+    TWILL_PROGRESS_BY_CALL,       /* only twill_progress_draw draws */
+    TWILL_PROGRESS_EACH           /* every update draws, in order, under a lock */
 } twill_progress_draw_by;
 
 typedef enum twill_progress_unit {
@@ -6195,7 +6195,9 @@ static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool 
         if (!progress)
             break;
         progress->pass = screen->pass;
-        progress->told = twill__progress_ending(progress);
+        /* under the lock. A frame may have ended it already, before its on_view was told */
+        progress->told =
+            atomic_load_explicit(&progress->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING;
         twill__progress_count(progress);
         twill__progress_view_of(progress, now, &view);
         memcpy(label, progress->label, sizeof label);
@@ -6326,7 +6328,7 @@ static inline void twill__renderer_main(void *screen_)
                twill__park(&screen->requests, requests, next))
             continue;
         if (twill__clock_now() > next + TWILL_SEC(1) && twill__screen_gate_try(&screen->io)) {
-            screen->lost = true;  /* we were stopped, and the shell has written: do not move up */
+            screen->lost = true; /* we were stopped, and the shell has written: do not move up */
             twill__screen_gate_leave(&screen->io);
         }
     }
@@ -7093,8 +7095,7 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
     options = options ? options : &defaults;
     look = options->progress;
     run = options->run;
-    if (status == TWILL_OK &&
-        (look.total || look.total_is_zero || !twill__progress_valid(&look)))
+    if (status == TWILL_OK && (look.total || look.total_is_zero || !twill__progress_valid(&look)))
         status = TWILL_INVALID;
     if (status == TWILL_OK)
         status = twill__check_run(&run);
