@@ -12,6 +12,11 @@ static const size_t edges[] = {0,    1,    2,    3,     15,    16,    17,   63, 
                                65,   127,  128,  129,   255,   256,   257,  1000, 4095,
                                4096, 4097, 9973, 16383, 16384, 16385, 30011};
 enum { EDGES = sizeof edges / sizeof *edges, MOST = 30011 };
+#ifdef TWILL__UNDER_TSAN
+enum { SLOW = 3 }; /* times slower: so many fewer rounds */
+#else
+enum { SLOW = 1 };
+#endif
 
 static size_t any_size(int round)
 {
@@ -902,7 +907,7 @@ TEST(sort_is_stable_and_complete)
     static const size_t sizes[] = {4, 8, 8, 12, 24, 32, 33, 40, 100};
     twill_pool *pool = pool_of_three();
 
-    for (int round = 0; round < 160; round++) {
+    for (int round = 0; round < 160 / SLOW; round++) {
         twill_parallel_options options = any_options(pool, false);
 
         check_sort(any_size(round / 2), sizes[test_random_below(9)], (int)test_random_below(6),
@@ -927,7 +932,7 @@ TEST(sort_that_is_cancelled_keeps_every_item)
     static unsigned char seen[20000];
     unsigned cancelled = 0;
 
-    for (int round = 0; round < 80; round++) {
+    for (int round = 0; round < 80 / SLOW; round++) {
         size_t n = 2 + (size_t)test_random_below(19000), size = round % 2 ? 8 : 48;
         twill_parallel_options options = any_options(NULL, false);
         unsigned char *items = (unsigned char *)calloc(n, size);

@@ -268,6 +268,52 @@ TEST(short_call_is_not_delayed_by_a_long_one_on_the_pool)
     }
 }
 
+/* Two callers open at the same moment, each needs one of the pool's threads: both must get it. */
+typedef struct meeting {
+    twill_pool *pool;
+    atomic_uint *gate;
+    unsigned at;
+    atomic_uint inside;
+} meeting;
+
+static int meet_in_pair(const twill_task *task)
+{
+    meeting *mine = (meeting *)task->context;
+
+    atomic_fetch_add(&mine->inside, 1);
+    return kit_wait_for(&mine->inside, 2) ? 0 : 1;
+}
+
+static void *call_pair(void *mine_)
+{
+    meeting *mine = (meeting *)mine_;
+    twill_parallel_options options = {.run = {.pool = mine->pool, .workers = 2, .context = mine}};
+
+    atomic_fetch_add(mine->gate, 1);
+    while (atomic_load(mine->gate) < mine->at)
+        continue; /* ends: the other caller comes */
+    CHECK_EQ(twill_parallel_for(2, meet_in_pair, &options), TWILL_OK);
+    return NULL;
+}
+
+TEST(calls_that_open_together_both_get_a_helper)
+{
+    twill_pool *pool = make_pool(2);
+    atomic_uint gate = 0;
+
+    for (unsigned round = 1; round <= 300; round++) {
+        meeting one = {pool, &gate, 2 * round, 0}, two = {pool, &gate, 2 * round, 0};
+        pthread_t thread;
+
+        CHECK_EQ(pthread_create(&thread, NULL, call_pair, &two), 0);
+        call_pair(&one);
+        pthread_join(thread, NULL);
+        if (round % 10 == 0)
+            kit_pause(TWILL_US(200)); /* now the threads of the pool sleep */
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(many_more_calls_at_once_than_seats)
 {
     side plan = {.pool = make_pool(2)};
