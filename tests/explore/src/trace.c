@@ -174,12 +174,27 @@ void source_of(const void *pc, char *text, size_t size)
 
 /* ---- the text of one step ---- */
 
+/* A number; or, if it is the address of something, that thing's name. */
+static void name_value(uint64_t value, char *text, size_t size)
+{
+    char name[80];
+
+    snprintf(text, size, "%llu", (unsigned long long)value);
+    if (value < 4096)
+        return;
+    name_of((const void *)(uintptr_t)value, name, sizeof name);
+    if (strcmp(name, "memory of no object") != 0)
+        snprintf(text, size, "&%s", name);
+}
+
 static void describe(const step *s, char *text, size_t size)
 {
     static const char *const orders[] = {"relaxed", "consume", "acquire",
                                          "release", "acq_rel", "seq_cst"};
-    unsigned long long old = s->old, value = s->value;
-    char name[80] = "", order[40] = "";
+    char name[80] = "", order[40] = "", old[90], value[90];
+
+    name_value(s->old, old, sizeof old);
+    name_value(s->value, value, sizeof value);
 
     if (s->address)
         name_of(s->address, name, sizeof name);
@@ -187,17 +202,17 @@ static void describe(const step *s, char *text, size_t size)
         snprintf(order, sizeof order, " (%s%s)", orders[(int)s->order],
                  s->stale ? ", STALE" : "");
     if (s->order == NO_ORDER && s->value)
-        snprintf(text, size, "%s %s %llu", s->operation, name, value);
+        snprintf(text, size, "%s %s %s", s->operation, name, value);
     else if (s->order == NO_ORDER || !s->address)
         snprintf(text, size, "%s %s%s", s->operation, name, order);
     else if (strcmp(s->operation, "load") == 0)
-        snprintf(text, size, "load %s: %llu%s", name, value, order);
+        snprintf(text, size, "load %s: %s%s", name, value, order);
     else if (strcmp(s->operation, "store") == 0)
-        snprintf(text, size, "store %s = %llu%s", name, value, order);
+        snprintf(text, size, "store %s = %s%s", name, value, order);
     else if (strcmp(s->operation, "cas-fails") == 0)
-        snprintf(text, size, "cas %s fails: is %llu, not %llu%s", name, value, old, order);
+        snprintf(text, size, "cas %s fails: is %s, not %s%s", name, value, old, order);
     else
-        snprintf(text, size, "%s %s: %llu -> %llu%s", s->operation, name, old, value, order);
+        snprintf(text, size, "%s %s: %s -> %s%s", s->operation, name, old, value, order);
 }
 
 /* A lane for each thread; what is too long runs on to the right. */

@@ -1,0 +1,60 @@
+#!/bin/sh
+# check.sh - the quick slice of the explorer for `make test`: the explorer's own tests, replays, and
+# some scenarios with few schedules. All of it: `make explore`.
+set -u
+CC=${CC:-gcc}
+BUILD=${BUILD:-build}
+here=tests/explore
+W=$BUILD/explore
+export CC EXPLORE_BUILD="$W"
+passed=0 failed=0 skipped=0
+
+. $here/tools.sh
+missing && exit 0
+$here/explore-cc || { echo "0 passed, 1 failed"; exit 1; }
+
+build_corpus || { echo "FAIL explore: the corpus does not build"; cat "$W/corpus.log"; echo "0 passed, 1 failed"; exit 1; }
+cases "$W/corpus" "$W/cases"
+
+# A failure comes again, byte by byte, from its replay id.
+replays() {  # options of the search, case
+    log=$W/replay
+    # shellcheck disable=SC2086 # options
+    "$W/corpus" $1 -- $2 2>&1 | report >"$log.first"
+    id=$("$W/corpus" $1 -- $2 | sed -n 's/.*--replay=//p')
+    # shellcheck disable=SC2086
+    "$W/corpus" ${3:-} --replay="$id" -- $2 2>&1 | report >"$log.second"
+    if grep -q FAILED "$log.first" && cmp -s "$log.first" "$log.second"; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "FAIL explore: $2 is not repeated by --replay=$id"
+    fi
+}
+replays --seed=7 no_fence_in_notify
+replays '--strategy=pct --seed=3' aba
+replays --strategy=exhaustive missing_recheck
+replays '--spurious --seed=5' futex_without_loop --spurious
+
+# What the explorer does not know is refused by name.
+printf '#include <unistd.h>\nint main(void)\n{\n    return fork() == 0;\n}\n' >"$W/unknown.c"
+if $here/explore-cc -std=gnu11 -o "$W/unknown" "$W/unknown.c" >"$W/unknown.log" 2>&1 ||
+    ! grep -q 'unknown.c:4.*explore_does_not_know_fork' "$W/unknown.log"; then
+    failed=$((failed + 1))
+    echo "FAIL explore: fork() is not refused with its line"
+else
+    passed=$((passed + 1))
+fi
+
+quick='cancel_hand_over cancel_hook team_lowest team_pool'
+RANDOM_RUNS=400 PCT_RUNS=200 TREE_RUNS=400 TREE_BOUNDS='--preemptions=1 --stale=1 --faults=1'
+for name in $quick; do
+    [ ! -f $here/scenarios/$name.c ] || scenario futex $here/scenarios/$name.c quick >"$W/$name.quick"
+    # the last word tells
+    cat "$W/$name.quick" 2>/dev/null
+    case $(tail -n 1 "$W/$name.quick" 2>/dev/null) in
+    *passed) passed=$((passed + 1)) ;;
+    *) failed=$((failed + 1)) ;;
+    esac
+done
+total

@@ -1,0 +1,204 @@
+/* litmus.c: what the memory model must and must not let happen. A case fails when its outcome is
+   reached. The names are those of the literature. */
+#include "corpus.h"
+
+static atomic_int x, y;
+static int data, r1, r2, r3, r4;
+
+#define GET(object, order)        atomic_load_explicit(&object, memory_order_##order)
+#define SET(object, value, order) atomic_store_explicit(&object, value, memory_order_##order)
+#define FENCE(order)              atomic_thread_fence(memory_order_##order)
+
+/* A body that runs some statements. */
+#define DO(name, ...)     \
+    BODY(name)            \
+    {                     \
+        (void)unused;     \
+        __VA_ARGS__;      \
+        return 0;         \
+    }
+
+/* ---- store buffering: each misses the other's store ---- */
+DO(sb_relaxed_a, SET(x, 1, relaxed), r1 = GET(y, relaxed))
+DO(sb_relaxed_b, SET(y, 1, relaxed), r2 = GET(x, relaxed))
+DO(sb_acq_rel_a, SET(x, 1, release), r1 = GET(y, acquire))
+DO(sb_acq_rel_b, SET(y, 1, release), r2 = GET(x, acquire))
+DO(sb_seq_cst_a, SET(x, 1, seq_cst), r1 = GET(y, seq_cst))
+DO(sb_seq_cst_b, SET(y, 1, seq_cst), r2 = GET(x, seq_cst))
+DO(sb_fences_a, SET(x, 1, relaxed); FENCE(seq_cst), r1 = GET(y, relaxed))
+DO(sb_fences_b, SET(y, 1, relaxed); FENCE(seq_cst), r2 = GET(x, relaxed))
+DO(sb_acq_rel_fences_a, SET(x, 1, relaxed); FENCE(acq_rel), r1 = GET(y, relaxed))
+DO(sb_acq_rel_fences_b, SET(y, 1, relaxed); FENCE(acq_rel), r2 = GET(x, relaxed))
+DO(sb_mixed_a, SET(x, 1, relaxed); FENCE(seq_cst), r1 = GET(y, relaxed))
+DO(sb_mixed_b, SET(y, 1, seq_cst), r2 = GET(x, seq_cst))
+
+#define SB(name)                          \
+    static int name(void)                 \
+    {                                     \
+        TOGETHER(name##_a, name##_b);     \
+        return r1 == 0 && r2 == 0;        \
+    }
+SB(sb_relaxed)
+SB(sb_acq_rel)
+SB(sb_seq_cst)
+SB(sb_fences)
+SB(sb_acq_rel_fences)
+SB(sb_mixed)
+
+/* ---- message passing ---- */
+DO(mp_release_a, data = 42, SET(x, 1, release))
+DO(mp_relaxed_a, data = 42, SET(x, 1, relaxed))
+DO(mp_fence_a, data = 42; FENCE(release), SET(x, 1, relaxed))
+DO(mp_acquire_b, r1 = GET(x, acquire) ? data : 42)
+DO(mp_fence_b, if (GET(x, relaxed)) FENCE(acquire), r1 = data; else r1 = 42)
+DO(mp_sc_fences_a, data = 42; FENCE(seq_cst))
+DO(mp_sc_fences_b, FENCE(seq_cst); r1 = data)
+DO(mp_atomic_a, SET(x, 1, relaxed), SET(y, 1, relaxed))
+DO(mp_atomic_b, r1 = GET(y, relaxed), r2 = GET(x, relaxed))
+
+static int mp_release(void)
+{
+    TOGETHER(mp_release_a, mp_acquire_b);
+    return r1 != 42;
+}
+
+static int mp_relaxed(void)
+{
+    TOGETHER(mp_relaxed_a, mp_acquire_b);
+    return r1 != 42;
+}
+
+static int mp_fences(void)
+{
+    TOGETHER(mp_fence_a, mp_fence_b);
+    return r1 != 42;
+}
+
+/* Sequentially consistent fences without an atomic between them order nothing. */
+static int mp_sc_fences(void)
+{
+    TOGETHER(mp_sc_fences_a, mp_sc_fences_b);
+    return 0;
+}
+
+static int mp_atomic(void)
+{
+    TOGETHER(mp_atomic_a, mp_atomic_b);
+    return r1 == 1 && r2 == 0;
+}
+
+/* ---- coherence ---- */
+DO(corr_a, SET(x, 1, relaxed), SET(x, 2, relaxed))
+DO(corr_b, r1 = GET(x, relaxed), r2 = GET(x, relaxed))
+DO(cowr_a, SET(x, 1, relaxed), r1 = GET(x, relaxed))
+DO(cowr_b, SET(x, 2, relaxed))
+
+static int corr(void)
+{
+    TOGETHER(corr_a, corr_b);
+    return r1 > r2;
+}
+
+static int cowr(void)
+{
+    TOGETHER(cowr_a, cowr_b);
+    return r1 == 0;
+}
+
+/* ---- two readers see two stores in different order ---- */
+DO(iriw_x_release, SET(x, 1, release))
+DO(iriw_y_release, SET(y, 1, release))
+DO(iriw_x_seq_cst, SET(x, 1, seq_cst))
+DO(iriw_y_seq_cst, SET(y, 1, seq_cst))
+DO(iriw_acquire_c, r1 = GET(x, acquire), r2 = GET(y, acquire))
+DO(iriw_acquire_d, r3 = GET(y, acquire), r4 = GET(x, acquire))
+DO(iriw_seq_cst_c, r1 = GET(x, seq_cst), r2 = GET(y, seq_cst))
+DO(iriw_seq_cst_d, r3 = GET(y, seq_cst), r4 = GET(x, seq_cst))
+
+static int iriw_acquire(void)
+{
+    TOGETHER(iriw_x_release, iriw_y_release, iriw_acquire_c, iriw_acquire_d);
+    return r1 == 1 && r2 == 0 && r3 == 1 && r4 == 0;
+}
+
+static int iriw_seq_cst(void)
+{
+    TOGETHER(iriw_x_seq_cst, iriw_y_seq_cst, iriw_seq_cst_c, iriw_seq_cst_d);
+    return r1 == 1 && r2 == 0 && r3 == 1 && r4 == 0;
+}
+
+/* ---- a release sequence goes on through a read-modify-write ---- */
+BODY(sequence_c)
+{
+    int one = 1;
+
+    (void)unused;
+    atomic_compare_exchange_strong_explicit(&x, &one, 2, memory_order_relaxed,
+                                            memory_order_relaxed);
+    return 0;
+}
+DO(sequence_b, r1 = GET(x, acquire) == 2 ? data : 42)
+
+static int release_sequence(void)
+{
+    TOGETHER(mp_release_a, sequence_c, sequence_b);
+    return r1 != 42;
+}
+
+/* ---- not atomic ---- */
+DO(increment, int v = GET(x, seq_cst); SET(x, v + 1, seq_cst))
+DO(add, atomic_fetch_add_explicit(&x, 1, memory_order_relaxed))
+
+static int lost_update(void)
+{
+    TOGETHER(increment, increment);
+    return atomic_load(&x) != 2;
+}
+
+static int no_lost_update(void)
+{
+    TOGETHER(add, add, add);
+    return atomic_load(&x) != 3;
+}
+
+/* ---- allowed by C11, but not modelled: these pin down the limit that README.md tells ---- */
+DO(lb_a, r1 = GET(x, relaxed), SET(y, 1, relaxed))
+DO(lb_b, r2 = GET(y, relaxed), SET(x, 1, relaxed))
+DO(two_writes_a, SET(x, 1, relaxed), SET(y, 2, relaxed))
+DO(two_writes_b, SET(y, 1, relaxed), SET(x, 2, relaxed))
+
+static int load_buffering(void)
+{
+    TOGETHER(lb_a, lb_b);
+    return r1 == 1 && r2 == 1;
+}
+
+static int two_writes(void)
+{
+    TOGETHER(two_writes_a, two_writes_b);
+    return atomic_load(&x) == 1 && atomic_load(&y) == 1;
+}
+
+const struct corpus_case litmus_cases[] = {
+    {"sb_relaxed", sb_relaxed},
+    {"sb_acq_rel", sb_acq_rel},
+    {"sb_seq_cst", sb_seq_cst},
+    {"sb_fences", sb_fences},
+    {"sb_acq_rel_fences", sb_acq_rel_fences},
+    {"sb_mixed", sb_mixed},
+    {"mp_release", mp_release},
+    {"mp_relaxed", mp_relaxed},
+    {"mp_fences", mp_fences},
+    {"mp_sc_fences", mp_sc_fences},
+    {"mp_atomic", mp_atomic},
+    {"corr", corr},
+    {"cowr", cowr},
+    {"iriw_acquire", iriw_acquire},
+    {"iriw_seq_cst", iriw_seq_cst},
+    {"release_sequence", release_sequence},
+    {"lost_update", lost_update},
+    {"no_lost_update", no_lost_update},
+    {"load_buffering", load_buffering},
+    {"two_writes", two_writes},
+    {NULL, NULL},
+};

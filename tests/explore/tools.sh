@@ -1,0 +1,145 @@
+# tools.sh - what check.sh and explore.sh share. Needs $CC, $W (a folder), $here; counts in $passed,
+# $failed, $skipped.
+
+total() {
+    printf '%d passed, %d failed' "$passed" "$failed"
+    [ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
+    printf '\n'
+    [ "$failed" -eq 0 ]
+}
+
+# True, with a count, where the explorer cannot work.
+missing() {
+    why=
+    case $(uname -s)-$(uname -m) in
+    Linux-x86_64 | Linux-aarch64) ;;
+    *) why="it runs on Linux on x86-64 and arm64" ;;
+    esac
+    for tool in objcopy addr2line; do
+        command -v $tool >/dev/null || why="$tool is missing (binutils)"
+    done
+    printf 'int main(void) { return 0; }\n' >"${TMPDIR:-/tmp}/explore-probe.$$.c"
+    $CC -fsanitize=thread -c -o /dev/null "${TMPDIR:-/tmp}/explore-probe.$$.c" 2>/dev/null ||
+        why="$CC does not know -fsanitize=thread"
+    rm -f "${TMPDIR:-/tmp}/explore-probe.$$.c"
+    [ -n "$why" ] || return 1
+    echo "SKIP explore: $why"
+    echo "0 passed, 0 failed, 1 skipped"
+}
+
+# A report without what differs from run to run: the count of schedules, the totals.
+report() {
+    grep -v -e '^in schedule' -e '^random:' -e '^pct:' -e '^exhaustive:'
+}
+
+newest() {  # target: is it newer than the explorer, the headers and these sources?
+    target=$1
+    shift
+    [ -x "$target" ] && [ -z "$(find "$@" $here/src $here/explore.h $here/redirect.txt $here/explore-cc \
+        -newer "$target" -type f | head -n 1)" ]
+}
+
+build_corpus() {
+    newest "$W/corpus" $here/corpus ||
+        $here/explore-cc -Wall -Wextra -Werror -o "$W/corpus" $here/corpus/*.c >"$W/corpus.log" 2>&1
+}
+
+# ---- the explorer's own tests: each line of corpus/cases.txt ----
+
+cases() {  # program, folder for logs
+    program=$1 folder=$2
+    mkdir -p "$folder"
+    grep -v -e '^#' -e '^$' $here/corpus/cases.txt >"$folder/list"
+    while IFS='|' read -r name expected options words; do
+        name=$(echo $name) expected=$(echo $expected) words=${words# }
+        log=$folder/$name.log
+        case "$expected $CC" in
+        # clang's instrumentation does not tell a weak compare-and-swap from a strong one
+        *gcc*clang*) skipped=$((skipped + 1)); echo "SKIP explore: $name: gcc only"; continue ;;
+        esac
+        # shellcheck disable=SC2086 # options
+        timeout -k 2 60 "$program" $options -- $name >"$log" 2>&1
+        status=$?
+        why=
+        case "$expected $status" in
+        fails*' 1') grep -qF "$words" "$log" || why="the report does not say \"$words\"" ;;
+        'passes 0')
+            case $options in
+            *exhaustive*)
+                if grep -q 'NOT EXHAUSTED' "$log" || ! grep -q EXHAUSTED "$log"; then why="not exhausted"; fi ;;
+            esac ;;
+        *) why="status $status" ;;
+        esac
+        if [ -z "$why" ]; then
+            passed=$((passed + 1))
+        else
+            failed=$((failed + 1))
+            echo "FAIL explore: $name must be what $expected with $options: $why"
+            tail -n 8 "$log" | sed -e 's/^/  | /'
+        fi
+    done <"$folder/list"
+}
+
+# ---- scenarios ----
+# A scenario may say in a comment: EXPLORE: options of the explorer; EXPLORE-FLAGS: of the compiler;
+# EXPLORE-BACKENDS: futex pthread no-futex no-futex-pthread (those it is for).
+
+told() {  # file, word
+    sed -n "s/^.*$2: *\(.*\)/\1/p" "$1" | sed -e 's/ *\*\/.*//' | head -n 1
+}
+
+backend_flags() {
+    case $1 in
+    pthread) echo -DTWILL_USE_PTHREAD ;;
+    no-futex) echo -DTWILL_NO_FUTEX ;;
+    no-futex-pthread) echo -DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD ;;
+    esac
+}
+
+# One scenario on one back end: random, PCT, exhaustive. Prints one line that ends with `passed` or
+# `FAILED`, before it the report of a failure.
+scenario() {  # back end, file, [quick]
+    name=$(basename "$2" .c)
+    program=$W/$1/$name
+    log=$program.log
+    backends=$(told "$2" EXPLORE-BACKENDS)
+    case " ${backends:-$1} " in
+    *" $1 "*) ;;
+    *) return 0 ;;
+    esac
+    mkdir -p "$W/$1"
+    if ! newest "$program" "$2" patterns/*.h $here/scenarios/*.h; then
+        # shellcheck disable=SC2046 # flags
+        if ! $here/explore-cc $(backend_flags "$1") $(told "$2" EXPLORE-FLAGS) -Ipatterns \
+            -o "$program" "$2" >"$log" 2>&1; then
+            head -n 12 "$log"
+            echo "$name on $1: does not build: FAILED"
+            return 0
+        fi
+    fi
+    options="$(told "$2" EXPLORE) ${LIMIT:-}"
+    line=
+    : >"$log"
+    for search in "random --spurious --schedules=$RANDOM_RUNS" "pct --spurious --schedules=$PCT_RUNS" \
+        "exhaustive --schedules=$TREE_RUNS $TREE_BOUNDS"; do
+        # shellcheck disable=SC2086 # options
+        timeout -k 2 120 "$program" --strategy=$search $options >"$log.one" 2>&1
+        status=$?
+        cat "$log.one" >>"$log"
+        if [ $status -ne 0 ]; then
+            grep -v '^exhaustive: ' "$log.one" | head -n 90
+            echo "$name on $1: --strategy=$search $options: status $status: FAILED"
+            return 0
+        fi
+        done=$(sed -n 's/^[a-z]*: \([0-9]*\) schedules, .*/\1/p' "$log.one" | tail -n 1)
+        case $search in
+        exhaustive*) case $(grep -o '[NOT ]*EXHAUSTED' "$log.one" | tail -n 1) in
+            EXHAUSTED | ' EXHAUSTED') line="$line, exhausted in $done" ;;
+            *) line="$line, not exhausted in $done" ;;
+            esac ;;
+        *) line="$line, ${search%% *} $done" ;;
+        esac
+    done
+    [ "${3:-}" = quick ] && [ -z "${VERBOSE:-}" ] && { echo passed; return 0; }
+    echo "$name on $1: ${line#, }: passed"
+}
