@@ -613,8 +613,7 @@ TEST(nothing_leaks_when_a_callback_ends_the_calling_thread)
 
     for (int round = 0; round < 120; round++) {
         static const unsigned workers[] = {0, 1, 3, 70};
-        static const int uses_in_turn[] = {0, 1, 3, 4, 5};
-        int which = uses_in_turn[round % 5];
+        int which = round % 6;
         twill_report report;
         pthread_t thread;
         unsigned long begun = faults_threads(), joined = atomic_load(&joins);
@@ -622,7 +621,7 @@ TEST(nothing_leaks_when_a_callback_ends_the_calling_thread)
         reset();
         memset(&ending_options, 0, sizeof ending_options);
         memset(&report, 0, sizeof report);
-        ending_options.run.workers = workers[round / 5 % 4];
+        ending_options.run.workers = workers[round / 6 % 4];
         ending_options.run.report = round % 2 ? &report : NULL;
         atomic_store(&ends_at, 1 + (unsigned)test_random_below(300));
         atomic_store(&accumulators, 0);

@@ -11,12 +11,13 @@
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
 #define TWILL__CHUNK_NS \
-    10000 /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMB_NS 1250 /* what is not worth halving */
+    10000               /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMBS 8 /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
-    twill_ns at, since;      /* the last look at the clock; the first */
+    uint64_t goal;           /* what a chunk should last, in ticks */
+    uint64_t at, since;      /* the last look at the ticks; the first */
 } twill__pace;
 
 static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
@@ -235,29 +236,33 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
 
 /* ---- pace ---- */
 
+/* The smallest chunk that the user wants, in blocks. */
+static inline size_t twill__pace_floor(const twill__job *job)
+{
+    return job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+}
+
 static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
 {
-    pace->chunk = job->chunk0;
-    pace->least =
-        job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
-    if (pace->chunk < pace->least)
-        pace->chunk = pace->least;
-    pace->at = pace->since = twill__clock_now();
+    pace->least = twill__pace_floor(job);
+    pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
+    pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
+    pace->at = pace->since = twill__ticks();
 }
 
 /* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
 static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
 {
-    twill_ns now = twill__clock_now(), took = now - pace->at;
-    uint64_t fit = (uint64_t)TWILL__CRUMB_NS * blocks / (uint64_t)(took > 0 ? took : 1);
-    size_t floor = job->chunk > 1 ? (job->chunk - 1) / job->block + 1 : 1;
+    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
+    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    size_t floor = twill__pace_floor(job);
     pace->at = now;
     pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
-    if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
+    if (took < pace->goal / 2 && blocks >= pace->chunk)
         pace->chunk =
-            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
-    else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
-        pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < pace->goal / 16 ? 4 : 2);
+    else if (took > 2 * pace->goal && pace->chunk > 1)
+        pace->chunk = (size_t)(blocks * pace->goal / took) + 1;
     if (pace->least < floor)
         pace->least = floor;
     if (pace->chunk < pace->least)

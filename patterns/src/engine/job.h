@@ -36,7 +36,7 @@ typedef struct twill__slot {
     bool inside;   /* a callback of this call runs now */
     unsigned said; /* by the item: TWILL__SAID_... */
     void *state;
-    twill_ns busy;
+    uint64_t busy; /* ticks */
 } twill__slot;
 
 typedef enum twill__schedule { /* twill_schedule's values; checked there */
@@ -80,6 +80,7 @@ typedef struct twill__job {
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
+    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
     _Atomic size_t stop_at;                     /* the lowest twill_task_stop */

@@ -236,6 +236,8 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    if (size < job->chunk)
+        size = job->chunk < job->n ? job->chunk : job->n;
     uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
              since = twill__ticks();
     double sure = (double)(rate * 200 / 1024),
@@ -252,7 +254,7 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
         if (left <= price * (double)at) {
             /* the rest is cheaper than its helpers */
             size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
-        } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
+        } else if (few || spent > sure || left > 8 * price * (double)at) {
             double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
             job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
             if (!job->team && left / (double)at / price < *helpers)
@@ -298,6 +300,7 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
         atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
     }
     job->generation = twill__generation();
+    job->tick_rate = job->team->tick_rate;
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
@@ -348,9 +351,12 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->failed += slot->failed;
             report->chunks += slot->chunks;
             report->workers_used += slot->used;
-            report->busy += slot->busy;
-            if (slot->busy > report->busiest)
-                report->busiest = slot->busy;
+            if (slot->busy) {
+                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                report->busy += busy;
+                if (busy > report->busiest)
+                    report->busiest = busy;
+            }
             if (slot->failed &&
                 (!report->first_error.status || slot->low < report->first_error.index)) {
                 report->first_error.index = slot->low;

@@ -103,6 +103,15 @@ static inline void twill__call_helpers(twill__team *team, unsigned need)
 
 /* ---- taking part ---- */
 
+/* The caller is the only worker, and has claimed all there is. */
+static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
+{
+    uint64_t range =
+        atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
+    return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
+           atomic_load(&job->ready[0]) == 1;
+}
+
 static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
@@ -111,12 +120,15 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
-        if (twill__stopped(job, pace.at))
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
             break;
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
                 continue;
+            if (worker == 0 && twill__all_mine(job, me))
+                /* nothing is left for helpers: who comes now would only be waited for */
+                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
             continue;
@@ -455,7 +467,9 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    uint32_t word = atomic_load(&seat->word);
+    if (word & TWILL__SEAT_OPEN)
+        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {

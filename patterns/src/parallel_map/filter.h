@@ -209,7 +209,8 @@ static __attribute__((noinline)) twill_status twill__filter_guarded(twill__filte
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__free_ended, filter->memory);
-    status = twill__start(filter->options, filter->n, twill__filter_steps, filter, &filter->cuts);
+    status =
+        twill__start(filter->options, filter->n, true, twill__filter_steps, filter, &filter->cuts);
     TWILL__GUARD_POP(0);
     TWILL_FREE(filter->memory);
     return status;
@@ -256,8 +257,9 @@ TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, si
         status = TWILL_NO_MEMORY;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    status = filter.memory ? twill__filter_guarded(&filter)
-                           : twill__start(options, n, twill__filter_steps, &filter, &filter.cuts);
+    status = filter.memory
+                 ? twill__filter_guarded(&filter)
+                 : twill__start(options, n, false, twill__filter_steps, &filter, &filter.cuts);
     if (status == TWILL_OK)
         *out_n = filter.kept;
     return status;

@@ -48,13 +48,14 @@ static __attribute__((noinline)) twill_status twill__start_by_cost(const twill_r
     return twill__run_call(run, n, true, steps, data);
 }
 
-/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. */
-static inline twill_status twill__start(const twill_parallel_options *options, size_t n,
+/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. guard: user code runs
+   between passes, or something must be undone if a callback ends the thread. */
+static inline twill_status twill__start(const twill_parallel_options *options, size_t n, bool guard,
                                         twill__steps_fn *steps, void *data, twill__cut **cuts)
 {
     if (options->schedule == TWILL_SCHEDULE_COST)
         return twill__start_by_cost(&options->run, n, steps, data, cuts);
-    return twill__run_call(&options->run, n, false, steps, data);
+    return twill__run_call(&options->run, n, guard, steps, data);
 }
 
 static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
@@ -63,7 +64,7 @@ static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void 
     twill__sweep loop;
     twill__sweep_init(&loop, n, body, data, options);
     loop.pass.whole = whole;
-    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+    return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
 }
 
 /* The body of a loop over single items; each of them is one(job->data, task) with task->index
@@ -149,7 +150,7 @@ TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_
         return twill__refuse(&options->run, n, TWILL_INVALID);
     twill__sweep_init(&loop, n, twill__invoke_body, &invoke, options);
     loop.pass.forced = true;
-    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+    return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
 }
 
 /* ---- ranges ---- */

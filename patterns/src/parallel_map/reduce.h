@@ -327,7 +327,7 @@ static __attribute__((noinline)) twill_status twill__reduce_guarded(twill__reduc
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__reduce_ended, reduce);
-    status = twill__start(reduce->options, reduce->n, steps, reduce, &reduce->cuts);
+    status = twill__start(reduce->options, reduce->n, true, steps, reduce, &reduce->cuts);
     TWILL__GUARD_POP(0);
     if (reduce->memory)
         TWILL_FREE(reduce->memory);
@@ -453,7 +453,7 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
     if (reduce.memory || reducer->dispose)
         return twill__reduce_guarded(&reduce, steps);
-    return twill__start(options, n, steps, &reduce, &reduce.cuts);
+    return twill__start(options, n, true, steps, &reduce, &reduce.cuts);
 }
 
 #endif

@@ -253,7 +253,7 @@ static __attribute__((noinline)) twill_status twill__scan_guarded(twill__scan *s
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__free_ended, scan->memory);
-    status = twill__run_call(&scan->options->run, scan->n, false, twill__scan_steps, scan);
+    status = twill__run_call(&scan->options->run, scan->n, true, twill__scan_steps, scan);
     TWILL__GUARD_POP(0);
     TWILL_FREE(scan->memory);
     return status;
@@ -280,7 +280,7 @@ TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t
         return twill__refuse(&options->run, n, status);
     if (n && scan.memory)
         return twill__scan_guarded(&scan);
-    return twill__run_call(&options->run, n, false, twill__scan_steps, &scan);
+    return twill__run_call(&options->run, n, true, twill__scan_steps, &scan);
 }
 
 #endif

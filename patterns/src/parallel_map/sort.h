@@ -386,7 +386,7 @@ static __attribute__((noinline)) twill_status twill__sort_guarded(twill__sort *s
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__sort_ended, sort);
-    status = twill__run_call(&sort->options->run, sort->n, false, twill__sort_steps, sort);
+    status = twill__run_call(&sort->options->run, sort->n, true, twill__sort_steps, sort);
     TWILL__GUARD_POP(0);
     if (sort->memory)
         TWILL_FREE(sort->memory);
