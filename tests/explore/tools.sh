@@ -143,3 +143,32 @@ scenario() {  # back end, file, [quick]
     [ "${3:-}" = quick ] && [ -z "${VERBOSE:-}" ] && { echo passed; return 0; }
     echo "$name on $1: ${line#, }: passed"
 }
+
+# ---- broken variants of the library: each line of broken.txt must fail ----
+
+broken() {  # name
+    line=$(grep "^$1 *|" "${BROKEN:-$here/broken.txt}")
+    target=$(echo "$line" | cut -d'|' -f2 | tr -d ' ')
+    search=$(echo "$line" | cut -d'|' -f3 | sed -e 's,^ *\([a-z]*\) \([0-9]*\) *$,--strategy=\1 --schedules=\2,')
+    edit=$(echo "$line" | sed -e 's/^[^|]*|[^|]*|[^|]*| //')
+    folder=$W/broken/$1
+    rm -rf "$folder"
+    mkdir -p "$folder/include"
+    for header in patterns/twill*.h; do
+        sed -e "$edit" "$header" >"$folder/include/${header#patterns/}"
+        cmp -s "$header" "$folder/include/${header#patterns/}" || : >"$folder/applied"
+    done
+    if [ ! -f "$folder/applied" ]; then
+        echo "broken $1: its line in broken.txt applies to nothing any more: FAILED"
+    elif ! $here/explore-cc -w -I"$folder/include" -o "$folder/program" $here/scenarios/"$target".c \
+        >"$folder/log" 2>&1; then
+        head -n 5 "$folder/log"
+        echo "broken $1: does not build: FAILED"
+    elif timeout -k 2 120 "$folder/program" --spurious --expect=fail $search \
+        >"$folder/log" 2>&1; then
+        echo "broken $1: $(sed -n 's/^FAILED: //p' "$folder/log" | cut -c 1-70), in schedule$(sed -n \
+            's/^in schedule \([0-9]*\),.*/ \1/p' "$folder/log"): passed"
+    else
+        echo "broken $1: nothing found by $target with $search: FAILED"
+    fi
+}
