@@ -41,8 +41,8 @@ static inline void together(int count, int (*const bodies[])(void *))
         thrd_join(threads[i], NULL);
 }
 
-#define TOGETHER(...)                                                            \
-    together((int)(sizeof((int (*[])(void *)){__VA_ARGS__}) / sizeof(void *)),   \
+#define TOGETHER(...)                                                          \
+    together((int)(sizeof((int (*[])(void *)){__VA_ARGS__}) / sizeof(void *)), \
              (int (*const[])(void *)){__VA_ARGS__})
 
 #define BODY(name) static int name(void *unused)

@@ -10,12 +10,12 @@ static int data, r1, r2, r3, r4;
 #define FENCE(order)              atomic_thread_fence(memory_order_##order)
 
 /* A body that runs some statements. */
-#define DO(name, ...)     \
-    BODY(name)            \
-    {                     \
-        (void)unused;     \
-        __VA_ARGS__;      \
-        return 0;         \
+#define DO(name, ...) \
+    BODY(name)        \
+    {                 \
+        (void)unused; \
+        __VA_ARGS__;  \
+        return 0;     \
     }
 
 /* ---- store buffering: each misses the other's store ---- */
@@ -32,11 +32,11 @@ DO(sb_acq_rel_fences_b, SET(y, 1, relaxed); FENCE(acq_rel), r2 = GET(x, relaxed)
 DO(sb_mixed_a, SET(x, 1, relaxed); FENCE(seq_cst), r1 = GET(y, relaxed))
 DO(sb_mixed_b, SET(y, 1, seq_cst), r2 = GET(x, seq_cst))
 
-#define SB(name)                          \
-    static int name(void)                 \
-    {                                     \
-        TOGETHER(name##_a, name##_b);     \
-        return r1 == 0 && r2 == 0;        \
+#define SB(name)                      \
+    static int name(void)             \
+    {                                 \
+        TOGETHER(name##_a, name##_b); \
+        return r1 == 0 && r2 == 0;    \
     }
 SB(sb_relaxed)
 SB(sb_acq_rel)

@@ -16,11 +16,11 @@
 #define PC     __builtin_return_address(0)
 
 enum {
-    MAX_THREADS = 24,          /* made in one run, main included */
-    CLOCK = MAX_THREADS,       /* the pseudo-thread "time passes" */
-    STACK_SIZE = 256 * 1024,   /* of one thread */
-    MAX_KEYS = 16,             /* of thread-specific storage */
-    UNFAIR_STEPS = 200         /* so many in a row without a switch, and the others get a turn */
+    MAX_THREADS = 24,        /* made in one run, main included */
+    CLOCK = MAX_THREADS,     /* the pseudo-thread "time passes" */
+    STACK_SIZE = 256 * 1024, /* of one thread */
+    MAX_KEYS = 16,           /* of thread-specific storage */
+    UNFAIR_STEPS = 200       /* so many in a row without a switch, and the others get a turn */
 };
 
 typedef enum { UNUSED, RUNNABLE, BLOCKED, ENDED } thread_state;
@@ -35,8 +35,8 @@ typedef struct vclock {
 } vclock;
 
 typedef struct thread {
-    void *sp;    /* while it does not run */
-    char *stack; /* lowest address */
+    void *sp;     /* while it does not run */
+    char *stack;  /* lowest address */
     void *locals; /* its copy of the program's _Thread_local block, while it does not run */
     thread_state state;
     int error; /* its errno */
@@ -59,13 +59,13 @@ typedef struct thread {
     int steps_in_row;
     int stale_in_row;
     const void *stale_at;
-    int priority;     /* PCT */
-    const void *pc;   /* of its last traced step */
+    int priority;   /* PCT */
+    const void *pc; /* of its last traced step */
 
-    vclock now;       /* happens-before: all that this thread knows */
-    vclock released;  /* at its last release fence */
-    vclock acquired;  /* what an acquire fence would add */
-    vclock sc_view;   /* stores that sequentially consistent fences oblige it to see; no
+    vclock now;        /* happens-before: all that this thread knows */
+    vclock released;   /* at its last release fence */
+    vclock acquired;   /* what an acquire fence would add */
+    vclock sc_view;    /* stores that sequentially consistent fences oblige it to see; no
                          happens-before */
     uint64_t sc_fence; /* place of its last such fence in the one order of them all */
 } thread;
@@ -74,9 +74,9 @@ typedef struct explorer {
     /* ---- this run ---- */
     thread threads[MAX_THREADS];
     int thread_count, current;
-    bool active;      /* the program runs, not the driver */
+    bool active; /* the program runs, not the driver */
     bool failed, finished;
-    uint32_t run;     /* number of the run: tables are emptied by comparing it */
+    uint32_t run; /* number of the run: tables are emptied by comparing it */
     uint32_t steps;
     uint32_t idle_yields;
     uint64_t now;     /* monotonic, ns */
@@ -122,16 +122,25 @@ void stack_switch(void **save, void *load);
 
 /* ---- search.c: who decides ---- */
 void search_begin_run(uint64_t number);
-int choose(int n);             /* a number below n */
-bool fault(int one_in);        /* does this small misfortune happen here? */
-bool hard_fault(int one_in);   /* the same for failing allocations and threads */
-int choose_stale(int n);       /* how many stores back a load reads, below n */
+int choose(int n);           /* a number below n */
+bool fault(int one_in);      /* does this small misfortune happen here? */
+bool hard_fault(int one_in); /* the same for failing allocations and threads */
+int choose_stale(int n);     /* how many stores back a load reads, below n */
 int pick_thread(const int *able, int count, bool current_first, bool timers);
 void new_priority(thread *t);
-bool search_next(void);        /* EXHAUSTIVE: prepare the next run; false: all done */
-void search_restart(void);     /* EXHAUSTIVE: from the first run again */
+bool search_next(void);    /* EXHAUSTIVE: prepare the next run; false: all done */
+void search_restart(void); /* EXHAUSTIVE: from the first run again */
 void search_learn(void);
 void replay_id(char *text, size_t size);
+
+enum { MAX_CHOICES = 1 << 16, UNBOUNDED = 99999 };
+typedef struct saved_path {
+    uint32_t length, cost;
+    uint16_t taken[MAX_CHOICES];
+} saved_path;
+void path_take(saved_path *saved);
+void path_follow(const saved_path *saved);
+void path_forget(void);
 bool replay_parse(const char *text, uint64_t *number);
 
 /* ---- schedule.c: who runs ---- */
@@ -147,7 +156,7 @@ int waiters(const void *on, const char *call, int *list);
 
 /* ---- race.c: vector clocks over plain and atomic accesses ---- */
 void vclock_join(vclock *into, const vclock *from);
-void release_to(vclock *clock);   /* and the past of this thread goes on */
+void release_to(vclock *clock); /* and the past of this thread goes on */
 void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc);
 void mark_atomic(uintptr_t address);
 
@@ -186,7 +195,11 @@ void name_of(const void *address, char *text, size_t size);
 void source_of(const void *pc, char *text, size_t size);
 void trace_name(const void *address, const char *name);
 
+/* ---- shrink.c ---- */
+void shrink(void); /* the run that has just failed: report one that is easier to read */
+
 /* ---- main.c ---- */
+bool run_once(uint64_t number); /* true: it failed */
 void must_reach(const char *label, bool reached);
 
 #endif

@@ -10,10 +10,11 @@
 
 enum {
     ARENA = 8 << 20,
-    GAP = 32,         /* between blocks; out of bounds */
+    GAP = 32, /* between blocks; out of bounds */
     MAX_BLOCKS = 4096,
-    FILL = 0xa5,      /* what malloc leaves in a block */
-    OUTSIDE = 0, FREED = 9 /* else: the first n bytes of these 8 belong to a block */
+    FILL = 0xa5, /* what malloc leaves in a block */
+    OUTSIDE = 0,
+    FREED = 9 /* else: the first n bytes of these 8 belong to a block */
 };
 
 typedef struct piece {
@@ -30,8 +31,8 @@ static int block_count;
 
 void *big(size_t size)
 {
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                   -1, 0);
 
     if (p == MAP_FAILED) {
         perror("explorer: mmap");

@@ -21,8 +21,8 @@ static size_t data_size;
 static struct {
     uint64_t schedules, first, trials, sweep;
     double seconds;
-    bool keep_going, sweep_allocations, sweep_creations, expect_failure, replay, rising;
-} options = {.schedules = 100000, .trials = 1};
+    bool keep_going, sweep_allocations, sweep_creations, expect_failure, replay, rising, shrink;
+} options = {.schedules = 100000, .trials = 1, .shrink = true};
 
 /* ---- labels that some run must reach ---- */
 
@@ -128,7 +128,7 @@ static void check_end(void)
 }
 
 /* True: the run failed. */
-static bool run_once(uint64_t number)
+bool run_once(uint64_t number)
 {
     memcpy(data, data_copy, data_size);
     heap_reset();
@@ -156,12 +156,24 @@ static bool run_once(uint64_t number)
     x.total_steps += x.steps;
     if (x.steps > x.longest)
         x.longest = x.steps;
-    if (x.failed)
-        report_failure();
     return x.failed;
 }
 
 /* ---- many runs ---- */
+
+static bool run_and_report(uint64_t number)
+{
+    if (!run_once(number))
+        return false;
+    x.failures++;
+    if (x.quiet)
+        return true;
+    if (options.shrink && !options.replay)
+        shrink();
+    else
+        report_failure();
+    return true;
+}
 
 static double wall_clock(void)
 {
@@ -184,7 +196,7 @@ static uint64_t explore_by_number(void)
     uint64_t found = 0;
 
     for (uint64_t i = options.first; i < options.first + options.schedules; i++) {
-        if (run_once(i) && !found)
+        if (run_and_report(i) && !found)
             found = i - options.first + 1;
         if ((found && !options.keep_going) || out_of_time(i))
             break;
@@ -200,7 +212,7 @@ static uint64_t explore_tree(bool *complete)
     search_restart();
     while (i < options.schedules && !out_of_time(i)) {
         i++;
-        if (run_once(0) && !options.keep_going)
+        if (run_and_report(0) && !options.keep_going)
             return i;
         if (!search_next()) {
             *complete = true;
@@ -277,7 +289,7 @@ static void run_sweep(const char *what, uint32_t *which)
         hit = false;
         *which = ++k;
         for (uint64_t i = 0; i < options.sweep; i++) {
-            bool failed = run_once(i);
+            bool failed = run_and_report(i);
             hit |= x.fault_hit;
             if (failed && !options.keep_going) {
                 printf("sweep: %s %u fails\n", what, k);
@@ -294,27 +306,27 @@ static void run_sweep(const char *what, uint32_t *which)
 
 static void usage(void)
 {
-    fputs(
-        "The program is under the explorer. Options, then -- and arguments of the program:\n"
-        "  --strategy=random|pct|exhaustive   how to choose schedules (random)\n"
-        "  --schedules=N   so many at most (100000)   --seconds=S   for so long at most\n"
-        "  --seed=N        another series (1)         --first=N     begin at that number\n"
-        "  --depth=D       pct: depth of bugs (3)\n"
-        "  --preemptions=N --stale=N --faults=N   exhaustive: at most so many (2, 1, 0)\n"
-        "  --no-rising     exhaustive: only the last bound, not bound by bound\n"
-        "  --spurious      spurious wakes, EINTR, weak CAS failures\n"
-        "  --fail=alloc,thread   allocations, threads (and conditions) fail at random\n"
-        "  --fail-alloc=K --fail-thread=K   the K-th fails\n"
-        "  --sweep=alloc|thread [--schedules=N]   every K, N schedules (200) each\n"
-        "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
-        "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
-        "  --max-steps=N   more is a livelock (20000)\n"
-        "  --replay=ID     one schedule, as a failure names it   --verbose   all steps\n"
+    fputs("The program is under the explorer. Options, then -- and arguments of the program:\n"
+          "  --strategy=random|pct|exhaustive   how to choose schedules (random)\n"
+          "  --schedules=N   so many at most (100000)   --seconds=S   for so long at most\n"
+          "  --seed=N        another series (1)         --first=N     begin at that number\n"
+          "  --depth=D       pct: depth of bugs (3)\n"
+          "  --preemptions=N --stale=N --faults=N   exhaustive: at most so many (2, 1, 0)\n"
+          "  --no-rising     exhaustive: only the last bound, not bound by bound\n"
+          "  --spurious      spurious wakes, EINTR, weak CAS failures\n"
+          "  --fail=alloc,thread   allocations, threads (and conditions) fail at random\n"
+          "  --fail-alloc=K --fail-thread=K   the K-th fails\n"
+          "  --sweep=alloc|thread [--schedules=N]   every K, N schedules (200) each\n"
+          "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
+          "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
+          "  --max-steps=N   more is a livelock (20000)\n"
+          "  --replay=ID     one schedule, as a failure names it   --verbose   all steps\n"
+          "  --no-shrink     report the failure as it came, not a simpler one like it\n"
         "  --keep-going    do not stop at a failure   --quiet       totals alone\n"
-        "  --trials=N      how soon is it found: N seeds   --show-output   of the program\n"
-        "  --expect=fail   success if some schedule fails\n"
-        "Status: 0 no failure, 1 a failure, 2 wrong option, 3 the explorer cannot go on.\n",
-        stderr);
+          "  --trials=N      how soon is it found: N seeds   --show-output   of the program\n"
+          "  --expect=fail   success if some schedule fails\n"
+          "Status: 0 no failure, 1 a failure, 2 wrong option, 3 the explorer cannot go on.\n",
+          stderr);
 }
 
 static bool set_fail(const char *list)
@@ -393,11 +405,16 @@ static bool set_switch(const char *option)
         const char *name;
         bool *flag, value;
     } table[] = {
-        {"--spurious", &x.spurious, true},         {"--no-weak", &x.weak_memory, false},
-        {"--no-leaks", &x.check_leaks, false},     {"--no-futex", &x.no_futex, true},
-        {"--quiet", &x.quiet, true},               {"--verbose", &x.verbose, true},
-        {"--show-output", &x.show_output, true},   {"--keep-going", &options.keep_going, true},
+        {"--spurious", &x.spurious, true},
+        {"--no-weak", &x.weak_memory, false},
+        {"--no-leaks", &x.check_leaks, false},
+        {"--no-futex", &x.no_futex, true},
+        {"--quiet", &x.quiet, true},
+        {"--verbose", &x.verbose, true},
+        {"--show-output", &x.show_output, true},
+        {"--keep-going", &options.keep_going, true},
         {"--no-rising", &options.rising, false},
+        {"--no-shrink", &options.shrink, false},
     };
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)

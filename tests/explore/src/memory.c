@@ -16,7 +16,7 @@ typedef struct store {
     uint32_t time;              /* of the storing thread's clock */
     uint32_t seen[MAX_THREADS]; /* when each thread read or wrote it; 0: never */
     int thread;
-    vclock sync;                /* what an acquiring load learns */
+    vclock sync; /* what an acquiring load learns */
 } store;
 
 typedef struct cell {
@@ -327,8 +327,8 @@ static bool compare_exchange(void *address, int size, void *expected, uint64_t v
             trace("cas", address, old, cut(value, size), order, false, pc);
             publish(c, cut(value, size), order, &chain);
         } else {
-            trace(old == wanted ? "cas-spurious" : "cas-fails", address, wanted, old,
-                  failure_order, false, pc);
+            trace(old == wanted ? "cas-spurious" : "cas-fails", address, wanted, old, failure_order,
+                  false, pc);
         }
     }
     if (equal)
@@ -374,10 +374,10 @@ EXPORT void __tsan_atomic_signal_fence(int order)
     (void)order;
 }
 
-#define MODIFY(bits, type, name, operation)                                            \
-    EXPORT type __tsan_atomic##bits##_##name(volatile type *p, type v, int order)      \
-    {                                                                                  \
-        return (type)modify((void *)(uintptr_t)p, bits / 8, operation, v, order, PC);  \
+#define MODIFY(bits, type, name, operation)                                           \
+    EXPORT type __tsan_atomic##bits##_##name(volatile type *p, type v, int order)     \
+    {                                                                                 \
+        return (type)modify((void *)(uintptr_t)p, bits / 8, operation, v, order, PC); \
     }
 
 #define ATOMICS(bits, type)                                                                        \

@@ -5,8 +5,8 @@
 #include <stdio.h>
 
 enum {
-    WORDS = 1 << 16,   /* of 8 bytes, touched in one run */
-    RECORDS = 12       /* of earlier accesses to one word; the oldest are forgotten */
+    WORDS = 1 << 16, /* of 8 bytes, touched in one run */
+    RECORDS = 12     /* of earlier accesses to one word; the oldest are forgotten */
 };
 
 typedef struct record {

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_CHOICES = 1 << 16, MAX_CHANGES = 16 };
+enum { MAX_CHANGES = 16 };
 
 /* EXHAUSTIVE: the path through the tree of choices. */
 static struct {
@@ -14,6 +14,7 @@ static struct {
 } path[MAX_CHOICES];
 static uint32_t path_length, path_at;
 static int preemptions, stale_reads, faults; /* spent in this run */
+static bool lenient; /* a path that may not fit: a choice that does not exist is the first one */
 
 /* RANDOM: a run keeps to a thread in `stickiness` % of its points and reads old values in
    `stale_rate` % of the loads that may; both are drawn for each run, for some faults want many
@@ -25,6 +26,7 @@ static unsigned stickiness, stale_rate;
    thread falls to the end. */
 static uint32_t change_at[MAX_CHANGES];
 static uint32_t length_guess; /* of a run, learnt from earlier ones */
+static uint32_t length_used;  /* in this run */
 static uint64_t run_number;
 static bool fixed_length;
 
@@ -49,18 +51,21 @@ void search_begin_run(uint64_t number)
     static const unsigned sticky[] = {0, 50, 80, 95}, stale[] = {0, 10, 40};
 
     run_number = number;
+    if (x.strategy != EXHAUSTIVE)
+        path_length = 0; /* it is written down, for the shrinker */
     state = mix(mix(x.seed) + number);
+    length_used = length_guess ? length_guess : 64;
     path_at = 0;
     preemptions = stale_reads = faults = 0;
     stickiness = sticky[random_bits() % 4];
     stale_rate = stale[random_bits() % 3];
     for (int i = 0; i < x.pct_depth - 1 && i < MAX_CHANGES; i++)
-        change_at[i] = 1 + (uint32_t)(random_bits() % (length_guess ? length_guess : 64));
+        change_at[i] = 1 + (uint32_t)(random_bits() % length_used);
 }
 
 void search_learn(void)
 {
-    if (!fixed_length && x.steps > length_guess && x.steps < x.max_steps)
+    if (x.strategy == PCT && !fixed_length && x.steps > length_guess && x.steps < x.max_steps)
         length_guess = x.steps;
 }
 
@@ -71,8 +76,11 @@ static int branch(int of)
     if (of <= 1)
         return 0;
     if (path_at < path_length) {
-        if (!path[path_at].of) /* from a replay id */
+        if (!path[path_at].of || lenient) {
             path[path_at].of = (uint16_t)of;
+            if (lenient && path[path_at].taken >= of)
+                path[path_at].taken = 0;
+        }
         if (path[path_at].of != of || path[path_at].taken >= of)
             limit("the program does not repeat itself: it uses something the explorer does not "
                   "control (an address, a real clock, a random number)");
@@ -87,11 +95,23 @@ static int branch(int of)
     return 0;
 }
 
+/* What RANDOM or PCT has decided, as a step of a path. */
+static int decided(int of, int taken)
+{
+    if (of > 1 && path_length < MAX_CHOICES) {
+        path[path_length].of = (uint16_t)of;
+        path[path_length++].taken = (uint16_t)taken;
+    }
+    return taken;
+}
+
 int choose(int n)
 {
     if (n <= 1)
         return 0;
-    return x.strategy == EXHAUSTIVE ? branch(n) : (int)(random_bits() % (uint64_t)n);
+    if (x.strategy == EXHAUSTIVE)
+        return branch(n);
+    return decided(n, (int)(random_bits() % (uint64_t)n));
 }
 
 static bool misfortune(int one_in)
@@ -99,10 +119,11 @@ static bool misfortune(int one_in)
     int happens;
 
     if (x.strategy != EXHAUSTIVE)
-        return random_bits() % (uint64_t)one_in == 0;
-    if (faults >= x.max_faults)
+        happens = decided(2, random_bits() % (uint64_t)one_in == 0);
+    else if (faults >= x.max_faults)
         return false;
-    happens = branch(2);
+    else
+        happens = branch(2);
     faults += happens;
     return happens;
 }
@@ -122,10 +143,12 @@ int choose_stale(int n)
     int back;
 
     if (x.strategy != EXHAUSTIVE)
-        return random_bits() % 100 < stale_rate ? (int)(random_bits() % (uint64_t)n) : 0;
-    if (stale_reads >= x.max_stale)
+        back = decided(
+            n, random_bits() % 100 < stale_rate ? (int)(random_bits() % (uint64_t)n) : 0);
+    else if (stale_reads >= x.max_stale)
         return 0;
-    back = branch(n);
+    else
+        back = branch(n);
     stale_reads += back != 0;
     return back;
 }
@@ -137,58 +160,53 @@ void new_priority(thread *t)
 
 /* ---- the next thread ---- */
 
-static int pick_random(const int *able, int count, bool current_first, bool timers)
+/* All return a place in `able`; `count` stands for the clock. */
+
+static int pick_random(int count, bool current_first, bool timers)
 {
     if (timers && random_bits() % 24 == 0)
-        return CLOCK;
+        return count;
     if (current_first && random_bits() % 100 < stickiness)
-        return able[0];
-    return able[random_bits() % (uint64_t)count];
+        return 0;
+    return (int)(random_bits() % (uint64_t)count);
 }
 
 static int pick_pct(const int *able, int count, bool timers)
 {
-    int best = able[0];
+    int best = 0;
 
     for (int i = 0; i < x.pct_depth - 1 && i < MAX_CHANGES; i++)
         if (change_at[i] == x.steps)
             self()->priority = --x.lowest_priority;
     for (int i = 1; i < count; i++)
-        if (x.threads[able[i]].priority > x.threads[best].priority)
-            best = able[i];
-    if (timers && random_bits() % 64 == 0)
-        return CLOCK;
-    return best;
+        if (x.threads[able[i]].priority > x.threads[able[best]].priority)
+            best = i;
+    return timers && random_bits() % 64 == 0 ? count : best;
 }
 
 /* Switching away from a thread that could go on, and letting time pass while somebody could run,
    cost one preemption each; everything else is free. */
-static int pick_exhaustive(const int *able, int count, bool current_first, bool timers)
+static int pick_exhaustive(int count, bool current_first, bool timers)
 {
     bool may_preempt = preemptions < x.max_preemptions;
-    int taken;
 
     if (current_first && !may_preempt)
-        return able[0];
-    taken = branch(count + (timers && may_preempt));
-    if (taken == count) {
-        preemptions++;
-        return CLOCK;
-    }
-    preemptions += current_first && taken != 0;
-    return able[taken];
+        return 0;
+    return branch(count + (timers && may_preempt));
 }
 
 int pick_thread(const int *able, int count, bool current_first, bool timers)
 {
-    switch (x.strategy) {
-    case RANDOM:
-        return pick_random(able, count, current_first, timers);
-    case PCT:
-        return pick_pct(able, count, timers);
-    default:
-        return pick_exhaustive(able, count, current_first, timers);
-    }
+    int taken;
+
+    if (x.strategy == EXHAUSTIVE)
+        taken = pick_exhaustive(count, current_first, timers);
+    else
+        taken = decided(count + timers, x.strategy == RANDOM
+                                            ? pick_random(count, current_first, timers)
+                                            : pick_pct(able, count, timers));
+    preemptions += taken == count || (current_first && taken != 0);
+    return taken == count ? CLOCK : able[taken];
 }
 
 /* ---- from run to run ---- */
@@ -208,6 +226,36 @@ void search_restart(void)
     path_length = path_at = 0;
 }
 
+/* ---- shrinking ---- */
+
+/* The run that has just ended, as a path that may be changed and tried. */
+void path_take(saved_path *saved)
+{
+    saved->length = x.strategy == EXHAUSTIVE && path_at < path_length ? path_at : path_length;
+    for (uint32_t i = 0; i < saved->length; i++)
+        saved->taken[i] = path[i].taken;
+    saved->cost = 1000 * (uint32_t)(preemptions + stale_reads + faults) + x.steps;
+}
+
+/* The next run follows it as far as it goes, without bounds. */
+void path_follow(const saved_path *saved)
+{
+    x.strategy = EXHAUSTIVE;
+    x.max_preemptions = x.max_stale = x.max_faults = UNBOUNDED;
+    lenient = true;
+    path_length = saved->length;
+    for (uint32_t i = 0; i < saved->length; i++) {
+        path[i].taken = saved->taken[i];
+        path[i].of = 0;
+    }
+}
+
+void path_forget(void)
+{
+    lenient = false;
+    path_length = 0;
+}
+
 /* What repeats the run: r SEED.RUN, p SEED.RUN.LENGTH, or x PREEMPTIONS.STALE.FAULTS and the
    choices that are not 0, as STEP:CHOICE/OF. */
 void replay_id(char *text, size_t size)
@@ -221,7 +269,7 @@ void replay_id(char *text, size_t size)
     }
     if (x.strategy == PCT) {
         snprintf(text, size, "p%llu.%llu.%u", (unsigned long long)x.seed,
-                 (unsigned long long)run_number, length_guess);
+                 (unsigned long long)run_number, length_used);
         return;
     }
     used = (size_t)snprintf(text, size, "x%d.%d.%d", x.max_preemptions, x.max_stale, x.max_faults);

@@ -89,7 +89,8 @@ void describe_wait(const thread *t, char *text, size_t size)
     const object *o;
 
     if (strcmp(t->waits_in, "thrd_join") == 0 || strcmp(t->waits_in, "pthread_join") == 0) {
-        snprintf(text, size, "in %s for T%d", t->waits_in, (int)((const thread *)t->waits_on - x.threads));
+        snprintf(text, size, "in %s for T%d", t->waits_in,
+                 (int)((const thread *)t->waits_on - x.threads));
         return;
     }
     name_of(t->waits_on, name, sizeof name);
@@ -455,8 +456,8 @@ static long error(int number)
 }
 
 /* Compare and sleep are one step, as in the kernel. No happens-before comes with it. */
-static long futex_wait(uint32_t *word, uint32_t value, const struct timespec *limit_,
-                       bool absolute, bool wall_clock, const void *pc)
+static long futex_wait(uint32_t *word, uint32_t value, const struct timespec *limit_, bool absolute,
+                       bool wall_clock, const void *pc)
 {
     uint64_t deadline = 0, start = wall_clock ? x.now + x.wall : x.now;
     uint32_t is;

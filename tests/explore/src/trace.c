@@ -40,8 +40,8 @@ void trace_reset(void)
 void trace(const char *operation, const void *address, uint64_t old, uint64_t value, int order,
            bool stale, const void *pc)
 {
-    steps[step_count++ % STEPS] = (step){operation,         address,       pc,    old, value, x.steps,
-                                         (int8_t)x.current, (int8_t)order, stale};
+    steps[step_count++ % STEPS] = (step){
+        operation, address, pc, old, value, x.steps, (int8_t)x.current, (int8_t)order, stale};
     if (x.current != CLOCK && pc)
         self()->pc = pc;
 }
@@ -199,12 +199,11 @@ static void describe(const step *s, char *text, size_t size)
     if (s->address)
         name_of(s->address, name, sizeof name);
     if (s->order < NO_ORDER)
-        snprintf(order, sizeof order, " (%s%s)", orders[(int)s->order],
-                 s->stale ? ", STALE" : "");
+        snprintf(order, sizeof order, " (%s%s)", orders[(int)s->order], s->stale ? ", STALE" : "");
     if (s->order == NO_ORDER && s->value)
         snprintf(text, size, "%s %s %s", s->operation, name, value);
     else if (s->order == NO_ORDER || !s->address)
-        snprintf(text, size, "%s %s%s", s->operation, name, order);
+        snprintf(text, size, "%s%s%s%s", s->operation, name[0] ? " " : "", name, order);
     else if (strcmp(s->operation, "load") == 0)
         snprintf(text, size, "load %s: %s%s", name, value, order);
     else if (strcmp(s->operation, "store") == 0)
@@ -229,7 +228,10 @@ static void print_step(const step *s, const char *source)
     printf("%6u  ", s->number);
     for (int i = 0; i < s->thread; i++)
         printf("|%*s", width - 1, "");
-    printf("T%d %-*s  %s\n", s->thread, 66 - s->thread * width, text, source);
+    if (source[0])
+        printf("T%d %-*s  %s\n", s->thread, 66 - s->thread * width, text, source);
+    else
+        printf("T%d %s\n", s->thread, text);
 }
 
 static void print_steps(uint32_t shown)
@@ -267,7 +269,7 @@ static void print_threads(void)
             name_of(t->c11_main ? (const void *)(uintptr_t)t->c11_main
                                 : (const void *)(uintptr_t)t->pthread_main,
                     name, sizeof name);
-        printf("  T%d %s: %s %s\n", i, name, text, source);
+        printf("  T%d %s: %s%s%s\n", i, name, text, source[0] ? " " : "", source);
     }
 }
 
@@ -292,12 +294,9 @@ void report_failure(void)
 {
     char id[6000];
 
-    x.failures++;
-    if (x.quiet)
-        return;
     replay_id(id, sizeof id);
     printf("\nFAILED: %s\n", x.message);
-    printf("in schedule %llu, at step %u, in T%d; to repeat it: --replay=%s\n\n",
+    printf("in schedule %llu, at step %u, in T%d; to repeat it, with the same options: --replay=%s\n\n",
            (unsigned long long)x.runs, x.steps, x.current, id);
     print_steps(x.verbose ? STEPS : SHOWN);
     printf("\n");
@@ -313,7 +312,8 @@ void limit(const char *what)
 
     if (x.active && self()->pc)
         source_of(self()->pc, line, sizeof line);
-    fprintf(stderr, "explorer: %s (T%d, after %s)\n", what, x.current, line[0] ? line : "the start");
+    fprintf(stderr, "explorer: %s (T%d, after %s)\n", what, x.current,
+            line[0] ? line : "the start");
     exit(3);
 }
 

@@ -2,21 +2,21 @@
    stand in memory.c. */
 #include "explorer.h"
 
-#define PLAIN_ACCESS(name, size, writes)                          \
-    EXPORT void __tsan_##name##size(void *address);               \
-    EXPORT void __tsan_##name##size(void *address)                \
-    {                                                             \
-        touch((uintptr_t)address, size, writes, false, PC);      \
+#define PLAIN_ACCESS(name, size, writes)                    \
+    EXPORT void __tsan_##name##size(void *address);         \
+    EXPORT void __tsan_##name##size(void *address)          \
+    {                                                       \
+        touch((uintptr_t)address, size, writes, false, PC); \
     }
 
-#define PLAIN(size)                              \
-    PLAIN_ACCESS(read, size, false)              \
-    PLAIN_ACCESS(write, size, true)              \
-    PLAIN_ACCESS(unaligned_read, size, false)    \
-    PLAIN_ACCESS(unaligned_write, size, true)    \
-    PLAIN_ACCESS(volatile_read, size, false)     \
-    PLAIN_ACCESS(volatile_write, size, true)     \
-    PLAIN_ACCESS(read_write, size, true)         \
+#define PLAIN(size)                           \
+    PLAIN_ACCESS(read, size, false)           \
+    PLAIN_ACCESS(write, size, true)           \
+    PLAIN_ACCESS(unaligned_read, size, false) \
+    PLAIN_ACCESS(unaligned_write, size, true) \
+    PLAIN_ACCESS(volatile_read, size, false)  \
+    PLAIN_ACCESS(volatile_write, size, true)  \
+    PLAIN_ACCESS(read_write, size, true)      \
     PLAIN_ACCESS(unaligned_read_write, size, true)
 
 PLAIN(1)
