@@ -5,7 +5,7 @@ set -u
 CC=${CC:-cc}
 BUILD=${BUILD:-build}
 W=$BUILD/snippets
-FLAGS="-std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror -O1 -Ipatterns -pthread"
+FLAGS="-std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror -O0 -Ipatterns -pthread"
 
 one() {  # path of the .c file, kind, where it stands
     stem=${1%.c}
