@@ -351,6 +351,43 @@ static int sleep_cut_short(void)
     return 0;
 }
 
+/* ---- a wait of a second: on the wall clock it may take an hour more ---- */
+extern int pthread_condattr_setclock(pthread_condattr_t *, int); /* hidden by -std=c11 */
+extern int clock_gettime(int, struct timespec *);
+
+static int wait_a_second(int clock)
+{
+    pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    pthread_condattr_t attributes;
+    pthread_cond_t condition;
+    struct timespec until;
+    long long start = explore_now();
+    int status = 0;
+
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, clock);
+    pthread_cond_init(&condition, &attributes);
+    clock_gettime(clock, &until);
+    until.tv_sec++;
+    pthread_mutex_lock(&mutex);
+    while (status == 0)
+        status = pthread_cond_timedwait(&condition, &mutex, &until);
+    pthread_mutex_unlock(&mutex);
+    assert(status == ETIMEDOUT && explore_now() - start >= 1000000000);
+    assert(explore_now() - start < 2000000000);
+    return 0;
+}
+
+static int wall_deadline(void)
+{
+    return wait_a_second(0);
+}
+
+static int monotonic_deadline(void)
+{
+    return wait_a_second(1);
+}
+
 /* ---- a late fire: decided for the first job, it hits the second ---- */
 static struct {
     atomic_int job, cancelled;
@@ -443,6 +480,8 @@ const struct corpus_case lock_cases[] = {
     {"livelock_polite", livelock_polite},
     {"timeout_or_answer", timeout_or_answer},
     {"sleep_cut_short", sleep_cut_short},
+    {"wall_deadline", wall_deadline},
+    {"monotonic_deadline", monotonic_deadline},
     {"late_fire", late_fire},
     {"thread_missing", thread_missing},
     {"check_then_act", check_then_act},

@@ -183,6 +183,7 @@ long futex(uint32_t *word, int operation, uint32_t value, const struct timespec 
 
 /* ---- time.c ---- */
 uint64_t nanoseconds(const struct timespec *t);
+void wall_may_jump(void);
 
 /* ---- trace.c ---- */
 void trace_reset(void);

@@ -317,7 +317,8 @@ static void usage(void)
           "  --fail=alloc,thread   allocations, threads (and conditions) fail at random\n"
           "  --fail-alloc=K --fail-thread=K   the K-th fails\n"
           "  --sweep=alloc|thread [--schedules=N]   every K, N schedules (200) each\n"
-          "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
+          "  --wall-jumps    the wall clock is set back and forth by an hour\n"
+        "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
           "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
           "  --max-steps=N   more is a livelock (20000)\n"
           "  --replay=ID     one schedule, as a failure names it   --verbose   all steps\n"
@@ -415,6 +416,7 @@ static bool set_switch(const char *option)
         {"--keep-going", &options.keep_going, true},
         {"--no-rising", &options.rising, false},
         {"--no-shrink", &options.shrink, false},
+        {"--wall-jumps", &x.wall_jumps, true},
     };
 
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++)

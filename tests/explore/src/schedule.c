@@ -57,6 +57,7 @@ void time_passes(void)
             next = due(&x.threads[i]);
     if (next == UINT64_MAX)
         return;
+    wall_may_jump(); /* may make it earlier or later */
     if (next > x.now)
         x.now = next;
     x.reads_of_now = 0;

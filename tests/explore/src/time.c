@@ -19,10 +19,22 @@ static void split(uint64_t ns, struct timespec *t)
     t->tv_nsec = (long)(ns % 1000000000u);
 }
 
+/* --wall-jumps: somebody sets the clock on the wall by an hour; only that one moves. */
+void wall_may_jump(void)
+{
+    const uint64_t hour = UINT64_C(3600000000000);
+
+    if (!x.wall_jumps || !hard_fault(12))
+        return;
+    x.wall = choose(2) ? x.wall + hour : x.wall - hour;
+    trace("wall-clock-set", NULL, 0, x.wall / 1000000000u, NO_ORDER, false, NULL);
+}
+
 /* Reading the clock costs no time, so that sums are exact; but a loop that reads it until something
    has passed must end. */
 static uint64_t read_clock(clockid_t clock)
 {
+    wall_may_jump();
     if (++x.reads_of_now > FREE_READS)
         x.now += 1000;
     return clock == CLOCK_REALTIME ? x.now + x.wall : x.now;
