@@ -2512,7 +2512,7 @@ typedef struct twill__slot {
     bool inside;   /* a callback of this call runs now */
     unsigned said; /* by the item: TWILL__SAID_... */
     void *state;
-    twill_ns busy;
+    uint64_t busy; /* ticks */
 } twill__slot;
 
 typedef enum twill__schedule { /* twill_schedule's values; checked there */
@@ -2556,6 +2556,7 @@ typedef struct twill__job {
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
+    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
     _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
@@ -2999,12 +3000,13 @@ static inline void twill__give_number(twill__job *job, unsigned worker)
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
 #define TWILL__CHUNK_NS \
-    10000 /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMB_NS 1250 /* what is not worth halving */
+    10000               /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMBS 8 /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
-    twill_ns at, since;      /* the last look at the clock; the first */
+    uint64_t goal;           /* what a chunk should last, in ticks */
+    uint64_t at, since;      /* the last look at the ticks; the first */
 } twill__pace;
 
 static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
@@ -3223,29 +3225,33 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
 
 /* ---- pace ---- */
 
+/* The smallest chunk that the user wants, in blocks. */
+static inline size_t twill__pace_floor(const twill__job *job)
+{
+    return job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+}
+
 static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
 {
-    pace->chunk = job->chunk0;
-    pace->least =
-        job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
-    if (pace->chunk < pace->least)
-        pace->chunk = pace->least;
-    pace->at = pace->since = twill__clock_now();
+    pace->least = twill__pace_floor(job);
+    pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
+    pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
+    pace->at = pace->since = twill__ticks();
 }
 
 /* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
 static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
 {
-    twill_ns now = twill__clock_now(), took = now - pace->at;
-    uint64_t fit = (uint64_t)TWILL__CRUMB_NS * blocks / (uint64_t)(took > 0 ? took : 1);
-    size_t floor = job->chunk > 1 ? (job->chunk - 1) / job->block + 1 : 1;
+    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
+    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    size_t floor = twill__pace_floor(job);
     pace->at = now;
     pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
-    if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
+    if (took < pace->goal / 2 && blocks >= pace->chunk)
         pace->chunk =
-            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
-    else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
-        pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < pace->goal / 16 ? 4 : 2);
+    else if (took > 2 * pace->goal && pace->chunk > 1)
+        pace->chunk = (size_t)(blocks * pace->goal / took) + 1;
     if (pace->least < floor)
         pace->least = floor;
     if (pace->chunk < pace->least)
@@ -3400,6 +3406,15 @@ static inline void twill__call_helpers(twill__team *team, unsigned need)
 
 /* ---- taking part ---- */
 
+/* The caller is the only worker, and has claimed all there is. */
+static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
+{
+    uint64_t range =
+        atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
+    return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
+           atomic_load(&job->ready[0]) == 1;
+}
+
 static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
@@ -3408,12 +3423,15 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
-        if (twill__stopped(job, pace.at))
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
             break;
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
                 continue;
+            if (worker == 0 && twill__all_mine(job, me))
+                /* nothing is left for helpers: who comes now would only be waited for */
+                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
             continue;
@@ -3752,7 +3770,9 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    uint32_t word = atomic_load(&seat->word);
+    if (word & TWILL__SEAT_OPEN)
+        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -4020,6 +4040,8 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    if (size < job->chunk)
+        size = job->chunk < job->n ? job->chunk : job->n;
     uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
              since = twill__ticks();
     double sure = (double)(rate * 200 / 1024),
@@ -4036,7 +4058,7 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
         if (left <= price * (double)at) {
             /* the rest is cheaper than its helpers */
             size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
-        } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
+        } else if (few || spent > sure || left > 8 * price * (double)at) {
             double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
             job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
             if (!job->team && left / (double)at / price < *helpers)
@@ -4082,6 +4104,7 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
         atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
     }
     job->generation = twill__generation();
+    job->tick_rate = job->team->tick_rate;
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
@@ -4132,9 +4155,12 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->failed += slot->failed;
             report->chunks += slot->chunks;
             report->workers_used += slot->used;
-            report->busy += slot->busy;
-            if (slot->busy > report->busiest)
-                report->busiest = slot->busy;
+            if (slot->busy) {
+                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                report->busy += busy;
+                if (busy > report->busiest)
+                    report->busiest = busy;
+            }
             if (slot->failed &&
                 (!report->first_error.status || slot->low < report->first_error.index)) {
                 report->first_error.index = slot->low;
@@ -4671,13 +4697,14 @@ static __attribute__((noinline)) twill_status twill__start_by_cost(const twill_r
     return twill__run_call(run, n, true, steps, data);
 }
 
-/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. */
-static inline twill_status twill__start(const twill_parallel_options *options, size_t n,
+/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. guard: user code runs
+   between passes, or something must be undone if a callback ends the thread. */
+static inline twill_status twill__start(const twill_parallel_options *options, size_t n, bool guard,
                                         twill__steps_fn *steps, void *data, twill__cut **cuts)
 {
     if (options->schedule == TWILL_SCHEDULE_COST)
         return twill__start_by_cost(&options->run, n, steps, data, cuts);
-    return twill__run_call(&options->run, n, false, steps, data);
+    return twill__run_call(&options->run, n, guard, steps, data);
 }
 
 static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
@@ -4686,7 +4713,7 @@ static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void 
     twill__sweep loop;
     twill__sweep_init(&loop, n, body, data, options);
     loop.pass.whole = whole;
-    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+    return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
 }
 
 /* The body of a loop over single items; each of them is one(job->data, task) with task->index
@@ -4772,7 +4799,7 @@ TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_
         return twill__refuse(&options->run, n, TWILL_INVALID);
     twill__sweep_init(&loop, n, twill__invoke_body, &invoke, options);
     loop.pass.forced = true;
-    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+    return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
 }
 
 /* ---- ranges ---- */
@@ -5358,7 +5385,7 @@ static __attribute__((noinline)) twill_status twill__reduce_guarded(twill__reduc
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__reduce_ended, reduce);
-    status = twill__start(reduce->options, reduce->n, steps, reduce, &reduce->cuts);
+    status = twill__start(reduce->options, reduce->n, true, steps, reduce, &reduce->cuts);
     TWILL__GUARD_POP(0);
     if (reduce->memory)
         TWILL_FREE(reduce->memory);
@@ -5484,7 +5511,7 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
     if (reduce.memory || reducer->dispose)
         return twill__reduce_guarded(&reduce, steps);
-    return twill__start(options, n, steps, &reduce, &reduce.cuts);
+    return twill__start(options, n, true, steps, &reduce, &reduce.cuts);
 }
 
 #endif
@@ -5699,7 +5726,8 @@ static __attribute__((noinline)) twill_status twill__filter_guarded(twill__filte
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__free_ended, filter->memory);
-    status = twill__start(filter->options, filter->n, twill__filter_steps, filter, &filter->cuts);
+    status =
+        twill__start(filter->options, filter->n, true, twill__filter_steps, filter, &filter->cuts);
     TWILL__GUARD_POP(0);
     TWILL_FREE(filter->memory);
     return status;
@@ -5746,8 +5774,9 @@ TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, si
         status = TWILL_NO_MEMORY;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    status = filter.memory ? twill__filter_guarded(&filter)
-                           : twill__start(options, n, twill__filter_steps, &filter, &filter.cuts);
+    status = filter.memory
+                 ? twill__filter_guarded(&filter)
+                 : twill__start(options, n, false, twill__filter_steps, &filter, &filter.cuts);
     if (status == TWILL_OK)
         *out_n = filter.kept;
     return status;
@@ -6009,7 +6038,7 @@ static __attribute__((noinline)) twill_status twill__scan_guarded(twill__scan *s
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__free_ended, scan->memory);
-    status = twill__run_call(&scan->options->run, scan->n, false, twill__scan_steps, scan);
+    status = twill__run_call(&scan->options->run, scan->n, true, twill__scan_steps, scan);
     TWILL__GUARD_POP(0);
     TWILL_FREE(scan->memory);
     return status;
@@ -6036,7 +6065,7 @@ TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t
         return twill__refuse(&options->run, n, status);
     if (n && scan.memory)
         return twill__scan_guarded(&scan);
-    return twill__run_call(&options->run, n, false, twill__scan_steps, &scan);
+    return twill__run_call(&options->run, n, true, twill__scan_steps, &scan);
 }
 
 #endif
@@ -6428,7 +6457,7 @@ static __attribute__((noinline)) twill_status twill__sort_guarded(twill__sort *s
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__sort_ended, sort);
-    status = twill__run_call(&sort->options->run, sort->n, false, twill__sort_steps, sort);
+    status = twill__run_call(&sort->options->run, sort->n, true, twill__sort_steps, sort);
     TWILL__GUARD_POP(0);
     if (sort->memory)
         TWILL_FREE(sort->memory);

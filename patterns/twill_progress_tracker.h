@@ -639,6 +639,31 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 #ifndef TWILL__PROGRESS_TRACKER_IMPL
 #define TWILL__PROGRESS_TRACKER_IMPL
 
+/* ---- progress_tracker/map.h ---- */
+/* map.h: a parallel map that shows how far it is. */
+#ifndef TWILL__PROGRESS_MAP_H
+#define TWILL__PROGRESS_MAP_H
+
+/* ---- progress_tracker/updates.h ---- */
+/* updates.h: the public functions of a bar. */
+#ifndef TWILL__PROGRESS_UPDATES_H
+#define TWILL__PROGRESS_UPDATES_H
+
+/* ---- progress_tracker/frames.h ---- */
+/* frames.h: who draws, when, and how a frame reaches the descriptor. */
+#ifndef TWILL__PROGRESS_FRAMES_H
+#define TWILL__PROGRESS_FRAMES_H
+
+/* ---- progress_tracker/lines.h ---- */
+/* lines.h: what a bar looks like: one line of text in each style. */
+#ifndef TWILL__PROGRESS_LINES_H
+#define TWILL__PROGRESS_LINES_H
+
+/* ---- progress_tracker/tracker.h ---- */
+/* tracker.h: one bar: its state, its locks, its counts. */
+#ifndef TWILL__PROGRESS_TRACKER_H
+#define TWILL__PROGRESS_TRACKER_H
+
 /* ---- engine/map.h ---- */
 /* map.h: the loop over items with one input and one output each; parallel_map and map_with_progress
    stand on it. */
@@ -2481,7 +2506,7 @@ typedef struct twill__slot {
     bool inside;   /* a callback of this call runs now */
     unsigned said; /* by the item: TWILL__SAID_... */
     void *state;
-    twill_ns busy;
+    uint64_t busy; /* ticks */
 } twill__slot;
 
 typedef enum twill__schedule { /* twill_schedule's values; checked there */
@@ -2525,6 +2550,7 @@ typedef struct twill__job {
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
+    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
     _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
@@ -2968,12 +2994,13 @@ static inline void twill__give_number(twill__job *job, unsigned worker)
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
 #define TWILL__CHUNK_NS \
-    10000 /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMB_NS 1250 /* what is not worth halving */
+    10000               /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMBS 8 /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
-    twill_ns at, since;      /* the last look at the clock; the first */
+    uint64_t goal;           /* what a chunk should last, in ticks */
+    uint64_t at, since;      /* the last look at the ticks; the first */
 } twill__pace;
 
 static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
@@ -3192,29 +3219,33 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
 
 /* ---- pace ---- */
 
+/* The smallest chunk that the user wants, in blocks. */
+static inline size_t twill__pace_floor(const twill__job *job)
+{
+    return job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+}
+
 static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
 {
-    pace->chunk = job->chunk0;
-    pace->least =
-        job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
-    if (pace->chunk < pace->least)
-        pace->chunk = pace->least;
-    pace->at = pace->since = twill__clock_now();
+    pace->least = twill__pace_floor(job);
+    pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
+    pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
+    pace->at = pace->since = twill__ticks();
 }
 
 /* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
 static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
 {
-    twill_ns now = twill__clock_now(), took = now - pace->at;
-    uint64_t fit = (uint64_t)TWILL__CRUMB_NS * blocks / (uint64_t)(took > 0 ? took : 1);
-    size_t floor = job->chunk > 1 ? (job->chunk - 1) / job->block + 1 : 1;
+    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
+    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    size_t floor = twill__pace_floor(job);
     pace->at = now;
     pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
-    if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
+    if (took < pace->goal / 2 && blocks >= pace->chunk)
         pace->chunk =
-            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
-    else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
-        pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < pace->goal / 16 ? 4 : 2);
+    else if (took > 2 * pace->goal && pace->chunk > 1)
+        pace->chunk = (size_t)(blocks * pace->goal / took) + 1;
     if (pace->least < floor)
         pace->least = floor;
     if (pace->chunk < pace->least)
@@ -3369,6 +3400,15 @@ static inline void twill__call_helpers(twill__team *team, unsigned need)
 
 /* ---- taking part ---- */
 
+/* The caller is the only worker, and has claimed all there is. */
+static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
+{
+    uint64_t range =
+        atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
+    return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
+           atomic_load(&job->ready[0]) == 1;
+}
+
 static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
@@ -3377,12 +3417,15 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
-        if (twill__stopped(job, pace.at))
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
             break;
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
                 continue;
+            if (worker == 0 && twill__all_mine(job, me))
+                /* nothing is left for helpers: who comes now would only be waited for */
+                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
             continue;
@@ -3721,7 +3764,9 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    uint32_t word = atomic_load(&seat->word);
+    if (word & TWILL__SEAT_OPEN)
+        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -3989,6 +4034,8 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    if (size < job->chunk)
+        size = job->chunk < job->n ? job->chunk : job->n;
     uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
              since = twill__ticks();
     double sure = (double)(rate * 200 / 1024),
@@ -4005,7 +4052,7 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
         if (left <= price * (double)at) {
             /* the rest is cheaper than its helpers */
             size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
-        } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
+        } else if (few || spent > sure || left > 8 * price * (double)at) {
             double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
             job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
             if (!job->team && left / (double)at / price < *helpers)
@@ -4051,6 +4098,7 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
         atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
     }
     job->generation = twill__generation();
+    job->tick_rate = job->team->tick_rate;
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
@@ -4101,9 +4149,12 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->failed += slot->failed;
             report->chunks += slot->chunks;
             report->workers_used += slot->used;
-            report->busy += slot->busy;
-            if (slot->busy > report->busiest)
-                report->busiest = slot->busy;
+            if (slot->busy) {
+                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                report->busy += busy;
+                if (busy > report->busiest)
+                    report->busiest = busy;
+            }
             if (slot->failed &&
                 (!report->first_error.status || slot->low < report->first_error.index)) {
                 report->first_error.index = slot->low;
@@ -4457,11 +4508,256 @@ static inline void twill__map_body(twill__job *job, twill_task *task, size_t beg
 
 #endif
 
-/* ---- engine/progress_count.h ---- */
-/* progress_count.h: counters that many threads raise at once, and exact arithmetic on what they
+/* ---- platform/terminal.h ---- */
+/* terminal.h: what a progress display asks of the system: the terminal, one whole write, signals
+   held off meanwhile. */
+#ifndef TWILL__PLATFORM_TERMINAL_H
+#define TWILL__PLATFORM_TERMINAL_H
+
+#include <signal.h>
+
+typedef enum twill__wrote {
+    TWILL__WROTE,
+    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
+    TWILL__WROTE_BROKEN
+} twill__wrote;
+
+#ifdef TWILL__POSIX
+#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
+#include <unistd.h>
+
+/* ---- signals ---- */
+
+#ifndef __APPLE__ /* hidden by -std=c11 */
+extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
+extern int sigemptyset(sigset_t *);
+extern int sigfillset(sigset_t *);
+extern int sigaddset(sigset_t *, int);
+extern int sigdelset(sigset_t *, int);
+extern int sigismember(const sigset_t *, int);
+extern int sigpending(sigset_t *);
+extern int sigwait(const sigset_t *, int *);
+#endif
+#ifdef SIG_BLOCK
+enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
+#elif defined __linux__ && !defined __mips__
+enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
+#else
+enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
+#endif
+
+typedef sigset_t twill__signal_mask;
+
+/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
+   now inherits it. */
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGABRT);
+#ifdef SIGBUS
+    sigdelset(&all, SIGBUS);
+#endif
+#ifdef SIGTRAP
+    sigdelset(&all, SIGTRAP);
+#endif
+    pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
+}
+
+/* ---- the terminal ---- */
+
+static inline bool twill__terminal_is(int fd)
+{
+    int saved = errno;
+    bool is = isatty(fd) == 1;
+    errno = saved;
+    return is;
+}
+
+/* Leaves 0 where the terminal does not say. */
+static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
+{
+    struct winsize size;
+    int saved = errno;
+    *columns = *rows = 0;
+    if (ioctl(fd, TIOCGWINSZ, &size) == 0) {
+        *columns = size.ws_col;
+        *rows = size.ws_row;
+    }
+    errno = saved;
+}
+
+/* Whether we may draw there. -1 (not a terminal, not our session's) counts as yes: containers and
+   pipes have no foreground. */
+static inline bool twill__terminal_foreground(int fd)
+{
+    int saved = errno;
+    pid_t group = tcgetpgrp(fd);
+    errno = saved;
+    return group == -1 || group == getpgrp();
+}
+
+/* ---- writing ---- */
+
+/* False: it could not take a byte within `ms`. A broken descriptor counts as ready: the write will
+   say what it is. */
+static inline bool twill__terminal_writable(int fd, int ms)
+{
+    struct pollfd one = {fd, POLLOUT, 0};
+    twill_ns end = twill__clock_now() + TWILL_MS(ms);
+    int saved = errno, got;
+    while ((got = poll(&one, 1, ms)) == -1 && errno == EINTR) {
+        twill_ns left = end - twill__clock_now();
+        ms = left > 0 ? (int)(left / 1000000) : 0;
+    }
+    errno = saved;
+    return got != 0;
+}
+
+/* Writes it all, in one write where the system lets us. A descriptor that would block: false
+   `must`: nothing is written, or, when it stops in the middle, the rest is given a second; true: it
+   waits. */
+static inline twill__wrote twill__write_all(int fd, const char *data, size_t size, bool must)
+{
+    size_t at = 0;
+    while (at < size) {
+        ssize_t got = write(fd, data + at, size - at);
+        if (got > 0) {
+            at += (size_t)got;
+        } else if (got == -1 && errno != EINTR) {
+            if (errno != EAGAIN && errno != EWOULDBLOCK)
+                return TWILL__WROTE_BROKEN;
+            if (must)
+                (void)twill__terminal_writable(fd, 1000);
+            else if (at == 0 || !twill__terminal_writable(fd, 1000))
+                return TWILL__WROTE_NOT;
+        }
+    } /* exit: each turn writes, waits, or returns */
+    return TWILL__WROTE;
+}
+
+/* The same with SIGPIPE held off, and with SIGTTOU too if `quiet`, so that a background process is
+   not stopped. A SIGPIPE that our write has raised is taken back; one that was pending before
+   stays. */
+static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
+                                               bool quiet)
+{
+    sigset_t pipe_, block, old, pending;
+    int saved = errno, signal;
+    twill__wrote wrote;
+    bool before;
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    block = pipe_;
+    if (quiet)
+        sigaddset(&block, SIGTTOU);
+    pthread_sigmask(TWILL__SIGNALS_BLOCK, &block, &old);
+    sigemptyset(&pending);
+    sigpending(&pending);
+    before = sigismember(&pending, SIGPIPE) == 1;
+    wrote = twill__write_all(fd, data, size, must);
+    if (wrote == TWILL__WROTE_BROKEN && errno == EPIPE && !before) {
+        sigpending(&pending);
+        if (sigismember(&pending, SIGPIPE) == 1) /* not when it is ignored */
+            sigwait(&pipe_, &signal);
+    }
+    pthread_sigmask(TWILL__SIGNALS_SET, &old, NULL);
+    errno = saved;
+    return wrote;
+}
+
+#else
+/* ---- elsewhere: lines only ---- */
+#define TWILL__TERMINALS 0
+#include <io.h>
+
+typedef int twill__signal_mask;
+
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    *old = 0;
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    (void)old;
+}
+
+static inline bool twill__terminal_is(int fd)
+{
+    (void)fd;
+    return false;
+}
+
+static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
+{
+    (void)fd;
+    *columns = *rows = 0;
+}
+
+static inline bool twill__terminal_foreground(int fd)
+{
+    (void)fd;
+    return true;
+}
+
+static inline bool twill__terminal_writable(int fd, int ms)
+{
+    (void)fd;
+    (void)ms;
+    return true;
+}
+
+static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
+                                               bool quiet)
+{
+    (void)must;
+    (void)quiet;
+    for (size_t at = 0; at < size;) {
+        int got = _write(fd, data + at, (unsigned)(size - at));
+        if (got <= 0)
+            return TWILL__WROTE_BROKEN;
+        at += (size_t)got;
+    }
+    return TWILL__WROTE;
+}
+#endif
+
+/* ---- a thread that nobody will join ---- */
+
+/* The record must stay until the thread's last access to it. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
+#endif
+}
+
+#endif
+
+/* ---- progress_tracker/count.h ---- */
+/* count.h: counters that many threads raise at once, and exact arithmetic on what they
    say. */
-#ifndef TWILL__ENGINE_PROGRESS_COUNT_H
-#define TWILL__ENGINE_PROGRESS_COUNT_H
+#ifndef TWILL__PROGRESS_COUNT_H
+#define TWILL__PROGRESS_COUNT_H
 
 /* ---- counters ---- */
 
@@ -4569,10 +4865,10 @@ static inline int twill__tally_percent(uint64_t processed, uint64_t total)
 
 #endif
 
-/* ---- engine/progress_rate.h ---- */
-/* progress_rate.h: how fast it goes and how long it will take, from samples of a count. */
-#ifndef TWILL__ENGINE_PROGRESS_RATE_H
-#define TWILL__ENGINE_PROGRESS_RATE_H
+/* ---- progress_tracker/rate.h ---- */
+/* rate.h: how fast it goes and how long it will take, from samples of a count. */
+#ifndef TWILL__PROGRESS_RATE_H
+#define TWILL__PROGRESS_RATE_H
 
 /* Two estimates are blended: the mean over all the time, which is steady, and a recent one, which
    follows changes. The recent one is an exponential average, taken twice so that bursts do not
@@ -4704,11 +5000,11 @@ static inline twill_ns twill__speed_stalled(const twill__speed *rate, twill_ns n
 
 #endif
 
-/* ---- engine/progress_text.h ---- */
-/* progress_text.h: text of a bounded length and width: numbers, units, times, labels. No printf:
+/* ---- progress_tracker/text.h ---- */
+/* text.h: text of a bounded length and width: numbers, units, times, labels. No printf:
    the locale changes nothing, and a frame needs no memory. */
-#ifndef TWILL__ENGINE_PROGRESS_TEXT_H
-#define TWILL__ENGINE_PROGRESS_TEXT_H
+#ifndef TWILL__PROGRESS_TEXT_H
+#define TWILL__PROGRESS_TEXT_H
 
 typedef struct twill__print {
     char *data;
@@ -5014,251 +5310,6 @@ static inline void twill__print_seconds(twill__print *text, twill_ns time)
 
 #endif
 
-/* ---- platform/terminal.h ---- */
-/* terminal.h: what a progress display asks of the system: the terminal, one whole write, signals
-   held off meanwhile. */
-#ifndef TWILL__PLATFORM_TERMINAL_H
-#define TWILL__PLATFORM_TERMINAL_H
-
-#include <signal.h>
-
-typedef enum twill__wrote {
-    TWILL__WROTE,
-    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
-    TWILL__WROTE_BROKEN
-} twill__wrote;
-
-#ifdef TWILL__POSIX
-#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
-#include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
-#include <unistd.h>
-
-/* ---- signals ---- */
-
-#ifndef __APPLE__ /* hidden by -std=c11 */
-extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
-extern int sigemptyset(sigset_t *);
-extern int sigfillset(sigset_t *);
-extern int sigaddset(sigset_t *, int);
-extern int sigdelset(sigset_t *, int);
-extern int sigismember(const sigset_t *, int);
-extern int sigpending(sigset_t *);
-extern int sigwait(const sigset_t *, int *);
-#endif
-#ifdef SIG_BLOCK
-enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
-#elif defined __linux__ && !defined __mips__
-enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
-#else
-enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
-#endif
-
-typedef sigset_t twill__signal_mask;
-
-/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
-   now inherits it. */
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    sigset_t all;
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGABRT);
-#ifdef SIGBUS
-    sigdelset(&all, SIGBUS);
-#endif
-#ifdef SIGTRAP
-    sigdelset(&all, SIGTRAP);
-#endif
-    pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
-}
-
-/* ---- the terminal ---- */
-
-static inline bool twill__terminal_is(int fd)
-{
-    int saved = errno;
-    bool is = isatty(fd) == 1;
-    errno = saved;
-    return is;
-}
-
-/* Leaves 0 where the terminal does not say. */
-static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
-{
-    struct winsize size;
-    int saved = errno;
-    *columns = *rows = 0;
-    if (ioctl(fd, TIOCGWINSZ, &size) == 0) {
-        *columns = size.ws_col;
-        *rows = size.ws_row;
-    }
-    errno = saved;
-}
-
-/* Whether we may draw there. -1 (not a terminal, not our session's) counts as yes: containers and
-   pipes have no foreground. */
-static inline bool twill__terminal_foreground(int fd)
-{
-    int saved = errno;
-    pid_t group = tcgetpgrp(fd);
-    errno = saved;
-    return group == -1 || group == getpgrp();
-}
-
-/* ---- writing ---- */
-
-/* False: it could not take a byte within `ms`. A broken descriptor counts as ready: the write will
-   say what it is. */
-static inline bool twill__terminal_writable(int fd, int ms)
-{
-    struct pollfd one = {fd, POLLOUT, 0};
-    twill_ns end = twill__clock_now() + TWILL_MS(ms);
-    int saved = errno, got;
-    while ((got = poll(&one, 1, ms)) == -1 && errno == EINTR) {
-        twill_ns left = end - twill__clock_now();
-        ms = left > 0 ? (int)(left / 1000000) : 0;
-    }
-    errno = saved;
-    return got != 0;
-}
-
-/* Writes it all, in one write where the system lets us. A descriptor that would block: false
-   `must`: nothing is written, or, when it stops in the middle, the rest is given a second; true: it
-   waits. */
-static inline twill__wrote twill__write_all(int fd, const char *data, size_t size, bool must)
-{
-    size_t at = 0;
-    while (at < size) {
-        ssize_t got = write(fd, data + at, size - at);
-        if (got > 0) {
-            at += (size_t)got;
-        } else if (got == -1 && errno != EINTR) {
-            if (errno != EAGAIN && errno != EWOULDBLOCK)
-                return TWILL__WROTE_BROKEN;
-            if (must)
-                (void)twill__terminal_writable(fd, 1000);
-            else if (at == 0 || !twill__terminal_writable(fd, 1000))
-                return TWILL__WROTE_NOT;
-        }
-    } /* exit: each turn writes, waits, or returns */
-    return TWILL__WROTE;
-}
-
-/* The same with SIGPIPE held off, and with SIGTTOU too if `quiet`, so that a background process is
-   not stopped. A SIGPIPE that our write has raised is taken back; one that was pending before
-   stays. */
-static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
-                                               bool quiet)
-{
-    sigset_t pipe_, block, old, pending;
-    int saved = errno, signal;
-    twill__wrote wrote;
-    bool before;
-    sigemptyset(&pipe_);
-    sigaddset(&pipe_, SIGPIPE);
-    block = pipe_;
-    if (quiet)
-        sigaddset(&block, SIGTTOU);
-    pthread_sigmask(TWILL__SIGNALS_BLOCK, &block, &old);
-    sigemptyset(&pending);
-    sigpending(&pending);
-    before = sigismember(&pending, SIGPIPE) == 1;
-    wrote = twill__write_all(fd, data, size, must);
-    if (wrote == TWILL__WROTE_BROKEN && errno == EPIPE && !before) {
-        sigpending(&pending);
-        if (sigismember(&pending, SIGPIPE) == 1) /* not when it is ignored */
-            sigwait(&pipe_, &signal);
-    }
-    pthread_sigmask(TWILL__SIGNALS_SET, &old, NULL);
-    errno = saved;
-    return wrote;
-}
-
-#else
-/* ---- elsewhere: lines only ---- */
-#define TWILL__TERMINALS 0
-#include <io.h>
-
-typedef int twill__signal_mask;
-
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    *old = 0;
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    (void)old;
-}
-
-static inline bool twill__terminal_is(int fd)
-{
-    (void)fd;
-    return false;
-}
-
-static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
-{
-    (void)fd;
-    *columns = *rows = 0;
-}
-
-static inline bool twill__terminal_foreground(int fd)
-{
-    (void)fd;
-    return true;
-}
-
-static inline bool twill__terminal_writable(int fd, int ms)
-{
-    (void)fd;
-    (void)ms;
-    return true;
-}
-
-static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
-                                               bool quiet)
-{
-    (void)must;
-    (void)quiet;
-    for (size_t at = 0; at < size;) {
-        int got = _write(fd, data + at, (unsigned)(size - at));
-        if (got <= 0)
-            return TWILL__WROTE_BROKEN;
-        at += (size_t)got;
-    }
-    return TWILL__WROTE;
-}
-#endif
-
-/* ---- a thread that nobody will join ---- */
-
-/* The record must stay until the thread's last access to it. */
-static inline void twill__thread_let_go(twill__thrd *thread)
-{
-#if defined TWILL_USE_PTHREAD
-    pthread_detach(thread->pthread);
-#elif defined TWILL__POSIX
-    if (thread->by_pthread)
-        pthread_detach(thread->pthread);
-    else
-        thrd_detach(thread->c11);
-#else
-    thrd_detach(thread->c11);
-#endif
-}
-
-#endif
-
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -5499,6 +5550,8 @@ static inline void twill__progress_view_of(twill_progress *progress, twill_ns no
     if (view->total_known)
         view->left = twill__speed_left(&progress->rate, view->total);
 }
+
+#endif
 
 /* ---- lines ---- */
 
@@ -5787,6 +5840,8 @@ static inline void twill__progress_line_bar(twill__print *text, const twill__scr
     }
     twill__print_text(text, &rest.text);
 }
+
+#endif
 
 /* ---- frames, under io and lock ---- */
 
@@ -6389,6 +6444,8 @@ static inline void twill__renderer_end(twill__screen *screen)
         }
     }
 }
+
+#endif
 
 /* ---- updates ---- */
 
@@ -7025,6 +7082,8 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
     return status;
 }
 
+#endif
+
 /* ---- map with progress ---- */
 
 typedef struct twill__progress_map {
@@ -7121,6 +7180,8 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
     (void)twill_progress_destroy(data.progress);
     return status;
 }
+
+#endif
 
 #endif
 #endif

@@ -2303,7 +2303,7 @@ typedef struct twill__slot {
     bool inside;   /* a callback of this call runs now */
     unsigned said; /* by the item: TWILL__SAID_... */
     void *state;
-    twill_ns busy;
+    uint64_t busy; /* ticks */
 } twill__slot;
 
 typedef enum twill__schedule { /* twill_schedule's values; checked there */
@@ -2347,6 +2347,7 @@ typedef struct twill__job {
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
+    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
     _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
@@ -2790,12 +2791,13 @@ static inline void twill__give_number(twill__job *job, unsigned worker)
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
 #define TWILL__CHUNK_NS \
-    10000 /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMB_NS 1250 /* what is not worth halving */
+    10000               /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMBS 8 /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
-    twill_ns at, since;      /* the last look at the clock; the first */
+    uint64_t goal;           /* what a chunk should last, in ticks */
+    uint64_t at, since;      /* the last look at the ticks; the first */
 } twill__pace;
 
 static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
@@ -3014,29 +3016,33 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
 
 /* ---- pace ---- */
 
+/* The smallest chunk that the user wants, in blocks. */
+static inline size_t twill__pace_floor(const twill__job *job)
+{
+    return job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+}
+
 static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
 {
-    pace->chunk = job->chunk0;
-    pace->least =
-        job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
-    if (pace->chunk < pace->least)
-        pace->chunk = pace->least;
-    pace->at = pace->since = twill__clock_now();
+    pace->least = twill__pace_floor(job);
+    pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
+    pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
+    pace->at = pace->since = twill__ticks();
 }
 
 /* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
 static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
 {
-    twill_ns now = twill__clock_now(), took = now - pace->at;
-    uint64_t fit = (uint64_t)TWILL__CRUMB_NS * blocks / (uint64_t)(took > 0 ? took : 1);
-    size_t floor = job->chunk > 1 ? (job->chunk - 1) / job->block + 1 : 1;
+    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
+    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    size_t floor = twill__pace_floor(job);
     pace->at = now;
     pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
-    if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
+    if (took < pace->goal / 2 && blocks >= pace->chunk)
         pace->chunk =
-            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
-    else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
-        pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < pace->goal / 16 ? 4 : 2);
+    else if (took > 2 * pace->goal && pace->chunk > 1)
+        pace->chunk = (size_t)(blocks * pace->goal / took) + 1;
     if (pace->least < floor)
         pace->least = floor;
     if (pace->chunk < pace->least)
@@ -3191,6 +3197,15 @@ static inline void twill__call_helpers(twill__team *team, unsigned need)
 
 /* ---- taking part ---- */
 
+/* The caller is the only worker, and has claimed all there is. */
+static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
+{
+    uint64_t range =
+        atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
+    return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
+           atomic_load(&job->ready[0]) == 1;
+}
+
 static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
@@ -3199,12 +3214,15 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
-        if (twill__stopped(job, pace.at))
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
             break;
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
                 continue;
+            if (worker == 0 && twill__all_mine(job, me))
+                /* nothing is left for helpers: who comes now would only be waited for */
+                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
             continue;
@@ -3543,7 +3561,9 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    uint32_t word = atomic_load(&seat->word);
+    if (word & TWILL__SEAT_OPEN)
+        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {

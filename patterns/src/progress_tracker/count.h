@@ -1,7 +1,7 @@
-/* progress_count.h: counters that many threads raise at once, and exact arithmetic on what they
+/* count.h: counters that many threads raise at once, and exact arithmetic on what they
    say. */
-#ifndef TWILL__ENGINE_PROGRESS_COUNT_H
-#define TWILL__ENGINE_PROGRESS_COUNT_H
+#ifndef TWILL__PROGRESS_COUNT_H
+#define TWILL__PROGRESS_COUNT_H
 
 #include "platform/platform.h"
 

@@ -1,6 +1,6 @@
-/* progress_rate.h: how fast it goes and how long it will take, from samples of a count. */
-#ifndef TWILL__ENGINE_PROGRESS_RATE_H
-#define TWILL__ENGINE_PROGRESS_RATE_H
+/* rate.h: how fast it goes and how long it will take, from samples of a count. */
+#ifndef TWILL__PROGRESS_RATE_H
+#define TWILL__PROGRESS_RATE_H
 
 #include "platform/platform.h"
 

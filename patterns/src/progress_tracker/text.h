@@ -1,7 +1,7 @@
-/* progress_text.h: text of a bounded length and width: numbers, units, times, labels. No printf:
+/* text.h: text of a bounded length and width: numbers, units, times, labels. No printf:
    the locale changes nothing, and a frame needs no memory. */
-#ifndef TWILL__ENGINE_PROGRESS_TEXT_H
-#define TWILL__ENGINE_PROGRESS_TEXT_H
+#ifndef TWILL__PROGRESS_TEXT_H
+#define TWILL__PROGRESS_TEXT_H
 
 #include "platform/platform.h"
 
