@@ -411,7 +411,9 @@ static inline twill_status twill__close_call(twill__call_record *call)
     }
     memset(&report, 0, sizeof report);
     report.workers_started = call->opened ? job->np : 1;
-    if (job->seat)
+    if (run->pool && run->report && call->opened)
+        job->flags |= twill__team_flags(run->pool->team);
+    if (job->seat) /* the pool may go now */
         twill__release(job->seat, call->opened);
     if (call->has_own) {
         report.workers_started = call->own.threads + 1;

@@ -355,6 +355,15 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
     return true;
 }
 
+/* What its threads could not have: TWILL_REPORT_NO_... */
+static inline uint32_t twill__team_flags(const twill__team *team)
+{
+    uint32_t flags = 0;
+    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    return flags;
+}
+
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
