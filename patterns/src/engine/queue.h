@@ -1,0 +1,942 @@
+/* queue.h: a bounded queue under a small lock: the store, those who wait, and the books. */
+#ifndef TWILL__ENGINE_QUEUE_H
+#define TWILL__ENGINE_QUEUE_H
+
+#include "engine/queue_store.h"
+
+/* Everything is decided under one lock by one function, twill__queue_settle: it moves items of
+   waiting pushers into the store and items of the store to waiting poppers until nothing moves any
+   more. So while the lock is free, no popper waits beside an item that it could have, and no
+   pusher at the head of its list beside room that it could use.
+
+   The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
+   queues, each with a lock of its own, on one word; a granter must own that wait before it copies
+   an item. TAKEN is set by a compare-and-swap that fails once TAKEN or LEAVING is there, so exactly
+   one queue gets the waiter, and a waiter that finds TAKEN beside its LEAVING knows that GRANTED
+   follows. RETRY beside GRANTED: the waiter still stands in the list, and looks again by itself. */
+enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
+enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2 }; /* beside the public statuses */
+enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
+
+typedef struct twill__waiter { /* one thread's place in one list */
+    struct twill__waiter *next, *previous;
+    twill__node *node;
+    const char *from;  /* items to push */
+    char *to;          /* room for items to pop */
+    uint64_t *numbers; /* of the items popped; may be NULL */
+    size_t n, done;
+    bool whole;         /* push: all of them at once; pop: not before all n are there */
+    bool shared;        /* the node waits elsewhere, too */
+    bool listed, first; /* first: it was, when it left the list */
+    twill__cell cell;   /* key and bytes of an item to push */
+    twill_ns since;
+} twill__waiter;
+
+typedef struct twill__queue_list { /* in order of arrival */
+    twill__waiter *first, *last;
+} twill__queue_list;
+
+/* A callback of the queue that runs now, on its caller's stack. */
+typedef struct twill__queue_calling {
+    struct twill__queue_calling *next;
+    uint64_t thread;
+} twill__queue_calling;
+
+typedef struct twill__queue_counts {
+    uint64_t accepted, popped, dropped, expired, cleared, rejected, push_waits, pop_waits, wakes;
+    size_t peak;
+    twill_ns push_wait_total, push_wait_max, pop_wait_total, pop_wait_max, age_total, age_max;
+} twill__queue_counts;
+
+typedef struct twill_queue {
+    _Atomic uint32_t lock;
+    /* under the lock */
+    bool doomed, telling, is_high;
+    twill__store store;
+    size_t bytes;
+    twill__queue_list pushers, poppers, watchers, joiners;
+    twill__node *destroyer;
+    twill__queue_calling *calls;
+    /* accepted, and neither task_done nor dropped; task_done */
+    uint64_t unfinished, finished;
+    /* how often the level changed; how often it was told */
+    uint64_t level_turns, told;
+    unsigned pushing, popping; /* threads that wait outside the lock for a moment */
+    unsigned producers;
+    twill__queue_counts counts;
+    /* read without the lock, written under it */
+    _Atomic size_t length;
+    _Atomic uint32_t closed; /* 0; CLOSED or FAILED: what a drained queue answers */
+    _Atomic int code;
+    _Alignas(TWILL__LINE) _Atomic uint32_t filled, freed; /* change for those who wait outside */
+    /* set at creation */
+    _Alignas(TWILL__LINE) uint32_t generation;
+    const _Atomic uint32_t *mark; /* holds the generation of this process */
+    twill_overflow overflow;
+    bool times;       /* cells keep them */
+    twill_ns max_age; /* TWILL_FOREVER: none */
+    size_t max_bytes, high_mark, low_mark;
+    twill_ns ageing;
+    int (*priority_of)(const void *item, const twill_task *task);
+    size_t (*bytes_of)(const void *item, const twill_task *task);
+    twill_drop_fn *drop;
+    void (*on_level)(bool high, size_t length, const twill_task *task);
+    void *context, *memory;
+    /* a call around it: instead of waiting for room, do something about it (1), unless somebody
+       else will (0) or this thread cannot (-1). Whoever makes *others 0 tells the waiting pushers
+       then */
+    int (*relief)(void *data);
+    void *relief_data;
+    const _Atomic uint32_t *others;
+} twill__queue;
+
+/* ---- lists ---- */
+
+static inline void twill__enlist(twill__queue_list *list, twill__waiter *waiter, bool front)
+{
+    waiter->listed = true;
+    waiter->next = front ? list->first : NULL;
+    waiter->previous = front ? NULL : list->last;
+    if (waiter->next)
+        waiter->next->previous = waiter;
+    else
+        list->last = waiter;
+    if (waiter->previous)
+        waiter->previous->next = waiter;
+    else
+        list->first = waiter;
+}
+
+static inline void twill__delist(twill__queue_list *list, twill__waiter *waiter)
+{
+    waiter->listed = false;
+    if (waiter->previous)
+        waiter->previous->next = waiter->next;
+    else
+        list->first = waiter->next;
+    if (waiter->next)
+        waiter->next->previous = waiter->previous;
+    else
+        list->last = waiter->previous;
+}
+
+static inline bool twill__waits(const twill__waiter *waiter)
+{
+    /* a guess; the CAS in twill__own decides */
+    return !(atomic_load_explicit(&waiter->node->word, memory_order_relaxed) &
+             (TWILL__TAKEN | TWILL__LEAVING));
+}
+
+/* The first that still waits. */
+static inline twill__waiter *twill__first(const twill__queue_list *list)
+{
+    twill__waiter *waiter = list->first;
+    while (waiter && !twill__waits(waiter))
+        waiter = waiter->next;
+    return waiter;
+}
+
+/* False: it is leaving, or another queue has it. */
+static inline bool twill__own(twill__waiter *waiter)
+{
+    _Atomic uint32_t *word = &waiter->node->word;
+    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    do
+        if (seen & (TWILL__TAKEN | TWILL__LEAVING))
+            return false;
+    /* acq_rel: pairs with the same CAS of other queues and with the waiter's fetch_or(LEAVING) */
+    while (!atomic_compare_exchange_weak_explicit(word, &seen, seen | TWILL__TAKEN,
+                                                  memory_order_acq_rel, memory_order_relaxed));
+    return true;
+}
+
+/* ---- a turn under the lock ---- */
+
+typedef struct twill__queue_turn { /* whom to wake after it */
+    unsigned count;
+    _Atomic uint32_t *word[16];
+} twill__queue_turn;
+
+static inline bool twill__queue_here(const twill__queue *queue)
+{
+    /* a number, set before */
+    return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
+}
+
+static inline void twill__queue_enter(twill__queue *queue, twill__queue_turn *turn)
+{
+    turn->count = 0;
+    twill__lock(&queue->lock);
+}
+
+static inline void twill__granted(twill__queue *queue, twill__queue_turn *turn, twill__node *node,
+                                  uint32_t bits)
+{
+    _Atomic uint32_t *word = &node->word;
+    /* acq_rel: pairs with the load in twill__wait; after it the node may be gone */
+    atomic_fetch_or_explicit(word, bits, memory_order_acq_rel);
+    queue->counts.wakes++;
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+static inline void twill__queue_waited(twill__queue *queue, const twill__waiter *waiter)
+{
+    twill__queue_counts *counts = &queue->counts;
+    twill_ns took = twill__clock_now() - waiter->since;
+    if (waiter->from) {
+        counts->push_wait_total += took;
+        if (took > counts->push_wait_max)
+            counts->push_wait_max = took;
+    } else if (waiter->to) {
+        counts->pop_wait_total += took;
+        if (took > counts->pop_wait_max)
+            counts->pop_wait_max = took;
+    }
+}
+
+/* A waiter that is owned gets its answer, and is no longer ours. */
+static inline void twill__queue_answer(twill__queue *queue, twill__queue_turn *turn,
+                                       twill__queue_list *list, twill__waiter *waiter, int answer)
+{
+    twill__queue_waited(queue, waiter);
+    twill__delist(list, waiter);
+    waiter->node->answer = answer;
+    waiter->node->value = waiter;
+    twill__granted(queue, turn, waiter->node, TWILL__GRANTED);
+}
+
+static inline void twill__queue_answer_all(twill__queue *queue, twill__queue_turn *turn,
+                                           twill__queue_list *list, int answer)
+{
+    for (twill__waiter *waiter = list->first, *next; waiter; waiter = next) {
+        next = waiter->next;
+        if (twill__own(waiter))
+            twill__queue_answer(queue, turn, list, waiter, answer);
+    }
+}
+
+/* An owned waiter that gets nothing after all: it looks again. */
+static inline void twill__queue_retry(twill__queue *queue, twill__queue_turn *turn,
+                                      twill__waiter *waiter)
+{
+    twill__granted(queue, turn, waiter->node, TWILL__GRANTED | TWILL__RETRY);
+}
+
+/* ---- items ---- */
+
+static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waiter, size_t count)
+{
+    twill__cell cell = waiter->cell;
+    if (queue->times)
+        cell.at = twill__clock_now();
+    for (size_t k = 0; k < count; k++) {
+        cell.number = queue->store.next++;
+        twill__store_put(&queue->store, waiter->from + waiter->done * queue->store.size, &cell);
+        waiter->done++;
+        queue->bytes += cell.bytes;
+    }
+    queue->counts.accepted += count;
+    queue->unfinished += count;
+    if (queue->popping) /* relaxed: a hint to look again under the lock */
+        atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
+}
+
+static inline void twill__queue_aged(twill__queue *queue, twill_ns at)
+{
+    twill_ns age = twill__clock_now() - at;
+    queue->counts.age_total += age;
+    if (age > queue->counts.age_max)
+        queue->counts.age_max = age;
+}
+
+/* Takes one item out; `to` may be NULL. */
+static inline twill__cell twill__queue_take(twill__queue *queue, twill__which which, void *to)
+{
+    size_t at = twill__store_find(&queue->store, which);
+    twill__cell cell = twill__store_cell(&queue->store, at);
+    twill__store_take(&queue->store, at, to);
+    queue->bytes -= cell.bytes;
+    if (queue->pushing)
+        atomic_fetch_add_explicit(&queue->freed, 1, memory_order_relaxed); /* as above */
+    return cell;
+}
+
+static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        twill__cell cell =
+            twill__queue_take(queue, TWILL__NEXT, waiter->to + waiter->done * queue->store.size);
+        if (waiter->numbers)
+            waiter->numbers[waiter->done] = cell.number;
+        if (queue->times)
+            twill__queue_aged(queue, cell.at);
+        waiter->done++;
+    }
+    queue->counts.popped += count;
+}
+
+/* From a pusher's hand to a popper's: rendezvous. */
+static inline void twill__queue_hand_over(twill__queue *queue, twill__waiter *push,
+                                          twill__waiter *pop)
+{
+    uint64_t number = queue->store.next++;
+    size_t size = queue->store.size;
+    twill__copy(pop->to + pop->done * size, push->from + push->done * size, size);
+    if (pop->numbers)
+        pop->numbers[pop->done] = number;
+    push->done++;
+    pop->done++;
+    queue->counts.accepted++;
+    queue->counts.popped++;
+    queue->unfinished++;
+}
+
+/* How many of the pusher's items may come in now. */
+static inline size_t twill__queue_room(const twill__queue *queue, const twill__waiter *waiter)
+{
+    size_t room = queue->store.capacity - queue->store.length, want = waiter->n - waiter->done;
+    if (queue->max_bytes && waiter->cell.bytes > queue->max_bytes - queue->bytes)
+        return 0;
+    if (waiter->whole && room < want)
+        return 0;
+    return room < want ? room : want;
+}
+
+/* ---- settle ---- */
+
+static inline bool twill__settle_pushers(twill__queue *queue, twill__queue_turn *turn)
+{
+    bool moved = false;
+    for (twill__waiter *waiter = queue->pushers.first, *next; waiter; waiter = next) {
+        size_t room;
+        next = waiter->next;
+        if (!twill__waits(waiter))
+            continue;
+        room = twill__queue_room(queue, waiter);
+        if (room == 0)
+            break; /* those behind it wait their turn */
+        moved = true;
+        if (room < waiter->n - waiter->done) {
+            /* a part; its memory stays until it has had the lock again */
+            twill__queue_accept(queue, waiter, room);
+            break;
+        }
+        if (!twill__own(waiter))
+            continue;
+        twill__queue_accept(queue, waiter, room);
+        twill__queue_answer(queue, turn, &queue->pushers, waiter, TWILL_OK);
+    }
+    return moved;
+}
+
+static inline bool twill__settle_poppers(twill__queue *queue, twill__queue_turn *turn)
+{
+    bool moved = false;
+    for (twill__waiter *waiter = queue->poppers.first, *next; waiter; waiter = next) {
+        size_t want = waiter->n - waiter->done, length = queue->store.length;
+        next = waiter->next;
+        if (length == 0)
+            break;
+        if (!twill__waits(waiter))
+            continue;
+        moved = true;
+        if (waiter->whole && length < want) {
+            twill__queue_deliver(queue, waiter, length);
+            break;
+        }
+        if (!twill__own(waiter))
+            continue;
+        twill__queue_deliver(queue, waiter, want < length ? want : length);
+        twill__queue_answer(queue, turn, &queue->poppers, waiter, TWILL_OK);
+    }
+    return moved;
+}
+
+static inline bool twill__queue_readable(const twill__queue *queue)
+{
+    return queue->store.length || (!queue->store.capacity && twill__first(&queue->pushers));
+}
+
+static inline uint32_t twill__queue_closed(const twill__queue *queue)
+{
+    /* under the lock, or as a hint */
+    return atomic_load_explicit(&queue->closed, memory_order_relaxed);
+}
+
+static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *turn)
+{
+    bool moved = true;
+    uint32_t closed = twill__queue_closed(queue);
+    while (moved && (queue->pushers.first || queue->poppers.first)) {
+        /* exit: items and waiters are finite; each turn moves one */
+        moved = queue->pushers.first && !closed && queue->store.capacity &&
+                twill__settle_pushers(queue, turn);
+        if (queue->poppers.first)
+            moved = twill__settle_poppers(queue, turn) && moved;
+    }
+    if (closed) {
+        twill__queue_answer_all(queue, turn, &queue->pushers, TWILL_CLOSED);
+        if (!queue->store.length)
+            twill__queue_answer_all(queue, turn, &queue->poppers, (int)closed);
+    }
+    if (queue->watchers.first) {
+        if (twill__queue_readable(queue))
+            twill__queue_answer_all(queue, turn, &queue->watchers, TWILL_OK);
+        else if (closed)
+            twill__queue_answer_all(queue, turn, &queue->watchers, (int)closed);
+    }
+    if (queue->joiners.first && (!queue->unfinished || queue->doomed))
+        twill__queue_answer_all(queue, turn, &queue->joiners,
+                                queue->unfinished ? TWILL_CLOSED : TWILL_OK);
+}
+
+/* ---- leaving the lock ---- */
+
+static inline void twill__queue_tell(twill__queue *queue);
+
+static inline bool twill__queue_deserted(const twill__queue *queue)
+{
+    return !queue->pushers.first && !queue->poppers.first && !queue->watchers.first &&
+           !queue->joiners.first && !queue->calls && !queue->pushing && !queue->popping &&
+           !twill__lock_wanted(&queue->lock);
+}
+
+/* Notes what a change of length means. True: the caller has to tell the level. */
+static inline bool twill__queue_level(twill__queue *queue)
+{
+    size_t length = queue->store.length;
+    if (length > queue->counts.peak)
+        queue->counts.peak = length;
+    atomic_store_explicit(&queue->length, length, memory_order_relaxed); /* a hint */
+    if (!queue->on_level || queue->doomed)
+        return false;
+    if (queue->is_high ? length <= queue->low_mark : length >= queue->high_mark) {
+        queue->is_high = !queue->is_high;
+        queue->level_turns++;
+    }
+    return queue->level_turns != queue->told && !queue->telling;
+}
+
+/* The only way out of the lock. */
+static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
+{
+    bool tell;
+    twill__queue_settle(queue, turn);
+    tell = twill__queue_level(queue);
+    if (tell)
+        queue->telling = true;
+    if (queue->destroyer && !tell && !queue->telling && twill__queue_deserted(queue)) {
+        twill__node *node = queue->destroyer;
+        queue->destroyer = NULL;
+        twill__granted(queue, turn, node, TWILL__GRANTED);
+    }
+    twill__unlock(&queue->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+    if (tell)
+        twill__queue_tell(queue);
+}
+
+static inline void twill__calling_begin(twill__queue *queue, twill__queue_calling *calling)
+{
+    calling->thread = twill__thread_number();
+    calling->next = queue->calls;
+    queue->calls = calling;
+}
+
+static inline void twill__calling_end(twill__queue *queue, const twill__queue_calling *calling)
+{
+    twill__queue_calling **link = &queue->calls;
+    while (*link != calling)
+        link = &(*link)->next;
+    *link = calling->next;
+}
+
+/* Whether this thread runs a callback of this queue. */
+static inline bool twill__queue_inside(const twill__queue *queue)
+{
+    const twill__queue_calling *calling = queue->calls;
+    while (calling && calling->thread != twill__thread_number())
+        calling = calling->next;
+    return calling != NULL;
+}
+
+static inline twill_task twill__queue_task(const twill__queue *queue, size_t index)
+{
+    twill_task task = {index, queue->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+/* Whoever set `telling` tells all changes of level, in order. */
+static inline void twill__queue_tell(twill__queue *queue)
+{
+    twill__queue_calling calling;
+    twill__queue_turn turn;
+    twill_task task = twill__queue_task(queue, SIZE_MAX);
+    twill__queue_enter(queue, &turn);
+    twill__calling_begin(queue, &calling);
+    while (queue->told != queue->level_turns) { /* exit: no change since */
+        bool high = queue->told++ % 2 == 0;
+        size_t length = queue->store.length;
+        twill__queue_exit(queue, &turn);
+        queue->on_level(high, length, &task);
+        twill__queue_enter(queue, &turn);
+    }
+    queue->telling = false;
+    twill__calling_end(queue, &calling);
+    twill__queue_exit(queue, &turn);
+}
+
+/* ---- drops ---- */
+
+typedef struct twill__dropped { /* items that the drop callback has to see, once unlocked */
+    const char *from;
+    size_t count;
+    uint64_t number;
+    twill_status why;
+} twill__dropped;
+
+/* Under the lock, which it leaves for each callback. `kept`: room for an item. */
+static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
+                                     twill__dropped *dropped, char *kept)
+{
+    twill__queue_calling calling;
+    if (!queue->drop) {
+        queue->unfinished -= dropped->count;
+        dropped->count = 0;
+        return;
+    }
+    twill__calling_begin(queue, &calling);
+    for (; dropped->count; dropped->count--) {
+        twill_task task = twill__queue_task(queue, (size_t)dropped->number++);
+        twill__queue_exit(queue, turn);
+        if (dropped->from != kept) {
+            memcpy(kept, dropped->from, queue->store.size);
+            dropped->from += queue->store.size;
+        }
+        queue->drop(kept, dropped->why, &task);
+        twill__queue_enter(queue, turn);
+        queue->unfinished--;
+    }
+    twill__calling_end(queue, &calling);
+}
+
+/* Takes one item out to be dropped. */
+static inline void twill__queue_evict(twill__queue *queue, twill__which which, twill_status why,
+                                      char *kept, twill__dropped *dropped)
+{
+    dropped->number = twill__queue_take(queue, which, queue->drop ? kept : NULL).number;
+    dropped->from = kept;
+    dropped->count = 1;
+    dropped->why = why;
+    if (why == TWILL_TIMEOUT)
+        queue->counts.expired++;
+    else if (why == TWILL_CANCELLED)
+        queue->counts.cleared++;
+    else
+        queue->counts.dropped++;
+}
+
+/* When the first item to look at expires; TWILL_FOREVER: never. A push in need of room looks at the
+   oldest, a pop at the one that it would get. */
+static inline twill_ns twill__queue_expiry(const twill__queue *queue, twill__which which)
+{
+    twill_ns at;
+    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
+        return TWILL_FOREVER;
+    at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
+    return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
+}
+
+static inline bool twill__queue_expire(twill__queue *queue, twill__which which, char *kept,
+                                       twill__dropped *dropped)
+{
+    twill_ns at = twill__queue_expiry(queue, which);
+    if (at == TWILL_FOREVER || twill__clock_now() < at)
+        return false;
+    twill__queue_evict(queue, which, TWILL_TIMEOUT, kept, dropped);
+    return true;
+}
+
+/* ---- what can be done now ---- */
+
+/* The waiter's own word, when it stands in other lists already. False: another queue was first. */
+static inline bool twill__still_ours(twill__waiter *waiter)
+{
+    return !waiter->shared || twill__own(waiter);
+}
+
+/* Rendezvous: hands over to, or from, somebody who waits. */
+static inline int twill__queue_meet(twill__queue *queue, twill__queue_turn *turn, twill__waiter *me,
+                                    bool push)
+{
+    twill__queue_list *list = push ? &queue->poppers : &queue->pushers;
+    for (twill__waiter *other = list->first, *next; other; other = next) {
+        next = other->next;
+        /* a pusher of many and a popper that fills stay for the rest; their memory stays, too */
+        bool last =
+            push ? !(other->whole && other->done + 1 < other->n) : other->done + 1 == other->n;
+        if (other->node == me->node || !(last ? twill__own(other) : twill__waits(other)))
+            continue;
+        if (!twill__still_ours(me)) {
+            if (last)
+                twill__queue_retry(queue, turn, other);
+            return TWILL__ELSEWHERE;
+        }
+        twill__queue_hand_over(queue, push ? me : other, push ? other : me);
+        if (last)
+            twill__queue_answer(queue, turn, list, other, TWILL_OK);
+        return TWILL_OK;
+    }
+    return push ? TWILL_FULL : TWILL_EMPTY;
+}
+
+/* OK; FULL; CLOSED; DROPPED; AGAIN: drop what is in `dropped`, and come again; ELSEWHERE. */
+static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
+                                  twill__waiter *waiter, char *kept, twill__dropped *dropped)
+{
+    size_t room;
+    int answer = TWILL_FULL;
+    if (twill__queue_closed(queue))
+        return TWILL_CLOSED;
+    if (!queue->store.capacity) {
+        do /* exit: bounded by the items */
+            answer = twill__queue_meet(queue, turn, waiter, true);
+        while (answer == TWILL_OK && waiter->done < waiter->n);
+        if (answer != TWILL_FULL)
+            return answer;
+    } else if (!twill__first(&queue->pushers)) {
+        room = twill__queue_room(queue, waiter);
+        if (room && !twill__still_ours(waiter))
+            return TWILL__ELSEWHERE;
+        if (room)
+            twill__queue_accept(queue, waiter, room);
+        if (waiter->done == waiter->n)
+            return TWILL_OK;
+        if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
+            return TWILL__AGAIN;
+    }
+    if (queue->overflow == TWILL_OVERFLOW_DROP_INCOMING) {
+        dropped->from = waiter->from + waiter->done * queue->store.size;
+        dropped->count = waiter->n - waiter->done;
+        dropped->number = queue->store.next;
+        dropped->why = TWILL_DROPPED;
+        queue->store.next += dropped->count;
+        queue->counts.accepted += dropped->count;
+        queue->counts.dropped += dropped->count;
+        queue->unfinished += dropped->count;
+        return TWILL_DROPPED;
+    }
+    if (queue->store.length && (queue->overflow == TWILL_OVERFLOW_DROP_OLDEST ||
+                                queue->overflow == TWILL_OVERFLOW_DROP_NEWEST)) {
+        twill__queue_evict(
+            queue, queue->overflow == TWILL_OVERFLOW_DROP_OLDEST ? TWILL__OLDEST : TWILL__NEWEST,
+            TWILL_DROPPED, kept, dropped);
+        room = twill__queue_room(queue, waiter);
+        if (room)
+            twill__queue_accept(queue, waiter, room);
+        return waiter->done == waiter->n ? TWILL_OK : TWILL__AGAIN;
+    }
+    return TWILL_FULL;
+}
+
+/* OK; EMPTY; CLOSED; FAILED; AGAIN, ELSEWHERE as above. */
+static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
+                                 twill__waiter *waiter, char *kept, twill__dropped *dropped)
+{
+    size_t want = waiter->n - waiter->done;
+    if (queue->store.length) {
+        if (twill__queue_expire(queue, TWILL__NEXT, kept, dropped))
+            return TWILL__AGAIN;
+        if (!twill__still_ours(waiter))
+            return TWILL__ELSEWHERE;
+        twill__queue_deliver(queue, waiter,
+                             want < queue->store.length ? want : queue->store.length);
+        return waiter->whole && waiter->done < waiter->n ? TWILL_EMPTY : TWILL_OK;
+    }
+    if (!queue->store.capacity && queue->pushers.first) {
+        int answer;
+        do /* exit: bounded by the room for items */
+            answer = twill__queue_meet(queue, turn, waiter, false);
+        while (answer == TWILL_OK && waiter->done < waiter->n && !waiter->shared);
+        if (answer == TWILL_EMPTY && waiter->done && !waiter->whole)
+            return TWILL_OK;
+        if (answer != TWILL_EMPTY)
+            return answer;
+    }
+    return twill__queue_closed(queue) ? (int)twill__queue_closed(queue) : TWILL_EMPTY;
+}
+
+/* ---- waiting ---- */
+
+/* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
+   more. Under the lock on both sides. */
+static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *turn, bool push)
+{
+    _Atomic uint32_t *word = push ? &queue->freed : &queue->filled;
+    unsigned *threads = push ? &queue->pushing : &queue->popping;
+    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed); /* under the lock */
+    (*threads)++;
+    twill__queue_exit(queue, turn);
+    twill__spin(word, seen, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    twill__queue_enter(queue, turn);
+    (*threads)--;
+}
+
+/* Until now: over already? The token comes first. */
+static inline twill_status twill__over(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
+}
+
+/* Waits in `list`. True: answered, in node->answer, and the queue is not touched again. False: the
+   lock is held; *status: TIMEOUT, CANCELLED, or OK: look again. */
+static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *turn,
+                                     twill__queue_list *list, twill__waiter *waiter,
+                                     twill__node *node, twill_until until, twill_status *status)
+{
+    uint32_t word;
+    twill__node_init(node);
+    waiter->node = node;
+    waiter->since = twill__clock_now();
+    twill__enlist(list, waiter, waiter->first);
+    if (waiter->from)
+        queue->counts.push_waits++;
+    else if (waiter->to)
+        queue->counts.pop_waits++;
+    twill__queue_exit(queue, turn);
+    *status = twill__wait(node, until);
+    /* pairs with the CAS in twill__own */
+    word = atomic_load_explicit(&node->word, memory_order_acquire);
+    if (*status != TWILL_OK && (word & TWILL__TAKEN)) {
+        twill__await(node);
+        *status = TWILL_OK;
+        word = atomic_load_explicit(&node->word, memory_order_acquire);
+    }
+    if (*status == TWILL_OK && !(word & TWILL__RETRY))
+        return true;
+    twill__queue_enter(queue, turn);
+    twill__queue_waited(queue, waiter);
+    waiter->first = !waiter->previous;
+    twill__delist(list, waiter);
+    if (*status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
+        *status = TWILL_CANCELLED;
+    return false;
+}
+
+/* Whether a call that got nothing may wait: OK. Else what it answers; `now` if it must not wait. */
+static inline twill_status twill__may_wait(const twill__queue *queue, twill_until until, bool wait,
+                                           twill_status now)
+{
+    if (!wait)
+        return now;
+    return twill__queue_inside(queue) ? TWILL_DEADLOCK : twill__over(until);
+}
+
+/* A pusher waits until there is room, or an item is old enough to go. */
+static inline bool twill__queue_wait_room(twill__queue *queue, twill__queue_turn *turn,
+                                          twill__waiter *waiter, twill__node *node,
+                                          twill_until until, twill_status *over)
+{
+    twill_ns expiry = twill__queue_expiry(queue, TWILL__OLDEST);
+    twill_until soon = until;
+    bool early =
+        expiry != TWILL_FOREVER && (twill__no_deadline(until.deadline) || expiry < until.deadline);
+    if (early)
+        soon.deadline = expiry;
+    if (twill__queue_wait(queue, turn, &queue->pushers, waiter, node, soon, over))
+        return true;
+    if (*over == TWILL_TIMEOUT && early)
+        *over = TWILL_OK;
+    return false;
+}
+
+/* Pushes. wait: a queue that blocks may do so. Answers OK, CLOSED, FULL, DROPPED, CANCELLED,
+   TIMEOUT, DEADLOCK; waiter->done says how many went in. */
+static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *waiter,
+                                            twill_until until, bool wait, char *kept)
+{
+    twill__queue_turn turn;
+    twill__node node;
+    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
+    bool spun = false, able = queue->relief, asked = !able;
+    twill_status over = TWILL_OK;
+    int answer;
+    wait = wait && queue->overflow == TWILL_OVERFLOW_BLOCK;
+    twill__queue_enter(queue, &turn);
+    for (;;) { /* exit: a final answer; each turn is an item dropped or another's progress */
+        answer = twill__push_now(queue, &turn, waiter, kept, &dropped);
+        if (dropped.count)
+            twill__queue_drop(queue, &turn, &dropped, kept);
+        if (answer == TWILL__AGAIN)
+            continue;
+        if (answer == TWILL_FULL && over == TWILL_OK)
+            over = twill__may_wait(queue, until, wait, TWILL_FULL);
+        if (answer != TWILL_FULL || over != TWILL_OK)
+            break;
+        if (!asked) {
+            int relieved;
+            twill__queue_exit(queue, &turn);
+            relieved = queue->relief(queue->relief_data);
+            twill__queue_enter(queue, &turn);
+            able = relieved >= 0;
+            asked = relieved <= 0;
+        } else if (able && !atomic_load(queue->others)) {
+            asked = false; /* under the lock: they have gone since we asked */
+        } else if (!spun && !queue->pushers.first) {
+            spun = true;
+            twill__queue_moment(queue, &turn, true);
+        } else {
+            if (twill__queue_wait_room(queue, &turn, waiter, &node, until, &over))
+                return (twill_status)node.answer;
+            asked = !able;
+        }
+    }
+    if (answer == TWILL_FULL)
+        answer = (int)over;
+    if (answer == TWILL_FULL)
+        queue->counts.rejected++;
+    twill__queue_exit(queue, &turn);
+    return (twill_status)answer;
+}
+
+/* Pops at least one item (waiter->whole: all n). Answers OK, CLOSED, FAILED, EMPTY, CANCELLED,
+   TIMEOUT, DEADLOCK. */
+static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *waiter,
+                                            twill_until until, bool wait, char *kept)
+{
+    twill__queue_turn turn;
+    twill__node node;
+    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
+    bool spun = false;
+    twill_status over = TWILL_OK;
+    int answer;
+    twill__queue_enter(queue, &turn);
+    for (;;) { /* exit: as above */
+        answer = twill__pop_now(queue, &turn, waiter, kept, &dropped);
+        if (dropped.count)
+            twill__queue_drop(queue, &turn, &dropped, kept);
+        if (answer == TWILL__AGAIN)
+            continue;
+        if (answer == TWILL_EMPTY && over == TWILL_OK)
+            over = twill__may_wait(queue, until, wait, TWILL_EMPTY);
+        if (answer != TWILL_EMPTY || over != TWILL_OK)
+            break;
+        if (!spun && !queue->poppers.first) {
+            spun = true;
+            twill__queue_moment(queue, &turn, false);
+        } else if (twill__queue_wait(queue, &turn, &queue->poppers, waiter, &node, until, &over)) {
+            return (twill_status)node.answer;
+        }
+    }
+    twill__queue_exit(queue, &turn);
+    return answer == TWILL_EMPTY ? over : (twill_status)answer;
+}
+
+/* Waits without items: for something to pop, or (join) for everything to be done. */
+static inline twill_status twill__queue_watch(twill__queue *queue, bool join, twill_until until)
+{
+    twill__queue_turn turn;
+    twill__node node;
+    twill__waiter waiter;
+    twill_status over = TWILL_OK;
+    memset(&waiter, 0, sizeof waiter);
+    twill__queue_enter(queue, &turn);
+    for (;;) { /* exit: as above */
+        uint32_t closed = join ? queue->doomed ? TWILL_CLOSED : 0 : twill__queue_closed(queue);
+        if (join ? !queue->unfinished : twill__queue_readable(queue))
+            over = TWILL_OK;
+        else if (closed)
+            over = (twill_status)closed;
+        else {
+            if (over == TWILL_OK)
+                over = twill__may_wait(queue, until, true, TWILL_EMPTY);
+            if (over == TWILL_OK) {
+                if (twill__queue_wait(queue, &turn, join ? &queue->joiners : &queue->watchers,
+                                      &waiter, &node, until, &over))
+                    return (twill_status)node.answer;
+                continue;
+            }
+        }
+        twill__queue_exit(queue, &turn);
+        return over;
+    }
+}
+
+/* ---- the end ---- */
+
+/* Under the lock, once: those outside it for a moment shall look again. */
+static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
+{
+    if (twill__queue_closed(queue))
+        return;
+    atomic_store_explicit(&queue->code, code, memory_order_relaxed); /* before closed */
+    /* release: pairs with the acquire in twill_queue_is_closed */
+    atomic_store_explicit(&queue->closed, how, memory_order_release);
+    if (queue->popping)
+        atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
+    if (queue->pushing)
+        atomic_fetch_add_explicit(&queue->freed, 1, memory_order_relaxed);
+}
+
+static inline twill_status twill__queue_close(twill__queue *queue, uint32_t how, int code)
+{
+    twill__queue_turn turn;
+    twill_status status;
+    twill__queue_enter(queue, &turn);
+    status = twill__queue_closed(queue) ? TWILL_CLOSED : TWILL_OK;
+    twill__queue_end(queue, how, code);
+    twill__queue_exit(queue, &turn);
+    return status;
+}
+
+/* What is inside at the beginning goes to the drop callback. */
+static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
+{
+    twill__queue_turn turn;
+    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
+    size_t cleared = 0, most;
+    twill__queue_enter(queue, &turn);
+    most = queue->store.length;
+    for (; cleared < most && queue->store.length; cleared++) {
+        /* the oldest of a heap would have to be looked for */
+        twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
+                           kept, &dropped);
+        twill__queue_drop(queue, &turn, &dropped, kept);
+    }
+    twill__queue_exit(queue, &turn);
+    return cleared;
+}
+
+/* Everybody is told; waits until all have left. */
+static inline twill_status twill__queue_desert(twill__queue *queue)
+{
+    twill__queue_turn turn;
+    twill__node node;
+    twill__queue_enter(queue, &turn);
+    if (twill__queue_inside(queue)) {
+        twill__queue_exit(queue, &turn);
+        return TWILL_DEADLOCK;
+    }
+    twill__queue_end(queue, TWILL_CLOSED, 0);
+    queue->doomed = true;
+    twill__queue_settle(queue, &turn);
+    if (!twill__queue_deserted(queue) || queue->telling) {
+        twill__node_init(&node);
+        queue->destroyer = &node;
+        twill__unlock(&queue->lock);
+        for (unsigned k = 0; k < turn.count; k++)
+            twill__wake(turn.word[k], 1);
+        twill__await(&node);
+        twill__queue_enter(queue, &turn); /* whoever told us has left the section now */
+    }
+    twill__queue_exit(queue, &turn);
+    return TWILL_OK;
+}
+
+#endif

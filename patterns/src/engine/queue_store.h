@@ -1,0 +1,145 @@
+/* queue_store.h: places for items of any size: a ring, or a heap for priorities. No lock, no
+   wait. */
+#ifndef TWILL__ENGINE_QUEUE_STORE_H
+#define TWILL__ENGINE_QUEUE_STORE_H
+
+#include "engine/cancel.h"
+
+typedef struct twill__cell { /* what is known of an item */
+    uint64_t number;         /* of its acceptance */
+    twill_ns at;             /* when it was accepted; 0: times are not kept */
+    int64_t key;             /* heap: the smaller leaves sooner; equal: the smaller number */
+    size_t bytes;
+} twill__cell;
+
+typedef struct twill__store {
+    size_t size, capacity, length; /* size of an item; places; items inside */
+    char *items;
+    twill__cell *cells; /* NULL: the place of an item says its number */
+    size_t *heap;       /* places: [0, length) are a heap, the rest are free; NULL: a ring */
+    size_t head;        /* ring: the place of the oldest */
+    bool lifo;
+    uint64_t next; /* the number of the next item */
+} twill__store;
+
+/* Small sizes without a call. */
+static inline void twill__copy(void *to, const void *from, size_t size)
+{
+    if (size == 8)
+        memcpy(to, from, 8);
+    else if (size == 4)
+        memcpy(to, from, 4);
+    else
+        memcpy(to, from, size);
+}
+
+/* Ring: the place of the k-th item from the oldest. */
+static inline size_t twill__place_at(const twill__store *store, size_t k)
+{
+    size_t left = store->capacity - store->head;
+    return k < left ? store->head + k : k - left;
+}
+
+/* ---- heap ---- */
+/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of places, so that items
+   stay where they are. */
+
+static inline bool twill__sooner(const twill__store *store, size_t place, size_t other)
+{
+    const twill__cell *a = &store->cells[place], *b = &store->cells[other];
+    return a->key != b->key ? a->key < b->key : a->number < b->number;
+}
+
+static inline void twill__sift_up(twill__store *store, size_t at, size_t place)
+{
+    while (at > 0 && twill__sooner(store, place, store->heap[(at - 1) / 2])) {
+        store->heap[at] = store->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    store->heap[at] = place;
+}
+
+static inline void twill__sift_down(twill__store *store, size_t at, size_t place)
+{
+    for (size_t child; at < store->length / 2; at = child) {
+        child = 2 * at + 1;
+        if (child + 1 < store->length &&
+            twill__sooner(store, store->heap[child + 1], store->heap[child]))
+            child++;
+        if (!twill__sooner(store, store->heap[child], place))
+            break;
+        store->heap[at] = store->heap[child];
+    }
+    store->heap[at] = place;
+}
+
+static inline void twill__heap_remove(twill__store *store, size_t at)
+{
+    size_t gone = store->heap[at], last = store->heap[--store->length];
+    if (at < store->length) {
+        if (at > 0 && twill__sooner(store, last, store->heap[(at - 1) / 2]))
+            twill__sift_up(store, at, last);
+        else
+            twill__sift_down(store, at, last);
+    }
+    store->heap[store->length] = gone; /* free */
+}
+
+/* ---- in, out ---- */
+
+/* There is room. */
+static inline void twill__store_put(twill__store *store, const void *item, const twill__cell *cell)
+{
+    size_t place = store->heap ? store->heap[store->length] : twill__place_at(store, store->length);
+    twill__copy(store->items + place * store->size, item, store->size);
+    if (store->cells)
+        store->cells[place] = *cell;
+    store->length++;
+    if (store->heap)
+        twill__sift_up(store, store->length - 1, place);
+}
+
+typedef enum twill__which { TWILL__NEXT, TWILL__OLDEST, TWILL__NEWEST } twill__which;
+
+/* Where in the heap (or, in a ring, how far from the oldest) an item stands. There is one. */
+static inline size_t twill__store_find(const twill__store *store, twill__which which)
+{
+    size_t found = 0;
+    if (!store->heap) {
+        bool last = which == TWILL__NEWEST || (which == TWILL__NEXT && store->lifo);
+        return last ? store->length - 1 : 0;
+    }
+    for (size_t at = 1; which != TWILL__NEXT && at < store->length; at++) {
+        uint64_t number = store->cells[store->heap[at]].number;
+        uint64_t best = store->cells[store->heap[found]].number;
+        if (which == TWILL__OLDEST ? number < best : number > best)
+            found = at;
+    }
+    return found;
+}
+
+/* What is known of the item at `at`, as twill__store_find said it. */
+static inline twill__cell twill__store_cell(const twill__store *store, size_t at)
+{
+    twill__cell cell = {store->next - store->length + at, 0, 0, 0};
+    if (store->cells)
+        cell = store->cells[store->heap ? store->heap[at] : twill__place_at(store, at)];
+    return cell;
+}
+
+/* Takes the item at `at` (in a ring: the first or the last); `to` may be NULL. */
+static inline void twill__store_take(twill__store *store, size_t at, void *to)
+{
+    size_t place = store->heap ? store->heap[at] : twill__place_at(store, at);
+    if (to)
+        twill__copy(to, store->items + place * store->size, store->size);
+    if (store->heap) {
+        twill__heap_remove(store, at);
+        return;
+    }
+    if (at == 0)
+        store->head = twill__place_at(store, 1);
+    store->length--;
+}
+
+#endif

@@ -1,0 +1,1078 @@
+/* The queue and the call, row by row of the manual: answers, ends, policies, batches, select. */
+#define HARNESS_FAULTS
+#include "harness.h"
+
+#define TWILL_IMPLEMENTATION
+#include "twill_producer_consumer.h"
+
+/* ---- kit ---- */
+
+typedef struct actor { /* one call in a thread of its own */
+    twill__thrd thread;
+    void (*fn)(struct actor *actor);
+    twill_queue *queue;
+    twill_until until;
+    int item, count;
+    twill_status status;
+    size_t moved;
+    atomic_bool over;
+} actor;
+
+static void actor_main(void *arg)
+{
+    actor *me = arg;
+    me->fn(me);
+    atomic_store(&me->over, true);
+}
+
+static void go(actor *who, void (*fn)(actor *who), twill_queue *queue)
+{
+    memset(&who->thread, 0, sizeof who->thread);
+    who->thread.fn = actor_main;
+    who->thread.arg = who;
+    who->thread.cpu = UINT_MAX;
+    who->fn = fn;
+    who->queue = queue;
+    CHECK(twill__thread_start(&who->thread));
+}
+
+static void join(actor *who)
+{
+    twill__thread_join(&who->thread);
+}
+
+static void push_one(actor *me)
+{
+    me->status = twill_queue_push_until(me->queue, &me->item, me->until);
+}
+
+static void pop_one(actor *me)
+{
+    me->status = twill_queue_pop_until(me->queue, &me->item, me->until);
+}
+
+static twill_queue_stats stats_of(twill_queue *queue)
+{
+    twill_queue_stats stats;
+    twill_queue_get_stats(queue, &stats);
+    return stats;
+}
+
+static bool balanced(twill_queue *queue)
+{
+    twill_queue_stats s = stats_of(queue);
+    return s.accepted == s.popped + s.dropped + s.expired + s.cleared + s.length;
+}
+
+/* Until so many wait inside; the tests' watchdog is the bound. */
+static void until_waiting(twill_queue *queue, size_t pushes, size_t pops)
+{
+    for (;;) {
+        twill_queue_stats s = stats_of(queue);
+        if (s.waiting_push == pushes && s.waiting_pop == pops)
+            return;
+        twill_sleep(twill_within(TWILL_US(100)));
+    }
+}
+
+static int drops[64];
+static twill_status drop_why[64];
+static size_t drop_index[64];
+static atomic_int drop_count;
+
+static twill_queue *queue_of(twill_queue_options options)
+{
+    twill_queue *queue = NULL;
+    if (options.drop)
+        atomic_store(&drop_count, 0);
+    CHECK_EQ(twill_queue_create(&queue, sizeof(int), &options), TWILL_OK);
+    return queue;
+}
+
+static twill_status push(twill_queue *queue, int item)
+{
+    return twill_queue_push_until(queue, &item, twill_within(0));
+}
+
+/* -status, if nothing came */
+static int pop(twill_queue *queue)
+{
+    int item = 0;
+    twill_status status = twill_queue_try_pop(queue, &item);
+    return status == TWILL_OK ? item : -(int)status;
+}
+
+static void note_drop(void *item, twill_status why, const twill_task *task)
+{
+    int k = atomic_fetch_add(&drop_count, 1);
+    if (k < 64) {
+        drops[k] = *(int *)item;
+        drop_why[k] = why;
+        drop_index[k] = task->index;
+    }
+}
+
+/* ---- answers ---- */
+
+TEST(capacity_is_exact)
+{
+    for (size_t capacity = 1; capacity < 20; capacity++) {
+        twill_queue *queue = queue_of((twill_queue_options){.capacity = capacity});
+        for (size_t round = 0; round < 3; round++) {
+            for (size_t k = 0; k < capacity; k++)
+                CHECK_EQ(twill_queue_try_push(queue, &(int){(int)k}), TWILL_OK);
+            CHECK_EQ(twill_queue_try_push(queue, &(int){0}), TWILL_FULL);
+            CHECK_EQ(twill_queue_length(queue), capacity);
+            for (size_t k = 0; k < capacity; k++)
+                CHECK_EQ(pop(queue), k);
+            CHECK_EQ(pop(queue), -TWILL_EMPTY);
+        }
+        CHECK_EQ(stats_of(queue).peak, capacity);
+        CHECK_EQ(stats_of(queue).rejected, 3);
+        CHECK(balanced(queue));
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(order_of_answers)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
+    twill_cancel token;
+    int item = 7;
+    twill_cancel_init(&token, NULL);
+    twill_cancel_fire(&token, 1);
+    twill_until both = twill_within_or_cancelled(0, &token);
+    CHECK_EQ(twill_queue_push_until(queue, &item, both), TWILL_OK); /* room comes first */
+    CHECK_EQ(twill_queue_push_until(queue, &item, both), TWILL_CANCELLED);
+    CHECK_EQ(twill_queue_push_until(queue, &item, twill_within(0)), TWILL_TIMEOUT);
+    CHECK_EQ(twill_queue_pop_until(queue, &item, both), TWILL_OK);
+    CHECK_EQ(twill_queue_pop_until(queue, &item, both), TWILL_CANCELLED);
+    CHECK_EQ(twill_queue_pop_until(queue, &item, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_EQ(push(queue, 1), TWILL_OK);
+    CHECK_EQ(twill_queue_fail(queue, 42), TWILL_OK);
+    CHECK_EQ(twill_queue_close(queue), TWILL_CLOSED);
+    CHECK_EQ(twill_queue_fail(queue, 43), TWILL_CLOSED);
+    CHECK_EQ(twill_queue_code(queue), 42);
+    CHECK_EQ(twill_queue_push_until(queue, &item, both), TWILL_CLOSED);
+    CHECK_EQ(twill_queue_ready_until(queue, both), TWILL_OK);
+    CHECK_EQ(twill_queue_pop_until(queue, &item, both), TWILL_OK);
+    CHECK_EQ(twill_queue_pop_until(queue, &item, both), TWILL_FAILED);
+    CHECK_EQ(twill_queue_ready_until(queue, both), TWILL_FAILED);
+    CHECK(twill_queue_is_closed(queue));
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+TEST(refusals)
+{
+    static char memory[64];
+    twill_queue *queue = (twill_queue *)&queue;
+    int item = 0;
+    size_t count;
+    CHECK_EQ(twill_queue_create(NULL, 4, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_create(&queue, 0, NULL), TWILL_INVALID);
+    CHECK_PTR(queue, NULL);
+    const twill_queue_options bad[] = {
+        {.order = TWILL_ORDER_PRIORITY},
+        {.order = (twill_queue_order)3},
+        {.overflow = TWILL_OVERFLOW_CALLER_RUNS},
+        {.ageing = 1},
+        {.max_age = -1},
+        {.max_bytes = 1},
+        {.high_mark = 1},
+        {.memory_bytes = 1},
+        {.memory = memory, .memory_bytes = sizeof memory},
+        {.capacity = TWILL_RENDEZVOUS, .order = TWILL_ORDER_LIFO},
+        {.capacity = TWILL_RENDEZVOUS, .overflow = TWILL_OVERFLOW_DROP_OLDEST},
+        {.capacity = TWILL_RENDEZVOUS, .max_age = 1},
+    };
+    for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
+        CHECK_EQ(twill_queue_create(&queue, 4, &bad[k]), TWILL_INVALID);
+        CHECK_PTR(queue, NULL);
+    }
+    CHECK_EQ(twill_queue_create(&queue, 16, &(twill_queue_options){.capacity = SIZE_MAX / 16}),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_queue_create(&queue, 4097, &(twill_queue_options){.drop = note_drop}),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_queue_push(NULL, &item), TWILL_INVALID);
+    CHECK_EQ(twill_queue_pop(NULL, &item), TWILL_INVALID);
+    CHECK_EQ(twill_queue_destroy(NULL), TWILL_OK);
+    queue = queue_of((twill_queue_options){.capacity = 2});
+    CHECK_EQ(twill_queue_push(queue, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_detach(queue), TWILL_INVALID);
+    CHECK_EQ(twill_queue_task_done(queue), TWILL_INVALID);
+    CHECK_EQ(twill_queue_push_bulk_until(queue, drops, 3, twill_within(0)), TWILL_TOO_BIG);
+    CHECK_EQ(twill_queue_pop_many_until(queue, &item, 0, &count, twill_within(0)), TWILL_INVALID);
+    twill_queue_destroy(queue);
+    faults_fail_alloc(1);
+    CHECK_EQ(twill_queue_create(&queue, 4, NULL), TWILL_NO_MEMORY);
+    CHECK_PTR(queue, NULL);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(own_memory_and_no_allocation_after_create)
+{
+    twill_queue_options options = {.capacity = 3};
+    size_t bytes = twill_queue_bytes(sizeof(int), &options);
+    char *memory = malloc(bytes + 1);
+    options.memory = memory + 1; /* any alignment */
+    options.memory_bytes = bytes;
+    twill_queue *queue = queue_of(options);
+    for (int k = 0; k < 100; k++) {
+        CHECK_EQ(push(queue, k), TWILL_OK);
+        CHECK_EQ(pop(queue), k);
+    }
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    CHECK_EQ(faults_allocs(), 0);
+    free(memory);
+}
+
+/* ---- the end ---- */
+
+TEST(close_answers_all_who_wait)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
+    actor who[3] = {{.item = 10}, {.item = 11}, {.item = 12}};
+    CHECK_EQ(push(queue, 1), TWILL_OK);
+    for (int k = 0; k < 3; k++)
+        go(&who[k], push_one, queue);
+    until_waiting(queue, 3, 0);
+    CHECK_EQ(twill_queue_close(queue), TWILL_OK);
+    for (int k = 0; k < 3; k++) {
+        join(&who[k]);
+        CHECK_EQ(who[k].status, TWILL_CLOSED);
+    }
+    CHECK_EQ(pop(queue), 1); /* what is inside still comes out, and only that */
+    CHECK_EQ(pop(queue), -TWILL_CLOSED);
+    CHECK_EQ(stats_of(queue).accepted, 1);
+    twill_queue_destroy(queue);
+
+    queue = queue_of((twill_queue_options){.capacity = 1});
+    for (int k = 0; k < 3; k++)
+        go(&who[k], pop_one, queue);
+    until_waiting(queue, 0, 3);
+    CHECK_EQ(twill_queue_fail(queue, 9), TWILL_OK);
+    for (int k = 0; k < 3; k++) {
+        join(&who[k]);
+        CHECK_EQ(who[k].status, TWILL_FAILED);
+    }
+    twill_queue_destroy(queue);
+}
+
+TEST(clear_frees_blocked_pushers)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 2, .drop = note_drop});
+    actor who = {.item = 3};
+    push(queue, 1);
+    push(queue, 2);
+    go(&who, push_one, queue);
+    until_waiting(queue, 1, 0);
+    CHECK_EQ(twill_queue_clear(queue), 2);
+    join(&who);
+    CHECK_EQ(who.status, TWILL_OK);
+    CHECK_EQ(atomic_load(&drop_count), 2);
+    CHECK_EQ(drops[0], 1);
+    CHECK_EQ(drop_why[0], TWILL_CANCELLED);
+    CHECK_EQ(drop_index[1], 1);
+    CHECK(balanced(queue));
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK); /* the rest */
+    CHECK_EQ(atomic_load(&drop_count), 3);
+    CHECK_EQ(drops[2], 3);
+}
+
+TEST(the_last_producer_closes)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.producers = 2});
+    CHECK_EQ(twill_queue_attach(queue), TWILL_OK);
+    CHECK_EQ(twill_queue_detach(queue), TWILL_OK);
+    CHECK_EQ(twill_queue_detach(queue), TWILL_OK);
+    CHECK(!twill_queue_is_closed(queue));
+    CHECK_EQ(twill_queue_detach(queue), TWILL_OK);
+    CHECK(twill_queue_is_closed(queue));
+    CHECK_EQ(twill_queue_attach(queue), TWILL_CLOSED);
+    CHECK_EQ(pop(queue), -TWILL_CLOSED);
+    twill_queue_destroy(queue);
+}
+
+static void watch_one(actor *me)
+{
+    me->status = twill_queue_ready_until(me->queue, me->until);
+}
+
+static void join_one(actor *me)
+{
+    me->status = twill_queue_join_until(me->queue, me->until);
+}
+
+TEST(destroy_waits_for_those_inside)
+{
+    for (int round = 0; round < 20; round++) {
+        twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
+        actor who[4] = {{.item = 1}, {.item = 2}, {.item = 3}, {.item = 4}};
+        push(queue, 1);
+        who[1].until = twill_within(TWILL_MS(test_random_below(3)));
+        go(&who[0], push_one, queue);
+        go(&who[1], push_one, queue);
+        go(&who[2], join_one, queue);
+        if (round % 2)
+            until_waiting(queue, 1, 0);
+        while (twill_queue_length(queue) < 1 || stats_of(queue).waiting_push < 1)
+            twill_sleep(twill_within(TWILL_US(50)));
+        twill_sleep(twill_within(TWILL_MS(4)));
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+        for (int k = 0; k < 3; k++)
+            join(&who[k]);
+        CHECK_EQ(who[0].status, TWILL_CLOSED);
+        CHECK(who[1].status == TWILL_CLOSED || who[1].status == TWILL_TIMEOUT);
+        CHECK_EQ(who[2].status, TWILL_CLOSED);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(join_counts_finished_items)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 4});
+    actor who = {0};
+    push(queue, 1);
+    push(queue, 2);
+    CHECK_EQ(twill_queue_join_until(queue, twill_within(0)), TWILL_TIMEOUT);
+    go(&who, join_one, queue);
+    CHECK_EQ(pop(queue), 1);
+    CHECK_EQ(twill_queue_task_done(queue), TWILL_OK);
+    CHECK_EQ(twill_queue_task_done(queue), TWILL_INVALID);
+    CHECK_EQ(twill_queue_join_until(queue, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_queue_clear(queue), 1);
+    join(&who);
+    CHECK_EQ(who.status, TWILL_OK);
+    CHECK_EQ(twill_queue_join(queue), TWILL_OK);
+    twill_queue_destroy(queue);
+}
+
+/* ---- waiting ---- */
+
+static twill_cancel round_token;
+
+TEST(timeouts_race_with_the_only_push)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
+    int delivered = 0, timeouts = 0;
+    for (int round = 0; round < 400; round++) {
+        actor popper = {.until = twill_within(TWILL_US(test_random_below(300)))};
+        int item = round + 1, left;
+        twill_cancel_init(&round_token, NULL);
+        popper.until.cancel = &round_token;
+        go(&popper, pop_one, queue);
+        for (uint64_t spin = test_random_below(20000); spin; spin--)
+            atomic_signal_fence(memory_order_seq_cst);
+        if (round % 3 == 0)
+            twill_cancel_fire(&round_token, 1);
+        CHECK_EQ(twill_queue_push(queue, &item), TWILL_OK);
+        join(&popper);
+        left = pop(queue);
+        if (popper.status == TWILL_OK) {
+            CHECK_EQ(popper.item, item);
+            CHECK_EQ(left, -TWILL_EMPTY);
+            delivered++;
+        } else {
+            CHECK(popper.status == TWILL_TIMEOUT || popper.status == TWILL_CANCELLED);
+            CHECK_EQ(left, item); /* not lost with its waiter */
+            timeouts++;
+        }
+    }
+    CHECK_EQ(delivered + timeouts, 400);
+    CHECK(balanced(queue));
+    twill_queue_destroy(queue);
+}
+
+TEST(waiters_use_no_processor)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
+    actor who[8];
+    struct timespec before, after;
+    extern int clock_gettime(int, struct timespec *);
+    memset(who, 0, sizeof who);
+    for (int k = 0; k < 8; k++)
+        go(&who[k], pop_one, queue);
+    until_waiting(queue, 0, 8);
+    twill_sleep(twill_within(TWILL_MS(20))); /* whoever still spins */
+    clock_gettime(2 /* CPU time of the process */, &before);
+    twill_sleep(twill_within(TWILL_MS(300)));
+    clock_gettime(2, &after);
+    double spent = (double)(after.tv_sec - before.tv_sec) * 1e3 +
+                   (double)(after.tv_nsec - before.tv_nsec) / 1e6;
+    CHECK(spent < 5); /* ms */
+    twill_queue_close(queue);
+    for (int k = 0; k < 8; k++)
+        join(&who[k]);
+    twill_queue_destroy(queue);
+}
+
+/* ---- exactly once ---- */
+
+enum { SIDE = 8, EACH = 3000 };
+static atomic_uchar seen[SIDE * EACH];
+static atomic_int broken_order;
+
+static void push_all(actor *me)
+{
+    for (int k = 0; k < EACH; k++) {
+        int item = me->item * EACH + k;
+        twill_status status = TWILL_TIMEOUT;
+        while (status == TWILL_TIMEOUT) { /* exit: consumers make room */
+            status =
+                k % 3 == 0 ? twill_queue_push(me->queue, &item)
+                : k % 3 == 1
+                    ? twill_queue_push_until(me->queue, &item, twill_within(TWILL_US(k % 50)))
+                    : twill_queue_push_bulk_until(me->queue, &item, 1, twill_within(TWILL_MS(50)));
+            if (status == TWILL_INVALID) /* no bulk with priorities */
+                status = twill_queue_push(me->queue, &item);
+        }
+        if (status != TWILL_OK) {
+            me->status = status;
+            return;
+        }
+        me->count++;
+    }
+    me->status = twill_queue_detach(me->queue);
+}
+
+static void pop_all(actor *me)
+{
+    int last[SIDE], items[7];
+    for (int k = 0; k < SIDE; k++)
+        last[k] = -1;
+    for (;;) { /* exit: closed */
+        size_t count = 0;
+        me->status = me->item % 2
+                         ? twill_queue_pop_batch_until(me->queue, items, 7, &count, TWILL_US(20),
+                                                       twill_within(TWILL_MS(5)))
+                         : twill_queue_pop_until(me->queue, items, twill_within(TWILL_MS(5)));
+        if (me->status == TWILL_TIMEOUT)
+            continue;
+        if (me->status != TWILL_OK)
+            return;
+        for (size_t k = 0; k < (me->item % 2 ? count : 1); k++) {
+            atomic_fetch_add(&seen[items[k]], 1);
+            if (items[k] % EACH <= last[items[k] / EACH])
+                atomic_fetch_add(&broken_order, 1);
+            last[items[k] / EACH] = items[k] % EACH;
+            me->count++;
+        }
+    }
+}
+
+static void ledger(twill_queue_options options)
+{
+    actor pushers[SIDE], poppers[SIDE];
+    int pushed = 0, popped = 0;
+    options.producers = SIDE;
+    for (int k = 0; k < SIDE * EACH; k++)
+        atomic_store(&seen[k], 0);
+    atomic_store(&broken_order, 0);
+    twill_queue *queue = queue_of(options);
+    memset(pushers, 0, sizeof pushers);
+    memset(poppers, 0, sizeof poppers);
+    for (int k = 0; k < SIDE; k++) {
+        pushers[k].item = poppers[k].item = k;
+        go(&poppers[k], pop_all, queue);
+        go(&pushers[k], push_all, queue);
+    }
+    for (int k = 0; k < SIDE; k++) {
+        join(&pushers[k]);
+        join(&poppers[k]);
+        pushed += pushers[k].count;
+        popped += poppers[k].count;
+        CHECK_EQ(pushers[k].status, TWILL_OK);
+        CHECK_EQ(poppers[k].status, TWILL_CLOSED);
+    }
+    CHECK_EQ(pushed, SIDE * EACH);
+    CHECK_EQ(popped, SIDE * EACH);
+    for (int k = 0; k < SIDE * EACH; k++)
+        if (atomic_load(&seen[k]) != 1)
+            CHECK_EQ(atomic_load(&seen[k]), 1);
+    if (!options.order)
+        CHECK_EQ(atomic_load(&broken_order), 0);
+    CHECK(stats_of(queue).peak <= (options.capacity == TWILL_RENDEZVOUS ? 0 : options.capacity));
+    CHECK(balanced(queue));
+    twill_queue_destroy(queue);
+}
+
+TEST(ledger_of_1)
+{
+    ledger((twill_queue_options){.capacity = 1});
+}
+TEST(ledger_of_5)
+{
+    ledger((twill_queue_options){.capacity = 5});
+}
+TEST(ledger_of_1024)
+{
+    ledger((twill_queue_options){.capacity = 1024});
+}
+TEST(ledger_of_a_rendezvous)
+{
+    ledger((twill_queue_options){.capacity = TWILL_RENDEZVOUS});
+}
+TEST(ledger_last_in_first_out)
+{
+    ledger((twill_queue_options){.capacity = 5, .order = TWILL_ORDER_LIFO});
+}
+
+static int by_value(const void *item, const twill_task *task)
+{
+    (void)task;
+    return *(const int *)item % 7;
+}
+
+TEST(ledger_of_priorities)
+{
+    ledger((twill_queue_options){
+        .capacity = 5, .order = TWILL_ORDER_PRIORITY, .priority_of = by_value});
+}
+
+/* Close, fail, clear and destroy at a random moment, among all kinds of calls. */
+static void use_all(actor *me)
+{
+    int items[4] = {me->item, me->item, me->item, me->item};
+    size_t moved = 0, chosen;
+    twill_queue_case cases[2] = {{.queue = me->queue, .item = &items[0]},
+                                 {.queue = me->queue, .push = true, .item = &items[1]}};
+    me->status = TWILL_OK;
+    for (int k = 0; me->status != TWILL_CLOSED && me->status != TWILL_FAILED; k++) {
+        switch ((k + me->item) % 6) { /* exit: closed, sooner or later */
+        case 0:
+            me->status = twill_queue_push_until(me->queue, items, twill_within(TWILL_US(50)));
+            break;
+        case 1:
+            me->status =
+                twill_queue_pop_many_until(me->queue, items, 4, &moved, twill_within(TWILL_US(50)));
+            break;
+        case 2:
+            me->status = twill_queue_push_many_until(me->queue, items, 4, &moved,
+                                                     twill_within(TWILL_US(80)));
+            break;
+        case 3:
+            me->status = twill_queue_pop_until(me->queue, items, twill_within(TWILL_US(50)));
+            break;
+        case 4:
+            me->status = twill_queue_select_until(cases, 2, TWILL_SELECT_FAIR, &chosen,
+                                                  twill_within(TWILL_US(80)));
+            break;
+        default:
+            me->status =
+                twill_queue_push_bulk_until(me->queue, items, 2, twill_within(TWILL_US(9)));
+        }
+    }
+}
+
+TEST(close_at_any_moment)
+{
+    for (int round = 0; round < 60; round++) {
+        twill_queue *queue =
+            queue_of((twill_queue_options){.capacity = (size_t)(2 + round % 3), .drop = note_drop});
+        actor who[4];
+        memset(who, 0, sizeof who);
+        for (int k = 0; k < 4; k++) {
+            who[k].item = k;
+            go(&who[k], use_all, queue);
+        }
+        twill_sleep(twill_within(TWILL_US(test_random_below(1500))));
+        if (round % 2)
+            twill_queue_clear(queue);
+        CHECK_EQ(round % 4 < 2 ? twill_queue_close(queue) : twill_queue_fail(queue, 5), TWILL_OK);
+        for (int k = 0; k < 4; k++)
+            join(&who[k]);
+        CHECK(balanced(queue));
+        twill_queue_destroy(queue);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- policies ---- */
+
+TEST(overflow_policies)
+{
+    const struct {
+        twill_overflow overflow;
+        twill_status answer;
+        int left[2], dropped;
+    } row[] = {{TWILL_OVERFLOW_REJECT, TWILL_FULL, {1, 2}, 0},
+               {TWILL_OVERFLOW_DROP_INCOMING, TWILL_DROPPED, {1, 2}, 3},
+               {TWILL_OVERFLOW_DROP_OLDEST, TWILL_OK, {2, 3}, 1},
+               {TWILL_OVERFLOW_DROP_NEWEST, TWILL_OK, {1, 3}, 2}};
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        twill_queue *queue = queue_of(
+            (twill_queue_options){.capacity = 2, .overflow = row[k].overflow, .drop = note_drop});
+        int before = atomic_load(&drop_count);
+        push(queue, 1);
+        push(queue, 2);
+        CHECK_EQ(twill_queue_push(queue, &(int){3}), row[k].answer); /* never waits */
+        CHECK(balanced(queue));
+        CHECK_EQ(pop(queue), row[k].left[0]);
+        CHECK_EQ(pop(queue), row[k].left[1]);
+        CHECK_EQ(atomic_load(&drop_count) - before, row[k].dropped != 0);
+        if (row[k].dropped) {
+            CHECK_EQ(drops[before], row[k].dropped);
+            CHECK_EQ(drop_why[before], TWILL_DROPPED);
+            CHECK_EQ(drop_index[before], row[k].dropped - 1);
+        }
+        CHECK_EQ(stats_of(queue).rejected, row[k].answer == TWILL_FULL);
+        twill_queue_destroy(queue);
+    }
+}
+
+static twill_queue *reentered;
+static twill_status reentry[3];
+
+static void drop_reenters(void *item, twill_status why, const twill_task *task)
+{
+    (void)why;
+    (void)task;
+    reentry[0] = twill_queue_destroy(reentered);
+    while (twill_queue_try_pop(reentered, item) == TWILL_OK) {}
+    reentry[1] = twill_queue_pop(reentered, item);
+    reentry[2] = twill_queue_join(reentered);
+}
+
+TEST(a_wait_inside_a_callback_is_a_deadlock)
+{
+    reentered = queue_of((twill_queue_options){
+        .capacity = 1, .overflow = TWILL_OVERFLOW_DROP_OLDEST, .drop = drop_reenters});
+    push(reentered, 1);
+    CHECK_EQ(push(reentered, 2), TWILL_OK);
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(reentry[k], TWILL_DEADLOCK);
+    CHECK(balanced(reentered));
+    CHECK_EQ(twill_queue_destroy(reentered), TWILL_OK);
+}
+
+TEST(last_in_first_out)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 3, .order = TWILL_ORDER_LIFO});
+    for (int round = 0; round < 4; round++) {
+        push(queue, 1);
+        push(queue, 2);
+        CHECK_EQ(pop(queue), 2);
+        push(queue, 3);
+        push(queue, 4);
+        CHECK_EQ(push(queue, 5), TWILL_TIMEOUT);
+        CHECK_EQ(pop(queue), 4);
+        CHECK_EQ(pop(queue), 3);
+        CHECK_EQ(pop(queue), 1);
+    }
+    twill_queue_destroy(queue);
+}
+
+/* Against a plain model: a list, searched. */
+TEST(priorities_against_a_model)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 40,
+                                                        .order = TWILL_ORDER_PRIORITY,
+                                                        .priority_of = by_value,
+                                                        .ageing = TWILL_FOREVER});
+    int model[40], count = 0;
+    for (int step = 0; step < 4000; step++) {
+        if (count < 40 && (count == 0 || test_random_below(5) < 3)) {
+            model[count] = (int)test_random_below(100000);
+            CHECK_EQ(push(queue, model[count]), TWILL_OK);
+            count++;
+        } else {
+            int best = 0;
+            for (int k = 1; k < count; k++)
+                if (model[k] % 7 > model[best] % 7)
+                    best = k;
+            if (!CHECK_EQ(pop(queue), model[best]))
+                break;
+            memmove(&model[best], &model[best + 1], (size_t)(--count - best) * sizeof model[0]);
+        }
+    }
+    twill_queue_destroy(queue);
+}
+
+TEST(waiting_raises_a_priority)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 8,
+                                                        .order = TWILL_ORDER_PRIORITY,
+                                                        .priority_of = by_value,
+                                                        .ageing = TWILL_MS(2)});
+    push(queue, 0);
+    push(queue, 6);
+    CHECK_EQ(pop(queue), 6);
+    twill_sleep(twill_within(TWILL_MS(30))); /* worth fifteen steps; the difference is six */
+    push(queue, 6);
+    CHECK_EQ(pop(queue), 0);
+    CHECK_EQ(pop(queue), 6);
+    twill_queue_destroy(queue);
+}
+
+static size_t as_bytes(const void *item, const twill_task *task)
+{
+    (void)task;
+    return (size_t)(*(const int *)item);
+}
+
+TEST(a_limit_in_bytes)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.max_bytes = 100, .bytes_of = as_bytes});
+    actor large = {.item = 60}, small = {.item = 1};
+    CHECK_EQ(push(queue, 101), TWILL_TOO_BIG);
+    CHECK_EQ(push(queue, 30), TWILL_OK);
+    CHECK_EQ(push(queue, 70), TWILL_OK);
+    CHECK_EQ(twill_queue_try_push(queue, &(int){1}), TWILL_FULL);
+    CHECK_EQ(stats_of(queue).bytes, 100);
+    go(&large, push_one, queue);
+    until_waiting(queue, 1, 0);
+    go(&small, push_one, queue);
+    until_waiting(queue, 2, 0);
+    CHECK_EQ(pop(queue), 30); /* room for the small one alone: it waits its turn */
+    CHECK_EQ(stats_of(queue).waiting_push, 2);
+    CHECK_EQ(pop(queue), 70);
+    join(&large);
+    join(&small);
+    CHECK_EQ(pop(queue), 60);
+    CHECK_EQ(pop(queue), 1);
+    CHECK_EQ(stats_of(queue).bytes, 0);
+    twill_queue_destroy(queue);
+}
+
+TEST(items_expire)
+{
+    twill_queue *queue =
+        queue_of((twill_queue_options){.capacity = 2, .max_age = TWILL_MS(20), .drop = note_drop});
+    actor who = {.item = 3};
+    push(queue, 1);
+    push(queue, 2);
+    go(&who, push_one, queue); /* gets the room of an item that has expired */
+    join(&who);
+    CHECK_EQ(who.status, TWILL_OK);
+    CHECK(atomic_load(&drop_count) >= 1);
+    CHECK_EQ(drops[0], 1);
+    CHECK_EQ(drop_why[0], TWILL_TIMEOUT);
+    twill_sleep(twill_within(TWILL_MS(40)));
+    CHECK_EQ(pop(queue), -TWILL_EMPTY);
+    CHECK_EQ(stats_of(queue).expired, 3);
+    CHECK(balanced(queue));
+    CHECK_EQ(twill_queue_join(queue), TWILL_OK);
+    twill_queue_destroy(queue);
+}
+
+static int levels[16];
+static size_t level_count;
+
+static void note_level(bool high, size_t length, const twill_task *task)
+{
+    (void)task;
+    if (level_count < 16)
+        levels[level_count++] = (high ? 100 : 0) + (int)length;
+}
+
+TEST(levels_have_hysteresis)
+{
+    twill_queue *queue = queue_of((twill_queue_options){
+        .capacity = 4, .on_level = note_level, .high_mark = 3, .low_mark = 1});
+    for (int round = 0; round < 2; round++) {
+        for (int k = 0; k < 4; k++)
+            push(queue, k);
+        for (int k = 0; k < 4; k++)
+            pop(queue);
+    }
+    const int expected[] = {103, 1, 103, 1};
+    CHECK_EQ(level_count, 4);
+    for (size_t k = 0; k < 4; k++)
+        CHECK_EQ(levels[k], expected[k]);
+    twill_queue_destroy(queue);
+}
+
+TEST(rendezvous_hands_over)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = TWILL_RENDEZVOUS});
+    actor who = {.item = 5};
+    int item = 1, got = 0;
+    CHECK_EQ(twill_queue_try_push(queue, &item), TWILL_FULL);
+    CHECK_EQ(pop(queue), -TWILL_EMPTY);
+    go(&who, push_one, queue);
+    until_waiting(queue, 1, 0);
+    CHECK_EQ(twill_queue_length(queue), 0);
+    CHECK_EQ(twill_queue_ready_until(queue, twill_within(0)), TWILL_OK);
+    CHECK(!atomic_load(&who.over)); /* not before a pop */
+    CHECK_EQ(pop(queue), 5);
+    join(&who);
+    CHECK_EQ(who.status, TWILL_OK);
+    go(&who, pop_one, queue);
+    until_waiting(queue, 0, 1);
+    CHECK_EQ(twill_queue_try_push(queue, &item), TWILL_OK);
+    join(&who);
+    CHECK_EQ(who.item, 1);
+    go(&who, push_one, queue);
+    until_waiting(queue, 1, 0);
+    CHECK_EQ(twill_queue_close(queue), TWILL_OK);
+    join(&who);
+    CHECK_EQ(who.status, TWILL_CLOSED);
+    CHECK_EQ(twill_queue_pop(queue, &got), TWILL_CLOSED);
+    CHECK(balanced(queue));
+    twill_queue_destroy(queue);
+}
+
+/* ---- batches ---- */
+
+static void push_many(actor *me)
+{
+    int items[10];
+    for (int k = 0; k < 10; k++)
+        items[k] = me->item + k;
+    me->status = twill_queue_push_many_until(me->queue, items, 10, &me->moved, me->until);
+}
+
+static void push_bulk(actor *me)
+{
+    int items[3] = {7, 8, 9};
+    me->status = twill_queue_push_bulk_until(me->queue, items, 3, me->until);
+}
+
+TEST(batches)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 4});
+    actor who = {.item = 0}, bulk = {.until = {0, NULL}}, late = {.item = 99};
+    int items[16];
+    size_t count = 0, all = 0;
+    go(&who, push_many, queue);
+    while (all < 10) {
+        CHECK_EQ(twill_queue_pop_many_until(queue, items, 16, &count, twill_within(TWILL_SEC(9))),
+                 TWILL_OK);
+        for (size_t k = 0; k < count; k++)
+            CHECK_EQ(items[k], all + k);
+        all += count;
+    }
+    join(&who);
+    CHECK_EQ(who.moved, 10);
+    who.until = twill_within(TWILL_MS(5));
+    go(&who, push_many, queue);
+    join(&who);
+    CHECK_EQ(who.status, TWILL_TIMEOUT);
+    CHECK_EQ(who.moved, 4); /* exact: the rest is the caller's */
+    CHECK_EQ(twill_queue_length(queue), 4);
+    CHECK_EQ(pop(queue), 0);
+    go(&bulk, push_bulk, queue);
+    until_waiting(queue, 1, 0);
+    CHECK_EQ(twill_queue_try_push(queue, &(int){1}), TWILL_FULL); /* behind the bulk */
+    go(&late, push_one, queue);
+    until_waiting(queue, 2, 0);
+    CHECK_EQ(pop(queue), 1);
+    CHECK_EQ(stats_of(queue).waiting_push, 2);
+    CHECK_EQ(pop(queue), 2);
+    join(&bulk);
+    const int expected[] = {3, 7, 8, 9, 99};
+    for (int k = 0; k < 5; k++) {
+        if (k == 1)
+            join(&late);
+        CHECK_EQ(pop(queue), expected[k]);
+    }
+    push(queue, 1);
+    push(queue, 2);
+    CHECK_EQ(twill_queue_pop_batch_until(queue, items, 3, &count, TWILL_MS(10), twill_within(0)),
+             TWILL_OK);
+    CHECK_EQ(count, 2); /* until is over: it lingers no longer */
+    go(&who, push_many, queue);
+    CHECK_EQ(twill_queue_pop_batch_until(queue, items, 4, &count, TWILL_SEC(20), (twill_until){0}),
+             TWILL_OK);
+    CHECK_EQ(count, 4);
+    join(&who);
+    twill_queue_destroy(queue);
+}
+
+TEST(ready_takes_nothing)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
+    actor who[2];
+    memset(who, 0, sizeof who);
+    CHECK_EQ(twill_queue_ready_until(queue, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    go(&who[0], watch_one, queue);
+    go(&who[1], watch_one, queue);
+    twill_sleep(twill_within(TWILL_MS(2)));
+    push(queue, 4);
+    join(&who[0]);
+    join(&who[1]);
+    CHECK_EQ(who[0].status, TWILL_OK);
+    CHECK_EQ(who[1].status, TWILL_OK);
+    CHECK_EQ(pop(queue), 4);
+    twill_queue_destroy(queue);
+}
+
+/* ---- select ---- */
+
+TEST(select_answers)
+{
+    twill_queue *a = queue_of((twill_queue_options){.capacity = 1});
+    twill_queue *b = queue_of((twill_queue_options){.capacity = 1});
+    int x = 0, y = 5;
+    size_t chosen = 9;
+    twill_queue_case cases[3] = {
+        {.queue = a, .item = &x}, {.queue = NULL}, {.queue = b, .push = true, .item = &y}};
+    CHECK_EQ(twill_queue_try_select(cases, 0, TWILL_SELECT_FAIR, &chosen), TWILL_INVALID);
+    CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_FAIR, &chosen), TWILL_OK);
+    CHECK_EQ(chosen, 2);
+    CHECK_EQ(cases[1].status, TWILL_CLOSED);
+    CHECK_EQ(cases[2].status, TWILL_OK);
+    CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_IN_ORDER, &chosen), TWILL_EMPTY);
+    CHECK_EQ(
+        twill_queue_select_until(cases, 3, TWILL_SELECT_FAIR, &chosen, twill_within(TWILL_MS(2))),
+        TWILL_TIMEOUT);
+    CHECK_EQ(stats_of(a).waiting_pop, 0);
+    push(a, 3);
+    CHECK_EQ(pop(b), 5);
+    CHECK_EQ(twill_queue_select_until(cases, 3, TWILL_SELECT_IN_ORDER, &chosen, twill_within(0)),
+             TWILL_OK);
+    CHECK_EQ(chosen, 0);
+    CHECK_EQ(x, 3);
+    CHECK_EQ(pop(b), -TWILL_EMPTY); /* exactly one */
+    twill_queue_close(a);
+    twill_queue_fail(b, 1);
+    CHECK_EQ(twill_queue_select_until(cases, 3, TWILL_SELECT_FAIR, &chosen, (twill_until){0}),
+             TWILL_CLOSED);
+    CHECK_EQ(cases[0].status, TWILL_CLOSED);
+    cases[2].push = false;
+    CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_FAIR, &chosen), TWILL_FAILED);
+    twill_queue_destroy(a);
+    twill_queue_destroy(b);
+}
+
+typedef struct chooser {
+    actor actor; /* first */
+    twill_queue *queue[20];
+    size_t n;
+    bool push;
+    int sum, count;
+} chooser;
+
+static void choose(actor *me_)
+{
+    chooser *me = (chooser *)(void *)me_;
+    twill_queue_case cases[20];
+    int item = 1;
+    size_t chosen;
+    for (size_t k = 0; k < me->n; k++)
+        cases[k] = (twill_queue_case){.queue = me->queue[k], .push = me->push, .item = &item};
+    for (int k = 0; !me->push || k < me_->item; k++) {
+        me_->status =
+            twill_queue_select_until(cases, me->n, TWILL_SELECT_FAIR, &chosen,
+                                     k % 5 ? (twill_until){0} : twill_within(TWILL_US(9)));
+        if (me_->status == TWILL_TIMEOUT) {
+            k -= me->push;
+            continue;
+        }
+        if (me_->status != TWILL_OK)
+            return;
+        me->sum += item;
+        me->count++;
+    }
+}
+
+static void select_ledger(size_t capacity, size_t n)
+{
+    static chooser from[3], to[3];
+    twill_queue *queue[20];
+    int sent = 0, got = 0;
+    memset(from, 0, sizeof from);
+    memset(to, 0, sizeof to);
+    for (size_t k = 0; k < n; k++)
+        queue[k] = queue_of((twill_queue_options){.capacity = capacity});
+    for (int k = 0; k < 3; k++) {
+        memcpy(from[k].queue, queue, sizeof queue);
+        memcpy(to[k].queue, queue, sizeof queue);
+        from[k].n = to[k].n = n;
+        from[k].push = true;
+        from[k].actor.item = 1500;
+        go(&to[k].actor, choose, NULL);
+        go(&from[k].actor, choose, NULL);
+    }
+    for (int k = 0; k < 3; k++) {
+        join(&from[k].actor);
+        CHECK_EQ(from[k].actor.status, TWILL_OK);
+        sent += from[k].count;
+    }
+    for (size_t k = 0; k < n; k++)
+        CHECK_EQ(twill_queue_close(queue[k]), TWILL_OK);
+    for (int k = 0; k < 3; k++) {
+        join(&to[k].actor);
+        CHECK_EQ(to[k].actor.status, TWILL_CLOSED);
+        got += to[k].sum;
+    }
+    CHECK_EQ(sent, 4500);
+    CHECK_EQ(got, 4500);
+    for (size_t k = 0; k < n; k++) {
+        CHECK(balanced(queue[k]));
+        twill_queue_destroy(queue[k]);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(select_ledger_of_two)
+{
+    select_ledger(1, 2);
+}
+TEST(select_ledger_of_a_rendezvous)
+{
+    select_ledger(TWILL_RENDEZVOUS, 2);
+}
+TEST(select_ledger_of_twenty)
+{
+    select_ledger(2, 20);
+}
+
+/* ---- fork ---- */
+
+TEST(a_forked_child_is_told)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 2});
+    twill_queue_stats stats;
+    int item = 1, status = 0;
+    push(queue, 1);
+    pid_t child = fork();
+    if (child == 0) {
+        size_t chosen;
+        twill_queue_case one = {.queue = queue, .item = &item};
+        CHECK_EQ(twill_queue_push(queue, &item), TWILL_FORKED);
+        CHECK_EQ(twill_queue_pop(queue, &item), TWILL_FORKED);
+        CHECK_EQ(twill_queue_close(queue), TWILL_FORKED);
+        CHECK_EQ(twill_queue_join(queue), TWILL_FORKED);
+        CHECK_EQ(twill_queue_try_select(&one, 1, TWILL_SELECT_FAIR, &chosen), TWILL_FORKED);
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_FORKED);
+        CHECK_EQ(twill_queue_clear(queue), 0);
+        twill_queue_get_stats(queue, &stats);
+        CHECK_EQ(stats.accepted, 0);
+        twill_queue_abandon(queue);
+        CHECK_EQ(faults_live(), 0);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    twill_queue_abandon(queue); /* not forked: nothing */
+    CHECK_EQ(pop(queue), 1);
+    twill_queue_destroy(queue);
+}
+
+/* ---- typed ---- */
+
+typedef struct job {
+    double a;
+    char text[30];
+} job;
+TWILL_QUEUE(jobs, job)
+
+TEST(typed_queues)
+{
+    twill_queue *queue;
+    job out = {0, ""};
+    CHECK_EQ(jobs_create(&queue, NULL), TWILL_OK);
+    CHECK_EQ(jobs_push(queue, (job){1.5, "one"}), TWILL_OK);
+    CHECK_EQ(jobs_try_push(queue, (job){2.5, "two"}), TWILL_OK);
+    CHECK_EQ(jobs_push_until(queue, (job){3.5, "three"}, twill_within(0)), TWILL_OK);
+    CHECK_EQ(jobs_pop(queue, &out), TWILL_OK);
+    CHECK_STR(out.text, "one");
+    CHECK_EQ(jobs_try_pop(queue, &out), TWILL_OK);
+    CHECK_EQ(jobs_pop_until(queue, &out, twill_within(0)), TWILL_OK);
+    CHECK_STR(out.text, "three");
+    CHECK(out.a > 3.4);
+    twill_queue_destroy(queue);
+}
+
+HARNESS_MAIN
