@@ -655,6 +655,346 @@ TWILL__DECL twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, co
 #endif
 #endif
 
+/* ---- producer_consumer.h ---- */
+/* twill: producer_consumer - a bounded queue between threads that make items and threads that take
+   them.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Some threads make work, others do it, and neither side may run away from the other: a full
+    queue holds the producers back, an empty one lets the consumers sleep. The end is a state
+    (close), not an item: no sentinels, no magic values, every consumer learns of it.
+WHEN NOT
+    All items are there already: parallel_map. A tree of tasks: worker_pool.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_producer_consumer.h"
+
+static int produce(twill_queue *queue, const twill_task *task)
+{
+    (void)task;
+    for (int i = 0; i < 20; i++)
+        if (twill_queue_push(queue, &i) != TWILL_OK)        // closed: somebody has failed
+            break;
+    return 0;
+}
+
+static int consume(void *item, const twill_task *task)
+{
+    int i = *(int *)item, *results = task->context;
+    results[task->index] = i * i;                           // index: the item's accept number
+    return 0;                                               // not 0: this item has failed
+}
+
+int main(void)
+{
+    int results[20], sum = 0;
+    twill_status status = twill_produce_consume(sizeof(int), produce, consume,
+        &(twill_produce_consume_options){ .run.workers = 2, .run.context = results,
+                                          .queue.capacity = 5 });
+    for (int i = 0; i < 20; i++)
+        sum += results[i];
+    printf("%s, sum %d\n", twill_status_name(status), sum);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_OK, sum 2470
+END OF OUTPUT
+
+OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in first out, full: wait)
+    capacity        exact; 0: 1024. TWILL_RENDEZVOUS: nothing is stored, push returns once a pop has
+                    taken the item; then no LIFO, PRIORITY, evicting policy, bytes, age or level
+    overflow        what a full queue does. BLOCK: push waits. REJECT: TWILL_FULL, the caller keeps
+                    the item. DROP_INCOMING: TWILL_DROPPED, the item goes to `drop`. DROP_OLDEST,
+                    DROP_NEWEST (of those inside): TWILL_OK, that one goes to `drop`. Only BLOCK
+                    ever waits; with the others the forms _until ignore how long they might
+    order           FIFO, LIFO or PRIORITY (larger priority_of leaves sooner, equal ones FIFO)
+    ageing          PRIORITY: what one step of priority is worth in waiting time; 0: 1 s;
+                    TWILL_FOREVER: none. Nothing that enters later than ageing x (difference of
+                    priorities) after an item can overtake it. Costs no thread and no scan
+    max_bytes       a second limit, on the sum of bytes_of; a larger item: TWILL_TOO_BIG
+    max_age         older items go to `drop` (TWILL_TIMEOUT), found when they are next, or the
+                    oldest while a push needs room (where several pushers wait, expiry may change
+                    their order). TWILL_FOREVER: none expires, but ages are measured. 0: neither
+    drop            called for each accepted item that will never be popped: DROPPED, TIMEOUT,
+                    CANCELLED (clear, destroy). task->index: its accept number. With it items have
+                    at most 4096 bytes (TWILL_TOO_BIG): send a pointer
+    on_level        told true when length reaches high_mark, false when it has fallen to low_mark
+                    after that; in order, one call at a time, perhaps late. high > low, <= capacity
+    producers       attached from the start; the last detach closes. 0: close it yourself
+    memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
+    context         task->context of all these callbacks
+    Whatever makes no sense is refused: TWILL_INVALID; sizes beyond size_t: TWILL_TOO_BIG.
+
+OPTIONS OF THE CALL (twill_produce_consume_options)
+    run             workers: consumers at once, 0: the CPUs. statuses and codes must be NULL. The
+                    call runs on threads of its own or on run.pool
+    producers       0: 1. Each index is called once; an error or a stop spares those not yet begun
+    queue           as above, with producers 0. context 0: run.context. CALLER_RUNS: a push that
+                    finds the queue full consumes the next item itself
+    batch           a consumer takes up to so many a visit; 0: 1
+    dead_letter     sees an item whose consume has failed, after that
+    queue_stats     filled at the end
+
+ERRORS
+    push            OK; CLOSED; FULL, DROPPED (see overflow); FULL (try); CANCELLED, TIMEOUT
+    pop             OK; then CLOSED, or FAILED after twill_queue_fail; EMPTY (try); CANCELLED,
+                    TIMEOUT
+    TWILL_DEADLOCK  a call that would have to wait, from inside `drop` or `on_level` of the same
+                    queue; destroy from there
+    TWILL_INVALID   NULL where something is needed; an option; task_done more often than popped
+    TWILL_TOO_BIG   an item beyond max_bytes, a bulk beyond the capacity, sizes
+    TWILL_FORKED    a queue of the parent process. twill_queue_abandon frees it
+    An item comes before all other answers: an expired deadline or a fired token still gets what is
+    there. A blocked push that is told CLOSED has not given its item away.
+    twill_produce_consume answers FAILED when an item or a producer failed; report.first_error says
+    which: the lowest accept number, code as returned; index SIZE_MAX: a producer, or the code of
+    twill_queue_fail.
+
+HOW THE CALL ENDS
+    By itself: the last producer has returned, the consumers have taken everything.
+    By an error (default policy): items with a lower accept number are run to their end, the token
+    of every other callback fires, the queue closes (blocked producers are told CLOSED; what they
+    return then does not count), and what is left goes to `drop` (CANCELLED). With one producer and
+    FIFO it is the same error in every run; with more, the accept order itself is a race. LIFO and
+    PRIORITY: the lowest of those that ran. A producer's error ranks after all that was accepted
+    until then. ON_ERROR_COLLECT runs everything.
+    By run.until. By twill_task_stop: in consume, no item above it; in a producer, nothing more is
+    accepted and what is inside is still consumed.
+    report.total is the number of accepted items: done + failed + skipped (dropped, expired,
+    cleared, or given up). Nothing is lost: `consume` or `drop` is called for each, never both.
+    Threads that cannot be started: fewer consumers and TWILL_REPORT_DEGRADED; with none, a push
+    that finds the queue full runs one item itself. strict: NO_THREAD, and nothing ran.
+
+THREADS      All functions by any thread; destroy last. A call that waits inside, or has reached the
+             queue's lock, when destroy comes is answered and waited for; so is one in a callback.
+PROGRESS     First come, first served on each side, but for those who find what they want at once.
+ORDERING     What came before a push comes before the return of the pop (or the drop) of that item;
+             what came before the pop that made room, before the return of the push that used it;
+             close before every answer CLOSED; task_done before the join it completes.
+ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
+BLOCKS       Only what the name says; no user code runs under a lock.
+OWNERSHIP    Items are bytes, copied in and out.
+COSTS        One lock, held for the copy; a waiter spins a moment, then sleeps; one wake for each
+             who slept. No thread.
+PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
+             may be wrong a moment later. The items of a select that were not chosen are untouched. In a
+             signal handler nothing here may be called. priority_of and bytes_of run before the lock
+             and must not depend on the queue. DROP_OLDEST and DROP_NEWEST with PRIORITY scan. */
+#ifndef TWILL_PRODUCER_CONSUMER_H
+#define TWILL_PRODUCER_CONSUMER_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct twill_queue twill_queue;
+
+typedef enum twill_queue_order {
+    TWILL_ORDER_FIFO = 0,
+    TWILL_ORDER_LIFO,
+    TWILL_ORDER_PRIORITY
+} twill_queue_order;
+
+#define TWILL_RENDEZVOUS ((size_t)-1)
+
+typedef struct twill_queue_options { /* see OPTIONS above */
+    size_t capacity;
+    twill_overflow overflow;
+    twill_queue_order order;
+    int (*priority_of)(const void *item, const twill_task *task);
+    twill_ns ageing;
+    size_t max_bytes;
+    size_t (*bytes_of)(const void *item, const twill_task *task);
+    twill_ns max_age;
+    twill_drop_fn *drop;
+    void (*on_level)(bool high, size_t length, const twill_task *task);
+    size_t high_mark, low_mark;
+    unsigned producers;
+    void *context;
+    void *memory;
+    size_t memory_bytes;
+} twill_queue_options;
+
+/* Bytes that `memory` must have, whatever its alignment; 0: the options are refused. */
+TWILL__DECL size_t twill_queue_bytes(size_t item_size, const twill_queue_options *options);
+
+/* TWILL_OK: *out is the queue. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY. */
+TWILL__DECL twill_status twill_queue_create(twill_queue **out, size_t item_size,
+                                            const twill_queue_options *options);
+
+/* Closes, answers everybody who waits, waits until they have left, gives what is inside to `drop`
+   (CANCELLED), frees. NULL: TWILL_OK. */
+TWILL__DECL twill_status twill_queue_destroy(twill_queue *queue);
+
+/* One item in: for ever, without waiting, or until. */
+TWILL__DECL twill_status twill_queue_push(twill_queue *queue, const void *item);
+TWILL__DECL twill_status twill_queue_try_push(twill_queue *queue, const void *item);
+TWILL__DECL twill_status twill_queue_push_until(twill_queue *queue, const void *item,
+                                                twill_until until);
+
+/* One item out. */
+TWILL__DECL twill_status twill_queue_pop(twill_queue *queue, void *item);
+TWILL__DECL twill_status twill_queue_try_pop(twill_queue *queue, void *item);
+TWILL__DECL twill_status twill_queue_pop_until(twill_queue *queue, void *item, twill_until until);
+
+/* n items, in pieces as room appears. *count (may be NULL) says how many went in, whatever the
+   status; the rest is the caller's, but under DROP_INCOMING. */
+TWILL__DECL twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
+                                                     size_t n, size_t *count, twill_until until);
+
+/* All n side by side, or none. While it waits, later pushes wait behind it. Not with PRIORITY or
+   bytes_of (INVALID). */
+TWILL__DECL twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
+                                                     size_t n, twill_until until);
+
+/* Waits for the first item, takes up to max. OK: *count >= 1. */
+TWILL__DECL twill_status twill_queue_pop_many_until(twill_queue *queue, void *items, size_t max,
+                                                    size_t *count, twill_until until);
+
+/* Likewise, and then waits for up to `linger` (and never beyond `until`) for max to be full. */
+TWILL__DECL twill_status twill_queue_pop_batch_until(twill_queue *queue, void *items, size_t max,
+                                                     size_t *count, twill_ns linger,
+                                                     twill_until until);
+
+/* Waits until there is something to pop, and takes nothing: others may. CLOSED or FAILED once there
+   never will be. */
+TWILL__DECL twill_status twill_queue_ready_until(twill_queue *queue, twill_until until);
+
+/* No more pushes; what is inside still comes out. Blocked pushes answer CLOSED. A second one:
+   CLOSED, and nothing changed. */
+TWILL__DECL twill_status twill_queue_close(twill_queue *queue);
+
+/* Close, and after the drain pops answer FAILED. */
+TWILL__DECL twill_status twill_queue_fail(twill_queue *queue, int code);
+
+/* The code given to fail, else 0. */
+TWILL__DECL int twill_queue_code(const twill_queue *queue);
+
+/* What is inside now goes to `drop` (CANCELLED); returns how many. Frees blocked pushes. */
+TWILL__DECL size_t twill_queue_clear(twill_queue *queue);
+
+/* One producer more; CLOSED when it is too late. The last detach closes; INVALID: none attached. */
+TWILL__DECL twill_status twill_queue_attach(twill_queue *queue);
+TWILL__DECL twill_status twill_queue_detach(twill_queue *queue);
+
+/* A popped item is finished. */
+TWILL__DECL twill_status twill_queue_task_done(twill_queue *queue);
+
+/* Waits until each accepted item is finished, or dropped (its callback has returned). Goes on after
+   close; a destroy answers CLOSED. */
+TWILL__DECL twill_status twill_queue_join(twill_queue *queue);
+TWILL__DECL twill_status twill_queue_join_until(twill_queue *queue, twill_until until);
+
+/* Hints; never block. */
+TWILL__DECL size_t twill_queue_length(const twill_queue *queue);
+TWILL__DECL bool twill_queue_is_closed(const twill_queue *queue);
+
+/* In a forked child alone: frees, no callbacks. Elsewhere it does nothing. */
+TWILL__DECL void twill_queue_abandon(twill_queue *queue);
+
+/* accepted == popped + dropped + expired + cleared + length, always. rejected: answers FULL.
+   push_waits, pop_waits: calls that slept, or were about to; the times are theirs. age_...: of
+   popped items, measured with max_age only. */
+typedef struct twill_queue_stats {
+    uint64_t accepted, popped, dropped, expired, cleared, rejected;
+    uint64_t push_waits, pop_waits, wakes;
+    size_t length, peak, capacity, bytes, waiting_push, waiting_pop;
+    twill_ns push_wait_total, push_wait_max, pop_wait_total, pop_wait_max, age_total, age_max;
+} twill_queue_stats;
+/* One moment's figures. NULL or a parent process's queue: zeroes. */
+TWILL__DECL void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *out);
+
+/* ---- select ---- */
+
+typedef struct twill_queue_case {
+    twill_queue *queue; /* NULL: left out */
+    bool push;
+    void *item;          /* to push, or where to pop to */
+    twill_status status; /* out: OK: the chosen one; CLOSED, FAILED: out; FULL, EMPTY: not ready */
+} twill_queue_case;
+
+typedef enum twill_select_order {
+    TWILL_SELECT_FAIR = 0, /* begins anywhere */
+    TWILL_SELECT_IN_ORDER  /* of several that are ready, the first */
+} twill_select_order;
+
+/* Exactly one of the cases: TWILL_OK (or, with DROP_INCOMING, DROPPED), and *chosen is its index.
+   CLOSED or FAILED when all are out. Nothing ready: FULL or EMPTY of the first case (try), else
+   waits. The same queue may stand in it twice. */
+TWILL__DECL twill_status twill_queue_try_select(twill_queue_case *cases, size_t n,
+                                                twill_select_order order, size_t *chosen);
+TWILL__DECL twill_status twill_queue_select_until(twill_queue_case *cases, size_t n,
+                                                  twill_select_order order, size_t *chosen,
+                                                  twill_until until);
+
+/* ---- one call ---- */
+
+/* task->index: which producer. */
+typedef int twill_produce_fn(twill_queue *queue, const twill_task *task);
+/* task->index: the accept number of the item, which it may change. */
+typedef int twill_consume_fn(void *item, const twill_task *task);
+
+typedef struct twill_produce_consume_options { /* see OPTIONS above */
+    twill_run run;
+    unsigned producers;
+    twill_queue_options queue;
+    size_t batch;
+    void (*dead_letter)(void *item, int code, const twill_task *task);
+    twill_queue_stats *queue_stats;
+} twill_produce_consume_options;
+
+/* Runs producers and consumers, and returns when all have. The caller runs producers, then helps to
+   consume. TWILL_OK, FAILED, CANCELLED, TIMEOUT; refusals: INVALID, TOO_BIG, NO_MEMORY, NO_THREAD,
+   CLOSED (the pool), FORKED. */
+TWILL__DECL twill_status twill_produce_consume(size_t item_size, twill_produce_fn *produce,
+                                               twill_consume_fn *consume,
+                                               const twill_produce_consume_options *options);
+
+/* ---- a typed layer ---- */
+/* TWILL_QUEUE(jobs, struct job) defines jobs_create, jobs_push, jobs_pop ...: no sizeof, no wrong
+   type. */
+#define TWILL_QUEUE(NAME, T)                                                                    \
+    static inline twill_status NAME##_create(twill_queue **out,                                 \
+                                             const twill_queue_options *options)                \
+    {                                                                                           \
+        return twill_queue_create(out, sizeof(T), options);                                     \
+    }                                                                                           \
+    static inline twill_status NAME##_push(twill_queue *queue, T item)                          \
+    {                                                                                           \
+        return twill_queue_push(queue, &item);                                                  \
+    }                                                                                           \
+    static inline twill_status NAME##_try_push(twill_queue *queue, T item)                      \
+    {                                                                                           \
+        return twill_queue_try_push(queue, &item);                                              \
+    }                                                                                           \
+    static inline twill_status NAME##_push_until(twill_queue *queue, T item, twill_until until) \
+    {                                                                                           \
+        return twill_queue_push_until(queue, &item, until);                                     \
+    }                                                                                           \
+    static inline twill_status NAME##_pop(twill_queue *queue, T *item)                          \
+    {                                                                                           \
+        return twill_queue_pop(queue, item);                                                    \
+    }                                                                                           \
+    static inline twill_status NAME##_try_pop(twill_queue *queue, T *item)                      \
+    {                                                                                           \
+        return twill_queue_try_pop(queue, item);                                                \
+    }                                                                                           \
+    static inline twill_status NAME##_pop_until(twill_queue *queue, T *item, twill_until until) \
+    {                                                                                           \
+        return twill_queue_pop_until(queue, item, until);                                       \
+    }
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 /* ---- progress_tracker.h ---- */
 /* twill: progress_tracker - counts work that many threads finish, and shows it without making any
    of them wait.
@@ -786,7 +1126,7 @@ extern "C" {
 typedef struct twill_progress twill_progress;
 
 typedef enum twill_progress_style {
-    TWILL_PROGRESS_AUTO = 0, /* BAR on a foreground terminal, else LINES; TWILL_PROGRESS overrides */
+    TWILL_PROGRESS_AUTO = 0, /* BAR on a foreground terminal, else LINES; see OPTIONS */
     TWILL_PROGRESS_BAR,
     TWILL_PROGRESS_COUNTER, /* \rLabel: c/t (p%), on any descriptor */
     TWILL_PROGRESS_LINES,
@@ -796,9 +1136,9 @@ typedef enum twill_progress_style {
 
 typedef enum twill_progress_draw_by {
     TWILL_PROGRESS_BY_THREAD = 0, /* a thread of the tracker's own */
-    TWILL_PROGRESS_BY_UPDATER, /* the updater that crosses the interval, if nobody else draws */
-    TWILL_PROGRESS_BY_CALL,    /* only twill_progress_draw draws */
-    TWILL_PROGRESS_EACH        /* every update draws, in order, under a lock */
+    TWILL_PROGRESS_BY_UPDATER,    /* the updater that crosses the interval, if nobody else draws */
+    TWILL_PROGRESS_BY_CALL,       /* only twill_progress_draw draws */
+    TWILL_PROGRESS_EACH           /* every update draws, in order, under a lock */
 } twill_progress_draw_by;
 
 typedef enum twill_progress_unit {
@@ -2862,7 +3202,7 @@ typedef struct twill__slot {
     bool inside;   /* a callback of this call runs now */
     unsigned said; /* by the item: TWILL__SAID_... */
     void *state;
-    twill_ns busy;
+    uint64_t busy; /* ticks */
 } twill__slot;
 
 typedef enum twill__schedule { /* twill_schedule's values; checked there */
@@ -2906,6 +3246,7 @@ typedef struct twill__job {
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
+    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
     _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
@@ -3349,12 +3690,13 @@ static inline void twill__give_number(twill__job *job, unsigned worker)
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
 #define TWILL__CHUNK_NS \
-    10000 /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMB_NS 1250 /* what is not worth halving */
+    10000               /* what a chunk should last: a clock read and a few RMWs vanish in it */
+#define TWILL__CRUMBS 8 /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
-    twill_ns at, since;      /* the last look at the clock; the first */
+    uint64_t goal;           /* what a chunk should last, in ticks */
+    uint64_t at, since;      /* the last look at the ticks; the first */
 } twill__pace;
 
 static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
@@ -3573,29 +3915,33 @@ static inline void twill__set_begin(twill__slot *me, size_t begin)
 
 /* ---- pace ---- */
 
+/* The smallest chunk that the user wants, in blocks. */
+static inline size_t twill__pace_floor(const twill__job *job)
+{
+    return job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+}
+
 static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
 {
-    pace->chunk = job->chunk0;
-    pace->least =
-        job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
-    if (pace->chunk < pace->least)
-        pace->chunk = pace->least;
-    pace->at = pace->since = twill__clock_now();
+    pace->least = twill__pace_floor(job);
+    pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
+    pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
+    pace->at = pace->since = twill__ticks();
 }
 
 /* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
 static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
 {
-    twill_ns now = twill__clock_now(), took = now - pace->at;
-    uint64_t fit = (uint64_t)TWILL__CRUMB_NS * blocks / (uint64_t)(took > 0 ? took : 1);
-    size_t floor = job->chunk > 1 ? (job->chunk - 1) / job->block + 1 : 1;
+    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
+    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    size_t floor = twill__pace_floor(job);
     pace->at = now;
     pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
-    if (took < TWILL__CHUNK_NS / 2 && blocks >= pace->chunk)
+    if (took < pace->goal / 2 && blocks >= pace->chunk)
         pace->chunk =
-            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < TWILL__CHUNK_NS / 16 ? 4 : 2);
-    else if (took > 2 * TWILL__CHUNK_NS && pace->chunk > 1)
-        pace->chunk = (size_t)((uint64_t)blocks * TWILL__CHUNK_NS / (uint64_t)took) + 1;
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < pace->goal / 16 ? 4 : 2);
+    else if (took > 2 * pace->goal && pace->chunk > 1)
+        pace->chunk = (size_t)(blocks * pace->goal / took) + 1;
     if (pace->least < floor)
         pace->least = floor;
     if (pace->chunk < pace->least)
@@ -3750,6 +4096,15 @@ static inline void twill__call_helpers(twill__team *team, unsigned need)
 
 /* ---- taking part ---- */
 
+/* The caller is the only worker, and has claimed all there is. */
+static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
+{
+    uint64_t range =
+        atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
+    return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
+           atomic_load(&job->ready[0]) == 1;
+}
+
 static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
@@ -3758,12 +4113,15 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
-        if (twill__stopped(job, pace.at))
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
             break;
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
                 continue;
+            if (worker == 0 && twill__all_mine(job, me))
+                /* nothing is left for helpers: who comes now would only be waited for */
+                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
             twill__run_chunk(job, me, task, begin, end);
             twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
             continue;
@@ -3990,6 +4348,15 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
     return true;
 }
 
+/* What its threads could not have: TWILL_REPORT_NO_... */
+static inline uint32_t twill__team_flags(const twill__team *team)
+{
+    uint32_t flags = 0;
+    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    return flags;
+}
+
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
@@ -4102,7 +4469,9 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 {
     twill__seat *seat = job->seat;
     bool spun = false;
-    uint32_t word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    uint32_t word = atomic_load(&seat->word);
+    if (word & TWILL__SEAT_OPEN)
+        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
     /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
        work */
     while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
@@ -4370,6 +4739,8 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
     size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    if (size < job->chunk)
+        size = job->chunk < job->n ? job->chunk : job->n;
     uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
              since = twill__ticks();
     double sure = (double)(rate * 200 / 1024),
@@ -4386,7 +4757,7 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
         if (left <= price * (double)at) {
             /* the rest is cheaper than its helpers */
             size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
-        } else if (few || spent > sure || (spent * 3 > sure && left > 8 * price * (double)at)) {
+        } else if (few || spent > sure || left > 8 * price * (double)at) {
             double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
             job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
             if (!job->team && left / (double)at / price < *helpers)
@@ -4432,6 +4803,7 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
         atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
     }
     job->generation = twill__generation();
+    job->tick_rate = job->team->tick_rate;
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
@@ -4482,9 +4854,12 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->failed += slot->failed;
             report->chunks += slot->chunks;
             report->workers_used += slot->used;
-            report->busy += slot->busy;
-            if (slot->busy > report->busiest)
-                report->busiest = slot->busy;
+            if (slot->busy) {
+                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                report->busy += busy;
+                if (busy > report->busiest)
+                    report->busiest = busy;
+            }
             if (slot->failed &&
                 (!report->first_error.status || slot->low < report->first_error.index)) {
                 report->first_error.index = slot->low;
@@ -4539,7 +4914,9 @@ static inline twill_status twill__close_call(twill__call_record *call)
     }
     memset(&report, 0, sizeof report);
     report.workers_started = call->opened ? job->np : 1;
-    if (job->seat)
+    if (run->pool && run->report && call->opened)
+        job->flags |= twill__team_flags(run->pool->team);
+    if (job->seat) /* the pool may go now */
         twill__release(job->seat, call->opened);
     if (call->has_own) {
         report.workers_started = call->own.threads + 1;
@@ -5021,13 +5398,14 @@ static __attribute__((noinline)) twill_status twill__start_by_cost(const twill_r
     return twill__run_call(run, n, true, steps, data);
 }
 
-/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. */
-static inline twill_status twill__start(const twill_parallel_options *options, size_t n,
+/* Runs steps that may use twill__sweep_pass. cuts: where it finds its table. guard: user code runs
+   between passes, or something must be undone if a callback ends the thread. */
+static inline twill_status twill__start(const twill_parallel_options *options, size_t n, bool guard,
                                         twill__steps_fn *steps, void *data, twill__cut **cuts)
 {
     if (options->schedule == TWILL_SCHEDULE_COST)
         return twill__start_by_cost(&options->run, n, steps, data, cuts);
-    return twill__run_call(&options->run, n, false, steps, data);
+    return twill__run_call(&options->run, n, guard, steps, data);
 }
 
 static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
@@ -5036,7 +5414,7 @@ static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void 
     twill__sweep loop;
     twill__sweep_init(&loop, n, body, data, options);
     loop.pass.whole = whole;
-    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+    return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
 }
 
 /* The body of a loop over single items; each of them is one(job->data, task) with task->index
@@ -5122,7 +5500,7 @@ TWILL__DEFINE twill_status twill_parallel_invoke(twill_for_fn *const *fns, size_
         return twill__refuse(&options->run, n, TWILL_INVALID);
     twill__sweep_init(&loop, n, twill__invoke_body, &invoke, options);
     loop.pass.forced = true;
-    return twill__start(options, n, twill__sweep_steps, &loop, &loop.cuts);
+    return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
 }
 
 /* ---- ranges ---- */
@@ -5708,7 +6086,7 @@ static __attribute__((noinline)) twill_status twill__reduce_guarded(twill__reduc
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__reduce_ended, reduce);
-    status = twill__start(reduce->options, reduce->n, steps, reduce, &reduce->cuts);
+    status = twill__start(reduce->options, reduce->n, true, steps, reduce, &reduce->cuts);
     TWILL__GUARD_POP(0);
     if (reduce->memory)
         TWILL_FREE(reduce->memory);
@@ -5834,7 +6212,7 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
     if (reduce.memory || reducer->dispose)
         return twill__reduce_guarded(&reduce, steps);
-    return twill__start(options, n, steps, &reduce, &reduce.cuts);
+    return twill__start(options, n, true, steps, &reduce, &reduce.cuts);
 }
 
 #endif
@@ -6049,7 +6427,8 @@ static __attribute__((noinline)) twill_status twill__filter_guarded(twill__filte
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__free_ended, filter->memory);
-    status = twill__start(filter->options, filter->n, twill__filter_steps, filter, &filter->cuts);
+    status =
+        twill__start(filter->options, filter->n, true, twill__filter_steps, filter, &filter->cuts);
     TWILL__GUARD_POP(0);
     TWILL_FREE(filter->memory);
     return status;
@@ -6096,8 +6475,9 @@ TWILL__DEFINE twill_status twill_parallel_filter(const void *in, size_t size, si
         status = TWILL_NO_MEMORY;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    status = filter.memory ? twill__filter_guarded(&filter)
-                           : twill__start(options, n, twill__filter_steps, &filter, &filter.cuts);
+    status = filter.memory
+                 ? twill__filter_guarded(&filter)
+                 : twill__start(options, n, false, twill__filter_steps, &filter, &filter.cuts);
     if (status == TWILL_OK)
         *out_n = filter.kept;
     return status;
@@ -6359,7 +6739,7 @@ static __attribute__((noinline)) twill_status twill__scan_guarded(twill__scan *s
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__free_ended, scan->memory);
-    status = twill__run_call(&scan->options->run, scan->n, false, twill__scan_steps, scan);
+    status = twill__run_call(&scan->options->run, scan->n, true, twill__scan_steps, scan);
     TWILL__GUARD_POP(0);
     TWILL_FREE(scan->memory);
     return status;
@@ -6386,7 +6766,7 @@ TWILL__DEFINE twill_status twill_parallel_scan(const void *in, void *out, size_t
         return twill__refuse(&options->run, n, status);
     if (n && scan.memory)
         return twill__scan_guarded(&scan);
-    return twill__run_call(&options->run, n, false, twill__scan_steps, &scan);
+    return twill__run_call(&options->run, n, true, twill__scan_steps, &scan);
 }
 
 #endif
@@ -6778,7 +7158,7 @@ static __attribute__((noinline)) twill_status twill__sort_guarded(twill__sort *s
 {
     twill_status status;
     TWILL__GUARD_PUSH(twill__sort_ended, sort);
-    status = twill__run_call(&sort->options->run, sort->n, false, twill__sort_steps, sort);
+    status = twill__run_call(&sort->options->run, sort->n, true, twill__sort_steps, sort);
     TWILL__GUARD_POP(0);
     if (sort->memory)
         TWILL_FREE(sort->memory);
@@ -6822,14 +7202,2602 @@ TWILL__DEFINE twill_status twill_parallel_sort(void *base, size_t n, size_t size
 #endif
 #endif
 #ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__PRODUCER_CONSUMER_IMPL
+#define TWILL__PRODUCER_CONSUMER_IMPL
+
+/* ---- engine/queue.h ---- */
+/* queue.h: a bounded queue under a small lock: the store, those who wait, and the books. */
+#ifndef TWILL__ENGINE_QUEUE_H
+#define TWILL__ENGINE_QUEUE_H
+
+/* ---- engine/queue_store.h ---- */
+/* queue_store.h: places for items of any size: a ring, or a heap for priorities. No lock, no
+   wait. */
+#ifndef TWILL__ENGINE_QUEUE_STORE_H
+#define TWILL__ENGINE_QUEUE_STORE_H
+
+typedef struct twill__cell { /* what is known of an item */
+    uint64_t number;         /* of its acceptance */
+    twill_ns at;             /* when it was accepted; 0: times are not kept */
+    int64_t key;             /* heap: the smaller leaves sooner; equal: the smaller number */
+    size_t bytes;
+} twill__cell;
+
+typedef struct twill__store {
+    size_t size, capacity, length; /* size of an item; places; items inside */
+    char *items;
+    twill__cell *cells; /* NULL: the place of an item says its number */
+    size_t *heap;       /* places: [0, length) are a heap, the rest are free; NULL: a ring */
+    size_t head;        /* ring: the place of the oldest */
+    bool lifo;
+    uint64_t next; /* the number of the next item */
+} twill__store;
+
+/* Small sizes without a call. */
+static inline void twill__copy(void *to, const void *from, size_t size)
+{
+    if (size == 8)
+        memcpy(to, from, 8);
+    else if (size == 4)
+        memcpy(to, from, 4);
+    else
+        memcpy(to, from, size);
+}
+
+/* Ring: the place of the k-th item from the oldest. */
+static inline size_t twill__place_at(const twill__store *store, size_t k)
+{
+    size_t left = store->capacity - store->head;
+    return k < left ? store->head + k : k - left;
+}
+
+/* ---- heap ---- */
+/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of places, so that items
+   stay where they are. */
+
+static inline bool twill__sooner(const twill__store *store, size_t place, size_t other)
+{
+    const twill__cell *a = &store->cells[place], *b = &store->cells[other];
+    return a->key != b->key ? a->key < b->key : a->number < b->number;
+}
+
+static inline void twill__sift_up(twill__store *store, size_t at, size_t place)
+{
+    while (at > 0 && twill__sooner(store, place, store->heap[(at - 1) / 2])) {
+        store->heap[at] = store->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    store->heap[at] = place;
+}
+
+static inline void twill__sift_down(twill__store *store, size_t at, size_t place)
+{
+    for (size_t child; at < store->length / 2; at = child) {
+        child = 2 * at + 1;
+        if (child + 1 < store->length &&
+            twill__sooner(store, store->heap[child + 1], store->heap[child]))
+            child++;
+        if (!twill__sooner(store, store->heap[child], place))
+            break;
+        store->heap[at] = store->heap[child];
+    }
+    store->heap[at] = place;
+}
+
+static inline void twill__heap_remove(twill__store *store, size_t at)
+{
+    size_t gone = store->heap[at], last = store->heap[--store->length];
+    if (at < store->length) {
+        if (at > 0 && twill__sooner(store, last, store->heap[(at - 1) / 2]))
+            twill__sift_up(store, at, last);
+        else
+            twill__sift_down(store, at, last);
+    }
+    store->heap[store->length] = gone; /* free */
+}
+
+/* ---- in, out ---- */
+
+/* There is room. */
+static inline void twill__store_put(twill__store *store, const void *item, const twill__cell *cell)
+{
+    size_t place = store->heap ? store->heap[store->length] : twill__place_at(store, store->length);
+    twill__copy(store->items + place * store->size, item, store->size);
+    if (store->cells)
+        store->cells[place] = *cell;
+    store->length++;
+    if (store->heap)
+        twill__sift_up(store, store->length - 1, place);
+}
+
+typedef enum twill__which { TWILL__NEXT, TWILL__OLDEST, TWILL__NEWEST } twill__which;
+
+/* Where in the heap (or, in a ring, how far from the oldest) an item stands. There is one. */
+static inline size_t twill__store_find(const twill__store *store, twill__which which)
+{
+    size_t found = 0;
+    if (!store->heap) {
+        bool last = which == TWILL__NEWEST || (which == TWILL__NEXT && store->lifo);
+        return last ? store->length - 1 : 0;
+    }
+    for (size_t at = 1; which != TWILL__NEXT && at < store->length; at++) {
+        uint64_t number = store->cells[store->heap[at]].number;
+        uint64_t best = store->cells[store->heap[found]].number;
+        if (which == TWILL__OLDEST ? number < best : number > best)
+            found = at;
+    }
+    return found;
+}
+
+/* What is known of the item at `at`, as twill__store_find said it. */
+static inline twill__cell twill__store_cell(const twill__store *store, size_t at)
+{
+    twill__cell cell = {store->next - store->length + at, 0, 0, 0};
+    if (store->cells)
+        cell = store->cells[store->heap ? store->heap[at] : twill__place_at(store, at)];
+    return cell;
+}
+
+/* Takes the item at `at` (in a ring: the first or the last); `to` may be NULL. */
+static inline void twill__store_take(twill__store *store, size_t at, void *to)
+{
+    size_t place = store->heap ? store->heap[at] : twill__place_at(store, at);
+    if (to)
+        twill__copy(to, store->items + place * store->size, store->size);
+    if (store->heap) {
+        twill__heap_remove(store, at);
+        return;
+    }
+    if (at == 0)
+        store->head = twill__place_at(store, 1);
+    store->length--;
+}
+
+#endif
+
+/* Everything is decided under one lock by one function, twill__queue_settle: it moves items of
+   waiting pushers into the store and items of the store to waiting poppers until nothing moves any
+   more. So while the lock is free, no popper waits beside an item that it could have, and no
+   pusher at the head of its list beside room that it could use.
+
+   The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
+   queues, each with a lock of its own, on one word; a granter must own that wait before it copies
+   an item. TAKEN is set by a compare-and-swap that fails once TAKEN or LEAVING is there, so exactly
+   one queue gets the waiter, and a waiter that finds TAKEN beside its LEAVING knows that GRANTED
+   follows. RETRY beside GRANTED: the waiter still stands in the list, and looks again by itself. */
+enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
+enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2 }; /* beside the public statuses */
+enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
+
+typedef struct twill__waiter { /* one thread's place in one list */
+    struct twill__waiter *next, *previous;
+    twill__node *node;
+    const char *from;  /* items to push */
+    char *to;          /* room for items to pop */
+    uint64_t *numbers; /* of the items popped; may be NULL */
+    size_t n, done;
+    bool whole;         /* push: all of them at once; pop: not before all n are there */
+    bool shared;        /* the node waits elsewhere, too */
+    bool listed, first; /* first: it was, when it left the list */
+    twill__cell cell;   /* key and bytes of an item to push */
+    twill_ns since;
+} twill__waiter;
+
+typedef struct twill__queue_list { /* in order of arrival */
+    twill__waiter *first, *last;
+} twill__queue_list;
+
+/* A callback of the queue that runs now, on its caller's stack. */
+typedef struct twill__queue_calling {
+    struct twill__queue_calling *next;
+    uint64_t thread;
+} twill__queue_calling;
+
+typedef struct twill__queue_counts {
+    uint64_t accepted, popped, dropped, expired, cleared, rejected, push_waits, pop_waits, wakes;
+    size_t peak;
+    twill_ns push_wait_total, push_wait_max, pop_wait_total, pop_wait_max, age_total, age_max;
+} twill__queue_counts;
+
+typedef struct twill_queue {
+    _Atomic uint32_t lock;
+    /* under the lock */
+    bool doomed, telling, is_high;
+    twill__store store;
+    size_t bytes;
+    twill__queue_list pushers, poppers, watchers, joiners;
+    twill__node *destroyer;
+    twill__queue_calling *calls;
+    /* accepted, and neither task_done nor dropped; task_done */
+    uint64_t unfinished, finished;
+    /* how often the level changed; how often it was told */
+    uint64_t level_turns, told;
+    unsigned pushing, popping; /* threads that wait outside the lock for a moment */
+    unsigned producers;
+    twill__queue_counts counts;
+    /* read without the lock, written under it */
+    _Atomic size_t length;
+    _Atomic uint32_t closed; /* 0; CLOSED or FAILED: what a drained queue answers */
+    _Atomic int code;
+    _Alignas(TWILL__LINE) _Atomic uint32_t filled, freed; /* change for those who wait outside */
+    /* set at creation */
+    _Alignas(TWILL__LINE) uint32_t generation;
+    const _Atomic uint32_t *mark; /* holds the generation of this process */
+    twill_overflow overflow;
+    bool times;       /* cells keep them */
+    twill_ns max_age; /* TWILL_FOREVER: none */
+    size_t max_bytes, high_mark, low_mark;
+    twill_ns ageing;
+    int (*priority_of)(const void *item, const twill_task *task);
+    size_t (*bytes_of)(const void *item, const twill_task *task);
+    twill_drop_fn *drop;
+    void (*on_level)(bool high, size_t length, const twill_task *task);
+    void *context, *memory;
+    /* a call around it: instead of waiting for room, do something about it (1), unless somebody
+       else will (0) or this thread cannot (-1). Whoever makes *others 0 tells the waiting pushers
+       then */
+    int (*relief)(void *data);
+    void *relief_data;
+    const _Atomic uint32_t *others;
+} twill__queue;
+
+/* ---- lists ---- */
+
+static inline void twill__enlist(twill__queue_list *list, twill__waiter *waiter, bool front)
+{
+    waiter->listed = true;
+    waiter->next = front ? list->first : NULL;
+    waiter->previous = front ? NULL : list->last;
+    if (waiter->next)
+        waiter->next->previous = waiter;
+    else
+        list->last = waiter;
+    if (waiter->previous)
+        waiter->previous->next = waiter;
+    else
+        list->first = waiter;
+}
+
+static inline void twill__delist(twill__queue_list *list, twill__waiter *waiter)
+{
+    waiter->listed = false;
+    if (waiter->previous)
+        waiter->previous->next = waiter->next;
+    else
+        list->first = waiter->next;
+    if (waiter->next)
+        waiter->next->previous = waiter->previous;
+    else
+        list->last = waiter->previous;
+}
+
+static inline bool twill__waits(const twill__waiter *waiter)
+{
+    /* a guess; the CAS in twill__own decides */
+    return !(atomic_load_explicit(&waiter->node->word, memory_order_relaxed) &
+             (TWILL__TAKEN | TWILL__LEAVING));
+}
+
+/* The first that still waits. */
+static inline twill__waiter *twill__first(const twill__queue_list *list)
+{
+    twill__waiter *waiter = list->first;
+    while (waiter && !twill__waits(waiter))
+        waiter = waiter->next;
+    return waiter;
+}
+
+/* False: it is leaving, or another queue has it. */
+static inline bool twill__own(twill__waiter *waiter)
+{
+    _Atomic uint32_t *word = &waiter->node->word;
+    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    do
+        if (seen & (TWILL__TAKEN | TWILL__LEAVING))
+            return false;
+    /* acq_rel: pairs with the same CAS of other queues and with the waiter's fetch_or(LEAVING) */
+    while (!atomic_compare_exchange_weak_explicit(word, &seen, seen | TWILL__TAKEN,
+                                                  memory_order_acq_rel, memory_order_relaxed));
+    return true;
+}
+
+/* ---- a turn under the lock ---- */
+
+typedef struct twill__queue_turn { /* whom to wake after it */
+    unsigned count;
+    _Atomic uint32_t *word[16];
+} twill__queue_turn;
+
+static inline bool twill__queue_here(const twill__queue *queue)
+{
+    /* a number, set before */
+    return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
+}
+
+static inline void twill__queue_enter(twill__queue *queue, twill__queue_turn *turn)
+{
+    turn->count = 0;
+    twill__lock(&queue->lock);
+}
+
+static inline void twill__granted(twill__queue *queue, twill__queue_turn *turn, twill__node *node,
+                                  uint32_t bits)
+{
+    _Atomic uint32_t *word = &node->word;
+    /* acq_rel: pairs with the load in twill__wait; after it the node may be gone */
+    atomic_fetch_or_explicit(word, bits, memory_order_acq_rel);
+    queue->counts.wakes++;
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+static inline void twill__queue_waited(twill__queue *queue, const twill__waiter *waiter)
+{
+    twill__queue_counts *counts = &queue->counts;
+    twill_ns took = twill__clock_now() - waiter->since;
+    if (waiter->from) {
+        counts->push_wait_total += took;
+        if (took > counts->push_wait_max)
+            counts->push_wait_max = took;
+    } else if (waiter->to) {
+        counts->pop_wait_total += took;
+        if (took > counts->pop_wait_max)
+            counts->pop_wait_max = took;
+    }
+}
+
+/* A waiter that is owned gets its answer, and is no longer ours. */
+static inline void twill__queue_answer(twill__queue *queue, twill__queue_turn *turn,
+                                       twill__queue_list *list, twill__waiter *waiter, int answer)
+{
+    twill__queue_waited(queue, waiter);
+    twill__delist(list, waiter);
+    waiter->node->answer = answer;
+    waiter->node->value = waiter;
+    twill__granted(queue, turn, waiter->node, TWILL__GRANTED);
+}
+
+static inline void twill__queue_answer_all(twill__queue *queue, twill__queue_turn *turn,
+                                           twill__queue_list *list, int answer)
+{
+    for (twill__waiter *waiter = list->first, *next; waiter; waiter = next) {
+        next = waiter->next;
+        if (twill__own(waiter))
+            twill__queue_answer(queue, turn, list, waiter, answer);
+    }
+}
+
+/* An owned waiter that gets nothing after all: it looks again. */
+static inline void twill__queue_retry(twill__queue *queue, twill__queue_turn *turn,
+                                      twill__waiter *waiter)
+{
+    twill__granted(queue, turn, waiter->node, TWILL__GRANTED | TWILL__RETRY);
+}
+
+/* ---- items ---- */
+
+static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waiter, size_t count)
+{
+    twill__cell cell = waiter->cell;
+    if (queue->times)
+        cell.at = twill__clock_now();
+    for (size_t k = 0; k < count; k++) {
+        cell.number = queue->store.next++;
+        twill__store_put(&queue->store, waiter->from + waiter->done * queue->store.size, &cell);
+        waiter->done++;
+        queue->bytes += cell.bytes;
+    }
+    queue->counts.accepted += count;
+    queue->unfinished += count;
+    if (queue->popping) /* relaxed: a hint to look again under the lock */
+        atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
+}
+
+static inline void twill__queue_aged(twill__queue *queue, twill_ns at)
+{
+    twill_ns age = twill__clock_now() - at;
+    queue->counts.age_total += age;
+    if (age > queue->counts.age_max)
+        queue->counts.age_max = age;
+}
+
+/* Takes one item out; `to` may be NULL. */
+static inline twill__cell twill__queue_take(twill__queue *queue, twill__which which, void *to)
+{
+    size_t at = twill__store_find(&queue->store, which);
+    twill__cell cell = twill__store_cell(&queue->store, at);
+    twill__store_take(&queue->store, at, to);
+    queue->bytes -= cell.bytes;
+    if (queue->pushing)
+        atomic_fetch_add_explicit(&queue->freed, 1, memory_order_relaxed); /* as above */
+    return cell;
+}
+
+static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
+{
+    for (size_t k = 0; k < count; k++) {
+        twill__cell cell =
+            twill__queue_take(queue, TWILL__NEXT, waiter->to + waiter->done * queue->store.size);
+        if (waiter->numbers)
+            waiter->numbers[waiter->done] = cell.number;
+        if (queue->times)
+            twill__queue_aged(queue, cell.at);
+        waiter->done++;
+    }
+    queue->counts.popped += count;
+}
+
+/* From a pusher's hand to a popper's: rendezvous. */
+static inline void twill__queue_hand_over(twill__queue *queue, twill__waiter *push,
+                                          twill__waiter *pop)
+{
+    uint64_t number = queue->store.next++;
+    size_t size = queue->store.size;
+    twill__copy(pop->to + pop->done * size, push->from + push->done * size, size);
+    if (pop->numbers)
+        pop->numbers[pop->done] = number;
+    push->done++;
+    pop->done++;
+    queue->counts.accepted++;
+    queue->counts.popped++;
+    queue->unfinished++;
+}
+
+/* How many of the pusher's items may come in now. */
+static inline size_t twill__queue_room(const twill__queue *queue, const twill__waiter *waiter)
+{
+    size_t room = queue->store.capacity - queue->store.length, want = waiter->n - waiter->done;
+    if (queue->max_bytes && waiter->cell.bytes > queue->max_bytes - queue->bytes)
+        return 0;
+    if (waiter->whole && room < want)
+        return 0;
+    return room < want ? room : want;
+}
+
+/* ---- settle ---- */
+
+static inline bool twill__settle_pushers(twill__queue *queue, twill__queue_turn *turn)
+{
+    bool moved = false;
+    for (twill__waiter *waiter = queue->pushers.first, *next; waiter; waiter = next) {
+        size_t room;
+        next = waiter->next;
+        if (!twill__waits(waiter))
+            continue;
+        room = twill__queue_room(queue, waiter);
+        if (room == 0)
+            break; /* those behind it wait their turn */
+        moved = true;
+        if (room < waiter->n - waiter->done) {
+            /* a part; its memory stays until it has had the lock again */
+            twill__queue_accept(queue, waiter, room);
+            break;
+        }
+        if (!twill__own(waiter))
+            continue;
+        twill__queue_accept(queue, waiter, room);
+        twill__queue_answer(queue, turn, &queue->pushers, waiter, TWILL_OK);
+    }
+    return moved;
+}
+
+static inline bool twill__settle_poppers(twill__queue *queue, twill__queue_turn *turn)
+{
+    bool moved = false;
+    for (twill__waiter *waiter = queue->poppers.first, *next; waiter; waiter = next) {
+        size_t want = waiter->n - waiter->done, length = queue->store.length;
+        next = waiter->next;
+        if (length == 0)
+            break;
+        if (!twill__waits(waiter))
+            continue;
+        moved = true;
+        if (waiter->whole && length < want) {
+            twill__queue_deliver(queue, waiter, length);
+            break;
+        }
+        if (!twill__own(waiter))
+            continue;
+        twill__queue_deliver(queue, waiter, want < length ? want : length);
+        twill__queue_answer(queue, turn, &queue->poppers, waiter, TWILL_OK);
+    }
+    return moved;
+}
+
+static inline bool twill__queue_readable(const twill__queue *queue)
+{
+    return queue->store.length || (!queue->store.capacity && twill__first(&queue->pushers));
+}
+
+static inline uint32_t twill__queue_closed(const twill__queue *queue)
+{
+    /* under the lock, or as a hint */
+    return atomic_load_explicit(&queue->closed, memory_order_relaxed);
+}
+
+static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *turn)
+{
+    bool moved = true;
+    uint32_t closed = twill__queue_closed(queue);
+    while (moved && (queue->pushers.first || queue->poppers.first)) {
+        /* exit: items and waiters are finite; each turn moves one */
+        moved = queue->pushers.first && !closed && queue->store.capacity &&
+                twill__settle_pushers(queue, turn);
+        if (queue->poppers.first)
+            moved = twill__settle_poppers(queue, turn) && moved;
+    }
+    if (closed) {
+        twill__queue_answer_all(queue, turn, &queue->pushers, TWILL_CLOSED);
+        if (!queue->store.length)
+            twill__queue_answer_all(queue, turn, &queue->poppers, (int)closed);
+    }
+    if (queue->watchers.first) {
+        if (twill__queue_readable(queue))
+            twill__queue_answer_all(queue, turn, &queue->watchers, TWILL_OK);
+        else if (closed)
+            twill__queue_answer_all(queue, turn, &queue->watchers, (int)closed);
+    }
+    if (queue->joiners.first && (!queue->unfinished || queue->doomed))
+        twill__queue_answer_all(queue, turn, &queue->joiners,
+                                queue->unfinished ? TWILL_CLOSED : TWILL_OK);
+}
+
+/* ---- leaving the lock ---- */
+
+static inline void twill__queue_tell(twill__queue *queue);
+
+static inline bool twill__queue_deserted(const twill__queue *queue)
+{
+    return !queue->pushers.first && !queue->poppers.first && !queue->watchers.first &&
+           !queue->joiners.first && !queue->calls && !queue->pushing && !queue->popping &&
+           !twill__lock_wanted(&queue->lock);
+}
+
+/* Notes what a change of length means. True: the caller has to tell the level. */
+static inline bool twill__queue_level(twill__queue *queue)
+{
+    size_t length = queue->store.length;
+    if (length > queue->counts.peak)
+        queue->counts.peak = length;
+    atomic_store_explicit(&queue->length, length, memory_order_relaxed); /* a hint */
+    if (!queue->on_level || queue->doomed)
+        return false;
+    if (queue->is_high ? length <= queue->low_mark : length >= queue->high_mark) {
+        queue->is_high = !queue->is_high;
+        queue->level_turns++;
+    }
+    return queue->level_turns != queue->told && !queue->telling;
+}
+
+/* The only way out of the lock. */
+static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
+{
+    bool tell;
+    twill__queue_settle(queue, turn);
+    tell = twill__queue_level(queue);
+    if (tell)
+        queue->telling = true;
+    if (queue->destroyer && !tell && !queue->telling && twill__queue_deserted(queue)) {
+        twill__node *node = queue->destroyer;
+        queue->destroyer = NULL;
+        twill__granted(queue, turn, node, TWILL__GRANTED);
+    }
+    twill__unlock(&queue->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+    if (tell)
+        twill__queue_tell(queue);
+}
+
+static inline void twill__calling_begin(twill__queue *queue, twill__queue_calling *calling)
+{
+    calling->thread = twill__thread_number();
+    calling->next = queue->calls;
+    queue->calls = calling;
+}
+
+static inline void twill__calling_end(twill__queue *queue, const twill__queue_calling *calling)
+{
+    twill__queue_calling **link = &queue->calls;
+    while (*link != calling)
+        link = &(*link)->next;
+    *link = calling->next;
+}
+
+/* Whether this thread runs a callback of this queue. */
+static inline bool twill__queue_inside(const twill__queue *queue)
+{
+    const twill__queue_calling *calling = queue->calls;
+    while (calling && calling->thread != twill__thread_number())
+        calling = calling->next;
+    return calling != NULL;
+}
+
+static inline twill_task twill__queue_task(const twill__queue *queue, size_t index)
+{
+    twill_task task = {index, queue->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+/* Whoever set `telling` tells all changes of level, in order. */
+static inline void twill__queue_tell(twill__queue *queue)
+{
+    twill__queue_calling calling;
+    twill__queue_turn turn;
+    twill_task task = twill__queue_task(queue, SIZE_MAX);
+    twill__queue_enter(queue, &turn);
+    twill__calling_begin(queue, &calling);
+    while (queue->told != queue->level_turns) { /* exit: no change since */
+        bool high = queue->told++ % 2 == 0;
+        size_t length = queue->store.length;
+        twill__queue_exit(queue, &turn);
+        queue->on_level(high, length, &task);
+        twill__queue_enter(queue, &turn);
+    }
+    queue->telling = false;
+    twill__calling_end(queue, &calling);
+    twill__queue_exit(queue, &turn);
+}
+
+/* ---- drops ---- */
+
+typedef struct twill__dropped { /* items that the drop callback has to see, once unlocked */
+    const char *from;
+    size_t count;
+    uint64_t number;
+    twill_status why;
+} twill__dropped;
+
+/* Under the lock, which it leaves for each callback. `kept`: room for an item. */
+static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
+                                     twill__dropped *dropped, char *kept)
+{
+    twill__queue_calling calling;
+    if (!queue->drop) {
+        queue->unfinished -= dropped->count;
+        dropped->count = 0;
+        return;
+    }
+    twill__calling_begin(queue, &calling);
+    for (; dropped->count; dropped->count--) {
+        twill_task task = twill__queue_task(queue, (size_t)dropped->number++);
+        twill__queue_exit(queue, turn);
+        if (dropped->from != kept) {
+            memcpy(kept, dropped->from, queue->store.size);
+            dropped->from += queue->store.size;
+        }
+        queue->drop(kept, dropped->why, &task);
+        twill__queue_enter(queue, turn);
+        queue->unfinished--;
+    }
+    twill__calling_end(queue, &calling);
+}
+
+/* Takes one item out to be dropped. */
+static inline void twill__queue_evict(twill__queue *queue, twill__which which, twill_status why,
+                                      char *kept, twill__dropped *dropped)
+{
+    dropped->number = twill__queue_take(queue, which, queue->drop ? kept : NULL).number;
+    dropped->from = kept;
+    dropped->count = 1;
+    dropped->why = why;
+    if (why == TWILL_TIMEOUT)
+        queue->counts.expired++;
+    else if (why == TWILL_CANCELLED)
+        queue->counts.cleared++;
+    else
+        queue->counts.dropped++;
+}
+
+/* When the first item to look at expires; TWILL_FOREVER: never. A push in need of room looks at the
+   oldest, a pop at the one that it would get. */
+static inline twill_ns twill__queue_expiry(const twill__queue *queue, twill__which which)
+{
+    twill_ns at;
+    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
+        return TWILL_FOREVER;
+    at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
+    return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
+}
+
+static inline bool twill__queue_expire(twill__queue *queue, twill__which which, char *kept,
+                                       twill__dropped *dropped)
+{
+    twill_ns at = twill__queue_expiry(queue, which);
+    if (at == TWILL_FOREVER || twill__clock_now() < at)
+        return false;
+    twill__queue_evict(queue, which, TWILL_TIMEOUT, kept, dropped);
+    return true;
+}
+
+/* ---- what can be done now ---- */
+
+/* The waiter's own word, when it stands in other lists already. False: another queue was first. */
+static inline bool twill__still_ours(twill__waiter *waiter)
+{
+    return !waiter->shared || twill__own(waiter);
+}
+
+/* Rendezvous: hands over to, or from, somebody who waits. */
+static inline int twill__queue_meet(twill__queue *queue, twill__queue_turn *turn, twill__waiter *me,
+                                    bool push)
+{
+    twill__queue_list *list = push ? &queue->poppers : &queue->pushers;
+    for (twill__waiter *other = list->first, *next; other; other = next) {
+        next = other->next;
+        /* a pusher of many and a popper that fills stay for the rest; their memory stays, too */
+        bool last =
+            push ? !(other->whole && other->done + 1 < other->n) : other->done + 1 == other->n;
+        if (other->node == me->node || !(last ? twill__own(other) : twill__waits(other)))
+            continue;
+        if (!twill__still_ours(me)) {
+            if (last)
+                twill__queue_retry(queue, turn, other);
+            return TWILL__ELSEWHERE;
+        }
+        twill__queue_hand_over(queue, push ? me : other, push ? other : me);
+        if (last)
+            twill__queue_answer(queue, turn, list, other, TWILL_OK);
+        return TWILL_OK;
+    }
+    return push ? TWILL_FULL : TWILL_EMPTY;
+}
+
+/* OK; FULL; CLOSED; DROPPED; AGAIN: drop what is in `dropped`, and come again; ELSEWHERE. */
+static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
+                                  twill__waiter *waiter, char *kept, twill__dropped *dropped)
+{
+    size_t room;
+    int answer = TWILL_FULL;
+    if (twill__queue_closed(queue))
+        return TWILL_CLOSED;
+    if (!queue->store.capacity) {
+        do /* exit: bounded by the items */
+            answer = twill__queue_meet(queue, turn, waiter, true);
+        while (answer == TWILL_OK && waiter->done < waiter->n);
+        if (answer != TWILL_FULL)
+            return answer;
+    } else if (!twill__first(&queue->pushers)) {
+        room = twill__queue_room(queue, waiter);
+        if (room && !twill__still_ours(waiter))
+            return TWILL__ELSEWHERE;
+        if (room)
+            twill__queue_accept(queue, waiter, room);
+        if (waiter->done == waiter->n)
+            return TWILL_OK;
+        if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
+            return TWILL__AGAIN;
+    }
+    if (queue->overflow == TWILL_OVERFLOW_DROP_INCOMING) {
+        dropped->from = waiter->from + waiter->done * queue->store.size;
+        dropped->count = waiter->n - waiter->done;
+        dropped->number = queue->store.next;
+        dropped->why = TWILL_DROPPED;
+        queue->store.next += dropped->count;
+        queue->counts.accepted += dropped->count;
+        queue->counts.dropped += dropped->count;
+        queue->unfinished += dropped->count;
+        return TWILL_DROPPED;
+    }
+    if (queue->store.length && (queue->overflow == TWILL_OVERFLOW_DROP_OLDEST ||
+                                queue->overflow == TWILL_OVERFLOW_DROP_NEWEST)) {
+        twill__queue_evict(
+            queue, queue->overflow == TWILL_OVERFLOW_DROP_OLDEST ? TWILL__OLDEST : TWILL__NEWEST,
+            TWILL_DROPPED, kept, dropped);
+        room = twill__queue_room(queue, waiter);
+        if (room)
+            twill__queue_accept(queue, waiter, room);
+        return waiter->done == waiter->n ? TWILL_OK : TWILL__AGAIN;
+    }
+    return TWILL_FULL;
+}
+
+/* OK; EMPTY; CLOSED; FAILED; AGAIN, ELSEWHERE as above. */
+static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
+                                 twill__waiter *waiter, char *kept, twill__dropped *dropped)
+{
+    size_t want = waiter->n - waiter->done;
+    if (queue->store.length) {
+        if (twill__queue_expire(queue, TWILL__NEXT, kept, dropped))
+            return TWILL__AGAIN;
+        if (!twill__still_ours(waiter))
+            return TWILL__ELSEWHERE;
+        twill__queue_deliver(queue, waiter,
+                             want < queue->store.length ? want : queue->store.length);
+        return waiter->whole && waiter->done < waiter->n ? TWILL_EMPTY : TWILL_OK;
+    }
+    if (!queue->store.capacity && queue->pushers.first) {
+        int answer;
+        do /* exit: bounded by the room for items */
+            answer = twill__queue_meet(queue, turn, waiter, false);
+        while (answer == TWILL_OK && waiter->done < waiter->n && !waiter->shared);
+        if (answer == TWILL_EMPTY && waiter->done && !waiter->whole)
+            return TWILL_OK;
+        if (answer != TWILL_EMPTY)
+            return answer;
+    }
+    return twill__queue_closed(queue) ? (int)twill__queue_closed(queue) : TWILL_EMPTY;
+}
+
+/* ---- waiting ---- */
+
+/* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
+   more. Under the lock on both sides. */
+static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *turn, bool push)
+{
+    _Atomic uint32_t *word = push ? &queue->freed : &queue->filled;
+    unsigned *threads = push ? &queue->pushing : &queue->popping;
+    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed); /* under the lock */
+    (*threads)++;
+    twill__queue_exit(queue, turn);
+    twill__spin(word, seen, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    twill__queue_enter(queue, turn);
+    (*threads)--;
+}
+
+/* Until now: over already? The token comes first. */
+static inline twill_status twill__over(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
+}
+
+/* Waits in `list`. True: answered, in node->answer, and the queue is not touched again. False: the
+   lock is held; *status: TIMEOUT, CANCELLED, or OK: look again. */
+static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *turn,
+                                     twill__queue_list *list, twill__waiter *waiter,
+                                     twill__node *node, twill_until until, twill_status *status)
+{
+    uint32_t word;
+    twill__node_init(node);
+    waiter->node = node;
+    waiter->since = twill__clock_now();
+    twill__enlist(list, waiter, waiter->first);
+    if (waiter->from)
+        queue->counts.push_waits++;
+    else if (waiter->to)
+        queue->counts.pop_waits++;
+    twill__queue_exit(queue, turn);
+    *status = twill__wait(node, until);
+    /* pairs with the CAS in twill__own */
+    word = atomic_load_explicit(&node->word, memory_order_acquire);
+    if (*status != TWILL_OK && (word & TWILL__TAKEN)) {
+        twill__await(node);
+        *status = TWILL_OK;
+        word = atomic_load_explicit(&node->word, memory_order_acquire);
+    }
+    if (*status == TWILL_OK && !(word & TWILL__RETRY))
+        return true;
+    twill__queue_enter(queue, turn);
+    twill__queue_waited(queue, waiter);
+    waiter->first = !waiter->previous;
+    twill__delist(list, waiter);
+    if (*status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
+        *status = TWILL_CANCELLED;
+    return false;
+}
+
+/* Whether a call that got nothing may wait: OK. Else what it answers; `now` if it must not wait. */
+static inline twill_status twill__may_wait(const twill__queue *queue, twill_until until, bool wait,
+                                           twill_status now)
+{
+    if (!wait)
+        return now;
+    return twill__queue_inside(queue) ? TWILL_DEADLOCK : twill__over(until);
+}
+
+/* A pusher waits until there is room, or an item is old enough to go. */
+static inline bool twill__queue_wait_room(twill__queue *queue, twill__queue_turn *turn,
+                                          twill__waiter *waiter, twill__node *node,
+                                          twill_until until, twill_status *over)
+{
+    twill_ns expiry = twill__queue_expiry(queue, TWILL__OLDEST);
+    twill_until soon = until;
+    bool early =
+        expiry != TWILL_FOREVER && (twill__no_deadline(until.deadline) || expiry < until.deadline);
+    if (early)
+        soon.deadline = expiry;
+    if (twill__queue_wait(queue, turn, &queue->pushers, waiter, node, soon, over))
+        return true;
+    if (*over == TWILL_TIMEOUT && early)
+        *over = TWILL_OK;
+    return false;
+}
+
+/* Pushes. wait: a queue that blocks may do so. Answers OK, CLOSED, FULL, DROPPED, CANCELLED,
+   TIMEOUT, DEADLOCK; waiter->done says how many went in. */
+static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *waiter,
+                                            twill_until until, bool wait, char *kept)
+{
+    twill__queue_turn turn;
+    twill__node node;
+    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
+    bool spun = false, able = queue->relief, asked = !able;
+    twill_status over = TWILL_OK;
+    int answer;
+    wait = wait && queue->overflow == TWILL_OVERFLOW_BLOCK;
+    twill__queue_enter(queue, &turn);
+    for (;;) { /* exit: a final answer; each turn is an item dropped or another's progress */
+        answer = twill__push_now(queue, &turn, waiter, kept, &dropped);
+        if (dropped.count)
+            twill__queue_drop(queue, &turn, &dropped, kept);
+        if (answer == TWILL__AGAIN)
+            continue;
+        if (answer == TWILL_FULL && over == TWILL_OK)
+            over = twill__may_wait(queue, until, wait, TWILL_FULL);
+        if (answer != TWILL_FULL || over != TWILL_OK)
+            break;
+        if (!asked) {
+            int relieved;
+            twill__queue_exit(queue, &turn);
+            relieved = queue->relief(queue->relief_data);
+            twill__queue_enter(queue, &turn);
+            able = relieved >= 0;
+            asked = relieved <= 0;
+        } else if (able && !atomic_load(queue->others)) {
+            asked = false; /* under the lock: they have gone since we asked */
+        } else if (!spun && !queue->pushers.first) {
+            spun = true;
+            twill__queue_moment(queue, &turn, true);
+        } else {
+            if (twill__queue_wait_room(queue, &turn, waiter, &node, until, &over))
+                return (twill_status)node.answer;
+            asked = !able;
+        }
+    }
+    if (answer == TWILL_FULL)
+        answer = (int)over;
+    if (answer == TWILL_FULL)
+        queue->counts.rejected++;
+    twill__queue_exit(queue, &turn);
+    return (twill_status)answer;
+}
+
+/* Pops at least one item (waiter->whole: all n). Answers OK, CLOSED, FAILED, EMPTY, CANCELLED,
+   TIMEOUT, DEADLOCK. */
+static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *waiter,
+                                            twill_until until, bool wait, char *kept)
+{
+    twill__queue_turn turn;
+    twill__node node;
+    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
+    bool spun = false;
+    twill_status over = TWILL_OK;
+    int answer;
+    twill__queue_enter(queue, &turn);
+    for (;;) { /* exit: as above */
+        answer = twill__pop_now(queue, &turn, waiter, kept, &dropped);
+        if (dropped.count)
+            twill__queue_drop(queue, &turn, &dropped, kept);
+        if (answer == TWILL__AGAIN)
+            continue;
+        if (answer == TWILL_EMPTY && over == TWILL_OK)
+            over = twill__may_wait(queue, until, wait, TWILL_EMPTY);
+        if (answer != TWILL_EMPTY || over != TWILL_OK)
+            break;
+        if (!spun && !queue->poppers.first) {
+            spun = true;
+            twill__queue_moment(queue, &turn, false);
+        } else if (twill__queue_wait(queue, &turn, &queue->poppers, waiter, &node, until, &over)) {
+            return (twill_status)node.answer;
+        }
+    }
+    twill__queue_exit(queue, &turn);
+    return answer == TWILL_EMPTY ? over : (twill_status)answer;
+}
+
+/* Waits without items: for something to pop, or (join) for everything to be done. */
+static inline twill_status twill__queue_watch(twill__queue *queue, bool join, twill_until until)
+{
+    twill__queue_turn turn;
+    twill__node node;
+    twill__waiter waiter;
+    twill_status over = TWILL_OK;
+    memset(&waiter, 0, sizeof waiter);
+    twill__queue_enter(queue, &turn);
+    for (;;) { /* exit: as above */
+        uint32_t closed = join ? queue->doomed ? TWILL_CLOSED : 0 : twill__queue_closed(queue);
+        if (join ? !queue->unfinished : twill__queue_readable(queue))
+            over = TWILL_OK;
+        else if (closed)
+            over = (twill_status)closed;
+        else {
+            if (over == TWILL_OK)
+                over = twill__may_wait(queue, until, true, TWILL_EMPTY);
+            if (over == TWILL_OK) {
+                if (twill__queue_wait(queue, &turn, join ? &queue->joiners : &queue->watchers,
+                                      &waiter, &node, until, &over))
+                    return (twill_status)node.answer;
+                continue;
+            }
+        }
+        twill__queue_exit(queue, &turn);
+        return over;
+    }
+}
+
+/* ---- the end ---- */
+
+/* Under the lock, once: those outside it for a moment shall look again. */
+static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
+{
+    if (twill__queue_closed(queue))
+        return;
+    atomic_store_explicit(&queue->code, code, memory_order_relaxed); /* before closed */
+    /* release: pairs with the acquire in twill_queue_is_closed */
+    atomic_store_explicit(&queue->closed, how, memory_order_release);
+    if (queue->popping)
+        atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
+    if (queue->pushing)
+        atomic_fetch_add_explicit(&queue->freed, 1, memory_order_relaxed);
+}
+
+static inline twill_status twill__queue_close(twill__queue *queue, uint32_t how, int code)
+{
+    twill__queue_turn turn;
+    twill_status status;
+    twill__queue_enter(queue, &turn);
+    status = twill__queue_closed(queue) ? TWILL_CLOSED : TWILL_OK;
+    twill__queue_end(queue, how, code);
+    twill__queue_exit(queue, &turn);
+    return status;
+}
+
+/* What is inside at the beginning goes to the drop callback. */
+static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
+{
+    twill__queue_turn turn;
+    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
+    size_t cleared = 0, most;
+    twill__queue_enter(queue, &turn);
+    most = queue->store.length;
+    for (; cleared < most && queue->store.length; cleared++) {
+        /* the oldest of a heap would have to be looked for */
+        twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
+                           kept, &dropped);
+        twill__queue_drop(queue, &turn, &dropped, kept);
+    }
+    twill__queue_exit(queue, &turn);
+    return cleared;
+}
+
+/* Everybody is told; waits until all have left. */
+static inline twill_status twill__queue_desert(twill__queue *queue)
+{
+    twill__queue_turn turn;
+    twill__node node;
+    twill__queue_enter(queue, &turn);
+    if (twill__queue_inside(queue)) {
+        twill__queue_exit(queue, &turn);
+        return TWILL_DEADLOCK;
+    }
+    twill__queue_end(queue, TWILL_CLOSED, 0);
+    queue->doomed = true;
+    twill__queue_settle(queue, &turn);
+    if (!twill__queue_deserted(queue) || queue->telling) {
+        twill__node_init(&node);
+        queue->destroyer = &node;
+        twill__unlock(&queue->lock);
+        for (unsigned k = 0; k < turn.count; k++)
+            twill__wake(turn.word[k], 1);
+        twill__await(&node);
+        twill__queue_enter(queue, &turn); /* whoever told us has left the section now */
+    }
+    twill__queue_exit(queue, &turn);
+    return TWILL_OK;
+}
+
+#endif
+
+/* ---- create ---- */
+
+typedef struct twill__queue_plan {              /* what the options come to */
+    size_t capacity, cells, heap, items, bytes; /* offsets behind the queue; 0: none */
+} twill__queue_plan;
+
+static inline bool twill__queue_options_valid(const twill_queue_options *options)
+{
+    bool priority = options->order == TWILL_ORDER_PRIORITY;
+    bool evicts = options->overflow == TWILL_OVERFLOW_DROP_OLDEST ||
+                  options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    size_t capacity = options->capacity ? options->capacity : 1024;
+    if ((unsigned)options->overflow > TWILL_OVERFLOW_DROP_NEWEST ||
+        (unsigned)options->order > TWILL_ORDER_PRIORITY || priority != !!options->priority_of ||
+        (options->ageing && !priority) || options->ageing < 0 || options->max_age < 0 ||
+        (options->max_bytes && !options->bytes_of) || (options->memory_bytes && !options->memory))
+        return false;
+    if (options->on_level ? options->high_mark <= options->low_mark || options->high_mark > capacity
+                          : options->high_mark || options->low_mark)
+        return false;
+    return options->capacity != TWILL_RENDEZVOUS ||
+           !(options->order || evicts || options->bytes_of || options->max_age ||
+             options->on_level);
+}
+
+/* Adds count * size to *total, in multiples of 16; false: too big. */
+static inline bool twill__queue_add(size_t *total, size_t count, size_t size)
+{
+    if (count > (SIZE_MAX / 2 - 16) / size || *total > SIZE_MAX / 2 - 16 - count * size)
+        return false;
+    *total += (count * size + 15) / 16 * 16;
+    return true;
+}
+
+static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t item_size,
+                                                const twill_queue_options *options)
+{
+    bool priority = options->order == TWILL_ORDER_PRIORITY;
+    bool cells = priority || options->order == TWILL_ORDER_LIFO || options->bytes_of ||
+                 options->max_age || options->overflow == TWILL_OVERFLOW_DROP_INCOMING ||
+                 options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    memset(plan, 0, sizeof *plan);
+    if (!item_size || !twill__queue_options_valid(options))
+        return TWILL_INVALID;
+    if (options->drop && item_size > TWILL__KEPT)
+        return TWILL_TOO_BIG;
+    plan->capacity = options->capacity == TWILL_RENDEZVOUS ? 0
+                     : options->capacity                   ? options->capacity
+                                                           : 1024;
+    plan->bytes = (sizeof(twill__queue) + 15) / 16 * 16;
+    if (cells) {
+        plan->cells = plan->bytes;
+        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__cell)))
+            return TWILL_TOO_BIG;
+    }
+    if (priority) {
+        plan->heap = plan->bytes;
+        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(size_t)))
+            return TWILL_TOO_BIG;
+    }
+    plan->items = plan->bytes;
+    if (!twill__queue_add(&plan->bytes, plan->capacity, item_size))
+        return TWILL_TOO_BIG;
+    plan->bytes += TWILL__LINE; /* to align the first */
+    return TWILL_OK;
+}
+
+static inline const twill_queue_options *twill__queue_defaults(const twill_queue_options *options)
+{
+    static const twill_queue_options none;
+    return options ? options : &none;
+}
+
+static inline void twill__queue_init(twill__queue *queue, size_t item_size,
+                                     const twill__queue_plan *plan,
+                                     const twill_queue_options *options)
+{
+    char *base = (char *)queue;
+    memset(queue, 0, sizeof *queue);
+    queue->store.size = item_size;
+    queue->store.capacity = plan->capacity;
+    queue->store.items = base + plan->items;
+    queue->store.lifo = options->order == TWILL_ORDER_LIFO;
+    if (plan->cells)
+        queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
+    if (plan->heap)
+        queue->store.heap = (size_t *)(void *)(base + plan->heap);
+    for (size_t k = 0; plan->heap && k < plan->capacity; k++)
+        queue->store.heap[k] = k;
+    queue->generation = twill__generation();
+    /* set: generation was asked */
+    queue->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    queue->overflow = options->overflow;
+    queue->times = options->max_age != 0;
+    queue->max_age = options->max_age ? options->max_age : TWILL_FOREVER;
+    queue->max_bytes = options->max_bytes;
+    queue->high_mark = options->high_mark;
+    queue->low_mark = options->low_mark;
+    queue->ageing = options->ageing ? options->ageing : TWILL_SEC(1);
+    queue->priority_of = options->priority_of;
+    queue->bytes_of = options->bytes_of;
+    queue->drop = options->drop;
+    queue->on_level = options->on_level;
+    queue->context = options->context;
+    queue->producers = options->producers;
+}
+
+TWILL__DEFINE size_t twill_queue_bytes(size_t item_size, const twill_queue_options *options)
+{
+    twill__queue_plan plan;
+    options = twill__queue_defaults(options);
+    return twill__queue_plan_of(&plan, item_size, options) == TWILL_OK ? plan.bytes : 0;
+}
+
+TWILL__DEFINE twill_status twill_queue_create(twill_queue **out, size_t item_size,
+                                              const twill_queue_options *options)
+{
+    twill__queue_plan plan;
+    twill_status status;
+    char *memory;
+    twill_queue *queue;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    options = twill__queue_defaults(options);
+    status = twill__queue_plan_of(&plan, item_size, options);
+    if (status != TWILL_OK)
+        return status;
+    if (options->memory && options->memory_bytes < plan.bytes)
+        return TWILL_INVALID;
+    memory = (char *)options->memory;
+    if (!memory)
+        memory = (char *)TWILL_MALLOC(plan.bytes);
+    if (!memory)
+        return TWILL_NO_MEMORY;
+    queue = (twill_queue *)(void *)(memory +
+                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    twill__queue_init(queue, item_size, &plan, options);
+    queue->memory = options->memory ? NULL : memory;
+    *out = queue;
+    return TWILL_OK;
+}
+
+/* ---- calls ---- */
+
+/* Room for an item that a drop callback sees, on the stack of who needs it. */
+typedef struct twill__kept {
+    _Alignas(16) char item[TWILL__KEPT];
+} twill__kept;
+
+static inline twill_status twill__queue_check(const twill_queue *queue, const void *item)
+{
+    if (!queue || !item)
+        return TWILL_INVALID;
+    return twill__queue_here(queue) ? TWILL_OK : TWILL_FORKED;
+}
+
+/* Asks the user's callbacks what they say of an item. */
+static inline twill_status twill__queue_weigh(const twill_queue *queue, const void *item,
+                                              twill__cell *cell)
+{
+    if (queue->bytes_of) {
+        twill_task task = twill__queue_task(queue, SIZE_MAX);
+        cell->bytes = queue->bytes_of(item, &task);
+        if (queue->max_bytes && cell->bytes > queue->max_bytes)
+            return TWILL_TOO_BIG;
+    }
+    if (queue->priority_of) {
+        twill_task task = twill__queue_task(queue, SIZE_MAX);
+        int64_t priority = queue->priority_of(item, &task), gain = 0;
+        /* the order of two items never changes while they wait: so a fixed key is enough */
+        if (queue->ageing == TWILL_FOREVER)
+            cell->key = -priority;
+        else if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
+                 __builtin_sub_overflow(twill__clock_now(), gain, &cell->key))
+            cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
+    }
+    return TWILL_OK;
+}
+
+static __attribute__((noinline)) twill_status
+twill__put_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until, bool wait)
+{
+    twill__kept kept;
+    return twill__queue_put(queue, waiter, until, wait, kept.item);
+}
+
+static __attribute__((noinline)) twill_status
+twill__get_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until, bool wait)
+{
+    twill__kept kept;
+    return twill__queue_get(queue, waiter, until, wait, kept.item);
+}
+
+static inline twill_status twill__push(twill_queue *queue, const void *items, size_t n, bool whole,
+                                       size_t *count, twill_until until, bool wait)
+{
+    twill__waiter waiter;
+    twill_status status;
+    memset(&waiter, 0, sizeof waiter);
+    waiter.from = (const char *)items;
+    waiter.n = n;
+    waiter.whole = whole;
+    if (queue->bytes_of || queue->priority_of) {
+        status = twill__queue_weigh(queue, items, &waiter.cell);
+        if (status != TWILL_OK)
+            return status;
+    }
+    status = queue->drop ? twill__put_dropping(queue, &waiter, until, wait)
+                         : twill__queue_put(queue, &waiter, until, wait, NULL);
+    if (count)
+        *count += waiter.done;
+    return status;
+}
+
+static inline twill_status twill__pop(twill_queue *queue, void *items, size_t n, bool whole,
+                                      size_t *count, twill_until until, bool wait)
+{
+    twill__waiter waiter;
+    twill_status status;
+    memset(&waiter, 0, sizeof waiter);
+    waiter.to = (char *)items;
+    waiter.n = n;
+    waiter.whole = whole;
+    status = queue->drop ? twill__get_dropping(queue, &waiter, until, wait)
+                         : twill__queue_get(queue, &waiter, until, wait, NULL);
+    if (count)
+        *count += waiter.done;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_push_until(twill_queue *queue, const void *item,
+                                                  twill_until until)
+{
+    twill_status status = twill__queue_check(queue, item);
+    return status ? status : twill__push(queue, item, 1, false, NULL, until, true);
+}
+
+TWILL__DEFINE twill_status twill_queue_push(twill_queue *queue, const void *item)
+{
+    return twill_queue_push_until(queue, item, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_queue_try_push(twill_queue *queue, const void *item)
+{
+    twill_status status = twill__queue_check(queue, item);
+    return status ? status
+                  : twill__push(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_queue_pop_until(twill_queue *queue, void *item, twill_until until)
+{
+    twill_status status = twill__queue_check(queue, item);
+    return status ? status : twill__pop(queue, item, 1, false, NULL, until, true);
+}
+
+TWILL__DEFINE twill_status twill_queue_pop(twill_queue *queue, void *item)
+{
+    return twill_queue_pop_until(queue, item, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
+{
+    twill_status status = twill__queue_check(queue, item);
+    return status ? status : twill__pop(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
+                                                       size_t n, size_t *count, twill_until until)
+{
+    size_t pushed = 0;
+    twill_status status = twill__queue_check(queue, items);
+    if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
+        /* each item has a key or a size of its own */
+        for (size_t k = 0; k < n && status == TWILL_OK; k++)
+            status = twill__push(queue, (const char *)items + k * queue->store.size, 1, false,
+                                 &pushed, until, true);
+        if (status == TWILL_DROPPED) /* the rest, likewise */
+            for (size_t k = pushed + 1; k < n; k++)
+                twill__push(queue, (const char *)items + k * queue->store.size, 1, false, &pushed,
+                            until, true);
+    } else if (status == TWILL_OK && n) {
+        status = twill__push(queue, items, n, false, &pushed, until, true);
+    }
+    if (count)
+        *count = pushed;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
+                                                       size_t n, twill_until until)
+{
+    twill_status status = twill__queue_check(queue, items);
+    if (status != TWILL_OK || !n)
+        return status;
+    if (queue->bytes_of || queue->priority_of)
+        return TWILL_INVALID;
+    if (n > queue->store.capacity && !(n == 1 && !queue->store.capacity))
+        return TWILL_TOO_BIG;
+    return twill__push(queue, items, n, true, NULL, until, true);
+}
+
+TWILL__DEFINE twill_status twill_queue_pop_many_until(twill_queue *queue, void *items, size_t max,
+                                                      size_t *count, twill_until until)
+{
+    return twill_queue_pop_batch_until(queue, items, max, count, 0, until);
+}
+
+TWILL__DEFINE twill_status twill_queue_pop_batch_until(twill_queue *queue, void *items, size_t max,
+                                                       size_t *count, twill_ns linger,
+                                                       twill_until until)
+{
+    size_t popped = 0;
+    twill_status status = max ? twill__queue_check(queue, items) : TWILL_INVALID;
+    if (status == TWILL_OK)
+        status = twill__pop(queue, items, max, false, &popped, until, true);
+    if (status == TWILL_OK && popped < max && linger > 0) {
+        twill_until fill = twill_within_or_cancelled(linger, until.cancel);
+        if (twill__no_deadline(fill.deadline) ||
+            (!twill__no_deadline(until.deadline) && until.deadline < fill.deadline))
+            fill.deadline = until.deadline;
+        /* its end says only that no more came */
+        (void)twill__pop(queue, (char *)items + popped * queue->store.size, max - popped, true,
+                         &popped, fill, true);
+    }
+    if (count)
+        *count = popped;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_ready_until(twill_queue *queue, twill_until until)
+{
+    twill_status status = twill__queue_check(queue, queue);
+    return status ? status : twill__queue_watch(queue, false, until);
+}
+
+TWILL__DEFINE twill_status twill_queue_close(twill_queue *queue)
+{
+    twill_status status = twill__queue_check(queue, queue);
+    return status ? status : twill__queue_close(queue, TWILL_CLOSED, 0);
+}
+
+TWILL__DEFINE twill_status twill_queue_fail(twill_queue *queue, int code)
+{
+    twill_status status = twill__queue_check(queue, queue);
+    return status ? status : twill__queue_close(queue, TWILL_FAILED, code);
+}
+
+TWILL__DEFINE int twill_queue_code(const twill_queue *queue)
+{
+    /* acquire: pairs with the release in twill__queue_close */
+    if (!queue || atomic_load_explicit(&queue->closed, memory_order_acquire) != TWILL_FAILED)
+        return 0;
+    return atomic_load_explicit(&queue->code, memory_order_relaxed);
+}
+
+TWILL__DEFINE size_t twill_queue_clear(twill_queue *queue)
+{
+    twill__kept kept;
+    if (twill__queue_check(queue, queue) != TWILL_OK)
+        return 0;
+    return twill__queue_clear(queue, kept.item);
+}
+
+TWILL__DEFINE twill_status twill_queue_attach(twill_queue *queue)
+{
+    twill__queue_turn turn;
+    twill_status status = twill__queue_check(queue, queue);
+    if (status != TWILL_OK)
+        return status;
+    twill__queue_enter(queue, &turn);
+    if (twill__queue_closed(queue))
+        status = TWILL_CLOSED;
+    else if (queue->producers == UINT_MAX)
+        status = TWILL_TOO_BIG;
+    else
+        queue->producers++;
+    twill__queue_exit(queue, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_detach(twill_queue *queue)
+{
+    twill__queue_turn turn;
+    twill_status status = twill__queue_check(queue, queue);
+    if (status != TWILL_OK)
+        return status;
+    twill__queue_enter(queue, &turn);
+    if (!queue->producers)
+        status = TWILL_INVALID;
+    else if (--queue->producers == 0)
+        twill__queue_end(queue, TWILL_CLOSED, 0);
+    twill__queue_exit(queue, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_task_done(twill_queue *queue)
+{
+    twill__queue_turn turn;
+    twill_status status = twill__queue_check(queue, queue);
+    if (status != TWILL_OK)
+        return status;
+    twill__queue_enter(queue, &turn);
+    if (queue->finished == queue->counts.popped) {
+        status = TWILL_INVALID;
+    } else {
+        queue->finished++;
+        queue->unfinished--;
+    }
+    twill__queue_exit(queue, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_join_until(twill_queue *queue, twill_until until)
+{
+    twill_status status = twill__queue_check(queue, queue);
+    return status ? status : twill__queue_watch(queue, true, until);
+}
+
+TWILL__DEFINE twill_status twill_queue_join(twill_queue *queue)
+{
+    return twill_queue_join_until(queue, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE size_t twill_queue_length(const twill_queue *queue)
+{
+    /* a hint */
+    return queue ? atomic_load_explicit(&queue->length, memory_order_relaxed) : 0;
+}
+
+TWILL__DEFINE bool twill_queue_is_closed(const twill_queue *queue)
+{
+    /* pairs with the release in twill__queue_end */
+    return queue && atomic_load_explicit(&queue->closed, memory_order_acquire) != 0;
+}
+
+TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
+{
+    twill_status status;
+    if (!queue)
+        return TWILL_OK;
+    if (!twill__queue_here(queue))
+        return TWILL_FORKED;
+    status = twill__queue_desert(queue);
+    if (status != TWILL_OK)
+        return status;
+    if (queue->store.length)
+        (void)twill_queue_clear(queue);
+    if (queue->memory)
+        TWILL_FREE(queue->memory);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_queue_abandon(twill_queue *queue)
+{
+    if (queue && !twill__queue_here(queue) && queue->memory)
+        TWILL_FREE(queue->memory);
+}
+
+static inline size_t twill__queue_waiting(const twill__queue_list *list)
+{
+    size_t count = 0;
+    for (const twill__waiter *waiter = list->first; waiter; waiter = waiter->next)
+        count++;
+    return count;
+}
+
+TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *out)
+{
+    twill__queue_turn turn;
+    const twill__queue_counts *counts;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (twill__queue_check(queue, queue) != TWILL_OK)
+        return;
+    twill__queue_enter(queue, &turn);
+    counts = &queue->counts;
+    out->accepted = counts->accepted;
+    out->popped = counts->popped;
+    out->dropped = counts->dropped;
+    out->expired = counts->expired;
+    out->cleared = counts->cleared;
+    out->rejected = counts->rejected;
+    out->push_waits = counts->push_waits;
+    out->pop_waits = counts->pop_waits;
+    out->wakes = counts->wakes;
+    out->length = queue->store.length;
+    out->peak = counts->peak;
+    out->capacity = queue->store.capacity;
+    out->bytes = queue->bytes;
+    out->waiting_push = twill__queue_waiting(&queue->pushers);
+    out->waiting_pop = twill__queue_waiting(&queue->poppers);
+    out->push_wait_total = counts->push_wait_total;
+    out->push_wait_max = counts->push_wait_max;
+    out->pop_wait_total = counts->pop_wait_total;
+    out->pop_wait_max = counts->pop_wait_max;
+    out->age_total = counts->age_total;
+    out->age_max = counts->age_max;
+    twill__queue_exit(queue, &turn);
+}
+
+/* ---- select ---- */
+
+enum { TWILL__SELECT_SMALL = 16 };
+
+typedef struct twill__select {
+    twill_queue_case *cases;
+    twill__waiter *waiters; /* n == 0: the case is out */
+    size_t n, start, chosen, live;
+    bool inside;
+    twill__node node;
+    char *kept;
+} twill__select;
+
+static inline int twill__select_case(twill__select *select, size_t i, bool listing)
+{
+    twill_queue *queue = select->cases[i].queue;
+    bool push = select->cases[i].push;
+    twill__waiter *waiter = &select->waiters[i];
+    twill__queue_turn turn;
+    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
+    int answer;
+    waiter->shared = listing;
+    twill__queue_enter(queue, &turn);
+    do { /* exit: each turn drops an item */
+        answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
+                      : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
+        if (dropped.count)
+            twill__queue_drop(queue, &turn, &dropped, select->kept);
+    } while (answer == TWILL__AGAIN);
+    if (listing && (answer == TWILL_FULL || answer == TWILL_EMPTY)) {
+        waiter->since = twill__clock_now();
+        select->inside = select->inside || twill__queue_inside(queue);
+        twill__enlist(push ? &queue->pushers : &queue->poppers, waiter, false);
+        if (push)
+            queue->counts.push_waits++;
+        else
+            queue->counts.pop_waits++;
+    }
+    twill__queue_exit(queue, &turn);
+    return answer;
+}
+
+/* Tries each case, and (listing) gets in line where it fails. OK, DROPPED: *chosen; ELSEWHERE: a
+   queue has answered meanwhile; else the answer when nothing is ready. */
+static inline int twill__select_round(twill__select *select, bool listing)
+{
+    int answer = TWILL_CLOSED, first = -1;
+    select->live = 0;
+    for (size_t k = 0; k < select->n; k++) {
+        size_t left = select->n - select->start, i = k < left ? select->start + k : k - left;
+        twill_queue_case *at = &select->cases[i];
+        if (!select->waiters[i].n) {
+            if (at->status == TWILL_FAILED)
+                answer = TWILL_FAILED;
+            continue;
+        }
+        int now = twill__select_case(select, i, listing);
+        if (now == TWILL__ELSEWHERE)
+            return now;
+        at->status = (twill_status)now;
+        if (now == TWILL_OK || now == TWILL_DROPPED) {
+            select->chosen = i;
+            return now;
+        }
+        if (now == TWILL_CLOSED || now == TWILL_FAILED) {
+            select->waiters[i].n = 0;
+            if (now == TWILL_FAILED)
+                answer = TWILL_FAILED;
+            continue;
+        }
+        select->live++;
+        if (first < 0)
+            first = now;
+    }
+    return first < 0 ? answer : first;
+}
+
+/* Out of all lines; who has been granted is out of his already. */
+static inline void twill__select_leave(twill__select *select)
+{
+    for (size_t i = 0; i < select->n; i++) {
+        twill_queue *queue = select->cases[i].queue;
+        twill__waiter *waiter = &select->waiters[i];
+        twill__queue_turn turn;
+        if (!waiter->listed)
+            continue;
+        twill__queue_enter(queue, &turn);
+        twill__queue_waited(queue, waiter);
+        twill__delist(select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
+        twill__queue_exit(queue, &turn);
+    }
+}
+
+/* In line everywhere, and waits. OK, DROPPED: chosen. AGAIN: look again. */
+static inline int twill__select_wait(twill__select *select, twill_until until)
+{
+    twill_status status = TWILL_OK;
+    uint32_t word;
+    int answer;
+    twill__node_init(&select->node);
+    answer = twill__select_round(select, true);
+    if (answer != TWILL__ELSEWHERE &&
+        (!select->live || select->inside || answer == TWILL_OK || answer == TWILL_DROPPED)) {
+        /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
+        if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live &&
+            (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+             TWILL__TAKEN))
+            answer = TWILL__ELSEWHERE;
+        else
+            answer = answer == TWILL_OK || answer == TWILL_DROPPED || !select->live
+                         ? answer
+                         : (int)TWILL_DEADLOCK;
+    } else if (answer != TWILL__ELSEWHERE) {
+        status = twill__wait(&select->node, until);
+        answer = TWILL__ELSEWHERE;
+        /* pairs with the CAS in twill__own */
+        if (status != TWILL_OK &&
+            !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
+            answer = (int)status;
+    }
+    if (answer != TWILL__ELSEWHERE) {
+        twill__select_leave(select);
+        return answer;
+    }
+    twill__await(&select->node);
+    word = atomic_load_explicit(&select->node.word, memory_order_acquire);
+    twill__select_leave(select);
+    if (word & TWILL__RETRY)
+        return TWILL__AGAIN;
+    select->chosen = (size_t)((twill__waiter *)select->node.value - select->waiters);
+    select->cases[select->chosen].status = (twill_status)select->node.answer;
+    if (select->node.answer == TWILL_OK)
+        return TWILL_OK;
+    select->waiters[select->chosen].n = 0; /* closed; the queue may be gone */
+    return TWILL__AGAIN;
+}
+
+static inline twill_status twill__select_run(twill__select *select, twill_until until, bool wait)
+{
+    for (;;) { /* exit: chosen, all out, or over; AGAIN is another's progress */
+        int answer = twill__select_round(select, false);
+        twill_status over;
+        if (answer == TWILL_OK || answer == TWILL_DROPPED || !select->live || !wait)
+            return (twill_status)answer;
+        over = twill__over(until);
+        if (over != TWILL_OK)
+            return over;
+        answer = twill__select_wait(select, until);
+        if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
+            over = (twill_status)answer;
+            answer = twill__select_round(select, false); /* what came while we left */
+            if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live)
+                return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : over;
+        }
+        if (answer != TWILL__AGAIN)
+            return (twill_status)answer;
+    }
+}
+
+static inline twill_status twill__select_check(const twill_queue_case *cases, size_t n,
+                                               twill_select_order order)
+{
+    if (!cases || !n || (unsigned)order > TWILL_SELECT_IN_ORDER)
+        return TWILL_INVALID;
+    for (size_t i = 0; i < n; i++) {
+        if (cases[i].queue && !cases[i].item)
+            return TWILL_INVALID;
+        if (cases[i].queue && !twill__queue_here(cases[i].queue))
+            return TWILL_FORKED;
+    }
+    return TWILL_OK;
+}
+
+static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
+                                              twill_select_order order, size_t *chosen,
+                                              twill_until until, bool wait)
+{
+    twill__waiter few[TWILL__SELECT_SMALL];
+    twill__kept kept;
+    twill__select select;
+    twill_status status = twill__select_check(cases, n, order);
+    if (status != TWILL_OK)
+        return status;
+    memset(&select, 0, sizeof select);
+    select.cases = cases;
+    select.n = n;
+    select.kept = kept.item;
+    select.waiters = few;
+    if (n > TWILL__SELECT_SMALL)
+        select.waiters =
+            n > SIZE_MAX / sizeof few[0] ? NULL : (twill__waiter *)TWILL_MALLOC(n * sizeof few[0]);
+    if (!select.waiters)
+        return TWILL_NO_MEMORY;
+    if (order == TWILL_SELECT_FAIR)
+        select.start = (size_t)(twill__ticks() * 0x9e3779b97f4a7c15u >> 33) % n;
+    memset(select.waiters, 0, n * sizeof few[0]);
+    for (size_t i = 0; i < n && status == TWILL_OK; i++) {
+        twill__waiter *waiter = &select.waiters[i];
+        cases[i].status = TWILL_CLOSED;
+        if (!cases[i].queue)
+            continue;
+        waiter->node = &select.node;
+        waiter->n = 1;
+        if (cases[i].push) {
+            waiter->from = (const char *)cases[i].item;
+            status = twill__queue_weigh(cases[i].queue, cases[i].item, &waiter->cell);
+        } else {
+            waiter->to = (char *)cases[i].item;
+        }
+        select.chosen = i;
+    }
+    if (status == TWILL_OK)
+        status = twill__select_run(&select, until, wait);
+    if (chosen && (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_TOO_BIG))
+        *chosen = select.chosen;
+    if (select.waiters != few)
+        TWILL_FREE(select.waiters);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_try_select(twill_queue_case *cases, size_t n,
+                                                  twill_select_order order, size_t *chosen)
+{
+    return twill__select_call(cases, n, order, chosen, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_queue_select_until(twill_queue_case *cases, size_t n,
+                                                    twill_select_order order, size_t *chosen,
+                                                    twill_until until)
+{
+    return twill__select_call(cases, n, order, chosen, until, true);
+}
+/* ---- one call ---- */
+/* Producers and consumers are the workers of one call of the team (engine/run.h). Its unit is a
+   role; an item is accounted for in the worker's slot under its accept number, so that limits,
+   tokens and errors follow that number. */
+
+typedef struct twill__pc_worker {
+    _Atomic uint64_t owner; /* number of the thread that runs this worker's body, 0: none */
+    twill_task *task;       /* of the body that runs; NULL: none */
+    char *items;            /* batch of them */
+    uint64_t *numbers;
+    size_t at, count; /* in the batch */
+    bool producing, relieving;
+    size_t relieved; /* number of the item that a producer consumes */
+} twill__pc_worker;
+
+typedef struct twill__pc {
+    const twill_produce_consume_options *options;
+    twill_produce_fn *produce;
+    twill_consume_fn *consume;
+    twill_run run;
+    twill_report inner;
+    twill_queue *queue;
+    twill__job *job;
+    twill__call_table table;
+    twill__pc_worker *workers;
+    void *memory;
+    unsigned producers, consumers;
+    size_t batch;
+    bool caller_runs;
+    twill_status status;
+    _Atomic uint32_t next_producer, consuming;
+    _Atomic uint32_t ended;  /* by an error, a stop or run.until: what producers return is moot */
+    _Atomic uint32_t failed; /* a producer has: twill_status; who sets it writes the code */
+    int code;
+    twill_status cut; /* CANCELLED, TIMEOUT: run.until ended it */
+} twill__pc;
+
+/* ---- endings ---- */
+
+static inline void twill__pc_end(twill__pc *pc)
+{
+    atomic_store(&pc->ended, 1);
+    (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
+}
+
+/* Nothing is accepted any more; what was, may run, and everybody above is told. */
+static inline void twill__pc_end_here(twill__pc *pc, bool stop)
+{
+    twill__queue_turn turn;
+    size_t next;
+    twill__pc_end(pc);
+    twill__queue_enter(pc->queue, &turn);
+    next = (size_t)pc->queue->store.next;
+    twill__queue_exit(pc->queue, &turn);
+    if (stop)
+        twill__lower(&pc->job->stop_at, next);
+    twill__lower(&pc->job->limit, next);
+    twill__fire_from(pc->job, next);
+}
+
+static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status, int code)
+{
+    twill__job *job = pc->job;
+    uint32_t none = 0;
+    size_t most = job->run->max_errors ? job->run->max_errors : 1;
+    if (atomic_compare_exchange_strong(&pc->failed, &none, (uint32_t)status))
+        pc->code = code; /* read after the join */
+    if (job->policy == TWILL_ON_ERROR_COLLECT)
+        return;
+    if (job->policy == TWILL_ON_ERROR_LOWEST) {
+        twill__pc_end_here(pc, false);
+    } else if (atomic_fetch_add(&job->failures, 1) + 1 >=
+               (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most)) {
+        twill__stop_all(job, TWILL_FAILED, true);
+        twill__pc_end(pc);
+    }
+}
+
+static inline void twill__pc_stop(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    twill__pc *pc = (twill__pc *)job->data;
+    if (task->worker < job->np && pc->workers[task->worker].producing &&
+        !pc->workers[task->worker].relieving)
+        twill__pc_end_here(pc, true);
+    else
+        twill__job_stop(task);
+}
+
+static inline bool twill__pc_over(twill__pc *pc)
+{
+    return twill__stopped(pc->job, pc->job->may_end ? twill__clock_now() : 0) ||
+           atomic_load(&pc->job->limit) != SIZE_MAX;
+}
+
+/* Whoever was blocked because somebody else consumed looks again. */
+static inline void twill__pc_left(twill__pc *pc)
+{
+    twill__queue_turn turn;
+    if (atomic_fetch_sub(&pc->consuming, 1) != 1)
+        return;
+    twill__queue_enter(pc->queue, &turn);
+    for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
+        if (twill__own(waiter))
+            twill__queue_retry(pc->queue, &turn, waiter);
+    twill__queue_exit(pc->queue, &turn);
+}
+
+/* ---- items ---- */
+
+/* A popped item that nobody will consume: in the books it was cleared. */
+static inline void twill__pc_spare(twill__pc *pc, void *item, uint64_t number)
+{
+    twill__queue_turn turn;
+    twill_queue *queue = pc->queue;
+    twill__queue_enter(queue, &turn);
+    queue->counts.popped--;
+    queue->counts.cleared++;
+    queue->unfinished--;
+    twill__queue_exit(queue, &turn);
+    if (queue->drop) {
+        twill_task task = twill__queue_task(queue, (size_t)number);
+        queue->drop(item, TWILL_CANCELLED, &task);
+    }
+}
+
+static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, uint64_t number)
+{
+    twill__job *job = pc->job;
+    twill__slot *me = &job->slot[task->worker];
+    size_t index = (size_t)number;
+    int code;
+    twill__set_begin(me, index);
+    /* seq_cst: see twill__set_begin */
+    if (twill__stopped(job, job->may_end ? twill__clock_now() : 0) ||
+        index >= atomic_load(&job->limit)) {
+        twill__pc_spare(pc, item, number);
+        return;
+    }
+    task->index = index;
+    me->used = true;
+    me->said = 0;
+    me->inside = true;
+    code = pc->consume(item, task);
+    me->inside = false;
+    twill__item_end(job, me, index, code);
+    if (code && pc->options->dead_letter)
+        pc->options->dead_letter(item, code, task);
+    me->said = 0;
+    if (twill__pc_over(pc))
+        twill__pc_end(pc);
+}
+
+static inline twill_status twill__pc_take(twill__pc *pc, twill__pc_worker *worker, size_t most,
+                                          bool wait)
+{
+    twill__waiter waiter;
+    twill_status status;
+    memset(&waiter, 0, sizeof waiter);
+    waiter.to = worker->items;
+    waiter.numbers = worker->numbers;
+    waiter.n = most;
+    status = pc->queue->drop ? twill__get_dropping(pc->queue, &waiter, pc->run.until, wait)
+                             : twill__queue_get(pc->queue, &waiter, pc->run.until, wait, NULL);
+    worker->at = 0;
+    worker->count = waiter.done;
+    return status;
+}
+
+static inline void twill__pc_batch(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    while (worker->at < worker->count) {
+        size_t k = worker->at++;
+        twill__pc_item(pc, task, worker->items + k * pc->queue->store.size, worker->numbers[k]);
+    }
+}
+
+/* ---- consumers ---- */
+
+/* A callback has ended the thread. The engine counts its item as LOST. */
+static inline void twill__pc_consumer_ended(void *worker_)
+{
+    twill__pc_worker *worker = (twill__pc_worker *)worker_;
+    twill__job *job = (twill__job *)worker->task->private_;
+    twill__pc *pc = (twill__pc *)job->data;
+    if (job->policy != TWILL_ON_ERROR_COLLECT || worker->task->worker == 0)
+        twill__pc_end(pc);
+    while (worker->at < worker->count) {
+        size_t k = worker->at++;
+        twill__pc_spare(pc, worker->items + k * pc->queue->store.size, worker->numbers[k]);
+    }
+    worker->task = NULL;
+    twill__pc_left(pc);
+}
+
+static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    twill_status status;
+    twill__slot *me = &pc->job->slot[task->worker];
+    TWILL__GUARD_PUSH(twill__pc_consumer_ended, worker);
+    me->inside = false;
+    while ((status = twill__pc_take(pc, worker, pc->batch, true)) == TWILL_OK)
+        twill__pc_batch(pc, worker, task);
+    if (status == TWILL_CANCELLED || status == TWILL_TIMEOUT) {
+        twill__stop_all(pc->job, status, true);
+        twill__pc_end(pc);
+    }
+    TWILL__GUARD_POP(0);
+    twill__pc_left(pc);
+}
+
+/* A place among the consumers. */
+static inline bool twill__pc_may_consume(twill__pc *pc)
+{
+    uint32_t now = atomic_load(&pc->consuming);
+    while (now < pc->consumers)
+        if (atomic_compare_exchange_weak(&pc->consuming, &now, now + 1))
+            return true;
+    return false;
+}
+
+/* A push has found the queue full: with nobody to consume, the producer consumes one item. */
+static inline int twill__pc_relief(void *pc_)
+{
+    twill__pc *pc = (twill__pc *)pc_;
+    uint64_t thread = twill__thread_number();
+    for (unsigned k = 0; k < pc->job->np; k++) {
+        twill__pc_worker *worker = &pc->workers[k];
+        twill_task task;
+        bool taken;
+        uint32_t none = 0;
+        /* its own entry is the only one that this thread can take for its own */
+        if (atomic_load_explicit(&pc->workers[k].owner, memory_order_relaxed) != thread)
+            continue;
+        if (worker->relieving)
+            return -1;
+        if (pc->caller_runs)
+            atomic_fetch_add(&pc->consuming, 1);
+        else if (!atomic_compare_exchange_strong(&pc->consuming, &none, 1))
+            return 0;
+        task = *worker->task;
+        taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK;
+        if (taken) {
+            worker->relieving = true;
+            worker->relieved = (size_t)worker->numbers[0];
+            twill__pc_batch(pc, worker, &task);
+            worker->relieving = false;
+            pc->job->slot[k].inside = false;
+            twill__set_begin(&pc->job->slot[k], SIZE_MAX - 1);
+        }
+        twill__pc_left(pc);
+        return taken;
+    }
+    return -1;
+}
+
+/* ---- producers ---- */
+
+static inline void twill__pc_producer_ended(void *worker_)
+{
+    twill__pc_worker *worker = (twill__pc_worker *)worker_;
+    twill__job *job = (twill__job *)worker->task->private_;
+    twill__pc *pc = (twill__pc *)job->data;
+    twill__slot *me = &job->slot[worker->task->worker];
+    me->inside = false; /* the engine would take the producer's index for an item's */
+    if (worker->relieving) {
+        twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
+        if (job->policy != TWILL_ON_ERROR_COLLECT)
+            twill__pc_end(pc);
+        twill__pc_left(pc);
+    }
+    twill__pc_producer_failed(pc, TWILL_LOST, 0);
+    if (worker->task->worker == 0) /* the producers that wait for this thread will not come */
+        twill__pc_end(pc);
+    worker->task = NULL;
+    worker->producing = false;
+    (void)twill_queue_detach(pc->queue);
+}
+
+/* Runs the next producer; false: all have begun. */
+static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    uint32_t k = atomic_load(&pc->next_producer);
+    twill__slot *me = &pc->job->slot[task->worker];
+    int code;
+    do
+        if (k >= pc->producers)
+            return false;
+    while (!atomic_compare_exchange_weak(&pc->next_producer, &k, k + 1));
+    if (!atomic_load(&pc->ended) && !twill__pc_over(pc)) {
+        twill__set_begin(me, SIZE_MAX - 1); /* above all items */
+        task->index = k;
+        worker->producing = true;
+        TWILL__GUARD_PUSH(twill__pc_producer_ended, worker);
+        me->inside = false;
+        code = pc->produce(pc->queue, task);
+        TWILL__GUARD_POP(0);
+        me->said = 0;
+        worker->producing = false;
+        if (code && !atomic_load(&pc->ended) &&
+            !(code == (int)TWILL_CLOSED && twill_queue_is_closed(pc->queue)))
+            twill__pc_producer_failed(pc, TWILL_FAILED, code);
+    }
+    if (twill__pc_over(pc))
+        twill__pc_end(pc);
+    (void)twill_queue_detach(pc->queue);
+    return true;
+}
+
+/* ---- roles ---- */
+
+static inline void twill__pc_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__pc *pc = (twill__pc *)job->data;
+    twill__pc_worker *worker = &pc->workers[task->worker];
+    bool caller = task->worker == 0;
+    (void)begin;
+    (void)end;
+    job->slot[task->worker].from = SIZE_MAX;
+    worker->task = task;
+    /* read by this thread alone; other numbers differ */
+    atomic_store_explicit(&worker->owner, twill__thread_number(), memory_order_relaxed);
+    if (!caller && twill__pc_may_consume(pc))
+        twill__pc_consume(pc, worker, task);
+    while (twill__pc_produce(pc, worker, task)) {}
+    /* in vain only beside a consumer, who drains, or one in relief, who comes here after it */
+    if (twill__pc_may_consume(pc))
+        twill__pc_consume(pc, worker, task);
+    worker->task = NULL;
+    atomic_store_explicit(&worker->owner, 0, memory_order_relaxed);
+}
+
+static inline void twill__pc_steps(twill__job *job, void *data)
+{
+    twill__pc *pc = (twill__pc *)data;
+    twill__pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.n = (size_t)pc->producers + pc->consumers;
+    pass.body = twill__pc_body;
+    pass.data = pc;
+    pass.schedule = TWILL__DYNAMIC;
+    pass.chunk = 1;
+    pass.whole = pass.forced = true;
+    pc->job = job;
+    pc->table = *twill__job_table();
+    pc->table.stop = twill__pc_stop;
+    job->call.table = &pc->table;
+    twill__run_pass(job, &pass);
+    /* all have left */
+    if (atomic_load(&job->stop) != TWILL_FAILED)
+        pc->cut = (twill_status)atomic_load(&job->stop);
+}
+
+/* ---- the call ---- */
+
+static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_queue_stats *stats,
+                                            twill_report *report)
+{
+    uint32_t failed = atomic_load(&pc->failed);
+    size_t bad = report->done + report->failed;
+    twill_status inner = report->status;
+    report->total = (size_t)stats->accepted;
+    report->skipped = report->total - bad;
+    if (inner >= TWILL_INVALID)
+        return inner;
+    if (report->first_error.status)
+        return TWILL_FAILED;
+    if (failed || twill__queue_closed(pc->queue) == TWILL_FAILED) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = failed ? (twill_status)failed : TWILL_FAILED;
+        report->first_error.code = failed ? pc->code : twill_queue_code(pc->queue);
+        return TWILL_FAILED;
+    }
+    if (pc->cut && (report->skipped || atomic_load(&pc->ended)))
+        return pc->cut;
+    return TWILL_OK;
+}
+
+/* Also runs when a callback ends the calling thread. */
+static inline void twill__pc_finish(void *pc_)
+{
+    twill__pc *pc = (twill__pc *)pc_;
+    const twill_produce_consume_options *options = pc->options;
+    twill_queue_stats stats;
+    twill_report report = pc->inner;
+    (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
+    (void)twill_queue_clear(pc->queue);
+    twill_queue_get_stats(pc->queue, &stats);
+    pc->status = report.status = twill__pc_answer(pc, &stats, &report);
+    (void)twill_queue_destroy(pc->queue);
+    TWILL_FREE(pc->memory);
+    if (options->queue_stats)
+        *options->queue_stats = stats;
+    if (options->run.report)
+        *options->run.report = report;
+}
+
+static inline twill_status twill__pc_check(twill__pc *pc, size_t item_size)
+{
+    const twill_produce_consume_options *options = pc->options;
+    const twill__job *outer = twill__thread()->job;
+    pc->run = options->run;
+    pc->run.report = &pc->inner;
+    pc->producers = options->producers ? options->producers : 1;
+    pc->batch = options->batch ? options->batch : 1;
+    pc->caller_runs = options->queue.overflow == TWILL_OVERFLOW_CALLER_RUNS;
+    if (!pc->produce || !pc->consume || !item_size || options->queue.producers ||
+        options->run.statuses || options->run.codes)
+        return TWILL_INVALID;
+    if (twill__check_run(&pc->run) != TWILL_OK)
+        return twill__check_run(&pc->run);
+    pc->consumers = options->run.workers ? options->run.workers
+                    : options->run.pool  ? options->run.pool->team->threads
+                    : outer              ? outer->np
+                                         : twill__cpus_hint();
+    if (pc->producers > TWILL__MAX_WORKERS - 1 ||
+        pc->consumers > TWILL__MAX_WORKERS - pc->producers)
+        return TWILL_TOO_BIG;
+    pc->run.workers = pc->producers + pc->consumers;
+    return TWILL_OK;
+}
+
+/* One block: the workers' records, numbers and items. */
+static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
+{
+    size_t count = pc->run.workers, bytes = 0, numbers, items;
+    char *at;
+    if (!twill__queue_add(&bytes, count, sizeof(twill__pc_worker)))
+        return TWILL_TOO_BIG;
+    numbers = bytes;
+    if (pc->batch > SIZE_MAX / 4 / count || pc->batch > SIZE_MAX / 4 / item_size ||
+        !twill__queue_add(&bytes, count * pc->batch, sizeof(uint64_t)))
+        return TWILL_TOO_BIG;
+    items = bytes;
+    if (!twill__queue_add(&bytes, count, (pc->batch * item_size + 15) / 16 * 16))
+        return TWILL_TOO_BIG;
+    at = (char *)TWILL_MALLOC(bytes);
+    if (!at)
+        return TWILL_NO_MEMORY;
+    pc->memory = at;
+    pc->workers = (twill__pc_worker *)(void *)at;
+    memset(pc->workers, 0, count * sizeof *pc->workers);
+    for (size_t k = 0; k < count; k++) {
+        pc->workers[k].numbers = (uint64_t *)(void *)(at + numbers) + k * pc->batch;
+        pc->workers[k].items = at + items + k * ((pc->batch * item_size + 15) / 16 * 16);
+    }
+    return TWILL_OK;
+}
+
+static inline twill_status twill__pc_queue(twill__pc *pc, size_t item_size)
+{
+    twill_queue_options options = pc->options->queue;
+    twill_status status;
+    if (pc->caller_runs)
+        options.overflow = TWILL_OVERFLOW_BLOCK;
+    if (!options.context)
+        options.context = pc->run.context;
+    options.producers = pc->producers;
+    status = twill_queue_create(&pc->queue, item_size, &options);
+    if (status != TWILL_OK)
+        return status;
+    pc->queue->relief = twill__pc_relief;
+    pc->queue->relief_data = pc;
+    pc->queue->others = &pc->consuming;
+    status = twill__pc_memory(pc, item_size);
+    if (status != TWILL_OK)
+        (void)twill_queue_destroy(pc->queue);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce_fn *produce,
+                                                 twill_consume_fn *consume,
+                                                 const twill_produce_consume_options *options)
+{
+    static const twill_produce_consume_options none;
+    twill__pc pc;
+    twill_status status;
+    memset(&pc, 0, sizeof pc);
+    pc.options = options ? options : &none;
+    pc.produce = produce;
+    pc.consume = consume;
+    status = twill__pc_check(&pc, item_size);
+    if (status == TWILL_OK)
+        status = twill__pc_queue(&pc, item_size);
+    if (status != TWILL_OK)
+        return twill__refuse(&pc.options->run, 0, status);
+    TWILL__GUARD_PUSH(twill__pc_finish, &pc);
+    (void)twill__run_call(&pc.run, (size_t)pc.run.workers, true, twill__pc_steps, &pc);
+    TWILL__GUARD_POP(1);
+    return pc.status;
+}
+#endif
+#endif
+#ifdef TWILL_IMPLEMENTATION
 #ifndef TWILL__PROGRESS_TRACKER_IMPL
 #define TWILL__PROGRESS_TRACKER_IMPL
 
-/* ---- engine/progress_count.h ---- */
-/* progress_count.h: counters that many threads raise at once, and exact arithmetic on what they
+/* ---- progress_tracker/map.h ---- */
+/* map.h: a parallel map that shows how far it is. */
+#ifndef TWILL__PROGRESS_MAP_H
+#define TWILL__PROGRESS_MAP_H
+
+/* ---- progress_tracker/updates.h ---- */
+/* updates.h: the public functions of a bar. */
+#ifndef TWILL__PROGRESS_UPDATES_H
+#define TWILL__PROGRESS_UPDATES_H
+
+/* ---- progress_tracker/frames.h ---- */
+/* frames.h: who draws, when, and how a frame reaches the descriptor. */
+#ifndef TWILL__PROGRESS_FRAMES_H
+#define TWILL__PROGRESS_FRAMES_H
+
+/* ---- progress_tracker/lines.h ---- */
+/* lines.h: what a bar looks like: one line of text in each style. */
+#ifndef TWILL__PROGRESS_LINES_H
+#define TWILL__PROGRESS_LINES_H
+
+/* ---- progress_tracker/tracker.h ---- */
+/* tracker.h: one bar: its state, its locks, its counts. */
+#ifndef TWILL__PROGRESS_TRACKER_H
+#define TWILL__PROGRESS_TRACKER_H
+
+/* ---- platform/terminal.h ---- */
+/* terminal.h: what a progress display asks of the system: the terminal, one whole write, signals
+   held off meanwhile. */
+#ifndef TWILL__PLATFORM_TERMINAL_H
+#define TWILL__PLATFORM_TERMINAL_H
+
+#include <signal.h>
+
+typedef enum twill__wrote {
+    TWILL__WROTE,
+    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
+    TWILL__WROTE_BROKEN
+} twill__wrote;
+
+#ifdef TWILL__POSIX
+#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
+#include <unistd.h>
+
+/* ---- signals ---- */
+
+#ifndef __APPLE__ /* hidden by -std=c11 */
+extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
+extern int sigemptyset(sigset_t *);
+extern int sigfillset(sigset_t *);
+extern int sigaddset(sigset_t *, int);
+extern int sigdelset(sigset_t *, int);
+extern int sigismember(const sigset_t *, int);
+extern int sigpending(sigset_t *);
+extern int sigwait(const sigset_t *, int *);
+#endif
+#ifdef SIG_BLOCK
+enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
+#elif defined __linux__ && !defined __mips__
+enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
+#else
+enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
+#endif
+
+typedef sigset_t twill__signal_mask;
+
+/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
+   now inherits it. */
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    sigset_t all;
+    sigfillset(&all);
+    sigdelset(&all, SIGSEGV);
+    sigdelset(&all, SIGILL);
+    sigdelset(&all, SIGFPE);
+    sigdelset(&all, SIGABRT);
+#ifdef SIGBUS
+    sigdelset(&all, SIGBUS);
+#endif
+#ifdef SIGTRAP
+    sigdelset(&all, SIGTRAP);
+#endif
+    pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
+}
+
+/* ---- the terminal ---- */
+
+static inline bool twill__terminal_is(int fd)
+{
+    int saved = errno;
+    bool is = isatty(fd) == 1;
+    errno = saved;
+    return is;
+}
+
+/* Leaves 0 where the terminal does not say. */
+static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
+{
+    struct winsize size;
+    int saved = errno;
+    *columns = *rows = 0;
+    if (ioctl(fd, TIOCGWINSZ, &size) == 0) {
+        *columns = size.ws_col;
+        *rows = size.ws_row;
+    }
+    errno = saved;
+}
+
+/* Whether we may draw there. -1 (not a terminal, not our session's) counts as yes: containers and
+   pipes have no foreground. */
+static inline bool twill__terminal_foreground(int fd)
+{
+    int saved = errno;
+    pid_t group = tcgetpgrp(fd);
+    errno = saved;
+    return group == -1 || group == getpgrp();
+}
+
+/* ---- writing ---- */
+
+/* False: it could not take a byte within `ms`. A broken descriptor counts as ready: the write will
+   say what it is. */
+static inline bool twill__terminal_writable(int fd, int ms)
+{
+    struct pollfd one = {fd, POLLOUT, 0};
+    twill_ns end = twill__clock_now() + TWILL_MS(ms);
+    int saved = errno, got;
+    while ((got = poll(&one, 1, ms)) == -1 && errno == EINTR) {
+        twill_ns left = end - twill__clock_now();
+        ms = left > 0 ? (int)(left / 1000000) : 0;
+    }
+    errno = saved;
+    return got != 0;
+}
+
+/* Writes it all, in one write where the system lets us. A descriptor that would block: false
+   `must`: nothing is written, or, when it stops in the middle, the rest is given a second; true: it
+   waits. */
+static inline twill__wrote twill__write_all(int fd, const char *data, size_t size, bool must)
+{
+    size_t at = 0;
+    while (at < size) {
+        ssize_t got = write(fd, data + at, size - at);
+        if (got > 0) {
+            at += (size_t)got;
+        } else if (got == -1 && errno != EINTR) {
+            if (errno != EAGAIN && errno != EWOULDBLOCK)
+                return TWILL__WROTE_BROKEN;
+            if (must)
+                (void)twill__terminal_writable(fd, 1000);
+            else if (at == 0 || !twill__terminal_writable(fd, 1000))
+                return TWILL__WROTE_NOT;
+        }
+    } /* exit: each turn writes, waits, or returns */
+    return TWILL__WROTE;
+}
+
+/* The same with SIGPIPE held off, and with SIGTTOU too if `quiet`, so that a background process is
+   not stopped. A SIGPIPE that our write has raised is taken back; one that was pending before
+   stays. */
+static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
+                                               bool quiet)
+{
+    sigset_t pipe_, block, old, pending;
+    int saved = errno, signal;
+    twill__wrote wrote;
+    bool before;
+    sigemptyset(&pipe_);
+    sigaddset(&pipe_, SIGPIPE);
+    block = pipe_;
+    if (quiet)
+        sigaddset(&block, SIGTTOU);
+    pthread_sigmask(TWILL__SIGNALS_BLOCK, &block, &old);
+    sigemptyset(&pending);
+    sigpending(&pending);
+    before = sigismember(&pending, SIGPIPE) == 1;
+    wrote = twill__write_all(fd, data, size, must);
+    if (wrote == TWILL__WROTE_BROKEN && errno == EPIPE && !before) {
+        sigpending(&pending);
+        if (sigismember(&pending, SIGPIPE) == 1) /* not when it is ignored */
+            sigwait(&pipe_, &signal);
+    }
+    pthread_sigmask(TWILL__SIGNALS_SET, &old, NULL);
+    errno = saved;
+    return wrote;
+}
+
+#else
+/* ---- elsewhere: lines only ---- */
+#define TWILL__TERMINALS 0
+#include <io.h>
+
+typedef int twill__signal_mask;
+
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    *old = 0;
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    (void)old;
+}
+
+static inline bool twill__terminal_is(int fd)
+{
+    (void)fd;
+    return false;
+}
+
+static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
+{
+    (void)fd;
+    *columns = *rows = 0;
+}
+
+static inline bool twill__terminal_foreground(int fd)
+{
+    (void)fd;
+    return true;
+}
+
+static inline bool twill__terminal_writable(int fd, int ms)
+{
+    (void)fd;
+    (void)ms;
+    return true;
+}
+
+static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
+                                               bool quiet)
+{
+    (void)must;
+    (void)quiet;
+    for (size_t at = 0; at < size;) {
+        int got = _write(fd, data + at, (unsigned)(size - at));
+        if (got <= 0)
+            return TWILL__WROTE_BROKEN;
+        at += (size_t)got;
+    }
+    return TWILL__WROTE;
+}
+#endif
+
+/* ---- a thread that nobody will join ---- */
+
+/* The record must stay until the thread's last access to it. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
+#endif
+}
+
+#endif
+
+/* ---- progress_tracker/count.h ---- */
+/* count.h: counters that many threads raise at once, and exact arithmetic on what they
    say. */
-#ifndef TWILL__ENGINE_PROGRESS_COUNT_H
-#define TWILL__ENGINE_PROGRESS_COUNT_H
+#ifndef TWILL__PROGRESS_COUNT_H
+#define TWILL__PROGRESS_COUNT_H
 
 /* ---- counters ---- */
 
@@ -6937,10 +9905,10 @@ static inline int twill__tally_percent(uint64_t processed, uint64_t total)
 
 #endif
 
-/* ---- engine/progress_rate.h ---- */
-/* progress_rate.h: how fast it goes and how long it will take, from samples of a count. */
-#ifndef TWILL__ENGINE_PROGRESS_RATE_H
-#define TWILL__ENGINE_PROGRESS_RATE_H
+/* ---- progress_tracker/rate.h ---- */
+/* rate.h: how fast it goes and how long it will take, from samples of a count. */
+#ifndef TWILL__PROGRESS_RATE_H
+#define TWILL__PROGRESS_RATE_H
 
 /* Two estimates are blended: the mean over all the time, which is steady, and a recent one, which
    follows changes. The recent one is an exponential average, taken twice so that bursts do not
@@ -7072,11 +10040,11 @@ static inline twill_ns twill__speed_stalled(const twill__speed *rate, twill_ns n
 
 #endif
 
-/* ---- engine/progress_text.h ---- */
-/* progress_text.h: text of a bounded length and width: numbers, units, times, labels. No printf:
+/* ---- progress_tracker/text.h ---- */
+/* text.h: text of a bounded length and width: numbers, units, times, labels. No printf:
    the locale changes nothing, and a frame needs no memory. */
-#ifndef TWILL__ENGINE_PROGRESS_TEXT_H
-#define TWILL__ENGINE_PROGRESS_TEXT_H
+#ifndef TWILL__PROGRESS_TEXT_H
+#define TWILL__PROGRESS_TEXT_H
 
 typedef struct twill__print {
     char *data;
@@ -7382,251 +10350,6 @@ static inline void twill__print_seconds(twill__print *text, twill_ns time)
 
 #endif
 
-/* ---- platform/terminal.h ---- */
-/* terminal.h: what a progress display asks of the system: the terminal, one whole write, signals
-   held off meanwhile. */
-#ifndef TWILL__PLATFORM_TERMINAL_H
-#define TWILL__PLATFORM_TERMINAL_H
-
-#include <signal.h>
-
-typedef enum twill__wrote {
-    TWILL__WROTE,
-    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
-    TWILL__WROTE_BROKEN
-} twill__wrote;
-
-#ifdef TWILL__POSIX
-#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
-#include <poll.h>
-#include <sys/ioctl.h>
-#include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
-#include <unistd.h>
-
-/* ---- signals ---- */
-
-#ifndef __APPLE__ /* hidden by -std=c11 */
-extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
-extern int sigemptyset(sigset_t *);
-extern int sigfillset(sigset_t *);
-extern int sigaddset(sigset_t *, int);
-extern int sigdelset(sigset_t *, int);
-extern int sigismember(const sigset_t *, int);
-extern int sigpending(sigset_t *);
-extern int sigwait(const sigset_t *, int *);
-#endif
-#ifdef SIG_BLOCK
-enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
-#elif defined __linux__ && !defined __mips__
-enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
-#else
-enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
-#endif
-
-typedef sigset_t twill__signal_mask;
-
-/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
-   now inherits it. */
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    sigset_t all;
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGABRT);
-#ifdef SIGBUS
-    sigdelset(&all, SIGBUS);
-#endif
-#ifdef SIGTRAP
-    sigdelset(&all, SIGTRAP);
-#endif
-    pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
-}
-
-/* ---- the terminal ---- */
-
-static inline bool twill__terminal_is(int fd)
-{
-    int saved = errno;
-    bool is = isatty(fd) == 1;
-    errno = saved;
-    return is;
-}
-
-/* Leaves 0 where the terminal does not say. */
-static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
-{
-    struct winsize size;
-    int saved = errno;
-    *columns = *rows = 0;
-    if (ioctl(fd, TIOCGWINSZ, &size) == 0) {
-        *columns = size.ws_col;
-        *rows = size.ws_row;
-    }
-    errno = saved;
-}
-
-/* Whether we may draw there. -1 (not a terminal, not our session's) counts as yes: containers and
-   pipes have no foreground. */
-static inline bool twill__terminal_foreground(int fd)
-{
-    int saved = errno;
-    pid_t group = tcgetpgrp(fd);
-    errno = saved;
-    return group == -1 || group == getpgrp();
-}
-
-/* ---- writing ---- */
-
-/* False: it could not take a byte within `ms`. A broken descriptor counts as ready: the write will
-   say what it is. */
-static inline bool twill__terminal_writable(int fd, int ms)
-{
-    struct pollfd one = {fd, POLLOUT, 0};
-    twill_ns end = twill__clock_now() + TWILL_MS(ms);
-    int saved = errno, got;
-    while ((got = poll(&one, 1, ms)) == -1 && errno == EINTR) {
-        twill_ns left = end - twill__clock_now();
-        ms = left > 0 ? (int)(left / 1000000) : 0;
-    }
-    errno = saved;
-    return got != 0;
-}
-
-/* Writes it all, in one write where the system lets us. A descriptor that would block: false
-   `must`: nothing is written, or, when it stops in the middle, the rest is given a second; true: it
-   waits. */
-static inline twill__wrote twill__write_all(int fd, const char *data, size_t size, bool must)
-{
-    size_t at = 0;
-    while (at < size) {
-        ssize_t got = write(fd, data + at, size - at);
-        if (got > 0) {
-            at += (size_t)got;
-        } else if (got == -1 && errno != EINTR) {
-            if (errno != EAGAIN && errno != EWOULDBLOCK)
-                return TWILL__WROTE_BROKEN;
-            if (must)
-                (void)twill__terminal_writable(fd, 1000);
-            else if (at == 0 || !twill__terminal_writable(fd, 1000))
-                return TWILL__WROTE_NOT;
-        }
-    } /* exit: each turn writes, waits, or returns */
-    return TWILL__WROTE;
-}
-
-/* The same with SIGPIPE held off, and with SIGTTOU too if `quiet`, so that a background process is
-   not stopped. A SIGPIPE that our write has raised is taken back; one that was pending before
-   stays. */
-static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
-                                               bool quiet)
-{
-    sigset_t pipe_, block, old, pending;
-    int saved = errno, signal;
-    twill__wrote wrote;
-    bool before;
-    sigemptyset(&pipe_);
-    sigaddset(&pipe_, SIGPIPE);
-    block = pipe_;
-    if (quiet)
-        sigaddset(&block, SIGTTOU);
-    pthread_sigmask(TWILL__SIGNALS_BLOCK, &block, &old);
-    sigemptyset(&pending);
-    sigpending(&pending);
-    before = sigismember(&pending, SIGPIPE) == 1;
-    wrote = twill__write_all(fd, data, size, must);
-    if (wrote == TWILL__WROTE_BROKEN && errno == EPIPE && !before) {
-        sigpending(&pending);
-        if (sigismember(&pending, SIGPIPE) == 1) /* not when it is ignored */
-            sigwait(&pipe_, &signal);
-    }
-    pthread_sigmask(TWILL__SIGNALS_SET, &old, NULL);
-    errno = saved;
-    return wrote;
-}
-
-#else
-/* ---- elsewhere: lines only ---- */
-#define TWILL__TERMINALS 0
-#include <io.h>
-
-typedef int twill__signal_mask;
-
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    *old = 0;
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    (void)old;
-}
-
-static inline bool twill__terminal_is(int fd)
-{
-    (void)fd;
-    return false;
-}
-
-static inline void twill__terminal_size(int fd, unsigned *columns, unsigned *rows)
-{
-    (void)fd;
-    *columns = *rows = 0;
-}
-
-static inline bool twill__terminal_foreground(int fd)
-{
-    (void)fd;
-    return true;
-}
-
-static inline bool twill__terminal_writable(int fd, int ms)
-{
-    (void)fd;
-    (void)ms;
-    return true;
-}
-
-static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t size, bool must,
-                                               bool quiet)
-{
-    (void)must;
-    (void)quiet;
-    for (size_t at = 0; at < size;) {
-        int got = _write(fd, data + at, (unsigned)(size - at));
-        if (got <= 0)
-            return TWILL__WROTE_BROKEN;
-        at += (size_t)got;
-    }
-    return TWILL__WROTE;
-}
-#endif
-
-/* ---- a thread that nobody will join ---- */
-
-/* The record must stay until the thread's last access to it. */
-static inline void twill__thread_let_go(twill__thrd *thread)
-{
-#if defined TWILL_USE_PTHREAD
-    pthread_detach(thread->pthread);
-#elif defined TWILL__POSIX
-    if (thread->by_pthread)
-        pthread_detach(thread->pthread);
-    else
-        thrd_detach(thread->c11);
-#else
-    thrd_detach(thread->c11);
-#endif
-}
-
-#endif
-
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -7867,6 +10590,8 @@ static inline void twill__progress_view_of(twill_progress *progress, twill_ns no
     if (view->total_known)
         view->left = twill__speed_left(&progress->rate, view->total);
 }
+
+#endif
 
 /* ---- lines ---- */
 
@@ -8155,6 +10880,8 @@ static inline void twill__progress_line_bar(twill__print *text, const twill__scr
     }
     twill__print_text(text, &rest.text);
 }
+
+#endif
 
 /* ---- frames, under io and lock ---- */
 
@@ -8563,7 +11290,9 @@ static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool 
         if (!progress)
             break;
         progress->pass = screen->pass;
-        progress->told = twill__progress_ending(progress);
+        /* under the lock. A frame may have ended it already, before its on_view was told */
+        progress->told =
+            atomic_load_explicit(&progress->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING;
         twill__progress_count(progress);
         twill__progress_view_of(progress, now, &view);
         memcpy(label, progress->label, sizeof label);
@@ -8694,7 +11423,7 @@ static inline void twill__renderer_main(void *screen_)
                twill__park(&screen->requests, requests, next))
             continue;
         if (twill__clock_now() > next + TWILL_SEC(1) && twill__screen_gate_try(&screen->io)) {
-            screen->lost = true;  /* we were stopped, and the shell has written: do not move up */
+            screen->lost = true; /* we were stopped, and the shell has written: do not move up */
             twill__screen_gate_leave(&screen->io);
         }
     }
@@ -8755,6 +11484,8 @@ static inline void twill__renderer_end(twill__screen *screen)
         }
     }
 }
+
+#endif
 
 /* ---- updates ---- */
 
@@ -9391,6 +12122,8 @@ TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
     return status;
 }
 
+#endif
+
 /* ---- map with progress ---- */
 
 typedef struct twill__progress_map {
@@ -9461,8 +12194,7 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
     options = options ? options : &defaults;
     look = options->progress;
     run = options->run;
-    if (status == TWILL_OK &&
-        (look.total || look.total_is_zero || !twill__progress_valid(&look)))
+    if (status == TWILL_OK && (look.total || look.total_is_zero || !twill__progress_valid(&look)))
         status = TWILL_INVALID;
     if (status == TWILL_OK)
         status = twill__check_run(&run);
@@ -9488,6 +12220,8 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
     (void)twill_progress_destroy(data.progress);
     return status;
 }
+
+#endif
 
 #endif
 #endif

@@ -2,5 +2,6 @@
 
    The same as including each twill_<pattern>.h; every manual stands before its declarations below. */
 #include "parallel_map.h"
+#include "producer_consumer.h"
 #include "progress_tracker.h"
 #include "worker_pool.h"
