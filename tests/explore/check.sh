@@ -17,11 +17,12 @@ build_corpus || { echo "FAIL explore: the corpus does not build"; cat "$W/corpus
 cases "$W/corpus" "$W/cases"
 
 # A failure comes again, byte by byte, from its replay id.
-replays() {  # options of the search, case
+replays() {  # options of the search, case, options of the replay
     log=$W/replay
     # shellcheck disable=SC2086 # options
-    "$W/corpus" $1 -- $2 2>&1 | report >"$log.first"
-    id=$("$W/corpus" $1 -- $2 | sed -n 's/.*--replay=//p')
+    "$W/corpus" $1 -- $2 >"$log.all" 2>&1
+    report <"$log.all" >"$log.first"
+    id=$(sed -n 's/.*same options: --replay=//p' "$log.all")
     # shellcheck disable=SC2086
     "$W/corpus" ${3:-} --replay="$id" -- $2 2>&1 | report >"$log.second"
     if grep -q FAILED "$log.first" && cmp -s "$log.first" "$log.second"; then
@@ -29,11 +30,14 @@ replays() {  # options of the search, case
     else
         failed=$((failed + 1))
         echo "FAIL explore: $2 is not repeated by --replay=$id"
+        diff "$log.first" "$log.second" | head -n 6
     fi
 }
-replays --seed=7 no_fence_in_notify
-replays '--strategy=pct --seed=3' aba
+replays '--seed=7 --no-shrink' no_fence_in_notify
+replays '--strategy=pct --seed=3 --no-shrink' aba
 replays --strategy=exhaustive missing_recheck
+replays '--spurious --seed=5 --no-shrink' futex_without_loop --spurious
+replays --seed=9 key_after_recheck
 replays '--spurious --seed=5' futex_without_loop --spurious
 
 # What the explorer does not know is refused by name.
@@ -49,12 +53,10 @@ fi
 quick='cancel_hand_over cancel_hook team_lowest team_pool'
 RANDOM_RUNS=400 PCT_RUNS=200 TREE_RUNS=400 TREE_BOUNDS='--preemptions=1 --stale=1 --faults=1'
 for name in $quick; do
-    [ ! -f $here/scenarios/$name.c ] || scenario futex $here/scenarios/$name.c quick >"$W/$name.quick"
-    # the last word tells
-    cat "$W/$name.quick" 2>/dev/null
-    case $(tail -n 1 "$W/$name.quick" 2>/dev/null) in
+    scenario futex $here/scenarios/$name.c >"$W/$name.quick"
+    case $(tail -n 1 "$W/$name.quick") in
     *passed) passed=$((passed + 1)) ;;
-    *) failed=$((failed + 1)) ;;
+    *) failed=$((failed + 1)); echo "FAIL explore:"; cat "$W/$name.quick" ;;
     esac
 done
 total

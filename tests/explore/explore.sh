@@ -28,6 +28,31 @@ if [ "${1:-}" = --one ]; then
 fi
 
 missing && exit 0
+if [ "${1:-}" = --replay ]; then
+    backend=$2 id=$3
+    shift 3
+    [ -f "$here/scenarios/$T.c" ] || { echo "T= must name a scenario: there is no $here/scenarios/$T.c" >&2; exit 2; }
+    $here/explore-cc && build_scenario "$backend" "$here/scenarios/$T.c" || exit 1
+    # shellcheck disable=SC2046 # options
+    exec "$W/$backend/$T" --spurious $(told "$here/scenarios/$T.c" EXPLORE) "$@" --replay="$id" --verbose
+fi
+# soak: fresh seeds, round after round, until a failure or SECS seconds; the log says which seeds.
+if [ "${1:-}" = --soak ]; then
+    end=$(($(date +%s) + ${SECS:-3600})) seed=${SEED:-$(date +%s)}
+    $here/explore-cc || exit 1
+    while [ "$(date +%s)" -lt "$end" ]; do
+        ls $here/scenarios/*.c | grep -e "${T:-.}" | sed -e 's/^/futex /' | tr '\n' '\0' |
+            SECS=10 SEED=$seed SCALE=100 xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" \
+                sh "$0" --one >"$W/soak.round"
+        sed -e "s/^/seed $seed: /" "$W/soak.round" | tee -a "$W/soak.log"
+        passed=$((passed + $(grep -c ': passed$' "$W/soak.round")))
+        failed=$((failed + $(grep -c ': FAILED$' "$W/soak.round")))
+        [ $failed -eq 0 ] || break
+        seed=$((seed + 1))
+    done
+    total
+    exit
+fi
 $here/explore-cc || { echo "0 passed, 1 failed"; exit 1; }
 build_corpus || { echo "FAIL explore: the corpus does not build"; cat "$W/corpus.log"; echo "0 passed, 1 failed"; exit 1; }
 cases "$W/corpus" "$W/cases"

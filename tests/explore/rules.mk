@@ -1,9 +1,12 @@
 # tests/explore/README.md
-.PHONY: explore explore-program
-explore: headers  ## every schedule of the scenarios [T=name] [SCALE=1] [SECS=6] [SEED=1] [JOBS=n]
-	@CC='$(or $(filter gcc clang,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)' sh tests/explore/explore.sh
+EXPLORE = CC='$(or $(filter gcc clang,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)'
 
-explore-program: headers  ## build PROGRAM=file.c to run under the explorer, as build/explore/program
-	@CC='$(or $(filter gcc clang,$(notdir $(CC))),gcc)' EXPLORE_BUILD='$(BUILD)/explore' \
-	    tests/explore/explore-cc -Ipatterns -o '$(BUILD)/explore/program' '$(PROGRAM)'
-	@echo 'run it: $(BUILD)/explore/program --help'
+.PHONY: explore soak replay
+explore: headers  ## every schedule of the scenarios [T=name] [SCALE=1] [SECS=6] [SEED=1] [JOBS=n]
+	@$(EXPLORE) sh tests/explore/explore.sh
+
+soak: headers  ## fresh schedules of the scenarios until one fails [SECS=3600] [SEED=n] [T=name]
+	@$(EXPLORE) sh tests/explore/explore.sh --soak
+
+replay: headers  ## one schedule again: ID=r1.38 T=scenario [BACKEND=futex] [ARGS='--spurious']
+	@$(EXPLORE) sh tests/explore/explore.sh --replay '$(or $(BACKEND),futex)' '$(ID)' $(ARGS)

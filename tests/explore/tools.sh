@@ -29,7 +29,7 @@ missing() {
 
 # A report without what differs from run to run: the count of schedules, the totals.
 report() {
-    grep -v -e '^in schedule' -e '^random:' -e '^pct:' -e '^exhaustive:'
+    grep -v -e '^in schedule' -e '^Schedule' -e '^$' -e '^random:' -e '^pct:' -e '^exhaustive:'
 }
 
 newest() {  # target: is it newer than the explorer, the headers and these sources?
@@ -96,9 +96,20 @@ backend_flags() {
     esac
 }
 
+build_scenario() {  # back end, file
+    target=$W/$1/$(basename "$2" .c)
+    mkdir -p "$W/$1"
+    newest "$target" "$2" patterns/*.h $here/scenarios/*.h && return 0
+    # shellcheck disable=SC2046 # flags
+    $here/explore-cc $(backend_flags "$1") $(told "$2" EXPLORE-FLAGS) -Ipatterns -o "$target" "$2" \
+        >"$target.log" 2>&1 && return 0
+    head -n 12 "$target.log"
+    return 1
+}
+
 # One scenario on one back end: random, PCT, exhaustive. Prints one line that ends with `passed` or
 # `FAILED`, before it the report of a failure.
-scenario() {  # back end, file, [quick]
+scenario() {  # back end, file
     name=$(basename "$2" .c)
     program=$W/$1/$name
     log=$program.log
@@ -107,16 +118,7 @@ scenario() {  # back end, file, [quick]
     *" $1 "*) ;;
     *) return 0 ;;
     esac
-    mkdir -p "$W/$1"
-    if ! newest "$program" "$2" patterns/*.h $here/scenarios/*.h; then
-        # shellcheck disable=SC2046 # flags
-        if ! $here/explore-cc $(backend_flags "$1") $(told "$2" EXPLORE-FLAGS) -Ipatterns \
-            -o "$program" "$2" >"$log" 2>&1; then
-            head -n 12 "$log"
-            echo "$name on $1: does not build: FAILED"
-            return 0
-        fi
-    fi
+    build_scenario "$1" "$2" || { echo "$name on $1: does not build: FAILED"; return 0; }
     options="$(told "$2" EXPLORE) ${LIMIT:-}"
     line=
     : >"$log"
@@ -140,7 +142,6 @@ scenario() {  # back end, file, [quick]
         *) line="$line, ${search%% *} $done" ;;
         esac
     done
-    [ "${3:-}" = quick ] && [ -z "${VERBOSE:-}" ] && { echo passed; return 0; }
     echo "$name on $1: ${line#, }: passed"
 }
 
