@@ -1,7 +1,11 @@
 #!/bin/sh
-# explore.sh - `make explore`: the explorer's own tests, all scenarios on all back ends, and the
-# broken variants. SCALE=n multiplies the schedules, SECS= the time for one search (default 6), T=name
-# takes only scenarios whose name contains it, JOBS= how many at once.
+# explore.sh - `make explore`: the explorer's own tests; every scenario on futexes and, by turns, on one
+# of the other three back ends (BACKENDS=all: on all four); sweeps; the broken variants. T=name takes
+# only scenarios whose name contains it, SCALE=n multiplies the schedules, SECS= is the time for one
+# search (by itself: so that all of it takes five minutes on two processors), JOBS= how many at once.
+#
+#   explore.sh --replay BACKEND ID [options]    one schedule of scenario T again
+#   explore.sh --soak                           fresh seeds for SECS seconds, or until a failure
 set -u
 CC=${CC:-gcc}
 BUILD=${BUILD:-build}
@@ -17,10 +21,10 @@ TREE_BOUNDS='--preemptions=2 --stale=1 --faults=1'
 if [ "${1:-}" = --one ]; then
     set -- $2
     case $1 in
-    broken) broken "$2" ;;
+    broken | sweeps) "$1" "$2" ;;
     *)
-        # the other back ends share all but the park: a tenth
-        [ "$1" = futex ] || { RANDOM_RUNS=$((RANDOM_RUNS / 10)) PCT_RUNS=$((PCT_RUNS / 10)); SECS=1; }
+        # the other back ends share all but the park: less of it
+        [ "$1" = futex ] || { RANDOM_RUNS=$((RANDOM_RUNS / 5)) PCT_RUNS=$((PCT_RUNS / 5)); SECS=$OTHER_SECS; }
         LIMIT="--seconds=${SECS:-6} --seed=${SEED:-1}"
         scenario "$1" "$2" ;;
     esac
@@ -57,14 +61,27 @@ $here/explore-cc || { echo "0 passed, 1 failed"; exit 1; }
 build_corpus || { echo "FAIL explore: the corpus does not build"; cat "$W/corpus.log"; echo "0 passed, 1 failed"; exit 1; }
 cases "$W/corpus" "$W/cases"
 
-for backend in futex pthread no-futex no-futex-pthread; do
-    for file in $here/scenarios/*.c; do
-        case $file in
-        *"${T:-}"*) echo "$backend $file" ;;
-        esac
-    done
+turn=0
+for file in $here/scenarios/*.c; do
+    case $(basename "$file" .c) in
+    *"${T:-}"*) ;;
+    *) continue ;;
+    esac
+    turn=$((turn + 1))
+    case ${BACKENDS:-}$((turn % 3)) in
+    all*) others='pthread no-futex no-futex-pthread' ;;
+    0) others=pthread ;;
+    1) others=no-futex ;;
+    2) others=no-futex-pthread ;;
+    esac
+    for backend in futex $others; do echo "$backend $file"; done
 done >"$W/todo"
+# 2 processors x 5 minutes, less what building costs, over three searches here and shorter ones there
+SECS=${SECS:-$(awk "BEGIN { s = (520 - 4 * $turn) / (3.75 * ($turn + 1)); print s < 1 ? 1 : s > 8 ? 8 : s }")}
+OTHER_SECS=$(awk "BEGIN { print $SECS / 4 }")
+export SECS OTHER_SECS
 sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/broken \1/p' $here/broken.txt | grep -e "${T:-.}" >>"$W/todo"
+sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/sweeps \1/p' $here/sweeps.txt | grep -e "${T:-.}" >>"$W/todo"
 tr '\n' '\0' <"$W/todo" | xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" sh "$0" --one |
     tee "$W/results"
 passed=$((passed + $(grep -c ': passed$' "$W/results")))

@@ -145,6 +145,23 @@ scenario() {  # back end, file
     echo "$name on $1: ${line#, }: passed"
 }
 
+# ---- failing allocations and threads: each line of sweeps.txt ----
+
+sweeps() {  # name
+    line=
+    build_scenario futex $here/scenarios/"$1".c || { echo "$1: does not build: FAILED"; return 0; }
+    for what in $(sed -n "s/^$1 *| *//p" $here/sweeps.txt); do
+        if ! timeout -k 2 120 "$W/futex/$1" --sweep="$what" --schedules=$((500 * SCALE)) --spurious \
+            >"$W/futex/$1.sweep" 2>&1; then
+            cat "$W/futex/$1.sweep"
+            echo "$1: --sweep=$what: FAILED"
+            return 0
+        fi
+        line="$line, $(sed -n 's/^sweep: //p' "$W/futex/$1.sweep")"
+    done
+    echo "$1: ${line#, }: passed"
+}
+
 # ---- broken variants of the library: each line of broken.txt must fail ----
 
 broken() {  # name
