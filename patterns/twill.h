@@ -1267,36 +1267,26 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 
    EXAMPLE:
    #define TWILL_IMPLEMENTATION
-   #include "twill_parallel_map.h"
    #include "twill_worker_pool.h"
    #include <stdio.h>
 
-   static int square(size_t begin, size_t end, const twill_task *task)
-   {
-       int *numbers = task->context;
-       for (size_t i = begin; i < end; i++)
-           numbers[i] *= numbers[i];
-       return 0;
-   }
-
    int main(void)
    {
-       int numbers[100];
-       long sum = 0;
        twill_pool *pool;
-       for (int i = 0; i < 100; i++)
-           numbers[i] = i;
-       if (twill_pool_create(&pool, NULL) != TWILL_OK)
+       twill_status status = twill_pool_create(&pool,
+           &(twill_pool_options){ .run.workers = 2, .run.name = "crunch" });
+       if (status != TWILL_OK) {
+           puts(twill_status_text(status));
            return 1;
-       twill_status status = twill_parallel_range(100, square,
-           &(twill_parallel_options){ .run.pool = pool, .run.context = numbers });
-       twill_pool_destroy(pool);
-       for (int i = 0; i < 100; i++)
-           sum += numbers[i];
-       printf("%s, sum %ld\n", twill_status_name(status), sum);
-       return sum != 328350;
+       }
+       printf("%u threads\n", twill_pool_workers(pool));
+       // each call with `.run.pool = pool` in its options runs on them, e.g. twill_parallel_map
+       return twill_pool_destroy(pool) != TWILL_OK;
    }
    END OF EXAMPLE
+   OUTPUT:
+   2 threads
+   END OF OUTPUT
 
    OPTIONS (twill_pool_options; NULL or zeroed: defaults)
      run.workers      threads; 0 = the CPUs this process may use
@@ -3963,7 +3953,7 @@ static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task
                                     size_t begin, size_t end)
 {
     /* blocks of many items: look up now and then */
-    size_t step = job->block > 1 ? 65536 : end - begin;
+    size_t step = job->block == 1 ? end - begin : job->chunk > 65536 ? job->chunk : 65536;
     me->used = true;
     me->chunks++;
     me->end = end;
@@ -4556,7 +4546,7 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
-        (run->cpu_count && !run->cpus))
+        !run->cpu_count != !run->cpus || (run->max_errors && run->on_error != TWILL_ON_ERROR_LIMIT))
         return TWILL_INVALID;
     if (run->pool) {
         if (run->pool->layout != TWILL__POOL_LAYOUT)
@@ -5231,8 +5221,9 @@ twill__parallel_options(const twill_parallel_options *options)
 
 static inline bool twill__parallel_valid(const twill_parallel_options *options)
 {
-    return (unsigned)options->schedule <= TWILL_SCHEDULE_COST &&
-           (options->schedule != TWILL_SCHEDULE_COST || options->cost_of);
+    bool by_cost = options->schedule == TWILL_SCHEDULE_COST;
+    return (unsigned)options->schedule <= TWILL_SCHEDULE_COST && by_cost == !!options->cost_of &&
+           (!options->chunk || !(by_cost || options->schedule == TWILL_SCHEDULE_STATIC));
 }
 
 #endif
@@ -5614,6 +5605,7 @@ typedef struct twill__find {
     size_t size;
     twill_test_fn *match;
     _Atomic size_t found; /* the lowest match so far */
+    size_t stop_at;       /* the lowest twill_task_stop: the serial loop got no further */
 } twill__find;
 
 /* Like twill_task_stop: what lies below still runs. */
@@ -5648,6 +5640,13 @@ static inline void twill__find_body(twill__job *job, twill_task *task, size_t be
     twill__loop_end(me, i);
 }
 
+static inline void twill__find_steps(twill__job *job, void *data)
+{
+    twill__sweep *loop = (twill__sweep *)data;
+    twill__sweep_pass(job, loop);
+    ((twill__find *)loop->pass.data)->stop_at = atomic_load(&job->stop_at);
+}
+
 /* Whether items of `size` bytes are valid data of a call. */
 static inline twill_status twill__items_check(const void *items, size_t size, size_t n)
 {
@@ -5662,7 +5661,8 @@ TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size
                                                twill_test_fn *match,
                                                const twill_parallel_options *options)
 {
-    twill__find find = {(const char *)in, size, match, n};
+    twill__find find = {(const char *)in, size, match, n, SIZE_MAX};
+    twill__sweep loop;
     twill_status status = twill__items_check(in, size, n);
     options = twill__parallel_options(options);
     if (!match || !index || !twill__parallel_valid(options))
@@ -5671,9 +5671,12 @@ TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size
         *index = n;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    status = twill__run_loop(n, twill__find_body, &find, false, options);
+    twill__sweep_init(&loop, n, twill__find_body, &find, options);
+    status = twill__start(options, n, false, twill__find_steps, &loop, &loop.cuts);
     /* relaxed: all have left, the join ordered it */
     *index = atomic_load_explicit(&find.found, memory_order_relaxed);
+    if (*index > find.stop_at)
+        *index = n;
     return status;
 }
 
@@ -9399,7 +9402,10 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
         report->first_error.code = failed ? pc->code : twill_queue_code(pc->queue);
         return TWILL_FAILED;
     }
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended)))
+    if (!pc->job) /* over before it began */
+        return inner;
+    if (pc->cut && (report->skipped || atomic_load(&pc->ended) ||
+                    atomic_load(&pc->next_producer) < pc->producers))
         return pc->cut;
     return TWILL_OK;
 }
@@ -12239,7 +12245,7 @@ static inline bool twill__pool_run_valid(const twill_run *run)
 {
     return !run->pool && !run->until.deadline && !run->until.cancel && !run->context && !run->worker_start &&
            !run->worker_stop && !run->on_error && !run->max_errors && !run->errors && !run->errors_capacity &&
-           !run->statuses && !run->codes && !run->report && (run->cpus || !run->cpu_count);
+           !run->statuses && !run->codes && !run->report && !run->cpus == !run->cpu_count;
 }
 
 TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)

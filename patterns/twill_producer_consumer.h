@@ -4407,7 +4407,7 @@ static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task
                                     size_t begin, size_t end)
 {
     /* blocks of many items: look up now and then */
-    size_t step = job->block > 1 ? 65536 : end - begin;
+    size_t step = job->block == 1 ? end - begin : job->chunk > 65536 ? job->chunk : 65536;
     me->used = true;
     me->chunks++;
     me->end = end;
@@ -5000,7 +5000,7 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
-        (run->cpu_count && !run->cpus))
+        !run->cpu_count != !run->cpus || (run->max_errors && run->on_error != TWILL_ON_ERROR_LIMIT))
         return TWILL_INVALID;
     if (run->pool) {
         if (run->pool->layout != TWILL__POOL_LAYOUT)
@@ -6723,7 +6723,10 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
         report->first_error.code = failed ? pc->code : twill_queue_code(pc->queue);
         return TWILL_FAILED;
     }
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended)))
+    if (!pc->job) /* over before it began */
+        return inner;
+    if (pc->cut && (report->skipped || atomic_load(&pc->ended) ||
+                    atomic_load(&pc->next_producer) < pc->producers))
         return pc->cut;
     return TWILL_OK;
 }

@@ -770,6 +770,7 @@ TEST(levels_have_hysteresis)
 {
     twill_queue *queue = queue_of((twill_queue_options){
         .capacity = 4, .on_level = note_level, .high_mark = 3, .low_mark = 1});
+    level_count = 0;
     for (int round = 0; round < 2; round++) {
         for (int k = 0; k < 4; k++)
             push(queue, k);

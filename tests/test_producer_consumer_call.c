@@ -349,6 +349,15 @@ TEST(cancel_and_deadline_end_both_sides)
     }
 }
 
+TEST(over_before_it_began)
+{
+    plan p = plan_of(10);
+    outcome out = run(&p, OPTIONS(.run.workers = 2, .run.until = twill_within(0)));
+    CHECK_EQ(out.status, TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&producers_run), 0);
+    check_books(&out.report, &out.stats);
+}
+
 /* ---- fewer threads ---- */
 
 TEST(any_thread_may_be_missing)

@@ -1453,7 +1453,10 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
         report->first_error.code = failed ? pc->code : twill_queue_code(pc->queue);
         return TWILL_FAILED;
     }
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended)))
+    if (!pc->job) /* over before it began */
+        return inner;
+    if (pc->cut && (report->skipped || atomic_load(&pc->ended) ||
+                    atomic_load(&pc->next_producer) < pc->producers))
         return pc->cut;
     return TWILL_OK;
 }
