@@ -44,7 +44,7 @@ all: headers tests examples  ## build the headers, the tests, the examples and t
 help:  ## list the targets
 	@echo 'make TARGET [CC=gcc] [CFLAGS=...] [WERROR=] [BUILD=build] [JOBS=n]'
 	@sed -n 's/^\([a-z][a-z-]*\):.*  ## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | \
-	    awk -F'|' '{ printf "%-17s%s\n", $$1, $$2 }'
+	    awk -F'|' '{ printf "%-20s%s\n", $$1, $$2 }'
 
 # ---- headers ----
 
@@ -172,7 +172,7 @@ PC_FILE   = $(DESTDIR)$(PREFIX)/share/pkgconfig/twill.pc
 
 .PHONY: install uninstall
 install: headers  ## copy the headers and twill.pc below DESTDIR and PREFIX
-	mkdir -p '$(INSTALLED)' '$(dir $(PC_FILE))'
+	mkdir -p '$(INSTALLED)' '$(DESTDIR)$(PREFIX)/share/pkgconfig'
 	cp $(HEADERS) '$(INSTALLED)/'
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e "s|@VERSION@|$$(sed -n \
 	    's/^#define TWILL_VERSION_TEXT "\(.*\)".*/\1/p' patterns/src/base/version.h)|" \

@@ -63,8 +63,9 @@
      run.workers  0: as many as useful; set: all of them start before the first item (for items that
                   sleep or wait, and for few heavy items without a pool)
      schedule     AUTO; STATIC (same items on the same worker), DYNAMIC, GUIDED, COST
-     chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic
-     cost_of      COST: the cost of an item in any unit
+     chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic;
+                  STATIC and COST cut by themselves and ignore it
+     cost_of      COST: the cost of an item in any unit; other schedules ignore it
      reduce       ordered: every schedule but COST; scan: AUTO or STATIC, sort: AUTO, without chunk
 
    ERRORS

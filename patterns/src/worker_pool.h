@@ -13,36 +13,26 @@
 
    EXAMPLE:
    #define TWILL_IMPLEMENTATION
-   #include "twill_parallel_map.h"
    #include "twill_worker_pool.h"
    #include <stdio.h>
 
-   static int square(size_t begin, size_t end, const twill_task *task)
-   {
-       int *numbers = task->context;
-       for (size_t i = begin; i < end; i++)
-           numbers[i] *= numbers[i];
-       return 0;
-   }
-
    int main(void)
    {
-       int numbers[100];
-       long sum = 0;
        twill_pool *pool;
-       for (int i = 0; i < 100; i++)
-           numbers[i] = i;
-       if (twill_pool_create(&pool, NULL) != TWILL_OK)
+       twill_status status = twill_pool_create(&pool,
+           &(twill_pool_options){ .run.workers = 2, .run.name = "crunch" });
+       if (status != TWILL_OK) {
+           puts(twill_status_text(status));
            return 1;
-       twill_status status = twill_parallel_range(100, square,
-           &(twill_parallel_options){ .run.pool = pool, .run.context = numbers });
-       twill_pool_destroy(pool);
-       for (int i = 0; i < 100; i++)
-           sum += numbers[i];
-       printf("%s, sum %ld\n", twill_status_name(status), sum);
-       return sum != 328350;
+       }
+       printf("%u threads\n", twill_pool_workers(pool));
+       // each call with `.run.pool = pool` in its options runs on them, e.g. twill_parallel_map
+       return twill_pool_destroy(pool) != TWILL_OK;
    }
    END OF EXAMPLE
+   OUTPUT:
+   2 threads
+   END OF OUTPUT
 
    OPTIONS (twill_pool_options; NULL or zeroed: defaults)
      run.workers      threads; 0 = the CPUs this process may use
@@ -103,7 +93,7 @@ static inline bool twill__pool_run_valid(const twill_run *run)
 {
     return !run->pool && !run->until.deadline && !run->until.cancel && !run->context && !run->worker_start &&
            !run->worker_stop && !run->on_error && !run->max_errors && !run->errors && !run->errors_capacity &&
-           !run->statuses && !run->codes && !run->report && (run->cpus || !run->cpu_count);
+           !run->statuses && !run->codes && !run->report && !run->cpus == !run->cpu_count;
 }
 
 TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)

@@ -19,7 +19,15 @@ one() {  # path of the .c file, kind, where it stands
     program)
         # An example may use what POSIX adds; it must not need the switch for the header itself.
         if [ ! -x "$stem" ] || [ -n "$(find "$1" patterns/*.h -newer "$stem" 2>/dev/null | head -1)" ]; then
-            $CC $FLAGS "$1" -o "$stem" -lm >"$log" 2>&1 || { bad "$3" "does not compile"; return; }
+            case $3 in  # the example of a manual: beside its header, and that alone
+            patterns/twill_*.h*)
+                rm -rf "$stem.alone"; mkdir -p "$stem.alone"
+                cp "${3%%:*}" "$stem.alone/"
+                flags=$(echo "$FLAGS" | sed "s|-Ipatterns|-I$stem.alone|") ;;
+            *) flags=$FLAGS ;;
+            esac
+            # shellcheck disable=SC2086
+            $CC $flags "$1" -o "$stem" -lm >"$log" 2>&1 || { bad "$3" "does not compile"; return; }
         fi
         rm -rf "$stem.d"
         mkdir -p "$stem.d"

@@ -93,7 +93,7 @@ typedef struct twill_run {
        item (so it may merge) */
     void (*worker_stop)(void *worker_state, const twill_task *task);
     twill_on_error on_error;
-    size_t max_errors;        /* LIMIT: stop after so many; 0 = 1 */
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
     /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */

@@ -284,7 +284,7 @@ static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task
                                     size_t begin, size_t end)
 {
     /* blocks of many items: look up now and then */
-    size_t step = job->block > 1 ? 65536 : end - begin;
+    size_t step = job->block == 1 ? end - begin : job->chunk > 65536 ? job->chunk : 65536;
     me->used = true;
     me->chunks++;
     me->end = end;

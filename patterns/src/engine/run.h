@@ -53,7 +53,7 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
-        (run->cpu_count && !run->cpus))
+        !run->cpu_count != !run->cpus)
         return TWILL_INVALID;
     if (run->pool) {
         if (run->pool->layout != TWILL__POOL_LAYOUT)

@@ -264,6 +264,7 @@ typedef struct twill__find {
     size_t size;
     twill_test_fn *match;
     _Atomic size_t found; /* the lowest match so far */
+    size_t stop_at;       /* the lowest twill_task_stop: the serial loop got no further */
 } twill__find;
 
 /* Like twill_task_stop: what lies below still runs. */
@@ -298,6 +299,13 @@ static inline void twill__find_body(twill__job *job, twill_task *task, size_t be
     twill__loop_end(me, i);
 }
 
+static inline void twill__find_steps(twill__job *job, void *data)
+{
+    twill__sweep *loop = (twill__sweep *)data;
+    twill__sweep_pass(job, loop);
+    ((twill__find *)loop->pass.data)->stop_at = atomic_load(&job->stop_at);
+}
+
 /* Whether items of `size` bytes are valid data of a call. */
 static inline twill_status twill__items_check(const void *items, size_t size, size_t n)
 {
@@ -312,7 +320,8 @@ TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size
                                                twill_test_fn *match,
                                                const twill_parallel_options *options)
 {
-    twill__find find = {(const char *)in, size, match, n};
+    twill__find find = {(const char *)in, size, match, n, SIZE_MAX};
+    twill__sweep loop;
     twill_status status = twill__items_check(in, size, n);
     options = twill__parallel_options(options);
     if (!match || !index || !twill__parallel_valid(options))
@@ -321,9 +330,12 @@ TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size
         *index = n;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    status = twill__run_loop(n, twill__find_body, &find, false, options);
+    twill__sweep_init(&loop, n, twill__find_body, &find, options);
+    status = twill__start(options, n, false, twill__find_steps, &loop, &loop.cuts);
     /* relaxed: all have left, the join ordered it */
     *index = atomic_load_explicit(&find.found, memory_order_relaxed);
+    if (*index > find.stop_at)
+        *index = n;
     return status;
 }
 
