@@ -496,7 +496,10 @@ static inline bool twill__screen_pass(twill__screen *screen, bool due,
             twill__progress_sample(p, now);
     twill__unlock(&screen->lock);
     if (due) /* relaxed: a hint to updaters */
-        atomic_store_explicit(&screen->next_draw, now + screen->interval, memory_order_relaxed);
+        atomic_store_explicit(&screen->next_draw,
+                              screen->interval < INT64_MAX - now ? now + screen->interval
+                                                                 : INT64_MAX,
+                              memory_order_relaxed);
     twill__screen_tell(screen, now, due);
     return twill__screen_show(screen, now, due, patience);
 }

@@ -97,11 +97,12 @@ struct twill_progress {
     twill_ns ended;
     twill__speed rate;
     uint64_t given[TWILL__TALLY_KINDS]; /* by children that have ended */
-    uint64_t seen[TWILL__TALLY_KINDS], live,
-        live_rest;      /* the last count; of children that run, the rest in 2^-32 */
-    int decile;         /* accessible: the last one said */
-    twill_ns next_line; /* accessible, total unknown */
-    unsigned steps;     /* unknown total: where the marker stands */
+    uint64_t seen[TWILL__TALLY_KINDS];  /* the last count */
+    uint64_t live, live_rest;           /* of children that run, the rest in 2^-32 */
+    _Atomic uint64_t teller;            /* the thread in on_view out of turn, 0: none */
+    int decile;                         /* accessible: the last one said */
+    twill_ns next_line;                 /* accessible, total unknown */
+    unsigned steps;                     /* unknown total: where the marker stands */
     uint64_t stepped;
     char label[TWILL__PROGRESS_LABEL];
 };

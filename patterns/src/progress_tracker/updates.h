@@ -557,8 +557,17 @@ static inline bool twill__progress_end_surely(twill_progress *progress)
     over = view.total_known && twill__progress_processed(progress) > view.total;
     twill__unlock(&screen->lock);
     view.label = label;
-    if (tell)
+    if (tell) { /* in turn, so that on_view runs once at a time; who is stuck cannot stop us */
+        bool turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
+        if (turn)
+            twill__screen_turn_taken(screen);
+        /* relaxed: only compared with one's own number */
+        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
         progress->on_view(&view, &task);
+        atomic_store_explicit(&progress->teller, 0, memory_order_relaxed);
+        if (turn)
+            twill__screen_turn_leave(screen);
+    }
     return over;
 }
 
@@ -571,7 +580,8 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     screen = progress->screen;
     if (twill__progress_forked(screen))
         return TWILL_FORKED;
-    if (twill__screen_turn_mine(screen))
+    if (twill__screen_turn_mine(screen) ||
+        atomic_load_explicit(&progress->teller, memory_order_relaxed) == twill__thread_number())
         return TWILL_DEADLOCK;
     twill__lock(&screen->lock);
     if (atomic_load_explicit(&progress->state, memory_order_relaxed) !=
