@@ -69,6 +69,7 @@ openmp='#include <omp.h>'
     make serial peer_serial.c $cc $c
     make threads peer_threads.c $cc $c
     make counter peer_counter.c $cc $c
+    make queue_mutex peer_queue_mutex.c $cc $c
     probe libgomp c "$openmp" ${GCC:-gcc} -fopenmp &&
         make libgomp peer_openmp.c ${GCC:-gcc} $c -fopenmp
     probe libomp c "$openmp" $clang -fopenmp=libomp &&
@@ -82,14 +83,18 @@ openmp='#include <omp.h>'
 }
 
 # ---- Go ----
+# go_build PROGRAM SOURCE
+go_build() {
+    fresh "$out/$1" "$here/$2" && return 0
+    (cd "$here" && GO111MODULE=off GOCACHE="$out/go-cache" go build -o "$out/$1" "$2") && return 0
+    echo "bench: FAILED to build $1"
+    failed=1
+}
 if ! command -v go >/dev/null 2>&1; then
     skip go
-elif ! fresh "$out/go" "$here/peer_go.go"; then
-    if ! (cd "$here" &&
-        GO111MODULE=off GOCACHE="$out/go-cache" go build -o "$out/go" peer_go.go); then
-        echo "bench: FAILED to build go"
-        failed=1
-    fi
+else
+    go_build go peer_go.go
+    go_build queue_go peer_queue_go.go
 fi
 
 # ---- Rust: from Debian's copies of the crates, without the network ----
@@ -135,5 +140,6 @@ twill() {
 }
 twill twill_map twill_parallel_map.h
 twill twill_progress twill_progress_tracker.h
+twill twill_queue twill_producer_consumer.h
 
 exit $failed
