@@ -143,8 +143,8 @@ int choose_stale(int n)
     int back;
 
     if (x.strategy != EXHAUSTIVE)
-        back = decided(
-            n, random_bits() % 100 < stale_rate ? (int)(random_bits() % (uint64_t)n) : 0);
+        back =
+            decided(n, random_bits() % 100 < stale_rate ? (int)(random_bits() % (uint64_t)n) : 0);
     else if (stale_reads >= x.max_stale)
         return 0;
     else
@@ -202,9 +202,9 @@ int pick_thread(const int *able, int count, bool current_first, bool timers)
     if (x.strategy == EXHAUSTIVE)
         taken = pick_exhaustive(count, current_first, timers);
     else
-        taken = decided(count + timers, x.strategy == RANDOM
-                                            ? pick_random(count, current_first, timers)
-                                            : pick_pct(able, count, timers));
+        taken =
+            decided(count + timers, x.strategy == RANDOM ? pick_random(count, current_first, timers)
+                                                         : pick_pct(able, count, timers));
     preemptions += taken == count || (current_first && taken != 0);
     return taken == count ? CLOCK : able[taken];
 }

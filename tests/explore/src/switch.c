@@ -1,5 +1,5 @@
-/* switch.c: from one stack to another. The only file that knows a processor. x86-64 is tested;
-   arm64 was run under an emulator in the prototype, and is built but not run here. */
+/* switch.c: from one stack to another. The only file that knows a processor. x86-64 is tested; the
+   switch for arm64 assembles, and has not been run. */
 #include "explorer.h"
 
 #if defined __x86_64__

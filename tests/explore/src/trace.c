@@ -234,23 +234,71 @@ static void print_step(const step *s, const char *source)
         printf("T%d %s\n", s->thread, text);
 }
 
+static bool alike(const step *a, const step *b)
+{
+    return a->pc && a->pc == b->pc && a->operation == b->operation && a->thread == b->thread;
+}
+
+/* How many steps from `at` on repeat the `period` steps before: a loop over many things. */
+static uint32_t repeated(uint32_t at, uint32_t period)
+{
+    uint32_t length = 0;
+
+    while (at + period + length < step_count &&
+           alike(&steps[(at + length) % STEPS], &steps[(at + period + length) % STEPS]))
+        length++;
+    return length - length % period;
+}
+
+/* A loop is shown by its last round; *left_out: so many steps before that. */
+static uint32_t next_shown(uint32_t at, uint32_t *left_out)
+{
+    *left_out = 0;
+    for (uint32_t period = 1; period <= 4 && !x.verbose && !*left_out; period++) {
+        uint32_t length = repeated(at, period);
+        *left_out = length > 2 * period ? length : 0;
+    }
+    return at + 1 + *left_out;
+}
+
+/* The first step of the last `shown` lines. */
+static uint32_t first_shown(uint32_t shown)
+{
+    uint32_t kept = step_count < STEPS ? step_count : STEPS, oldest = step_count - kept, lines = 0;
+    uint32_t at = step_count, left_out = 0;
+
+    while (at > oldest && lines < shown) { /* count what is shown from here on */
+        uint32_t from = at > oldest + 16 ? at - 16 : oldest;
+        lines = 0;
+        at = from;
+        for (uint32_t i = from; i < step_count; i = next_shown(i, &left_out))
+            lines += left_out ? 2 : 1;
+    }
+    return at;
+}
+
 static void print_steps(uint32_t shown)
 {
-    uint32_t kept = step_count < STEPS ? step_count : STEPS;
-    uint32_t from = step_count - (kept < shown ? kept : shown);
+    uint32_t from = first_shown(shown);
 
     if (from)
         printf("        ... %u steps before these (--verbose shows them)\n", from);
     while (from < step_count) {
         const void *pcs[SHOWN];
+        uint32_t places[SHOWN], left_out[SHOWN] = {0};
         char lines[SHOWN][80];
         int count = 0;
-        for (; count < SHOWN && from + (uint32_t)count < step_count; count++)
-            pcs[count] = steps[(from + (uint32_t)count) % STEPS].pc;
+        for (; count < SHOWN && from < step_count; count++) {
+            from = next_shown(from, &left_out[count]);
+            places[count] = from - 1;
+            pcs[count] = steps[(from - 1) % STEPS].pc;
+        }
         source_lines(pcs, count, lines);
-        for (int i = 0; i < count; i++)
-            print_step(&steps[(from + (uint32_t)i) % STEPS], lines[i]);
-        from += (uint32_t)count;
+        for (int i = 0; i < count; i++) {
+            if (left_out[i])
+                printf("        ... %u more like the next ones\n", left_out[i]);
+            print_step(&steps[places[i] % STEPS], lines[i]);
+        }
     }
 }
 
@@ -296,7 +344,8 @@ void report_failure(void)
 
     replay_id(id, sizeof id);
     printf("\nFAILED: %s\n", x.message);
-    printf("in schedule %llu, at step %u, in T%d; to repeat it, with the same options: --replay=%s\n\n",
+    printf("in schedule %llu, at step %u, in T%d; to repeat it, with the same options: "
+           "--replay=%s\n\n",
            (unsigned long long)x.runs, x.steps, x.current, id);
     print_steps(x.verbose ? STEPS : SHOWN);
     printf("\n");
