@@ -71,8 +71,9 @@
      run.workers  0: as many as useful; set: all of them start before the first item (for items that
                   sleep or wait, and for few heavy items without a pool)
      schedule     AUTO; STATIC (same items on the same worker), DYNAMIC, GUIDED, COST
-     chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic
-     cost_of      COST: the cost of an item in any unit
+     chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic;
+                  STATIC and COST cut by themselves and ignore it
+     cost_of      COST: the cost of an item in any unit; other schedules ignore it
      reduce       ordered: every schedule but COST; scan: AUTO or STATIC, sort: AUTO, without chunk
 
    ERRORS
@@ -472,7 +473,7 @@ typedef struct twill_run {
        item (so it may merge) */
     void (*worker_stop)(void *worker_state, const twill_task *task);
     twill_on_error on_error;
-    size_t max_errors;        /* LIMIT: stop after so many; 0 = 1 */
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
     /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
@@ -4546,7 +4547,7 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
-        !run->cpu_count != !run->cpus || (run->max_errors && run->on_error != TWILL_ON_ERROR_LIMIT))
+        !run->cpu_count != !run->cpus)
         return TWILL_INVALID;
     if (run->pool) {
         if (run->pool->layout != TWILL__POOL_LAYOUT)
@@ -5221,9 +5222,8 @@ twill__parallel_options(const twill_parallel_options *options)
 
 static inline bool twill__parallel_valid(const twill_parallel_options *options)
 {
-    bool by_cost = options->schedule == TWILL_SCHEDULE_COST;
-    return (unsigned)options->schedule <= TWILL_SCHEDULE_COST && by_cost == !!options->cost_of &&
-           (!options->chunk || !(by_cost || options->schedule == TWILL_SCHEDULE_STATIC));
+    return (unsigned)options->schedule <= TWILL_SCHEDULE_COST &&
+           (options->schedule != TWILL_SCHEDULE_COST || options->cost_of);
 }
 
 #endif
@@ -10445,11 +10445,12 @@ struct twill_progress {
     twill_ns ended;
     twill__speed rate;
     uint64_t given[TWILL__TALLY_KINDS]; /* by children that have ended */
-    uint64_t seen[TWILL__TALLY_KINDS], live,
-        live_rest;      /* the last count; of children that run, the rest in 2^-32 */
-    int decile;         /* accessible: the last one said */
-    twill_ns next_line; /* accessible, total unknown */
-    unsigned steps;     /* unknown total: where the marker stands */
+    uint64_t seen[TWILL__TALLY_KINDS];  /* the last count */
+    uint64_t live, live_rest;           /* of children that run, the rest in 2^-32 */
+    _Atomic uint64_t teller;            /* the thread in on_view out of turn, 0: none */
+    int decile;                         /* accessible: the last one said */
+    twill_ns next_line;                 /* accessible, total unknown */
+    unsigned steps;                     /* unknown total: where the marker stands */
     uint64_t stepped;
     char label[TWILL__PROGRESS_LABEL];
 };
@@ -11381,7 +11382,10 @@ static inline bool twill__screen_pass(twill__screen *screen, bool due,
             twill__progress_sample(p, now);
     twill__unlock(&screen->lock);
     if (due) /* relaxed: a hint to updaters */
-        atomic_store_explicit(&screen->next_draw, now + screen->interval, memory_order_relaxed);
+        atomic_store_explicit(&screen->next_draw,
+                              screen->interval < INT64_MAX - now ? now + screen->interval
+                                                                 : INT64_MAX,
+                              memory_order_relaxed);
     twill__screen_tell(screen, now, due);
     return twill__screen_show(screen, now, due, patience);
 }
@@ -12046,8 +12050,17 @@ static inline bool twill__progress_end_surely(twill_progress *progress)
     over = view.total_known && twill__progress_processed(progress) > view.total;
     twill__unlock(&screen->lock);
     view.label = label;
-    if (tell)
+    if (tell) { /* in turn, so that on_view runs once at a time; who is stuck cannot stop us */
+        bool turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
+        if (turn)
+            twill__screen_turn_taken(screen);
+        /* relaxed: only compared with one's own number */
+        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
         progress->on_view(&view, &task);
+        atomic_store_explicit(&progress->teller, 0, memory_order_relaxed);
+        if (turn)
+            twill__screen_turn_leave(screen);
+    }
     return over;
 }
 
@@ -12060,7 +12073,8 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     screen = progress->screen;
     if (twill__progress_forked(screen))
         return TWILL_FORKED;
-    if (twill__screen_turn_mine(screen))
+    if (twill__screen_turn_mine(screen) ||
+        atomic_load_explicit(&progress->teller, memory_order_relaxed) == twill__thread_number())
         return TWILL_DEADLOCK;
     twill__lock(&screen->lock);
     if (atomic_load_explicit(&progress->state, memory_order_relaxed) !=

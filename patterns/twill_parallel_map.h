@@ -66,8 +66,9 @@
      run.workers  0: as many as useful; set: all of them start before the first item (for items that
                   sleep or wait, and for few heavy items without a pool)
      schedule     AUTO; STATIC (same items on the same worker), DYNAMIC, GUIDED, COST
-     chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic
-     cost_of      COST: the cost of an item in any unit
+     chunk        items: AUTO, GUIDED never hand out fewer; DYNAMIC so many; 0: automatic;
+                  STATIC and COST cut by themselves and ignore it
+     cost_of      COST: the cost of an item in any unit; other schedules ignore it
      reduce       ordered: every schedule but COST; scan: AUTO or STATIC, sort: AUTO, without chunk
 
    ERRORS
@@ -467,7 +468,7 @@ typedef struct twill_run {
        item (so it may merge) */
     void (*worker_stop)(void *worker_state, const twill_task *task);
     twill_on_error on_error;
-    size_t max_errors;        /* LIMIT: stop after so many; 0 = 1 */
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
     /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
@@ -3273,7 +3274,7 @@ static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task
                                     size_t begin, size_t end)
 {
     /* blocks of many items: look up now and then */
-    size_t step = job->block > 1 ? 65536 : end - begin;
+    size_t step = job->block == 1 ? end - begin : job->chunk > 65536 ? job->chunk : 65536;
     me->used = true;
     me->chunks++;
     me->end = end;
@@ -3658,6 +3659,15 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
     return true;
 }
 
+/* What its threads could not have: TWILL_REPORT_NO_... */
+static inline uint32_t twill__team_flags(const twill__team *team)
+{
+    uint32_t flags = 0;
+    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    return flags;
+}
+
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
@@ -3857,7 +3867,7 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
-        (run->cpu_count && !run->cpus))
+        !run->cpu_count != !run->cpus)
         return TWILL_INVALID;
     if (run->pool) {
         if (run->pool->layout != TWILL__POOL_LAYOUT)
@@ -4215,7 +4225,9 @@ static inline twill_status twill__close_call(twill__call_record *call)
     }
     memset(&report, 0, sizeof report);
     report.workers_started = call->opened ? job->np : 1;
-    if (job->seat)
+    if (run->pool && run->report && call->opened)
+        job->flags |= twill__team_flags(run->pool->team);
+    if (job->seat) /* the pool may go now */
         twill__release(job->seat, call->opened);
     if (call->has_own) {
         report.workers_started = call->own.threads + 1;
@@ -4913,6 +4925,7 @@ typedef struct twill__find {
     size_t size;
     twill_test_fn *match;
     _Atomic size_t found; /* the lowest match so far */
+    size_t stop_at;       /* the lowest twill_task_stop: the serial loop got no further */
 } twill__find;
 
 /* Like twill_task_stop: what lies below still runs. */
@@ -4947,6 +4960,13 @@ static inline void twill__find_body(twill__job *job, twill_task *task, size_t be
     twill__loop_end(me, i);
 }
 
+static inline void twill__find_steps(twill__job *job, void *data)
+{
+    twill__sweep *loop = (twill__sweep *)data;
+    twill__sweep_pass(job, loop);
+    ((twill__find *)loop->pass.data)->stop_at = atomic_load(&job->stop_at);
+}
+
 /* Whether items of `size` bytes are valid data of a call. */
 static inline twill_status twill__items_check(const void *items, size_t size, size_t n)
 {
@@ -4961,7 +4981,8 @@ TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size
                                                twill_test_fn *match,
                                                const twill_parallel_options *options)
 {
-    twill__find find = {(const char *)in, size, match, n};
+    twill__find find = {(const char *)in, size, match, n, SIZE_MAX};
+    twill__sweep loop;
     twill_status status = twill__items_check(in, size, n);
     options = twill__parallel_options(options);
     if (!match || !index || !twill__parallel_valid(options))
@@ -4970,9 +4991,12 @@ TWILL__DEFINE twill_status twill_parallel_find(const void *in, size_t size, size
         *index = n;
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    status = twill__run_loop(n, twill__find_body, &find, false, options);
+    twill__sweep_init(&loop, n, twill__find_body, &find, options);
+    status = twill__start(options, n, false, twill__find_steps, &loop, &loop.cuts);
     /* relaxed: all have left, the join ordered it */
     *index = atomic_load_explicit(&find.found, memory_order_relaxed);
+    if (*index > find.stop_at)
+        *index = n;
     return status;
 }
 

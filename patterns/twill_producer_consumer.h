@@ -492,7 +492,7 @@ typedef struct twill_run {
        item (so it may merge) */
     void (*worker_stop)(void *worker_state, const twill_task *task);
     twill_on_error on_error;
-    size_t max_errors;        /* LIMIT: stop after so many; 0 = 1 */
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
     /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
@@ -5000,7 +5000,7 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
-        !run->cpu_count != !run->cpus || (run->max_errors && run->on_error != TWILL_ON_ERROR_LIMIT))
+        !run->cpu_count != !run->cpus)
         return TWILL_INVALID;
     if (run->pool) {
         if (run->pool->layout != TWILL__POOL_LAYOUT)

@@ -482,7 +482,7 @@ typedef struct twill_run {
        item (so it may merge) */
     void (*worker_stop)(void *worker_state, const twill_task *task);
     twill_on_error on_error;
-    size_t max_errors;        /* LIMIT: stop after so many; 0 = 1 */
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
     /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
@@ -3267,7 +3267,7 @@ static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task
                                     size_t begin, size_t end)
 {
     /* blocks of many items: look up now and then */
-    size_t step = job->block > 1 ? 65536 : end - begin;
+    size_t step = job->block == 1 ? end - begin : job->chunk > 65536 ? job->chunk : 65536;
     me->used = true;
     me->chunks++;
     me->end = end;
@@ -3652,6 +3652,15 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
     return true;
 }
 
+/* What its threads could not have: TWILL_REPORT_NO_... */
+static inline uint32_t twill__team_flags(const twill__team *team)
+{
+    uint32_t flags = 0;
+    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    return flags;
+}
+
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
@@ -3851,7 +3860,7 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
-        (run->cpu_count && !run->cpus))
+        !run->cpu_count != !run->cpus)
         return TWILL_INVALID;
     if (run->pool) {
         if (run->pool->layout != TWILL__POOL_LAYOUT)
@@ -4209,7 +4218,9 @@ static inline twill_status twill__close_call(twill__call_record *call)
     }
     memset(&report, 0, sizeof report);
     report.workers_started = call->opened ? job->np : 1;
-    if (job->seat)
+    if (run->pool && run->report && call->opened)
+        job->flags |= twill__team_flags(run->pool->team);
+    if (job->seat) /* the pool may go now */
         twill__release(job->seat, call->opened);
     if (call->has_own) {
         report.workers_started = call->own.threads + 1;
@@ -5399,11 +5410,12 @@ struct twill_progress {
     twill_ns ended;
     twill__speed rate;
     uint64_t given[TWILL__TALLY_KINDS]; /* by children that have ended */
-    uint64_t seen[TWILL__TALLY_KINDS], live,
-        live_rest;      /* the last count; of children that run, the rest in 2^-32 */
-    int decile;         /* accessible: the last one said */
-    twill_ns next_line; /* accessible, total unknown */
-    unsigned steps;     /* unknown total: where the marker stands */
+    uint64_t seen[TWILL__TALLY_KINDS];  /* the last count */
+    uint64_t live, live_rest;           /* of children that run, the rest in 2^-32 */
+    _Atomic uint64_t teller;            /* the thread in on_view out of turn, 0: none */
+    int decile;                         /* accessible: the last one said */
+    twill_ns next_line;                 /* accessible, total unknown */
+    unsigned steps;                     /* unknown total: where the marker stands */
     uint64_t stepped;
     char label[TWILL__PROGRESS_LABEL];
 };
@@ -6335,7 +6347,10 @@ static inline bool twill__screen_pass(twill__screen *screen, bool due,
             twill__progress_sample(p, now);
     twill__unlock(&screen->lock);
     if (due) /* relaxed: a hint to updaters */
-        atomic_store_explicit(&screen->next_draw, now + screen->interval, memory_order_relaxed);
+        atomic_store_explicit(&screen->next_draw,
+                              screen->interval < INT64_MAX - now ? now + screen->interval
+                                                                 : INT64_MAX,
+                              memory_order_relaxed);
     twill__screen_tell(screen, now, due);
     return twill__screen_show(screen, now, due, patience);
 }
@@ -7000,8 +7015,17 @@ static inline bool twill__progress_end_surely(twill_progress *progress)
     over = view.total_known && twill__progress_processed(progress) > view.total;
     twill__unlock(&screen->lock);
     view.label = label;
-    if (tell)
+    if (tell) { /* in turn, so that on_view runs once at a time; who is stuck cannot stop us */
+        bool turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
+        if (turn)
+            twill__screen_turn_taken(screen);
+        /* relaxed: only compared with one's own number */
+        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
         progress->on_view(&view, &task);
+        atomic_store_explicit(&progress->teller, 0, memory_order_relaxed);
+        if (turn)
+            twill__screen_turn_leave(screen);
+    }
     return over;
 }
 
@@ -7014,7 +7038,8 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     screen = progress->screen;
     if (twill__progress_forked(screen))
         return TWILL_FORKED;
-    if (twill__screen_turn_mine(screen))
+    if (twill__screen_turn_mine(screen) ||
+        atomic_load_explicit(&progress->teller, memory_order_relaxed) == twill__thread_number())
         return TWILL_DEADLOCK;
     twill__lock(&screen->lock);
     if (atomic_load_explicit(&progress->state, memory_order_relaxed) !=

@@ -16,36 +16,26 @@
 
    EXAMPLE:
    #define TWILL_IMPLEMENTATION
-   #include "twill_parallel_map.h"
    #include "twill_worker_pool.h"
    #include <stdio.h>
 
-   static int square(size_t begin, size_t end, const twill_task *task)
-   {
-       int *numbers = task->context;
-       for (size_t i = begin; i < end; i++)
-           numbers[i] *= numbers[i];
-       return 0;
-   }
-
    int main(void)
    {
-       int numbers[100];
-       long sum = 0;
        twill_pool *pool;
-       for (int i = 0; i < 100; i++)
-           numbers[i] = i;
-       if (twill_pool_create(&pool, NULL) != TWILL_OK)
+       twill_status status = twill_pool_create(&pool,
+           &(twill_pool_options){ .run.workers = 2, .run.name = "crunch" });
+       if (status != TWILL_OK) {
+           puts(twill_status_text(status));
            return 1;
-       twill_status status = twill_parallel_range(100, square,
-           &(twill_parallel_options){ .run.pool = pool, .run.context = numbers });
-       twill_pool_destroy(pool);
-       for (int i = 0; i < 100; i++)
-           sum += numbers[i];
-       printf("%s, sum %ld\n", twill_status_name(status), sum);
-       return sum != 328350;
+       }
+       printf("%u threads\n", twill_pool_workers(pool));
+       // each call with `.run.pool = pool` in its options runs on them, e.g. twill_parallel_map
+       return twill_pool_destroy(pool) != TWILL_OK;
    }
    END OF EXAMPLE
+   OUTPUT:
+   2 threads
+   END OF OUTPUT
 
    OPTIONS (twill_pool_options; NULL or zeroed: defaults)
      run.workers      threads; 0 = the CPUs this process may use
@@ -420,7 +410,7 @@ typedef struct twill_run {
        item (so it may merge) */
     void (*worker_stop)(void *worker_state, const twill_task *task);
     twill_on_error on_error;
-    size_t max_errors;        /* LIMIT: stop after so many; 0 = 1 */
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
     twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
     size_t errors_capacity;
     /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
@@ -3064,7 +3054,7 @@ static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task
                                     size_t begin, size_t end)
 {
     /* blocks of many items: look up now and then */
-    size_t step = job->block > 1 ? 65536 : end - begin;
+    size_t step = job->block == 1 ? end - begin : job->chunk > 65536 ? job->chunk : 65536;
     me->used = true;
     me->chunks++;
     me->end = end;
@@ -3449,6 +3439,15 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
     return true;
 }
 
+/* What its threads could not have: TWILL_REPORT_NO_... */
+static inline uint32_t twill__team_flags(const twill__team *team)
+{
+    uint32_t flags = 0;
+    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    return flags;
+}
+
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
@@ -3609,7 +3608,7 @@ static inline bool twill__pool_run_valid(const twill_run *run)
 {
     return !run->pool && !run->until.deadline && !run->until.cancel && !run->context && !run->worker_start &&
            !run->worker_stop && !run->on_error && !run->max_errors && !run->errors && !run->errors_capacity &&
-           !run->statuses && !run->codes && !run->report && (run->cpus || !run->cpu_count);
+           !run->statuses && !run->codes && !run->report && !run->cpus == !run->cpu_count;
 }
 
 TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)
