@@ -984,4 +984,32 @@ TEST(invalid_sorts)
     CHECK(items[0] == 3 && items[1] == 2 && items[2] == 1);
 }
 
+/* ---- find and stop ---- */
+
+static bool sixty_or_stop(const void *item, const twill_task *task)
+{
+    int value = *(const int *)item;
+
+    if (value == 1) {
+        twill_sleep(twill_within(TWILL_MS(5)));
+        twill_task_stop(task);
+    }
+    return value == 60;
+}
+
+TEST(find_sees_nothing_above_a_stop)
+{
+    int items[64];
+
+    for (int i = 0; i < 64; i++)
+        items[i] = i;
+    for (unsigned workers = 1; workers <= 4; workers++) {
+        size_t at = 0;
+        twill_parallel_options options = {.run = {.workers = workers}};
+        CHECK_EQ(twill_parallel_find(items, sizeof *items, 64, &at, sixty_or_stop, &options),
+                 TWILL_OK);
+        CHECK_EQ(at, 64); /* the serial loop got no further than item 1 */
+    }
+}
+
 HARNESS_MAIN

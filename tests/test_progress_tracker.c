@@ -516,7 +516,7 @@ TEST(labels_cannot_break_the_line)
     CHECK_EQ(cells, 2);
     CHECK_STR(label_text("\xff\xc0\xaf\xed\xa0\x80", 80, false, &cells), "??????");
     CHECK_STR(label_text("\xe2\x80\xae\xc2\x9b", 80, false, &cells), "??"); /* bidi, C1 */
-    CHECK_STR(label_text("\xe6\xbc", 80, false, &cells), "??"); /* cut in the middle */
+    CHECK_STR(label_text("\xe6\xbc", 80, false, &cells), "??");             /* cut in the middle */
     CHECK_STR(label_text("abcdef", 4, true, &cells), "abc~");
     CHECK_STR(label_text("abcdef", 1, true, &cells), "~");
     CHECK_STR(label_text("abcdef", 0, true, &cells), "");
@@ -1054,9 +1054,11 @@ TEST(a_bar_on_a_terminal)
     struct term *term;
 
     plain_environment();
-    twill_progress *progress =
-        make((twill_progress_options){.total = 1000, .label = "Hashing", .fd = tape->out,
-                                      .unit_name = "files", .interval = TWILL_MS(1)});
+    twill_progress *progress = make((twill_progress_options){.total = 1000,
+                                                             .label = "Hashing",
+                                                             .fd = tape->out,
+                                                             .unit_name = "files",
+                                                             .interval = TWILL_MS(1)});
     twill_progress_add(progress, 450);
     twill_progress_add_failed(progress, 3);
     CHECK(tape_await(tape, "453/1000 files"));
@@ -1078,10 +1080,11 @@ TEST(no_frame_is_too_wide)
     static const char *const labels[] = {"Hashing", "", "a rather long label that goes on and on",
                                          "\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97\xe6\xbc"
                                          "\xa2\xe5\xad\x97\xe6\xbc\xa2\xe5\xad\x97",
-                                         "e\xcc\x81" "e\xcc\x81\x1b\n\xff"};
+                                         "e\xcc\x81"
+                                         "e\xcc\x81\x1b\n\xff"};
 
     plain_environment();
-    for (unsigned width = 1; width < 130; width += SLOW > 1 ? 3 : 1) {
+    for (unsigned width = 1; width<130; width += SLOW> 1 ? 3 : 1) {
         struct tape *tape = tape_pipe();
         uint64_t total = test_random() >> test_random_below(64);
         struct term *term;
@@ -1176,10 +1179,8 @@ TEST(a_resize_shows_in_the_next_frame)
     struct term *term;
 
     plain_environment();
-    twill_progress *progress = make((twill_progress_options){.total = 1000,
-                                                             .fd = tape->out,
-                                                             .draw_by = TWILL_PROGRESS_BY_CALL,
-                                                             .interval = 1});
+    twill_progress *progress = make((twill_progress_options){
+        .total = 1000, .fd = tape->out, .draw_by = TWILL_PROGRESS_BY_CALL, .interval = 1});
     twill_progress_add(progress, 300);
     twill_progress_draw(progress);
     term = tape_show(tape, 100, 24);
@@ -1201,8 +1202,8 @@ TEST(a_resize_shows_in_the_next_frame)
     free(term);
     twill_progress_destroy(progress);
     setenv("COLUMNS", "44", 1);
-    progress = make((twill_progress_options){
-        .total = 1000, .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
+    progress = make(
+        (twill_progress_options){.total = 1000, .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
     tape_forget(tape);
     twill_progress_add(progress, 1);
     term = tape_show(tape, 44, 24);
@@ -1274,9 +1275,8 @@ TEST(log_lines_stay_intact_above_the_bars)
 TEST(a_long_log_line_and_one_without_memory)
 {
     struct tape *tape = tape_pipe();
-    twill_progress *progress =
-        make((twill_progress_options){.style = TWILL_PROGRESS_LINES, .fd = tape->out,
-                                      .draw_by = TWILL_PROGRESS_BY_CALL});
+    twill_progress *progress = make((twill_progress_options){
+        .style = TWILL_PROGRESS_LINES, .fd = tape->out, .draw_by = TWILL_PROGRESS_BY_CALL});
     char *text = malloc(20001);
 
     if (!text)
@@ -1303,8 +1303,8 @@ TEST(suspend_leaves_the_terminal_to_others)
     struct term *term;
 
     plain_environment();
-    root = make((twill_progress_options){.total = 10, .label = "all", .fd = tape->out,
-                                         .draw_by = TWILL_PROGRESS_EACH});
+    root = make((twill_progress_options){
+        .total = 10, .label = "all", .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
     child = make((twill_progress_options){.total = 10, .label = "part", .parent = root});
     twill_progress_add(root, 1);
     twill_progress_suspend(root);
@@ -1343,8 +1343,8 @@ TEST(children_come_and_go)
     struct term *term;
 
     plain_environment();
-    root = make((twill_progress_options){.total = 3, .label = "all", .fd = tape->out,
-                                         .interval = TWILL_MS(1)});
+    root = make((twill_progress_options){
+        .total = 3, .label = "all", .fd = tape->out, .interval = TWILL_MS(1)});
     for (int i = 0; i < 3; i++) {
         char label[] = "part A";
         label[5] = (char)('A' + i);
@@ -1383,8 +1383,8 @@ TEST(more_bars_than_lines)
     struct term *term;
 
     plain_environment();
-    root = make((twill_progress_options){.total = 9, .label = "all", .fd = tape->out,
-                                         .draw_by = TWILL_PROGRESS_EACH});
+    root = make((twill_progress_options){
+        .total = 9, .label = "all", .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
     for (int i = 0; i < 9; i++)
         child[i] = make((twill_progress_options){.total = 5, .label = "part", .parent = root});
     for (int i = 0; i < 9; i++)
@@ -1405,10 +1405,8 @@ TEST(a_bar_may_vanish_at_the_end)
     struct term *term;
 
     plain_environment();
-    twill_progress *progress = make((twill_progress_options){.total = 10,
-                                                             .fd = tape->out,
-                                                             .clear_at_end = true,
-                                                             .draw_by = TWILL_PROGRESS_EACH});
+    twill_progress *progress = make((twill_progress_options){
+        .total = 10, .fd = tape->out, .clear_at_end = true, .draw_by = TWILL_PROGRESS_EACH});
     twill_progress_add(progress, 10);
     twill_progress_log(progress, "kept");
     twill_progress_destroy(progress);
@@ -1461,10 +1459,8 @@ static void background_job(const char *name, const int *ready, const int *go)
     CHECK_EQ(automatic->screen->style, TWILL_PROGRESS_LINES);
     twill_progress_draw(automatic);
     twill_progress_destroy(automatic);
-    bar = make((twill_progress_options){.total = 100000,
-                                        .style = TWILL_PROGRESS_BAR,
-                                        .fd = fd,
-                                        .interval = TWILL_MS(1)});
+    bar = make((twill_progress_options){
+        .total = 100000, .style = TWILL_PROGRESS_BAR, .fd = fd, .interval = TWILL_MS(1)});
     for (int i = 0; i < 30; i++) {
         twill_progress_add(bar, 1);
         twill_progress_draw(bar);
@@ -1601,12 +1597,12 @@ TEST(after_a_stop_the_bars_are_drawn_anew)
 
 static void goes_on_after(int fd, twill_progress_draw_by who)
 {
-    twill_progress *progress = make((twill_progress_options){
-        .total = 50,
-        .style = TWILL_PROGRESS_BAR,
-        .fd = fd,
-        .draw_by = who,
-        .interval = who == TWILL_PROGRESS_EACH ? 0 : TWILL_MS(1)});
+    twill_progress *progress =
+        make((twill_progress_options){.total = 50,
+                                      .style = TWILL_PROGRESS_BAR,
+                                      .fd = fd,
+                                      .draw_by = who,
+                                      .interval = who == TWILL_PROGRESS_EACH ? 0 : TWILL_MS(1)});
     twill_ns end = twill_now() + TWILL_SEC(20);
 
     for (int i = 0; i < 50; i++) {
@@ -1806,10 +1802,8 @@ TEST(updaters_do_not_wait_for_a_terminal)
 
     plain_environment();
     stuff(tape);
-    twill_progress *progress = make((twill_progress_options){.total = 100,
-                                                             .fd = tape->out,
-                                                             .interval = 1,
-                                                             .draw_by = TWILL_PROGRESS_BY_UPDATER});
+    twill_progress *progress = make((twill_progress_options){
+        .total = 100, .fd = tape->out, .interval = 1, .draw_by = TWILL_PROGRESS_BY_UPDATER});
     for (int i = 0; i < 100; i++)
         twill_progress_add(progress, 1);
     tape_read(tape);
@@ -1864,10 +1858,8 @@ TEST(the_renderer_takes_no_signals)
 TEST(a_forked_child_counts_and_does_not_draw)
 {
     struct tape *tape = tape_pipe();
-    twill_progress *progress = make((twill_progress_options){.total = 10,
-                                                             .style = TWILL_PROGRESS_LINES,
-                                                             .fd = tape->out,
-                                                             .interval = TWILL_MS(1)});
+    twill_progress *progress = make((twill_progress_options){
+        .total = 10, .style = TWILL_PROGRESS_LINES, .fd = tape->out, .interval = TWILL_MS(1)});
     twill_progress *child = make((twill_progress_options){.total = 5, .parent = progress});
     pid_t pid;
     int status = 0;
@@ -1950,10 +1942,8 @@ TEST(no_thread)
     struct tape *tape = tape_pipe();
 
     faults_fail_thread(1);
-    twill_progress *progress = make((twill_progress_options){.total = 10,
-                                                             .style = TWILL_PROGRESS_COUNTER,
-                                                             .interval = 1,
-                                                             .fd = tape->out});
+    twill_progress *progress = make((twill_progress_options){
+        .total = 10, .style = TWILL_PROGRESS_COUNTER, .interval = 1, .fd = tape->out});
     for (int i = 0; i < 10; i++)
         twill_progress_add(progress, 1);
     CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_OK);
@@ -2046,12 +2036,12 @@ static void linger(const twill_progress_view *view, const twill_task *task)
 TEST(destroy_waits_for_on_view)
 {
     struct watcher watcher = {.last = 0};
-    twill_progress *root = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT,
-                                                         .interval = TWILL_US(100)});
+    twill_progress *root =
+        make((twill_progress_options){.style = TWILL_PROGRESS_SILENT, .interval = TWILL_US(100)});
 
     for (unsigned i = 1; i <= 10; i++) {
-        twill_progress *child = make((twill_progress_options){
-            .parent = root, .on_view = linger, .context = &watcher});
+        twill_progress *child =
+            make((twill_progress_options){.parent = root, .on_view = linger, .context = &watcher});
         while (atomic_load(&watcher.inside) == 0)
             twill_sleep(twill_within(TWILL_US(50)));
         CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
@@ -2107,8 +2097,7 @@ TEST(a_child_stands_for_items_of_its_parent)
 
     silent.total = UINT64_MAX;
     root = make(silent);
-    a = make((twill_progress_options){
-        .total = UINT64_MAX, .parent = root, .weight = UINT64_MAX});
+    a = make((twill_progress_options){.total = UINT64_MAX, .parent = root, .weight = UINT64_MAX});
     twill_progress_add(a, UINT64_MAX - 1);
     CHECK_EQ(view_of(root).done, UINT64_MAX - 1);
     CHECK_EQ(view_of(root).percent, 99);
@@ -2158,11 +2147,11 @@ TEST(finish_against_add_against_finish)
         struct race race = {.each = 200};
         twill__thrd adders[2], finishers[2];
 
-        race.progress = make((twill_progress_options){
-            .style = TWILL_PROGRESS_COUNTER,
-            .draw_by = (twill_progress_draw_by)(round % 4),
-            .interval = round % 4 == 3 ? 0 : 1000,
-            .fd = tape->out});
+        race.progress =
+            make((twill_progress_options){.style = TWILL_PROGRESS_COUNTER,
+                                          .draw_by = (twill_progress_draw_by)(round % 4),
+                                          .interval = round % 4 == 3 ? 0 : 1000,
+                                          .fd = tape->out});
         begin_threads(adders, 2, race_add, &race);
         begin_threads(finishers, 2, finish_it, &race);
         for (int i = 0; i < 20; i++) {
@@ -2289,13 +2278,13 @@ TEST(map_with_progress)
     int results[ITEMS] = {0};
     twill_report report;
 
-    CHECK_EQ(map_items(&test, ITEMS, results,
-                       (twill_map_with_progress_options){
-                           .run = {.workers = 5, .report = &report},
-                           .progress = {.style = TWILL_PROGRESS_COUNTER,
-                                        .draw_by = TWILL_PROGRESS_EACH,
-                                        .fd = tape->out}}),
-             TWILL_OK);
+    CHECK_EQ(
+        map_items(&test, ITEMS, results,
+                  (twill_map_with_progress_options){.run = {.workers = 5, .report = &report},
+                                                    .progress = {.style = TWILL_PROGRESS_COUNTER,
+                                                                 .draw_by = TWILL_PROGRESS_EACH,
+                                                                 .fd = tape->out}}),
+        TWILL_OK);
     tape_read(tape);
     CHECK_STR(tape->bytes, twenty());
     for (int i = 0; i < ITEMS; i++)
@@ -2319,7 +2308,11 @@ TEST(map_with_progress_reaches_the_total_on_every_path)
         {{.fail_at = 6}, TWILL_ON_ERROR_LOWEST, 1, 20, TWILL_FAILED, "20/20 (100%) failed\n"},
         {{.fail_at = 6}, TWILL_ON_ERROR_FIRST, 4, 20, TWILL_FAILED, "20/20 (100%) failed\n"},
         {{.skip_at = 3}, TWILL_ON_ERROR_LOWEST, 3, 20, TWILL_OK, "20/20 (100%)\n"},
-        {{.cancel_at = 4}, TWILL_ON_ERROR_LOWEST, 1, 20, TWILL_CANCELLED,
+        {{.cancel_at = 4},
+         TWILL_ON_ERROR_LOWEST,
+         1,
+         20,
+         TWILL_CANCELLED,
          "20/20 (100%) cancelled\n"},
         {{.fail_at = 0}, TWILL_ON_ERROR_LOWEST, 2, 0, TWILL_OK, "0/0 (100%)\n"},
     };
@@ -2442,6 +2435,64 @@ TEST(map_with_progress_checks_its_arguments)
     }
     CHECK_EQ(twill_map_with_progress(results, 4, results, 4, 1, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_map_with_progress(NULL, 4, results, 4, 1, one_item, NULL), TWILL_INVALID);
+}
+
+/* ---- on_view of a bar that outlives its screen ---- */
+
+static twill_status ends_in_view[2];
+
+static void end_in_view(const twill_progress_view *view, const twill_task *task)
+{
+    twill_progress **bar = task->context;
+
+    if (!view->finished)
+        return;
+    ends_in_view[0] = twill_progress_finish(*bar, TWILL_OK);
+    ends_in_view[1] = twill_progress_destroy(*bar);
+}
+
+TEST(on_view_ends_nothing_when_the_root_is_over_already)
+{
+    static twill_progress *root, *child;
+    twill_progress_options of_root = {.style = TWILL_PROGRESS_SILENT,
+                                      .draw_by = TWILL_PROGRESS_BY_CALL};
+    twill_progress_options of_child = {.on_view = end_in_view, .context = &child};
+
+    CHECK_EQ(twill_progress_create(&root, &of_root), TWILL_OK);
+    of_child.parent = root;
+    CHECK_EQ(twill_progress_create(&child, &of_child), TWILL_OK);
+    CHECK_EQ(twill_progress_finish(root, TWILL_OK), TWILL_OK);
+    CHECK_EQ(twill_progress_finish(child, TWILL_OK), TWILL_OK);
+    CHECK_EQ(ends_in_view[0], TWILL_DEADLOCK);
+    CHECK_EQ(ends_in_view[1], TWILL_DEADLOCK);
+    CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+}
+
+TEST(an_interval_may_be_for_ever)
+{
+    twill_progress *bar;
+    twill_progress_options options = {.style = TWILL_PROGRESS_LINES,
+                                      .draw_by = TWILL_PROGRESS_BY_UPDATER,
+                                      .interval = TWILL_FOREVER,
+                                      .total = 100};
+    int ends[2];
+    char text[4096];
+    ssize_t length;
+
+    CHECK(pipe(ends) == 0);
+    options.fd = ends[1];
+    CHECK_EQ(twill_progress_create(&bar, &options), TWILL_OK);
+    for (int i = 0; i < 100; i++)
+        twill_progress_add(bar, 1);
+    CHECK_EQ(twill_progress_destroy(bar), TWILL_OK);
+    close(ends[1]);
+    length = read(ends[0], text, sizeof text - 1);
+    CHECK(length > 0);
+    text[length > 0 ? length : 0] = 0;
+    CHECK(strchr(text, '\n') && strchr(strchr(text, '\n') + 1, '\n') ==
+                                    strrchr(text, '\n')); /* the first line and the last */
+    close(ends[0]);
 }
 
 HARNESS_MAIN
