@@ -1,6 +1,6 @@
 /* twill.h - all patterns of twill in one file. SPDX-License-Identifier: MIT OR Unlicense
 
-   The same as including each twill_<pattern>.h; every manual stands before its declarations below. */
+   The same as including each twill_<pattern>.h; every manual stands before its declarations. */
 #include "parallel_map.h"
 #include "producer_consumer.h"
 #include "progress_tracker.h"

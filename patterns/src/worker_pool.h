@@ -1,15 +1,17 @@
 /* twill_worker_pool.h - threads that outlive one call. SPDX-License-Identifier: MIT OR Unlicense
 
-   Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes twill headers.
+   Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes
+   twill headers.
 
    WHAT IT IS FOR
-   A program that runs many short parallel calls: starting and joining a thread costs about 30 us, calling a thread of a
-   pool that is still warm a fraction of one. Every pattern takes a pool by `run.pool`. In this version a pool serves
-   the parallel calls (twill_parallel_map and its kin, twill_map_with_progress); submitting single tasks to it follows.
+   A program that runs many short parallel calls: starting and joining a thread costs about 30 us,
+   calling a thread of a pool that is still warm a fraction of one. Every pattern takes a pool by
+   `run.pool`. In this version a pool serves the parallel calls (twill_parallel_map and its kin,
+   twill_map_with_progress); submitting single tasks to it follows.
 
    WHEN NOT
-   One parallel call now and then: it starts its own threads when the work is worth them. Nested calls: they use the
-   threads of the call around them by themselves.
+   One parallel call now and then: it starts its own threads when the work is worth them. Nested
+   calls: they use the threads of the call around them by themselves.
 
    EXAMPLE:
    #define TWILL_IMPLEMENTATION
@@ -36,18 +38,24 @@
 
    OPTIONS (twill_pool_options; NULL or zeroed: defaults)
      run.workers      threads; 0 = the CPUs this process may use
-     run.strict       a thread that cannot be started: TWILL_NO_THREAD (else the pool runs on those it has)
+     run.strict       a thread that cannot be started: TWILL_NO_THREAD (else the pool runs on those
+                      it has)
      run.stack_size, run.name, run.cpus, run.cpu_count   of the threads
      every other field of run must be zero: TWILL_INVALID
 
-   THREADS      All functions may be called by any thread; a pool may be used by many calls at once.
-   BLOCKS       destroy waits for the calls that run on the pool.
+   ERRORS       create: INVALID, TOO_BIG (more than 65536 workers), NO_MEMORY, NO_THREAD.
+                destroy: DEADLOCK. A call on a pool: CLOSED once its destroy has begun, FORKED.
+   THREADS      All functions may be called by any thread; many calls may use a pool at once, up to
+                16 of them with helpers: further ones run alone.
+   BLOCKS       destroy waits for the calls that were given the pool.
    ALLOCATES    create: one block. Nothing later.
-   OWNERSHIP    The creator destroys. A pool must outlive every call that was given it.
-   IDLE         Threads look for work for 50 us after the last one (one CPU is left to others), then sleep: no CPU time.
-   FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins nobody.
-   PITFALLS     `workers` of a call on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when asked
-                for 5, and 4 by default. */
+   OWNERSHIP    The creator destroys. A pool must outlive every call that is given it.
+   IDLE         Threads look for work for 50 us after the last one (one CPU is left to others), then
+                sleep: no CPU time.
+   FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
+                nobody.
+   PITFALLS     `workers` of a call on a pool counts the caller: a pool of 4 and its caller run up
+                to 5 at once when asked for 5, and 4 by default. */
 #include "base/base.h"
 
 #ifndef TWILL_WORKER_POOL_H
@@ -84,16 +92,17 @@ TWILL__DECL unsigned twill_pool_workers(const twill_pool *pool);
 #include "engine/team.h"
 
 typedef struct twill__pool {
-    twill_pool head;                    /* first: what others know of it */
-    void *memory;                       /* as allocated, not aligned */
+    twill_pool head; /* first: what others know of it */
+    void *memory;    /* as allocated, not aligned */
     twill__team team;
 } twill__pool;
 
 static inline bool twill__pool_run_valid(const twill_run *run)
 {
-    return !run->pool && !run->until.deadline && !run->until.cancel && !run->context && !run->worker_start &&
-           !run->worker_stop && !run->on_error && !run->max_errors && !run->errors && !run->errors_capacity &&
-           !run->statuses && !run->codes && !run->report && !run->cpus == !run->cpu_count;
+    return !run->pool && !run->until.deadline && !run->until.cancel && !run->context &&
+           !run->worker_start && !run->worker_stop && !run->on_error && !run->max_errors &&
+           !run->errors && !run->errors_capacity && !run->statuses && !run->codes && !run->report &&
+           !run->cpus == !run->cpu_count;
 }
 
 TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)
@@ -113,7 +122,8 @@ TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_
     memory = (char *)TWILL_MALLOC(sizeof *pool + workers * sizeof(twill__helper) + TWILL__LINE);
     if (!memory)
         return TWILL_NO_MEMORY;
-    pool = (twill__pool *)(void *)(memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    pool = (twill__pool *)(void *)(memory +
+                                   (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
     pool->head.layout = TWILL__POOL_LAYOUT;
     pool->head.team = &pool->team;
     pool->memory = memory;

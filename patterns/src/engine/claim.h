@@ -10,9 +10,8 @@
    never comes costs nothing. Sources: lazy range splitting, after A. Tzannes et al., "Lazy
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
-#define TWILL__CHUNK_NS \
-    10000               /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMBS 8 /* a chunk is worth so many of what is not worth halving */
+#define TWILL__CHUNK_NS 10000 /* of a chunk: a look at the ticks and a few RMWs vanish in it */
+#define TWILL__CRUMBS   8     /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */

@@ -39,12 +39,13 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-typedef enum twill__schedule { /* twill_schedule's values; checked there */
-                               TWILL__AUTO,
-                               TWILL__STATIC,
-                               TWILL__DYNAMIC,
-                               TWILL__GUIDED,
-                               TWILL__COST
+/* twill_schedule's values; checked where the pattern takes them. */
+typedef enum twill__schedule {
+    TWILL__AUTO,
+    TWILL__STATIC,
+    TWILL__DYNAMIC,
+    TWILL__GUIDED,
+    TWILL__COST
 } twill__schedule;
 
 typedef struct twill__cut { /* COST: items of about equal cost together */

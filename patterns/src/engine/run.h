@@ -7,9 +7,8 @@
 #define TWILL__MAX_WORKERS 65536u
 #define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 3 KiB */
 #define TWILL__LARGE_FRAME 64 /* 24 KiB; above, one allocation */
-#define TWILL__WAKE_NS \
-    3000 /* the rest must be worth this to wake a helper: a wake and a cache miss or ten */
-#define TWILL__CREATE_NS 60000 /* ... and this for each thread that is started: twice its cost */
+#define TWILL__WAKE_NS   3000  /* the rest is worth a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS 60000 /* ... that must be started: twice the cost of a thread */
 
 /* What a pattern does with an open call: one or more passes (twill__run_pass). */
 typedef void twill__steps_fn(twill__job *job, void *data);

@@ -4,9 +4,8 @@
 
 #include "engine/claim.h"
 
-#define TWILL__SEATS \
-    16 /* calls that may have helpers at once, on one team; further ones run alone */
-#define TWILL__IDLE_SPIN 50000 /* ns a thread of a team looks for the next call before it parks */
+#define TWILL__SEATS     16    /* calls with helpers at once, on one team; others run alone */
+#define TWILL__IDLE_SPIN 50000 /* ns a thread looks for the next call before it parks */
 
 /* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives
    them. A seat is free only when its owner has cleared it: open bit off and count 0 is not free. */
