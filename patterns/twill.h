@@ -3,7 +3,7 @@
 
 /* twill.h - all patterns of twill in one file. SPDX-License-Identifier: MIT OR Unlicense
 
-   The same as including each twill_<pattern>.h; every manual stands before its declarations below. */
+   The same as including each twill_<pattern>.h; every manual stands before its declarations. */
 
 /* ---- parallel_map.h ---- */
 /* twill_parallel_map.h - parallel loops and algorithms. SPDX-License-Identifier: MIT OR Unlicense
@@ -1255,16 +1255,18 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 /* ---- worker_pool.h ---- */
 /* twill_worker_pool.h - threads that outlive one call. SPDX-License-Identifier: MIT OR Unlicense
 
-   Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes twill headers.
+   Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes
+   twill headers.
 
    WHAT IT IS FOR
-   A program that runs many short parallel calls: starting and joining a thread costs about 30 us, calling a thread of a
-   pool that is still warm a fraction of one. Every pattern takes a pool by `run.pool`. In this version a pool serves
-   the parallel calls (twill_parallel_map and its kin, twill_map_with_progress); submitting single tasks to it follows.
+   A program that runs many short parallel calls: starting and joining a thread costs about 30 us,
+   calling a thread of a pool that is still warm a fraction of one. Every pattern takes a pool by
+   `run.pool`. In this version a pool serves the parallel calls (twill_parallel_map and its kin,
+   twill_map_with_progress); submitting single tasks to it follows.
 
    WHEN NOT
-   One parallel call now and then: it starts its own threads when the work is worth them. Nested calls: they use the
-   threads of the call around them by themselves.
+   One parallel call now and then: it starts its own threads when the work is worth them. Nested
+   calls: they use the threads of the call around them by themselves.
 
    EXAMPLE:
    #define TWILL_IMPLEMENTATION
@@ -1291,18 +1293,24 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 
    OPTIONS (twill_pool_options; NULL or zeroed: defaults)
      run.workers      threads; 0 = the CPUs this process may use
-     run.strict       a thread that cannot be started: TWILL_NO_THREAD (else the pool runs on those it has)
+     run.strict       a thread that cannot be started: TWILL_NO_THREAD (else the pool runs on those
+                      it has)
      run.stack_size, run.name, run.cpus, run.cpu_count   of the threads
      every other field of run must be zero: TWILL_INVALID
 
-   THREADS      All functions may be called by any thread; a pool may be used by many calls at once.
-   BLOCKS       destroy waits for the calls that run on the pool.
+   ERRORS       create: INVALID, TOO_BIG (more than 65536 workers), NO_MEMORY, NO_THREAD.
+                destroy: DEADLOCK. A call on a pool: CLOSED once its destroy has begun, FORKED.
+   THREADS      All functions may be called by any thread; many calls may use a pool at once, up to
+                16 of them with helpers: further ones run alone.
+   BLOCKS       destroy waits for the calls that were given the pool.
    ALLOCATES    create: one block. Nothing later.
-   OWNERSHIP    The creator destroys. A pool must outlive every call that was given it.
-   IDLE         Threads look for work for 50 us after the last one (one CPU is left to others), then sleep: no CPU time.
-   FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins nobody.
-   PITFALLS     `workers` of a call on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when asked
-                for 5, and 4 by default. */
+   OWNERSHIP    The creator destroys. A pool must outlive every call that is given it.
+   IDLE         Threads look for work for 50 us after the last one (one CPU is left to others), then
+                sleep: no CPU time.
+   FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
+                nobody.
+   PITFALLS     `workers` of a call on a pool counts the caller: a pool of 4 and its caller run up
+                to 5 at once when asked for 5, and 4 by default. */
 
 #ifndef TWILL_WORKER_POOL_H
 #define TWILL_WORKER_POOL_H
@@ -3196,12 +3204,13 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-typedef enum twill__schedule { /* twill_schedule's values; checked there */
-                               TWILL__AUTO,
-                               TWILL__STATIC,
-                               TWILL__DYNAMIC,
-                               TWILL__GUIDED,
-                               TWILL__COST
+/* twill_schedule's values; checked where the pattern takes them. */
+typedef enum twill__schedule {
+    TWILL__AUTO,
+    TWILL__STATIC,
+    TWILL__DYNAMIC,
+    TWILL__GUIDED,
+    TWILL__COST
 } twill__schedule;
 
 typedef struct twill__cut { /* COST: items of about equal cost together */
@@ -3680,9 +3689,8 @@ static inline void twill__give_number(twill__job *job, unsigned worker)
    never comes costs nothing. Sources: lazy range splitting, after A. Tzannes et al., "Lazy
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
-#define TWILL__CHUNK_NS \
-    10000               /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMBS 8 /* a chunk is worth so many of what is not worth halving */
+#define TWILL__CHUNK_NS 10000 /* of a chunk: a look at the ticks and a few RMWs vanish in it */
+#define TWILL__CRUMBS   8     /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
@@ -3988,9 +3996,8 @@ static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *m
 
 #endif
 
-#define TWILL__SEATS \
-    16 /* calls that may have helpers at once, on one team; further ones run alone */
-#define TWILL__IDLE_SPIN 50000 /* ns a thread of a team looks for the next call before it parks */
+#define TWILL__SEATS     16    /* calls with helpers at once, on one team; others run alone */
+#define TWILL__IDLE_SPIN 50000 /* ns a thread looks for the next call before it parks */
 
 /* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives
    them. A seat is free only when its owner has cleared it: open bit off and count 0 is not free. */
@@ -4501,9 +4508,8 @@ struct twill_pool {
 #define TWILL__MAX_WORKERS 65536u
 #define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 3 KiB */
 #define TWILL__LARGE_FRAME 64 /* 24 KiB; above, one allocation */
-#define TWILL__WAKE_NS \
-    3000 /* the rest must be worth this to wake a helper: a wake and a cache miss or ten */
-#define TWILL__CREATE_NS 60000 /* ... and this for each thread that is started: twice its cost */
+#define TWILL__WAKE_NS   3000  /* the rest is worth a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS 60000 /* ... that must be started: twice the cost of a thread */
 
 /* What a pattern does with an open call: one or more passes (twill__run_pass). */
 typedef void twill__steps_fn(twill__job *job, void *data);
@@ -12250,16 +12256,17 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
 #define TWILL__WORKER_POOL_IMPL
 
 typedef struct twill__pool {
-    twill_pool head;                    /* first: what others know of it */
-    void *memory;                       /* as allocated, not aligned */
+    twill_pool head; /* first: what others know of it */
+    void *memory;    /* as allocated, not aligned */
     twill__team team;
 } twill__pool;
 
 static inline bool twill__pool_run_valid(const twill_run *run)
 {
-    return !run->pool && !run->until.deadline && !run->until.cancel && !run->context && !run->worker_start &&
-           !run->worker_stop && !run->on_error && !run->max_errors && !run->errors && !run->errors_capacity &&
-           !run->statuses && !run->codes && !run->report && !run->cpus == !run->cpu_count;
+    return !run->pool && !run->until.deadline && !run->until.cancel && !run->context &&
+           !run->worker_start && !run->worker_stop && !run->on_error && !run->max_errors &&
+           !run->errors && !run->errors_capacity && !run->statuses && !run->codes && !run->report &&
+           !run->cpus == !run->cpu_count;
 }
 
 TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)
@@ -12279,7 +12286,8 @@ TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_
     memory = (char *)TWILL_MALLOC(sizeof *pool + workers * sizeof(twill__helper) + TWILL__LINE);
     if (!memory)
         return TWILL_NO_MEMORY;
-    pool = (twill__pool *)(void *)(memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    pool = (twill__pool *)(void *)(memory +
+                                   (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
     pool->head.layout = TWILL__POOL_LAYOUT;
     pool->head.team = &pool->team;
     pool->memory = memory;

@@ -2509,12 +2509,13 @@ typedef struct twill__slot {
     uint64_t busy; /* ticks */
 } twill__slot;
 
-typedef enum twill__schedule { /* twill_schedule's values; checked there */
-                               TWILL__AUTO,
-                               TWILL__STATIC,
-                               TWILL__DYNAMIC,
-                               TWILL__GUIDED,
-                               TWILL__COST
+/* twill_schedule's values; checked where the pattern takes them. */
+typedef enum twill__schedule {
+    TWILL__AUTO,
+    TWILL__STATIC,
+    TWILL__DYNAMIC,
+    TWILL__GUIDED,
+    TWILL__COST
 } twill__schedule;
 
 typedef struct twill__cut { /* COST: items of about equal cost together */
@@ -2993,9 +2994,8 @@ static inline void twill__give_number(twill__job *job, unsigned worker)
    never comes costs nothing. Sources: lazy range splitting, after A. Tzannes et al., "Lazy
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
-#define TWILL__CHUNK_NS \
-    10000               /* what a chunk should last: a clock read and a few RMWs vanish in it */
-#define TWILL__CRUMBS 8 /* a chunk is worth so many of what is not worth halving */
+#define TWILL__CHUNK_NS 10000 /* of a chunk: a look at the ticks and a few RMWs vanish in it */
+#define TWILL__CRUMBS   8     /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
@@ -3301,9 +3301,8 @@ static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *m
 
 #endif
 
-#define TWILL__SEATS \
-    16 /* calls that may have helpers at once, on one team; further ones run alone */
-#define TWILL__IDLE_SPIN 50000 /* ns a thread of a team looks for the next call before it parks */
+#define TWILL__SEATS     16    /* calls with helpers at once, on one team; others run alone */
+#define TWILL__IDLE_SPIN 50000 /* ns a thread looks for the next call before it parks */
 
 /* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives
    them. A seat is free only when its owner has cleared it: open bit off and count 0 is not free. */
@@ -3814,9 +3813,8 @@ struct twill_pool {
 #define TWILL__MAX_WORKERS 65536u
 #define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 3 KiB */
 #define TWILL__LARGE_FRAME 64 /* 24 KiB; above, one allocation */
-#define TWILL__WAKE_NS \
-    3000 /* the rest must be worth this to wake a helper: a wake and a cache miss or ten */
-#define TWILL__CREATE_NS 60000 /* ... and this for each thread that is started: twice its cost */
+#define TWILL__WAKE_NS   3000  /* the rest is worth a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS 60000 /* ... that must be started: twice the cost of a thread */
 
 /* What a pattern does with an open call: one or more passes (twill__run_pass). */
 typedef void twill__steps_fn(twill__job *job, void *data);
