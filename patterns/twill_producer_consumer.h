@@ -3634,7 +3634,8 @@ typedef struct twill__slot {
     _Atomic size_t begin;
     twill_cancel token; /* task->until.cancel */
     /* written by the owner alone; the caller reads them after the join */
-    _Alignas(TWILL__LINE) size_t done, failed, skipped, chunks;
+    _Alignas(TWILL__LINE) size_t done;
+    size_t failed, skipped, chunks;
     size_t end; /* of the running chunk */
     /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
     size_t from, odd;
@@ -4172,7 +4173,7 @@ static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
            twill__may_run(job, twill__item_of(job, twill__lo(range)));
 }
 
-/* STATIC: worker k of w gets [k*n/w, (k+1)*n/w), without the product. */
+/* STATIC: where the part of a worker begins: equal parts, the first n % w of them one longer. */
 static inline size_t twill__share(const twill__job *job, unsigned worker)
 {
     size_t each = job->n / job->np, more = job->n % job->np;
@@ -4951,8 +4952,8 @@ struct twill_pool {
 #endif
 
 #define TWILL__MAX_WORKERS 65536u
-#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 3 KiB */
-#define TWILL__LARGE_FRAME 64 /* 24 KiB; above, one allocation */
+#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 6 KiB in all */
+#define TWILL__LARGE_FRAME 64 /* 25 KiB; above, one allocation */
 #define TWILL__WAKE_NS   3000  /* the rest is worth a helper: a wake and a cache miss or ten */
 #define TWILL__CREATE_NS 60000 /* ... that must be started: twice the cost of a thread */
 
@@ -5043,6 +5044,8 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     plan->parent = NULL;
     plan->flags = 0;
     plan->total = total;
+    if (workers > total) /* first: what is too many for the items is not too many for the pool */
+        workers = total > 1 ? (unsigned)total : 1;
     if (run->pool) {
         unsigned most = run->pool->team->threads;
         plan->team = run->pool->team;
@@ -5522,7 +5525,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (plan->guard || job->seat || run->worker_start || run->worker_stop || run->workers ||
+    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
         run->until.cancel || run->report || job->detail) {
         twill__run_guarded(call, steps, data);
     } else {

@@ -2289,7 +2289,8 @@ typedef struct twill__slot {
     _Atomic size_t begin;
     twill_cancel token; /* task->until.cancel */
     /* written by the owner alone; the caller reads them after the join */
-    _Alignas(TWILL__LINE) size_t done, failed, skipped, chunks;
+    _Alignas(TWILL__LINE) size_t done;
+    size_t failed, skipped, chunks;
     size_t end; /* of the running chunk */
     /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
     size_t from, odd;
@@ -2827,7 +2828,7 @@ static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
            twill__may_run(job, twill__item_of(job, twill__lo(range)));
 }
 
-/* STATIC: worker k of w gets [k*n/w, (k+1)*n/w), without the product. */
+/* STATIC: where the part of a worker begins: equal parts, the first n % w of them one longer. */
 static inline size_t twill__share(const twill__job *job, unsigned worker)
 {
     size_t each = job->n / job->np, more = job->n % job->np;

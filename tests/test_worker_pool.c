@@ -470,4 +470,77 @@ TEST(idle_pool_uses_no_cpu)
 }
 #endif
 
+/* ---- more calls than seats ---- */
+
+static twill_pool *full_pool;
+static _Atomic int full_in, full_over;
+
+static int hold_seat(const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&full_in, 1);
+    while (!atomic_load(&full_over))
+        twill_sleep(twill_within(TWILL_US(200)));
+    return 0;
+}
+
+static int destroy_full_pool(const twill_task *task)
+{
+    *(twill_status *)task->context = twill_pool_destroy(full_pool);
+    return 0;
+}
+
+static void call_on_full_pool(void *arg)
+{
+    twill_parallel_options options = {.run = {.pool = full_pool}};
+
+    (void)arg;
+    CHECK_EQ(twill_parallel_for(1, hold_seat, &options), TWILL_OK);
+}
+
+TEST(a_call_without_a_seat_is_seen_by_destroy)
+{
+    twill__thrd threads[TWILL__SEATS];
+    twill_pool_options one = {.run.workers = 1};
+    twill_status status = TWILL_OK;
+    twill_parallel_options options = {.run = {.context = &status}};
+
+    atomic_store(&full_in, 0);
+    atomic_store(&full_over, 0);
+    CHECK_EQ(twill_pool_create(&full_pool, &one), TWILL_OK);
+    memset(threads, 0, sizeof threads);
+    for (int i = 0; i < TWILL__SEATS; i++) {
+        threads[i].fn = call_on_full_pool;
+        threads[i].cpu = UINT_MAX;
+        CHECK(twill__thread_start(&threads[i]));
+    }
+    while (atomic_load(&full_in) < TWILL__SEATS)
+        twill__yield();
+    options.run.pool = full_pool;
+    CHECK_EQ(twill_parallel_for(1, destroy_full_pool, &options), TWILL_OK);
+    CHECK_EQ(status, TWILL_DEADLOCK);
+    atomic_store(&full_over, 1);
+    for (int i = 0; i < TWILL__SEATS; i++)
+        twill__thread_join(&threads[i]);
+    CHECK_EQ(twill_pool_destroy(full_pool), TWILL_OK);
+}
+
+TEST(strict_asks_for_no_more_than_there_are_items)
+{
+    twill_pool *pool;
+    twill_pool_options four = {.run.workers = 4};
+    twill_report report;
+    twill_status status = TWILL_FAILED;
+    twill_parallel_options options = {.run = {.workers = 8, .strict = true, .report = &report}};
+
+    CHECK_EQ(twill_pool_create(&pool, &four), TWILL_OK);
+    options.run.pool = pool;
+    options.run.context = &status;
+    atomic_store(&full_over, 1);
+    CHECK_EQ(twill_parallel_for(3, hold_seat, &options), TWILL_OK); /* 3 of 5 are enough */
+    CHECK_EQ(report.flags & TWILL_REPORT_DEGRADED, 0);
+    CHECK_EQ(twill_parallel_for(30, hold_seat, &options), TWILL_NO_THREAD);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 HARNESS_MAIN

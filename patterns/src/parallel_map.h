@@ -93,6 +93,8 @@
                 while the accumulators take 4 KiB; at most 1 MiB of them at once, or 16 a worker.
                 filter: a bit an item, nothing up to 16384. scan: 256 elements. sort: n * size
                 bytes, and two pointers an item above 32 bytes. All before the first callback.
+   STACK        A call takes 6 KiB of the caller's stack, 25 KiB with more than 8 workers, 12 KiB
+                more with COST; nested calls add up. stack_size should leave room for that.
    NESTING      A call inside a callback uses the threads of the outer call. It waits only for its
                 own items, so locks held across it are safe, and a pool of one thread is enough.
 
@@ -118,7 +120,7 @@ extern "C" {
 typedef enum twill_schedule {
     /* the caller begins alone; then chunks sized by measured time, and idle workers steal */
     TWILL_SCHEDULE_AUTO = 0,
-    TWILL_SCHEDULE_STATIC,  /* worker k of w gets [k*n/w, (k+1)*n/w): sizes differ by at most 1 */
+    TWILL_SCHEDULE_STATIC,  /* one part a worker; the first n % w parts are one item longer */
     TWILL_SCHEDULE_DYNAMIC, /* `chunk` items a claim, in index order; chunk 0 = 1 */
     TWILL_SCHEDULE_GUIDED,  /* remaining/(2w) items a claim, never below `chunk` */
     TWILL_SCHEDULE_COST     /* cuts of equal cost, the dearest first; needs `cost_of` */

@@ -48,7 +48,7 @@ static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
            twill__may_run(job, twill__item_of(job, twill__lo(range)));
 }
 
-/* STATIC: worker k of w gets [k*n/w, (k+1)*n/w), without the product. */
+/* STATIC: where the part of a worker begins: equal parts, the first n % w of them one longer. */
 static inline size_t twill__share(const twill__job *job, unsigned worker)
 {
     size_t each = job->n / job->np, more = job->n % job->np;

@@ -24,7 +24,8 @@ typedef struct twill__slot {
     _Atomic size_t begin;
     twill_cancel token; /* task->until.cancel */
     /* written by the owner alone; the caller reads them after the join */
-    _Alignas(TWILL__LINE) size_t done, failed, skipped, chunks;
+    _Alignas(TWILL__LINE) size_t done;
+    size_t failed, skipped, chunks;
     size_t end; /* of the running chunk */
     /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
     size_t from, odd;

@@ -5,8 +5,8 @@
 #include "engine/team.h"
 
 #define TWILL__MAX_WORKERS 65536u
-#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 3 KiB */
-#define TWILL__LARGE_FRAME 64 /* 24 KiB; above, one allocation */
+#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 6 KiB in all */
+#define TWILL__LARGE_FRAME 64 /* 25 KiB; above, one allocation */
 #define TWILL__WAKE_NS   3000  /* the rest is worth a helper: a wake and a cache miss or ten */
 #define TWILL__CREATE_NS 60000 /* ... that must be started: twice the cost of a thread */
 
@@ -97,6 +97,8 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     plan->parent = NULL;
     plan->flags = 0;
     plan->total = total;
+    if (workers > total) /* first: what is too many for the items is not too many for the pool */
+        workers = total > 1 ? (unsigned)total : 1;
     if (run->pool) {
         unsigned most = run->pool->team->threads;
         plan->team = run->pool->team;
@@ -576,7 +578,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (plan->guard || job->seat || run->worker_start || run->worker_stop || run->workers ||
+    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
         run->until.cancel || run->report || job->detail) {
         twill__run_guarded(call, steps, data);
     } else {
