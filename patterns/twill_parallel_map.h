@@ -1364,6 +1364,7 @@ static inline bool twill__pthread_start(twill__thrd *thread)
     if (pthread_attr_init(&attributes) != 0)
         return false;
     if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        /* relaxed: the thread is not started yet */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
     started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
     pthread_attr_destroy(&attributes);
@@ -1404,6 +1405,7 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #else
     thread->by_pthread = false;
     if (thread->stack_size)
+        /* relaxed: the thread is not started yet */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
     started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
 #endif
@@ -2324,6 +2326,7 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         else if (word & TWILL__NUDGED)
             status = TWILL_CANCELLED;
     }
+    /* acquire: pairs with the nudge, whose last access to the node this is */
     if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
         /* NUDGED: the firer has unlinked it, and the token may be gone */
         twill__token_lock(token);
@@ -3112,7 +3115,7 @@ static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t 
 {
     unsigned k = worker;
     if (!twill__take_bit(job->ranges, worker)) {
-        for (k = 0; k < job->np; k++)
+        for (k = 0; k < job->np; k++) /* relaxed: it only spares RMWs that would fail */
             if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
                   twill__bit(k)) &&
                 /* the relaxed load spares RMWs that would fail */
@@ -3149,7 +3152,7 @@ static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end
 
 static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
 {
-    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed);
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed); /* a guess for the CAS */
     while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
         if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
                                                    memory_order_relaxed))
@@ -3999,7 +4002,7 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
-        for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (unsigned word = 0; word < twill__words(job->np); word++) /* relaxed: as above */
             atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
 }
 
@@ -4291,6 +4294,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
     unsigned helpers = call->want;
     bool few;
     size_t at = 0;
+    /* relaxed: between passes nobody else is here */
     if (pass->n == 0 || call->start_failed ||
         atomic_load_explicit(&job->stop, memory_order_relaxed))
         return;
@@ -4476,12 +4480,6 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
     if (plan.np <= TWILL__LARGE_FRAME)
         return twill__run_large(&plan, run, steps, data);
     return twill__run_huge(&plan, run, steps, data);
-}
-
-static inline const twill_run *twill__default_run(void)
-{
-    static const twill_run run;
-    return &run;
 }
 
 #endif
@@ -5250,6 +5248,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
         twill__run_deaf(job, &pass, &reduce->deaf);
+        /* relaxed: the pass is over, its join ordered it */
         if (atomic_load_explicit(&reduce->failed, memory_order_relaxed) ||
             !twill__all_well(job, reduce->n))
             return false;
@@ -5285,6 +5284,7 @@ static inline bool twill__reduce_fold(twill__job *job, twill__reduce *reduce, tw
             twill__acc_drop(reduce, k, task);
         reduce->count = need < reduce->count ? need : reduce->count;
         *last = true;
+        /* relaxed: between passes nobody else is here */
         if (atomic_load_explicit(&job->stop, memory_order_relaxed))
             return false;
     }
@@ -6020,6 +6020,7 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     for (size_t block = 0; block < need; block++)
         if (scan->state[block] == TWILL__SCAN_NONE && block != scan->blocks - 1)
             return;
+    /* relaxed: between passes nobody else is here */
     if (scan->at >= need || atomic_load_explicit(&job->stop, memory_order_relaxed) ||
         !twill__scan_carry(job, scan, need))
         return;

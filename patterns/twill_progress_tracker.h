@@ -1355,6 +1355,7 @@ static inline bool twill__pthread_start(twill__thrd *thread)
     if (pthread_attr_init(&attributes) != 0)
         return false;
     if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        /* relaxed: the thread is not started yet */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
     started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
     pthread_attr_destroy(&attributes);
@@ -1395,6 +1396,7 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #else
     thread->by_pthread = false;
     if (thread->stack_size)
+        /* relaxed: the thread is not started yet */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
     started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
 #endif
@@ -2315,6 +2317,7 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         else if (word & TWILL__NUDGED)
             status = TWILL_CANCELLED;
     }
+    /* acquire: pairs with the nudge, whose last access to the node this is */
     if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
         /* NUDGED: the firer has unlinked it, and the token may be gone */
         twill__token_lock(token);
@@ -3103,7 +3106,7 @@ static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t 
 {
     unsigned k = worker;
     if (!twill__take_bit(job->ranges, worker)) {
-        for (k = 0; k < job->np; k++)
+        for (k = 0; k < job->np; k++) /* relaxed: it only spares RMWs that would fail */
             if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
                   twill__bit(k)) &&
                 /* the relaxed load spares RMWs that would fail */
@@ -3140,7 +3143,7 @@ static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end
 
 static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
 {
-    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed);
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed); /* a guess for the CAS */
     while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
         if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
                                                    memory_order_relaxed))
@@ -3990,7 +3993,7 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
-        for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (unsigned word = 0; word < twill__words(job->np); word++) /* relaxed: as above */
             atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
 }
 
@@ -4282,6 +4285,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
     unsigned helpers = call->want;
     bool few;
     size_t at = 0;
+    /* relaxed: between passes nobody else is here */
     if (pass->n == 0 || call->start_failed ||
         atomic_load_explicit(&job->stop, memory_order_relaxed))
         return;
@@ -4467,12 +4471,6 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
     if (plan.np <= TWILL__LARGE_FRAME)
         return twill__run_large(&plan, run, steps, data);
     return twill__run_huge(&plan, run, steps, data);
-}
-
-static inline const twill_run *twill__default_run(void)
-{
-    static const twill_run run;
-    return &run;
 }
 
 #endif

@@ -1150,6 +1150,7 @@ static inline bool twill__pthread_start(twill__thrd *thread)
     if (pthread_attr_init(&attributes) != 0)
         return false;
     if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        /* relaxed: the thread is not started yet */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
     started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
     pthread_attr_destroy(&attributes);
@@ -1190,6 +1191,7 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #else
     thread->by_pthread = false;
     if (thread->stack_size)
+        /* relaxed: the thread is not started yet */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
     started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
 #endif
@@ -2110,6 +2112,7 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         else if (word & TWILL__NUDGED)
             status = TWILL_CANCELLED;
     }
+    /* acquire: pairs with the nudge, whose last access to the node this is */
     if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
         /* NUDGED: the firer has unlinked it, and the token may be gone */
         twill__token_lock(token);
@@ -2898,7 +2901,7 @@ static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t 
 {
     unsigned k = worker;
     if (!twill__take_bit(job->ranges, worker)) {
-        for (k = 0; k < job->np; k++)
+        for (k = 0; k < job->np; k++) /* relaxed: it only spares RMWs that would fail */
             if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
                   twill__bit(k)) &&
                 /* the relaxed load spares RMWs that would fail */
@@ -2935,7 +2938,7 @@ static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end
 
 static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
 {
-    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed);
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed); /* a guess for the CAS */
     while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
         if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
                                                    memory_order_relaxed))

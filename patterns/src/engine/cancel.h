@@ -541,6 +541,7 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         else if (word & TWILL__NUDGED)
             status = TWILL_CANCELLED;
     }
+    /* acquire: pairs with the nudge, whose last access to the node this is */
     if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
         /* NUDGED: the firer has unlinked it, and the token may be gone */
         twill__token_lock(token);

@@ -118,7 +118,7 @@ static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t 
 {
     unsigned k = worker;
     if (!twill__take_bit(job->ranges, worker)) {
-        for (k = 0; k < job->np; k++)
+        for (k = 0; k < job->np; k++) /* relaxed: it only spares RMWs that would fail */
             if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
                   twill__bit(k)) &&
                 /* the relaxed load spares RMWs that would fail */
@@ -155,7 +155,7 @@ static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end
 
 static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
 {
-    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed);
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed); /* a guess for the CAS */
     while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
         if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
                                                    memory_order_relaxed))

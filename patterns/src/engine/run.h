@@ -183,7 +183,7 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
             atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
                                   memory_order_relaxed);
     if (pass->schedule == TWILL__STATIC)
-        for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (unsigned word = 0; word < twill__words(job->np); word++) /* relaxed: as above */
             atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
 }
 
@@ -475,6 +475,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
     unsigned helpers = call->want;
     bool few;
     size_t at = 0;
+    /* relaxed: between passes nobody else is here */
     if (pass->n == 0 || call->start_failed ||
         atomic_load_explicit(&job->stop, memory_order_relaxed))
         return;
@@ -660,12 +661,6 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
     if (plan.np <= TWILL__LARGE_FRAME)
         return twill__run_large(&plan, run, steps, data);
     return twill__run_huge(&plan, run, steps, data);
-}
-
-static inline const twill_run *twill__default_run(void)
-{
-    static const twill_run run;
-    return &run;
 }
 
 #endif

@@ -165,6 +165,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
         twill__run_deaf(job, &pass, &reduce->deaf);
+        /* relaxed: the pass is over, its join ordered it */
         if (atomic_load_explicit(&reduce->failed, memory_order_relaxed) ||
             !twill__all_well(job, reduce->n))
             return false;
@@ -200,6 +201,7 @@ static inline bool twill__reduce_fold(twill__job *job, twill__reduce *reduce, tw
             twill__acc_drop(reduce, k, task);
         reduce->count = need < reduce->count ? need : reduce->count;
         *last = true;
+        /* relaxed: between passes nobody else is here */
         if (atomic_load_explicit(&job->stop, memory_order_relaxed))
             return false;
     }

@@ -84,6 +84,7 @@ static inline bool twill__pthread_start(twill__thrd *thread)
     if (pthread_attr_init(&attributes) != 0)
         return false;
     if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        /* relaxed: the thread is not started yet */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
     started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
     pthread_attr_destroy(&attributes);
@@ -124,6 +125,7 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #else
     thread->by_pthread = false;
     if (thread->stack_size)
+        /* relaxed: the thread is not started yet */
         atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
     started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
 #endif
