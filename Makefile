@@ -12,7 +12,7 @@ WERROR  ?= -Werror
 EXTRA   ?=
 JOBS    ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes $(WERROR)
-COMPILE  = $(CC) -std=c11 $(WARNINGS) -Ipatterns -Itests $(CPPFLAGS) $(EXTRA) $(CFLAGS) -pthread
+COMPILE  = $(CC) -std=c11 $(WARNINGS) -Ipatterns -Itests -Ipatterns/src $(CPPFLAGS) $(EXTRA) $(CFLAGS) -pthread
 LINK     = $(CC) $(EXTRA) $(CFLAGS) $(LDFLAGS) -pthread
 LIBS     = $(LDLIBS) -lm
 

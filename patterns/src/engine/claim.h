@@ -59,6 +59,8 @@ static inline size_t twill__share(const twill__job *job, unsigned worker)
 
 static inline bool twill__has_work(twill__job *job)
 {
+    if (job->crew)
+        return job->crew->ready(job->data);
     if (atomic_load(&job->stop))
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)

@@ -15,6 +15,14 @@ typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t beg
 
 enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
 
+/* Work that functions give, instead of ranges of items: see engine/crew.h. */
+typedef struct twill__crew_table {
+    twill__call_table calls;
+    bool (*ready)(void *object);
+    void (*work)(void *object, twill_task *task);
+    void (*ended)(void *object, twill_task *task);
+} twill__crew_table;
+
 /* One worker number of one call. */
 typedef struct twill__slot {
     /* written by the owner and by thieves */
@@ -67,6 +75,7 @@ typedef struct twill__job {
     bool may_end; /* there is a token or a deadline */
     twill__body_fn *body;
     void *data; /* the pattern's */
+    const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
     const twill_run *run;
     twill_on_error policy;
     unsigned np;         /* worker numbers */

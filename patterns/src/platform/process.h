@@ -12,8 +12,8 @@
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout1
-#define twill__process twill__process_layout1
+#define twill__thread  twill__thread_layout2
+#define twill__process twill__process_layout2
 
 struct twill__job;
 struct twill__team;
@@ -22,6 +22,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     uint64_t number;          /* never used again in this process; 0: not given yet */
     struct twill__job *job;   /* the innermost call whose callback runs here */
     struct twill__team *team; /* the team whose thread this is, or NULL */
+    void *helper;             /* its record there */
+    void *reserved[4];        /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */

@@ -1,0 +1,241 @@
+/* test_crew.c - the workers of an object: its own threads, a pool's, callers that help, alarms, and
+   threads that end inside. */
+#define _GNU_SOURCE
+#define HARNESS_FAULTS
+#include "harness.h"
+#define TWILL_IMPLEMENTATION
+#include "engine/crew.h"
+#include "worker_pool.h"
+
+#ifdef TWILL_USE_PTHREAD
+#define END_THREAD() pthread_exit(NULL)
+#else
+#define END_THREAD() thrd_exit(0)
+#endif
+
+/* A heap of work: `left` units, each counted once. */
+typedef struct heap {
+    twill__crew *crew;
+    _Atomic uint32_t lock;
+    unsigned left, done, ended, inside, inside_peak;
+    unsigned end_at, to_end; /* from this unit on so many end their thread; 0: none */
+    twill_ns due;            /* a unit comes up then; 0: none */
+} heap;
+
+static bool heap_ready(void *object)
+{
+    heap *h = object;
+    bool ready;
+    twill_ns due;
+    twill__lock(&h->lock);
+    if (h->due && twill_now() >= h->due) {
+        h->due = 0;
+        h->left++;
+    }
+    due = h->due;
+    ready = h->left > 0;
+    twill__unlock(&h->lock);
+    if (!ready && due)
+        twill__crew_alarm(h->crew, due);
+    return ready;
+}
+
+static void heap_work(void *object, twill_task *task)
+{
+    heap *h = object;
+    CHECK(task->worker < task->workers);
+    while (heap_ready(h)) {
+        bool end = false;
+        twill__lock(&h->lock);
+        if (h->left) {
+            h->left--;
+            if (++h->inside > h->inside_peak)
+                h->inside_peak = h->inside;
+            end = h->done + 1 >= h->end_at && h->to_end && h->to_end--;
+            twill__unlock(&h->lock);
+            twill__yield();
+            if (end)
+                END_THREAD();
+            twill__lock(&h->lock);
+            h->inside--;
+            h->done++;
+        }
+        twill__unlock(&h->lock);
+    }
+}
+
+static void heap_ended(void *object, twill_task *task)
+{
+    heap *h = object;
+    (void)task;
+    twill__lock(&h->lock);
+    h->inside--;
+    h->done++;
+    h->ended++;
+    twill__unlock(&h->lock);
+}
+
+static const twill__crew_table heap_table = {
+    .ready = heap_ready, .work = heap_work, .ended = heap_ended};
+
+typedef struct site {
+    void *memory;
+    heap heap;
+} site;
+
+static twill_status open_site(site *s, const twill_run *run, unsigned workers, unsigned own)
+{
+    size_t head = (sizeof(twill__crew) + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+    char *at;
+    memset(s, 0, sizeof *s);
+    s->memory = malloc(head + twill__crew_bytes(workers, own) + TWILL__LINE);
+    at = (char *)s->memory + (TWILL__LINE - (uintptr_t)s->memory % TWILL__LINE) % TWILL__LINE;
+    s->heap.crew = (twill__crew *)(void *)at;
+    return twill__crew_open(s->heap.crew, run, workers, own, false, &heap_table, &s->heap,
+                            at + head);
+}
+
+static void give(site *s, unsigned units)
+{
+    twill__lock(&s->heap.lock);
+    s->heap.left += units;
+    twill__unlock(&s->heap.lock);
+    twill__crew_call(s->heap.crew, units);
+}
+
+static unsigned done_of(site *s)
+{
+    unsigned done;
+    twill__lock(&s->heap.lock);
+    done = s->heap.done;
+    twill__unlock(&s->heap.lock);
+    return done;
+}
+
+static bool wait_done(site *s, unsigned units)
+{
+    for (twill_ns end = twill_now() + TWILL_SEC(20); twill_now() < end;) {
+        if (done_of(s) >= units)
+            return true;
+        twill_sleep(twill_within(TWILL_US(200)));
+    }
+    return false;
+}
+
+static void close_site(site *s, twill_report *report)
+{
+    twill__crew_close(s->heap.crew, report);
+    free(s->memory);
+}
+
+TEST(own_threads_do_all_of_it)
+{
+    site s;
+    twill_report report = {0};
+    CHECK_EQ(open_site(&s, &(twill_run){0}, 3, 3), TWILL_OK);
+    for (unsigned k = 1; k <= 200; k++) {
+        give(&s, 5);
+        if (k % 50 == 0)
+            CHECK(wait_done(&s, 5 * k));
+    }
+    CHECK(wait_done(&s, 1000));
+    CHECK(s.heap.inside_peak <= 3);
+    close_site(&s, &report);
+    CHECK_EQ(s.heap.done, 1000);
+    CHECK_EQ(report.workers_started, 3);
+    CHECK(report.workers_used >= 1 && report.workers_used <= 3);
+    CHECK_EQ(report.flags, 0);
+}
+
+TEST(callers_help_where_no_thread_is)
+{
+    site s;
+    CHECK_EQ(open_site(&s, &(twill_run){0}, 1, 0), TWILL_OK);
+    CHECK(!twill__crew_help(s.heap.crew));
+    give(&s, 7);
+    CHECK(twill__crew_help(s.heap.crew));
+    CHECK_EQ(s.heap.done, 7);
+    close_site(&s, NULL);
+}
+
+TEST(a_pool_serves_crews_and_tells_who_comes_late)
+{
+    twill_pool *pool;
+    site s[3];
+    twill_report report = {0};
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(open_site(&s[i], &(twill_run){.pool = pool}, 2, 0), TWILL_OK);
+    for (int k = 0; k < 100; k++)
+        for (int i = 0; i < 3; i++)
+            give(&s[i], 2);
+    for (int i = 0; i < 3; i++) {
+        CHECK(wait_done(&s[i], 200));
+        close_site(&s[i], &report);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+TEST(an_alarm_brings_a_worker)
+{
+    for (int pooled = 0; pooled < 2; pooled++) {
+        twill_pool *pool = NULL;
+        site s;
+        twill_ns due;
+        if (pooled)
+            CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+        CHECK_EQ(open_site(&s, &(twill_run){.pool = pool}, 2, pooled ? 0 : 2), TWILL_OK);
+        for (int k = 1; k <= 5; k++) {
+            twill_sleep(twill_within(TWILL_MS(1)));
+            due = twill_now() + TWILL_MS(3);
+            twill__lock(&s.heap.lock);
+            s.heap.due = due;
+            twill__unlock(&s.heap.lock);
+            twill__crew_alarm(s.heap.crew, due);
+            CHECK(wait_done(&s, (unsigned)k));
+            CHECK(twill_now() >= due);
+        }
+        close_site(&s, NULL);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+TEST(threads_that_end_in_callbacks_are_replaced)
+{
+    site s;
+    long live = faults_live();
+    CHECK_EQ(open_site(&s, &(twill_run){0}, 2, 2), TWILL_OK);
+    s.heap.end_at = 5;
+    s.heap.to_end = 7;
+    give(&s, 20);
+    CHECK(wait_done(&s, 20));
+    give(&s, 20);
+    CHECK(wait_done(&s, 40));
+    CHECK_EQ(s.heap.ended, 7);
+    close_site(&s, NULL);
+    CHECK_EQ(s.heap.inside, 0);
+    CHECK_EQ(faults_live(), live);
+}
+
+TEST(threads_that_cannot_start)
+{
+    site s;
+    twill_report report = {0};
+    for (int k = 0; k < 3; k++) {
+        faults_fail_thread((unsigned long)k + 1);
+        CHECK_EQ(open_site(&s, &(twill_run){0}, 2, 2), TWILL_OK);
+        faults_fail_thread(0);
+        give(&s, 10);
+        while (done_of(&s) < 10 && twill__crew_help(s.heap.crew))
+            continue;
+        CHECK(wait_done(&s, 10));
+        close_site(&s, &report);
+        CHECK_EQ(!!(report.flags & TWILL_REPORT_DEGRADED), k < 2);
+    }
+    faults_fail_thread(1);
+    CHECK_EQ(open_site(&s, &(twill_run){.strict = true}, 2, 2), TWILL_NO_THREAD);
+    faults_fail_thread(0);
+    free(s.memory);
+}
+
+HARNESS_MAIN
