@@ -1564,8 +1564,8 @@ static inline struct timespec twill__timespec(twill_ns at)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout1
-#define twill__process twill__process_layout1
+#define twill__thread  twill__thread_layout2
+#define twill__process twill__process_layout2
 
 struct twill__job;
 struct twill__team;
@@ -1574,6 +1574,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     uint64_t number;          /* never used again in this process; 0: not given yet */
     struct twill__job *job;   /* the innermost call whose callback runs here */
     struct twill__team *team; /* the team whose thread this is, or NULL */
+    void *helper;             /* its record there */
+    void *reserved[4];        /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -3185,6 +3187,14 @@ typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t beg
 
 enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
 
+/* Work that functions give, instead of ranges of items: see engine/crew.h. */
+typedef struct twill__crew_table {
+    twill__call_table calls;
+    bool (*ready)(void *object);
+    void (*work)(void *object, twill_task *task);
+    void (*ended)(void *object, twill_task *task);
+} twill__crew_table;
+
 /* One worker number of one call. */
 typedef struct twill__slot {
     /* written by the owner and by thieves */
@@ -3237,6 +3247,7 @@ typedef struct twill__job {
     bool may_end; /* there is a token or a deadline */
     twill__body_fn *body;
     void *data; /* the pattern's */
+    const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
     const twill_run *run;
     twill_on_error policy;
     unsigned np;         /* worker numbers */
@@ -3744,6 +3755,8 @@ static inline size_t twill__share(const twill__job *job, unsigned worker)
 
 static inline bool twill__has_work(twill__job *job)
 {
+    if (job->crew)
+        return job->crew->ready(job->data);
     if (atomic_load(&job->stop))
         return false;
     for (unsigned word = 0; word < twill__words(job->np); word++)
@@ -4023,6 +4036,7 @@ typedef struct twill__helper {
     twill__thrd thread;
     struct twill__team *team;
     unsigned number;
+    struct twill__helper *next; /* replacements */
 } twill__helper;
 
 typedef struct twill__team {
@@ -4033,13 +4047,15 @@ typedef struct twill__team {
     _Alignas(TWILL__LINE) _Atomic uint32_t idle;
     _Atomic uint32_t parked;
     _Atomic uint32_t closed;
-    unsigned spinners;   /* so many of them may spin: one CPU is the caller's */
-    unsigned threads;    /* started; set before others see the team */
-    uint32_t generation; /* of the process that started them */
+    _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
+    unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
+    unsigned threads;       /* started; set before others see the team */
+    uint32_t generation;    /* of the process that started them */
     /* holds the generation of this process; see platform/process.h */
     const _Atomic uint32_t *mark;
     uint64_t tick_rate; /* see platform/ticks.h */
     twill__helper *helper;
+    _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
     twill__seat seat[TWILL__SEATS];
 } twill__team;
 
@@ -4114,6 +4130,11 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     twill__slot *me = &job->slot[worker];
     twill__pace pace;
     size_t begin, end;
+    if (job->crew) {
+        me->used = true;
+        job->crew->work(job->data, task);
+        return;
+    }
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
@@ -4177,11 +4198,48 @@ typedef struct twill__visit {
     twill_task task;
 } twill__visit;
 
+static inline void twill__helper_main(void *helper);
+
+/* A thread of the team ends in a callback: another one takes its place, or, without memory or
+   threads, nobody does. Whoever closes the team joins the dying thread first, and then finds what
+   it has left. */
+static inline void twill__replace(twill__team *team)
+{
+    twill__helper *dying = (twill__helper *)twill__thread()->helper, *fresh;
+    if (!dying || twill__thread()->team != team ||
+        !(fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh)))
+        return;
+    memset(fresh, 0, sizeof *fresh);
+    fresh->team = team;
+    fresh->number = dying->number;
+    fresh->thread.fn = twill__helper_main;
+    fresh->thread.arg = fresh;
+    fresh->thread.stack_size = dying->thread.stack_size;
+    fresh->thread.cpu = dying->thread.cpu;
+    memcpy(fresh->thread.name, dying->thread.name, sizeof fresh->thread.name);
+    if (!twill__thread_start(&fresh->thread)) {
+        TWILL_FREE(fresh);
+        return;
+    }
+    /* release: pairs with the exchange in twill__team_close; relaxed: a guess for the CAS */
+    fresh->next = atomic_load_explicit(&team->replacements, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&team->replacements, &fresh->next, fresh,
+                                                  memory_order_release, memory_order_relaxed)) {}
+}
+
 static inline void twill__visit_ended(void *visit_)
 {
     twill__visit *visit = (twill__visit *)visit_;
-    twill__thread_ended(visit->job, visit->worker, &visit->task);
     twill__thread()->job = visit->outer;
+    if (visit->job->crew) {
+        if (visit->job->crew->ended)
+            visit->job->crew->ended(visit->job->data, &visit->task);
+        twill__give_number(visit->job, visit->worker);
+        twill__replace(visit->job->team);
+        twill__leave(visit->seat);
+        return;
+    }
+    twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
     atomic_store(&visit->job->degraded, 1);
     twill__leave(visit->seat);
@@ -4283,11 +4341,23 @@ static inline bool twill__call_waits(twill__team *team)
     return false;
 }
 
+/* Until the epoch changes, or an alarm is due. Whoever takes the alarm looks round; the crews that
+   he asks set theirs anew. */
+static inline void twill__nap(twill__team *team, uint32_t epoch)
+{
+    twill_ns alarm = atomic_load(&team->alarm);
+    if (alarm == TWILL_FOREVER)
+        twill__park(&team->epoch, epoch, 0);
+    else if (twill__clock_now() >= alarm || !twill__park(&team->epoch, epoch, alarm))
+        atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+}
+
 static inline void twill__helper_main(void *helper_)
 {
     twill__helper *helper = (twill__helper *)helper_;
     twill__team *team = helper->team;
     twill__thread()->team = team;
+    twill__thread()->helper = helper;
     for (;;) { /* exit: closed */
         uint32_t epoch = atomic_load(&team->epoch);
         if (twill__serve_team(team, helper->number))
@@ -4301,12 +4371,13 @@ static inline void twill__helper_main(void *helper_)
               twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
             atomic_fetch_add(&team->parked, 1);
             if (atomic_load(&team->epoch) == epoch)
-                twill__park(&team->epoch, epoch, 0);
+                twill__nap(team, epoch);
             atomic_fetch_sub(&team->parked, 1);
         }
         atomic_fetch_sub(&team->idle, 1);
     }
     twill__thread()->team = NULL;
+    twill__thread()->helper = NULL;
 }
 
 /* ---- a team's life ---- */
@@ -4322,6 +4393,7 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
 {
     unsigned cpus = twill__cpus_hint();
     memset(team, 0, sizeof *team);
+    atomic_init(&team->alarm, TWILL_FOREVER);
     team->spinners = cpus - 1;
     team->generation = twill__generation();
     /* set: generation was asked */
@@ -4388,6 +4460,15 @@ static inline uint32_t twill__team_close(twill__team *team)
         /* after the join */
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
     }
+    /* acquire: pairs with twill__replace. Those that it joins may leave further ones */
+    for (twill__helper *fresh;
+         (fresh = atomic_exchange_explicit(&team->replacements, NULL, memory_order_acquire));)
+        while (fresh) {
+            twill__helper *next = fresh->next;
+            twill__thread_join(&fresh->thread);
+            TWILL_FREE(fresh);
+            fresh = next;
+        }
     return flags;
 }
 
@@ -5022,6 +5103,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     if (!bits)
         bits = job->bits;
     job->call.table = twill__job_table();
+    job->crew = NULL;
     job->run = run;
     job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
     job->np = np;
