@@ -67,6 +67,7 @@ typedef struct twill__job {
     /* set before helpers can come in, then only read */
     size_t n;             /* of this pass */
     size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
+    const size_t *starts; /* or, where units differ: items from starts[k] on; [n + 1] */
     size_t start, block;  /* AUTO: the first item of the ranges, items a block */
     size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
     twill__schedule schedule;
@@ -150,9 +151,24 @@ static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
         twill__fire_from(job, 0);
 }
 
+static inline size_t twill__place_among(const size_t *starts, size_t n, size_t item)
+{
+    size_t low = 0;
+    while (n - low > 1) { /* exit: the gap shrinks; starts[low] <= item < starts[n] */
+        size_t mid = low + (n - low) / 2;
+        if (starts[mid] <= item)
+            low = mid;
+        else
+            n = mid;
+    }
+    return low;
+}
+
 /* The place in this pass that the user's item belongs to. */
 static inline size_t twill__place_of(const twill__job *job, size_t item)
 {
+    if (job->starts)
+        return twill__place_among(job->starts, job->n, item);
     return item < job->first ? 0
            : job->unit == 1  ? item - job->first
                              : (item - job->first) / job->unit;

@@ -5,10 +5,10 @@
 #include "engine/team.h"
 
 #define TWILL__MAX_WORKERS 65536u
-#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 6 KiB in all */
-#define TWILL__LARGE_FRAME 64 /* 25 KiB; above, one allocation */
-#define TWILL__WAKE_NS   3000  /* the rest is worth a helper: a wake and a cache miss or ten */
-#define TWILL__CREATE_NS 60000 /* ... that must be started: twice the cost of a thread */
+#define TWILL__SMALL_FRAME 8     /* worker numbers on the caller's stack: 6 KiB in all */
+#define TWILL__LARGE_FRAME 64    /* 25 KiB; above, one allocation */
+#define TWILL__WAKE_NS     3000  /* the rest is worth a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS   60000 /* ... that must be started: twice the cost of a thread */
 
 /* What a pattern does with an open call: one or more passes (twill__run_pass). */
 typedef void twill__steps_fn(twill__job *job, void *data);
@@ -156,6 +156,7 @@ typedef struct twill__pass {
     bool parts;
     /* unit k: the user's items first + k * unit and on; unit 0: 1 */
     size_t first, unit;
+    const size_t *starts; /* or starts[k] and on; NULL: units are all alike */
 } twill__pass;
 
 static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
@@ -164,6 +165,7 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     job->n = pass->n;
     job->first = pass->first;
     job->unit = pass->unit ? pass->unit : 1;
+    job->starts = pass->starts;
     job->start = 0;
     job->block = 1;
     job->chunk = pass->chunk;

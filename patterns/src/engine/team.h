@@ -150,6 +150,22 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     me->busy += pace.at - pace.since;
 }
 
+/* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
+   find it. */
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+{
+    uint64_t range, back;
+    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+        return;
+    /* a guess for the CAS */
+    range = atomic_load_explicit(&me->range, memory_order_relaxed);
+    do
+        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
+                                                  ? twill__hi(range)
+                                                  : me->end - job->start);
+    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+}
+
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
@@ -163,15 +179,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     me->inside = false;
     if (me->from != SIZE_MAX)
         twill__loop_end(me, item);
-    if (me->end - at > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
-        /* a guess for the CAS */
-        uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;
-        do
-            back = twill__pack(at + 1 - job->start, twill__lo(range) < twill__hi(range)
-                                                        ? twill__hi(range)
-                                                        : me->end - job->start);
-        while (!atomic_compare_exchange_weak(&me->range, &range, back));
-    }
+    twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store(&me->begin, SIZE_MAX);
     twill__rouse_callers(job);
