@@ -3239,6 +3239,7 @@ typedef struct twill__job {
     /* set before helpers can come in, then only read */
     size_t n;             /* of this pass */
     size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
+    const size_t *starts; /* or, where units differ: items from starts[k] on; [n + 1] */
     size_t start, block;  /* AUTO: the first item of the ranges, items a block */
     size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
     twill__schedule schedule;
@@ -3322,9 +3323,24 @@ static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
         twill__fire_from(job, 0);
 }
 
+static inline size_t twill__place_among(const size_t *starts, size_t n, size_t item)
+{
+    size_t low = 0;
+    while (n - low > 1) { /* exit: the gap shrinks; starts[low] <= item < starts[n] */
+        size_t mid = low + (n - low) / 2;
+        if (starts[mid] <= item)
+            low = mid;
+        else
+            n = mid;
+    }
+    return low;
+}
+
 /* The place in this pass that the user's item belongs to. */
 static inline size_t twill__place_of(const twill__job *job, size_t item)
 {
+    if (job->starts)
+        return twill__place_among(job->starts, job->n, item);
     return item < job->first ? 0
            : job->unit == 1  ? item - job->first
                              : (item - job->first) / job->unit;
@@ -4161,6 +4177,22 @@ static inline void twill__take_part(twill__job *job, unsigned worker, twill_task
     me->busy += pace.at - pace.since;
 }
 
+/* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
+   find it. */
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+{
+    uint64_t range, back;
+    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+        return;
+    /* a guess for the CAS */
+    range = atomic_load_explicit(&me->range, memory_order_relaxed);
+    do
+        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
+                                                  ? twill__hi(range)
+                                                  : me->end - job->start);
+    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+}
+
 /* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
@@ -4174,15 +4206,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
     me->inside = false;
     if (me->from != SIZE_MAX)
         twill__loop_end(me, item);
-    if (me->end - at > 1 && !job->whole && job->block == 1 && job->n - job->start <= 0xffffffffu) {
-        /* a guess for the CAS */
-        uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed), back;
-        do
-            back = twill__pack(at + 1 - job->start, twill__lo(range) < twill__hi(range)
-                                                        ? twill__hi(range)
-                                                        : me->end - job->start);
-        while (!atomic_compare_exchange_weak(&me->range, &range, back));
-    }
+    twill__hand_back(job, me, at + 1);
     twill__item_failed(job, me, at, item, TWILL_LOST, 0);
     atomic_store(&me->begin, SIZE_MAX);
     twill__rouse_callers(job);
@@ -4593,10 +4617,10 @@ struct twill_pool {
 #endif
 
 #define TWILL__MAX_WORKERS 65536u
-#define TWILL__SMALL_FRAME 8  /* worker numbers on the caller's stack: 6 KiB in all */
-#define TWILL__LARGE_FRAME 64 /* 25 KiB; above, one allocation */
-#define TWILL__WAKE_NS   3000  /* the rest is worth a helper: a wake and a cache miss or ten */
-#define TWILL__CREATE_NS 60000 /* ... that must be started: twice the cost of a thread */
+#define TWILL__SMALL_FRAME 8     /* worker numbers on the caller's stack: 6 KiB in all */
+#define TWILL__LARGE_FRAME 64    /* 25 KiB; above, one allocation */
+#define TWILL__WAKE_NS     3000  /* the rest is worth a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS   60000 /* ... that must be started: twice the cost of a thread */
 
 /* What a pattern does with an open call: one or more passes (twill__run_pass). */
 typedef void twill__steps_fn(twill__job *job, void *data);
@@ -4744,6 +4768,7 @@ typedef struct twill__pass {
     bool parts;
     /* unit k: the user's items first + k * unit and on; unit 0: 1 */
     size_t first, unit;
+    const size_t *starts; /* or starts[k] and on; NULL: units are all alike */
 } twill__pass;
 
 static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
@@ -4752,6 +4777,7 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     job->n = pass->n;
     job->first = pass->first;
     job->unit = pass->unit ? pass->unit : 1;
+    job->starts = pass->starts;
     job->start = 0;
     job->block = 1;
     job->chunk = pass->chunk;
