@@ -76,6 +76,7 @@ typedef struct explorer {
     int thread_count, current;
     bool active; /* the program runs, not the driver */
     bool failed, finished;
+    bool alone; /* all other threads have ended, and the current one knows what they did */
     uint32_t run; /* number of the run: tables are emptied by comparing it */
     uint32_t steps;
     uint32_t idle_yields;
@@ -158,6 +159,7 @@ int waiters(const void *on, const char *call, int *list);
 void vclock_join(vclock *into, const vclock *from);
 void release_to(vclock *clock); /* and the past of this thread goes on */
 void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc);
+bool race_alone(void);
 void mark_atomic(uintptr_t address);
 
 /* ---- memory.c: atomics ---- */

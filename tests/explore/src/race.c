@@ -6,8 +6,12 @@
 
 enum {
     WORDS = 1 << 16, /* of 8 bytes, touched in one run */
+    PLACES = 2 * WORDS,
     RECORDS = 12     /* of earlier accesses to one word; the oldest are forgotten */
 };
+
+extern char *locals_address;
+extern size_t locals_size;
 
 typedef struct record {
     const void *pc;
@@ -16,15 +20,20 @@ typedef struct record {
 } record;
 
 typedef struct shadow {
-    uintptr_t word; /* address / 8 */
-    uint32_t run;
-    uint8_t count, has_atomic;
+    uint8_t count, last, has_atomic; /* last: the place of the newest record */
     record records[RECORDS];
 } shadow;
 
-static shadow *table;
-extern char *locals_address;
-extern size_t locals_size;
+/* Words are found by a small table of places, and stand one behind the other in the order of their
+   first use: what a run touches stays in the cache. */
+typedef struct place {
+    uintptr_t word; /* address / 8 */
+    uint32_t run, at;
+} place;
+
+static place *places;
+static shadow *shadows;
+static uint32_t shadow_count, shadow_run;
 
 void vclock_join(vclock *into, const vclock *from)
 {
@@ -42,29 +51,54 @@ void release_to(vclock *clock)
     t->now.at[x.current]++;
 }
 
-static shadow *shadow_of(uintptr_t word)
+/* Has nobody else anything to do that the current thread does not know? */
+bool race_alone(void)
 {
-    uint32_t at = (uint32_t)(word * 0x9e3779b97f4a7c15u >> 48) & (WORDS - 1);
+    for (int i = 0; i < x.thread_count; i++)
+        if (i != x.current && (x.threads[i].state != ENDED ||
+                               x.threads[i].now.at[i] > self()->now.at[i]))
+            return false;
+    return true;
+}
 
-    if (!table)
-        table = big(WORDS * sizeof *table);
-    for (int tries = 0; tries < WORDS; tries++, at = (at + 1) & (WORDS - 1)) {
-        shadow *s = &table[at];
-        if (s->run != x.run) {
-            s->run = x.run;
-            s->word = word;
-            s->count = s->has_atomic = 0;
-            return s;
-        }
-        if (s->word == word)
-            return s;
+static shadow *new_shadow(place *p, uintptr_t word)
+{
+    shadow *s;
+
+    if (shadow_run != x.run) {
+        shadow_run = x.run;
+        shadow_count = 0;
     }
-    limit("the program touches too much memory: 512 KiB are watched");
+    if (shadow_count == WORDS)
+        limit("the program touches too much memory: 512 KiB are watched");
+    p->run = x.run;
+    p->word = word;
+    p->at = shadow_count++;
+    s = &shadows[p->at];
+    s->count = s->last = s->has_atomic = 0;
+    return s;
+}
+
+static shadow *find_shadow(uintptr_t word, bool create)
+{
+    uint32_t at = (uint32_t)(word + (word >> 13) * 0x9e3779b1u) & (PLACES - 1);
+
+    if (!places) {
+        places = big(PLACES * sizeof *places);
+        shadows = big(WORDS * sizeof *shadows);
+    }
+    for (;; at = (at + 1) & (PLACES - 1)) { /* ends: half of the places are free */
+        place *p = &places[at];
+        if (p->run != x.run)
+            return create ? new_shadow(p, word) : NULL;
+        if (p->word == word)
+            return &shadows[p->at];
+    }
 }
 
 void mark_atomic(uintptr_t address)
 {
-    shadow_of(address >> 3)->has_atomic = 1;
+    find_shadow(address >> 3, true)->has_atomic = 1;
 }
 
 static const char *kind_of(bool write, bool atomic)
@@ -88,35 +122,44 @@ static void report_race(const record *earlier, uintptr_t word, uint8_t bytes, bo
          there);
 }
 
-static void access_word(uintptr_t word, uint8_t bytes, bool write, bool atomic, const void *pc)
+static void access_word(shadow *s, uintptr_t word, uint8_t bytes, bool write, bool atomic,
+                        const void *pc)
 {
-    shadow *s = shadow_of(word);
-    thread *t = self();
-    record *same = NULL, *victim = NULL, *r;
+    const thread *t = self();
+    record *r = &s->records[s->last];
 
-    for (int i = 0; i < s->count; i++) {
+    /* the same again, and nobody was here in between */
+    if (s->count && r->thread == x.current && r->time == t->now.at[x.current] &&
+        r->bytes == bytes && r->write == write && r->atomic == atomic)
+        return;
+    for (int i = 0; i < s->count;) {
+        bool before, covered;
         r = &s->records[i];
-        if (r->thread == x.current) {
-            if (r->write == write && r->atomic == atomic && r->bytes == bytes)
-                same = r;
-            else if ((r->bytes & ~bytes) == 0 && (write || !r->write) && (!atomic || r->atomic))
-                victim = r; /* whatever races with it races with this one */
-        } else if (r->time <= t->now.at[r->thread]) {
-            if ((r->bytes & ~bytes) == 0 && (write || !r->write) && (!atomic || r->atomic))
-                victim = r;
-        } else if ((r->bytes & bytes) && (write || r->write) && !(atomic && r->atomic)) {
+        before = r->thread == x.current || r->time <= t->now.at[r->thread];
+        covered = (r->bytes & ~bytes) == 0 && (write || !r->write) && (!atomic || r->atomic);
+        if (!before && (r->bytes & bytes) && (write || r->write) && !(atomic && r->atomic))
             report_race(r, word, bytes, write, atomic, pc);
-        }
+        if (before && covered) /* whatever races with it races with this one */
+            *r = s->records[--s->count];
+        else
+            i++;
     }
-    if (same)
-        r = same;
-    else if (victim)
-        r = victim;
-    else if (s->count < RECORDS)
-        r = &s->records[s->count++];
-    else
-        r = &s->records[(word + x.steps) % RECORDS];
-    *r = (record){pc, t->now.at[x.current], (uint8_t)x.current, bytes, write, atomic};
+    s->last = (uint8_t)(s->count < RECORDS ? s->count++ : (word + x.steps) % RECORDS);
+    s->records[s->last] =
+        (record){pc, t->now.at[x.current], (uint8_t)x.current, bytes, write, atomic};
+}
+
+/* The only thread that is left: what it does happens after all that was, and before all that will
+   be. */
+static void touch_alone(uintptr_t address, size_t size)
+{
+    for (size_t at = 0; at < size; at += 8 - ((address + at) & 7)) {
+        shadow *s = find_shadow((address + at) >> 3, false);
+        if (s && s->has_atomic)
+            forget_stores(address + at, 8 - ((address + at) & 7) < size - at
+                                            ? 8 - ((address + at) & 7)
+                                            : size - at);
+    }
 }
 
 void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc)
@@ -124,13 +167,19 @@ void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *
     if (!x.active || !size || address - (uintptr_t)locals_address < locals_size)
         return; /* the program's thread-local block has one address for all threads */
     heap_check(address, size, pc);
+    if (x.alone) {
+        if (write && !atomic)
+            touch_alone(address, size);
+        return;
+    }
     while (size) {
         unsigned offset = address & 7;
         unsigned count = 8 - offset < size ? 8 - offset : (unsigned)size;
         uint8_t bytes = (uint8_t)(((1u << count) - 1) << offset);
 
-        access_word(address >> 3, bytes, write, atomic, pc);
-        if (write && !atomic && shadow_of(address >> 3)->has_atomic)
+        shadow *s = find_shadow(address >> 3, true);
+        access_word(s, address >> 3, bytes, write, atomic, pc);
+        if (write && !atomic && s->has_atomic)
             forget_stores(address, count);
         address += count;
         size -= count;

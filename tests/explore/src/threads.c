@@ -161,6 +161,7 @@ int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, 
         progress();
     }
     t->now.at[index] = 1;
+    x.alone = index == 0;
     return index;
 }
 
@@ -187,6 +188,7 @@ static void *join(const char *call, unsigned long id, const void *pc)
     while (t->state != ENDED)
         block(call, t, 0, false);
     vclock_join(&self()->now, &t->now);
+    x.alone = race_alone();
     trace("join", t, 0, 0, NO_ORDER, false, pc);
     return t->result;
 }
