@@ -4,6 +4,9 @@
 #ifndef EXPLORE_H
 #define EXPLORE_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
 /* Any number below n, each in some schedule. */
 extern int explore_choice(int n) __attribute__((weak));
 #define EXPLORE_CHOICE(n, otherwise) (explore_choice ? explore_choice(n) : (otherwise))
@@ -23,5 +26,34 @@ extern void explore_must_reach(const char *label) __attribute__((weak));
 extern void explore_reached(const char *label) __attribute__((weak));
 #define EXPLORE_MUST_REACH(label) (explore_must_reach ? explore_must_reach(label) : (void)0)
 #define EXPLORE_REACHED(label)    (explore_reached ? explore_reached(label) : (void)0)
+
+/* ---- linearizability ----
+   Do the calls of all threads look as if each had been done at once, at some moment between its
+   beginning and its end? Tell of each call (24 at most in a run):
+
+       int call = explore_call("push", item);
+       explore_return(call, push(queue, item));
+
+   and at the end, when all have returned, let the explorer look for an order of them that `spec`
+   allows; there is none: the schedule has failed, and the report shows the history. linear.h has
+   specifications of a queue and of a pool of objects. */
+typedef struct explore_call_record {
+    const char *operation; /* the text must stay */
+    long long argument, result;
+    int thread;
+    unsigned begun, ended; /* moments: 1, 2, ... */
+} explore_call_record;
+
+typedef struct explore_spec {
+    size_t state_bytes;        /* of a state: plain memory, 512 bytes at most, compared as bytes */
+    void (*begin)(void *state); /* NULL: zeros */
+    /* Could this call, done at once in this state, return what it has returned? Then do it. A pure
+       function: it runs outside the schedule. */
+    bool (*step)(void *state, const explore_call_record *call);
+} explore_spec;
+
+extern int explore_call(const char *operation, long long argument) __attribute__((weak));
+extern void explore_return(int call, long long result) __attribute__((weak));
+extern void explore_linearizable(const explore_spec *spec) __attribute__((weak));
 
 #endif

@@ -87,7 +87,7 @@ typedef struct explorer {
     uint64_t sc_order;
     uint32_t allocations, creations; /* so far, for the k-th to fail */
     bool fault_hit;
-    char message[600];
+    char message[600], details[4000]; /* of the failure; details: more lines, or "" */
     void *driver; /* stack pointer of the driver */
     int lowest_priority;
 

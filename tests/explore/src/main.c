@@ -136,6 +136,7 @@ bool run_once(uint64_t number)
     x.run++;
     x.thread_count = x.current = 0;
     x.failed = x.finished = false;
+    x.details[0] = '\0';
     x.steps = x.idle_yields = 0;
     x.now = UINT64_C(1000000000000);
     x.wall = UINT64_C(1700000000000000000);

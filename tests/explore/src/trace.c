@@ -200,7 +200,10 @@ static void describe(const step *s, char *text, size_t size)
         name_of(s->address, name, sizeof name);
     if (s->order < NO_ORDER)
         snprintf(order, sizeof order, " (%s%s)", orders[(int)s->order], s->stale ? ", STALE" : "");
-    if (s->order == NO_ORDER && s->value)
+    if (strcmp(s->operation, "calls") == 0 || strcmp(s->operation, "returns") == 0)
+        snprintf(text, size, s->operation[0] == 'c' ? "calls %s(%lld)" : "%s returns %lld",
+                 (const char *)(uintptr_t)s->old, (long long)s->value);
+    else if (s->order == NO_ORDER && s->value)
         snprintf(text, size, "%s %s %s", s->operation, name, value);
     else if (s->order == NO_ORDER || !s->address)
         snprintf(text, size, "%s%s%s%s", s->operation, name[0] ? " " : "", name, order);
@@ -347,6 +350,7 @@ void report_failure(void)
     printf("in schedule %llu, at step %u, in T%d; to repeat it, with the same options: "
            "--replay=%s\n\n",
            (unsigned long long)x.runs, x.steps, x.current, id);
+    fputs(x.details, stdout);
     print_steps(x.verbose ? STEPS : SHOWN);
     printf("\n");
     print_threads();
