@@ -4,4 +4,5 @@
 #include "parallel_map.h"
 #include "producer_consumer.h"
 #include "progress_tracker.h"
+#include "retry_backoff.h"
 #include "worker_pool.h"

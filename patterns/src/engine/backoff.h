@@ -15,17 +15,20 @@ enum {
     TWILL__JITTER_ADDITIVE
 };
 
-typedef struct twill__backoff { /* the shape of a schedule; fixed once made */
-    uint64_t base, cap, add;    /* ns, <= INT64_MAX; cap: of every delay, jitter included */
-    uint64_t growth;            /* multiplier * 2^32, >= 2^32 */
-    uint64_t spread;            /* PROPORTIONAL: factor * 2^32, <= 2^32 */
+/* Both may lie in storage that the caller owns as plain words. */
+typedef struct __attribute__((may_alias))
+twill__backoff {             /* the shape of a schedule; fixed once made */
+    uint64_t base, cap, add; /* ns, <= INT64_MAX; cap: of every delay, jitter included */
+    uint64_t growth;         /* multiplier * 2^32, >= 2^32 */
+    uint64_t spread;         /* PROPORTIONAL: factor * 2^32, <= 2^32 */
     int jitter;
 } twill__backoff;
 
-typedef struct twill__delays { /* where one sequence of delays stands; all zero but `random` */
-    uint64_t random;           /* the generator: see twill__random_begin */
-    uint64_t grown;            /* the last delay before jitter; 0: none yet */
-    uint64_t last;             /* the last delay; 0: none yet. DECORRELATED grows from it */
+typedef struct __attribute__((may_alias))
+twill__delays {      /* where one sequence of delays stands; all zero but `random` */
+    uint64_t random; /* the generator: see twill__random_begin */
+    uint64_t grown;  /* the last delay before jitter; 0: none yet */
+    uint64_t last;   /* the last delay; 0: none yet. DECORRELATED grows from it */
 } twill__delays;
 
 /* value * 2^32, rounded; for 0 <= value < 2^31. Every step is exact, so excess precision of the
