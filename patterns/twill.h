@@ -1254,6 +1254,253 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 #endif
 #endif
 
+/* ---- retry_backoff.h ---- */
+/* twill: retry_backoff - call what may fail for a moment again, later and later, and know when to
+   stop.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    A call fails now and would succeed in a moment: a server is busy, a lock is taken, a name does
+    not resolve yet. The call is made again a bounded number of times, with pauses that grow and are
+    uneven (so that a thousand clients do not come back in step), within a deadline, and not at all
+    when the failure is permanent or the caller has been told to stop.
+WHEN NOT
+    What is called must bear being called twice: THIS PATTERN MAY RUN A TASK MORE THAN ONCE. A call
+    that timed out may have been done all the same; give it a key by which the other side knows it
+    again. A failure that stays (bad arguments, no permission) is not cured by retries: say so in
+    after_failure. One layer retries: three layers of three tries are 27 calls at the bottom.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_retry_backoff.h"
+
+static int fetch(const void *url, void *page, const twill_task *task)
+{
+    if (task->index < 2)                                    // index: 0 is the first call
+        return 503;                                         // busy; any code but 0 is a failure
+    *(const char **)page = url;
+    return 0;
+}
+
+int main(void)
+{
+    const char *page = NULL;
+    twill_retry_report report;
+    twill_status status = twill_retry_call("example.org/a", &page, fetch,
+        &(twill_retry_options){ .max_attempts = 5, .base = TWILL_MS(1) }, &report);
+    printf("%s after %zu calls: %s\n", twill_status_name(status), report.attempts, page);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_OK after 3 calls: example.org/a
+END OF OUTPUT
+
+THREE FORMS
+    One call        twill_retry_call(in, out, fn, options, report): makes the calls, sleeps between.
+    A loop          twill_retry r; twill_retry_init(&r, options);
+                    while (twill_retry_next(&r)) twill_retry_result(&r, attempt(...));
+                    status = twill_retry_finish(&r, &report);
+    Without sleep   twill_retry_next_at(&r, &due) instead of next says WHEN to make the next call;
+                    event loops arm a timer, and work in a pool is submitted again at `due`. Do not
+                    use the sleeping forms in a pool's worker: ten failing jobs that sleep stall the
+                    jobs that would succeed.
+
+OPTIONS (twill_retry_options; zeroed or NULL: 3 calls, 100 ms doubling to 10 s, full jitter)
+    max_attempts    total calls, the first included. 0: 3. Above INT32_MAX: INVALID
+    unlimited       no bound on calls; then max_attempts is 0 and there is a deadline or a token
+    base            the first delay before jitter. 0: 100 ms
+    cap             no delay is longer, jitter included (a hint may be). 0: 10 s
+    multiplier      0: 2. From 1 to 1e9
+    jitter          e is the delay without it. FULL: uniform in 0..e (default: the least load on the
+                    other side). NONE: e. EQUAL: e/2 + uniform in 0..e/2. DECORRELATED: uniform in
+                    base..3 x the delay before. PROPORTIONAL: e +- jitter_factor x e. ADDITIVE: e +
+                    uniform in 0..jitter_add
+    jitter_factor   PROPORTIONAL. 0: 0.5. At most 1
+    jitter_add      ADDITIVE. 0: base
+    max_elapsed     a limit on the whole, from the first call. 0: none
+    attempt_timeout a limit on each call: in task->until, for fn to heed. 0: none
+    max_hint        a longer hint ends the retry at once. 0: 5 min
+    last_try_at_deadline  instead of giving up early: one last call just before the deadline (before
+                    it by what the last call took, at least 1 ms), unless a hint forbids
+    immediate_first_retry  the first retry does not sleep; the schedule begins with the second
+    until           deadline and token of the whole
+    context         task->context of all callbacks
+    after_failure   looks at a failure (out: NULL in the loop forms). 0: back off as usual. Above 0:
+                    wait at least this (a server's Retry-After), plus up to a tenth, since the whole
+                    fleet got the same hint. TWILL_RETRY_NEVER, or anything below 0: permanent
+    on_retry        told before each pause. In both, task->index is the failed attempt
+    budget          shared by many retries and threads: see twill_retry_budget
+    seed            the same seed gives the same delays on every machine. 0: a fresh one
+    history         the caller's array of history_count attempts: keeps the last ones, oldest first
+    Whatever makes no sense is refused: TWILL_INVALID, and nothing is called.
+
+ERRORS              report.end says why it stopped, report.code is what the last call returned
+    TWILL_OK        a call returned 0
+    TWILL_FAILED    ATTEMPTS: all calls used up. PERMANENT. NO_BUDGET. HINT_TOO_LONG. Also: a loop
+                    LEFT after a failure
+    TWILL_TIMEOUT   DEADLINE: over, or the next pause would pass it (report.next_delay: that pause)
+    TWILL_CANCELLED CANCELLED: the token fired. It is asked before the code: a cancelled call is
+                    never retried as a failure
+    TWILL_INVALID   REFUSED: an option, or NULL where something is needed. Nothing was called
+    TWILL_LOST      LEFT: the loop ended before any call had a result, or fn ended its thread
+    But for INVALID, and a token or deadline that was over before the first call, fn has run at
+    least once. The first call is never delayed. After the last one there is no pause.
+
+THREADS      A twill_retry belongs to one thread at a time; a budget to any number.
+BLOCKS       call and next sleep; the token ends the sleep. fn is never interrupted: it overruns its
+             limit unless it heeds task->until; timeout_fallback returns in time from one that does
+             not.
+ORDERING     A budget publishes nothing: relaxed.
+ALLOCATES    Nothing. No thread, no lock. Leaving a loop early leaks nothing.
+OWNERSHIP    in, out, context, budget and history are the caller's, and outlive the call. out is not
+             cleared between calls.
+COSTS        Between two calls: a clock reading or two, one multiplication, one sleep.
+FORK         A child goes on; with seed 0 it draws other delays than its parent.
+PITFALLS     A retry inside a retry multiplies. Without a deadline a pause may take 10 s by default.
+             In a signal handler nothing here may be called. */
+#ifndef TWILL_RETRY_BACKOFF_H
+#define TWILL_RETRY_BACKOFF_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_jitter {
+    TWILL_JITTER_FULL = 0,
+    TWILL_JITTER_NONE,
+    TWILL_JITTER_EQUAL,
+    TWILL_JITTER_DECORRELATED,
+    TWILL_JITTER_PROPORTIONAL,
+    TWILL_JITTER_ADDITIVE
+} twill_jitter;
+
+#define TWILL_RETRY_NEVER ((twill_ns)-1) /* as a hint: permanent, stop */
+
+typedef struct twill_retry_attempt {
+    size_t number; /* from 0 */
+    int code;      /* what the call returned */
+    twill_ns started, took, slept_before;
+} twill_retry_attempt;
+
+/* ---- budget ---- */
+
+/* So many retries and no more, together, however many callers there are: when everything fails,
+   retries must not multiply the load. The caller's memory; zeroed: ready, with the defaults. */
+typedef struct twill_retry_budget {
+    TWILL_PRIVATE(8);
+} twill_retry_budget;
+
+typedef struct twill_retry_budget_options {
+    uint32_t capacity;     /* tokens; starts full. 0: 500 */
+    uint32_t retry_cost;   /* of a retry. 0: 5. A success after retries gives the last one's back */
+    uint32_t timeout_cost; /* of a retry after an attempt that ran into attempt_timeout. 0: 10 */
+    uint32_t success_milli; /* what a success at the first call adds, in thousandths. 0: 1000 */
+    /* The other known model: each failure costs 1, each success adds success_milli (0: 100), and
+       retries are made only while more than half is there. capacity 0: 10. No costs. */
+    bool half_rule;
+} twill_retry_budget_options;
+
+/* INVALID: NULL, a cost above the capacity, costs beside half_rule. Not while it is in use. */
+TWILL__DECL twill_status twill_retry_budget_init(twill_retry_budget *budget,
+                                                 const twill_retry_budget_options *options);
+/* Whole tokens that are there. NULL: 0. */
+TWILL__DECL uint64_t twill_retry_budget_left(const twill_retry_budget *budget);
+
+/* ---- one call ---- */
+
+typedef struct twill_retry_options { /* see OPTIONS above */
+    size_t max_attempts;
+    bool unlimited;
+    twill_ns base;
+    twill_ns cap;
+    double multiplier;
+    twill_jitter jitter;
+    double jitter_factor;
+    twill_ns jitter_add;
+    twill_ns max_elapsed;
+    twill_ns attempt_timeout;
+    twill_ns max_hint;
+    bool last_try_at_deadline;
+    bool immediate_first_retry;
+    twill_until until;
+    void *context;
+    twill_ns (*after_failure)(int code, const void *out, const twill_task *task);
+    void (*on_retry)(const twill_retry_attempt *failed, twill_ns delay, const twill_task *task);
+    twill_retry_budget *budget;
+    uint64_t seed;
+    twill_retry_attempt *history;
+    size_t history_count;
+} twill_retry_options;
+
+typedef enum twill_retry_end {
+    TWILL_RETRY_SUCCEEDED = 0,
+    TWILL_RETRY_ATTEMPTS,
+    TWILL_RETRY_PERMANENT,
+    TWILL_RETRY_DEADLINE,
+    TWILL_RETRY_CANCELLED,
+    TWILL_RETRY_NO_BUDGET,
+    TWILL_RETRY_HINT_TOO_LONG,
+    TWILL_RETRY_REFUSED,
+    TWILL_RETRY_LEFT
+} twill_retry_end;
+
+typedef struct twill_retry_report {
+    twill_status status;  /* what the call returned */
+    twill_retry_end end;  /* why it stopped */
+    int code;             /* of the last call that returned; 0: none did, or it succeeded */
+    size_t attempts;      /* calls made */
+    twill_ns wall, slept; /* from the first call to the end; of that, in pauses */
+    twill_ns next_delay;  /* the pause that would have come next, when it gave up before one */
+} twill_retry_report;
+
+/* Calls fn(in, out, task) until it returns 0 or something above says stop. task->index: the
+   attempt, from 0; task->until: its deadline, and the token. `report` may be NULL. */
+TWILL__DECL twill_status twill_retry_call(const void *in, void *out, twill_map_fn *fn,
+                                          const twill_retry_options *options,
+                                          twill_retry_report *report);
+
+/* ---- a loop ---- */
+
+/* The caller's, on the stack; holds no resource. Copies of it are independent. */
+typedef struct twill_retry {
+    twill_retry_options options;
+    TWILL_PRIVATE(24);
+} twill_retry;
+
+/* INVALID: next is false, and finish says REFUSED. */
+TWILL__DECL twill_status twill_retry_init(twill_retry *retry, const twill_retry_options *options);
+/* Whether to make a call now; sleeps before it says yes. Once false, always false. Without a result
+   for the attempt before (asserted), that one counts as failed, with code -1. */
+TWILL__DECL bool twill_retry_next(twill_retry *retry);
+/* The same without sleeping: true: make the call at *due (an instant, perhaps past). Between then
+   and now the caller listens to the token. */
+TWILL__DECL bool twill_retry_next_at(twill_retry *retry, twill_ns *due);
+/* How long this attempt may take, and the token. */
+TWILL__DECL twill_until twill_retry_until(const twill_retry *retry);
+/* Number of this attempt, from 0. */
+TWILL__DECL size_t twill_retry_attempt_number(const twill_retry *retry);
+/* How this attempt ended; 0: success. Once for each attempt (asserted). */
+TWILL__DECL void twill_retry_result(twill_retry *retry, int code);
+/* Before the result: a hint, as after_failure returns it, which is not asked then. Serves once. */
+TWILL__DECL void twill_retry_hint(twill_retry *retry, twill_ns wait);
+/* The status of the whole; also when the loop was left early. `report` may be NULL. */
+TWILL__DECL twill_status twill_retry_finish(twill_retry *retry, twill_retry_report *report);
+
+/* The schedule alone: the delay before retry k (from 0). *state is the generator: begin with the
+   seed; *previous the delay before, 0 at first. -1: refused options, or NULL. For k in order these
+   are the delays of the loop. Takes up to k steps. */
+TWILL__DECL twill_ns twill_retry_delay(const twill_retry_options *options, size_t k,
+                                       uint64_t *state, twill_ns *previous);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 /* ---- worker_pool.h ---- */
 /* twill_worker_pool.h - threads that outlive one call. SPDX-License-Identifier: MIT OR Unlicense
 
@@ -12363,6 +12610,852 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
 
 #endif
 
+#endif
+#endif
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__RETRY_BACKOFF_IMPLEMENTATION
+#define TWILL__RETRY_BACKOFF_IMPLEMENTATION
+
+/* ---- engine/backoff.h ---- */
+/* backoff.h: how long to wait before trying again: growing pauses, made uneven. Integers only, so
+   that a seed means the same delays everywhere. */
+#ifndef TWILL__ENGINE_BACKOFF_H
+#define TWILL__ENGINE_BACKOFF_H
+
+/* ---- engine/random.h ---- */
+/* random.h: a small generator whose numbers are the same for a seed on every machine. */
+#ifndef TWILL__ENGINE_RANDOM_H
+#define TWILL__ENGINE_RANDOM_H
+
+/* ---- engine/wide.h ---- */
+/* wide.h: products of 128 bits and their quotients, the same on every machine. */
+#ifndef TWILL__ENGINE_WIDE_H
+#define TWILL__ENGINE_WIDE_H
+
+typedef struct twill__wide {
+    uint64_t high, low;
+} twill__wide;
+
+static inline twill__wide twill__wide_product(uint64_t a, uint64_t b)
+{
+    twill__wide result;
+#if defined __SIZEOF_INT128__ && !defined TWILL__NO_INT128
+    __extension__ typedef unsigned __int128 twill__u128;
+    twill__u128 product = (twill__u128)a * b;
+    result.high = (uint64_t)(product >> 64);
+    result.low = (uint64_t)product;
+#else
+    uint64_t al = a & 0xffffffffu, ah = a >> 32, bl = b & 0xffffffffu, bh = b >> 32;
+    uint64_t low = al * bl, left = ah * bl, right = al * bh;
+    uint64_t middle = (low >> 32) + (left & 0xffffffffu) + right; /* cannot overflow */
+    result.low = middle << 32 | (low & 0xffffffffu);
+    result.high = ah * bh + (left >> 32) + (middle >> 32);
+#endif
+    return result;
+}
+
+/* value >> shift, for a shift below 128; UINT64_MAX when the result does not fit. */
+static inline uint64_t twill__wide_shifted(twill__wide value, unsigned shift)
+{
+    if (shift >= 64)
+        return value.high >> (shift - 64);
+    if (value.high >> shift)
+        return UINT64_MAX;
+    return shift ? value.high << (64 - shift) | value.low >> shift : value.low;
+}
+
+/* value << shift, for a shift below 64; false: bits would be lost. */
+static inline bool twill__wide_raise(twill__wide *value, unsigned shift)
+{
+    if (shift && value->high >> (64 - shift))
+        return false;
+    if (shift) {
+        value->high = value->high << shift | value->low >> (64 - shift);
+        value->low <<= shift;
+    }
+    return true;
+}
+
+/* value / by, rounded down, and the rest; UINT64_MAX when the quotient does not fit. For slow
+   paths: one step a bit. by > 0. */
+static inline uint64_t twill__wide_quotient(twill__wide value, uint64_t by, uint64_t *rest)
+{
+    uint64_t quotient = 0, left = value.high;
+    *rest = 0;
+    if (value.high >= by)
+        return UINT64_MAX;
+    for (int bit = 63; bit >= 0; bit--) {
+        bool carry = left >> 63;
+        left = left << 1 | (value.low >> bit & 1);
+        quotient <<= 1;
+        if (carry || left >= by) {
+            left -= by;
+            quotient |= 1;
+        }
+    }
+    *rest = left;
+    return quotient;
+}
+
+/* a * b / by, rounded down; UINT64_MAX when it does not fit. */
+static inline uint64_t twill__wide_scaled(uint64_t a, uint64_t b, uint64_t by)
+{
+    uint64_t rest;
+    return twill__wide_quotient(twill__wide_product(a, b), by, &rest);
+}
+
+static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+#endif
+
+/* splitmix64 (Steele, Lea, Flood 2014): the state is a counter, so any value is a good seed. */
+static inline uint64_t twill__random(uint64_t *state)
+{
+    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* Uniform in 0..most, both included. The bias is at most (most + 1) / 2^64. */
+static inline uint64_t twill__random_to(uint64_t *state, uint64_t most)
+{
+    uint64_t number = twill__random(state);
+    return most == UINT64_MAX ? number : twill__wide_product(number, most + 1).high;
+}
+
+/* A state to begin with: the seed, or, if that is 0, one that threads, objects and moments do not
+   share. */
+static inline uint64_t twill__random_begin(uint64_t seed, const void *object)
+{
+    uint64_t state = (uint64_t)twill__clock_now() ^ (uint64_t)twill__generation() << 48;
+    if (seed)
+        return seed;
+    state = twill__random(&state) ^ twill__thread_number();
+    state = twill__random(&state) ^ (uint64_t)(uintptr_t)object;
+    return twill__random(&state);
+}
+
+#endif
+
+/* The values of twill_jitter, for patterns that do not show it. */
+enum {
+    TWILL__JITTER_FULL,
+    TWILL__JITTER_NONE,
+    TWILL__JITTER_EQUAL,
+    TWILL__JITTER_DECORRELATED,
+    TWILL__JITTER_PROPORTIONAL,
+    TWILL__JITTER_ADDITIVE
+};
+
+/* Both may lie in storage that the caller owns as plain words. */
+typedef struct __attribute__((may_alias))
+twill__backoff {             /* the shape of a schedule; fixed once made */
+    uint64_t base, cap, add; /* ns, <= INT64_MAX; cap: of every delay, jitter included */
+    uint64_t growth;         /* multiplier * 2^32, >= 2^32 */
+    uint64_t spread;         /* PROPORTIONAL: factor * 2^32, <= 2^32 */
+    int jitter;
+} twill__backoff;
+
+typedef struct __attribute__((may_alias))
+twill__delays {      /* where one sequence of delays stands; all zero but `random` */
+    uint64_t random; /* the generator: see twill__random_begin */
+    uint64_t grown;  /* the last delay before jitter; 0: none yet */
+    uint64_t last;   /* the last delay; 0: none yet. DECORRELATED grows from it */
+} twill__delays;
+
+/* value * 2^32, rounded; for 0 <= value < 2^31. Every step is exact, so excess precision of the
+   machine changes nothing. */
+static inline uint64_t twill__fixed(double value)
+{
+    double scaled = value * 4294967296.0;
+    uint64_t whole = (uint64_t)scaled;
+    return scaled - (double)whole >= 0.5 ? whole + 1 : whole;
+}
+
+/* The usual one: doubling from `base` to `cap`, FULL jitter. */
+static inline twill__backoff twill__backoff_usual(twill_ns base, twill_ns cap)
+{
+    twill__backoff shape = {(uint64_t)base,    (uint64_t)cap,     (uint64_t)base,
+                            UINT64_C(2) << 32, UINT64_C(1) << 31, TWILL__JITTER_FULL};
+    return shape;
+}
+
+/* One step of growth. It stops at the cap, so no count of retries can make it overflow. */
+static inline uint64_t twill__backoff_grow(const twill__backoff *shape, uint64_t grown)
+{
+    uint64_t next = twill__wide_shifted(twill__wide_product(grown, shape->growth), 32);
+    return next < shape->cap ? next : shape->cap;
+}
+
+static inline uint64_t twill__backoff_first(const twill__backoff *shape)
+{
+    return shape->base < shape->cap ? shape->base : shape->cap;
+}
+
+/* The delay that belongs to `grown`; `last` is the delay before it, 0 at first. Never above the
+   cap. */
+static inline uint64_t twill__backoff_jittered(const twill__backoff *shape, uint64_t grown,
+                                               uint64_t last, uint64_t *random)
+{
+    uint64_t delay = grown, part;
+    switch (shape->jitter) {
+    case TWILL__JITTER_FULL:
+        delay = twill__random_to(random, grown);
+        break;
+    case TWILL__JITTER_EQUAL:
+        delay = grown / 2 + twill__random_to(random, grown - grown / 2);
+        break;
+    case TWILL__JITTER_DECORRELATED:
+        last = last ? last : shape->base;
+        part = last > UINT64_MAX / 3 ? UINT64_MAX : 3 * last;
+        part = part > shape->base ? part - shape->base : 0;
+        delay = twill__saturated_sum(shape->base, twill__random_to(random, part));
+        break;
+    case TWILL__JITTER_PROPORTIONAL: /* spread <= 1: part <= grown, so no delay is negative */
+        part = twill__wide_shifted(twill__wide_product(grown, shape->spread), 32);
+        delay = grown - part + twill__random_to(random, 2 * part);
+        break;
+    case TWILL__JITTER_ADDITIVE:
+        delay = twill__saturated_sum(grown, twill__random_to(random, shape->add));
+        break;
+    default: /* NONE */
+        break;
+    }
+    return delay < shape->cap ? delay : shape->cap;
+}
+
+/* The next delay of a sequence. */
+static inline twill_ns twill__backoff_next(const twill__backoff *shape, twill__delays *delays)
+{
+    delays->grown =
+        delays->grown ? twill__backoff_grow(shape, delays->grown) : twill__backoff_first(shape);
+    delays->last = twill__backoff_jittered(shape, delays->grown, delays->last, &delays->random);
+    return (twill_ns)delays->last;
+}
+
+#endif
+
+/* ---- retry_backoff/budget.h ---- */
+/* budget.h: a store of tokens that many retries share. */
+#ifndef TWILL__RETRY_BUDGET_H
+#define TWILL__RETRY_BUDGET_H
+
+/* One word counts what is gone, in thousandths of a token, so that a zeroed budget is full. It only
+   counts: every access is relaxed, and the compare-and-swap keeps it within 0..capacity. */
+typedef struct TWILL__VIEW twill__budget {
+    _Atomic uint64_t gone;
+    uint32_t capacity, retry_cost, timeout_cost, success_milli; /* set at init; 0: the default */
+    uint32_t half;
+} twill__budget;
+_Static_assert(sizeof(twill__budget) <= sizeof(twill_retry_budget),
+               "twill_retry_budget is too small");
+
+static inline twill__budget *twill__budget_of(const twill_retry_budget *budget)
+{
+    return (twill__budget *)(uintptr_t)budget;
+}
+
+static inline uint64_t twill__budget_capacity(const twill__budget *me) /* thousandths */
+{
+    return UINT64_C(1000) * (me->capacity ? me->capacity : me->half ? 10 : 500);
+}
+
+/* Takes `amount`, or as much as there is if `partly`; false: nothing taken. */
+static inline bool twill__budget_spend(twill__budget *me, uint64_t amount, bool partly)
+{
+    uint64_t capacity = twill__budget_capacity(me), take;
+    uint64_t gone = atomic_load_explicit(&me->gone, memory_order_relaxed);
+    do {
+        take = amount <= capacity - gone ? amount : capacity - gone;
+        if (take < amount && !partly)
+            return false;
+    } while (!atomic_compare_exchange_weak_explicit(&me->gone, &gone, gone + take,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    return true;
+}
+
+static inline void twill__budget_return(twill__budget *me, uint64_t amount)
+{
+    uint64_t gone = atomic_load_explicit(&me->gone, memory_order_relaxed), give;
+    do
+        give = amount < gone ? amount : gone; /* full at most */
+    while (give && !atomic_compare_exchange_weak_explicit(
+                       &me->gone, &gone, gone - give, memory_order_relaxed, memory_order_relaxed));
+}
+
+/* A failure that is not permanent. */
+static inline void twill__budget_failure(twill_retry_budget *budget)
+{
+    twill__budget *me = twill__budget_of(budget);
+    if (me->half)
+        (void)twill__budget_spend(me, 1000, true);
+}
+
+/* May there be a retry? *paid: what it took, in tokens. */
+static inline bool twill__budget_take(twill_retry_budget *budget, bool timed_out, uint32_t *paid)
+{
+    twill__budget *me = twill__budget_of(budget);
+    uint32_t cost;
+    *paid = 0;
+    if (me->half)
+        return 2 * atomic_load_explicit(&me->gone, memory_order_relaxed) <
+               twill__budget_capacity(me);
+    cost = timed_out        ? me->timeout_cost ? me->timeout_cost : 10
+           : me->retry_cost ? me->retry_cost
+                            : 5;
+    if (!twill__budget_spend(me, UINT64_C(1000) * cost, false))
+        return false;
+    *paid = cost;
+    return true;
+}
+
+static inline void twill__budget_give(twill_retry_budget *budget, uint32_t paid)
+{
+    twill__budget_return(twill__budget_of(budget), UINT64_C(1000) * paid);
+}
+
+static inline void twill__budget_success(twill_retry_budget *budget, uint32_t paid, bool at_once)
+{
+    twill__budget *me = twill__budget_of(budget);
+    if (at_once || me->half)
+        twill__budget_return(me, me->success_milli ? me->success_milli : me->half ? 100 : 1000);
+    else
+        twill__budget_give(budget, paid);
+}
+
+TWILL__DEFINE twill_status twill_retry_budget_init(twill_retry_budget *budget,
+                                                   const twill_retry_budget_options *options)
+{
+    static const twill_retry_budget_options none;
+    twill__budget *me = twill__budget_of(budget);
+    uint64_t most;
+    options = options ? options : &none;
+    most =
+        options->retry_cost > options->timeout_cost ? options->retry_cost : options->timeout_cost;
+    if (!budget || (options->half_rule && most))
+        return TWILL_INVALID;
+    memset(budget, 0, sizeof *budget);
+    me->capacity = options->capacity;
+    me->retry_cost = options->retry_cost;
+    me->timeout_cost = options->timeout_cost;
+    me->success_milli = options->success_milli;
+    me->half = options->half_rule;
+    if (!me->half && !options->timeout_cost && most < 10)
+        most = 10; /* the default */
+    if (!me->half && UINT64_C(1000) * most > twill__budget_capacity(me))
+        return TWILL_INVALID;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE uint64_t twill_retry_budget_left(const twill_retry_budget *budget)
+{
+    const twill__budget *me = twill__budget_of(budget);
+    if (!budget)
+        return 0;
+    return (twill__budget_capacity(me) - atomic_load_explicit(&me->gone, memory_order_relaxed)) /
+           1000;
+}
+
+#endif
+
+/* ---- retry_backoff/schedule.h ---- */
+/* schedule.h: which options of a retry make sense, and the delays they mean. */
+#ifndef TWILL__RETRY_SCHEDULE_H
+#define TWILL__RETRY_SCHEDULE_H
+
+#define TWILL__RETRY_CALLS 3                 /* the default of max_attempts */
+#define TWILL__RETRY_HINT  TWILL_SEC(5 * 60) /* of max_hint */
+
+/* Written so that NaN is refused, too. */
+static inline bool twill__retry_number(double value, double least, double most)
+{
+    return value == 0 || (value >= least && value <= most);
+}
+
+static inline bool twill__retry_valid(const twill_retry_options *o)
+{
+    bool bounded = !twill__no_deadline(o->until.deadline) || o->until.cancel ||
+                   !twill__no_deadline(o->max_elapsed);
+    if (o->max_attempts > INT32_MAX || (o->unlimited && (o->max_attempts || !bounded)))
+        return false;
+    if (o->base < 0 || o->cap < 0 || o->jitter_add < 0 || o->max_elapsed < 0 ||
+        o->attempt_timeout < 0 || o->max_hint < 0)
+        return false;
+    if (!twill__retry_number(o->multiplier, 1, 1e9) || !twill__retry_number(o->jitter_factor, 0, 1))
+        return false;
+    if ((unsigned)o->jitter > TWILL_JITTER_ADDITIVE)
+        return false;
+    return (o->history != NULL) == (o->history_count != 0);
+}
+
+static inline twill__backoff twill__retry_shape(const twill_retry_options *o)
+{
+    twill__backoff shape =
+        twill__backoff_usual(o->base ? o->base : TWILL_MS(100), o->cap ? o->cap : TWILL_SEC(10));
+    shape.jitter = (int)o->jitter;
+    if (o->multiplier != 0)
+        shape.growth = twill__fixed(o->multiplier);
+    if (o->jitter_factor != 0)
+        shape.spread = twill__fixed(o->jitter_factor);
+    if (o->jitter_add)
+        shape.add = (uint64_t)o->jitter_add;
+    return shape;
+}
+
+#endif
+
+/* ---- one attempt ---- */
+
+enum {
+    TWILL__RETRY_RESTING /* before the first call, or after a result */,
+    TWILL__RETRY_RUNNING /* next or next_at has said yes */,
+    TWILL__RETRY_OVER
+};
+
+typedef struct TWILL__VIEW twill__retry { /* the private words of a twill_retry */
+    twill__backoff shape;
+    twill__delays delays;
+    twill_ns begun;    /* the first call; 0: none yet */
+    twill_ns deadline; /* of the whole; TWILL_FOREVER: none */
+    twill_ns started, ended, slept, slept_before, hint, next_delay;
+    size_t number; /* of the attempt, from 0 */
+    const void *out;
+    uint32_t generation, paid; /* paid: what this attempt took from the budget, in tokens */
+    int code;
+    uint8_t phase, end;
+    bool last_try, hinted, ready; /* ready: init has accepted the options */
+} twill__retry;
+_Static_assert(sizeof(twill__retry) <= sizeof(((twill_retry *)0)->private_words),
+               "twill_retry is too small");
+_Static_assert((int)TWILL__JITTER_FULL == (int)TWILL_JITTER_FULL &&
+                   (int)TWILL__JITTER_ADDITIVE == (int)TWILL_JITTER_ADDITIVE &&
+                   (int)TWILL__JITTER_PROPORTIONAL == (int)TWILL_JITTER_PROPORTIONAL &&
+                   (int)TWILL__JITTER_DECORRELATED == (int)TWILL_JITTER_DECORRELATED,
+               "the engine's jitter modes are the public ones");
+
+static inline twill__retry *twill__retry_of(const twill_retry *retry)
+{
+    return (twill__retry *)(uintptr_t)retry->private_words;
+}
+
+static inline twill_task twill__retry_task(const twill_retry *retry, bool running)
+{
+    twill__retry *me = twill__retry_of(retry);
+    twill_task task = {me->number, retry->options.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    if (running) {
+        task.worker = 0;
+        task.workers = 1;
+        task.until = twill_retry_until(retry);
+    }
+    return task;
+}
+
+static inline bool twill__retry_stop(twill__retry *me, twill_retry_end end)
+{
+    me->phase = TWILL__RETRY_OVER;
+    me->end = (uint8_t)end;
+    return false;
+}
+
+static inline void twill__retry_begin(twill__retry *me, twill_ns at)
+{
+    me->phase = TWILL__RETRY_RUNNING;
+    me->started = at;
+    me->hinted = false;
+    me->hint = 0;
+}
+
+/* Before the first call: the token, then the deadline. */
+static inline bool twill__retry_first(twill_retry *retry, twill_ns now)
+{
+    twill__retry *me = twill__retry_of(retry);
+    const twill_retry_options *options = &retry->options;
+    twill_ns limit = options->max_elapsed ? options->max_elapsed : TWILL_FOREVER;
+    me->begun = me->ended = now;
+    me->deadline =
+        twill__no_deadline(options->until.deadline) ? TWILL_FOREVER : options->until.deadline;
+    if (limit < TWILL_FOREVER - now && now + limit < me->deadline)
+        me->deadline = now + limit;
+    if (twill_cancel_fired(options->until.cancel))
+        return twill__retry_stop(me, TWILL_RETRY_CANCELLED);
+    if (now >= me->deadline)
+        return twill__retry_stop(me, TWILL_RETRY_DEADLINE);
+    twill__retry_begin(me, now);
+    return true;
+}
+
+static inline void twill__retry_attempt_of(const twill__retry *me, twill_retry_attempt *attempt)
+{
+    attempt->number = me->number;
+    attempt->code = me->code;
+    attempt->started = me->started;
+    attempt->took = me->ended - me->started;
+    attempt->slept_before = me->slept_before;
+}
+
+static inline void twill__retry_remember(const twill_retry *retry)
+{
+    const twill_retry_options *options = &retry->options;
+    twill__retry *me = twill__retry_of(retry);
+    size_t at = me->number, count = options->history_count;
+    if (!count)
+        return;
+    if (at >= count) { /* the oldest goes */
+        memmove(options->history, options->history + 1, (count - 1) * sizeof *options->history);
+        at = count - 1;
+    }
+    twill__retry_attempt_of(me, &options->history[at]);
+}
+
+/* Whether the attempt ran into its own limit. */
+static inline bool twill__retry_overran(const twill_retry *retry)
+{
+    twill__retry *me = twill__retry_of(retry);
+    twill_ns limit = retry->options.attempt_timeout;
+    return limit && me->ended - me->started >= limit;
+}
+
+/* ---- what comes after a failure ---- */
+
+/* What the user says about it. False: stop. */
+static inline bool twill__retry_worth_it(twill_retry *retry)
+{
+    twill__retry *me = twill__retry_of(retry);
+    const twill_retry_options *options = &retry->options;
+    if (!me->hinted && options->after_failure) {
+        twill_task task = twill__retry_task(retry, false);
+        me->hint = options->after_failure(me->code, me->out, &task);
+    }
+    if (me->hint < 0)
+        return twill__retry_stop(me, TWILL_RETRY_PERMANENT);
+    if (options->budget)
+        twill__budget_failure(options->budget);
+    if (!options->unlimited &&
+        me->number + 1 >= (options->max_attempts ? options->max_attempts : TWILL__RETRY_CALLS))
+        return twill__retry_stop(me, TWILL_RETRY_ATTEMPTS);
+    if (me->hint > (options->max_hint ? options->max_hint : TWILL__RETRY_HINT)) {
+        me->next_delay = me->hint;
+        return twill__retry_stop(me, TWILL_RETRY_HINT_TOO_LONG);
+    }
+    return true;
+}
+
+/* The pause: the schedule's, or the hint and a little if that is longer. */
+static inline twill_ns twill__retry_pause(twill_retry *retry)
+{
+    twill__retry *me = twill__retry_of(retry);
+    uint64_t delay = 0, hint = (uint64_t)me->hint;
+    if (!retry->options.seed && me->generation != twill__generation()) { /* not in step with the
+                                                                            parent process */
+        me->generation = twill__generation();
+        me->delays.random = twill__random_begin(0, retry);
+    }
+    if (!retry->options.immediate_first_retry || me->number)
+        delay = (uint64_t)twill__backoff_next(&me->shape, &me->delays);
+    if (hint) {
+        delay = delay > hint ? delay : hint;
+        delay += twill__random_to(&me->delays.random, hint / 10);
+    }
+    return delay < (uint64_t)TWILL_FOREVER ? (twill_ns)delay : TWILL_FOREVER - 1;
+}
+
+/* When the next call is made: *at. False: not in time. */
+static inline bool twill__retry_place(twill_retry *retry, twill_ns now, twill_ns *at)
+{
+    twill__retry *me = twill__retry_of(retry);
+    twill_ns delay = twill__retry_pause(retry), took = me->ended - me->started;
+    me->next_delay = delay;
+    if (!me->last_try && delay < TWILL_FOREVER - now && now + delay < me->deadline) {
+        *at = now + delay;
+        return true;
+    }
+    took = took > TWILL_MS(1) ? took : TWILL_MS(1);
+    if (retry->options.last_try_at_deadline && !me->last_try && me->deadline < TWILL_FOREVER &&
+        me->deadline - now > took && me->deadline - now - took >= me->hint) {
+        me->last_try = true;
+        *at = me->deadline - took;
+        return true;
+    }
+    return twill__retry_stop(me, TWILL_RETRY_DEADLINE);
+}
+
+/* Decides what a failure leads to. True: a call at *at, paid for. */
+static inline bool twill__retry_decide(twill_retry *retry, twill_ns now, twill_ns *at)
+{
+    twill__retry *me = twill__retry_of(retry);
+    const twill_retry_options *options = &retry->options;
+    if (twill_cancel_fired(options->until.cancel))
+        return twill__retry_stop(me, TWILL_RETRY_CANCELLED);
+    if (!twill__retry_worth_it(retry) || !twill__retry_place(retry, now, at))
+        return false;
+    if (options->budget &&
+        !twill__budget_take(options->budget, twill__retry_overran(retry), &me->paid))
+        return twill__retry_stop(me, TWILL_RETRY_NO_BUDGET);
+    me->next_delay = 0;
+    if (options->on_retry) {
+        twill_retry_attempt failed;
+        twill_task task = twill__retry_task(retry, false);
+        twill__retry_attempt_of(me, &failed);
+        options->on_retry(&failed, *at - now, &task);
+    }
+    return true;
+}
+
+static inline void twill__retry_refund(twill_retry *retry)
+{
+    twill__retry *me = twill__retry_of(retry);
+    if (retry->options.budget)
+        twill__budget_give(retry->options.budget, me->paid);
+    me->paid = 0;
+}
+
+/* Both forms of next. */
+static inline bool twill__retry_go(twill_retry *retry, twill_ns *due)
+{
+    twill__retry *me = twill__retry_of(retry);
+    twill_ns now, at = 0;
+    TWILL_ASSERT(me->phase != TWILL__RETRY_RUNNING); /* a result for the attempt before */
+    if (me->phase == TWILL__RETRY_RUNNING)
+        twill_retry_result(retry, -1);
+    if (!me->ready || me->phase == TWILL__RETRY_OVER)
+        return false;
+    now = twill__clock_now();
+    if (!me->begun) {
+        *due = now;
+        return twill__retry_first(retry, now);
+    }
+    if (!twill__retry_decide(retry, now, &at))
+        return false;
+    *due = at;
+    return true;
+}
+
+static inline void twill__retry_again(twill__retry *me, twill_ns at)
+{
+    me->number++;
+    me->slept_before = at - me->ended;
+    me->slept += me->slept_before;
+    twill__retry_begin(me, at);
+}
+
+/* ---- the public functions ---- */
+
+TWILL__DEFINE twill_status twill_retry_init(twill_retry *retry, const twill_retry_options *options)
+{
+    static const twill_retry_options none;
+    twill__retry *me;
+    if (!retry)
+        return TWILL_INVALID;
+    me = twill__retry_of(retry);
+    memset(me, 0, sizeof *me);
+    retry->options = options ? *options : none;
+    me->ready = twill__retry_valid(&retry->options);
+    if (!me->ready)
+        return TWILL_INVALID;
+    me->shape = twill__retry_shape(&retry->options);
+    me->generation = twill__generation();
+    me->delays.random = twill__random_begin(retry->options.seed, retry);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE bool twill_retry_next(twill_retry *retry)
+{
+    twill__retry *me;
+    twill_ns due = 0;
+    if (!retry || !twill__retry_go(retry, &due))
+        return false;
+    me = twill__retry_of(retry);
+    if (me->phase == TWILL__RETRY_RUNNING) /* the first call */
+        return true;
+    if (twill_sleep((twill_until){due, retry->options.until.cancel}) != TWILL_OK ||
+        twill_cancel_fired(retry->options.until.cancel)) {
+        twill__retry_refund(retry);
+        me->slept += twill__clock_now() - me->ended;
+        return twill__retry_stop(me, TWILL_RETRY_CANCELLED);
+    }
+    twill__retry_again(me, twill__clock_now());
+    return true;
+}
+
+TWILL__DEFINE bool twill_retry_next_at(twill_retry *retry, twill_ns *due)
+{
+    twill_ns at = 0;
+    if (!retry || !due || !twill__retry_go(retry, &at))
+        return false;
+    if (twill__retry_of(retry)->phase != TWILL__RETRY_RUNNING)
+        twill__retry_again(twill__retry_of(retry), at);
+    *due = at;
+    return true;
+}
+
+TWILL__DEFINE twill_until twill_retry_until(const twill_retry *retry)
+{
+    twill_until until = {0, NULL};
+    const twill__retry *me;
+    twill_ns limit;
+    if (!retry)
+        return until;
+    me = twill__retry_of(retry);
+    limit = retry->options.attempt_timeout;
+    until.cancel = retry->options.until.cancel;
+    if (!me->begun) /* no attempt yet */
+        return retry->options.until;
+    until.deadline = me->deadline;
+    if (limit && limit < TWILL_FOREVER - me->started && me->started + limit < until.deadline)
+        until.deadline = me->started + limit;
+    return until;
+}
+
+TWILL__DEFINE size_t twill_retry_attempt_number(const twill_retry *retry)
+{
+    return retry ? twill__retry_of(retry)->number : 0;
+}
+
+TWILL__DEFINE void twill_retry_result(twill_retry *retry, int code)
+{
+    twill__retry *me;
+    if (!retry)
+        return;
+    me = twill__retry_of(retry);
+    TWILL_ASSERT(me->phase == TWILL__RETRY_RUNNING); /* an attempt, and one result for it */
+    if (me->phase != TWILL__RETRY_RUNNING)
+        return;
+    me->ended = twill__clock_now();
+    if (me->ended < me->started) /* next_at, and called before its time */
+        me->ended = me->started;
+    me->code = code;
+    me->phase = TWILL__RETRY_RESTING;
+    twill__retry_remember(retry);
+    if (code)
+        return;
+    if (retry->options.budget)
+        twill__budget_success(retry->options.budget, me->number ? me->paid : 0, me->number == 0);
+    (void)twill__retry_stop(me, TWILL_RETRY_SUCCEEDED);
+}
+
+TWILL__DEFINE void twill_retry_hint(twill_retry *retry, twill_ns wait)
+{
+    twill__retry *me;
+    if (!retry)
+        return;
+    me = twill__retry_of(retry);
+    TWILL_ASSERT(me->phase == TWILL__RETRY_RUNNING); /* before the result */
+    if (me->phase != TWILL__RETRY_RUNNING)
+        return;
+    me->hint = wait;
+    me->hinted = true;
+}
+
+static inline twill_status twill__retry_status(const twill__retry *me)
+{
+    switch ((twill_retry_end)me->end) {
+    case TWILL_RETRY_SUCCEEDED:
+        return TWILL_OK;
+    case TWILL_RETRY_DEADLINE:
+        return TWILL_TIMEOUT;
+    case TWILL_RETRY_CANCELLED:
+        return TWILL_CANCELLED;
+    case TWILL_RETRY_REFUSED:
+        return TWILL_INVALID;
+    case TWILL_RETRY_LEFT:
+        return me->code ? TWILL_FAILED : TWILL_LOST;
+    default:
+        return TWILL_FAILED;
+    }
+}
+
+TWILL__DEFINE twill_status twill_retry_finish(twill_retry *retry, twill_retry_report *report)
+{
+    twill__retry *me;
+    twill_status status;
+    if (!retry) {
+        if (report)
+            *report = (twill_retry_report){.status = TWILL_INVALID, .end = TWILL_RETRY_REFUSED};
+        return TWILL_INVALID;
+    }
+    me = twill__retry_of(retry);
+    if (!me->ready) {
+        (void)twill__retry_stop(me, TWILL_RETRY_REFUSED);
+    } else if (me->phase != TWILL__RETRY_OVER) {
+        /* next_at has promised a call whose time has not come: it was not made */
+        if (me->phase == TWILL__RETRY_RUNNING && twill__clock_now() < me->started)
+            twill__retry_refund(retry);
+        (void)twill__retry_stop(me, TWILL_RETRY_LEFT);
+    }
+    status = twill__retry_status(me);
+    if (report) {
+        memset(report, 0, sizeof *report);
+        report->status = status;
+        report->end = (twill_retry_end)me->end;
+        report->code = me->code;
+        report->attempts = me->started ? me->number + 1 : 0;
+        report->slept = me->slept;
+        report->wall = me->begun ? twill__clock_now() - me->begun : 0;
+        report->next_delay = me->next_delay;
+    }
+    return status;
+}
+
+TWILL__DEFINE twill_ns twill_retry_delay(const twill_retry_options *options, size_t k,
+                                         uint64_t *state, twill_ns *previous)
+{
+    static const twill_retry_options none;
+    twill__backoff shape;
+    uint64_t grown;
+    options = options ? options : &none;
+    if (!state || !previous || *previous < 0 || !twill__retry_valid(options))
+        return -1;
+    if (options->immediate_first_retry && k-- == 0)
+        return 0;
+    shape = twill__retry_shape(options);
+    grown = twill__backoff_first(&shape);
+    for (; k > 0; k--) { /* also ends where it no longer grows */
+        uint64_t next = twill__backoff_grow(&shape, grown);
+        if (next == grown)
+            break;
+        grown = next;
+    }
+    *previous = (twill_ns)twill__backoff_jittered(&shape, grown, (uint64_t)*previous, state);
+    return *previous;
+}
+
+/* ---- one call ---- */
+
+typedef struct twill__retry_calling {
+    twill_retry retry;
+    twill_retry_report *report;
+} twill__retry_calling;
+
+/* At the end, and when fn or a callback ends the thread: the report may outlive it. */
+static inline void twill__retry_called(void *calling_)
+{
+    twill__retry_calling *calling = (twill__retry_calling *)calling_;
+    (void)twill_retry_finish(&calling->retry, calling->report);
+}
+
+TWILL__DEFINE twill_status twill_retry_call(const void *in, void *out, twill_map_fn *fn,
+                                            const twill_retry_options *options,
+                                            twill_retry_report *report)
+{
+    twill__retry_calling calling;
+    twill__retry *me = twill__retry_of(&calling.retry);
+    (void)twill_retry_init(&calling.retry, options);
+    calling.report = report;
+    me->out = out;
+    if (!fn)
+        me->ready = false;
+    TWILL__GUARD_PUSH(twill__retry_called, &calling);
+    while (twill_retry_next(&calling.retry)) {
+        twill_task task = twill__retry_task(&calling.retry, true);
+        twill_retry_result(&calling.retry, fn(in, out, &task));
+    }
+    TWILL__GUARD_POP(1);
+    return twill__retry_status(me);
+}
 #endif
 #endif
 #ifdef TWILL_IMPLEMENTATION
