@@ -916,7 +916,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__job *job;   /* the innermost call whose callback runs here */
     struct twill__team *team; /* the team whose thread this is, or NULL */
     void *helper;             /* its record there */
-    void *reserved[4];        /* later parts */
+    void *record;             /* the innermost task of engine/future.h whose callback runs here */
+    void *reserved[3];        /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -927,7 +928,10 @@ typedef struct twill__global { /* of the process */
     _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
     _Atomic uint32_t cpus;            /* the last count, 0: none yet */
     _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
-    void *reserved[8];                /* signal owner, blocked waits, stragglers: later parts */
+    /* waits for ever, of engine/future.h; made anew after a fork */
+    _Atomic uint32_t waits_lock, waits_generation;
+    void *waits;
+    void *reserved[6]; /* signal owner, stragglers: later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
@@ -3704,6 +3708,7 @@ typedef struct twill__job {
     size_t cut_count;
     struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
     struct twill__job *parent; /* the same, if it is on the same team */
+    void *record; /* the task of engine/future.h whose callback made it */
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
@@ -4661,6 +4666,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
 typedef struct twill__visit {
     twill__seat *seat;
     twill__job *job, *outer;
+    void *record; /* of this thread, before */
     unsigned worker;
     twill_task task;
 } twill__visit;
@@ -4698,6 +4704,7 @@ static inline void twill__visit_ended(void *visit_)
 {
     twill__visit *visit = (twill__visit *)visit_;
     twill__thread()->job = visit->outer;
+    twill__thread()->record = visit->record;
     if (visit->job->crew) {
         if (visit->job->crew->ended)
             visit->job->crew->ended(visit->job->data, &visit->task);
@@ -4755,7 +4762,10 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     visit.seat = seat;
     visit.job = job;
     visit.outer = self->job;
+    visit.record = self->record;
     self->job = job;
+    if (!job->crew) /* the helper's items are a part of the task that made the call */
+        self->record = job->record;
     TWILL__GUARD_PUSH(twill__visit_ended, &visit);
     if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
         twill__take_part(job, visit.worker, &visit.task);
@@ -4765,6 +4775,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     }
     TWILL__GUARD_POP(0);
     self->job = visit.outer;
+    self->record = visit.record;
     return true;
 }
 
@@ -5619,6 +5630,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     unsigned np = plan->np;
     twill__init_job(call, run, np, slots, bits);
     job->outer = plan->outer;
+    job->record = twill__thread()->record;
     job->team = plan->team;
     job->seat = plan->seat;
     job->parent = plan->parent;

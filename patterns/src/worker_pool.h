@@ -57,6 +57,7 @@
    PITFALLS     `workers` of a call on a pool counts the caller: a pool of 4 and its caller run up
                 to 5 at once when asked for 5, and 4 by default. */
 #include "base/base.h"
+#include "base/future.h"
 
 #ifndef TWILL_WORKER_POOL_H
 #define TWILL_WORKER_POOL_H
@@ -89,6 +90,7 @@ TWILL__DECL unsigned twill_pool_workers(const twill_pool *pool);
 #ifndef TWILL__WORKER_POOL_IMPL
 #define TWILL__WORKER_POOL_IMPL
 
+#include "engine/future.h"
 #include "engine/team.h"
 
 typedef struct twill__pool {

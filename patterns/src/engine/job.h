@@ -89,6 +89,7 @@ typedef struct twill__job {
     size_t cut_count;
     struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
     struct twill__job *parent; /* the same, if it is on the same team */
+    void *record; /* the task of engine/future.h whose callback made it */
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;

@@ -564,6 +564,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     unsigned np = plan->np;
     twill__init_job(call, run, np, slots, bits);
     job->outer = plan->outer;
+    job->record = twill__thread()->record;
     job->team = plan->team;
     job->seat = plan->seat;
     job->parent = plan->parent;

@@ -191,6 +191,7 @@ static inline void twill__thread_ended(twill__job *job, unsigned worker, const t
 typedef struct twill__visit {
     twill__seat *seat;
     twill__job *job, *outer;
+    void *record; /* of this thread, before */
     unsigned worker;
     twill_task task;
 } twill__visit;
@@ -228,6 +229,7 @@ static inline void twill__visit_ended(void *visit_)
 {
     twill__visit *visit = (twill__visit *)visit_;
     twill__thread()->job = visit->outer;
+    twill__thread()->record = visit->record;
     if (visit->job->crew) {
         if (visit->job->crew->ended)
             visit->job->crew->ended(visit->job->data, &visit->task);
@@ -285,7 +287,10 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     visit.seat = seat;
     visit.job = job;
     visit.outer = self->job;
+    visit.record = self->record;
     self->job = job;
+    if (!job->crew) /* the helper's items are a part of the task that made the call */
+        self->record = job->record;
     TWILL__GUARD_PUSH(twill__visit_ended, &visit);
     if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
         twill__take_part(job, visit.worker, &visit.task);
@@ -295,6 +300,7 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
     }
     TWILL__GUARD_POP(0);
     self->job = visit.outer;
+    self->record = visit.record;
     return true;
 }
 
