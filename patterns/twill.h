@@ -4445,7 +4445,9 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
            atomic_load(&job->ready[0]) == 1;
 }
 
-static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned worker,
+                                                       twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
     twill__pace pace;
@@ -14207,8 +14209,8 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
             twill__record_push_on(record, help))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
-        sooner.deadline =
-            twill__sooner(sooner.deadline, atomic_load_explicit(&record->due, memory_order_acquire));
+        sooner.deadline = twill__sooner(sooner.deadline,
+                                        atomic_load_explicit(&record->due, memory_order_acquire));
     }
     if (mine)
         return TWILL_DEADLOCK;

@@ -890,7 +890,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__job *job;   /* the innermost call whose callback runs here */
     struct twill__team *team; /* the team whose thread this is, or NULL */
     void *helper;             /* its record there */
-    void *reserved[4];        /* later parts */
+    void *record;             /* the innermost task of engine/future.h whose callback runs here */
+    void *reserved[3];        /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -901,7 +902,10 @@ typedef struct twill__global { /* of the process */
     _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
     _Atomic uint32_t cpus;            /* the last count, 0: none yet */
     _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
-    void *reserved[8];                /* signal owner, blocked waits, stragglers: later parts */
+    /* waits for ever, of engine/future.h; made anew after a fork */
+    _Atomic uint32_t waits_lock, waits_generation;
+    void *waits;
+    void *reserved[6]; /* signal owner, stragglers: later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);

@@ -114,7 +114,9 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
            atomic_load(&job->ready[0]) == 1;
 }
 
-static inline void twill__take_part(twill__job *job, unsigned worker, twill_task *task)
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned worker,
+                                                       twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
     twill__pace pace;
