@@ -2860,7 +2860,7 @@ static inline void twill__future_delist(twill__record *record, twill__future_wai
     record->pins--;
 }
 
-static inline twill_ns twill__sooner(twill_ns a, twill_ns b)
+static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
 {
     return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
 }
@@ -2902,7 +2902,7 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
     if (twill__on_stack(blocked.stack, record))
         return TWILL_DEADLOCK;
     if (due || until.cancel || !twill__no_deadline(until.deadline)) {
-        twill_until sooner = {twill__sooner(until.deadline, due), until.cancel};
+        twill_until sooner = {twill__nearer(until.deadline, due), until.cancel};
         status = twill__wait(node, sooner);
         return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
     }
@@ -2997,7 +2997,7 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
             twill__record_push_on(record, help))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
-        sooner.deadline = twill__sooner(sooner.deadline,
+        sooner.deadline = twill__nearer(sooner.deadline,
                                         atomic_load_explicit(&record->due, memory_order_acquire));
     }
     if (mine)
