@@ -41,11 +41,11 @@ replays --seed=9 key_after_recheck
 replays '--spurious --seed=5' futex_without_loop --spurious
 
 # What the explorer does not know is refused by name.
-printf '#include <unistd.h>\nint main(void)\n{\n    return fork() == 0;\n}\n' >"$W/unknown.c"
+printf '#include <unistd.h>\nint main(void)\n{\n    return vfork() == 0;\n}\n' >"$W/unknown.c"
 if $here/explore-cc -std=gnu11 -o "$W/unknown" "$W/unknown.c" >"$W/unknown.log" 2>&1 ||
-    ! grep -q 'unknown.c:4.*explore_does_not_know_fork' "$W/unknown.log"; then
+    ! grep -q 'unknown.c:4.*explore_does_not_know_vfork' "$W/unknown.log"; then
     failed=$((failed + 1))
-    echo "FAIL explore: fork() is not refused with its line"
+    echo "FAIL explore: vfork() is not refused with its line"
 else
     passed=$((passed + 1))
 fi

@@ -27,6 +27,13 @@ extern void explore_reached(const char *label) __attribute__((weak));
 #define EXPLORE_MUST_REACH(label) (explore_must_reach ? explore_must_reach(label) : (void)0)
 #define EXPLORE_REACHED(label)    (explore_reached ? explore_reached(label) : (void)0)
 
+/* A signal to the process from outside, at any step from now on (8 at most are on their way). */
+extern void explore_signal(int number) __attribute__((weak));
+
+/* The process may also end with this status (128 + n: killed by signal n), and need then not give
+   back what it has. */
+extern void explore_may_end(int status) __attribute__((weak));
+
 /* ---- linearizability ----
    Do the calls of all threads look as if each had been done at once, at some moment between its
    beginning and its end? Tell of each call (24 at most in a run):

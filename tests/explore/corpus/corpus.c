@@ -4,7 +4,7 @@
 int main(int count, char **list)
 {
     const struct corpus_case *const all[] = {litmus_cases, lock_cases, memory_cases, order_cases,
-                                             good_cases,   linear_cases};
+                                             good_cases,   linear_cases,  system_cases};
 
     assert(count == 2);
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)

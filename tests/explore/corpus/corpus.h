@@ -30,6 +30,7 @@ CASES(memory_cases);
 CASES(order_cases);
 CASES(good_cases);
 CASES(linear_cases);
+CASES(system_cases);
 
 /* Runs all of them at once and waits for their ends. */
 static inline void together(int count, int (*const bodies[])(void *))

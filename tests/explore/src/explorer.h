@@ -55,6 +55,11 @@ typedef struct thread {
     bool wall_clock;
     bool timed_out;
 
+    uint64_t mask, pending; /* signals blocked; sent and not taken yet */
+    int in_handler;
+    bool interrupted; /* by a signal, in the call that it blocked in */
+    bool restarts;    /* all handlers that ran then had SA_RESTART */
+
     uint32_t polite_to; /* threads that must move before it runs again: it has yielded */
     int steps_in_row;
     int stale_in_row;
@@ -76,6 +81,9 @@ typedef struct explorer {
     int thread_count, current;
     bool active; /* the program runs, not the driver */
     bool failed, finished;
+    bool died, in_child; /* by a signal or _exit; after fork: not all can have been given back */
+    int pid;
+    int coming; /* signals from outside, on their way */
     bool alone; /* all other threads have ended, and the current one knows what they did */
     uint32_t run; /* number of the run: tables are emptied by comparing it */
     uint32_t steps;
@@ -99,7 +107,7 @@ typedef struct explorer {
     uint32_t max_steps;
     bool weak_memory, spurious, quiet, verbose, check_leaks, show_output;
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
-    bool random_allocation, random_creation, no_futex, wall_jumps;
+    bool random_allocation, random_creation, no_futex, wall_jumps, give_pages;
     int cpus;
     int argument_count;
     char **arguments;
@@ -127,6 +135,7 @@ int choose(int n);           /* a number below n */
 bool fault(int one_in);      /* does this small misfortune happen here? */
 bool hard_fault(int one_in); /* the same for failing allocations and threads */
 int choose_stale(int n);     /* how many stores back a load reads, below n */
+bool signal_comes(void); /* from outside, now? */
 int pick_thread(const int *able, int count, bool current_first, bool timers);
 void new_priority(thread *t);
 bool search_next(void);    /* EXHAUSTIVE: prepare the next run; false: all done */
@@ -182,6 +191,18 @@ void thread_exit(void *result) __attribute__((noreturn));
 void describe_wait(const thread *t, char *text, size_t size);
 long futex(uint32_t *word, int operation, uint32_t value, const struct timespec *limit,
            const void *pc);
+
+/* ---- signals.c ---- */
+void signals_reset(void);
+void signals_run(void);
+void signal_arrives(void);
+void signals_in_child(void);
+void not_in_handler(const char *call);
+bool may_end(int status);
+int explore_raise(int number);
+
+/* ---- files.c ---- */
+bool files_leak(char *text, size_t size);
 
 /* ---- time.c ---- */
 uint64_t nanoseconds(const struct timespec *t);

@@ -151,6 +151,7 @@ static void *allocate(size_t size, size_t alignment, bool zero, const void *pc)
 {
     uint32_t offset;
 
+    not_in_handler("an allocation");
     x.allocations++;
     if (x.allocations == x.fail_allocation || (x.random_allocation && hard_fault(16))) {
         x.fault_hit = true;
@@ -207,6 +208,7 @@ static void release_block(void *p, const void *pc)
     piece *b;
     char there[80];
 
+    not_in_handler("free");
     if (!p)
         return;
     b = in_arena(p) ? block_of(p) : NULL;

@@ -117,9 +117,10 @@ static void catch_signals(void)
 
 static void check_end(void)
 {
-    if (x.failed || !x.check_leaks)
+    if (x.failed || !x.check_leaks || x.died || x.in_child)
         return;
-    x.failed = heap_leak(x.message, sizeof x.message);
+    x.failed =
+        heap_leak(x.message, sizeof x.message) || files_leak(x.message, sizeof x.message);
     for (int i = 1; i < x.thread_count && !x.failed; i++)
         if (!x.threads[i].joined && !x.threads[i].detached) {
             snprintf(x.message, sizeof x.message, "T%d was neither joined nor detached", i);
@@ -135,7 +136,8 @@ bool run_once(uint64_t number)
     trace_reset();
     x.run++;
     x.thread_count = x.current = 0;
-    x.failed = x.finished = false;
+    x.failed = x.finished = x.died = x.in_child = false;
+    x.pid = 1000;
     x.details[0] = '\0';
     x.steps = x.idle_yields = 0;
     x.now = UINT64_C(1000000000000);
@@ -147,6 +149,7 @@ bool run_once(uint64_t number)
     x.lowest_priority = 0;
     memset(&x.sc_view, 0, sizeof x.sc_view);
     x.runs++;
+    signals_reset();
     search_begin_run(number);
     thread_create(NULL, NULL, NULL, NULL);
     x.active = true;
@@ -319,6 +322,7 @@ static void usage(void)
           "  --fail-alloc=K --fail-thread=K   the K-th fails\n"
           "  --sweep=alloc|thread [--schedules=N]   every K, N schedules (200) each\n"
           "  --wall-jumps    the wall clock is set back and forth by an hour\n"
+          "  --mmap          mmap gives pages          "
           "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
           "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
           "  --max-steps=N   more is a livelock (20000)\n"
@@ -417,6 +421,7 @@ static bool set_switch(const char *option)
         {"--keep-going", &options.keep_going, true},
         {"--no-rising", &options.rising, false},
         {"--no-shrink", &options.shrink, false},
+        {"--mmap", &x.give_pages, true},
         {"--wall-jumps", &x.wall_jumps, true},
     };
 

@@ -114,6 +114,10 @@ static int pick(void)
         count = able_threads(able, &current_first);
         for (int i = 0; i < x.thread_count && !timers; i++)
             timers = waits_for_time(&x.threads[i]);
+        if (x.coming && (count == 0 || signal_comes())) {
+            signal_arrives();
+            continue;
+        }
         if (count == 0 && !timers)
             return -1;
         next = count ? pick_thread(able, count, current_first, timers) : CLOCK;
@@ -158,6 +162,8 @@ void point(void)
         return;
     count_step();
     switch_to(pick());
+    if (self()->pending & ~self()->mask)
+        signals_run();
 }
 
 static void run_another(void)
@@ -179,9 +185,11 @@ bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
     t->waits_on = on;
     t->deadline = deadline;
     t->wall_clock = wall_clock;
-    t->timed_out = false;
+    t->timed_out = t->interrupted = false;
     t->steps_in_row = 0;
     run_another();
+    if (t->pending & ~t->mask)
+        signals_run();
     return t->timed_out;
 }
 

@@ -138,6 +138,20 @@ bool hard_fault(int one_in)
     return misfortune(one_in);
 }
 
+bool signal_comes(void)
+{
+    bool now;
+
+    if (x.strategy != EXHAUSTIVE)
+        now = decided(2, random_bits() % (x.strategy == RANDOM ? 16 : 32) == 0);
+    else if (preemptions >= x.max_preemptions)
+        return false;
+    else
+        now = branch(2);
+    preemptions += now;
+    return now;
+}
+
 int choose_stale(int n)
 {
     int back;

@@ -93,6 +93,12 @@ void describe_wait(const thread *t, char *text, size_t size)
                  (int)((const thread *)t->waits_on - x.threads));
         return;
     }
+    if (!t->waits_on || strcmp(t->waits_in, "sigwait") == 0 || strcmp(t->waits_in, "pause") == 0 ||
+        strcmp(t->waits_in, "read") == 0 || strcmp(t->waits_in, "write") == 0 ||
+        strcmp(t->waits_in, "poll") == 0 || strcmp(t->waits_in, "sigsuspend") == 0) {
+        snprintf(text, size, "in %s", t->waits_in);
+        return;
+    }
     name_of(t->waits_on, name, sizeof name);
     if (strcmp(t->waits_in, "futex") == 0) {
         snprintf(text, size, "in futex on %s", name);
@@ -121,6 +127,7 @@ static int lock(const void *m, family f, patience p, const void *pc)
 {
     object *o;
 
+    not_in_handler("locking a mutex");
     point();
     o = use("lock", m, MUTEX, f);
     if (o->owner == x.current) {
@@ -174,6 +181,7 @@ static int let_go(const char *call, const void *m, family f)
 
 static int unlock(const void *m, family f, const void *pc)
 {
+    not_in_handler("unlocking a mutex");
     point();
     trace("unlock", m, 0, 0, NO_ORDER, false, pc);
     return let_go("unlock", m, f);
@@ -217,6 +225,7 @@ static void cond_signal(const void *c, family f, bool all, const void *pc)
 {
     int list[MAX_THREADS], count;
 
+    not_in_handler(all ? "a broadcast" : "signalling a condition");
     point();
     use(all ? "broadcast" : "signal", c, CONDITION, f);
     count = waiters(c, "cnd_wait", list);
@@ -247,6 +256,7 @@ static void once(const void *flag, void (*fn)(void), const void *pc)
     object *o;
     int list[MAX_THREADS], count;
 
+    not_in_handler("call_once");
     point();
     o = use("call_once", flag, ONCE, C11);
     while (o->count == 1)
@@ -484,6 +494,10 @@ static long futex_wait(uint32_t *word, uint32_t value, const struct timespec *li
     if (block("futex", word, deadline, wall_clock)) {
         trace("futex-timeout", word, 0, 0, NO_ORDER, false, pc);
         return error(ETIMEDOUT);
+    }
+    if (self()->interrupted) {
+        trace("futex-EINTR", word, 0, 0, NO_ORDER, false, pc);
+        return error(EINTR);
     }
     trace("futex-woken", word, 0, 0, NO_ORDER, false, pc);
     return 0;

@@ -19,10 +19,12 @@ static struct {
 
 /* ---- begin and end ---- */
 
-static void end_of_process(int status)
+static void end_of_process(const char *how, int status)
 {
-    if (status != 0)
-        fail("main returned %d", status);
+    if (may_end(status & 255))
+        x.died = true;
+    else if (status != 0)
+        fail("%s %d", how, status);
     x.finished = true;
     finish();
 }
@@ -60,7 +62,7 @@ static void end_of_thread(void *result)
         last = last && (other == t || other->state == ENDED);
     }
     if (last)
-        end_of_process(0);
+        end_of_process("", 0);
     leave();
 }
 
@@ -69,7 +71,7 @@ static void entry(void)
     thread *t = self();
 
     if (x.current == 0)
-        end_of_process(x.program(x.argument_count, x.arguments));
+        end_of_process("main returned", x.program(x.argument_count, x.arguments));
     if (t->c11_main)
         end_of_thread((void *)(intptr_t)t->c11_main(t->argument));
     else
@@ -129,6 +131,7 @@ int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, 
     void *locals = t->locals;
 
     if (x.active) {
+        not_in_handler("creating a thread");
         point();
         x.creations++;
         if (x.creations == x.fail_creation || (x.random_creation && hard_fault(8))) {
@@ -156,6 +159,7 @@ int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, 
     if (index) {
         thread *parent = self();
         t->now = parent->now;
+        t->mask = parent->mask;
         parent->now.at[x.current]++;
         trace("create", t, 0, 0, NO_ORDER, false, pc);
         progress();
@@ -284,13 +288,17 @@ EXPORT void explore_pthread_exit(void *result)
 
 EXPORT void explore_exit(int status)
 {
-    if (status != 0)
-        fail("exit(%d)", status);
-    end_of_process(0);
+    not_in_handler("exit");
+    end_of_process("exit with", status);
 }
 
-EXPORT void explore_exit_now(int status) __attribute__((alias("explore_exit")));
-EXPORT void explore_Exit(int status) __attribute__((alias("explore_exit")));
+EXPORT void explore_exit_now(int status)
+{
+    x.died = true; /* nothing is given back, and that is right */
+    end_of_process("exit with", status);
+}
+
+EXPORT void explore_Exit(int status) __attribute__((alias("explore_exit_now")));
 EXPORT void explore_quick_exit(int status) __attribute__((alias("explore_exit")));
 
 EXPORT void explore_abort(void)

@@ -76,9 +76,12 @@ static int sleep_until(uint64_t deadline, bool wall_clock, struct timespec *left
         return EINTR;
     }
     trace("sleep", NULL, 0, deadline > start ? deadline - start : 0, NO_ORDER, false, pc);
-    if (deadline > start)
-        block("sleep", &x.now, deadline, wall_clock);
-    return 0;
+    if (deadline <= start || block("sleep", &x.now, deadline, wall_clock) || !self()->interrupted)
+        return 0;
+    start = wall_clock ? x.now + x.wall : x.now;
+    if (left)
+        split(deadline > start ? deadline - start : 0, left);
+    return EINTR;
 }
 
 EXPORT int explore_thrd_sleep(const struct timespec *t, struct timespec *left)

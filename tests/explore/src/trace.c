@@ -223,6 +223,10 @@ static void print_step(const step *s, const char *source)
     int width = x.thread_count > 6 ? 6 : 36 / x.thread_count;
     char text[240];
 
+    if (s->thread == CLOCK && strcmp(s->operation, "time") != 0) {
+        printf("%6u  ---- somebody %s ----\n", s->number, s->operation);
+        return;
+    }
     if (s->thread == CLOCK) {
         printf("%6u  ---- time is now %.9f s ----\n", s->number, (double)s->value / 1e9);
         return;
