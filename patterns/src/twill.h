@@ -5,4 +5,5 @@
 #include "producer_consumer.h"
 #include "progress_tracker.h"
 #include "retry_backoff.h"
+#include "batch_processing.h"
 #include "worker_pool.h"

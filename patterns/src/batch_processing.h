@@ -1,0 +1,141 @@
+/* twill: batch_processing - give a function many items at a time.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_batch_processing.h"
+
+static int insert_rows(twill_batch *batch, const twill_task *task)
+{
+    (void)task;
+    for (size_t i = 0; i < batch->count; i++)               // one transaction for all of them
+        if (*(const int *)twill_batch_item(batch, i) == 77)
+            twill_batch_set(batch, i, 5);                   // this row is no good
+        else
+            twill_batch_set(batch, i, 0);                   // this one is done
+    return 0;
+}
+
+int main(void)
+{
+    int rows[250];
+    twill_report report;
+    for (int i = 0; i < 250; i++)
+        rows[i] = i;
+    twill_status status = twill_batch_process(rows, sizeof *rows, NULL, 0, 250, insert_rows,
+        &(twill_batch_options){ .run.report = &report });   // 100 a batch: 3 batches
+    printf("%s: %zu done in %zu calls; row %zu failed with %d\n", twill_status_name(status),
+           report.done, report.chunks, report.first_error.index, report.first_error.code);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_FAILED: 249 done in 3 calls; row 77 failed with 5
+END OF OUTPUT */
+#ifndef TWILL_BATCH_PROCESSING_H
+#define TWILL_BATCH_PROCESSING_H
+
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What the callback sees; valid during the call. */
+typedef struct twill_batch {
+    size_t count;
+    unsigned attempt; /* 1 the first time; halving a batch does not raise it */
+    size_t first;     /* array forms: index of the first item; batcher: its number since create */
+    /* items and results in one piece, or NULL (retries, batcher): use the functions below */
+    const void *array;
+    void *results;
+    void *private_;
+} twill_batch;
+
+/* Item i of the batch: its address in the array, or the pointer that was added. NULL: no such. */
+TWILL__DECL void *twill_batch_item(const twill_batch *batch, size_t i);
+/* Its slot of result_size bytes, zeroed before every call; NULL: no results, or no such item. */
+TWILL__DECL void *twill_batch_result(const twill_batch *batch, size_t i);
+/* How item i ended; 0: done; the last call for an item counts. Threads that the callback starts
+   may set different items at once. */
+TWILL__DECL void twill_batch_set(twill_batch *batch, size_t i, int code);
+
+/* Processes the items of one batch. 0 and nothing set: all are done. 0 and some set: each as set,
+   the others are LOST. Not 0: those not set have failed together, with that code. */
+typedef int twill_batch_fn(twill_batch *batch, const twill_task *task);
+
+typedef enum twill_bad_batch { /* items that have failed together, none of them by itself */
+                               TWILL_BAD_BATCH_RETRY = 0, /* again together, while attempts last */
+                               TWILL_BAD_BATCH_BISECT, /* halves, until the bad items are alone */
+                               TWILL_BAD_BATCH_FAIL    /* that is it */
+} twill_bad_batch;
+
+typedef struct twill_batch_options { /* see OPTIONS above */
+    twill_run run;
+    size_t max_items;
+    size_t max_bytes;
+    size_t (*bytes_of)(const void *item, const twill_task *task);
+    bool oversized_alone;
+    unsigned attempts;
+    twill_ns backoff, backoff_max;
+    uint64_t seed;
+    bool (*retryable)(const void *item, int code, const twill_task *task);
+    twill_bad_batch on_bad_batch;
+    /* batcher only */
+    size_t result_size;
+    twill_ns linger, idle;
+    size_t capacity, capacity_bytes;
+    twill_overflow overflow;
+    uint64_t (*key_of)(const void *item, const twill_task *task);
+    bool coalesce;
+    twill_ns item_timeout;
+    void (*on_item)(void *item, const twill_outcome *outcome, void *result, const twill_task *task);
+} twill_batch_options;
+
+/* ---- an array ---- */
+
+/* Calls fn for batches that make up the n items, in parallel; the caller takes part. results: NULL,
+   or room for n of result_size bytes, zeroed by the call. TWILL_OK: every item is done. FAILED,
+   CANCELLED, TIMEOUT: run.report, run.statuses and run.codes say which. Refusals (nothing ran):
+   INVALID, TOO_BIG, NO_MEMORY, NO_THREAD, FORKED, CLOSED. */
+TWILL__DECL twill_status twill_batch_process(const void *items, size_t item_size, void *results,
+                                             size_t result_size, size_t n, twill_batch_fn *fn,
+                                             const twill_batch_options *options);
+
+/* How many batches n items make, and which items are batch k: begin..end-1 (k too large: n..n).
+   max_items 0: 100. */
+TWILL__DECL size_t twill_batch_count(size_t n, size_t max_items);
+TWILL__DECL void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
+                                    size_t *end);
+
+/* One batch, any number of values: by twill_batch_emit. */
+typedef int twill_flat_fn(const twill_batch *batch, const twill_task *task);
+
+/* Inside a twill_flat_fn, on its thread: one value more, copied. NO_MEMORY: return a code. INVALID:
+   not inside of one. */
+TWILL__DECL twill_status twill_batch_emit(const twill_task *task, const void *value);
+
+/* The values of all batches, in the order of the items: *values has *values_n of value_size bytes
+   (NULL and 0: none); free it with twill_batch_free. A batch that failed gives none, the others'
+   stay, whatever the status but NO_MEMORY and the refusals. */
+TWILL__DECL twill_status twill_batch_flat_map(const void *items, size_t item_size, size_t n,
+                                              twill_flat_fn *fn, size_t value_size, void **values,
+                                              size_t *values_n, const twill_batch_options *options);
+TWILL__DECL void twill_batch_free(void *values);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__BATCH_PROCESSING_IMPL
+#define TWILL__BATCH_PROCESSING_IMPL
+
+#include "batch_processing/flat.h"
+
+#endif
+#endif
