@@ -1,0 +1,5906 @@
+/* twill_batch_processing.h - twill 0.1.0 - SPDX-License-Identifier: MIT OR Unlicense (text at the end)
+   GENERATED from patterns/src/batch_processing.h and its parts. Do not edit it here: edit there, then `make headers`. */
+
+/* twill: batch_processing - give a function many items at a time.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_batch_processing.h"
+
+static int insert_rows(twill_batch *batch, const twill_task *task)
+{
+    (void)task;
+    for (size_t i = 0; i < batch->count; i++)               // one transaction for all of them
+        if (*(const int *)twill_batch_item(batch, i) == 77)
+            twill_batch_set(batch, i, 5);                   // this row is no good
+        else
+            twill_batch_set(batch, i, 0);                   // this one is done
+    return 0;
+}
+
+int main(void)
+{
+    int rows[250];
+    twill_report report;
+    for (int i = 0; i < 250; i++)
+        rows[i] = i;
+    twill_status status = twill_batch_process(rows, sizeof *rows, NULL, 0, 250, insert_rows,
+        &(twill_batch_options){ .run.report = &report });   // 100 a batch: 3 batches
+    printf("%s: %zu done in %zu calls; row %zu failed with %d\n", twill_status_name(status),
+           report.done, report.chunks, report.first_error.index, report.first_error.code);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_FAILED: 249 done in 3 calls; row 77 failed with 5
+END OF OUTPUT */
+#ifndef TWILL_BATCH_PROCESSING_H
+#define TWILL_BATCH_PROCESSING_H
+
+/* ---- base/base.h ---- */
+/* base.h: the vocabulary that every header shows. It only declares; platform/ and engine/ implement
+   it. */
+
+/* ---- base/version.h ---- */
+/* version.h: one version for all headers of one .c file. */
+#ifndef TWILL_VERSION
+#define TWILL_VERSION      100 /* major * 10000 + minor * 100 + patch */
+#define TWILL_VERSION_TEXT "0.1.0"
+#endif
+/* Not under the guard: a second header checks what the first one brought. The assertion names both
+   versions. */
+#if TWILL_VERSION != 100
+#ifdef __cplusplus
+static_assert(TWILL_VERSION == 100,
+              "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#else
+_Static_assert(TWILL_VERSION == 100,
+               "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#endif
+#error "twill headers of different versions in one file"
+#endif
+
+/* ---- base/link.h ---- */
+/* link.h: how declarations are decorated. See "Rules of linking" in docs/internals.md. */
+#ifndef TWILL__BASE_LINK_H
+#define TWILL__BASE_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined TWILL_STATIC && !defined TWILL_IMPLEMENTATION
+#define TWILL_IMPLEMENTATION
+#endif
+#if defined __cplusplus && defined TWILL_IMPLEMENTATION
+#error "twill: define TWILL_IMPLEMENTATION in a .c file; C++ files include the declarations"
+#endif
+
+#ifdef TWILL_STATIC
+#define TWILL__DECL static inline
+#elif defined TWILL_API
+#define TWILL__DECL TWILL_API
+#else
+#define TWILL__DECL extern
+#endif
+
+#ifdef __cplusplus
+#define TWILL_ALIGNAS(n) alignas(n)
+#else
+#define TWILL_ALIGNAS(n) _Alignas(n)
+#endif
+/* Storage of a caller-owned object that only the implementation reads: n words of 64 bits. */
+#define TWILL_PRIVATE(n) TWILL_ALIGNAS(8) uint64_t private_words[n]
+
+#endif
+
+/* ---- base/status.h ---- */
+/* status.h: what a call answers. One table gives value, name and text. */
+#ifndef TWILL__BASE_STATUS_H
+#define TWILL__BASE_STATUS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Outcomes come first, refusals from 32 on: a refused call has changed nothing. When several
+   hold, the first of this order is said: success, FAILED, CLOSED, CANCELLED, TIMEOUT, then FULL
+   or EMPTY. */
+#define TWILL_STATUS_TABLE(X)                                     \
+    X(TWILL_OK, 0, "success")                                     \
+    X(TWILL_FAILED, 1, "a callback returned a code other than 0") \
+    X(TWILL_TIMEOUT, 2, "the deadline passed")                    \
+    X(TWILL_CANCELLED, 3, "the cancel token fired")               \
+    X(TWILL_CLOSED, 4, "closed, and no more will come")           \
+    X(TWILL_FULL, 5, "no room now")                               \
+    X(TWILL_EMPTY, 6, "nothing there now")                        \
+    X(TWILL_DROPPED, 7, "dropped by the overflow policy")         \
+    X(TWILL_LOST, 8, "nobody will ever say how it ended")         \
+    X(TWILL_INVALID, 32, "an argument or option is not valid")    \
+    X(TWILL_NO_MEMORY, 33, "not enough memory")                   \
+    X(TWILL_NO_THREAD, 34, "a thread could not be started")       \
+    X(TWILL_BUSY, 35, "in use")                                   \
+    X(TWILL_TOO_BIG, 36, "too big for a limit or for size_t")     \
+    X(TWILL_DEADLOCK, 37, "this wait could never end")            \
+    X(TWILL_STALE, 38, "the handle's object is gone")             \
+    X(TWILL_FORKED, 39, "made by the parent process, before a fork")
+
+#define TWILL__STATUS_ENUM(NAME, VALUE, TEXT) NAME = VALUE,
+typedef enum twill_status { TWILL_STATUS_TABLE(TWILL__STATUS_ENUM) } twill_status;
+#undef TWILL__STATUS_ENUM
+
+/* The name ("TWILL_TIMEOUT") and a short English text, both static. "unknown status" for other
+   values. Any thread. */
+TWILL__DECL const char *twill_status_name(twill_status status);
+TWILL__DECL const char *twill_status_text(twill_status status);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/time.h ---- */
+/* time.h: durations, instants, how long a call may wait. */
+#ifndef TWILL__BASE_TIME_H
+#define TWILL__BASE_TIME_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
+typedef int64_t twill_ns;
+/* n: an integer */
+#define TWILL_US(n)   ((twill_ns)(n)*1000)
+#define TWILL_MS(n)   ((twill_ns)(n)*1000000)
+#define TWILL_SEC(n)  ((twill_ns)(n)*1000000000)
+#define TWILL_FOREVER INT64_MAX
+
+typedef struct twill_cancel twill_cancel;
+
+/* How long a call may wait: until the instant `deadline` (0: no limit) or until `cancel` fires
+   (NULL: no token). {0} waits for ever. A call that can succeed at once does so even when both are
+   over. */
+typedef struct twill_until {
+    twill_ns deadline;
+    twill_cancel *cancel;
+} twill_until;
+
+/* Now, on the monotonic clock. Never goes back; steps of the wall clock do not move it. Any
+   thread. */
+TWILL__DECL twill_ns twill_now(void);
+
+/* CPUs this process may use: affinity mask, then the cgroup quota rounded down, at least 1. Reads
+   the system anew at each call (some system calls); the patterns ask when they start threads. */
+TWILL__DECL unsigned twill_cpus(void);
+
+/* Until `ns` from now. <= 0: over already. TWILL_FOREVER: no deadline. Sums saturate. */
+TWILL__DECL twill_until twill_within(twill_ns ns);
+TWILL__DECL twill_until twill_until_cancelled(twill_cancel *cancel);
+TWILL__DECL twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel);
+
+/* Sleeps until the deadline (TWILL_OK) or until the token fires (TWILL_CANCELLED). With neither of
+   them the sleep could never end: TWILL_DEADLOCK at once. */
+TWILL__DECL twill_status twill_sleep(twill_until until);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/cancel.h ---- */
+/* cancel.h: the cancel token, which ends every kind of wait. */
+#ifndef TWILL__BASE_CANCEL_H
+#define TWILL__BASE_CANCEL_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct twill_task;
+
+/* A cancel token. The caller owns it; zeroed, it is ready and has no parent. It must outlive every
+   call that it is given to, and its children. All functions may be called by any thread, but for
+   _init. */
+struct twill_cancel {
+    TWILL_PRIVATE(8);
+};
+
+/* Makes `cancel` ready, as a child of `parent` (NULL: none). Costs nothing until somebody waits on
+   it. */
+TWILL__DECL void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent);
+
+/* Before the memory of a token goes: leaves the parent and waits for a fire that is calling its
+   hooks in another thread. Children first. A token without parent needs it only when its own hooks
+   may be running; a twill_cancel_fire on this very token must have returned. Zeroed and never used:
+   harmless. NULL: nothing. */
+TWILL__DECL void twill_cancel_detach(twill_cancel *cancel);
+
+/* Fires the token and its children: wakes every wait below it, then calls the hooks. The first
+   reason stays; a reason of 0 counts as 1. Fired already: nothing more happens. */
+TWILL__DECL void twill_cancel_fire(twill_cancel *cancel, int reason);
+
+/* Async-signal-safe: stores the reason and wakes nobody. Polls see it at once, waits that begin
+   later too; one that sleeps already does not, until somebody fires the token. For signals use
+   graceful_shutdown. */
+TWILL__DECL void twill_cancel_request(twill_cancel *cancel, int reason);
+
+/* Whether this token or one above it has fired; NULL: false. Never blocks. */
+TWILL__DECL bool twill_cancel_fired(const twill_cancel *cancel);
+/* Its reason, 0 while it has not fired. */
+TWILL__DECL int twill_cancel_reason(const twill_cancel *cancel);
+
+/* A callback for the moment of firing; the caller owns the memory. `fn` runs once, in the thread
+   that fires, and must return. NULL as token, below: one that never fires. */
+typedef struct twill_cancel_hook {
+    void (*fn)(int reason, const struct twill_task *task); /* task->context is the hook's */
+    void *context;
+    TWILL_PRIVATE(4);
+} twill_cancel_hook;
+
+/* Adds a hook; when the token has fired already, fn runs at once, in this thread. */
+TWILL__DECL void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+/* After it fn neither runs nor will run: it waits for one that runs in another thread (not for its
+   own caller). */
+TWILL__DECL void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/task.h ---- */
+/* task.h: what a callback is told, and what it may say. */
+#ifndef TWILL__BASE_TASK_H
+#define TWILL__BASE_TASK_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every callback's LAST parameter: there is no other context. Valid during the call; copies of it
+   too. */
+typedef struct twill_task {
+    size_t index;  /* the item; SIZE_MAX where there is none */
+    void *context; /* the user's, from the options */
+    /* dense, 0..workers-1, owned by the executing thread; UINT_MAX outside a worker */
+    unsigned worker;
+    unsigned workers;   /* how many callbacks of this call may run at once */
+    void *worker_state; /* what worker_start made */
+    /* give it to every wait inside the callback: it ends when the item should */
+    twill_until until;
+    void *private_; /* the library's record of this call; NULL in a task made by hand */
+} twill_task;
+
+/* Whether to give up: token, deadline, or an internal stop at a lower item. Long callbacks poll
+   it. */
+TWILL__DECL bool twill_task_cancelled(const twill_task *task);
+/* Like `break`: no error, lower items still run, higher ones need not. Returns 0: `return
+   twill_task_stop(task);` */
+TWILL__DECL int twill_task_stop(const twill_task *task);
+/* "I gave up": the item counts as skipped. Returns 0. */
+TWILL__DECL int twill_task_skip(const twill_task *task);
+/* Range forms: says which item failed. Returns code: `return twill_task_fail(task, i, code);` */
+TWILL__DECL int twill_task_fail(const twill_task *task, size_t index, int code);
+/* About to block outside the library, and back: a pool may add a thread meanwhile. */
+TWILL__DECL void twill_task_block_begin(const twill_task *task);
+TWILL__DECL void twill_task_block_end(const twill_task *task);
+
+/* Callbacks return 0 for success; any other int is the user's own code, kept untouched. */
+/* one item, one result */
+typedef int twill_map_fn(const void *in, void *out, const twill_task *task);
+/* one task; result: a zeroed slot */
+typedef int twill_task_fn(void *arg, void *result, const twill_task *task);
+/* never run nor delivered */
+typedef void twill_drop_fn(void *item, twill_status why, const twill_task *task);
+/* ran; nobody takes it */
+typedef void twill_discard_fn(void *arg, void *result, int code, const twill_task *task);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/run.h ---- */
+/* run.h: how to run, and the report of what happened. */
+#ifndef TWILL__BASE_RUN_H
+#define TWILL__BASE_RUN_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_on_error {
+    TWILL_ON_ERROR_DEFAULT = 0, /* LOWEST; COLLECT for run_all, fan and batches */
+    /* stops early, and reports what the serial loop would have reported */
+    TWILL_ON_ERROR_LOWEST,
+    TWILL_ON_ERROR_FIRST,   /* stops at once; the first in time */
+    TWILL_ON_ERROR_COLLECT, /* runs everything */
+    TWILL_ON_ERROR_LIMIT    /* stops once max_errors items have failed */
+} twill_on_error;
+
+/* What a full container does; named by what is dropped. */
+typedef enum twill_overflow {
+    TWILL_OVERFLOW_BLOCK = 0,
+    TWILL_OVERFLOW_REJECT,
+    TWILL_OVERFLOW_DROP_INCOMING,
+    TWILL_OVERFLOW_DROP_OLDEST,
+    TWILL_OVERFLOW_DROP_NEWEST, /* the newest of those queued */
+    TWILL_OVERFLOW_CALLER_RUNS  /* pools */
+} twill_overflow;
+
+typedef struct twill_item_error {
+    size_t index; /* SIZE_MAX: no item, e.g. worker_start */
+    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    twill_status status;
+    int code; /* the user's; 0 unless FAILED */
+} twill_item_error;
+
+typedef struct twill_outcome { /* how one item or task ended */
+    twill_status status;
+    int code;
+    size_t index;
+    void *key; /* the submitter's own tag */
+    unsigned worker, attempts;
+    twill_ns queued, started, finished;
+} twill_outcome;
+
+typedef struct twill_stopped { /* what a `_stop` call saw */
+    size_t finished, cancelled, stuck;
+} twill_stopped;
+
+typedef struct twill_pool twill_pool;
+typedef struct twill_future { /* a copyable handle; {0} is no task */
+    void *slot;
+    uint64_t generation;
+} twill_future;
+
+/* twill_report.flags */
+enum {
+    TWILL_REPORT_DEGRADED = 1,      /* fewer workers than asked: thread, hook or memory failed */
+    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call around it */
+    TWILL_REPORT_SERIAL = 4,        /* the caller alone: too small for threads, or one worker */
+    TWILL_REPORT_NO_STACK_SIZE = 8, /* stack_size could not be honoured */
+    TWILL_REPORT_NO_AFFINITY = 16   /* cpus could not be honoured */
+};
+
+/* What happened. total == done + failed + skipped, always. */
+typedef struct twill_report {
+    twill_status status;
+    size_t total, done, failed, skipped;
+    size_t errors_stored; /* entries written to run.errors */
+    size_t chunks;        /* how often work was handed out */
+    twill_item_error first_error;
+    unsigned workers_started;     /* that could take part, the caller included */
+    unsigned workers_used;        /* that ran at least one item */
+    twill_ns wall, busy, busiest; /* of the call; summed over workers; of the busiest worker */
+    uint32_t flags;               /* TWILL_REPORT_... */
+} twill_report;
+
+/* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
+   defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
+typedef struct twill_run {
+    /* NULL: threads of the call's own, or the threads of the call around it */
+    twill_pool *pool;
+    /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
+       worth them. Set: all of them start before the first item */
+    unsigned workers;
+    bool strict;       /* fewer threads than asked: TWILL_NO_THREAD, and nothing runs */
+    twill_until until; /* deadline and token of the whole call */
+    void *context;     /* task->context */
+    /* on the worker, before its first item; once a worker number and call. Not 0: this worker runs
+       nothing */
+    int (*worker_start)(void **worker_state, const twill_task *task);
+    /* once for each start that returned 0: on the calling thread, in worker order, after the last
+       item (so it may merge) */
+    void (*worker_stop)(void *worker_state, const twill_task *task);
+    twill_on_error on_error;
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
+    twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
+    size_t errors_capacity;
+    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
+    twill_status *statuses;
+    int *codes;        /* optional, [n]: each item's code */
+    size_t stack_size; /* of threads that are started, bytes; 0: the system's default */
+    /* of threads that are started; the system may cut it (Linux: 15 bytes) */
+    const char *name;
+    /* of threads that are started: thread k runs on cpus[k % cpu_count] */
+    const unsigned *cpus;
+    size_t cpu_count;
+    twill_report *report; /* optional, filled on every return */
+} twill_run;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* What the callback sees; valid during the call. */
+typedef struct twill_batch {
+    size_t count;
+    unsigned attempt; /* 1 the first time; halving a batch does not raise it */
+    size_t first;     /* array forms: index of the first item; batcher: its number since create */
+    /* items and results in one piece, or NULL (retries, batcher): use the functions below */
+    const void *array;
+    void *results;
+    void *private_;
+} twill_batch;
+
+/* Item i of the batch: its address in the array, or the pointer that was added. NULL: no such. */
+TWILL__DECL void *twill_batch_item(const twill_batch *batch, size_t i);
+/* Its slot of result_size bytes, zeroed before every call; NULL: no results, or no such item. */
+TWILL__DECL void *twill_batch_result(const twill_batch *batch, size_t i);
+/* How item i ended; 0: done; the last call for an item counts. Threads that the callback starts
+   may set different items at once. */
+TWILL__DECL void twill_batch_set(twill_batch *batch, size_t i, int code);
+
+/* Processes the items of one batch. 0 and nothing set: all are done. 0 and some set: each as set,
+   the others are LOST. Not 0: those not set have failed together, with that code. */
+typedef int twill_batch_fn(twill_batch *batch, const twill_task *task);
+
+typedef enum twill_bad_batch { /* items that have failed together, none of them by itself */
+                               TWILL_BAD_BATCH_RETRY = 0, /* again together, while attempts last */
+                               TWILL_BAD_BATCH_BISECT, /* halves, until the bad items are alone */
+                               TWILL_BAD_BATCH_FAIL    /* that is it */
+} twill_bad_batch;
+
+typedef struct twill_batch_options { /* see OPTIONS above */
+    twill_run run;
+    size_t max_items;
+    size_t max_bytes;
+    size_t (*bytes_of)(const void *item, const twill_task *task);
+    bool oversized_alone;
+    unsigned attempts;
+    twill_ns backoff, backoff_max;
+    uint64_t seed;
+    bool (*retryable)(const void *item, int code, const twill_task *task);
+    twill_bad_batch on_bad_batch;
+    /* batcher only */
+    size_t result_size;
+    twill_ns linger, idle;
+    size_t capacity, capacity_bytes;
+    twill_overflow overflow;
+    uint64_t (*key_of)(const void *item, const twill_task *task);
+    bool coalesce;
+    twill_ns item_timeout;
+    void (*on_item)(void *item, const twill_outcome *outcome, void *result, const twill_task *task);
+} twill_batch_options;
+
+/* ---- an array ---- */
+
+/* Calls fn for batches that make up the n items, in parallel; the caller takes part. results: NULL,
+   or room for n of result_size bytes, zeroed by the call. TWILL_OK: every item is done. FAILED,
+   CANCELLED, TIMEOUT: run.report, run.statuses and run.codes say which. Refusals (nothing ran):
+   INVALID, TOO_BIG, NO_MEMORY, NO_THREAD, FORKED, CLOSED. */
+TWILL__DECL twill_status twill_batch_process(const void *items, size_t item_size, void *results,
+                                             size_t result_size, size_t n, twill_batch_fn *fn,
+                                             const twill_batch_options *options);
+
+/* How many batches n items make, and which items are batch k: begin..end-1 (k too large: n..n).
+   max_items 0: 100. */
+TWILL__DECL size_t twill_batch_count(size_t n, size_t max_items);
+TWILL__DECL void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
+                                    size_t *end);
+
+/* One batch, any number of values: by twill_batch_emit. */
+typedef int twill_flat_fn(const twill_batch *batch, const twill_task *task);
+
+/* Inside a twill_flat_fn, on its thread: one value more, copied. NO_MEMORY: return a code. INVALID:
+   not inside of one. */
+TWILL__DECL twill_status twill_batch_emit(const twill_task *task, const void *value);
+
+/* The values of all batches, in the order of the items: *values has *values_n of value_size bytes
+   (NULL and 0: none); free it with twill_batch_free. A batch that failed gives none, the others'
+   stay, whatever the status but NO_MEMORY and the refusals. */
+TWILL__DECL twill_status twill_batch_flat_map(const void *items, size_t item_size, size_t n,
+                                              twill_flat_fn *fn, size_t value_size, void **values,
+                                              size_t *values_n, const twill_batch_options *options);
+TWILL__DECL void twill_batch_free(void *values);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__BATCH_PROCESSING_IMPL
+#define TWILL__BATCH_PROCESSING_IMPL
+
+/* ---- batch_processing/flat.h ---- */
+/* flat.h: flat map: each call of the callback writes values of its own; in the end they are put
+   behind one another. */
+#ifndef TWILL__BATCH_FLAT_H
+#define TWILL__BATCH_FLAT_H
+
+/* ---- batch_processing/calls.h ---- */
+/* calls.h: the array form: batches by index arithmetic, retries, halving. */
+#ifndef TWILL__BATCH_CALLS_H
+#define TWILL__BATCH_CALLS_H
+
+/* ---- batch_processing/cuts.h ---- */
+/* cuts.h: where batches begin: by count, index arithmetic; by bytes, one pass over the items. */
+#ifndef TWILL__BATCH_CUTS_H
+#define TWILL__BATCH_CUTS_H
+
+/* ---- batch_processing/view.h ---- */
+/* view.h: what a batch shows to its callback, and what the callback says about its items. */
+#ifndef TWILL__BATCH_VIEW_H
+#define TWILL__BATCH_VIEW_H
+
+/* ---- engine/backoff.h ---- */
+/* backoff.h: how long to wait before trying again: growing pauses, made uneven. Integers only, so
+   that a seed means the same delays everywhere. */
+#ifndef TWILL__ENGINE_BACKOFF_H
+#define TWILL__ENGINE_BACKOFF_H
+
+/* ---- engine/random.h ---- */
+/* random.h: a small generator whose numbers are the same for a seed on every machine. */
+#ifndef TWILL__ENGINE_RANDOM_H
+#define TWILL__ENGINE_RANDOM_H
+
+/* ---- engine/wide.h ---- */
+/* wide.h: products of 128 bits and their quotients, the same on every machine. */
+#ifndef TWILL__ENGINE_WIDE_H
+#define TWILL__ENGINE_WIDE_H
+
+typedef struct twill__wide {
+    uint64_t high, low;
+} twill__wide;
+
+static inline twill__wide twill__wide_product(uint64_t a, uint64_t b)
+{
+    twill__wide result;
+#if defined __SIZEOF_INT128__ && !defined TWILL__NO_INT128
+    __extension__ typedef unsigned __int128 twill__u128;
+    twill__u128 product = (twill__u128)a * b;
+    result.high = (uint64_t)(product >> 64);
+    result.low = (uint64_t)product;
+#else
+    uint64_t al = a & 0xffffffffu, ah = a >> 32, bl = b & 0xffffffffu, bh = b >> 32;
+    uint64_t low = al * bl, left = ah * bl, right = al * bh;
+    uint64_t middle = (low >> 32) + (left & 0xffffffffu) + right; /* cannot overflow */
+    result.low = middle << 32 | (low & 0xffffffffu);
+    result.high = ah * bh + (left >> 32) + (middle >> 32);
+#endif
+    return result;
+}
+
+/* value >> shift, for a shift below 128; UINT64_MAX when the result does not fit. */
+static inline uint64_t twill__wide_shifted(twill__wide value, unsigned shift)
+{
+    if (shift >= 64)
+        return value.high >> (shift - 64);
+    if (value.high >> shift)
+        return UINT64_MAX;
+    return shift ? value.high << (64 - shift) | value.low >> shift : value.low;
+}
+
+/* value << shift, for a shift below 64; false: bits would be lost. */
+static inline bool twill__wide_raise(twill__wide *value, unsigned shift)
+{
+    if (shift && value->high >> (64 - shift))
+        return false;
+    if (shift) {
+        value->high = value->high << shift | value->low >> (64 - shift);
+        value->low <<= shift;
+    }
+    return true;
+}
+
+/* value / by, rounded down, and the rest; UINT64_MAX when the quotient does not fit. For slow
+   paths: one step a bit. by > 0. */
+static inline uint64_t twill__wide_quotient(twill__wide value, uint64_t by, uint64_t *rest)
+{
+    uint64_t quotient = 0, left = value.high;
+    *rest = 0;
+    if (value.high >= by)
+        return UINT64_MAX;
+    for (int bit = 63; bit >= 0; bit--) {
+        bool carry = left >> 63;
+        left = left << 1 | (value.low >> bit & 1);
+        quotient <<= 1;
+        if (carry || left >= by) {
+            left -= by;
+            quotient |= 1;
+        }
+    }
+    *rest = left;
+    return quotient;
+}
+
+/* a * b / by, rounded down; UINT64_MAX when it does not fit. */
+static inline uint64_t twill__wide_scaled(uint64_t a, uint64_t b, uint64_t by)
+{
+    uint64_t rest;
+    return twill__wide_quotient(twill__wide_product(a, b), by, &rest);
+}
+
+static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+#endif
+
+/* ---- platform/platform.h ---- */
+/* platform.h: all that knows a system. */
+
+/* ---- platform/system.h ---- */
+/* system.h: which back end, and what -std=c11 hides. The files of platform/ are the only ones that
+   know a system. */
+#ifndef TWILL__PLATFORM_SYSTEM_H
+#define TWILL__PLATFORM_SYSTEM_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- back end ---- */
+#if defined __SANITIZE_THREAD__
+#define TWILL__UNDER_TSAN 1
+#elif defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define TWILL__UNDER_TSAN 1
+#endif
+#endif
+
+#if defined __unix__ || defined __APPLE__ || defined __HAIKU__
+#define TWILL__POSIX 1
+#else
+#error "twill: platform/ has no back end for this system"
+#endif
+
+/* pthreads: where asked, where <threads.h> is missing, under ThreadSanitizer, which crashes on
+   glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
+#if !defined TWILL_USE_PTHREAD
+#if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
+    (defined __linux__ && !defined __GLIBC__)
+#define TWILL_USE_PTHREAD 1
+#elif defined __has_include
+#if !__has_include(<threads.h>)
+#define TWILL_USE_PTHREAD 1
+#endif
+#endif
+#endif
+#if !defined __linux__ && !defined TWILL_NO_FUTEX
+#define TWILL_NO_FUTEX 1
+#endif
+
+#ifdef TWILL__POSIX
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+#endif
+#ifndef TWILL_USE_PTHREAD
+#include <threads.h>
+#endif
+#include <time.h>
+
+/* ---- linking ---- */
+/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
+   libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
+   visibility, or each shared object would have its own. */
+#ifdef TWILL_STATIC
+#define TWILL__WEAK   static inline
+#define TWILL__DEFINE static inline
+#elif defined TWILL_API
+#define TWILL__WEAK   __attribute__((weak)) TWILL_API
+#define TWILL__DEFINE TWILL_API
+#else
+#define TWILL__WEAK __attribute__((weak))
+#define TWILL__DEFINE
+#endif
+#define TWILL__ONE __attribute__((weak, visibility("default")))
+
+/* ---- replaceable ---- */
+#if !defined TWILL_MALLOC && !defined TWILL_FREE
+#define TWILL_MALLOC(size)  malloc(size)
+#define TWILL_FREE(pointer) free(pointer)
+#elif !defined TWILL_MALLOC || !defined TWILL_FREE
+#error "twill: define both of TWILL_MALLOC and TWILL_FREE, or none"
+#endif
+#ifndef TWILL_ASSERT
+#include <assert.h>
+#define TWILL_ASSERT(condition) assert(condition)
+#endif
+#ifndef TWILL__FAIL_THREAD
+#define TWILL__FAIL_THREAD() 0 /* tests: not 0 makes this creation of a thread fail */
+#endif
+
+#define TWILL__LINE \
+    128 /* bytes that two threads should not share: a line and its prefetched neighbour */
+
+/* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand
+   here ---- */
+#if defined __linux__ && LONG_MAX == 0x7fffffffL && !defined __x86_64__ && \
+    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) ||      \
+     defined _REDIR_TIME64 /* musl 1.2 */)
+/* 64-bit time_t on 32 bits */
+extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
+#elif !defined __APPLE__
+extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+extern long syscall(long, ...);
+#endif
+
+#endif
+
+/* ---- platform/clock.h ---- */
+/* clock.h: the monotonic clock. */
+#ifndef TWILL__PLATFORM_CLOCK_H
+#define TWILL__PLATFORM_CLOCK_H
+
+#ifdef TWILL__POSIX
+#if defined __linux__
+#define TWILL__MONOTONIC 1
+#elif defined __APPLE__
+#define TWILL__MONOTONIC 8 /* CLOCK_UPTIME_RAW: the clock that its condition variables wait on */
+#else
+#define TWILL__MONOTONIC CLOCK_MONOTONIC
+#endif
+
+static inline twill_ns twill__clock_now(void)
+{
+    struct timespec t;
+    clock_gettime(TWILL__MONOTONIC, &t);
+    return (twill_ns)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline struct timespec twill__timespec(twill_ns at)
+{
+    struct timespec t;
+    twill_ns seconds = at / 1000000000;
+    if (sizeof t.tv_sec == 4 && seconds > 0x7fffffff) /* 32-bit time_t: far enough */
+        seconds = 0x7fffffff;
+    t.tv_sec = (time_t)seconds;
+    t.tv_nsec = (long)(at % 1000000000);
+    return t;
+}
+#endif
+
+#endif
+
+/* ---- platform/process.h ---- */
+/* process.h: what exists once a thread and once a process, and how a fork is noticed. */
+#ifndef TWILL__PLATFORM_PROCESS_H
+#define TWILL__PLATFORM_PROCESS_H
+
+#include <errno.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+/* The link names carry the number of the layout: libraries that were built from headers of another
+   layout get a copy of their own instead of a torn one. Raise it when one of the two structures
+   changes. */
+#define twill__thread  twill__thread_layout2
+#define twill__process twill__process_layout2
+
+struct twill__job;
+struct twill__team;
+
+typedef struct twill__self {  /* of one thread; only that thread reads and writes it */
+    uint64_t number;          /* never used again in this process; 0: not given yet */
+    struct twill__job *job;   /* the innermost call whose callback runs here */
+    struct twill__team *team; /* the team whose thread this is, or NULL */
+    void *helper;             /* its record there */
+    void *record;             /* the innermost task of engine/future.h whose callback runs here */
+    void *reserved[3];        /* later parts */
+} twill__self;
+
+typedef struct twill__global { /* of the process */
+    _Atomic uint64_t threads;  /* numbers given */
+    /* 1, and one more in each forked child that uses the library */
+    _Atomic uint32_t generation;
+    _Atomic uint32_t own_mark;        /* the mark, where the kernel cannot wipe a page on fork */
+    _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
+    _Atomic uint32_t cpus;            /* the last count, 0: none yet */
+    _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
+    /* waits for ever, of engine/future.h; made anew after a fork */
+    _Atomic uint32_t waits_lock, waits_generation;
+    void *waits;
+    void *reserved[6]; /* signal owner, stragglers: later parts */
+} twill__global;
+
+TWILL__ONE twill__self *twill__thread(void);
+TWILL__ONE twill__global *twill__process(void);
+
+TWILL__ONE twill__self *twill__thread(void)
+{
+    static _Thread_local twill__self self;
+    return &self;
+}
+
+TWILL__ONE twill__global *twill__process(void)
+{
+    static twill__global global;
+    return &global;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    twill__self *self = twill__thread();
+    if (!self->number) /* relaxed: only the value matters */
+        self->number =
+            atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
+    return self->number;
+}
+
+/* ---- fork ---- */
+
+#define TWILL__MARK_BUSY 0xffffffffu
+
+#ifdef TWILL__POSIX
+extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
+
+static inline void twill__forked(void) /* in the child, before fork returns */
+{
+    /* one thread: nobody to pair with */
+    atomic_store_explicit(&twill__process()->own_mark, 0, memory_order_relaxed);
+}
+#endif
+
+/* A word that is 0 after a fork. Linux: a page of its own that the kernel wipes, which also sees
+   _Fork and clone. Else a fork handler does it. */
+static inline _Atomic uint32_t *twill__new_mark(twill__global *global)
+{
+#if defined __linux__ && !defined TWILL__NO_WIPEONFORK
+    extern int madvise(void *, size_t, int);
+    /* MAP_ANONYMOUS is another number on MIPS, Alpha and PA-RISC: there the call fails, and the
+       fallback serves. An emulator that accepts any advice (qemu-user) wipes nothing: it is asked
+       for one that does not exist first. */
+    int saved = errno;
+    void *page = mmap(NULL, 65536, 1 | 2 /* read, write */, MAP_PRIVATE | 0x20, -1, 0);
+    if (page != (void *)-1) {
+        if (madvise(page, 65536, -1) != 0 &&
+            madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0) {
+            errno = saved;
+            return (_Atomic uint32_t *)page;
+        }
+        munmap(page, 65536);
+    }
+    errno = saved;
+#endif
+#ifdef TWILL__POSIX
+    (void)pthread_atfork(NULL, NULL, twill__forked);
+#endif
+    return &global->own_mark;
+}
+
+static inline _Atomic uint32_t *twill__arm_mark(twill__global *global)
+{
+    _Atomic uint32_t *mark = twill__new_mark(global), *none = NULL;
+    uint32_t unborn = 0;
+    /* relaxed: both words only count; what they guard is ordered by the release below */
+    atomic_compare_exchange_strong_explicit(&global->generation, &unborn, 1, memory_order_relaxed,
+                                            memory_order_relaxed);
+    atomic_store_explicit(mark, 1, memory_order_relaxed);
+    /* release: pairs with the acquire in twill__generation; a loser's page stays mapped, once in a
+       process's life */
+    if (!atomic_compare_exchange_strong_explicit(&global->mark, &none, mark, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return none;
+    return mark;
+}
+
+/* The number of this process in its line of forks: what holds an older one was made by a parent. */
+static inline uint32_t twill__generation(void)
+{
+    twill__global *global = twill__process();
+    /* pairs with arm_mark */
+    _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);
+    if (!mark)
+        mark = twill__arm_mark(global);
+    for (;;) {
+        /* pairs with the release below */
+        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
+        if (seen && seen != TWILL__MARK_BUSY)
+            return seen;
+        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+            uint32_t next =
+                atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
+            /* pairs with the load above */
+            atomic_store_explicit(mark, next, memory_order_release);
+            return next;
+        }
+    } /* ends: the thread that is BUSY does two more steps */
+}
+
+#endif
+
+/* ---- platform/park.h ---- */
+/* park.h: the one blocking primitive: wait on a 32-bit word until it changes, a wake, or a
+   deadline. */
+#ifndef TWILL__PLATFORM_PARK_H
+#define TWILL__PLATFORM_PARK_H
+
+/* twill__park(word, expected, deadline): sleeps while *word == expected. Returns false when the
+   deadline (an instant; 0 or TWILL_FOREVER: none) has passed. May return true for no reason: all
+   callers loop. Leaves errno alone. twill__wake(address, n): wakes up to n sleepers (INT_MAX: all).
+   It uses the address as a key and never reads it, so the word may be gone already. */
+
+static inline bool twill__no_deadline(twill_ns deadline)
+{
+    return deadline == 0 || deadline == TWILL_FOREVER;
+}
+
+#ifndef TWILL_NO_FUTEX
+/* ---- Linux futex; source: "Futexes Are Tricky", U. Drepper ---- */
+
+/* 32-bit systems with a 64-bit time_t must not hand it to the old system call */
+#if defined SYS_futex_time64 && defined SYS_futex
+#define TWILL__FUTEX      (sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
+#define TWILL__FUTEX_WAKE SYS_futex
+#elif defined SYS_futex_time64
+#define TWILL__FUTEX      SYS_futex_time64
+#define TWILL__FUTEX_WAKE SYS_futex_time64
+#else
+#define TWILL__FUTEX      SYS_futex
+#define TWILL__FUTEX_WAKE SYS_futex
+#endif
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    struct timespec at, *limit = NULL;
+    int saved = errno;
+    bool in_time = true;
+    if (!twill__no_deadline(deadline)) {
+        at = twill__timespec(deadline > 0 ? deadline : 1);
+        limit = &at;
+    }
+    /* FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG: absolute, monotonic */
+    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 &&
+        errno != EAGAIN && errno != EINTR) {
+        if (errno == ETIMEDOUT) {
+            in_time = false;
+        } else { /* ENOSYS, EPERM in a sandbox: waiting without sleeping stays correct */
+            sched_yield();
+            in_time = twill__no_deadline(deadline) || twill__clock_now() < deadline;
+        }
+    }
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
+    syscall(TWILL__FUTEX_WAKE, address, 1 | 128, n, NULL, NULL, 0);
+    errno = saved;
+}
+
+#else
+/* ---- a process-wide table of sleepers by address; source: WTF::ParkingLot ---- */
+
+#define TWILL__BUCKETS 64
+
+#ifdef TWILL_USE_PTHREAD
+#define twill__parking twill__parking_pthread_layout1
+typedef pthread_mutex_t twill__mutex;
+typedef pthread_cond_t twill__condition;
+#else
+#define twill__parking twill__parking_c11_layout1
+typedef mtx_t twill__mutex;
+typedef cnd_t twill__condition;
+#endif
+
+typedef struct twill__sleeper { /* on the sleeper's stack, guarded by its bucket's mutex */
+    const void *address;
+    struct twill__sleeper *next;
+    bool woken;
+    twill__condition condition;
+} twill__sleeper;
+
+typedef struct twill__bucket {
+    twill__mutex mutex;
+    twill__sleeper *first, **last; /* in order of arrival */
+} twill__bucket;
+
+typedef struct twill__lot {
+    /* that made the buckets; another one: made anew, nobody of old sleeps here */
+    _Atomic uint32_t generation;
+    twill__bucket bucket[TWILL__BUCKETS];
+} twill__lot;
+
+TWILL__ONE twill__lot *twill__parking(void);
+TWILL__ONE twill__lot *twill__parking(void)
+{
+    static twill__lot lot;
+    return &lot;
+}
+
+#ifdef TWILL_USE_PTHREAD
+#define TWILL__MUTEX_INIT(m)        pthread_mutex_init(m, NULL)
+#define TWILL__MUTEX_LOCK(m)        pthread_mutex_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      pthread_mutex_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  pthread_cond_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) pthread_cond_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
+#define TWILL__YIELD()              sched_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+#ifdef __APPLE__
+    return pthread_cond_init(condition, NULL) == 0;
+#else
+    extern int pthread_condattr_setclock(pthread_condattr_t *, int);
+    pthread_condattr_t attributes;
+    bool made;
+    if (pthread_condattr_init(&attributes) != 0)
+        return false;
+    made = pthread_condattr_setclock(&attributes, TWILL__MONOTONIC) == 0 &&
+           pthread_cond_init(condition, &attributes) == 0;
+    pthread_condattr_destroy(&attributes);
+    return made;
+#endif
+}
+
+/* one wait; the caller loops */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+#ifdef __APPLE__
+    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
+    pthread_cond_timedwait_relative_np(condition, mutex, &t);
+#else
+    struct timespec t = twill__timespec(deadline);
+    pthread_cond_timedwait(condition, mutex, &t);
+#endif
+}
+#else
+#define TWILL__MUTEX_INIT(m)        mtx_init(m, mtx_plain)
+#define TWILL__MUTEX_LOCK(m)        mtx_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      mtx_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  cnd_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) cnd_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) cnd_destroy(c)
+#define TWILL__YIELD()              thrd_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+    return cnd_init(condition) == thrd_success;
+}
+
+/* C11 waits on the wall clock alone: short slices, looked at by the monotonic clock. A step forward
+   ends a slice early, which is harmless; a step back of s makes the running slice, and so a
+   deadline, late by up to s: where that matters, TWILL_USE_PTHREAD. */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+    twill_ns left = deadline - twill__clock_now();
+    struct timespec t;
+    if (left > TWILL_MS(20))
+        left = TWILL_MS(20);
+    if (left < 0 || timespec_get(&t, TIME_UTC) != TIME_UTC)
+        return;
+    left += t.tv_nsec;
+    t.tv_sec += (time_t)(left / 1000000000);
+    t.tv_nsec = (long)(left % 1000000000);
+    cnd_timedwait(condition, mutex, &t);
+}
+#endif
+
+static inline twill__bucket *twill__bucket_of(const void *address)
+{
+    twill__lot *lot = twill__parking();
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) {
+        /* pairs with the release */
+        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);
+        if (seen == now)
+            break;
+        if (seen != busy && atomic_compare_exchange_strong(&lot->generation, &seen, busy)) {
+            for (int i = 0; i < TWILL__BUCKETS; i++) {
+                /* cannot fail for a plain mutex where we run */
+                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
+                lot->bucket[i].first = NULL;
+                lot->bucket[i].last = &lot->bucket[i].first;
+            }
+            /* pairs with the acquire above */
+            atomic_store_explicit(&lot->generation, now, memory_order_release);
+            break;
+        }
+        (void)TWILL__YIELD();
+    } /* ends: the maker takes a bounded number of steps */
+    return &lot->bucket[((uintptr_t)address >> 4) * 0x9e3779b1u >> 8 & (TWILL__BUCKETS - 1)];
+}
+
+static inline void twill__bucket_remove(twill__bucket *bucket, twill__sleeper **link)
+{
+    twill__sleeper *sleeper = *link;
+    *link = sleeper->next;
+    if (bucket->last == &sleeper->next)
+        bucket->last = link;
+}
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(word);
+    twill__sleeper me;
+    bool in_time = true;
+    me.address = word;
+    me.next = NULL;
+    me.woken = false;
+    /* no resources: waiting without sleeping stays correct */
+    if (!twill__condition_init(&me.condition)) {
+        (void)TWILL__YIELD();
+        errno = saved;
+        return twill__no_deadline(deadline) || twill__clock_now() < deadline;
+    }
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    if (atomic_load(word) == expected) {
+        *bucket->last = &me;
+        bucket->last = &me.next;
+        while (!me.woken && in_time) {
+            if (twill__no_deadline(deadline)) {
+                TWILL__CONDITION_WAIT(&me.condition, &bucket->mutex);
+            } else {
+                twill__condition_wait_until(&me.condition, &bucket->mutex, deadline);
+                in_time = twill__clock_now() < deadline;
+            }
+        }
+        if (me.woken) {
+            in_time = true;
+        } else {
+            twill__sleeper **link = &bucket->first;
+            while (*link != &me)
+                link = &(*link)->next;
+            twill__bucket_remove(bucket, link);
+        }
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    TWILL__CONDITION_DESTROY(&me.condition);
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(address);
+    twill__sleeper **link = &bucket->first;
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    while (*link && n > 0) {
+        twill__sleeper *sleeper = *link;
+        if (sleeper->address != address) {
+            link = &sleeper->next;
+            continue;
+        }
+        twill__bucket_remove(bucket, link);
+        sleeper->woken = true;
+        /* under the mutex: the sleeper's frame is still there */
+        TWILL__CONDITION_SIGNAL(&sleeper->condition);
+        n--;
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    errno = saved;
+}
+#endif
+
+#endif
+
+/* ---- platform/threads.h ---- */
+/* threads.h: start and join, and what a thread may ask of the system. */
+#ifndef TWILL__PLATFORM_THREADS_H
+#define TWILL__PLATFORM_THREADS_H
+
+/* One thread; whoever starts it owns the record, and keeps it until the join. */
+typedef struct twill__thrd {
+    void (*fn)(void *arg);
+    void *arg;
+    char name[16];     /* cut; "": none */
+    size_t stack_size; /* 0: the system's default */
+    unsigned cpu;      /* UINT_MAX: any */
+    bool by_pthread;
+    _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
+#ifdef TWILL__POSIX
+    pthread_t pthread;
+#endif
+#ifndef TWILL_USE_PTHREAD
+    thrd_t c11;
+#endif
+} twill__thrd;
+
+/* ---- inside the new thread ---- */
+
+#ifdef __linux__
+extern int prctl(int, ...);
+
+static inline bool twill__bind(unsigned cpu)
+{
+    unsigned long mask[128] = {0};
+    const unsigned bits = (unsigned)(sizeof mask[0] * CHAR_BIT);
+    int saved = errno;
+    bool bound;
+    if (cpu >= bits * 128)
+        return false;
+    mask[cpu / bits] |= 1ul << cpu % bits;
+    bound = syscall(SYS_sched_setaffinity, 0, sizeof mask, mask) == 0;
+    errno = saved;
+    return bound;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    prctl(15 /* PR_SET_NAME */, (unsigned long)(uintptr_t)name, 0ul, 0ul, 0ul);
+}
+#else
+static inline bool twill__bind(unsigned cpu)
+{
+    (void)cpu;
+    return false;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    (void)name;
+}
+#endif
+
+static inline void twill__thread_body(void *record)
+{
+    twill__thrd *thread = (twill__thrd *)record;
+    /* relaxed: read after the join, or as a hint */
+    if (thread->cpu != UINT_MAX && !twill__bind(thread->cpu))
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_AFFINITY, memory_order_relaxed);
+    if (thread->name[0])
+        twill__set_name(thread->name);
+    thread->fn(thread->arg);
+}
+
+/* ---- start, join ---- */
+
+#ifdef TWILL__POSIX
+static void *twill__pthread_main(void *record)
+{
+    twill__thread_body(record);
+    return NULL;
+}
+
+static inline bool twill__pthread_start(twill__thrd *thread)
+{
+    pthread_attr_t attributes;
+    bool started;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        /* relaxed: the thread is not started yet */
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+#endif
+#ifndef TWILL_USE_PTHREAD
+static int twill__c11_main(void *record)
+{
+    twill__thread_body(record);
+    return 0;
+}
+#endif
+
+/* The new thread must not read the caller's strings: they may be gone. */
+static inline void twill__thread_name(twill__thrd *thread, const char *name)
+{
+    for (size_t i = 0; name && name[i] && i < sizeof thread->name - 1; i++)
+        thread->name[i] = name[i]; /* the record was zeroed */
+}
+
+/* The record is zeroed but for fn, arg, name, stack_size and cpu. */
+static inline bool twill__thread_start(twill__thrd *thread)
+{
+    int saved = errno;
+    bool started;
+    atomic_init(&thread->flags, 0);
+    if (TWILL__FAIL_THREAD())
+        return false;
+#if defined TWILL_USE_PTHREAD
+    thread->by_pthread = true;
+    started = twill__pthread_start(thread);
+#elif defined TWILL__POSIX
+    thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
+    started = thread->by_pthread
+                  ? twill__pthread_start(thread)
+                  : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#else
+    thread->by_pthread = false;
+    if (thread->stack_size)
+        /* relaxed: the thread is not started yet */
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#endif
+    errno = saved;
+    return started;
+}
+
+static inline void twill__thread_join(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_join(thread->pthread, NULL);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_join(thread->pthread, NULL);
+    else
+        thrd_join(thread->c11, NULL);
+#else
+    thrd_join(thread->c11, NULL);
+#endif
+}
+
+static inline void twill__yield(void)
+{
+#if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
+    sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* tells the core that this is a spin */
+static inline void twill__pause(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* ---- a callback that ends its thread ---- */
+/* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
+   between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
+   others still use must stand in this one or above. A destructor of thread-specific storage would
+   run when all are gone. Must stand in one block, and nothing may jump out of it. */
+#ifdef TWILL__POSIX
+#define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
+#define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
+#else
+#define TWILL__GUARD_PUSH(fn, arg)        \
+    {                                     \
+        void (*guard_fn_)(void *) = (fn); \
+        void *guard_arg_ = (arg);
+#define TWILL__GUARD_POP(run)  \
+    if (run)                   \
+        guard_fn_(guard_arg_); \
+    }
+#endif
+
+#endif
+
+/* ---- platform/cpus.h ---- */
+/* cpus.h: how many CPUs this process may use: affinity mask, then the cgroup's quota rounded down,
+   at least 1. */
+#ifndef TWILL__PLATFORM_CPUS_H
+#define TWILL__PLATFORM_CPUS_H
+
+#include <stdio.h>
+
+#ifndef TWILL__SYSTEM_ROOT
+#define TWILL__SYSTEM_ROOT "" /* tests put a folder of their own before /proc and /sys */
+#endif
+
+#ifdef __linux__
+#define TWILL__PATH 1024
+#define TWILL__READ "re" /* e: close on exec */
+
+static inline bool twill__read_line(const char *path, const char *name, char *line, int size)
+{
+    char full[TWILL__PATH];
+    FILE *file;
+    bool got;
+    int length = snprintf(full, sizeof full, "%s%s%s", TWILL__SYSTEM_ROOT, path, name);
+    if (length < 0 || length >= (int)sizeof full)
+        return false;
+    file = fopen(full, TWILL__READ);
+    if (!file)
+        return false;
+    got = fgets(line, size, file) != NULL;
+    fclose(file);
+    return got;
+}
+
+/* quota / period in whole CPUs; 0: no limit */
+static inline unsigned twill__quota(long long quota, long long period)
+{
+    if (quota <= 0 || period <= 0)
+        return 0;
+    quota /= period;
+    return quota < 1 ? 1 : quota > INT_MAX ? INT_MAX : (unsigned)quota;
+}
+
+static inline unsigned twill__fewer(unsigned a, unsigned b)
+{
+    return !a ? b : !b ? a : a < b ? a : b;
+}
+
+/* One folder of a cgroup: v2 has "quota|max period" in cpu.max, v1 two files (-1: no limit). */
+static inline unsigned twill__cgroup_folder(const char *folder, bool v2)
+{
+    char line[128];
+    long long quota, period;
+    if (v2)
+        return twill__read_line(folder, "/cpu.max", line, sizeof line) &&
+                       sscanf(line, "%lld %lld", &quota, &period) == 2
+                   ? twill__quota(quota, period)
+                   : 0;
+    if (!twill__read_line(folder, "/cpu.cfs_quota_us", line, sizeof line) ||
+        sscanf(line, "%lld", &quota) != 1)
+        return 0;
+    if (!twill__read_line(folder, "/cpu.cfs_period_us", line, sizeof line) ||
+        sscanf(line, "%lld", &period) != 1)
+        return 0;
+    return twill__quota(quota, period);
+}
+
+/* The tightest limit from `path` up to the root of the hierarchy: a limit above binds too. */
+static inline unsigned twill__cgroup_walk(const char *mount, const char *path, bool v2)
+{
+    char folder[TWILL__PATH];
+    unsigned least = 0;
+    size_t root = strlen(mount);
+    int length = snprintf(folder, sizeof folder, "%s%s", mount, strcmp(path, "/") == 0 ? "" : path);
+    if (length < 0 || length >= (int)sizeof folder)
+        return 0;
+    for (;;) { /* ends: the path gets shorter each time */
+        char *slash;
+        least = twill__fewer(least, twill__cgroup_folder(folder, v2));
+        slash = strrchr(folder, '/');
+        if (!slash || (size_t)(slash - folder) < root)
+            return least;
+        *slash = '\0';
+    }
+}
+
+/* Whether the comma-separated controller list holds "cpu". */
+static inline bool twill__has_cpu(const char *list, const char *end)
+{
+    while (list < end) {
+        const char *comma = list;
+        while (comma < end && *comma != ',')
+            comma++;
+        if (comma - list == 3 && memcmp(list, "cpu", 3) == 0)
+            return true;
+        list = comma + 1;
+    }
+    return false;
+}
+
+/* Lines of /proc/self/cgroup: "id:controllers:path"; v2 has no controllers. In a container the path
+   may be the host's and not exist here: the walk then finds the root's files, which are the
+   container's. */
+static inline unsigned twill__cgroup_cpus(void)
+{
+    char line[TWILL__PATH];
+    unsigned least = 0;
+    FILE *file = fopen(TWILL__SYSTEM_ROOT "/proc/self/cgroup", TWILL__READ);
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof line, file)) {
+        char *controllers = strchr(line, ':'), *path;
+        if (!controllers || !(path = strchr(controllers + 1, ':')))
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        controllers++;
+        if (path == controllers) {
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup", path + 1, true));
+        } else if (twill__has_cpu(controllers, path)) {
+            least = twill__fewer(least,
+                                 twill__cgroup_walk("/sys/fs/cgroup/cpu,cpuacct", path + 1, false));
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup/cpu", path + 1, false));
+        }
+    }
+    fclose(file);
+    return least;
+}
+
+static inline unsigned twill__affinity_cpus(void)
+{
+    unsigned long mask[1024] = {0}; /* 65536 CPUs */
+    unsigned count = 0;
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
+        for (unsigned long bits = mask[i]; bits; bits &= bits - 1)
+            count++;
+    return count;
+}
+#else
+static inline unsigned twill__affinity_cpus(void)
+{
+#if defined _SC_NPROCESSORS_ONLN
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+#else
+    long count = 1;
+#endif
+    return count < 1 ? 1 : (unsigned)count;
+}
+
+static inline unsigned twill__cgroup_cpus(void)
+{
+    return 0;
+}
+#endif
+
+/* Asks the system, and remembers the answer for twill__cpus_hint. Not from a thread that is bound
+   to a CPU: Linux answers for the calling thread. */
+static inline unsigned twill__cpus_now(void)
+{
+    int saved = errno;
+    unsigned count = twill__affinity_cpus(), limit = twill__cgroup_cpus();
+    if (count == 0)
+        count = 1;
+    if (limit && limit < count)
+        count = limit;
+    errno = saved;
+    /* a number, no data behind it */
+    atomic_store_explicit(&twill__process()->cpus, count, memory_order_relaxed);
+    return count;
+}
+
+/* The last answer, for hot paths: no system call but the first time. */
+static inline unsigned twill__cpus_hint(void)
+{
+    /* as above */
+    unsigned count = atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed);
+    return count ? count : twill__cpus_now();
+}
+
+#endif
+
+/* ---- platform/ticks.h ---- */
+/* ticks.h: a counter cheaper than the clock, for guesses alone: how long a handful of items took. A
+   wrong reading (a thread that moved between cores, a clock rate that changed) makes a guess worse,
+   and nothing else. */
+#ifndef TWILL__PLATFORM_TICKS_H
+#define TWILL__PLATFORM_TICKS_H
+
+#ifndef TWILL__TICKS
+#if defined __x86_64__ || defined __aarch64__
+#define TWILL__TICKS 1
+#else
+#define TWILL__TICKS 0 /* the clock itself; the explorer sets it, too */
+#endif
+#endif
+
+static inline uint64_t twill__ticks(void)
+{
+#if !TWILL__TICKS
+    return (uint64_t)twill__clock_now();
+#elif defined __x86_64__
+    return __builtin_ia32_rdtsc();
+#else
+    uint64_t count;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(count));
+    return count;
+#endif
+}
+
+/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
+   files. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+#if TWILL__TICKS
+    twill__global *global = twill__process();
+    /* a number, no data behind it */
+    uint64_t rate = atomic_load_explicit(&global->tick_rate, memory_order_relaxed);
+    if (!rate) {
+        uint64_t ticks = twill__ticks();
+        twill_ns since = twill__clock_now(), took;
+        (void)twill__cpus_now();
+        do
+            took = twill__clock_now() - since;
+        while (took < 20000); /* ends: the clock runs */
+        rate = (twill__ticks() - ticks) * 1024 / (uint64_t)took;
+        rate = rate ? rate : 1;
+        /* as above */
+        atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
+    }
+    return rate;
+#else
+    return 1024;
+#endif
+}
+
+#endif
+
+/* splitmix64 (Steele, Lea, Flood 2014): the state is a counter, so any value is a good seed. */
+static inline uint64_t twill__random(uint64_t *state)
+{
+    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* Uniform in 0..most, both included. The bias is at most (most + 1) / 2^64. */
+static inline uint64_t twill__random_to(uint64_t *state, uint64_t most)
+{
+    uint64_t number = twill__random(state);
+    return most == UINT64_MAX ? number : twill__wide_product(number, most + 1).high;
+}
+
+/* A state to begin with: the seed, or, if that is 0, one that threads, objects and moments do not
+   share. */
+static inline uint64_t twill__random_begin(uint64_t seed, const void *object)
+{
+    uint64_t state = (uint64_t)twill__clock_now() ^ (uint64_t)twill__generation() << 48;
+    if (seed)
+        return seed;
+    state = twill__random(&state) ^ twill__thread_number();
+    state = twill__random(&state) ^ (uint64_t)(uintptr_t)object;
+    return twill__random(&state);
+}
+
+#endif
+
+/* The values of twill_jitter, for patterns that do not show it. */
+enum {
+    TWILL__JITTER_FULL,
+    TWILL__JITTER_NONE,
+    TWILL__JITTER_EQUAL,
+    TWILL__JITTER_DECORRELATED,
+    TWILL__JITTER_PROPORTIONAL,
+    TWILL__JITTER_ADDITIVE
+};
+
+/* Both may lie in storage that the caller owns as plain words. */
+typedef struct __attribute__((may_alias))
+twill__backoff {             /* the shape of a schedule; fixed once made */
+    uint64_t base, cap, add; /* ns, <= INT64_MAX; cap: of every delay, jitter included */
+    uint64_t growth;         /* multiplier * 2^32, >= 2^32 */
+    uint64_t spread;         /* PROPORTIONAL: factor * 2^32, <= 2^32 */
+    int jitter;
+} twill__backoff;
+
+typedef struct __attribute__((may_alias))
+twill__delays {      /* where one sequence of delays stands; all zero but `random` */
+    uint64_t random; /* the generator: see twill__random_begin */
+    uint64_t grown;  /* the last delay before jitter; 0: none yet */
+    uint64_t last;   /* the last delay; 0: none yet. DECORRELATED grows from it */
+} twill__delays;
+
+/* value * 2^32, rounded; for 0 <= value < 2^31. Every step is exact, so excess precision of the
+   machine changes nothing. */
+static inline uint64_t twill__fixed(double value)
+{
+    double scaled = value * 4294967296.0;
+    uint64_t whole = (uint64_t)scaled;
+    return scaled - (double)whole >= 0.5 ? whole + 1 : whole;
+}
+
+/* The usual one: doubling from `base` to `cap`, FULL jitter. */
+static inline twill__backoff twill__backoff_usual(twill_ns base, twill_ns cap)
+{
+    twill__backoff shape = {(uint64_t)base,    (uint64_t)cap,     (uint64_t)base,
+                            UINT64_C(2) << 32, UINT64_C(1) << 31, TWILL__JITTER_FULL};
+    return shape;
+}
+
+/* One step of growth. It stops at the cap, so no count of retries can make it overflow. */
+static inline uint64_t twill__backoff_grow(const twill__backoff *shape, uint64_t grown)
+{
+    uint64_t next = twill__wide_shifted(twill__wide_product(grown, shape->growth), 32);
+    return next < shape->cap ? next : shape->cap;
+}
+
+static inline uint64_t twill__backoff_first(const twill__backoff *shape)
+{
+    return shape->base < shape->cap ? shape->base : shape->cap;
+}
+
+/* The delay that belongs to `grown`; `last` is the delay before it, 0 at first. Never above the
+   cap. */
+static inline uint64_t twill__backoff_jittered(const twill__backoff *shape, uint64_t grown,
+                                               uint64_t last, uint64_t *random)
+{
+    uint64_t delay = grown, part;
+    switch (shape->jitter) {
+    case TWILL__JITTER_FULL:
+        delay = twill__random_to(random, grown);
+        break;
+    case TWILL__JITTER_EQUAL:
+        delay = grown / 2 + twill__random_to(random, grown - grown / 2);
+        break;
+    case TWILL__JITTER_DECORRELATED:
+        last = last ? last : shape->base;
+        part = last > UINT64_MAX / 3 ? UINT64_MAX : 3 * last;
+        part = part > shape->base ? part - shape->base : 0;
+        delay = twill__saturated_sum(shape->base, twill__random_to(random, part));
+        break;
+    case TWILL__JITTER_PROPORTIONAL: /* spread <= 1: part <= grown, so no delay is negative */
+        part = twill__wide_shifted(twill__wide_product(grown, shape->spread), 32);
+        delay = grown - part + twill__random_to(random, 2 * part);
+        break;
+    case TWILL__JITTER_ADDITIVE:
+        delay = twill__saturated_sum(grown, twill__random_to(random, shape->add));
+        break;
+    default: /* NONE */
+        break;
+    }
+    return delay < shape->cap ? delay : shape->cap;
+}
+
+/* The next delay of a sequence. */
+static inline twill_ns twill__backoff_next(const twill__backoff *shape, twill__delays *delays)
+{
+    delays->grown =
+        delays->grown ? twill__backoff_grow(shape, delays->grown) : twill__backoff_first(shape);
+    delays->last = twill__backoff_jittered(shape, delays->grown, delays->last, &delays->random);
+    return (twill_ns)delays->last;
+}
+
+#endif
+
+/* ---- engine/run.h ---- */
+/* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
+#ifndef TWILL__ENGINE_RUN_H
+#define TWILL__ENGINE_RUN_H
+
+/* ---- engine/team.h ---- */
+/* team.h: threads that help calls, and how a call meets them. */
+#ifndef TWILL__ENGINE_TEAM_H
+#define TWILL__ENGINE_TEAM_H
+
+/* ---- engine/claim.h ---- */
+/* claim.h: who runs which items. */
+#ifndef TWILL__ENGINE_CLAIM_H
+#define TWILL__ENGINE_CLAIM_H
+
+/* ---- engine/job.h ---- */
+/* job.h: one parallel call: its workers' slots, what has failed, what need not run any more. */
+#ifndef TWILL__ENGINE_JOB_H
+#define TWILL__ENGINE_JOB_H
+
+/* ---- engine/call.h ---- */
+/* call.h: what a callback may say about its item; each engine answers through a table behind
+   task->private_. */
+#ifndef TWILL__ENGINE_CALL_H
+#define TWILL__ENGINE_CALL_H
+
+/* ---- engine/cancel.h ---- */
+/* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md
+   argues it. */
+#ifndef TWILL__ENGINE_CANCEL_H
+#define TWILL__ENGINE_CANCEL_H
+
+/* ---- engine/lock.h ---- */
+/* lock.h: a lock of 32 bits that knows how many threads wait for it. Zeroed: free. */
+#ifndef TWILL__ENGINE_LOCK_H
+#define TWILL__ENGINE_LOCK_H
+
+/* ---- engine/spin.h ---- */
+/* spin.h: what every wait does before it parks. The explorer sets TWILL__SPIN to 0: a spin only
+   multiplies schedules. */
+#ifndef TWILL__ENGINE_SPIN_H
+#define TWILL__ENGINE_SPIN_H
+
+#ifndef TWILL__SPIN
+#define TWILL__SPIN 1
+#endif
+#define TWILL__SPIN_WAIT \
+    700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
+#define TWILL__SPIN_YIELDS 4
+
+/* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
+   count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
+   the word meanwhile. */
+static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit,
+                               unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return atomic_load_explicit(word, memory_order_acquire) != value;
+    for (unsigned k = 1;; k++) {
+        /* acquire: pairs with the release of whoever changed the word; most callers look again with
+           their own order */
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+        twill__pause();
+        if (k % 16 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+    }
+    return false;
+}
+
+#endif
+
+/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
+   and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
+   mutex, with a count. */
+static inline void twill__lock(_Atomic uint32_t *lock)
+{
+    uint32_t word = 0;
+    /* acquire, here and below: pairs with the release in twill__unlock */
+    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                memory_order_relaxed))
+        return;
+    if (word == 1 && twill__spin(lock, 1, TWILL__SPIN_WAIT, 0)) {
+        word = 0;
+        if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                    memory_order_relaxed))
+            return;
+    }
+    /* a count: the CAS below synchronises */
+    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
+    for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
+        if (!(word & 1)) {
+            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1,
+                                                      memory_order_acquire, memory_order_relaxed))
+                return;
+            continue;
+        }
+        twill__park(lock, word, 0);
+        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
+    }
+}
+
+/* Its fetch_sub is the last access: the lock's memory may go right after it. */
+static inline void twill__unlock(_Atomic uint32_t *lock)
+{
+    /* pairs with twill__lock */
+    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)
+        twill__wake(lock, 1);
+}
+
+/* Under the lock: does anybody wait for it? */
+static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
+{
+    /* who is not counted yet came too late */
+    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;
+}
+
+#endif
+
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
+/* ---- lists ---- */
+
+/* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's
+   lock; `linked` is also read without it, as a hint. */
+struct twill__link;
+/* a pointer in such storage; a struct, since gcc 12 -flto crashes on less */
+typedef struct TWILL__VIEW twill__place {
+    struct twill__link *link;
+} twill__place;
+typedef struct TWILL__VIEW twill__link {
+    twill__place next, *previous;
+    /* while linked; a hook that runs: the generation it runs in */
+    uint32_t kind;
+    _Atomic uint32_t linked; /* 0, or the generation of the process that linked it */
+} twill__link;
+enum { TWILL__LINK_NODE = 1, TWILL__LINK_HOOK, TWILL__LINK_CHILD };
+
+static inline void twill__link_in(twill__place *head, twill__link *link, uint32_t kind)
+{
+    link->kind = kind;
+    link->next = *head;
+    link->previous = head;
+    if (link->next.link)
+        link->next.link->previous = &link->next;
+    head->link = link;
+    /* pairs with the acquire in twill__link_up */
+    atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);
+}
+
+static inline void twill__link_out(twill__link *link)
+{
+    *link->previous = link->next;
+    if (link->next.link)
+        link->next.link->previous = link->previous;
+    /* read back under the lock, or as a hint */
+    atomic_store_explicit(&link->linked, 0, memory_order_relaxed);
+}
+
+/* A waiting thread, on its own stack. `word` alone decides how the wait ends; the rest is guarded
+   by the object. */
+typedef struct twill__node {
+    _Atomic uint32_t word;
+    int answer; /* the object's, written before GRANTED */
+    void *value;
+    struct twill__node *next, *previous;
+    twill__link in_token;
+} twill__node;
+enum {
+    TWILL__GRANTED = 1 /* the object decided */,
+    TWILL__LEAVING = 2 /* the waiter decided */,
+    TWILL__NUDGED = 4 /* a token fired */
+};
+
+typedef struct twill__list { /* in order of arrival */
+    twill__node *first, *last;
+} twill__list;
+
+static inline void twill__node_init(twill__node *node)
+{
+    memset(node, 0, sizeof *node);
+    /* nobody else knows it yet */
+    atomic_store_explicit(&node->word, 0, memory_order_relaxed);
+}
+
+static inline void twill__list_append(twill__list *list, twill__node *node)
+{
+    node->next = NULL;
+    node->previous = list->last;
+    if (list->last)
+        list->last->next = node;
+    else
+        list->first = node;
+    list->last = node;
+}
+
+static inline void twill__list_remove(twill__list *list, twill__node *node)
+{
+    if (node->previous)
+        node->previous->next = node->next;
+    else
+        list->first = node->next;
+    if (node->next)
+        node->next->previous = node->previous;
+    else
+        list->last = node->previous;
+}
+
+/* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer
+   ours; after unlocking wake the address of its word (take it before). False: it is leaving, and
+   unlinks itself. */
+static inline bool twill__grant(twill__list *list, twill__node *node)
+{
+    /* a shortcut; the RMW decides */
+    if (atomic_load_explicit(&node->word, memory_order_relaxed) & TWILL__LEAVING)
+        return false;
+    twill__list_remove(list, node);
+    /* acq_rel: pairs with the waiter's load of the word and its fetch_or(LEAVING) */
+    if (atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel) &
+        TWILL__LEAVING) {
+        twill__list_append(list, node);
+        return false;
+    }
+    return true;
+}
+
+/* Grants whoever waits in a list that only this lock guards, whether leaving or not. */
+static inline void twill__grant_all(twill__list *list)
+{
+    while (list->first) {
+        twill__node *node = list->first;
+        _Atomic uint32_t *word = &node->word;
+        twill__list_remove(list, node);
+        /* pairs with twill__await */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__wake(word, 1);
+    }
+}
+
+/* Waits for GRANTED and nothing else: for waits that are sure to end. */
+static inline void twill__await(twill__node *node)
+{
+    for (;;) {
+        /* pairs with the grant */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            return;
+        if (!twill__spin(&node->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+            twill__park(&node->word, word, 0);
+    }
+}
+
+/* ---- the token ---- */
+
+typedef struct twill__firing { /* on the stack of the thread that calls hooks */
+    uint64_t thread;
+    bool hook_gone, token_gone; /* what its own hook took away meanwhile */
+    twill__list waiters;        /* who waits for the hook, or the whole firing, to end */
+} twill__firing;
+
+typedef struct TWILL__VIEW twill__token {
+    twill__link me; /* in the parent's list */
+    struct twill__token *parent;
+    twill__place head; /* waiting threads, hooks, children */
+    twill__firing *firing;
+    _Atomic uint32_t lock;
+    _Atomic int32_t state;       /* 0, or the reason */
+    _Atomic uint32_t generation; /* of the process that used it last; 0: never used */
+    uint32_t reserved;
+} twill__token;
+_Static_assert(sizeof(twill__token) <= sizeof(twill_cancel), "the public token is too small");
+_Static_assert(_Alignof(twill__token) <= _Alignof(twill_cancel),
+               "the public token is aligned too little");
+
+typedef struct TWILL__VIEW twill__hook {
+    void (*fn)(int reason, const twill_task *task);
+    void *context;
+    twill__link link;
+    twill__firing *firing;
+} twill__hook;
+_Static_assert(sizeof(twill__hook) <= sizeof(twill_cancel_hook), "the public hook is too small");
+_Static_assert(offsetof(twill_cancel_hook, private_words) <= offsetof(twill__hook, link),
+               "the hook's head");
+
+static inline twill__token *twill__token_of(const twill_cancel *cancel)
+{
+    return (twill__token *)(uintptr_t)cancel;
+}
+
+/* Of a token of an older process nothing is left: its lists are of threads that are not here. */
+static inline void twill__token_adopt(twill__token *token)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
+        if (seen == 0) { /* never used: there is nothing to reset */
+            atomic_compare_exchange_strong(&token->generation, &seen, now);
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (seen == busy) {
+            twill__yield();
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
+            /* published by the release */
+            atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+            atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
+            token->head.link = NULL;
+            token->firing = NULL;
+            /* pairs with the loads */
+            atomic_store_explicit(&token->generation, now, memory_order_release);
+            return;
+        }
+    }
+}
+
+/* Whether anybody ever locked it: only then can it be linked, or be firing. */
+static inline bool twill__token_used(const twill__token *token)
+{
+    /* pairs with adopt's release */
+    return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;
+}
+
+static inline void twill__token_lock(twill__token *token)
+{
+    twill__token_adopt(token);
+    twill__lock(&token->lock);
+}
+
+/* The reason, or 0. A reason found above is stored below, so that it never changes for one who has
+   seen it. */
+static inline int twill__token_poll(twill__token *token)
+{
+    for (twill__token *t = token; t; t = t->parent) {
+        /* pairs with fire and request */
+        int32_t reason = atomic_load_explicit(&t->state, memory_order_acquire);
+        if (!reason)
+            continue;
+        int32_t none = 0;
+        if (t != token &&
+            !atomic_compare_exchange_strong_explicit(&token->state, &none, reason,
+                                                     memory_order_acq_rel, memory_order_acquire))
+            reason = none;
+        return reason;
+    }
+    return 0;
+}
+
+/* Links a token into its parent, the top of the chain first: whoever fires above then finds what is
+   below. */
+static inline void twill__link_up(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!parent)
+        return;
+    twill__token_adopt(token);
+    /* pairs with twill__link_in */
+    if (atomic_load_explicit(&token->me.linked, memory_order_acquire))
+        return;
+    twill__link_up(parent);
+    twill__token_lock(parent);
+    if (!atomic_load_explicit(&token->me.linked, memory_order_relaxed) &&
+        !twill__token_poll(parent))
+        twill__link_in(&parent->head, &token->me, TWILL__LINK_CHILD);
+    twill__unlock(&parent->lock);
+}
+
+/* ---- firing ---- */
+
+/* Under the token's lock: tells the waiting thread; its node is not touched after the fetch_or. */
+static inline void twill__nudge(twill__link *link)
+{
+    _Atomic uint32_t *word =
+        &((twill__node *)(void *)((char *)link - offsetof(twill__node, in_token)))->word;
+    twill__link_out(link);
+    /* pairs with the load in twill__wait */
+    atomic_fetch_or_explicit(word, TWILL__NUDGED, memory_order_acq_rel);
+    twill__wake(word, 1);
+}
+
+/* Pass 1, under the token's lock: every wait below is told before any hook runs. No user code. */
+static inline void twill__tell(twill__token *token, int reason)
+{
+    int32_t none = 0;
+    if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
+                                                 /* pairs with the acquire in poll */
+                                                 memory_order_relaxed))
+        /* requested here before: what is below hears the nearest reason */
+        reason = none;
+    for (twill__link *link = token->head.link, *next; link; link = next) {
+        next = link->next.link;
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_CHILD) {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__token_lock(child);
+            twill__tell(child, reason);
+            twill__unlock(&child->lock);
+        }
+    }
+}
+
+/* Calls one hook without the lock. False: the hook took the token away. A hook must return: one
+   that ends its thread leaves whoever waits for it waiting. */
+static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twill__firing *firing)
+{
+    int reason = atomic_load_explicit(&token->state, memory_order_relaxed); /* under the lock */
+    twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    hook->firing = firing;
+    hook->link.kind = twill__generation();
+    firing->hook_gone = false;
+    twill__unlock(&token->lock);
+    hook->fn(reason, &task);
+    if (firing->token_gone)
+        return false;
+    twill__token_lock(token);
+    if (!firing->hook_gone)
+        hook->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    return true;
+}
+
+/* Pass 2, called with the token locked and token->firing == firing: the hooks, this token's and
+   those below. It ends early when the token is made ready again (a team does so for a worker that
+   goes on to a lower item). */
+static inline void twill__drain(twill__token *token, twill__firing *firing)
+{
+    twill__link *link;
+    /* under the lock */
+    while ((link = token->head.link) && atomic_load_explicit(&token->state, memory_order_relaxed)) {
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_HOOK) {
+            twill__hook *hook = (twill__hook *)(void *)((char *)link - offsetof(twill__hook, link));
+            twill__link_out(link);
+            if (!twill__call_hook(token, hook, firing))
+                return;
+        } else {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__firing below = {firing->thread, false, false, {NULL, NULL}};
+            twill__link_out(link);
+            twill__token_lock(child);
+            if (child->firing) {
+                twill__unlock(&child->lock);
+                continue;
+            }
+            child->firing = &below; /* pins it: a detach waits */
+            twill__unlock(&token->lock);
+            twill__drain(child, &below);
+            if (firing->token_gone) /* a hook below has taken this token away, too */
+                return;
+            twill__token_lock(token);
+        }
+    }
+    token->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    twill__unlock(&token->lock);
+}
+
+/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item from `least` on
+   (SIZE_MAX: none). */
+static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin,
+                               size_t least)
+{
+    twill__firing firing = {twill__thread_number(), false, false, {NULL, NULL}};
+    int earlier;
+    twill__token_lock(token);
+    if (begin) {
+        /* written under this lock when it goes down */
+        size_t at = atomic_load_explicit(begin, memory_order_relaxed);
+        if (at == SIZE_MAX || at < least) {
+            twill__unlock(&token->lock);
+            return;
+        }
+    }
+    earlier = twill__token_poll(token);
+    twill__tell(token, earlier ? earlier : reason);
+    if (token->firing) {
+        twill__unlock(&token->lock);
+        return;
+    }
+    token->firing = &firing;
+    twill__drain(token, &firing);
+}
+
+/* Under the token's lock: until the other thread that fires it has come to the end of a hook, or of
+   all. */
+static inline void twill__wait_firing(twill__token *token)
+{
+    twill__node me;
+    twill__node_init(&me);
+    TWILL_ASSERT(token->firing);
+    twill__list_append(&token->firing->waiters, &me);
+    twill__unlock(&token->lock);
+    twill__await(&me);
+    twill__token_lock(token);
+}
+
+/* ---- the public functions ---- */
+
+TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
+{
+    twill__token *token = twill__token_of(cancel);
+    memset(token, 0, sizeof *token);
+    token->parent = twill__token_of(parent);
+}
+
+TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
+{
+    twill__token *token = twill__token_of(cancel), *parent;
+    if (!token)
+        return;
+    parent = token->parent;
+    if (twill__token_used(token)) {
+        if (parent) {
+            twill__token_adopt(token);
+            twill__token_lock(parent);
+            /* under the lock */
+            if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
+                twill__link_out(&token->me);
+            twill__unlock(&parent->lock);
+        }
+        twill__token_lock(token);
+        while (token->firing && token->firing->thread != twill__thread_number())
+            twill__wait_firing(token); /* exit: hooks end */
+        if (token->firing)
+            token->firing->token_gone = true;
+        twill__unlock(&token->lock);
+    }
+    token->parent = NULL;
+}
+
+TWILL__WEAK void twill_cancel_fire(twill_cancel *cancel, int reason)
+{
+    if (cancel)
+        twill__fire(twill__token_of(cancel), reason ? reason : 1, NULL, 0);
+}
+
+TWILL__WEAK void twill_cancel_request(twill_cancel *cancel, int reason)
+{
+    int32_t none = 0;
+    if (cancel) /* acq_rel: pairs with the acquire in poll */
+        atomic_compare_exchange_strong_explicit(&twill__token_of(cancel)->state, &none,
+                                                reason ? reason : 1, memory_order_acq_rel,
+                                                memory_order_relaxed);
+}
+
+TWILL__WEAK bool twill_cancel_fired(const twill_cancel *cancel)
+{
+    return cancel && twill__token_poll(twill__token_of(cancel)) != 0;
+}
+
+TWILL__WEAK int twill_cancel_reason(const twill_cancel *cancel)
+{
+    return cancel ? twill__token_poll(twill__token_of(cancel)) : 0;
+}
+
+TWILL__WEAK void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    int reason;
+    if (!token) /* a token that never fires */
+        return;
+    twill__link_up(token);
+    hook->firing = NULL;
+    /* ours alone until it is linked */
+    atomic_store_explicit(&hook->link.linked, 0, memory_order_relaxed);
+    twill__token_lock(token);
+    reason = twill__token_poll(token);
+    if (!reason)
+        twill__link_in(&token->head, &hook->link, TWILL__LINK_HOOK);
+    twill__unlock(&token->lock);
+    if (reason) {
+        twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        hook->fn(reason, &task);
+    }
+}
+
+TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    uint32_t now = twill__generation();
+    if (!token)
+        return;
+    twill__token_lock(token);
+    /* under the lock */
+    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {
+        twill__link_out(&hook->link);
+    } else {
+        while (hook->firing) {            /* exit: the hook ends */
+            if (hook->link.kind != now) { /* it runs in the parent process, not here */
+                hook->firing = NULL;
+                break;
+            }
+            if (hook->firing->thread == twill__thread_number()) {
+                hook->firing->hook_gone = true;
+                hook->firing = NULL;
+                break;
+            }
+            twill__wait_firing(token);
+        }
+    }
+    twill__unlock(&token->lock);
+}
+
+/* ---- THE wait ---- */
+
+static inline bool twill__expired(twill_ns deadline)
+{
+    return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+static inline twill_status twill__wait(twill__node *node, twill_until until)
+{
+    twill__token *token = twill__token_of(until.cancel);
+    twill_status status = TWILL_OK;
+    bool listed = false;
+    if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS) &&
+        /* pairs with the grant */
+        (atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__GRANTED))
+        return TWILL_OK;
+    if (token) {
+        twill__link_up(token);
+        twill__token_lock(token);
+        /* under the lock: or a fire between look and link is missed */
+        if (twill__token_poll(token)) {
+            status = TWILL_CANCELLED;
+        } else {
+            twill__link_in(&token->head, &node->in_token, TWILL__LINK_NODE);
+            listed = true;
+        }
+        twill__unlock(&token->lock);
+    }
+    while (status == TWILL_OK) { /* exit: granted, nudged, or the deadline */
+        /* pairs with grant and nudge */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            break;
+        if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+        else if (!twill__park(&node->word, word, until.deadline))
+            status = TWILL_TIMEOUT;
+    }
+    /* acq_rel: pairs with the fetch_or of grant and nudge; the first one decides */
+    if (status != TWILL_OK) {
+        uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
+        if (word & TWILL__GRANTED)
+            status = TWILL_OK;
+        else if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+    }
+    /* acquire: pairs with the nudge, whose last access to the node this is */
+    if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
+        /* NUDGED: the firer has unlinked it, and the token may be gone */
+        twill__token_lock(token);
+        /* under the lock */
+        if (atomic_load_explicit(&node->in_token.linked, memory_order_relaxed))
+            twill__link_out(&node->in_token);
+        twill__unlock(&token->lock);
+    }
+    return status;
+}
+
+/* ---- time ---- */
+
+TWILL__WEAK twill_ns twill_now(void)
+{
+    return twill__clock_now();
+}
+
+TWILL__WEAK unsigned twill_cpus(void)
+{
+    return twill__cpus_now();
+}
+
+TWILL__WEAK twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel)
+{
+    twill_until until = {0, cancel};
+    twill_ns now;
+    if (ns == TWILL_FOREVER)
+        return until;
+    now = twill__clock_now();
+    until.deadline = ns <= 0 ? 1 : ns >= TWILL_FOREVER - now ? TWILL_FOREVER - 1 : now + ns;
+    return until;
+}
+
+TWILL__WEAK twill_until twill_within(twill_ns ns)
+{
+    return twill_within_or_cancelled(ns, NULL);
+}
+
+TWILL__WEAK twill_until twill_until_cancelled(twill_cancel *cancel)
+{
+    return twill_within_or_cancelled(TWILL_FOREVER, cancel);
+}
+
+TWILL__WEAK twill_status twill_sleep(twill_until until)
+{
+    twill__node me;
+    twill_status status;
+    if (twill__no_deadline(until.deadline) && !until.cancel)
+        return TWILL_DEADLOCK;
+    if (twill__expired(until.deadline))
+        return TWILL_OK;
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    twill__node_init(&me);
+    status = twill__wait(&me, until);
+    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+}
+
+#endif
+
+/* First member of every record that task->private_ points to. An entry may be NULL: it does
+   nothing. */
+typedef struct twill__call {
+    const struct twill__call_table *table;
+} twill__call;
+
+typedef struct twill__call_table {
+    bool (*cancelled)(const twill_task *task); /* besides token and deadline */
+    void (*stop)(const twill_task *task);
+    void (*skip)(const twill_task *task);
+    void (*fail)(const twill_task *task, size_t index);
+    void (*block)(const twill_task *task, bool begin);
+} twill__call_table;
+
+static inline const twill__call_table *twill__table_of(const twill_task *task)
+{
+    static const twill__call_table none;
+    return task && task->private_ ? ((const twill__call *)task->private_)->table : &none;
+}
+
+TWILL__WEAK bool twill_task_cancelled(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    return task &&
+           (twill_cancel_fired(task->until.cancel) || twill__expired(task->until.deadline) ||
+            (table->cancelled && table->cancelled(task)));
+}
+
+TWILL__WEAK int twill_task_stop(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->stop)
+        table->stop(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_skip(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->skip)
+        table->skip(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_fail(const twill_task *task, size_t index, int code)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->fail)
+        table->fail(task, index);
+    return code;
+}
+
+TWILL__WEAK void twill_task_block_begin(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, true);
+}
+
+TWILL__WEAK void twill_task_block_end(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, false);
+}
+
+#endif
+
+/* ---- engine/status.h ---- */
+/* status.h: names and texts of the status table. */
+#ifndef TWILL__ENGINE_STATUS_H
+#define TWILL__ENGINE_STATUS_H
+
+TWILL__WEAK const char *twill_status_name(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_NAME(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return #NAME;
+        TWILL_STATUS_TABLE(TWILL__STATUS_NAME)
+#undef TWILL__STATUS_NAME
+    }
+    return "unknown status";
+}
+
+TWILL__WEAK const char *twill_status_text(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_TEXT(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return TEXT;
+        TWILL_STATUS_TABLE(TWILL__STATUS_TEXT)
+#undef TWILL__STATUS_TEXT
+    }
+    return "unknown status";
+}
+
+#endif
+
+struct twill__job;
+struct twill__team;
+struct twill__seat;
+
+/* Runs the items begin..end-1 that must run, and accounts for each by twill__item_end or
+   twill__item_failed. */
+typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t begin, size_t end);
+
+enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
+
+/* Work that functions give, instead of ranges of items: see engine/crew.h. */
+typedef struct twill__crew_table {
+    twill__call_table calls;
+    bool (*ready)(void *object);
+    void (*work)(void *object, twill_task *task);
+    void (*ended)(void *object, twill_task *task);
+} twill__crew_table;
+
+/* One worker number of one call. */
+typedef struct twill__slot {
+    /* written by the owner and by thieves */
+    _Alignas(TWILL__LINE) _Atomic uint64_t range; /* lo:hi, blocks not begun yet */
+    /* first item of the running chunk, SIZE_MAX: none. Goes down only under the token's lock, so
+       that a late fire cannot hit a lower item */
+    _Atomic size_t begin;
+    twill_cancel token; /* task->until.cancel */
+    /* written by the owner alone; the caller reads them after the join */
+    _Alignas(TWILL__LINE) size_t done;
+    size_t failed, skipped, chunks;
+    size_t end; /* of the running chunk */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t from, odd;
+    size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
+    twill_status low_status;
+    int low_code;
+    size_t fail_index; /* from twill_task_fail; SIZE_MAX: not said */
+    bool used, started, refused;
+    bool inside;   /* a callback of this call runs now */
+    unsigned said; /* by the item: TWILL__SAID_... */
+    void *state;
+    uint64_t busy; /* ticks */
+} twill__slot;
+
+/* twill_schedule's values; checked where the pattern takes them. */
+typedef enum twill__schedule {
+    TWILL__AUTO,
+    TWILL__STATIC,
+    TWILL__DYNAMIC,
+    TWILL__GUIDED,
+    TWILL__COST
+} twill__schedule;
+
+typedef struct twill__cut { /* COST: items of about equal cost together */
+    size_t begin, end;
+    uint64_t cost;
+} twill__cut;
+
+typedef struct twill__job {
+    twill__call call; /* first: task->private_ points here */
+    /* set before helpers can come in, then only read */
+    size_t n;             /* of this pass */
+    size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
+    const size_t *starts; /* or, where units differ: items from starts[k] on; [n + 1] */
+    size_t start, block;  /* AUTO: the first item of the ranges, items a block */
+    size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
+    twill__schedule schedule;
+    bool whole;   /* a chunk is one callback: never cut into steps */
+    bool detail;  /* statuses, codes or errors are wanted */
+    bool may_end; /* there is a token or a deadline */
+    twill__body_fn *body;
+    void *data; /* the pattern's */
+    const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
+    const twill_run *run;
+    twill_on_error policy;
+    unsigned np;         /* worker numbers */
+    uint32_t generation; /* of the process in which helpers were called; 0: none were */
+    twill__slot *slot;
+    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
+       behind one another, in `bits` where that is enough */
+    _Atomic uint64_t *taken, *ready, *ranges;
+    twill__cut *cuts;
+    size_t cut_count;
+    struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
+    struct twill__job *parent; /* the same, if it is on the same team */
+    void *record; /* the task of engine/future.h whose callback made it */
+    struct twill__team *team;
+    struct twill__seat *seat;
+    uint32_t flags;
+    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
+    /* shared while it runs */
+    _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
+    _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
+    _Atomic uint32_t stop;                      /* the status that ends it all, 0: none */
+    _Atomic uint64_t bits[3];                   /* one line for all that a newcomer must know */
+    _Atomic uint32_t degraded;                  /* a helper's worker_start failed */
+    _Atomic size_t failures;
+    twill_item_error earliest; /* in time: written by whoever made `failures` 1 */
+    _Atomic uint32_t errors_lock;
+    size_t errors_count; /* of run->errors, a heap with the highest index on top */
+    _Alignas(TWILL__LINE) _Atomic size_t next; /* DYNAMIC, GUIDED: item; COST: cut */
+} twill__job;
+
+static inline uint64_t twill__bit(unsigned worker)
+{
+    return (uint64_t)1 << worker % 64;
+}
+
+static inline unsigned twill__words(unsigned workers)
+{
+    return (workers + 63) / 64;
+}
+
+/* Lowers a word to `to` unless it is lower. */
+static inline void twill__lower(_Atomic size_t *word, size_t to)
+{
+    /* a guess for the CAS, which is seq_cst */
+    size_t now = atomic_load_explicit(word, memory_order_relaxed);
+    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+}
+
+/* ---- internal stop ---- */
+
+/* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin
+   pairs with its store in twill__set_begin: either we see the chunk, or its worker sees the limit
+   that was lowered before. */
+static inline void twill__fire_from(twill__job *job, size_t least)
+{
+    for (unsigned word = 0; word < twill__words(job->np); word++) {
+        uint64_t bits = atomic_load(&job->ready[word]);
+        for (; bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            size_t begin = atomic_load(&slot->begin);
+            if (begin != SIZE_MAX && begin >= least)
+                twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
+        }
+    }
+}
+
+static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
+{
+    uint32_t none = 0;
+    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    twill__lower(&job->limit, 0);
+    if (tell)
+        twill__fire_from(job, 0);
+}
+
+static inline size_t twill__place_among(const size_t *starts, size_t n, size_t item)
+{
+    size_t low = 0;
+    while (n - low > 1) { /* exit: the gap shrinks; starts[low] <= item < starts[n] */
+        size_t mid = low + (n - low) / 2;
+        if (starts[mid] <= item)
+            low = mid;
+        else
+            n = mid;
+    }
+    return low;
+}
+
+/* The place in this pass that the user's item belongs to. */
+static inline size_t twill__place_of(const twill__job *job, size_t item)
+{
+    if (job->starts)
+        return twill__place_among(job->starts, job->n, item);
+    return item < job->first ? 0
+           : job->unit == 1  ? item - job->first
+                             : (item - job->first) / job->unit;
+}
+
+/* Whether the call is over: told so, token, or deadline (`now` is a recent instant). The user's
+   token tells the workers' tokens itself, and the deadline stands in every task. */
+static inline bool twill__stopped(twill__job *job, twill_ns now)
+{
+    const twill_until *until = &job->run->until;
+    /* a hint: data come by the join */
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return true;
+    if (until->cancel && twill_cancel_fired(until->cancel))
+        twill__stop_all(job, TWILL_CANCELLED, false);
+    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+        twill__stop_all(job, TWILL_TIMEOUT, false);
+    else
+        return false;
+    return true;
+}
+
+/* Before each item: relaxed, since running an item too many is harmless; exactness comes from
+   twill__fire_from. */
+static inline bool twill__may_run(const twill__job *job, size_t index)
+{
+    return index < atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+/* ---- errors ---- */
+
+static inline void twill__errors_sift(twill_item_error *heap, size_t count, size_t at)
+{
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        twill_item_error moved = heap[at];
+        if (child + 1 < count && heap[child + 1].index > heap[child].index)
+            child++;
+        if (heap[child].index <= moved.index)
+            return;
+        heap[at] = heap[child];
+        heap[child] = moved;
+    }
+}
+
+/* Keeps the lowest run->errors_capacity errors: a heap whose top is the highest of those kept. */
+static inline void twill__errors_keep(twill__job *job, twill_item_error error)
+{
+    twill_item_error *heap = job->run->errors;
+    size_t at;
+    if (job->generation && job->generation != twill__generation())
+        return; /* a forked child: the lock may be a parent thread's for ever */
+    twill__lock(&job->errors_lock);
+    if (job->errors_count < job->run->errors_capacity) {
+        for (at = job->errors_count++; at > 0 && heap[(at - 1) / 2].index < error.index;
+             at = (at - 1) / 2)
+            heap[at] = heap[(at - 1) / 2];
+        heap[at] = error;
+    } else if (error.index < heap[0].index) {
+        heap[0] = error;
+        twill__errors_sift(heap, job->errors_count, 0);
+    }
+    twill__unlock(&job->errors_lock);
+}
+
+static inline void twill__errors_sort(twill__job *job)
+{
+    twill_item_error *heap = job->run->errors;
+    for (size_t count = job->errors_count; count > 1; count--) {
+        twill_item_error top = heap[0];
+        heap[0] = heap[count - 1];
+        heap[count - 1] = top;
+        twill__errors_sift(heap, count - 1, 0);
+    }
+}
+
+/* ---- how an item ended ---- */
+
+static inline void twill__item_note(twill__job *job, size_t item, twill_status status, int code)
+{
+    if (job->run->statuses)
+        job->run->statuses[item] = status;
+    if (job->run->codes)
+        job->run->codes[item] = code;
+}
+
+/* `at`: the place in this pass, in units of job->n; `item`: the user's index (the same, but for
+   patterns that pass over blocks). */
+static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t at, size_t item,
+                                      twill_status status, int code)
+{
+    twill_item_error error = {item, status, code};
+    size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
+    me->failed++;
+    me->said = 0;
+    if (item < me->low) {
+        me->low = item;
+        me->low_status = status;
+        me->low_code = code;
+    }
+    if (job->detail) {
+        twill__item_note(job, item, status, code);
+        if (job->run->errors_capacity)
+            twill__errors_keep(job, error);
+    }
+    if (job->policy == TWILL_ON_ERROR_COLLECT)
+        return;
+    if (job->policy == TWILL_ON_ERROR_LOWEST) {
+        twill__lower(&job->limit, at);
+        twill__fire_from(job, at + 1);
+        return;
+    }
+    /* told to give up by a stop below: it counts, and no more */
+    if (item >= atomic_load(&job->stop_at))
+        return;
+    before = atomic_fetch_add(&job->failures, 1);
+    if (before == 0)
+        job->earliest = error;
+    if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
+        twill__stop_all(job, TWILL_FAILED, true);
+}
+
+static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item, int code)
+{
+    if (code) {
+        twill__item_failed(job, me, item, item, TWILL_FAILED, code);
+    } else if (me->said & TWILL__SAID_SKIP) { /* statuses[] says CANCELLED already */
+        me->said = 0;
+        me->skipped++;
+    } else {
+        me->said = 0;
+        me->done++;
+        if (job->detail)
+            twill__item_note(job, item, TWILL_OK, 0);
+    }
+}
+
+/* A loop over items, one callback each. It looks round before each item, or, while items are so
+   quick that a look would cost more than they do, before each eighth; and it counts its items once,
+   at the end:
+
+       size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+       while ((look = twill__loop_look(&loop, i, end)) > i)
+           for (; i < look; i++)
+               if (twill__loop_odd(&loop, code = callback...) && !twill__loop_note(&loop, i, code))
+                   end = look = i + 1;
+       twill__loop_end(me, i); */
+typedef struct twill__loop {
+    twill__job *job;
+    twill__slot *me;
+    size_t step;
+    twill_ns at; /* the last look at the clock */
+    bool detail;
+} twill__loop;
+
+static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
+                                       size_t begin, size_t end)
+{
+    const twill_until *until = &job->run->until;
+    loop->job = job;
+    loop->me = me;
+    loop->detail = job->detail;
+    loop->step = end - begin >= 64 && !until->cancel && twill__no_deadline(until->deadline) ? 8 : 1;
+    loop->at = 0;
+    me->from = begin;
+    me->odd = 0;
+    me->said = 0;
+    return begin;
+}
+
+/* How far to run from item i on; i: no further. */
+static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
+{
+    twill__job *job = loop->job;
+    if (i >= end || !twill__may_run(job, i))
+        return i;
+    if (job->may_end) {
+        twill_ns now = 0;
+        if (!twill__no_deadline(job->run->until.deadline)) {
+            now = twill__clock_now();
+            loop->step = loop->at && now - loop->at < (twill_ns)loop->step * 200 ? 8 : 1;
+            loop->at = now;
+        }
+        if (job->run->until.cancel)
+            loop->step = 1;
+        if (twill__stopped(job, now))
+            return i;
+    }
+    return end - i < loop->step ? end : i + loop->step;
+}
+
+static inline bool twill__loop_odd(const twill__loop *loop, int code)
+{
+    return (code != 0) | (loop->me->said != 0) | loop->detail; /* one branch an item */
+}
+
+/* False: the item after this one must not run any more. */
+static inline bool twill__loop_note(twill__loop *loop, size_t item, int code)
+{
+    loop->me->odd++;
+    twill__item_end(loop->job, loop->me, item, code);
+    return twill__may_run(loop->job, item + 1);
+}
+
+/* `to`: the first item that did not run. */
+static inline void twill__loop_end(twill__slot *me, size_t to)
+{
+    me->done += to - me->from - me->odd;
+    me->from = SIZE_MAX;
+}
+
+/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
+   SIZE_MAX: the pass counts items too. */
+static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
+                                    size_t end, int code)
+{
+    size_t failed = me->fail_index;
+    me->fail_index = SIZE_MAX;
+    if (code) {
+        if (failed < begin || failed >= end)
+            failed = begin;
+        me->done += failed - begin;
+        if (job->detail)
+            for (size_t i = begin; i < failed; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+        twill__item_failed(job, me, at == SIZE_MAX ? failed : at, failed, TWILL_FAILED, code);
+    } else if (me->said & TWILL__SAID_SKIP) {
+        me->said = 0;
+        me->skipped += end - begin;
+    } else {
+        me->said = 0;
+        me->done += end - begin;
+        if (job->detail)
+            for (size_t i = begin; i < end; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+    }
+}
+
+/* ---- what callbacks say ---- */
+
+static inline bool twill__job_cancelled(const twill_task *task)
+{
+    const twill__job *job = (const twill__job *)task->private_;
+    /* relaxed: an answer a moment later is as good */
+    return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
+           twill__place_of(job, task->index) >
+               atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+static inline void twill__job_stop(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->index == SIZE_MAX)
+        return;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_STOP;
+    twill__lower(&job->stop_at, task->index);
+    twill__lower(&job->limit, twill__place_of(job, task->index));
+    twill__fire_from(job, twill__place_of(job, task->index) + 1);
+}
+
+static inline void twill__job_skip(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_SKIP;
+}
+
+static inline void twill__job_fail(const twill_task *task, size_t index)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].fail_index = index;
+}
+
+static inline const twill__call_table *twill__job_table(void)
+{
+    static const twill__call_table table = {twill__job_cancelled, twill__job_stop, twill__job_skip,
+                                            twill__job_fail, NULL};
+    return &table;
+}
+
+/* ---- worker numbers ---- */
+
+/* Field by field: a memset of two lines costs more than a tiny call may. */
+static inline void twill__slot_init(twill__job *job, unsigned worker)
+{
+    twill__slot *slot = &job->slot[worker];
+    twill__token *token = twill__token_of(&slot->token);
+    atomic_init(&slot->range, 0);
+    atomic_init(&slot->begin, SIZE_MAX);
+    token->parent = twill__token_of(job->run->until.cancel);
+    token->head.link = NULL;
+    token->firing = NULL;
+    atomic_init(&token->me.linked, 0);
+    atomic_init(&token->lock, 0);
+    atomic_init(&token->state, 0);
+    atomic_init(&token->generation, 0);
+    slot->done = slot->failed = slot->skipped = slot->chunks = 0;
+    slot->low = slot->fail_index = slot->from = SIZE_MAX;
+    slot->used = slot->started = slot->refused = slot->inside = false;
+    slot->said = 0;
+    slot->state = NULL;
+    slot->busy = 0;
+}
+
+static inline void twill__task_init(twill__job *job, unsigned worker, twill_task *task)
+{
+    task->index = SIZE_MAX;
+    task->context = job->run->context;
+    task->worker = worker;
+    task->workers = job->np;
+    task->worker_state = job->slot[worker].state;
+    task->until.deadline = job->run->until.deadline;
+    task->until.cancel = &job->slot[worker].token;
+    task->private_ = job;
+}
+
+/* Makes the token ready for another chunk: under its lock, so that a fire meant for the last one
+   cannot come late. */
+static inline void twill__renew(twill__slot *slot, size_t begin)
+{
+    twill__token *token = twill__token_of(&slot->token);
+    twill__token_lock(token);
+    atomic_store(&slot->begin, begin);
+    /* under the lock that fire takes */
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);
+    twill__unlock(&token->lock);
+}
+
+static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
+{
+    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+}
+
+static inline bool twill__number_free(const twill__job *job)
+{
+    for (unsigned worker = 0; worker < job->np; worker += 64) {
+        uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
+        if (~atomic_load(&job->taken[worker / 64]) & all)
+            return true;
+    }
+    return false;
+}
+
+/* A free number, `prefer` if it can be had. UINT_MAX: none. */
+static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
+{
+    unsigned worker = prefer;
+    if (prefer >= job->np || !twill__take_bit(job->taken, prefer)) {
+        for (worker = 0; worker < job->np; worker++)
+            if (!(atomic_load_explicit(&job->taken[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->taken, worker))
+                break;
+        if (worker == job->np)
+            return UINT_MAX;
+    }
+    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+        twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
+    } else {
+        twill__slot_init(job, worker);
+        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+    }
+    return worker;
+}
+
+static inline void twill__give_number(twill__job *job, unsigned worker)
+{
+    atomic_store(&job->slot[worker].begin, SIZE_MAX);
+    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+}
+
+#endif
+
+/* AUTO keeps one contiguous range a worker, packed lo:hi in a 64-bit word, in blocks counted from
+   job->start. The owner takes chunks from the front, whoever has nothing takes the back half of the
+   largest range. The caller begins with all of it; helpers split it as they come in, so one that
+   never comes costs nothing. Sources: lazy range splitting, after A. Tzannes et al., "Lazy
+   Binary-Splitting" (PPoPP 2010); chunks sized by time. */
+
+#define TWILL__CHUNK_NS 10000 /* of a chunk: a look at the ticks and a few RMWs vanish in it */
+#define TWILL__CRUMBS   8     /* a chunk is worth so many of what is not worth halving */
+
+typedef struct twill__pace { /* of one thread in one call */
+    size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
+    uint64_t goal;           /* what a chunk should last, in ticks */
+    uint64_t at, since;      /* the last look at the ticks; the first */
+} twill__pace;
+
+static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
+{
+    return lo << 32 | hi;
+}
+
+static inline uint64_t twill__lo(uint64_t range)
+{
+    return range >> 32;
+}
+
+static inline uint64_t twill__hi(uint64_t range)
+{
+    return range & 0xffffffffu;
+}
+
+/* The first item of a block; saturates at n. */
+static inline size_t twill__item_of(const twill__job *job, uint64_t block)
+{
+    return block > (job->n - job->start) / job->block ? job->n
+                                                      : job->start + (size_t)block * job->block;
+}
+
+/* Whether the range holds items that must run. */
+static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
+{
+    return twill__lo(range) < twill__hi(range) &&
+           twill__may_run(job, twill__item_of(job, twill__lo(range)));
+}
+
+/* STATIC: where the part of a worker begins: equal parts, the first n % w of them one longer. */
+static inline size_t twill__share(const twill__job *job, unsigned worker)
+{
+    size_t each = job->n / job->np, more = job->n % job->np;
+    return each * worker + (worker < more ? worker : more);
+}
+
+/* ---- is there work? ---- */
+
+static inline bool twill__has_work(twill__job *job)
+{
+    if (job->crew)
+        return job->crew->ready(job->data);
+    if (atomic_load(&job->stop))
+        return false;
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            if (twill__range_wanted(
+                    job,
+                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        for (unsigned worker = 0; worker < job->np; worker++)
+            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+                twill__may_run(job, twill__share(job, worker)))
+                return true;
+        return false;
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED: {
+        size_t next = atomic_load(&job->next);
+        return next < job->n && twill__may_run(job, next);
+    }
+    case TWILL__COST:
+        return atomic_load(&job->next) < job->cut_count;
+    }
+    return false;
+}
+
+/* ---- claims ---- */
+
+/* AUTO, and what a thread that ended has left in any schedule: the next chunk of the own range. */
+static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace,
+                                    size_t *begin, size_t *end)
+{
+    /* a guess for the CAS */
+    uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);
+    while (twill__lo(range) < twill__hi(range)) {
+        uint64_t lo = twill__lo(range), hi = twill__hi(range), half = (hi - lo + 1) / 2;
+        uint64_t chunk = pace->chunk < half ? pace->chunk : half;
+        if (chunk < pace->least)
+            chunk = pace->least < hi - lo ? pace->least : hi - lo;
+        if (!twill__range_wanted(job, range))
+            chunk = hi - lo; /* all of it lies above the limit: drop it in one step */
+        /* relaxed: the range carries no data; twill__set_begin orders the claim against a
+           failure */
+        if (!atomic_compare_exchange_weak_explicit(&me->range, &range, twill__pack(lo + chunk, hi),
+                                                   memory_order_relaxed, memory_order_relaxed))
+            continue;
+        *begin = twill__item_of(job, lo);
+        *end = twill__item_of(job, lo + chunk);
+        return true;
+    }
+    return false;
+}
+
+static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t *begin, size_t *end)
+{
+    unsigned k = worker;
+    if (!twill__take_bit(job->ranges, worker)) {
+        for (k = 0; k < job->np; k++) /* relaxed: it only spares RMWs that would fail */
+            if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
+                  twill__bit(k)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->ranges, k))
+                break;
+        if (k == job->np)
+            return false;
+    }
+    *begin = twill__share(job, k);
+    *end = twill__share(job, k + 1);
+    return *begin < *end;
+}
+
+static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end)
+{
+    /* a guess for the CAS */
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;
+    do {
+        /* in index order: all that follows lies above, too */
+        if (at >= job->n || !twill__may_run(job, at))
+            return false;
+        size = job->chunk ? job->chunk : 1;
+        if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)
+            size = (job->n - at) / job->np / 2;
+        if (size > job->n - at) /* by CAS, so that an n near SIZE_MAX cannot wrap */
+            size = job->n - at;
+        /* relaxed: as in twill__claim_own */
+    } while (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + size,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    *begin = at;
+    *end = at + size;
+    return true;
+}
+
+static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
+{
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed); /* a guess for the CAS */
+    while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
+        if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
+        *begin = job->cuts[at].begin;
+        *end = job->cuts[at].end;
+        return true;
+    }
+    return false;
+}
+
+/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
+   its own part of an even split, if that is still there: in call after call the same items meet the
+   same cache. */
+static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
+                                    const twill__pace *pace, uint64_t range)
+{
+    uint64_t size = twill__hi(range) - twill__lo(range), home;
+    if (size <= 2 * pace->least)
+        return twill__lo(range);
+    if (!me->used && job->schedule == TWILL__AUTO) {
+        size_t left = job->n - job->start;
+        uint64_t blocks = left / job->block + (left % job->block != 0);
+        home = blocks / job->np * worker;
+        if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
+            return home;
+    }
+    return twill__lo(range) + size / 2;
+}
+
+/* Takes the back part of the largest range of all. */
+static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace)
+{
+    for (;;) { /* exit: no range left that is wanted; each failed CAS is another's progress */
+        twill__slot *victim = NULL;
+        uint64_t range = 0, size = 0, mid;
+        for (unsigned word = 0; word < twill__words(job->np); word++) {
+            uint64_t bits = atomic_load(&job->ready[word]);
+            for (; bits; bits &= bits - 1) {
+                twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+                /* a guess for the CAS */
+                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
+                if (slot != me && twill__range_wanted(job, seen) &&
+                    twill__hi(seen) - twill__lo(seen) > size) {
+                    victim = slot;
+                    range = seen;
+                    size = twill__hi(seen) - twill__lo(seen);
+                }
+            }
+        }
+        if (!victim)
+            return false;
+        mid = twill__split(job, worker, me, pace, range);
+        /* relaxed: as in twill__claim_own */
+        if (!atomic_compare_exchange_strong_explicit(&victim->range, &range,
+                                                     twill__pack(twill__lo(range), mid),
+                                                     memory_order_relaxed, memory_order_relaxed))
+            continue;
+        /* seq_cst: the thief then looks for sleepers */
+        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        return true;
+    }
+}
+
+/* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the
+   caller's next step is a seq_cst load of the limit, so a failure below either finds this chunk or
+   is seen by it. */
+static inline void twill__set_begin(twill__slot *me, size_t begin)
+{
+    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed); /* our own store */
+    if (old != SIZE_MAX && begin < old)
+        twill__renew(me, begin);
+    else
+        atomic_store(&me->begin, begin);
+}
+
+/* ---- pace ---- */
+
+/* The smallest chunk that the user wants, in blocks. */
+static inline size_t twill__pace_floor(const twill__job *job)
+{
+    return job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+}
+
+static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
+{
+    pace->least = twill__pace_floor(job);
+    pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
+    pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
+    pace->at = pace->since = twill__ticks();
+}
+
+/* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
+static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
+{
+    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
+    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    size_t floor = twill__pace_floor(job);
+    pace->at = now;
+    pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
+    if (took < pace->goal / 2 && blocks >= pace->chunk)
+        pace->chunk =
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < pace->goal / 16 ? 4 : 2);
+    else if (took > 2 * pace->goal && pace->chunk > 1)
+        pace->chunk = (size_t)(blocks * pace->goal / took) + 1;
+    if (pace->least < floor)
+        pace->least = floor;
+    if (pace->chunk < pace->least)
+        pace->chunk = pace->least;
+}
+
+/* ---- running a chunk ---- */
+
+/* Calls the body, and marks that a callback may be running. */
+static inline void twill__run_body(twill__job *job, twill__slot *me, twill_task *task, size_t begin,
+                                   size_t end)
+{
+    me->inside = true;
+    job->body(job, task, begin, end);
+    me->inside = false;
+}
+
+static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task *task,
+                                    size_t begin, size_t end)
+{
+    /* blocks of many items: look up now and then */
+    size_t step = job->block == 1 ? end - begin : job->chunk > 65536 ? job->chunk : 65536;
+    me->used = true;
+    me->chunks++;
+    me->end = end;
+    while (begin < end && twill__may_run(job, begin)) { /* exit: bounded by the items */
+        size_t now = end - begin < step ? end - begin : step;
+        twill__run_body(job, me, task, begin, begin + now);
+        begin += now;
+        if (begin < end && twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+            return;
+    }
+}
+
+static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace, size_t *begin, size_t *end)
+{
+    if (twill__claim_own(job, me, pace, begin, end))
+        return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        return twill__claim_static(job, worker, begin, end);
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED:
+        return twill__claim_next(job, begin, end);
+    case TWILL__COST:
+        return twill__claim_cut(job, begin, end);
+    }
+    return false;
+}
+
+#endif
+
+#define TWILL__SEATS     16    /* calls with helpers at once, on one team; others run alone */
+#define TWILL__IDLE_SPIN 50000 /* ns a thread looks for the next call before it parks */
+
+/* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives
+   them. A seat is free only when its owner has cleared it: open bit off and count 0 is not free. */
+#define TWILL__SEAT_OPEN  0x80000000u /* helpers may come in */
+#define TWILL__SEAT_WAIT  0x40000000u /* the caller sleeps on the word */
+#define TWILL__SEAT_OWNED 0x20000000u /* a call has it */
+#define TWILL__SEAT_SHUT  0x10000000u /* the team closes: no call may have it */
+#define TWILL__SEAT_BYE   0x08000000u /* the closing thread sleeps until the call is over */
+#define TWILL__SEAT_COUNT 0x07ffffffu /* helpers inside */
+
+typedef struct twill__seat {
+    _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    twill__job *job; /* written by the owner before it opens */
+} twill__seat;
+
+typedef struct twill__helper {
+    twill__thrd thread;
+    struct twill__team *team;
+    unsigned number;
+    struct twill__helper *next; /* replacements */
+} twill__helper;
+
+typedef struct twill__team {
+    /* one more for each call that opens, and at the close */
+    _Alignas(TWILL__LINE) _Atomic uint32_t epoch;
+    _Atomic uint32_t hint; /* the seat that opened last */
+    /* threads with nothing to do: spinning or parked */
+    _Alignas(TWILL__LINE) _Atomic uint32_t idle;
+    _Atomic uint32_t parked;
+    _Atomic uint32_t closed;
+    _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
+    unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
+    unsigned threads;       /* started; set before others see the team */
+    uint32_t generation;    /* of the process that started them */
+    /* holds the generation of this process; see platform/process.h */
+    const _Atomic uint32_t *mark;
+    uint64_t tick_rate; /* see platform/ticks.h */
+    twill__helper *helper;
+    _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
+    twill__seat seat[TWILL__SEATS];
+} twill__team;
+
+/* ---- in and out of a seat ---- */
+
+static inline twill__job *twill__enter(twill__seat *seat)
+{
+    uint32_t word = atomic_load(&seat->word);
+    while (word & TWILL__SEAT_OPEN)
+        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+            return seat->job;
+    return NULL;
+}
+
+/* The caller, asleep on the word, has something to do again. */
+static inline void twill__rouse(twill__seat *seat)
+{
+    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+        twill__wake(&seat->word, INT_MAX);
+    }
+}
+
+/* After the fetch_sub the job may be gone; the seat stays. */
+static inline void twill__leave(twill__seat *seat)
+{
+    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
+        twill__rouse(seat);
+}
+
+/* Work has come up in this call: wakes its caller and those of the calls around it, who may run it.
+   Read-modify-write (by whoever made the work visible), then load: the sleeper does the same the
+   other way round. */
+static inline void twill__rouse_callers(twill__job *job)
+{
+    for (; job; job = job->parent)
+        if (job->seat)
+            twill__rouse(job->seat);
+}
+
+/* Tells up to `need` idle threads to look round. */
+static inline void twill__call_helpers(twill__team *team, unsigned need)
+{
+    uint32_t parked, idle;
+    atomic_fetch_add(&team->epoch, 1);
+    parked = atomic_load(&team->parked);
+    if (!parked)
+        return;
+    idle = atomic_load(&team->idle);
+    if (idle > parked) { /* those who spin see the epoch */
+        if (idle - parked >= need)
+            return;
+        need -= idle - parked;
+    }
+    twill__wake(&team->epoch, need > INT_MAX ? INT_MAX : (int)need);
+}
+
+/* ---- taking part ---- */
+
+/* The caller is the only worker, and has claimed all there is. */
+static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
+{
+    uint64_t range =
+        atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
+    return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
+           atomic_load(&job->ready[0]) == 1;
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned worker,
+                                                       twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    twill__pace pace;
+    size_t begin, end;
+    if (job->crew) {
+        me->used = true;
+        job->crew->work(job->data, task);
+        return;
+    }
+    twill__pace_init(job, &pace);
+    /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
+    for (;;) {
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+            break;
+        if (twill__claim(job, worker, me, &pace, &begin, &end)) {
+            twill__set_begin(me, begin);
+            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+                continue;
+            if (worker == 0 && twill__all_mine(job, me))
+                /* nothing is left for helpers: who comes now would only be waited for */
+                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+            twill__run_chunk(job, me, task, begin, end);
+            twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
+            continue;
+        }
+        if (!twill__steal(job, worker, me, &pace))
+            break;
+        twill__rouse_callers(job);
+        if (atomic_load(&job->team->idle) && twill__number_free(job))
+            /* one who looked between the theft and its publishing saw nothing */
+            twill__call_helpers(job->team, 1);
+    }
+    me->busy += pace.at - pace.since;
+}
+
+/* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
+   find it. */
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+{
+    uint64_t range, back;
+    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+        return;
+    /* a guess for the CAS */
+    range = atomic_load_explicit(&me->range, memory_order_relaxed);
+    do
+        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
+                                                  ? twill__hi(range)
+                                                  : me->end - job->start);
+    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+}
+
+/* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
+static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
+    me->said = 0;
+    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+        me->refused = true; /* it ended inside a hook, or in another call's callback */
+        return;
+    }
+    me->inside = false;
+    if (me->from != SIZE_MAX)
+        twill__loop_end(me, item);
+    twill__hand_back(job, me, at + 1);
+    twill__item_failed(job, me, at, item, TWILL_LOST, 0);
+    atomic_store(&me->begin, SIZE_MAX);
+    twill__rouse_callers(job);
+}
+
+/* ---- a helper ---- */
+
+/* what the clean-up needs when a callback ends the thread */
+typedef struct twill__visit {
+    twill__seat *seat;
+    twill__job *job, *outer;
+    void *record; /* of this thread, before */
+    unsigned worker;
+    twill_task task;
+} twill__visit;
+
+static inline void twill__helper_main(void *helper);
+
+/* A thread of the team ends in a callback: another one takes its place, or, without memory or
+   threads, nobody does. Whoever closes the team joins the dying thread first, and then finds what
+   it has left. */
+static inline void twill__replace(twill__team *team)
+{
+    twill__helper *dying = (twill__helper *)twill__thread()->helper, *fresh;
+    if (!dying || twill__thread()->team != team ||
+        !(fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh)))
+        return;
+    memset(fresh, 0, sizeof *fresh);
+    fresh->team = team;
+    fresh->number = dying->number;
+    fresh->thread.fn = twill__helper_main;
+    fresh->thread.arg = fresh;
+    fresh->thread.stack_size = dying->thread.stack_size;
+    fresh->thread.cpu = dying->thread.cpu;
+    memcpy(fresh->thread.name, dying->thread.name, sizeof fresh->thread.name);
+    if (!twill__thread_start(&fresh->thread)) {
+        TWILL_FREE(fresh);
+        return;
+    }
+    /* release: pairs with the exchange in twill__team_close; relaxed: a guess for the CAS */
+    fresh->next = atomic_load_explicit(&team->replacements, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&team->replacements, &fresh->next, fresh,
+                                                  memory_order_release, memory_order_relaxed)) {}
+}
+
+static inline void twill__visit_ended(void *visit_)
+{
+    twill__visit *visit = (twill__visit *)visit_;
+    twill__thread()->job = visit->outer;
+    twill__thread()->record = visit->record;
+    if (visit->job->crew) {
+        if (visit->job->crew->ended)
+            visit->job->crew->ended(visit->job->data, &visit->task);
+        twill__give_number(visit->job, visit->worker);
+        twill__replace(visit->job->team);
+        twill__leave(visit->seat);
+        return;
+    }
+    twill__thread_ended(visit->job, visit->worker, &visit->task);
+    /* the number stays taken: its slot holds the item's end */
+    atomic_store(&visit->job->degraded, 1);
+    twill__leave(visit->seat);
+}
+
+/* worker_start, once a number and call. False: this number runs nothing. */
+static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_task *task,
+                                       int *code)
+{
+    twill__slot *me = &job->slot[worker];
+    *code = 0;
+    twill__task_init(job, worker, task);
+    if (!job->run->worker_start || me->started)
+        return !me->refused;
+    *code = job->run->worker_start(&me->state, task);
+    me->said = 0;
+    if (*code) {
+        me->refused = true;
+        return false;
+    }
+    me->started = true;
+    task->worker_state = me->state;
+    return true;
+}
+
+static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+            return true;
+    return false;
+}
+
+/* Inside a seat: work on its job under a free number. False: nothing to do there. */
+static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned prefer)
+{
+    twill__visit visit;
+    twill__self *self = twill__thread();
+    int code;
+    if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
+        return false;
+    if (atomic_load(&job->team->parked) &&
+        ((twill__number_free(job) && twill__has_work(job)) || twill__other_open(job->team, seat)))
+        /* the next one: two calls may have counted on the same idle thread */
+        twill__wake(&job->team->epoch, 1);
+    visit.seat = seat;
+    visit.job = job;
+    visit.outer = self->job;
+    visit.record = self->record;
+    self->job = job;
+    if (!job->crew) /* the helper's items are a part of the task that made the call */
+        self->record = job->record;
+    TWILL__GUARD_PUSH(twill__visit_ended, &visit);
+    if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
+        twill__take_part(job, visit.worker, &visit.task);
+        twill__give_number(job, visit.worker);
+    } else {
+        atomic_store(&job->degraded, 1); /* and the number stays taken */
+    }
+    TWILL__GUARD_POP(0);
+    self->job = visit.outer;
+    self->record = visit.record;
+    return true;
+}
+
+static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned prefer)
+{
+    twill__seat *at = &team->seat[seat];
+    twill__job *job = twill__enter(at);
+    bool served;
+    if (!job)
+        return false;
+    served = twill__serve(at, job, prefer);
+    twill__leave(at);
+    return served;
+}
+
+static inline bool twill__serve_team(twill__team *team, unsigned prefer)
+{
+    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    if (twill__serve_seat(team, hint, prefer))
+        return true;
+    for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
+        if (seat != hint && twill__serve_seat(team, seat, prefer))
+            return true;
+    return false;
+}
+
+/* Whether some call wants another thread. It only looks: who serves must not count as idle, or a
+   call takes him for one that spins and wakes nobody. */
+static inline bool twill__call_waits(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job = twill__enter(&team->seat[i]);
+        bool wanted;
+        if (!job)
+            continue;
+        wanted = twill__number_free(job) && twill__has_work(job);
+        twill__leave(&team->seat[i]);
+        if (wanted)
+            return true;
+    }
+    return false;
+}
+
+/* Until the epoch changes, or an alarm is due. Whoever takes the alarm looks round; the crews that
+   he asks set theirs anew. */
+static inline void twill__nap(twill__team *team, uint32_t epoch)
+{
+    twill_ns alarm = atomic_load(&team->alarm);
+    if (alarm == TWILL_FOREVER)
+        twill__park(&team->epoch, epoch, 0);
+    else if (twill__clock_now() >= alarm || !twill__park(&team->epoch, epoch, alarm))
+        atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+}
+
+static inline void twill__helper_main(void *helper_)
+{
+    twill__helper *helper = (twill__helper *)helper_;
+    twill__team *team = helper->team;
+    twill__thread()->team = team;
+    twill__thread()->helper = helper;
+    for (;;) { /* exit: closed */
+        uint32_t epoch = atomic_load(&team->epoch);
+        if (twill__serve_team(team, helper->number))
+            continue;
+        if (atomic_load(&team->closed))
+            break;
+        /* then look again: a thief that saw no idle thread calls none */
+        atomic_fetch_add(&team->idle, 1);
+        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
+            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+              twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+            atomic_fetch_add(&team->parked, 1);
+            if (atomic_load(&team->epoch) == epoch)
+                twill__nap(team, epoch);
+            atomic_fetch_sub(&team->parked, 1);
+        }
+        atomic_fetch_sub(&team->idle, 1);
+    }
+    twill__thread()->team = NULL;
+    twill__thread()->helper = NULL;
+}
+
+/* ---- a team's life ---- */
+
+/* Whether this process made the team: a forked child has none of its threads. */
+static inline bool twill__team_here(const twill__team *team)
+{
+    /* a number; set before */
+    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+}
+
+static inline void twill__team_init(twill__team *team, twill__helper *helper)
+{
+    unsigned cpus = twill__cpus_hint();
+    memset(team, 0, sizeof *team);
+    atomic_init(&team->alarm, TWILL_FOREVER);
+    team->spinners = cpus - 1;
+    team->generation = twill__generation();
+    /* set: generation was asked */
+    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    team->tick_rate = twill__ticks_per_us();
+    team->helper = helper;
+}
+
+/* Starts threads until there are `upto`. False: one could not be started; those that could,
+   help. */
+static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
+{
+    while (team->threads < upto) {
+        unsigned k = team->threads;
+        twill__helper *helper = &team->helper[k];
+        memset(helper, 0, sizeof *helper);
+        helper->thread.fn = twill__helper_main;
+        helper->thread.arg = helper;
+        twill__thread_name(&helper->thread, run->name);
+        helper->thread.stack_size = run->stack_size;
+        helper->thread.cpu = run->cpu_count ? run->cpus[k % run->cpu_count] : UINT_MAX;
+        helper->team = team;
+        helper->number = k + 1;
+        if (!twill__thread_start(&helper->thread))
+            return false;
+        team->threads++;
+    }
+    return true;
+}
+
+/* What its threads could not have: TWILL_REPORT_NO_... */
+static inline uint32_t twill__team_flags(const twill__team *team)
+{
+    uint32_t flags = 0;
+    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    return flags;
+}
+
+/* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
+   flags that its threads have raised. In a forked child there is nobody to join. */
+static inline uint32_t twill__team_close(twill__team *team)
+{
+    uint32_t flags = 0;
+    if (!twill__team_here(team))
+        return 0;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+            if (seen == 0)
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            else if (!(seen & TWILL__SEAT_BYE))
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            else /* a call that was never open does not wake us */
+                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
+            seen = atomic_load(word);
+        }
+    }
+    atomic_store(&team->closed, 1);
+    twill__call_helpers(team, UINT_MAX);
+    for (unsigned k = 0; k < team->threads; k++) {
+        twill__thread_join(&team->helper[k].thread);
+        /* after the join */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    }
+    /* acquire: pairs with twill__replace. Those that it joins may leave further ones */
+    for (twill__helper *fresh;
+         (fresh = atomic_exchange_explicit(&team->replacements, NULL, memory_order_acquire));)
+        while (fresh) {
+            twill__helper *next = fresh->next;
+            twill__thread_join(&fresh->thread);
+            TWILL_FREE(fresh);
+            fresh = next;
+        }
+    return flags;
+}
+
+/* ---- a call meets its helpers ---- */
+
+/* A seat keeps the team alive until twill__release. NULL: all are taken, or the team closes. */
+static inline twill__seat *twill__take_seat(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
+        if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
+            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            return &team->seat[i];
+    }
+    return NULL;
+}
+
+static inline void twill__release(twill__seat *seat, bool opened)
+{
+    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an
+       RMW. It may wipe out the BYE of a closing thread, which looks again by itself. release: pairs
+       with the CAS of the next owner */
+    if (!opened)
+        atomic_store_explicit(&seat->word, 0, memory_order_release);
+    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+        twill__wake(&seat->word, INT_MAX);
+}
+
+/* Opens the job's seat to the team. */
+static inline void twill__open(twill__job *job, unsigned need)
+{
+    twill__team *team = job->team;
+    job->seat->job = job;
+    /* epoch publishes */
+    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (need)
+        twill__call_helpers(team, need);
+    if (job->parent)
+        twill__rouse_callers(job->parent);
+}
+
+static inline bool twill__is_below(const twill__job *job, const twill__job *top)
+{
+    for (; job; job = job->parent)
+        if (job == top)
+            return true;
+    return false;
+}
+
+/* While the caller waits: calls nested below its own, which the serial loop would run under the
+   same locks. */
+static inline bool twill__serve_below(twill__job *top)
+{
+    twill__team *team = top->team;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job;
+        bool served;
+        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+            !(job = twill__enter(&team->seat[i])))
+            continue;
+        served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
+        twill__leave(&team->seat[i]);
+        if (served)
+            return true;
+    }
+    return false;
+}
+
+/* Work has come back while the caller waited: those who have left may come in again, or an item of
+   several would wait behind one that sleeps. */
+static inline void twill__resume(twill__job *job, twill_task *task)
+{
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (atomic_load(&job->team->idle) && twill__number_free(job))
+        twill__call_helpers(job->team, 1);
+    twill__take_part(job, 0, task);
+    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+}
+
+/* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
+static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
+{
+    twill__seat *seat = job->seat;
+    bool spun = false;
+    uint32_t word = atomic_load(&seat->word);
+    if (word & TWILL__SEAT_OPEN)
+        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
+       work */
+    while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
+        if (job->generation != twill__generation())
+            break; /* a fork in a callback: here they do not exist */
+        if (!(word & TWILL__SEAT_COUNT)) {
+            twill__resume(job, task);
+        } else if (!spun) {
+            spun = true;
+            twill__spin(&seat->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        } else if (may_run && twill__serve_below(job)) {
+            spun = false;
+        } else if (may_run && twill__has_work(job)) {
+            twill__resume(job, task);
+            spun = false;
+        } else if (word & TWILL__SEAT_WAIT) {
+            twill__park(&seat->word, word, 0);
+            spun = false;
+        } else {
+            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+        }
+        word = atomic_load(&seat->word);
+    }
+}
+
+/* ---- what a header with run.pool knows of a pool ---- */
+
+#define TWILL__POOL_LAYOUT 1
+struct twill_pool {
+    unsigned layout;
+    twill__team *team;
+};
+
+#endif
+
+#define TWILL__MAX_WORKERS 65536u
+#define TWILL__SMALL_FRAME 8     /* worker numbers on the caller's stack: 6 KiB in all */
+#define TWILL__LARGE_FRAME 64    /* 25 KiB; above, one allocation */
+#define TWILL__WAKE_NS     3000  /* the rest is worth a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS   60000 /* ... that must be started: twice the cost of a thread */
+
+/* What a pattern does with an open call: one or more passes (twill__run_pass). */
+typedef void twill__steps_fn(twill__job *job, void *data);
+
+typedef struct twill__call_record { /* what a call needs besides the job */
+    twill__job job;
+    twill_task task; /* the caller's */
+    twill__team own;
+    twill__helper *helper;
+    unsigned want; /* helpers that would be welcome */
+    bool has_own, eager, opened, guarded;
+    bool start_failed;
+    int start_code;
+    size_t total;
+    twill_ns since;
+    /* freed at the close, also when a callback ends the thread */
+    struct twill__scratch *scratch;
+    void *memory; /* twill__run_huge's */
+} twill__call_record;
+
+typedef struct twill__scratch {
+    _Alignas(16) struct twill__scratch *next;
+} twill__scratch;
+
+/* Memory until the call is over, aligned for anything; NULL: there is none. */
+static inline void *twill__scratch_get(twill__job *job, size_t bytes)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    twill__scratch *scratch = NULL;
+    if (bytes <= SIZE_MAX - sizeof *scratch)
+        scratch = (twill__scratch *)TWILL_MALLOC(sizeof *scratch + bytes);
+    if (!scratch)
+        return NULL;
+    scratch->next = call->scratch;
+    call->scratch = scratch;
+    return scratch + 1;
+}
+
+/* ---- checks ---- */
+
+static inline twill_status twill__check_run(const twill_run *run)
+{
+    if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
+        !run->cpu_count != !run->cpus)
+        return TWILL_INVALID;
+    if (run->pool) {
+        if (run->pool->layout != TWILL__POOL_LAYOUT)
+            return TWILL_INVALID;
+        if (!twill__team_here(run->pool->team))
+            return TWILL_FORKED;
+    }
+    return TWILL_OK;
+}
+
+/* Fills the report of a call that runs nothing. */
+static inline twill_status twill__refuse(const twill_run *run, size_t total, twill_status status)
+{
+    if (run && run->report) {
+        memset(run->report, 0, sizeof *run->report);
+        run->report->status = status;
+        run->report->total = run->report->skipped = total;
+    }
+    return status;
+}
+
+/* ---- who helps ---- */
+
+typedef struct twill__plan {
+    twill__job *outer; /* the call whose callback makes this one */
+    twill__team *team; /* to be called; NULL: threads of its own */
+    twill__seat *seat; /* on a pool: held from the start, so that the pool stays */
+    twill__job *parent;
+    uint32_t flags;
+    unsigned np;
+    bool guard; /* something must be undone if a callback ends the thread */
+    size_t total;
+} twill__plan;
+
+static inline void twill__make_plan(twill__plan *plan, const twill_run *run, size_t total)
+{
+    twill__job *outer = twill__thread()->job;
+    unsigned workers = run->workers;
+    plan->outer = outer;
+    plan->team = NULL;
+    plan->seat = NULL;
+    plan->parent = NULL;
+    plan->flags = 0;
+    plan->total = total;
+    if (workers > total) /* first: what is too many for the items is not too many for the pool */
+        workers = total > 1 ? (unsigned)total : 1;
+    if (run->pool) {
+        unsigned most = run->pool->team->threads;
+        plan->team = run->pool->team;
+        if (!workers)
+            workers = most;
+        if (workers > plan->team->threads + 1) { /* threads of the pool and the caller */
+            workers = plan->team->threads + 1;
+            plan->flags |= TWILL_REPORT_DEGRADED;
+        }
+    } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
+        plan->team = outer->team;
+        workers = outer->np;
+    } else if (!workers) {
+        workers = outer ? outer->np : twill__cpus_hint();
+    }
+    if (outer && plan->team && outer->team == plan->team) {
+        plan->parent = outer;
+        plan->flags |= TWILL_REPORT_NESTED;
+    }
+    if (workers > TWILL__MAX_WORKERS) {
+        workers = TWILL__MAX_WORKERS;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+    }
+    if (workers > total)
+        workers = total > 1 ? (unsigned)total : 1;
+    plan->np = workers;
+}
+
+/* Starts the call's own threads, `upto` of them. */
+static inline bool twill__hire(twill__call_record *call, unsigned upto)
+{
+    if (!call->has_own) {
+        twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+    }
+    if (twill__team_grow(&call->own, upto, call->job.run))
+        return true;
+    call->job.flags |= TWILL_REPORT_DEGRADED;
+    return false;
+}
+
+/* ---- one pass ---- */
+
+typedef struct twill__pass {
+    size_t n;
+    twill__body_fn *body;
+    void *data;
+    twill__schedule schedule;
+    size_t chunk;
+    twill__cut *cuts;
+    size_t cut_count;
+    bool whole;  /* a chunk is one callback */
+    bool forced; /* n says nothing about the work: call helpers at once */
+    /* units are parts of a longer loop: few of them say nothing */
+    bool parts;
+    /* unit k: the user's items first + k * unit and on; unit 0: 1 */
+    size_t first, unit;
+    const size_t *starts; /* or starts[k] and on; NULL: units are all alike */
+} twill__pass;
+
+static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
+{
+    twill__job *job = &call->job;
+    job->n = pass->n;
+    job->first = pass->first;
+    job->unit = pass->unit ? pass->unit : 1;
+    job->starts = pass->starts;
+    job->start = 0;
+    job->block = 1;
+    job->chunk = pass->chunk;
+    job->chunk0 = 1;
+    job->schedule = pass->schedule;
+    job->whole = pass->whole;
+    job->body = pass->body;
+    job->data = pass->data;
+    job->cuts = pass->cuts;
+    job->cut_count = pass->cut_count;
+    /* nobody else is here; opening publishes */
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    atomic_store_explicit(&job->next, 0, memory_order_relaxed);
+    /* what an earlier pass left */
+    for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
+                                  memory_order_relaxed);
+    if (pass->schedule == TWILL__STATIC)
+        for (unsigned word = 0; word < twill__words(job->np); word++) /* relaxed: as above */
+            atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
+}
+
+static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__slot *me = &job->slot[0];
+    atomic_store_explicit(&me->begin, begin, memory_order_relaxed); /* nobody else is here */
+    me->end = end;
+    me->used = true;
+    me->chunks++;
+    twill__run_body(job, me, task, begin, end);
+}
+
+/* The caller alone, in the order that the schedule promises. Chunks that are one callback are kept
+   short where a token or a deadline may end the call; loops over items look for themselves. */
+static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
+{
+    bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
+    size_t size = by_time ? 1 : job->n;
+    twill_ns since = by_time ? twill__clock_now() : 0;
+    if (job->schedule == TWILL__DYNAMIC && job->whole)
+        size = job->chunk ? job->chunk : 1;
+    for (size_t cut = 0; job->schedule == TWILL__COST && cut < job->cut_count; cut++) {
+        if (cut && job->may_end && twill__stopped(job, twill__clock_now()))
+            return;
+        if (twill__may_run(job, job->cuts[cut].begin))
+            twill__serial_chunk(job, task, job->cuts[cut].begin, job->cuts[cut].end);
+    }
+    while (job->schedule != TWILL__COST && at < job->n && twill__may_run(job, at)) {
+        size_t now = size < job->n - at ? size : job->n - at;
+        twill__serial_chunk(job, task, at, at + now);
+        at += now;
+        if (by_time && at < job->n) {
+            twill_ns here = twill__clock_now(), took = here - since;
+            if (twill__stopped(job, here))
+                return;
+            since = here;
+            if (job->schedule == TWILL__DYNAMIC)
+                continue;
+            if (took < TWILL__CHUNK_NS / 2 && size <= SIZE_MAX / 2)
+                size *= 2;
+            else if (took > 2 * TWILL__CHUNK_NS && size > 1)
+                size /= 2;
+        }
+    }
+}
+
+/* The caller begins alone and times its first items: returns where the others would begin,
+   job->n if nothing is left that is worth them. *helpers: how many are worth calling. Times are
+   in ticks. */
+static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
+{
+    size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    if (size < job->chunk)
+        size = job->chunk < job->n ? job->chunk : job->n;
+    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
+             since = twill__ticks();
+    double sure = (double)(rate * 200 / 1024),
+           price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
+    for (;;) {              /* exit: all done, stopped, or the rest is worth threads */
+        double spent, left; /* times `at`: a division spared */
+        twill__serial_chunk(job, task, at, at + size);
+        at += size;
+        if (at >= job->n || !twill__may_run(job, at) ||
+            (job->may_end && twill__stopped(job, twill__clock_now())))
+            return job->n;
+        spent = (double)(twill__ticks() - since) + 1;
+        left = spent * (double)(job->n - at);
+        if (left <= price * (double)at) {
+            /* the rest is cheaper than its helpers */
+            size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
+        } else if (few || spent > sure || left > 8 * price * (double)at) {
+            double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
+            job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+            if (!job->team && left / (double)at / price < *helpers)
+                *helpers = (unsigned)(left / (double)at / price);
+            return at;
+        } else {
+            size *= 4; /* too short to judge */
+        }
+        if (size > job->n - at)
+            size = job->n - at;
+    }
+}
+
+/* A team and a seat on it. False: all its seats are taken, and the caller runs alone. */
+static inline bool twill__seated(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    if (!job->team) {
+        if (!call->has_own)
+            twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+        job->team = &call->own;
+    }
+    if (!job->seat)
+        job->seat = twill__take_seat(job->team);
+    return job->seat != NULL;
+}
+
+static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
+{
+    twill__job *job = &call->job;
+    size_t blocks = job->n - at;
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+        twill__run_serial(job, &call->task, at);
+        return;
+    }
+    if (job->schedule == TWILL__AUTO) {
+        job->start = at;
+        job->block = blocks / 0xfffffffeu + 1;
+        blocks = blocks / job->block + (blocks % job->block != 0);
+        job->chunk0 = (job->chunk0 - 1) / job->block + 1;
+        /* opening publishes */
+        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
+    }
+    job->generation = twill__generation();
+    job->tick_rate = job->team->tick_rate;
+    call->opened = true;
+    job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
+    twill__open(job, helpers);
+    if (job->team == &call->own && call->own.threads < helpers)
+        /* the first to come works while the others are started */
+        (void)twill__hire(call, helpers);
+    twill__take_part(job, 0, &call->task);
+    twill__meet(job, &call->task, true);
+}
+
+/* ---- open, close ---- */
+
+static inline void twill__stop_workers(twill__job *job)
+{
+    if (!job->run->worker_stop)
+        return;
+    for (unsigned worker = 0; worker < job->np; worker++) {
+        twill_task task;
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+            !job->slot[worker].started)
+            continue;
+        twill__task_init(job, worker, &task);
+        job->slot[worker].started = false;
+        job->run->worker_stop(job->slot[worker].state, &task);
+    }
+}
+
+/* Statuses of items that never ran say why. */
+static inline void twill__finish_statuses(twill__job *job, size_t total)
+{
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT &&
+        job->run->statuses)
+        for (size_t i = 0; i < total; i++)
+            if (job->run->statuses[i] == TWILL_CANCELLED)
+                job->run->statuses[i] = TWILL_TIMEOUT;
+}
+
+static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
+{
+    twill__job *job = &call->job;
+    /* all have left: the join ordered it */
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
+    uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            report->done += slot->done;
+            report->failed += slot->failed;
+            report->chunks += slot->chunks;
+            report->workers_used += slot->used;
+            if (slot->busy) {
+                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                report->busy += busy;
+                if (busy > report->busiest)
+                    report->busiest = busy;
+            }
+            if (slot->failed &&
+                (!report->first_error.status || slot->low < report->first_error.index)) {
+                report->first_error.index = slot->low;
+                report->first_error.status = slot->low_status;
+                report->first_error.code = slot->low_code;
+            }
+            if (twill__token_used(twill__token_of(&slot->token)))
+                twill_cancel_detach(&slot->token);
+        }
+    report->skipped = call->total - report->done - report->failed;
+    if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end &&
+        twill__stopped(job, twill__clock_now()))
+        /* items gave up because of it */
+        stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+        report->first_error = job->earliest;
+    else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
+        /* the serial loop never got there */
+        memset(&report->first_error, 0, sizeof report->first_error);
+    if (call->start_failed) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = TWILL_FAILED;
+        report->first_error.code = call->start_code;
+    }
+    if (report->first_error.status)
+        return TWILL_FAILED;
+    if (stop && report->skipped)
+        return (twill_status)stop;
+    if (report->skipped && job->generation && job->generation != twill__generation())
+        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    return TWILL_OK;
+}
+
+static inline twill_status twill__close_call(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    const twill_run *run = job->run;
+    twill_report report;
+    twill__stop_workers(job);
+    for (twill__scratch *next; call->scratch; call->scratch = next) {
+        next = call->scratch->next;
+        TWILL_FREE(call->scratch);
+    }
+    if (!call->opened && !call->has_own && !run->report && !job->detail &&
+        job->slot[0].done == call->total) {
+        /* the short way of a tiny call: all is done, and nobody asks how */
+        if (job->seat)
+            twill__release(job->seat, false);
+        if (twill__token_used(twill__token_of(&job->slot[0].token)))
+            twill_cancel_detach(&job->slot[0].token);
+        return TWILL_OK;
+    }
+    memset(&report, 0, sizeof report);
+    report.workers_started = call->opened ? job->np : 1;
+    if (run->pool && run->report && call->opened)
+        job->flags |= twill__team_flags(run->pool->team);
+    if (job->seat) /* the pool may go now */
+        twill__release(job->seat, call->opened);
+    if (call->has_own) {
+        report.workers_started = call->own.threads + 1;
+        job->flags |= twill__team_close(&call->own);
+    }
+    report.total = call->total;
+    report.status = twill__answer(call, &report);
+    if (job->detail) {
+        twill__finish_statuses(job, call->total);
+        twill__errors_sort(job);
+        report.errors_stored = job->errors_count;
+    }
+    if (run->report) {
+        if (atomic_load_explicit(&job->degraded, memory_order_relaxed)) /* after the join */
+            job->flags |= TWILL_REPORT_DEGRADED;
+        report.flags = job->flags;
+        report.wall = twill__clock_now() - call->since;
+        if (!call->opened)
+            report.busy = report.busiest = report.wall;
+        *run->report = report;
+    }
+    return report.status;
+}
+
+/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and
+   report are as ever. */
+static inline void twill__caller_ended(void *call_)
+{
+    twill__call_record *call = (twill__call_record *)call_;
+    twill__thread_ended(&call->job, 0, &call->task);
+    twill__thread()->job = call->job.outer;
+    if (call->opened)
+        twill__meet(&call->job, &call->task, false);
+    (void)twill__close_call(call);
+    if (call->memory)
+        TWILL_FREE(call->memory);
+}
+
+static inline void twill__together(twill__call_record *call, size_t at, unsigned helpers)
+{
+    if (call->guarded) {
+        twill__share_out(call, at, helpers);
+        return;
+    }
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    twill__thread()->job = &call->job;
+    twill__share_out(call, at, helpers);
+    twill__thread()->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* ---- passes ---- */
+
+/* Runs one pass of the call, and returns when all of it is over. */
+static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    unsigned helpers = call->want;
+    bool few;
+    size_t at = 0;
+    /* relaxed: between passes nobody else is here */
+    if (pass->n == 0 || call->start_failed ||
+        atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return;
+    twill__pass_init(call, pass);
+    if (helpers >= pass->n)
+        helpers = pass->n > 1 ? (unsigned)(pass->n - 1) : 0;
+    if (helpers == 0) {
+        twill__run_serial(job, &call->task, 0);
+        return;
+    }
+    few = !pass->parts && pass->n / 32 < job->np;
+    if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
+        at = twill__probe(job, &call->task, few, &helpers);
+    if (at < pass->n)
+        twill__together(call, at, helpers);
+}
+
+static inline void twill__run_guarded(twill__call_record *call, twill__steps_fn *steps, void *data)
+{
+    twill__self *self = twill__thread();
+    call->guarded = true;
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    call->start_failed = !twill__worker_ready(&call->job, 0, &call->task, &call->start_code);
+    self->job = &call->job;
+    if (!call->start_failed)
+        steps(&call->job, data);
+    self->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* bits: NULL where those in the job are enough. */
+static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np,
+                                   twill__slot *slots, _Atomic uint64_t *bits)
+{
+    twill__job *job = &call->job;
+    unsigned words = twill__words(np);
+    if (!bits)
+        bits = job->bits;
+    job->call.table = twill__job_table();
+    job->crew = NULL;
+    job->run = run;
+    job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
+    job->np = np;
+    job->slot = slots;
+    job->taken = bits;
+    job->ready = bits + words;
+    job->ranges = bits + 2 * words;
+    for (unsigned word = 0; word < 3 * words; word++)
+        atomic_init(&bits[word], 0);
+    atomic_init(job->taken, 1); /* the caller is worker 0 */
+    atomic_init(job->ready, 1);
+    job->generation = 0;
+    job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->errors_count = 0;
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    atomic_init(&job->stop, 0);
+    atomic_init(&job->degraded, 0);
+    atomic_init(&job->failures, 0);
+    atomic_init(&job->errors_lock, 0);
+    atomic_init(&job->next, 0);
+    twill__slot_init(job, 0);
+    call->has_own = call->opened = call->start_failed = call->guarded = false;
+    call->scratch = NULL;
+    call->start_code = 0;
+    call->want = np - 1;
+    call->eager = run->workers != 0;
+}
+
+static inline void twill__prefill(const twill_run *run, size_t total)
+{
+    for (size_t i = 0; run->statuses && i < total; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && total)
+        memset(run->codes, 0, total * sizeof *run->codes);
+}
+
+static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
+                                         const twill_run *run, twill__slot *slots,
+                                         _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
+{
+    twill__job *job = &call->job;
+    unsigned np = plan->np;
+    twill__init_job(call, run, np, slots, bits);
+    job->outer = plan->outer;
+    job->record = twill__thread()->record;
+    job->team = plan->team;
+    job->seat = plan->seat;
+    job->parent = plan->parent;
+    job->flags = plan->flags;
+    call->total = plan->total;
+    call->since = run->report ? twill__clock_now() : 0;
+    if (job->detail)
+        twill__prefill(run, call->total);
+    if (call->total == 0 || (job->may_end && twill__stopped(job, twill__clock_now())))
+        return twill__close_call(call);
+    if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) &&
+        run->strict) {
+        (void)twill__team_close(&call->own);
+        return twill__refuse(run, call->total, TWILL_NO_THREAD);
+    }
+    if (call->has_own)
+        job->team = &call->own;
+    job->flags |= TWILL_REPORT_SERIAL;
+    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
+        run->until.cancel || run->report || job->detail) {
+        twill__run_guarded(call, steps, data);
+    } else {
+        /* nothing to clean up, should a callback end the thread before helpers come in */
+        twill__task_init(job, 0, &call->task);
+        steps(job, data);
+    }
+    return twill__close_call(call);
+}
+
+#define TWILL__DEFINE_FRAME(NAME, WORKERS)                                                 \
+    static __attribute__((noinline)) twill_status NAME(                                    \
+        const twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data) \
+    {                                                                                      \
+        twill__slot slots[WORKERS];                                                        \
+        twill__helper helpers[WORKERS];                                                    \
+        twill__call_record call;                                                           \
+        call.helper = helpers;                                                             \
+        call.memory = NULL;                                                                \
+        return twill__run_in(&call, plan, run, slots, NULL, steps, data);                  \
+    }
+TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
+TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)
+
+/* More workers than a stack should carry: one allocation; without it TWILL__LARGE_FRAME of them. */
+static __attribute__((noinline)) twill_status
+twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data)
+{
+    size_t np = plan->np, words = twill__words(plan->np);
+    char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) +
+                                        24 * words + TWILL__LINE);
+    twill__call_record call;
+    twill__slot *slots;
+    _Atomic uint64_t *bits;
+    twill_status status;
+    if (!memory && run->strict) {
+        if (plan->seat)
+            twill__release(plan->seat, false);
+        return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
+    }
+    if (!memory) {
+        plan->np = TWILL__LARGE_FRAME;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+        return twill__run_large(plan, run, steps, data);
+    }
+    slots = (twill__slot *)(void *)(memory +
+                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    bits = (_Atomic uint64_t *)(void *)(slots + np);
+    call.helper = (twill__helper *)(void *)(bits + 3 * words);
+    call.memory = memory;
+    plan->guard = true;
+    status = twill__run_in(&call, plan, run, slots, bits, steps, data);
+    TWILL_FREE(memory);
+    return status;
+}
+
+/* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a
+   callback ends the thread (twill__scratch_get). */
+static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard,
+                                           twill__steps_fn *steps, void *data)
+{
+    twill__plan plan;
+    twill_status status = twill__check_run(run);
+    if (status != TWILL_OK)
+        return twill__refuse(run, total, status);
+    twill__make_plan(&plan, run, total);
+    plan.guard = guard;
+    if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
+        return twill__refuse(run, total, TWILL_NO_THREAD);
+    if (run->pool && total) {
+        plan.seat = twill__take_seat(plan.team);
+        if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
+            return twill__refuse(run, total, TWILL_CLOSED);
+        if (!plan.seat)
+            plan.np = 1; /* so many calls are on it that the caller runs alone */
+    }
+    if (plan.np <= TWILL__SMALL_FRAME)
+        return twill__run_small(&plan, run, steps, data);
+    if (plan.np <= TWILL__LARGE_FRAME)
+        return twill__run_large(&plan, run, steps, data);
+    return twill__run_huge(&plan, run, steps, data);
+}
+
+#endif
+
+#define TWILL__BATCH_ITEMS 100 /* max_items, if it is 0 */
+
+/* Behind batch->private_. Item i is at a place that only the form knows: the array form has them in
+   one piece or through indexes, the batcher through records. */
+typedef struct twill__view {
+    void *(*item)(const struct twill__view *view, size_t i);
+    void *(*result)(const struct twill__view *view, size_t i);
+    /* [count]: what twill_batch_set said. Bytes and ints of their own for each item, so that threads
+       of a callback may set different items at once */
+    int *codes;
+    unsigned char *set;
+} twill__view;
+
+TWILL__DEFINE void *twill_batch_item(const twill_batch *batch, size_t i)
+{
+    const twill__view *view = (const twill__view *)batch->private_;
+    return i < batch->count ? view->item(view, i) : NULL;
+}
+
+TWILL__DEFINE void *twill_batch_result(const twill_batch *batch, size_t i)
+{
+    const twill__view *view = (const twill__view *)batch->private_;
+    return i < batch->count ? view->result(view, i) : NULL;
+}
+
+TWILL__DEFINE void twill_batch_set(twill_batch *batch, size_t i, int code)
+{
+    const twill__view *view = (const twill__view *)batch->private_;
+    if (i >= batch->count)
+        return;
+    view->codes[i] = code;
+    view->set[i] = 1;
+}
+
+/* How the call of a batch ended for one of its items. */
+typedef enum twill__end {
+    TWILL__END_DONE,
+    TWILL__END_FAILED, /* the item, with its own code */
+    TWILL__END_BAD,    /* the batch, and nobody said which item */
+    TWILL__END_LOST    /* others were set, this one was forgotten */
+} twill__end;
+
+static inline twill__end twill__view_end(const twill__view *view, size_t i, int code, bool any,
+                                         int *its)
+{
+    *its = 0;
+    if (any && view->set[i])
+        return (*its = view->codes[i]) == 0 ? TWILL__END_DONE : TWILL__END_FAILED;
+    if (code) {
+        *its = code;
+        return TWILL__END_BAD;
+    }
+    return any ? TWILL__END_LOST : TWILL__END_DONE;
+}
+
+/* The delay before attempt 2, 3, ..: of the seed, a place and the attempt alone, so that a seed
+   means the same delays whoever runs the batches. */
+static inline twill_ns twill__batch_delay(const twill__backoff *shape, uint64_t seed,
+                                          uint64_t place, unsigned attempt)
+{
+    uint64_t grown = twill__backoff_first(shape), random = seed + place;
+    random = twill__random(&random) + attempt;
+    while (--attempt > 1 && grown < shape->cap) /* exit: at the cap at the latest */
+        grown = twill__backoff_grow(shape, grown);
+    return (twill_ns)twill__backoff_jittered(shape, grown, 0, &random);
+}
+
+static inline twill_ns twill__instant_after(twill_ns now, twill_ns ns)
+{
+    return ns >= TWILL_FOREVER - now ? TWILL_FOREVER - 1 : now + ns;
+}
+
+/* ---- options that both forms have ---- */
+
+static inline bool twill__batch_common_valid(const twill_batch_options *options)
+{
+    return !options->max_bytes == !options->bytes_of && options->backoff >= 0 &&
+           options->backoff_max >= 0 && options->attempts <= INT_MAX &&
+           (unsigned)options->on_bad_batch <= TWILL_BAD_BATCH_FAIL &&
+           (options->max_bytes || !options->oversized_alone);
+}
+
+static inline twill__backoff twill__batch_shape(const twill_batch_options *options)
+{
+    twill_ns cap = options->backoff_max ? options->backoff_max : TWILL_SEC(10);
+    return twill__backoff_usual(options->backoff, cap);
+}
+
+static inline uint64_t twill__batch_seed(const twill_batch_options *options, const void *object)
+{
+    return options->backoff ? twill__random_begin(options->seed, object) : 0;
+}
+
+#endif
+
+typedef struct twill__index_list { /* grows */
+    size_t *at, count, room;
+} twill__index_list;
+
+typedef struct twill__cuts {
+    size_t n, batches;
+    size_t max;                  /* items of the largest batch that there can be */
+    size_t *starts;              /* [batches + 1], if bytes count */
+    twill__index_list list, big; /* starts; items larger than max_bytes, each a batch by itself */
+} twill__cuts;
+
+static inline size_t twill__cut_begin(const twill__cuts *cuts, size_t k)
+{
+    return cuts->starts ? cuts->starts[k] : k * cuts->max;
+}
+
+static inline size_t twill__cut_end(const twill__cuts *cuts, size_t k)
+{
+    if (cuts->starts)
+        return cuts->starts[k + 1];
+    return cuts->n - k * cuts->max < cuts->max ? cuts->n : (k + 1) * cuts->max;
+}
+
+static inline bool twill__cut_too_big(const twill__cuts *cuts, size_t k)
+{
+    const twill__index_list *big = &cuts->big;
+    return big->count &&
+           big->at[twill__place_among(big->at, big->count, cuts->starts[k])] == cuts->starts[k];
+}
+
+static inline bool twill__index_add(twill__index_list *list, size_t index)
+{
+    if (list->count == list->room) {
+        size_t room = list->room ? 2 * list->room : 64;
+        size_t *at =
+            room > SIZE_MAX / sizeof *at ? NULL : (size_t *)TWILL_MALLOC(room * sizeof *at);
+        if (!at)
+            return false;
+        if (list->count)
+            memcpy(at, list->at, list->count * sizeof *at);
+        TWILL_FREE(list->at);
+        list->at = at;
+        list->room = room;
+    }
+    list->at[list->count++] = index;
+    return true;
+}
+
+static inline void twill__cuts_free(twill__cuts *cuts)
+{
+    TWILL_FREE(cuts->list.at);
+    TWILL_FREE(cuts->big.at);
+    cuts->list.at = cuts->big.at = NULL;
+}
+
+/* Greedy, in the order of the items: a batch ends before the item that would be too much. */
+static inline bool twill__cuts_by_bytes(twill__cuts *cuts, const char *items, size_t item_size,
+                                        const twill_batch_options *options)
+{
+    twill_task task = {0, options->run.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    size_t sum = 0, most = options->max_bytes, begin = 0, max = 1;
+    bool closed = true; /* nothing may join the batch */
+    for (size_t i = 0; i < cuts->n; i++) {
+        size_t bytes;
+        task.index = i;
+        bytes = options->bytes_of(items + i * item_size, &task);
+        if (bytes > most && !options->oversized_alone && !twill__index_add(&cuts->big, i))
+            return false;
+        if (closed || bytes > most || bytes > most - sum || i - begin == cuts->max) {
+            if (!twill__index_add(&cuts->list, i))
+                return false;
+            begin = i;
+            sum = 0;
+        }
+        closed = bytes > most;
+        sum += closed ? 0 : bytes;
+        max = i - begin + 1 > max ? i - begin + 1 : max;
+    }
+    if (!twill__index_add(&cuts->list, cuts->n))
+        return false;
+    cuts->starts = cuts->list.at;
+    cuts->batches = cuts->list.count - 1;
+    cuts->max = max;
+    return true;
+}
+
+static inline twill_status twill__cuts_make(twill__cuts *cuts, const char *items, size_t item_size,
+                                            const twill_batch_options *options)
+{
+    cuts->max = options->max_items ? options->max_items : TWILL__BATCH_ITEMS;
+    if (cuts->max > cuts->n)
+        cuts->max = cuts->n ? cuts->n : 1;
+    cuts->batches = cuts->n / cuts->max + (cuts->n % cuts->max != 0);
+    if (options->max_bytes && cuts->n && !twill__cuts_by_bytes(cuts, items, item_size, options))
+        return TWILL_NO_MEMORY;
+    return TWILL_OK;
+}
+
+#endif
+
+/* A pass of the team over the batches (engine/run.h); place k of it is batch k. An item that fails
+   and may be tried again gets a slot. Without a backoff the worker goes on with its slots at once,
+   and they stand on its desk. With one, the batch waits in a heap by the instant when it is due:
+   workers serve what is due between fresh batches, and a second pass serves the rest, sleeping, once
+   nothing fresh is left. A batch is in at most one of: not begun, one worker's hands, the heap. */
+
+typedef enum twill__slot_state {
+    TWILL__SLOT_ENDED = 0,
+    TWILL__SLOT_AGAIN, /* in the next round, together with the others */
+    TWILL__SLOT_ALONE, /* in the next round, by itself */
+    TWILL__SLOT_BAD    /* in this round, in a smaller call */
+} twill__slot_state;
+
+typedef struct twill__batch_slot { /* an item that has failed, and has not ended yet */
+    size_t index;
+    int code; /* of its last failure */
+    twill__slot_state state;
+} twill__batch_slot;
+
+typedef struct twill__batch_due { /* in the heap */
+    twill_ns due;
+    size_t place;
+    unsigned attempt;
+} twill__batch_due;
+
+struct twill__flat;
+struct twill__work;
+
+typedef struct twill__calls { /* one call of the array form */
+    const twill_batch_options *options;
+    twill_run run; /* a copy, that reports to `inner` */
+    twill_report inner;
+    const char *items;
+    char *results;
+    size_t item_size, result_size;
+    twill_batch_fn *fn;
+    struct twill__flat *flat; /* NULL: fn */
+    twill__cuts cuts;
+    unsigned attempts;
+    bool slotted, delayed; /* there are slots; retries wait in the heap */
+    twill__backoff shape;
+    uint64_t seed;
+    twill__job *job;
+    /* until the call is over */
+    char *desks; /* NULL: they fit the workers' stacks */
+    size_t desk_bytes;
+    twill__batch_slot *slots; /* [n], if delayed */
+    twill__batch_due *heap;   /* [batches], if delayed */
+    bool no_memory;
+    /* shared while it runs */
+    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
+    size_t waiting;             /* in the heap */
+    _Atomic twill_ns first_due; /* of the heap; a hint */
+    _Atomic size_t limit;       /* the lowest batch with an item that has failed for good */
+    _Atomic size_t made;        /* calls of fn */
+} twill__calls;
+
+enum { TWILL__DESK_SMALL = 128 }; /* items whose codes stand on the worker's stack */
+
+typedef struct twill__work { /* a worker inside a chunk */
+    twill__view view;
+    twill__calls *calls;
+    twill__job *job;
+    twill__slot *me;
+    twill_task *task;
+    twill__batch_slot **list; /* [max] */
+    twill__batch_slot *desk;  /* [max], if not delayed */
+    /* the batch at hand */
+    size_t place;
+    twill__batch_slot *segment; /* its slots, begin on */
+    size_t segment_count, again;
+    /* the call that runs, or is being settled */
+    twill__batch_slot **running; /* NULL: first, first + 1, ... */
+    size_t first, count, settled;
+    size_t next; /* the first place of the chunk that is not begun */
+    size_t made;
+} twill__work;
+
+static inline int twill__flat_call(twill__work *work, twill_batch *batch);
+static inline void twill__flat_drop(twill__work *work);
+
+/* ---- items ---- */
+
+static inline size_t twill__work_index(const twill__work *work, size_t i)
+{
+    return work->running ? work->running[i]->index : work->first + i;
+}
+
+static inline void *twill__work_item(const twill__view *view, size_t i)
+{
+    const twill__work *work = (const twill__work *)(const void *)view;
+    const char *items = work->calls->items;
+    return (void *)(uintptr_t)(items + twill__work_index(work, i) * work->calls->item_size);
+}
+
+static inline void *twill__work_result(const twill__view *view, size_t i)
+{
+    const twill__work *work = (const twill__work *)(const void *)view;
+    const twill__calls *calls = work->calls;
+    return calls->results ? calls->results + twill__work_index(work, i) * calls->result_size : NULL;
+}
+
+static inline void twill__work_done(twill__work *work, size_t index)
+{
+    work->me->done++;
+    if (work->job->detail)
+        twill__item_note(work->job, index, TWILL_OK, 0);
+}
+
+static inline void twill__work_failed(twill__work *work, size_t index, twill_status status,
+                                      int code)
+{
+    if (work->job->policy == TWILL_ON_ERROR_LOWEST)
+        twill__lower(&work->calls->limit, work->place);
+    twill__item_failed(work->job, work->me, work->place, index, status, code);
+}
+
+/* Whether nothing of this batch need run any more. */
+static inline bool twill__work_over(const twill__work *work)
+{
+    twill__job *job = work->job;
+    size_t stop_at = atomic_load(&job->stop_at);
+    return twill__stopped(job, job->may_end ? twill__clock_now() : 0) ||
+           work->place > atomic_load(&work->calls->limit) ||
+           twill__cut_begin(&work->calls->cuts, work->place) > stop_at;
+}
+
+/* An item has failed. True: it is tried again. */
+static inline bool twill__work_retries(twill__work *work, size_t i, int code, unsigned attempt)
+{
+    const twill_batch_options *options = work->calls->options;
+    if (attempt >= work->calls->attempts)
+        return false;
+    work->task->index = twill__work_index(work, i);
+    return !options->retryable ||
+           options->retryable(twill__work_item(&work->view, i), code, work->task);
+}
+
+/* ---- one call ---- */
+
+/* Calls fn for items in one piece, or for those of `list`. */
+static inline int twill__work_call(twill__work *work, twill__batch_slot **list, size_t first,
+                                   size_t count, unsigned attempt)
+{
+    twill__calls *calls = work->calls;
+    twill_batch batch = {count, attempt, list ? list[0]->index : first, NULL, NULL, &work->view};
+    int code;
+    work->running = list;
+    work->first = first;
+    work->count = count;
+    work->settled = 0;
+    work->me->said = 0;
+    if (!list) {
+        batch.array = calls->items + first * calls->item_size;
+        if (calls->results)
+            batch.results = calls->results + first * calls->result_size;
+    } else if (calls->results) {
+        for (size_t i = 0; i < count; i++)
+            memset(calls->results + list[i]->index * calls->result_size, 0, calls->result_size);
+    }
+    work->task->index = batch.first;
+    work->made++;
+    code = calls->flat ? twill__flat_call(work, &batch) : calls->fn(&batch, work->task);
+    return code;
+}
+
+/* How one item of the call ended; the state of its slot, if it has one. */
+static inline twill__slot_state twill__settle_item(twill__work *work, size_t i, int code, bool any,
+                                                   unsigned attempt, int *its)
+{
+    size_t index = twill__work_index(work, i);
+    twill_bad_batch bad = work->calls->options->on_bad_batch;
+    bool alone = bad == TWILL_BAD_BATCH_BISECT && work->count == 1;
+    switch (twill__view_end(&work->view, i, code, any, its)) {
+    case TWILL__END_DONE:
+        twill__work_done(work, index);
+        return TWILL__SLOT_ENDED;
+    case TWILL__END_LOST:
+        twill__work_failed(work, index, TWILL_LOST, 0);
+        return TWILL__SLOT_ENDED;
+    case TWILL__END_BAD:
+        if (bad == TWILL_BAD_BATCH_BISECT && work->count > 1)
+            return TWILL__SLOT_BAD;
+        if (bad == TWILL_BAD_BATCH_FAIL)
+            break;
+        /* fall through */
+    case TWILL__END_FAILED:
+        if (twill__work_retries(work, i, *its, attempt))
+            return alone ? TWILL__SLOT_ALONE : TWILL__SLOT_AGAIN;
+    }
+    twill__work_failed(work, index, TWILL_FAILED, *its);
+    return TWILL__SLOT_ENDED;
+}
+
+/* After a call: each item is done, failed for good, waits for the next round, or is BAD: the slots
+   of those stand at the end of `list` then, and their number is returned. */
+static inline size_t twill__work_settle(twill__work *work, int code, unsigned attempt,
+                                        twill__batch_slot **list)
+{
+    size_t count = work->count, bad = 0;
+    bool any = memchr(work->view.set, 1, count) != NULL;
+    bool skips = !code && (work->me->said & TWILL__SAID_SKIP);
+    work->me->said = 0;
+    if (!code && !any && !skips && !work->job->detail && !work->running) {
+        work->me->done += count;
+        work->count = 0;
+        return 0;
+    }
+    for (; work->settled < count; work->settled++) {
+        size_t i = work->settled;
+        twill__slot_state state = TWILL__SLOT_ENDED;
+        int its = 0;
+        if (skips && !(any && work->view.set[i]))
+            work->me->skipped++;
+        else
+            state = twill__settle_item(work, i, code, any, attempt, &its);
+        if (!work->calls->slotted)
+            continue;
+        if (!work->running) {
+            work->segment[i].index = work->first + i;
+            work->segment_count = i + 1;
+            list[i] = &work->segment[i];
+        }
+        list[i]->code = its;
+        list[i]->state = state;
+        bad += state == TWILL__SLOT_BAD;
+        work->again += state == TWILL__SLOT_AGAIN || state == TWILL__SLOT_ALONE;
+    }
+    if (any)
+        memset(work->view.set, 0, count);
+    work->count = 0;
+    for (size_t i = count, at = count; bad && at > count - bad; i--)
+        if (list[i - 1]->state == TWILL__SLOT_BAD)
+            list[--at] = list[i - 1];
+    return bad;
+}
+
+/* ---- rounds ---- */
+
+static inline void twill__work_give_up(twill__work *work, twill__batch_slot **list, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        list[i]->state = TWILL__SLOT_ENDED;
+        twill__work_failed(work, list[i]->index, TWILL_FAILED, list[i]->code);
+    }
+}
+
+/* Calls fn for the items of `list` (called: it was called for all of them just now, and they are
+   bad); what is bad, in halves: the left one first, until it is alone. Of the ranges that are to
+   come only the ends are kept: each begins where the last one ended. */
+static inline void twill__work_divide(twill__work *work, twill__batch_slot **list, size_t count,
+                                      unsigned attempt, bool called)
+{
+    size_t ends[sizeof(size_t) * CHAR_BIT + 1], depth = 1, at = 0;
+    ends[0] = count;
+    if (called && count > 1)
+        ends[depth++] = (count + 1) / 2;
+    while (depth) { /* exit: each turn ends items, or halves a range */
+        size_t to = ends[depth - 1], bad = 0;
+        if (at == to) {
+            depth--;
+            continue;
+        }
+        if (twill__work_over(work)) {
+            twill__work_give_up(work, list + at, to - at);
+        } else {
+            int code = twill__work_call(work, list + at, 0, to - at, attempt);
+            bad = twill__work_settle(work, code, attempt, list + at);
+        }
+        at = to - bad;
+        if (bad > 1)
+            ends[depth++] = at + (bad + 1) / 2;
+    }
+}
+
+/* Those that wait: first together, then the ones that are called alone. */
+static inline void twill__work_round(twill__work *work, unsigned attempt)
+{
+    size_t count = 0, together;
+    for (size_t i = 0; i < work->segment_count; i++)
+        if (work->segment[i].state == TWILL__SLOT_AGAIN)
+            work->list[count++] = &work->segment[i];
+    together = count;
+    for (size_t i = 0; i < work->segment_count; i++)
+        if (work->segment[i].state == TWILL__SLOT_ALONE)
+            work->list[count++] = &work->segment[i];
+    work->again = 0;
+    twill__work_divide(work, work->list, together, attempt, false);
+    for (size_t i = together; i < count; i++)
+        twill__work_divide(work, work->list + i, 1, attempt, false);
+}
+
+/* ---- the heap of batches that wait ---- */
+
+static inline bool twill__due_before(const twill__batch_due *a, const twill__batch_due *b)
+{
+    return a->due < b->due || (a->due == b->due && a->place < b->place);
+}
+
+static inline void twill__due_push(twill__calls *calls, size_t place, unsigned attempt)
+{
+    twill_ns delay = twill__batch_delay(&calls->shape, calls->seed, place, attempt);
+    twill__batch_due entry = {twill__instant_after(twill__clock_now(), delay), place, attempt};
+    size_t at;
+    twill__lock(&calls->lock);
+    for (at = calls->waiting++; at && twill__due_before(&entry, &calls->heap[(at - 1) / 2]);
+         at = (at - 1) / 2)
+        calls->heap[at] = calls->heap[(at - 1) / 2];
+    calls->heap[at] = entry;
+    /* relaxed: a hint */
+    atomic_store_explicit(&calls->first_due, calls->heap[0].due, memory_order_relaxed);
+    twill__unlock(&calls->lock);
+}
+
+/* The batch that is due first, if it is before `until`. */
+static inline bool twill__due_pop(twill__calls *calls, twill_ns until, twill__batch_due *entry)
+{
+    size_t at = 0, child;
+    bool found;
+    twill__lock(&calls->lock);
+    found = calls->waiting && calls->heap[0].due <= until;
+    if (found) {
+        twill__batch_due last = calls->heap[--calls->waiting];
+        *entry = calls->heap[0];
+        while ((child = 2 * at + 1) < calls->waiting) {
+            if (child + 1 < calls->waiting &&
+                twill__due_before(&calls->heap[child + 1], &calls->heap[child]))
+                child++;
+            if (!twill__due_before(&calls->heap[child], &last))
+                break;
+            calls->heap[at] = calls->heap[child];
+            at = child;
+        }
+        calls->heap[at] = last;
+        atomic_store_explicit(&calls->first_due,
+                              calls->waiting ? calls->heap[0].due : TWILL_FOREVER,
+                              memory_order_relaxed); /* as above */
+    }
+    twill__unlock(&calls->lock);
+    return found;
+}
+
+/* ---- one batch ---- */
+
+static inline void twill__work_enter(twill__work *work, size_t place)
+{
+    size_t begin = twill__cut_begin(&work->calls->cuts, place);
+    work->place = place;
+    work->segment = work->calls->delayed ? work->calls->slots + begin : work->desk;
+    work->segment_count = work->again = 0;
+}
+
+/* What waits goes again at once, or into the heap. */
+static inline void twill__work_go_on(twill__work *work, unsigned attempt)
+{
+    if (work->again && work->calls->delayed) {
+        work->segment_count = 0; /* no longer ours */
+        twill__due_push(work->calls, work->place, attempt + 1);
+        return;
+    }
+    while (work->again) /* exit: attempts are used up */
+        twill__work_round(work, ++attempt);
+    work->segment_count = 0;
+}
+
+static inline void twill__work_fresh(twill__work *work, size_t place)
+{
+    const twill__cuts *cuts = &work->calls->cuts;
+    size_t begin = twill__cut_begin(cuts, place), count = twill__cut_end(cuts, place) - begin, bad;
+    int code;
+    twill__work_enter(work, place);
+    if (twill__cut_too_big(cuts, place)) {
+        twill__work_failed(work, begin, TWILL_TOO_BIG, 0);
+        return;
+    }
+    code = twill__work_call(work, NULL, begin, count, 1);
+    bad = twill__work_settle(work, code, 1, work->list);
+    if (bad)
+        twill__work_divide(work, work->list + (count - bad), bad, 1, true);
+    twill__work_go_on(work, 1);
+}
+
+static inline void twill__work_due(twill__work *work, const twill__batch_due *entry)
+{
+    size_t begin = twill__cut_begin(&work->calls->cuts, entry->place);
+    twill__work_enter(work, entry->place);
+    work->segment_count = twill__cut_end(&work->calls->cuts, entry->place) - begin;
+    twill__set_begin(work->me, entry->place);
+    if (!twill__work_over(work)) {
+        twill_until until = work->task->until;
+        if (twill__no_deadline(until.deadline) || entry->due < until.deadline)
+            until.deadline = entry->due;
+        (void)twill_sleep(until);
+    }
+    twill__work_round(work, entry->attempt);
+    twill__work_go_on(work, entry->attempt);
+}
+
+/* ---- chunks ---- */
+
+static inline void twill__work_leave(twill__work *work)
+{
+    /* read after the join */
+    atomic_fetch_add_explicit(&work->calls->made, work->made, memory_order_relaxed);
+}
+
+/* A callback ends the thread: the items of its call are LOST, others of its batch stay failed, the
+   rest of the chunk goes back. */
+static inline void twill__work_ended(void *work_)
+{
+    twill__work *work = (twill__work *)work_;
+    twill__job *job = work->job;
+    work->me->inside = false; /* the engine has nothing more to account for */
+    for (size_t i = work->settled; i < work->count; i++) {
+        if (work->running)
+            work->running[i]->state = TWILL__SLOT_ENDED;
+        twill__work_failed(work, twill__work_index(work, i), TWILL_LOST, 0);
+    }
+    for (size_t i = 0; i < work->segment_count; i++) {
+        twill__batch_slot *slot = &work->segment[i];
+        if (slot->state != TWILL__SLOT_ENDED)
+            twill__work_give_up(work, &slot, 1);
+    }
+    if (work->calls->flat)
+        twill__flat_drop(work);
+    twill__work_leave(work);
+    twill__hand_back(job, work->me, work->next);
+    atomic_store(&work->me->begin, SIZE_MAX);
+    twill__rouse_callers(job);
+}
+
+typedef struct twill__desk_small {
+    int codes[TWILL__DESK_SMALL];
+    unsigned char set[TWILL__DESK_SMALL];
+} twill__desk_small;
+
+static inline void twill__work_init(twill__work *work, twill__job *job, twill_task *task,
+                                    twill__desk_small *small)
+{
+    twill__calls *calls = (twill__calls *)job->data;
+    size_t max = calls->cuts.max;
+    memset(work, 0, sizeof *work);
+    work->view.item = twill__work_item;
+    work->view.result = twill__work_result;
+    work->calls = calls;
+    work->job = job;
+    work->me = &job->slot[task->worker];
+    work->task = task;
+    work->next = SIZE_MAX;
+    if (!calls->desks) {
+        work->view.codes = small->codes;
+        work->view.set = small->set;
+    } else {
+        char *desk = calls->desks + task->worker * calls->desk_bytes;
+        if (calls->slotted) {
+            work->list = (twill__batch_slot **)(void *)desk;
+            desk += max * sizeof *work->list;
+        }
+        if (calls->slotted && !calls->delayed) {
+            work->desk = (twill__batch_slot *)(void *)desk;
+            desk += max * sizeof *work->desk;
+        }
+        work->view.codes = (int *)(void *)desk;
+        work->view.set = (unsigned char *)(desk + max * sizeof(int));
+    }
+    memset(work->view.set, 0, max);
+}
+
+/* Serves what is due; true: something was, and the place is another one now. */
+static inline bool twill__work_serve_due(twill__work *work)
+{
+    twill__calls *calls = work->calls;
+    twill__batch_due entry;
+    bool served = false;
+    /* relaxed: a hint */
+    while (atomic_load_explicit(&calls->first_due, memory_order_relaxed) != TWILL_FOREVER &&
+           twill__due_pop(calls, twill__clock_now(), &entry)) { /* exit: attempts are finite */
+        twill__work_due(work, &entry);
+        served = true;
+    }
+    return served;
+}
+
+static inline void twill__calls_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__desk_small small;
+    twill__work work;
+    twill__work_init(&work, job, task, &small);
+    TWILL__GUARD_PUSH(twill__work_ended, &work);
+    for (size_t k = begin; k < end; k++) {
+        bool looks = k > begin;
+        work.next = k;
+        if (work.calls->delayed && twill__work_serve_due(&work)) {
+            twill__set_begin(work.me, k);
+            looks = true;
+        }
+        /* seq_cst: see twill__set_begin */
+        if (looks && (k >= atomic_load(&job->limit) ||
+                      twill__stopped(job, job->may_end ? twill__clock_now() : 0)))
+            break;
+        work.next = k + 1;
+        twill__work_fresh(&work, k);
+    }
+    TWILL__GUARD_POP(0);
+    twill__work_leave(&work);
+}
+
+/* The second pass: nothing fresh is left, so workers sleep until the next batch is due. */
+static inline void twill__calls_later(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__desk_small small;
+    twill__work work;
+    twill__batch_due entry;
+    (void)begin;
+    (void)end;
+    twill__work_init(&work, job, task, &small);
+    TWILL__GUARD_PUSH(twill__work_ended, &work);
+    while (twill__due_pop(work.calls, TWILL_FOREVER, &entry)) /* exit: attempts are finite */
+        twill__work_due(&work, &entry);
+    TWILL__GUARD_POP(0);
+    twill__work_leave(&work);
+}
+
+/* ---- the call ---- */
+
+static inline bool twill__calls_memory(twill__calls *calls, twill__job *job)
+{
+    size_t max = calls->cuts.max, each = sizeof(int) + 1, n = calls->cuts.n;
+    if (calls->slotted)
+        each += sizeof(twill__batch_slot *);
+    if (calls->slotted && !calls->delayed)
+        each += sizeof(twill__batch_slot);
+    if (calls->slotted || max > TWILL__DESK_SMALL) {
+        if (max > (SIZE_MAX - TWILL__LINE) / each / job->np - TWILL__LINE)
+            return false;
+        calls->desk_bytes = (max * each + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+        calls->desks = (char *)twill__scratch_get(job, calls->desk_bytes * job->np);
+        if (!calls->desks)
+            return false;
+    }
+    if (!calls->delayed)
+        return true;
+    if (n > SIZE_MAX / sizeof *calls->slots || calls->cuts.batches > SIZE_MAX / sizeof *calls->heap)
+        return false;
+    calls->slots = (twill__batch_slot *)twill__scratch_get(job, n * sizeof *calls->slots);
+    calls->heap =
+        (twill__batch_due *)twill__scratch_get(job, calls->cuts.batches * sizeof *calls->heap);
+    return calls->slots && calls->heap;
+}
+
+/* Stopped before their turn came: what waits has failed. */
+static inline void twill__calls_left(twill__calls *calls, twill__job *job)
+{
+    twill_task task;
+    twill__desk_small small;
+    twill__work work;
+    twill__batch_due entry;
+    twill__task_init(job, 0, &task);
+    twill__work_init(&work, job, &task, &small);
+    while (twill__due_pop(calls, TWILL_FOREVER, &entry)) { /* exit: the heap is finite */
+        twill__work_enter(&work, entry.place);
+        work.segment_count =
+            twill__cut_end(&calls->cuts, entry.place) - twill__cut_begin(&calls->cuts, entry.place);
+        for (size_t i = 0; i < work.segment_count; i++) {
+            twill__batch_slot *slot = &work.segment[i];
+            if (slot->state != TWILL__SLOT_ENDED)
+                twill__work_give_up(&work, &slot, 1);
+        }
+    }
+}
+
+static inline void twill__calls_steps(twill__job *job, void *data)
+{
+    twill__calls *calls = (twill__calls *)data;
+    twill__pass pass = {.n = calls->cuts.batches,
+                        .body = twill__calls_body,
+                        .data = calls,
+                        .unit = calls->cuts.max,
+                        .starts = calls->cuts.starts};
+    unsigned tries = 0;
+    calls->job = job;
+    if (!twill__calls_memory(calls, job)) {
+        calls->no_memory = true;
+        return;
+    }
+    if (calls->results)
+        memset(calls->results, 0, calls->cuts.n * calls->result_size);
+    twill__run_pass(job, &pass);
+    pass.body = twill__calls_later;
+    pass.forced = true;
+    /* relaxed: nobody else is here. More than once only if a thread has ended in it */
+    while (calls->waiting && !atomic_load_explicit(&job->stop, memory_order_relaxed) &&
+           tries++ <= job->np)
+        twill__run_pass(job, &pass);
+    if (calls->waiting)
+        twill__calls_left(calls, job);
+}
+
+static inline twill_status twill__calls_check(const twill_batch_options *options, const void *items,
+                                              size_t item_size, size_t n, bool callable)
+{
+    if (!callable || !twill__batch_common_valid(options) || options->result_size ||
+        options->linger || options->idle || options->capacity || options->capacity_bytes ||
+        options->overflow || options->key_of || options->coalesce || options->item_timeout ||
+        options->on_item || (n && (!items || !item_size)))
+        return TWILL_INVALID;
+    if (n && n > SIZE_MAX / item_size)
+        return TWILL_TOO_BIG;
+    return twill__check_run(&options->run);
+}
+
+static inline void twill__calls_init(twill__calls *calls, const twill_batch_options *options,
+                                     const void *items, size_t item_size, size_t n)
+{
+    memset(calls, 0, sizeof *calls);
+    calls->options = options;
+    calls->run = options->run;
+    if (!calls->run.on_error)
+        calls->run.on_error = TWILL_ON_ERROR_COLLECT;
+    calls->run.report = &calls->inner;
+    calls->items = (const char *)items;
+    calls->item_size = item_size;
+    calls->cuts.n = n;
+    calls->attempts = options->attempts ? options->attempts : 1;
+    calls->delayed = calls->attempts > 1 && options->backoff;
+    calls->slotted = calls->attempts > 1 || options->on_bad_batch == TWILL_BAD_BATCH_BISECT;
+    calls->shape = twill__batch_shape(options);
+    calls->seed = twill__batch_seed(options, calls);
+    atomic_init(&calls->lock, 0);
+    atomic_init(&calls->first_due, TWILL_FOREVER);
+    atomic_init(&calls->limit, SIZE_MAX);
+    atomic_init(&calls->made, 0);
+}
+
+/* Fills the user's report; also runs when a callback has ended the calling thread. */
+static inline void twill__calls_finish(void *calls_)
+{
+    twill__calls *calls = (twill__calls *)calls_;
+    twill_report *report = calls->options->run.report;
+    twill__cuts_free(&calls->cuts);
+    calls->inner.chunks = atomic_load_explicit(&calls->made, memory_order_relaxed); /* the join */
+    if (calls->no_memory)
+        (void)twill__refuse(&calls->run, calls->cuts.n, TWILL_NO_MEMORY);
+    if (report)
+        *report = calls->inner;
+}
+
+/* Cuts the items and runs the call. */
+static inline twill_status twill__calls_run(twill__calls *calls, twill__steps_fn *steps,
+                                            void (*finish)(void *), void *whole)
+{
+    twill_status status;
+    TWILL__GUARD_PUSH(finish, whole);
+    status = twill__cuts_make(&calls->cuts, calls->items, calls->item_size, calls->options);
+    if (status != TWILL_OK) {
+        (void)twill__refuse(&calls->run, calls->cuts.n, status);
+    } else {
+        if (calls->run.workers > calls->cuts.batches)
+            calls->run.workers = calls->cuts.batches > 1 ? (unsigned)calls->cuts.batches : 1;
+        (void)twill__run_call(&calls->run, calls->cuts.n, true, steps, whole);
+    }
+    TWILL__GUARD_POP(1);
+    return calls->inner.status;
+}
+
+static inline const twill_batch_options *twill__batch_options(const twill_batch_options *options)
+{
+    static const twill_batch_options none;
+    return options ? options : &none;
+}
+
+TWILL__DEFINE twill_status twill_batch_process(const void *items, size_t item_size, void *results,
+                                               size_t result_size, size_t n, twill_batch_fn *fn,
+                                               const twill_batch_options *options)
+{
+    twill__calls calls;
+    twill_status status;
+    options = twill__batch_options(options);
+    status = twill__calls_check(options, items, item_size, n, fn != NULL);
+    if (status == TWILL_OK && results && !result_size)
+        status = TWILL_INVALID;
+    if (status == TWILL_OK && results && n > SIZE_MAX / result_size)
+        status = TWILL_TOO_BIG;
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    twill__calls_init(&calls, options, items, item_size, n);
+    calls.fn = fn;
+    calls.results = (char *)results;
+    calls.result_size = result_size;
+    return twill__calls_run(&calls, twill__calls_steps, twill__calls_finish, &calls);
+}
+
+TWILL__DEFINE size_t twill_batch_count(size_t n, size_t max_items)
+{
+    if (!max_items)
+        max_items = TWILL__BATCH_ITEMS;
+    return n / max_items + (n % max_items != 0);
+}
+
+TWILL__DEFINE void twill_batch_bounds(size_t n, size_t max_items, size_t k, size_t *begin,
+                                      size_t *end)
+{
+    if (!max_items)
+        max_items = TWILL__BATCH_ITEMS;
+    *begin = k > n / max_items ? n : k * max_items;
+    *end = n - *begin < max_items ? n : *begin + max_items;
+}
+
+#endif
+
+/* The values of one call stand in blocks that double in size: no value moves before the end. A call
+   that succeeds leaves them in the list of its batch, sorted by the first item; one that fails
+   throws them away. */
+
+typedef struct twill__flat_block {
+    _Alignas(16) struct twill__flat_block *next;
+    size_t used, room; /* bytes */
+} twill__flat_block;
+
+typedef struct twill__flat_piece { /* of one call */
+    struct twill__flat_piece *next;
+    size_t first;                    /* item */
+    size_t bytes;                    /* of all blocks */
+    twill__flat_block *blocks, **at; /* at: where the last one hangs */
+} twill__flat_piece;
+
+typedef struct twill__flat_worker {
+    _Alignas(TWILL__LINE) twill__flat_piece *piece; /* of the call that runs; NULL: none */
+    bool running, failed;                           /* failed: a value found no memory */
+    size_t expected;                                /* bytes of the call before */
+} twill__flat_worker;
+
+typedef struct twill__flat {
+    twill__calls calls;
+    twill_flat_fn *fn;
+    size_t value_size;
+    void **values;
+    size_t *values_n;
+    twill__flat_worker *workers;
+    twill__flat_piece **pieces; /* [batches] */
+    _Atomic uint32_t no_memory;
+} twill__flat;
+
+static inline void twill__flat_free_piece(twill__flat_piece *piece)
+{
+    for (twill__flat_block *block = piece ? piece->blocks : NULL, *next; block; block = next) {
+        next = block->next;
+        TWILL_FREE(block);
+    }
+    TWILL_FREE(piece);
+}
+
+/* ---- emit ---- */
+
+static inline bool twill__flat_cancelled(const twill_task *task)
+{
+    return twill__job_cancelled(task);
+}
+
+/* The table of a flat call: its address says that a task belongs to one. */
+static inline const twill__call_table *twill__flat_table(void)
+{
+    static const twill__call_table table = {twill__flat_cancelled, twill__job_stop, twill__job_skip,
+                                            twill__job_fail, NULL};
+    return &table;
+}
+
+/* Room for one value more; NULL: no memory. */
+static inline char *twill__flat_room(twill__flat *flat, twill__flat_worker *worker)
+{
+    twill__flat_piece *piece = worker->piece;
+    twill__flat_block *block;
+    size_t size = flat->value_size, room;
+    if (!piece) {
+        piece = (twill__flat_piece *)TWILL_MALLOC(sizeof *piece);
+        if (!piece)
+            return NULL;
+        memset(piece, 0, sizeof *piece);
+        piece->at = &piece->blocks;
+        worker->piece = piece;
+    }
+    block = *piece->at;
+    if (block && block->room - block->used >= size)
+        return (char *)(block + 1) + block->used;
+    room = piece->bytes ? piece->bytes : worker->expected > 240 ? worker->expected : 240;
+    if (room < size)
+        room = size;
+    if (room > SIZE_MAX - sizeof *block)
+        return NULL;
+    block = (twill__flat_block *)TWILL_MALLOC(sizeof *block + room);
+    if (!block)
+        return NULL;
+    block->next = NULL;
+    block->used = 0;
+    block->room = room;
+    if (*piece->at)
+        piece->at = &(*piece->at)->next;
+    *piece->at = block;
+    return (char *)(block + 1);
+}
+
+TWILL__DEFINE twill_status twill_batch_emit(const twill_task *task, const void *value)
+{
+    twill__flat *flat;
+    twill__flat_worker *worker;
+    char *room;
+    if (!task || !value || twill__table_of(task) != twill__flat_table())
+        return TWILL_INVALID;
+    flat = ((twill__calls *)((twill__job *)task->private_)->data)->flat;
+    worker = &flat->workers[task->worker];
+    if (!worker->running)
+        return TWILL_INVALID; /* in a hook, or in retryable */
+    room = twill__flat_room(flat, worker);
+    if (!room) {
+        worker->failed = true;
+        return TWILL_NO_MEMORY;
+    }
+    memcpy(room, value, flat->value_size);
+    (*worker->piece->at)->used += flat->value_size;
+    worker->piece->bytes += flat->value_size;
+    return TWILL_OK;
+}
+
+/* ---- calls ---- */
+
+static inline void twill__flat_keep(twill__flat *flat, size_t place, twill__flat_piece *piece)
+{
+    twill__flat_piece **link = &flat->pieces[place];
+    while (*link && (*link)->first < piece->first)
+        link = &(*link)->next;
+    piece->next = *link;
+    *link = piece;
+}
+
+static inline void twill__flat_drop(twill__work *work)
+{
+    twill__flat_worker *worker = &work->calls->flat->workers[work->task->worker];
+    worker->running = false;
+    twill__flat_free_piece(worker->piece);
+    worker->piece = NULL;
+}
+
+static inline int twill__flat_call(twill__work *work, twill_batch *batch)
+{
+    twill__flat *flat = work->calls->flat;
+    twill__flat_worker *worker = &flat->workers[work->task->worker];
+    int code;
+    worker->running = true;
+    worker->failed = false;
+    code = flat->fn(batch, work->task);
+    worker->running = false;
+    if (worker->failed) { /* nothing of the whole will be delivered */
+        atomic_store(&flat->no_memory, 1);
+        twill__stop_all(work->job, TWILL_NO_MEMORY, true);
+        code = code ? code : (int)TWILL_NO_MEMORY;
+    }
+    if (code) {
+        twill__flat_drop(work);
+    } else if (worker->piece) {
+        worker->expected = worker->piece->bytes;
+        worker->piece->first = batch->first;
+        twill__flat_keep(flat, work->place, worker->piece);
+        worker->piece = NULL;
+    }
+    return code;
+}
+
+/* ---- the end ---- */
+
+static inline void twill__flat_copy(const twill__flat_piece *piece, char **to)
+{
+    for (const twill__flat_block *block = piece->blocks; block; block = block->next) {
+        memcpy(*to, block + 1, block->used);
+        *to += block->used;
+    }
+}
+
+/* One block for all values; false: no memory. */
+static inline bool twill__flat_gather(twill__flat *flat)
+{
+    size_t bytes = 0, batches = flat->calls.cuts.batches;
+    char *to;
+    for (size_t k = 0; k < batches; k++)
+        for (twill__flat_piece *piece = flat->pieces[k]; piece; piece = piece->next)
+            bytes += piece->bytes; /* cannot wrap: they are in memory */
+    if (!bytes)
+        return true;
+    to = (char *)TWILL_MALLOC(bytes);
+    if (!to)
+        return false;
+    *flat->values = to;
+    *flat->values_n = bytes / flat->value_size;
+    for (size_t k = 0; k < batches; k++)
+        for (twill__flat_piece *piece = flat->pieces[k]; piece; piece = piece->next)
+            twill__flat_copy(piece, &to);
+    return true;
+}
+
+static inline void twill__flat_steps(twill__job *job, void *data)
+{
+    twill__flat *flat = (twill__flat *)data;
+    size_t batches = flat->calls.cuts.batches;
+    char *workers = (char *)twill__scratch_get(job, job->np * sizeof *flat->workers + TWILL__LINE);
+    if (batches <= SIZE_MAX / sizeof *flat->pieces)
+        flat->pieces = (twill__flat_piece **)TWILL_MALLOC(batches * sizeof *flat->pieces);
+    if (flat->pieces)
+        memset(flat->pieces, 0, batches * sizeof *flat->pieces);
+    if (!workers || !flat->pieces) {
+        flat->calls.no_memory = true;
+        return;
+    }
+    workers += (TWILL__LINE - (uintptr_t)workers % TWILL__LINE) % TWILL__LINE;
+    flat->workers = (twill__flat_worker *)(void *)workers;
+    memset(flat->workers, 0, job->np * sizeof *flat->workers);
+    job->call.table = twill__flat_table();
+    twill__calls_steps(job, &flat->calls);
+    if (!atomic_load(&flat->no_memory) && !twill__flat_gather(flat))
+        atomic_store(&flat->no_memory, 1);
+}
+
+/* Also runs when a callback has ended the calling thread: then nobody takes the values. */
+static inline void twill__flat_finish(void *flat_)
+{
+    twill__flat *flat = (twill__flat *)flat_;
+    for (size_t k = 0; flat->pieces && k < flat->calls.cuts.batches; k++)
+        for (twill__flat_piece *piece = flat->pieces[k], *next; piece; piece = next) {
+            next = piece->next;
+            twill__flat_free_piece(piece);
+        }
+    TWILL_FREE(flat->pieces);
+    if (atomic_load(&flat->no_memory))
+        flat->calls.inner.status = TWILL_NO_MEMORY;
+    twill__calls_finish(&flat->calls);
+}
+
+TWILL__DEFINE twill_status twill_batch_flat_map(const void *items, size_t item_size, size_t n,
+                                                twill_flat_fn *fn, size_t value_size, void **values,
+                                                size_t *values_n,
+                                                const twill_batch_options *options)
+{
+    twill__flat flat;
+    twill_status status;
+    options = twill__batch_options(options);
+    if (values)
+        *values = NULL;
+    if (values_n)
+        *values_n = 0;
+    status = twill__calls_check(options, items, item_size, n,
+                                fn != NULL && value_size && values && values_n);
+    if (status != TWILL_OK)
+        return twill__refuse(&options->run, n, status);
+    memset(&flat, 0, sizeof flat);
+    twill__calls_init(&flat.calls, options, items, item_size, n);
+    flat.calls.flat = &flat;
+    flat.fn = fn;
+    flat.value_size = value_size;
+    flat.values = values;
+    flat.values_n = values_n;
+    atomic_init(&flat.no_memory, 0);
+    return twill__calls_run(&flat.calls, twill__flat_steps, twill__flat_finish, &flat);
+}
+
+TWILL__DEFINE void twill_batch_free(void *values)
+{
+    TWILL_FREE(values);
+}
+
+#endif
+
+#endif
+#endif
+
+/*
+twill is available under either of two licences: take the one that you prefer.
+
+------------------------------------------------------------------------------
+ALTERNATIVE A - MIT License
+
+Copyright (c) 2026 the twill authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of
+this software and associated documentation files (the "Software"), to deal in
+the Software without restriction, including without limitation the rights to
+use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies
+of the Software, and to permit persons to whom the Software is furnished to do
+so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+
+------------------------------------------------------------------------------
+ALTERNATIVE B - Public Domain (www.unlicense.org)
+
+This is free and unencumbered software released into the public domain.
+
+Anyone is free to copy, modify, publish, use, compile, sell, or distribute this
+software, either in source code form or as a compiled binary, for any purpose,
+commercial or non-commercial, and by any means.
+
+In jurisdictions that recognize copyright laws, the author or authors of this
+software dedicate any and all copyright interest in the software to the public
+domain. We make this dedication for the benefit of the public at large and to
+the detriment of our heirs and successors. We intend this dedication to be an
+overt act of relinquishment in perpetuity of all present and future rights to
+this software under copyright law.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN
+ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+For more information, please refer to <https://unlicense.org/>
+*/
