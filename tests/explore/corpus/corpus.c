@@ -1,4 +1,4 @@
-/* corpus.c: runs the case that its argument names. */
+/* corpus.c: runs the case that its argument names, or a program of any.c by its number. */
 #include "corpus.h"
 
 int main(int count, char **list)
@@ -7,6 +7,8 @@ int main(int count, char **list)
                                              good_cases,   linear_cases,  system_cases};
 
     assert(count == 2);
+    if (list[1][0] >= '0' && list[1][0] <= '9')
+        return any_program(atoi(list[1]));
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         for (const struct corpus_case *c = all[i]; c->name; c++)
             if (strcmp(c->name, list[1]) == 0)

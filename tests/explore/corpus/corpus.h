@@ -32,6 +32,8 @@ CASES(good_cases);
 CASES(linear_cases);
 CASES(system_cases);
 
+int any_program(int number);
+
 /* Runs all of them at once and waits for their ends. */
 static inline void together(int count, int (*const bodies[])(void *))
 {

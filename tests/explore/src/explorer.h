@@ -20,7 +20,7 @@ enum {
     CLOCK = MAX_THREADS,     /* the pseudo-thread "time passes" */
     STACK_SIZE = 256 * 1024, /* of one thread */
     MAX_KEYS = 16,           /* of thread-specific storage */
-    UNFAIR_STEPS = 200       /* so many in a row without a switch, and the others get a turn */
+    UNFAIR_STEPS = 200       /* so many without blocking or yielding, and the others get a turn */
 };
 
 typedef enum { UNUSED, RUNNABLE, BLOCKED, ENDED } thread_state;
@@ -55,13 +55,14 @@ typedef struct thread {
     bool wall_clock;
     bool timed_out;
 
+    uint64_t digest;        /* of its past: reduce.c */
     uint64_t mask, pending; /* signals blocked; sent and not taken yet */
     int in_handler;
     bool interrupted; /* by a signal, in the call that it blocked in */
     bool restarts;    /* all handlers that ran then had SA_RESTART */
 
     uint32_t polite_to; /* threads that must move before it runs again: it has yielded */
-    int steps_in_row;
+    int steps_in_row; /* since it last blocked or yielded */
     int stale_in_row;
     const void *stale_at;
     int priority;   /* PCT */
@@ -81,6 +82,7 @@ typedef struct explorer {
     int thread_count, current;
     bool active; /* the program runs, not the driver */
     bool failed, finished;
+    bool pruned;         /* cut short: this state was there before */
     bool died, in_child; /* by a signal or _exit; after fork: not all can have been given back */
     int pid;
     int coming; /* signals from outside, on their way */
@@ -103,6 +105,7 @@ typedef struct explorer {
     strategy strategy;
     uint64_t seed;
     int pct_depth;
+    bool reduction, reducing; /* EXHAUSTIVE: cut short what leads to a known state; in this run */
     int max_preemptions, max_stale, max_faults; /* EXHAUSTIVE */
     uint32_t max_steps;
     bool weak_memory, spurious, quiet, verbose, check_leaks, show_output;
@@ -113,7 +116,7 @@ typedef struct explorer {
     char **arguments;
 
     /* ---- all runs ---- */
-    uint64_t runs, failures, total_steps;
+    uint64_t runs, failures, cut_short, total_steps;
     uint32_t longest;
     int (*program)(int, char **);
 } explorer;
@@ -163,6 +166,17 @@ void leave(void);    /* the current thread has ended */
 void finish(void) __attribute__((noreturn)); /* the run has ended */
 void time_passes(void);
 int waiters(const void *on, const char *call, int *list);
+
+/* ---- reduce.c: which states were seen ---- */
+void reduce_begin(void);
+void reduce_begin_run(void);
+void step_on(const void *address, bool changes, uint64_t what);
+void step_of_clock(const void *address);
+void step_alone(uint64_t what);
+void step_reaches(thread *t, bool by_clock);
+void step_on_all(void);
+bool state_seen(int current, int preemptions, int stale_reads, int faults);
+bool search_was_here(int current); /* search.c */
 
 /* ---- race.c: vector clocks over plain and atomic accesses ---- */
 void vclock_join(vclock *into, const vclock *from);

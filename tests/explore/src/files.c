@@ -39,6 +39,7 @@ static int error(int number)
 
 static int place_of(int fd)
 {
+    step_on(&system_files, true, 4);
     if (system_files.run != x.run) {
         memset(&system_files, 0, sizeof system_files);
         system_files.run = x.run;
@@ -270,10 +271,12 @@ static short events_of(int fd)
 
 EXPORT int explore_poll(struct pollfd *list, nfds_t count, int timeout)
 {
-    uint64_t deadline = timeout > 0 ? x.now + (uint64_t)timeout * 1000000u : 0;
+    uint64_t deadline;
     bool late = timeout == 0;
 
     point();
+    step_on(&x.now, false, 4);
+    deadline = timeout > 0 ? x.now + (uint64_t)timeout * 1000000u : 0;
     for (;;) { /* exit: ready, late or interrupted */
         int ready = 0;
         for (nfds_t i = 0; i < count; i++) {

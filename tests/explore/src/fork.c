@@ -73,6 +73,7 @@ static int do_fork(bool handlers, const void *pc)
     for (int i = forks.count; handlers && i-- > 0;)
         if (forks.handlers[i].before)
             forks.handlers[i].before();
+    step_on_all();
     child = choose(2);
     trace(child ? "forks; this is the child" : "forks", NULL, 0, 0, NO_ORDER, false, pc);
     if (child)

@@ -152,6 +152,7 @@ static void *allocate(size_t size, size_t alignment, bool zero, const void *pc)
     uint32_t offset;
 
     not_in_handler("an allocation");
+    step_on(&x.allocations, true, size);
     x.allocations++;
     if (x.allocations == x.fail_allocation || (x.random_allocation && hard_fault(16))) {
         x.fault_hit = true;

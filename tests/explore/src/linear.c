@@ -37,6 +37,7 @@ EXPORT int explore_call(const char *operation, long long argument)
     }
     if (history.count == CALLS)
         limit("too many calls in one history: 24");
+    step_on(&history, false, 4);
     c = &history.calls[history.count];
     *c = (explore_call_record){operation, argument, 0, x.current, ++history.moment, 0};
     trace("calls", NULL, (uint64_t)(uintptr_t)operation, (uint64_t)argument, NO_ORDER, false, PC);
@@ -47,6 +48,7 @@ EXPORT void explore_return(int call, long long result)
 {
     if (call < 0 || history.run != x.run || call >= history.count || history.calls[call].ended)
         fail("explore_return: not a call, or returned already");
+    step_on(&history, true, (uint64_t)result);
     history.calls[call].result = result;
     history.calls[call].ended = ++history.moment;
     trace("returns", NULL, (uint64_t)(uintptr_t)history.calls[call].operation, (uint64_t)result,

@@ -68,6 +68,7 @@ EXPORT int explore_sim_choice(int n) __attribute__((alias("explore_choice"))); /
 
 EXPORT long long explore_now(void)
 {
+    step_on(&x.now, false, 4);
     return (long long)x.now;
 }
 
@@ -117,7 +118,7 @@ static void catch_signals(void)
 
 static void check_end(void)
 {
-    if (x.failed || !x.check_leaks || x.died || x.in_child)
+    if (x.failed || x.pruned || !x.check_leaks || x.died || x.in_child)
         return;
     x.failed =
         heap_leak(x.message, sizeof x.message) || files_leak(x.message, sizeof x.message);
@@ -149,6 +150,8 @@ bool run_once(uint64_t number)
     x.lowest_priority = 0;
     memset(&x.sc_view, 0, sizeof x.sc_view);
     x.runs++;
+    x.reducing = x.strategy == EXHAUSTIVE && x.reduction;
+    reduce_begin_run();
     signals_reset();
     search_begin_run(number);
     thread_create(NULL, NULL, NULL, NULL);
@@ -213,6 +216,8 @@ static uint64_t explore_tree(bool *complete)
     uint64_t i = 0;
 
     *complete = false;
+    if (x.reduction)
+        reduce_begin();
     search_restart();
     while (i < options.schedules && !out_of_time(i)) {
         i++;
@@ -233,7 +238,7 @@ static bool explore_exhaustively(void)
     bool complete = false;
 
     for (int level = options.rising ? 0 : preemptions; level <= preemptions; level++) {
-        uint64_t before = x.runs;
+        uint64_t before = x.runs, cut_short = x.cut_short;
         x.max_preemptions = level;
         x.max_stale = level < stale ? level : stale;
         x.max_faults = level < faults ? level : faults;
@@ -244,9 +249,9 @@ static bool explore_exhaustively(void)
         if (explore_tree(&complete))
             break;
         printf("exhaustive: %s: %llu schedules with at most %d preemptions, %d stale reads, %d "
-               "faults\n",
+               "faults; %llu of them came to a state that was known\n",
                complete ? "EXHAUSTED" : "NOT EXHAUSTED", (unsigned long long)(x.runs - before),
-               level, x.max_stale, x.max_faults);
+               level, x.max_stale, x.max_faults, (unsigned long long)(x.cut_short - cut_short));
         if (!complete)
             break;
     }
@@ -316,6 +321,7 @@ static void usage(void)
           "  --seed=N        another series (1)         --first=N     begin at that number\n"
           "  --depth=D       pct: depth of bugs (3)\n"
           "  --preemptions=N --stale=N --faults=N   exhaustive: at most so many (2, 1, 0)\n"
+          "  --no-reduction  exhaustive: also what leads to a state that was there before\n"
           "  --no-rising     exhaustive: only the last bound, not bound by bound\n"
           "  --spurious      spurious wakes, EINTR, weak CAS failures\n"
           "  --fail=alloc,thread   allocations, threads (and conditions) fail at random\n"
@@ -421,6 +427,7 @@ static bool set_switch(const char *option)
         {"--keep-going", &options.keep_going, true},
         {"--no-rising", &options.rising, false},
         {"--no-shrink", &options.shrink, false},
+        {"--no-reduction", &x.reduction, false},
         {"--mmap", &x.give_pages, true},
         {"--wall-jumps", &x.wall_jumps, true},
     };
@@ -453,6 +460,7 @@ static bool set_option(const char *option)
         return options.sweep_allocations || options.sweep_creations;
     }
     if (is(option, "--replay", &value)) {
+        x.reduction = false;
         options.schedules = 1;
         options.replay = true;
         return replay_parse(value, &options.first);
@@ -471,7 +479,7 @@ static bool read_options(int count, char **list)
     x.max_stale = 1;
     x.max_steps = 20000;
     x.cpus = 2;
-    x.weak_memory = x.check_leaks = options.rising = true;
+    x.reduction = x.weak_memory = x.check_leaks = options.rising = true;
     for (i = 1; i < count && strcmp(list[i], "--") != 0; i++) {
         if (!set_option(list[i])) {
             fprintf(stderr, "explorer: %s?\n", list[i]);

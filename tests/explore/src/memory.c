@@ -225,6 +225,14 @@ uint64_t newest_value(const void *address, int size)
 
 /* ---- operations ---- */
 
+/* Sequentially consistent operations meet each other only where there is a fence. */
+static void step_on_atomic(const void *address, int order, bool changes)
+{
+    step_on(address, changes, 6);
+    if (order == SEQ_CST)
+        step_on(&x.sc_order, false, 7);
+}
+
 static uint64_t load(const void *address, int size, int order, const void *pc)
 {
     store *s;
@@ -234,6 +242,7 @@ static uint64_t load(const void *address, int size, int order, const void *pc)
         return peek(address, size);
     point();
     touch((uintptr_t)address, (size_t)size, false, true, pc);
+    step_on_atomic(address, order, false);
     s = choose_store(cell_of(address, size), address, order, &stale);
     read_from(s, order);
     trace("load", address, 0, s->value, order, stale, pc);
@@ -251,6 +260,7 @@ static void save(void *address, int size, uint64_t value, int order, const void 
     point();
     touch((uintptr_t)address, (size_t)size, true, true, pc);
     c = cell_of(address, size);
+    step_on_atomic(address, order, true);
     trace("store", address, peek(address, size), cut(value, size), order, false, pc);
     publish(c, cut(value, size), order, NULL);
     poke(address, size, value);
@@ -293,6 +303,7 @@ static uint64_t modify(void *address, int size, rmw operation, uint64_t value, i
     if (x.active) {
         touch((uintptr_t)address, (size_t)size, true, true, pc);
         c = cell_of(address, size);
+        step_on_atomic(address, order, true);
         s = nth(c, c->count - 1);
         read_from(s, order);
         chain = s->sync;
@@ -321,6 +332,7 @@ static bool compare_exchange(void *address, int size, void *expected, uint64_t v
         s = nth(c, c->count - 1);
         if (equal && weak && fault(8))
             equal = false;
+        step_on_atomic(address, equal ? order : failure_order, equal);
         read_from(s, equal ? order : failure_order);
         if (equal) {
             chain = s->sync;
@@ -347,6 +359,9 @@ static void fence(int order, const void *pc)
     if (!x.active || order == RELAXED)
         return;
     point();
+    step_alone((uint64_t)order);
+    if (order == SEQ_CST)
+        step_on(&x.sc_order, true, 8);
     if (acquires(order))
         vclock_join(&t->now, &t->acquired);
     if (order == SEQ_CST) {

@@ -13,7 +13,6 @@ static void switch_to(int next)
 
     if (next == x.current)
         return;
-    from->steps_in_row = 0;
     x.current = next;
     if (locals_size) {
         memcpy(from->locals, locals_address, locals_size);
@@ -64,6 +63,7 @@ void time_passes(void)
     x.idle_yields = 0;
     x.current = CLOCK;
     trace("time", NULL, 0, x.now, NO_ORDER, false, NULL);
+    step_of_clock(&x.now);
     x.current = current;
     for (int i = 0; i < x.thread_count; i++)
         if (waits_for_time(&x.threads[i]) && due(&x.threads[i]) <= x.now)
@@ -104,14 +104,16 @@ static int able_threads(int *able, bool *current_first)
     return count;
 }
 
-/* -1: no thread can ever run again. */
-static int pick(void)
+/* -1: no thread can ever run again. `blocked`: the current thread has blocked, and to switch away from
+   it is no preemption, also if it is woken at once. */
+static int pick(bool blocked)
 {
     for (;;) { /* ends: each turn takes deadlines away */
         int able[MAX_THREADS + 1], count, next;
         bool current_first, timers = false;
 
         count = able_threads(able, &current_first);
+        current_first = current_first && !blocked;
         for (int i = 0; i < x.thread_count && !timers; i++)
             timers = waits_for_time(&x.threads[i]);
         if (x.coming && (count == 0 || signal_comes())) {
@@ -120,6 +122,11 @@ static int pick(void)
         }
         if (count == 0 && !timers)
             return -1;
+        if (x.reducing && search_was_here(current_first ? x.current : -1)) {
+            x.pruned = true;
+            x.cut_short++;
+            finish();
+        }
         next = count ? pick_thread(able, count, current_first, timers) : CLOCK;
         if (next != CLOCK)
             return next;
@@ -161,14 +168,15 @@ void point(void)
     if (!x.active)
         return;
     count_step();
-    switch_to(pick());
+    switch_to(pick(false));
+    step_alone(1); /* or this state would seem to be there before */
     if (self()->pending & ~self()->mask)
         signals_run();
 }
 
 static void run_another(void)
 {
-    int next = pick();
+    int next = pick(true);
 
     if (next < 0)
         deadlock();
@@ -187,7 +195,10 @@ bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
     t->wall_clock = wall_clock;
     t->timed_out = t->interrupted = false;
     t->steps_in_row = 0;
+    if (deadline)
+        step_on(&x.now, false, deadline);
     run_another();
+    step_alone(2);
     if (t->pending & ~t->mask)
         signals_run();
     return t->timed_out;
@@ -195,6 +206,7 @@ bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
 
 void wake(thread *t, bool timed_out)
 {
+    step_reaches(t, timed_out);
     t->state = RUNNABLE;
     t->timed_out = timed_out;
     t->waits_on = NULL;
@@ -242,10 +254,11 @@ void yield(const void *pc)
     t->steps_in_row = 0;
     t->polite_to = runnable_but(x.current);
     t->priority = --x.lowest_priority;
+    step_alone(5);
     x.idle_yields++;
     if (x.idle_yields > (uint32_t)(3 * x.thread_count))
         time_passes();
     if (x.idle_yields > 2000)
         fail("livelock: threads yield to each other, and nothing changes");
-    switch_to(pick());
+    switch_to(pick(false));
 }

@@ -105,12 +105,21 @@ static int decided(int of, int taken)
     return taken;
 }
 
+/* The choice is a step of the current thread. */
+static int branch_here(int of)
+{
+    int taken = branch(of);
+
+    step_alone(16 + (uint64_t)taken);
+    return taken;
+}
+
 int choose(int n)
 {
     if (n <= 1)
         return 0;
     if (x.strategy == EXHAUSTIVE)
-        return branch(n);
+        return branch_here(n);
     return decided(n, (int)(random_bits() % (uint64_t)n));
 }
 
@@ -123,7 +132,7 @@ static bool misfortune(int one_in)
     else if (faults >= x.max_faults)
         return false;
     else
-        happens = branch(2);
+        happens = branch_here(2);
     faults += happens;
     return happens;
 }
@@ -162,7 +171,7 @@ int choose_stale(int n)
     else if (stale_reads >= x.max_stale)
         return 0;
     else
-        back = branch(n);
+        back = branch_here(n);
     stale_reads += back != 0;
     return back;
 }
@@ -221,6 +230,12 @@ int pick_thread(const int *able, int count, bool current_first, bool timers)
                                                          : pick_pct(able, count, timers));
     preemptions += taken == count || (current_first && taken != 0);
     return taken == count ? CLOCK : able[taken];
+}
+
+/* Is all tried that can follow? Not while the path that led here is still being followed. */
+bool search_was_here(int current)
+{
+    return path_at >= path_length && state_seen(current, preemptions, stale_reads, faults);
 }
 
 /* ---- from run to run ---- */

@@ -83,6 +83,7 @@ void shrink(void)
     path_take(&best);
     first_cost = best.cost;
     x.quiet = true;
+    x.reduction = false;
     search_simpler();
     x.quiet = before.quiet;
     path_follow(&best);
@@ -95,6 +96,7 @@ void shrink(void)
                (unsigned long long)before.runs, strlen(first_id) < 60 ? first_id : "...");
     report_failure();
     x.strategy = before.strategy;
+    x.reduction = before.reduction;
     x.max_preemptions = before.max_preemptions;
     x.max_stale = before.max_stale;
     x.max_faults = before.max_faults;

@@ -168,6 +168,7 @@ void signals_run(void)
 
 static void send_to(thread *t, int number)
 {
+    step_reaches(t, false);
     t->pending |= bit(number);
     if (t->state == BLOCKED && !(t->mask & bit(number)) && !ignored(number)) {
         wake(t, false);
@@ -181,12 +182,14 @@ static void send_to_process(int number)
     int able[MAX_THREADS], count = 0;
 
     progress();
+    step_on(&process, true, 4);
     if (ignored(number))
         return;
     for (int i = 0; i < x.thread_count; i++) {
         const thread *t = &x.threads[i];
         if (t->state == BLOCKED && strcmp(t->waits_in, "sigwait") == 0 &&
             *(const uint64_t *)t->waits_on & bit(number)) {
+            step_reaches(&x.threads[i], false);
             x.threads[i].pending |= bit(number);
             wake(&x.threads[i], false);
             return;
@@ -205,6 +208,7 @@ static void take_pending(void)
 {
     thread *t = self();
 
+    step_on(&process, true, 4);
     t->pending |= process.pending & ~t->mask;
     process.pending &= t->mask;
     signals_run();
@@ -230,6 +234,7 @@ void signal_arrives(void)
     x.current = CLOCK;
     trace(words(true, number), NULL, 0, 0, NO_ORDER, false, NULL);
     x.current = current;
+    step_of_clock(&process);
     send_to_process(number);
 }
 
@@ -248,6 +253,7 @@ EXPORT int explore_sigaction(int number, const struct sigaction *action, struct 
     if (number < 1 || number >= SIGNALS || (action && (number == SIGKILL || number == SIGSTOP)))
         return error(EINVAL);
     point();
+    step_on(&process, true, 4);
     if (old)
         *old = process.action[number];
     if (action)
@@ -359,6 +365,7 @@ EXPORT int explore_sigprocmask(int how, const sigset_t *set, sigset_t *old)
 EXPORT int explore_sigpending(sigset_t *set)
 {
     point();
+    step_on(&process, true, 4);
     set_of((self()->pending | process.pending) & self()->mask, set);
     return 0;
 }
@@ -399,6 +406,7 @@ EXPORT int explore_sigwait(const sigset_t *set, int *number)
     point();
     while (!(ready = (t->pending | process.pending) & wanted))
         block("sigwait", &wanted, 0, false);
+    step_on(&process, true, 4);
     *number = 1 + __builtin_ctzll(ready);
     t->pending &= ~bit(*number);
     process.pending &= ~bit(*number);

@@ -52,6 +52,7 @@ static object *use(const char *call, const void *address, kind wanted, family f)
 
     heap_check((uintptr_t)address, 4, PC);
     o = object_at(address);
+    step_on(address, true, 14);
     if (o->kind == NONE && (f == POSIX || wanted == ONCE))
         o->kind = wanted;
     if (o->destroyed || o->kind != wanted) {
@@ -71,6 +72,7 @@ static object *init(const char *call, const void *address, kind new_kind)
 
     heap_check((uintptr_t)address, 4, PC);
     o = object_at(address);
+    step_on(address, true, 15);
     if (o->kind == MUTEX && !o->destroyed && o->owner >= 0)
         fail("%s of a mutex that T%d holds", call, o->owner);
     if (o->kind == CONDITION && !o->destroyed && waiters(address, "cnd_wait", list))
@@ -259,8 +261,10 @@ static void once(const void *flag, void (*fn)(void), const void *pc)
     not_in_handler("call_once");
     point();
     o = use("call_once", flag, ONCE, C11);
-    while (o->count == 1)
+    while (o->count == 1) {
         block("call_once", flag, 0, false);
+        step_on(flag, true, 14);
+    }
     if (o->count == 2) {
         vclock_join(&self()->now, &o->clock);
         return;
@@ -270,6 +274,7 @@ static void once(const void *flag, void (*fn)(void), const void *pc)
     trace("once", flag, 0, 0, NO_ORDER, false, pc);
     fn();
     o->count = 2;
+    step_on(flag, true, 14);
     release_to(&o->clock);
     count = waiters(flag, "call_once", list);
     for (int i = 0; i < count; i++)
@@ -473,6 +478,8 @@ static long futex_wait(uint32_t *word, uint32_t value, const struct timespec *li
     uint32_t is;
 
     heap_check((uintptr_t)word, 4, pc);
+    step_on(word, false, 4);
+    step_on((const char *)word + 1, true, 4); /* those that sleep there */
     is = (uint32_t)newest_value(word, 4);
     if (is != value) {
         trace("futex-differs", word, value, is, NO_ORDER, false, pc);
@@ -508,6 +515,7 @@ static long futex_wake(const uint32_t *word, uint32_t most, const void *pc)
     int list[MAX_THREADS], count;
     uint32_t woken = 0;
 
+    step_on((const char *)word + 1, waiters(word, "futex", list) > 0, 4);
     /* The word may be gone: an unlock may be followed by a free before its wake. */
     for (; woken < most && (count = waiters(word, "futex", list)) > 0; woken++)
         wake(&x.threads[list[choose(count)]], false);

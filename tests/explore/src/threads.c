@@ -55,6 +55,7 @@ static void end_of_thread(void *result)
     run_destructors();
     t->result = result;
     trace("end", NULL, 0, 0, NO_ORDER, false, NULL);
+    step_on(t, true, 10);
     for (int i = 0; i < x.thread_count; i++) {
         thread *other = &x.threads[i];
         if (other->state == BLOCKED && other->waits_on == t)
@@ -161,6 +162,8 @@ int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, 
         t->now = parent->now;
         t->mask = parent->mask;
         parent->now.at[x.current]++;
+        step_on(&x.thread_count, true, 9);
+        step_reaches(t, false);
         trace("create", t, 0, 0, NO_ORDER, false, pc);
         progress();
     }
@@ -189,8 +192,10 @@ static void *join(const char *call, unsigned long id, const void *pc)
     if (t == self())
         fail("%s: T%d joins itself", call, x.current);
     t->joined = true;
+    step_on(t, true, 11);
     while (t->state != ENDED)
         block(call, t, 0, false);
+    step_on(t, true, 11);
     vclock_join(&self()->now, &t->now);
     x.alone = race_alone();
     trace("join", t, 0, 0, NO_ORDER, false, pc);
@@ -219,7 +224,10 @@ EXPORT int explore_thrd_join(thrd_t id, int *result)
 
 EXPORT int explore_thrd_detach(thrd_t id)
 {
-    joinable("thrd_detach", (unsigned long)id)->detached = true;
+    thread *t = joinable("thrd_detach", (unsigned long)id);
+
+    step_on(t, true, 13);
+    t->detached = true;
     return thrd_success;
 }
 
@@ -270,7 +278,10 @@ EXPORT int explore_pthread_join(pthread_t id, void **result)
 
 EXPORT int explore_pthread_detach(pthread_t id)
 {
-    joinable("pthread_detach", (unsigned long)id)->detached = true;
+    thread *t = joinable("pthread_detach", (unsigned long)id);
+
+    step_on(t, true, 13);
+    t->detached = true;
     return 0;
 }
 
@@ -325,6 +336,7 @@ static int key_create(void (*destructor)(void *))
 {
     if (keys.run != x.run)
         memset(&keys, 0, sizeof keys);
+    step_on(&keys, true, 12);
     keys.run = x.run;
     if (keys.count == MAX_KEYS)
         return -1;

@@ -26,6 +26,7 @@ void wall_may_jump(void)
 
     if (!x.wall_jumps || !hard_fault(12))
         return;
+    step_on(&x.now, true, 4);
     x.wall = choose(2) ? x.wall + hour : x.wall - hour;
     trace("wall-clock-set", NULL, 0, x.wall / 1000000000u, NO_ORDER, false, NULL);
 }
@@ -35,7 +36,8 @@ void wall_may_jump(void)
 static uint64_t read_clock(clockid_t clock)
 {
     wall_may_jump();
-    if (++x.reads_of_now > FREE_READS)
+    step_on(&x.now, ++x.reads_of_now > FREE_READS, 4);
+    if (x.reads_of_now > FREE_READS)
         x.now += 1000;
     return clock == CLOCK_REALTIME ? x.now + x.wall : x.now;
 }
@@ -63,12 +65,17 @@ EXPORT time_t explore_time(time_t *out)
     return now;
 }
 
-/* 0, or EINTR with what was left */
-static int sleep_until(uint64_t deadline, bool wall_clock, struct timespec *left, const void *pc)
+/* Until `t` of the monotonic clock or of the one on the wall, or for so long (`from_now`). 0, or EINTR
+   with what was left. */
+static int sleep_until(uint64_t t, bool from_now, bool wall_clock, struct timespec *left,
+                       const void *pc)
 {
-    uint64_t start = wall_clock ? x.now + x.wall : x.now;
+    uint64_t start, deadline;
 
     point();
+    step_on(&x.now, false, 4);
+    start = wall_clock ? x.now + x.wall : x.now;
+    deadline = from_now ? start + t : t;
     if (fault(16)) {
         trace("sleep-EINTR", NULL, 0, 0, NO_ORDER, false, pc);
         if (left)
@@ -86,12 +93,12 @@ static int sleep_until(uint64_t deadline, bool wall_clock, struct timespec *left
 
 EXPORT int explore_thrd_sleep(const struct timespec *t, struct timespec *left)
 {
-    return sleep_until(x.now + nanoseconds(t), false, left, PC) ? -1 : 0;
+    return sleep_until(nanoseconds(t), true, false, left, PC) ? -1 : 0;
 }
 
 EXPORT int explore_nanosleep(const struct timespec *t, struct timespec *left)
 {
-    int error = sleep_until(x.now + nanoseconds(t), false, left, PC);
+    int error = sleep_until(nanoseconds(t), true, false, left, PC);
 
     if (error)
         self()->error = error;
@@ -101,20 +108,19 @@ EXPORT int explore_nanosleep(const struct timespec *t, struct timespec *left)
 EXPORT int explore_clock_nanosleep(clockid_t clock, int flags, const struct timespec *t,
                                    struct timespec *left)
 {
-    bool wall_clock = clock == CLOCK_REALTIME && flags;
-
-    return sleep_until(nanoseconds(t) + (flags ? 0 : x.now), wall_clock, flags ? NULL : left, PC);
+    return sleep_until(nanoseconds(t), flags == 0, clock == CLOCK_REALTIME && flags,
+                       flags ? NULL : left, PC);
 }
 
 EXPORT int explore_usleep(unsigned microseconds)
 {
-    return sleep_until(x.now + microseconds * UINT64_C(1000), false, NULL, PC) ? -1 : 0;
+    return sleep_until(microseconds * UINT64_C(1000), true, false, NULL, PC) ? -1 : 0;
 }
 
 EXPORT unsigned explore_sleep(unsigned seconds)
 {
     struct timespec left = {0, 0};
 
-    sleep_until(x.now + seconds * UINT64_C(1000000000), false, &left, PC);
+    sleep_until(seconds * UINT64_C(1000000000), true, false, &left, PC);
     return (unsigned)left.tv_sec;
 }

@@ -1,0 +1,87 @@
+/* any.c: small programs by number: three threads of a few steps each, drawn from atomic operations of
+   all orders, fences, a mutex, a condition and sleeps. They say what each thread has seen, so that two ways of
+   searching can be compared: check.sh wants the same outcomes with and without reduction. */
+#include "corpus.h"
+
+#include <stdio.h>
+
+enum { THREADS = 3, STEPS = 4, PLACES = 3 };
+
+static atomic_int place[PLACES];
+static mtx_t mutex;
+static cnd_t condition;
+static int guarded, program;
+static char outcome[THREADS][80];
+
+static unsigned draw(unsigned *state, unsigned below)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 16) % below;
+}
+
+static int one_step(unsigned *state)
+{
+    static const memory_order loads[] = {memory_order_relaxed, memory_order_acquire,
+                                         memory_order_seq_cst};
+    static const memory_order stores[] = {memory_order_relaxed, memory_order_release,
+                                          memory_order_seq_cst};
+    atomic_int *p = &place[draw(state, PLACES)];
+    int expected = 0, seen;
+
+    switch (draw(state, 9)) {
+    case 0:
+    case 1:
+        return atomic_load_explicit(p, loads[draw(state, 3)]);
+    case 2:
+    case 3:
+        atomic_store_explicit(p, (int)draw(state, 3) + 1, stores[draw(state, 3)]);
+        return 9;
+    case 4:
+        return atomic_fetch_add_explicit(p, 1, memory_order_acq_rel);
+    case 5:
+        atomic_compare_exchange_strong_explicit(p, &expected, 3, memory_order_seq_cst,
+                                                memory_order_relaxed);
+        return expected;
+    case 6:
+        atomic_thread_fence(draw(state, 2) ? memory_order_seq_cst : memory_order_acq_rel);
+        return 9;
+    case 7:
+        mtx_lock(&mutex);
+        seen = guarded++;
+        if (draw(state, 2) && !seen)
+            cnd_timedwait(&condition, &mutex, &(struct timespec){.tv_sec = 1800000000});
+        else
+            cnd_signal(&condition);
+        mtx_unlock(&mutex);
+        return seen;
+    default:
+        thrd_sleep(&(struct timespec){.tv_nsec = 1 + (long)draw(state, 3)}, NULL);
+        return 9;
+    }
+}
+
+static int body(void *which)
+{
+    int me = (int)(intptr_t)which;
+    unsigned state = (unsigned)(program * THREADS + me) * 2654435761u;
+
+    for (int i = 0; i < STEPS; i++)
+        outcome[me][i] = (char)('0' + one_step(&state));
+    return 0;
+}
+
+int any_program(int number)
+{
+    thrd_t threads[THREADS];
+
+    program = number;
+    mtx_init(&mutex, mtx_plain);
+    cnd_init(&condition);
+    for (int i = 0; i < THREADS; i++)
+        assert(thrd_create(&threads[i], body, (void *)(intptr_t)i) == thrd_success);
+    for (int i = 0; i < THREADS; i++)
+        thrd_join(threads[i], NULL);
+    printf("%s %s %s: %d %d %d\n", outcome[0], outcome[1], outcome[2], atomic_load(&place[0]),
+           atomic_load(&place[1]), atomic_load(&place[2]));
+    return 0;
+}
