@@ -3833,35 +3833,44 @@ static inline void twill__errors_sift(twill_item_error *heap, size_t count, size
     }
 }
 
-/* Keeps the lowest run->errors_capacity errors: a heap whose top is the highest of those kept. */
-static inline void twill__errors_keep(twill__job *job, twill_item_error error)
+/* Keeps the `capacity` lowest errors: a heap whose top is the highest of those kept. */
+static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, size_t *count,
+                                    twill_item_error error)
 {
-    twill_item_error *heap = job->run->errors;
     size_t at;
-    if (job->generation && job->generation != twill__generation())
-        return; /* a forked child: the lock may be a parent thread's for ever */
-    twill__lock(&job->errors_lock);
-    if (job->errors_count < job->run->errors_capacity) {
-        for (at = job->errors_count++; at > 0 && heap[(at - 1) / 2].index < error.index;
-             at = (at - 1) / 2)
+    if (*count < capacity) {
+        for (at = (*count)++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
             heap[at] = heap[(at - 1) / 2];
         heap[at] = error;
-    } else if (error.index < heap[0].index) {
+    } else if (capacity && error.index < heap[0].index) {
         heap[0] = error;
-        twill__errors_sift(heap, job->errors_count, 0);
+        twill__errors_sift(heap, *count, 0);
     }
-    twill__unlock(&job->errors_lock);
 }
 
-static inline void twill__errors_sort(twill__job *job)
+static inline void twill__heap_sort(twill_item_error *heap, size_t count)
 {
-    twill_item_error *heap = job->run->errors;
-    for (size_t count = job->errors_count; count > 1; count--) {
+    for (; count > 1; count--) {
         twill_item_error top = heap[0];
         heap[0] = heap[count - 1];
         heap[count - 1] = top;
         twill__errors_sift(heap, count - 1, 0);
     }
+}
+
+/* Into run->errors. */
+static inline void twill__errors_keep(twill__job *job, twill_item_error error)
+{
+    if (job->generation && job->generation != twill__generation())
+        return; /* a forked child: the lock may be a parent thread's for ever */
+    twill__lock(&job->errors_lock);
+    twill__heap_keep(job->run->errors, job->run->errors_capacity, &job->errors_count, error);
+    twill__unlock(&job->errors_lock);
+}
+
+static inline void twill__errors_sort(twill__job *job)
+{
+    twill__heap_sort(job->run->errors, job->errors_count);
 }
 
 /* ---- how an item ended ---- */
