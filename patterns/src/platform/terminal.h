@@ -3,9 +3,7 @@
 #ifndef TWILL__PLATFORM_TERMINAL_H
 #define TWILL__PLATFORM_TERMINAL_H
 
-#include "platform/threads.h"
-
-#include <signal.h>
+#include "platform/signals.h"
 
 typedef enum twill__wrote {
     TWILL__WROTE,
@@ -15,56 +13,7 @@ typedef enum twill__wrote {
 
 #ifdef TWILL__POSIX
 #define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
-#include <poll.h>
 #include <sys/ioctl.h>
-#include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
-#include <unistd.h>
-
-/* ---- signals ---- */
-
-#ifndef __APPLE__ /* hidden by -std=c11 */
-extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
-extern int sigemptyset(sigset_t *);
-extern int sigfillset(sigset_t *);
-extern int sigaddset(sigset_t *, int);
-extern int sigdelset(sigset_t *, int);
-extern int sigismember(const sigset_t *, int);
-extern int sigpending(sigset_t *);
-extern int sigwait(const sigset_t *, int *);
-#endif
-#ifdef SIG_BLOCK
-enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
-#elif defined __linux__ && !defined __mips__
-enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
-#else
-enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
-#endif
-
-typedef sigset_t twill__signal_mask;
-
-/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
-   now inherits it. */
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    sigset_t all;
-    sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGABRT);
-#ifdef SIGBUS
-    sigdelset(&all, SIGBUS);
-#endif
-#ifdef SIGTRAP
-    sigdelset(&all, SIGTRAP);
-#endif
-    pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
-}
 
 /* ---- the terminal ---- */
 
@@ -173,18 +122,6 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
 #define TWILL__TERMINALS 0
 #include <io.h>
 
-typedef int twill__signal_mask;
-
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    *old = 0;
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    (void)old;
-}
-
 static inline bool twill__terminal_is(int fd)
 {
     (void)fd;
@@ -224,22 +161,5 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
     return TWILL__WROTE;
 }
 #endif
-
-/* ---- a thread that nobody will join ---- */
-
-/* The record must stay until the thread's last access to it. */
-static inline void twill__thread_let_go(twill__thrd *thread)
-{
-#if defined TWILL_USE_PTHREAD
-    pthread_detach(thread->pthread);
-#elif defined TWILL__POSIX
-    if (thread->by_pthread)
-        pthread_detach(thread->pthread);
-    else
-        thrd_detach(thread->c11);
-#else
-    thrd_detach(thread->c11);
-#endif
-}
 
 #endif

@@ -147,6 +147,21 @@ static inline void twill__thread_join(twill__thrd *thread)
 #endif
 }
 
+/* In place of a join: nobody will wait. The record must stay until the thread has used it last. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
+#endif
+}
+
 static inline void twill__yield(void)
 {
 #if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
