@@ -6,4 +6,5 @@
 #include "progress_tracker.h"
 #include "retry_backoff.h"
 #include "batch_processing.h"
+#include "graceful_shutdown.h"
 #include "worker_pool.h"

@@ -1,0 +1,130 @@
+/* graceful_shutdown/watcher.h: the phases, and the thread that keeps their times. It runs no user
+   code, so nothing can hold it up. */
+#ifndef TWILL__GRACEFUL_SHUTDOWN_WATCHER_H
+#define TWILL__GRACEFUL_SHUTDOWN_WATCHER_H
+
+#include "graceful_shutdown/runner.h"
+
+/* ---- phases ---- */
+
+/* Under the lock: goes to the phase that it is time for; true: that was a new one, and
+   twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
+   before that, the program may have work that it does not count. */
+static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
+{
+    twill_shutdown_phase before = shutdown->told;
+    twill_shutdown_options *options = &shutdown->options;
+    if (!twill__shutdown_asked(shutdown))
+        return false;
+    if (shutdown->told == TWILL_SHUTDOWN_RUNNING) {
+        /* published by `asked` */
+        twill_ns at = atomic_load_explicit(&shutdown->asked_at, memory_order_relaxed);
+        shutdown->told = TWILL_SHUTDOWN_DRAINING;
+        shutdown->end = twill__after(at, options->total);
+        shutdown->drain_end = twill__after(at, options->drain);
+        for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
+            _Atomic uint32_t *word = &node->word;
+            next = node->next;
+            node->answer = TWILL_OK;
+            if (twill__grant(&shutdown->waiters, node)) /* else it leaves, and unlinks itself */
+                twill__wake(word, 1);
+        }
+    }
+    if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
+        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
+        if (now >= shutdown->drain_end || atomic_load(&shutdown->hurry) ||
+            (shutdown->finishing && inside == 0)) {
+            shutdown->after_drain =
+                twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_CANCELLING));
+            shutdown->told = TWILL_SHUTDOWN_CANCELLING;
+            shutdown->cancel_end = twill__after(now, options->cancel);
+            if (shutdown->cancel_end > shutdown->end)
+                shutdown->cancel_end = shutdown->end;
+        }
+    }
+    if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->finishing) {
+        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
+        if (now >= shutdown->cancel_end || inside == 0) {
+            shutdown->after_cancel =
+                twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_HOOKS));
+            shutdown->told = TWILL_SHUTDOWN_HOOKS;
+        }
+    }
+    return shutdown->told != before;
+}
+
+/* Ends every wait below the token now; its hooks, user code, are the runner's. */
+static inline void twill__shutdown_tell(twill_cancel *cancel, int reason)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__token_lock(token);
+    twill__tell(token, reason);
+    twill__unlock(&token->lock);
+}
+
+/* Without the lock; what is told twice is heard once. */
+static inline void twill__shutdown_announce(twill_shutdown *shutdown)
+{
+    int32_t asked = twill__shutdown_asked(shutdown);
+    int reason = asked < 0 ? -asked : asked;
+    twill_shutdown_phase told;
+    twill__lock(&shutdown->lock);
+    told = shutdown->told;
+    twill__shutdown_rouse(shutdown);
+    twill__shutdown_unlock(shutdown);
+    twill__shutdown_tell(&shutdown->drain_token, reason); /* first, whoever comes first */
+    if (told >= TWILL_SHUTDOWN_CANCELLING)
+        twill__shutdown_tell(&shutdown->cancel_token, reason);
+    /* finish may be parked on it; an odd word stays odd */
+    atomic_fetch_add(&shutdown->pulse, 2);
+    twill__wake(&shutdown->pulse, 1);
+}
+
+/* ---- the watcher ---- */
+
+/* Under the lock: when to look again; 0: when the bell rings. */
+static inline twill_ns twill__shutdown_next(const twill_shutdown *shutdown, bool hard)
+{
+    twill_ns next = TWILL_FOREVER;
+    if (shutdown->told == TWILL_SHUTDOWN_DRAINING)
+        next = shutdown->drain_end;
+    if (hard && shutdown->end < next)
+        next = shutdown->end;
+    return next == TWILL_FOREVER ? 0 : next;
+}
+
+static void twill__shutdown_watch(void *arg)
+{
+    twill_shutdown *shutdown = (twill_shutdown *)arg;
+#if TWILL__SIGNALS
+    /* where the program holds them off in all its threads, this one takes them */
+    for (int number = 1; number < TWILL__SIGNAL_COUNT; number++)
+        if (shutdown->kind[number])
+            twill__signal_unblock(number);
+#endif
+    for (;;) { /* exit: quit, which destroy sets */
+        twill_ns now = twill__clock_now(), next;
+        int32_t asked;
+        bool changed, quit, hard;
+        twill__lock(&shutdown->lock);
+        changed = twill__shutdown_step(shutdown, now);
+        quit = shutdown->quit;
+        if (twill__shutdown_has_todo(shutdown))
+            twill__shutdown_rouse(shutdown);
+        asked = twill__shutdown_asked(shutdown);
+        hard = asked < 0 && shutdown->told && !shutdown->options.no_hard_stop;
+        next = twill__shutdown_next(shutdown, hard);
+        if (quit)
+            break;
+        twill__shutdown_unlock(shutdown);
+        if (changed)
+            twill__shutdown_announce(shutdown);
+        if (hard && now >= shutdown->end)
+            twill__signal_die(-asked, shutdown->options.exit_code);
+        twill__runner_renew(shutdown, false);
+        twill__bell_wait(&shutdown->bell, next);
+    }
+    twill__shutdown_unlock(shutdown);
+}
+
+#endif
