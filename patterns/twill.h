@@ -1633,6 +1633,260 @@ TWILL__DECL void twill_batch_free(void *values);
 #endif
 #endif
 
+/* ---- graceful_shutdown.h ---- */
+/* twill: graceful_shutdown - "please stop" becomes an orderly end, inside one time budget.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    A program that has work to finish, or to hand back, when Ctrl-C, SIGTERM or a call asks it to
+    stop: no new work, what runs is finished or cancelled, components are closed in order, the
+    process ends as its parent expects. A second Ctrl-C always works, whatever hangs.
+WHEN NOT
+    One loop that polls one flag: a sig_atomic_t does. Child processes are not looked after: a hook
+    may do that.
+
+EXAMPLE:
+#include <signal.h>
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_graceful_shutdown.h"
+
+static int save(const twill_task *task)                 // a hook: runs when all work has ended
+{
+    printf("saved %d\n", *(int *)task->context);
+    return 0;                                           // not 0: FAILED in the report
+}
+
+int main(void)
+{
+    twill_shutdown *stop;
+    twill_shutdown_report report;
+    int rounds = 0;
+    if (twill_shutdown_create(&stop, &(twill_shutdown_options){ .exit_code = true }) != TWILL_OK)
+        return 1;
+    twill_shutdown_add(stop, "save", save, &rounds, 0);
+    while (twill_shutdown_enter(stop) == TWILL_OK) {    // CLOSED once it has been asked to stop
+        if (++rounds == 3)
+            raise(SIGTERM);                             // in real life somebody else does
+        twill_shutdown_leave(stop);
+    }
+    twill_shutdown_finish(stop, &report);
+    printf("signal %d: %zu tasks, %zu stuck\n", report.reason, report.entered, report.stuck);
+    twill_shutdown_destroy(stop);                       // or, as usual: twill_shutdown_exit(stop, 0)
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+saved 3
+signal 15: 3 tasks, 0 stuck
+END OF OUTPUT
+
+PHASES, forward only
+    RUNNING         until a signal of the list comes, or twill_shutdown_request
+    DRAINING        the drain token fires, twill_shutdown_wait returns, enter answers CLOSED
+    CANCELLING      the cancel token fires: every twill wait under it answers CANCELLED. It comes
+                    when `drain` is over, whether or not finish has been called; or, in finish, as
+                    soon as nobody is inside
+    HOOKS           in finish: nobody is inside, or `cancel` is over. Last added runs first
+    STOPPED         finish returns
+
+OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
+    no_signals      installs nothing; any number of such objects. signals, actions and message must
+                    be unset
+    signals         those that stop; NULL: SIGINT and SIGTERM. None that reports a fault, not
+                    SIGKILL or SIGSTOP, none twice: INVALID
+    actions         other signals (SIGHUP: read the configuration anew), each with a function that
+                    runs in a thread of the object, never in signal context, until the hooks begin.
+                    Three signals may give one call, never none
+    total           from the request to the end; 0: 20 s. A duration below 0: INVALID, here and below
+    drain           0: half of total
+    cancel          0: a quarter of total. drain + cancel > total, both given: INVALID. The hooks
+                    have all that is left of total
+    same_press      a repeat within it is the same Ctrl-C, seen again; 0: 200 ms
+    second          KILLS: the second press ends the process at once, from the handler, whatever
+                    hangs. HURRIES: it goes to CANCELLING, a third kills. IGNORED
+    exit_code       false: the process dies by the signal, as shells and supervisors want it. true:
+                    it exits with 128 + signal
+    take_ignored    false: SIGINT, SIGQUIT and SIGHUP stay ignored where they were (nohup, `cmd &`)
+    no_hard_stop    false: after a signal the process is ended at the end of total, whatever hangs,
+                    and even when finish is never called
+    message         written to standard error by the handler at the first press, if that can be
+                    done at once; copied; at most 4096 bytes count
+    on_phase        each phase but RUNNING once, in order, in a thread of the object
+    context         task->context of on_phase
+    steps           filled by finish: how each hook ended, in the order they ran
+
+HOOKS
+    A hook gets task->until: its limit, and a token that fires then. It has 10 ms more to come back;
+    then it is passed over: TIMEOUT, its thread is abandoned, the next hook gets another. Its context
+    must outlive that. A pool or a queue is closed by a hook that calls its close or drain with
+    task->until. FAILED: it returned a code. LOST: it ended its thread. NO_THREAD: it returned 0, and
+    ran in the thread of finish, unguarded, as no other was to be had. When total is over it does
+    not run: TIMEOUT.
+
+ERRORS
+    create          INVALID; BUSY: somebody in this process has the signals; NO_MEMORY; NO_THREAD;
+                    FAILED: no descriptors, or a system without signals (no_signals works). Nothing
+                    is installed then
+    enter           OK; CLOSED; TOO_BIG: 16777215 are inside
+    wait            OK: asked to stop; CLOSED: destroyed before that; TIMEOUT, CANCELLED
+    finish          OK; FAILED: a hook has failed; TIMEOUT: somebody is stuck or was passed over.
+                    Again: the same answer and report. BUSY: another thread is in it
+    DEADLOCK        finish or destroy, called in a hook, an action or on_phase
+    add             OK; CLOSED: the hooks have begun; NO_MEMORY; INVALID
+    destroy         OK; BUSY: a thread is in finish; DEADLOCK
+    FORKED          everything in a forked child; destroy frees there, and gives the child its
+                    signals back
+
+SIGNALS
+    The handler stores, writes a byte to a pipe, and, on the second press, ends the process: it
+    takes no lock, allocates nothing, keeps errno. It is installed with SA_RESTART and SA_ONSTACK.
+    destroy restores what was there before, bit for bit, where the handler is still ours. A signal
+    that stops, came so late that nobody was told of it, and meets a destroy is raised again, for
+    whoever is there then. Masks of your threads are not changed, so exec'd children are not born deaf. A forked
+    child that does not exec should destroy its copy: until then it ignores the signals.
+
+THREADS      All functions by any thread; destroy last: what has not begun by then comes too late.
+             requested, reason and request also in signal handlers.
+             Threads of the object: the watcher (times and tokens; runs no user code) and the runner
+             (user code: on_phase, actions, hooks of the tokens, hooks).
+ORDERING     What came before a request comes before what sees it. Work before leave comes before
+             the hooks.
+ALLOCATES    create: two blocks; add: one; a runner in place of an abandoned one: one.
+BLOCKS       wait, finish (at most what is left of total), destroy (for an action that runs), exit.
+COSTS        enter, leave: one read-modify-write on a shared line. requested: three loads. Two
+             pipes. No system call while nobody asks.
+PITFALLS     Nothing ends a phase early for work that does not enter and leave. A budget counts from
+             the request: finish, called after its end, runs no hook. exit does not run finish. A
+             process that dies by a signal runs no atexit functions. Do not read from
+             twill_shutdown_fd. An object is no parent for tokens that outlive it. */
+#ifndef TWILL_GRACEFUL_SHUTDOWN_H
+#define TWILL_GRACEFUL_SHUTDOWN_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct twill_shutdown twill_shutdown;
+
+typedef enum twill_shutdown_phase { /* see PHASES above */
+                                    TWILL_SHUTDOWN_RUNNING = 0,
+                                    TWILL_SHUTDOWN_DRAINING,
+                                    TWILL_SHUTDOWN_CANCELLING,
+                                    TWILL_SHUTDOWN_HOOKS,
+                                    TWILL_SHUTDOWN_STOPPED
+} twill_shutdown_phase;
+
+typedef enum twill_second_signal { /* what the second press does */
+                                   TWILL_SECOND_KILLS = 0,
+                                   TWILL_SECOND_HURRIES,
+                                   TWILL_SECOND_IGNORED
+} twill_second_signal;
+
+typedef struct twill_signal_action {
+    int signal;                                     /* not one of those that stop */
+    void (*fn)(int signal, const twill_task *task); /* task->until: ends at CANCELLING */
+    void *context;
+} twill_signal_action;
+
+typedef struct twill_shutdown_step { /* how a hook ended */
+    const char *name;                /* until destroy */
+    twill_status status;             /* OK, FAILED, TIMEOUT, LOST, NO_THREAD: see HOOKS above */
+    int code;
+    twill_ns wall;
+} twill_shutdown_step;
+
+typedef struct twill_shutdown_options { /* see OPTIONS above */
+    bool no_signals;
+    const int *signals;
+    size_t signal_count;
+    const twill_signal_action *actions;
+    size_t action_count;
+    twill_ns total;
+    twill_ns drain;
+    twill_ns cancel;
+    twill_ns same_press;
+    twill_second_signal second;
+    bool exit_code;
+    bool take_ignored;
+    bool no_hard_stop;
+    const char *message;
+    void (*on_phase)(twill_shutdown_phase phase, int reason, const twill_task *task);
+    void *context;
+    twill_shutdown_step *steps;
+    size_t steps_capacity;
+} twill_shutdown_options;
+
+typedef struct twill_shutdown_report {
+    twill_status status; /* what finish answers */
+    int reason;
+    /* work: entered, ever; left before CANCELLING; in it; not yet: entered is the sum of the rest */
+    size_t entered, left_in_drain, left_in_cancel, stuck;
+    size_t hooks, hooks_failed, hooks_overran, steps_stored;
+    twill_ns wall; /* from the request */
+} twill_shutdown_report;
+
+/* TWILL_OK: *out is the object. Else *out is NULL, and nothing is installed. */
+TWILL__DECL twill_status twill_shutdown_create(twill_shutdown **out,
+                                               const twill_shutdown_options *options);
+
+/* Restores the handlers, answers CLOSED to who waits, joins the threads, frees. NULL: OK. */
+TWILL__DECL twill_status twill_shutdown_destroy(twill_shutdown *shutdown);
+
+/* ---- asking; in signal handlers, too. NULL: the object that owns the signals, if there is one
+   ---- */
+
+TWILL__DECL bool twill_shutdown_requested(const twill_shutdown *shutdown);
+/* The signal, or what request was given; INT_MAX: finish was called unasked. 0: not requested. */
+TWILL__DECL int twill_shutdown_reason(const twill_shutdown *shutdown);
+/* reason > 0 (else it counts as 1). The first one stays. */
+TWILL__DECL void twill_shutdown_request(twill_shutdown *shutdown, int reason);
+
+/* ---- for the work ---- */
+
+TWILL__DECL twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown *shutdown);
+
+/* For twill_until.cancel and as parents of tokens; the object's own. drain: accept no more. cancel:
+   give up. Their reason is that of the shutdown. */
+TWILL__DECL twill_cancel *twill_shutdown_drain_token(twill_shutdown *shutdown);
+TWILL__DECL twill_cancel *twill_shutdown_cancel_token(twill_shutdown *shutdown);
+
+/* Readable once requested, for poll loops. Do not read. -1: none here. */
+TWILL__DECL int twill_shutdown_fd(const twill_shutdown *shutdown);
+
+/* Around a piece of work that should be finished. Nobody is let in who could have seen the request;
+   whoever was let in is waited for and counted. Each OK wants one leave, by any thread. */
+TWILL__DECL twill_status twill_shutdown_enter(twill_shutdown *shutdown);
+TWILL__DECL void twill_shutdown_leave(twill_shutdown *shutdown);
+
+/* ---- the end ---- */
+
+typedef int twill_shutdown_fn(const twill_task *task);
+
+/* A hook. The name is copied (NULL: ""). limit 0: what is left of total. */
+TWILL__DECL twill_status twill_shutdown_add(twill_shutdown *shutdown, const char *name,
+                                            twill_shutdown_fn *fn, void *context, twill_ns limit);
+
+/* Until it is asked to stop. */
+TWILL__DECL twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_until until);
+
+/* Asks, if nobody has; goes through the phases; fills *report (may be NULL). */
+TWILL__DECL twill_status twill_shutdown_finish(twill_shutdown *shutdown,
+                                               twill_shutdown_report *report);
+
+/* Ends the process; does not return. Stopped by a signal: restores the handlers, flushes stdio, and
+   dies by it (or exits with 128 + signal). Else destroys the object and calls exit(code); with
+   threads that are stuck: flushes for up to 100 ms and _exit(code), since exit would destroy what
+   they use. Does not run finish. */
+TWILL__DECL void twill_shutdown_exit(twill_shutdown *shutdown, int code);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 /* ---- worker_pool.h ---- */
 /* twill_worker_pool.h - threads that outlive one call. SPDX-License-Identifier: MIT OR Unlicense
 
@@ -2021,7 +2275,10 @@ typedef struct twill__global { /* of the process */
     /* waits for ever, of engine/future.h; made anew after a fork */
     _Atomic uint32_t waits_lock, waits_generation;
     void *waits;
-    void *reserved[6]; /* signal owner, stragglers: later parts */
+    /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
+    _Atomic uint64_t signal_claim;
+    _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
+    void *reserved[4]; /* stragglers: later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
@@ -2126,6 +2383,16 @@ static inline uint32_t twill__generation(void)
             return next;
         }
     } /* ends: the thread that is BUSY does two more steps */
+}
+
+/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
+   loads. */
+static inline bool twill__same_process(uint32_t generation)
+{
+    /* pairs with arm_mark: who has a generation has armed it */
+    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    /* relaxed: the number alone */
+    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -2549,6 +2816,21 @@ static inline void twill__thread_join(twill__thrd *thread)
         thrd_join(thread->c11, NULL);
 #else
     thrd_join(thread->c11, NULL);
+#endif
+}
+
+/* In place of a join: nobody will wait. The record must stay until the thread has used it last. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
 #endif
 }
 
@@ -10134,22 +10416,24 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
 #ifndef TWILL__PLATFORM_TERMINAL_H
 #define TWILL__PLATFORM_TERMINAL_H
 
+/* ---- platform/signals.h ---- */
+/* signals.h: masks, actions, and a bell that a signal handler may ring. What a handler may use here
+   says so. */
+#ifndef TWILL__PLATFORM_SIGNALS_H
+#define TWILL__PLATFORM_SIGNALS_H
+
 #include <signal.h>
 
-typedef enum twill__wrote {
-    TWILL__WROTE,
-    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
-    TWILL__WROTE_BROKEN
-} twill__wrote;
+/* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
+   TWILL__NO_SIGNALS. */
 
 #ifdef TWILL__POSIX
-#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
+#include <fcntl.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
 #include <unistd.h>
 
-/* ---- signals ---- */
+/* ---- masks ---- */
 
 #ifndef __APPLE__ /* hidden by -std=c11 */
 extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
@@ -10162,31 +10446,52 @@ extern int sigpending(sigset_t *);
 extern int sigwait(const sigset_t *, int *);
 #endif
 #ifdef SIG_BLOCK
-enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
+enum {
+    TWILL__SIGNALS_BLOCK = SIG_BLOCK,
+    TWILL__SIGNALS_UNBLOCK = SIG_UNBLOCK,
+    TWILL__SIGNALS_SET = SIG_SETMASK
+};
 #elif defined __linux__ && !defined __mips__
-enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
+enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_UNBLOCK = 1, TWILL__SIGNALS_SET = 2 };
 #else
-enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
+enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_UNBLOCK = 2, TWILL__SIGNALS_SET = 3 };
 #endif
 
 typedef sigset_t twill__signal_mask;
 
-/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
-   now inherits it. */
+/* A thread reports a fault of its own by these: they are never held off. */
+static inline bool twill__signal_is_fault(int number)
+{
+    switch (number) {
+    case SIGSEGV:
+    case SIGILL:
+    case SIGFPE:
+    case SIGABRT:
+#ifdef SIGBUS
+    case SIGBUS:
+#endif
+#ifdef SIGTRAP
+    case SIGTRAP:
+#endif
+#ifdef SIGSYS
+    case SIGSYS:
+#endif
+        return true;
+    default:
+        return false;
+    }
+}
+
+#define TWILL__SIGNAL_COUNT 65 /* numbers below it; Linux has 64, but for MIPS */
+
+/* Holds off every signal but the faults. A thread started now inherits it. */
 static inline void twill__signals_hold(twill__signal_mask *old)
 {
     sigset_t all;
     sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGABRT);
-#ifdef SIGBUS
-    sigdelset(&all, SIGBUS);
-#endif
-#ifdef SIGTRAP
-    sigdelset(&all, SIGTRAP);
-#endif
+    for (int number = 1; number < 32; number++)
+        if (twill__signal_is_fault(number))
+            sigdelset(&all, number);
     pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
 }
 
@@ -10194,6 +10499,333 @@ static inline void twill__signals_restore(const twill__signal_mask *old)
 {
     pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
 }
+
+/* For the calling thread. Async-signal-safe. */
+static inline void twill__signal_unblock(int number)
+{
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    pthread_sigmask(TWILL__SIGNALS_UNBLOCK, &one, NULL);
+}
+
+/* ---- actions ---- */
+
+/* Never C's signal(): undefined in programs with threads, and -std=c11 makes it the one-shot form
+   on glibc. Where struct sigaction is hidden, it stands here as the platform has it;
+   tests/test_signals.c compares it with the system's own. */
+#if defined TWILL__NO_SIGNALS
+#define TWILL__SIGNALS 0
+#elif defined SA_RESTART && !defined TWILL__OWN_ACTION /* tests compare the two */
+#define TWILL__SIGNALS        1
+typedef struct sigaction twill__action;
+#define TWILL__ACTION_HANDLER sa_handler
+#define TWILL__ACTION_MASK    sa_mask
+#define TWILL__ACTION_FLAGS   sa_flags
+enum { TWILL__ACTION_RESTART = SA_RESTART, TWILL__ACTION_ONSTACK = SA_ONSTACK };
+static inline int twill__sigaction(int number, const twill__action *action, twill__action *old)
+{
+    return sigaction(number, action, old);
+}
+#elif defined __linux__ &&                                                               \
+    (defined __x86_64__ || defined __i386__ || defined __aarch64__ || defined __arm__ || \
+     defined __riscv || defined __powerpc__ || defined __loongarch__)
+#define TWILL__SIGNALS        1
+#define TWILL__ACTION_OWN     1
+#define TWILL__ACTION_HANDLER handler
+#define TWILL__ACTION_MASK    mask
+#define TWILL__ACTION_FLAGS   flags
+typedef struct twill__action { /* glibc and musl alike on these processors */
+    void (*handler)(int);
+    sigset_t mask;
+    int flags;
+    void (*restorer)(void);
+} twill__action;
+enum { TWILL__ACTION_RESTART = 0x10000000, TWILL__ACTION_ONSTACK = 0x08000000 };
+/* under a name of our own: a file that does show sigaction may be compiled into the same program */
+extern int twill__sigaction(int, const twill__action *, twill__action *) __asm__("sigaction");
+#else
+#define TWILL__SIGNALS 0
+#endif
+
+/* Async-signal-safe: gives this process an end that its parent sees as death by `number` (a shell
+   shows 128 + number, and stops its script); with `code`, or where the default action does not kill
+   (process 1), an exit with 128 + number. Runs no exit functions. */
+_Noreturn static inline void twill__signal_die(int number, bool code)
+{
+#if TWILL__SIGNALS
+    if (!code) {
+        twill__action plain;
+        memset(&plain, 0, sizeof plain);
+        plain.TWILL__ACTION_HANDLER = SIG_DFL;
+        sigemptyset(&plain.TWILL__ACTION_MASK);
+        twill__sigaction(number, &plain, NULL);
+        twill__signal_unblock(number);
+        raise(number);
+    }
+#else
+    (void)code;
+#endif
+    _Exit(128 + number);
+}
+
+#if TWILL__SIGNALS
+/* The action of `handler`, during which the others of the list are held off. */
+static inline void twill__action_make(twill__action *action, void (*handler)(int),
+                                      const int *numbers, size_t count)
+{
+    memset(action, 0, sizeof *action);
+    action->TWILL__ACTION_HANDLER = handler;
+    action->TWILL__ACTION_FLAGS = TWILL__ACTION_RESTART | TWILL__ACTION_ONSTACK;
+    sigemptyset(&action->TWILL__ACTION_MASK);
+    for (size_t i = 0; i < count; i++)
+        sigaddset(&action->TWILL__ACTION_MASK, numbers[i]);
+}
+
+/* Whether `action` is that of `handler`. */
+static inline bool twill__action_is(const twill__action *action, void (*handler)(int))
+{
+    return action->TWILL__ACTION_HANDLER == handler;
+}
+#endif
+
+/* ---- who owns the signals ---- */
+
+/* The claim names the owner by its process id, so that a handler that runs in a forked child knows
+   that it is not meant, and counts who uses the owner's object just now, so that the object outlives
+   them. All but claim and disclaim are async-signal-safe, as _Atomic uint64_t has no lock. */
+#if TWILL__SIGNALS
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
+               "signal handlers need atomics without a lock");
+#endif
+
+static inline uint64_t twill__process_id(void)
+{
+    return (uint64_t)(uint32_t)getpid() << 32;
+}
+
+/* The owner, or NULL: nobody, or another process. Not NULL: twill__owner_release follows. */
+static inline void *twill__owner_pin(void)
+{
+    twill__global *global = twill__process();
+    uint64_t mine = twill__process_id();
+    uint64_t seen = atomic_load_explicit(&global->signal_claim, memory_order_relaxed);
+    void *owner;
+    do
+        if (seen >> 32 != mine >> 32) /* also in a child by vfork, whose memory is the parent's */
+            return NULL;
+    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, seen + 1));
+    owner = atomic_load(&global->signal_owner);
+    if (!owner)
+        atomic_fetch_sub(&global->signal_claim, 1);
+    return owner;
+}
+
+static inline void twill__owner_release(void)
+{
+    /* pairs with the load in twill__owner_leave: what was done with the object comes before its end */
+    atomic_fetch_sub(&twill__process()->signal_claim, 1);
+}
+
+/* False: somebody in this process owns them. A parent's claim is void in its child. */
+static inline bool twill__owner_claim(void)
+{
+    twill__global *global = twill__process();
+    uint64_t mine = twill__process_id();
+    uint64_t seen = atomic_load_explicit(&global->signal_claim, memory_order_relaxed);
+    do
+        if (seen >> 32 == mine >> 32)
+            return false;
+    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    return true;
+}
+
+/* In a forked child that has claimed nothing yet: the parent's object, a copy of it. */
+static inline void *twill__owner_of_parent(void)
+{
+    twill__global *global = twill__process();
+    uint64_t claim = atomic_load(&global->signal_claim);
+    return claim && claim >> 32 != twill__process_id() >> 32 ? atomic_load(&global->signal_owner)
+                                                             : NULL;
+}
+
+/* In a forked child: this copy goes. False: the child has an owner of its own. */
+static inline bool twill__owner_forget(const void *object)
+{
+    twill__global *global = twill__process();
+    if (atomic_load(&global->signal_owner) == object)
+        atomic_store(&global->signal_owner, NULL);
+    return atomic_load(&global->signal_claim) >> 32 != twill__process_id() >> 32;
+}
+
+static inline void twill__owner_publish(void *object)
+{
+    /* pairs with the load in twill__owner_pin */
+    atomic_store(&twill__process()->signal_owner, object);
+}
+
+/* The object goes: nobody finds it any more, and who had found it has let go. */
+static inline void twill__owner_leave(void)
+{
+    twill__global *global = twill__process();
+    uint64_t mine = twill__process_id();
+    atomic_store(&global->signal_owner, NULL);
+    /* seq_cst here and in pin: whoever counts himself after this load finds no owner */
+    for (;;) { /* ends: a handler takes a bounded number of steps */
+        uint64_t alone = mine;
+        if (atomic_compare_exchange_weak(&global->signal_claim, &alone, 0))
+            return;
+        twill__yield();
+    }
+}
+
+/* ---- a bell: rung in a handler, heard by one thread ---- */
+
+#if TWILL__SIGNALS
+typedef struct twill__bell {
+    int in, out;
+} twill__bell;
+
+/* Both ends non-blocking, and closed by an exec. */
+static inline bool twill__pipe(int ends[2])
+{
+    int saved = errno;
+    bool made;
+#ifdef __linux__
+    extern int pipe2(int[2], int);
+#ifdef O_CLOEXEC
+    made = pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0;
+#else
+    made = pipe2(ends, 02000000 | O_NONBLOCK) == 0; /* every processor named above has this one */
+#endif
+#else
+    made = pipe(ends) == 0;
+    for (int i = 0; made && i < 2; i++) {
+        (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    }
+#endif
+    errno = saved;
+    return made;
+}
+
+static inline bool twill__bell_make(twill__bell *bell)
+{
+    int ends[2];
+    if (!twill__pipe(ends))
+        return false;
+    bell->out = ends[0];
+    bell->in = ends[1];
+    return true;
+}
+
+static inline void twill__bell_end(twill__bell *bell)
+{
+    int saved = errno;
+    close(bell->in);
+    close(bell->out);
+    errno = saved;
+}
+
+/* Async-signal-safe. A full pipe rings already. */
+static inline void twill__bell_ring(twill__bell *bell)
+{
+    int saved = errno;
+    ssize_t wrote = write(bell->in, "", 1);
+    (void)wrote;
+    errno = saved;
+}
+
+/* Waits for a ring, or the deadline (0: none), and takes the rings off. What the ringer has stored
+   before is to be read after this. */
+static inline void twill__bell_wait(twill__bell *bell, twill_ns deadline)
+{
+    struct pollfd one = {bell->out, POLLIN, 0};
+    int saved = errno, ms = -1;
+    char taken[64];
+    if (!twill__no_deadline(deadline)) {
+        twill_ns left = deadline - twill__clock_now(), limit = 1000000; /* some 17 minutes */
+        left = left > 0 ? left / 1000000 + (left % 1000000 != 0) : 0;
+        ms = (int)(left < limit ? left : limit);
+    }
+    (void)poll(&one, 1, ms);
+    while (read(bell->out, taken, sizeof taken) == (ssize_t)sizeof taken)
+        continue; /* ends: each takes 64 rings off; at worst ringers keep it busy */
+    errno = saved;
+}
+
+/* Async-signal-safe: some text to standard error, if it takes it at once. Neither a terminal that
+   is held nor a reader that is gone (SIGPIPE) may harm the one who was only asked to stop. */
+static inline void twill__say(const char *text, size_t length)
+{
+    struct pollfd one = {2, POLLOUT, 0};
+    int saved = errno;
+    if (poll(&one, 1, 0) == 1 && one.revents == POLLOUT) {
+        ssize_t wrote = write(2, text, length);
+        (void)wrote;
+    }
+    errno = saved;
+}
+#endif
+
+#else
+/* ---- no masks ---- */
+#define TWILL__SIGNALS 0
+typedef int twill__signal_mask;
+
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    *old = 0;
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    (void)old;
+}
+#endif
+
+#if !TWILL__SIGNALS
+/* no handlers: a word to park on */
+typedef struct twill__bell {
+    _Atomic uint32_t rung;
+} twill__bell;
+
+static inline bool twill__bell_make(twill__bell *bell)
+{
+    atomic_init(&bell->rung, 0);
+    return true;
+}
+
+static inline void twill__bell_end(twill__bell *bell)
+{
+    (void)bell;
+}
+
+static inline void twill__bell_ring(twill__bell *bell)
+{
+    if (!atomic_exchange(&bell->rung, 1))
+        twill__wake(&bell->rung, 1);
+}
+
+static inline void twill__bell_wait(twill__bell *bell, twill_ns deadline)
+{
+    while (!atomic_exchange(&bell->rung, 0)) /* exit: a ring, or the deadline */
+        if (!twill__park(&bell->rung, 0, deadline))
+            return;
+}
+#endif
+
+#endif
+
+typedef enum twill__wrote {
+    TWILL__WROTE,
+    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
+    TWILL__WROTE_BROKEN
+} twill__wrote;
+
+#ifdef TWILL__POSIX
+#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
+#include <sys/ioctl.h>
 
 /* ---- the terminal ---- */
 
@@ -10302,18 +10934,6 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
 #define TWILL__TERMINALS 0
 #include <io.h>
 
-typedef int twill__signal_mask;
-
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    *old = 0;
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    (void)old;
-}
-
 static inline bool twill__terminal_is(int fd)
 {
     (void)fd;
@@ -10353,23 +10973,6 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
     return TWILL__WROTE;
 }
 #endif
-
-/* ---- a thread that nobody will join ---- */
-
-/* The record must stay until the thread's last access to it. */
-static inline void twill__thread_let_go(twill__thrd *thread)
-{
-#if defined TWILL_USE_PTHREAD
-    pthread_detach(thread->pthread);
-#elif defined TWILL__POSIX
-    if (thread->by_pthread)
-        pthread_detach(thread->pthread);
-    else
-        thrd_detach(thread->c11);
-#else
-    thrd_detach(thread->c11);
-#endif
-}
 
 #endif
 
@@ -14853,6 +15456,1580 @@ TWILL__DEFINE void twill_batch_free(void *values)
 }
 
 #endif
+
+#endif
+#endif
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__GRACEFUL_SHUTDOWN_IMPL
+#define TWILL__GRACEFUL_SHUTDOWN_IMPL
+
+/* ---- graceful_shutdown/finish.h ---- */
+/* graceful_shutdown/finish.h: the end, step by step: work, hooks, report. */
+#ifndef TWILL__GRACEFUL_SHUTDOWN_FINISH_H
+#define TWILL__GRACEFUL_SHUTDOWN_FINISH_H
+
+/* ---- graceful_shutdown/watcher.h ---- */
+/* graceful_shutdown/watcher.h: the phases, and the thread that keeps their times. It runs no user
+   code, so nothing can hold it up. */
+#ifndef TWILL__GRACEFUL_SHUTDOWN_WATCHER_H
+#define TWILL__GRACEFUL_SHUTDOWN_WATCHER_H
+
+/* ---- graceful_shutdown/runner.h ---- */
+/* graceful_shutdown/runner.h: the thread that runs the user's code: on_phase, actions, hooks. */
+#ifndef TWILL__GRACEFUL_SHUTDOWN_RUNNER_H
+#define TWILL__GRACEFUL_SHUTDOWN_RUNNER_H
+
+/* ---- graceful_shutdown/state.h ---- */
+/* graceful_shutdown/state.h: the object, and all that a signal handler does with it. */
+#ifndef TWILL__GRACEFUL_SHUTDOWN_STATE_H
+#define TWILL__GRACEFUL_SHUTDOWN_STATE_H
+
+#include <stdio.h>
+
+/* ---- the object ---- */
+
+typedef struct twill__shutdown_hook {
+    struct twill__shutdown_hook *earlier; /* added before it, so run after it; later: run before */
+    twill_shutdown_fn *fn;
+    void *context;
+    twill_ns limit;
+    char name[];
+} twill__shutdown_hook;
+
+/* The thread that runs user code. One that does not come back is abandoned: then it owns this
+   record, and touches nothing else of ours. */
+typedef struct twill__runner {
+    struct twill_shutdown *shutdown;
+    twill__thrd thread;
+    _Atomic uint32_t state;
+    _Atomic uint64_t number; /* the thread's; 0 until it runs */
+    twill_cancel token;      /* of the hook that it runs */
+} twill__runner;
+enum {
+    TWILL__RUNNER_IDLE,
+    TWILL__RUNNER_BUSY,    /* in user code */
+    TWILL__RUNNER_PARTING, /* being abandoned */
+    TWILL__RUNNER_ABANDONED,
+    TWILL__RUNNER_GONE /* user code has ended the thread */
+};
+
+typedef struct twill__shutdown_job { /* one hook, given to the runner */
+    twill__shutdown_hook *hook;      /* NULL: none */
+    size_t index;
+    twill_ns until;
+    bool taken, done, lost;
+    int code;
+} twill__shutdown_job;
+
+#define TWILL__STOPS 1 /* in `kind`: a signal that stops; from 2 on: that of action kind - 2 */
+
+struct twill_shutdown {
+    /* set at create */
+    twill_shutdown_options options;
+    twill_signal_action *actions;
+    const char *message;
+    size_t message_length;
+    uint32_t generation;
+    bool owner; /* of the process's signals */
+    uint8_t kind[TWILL__SIGNAL_COUNT];
+#if TWILL__SIGNALS
+    bool installed[TWILL__SIGNAL_COUNT];
+    twill__action old[TWILL__SIGNAL_COUNT];
+    twill__bell flag; /* its out end is what poll loops get; written once, never read */
+#endif
+    twill__bell bell; /* wakes the watcher */
+    /* written in handlers and by whoever asks */
+    _Atomic int64_t asked_at;
+    _Atomic int32_t asked; /* 0; the reason; a signal that came: minus its number */
+    _Atomic uint32_t presses, hurry;
+    _Atomic uint32_t seen;    /* the program has been told by a function's answer */
+    _Atomic int64_t press_at; /* the last one that counted */
+    _Atomic uint32_t raised[TWILL__SIGNAL_COUNT];
+    /* work: phase, WAITED, tasks inside, tasks ever */
+    _Alignas(TWILL__LINE) _Atomic uint64_t work;
+    _Atomic uint64_t halves;
+    _Alignas(TWILL__LINE) _Atomic uint32_t pulse; /* what finish parks on: bit 0: all out */
+    /* guarded by lock, from here on */
+    _Atomic uint32_t lock;
+    twill__list waiters, idle, settlers; /* in wait; the runner; finish */
+    twill__node *destroyer;
+    twill_shutdown_phase told, news; /* the phase; the last that the runner has taken up */
+    twill_ns drain_end, cancel_end, end;
+    uint64_t after_drain, after_cancel; /* tasks inside */
+    twill__shutdown_hook *hooks, *ran;
+    twill__shutdown_job job;
+    twill__runner *runner;  /* NULL: none could be started */
+    bool starting;          /* somebody makes a new one */
+    uint64_t inline_thread; /* runs user code in place of a runner */
+    size_t hung;            /* runners abandoned outside hooks */
+    bool finishing, finished, closed, quit;
+    twill_shutdown_report report;
+    twill_cancel drain_token, cancel_token;
+    twill__thrd watcher;
+};
+
+static inline bool twill__shutdown_here(const twill_shutdown *shutdown)
+{
+    return twill__same_process(shutdown->generation);
+}
+
+static inline twill_ns twill__shutdown_after(twill_ns start, twill_ns ns)
+{
+    return ns >= TWILL_FOREVER - start ? TWILL_FOREVER : start + ns;
+}
+
+/* ---- the word of work ---- */
+
+/* Phase and count are one word, so entering is one with looking at the phase. The total has 36 bits;
+   `halves` counts how often its top bit has turned. */
+#define TWILL__WORK_PHASE  UINT64_C(7)
+#define TWILL__WORK_WAITED UINT64_C(8) /* who leaves last says so in `pulse` */
+#define TWILL__WORK_INSIDE UINT64_C(0xffffff0)
+#define TWILL__WORK_ONE    UINT64_C(0x10)
+#define TWILL__WORK_TOTAL  (UINT64_C(1) << 28)
+
+static inline uint64_t twill__work_inside(uint64_t work)
+{
+    return (work & TWILL__WORK_INSIDE) / TWILL__WORK_ONE;
+}
+
+/* Goes on to `phase`, from RUNNING or from the one before; returns what was there. */
+static inline uint64_t twill__work_advance(twill_shutdown *shutdown, twill_shutdown_phase phase)
+{
+    /* a guess for the CAS */
+    uint64_t seen = atomic_load_explicit(&shutdown->work, memory_order_relaxed);
+    do
+        if ((seen & TWILL__WORK_PHASE) >= (uint64_t)phase)
+            return seen;
+    while (!atomic_compare_exchange_weak(&shutdown->work, &seen,
+                                         (seen & ~TWILL__WORK_PHASE) | (uint64_t)phase));
+    return seen;
+}
+
+/* All who ever entered; nobody enters any more. */
+static inline uint64_t twill__work_total(const twill_shutdown *shutdown)
+{
+    uint64_t total = atomic_load(&shutdown->work) >> 28;
+    uint64_t halves = atomic_load(&shutdown->halves);
+    if ((halves & 1) != total >> 35) /* the one who turned the bit has not come to count it */
+        halves++;
+    return (halves << 35) + (total & ((UINT64_C(1) << 35) - 1));
+}
+
+/* ---- asking: async-signal-safe, like all up to the end of this file ---- */
+
+/* The first one wins. `asked`: see the field. */
+static inline void twill__shutdown_ask(twill_shutdown *shutdown, int32_t asked)
+{
+    int64_t never = 0;
+    int32_t none = 0;
+    /* before `asked`, which publishes it */
+    atomic_compare_exchange_strong_explicit(&shutdown->asked_at, &never, twill__clock_now(),
+                                            memory_order_relaxed, memory_order_relaxed);
+    /* acq_rel: pairs with the acquire in twill__shutdown_asked */
+    if (!atomic_compare_exchange_strong_explicit(&shutdown->asked, &none, asked,
+                                                 memory_order_acq_rel, memory_order_relaxed))
+        return;
+    twill__work_advance(shutdown, TWILL_SHUTDOWN_DRAINING);
+    twill_cancel_request(&shutdown->drain_token, asked < 0 ? -asked : asked);
+#if TWILL__SIGNALS
+    twill__bell_ring(&shutdown->flag);
+#endif
+    twill__bell_ring(&shutdown->bell); /* the flags are set: whoever hears it finds them */
+}
+
+/* 0, or `asked`. Who has seen it here is not let in by enter. */
+static inline int32_t twill__shutdown_asked(const twill_shutdown *shutdown)
+{
+    /* acquire: pairs with the CAS in ask */
+    int32_t asked = atomic_load_explicit(&shutdown->asked, memory_order_acquire);
+    if (asked && !(atomic_load(&shutdown->work) & TWILL__WORK_PHASE)) /* ask is about to do it */
+        twill__work_advance((twill_shutdown *)(uintptr_t)shutdown, TWILL_SHUTDOWN_DRAINING);
+    return asked;
+}
+
+/* The same, as an answer to the program. */
+static inline int32_t twill__shutdown_answer(const twill_shutdown *shutdown)
+{
+    int32_t asked = twill__shutdown_asked(shutdown);
+    _Atomic uint32_t *seen = &((twill_shutdown *)(uintptr_t)shutdown)->seen;
+    /* relaxed: destroy reads it, after all that the program does */
+    if (asked && !atomic_load_explicit(seen, memory_order_relaxed))
+        atomic_store_explicit(seen, 1, memory_order_relaxed);
+    return asked;
+}
+
+/* ---- signals ---- */
+
+/* Which press this is: 1, 2..; 0: the same as the last, seen again (sent to the group and
+   forwarded). */
+static inline uint32_t twill__shutdown_press(twill_shutdown *shutdown, twill_ns now)
+{
+    int64_t at = atomic_load(&shutdown->press_at);
+    if (at && now - at <= shutdown->options.same_press)
+        return 0;
+    if (!atomic_compare_exchange_strong(&shutdown->press_at, &at, now))
+        return 0; /* another thread has just taken one */
+    return atomic_fetch_add(&shutdown->presses, 1) + 1;
+}
+
+/* What the handler does. True: this press ends the process, at once. */
+static inline bool twill__shutdown_signal(twill_shutdown *shutdown, int number, twill_ns now)
+{
+    twill_second_signal second = shutdown->options.second;
+    uint32_t press;
+    if (shutdown->kind[number] != TWILL__STOPS) {
+        atomic_store(&shutdown->raised[number], 1);
+        twill__bell_ring(&shutdown->bell);
+        return false;
+    }
+    press = twill__shutdown_press(shutdown, now);
+    if (press >= 2 && second != TWILL_SECOND_IGNORED) {
+        if (second == TWILL_SECOND_KILLS || press >= 3)
+            return true;
+        atomic_store(&shutdown->hurry, 1);
+        twill__bell_ring(&shutdown->bell);
+    }
+    twill__shutdown_ask(shutdown, -number);
+#if TWILL__SIGNALS
+    if (press == 1 && shutdown->message_length)
+        twill__say(shutdown->message, shutdown->message_length);
+#endif
+    return false;
+}
+
+/* The owner of the signals, or NULL; twill__owner_release follows. */
+static inline twill_shutdown *twill__shutdown_pin(void)
+{
+    twill_shutdown *shutdown = (twill_shutdown *)twill__owner_pin();
+    /* a child that has just claimed the signals: the object is still the parent's */
+    if (shutdown && !twill__shutdown_here(shutdown)) {
+        twill__owner_release();
+        return NULL;
+    }
+    return shutdown;
+}
+
+#if TWILL__SIGNALS
+static void twill__shutdown_handler(int number)
+{
+    int saved = errno;
+    twill_shutdown *shutdown = twill__shutdown_pin();
+    if (shutdown) { /* else: a forked child, or the object is just coming or going */
+        if (number > 0 && number < TWILL__SIGNAL_COUNT && shutdown->kind[number] &&
+            twill__shutdown_signal(shutdown, number, twill__clock_now()))
+            twill__signal_die(number, shutdown->options.exit_code);
+        twill__owner_release();
+    }
+    errno = saved;
+}
+#endif
+
+#endif
+
+/* ---- the lock ---- */
+
+/* A destroyer waits until nobody is inside or on the way in: whoever sees that tells him. */
+static inline void twill__shutdown_unlock(twill_shutdown *shutdown)
+{
+    twill__node *node = shutdown->destroyer;
+    if (node && !shutdown->waiters.first && !twill__lock_wanted(&shutdown->lock)) {
+        _Atomic uint32_t *word = &node->word;
+        shutdown->destroyer = NULL;
+        /* pairs with twill__await */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__unlock(&shutdown->lock);
+        twill__wake(word, 1);
+        return;
+    }
+    twill__unlock(&shutdown->lock);
+}
+
+/* ---- user code ---- */
+
+/* Whether the calling thread is in user code of ours: then a wait for us would never end. */
+static inline bool twill__shutdown_inside(twill_shutdown *shutdown)
+{
+    uint64_t me = twill__thread_number();
+    bool inside;
+    twill__lock(&shutdown->lock);
+    /* relaxed: only a thread's own number can match */
+    inside = shutdown->inline_thread == me ||
+             (shutdown->runner &&
+              atomic_load_explicit(&shutdown->runner->number, memory_order_relaxed) == me);
+    twill__shutdown_unlock(shutdown);
+    return inside;
+}
+
+static inline twill_task twill__shutdown_task(void *context, size_t index, twill_ns deadline,
+                                              twill_cancel *token)
+{
+    twill_task task = {index, context, UINT_MAX, 0, NULL, {deadline, token}, NULL};
+    if (deadline == TWILL_FOREVER)
+        task.until.deadline = 0;
+    return task;
+}
+
+/* What a phase brings: its token's hooks, and on_phase. The waits were told long before. */
+static inline void twill__shutdown_enter_phase(twill_shutdown *shutdown, twill_shutdown_phase phase)
+{
+    int32_t asked = twill__shutdown_asked(shutdown);
+    int reason = asked < 0 ? -asked : asked;
+    if (shutdown->options.on_phase) {
+        twill_task task =
+            twill__shutdown_task(shutdown->options.context, SIZE_MAX, shutdown->end, NULL);
+        shutdown->options.on_phase(phase, reason, &task);
+    }
+    if (phase == TWILL_SHUTDOWN_DRAINING)
+        twill_cancel_fire(&shutdown->drain_token, reason);
+    else if (phase == TWILL_SHUTDOWN_CANCELLING)
+        twill_cancel_fire(&shutdown->cancel_token, reason);
+}
+
+/* Under the lock: the action to call next, or action_count. Actions end where the hooks begin. */
+static inline size_t twill__shutdown_due_action(const twill_shutdown *shutdown)
+{
+    size_t i = 0, count = shutdown->options.action_count;
+    while (i < count && (shutdown->told >= TWILL_SHUTDOWN_HOOKS ||
+                         !atomic_load(&shutdown->raised[shutdown->actions[i].signal])))
+        i++;
+    return i;
+}
+
+static inline bool twill__shutdown_has_todo(const twill_shutdown *shutdown)
+{
+    return shutdown->news < shutdown->told ||
+           twill__shutdown_due_action(shutdown) < shutdown->options.action_count ||
+           (shutdown->job.hook && !shutdown->job.taken);
+}
+
+/* Called and left with the lock held; false: the runner was abandoned meanwhile, and neither lock
+   nor object is his any more. `runner` NULL: in the caller's thread, and there is no job. */
+static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *runner)
+{
+    twill_shutdown_phase news = shutdown->news;
+    size_t i = twill__shutdown_due_action(shutdown);
+    uint32_t busy = TWILL__RUNNER_BUSY;
+    int code = 0;
+    bool hook = false;
+    if (runner) /* under the lock; who abandons sees it by his CAS */
+        atomic_store_explicit(&runner->state, TWILL__RUNNER_BUSY, memory_order_relaxed);
+    if (news < shutdown->told) {
+        shutdown->news = news = (twill_shutdown_phase)(news + 1);
+        twill__unlock(&shutdown->lock);
+        twill__shutdown_enter_phase(shutdown, news);
+    } else if (i < shutdown->options.action_count) {
+        const twill_signal_action *action = &shutdown->actions[i];
+        twill_task task = twill__shutdown_task(action->context, i, 0, &shutdown->cancel_token);
+        /* before the call: a signal during it brings another one */
+        atomic_store(&shutdown->raised[action->signal], 0);
+        twill__unlock(&shutdown->lock);
+        action->fn(action->signal, &task);
+    } else {
+        const twill__shutdown_job *job = &shutdown->job;
+        twill_task task =
+            twill__shutdown_task(job->hook->context, job->index, job->until, &runner->token);
+        twill_shutdown_fn *fn = job->hook->fn;
+        shutdown->job.taken = hook = true;
+        twill__unlock(&shutdown->lock);
+        code = fn(&task);
+    }
+    /* acq_rel: pairs with the CAS of who abandons; the first decides */
+    if (runner &&
+        !atomic_compare_exchange_strong_explicit(&runner->state, &busy, TWILL__RUNNER_IDLE,
+                                                 memory_order_acq_rel, memory_order_acquire))
+        return false;
+    twill__lock(&shutdown->lock);
+    if (hook) {
+        shutdown->job.code = code;
+        shutdown->job.done = true;
+    }
+    return true;
+}
+
+/* ---- the thread ---- */
+
+/* Under the lock. */
+static inline void twill__shutdown_rouse(twill_shutdown *shutdown)
+{
+    twill__grant_all(&shutdown->idle);
+}
+
+/* Under the lock: finish waits until the runner has nothing to do, or is gone. */
+static inline void twill__shutdown_settled(twill_shutdown *shutdown)
+{
+    twill__node *node = shutdown->settlers.first;
+    if (node) {
+        _Atomic uint32_t *word = &node->word;
+        if (twill__grant(&shutdown->settlers, node))
+            twill__wake(word, 1);
+    }
+}
+
+/* The record is the abandoned thread's own, once he who abandons has let go of it. */
+static inline void twill__runner_part(twill__runner *runner)
+{
+    /* acquire: pairs with the release in twill__shutdown_abandon */
+    while (atomic_load_explicit(&runner->state, memory_order_acquire) != TWILL__RUNNER_ABANDONED)
+        twill__yield(); /* ends: he has one step to do */
+    TWILL_FREE(runner);
+}
+
+static void twill__runner_gone(void *arg) /* user code ends this thread */
+{
+    twill__runner *runner = (twill__runner *)arg;
+    twill_shutdown *shutdown = runner->shutdown;
+    uint32_t busy = TWILL__RUNNER_BUSY;
+    /* as in twill__shutdown_do */
+    if (!atomic_compare_exchange_strong_explicit(&runner->state, &busy, TWILL__RUNNER_GONE,
+                                                 memory_order_acq_rel, memory_order_acquire)) {
+        twill__runner_part(runner);
+        return;
+    }
+    twill__lock(&shutdown->lock);
+    if (shutdown->job.hook && shutdown->job.taken)
+        shutdown->job.lost = true;
+    twill__shutdown_settled(shutdown);
+    twill__bell_ring(&shutdown->bell); /* the watcher starts another */
+    twill__shutdown_unlock(shutdown);
+}
+
+/* False: abandoned. */
+static inline bool twill__runner_loop(twill__runner *runner)
+{
+    twill_shutdown *shutdown = runner->shutdown;
+    twill__lock(&shutdown->lock);
+    for (;;) { /* exit: quit, which destroy sets */
+        twill__node me;
+        if (twill__shutdown_has_todo(shutdown)) { /* also at the end: what came in time is served */
+            if (!twill__shutdown_do(shutdown, runner))
+                return false;
+            continue;
+        }
+        twill__shutdown_settled(shutdown);
+        if (shutdown->quit)
+            break;
+        twill__node_init(&me);
+        twill__list_append(&shutdown->idle, &me);
+        twill__shutdown_unlock(shutdown);
+        twill__await(&me);
+        twill__lock(&shutdown->lock);
+    }
+    twill__shutdown_unlock(shutdown);
+    return true;
+}
+
+static void twill__runner_main(void *arg)
+{
+    twill__runner *runner = (twill__runner *)arg;
+    bool ours = true;
+    /* relaxed: see twill__shutdown_inside */
+    atomic_store_explicit(&runner->number, twill__thread_number(), memory_order_relaxed);
+    TWILL__GUARD_PUSH(twill__runner_gone, runner);
+    ours = twill__runner_loop(runner);
+    TWILL__GUARD_POP(0);
+    if (!ours)
+        twill__runner_part(runner);
+}
+
+/* A thread of ours takes no signals, but those that it asks for. */
+static inline bool twill__shutdown_thread(twill__thrd *thread, void (*fn)(void *), void *arg,
+                                          const char *name)
+{
+    twill__signal_mask mask;
+    bool started;
+    memset(thread, 0, sizeof *thread);
+    thread->fn = fn;
+    thread->arg = arg;
+    thread->cpu = UINT_MAX;
+    twill__thread_name(thread, name);
+    twill__signals_hold(&mask);
+    started = twill__thread_start(thread);
+    twill__signals_restore(&mask);
+    return started;
+}
+
+static inline twill_status twill__runner_start(twill_shutdown *shutdown)
+{
+    twill__runner *runner = (twill__runner *)TWILL_MALLOC(sizeof *runner);
+    if (!runner)
+        return TWILL_NO_MEMORY;
+    memset(runner, 0, sizeof *runner);
+    runner->shutdown = shutdown;
+    twill__lock(&shutdown->lock);
+    shutdown->runner = runner; /* before it runs user code, which may ask who it is */
+    twill__shutdown_unlock(shutdown);
+    if (twill__shutdown_thread(&runner->thread, twill__runner_main, runner, "twill-hooks"))
+        return TWILL_OK;
+    twill__lock(&shutdown->lock);
+    shutdown->runner = NULL;
+    twill__shutdown_unlock(shutdown);
+    TWILL_FREE(runner);
+    return TWILL_NO_THREAD;
+}
+
+/* Another runner in place of one whose thread has ended, or, for finish, of none. Nothing to do, or
+   the other one does it already: returns at once. During finish only finish takes runners away. */
+static inline void twill__runner_renew(twill_shutdown *shutdown, bool finish)
+{
+    twill__runner *runner;
+    bool wanted;
+    twill__lock(&shutdown->lock);
+    runner = shutdown->runner;
+    /* acquire: pairs with the CAS in twill__runner_gone */
+    wanted =
+        !shutdown->starting && shutdown->finishing == finish &&
+        (runner ? atomic_load_explicit(&runner->state, memory_order_acquire) == TWILL__RUNNER_GONE
+                : finish);
+    if (wanted) {
+        shutdown->starting = true;
+        shutdown->runner = NULL;
+    }
+    twill__shutdown_unlock(shutdown);
+    if (!wanted)
+        return;
+    if (runner) {
+        twill__thread_join(&runner->thread);
+        TWILL_FREE(runner);
+    }
+    (void)twill__runner_start(shutdown);
+    twill__lock(&shutdown->lock);
+    shutdown->starting = false;
+    twill__shutdown_settled(shutdown);
+    twill__shutdown_unlock(shutdown);
+}
+
+/* False: it has come back in the meantime. */
+static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
+{
+    twill__runner *runner = shutdown->runner; /* only finish changes it now */
+    uint32_t busy = TWILL__RUNNER_BUSY;
+    /* acq_rel: pairs with the CAS in twill__shutdown_do */
+    if (!atomic_compare_exchange_strong_explicit(&runner->state, &busy, TWILL__RUNNER_PARTING,
+                                                 memory_order_acq_rel, memory_order_relaxed))
+        return false;
+    twill__lock(&shutdown->lock);
+    shutdown->runner = NULL;
+    twill__shutdown_unlock(shutdown);
+    twill__thread_let_go(&runner->thread);
+    /* release: the last access; pairs with twill__runner_part */
+    atomic_store_explicit(&runner->state, TWILL__RUNNER_ABANDONED, memory_order_release);
+    return true;
+}
+
+#endif
+
+/* ---- phases ---- */
+
+/* Under the lock: goes to the phase that it is time for; true: that was a new one, and
+   twill__shutdown_announce follows. An empty house ends a phase only once finish has been called:
+   before that, the program may have work that it does not count. */
+static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
+{
+    twill_shutdown_phase before = shutdown->told;
+    twill_shutdown_options *options = &shutdown->options;
+    if (!twill__shutdown_asked(shutdown))
+        return false;
+    if (shutdown->told == TWILL_SHUTDOWN_RUNNING) {
+        /* published by `asked` */
+        twill_ns at = atomic_load_explicit(&shutdown->asked_at, memory_order_relaxed);
+        shutdown->told = TWILL_SHUTDOWN_DRAINING;
+        shutdown->end = twill__shutdown_after(at, options->total);
+        shutdown->drain_end = twill__shutdown_after(at, options->drain);
+        for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
+            _Atomic uint32_t *word = &node->word;
+            next = node->next;
+            node->answer = TWILL_OK;
+            if (twill__grant(&shutdown->waiters, node)) /* else it leaves, and unlinks itself */
+                twill__wake(word, 1);
+        }
+    }
+    if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
+        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
+        if (now >= shutdown->drain_end || atomic_load(&shutdown->hurry) ||
+            (shutdown->finishing && inside == 0)) {
+            shutdown->after_drain =
+                twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_CANCELLING));
+            shutdown->told = TWILL_SHUTDOWN_CANCELLING;
+            shutdown->cancel_end = twill__shutdown_after(now, options->cancel);
+            if (shutdown->cancel_end > shutdown->end)
+                shutdown->cancel_end = shutdown->end;
+        }
+    }
+    if (shutdown->told == TWILL_SHUTDOWN_CANCELLING && shutdown->finishing) {
+        uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
+        if (now >= shutdown->cancel_end || inside == 0) {
+            shutdown->after_cancel =
+                twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_HOOKS));
+            shutdown->told = TWILL_SHUTDOWN_HOOKS;
+        }
+    }
+    return shutdown->told != before;
+}
+
+/* Ends every wait below the token now; its hooks, user code, are the runner's. */
+static inline void twill__shutdown_tell(twill_cancel *cancel, int reason)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__token_lock(token);
+    twill__tell(token, reason);
+    twill__unlock(&token->lock);
+}
+
+/* Without the lock; what is told twice is heard once. */
+static inline void twill__shutdown_announce(twill_shutdown *shutdown)
+{
+    int32_t asked = twill__shutdown_asked(shutdown);
+    int reason = asked < 0 ? -asked : asked;
+    twill_shutdown_phase told;
+    twill__lock(&shutdown->lock);
+    told = shutdown->told;
+    twill__shutdown_rouse(shutdown);
+    twill__shutdown_unlock(shutdown);
+    twill__shutdown_tell(&shutdown->drain_token, reason); /* first, whoever comes first */
+    if (told >= TWILL_SHUTDOWN_CANCELLING)
+        twill__shutdown_tell(&shutdown->cancel_token, reason);
+    /* finish may be parked on it; an odd word stays odd */
+    atomic_fetch_add(&shutdown->pulse, 2);
+    twill__wake(&shutdown->pulse, 1);
+}
+
+/* ---- the watcher ---- */
+
+/* Under the lock: when to look again; 0: when the bell rings. */
+static inline twill_ns twill__shutdown_next(const twill_shutdown *shutdown, bool hard)
+{
+    twill_ns next = TWILL_FOREVER;
+    if (shutdown->told == TWILL_SHUTDOWN_DRAINING)
+        next = shutdown->drain_end;
+    if (hard && shutdown->end < next)
+        next = shutdown->end;
+    return next == TWILL_FOREVER ? 0 : next;
+}
+
+static void twill__shutdown_watch(void *arg)
+{
+    twill_shutdown *shutdown = (twill_shutdown *)arg;
+#if TWILL__SIGNALS
+    /* where the program holds them off in all its threads, this one takes them */
+    for (int number = 1; number < TWILL__SIGNAL_COUNT; number++)
+        if (shutdown->kind[number])
+            twill__signal_unblock(number);
+#endif
+    for (;;) { /* exit: quit, which destroy sets */
+        twill_ns now = twill__clock_now(), next;
+        int32_t asked;
+        bool changed, hard;
+        twill__lock(&shutdown->lock);
+        if (shutdown->quit) /* what comes now, destroy sees */
+            break;
+        changed = twill__shutdown_step(shutdown, now);
+        if (twill__shutdown_has_todo(shutdown))
+            twill__shutdown_rouse(shutdown);
+        asked = twill__shutdown_asked(shutdown);
+        hard = asked < 0 && shutdown->told && !shutdown->options.no_hard_stop;
+        next = twill__shutdown_next(shutdown, hard);
+        twill__shutdown_unlock(shutdown);
+        if (changed)
+            twill__shutdown_announce(shutdown);
+        if (hard && now >= shutdown->end)
+            twill__signal_die(-asked, shutdown->options.exit_code);
+        twill__runner_renew(shutdown, false);
+        twill__bell_wait(&shutdown->bell, next);
+    }
+    twill__shutdown_unlock(shutdown);
+}
+
+#endif
+
+/* A hook that obeys its limit needs a moment to come back; only then is it passed over. */
+#define TWILL__HOOK_GRACE TWILL_MS(10)
+
+/* ---- work ---- */
+
+/* Through DRAINING and CANCELLING. The one who leaves last touches nothing of ours after his
+   fetch_or on `pulse`, and we do not go on before that: the object may be freed soon. */
+static inline void twill__shutdown_drain(twill_shutdown *shutdown)
+{
+    uint64_t work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
+    bool armed = twill__work_inside(work) > 0;
+    for (;;) { /* exit: HOOKS, at the end of the windows at the latest */
+        /* before the look at the work: who changes that later changes this, too */
+        uint32_t pulse = atomic_load(&shutdown->pulse);
+        bool changed;
+        twill_ns until;
+        twill_shutdown_phase told;
+        twill__lock(&shutdown->lock);
+        changed = twill__shutdown_step(shutdown, twill__clock_now());
+        told = shutdown->told;
+        until = told == TWILL_SHUTDOWN_DRAINING ? shutdown->drain_end : shutdown->cancel_end;
+        twill__shutdown_unlock(shutdown);
+        if (changed)
+            twill__shutdown_announce(shutdown);
+        if (told >= TWILL_SHUTDOWN_HOOKS)
+            break;
+        if (!changed)
+            twill__park(&shutdown->pulse, pulse, until);
+    }
+    work = atomic_fetch_and(&shutdown->work, ~TWILL__WORK_WAITED);
+    if (!armed || twill__work_inside(work) > 0)
+        return;
+    for (;;) { /* ends: the last one out is at the step between the two words */
+        uint32_t pulse = atomic_load(&shutdown->pulse);
+        if (pulse & 1)
+            return;
+        twill__park(&shutdown->pulse, pulse, 0);
+    }
+}
+
+/* ---- the runner, seen from finish ---- */
+
+/* Waits until the runner has nothing left to do, its present hook included. False: the instant has
+   come first. Without a runner: true. */
+static inline bool twill__shutdown_settle(twill_shutdown *shutdown, twill_ns until)
+{
+    twill__node me;
+    twill_status status;
+    twill__lock(&shutdown->lock);
+    for (;;) { /* exit: settled, or the deadline */
+        const twill__runner *runner = shutdown->runner;
+        const twill__shutdown_job *job = &shutdown->job;
+        /* relaxed: what the runner has done is read under the lock */
+        uint32_t state = runner ? atomic_load_explicit(&runner->state, memory_order_relaxed)
+                                : TWILL__RUNNER_GONE;
+        if (!shutdown->starting &&
+            (state == TWILL__RUNNER_GONE ||
+             (state == TWILL__RUNNER_IDLE && !twill__shutdown_has_todo(shutdown) &&
+              (!job->hook || job->done))))
+            break;
+        twill__node_init(&me);
+        twill__list_append(&shutdown->settlers, &me);
+        twill__shutdown_unlock(shutdown);
+        status = twill__wait(&me, (twill_until){until, NULL});
+        twill__lock(&shutdown->lock);
+        if (status != TWILL_OK) {
+            twill__list_remove(&shutdown->settlers, &me);
+            twill__shutdown_unlock(shutdown);
+            return false;
+        }
+    }
+    twill__shutdown_unlock(shutdown);
+    return true;
+}
+
+/* User code in the thread of finish has ended that thread: another one may go on. */
+static void twill__shutdown_finisher_gone(void *arg)
+{
+    twill_shutdown *shutdown = (twill_shutdown *)arg;
+    twill__lock(&shutdown->lock);
+    shutdown->inline_thread = 0;
+    shutdown->finishing = false;
+    shutdown->report.hooks_failed += shutdown->job.hook != NULL;
+    shutdown->job.hook = NULL;
+    twill__shutdown_unlock(shutdown);
+}
+
+/* What is to be done, in this thread: `hook`, or, NULL, what the phases bring. */
+static inline void twill__shutdown_inline(twill_shutdown *shutdown, const twill_task *task,
+                                          const twill__shutdown_hook *hook, int *code)
+{
+    TWILL__GUARD_PUSH(twill__shutdown_finisher_gone, shutdown);
+    twill__lock(&shutdown->lock);
+    shutdown->inline_thread = twill__thread_number();
+    while (!hook && shutdown->news < shutdown->told)
+        (void)twill__shutdown_do(shutdown, NULL);
+    twill__shutdown_unlock(shutdown);
+    if (hook)
+        *code = hook->fn(task);
+    twill__lock(&shutdown->lock);
+    shutdown->inline_thread = 0;
+    twill__shutdown_unlock(shutdown);
+    TWILL__GUARD_POP(0);
+}
+
+/* A runner that is free, at the cost of one that does not come back until then. False: there is
+   none to be had, and what the phases brought has been done here. */
+static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns until)
+{
+    bool there;
+    /* each runner that is abandoned has taken a phase's news, or an action, with it */
+    for (int k = 0; k < 4 && !twill__shutdown_settle(shutdown, until); k++) {
+        twill_ns now = twill__clock_now(), left = shutdown->end - now;
+        if (twill__shutdown_abandon(shutdown))
+            shutdown->hung++;
+        twill__runner_renew(shutdown, true);
+        until = now + (left > 0 ? left / 4 : 0);
+    }
+    twill__runner_renew(shutdown, true);
+    (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
+    twill__lock(&shutdown->lock);
+    there = shutdown->runner != NULL;
+    twill__shutdown_unlock(shutdown);
+    if (!there)
+        twill__shutdown_inline(shutdown, NULL, NULL, NULL);
+    return there;
+}
+
+/* ---- hooks ---- */
+
+/* The present job is over, or out of our hands: how did it end? */
+static inline twill_status twill__shutdown_job_end(twill_shutdown *shutdown, bool in_time,
+                                                   int *code)
+{
+    twill__shutdown_job *job = &shutdown->job;
+    twill_status status = TWILL_TIMEOUT;
+    bool hangs = false;
+    if (!in_time) {
+        twill__lock(&shutdown->lock);
+        hangs = job->taken; /* else its thread never came to it: nobody will run it */
+        if (!hangs)
+            job->hook = NULL;
+        twill__shutdown_unlock(shutdown);
+        if (hangs && !twill__shutdown_abandon(shutdown)) { /* it is just coming back */
+            in_time = twill__shutdown_settle(shutdown, TWILL_FOREVER);
+            hangs = false;
+        }
+    }
+    twill__lock(&shutdown->lock);
+    if (in_time && job->lost) {
+        status = TWILL_LOST;
+    } else if (in_time) {
+        status = job->code ? TWILL_FAILED : TWILL_OK;
+        *code = job->code;
+    }
+    job->hook = NULL;
+    shutdown->hung += hangs;
+    twill__shutdown_unlock(shutdown);
+    return status;
+}
+
+static inline twill_status twill__shutdown_run_guarded(twill_shutdown *shutdown,
+                                                       twill__shutdown_hook *hook, size_t index,
+                                                       twill_ns until, twill_ns over, int *code)
+{
+    twill_cancel *token = &shutdown->runner->token; /* the runner is idle: the token is ours */
+    bool in_time;
+    twill_cancel_detach(token);
+    twill_cancel_init(token, NULL);
+    twill__lock(&shutdown->lock);
+    shutdown->job = (twill__shutdown_job){hook, index, until, false, false, false, 0};
+    twill__shutdown_rouse(shutdown);
+    twill__shutdown_unlock(shutdown);
+    in_time = twill__shutdown_settle(shutdown, until);
+    if (!in_time) {
+        twill_cancel_fire(token, twill_shutdown_reason(shutdown));
+        in_time = twill__shutdown_settle(shutdown, over);
+    }
+    return twill__shutdown_job_end(shutdown, in_time, code);
+}
+
+static inline twill_status twill__shutdown_run_unguarded(twill_shutdown *shutdown,
+                                                         twill__shutdown_hook *hook, size_t index,
+                                                         twill_ns until, int *code)
+{
+    twill_cancel token;
+    twill_task task = twill__shutdown_task(hook->context, index, until, &token);
+    twill_cancel_init(&token, NULL);
+    shutdown->job.hook = hook; /* for twill__shutdown_finisher_gone */
+    twill__shutdown_inline(shutdown, &task, hook, code);
+    shutdown->job.hook = NULL;
+    twill_cancel_detach(&token);
+    return *code ? TWILL_FAILED : TWILL_NO_THREAD;
+}
+
+static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shutdown_hook *hook)
+{
+    twill_shutdown_report *report = &shutdown->report;
+    twill_shutdown_step step = {hook->name, TWILL_TIMEOUT, 0, 0};
+    twill_ns start = twill__clock_now(), until = shutdown->end, over;
+    if (hook->limit && twill__shutdown_after(start, hook->limit) < until)
+        until = twill__shutdown_after(start, hook->limit);
+    over = twill__shutdown_after(until, TWILL__HOOK_GRACE);
+    if (over > shutdown->end)
+        over = shutdown->end;
+    if (over - until < TWILL__HOOK_GRACE && over - start > 2 * TWILL__HOOK_GRACE)
+        until = over - TWILL__HOOK_GRACE;
+    if (start < shutdown->end) {
+        if (twill__shutdown_ready(shutdown, over))
+            step.status =
+                twill__shutdown_run_guarded(shutdown, hook, report->hooks, until, over, &step.code);
+        else
+            step.status =
+                twill__shutdown_run_unguarded(shutdown, hook, report->hooks, until, &step.code);
+        step.wall = twill__clock_now() - start;
+    } /* else the total is over: it does not run, and the report says so */
+    if (report->hooks < shutdown->options.steps_capacity)
+        shutdown->options.steps[report->steps_stored++] = step;
+    report->hooks++;
+    report->hooks_failed += step.status == TWILL_FAILED || step.status == TWILL_LOST;
+    report->hooks_overran += step.status == TWILL_TIMEOUT;
+}
+
+static inline void twill__shutdown_run_hooks(twill_shutdown *shutdown)
+{
+    twill_ns now = twill__clock_now(), share = (shutdown->end - now) / 4;
+    /* on_phase and an action that runs have a quarter of what is left to come back */
+    (void)twill__shutdown_ready(shutdown, share > 0 ? now + share : now);
+    for (;;) { /* exit: none left, and none is added from HOOKS on */
+        twill__shutdown_hook *hook;
+        twill__lock(&shutdown->lock);
+        hook = shutdown->hooks;
+        if (hook) {
+            shutdown->hooks = hook->earlier;
+            hook->earlier = shutdown->ran; /* its name is in the user's steps */
+            shutdown->ran = hook;
+        }
+        twill__shutdown_unlock(shutdown);
+        if (!hook)
+            return;
+        twill__shutdown_run_hook(shutdown, hook);
+    }
+}
+
+/* ---- the report ---- */
+
+static inline void twill__shutdown_stopped(twill_shutdown *shutdown)
+{
+    twill_shutdown_report *report = &shutdown->report;
+    uint64_t total = twill__work_total(shutdown);
+    int64_t asked_at = atomic_load_explicit(&shutdown->asked_at, memory_order_relaxed);
+    twill__lock(&shutdown->lock);
+    report->reason = twill_shutdown_reason(shutdown);
+    report->entered = (size_t)total;
+    report->left_in_drain = (size_t)(total - shutdown->after_drain);
+    report->left_in_cancel = (size_t)(shutdown->after_drain - shutdown->after_cancel);
+    report->stuck = (size_t)shutdown->after_cancel;
+    TWILL_ASSERT(report->entered == report->left_in_drain + report->left_in_cancel + report->stuck);
+    report->status = report->hooks_failed                                       ? TWILL_FAILED
+                     : report->stuck || report->hooks_overran || shutdown->hung ? TWILL_TIMEOUT
+                                                                                : TWILL_OK;
+    report->wall = twill__clock_now() - asked_at;
+    shutdown->told = TWILL_SHUTDOWN_STOPPED;
+    (void)twill__work_advance(shutdown, TWILL_SHUTDOWN_STOPPED);
+    shutdown->finished = true;
+    twill__shutdown_rouse(shutdown);
+    twill__shutdown_unlock(shutdown);
+}
+
+/* on_phase(STOPPED) comes before finish returns, unless it hangs. */
+static inline void twill__shutdown_last_word(twill_shutdown *shutdown)
+{
+    twill_ns until = twill__clock_now() + TWILL__HOOK_GRACE;
+    if (until < shutdown->end)
+        until = shutdown->end;
+    if (shutdown->options.on_phase) {
+        twill__runner_renew(shutdown, true);
+        if (!shutdown->runner)
+            twill__shutdown_inline(shutdown, NULL, NULL, NULL);
+        else if (!twill__shutdown_settle(shutdown, until) && twill__shutdown_abandon(shutdown))
+            shutdown->hung++;
+    }
+}
+
+#endif
+
+/* ---- create ---- */
+
+static inline bool twill__shutdown_take(uint8_t *kind, int number, uint8_t as)
+{
+    if (number <= 0 || number >= TWILL__SIGNAL_COUNT || kind[number])
+        return false;
+#if TWILL__SIGNALS
+    if (number == SIGKILL || number == SIGSTOP || twill__signal_is_fault(number))
+        return false;
+#endif
+    kind[number] = as;
+    return true;
+}
+
+static inline bool twill__shutdown_kinds(uint8_t *kind, const twill_shutdown_options *options)
+{
+    static const int usual[] = {SIGINT, SIGTERM};
+    const int *signals = options->signals ? options->signals : usual;
+    size_t count = options->signals ? options->signal_count : 2;
+    if (options->no_signals)
+        return !options->signals && !options->signal_count && !options->actions &&
+               !options->action_count && !options->message;
+    if (count == 0 || count >= TWILL__SIGNAL_COUNT || (!options->signals && options->signal_count))
+        return false;
+    if (!options->actions != !options->action_count || options->action_count >= TWILL__SIGNAL_COUNT)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!twill__shutdown_take(kind, signals[i], TWILL__STOPS))
+            return false;
+    for (size_t i = 0; i < options->action_count; i++)
+        if (!options->actions[i].fn ||
+            !twill__shutdown_take(kind, options->actions[i].signal, (uint8_t)(i + 2)))
+            return false;
+    return true;
+}
+
+/* Defaults in, nonsense out. */
+static inline bool twill__shutdown_plan(twill_shutdown_options *options)
+{
+    if (options->total < 0 || options->drain < 0 || options->cancel < 0 ||
+        options->same_press < 0 || (unsigned)options->second > TWILL_SECOND_IGNORED ||
+        (options->steps_capacity && !options->steps))
+        return false;
+    if (!options->total)
+        options->total = TWILL_SEC(20);
+    if (options->drain && options->cancel &&
+        (options->drain > options->total || options->cancel > options->total - options->drain))
+        return false;
+    if (!options->drain)
+        options->drain = options->total / 2 ? options->total / 2 : 1;
+    if (options->drain > options->total)
+        options->drain = options->total;
+    if (!options->cancel)
+        options->cancel = options->total / 4 ? options->total / 4 : 1;
+    if (!options->same_press)
+        options->same_press = TWILL_MS(200);
+    return true;
+}
+
+#if TWILL__SIGNALS
+/* Puts back what was there, where nobody else has come in the meantime. */
+static inline void twill__shutdown_restore(twill_shutdown *shutdown)
+{
+    for (int number = 1; number < TWILL__SIGNAL_COUNT; number++) {
+        twill__action now;
+        if (!shutdown->installed[number])
+            continue;
+        if (twill__sigaction(number, NULL, &now) == 0 &&
+            twill__action_is(&now, twill__shutdown_handler))
+            twill__sigaction(number, &shutdown->old[number], NULL);
+        shutdown->installed[number] = false;
+    }
+}
+
+/* `parent`: the object of the process that has forked us; what we find installed may be its. */
+static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill_shutdown *parent)
+{
+    int numbers[TWILL__SIGNAL_COUNT];
+    size_t count = 0;
+    twill__action ours;
+    for (int number = 1; number < TWILL__SIGNAL_COUNT; number++)
+        if (shutdown->kind[number])
+            numbers[count++] = number;
+    twill__action_make(&ours, twill__shutdown_handler, numbers, count);
+    for (size_t i = 0; i < count; i++) {
+        int number = numbers[i];
+        twill__action *old = &shutdown->old[number];
+        bool keeps = number == SIGINT || number == SIGQUIT || number == SIGHUP;
+        if (twill__sigaction(number, NULL, old) != 0)
+            break;
+        if (parent && parent->installed[number] && twill__action_is(old, twill__shutdown_handler))
+            *old = parent->old[number];
+        if (keeps && twill__action_is(old, SIG_IGN) && !shutdown->options.take_ignored)
+            continue;
+        if (twill__sigaction(number, &ours, NULL) != 0)
+            break;
+        shutdown->installed[number] = true;
+        numbers[i] = 0;
+    }
+    for (size_t i = 0; i < count; i++)
+        if (numbers[i] && !twill__action_is(&shutdown->old[numbers[i]], SIG_IGN)) {
+            twill__shutdown_restore(shutdown);
+            return false;
+        }
+    return true;
+}
+#endif
+
+static inline bool twill__shutdown_bells(twill_shutdown *shutdown)
+{
+    if (!twill__bell_make(&shutdown->bell))
+        return false;
+#if TWILL__SIGNALS
+    if (!twill__bell_make(&shutdown->flag)) {
+        twill__bell_end(&shutdown->bell);
+        return false;
+    }
+#endif
+    return true;
+}
+
+static inline void twill__shutdown_bells_end(twill_shutdown *shutdown)
+{
+    twill__bell_end(&shutdown->bell);
+#if TWILL__SIGNALS
+    twill__bell_end(&shutdown->flag);
+#endif
+}
+
+/* One block: the object, the actions, the message. */
+static inline twill_shutdown *twill__shutdown_make(const twill_shutdown_options *options)
+{
+    size_t head = (sizeof(twill_shutdown) + 15) / 16 * 16, length = 0, bytes;
+    size_t actions = options->action_count * sizeof(twill_signal_action);
+    void *memory;
+    twill_shutdown *shutdown;
+    while (options->message && options->message[length] && length < 4096)
+        length++;
+    bytes = head + actions + length + TWILL__LINE + sizeof(void *);
+    memory = TWILL_MALLOC(bytes);
+    if (!memory)
+        return NULL;
+    memset(memory, 0, bytes);
+    shutdown = (twill_shutdown *)(((uintptr_t)memory + sizeof(void *) + TWILL__LINE - 1) /
+                                  TWILL__LINE * TWILL__LINE);
+    ((void **)(void *)shutdown)[-1] = memory;
+    shutdown->options = *options;
+    shutdown->actions = (twill_signal_action *)(void *)((char *)shutdown + head);
+    if (actions)
+        memcpy(shutdown->actions, options->actions, actions);
+    if (length)
+        memcpy((char *)shutdown->actions + actions, options->message, length);
+    shutdown->message = (char *)shutdown->actions + actions;
+    shutdown->message_length = length;
+    shutdown->generation = twill__generation();
+    return shutdown;
+}
+
+static inline void twill__shutdown_free(twill_shutdown *shutdown)
+{
+    twill__shutdown_hook *lists[] = {shutdown->hooks, shutdown->ran};
+    for (size_t i = 0; i < 2; i++)
+        for (twill__shutdown_hook *hook = lists[i], *next; hook; hook = next) {
+            next = hook->earlier;
+            TWILL_FREE(hook);
+        }
+    twill__shutdown_bells_end(shutdown);
+    TWILL_FREE(((void **)(void *)shutdown)[-1]);
+}
+
+/* Ends both threads. Says whether the watcher has told anybody of a request; from here on it tells
+   nobody. */
+static inline bool twill__shutdown_join(twill_shutdown *shutdown, bool watcher)
+{
+    twill__runner *runner;
+    bool told;
+    twill__lock(&shutdown->lock);
+    shutdown->quit = true;
+    told = shutdown->told != TWILL_SHUTDOWN_RUNNING;
+    twill__shutdown_rouse(shutdown);
+    twill__shutdown_unlock(shutdown);
+    twill__bell_ring(&shutdown->bell);
+    if (watcher)
+        twill__thread_join(&shutdown->watcher);
+    runner = shutdown->runner; /* nobody is left who changes it */
+    if (runner) {
+        twill__thread_join(&runner->thread);
+        twill_cancel_detach(&runner->token);
+        TWILL_FREE(runner);
+    }
+    shutdown->runner = NULL;
+    return told;
+}
+
+static inline twill_status twill__shutdown_start(twill_shutdown *shutdown,
+                                                 const twill_shutdown *parent)
+{
+    twill_status status = twill__runner_start(shutdown);
+    if (status != TWILL_OK)
+        return status;
+    if (!twill__shutdown_thread(&shutdown->watcher, twill__shutdown_watch, shutdown,
+                                "twill-shutdown")) {
+        (void)twill__shutdown_join(shutdown, false);
+        return TWILL_NO_THREAD;
+    }
+#if TWILL__SIGNALS
+    if (shutdown->owner) {
+        twill__owner_publish(shutdown); /* before the handler: it finds all it needs */
+        if (!twill__shutdown_install(shutdown, parent)) {
+            twill__owner_publish(NULL);
+            (void)twill__shutdown_join(shutdown, true);
+            return TWILL_INVALID; /* a number that the system does not let us have */
+        }
+    }
+#else
+    (void)parent;
+#endif
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_shutdown_create(twill_shutdown **out,
+                                                 const twill_shutdown_options *given)
+{
+    static const twill_shutdown_options none;
+    twill_shutdown_options options = given ? *given : none;
+    uint8_t kind[TWILL__SIGNAL_COUNT] = {0};
+    twill_shutdown *shutdown, *parent = NULL;
+    bool owner = !options.no_signals;
+    twill_status status = TWILL_FAILED;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    if (!twill__shutdown_plan(&options) || !twill__shutdown_kinds(kind, &options))
+        return TWILL_INVALID;
+    if (owner && !TWILL__SIGNALS)
+        return TWILL_FAILED;
+#if TWILL__SIGNALS
+    if (owner) {
+        parent = (twill_shutdown *)twill__owner_of_parent();
+        if (!twill__owner_claim())
+            return TWILL_BUSY;
+        twill__owner_publish(NULL);
+    }
+#endif
+    shutdown = twill__shutdown_make(&options);
+    if (!shutdown) {
+        status = TWILL_NO_MEMORY;
+    } else if (twill__shutdown_bells(shutdown)) {
+        shutdown->owner = owner;
+        memcpy(shutdown->kind, kind, sizeof kind);
+        status = twill__shutdown_start(shutdown, parent);
+        if (status == TWILL_OK) {
+            *out = shutdown;
+            return TWILL_OK;
+        }
+    }
+#if TWILL__SIGNALS
+    if (owner)
+        twill__owner_leave(); /* and no handler uses the object any more */
+#endif
+    if (shutdown && status != TWILL_FAILED)
+        twill__shutdown_bells_end(shutdown);
+    if (shutdown)
+        TWILL_FREE(((void **)(void *)shutdown)[-1]);
+    return status;
+}
+
+/* ---- destroy ---- */
+
+/* In a child: its threads are not here; whatever they guarded is not looked at. */
+static inline void twill__shutdown_destroy_copy(twill_shutdown *shutdown)
+{
+#if TWILL__SIGNALS
+    if (shutdown->owner && twill__owner_forget(shutdown))
+        twill__shutdown_restore(shutdown);
+#endif
+    if (shutdown->runner)
+        TWILL_FREE(shutdown->runner);
+    twill__shutdown_free(shutdown);
+}
+
+TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
+{
+    bool busy, told;
+    int32_t asked;
+    if (!shutdown)
+        return TWILL_OK;
+    if (!twill__shutdown_here(shutdown)) {
+        twill__shutdown_destroy_copy(shutdown);
+        return TWILL_FORKED;
+    }
+    if (twill__shutdown_inside(shutdown))
+        return TWILL_DEADLOCK;
+    twill__lock(&shutdown->lock);
+    busy = shutdown->finishing || shutdown->closed;
+    if (!busy) {
+        shutdown->closed = true;
+        for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
+            _Atomic uint32_t *word = &node->word;
+            next = node->next;
+            node->answer = TWILL_CLOSED;
+            if (twill__grant(&shutdown->waiters, node))
+                twill__wake(word, 1);
+        }
+    }
+    twill__shutdown_unlock(shutdown);
+    if (busy)
+        return TWILL_BUSY;
+#if TWILL__SIGNALS
+    if (shutdown->owner) {
+        twill__shutdown_restore(shutdown);
+        twill__owner_leave();
+    }
+#endif
+    told = twill__shutdown_join(shutdown, true);
+    /* relaxed: see twill__shutdown_answer */
+    told |= atomic_load_explicit(&shutdown->seen, memory_order_relaxed) != 0;
+    asked = twill__shutdown_asked(shutdown);
+    twill_cancel_detach(&shutdown->cancel_token);
+    twill_cancel_detach(&shutdown->drain_token);
+    twill__lock(&shutdown->lock);
+    if (shutdown->waiters.first || twill__lock_wanted(&shutdown->lock)) {
+        twill__node me;
+        twill__node_init(&me);
+        shutdown->destroyer = &me;
+        twill__unlock(&shutdown->lock);
+        twill__await(&me);
+        twill__lock(&shutdown->lock); /* whoever told us has left the section now */
+    }
+    twill__unlock(&shutdown->lock);
+    twill__shutdown_free(shutdown);
+#if TWILL__SIGNALS
+    if (asked < 0 && !told)
+        raise(-asked); /* for whoever is there now */
+#else
+    (void)(told && asked);
+#endif
+    return TWILL_OK;
+}
+
+/* ---- asking ---- */
+
+/* The object to be asked, or NULL; let_go follows. */
+static inline twill_shutdown *twill__shutdown_get(const twill_shutdown *shutdown)
+{
+    if (!shutdown)
+        return twill__shutdown_pin();
+    return twill__shutdown_here(shutdown) ? (twill_shutdown *)(uintptr_t)shutdown : NULL;
+}
+
+static inline void twill__shutdown_let_go(const twill_shutdown *given, const twill_shutdown *got)
+{
+    if (!given && got)
+        twill__owner_release();
+}
+
+TWILL__DEFINE int twill_shutdown_reason(const twill_shutdown *shutdown)
+{
+    const twill_shutdown *got = twill__shutdown_get(shutdown);
+    int32_t asked = got ? twill__shutdown_answer(got) : 0;
+    twill__shutdown_let_go(shutdown, got);
+    return asked < 0 ? -asked : asked;
+}
+
+TWILL__DEFINE bool twill_shutdown_requested(const twill_shutdown *shutdown)
+{
+    return twill_shutdown_reason(shutdown) != 0;
+}
+
+TWILL__DEFINE void twill_shutdown_request(twill_shutdown *shutdown, int reason)
+{
+    twill_shutdown *got = twill__shutdown_get(shutdown);
+    if (got)
+        twill__shutdown_ask(got, reason > 0 ? reason : 1);
+    twill__shutdown_let_go(shutdown, got);
+}
+
+TWILL__DEFINE twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown *shutdown)
+{
+    if (!shutdown || !twill__shutdown_here(shutdown))
+        return TWILL_SHUTDOWN_RUNNING;
+    (void)twill__shutdown_answer(shutdown);
+    return (twill_shutdown_phase)(atomic_load(&shutdown->work) & TWILL__WORK_PHASE);
+}
+
+TWILL__DEFINE twill_cancel *twill_shutdown_drain_token(twill_shutdown *shutdown)
+{
+    return shutdown ? &shutdown->drain_token : NULL;
+}
+
+TWILL__DEFINE twill_cancel *twill_shutdown_cancel_token(twill_shutdown *shutdown)
+{
+    return shutdown ? &shutdown->cancel_token : NULL;
+}
+
+TWILL__DEFINE int twill_shutdown_fd(const twill_shutdown *shutdown)
+{
+#if TWILL__SIGNALS
+    if (shutdown && twill__shutdown_here(shutdown))
+        return shutdown->flag.out;
+#endif
+    (void)shutdown;
+    return -1;
+}
+
+/* ---- work ---- */
+
+TWILL__DEFINE twill_status twill_shutdown_enter(twill_shutdown *shutdown)
+{
+    uint64_t seen, next;
+    if (!shutdown)
+        return TWILL_INVALID;
+    if (!twill__shutdown_here(shutdown))
+        return TWILL_FORKED;
+    /* relaxed: a guess for the CAS */
+    seen = atomic_load_explicit(&shutdown->work, memory_order_relaxed);
+    do {
+        if (seen & TWILL__WORK_PHASE) {
+            (void)twill__shutdown_answer(shutdown);
+            return TWILL_CLOSED;
+        }
+        if ((seen & TWILL__WORK_INSIDE) == TWILL__WORK_INSIDE)
+            return TWILL_TOO_BIG;
+        next = seen + TWILL__WORK_ONE + TWILL__WORK_TOTAL;
+    } while (!atomic_compare_exchange_weak(&shutdown->work, &seen, next));
+    if ((seen ^ next) >> 63) /* once in 2^35 */
+        atomic_fetch_add(&shutdown->halves, 1);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_shutdown_leave(twill_shutdown *shutdown)
+{
+    uint64_t before;
+    if (!shutdown || !twill__shutdown_here(shutdown))
+        return;
+    /* release, among others: pairs with the RMW by which finish goes on to the hooks */
+    before = atomic_fetch_sub(&shutdown->work, TWILL__WORK_ONE);
+    TWILL_ASSERT(twill__work_inside(before) > 0); /* a leave without an enter */
+    if (twill__work_inside(before) != 1 || !(before & TWILL__WORK_WAITED))
+        return;
+    /* the last out: finish waits for this, our last access; the address is but a key then */
+    atomic_fetch_or(&shutdown->pulse, 1);
+    twill__wake(&shutdown->pulse, 1);
+}
+
+/* ---- the end ---- */
+
+TWILL__DEFINE twill_status twill_shutdown_add(twill_shutdown *shutdown, const char *name,
+                                              twill_shutdown_fn *fn, void *context, twill_ns limit)
+{
+    size_t length = name ? strlen(name) : 0;
+    twill__shutdown_hook *hook;
+    bool closed;
+    if (!shutdown || !fn || limit < 0)
+        return TWILL_INVALID;
+    if (!twill__shutdown_here(shutdown))
+        return TWILL_FORKED;
+    /* a hint, so that the answer is CLOSED even without memory; the phase never goes back */
+    if ((atomic_load(&shutdown->work) & TWILL__WORK_PHASE) >= TWILL_SHUTDOWN_HOOKS)
+        return TWILL_CLOSED;
+    hook = (twill__shutdown_hook *)TWILL_MALLOC(sizeof *hook + length + 1);
+    if (!hook)
+        return TWILL_NO_MEMORY;
+    hook->fn = fn;
+    hook->context = context;
+    hook->limit = limit;
+    memcpy(hook->name, length ? name : "", length + 1);
+    twill__lock(&shutdown->lock);
+    closed = shutdown->closed || shutdown->told >= TWILL_SHUTDOWN_HOOKS;
+    if (!closed) {
+        hook->earlier = shutdown->hooks;
+        shutdown->hooks = hook;
+    }
+    twill__shutdown_unlock(shutdown);
+    if (closed)
+        TWILL_FREE(hook);
+    return closed ? TWILL_CLOSED : TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_until until)
+{
+    twill__node me;
+    twill_status status = TWILL_OK;
+    bool asked, closed;
+    if (!shutdown)
+        return TWILL_INVALID;
+    if (!twill__shutdown_here(shutdown))
+        return TWILL_FORKED;
+    twill__lock(&shutdown->lock);
+    asked = twill__shutdown_answer(shutdown) != 0;
+    closed = shutdown->closed;
+    if (asked || closed) {
+        twill__shutdown_unlock(shutdown);
+        return asked ? TWILL_OK : TWILL_CLOSED;
+    }
+    twill__node_init(&me);
+    twill__list_append(&shutdown->waiters, &me);
+    twill__shutdown_unlock(shutdown);
+    status = twill__wait(&me, until);
+    if (status == TWILL_OK)
+        return (twill_status)me.answer;
+    twill__lock(&shutdown->lock);
+    twill__list_remove(&shutdown->waiters, &me);
+    twill__shutdown_unlock(shutdown);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_shutdown_finish(twill_shutdown *shutdown,
+                                                 twill_shutdown_report *report)
+{
+    twill_shutdown_report result;
+    bool busy, finished;
+    if (!shutdown)
+        return TWILL_INVALID;
+    if (!twill__shutdown_here(shutdown))
+        return TWILL_FORKED;
+    if (twill__shutdown_inside(shutdown))
+        return TWILL_DEADLOCK;
+    twill__lock(&shutdown->lock);
+    finished = shutdown->finished;
+    busy = shutdown->finishing;
+    if (!finished && !busy)
+        shutdown->finishing = true;
+    twill__shutdown_unlock(shutdown);
+    if (!finished && busy)
+        return TWILL_BUSY;
+    if (!finished) {
+        twill__shutdown_ask(shutdown, INT_MAX); /* unless somebody has */
+        twill__shutdown_drain(shutdown);
+        twill__shutdown_run_hooks(shutdown);
+        twill__shutdown_stopped(shutdown);
+        twill__shutdown_last_word(shutdown);
+    }
+    twill__lock(&shutdown->lock);
+    result = shutdown->report;
+    shutdown->finishing &= finished; /* another thread may still be at its last word */
+    twill__shutdown_unlock(shutdown);
+    if (report)
+        *report = result;
+    return result.status;
+}
+
+/* ---- exit ---- */
+
+typedef struct twill__flush { /* of a thread that may never end: nobody frees it */
+    twill__thrd thread;
+    _Atomic uint32_t done;
+} twill__flush;
+
+static void twill__flush_main(void *arg)
+{
+    twill__flush *flush = (twill__flush *)arg;
+    fflush(NULL);
+    /* pairs with twill__flush_stdio */
+    atomic_store_explicit(&flush->done, 1, memory_order_release);
+    twill__wake(&flush->done, 1);
+}
+
+/* In a thread of its own: somebody may hold a stream's lock for ever. */
+static inline void twill__flush_stdio(twill_ns until, bool stuck)
+{
+    twill__flush *flush = (twill__flush *)TWILL_MALLOC(sizeof *flush);
+    if (flush)
+        atomic_init(&flush->done, 0);
+    if (!flush ||
+        !twill__shutdown_thread(&flush->thread, twill__flush_main, flush, "twill-flush")) {
+        if (!stuck)
+            fflush(NULL);
+        return;
+    }
+    /* pairs with twill__flush_main */
+    while (!atomic_load_explicit(&flush->done, memory_order_acquire) && !twill__expired(until))
+        twill__park(&flush->done, 0, until);
+}
+
+TWILL__DEFINE void twill_shutdown_exit(twill_shutdown *shutdown, int code)
+{
+    twill_ns until = twill__clock_now() + TWILL_MS(100);
+    int32_t asked;
+    bool stuck;
+    if (!shutdown || !twill__shutdown_here(shutdown))
+        exit(code);
+    asked = twill__shutdown_asked(shutdown);
+    twill__lock(&shutdown->lock);
+    stuck = shutdown->report.stuck || shutdown->hung;
+    if (!stuck && shutdown->end > until)
+        until = shutdown->end;
+    twill__shutdown_unlock(shutdown);
+    if (asked < 0) {
+#if TWILL__SIGNALS
+        twill__shutdown_restore(shutdown); /* from here on one press more ends it by itself */
+#endif
+        twill__flush_stdio(until, stuck);
+        twill__signal_die(-asked, shutdown->options.exit_code);
+    }
+    if (stuck) {
+        twill__flush_stdio(until, stuck);
+        _Exit(code);
+    }
+    (void)twill_shutdown_destroy(shutdown);
+    exit(code);
+}
 
 #endif
 #endif

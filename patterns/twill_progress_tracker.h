@@ -893,7 +893,10 @@ typedef struct twill__global { /* of the process */
     /* waits for ever, of engine/future.h; made anew after a fork */
     _Atomic uint32_t waits_lock, waits_generation;
     void *waits;
-    void *reserved[6]; /* signal owner, stragglers: later parts */
+    /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
+    _Atomic uint64_t signal_claim;
+    _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
+    void *reserved[4]; /* stragglers: later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
@@ -998,6 +1001,16 @@ static inline uint32_t twill__generation(void)
             return next;
         }
     } /* ends: the thread that is BUSY does two more steps */
+}
+
+/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
+   loads. */
+static inline bool twill__same_process(uint32_t generation)
+{
+    /* pairs with arm_mark: who has a generation has armed it */
+    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    /* relaxed: the number alone */
+    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -1421,6 +1434,21 @@ static inline void twill__thread_join(twill__thrd *thread)
         thrd_join(thread->c11, NULL);
 #else
     thrd_join(thread->c11, NULL);
+#endif
+}
+
+/* In place of a join: nobody will wait. The record must stay until the thread has used it last. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
 #endif
 }
 
@@ -4655,22 +4683,24 @@ static inline void twill__map_body(twill__job *job, twill_task *task, size_t beg
 #ifndef TWILL__PLATFORM_TERMINAL_H
 #define TWILL__PLATFORM_TERMINAL_H
 
+/* ---- platform/signals.h ---- */
+/* signals.h: masks, actions, and a bell that a signal handler may ring. What a handler may use here
+   says so. */
+#ifndef TWILL__PLATFORM_SIGNALS_H
+#define TWILL__PLATFORM_SIGNALS_H
+
 #include <signal.h>
 
-typedef enum twill__wrote {
-    TWILL__WROTE,
-    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
-    TWILL__WROTE_BROKEN
-} twill__wrote;
+/* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
+   TWILL__NO_SIGNALS. */
 
 #ifdef TWILL__POSIX
-#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
+#include <fcntl.h>
 #include <poll.h>
-#include <sys/ioctl.h>
 #include <sys/select.h> /* sigset_t, also where <signal.h> hides it */
 #include <unistd.h>
 
-/* ---- signals ---- */
+/* ---- masks ---- */
 
 #ifndef __APPLE__ /* hidden by -std=c11 */
 extern int pthread_sigmask(int, const sigset_t *, sigset_t *);
@@ -4683,31 +4713,52 @@ extern int sigpending(sigset_t *);
 extern int sigwait(const sigset_t *, int *);
 #endif
 #ifdef SIG_BLOCK
-enum { TWILL__SIGNALS_BLOCK = SIG_BLOCK, TWILL__SIGNALS_SET = SIG_SETMASK };
+enum {
+    TWILL__SIGNALS_BLOCK = SIG_BLOCK,
+    TWILL__SIGNALS_UNBLOCK = SIG_UNBLOCK,
+    TWILL__SIGNALS_SET = SIG_SETMASK
+};
 #elif defined __linux__ && !defined __mips__
-enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_SET = 2 };
+enum { TWILL__SIGNALS_BLOCK = 0, TWILL__SIGNALS_UNBLOCK = 1, TWILL__SIGNALS_SET = 2 };
 #else
-enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_SET = 3 };
+enum { TWILL__SIGNALS_BLOCK = 1, TWILL__SIGNALS_UNBLOCK = 2, TWILL__SIGNALS_SET = 3 };
 #endif
 
 typedef sigset_t twill__signal_mask;
 
-/* Holds off every signal but those by which a thread reports a fault of its own. A thread started
-   now inherits it. */
+/* A thread reports a fault of its own by these: they are never held off. */
+static inline bool twill__signal_is_fault(int number)
+{
+    switch (number) {
+    case SIGSEGV:
+    case SIGILL:
+    case SIGFPE:
+    case SIGABRT:
+#ifdef SIGBUS
+    case SIGBUS:
+#endif
+#ifdef SIGTRAP
+    case SIGTRAP:
+#endif
+#ifdef SIGSYS
+    case SIGSYS:
+#endif
+        return true;
+    default:
+        return false;
+    }
+}
+
+#define TWILL__SIGNAL_COUNT 65 /* numbers below it; Linux has 64, but for MIPS */
+
+/* Holds off every signal but the faults. A thread started now inherits it. */
 static inline void twill__signals_hold(twill__signal_mask *old)
 {
     sigset_t all;
     sigfillset(&all);
-    sigdelset(&all, SIGSEGV);
-    sigdelset(&all, SIGILL);
-    sigdelset(&all, SIGFPE);
-    sigdelset(&all, SIGABRT);
-#ifdef SIGBUS
-    sigdelset(&all, SIGBUS);
-#endif
-#ifdef SIGTRAP
-    sigdelset(&all, SIGTRAP);
-#endif
+    for (int number = 1; number < 32; number++)
+        if (twill__signal_is_fault(number))
+            sigdelset(&all, number);
     pthread_sigmask(TWILL__SIGNALS_BLOCK, &all, old);
 }
 
@@ -4715,6 +4766,333 @@ static inline void twill__signals_restore(const twill__signal_mask *old)
 {
     pthread_sigmask(TWILL__SIGNALS_SET, old, NULL);
 }
+
+/* For the calling thread. Async-signal-safe. */
+static inline void twill__signal_unblock(int number)
+{
+    sigset_t one;
+    sigemptyset(&one);
+    sigaddset(&one, number);
+    pthread_sigmask(TWILL__SIGNALS_UNBLOCK, &one, NULL);
+}
+
+/* ---- actions ---- */
+
+/* Never C's signal(): undefined in programs with threads, and -std=c11 makes it the one-shot form
+   on glibc. Where struct sigaction is hidden, it stands here as the platform has it;
+   tests/test_signals.c compares it with the system's own. */
+#if defined TWILL__NO_SIGNALS
+#define TWILL__SIGNALS 0
+#elif defined SA_RESTART && !defined TWILL__OWN_ACTION /* tests compare the two */
+#define TWILL__SIGNALS        1
+typedef struct sigaction twill__action;
+#define TWILL__ACTION_HANDLER sa_handler
+#define TWILL__ACTION_MASK    sa_mask
+#define TWILL__ACTION_FLAGS   sa_flags
+enum { TWILL__ACTION_RESTART = SA_RESTART, TWILL__ACTION_ONSTACK = SA_ONSTACK };
+static inline int twill__sigaction(int number, const twill__action *action, twill__action *old)
+{
+    return sigaction(number, action, old);
+}
+#elif defined __linux__ &&                                                               \
+    (defined __x86_64__ || defined __i386__ || defined __aarch64__ || defined __arm__ || \
+     defined __riscv || defined __powerpc__ || defined __loongarch__)
+#define TWILL__SIGNALS        1
+#define TWILL__ACTION_OWN     1
+#define TWILL__ACTION_HANDLER handler
+#define TWILL__ACTION_MASK    mask
+#define TWILL__ACTION_FLAGS   flags
+typedef struct twill__action { /* glibc and musl alike on these processors */
+    void (*handler)(int);
+    sigset_t mask;
+    int flags;
+    void (*restorer)(void);
+} twill__action;
+enum { TWILL__ACTION_RESTART = 0x10000000, TWILL__ACTION_ONSTACK = 0x08000000 };
+/* under a name of our own: a file that does show sigaction may be compiled into the same program */
+extern int twill__sigaction(int, const twill__action *, twill__action *) __asm__("sigaction");
+#else
+#define TWILL__SIGNALS 0
+#endif
+
+/* Async-signal-safe: gives this process an end that its parent sees as death by `number` (a shell
+   shows 128 + number, and stops its script); with `code`, or where the default action does not kill
+   (process 1), an exit with 128 + number. Runs no exit functions. */
+_Noreturn static inline void twill__signal_die(int number, bool code)
+{
+#if TWILL__SIGNALS
+    if (!code) {
+        twill__action plain;
+        memset(&plain, 0, sizeof plain);
+        plain.TWILL__ACTION_HANDLER = SIG_DFL;
+        sigemptyset(&plain.TWILL__ACTION_MASK);
+        twill__sigaction(number, &plain, NULL);
+        twill__signal_unblock(number);
+        raise(number);
+    }
+#else
+    (void)code;
+#endif
+    _Exit(128 + number);
+}
+
+#if TWILL__SIGNALS
+/* The action of `handler`, during which the others of the list are held off. */
+static inline void twill__action_make(twill__action *action, void (*handler)(int),
+                                      const int *numbers, size_t count)
+{
+    memset(action, 0, sizeof *action);
+    action->TWILL__ACTION_HANDLER = handler;
+    action->TWILL__ACTION_FLAGS = TWILL__ACTION_RESTART | TWILL__ACTION_ONSTACK;
+    sigemptyset(&action->TWILL__ACTION_MASK);
+    for (size_t i = 0; i < count; i++)
+        sigaddset(&action->TWILL__ACTION_MASK, numbers[i]);
+}
+
+/* Whether `action` is that of `handler`. */
+static inline bool twill__action_is(const twill__action *action, void (*handler)(int))
+{
+    return action->TWILL__ACTION_HANDLER == handler;
+}
+#endif
+
+/* ---- who owns the signals ---- */
+
+/* The claim names the owner by its process id, so that a handler that runs in a forked child knows
+   that it is not meant, and counts who uses the owner's object just now, so that the object outlives
+   them. All but claim and disclaim are async-signal-safe, as _Atomic uint64_t has no lock. */
+#if TWILL__SIGNALS
+_Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
+               "signal handlers need atomics without a lock");
+#endif
+
+static inline uint64_t twill__process_id(void)
+{
+    return (uint64_t)(uint32_t)getpid() << 32;
+}
+
+/* The owner, or NULL: nobody, or another process. Not NULL: twill__owner_release follows. */
+static inline void *twill__owner_pin(void)
+{
+    twill__global *global = twill__process();
+    uint64_t mine = twill__process_id();
+    uint64_t seen = atomic_load_explicit(&global->signal_claim, memory_order_relaxed);
+    void *owner;
+    do
+        if (seen >> 32 != mine >> 32) /* also in a child by vfork, whose memory is the parent's */
+            return NULL;
+    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, seen + 1));
+    owner = atomic_load(&global->signal_owner);
+    if (!owner)
+        atomic_fetch_sub(&global->signal_claim, 1);
+    return owner;
+}
+
+static inline void twill__owner_release(void)
+{
+    /* pairs with the load in twill__owner_leave: what was done with the object comes before its end */
+    atomic_fetch_sub(&twill__process()->signal_claim, 1);
+}
+
+/* False: somebody in this process owns them. A parent's claim is void in its child. */
+static inline bool twill__owner_claim(void)
+{
+    twill__global *global = twill__process();
+    uint64_t mine = twill__process_id();
+    uint64_t seen = atomic_load_explicit(&global->signal_claim, memory_order_relaxed);
+    do
+        if (seen >> 32 == mine >> 32)
+            return false;
+    while (!atomic_compare_exchange_weak(&global->signal_claim, &seen, mine));
+    return true;
+}
+
+/* In a forked child that has claimed nothing yet: the parent's object, a copy of it. */
+static inline void *twill__owner_of_parent(void)
+{
+    twill__global *global = twill__process();
+    uint64_t claim = atomic_load(&global->signal_claim);
+    return claim && claim >> 32 != twill__process_id() >> 32 ? atomic_load(&global->signal_owner)
+                                                             : NULL;
+}
+
+/* In a forked child: this copy goes. False: the child has an owner of its own. */
+static inline bool twill__owner_forget(const void *object)
+{
+    twill__global *global = twill__process();
+    if (atomic_load(&global->signal_owner) == object)
+        atomic_store(&global->signal_owner, NULL);
+    return atomic_load(&global->signal_claim) >> 32 != twill__process_id() >> 32;
+}
+
+static inline void twill__owner_publish(void *object)
+{
+    /* pairs with the load in twill__owner_pin */
+    atomic_store(&twill__process()->signal_owner, object);
+}
+
+/* The object goes: nobody finds it any more, and who had found it has let go. */
+static inline void twill__owner_leave(void)
+{
+    twill__global *global = twill__process();
+    uint64_t mine = twill__process_id();
+    atomic_store(&global->signal_owner, NULL);
+    /* seq_cst here and in pin: whoever counts himself after this load finds no owner */
+    for (;;) { /* ends: a handler takes a bounded number of steps */
+        uint64_t alone = mine;
+        if (atomic_compare_exchange_weak(&global->signal_claim, &alone, 0))
+            return;
+        twill__yield();
+    }
+}
+
+/* ---- a bell: rung in a handler, heard by one thread ---- */
+
+#if TWILL__SIGNALS
+typedef struct twill__bell {
+    int in, out;
+} twill__bell;
+
+/* Both ends non-blocking, and closed by an exec. */
+static inline bool twill__pipe(int ends[2])
+{
+    int saved = errno;
+    bool made;
+#ifdef __linux__
+    extern int pipe2(int[2], int);
+#ifdef O_CLOEXEC
+    made = pipe2(ends, O_CLOEXEC | O_NONBLOCK) == 0;
+#else
+    made = pipe2(ends, 02000000 | O_NONBLOCK) == 0; /* every processor named above has this one */
+#endif
+#else
+    made = pipe(ends) == 0;
+    for (int i = 0; made && i < 2; i++) {
+        (void)fcntl(ends[i], F_SETFD, FD_CLOEXEC);
+        (void)fcntl(ends[i], F_SETFL, O_NONBLOCK);
+    }
+#endif
+    errno = saved;
+    return made;
+}
+
+static inline bool twill__bell_make(twill__bell *bell)
+{
+    int ends[2];
+    if (!twill__pipe(ends))
+        return false;
+    bell->out = ends[0];
+    bell->in = ends[1];
+    return true;
+}
+
+static inline void twill__bell_end(twill__bell *bell)
+{
+    int saved = errno;
+    close(bell->in);
+    close(bell->out);
+    errno = saved;
+}
+
+/* Async-signal-safe. A full pipe rings already. */
+static inline void twill__bell_ring(twill__bell *bell)
+{
+    int saved = errno;
+    ssize_t wrote = write(bell->in, "", 1);
+    (void)wrote;
+    errno = saved;
+}
+
+/* Waits for a ring, or the deadline (0: none), and takes the rings off. What the ringer has stored
+   before is to be read after this. */
+static inline void twill__bell_wait(twill__bell *bell, twill_ns deadline)
+{
+    struct pollfd one = {bell->out, POLLIN, 0};
+    int saved = errno, ms = -1;
+    char taken[64];
+    if (!twill__no_deadline(deadline)) {
+        twill_ns left = deadline - twill__clock_now(), limit = 1000000; /* some 17 minutes */
+        left = left > 0 ? left / 1000000 + (left % 1000000 != 0) : 0;
+        ms = (int)(left < limit ? left : limit);
+    }
+    (void)poll(&one, 1, ms);
+    while (read(bell->out, taken, sizeof taken) == (ssize_t)sizeof taken)
+        continue; /* ends: each takes 64 rings off; at worst ringers keep it busy */
+    errno = saved;
+}
+
+/* Async-signal-safe: some text to standard error, if it takes it at once. Neither a terminal that
+   is held nor a reader that is gone (SIGPIPE) may harm the one who was only asked to stop. */
+static inline void twill__say(const char *text, size_t length)
+{
+    struct pollfd one = {2, POLLOUT, 0};
+    int saved = errno;
+    if (poll(&one, 1, 0) == 1 && one.revents == POLLOUT) {
+        ssize_t wrote = write(2, text, length);
+        (void)wrote;
+    }
+    errno = saved;
+}
+#endif
+
+#else
+/* ---- no masks ---- */
+#define TWILL__SIGNALS 0
+typedef int twill__signal_mask;
+
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    *old = 0;
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    (void)old;
+}
+#endif
+
+#if !TWILL__SIGNALS
+/* no handlers: a word to park on */
+typedef struct twill__bell {
+    _Atomic uint32_t rung;
+} twill__bell;
+
+static inline bool twill__bell_make(twill__bell *bell)
+{
+    atomic_init(&bell->rung, 0);
+    return true;
+}
+
+static inline void twill__bell_end(twill__bell *bell)
+{
+    (void)bell;
+}
+
+static inline void twill__bell_ring(twill__bell *bell)
+{
+    if (!atomic_exchange(&bell->rung, 1))
+        twill__wake(&bell->rung, 1);
+}
+
+static inline void twill__bell_wait(twill__bell *bell, twill_ns deadline)
+{
+    while (!atomic_exchange(&bell->rung, 0)) /* exit: a ring, or the deadline */
+        if (!twill__park(&bell->rung, 0, deadline))
+            return;
+}
+#endif
+
+#endif
+
+typedef enum twill__wrote {
+    TWILL__WROTE,
+    TWILL__WROTE_NOT /* would have blocked: nothing, or the front part */,
+    TWILL__WROTE_BROKEN
+} twill__wrote;
+
+#ifdef TWILL__POSIX
+#define TWILL__TERMINALS 1 /* 0: there is nothing to draw on, only lines */
+#include <sys/ioctl.h>
 
 /* ---- the terminal ---- */
 
@@ -4823,18 +5201,6 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
 #define TWILL__TERMINALS 0
 #include <io.h>
 
-typedef int twill__signal_mask;
-
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    *old = 0;
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    (void)old;
-}
-
 static inline bool twill__terminal_is(int fd)
 {
     (void)fd;
@@ -4874,23 +5240,6 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
     return TWILL__WROTE;
 }
 #endif
-
-/* ---- a thread that nobody will join ---- */
-
-/* The record must stay until the thread's last access to it. */
-static inline void twill__thread_let_go(twill__thrd *thread)
-{
-#if defined TWILL_USE_PTHREAD
-    pthread_detach(thread->pthread);
-#elif defined TWILL__POSIX
-    if (thread->by_pthread)
-        pthread_detach(thread->pthread);
-    else
-        thrd_detach(thread->c11);
-#else
-    thrd_detach(thread->c11);
-#endif
-}
 
 #endif
 

@@ -905,7 +905,10 @@ typedef struct twill__global { /* of the process */
     /* waits for ever, of engine/future.h; made anew after a fork */
     _Atomic uint32_t waits_lock, waits_generation;
     void *waits;
-    void *reserved[6]; /* signal owner, stragglers: later parts */
+    /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
+    _Atomic uint64_t signal_claim;
+    _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
+    void *reserved[4]; /* stragglers: later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
@@ -1010,6 +1013,16 @@ static inline uint32_t twill__generation(void)
             return next;
         }
     } /* ends: the thread that is BUSY does two more steps */
+}
+
+/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
+   loads. */
+static inline bool twill__same_process(uint32_t generation)
+{
+    /* pairs with arm_mark: who has a generation has armed it */
+    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    /* relaxed: the number alone */
+    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -1433,6 +1446,21 @@ static inline void twill__thread_join(twill__thrd *thread)
         thrd_join(thread->c11, NULL);
 #else
     thrd_join(thread->c11, NULL);
+#endif
+}
+
+/* In place of a join: nobody will wait. The record must stay until the thread has used it last. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
 #endif
 }
 

@@ -108,8 +108,8 @@ SIGNALS
     The handler stores, writes a byte to a pipe, and, on the second press, ends the process: it
     takes no lock, allocates nothing, keeps errno. It is installed with SA_RESTART and SA_ONSTACK.
     destroy restores what was there before, bit for bit, where the handler is still ours. A signal
-    that stops and comes while destroy removes the handlers is raised again, for whoever is there
-    then. Masks of your threads are not changed, so exec'd children are not born deaf. A forked
+    that stops, came so late that nobody was told of it, and meets a destroy is raised again, for
+    whoever is there then. Masks of your threads are not changed, so exec'd children are not born deaf. A forked
     child that does not exec should destroy its copy: until then it ignores the signals.
 
 THREADS      All functions by any thread; destroy last: what has not begun by then comes too late.
@@ -429,12 +429,15 @@ static inline void twill__shutdown_free(twill_shutdown *shutdown)
     TWILL_FREE(((void **)(void *)shutdown)[-1]);
 }
 
-/* Ends both threads; the runner first, as the watcher may be making another one. */
-static inline void twill__shutdown_join(twill_shutdown *shutdown, bool watcher)
+/* Ends both threads. Says whether the watcher has told anybody of a request; from here on it tells
+   nobody. */
+static inline bool twill__shutdown_join(twill_shutdown *shutdown, bool watcher)
 {
     twill__runner *runner;
+    bool told;
     twill__lock(&shutdown->lock);
     shutdown->quit = true;
+    told = shutdown->told != TWILL_SHUTDOWN_RUNNING;
     twill__shutdown_rouse(shutdown);
     twill__shutdown_unlock(shutdown);
     twill__bell_ring(&shutdown->bell);
@@ -447,6 +450,7 @@ static inline void twill__shutdown_join(twill_shutdown *shutdown, bool watcher)
         TWILL_FREE(runner);
     }
     shutdown->runner = NULL;
+    return told;
 }
 
 static inline twill_status twill__shutdown_start(twill_shutdown *shutdown,
@@ -457,7 +461,7 @@ static inline twill_status twill__shutdown_start(twill_shutdown *shutdown,
         return status;
     if (!twill__shutdown_thread(&shutdown->watcher, twill__shutdown_watch, shutdown,
                                 "twill-shutdown")) {
-        twill__shutdown_join(shutdown, false);
+        (void)twill__shutdown_join(shutdown, false);
         return TWILL_NO_THREAD;
     }
 #if TWILL__SIGNALS
@@ -465,7 +469,7 @@ static inline twill_status twill__shutdown_start(twill_shutdown *shutdown,
         twill__owner_publish(shutdown); /* before the handler: it finds all it needs */
         if (!twill__shutdown_install(shutdown, parent)) {
             twill__owner_publish(NULL);
-            twill__shutdown_join(shutdown, true);
+            (void)twill__shutdown_join(shutdown, true);
             return TWILL_INVALID; /* a number that the system does not let us have */
         }
     }
@@ -538,10 +542,8 @@ static inline void twill__shutdown_destroy_copy(twill_shutdown *shutdown)
 
 TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
 {
-#if TWILL__SIGNALS
-    int32_t before, missed = 0;
-#endif
-    bool busy;
+    bool busy, told;
+    int32_t asked;
     if (!shutdown)
         return TWILL_OK;
     if (!twill__shutdown_here(shutdown)) {
@@ -566,14 +568,15 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     if (busy)
         return TWILL_BUSY;
 #if TWILL__SIGNALS
-    before = twill__shutdown_asked(shutdown);
     if (shutdown->owner) {
         twill__shutdown_restore(shutdown);
         twill__owner_leave();
-        missed = before ? 0 : twill__shutdown_asked(shutdown);
     }
 #endif
-    twill__shutdown_join(shutdown, true);
+    told = twill__shutdown_join(shutdown, true);
+    /* relaxed: see twill__shutdown_answer */
+    told |= atomic_load_explicit(&shutdown->seen, memory_order_relaxed) != 0;
+    asked = twill__shutdown_asked(shutdown);
     twill_cancel_detach(&shutdown->cancel_token);
     twill_cancel_detach(&shutdown->drain_token);
     twill__lock(&shutdown->lock);
@@ -588,8 +591,10 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     twill__unlock(&shutdown->lock);
     twill__shutdown_free(shutdown);
 #if TWILL__SIGNALS
-    if (missed < 0)
-        raise(-missed); /* for whoever is there now */
+    if (asked < 0 && !told)
+        raise(-asked); /* for whoever is there now */
+#else
+    (void)(told && asked);
 #endif
     return TWILL_OK;
 }
@@ -613,7 +618,7 @@ static inline void twill__shutdown_let_go(const twill_shutdown *given, const twi
 TWILL__DEFINE int twill_shutdown_reason(const twill_shutdown *shutdown)
 {
     const twill_shutdown *got = twill__shutdown_get(shutdown);
-    int32_t asked = got ? twill__shutdown_asked(got) : 0;
+    int32_t asked = got ? twill__shutdown_answer(got) : 0;
     twill__shutdown_let_go(shutdown, got);
     return asked < 0 ? -asked : asked;
 }
@@ -635,7 +640,7 @@ TWILL__DEFINE twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown
 {
     if (!shutdown || !twill__shutdown_here(shutdown))
         return TWILL_SHUTDOWN_RUNNING;
-    (void)twill__shutdown_asked(shutdown);
+    (void)twill__shutdown_answer(shutdown);
     return (twill_shutdown_phase)(atomic_load(&shutdown->work) & TWILL__WORK_PHASE);
 }
 
@@ -671,8 +676,10 @@ TWILL__DEFINE twill_status twill_shutdown_enter(twill_shutdown *shutdown)
     /* relaxed: a guess for the CAS */
     seen = atomic_load_explicit(&shutdown->work, memory_order_relaxed);
     do {
-        if (seen & TWILL__WORK_PHASE)
+        if (seen & TWILL__WORK_PHASE) {
+            (void)twill__shutdown_answer(shutdown);
             return TWILL_CLOSED;
+        }
         if ((seen & TWILL__WORK_INSIDE) == TWILL__WORK_INSIDE)
             return TWILL_TOO_BIG;
         next = seen + TWILL__WORK_ONE + TWILL__WORK_TOTAL;
@@ -709,6 +716,9 @@ TWILL__DEFINE twill_status twill_shutdown_add(twill_shutdown *shutdown, const ch
         return TWILL_INVALID;
     if (!twill__shutdown_here(shutdown))
         return TWILL_FORKED;
+    /* a hint, so that the answer is CLOSED even without memory; the phase never goes back */
+    if ((atomic_load(&shutdown->work) & TWILL__WORK_PHASE) >= TWILL_SHUTDOWN_HOOKS)
+        return TWILL_CLOSED;
     hook = (twill__shutdown_hook *)TWILL_MALLOC(sizeof *hook + length + 1);
     if (!hook)
         return TWILL_NO_MEMORY;
@@ -738,7 +748,7 @@ TWILL__DEFINE twill_status twill_shutdown_wait(twill_shutdown *shutdown, twill_u
     if (!twill__shutdown_here(shutdown))
         return TWILL_FORKED;
     twill__lock(&shutdown->lock);
-    asked = twill__shutdown_asked(shutdown) != 0;
+    asked = twill__shutdown_answer(shutdown) != 0;
     closed = shutdown->closed;
     if (asked || closed) {
         twill__shutdown_unlock(shutdown);

@@ -92,10 +92,9 @@ static void twill__shutdown_finisher_gone(void *arg)
 }
 
 /* What is to be done, in this thread: `hook`, or, NULL, what the phases bring. */
-static inline int twill__shutdown_inline(twill_shutdown *shutdown, const twill_task *task,
-                                         const twill__shutdown_hook *hook)
+static inline void twill__shutdown_inline(twill_shutdown *shutdown, const twill_task *task,
+                                          const twill__shutdown_hook *hook, int *code)
 {
-    int code = 0;
     TWILL__GUARD_PUSH(twill__shutdown_finisher_gone, shutdown);
     twill__lock(&shutdown->lock);
     shutdown->inline_thread = twill__thread_number();
@@ -103,12 +102,11 @@ static inline int twill__shutdown_inline(twill_shutdown *shutdown, const twill_t
         (void)twill__shutdown_do(shutdown, NULL);
     twill__shutdown_unlock(shutdown);
     if (hook)
-        code = hook->fn(task);
+        *code = hook->fn(task);
     twill__lock(&shutdown->lock);
     shutdown->inline_thread = 0;
     twill__shutdown_unlock(shutdown);
     TWILL__GUARD_POP(0);
-    return code;
 }
 
 /* A runner that is free, at the cost of one that does not come back until then. False: there is
@@ -130,7 +128,7 @@ static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns unti
     there = shutdown->runner != NULL;
     twill__shutdown_unlock(shutdown);
     if (!there)
-        (void)twill__shutdown_inline(shutdown, NULL, NULL);
+        twill__shutdown_inline(shutdown, NULL, NULL, NULL);
     return there;
 }
 
@@ -195,7 +193,7 @@ static inline twill_status twill__shutdown_run_unguarded(twill_shutdown *shutdow
     twill_task task = twill__shutdown_task(hook->context, index, until, &token);
     twill_cancel_init(&token, NULL);
     shutdown->job.hook = hook; /* for twill__shutdown_finisher_gone */
-    *code = twill__shutdown_inline(shutdown, &task, hook);
+    twill__shutdown_inline(shutdown, &task, hook, code);
     shutdown->job.hook = NULL;
     twill_cancel_detach(&token);
     return *code ? TWILL_FAILED : TWILL_NO_THREAD;
@@ -206,9 +204,9 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
     twill_shutdown_report *report = &shutdown->report;
     twill_shutdown_step step = {hook->name, TWILL_TIMEOUT, 0, 0};
     twill_ns start = twill__clock_now(), until = shutdown->end, over;
-    if (hook->limit && twill__after(start, hook->limit) < until)
-        until = twill__after(start, hook->limit);
-    over = twill__after(until, TWILL__HOOK_GRACE);
+    if (hook->limit && twill__shutdown_after(start, hook->limit) < until)
+        until = twill__shutdown_after(start, hook->limit);
+    over = twill__shutdown_after(until, TWILL__HOOK_GRACE);
     if (over > shutdown->end)
         over = shutdown->end;
     if (over - until < TWILL__HOOK_GRACE && over - start > 2 * TWILL__HOOK_GRACE)
@@ -284,7 +282,7 @@ static inline void twill__shutdown_last_word(twill_shutdown *shutdown)
     if (shutdown->options.on_phase) {
         twill__runner_renew(shutdown, true);
         if (!shutdown->runner)
-            (void)twill__shutdown_inline(shutdown, NULL, NULL);
+            twill__shutdown_inline(shutdown, NULL, NULL, NULL);
         else if (!twill__shutdown_settle(shutdown, until) && twill__shutdown_abandon(shutdown))
             shutdown->hung++;
     }

@@ -178,10 +178,7 @@ static inline bool twill__runner_loop(twill__runner *runner)
     twill__lock(&shutdown->lock);
     for (;;) { /* exit: quit, which destroy sets */
         twill__node me;
-        if (shutdown->quit ? twill__shutdown_due_action(shutdown) < shutdown->options.action_count
-                           : twill__shutdown_has_todo(shutdown)) {
-            if (shutdown->quit) /* a signal that came before the end is served */
-                shutdown->news = shutdown->told;
+        if (twill__shutdown_has_todo(shutdown)) { /* also at the end: what came in time is served */
             if (!twill__shutdown_do(shutdown, runner))
                 return false;
             continue;

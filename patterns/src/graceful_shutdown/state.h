@@ -64,6 +64,7 @@ struct twill_shutdown {
     _Atomic int64_t asked_at;
     _Atomic int32_t asked; /* 0; the reason; a signal that came: minus its number */
     _Atomic uint32_t presses, hurry;
+    _Atomic uint32_t seen;    /* the program has been told by a function's answer */
     _Atomic int64_t press_at; /* the last one that counted */
     _Atomic uint32_t raised[TWILL__SIGNAL_COUNT];
     /* work: phase, WAITED, tasks inside, tasks ever */
@@ -94,7 +95,7 @@ static inline bool twill__shutdown_here(const twill_shutdown *shutdown)
     return twill__same_process(shutdown->generation);
 }
 
-static inline twill_ns twill__after(twill_ns start, twill_ns ns)
+static inline twill_ns twill__shutdown_after(twill_ns start, twill_ns ns)
 {
     return ns >= TWILL_FOREVER - start ? TWILL_FOREVER : start + ns;
 }
@@ -166,6 +167,17 @@ static inline int32_t twill__shutdown_asked(const twill_shutdown *shutdown)
     int32_t asked = atomic_load_explicit(&shutdown->asked, memory_order_acquire);
     if (asked && !(atomic_load(&shutdown->work) & TWILL__WORK_PHASE)) /* ask is about to do it */
         twill__work_advance((twill_shutdown *)(uintptr_t)shutdown, TWILL_SHUTDOWN_DRAINING);
+    return asked;
+}
+
+/* The same, as an answer to the program. */
+static inline int32_t twill__shutdown_answer(const twill_shutdown *shutdown)
+{
+    int32_t asked = twill__shutdown_asked(shutdown);
+    _Atomic uint32_t *seen = &((twill_shutdown *)(uintptr_t)shutdown)->seen;
+    /* relaxed: destroy reads it, after all that the program does */
+    if (asked && !atomic_load_explicit(seen, memory_order_relaxed))
+        atomic_store_explicit(seen, 1, memory_order_relaxed);
     return asked;
 }
 

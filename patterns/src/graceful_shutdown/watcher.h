@@ -20,8 +20,8 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         /* published by `asked` */
         twill_ns at = atomic_load_explicit(&shutdown->asked_at, memory_order_relaxed);
         shutdown->told = TWILL_SHUTDOWN_DRAINING;
-        shutdown->end = twill__after(at, options->total);
-        shutdown->drain_end = twill__after(at, options->drain);
+        shutdown->end = twill__shutdown_after(at, options->total);
+        shutdown->drain_end = twill__shutdown_after(at, options->drain);
         for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
             _Atomic uint32_t *word = &node->word;
             next = node->next;
@@ -37,7 +37,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->after_drain =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_CANCELLING));
             shutdown->told = TWILL_SHUTDOWN_CANCELLING;
-            shutdown->cancel_end = twill__after(now, options->cancel);
+            shutdown->cancel_end = twill__shutdown_after(now, options->cancel);
             if (shutdown->cancel_end > shutdown->end)
                 shutdown->cancel_end = shutdown->end;
         }
@@ -105,17 +105,16 @@ static void twill__shutdown_watch(void *arg)
     for (;;) { /* exit: quit, which destroy sets */
         twill_ns now = twill__clock_now(), next;
         int32_t asked;
-        bool changed, quit, hard;
+        bool changed, hard;
         twill__lock(&shutdown->lock);
+        if (shutdown->quit) /* what comes now, destroy sees */
+            break;
         changed = twill__shutdown_step(shutdown, now);
-        quit = shutdown->quit;
         if (twill__shutdown_has_todo(shutdown))
             twill__shutdown_rouse(shutdown);
         asked = twill__shutdown_asked(shutdown);
         hard = asked < 0 && shutdown->told && !shutdown->options.no_hard_stop;
         next = twill__shutdown_next(shutdown, hard);
-        if (quit)
-            break;
         twill__shutdown_unlock(shutdown);
         if (changed)
             twill__shutdown_announce(shutdown);

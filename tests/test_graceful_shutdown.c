@@ -1,0 +1,978 @@
+/* graceful_shutdown without signals: phases, work, hooks, budget, failures. Signals are met in
+   test_graceful_shutdown_signals.c. */
+#define HARNESS_FAULTS 1
+#include "harness.h"
+
+#define TWILL_IMPLEMENTATION
+#include "twill.h"
+
+#include <sys/resource.h>
+
+#define QUIET .no_signals = true
+#define SHORT QUIET, .total = TWILL_MS(400), .drain = TWILL_MS(60), .cancel = TWILL_MS(60)
+
+static twill_shutdown *make(const twill_shutdown_options *options)
+{
+    twill_shutdown *shutdown = NULL;
+    CHECK_EQ(twill_shutdown_create(&shutdown, options), TWILL_OK);
+    CHECK(shutdown != NULL);
+    return shutdown;
+}
+
+static twill_shutdown *quiet(void)
+{
+    return make(&(twill_shutdown_options){QUIET});
+}
+
+static void end(twill_shutdown *shutdown)
+{
+    CHECK_EQ(twill_shutdown_destroy(shutdown), TWILL_OK);
+}
+
+struct thread {
+    twill__thrd thread;
+    void (*fn)(struct thread *me);
+    twill_shutdown *shutdown;
+    twill_until until;
+    twill_status status;
+    size_t count;
+    twill_ns at;
+    atomic_int stage;
+};
+
+static void thread_main(void *me)
+{
+    ((struct thread *)me)->fn(me);
+}
+
+static void go(struct thread *me, void (*fn)(struct thread *me), twill_shutdown *shutdown)
+{
+    memset(&me->thread, 0, sizeof me->thread);
+    me->fn = fn;
+    me->shutdown = shutdown;
+    me->thread.fn = thread_main;
+    me->thread.arg = me;
+    me->thread.cpu = UINT_MAX;
+    CHECK(twill__thread_start(&me->thread));
+}
+
+static void join(struct thread *me)
+{
+    twill__thread_join(&me->thread);
+}
+
+static void until_stage(struct thread *me, int stage)
+{
+    while (atomic_load(&me->stage) < stage)
+        twill_sleep(twill_within(TWILL_US(100)));
+}
+
+/* ---- asking ---- */
+
+TEST(from_running_to_stopped)
+{
+    twill_shutdown *s = quiet();
+    twill_shutdown_report report;
+    struct pollfd fd = {twill_shutdown_fd(s), POLLIN, 0};
+    CHECK(!twill_shutdown_requested(s));
+    CHECK_EQ(twill_shutdown_reason(s), 0);
+    CHECK_EQ(twill_shutdown_get_phase(s), TWILL_SHUTDOWN_RUNNING);
+    CHECK_EQ(poll(&fd, 1, 0), TWILL__SIGNALS ? 0 : fd.fd == -1 ? 0 : 1);
+    CHECK(!twill_cancel_fired(twill_shutdown_drain_token(s)));
+    CHECK_EQ(twill_shutdown_enter(s), TWILL_OK);
+    twill_shutdown_leave(s);
+    twill_shutdown_request(s, 7);
+    twill_shutdown_request(s, 8);
+    CHECK(twill_shutdown_requested(s));
+    CHECK_EQ(twill_shutdown_reason(s), 7);
+    CHECK_EQ(twill_shutdown_get_phase(s), TWILL_SHUTDOWN_DRAINING);
+    CHECK_EQ(twill_cancel_reason(twill_shutdown_drain_token(s)), 7);
+    CHECK(!twill_cancel_fired(twill_shutdown_cancel_token(s)));
+    CHECK_EQ(twill_shutdown_enter(s), TWILL_CLOSED);
+    CHECK_EQ(twill_shutdown_wait(s, (twill_until){0}), TWILL_OK);
+    if (TWILL__SIGNALS) {
+        CHECK_EQ(poll(&fd, 1, 0), 1);
+        CHECK_EQ(fd.revents & POLLIN, POLLIN);
+    }
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_OK);
+    CHECK_EQ(report.status, TWILL_OK);
+    CHECK_EQ(report.reason, 7);
+    CHECK_EQ(report.entered, 1);
+    CHECK_EQ(report.left_in_drain, 1);
+    CHECK_EQ(report.left_in_cancel + report.stuck + report.hooks, 0);
+    CHECK(report.wall > 0 && report.wall < TWILL_SEC(10));
+    CHECK_EQ(twill_cancel_reason(twill_shutdown_cancel_token(s)), 7);
+    CHECK_EQ(twill_shutdown_get_phase(s), TWILL_SHUTDOWN_STOPPED);
+    end(s);
+}
+
+TEST(reasons_are_positive)
+{
+    twill_shutdown *s = quiet();
+    twill_shutdown_report report;
+    twill_shutdown_request(s, 0);
+    CHECK_EQ(twill_shutdown_reason(s), 1);
+    end(s);
+    s = quiet();
+    twill_shutdown_request(s, INT_MIN);
+    CHECK_EQ(twill_shutdown_reason(s), 1);
+    end(s);
+    s = quiet();
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_OK);
+    CHECK_EQ(report.reason, INT_MAX);
+    end(s);
+}
+
+TEST(null_is_answered)
+{
+    CHECK_EQ(twill_shutdown_create(NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_shutdown_destroy(NULL), TWILL_OK);
+    CHECK(!twill_shutdown_requested(NULL)); /* nobody owns the signals */
+    CHECK_EQ(twill_shutdown_reason(NULL), 0);
+    twill_shutdown_request(NULL, 3);
+    CHECK_EQ(twill_shutdown_get_phase(NULL), TWILL_SHUTDOWN_RUNNING);
+    CHECK_PTR(twill_shutdown_drain_token(NULL), NULL);
+    CHECK_PTR(twill_shutdown_cancel_token(NULL), NULL);
+    CHECK_EQ(twill_shutdown_fd(NULL), -1);
+    CHECK_EQ(twill_shutdown_enter(NULL), TWILL_INVALID);
+    twill_shutdown_leave(NULL);
+    CHECK_EQ(twill_shutdown_add(NULL, "", NULL, NULL, 0), TWILL_INVALID);
+    CHECK_EQ(twill_shutdown_wait(NULL, (twill_until){0}), TWILL_INVALID);
+    CHECK_EQ(twill_shutdown_finish(NULL, NULL), TWILL_INVALID);
+}
+
+static void some_action(int number, const twill_task *task)
+{
+    (void)number;
+    (void)task;
+}
+
+TEST(bad_options_are_refused)
+{
+    static const int twice[] = {SIGTERM, SIGTERM}, fault[] = {SIGSEGV}, none[] = {0},
+                     huge[] = {1000}, hard[] = {SIGKILL};
+    static const twill_signal_action stops[] = {{SIGINT, some_action, NULL}},
+                                     no_fn[] = {{SIGHUP, NULL, NULL}},
+                                     pair[] = {{SIGHUP, some_action, NULL},
+                                               {SIGHUP, some_action, NULL}};
+    const twill_shutdown_options bad[] = {
+        {.total = -1},
+        {.drain = -1},
+        {.cancel = -1},
+        {.same_press = -1},
+        {.total = 10, .drain = 6, .cancel = 5},
+        {.total = 10, .drain = 11, .cancel = 1},
+        {.second = (twill_second_signal)3},
+        {.steps_capacity = 1},
+        {.signals = twice, .signal_count = 2},
+        {.signals = fault, .signal_count = 1},
+        {.signals = none, .signal_count = 1},
+        {.signals = huge, .signal_count = 1},
+        {.signals = hard, .signal_count = 1},
+        {.signals = twice},
+        {.signal_count = 1},
+        {.actions = stops, .action_count = 1},
+        {.actions = no_fn, .action_count = 1},
+        {.actions = pair, .action_count = 2},
+        {.actions = pair},
+        {.action_count = 2},
+        {QUIET, .signals = hard, .signal_count = 1},
+        {QUIET, .actions = pair, .action_count = 1},
+        {QUIET, .message = "no handler writes it"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        twill_shutdown *s = (twill_shutdown *)(uintptr_t)8;
+        if (!CHECK_EQ(twill_shutdown_create(&s, &bad[i]), TWILL_INVALID))
+            harness_say("  options %zu\n", i);
+        CHECK_PTR(s, NULL);
+    }
+    CHECK_EQ(faults_allocs(), 0);
+}
+
+/* ---- wait ---- */
+
+static void wait_there(struct thread *me)
+{
+    atomic_store(&me->stage, 1);
+    me->status = twill_shutdown_wait(me->shutdown, me->until);
+    me->at = twill_now();
+}
+
+TEST(wait_ends_as_it_should)
+{
+    twill_shutdown *s = quiet();
+    twill_cancel token = {{0}};
+    struct thread one = {.until = {0, &token}}, two = {0}, three = {0};
+    CHECK_EQ(twill_shutdown_wait(s, twill_within(0)), TWILL_TIMEOUT);
+    CHECK_EQ(twill_shutdown_wait(s, twill_within(TWILL_MS(2))), TWILL_TIMEOUT);
+    go(&one, wait_there, s);
+    go(&two, wait_there, s);
+    go(&three, wait_there, s);
+    until_stage(&one, 1);
+    twill_cancel_fire(&token, 1);
+    join(&one);
+    CHECK_EQ(one.status, TWILL_CANCELLED);
+    CHECK_EQ(twill_shutdown_wait(s, twill_until_cancelled(&token)), TWILL_CANCELLED);
+    twill_shutdown_request(s, 1);
+    join(&two);
+    join(&three);
+    CHECK_EQ(two.status, TWILL_OK);
+    CHECK_EQ(three.status, TWILL_OK);
+    CHECK_EQ(twill_shutdown_wait(s, (twill_until){1, &token}), TWILL_OK);
+    end(s);
+}
+
+TEST(destroy_answers_who_waits)
+{
+    for (int k = 0; k < 50; k++) {
+        twill_shutdown *s = quiet();
+        struct thread waits[3] = {{.count = 0}};
+        for (int i = 0; i < 3; i++) {
+            if (i == 1)
+                waits[i].until = twill_within(TWILL_US(test_random_below(100)));
+            go(&waits[i], wait_there, s);
+        }
+        for (int i = 0; i < 3; i++)
+            until_stage(&waits[i], 1);
+        for (bool inside = false; !inside;) { /* a call that has begun has reached the lock */
+            size_t count = 0;
+            twill__lock(&s->lock);
+            for (twill__node *node = s->waiters.first; node; node = node->next)
+                count++;
+            inside = count >= 2;
+            twill__unlock(&s->lock);
+        }
+        twill_sleep(twill_within(TWILL_US(test_random_below(100))));
+        if (waits[1]
+                .until.deadline) { /* it may come later than destroy, which would be its fault */
+            twill__thread_join(&waits[1].thread);
+            CHECK_EQ(waits[1].status, TWILL_TIMEOUT);
+        }
+        end(s);
+        for (int i = 0; i < 3; i += 2) {
+            join(&waits[i]);
+            CHECK_EQ(waits[i].status, TWILL_CLOSED);
+        }
+    }
+}
+
+/* ---- work ---- */
+
+static void work_on(struct thread *me)
+{
+    atomic_store(&me->stage, 1);
+    while ((me->status = twill_shutdown_enter(me->shutdown)) == TWILL_OK) {
+        me->count++;
+        if (me->count % 64 == 0)
+            twill__yield();
+        twill_shutdown_leave(me->shutdown);
+    }
+}
+
+TEST(nobody_enters_after_the_request)
+{
+    for (int k = 0; k < 60; k++) {
+        twill_shutdown *s = quiet();
+        twill_shutdown_report report;
+        struct thread works[3] = {{.count = 0}};
+        size_t entered = 0;
+        for (int i = 0; i < 3; i++)
+            go(&works[i], work_on, s);
+        for (int i = 0; i < 3; i++)
+            until_stage(&works[i], 1);
+        twill_sleep(twill_within(TWILL_US(test_random_below(300))));
+        if (k % 2)
+            twill_shutdown_request(s, 2);
+        CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_OK);
+        CHECK_EQ(twill_shutdown_enter(s), TWILL_CLOSED);
+        for (int i = 0; i < 3; i++) {
+            join(&works[i]);
+            CHECK_EQ(works[i].status, TWILL_CLOSED);
+            entered += works[i].count;
+        }
+        CHECK_EQ(report.entered, entered);
+        CHECK_EQ(report.entered, report.left_in_drain + report.left_in_cancel + report.stuck);
+        CHECK_EQ(report.stuck, 0);
+        end(s);
+    }
+}
+
+/* The last to leave, finish and destroy at the same moment: the object goes, nobody touches it. */
+static void leave_late(struct thread *me)
+{
+    CHECK_EQ(twill_shutdown_enter(me->shutdown), TWILL_OK);
+    atomic_store(&me->stage, 1);
+    while (!twill_shutdown_requested(me->shutdown))
+        twill__yield();
+    twill_shutdown_leave(me->shutdown);
+}
+
+TEST(the_last_one_out_touches_nothing)
+{
+    for (int k = 0; k < 150; k++) {
+        twill_shutdown *s = quiet();
+        struct thread work[2] = {{.count = 0}};
+        go(&work[0], leave_late, s);
+        go(&work[1], leave_late, s);
+        until_stage(&work[0], 1);
+        until_stage(&work[1], 1);
+        CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+        end(s);
+        join(&work[0]);
+        join(&work[1]);
+    }
+}
+
+static void leave_at_drain(struct thread *me)
+{
+    CHECK_EQ(twill_shutdown_enter(me->shutdown), TWILL_OK);
+    atomic_store(&me->stage, 1);
+    me->status = twill_sleep(twill_until_cancelled(twill_shutdown_drain_token(me->shutdown)));
+    twill_shutdown_leave(me->shutdown);
+}
+
+static void leave_at_cancel(struct thread *me)
+{
+    CHECK_EQ(twill_shutdown_enter(me->shutdown), TWILL_OK);
+    atomic_store(&me->stage, 1);
+    me->status = twill_sleep(twill_until_cancelled(twill_shutdown_cancel_token(me->shutdown)));
+    me->at = twill_now();
+    twill_shutdown_leave(me->shutdown);
+}
+
+static void leave_when_told(struct thread *me)
+{
+    CHECK_EQ(twill_shutdown_enter(me->shutdown), TWILL_OK);
+    atomic_store(&me->stage, 1);
+    until_stage(me, 2);
+    twill_shutdown_leave(me->shutdown);
+}
+
+TEST(who_left_when)
+{
+    twill_shutdown *s = make(&(twill_shutdown_options){SHORT});
+    twill_shutdown_report report, again;
+    struct thread drains = {0}, cancels = {0}, stuck = {0};
+    twill_ns start;
+    go(&drains, leave_at_drain, s);
+    go(&cancels, leave_at_cancel, s);
+    go(&stuck, leave_when_told, s);
+    until_stage(&drains, 1);
+    until_stage(&cancels, 1);
+    until_stage(&stuck, 1);
+    start = twill_now();
+    twill_shutdown_request(s, 4);
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
+    CHECK_EQ(report.status, TWILL_TIMEOUT);
+    CHECK_EQ(report.entered, 3);
+    CHECK_EQ(report.left_in_drain, 1);
+    CHECK_EQ(report.left_in_cancel, 1);
+    CHECK_EQ(report.stuck, 1);
+    CHECK(cancels.at - start >= TWILL_MS(60));
+    CHECK(report.wall >= TWILL_MS(120) && report.wall < TWILL_SEC(5));
+    atomic_store(&stuck.stage, 2); /* a late leave is safe */
+    join(&drains);
+    join(&cancels);
+    join(&stuck);
+    CHECK_EQ(drains.status, TWILL_CANCELLED);
+    CHECK_EQ(cancels.status, TWILL_CANCELLED);
+    CHECK_EQ(twill_shutdown_finish(s, &again), TWILL_TIMEOUT);
+    CHECK(memcmp(&report, &again, sizeof report) == 0);
+    end(s);
+}
+
+TEST(the_windows_end_without_finish)
+{
+    twill_shutdown *s = make(&(twill_shutdown_options){SHORT});
+    twill_ns start = twill_now();
+    twill_shutdown_request(s, 4);
+    CHECK_EQ(twill_sleep(twill_within_or_cancelled(TWILL_SEC(20), twill_shutdown_drain_token(s))),
+             TWILL_CANCELLED);
+    CHECK_EQ(twill_sleep(twill_within_or_cancelled(TWILL_SEC(20), twill_shutdown_cancel_token(s))),
+             TWILL_CANCELLED);
+    CHECK(twill_now() - start >= TWILL_MS(60) && twill_now() - start < TWILL_SEC(10));
+    CHECK_EQ(twill_shutdown_get_phase(s), TWILL_SHUTDOWN_CANCELLING);
+    end(s); /* without finish, too */
+}
+
+TEST(counts_wrap_and_stop)
+{
+    twill_shutdown *s = quiet();
+    twill_shutdown_report report;
+    uint64_t half = UINT64_C(1) << 35;
+    for (int k = 0; k < 3; k++) { /* as if so many had come and gone */
+        atomic_store(&s->work, ((half - 1) << 28) + (k & 1 ? half << 28 : 0));
+        CHECK_EQ(twill_shutdown_enter(s), TWILL_OK);
+        twill_shutdown_leave(s);
+        CHECK_EQ(atomic_load(&s->halves), k + 1);
+        CHECK_EQ(twill__work_total(s), half * (uint64_t)(k + 1));
+    }
+    atomic_store(&s->work, TWILL__WORK_INSIDE);
+    CHECK_EQ(twill_shutdown_enter(s), TWILL_TOO_BIG);
+    atomic_store(&s->work, 0);
+    atomic_store(&s->halves, 0);
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_OK);
+    CHECK_EQ(report.entered, 0);
+    end(s);
+}
+
+/* ---- hooks ---- */
+
+struct note {
+    int order[8], count;
+    atomic_int release;
+    twill_shutdown *shutdown;
+    twill_status status, status2;
+    twill_ns until;
+};
+
+static int note_it(const twill_task *task, int number)
+{
+    struct note *note = task->context;
+    note->order[note->count++] = number;
+    note->until = task->until.deadline;
+    CHECK(task->worker == UINT_MAX);
+    CHECK(task->until.cancel != NULL);
+    return 0;
+}
+
+static int hook_one(const twill_task *task)
+{
+    return note_it(task, 1);
+}
+
+static int hook_two(const twill_task *task)
+{
+    return note_it(task, 2);
+}
+
+static int hook_fails(const twill_task *task)
+{
+    note_it(task, 3);
+    return 42;
+}
+
+static int hook_hangs(const twill_task *task)
+{
+    struct note *note = task->context;
+    note_it(task, 4);
+    while (!atomic_load(&note->release))
+        (void)twill_sleep(twill_within(TWILL_MS(1)));
+    CHECK(twill_task_cancelled(task));
+    return 0;
+}
+
+static int hook_exits(const twill_task *task)
+{
+    note_it(task, 5);
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+static int hook_obeys(const twill_task *task)
+{
+    note_it(task, 6);
+    CHECK_EQ(twill_sleep((twill_until){0, task->until.cancel}), TWILL_CANCELLED);
+    return 0;
+}
+
+TEST(hooks_run_last_first_and_each_has_a_status)
+{
+    twill_shutdown_step steps[8];
+    struct note note = {.count = 0};
+    char name[] = "one";
+    twill_shutdown *s = make(&(twill_shutdown_options){QUIET, .total = TWILL_SEC(30),
+                                                       .steps = steps, .steps_capacity = 5});
+    twill_shutdown_report report;
+    static const int order[] = {6, 5, 4, 3, 2, 1};
+    static const twill_status status[] = {TWILL_OK, TWILL_LOST, TWILL_TIMEOUT, TWILL_FAILED,
+                                          TWILL_OK};
+    CHECK_EQ(twill_shutdown_add(s, name, hook_one, &note, 0), TWILL_OK);
+    name[0] = 'x';
+    CHECK_EQ(twill_shutdown_add(s, NULL, hook_two, &note, TWILL_SEC(5)), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "fails", hook_fails, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "hangs", hook_hangs, &note, TWILL_MS(30)), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "exits", hook_exits, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "obeys", hook_obeys, &note, TWILL_MS(30)), TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_FAILED);
+    CHECK_EQ(report.status, TWILL_FAILED);
+    CHECK_EQ(report.hooks, 6);
+    CHECK_EQ(report.hooks_failed, 2);
+    CHECK_EQ(report.hooks_overran, 1);
+    CHECK_EQ(report.steps_stored, 5);
+    CHECK_EQ(note.count, 6);
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(note.order[i], order[i]);
+    for (int i = 0; i < 5; i++) {
+        CHECK_EQ(steps[i].status, status[i]);
+        CHECK_EQ(steps[i].code, status[i] == TWILL_FAILED ? 42 : 0);
+        CHECK(steps[i].wall >= 0 && steps[i].wall < TWILL_SEC(10));
+    }
+    CHECK_STR(steps[0].name, "obeys");
+    CHECK_STR(steps[4].name, "");
+    CHECK(steps[0].wall >= TWILL_MS(30) && steps[2].wall >= TWILL_MS(30));
+    CHECK_EQ(twill_shutdown_add(s, "late", hook_one, &note, 0), TWILL_CLOSED);
+    atomic_store(&note.release, 1);
+    end(s);
+    twill_sleep(twill_within(TWILL_MS(20))); /* the abandoned one ends, and frees what it has */
+}
+
+TEST(limits_are_within_the_total)
+{
+    twill_shutdown_step steps[3];
+    static struct note note; /* an abandoned hook may read it at any time */
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(200), .drain = 1, .cancel = 1,
+                                       .steps = steps, .steps_capacity = 3});
+    twill_shutdown_report report;
+    twill_ns start = twill_now();
+    CHECK_EQ(twill_shutdown_add(s, "never runs", hook_one, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "takes all", hook_hangs, &note, TWILL_FOREVER), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "first", hook_two, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
+    CHECK(report.wall >= TWILL_MS(199) && report.wall < TWILL_SEC(5));
+    CHECK(note.until > start && note.until <= start + TWILL_SEC(1));
+    CHECK_EQ(report.hooks, 3);
+    CHECK_EQ(report.hooks_overran, 2);
+    CHECK_EQ(steps[0].status, TWILL_OK);
+    CHECK_EQ(steps[1].status, TWILL_TIMEOUT);
+    CHECK_EQ(steps[2].status, TWILL_TIMEOUT);
+    CHECK_EQ(note.count, 2);
+    atomic_store(&note.release, 1);
+    end(s);
+    twill_sleep(twill_within(TWILL_MS(20)));
+}
+
+TEST(hooks_see_the_work)
+{
+    /* no race is reported, and the counts are there: work before leave comes before the hooks */
+    for (int k = 0; k < 50; k++) {
+        twill_shutdown *s = quiet();
+        struct thread works[2] = {{.count = 0}};
+        struct note note = {.count = 0};
+        for (int i = 0; i < 2; i++)
+            go(&works[i], leave_at_drain, s);
+        for (int i = 0; i < 2; i++)
+            until_stage(&works[i], 1);
+        CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+        CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+        CHECK_EQ(note.count, 1);
+        for (int i = 0; i < 2; i++) {
+            CHECK_EQ(works[i].status, TWILL_CANCELLED); /* written before leave */
+            join(&works[i]);
+        }
+        end(s);
+    }
+}
+
+static int hook_asks(const twill_task *task)
+{
+    struct note *note = task->context;
+    note->status = twill_shutdown_finish(note->shutdown, NULL);
+    note->status2 = twill_shutdown_destroy(note->shutdown);
+    CHECK_EQ(twill_shutdown_add(note->shutdown, "", hook_one, note, 0), TWILL_CLOSED);
+    CHECK_EQ(twill_shutdown_wait(note->shutdown, (twill_until){0}), TWILL_OK);
+    return 0;
+}
+
+TEST(no_deadlock_from_inside)
+{
+    twill_shutdown *s = quiet();
+    struct note note = {.shutdown = s};
+    CHECK_EQ(twill_shutdown_add(s, "", hook_asks, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    CHECK_EQ(note.status, TWILL_DEADLOCK);
+    CHECK_EQ(note.status2, TWILL_DEADLOCK);
+    end(s);
+}
+
+static void phase_asks(twill_shutdown_phase phase, int reason, const twill_task *task)
+{
+    struct note *note = task->context;
+    CHECK_EQ(reason, 9);
+    note->order[note->count++] = (int)phase;
+    CHECK_EQ(twill_shutdown_finish(note->shutdown, NULL), TWILL_DEADLOCK);
+    CHECK_EQ(twill_shutdown_destroy(note->shutdown), TWILL_DEADLOCK);
+}
+
+TEST(each_phase_is_told_once_in_order)
+{
+    for (int k = 0; k < 50; k++) {
+        struct note note = {.count = 0};
+        twill_shutdown *s =
+            make(&(twill_shutdown_options){QUIET, .on_phase = phase_asks, .context = &note});
+        note.shutdown = s;
+        twill_shutdown_request(s, 9);
+        CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+        CHECK_EQ(note.count, 4); /* STOPPED, too, was told before finish came back */
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(note.order[i], i + 1);
+        end(s);
+    }
+}
+
+static void phase_hangs(twill_shutdown_phase phase, int reason, const twill_task *task)
+{
+    struct note *note = task->context;
+    (void)reason;
+    note->order[phase] = 1;
+    while (phase == TWILL_SHUTDOWN_DRAINING && !atomic_load(&note->release))
+        (void)twill_sleep(twill_within(TWILL_MS(1)));
+}
+
+TEST(on_phase_may_hang)
+{
+    static struct note note;
+    twill_shutdown *s = make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(400),
+                                                       .on_phase = phase_hangs, .context = &note});
+    twill_shutdown_report report;
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
+    CHECK_EQ(note.count, 1); /* the hook has run all the same */
+    CHECK_EQ(report.hooks_failed + report.hooks_overran, 0);
+    CHECK(note.order[TWILL_SHUTDOWN_CANCELLING] && note.order[TWILL_SHUTDOWN_STOPPED]);
+    atomic_store(&note.release, 1);
+    end(s);
+    twill_sleep(twill_within(TWILL_MS(20)));
+}
+
+static void finish_there(struct thread *me)
+{
+    me->status = twill_shutdown_finish(me->shutdown, NULL);
+}
+
+static int hook_waits(const twill_task *task)
+{
+    struct note *note = task->context;
+    atomic_store(&note->release, 1);
+    while (atomic_load(&note->release) != 2)
+        (void)twill_sleep(twill_within(TWILL_US(100)));
+    return 0;
+}
+
+TEST(the_second_finish_is_told)
+{
+    twill_shutdown *s = quiet();
+    struct thread finishes = {0};
+    struct note note = {.count = 0};
+    CHECK_EQ(twill_shutdown_add(s, "", hook_waits, &note, 0), TWILL_OK);
+    go(&finishes, finish_there, s);
+    while (atomic_load(&note.release) != 1)
+        (void)twill_sleep(twill_within(TWILL_US(100)));
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_BUSY);
+    CHECK_EQ(twill_shutdown_destroy(s), TWILL_BUSY);
+    atomic_store(&note.release, 2);
+    join(&finishes);
+    CHECK_EQ(finishes.status, TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    end(s);
+}
+
+/* ---- hooks of the tokens ---- */
+
+static void count_fire(int reason, const twill_task *task)
+{
+    CHECK_EQ(reason, 5);
+    atomic_fetch_add((atomic_int *)task->context, 1);
+}
+
+TEST(hooks_of_the_tokens_run)
+{
+    twill_shutdown *s = quiet();
+    atomic_int fired = 0;
+    twill_cancel_hook hooks[2] = {{.fn = count_fire, .context = &fired},
+                                  {.fn = count_fire, .context = &fired}};
+    twill_cancel below;
+    twill_cancel_init(&below, twill_shutdown_cancel_token(s));
+    twill_cancel_add_hook(twill_shutdown_drain_token(s), &hooks[0]);
+    twill_cancel_add_hook(&below, &hooks[1]);
+    twill_shutdown_request(s, 5);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    CHECK_EQ(atomic_load(&fired), 2);
+    twill_cancel_detach(&below);
+    end(s);
+}
+
+/* ---- failures ---- */
+
+TEST(create_fails_and_leaves_nothing)
+{
+    long before = faults_live();
+    for (unsigned long k = 1; k <= 2; k++) {
+        twill_shutdown *s;
+        faults_fail_alloc(k);
+        CHECK_EQ(twill_shutdown_create(&s, &(twill_shutdown_options){QUIET}), TWILL_NO_MEMORY);
+        faults_fail_alloc(0);
+        CHECK_PTR(s, NULL);
+        faults_fail_thread(k);
+        CHECK_EQ(twill_shutdown_create(&s, &(twill_shutdown_options){QUIET}), TWILL_NO_THREAD);
+        faults_fail_thread(0);
+        CHECK_PTR(s, NULL);
+        CHECK_EQ(faults_live(), before);
+    }
+    end(quiet());
+    CHECK_EQ(faults_live(), before);
+}
+
+#if TWILL__SIGNALS
+TEST(create_without_descriptors)
+{
+    long before = faults_live();
+    struct rlimit limit, less;
+    int free_fd = dup(0);
+    close(free_fd);
+    if (!CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0))
+        return;
+    for (int k = 0; k < 4; k++) {
+        twill_shutdown *s;
+        less = limit;
+        less.rlim_cur = (rlim_t)(free_fd + k);
+        CHECK(setrlimit(RLIMIT_NOFILE, &less) == 0);
+        CHECK_EQ(twill_shutdown_create(&s, &(twill_shutdown_options){QUIET}), TWILL_FAILED);
+        CHECK_PTR(s, NULL);
+        CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+        CHECK_EQ(faults_live(), before);
+        CHECK_EQ(dup(0), free_fd); /* none is left open */
+        close(free_fd);
+    }
+}
+#endif
+
+TEST(add_fails)
+{
+    twill_shutdown *s = quiet();
+    CHECK_EQ(twill_shutdown_add(s, "", NULL, NULL, 0), TWILL_INVALID);
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, NULL, -1), TWILL_INVALID);
+    faults_fail_alloc(1);
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, NULL, 0), TWILL_NO_MEMORY);
+    faults_fail_alloc(0);
+    end(s);
+}
+
+TEST(hooks_without_a_thread)
+{
+    for (int memory = 0; memory < 2; memory++) {
+        twill_shutdown_step steps[4];
+        static struct note note;
+        twill_shutdown *s = make(&(twill_shutdown_options){QUIET, .total = TWILL_SEC(10),
+                                                           .steps = steps, .steps_capacity = 4});
+        twill_shutdown_report report;
+        memset(&note, 0, sizeof note);
+        note.shutdown = s;
+        CHECK_EQ(twill_shutdown_add(s, "asks", hook_asks, &note, 0), TWILL_OK);
+        CHECK_EQ(twill_shutdown_add(s, "fails", hook_fails, &note, 0), TWILL_OK);
+        CHECK_EQ(twill_shutdown_add(s, "one", hook_one, &note, 0), TWILL_OK);
+        CHECK_EQ(twill_shutdown_add(s, "hangs", hook_hangs, &note, TWILL_MS(20)), TWILL_OK);
+        if (memory)
+            faults_fail_alloc_from(1);
+        else
+            faults_fail_thread(1);
+        CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_FAILED);
+        faults_fail_alloc(0);
+        faults_fail_thread(0);
+        CHECK_EQ(report.hooks, 4);
+        CHECK_EQ(report.hooks_failed, 1);
+        CHECK_EQ(report.hooks_overran, 1);
+        CHECK_EQ(steps[0].status, TWILL_TIMEOUT);
+        CHECK_EQ(steps[1].status, TWILL_NO_THREAD);
+        CHECK_EQ(steps[2].status, TWILL_FAILED);
+        CHECK_EQ(steps[2].code, 42);
+        CHECK_EQ(steps[3].status, TWILL_NO_THREAD);
+        CHECK_EQ(note.status, TWILL_DEADLOCK);
+        CHECK_EQ(note.status2, TWILL_DEADLOCK);
+        atomic_store(&note.release, 1);
+        end(s);
+        twill_sleep(twill_within(TWILL_MS(20)));
+    }
+}
+
+/* The only thread that was left ends in a hook: another finish goes on where it stopped. */
+TEST(a_finisher_that_ends_is_replaced)
+{
+    static struct note note;
+    twill_shutdown *s = make(&(twill_shutdown_options){QUIET, .total = TWILL_SEC(10)});
+    twill_shutdown_report report;
+    struct thread finishes = {0};
+    CHECK_EQ(twill_shutdown_add(s, "one", hook_one, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "exits", hook_exits, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "hangs", hook_hangs, &note, TWILL_MS(20)), TWILL_OK);
+    faults_fail_thread(2); /* the first is the one that finishes */
+    go(&finishes, finish_there, s);
+    join(&finishes);
+    faults_fail_thread(0);
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_FAILED);
+    CHECK_EQ(report.hooks_failed, 1);
+    CHECK_EQ(note.count, 3);
+    CHECK_EQ(note.order[2], 1);
+    atomic_store(&note.release, 1);
+    end(s);
+    twill_sleep(twill_within(TWILL_MS(20)));
+}
+
+/* ---- a fork ---- */
+
+TEST(a_child_has_nothing_of_it)
+{
+    twill_shutdown *s = quiet();
+    struct note note = {.count = 0};
+    int status = -1;
+    pid_t child;
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+    child = fork();
+    if (child == 0) {
+        twill_shutdown_request(s, 1);
+        CHECK(!twill_shutdown_requested(s));
+        CHECK_EQ(twill_shutdown_get_phase(s), TWILL_SHUTDOWN_RUNNING);
+        CHECK_EQ(twill_shutdown_enter(s), TWILL_FORKED);
+        twill_shutdown_leave(s);
+        CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_FORKED);
+        CHECK_EQ(twill_shutdown_wait(s, (twill_until){0}), TWILL_FORKED);
+        CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_FORKED);
+        CHECK_EQ(twill_shutdown_fd(s), -1);
+        CHECK_EQ(twill_shutdown_destroy(s), TWILL_FORKED);
+        CHECK_EQ(faults_live(), 0);
+        s = quiet(); /* a child may have its own */
+        CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+        end(s);
+        _exit(7);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+    CHECK(!twill_shutdown_requested(s));
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    CHECK_EQ(note.count, 1);
+    end(s);
+}
+
+/* ---- every wait of the library ends ---- */
+
+struct waits {
+    struct thread thread;
+    twill_queue *full, *empty;
+    int kind;
+};
+
+static void wait_somehow(struct thread *me)
+{
+    struct waits *waits = (struct waits *)(void *)me;
+    twill_until until = {0, twill_shutdown_cancel_token(me->shutdown)};
+    int item = 1;
+    size_t chosen, count;
+    twill_queue_case cases[2] = {{.queue = waits->full, .push = true, .item = &item},
+                                 {.queue = waits->empty, .item = &item}};
+    atomic_store(&me->stage, 1);
+    switch (waits->kind) {
+    case 0:
+        me->status = twill_queue_push_until(waits->full, &item, until);
+        break;
+    case 1:
+        me->status = twill_queue_pop_until(waits->empty, &item, until);
+        break;
+    case 2:
+        me->status = twill_queue_select_until(cases, 2, TWILL_SELECT_FAIR, &chosen, until);
+        break;
+    case 3:
+        me->status = twill_queue_join_until(waits->full, until);
+        break;
+    case 4:
+        me->status = twill_queue_pop_batch_until(waits->empty, &item, 1, &count, 1, until);
+        break;
+    case 5:
+        me->status = twill_sleep(until);
+        break;
+    default:
+        me->status = twill_sleep(twill_within_or_cancelled(TWILL_SEC(60), until.cancel));
+        break;
+    }
+    me->at = twill_now();
+}
+
+TEST(every_wait_ends_at_the_cancel_instant)
+{
+    enum { KINDS = 7 };
+    twill_shutdown *s = make(&(twill_shutdown_options){SHORT});
+    struct waits waits[KINDS] = {{.kind = 0}};
+    twill_queue *full, *empty;
+    int item = 1;
+    twill_ns first = TWILL_FOREVER, last = 0, asked;
+    CHECK_EQ(twill_queue_create(&full, sizeof item, &(twill_queue_options){.capacity = 1}), 0);
+    CHECK_EQ(twill_queue_create(&empty, sizeof item, &(twill_queue_options){.capacity = 1}), 0);
+    CHECK_EQ(twill_queue_push(full, &item), TWILL_OK);
+    for (int i = 0; i < KINDS; i++) {
+        waits[i].kind = i;
+        waits[i].full = full;
+        waits[i].empty = empty;
+        go(&waits[i].thread, wait_somehow, s);
+    }
+    for (int i = 0; i < KINDS; i++)
+        until_stage(&waits[i].thread, 1);
+    asked = twill_now();
+    twill_shutdown_request(s, 3);
+    for (int i = 0; i < KINDS; i++) {
+        join(&waits[i].thread);
+        CHECK_EQ(waits[i].thread.status, TWILL_CANCELLED);
+        first = waits[i].thread.at < first ? waits[i].thread.at : first;
+        last = waits[i].thread.at > last ? waits[i].thread.at : last;
+    }
+    CHECK(first - asked >= TWILL_MS(59));
+    CHECK(last - first < TWILL_SEC(5));
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    end(s);
+    twill_queue_destroy(full);
+    twill_queue_destroy(empty);
+}
+
+/* R98: a map under the token loses nothing: each item has a status. */
+static int slow_item(const void *in, void *out, const twill_task *task)
+{
+    (void)in;
+    if (twill_sleep(twill_within_or_cancelled(TWILL_MS(20), task->until.cancel)) != TWILL_OK)
+        return twill_task_skip(task);
+    *(int *)out = 1;
+    return 0;
+}
+
+TEST(a_map_keeps_what_is_done)
+{
+    twill_shutdown *s = make(&(twill_shutdown_options){SHORT});
+    int in[12] = {0}, out[12] = {0};
+    twill_status statuses[12], status;
+    twill_report report;
+    size_t done = 0, not_done = 0;
+    twill_shutdown_request(s, 3);
+    status =
+        twill_parallel_map(in, sizeof in[0], out, sizeof out[0], 12, slow_item,
+                           &(twill_parallel_options){.run.workers = 1,
+                                                .run.until.cancel = twill_shutdown_cancel_token(s),
+                                                .run.statuses = statuses,
+                                                .run.report = &report});
+    CHECK_EQ(status, TWILL_CANCELLED);
+    for (int i = 0; i < 12; i++) {
+        done += statuses[i] == TWILL_OK;
+        not_done += statuses[i] == TWILL_CANCELLED;
+        CHECK_EQ(out[i], statuses[i] == TWILL_OK);
+    }
+    CHECK_EQ(done + not_done, 12);
+    CHECK(done >= 1 && not_done >= 1);
+    CHECK_EQ(report.done, done);
+    end(s);
+}
+
+/* ---- two at once ---- */
+
+TEST(any_number_without_signals)
+{
+    twill_shutdown *s[3];
+    for (int i = 0; i < 3; i++)
+        s[i] = quiet();
+    twill_shutdown_request(s[1], 5);
+    CHECK(!twill_shutdown_requested(s[0]) && twill_shutdown_requested(s[1]) &&
+          !twill_shutdown_requested(s[2]));
+    for (int i = 0; i < 3; i++)
+        end(s[i]);
+}
+
+HARNESS_MAIN
