@@ -1744,8 +1744,8 @@ SIGNALS
     The handler stores, writes a byte to a pipe, and, on the second press, ends the process: it
     takes no lock, allocates nothing, keeps errno. It is installed with SA_RESTART and SA_ONSTACK.
     destroy restores what was there before, bit for bit, where the handler is still ours. A signal
-    that stops, came so late that nobody was told of it, and meets a destroy is raised again, for
-    whoever is there then. Masks of your threads are not changed, so exec'd children are not born deaf. A forked
+    that stops and comes so late that nobody could have been told of it before destroy is raised
+    again, for whoever is there then. Masks of your threads are not changed, so exec'd children are not born deaf. A forked
     child that does not exec should destroy its copy: until then it ignores the signals.
 
 THREADS      All functions by any thread; destroy last: what has not begun by then comes too late.
@@ -15648,14 +15648,20 @@ static inline int32_t twill__shutdown_asked(const twill_shutdown *shutdown)
     return asked;
 }
 
-/* The same, as an answer to the program. */
+static inline void twill__shutdown_seen(const twill_shutdown *shutdown)
+{
+    _Atomic uint32_t *seen = &((twill_shutdown *)(uintptr_t)shutdown)->seen;
+    /* relaxed: destroy reads it, after all that the program does */
+    if (!atomic_load_explicit(seen, memory_order_relaxed))
+        atomic_store_explicit(seen, 1, memory_order_relaxed);
+}
+
+/* As twill__shutdown_asked, for an answer to the program. */
 static inline int32_t twill__shutdown_answer(const twill_shutdown *shutdown)
 {
     int32_t asked = twill__shutdown_asked(shutdown);
-    _Atomic uint32_t *seen = &((twill_shutdown *)(uintptr_t)shutdown)->seen;
-    /* relaxed: destroy reads it, after all that the program does */
-    if (asked && !atomic_load_explicit(seen, memory_order_relaxed))
-        atomic_store_explicit(seen, 1, memory_order_relaxed);
+    if (asked)
+        twill__shutdown_seen(shutdown);
     return asked;
 }
 
@@ -16815,19 +16821,24 @@ TWILL__DEFINE twill_shutdown_phase twill_shutdown_get_phase(const twill_shutdown
 
 TWILL__DEFINE twill_cancel *twill_shutdown_drain_token(twill_shutdown *shutdown)
 {
-    return shutdown ? &shutdown->drain_token : NULL;
+    if (!shutdown)
+        return NULL;
+    twill__shutdown_seen(shutdown);
+    return &shutdown->drain_token;
 }
 
 TWILL__DEFINE twill_cancel *twill_shutdown_cancel_token(twill_shutdown *shutdown)
 {
-    return shutdown ? &shutdown->cancel_token : NULL;
+    return shutdown ? &shutdown->cancel_token : NULL; /* it fires when the watcher has told */
 }
 
 TWILL__DEFINE int twill_shutdown_fd(const twill_shutdown *shutdown)
 {
 #if TWILL__SIGNALS
-    if (shutdown && twill__shutdown_here(shutdown))
+    if (shutdown && twill__shutdown_here(shutdown)) {
+        twill__shutdown_seen(shutdown);
         return shutdown->flag.out;
+    }
 #endif
     (void)shutdown;
     return -1;

@@ -943,12 +943,12 @@ TEST(a_map_keeps_what_is_done)
     twill_report report;
     size_t done = 0, not_done = 0;
     twill_shutdown_request(s, 3);
-    status =
-        twill_parallel_map(in, sizeof in[0], out, sizeof out[0], 12, slow_item,
-                           &(twill_parallel_options){.run.workers = 1,
-                                                .run.until.cancel = twill_shutdown_cancel_token(s),
-                                                .run.statuses = statuses,
-                                                .run.report = &report});
+    status = twill_parallel_map(
+        in, sizeof in[0], out, sizeof out[0], 12, slow_item,
+        &(twill_parallel_options){.run.workers = 1,
+                                  .run.until.cancel = twill_shutdown_cancel_token(s),
+                                  .run.statuses = statuses,
+                                  .run.report = &report});
     CHECK_EQ(status, TWILL_CANCELLED);
     for (int i = 0; i < 12; i++) {
         done += statuses[i] == TWILL_OK;

@@ -170,14 +170,20 @@ static inline int32_t twill__shutdown_asked(const twill_shutdown *shutdown)
     return asked;
 }
 
-/* The same, as an answer to the program. */
+static inline void twill__shutdown_seen(const twill_shutdown *shutdown)
+{
+    _Atomic uint32_t *seen = &((twill_shutdown *)(uintptr_t)shutdown)->seen;
+    /* relaxed: destroy reads it, after all that the program does */
+    if (!atomic_load_explicit(seen, memory_order_relaxed))
+        atomic_store_explicit(seen, 1, memory_order_relaxed);
+}
+
+/* As twill__shutdown_asked, for an answer to the program. */
 static inline int32_t twill__shutdown_answer(const twill_shutdown *shutdown)
 {
     int32_t asked = twill__shutdown_asked(shutdown);
-    _Atomic uint32_t *seen = &((twill_shutdown *)(uintptr_t)shutdown)->seen;
-    /* relaxed: destroy reads it, after all that the program does */
-    if (asked && !atomic_load_explicit(seen, memory_order_relaxed))
-        atomic_store_explicit(seen, 1, memory_order_relaxed);
+    if (asked)
+        twill__shutdown_seen(shutdown);
     return asked;
 }
 
