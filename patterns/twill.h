@@ -15776,20 +15776,26 @@ static inline twill_task twill__shutdown_task(void *context, size_t index, twill
     return task;
 }
 
-/* What a phase brings: its token's hooks, and on_phase. The waits were told long before. */
-static inline void twill__shutdown_enter_phase(twill_shutdown *shutdown, twill_shutdown_phase phase)
+/* What a phase brings: its token's hooks, and on_phase. The waits were told long before. When it
+   hangs and is abandoned the object may go: a hook's return is waited for by the token's detach,
+   and nothing of the object is touched from there on. */
+static inline void twill__shutdown_enter_phase(twill_shutdown *shutdown,
+                                               const twill__runner *runner,
+                                               twill_shutdown_phase phase)
 {
     int32_t asked = twill__shutdown_asked(shutdown);
     int reason = asked < 0 ? -asked : asked;
-    if (shutdown->options.on_phase) {
-        twill_task task =
-            twill__shutdown_task(shutdown->options.context, SIZE_MAX, shutdown->end, NULL);
-        shutdown->options.on_phase(phase, reason, &task);
-    }
+    void (*on_phase)(twill_shutdown_phase, int, const twill_task *) = shutdown->options.on_phase;
+    twill_task task =
+        twill__shutdown_task(shutdown->options.context, SIZE_MAX, shutdown->end, NULL);
     if (phase == TWILL_SHUTDOWN_DRAINING)
         twill_cancel_fire(&shutdown->drain_token, reason);
     else if (phase == TWILL_SHUTDOWN_CANCELLING)
         twill_cancel_fire(&shutdown->cancel_token, reason);
+    /* relaxed: a hint; abandoned a moment later is as if in on_phase */
+    if (on_phase && (!runner || atomic_load_explicit(&runner->state, memory_order_relaxed) ==
+                                    TWILL__RUNNER_BUSY))
+        on_phase(phase, reason, &task);
 }
 
 /* Under the lock: the action to call next, or action_count. Actions end where the hooks begin. */
@@ -15823,7 +15829,7 @@ static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *r
     if (news < shutdown->told) {
         shutdown->news = news = (twill_shutdown_phase)(news + 1);
         twill__unlock(&shutdown->lock);
-        twill__shutdown_enter_phase(shutdown, news);
+        twill__shutdown_enter_phase(shutdown, runner, news);
     } else if (i < shutdown->options.action_count) {
         const twill_signal_action *action = &shutdown->actions[i];
         twill_task task = twill__shutdown_task(action->context, i, 0, &shutdown->cancel_token);
