@@ -101,7 +101,7 @@ build_scenario() {  # back end, file
     mkdir -p "$W/$1"
     newest "$target" "$2" patterns/*.h $here/scenarios/*.h && return 0
     # shellcheck disable=SC2046 # flags
-    $here/explore-cc $(backend_flags "$1") $(told "$2" EXPLORE-FLAGS) -Ipatterns -o "$target" "$2" \
+    $here/explore-cc -DTWILL_STATIC $(backend_flags "$1") $(told "$2" EXPLORE-FLAGS) -Ipatterns -o "$target" "$2" \
         >"$target.log" 2>&1 && return 0
     head -n 12 "$target.log"
     return 1
@@ -119,7 +119,7 @@ scenario() {  # back end, file
     *) return 0 ;;
     esac
     build_scenario "$1" "$2" || { echo "$name on $1: does not build: FAILED"; return 0; }
-    options="$(told "$2" EXPLORE) ${LIMIT:-}"
+    options="--no-polling $(told "$2" EXPLORE) ${LIMIT:-}"
     line=
     : >"$log"
     for search in "random --spurious --schedules=$RANDOM_RUNS" "pct --spurious --schedules=$PCT_RUNS" \
@@ -178,7 +178,7 @@ broken() {  # name
     done
     if [ ! -f "$folder/applied" ]; then
         echo "broken $1: its line in broken.txt applies to nothing any more: FAILED"
-    elif ! $here/explore-cc -w -I"$folder/include" -o "$folder/program" $here/scenarios/"$target".c \
+    elif ! $here/explore-cc -w -DTWILL_STATIC -I"$folder/include" -o "$folder/program" $here/scenarios/"$target".c \
         >"$folder/log" 2>&1; then
         head -n 5 "$folder/log"
         echo "broken $1: does not build: FAILED"

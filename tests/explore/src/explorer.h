@@ -20,6 +20,7 @@ enum {
     CLOCK = MAX_THREADS,     /* the pseudo-thread "time passes" */
     STACK_SIZE = 256 * 1024, /* of one thread */
     MAX_KEYS = 16,           /* of thread-specific storage */
+    POLLS = 150,             /* so many looks in a row are a wait that does not sleep: --no-polling */
     UNFAIR_STEPS = 200       /* so many without blocking or yielding, and the others get a turn */
 };
 
@@ -63,6 +64,7 @@ typedef struct thread {
 
     uint32_t polite_to; /* threads that must move before it runs again: it has yielded */
     int steps_in_row; /* since it last blocked or yielded */
+    int idle_steps; /* in a row that changed nothing: it polls */
     int stale_in_row;
     const void *stale_at;
     int priority;   /* PCT */
@@ -108,7 +110,7 @@ typedef struct explorer {
     bool reduction, reducing; /* EXHAUSTIVE: cut short what leads to a known state; in this run */
     int max_preemptions, max_stale, max_faults; /* EXHAUSTIVE */
     uint32_t max_steps;
-    bool weak_memory, spurious, quiet, verbose, check_leaks, show_output;
+    bool no_polling, weak_memory, spurious, quiet, verbose, check_leaks, show_output;
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
     bool random_allocation, random_creation, no_futex, wall_jumps, give_pages;
     int cpus;

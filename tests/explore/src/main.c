@@ -330,6 +330,7 @@ static void usage(void)
           "  --wall-jumps    the wall clock is set back and forth by an hour\n"
           "  --mmap          mmap gives pages          "
           "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
+          "  --no-polling    a thread that looks again and again without sleeping has failed\n"
           "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
           "  --max-steps=N   more is a livelock (20000)\n"
           "  --replay=ID     one schedule, as a failure names it   --verbose   all steps\n"
@@ -428,6 +429,8 @@ static bool set_switch(const char *option)
         {"--no-rising", &options.rising, false},
         {"--no-shrink", &options.shrink, false},
         {"--no-reduction", &x.reduction, false},
+        {"--no-polling", &x.no_polling, true},
+        {"--polling", &x.no_polling, false},
         {"--mmap", &x.give_pages, true},
         {"--wall-jumps", &x.wall_jumps, true},
     };

@@ -157,6 +157,8 @@ static void count_step(void)
         x.threads[i].polite_to &= ~(1u << x.current);
     if (++x.steps > x.max_steps)
         fail("livelock: no end after %u steps", x.max_steps);
+    if (++t->idle_steps > POLLS && x.no_polling)
+        fail("T%d polls: it looks again and again, and does not sleep", x.current);
     if (++t->steps_in_row > UNFAIR_STEPS) {
         t->steps_in_row = 0;
         t->polite_to = runnable_but(x.current);
@@ -194,7 +196,7 @@ bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
     t->deadline = deadline;
     t->wall_clock = wall_clock;
     t->timed_out = t->interrupted = false;
-    t->steps_in_row = 0;
+    t->steps_in_row = t->idle_steps = 0;
     if (deadline)
         step_on(&x.now, false, deadline);
     run_another();
@@ -239,6 +241,7 @@ void leave(void)
 void progress(void)
 {
     x.idle_yields = 0;
+    self()->idle_steps = 0;
 }
 
 /* A loop of yields may wait for a deadline of somebody else: when all have yielded and nothing has
@@ -251,7 +254,7 @@ void yield(const void *pc)
         return;
     count_step();
     trace("yield", NULL, 0, 0, NO_ORDER, false, pc);
-    t->steps_in_row = 0;
+    t->steps_in_row = t->idle_steps = 0;
     t->polite_to = runnable_but(x.current);
     t->priority = --x.lowest_priority;
     step_alone(5);
