@@ -78,6 +78,24 @@ else
     passed=$((passed + 1))
 fi
 
+# Each mutant that is said to survive is one, and has a reason.
+said=$W/survivors
+awk 'function none() { if (name != "") print "survivors.txt: no reason is given for " name; name = "" }
+    /^ *[^ ]/ && !/^#/ { name = /^ / ? "" : $0 }
+    /^$/ { none() }
+    END { none() }' $here/mutants/survivors.txt >"$said.wrong"
+grep '^[^# ]' $here/mutants/survivors.txt | sort -u >"$said"
+cut -d' ' -f1 "$said" | sort -u | while read -r file; do
+    awk -f $here/mutants/mutate.awk patterns/src/"$file" | sed "s,^,$file | ,"
+done | sort -u >"$said.all"
+comm -23 "$said" "$said.all" | sed 's/^/survivors.txt: is no mutant any more: /' >>"$said.wrong"
+if [ -s "$said.wrong" ]; then
+    failed=$((failed + 1))
+    sed 's/^/FAIL explore: /' "$said.wrong"
+else
+    passed=$((passed + 1))
+fi
+
 quick='cancel_hand_over cancel_hook team_lowest team_pool'
 RANDOM_RUNS=400 PCT_RUNS=200 TREE_RUNS=400 TREE_BOUNDS='--preemptions=1 --stale=1 --faults=1'
 for name in $quick; do
