@@ -14,6 +14,9 @@ extern int explore_choice(int n) __attribute__((weak));
 /* Virtual nanoseconds; begins at 1000 s. */
 extern long long explore_now(void) __attribute__((weak));
 
+/* The steps that the calling thread has taken: atomic operations, calls that others could notice. */
+extern unsigned explore_steps(void) __attribute__((weak));
+
 /* This schedule has failed. */
 extern void explore_fail(const char *format, ...) __attribute__((weak, format(printf, 1, 2)));
 

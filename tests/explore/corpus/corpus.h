@@ -31,6 +31,7 @@ CASES(order_cases);
 CASES(good_cases);
 CASES(linear_cases);
 CASES(system_cases);
+CASES(defect_cases);
 
 int any_program(int number);
 

@@ -44,6 +44,10 @@ int main(void)
     quiet();
     if (twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}) != TWILL_OK)
         return 0; /* no memory or no thread, when the explorer says so */
+#ifdef WRAP
+    atomic_fetch_add(&pool->team->epoch, UINT32_MAX - 1);
+    twill__wake(&pool->team->epoch, INT_MAX);
+#endif
     memset(&other, 0, sizeof other);
     other.fn = make_call;
     other.cpu = UINT_MAX;

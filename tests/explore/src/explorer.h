@@ -46,7 +46,7 @@ typedef struct thread {
     void *(*pthread_main)(void *);
     void *argument;
     void *result; /* of either kind */
-    bool joined, detached;
+    bool joined, detached, vanished; /* vanished: by a fork */
     void *cleanup; /* innermost pthread_cleanup_push */
     void *keys[MAX_KEYS];
 
@@ -62,6 +62,7 @@ typedef struct thread {
     bool interrupted; /* by a signal, in the call that it blocked in */
     bool restarts;    /* all handlers that ran then had SA_RESTART */
 
+    uint32_t steps;     /* it has taken */
     uint32_t polite_to; /* threads that must move before it runs again: it has yielded */
     int steps_in_row; /* since it last blocked or yielded */
     int idle_steps; /* in a row that changed nothing: it polls */
@@ -185,6 +186,7 @@ void vclock_join(vclock *into, const vclock *from);
 void release_to(vclock *clock); /* and the past of this thread goes on */
 void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc);
 bool race_alone(void);
+void touch_alone(uintptr_t address, size_t size); /* written, by the only thread */
 void mark_atomic(uintptr_t address);
 
 /* ---- memory.c: atomics ---- */
@@ -219,6 +221,9 @@ int explore_raise(int number);
 
 /* ---- files.c ---- */
 bool files_leak(char *text, size_t size);
+
+/* ---- fork.c ---- */
+bool page_name(const void *address, char *text, size_t size);
 
 /* ---- time.c ---- */
 uint64_t nanoseconds(const struct timespec *t);

@@ -4,6 +4,7 @@
 #include "explorer.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -53,13 +54,16 @@ static void become_child(void)
     for (int i = 0; i < x.thread_count; i++) {
         thread *other = &x.threads[i];
         vclock_join(&t->now, &other->now); /* a copy of the memory as it was: no race any more */
-        if (other != t)
+        other->vanished = other != t && other->state != ENDED;
+        if (other->vanished)
             other->state = ENDED;
     }
-    x.alone = race_alone();
+    x.alone = true;
     for (int i = 0; i < MAPS; i++)
-        if (forks.wiped[i])
+        if (forks.wiped[i]) {
             memset(maps + (size_t)i * MAP_BYTES, 0, MAP_BYTES);
+            touch_alone((uintptr_t)maps + (uintptr_t)i * MAP_BYTES, MAP_BYTES);
+        }
     signals_in_child();
     progress();
 }
@@ -124,6 +128,17 @@ static int map_of(const void *at)
     size_t offset = (size_t)((const unsigned char *)at - maps);
 
     return maps && offset < (size_t)MAPS * MAP_BYTES ? (int)(offset / MAP_BYTES) : -1;
+}
+
+bool page_name(const void *address, char *text, size_t size)
+{
+    int map = map_of(address);
+
+    if (map < 0)
+        return false;
+    snprintf(text, size, "page%d+%ld", map + 1,
+             (long)((const unsigned char *)address - maps) - (long)map * MAP_BYTES);
+    return true;
 }
 
 EXPORT void *explore_mmap(void *at, size_t size, int protection, int flags, int fd, long offset)

@@ -72,6 +72,11 @@ EXPORT long long explore_now(void)
     return (long long)x.now;
 }
 
+EXPORT unsigned explore_steps(void)
+{
+    return self()->steps;
+}
+
 /* ---- one run ---- */
 
 static int find_locals(struct dl_phdr_info *info, size_t size, void *nothing)

@@ -151,7 +151,7 @@ static void access_word(shadow *s, uintptr_t word, uint8_t bytes, bool write, bo
 
 /* The only thread that is left: what it does happens after all that was, and before all that will
    be. */
-static void touch_alone(uintptr_t address, size_t size)
+void touch_alone(uintptr_t address, size_t size)
 {
     for (size_t at = 0; at < size; at += 8 - ((address + at) & 7)) {
         shadow *s = find_shadow((address + at) >> 3, false);

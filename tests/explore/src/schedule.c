@@ -157,6 +157,7 @@ static void count_step(void)
         x.threads[i].polite_to &= ~(1u << x.current);
     if (++x.steps > x.max_steps)
         fail("livelock: no end after %u steps", x.max_steps);
+    t->steps++;
     if (++t->idle_steps > POLLS && x.no_polling)
         fail("T%d polls: it looks again and again, and does not sleep", x.current);
     if (++t->steps_in_row > UNFAIR_STEPS) {

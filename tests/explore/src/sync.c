@@ -73,7 +73,7 @@ static object *init(const char *call, const void *address, kind new_kind)
     heap_check((uintptr_t)address, 4, PC);
     o = object_at(address);
     step_on(address, true, 15);
-    if (o->kind == MUTEX && !o->destroyed && o->owner >= 0)
+    if (o->kind == MUTEX && !o->destroyed && o->owner >= 0 && !x.threads[o->owner].vanished)
         fail("%s of a mutex that T%d holds", call, o->owner);
     if (o->kind == CONDITION && !o->destroyed && waiters(address, "cnd_wait", list))
         fail("%s of a condition that threads wait for", call);

@@ -130,7 +130,7 @@ void name_of(const void *address, char *text, size_t size)
             return;
         }
     }
-    if (!heap_name(address, text, size) && !symbol_name(address, text, size))
+    if (!heap_name(address, text, size) && !page_name(address, text, size) && !symbol_name(address, text, size))
         snprintf(text, size, "%s", address ? "memory of no object" : "NULL");
 }
 

@@ -1,0 +1,39 @@
+/* EXPLORE: --polling
+   Who asks first in which process this is, in two threads at once, after a fork and after a fork of the
+   child: one number for each process, the same for all its threads. */
+#include "cancel_common.h"
+
+extern int fork(void);
+
+static void ask(void *answer)
+{
+    *(uint32_t *)answer = twill__generation();
+}
+
+static uint32_t ask_in_two(void)
+{
+    twill__thrd thread;
+    uint32_t here, there = 0;
+
+    go(&thread, ask, &there);
+    here = twill__generation();
+    end(&thread, 1);
+    assert(here == there && here != 0 && here != TWILL__MARK_BUSY);
+    assert(twill__generation() == here);
+    return here;
+}
+
+int main(void)
+{
+    uint32_t first = ask_in_two(), second;
+
+    if (fork() != 0) {
+        assert(twill__generation() == first);
+        return 0;
+    }
+    second = ask_in_two();
+    assert(second == first + 1);
+    if (fork() == 0)
+        assert(ask_in_two() == second + 1);
+    return 0;
+}
