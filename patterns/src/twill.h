@@ -7,4 +7,5 @@
 #include "retry_backoff.h"
 #include "batch_processing.h"
 #include "graceful_shutdown.h"
+#include "timeout_fallback.h"
 #include "worker_pool.h"

@@ -1,0 +1,460 @@
+/* twill: timeout_fallback - a function with a deadline, and what serves instead.
+   SPDX-License-Identifier: MIT OR Unlicense */
+#ifndef TWILL_TIMEOUT_FALLBACK_H
+#define TWILL_TIMEOUT_FALLBACK_H
+
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- one call ---- */
+
+/* Runs fn on a thread of its own, with a copy of the input, and returns at the deadline at the
+   latest. TWILL_OK: out holds the function's result. TWILL_FAILED: fn returned something else than
+   0; out is untouched. TWILL_TIMEOUT, LOST, BUSY, NO_THREAD, NO_MEMORY: out holds the out_size bytes
+   of *fallback; untouched if fallback is NULL. TWILL_INVALID, TOO_BIG: nothing ran.
+   timeout: 0: over already, fn is not called. TWILL_FOREVER: no deadline. Below 0: TWILL_INVALID. */
+TWILL__DECL twill_status twill_call_with_timeout(const void *in, size_t in_size, void *out,
+                                                 size_t out_size, twill_map_fn *fn,
+                                                 twill_ns timeout, const void *fallback);
+
+/* ---- the object ---- */
+
+typedef struct twill_timeout twill_timeout;
+
+typedef enum twill_timeout_mode {
+    TWILL_TIMEOUT_ABANDON = 0, /* a thread for each function; on time always */
+    TWILL_TIMEOUT_COOPERATE,   /* in the caller's thread; as punctual as the function's looks */
+    TWILL_TIMEOUT_JOIN         /* a thread for each function; waits for its end */
+} twill_timeout_mode;
+
+typedef struct twill_fallback {
+    twill_map_fn *fn; /* runs in the caller's thread; task->index: 1, 2, ... */
+    twill_ns timeout; /* its own limit; 0: what is left of the whole call */
+} twill_fallback;
+
+typedef struct twill_timeout_options { /* see OPTIONS above */
+    twill_run run;
+    twill_ns timeout;
+    twill_ns grace;
+    twill_timeout_mode mode;
+    const twill_fallback *fallbacks;
+    size_t fallback_count;
+    const void *fallback_value;
+    size_t fallback_value_size;
+    bool fallback_on_failure;
+    void (*free_input)(void *in, const twill_task *task);
+    twill_discard_fn *discard;
+    size_t max_abandoned;
+    size_t max_running;
+    size_t idle_threads;
+    twill_ns hedge_after;
+    size_t max_hedges;
+    double hedge_budget;
+} twill_timeout_options;
+
+typedef enum twill_timeout_source {
+    TWILL_FROM_NOTHING = 0,
+    TWILL_FROM_PRIMARY,
+    TWILL_FROM_HEDGE,
+    TWILL_FROM_FALLBACK,
+    TWILL_FROM_VALUE
+} twill_timeout_source;
+
+typedef struct twill_timeout_report {
+    twill_status
+        primary; /* why the primary did not serve, or TWILL_OK. Set before a fallback runs */
+    int code;    /* of the function that decided; 0 when none did */
+    twill_timeout_source source; /* where the bytes in out come from */
+    unsigned level;              /* the hedge's or the fallback's number, from 1; else 0 */
+    bool abandoned;              /* this call has left a function behind */
+    twill_ns wall;
+} twill_timeout_report;
+
+/* calls == ok + failed + timeouts + cancelled + refused once every call has returned. They count
+   how the primary (or a hedge) did, whatever a fallback did after it; failed: FAILED and LOST. */
+typedef struct twill_timeout_stats {
+    uint64_t calls, ok, failed, timeouts, cancelled, refused;
+    uint64_t hedges, hedges_skipped; /* started; not started: no budget, place, memory, thread */
+    uint64_t late;                   /* functions that ended after their call had returned */
+    uint64_t fallbacks, values;      /* calls that a fallback, or the constant, has served */
+    size_t running;                  /* functions, the abandoned ones included */
+    size_t abandoned, abandoned_peak;
+} twill_timeout_stats;
+
+/* TWILL_OK: *out is the object. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY. Starts no thread. */
+TWILL__DECL twill_status twill_timeout_create(twill_timeout **out,
+                                              const twill_timeout_options *options);
+
+/* One call. `until` bounds all of it (the timeout bounds the primary); give a task's own `until`
+   to nest. report: may be NULL, else filled on every return. Any thread, also inside a function of
+   the same object. */
+TWILL__DECL twill_status twill_timeout_call(twill_timeout *timeout, const void *in, size_t in_size,
+                                            void *out, size_t out_size, twill_map_fn *fn,
+                                            twill_until until, twill_timeout_report *report);
+
+/* How many functions run whose call has returned. NULL, here and below: those of
+   twill_call_with_timeout, of the whole process. */
+TWILL__DECL size_t twill_timeout_abandoned(const twill_timeout *timeout);
+
+/* Waits until there are none: TWILL_OK, and their callbacks have returned. Else TIMEOUT or
+   CANCELLED; CLOSED: destroyed meanwhile; DEADLOCK: asked by one of them. *left (may be NULL): how
+   many there are then. */
+TWILL__DECL twill_status twill_timeout_drain(twill_timeout *timeout, twill_until until,
+                                             size_t *left);
+
+/* One moment's figures. NULL, or the object of a parent process: zeroes. */
+TWILL__DECL void twill_timeout_get_stats(twill_timeout *timeout, twill_timeout_stats *out);
+
+/* New calls answer TWILL_CLOSED; those inside go on. A second one: CLOSED, and nothing changed. */
+TWILL__DECL twill_status twill_timeout_close(twill_timeout *timeout);
+
+/* Closes, joins the idle threads, and returns; the last straggler frees what is left. The calls must
+   have returned. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing changed. */
+TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__TIMEOUT_FALLBACK_IMPL
+#define TWILL__TIMEOUT_FALLBACK_IMPL
+
+#include "timeout_fallback/call.h"
+
+/* ---- create ---- */
+
+static inline bool twill__timeout_run_valid(const twill_run *run, twill_timeout_mode mode)
+{
+    if (run->pool || run->workers || run->strict || run->on_error || run->max_errors ||
+        run->errors || run->errors_capacity || run->statuses || run->codes || run->cpus ||
+        run->cpu_count || run->report)
+        return false;
+    return mode != TWILL_TIMEOUT_COOPERATE ||
+           !(run->worker_start || run->worker_stop || run->stack_size || run->name);
+}
+
+static inline bool twill__timeout_options_valid(const twill_timeout_options *options)
+{
+    if (!twill__timeout_run_valid(&options->run, options->mode) || options->timeout < 0 ||
+        options->grace < 0 || (unsigned)options->mode > TWILL_TIMEOUT_JOIN ||
+        !options->fallbacks != !options->fallback_count ||
+        !options->fallback_value != !options->fallback_value_size || options->hedge_after < 0 ||
+        !(options->hedge_budget >= 0 && options->hedge_budget <= 1) /* NaN, too */ ||
+        (options->hedge_after && options->mode == TWILL_TIMEOUT_COOPERATE))
+        return false;
+    for (size_t k = 0; k < options->fallback_count; k++)
+        if (!options->fallbacks[k].fn || options->fallbacks[k].timeout < 0)
+            return false;
+    return true;
+}
+
+static inline void twill__timeout_defaults(twill_timeout_options *options)
+{
+    if (!options->timeout)
+        options->timeout = TWILL_SEC(5);
+    if (!options->max_abandoned)
+        options->max_abandoned = 64;
+    if (!options->idle_threads)
+        options->idle_threads = 4;
+    if (!options->max_hedges)
+        options->max_hedges = 1;
+    if (options->hedge_budget == 0)
+        options->hedge_budget = 0.05;
+}
+
+TWILL__DEFINE twill_status twill_timeout_create(twill_timeout **out,
+                                                const twill_timeout_options *options)
+{
+    static const twill_timeout_options none;
+    size_t bytes = 0, chain = 0;
+    twill_timeout *made;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    if (!options)
+        options = &none;
+    if (!twill__timeout_options_valid(options))
+        return TWILL_INVALID;
+    if (options->max_hedges > UINT_MAX - 1 || !twill__timeout_add(&bytes, 1, sizeof *made) ||
+        !twill__timeout_add(&chain, options->fallback_count, sizeof(twill_fallback)) ||
+        !twill__timeout_add(&bytes, 1, chain) ||
+        !twill__timeout_add(&bytes, 1, options->fallback_value_size))
+        return TWILL_TOO_BIG;
+    made = (twill_timeout *)TWILL_MALLOC(bytes);
+    if (!made)
+        return TWILL_NO_MEMORY;
+    memset(made, 0, sizeof *made);
+    made->options = *options;
+    twill__timeout_defaults(&made->options);
+    if (options->fallback_count)
+        made->options.fallbacks = (const twill_fallback *)memcpy(
+            (char *)made + (sizeof *made + 15) / 16 * 16, options->fallbacks,
+            options->fallback_count * sizeof(twill_fallback));
+    if (options->fallback_value)
+        made->options.fallback_value =
+            memcpy((char *)made + (sizeof *made + 15) / 16 * 16 + chain, options->fallback_value,
+                   options->fallback_value_size);
+    for (size_t i = 0; options->run.name && options->run.name[i] && i < sizeof made->name - 1; i++)
+        made->name[i] = options->run.name[i];
+    /* nobody else knows the object yet */
+    atomic_store_explicit(&made->books.lock, 0, memory_order_relaxed);
+    atomic_store_explicit(&made->books.generation, twill__generation(), memory_order_relaxed);
+    made->references = 1;
+    made->hedges_left = 1;
+    *out = made;
+    return TWILL_OK;
+}
+
+/* ---- call ---- */
+
+TWILL__DEFINE twill_status twill_timeout_call(twill_timeout *timeout, const void *in,
+                                              size_t in_size, void *out, size_t out_size,
+                                              twill_map_fn *fn, twill_until until,
+                                              twill_timeout_report *report)
+{
+    twill__timeout_call call;
+    twill_ns begun = twill__clock_now();
+    twill_status status = TWILL_INVALID;
+    memset(&call, 0, sizeof call);
+    call.report = report ? report : &call.own_report;
+    memset(call.report, 0, sizeof *call.report);
+    call.report->primary = TWILL_INVALID;
+    if (timeout && !twill__books_here(&timeout->books)) {
+        status = call.report->primary = TWILL_FORKED;
+    } else if (timeout && (!timeout->options.fallback_value ||
+                           timeout->options.fallback_value_size == out_size)) {
+        call.books = &timeout->books;
+        call.owner = timeout;
+        call.options = &timeout->options;
+        call.value = timeout->options.fallback_value;
+        call.in = in;
+        call.in_size = in_size;
+        call.out = out;
+        call.out_size = out_size;
+        call.fn = fn;
+        call.until = until;
+        status = twill__timeout_run(&call, timeout->options.timeout);
+        if (status == TWILL_TOO_BIG)
+            call.report->primary = status;
+    }
+    call.report->wall = twill__clock_now() - begun;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_call_with_timeout(const void *in, size_t in_size, void *out,
+                                                   size_t out_size, twill_map_fn *fn,
+                                                   twill_ns timeout, const void *fallback)
+{
+    static const twill_timeout_options options = {.max_abandoned = 64};
+    twill__timeout_call call;
+    if (timeout < 0)
+        return TWILL_INVALID;
+    memset(&call, 0, sizeof call);
+    call.report = &call.own_report;
+    call.books = twill__process_books();
+    call.options = &options;
+    call.value = fallback;
+    call.in = in;
+    call.in_size = in_size;
+    call.out = out;
+    call.out_size = out_size;
+    call.fn = fn;
+    return twill__timeout_run(&call, timeout);
+}
+
+/* ---- stragglers ---- */
+
+/* Under the lock: does this thread run a function, or a callback, of these books? */
+static inline bool twill__timeout_inside(const twill__stragglers *books,
+                                         const struct twill_timeout *owner, bool visits)
+{
+    uint64_t me = twill__thread_number();
+    /* relaxed: only one's own number matters, and one has written it oneself */
+    for (const twill__timeout_hand *hand = owner ? owner->hands : NULL; hand; hand = hand->next)
+        if (atomic_load_explicit(&hand->number, memory_order_relaxed) == me)
+            return true;
+    for (const twill__timeout_block *block = owner ? NULL : books->blocks; block;
+         block = block->next)
+        if (atomic_load_explicit(&block->runner->thread, memory_order_relaxed) == me)
+            return true;
+    for (const twill__timeout_visit *visit = owner && visits ? owner->visits : NULL; visit;
+         visit = visit->next)
+        if (visit->thread == me)
+            return true;
+    return false;
+}
+
+static inline twill__stragglers *twill__timeout_books(const twill_timeout *timeout)
+{
+    return timeout ? (twill__stragglers *)(uintptr_t)&timeout->books : twill__process_books();
+}
+
+TWILL__DEFINE size_t twill_timeout_abandoned(const twill_timeout *timeout)
+{
+    twill__stragglers *books = twill__timeout_books(timeout);
+    size_t abandoned;
+    if (!twill__books_here(books))
+        return 0;
+    twill__lock(&books->lock);
+    abandoned = books->abandoned;
+    twill__unlock(&books->lock);
+    return abandoned;
+}
+
+TWILL__DEFINE twill_status twill_timeout_drain(twill_timeout *timeout, twill_until until,
+                                               size_t *left)
+{
+    twill__stragglers *books = twill__timeout_books(timeout);
+    twill_status status = TWILL_OK;
+    twill__node node;
+    bool last = false;
+    size_t abandoned = 0;
+    if (left)
+        *left = 0;
+    if (!twill__books_here(books))
+        return TWILL_FORKED;
+    twill__lock(&books->lock);
+    if (books->abandoned && twill__timeout_inside(books, timeout, false)) {
+        status = TWILL_DEADLOCK;
+        abandoned = books->abandoned;
+    } else if (books->abandoned) {
+        twill__node_init(&node);
+        twill__list_append(&books->waiters, &node);
+        if (timeout)
+            timeout->references++;
+        twill__unlock(&books->lock);
+        status = twill__wait(&node, until);
+        twill__lock(&books->lock);
+        if (status != TWILL_OK)
+            twill__list_remove(&books->waiters, &node);
+        else
+            status = (twill_status)node.answer;
+        if (status != TWILL_OK)
+            abandoned = books->abandoned;
+        if (timeout)
+            last = twill__timeout_unref(timeout);
+    }
+    twill__unlock(&books->lock);
+    if (last)
+        TWILL_FREE(timeout);
+    if (left)
+        *left = abandoned;
+    return status;
+}
+
+TWILL__DEFINE void twill_timeout_get_stats(twill_timeout *timeout, twill_timeout_stats *out)
+{
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (!timeout || !twill__books_here(&timeout->books))
+        return;
+    twill__lock(&timeout->books.lock);
+    *out = timeout->counts;
+    out->running = timeout->books.running;
+    out->abandoned = timeout->books.abandoned;
+    twill__unlock(&timeout->books.lock);
+}
+
+/* ---- close, destroy ---- */
+
+TWILL__DEFINE twill_status twill_timeout_close(twill_timeout *timeout)
+{
+    bool closed;
+    if (!timeout)
+        return TWILL_INVALID;
+    if (!twill__books_here(&timeout->books))
+        return TWILL_FORKED;
+    twill__lock(&timeout->books.lock);
+    closed = timeout->closed;
+    timeout->closed = true;
+    twill__unlock(&timeout->books.lock);
+    return closed ? TWILL_CLOSED : TWILL_OK;
+}
+
+/* In a forked child: its parent's threads are not here, and whoever held the lock is not, either:
+   then the lists may be torn, and only the object itself goes. */
+static inline twill_status twill__timeout_bury(twill_timeout *timeout)
+{
+    twill__timeout_hand *hand;
+    twill__timeout_block *block;
+    /* relaxed: one thread */
+    if (!(atomic_load_explicit(&timeout->books.lock, memory_order_relaxed) & 1)) {
+        if (twill__timeout_inside(&timeout->books, timeout, true))
+            return TWILL_DEADLOCK;
+        while ((hand = timeout->hands)) {
+            timeout->hands = hand->next;
+            TWILL_FREE(hand);
+        }
+        while ((block = timeout->books.blocks)) {
+            timeout->books.blocks = block->next;
+            TWILL_FREE(block);
+        }
+    }
+    TWILL_FREE(timeout);
+    return TWILL_OK;
+}
+
+/* Under the lock: busy threads are let go; the others, as a list by `next`, are to be joined. */
+static inline twill__timeout_hand *twill__timeout_dismiss(twill_timeout *timeout)
+{
+    twill__timeout_hand *join = NULL, *hand;
+    while (timeout->idle.last) {
+        twill__node *node = timeout->idle.last;
+        (void)twill__grant(&timeout->idle, node); /* its hand has nothing to run: the end */
+        twill__wake(&node->word, 1);
+    }
+    while ((hand = timeout->hands)) {
+        twill__hand_unlink(timeout, hand);
+        if (hand->busy) {
+            hand->let_go = true;
+            if (hand->published)
+                twill__thread_let_go(&hand->thread);
+        } else {
+            hand->next = join;
+            join = hand;
+            timeout->references--;
+        }
+    }
+    timeout->over = NULL;
+    return join;
+}
+
+TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
+{
+    twill__timeout_hand *join;
+    bool last;
+    if (!timeout)
+        return TWILL_OK;
+    if (!twill__books_here(&timeout->books))
+        return twill__timeout_bury(timeout);
+    twill__lock(&timeout->books.lock);
+    if (twill__timeout_inside(&timeout->books, timeout, true)) {
+        twill__unlock(&timeout->books.lock);
+        return TWILL_DEADLOCK;
+    }
+    timeout->closed = timeout->destroyed = true;
+    join = twill__timeout_dismiss(timeout);
+    twill__books_answer(&timeout->books, TWILL_CLOSED);
+    twill__unlock(&timeout->books.lock);
+    while (join) {
+        twill__timeout_hand *hand = join;
+        join = hand->next;
+        twill__thread_join(&hand->thread);
+        TWILL_FREE(hand);
+    }
+    twill__lock(&timeout->books.lock);
+    last = twill__timeout_unref(timeout);
+    twill__unlock(&timeout->books.lock);
+    if (last)
+        TWILL_FREE(timeout);
+    return TWILL_OK;
+}
+
+#endif
+#endif

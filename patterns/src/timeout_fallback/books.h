@@ -1,0 +1,68 @@
+/* books.h: what is known of the functions that run under a deadline for one owner: an object, or
+   all calls of twill_call_with_timeout in a process. */
+#ifndef TWILL__TIMEOUT_BOOKS_H
+#define TWILL__TIMEOUT_BOOKS_H
+
+#include "engine/call.h"
+
+struct twill__timeout_block;
+
+/* One lock guards all of it: the books, the owner, the blocks and how their calls stand. So a
+   function's end, its place, its thread and the answer to its caller change in one step. */
+typedef struct TWILL__VIEW twill__stragglers {
+    _Atomic uint32_t lock;
+    _Atomic uint32_t generation;         /* of the process that uses it; 0: never used */
+    uint32_t running;                    /* functions, those of calls that have returned included */
+    uint32_t abandoned;                  /* functions whose call has returned */
+    struct twill__timeout_block *blocks; /* not freed yet */
+    twill__list waiters;                 /* for abandoned to be 0 */
+} twill__stragglers;
+_Static_assert(sizeof(twill__stragglers) <= sizeof(((twill__global *)0)->stragglers),
+               "the process keeps too little room for its stragglers");
+
+/* The books of the one-call form. In a forked child they begin anew: its parent's threads are not
+   there. */
+static inline twill__stragglers *twill__process_books(void)
+{
+    twill__stragglers *books = (twill__stragglers *)(void *)twill__process()->stragglers;
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) {
+        /* pairs with the release */
+        uint32_t seen = atomic_load_explicit(&books->generation, memory_order_acquire);
+        if (seen == now)
+            return books;
+        if (seen != busy && atomic_compare_exchange_strong(&books->generation, &seen, busy)) {
+            /* published by the release */
+            atomic_store_explicit(&books->lock, 0, memory_order_relaxed);
+            books->running = books->abandoned = 0;
+            books->blocks = NULL;
+            books->waiters.first = books->waiters.last = NULL;
+            /* pairs with the acquire above */
+            atomic_store_explicit(&books->generation, now, memory_order_release);
+            return books;
+        }
+        twill__yield();
+    } /* ends: the thread that is busy takes a bounded number of steps */
+}
+
+static inline bool twill__books_here(const twill__stragglers *books)
+{
+    /* relaxed: written before the owner was known to others, or by this very thread */
+    return atomic_load_explicit(&books->generation, memory_order_relaxed) == twill__generation();
+}
+
+/* Under the lock: answers those who wait for the last straggler. */
+static inline void twill__books_answer(twill__stragglers *books, twill_status answer)
+{
+    for (twill__node *node = books->waiters.first, *next; node; node = next) {
+        /* ends: one that leaves is not moved twice */
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = (int)answer;
+        if (twill__grant(&books->waiters,
+                         node)) /* false: it leaves, and may stand at the end now */
+            twill__wake(word, 1);
+    }
+}
+
+#endif
