@@ -126,14 +126,14 @@ EXPORT void explore_unwind_next(unwind *buffer)
 
 int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, const void *pc)
 {
-    int index = x.thread_count;
-    thread *t = &x.threads[index];
-    char *stack = t->stack;
-    void *locals = t->locals;
+    int index;
+    thread *t;
+    char *stack;
+    void *locals;
 
     if (x.active) {
         not_in_handler("creating a thread");
-        point();
+        point(); /* others may create threads here */
         x.creations++;
         if (x.creations == x.fail_creation || (x.random_creation && hard_fault(8))) {
             x.fault_hit = true;
@@ -141,8 +141,12 @@ int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, 
             return -1;
         }
     }
+    index = x.thread_count;
     if (index == MAX_THREADS)
         limit("too many threads: 24 in a run");
+    t = &x.threads[index];
+    stack = t->stack;
+    locals = t->locals;
     x.thread_count++;
     memset(t, 0, sizeof *t);
     t->stack = stack;
