@@ -898,7 +898,7 @@ TEST(hedges_keep_to_their_budget)
     CHECK_EQ(stats_of(timeout).hedges, 1);
     /* 0.5: none, and the primary serves */
     out_of_call = INT_MIN;
-    CHECK_EQ(call(timeout, (ticket){.value = 5, .takes = TWILL_MS(4)}), TWILL_OK);
+    CHECK_EQ(call(timeout, (ticket){.value = 5, .takes = TWILL_MS(50)}), TWILL_OK);
     CHECK_EQ(out_of_call, 5);
     CHECK_EQ(report.source, TWILL_FROM_PRIMARY);
     CHECK_EQ(stats_of(timeout).hedges, 1);
@@ -1195,7 +1195,8 @@ TEST(a_straggler_cannot_drain_itself)
     twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_MS(1)}),
                   *none = NULL;
     drained = -1;
-    CHECK_EQ(twill_timeout_call(timeout, &timeout, sizeof timeout, NULL, 0, drains, for_ever, NULL),
+    CHECK_EQ(twill_timeout_call(timeout, &timeout, sizeof timeout, &out_of_call, sizeof out_of_call,
+                                drains, for_ever, NULL),
              TWILL_TIMEOUT);
     CHECK_EQ(twill_timeout_drain(timeout, for_ever, NULL), TWILL_OK);
     CHECK_EQ(atomic_load(&drained), TWILL_DEADLOCK);
@@ -1244,7 +1245,7 @@ TEST(a_hundred_thousand_lives)
         if (twill_timeout_create(&timeout, NULL) != TWILL_OK ||
             (k % 1000 == 0 && call(timeout, (ticket){.value = k}) != TWILL_OK) ||
             twill_timeout_destroy(timeout) != TWILL_OK)
-            CHECK(!"a life went wrong");
+            CHECK_EQ(k, -1); /* a life went wrong */
     }
     CHECK_EQ(faults_live(), 0);
 }
@@ -1400,7 +1401,7 @@ TEST(a_hedge_that_cannot_start_is_skipped)
     twill_timeout *timeout = timeout_of((twill_timeout_options){
         .timeout = TWILL_SEC(30), .hedge_after = TWILL_MS(1), .hedge_budget = 1});
     faults_fail_thread(2);
-    CHECK_EQ(call(timeout, (ticket){.value = 5, .takes = TWILL_MS(5)}), TWILL_OK);
+    CHECK_EQ(call(timeout, (ticket){.value = 5, .takes = TWILL_MS(50)}), TWILL_OK);
     faults_fail_thread(0);
     CHECK_EQ(out_of_call, 5);
     CHECK_EQ(report.source, TWILL_FROM_PRIMARY);
@@ -1431,8 +1432,10 @@ TEST(forked_child)
         CHECK_EQ(faults_live(), 1);                         /* the one call's */
         /* the one-call form begins anew */
         CHECK_EQ(twill_timeout_abandoned(NULL), 0);
+#ifndef TWILL__UNDER_TSAN /* which starts no thread in a child */
         CHECK_EQ(one((ticket){.value = 9}, TWILL_SEC(20), &fallback, &out), TWILL_OK);
         CHECK_EQ(out, 9);
+#endif
         _exit(0);
     }
     int status = 0;
