@@ -12,7 +12,7 @@ static int alone(const void *in, void *out, const twill_task *task)
     return code;
 }
 
-static void call_once(void *side_)
+static void call_alone(void *side_)
 {
     struct side *side = side_;
     side->status = call(side->timeout, side->in, alone, (twill_until){0, NULL});
@@ -25,9 +25,9 @@ int main(void)
     twill_timeout *timeout =
         timeout_of((twill_timeout_options){.timeout = TWILL_US(2), .max_abandoned = 1});
 
-    if (!go(&one, call_once, timeout))
+    if (!go(&one, call_alone, timeout))
         return 0;
-    call_once(&(struct side){.timeout = timeout, .in = two.in});
+    call_alone(&(struct side){.timeout = timeout, .in = two.in});
     end(&one);
     finish(timeout, 2);
     return 0;

@@ -1,6 +1,5 @@
 /* The caller's token fires while the function runs, ends, or is not begun yet; the token goes when
    the call has returned, and the straggler does not need it. */
-#include <stdlib.h>
 
 #include "timeout_common.h"
 
