@@ -1,5 +1,118 @@
 /* twill: timeout_fallback - a function with a deadline, and what serves instead.
-   SPDX-License-Identifier: MIT OR Unlicense */
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    A function may take longer than its caller can wait, and cannot be trusted to look at a clock: a
+    library call, a disk, a peer. The call returns at the deadline whatever the function does, with
+    its result, with a fallback's, or with a constant, and says which. What is left behind keeps
+    valid memory, is bounded in number and counted, and its late result goes to a callback once.
+WHEN NOT
+    The function looks at a token or a deadline by itself: give it twill_within(...). Many tasks at
+    once: worker_pool. Trying again: retry_backoff (and give each attempt a deadline from here).
+    A thread cannot be killed: a function that never returns keeps its thread for good. If that
+    happens often, put it into a process.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_timeout_fallback.h"
+
+static int fetch(const void *in, void *out, const twill_task *task)
+{
+    int key = *(const int *)in;
+    if (key == 7)                                       // a server that does not answer; this
+        twill_sleep(task->until);                       // function happens to look at its token
+    *(int *)out = key * 100;
+    return twill_task_cancelled(task) ? -1 : 0;         // not 0: it has failed
+}
+
+int main(void)
+{
+    int last_price = 42, price = 0;
+    for (int key = 6; key < 8; key++) {
+        twill_status status = twill_call_with_timeout(&key, sizeof key, &price, sizeof price,
+                                                      fetch, TWILL_MS(200), &last_price);
+        printf("%d: %d (%s)\n", key, price, twill_status_text(status));
+    }
+    return twill_timeout_drain(NULL, twill_within(TWILL_SEC(10)), NULL) != TWILL_OK;
+}
+END OF EXAMPLE
+OUTPUT:
+6: 600 (success)
+7: 42 (the deadline passed)
+END OF OUTPUT
+
+OPTIONS (twill_timeout_options; zeroed or NULL: 5 s, a thread a call, no fallback)
+    timeout         bounds the primary. 0: 5 s; TWILL_FOREVER: none of its own
+    run.until       bounds every call, with what the call itself is given: the earliest counts
+    mode            ABANDON: returns at the deadline. COOPERATE: no thread; the function runs in the
+                    caller and is told by its task. JOIN: a thread; the token fires at the deadline,
+                    the call waits for the end: punctual as the function is, nothing stays behind
+    grace           ABANDON: after the token fired, so much more for a function that obeys
+    fallbacks       functions tried in order, in the caller's thread, while `until` allows it: the
+                    timeout above is over then. One that fails, or that returns after its own limit,
+                    is passed over. Copied at create, as the constant is
+    fallback_value  the last resort; must have the size of the call's out
+    fallback_on_failure   false: a code of the primary's own is TWILL_FAILED at once
+    free_input      once for each call's copy of the input, by its last user, in whichever thread
+                    that is; where no memory was left for a copy it gets the caller's bytes. Not
+                    for a call that is refused with INVALID, TOO_BIG or FORKED
+    discard         once for each result that nobody takes: it came late, lost against another copy,
+                    came with a code (INT_MIN: the function has ended its thread), or is that of a
+                    fallback that was passed over. In the function's thread, with the input copy
+    max_abandoned   ABANDON: functions that run, with their call or after it; 0: 64. Beyond: BUSY
+    max_running     the same in every mode; 0: no further bound
+    idle_threads    kept for the next call; 0: 4
+    hedge_after     a second copy of the function starts when the first has not ended after so long,
+                    a third after that ..: the first result wins, the others are told and discarded.
+                    The function must bear being run twice. 0: none. Not with COOPERATE
+    max_hedges      copies beside the first, a call; 0: 1
+    hedge_budget    extra copies for each call, on average (0..1); 0: 0.05. Saved up to 10, begins
+                    at 1. Without budget, place, memory or thread a copy is skipped
+    run.context, stack_size, name, worker_start, worker_stop (in the thread, at its begin and end)
+                    but for `context` not with COOPERATE. Other fields of run: INVALID
+
+STATUS AND ERRORS
+    TWILL_OK        a function has made the bytes in out: report.source and level say which
+    else            how the primary did, and out holds the constant (source FROM_VALUE), or what it
+                    held before. A constant never hides that there was a timeout
+    TIMEOUT         the deadline passed; also when the function gave up after it, whatever its code
+    FAILED          it returned report.code before the deadline, and no result came. Whatever the
+                    number: a function's own TWILL_TIMEOUT is a failure, not the deadline
+    CANCELLED       a token fired, also between two fallbacks: nothing further runs, no constant
+    LOST            it ended its thread
+    BUSY, NO_MEMORY, NO_THREAD   it did not start (NO_THREAD: or worker_start said report.code)
+    CLOSED          no fallback, no constant
+    INVALID, TOO_BIG, FORKED     refused: nothing ran, nothing is counted
+    A result that is there wins over the deadline. COOPERATE and JOIN also give a result that comes
+    late: report.wall shows it.
+
+THREADS      All functions by any thread, calls also from inside a function (max_running 1: BUSY,
+             not a hang); destroy when the calls have returned. The threads are the object's own,
+             never a pool's: a straggler would take a worker of it.
+NESTING      Give task->until to what the function calls: it carries the deadline and a token that
+             fires with the caller's, so 5 s inside 1 s is 1 s. The token outlives the call, the
+             caller's own need not. A twill_cancel_request on the caller's is seen when the function
+             looks with twill_task_cancelled.
+ORDERING     What came before the call is visible to the function, what it did to who gets its
+             result (the caller, or discard); what a straggler did to who sees drain return OK.
+OWNERSHIP    The function writes into memory of the call's block, never into out, which may live on
+             the caller's stack. The input is a copy, shared read-only by all copies of the function
+             and the fallbacks. in_size 0: the pointer itself; it must stay until discard or drain.
+ALLOCATES    A block a call: head, input, results. A record a thread. create: one block.
+BLOCKS       A call: until the deadline plus grace plus one wake-up, never for a straggler. destroy:
+             never for one either. User code runs under no lock; hooks that a function adds to its
+             token run in the caller's thread at the deadline.
+COSTS        Two wake-ups a call when a thread is idle; one more thread when not. An abandoned
+             function: its block and its thread.
+FORK         In the child an object answers FORKED and destroy frees its memory; the one-call form
+             begins anew. Signal handlers: nothing of this header.
+PITFALLS     exit() while stragglers run destroys what they use (statics, stdio): drain first, and
+             if something is left, _Exit. dlclose of their code: the same, and drain sees a function
+             off its books, not out of its last instructions. in_size 0 with a pointer to the stack.
+             After NO_MEMORY a fallback writes into out itself, since there is nothing else. */
 #ifndef TWILL_TIMEOUT_FALLBACK_H
 #define TWILL_TIMEOUT_FALLBACK_H
 
@@ -13,9 +126,9 @@ extern "C" {
 
 /* Runs fn on a thread of its own, with a copy of the input, and returns at the deadline at the
    latest. TWILL_OK: out holds the function's result. TWILL_FAILED: fn returned something else than
-   0; out is untouched. TWILL_TIMEOUT, LOST, BUSY, NO_THREAD, NO_MEMORY: out holds the out_size bytes
-   of *fallback; untouched if fallback is NULL. TWILL_INVALID, TOO_BIG: nothing ran.
-   timeout: 0: over already, fn is not called. TWILL_FOREVER: no deadline. Below 0: TWILL_INVALID. */
+   0; out is untouched. TWILL_TIMEOUT, LOST, BUSY, NO_THREAD, NO_MEMORY: out holds the bytes of
+   *fallback, and is untouched if that is NULL. TWILL_INVALID, TOO_BIG: nothing ran. timeout: 0:
+   over already, fn is not called; TWILL_FOREVER: no deadline; below 0: TWILL_INVALID. */
 TWILL__DECL twill_status twill_call_with_timeout(const void *in, size_t in_size, void *out,
                                                  size_t out_size, twill_map_fn *fn,
                                                  twill_ns timeout, const void *fallback);
@@ -84,7 +197,7 @@ typedef struct twill_timeout_stats {
     size_t abandoned, abandoned_peak;
 } twill_timeout_stats;
 
-/* TWILL_OK: *out is the object. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY. Starts no thread. */
+/* TWILL_OK: *out is the object. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY. No thread yet. */
 TWILL__DECL twill_status twill_timeout_create(twill_timeout **out,
                                               const twill_timeout_options *options);
 
@@ -111,8 +224,9 @@ TWILL__DECL void twill_timeout_get_stats(twill_timeout *timeout, twill_timeout_s
 /* New calls answer TWILL_CLOSED; those inside go on. A second one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_timeout_close(twill_timeout *timeout);
 
-/* Closes, joins the idle threads, and returns; the last straggler frees what is left. The calls must
-   have returned. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing changed. */
+/* Closes, joins the idle threads, and returns; the last straggler frees what is left. The calls
+   must have returned. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing
+   changed. */
 TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
 
 #ifdef __cplusplus

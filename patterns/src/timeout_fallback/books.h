@@ -4,6 +4,7 @@
 #define TWILL__TIMEOUT_BOOKS_H
 
 #include "engine/call.h"
+#include "engine/status.h"
 
 struct twill__timeout_block;
 
