@@ -70,6 +70,9 @@ openmp='#include <omp.h>'
     make threads peer_threads.c $cc $c
     make counter peer_counter.c $cc $c
     make queue_mutex peer_queue_mutex.c $cc $c
+    make timeout_thread peer_timeout_thread.c $cc $c
+    probe cxx cpp '#include <future>' $cxx -c &&
+        make timeout_async peer_timeout_async.cpp $cxx $cpp
     probe libgomp c "$openmp" ${GCC:-gcc} -fopenmp &&
         make libgomp peer_openmp.c ${GCC:-gcc} $c -fopenmp
     probe libomp c "$openmp" $clang -fopenmp=libomp &&
@@ -141,5 +144,6 @@ twill() {
 twill twill_map twill_parallel_map.h
 twill twill_progress twill_progress_tracker.h
 twill twill_queue twill_producer_consumer.h
+twill twill_timeout twill_timeout_fallback.h
 
 exit $failed
