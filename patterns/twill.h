@@ -1887,6 +1887,241 @@ TWILL__DECL void twill_shutdown_exit(twill_shutdown *shutdown, int code);
 #endif
 #endif
 
+/* ---- timeout_fallback.h ---- */
+/* twill: timeout_fallback - a function with a deadline, and what serves instead.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    A function may take longer than its caller can wait, and cannot be trusted to look at a clock: a
+    library call, a disk, a peer. The call returns at the deadline whatever the function does, with
+    its result, with a fallback's, or with a constant, and says which. What is left behind keeps
+    valid memory, is bounded in number and counted, and its late result goes to a callback once.
+WHEN NOT
+    The function looks at a token or a deadline by itself: give it twill_within(...). Many tasks at
+    once: worker_pool. Trying again: retry_backoff (and give each attempt a deadline from here).
+    A thread cannot be killed: a function that never returns keeps its thread for good. If that
+    happens often, put it into a process.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_timeout_fallback.h"
+
+static int fetch(const void *in, void *out, const twill_task *task)
+{
+    int key = *(const int *)in;
+    if (key == 7)                                       // a server that does not answer; this
+        twill_sleep(task->until);                       // function happens to look at its token
+    *(int *)out = key * 100;
+    return twill_task_cancelled(task) ? -1 : 0;         // not 0: it has failed
+}
+
+int main(void)
+{
+    int last_price = 42, price = 0;
+    for (int key = 6; key < 8; key++) {
+        twill_status status = twill_call_with_timeout(&key, sizeof key, &price, sizeof price,
+                                                      fetch, TWILL_MS(200), &last_price);
+        printf("%d: %d (%s)\n", key, price, twill_status_text(status));
+    }
+    return twill_timeout_drain(NULL, twill_within(TWILL_SEC(10)), NULL) != TWILL_OK;
+}
+END OF EXAMPLE
+OUTPUT:
+6: 600 (success)
+7: 42 (the deadline passed)
+END OF OUTPUT
+
+OPTIONS (twill_timeout_options; zeroed or NULL: 5 s, a thread a call, no fallback)
+    timeout         bounds the primary. 0: 5 s; TWILL_FOREVER: none of its own
+    run.until       bounds every call, with what the call itself is given: the earliest counts
+    mode            ABANDON: returns at the deadline. COOPERATE: no thread; the function runs in the
+                    caller and is told by its task. JOIN: a thread; the token fires at the deadline,
+                    the call waits for the end: punctual as the function is, nothing stays behind
+    grace           ABANDON: after the token fired, so much more for a function that obeys
+    fallbacks       functions tried in order, in the caller's thread, while `until` allows it: the
+                    timeout above is over then. One that fails, or that returns after its own limit,
+                    is passed over. Copied at create, as the constant is
+    fallback_value  the last resort; must have the size of the call's out
+    fallback_on_failure   false: a code of the primary's own is TWILL_FAILED at once
+    free_input      once for each call's copy of the input, by its last user, in whichever thread
+                    that is; where no memory was left for a copy it gets the caller's bytes. Not
+                    for a call that is refused with INVALID, TOO_BIG or FORKED
+    discard         once for each result that nobody takes: it came late, lost against another copy,
+                    came with a code (INT_MIN: the function has ended its thread), or is that of a
+                    fallback that was passed over. In the function's thread, with the input copy
+    max_abandoned   ABANDON: functions that run, with their call or after it; 0: 64. Beyond: BUSY
+    max_running     the same in every mode; 0: no further bound
+    idle_threads    kept for the next call; 0: 4
+    hedge_after     a second copy of the function starts when the first has not ended after so long,
+                    a third after that ..: the first result wins, the others are told and discarded.
+                    The function must bear being run twice. 0: none. Not with COOPERATE
+    max_hedges      copies beside the first, a call; 0: 1
+    hedge_budget    extra copies for each call, on average (0..1); 0: 0.05. Saved up to 10, begins
+                    at 1. Without budget, place, memory or thread a copy is skipped
+    run.context, stack_size, name, worker_start, worker_stop (in the thread, at its begin and end)
+                    but for `context` not with COOPERATE. Other fields of run: INVALID
+
+STATUS AND ERRORS
+    TWILL_OK        a function has made the bytes in out: report.source and level say which
+    else            how the primary did, and out holds the constant (source FROM_VALUE), or what it
+                    held before. A constant never hides that there was a timeout
+    TIMEOUT         the deadline passed; also when the function gave up after it, whatever its code
+    FAILED          it returned report.code before the deadline, and no result came. Whatever the
+                    number: a function's own TWILL_TIMEOUT is a failure, not the deadline
+    CANCELLED       a token fired, also between two fallbacks: nothing further runs, no constant
+    LOST            it ended its thread
+    BUSY, NO_MEMORY, NO_THREAD   it did not start (NO_THREAD: or worker_start said report.code)
+    CLOSED          no fallback, no constant
+    INVALID, TOO_BIG, FORKED     refused: nothing ran, nothing is counted
+    A result that is there wins over the deadline. COOPERATE and JOIN also give a result that comes
+    late: report.wall shows it.
+
+THREADS      All functions by any thread, calls also from inside a function (max_running 1: BUSY,
+             not a hang); destroy when the calls have returned. The threads are the object's own,
+             never a pool's: a straggler would take a worker of it.
+NESTING      Give task->until to what the function calls: it carries the deadline and a token that
+             fires with the caller's, so 5 s inside 1 s is 1 s. The token outlives the call, the
+             caller's own need not. A twill_cancel_request on the caller's is seen when the function
+             looks with twill_task_cancelled.
+ORDERING     What came before the call is visible to the function, what it did to who gets its
+             result (the caller, or discard); what a straggler did to who sees drain return OK.
+OWNERSHIP    The function writes into memory of the call's block, never into out, which may live on
+             the caller's stack. The input is a copy, shared read-only by all copies of the function
+             and the fallbacks. in_size 0: the pointer itself; it must stay until discard or drain.
+ALLOCATES    A block a call: head, input, results. A record a thread. create: one block.
+BLOCKS       A call: until the deadline plus grace plus one wake-up, never for a straggler. destroy:
+             never for one either. User code runs under no lock; hooks that a function adds to its
+             token run in the caller's thread at the deadline.
+COSTS        Two wake-ups a call when a thread is idle; one more thread when not. An abandoned
+             function: its block and its thread.
+FORK         In the child an object answers FORKED and destroy frees its memory; the one-call form
+             begins anew. Signal handlers: nothing of this header.
+PITFALLS     exit() while stragglers run destroys what they use (statics, stdio): drain first, and
+             if something is left, _Exit. dlclose of their code: the same, and drain sees a function
+             off its books, not out of its last instructions. in_size 0 with a pointer to the stack.
+             After NO_MEMORY a fallback writes into out itself, since there is nothing else. */
+#ifndef TWILL_TIMEOUT_FALLBACK_H
+#define TWILL_TIMEOUT_FALLBACK_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ---- one call ---- */
+
+/* Runs fn on a thread of its own, with a copy of the input, and returns at the deadline at the
+   latest. TWILL_OK: out holds the function's result. TWILL_FAILED: fn returned something else than
+   0; out is untouched. TWILL_TIMEOUT, LOST, BUSY, NO_THREAD, NO_MEMORY: out holds the bytes of
+   *fallback, and is untouched if that is NULL. TWILL_INVALID, TOO_BIG: nothing ran. timeout: 0:
+   over already, fn is not called; TWILL_FOREVER: no deadline; below 0: TWILL_INVALID. */
+TWILL__DECL twill_status twill_call_with_timeout(const void *in, size_t in_size, void *out,
+                                                 size_t out_size, twill_map_fn *fn,
+                                                 twill_ns timeout, const void *fallback);
+
+/* ---- the object ---- */
+
+typedef struct twill_timeout twill_timeout;
+
+typedef enum twill_timeout_mode {
+    TWILL_TIMEOUT_ABANDON = 0, /* a thread for each function; on time always */
+    TWILL_TIMEOUT_COOPERATE,   /* in the caller's thread; as punctual as the function's looks */
+    TWILL_TIMEOUT_JOIN         /* a thread for each function; waits for its end */
+} twill_timeout_mode;
+
+typedef struct twill_fallback {
+    twill_map_fn *fn; /* runs in the caller's thread; task->index: 1, 2, ... */
+    twill_ns timeout; /* its own limit; 0: what is left of the whole call */
+} twill_fallback;
+
+typedef struct twill_timeout_options { /* see OPTIONS above */
+    twill_run run;
+    twill_ns timeout;
+    twill_ns grace;
+    twill_timeout_mode mode;
+    const twill_fallback *fallbacks;
+    size_t fallback_count;
+    const void *fallback_value;
+    size_t fallback_value_size;
+    bool fallback_on_failure;
+    void (*free_input)(void *in, const twill_task *task);
+    twill_discard_fn *discard;
+    size_t max_abandoned;
+    size_t max_running;
+    size_t idle_threads;
+    twill_ns hedge_after;
+    size_t max_hedges;
+    double hedge_budget;
+} twill_timeout_options;
+
+typedef enum twill_timeout_source {
+    TWILL_FROM_NOTHING = 0,
+    TWILL_FROM_PRIMARY,
+    TWILL_FROM_HEDGE,
+    TWILL_FROM_FALLBACK,
+    TWILL_FROM_VALUE
+} twill_timeout_source;
+
+typedef struct twill_timeout_report {
+    twill_status
+        primary; /* why the primary did not serve, or TWILL_OK. Set before a fallback runs */
+    int code;    /* of the function that decided; 0 when none did */
+    twill_timeout_source source; /* where the bytes in out come from */
+    unsigned level;              /* the hedge's or the fallback's number, from 1; else 0 */
+    bool abandoned;              /* this call has left a function behind */
+    twill_ns wall;
+} twill_timeout_report;
+
+/* calls == ok + failed + timeouts + cancelled + refused once every call has returned. They count
+   how the primary (or a hedge) did, whatever a fallback did after it; failed: FAILED and LOST. */
+typedef struct twill_timeout_stats {
+    uint64_t calls, ok, failed, timeouts, cancelled, refused;
+    uint64_t hedges, hedges_skipped; /* started; not started: no budget, place, memory, thread */
+    uint64_t late;                   /* functions that ended after their call had returned */
+    uint64_t fallbacks, values;      /* calls that a fallback, or the constant, has served */
+    size_t running;                  /* functions, the abandoned ones included */
+    size_t abandoned, abandoned_peak;
+} twill_timeout_stats;
+
+/* TWILL_OK: *out is the object. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY. No thread yet. */
+TWILL__DECL twill_status twill_timeout_create(twill_timeout **out,
+                                              const twill_timeout_options *options);
+
+/* One call. `until` bounds all of it (the timeout bounds the primary); give a task's own `until`
+   to nest. report: may be NULL, else filled on every return. Any thread, also inside a function of
+   the same object. */
+TWILL__DECL twill_status twill_timeout_call(twill_timeout *timeout, const void *in, size_t in_size,
+                                            void *out, size_t out_size, twill_map_fn *fn,
+                                            twill_until until, twill_timeout_report *report);
+
+/* How many functions run whose call has returned. NULL, here and below: those of
+   twill_call_with_timeout, of the whole process. */
+TWILL__DECL size_t twill_timeout_abandoned(const twill_timeout *timeout);
+
+/* Waits until there are none: TWILL_OK, and their callbacks have returned. Else TIMEOUT or
+   CANCELLED; CLOSED: destroyed meanwhile; DEADLOCK: asked by one of them. *left (may be NULL): how
+   many there are then. */
+TWILL__DECL twill_status twill_timeout_drain(twill_timeout *timeout, twill_until until,
+                                             size_t *left);
+
+/* One moment's figures. NULL, or the object of a parent process: zeroes. */
+TWILL__DECL void twill_timeout_get_stats(twill_timeout *timeout, twill_timeout_stats *out);
+
+/* New calls answer TWILL_CLOSED; those inside go on. A second one: CLOSED, and nothing changed. */
+TWILL__DECL twill_status twill_timeout_close(twill_timeout *timeout);
+
+/* Closes, joins the idle threads, and returns; the last straggler frees what is left. The calls
+   must have returned. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing
+   changed. */
+TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 /* ---- worker_pool.h ---- */
 /* twill_worker_pool.h - threads that outlive one call. SPDX-License-Identifier: MIT OR Unlicense
 
@@ -2278,7 +2513,8 @@ typedef struct twill__global { /* of the process */
     /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
     _Atomic uint64_t signal_claim;
     _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
-    void *reserved[4]; /* stragglers: later parts */
+    void *stragglers[16 / sizeof(void *) + 3]; /* twill__stragglers of timeout_fallback/books.h */
+    void *reserved[3];                         /* later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
@@ -17046,6 +17282,1523 @@ TWILL__DEFINE void twill_shutdown_exit(twill_shutdown *shutdown, int code)
     }
     (void)twill_shutdown_destroy(shutdown);
     exit(code);
+}
+
+#endif
+#endif
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__TIMEOUT_FALLBACK_IMPL
+#define TWILL__TIMEOUT_FALLBACK_IMPL
+
+/* ---- timeout_fallback/call.h ---- */
+/* call.h: one call, from its checks to its report. */
+#ifndef TWILL__TIMEOUT_CALL_H
+#define TWILL__TIMEOUT_CALL_H
+
+/* ---- timeout_fallback/runner.h ---- */
+/* runner.h: a function under a deadline, from its start to the last use of its block; the threads
+   that run it. */
+#ifndef TWILL__TIMEOUT_RUNNER_H
+#define TWILL__TIMEOUT_RUNNER_H
+
+/* ---- timeout_fallback/books.h ---- */
+/* books.h: what is known of the functions that run under a deadline for one owner: an object, or
+   all calls of twill_call_with_timeout in a process. */
+#ifndef TWILL__TIMEOUT_BOOKS_H
+#define TWILL__TIMEOUT_BOOKS_H
+
+struct twill__timeout_block;
+
+/* One lock guards all of it: the books, the owner, the blocks and how their calls stand. So a
+   function's end, its place, its thread and the answer to its caller change in one step. */
+typedef struct TWILL__VIEW twill__stragglers {
+    _Atomic uint32_t lock;
+    _Atomic uint32_t generation;         /* of the process that uses it; 0: never used */
+    uint32_t running;                    /* functions, those of calls that have returned included */
+    uint32_t abandoned;                  /* functions whose call has returned */
+    struct twill__timeout_block *blocks; /* not freed yet */
+    twill__list waiters;                 /* for abandoned to be 0 */
+} twill__stragglers;
+_Static_assert(sizeof(twill__stragglers) <= sizeof(((twill__global *)0)->stragglers),
+               "the process keeps too little room for its stragglers");
+
+/* The books of the one-call form. In a forked child they begin anew: its parent's threads are not
+   there. */
+static inline twill__stragglers *twill__process_books(void)
+{
+    twill__stragglers *books = (twill__stragglers *)(void *)twill__process()->stragglers;
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) {
+        /* pairs with the release */
+        uint32_t seen = atomic_load_explicit(&books->generation, memory_order_acquire);
+        if (seen == now)
+            return books;
+        if (seen != busy && atomic_compare_exchange_strong(&books->generation, &seen, busy)) {
+            /* published by the release */
+            atomic_store_explicit(&books->lock, 0, memory_order_relaxed);
+            books->running = books->abandoned = 0;
+            books->blocks = NULL;
+            books->waiters.first = books->waiters.last = NULL;
+            /* pairs with the acquire above */
+            atomic_store_explicit(&books->generation, now, memory_order_release);
+            return books;
+        }
+        twill__yield();
+    } /* ends: the thread that is busy takes a bounded number of steps */
+}
+
+static inline bool twill__books_here(const twill__stragglers *books)
+{
+    /* relaxed: written before the owner was known to others, or by this very thread */
+    return atomic_load_explicit(&books->generation, memory_order_relaxed) == twill__generation();
+}
+
+/* Under the lock: answers those who wait for the last straggler. */
+static inline void twill__books_answer(twill__stragglers *books, twill_status answer)
+{
+    for (twill__node *node = books->waiters.first, *next; node; node = next) {
+        /* ends: one that leaves is not moved twice */
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = (int)answer;
+        if (twill__grant(&books->waiters,
+                         node)) /* false: it leaves, and may stand at the end now */
+            twill__wake(word, 1);
+    }
+}
+
+#endif
+
+/* ---- a call's block ---- */
+
+typedef struct twill__timeout_runner { /* one start of the function: the primary, or a hedge */
+    twill__call head;                  /* first: task.private_ points here */
+    struct twill__timeout_block *block;
+    void *result; /* written by the function alone, read when it has ended */
+    twill_task task;
+    _Atomic uint64_t thread; /* that runs it; read only to be compared with one's own */
+    /* under the lock */
+    bool started, ended;
+    bool late; /* its call has returned */
+} twill__timeout_runner;
+
+/* All of a call that outlives it: one allocation, with the input, the results and the scratch
+   area behind it. Freed by the last of: the call, and each function that was started. */
+typedef struct twill__timeout_block {
+    /* set before the first function starts */
+    twill__stragglers *books;
+    struct twill_timeout *owner; /* NULL: the one-call form */
+    twill_map_fn *fn;
+    const void *in;
+    char *scratch; /* for the fallbacks' results; NULL: none */
+    twill_until until;
+    twill_cancel token; /* has no parent: the caller's token may go before the functions end */
+    unsigned runners;
+    bool watched;       /* the call has a token */
+    twill__thrd thread; /* the one-call form's */
+    /* under the lock */
+    struct twill__timeout_block *next, *previous;
+    unsigned references, started, finished, ended; /* finished: judged; ended: left the books */
+    bool told;                                     /* the token fires, or has */
+    bool gone;                                     /* the call takes no result any more */
+    bool cancelled;
+    const twill_cancel *asked; /* the caller's token; NULL once the call is over */
+    twill__timeout_runner *winner;
+    twill_status verdict; /* of the last that was judged and has no result to give */
+    int code;
+    twill__list waiter; /* the caller, or nobody */
+    twill__timeout_runner runner[];
+} twill__timeout_block;
+
+/* ---- the object ---- */
+
+typedef struct twill__timeout_hand { /* a thread of an object */
+    twill__thrd thread;
+    struct twill_timeout *owner;
+    twill__node node;                            /* waits here while it is idle */
+    _Atomic uint64_t number;                     /* read only to be compared with one's own */
+    struct twill__timeout_hand *next, *previous; /* of all */
+    struct twill__timeout_hand *next_over;
+    twill__timeout_runner *runner; /* what to run next; NULL: the end */
+    bool busy;                     /* has a function, or is about to */
+    bool published;                /* who started it does not touch it any more */
+    bool over;                     /* its last access has come */
+    bool let_go;                   /* nobody joins it: it frees itself */
+} twill__timeout_hand;
+
+typedef struct twill__timeout_visit { /* a call of an object, on its caller's stack */
+    struct twill__timeout_visit *next, *previous;
+    uint64_t thread;
+} twill__timeout_visit;
+
+struct twill_timeout {
+    twill__stragglers books;
+    twill_timeout_options options; /* what it points to stands behind */
+    char name[16];
+    /* under the lock */
+    size_t references; /* the owner's, and one for each block, hand and drain */
+    bool closed, destroyed;
+    twill__timeout_hand *hands, *over; /* all; those to be joined */
+    twill__list idle;                  /* the last one is the warmest */
+    size_t idle_count;
+    twill__timeout_visit *visits;
+    double hedges_left;
+    twill_timeout_stats counts;
+};
+
+/* Under the lock; the caller frees the object, after unlocking, when it is true. */
+static inline bool twill__timeout_unref(struct twill_timeout *owner)
+{
+    return --owner->references == 0;
+}
+
+/* ---- leaving ---- */
+
+typedef struct twill__timeout_life { /* of the thread that runs a function, on its stack */
+    twill__stragglers *books;
+    struct twill_timeout *owner;
+    twill__timeout_hand *hand; /* NULL: the one-call form's thread, or the caller's */
+    twill__timeout_runner *runner;
+    int step;
+    bool dying;   /* a callback has ended the thread */
+    bool started; /* worker_start has been called and has returned 0 */
+    int how, code;
+    void *worker_state;
+    twill_task task; /* for callbacks beside the function */
+} twill__timeout_life;
+enum {
+    TWILL__LIFE_START,
+    TWILL__LIFE_RUN,
+    TWILL__LIFE_JUDGE,
+    TWILL__LIFE_DISCARD,
+    TWILL__LIFE_RELEASE,
+    TWILL__LIFE_LEAVE,
+    TWILL__LIFE_IDLE,
+    TWILL__LIFE_STOP,
+    TWILL__LIFE_OVER,
+    TWILL__LIFE_END
+};
+enum {
+    TWILL__HOW_RETURNED,
+    TWILL__HOW_LOST /* ended its thread */,
+    TWILL__HOW_UNFIT /* no start */
+};
+
+/* Under the lock: a function has ended. Its place is free, and its thread ready for the next. */
+static inline void twill__timeout_leave(twill__timeout_life *life, bool late)
+{
+    twill__stragglers *books = life->books;
+    struct twill_timeout *owner = life->owner;
+    twill__timeout_hand *hand = life->hand;
+    books->running--;
+    if (late) {
+        books->abandoned--;
+        if (owner)
+            owner->counts.late++;
+        if (!books->abandoned)
+            twill__books_answer(books, TWILL_OK);
+    }
+    life->runner = NULL;
+    life->step = hand ? TWILL__LIFE_STOP : TWILL__LIFE_END;
+    if (!hand)
+        return;
+    hand->busy = false;
+    if (life->dying || life->how == TWILL__HOW_UNFIT || owner->destroyed ||
+        owner->idle_count >= owner->options.idle_threads)
+        return;
+    twill__node_init(&hand->node);
+    hand->node.value = hand;
+    hand->runner = NULL;
+    twill__list_append(&owner->idle, &hand->node);
+    owner->idle_count++;
+    life->step = TWILL__LIFE_IDLE;
+}
+
+/* Under the lock: tells the caller, if it sleeps. Returns the address to wake after unlocking. */
+static inline const void *twill__timeout_tell(twill__timeout_block *block)
+{
+    twill__node *node = block->waiter.first;
+    return node && twill__grant(&block->waiter, node) ? &node->word : NULL;
+}
+
+static inline void twill__timeout_unlock(twill__stragglers *books, const void *sleeper)
+{
+    twill__unlock(&books->lock);
+    if (sleeper)
+        twill__wake(sleeper, 1);
+}
+
+/* Under the lock: takes a block out of the books, for whoever was its last owner. */
+static inline void twill__timeout_unlink(twill__timeout_block *block)
+{
+    if (block->next)
+        block->next->previous = block->previous;
+    if (block->previous)
+        block->previous->next = block->next;
+    else
+        block->books->blocks = block->next;
+}
+
+static inline void twill__timeout_free_input(struct twill_timeout *owner, const void *in,
+                                             const twill_task *task)
+{
+    if (owner && owner->options.free_input)
+        owner->options.free_input((void *)(uintptr_t)in, task);
+}
+
+/* ---- the steps of a life ---- */
+
+static inline void twill__life_start(twill__timeout_life *life)
+{
+    const twill_run *run = life->owner ? &life->owner->options.run : NULL;
+    life->step = TWILL__LIFE_RUN;
+    if (!life->hand || !run->worker_start)
+        return;
+    life->how = TWILL__HOW_UNFIT; /* also if it ends the thread */
+    life->step = TWILL__LIFE_JUDGE;
+    life->code = run->worker_start(&life->worker_state, &life->runner->task);
+    if (life->code != 0)
+        return;
+    life->started = true;
+    life->step = TWILL__LIFE_RUN;
+}
+
+static inline void twill__life_run(twill__timeout_life *life)
+{
+    twill__timeout_runner *runner = life->runner;
+    twill_task *task = &runner->task;
+    task->worker_state = life->worker_state;
+    /* relaxed: only this thread asks for its own number */
+    atomic_store_explicit(&runner->thread, twill__thread_number(), memory_order_relaxed);
+    life->task = *task;
+    life->step = TWILL__LIFE_JUDGE;
+    life->how = TWILL__HOW_LOST; /* unless it returns */
+    life->code = INT_MIN;
+    life->code = runner->block->fn(runner->block->in, runner->result, task);
+    life->how = TWILL__HOW_RETURNED;
+}
+
+/* Whose result is it? Decided once, under the lock: the call takes it, or `discard` does. */
+static inline void twill__life_judge(twill__timeout_life *life)
+{
+    twill__timeout_runner *runner = life->runner;
+    twill__timeout_block *block = runner->block;
+    const void *sleeper = NULL;
+    bool value = life->how == TWILL__HOW_RETURNED && life->code == 0;
+    bool over = !value && twill__expired(block->until.deadline);
+    twill__lock(&life->books->lock);
+    block->finished++;
+    if (value && !block->gone && !block->winner) {
+        block->winner = runner;
+        block->ended++;
+        runner->ended = true;
+        block->references--; /* the caller has one */
+        twill__timeout_leave(life, false);
+        sleeper = twill__timeout_tell(block);
+        twill__timeout_unlock(life->books, sleeper);
+        return;
+    }
+    if (!value) {
+        block->code = life->how == TWILL__HOW_LOST ? 0 : life->code;
+        block->verdict = life->how == TWILL__HOW_UNFIT  ? TWILL_NO_THREAD
+                         : life->how == TWILL__HOW_LOST ? TWILL_LOST
+                         : block->cancelled             ? TWILL_CANCELLED
+                         : over || block->told          ? TWILL_TIMEOUT
+                                                        : TWILL_FAILED;
+    }
+    life->step = life->how == TWILL__HOW_UNFIT ? TWILL__LIFE_RELEASE : TWILL__LIFE_DISCARD;
+    twill__unlock(&life->books->lock);
+}
+
+static inline void twill__life_discard(twill__timeout_life *life)
+{
+    twill__timeout_runner *runner = life->runner;
+    life->step = TWILL__LIFE_RELEASE;
+    if (life->owner && life->owner->options.discard)
+        life->owner->options.discard((void *)(uintptr_t)runner->block->in, runner->result,
+                                     life->code, &runner->task);
+}
+
+/* The caller is still there: it frees the block. Or this is the last owner. */
+static inline void twill__life_release(twill__timeout_life *life)
+{
+    twill__timeout_runner *runner = life->runner;
+    twill__timeout_block *block = runner->block;
+    const void *sleeper;
+    twill__lock(&life->books->lock);
+    if (block->references > 1) {
+        block->references--;
+        block->ended++;
+        runner->ended = true;
+        twill__timeout_leave(life, runner->late);
+        sleeper = twill__timeout_tell(block);
+        twill__timeout_unlock(life->books, sleeper);
+        return;
+    }
+    twill__timeout_unlink(block);
+    life->step = TWILL__LIFE_LEAVE;
+    twill__unlock(&life->books->lock);
+    life->task = runner->task;
+    twill__timeout_free_input(life->owner, block->in, &life->task);
+}
+
+/* After free_input: the last owner of a block frees it; only a late one comes here. */
+static inline void twill__life_leave(twill__timeout_life *life)
+{
+    struct twill_timeout *owner = life->owner;
+    bool last = false;
+    TWILL_FREE(life->runner->block);
+    twill__lock(&life->books->lock);
+    twill__timeout_leave(life, true);
+    if (owner)
+        last = twill__timeout_unref(owner);
+    TWILL_ASSERT(!last); /* the hand holds it, too */
+    twill__unlock(&life->books->lock);
+    (void)last;
+}
+
+static inline void twill__life_idle(twill__timeout_life *life)
+{
+    twill__timeout_hand *hand = life->hand;
+    twill__await(&hand->node);
+    life->runner = hand->runner;
+    life->step = life->runner ? TWILL__LIFE_RUN : TWILL__LIFE_STOP;
+}
+
+static inline void twill__life_stop(twill__timeout_life *life)
+{
+    const twill_run *run = &life->owner->options.run;
+    life->step = TWILL__LIFE_OVER;
+    if (life->started && run->worker_stop) {
+        life->task.until = (twill_until){0, NULL};
+        life->task.private_ = NULL;
+        run->worker_stop(life->worker_state, &life->task);
+    }
+}
+
+/* The hand's last access to the object: it will be joined, or frees itself. */
+static inline void twill__life_over(twill__timeout_life *life)
+{
+    struct twill_timeout *owner = life->owner;
+    twill__timeout_hand *hand = life->hand;
+    bool mine, last = false;
+    life->step = TWILL__LIFE_END;
+    twill__lock(&life->books->lock);
+    hand->over = true;
+    mine = hand->published && hand->let_go;
+    if (mine) {
+        last = twill__timeout_unref(owner);
+    } else if (hand->published && !owner->destroyed) { /* destroy joins it else */
+        hand->next_over = owner->over;
+        owner->over = hand;
+    }
+    twill__unlock(&life->books->lock);
+    if (mine)
+        TWILL_FREE(hand);
+    if (last)
+        TWILL_FREE(owner);
+}
+
+static void twill__life_quit(void *life);
+
+/* Each step says what comes after it before it calls the user, so that a callback that ends the
+   thread ends that step and no other. */
+static inline void twill__life_go(twill__timeout_life *life)
+{
+    TWILL__GUARD_PUSH(twill__life_quit, life);
+    while (life->step != TWILL__LIFE_END) { /* exit: each life comes to its end */
+        if (!twill__books_here(life->books)) {
+            life->step = TWILL__LIFE_END; /* a callback has forked: nothing of it is here */
+            break;
+        }
+        switch (life->step) {
+        case TWILL__LIFE_START:
+            twill__life_start(life);
+            break;
+        case TWILL__LIFE_RUN:
+            twill__life_run(life);
+            break;
+        case TWILL__LIFE_JUDGE:
+            twill__life_judge(life);
+            break;
+        case TWILL__LIFE_DISCARD:
+            twill__life_discard(life);
+            break;
+        case TWILL__LIFE_RELEASE:
+            twill__life_release(life);
+            break;
+        case TWILL__LIFE_LEAVE:
+            twill__life_leave(life);
+            break;
+        case TWILL__LIFE_IDLE:
+            twill__life_idle(life);
+            break;
+        case TWILL__LIFE_STOP:
+            twill__life_stop(life);
+            break;
+        default:
+            twill__life_over(life);
+            break;
+        }
+    }
+    TWILL__GUARD_POP(0);
+}
+
+static void twill__life_quit(void *life_)
+{
+    twill__timeout_life *life = (twill__timeout_life *)life_;
+    life->dying = true;
+    twill__life_go(life);
+}
+
+/* ---- threads ---- */
+
+static inline void twill__life_of(twill__timeout_life *life, twill__timeout_runner *runner,
+                                  twill__timeout_hand *hand)
+{
+    memset(life, 0, sizeof *life);
+    life->books = runner->block->books;
+    life->owner = runner->block->owner;
+    life->runner = runner;
+    life->hand = hand;
+    life->task = runner->task;
+}
+
+static inline void twill__hand_main(void *hand_)
+{
+    twill__timeout_hand *hand = (twill__timeout_hand *)hand_;
+    twill__timeout_life life;
+    /* relaxed: only this thread asks for its own number */
+    atomic_store_explicit(&hand->number, twill__thread_number(), memory_order_relaxed);
+    twill__life_of(&life, hand->runner, hand);
+    twill__life_go(&life);
+}
+
+static inline void twill__call_main(void *block)
+{
+    twill__timeout_life life;
+    twill__life_of(&life, ((twill__timeout_block *)block)->runner, NULL);
+    twill__life_go(&life);
+}
+
+/* Under the lock: a hand that is not in the books any more. */
+static inline void twill__hand_unlink(struct twill_timeout *owner, twill__timeout_hand *hand)
+{
+    if (hand->next)
+        hand->next->previous = hand->previous;
+    if (hand->previous)
+        hand->previous->next = hand->next;
+    else
+        owner->hands = hand->next;
+}
+
+/* Under the lock: those to be joined, as a list by next_over. */
+static inline twill__timeout_hand *twill__hands_over(struct twill_timeout *owner)
+{
+    twill__timeout_hand *list = owner->over;
+    for (twill__timeout_hand *hand = list; hand; hand = hand->next_over) {
+        twill__hand_unlink(owner, hand);
+        owner->references--; /* who asks has one */
+    }
+    owner->over = NULL;
+    return list;
+}
+
+static inline void twill__hands_join(twill__timeout_hand *list)
+{
+    while (list) {
+        twill__timeout_hand *hand = list;
+        list = hand->next_over;
+        twill__thread_join(&hand->thread);
+        TWILL_FREE(hand);
+    }
+}
+
+/* A new thread for a function that is in the books already. */
+static inline twill_status twill__timeout_hire(struct twill_timeout *owner,
+                                               twill__timeout_runner *runner)
+{
+    twill__timeout_hand *hand = (twill__timeout_hand *)TWILL_MALLOC(sizeof *hand);
+    bool started, mine = false;
+    if (!hand)
+        return TWILL_NO_MEMORY;
+    memset(hand, 0, sizeof *hand);
+    hand->thread.fn = twill__hand_main;
+    hand->thread.arg = hand;
+    hand->thread.cpu = UINT_MAX;
+    hand->thread.stack_size = owner->options.run.stack_size;
+    twill__thread_name(&hand->thread, owner->name);
+    hand->owner = owner;
+    hand->runner = runner;
+    hand->busy = true;
+    twill__lock(&owner->books.lock);
+    hand->next = owner->hands;
+    if (hand->next)
+        hand->next->previous = hand;
+    owner->hands = hand;
+    owner->references++;
+    twill__unlock(&owner->books.lock);
+    started = twill__thread_start(&hand->thread);
+    twill__lock(&owner->books.lock);
+    hand->published = true;
+    if (!started || (hand->let_go && hand->over)) {
+        if (!hand->let_go)
+            twill__hand_unlink(owner, hand);
+        owner->references--; /* who calls has one */
+        mine = true;
+    }
+    if (started && hand->let_go) { /* destroyed meanwhile */
+        twill__thread_let_go(&hand->thread);
+    } else if (started && hand->over) {
+        hand->next_over = owner->over;
+        owner->over = hand;
+    }
+    twill__unlock(&owner->books.lock);
+    if (mine)
+        TWILL_FREE(hand);
+    return started ? TWILL_OK : TWILL_NO_THREAD;
+}
+
+/* Starts runner k of a block, whose place is taken already. Else the place is free again. */
+static inline twill_status twill__timeout_start(twill__timeout_block *block, unsigned k)
+{
+    struct twill_timeout *owner = block->owner;
+    twill__timeout_runner *runner = &block->runner[k];
+    twill__timeout_hand *over = NULL;
+    twill_status status;
+    twill__lock(&block->books->lock);
+    block->references++;
+    block->started++;
+    runner->started = true;
+    if (owner)
+        over = twill__hands_over(owner);
+    if (owner && owner->idle.last) {
+        twill__node *node = owner->idle.last;
+        twill__timeout_hand *hand = (twill__timeout_hand *)node->value;
+        owner->idle_count--;
+        hand->runner = runner;
+        hand->busy = true;
+        (void)twill__grant(&owner->idle, node); /* an idle hand never leaves */
+        twill__timeout_unlock(block->books, &node->word);
+        twill__hands_join(over);
+        return TWILL_OK;
+    }
+    twill__unlock(&block->books->lock);
+    twill__hands_join(over);
+    if (owner) {
+        status = twill__timeout_hire(owner, runner);
+    } else {
+        block->thread.fn = twill__call_main;
+        block->thread.arg = block;
+        block->thread.cpu = UINT_MAX;
+        status = twill__thread_start(&block->thread) ? TWILL_OK : TWILL_NO_THREAD;
+    }
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    twill__lock(&block->books->lock);
+    block->references--;
+    block->started--;
+    runner->started = false;
+    block->books->running--;
+    twill__unlock(&block->books->lock);
+    return status;
+}
+
+#endif
+
+typedef struct twill__timeout_call { /* on the caller's stack */
+    twill__timeout_visit visit;
+    twill__stragglers *books;
+    struct twill_timeout *owner; /* NULL: the one-call form */
+    const twill_timeout_options *options;
+    twill__timeout_block *block;
+    const void *in;
+    size_t in_size;
+    void *out;
+    size_t out_size;
+    twill_map_fn *fn;
+    const void *value; /* the last resort; NULL: none */
+    unsigned runners;
+    twill_until until; /* of the whole call; its token is the caller's, or `both` */
+    twill_ns deadline; /* of the primary */
+    twill_ns begun;
+    twill_cancel both; /* fires when one of two tokens does */
+    twill_cancel_hook on_run, on_cancel;
+    twill_cancel *run_token; /* on_run hangs there; NULL: there are not two */
+    int step;
+    twill_timeout_report *report, own_report;
+    twill_task task; /* of callbacks in the caller's thread */
+} twill__timeout_call;
+enum { TWILL__CALL_OPEN, TWILL__CALL_FREE, TWILL__CALL_OVER };
+
+/* ---- the caller's token ---- */
+
+/* The call ends now: by a hook of the caller's token, or by a look at it. */
+static inline void twill__timeout_cancel(twill__timeout_block *block, int reason)
+{
+    const void *sleeper = NULL;
+    twill__lock(&block->books->lock);
+    if (!block->gone) {
+        block->cancelled = block->told = true;
+        sleeper = twill__timeout_tell(block);
+    }
+    twill__timeout_unlock(block->books, sleeper);
+    twill_cancel_fire(&block->token, reason);
+}
+
+static void twill__timeout_on_cancel(int reason, const twill_task *task)
+{
+    twill__timeout_cancel((twill__timeout_block *)task->context, reason);
+}
+
+static void twill__timeout_on_run(int reason, const twill_task *task)
+{
+    twill_cancel_fire((twill_cancel *)task->context, reason);
+}
+
+/* A function looks at its token, which no request (of a signal handler, say) has reached: asks the
+   caller's, while the caller is there, and passes on what it says. */
+static bool twill__timeout_looks(const twill_task *task)
+{
+    twill__timeout_block *block = ((twill__timeout_runner *)task->private_)->block;
+    int reason = 0;
+    if (!block->watched)
+        return false;
+    twill__lock(&block->books->lock);
+    if (block->asked)
+        reason = twill_cancel_reason(block->asked);
+    twill__unlock(&block->books->lock);
+    if (reason)
+        twill__timeout_cancel(block, reason);
+    return reason != 0;
+}
+
+static inline void twill__timeout_hook(twill__timeout_call *call)
+{
+    twill_cancel *run = call->options->run.until.cancel, *own = call->until.cancel;
+    if (run && own && run != own) {
+        twill_cancel_init(&call->both, own);
+        call->on_run.fn = twill__timeout_on_run;
+        call->on_run.context = &call->both;
+        call->run_token = run;
+        call->until.cancel = &call->both;
+        twill_cancel_add_hook(run, &call->on_run);
+    } else if (!own) {
+        call->until.cancel = run;
+    }
+    if (call->block && call->until.cancel) {
+        call->block->watched = true;
+        call->block->asked = call->until.cancel;
+        call->on_cancel.fn = twill__timeout_on_cancel;
+        call->on_cancel.context = call->block;
+        twill_cancel_add_hook(call->until.cancel, &call->on_cancel);
+    }
+}
+
+static inline void twill__timeout_unhook(twill__timeout_call *call)
+{
+    if (call->block && call->block->watched)
+        twill_cancel_remove_hook(call->until.cancel, &call->on_cancel);
+    if (call->run_token) {
+        twill_cancel_remove_hook(call->run_token, &call->on_run);
+        twill_cancel_detach(&call->both);
+    }
+}
+
+/* ---- the block ---- */
+
+static inline bool twill__timeout_add(size_t *total, size_t count, size_t size)
+{
+    if (size && count > (SIZE_MAX / 2 - 16) / size)
+        return false;
+    size = (count * size + 15) / 16 * 16;
+    if (*total > SIZE_MAX / 2 - size)
+        return false;
+    *total += size;
+    return true;
+}
+
+/* Its bytes; 0: more than there can be. */
+static inline size_t twill__timeout_bytes(const twill__timeout_call *call)
+{
+    size_t bytes = 0, slot = 0, areas = call->runners + (call->options->fallback_count != 0);
+    size_t heads = offsetof(twill__timeout_block, runner);
+    if (!twill__timeout_add(&slot, 1, call->out_size) ||
+        call->runners > (SIZE_MAX / 2 - heads) / sizeof(twill__timeout_runner) ||
+        !twill__timeout_add(&bytes, 1, heads + call->runners * sizeof(twill__timeout_runner)) ||
+        !twill__timeout_add(&bytes, 1, call->in_size) || !twill__timeout_add(&bytes, areas, slot))
+        return 0;
+    return bytes;
+}
+
+static inline void twill__timeout_block_make(twill__timeout_call *call, size_t bytes)
+{
+    static const twill__call_table table = {twill__timeout_looks, NULL, NULL, NULL, NULL};
+    twill__timeout_block *block = (twill__timeout_block *)TWILL_MALLOC(bytes);
+    size_t slot = (call->out_size + 15) / 16 * 16;
+    char *at;
+    call->block = block;
+    if (!block)
+        return;
+    memset(block, 0, bytes);
+    at = (char *)block + (offsetof(twill__timeout_block, runner) +
+                          call->runners * sizeof(twill__timeout_runner) + 15) /
+                             16 * 16;
+    block->books = call->books;
+    block->owner = call->owner;
+    block->fn = call->fn;
+    block->in = call->in;
+    if (call->in_size)
+        block->in = memcpy(at, call->in, call->in_size);
+    at += (call->in_size + 15) / 16 * 16;
+    twill_cancel_init(&block->token, NULL);
+    block->until.deadline = call->deadline;
+    block->until.cancel = &block->token;
+    block->runners = call->runners;
+    block->references = 1;
+    for (unsigned k = 0; k < call->runners; k++, at += slot) {
+        twill__timeout_runner *runner = &block->runner[k];
+        runner->head.table = &table;
+        runner->block = block;
+        runner->result = at;
+        runner->task = (twill_task){
+            k, call->options->run.context, k, call->runners, NULL, block->until, runner};
+    }
+    block->scratch = call->options->fallback_count ? at : NULL;
+}
+
+/* ---- in and out of the books ---- */
+
+/* Under the lock: is there no place for one function more? */
+static inline bool twill__timeout_full(const twill__timeout_call *call)
+{
+    const twill_timeout_options *options = call->options;
+    size_t running = call->books->running;
+    return (options->mode == TWILL_TIMEOUT_ABANDON && running >= options->max_abandoned) ||
+           (options->max_running && running >= options->max_running);
+}
+
+/* Takes a place, or says why not. */
+static inline twill_status twill__timeout_admit(twill__timeout_call *call)
+{
+    twill__timeout_block *block = call->block;
+    struct twill_timeout *owner = call->owner;
+    bool over = twill__expired(call->deadline), cancelled;
+    twill_status status = TWILL_OK;
+    cancelled = !block && twill_cancel_fired(call->until.cancel);
+    call->visit.thread = twill__thread_number();
+    twill__lock(&call->books->lock);
+    if (owner) {
+        owner->counts.calls++;
+        call->visit.next = owner->visits;
+        if (call->visit.next)
+            call->visit.next->previous = &call->visit;
+        owner->visits = &call->visit;
+        if (owner->options.hedge_after) {
+            owner->hedges_left += owner->options.hedge_budget;
+            if (owner->hedges_left > 10)
+                owner->hedges_left = 10;
+        }
+    }
+    if (owner && owner->closed)
+        status = TWILL_CLOSED;
+    else if (cancelled || (block && block->cancelled))
+        status = TWILL_CANCELLED;
+    else if (over)
+        status = TWILL_TIMEOUT;
+    else if (twill__timeout_full(call))
+        status = TWILL_BUSY;
+    else if (!block)
+        status = TWILL_NO_MEMORY;
+    else
+        call->books->running++;
+    if (block) {
+        block->next = call->books->blocks;
+        if (block->next)
+            block->next->previous = block;
+        call->books->blocks = block;
+        if (owner)
+            owner->references++;
+    }
+    twill__unlock(&call->books->lock);
+    return status;
+}
+
+static inline void twill__timeout_count(struct twill_timeout *owner,
+                                        const twill_timeout_report *report)
+{
+    twill_timeout_stats *counts = &owner->counts;
+    switch ((int)report->primary) {
+    case TWILL_OK:
+        counts->ok++;
+        break;
+    case TWILL_FAILED:
+    case TWILL_LOST:
+        counts->failed++;
+        break;
+    case TWILL_TIMEOUT:
+        counts->timeouts++;
+        break;
+    case TWILL_CANCELLED:
+        counts->cancelled++;
+        break;
+    default:
+        counts->refused++;
+        break;
+    }
+    counts->fallbacks += report->source == TWILL_FROM_FALLBACK;
+    counts->values += report->source == TWILL_FROM_VALUE;
+}
+
+/* The end of a call, also of one whose thread a callback has ended. */
+static void twill__timeout_end(void *call_)
+{
+    twill__timeout_call *call = (twill__timeout_call *)call_;
+    twill__timeout_block *block = call->block;
+    struct twill_timeout *owner = call->owner;
+    bool mine = true; /* the input is this thread's to free */
+    if (call->step == TWILL__CALL_OPEN && twill__books_here(call->books)) {
+        call->step = TWILL__CALL_FREE;
+        twill__timeout_unhook(call);
+        twill__lock(&call->books->lock);
+        if (owner) {
+            twill__timeout_count(owner, call->report);
+            if (call->visit.next)
+                call->visit.next->previous = call->visit.previous;
+            if (call->visit.previous)
+                call->visit.previous->next = call->visit.next;
+            else
+                owner->visits = call->visit.next;
+        }
+        if (block) {
+            block->asked = NULL;
+            mine = --block->references == 0;
+            if (mine)
+                twill__timeout_unlink(block);
+            if (mine && owner)
+                owner->references--; /* whoever calls has another */
+        }
+        twill__unlock(&call->books->lock);
+        if (mine)
+            twill__timeout_free_input(owner, block ? block->in : call->in, &call->task);
+        else
+            call->step = TWILL__CALL_OVER;
+    }
+    if (call->step == TWILL__CALL_FREE && block)
+        TWILL_FREE(block);
+    call->step = TWILL__CALL_OVER;
+}
+
+/* ---- waiting for the function ---- */
+
+/* The earlier of two instants, of which 0 is none. */
+static inline twill_ns twill__sooner(twill_ns a, twill_ns b)
+{
+    if (twill__no_deadline(a))
+        return b;
+    return twill__no_deadline(b) || a < b ? a : b;
+}
+
+static inline twill_ns twill__later(twill_ns at, twill_ns by)
+{
+    return by >= TWILL_FOREVER - at ? TWILL_FOREVER : at + by;
+}
+
+/* Under the lock, which it gives back meanwhile: until somebody tells, or the instant `until`. */
+static inline bool twill__timeout_told(twill__timeout_block *block, twill_ns until)
+{
+    twill__node node;
+    twill_status status;
+    twill__node_init(&node);
+    twill__list_append(&block->waiter, &node);
+    twill__unlock(&block->books->lock);
+    status = twill__wait(&node, (twill_until){until, NULL});
+    twill__lock(&block->books->lock);
+    if (status != TWILL_OK)
+        twill__list_remove(&block->waiter, &node);
+    return status == TWILL_OK;
+}
+
+/* Under the lock, which it gives back meanwhile. */
+static inline void twill__timeout_fire(twill__timeout_block *block, int reason)
+{
+    block->told = true;
+    twill__unlock(&block->books->lock);
+    twill_cancel_fire(&block->token, reason);
+    twill__lock(&block->books->lock);
+}
+
+/* Under the lock, which it gives back meanwhile: copy k of the function, if there may be one. */
+static inline void twill__timeout_hedge(twill__timeout_call *call, unsigned k)
+{
+    struct twill_timeout *owner = call->owner;
+    bool start = owner->hedges_left >= 1 && !twill__timeout_full(call);
+    if (start) {
+        owner->hedges_left -= 1;
+        call->books->running++;
+        twill__unlock(&call->books->lock);
+        start = twill__timeout_start(call->block, k) == TWILL_OK;
+        twill__lock(&call->books->lock);
+        if (!start)
+            owner->hedges_left += 1;
+    }
+    if (start)
+        owner->counts.hedges++;
+    else
+        owner->counts.hedges_skipped++;
+}
+
+/* Under the lock, which it gives back while it waits. Returns when the call is decided: a result,
+   every function ended, the token, the deadline with its grace; in mode JOIN, every function
+   ended. */
+static inline void twill__timeout_attend(twill__timeout_call *call)
+{
+    const twill_timeout_options *options = call->options;
+    twill__timeout_block *block = call->block;
+    bool join = options->mode == TWILL_TIMEOUT_JOIN, late = false;
+    unsigned next = 1;
+    twill_ns hedge_at = options->hedge_after && block->runners > 1
+                            ? twill_within(options->hedge_after).deadline
+                            : 0;
+    for (;;) { /* exit: every function ends, or the deadline passes */
+        bool decided = block->winner || block->cancelled;
+        twill_ns until;
+        if (block->ended == block->started || (!join && (decided || (late && !options->grace))))
+            return;
+        if (join && decided && !block->told) {
+            twill__timeout_fire(block, TWILL_CANCELLED);
+            continue;
+        }
+        if (next == block->runners || block->finished || decided || late)
+            hedge_at = 0;
+        until = late ? (join ? 0 : twill__later(call->deadline, options->grace))
+                     : twill__sooner(decided ? 0 : call->deadline, hedge_at);
+        if (twill__timeout_told(block, until))
+            continue;
+        if (late)
+            return;
+        if (hedge_at && !twill__expired(call->deadline)) {
+            if (!block->finished && !block->cancelled)
+                twill__timeout_hedge(call, next++);
+            hedge_at = twill_within(options->hedge_after).deadline;
+        } else {
+            late = true;
+            if (!block->winner && !block->cancelled)
+                twill__timeout_fire(block, TWILL_TIMEOUT);
+        }
+    }
+}
+
+/* ---- the primary ---- */
+
+/* Under the lock: the call takes no result after this; what still runs is abandoned. Returns
+   whether anything is. */
+static inline bool twill__timeout_go(twill__timeout_call *call)
+{
+    twill__timeout_block *block = call->block;
+    twill__stragglers *books = call->books;
+    block->gone = true;
+    for (unsigned k = 0; k < block->runners; k++) {
+        twill__timeout_runner *runner = &block->runner[k];
+        if (runner->started && !runner->ended) {
+            runner->late = true;
+            books->abandoned++;
+        }
+    }
+    if (call->owner && books->abandoned > call->owner->counts.abandoned_peak)
+        call->owner->counts.abandoned_peak = books->abandoned;
+    return block->ended < block->started;
+}
+
+/* Under the lock: how the function did, and who won. */
+static inline twill_status twill__timeout_verdict(const twill__timeout_call *call)
+{
+    const twill__timeout_block *block = call->block;
+    if (block->winner)
+        return TWILL_OK;
+    if (block->started && block->finished == block->started)
+        return block->verdict;
+    return block->cancelled ? TWILL_CANCELLED : TWILL_TIMEOUT;
+}
+
+/* Runs the function, whose place is taken, and takes its result. */
+static inline twill_status twill__timeout_primary(twill__timeout_call *call)
+{
+    twill__timeout_block *block = call->block;
+    twill_timeout_report *report = call->report;
+    twill__timeout_runner *winner;
+    twill_status status;
+    bool alone; /* a thread of this call alone, to be joined */
+    if (call->options->mode == TWILL_TIMEOUT_COOPERATE) {
+        twill__timeout_life life;
+        twill__lock(&call->books->lock);
+        block->references++;
+        block->started++;
+        block->runner->started = true;
+        twill__unlock(&call->books->lock);
+        report->primary = TWILL_LOST; /* unless it returns */
+        twill__life_of(&life, block->runner, NULL);
+        twill__life_go(&life);
+        if (!twill__books_here(call->books))
+            return TWILL_FORKED;
+    } else {
+        status = twill__timeout_start(block, 0);
+        if (status != TWILL_OK)
+            return status;
+    }
+    twill__lock(&call->books->lock);
+    twill__timeout_attend(call);
+    report->abandoned = twill__timeout_go(call);
+    winner = block->winner;
+    status = twill__timeout_verdict(call);
+    if (status == TWILL_FAILED || status == TWILL_NO_THREAD)
+        report->code = block->code;
+    if (report->abandoned && !block->told)
+        twill__timeout_fire(block, TWILL_CANCELLED);
+    twill__unlock(&call->books->lock);
+    alone = !call->owner;
+    if (alone && report->abandoned)
+        twill__thread_let_go(&block->thread);
+    else if (alone)
+        twill__thread_join(&block->thread);
+    if (status == TWILL_OK) {
+        unsigned k = (unsigned)(winner - block->runner);
+        if (call->out_size)
+            memcpy(call->out, winner->result, call->out_size);
+        report->source = k ? TWILL_FROM_HEDGE : TWILL_FROM_PRIMARY;
+        report->level = k;
+    }
+    return status;
+}
+
+/* ---- what serves instead ---- */
+
+/* One fallback: true: its result is in out. */
+static inline bool twill__timeout_step(twill__timeout_call *call, size_t k)
+{
+    const twill_fallback *step = &call->options->fallbacks[k];
+    const void *in = call->block ? call->block->in : call->in;
+    void *result = call->block ? (void *)call->block->scratch : call->out;
+    twill_task task = call->task;
+    twill_ns own = step->timeout ? twill_within(step->timeout).deadline : 0;
+    int code;
+    task.index = k + 1;
+    task.until.deadline = twill__sooner(call->until.deadline, own);
+    task.until.cancel = call->until.cancel;
+    if (call->out_size)
+        memset(result, 0, call->out_size);
+    code = step->fn(in, result, &task);
+    if (code != 0 || twill__expired(own)) {
+        if (call->options->discard)
+            call->options->discard((void *)(uintptr_t)in, result, code, &task);
+        return false;
+    }
+    if (call->out_size && result != call->out)
+        memcpy(call->out, result, call->out_size);
+    return true;
+}
+
+/* The chain, then the constant. Returns the call's status. */
+static inline twill_status twill__timeout_fall_back(twill__timeout_call *call, twill_status status)
+{
+    twill_timeout_report *report = call->report;
+    for (size_t k = 0; k < call->options->fallback_count; k++) {
+        if (twill_cancel_fired(call->until.cancel) || twill__expired(call->until.deadline))
+            break;
+        if (twill__timeout_step(call, k)) {
+            report->source = TWILL_FROM_FALLBACK;
+            report->level = (unsigned)(k + 1);
+            report->code = 0;
+            return TWILL_OK;
+        }
+        if (!twill__books_here(call->books))
+            return TWILL_FORKED;
+    }
+    if (twill_cancel_fired(call->until.cancel))
+        return TWILL_CANCELLED; /* nobody wants the value */
+    if (call->value) {
+        if (call->out_size)
+            memcpy(call->out, call->value, call->out_size);
+        report->source = TWILL_FROM_VALUE;
+    }
+    return status;
+}
+
+/* ---- all of it ---- */
+
+static inline bool twill__timeout_falls_back(const twill__timeout_call *call, twill_status status)
+{
+    return status != TWILL_OK && status != TWILL_CANCELLED && status != TWILL_CLOSED &&
+           status != TWILL_FORKED && (status != TWILL_FAILED || call->options->fallback_on_failure);
+}
+
+static inline twill_status twill__timeout_do(twill__timeout_call *call)
+{
+    twill_status status;
+    twill__timeout_hook(call);
+    status = twill__timeout_admit(call);
+    if (status == TWILL_OK)
+        status = twill__timeout_primary(call);
+    call->report->primary = status;
+    if (twill__timeout_falls_back(call, status))
+        status = twill__timeout_fall_back(call, status);
+    return status;
+}
+
+/* The call is set up but for what follows from it; `timeout` bounds the primary. */
+static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_ns timeout)
+{
+    const twill_run *run = &call->options->run;
+    bool hedges = call->options->hedge_after && call->options->mode != TWILL_TIMEOUT_COOPERATE;
+    twill_status status = TWILL_INVALID;
+    size_t bytes;
+    if (!call->fn || (call->in_size && !call->in) || (call->out_size && !call->out))
+        return TWILL_INVALID;
+    call->runners = 1 + (hedges ? (unsigned)call->options->max_hedges : 0);
+    bytes = twill__timeout_bytes(call);
+    if (!bytes)
+        return TWILL_TOO_BIG;
+    call->until.deadline = twill__sooner(call->until.deadline, run->until.deadline);
+    call->deadline = twill__sooner(call->until.deadline, twill_within(timeout).deadline);
+    call->task = (twill_task){SIZE_MAX, run->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    twill__timeout_block_make(call, bytes);
+    TWILL__GUARD_PUSH(twill__timeout_end, call);
+    status = twill__timeout_do(call);
+    twill__timeout_end(call);
+    TWILL__GUARD_POP(0);
+    return status;
+}
+
+#endif
+
+/* ---- create ---- */
+
+static inline bool twill__timeout_run_valid(const twill_run *run, twill_timeout_mode mode)
+{
+    if (run->pool || run->workers || run->strict || run->on_error || run->max_errors ||
+        run->errors || run->errors_capacity || run->statuses || run->codes || run->cpus ||
+        run->cpu_count || run->report)
+        return false;
+    return mode != TWILL_TIMEOUT_COOPERATE ||
+           !(run->worker_start || run->worker_stop || run->stack_size || run->name);
+}
+
+static inline bool twill__timeout_options_valid(const twill_timeout_options *options)
+{
+    if (!twill__timeout_run_valid(&options->run, options->mode) || options->timeout < 0 ||
+        options->grace < 0 || (unsigned)options->mode > TWILL_TIMEOUT_JOIN ||
+        !options->fallbacks != !options->fallback_count ||
+        !options->fallback_value != !options->fallback_value_size || options->hedge_after < 0 ||
+        !(options->hedge_budget >= 0 && options->hedge_budget <= 1) /* NaN, too */ ||
+        (options->hedge_after && options->mode == TWILL_TIMEOUT_COOPERATE))
+        return false;
+    for (size_t k = 0; k < options->fallback_count; k++)
+        if (!options->fallbacks[k].fn || options->fallbacks[k].timeout < 0)
+            return false;
+    return true;
+}
+
+static inline void twill__timeout_defaults(twill_timeout_options *options)
+{
+    if (!options->timeout)
+        options->timeout = TWILL_SEC(5);
+    if (!options->max_abandoned)
+        options->max_abandoned = 64;
+    if (!options->idle_threads)
+        options->idle_threads = 4;
+    if (!options->max_hedges)
+        options->max_hedges = 1;
+    if (options->hedge_budget == 0)
+        options->hedge_budget = 0.05;
+}
+
+TWILL__DEFINE twill_status twill_timeout_create(twill_timeout **out,
+                                                const twill_timeout_options *options)
+{
+    static const twill_timeout_options none;
+    size_t bytes = 0, chain = 0;
+    twill_timeout *made;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    if (!options)
+        options = &none;
+    if (!twill__timeout_options_valid(options))
+        return TWILL_INVALID;
+    if (options->max_hedges > UINT_MAX - 1 || !twill__timeout_add(&bytes, 1, sizeof *made) ||
+        !twill__timeout_add(&chain, options->fallback_count, sizeof(twill_fallback)) ||
+        !twill__timeout_add(&bytes, 1, chain) ||
+        !twill__timeout_add(&bytes, 1, options->fallback_value_size))
+        return TWILL_TOO_BIG;
+    made = (twill_timeout *)TWILL_MALLOC(bytes);
+    if (!made)
+        return TWILL_NO_MEMORY;
+    memset(made, 0, sizeof *made);
+    made->options = *options;
+    twill__timeout_defaults(&made->options);
+    if (options->fallback_count)
+        made->options.fallbacks = (const twill_fallback *)memcpy(
+            (char *)made + (sizeof *made + 15) / 16 * 16, options->fallbacks,
+            options->fallback_count * sizeof(twill_fallback));
+    if (options->fallback_value)
+        made->options.fallback_value =
+            memcpy((char *)made + (sizeof *made + 15) / 16 * 16 + chain, options->fallback_value,
+                   options->fallback_value_size);
+    for (size_t i = 0; options->run.name && options->run.name[i] && i < sizeof made->name - 1; i++)
+        made->name[i] = options->run.name[i];
+    /* nobody else knows the object yet */
+    atomic_store_explicit(&made->books.lock, 0, memory_order_relaxed);
+    atomic_store_explicit(&made->books.generation, twill__generation(), memory_order_relaxed);
+    made->references = 1;
+    made->hedges_left = 1;
+    *out = made;
+    return TWILL_OK;
+}
+
+/* ---- call ---- */
+
+TWILL__DEFINE twill_status twill_timeout_call(twill_timeout *timeout, const void *in,
+                                              size_t in_size, void *out, size_t out_size,
+                                              twill_map_fn *fn, twill_until until,
+                                              twill_timeout_report *report)
+{
+    twill__timeout_call call;
+    twill_ns begun = twill__clock_now();
+    twill_status status = TWILL_INVALID;
+    memset(&call, 0, sizeof call);
+    call.report = report ? report : &call.own_report;
+    memset(call.report, 0, sizeof *call.report);
+    call.report->primary = TWILL_INVALID;
+    if (timeout && !twill__books_here(&timeout->books)) {
+        status = call.report->primary = TWILL_FORKED;
+    } else if (timeout && (!timeout->options.fallback_value ||
+                           timeout->options.fallback_value_size == out_size)) {
+        call.books = &timeout->books;
+        call.owner = timeout;
+        call.options = &timeout->options;
+        call.value = timeout->options.fallback_value;
+        call.in = in;
+        call.in_size = in_size;
+        call.out = out;
+        call.out_size = out_size;
+        call.fn = fn;
+        call.until = until;
+        status = twill__timeout_run(&call, timeout->options.timeout);
+        if (status == TWILL_TOO_BIG)
+            call.report->primary = status;
+    }
+    call.report->wall = twill__clock_now() - begun;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_call_with_timeout(const void *in, size_t in_size, void *out,
+                                                   size_t out_size, twill_map_fn *fn,
+                                                   twill_ns timeout, const void *fallback)
+{
+    static const twill_timeout_options options = {.max_abandoned = 64};
+    twill__timeout_call call;
+    if (timeout < 0)
+        return TWILL_INVALID;
+    memset(&call, 0, sizeof call);
+    call.report = &call.own_report;
+    call.books = twill__process_books();
+    call.options = &options;
+    call.value = fallback;
+    call.in = in;
+    call.in_size = in_size;
+    call.out = out;
+    call.out_size = out_size;
+    call.fn = fn;
+    return twill__timeout_run(&call, timeout);
+}
+
+/* ---- stragglers ---- */
+
+/* Under the lock: does this thread run a function, or a callback, of these books? */
+static inline bool twill__timeout_inside(const twill__stragglers *books,
+                                         const struct twill_timeout *owner, bool visits)
+{
+    uint64_t me = twill__thread_number();
+    /* relaxed: only one's own number matters, and one has written it oneself */
+    for (const twill__timeout_hand *hand = owner ? owner->hands : NULL; hand; hand = hand->next)
+        if (atomic_load_explicit(&hand->number, memory_order_relaxed) == me)
+            return true;
+    for (const twill__timeout_block *block = owner ? NULL : books->blocks; block;
+         block = block->next)
+        if (atomic_load_explicit(&block->runner->thread, memory_order_relaxed) == me)
+            return true;
+    for (const twill__timeout_visit *visit = owner && visits ? owner->visits : NULL; visit;
+         visit = visit->next)
+        if (visit->thread == me)
+            return true;
+    return false;
+}
+
+static inline twill__stragglers *twill__timeout_books(const twill_timeout *timeout)
+{
+    return timeout ? (twill__stragglers *)(uintptr_t)&timeout->books : twill__process_books();
+}
+
+TWILL__DEFINE size_t twill_timeout_abandoned(const twill_timeout *timeout)
+{
+    twill__stragglers *books = twill__timeout_books(timeout);
+    size_t abandoned;
+    if (!twill__books_here(books))
+        return 0;
+    twill__lock(&books->lock);
+    abandoned = books->abandoned;
+    twill__unlock(&books->lock);
+    return abandoned;
+}
+
+TWILL__DEFINE twill_status twill_timeout_drain(twill_timeout *timeout, twill_until until,
+                                               size_t *left)
+{
+    twill__stragglers *books = twill__timeout_books(timeout);
+    twill_status status = TWILL_OK;
+    twill__node node;
+    bool last = false;
+    size_t abandoned = 0;
+    if (left)
+        *left = 0;
+    if (!twill__books_here(books))
+        return TWILL_FORKED;
+    twill__lock(&books->lock);
+    if (books->abandoned && twill__timeout_inside(books, timeout, false)) {
+        status = TWILL_DEADLOCK;
+        abandoned = books->abandoned;
+    } else if (books->abandoned) {
+        twill__node_init(&node);
+        twill__list_append(&books->waiters, &node);
+        if (timeout)
+            timeout->references++;
+        twill__unlock(&books->lock);
+        status = twill__wait(&node, until);
+        twill__lock(&books->lock);
+        if (status != TWILL_OK)
+            twill__list_remove(&books->waiters, &node);
+        else
+            status = (twill_status)node.answer;
+        if (status != TWILL_OK)
+            abandoned = books->abandoned;
+        if (timeout)
+            last = twill__timeout_unref(timeout);
+    }
+    twill__unlock(&books->lock);
+    if (last)
+        TWILL_FREE(timeout);
+    if (left)
+        *left = abandoned;
+    return status;
+}
+
+TWILL__DEFINE void twill_timeout_get_stats(twill_timeout *timeout, twill_timeout_stats *out)
+{
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (!timeout || !twill__books_here(&timeout->books))
+        return;
+    twill__lock(&timeout->books.lock);
+    *out = timeout->counts;
+    out->running = timeout->books.running;
+    out->abandoned = timeout->books.abandoned;
+    twill__unlock(&timeout->books.lock);
+}
+
+/* ---- close, destroy ---- */
+
+TWILL__DEFINE twill_status twill_timeout_close(twill_timeout *timeout)
+{
+    bool closed;
+    if (!timeout)
+        return TWILL_INVALID;
+    if (!twill__books_here(&timeout->books))
+        return TWILL_FORKED;
+    twill__lock(&timeout->books.lock);
+    closed = timeout->closed;
+    timeout->closed = true;
+    twill__unlock(&timeout->books.lock);
+    return closed ? TWILL_CLOSED : TWILL_OK;
+}
+
+/* In a forked child: its parent's threads are not here, and whoever held the lock is not, either:
+   then the lists may be torn, and only the object itself goes. */
+static inline twill_status twill__timeout_bury(twill_timeout *timeout)
+{
+    twill__timeout_hand *hand;
+    twill__timeout_block *block;
+    /* relaxed: one thread */
+    if (!(atomic_load_explicit(&timeout->books.lock, memory_order_relaxed) & 1)) {
+        if (twill__timeout_inside(&timeout->books, timeout, true))
+            return TWILL_DEADLOCK;
+        while ((hand = timeout->hands)) {
+            timeout->hands = hand->next;
+            TWILL_FREE(hand);
+        }
+        while ((block = timeout->books.blocks)) {
+            timeout->books.blocks = block->next;
+            TWILL_FREE(block);
+        }
+    }
+    TWILL_FREE(timeout);
+    return TWILL_OK;
+}
+
+/* Under the lock: busy threads are let go; the others, as a list by `next`, are to be joined. */
+static inline twill__timeout_hand *twill__timeout_dismiss(twill_timeout *timeout)
+{
+    twill__timeout_hand *join = NULL, *hand;
+    while (timeout->idle.last) {
+        twill__node *node = timeout->idle.last;
+        (void)twill__grant(&timeout->idle, node); /* its hand has nothing to run: the end */
+        twill__wake(&node->word, 1);
+    }
+    while ((hand = timeout->hands)) {
+        twill__hand_unlink(timeout, hand);
+        if (hand->busy) {
+            hand->let_go = true;
+            if (hand->published)
+                twill__thread_let_go(&hand->thread);
+        } else {
+            hand->next = join;
+            join = hand;
+            timeout->references--;
+        }
+    }
+    timeout->over = NULL;
+    return join;
+}
+
+TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
+{
+    twill__timeout_hand *join;
+    bool last;
+    if (!timeout)
+        return TWILL_OK;
+    if (!twill__books_here(&timeout->books))
+        return twill__timeout_bury(timeout);
+    twill__lock(&timeout->books.lock);
+    if (twill__timeout_inside(&timeout->books, timeout, true)) {
+        twill__unlock(&timeout->books.lock);
+        return TWILL_DEADLOCK;
+    }
+    timeout->closed = timeout->destroyed = true;
+    join = twill__timeout_dismiss(timeout);
+    twill__books_answer(&timeout->books, TWILL_CLOSED);
+    twill__unlock(&timeout->books.lock);
+    while (join) {
+        twill__timeout_hand *hand = join;
+        join = hand->next;
+        twill__thread_join(&hand->thread);
+        TWILL_FREE(hand);
+    }
+    twill__lock(&timeout->books.lock);
+    last = twill__timeout_unref(timeout);
+    twill__unlock(&timeout->books.lock);
+    if (last)
+        TWILL_FREE(timeout);
+    return TWILL_OK;
 }
 
 #endif

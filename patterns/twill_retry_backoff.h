@@ -908,7 +908,8 @@ typedef struct twill__global { /* of the process */
     /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
     _Atomic uint64_t signal_claim;
     _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
-    void *reserved[4]; /* stragglers: later parts */
+    void *stragglers[16 / sizeof(void *) + 3]; /* twill__stragglers of timeout_fallback/books.h */
+    void *reserved[3];                         /* later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
