@@ -18192,7 +18192,7 @@ static void twill__timeout_end(void *call_)
 /* ---- waiting for the function ---- */
 
 /* The earlier of two instants, of which 0 is none. */
-static inline twill_ns twill__sooner(twill_ns a, twill_ns b)
+static inline twill_ns twill__earlier(twill_ns a, twill_ns b)
 {
     if (twill__no_deadline(a))
         return b;
@@ -18272,7 +18272,7 @@ static inline void twill__timeout_attend(twill__timeout_call *call)
         if (next == block->runners || block->finished || decided || late)
             hedge_at = 0;
         until = late ? (join ? 0 : twill__later(call->deadline, options->grace))
-                     : twill__sooner(decided ? 0 : call->deadline, hedge_at);
+                     : twill__earlier(decided ? 0 : call->deadline, hedge_at);
         if (twill__timeout_told(block, until))
             continue;
         if (late)
@@ -18383,7 +18383,7 @@ static inline bool twill__timeout_step(twill__timeout_call *call, size_t k)
     twill_ns own = step->timeout ? twill_within(step->timeout).deadline : 0;
     int code;
     task.index = k + 1;
-    task.until.deadline = twill__sooner(call->until.deadline, own);
+    task.until.deadline = twill__earlier(call->until.deadline, own);
     task.until.cancel = call->until.cancel;
     if (call->out_size)
         memset(result, 0, call->out_size);
@@ -18458,8 +18458,8 @@ static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_n
     bytes = twill__timeout_bytes(call);
     if (!bytes)
         return TWILL_TOO_BIG;
-    call->until.deadline = twill__sooner(call->until.deadline, run->until.deadline);
-    call->deadline = twill__sooner(call->until.deadline, twill_within(timeout).deadline);
+    call->until.deadline = twill__earlier(call->until.deadline, run->until.deadline);
+    call->deadline = twill__earlier(call->until.deadline, twill_within(timeout).deadline);
     call->task = (twill_task){SIZE_MAX, run->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
     twill__timeout_block_make(call, bytes);
     TWILL__GUARD_PUSH(twill__timeout_end, call);
