@@ -40,6 +40,20 @@ replays '--spurious --seed=5 --no-shrink' futex_without_loop --spurious
 replays --seed=9 key_after_recheck
 replays '--spurious --seed=5' futex_without_loop --spurious
 
+# The same seed gives the same report, byte by byte, from one process to the next; and a picture.
+for run in 1 2; do
+    "$W/corpus" --seed=11 --verbose --no-shrink --svg="$W/same.$run.svg" -- key_after_recheck >"$W/same.$run" 2>&1
+    sed -i -e 's/, [0-9.]* s, [0-9]*\/s$//' "$W/same.$run"
+done
+if cmp -s "$W/same.1" "$W/same.2" && cmp -s "$W/same.1.svg" "$W/same.2.svg" && grep -q FAILED "$W/same.1" &&
+    tail -n 1 "$W/same.1.svg" | grep -q '</svg>'; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "FAIL explore: the same seed gives another report"
+    diff "$W/same.1" "$W/same.2" | head -n 6
+fi
+
 # The reduction loses no outcome: small programs by number, with it and without. A schedule that is cut
 # short says nothing; what it would have said, another one has.
 outcomes() {  # options

@@ -115,6 +115,7 @@ typedef struct explorer {
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
     bool random_allocation, random_creation, no_futex, wall_jumps, give_pages;
     int cpus;
+    const char *svg; /* a file for the picture of a failure, or NULL */
     int argument_count;
     char **arguments;
 
@@ -239,6 +240,19 @@ void limit(const char *what) __attribute__((noreturn));
 void name_of(const void *address, char *text, size_t size);
 void source_of(const void *pc, char *text, size_t size);
 void trace_name(const void *address, const char *name);
+
+typedef struct shown_step {
+    uint32_t number, left_out; /* left_out: so many like the next ones, before it */
+    int thread;                /* or CLOCK */
+    const char *text, *source;
+    bool stale;
+} shown_step;
+void each_shown_step(void (*show)(const shown_step *step));
+uint32_t shown_steps(void);
+void name_of_thread(int index, char *text, size_t size);
+
+/* ---- picture.c ---- */
+void picture_of_failure(const char *path);
 
 /* ---- shrink.c ---- */
 void shrink(void); /* the run that has just failed: report one that is easier to read */

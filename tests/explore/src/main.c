@@ -339,6 +339,7 @@ static void usage(void)
           "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
           "  --max-steps=N   more is a livelock (20000)\n"
           "  --replay=ID     one schedule, as a failure names it   --verbose   all steps\n"
+          "  --svg=FILE      the report as a picture, too\n"
           "  --no-shrink     report the failure as it came, not a simpler one like it\n"
           "  --keep-going    do not stop at a failure   --quiet       totals alone\n"
           "  --trials=N      how soon is it found: N seeds   --show-output   of the program\n"
@@ -458,6 +459,8 @@ static bool set_option(const char *option)
         return set_strategy(value);
     if (is(option, "--seconds", &value))
         return (options.seconds = strtod(value, NULL)) > 0;
+    if (is(option, "--svg", &value))
+        return *(x.svg = value) != '\0';
     if (is(option, "--fail", &value))
         return set_fail(value);
     if (is(option, "--expect", &value))

@@ -193,6 +193,13 @@ static void describe(const step *s, char *text, size_t size)
                                          "release", "acq_rel", "seq_cst"};
     char name[80] = "", order[40] = "", old[90], value[90];
 
+    if (s->thread == CLOCK) {
+        if (strcmp(s->operation, "time") == 0)
+            snprintf(text, size, "time is now %.9f s", (double)s->value / 1e9);
+        else
+            snprintf(text, size, "somebody %s", s->operation);
+        return;
+    }
     name_value(s->old, old, sizeof old);
     name_value(s->value, value, sizeof value);
 
@@ -218,27 +225,23 @@ static void describe(const step *s, char *text, size_t size)
 }
 
 /* A lane for each thread; what is too long runs on to the right. */
-static void print_step(const step *s, const char *source)
+static void print_step(const shown_step *s)
 {
     int width = x.thread_count > 6 ? 6 : 36 / x.thread_count;
-    char text[240];
 
-    if (s->thread == CLOCK && strcmp(s->operation, "time") != 0) {
-        printf("%6u  ---- somebody %s ----\n", s->number, s->operation);
-        return;
-    }
+    if (s->left_out)
+        printf("        ... %u more like the next ones\n", s->left_out);
     if (s->thread == CLOCK) {
-        printf("%6u  ---- time is now %.9f s ----\n", s->number, (double)s->value / 1e9);
+        printf("%6u  ---- %s ----\n", s->number, s->text);
         return;
     }
-    describe(s, text, sizeof text);
     printf("%6u  ", s->number);
     for (int i = 0; i < s->thread; i++)
         printf("|%*s", width - 1, "");
-    if (source[0])
-        printf("T%d %-*s  %s\n", s->thread, 66 - s->thread * width, text, source);
+    if (s->source[0])
+        printf("T%d %-*s  %s\n", s->thread, 66 - s->thread * width, s->text, s->source);
     else
-        printf("T%d %s\n", s->thread, text);
+        printf("T%d %s\n", s->thread, s->text);
 }
 
 static bool alike(const step *a, const step *b)
@@ -284,16 +287,23 @@ static uint32_t first_shown(uint32_t shown)
     return at;
 }
 
-static void print_steps(uint32_t shown)
+uint32_t shown_steps(void)
 {
-    uint32_t from = first_shown(shown);
+    uint32_t count = 0, left_out, from = first_shown(x.verbose ? STEPS : SHOWN);
 
-    if (from)
-        printf("        ... %u steps before these (--verbose shows them)\n", from);
+    for (; from < step_count; count++)
+        from = next_shown(from, &left_out);
+    return count;
+}
+
+void each_shown_step(void (*show)(const shown_step *step))
+{
+    uint32_t from = first_shown(x.verbose ? STEPS : SHOWN);
+
     while (from < step_count) {
         const void *pcs[SHOWN];
         uint32_t places[SHOWN], left_out[SHOWN] = {0};
-        char lines[SHOWN][80];
+        char lines[SHOWN][80], text[240];
         int count = 0;
         for (; count < SHOWN && from < step_count; count++) {
             from = next_shown(from, &left_out[count]);
@@ -302,29 +312,47 @@ static void print_steps(uint32_t shown)
         }
         source_lines(pcs, count, lines);
         for (int i = 0; i < count; i++) {
-            if (left_out[i])
-                printf("        ... %u more like the next ones\n", left_out[i]);
-            print_step(&steps[places[i] % STEPS], lines[i]);
+            const step *s = &steps[places[i] % STEPS];
+            describe(s, text, sizeof text);
+            show(&(shown_step){s->number, left_out[i], s->thread, text, lines[i], s->stale});
         }
     }
+}
+
+static void print_steps(void)
+{
+    uint32_t from = first_shown(x.verbose ? STEPS : SHOWN);
+
+    if (from)
+        printf("        ... %u steps before these (--verbose shows them)\n", from);
+    each_shown_step(print_step);
+}
+
+void name_of_thread(int index, char *text, size_t size)
+{
+    const thread *t = &x.threads[index];
+    char name[80] = "main";
+
+    if (index)
+        name_of(t->c11_main ? (const void *)(uintptr_t)t->c11_main
+                            : (const void *)(uintptr_t)t->pthread_main,
+                name, sizeof name);
+    snprintf(text, size, "T%d %s", index, name);
 }
 
 static void print_threads(void)
 {
     for (int i = 0; i < x.thread_count; i++) {
         const thread *t = &x.threads[i];
-        char text[160] = "ended", source[80] = "", name[80] = "main";
+        char text[160] = "ended", source[80] = "", name[100];
         if (t->state == BLOCKED)
             describe_wait(t, text, sizeof text);
         else if (t->state == RUNNABLE)
             strcpy(text, "can run");
         if (t->state != ENDED && t->pc)
             source_of(t->pc, source, sizeof source);
-        if (i)
-            name_of(t->c11_main ? (const void *)(uintptr_t)t->c11_main
-                                : (const void *)(uintptr_t)t->pthread_main,
-                    name, sizeof name);
-        printf("  T%d %s: %s%s%s\n", i, name, text, source[0] ? " " : "", source);
+        name_of_thread(i, name, sizeof name);
+        printf("  %s: %s%s%s\n", name, text, source[0] ? " " : "", source);
     }
 }
 
@@ -355,11 +383,13 @@ void report_failure(void)
            "--replay=%s\n\n",
            (unsigned long long)x.runs, x.steps, x.current, id);
     fputs(x.details, stdout);
-    print_steps(x.verbose ? STEPS : SHOWN);
+    print_steps();
     printf("\n");
     print_threads();
     printf("\n");
     fflush(stdout);
+    if (x.svg)
+        picture_of_failure(x.svg);
 }
 
 /* The explorer itself cannot go on: never a "passed". */
