@@ -80,7 +80,8 @@ for number in $(seq 1 "${ANY:-6}"); do
 done
 passed=$((passed + (same > 0)))
 [ $shorter -lt $all ] || { failed=$((failed + 1)); echo "FAIL explore: the reduction cuts nothing short"; }
-[ -z "${VERBOSE:-}" ] || echo "reduction: $same searches alike, $shorter schedules instead of $all"
+echo "reduction: $same searches alike, $shorter schedules instead of $all" >"$W/reduction"
+[ -z "${VERBOSE:-}" ] || cat "$W/reduction"
 
 # What the explorer does not know is refused by name.
 printf '#include <unistd.h>\nint main(void)\n{\n    return vfork() == 0;\n}\n' >"$W/unknown.c"
@@ -108,6 +109,22 @@ if [ -s "$said.wrong" ]; then
     sed 's/^/FAIL explore: /' "$said.wrong"
 else
     passed=$((passed + 1))
+fi
+
+# The figures of docs/verification.md were not typed.
+if sh $here/figures.sh --check; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+
+# The example for users: wrong, and made right.
+if $here/explore-cc -Wall -Wextra -o "$W/example" $here/example.c >"$W/example.log" 2>&1 && "$W/example" >"$W/example.log" 2>&1; then
+    failed=$((failed + 1))
+    echo "FAIL explore: nothing is found in example.c"
+elif grep -q 'FAILED: deadlock' "$W/example.log" && $here/explore-cc -DRIGHT -o "$W/example" $here/example.c >>"$W/example.log" 2>&1 &&
+    "$W/example" --schedules=2000 >>"$W/example.log" 2>&1; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "FAIL explore: example.c"
+    tail -n 5 "$W/example.log"
 fi
 
 quick='cancel_hand_over cancel_hook team_lowest team_pool'

@@ -1,7 +1,7 @@
 # tests/explore/README.md
 EXPLORE = CC='$(or $(filter gcc clang,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)' BACKENDS='$(BACKENDS)'
 
-.PHONY: explore soak replay mutants
+.PHONY: explore soak replay mutants coverage figures
 explore: headers  ## every schedule of the scenarios [T=name] [SCALE=1] [SECS=n] [BACKENDS=all] [JOBS=n]
 	@$(EXPLORE) sh tests/explore/explore.sh
 
@@ -10,6 +10,12 @@ soak: headers  ## fresh schedules of the scenarios until one fails [SECS=3600] [
 
 mutants: headers $(BUILD)/amalgamate  ## small mistakes in the sources: who notices? [F=engine/lock.h] [SAMPLE=50] [SEED=1] [HARD=1] [JOBS=n]
 	@$(EXPLORE) F='$(F)' M='$(M)' sh tests/explore/mutants/mutants.sh
+
+coverage: headers  ## lines and branches of patterns/src that the test programs take [T=name]
+	@CC='$(or $(filter gcc,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' sh tests/explore/coverage/coverage.sh
+
+figures:  ## write the figures of docs/verification.md from the last explore, mutants and coverage
+	@BUILD='$(BUILD)' sh tests/explore/figures.sh
 
 replay: headers  ## one schedule again: ID=r1.38 T=scenario [BACKEND=futex] [ARGS='--spurious']
 	@$(EXPLORE) sh tests/explore/explore.sh --replay '$(or $(BACKEND),futex)' '$(ID)' $(ARGS)

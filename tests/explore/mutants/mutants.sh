@@ -135,5 +135,12 @@ done <"$M_/checks"
 # ---- all of them ----
 
 tr '\n' '\0' <"$M_/list" | xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" sh "$0" --one >"$M_/results"
+# what was tried in whole is kept for docs/verification.md
+if [ "$SAMPLE" = 1000000 ] && [ -z "${M:-}" ]; then
+    mkdir -p "$M_/score"
+    for file in $files; do
+        grep "^$file	" "$M_/results" >"$M_/score/$(echo "$file" | tr / _).results"
+    done
+fi
 sh $here/mutants/score.sh "$M_/results" || failed=$((failed + 1))
 [ $failed -eq 0 ]

@@ -1,0 +1,96 @@
+#!/bin/sh
+# figures.sh - writes the figures of docs/verification.md from what `make explore`, `make mutants` and `make coverage`
+# left in build/. Each block there stands between two comments; the second holds a sum over the block,
+# so that a figure that was typed is seen: `figures.sh --check`.
+set -u
+BUILD=${BUILD:-build}
+W=$BUILD/explore
+doc=docs/verification.md
+here=tests/explore
+
+block() {  # name: the lines of that block
+    sed -n "/^<!-- figures: $1 -->\$/,/^<!-- sum /p" $doc | sed -e 1d -e '$d'
+}
+
+if [ "${1:-}" = --check ]; then
+    wrong=0
+    for name in $(sed -n 's/^<!-- figures: \([a-z]*\) -->$/\1/p' $doc); do
+        said=$(sed -n "/^<!-- figures: $name -->\$/,/^<!-- sum /p" $doc | sed -n 's/^<!-- sum \([0-9]*\) -->$/\1/p')
+        [ "$said" = "$(block "$name" | cksum | cut -d' ' -f1)" ] || { wrong=1; echo "$doc: the figures '$name' were typed: make figures writes them"; }
+    done
+    exit $wrong
+fi
+
+fill() {  # name, with the new lines on standard input; none: the old ones stay
+    cat >"$W/figures.$1"
+    [ -s "$W/figures.$1" ] || { echo "figures: nothing new for '$1'"; return; }
+    sum=$(cksum <"$W/figures.$1" | cut -d' ' -f1)
+    awk -v name="$1" -v file="$W/figures.$1" -v sum="$sum" '
+        inside && /^<!-- sum / { inside = 0; print "<!-- sum " sum " -->"; next }
+        inside { next }
+        { print }
+        $0 == "<!-- figures: " name " -->" { inside = 1; while ((getline line < file) > 0) print line }' $doc >"$W/doc" &&
+        cp "$W/doc" $doc
+}
+
+commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
+
+# ---- make explore ----
+[ ! -s "$W/results" ] || awk -v commit="$commit" '
+    /^broken / { if (/: passed$/) broken++; next }
+    /place.* of / { sweeps++; next }
+    / on .*: (random|passed)/ || /: random/ {
+        programs++
+        split($0, part, " on ")
+        if (!(part[1] in seen)) { seen[part[1]] = 1; scenarios++ }
+        if (match($0, /random [0-9]+/)) schedules += substr($0, RSTART + 7, RLENGTH - 7)
+        if (match($0, /pct [0-9]+/)) schedules += substr($0, RSTART + 4, RLENGTH - 4)
+        if (match($0, /exhausted in [0-9]+/)) schedules += substr($0, RSTART + 13, RLENGTH - 13)
+        if (/, exhausted in/) exhausted++
+    }
+    END {
+        print "| | |"
+        print "|---|---|"
+        print "| scenarios | " scenarios " (" programs " with the other back ends) |"
+        printf "| schedules of the last `make explore` | %.1f million, no failure |\n", schedules / 1e6
+        print "| exhausted at 2 preemptions, 1 stale read, 1 fault | " exhausted + 0 " of " programs " |"
+        print "| scenarios swept: the k-th allocation or thread fails, every k | " sweeps + 0 " |"
+        print "| broken variants of the library, all found | " broken + 0 " |"
+        print "| commit | " commit " |"
+    }' "$W/results" | fill explore
+
+# ---- the explorer itself ----
+[ ! -s "$W/cases/list" ] || {
+    echo "| | |"
+    echo "|---|---|"
+    echo "| programs that must fail, and do, with the words that are expected | $(awk -F'|' '$2 ~ /fails/' "$W/cases/list" | wc -l) |"
+    echo "| programs that must not be accused, and are not | $(awk -F'|' '$2 ~ /passes/' "$W/cases/list" | wc -l) |"
+    [ ! -s "$W/reduction" ] || sed 's/^reduction: \(.*\) searches alike, \(.*\) schedules instead of \(.*\)/| searches with and without reduction that found the same outcomes | \1, with \2 schedules instead of \3 |/' "$W/reduction"
+    [ ! -s "$W/speed" ] || sed 's/^/| schedules a second on one core, /; s/$/ |/' "$W/speed"
+} | fill itself
+
+# ---- make mutants ----
+for results in "$W"/mutants/score/*.results; do [ ! -f "$results" ] || cat "$results"; done | awk -F'\t' '
+    { files[$1] = 1 }
+    $3 ~ /^killed/ { killed[$1]++ }
+    $3 == "survived" { lived[$1]++ }
+    $3 == "unchanged" { same[$1]++ }
+    END {
+        for (f in files) { n++ }
+        if (!n) exit
+        print "| part | mutants | noticed | with a reason | no change of the code |"
+        print "|---|---|---|---|---|"
+        for (f in files) {
+            printf "| %s | %d | %d (%.1f %%) | %d | %d |\n", f, killed[f] + lived[f], killed[f],
+                killed[f] + lived[f] ? 100 * killed[f] / (killed[f] + lived[f]) : 100, lived[f], same[f] | "sort"
+            k += killed[f]; l += lived[f]; s += same[f]
+        }
+        close("sort")
+        printf "| all | %d | %d (%.1f %%) | %d | %d |\n", k + l, k, 100 * k / (k + l), l, s
+    }' | fill mutants
+
+# ---- make coverage ----
+[ ! -s "$BUILD/coverage/summary" ] || awk '
+    BEGIN { print "| part | lines | branches | with a reason | to do |"; print "|---|---|---|---|---|" }
+    { gsub(/,/, " "); printf "| %s | %s %% of %s | %s %% of %s | %s | %s |\n", $1, $3, $6, $8, $11, $12, $16 }' \
+    "$BUILD/coverage/summary" | fill coverage
