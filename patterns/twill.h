@@ -18508,7 +18508,7 @@ static inline void twill__timeout_defaults(twill_timeout_options *options)
         options->idle_threads = 4;
     if (!options->max_hedges)
         options->max_hedges = 1;
-    if (options->hedge_budget == 0)
+    if (!(options->hedge_budget > 0))
         options->hedge_budget = 0.05;
 }
 
