@@ -23,8 +23,8 @@ extern void explore_fail(const char *format, ...) __attribute__((weak, format(pr
 /* The name of an object in the trace; the text must stay. Globals have theirs already. */
 extern void explore_name(const void *address, const char *name) __attribute__((weak));
 
-/* Some schedule must come to explore_reached with this label, or the exploration fails: so code that
-   locks too much is seen too. */
+/* Some schedule must come to explore_reached with this label, or the exploration fails (if it was not cut
+   short by time or by a bound): so code that locks too much is seen too. */
 extern void explore_must_reach(const char *label) __attribute__((weak));
 extern void explore_reached(const char *label) __attribute__((weak));
 #define EXPLORE_MUST_REACH(label) (explore_must_reach ? explore_must_reach(label) : (void)0)
