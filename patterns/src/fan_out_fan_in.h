@@ -1,0 +1,401 @@
+/* twill: fan_out_fan_in - start many independent tasks, and take each outcome as it arrives.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Each of many tasks gives a result of its own, at a time of its own, and one thread folds them
+    into one answer: a total, a page, the first that works, the first three that agree. Outcomes
+    come in the order in which tasks end, each exactly once, with its index and key; the code that
+    folds them runs on one thread and needs no lock. The same for an endless source, with a bounded
+    window.
+WHEN NOT
+    Results go to their own places in an array: parallel_map. Items flow through several stages:
+    pipeline. Nobody waits for the result: worker_pool.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_fan_out_fan_in.h"
+
+static int squares_below(const void *in, void *out, const twill_task *task)
+{
+    long n = *(const long *)in, sum = 0;
+    (void)task;
+    for (long i = 0; i < n; i++)
+        sum += i * i;
+    *(long *)out = sum;
+    return n == 300;                            // not 0: this one has failed
+}
+
+static int add_up(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    if (outcome->status == TWILL_OK)            // result is NULL otherwise
+        *(long *)task->context += *(const long *)result;
+    return 0;
+}
+
+int main(void)
+{
+    long n[4] = {100, 200, 300, 400}, total = 0;
+    twill_report report;
+    twill_status status = twill_fan_out_fan_in(n, sizeof *n, 4, squares_below, sizeof(long), add_up,
+        &(twill_fan_options){ .run.workers = 2, .run.context = &total, .run.report = &report });
+    printf("%s, item %zu: code %d; %zu others: %ld\n", twill_status_name(status),
+           report.first_error.index, report.first_error.code, report.done, total);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_FAILED, item 2: code 1; 3 others: 24235450
+END OF OUTPUT
+*/
+#ifndef TWILL_FAN_OUT_FAN_IN_H
+#define TWILL_FAN_OUT_FAN_IN_H
+
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_fan_goal {
+    TWILL_FAN_ALL = 0,  /* every outcome; a failure stops nothing (but by run.on_error) */
+    TWILL_FAN_ALL_OK,   /* the first failure cancels the rest */
+    TWILL_FAN_FIRST_OK, /* a race: the first success cancels the rest */
+    TWILL_FAN_QUORUM,   /* `quorum` successes; ends when they are in, or out of reach */
+    TWILL_FAN_ENOUGH    /* `enough` decides after each outcome */
+} twill_fan_goal;
+
+typedef struct twill_fan_options { /* see OPTIONS above */
+    twill_run run;
+    twill_fan_goal goal;
+    size_t quorum;
+    bool (*enough)(const twill_outcome *outcome, const void *result, const twill_task *task);
+    bool ordered;
+    size_t result_size;
+    size_t in_flight;
+    size_t max_unread;
+    twill_ns timeout;
+    size_t max_abandoned;
+    twill_drop_fn *drop;
+    twill_discard_fn *discard;
+    void (*notify)(const twill_task *task);
+} twill_fan_options;
+
+/* ---- one call ---- */
+
+/* On the calling thread, one at a time. result: NULL unless the outcome is TWILL_OK. */
+typedef int twill_aggregate_fn(const void *result, const twill_outcome *outcome,
+                               const twill_task *task);
+/* Writes the next item; at the end: return twill_task_stop(task). */
+typedef int twill_pull_fn(void *item, const twill_task *task);
+
+/* Runs `process` on each of n items, on run.workers threads, and `aggregate` (may be NULL) on this
+   one, as results arrive. */
+TWILL__DECL twill_status twill_fan_out_fan_in(const void *items, size_t item_size, size_t n,
+                                              twill_map_fn *process, size_t result_size,
+                                              twill_aggregate_fn *aggregate,
+                                              const twill_fan_options *options);
+
+/* The same over a source of any length: `pull` runs on the calling thread, too, and is not called
+   while the window is full. */
+TWILL__DECL twill_status twill_fan_stream(twill_pull_fn *pull, size_t item_size,
+                                          twill_map_fn *process, size_t result_size,
+                                          twill_aggregate_fn *emit,
+                                          const twill_fan_options *options);
+
+/* ---- the object ---- */
+
+typedef struct twill_fan twill_fan;
+
+TWILL__DECL twill_status twill_fan_create(twill_fan **out, const twill_fan_options *options);
+
+TWILL__DECL twill_status twill_fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key);
+TWILL__DECL twill_status twill_fan_try_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key);
+TWILL__DECL twill_status twill_fan_go_until(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
+                                            twill_until until);
+TWILL__DECL twill_status twill_fan_close(twill_fan *fan);
+TWILL__DECL twill_status twill_fan_next(twill_fan *fan, void *result, twill_outcome *outcome);
+TWILL__DECL twill_status twill_fan_try_next(twill_fan *fan, void *result, twill_outcome *outcome);
+TWILL__DECL twill_status twill_fan_next_until(twill_fan *fan, void *result, twill_outcome *outcome,
+                                              twill_until until);
+TWILL__DECL twill_status twill_fan_cancel(twill_fan *fan);
+TWILL__DECL twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twill_until join,
+                                        twill_stopped *out);
+TWILL__DECL twill_status twill_fan_destroy(twill_fan *fan);
+
+typedef struct twill_fan_stats {
+    size_t accepted, done, failed, skipped;
+    size_t queued, running, unread, abandoned;
+    size_t records;
+} twill_fan_stats;
+TWILL__DECL void twill_fan_get_stats(twill_fan *fan, twill_fan_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__FAN_OUT_FAN_IN_IMPL
+#define TWILL__FAN_OUT_FAN_IN_IMPL
+
+#include "fan_out_fan_in/call.h"
+
+static inline const twill_fan_options *twill__fan_defaults(const twill_fan_options *options)
+{
+    static const twill_fan_options none;
+    return options ? options : &none;
+}
+
+/* ---- one call ---- */
+
+TWILL__DEFINE twill_status twill_fan_out_fan_in(const void *items, size_t item_size, size_t n,
+                                                twill_map_fn *process, size_t result_size,
+                                                twill_aggregate_fn *aggregate,
+                                                const twill_fan_options *options)
+{
+    twill__fan_plan plan;
+    memset(&plan, 0, sizeof plan);
+    plan.options = twill__fan_defaults(options);
+    plan.item_size = item_size;
+    plan.result_size = result_size;
+    plan.n = n;
+    plan.call = plan.nested = true;
+    if (!process || (n && (!items || !item_size)))
+        return twill__refuse(&plan.options->run, n, TWILL_INVALID);
+    if (n && item_size > SIZE_MAX / n)
+        return twill__refuse(&plan.options->run, n, TWILL_TOO_BIG);
+    return twill__fan_one_call(&plan, items, NULL, process, aggregate);
+}
+
+TWILL__DEFINE twill_status twill_fan_stream(twill_pull_fn *pull, size_t item_size,
+                                            twill_map_fn *process, size_t result_size,
+                                            twill_aggregate_fn *emit,
+                                            const twill_fan_options *options)
+{
+    twill__fan_plan plan;
+    memset(&plan, 0, sizeof plan);
+    plan.options = twill__fan_defaults(options);
+    plan.item_size = item_size;
+    plan.result_size = result_size;
+    plan.call = plan.nested = plan.stream = true;
+    if (!pull || !process || !item_size)
+        return twill__refuse(&plan.options->run, 0, TWILL_INVALID);
+    return twill__fan_one_call(&plan, NULL, pull, process, emit);
+}
+
+/* ---- the object ---- */
+
+TWILL__DEFINE twill_status twill_fan_create(twill_fan **out, const twill_fan_options *options)
+{
+    twill__fan_plan plan;
+    twill_status status;
+    twill_fan *fan;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    memset(&plan, 0, sizeof plan);
+    plan.options = twill__fan_defaults(options);
+    plan.result_size = plan.options->result_size;
+    status = twill__fan_check(&plan);
+    if (status != TWILL_OK)
+        return status;
+    fan = twill__fan_allocate(&plan);
+    if (!fan)
+        return TWILL_NO_MEMORY;
+    fan->enough = plan.options->enough;
+    status = twill__fan_open(fan, &plan);
+    if (status != TWILL_OK) {
+        twill__fan_free(fan);
+        return status;
+    }
+    *out = fan;
+    return TWILL_OK;
+}
+
+static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
+                                         twill_until until, twill__fan_mode mode)
+{
+    twill__fan_task task;
+    if (!fan || !fn)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    twill__fan_fresh(fan, &task, twill__fan_task_table());
+    task.fn = fn;
+    task.arg = arg;
+    task.outcome.key = key;
+    return twill__fan_put(fan, &task, until, mode);
+}
+
+TWILL__DEFINE twill_status twill_fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key)
+{
+    return twill__fan_go(fan, fn, arg, key, (twill_until){0, NULL}, TWILL__FAN_GO);
+}
+
+TWILL__DEFINE twill_status twill_fan_try_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key)
+{
+    return twill__fan_go(fan, fn, arg, key, (twill_until){0, NULL}, TWILL__FAN_TRY);
+}
+
+TWILL__DEFINE twill_status twill_fan_go_until(twill_fan *fan, twill_task_fn *fn, void *arg,
+                                              void *key, twill_until until)
+{
+    return twill__fan_go(fan, fn, arg, key, until, TWILL__FAN_UNTIL);
+}
+
+TWILL__DEFINE twill_status twill_fan_close(twill_fan *fan)
+{
+    twill__fan_turn turn;
+    twill_status status;
+    if (!fan)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    (void)twill__fan_begin(fan, &turn);
+    status = fan->closed ? TWILL_CLOSED : TWILL_OK;
+    fan->closed = turn.again = true;
+    twill__fan_judge(fan, &turn);
+    turn.notify = status == TWILL_OK && twill__fan_finished(fan);
+    return twill__fan_return(fan, &turn, status);
+}
+
+static inline twill_status twill__fan_next(twill_fan *fan, void *result, twill_outcome *outcome,
+                                           twill_until until, bool wait)
+{
+    if (!fan || !outcome)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    return twill__fan_get(fan, result, outcome, until, wait);
+}
+
+TWILL__DEFINE twill_status twill_fan_next(twill_fan *fan, void *result, twill_outcome *outcome)
+{
+    return twill__fan_next(fan, result, outcome, (twill_until){0, NULL}, true);
+}
+
+TWILL__DEFINE twill_status twill_fan_try_next(twill_fan *fan, void *result, twill_outcome *outcome)
+{
+    return twill__fan_next(fan, result, outcome, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_fan_next_until(twill_fan *fan, void *result,
+                                                twill_outcome *outcome, twill_until until)
+{
+    return twill__fan_next(fan, result, outcome, until, true);
+}
+
+TWILL__DEFINE twill_status twill_fan_cancel(twill_fan *fan)
+{
+    twill__fan_turn turn;
+    twill_status status;
+    if (!fan)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    (void)twill__fan_begin(fan, &turn);
+    status = fan->over ? TWILL_CLOSED : TWILL_OK;
+    twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+    turn.notify = status == TWILL_OK && twill__fan_finished(fan);
+    while (twill__fan_drop_spared(fan, &turn)) {} /* exit: nothing is queued any more */
+    return twill__fan_return(fan, &turn, status);
+}
+
+TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twill_until join,
+                                          twill_stopped *out)
+{
+    twill__fan_turn turn;
+    twill_status status;
+    size_t ran, skipped;
+    if (out)
+        memset(out, 0, sizeof *out);
+    if (!fan)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    if (twill__fan_inside(fan))
+        return TWILL_DEADLOCK;
+    twill__fan_enter(fan, &turn);
+    ran = fan->succeeded + fan->failed;
+    skipped = fan->skipped;
+    fan->closed = turn.again = true;
+    twill__fan_judge(fan, &turn);
+    turn.notify = twill__fan_finished(fan);
+    status = twill__fan_settle_down(fan, &turn, drain, 0);
+    if (status != TWILL_OK) {
+        twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+        status = twill__fan_settle_down(fan, &turn, join, 0);
+    }
+    if (out) {
+        out->finished = fan->succeeded + fan->failed - ran;
+        out->cancelled = fan->skipped - skipped;
+        out->stuck = fan->in_flight + fan->answered;
+    }
+    return twill__fan_return(fan, &turn, status);
+}
+
+TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
+{
+    twill__fan_turn turn;
+    twill__fan_task *task;
+    twill_report report, *out;
+    if (!fan)
+        return TWILL_OK;
+    if (!twill__fan_here(fan)) {
+        twill__fan_free(fan);
+        return TWILL_OK;
+    }
+    if (twill__fan_inside(fan))
+        return TWILL_DEADLOCK;
+    turn.visitor = false;
+    twill__fan_lock(fan, &turn);
+    fan->doomed = true;
+    twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+    turn.again = true;
+    (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);
+    twill__fan_abandon(fan, &turn);
+    while ((task = twill__fan_take(fan)) != NULL) {
+        if (task->outcome.status == TWILL_OK && fan->discard) {
+            twill__fan_exit(fan, &turn);
+            twill__fan_call_discard(fan, task);
+            twill__fan_lock(fan, &turn);
+        }
+        twill__fan_release(fan, task);
+    }
+    twill__fan_exit(fan, &turn);
+    out = fan->report;
+    twill__fan_fill(fan, &report);
+    report.status = twill__fan_verdict(fan, &report);
+    if (report.status == TWILL_OK && report.skipped && !fan->met && fan->stop_at == SIZE_MAX)
+        report.status = TWILL_CANCELLED; /* by twill_fan_cancel, or here */
+    twill__fan_bury(fan, &report);
+    if (out)
+        *out = report;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_fan_get_stats(twill_fan *fan, twill_fan_stats *out)
+{
+    twill__fan_turn turn;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (!fan || !twill__fan_here(fan))
+        return;
+    (void)twill__fan_begin(fan, &turn);
+    out->accepted = fan->next_index;
+    out->done = fan->succeeded;
+    out->failed = fan->failed;
+    out->skipped = fan->skipped;
+    out->running = fan->executing;
+    out->queued = fan->in_flight - fan->executing;
+    out->unread = fan->unread;
+    out->abandoned = fan->answered;
+    out->records = fan->records;
+    (void)twill__fan_return(fan, &turn, TWILL_OK);
+}
+#endif
+#endif

@@ -1,0 +1,378 @@
+/* life.h: a fan from its options to its report. */
+#ifndef TWILL__FAN_LIFE_H
+#define TWILL__FAN_LIFE_H
+
+#include "fan_out_fan_in/object.h"
+#include "platform/terminal.h"
+
+/* ---- create ---- */
+
+typedef struct twill__fan_plan { /* what is to be made, and where it stands in its block */
+    const twill_fan_options *options;
+    size_t item_size, result_size, n; /* n: items of an array */
+    bool call, stream, nested;
+    unsigned workers, own;
+    size_t window, max_unread, capacity;
+    size_t task_size, item_at, result_at;
+    size_t slots, crew, ring, records, first, bytes;
+} twill__fan_plan;
+
+static inline bool twill__fan_options_valid(const twill__fan_plan *plan)
+{
+    const twill_fan_options *options = plan->options;
+    const twill_run *run = &options->run;
+    if ((unsigned)options->goal > TWILL_FAN_ENOUGH || options->timeout < 0 ||
+        (options->goal == TWILL_FAN_QUORUM) != (options->quorum != 0) ||
+        (options->goal == TWILL_FAN_ENOUGH) != (options->enough != NULL))
+        return false;
+    if (!plan->call)
+        return !run->statuses && !run->codes;
+    if (options->notify || (options->result_size && options->result_size != plan->result_size))
+        return false;
+    if (plan->stream)
+        return !run->statuses && !run->codes && options->goal != TWILL_FAN_ALL_OK;
+    return options->goal != TWILL_FAN_QUORUM || options->quorum <= plan->n;
+}
+
+static inline void twill__fan_plan_workers(twill__fan_plan *plan)
+{
+    const twill_run *run = &plan->options->run;
+    const twill__job *outer = twill__thread()->job;
+    unsigned workers = run->workers;
+    if (!workers)
+        workers = run->pool                              ? run->pool->team->threads
+                  : plan->nested && outer && outer->team ? outer->np
+                                                         : twill__cpus_hint();
+    if (!workers)
+        workers = 1;
+    plan->window = plan->options->in_flight ? plan->options->in_flight : 2 * (size_t)workers;
+    if (workers > plan->window)
+        workers = (unsigned)plan->window;
+    if (plan->call && !plan->stream && workers > plan->n)
+        workers = (unsigned)plan->n;
+    plan->workers = workers;
+    plan->own = workers;
+}
+
+/* Adds count * size to *total, in multiples of 64; false: too big. */
+static inline bool twill__fan_add(size_t *total, size_t count, size_t size)
+{
+    if (size && count > (SIZE_MAX / 4 - 64) / size)
+        return false;
+    if (*total > SIZE_MAX / 4 - 64 - count * size)
+        return false;
+    *total += (count * size + 63) / 64 * 64;
+    return true;
+}
+
+/* Sizes and places; OK or TOO_BIG. */
+static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
+{
+    const twill_fan_options *options = plan->options;
+    bool copies = plan->stream || (plan->call && options->max_abandoned);
+    size_t item = copies ? plan->item_size : 0;
+    if (item > SIZE_MAX / 8 || plan->result_size > SIZE_MAX / 8)
+        return TWILL_TOO_BIG;
+    plan->item_at = (sizeof(twill__fan_task) + 15) / 16 * 16;
+    plan->result_at = plan->item_at + (item + 15) / 16 * 16;
+    plan->task_size = plan->result_at + (plan->result_size + 15) / 16 * 16;
+    plan->max_unread = options->max_unread ? options->max_unread : 65536;
+    if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
+        return TWILL_TOO_BIG;
+    plan->capacity = plan->window + plan->max_unread;
+    if (plan->call && !plan->stream && (plan->capacity > plan->n || options->goal == TWILL_FAN_ALL_OK))
+        plan->capacity = plan->n;
+    plan->first = plan->call && options->goal == TWILL_FAN_ALL_OK
+                      ? plan->n
+                      : plan->window < 32 ? plan->window : 32;
+    if (plan->first > plan->capacity)
+        plan->first = plan->capacity;
+    plan->bytes = TWILL__LINE;
+    if (!twill__fan_add(&plan->bytes, 1, sizeof(twill_fan)))
+        return TWILL_TOO_BIG;
+    plan->slots = plan->bytes;
+    (void)twill__fan_add(&plan->bytes, plan->workers, sizeof(twill__fan_slot));
+    plan->crew = plan->bytes;
+    (void)twill__fan_add(&plan->bytes, 1, twill__crew_bytes(plan->workers, plan->own));
+    plan->ring = plan->bytes;
+    if (options->ordered &&
+        !twill__fan_add(&plan->bytes, plan->capacity, sizeof(twill__fan_task *)))
+        return TWILL_TOO_BIG;
+    plan->records = plan->bytes;
+    return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
+}
+
+static inline twill_status twill__fan_check(twill__fan_plan *plan)
+{
+    twill_status status = twill__check_run(&plan->options->run);
+    if (!twill__fan_options_valid(plan))
+        return TWILL_INVALID;
+    if (status != TWILL_OK)
+        return status;
+    if (plan->options->run.workers > TWILL__MAX_WORKERS)
+        return TWILL_TOO_BIG;
+    twill__fan_plan_workers(plan);
+    return twill__fan_plan_memory(plan);
+}
+
+static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
+{
+    const twill_fan_options *options = plan->options;
+    const twill_run *run = &options->run;
+    char *base = (char *)fan - TWILL__LINE;
+    memset(fan, 0, sizeof *fan);
+    fan->limit = fan->stop_at = SIZE_MAX;
+    fan->goal = options->goal;
+    fan->policy = run->on_error ? run->on_error
+                  : options->goal == TWILL_FAN_ALL_OK ? TWILL_ON_ERROR_LOWEST
+                                                      : TWILL_ON_ERROR_COLLECT;
+    fan->most_errors = fan->policy == TWILL_ON_ERROR_LIMIT && run->max_errors ? run->max_errors : 1;
+    fan->quorum = options->goal == TWILL_FAN_FIRST_OK ? 1 : options->quorum;
+    fan->ordered = options->ordered;
+    fan->copies = plan->stream || (plan->call && options->max_abandoned);
+    fan->item_size = plan->item_size;
+    fan->result_size = plan->result_size;
+    fan->item_at = plan->item_at;
+    fan->result_at = plan->result_at;
+    fan->task_size = plan->task_size;
+    fan->window = plan->window;
+    fan->max_unread = plan->max_unread;
+    fan->capacity = plan->capacity;
+    fan->max_abandoned = options->max_abandoned;
+    fan->timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
+    fan->since = twill__clock_now();
+    fan->drop = options->drop;
+    fan->discard = options->discard;
+    fan->notify = options->notify;
+    fan->context = run->context;
+    fan->statuses = run->statuses;
+    fan->codes = run->codes;
+    fan->report = run->report;
+    fan->worker_start = run->worker_start;
+    fan->cancel = run->until.cancel;
+    fan->workers = plan->workers;
+    fan->slot = (twill__fan_slot *)(void *)(base + plan->slots);
+    memset(fan->slot, 0, plan->workers * sizeof *fan->slot);
+    if (fan->ordered) {
+        fan->ring = (twill__fan_task **)(void *)(base + plan->ring);
+        memset(fan->ring, 0, plan->capacity * sizeof *fan->ring);
+    }
+    twill__fan_add_records(fan, base + plan->records, plan->first);
+    /* of what is left behind the fan alone is above: the user's token may go */
+    twill_cancel_init(&fan->root, fan->max_abandoned ? NULL : fan->cancel);
+}
+
+/* The user's token has fired: in the thread that fires it. */
+static inline void twill__fan_token_fired(int reason, const twill_task *task)
+{
+    twill_fan *fan = (twill_fan *)task->context;
+    twill__fan_turn turn;
+    (void)reason;
+    turn.visitor = true; /* for the guard; the hook itself is waited for */
+    twill__fan_enter(fan, &turn);
+    twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CANCELLED);
+    (void)twill__fan_return(fan, &turn, TWILL_OK);
+}
+
+/* Opens the crew: the source, if any, is there already. */
+static inline twill_status twill__fan_open(twill_fan *fan, const twill__fan_plan *plan)
+{
+    static const twill__crew_table table = {{NULL, NULL, NULL, NULL, NULL},
+                                            twill__fan_ready,
+                                            twill__fan_work,
+                                            twill__fan_died};
+    twill_run run = plan->options->run;
+    char *base = (char *)fan - TWILL__LINE;
+    twill_status status;
+    run.until.cancel = &fan->root;
+    run.statuses = NULL;
+    run.codes = NULL;
+    run.report = NULL;
+    if (run.worker_start)
+        run.worker_start = twill__fan_worker_start;
+    atomic_store(&fan->ready, twill__fan_available(fan));
+    status = twill__crew_open(&fan->crew, &run, plan->workers, plan->own, plan->nested, &table, fan,
+                              base + plan->crew);
+    if (status != TWILL_OK)
+        return status;
+    if (atomic_load(&fan->ready))
+        twill__crew_call(&fan->crew, plan->workers);
+    fan->hook.fn = twill__fan_token_fired;
+    fan->hook.context = fan;
+    twill_cancel_add_hook(fan->cancel, &fan->hook);
+    return TWILL_OK;
+}
+
+/* The block of a fan; NULL: no memory. */
+static inline twill_fan *twill__fan_allocate(const twill__fan_plan *plan)
+{
+    char *memory = (char *)TWILL_MALLOC(plan->bytes + TWILL__LINE);
+    twill_fan *fan;
+    if (!memory)
+        return NULL;
+    fan = (twill_fan *)(void *)(memory + TWILL__LINE +
+                                (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    twill__fan_init(fan, plan);
+    fan->memory = memory;
+    return fan;
+}
+
+static inline void twill__fan_free(twill_fan *fan)
+{
+    void *memory = fan->memory;
+    for (twill__fan_chunk *chunk = fan->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        TWILL_FREE(chunk);
+    }
+    TWILL_FREE(memory);
+}
+
+/* ---- the end ---- */
+
+/* Waits, under the lock before and after, until no task is in flight but those that may be left
+   behind. OK, or what `until` says. */
+static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_turn *turn,
+                                                  twill_until until, size_t most)
+{
+    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
+    twill_status over = TWILL_OK;
+    for (;;) { /* exit: tasks end, or `until` */
+        size_t room = most > fan->answered ? most - fan->answered : 0;
+        (void)twill__fan_clock(fan, turn);
+        if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
+            return TWILL_OK;
+        if (twill__fan_drop_spared(fan, turn))
+            continue;
+        if (over == TWILL_OK)
+            over = twill__fan_expired_until(until);
+        if (over != TWILL_OK)
+            return over;
+        if (twill__fan_instead(fan, turn, NULL, me.helps != 0) > 0)
+            continue;
+        (void)twill__fan_wait_in(fan, turn, &fan->watchers, &me, until, &over);
+    }
+}
+
+/* Those that still run are left behind: their outcome is LOST. */
+static inline void twill__fan_abandon(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+    for (int k = 0; k < 2; k++)
+        for (twill__fan_task *task = lists[k]->first; task; task = task->next)
+            if (!task->answered)
+                twill__fan_answer(fan, turn, task, TWILL_LOST);
+}
+
+/* Nobody else is inside any more, or will come. */
+static inline void twill__fan_wait_visits(twill_fan *fan)
+{
+    for (;;) { /* exit: calls inside were told, and end */
+        /* acquire: pairs with twill__fan_leave */
+        uint32_t visits = atomic_load_explicit(&fan->visits, memory_order_acquire);
+        if (!(visits & ~TWILL__FAN_VISITS_WAIT)) {
+            bool wanted;
+            twill__lock(&fan->lock);
+            wanted = twill__lock_wanted(&fan->lock) ||
+                     (atomic_load_explicit(&fan->visits, memory_order_acquire) &
+                      ~TWILL__FAN_VISITS_WAIT);
+            twill__unlock(&fan->lock);
+            if (!wanted)
+                return;
+            twill__yield();
+        } else if (!(visits & TWILL__FAN_VISITS_WAIT)) {
+            /* relaxed: the count beside it is looked at again */
+            atomic_fetch_or_explicit(&fan->visits, TWILL__FAN_VISITS_WAIT, memory_order_relaxed);
+        } else {
+            twill__park(&fan->visits, visits, 0);
+        }
+    }
+}
+
+static inline void twill__fan_reap(void *fan_)
+{
+    twill_fan *fan = (twill_fan *)fan_;
+    twill__lock(&fan->lock); /* whoever started this thread is done with its record */
+    twill__unlock(&fan->lock);
+    twill__crew_close(&fan->crew, NULL);
+    twill_cancel_detach(&fan->root);
+    twill__fan_free(fan);
+}
+
+/* The figures, when all outcomes are given: tasks that were left behind change none of them. */
+static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
+{
+    memset(report, 0, sizeof *report);
+    report->done = fan->succeeded;
+    report->failed = fan->failed;
+    report->skipped = fan->skipped;
+    report->total = fan->succeeded + fan->failed + fan->skipped;
+    report->first_error = fan->policy == TWILL_ON_ERROR_FIRST && fan->earliest.status
+                              ? fan->earliest
+                              : fan->lowest;
+    if (fan->refused == fan->workers) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = TWILL_FAILED;
+        report->first_error.code = fan->start_code;
+    }
+    for (unsigned k = 0; k < fan->workers; k++) {
+        report->chunks += fan->slot[k].chunks;
+        report->busy += fan->slot[k].busy;
+        if (fan->slot[k].busy > report->busiest)
+            report->busiest = fan->slot[k].busy;
+    }
+    if (fan->crew.run.errors_capacity) {
+        twill__errors_sort(&fan->crew.job);
+        report->errors_stored = fan->crew.job.errors_count;
+    }
+    report->wall = twill__clock_now() - fan->since;
+}
+
+/* How the run as a whole ended. */
+static inline twill_status twill__fan_verdict(const twill_fan *fan, const twill_report *report)
+{
+    if (fan->met)
+        return TWILL_OK;
+    if (fan->failures || fan->refused == fan->workers)
+        return TWILL_FAILED;
+    if ((report->skipped || report->failed) &&
+        (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
+        return fan->refusal;
+    if (report->total && (fan->quorum || fan->goal == TWILL_FAN_ENOUGH) && fan->stop_at == SIZE_MAX)
+        return TWILL_FAILED; /* the goal was not met */
+    return TWILL_OK;
+}
+
+/* All outcomes are given. Ends the threads, and frees; what was left behind is freed later, by a
+   thread that waits for it. */
+static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
+{
+    bool left, started;
+    twill_cancel_remove_hook(fan->cancel, &fan->hook);
+    twill__fan_wait_visits(fan);
+    twill__lock(&fan->lock);
+    left = fan->answered != 0;
+    twill__unlock(&fan->lock);
+    if (left) {
+        twill__team *team = fan->crew.job.team;
+        report->workers_started = team->threads < fan->workers ? team->threads : fan->workers;
+        report->flags = fan->crew.job.flags;
+        for (unsigned k = 0; k < fan->workers; k++)
+            report->workers_used += fan->slot[k].chunks != 0 || fan->slot[k].current;
+        memset(&fan->reaper, 0, sizeof fan->reaper);
+        fan->reaper.fn = twill__fan_reap;
+        fan->reaper.arg = fan;
+        fan->reaper.cpu = UINT_MAX;
+        twill__lock(&fan->lock); /* the new thread frees its record after it has had the lock */
+        started = twill__thread_start(&fan->reaper);
+        if (started)
+            twill__thread_let_go(&fan->reaper);
+        twill__unlock(&fan->lock);
+        if (started)
+            return;
+    }
+    report->workers_used = 0;
+    twill__crew_close(&fan->crew, report);
+    twill_cancel_detach(&fan->root);
+    twill__fan_free(fan);
+}
+#endif

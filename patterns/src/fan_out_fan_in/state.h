@@ -1,0 +1,564 @@
+/* state.h: what happens to a fan under its lock: acceptance, outcomes, goals, ends. */
+#ifndef TWILL__FAN_STATE_H
+#define TWILL__FAN_STATE_H
+
+#include "fan_out_fan_in/tasks.h"
+
+/* Everything is decided under one lock. Whoever changes something ends with twill__fan_exit, which
+   settles: hands outcomes to those who wait for them, accepts tasks that wait for room, and then,
+   outside the lock, wakes, fires and notifies. So while the lock is free nobody waits for what is
+   there. */
+typedef struct twill__fan_turn { /* what to do after the lock */
+    bool visitor;                /* a call from outside, counted in fan->visits */
+    bool again;                  /* all who wait shall look again */
+    bool watch;                  /* only those who wait for the end */
+    bool fire_all, fire_some, notify;
+    unsigned call; /* workers */
+    twill_ns alarm;
+    unsigned count; /* whom to wake */
+    _Atomic uint32_t *word[16];
+} twill__fan_turn;
+
+static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
+{
+    turn->again = turn->watch = turn->fire_all = turn->fire_some = turn->notify = false;
+    turn->call = turn->count = 0;
+    turn->alarm = 0;
+    twill__lock(&fan->lock);
+}
+
+/* A call from outside comes in: destroy waits for it. */
+static inline void twill__fan_enter(twill_fan *fan, twill__fan_turn *turn)
+{
+    turn->visitor = true;
+    twill__fan_lock(fan, turn);
+    /* relaxed: the lock orders it before the destroyer's look */
+    atomic_fetch_add_explicit(&fan->visits, 1, memory_order_relaxed);
+}
+
+/* Its last access to the fan. */
+static inline void twill__fan_leave(twill_fan *fan)
+{
+    /* release: pairs with the destroyer's load */
+    if (atomic_fetch_sub_explicit(&fan->visits, 1, memory_order_release) ==
+        (TWILL__FAN_VISITS_WAIT | 1))
+        twill__wake(&fan->visits, 1);
+}
+
+static inline bool twill__fan_here(const twill_fan *fan)
+{
+    return twill__crew_here(&fan->crew);
+}
+
+static inline twill_task twill__fan_outside(const twill_fan *fan, size_t index)
+{
+    twill_task task = {index, fan->context, UINT_MAX, fan->workers, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+/* ---- what there is ---- */
+
+static inline bool twill__fan_spared(const twill_fan *fan, size_t index)
+{
+    return fan->over || index > fan->limit;
+}
+
+/* Items of the source that must still be started. */
+static inline bool twill__fan_source_left(const twill_fan *fan)
+{
+    return fan->source_next < fan->source_n && !twill__fan_spared(fan, fan->source_next);
+}
+
+static inline bool twill__fan_available(const twill_fan *fan)
+{
+    return fan->queue.first || (twill__fan_source_left(fan) && fan->used < fan->capacity);
+}
+
+static inline bool twill__fan_readable(const twill_fan *fan)
+{
+    return fan->ordered ? fan->ring[fan->emit % fan->capacity] != NULL : fan->done.first != NULL;
+}
+
+/* No outcome is left, and none will come. */
+static inline bool twill__fan_finished(const twill_fan *fan)
+{
+    return fan->closed && !fan->in_flight && !twill__fan_readable(fan);
+}
+
+/* The next outcome, or NULL. */
+static inline twill__fan_task *twill__fan_take(twill_fan *fan)
+{
+    twill__fan_task *task;
+    if (fan->ordered) {
+        twill__fan_task **place = &fan->ring[fan->emit % fan->capacity];
+        task = *place;
+        *place = NULL;
+        fan->emit += task != NULL;
+    } else {
+        task = twill__fan_pop(&fan->done);
+    }
+    fan->unread -= task != NULL;
+    return task;
+}
+
+/* ---- how it ends early ---- */
+
+/* Tasks above `index` need not run. */
+static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_t index)
+{
+    twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+    if (index >= fan->limit)
+        return;
+    fan->limit = index;
+    fan->closed = turn->again = true;
+    for (int k = 0; k < 2; k++)
+        for (twill__fan_task *task = lists[k]->first; task; task = task->next)
+            if (task->outcome.index > index)
+                task->tell = turn->fire_some = true;
+}
+
+/* Nothing more is started; those that run are told. go answers `refusal`. */
+static inline void twill__fan_end(twill_fan *fan, twill__fan_turn *turn, twill_status why,
+                                  twill_status refusal)
+{
+    if (fan->over)
+        return;
+    fan->over = why;
+    fan->refusal = refusal;
+    fan->closed = turn->again = turn->fire_all = true;
+}
+
+/* The run's own end: looked at before each task and each wait. */
+static inline void twill__fan_look(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
+{
+    twill_ns deadline = fan->crew.run.until.deadline;
+    if (fan->over)
+        return;
+    if (fan->cancel && twill_cancel_fired(fan->cancel))
+        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CANCELLED);
+    else if (!twill__no_deadline(deadline) && now >= deadline)
+        twill__fan_end(fan, turn, TWILL_TIMEOUT, TWILL_TIMEOUT);
+}
+
+/* ---- outcomes ---- */
+
+static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
+                                      const twill__fan_task *task)
+{
+    twill_item_error error = {task->outcome.index, task->outcome.status, task->outcome.code};
+    fan->failed++;
+    if (error.index > fan->stop_at) /* told to give up; the serial loop never came here */
+        return;
+    if (!fan->lowest.status || error.index < fan->lowest.index)
+        fan->lowest = error;
+    if (fan->crew.run.errors_capacity)
+        twill__errors_keep(&fan->crew.job, error);
+    if (task->answered && !task->expired) /* left behind, because the run is over */
+        return;
+    if (fan->failures++ == 0)
+        fan->earliest = error;
+    if (fan->policy == TWILL_ON_ERROR_LOWEST)
+        twill__fan_lower(fan, turn, error.index);
+    else if (fan->policy != TWILL_ON_ERROR_COLLECT && fan->failures >= fan->most_errors)
+        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CLOSED);
+}
+
+/* Whether `quorum` successes can still be had. */
+static inline bool twill__fan_in_reach(const twill_fan *fan)
+{
+    size_t left = fan->in_flight;
+    if (!fan->closed || fan->pulled)
+        return true; /* nobody knows how many more will come */
+    if (twill__fan_source_left(fan))
+        left += fan->source_n - fan->source_next;
+    return fan->successes >= fan->quorum || left >= fan->quorum - fan->successes;
+}
+
+/* After an outcome, or a close: is the goal met, or out of reach? */
+static inline void twill__fan_judge(twill_fan *fan, twill__fan_turn *turn)
+{
+    if (fan->met || fan->unmet || !fan->quorum)
+        return;
+    fan->met = fan->successes >= fan->quorum;
+    fan->unmet = !fan->met && !twill__fan_in_reach(fan);
+    if (fan->met || fan->unmet)
+        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CLOSED);
+}
+
+static inline void twill__fan_count(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task)
+{
+    twill_outcome *outcome = &task->outcome;
+    if (fan->statuses)
+        fan->statuses[outcome->index] = outcome->status;
+    if (fan->codes)
+        fan->codes[outcome->index] = outcome->code;
+    if (outcome->status == TWILL_OK) {
+        fan->succeeded++;
+        fan->successes++;
+        task->late = fan->met;
+    } else if (outcome->status == TWILL_CANCELLED || !outcome->started) {
+        fan->skipped++;
+    } else {
+        twill__fan_failure(fan, turn, task);
+    }
+    twill__fan_judge(fan, turn);
+}
+
+/* The task has its outcome: from now on it can be read. */
+static inline void twill__fan_publish(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                      twill_status status, int code, twill_ns now)
+{
+    task->outcome.status = status;
+    task->outcome.code = code;
+    task->outcome.finished = now;
+    fan->in_flight--;
+    fan->unread++;
+    twill__fan_count(fan, turn, task);
+    if (fan->ordered) {
+        fan->ring[task->outcome.index % fan->capacity] = task;
+        turn->notify |= task->outcome.index == fan->emit;
+    } else {
+        turn->notify |= !fan->done.first;
+        twill__fan_push(&fan->done, task);
+    }
+    if (fan->spinning) /* relaxed: a hint to look again under the lock */
+        atomic_fetch_add_explicit(&fan->published, 1, memory_order_relaxed);
+}
+
+/* It gets its outcome although it still runs. */
+static inline void twill__fan_answer(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                     twill_status status)
+{
+    task->answered = true;
+    fan->answered++;
+    fan->executing--;
+    twill__fan_publish(fan, turn, task, status, 0, twill__clock_now());
+}
+
+static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__fan_task *task = fan->overdue.first;
+         task && fan->answered < fan->max_abandoned; task = task->next)
+        if (!task->answered)
+            twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
+}
+
+/* Tasks whose own time is over. They stand in the order of their start, so of their ends. */
+static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
+{
+    for (twill__fan_task *task; (task = fan->running.first) && task->due && now >= task->due;) {
+        twill__fan_remove(&fan->running, task);
+        twill__fan_append(&fan->overdue, task);
+        task->expired = task->tell = turn->fire_some = true;
+    }
+    if (fan->overdue.first)
+        twill__fan_answer_overdue(fan, turn);
+}
+
+/* What time has brought. */
+static inline twill_ns twill__fan_clock(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill_ns now = twill__clock_now();
+    twill__fan_look(fan, turn, now);
+    if (fan->timeout)
+        twill__fan_expire(fan, turn, now);
+    return now;
+}
+
+/* When time will bring something, at the earliest; `deadline` otherwise. */
+static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns deadline)
+{
+    twill_ns run = fan->crew.run.until.deadline;
+    if (twill__no_deadline(deadline))
+        deadline = TWILL_FOREVER;
+    if (!fan->over && !twill__no_deadline(run) && run < deadline)
+        deadline = run;
+    if (fan->running.first && fan->running.first->due && fan->running.first->due < deadline)
+        deadline = fan->running.first->due;
+    return deadline;
+}
+
+/* ---- tasks ---- */
+
+static inline void twill__fan_fresh(twill_fan *fan, twill__fan_task *task,
+                                    const twill__call_table *table)
+{
+    memset(task, 0, sizeof *task);
+    task->call.table = table;
+    task->fan = fan;
+    task->outcome.worker = UINT_MAX;
+    task->holds = 2;
+}
+
+static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                     twill_ns now)
+{
+    task->outcome.index = fan->next_index++;
+    task->outcome.queued = now;
+    fan->in_flight++;
+    twill__fan_append(&fan->queue, task);
+    turn->call++;
+}
+
+static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                    unsigned worker, twill_ns now)
+{
+    task->outcome.started = now;
+    task->outcome.worker = worker;
+    task->outcome.attempts = 1;
+    fan->executing++;
+    twill__fan_append(&fan->running, task);
+    if (fan->timeout) {
+        task->due = fan->timeout < TWILL_FOREVER - now ? now + fan->timeout : TWILL_FOREVER;
+        turn->alarm = task->due;
+    }
+}
+
+/* It has come to its end, in its thread. */
+static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                    twill_status status, int code, twill_ns now)
+{
+    twill__fan_remove(task->expired ? &fan->overdue : &fan->running, task);
+    if (task->answered) {
+        fan->answered--;
+        twill__fan_answer_overdue(fan, turn);
+        turn->watch = true; /* destroy may wait for room among those left behind */
+    } else {
+        fan->executing--;
+        if (status != TWILL_LOST && (task->expired || (task->due && now >= task->due)))
+            twill__fan_publish(fan, turn, task, TWILL_TIMEOUT, 0, now);
+        else
+            twill__fan_publish(fan, turn, task,
+                               status == TWILL_OK && task->skip ? TWILL_CANCELLED : status, code,
+                               now);
+    }
+    twill__fan_release(fan, task);
+}
+
+/* ---- settling ---- */
+
+static inline bool twill__fan_grant(twill__fan_turn *turn, twill__list *list, twill__fan_wait *wait,
+                                    int answer)
+{
+    _Atomic uint32_t *word = &wait->node.word;
+    wait->node.answer = answer;
+    if (!twill__grant(list, &wait->node))
+        return false;
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+    return true;
+}
+
+static inline void twill__fan_grant_all(twill__fan_turn *turn, twill__list *list, int answer)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        (void)twill__fan_grant(turn, list, (twill__fan_wait *)(void *)node, answer);
+    }
+}
+
+static inline bool twill__fan_room(const twill_fan *fan)
+{
+    return fan->in_flight < fan->window && fan->unread < fan->max_unread;
+}
+
+/* First come, first served. A plain go does not wait for readers. */
+static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__node *node = fan->goers.first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if (fan->unread >= fan->max_unread && !wait->unread) {
+            (void)twill__fan_grant(turn, &fan->goers, wait, TWILL_FULL);
+            continue;
+        }
+        if (!twill__fan_room(fan))
+            return;
+        /* its frame stays until it has had the lock again */
+        if (twill__fan_grant(turn, &fan->goers, wait, TWILL_OK))
+            twill__fan_accept(fan, turn, wait->task, twill__clock_now());
+    }
+}
+
+static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__node *node = fan->readers.first, *next; node && twill__fan_readable(fan);
+         node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        wait->task = fan->ordered ? fan->ring[fan->emit % fan->capacity] : fan->done.first;
+        if (twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
+            (void)twill__fan_take(fan);
+    }
+    if (twill__fan_finished(fan))
+        twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
+}
+
+/* Somebody who waits could run a task, and perhaps nobody else will. */
+static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *turn,
+                                            twill__list *list)
+{
+    bool numbered = fan->executing < fan->workers - fan->refused;
+    bool orphaned = fan->deaths && !fan->executing;
+    for (twill__node *node = list->first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if ((orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
+            twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
+            return true;
+    }
+    return false;
+}
+
+static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
+{
+    bool available;
+    if (fan->goers.first && !turn->again)
+        twill__fan_settle_goers(fan, turn);
+    if (fan->readers.first)
+        twill__fan_settle_readers(fan, turn);
+    if (turn->again) {
+        twill__fan_grant_all(turn, &fan->goers, TWILL__FAN_AGAIN);
+        twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
+    }
+    if (fan->watchers.first && (turn->again || turn->watch || fan->in_flight <= fan->max_abandoned))
+        twill__fan_grant_all(turn, &fan->watchers, TWILL__FAN_AGAIN);
+    available = twill__fan_available(fan);
+    if (available && (fan->readers.first || fan->goers.first || fan->watchers.first))
+        (void)(twill__fan_settle_helper(fan, turn, &fan->readers) ||
+               twill__fan_settle_helper(fan, turn, &fan->goers) ||
+               twill__fan_settle_helper(fan, turn, &fan->watchers));
+    /* written under the lock alone, so the own load is exact */
+    if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
+        /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */
+        atomic_store(&fan->ready, available);
+        if (available && !turn->call)
+            turn->call = fan->workers;
+    }
+}
+
+/* ---- leaving the lock ---- */
+
+static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn);
+
+/* Fires the tokens of the tasks that are to be told. */
+static inline void twill__fan_fire_some(twill_fan *fan)
+{
+    for (;;) { /* exit: each task is told once */
+        twill__fan_task *task = NULL;
+        twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+        twill__fan_turn turn;
+        turn.visitor = false;
+        twill__lock(&fan->lock);
+        for (int k = 0; k < 2 && !task; k++)
+            for (task = lists[k]->first; task && !(task->tell && !task->told);)
+                task = task->next;
+        if (task) {
+            task->told = true;
+            task->holds++; /* not used again before we are back */
+        }
+        twill__unlock(&fan->lock);
+        if (!task)
+            return;
+        twill_cancel_fire(&task->token, task->expired ? TWILL_TIMEOUT : TWILL_CANCELLED);
+        twill__fan_lock(fan, &turn);
+        twill__fan_release(fan, task);
+        twill__fan_exit(fan, &turn); /* a record more may be what a worker waits for */
+    }
+}
+
+/* ---- callbacks of calls from outside ---- */
+
+static inline void twill__fan_call_in(twill_fan *fan, twill__fan_calling *calling)
+{
+    calling->next = fan->calling;
+    calling->thread = twill__thread_number();
+    fan->calling = calling;
+}
+
+static inline void twill__fan_call_out(twill_fan *fan, const twill__fan_calling *calling)
+{
+    twill__fan_calling **at = &fan->calling;
+    while (*at != calling)
+        at = &(*at)->next;
+    *at = calling->next;
+}
+
+/* Whether this thread is inside a callback of the fan: then it must not wait for the fan's end. */
+static inline bool twill__fan_inside(twill_fan *fan)
+{
+    uint64_t me = twill__thread_number();
+    bool inside = twill__crew_inside(&fan->crew);
+    twill__lock(&fan->lock);
+    for (const twill__fan_calling *calling = fan->calling; calling; calling = calling->next)
+        inside |= calling->thread == me;
+    twill__unlock(&fan->lock);
+    return inside;
+}
+
+typedef struct twill__fan_outcall {
+    twill__fan_calling calling;
+    twill_fan *fan;
+    bool visitor; /* a worker needs neither: the crew's guard sees it end */
+} twill__fan_outcall;
+
+static inline void twill__fan_outcall_begin(twill_fan *fan, const twill__fan_turn *turn,
+                                            twill__fan_outcall *outcall)
+{
+    outcall->fan = fan;
+    outcall->visitor = turn->visitor;
+    if (outcall->visitor)
+        twill__fan_call_in(fan, &outcall->calling);
+}
+
+static inline void twill__fan_outcall_end(twill__fan_outcall *outcall)
+{
+    if (!outcall->visitor)
+        return;
+    twill__lock(&outcall->fan->lock);
+    twill__fan_call_out(outcall->fan, &outcall->calling);
+    twill__unlock(&outcall->fan->lock);
+}
+
+/* The callback has ended the thread. */
+static inline void twill__fan_outcall_ended(void *outcall_)
+{
+    twill__fan_outcall *outcall = (twill__fan_outcall *)outcall_;
+    twill__fan_outcall_end(outcall);
+    if (outcall->visitor)
+        twill__fan_leave(outcall->fan);
+}
+
+static inline void twill__fan_notify(twill_fan *fan, twill__fan_outcall *outcall)
+{
+    twill_task task = twill__fan_outside(fan, SIZE_MAX);
+    TWILL__GUARD_PUSH(twill__fan_outcall_ended, outcall);
+    fan->notify(&task);
+    TWILL__GUARD_POP(0);
+    twill__fan_outcall_end(outcall);
+}
+
+static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill__fan_outcall outcall;
+    bool notify = turn->notify && fan->notify;
+    twill__fan_settle(fan, turn);
+    if (notify)
+        twill__fan_outcall_begin(fan, turn, &outcall);
+    twill__unlock(&fan->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+    if (turn->call)
+        twill__crew_call(&fan->crew, turn->call);
+    if (turn->alarm)
+        twill__crew_alarm(&fan->crew, turn->alarm);
+    if (turn->fire_all)
+        twill_cancel_fire(&fan->root, (int)TWILL_CANCELLED);
+    if (turn->fire_some)
+        twill__fan_fire_some(fan);
+    if (notify)
+        twill__fan_notify(fan, &outcall);
+}
+#endif

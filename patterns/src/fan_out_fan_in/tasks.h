@@ -1,0 +1,253 @@
+/* tasks.h: the records of a fan's tasks, and the fan itself. */
+#ifndef TWILL__FAN_TASKS_H
+#define TWILL__FAN_TASKS_H
+
+#include "engine/crew.h"
+
+/* A record is held by the thread that runs it, by its outcome until that is read, and for a moment
+   by who fires its token; the last one gives it back. Records are type-stable: their chunks stay
+   until the fan goes, so a late fire of a token hits a token. */
+typedef struct twill__fan_task {
+    twill__call call; /* first: task->private_ points here */
+    /* its place in one of the fan's lists */
+    struct twill__fan_task *next, *previous;
+    struct twill__fan_task *after; /* its place among the outcomes: it may still run */
+    struct twill__fan_task *outer; /* it runs inside that one, in the same thread */
+    struct twill_fan *fan;
+    twill_task_fn *fn; /* NULL: the call's process */
+    void *arg;
+    twill_outcome outcome;
+    twill_ns due;       /* its own time is over then; 0: it has no limit */
+    twill_cancel token; /* task->until.cancel */
+    unsigned holds;
+    bool tell, told;              /* its token is to fire; somebody does that */
+    bool expired;                 /* its time is over */
+    bool answered;                /* its outcome is given, and it still runs */
+    bool skip;                    /* it said twill_task_skip */
+    bool late;                    /* a success after the goal was met */
+    /* the item (stream; max_abandoned) and the result stand behind it */
+} twill__fan_task;
+
+typedef struct twill__fan_list {
+    twill__fan_task *first, *last;
+} twill__fan_list;
+
+typedef struct twill__fan_outcomes { /* in the order in which they came */
+    twill__fan_task *first, *last;
+} twill__fan_outcomes;
+
+typedef struct twill__fan_chunk { /* of records */
+    struct twill__fan_chunk *next;
+} twill__fan_chunk;
+
+typedef struct twill__fan_slot { /* of one worker number; the thread that has it writes */
+    /* its number: only the own thread finds itself here */
+    _Atomic uint64_t thread;
+    twill_task *task;
+    twill__fan_task *current; /* the innermost that runs */
+    bool starting;            /* inside worker_start; left so: the hook has ended its thread */
+    size_t chunks;
+    twill_ns busy;
+} twill__fan_slot;
+
+/* A thread that waits in a call of the fan. What it is told stands in node.answer. */
+typedef struct twill__fan_wait {
+    twill__node node;
+    unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
+    bool unread;           /* a go that waits for readers, too */
+    twill__fan_task *task; /* to be accepted, or handed over */
+} twill__fan_wait;
+enum { TWILL__FAN_AGAIN = -1 }; /* as an answer: look again */
+enum {
+    TWILL__FAN_HELPS_NUMBERED = 1, /* if a worker number is free */
+    TWILL__FAN_HELPS_ALWAYS = 2    /* under that of its own task, which waits */
+};
+
+/* A thread that helps: it runs one task, since it waits for something else. On its stack. */
+typedef struct twill__fan_helping {
+    struct twill__fan_helping *next;
+    uint64_t thread;
+    bool visits; /* it came by a call, and is counted in fan->visits */
+} twill__fan_helping;
+
+/* A callback that runs in a call from outside, on its stack: it must not destroy the fan. */
+typedef struct twill__fan_calling {
+    struct twill__fan_calling *next;
+    uint64_t thread;
+} twill__fan_calling;
+
+struct twill_fan {
+    _Atomic uint32_t lock;
+    /* ---- under the lock ---- */
+    bool closed;          /* no go but from its own tasks */
+    bool doomed;          /* destroy has begun */
+    bool met, unmet;      /* the goal is; it cannot be any more */
+    twill_status over;    /* not OK: tasks that have not started end with it */
+    twill_status refusal; /* and go answers this */
+    size_t limit;         /* the highest index that must still run */
+    size_t stop_at;       /* the lowest index that said stop */
+    size_t next_index;    /* of the next task */
+    size_t emit;          /* ordered: the index that is given next */
+    twill__fan_list queue, running, overdue;
+    twill__fan_outcomes done;
+    twill__fan_task *free;
+    twill__fan_chunk *chunks;
+    size_t records, used; /* all; those not free */
+    size_t in_flight;     /* accepted, without an outcome */
+    size_t executing;     /* of them, in a thread; answered ones not counted */
+    size_t unread;        /* outcomes not yet taken */
+    size_t answered;      /* running, with their outcome given */
+    size_t blocked;       /* of those executing: waiting in next */
+    size_t successes, succeeded, failed, skipped;
+    size_t failures; /* that count for on_error */
+    twill_item_error lowest, earliest;
+    twill__list readers, goers, watchers; /* twill__fan_wait */
+    twill__fan_helping *helping;
+    twill__fan_calling *calling;
+    unsigned refused; /* worker numbers whose worker_start failed */
+    int start_code;
+    size_t deaths;     /* threads that ended in a callback */
+    unsigned spinning; /* readers that wait outside the lock for a moment */
+    /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
+    const char *items;
+    size_t source_next, source_n;
+    bool pulled; /* stream: the source may give more */
+    /* ---- shared without the lock ---- */
+    _Alignas(TWILL__LINE) _Atomic uint32_t ready; /* is there something to run? */
+    _Atomic uint32_t published;                   /* changes for those who wait outside */
+    _Atomic uint32_t visits; /* calls inside, and VISITS_WAIT: the destroyer sleeps on it */
+    /* ---- set at creation ---- */
+    _Alignas(TWILL__LINE) twill_fan_goal goal;
+    twill_on_error policy;
+    size_t quorum, most_errors;
+    bool ordered, copies; /* copies: items are the record's */
+    size_t item_size, result_size, item_at, result_at, task_size;
+    size_t window, max_unread, capacity, max_abandoned;
+    twill_ns timeout, since;
+    twill_map_fn *process;
+    bool (*enough)(const twill_outcome *outcome, const void *result, const twill_task *task);
+    twill_drop_fn *drop;
+    twill_discard_fn *discard;
+    void (*notify)(const twill_task *task);
+    void *context;
+    twill_status *statuses;
+    int *codes;
+    twill_report *report;
+    int (*worker_start)(void **worker_state, const twill_task *task);
+    twill_cancel *cancel; /* run.until's */
+    twill_cancel_hook hook;
+    twill_cancel root; /* above all tokens of the fan */
+    twill__fan_task **ring; /* ordered: the outcomes by index % capacity */
+    twill__fan_slot *slot;
+    unsigned workers;
+    void *memory;
+    twill__thrd reaper;
+    twill__crew crew;
+};
+#define TWILL__FAN_VISITS_WAIT 0x80000000u
+
+/* ---- lists ---- */
+
+static inline void twill__fan_append(twill__fan_list *list, twill__fan_task *task)
+{
+    task->next = NULL;
+    task->previous = list->last;
+    if (list->last)
+        list->last->next = task;
+    else
+        list->first = task;
+    list->last = task;
+}
+
+static inline void twill__fan_remove(twill__fan_list *list, twill__fan_task *task)
+{
+    if (task->previous)
+        task->previous->next = task->next;
+    else
+        list->first = task->next;
+    if (task->next)
+        task->next->previous = task->previous;
+    else
+        list->last = task->previous;
+}
+
+static inline void twill__fan_push(twill__fan_outcomes *outcomes, twill__fan_task *task)
+{
+    task->after = NULL;
+    if (outcomes->last)
+        outcomes->last->after = task;
+    else
+        outcomes->first = task;
+    outcomes->last = task;
+}
+
+static inline twill__fan_task *twill__fan_pop(twill__fan_outcomes *outcomes)
+{
+    twill__fan_task *task = outcomes->first;
+    if (task && !(outcomes->first = task->after))
+        outcomes->last = NULL;
+    return task;
+}
+
+/* ---- records ---- */
+
+static inline void *twill__fan_result(const twill_fan *fan, twill__fan_task *task)
+{
+    return fan->result_size ? (char *)task + fan->result_at : NULL;
+}
+
+/* Under the lock: makes `count` records of the memory. */
+static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t count)
+{
+    for (size_t k = count; k-- > 0;) { /* the first one lies on top */
+        twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
+        task->next = fan->free;
+        fan->free = task;
+    }
+    fan->records += count;
+}
+
+/* Without the lock: a chunk of `count` records; NULL: no memory. */
+static inline twill__fan_chunk *twill__fan_new_chunk(const twill_fan *fan, size_t count)
+{
+    if (count > (SIZE_MAX / 2 - 64) / fan->task_size)
+        return NULL;
+    return (twill__fan_chunk *)TWILL_MALLOC(count * fan->task_size + 64);
+}
+
+static inline void twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk, size_t count)
+{
+    uintptr_t at = ((uintptr_t)(chunk + 1) + 15) / 16 * 16;
+    chunk->next = fan->chunks;
+    fan->chunks = chunk;
+    twill__fan_add_records(fan, (char *)chunk + (at - (uintptr_t)chunk), count);
+}
+
+/* How many records come next: as many as there are, within the capacity. */
+static inline size_t twill__fan_growth(const twill_fan *fan)
+{
+    size_t most = fan->capacity + fan->max_abandoned, more = fan->records < 4096 ? fan->records : 4096;
+    if (most <= fan->records) /* inline tasks of tasks */
+        return 1;
+    return more < most - fan->records ? more : most - fan->records;
+}
+
+static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
+{
+    twill__fan_task *task = fan->free;
+    if (!task)
+        return NULL;
+    fan->free = task->next;
+    fan->used++;
+    return task;
+}
+
+static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
+{
+    if (--task->holds)
+        return;
+    task->next = fan->free;
+    fan->free = task;
+    fan->used--;
+}
+#endif

@@ -1,0 +1,1088 @@
+/* twill_fan: go, next, close, cancel, stop, destroy, and the races between them. */
+#define HARNESS_FAULTS
+#include "harness.h"
+
+#define TWILL_IMPLEMENTATION
+#include "twill_fan_out_fan_in.h"
+#include "twill_parallel_map.h"
+#include "twill_worker_pool.h"
+
+#ifdef TWILL_USE_PTHREAD
+#define END_THREAD() pthread_exit(NULL)
+#else
+#define END_THREAD() thrd_exit(0)
+#endif
+#define OPTIONS(...) (&(twill_fan_options){__VA_ARGS__})
+
+/* ---- tasks ---- */
+
+enum { MOST = 20000 };
+static atomic_uchar ran[MOST], dropped[MOST], discarded[MOST];
+static unsigned char given[MOST];
+static atomic_int at_once, most_at_once, gate, inside;
+
+static void clear(void)
+{
+    memset((void *)ran, 0, sizeof ran);
+    memset((void *)dropped, 0, sizeof dropped);
+    memset((void *)discarded, 0, sizeof discarded);
+    memset(given, 0, sizeof given);
+    atomic_store(&most_at_once, 0);
+    atomic_store(&gate, 0);
+    atomic_store(&inside, 0);
+}
+
+static void *tag(int i)
+{
+    return (void *)(intptr_t)i;
+}
+
+static void enter(int i)
+{
+    int now = atomic_fetch_add(&at_once, 1) + 1;
+    if (now > atomic_load(&most_at_once))
+        atomic_store(&most_at_once, now);
+    atomic_fetch_add(&ran[i], 1);
+}
+
+static int quick(void *arg, void *result, const twill_task *task)
+{
+    int i = (int)(intptr_t)arg;
+    CHECK(task->worker < task->workers);
+    enter(i);
+    if (result) {
+        CHECK_EQ(*(int *)result, 0);
+        *(int *)result = i * 2;
+    }
+    atomic_fetch_sub(&at_once, 1);
+    return i % 10 == 9 ? i : 0;
+}
+
+/* Until the gate opens; deaf to its token. */
+static int gated(void *arg, void *result, const twill_task *task)
+{
+    int i = (int)(intptr_t)arg;
+    (void)task;
+    enter(i);
+    atomic_fetch_add(&inside, 1);
+    while (!atomic_load(&gate))
+        twill_sleep(twill_within(TWILL_US(200)));
+    if (result)
+        *(int *)result = i * 2;
+    atomic_fetch_sub(&at_once, 1);
+    return 0;
+}
+
+/* Until its token fires. */
+static int polite(void *arg, void *result, const twill_task *task)
+{
+    int i = (int)(intptr_t)arg;
+    (void)result;
+    enter(i);
+    atomic_fetch_add(&inside, 1);
+    CHECK(twill_sleep(task->until) <= TWILL_CANCELLED);
+    CHECK(twill_task_cancelled(task));
+    atomic_fetch_sub(&at_once, 1);
+    return twill_task_skip(task);
+}
+
+static void wait_inside(int count)
+{
+    while (atomic_load(&inside) < count)
+        twill_sleep(twill_within(TWILL_US(100)));
+}
+
+static void note_drop(void *arg, twill_status why, const twill_task *task)
+{
+    CHECK(why == TWILL_CANCELLED || why == TWILL_TIMEOUT);
+    CHECK_EQ(task->worker, UINT_MAX);
+    atomic_fetch_add(&dropped[(intptr_t)arg], 1);
+}
+
+static void note_discard(void *arg, void *result, int code, const twill_task *task)
+{
+    (void)task;
+    CHECK_EQ(code, 0);
+    if (result)
+        CHECK_EQ(*(int *)result, (int)(intptr_t)arg * 2);
+    atomic_fetch_add(&discarded[(intptr_t)arg], 1);
+}
+
+static twill_fan *make(twill_fan_options *options)
+{
+    twill_fan *fan;
+    options->drop = note_drop;
+    options->discard = note_discard;
+    options->result_size = sizeof(int);
+    CHECK_EQ(twill_fan_create(&fan, options), TWILL_OK);
+    return fan;
+}
+
+static void check_outcome(const twill_outcome *outcome, int result)
+{
+    int i = (int)(intptr_t)outcome->key;
+    given[i]++;
+    if (outcome->status == TWILL_OK)
+        CHECK_EQ(result, i * 2);
+    if (outcome->status == TWILL_FAILED)
+        CHECK_EQ(outcome->code, i);
+    if (outcome->started)
+        CHECK(outcome->queued <= outcome->started && outcome->started <= outcome->finished);
+}
+
+/* Reads until `end`; returns how many. */
+static int read_all(twill_fan *fan, twill_status end)
+{
+    twill_outcome outcome;
+    twill_status status;
+    int count = 0, result;
+    while ((status = twill_fan_next(fan, &result, &outcome)) == TWILL_OK) {
+        check_outcome(&outcome, result);
+        count++;
+    }
+    CHECK_EQ(status, end);
+    return count;
+}
+
+static void check_books(int n, bool all_given)
+{
+    for (int i = 0; i < n; i++) {
+        CHECK_EQ(atomic_load(&ran[i]) + atomic_load(&dropped[i]), 1);
+        CHECK(given[i] <= 1);
+        CHECK(given[i] + atomic_load(&discarded[i]) <= 1 || !atomic_load(&ran[i]));
+        if (all_given)
+            CHECK_EQ(given[i], 1);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+static void destroy(twill_fan *fan, const twill_report *report)
+{
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+    if (report)
+        CHECK_EQ(report->total, report->done + report->failed + report->skipped);
+}
+
+typedef struct side {
+    twill__thrd thread;
+    twill_fan *fan;
+    int from, to;
+    twill_status status;
+    twill_until until;
+} side;
+
+static void begin(side *s, twill_fan *fan, void (*fn)(void *))
+{
+    memset(&s->thread, 0, sizeof s->thread);
+    s->thread.fn = fn;
+    s->thread.arg = s;
+    s->thread.cpu = UINT_MAX;
+    s->fan = fan;
+    CHECK(twill__thread_start(&s->thread));
+}
+
+/* ---- go and next ---- */
+
+TEST(each_outcome_once_with_its_key)
+{
+    for (unsigned workers = 1; workers <= 3; workers++)
+        for (int ordered = 0; ordered <= 1; ordered++) {
+            twill_report report;
+            twill_fan *fan = make(OPTIONS(.run = {.workers = workers, .report = &report},
+                                          .ordered = ordered));
+            clear();
+            for (int i = 0; i < 2000; i++)
+                CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+            CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+            CHECK_EQ(twill_fan_close(fan), TWILL_CLOSED);
+            CHECK_EQ(twill_fan_go(fan, quick, tag(1), NULL), TWILL_CLOSED);
+            CHECK_EQ(read_all(fan, TWILL_CLOSED), 2000);
+            CHECK_EQ(read_all(fan, TWILL_CLOSED), 0);
+            CHECK(atomic_load(&most_at_once) <= (int)workers);
+            destroy(fan, &report);
+            CHECK_EQ(report.status, TWILL_FAILED);
+            CHECK_EQ(report.done, 1800);
+            CHECK_EQ(report.first_error.index, 9);
+            check_books(2000, true);
+        }
+}
+
+TEST(empty_and_bad_input)
+{
+    twill_fan *fan = make(OPTIONS(.run.workers = 1));
+    twill_outcome outcome;
+    twill_fan_stats stats;
+    CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_EMPTY);
+    CHECK_EQ(twill_fan_next_until(fan, NULL, &outcome, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_fan_next(fan, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_fan_next(NULL, NULL, &outcome), TWILL_INVALID);
+    CHECK_EQ(twill_fan_go(fan, NULL, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_fan_go(NULL, quick, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_fan_close(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_fan_cancel(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_fan_stop(NULL, twill_within(0), twill_within(0), NULL), TWILL_INVALID);
+    CHECK_EQ(twill_fan_destroy(NULL), TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+    CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_CLOSED);
+    twill_fan_get_stats(fan, &stats);
+    CHECK_EQ(stats.accepted, 0);
+    twill_fan_get_stats(NULL, &stats);
+    destroy(fan, NULL);
+    twill_status statuses[1];
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.statuses = statuses)), TWILL_INVALID);
+    CHECK_PTR(fan, NULL);
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.goal = TWILL_FAN_QUORUM)), TWILL_INVALID);
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.result_size = SIZE_MAX / 2)), TWILL_TOO_BIG);
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.max_unread = SIZE_MAX)), TWILL_TOO_BIG);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_ready_outcome_comes_before_an_expired_deadline)
+{
+    twill_fan *fan = make(OPTIONS(.run.workers = 1));
+    twill_outcome outcome;
+    twill_fan_stats stats;
+    int result;
+    clear();
+    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+    do
+        twill_fan_get_stats(fan, &stats);
+    while (!stats.unread);
+    CHECK_EQ(twill_fan_next_until(fan, &result, &outcome, twill_within(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_next_until(fan, &result, &outcome, twill_within(0)), TWILL_TIMEOUT);
+    destroy(fan, NULL);
+}
+
+TEST(window)
+{
+    twill_fan *fan = make(OPTIONS(.run.workers = 2, .in_flight = 3));
+    twill_outcome outcome;
+    twill_fan_stats stats;
+    clear();
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_fan_try_go(fan, gated, tag(i), tag(i)), TWILL_OK);
+    wait_inside(2);
+    CHECK_EQ(twill_fan_try_go(fan, gated, tag(3), tag(3)), TWILL_FULL);
+    CHECK_EQ(twill_fan_go_until(fan, gated, tag(3), tag(3), twill_within(TWILL_MS(5))),
+             TWILL_TIMEOUT);
+    twill_fan_get_stats(fan, &stats);
+    CHECK_EQ(stats.running, 2);
+    CHECK_EQ(stats.queued, 1);
+    CHECK_EQ(stats.accepted, 3);
+    CHECK_EQ(twill_fan_next_until(fan, NULL, &outcome, twill_within(TWILL_MS(5))), TWILL_TIMEOUT);
+    atomic_store(&gate, 1);
+    CHECK_EQ(twill_fan_go(fan, gated, tag(3), tag(3)), TWILL_OK); /* a task ends: room, unread */
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    CHECK_EQ(read_all(fan, TWILL_CLOSED), 4);
+    CHECK_EQ(atomic_load(&most_at_once), 2);
+    destroy(fan, NULL);
+    check_books(4, true);
+}
+
+static void read_some(void *side_)
+{
+    side *s = side_;
+    twill_outcome outcome;
+    int result;
+    twill_sleep(twill_within(TWILL_MS(20)));
+    for (int k = s->from; k < s->to; k++) {
+        CHECK_EQ(twill_fan_next(s->fan, &result, &outcome), TWILL_OK);
+        check_outcome(&outcome, result);
+    }
+}
+
+TEST(unread_outcomes_are_bounded)
+{
+    twill_fan *fan = make(OPTIONS(.run.workers = 2, .in_flight = 2, .max_unread = 5));
+    twill_outcome outcome;
+    twill_fan_stats stats;
+    side reader = {.from = 0, .to = 3};
+    int accepted = 0, result;
+    clear();
+    for (;;) { /* one thread that goes and does not read: it cannot hang */
+        twill_status status = twill_fan_go(fan, quick, tag(accepted), tag(accepted));
+        if (status != TWILL_OK) {
+            CHECK_EQ(status, TWILL_FULL);
+            break;
+        }
+        accepted++;
+    }
+    CHECK(accepted >= 5 && accepted <= 7);
+    CHECK_EQ(twill_fan_go_until(fan, quick, tag(accepted), tag(accepted),
+                                twill_within(TWILL_MS(5))),
+             TWILL_TIMEOUT);
+    begin(&reader, fan, read_some);
+    CHECK_EQ(twill_fan_go_until(fan, quick, tag(accepted), tag(accepted), (twill_until){0, NULL}),
+             TWILL_OK); /* waits for the reader */
+    twill__thread_join(&reader.thread);
+    accepted++;
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    CHECK_EQ(3 + read_all(fan, TWILL_CLOSED), accepted);
+    CHECK_EQ(twill_fan_next(fan, &result, &outcome), TWILL_CLOSED);
+    twill_fan_get_stats(fan, &stats);
+    CHECK(stats.records <= 7);
+    destroy(fan, NULL);
+    check_books(accepted, true);
+}
+
+static void go_some(void *side_)
+{
+    side *s = side_;
+    for (int i = s->from; i < s->to; i++)
+        CHECK_EQ(twill_fan_go_until(s->fan, quick, tag(i), tag(i), (twill_until){0, NULL}),
+                 TWILL_OK);
+}
+
+static atomic_int read_count;
+static atomic_uchar given_by_threads[MOST];
+
+static void read_until_closed(void *side_)
+{
+    side *s = side_;
+    twill_outcome outcome;
+    int result;
+    while ((s->status = twill_fan_next_until(s->fan, &result, &outcome, s->until)) == TWILL_OK) {
+        atomic_fetch_add(&given_by_threads[(intptr_t)outcome.key], 1);
+        atomic_fetch_add(&read_count, 1);
+    }
+}
+
+/* Memory does not grow with n; nothing is lost between many threads. */
+TEST(many_goers_many_readers)
+{
+    for (int ordered = 0; ordered <= 1; ordered++) {
+        twill_fan *fan = make(OPTIONS(.run.workers = 2, .in_flight = 4, .max_unread = 8,
+                                      .ordered = ordered));
+        twill_fan_stats stats;
+        side goers[3], readers[2] = {{.until = {0, NULL}}, {.until = {0, NULL}}};
+        clear();
+        atomic_store(&read_count, 0);
+        memset((void *)given_by_threads, 0, sizeof given_by_threads);
+        for (int k = 0; k < 2; k++)
+            begin(&readers[k], fan, read_until_closed);
+        for (int k = 0; k < 3; k++) {
+            goers[k].from = k * 3000;
+            goers[k].to = (k + 1) * 3000;
+            begin(&goers[k], fan, go_some);
+        }
+        for (int k = 0; k < 3; k++)
+            twill__thread_join(&goers[k].thread);
+        CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+        for (int k = 0; k < 2; k++) {
+            twill__thread_join(&readers[k].thread);
+            CHECK_EQ(readers[k].status, TWILL_CLOSED);
+        }
+        CHECK_EQ(atomic_load(&read_count), 9000);
+        for (int i = 0; i < 9000; i++)
+            CHECK_EQ(atomic_load(&given_by_threads[i]), 1);
+        twill_fan_get_stats(fan, &stats);
+        CHECK(stats.records <= 12 + 3);
+        CHECK(atomic_load(&most_at_once) <= 2);
+        destroy(fan, NULL);
+        check_books(9000, false);
+    }
+}
+
+/* The cost of an outcome does not depend on how many there are: reading is a walk of a list. */
+TEST(completion_order)
+{
+    twill_fan *fan = make(OPTIONS(.run.workers = 3));
+    twill_outcome outcome, last = {.finished = 0};
+    clear();
+    for (int i = 0; i < 3000; i++)
+        CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    while (twill_fan_next(fan, NULL, &outcome) == TWILL_OK) {
+        last = outcome;
+        given[(intptr_t)outcome.key]++;
+    }
+    CHECK(last.finished > 0);
+    destroy(fan, NULL);
+    check_books(3000, true);
+}
+
+/* ---- tasks that use their own fan ---- */
+
+static twill_fan *own;
+static atomic_int next_key;
+
+static int tree(void *arg, void *result, const twill_task *task)
+{
+    int depth = (int)(intptr_t)arg;
+    (void)task;
+    *(int *)result = 0;
+    for (int k = 0; k < 2 && depth > 0; k++) {
+        int key = atomic_fetch_add(&next_key, 1);
+        CHECK_EQ(twill_fan_go(own, tree, tag(depth - 1), tag(key)), TWILL_OK);
+    }
+    return 0;
+}
+
+TEST(tasks_go_on_their_own_fan)
+{
+    for (int round = 0; round < 12; round++) {
+        twill_pool *pool = NULL;
+        twill_outcome outcome;
+        int count = 0;
+        twill_status status;
+        if (round % 2)
+            CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+        CHECK_EQ(twill_fan_create(&own, OPTIONS(.run = {.pool = pool, .workers = pool ? 0 : 2},
+                                                .in_flight = round < 6 ? 1 : 3, .result_size = 4)),
+                 TWILL_OK);
+        clear();
+        atomic_store(&next_key, 1);
+        CHECK_EQ(twill_fan_go(own, tree, tag(8), tag(0)), TWILL_OK);
+        CHECK_EQ(twill_fan_close(own), TWILL_OK); /* running tasks may still go */
+        while ((status = twill_fan_next(own, NULL, &outcome)) == TWILL_OK) {
+            given[(intptr_t)outcome.key]++;
+            count++;
+        }
+        CHECK_EQ(status, TWILL_CLOSED);
+        CHECK_EQ(count, 511);
+        for (int i = 0; i < 511; i++)
+            CHECK_EQ(given[i], 1);
+        destroy(own, NULL);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int go_and_read(void *arg, void *result, const twill_task *task)
+{
+    twill_outcome outcome;
+    int value = 0;
+    (void)arg;
+    (void)task;
+    CHECK_EQ(twill_fan_go(own, quick, tag(7), tag(7)), TWILL_OK);
+    CHECK_EQ(twill_fan_next(own, &value, &outcome), TWILL_OK);
+    CHECK_EQ(value, 14);
+    CHECK_EQ(twill_fan_close(own), TWILL_OK);
+    CHECK_EQ(twill_fan_next(own, &value, &outcome), TWILL_DEADLOCK);
+    CHECK_EQ(twill_fan_destroy(own), TWILL_DEADLOCK);
+    CHECK_EQ(twill_fan_stop(own, twill_within(0), twill_within(0), NULL), TWILL_DEADLOCK);
+    *(int *)result = 2;
+    return 0;
+}
+
+TEST(a_task_reads_its_own_fan)
+{
+    for (int round = 0; round < 6; round++) {
+        twill_pool *pool = NULL;
+        twill_outcome outcome;
+        int value;
+        if (round % 2)
+            CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+        clear();
+        own = make(OPTIONS(.run = {.pool = pool, .workers = 1},
+                           .in_flight = 1 + (size_t)round % 3));
+        CHECK_EQ(twill_fan_go(own, go_and_read, tag(1), tag(1)), TWILL_OK);
+        while (atomic_load(&ran[7]) == 0)
+            twill_sleep(twill_within(TWILL_US(100)));
+        twill_sleep(twill_within(TWILL_MS(2)));
+        CHECK_EQ(twill_fan_next(own, &value, &outcome), TWILL_OK);
+        CHECK_EQ(value, 2);
+        CHECK_EQ(twill_fan_next(own, &value, &outcome), TWILL_CLOSED);
+        destroy(own, NULL);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+static twill_pool *one;
+
+static int whole_fan(const twill_task *task)
+{
+    twill_fan *fan;
+    twill_outcome outcome;
+    int count = 0;
+    (void)task;
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.pool = one, .in_flight = 1)), TWILL_OK);
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    while (twill_fan_next(fan, NULL, &outcome) == TWILL_OK)
+        count++;
+    CHECK_EQ(count, 10);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+    return 0;
+}
+
+TEST(fans_in_callbacks_on_a_pool_of_one)
+{
+    for (int round = 0; round < 20; round++) {
+        CHECK_EQ(twill_pool_create(&one, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+        CHECK_EQ(twill_parallel_for(8, whole_fan,
+                                    &(twill_parallel_options){.run.pool = one, .run.workers = 2}),
+                 TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(one), TWILL_OK);
+    }
+}
+
+TEST(pool_is_closed_or_lives_longer)
+{
+    twill_pool *pool;
+    twill_fan *fan;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    clear();
+    fan = make(OPTIONS(.run.pool = pool));
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    CHECK_EQ(read_all(fan, TWILL_CLOSED), 100);
+    destroy(fan, NULL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    check_books(100, true);
+}
+
+/* ---- ends ---- */
+
+TEST(cancel_drops_the_queued_and_tells_the_running)
+{
+    for (int drop_by = 0; drop_by < 2; drop_by++) {
+        twill_report report;
+        twill_cancel token;
+        twill_fan *fan;
+        twill_outcome outcome;
+        twill_cancel_init(&token, NULL);
+        fan = make(OPTIONS(.run = {.workers = 2, .report = &report, .until.cancel = &token},
+                           .in_flight = 10));
+        clear();
+        for (int i = 0; i < 10; i++)
+            CHECK_EQ(twill_fan_go(fan, polite, tag(i), tag(i)), TWILL_OK);
+        wait_inside(2);
+        if (drop_by == 0) {
+            CHECK_EQ(twill_fan_cancel(fan), TWILL_OK);
+            CHECK_EQ(twill_fan_cancel(fan), TWILL_CLOSED);
+            for (int i = 2; i < 10; i++)
+                CHECK_EQ(atomic_load(&dropped[i]), 1); /* at once */
+        } else {
+            twill_cancel_fire(&token, 1);
+        }
+        CHECK_EQ(twill_fan_go(fan, quick, tag(99), NULL), drop_by ? TWILL_CANCELLED : TWILL_CLOSED);
+        for (int k = 0; k < 10; k++) {
+            CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+            CHECK_EQ(outcome.status, TWILL_CANCELLED);
+            check_outcome(&outcome, 0);
+        }
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+        destroy(fan, &report);
+        CHECK_EQ(report.skipped, 10);
+        CHECK_EQ(report.status, TWILL_CANCELLED);
+        check_books(10, true);
+        twill_cancel_detach(&token);
+    }
+}
+
+TEST(deadline_of_the_run)
+{
+    twill_report report;
+    twill_fan *fan = make(OPTIONS(.run = {.workers = 1, .report = &report,
+                                          .until = twill_within(TWILL_MS(20))},
+                                  .in_flight = 5));
+    twill_outcome outcome;
+    clear();
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(twill_fan_go(fan, polite, tag(i), tag(i)), TWILL_OK);
+    for (int k = 0; k < 5; k++) {
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        check_outcome(&outcome, 0);
+        CHECK(outcome.status == (outcome.key == tag(0) ? TWILL_CANCELLED : TWILL_TIMEOUT));
+    }
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+    CHECK_EQ(twill_fan_go(fan, quick, NULL, NULL), TWILL_TIMEOUT);
+    destroy(fan, &report);
+    CHECK_EQ(report.status, TWILL_TIMEOUT);
+    check_books(5, true);
+}
+
+TEST(destroy_with_everything_inside)
+{
+    for (int round = 0; round < 30; round++) {
+        twill_report report;
+        twill_fan *fan = make(OPTIONS(.run = {.workers = 2, .report = &report}, .in_flight = 50));
+        int n = 40;
+        clear();
+        for (int i = 0; i < n; i++)
+            CHECK_EQ(twill_fan_go(fan, i % 20 == 19 ? polite : quick, tag(i), tag(i)), TWILL_OK);
+        if (round % 2)
+            wait_inside(1);
+        destroy(fan, &report);
+        CHECK_EQ(report.total, n);
+        size_t thrown = 0;
+        for (int i = 0; i < n; i++)
+            thrown += atomic_load(&discarded[i]);
+        CHECK_EQ(thrown, report.done);
+        check_books(n, false);
+    }
+}
+
+TEST(destroy_answers_those_who_wait)
+{
+    for (int round = 0; round < 50; round++) {
+        twill_fan *fan = make(OPTIONS(.run.workers = 1, .in_flight = 1, .max_unread = 1));
+        side reader = {.until = {0, NULL}}, timed = {.until = twill_within(TWILL_MS(1))};
+        clear();
+        atomic_store(&read_count, 0);
+        begin(&reader, fan, read_until_closed);
+        begin(&timed, fan, read_until_closed);
+        if (round % 2)
+            twill_sleep(twill_within(TWILL_US(900)));
+        else
+            CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+        if (round % 3 == 0)
+            CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+        /* calls have begun once they wait; those that have not would be too late */
+        while (!reader.status && twill__lock_wanted(&fan->lock)) {}
+        twill_sleep(twill_within(TWILL_MS(3)));
+        CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+        twill__thread_join(&reader.thread);
+        twill__thread_join(&timed.thread);
+        CHECK_EQ(reader.status, TWILL_CLOSED);
+        CHECK(timed.status == TWILL_CLOSED || timed.status == TWILL_TIMEOUT);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+TEST(stop_drains_then_cancels_then_says_who_is_stuck)
+{
+    twill_fan *fan = make(OPTIONS(.run.workers = 2, .in_flight = 10));
+    twill_stopped stopped;
+    clear();
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+    CHECK_EQ(twill_fan_stop(fan, (twill_until){0, NULL}, (twill_until){0, NULL}, &stopped),
+             TWILL_OK);
+    CHECK(stopped.finished <= 10 && stopped.cancelled == 0 && stopped.stuck == 0);
+    CHECK_EQ(read_all(fan, TWILL_CLOSED), 10);
+    destroy(fan, NULL);
+    check_books(10, true);
+
+    fan = make(OPTIONS(.run.workers = 2, .in_flight = 10));
+    clear();
+    CHECK_EQ(twill_fan_go(fan, gated, tag(0), tag(0)), TWILL_OK);
+    for (int i = 1; i < 6; i++)
+        CHECK_EQ(twill_fan_go(fan, polite, tag(i), tag(i)), TWILL_OK);
+    wait_inside(2);
+    CHECK_EQ(twill_fan_stop(fan, twill_within(TWILL_MS(2)), twill_within(TWILL_MS(20)), &stopped),
+             TWILL_TIMEOUT);
+    CHECK_EQ(stopped.finished, 0);
+    CHECK_EQ(stopped.cancelled, 5);
+    CHECK_EQ(stopped.stuck, 1);
+    atomic_store(&gate, 1);
+    CHECK_EQ(twill_fan_stop(fan, (twill_until){0, NULL}, (twill_until){0, NULL}, &stopped),
+             TWILL_OK);
+    CHECK_EQ(stopped.finished, 1);
+    CHECK_EQ(read_all(fan, TWILL_CLOSED), 6);
+    destroy(fan, NULL);
+    check_books(6, true);
+}
+
+/* ---- time limits ---- */
+
+static void wait_for_nothing(void)
+{
+    atomic_store(&gate, 1);
+    for (int k = 0; k < 10000 && faults_live(); k++)
+        twill_sleep(twill_within(TWILL_MS(1)));
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(timeout_answers_at_once_within_max_abandoned)
+{
+    twill_report report;
+    twill_fan *fan = make(OPTIONS(.run = {.workers = 3, .report = &report}, .in_flight = 10,
+                                  .timeout = TWILL_MS(30), .max_abandoned = 2));
+    twill_outcome outcome;
+    twill_fan_stats stats;
+    clear();
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_fan_go(fan, gated, tag(i), tag(i)), TWILL_OK);
+    for (int k = 0; k < 2; k++) {
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+        check_outcome(&outcome, 0);
+    }
+    /* the third may not be left behind */
+    CHECK_EQ(twill_fan_next_until(fan, NULL, &outcome, twill_within(TWILL_MS(20))), TWILL_TIMEOUT);
+    twill_fan_get_stats(fan, &stats);
+    CHECK_EQ(stats.abandoned, 2);
+    CHECK_EQ(stats.running, 1);
+    atomic_store(&gate, 1);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    check_outcome(&outcome, 0);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(3), tag(3)), TWILL_OK); /* and it goes on */
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_OK);
+    given[3]++;
+    destroy(fan, &report);
+    CHECK_EQ(report.failed, 3);
+    CHECK_EQ(report.done, 1);
+    wait_for_nothing();
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(atomic_load(&discarded[i]), 1);
+}
+
+/* Nobody waits in next: an idle thread sees to it. */
+static atomic_int notified;
+
+static void count_notify(const twill_task *task)
+{
+    CHECK_EQ(task->worker, UINT_MAX);
+    atomic_fetch_add(&notified, 1);
+}
+
+TEST(timeout_without_a_reader)
+{
+    twill_fan *fan = make(OPTIONS(.run.workers = 2, .timeout = TWILL_MS(10), .max_abandoned = 1,
+                                  .notify = count_notify));
+    twill_outcome outcome;
+    clear();
+    atomic_store(&notified, 0);
+    CHECK_EQ(twill_fan_go(fan, gated, tag(0), tag(0)), TWILL_OK);
+    for (int k = 0; k < 10000 && !atomic_load(&notified); k++)
+        twill_sleep(twill_within(TWILL_MS(1)));
+    CHECK_EQ(atomic_load(&notified), 1);
+    CHECK_EQ(twill_fan_try_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK); /* leaves it behind */
+    wait_for_nothing();
+    CHECK_EQ(atomic_load(&discarded[0]), 1);
+}
+
+TEST(destroy_leaves_behind)
+{
+    for (int pooled = 0; pooled <= 1; pooled++) {
+        twill_pool *pool = NULL;
+        twill_report report;
+        twill_fan *fan;
+        if (pooled)
+            CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+        fan = make(OPTIONS(.run = {.workers = 2, .pool = pool, .report = &report},
+                           .max_abandoned = 2));
+        clear();
+        for (int i = 0; i < 2; i++)
+            CHECK_EQ(twill_fan_go(fan, gated, tag(i), tag(i)), TWILL_OK);
+        wait_inside(2);
+        destroy(fan, &report);
+        CHECK_EQ(report.failed, 2);
+        CHECK_EQ(report.first_error.status, TWILL_LOST);
+        atomic_store(&gate, 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK); /* waits for them */
+        wait_for_nothing();
+        CHECK_EQ(atomic_load(&discarded[0]) + atomic_load(&discarded[1]), 2);
+    }
+}
+
+/* ---- goals ---- */
+
+TEST(goals_of_the_object)
+{
+    twill_report report;
+    twill_outcome outcome;
+    twill_fan *fan = make(OPTIONS(.run = {.workers = 2, .report = &report}, .in_flight = 20,
+                                  .goal = TWILL_FAN_QUORUM, .quorum = 2));
+    int good = 0, count = 0;
+    clear();
+    for (int i = 0; i < 6; i++) {
+        twill_status status = twill_fan_go(fan, i < 2 ? quick : polite, tag(i), tag(i));
+        CHECK(status == TWILL_OK || status == TWILL_CLOSED);
+        count += status == TWILL_OK;
+    }
+    for (int k = 0; k < count; k++) {
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        good += outcome.status == TWILL_OK;
+    }
+    CHECK_EQ(good, 2);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(9), NULL), TWILL_CLOSED);
+    destroy(fan, &report);
+    CHECK_EQ(report.status, TWILL_OK);
+    /* out of reach once closed */
+    fan = make(OPTIONS(.run = {.workers = 2, .report = &report}, .in_flight = 20,
+                       .goal = TWILL_FAN_QUORUM, .quorum = 3));
+    clear();
+    CHECK_EQ(twill_fan_go(fan, polite, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, polite, tag(1), tag(1)), TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    CHECK_EQ(read_all(fan, TWILL_CLOSED), 2);
+    destroy(fan, &report);
+    CHECK_EQ(report.status, TWILL_FAILED);
+}
+
+static bool third(const twill_outcome *outcome, const void *result, const twill_task *task)
+{
+    (void)task;
+    return outcome->status == TWILL_OK && *(const int *)result == 6;
+}
+
+TEST(enough_of_the_object)
+{
+    twill_report report;
+    twill_outcome outcome;
+    twill_fan *fan = make(OPTIONS(.run = {.workers = 1, .report = &report}, .in_flight = 20,
+                                  .goal = TWILL_FAN_ENOUGH, .enough = third));
+    clear();
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, polite, tag(4), tag(4)), TWILL_OK);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(5), NULL), TWILL_CLOSED);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_CANCELLED);
+    destroy(fan, &report);
+    CHECK_EQ(report.status, TWILL_OK);
+}
+
+TEST(first_failure_ends_all_ok)
+{
+    for (int round = 0; round < 30; round++) {
+        twill_report report;
+        twill_fan *fan = make(OPTIONS(.run = {.workers = 3, .report = &report}, .in_flight = 50,
+                                      .goal = TWILL_FAN_ALL_OK));
+        int count = 0;
+        clear();
+        for (int i = 0; i < 40; i++) {
+            twill_status status = twill_fan_go(fan, quick, tag(i), tag(i));
+            CHECK(status == TWILL_OK || (status == TWILL_CLOSED && i > 9));
+            count += status == TWILL_OK;
+        }
+        (void)twill_fan_close(fan);
+        CHECK_EQ(read_all(fan, TWILL_CLOSED), count);
+        destroy(fan, &report);
+        CHECK_EQ(report.status, TWILL_FAILED);
+        CHECK_EQ(report.first_error.index, 9); /* the same every time */
+        CHECK_EQ(report.first_error.code, 9);
+        check_books(count, true);
+    }
+}
+
+/* ---- an event loop ---- */
+
+static void read_after_notify(void *side_)
+{
+    side *s = side_;
+    twill_outcome outcome;
+    int result, seen = 0, count = 0;
+    while (s->status != TWILL_CLOSED) {
+        while (atomic_load(&notified) == seen)
+            twill_sleep(twill_within(TWILL_US(50)));
+        seen = atomic_load(&notified);
+        while ((s->status = twill_fan_try_next(s->fan, &result, &outcome)) == TWILL_OK) {
+            check_outcome(&outcome, result);
+            count++;
+        }
+    }
+    s->to = count;
+}
+
+TEST(notify_loses_no_outcome)
+{
+    for (int ordered = 0; ordered <= 1; ordered++) {
+        twill_fan *fan =
+            make(OPTIONS(.run.workers = 2, .notify = count_notify, .ordered = ordered));
+        side loop = {.status = TWILL_OK};
+        clear();
+        atomic_store(&notified, 0);
+        begin(&loop, fan, read_after_notify);
+        for (int i = 0; i < 3000; i++)
+            CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+        CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+        twill__thread_join(&loop.thread);
+        CHECK_EQ(loop.to, 3000);
+        destroy(fan, NULL);
+        check_books(3000, true);
+    }
+}
+
+static void destroy_in_notify(const twill_task *task)
+{
+    (void)task;
+    if (own)
+        CHECK_EQ(twill_fan_destroy(own), TWILL_DEADLOCK);
+    atomic_fetch_add(&notified, 1);
+}
+
+static void destroy_in_drop(void *arg, twill_status why, const twill_task *task)
+{
+    note_drop(arg, why, task);
+    CHECK_EQ(twill_fan_destroy(own), TWILL_DEADLOCK);
+}
+
+TEST(destroy_in_callbacks)
+{
+    CHECK_EQ(twill_fan_create(&own, OPTIONS(.run.workers = 1, .in_flight = 5,
+                                            .notify = destroy_in_notify, .drop = destroy_in_drop)),
+             TWILL_OK);
+    clear();
+    atomic_store(&notified, 0);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_fan_go(own, polite, tag(i), tag(i)), TWILL_OK);
+    wait_inside(1);
+    CHECK_EQ(twill_fan_cancel(own), TWILL_OK);
+    while (!atomic_load(&notified))
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(read_all(own, TWILL_CLOSED), 3);
+    CHECK_EQ(twill_fan_destroy(own), TWILL_OK);
+    own = NULL;
+    check_books(3, true);
+}
+
+/* ---- ended threads ---- */
+
+static int end_thread(void *arg, void *result, const twill_task *task)
+{
+    (void)result;
+    (void)task;
+    atomic_fetch_add(&ran[(intptr_t)arg], 1);
+    END_THREAD();
+    return 0;
+}
+
+static int go_and_end(void *arg, void *result, const twill_task *task)
+{
+    int i = (int)(intptr_t)arg;
+    (void)result;
+    (void)task;
+    atomic_fetch_add(&ran[i], 1);
+    (void)twill_fan_go(own, end_thread, tag(i + 1), tag(i + 1)); /* inline: both are LOST */
+    atomic_fetch_add(&inside, 1);
+    return 0;
+}
+
+TEST(a_task_ends_its_thread)
+{
+    for (unsigned workers = 1; workers <= 2; workers++) {
+        twill_outcome outcome;
+        int lost = 0;
+        own = make(OPTIONS(.run.workers = workers, .in_flight = 1));
+        clear();
+        CHECK_EQ(twill_fan_go(own, go_and_end, tag(0), tag(0)), TWILL_OK);
+        for (int i = 2; i < 50; i++)
+            CHECK_EQ(twill_fan_go(own, i % 7 ? quick : end_thread, tag(i), tag(i)), TWILL_OK);
+        CHECK_EQ(twill_fan_close(own), TWILL_OK);
+        while (twill_fan_next(own, NULL, &outcome) == TWILL_OK) {
+            lost += outcome.status == TWILL_LOST;
+            given[(intptr_t)outcome.key]++;
+        }
+        CHECK_EQ(atomic_load(&inside), 0);
+        CHECK_EQ(lost, 9);
+        destroy(own, NULL);
+        check_books(50, true);
+    }
+}
+
+static void next_and_end(void *side_)
+{
+    side *s = side_;
+    twill_outcome outcome;
+    (void)twill_fan_next(s->fan, NULL, &outcome);
+    CHECK(false); /* the task has ended this thread */
+}
+
+TEST(no_thread_at_all)
+{
+    faults_fail_thread(1);
+    twill_fan *fan = make(OPTIONS(.run.workers = 2, .in_flight = 3));
+    faults_fail_thread(0);
+    side helper = {.status = TWILL_OK};
+    twill_fan_stats stats;
+    clear();
+    for (int i = 0; i < 100; i++) /* the caller runs them, where it would wait */
+        CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+    do
+        twill_fan_get_stats(fan, &stats);
+    while (stats.running);
+    int before = 0;
+    twill_outcome outcome;
+    int result;
+    while (before < 100) {
+        CHECK_EQ(twill_fan_next(fan, &result, &outcome), TWILL_OK);
+        check_outcome(&outcome, result);
+        before++;
+    }
+    /* a helper's thread ends in the task it runs */
+    CHECK_EQ(twill_fan_go(fan, end_thread, tag(100), tag(100)), TWILL_OK);
+    begin(&helper, fan, next_and_end);
+    twill__thread_join(&helper.thread);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_LOST);
+    given[100]++;
+    destroy(fan, NULL);
+    check_books(101, true);
+}
+
+/* ---- faults, forks, churn ---- */
+
+TEST(any_allocation_may_fail)
+{
+    for (unsigned long k = 1; k <= 4; k++) {
+        twill_fan *fan = NULL;
+        twill_status status;
+        int accepted = 0;
+        clear();
+        faults_fail_alloc_from(k);
+        status = twill_fan_create(
+            &fan, OPTIONS(.run.workers = 1, .in_flight = 500, .result_size = sizeof(int)));
+        CHECK_EQ(status, k == 1 ? TWILL_NO_MEMORY : TWILL_OK);
+        for (int i = 0; fan && i < 400; i++) {
+            status = twill_fan_go(fan, quick, tag(accepted), tag(accepted));
+            CHECK(status == TWILL_OK || status == TWILL_NO_MEMORY);
+            if (status == TWILL_OK)
+                accepted++;
+        }
+        faults_fail_alloc(0);
+        if (fan) {
+            CHECK(accepted < 400);
+            CHECK_EQ(twill_fan_go(fan, quick, tag(accepted), tag(accepted)), TWILL_OK);
+            CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+            CHECK_EQ(read_all(fan, TWILL_CLOSED), accepted + 1);
+            destroy(fan, NULL);
+        }
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+TEST(a_forked_child)
+{
+    twill_fan *fan = make(OPTIONS(.run.workers = 2));
+    twill_outcome outcome;
+    int status = -1;
+    clear();
+    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        bool right = twill_fan_go(fan, quick, tag(2), NULL) == TWILL_FORKED &&
+                     twill_fan_next(fan, NULL, &outcome) == TWILL_FORKED &&
+                     twill_fan_close(fan) == TWILL_FORKED && twill_fan_cancel(fan) == TWILL_FORKED &&
+                     twill_fan_stop(fan, twill_within(0), twill_within(0), NULL) == TWILL_FORKED &&
+                     twill_fan_destroy(fan) == TWILL_OK;
+        _exit(!right);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    destroy(fan, NULL);
+}
+
+TEST(create_and_destroy_on_a_pool)
+{
+    twill_pool *pool;
+    twill_outcome outcome;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    clear();
+    for (int k = 0; k < 3000; k++) {
+        twill_fan *fan;
+        CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.pool = pool)), TWILL_OK);
+        CHECK_EQ(twill_fan_go(fan, quick, tag(k), tag(k)), TWILL_OK);
+        if (k % 2)
+            CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+        CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+HARNESS_MAIN
