@@ -113,11 +113,11 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->seat = twill__take_seat(job->team);
     }
     job->tick_rate = job->team->tick_rate;
-    twill__open(job, 0);
-    if (crew->has_own)
+    if (crew->has_own) /* before anybody works here: a call nested below reads the team */
         all = twill__team_grow(&crew->own, own_threads, run);
     else if (run->pool && job->team->threads < own_threads)
         all = false;
+    twill__open(job, 0);
     if (!all)
         job->flags |= TWILL_REPORT_DEGRADED;
     if (!all && run->strict) {
