@@ -998,6 +998,144 @@ TWILL__DECL twill_status twill_produce_consume(size_t item_size, twill_produce_f
 #endif
 #endif
 
+/* ---- fan_out_fan_in.h ---- */
+/* twill: fan_out_fan_in - start many independent tasks, and take each outcome as it arrives.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Each of many tasks gives a result of its own, at a time of its own, and one thread folds them
+    into one answer: a total, a page, the first that works, the first three that agree. Outcomes
+    come in the order in which tasks end, each exactly once, with its index and key; the code that
+    folds them runs on one thread and needs no lock. The same for an endless source, with a bounded
+    window.
+WHEN NOT
+    Results go to their own places in an array: parallel_map. Items flow through several stages:
+    pipeline. Nobody waits for the result: worker_pool.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_fan_out_fan_in.h"
+
+static int squares_below(const void *in, void *out, const twill_task *task)
+{
+    long n = *(const long *)in, sum = 0;
+    (void)task;
+    for (long i = 0; i < n; i++)
+        sum += i * i;
+    *(long *)out = sum;
+    return n == 300;                            // not 0: this one has failed
+}
+
+static int add_up(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    if (outcome->status == TWILL_OK)            // result is NULL otherwise
+        *(long *)task->context += *(const long *)result;
+    return 0;
+}
+
+int main(void)
+{
+    long n[4] = {100, 200, 300, 400}, total = 0;
+    twill_report report;
+    twill_status status = twill_fan_out_fan_in(n, sizeof *n, 4, squares_below, sizeof(long), add_up,
+        &(twill_fan_options){ .run.workers = 2, .run.context = &total, .run.report = &report });
+    printf("%s, item %zu: code %d; %zu others: %ld\n", twill_status_name(status),
+           report.first_error.index, report.first_error.code, report.done, total);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_FAILED, item 2: code 1; 3 others: 24235450
+END OF OUTPUT
+*/
+#ifndef TWILL_FAN_OUT_FAN_IN_H
+#define TWILL_FAN_OUT_FAN_IN_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_fan_goal {
+    TWILL_FAN_ALL = 0,  /* every outcome; a failure stops nothing (but by run.on_error) */
+    TWILL_FAN_ALL_OK,   /* the first failure cancels the rest */
+    TWILL_FAN_FIRST_OK, /* a race: the first success cancels the rest */
+    TWILL_FAN_QUORUM,   /* `quorum` successes; ends when they are in, or out of reach */
+    TWILL_FAN_ENOUGH    /* `enough` decides after each outcome */
+} twill_fan_goal;
+
+typedef struct twill_fan_options { /* see OPTIONS above */
+    twill_run run;
+    twill_fan_goal goal;
+    size_t quorum;
+    bool (*enough)(const twill_outcome *outcome, const void *result, const twill_task *task);
+    bool ordered;
+    size_t result_size;
+    size_t in_flight;
+    size_t max_unread;
+    twill_ns timeout;
+    size_t max_abandoned;
+    twill_drop_fn *drop;
+    twill_discard_fn *discard;
+    void (*notify)(const twill_task *task);
+} twill_fan_options;
+
+/* ---- one call ---- */
+
+/* On the calling thread, one at a time. result: NULL unless the outcome is TWILL_OK. */
+typedef int twill_aggregate_fn(const void *result, const twill_outcome *outcome,
+                               const twill_task *task);
+/* Writes the next item; at the end: return twill_task_stop(task). */
+typedef int twill_pull_fn(void *item, const twill_task *task);
+
+/* Runs `process` on each of n items, on run.workers threads, and `aggregate` (may be NULL) on this
+   one, as results arrive. */
+TWILL__DECL twill_status twill_fan_out_fan_in(const void *items, size_t item_size, size_t n,
+                                              twill_map_fn *process, size_t result_size,
+                                              twill_aggregate_fn *aggregate,
+                                              const twill_fan_options *options);
+
+/* The same over a source of any length: `pull` runs on the calling thread, too, and is not called
+   while the window is full. */
+TWILL__DECL twill_status twill_fan_stream(twill_pull_fn *pull, size_t item_size,
+                                          twill_map_fn *process, size_t result_size,
+                                          twill_aggregate_fn *emit,
+                                          const twill_fan_options *options);
+
+/* ---- the object ---- */
+
+typedef struct twill_fan twill_fan;
+
+TWILL__DECL twill_status twill_fan_create(twill_fan **out, const twill_fan_options *options);
+
+TWILL__DECL twill_status twill_fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key);
+TWILL__DECL twill_status twill_fan_try_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key);
+TWILL__DECL twill_status twill_fan_go_until(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
+                                            twill_until until);
+TWILL__DECL twill_status twill_fan_close(twill_fan *fan);
+TWILL__DECL twill_status twill_fan_next(twill_fan *fan, void *result, twill_outcome *outcome);
+TWILL__DECL twill_status twill_fan_try_next(twill_fan *fan, void *result, twill_outcome *outcome);
+TWILL__DECL twill_status twill_fan_next_until(twill_fan *fan, void *result, twill_outcome *outcome,
+                                              twill_until until);
+TWILL__DECL twill_status twill_fan_cancel(twill_fan *fan);
+TWILL__DECL twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twill_until join,
+                                        twill_stopped *out);
+TWILL__DECL twill_status twill_fan_destroy(twill_fan *fan);
+
+typedef struct twill_fan_stats {
+    size_t accepted, done, failed, skipped;
+    size_t queued, running, unread, abandoned;
+    size_t records;
+} twill_fan_stats;
+TWILL__DECL void twill_fan_get_stats(twill_fan *fan, twill_fan_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 /* ---- progress_tracker.h ---- */
 /* twill: progress_tracker - counts work that many threads finish, and shows it without making any
    of them wait.
@@ -5035,6 +5173,7 @@ typedef struct twill__team {
     uint64_t tick_rate; /* see platform/ticks.h */
     twill__helper *helper;
     _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
+    _Atomic uint32_t lost;                 /* of them, those that nobody replaces */
     twill__seat seat[TWILL__SEATS];
 } twill__team;
 
@@ -5196,9 +5335,13 @@ static inline void twill__helper_main(void *helper);
 static inline void twill__replace(twill__team *team)
 {
     twill__helper *dying = (twill__helper *)twill__thread()->helper, *fresh;
-    if (!dying || twill__thread()->team != team ||
-        !(fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh)))
+    if (!dying || twill__thread()->team != team)
         return;
+    fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh);
+    if (!fresh) {
+        atomic_fetch_add(&team->lost, 1);
+        return;
+    }
     memset(fresh, 0, sizeof *fresh);
     fresh->team = team;
     fresh->number = dying->number;
@@ -5209,6 +5352,7 @@ static inline void twill__replace(twill__team *team)
     memcpy(fresh->thread.name, dying->thread.name, sizeof fresh->thread.name);
     if (!twill__thread_start(&fresh->thread)) {
         TWILL_FREE(fresh);
+        atomic_fetch_add(&team->lost, 1);
         return;
     }
     /* release: pairs with the exchange in twill__team_close; relaxed: a guess for the CAS */
@@ -10618,33 +10762,1758 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
 #endif
 #endif
 #ifdef TWILL_IMPLEMENTATION
-#ifndef TWILL__PROGRESS_TRACKER_IMPL
-#define TWILL__PROGRESS_TRACKER_IMPL
+#ifndef TWILL__FAN_OUT_FAN_IN_IMPL
+#define TWILL__FAN_OUT_FAN_IN_IMPL
 
-/* ---- progress_tracker/map.h ---- */
-/* map.h: a parallel map that shows how far it is. */
-#ifndef TWILL__PROGRESS_MAP_H
-#define TWILL__PROGRESS_MAP_H
+/* ---- fan_out_fan_in/call.h ---- */
+/* call.h: one call: the calling thread collects what the workers have done. */
+#ifndef TWILL__FAN_CALL_H
+#define TWILL__FAN_CALL_H
 
-/* ---- progress_tracker/updates.h ---- */
-/* updates.h: the public functions of a bar. */
-#ifndef TWILL__PROGRESS_UPDATES_H
-#define TWILL__PROGRESS_UPDATES_H
+/* ---- fan_out_fan_in/life.h ---- */
+/* life.h: a fan from its options to its report. */
+#ifndef TWILL__FAN_LIFE_H
+#define TWILL__FAN_LIFE_H
 
-/* ---- progress_tracker/frames.h ---- */
-/* frames.h: who draws, when, and how a frame reaches the descriptor. */
-#ifndef TWILL__PROGRESS_FRAMES_H
-#define TWILL__PROGRESS_FRAMES_H
+/* ---- fan_out_fan_in/object.h ---- */
+/* object.h: go and next, and their waits. */
+#ifndef TWILL__FAN_OBJECT_H
+#define TWILL__FAN_OBJECT_H
 
-/* ---- progress_tracker/lines.h ---- */
-/* lines.h: what a bar looks like: one line of text in each style. */
-#ifndef TWILL__PROGRESS_LINES_H
-#define TWILL__PROGRESS_LINES_H
+/* ---- fan_out_fan_in/workers.h ---- */
+/* workers.h: who runs a fan's tasks. */
+#ifndef TWILL__FAN_WORKERS_H
+#define TWILL__FAN_WORKERS_H
 
-/* ---- progress_tracker/tracker.h ---- */
-/* tracker.h: one bar: its state, its locks, its counts. */
-#ifndef TWILL__PROGRESS_TRACKER_H
-#define TWILL__PROGRESS_TRACKER_H
+/* ---- fan_out_fan_in/state.h ---- */
+/* state.h: what happens to a fan under its lock: acceptance, outcomes, goals, ends. */
+#ifndef TWILL__FAN_STATE_H
+#define TWILL__FAN_STATE_H
+
+/* ---- fan_out_fan_in/tasks.h ---- */
+/* tasks.h: the records of a fan's tasks, and the fan itself. */
+#ifndef TWILL__FAN_TASKS_H
+#define TWILL__FAN_TASKS_H
+
+/* ---- engine/crew.h ---- */
+/* crew.h: the workers of an object: threads of its own, or those of a pool, who come when there is
+   work and leave when there is none. */
+#ifndef TWILL__ENGINE_CREW_H
+#define TWILL__ENGINE_CREW_H
+
+/* A crew is a job (engine/job.h) whose work is given by three functions of the object:
+
+       ready   is there work for one worker more? Any thread, often; it may take the object's lock.
+               When it answers no although something is due later, it says when
+               (twill__crew_alarm)
+       work    on a worker: works until nothing is ready. It must not sleep: a thread of a pool
+               has other things to do, and one of the crew's own parks in the team
+       ended   inside work a callback has ended the thread: puts the books in order. Other
+               workers may be at work already, under the same number, when it has returned
+
+   All else is the team's: worker numbers, worker_start and worker_stop, tokens, waking, guards.
+   task->until is the deadline of the run and the token of the worker number; task->private_ is the
+   crew's job, whose table is crew_table.calls: an object that wants one of its own puts its own
+   record there in a copy of the task. */
+typedef struct twill__crew {
+    twill__job job;
+    twill__team own;
+    twill_run run; /* a copy */
+    twill__helper *helper;
+    const _Atomic uint32_t *mark; /* holds the generation of this process */
+    bool has_own;
+} twill__crew;
+
+/* Of the block that a crew of so many workers needs behind it, in multiples of a line. */
+static inline size_t twill__crew_bytes(unsigned workers, unsigned own_threads)
+{
+    size_t bytes = (size_t)workers * sizeof(twill__slot) +
+                   (size_t)own_threads * sizeof(twill__helper) +
+                   3 * sizeof(uint64_t) * twill__words(workers);
+    return (bytes + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+}
+
+static inline void twill__crew_init(twill__crew *crew, const twill_run *run, unsigned workers,
+                                    const twill__crew_table *table, void *object, void *memory)
+{
+    twill__job *job = &crew->job;
+    _Atomic uint64_t *bits;
+    memset(crew, 0, sizeof *crew);
+    crew->run = *run;
+    job->call.table = &table->calls;
+    job->crew = table;
+    job->data = object;
+    job->run = &crew->run;
+    job->np = workers;
+    job->slot = (twill__slot *)memory;
+    job->block = job->unit = 1;
+    bits = (_Atomic uint64_t *)(void *)(job->slot + workers);
+    job->taken = bits;
+    job->ready = bits + twill__words(workers);
+    job->ranges = job->ready + twill__words(workers);
+    for (unsigned word = 0; word < 3 * twill__words(workers); word++)
+        atomic_init(&bits[word], 0);
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->generation = twill__generation();
+    /* set: generation was asked */
+    crew->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    crew->helper = (twill__helper *)(void *)(bits + 3 * twill__words(workers));
+}
+
+/* Whether this process opened it. */
+static inline bool twill__crew_here(const twill__crew *crew)
+{
+    /* a number; set before */
+    return atomic_load_explicit(crew->mark, memory_order_relaxed) == crew->job.generation;
+}
+
+/* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:
+   those of run->pool; or, for a call that ends before the callback around it does (`nested`), those
+   of the call around it; else `own_threads` are started. Fewer than that, even none, is no failure
+   (flag DEGRADED, and callers help), but with run->strict. The object must be ready to be asked.
+   OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is open. */
+static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *run,
+                                            unsigned workers, unsigned own_threads, bool nested,
+                                            const twill__crew_table *table, void *object,
+                                            void *memory)
+{
+    twill__job *job = &crew->job, *outer = twill__thread()->job;
+    twill_status status = twill__check_run(run);
+    bool all = true;
+    if (status != TWILL_OK)
+        return status;
+    twill__crew_init(crew, run, workers, table, object, memory);
+    if (run->pool)
+        job->team = run->pool->team;
+    else if (nested && outer && outer->team && !run->workers)
+        job->team = outer->team;
+    if (nested)
+        job->outer = outer;
+    if (job->team) {
+        job->seat = twill__take_seat(job->team);
+        if (!job->seat && run->pool && (atomic_load(&job->team->seat[0].word) & TWILL__SEAT_SHUT))
+            return TWILL_CLOSED;
+        if (job->seat && nested && outer && outer->team == job->team) {
+            job->parent = outer;
+            job->flags |= TWILL_REPORT_NESTED;
+        }
+    }
+    if (!job->seat) { /* none asked for, or so many calls are on it that none is left */
+        if (job->team)
+            job->flags |= TWILL_REPORT_DEGRADED;
+        twill__team_init(&crew->own, crew->helper);
+        crew->has_own = true;
+        job->team = &crew->own;
+        job->seat = twill__take_seat(job->team);
+    }
+    job->tick_rate = job->team->tick_rate;
+    twill__open(job, 0);
+    if (crew->has_own)
+        all = twill__team_grow(&crew->own, own_threads, run);
+    else if (run->pool && job->team->threads < own_threads)
+        all = false;
+    if (!all)
+        job->flags |= TWILL_REPORT_DEGRADED;
+    if (!all && run->strict) {
+        atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+        twill__meet(job, NULL, false);
+        twill__release(job->seat, true);
+        if (crew->has_own)
+            (void)twill__team_close(&crew->own);
+        return TWILL_NO_THREAD;
+    }
+    return TWILL_OK;
+}
+
+/* Work has come up for `need` workers more: after it was published (under the lock that `ready`
+   takes, or by a seq_cst RMW). Without sleepers one RMW and one load. */
+static inline void twill__crew_call(twill__crew *crew, unsigned need)
+{
+    twill__call_helpers(crew->job.team, need);
+}
+
+/* Something is due at `instant`: an idle thread asks `ready` then. */
+static inline void twill__crew_alarm(twill__crew *crew, twill_ns instant)
+{
+    twill__team *team = crew->job.team;
+    twill_ns alarm = atomic_load(&team->alarm);
+    while (instant < alarm) /* exit: set, or an earlier one is */
+        if (atomic_compare_exchange_weak(&team->alarm, &alarm, instant)) {
+            twill__call_helpers(team, 1); /* a parked one has read the later alarm */
+            return;
+        }
+}
+
+/* Whether this thread is inside a callback of the crew, or of a call nested below one: then it must
+   not wait for the crew's end. */
+static inline bool twill__crew_inside(const twill__crew *crew)
+{
+    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
+        if (job == &crew->job)
+            return true;
+    return false;
+}
+
+/* The calling thread takes part until nothing is ready. False: nothing was, or no number is free,
+   or its worker_start failed. A crew's own callback may help, too, if the object can bear it. */
+static inline bool twill__crew_help(twill__crew *crew)
+{
+    twill__job *job = &crew->job;
+    bool served;
+    if (!twill__enter(job->seat))
+        return false;
+    served = twill__serve(job->seat, job, UINT_MAX);
+    /* one who found no number free meanwhile may have parked */
+    if (served && job->crew->ready(job->data))
+        twill__call_helpers(job->team, 1);
+    twill__leave(job->seat);
+    return served;
+}
+
+/* A worker begins on something numbered `number`; at the end of all, SIZE_MAX. A fire from
+   twill__crew_fire_from that is meant for an earlier, higher one cannot hit it. */
+static inline void twill__crew_begin(twill__crew *crew, unsigned worker, size_t number)
+{
+    twill__set_begin(&crew->job.slot[worker], number);
+}
+
+/* Fires the tokens of the workers that are on a number from `least` on. */
+static inline void twill__crew_fire_from(twill__crew *crew, size_t least)
+{
+    twill__fire_from(&crew->job, least);
+}
+
+/* Shuts the door, waits for those inside (who leave when nothing is ready), ends the own threads,
+   runs worker_stop here, in worker order, and gives back the seat. From no callback of the crew
+   (twill__crew_inside). Fills workers_started, workers_used and the flags of *report, if there is
+   one. In a forked child it does nothing but fill. */
+static inline void twill__crew_close(twill__crew *crew, twill_report *report)
+{
+    twill__job *job = &crew->job;
+    unsigned threads = job->team->threads;
+    if (twill__crew_here(crew)) {
+        twill__meet(job, NULL, false);
+        twill__stop_workers(job);
+        if (!crew->has_own)
+            job->flags |= twill__team_flags(job->team);
+        twill__release(job->seat, true);
+        if (crew->has_own)
+            job->flags |= twill__team_close(&crew->own);
+        for (unsigned worker = 0; worker < job->np; worker++)
+            if ((atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) &&
+                twill__token_used(twill__token_of(&job->slot[worker].token)))
+                twill_cancel_detach(&job->slot[worker].token);
+    }
+    if (!report)
+        return;
+    report->workers_started = threads < job->np ? threads : job->np;
+    for (unsigned worker = 0; worker < job->np; worker++)
+        if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker))
+            report->workers_used += job->slot[worker].used;
+    /* relaxed: after the join */
+    if (atomic_load_explicit(&job->degraded, memory_order_relaxed))
+        job->flags |= TWILL_REPORT_DEGRADED;
+    report->flags = job->flags;
+}
+
+#endif
+
+/* A record is held by the thread that runs it, by its outcome until that is read, and for a moment
+   by who fires its token; the last one gives it back. Records are type-stable: their chunks stay
+   until the fan goes, so a late fire of a token hits a token. */
+typedef struct twill__fan_task {
+    twill__call call; /* first: task->private_ points here */
+    /* its place in one of the fan's lists */
+    struct twill__fan_task *next, *previous;
+    struct twill__fan_task *after; /* its place among the outcomes: it may still run */
+    struct twill__fan_task *outer; /* it runs inside that one, in the same thread */
+    struct twill_fan *fan;
+    twill_task_fn *fn; /* NULL: the call's process */
+    void *arg;
+    twill_outcome outcome;
+    twill_ns due;       /* its own time is over then; 0: it has no limit */
+    twill_cancel token; /* task->until.cancel */
+    unsigned holds;
+    bool tell, told; /* its token is to fire; somebody does that */
+    bool expired;    /* its time is over */
+    bool answered;   /* its outcome is given, and it still runs */
+    bool skip;       /* it said twill_task_skip */
+    bool late;       /* a success after the goal was met */
+    /* the item (stream; max_abandoned) and the result stand behind it */
+} twill__fan_task;
+
+typedef struct twill__fan_list {
+    twill__fan_task *first, *last;
+} twill__fan_list;
+
+typedef struct twill__fan_outcomes { /* in the order in which they came */
+    twill__fan_task *first, *last;
+} twill__fan_outcomes;
+
+typedef struct twill__fan_chunk { /* of records */
+    struct twill__fan_chunk *next;
+} twill__fan_chunk;
+
+typedef struct twill__fan_slot { /* of one worker number; the thread that has it writes */
+    /* its number: only the own thread finds itself here */
+    _Atomic uint64_t thread;
+    twill_task *task;
+    twill__fan_task *current; /* the innermost that runs */
+    bool starting;            /* inside worker_start; left so: the hook has ended its thread */
+    size_t chunks;
+    twill_ns busy;
+} twill__fan_slot;
+
+/* A thread that waits in a call of the fan. What it is told stands in node.answer. */
+typedef struct twill__fan_wait {
+    twill__node node;
+    unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
+    bool unread;           /* a go that waits for readers, too */
+    twill__fan_task *task; /* to be accepted, or handed over */
+} twill__fan_wait;
+enum { TWILL__FAN_AGAIN = -1 }; /* as an answer: look again */
+enum {
+    TWILL__FAN_HELPS_NUMBERED = 1, /* if a worker number is free */
+    TWILL__FAN_HELPS_ALWAYS = 2    /* under that of its own task, which waits */
+};
+
+/* A thread that helps: it runs one task, since it waits for something else. On its stack. */
+typedef struct twill__fan_helping {
+    struct twill__fan_helping *next;
+    uint64_t thread;
+    bool visits; /* it came by a call, and is counted in fan->visits */
+} twill__fan_helping;
+
+/* A callback that runs in a call from outside, on its stack: it must not destroy the fan. */
+typedef struct twill__fan_calling {
+    struct twill__fan_calling *next;
+    uint64_t thread;
+} twill__fan_calling;
+
+struct twill_fan {
+    _Atomic uint32_t lock;
+    /* ---- under the lock ---- */
+    bool closed;          /* no go but from its own tasks */
+    bool doomed;          /* destroy has begun */
+    bool met, unmet;      /* the goal is; it cannot be any more */
+    twill_status over;    /* not OK: tasks that have not started end with it */
+    twill_status refusal; /* and go answers this */
+    size_t limit;         /* the highest index that must still run */
+    size_t stop_at;       /* the lowest index that said stop */
+    size_t next_index;    /* of the next task */
+    size_t emit;          /* ordered: the index that is given next */
+    twill__fan_list queue, running, overdue;
+    twill__fan_outcomes done;
+    twill__fan_task *free;
+    twill__fan_chunk *chunks;
+    size_t records, used; /* all; those not free */
+    size_t in_flight;     /* accepted, without an outcome */
+    size_t executing;     /* of them, in a thread; answered ones not counted */
+    size_t unread;        /* outcomes not yet taken */
+    size_t answered;      /* running, with their outcome given */
+    size_t blocked;       /* of those executing: waiting in next */
+    size_t successes, succeeded, failed, skipped;
+    size_t failures; /* that count for on_error */
+    twill_item_error lowest, earliest;
+    size_t errors_count;                  /* of run.errors */
+    twill__list readers, goers, watchers; /* twill__fan_wait */
+    twill__fan_helping *helping;
+    twill__fan_calling *calling;
+    unsigned refused; /* worker numbers whose worker_start failed */
+    int start_code;
+    size_t deaths;     /* threads that ended in a callback */
+    unsigned spinning; /* readers that wait outside the lock for a moment */
+    /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
+    const char *items;
+    size_t source_next, source_n;
+    bool pulled; /* stream: the source may give more */
+    /* ---- shared without the lock ---- */
+    _Alignas(TWILL__LINE) _Atomic uint32_t ready; /* is there something to run? */
+    _Atomic uint32_t published;                   /* changes for those who wait outside */
+    _Atomic uint32_t visits; /* calls inside, and VISITS_WAIT: the destroyer sleeps on it */
+    /* ---- set at creation ---- */
+    _Alignas(TWILL__LINE) twill_fan_goal goal;
+    twill_on_error policy;
+    size_t quorum, most_errors;
+    bool ordered, copies; /* copies: items are the record's */
+    size_t item_size, result_size, item_at, result_at, task_size;
+    size_t window, max_unread, capacity, max_abandoned;
+    twill_ns timeout, since;
+    twill_map_fn *process;
+    bool (*enough)(const twill_outcome *outcome, const void *result, const twill_task *task);
+    twill_drop_fn *drop;
+    twill_discard_fn *discard;
+    void (*notify)(const twill_task *task);
+    void *context;
+    twill_status *statuses;
+    int *codes;
+    twill_report *report;
+    int (*worker_start)(void **worker_state, const twill_task *task);
+    twill_cancel *cancel; /* run.until's */
+    twill_cancel_hook hook;
+    twill_cancel root;      /* above all tokens of the fan */
+    twill__fan_task **ring; /* ordered: the outcomes by index % capacity */
+    twill__fan_slot *slot;
+    unsigned workers;
+    void *memory;
+    twill__thrd reaper;
+    twill__crew crew;
+};
+#define TWILL__FAN_VISITS_WAIT 0x80000000u
+
+/* ---- lists ---- */
+
+static inline void twill__fan_append(twill__fan_list *list, twill__fan_task *task)
+{
+    task->next = NULL;
+    task->previous = list->last;
+    if (list->last)
+        list->last->next = task;
+    else
+        list->first = task;
+    list->last = task;
+}
+
+static inline void twill__fan_remove(twill__fan_list *list, twill__fan_task *task)
+{
+    if (task->previous)
+        task->previous->next = task->next;
+    else
+        list->first = task->next;
+    if (task->next)
+        task->next->previous = task->previous;
+    else
+        list->last = task->previous;
+}
+
+static inline void twill__fan_push(twill__fan_outcomes *outcomes, twill__fan_task *task)
+{
+    task->after = NULL;
+    if (outcomes->last)
+        outcomes->last->after = task;
+    else
+        outcomes->first = task;
+    outcomes->last = task;
+}
+
+static inline twill__fan_task *twill__fan_pop(twill__fan_outcomes *outcomes)
+{
+    twill__fan_task *task = outcomes->first;
+    if (task && !(outcomes->first = task->after))
+        outcomes->last = NULL;
+    return task;
+}
+
+/* ---- records ---- */
+
+static inline void *twill__fan_result(const twill_fan *fan, twill__fan_task *task)
+{
+    return fan->result_size ? (char *)task + fan->result_at : NULL;
+}
+
+/* Under the lock: makes `count` records of the memory. */
+static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t count)
+{
+    for (size_t k = count; k-- > 0;) { /* the first one lies on top */
+        twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
+        task->next = fan->free;
+        fan->free = task;
+    }
+    fan->records += count;
+}
+
+/* Without the lock: a chunk of `count` records; NULL: no memory. */
+static inline twill__fan_chunk *twill__fan_new_chunk(const twill_fan *fan, size_t count)
+{
+    if (count > (SIZE_MAX / 2 - 64) / fan->task_size)
+        return NULL;
+    return (twill__fan_chunk *)TWILL_MALLOC(count * fan->task_size + 64);
+}
+
+static inline void twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk, size_t count)
+{
+    uintptr_t at = ((uintptr_t)(chunk + 1) + 15) / 16 * 16;
+    chunk->next = fan->chunks;
+    fan->chunks = chunk;
+    twill__fan_add_records(fan, (char *)chunk + (at - (uintptr_t)chunk), count);
+}
+
+/* How many records come next: as many as there are, within the capacity. */
+static inline size_t twill__fan_growth(const twill_fan *fan)
+{
+    size_t most = fan->capacity + fan->max_abandoned,
+           more = fan->records < 4096 ? fan->records : 4096;
+    if (most <= fan->records) /* inline tasks of tasks */
+        return 1;
+    return more < most - fan->records ? more : most - fan->records;
+}
+
+static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
+{
+    twill__fan_task *task = fan->free;
+    if (!task)
+        return NULL;
+    fan->free = task->next;
+    fan->used++;
+    return task;
+}
+
+static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
+{
+    if (--task->holds)
+        return;
+    task->next = fan->free;
+    fan->free = task;
+    fan->used--;
+}
+#endif
+
+/* Everything is decided under one lock. Whoever changes something ends with twill__fan_exit, which
+   settles: hands outcomes to those who wait for them, accepts tasks that wait for room, and then,
+   outside the lock, wakes, fires and notifies. So while the lock is free nobody waits for what is
+   there. */
+typedef struct twill__fan_turn { /* what to do after the lock */
+    bool visitor;                /* a call from outside, counted in fan->visits */
+    bool again;                  /* all who wait shall look again */
+    bool watch;                  /* only those who wait for the end */
+    bool fire_all, fire_some, notify;
+    unsigned call; /* workers */
+    twill_ns alarm;
+    unsigned count; /* whom to wake */
+    _Atomic uint32_t *word[16];
+} twill__fan_turn;
+
+static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
+{
+    turn->again = turn->watch = turn->fire_all = turn->fire_some = turn->notify = false;
+    turn->call = turn->count = 0;
+    turn->alarm = 0;
+    twill__lock(&fan->lock);
+}
+
+/* A call from outside comes in: destroy waits for it. */
+static inline void twill__fan_enter(twill_fan *fan, twill__fan_turn *turn)
+{
+    turn->visitor = true;
+    twill__fan_lock(fan, turn);
+    /* relaxed: the lock orders it before the destroyer's look */
+    atomic_fetch_add_explicit(&fan->visits, 1, memory_order_relaxed);
+}
+
+/* Its last access to the fan. */
+static inline void twill__fan_leave(twill_fan *fan)
+{
+    /* release: pairs with the destroyer's load */
+    if (atomic_fetch_sub_explicit(&fan->visits, 1, memory_order_release) ==
+        (TWILL__FAN_VISITS_WAIT | 1))
+        twill__wake(&fan->visits, 1);
+}
+
+static inline bool twill__fan_here(const twill_fan *fan)
+{
+    return twill__crew_here(&fan->crew);
+}
+
+static inline twill_task twill__fan_outside(const twill_fan *fan, size_t index)
+{
+    twill_task task = {index, fan->context, UINT_MAX, fan->workers, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+/* ---- what there is ---- */
+
+static inline bool twill__fan_spared(const twill_fan *fan, size_t index)
+{
+    return fan->over || index > fan->limit;
+}
+
+/* Items of the source that must still be started. */
+static inline bool twill__fan_source_left(const twill_fan *fan)
+{
+    return fan->source_next < fan->source_n && !twill__fan_spared(fan, fan->source_next);
+}
+
+static inline bool twill__fan_available(const twill_fan *fan)
+{
+    return fan->queue.first || (twill__fan_source_left(fan) && fan->used < fan->capacity);
+}
+
+static inline bool twill__fan_readable(const twill_fan *fan)
+{
+    return fan->ordered ? fan->ring[fan->emit % fan->capacity] != NULL : fan->done.first != NULL;
+}
+
+/* No outcome is left, and none will come. */
+static inline bool twill__fan_finished(const twill_fan *fan)
+{
+    return fan->closed && !fan->in_flight && !twill__fan_readable(fan);
+}
+
+/* The next outcome, or NULL. */
+static inline twill__fan_task *twill__fan_take(twill_fan *fan)
+{
+    twill__fan_task *task;
+    if (fan->ordered) {
+        twill__fan_task **place = &fan->ring[fan->emit % fan->capacity];
+        task = *place;
+        *place = NULL;
+        fan->emit += task != NULL;
+    } else {
+        task = twill__fan_pop(&fan->done);
+    }
+    fan->unread -= task != NULL;
+    return task;
+}
+
+/* ---- how it ends early ---- */
+
+/* Tasks above `index` need not run. */
+static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_t index)
+{
+    twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+    if (index >= fan->limit)
+        return;
+    fan->limit = index;
+    fan->closed = turn->again = true;
+    for (int k = 0; k < 2; k++)
+        for (twill__fan_task *task = lists[k]->first; task; task = task->next)
+            if (task->outcome.index > index)
+                task->tell = turn->fire_some = true;
+}
+
+/* Nothing more is started; those that run are told. go answers `refusal`. */
+static inline void twill__fan_end(twill_fan *fan, twill__fan_turn *turn, twill_status why,
+                                  twill_status refusal)
+{
+    if (fan->over)
+        return;
+    fan->over = why;
+    fan->refusal = refusal;
+    fan->closed = turn->again = turn->fire_all = true;
+}
+
+/* The run's own end: looked at before each task and each wait. */
+static inline void twill__fan_look(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
+{
+    twill_ns deadline = fan->crew.run.until.deadline;
+    if (fan->over)
+        return;
+    if (fan->cancel && twill_cancel_fired(fan->cancel))
+        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CANCELLED);
+    else if (!twill__no_deadline(deadline) && now >= deadline)
+        twill__fan_end(fan, turn, TWILL_TIMEOUT, TWILL_TIMEOUT);
+}
+
+/* ---- outcomes ---- */
+
+static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
+                                      const twill__fan_task *task)
+{
+    twill_item_error error = {task->outcome.index, task->outcome.status, task->outcome.code};
+    fan->failed++;
+    if (error.index > fan->stop_at) /* told to give up; the serial loop never came here */
+        return;
+    if (!fan->lowest.status || error.index < fan->lowest.index)
+        fan->lowest = error;
+    if (fan->crew.run.errors_capacity)
+        twill__heap_keep(fan->crew.run.errors, fan->crew.run.errors_capacity, &fan->errors_count,
+                         error);
+    if (task->answered && !task->expired) /* left behind, because the run is over */
+        return;
+    if (fan->failures++ == 0)
+        fan->earliest = error;
+    if (fan->policy == TWILL_ON_ERROR_LOWEST)
+        twill__fan_lower(fan, turn, error.index);
+    else if (fan->policy != TWILL_ON_ERROR_COLLECT && fan->failures >= fan->most_errors)
+        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CLOSED);
+}
+
+/* Whether `quorum` successes can still be had. */
+static inline bool twill__fan_in_reach(const twill_fan *fan)
+{
+    size_t left = fan->in_flight;
+    if (!fan->closed || fan->pulled)
+        return true; /* nobody knows how many more will come */
+    if (twill__fan_source_left(fan))
+        left += fan->source_n - fan->source_next;
+    return fan->successes >= fan->quorum || left >= fan->quorum - fan->successes;
+}
+
+/* After an outcome, or a close: is the goal met, or out of reach? */
+static inline void twill__fan_judge(twill_fan *fan, twill__fan_turn *turn)
+{
+    if (fan->met || fan->unmet || !fan->quorum)
+        return;
+    fan->met = fan->successes >= fan->quorum;
+    fan->unmet = !fan->met && !twill__fan_in_reach(fan);
+    if (fan->met || fan->unmet)
+        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CLOSED);
+}
+
+static inline void twill__fan_count(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task)
+{
+    twill_outcome *outcome = &task->outcome;
+    if (fan->statuses)
+        fan->statuses[outcome->index] = outcome->status;
+    if (fan->codes)
+        fan->codes[outcome->index] = outcome->code;
+    if (outcome->status == TWILL_OK) {
+        fan->succeeded++;
+        fan->successes++;
+        task->late = fan->met;
+    } else if (outcome->status == TWILL_CANCELLED || !outcome->started) {
+        fan->skipped++;
+    } else {
+        twill__fan_failure(fan, turn, task);
+    }
+    twill__fan_judge(fan, turn);
+}
+
+/* The task has its outcome: from now on it can be read. */
+static inline void twill__fan_publish(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                      twill_status status, int code, twill_ns now)
+{
+    task->outcome.status = status;
+    task->outcome.code = code;
+    task->outcome.finished = now;
+    fan->in_flight--;
+    fan->unread++;
+    twill__fan_count(fan, turn, task);
+    if (fan->ordered) {
+        fan->ring[task->outcome.index % fan->capacity] = task;
+        turn->notify |= task->outcome.index == fan->emit;
+    } else {
+        turn->notify |= !fan->done.first;
+        twill__fan_push(&fan->done, task);
+    }
+    if (fan->spinning) /* relaxed: a hint to look again under the lock */
+        atomic_fetch_add_explicit(&fan->published, 1, memory_order_relaxed);
+}
+
+/* It gets its outcome although it still runs. */
+static inline void twill__fan_answer(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                     twill_status status)
+{
+    task->answered = true;
+    fan->answered++;
+    fan->executing--;
+    twill__fan_publish(fan, turn, task, status, 0, twill__clock_now());
+}
+
+static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__fan_task *task = fan->overdue.first; task && fan->answered < fan->max_abandoned;
+         task = task->next)
+        if (!task->answered)
+            twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
+}
+
+/* Tasks whose own time is over. They stand in the order of their start, so of their ends. */
+static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
+{
+    for (twill__fan_task *task; (task = fan->running.first) && task->due && now >= task->due;) {
+        twill__fan_remove(&fan->running, task);
+        twill__fan_append(&fan->overdue, task);
+        task->expired = task->tell = turn->fire_some = true;
+    }
+    if (fan->overdue.first)
+        twill__fan_answer_overdue(fan, turn);
+}
+
+/* What time has brought. */
+static inline twill_ns twill__fan_clock(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill_ns now = twill__clock_now();
+    twill__fan_look(fan, turn, now);
+    if (fan->timeout)
+        twill__fan_expire(fan, turn, now);
+    return now;
+}
+
+/* When time will bring something, at the earliest; `deadline` otherwise. */
+static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns deadline)
+{
+    twill_ns run = fan->crew.run.until.deadline;
+    if (twill__no_deadline(deadline))
+        deadline = TWILL_FOREVER;
+    if (!fan->over && !twill__no_deadline(run) && run < deadline)
+        deadline = run;
+    if (fan->running.first && fan->running.first->due && fan->running.first->due < deadline)
+        deadline = fan->running.first->due;
+    return deadline;
+}
+
+/* ---- tasks ---- */
+
+static inline void twill__fan_fresh(twill_fan *fan, twill__fan_task *task,
+                                    const twill__call_table *table)
+{
+    memset(task, 0, sizeof *task);
+    task->call.table = table;
+    task->fan = fan;
+    task->outcome.worker = UINT_MAX;
+    task->holds = 2;
+}
+
+static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                     twill_ns now)
+{
+    task->outcome.index = fan->next_index++;
+    task->outcome.queued = now;
+    fan->in_flight++;
+    twill__fan_append(&fan->queue, task);
+    turn->call++;
+}
+
+static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                    unsigned worker, twill_ns now)
+{
+    task->outcome.started = now;
+    task->outcome.worker = worker;
+    task->outcome.attempts = 1;
+    fan->executing++;
+    twill__fan_append(&fan->running, task);
+    if (fan->timeout) {
+        task->due = fan->timeout < TWILL_FOREVER - now ? now + fan->timeout : TWILL_FOREVER;
+        turn->alarm = task->due;
+    }
+}
+
+/* It has come to its end, in its thread. */
+static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                    twill_status status, int code, twill_ns now)
+{
+    twill__fan_remove(task->expired ? &fan->overdue : &fan->running, task);
+    if (task->answered) {
+        fan->answered--;
+        twill__fan_answer_overdue(fan, turn);
+        turn->watch = true; /* destroy may wait for room among those left behind */
+    } else {
+        fan->executing--;
+        if (status != TWILL_LOST && (task->expired || (task->due && now >= task->due)))
+            twill__fan_publish(fan, turn, task, TWILL_TIMEOUT, 0, now);
+        else
+            twill__fan_publish(fan, turn, task,
+                               status == TWILL_OK && task->skip ? TWILL_CANCELLED : status, code,
+                               now);
+    }
+    twill__fan_release(fan, task);
+}
+
+/* ---- settling ---- */
+
+static inline bool twill__fan_grant(twill__fan_turn *turn, twill__list *list, twill__fan_wait *wait,
+                                    int answer)
+{
+    _Atomic uint32_t *word = &wait->node.word;
+    wait->node.answer = answer;
+    if (!twill__grant(list, &wait->node))
+        return false;
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+    return true;
+}
+
+static inline void twill__fan_grant_all(twill__fan_turn *turn, twill__list *list, int answer)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        (void)twill__fan_grant(turn, list, (twill__fan_wait *)(void *)node, answer);
+    }
+}
+
+static inline bool twill__fan_room(const twill_fan *fan)
+{
+    return fan->in_flight < fan->window && fan->unread < fan->max_unread;
+}
+
+/* First come, first served. A plain go does not wait for readers. */
+static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__node *node = fan->goers.first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if (fan->unread >= fan->max_unread && !wait->unread) {
+            (void)twill__fan_grant(turn, &fan->goers, wait, TWILL_FULL);
+            continue;
+        }
+        if (!twill__fan_room(fan))
+            return;
+        /* its frame stays until it has had the lock again */
+        if (twill__fan_grant(turn, &fan->goers, wait, TWILL_OK))
+            twill__fan_accept(fan, turn, wait->task, twill__clock_now());
+    }
+}
+
+static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__node *node = fan->readers.first, *next; node && twill__fan_readable(fan);
+         node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        wait->task = fan->ordered ? fan->ring[fan->emit % fan->capacity] : fan->done.first;
+        if (twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
+            (void)twill__fan_take(fan);
+    }
+    if (twill__fan_finished(fan))
+        twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
+}
+
+/* There are no threads: they could not be started, or a callback has ended them and they could not
+   be replaced. */
+static inline bool twill__fan_orphaned(const twill_fan *fan)
+{
+    const twill__team *team = fan->crew.job.team;
+    return atomic_load(&team->lost) >= team->threads;
+}
+
+/* Somebody who waits could run a task, and perhaps nobody else will. */
+static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *turn,
+                                            twill__list *list)
+{
+    bool numbered = fan->executing < fan->workers - fan->refused;
+    bool orphaned = numbered && twill__fan_orphaned(fan);
+    for (twill__node *node = list->first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if ((orphaned || wait->helps == TWILL__FAN_HELPS_ALWAYS || (wait->helps && numbered)) &&
+            twill__fan_grant(turn, list, wait, TWILL__FAN_AGAIN))
+            return true;
+    }
+    return false;
+}
+
+static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
+{
+    bool available;
+    if (fan->goers.first && !turn->again)
+        twill__fan_settle_goers(fan, turn);
+    if (fan->readers.first)
+        twill__fan_settle_readers(fan, turn);
+    if (turn->again) {
+        twill__fan_grant_all(turn, &fan->goers, TWILL__FAN_AGAIN);
+        twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
+    }
+    if (fan->watchers.first && (turn->again || turn->watch || fan->in_flight <= fan->max_abandoned))
+        twill__fan_grant_all(turn, &fan->watchers, TWILL__FAN_AGAIN);
+    available = twill__fan_available(fan);
+    if (available && (fan->readers.first || fan->goers.first || fan->watchers.first))
+        (void)(twill__fan_settle_helper(fan, turn, &fan->readers) ||
+               twill__fan_settle_helper(fan, turn, &fan->goers) ||
+               twill__fan_settle_helper(fan, turn, &fan->watchers));
+    /* written under the lock alone, so the own load is exact */
+    if (available != (bool)atomic_load_explicit(&fan->ready, memory_order_relaxed)) {
+        /* seq_cst: a worker looks at it after the epoch, which twill__crew_call raises after it */
+        atomic_store(&fan->ready, available);
+        if (available && !turn->call)
+            turn->call = fan->workers;
+    }
+}
+
+/* ---- leaving the lock ---- */
+
+static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn);
+
+/* Fires the tokens of the tasks that are to be told. */
+static inline void twill__fan_fire_some(twill_fan *fan)
+{
+    for (;;) { /* exit: each task is told once */
+        twill__fan_task *task = NULL;
+        twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+        twill__fan_turn turn;
+        turn.visitor = false;
+        twill__lock(&fan->lock);
+        for (int k = 0; k < 2 && !task; k++)
+            for (task = lists[k]->first; task && !(task->tell && !task->told);)
+                task = task->next;
+        if (task) {
+            task->told = true;
+            task->holds++; /* not used again before we are back */
+        }
+        twill__unlock(&fan->lock);
+        if (!task)
+            return;
+        twill_cancel_fire(&task->token, task->expired ? TWILL_TIMEOUT : TWILL_CANCELLED);
+        twill__fan_lock(fan, &turn);
+        twill__fan_release(fan, task);
+        twill__fan_exit(fan, &turn); /* a record more may be what a worker waits for */
+    }
+}
+
+/* ---- callbacks of calls from outside ---- */
+
+static inline void twill__fan_call_in(twill_fan *fan, twill__fan_calling *calling)
+{
+    calling->next = fan->calling;
+    calling->thread = twill__thread_number();
+    fan->calling = calling;
+}
+
+static inline void twill__fan_call_out(twill_fan *fan, const twill__fan_calling *calling)
+{
+    twill__fan_calling **at = &fan->calling;
+    while (*at != calling)
+        at = &(*at)->next;
+    *at = calling->next;
+}
+
+/* Whether this thread is inside a callback of the fan: then it must not wait for the fan's end. */
+static inline bool twill__fan_inside(twill_fan *fan)
+{
+    uint64_t me = twill__thread_number();
+    bool inside = twill__crew_inside(&fan->crew);
+    twill__lock(&fan->lock);
+    for (const twill__fan_calling *calling = fan->calling; calling; calling = calling->next)
+        inside |= calling->thread == me;
+    twill__unlock(&fan->lock);
+    return inside;
+}
+
+typedef struct twill__fan_outcall {
+    twill__fan_calling calling;
+    twill_fan *fan;
+    bool visitor; /* a worker needs neither: the crew's guard sees it end */
+} twill__fan_outcall;
+
+static inline void twill__fan_outcall_begin(twill_fan *fan, const twill__fan_turn *turn,
+                                            twill__fan_outcall *outcall)
+{
+    outcall->fan = fan;
+    outcall->visitor = turn->visitor;
+    if (outcall->visitor)
+        twill__fan_call_in(fan, &outcall->calling);
+}
+
+static inline void twill__fan_outcall_end(twill__fan_outcall *outcall)
+{
+    if (!outcall->visitor)
+        return;
+    twill__lock(&outcall->fan->lock);
+    twill__fan_call_out(outcall->fan, &outcall->calling);
+    twill__unlock(&outcall->fan->lock);
+}
+
+/* The callback has ended the thread. */
+static inline void twill__fan_outcall_ended(void *outcall_)
+{
+    twill__fan_outcall *outcall = (twill__fan_outcall *)outcall_;
+    twill__fan_outcall_end(outcall);
+    if (outcall->visitor)
+        twill__fan_leave(outcall->fan);
+}
+
+static inline void twill__fan_notify(twill_fan *fan, twill__fan_outcall *outcall)
+{
+    twill_task task = twill__fan_outside(fan, SIZE_MAX);
+    TWILL__GUARD_PUSH(twill__fan_outcall_ended, outcall);
+    fan->notify(&task);
+    TWILL__GUARD_POP(0);
+    twill__fan_outcall_end(outcall);
+}
+
+static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill__fan_outcall outcall;
+    bool notify = turn->notify && fan->notify;
+    twill__fan_settle(fan, turn);
+    if (notify)
+        twill__fan_outcall_begin(fan, turn, &outcall);
+    twill__unlock(&fan->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+    if (turn->call)
+        twill__crew_call(&fan->crew, turn->call);
+    if (turn->alarm)
+        twill__crew_alarm(&fan->crew, turn->alarm);
+    if (turn->fire_all)
+        twill_cancel_fire(&fan->root, (int)TWILL_CANCELLED);
+    if (turn->fire_some)
+        twill__fan_fire_some(fan);
+    if (notify)
+        twill__fan_notify(fan, &outcall);
+}
+#endif
+
+/* ---- what a task says ---- */
+
+static inline void twill__fan_task_stop(const twill_task *task)
+{
+    twill__fan_task *mine = (twill__fan_task *)task->private_;
+    twill_fan *fan = mine->fan;
+    twill__fan_turn turn;
+    turn.visitor = false;
+    twill__fan_lock(fan, &turn);
+    if (!mine->answered) {
+        if (mine->outcome.index < fan->stop_at)
+            fan->stop_at = mine->outcome.index;
+        twill__fan_lower(fan, &turn, mine->outcome.index);
+    }
+    twill__fan_exit(fan, &turn);
+}
+
+static inline void twill__fan_task_skip(const twill_task *task)
+{
+    ((twill__fan_task *)task->private_)->skip = true; /* read by its own thread alone */
+}
+
+static inline const twill__call_table *twill__fan_task_table(void)
+{
+    static const twill__call_table table = {NULL, twill__fan_task_stop, twill__fan_task_skip, NULL,
+                                            NULL};
+    return &table;
+}
+
+/* ---- tasks that do not run ---- */
+
+typedef struct twill__fan_dropping { /* what its guard needs */
+    twill__fan_calling calling;
+    twill_fan *fan;
+    twill__fan_task *task;
+    twill_status why;
+    bool visitor;
+} twill__fan_dropping;
+
+static inline void *twill__fan_item(const twill_fan *fan, twill__fan_task *task)
+{
+    return fan->copies ? (char *)task + fan->item_at : task->arg;
+}
+
+static inline void twill__fan_dropped(void *dropping_)
+{
+    twill__fan_dropping *dropping = (twill__fan_dropping *)dropping_;
+    twill_fan *fan = dropping->fan;
+    twill__fan_turn turn;
+    turn.visitor = dropping->visitor;
+    twill__fan_lock(fan, &turn);
+    if (dropping->visitor)
+        twill__fan_call_out(fan, &dropping->calling);
+    twill__fan_publish(fan, &turn, dropping->task, dropping->why, 0, twill__clock_now());
+    twill__fan_release(fan, dropping->task);
+    twill__fan_exit(fan, &turn);
+    if (dropping->visitor)
+        twill__fan_leave(fan);
+}
+
+static inline void twill__fan_call_drop(twill_fan *fan, void *item, size_t index, twill_status why)
+{
+    twill_task task = twill__fan_outside(fan, index);
+    fan->drop(item, why, &task);
+}
+
+/* The task was taken out of the queue; the lock is held before and after. */
+static inline void twill__fan_drop(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task)
+{
+    twill__fan_dropping dropping = {
+        {NULL, 0}, fan, task, fan->over ? fan->over : TWILL_CANCELLED, turn->visitor};
+    if (fan->drop) {
+        if (dropping.visitor)
+            twill__fan_call_in(fan, &dropping.calling);
+        twill__fan_exit(fan, turn);
+        TWILL__GUARD_PUSH(twill__fan_dropped, &dropping);
+        twill__fan_call_drop(fan, twill__fan_item(fan, task), task->outcome.index, dropping.why);
+        TWILL__GUARD_POP(0);
+        twill__fan_lock(fan, turn);
+        if (dropping.visitor)
+            twill__fan_call_out(fan, &dropping.calling);
+    }
+    twill__fan_publish(fan, turn, task, dropping.why, 0, twill__clock_now());
+    twill__fan_release(fan, task);
+}
+
+static inline twill__fan_task *twill__fan_unqueue(twill_fan *fan)
+{
+    twill__fan_task *task = fan->queue.first;
+    twill__fan_remove(&fan->queue, task);
+    return task;
+}
+
+/* Drops what need not run any more, without waiting for a worker. False: there was nothing. */
+static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill__fan_task *task = fan->queue.first;
+    if (!task || !twill__fan_spared(fan, task->outcome.index))
+        return false;
+    twill__fan_drop(fan, turn, twill__fan_unqueue(fan));
+    return true;
+}
+
+/* ---- tasks that run ---- */
+
+/* The next item of a call's source becomes a task. NULL: no memory for one more now. */
+static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill__fan_task *task;
+    if (!fan->free) {
+        size_t more = twill__fan_growth(fan);
+        twill__fan_chunk *chunk;
+        twill__fan_exit(fan, turn);
+        chunk = twill__fan_new_chunk(fan, more);
+        twill__fan_lock(fan, turn);
+        if (chunk)
+            twill__fan_add_chunk(fan, chunk, more);
+        else if (!fan->free)
+            fan->capacity = fan->used; /* it goes on with those that it has */
+        if (!twill__fan_available(fan) || !fan->free || fan->queue.first)
+            return NULL;
+    }
+    task = twill__fan_take_free(fan);
+    twill__fan_fresh(fan, task, twill__fan_task_table());
+    task->outcome.index = fan->source_next++;
+    task->outcome.queued = fan->since;
+    task->arg = (void *)(uintptr_t)(fan->items + task->outcome.index * fan->item_size);
+    if (fan->copies) /* the caller may be gone before the task */
+        memcpy((char *)task + fan->item_at, task->arg, fan->item_size);
+    fan->in_flight++;
+    return task;
+}
+
+/* Runs the user's function. The record is in `running`; no lock is held. */
+static inline int twill__fan_invoke(twill_fan *fan, const twill_task *base, twill__fan_task *task)
+{
+    twill_task mine = *base;
+    void *result = twill__fan_result(fan, task);
+    mine.index = task->outcome.index;
+    mine.until.cancel = &task->token;
+    if (task->due && (twill__no_deadline(mine.until.deadline) || task->due < mine.until.deadline))
+        mine.until.deadline = task->due;
+    mine.private_ = task;
+    if (result)
+        memset(result, 0, fan->result_size);
+    return task->fn ? task->fn(task->arg, result, &mine)
+                    : fan->process(twill__fan_item(fan, task), result, &mine);
+}
+
+static inline void twill__fan_call_discard(twill_fan *fan, twill__fan_task *task)
+{
+    twill_task outside = twill__fan_outside(fan, task->outcome.index);
+    fan->discard(twill__fan_item(fan, task), twill__fan_result(fan, task), 0, &outside);
+}
+
+/* Runs a task to its end. The lock is held before and after; false: it is another process now, and
+   nothing of the fan is touched any more. */
+static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__fan_slot *slot,
+                                  twill__fan_task *task, twill_ns *now)
+{
+    int code;
+    /* before others can see it run, and fire it */
+    twill_cancel_init(&task->token, slot->task->until.cancel);
+    if (*now < task->outcome.queued) /* the end of the task before it */
+        *now = task->outcome.queued;
+    twill__fan_start(fan, turn, task, slot->task->worker, *now);
+    task->outer = slot->current;
+    slot->current = task;
+    twill__fan_exit(fan, turn);
+    code = twill__fan_invoke(fan, slot->task, task);
+    if (!twill__fan_here(fan))
+        return false;
+    twill_cancel_detach(&task->token); /* after it no hook of a fire is running */
+    *now = twill__clock_now();
+    twill__fan_lock(fan, turn);
+    if (!code && !task->skip && fan->discard &&
+        (task->answered || task->expired || (task->due && *now >= task->due))) {
+        twill__fan_exit(fan, turn); /* nobody will take this success */
+        twill__fan_call_discard(fan, task);
+        twill__fan_lock(fan, turn);
+    }
+    slot->chunks++;
+    if (!task->outer)
+        slot->busy += *now - task->outcome.started;
+    slot->current = task->outer;
+    twill__fan_ended(fan, turn, task, code ? TWILL_FAILED : TWILL_OK, code, *now);
+    return true;
+}
+
+/* Runs or drops the next one. The lock is held before and after; false: as above. */
+static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill__fan_slot *slot,
+                                   twill_ns *now)
+{
+    twill__fan_task *task;
+    if (twill__fan_drop_spared(fan, turn)) {
+        *now = twill__fan_clock(fan, turn);
+        return true;
+    }
+    task = fan->queue.first ? twill__fan_unqueue(fan) : twill__fan_from_source(fan, turn);
+    if (!task)
+        return true;
+    if (!twill__fan_run(fan, turn, slot, task, now))
+        return false;
+    twill__fan_look(fan, turn, *now);
+    if (fan->timeout)
+        twill__fan_expire(fan, turn, *now);
+    return true;
+}
+
+/* ---- the crew's functions ---- */
+
+static inline bool twill__fan_ready(void *fan_)
+{
+    twill_fan *fan = (twill_fan *)fan_;
+    twill_ns due = 0;
+    if (atomic_load(&fan->ready)) /* seq_cst: see twill__fan_settle */
+        return true;
+    if (!fan->timeout || !twill__fan_here(fan))
+        return false;
+    twill__lock(&fan->lock);
+    if (fan->running.first)
+        due = fan->running.first->due;
+    twill__unlock(&fan->lock);
+    if (due && twill__clock_now() >= due)
+        return true;
+    if (due)
+        twill__crew_alarm(&fan->crew, due);
+    return false;
+}
+
+/* The entry of this thread among those that help, or NULL. */
+static inline twill__fan_helping **twill__fan_find_helping(twill_fan *fan)
+{
+    uint64_t me = fan->helping ? twill__thread_number() : 0;
+    for (twill__fan_helping **at = &fan->helping; *at; at = &(*at)->next)
+        if ((*at)->thread == me)
+            return at;
+    return NULL;
+}
+
+static inline void twill__fan_work(void *fan_, twill_task *task)
+{
+    twill_fan *fan = (twill_fan *)fan_;
+    twill__fan_slot *slot = &fan->slot[task->worker];
+    twill__fan_turn turn;
+    twill_ns now;
+    bool once;
+    turn.visitor = false;
+    slot->task = task;
+    /* relaxed: only the own thread finds its number here */
+    atomic_store_explicit(&slot->thread, twill__thread_number(), memory_order_relaxed);
+    twill__fan_lock(fan, &turn);
+    once = twill__fan_find_helping(fan) != NULL;
+    now = twill__fan_clock(fan, &turn);
+    while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
+        if (!twill__fan_step(fan, &turn, slot, &now))
+            return;
+        if (once)
+            break;
+    }
+    atomic_store_explicit(&slot->thread, 0, memory_order_relaxed);
+    twill__fan_exit(fan, &turn);
+}
+
+/* A callback has ended the thread: what it ran is LOST. */
+static inline void twill__fan_died(void *fan_, twill_task *task)
+{
+    twill_fan *fan = (twill_fan *)fan_;
+    twill__fan_slot *slot = &fan->slot[task->worker];
+    twill__fan_helping **helping;
+    twill__fan_turn turn;
+    twill_ns now = twill__clock_now();
+    bool visits = false;
+    if (!twill__fan_here(fan))
+        return;
+    for (twill__fan_task *lost = slot->current; lost; lost = lost->outer)
+        twill_cancel_detach(&lost->token);
+    turn.visitor = false;
+    twill__fan_lock(fan, &turn);
+    for (twill__fan_task *lost = slot->current, *outer; lost; lost = outer) {
+        outer = lost->outer;
+        twill__fan_ended(fan, &turn, lost, TWILL_LOST, 0, now);
+    }
+    slot->current = NULL;
+    atomic_store_explicit(&slot->thread, 0, memory_order_relaxed); /* as above */
+    fan->deaths++;
+    helping = twill__fan_find_helping(fan);
+    if (helping) {
+        visits = (*helping)->visits;
+        *helping = (*helping)->next;
+    }
+    twill__fan_exit(fan, &turn);
+    if (visits)
+        twill__fan_leave(fan);
+}
+
+/* The user's worker_start, and what follows when every number refuses: nobody will run a task. */
+static inline int twill__fan_worker_start(void **state, const twill_task *task)
+{
+    twill_fan *fan = (twill_fan *)((twill__job *)task->private_)->data;
+    twill__fan_slot *slot = &fan->slot[task->worker];
+    twill__fan_turn turn;
+    int code = -1;
+    if (!slot->starting) { /* else it has ended a thread already */
+        slot->starting = true;
+        code = fan->worker_start(state, task);
+        slot->starting = false;
+    }
+    if (!code || !twill__fan_here(fan))
+        return code;
+    turn.visitor = false;
+    twill__fan_lock(fan, &turn);
+    fan->start_code = code;
+    if (++fan->refused == fan->workers)
+        twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+    twill__fan_exit(fan, &turn);
+    return code;
+}
+
+/* ---- callers that run tasks ---- */
+
+/* Where this thread runs a task of the fan, or NULL. */
+static inline twill__fan_slot *twill__fan_my_slot(const twill_fan *fan)
+{
+    uint64_t me = twill__thread_number();
+    for (unsigned k = 0; k < fan->workers; k++) /* relaxed: the own number is the own store */
+        if (atomic_load_explicit(&fan->slot[k].thread, memory_order_relaxed) == me)
+            return fan->slot[k].current ? &fan->slot[k] : NULL;
+    return NULL;
+}
+
+/* Whether a thread that waits should run tasks: it is itself one of those that the fan could wait
+   for. */
+static inline bool twill__fan_may_help(const twill_fan *fan)
+{
+    const twill__team *team = fan->crew.job.team;
+    if (twill__thread()->team == team)
+        return true;
+    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
+        if (job->team == team)
+            return true;
+    return false;
+}
+
+/* Runs one task, if a worker number is free. Answers as twill__fan_instead. */
+static inline int twill__fan_help(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill__fan_helping me = {fan->helping, twill__thread_number(), turn->visitor}, **at;
+    bool served;
+    fan->helping = &me;
+    twill__fan_exit(fan, turn);
+    served = twill__crew_help(&fan->crew);
+    if (!twill__fan_here(fan))
+        return -1;
+    twill__fan_lock(fan, turn);
+    at = twill__fan_find_helping(fan);
+    *at = (*at)->next;
+    return served;
+}
+
+/* While a call waits: runs a task instead, if this thread should. 1: it did, the caller looks
+   again. 0: it did not. -1: this is another process now. */
+static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twill__fan_slot *slot,
+                                     bool helps)
+{
+    if (!twill__fan_available(fan))
+        return 0;
+    if (slot) {
+        twill_ns now = twill__fan_clock(fan, turn);
+        return twill__fan_step(fan, turn, slot, &now) ? 1 : -1;
+    }
+    if (fan->executing < fan->workers - fan->refused && (helps || twill__fan_orphaned(fan)))
+        return twill__fan_help(fan, turn);
+    return 0;
+}
+#endif
+
+/* ---- waiting ---- */
+
+static inline twill_status twill__fan_expired_until(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
+}
+
+/* Under the lock before and after: waits in `list`. True: answered, in wait->node.answer. False:
+   *over is TIMEOUT or CANCELLED by `until`, or OK: time has brought something else. */
+static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
+                                      twill__fan_wait *wait, twill_until until, twill_status *over)
+{
+    twill_until soon = {twill__fan_next_instant(fan, until.deadline), until.cancel};
+    twill_status status;
+    if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
+        /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
+        twill_ns next = twill__clock_now() + TWILL_MS(1);
+        if (next < soon.deadline)
+            soon.deadline = next;
+    }
+    twill__node_init(&wait->node);
+    twill__list_append(list, &wait->node);
+    twill__fan_exit(fan, turn);
+    status = twill__wait(&wait->node, soon);
+    twill__fan_lock(fan, turn);
+    if (status == TWILL_OK)
+        return true;
+    twill__list_remove(list, &wait->node);
+    *over = twill__fan_expired_until(until);
+    return false;
+}
+
+/* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
+   more. */
+static inline void twill__fan_moment(twill_fan *fan, twill__fan_turn *turn)
+{
+    uint32_t seen =
+        atomic_load_explicit(&fan->published, memory_order_relaxed); /* under the lock */
+    fan->spinning++;
+    twill__fan_exit(fan, turn);
+    twill__spin(&fan->published, seen, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    twill__fan_lock(fan, turn);
+    fan->spinning--;
+}
+
+static inline unsigned twill__fan_helps(const twill_fan *fan, const twill__fan_slot *slot)
+{
+    return slot                       ? TWILL__FAN_HELPS_ALWAYS
+           : twill__fan_may_help(fan) ? TWILL__FAN_HELPS_NUMBERED
+                                      : 0;
+}
+
+/* The end of a call. */
+static inline twill_status twill__fan_return(twill_fan *fan, twill__fan_turn *turn,
+                                             twill_status status)
+{
+    twill__fan_exit(fan, turn);
+    if (turn->visitor)
+        twill__fan_leave(fan);
+    return status;
+}
+
+/* A call begins. From inside a callback of the fan nobody needs to count it: destroy waits for the
+   callback. */
+static inline bool twill__fan_begin(twill_fan *fan, twill__fan_turn *turn)
+{
+    bool inside = twill__crew_inside(&fan->crew);
+    if (inside) {
+        turn->visitor = false;
+        twill__fan_lock(fan, turn);
+    } else {
+        twill__fan_enter(fan, turn);
+    }
+    return inside;
+}
+
+/* ---- next ---- */
+
+/* ENOUGH: asks about an outcome that this thread has taken. */
+static inline void twill__fan_ask(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task)
+{
+    twill_task outside = twill__fan_outside(fan, task->outcome.index);
+    twill__fan_outcall outcall;
+    bool enough;
+    twill__fan_outcall_begin(fan, turn, &outcall);
+    twill__fan_exit(fan, turn);
+    TWILL__GUARD_PUSH(twill__fan_outcall_ended, &outcall);
+    enough = fan->enough(&task->outcome,
+                         task->outcome.status == TWILL_OK ? twill__fan_result(fan, task) : NULL,
+                         &outside);
+    TWILL__GUARD_POP(0);
+    twill__fan_outcall_end(&outcall);
+    twill__fan_lock(fan, turn);
+    if (enough) {
+        fan->met = true;
+        twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CLOSED);
+    }
+}
+
+/* Copies the outcome out, and gives the record back. */
+static inline void twill__fan_deliver(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
+                                      void *result, twill_outcome *outcome)
+{
+    if (fan->enough && !fan->met)
+        twill__fan_ask(fan, turn, task);
+    *outcome = task->outcome;
+    if (result && fan->result_size > 256) { /* too long to hold up the others */
+        twill__fan_exit(fan, turn);
+        memcpy(result, twill__fan_result(fan, task), fan->result_size);
+        twill__fan_lock(fan, turn);
+    } else if (result && fan->result_size) {
+        memcpy(result, twill__fan_result(fan, task), fan->result_size);
+    }
+    twill__fan_release(fan, task);
+}
+
+/* How many tasks this thread has begun and not ended. */
+static inline size_t twill__fan_depth(const twill__fan_slot *slot)
+{
+    size_t depth = 0;
+    for (const twill__fan_task *task = slot ? slot->current : NULL; task; task = task->outer)
+        depth += !task->answered;
+    return depth;
+}
+
+static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_outcome *outcome,
+                                          twill_until until, bool wait)
+{
+    twill__fan_turn turn;
+    twill__fan_wait me = {.helps = 0};
+    twill_status over = TWILL_OK;
+    bool spun = false, inside = twill__fan_begin(fan, &turn);
+    twill__fan_slot *slot = inside ? twill__fan_my_slot(fan) : NULL;
+    twill__fan_task *task;
+    size_t depth = twill__fan_depth(slot);
+    me.helps = wait ? twill__fan_helps(fan, slot) : 0;
+    for (;;) { /* exit: an answer; each turn is another's progress, or time */
+        int instead;
+        (void)twill__fan_clock(fan, &turn);
+        if ((task = twill__fan_take(fan)) != NULL)
+            break;
+        if (twill__fan_finished(fan))
+            return twill__fan_return(fan, &turn, TWILL_CLOSED);
+        if (twill__fan_drop_spared(fan, &turn))
+            continue;
+        if (!wait)
+            return twill__fan_return(fan, &turn, TWILL_EMPTY);
+        if (over == TWILL_OK)
+            over = twill__fan_expired_until(until);
+        if (over != TWILL_OK)
+            return twill__fan_return(fan, &turn, over);
+        if ((instead = twill__fan_instead(fan, &turn, slot, me.helps != 0)) < 0)
+            return TWILL_FORKED;
+        if (instead)
+            continue;
+        if (slot && fan->closed && fan->in_flight == fan->blocked + depth)
+            return twill__fan_return(fan, &turn, TWILL_DEADLOCK);
+        if (!spun && !fan->readers.first) {
+            spun = true;
+            twill__fan_moment(fan, &turn);
+            continue;
+        }
+        fan->blocked += depth;
+        if (!twill__fan_wait_in(fan, &turn, &fan->readers, &me, until, &over))
+            me.node.answer = TWILL__FAN_AGAIN;
+        fan->blocked -= depth;
+        if (me.node.answer == TWILL_OK) {
+            task = me.task;
+            break;
+        }
+    }
+    twill__fan_deliver(fan, &turn, task, result, outcome);
+    return twill__fan_return(fan, &turn, TWILL_OK);
+}
+
+/* ---- go ---- */
+
+typedef enum twill__fan_mode { TWILL__FAN_TRY, TWILL__FAN_GO, TWILL__FAN_UNTIL } twill__fan_mode;
+
+/* Whether it takes no more tasks: OK if it does. */
+static inline twill_status twill__fan_refusal(const twill_fan *fan, bool inside)
+{
+    if (fan->doomed || fan->limit != SIZE_MAX)
+        return TWILL_CLOSED;
+    if (fan->over)
+        return fan->refusal;
+    return fan->closed && !(inside && fan->in_flight) ? TWILL_CLOSED : TWILL_OK;
+}
+
+/* A record for a task, or NULL: there is no memory, or (look again) there was none under the
+   lock. */
+static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
+                                                 bool *no_memory)
+{
+    size_t more;
+    twill__fan_chunk *chunk;
+    *no_memory = false;
+    if (fan->free)
+        return twill__fan_take_free(fan);
+    more = twill__fan_growth(fan);
+    twill__fan_exit(fan, turn);
+    chunk = twill__fan_new_chunk(fan, more);
+    twill__fan_lock(fan, turn);
+    if (chunk)
+        twill__fan_add_chunk(fan, chunk, more);
+    *no_memory = !chunk && !fan->free;
+    return NULL;
+}
+
+/* A task of the fan goes at a full window: the new one takes its place, as a call would. */
+static inline twill_status twill__fan_inline(twill_fan *fan, twill__fan_turn *turn,
+                                             twill__fan_slot *slot, twill__fan_task *task)
+{
+    twill_ns now = twill__clock_now();
+    task->outcome.index = fan->next_index++;
+    task->outcome.queued = now;
+    fan->in_flight++;
+    if (!twill__fan_run(fan, turn, slot, task, &now))
+        return TWILL_FORKED;
+    return twill__fan_return(fan, turn, TWILL_OK);
+}
+
+/* What a go that may not be accepted at once does: OK: it may wait. */
+static inline twill_status twill__fan_go_over(const twill_fan *fan, twill__fan_mode mode,
+                                              bool inside, const twill__fan_slot *slot,
+                                              twill_until until)
+{
+    if (mode == TWILL__FAN_TRY || (fan->unread >= fan->max_unread && mode != TWILL__FAN_UNTIL))
+        return TWILL_FULL;
+    if (inside && !slot && mode == TWILL__FAN_GO)
+        return TWILL_FULL; /* on another thread of a task: it can run nothing inline */
+    return twill__fan_expired_until(until);
+}
+
+static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task *what,
+                                          twill_until until, twill__fan_mode mode)
+{
+    twill__fan_turn turn;
+    twill__fan_wait me = {.helps = 0};
+    twill_status status, over = TWILL_OK;
+    bool inside = twill__fan_begin(fan, &turn), no_memory = false;
+    twill__fan_slot *slot = inside ? twill__fan_my_slot(fan) : NULL;
+    me.unread = mode == TWILL__FAN_UNTIL;
+    me.helps = mode == TWILL__FAN_TRY ? 0 : twill__fan_helps(fan, slot);
+    for (;;) { /* exit: as above */
+        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
+        int instead;
+        if (fan->in_flight || fan->cancel)
+            (void)twill__fan_clock(fan, &turn);
+        if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
+            break;
+        if (in_line && fan->next_index - fan->emit >= fan->capacity && fan->ordered) {
+            status = TWILL_FULL;
+            break;
+        }
+        if (!in_line && (!twill__fan_room(fan) || (fan->goers.first && !inside))) {
+            if (over == TWILL_OK)
+                over = twill__fan_go_over(fan, mode, inside, slot, until);
+            if ((status = over) != TWILL_OK)
+                break;
+            instead = twill__fan_instead(fan, &turn, slot, me.helps != 0);
+            if (instead < 0)
+                return TWILL_FORKED;
+            if (instead)
+                continue;
+        }
+        if (!me.task) {
+            if ((me.task = twill__fan_record(fan, &turn, &no_memory)) != NULL) {
+                *me.task = *what;
+            } else if (no_memory) {
+                status = TWILL_NO_MEMORY;
+                break;
+            }
+            continue;
+        }
+        if (in_line)
+            return twill__fan_inline(fan, &turn, slot, me.task);
+        if (twill__fan_room(fan) && (!fan->goers.first || inside)) {
+            twill__fan_accept(fan, &turn, me.task, twill__clock_now());
+            return twill__fan_return(fan, &turn, TWILL_OK);
+        }
+        if (!twill__fan_wait_in(fan, &turn, &fan->goers, &me, until, &over))
+            continue;
+        if (me.node.answer == TWILL_OK)
+            return twill__fan_return(fan, &turn, TWILL_OK);
+        if (me.node.answer == TWILL_FULL) {
+            status = TWILL_FULL;
+            break;
+        }
+    }
+    if (me.task) {
+        me.task->holds = 1;
+        twill__fan_release(fan, me.task);
+    }
+    return twill__fan_return(fan, &turn, status);
+}
+#endif
 
 /* ---- platform/terminal.h ---- */
 /* terminal.h: what a progress display asks of the system: the terminal, one whole write, signals
@@ -11211,6 +13080,1066 @@ static inline twill__wrote twill__write_calmly(int fd, const char *data, size_t 
 #endif
 
 #endif
+
+/* ---- create ---- */
+
+typedef struct twill__fan_plan { /* what is to be made, and where it stands in its block */
+    const twill_fan_options *options;
+    size_t item_size, result_size, n; /* n: items of an array */
+    bool call, stream, nested;
+    unsigned workers, own;
+    size_t window, max_unread, capacity;
+    size_t task_size, item_at, result_at;
+    size_t slots, crew, ring, records, first, bytes;
+} twill__fan_plan;
+
+static inline bool twill__fan_options_valid(const twill__fan_plan *plan)
+{
+    const twill_fan_options *options = plan->options;
+    const twill_run *run = &options->run;
+    if ((unsigned)options->goal > TWILL_FAN_ENOUGH || options->timeout < 0 ||
+        (options->goal == TWILL_FAN_QUORUM) != (options->quorum != 0) ||
+        (options->goal == TWILL_FAN_ENOUGH) != (options->enough != NULL))
+        return false;
+    if (!plan->call)
+        return !run->statuses && !run->codes;
+    if (options->notify || (options->result_size && options->result_size != plan->result_size))
+        return false;
+    if (plan->stream)
+        return !run->statuses && !run->codes && options->goal != TWILL_FAN_ALL_OK;
+    return options->goal != TWILL_FAN_QUORUM || options->quorum <= plan->n;
+}
+
+static inline void twill__fan_plan_workers(twill__fan_plan *plan)
+{
+    const twill_run *run = &plan->options->run;
+    const twill__job *outer = twill__thread()->job;
+    unsigned workers = run->workers;
+    if (!workers)
+        workers = run->pool                              ? run->pool->team->threads
+                  : plan->nested && outer && outer->team ? outer->np
+                                                         : twill__cpus_hint();
+    if (!workers)
+        workers = 1;
+    plan->window = plan->options->in_flight ? plan->options->in_flight : 2 * (size_t)workers;
+    if (workers > plan->window)
+        workers = (unsigned)plan->window;
+    if (plan->call && !plan->stream && workers > plan->n)
+        workers = (unsigned)plan->n;
+    plan->workers = workers;
+    plan->own = workers;
+}
+
+/* Adds count * size to *total, in multiples of 64; false: too big. */
+static inline bool twill__fan_add(size_t *total, size_t count, size_t size)
+{
+    if (size && count > (SIZE_MAX / 4 - 64) / size)
+        return false;
+    if (*total > SIZE_MAX / 4 - 64 - count * size)
+        return false;
+    *total += (count * size + 63) / 64 * 64;
+    return true;
+}
+
+/* Sizes and places; OK or TOO_BIG. */
+static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
+{
+    const twill_fan_options *options = plan->options;
+    bool copies = plan->stream || (plan->call && options->max_abandoned);
+    size_t item = copies ? plan->item_size : 0;
+    if (item > SIZE_MAX / 8 || plan->result_size > SIZE_MAX / 8)
+        return TWILL_TOO_BIG;
+    plan->item_at = (sizeof(twill__fan_task) + 15) / 16 * 16;
+    plan->result_at = plan->item_at + (item + 15) / 16 * 16;
+    plan->task_size = plan->result_at + (plan->result_size + 15) / 16 * 16;
+    plan->max_unread = options->max_unread ? options->max_unread : 65536;
+    if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
+        return TWILL_TOO_BIG;
+    plan->capacity = plan->window + plan->max_unread;
+    if (plan->call && !plan->stream &&
+        (plan->capacity > plan->n || options->goal == TWILL_FAN_ALL_OK))
+        plan->capacity = plan->n;
+    plan->first = plan->call && options->goal == TWILL_FAN_ALL_OK ? plan->n
+                  : plan->window < 32                             ? plan->window
+                                                                  : 32;
+    if (plan->first > plan->capacity)
+        plan->first = plan->capacity;
+    plan->bytes = TWILL__LINE;
+    if (!twill__fan_add(&plan->bytes, 1, sizeof(twill_fan)))
+        return TWILL_TOO_BIG;
+    plan->slots = plan->bytes;
+    (void)twill__fan_add(&plan->bytes, plan->workers, sizeof(twill__fan_slot));
+    plan->crew = plan->bytes;
+    (void)twill__fan_add(&plan->bytes, 1, twill__crew_bytes(plan->workers, plan->own));
+    plan->ring = plan->bytes;
+    if (options->ordered &&
+        !twill__fan_add(&plan->bytes, plan->capacity, sizeof(twill__fan_task *)))
+        return TWILL_TOO_BIG;
+    plan->records = plan->bytes;
+    return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
+}
+
+static inline twill_status twill__fan_check(twill__fan_plan *plan)
+{
+    twill_status status = twill__check_run(&plan->options->run);
+    if (!twill__fan_options_valid(plan))
+        return TWILL_INVALID;
+    if (status != TWILL_OK)
+        return status;
+    if (plan->options->run.workers > TWILL__MAX_WORKERS)
+        return TWILL_TOO_BIG;
+    twill__fan_plan_workers(plan);
+    return twill__fan_plan_memory(plan);
+}
+
+static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
+{
+    const twill_fan_options *options = plan->options;
+    const twill_run *run = &options->run;
+    char *base = (char *)fan - TWILL__LINE;
+    memset(fan, 0, sizeof *fan);
+    fan->limit = fan->stop_at = SIZE_MAX;
+    fan->goal = options->goal;
+    fan->policy = run->on_error                       ? run->on_error
+                  : options->goal == TWILL_FAN_ALL_OK ? TWILL_ON_ERROR_LOWEST
+                                                      : TWILL_ON_ERROR_COLLECT;
+    fan->most_errors = fan->policy == TWILL_ON_ERROR_LIMIT && run->max_errors ? run->max_errors : 1;
+    fan->quorum = options->goal == TWILL_FAN_FIRST_OK ? 1 : options->quorum;
+    fan->ordered = options->ordered;
+    fan->copies = plan->stream || (plan->call && options->max_abandoned);
+    fan->item_size = plan->item_size;
+    fan->result_size = plan->result_size;
+    fan->item_at = plan->item_at;
+    fan->result_at = plan->result_at;
+    fan->task_size = plan->task_size;
+    fan->window = plan->window;
+    fan->max_unread = plan->max_unread;
+    fan->capacity = plan->capacity;
+    fan->max_abandoned = options->max_abandoned;
+    fan->timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
+    fan->since = twill__clock_now();
+    fan->drop = options->drop;
+    fan->discard = options->discard;
+    fan->notify = options->notify;
+    fan->context = run->context;
+    fan->statuses = run->statuses;
+    fan->codes = run->codes;
+    fan->report = run->report;
+    fan->worker_start = run->worker_start;
+    fan->cancel = run->until.cancel;
+    fan->workers = plan->workers;
+    fan->slot = (twill__fan_slot *)(void *)(base + plan->slots);
+    memset(fan->slot, 0, plan->workers * sizeof *fan->slot);
+    if (fan->ordered) {
+        fan->ring = (twill__fan_task **)(void *)(base + plan->ring);
+        memset(fan->ring, 0, plan->capacity * sizeof *fan->ring);
+    }
+    twill__fan_add_records(fan, base + plan->records, plan->first);
+    /* of what is left behind the fan alone is above: the user's token may go */
+    twill_cancel_init(&fan->root, fan->max_abandoned ? NULL : fan->cancel);
+}
+
+/* The user's token has fired: in the thread that fires it. */
+static inline void twill__fan_token_fired(int reason, const twill_task *task)
+{
+    twill_fan *fan = (twill_fan *)task->context;
+    twill__fan_turn turn;
+    (void)reason;
+    turn.visitor = true; /* for the guard; the hook itself is waited for */
+    twill__fan_enter(fan, &turn);
+    twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CANCELLED);
+    (void)twill__fan_return(fan, &turn, TWILL_OK);
+}
+
+/* Opens the crew: the source, if any, is there already. */
+static inline twill_status twill__fan_open(twill_fan *fan, const twill__fan_plan *plan)
+{
+    static const twill__crew_table table = {
+        {NULL, NULL, NULL, NULL, NULL}, twill__fan_ready, twill__fan_work, twill__fan_died};
+    twill_run run = plan->options->run;
+    char *base = (char *)fan - TWILL__LINE;
+    twill_status status;
+    run.until.cancel = &fan->root;
+    run.statuses = NULL;
+    run.codes = NULL;
+    run.report = NULL;
+    if (run.worker_start)
+        run.worker_start = twill__fan_worker_start;
+    atomic_store(&fan->ready, twill__fan_available(fan));
+    status = twill__crew_open(&fan->crew, &run, plan->workers, plan->own, plan->nested, &table, fan,
+                              base + plan->crew);
+    if (status != TWILL_OK)
+        return status;
+    if (atomic_load(&fan->ready))
+        twill__crew_call(&fan->crew, plan->workers);
+    fan->hook.fn = twill__fan_token_fired;
+    fan->hook.context = fan;
+    twill_cancel_add_hook(fan->cancel, &fan->hook);
+    return TWILL_OK;
+}
+
+/* The block of a fan; NULL: no memory. */
+static inline twill_fan *twill__fan_allocate(const twill__fan_plan *plan)
+{
+    char *memory = (char *)TWILL_MALLOC(plan->bytes + TWILL__LINE);
+    twill_fan *fan;
+    if (!memory)
+        return NULL;
+    fan = (twill_fan *)(void *)(memory + TWILL__LINE +
+                                (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    twill__fan_init(fan, plan);
+    fan->memory = memory;
+    return fan;
+}
+
+static inline void twill__fan_free(twill_fan *fan)
+{
+    void *memory = fan->memory;
+    for (twill__fan_chunk *chunk = fan->chunks, *next; chunk; chunk = next) {
+        next = chunk->next;
+        TWILL_FREE(chunk);
+    }
+    TWILL_FREE(memory);
+}
+
+/* ---- the end ---- */
+
+/* Waits, under the lock before and after, until no task is in flight but those that may be left
+   behind. OK, or what `until` says. */
+static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_turn *turn,
+                                                  twill_until until, size_t most)
+{
+    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
+    twill_status over = TWILL_OK;
+    for (;;) { /* exit: tasks end, or `until` */
+        size_t room = most > fan->answered ? most - fan->answered : 0;
+        (void)twill__fan_clock(fan, turn);
+        if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
+            return TWILL_OK;
+        if (twill__fan_drop_spared(fan, turn))
+            continue;
+        if (over == TWILL_OK)
+            over = twill__fan_expired_until(until);
+        if (over != TWILL_OK)
+            return over;
+        if (twill__fan_instead(fan, turn, NULL, me.helps != 0) > 0)
+            continue;
+        (void)twill__fan_wait_in(fan, turn, &fan->watchers, &me, until, &over);
+    }
+}
+
+/* Those that still run are left behind: their outcome is LOST. */
+static inline void twill__fan_abandon(twill_fan *fan, twill__fan_turn *turn)
+{
+    twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+    for (int k = 0; k < 2; k++)
+        for (twill__fan_task *task = lists[k]->first; task; task = task->next)
+            if (!task->answered)
+                twill__fan_answer(fan, turn, task, TWILL_LOST);
+}
+
+/* Nobody else is inside any more, or will come. */
+static inline void twill__fan_wait_visits(twill_fan *fan)
+{
+    for (;;) { /* exit: calls inside were told, and end */
+        /* acquire: pairs with twill__fan_leave */
+        uint32_t visits = atomic_load_explicit(&fan->visits, memory_order_acquire);
+        if (!(visits & ~TWILL__FAN_VISITS_WAIT)) {
+            bool wanted;
+            twill__lock(&fan->lock);
+            wanted = twill__lock_wanted(&fan->lock) ||
+                     (atomic_load_explicit(&fan->visits, memory_order_acquire) &
+                      ~TWILL__FAN_VISITS_WAIT);
+            twill__unlock(&fan->lock);
+            if (!wanted)
+                return;
+            twill__yield();
+        } else if (!(visits & TWILL__FAN_VISITS_WAIT)) {
+            /* relaxed: the count beside it is looked at again */
+            atomic_fetch_or_explicit(&fan->visits, TWILL__FAN_VISITS_WAIT, memory_order_relaxed);
+        } else {
+            twill__park(&fan->visits, visits, 0);
+        }
+    }
+}
+
+static inline void twill__fan_reap(void *fan_)
+{
+    twill_fan *fan = (twill_fan *)fan_;
+    twill__lock(&fan->lock); /* whoever started this thread is done with its record */
+    twill__unlock(&fan->lock);
+    twill__crew_close(&fan->crew, NULL);
+    twill_cancel_detach(&fan->root);
+    twill__fan_free(fan);
+}
+
+/* The figures, when all outcomes are given: tasks that were left behind change none of them. */
+static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
+{
+    memset(report, 0, sizeof *report);
+    report->done = fan->succeeded;
+    report->failed = fan->failed;
+    report->skipped = fan->skipped;
+    report->total = fan->succeeded + fan->failed + fan->skipped;
+    report->first_error =
+        fan->policy == TWILL_ON_ERROR_FIRST && fan->earliest.status ? fan->earliest : fan->lowest;
+    if (fan->refused == fan->workers) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = TWILL_FAILED;
+        report->first_error.code = fan->start_code;
+    }
+    for (unsigned k = 0; k < fan->workers; k++) {
+        report->chunks += fan->slot[k].chunks;
+        report->busy += fan->slot[k].busy;
+        if (fan->slot[k].busy > report->busiest)
+            report->busiest = fan->slot[k].busy;
+    }
+    if (fan->crew.run.errors_capacity) {
+        twill__heap_sort(fan->crew.run.errors, fan->errors_count);
+        report->errors_stored = fan->errors_count;
+    }
+    report->wall = twill__clock_now() - fan->since;
+}
+
+/* How the run as a whole ended. */
+static inline twill_status twill__fan_verdict(const twill_fan *fan, const twill_report *report)
+{
+    if (fan->met)
+        return TWILL_OK;
+    if (fan->failures || fan->refused == fan->workers)
+        return TWILL_FAILED;
+    if ((report->skipped || report->failed) &&
+        (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
+        return fan->refusal;
+    if (report->total && (fan->quorum || fan->goal == TWILL_FAN_ENOUGH) && fan->stop_at == SIZE_MAX)
+        return TWILL_FAILED; /* the goal was not met */
+    return TWILL_OK;
+}
+
+/* All outcomes are given. Ends the threads, and frees; what was left behind is freed later, by a
+   thread that waits for it. */
+static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
+{
+    bool left, started;
+    twill_cancel_remove_hook(fan->cancel, &fan->hook);
+    twill__fan_wait_visits(fan);
+    twill__lock(&fan->lock);
+    left = fan->answered != 0;
+    twill__unlock(&fan->lock);
+    if (left) {
+        twill__team *team = fan->crew.job.team;
+        report->workers_started = team->threads < fan->workers ? team->threads : fan->workers;
+        report->flags = fan->crew.job.flags;
+        for (unsigned k = 0; k < fan->workers; k++)
+            report->workers_used += fan->slot[k].chunks != 0 || fan->slot[k].current;
+        memset(&fan->reaper, 0, sizeof fan->reaper);
+        fan->reaper.fn = twill__fan_reap;
+        fan->reaper.arg = fan;
+        fan->reaper.cpu = UINT_MAX;
+        twill__lock(&fan->lock); /* the new thread frees its record after it has had the lock */
+        started = twill__thread_start(&fan->reaper);
+        if (started)
+            twill__thread_let_go(&fan->reaper);
+        twill__unlock(&fan->lock);
+        if (started)
+            return;
+    }
+    report->workers_used = 0;
+    twill__crew_close(&fan->crew, report);
+    twill_cancel_detach(&fan->root);
+    twill__fan_free(fan);
+}
+#endif
+
+typedef struct twill__fan_call {
+    twill__call call; /* first: what aggregate and pull say */
+    twill_fan *fan;
+    const twill_fan_options *options;
+    twill_aggregate_fn *aggregate;
+    twill_pull_fn *pull;
+    twill__fan_task *at;       /* given to a callback now */
+    twill__fan_outcomes batch; /* taken, not yet aggregated */
+    twill__fan_outcomes kept;  /* ALL_OK: until all are in */
+    bool said_stop;            /* by the callback that runs */
+    bool silent;               /* aggregate is not called any more */
+    bool enough;               /* so it was decided */
+    bool inside;               /* in aggregate, enough or pull */
+    twill_item_error error;    /* of aggregate or pull */
+    twill_status status;
+    twill_report report;
+} twill__fan_call;
+
+static inline void twill__fan_call_stop(const twill_task *task)
+{
+    ((twill__fan_call *)task->private_)->said_stop = true;
+}
+
+static inline const twill__call_table *twill__fan_call_table(void)
+{
+    static const twill__call_table table = {NULL, twill__fan_call_stop, NULL, NULL, NULL};
+    return &table;
+}
+
+static inline twill_task twill__fan_call_task(twill__fan_call *call, size_t index)
+{
+    twill_task task = twill__fan_outside(call->fan, index);
+    task.until.deadline = call->fan->crew.run.until.deadline;
+    task.until.cancel = &call->fan->root;
+    task.private_ = call;
+    return task;
+}
+
+/* ---- aggregate ---- */
+
+/* Ends the call early, from the calling thread. met: the goal is reached. */
+static inline void twill__fan_call_end(twill__fan_call *call, bool met)
+{
+    twill__fan_turn turn;
+    turn.visitor = false;
+    twill__fan_lock(call->fan, &turn);
+    call->fan->met |= met;
+    twill__fan_end(call->fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+    twill__fan_exit(call->fan, &turn);
+}
+
+/* One outcome for aggregate, then for `enough`. False: a fork; nothing is touched any more. */
+static inline bool twill__fan_aggregate(twill__fan_call *call, const void *result,
+                                        const twill_outcome *outcome)
+{
+    twill_task task = twill__fan_call_task(call, outcome->index);
+    int code = 0;
+    bool enough = false;
+    call->said_stop = false;
+    call->inside = true;
+    if (call->aggregate)
+        code = call->aggregate(result, outcome, &task);
+    if (!code && !call->said_stop && call->options->enough && !call->enough)
+        enough = call->options->enough(outcome, result, &task);
+    call->inside = false;
+    if (!twill__fan_here(call->fan))
+        return false;
+    if (code) {
+        call->error.index = outcome->index;
+        call->error.status = TWILL_FAILED;
+        call->error.code = code;
+    }
+    call->enough |= enough;
+    call->silent = code || call->said_stop;
+    if (call->silent || enough)
+        twill__fan_call_end(call, enough);
+    return true;
+}
+
+static inline void twill__fan_call_discards(twill__fan_call *call, twill__fan_task *task)
+{
+    if (task->outcome.status == TWILL_OK && call->fan->discard)
+        twill__fan_call_discard(call->fan, task);
+}
+
+/* An outcome that was taken. False: as above. */
+static inline bool twill__fan_consume(twill__fan_call *call, twill__fan_task *task)
+{
+    bool good = task->outcome.status == TWILL_OK, goes_on = true;
+    call->at = task;
+    if (call->silent || (good && (task->late || call->enough)))
+        twill__fan_call_discards(call, task);
+    else
+        goes_on = twill__fan_aggregate(call, good ? twill__fan_result(call->fan, task) : NULL,
+                                       &task->outcome);
+    call->at = NULL;
+    return goes_on;
+}
+
+/* Works off the batch. The lock is held before and after; false: as above. */
+static inline bool twill__fan_work_off(twill__fan_call *call, twill__fan_turn *turn)
+{
+    twill_fan *fan = call->fan;
+    twill__fan_task *done = NULL, *task;
+    twill__fan_exit(fan, turn);
+    while ((task = twill__fan_pop(&call->batch)) != NULL) {
+        if (fan->goal == TWILL_FAN_ALL_OK) {
+            twill__fan_push(&call->kept, task);
+            continue;
+        }
+        if (!twill__fan_consume(call, task))
+            return false;
+        task->after = done;
+        done = task;
+    }
+    twill__fan_lock(fan, turn);
+    while (done) {
+        task = done;
+        done = task->after;
+        twill__fan_release(fan, task);
+    }
+    return true;
+}
+
+/* ---- pull ---- */
+
+static inline bool twill__fan_may_pull(const twill_fan *fan)
+{
+    return fan->pulled && !twill__fan_spared(fan, fan->next_index) &&
+           fan->in_flight < fan->window && fan->used < fan->capacity;
+}
+
+static inline void twill__fan_source_ended(twill_fan *fan, twill__fan_turn *turn)
+{
+    fan->pulled = false;
+    twill__fan_judge(fan, turn);
+}
+
+/* Pulls one item. The lock is held before and after; false: as above. */
+static inline bool twill__fan_pull(twill__fan_call *call, twill__fan_turn *turn)
+{
+    twill_fan *fan = call->fan;
+    twill_task task = twill__fan_call_task(call, fan->next_index);
+    twill__fan_task *record;
+    bool no_memory;
+    int code;
+    if ((record = twill__fan_record(fan, turn, &no_memory)) == NULL) {
+        if (no_memory) /* it goes on with those that it has */
+            fan->capacity = fan->used;
+        return true;
+    }
+    twill__fan_fresh(fan, record, twill__fan_task_table());
+    twill__fan_exit(fan, turn);
+    call->said_stop = false;
+    call->inside = true;
+    code = call->pull((char *)record + fan->item_at, &task);
+    call->inside = false;
+    if (!twill__fan_here(fan))
+        return false;
+    twill__fan_lock(fan, turn);
+    if (!code && !call->said_stop) {
+        twill__fan_accept(fan, turn, record, twill__clock_now());
+        return true;
+    }
+    if (code) {
+        call->error.index = task.index;
+        call->error.status = TWILL_FAILED;
+        call->error.code = code;
+    }
+    record->holds = 1;
+    twill__fan_release(fan, record);
+    twill__fan_source_ended(fan, turn);
+    return true;
+}
+
+/* ---- collecting ---- */
+
+/* Whether all that still runs was told to end, and may be left behind. */
+static inline bool twill__fan_may_abandon(const twill_fan *fan)
+{
+    const twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+    if (!fan->executing || fan->in_flight != fan->executing || fan->pulled ||
+        twill__fan_source_left(fan) || fan->answered + fan->executing > fan->max_abandoned)
+        return false;
+    for (int k = 0; k < 2; k++)
+        for (const twill__fan_task *task = lists[k]->first; task; task = task->next)
+            if (!task->answered && !twill__fan_spared(fan, task->outcome.index))
+                return false;
+    return true;
+}
+
+/* Waits for an outcome. The lock is held before and after. */
+static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *turn, bool *spun)
+{
+    static const twill_until forever = {0, NULL};
+    twill_fan *fan = call->fan;
+    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
+    twill_status over;
+    if (!*spun) {
+        *spun = true;
+        twill__fan_moment(fan, turn);
+        return;
+    }
+    *spun = false;
+    if (twill__fan_wait_in(fan, turn, &fan->readers, &me, forever, &over) &&
+        me.node.answer == TWILL_OK)
+        twill__fan_push(&call->batch, me.task);
+}
+
+/* Until all tasks have their outcome, and it was taken. False: as above. */
+static inline bool twill__fan_collect(twill__fan_call *call)
+{
+    twill_fan *fan = call->fan;
+    twill__fan_turn turn;
+    twill__fan_task *task;
+    bool spun = false, helps = twill__fan_may_help(fan);
+    turn.visitor = false;
+    twill__fan_lock(fan, &turn);
+    for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
+        int instead;
+        (void)twill__fan_clock(fan, &turn);
+        if (fan->pulled && twill__fan_spared(fan, fan->next_index))
+            twill__fan_source_ended(fan, &turn);
+        if (twill__fan_may_pull(fan) && (!fan->queue.first || !twill__fan_readable(fan))) {
+            if (!twill__fan_pull(call, &turn))
+                return false;
+            /* one outcome after one item: neither side waits long for the other */
+            if ((task = twill__fan_take(fan)) != NULL)
+                twill__fan_push(&call->batch, task);
+        } else {
+            while ((task = twill__fan_take(fan)) != NULL)
+                twill__fan_push(&call->batch, task);
+        }
+        if (call->batch.first) {
+            spun = false;
+            if (!twill__fan_work_off(call, &turn))
+                return false;
+            continue;
+        }
+        if (twill__fan_drop_spared(fan, &turn) || twill__fan_may_pull(fan))
+            continue;
+        if (!fan->in_flight && !twill__fan_source_left(fan) && !fan->pulled)
+            break;
+        if (twill__fan_may_abandon(fan)) {
+            twill__fan_abandon(fan, &turn);
+            continue;
+        }
+        if ((instead = twill__fan_instead(fan, &turn, NULL, helps)) < 0)
+            return false;
+        if (!instead)
+            twill__fan_call_wait(call, &turn, &spun);
+    }
+    twill__fan_exit(fan, &turn);
+    return true;
+}
+
+/* Items of the array that were never begun. */
+static inline bool twill__fan_call_rest(twill__fan_call *call)
+{
+    twill_fan *fan = call->fan;
+    twill_outcome outcome = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, fan->since, 0, 0};
+    outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
+    outcome.finished = twill__clock_now();
+    for (; fan->source_next < fan->source_n; fan->source_next++) {
+        outcome.index = fan->source_next;
+        fan->skipped++;
+        if (fan->statuses)
+            fan->statuses[outcome.index] = outcome.status;
+        if (fan->codes)
+            fan->codes[outcome.index] = 0;
+        if (fan->drop)
+            twill__fan_call_drop(fan,
+                                 (void *)(uintptr_t)(fan->items + outcome.index * fan->item_size),
+                                 outcome.index, outcome.status);
+        if (!call->silent && fan->goal != TWILL_FAN_ALL_OK && call->aggregate &&
+            !twill__fan_aggregate(call, NULL, &outcome))
+            return false;
+    }
+    return true;
+}
+
+/* ALL_OK: all are in. */
+static inline bool twill__fan_call_kept(twill__fan_call *call)
+{
+    twill__fan_task *task;
+    if (call->fan->goal != TWILL_FAN_ALL_OK)
+        return true;
+    if (call->fan->failed || call->fan->skipped)
+        call->silent = true;
+    while ((task = twill__fan_pop(&call->kept)) != NULL) {
+        if (!twill__fan_consume(call, task))
+            return false;
+    }
+    return true;
+}
+
+/* ---- the end of the call ---- */
+
+static inline void twill__fan_call_answer(twill__fan_call *call, twill_status verdict)
+{
+    twill_report *report = &call->report;
+    if (call->error.status) {
+        verdict = TWILL_FAILED;
+        if (!call->pull || !report->first_error.status ||
+            call->error.index < report->first_error.index)
+            report->first_error = call->error;
+    }
+    call->status = report->status = verdict;
+}
+
+/* Also when a callback ends the calling thread: then something is left. */
+static inline void twill__fan_call_finish(void *call_)
+{
+    twill__fan_call *call = (twill__fan_call *)call_;
+    twill_fan *fan = call->fan;
+    twill_report *out = fan->report;
+    twill__fan_turn turn;
+    twill__fan_task *task;
+    turn.visitor = false;
+    if (call->inside) {
+        call->inside = false;
+        call->error.index = call->at ? call->at->outcome.index : SIZE_MAX;
+        call->error.status = TWILL_LOST;
+    }
+    twill__fan_lock(fan, &turn);
+    if (fan->in_flight || fan->pulled || fan->source_next < fan->source_n)
+        twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+    fan->pulled = false;
+    (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);
+    twill__fan_abandon(fan, &turn);
+    while ((task = twill__fan_take(fan)) != NULL)
+        twill__fan_push(&call->batch, task);
+    twill__fan_exit(fan, &turn);
+    while ((task = twill__fan_pop(&call->batch)) != NULL ||
+           (task = twill__fan_pop(&call->kept)) != NULL)
+        twill__fan_call_discards(call, task);
+    call->silent = true;
+    (void)twill__fan_call_rest(call);
+    twill__fan_fill(fan, &call->report);
+    twill__fan_call_answer(call, twill__fan_verdict(fan, &call->report));
+    twill__fan_bury(fan, &call->report);
+    if (out)
+        *out = call->report;
+}
+
+static inline twill_status twill__fan_call_run(twill__fan_call *call)
+{
+    bool here;
+    TWILL__GUARD_PUSH(twill__fan_call_finish, call);
+    here = twill__fan_collect(call) &&
+           (call->fan->goal != TWILL_FAN_ALL_OK || twill__fan_call_rest(call)) &&
+           twill__fan_call_kept(call) && twill__fan_call_rest(call);
+    TWILL__GUARD_POP(0);
+    if (here) {
+        twill__fan_call_finish(call);
+        return call->status;
+    }
+    /* a callback has forked, and this is the child: the parent has the threads, and the work */
+    (void)twill__refuse(call->fan->report ? &(twill_run){.report = call->fan->report} : NULL, 0,
+                        TWILL_FORKED);
+    twill__fan_free(call->fan);
+    return TWILL_FORKED;
+}
+
+static inline twill_status twill__fan_one_call(twill__fan_plan *plan, const void *items,
+                                               twill_pull_fn *pull, twill_map_fn *process,
+                                               twill_aggregate_fn *aggregate)
+{
+    twill__fan_call call;
+    twill_status status = twill__fan_check(plan);
+    twill_fan *fan;
+    if (status != TWILL_OK || (!plan->stream && plan->n == 0))
+        return twill__refuse(&plan->options->run, plan->n, status);
+    fan = twill__fan_allocate(plan);
+    if (!fan)
+        return twill__refuse(&plan->options->run, plan->n, TWILL_NO_MEMORY);
+    fan->process = process;
+    fan->items = (const char *)items;
+    fan->source_n = plan->n;
+    fan->pulled = plan->stream;
+    fan->closed = true;
+    memset(&call, 0, sizeof call);
+    call.call.table = twill__fan_call_table();
+    call.fan = fan;
+    call.options = plan->options;
+    call.aggregate = aggregate;
+    call.pull = pull;
+    {
+        /* over before it began: no item is begun */
+        twill__fan_turn turn;
+        memset(&turn, 0, sizeof turn);
+        fan->crew.run.until = plan->options->run.until;
+        twill__fan_look(fan, &turn, fan->since);
+        if (turn.fire_all)
+            twill_cancel_fire(&fan->root, 1);
+    }
+    status = twill__fan_open(fan, plan);
+    if (status != TWILL_OK) {
+        twill__fan_free(fan);
+        return twill__refuse(&plan->options->run, plan->n, status);
+    }
+    return twill__fan_call_run(&call);
+}
+#endif
+
+static inline const twill_fan_options *twill__fan_defaults(const twill_fan_options *options)
+{
+    static const twill_fan_options none;
+    return options ? options : &none;
+}
+
+/* ---- one call ---- */
+
+TWILL__DEFINE twill_status twill_fan_out_fan_in(const void *items, size_t item_size, size_t n,
+                                                twill_map_fn *process, size_t result_size,
+                                                twill_aggregate_fn *aggregate,
+                                                const twill_fan_options *options)
+{
+    twill__fan_plan plan;
+    memset(&plan, 0, sizeof plan);
+    plan.options = twill__fan_defaults(options);
+    plan.item_size = item_size;
+    plan.result_size = result_size;
+    plan.n = n;
+    plan.call = plan.nested = true;
+    if (!process || (n && (!items || !item_size)))
+        return twill__refuse(&plan.options->run, n, TWILL_INVALID);
+    if (n && item_size > SIZE_MAX / n)
+        return twill__refuse(&plan.options->run, n, TWILL_TOO_BIG);
+    return twill__fan_one_call(&plan, items, NULL, process, aggregate);
+}
+
+TWILL__DEFINE twill_status twill_fan_stream(twill_pull_fn *pull, size_t item_size,
+                                            twill_map_fn *process, size_t result_size,
+                                            twill_aggregate_fn *emit,
+                                            const twill_fan_options *options)
+{
+    twill__fan_plan plan;
+    memset(&plan, 0, sizeof plan);
+    plan.options = twill__fan_defaults(options);
+    plan.item_size = item_size;
+    plan.result_size = result_size;
+    plan.call = plan.nested = plan.stream = true;
+    if (!pull || !process || !item_size)
+        return twill__refuse(&plan.options->run, 0, TWILL_INVALID);
+    return twill__fan_one_call(&plan, NULL, pull, process, emit);
+}
+
+/* ---- the object ---- */
+
+TWILL__DEFINE twill_status twill_fan_create(twill_fan **out, const twill_fan_options *options)
+{
+    twill__fan_plan plan;
+    twill_status status;
+    twill_fan *fan;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    memset(&plan, 0, sizeof plan);
+    plan.options = twill__fan_defaults(options);
+    plan.result_size = plan.options->result_size;
+    status = twill__fan_check(&plan);
+    if (status != TWILL_OK)
+        return status;
+    fan = twill__fan_allocate(&plan);
+    if (!fan)
+        return TWILL_NO_MEMORY;
+    fan->enough = plan.options->enough;
+    status = twill__fan_open(fan, &plan);
+    if (status != TWILL_OK) {
+        twill__fan_free(fan);
+        return status;
+    }
+    *out = fan;
+    return TWILL_OK;
+}
+
+static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
+                                         twill_until until, twill__fan_mode mode)
+{
+    twill__fan_task task;
+    if (!fan || !fn)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    twill__fan_fresh(fan, &task, twill__fan_task_table());
+    task.fn = fn;
+    task.arg = arg;
+    task.outcome.key = key;
+    return twill__fan_put(fan, &task, until, mode);
+}
+
+TWILL__DEFINE twill_status twill_fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key)
+{
+    return twill__fan_go(fan, fn, arg, key, (twill_until){0, NULL}, TWILL__FAN_GO);
+}
+
+TWILL__DEFINE twill_status twill_fan_try_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key)
+{
+    return twill__fan_go(fan, fn, arg, key, (twill_until){0, NULL}, TWILL__FAN_TRY);
+}
+
+TWILL__DEFINE twill_status twill_fan_go_until(twill_fan *fan, twill_task_fn *fn, void *arg,
+                                              void *key, twill_until until)
+{
+    return twill__fan_go(fan, fn, arg, key, until, TWILL__FAN_UNTIL);
+}
+
+TWILL__DEFINE twill_status twill_fan_close(twill_fan *fan)
+{
+    twill__fan_turn turn;
+    twill_status status;
+    if (!fan)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    (void)twill__fan_begin(fan, &turn);
+    status = fan->closed ? TWILL_CLOSED : TWILL_OK;
+    fan->closed = turn.again = true;
+    twill__fan_judge(fan, &turn);
+    turn.notify = status == TWILL_OK && twill__fan_finished(fan);
+    return twill__fan_return(fan, &turn, status);
+}
+
+static inline twill_status twill__fan_next(twill_fan *fan, void *result, twill_outcome *outcome,
+                                           twill_until until, bool wait)
+{
+    if (!fan || !outcome)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    return twill__fan_get(fan, result, outcome, until, wait);
+}
+
+TWILL__DEFINE twill_status twill_fan_next(twill_fan *fan, void *result, twill_outcome *outcome)
+{
+    return twill__fan_next(fan, result, outcome, (twill_until){0, NULL}, true);
+}
+
+TWILL__DEFINE twill_status twill_fan_try_next(twill_fan *fan, void *result, twill_outcome *outcome)
+{
+    return twill__fan_next(fan, result, outcome, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_fan_next_until(twill_fan *fan, void *result,
+                                                twill_outcome *outcome, twill_until until)
+{
+    return twill__fan_next(fan, result, outcome, until, true);
+}
+
+TWILL__DEFINE twill_status twill_fan_cancel(twill_fan *fan)
+{
+    twill__fan_turn turn;
+    twill_status status;
+    if (!fan)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    (void)twill__fan_begin(fan, &turn);
+    status = fan->over ? TWILL_CLOSED : TWILL_OK;
+    twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+    turn.notify = status == TWILL_OK && twill__fan_finished(fan);
+    while (twill__fan_drop_spared(fan, &turn)) {} /* exit: nothing is queued any more */
+    return twill__fan_return(fan, &turn, status);
+}
+
+TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twill_until join,
+                                          twill_stopped *out)
+{
+    twill__fan_turn turn;
+    twill_status status;
+    size_t ran, skipped;
+    if (out)
+        memset(out, 0, sizeof *out);
+    if (!fan)
+        return TWILL_INVALID;
+    if (!twill__fan_here(fan))
+        return TWILL_FORKED;
+    if (twill__fan_inside(fan))
+        return TWILL_DEADLOCK;
+    twill__fan_enter(fan, &turn);
+    ran = fan->succeeded + fan->failed;
+    skipped = fan->skipped;
+    fan->closed = turn.again = true;
+    twill__fan_judge(fan, &turn);
+    turn.notify = twill__fan_finished(fan);
+    status = twill__fan_settle_down(fan, &turn, drain, 0);
+    if (status != TWILL_OK) {
+        twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+        status = twill__fan_settle_down(fan, &turn, join, 0);
+    }
+    if (out) {
+        out->finished = fan->succeeded + fan->failed - ran;
+        out->cancelled = fan->skipped - skipped;
+        out->stuck = fan->in_flight + fan->answered;
+    }
+    return twill__fan_return(fan, &turn, status);
+}
+
+TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
+{
+    twill__fan_turn turn;
+    twill__fan_task *task;
+    twill_report report, *out;
+    if (!fan)
+        return TWILL_OK;
+    if (!twill__fan_here(fan)) {
+        twill__fan_free(fan);
+        return TWILL_OK;
+    }
+    if (twill__fan_inside(fan))
+        return TWILL_DEADLOCK;
+    turn.visitor = false;
+    twill__fan_lock(fan, &turn);
+    fan->doomed = true;
+    twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
+    turn.again = true;
+    (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);
+    twill__fan_abandon(fan, &turn);
+    while ((task = twill__fan_take(fan)) != NULL) {
+        if (task->outcome.status == TWILL_OK && fan->discard) {
+            twill__fan_exit(fan, &turn);
+            twill__fan_call_discard(fan, task);
+            twill__fan_lock(fan, &turn);
+        }
+        twill__fan_release(fan, task);
+    }
+    twill__fan_exit(fan, &turn);
+    out = fan->report;
+    twill__fan_fill(fan, &report);
+    report.status = twill__fan_verdict(fan, &report);
+    if (report.status == TWILL_OK && report.skipped && !fan->met && fan->stop_at == SIZE_MAX)
+        report.status = TWILL_CANCELLED; /* by twill_fan_cancel, or here */
+    twill__fan_bury(fan, &report);
+    if (out)
+        *out = report;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_fan_get_stats(twill_fan *fan, twill_fan_stats *out)
+{
+    twill__fan_turn turn;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (!fan || !twill__fan_here(fan))
+        return;
+    (void)twill__fan_begin(fan, &turn);
+    out->accepted = fan->next_index;
+    out->done = fan->succeeded;
+    out->failed = fan->failed;
+    out->skipped = fan->skipped;
+    out->running = fan->executing;
+    out->queued = fan->in_flight - fan->executing;
+    out->unread = fan->unread;
+    out->abandoned = fan->answered;
+    out->records = fan->records;
+    (void)twill__fan_return(fan, &turn, TWILL_OK);
+}
+#endif
+#endif
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__PROGRESS_TRACKER_IMPL
+#define TWILL__PROGRESS_TRACKER_IMPL
+
+/* ---- progress_tracker/map.h ---- */
+/* map.h: a parallel map that shows how far it is. */
+#ifndef TWILL__PROGRESS_MAP_H
+#define TWILL__PROGRESS_MAP_H
+
+/* ---- progress_tracker/updates.h ---- */
+/* updates.h: the public functions of a bar. */
+#ifndef TWILL__PROGRESS_UPDATES_H
+#define TWILL__PROGRESS_UPDATES_H
+
+/* ---- progress_tracker/frames.h ---- */
+/* frames.h: who draws, when, and how a frame reaches the descriptor. */
+#ifndef TWILL__PROGRESS_FRAMES_H
+#define TWILL__PROGRESS_FRAMES_H
+
+/* ---- progress_tracker/lines.h ---- */
+/* lines.h: what a bar looks like: one line of text in each style. */
+#ifndef TWILL__PROGRESS_LINES_H
+#define TWILL__PROGRESS_LINES_H
+
+/* ---- progress_tracker/tracker.h ---- */
+/* tracker.h: one bar: its state, its locks, its counts. */
+#ifndef TWILL__PROGRESS_TRACKER_H
+#define TWILL__PROGRESS_TRACKER_H
 
 /* ---- progress_tracker/count.h ---- */
 /* count.h: counters that many threads raise at once, and exact arithmetic on what they

@@ -3427,6 +3427,7 @@ typedef struct twill__team {
     uint64_t tick_rate; /* see platform/ticks.h */
     twill__helper *helper;
     _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
+    _Atomic uint32_t lost;                 /* of them, those that nobody replaces */
     twill__seat seat[TWILL__SEATS];
 } twill__team;
 
@@ -3588,9 +3589,13 @@ static inline void twill__helper_main(void *helper);
 static inline void twill__replace(twill__team *team)
 {
     twill__helper *dying = (twill__helper *)twill__thread()->helper, *fresh;
-    if (!dying || twill__thread()->team != team ||
-        !(fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh)))
+    if (!dying || twill__thread()->team != team)
         return;
+    fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh);
+    if (!fresh) {
+        atomic_fetch_add(&team->lost, 1);
+        return;
+    }
     memset(fresh, 0, sizeof *fresh);
     fresh->team = team;
     fresh->number = dying->number;
@@ -3601,6 +3606,7 @@ static inline void twill__replace(twill__team *team)
     memcpy(fresh->thread.name, dying->thread.name, sizeof fresh->thread.name);
     if (!twill__thread_start(&fresh->thread)) {
         TWILL_FREE(fresh);
+        atomic_fetch_add(&team->lost, 1);
         return;
     }
     /* release: pairs with the exchange in twill__team_close; relaxed: a guess for the CAS */

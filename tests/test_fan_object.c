@@ -188,8 +188,8 @@ TEST(each_outcome_once_with_its_key)
     for (unsigned workers = 1; workers <= 3; workers++)
         for (int ordered = 0; ordered <= 1; ordered++) {
             twill_report report;
-            twill_fan *fan = make(OPTIONS(.run = {.workers = workers, .report = &report},
-                                          .ordered = ordered));
+            twill_fan *fan =
+                make(OPTIONS(.run = {.workers = workers, .report = &report}, .ordered = ordered));
             clear();
             for (int i = 0; i < 2000; i++)
                 CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
@@ -309,9 +309,9 @@ TEST(unread_outcomes_are_bounded)
         accepted++;
     }
     CHECK(accepted >= 5 && accepted <= 7);
-    CHECK_EQ(twill_fan_go_until(fan, quick, tag(accepted), tag(accepted),
-                                twill_within(TWILL_MS(5))),
-             TWILL_TIMEOUT);
+    CHECK_EQ(
+        twill_fan_go_until(fan, quick, tag(accepted), tag(accepted), twill_within(TWILL_MS(5))),
+        TWILL_TIMEOUT);
     begin(&reader, fan, read_some);
     CHECK_EQ(twill_fan_go_until(fan, quick, tag(accepted), tag(accepted), (twill_until){0, NULL}),
              TWILL_OK); /* waits for the reader */
@@ -334,7 +334,7 @@ static void go_some(void *side_)
                  TWILL_OK);
 }
 
-static atomic_int read_count;
+static atomic_int read_count, readers_ended;
 static atomic_uchar given_by_threads[MOST];
 
 static void read_until_closed(void *side_)
@@ -346,14 +346,15 @@ static void read_until_closed(void *side_)
         atomic_fetch_add(&given_by_threads[(intptr_t)outcome.key], 1);
         atomic_fetch_add(&read_count, 1);
     }
+    atomic_fetch_add(&readers_ended, 1);
 }
 
 /* Memory does not grow with n; nothing is lost between many threads. */
 TEST(many_goers_many_readers)
 {
     for (int ordered = 0; ordered <= 1; ordered++) {
-        twill_fan *fan = make(OPTIONS(.run.workers = 2, .in_flight = 4, .max_unread = 8,
-                                      .ordered = ordered));
+        twill_fan *fan =
+            make(OPTIONS(.run.workers = 2, .in_flight = 4, .max_unread = 8, .ordered = ordered));
         twill_fan_stats stats;
         side goers[3], readers[2] = {{.until = {0, NULL}}, {.until = {0, NULL}}};
         clear();
@@ -475,8 +476,8 @@ TEST(a_task_reads_its_own_fan)
         if (round % 2)
             CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
         clear();
-        own = make(OPTIONS(.run = {.pool = pool, .workers = 1},
-                           .in_flight = 1 + (size_t)round % 3));
+        own =
+            make(OPTIONS(.run = {.pool = pool, .workers = 1}, .in_flight = 1 + (size_t)round % 3));
         CHECK_EQ(twill_fan_go(own, go_and_read, tag(1), tag(1)), TWILL_OK);
         while (atomic_load(&ran[7]) == 0)
             twill_sleep(twill_within(TWILL_US(100)));
@@ -577,9 +578,9 @@ TEST(cancel_drops_the_queued_and_tells_the_running)
 TEST(deadline_of_the_run)
 {
     twill_report report;
-    twill_fan *fan = make(OPTIONS(.run = {.workers = 1, .report = &report,
-                                          .until = twill_within(TWILL_MS(20))},
-                                  .in_flight = 5));
+    twill_fan *fan =
+        make(OPTIONS(.run = {.workers = 1, .report = &report, .until = twill_within(TWILL_MS(20))},
+                     .in_flight = 5));
     twill_outcome outcome;
     clear();
     for (int i = 0; i < 5; i++)
@@ -624,6 +625,7 @@ TEST(destroy_answers_those_who_wait)
         side reader = {.until = {0, NULL}}, timed = {.until = twill_within(TWILL_MS(1))};
         clear();
         atomic_store(&read_count, 0);
+        atomic_store(&readers_ended, 0);
         begin(&reader, fan, read_until_closed);
         begin(&timed, fan, read_until_closed);
         if (round % 2)
@@ -632,9 +634,9 @@ TEST(destroy_answers_those_who_wait)
             CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
         if (round % 3 == 0)
             CHECK_EQ(twill_fan_close(fan), TWILL_OK);
-        /* calls have begun once they wait; those that have not would be too late */
-        while (!reader.status && twill__lock_wanted(&fan->lock)) {}
-        twill_sleep(twill_within(TWILL_MS(3)));
+        /* both have begun their last call, or are through with it */
+        while (atomic_load(&read_count) < (round % 2 ? 0 : 1)) {}
+        while ((int)atomic_load(&fan->visits) + atomic_load(&readers_ended) < 2) {}
         CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
         twill__thread_join(&reader.thread);
         twill__thread_join(&timed.thread);
@@ -759,8 +761,8 @@ TEST(destroy_leaves_behind)
         twill_fan *fan;
         if (pooled)
             CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
-        fan = make(OPTIONS(.run = {.workers = 2, .pool = pool, .report = &report},
-                           .max_abandoned = 2));
+        fan = make(
+            OPTIONS(.run = {.workers = 2, .pool = pool, .report = &report}, .max_abandoned = 2));
         clear();
         for (int i = 0; i < 2; i++)
             CHECK_EQ(twill_fan_go(fan, gated, tag(i), tag(i)), TWILL_OK);
@@ -1057,7 +1059,8 @@ TEST(a_forked_child)
     if (child == 0) {
         bool right = twill_fan_go(fan, quick, tag(2), NULL) == TWILL_FORKED &&
                      twill_fan_next(fan, NULL, &outcome) == TWILL_FORKED &&
-                     twill_fan_close(fan) == TWILL_FORKED && twill_fan_cancel(fan) == TWILL_FORKED &&
+                     twill_fan_close(fan) == TWILL_FORKED &&
+                     twill_fan_cancel(fan) == TWILL_FORKED &&
                      twill_fan_stop(fan, twill_within(0), twill_within(0), NULL) == TWILL_FORKED &&
                      twill_fan_destroy(fan) == TWILL_OK;
         _exit(!right);

@@ -11,8 +11,9 @@ typedef struct twill__fan_call {
     twill_aggregate_fn *aggregate;
     twill_pull_fn *pull;
     twill__fan_task *at;       /* given to a callback now */
-    twill__fan_outcomes batch;    /* taken, not yet aggregated */
-    twill__fan_outcomes kept;      /* ALL_OK: until all are in */
+    twill__fan_outcomes batch; /* taken, not yet aggregated */
+    twill__fan_outcomes kept;  /* ALL_OK: until all are in */
+    size_t rest;               /* items from here on were never begun, and have no outcome yet */
     bool said_stop;            /* by the callback that runs */
     bool silent;               /* aggregate is not called any more */
     bool enough;               /* so it was decided */
@@ -267,17 +268,19 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
     twill_outcome outcome = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, fan->since, 0, 0};
     outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
     outcome.finished = twill__clock_now();
-    for (; fan->source_next < fan->source_n; fan->source_next++) {
-        outcome.index = fan->source_next;
+    if (call->rest < fan->source_next)
+        call->rest = fan->source_next;
+    while (call->rest < fan->source_n) {
+        outcome.index = call->rest++;
         fan->skipped++;
         if (fan->statuses)
             fan->statuses[outcome.index] = outcome.status;
         if (fan->codes)
             fan->codes[outcome.index] = 0;
         if (fan->drop)
-            twill__fan_call_drop(
-                fan, (void *)(uintptr_t)(fan->items + outcome.index * fan->item_size),
-                outcome.index, outcome.status);
+            twill__fan_call_drop(fan,
+                                 (void *)(uintptr_t)(fan->items + outcome.index * fan->item_size),
+                                 outcome.index, outcome.status);
         if (!call->silent && fan->goal != TWILL_FAN_ALL_OK && call->aggregate &&
             !twill__fan_aggregate(call, NULL, &outcome))
             return false;
@@ -369,8 +372,8 @@ static inline twill_status twill__fan_call_run(twill__fan_call *call)
 }
 
 static inline twill_status twill__fan_one_call(twill__fan_plan *plan, const void *items,
-                                           twill_pull_fn *pull, twill_map_fn *process,
-                                           twill_aggregate_fn *aggregate)
+                                               twill_pull_fn *pull, twill_map_fn *process,
+                                               twill_aggregate_fn *aggregate)
 {
     twill__fan_call call;
     twill_status status = twill__fan_check(plan);

@@ -80,11 +80,12 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
         return TWILL_TOO_BIG;
     plan->capacity = plan->window + plan->max_unread;
-    if (plan->call && !plan->stream && (plan->capacity > plan->n || options->goal == TWILL_FAN_ALL_OK))
+    if (plan->call && !plan->stream &&
+        (plan->capacity > plan->n || options->goal == TWILL_FAN_ALL_OK))
         plan->capacity = plan->n;
-    plan->first = plan->call && options->goal == TWILL_FAN_ALL_OK
-                      ? plan->n
-                      : plan->window < 32 ? plan->window : 32;
+    plan->first = plan->call && options->goal == TWILL_FAN_ALL_OK ? plan->n
+                  : plan->window < 32                             ? plan->window
+                                                                  : 32;
     if (plan->first > plan->capacity)
         plan->first = plan->capacity;
     plan->bytes = TWILL__LINE;
@@ -123,7 +124,7 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
     memset(fan, 0, sizeof *fan);
     fan->limit = fan->stop_at = SIZE_MAX;
     fan->goal = options->goal;
-    fan->policy = run->on_error ? run->on_error
+    fan->policy = run->on_error                       ? run->on_error
                   : options->goal == TWILL_FAN_ALL_OK ? TWILL_ON_ERROR_LOWEST
                                                       : TWILL_ON_ERROR_COLLECT;
     fan->most_errors = fan->policy == TWILL_ON_ERROR_LIMIT && run->max_errors ? run->max_errors : 1;
@@ -177,10 +178,8 @@ static inline void twill__fan_token_fired(int reason, const twill_task *task)
 /* Opens the crew: the source, if any, is there already. */
 static inline twill_status twill__fan_open(twill_fan *fan, const twill__fan_plan *plan)
 {
-    static const twill__crew_table table = {{NULL, NULL, NULL, NULL, NULL},
-                                            twill__fan_ready,
-                                            twill__fan_work,
-                                            twill__fan_died};
+    static const twill__crew_table table = {
+        {NULL, NULL, NULL, NULL, NULL}, twill__fan_ready, twill__fan_work, twill__fan_died};
     twill_run run = plan->options->run;
     char *base = (char *)fan - TWILL__LINE;
     twill_status status;
@@ -306,9 +305,8 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
     report->failed = fan->failed;
     report->skipped = fan->skipped;
     report->total = fan->succeeded + fan->failed + fan->skipped;
-    report->first_error = fan->policy == TWILL_ON_ERROR_FIRST && fan->earliest.status
-                              ? fan->earliest
-                              : fan->lowest;
+    report->first_error =
+        fan->policy == TWILL_ON_ERROR_FIRST && fan->earliest.status ? fan->earliest : fan->lowest;
     if (fan->refused == fan->workers) {
         report->first_error.index = SIZE_MAX;
         report->first_error.status = TWILL_FAILED;
@@ -321,8 +319,8 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
             report->busiest = fan->slot[k].busy;
     }
     if (fan->crew.run.errors_capacity) {
-        twill__errors_sort(&fan->crew.job);
-        report->errors_stored = fan->crew.job.errors_count;
+        twill__heap_sort(fan->crew.run.errors, fan->errors_count);
+        report->errors_stored = fan->errors_count;
     }
     report->wall = twill__clock_now() - fan->since;
 }

@@ -20,7 +20,8 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
 {
     twill_until soon = {twill__fan_next_instant(fan, until.deadline), until.cancel};
     twill_status status;
-    if (wait->helps && twill__fan_available(fan)) { /* no worker number was free a moment ago */
+    if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
+        /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
         twill_ns next = twill__clock_now() + TWILL_MS(1);
         if (next < soon.deadline)
             soon.deadline = next;
@@ -41,7 +42,8 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
    more. */
 static inline void twill__fan_moment(twill_fan *fan, twill__fan_turn *turn)
 {
-    uint32_t seen = atomic_load_explicit(&fan->published, memory_order_relaxed); /* under the lock */
+    uint32_t seen =
+        atomic_load_explicit(&fan->published, memory_order_relaxed); /* under the lock */
     fan->spinning++;
     twill__fan_exit(fan, turn);
     twill__spin(&fan->published, seen, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
@@ -51,7 +53,7 @@ static inline void twill__fan_moment(twill_fan *fan, twill__fan_turn *turn)
 
 static inline unsigned twill__fan_helps(const twill_fan *fan, const twill__fan_slot *slot)
 {
-    return slot ? TWILL__FAN_HELPS_ALWAYS
+    return slot                       ? TWILL__FAN_HELPS_ALWAYS
            : twill__fan_may_help(fan) ? TWILL__FAN_HELPS_NUMBERED
                                       : 0;
 }
@@ -91,9 +93,9 @@ static inline void twill__fan_ask(twill_fan *fan, twill__fan_turn *turn, twill__
     twill__fan_outcall_begin(fan, turn, &outcall);
     twill__fan_exit(fan, turn);
     TWILL__GUARD_PUSH(twill__fan_outcall_ended, &outcall);
-    enough = fan->enough(
-        &task->outcome, task->outcome.status == TWILL_OK ? twill__fan_result(fan, task) : NULL,
-        &outside);
+    enough = fan->enough(&task->outcome,
+                         task->outcome.status == TWILL_OK ? twill__fan_result(fan, task) : NULL,
+                         &outside);
     TWILL__GUARD_POP(0);
     twill__fan_outcall_end(&outcall);
     twill__fan_lock(fan, turn);

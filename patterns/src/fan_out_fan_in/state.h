@@ -152,7 +152,8 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
     if (!fan->lowest.status || error.index < fan->lowest.index)
         fan->lowest = error;
     if (fan->crew.run.errors_capacity)
-        twill__errors_keep(&fan->crew.job, error);
+        twill__heap_keep(fan->crew.run.errors, fan->crew.run.errors_capacity, &fan->errors_count,
+                         error);
     if (task->answered && !task->expired) /* left behind, because the run is over */
         return;
     if (fan->failures++ == 0)
@@ -237,8 +238,8 @@ static inline void twill__fan_answer(twill_fan *fan, twill__fan_turn *turn, twil
 
 static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *turn)
 {
-    for (twill__fan_task *task = fan->overdue.first;
-         task && fan->answered < fan->max_abandoned; task = task->next)
+    for (twill__fan_task *task = fan->overdue.first; task && fan->answered < fan->max_abandoned;
+         task = task->next)
         if (!task->answered)
             twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
 }
@@ -396,12 +397,20 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
 }
 
+/* There are no threads: they could not be started, or a callback has ended them and they could not
+   be replaced. */
+static inline bool twill__fan_orphaned(const twill_fan *fan)
+{
+    const twill__team *team = fan->crew.job.team;
+    return atomic_load(&team->lost) >= team->threads;
+}
+
 /* Somebody who waits could run a task, and perhaps nobody else will. */
 static inline bool twill__fan_settle_helper(twill_fan *fan, twill__fan_turn *turn,
                                             twill__list *list)
 {
     bool numbered = fan->executing < fan->workers - fan->refused;
-    bool orphaned = fan->deaths && !fan->executing;
+    bool orphaned = numbered && twill__fan_orphaned(fan);
     for (twill__node *node = list->first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;

@@ -20,11 +20,11 @@ typedef struct twill__fan_task {
     twill_ns due;       /* its own time is over then; 0: it has no limit */
     twill_cancel token; /* task->until.cancel */
     unsigned holds;
-    bool tell, told;              /* its token is to fire; somebody does that */
-    bool expired;                 /* its time is over */
-    bool answered;                /* its outcome is given, and it still runs */
-    bool skip;                    /* it said twill_task_skip */
-    bool late;                    /* a success after the goal was met */
+    bool tell, told; /* its token is to fire; somebody does that */
+    bool expired;    /* its time is over */
+    bool answered;   /* its outcome is given, and it still runs */
+    bool skip;       /* it said twill_task_skip */
+    bool late;       /* a success after the goal was met */
     /* the item (stream; max_abandoned) and the result stand behind it */
 } twill__fan_task;
 
@@ -101,6 +101,7 @@ struct twill_fan {
     size_t successes, succeeded, failed, skipped;
     size_t failures; /* that count for on_error */
     twill_item_error lowest, earliest;
+    size_t errors_count;                  /* of run.errors */
     twill__list readers, goers, watchers; /* twill__fan_wait */
     twill__fan_helping *helping;
     twill__fan_calling *calling;
@@ -136,7 +137,7 @@ struct twill_fan {
     int (*worker_start)(void **worker_state, const twill_task *task);
     twill_cancel *cancel; /* run.until's */
     twill_cancel_hook hook;
-    twill_cancel root; /* above all tokens of the fan */
+    twill_cancel root;      /* above all tokens of the fan */
     twill__fan_task **ring; /* ordered: the outcomes by index % capacity */
     twill__fan_slot *slot;
     unsigned workers;
@@ -226,7 +227,8 @@ static inline void twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk,
 /* How many records come next: as many as there are, within the capacity. */
 static inline size_t twill__fan_growth(const twill_fan *fan)
 {
-    size_t most = fan->capacity + fan->max_abandoned, more = fan->records < 4096 ? fan->records : 4096;
+    size_t most = fan->capacity + fan->max_abandoned,
+           more = fan->records < 4096 ? fan->records : 4096;
     if (most <= fan->records) /* inline tasks of tasks */
         return 1;
     return more < most - fan->records ? more : most - fan->records;

@@ -176,7 +176,7 @@ static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__
     code = twill__fan_invoke(fan, slot->task, task);
     if (!twill__fan_here(fan))
         return false;
-    twill_cancel_detach(&task->token); /* after it no hook of a fire is running */
+    twill__token_leave(twill__token_of(&task->token)); /* no hook of a fire is running now */
     *now = twill__clock_now();
     twill__fan_lock(fan, turn);
     if (!code && !task->skip && fan->discard &&
@@ -280,7 +280,7 @@ static inline void twill__fan_died(void *fan_, twill_task *task)
     if (!twill__fan_here(fan))
         return;
     for (twill__fan_task *lost = slot->current; lost; lost = lost->outer)
-        twill_cancel_detach(&lost->token);
+        twill__token_leave(twill__token_of(&lost->token));
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
     for (twill__fan_task *lost = slot->current, *outer; lost; lost = outer) {
@@ -335,12 +335,12 @@ static inline twill__fan_slot *twill__fan_my_slot(const twill_fan *fan)
     return NULL;
 }
 
-/* Whether a thread that waits should run tasks: there are no threads, or it is itself one of those
-   that the fan could wait for. */
+/* Whether a thread that waits should run tasks: it is itself one of those that the fan could wait
+   for. */
 static inline bool twill__fan_may_help(const twill_fan *fan)
 {
     const twill__team *team = fan->crew.job.team;
-    if (team->threads == 0 || twill__thread()->team == team)
+    if (twill__thread()->team == team)
         return true;
     for (const twill__job *job = twill__thread()->job; job; job = job->outer)
         if (job->team == team)
@@ -375,8 +375,7 @@ static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twil
         twill_ns now = twill__fan_clock(fan, turn);
         return twill__fan_step(fan, turn, slot, &now) ? 1 : -1;
     }
-    if (fan->executing < fan->workers - fan->refused &&
-        (helps || (fan->deaths && !fan->executing)))
+    if (fan->executing < fan->workers - fan->refused && (helps || twill__fan_orphaned(fan)))
         return twill__fan_help(fan, turn);
     return 0;
 }
