@@ -3959,28 +3959,35 @@ TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
     token->parent = twill__token_of(parent);
 }
 
+/* Leaves the parent, and waits for a fire that calls hooks in another thread. The pointer to the
+   parent stays: whoever still fires this very token may read it. */
+static inline void twill__token_leave(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!twill__token_used(token))
+        return;
+    if (parent) {
+        twill__token_adopt(token);
+        twill__token_lock(parent);
+        /* under the lock */
+        if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
+            twill__link_out(&token->me);
+        twill__unlock(&parent->lock);
+    }
+    twill__token_lock(token);
+    while (token->firing && token->firing->thread != twill__thread_number())
+        twill__wait_firing(token); /* exit: hooks end */
+    if (token->firing)
+        token->firing->token_gone = true;
+    twill__unlock(&token->lock);
+}
+
 TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
 {
-    twill__token *token = twill__token_of(cancel), *parent;
+    twill__token *token = twill__token_of(cancel);
     if (!token)
         return;
-    parent = token->parent;
-    if (twill__token_used(token)) {
-        if (parent) {
-            twill__token_adopt(token);
-            twill__token_lock(parent);
-            /* under the lock */
-            if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
-                twill__link_out(&token->me);
-            twill__unlock(&parent->lock);
-        }
-        twill__token_lock(token);
-        while (token->firing && token->firing->thread != twill__thread_number())
-            twill__wait_firing(token); /* exit: hooks end */
-        if (token->firing)
-            token->firing->token_gone = true;
-        twill__unlock(&token->lock);
-    }
+    twill__token_leave(token);
     token->parent = NULL;
 }
 
@@ -10909,11 +10916,11 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->seat = twill__take_seat(job->team);
     }
     job->tick_rate = job->team->tick_rate;
-    twill__open(job, 0);
-    if (crew->has_own)
+    if (crew->has_own) /* before anybody works here: a call nested below reads the team */
         all = twill__team_grow(&crew->own, own_threads, run);
     else if (run->pool && job->team->threads < own_threads)
         all = false;
+    twill__open(job, 0);
     if (!all)
         job->flags |= TWILL_REPORT_DEGRADED;
     if (!all && run->strict) {
@@ -12010,7 +12017,7 @@ static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__
     code = twill__fan_invoke(fan, slot->task, task);
     if (!twill__fan_here(fan))
         return false;
-    twill_cancel_detach(&task->token); /* after it no hook of a fire is running */
+    twill__token_leave(twill__token_of(&task->token)); /* no hook of a fire is running now */
     *now = twill__clock_now();
     twill__fan_lock(fan, turn);
     if (!code && !task->skip && fan->discard &&
@@ -12114,7 +12121,7 @@ static inline void twill__fan_died(void *fan_, twill_task *task)
     if (!twill__fan_here(fan))
         return;
     for (twill__fan_task *lost = slot->current; lost; lost = lost->outer)
-        twill_cancel_detach(&lost->token);
+        twill__token_leave(twill__token_of(&lost->token));
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
     for (twill__fan_task *lost = slot->current, *outer; lost; lost = outer) {
@@ -13130,14 +13137,14 @@ static inline void twill__fan_plan_workers(twill__fan_plan *plan)
     plan->own = workers;
 }
 
-/* Adds count * size to *total, in multiples of 64; false: too big. */
+/* Adds count * size to *total, in multiples of a line; false: too big. */
 static inline bool twill__fan_add(size_t *total, size_t count, size_t size)
 {
-    if (size && count > (SIZE_MAX / 4 - 64) / size)
+    if (size && count > (SIZE_MAX / 4 - TWILL__LINE) / size)
         return false;
-    if (*total > SIZE_MAX / 4 - 64 - count * size)
+    if (*total > SIZE_MAX / 4 - TWILL__LINE - count * size)
         return false;
-    *total += (count * size + 63) / 64 * 64;
+    *total += (count * size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     return true;
 }
 
@@ -13460,6 +13467,7 @@ typedef struct twill__fan_call {
     twill__fan_task *at;       /* given to a callback now */
     twill__fan_outcomes batch; /* taken, not yet aggregated */
     twill__fan_outcomes kept;  /* ALL_OK: until all are in */
+    size_t rest;               /* items from here on were never begun, and have no outcome yet */
     bool said_stop;            /* by the callback that runs */
     bool silent;               /* aggregate is not called any more */
     bool enough;               /* so it was decided */
@@ -13714,8 +13722,10 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
     twill_outcome outcome = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, fan->since, 0, 0};
     outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
     outcome.finished = twill__clock_now();
-    for (; fan->source_next < fan->source_n; fan->source_next++) {
-        outcome.index = fan->source_next;
+    if (call->rest < fan->source_next)
+        call->rest = fan->source_next;
+    while (call->rest < fan->source_n) {
+        outcome.index = call->rest++;
         fan->skipped++;
         if (fan->statuses)
             fan->statuses[outcome.index] = outcome.status;

@@ -54,14 +54,14 @@ static inline void twill__fan_plan_workers(twill__fan_plan *plan)
     plan->own = workers;
 }
 
-/* Adds count * size to *total, in multiples of 64; false: too big. */
+/* Adds count * size to *total, in multiples of a line; false: too big. */
 static inline bool twill__fan_add(size_t *total, size_t count, size_t size)
 {
-    if (size && count > (SIZE_MAX / 4 - 64) / size)
+    if (size && count > (SIZE_MAX / 4 - TWILL__LINE) / size)
         return false;
-    if (*total > SIZE_MAX / 4 - 64 - count * size)
+    if (*total > SIZE_MAX / 4 - TWILL__LINE - count * size)
         return false;
-    *total += (count * size + 63) / 64 * 64;
+    *total += (count * size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     return true;
 }
 
