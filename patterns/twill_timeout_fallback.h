@@ -2149,28 +2149,35 @@ TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
     token->parent = twill__token_of(parent);
 }
 
+/* Leaves the parent, and waits for a fire that calls hooks in another thread. The pointer to the
+   parent stays: whoever still fires this very token may read it. */
+static inline void twill__token_leave(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!twill__token_used(token))
+        return;
+    if (parent) {
+        twill__token_adopt(token);
+        twill__token_lock(parent);
+        /* under the lock */
+        if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
+            twill__link_out(&token->me);
+        twill__unlock(&parent->lock);
+    }
+    twill__token_lock(token);
+    while (token->firing && token->firing->thread != twill__thread_number())
+        twill__wait_firing(token); /* exit: hooks end */
+    if (token->firing)
+        token->firing->token_gone = true;
+    twill__unlock(&token->lock);
+}
+
 TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
 {
-    twill__token *token = twill__token_of(cancel), *parent;
+    twill__token *token = twill__token_of(cancel);
     if (!token)
         return;
-    parent = token->parent;
-    if (twill__token_used(token)) {
-        if (parent) {
-            twill__token_adopt(token);
-            twill__token_lock(parent);
-            /* under the lock */
-            if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
-                twill__link_out(&token->me);
-            twill__unlock(&parent->lock);
-        }
-        twill__token_lock(token);
-        while (token->firing && token->firing->thread != twill__thread_number())
-            twill__wait_firing(token); /* exit: hooks end */
-        if (token->firing)
-            token->firing->token_gone = true;
-        twill__unlock(&token->lock);
-    }
+    twill__token_leave(token);
     token->parent = NULL;
 }
 
