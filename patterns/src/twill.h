@@ -5,6 +5,7 @@
 #include "producer_consumer.h"
 #include "fan_out_fan_in.h"
 #include "progress_tracker.h"
+#include "rate_limiter.h"
 #include "retry_backoff.h"
 #include "batch_processing.h"
 #include "graceful_shutdown.h"

@@ -1,0 +1,686 @@
+/* limiter.h: a limiter's word, its lock, its queue, and how a call gets its tokens. */
+#ifndef TWILL__RATE_LIMITER_H
+#define TWILL__RATE_LIMITER_H
+
+#include "engine/cancel.h"
+#include "rate_limiter/scale.h"
+
+/* The word is a point on the axis of units: tokens up to it are taken. Where V has passed it, the
+   bucket is full. Bit 63, SLOW, sends everybody to the lock: while somebody works under it, or
+   waits, or for good (closed, WINDOW). So one compare-and-swap on the word takes tokens, and
+   whoever has the lock and has set SLOW has the limiter for himself.
+
+   Why a compare-and-swap cannot succeed with the scale of another rate: whoever changes the rate
+   sets SLOW, then stores the scale (release). A reader that sees one of these stores (acquire)
+   therefore sees SLOW or a later word when it comes back to the word. And no word of a new rate is
+   a word of an older one: it begins above all of them (`highest`). */
+#define TWILL__RATE_SLOW (UINT64_C(1) << 63)
+enum { TWILL__RATE_MAGIC = 0x72617465, TWILL__RATE_HOLES = 16, TWILL__RATE_TOGETHER = 16 };
+enum { TWILL__RATE_CLOSED = 1, TWILL__RATE_WAITED = 2 };            /* flags */
+enum { TWILL__RATE_UNBORN, TWILL__RATE_REAL, TWILL__RATE_CALLERS }; /* whose clock */
+enum { TWILL__LOOK = 8 }; /* beside GRANTED in a node: not granted, look again by yourself */
+
+struct twill__ask;
+
+typedef struct TWILL__VIEW twill__rate_hole { /* a cancelled reservation in the middle */
+    uint64_t end, cost;
+} twill__rate_hole;
+
+typedef struct TWILL__VIEW twill__rate {
+    /* the fast path: the word, and the scale of the rate, which changes under SLOW only */
+    _Atomic uint64_t word;
+    _Atomic int64_t origin;
+    _Atomic uint64_t base, factor, burst;
+    _Atomic uint32_t shift, drop;
+    _Atomic uint64_t granted, refused; /* counters */
+    _Atomic uint32_t lock;
+    _Atomic uint32_t generation; /* of the process */
+    _Atomic uint32_t flags;      /* written under the lock */
+    _Atomic uint32_t clock;
+    /* set at init */
+    uint32_t magic;
+    uint8_t kind, oversize;
+    bool barging, strict;
+    twill_ns begun;
+    uint64_t max_waiters;
+    /* under the lock */
+    struct twill__ask *first, *last;
+    uint64_t waiting, waiting_peak;
+    twill__wide queued; /* the costs of those who wait */
+    uint64_t turn;      /* of the rate: set_rate begins a new one */
+    uint64_t highest;   /* of the words that were lowered again */
+    /* Below `floor` nothing is given back while V is below floor_v: there are reservations to come,
+       or a penalty. */
+    uint64_t floor, floor_v;
+    uint64_t timed_out, cancelled, given_back, lost;
+    twill_ns waited, latest; /* latest: of the caller's instants */
+    /* A change of rate is written here first, then carried out: a child process that was forked in
+       the middle carries it out again. */
+    uint64_t new_start, new_base, new_factor, new_burst;
+    twill_ns new_origin;
+    uint32_t new_shift, new_drop;
+    _Atomic uint32_t changing;
+    uint32_t holes;
+    union {
+        twill__rate_hole hole[TWILL__RATE_HOLES]; /* BUCKET */
+        struct {                                  /* WINDOW: a ring of starts */
+            twill_ns *starts;
+            uint64_t room, tokens, written; /* written: starts ever, those given back apart */
+            twill_ns per, not_before;
+        } window;
+    } u;
+} twill__rate;
+
+typedef struct twill__ask { /* one limiter's part in a call */
+    twill__rate *rate;
+    uint64_t n, cost; /* in tokens; in units */
+    uint64_t word;    /* while the call has the limiter for itself */
+    uint64_t queued;  /* its part of rate->queued */
+    struct twill__ask *next, *previous;
+    struct twill__asking *call;
+} twill__ask;
+
+typedef struct twill__asking { /* a call that may wait, on its own stack */
+    twill__node node;
+    twill__ask *asks; /* in the order of their addresses */
+    size_t count;
+    twill_ns since; /* when it began to wait; 0: it does not */
+} twill__asking;
+
+/* ---- the scale ---- */
+
+static inline twill__scale twill__rate_scale(const twill__rate *me)
+{
+    twill__scale scale;
+    /* acquire: pairs with the release in twill__rate_rescale; see above */
+    scale.origin = atomic_load_explicit(&me->origin, memory_order_acquire);
+    scale.base = atomic_load_explicit(&me->base, memory_order_acquire);
+    scale.factor = atomic_load_explicit(&me->factor, memory_order_acquire);
+    scale.burst = atomic_load_explicit(&me->burst, memory_order_acquire);
+    scale.shift = atomic_load_explicit(&me->shift, memory_order_acquire);
+    scale.drop = atomic_load_explicit(&me->drop, memory_order_acquire);
+    return scale;
+}
+
+static inline void twill__rate_rescale(twill__rate *me, const twill__scale *scale)
+{
+    /* release: pairs with the acquire in twill__rate_scale */
+    atomic_store_explicit(&me->origin, scale->origin, memory_order_release);
+    atomic_store_explicit(&me->base, scale->base, memory_order_release);
+    atomic_store_explicit(&me->factor, scale->factor, memory_order_release);
+    atomic_store_explicit(&me->burst, scale->burst, memory_order_release);
+    atomic_store_explicit(&me->shift, scale->shift, memory_order_release);
+    atomic_store_explicit(&me->drop, scale->drop, memory_order_release);
+}
+
+/* Carries out what new_... says. */
+static inline void twill__rate_change(twill__rate *me)
+{
+    twill__scale scale = {me->new_origin, me->new_base,  me->new_factor,
+                          me->new_burst,  me->new_shift, me->new_drop};
+    twill__rate_rescale(me, &scale);
+}
+
+static inline uint32_t twill__rate_flags(const twill__rate *me)
+{
+    /* written under the lock; without it a hint */
+    return atomic_load_explicit(&me->flags, memory_order_relaxed);
+}
+
+/* ---- the fast path ---- */
+
+/* TWILL_OK: *n taken; if `some`, perhaps fewer, which *n says then. TWILL_EMPTY: not there.
+   -1: look under the lock. */
+static inline int twill__rate_fast(twill__rate *me, uint64_t *n, twill_ns now, bool some)
+{
+    /* acquire: pairs with the release of whoever had the limiter */
+    uint64_t word = atomic_load_explicit(&me->word, memory_order_acquire);
+    for (;;) { /* exit: an answer; a failed exchange is another call's success */
+        twill__scale scale = twill__rate_scale(me);
+        uint64_t v, from, next, seen, take = *n, burst = scale.burst >> scale.shift;
+        if ((word & TWILL__RATE_SLOW) || (some ? !burst : take - 1 >= burst))
+            return -1;
+        v = twill__scale_at(&scale, now);
+        from = word > v ? word : v;
+        if (some) {
+            burst = from - v < scale.burst ? (scale.burst - (from - v)) >> scale.shift : 0;
+            take = take < burst ? take : burst;
+        }
+        next = from + (take << scale.shift);
+        if (take && next - v <= scale.burst) {
+            /* acq_rel: what came before tokens were given back comes before what they are used
+               for */
+            if (atomic_compare_exchange_weak_explicit(&me->word, &word, next, memory_order_acq_rel,
+                                                      memory_order_acquire)) {
+                /* a count */
+                atomic_fetch_add_explicit(&me->granted, take, memory_order_relaxed);
+                *n = take;
+                return TWILL_OK;
+            }
+            continue;
+        }
+        /* acquire, as above: the scale was this word's only if the word still stands */
+        seen = atomic_load_explicit(&me->word, memory_order_acquire);
+        if (seen == word)
+            return TWILL_EMPTY;
+        word = seen;
+    }
+}
+
+/* ---- the lock ---- */
+
+static inline void twill__rate_keep(twill__rate *me, uint64_t word, memory_order order)
+{
+    bool slow = me->first || (twill__rate_flags(me) & TWILL__RATE_CLOSED) || me->kind ||
+                /* under the lock */
+                atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_UNBORN;
+    atomic_store_explicit(&me->word, slow ? word | TWILL__RATE_SLOW : word, order);
+}
+
+/* In a forked child nobody waits, and nobody holds the lock. */
+static inline void twill__rate_adopt(twill__rate *me)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&me->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
+        uint64_t word;
+        if (seen == busy) {
+            twill__yield();
+            seen = atomic_load_explicit(&me->generation, memory_order_acquire);
+            continue;
+        }
+        if (!atomic_compare_exchange_weak(&me->generation, &seen, busy))
+            continue;
+        me->first = me->last = NULL;
+        me->waiting = 0;
+        me->queued.high = me->queued.low = 0;
+        /* all published by the release below */
+        atomic_fetch_and_explicit(&me->flags, TWILL__RATE_CLOSED, memory_order_relaxed);
+        word = atomic_load_explicit(&me->word, memory_order_relaxed) & ~TWILL__RATE_SLOW;
+        if (atomic_load_explicit(&me->changing, memory_order_relaxed)) {
+            twill__rate_change(me);
+            word = me->new_start;
+            atomic_store_explicit(&me->changing, 0, memory_order_relaxed);
+        }
+        twill__rate_keep(me, word, memory_order_relaxed);
+        atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
+        atomic_store_explicit(&me->generation, now, memory_order_release);
+        return;
+    }
+}
+
+/* The first call that asks for tokens says whose clock it is. The caller's: time begins now. */
+static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns now)
+{
+    atomic_store_explicit(&me->clock, clock, memory_order_relaxed); /* under the lock */
+    if (clock != TWILL__RATE_CALLERS)
+        return;
+    me->latest = now;
+    /* release: as in twill__rate_rescale */
+    atomic_store_explicit(&me->origin, now, memory_order_release);
+    for (uint64_t k = 0; me->kind && k < me->u.window.written; k++)
+        me->u.window.starts[k] = now; /* those of `used` */
+}
+
+/* With the lock: nobody takes tokens beside us any more. UNBORN: any clock will do. `now`: of the
+   caller's. Returns the word. */
+static inline uint64_t twill__rate_seize(twill__rate *me, uint32_t clock, twill_ns now)
+{
+    uint32_t was = atomic_load_explicit(&me->clock, memory_order_relaxed); /* under the lock */
+    if (!was && clock)
+        twill__rate_born(me, clock, now);
+    TWILL_ASSERT(!was || !clock || was == clock); /* _at and the others do not mix */
+    if (clock == TWILL__RATE_CALLERS && now > me->latest)
+        me->latest = now;
+    /* acq_rel: pairs with the exchange in twill__rate_fast; comes before what we store */
+    return atomic_fetch_or_explicit(&me->word, TWILL__RATE_SLOW, memory_order_acq_rel) &
+           ~TWILL__RATE_SLOW;
+}
+
+static inline uint64_t twill__rate_enter(twill__rate *me, uint32_t clock, twill_ns now)
+{
+    twill__rate_adopt(me);
+    twill__lock(&me->lock);
+    return twill__rate_seize(me, clock, now);
+}
+
+/* Without waiting for the lock, but for some yields: so a try may stand in a signal handler, even
+   one that has interrupted the holder. */
+static inline bool twill__rate_try_lock(twill__rate *me)
+{
+    twill__rate_adopt(me);
+    for (int k = 0; k < 64; k++) {
+        /* acquire: pairs with the release in twill__unlock */
+        uint32_t word = atomic_load_explicit(&me->lock, memory_order_relaxed);
+        if (!(word & 1) &&
+            atomic_compare_exchange_strong_explicit(&me->lock, &word, word | 1,
+                                                    memory_order_acquire, memory_order_relaxed))
+            return true;
+        twill__yield();
+    }
+    return false;
+}
+
+static inline void twill__rate_exit(twill__rate *me, uint64_t word)
+{
+    /* release: pairs with the acquire in twill__rate_fast */
+    twill__rate_keep(me, word, memory_order_release);
+    twill__unlock(&me->lock);
+}
+
+/* Now, on the limiter's clock. Under the lock. */
+static inline twill_ns twill__rate_now(const twill__rate *me)
+{
+    /* under the lock */
+    return atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_CALLERS
+               ? me->latest
+               : twill__clock_now();
+}
+
+/* ---- the queue ---- */
+
+/* Under the lock: the head looks again. Returns what to wake after unlocking, or NULL. */
+static inline _Atomic uint32_t *twill__rate_tell(twill__ask *ask)
+{
+    _Atomic uint32_t *word;
+    if (!ask)
+        return NULL;
+    word = &ask->call->node.word;
+    /* acq_rel: pairs with the load in twill__wait. The node stays until its owner has had the
+       lock */
+    return atomic_fetch_or_explicit(word, TWILL__GRANTED | TWILL__LOOK, memory_order_acq_rel) &
+                   TWILL__GRANTED
+               ? NULL
+               : word;
+}
+
+static inline void twill__rate_wake(_Atomic uint32_t *word)
+{
+    if (word)
+        twill__wake(word, 1);
+}
+
+/* Everybody looks again: the rate has changed, or there is no more. */
+static inline void twill__rate_tell_all(twill__rate *me)
+{
+    for (twill__ask *ask = me->first; ask; ask = ask->next)
+        twill__rate_wake(twill__rate_tell(ask));
+}
+
+static inline void twill__rate_queued_add(twill__rate *me, twill__ask *ask, uint64_t cost)
+{
+    ask->queued = cost;
+    me->queued.low += cost;
+    me->queued.high += me->queued.low < cost;
+}
+
+static inline void twill__rate_queued_take(twill__rate *me, twill__ask *ask)
+{
+    me->queued.high -= me->queued.low < ask->queued;
+    me->queued.low -= ask->queued;
+    ask->queued = 0;
+}
+
+static inline void twill__rate_append(twill__ask *ask)
+{
+    twill__rate *me = ask->rate;
+    ask->next = NULL;
+    ask->previous = me->last;
+    if (me->last)
+        me->last->next = ask;
+    else
+        me->first = ask;
+    me->last = ask;
+    twill__rate_queued_add(me, ask, ask->cost);
+    if (++me->waiting > me->waiting_peak)
+        me->waiting_peak = me->waiting;
+    atomic_fetch_or_explicit(&me->flags, TWILL__RATE_WAITED, memory_order_relaxed);
+}
+
+/* Returns whom to wake: a new head. */
+static inline _Atomic uint32_t *twill__rate_remove(twill__ask *ask)
+{
+    twill__rate *me = ask->rate;
+    bool head = me->first == ask;
+    if (ask->previous)
+        ask->previous->next = ask->next;
+    else
+        me->first = ask->next;
+    if (ask->next)
+        ask->next->previous = ask->previous;
+    else
+        me->last = ask->previous;
+    twill__rate_queued_take(me, ask);
+    me->waiting--;
+    if (!me->first)
+        atomic_fetch_and_explicit(&me->flags, ~(uint32_t)TWILL__RATE_WAITED, memory_order_relaxed);
+    return head ? twill__rate_tell(me->first) : NULL;
+}
+
+/* ---- WINDOW ---- */
+
+/* The start of index k; those of the last `room` are kept. */
+static inline twill_ns *twill__rate_window_start(const twill__rate *me, uint64_t k)
+{
+    return &me->u.window.starts[k % me->u.window.room];
+}
+
+/* When the k-th start from now may be, k > 0: one window after the one `tokens` before it. The
+   starts are in order, or later than they were. */
+static inline twill_ns twill__rate_window_due(const twill__rate *me, uint64_t k, twill_ns now)
+{
+    uint64_t tokens = me->u.window.tokens, rounds = (k - 1) / tokens;
+    uint64_t index = me->u.window.written + (k - 1) % tokens;
+    uint64_t per = (uint64_t)me->u.window.per;
+    twill_ns due = now;
+    if (index >= tokens) {
+        due = twill__rate_after(*twill__rate_window_start(me, index - tokens), per);
+        due = due > now ? due : now;
+    }
+    if (rounds)
+        due = twill__rate_after(due, rounds > UINT64_MAX / per ? UINT64_MAX : rounds * per);
+    return due > me->u.window.not_before ? due : me->u.window.not_before;
+}
+
+static inline bool twill__rate_window_ready(const twill__rate *me, uint64_t k, twill_ns now)
+{
+    twill_ns due = twill__rate_window_due(me, k, now);
+    return due <= now && due < TWILL_FOREVER;
+}
+
+static inline void twill__rate_window_take(twill__rate *me, uint64_t n, twill_ns at)
+{
+    uint64_t written = me->u.window.written;
+    if (written && *twill__rate_window_start(me, written - 1) > at)
+        at = *twill__rate_window_start(me, written - 1); /* behind what is reserved */
+    for (; n > 0; n--)
+        *twill__rate_window_start(me, me->u.window.written++) = at;
+}
+
+/* The newest n were not used. Where a start has overwritten an older one, that one was at least a
+   window before it. */
+static inline void twill__rate_window_untake(twill__rate *me, uint64_t n)
+{
+    for (; n > 0; n--) {
+        twill_ns *start = twill__rate_window_start(me, --me->u.window.written);
+        twill_ns per = me->u.window.per;
+        *start = *start < INT64_MIN + per ? INT64_MIN : *start - per;
+    }
+}
+
+/* How many may start now. */
+static inline uint64_t twill__rate_window_room(const twill__rate *me, twill_ns now)
+{
+    uint64_t low = 0, high = me->u.window.tokens; /* low may; above high, none may */
+    while (low < high) {
+        uint64_t middle = low + (high - low + 1) / 2;
+        if (twill__rate_window_ready(me, middle, now))
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+/* ---- one limiter of a call ---- */
+
+/* TWILL_OK, or TWILL_TOO_BIG: no wait would help. */
+static inline twill_status twill__ask_cost(twill__ask *ask)
+{
+    const twill__rate *me = ask->rate;
+    twill__scale scale;
+    if (me->kind) {
+        ask->cost = ask->n;
+        return ask->n > me->u.window.tokens ? TWILL_TOO_BIG : TWILL_OK;
+    }
+    scale = twill__rate_scale(me);
+    ask->cost = 0;
+    if (ask->n > scale.burst >> scale.shift &&
+        (!me->oversize || ask->n > TWILL__RATE_MOST >> scale.shift))
+        return TWILL_TOO_BIG;
+    ask->cost = ask->n << scale.shift;
+    return TWILL_OK;
+}
+
+static inline uint64_t twill__rate_most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* From where a grant counts, and the V that it takes, *needs. `from`: the instant whose idle credit
+   it may use. */
+static inline uint64_t twill__ask_from(const twill__ask *ask, const twill__scale *scale,
+                                       uint64_t ahead, twill_ns from, uint64_t *needs)
+{
+    uint64_t at =
+        twill__saturated_sum(twill__rate_most(ask->word, twill__scale_at(scale, from)), ahead);
+    if (ask->cost > scale->burst && ask->rate->oversize == TWILL_RATE_DEBT) {
+        *needs = at; /* a full bucket */
+    } else {
+        uint64_t next = twill__saturated_sum(at, ask->cost);
+        *needs = next > scale->burst ? next - scale->burst : 0;
+    }
+    return at;
+}
+
+/* Where a waiter's grant counts from: as if it had been served when it became possible after it
+   came, so that a late wake-up costs no rate; strict: from now. */
+static inline twill_ns twill__ask_since(const twill__ask *ask, const twill__asking *call,
+                                        twill_ns now)
+{
+    if (!call->since)
+        return now;
+    return ask->rate->strict && ask->rate->oversize != TWILL_RATE_SPLIT ? now : call->since;
+}
+
+/* When it can be had, if `ahead` units go to others first. */
+static inline twill_ns twill__ask_due(const twill__ask *ask, uint64_t ahead, twill_ns from,
+                                      twill_ns now)
+{
+    const twill__rate *me = ask->rate;
+    twill__scale scale;
+    uint64_t needs;
+    if (me->kind)
+        return twill__rate_window_due(me, twill__saturated_sum(ahead, ask->n), now);
+    scale = twill__rate_scale(me);
+    (void)twill__ask_from(ask, &scale, ahead, from, &needs);
+    return twill__scale_when(&scale, needs);
+}
+
+static inline bool twill__ask_ready(const twill__ask *ask, twill_ns from, twill_ns now)
+{
+    const twill__rate *me = ask->rate;
+    twill__scale scale;
+    uint64_t needs;
+    if (me->kind)
+        return twill__rate_window_ready(me, ask->n, now);
+    scale = twill__rate_scale(me);
+    (void)twill__ask_from(ask, &scale, 0, from, &needs);
+    return twill__scale_at(&scale, now) >= needs;
+}
+
+static inline void twill__ask_take(twill__ask *ask, twill_ns from, twill_ns at)
+{
+    twill__rate *me = ask->rate;
+    if (me->kind) {
+        twill__rate_window_take(me, ask->n, at);
+    } else {
+        twill__scale scale = twill__rate_scale(me);
+        uint64_t needs;
+        ask->word = twill__ask_from(ask, &scale, 0, from, &needs) + ask->cost;
+    }
+    atomic_fetch_add_explicit(&me->granted, ask->n, memory_order_relaxed); /* a count */
+}
+
+static inline bool twill__ask_queue_open(const twill__ask *ask)
+{
+    return !ask->rate->first || ask->rate->barging;
+}
+
+static inline uint64_t twill__ask_ahead(const twill__ask *ask)
+{
+    return ask->rate->queued.high ? UINT64_MAX : ask->rate->queued.low;
+}
+
+/* ---- a call ---- */
+
+static inline void twill__asking_enter(twill__asking *call)
+{
+    for (size_t k = 0; k < call->count; k++)
+        call->asks[k].word = twill__rate_enter(call->asks[k].rate, TWILL__RATE_REAL, 0);
+}
+
+static inline void twill__asking_exit(twill__asking *call)
+{
+    for (size_t k = 0; k < call->count; k++)
+        twill__rate_exit(call->asks[k].rate, call->asks[k].word);
+}
+
+/* OK; CLOSED; TOO_BIG. */
+static inline twill_status twill__asking_check(twill__asking *call)
+{
+    twill_status status = TWILL_OK;
+    for (size_t k = 0; k < call->count; k++) {
+        if (twill__rate_flags(call->asks[k].rate) & TWILL__RATE_CLOSED)
+            return TWILL_CLOSED;
+        if (twill__ask_cost(&call->asks[k]) != TWILL_OK)
+            status = TWILL_TOO_BIG;
+    }
+    return status;
+}
+
+/* Takes all, or nothing. */
+static inline bool twill__asking_take(twill__asking *call, twill_ns now)
+{
+    for (size_t k = 0; k < call->count; k++) {
+        twill__ask *ask = &call->asks[k];
+        bool turn = call->since ? ask->rate->first == ask : twill__ask_queue_open(ask);
+        if (!turn || !twill__ask_ready(ask, twill__ask_since(ask, call, now), now))
+            return false;
+    }
+    for (size_t k = 0; k < call->count; k++)
+        twill__ask_take(&call->asks[k], twill__ask_since(&call->asks[k], call, now), now);
+    return true;
+}
+
+/* When it would be served behind all who wait now. */
+static inline twill_ns twill__asking_reckon(const twill__asking *call, twill_ns now)
+{
+    twill_ns due = now;
+    for (size_t k = 0; k < call->count; k++) {
+        const twill__ask *ask = &call->asks[k];
+        twill_ns one = twill__ask_due(ask, twill__ask_ahead(ask), now, now);
+        due = one > due ? one : due;
+    }
+    return due;
+}
+
+/* When a waiter shall look: TWILL_FOREVER: when it is told, which a new head is. */
+static inline twill_ns twill__asking_due(const twill__asking *call, twill_ns now)
+{
+    twill_ns due = 1;
+    for (size_t k = 0; k < call->count; k++) {
+        const twill__ask *ask = &call->asks[k];
+        twill_ns one;
+        if (ask->rate->first != ask)
+            return TWILL_FOREVER;
+        one = twill__ask_due(ask, 0, twill__ask_since(ask, call, now), now);
+        due = one > due ? one : due;
+    }
+    return due;
+}
+
+static inline void twill__asking_count(twill__asking *call, twill_status status, twill_ns now)
+{
+    for (size_t k = 0; k < call->count; k++) {
+        twill__rate *me = call->asks[k].rate;
+        if (status == TWILL_FULL) /* a count */
+            atomic_fetch_add_explicit(&me->refused, 1, memory_order_relaxed);
+        me->timed_out += status == TWILL_TIMEOUT;
+        me->cancelled += status == TWILL_CANCELLED;
+        if (call->since)
+            me->waited += now - call->since;
+    }
+}
+
+/* Why it must not wait, or OK: it may. */
+static inline twill_status twill__asking_refused(const twill__asking *call, twill_until until,
+                                                 twill_ns now)
+{
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    if (!twill__no_deadline(until.deadline) &&
+        (now >= until.deadline || twill__asking_reckon(call, now) > until.deadline))
+        return TWILL_TIMEOUT;
+    for (size_t k = 0; k < call->count; k++)
+        if (call->asks[k].rate->max_waiters &&
+            call->asks[k].rate->waiting >= call->asks[k].rate->max_waiters)
+            return TWILL_FULL;
+    return TWILL_OK;
+}
+
+/* A moment of waiting; entered before and after. OK: taken. -1: not yet. */
+static inline int twill__asking_wait(twill__asking *call, twill_until until)
+{
+    twill_until soon = until;
+    twill_status status;
+    twill_ns now = twill__clock_now(), due = twill__asking_due(call, now);
+    if (twill__no_deadline(until.deadline) || due < until.deadline)
+        soon.deadline = due;
+    /* under the lock; whoever tells it does so after */
+    atomic_store_explicit(&call->node.word, 0, memory_order_relaxed);
+    twill__asking_exit(call);
+    status = twill__wait(&call->node, soon);
+    twill__asking_enter(call);
+    now = twill__clock_now();
+    switch (twill__asking_check(call)) {
+    case TWILL_CLOSED:
+        return TWILL_CLOSED;
+    case TWILL_TOO_BIG: /* since the rate has changed */
+        return TWILL_TOO_BIG;
+    default:
+        break;
+    }
+    if (twill__asking_take(call, now))
+        return TWILL_OK;
+    if (status == TWILL_CANCELLED || twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return !twill__no_deadline(until.deadline) && now >= until.deadline ? (int)TWILL_TIMEOUT : -1;
+}
+
+/* Takes n from each, at one instant, or waits. */
+static inline twill_status twill__asking_run(twill__asking *call, twill_until until)
+{
+    _Atomic uint32_t *wake[TWILL__RATE_TOGETHER] = {NULL};
+    twill_ns now;
+    int status;
+    call->since = 0;
+    twill__asking_enter(call);
+    now = twill__clock_now();
+    status = (int)twill__asking_check(call);
+    if (status == TWILL_OK && !twill__asking_take(call, now)) {
+        status = (int)twill__asking_refused(call, until, now);
+        if (status == TWILL_OK) {
+            twill__node_init(&call->node);
+            call->since = now;
+            for (size_t k = 0; k < call->count; k++) {
+                call->asks[k].call = call;
+                twill__rate_append(&call->asks[k]);
+            }
+            do /* exit: taken, the deadline, the token, or closed */
+                status = twill__asking_wait(call, until);
+            while (status < 0);
+            for (size_t k = 0; k < call->count; k++)
+                wake[k] = twill__rate_remove(&call->asks[k]);
+            now = twill__clock_now();
+        }
+    }
+    twill__asking_count(call, (twill_status)status, now);
+    twill__asking_exit(call);
+    for (size_t k = 0; k < call->count; k++)
+        twill__rate_wake(wake[k]);
+    return (twill_status)status;
+}
+
+#endif
