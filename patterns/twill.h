@@ -1392,6 +1392,256 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 #endif
 #endif
 
+/* ---- rate_limiter.h ---- */
+/* twill: rate_limiter - at most so many starts in so much time, exactly, for as long as the program
+   runs; and at most so many at once.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    A server allows ten calls a second, a disk so many bytes, a log so many lines. Ask before each
+    start: try, wait, wait until, take what is there, reserve. Nobody sleeps under a lock, so
+    everybody else can still ask, and be told no, at once.
+    bulkhead: at most n calls at the same time, however long they take.
+    rate_keys: a limit for each client, in bounded memory.
+WHEN NOT
+    To be on time once, or every second: twill_sleep. To hold back a producer that is faster than
+    its consumer: producer_consumer, whose queue does that. Limits that several processes share: a
+    limiter is one process's.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_rate_limiter.h"
+
+static twill_rate_limiter api;
+
+int main(void)
+{
+    twill_ns begun = twill_now();
+    if (twill_rate_limiter_init_per_second(&api, 1000, 5) != TWILL_OK)  // a burst of 5
+        return 1;
+    for (int call = 0; call < 25; call++)
+        if (twill_rate_limiter_acquire(&api, 1) != TWILL_OK)
+            return 1;
+    twill_ns took = twill_now() - begun;                    // 5 at once, then 20 at 1 ms
+    printf("on time: %d\n", took >= TWILL_MS(20));
+    printf("%s\n", twill_status_name(twill_rate_limiter_try_acquire(&api, 6)));
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+on time: 1
+TWILL_TOO_BIG
+END OF OUTPUT
+
+OPTIONS (twill_rate_limiter_options)
+    tokens, per     the rate: tokens in `per`, exact for any two integers. tokens 0: INVALID. per 0:
+                    1 s. More than 2 tokens a nanosecond: INVALID
+    burst           how many may start at once after a pause. 0: 1. WINDOW has none: leave it 0
+    used            of the burst (WINDOW: of tokens), at the beginning. 0: starts full
+    kind            BUCKET: steady refill; in any time T at most burst + rate x T start. WINDOW: at
+                    most `tokens` in ANY window of length per, half-open; needs `starts`
+    oversize        what acquiring n > burst means. REFUSE: TWILL_TOO_BIG. SPLIT: waits as n single
+                    ones would (try: EMPTY). DEBT: goes when the bucket is full, and those who
+                    follow pay. WINDOW: REFUSE only
+    barging         false: first come, first served, against try, too. true: whoever finds tokens
+                    takes them
+    strict_spacing  false: a late wake-up costs no rate: the next one comes as if it had been on
+                    time, so two starts may be closer than 1/rate by that lateness. true: never
+                    closer, and the rate falls short. BUCKET only
+    max_waiters     0: as many as there are threads (a waiter lives on its own stack)
+    starts, starts_count  WINDOW only: your array of at least `tokens` instants, kept while in use
+    twill_rate_limiter_init_per_second(&limiter, 2.5, burst): any positive double, taken exactly.
+
+ERRORS, in the order in which they are looked at
+    TWILL_INVALID   NULL, an object that was never initialised, options
+    TWILL_OK        n = 0, always
+    TWILL_CLOSED    closed
+    TWILL_TOO_BIG   no wait would help: n > burst (see oversize), or decades of it
+    TWILL_OK        nobody waits (or barging), and tokens are there: also with an expired deadline
+                    or a fired token
+    TWILL_EMPTY     try: not there, or somebody waits before it
+    TWILL_CANCELLED the token fired
+    TWILL_TIMEOUT   the deadline cannot be met, reckoned with those who wait in front: AT ONCE. One
+                    of them may give up after that; the answer stays
+    TWILL_FULL      max_waiters
+    TWILL_BUSY      reserve: somebody waits, whose turn it is first
+    No call allocates or starts a thread, but for twill_rate_keys_create: TWILL_NO_MEMORY.
+
+THREADS      All functions by any thread; init first. There is no destroy: when close has returned
+             and all callers have left, the memory may go.
+PROGRESS     Waiters take nothing in advance: they stand in a queue, and the head alone sleeps, for
+             its own tokens. One that gives up leaves no debt.
+ORDERING     Work before give_back or cancel comes before work after the grant that uses its tokens.
+ALLOCATES    Nothing; the object may be static. rate_keys: one block, at create.
+BLOCKS       acquire, enter. The others may meet a lock that is held for some instructions.
+OWNERSHIP    The objects are the caller's, and never copied.
+COSTS        BUCKET: a clock reading, one compare-and-swap, one count. WINDOW: a small lock.
+FORK         A child goes on with a copy, without the waiters; the limit is a process's. rate_keys
+             of a parent: TWILL_FORKED.
+CLOCK        Monotonic. A jump forward fills to the burst and no more; an earlier instant never
+             makes tokens. After 73 years of one rate it stands still; set_rate begins anew.
+PITFALLS     A grant says when to START; a slow start is not the limiter's. A limiter of 10 a second
+             lets 10 a second through, not 10 in each calendar second: WINDOW is the strict form. In
+             a signal handler: twill_rate_limiter_try_acquire alone, where 64-bit atomics are lock-
+             free; it never waits for the lock, and answers EMPTY when somebody keeps it. */
+#ifndef TWILL_RATE_LIMITER_H
+#define TWILL_RATE_LIMITER_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_rate_kind { TWILL_RATE_BUCKET = 0, TWILL_RATE_WINDOW } twill_rate_kind;
+
+typedef enum twill_rate_oversize {
+    TWILL_RATE_REFUSE = 0,
+    TWILL_RATE_SPLIT,
+    TWILL_RATE_DEBT
+} twill_rate_oversize;
+
+typedef struct twill_rate_limiter_options { /* see OPTIONS above */
+    uint64_t tokens;
+    twill_ns per;
+    uint64_t burst;
+    uint64_t used;
+    twill_rate_kind kind;
+    twill_rate_oversize oversize;
+    bool barging;
+    bool strict_spacing;
+    size_t max_waiters;
+    twill_ns *starts;
+    size_t starts_count;
+} twill_rate_limiter_options;
+
+/* The caller's; may be static; zeroed: INVALID. */
+typedef struct twill_rate_limiter {
+    TWILL_PRIVATE(80);
+} twill_rate_limiter;
+
+/* INVALID: see OPTIONS. */
+TWILL__DECL twill_status twill_rate_limiter_init(twill_rate_limiter *limiter,
+                                                 const twill_rate_limiter_options *options);
+/* A bucket. INVALID: NaN, infinite, zero, negative; above 2e9. burst 0: 1. */
+TWILL__DECL twill_status twill_rate_limiter_init_per_second(twill_rate_limiter *limiter,
+                                                            double rate, uint64_t burst);
+
+/* n tokens: for ever, without waiting (OK or EMPTY), or until. */
+TWILL__DECL twill_status twill_rate_limiter_acquire(twill_rate_limiter *limiter, uint64_t n);
+TWILL__DECL twill_status twill_rate_limiter_try_acquire(twill_rate_limiter *limiter, uint64_t n);
+TWILL__DECL twill_status twill_rate_limiter_acquire_until(twill_rate_limiter *limiter, uint64_t n,
+                                                          twill_until until);
+/* As many as there are, up to n, by the rule of try: 0..n. */
+TWILL__DECL uint64_t twill_rate_limiter_take_up_to(twill_rate_limiter *limiter, uint64_t n);
+/* n of each of `count` limiters, all at one instant, or none. One that stands in the array twice
+   gives 2n. Whatever the order in which calls name them, they do not block one another for ever.
+   count > 16: TOO_BIG. */
+TWILL__DECL twill_status twill_rate_limiter_acquire_all_until(twill_rate_limiter *const *limiters,
+                                                              size_t count, uint64_t n,
+                                                              twill_until until);
+
+/* A permit for later: for event loops, which do their own waiting. */
+typedef struct twill_reservation {
+    twill_ns due; /* when the permit may be used */
+    uint64_t private_words[3];
+} twill_reservation;
+
+/* OK: taken; wait until out->due. TIMEOUT: that would be more than max_wait from now (<= 0: only
+   now), and nothing is taken. */
+TWILL__DECL twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
+                                                    twill_ns max_wait, twill_reservation *out);
+/* True: the tokens are back, and the reservation is gone. Only before `due`, once, and before
+   set_rate. False also for one of very many (more than 16 with others behind them), and in WINDOW
+   for any but the latest. */
+TWILL__DECL bool twill_rate_limiter_cancel(twill_rate_limiter *limiter,
+                                           twill_reservation *reservation);
+/* Tokens that were taken and not used; it does not become more than full. */
+TWILL__DECL void twill_rate_limiter_give_back(twill_rate_limiter *limiter, uint64_t n);
+
+/* How many try would get now. */
+TWILL__DECL uint64_t twill_rate_limiter_available(const twill_rate_limiter *limiter);
+/* How long acquire would wait, behind those who wait now. 0: not at all. TWILL_FOREVER: no wait
+   would help. For a Retry-After answer. */
+TWILL__DECL twill_ns twill_rate_limiter_wait_time(const twill_rate_limiter *limiter, uint64_t n);
+
+/* Another rate, at once: credit in tokens is kept, up to the new burst; waiters are re-timed (one
+   that asks for more than the new burst: TOO_BIG). CLOSED; INVALID: as at init; TOO_BIG: WINDOW,
+   beyond starts_count. */
+TWILL__DECL twill_status twill_rate_limiter_set_rate(twill_rate_limiter *limiter, uint64_t tokens,
+                                                     twill_ns per, uint64_t burst);
+/* Nothing before now + wait ("Retry-After"), and then one token; later if it was later already. */
+TWILL__DECL void twill_rate_limiter_penalise(twill_rate_limiter *limiter, twill_ns wait);
+/* No more tokens: waiters are told CLOSED. A second time: CLOSED. */
+TWILL__DECL twill_status twill_rate_limiter_close(twill_rate_limiter *limiter);
+
+typedef struct twill_rate_limiter_stats {
+    uint64_t granted;              /* tokens, reserved ones included */
+    uint64_t refused;              /* calls that were told EMPTY, or FULL */
+    uint64_t timed_out, cancelled; /* calls */
+    uint64_t given_back;           /* tokens, those of cancelled reservations included */
+    uint64_t lost_in_cancel;       /* tokens of cancelled reservations that nobody could use */
+    size_t waiting, waiting_peak;
+    twill_ns waited; /* by those who waited and have left, together */
+} twill_rate_limiter_stats;
+/* NULL or never initialised: zeroes. */
+TWILL__DECL void twill_rate_limiter_get_stats(twill_rate_limiter *limiter,
+                                              twill_rate_limiter_stats *out);
+
+/* With the caller's clock: instants on any axis; the limiter's time begins with the first one. Not
+   together with the functions that read the clock (asserted); cancel and give_back go by the latest
+   instant that came to the lock (all given to reserve_at). */
+TWILL__DECL twill_status twill_rate_limiter_try_acquire_at(twill_rate_limiter *limiter, uint64_t n,
+                                                           twill_ns now);
+TWILL__DECL twill_status twill_rate_limiter_reserve_at(twill_rate_limiter *limiter, uint64_t n,
+                                                       twill_ns max_wait, twill_ns now,
+                                                       twill_reservation *out);
+
+/* ---- a limit for each key ---- */
+
+/* One bucket for each key; never waits. A full bucket equals no entry: idle keys cost nothing. */
+typedef struct twill_rate_keys twill_rate_keys;
+
+/* max_keys: how many may be less than full at a time. 0: 65536. About 28 bytes each. Of the options
+   tokens, per, burst and oversize (not SPLIT) count; the others must be 0. INVALID, TOO_BIG (more
+   than 2^30 keys), NO_MEMORY. */
+TWILL__DECL twill_status twill_rate_keys_create(twill_rate_keys **out, size_t max_keys,
+                                                const twill_rate_limiter_options *options);
+/* OK; EMPTY; FULL: max_keys others are in use; TOO_BIG; FORKED; INVALID. */
+TWILL__DECL twill_status twill_rate_keys_try_acquire(twill_rate_keys *keys, uint64_t key,
+                                                     uint64_t n);
+/* 0: now; TWILL_FOREVER: never. */
+TWILL__DECL twill_ns twill_rate_keys_wait_time(twill_rate_keys *keys, uint64_t key, uint64_t n);
+/* When all calls have returned. NULL: OK. */
+TWILL__DECL twill_status twill_rate_keys_destroy(twill_rate_keys *keys);
+
+/* ---- how many at once ---- */
+
+/* At most max_inside callers inside, max_waiting before the door, first come, first served. The
+   caller's; zeroed: INVALID. No destroy: as the limiter. A forked child keeps the count. */
+typedef struct twill_bulkhead {
+    TWILL_PRIVATE(16);
+} twill_bulkhead;
+
+/* max_inside 0: INVALID. max_waiting 0: nobody waits; SIZE_MAX: as many as there are threads. */
+TWILL__DECL twill_status twill_bulkhead_init(twill_bulkhead *bulkhead, size_t max_inside,
+                                             size_t max_waiting);
+/* OK: inside, and leave comes after it. CLOSED; CANCELLED; TIMEOUT; FULL: max_waiting, and always
+   for try. */
+TWILL__DECL twill_status twill_bulkhead_enter(twill_bulkhead *bulkhead);
+TWILL__DECL twill_status twill_bulkhead_try_enter(twill_bulkhead *bulkhead);
+TWILL__DECL twill_status twill_bulkhead_enter_until(twill_bulkhead *bulkhead, twill_until until);
+/* By any thread. INVALID: nobody is inside. */
+TWILL__DECL twill_status twill_bulkhead_leave(twill_bulkhead *bulkhead);
+/* Nobody enters any more: waiters are told CLOSED; those inside go on. A second time: CLOSED. */
+TWILL__DECL twill_status twill_bulkhead_close(twill_bulkhead *bulkhead);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 /* ---- retry_backoff.h ---- */
 /* twill: retry_backoff - call what may fail for a moment again, later and later, and know when to
    stop.
@@ -16598,14 +16848,139 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
 #endif
 #endif
 #ifdef TWILL_IMPLEMENTATION
-#ifndef TWILL__RETRY_BACKOFF_IMPLEMENTATION
-#define TWILL__RETRY_BACKOFF_IMPLEMENTATION
+#ifndef TWILL__RATE_LIMITER_IMPLEMENTATION
+#define TWILL__RATE_LIMITER_IMPLEMENTATION
 
-/* ---- engine/backoff.h ---- */
-/* backoff.h: how long to wait before trying again: growing pauses, made uneven. Integers only, so
-   that a seed means the same delays everywhere. */
-#ifndef TWILL__ENGINE_BACKOFF_H
-#define TWILL__ENGINE_BACKOFF_H
+/* ---- rate_limiter/bulkhead.h ---- */
+/* bulkhead.h: how many may be inside at once. */
+#ifndef TWILL__BULKHEAD_H
+#define TWILL__BULKHEAD_H
+
+/* An exact count under a small lock. A place that becomes free is handed to the one who has waited
+   longest, in the same step: so while the lock is free, nobody waits beside a free place, but for
+   those whose wait is over already. */
+typedef struct TWILL__VIEW twill__bulkhead {
+    _Atomic uint32_t lock;
+    _Atomic uint32_t generation;
+    uint64_t max_inside, max_waiting; /* set at init */
+    /* under the lock */
+    uint64_t inside, waiting;
+    twill__node *first, *last;
+    bool closed;
+} twill__bulkhead;
+
+static inline twill__bulkhead *twill__bulkhead_of(const twill_bulkhead *bulkhead)
+{
+    return (twill__bulkhead *)(uintptr_t)bulkhead;
+}
+
+/* In a forked child nobody waits; the count stays. */
+static inline void twill__bulkhead_lock(twill__bulkhead *me)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&me->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
+        if (seen == busy) {
+            twill__yield();
+            seen = atomic_load_explicit(&me->generation, memory_order_acquire);
+        } else if (atomic_compare_exchange_weak(&me->generation, &seen, busy)) {
+            me->first = me->last = NULL;
+            me->waiting = 0;
+            atomic_store_explicit(&me->lock, 0, memory_order_relaxed); /* published below */
+            atomic_store_explicit(&me->generation, now, memory_order_release);
+            break;
+        }
+    }
+    twill__lock(&me->lock);
+}
+
+/* The queue is a twill__list in words of the caller's. */
+static inline twill__list twill__bulkhead_queue(const twill__bulkhead *me)
+{
+    return (twill__list){me->first, me->last};
+}
+
+static inline void twill__bulkhead_requeue(twill__bulkhead *me, twill__list list)
+{
+    me->first = list.first;
+    me->last = list.last;
+}
+
+/* Under the lock: the first who still waits gets `answer`. Returns what to wake; NULL: nobody. */
+static inline _Atomic uint32_t *twill__bulkhead_admit(twill__bulkhead *me, twill_status answer)
+{
+    twill__list list = twill__bulkhead_queue(me);
+    twill__node *node = list.first, *next;
+    _Atomic uint32_t *word = NULL;
+    for (uint64_t k = me->waiting; node && k > 0; node = next, k--) {
+        next = node->next;
+        node->answer = (int)answer;
+        word = &node->word;
+        if (twill__grant(&list, node)) {
+            me->waiting--;
+            twill__bulkhead_requeue(me, list);
+            return word;
+        }
+    }
+    twill__bulkhead_requeue(me, list);
+    return NULL;
+}
+
+static inline twill_status twill__bulkhead_wait(twill__bulkhead *me, twill_until until)
+{
+    twill__node node;
+    twill__list list = twill__bulkhead_queue(me);
+    twill_status status;
+    twill__node_init(&node);
+    twill__list_append(&list, &node);
+    twill__bulkhead_requeue(me, list);
+    me->waiting++;
+    twill__unlock(&me->lock);
+    status = twill__wait(&node, until);
+    if (status == TWILL_OK)
+        return (twill_status)node.answer;
+    twill__lock(&me->lock);
+    list = twill__bulkhead_queue(me);
+    twill__list_remove(&list, &node);
+    twill__bulkhead_requeue(me, list);
+    me->waiting--;
+    if (me->closed)
+        status = TWILL_CLOSED;
+    else if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
+        status = TWILL_CANCELLED;
+    twill__unlock(&me->lock);
+    return status;
+}
+
+static inline twill_status twill__bulkhead_enter(twill__bulkhead *me, twill_until until, bool wait)
+{
+    twill_status status = TWILL_OK;
+    twill__bulkhead_lock(me);
+    if (me->closed)
+        status = TWILL_CLOSED;
+    else if (me->inside < me->max_inside)
+        me->inside++;
+    else if (!wait)
+        status = TWILL_FULL;
+    else if (twill_cancel_fired(until.cancel))
+        status = TWILL_CANCELLED;
+    else if (twill__expired(until.deadline))
+        status = TWILL_TIMEOUT;
+    else if (me->waiting >= me->max_waiting)
+        status = TWILL_FULL;
+    else
+        return twill__bulkhead_wait(me, until);
+    twill__unlock(&me->lock);
+    return status;
+}
+
+#endif
+
+/* ---- rate_limiter/keys.h ---- */
+/* keys.h: a limit for each key, in bounded memory. */
+#ifndef TWILL__RATE_KEYS_H
+#define TWILL__RATE_KEYS_H
 
 /* ---- engine/random.h ---- */
 /* random.h: a small generator whose numbers are the same for a seed on every machine. */
@@ -16725,6 +17100,1918 @@ static inline uint64_t twill__random_begin(uint64_t seed, const void *object)
 }
 
 #endif
+
+/* ---- rate_limiter/scale.h ---- */
+/* scale.h: a rate as exact integers: how many units have come by an instant, and when a number of
+   them will have. */
+#ifndef TWILL__RATE_SCALE_H
+#define TWILL__RATE_SCALE_H
+
+/* Generic cell rate algorithm (ITU-T I.371), counted in tokens instead of time: then any rate is
+   exact, where an interval of whole nanoseconds is wrong by 43 % at 7e8 a second. A unit is
+   2^-shift tokens, as fine as 64 bits allow for 73 years. `base` is where this rate began on the
+   axis of units; words of a limiter are points on that axis.
+
+   V(e), the units that have come e ns after the origin, is floor(e * rate * 2^shift), where the
+   rate is rounded up in its 63rd bit: so token k is due exactly at k / rate where that is a whole
+   nanosecond, in the 70th year, too; rounded down it would come one later. */
+typedef struct twill__scale {
+    twill_ns origin;
+    uint64_t base;
+    uint64_t factor; /* rate * 2^(shift + 62 + drop), rounded up; its top bit is set */
+    uint64_t burst;  /* in units */
+    unsigned shift, drop;
+} twill__scale;
+
+#define TWILL__RATE_SPAN   (UINT64_C(1) << 61) /* ns after which V stands still */
+#define TWILL__RATE_MOST   (UINT64_C(1) << 60) /* units of one cost */
+#define TWILL__RATE_HIGH   (UINT64_C(7) << 60) /* words stay below: 2 bursts, span, cost */
+#define TWILL__RATE_REBASE (UINT64_C(1) << 60) /* a base above it begins at 0 again */
+
+static inline unsigned
+twill__rate_bits(uint64_t value) /* position of the top bit, from 1; 0: none */
+{
+    return value ? 64 - (unsigned)__builtin_clzll(value) : 0;
+}
+
+static inline uint64_t twill__scale_at(const twill__scale *scale, twill_ns now)
+{
+    uint64_t elapsed = now > scale->origin ? (uint64_t)now - (uint64_t)scale->origin : 0;
+    if (elapsed > TWILL__RATE_SPAN)
+        elapsed = TWILL__RATE_SPAN;
+    return scale->base + (twill__wide_product(elapsed << 2, scale->factor).high >> scale->drop);
+}
+
+/* ns from `from` to `to`; 0 if that is no later. Any two instants. */
+static inline twill_ns twill__rate_between(twill_ns from, twill_ns to)
+{
+    uint64_t span = to > from ? (uint64_t)to - (uint64_t)from : 0;
+    return span > (uint64_t)TWILL_FOREVER ? TWILL_FOREVER : (twill_ns)span;
+}
+
+static inline twill_ns twill__rate_after(twill_ns at, uint64_t by)
+{
+    return by >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER
+                                                        : (twill_ns)((uint64_t)at + by);
+}
+
+/* The first instant at which V has reached `word`; TWILL_FOREVER: never. */
+static inline twill_ns twill__scale_when(const twill__scale *scale, uint64_t word)
+{
+    uint64_t need, elapsed, rest;
+    unsigned by = 62 + scale->drop;
+    twill__wide wide;
+    if (word <= scale->base)
+        return scale->origin;
+    need = word - scale->base;
+    if (twill__rate_bits(need) + by > 126) /* beyond the span, since factor < 2^64 */
+        return TWILL_FOREVER;
+    wide.high = by < 64 ? need >> (64 - by) : need << (by - 64);
+    wide.low = by < 64 ? need << by : 0;
+    elapsed = twill__wide_quotient(wide, scale->factor, &rest);
+    if (elapsed >= TWILL__RATE_SPAN)
+        return TWILL_FOREVER;
+    return twill__rate_after(scale->origin, elapsed + (rest != 0));
+}
+
+/* A rate of tokens / per * 2^power a nanosecond. False: more than 2 a nanosecond, or the burst does
+   not fit. tokens, per, burst > 0. */
+static inline bool twill__scale_make(twill__scale *scale, uint64_t tokens, uint64_t per, int power,
+                                     uint64_t burst)
+{
+    int up = (int)(64 - twill__rate_bits(tokens)), down = (int)(64 - twill__rate_bits(per));
+    int point, shift, drop; /* rate = factor * 2^-point */
+    uint64_t rest;
+    twill__wide wide;
+    tokens <<= up;
+    per <<= down;
+    wide.high = tokens < per ? tokens : tokens >> 1;
+    wide.low = tokens < per ? 0 : tokens << 63;
+    scale->factor = twill__wide_quotient(wide, per, &rest);
+    point = (tokens < per ? 64 : 63) - (down - up + power);
+    shift = point - 63; /* a unit comes in at most 1 ns */
+    if (shift == -1 && scale->factor == UINT64_C(1) << 63 && !rest)
+        shift = 0; /* 2 a nanosecond just fit */
+    scale->factor += rest && scale->factor != UINT64_MAX;
+    if (shift > 40)
+        shift = 40;
+    if (shift > 62 - (int)twill__rate_bits(burst))
+        shift = 62 - (int)twill__rate_bits(burst);
+    if (shift < 0)
+        return false;
+    drop = point - shift - 62;
+    if (drop > 63) { /* slower than a unit in 73 years: as good as never */
+        scale->factor = drop - 63 < 63 ? scale->factor >> (drop - 63) : 1;
+        drop = 63;
+    }
+    scale->shift = (unsigned)shift;
+    scale->drop = (unsigned)drop;
+    scale->burst = burst << shift;
+    scale->base = 0;
+    return true;
+}
+
+/* A positive double is an integer times a power of two: the rate is exact. False: NaN, infinite,
+   zero, negative. */
+static inline bool twill__scale_split(double rate, uint64_t *tokens, int *power)
+{
+    uint64_t bits;
+    int exponent;
+    if (!(rate > 0))
+        return false;
+    memcpy(&bits, &rate, sizeof bits);
+    exponent = (int)(bits >> 52 & 0x7ff);
+    *tokens = bits & ((UINT64_C(1) << 52) - 1);
+    if (exponent == 0x7ff)
+        return false;
+    if (exponent)
+        *tokens |= UINT64_C(1) << 52;
+    *power = (exponent ? exponent : 1) - 1075;
+    return true;
+}
+
+#endif
+
+/* An entry is a key and the word of its bucket; all share one scale. A bucket that is full again is
+   no different from none, so forgetting it changes no answer: only such entries are evicted. Each
+   shard has its own lock, chains and spare entries; the store of fresh ones is shared, so that
+   exactly max_keys can be in use however the keys spread. Locks: a shard's, then the store's. */
+enum { TWILL__KEYS_SHARDS = 16 };
+#define TWILL__KEYS_NONE UINT32_MAX
+
+typedef struct twill__key {
+    uint64_t key, word;
+    uint32_t next;
+} twill__key;
+
+typedef struct twill__keys_shard {
+    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
+    uint64_t soonest; /* no bucket of this shard is full before V has reached it */
+} twill__keys_shard;
+
+struct twill_rate_keys {
+    twill__keys_shard shard[TWILL__KEYS_SHARDS];
+    /* set at creation */
+    _Alignas(TWILL__LINE) twill__scale scale;
+    uint64_t seed;
+    bool debt;
+    uint32_t generation, buckets; /* a power of two, and the number of chains */
+    twill__key *entries;
+    uint32_t *chains;
+    void *memory;
+    /* under the store's lock */
+    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
+    uint32_t spare; /* entries without a key */
+};
+
+static inline uint32_t twill__keys_bucket(const struct twill_rate_keys *keys, uint64_t key)
+{
+    uint64_t state = keys->seed ^ key; /* seeded, so that nobody can choose keys that collide */
+    return (uint32_t)twill__random(&state) & (keys->buckets - 1);
+}
+
+static inline uint32_t twill__keys_shard_of(uint32_t bucket)
+{
+    return bucket % TWILL__KEYS_SHARDS;
+}
+
+static inline uint32_t twill__keys_take_spare(struct twill_rate_keys *keys)
+{
+    uint32_t at;
+    twill__lock(&keys->lock);
+    at = keys->spare;
+    if (at != TWILL__KEYS_NONE)
+        keys->spare = keys->entries[at].next;
+    twill__unlock(&keys->lock);
+    return at;
+}
+
+/* Under the shard's lock: lets go of full buckets. False: there was none. */
+static inline bool twill__keys_sweep(struct twill_rate_keys *keys, uint32_t s, uint64_t v)
+{
+    twill__keys_shard *shard = &keys->shard[s];
+    uint64_t soonest = UINT64_MAX;
+    uint32_t freed = TWILL__KEYS_NONE, last = TWILL__KEYS_NONE;
+    if (shard->soonest > v)
+        return false;
+    for (uint32_t b = s; b < keys->buckets; b += TWILL__KEYS_SHARDS) {
+        uint32_t *link = &keys->chains[b];
+        while (*link != TWILL__KEYS_NONE) { /* exit: the chain ends */
+            uint32_t at = *link;
+            twill__key *entry = &keys->entries[at];
+            if (entry->word > v) {
+                soonest = entry->word < soonest ? entry->word : soonest;
+                link = &entry->next;
+                continue;
+            }
+            *link = entry->next;
+            entry->next = freed;
+            if (freed == TWILL__KEYS_NONE)
+                last = at;
+            freed = at;
+        }
+    }
+    shard->soonest = soonest;
+    if (freed == TWILL__KEYS_NONE)
+        return false;
+    twill__lock(&keys->lock);
+    keys->entries[last].next = keys->spare;
+    keys->spare = freed;
+    twill__unlock(&keys->lock);
+    return true;
+}
+
+/* Under the shard's lock. */
+static inline twill__key *twill__keys_find(struct twill_rate_keys *keys, uint32_t bucket,
+                                           uint64_t key)
+{
+    uint32_t at = keys->chains[bucket];
+    while (at != TWILL__KEYS_NONE && keys->entries[at].key != key)
+        at = keys->entries[at].next;
+    return at == TWILL__KEYS_NONE ? NULL : &keys->entries[at];
+}
+
+/* Full buckets of any shard, without a lock held. */
+static inline bool twill__keys_sweep_all(struct twill_rate_keys *keys, uint64_t v)
+{
+    bool found = false;
+    for (uint32_t s = 0; s < TWILL__KEYS_SHARDS && !found; s++) {
+        twill__lock(&keys->shard[s].lock);
+        found = twill__keys_sweep(keys, s, v);
+        twill__unlock(&keys->shard[s].lock);
+    }
+    return found;
+}
+
+/* Under the shard's lock: OK, EMPTY, or -1: no entry is spare. */
+static inline int twill__keys_take(struct twill_rate_keys *keys, uint32_t bucket, uint64_t key,
+                                   uint64_t cost, uint64_t v)
+{
+    twill__key *entry = twill__keys_find(keys, bucket, key);
+    twill__keys_shard *shard = &keys->shard[twill__keys_shard_of(bucket)];
+    uint64_t from = entry && entry->word > v ? entry->word : v;
+    uint32_t at;
+    if (cost > keys->scale.burst ? from > v : from + cost - v > keys->scale.burst)
+        return TWILL_EMPTY;
+    if (!entry) {
+        at = twill__keys_take_spare(keys);
+        if (at == TWILL__KEYS_NONE)
+            return -1;
+        entry = &keys->entries[at];
+        entry->key = key;
+        entry->next = keys->chains[bucket];
+        keys->chains[bucket] = at;
+    }
+    entry->word = from + cost;
+    /* an entry that was evictable no longer is: then `soonest` is too low, which costs a sweep */
+    if (entry->word < shard->soonest)
+        shard->soonest = entry->word;
+    return TWILL_OK;
+}
+
+#endif
+
+/* ---- rate_limiter/limiter.h ---- */
+/* limiter.h: a limiter's word, its lock, its queue, and how a call gets its tokens. */
+#ifndef TWILL__RATE_LIMITER_H
+#define TWILL__RATE_LIMITER_H
+
+/* The word is a point on the axis of units: tokens up to it are taken. Where V has passed it, the
+   bucket is full. Bit 63, SLOW, sends everybody to the lock: while somebody works under it, or
+   waits, or for good (closed, WINDOW). So one compare-and-swap on the word takes tokens, and
+   whoever has the lock and has set SLOW has the limiter for himself.
+
+   Why a compare-and-swap cannot succeed with the scale of another rate: whoever changes the rate
+   sets SLOW, then stores the scale (release). A reader that sees one of these stores (acquire)
+   therefore sees SLOW or a later word when it comes back to the word. And no word of a new rate is
+   a word of an older one: it begins above all of them (`highest`). */
+#define TWILL__RATE_SLOW (UINT64_C(1) << 63)
+enum { TWILL__RATE_MAGIC = 0x72617465, TWILL__RATE_HOLES = 16, TWILL__RATE_TOGETHER = 16 };
+enum { TWILL__RATE_CLOSED = 1, TWILL__RATE_WAITED = 2 };            /* flags */
+enum { TWILL__RATE_UNBORN, TWILL__RATE_REAL, TWILL__RATE_CALLERS }; /* whose clock */
+enum { TWILL__LOOK = 8 }; /* beside GRANTED in a node: not granted, look again by yourself */
+
+struct twill__ask;
+
+typedef struct TWILL__VIEW twill__rate_hole { /* a cancelled reservation in the middle */
+    uint64_t end, cost;
+} twill__rate_hole;
+
+typedef struct TWILL__VIEW twill__rate {
+    /* the fast path: the word, and the scale of the rate, which changes under SLOW only */
+    _Atomic uint64_t word;
+    _Atomic int64_t origin;
+    _Atomic uint64_t base, factor, burst;
+    _Atomic uint32_t shift, drop;
+    _Atomic uint64_t granted, refused; /* counters */
+    _Atomic uint32_t lock;
+    _Atomic uint32_t generation; /* of the process */
+    _Atomic uint32_t flags;      /* written under the lock */
+    _Atomic uint32_t clock;
+    /* set at init */
+    uint32_t magic;
+    uint8_t kind, oversize;
+    bool barging, strict;
+    twill_ns begun;
+    uint64_t max_waiters;
+    /* under the lock */
+    struct twill__ask *first, *last;
+    uint64_t waiting, waiting_peak;
+    twill__wide queued; /* the costs of those who wait */
+    uint64_t turn;      /* of the rate: set_rate begins a new one */
+    uint64_t highest;   /* of the words that were lowered again */
+    /* Below `floor` nothing is given back while V is below floor_v: there are reservations to come,
+       or a penalty. */
+    uint64_t floor, floor_v;
+    uint64_t timed_out, cancelled, given_back, lost;
+    twill_ns waited, latest; /* latest: of the caller's instants */
+    /* A change of rate is written here first, then carried out: a child process that was forked in
+       the middle carries it out again. */
+    uint64_t new_start, new_base, new_factor, new_burst;
+    twill_ns new_origin;
+    uint32_t new_shift, new_drop;
+    _Atomic uint32_t changing;
+    uint32_t holes;
+    union {
+        twill__rate_hole hole[TWILL__RATE_HOLES]; /* BUCKET */
+        struct {                                  /* WINDOW: a ring of starts */
+            twill_ns *starts;
+            uint64_t room, tokens, written; /* written: starts ever, those given back apart */
+            twill_ns per, not_before;
+        } window;
+    } u;
+} twill__rate;
+
+typedef struct twill__ask { /* one limiter's part in a call */
+    twill__rate *rate;
+    uint64_t n, cost; /* in tokens; in units */
+    uint64_t word;    /* while the call has the limiter for itself */
+    uint64_t queued;  /* its part of rate->queued */
+    struct twill__ask *next, *previous;
+    struct twill__asking *call;
+} twill__ask;
+
+typedef struct twill__asking { /* a call that may wait, on its own stack */
+    twill__node node;
+    twill__ask *asks; /* in the order of their addresses */
+    size_t count;
+    twill_ns since; /* when it began to wait; 0: it does not */
+} twill__asking;
+
+/* ---- the scale ---- */
+
+static inline twill__scale twill__rate_scale(const twill__rate *me)
+{
+    twill__scale scale;
+    /* acquire: pairs with the release in twill__rate_rescale; see above */
+    scale.origin = atomic_load_explicit(&me->origin, memory_order_acquire);
+    scale.base = atomic_load_explicit(&me->base, memory_order_acquire);
+    scale.factor = atomic_load_explicit(&me->factor, memory_order_acquire);
+    scale.burst = atomic_load_explicit(&me->burst, memory_order_acquire);
+    scale.shift = atomic_load_explicit(&me->shift, memory_order_acquire);
+    scale.drop = atomic_load_explicit(&me->drop, memory_order_acquire);
+    return scale;
+}
+
+static inline void twill__rate_rescale(twill__rate *me, const twill__scale *scale)
+{
+    /* release: pairs with the acquire in twill__rate_scale */
+    atomic_store_explicit(&me->origin, scale->origin, memory_order_release);
+    atomic_store_explicit(&me->base, scale->base, memory_order_release);
+    atomic_store_explicit(&me->factor, scale->factor, memory_order_release);
+    atomic_store_explicit(&me->burst, scale->burst, memory_order_release);
+    atomic_store_explicit(&me->shift, scale->shift, memory_order_release);
+    atomic_store_explicit(&me->drop, scale->drop, memory_order_release);
+}
+
+/* Carries out what new_... says. */
+static inline void twill__rate_change(twill__rate *me)
+{
+    twill__scale scale = {me->new_origin, me->new_base,  me->new_factor,
+                          me->new_burst,  me->new_shift, me->new_drop};
+    twill__rate_rescale(me, &scale);
+}
+
+static inline uint32_t twill__rate_flags(const twill__rate *me)
+{
+    /* written under the lock; without it a hint */
+    return atomic_load_explicit(&me->flags, memory_order_relaxed);
+}
+
+/* ---- the fast path ---- */
+
+/* TWILL_OK: *n taken; if `some`, perhaps fewer, which *n says then. TWILL_EMPTY: not there.
+   -1: look under the lock. */
+static inline int twill__rate_fast(twill__rate *me, uint64_t *n, twill_ns now, bool some)
+{
+    /* acquire: pairs with the release of whoever had the limiter */
+    uint64_t word = atomic_load_explicit(&me->word, memory_order_acquire);
+    for (;;) { /* exit: an answer; a failed exchange is another call's success */
+        twill__scale scale = twill__rate_scale(me);
+        uint64_t v, from, next, seen, take = *n, burst = scale.burst >> scale.shift;
+        if ((word & TWILL__RATE_SLOW) || (some ? !burst : take - 1 >= burst))
+            return -1;
+        v = twill__scale_at(&scale, now);
+        from = word > v ? word : v;
+        if (some) {
+            burst = from - v < scale.burst ? (scale.burst - (from - v)) >> scale.shift : 0;
+            take = take < burst ? take : burst;
+        }
+        next = from + (take << scale.shift);
+        if (take && next - v <= scale.burst) {
+            /* acq_rel: what came before tokens were given back comes before what they are used
+               for */
+            if (atomic_compare_exchange_weak_explicit(&me->word, &word, next, memory_order_acq_rel,
+                                                      memory_order_acquire)) {
+                /* a count */
+                atomic_fetch_add_explicit(&me->granted, take, memory_order_relaxed);
+                *n = take;
+                return TWILL_OK;
+            }
+            continue;
+        }
+        /* acquire, as above: the scale was this word's only if the word still stands */
+        seen = atomic_load_explicit(&me->word, memory_order_acquire);
+        if (seen == word)
+            return TWILL_EMPTY;
+        word = seen;
+    }
+}
+
+/* ---- the lock ---- */
+
+static inline void twill__rate_keep(twill__rate *me, uint64_t word, memory_order order)
+{
+    bool slow = me->first || (twill__rate_flags(me) & TWILL__RATE_CLOSED) || me->kind ||
+                /* under the lock */
+                atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_UNBORN;
+    atomic_store_explicit(&me->word, slow ? word | TWILL__RATE_SLOW : word, order);
+}
+
+/* In a forked child nobody waits, and nobody holds the lock. */
+static inline void twill__rate_adopt(twill__rate *me)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&me->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
+        uint64_t word;
+        if (seen == busy) {
+            twill__yield();
+            seen = atomic_load_explicit(&me->generation, memory_order_acquire);
+            continue;
+        }
+        if (!atomic_compare_exchange_weak(&me->generation, &seen, busy))
+            continue;
+        me->first = me->last = NULL;
+        me->waiting = 0;
+        me->queued.high = me->queued.low = 0;
+        /* all published by the release below */
+        atomic_fetch_and_explicit(&me->flags, TWILL__RATE_CLOSED, memory_order_relaxed);
+        word = atomic_load_explicit(&me->word, memory_order_relaxed) & ~TWILL__RATE_SLOW;
+        if (atomic_load_explicit(&me->changing, memory_order_relaxed)) {
+            twill__rate_change(me);
+            word = me->new_start;
+            atomic_store_explicit(&me->changing, 0, memory_order_relaxed);
+        }
+        twill__rate_keep(me, word, memory_order_relaxed);
+        atomic_store_explicit(&me->lock, 0, memory_order_relaxed);
+        atomic_store_explicit(&me->generation, now, memory_order_release);
+        return;
+    }
+}
+
+/* The first call that asks for tokens says whose clock it is. The caller's: time begins now. */
+static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns now)
+{
+    atomic_store_explicit(&me->clock, clock, memory_order_relaxed); /* under the lock */
+    if (clock != TWILL__RATE_CALLERS)
+        return;
+    me->latest = now;
+    /* release: as in twill__rate_rescale */
+    atomic_store_explicit(&me->origin, now, memory_order_release);
+    for (uint64_t k = 0; me->kind && k < me->u.window.written; k++)
+        me->u.window.starts[k] = now; /* those of `used` */
+}
+
+/* With the lock: nobody takes tokens beside us any more. UNBORN: any clock will do. `now`: of the
+   caller's. Returns the word. */
+static inline uint64_t twill__rate_seize(twill__rate *me, uint32_t clock, twill_ns now)
+{
+    uint32_t was = atomic_load_explicit(&me->clock, memory_order_relaxed); /* under the lock */
+    if (!was && clock)
+        twill__rate_born(me, clock, now);
+    TWILL_ASSERT(!was || !clock || was == clock); /* _at and the others do not mix */
+    if (clock == TWILL__RATE_CALLERS && now > me->latest)
+        me->latest = now;
+    /* acq_rel: pairs with the exchange in twill__rate_fast; comes before what we store */
+    return atomic_fetch_or_explicit(&me->word, TWILL__RATE_SLOW, memory_order_acq_rel) &
+           ~TWILL__RATE_SLOW;
+}
+
+static inline uint64_t twill__rate_enter(twill__rate *me, uint32_t clock, twill_ns now)
+{
+    twill__rate_adopt(me);
+    twill__lock(&me->lock);
+    return twill__rate_seize(me, clock, now);
+}
+
+/* Without waiting for the lock, but for some yields: so a try may stand in a signal handler, even
+   one that has interrupted the holder. */
+static inline bool twill__rate_try_lock(twill__rate *me)
+{
+    twill__rate_adopt(me);
+    for (int k = 0; k < 64; k++) {
+        /* acquire: pairs with the release in twill__unlock */
+        uint32_t word = atomic_load_explicit(&me->lock, memory_order_relaxed);
+        if (!(word & 1) &&
+            atomic_compare_exchange_strong_explicit(&me->lock, &word, word | 1,
+                                                    memory_order_acquire, memory_order_relaxed))
+            return true;
+        twill__yield();
+    }
+    return false;
+}
+
+static inline void twill__rate_exit(twill__rate *me, uint64_t word)
+{
+    /* release: pairs with the acquire in twill__rate_fast */
+    twill__rate_keep(me, word, memory_order_release);
+    twill__unlock(&me->lock);
+}
+
+/* Now, on the limiter's clock. Under the lock. */
+static inline twill_ns twill__rate_now(const twill__rate *me)
+{
+    /* under the lock */
+    return atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_CALLERS
+               ? me->latest
+               : twill__clock_now();
+}
+
+/* ---- the queue ---- */
+
+/* Under the lock: the head looks again. Returns what to wake after unlocking, or NULL. */
+static inline _Atomic uint32_t *twill__rate_tell(twill__ask *ask)
+{
+    _Atomic uint32_t *word;
+    if (!ask)
+        return NULL;
+    word = &ask->call->node.word;
+    /* acq_rel: pairs with the load in twill__wait. The node stays until its owner has had the
+       lock */
+    return atomic_fetch_or_explicit(word, TWILL__GRANTED | TWILL__LOOK, memory_order_acq_rel) &
+                   TWILL__GRANTED
+               ? NULL
+               : word;
+}
+
+static inline void twill__rate_wake(_Atomic uint32_t *word)
+{
+    if (word)
+        twill__wake(word, 1);
+}
+
+/* Everybody looks again: the rate has changed, or there is no more. */
+static inline void twill__rate_tell_all(twill__rate *me)
+{
+    for (twill__ask *ask = me->first; ask; ask = ask->next)
+        twill__rate_wake(twill__rate_tell(ask));
+}
+
+static inline void twill__rate_queued_add(twill__rate *me, twill__ask *ask, uint64_t cost)
+{
+    ask->queued = cost;
+    me->queued.low += cost;
+    me->queued.high += me->queued.low < cost;
+}
+
+static inline void twill__rate_queued_take(twill__rate *me, twill__ask *ask)
+{
+    me->queued.high -= me->queued.low < ask->queued;
+    me->queued.low -= ask->queued;
+    ask->queued = 0;
+}
+
+static inline void twill__rate_append(twill__ask *ask)
+{
+    twill__rate *me = ask->rate;
+    ask->next = NULL;
+    ask->previous = me->last;
+    if (me->last)
+        me->last->next = ask;
+    else
+        me->first = ask;
+    me->last = ask;
+    twill__rate_queued_add(me, ask, ask->cost);
+    if (++me->waiting > me->waiting_peak)
+        me->waiting_peak = me->waiting;
+    atomic_fetch_or_explicit(&me->flags, TWILL__RATE_WAITED, memory_order_relaxed);
+}
+
+/* Returns whom to wake: a new head. */
+static inline _Atomic uint32_t *twill__rate_remove(twill__ask *ask)
+{
+    twill__rate *me = ask->rate;
+    bool head = me->first == ask;
+    if (ask->previous)
+        ask->previous->next = ask->next;
+    else
+        me->first = ask->next;
+    if (ask->next)
+        ask->next->previous = ask->previous;
+    else
+        me->last = ask->previous;
+    twill__rate_queued_take(me, ask);
+    me->waiting--;
+    if (!me->first)
+        atomic_fetch_and_explicit(&me->flags, ~(uint32_t)TWILL__RATE_WAITED, memory_order_relaxed);
+    return head ? twill__rate_tell(me->first) : NULL;
+}
+
+/* ---- WINDOW ---- */
+
+/* The start of index k; those of the last `room` are kept. */
+static inline twill_ns *twill__rate_window_start(const twill__rate *me, uint64_t k)
+{
+    return &me->u.window.starts[k % me->u.window.room];
+}
+
+/* When the k-th start from now may be, k > 0: one window after the one `tokens` before it. The
+   starts are in order, or later than they were. */
+static inline twill_ns twill__rate_window_due(const twill__rate *me, uint64_t k, twill_ns now)
+{
+    uint64_t tokens = me->u.window.tokens, rounds = (k - 1) / tokens;
+    uint64_t index = me->u.window.written + (k - 1) % tokens;
+    uint64_t per = (uint64_t)me->u.window.per;
+    twill_ns due = now;
+    if (index >= tokens) {
+        due = twill__rate_after(*twill__rate_window_start(me, index - tokens), per);
+        due = due > now ? due : now;
+    }
+    if (rounds)
+        due = twill__rate_after(due, rounds > UINT64_MAX / per ? UINT64_MAX : rounds * per);
+    return due > me->u.window.not_before ? due : me->u.window.not_before;
+}
+
+static inline bool twill__rate_window_ready(const twill__rate *me, uint64_t k, twill_ns now)
+{
+    twill_ns due = twill__rate_window_due(me, k, now);
+    return due <= now && due < TWILL_FOREVER;
+}
+
+static inline void twill__rate_window_take(twill__rate *me, uint64_t n, twill_ns at)
+{
+    uint64_t written = me->u.window.written;
+    if (written && *twill__rate_window_start(me, written - 1) > at)
+        at = *twill__rate_window_start(me, written - 1); /* behind what is reserved */
+    for (; n > 0; n--)
+        *twill__rate_window_start(me, me->u.window.written++) = at;
+}
+
+/* The newest n were not used. Where a start has overwritten an older one, that one was at least a
+   window before it. */
+static inline void twill__rate_window_untake(twill__rate *me, uint64_t n)
+{
+    for (; n > 0; n--) {
+        twill_ns *start = twill__rate_window_start(me, --me->u.window.written);
+        twill_ns per = me->u.window.per;
+        *start = *start < INT64_MIN + per ? INT64_MIN : *start - per;
+    }
+}
+
+/* How many may start now. */
+static inline uint64_t twill__rate_window_room(const twill__rate *me, twill_ns now)
+{
+    uint64_t low = 0, high = me->u.window.tokens; /* low may; above high, none may */
+    while (low < high) {
+        uint64_t middle = low + (high - low + 1) / 2;
+        if (twill__rate_window_ready(me, middle, now))
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return low;
+}
+
+/* ---- one limiter of a call ---- */
+
+/* TWILL_OK, or TWILL_TOO_BIG: no wait would help. */
+static inline twill_status twill__ask_cost(twill__ask *ask)
+{
+    const twill__rate *me = ask->rate;
+    twill__scale scale;
+    if (me->kind) {
+        ask->cost = ask->n;
+        return ask->n > me->u.window.tokens ? TWILL_TOO_BIG : TWILL_OK;
+    }
+    scale = twill__rate_scale(me);
+    ask->cost = 0;
+    if (ask->n > scale.burst >> scale.shift &&
+        (!me->oversize || ask->n > TWILL__RATE_MOST >> scale.shift))
+        return TWILL_TOO_BIG;
+    ask->cost = ask->n << scale.shift;
+    return TWILL_OK;
+}
+
+static inline uint64_t twill__rate_most(uint64_t a, uint64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* From where a grant counts, and the V that it takes, *needs. `from`: the instant whose idle credit
+   it may use. */
+static inline uint64_t twill__ask_from(const twill__ask *ask, const twill__scale *scale,
+                                       uint64_t ahead, twill_ns from, uint64_t *needs)
+{
+    uint64_t at =
+        twill__saturated_sum(twill__rate_most(ask->word, twill__scale_at(scale, from)), ahead);
+    if (ask->cost > scale->burst && ask->rate->oversize == TWILL_RATE_DEBT) {
+        *needs = at; /* a full bucket */
+    } else {
+        uint64_t next = twill__saturated_sum(at, ask->cost);
+        *needs = next > scale->burst ? next - scale->burst : 0;
+    }
+    return at;
+}
+
+/* Where a waiter's grant counts from: as if it had been served when it became possible after it
+   came, so that a late wake-up costs no rate; strict: from now. */
+static inline twill_ns twill__ask_since(const twill__ask *ask, const twill__asking *call,
+                                        twill_ns now)
+{
+    if (!call->since)
+        return now;
+    return ask->rate->strict && ask->rate->oversize != TWILL_RATE_SPLIT ? now : call->since;
+}
+
+/* When it can be had, if `ahead` units go to others first. */
+static inline twill_ns twill__ask_due(const twill__ask *ask, uint64_t ahead, twill_ns from,
+                                      twill_ns now)
+{
+    const twill__rate *me = ask->rate;
+    twill__scale scale;
+    uint64_t needs;
+    if (me->kind)
+        return twill__rate_window_due(me, twill__saturated_sum(ahead, ask->n), now);
+    scale = twill__rate_scale(me);
+    (void)twill__ask_from(ask, &scale, ahead, from, &needs);
+    return twill__scale_when(&scale, needs);
+}
+
+static inline bool twill__ask_ready(const twill__ask *ask, twill_ns from, twill_ns now)
+{
+    const twill__rate *me = ask->rate;
+    twill__scale scale;
+    uint64_t needs;
+    if (me->kind)
+        return twill__rate_window_ready(me, ask->n, now);
+    scale = twill__rate_scale(me);
+    (void)twill__ask_from(ask, &scale, 0, from, &needs);
+    return twill__scale_at(&scale, now) >= needs;
+}
+
+static inline void twill__ask_take(twill__ask *ask, twill_ns from, twill_ns at)
+{
+    twill__rate *me = ask->rate;
+    if (me->kind) {
+        twill__rate_window_take(me, ask->n, at);
+    } else {
+        twill__scale scale = twill__rate_scale(me);
+        uint64_t needs;
+        ask->word = twill__ask_from(ask, &scale, 0, from, &needs) + ask->cost;
+    }
+    atomic_fetch_add_explicit(&me->granted, ask->n, memory_order_relaxed); /* a count */
+}
+
+static inline bool twill__ask_queue_open(const twill__ask *ask)
+{
+    return !ask->rate->first || ask->rate->barging;
+}
+
+static inline uint64_t twill__ask_ahead(const twill__ask *ask)
+{
+    return ask->rate->queued.high ? UINT64_MAX : ask->rate->queued.low;
+}
+
+/* ---- a call ---- */
+
+static inline void twill__asking_enter(twill__asking *call)
+{
+    for (size_t k = 0; k < call->count; k++)
+        call->asks[k].word = twill__rate_enter(call->asks[k].rate, TWILL__RATE_REAL, 0);
+}
+
+static inline void twill__asking_exit(twill__asking *call)
+{
+    for (size_t k = 0; k < call->count; k++)
+        twill__rate_exit(call->asks[k].rate, call->asks[k].word);
+}
+
+/* OK; CLOSED; TOO_BIG. */
+static inline twill_status twill__asking_check(twill__asking *call)
+{
+    twill_status status = TWILL_OK;
+    for (size_t k = 0; k < call->count; k++) {
+        if (twill__rate_flags(call->asks[k].rate) & TWILL__RATE_CLOSED)
+            return TWILL_CLOSED;
+        if (twill__ask_cost(&call->asks[k]) != TWILL_OK)
+            status = TWILL_TOO_BIG;
+    }
+    return status;
+}
+
+/* Takes all, or nothing. */
+static inline bool twill__asking_take(twill__asking *call, twill_ns now)
+{
+    for (size_t k = 0; k < call->count; k++) {
+        twill__ask *ask = &call->asks[k];
+        bool turn = call->since ? ask->rate->first == ask : twill__ask_queue_open(ask);
+        if (!turn || !twill__ask_ready(ask, twill__ask_since(ask, call, now), now))
+            return false;
+    }
+    for (size_t k = 0; k < call->count; k++)
+        twill__ask_take(&call->asks[k], twill__ask_since(&call->asks[k], call, now), now);
+    return true;
+}
+
+/* When it would be served behind all who wait now. */
+static inline twill_ns twill__asking_reckon(const twill__asking *call, twill_ns now)
+{
+    twill_ns due = now;
+    for (size_t k = 0; k < call->count; k++) {
+        const twill__ask *ask = &call->asks[k];
+        twill_ns one = twill__ask_due(ask, twill__ask_ahead(ask), now, now);
+        due = one > due ? one : due;
+    }
+    return due;
+}
+
+/* When a waiter shall look: TWILL_FOREVER: when it is told, which a new head is. */
+static inline twill_ns twill__asking_due(const twill__asking *call, twill_ns now)
+{
+    twill_ns due = 1;
+    for (size_t k = 0; k < call->count; k++) {
+        const twill__ask *ask = &call->asks[k];
+        twill_ns one;
+        if (ask->rate->first != ask)
+            return TWILL_FOREVER;
+        one = twill__ask_due(ask, 0, twill__ask_since(ask, call, now), now);
+        due = one > due ? one : due;
+    }
+    return due;
+}
+
+static inline void twill__asking_count(twill__asking *call, twill_status status, twill_ns now)
+{
+    for (size_t k = 0; k < call->count; k++) {
+        twill__rate *me = call->asks[k].rate;
+        if (status == TWILL_FULL) /* a count */
+            atomic_fetch_add_explicit(&me->refused, 1, memory_order_relaxed);
+        me->timed_out += status == TWILL_TIMEOUT;
+        me->cancelled += status == TWILL_CANCELLED;
+        if (call->since)
+            me->waited += now - call->since;
+    }
+}
+
+/* Why it must not wait, or OK: it may. */
+static inline twill_status twill__asking_refused(const twill__asking *call, twill_until until,
+                                                 twill_ns now)
+{
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    if (!twill__no_deadline(until.deadline) &&
+        (now >= until.deadline || twill__asking_reckon(call, now) > until.deadline))
+        return TWILL_TIMEOUT;
+    for (size_t k = 0; k < call->count; k++)
+        if (call->asks[k].rate->max_waiters &&
+            call->asks[k].rate->waiting >= call->asks[k].rate->max_waiters)
+            return TWILL_FULL;
+    return TWILL_OK;
+}
+
+/* A moment of waiting; entered before and after. OK: taken. -1: not yet. */
+static inline int twill__asking_wait(twill__asking *call, twill_until until)
+{
+    twill_until soon = until;
+    twill_status status;
+    twill_ns now = twill__clock_now(), due = twill__asking_due(call, now);
+    if (twill__no_deadline(until.deadline) || due < until.deadline)
+        soon.deadline = due;
+    /* under the lock; whoever tells it does so after */
+    atomic_store_explicit(&call->node.word, 0, memory_order_relaxed);
+    twill__asking_exit(call);
+    status = twill__wait(&call->node, soon);
+    twill__asking_enter(call);
+    now = twill__clock_now();
+    switch (twill__asking_check(call)) {
+    case TWILL_CLOSED:
+        return TWILL_CLOSED;
+    case TWILL_TOO_BIG: /* since the rate has changed */
+        return TWILL_TOO_BIG;
+    default:
+        break;
+    }
+    if (twill__asking_take(call, now))
+        return TWILL_OK;
+    if (status == TWILL_CANCELLED || twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return !twill__no_deadline(until.deadline) && now >= until.deadline ? (int)TWILL_TIMEOUT : -1;
+}
+
+/* Takes n from each, at one instant, or waits. */
+static inline twill_status twill__asking_run(twill__asking *call, twill_until until)
+{
+    _Atomic uint32_t *wake[TWILL__RATE_TOGETHER] = {NULL};
+    twill_ns now;
+    int status;
+    call->since = 0;
+    twill__asking_enter(call);
+    now = twill__clock_now();
+    status = (int)twill__asking_check(call);
+    if (status == TWILL_OK && !twill__asking_take(call, now)) {
+        status = (int)twill__asking_refused(call, until, now);
+        if (status == TWILL_OK) {
+            twill__node_init(&call->node);
+            call->since = now;
+            for (size_t k = 0; k < call->count; k++) {
+                call->asks[k].call = call;
+                twill__rate_append(&call->asks[k]);
+            }
+            do /* exit: taken, the deadline, the token, or closed */
+                status = twill__asking_wait(call, until);
+            while (status < 0);
+            for (size_t k = 0; k < call->count; k++)
+                wake[k] = twill__rate_remove(&call->asks[k]);
+            now = twill__clock_now();
+        }
+    }
+    twill__asking_count(call, (twill_status)status, now);
+    twill__asking_exit(call);
+    for (size_t k = 0; k < call->count; k++)
+        twill__rate_wake(wake[k]);
+    return (twill_status)status;
+}
+
+#endif
+
+/* ---- rate_limiter/reserve.h ---- */
+/* reserve.h: tokens ahead of time and back again; changes of the rate. */
+#ifndef TWILL__RATE_RESERVE_H
+#define TWILL__RATE_RESERVE_H
+
+/* A reservation's private words: where it ends (WINDOW: `written` after it), its cost, and the turn
+   of the rate with two bits below. */
+enum { TWILL__RESERVED_LIVE = 1, TWILL__RESERVED_DEBT = 2 };
+
+/* A hole is a cancelled reservation with others behind it: it can be had again, at its own time, by
+   an equal one; or it goes when all behind it are cancelled. Lowering the word by its cost instead
+   would move what is behind it into one burst. */
+
+static inline uint64_t twill__rate_hole_needs(const twill__rate_hole *hole,
+                                              const twill__scale *scale)
+{
+    return hole->end > scale->burst ? hole->end - scale->burst : 0;
+}
+
+static inline void twill__rate_hole_forget(twill__rate *me, uint32_t k)
+{
+    me->u.hole[k] = me->u.hole[--me->holes];
+}
+
+/* The holes whose time has passed are lost. */
+static inline void twill__rate_holes_expire(twill__rate *me, const twill__scale *scale,
+                                            twill_ns now)
+{
+    uint64_t v = twill__scale_at(scale, now);
+    for (uint32_t k = 0; k < me->holes;) {
+        if (twill__rate_hole_needs(&me->u.hole[k], scale) < v) {
+            me->lost += me->u.hole[k].cost >> scale->shift;
+            twill__rate_hole_forget(me, k);
+        } else {
+            k++;
+        }
+    }
+}
+
+/* The first hole of this cost, or -1. */
+static inline int twill__rate_hole_find(const twill__rate *me, uint64_t cost)
+{
+    int found = -1;
+    for (uint32_t k = 0; k < me->holes; k++)
+        if (me->u.hole[k].cost == cost && (found < 0 || me->u.hole[k].end < me->u.hole[found].end))
+            found = (int)k;
+    return found;
+}
+
+static inline void twill__rate_reserved(twill_reservation *out, twill_ns due, uint64_t end,
+                                        uint64_t cost, uint64_t tag)
+{
+    out->due = due;
+    out->private_words[0] = end;
+    out->private_words[1] = cost;
+    out->private_words[2] = tag;
+}
+
+static inline void twill__rate_floor(twill__rate *me, uint64_t floor, uint64_t v)
+{
+    me->floor = twill__rate_most(me->floor, floor);
+    me->floor_v = twill__rate_most(me->floor_v, v);
+}
+
+static inline void twill__rate_holes_lose(twill__rate *me, unsigned shift)
+{
+    while (me->holes)
+        me->lost += me->u.hole[--me->holes].cost >> shift;
+}
+
+static inline twill_status twill__rate_reserve_window(twill__ask *ask, twill_ns max_wait,
+                                                      twill_ns now, twill_reservation *out)
+{
+    twill__rate *me = ask->rate;
+    twill_ns due = twill__rate_window_due(me, ask->n, now);
+    if (twill__rate_between(now, due) > max_wait || due == TWILL_FOREVER)
+        return TWILL_TIMEOUT;
+    twill__ask_take(ask, now, due);
+    twill__rate_reserved(out, due, me->u.window.written, ask->n,
+                         me->turn << 2 | TWILL__RESERVED_LIVE);
+    return TWILL_OK;
+}
+
+static inline twill_status twill__rate_reserve_bucket(twill__ask *ask, twill_ns max_wait,
+                                                      twill_ns now, twill_reservation *out)
+{
+    twill__rate *me = ask->rate;
+    twill__scale scale = twill__rate_scale(me);
+    uint64_t needs, end, tag = me->turn << 2 | TWILL__RESERVED_LIVE;
+    twill_ns due;
+    int hole;
+    bool debt = ask->cost > scale.burst && me->oversize == TWILL_RATE_DEBT;
+    twill__rate_holes_expire(me, &scale, now);
+    hole = debt ? -1 : twill__rate_hole_find(me, ask->cost);
+    if (hole >= 0) {
+        end = me->u.hole[hole].end;
+        needs = twill__rate_hole_needs(&me->u.hole[hole], &scale);
+    } else {
+        end = twill__ask_from(ask, &scale, 0, now, &needs) + ask->cost;
+        if (end >= TWILL__RATE_HIGH)
+            return TWILL_TOO_BIG;
+    }
+    due = twill__scale_when(&scale, needs);
+    if (due == TWILL_FOREVER || twill__rate_between(now, due) > max_wait)
+        return TWILL_TIMEOUT;
+    if (hole >= 0)
+        twill__rate_hole_forget(me, (uint32_t)hole);
+    else
+        ask->word = end;
+    twill__rate_floor(me, end, needs);
+    atomic_fetch_add_explicit(&me->granted, ask->n, memory_order_relaxed); /* a count */
+    twill__rate_reserved(out, due > now ? due : now, end, ask->cost,
+                         debt ? tag | TWILL__RESERVED_DEBT : tag);
+    return TWILL_OK;
+}
+
+/* With the limiter to ourselves. */
+static inline twill_status twill__rate_reserve_now(twill__ask *ask, twill_ns max_wait, twill_ns now,
+                                                   twill_reservation *out)
+{
+    twill__rate *me = ask->rate;
+    if (twill__rate_flags(me) & TWILL__RATE_CLOSED)
+        return TWILL_CLOSED;
+    if (twill__ask_cost(ask) != TWILL_OK)
+        return TWILL_TOO_BIG;
+    if (me->first)
+        return TWILL_BUSY;
+    return me->kind ? twill__rate_reserve_window(ask, max_wait, now, out)
+                    : twill__rate_reserve_bucket(ask, max_wait, now, out);
+}
+
+/* Lowers the word. Words that it had shall not come again under another rate. */
+static inline uint64_t twill__rate_lower(twill__rate *me, uint64_t word, uint64_t by)
+{
+    /* under the lock */
+    uint64_t base = atomic_load_explicit(&me->base, memory_order_relaxed);
+    me->highest = twill__rate_most(me->highest, word);
+    return word - base > by ? word - by : base;
+}
+
+/* True: the tokens are back. */
+static inline bool twill__rate_unreserve_bucket(twill__rate *me, uint64_t *word,
+                                                const twill_reservation *reservation)
+{
+    uint64_t end = reservation->private_words[0], cost = reservation->private_words[1];
+    if (*word != end) {
+        if ((reservation->private_words[2] & TWILL__RESERVED_DEBT) ||
+            me->holes == TWILL__RATE_HOLES)
+            return false;
+        me->u.hole[me->holes].end = end;
+        me->u.hole[me->holes++].cost = cost;
+        return true;
+    }
+    *word = twill__rate_lower(me, *word, cost);
+    for (uint32_t k = 0; k < me->holes;) {
+        if (me->u.hole[k].end != *word) {
+            k++;
+            continue;
+        }
+        *word = twill__rate_lower(me, *word, me->u.hole[k].cost);
+        twill__rate_hole_forget(me, k);
+        k = 0; /* another may end here now */
+    }
+    me->floor = me->floor < *word ? me->floor : *word;
+    return true;
+}
+
+static inline bool twill__rate_unreserve(twill__rate *me, uint64_t *word,
+                                         twill_reservation *reservation)
+{
+    uint64_t tag = reservation->private_words[2], n = reservation->private_words[1];
+    twill_ns now = twill__rate_now(me);
+    bool back;
+    if (!(tag & TWILL__RESERVED_LIVE) || tag >> 2 != me->turn || now >= reservation->due)
+        return false;
+    reservation->private_words[2] = 0;
+    if (me->kind) {
+        back = reservation->private_words[0] == me->u.window.written;
+        if (back)
+            twill__rate_window_untake(me, n);
+    } else {
+        twill__scale scale = twill__rate_scale(me);
+        twill__rate_holes_expire(me, &scale, now);
+        n >>= scale.shift;
+        back = twill__rate_unreserve_bucket(me, word, reservation);
+    }
+    if (back)
+        me->given_back += n;
+    else
+        me->lost += n;
+    return back;
+}
+
+/* ---- unused tokens ---- */
+
+static inline void twill__rate_return(twill__rate *me, uint64_t *word, uint64_t n)
+{
+    twill_ns now = twill__rate_now(me);
+    if (me->kind) {
+        uint64_t written = me->u.window.written;
+        if (written && *twill__rate_window_start(me, written - 1) > now)
+            return; /* the newest are reservations, and not these */
+        n = n < written ? n : written;
+        n = n < me->u.window.tokens ? n : me->u.window.tokens;
+        twill__rate_window_untake(me, n);
+    } else {
+        twill__scale scale = twill__rate_scale(me);
+        uint64_t most = *word;
+        if (me->floor_v > twill__scale_at(&scale, now))
+            most = *word > me->floor ? *word - me->floor : 0;
+        if (n <= most >> scale.shift)
+            most = n << scale.shift;
+        *word = twill__rate_lower(me, *word, most);
+    }
+    me->given_back += n;
+}
+
+static inline void twill__rate_penalise(twill__rate *me, uint64_t *word, twill_ns wait)
+{
+    twill_ns until = twill__rate_after(twill__rate_now(me), (uint64_t)wait);
+    if (me->kind) {
+        if (until > me->u.window.not_before)
+            me->u.window.not_before = until;
+    } else {
+        twill__scale scale = twill__rate_scale(me);
+        uint64_t v = twill__scale_at(&scale, until);
+        if (twill__scale_when(&scale, v) < until) /* V is rounded down: not a moment earlier */
+            v++;
+        *word = twill__rate_most(*word, v + scale.burst - (UINT64_C(1) << scale.shift));
+        twill__rate_floor(me, *word, v);
+        twill__rate_holes_lose(me, scale.shift);
+    }
+}
+
+/* ---- another rate ---- */
+
+/* `value`, in units of 2^-from tokens, in those of 2^-to; rounded up. */
+static inline uint64_t twill__rate_units(uint64_t value, unsigned from, unsigned to)
+{
+    twill__wide wide = {0, value};
+    if (from >= to)
+        return from > to
+                   ? (value >> (from - to)) + ((value & ((UINT64_C(1) << (from - to)) - 1)) != 0)
+                   : value;
+    (void)twill__wide_raise(&wide, to - from);
+    return wide.high ? UINT64_MAX : wide.low;
+}
+
+/* Begins `next`, with the same credit in tokens, at most its burst. Returns the new word. */
+static inline uint64_t twill__rate_replace(twill__rate *me, uint64_t word, twill__scale next,
+                                           twill_ns now)
+{
+    twill__scale old = twill__rate_scale(me);
+    uint64_t v = twill__scale_at(&old, now), gone = word > v ? word - v : 0, used;
+    bool kept = me->floor_v > v;
+    twill__rate_holes_lose(me, old.shift);
+    if (gone <= old.burst) {
+        /* credit, rounded down */
+        uint64_t credit = old.burst - gone, whole = credit >> old.shift << next.shift;
+        uint64_t part = credit & ((UINT64_C(1) << old.shift) - 1);
+        part = next.shift >= old.shift ? part << (next.shift - old.shift)
+                                       : part >> (old.shift - next.shift);
+        if (credit >> old.shift > next.burst >> next.shift)
+            whole = next.burst, part = 0;
+        used = whole + part >= next.burst ? 0 : next.burst - whole - part;
+    } else {
+        used = twill__saturated_sum(next.burst,
+                                    twill__rate_units(gone - old.burst, old.shift, next.shift));
+        used = used < TWILL__RATE_MOST + next.burst ? used : TWILL__RATE_MOST + next.burst;
+    }
+    next.origin = now;
+    next.base = twill__rate_most(me->highest, word) + 1;
+    if (next.base > TWILL__RATE_REBASE)
+        next.base = me->highest = 0; /* after years; an exchange that slept through them all
+                                        would be mistaken */
+    me->new_start = next.base + used;
+    me->floor = kept ? me->new_start : 0; /* what was reserved comes, whatever the rate */
+    me->floor_v = kept && me->new_start > next.burst ? me->new_start - next.burst : 0;
+    me->new_origin = next.origin;
+    me->new_base = next.base;
+    me->new_factor = next.factor;
+    me->new_burst = next.burst;
+    me->new_shift = next.shift;
+    me->new_drop = next.drop;
+    /* release: only after what it is about; read by a child process, which sees memory as it was */
+    atomic_store_explicit(&me->changing, 1, memory_order_release);
+    twill__rate_change(me);
+    atomic_store_explicit(&me->word, me->new_start | TWILL__RATE_SLOW, memory_order_release);
+    atomic_store_explicit(&me->changing, 0, memory_order_release);
+    return me->new_start;
+}
+
+/* Those who wait: their costs in the new units, and they look again. */
+static inline void twill__rate_retime(twill__rate *me)
+{
+    for (twill__ask *ask = me->first; ask; ask = ask->next) {
+        twill__rate_queued_take(me, ask);
+        (void)twill__ask_cost(ask);
+        twill__rate_queued_add(me, ask, ask->cost);
+    }
+    twill__rate_tell_all(me);
+}
+
+#endif
+
+_Static_assert(sizeof(twill__rate) <= sizeof(twill_rate_limiter),
+               "twill_rate_limiter is too small");
+_Static_assert(sizeof(twill__bulkhead) <= sizeof(twill_bulkhead), "twill_bulkhead is too small");
+
+/* NULL: there is no such limiter. */
+static inline twill__rate *twill__rate_of(const twill_rate_limiter *limiter)
+{
+    twill__rate *me = (twill__rate *)(uintptr_t)limiter;
+    return me && me->magic == TWILL__RATE_MAGIC ? me : NULL;
+}
+
+/* ---- init ---- */
+
+static inline bool twill__rate_valid(const twill_rate_limiter_options *o)
+{
+    if (!o || !o->tokens || o->per < 0 || (unsigned)o->kind > TWILL_RATE_WINDOW ||
+        (unsigned)o->oversize > TWILL_RATE_DEBT)
+        return false;
+    if (o->kind == TWILL_RATE_BUCKET)
+        return !o->starts && !o->starts_count && o->used <= (o->burst ? o->burst : 1);
+    return o->starts && o->starts_count >= o->tokens && !o->burst && !o->oversize &&
+           !o->strict_spacing && o->used <= o->tokens;
+}
+
+/* What both kinds have. `scale` is the rate of a bucket. */
+static inline void twill__rate_begin(twill__rate *me, const twill_rate_limiter_options *o,
+                                     const twill__scale *scale)
+{
+    memset(me, 0, sizeof *me);
+    me->kind = (uint8_t)o->kind;
+    me->oversize = (uint8_t)o->oversize;
+    me->barging = o->barging;
+    me->strict = o->strict_spacing;
+    me->max_waiters = o->max_waiters;
+    me->begun = twill__clock_now();
+    me->turn = 1;
+    twill__rate_rescale(me, scale);
+    atomic_store_explicit(&me->origin, me->begun, memory_order_relaxed);
+    /* nobody else knows it yet; SLOW: until a first call says whose clock */
+    atomic_store_explicit(&me->generation, twill__generation(), memory_order_relaxed);
+    atomic_store_explicit(&me->word, TWILL__RATE_SLOW | o->used << scale->shift,
+                          memory_order_relaxed);
+    me->magic = TWILL__RATE_MAGIC;
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_init(twill_rate_limiter *limiter,
+                                                   const twill_rate_limiter_options *options)
+{
+    twill__rate *me = (twill__rate *)limiter;
+    twill__scale scale;
+    twill_ns per;
+    if (!limiter || !twill__rate_valid(options))
+        return TWILL_INVALID;
+    per = options->per ? options->per : TWILL_SEC(1);
+    memset(&scale, 0, sizeof scale);
+    if (options->kind == TWILL_RATE_BUCKET &&
+        !twill__scale_make(&scale, options->tokens, (uint64_t)per, 0,
+                           options->burst ? options->burst : 1))
+        return TWILL_INVALID;
+    twill__rate_begin(me, options, &scale);
+    if (options->kind == TWILL_RATE_WINDOW) {
+        me->u.window.starts = options->starts;
+        me->u.window.room = options->starts_count;
+        me->u.window.tokens = options->tokens;
+        me->u.window.per = per;
+        me->u.window.not_before = INT64_MIN;
+        /* with the caller's clock they move to its first instant: see twill__rate_born */
+        for (uint64_t k = 0; k < options->used; k++)
+            options->starts[me->u.window.written++] = me->begun;
+    }
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_init_per_second(twill_rate_limiter *limiter,
+                                                              double rate, uint64_t burst)
+{
+    twill_rate_limiter_options options = {.tokens = 1, .burst = burst ? burst : 1};
+    twill__scale scale;
+    uint64_t tokens;
+    int power;
+    memset(&scale, 0, sizeof scale);
+    if (!limiter || !twill__scale_split(rate, &tokens, &power) ||
+        !twill__scale_make(&scale, tokens, (uint64_t)TWILL_SEC(1), power, options.burst))
+        return TWILL_INVALID;
+    twill__rate_begin((twill__rate *)limiter, &options, &scale);
+    return TWILL_OK;
+}
+
+/* ---- without waiting ---- */
+
+/* OK: the limiter is ours, ask->word its word. Else what try answers. */
+static inline twill_status twill__rate_try_enter(twill__ask *ask, uint32_t clock, twill_ns now)
+{
+    twill__rate *me = ask->rate;
+    uint32_t flags = twill__rate_flags(me);
+    if (flags & TWILL__RATE_CLOSED)
+        return TWILL_CLOSED;
+    if (((flags & TWILL__RATE_WAITED) && !me->barging) || !twill__rate_try_lock(me))
+        return TWILL_EMPTY;
+    ask->word = twill__rate_seize(me, clock, now);
+    return TWILL_OK;
+}
+
+static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t clock,
+                                           twill_ns now)
+{
+    twill__ask ask = {.rate = me, .n = n};
+    twill__asking call = {.asks = &ask, .count = 1};
+    int fast;
+    twill_status status;
+    if (!me)
+        return TWILL_INVALID;
+    /* a hint for an assertion */
+    TWILL_ASSERT(atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_UNBORN ||
+                 atomic_load_explicit(&me->clock, memory_order_relaxed) == clock);
+    fast = twill__rate_fast(me, &n, now, false);
+    if (fast == TWILL_OK || n == 0)
+        return TWILL_OK;
+    status = (twill_status)fast;
+    if (fast < 0) {
+        status = twill__rate_try_enter(&ask, clock, now);
+        if (status == TWILL_OK) {
+            status = twill__asking_check(&call);
+            if (status == TWILL_OK && !twill__asking_take(&call, now))
+                status = TWILL_EMPTY;
+            twill__rate_exit(me, ask.word);
+        }
+    }
+    if (status == TWILL_EMPTY)
+        atomic_fetch_add_explicit(&me->refused, 1, memory_order_relaxed); /* a count */
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_try_acquire(twill_rate_limiter *limiter, uint64_t n)
+{
+    return twill__rate_try(twill__rate_of(limiter), n, TWILL__RATE_REAL, twill__clock_now());
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_try_acquire_at(twill_rate_limiter *limiter,
+                                                             uint64_t n, twill_ns now)
+{
+    return twill__rate_try(twill__rate_of(limiter), n, TWILL__RATE_CALLERS, now);
+}
+
+/* With the limiter to ourselves, or for a guess: tokens that a try would get. */
+static inline uint64_t twill__rate_room(const twill__rate *me, uint64_t word, twill_ns now)
+{
+    twill__scale scale;
+    uint64_t v, from;
+    if (me->kind)
+        return twill__rate_window_room(me, now);
+    scale = twill__rate_scale(me);
+    v = twill__scale_at(&scale, now);
+    from = twill__rate_most(word, v);
+    return from - v < scale.burst ? (scale.burst - (from - v)) >> scale.shift : 0;
+}
+
+TWILL__DEFINE uint64_t twill_rate_limiter_take_up_to(twill_rate_limiter *limiter, uint64_t n)
+{
+    twill__ask ask = {.rate = twill__rate_of(limiter)};
+    twill__asking call = {.asks = &ask, .count = 1};
+    twill_ns now;
+    int fast;
+    if (!ask.rate || n == 0)
+        return 0;
+    fast = twill__rate_fast(ask.rate, &n, twill__clock_now(), true);
+    if (fast >= 0)
+        return fast == TWILL_OK ? n : 0;
+    if (twill__rate_try_enter(&ask, TWILL__RATE_REAL, twill__clock_now()) != TWILL_OK)
+        return 0;
+    now = twill__clock_now();
+    ask.n = twill__rate_room(ask.rate, ask.word, now);
+    ask.n = ask.n < n ? ask.n : n;
+    if (!ask.n || twill__asking_check(&call) != TWILL_OK || !twill__asking_take(&call, now))
+        ask.n = 0;
+    twill__rate_exit(ask.rate, ask.word);
+    return ask.n;
+}
+
+/* ---- waiting ---- */
+
+static inline twill_status twill__rate_acquire(twill__rate *me, uint64_t n, twill_until until)
+{
+    twill__ask ask = {.rate = me, .n = n};
+    twill__asking call = {.asks = &ask, .count = 1};
+    if (!me)
+        return TWILL_INVALID;
+    if (n == 0 || twill__rate_fast(me, &n, twill__clock_now(), false) == TWILL_OK)
+        return TWILL_OK;
+    return twill__asking_run(&call, until);
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_acquire(twill_rate_limiter *limiter, uint64_t n)
+{
+    return twill__rate_acquire(twill__rate_of(limiter), n, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_acquire_until(twill_rate_limiter *limiter, uint64_t n,
+                                                            twill_until until)
+{
+    return twill__rate_acquire(twill__rate_of(limiter), n, until);
+}
+
+/* Puts a limiter in the order of addresses, which is the order of locking. */
+static inline twill_status twill__asks_add(twill__ask *asks, size_t *count, twill__rate *me,
+                                           uint64_t n)
+{
+    size_t at = *count;
+    while (at > 0 && (uintptr_t)asks[at - 1].rate > (uintptr_t)me)
+        at--;
+    if (at > 0 && asks[at - 1].rate == me) {
+        if (n > UINT64_MAX - asks[at - 1].n)
+            return TWILL_TOO_BIG;
+        asks[at - 1].n += n;
+        return TWILL_OK;
+    }
+    memmove(asks + at + 1, asks + at, (*count - at) * sizeof *asks);
+    memset(&asks[at], 0, sizeof asks[at]);
+    asks[at].rate = me;
+    asks[at].n = n;
+    ++*count;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_acquire_all_until(twill_rate_limiter *const *limiters,
+                                                                size_t count, uint64_t n,
+                                                                twill_until until)
+{
+    twill__ask asks[TWILL__RATE_TOGETHER];
+    twill__asking call = {.asks = asks, .count = 0};
+    twill_status status = TWILL_OK;
+    if (!limiters && count)
+        return TWILL_INVALID;
+    if (count > TWILL__RATE_TOGETHER)
+        return TWILL_TOO_BIG;
+    for (size_t k = 0; k < count; k++)
+        if (!twill__rate_of(limiters[k]))
+            return TWILL_INVALID;
+    if (n == 0)
+        return TWILL_OK;
+    for (size_t k = 0; k < count && status == TWILL_OK; k++)
+        status = twill__asks_add(asks, &call.count, twill__rate_of(limiters[k]), n);
+    return status == TWILL_OK ? twill__asking_run(&call, until) : status;
+}
+
+/* ---- ahead of time, and back ---- */
+
+static inline twill_status twill__rate_reserve(twill__rate *me, uint64_t n, twill_ns max_wait,
+                                               uint32_t clock, twill_ns now, twill_reservation *out)
+{
+    twill__ask ask = {.rate = me, .n = n};
+    twill_status status;
+    if (!me || !out)
+        return TWILL_INVALID;
+    twill__rate_reserved(out, now, 0, 0, 0);
+    if (n == 0)
+        return TWILL_OK;
+    ask.word = twill__rate_enter(me, clock, now);
+    status = twill__rate_reserve_now(&ask, max_wait > 0 ? max_wait : 0, now, out);
+    twill__rate_exit(me, ask.word);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_reserve(twill_rate_limiter *limiter, uint64_t n,
+                                                      twill_ns max_wait, twill_reservation *out)
+{
+    return twill__rate_reserve(twill__rate_of(limiter), n, max_wait, TWILL__RATE_REAL,
+                               twill__clock_now(), out);
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_reserve_at(twill_rate_limiter *limiter, uint64_t n,
+                                                         twill_ns max_wait, twill_ns now,
+                                                         twill_reservation *out)
+{
+    return twill__rate_reserve(twill__rate_of(limiter), n, max_wait, TWILL__RATE_CALLERS, now, out);
+}
+
+/* Leaves the limiter; the head looks again, since it may be served earlier or later now. */
+static inline void twill__rate_changed(twill__rate *me, uint64_t word)
+{
+    _Atomic uint32_t *wake = twill__rate_tell(me->first);
+    twill__rate_exit(me, word);
+    twill__rate_wake(wake);
+}
+
+TWILL__DEFINE bool twill_rate_limiter_cancel(twill_rate_limiter *limiter,
+                                             twill_reservation *reservation)
+{
+    twill__rate *me = twill__rate_of(limiter);
+    uint64_t word;
+    bool back;
+    if (!me || !reservation)
+        return false;
+    word = twill__rate_enter(me, TWILL__RATE_UNBORN, 0);
+    back = twill__rate_unreserve(me, &word, reservation);
+    twill__rate_changed(me, word);
+    return back;
+}
+
+TWILL__DEFINE void twill_rate_limiter_give_back(twill_rate_limiter *limiter, uint64_t n)
+{
+    twill__rate *me = twill__rate_of(limiter);
+    uint64_t word;
+    if (!me || n == 0)
+        return;
+    word = twill__rate_enter(me, TWILL__RATE_UNBORN, 0);
+    twill__rate_return(me, &word, n);
+    twill__rate_changed(me, word);
+}
+
+TWILL__DEFINE void twill_rate_limiter_penalise(twill_rate_limiter *limiter, twill_ns wait)
+{
+    twill__rate *me = twill__rate_of(limiter);
+    uint64_t word;
+    if (!me || wait <= 0)
+        return;
+    word = twill__rate_enter(me, TWILL__RATE_UNBORN, 0);
+    twill__rate_penalise(me, &word, wait);
+    twill__rate_changed(me, word);
+}
+
+/* ---- looking ---- */
+
+TWILL__DEFINE uint64_t twill_rate_limiter_available(const twill_rate_limiter *limiter)
+{
+    twill__ask ask = {.rate = twill__rate_of(limiter)};
+    uint64_t room = 0;
+    if (!ask.rate)
+        return 0;
+    ask.word = twill__rate_enter(ask.rate, TWILL__RATE_UNBORN, 0);
+    if (!(twill__rate_flags(ask.rate) & TWILL__RATE_CLOSED) && twill__ask_queue_open(&ask))
+        room = twill__rate_room(ask.rate, ask.word, twill__rate_now(ask.rate));
+    twill__rate_exit(ask.rate, ask.word);
+    return room;
+}
+
+TWILL__DEFINE twill_ns twill_rate_limiter_wait_time(const twill_rate_limiter *limiter, uint64_t n)
+{
+    twill__ask ask = {.rate = twill__rate_of(limiter), .n = n};
+    twill__asking call = {.asks = &ask, .count = 1};
+    twill_ns now, due = TWILL_FOREVER;
+    if (!ask.rate)
+        return TWILL_FOREVER;
+    if (n == 0)
+        return 0;
+    ask.word = twill__rate_enter(ask.rate, TWILL__RATE_UNBORN, 0);
+    now = twill__rate_now(ask.rate);
+    if (twill__asking_check(&call) == TWILL_OK)
+        due = twill__ask_due(&ask, ask.rate->barging ? 0 : twill__ask_ahead(&ask), now, now);
+    twill__rate_exit(ask.rate, ask.word);
+    return due == TWILL_FOREVER ? due : twill__rate_between(now, due);
+}
+
+TWILL__DEFINE void twill_rate_limiter_get_stats(twill_rate_limiter *limiter,
+                                                twill_rate_limiter_stats *out)
+{
+    twill__rate *me = twill__rate_of(limiter);
+    uint64_t word;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (!me)
+        return;
+    word = twill__rate_enter(me, TWILL__RATE_UNBORN, 0);
+    /* counts */
+    out->granted = atomic_load_explicit(&me->granted, memory_order_relaxed);
+    out->refused = atomic_load_explicit(&me->refused, memory_order_relaxed);
+    out->timed_out = me->timed_out;
+    out->cancelled = me->cancelled;
+    out->given_back = me->given_back;
+    out->lost_in_cancel = me->lost;
+    out->waiting = (size_t)me->waiting;
+    out->waiting_peak = (size_t)me->waiting_peak;
+    out->waited = me->waited;
+    twill__rate_exit(me, word);
+}
+
+/* ---- another rate, and the end ---- */
+
+TWILL__DEFINE twill_status twill_rate_limiter_set_rate(twill_rate_limiter *limiter, uint64_t tokens,
+                                                       twill_ns per, uint64_t burst)
+{
+    twill__rate *me = twill__rate_of(limiter);
+    twill__scale scale;
+    twill_status status = TWILL_OK;
+    uint64_t word;
+    memset(&scale, 0, sizeof scale);
+    per = per ? per : TWILL_SEC(1);
+    if (!me || !tokens || per < 0 || (me->kind && burst))
+        return TWILL_INVALID;
+    if (!me->kind && !twill__scale_make(&scale, tokens, (uint64_t)per, 0, burst ? burst : 1))
+        return TWILL_INVALID;
+    word = twill__rate_enter(me, TWILL__RATE_UNBORN, 0);
+    if (twill__rate_flags(me) & TWILL__RATE_CLOSED) {
+        status = TWILL_CLOSED;
+    } else if (me->kind && tokens > me->u.window.room) {
+        status = TWILL_TOO_BIG;
+    } else {
+        me->turn++;
+        if (me->kind) {
+            me->u.window.tokens = tokens;
+            me->u.window.per = per;
+        } else {
+            word = twill__rate_replace(me, word, scale, twill__rate_now(me));
+        }
+        twill__rate_retime(me);
+    }
+    twill__rate_exit(me, word);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_rate_limiter_close(twill_rate_limiter *limiter)
+{
+    twill__rate *me = twill__rate_of(limiter);
+    uint64_t word;
+    uint32_t before;
+    if (!me)
+        return TWILL_INVALID;
+    word = twill__rate_enter(me, TWILL__RATE_UNBORN, 0);
+    /* under the lock; read without it as a hint */
+    before = atomic_fetch_or_explicit(&me->flags, TWILL__RATE_CLOSED, memory_order_relaxed);
+    twill__rate_tell_all(me);
+    twill__rate_exit(me, word);
+    return before & TWILL__RATE_CLOSED ? TWILL_CLOSED : TWILL_OK;
+}
+
+/* ---- keys ---- */
+
+static inline twill_status twill__keys_scale(const twill_rate_limiter_options *o,
+                                             twill__scale *scale)
+{
+    if (!twill__rate_valid(o) || o->kind || o->oversize == TWILL_RATE_SPLIT || o->used ||
+        o->barging || o->strict_spacing || o->max_waiters)
+        return TWILL_INVALID;
+    memset(scale, 0, sizeof *scale);
+    return twill__scale_make(scale, o->tokens, (uint64_t)(o->per ? o->per : TWILL_SEC(1)), 0,
+                             o->burst ? o->burst : 1)
+               ? TWILL_OK
+               : TWILL_INVALID;
+}
+
+/* One block: the object on its lines, the entries, the chains. */
+static inline twill_rate_keys *twill__keys_memory(uint32_t max, uint32_t buckets)
+{
+    uint64_t bytes = sizeof(twill_rate_keys) + TWILL__LINE +
+                     UINT64_C(1) * max * sizeof(twill__key) +
+                     UINT64_C(1) * buckets * sizeof(uint32_t);
+    twill_rate_keys *keys;
+    char *memory;
+    if (bytes > SIZE_MAX / 2)
+        return NULL;
+    memory = (char *)TWILL_MALLOC((size_t)bytes);
+    if (!memory)
+        return NULL;
+    keys = (twill_rate_keys *)(void *)(memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE));
+    memset(keys, 0, sizeof *keys);
+    keys->memory = memory;
+    keys->entries = (twill__key *)(void *)(keys + 1);
+    keys->chains = (uint32_t *)(void *)(keys->entries + max);
+    return keys;
+}
+
+TWILL__DEFINE twill_status twill_rate_keys_create(twill_rate_keys **out, size_t max_keys,
+                                                  const twill_rate_limiter_options *options)
+{
+    twill__scale scale;
+    twill_rate_keys *keys;
+    uint32_t max, buckets = TWILL__KEYS_SHARDS;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    if (twill__keys_scale(options, &scale) != TWILL_OK)
+        return TWILL_INVALID;
+    if (max_keys > UINT32_C(1) << 30)
+        return TWILL_TOO_BIG;
+    max = max_keys ? (uint32_t)max_keys : 65536;
+    while (buckets < max)
+        buckets *= 2;
+    keys = twill__keys_memory(max, buckets);
+    if (!keys)
+        return TWILL_NO_MEMORY;
+    keys->scale = scale;
+    keys->scale.origin = twill__clock_now();
+    keys->seed = twill__random_begin(0, keys);
+    keys->debt = options->oversize == TWILL_RATE_DEBT;
+    keys->generation = twill__generation();
+    keys->buckets = buckets;
+    for (uint32_t k = 0; k < max; k++)
+        keys->entries[k] = (twill__key){0, 0, k + 1 < max ? k + 1 : TWILL__KEYS_NONE};
+    for (uint32_t k = 0; k < buckets; k++)
+        keys->chains[k] = TWILL__KEYS_NONE;
+    for (uint32_t k = 0; k < TWILL__KEYS_SHARDS; k++)
+        keys->shard[k].soonest = UINT64_MAX;
+    *out = keys;
+    return TWILL_OK;
+}
+
+/* OK, or why this call cannot be. */
+static inline twill_status twill__keys_cost(const twill_rate_keys *keys, uint64_t n, uint64_t *cost)
+{
+    uint64_t burst;
+    if (!keys)
+        return TWILL_INVALID;
+    if (keys->generation != twill__generation())
+        return TWILL_FORKED;
+    burst = keys->scale.burst >> keys->scale.shift;
+    *cost = 0;
+    if (n > burst && (!keys->debt || n > TWILL__RATE_MOST >> keys->scale.shift))
+        return TWILL_TOO_BIG;
+    *cost = n << keys->scale.shift;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_rate_keys_try_acquire(twill_rate_keys *keys, uint64_t key,
+                                                       uint64_t n)
+{
+    uint64_t cost = 0, v;
+    uint32_t bucket, s;
+    twill_status status = twill__keys_cost(keys, n, &cost);
+    int answer;
+    bool more = true;
+    if (status != TWILL_OK || n == 0)
+        return status;
+    bucket = twill__keys_bucket(keys, key);
+    s = twill__keys_shard_of(bucket);
+    do { /* exit: an answer; after each sweep that found some, others may have taken them */
+        v = twill__scale_at(&keys->scale, twill__clock_now());
+        twill__lock(&keys->shard[s].lock);
+        answer = twill__keys_take(keys, bucket, key, cost, v);
+        if (answer < 0 && twill__keys_sweep(keys, s, v))
+            answer = twill__keys_take(keys, bucket, key, cost, v);
+        twill__unlock(&keys->shard[s].lock);
+        if (answer < 0)
+            more = twill__keys_sweep_all(keys, v);
+    } while (answer < 0 && more);
+    return answer < 0 ? TWILL_FULL : (twill_status)answer;
+}
+
+TWILL__DEFINE twill_ns twill_rate_keys_wait_time(twill_rate_keys *keys, uint64_t key, uint64_t n)
+{
+    uint64_t cost = 0, from = 0, needs;
+    uint32_t bucket, s;
+    twill_ns now, due;
+    const twill__key *entry;
+    if (twill__keys_cost(keys, n, &cost) != TWILL_OK)
+        return TWILL_FOREVER;
+    if (n == 0)
+        return 0;
+    bucket = twill__keys_bucket(keys, key);
+    s = twill__keys_shard_of(bucket);
+    now = twill__clock_now();
+    twill__lock(&keys->shard[s].lock);
+    entry = twill__keys_find(keys, bucket, key);
+    if (entry)
+        from = entry->word;
+    twill__unlock(&keys->shard[s].lock);
+    from = twill__rate_most(from, twill__scale_at(&keys->scale, now));
+    needs = cost > keys->scale.burst          ? from
+            : from + cost > keys->scale.burst ? from + cost - keys->scale.burst
+                                              : 0;
+    due = twill__scale_when(&keys->scale, needs);
+    return due == TWILL_FOREVER ? due : twill__rate_between(now, due);
+}
+
+TWILL__DEFINE twill_status twill_rate_keys_destroy(twill_rate_keys *keys)
+{
+    if (keys)
+        TWILL_FREE(keys->memory);
+    return TWILL_OK;
+}
+
+/* ---- bulkhead ---- */
+
+TWILL__DEFINE twill_status twill_bulkhead_init(twill_bulkhead *bulkhead, size_t max_inside,
+                                               size_t max_waiting)
+{
+    twill__bulkhead *me = twill__bulkhead_of(bulkhead);
+    if (!bulkhead || !max_inside)
+        return TWILL_INVALID;
+    memset(bulkhead, 0, sizeof *bulkhead);
+    me->max_inside = max_inside;
+    me->max_waiting = max_waiting;
+    /* nobody else knows it yet */
+    atomic_store_explicit(&me->generation, twill__generation(), memory_order_relaxed);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_bulkhead_enter_until(twill_bulkhead *bulkhead, twill_until until)
+{
+    twill__bulkhead *me = twill__bulkhead_of(bulkhead);
+    return me && me->max_inside ? twill__bulkhead_enter(me, until, true) : TWILL_INVALID;
+}
+
+TWILL__DEFINE twill_status twill_bulkhead_enter(twill_bulkhead *bulkhead)
+{
+    return twill_bulkhead_enter_until(bulkhead, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_bulkhead_try_enter(twill_bulkhead *bulkhead)
+{
+    twill__bulkhead *me = twill__bulkhead_of(bulkhead);
+    return me && me->max_inside ? twill__bulkhead_enter(me, (twill_until){0, NULL}, false)
+                                : TWILL_INVALID;
+}
+
+TWILL__DEFINE twill_status twill_bulkhead_leave(twill_bulkhead *bulkhead)
+{
+    twill__bulkhead *me = twill__bulkhead_of(bulkhead);
+    _Atomic uint32_t *wake = NULL;
+    twill_status status = TWILL_OK;
+    if (!me || !me->max_inside)
+        return TWILL_INVALID;
+    twill__bulkhead_lock(me);
+    if (!me->inside) {
+        status = TWILL_INVALID;
+    } else { /* the place goes to a waiter, or is free */
+        wake = twill__bulkhead_admit(me, TWILL_OK);
+        me->inside -= !wake;
+    }
+    twill__unlock(&me->lock);
+    if (wake)
+        twill__wake(wake, 1);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_bulkhead_close(twill_bulkhead *bulkhead)
+{
+    twill__bulkhead *me = twill__bulkhead_of(bulkhead);
+    _Atomic uint32_t *wake;
+    twill_status status;
+    if (!me || !me->max_inside)
+        return TWILL_INVALID;
+    twill__bulkhead_lock(me);
+    status = me->closed ? TWILL_CLOSED : TWILL_OK;
+    me->closed = true;
+    while ((wake = twill__bulkhead_admit(me, TWILL_CLOSED)) != NULL)
+        twill__wake(wake, 1);
+    twill__unlock(&me->lock);
+    return status;
+}
+#endif
+#endif
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__RETRY_BACKOFF_IMPLEMENTATION
+#define TWILL__RETRY_BACKOFF_IMPLEMENTATION
+
+/* ---- engine/backoff.h ---- */
+/* backoff.h: how long to wait before trying again: growing pauses, made uneven. Integers only, so
+   that a seed means the same delays everywhere. */
+#ifndef TWILL__ENGINE_BACKOFF_H
+#define TWILL__ENGINE_BACKOFF_H
 
 /* The values of twill_jitter, for patterns that do not show it. */
 enum {
