@@ -5,6 +5,11 @@
 #define TWILL_IMPLEMENTATION
 #include "twill_producer_consumer.h"
 
+/* test_producer_consumer_lock.c runs all of it on the lock engine. */
+#ifndef TEST_ENGINE
+#define TEST_ENGINE TWILL_ENGINE_DEFAULT
+#endif
+
 /* ---- kit ---- */
 
 typedef struct actor { /* one call in a thread of its own */
@@ -85,6 +90,8 @@ static twill_queue *queue_of(twill_queue_options options)
     twill_queue *queue = NULL;
     if (options.drop)
         atomic_store(&drop_count, 0);
+    if (!options.engine)
+        options.engine = TEST_ENGINE;
     CHECK_EQ(twill_queue_create(&queue, sizeof(int), &options), TWILL_OK);
     return queue;
 }
@@ -1086,6 +1093,123 @@ TEST(typed_queues)
     CHECK_STR(out.text, "three");
     CHECK(out.a > 3.4);
     twill_queue_destroy(queue);
+}
+
+/* ---- the two engines ---- */
+
+TEST(a_ring_where_it_serves)
+{
+    twill_queue *queue;
+    twill_queue_options refused[] = {
+        {.order = TWILL_ORDER_LIFO},
+        {.overflow = TWILL_OVERFLOW_DROP_INCOMING},
+        {.overflow = TWILL_OVERFLOW_DROP_OLDEST},
+        {.overflow = TWILL_OVERFLOW_DROP_NEWEST},
+        {.max_age = TWILL_SEC(1)},
+        {.capacity = TWILL_RENDEZVOUS},
+        {.engine = (twill_queue_engine)3},
+    };
+    for (size_t k = 0; k < sizeof refused / sizeof refused[0]; k++) {
+        if (!refused[k].engine)
+            refused[k].engine = TWILL_ENGINE_RING;
+        CHECK_EQ(twill_queue_create(&queue, 4, &refused[k]), TWILL_INVALID);
+        CHECK_EQ(twill_queue_bytes(4, &refused[k]), 0);
+        CHECK(!queue);
+    }
+    for (int engine = 0; engine < 3; engine++) {
+        CHECK_EQ(twill_queue_create(&queue, 4,
+                                    &(twill_queue_options){.engine = (twill_queue_engine)engine}),
+                 TWILL_OK);
+        CHECK_EQ(queue->ring.cells != NULL, engine != TWILL_ENGINE_LOCK);
+        twill_queue_destroy(queue);
+    }
+}
+
+typedef struct twin { /* the same calls on both engines: the lock is the oracle */
+    twill_queue *queue[2];
+    int next;
+} twin;
+
+static void twin_push(twin *twins, size_t capacity)
+{
+    int items[9];
+    size_t n = 1 + test_random_below(9), moved[2] = {0, 0};
+    unsigned how = (unsigned)test_random_below(4);
+    twill_status status[2];
+    for (size_t k = 0; k < n; k++)
+        items[k] = twins->next + (int)k;
+    for (int e = 0; e < 2; e++) {
+        twill_queue *queue = twins->queue[e];
+        if (how == 0)
+            status[e] = twill_queue_try_push(queue, items);
+        else if (how == 1)
+            status[e] = twill_queue_push_until(queue, items, twill_within(0));
+        else if (how == 2)
+            status[e] = twill_queue_push_many_until(queue, items, n, &moved[e], twill_within(0));
+        else
+            status[e] = twill_queue_push_bulk_until(queue, items, n, twill_within(0));
+        if (how != 2)
+            moved[e] = status[e] ? 0 : how == 3 ? n : 1;
+    }
+    CHECK_EQ(status[0], status[1]);
+    CHECK_EQ(moved[0], moved[1]);
+    CHECK(twill_queue_length(twins->queue[0]) <= capacity);
+    twins->next += (int)moved[0];
+}
+
+static void twin_pop(twin *twins)
+{
+    int items[2][9] = {{0}};
+    size_t n = 1 + test_random_below(9), moved[2] = {0, 0};
+    unsigned how = (unsigned)test_random_below(3);
+    twill_status status[2];
+    for (int e = 0; e < 2; e++) {
+        twill_queue *queue = twins->queue[e];
+        if (how == 0)
+            status[e] = twill_queue_try_pop(queue, items[e]);
+        else if (how == 1)
+            status[e] = twill_queue_pop_until(queue, items[e], twill_within(0));
+        else
+            status[e] = twill_queue_pop_many_until(queue, items[e], n, &moved[e], twill_within(0));
+    }
+    CHECK_EQ(status[0], status[1]);
+    CHECK_EQ(moved[0], moved[1]);
+    CHECK(memcmp(items[0], items[1], sizeof items[0]) == 0);
+}
+
+TEST(both_engines_say_the_same)
+{
+    static const size_t capacities[] = {1, 2, 3, 5, 8, 63, 64, 65};
+    for (size_t k = 0; k < sizeof capacities / sizeof capacities[0]; k++) {
+        twin twins = {{NULL, NULL}, 0};
+        for (int e = 0; e < 2; e++)
+            CHECK_EQ(twill_queue_create(&twins.queue[e], sizeof(int),
+                                        &(twill_queue_options){.capacity = capacities[k],
+                                                               .engine = e ? TWILL_ENGINE_LOCK
+                                                                           : TWILL_ENGINE_RING}),
+                     TWILL_OK);
+        for (int step = 0; step < 3000; step++) {
+            if (test_random_below(2))
+                twin_push(&twins, capacities[k]);
+            else
+                twin_pop(&twins);
+            if (test_random_below(200) == 0)
+                CHECK_EQ(twill_queue_clear(twins.queue[0]), twill_queue_clear(twins.queue[1]));
+            if (step == 2900)
+                CHECK_EQ(twill_queue_close(twins.queue[0]), twill_queue_close(twins.queue[1]));
+            CHECK_EQ(twill_queue_length(twins.queue[0]), twill_queue_length(twins.queue[1]));
+        }
+        twill_queue_stats ring = stats_of(twins.queue[0]), lock = stats_of(twins.queue[1]);
+        CHECK_EQ(ring.accepted, lock.accepted);
+        CHECK_EQ(ring.popped, lock.popped);
+        CHECK_EQ(ring.cleared, lock.cleared);
+        CHECK_EQ(ring.rejected, lock.rejected);
+        CHECK(ring.peak <= lock.peak && lock.peak - ring.peak <= capacities[k] / 16);
+        for (int e = 0; e < 2; e++) {
+            CHECK(balanced(twins.queue[e]));
+            CHECK_EQ(twill_queue_destroy(twins.queue[e]), TWILL_OK);
+        }
+    }
 }
 
 HARNESS_MAIN

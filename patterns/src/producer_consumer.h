@@ -145,6 +145,14 @@ typedef enum twill_queue_order {
     TWILL_ORDER_PRIORITY
 } twill_queue_order;
 
+/* How it is built. A ring serves a queue that is FIFO, blocks or rejects, and has no bytes_of,
+   max_age, on_level or rendezvous; elsewhere RING is refused. For tests and comparisons. */
+typedef enum twill_queue_engine {
+    TWILL_ENGINE_DEFAULT = 0, /* a ring where it serves */
+    TWILL_ENGINE_LOCK,
+    TWILL_ENGINE_RING
+} twill_queue_engine;
+
 #define TWILL_RENDEZVOUS ((size_t)-1)
 
 typedef struct twill_queue_options { /* see OPTIONS above */
@@ -160,6 +168,7 @@ typedef struct twill_queue_options { /* see OPTIONS above */
     void (*on_level)(bool high, size_t length, const twill_task *task);
     size_t high_mark, low_mark;
     unsigned producers;
+    twill_queue_engine engine;
     void *context;
     void *memory;
     size_t memory_bytes;
@@ -350,7 +359,18 @@ TWILL__DECL twill_status twill_produce_consume(size_t item_size, twill_produce_f
 
 typedef struct twill__queue_plan {              /* what the options come to */
     size_t capacity, cells, heap, items, bytes; /* offsets behind the queue; 0: none */
+    bool ring;
 } twill__queue_plan;
+
+/* Whether a ring can do it. Its positions need 64 bits that are swapped in one step. */
+static inline bool twill__queue_plain(const twill_queue_options *options)
+{
+    return UINTPTR_MAX > 0xffffffffu && options->capacity != TWILL_RENDEZVOUS &&
+           options->order == TWILL_ORDER_FIFO &&
+           (options->overflow == TWILL_OVERFLOW_BLOCK ||
+            options->overflow == TWILL_OVERFLOW_REJECT) &&
+           !options->bytes_of && !options->max_age && !options->on_level;
+}
 
 static inline bool twill__queue_options_valid(const twill_queue_options *options)
 {
@@ -359,9 +379,12 @@ static inline bool twill__queue_options_valid(const twill_queue_options *options
                   options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
     size_t capacity = options->capacity ? options->capacity : 1024;
     if ((unsigned)options->overflow > TWILL_OVERFLOW_DROP_NEWEST ||
-        (unsigned)options->order > TWILL_ORDER_PRIORITY || priority != !!options->priority_of ||
-        (options->ageing && !priority) || options->ageing < 0 || options->max_age < 0 ||
-        (options->max_bytes && !options->bytes_of) || (options->memory_bytes && !options->memory))
+        (unsigned)options->order > TWILL_ORDER_PRIORITY ||
+        (unsigned)options->engine > TWILL_ENGINE_RING ||
+        (options->engine == TWILL_ENGINE_RING && !twill__queue_plain(options)) ||
+        priority != !!options->priority_of || (options->ageing && !priority) ||
+        options->ageing < 0 || options->max_age < 0 || (options->max_bytes && !options->bytes_of) ||
+        (options->memory_bytes && !options->memory))
         return false;
     if (options->on_level ? options->high_mark <= options->low_mark || options->high_mark > capacity
                           : options->high_mark || options->low_mark)
@@ -406,8 +429,11 @@ static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t 
         if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(size_t)))
             return TWILL_TOO_BIG;
     }
+    plan->ring = options->engine != TWILL_ENGINE_LOCK && twill__queue_plain(options);
     plan->items = plan->bytes;
-    if (!twill__queue_add(&plan->bytes, plan->capacity, item_size))
+    if (item_size > SIZE_MAX / 2 ||
+        !twill__queue_add(&plan->bytes, plan->capacity,
+                          plan->ring ? twill__ring_stride(item_size) : item_size))
         return TWILL_TOO_BIG;
     plan->bytes += TWILL__LINE; /* to align the first */
     return TWILL_OK;
@@ -433,6 +459,8 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
         queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
     if (plan->heap)
         queue->store.heap = (size_t *)(void *)(base + plan->heap);
+    if (plan->ring)
+        twill__ring_init(&queue->ring, item_size, plan->capacity, base + plan->items);
     for (size_t k = 0; plan->heap && k < plan->capacity; k++)
         queue->store.heap[k] = k;
     queue->generation = twill__generation();
@@ -540,11 +568,21 @@ twill__get_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until
     return twill__queue_get(queue, waiter, until, wait, kept.item);
 }
 
-static inline twill_status twill__push(twill_queue *queue, const void *items, size_t n, bool whole,
-                                       size_t *count, twill_until until, bool wait)
+static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
+                                                          size_t n, bool whole, size_t *count,
+                                                          twill_until until, bool wait)
 {
     twill__waiter waiter;
     twill_status status;
+    if (queue->ring.cells) {
+        size_t put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
+        if (count)
+            *count += put;
+        if (put == n)
+            return TWILL_OK;
+        items = (const char *)items + put * queue->store.size;
+        n -= put;
+    }
     memset(&waiter, 0, sizeof waiter);
     waiter.from = (const char *)items;
     waiter.n = n;
@@ -561,11 +599,21 @@ static inline twill_status twill__push(twill_queue *queue, const void *items, si
     return status;
 }
 
-static inline twill_status twill__pop(twill_queue *queue, void *items, size_t n, bool whole,
-                                      size_t *count, twill_until until, bool wait)
+static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, void *items, size_t n,
+                                                         bool whole, size_t *count,
+                                                         twill_until until, bool wait)
 {
     twill__waiter waiter;
     twill_status status;
+    if (queue->ring.cells) {
+        size_t taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
+        if (count)
+            *count += taken;
+        if (whole ? taken == n : taken > 0)
+            return TWILL_OK;
+        items = (char *)items + taken * queue->store.size;
+        n -= taken;
+    }
     memset(&waiter, 0, sizeof waiter);
     waiter.to = (char *)items;
     waiter.n = n;
@@ -581,6 +629,8 @@ TWILL__DEFINE twill_status twill_queue_push_until(twill_queue *queue, const void
                                                   twill_until until)
 {
     twill_status status = twill__queue_check(queue, item);
+    if (status == TWILL_OK && queue->ring.cells && twill__quick_put_one(queue, item))
+        return TWILL_OK;
     return status ? status : twill__push(queue, item, 1, false, NULL, until, true);
 }
 
@@ -599,6 +649,8 @@ TWILL__DEFINE twill_status twill_queue_try_push(twill_queue *queue, const void *
 TWILL__DEFINE twill_status twill_queue_pop_until(twill_queue *queue, void *item, twill_until until)
 {
     twill_status status = twill__queue_check(queue, item);
+    if (status == TWILL_OK && queue->ring.cells && twill__quick_take_one(queue, item))
+        return TWILL_OK;
     return status ? status : twill__pop(queue, item, 1, false, NULL, until, true);
 }
 
@@ -749,12 +801,10 @@ TWILL__DEFINE twill_status twill_queue_task_done(twill_queue *queue)
     if (status != TWILL_OK)
         return status;
     twill__queue_enter(queue, &turn);
-    if (queue->finished == queue->counts.popped) {
+    if (queue->finished == twill__queue_popped(queue))
         status = TWILL_INVALID;
-    } else {
+    else
         queue->finished++;
-        queue->unfinished--;
-    }
     twill__queue_exit(queue, &turn);
     return status;
 }
@@ -772,8 +822,12 @@ TWILL__DEFINE twill_status twill_queue_join(twill_queue *queue)
 
 TWILL__DEFINE size_t twill_queue_length(const twill_queue *queue)
 {
+    if (!queue)
+        return 0;
+    if (queue->ring.cells)
+        return twill__ring_length(&queue->ring);
     /* a hint */
-    return queue ? atomic_load_explicit(&queue->length, memory_order_relaxed) : 0;
+    return atomic_load_explicit(&queue->length, memory_order_relaxed);
 }
 
 TWILL__DEFINE bool twill_queue_is_closed(const twill_queue *queue)
@@ -792,7 +846,7 @@ TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
     status = twill__queue_desert(queue);
     if (status != TWILL_OK)
         return status;
-    if (queue->store.length)
+    if (twill__queue_length(queue))
         (void)twill_queue_clear(queue);
     if (queue->memory)
         TWILL_FREE(queue->memory);
@@ -826,6 +880,16 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
     counts = &queue->counts;
     out->accepted = counts->accepted;
     out->popped = counts->popped;
+    out->length = queue->store.length;
+    out->peak = counts->peak;
+    if (queue->ring.cells) {
+        uint64_t head = atomic_load(&queue->ring.head);
+        out->accepted = twill__ring_pushed(&queue->ring); /* not before the head: it stays ahead */
+        out->popped = twill__ring_count(&queue->ring, head) - counts->cleared;
+        out->length = (size_t)(out->accepted - out->popped - counts->cleared);
+        /* relaxed: a figure */
+        out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
+    }
     out->dropped = counts->dropped;
     out->expired = counts->expired;
     out->cleared = counts->cleared;
@@ -833,8 +897,6 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
     out->push_waits = counts->push_waits;
     out->pop_waits = counts->pop_waits;
     out->wakes = counts->wakes;
-    out->length = queue->store.length;
-    out->peak = counts->peak;
     out->capacity = queue->store.capacity;
     out->bytes = queue->bytes;
     out->waiting_push = twill__queue_waiting(&queue->pushers);
@@ -856,7 +918,7 @@ typedef struct twill__select {
     twill_queue_case *cases;
     twill__waiter *waiters; /* n == 0: the case is out */
     size_t n, start, chosen, live;
-    bool inside;
+    bool inside, nap; /* nap: see twill__queue_on_its_way */
     twill__node node;
     char *kept;
 } twill__select;
@@ -880,11 +942,13 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     if (listing && (answer == TWILL_FULL || answer == TWILL_EMPTY)) {
         waiter->since = twill__clock_now();
         select->inside = select->inside || twill__queue_inside(queue);
-        twill__enlist(push ? &queue->pushers : &queue->poppers, waiter, false);
+        twill__enlist(queue, push ? &queue->pushers : &queue->poppers, waiter, false);
         if (push)
             queue->counts.push_waits++;
         else
             queue->counts.pop_waits++;
+        twill__queue_settle(queue, &turn);
+        select->nap = select->nap || twill__queue_on_its_way(queue, waiter);
     }
     twill__queue_exit(queue, &turn);
     return answer;
@@ -905,7 +969,7 @@ static inline int twill__select_round(twill__select *select, bool listing)
             continue;
         }
         int now = twill__select_case(select, i, listing);
-        if (now == TWILL__ELSEWHERE)
+        if (now == TWILL__ELSEWHERE || now == TWILL__ANEW)
             return now;
         at->status = (twill_status)now;
         if (now == TWILL_OK || now == TWILL_DROPPED) {
@@ -936,7 +1000,7 @@ static inline void twill__select_leave(twill__select *select)
             continue;
         twill__queue_enter(queue, &turn);
         twill__queue_waited(queue, waiter);
-        twill__delist(select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
+        twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
         twill__queue_exit(queue, &turn);
     }
 }
@@ -948,7 +1012,12 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
     uint32_t word;
     int answer;
     twill__node_init(&select->node);
+    select->nap = false;
     answer = twill__select_round(select, true);
+    if (answer == TWILL__ANEW) { /* ours: no queue may answer any more */
+        twill__select_leave(select);
+        return TWILL__AGAIN;
+    }
     if (answer != TWILL__ELSEWHERE &&
         (!select->live || select->inside || answer == TWILL_OK || answer == TWILL_DROPPED)) {
         /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
@@ -961,12 +1030,14 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
                          ? answer
                          : (int)TWILL_DEADLOCK;
     } else if (answer != TWILL__ELSEWHERE) {
-        status = twill__wait(&select->node, until);
+        status = twill__wait(&select->node, select->nap ? twill__queue_soon(until) : until);
         answer = TWILL__ELSEWHERE;
         /* pairs with the CAS in twill__own */
         if (status != TWILL_OK &&
             !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
-            answer = (int)status;
+            answer = status == TWILL_TIMEOUT && select->nap && !twill__expired(until.deadline)
+                         ? (int)TWILL__AGAIN
+                         : (int)status;
     }
     if (answer != TWILL__ELSEWHERE) {
         twill__select_leave(select);
@@ -1132,7 +1203,7 @@ static inline void twill__pc_end_here(twill__pc *pc, bool stop)
     size_t next;
     twill__pc_end(pc);
     twill__queue_enter(pc->queue, &turn);
-    next = (size_t)pc->queue->store.next;
+    next = (size_t)twill__queue_accepted(pc->queue);
     twill__queue_exit(pc->queue, &turn);
     if (stop)
         twill__lower(&pc->job->stop_at, next);
@@ -1196,9 +1267,9 @@ static inline void twill__pc_spare(twill__pc *pc, void *item, uint64_t number)
     twill__queue_turn turn;
     twill_queue *queue = pc->queue;
     twill__queue_enter(queue, &turn);
-    queue->counts.popped--;
+    queue->counts.popped--; /* a ring derives it */
     queue->counts.cleared++;
-    queue->unfinished--;
+    queue->gone++;
     twill__queue_exit(queue, &turn);
     if (queue->drop) {
         twill_task task = twill__queue_task(queue, (size_t)number);
@@ -1238,13 +1309,19 @@ static inline twill_status twill__pc_take(twill__pc *pc, twill__pc_worker *worke
 {
     twill__waiter waiter;
     twill_status status;
+    worker->at = 0;
+    if (pc->queue->ring.cells) {
+        worker->count =
+            twill__quick_take(pc->queue, worker->items, worker->numbers, most, pc->run.until, wait);
+        if (worker->count)
+            return TWILL_OK;
+    }
     memset(&waiter, 0, sizeof waiter);
     waiter.to = worker->items;
     waiter.numbers = worker->numbers;
     waiter.n = most;
     status = pc->queue->drop ? twill__get_dropping(pc->queue, &waiter, pc->run.until, wait)
                              : twill__queue_get(pc->queue, &waiter, pc->run.until, wait, NULL);
-    worker->at = 0;
     worker->count = waiter.done;
     return status;
 }

@@ -101,22 +101,26 @@ else
 fi
 
 # ---- Rust: from Debian's copies of the crates, without the network ----
-# cargo writes a lock file beside its sources: hence a copy of them
+# rust_build NAME FOLDER CRATE: cargo writes a lock file beside its sources: hence a copy of them
 crates=${BENCH_CRATES:-/usr/share/cargo/registry}
-if ! command -v cargo >/dev/null 2>&1 || ! ls -d "$crates"/rayon-1* >/dev/null 2>&1; then
-    skip rayon
-elif ! fresh "$out/rayon" "$here/peer_rust/main.rs" "$here/peer_rust/Cargo.toml"; then
-    mkdir -p "$out/rust"
-    cp "$here/peer_rust/main.rs" "$here/peer_rust/Cargo.toml" "$out/rust/"
-    if ! (cd "$out/rust" &&
+rust_build() {
+    if ! command -v cargo >/dev/null 2>&1 || ! ls -d "$crates/$3"-[0-9]* >/dev/null 2>&1; then
+        skip "$1"
+        return 0
+    fi
+    fresh "$out/$1" "$here/$2/main.rs" "$here/$2/Cargo.toml" && return 0
+    mkdir -p "$out/$2"
+    cp "$here/$2/main.rs" "$here/$2/Cargo.toml" "$out/$2/"
+    (cd "$out/$2" &&
         cargo build --quiet --release --offline --target-dir target \
             --config 'source.crates-io.replace-with="debian"' \
             --config "source.debian.directory=\"$crates\"" &&
-        cp target/release/peer_rust "$out/rayon"); then
-        echo "bench: FAILED to build rayon"
-        failed=1
-    fi
-fi
+        cp "target/release/$2" "$out/$1") && return 0
+    echo "bench: FAILED to build $1"
+    failed=1
+}
+rust_build rayon peer_rust rayon
+rust_build crossbeam peer_crossbeam crossbeam-channel
 
 # ---- tqdm: the first python that has it ----
 rm -f "$out/tqdm"

@@ -6,9 +6,12 @@
 
 static twill_queue *queue;
 
+static twill_queue_engine engine;
+
 static void queue_open(size_t capacity)
 {
-    if (twill_queue_create(&queue, 8, &(twill_queue_options){.capacity = capacity}) != TWILL_OK)
+    if (twill_queue_create(
+            &queue, 8, &(twill_queue_options){.capacity = capacity, .engine = engine}) != TWILL_OK)
         exit(4);
 }
 
@@ -48,6 +51,8 @@ static void queue_close(void)
 
 int main(int argc, char **argv)
 {
+    if (argc > 6 && strcmp(argv[6], "lock") == 0)
+        engine = TWILL_ENGINE_LOCK;
     int status = bench_queue_main(argc, argv);
     if (status == 0 && getenv("BENCH_STATS")) { /* for tuning, not for the tables */
         twill_queue_stats s;

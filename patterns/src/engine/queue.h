@@ -9,13 +9,23 @@
    more. So while the lock is free, no popper waits beside an item that it could have, and no
    pusher at the head of its list beside room that it could use.
 
+   A plain queue (first in, first out; blocking or rejecting; nothing to ask of an item) keeps its
+   items in a ring (engine/ring.h), and takes the lock only where somebody has to wait, or waits:
+   twill__quick_put and twill__quick_take. `takers` and `givers` count those who are listed. Who has
+   moved an item loads the count (seq_cst, after its seq_cst claim) and settles if it is not 0; who
+   waits raises the count (seq_cst), and settles. One of the two sees the other; but an item that
+   was claimed before the count was raised, and is not there yet, may come without a word: while the
+   positions say so (twill__queue_on_its_way) the waiting thread looks again by itself. With a ring,
+   a newcomer may overtake a thread that waits, but not a bulk.
+
    The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
    queues, each with a lock of its own, on one word; a granter must own that wait before it copies
    an item. TAKEN is set by a compare-and-swap that fails once TAKEN or LEAVING is there, so exactly
    one queue gets the waiter, and a waiter that finds TAKEN beside its LEAVING knows that GRANTED
    follows. RETRY beside GRANTED: the waiter still stands in the list, and looks again by itself. */
 enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
-enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2 }; /* beside the public statuses */
+/* beside the public statuses */
+enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2, TWILL__ANEW = -3 };
 enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
 
 typedef struct twill__waiter { /* one thread's place in one list */
@@ -57,8 +67,8 @@ typedef struct twill_queue {
     twill__queue_list pushers, poppers, watchers, joiners;
     twill__node *destroyer;
     twill__queue_calling *calls;
-    /* accepted, and neither task_done nor dropped; task_done */
-    uint64_t unfinished, finished;
+    /* task_done; dropped, expired or cleared, and their callback has returned */
+    uint64_t finished, gone;
     /* how often the level changed; how often it was told */
     uint64_t level_turns, told;
     unsigned pushing, popping; /* threads that wait outside the lock for a moment */
@@ -69,6 +79,8 @@ typedef struct twill_queue {
     _Atomic uint32_t closed; /* 0; CLOSED or FAILED: what a drained queue answers */
     _Atomic int code;
     _Alignas(TWILL__LINE) _Atomic uint32_t filled, freed; /* change for those who wait outside */
+    /* listed: poppers and watchers; pushers, and bulks among them in the high half */
+    _Alignas(TWILL__LINE) _Atomic uint32_t takers, givers;
     /* set at creation */
     _Alignas(TWILL__LINE) uint32_t generation;
     const _Atomic uint32_t *mark; /* holds the generation of this process */
@@ -88,12 +100,56 @@ typedef struct twill_queue {
     int (*relief)(void *data);
     void *relief_data;
     const _Atomic uint32_t *others;
+    twill__ring ring; /* the items of a plain queue */
 } twill__queue;
+
+/* ---- figures ---- */
+
+static inline size_t twill__queue_length(const twill__queue *queue)
+{
+    return queue->ring.cells ? twill__ring_length(&queue->ring) : queue->store.length;
+}
+
+static inline uint64_t twill__queue_accepted(const twill__queue *queue)
+{
+    return queue->ring.cells ? twill__ring_pushed(&queue->ring) : queue->counts.accepted;
+}
+
+static inline uint64_t twill__queue_popped(const twill__queue *queue)
+{
+    return queue->ring.cells ? twill__ring_popped(&queue->ring) - queue->counts.cleared
+                             : queue->counts.popped;
+}
+
+/* Accepted, and neither finished nor gone. Under the lock. */
+static inline bool twill__queue_unfinished(const twill__queue *queue)
+{
+    return twill__queue_accepted(queue) != queue->finished + queue->gone;
+}
 
 /* ---- lists ---- */
 
-static inline void twill__enlist(twill__queue_list *list, twill__waiter *waiter, bool front)
+enum { TWILL__BULK = 0x10000 };
+
+static inline uint32_t twill__queue_weight(const twill__waiter *waiter)
 {
+    return waiter->from && waiter->whole ? TWILL__BULK + 1 : 1;
+}
+
+static inline _Atomic uint32_t *twill__queue_gate(twill__queue *queue,
+                                                  const twill__queue_list *list)
+{
+    return list == &queue->joiners   ? NULL
+           : list == &queue->pushers ? &queue->givers
+                                     : &queue->takers;
+}
+
+static inline void twill__enlist(twill__queue *queue, twill__queue_list *list,
+                                 twill__waiter *waiter, bool front)
+{
+    _Atomic uint32_t *gate = twill__queue_gate(queue, list);
+    if (gate) /* seq_cst: pairs with the loads in twill__quick_put and _take */
+        atomic_fetch_add(gate, twill__queue_weight(waiter));
     waiter->listed = true;
     waiter->next = front ? list->first : NULL;
     waiter->previous = front ? NULL : list->last;
@@ -107,8 +163,12 @@ static inline void twill__enlist(twill__queue_list *list, twill__waiter *waiter,
         list->first = waiter;
 }
 
-static inline void twill__delist(twill__queue_list *list, twill__waiter *waiter)
+static inline void twill__delist(twill__queue *queue, twill__queue_list *list,
+                                 twill__waiter *waiter)
 {
+    _Atomic uint32_t *gate = twill__queue_gate(queue, list);
+    if (gate) /* relaxed: one too many costs a look */
+        atomic_fetch_sub_explicit(gate, twill__queue_weight(waiter), memory_order_relaxed);
     waiter->listed = false;
     if (waiter->previous)
         waiter->previous->next = waiter->next;
@@ -202,7 +262,7 @@ static inline void twill__queue_answer(twill__queue *queue, twill__queue_turn *t
                                        twill__queue_list *list, twill__waiter *waiter, int answer)
 {
     twill__queue_waited(queue, waiter);
-    twill__delist(list, waiter);
+    twill__delist(queue, list, waiter);
     waiter->node->answer = answer;
     waiter->node->value = waiter;
     twill__granted(queue, turn, waiter->node, TWILL__GRANTED);
@@ -227,9 +287,17 @@ static inline void twill__queue_retry(twill__queue *queue, twill__queue_turn *tu
 
 /* ---- items ---- */
 
+/* Takes in `count` of the waiter's items. A ring may have less room by now: what came in is added
+   to waiter->done. */
 static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
     twill__cell cell = waiter->cell;
+    if (queue->ring.cells) {
+        waiter->done +=
+            twill__ring_put(&queue->ring, waiter->from + waiter->done * queue->store.size, count,
+                            waiter->whole ? waiter->n - waiter->done : 1);
+        return;
+    }
     if (queue->times)
         cell.at = twill__clock_now();
     for (size_t k = 0; k < count; k++) {
@@ -239,7 +307,6 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
         queue->bytes += cell.bytes;
     }
     queue->counts.accepted += count;
-    queue->unfinished += count;
     if (queue->popping) /* relaxed: a hint to look again under the lock */
         atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
 }
@@ -252,7 +319,7 @@ static inline void twill__queue_aged(twill__queue *queue, twill_ns at)
         queue->counts.age_max = age;
 }
 
-/* Takes one item out; `to` may be NULL. */
+/* Takes one item out of the store; `to` may be NULL. */
 static inline twill__cell twill__queue_take(twill__queue *queue, twill__which which, void *to)
 {
     size_t at = twill__store_find(&queue->store, which);
@@ -264,8 +331,15 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
     return cell;
 }
 
+/* Gives `count` items to the waiter; of a ring, what is there by now: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
+    if (queue->ring.cells) {
+        waiter->done +=
+            twill__ring_take(&queue->ring, waiter->to + waiter->done * queue->store.size,
+                             waiter->numbers ? waiter->numbers + waiter->done : NULL, count);
+        return;
+    }
     for (size_t k = 0; k < count; k++) {
         twill__cell cell =
             twill__queue_take(queue, TWILL__NEXT, waiter->to + waiter->done * queue->store.size);
@@ -291,18 +365,28 @@ static inline void twill__queue_hand_over(twill__queue *queue, twill__waiter *pu
     pop->done++;
     queue->counts.accepted++;
     queue->counts.popped++;
-    queue->unfinished++;
 }
 
 /* How many of the pusher's items may come in now. */
 static inline size_t twill__queue_room(const twill__queue *queue, const twill__waiter *waiter)
 {
-    size_t room = queue->store.capacity - queue->store.length, want = waiter->n - waiter->done;
+    size_t room, want = waiter->n - waiter->done;
+    if (queue->ring.cells && !twill__ring_writable(&queue->ring))
+        return 0;
+    room = queue->store.capacity - twill__queue_length(queue);
     if (queue->max_bytes && waiter->cell.bytes > queue->max_bytes - queue->bytes)
         return 0;
     if (waiter->whole && room < want)
         return 0;
     return room < want ? room : want;
+}
+
+/* How many items a pop may find now; those on their way do not count. */
+static inline size_t twill__queue_there(const twill__queue *queue)
+{
+    if (queue->ring.cells && !twill__ring_readable(&queue->ring))
+        return 0;
+    return twill__queue_length(queue);
 }
 
 /* ---- settle ---- */
@@ -327,6 +411,10 @@ static inline bool twill__settle_pushers(twill__queue *queue, twill__queue_turn 
         if (!twill__own(waiter))
             continue;
         twill__queue_accept(queue, waiter, room);
+        if (waiter->done < waiter->n) { /* a ring, and somebody was quicker */
+            twill__queue_retry(queue, turn, waiter);
+            break;
+        }
         twill__queue_answer(queue, turn, &queue->pushers, waiter, TWILL_OK);
     }
     return moved;
@@ -336,7 +424,7 @@ static inline bool twill__settle_poppers(twill__queue *queue, twill__queue_turn 
 {
     bool moved = false;
     for (twill__waiter *waiter = queue->poppers.first, *next; waiter; waiter = next) {
-        size_t want = waiter->n - waiter->done, length = queue->store.length;
+        size_t want = waiter->n - waiter->done, length = twill__queue_there(queue);
         next = waiter->next;
         if (length == 0)
             break;
@@ -350,6 +438,10 @@ static inline bool twill__settle_poppers(twill__queue *queue, twill__queue_turn 
         if (!twill__own(waiter))
             continue;
         twill__queue_deliver(queue, waiter, want < length ? want : length);
+        if (waiter->whole ? waiter->done < waiter->n : !waiter->done) { /* as above */
+            twill__queue_retry(queue, turn, waiter);
+            break;
+        }
         twill__queue_answer(queue, turn, &queue->poppers, waiter, TWILL_OK);
     }
     return moved;
@@ -357,7 +449,7 @@ static inline bool twill__settle_poppers(twill__queue *queue, twill__queue_turn 
 
 static inline bool twill__queue_readable(const twill__queue *queue)
 {
-    return queue->store.length || (!queue->store.capacity && twill__first(&queue->pushers));
+    return twill__queue_there(queue) || (!queue->store.capacity && twill__first(&queue->pushers));
 }
 
 static inline uint32_t twill__queue_closed(const twill__queue *queue)
@@ -379,18 +471,18 @@ static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *t
     }
     if (closed) {
         twill__queue_answer_all(queue, turn, &queue->pushers, TWILL_CLOSED);
-        if (!queue->store.length)
+        if (!twill__queue_length(queue))
             twill__queue_answer_all(queue, turn, &queue->poppers, (int)closed);
     }
     if (queue->watchers.first) {
         if (twill__queue_readable(queue))
             twill__queue_answer_all(queue, turn, &queue->watchers, TWILL_OK);
-        else if (closed)
+        else if (closed && !twill__queue_length(queue))
             twill__queue_answer_all(queue, turn, &queue->watchers, (int)closed);
     }
-    if (queue->joiners.first && (!queue->unfinished || queue->doomed))
+    if (queue->joiners.first && (!twill__queue_unfinished(queue) || queue->doomed))
         twill__queue_answer_all(queue, turn, &queue->joiners,
-                                queue->unfinished ? TWILL_CLOSED : TWILL_OK);
+                                twill__queue_unfinished(queue) ? TWILL_CLOSED : TWILL_OK);
 }
 
 /* ---- leaving the lock ---- */
@@ -408,6 +500,8 @@ static inline bool twill__queue_deserted(const twill__queue *queue)
 static inline bool twill__queue_level(twill__queue *queue)
 {
     size_t length = queue->store.length;
+    if (queue->ring.cells)
+        return false;
     if (length > queue->counts.peak)
         queue->counts.peak = length;
     atomic_store_explicit(&queue->length, length, memory_order_relaxed); /* a hint */
@@ -505,7 +599,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
 {
     twill__queue_calling calling;
     if (!queue->drop) {
-        queue->unfinished -= dropped->count;
+        queue->gone += dropped->count;
         dropped->count = 0;
         return;
     }
@@ -519,7 +613,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
         }
         queue->drop(kept, dropped->why, &task);
         twill__queue_enter(queue, turn);
-        queue->unfinished--;
+        queue->gone++;
     }
     twill__calling_end(queue, &calling);
 }
@@ -528,10 +622,15 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
 static inline void twill__queue_evict(twill__queue *queue, twill__which which, twill_status why,
                                       char *kept, twill__dropped *dropped)
 {
-    dropped->number = twill__queue_take(queue, which, queue->drop ? kept : NULL).number;
     dropped->from = kept;
     dropped->count = 1;
     dropped->why = why;
+    if (!queue->ring.cells)
+        dropped->number = twill__queue_take(queue, which, queue->drop ? kept : NULL).number;
+    else if (!twill__ring_take(&queue->ring, queue->drop ? kept : NULL, &dropped->number, 1)) {
+        dropped->count = 0; /* somebody was quicker */
+        return;
+    }
     if (why == TWILL_TIMEOUT)
         queue->counts.expired++;
     else if (why == TWILL_CANCELLED)
@@ -594,7 +693,8 @@ static inline int twill__queue_meet(twill__queue *queue, twill__queue_turn *turn
     return push ? TWILL_FULL : TWILL_EMPTY;
 }
 
-/* OK; FULL; CLOSED; DROPPED; AGAIN: drop what is in `dropped`, and come again; ELSEWHERE. */
+/* OK; FULL; CLOSED; DROPPED; AGAIN: drop what is in `dropped`, and come again; ELSEWHERE; ANEW: it
+   is ours alone, and got nothing: leave all lists, and begin anew. */
 static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
                                   twill__waiter *waiter, char *kept, twill__dropped *dropped)
 {
@@ -608,7 +708,8 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         while (answer == TWILL_OK && waiter->done < waiter->n);
         if (answer != TWILL_FULL)
             return answer;
-    } else if (!twill__first(&queue->pushers)) {
+    } else if (queue->ring.cells ? atomic_load(&queue->givers) < TWILL__BULK
+                                 : !twill__first(&queue->pushers)) {
         room = twill__queue_room(queue, waiter);
         if (room && !twill__still_ours(waiter))
             return TWILL__ELSEWHERE;
@@ -616,6 +717,8 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
             twill__queue_accept(queue, waiter, room);
         if (waiter->done == waiter->n)
             return TWILL_OK;
+        if (room && waiter->shared)
+            return TWILL__ANEW;
         if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
             return TWILL__AGAIN;
     }
@@ -627,7 +730,6 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         queue->store.next += dropped->count;
         queue->counts.accepted += dropped->count;
         queue->counts.dropped += dropped->count;
-        queue->unfinished += dropped->count;
         return TWILL_DROPPED;
     }
     if (queue->store.length && (queue->overflow == TWILL_OVERFLOW_DROP_OLDEST ||
@@ -643,18 +745,19 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
     return TWILL_FULL;
 }
 
-/* OK; EMPTY; CLOSED; FAILED; AGAIN, ELSEWHERE as above. */
+/* OK; EMPTY; CLOSED; FAILED; AGAIN, ELSEWHERE, ANEW as above. */
 static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
                                  twill__waiter *waiter, char *kept, twill__dropped *dropped)
 {
-    size_t want = waiter->n - waiter->done;
-    if (queue->store.length) {
+    size_t want = waiter->n - waiter->done, length = twill__queue_there(queue);
+    if (length) {
         if (twill__queue_expire(queue, TWILL__NEXT, kept, dropped))
             return TWILL__AGAIN;
         if (!twill__still_ours(waiter))
             return TWILL__ELSEWHERE;
-        twill__queue_deliver(queue, waiter,
-                             want < queue->store.length ? want : queue->store.length);
+        twill__queue_deliver(queue, waiter, want < length ? want : length);
+        if (!waiter->done) /* a ring, and somebody was quicker */
+            return waiter->shared ? (int)TWILL__ANEW : (int)TWILL__AGAIN;
         return waiter->whole && waiter->done < waiter->n ? TWILL_EMPTY : TWILL_OK;
     }
     if (!queue->store.capacity && queue->pushers.first) {
@@ -667,7 +770,9 @@ static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
         if (answer != TWILL_EMPTY)
             return answer;
     }
-    return twill__queue_closed(queue) ? (int)twill__queue_closed(queue) : TWILL_EMPTY;
+    return twill__queue_closed(queue) && !twill__queue_length(queue)
+               ? (int)twill__queue_closed(queue)
+               : TWILL_EMPTY;
 }
 
 /* ---- waiting ---- */
@@ -694,6 +799,27 @@ static inline twill_status twill__over(twill_until until)
     return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
 }
 
+/* A ring: whether the positions promise what is not there yet. Asked when one is listed. */
+static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
+{
+    size_t length;
+    if (!queue->ring.cells)
+        return false;
+    length = twill__ring_length(&queue->ring);
+    return waiter->from
+               ? queue->store.capacity - length >= (waiter->whole ? waiter->n - waiter->done : 1)
+               : length > 0;
+}
+
+/* ... then it sleeps no longer than this at a time. */
+static inline twill_until twill__queue_soon(twill_until until)
+{
+    twill_ns soon = twill__clock_now() + TWILL_US(50);
+    if (twill__no_deadline(until.deadline) || soon < until.deadline)
+        until.deadline = soon;
+    return until;
+}
+
 /* Waits in `list`. True: answered, in node->answer, and the queue is not touched again. False: the
    lock is held; *status: TIMEOUT, CANCELLED, or OK: look again. */
 static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *turn,
@@ -701,29 +827,34 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
                                      twill__node *node, twill_until until, twill_status *status)
 {
     uint32_t word;
+    bool nap;
     twill__node_init(node);
     waiter->node = node;
     waiter->since = twill__clock_now();
-    twill__enlist(list, waiter, waiter->first);
+    twill__enlist(queue, list, waiter, waiter->first);
     if (waiter->from)
         queue->counts.push_waits++;
     else if (waiter->to)
         queue->counts.pop_waits++;
+    twill__queue_settle(queue, turn);
+    nap = list != &queue->joiners && twill__queue_on_its_way(queue, waiter);
     twill__queue_exit(queue, turn);
-    *status = twill__wait(node, until);
+    *status = twill__wait(node, nap ? twill__queue_soon(until) : until);
+    if (nap && *status == TWILL_TIMEOUT && !twill__expired(until.deadline))
+        *status = TWILL_OK; /* look again; or it is TAKEN */
     /* pairs with the CAS in twill__own */
     word = atomic_load_explicit(&node->word, memory_order_acquire);
-    if (*status != TWILL_OK && (word & TWILL__TAKEN)) {
+    if ((*status != TWILL_OK || nap) && (word & TWILL__TAKEN)) {
         twill__await(node);
         *status = TWILL_OK;
         word = atomic_load_explicit(&node->word, memory_order_acquire);
     }
-    if (*status == TWILL_OK && !(word & TWILL__RETRY))
+    if (*status == TWILL_OK && (word & TWILL__TAKEN) && !(word & TWILL__RETRY))
         return true;
     twill__queue_enter(queue, turn);
     twill__queue_waited(queue, waiter);
     waiter->first = !waiter->previous;
-    twill__delist(list, waiter);
+    twill__delist(queue, list, waiter);
     if (*status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
         *status = TWILL_CANCELLED;
     return false;
@@ -788,7 +919,7 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             asked = relieved <= 0;
         } else if (able && !atomic_load(queue->others)) {
             asked = false; /* under the lock: they have gone since we asked */
-        } else if (!spun && !queue->pushers.first) {
+        } else if (!spun && !queue->pushers.first && !queue->ring.cells) {
             spun = true;
             twill__queue_moment(queue, &turn, true);
         } else {
@@ -827,7 +958,7 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
             over = twill__may_wait(queue, until, wait, TWILL_EMPTY);
         if (answer != TWILL_EMPTY || over != TWILL_OK)
             break;
-        if (!spun && !queue->poppers.first) {
+        if (!spun && !queue->poppers.first && !queue->ring.cells) {
             spun = true;
             twill__queue_moment(queue, &turn, false);
         } else if (twill__queue_wait(queue, &turn, &queue->poppers, waiter, &node, until, &over)) {
@@ -849,7 +980,9 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     twill__queue_enter(queue, &turn);
     for (;;) { /* exit: as above */
         uint32_t closed = join ? queue->doomed ? TWILL_CLOSED : 0 : twill__queue_closed(queue);
-        if (join ? !queue->unfinished : twill__queue_readable(queue))
+        if (closed && !join && twill__queue_length(queue))
+            closed = 0; /* on its way */
+        if (join ? !twill__queue_unfinished(queue) : twill__queue_readable(queue))
             over = TWILL_OK;
         else if (closed)
             over = (twill_status)closed;
@@ -868,6 +1001,107 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     }
 }
 
+/* ---- the ring, without the lock ---- */
+
+/* Somebody waits for what has just been done. */
+static __attribute__((noinline)) void twill__queue_serve(twill__queue *queue)
+{
+    twill__queue_turn turn;
+    twill__queue_enter(queue, &turn);
+    twill__queue_exit(queue, &turn);
+}
+
+typedef struct twill__quick { /* what a call tries for a moment */
+    twill__queue *queue;
+    const char *from;
+    char *to;
+    uint64_t *numbers;
+    size_t most, least, done;
+} twill__quick;
+
+/* Who stands behind a bulk does so for fairness alone: relaxed. */
+static inline bool twill__queue_bulk(const twill__queue *queue)
+{
+    return atomic_load_explicit(&queue->givers, memory_order_relaxed) >= TWILL__BULK;
+}
+
+static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__queue *queue,
+                                                                       const void *item)
+{
+    if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
+        return false;
+    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+        twill__queue_serve(queue);
+    return true;
+}
+
+static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__queue *queue,
+                                                                        void *item)
+{
+    if (!twill__ring_take_one(&queue->ring, item))
+        return false;
+    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+        twill__queue_serve(queue);
+    return true;
+}
+
+static inline bool twill__quick_try_put(void *quick_)
+{
+    twill__quick *quick = (twill__quick *)quick_;
+    twill__queue *queue = quick->queue;
+    if (quick->most == 1)
+        return twill__quick_put_one(queue, quick->from) && ++quick->done;
+    if (twill__queue_bulk(queue))
+        return false;
+    quick->done = twill__ring_put(&queue->ring, quick->from, quick->most, quick->least);
+    if (!quick->done)
+        return false;
+    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+        twill__queue_serve(queue);
+    return true;
+}
+
+static inline bool twill__quick_try_take(void *quick_)
+{
+    twill__quick *quick = (twill__quick *)quick_;
+    twill__queue *queue = quick->queue;
+    if (quick->most == 1 && !quick->numbers)
+        return twill__quick_take_one(queue, quick->to) && ++quick->done;
+    quick->done = twill__ring_take(&queue->ring, quick->to, quick->numbers, quick->most);
+    if (!quick->done)
+        return false;
+    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+        twill__queue_serve(queue);
+    return true;
+}
+
+/* Whether a moment outside the lock may help. */
+static inline bool twill__quick_may_wait(const twill__queue *queue, twill_until until, bool wait)
+{
+    return wait && !twill__queue_closed(queue) && twill__over(until) == TWILL_OK;
+}
+
+/* How many of up to `most` items went in, without the lock and after a moment at the most; all that
+   cannot be done so is left to twill__queue_put. */
+static inline size_t twill__quick_put(twill__queue *queue, const char *items, size_t most,
+                                      size_t least, twill_until until, bool wait)
+{
+    twill__quick quick = {queue, items, NULL, NULL, most, least, 0};
+    if (!twill__quick_try_put(&quick) && (!queue->relief || atomic_load(queue->others)) &&
+        twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
+        (void)twill__spin_for(twill__quick_try_put, &quick, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    return quick.done;
+}
+
+static inline size_t twill__quick_take(twill__queue *queue, char *items, uint64_t *numbers,
+                                       size_t most, twill_until until, bool wait)
+{
+    twill__quick quick = {queue, NULL, items, numbers, most, 1, 0};
+    if (!twill__quick_try_take(&quick) && twill__quick_may_wait(queue, until, wait))
+        (void)twill__spin_for(twill__quick_try_take, &quick, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    return quick.done;
+}
+
 /* ---- the end ---- */
 
 /* Under the lock, once: those outside it for a moment shall look again. */
@@ -878,6 +1112,8 @@ static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
     atomic_store_explicit(&queue->code, code, memory_order_relaxed); /* before closed */
     /* release: pairs with the acquire in twill_queue_is_closed */
     atomic_store_explicit(&queue->closed, how, memory_order_release);
+    if (queue->ring.cells) /* from here on no push can claim */
+        atomic_fetch_or(&queue->ring.tail, queue->ring.mark);
     if (queue->popping)
         atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
     if (queue->pushing)
@@ -902,11 +1138,13 @@ static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     size_t cleared = 0, most;
     twill__queue_enter(queue, &turn);
-    most = queue->store.length;
-    for (; cleared < most && queue->store.length; cleared++) {
+    most = twill__queue_length(queue);
+    for (; cleared < most && twill__queue_length(queue); cleared++) {
         /* the oldest of a heap would have to be looked for */
         twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
                            kept, &dropped);
+        if (!dropped.count)
+            break;
         twill__queue_drop(queue, &turn, &dropped, kept);
     }
     twill__queue_exit(queue, &turn);

@@ -3,7 +3,7 @@
 #ifndef TWILL__ENGINE_QUEUE_STORE_H
 #define TWILL__ENGINE_QUEUE_STORE_H
 
-#include "engine/cancel.h"
+#include "engine/ring.h"
 
 typedef struct twill__cell { /* what is known of an item */
     uint64_t number;         /* of its acceptance */
@@ -21,17 +21,6 @@ typedef struct twill__store {
     bool lifo;
     uint64_t next; /* the number of the next item */
 } twill__store;
-
-/* Small sizes without a call. */
-static inline void twill__copy(void *to, const void *from, size_t size)
-{
-    if (size == 8)
-        memcpy(to, from, 8);
-    else if (size == 4)
-        memcpy(to, from, 4);
-    else
-        memcpy(to, from, size);
-}
 
 /* Ring: the place of the k-th item from the oldest. */
 static inline size_t twill__place_at(const twill__store *store, size_t k)

@@ -1,0 +1,86 @@
+// Rust's channels: crossbeam's bounded one, and the standard library's sync_channel (one consumer).
+// usage: peer_crossbeam queue|queue_std producers consumers capacity items
+use std::env;
+use std::process::exit;
+use std::thread;
+use std::time::Instant;
+
+fn number(k: usize, otherwise: u64) -> u64 {
+    env::args().nth(k).and_then(|text| text.parse().ok()).unwrap_or(otherwise)
+}
+
+fn report(what: &str, ns: f64) {
+    println!("{} {:.3}", what, ns);
+}
+
+fn wrong(what: &str, at: u64) -> ! {
+    eprintln!("WRONG RESULT: {} at {}", what, at);
+    exit(3)
+}
+
+// producer k of p sends these
+fn share(items: u64, k: u64, p: u64) -> std::ops::Range<u64> {
+    items * k / p..items * (k + 1) / p
+}
+
+fn queue() {
+    let (p, c) = (number(2, 1), number(3, 1));
+    let (capacity, items) = (number(4, 1024) as usize, number(5, 1000000));
+    let (to, from) = crossbeam_channel::bounded::<u64>(capacity);
+    let start = Instant::now();
+    let consumers: Vec<_> = (0..c)
+        .map(|_| {
+            let from = from.clone();
+            thread::spawn(move || from.iter().fold((0u64, 0u64), |(n, s), v| (n + 1, s + v)))
+        })
+        .collect();
+    let producers: Vec<_> = (0..p)
+        .map(|k| {
+            let to = to.clone();
+            thread::spawn(move || share(items, k, p).for_each(|v| to.send(v).unwrap()))
+        })
+        .collect();
+    drop(to);
+    producers.into_iter().for_each(|t| t.join().unwrap());
+    let (mut got, mut sum) = (0, 0);
+    for t in consumers {
+        let (n, s) = t.join().unwrap();
+        got += n;
+        sum += s;
+    }
+    finish(start, items, got, sum);
+}
+
+fn queue_std() {
+    let p = number(2, 1);
+    let (capacity, items) = (number(4, 1024) as usize, number(5, 1000000));
+    let (to, from) = std::sync::mpsc::sync_channel::<u64>(capacity);
+    let start = Instant::now();
+    let consumer = thread::spawn(move || from.iter().fold((0u64, 0u64), |(n, s), v| (n + 1, s + v)));
+    let producers: Vec<_> = (0..p)
+        .map(|k| {
+            let to = to.clone();
+            thread::spawn(move || share(items, k, p).for_each(|v| to.send(v).unwrap()))
+        })
+        .collect();
+    drop(to);
+    producers.into_iter().for_each(|t| t.join().unwrap());
+    let (got, sum) = consumer.join().unwrap();
+    finish(start, items, got, sum);
+}
+
+fn finish(start: Instant, items: u64, got: u64, sum: u64) {
+    let took = start.elapsed();
+    if got != items || sum != items * (items - 1) / 2 {
+        wrong("queue", got);
+    }
+    report("ns/item", took.as_nanos() as f64 / items as f64);
+}
+
+fn main() {
+    match env::args().nth(1).unwrap_or_default().as_str() {
+        "queue" => queue(),
+        "queue_std" => queue_std(),
+        _ => exit(2),
+    }
+}
