@@ -70,6 +70,9 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
                     after that; in order, one call at a time, perhaps late. high > low, <= capacity
     producers       attached from the start; the last detach closes. 0: close it yourself
     memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
+    engine          RING: items in a ring without a lock, for FIFO queues that BLOCK or REJECT and
+                    have no bytes_of, max_age or on_level (else INVALID). LOCK: for all. 0: the ring
+                    where it serves. They answer alike; see PROGRESS, THREADS and peak
     context         task->context of all these callbacks
     Whatever makes no sense is refused: TWILL_INVALID; sizes beyond size_t: TWILL_TOO_BIG.
 
@@ -115,15 +118,19 @@ HOW THE CALL ENDS
 
 THREADS      All functions by any thread; destroy last. A call that waits inside, or has reached the
              queue's lock, when destroy comes is answered and waited for; so is one in a callback.
+             With a ring every other call must have returned: join the threads first.
 PROGRESS     First come, first served on each side, but for those who find what they want at once.
+             With a ring a newcomer may be quicker than a thread that has just been woken, but never
+             than a bulk. A thread that stops between two steps of a push or pop holds up the others
+             until it goes on, as one that holds a lock would.
 ORDERING     What came before a push comes before the return of the pop (or the drop) of that item;
              what came before the pop that made room, before the return of the push that used it;
              close before every answer CLOSED; task_done before the join it completes.
 ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
 BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out.
-COSTS        One lock, held for the copy; a waiter spins a moment, then sleeps; one wake for each
-             who slept. No thread.
+COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
+             spins a moment, then sleeps; one wake for each who slept. No thread.
 PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
              may be wrong a moment later. The items of a select that were not chosen are untouched. In a
              signal handler nothing here may be called. priority_of and bytes_of run before the lock
@@ -251,7 +258,8 @@ TWILL__DECL bool twill_queue_is_closed(const twill_queue *queue);
 /* In a forked child alone: frees, no callbacks. Elsewhere it does nothing. */
 TWILL__DECL void twill_queue_abandon(twill_queue *queue);
 
-/* accepted == popped + dropped + expired + cleared + length, always. rejected: answers FULL.
+/* accepted == popped + dropped + expired + cleared + length, always. peak: of a ring, seen by
+   pushes: too small by a 16th of the capacity at most. rejected: answers FULL.
    push_waits, pop_waits: calls that slept, or were about to; the times are theirs. age_...: of
    popped items, measured with max_age only. */
 typedef struct twill_queue_stats {
@@ -938,7 +946,9 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
                       : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
         if (dropped.count)
             twill__queue_drop(queue, &turn, &dropped, select->kept);
-    } while (answer == TWILL__AGAIN);
+    } while (answer == TWILL__AGAIN ||
+             (!listing && (answer == TWILL_FULL || answer == TWILL_EMPTY) &&
+              twill__queue_see(queue, &turn, waiter)));
     if (listing && (answer == TWILL_FULL || answer == TWILL_EMPTY)) {
         waiter->since = twill__clock_now();
         select->inside = select->inside || twill__queue_inside(queue);

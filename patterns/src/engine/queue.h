@@ -373,7 +373,8 @@ static inline size_t twill__queue_room(const twill__queue *queue, const twill__w
     size_t room, want = waiter->n - waiter->done;
     if (queue->ring.cells && !twill__ring_writable(&queue->ring))
         return 0;
-    room = queue->store.capacity - twill__queue_length(queue);
+    room = queue->ring.cells ? twill__ring_room(&queue->ring)
+                             : queue->store.capacity - queue->store.length;
     if (queue->max_bytes && waiter->cell.bytes > queue->max_bytes - queue->bytes)
         return 0;
     if (waiter->whole && room < want)
@@ -467,7 +468,7 @@ static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *t
         moved = queue->pushers.first && !closed && queue->store.capacity &&
                 twill__settle_pushers(queue, turn);
         if (queue->poppers.first)
-            moved = twill__settle_poppers(queue, turn) && moved;
+            moved = twill__settle_poppers(queue, turn) || moved;
     }
     if (closed) {
         twill__queue_answer_all(queue, turn, &queue->pushers, TWILL_CLOSED);
@@ -802,13 +803,25 @@ static inline twill_status twill__over(twill_until until)
 /* A ring: whether the positions promise what is not there yet. Asked when one is listed. */
 static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
 {
-    size_t length;
     if (!queue->ring.cells)
         return false;
-    length = twill__ring_length(&queue->ring);
     return waiter->from
-               ? queue->store.capacity - length >= (waiter->whole ? waiter->n - waiter->done : 1)
-               : length > 0;
+               ? twill__ring_room(&queue->ring) >= (waiter->whole ? waiter->n - waiter->done : 1)
+               : twill__ring_length(&queue->ring) > 0;
+}
+
+/* A call that must not wait has found nothing, but something is on its way: whoever brings it has
+   two steps to do, as one who holds a lock. True: look again. */
+static inline bool twill__queue_see(twill__queue *queue, twill__queue_turn *turn,
+                                    const twill__waiter *waiter)
+{
+    if (!twill__queue_on_its_way(queue, waiter) ||
+        (waiter->from && atomic_load(&queue->givers) >= TWILL__BULK))
+        return false;
+    twill__queue_exit(queue, turn);
+    twill__yield();
+    twill__queue_enter(queue, turn);
+    return true;
 }
 
 /* ... then it sleeps no longer than this at a time. */
@@ -908,6 +921,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             continue;
         if (answer == TWILL_FULL && over == TWILL_OK)
             over = twill__may_wait(queue, until, wait, TWILL_FULL);
+        if (answer == TWILL_FULL && over != TWILL_OK && twill__queue_see(queue, &turn, waiter))
+            continue;
         if (answer != TWILL_FULL || over != TWILL_OK)
             break;
         if (!asked) {
@@ -956,6 +971,8 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
             continue;
         if (answer == TWILL_EMPTY && over == TWILL_OK)
             over = twill__may_wait(queue, until, wait, TWILL_EMPTY);
+        if (answer == TWILL_EMPTY && over != TWILL_OK && twill__queue_see(queue, &turn, waiter))
+            continue;
         if (answer != TWILL_EMPTY || over != TWILL_OK)
             break;
         if (!spun && !queue->poppers.first && !queue->ring.cells) {

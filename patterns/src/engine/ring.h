@@ -98,12 +98,20 @@ static inline uint64_t twill__ring_popped(const twill__ring *ring)
     return twill__ring_count(ring, atomic_load(&ring->head));
 }
 
-/* Items inside, those on their way in included and those on their way out not. */
+/* Items inside, those on their way in included and those on their way out not. 0 is exact at the
+   moment of the second load. */
 static inline size_t twill__ring_length(const twill__ring *ring)
 {
     uint64_t out = twill__ring_popped(ring), in = twill__ring_pushed(ring);
     /* pops may have gone on in between */
     return in - out < ring->capacity ? (size_t)(in - out) : (size_t)ring->capacity;
+}
+
+/* Room, that which is on its way included. 0 is exact, likewise: hence the other order. */
+static inline size_t twill__ring_room(const twill__ring *ring)
+{
+    uint64_t in = twill__ring_pushed(ring), out = twill__ring_popped(ring);
+    return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
 /* Whether a pop, or a push, could claim now. */

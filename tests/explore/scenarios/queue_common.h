@@ -10,6 +10,10 @@
 #define TWILL_IMPLEMENTATION
 #include "twill_producer_consumer.h"
 
+#ifndef QUEUE_ENGINE /* queue_lock_*.c take the other one */
+#define QUEUE_ENGINE TWILL_ENGINE_DEFAULT
+#endif
+
 struct side {
     twill__thrd thread;
     twill_queue *queue;
@@ -48,7 +52,8 @@ static inline void pop_one(void *side_)
 static inline twill_queue *queue_of(size_t capacity)
 {
     twill_queue *queue;
-    assert(twill_queue_create(&queue, sizeof(int), &(twill_queue_options){.capacity = capacity}) ==
+    assert(twill_queue_create(&queue, sizeof(int), &(twill_queue_options){.capacity = capacity,
+                                                                       .engine = QUEUE_ENGINE}) ==
            TWILL_OK);
     return queue;
 }
