@@ -73,6 +73,9 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
                     after that; in order, one call at a time, perhaps late. high > low, <= capacity
     producers       attached from the start; the last detach closes. 0: close it yourself
     memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
+    engine          RING: items in a ring without a lock, for FIFO queues that BLOCK or REJECT and
+                    have no bytes_of, max_age or on_level (else INVALID). LOCK: for all. 0: the ring
+                    where it serves. They answer alike; see PROGRESS, THREADS and peak
     context         task->context of all these callbacks
     Whatever makes no sense is refused: TWILL_INVALID; sizes beyond size_t: TWILL_TOO_BIG.
 
@@ -118,15 +121,19 @@ HOW THE CALL ENDS
 
 THREADS      All functions by any thread; destroy last. A call that waits inside, or has reached the
              queue's lock, when destroy comes is answered and waited for; so is one in a callback.
+             With a ring every other call must have returned: join the threads first.
 PROGRESS     First come, first served on each side, but for those who find what they want at once.
+             With a ring a newcomer may be quicker than a thread that has just been woken, but never
+             than a bulk. A thread that stops between two steps of a push or pop holds up the others
+             until it goes on, as one that holds a lock would.
 ORDERING     What came before a push comes before the return of the pop (or the drop) of that item;
              what came before the pop that made room, before the return of the push that used it;
              close before every answer CLOSED; task_done before the join it completes.
 ALLOCATES    create: one block, or none. select of more than 16 cases: one. Else nothing.
 BLOCKS       Only what the name says; no user code runs under a lock.
 OWNERSHIP    Items are bytes, copied in and out.
-COSTS        One lock, held for the copy; a waiter spins a moment, then sleeps; one wake for each
-             who slept. No thread.
+COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
+             spins a moment, then sleeps; one wake for each who slept. No thread.
 PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
              may be wrong a moment later. The items of a select that were not chosen are untouched. In a
              signal handler nothing here may be called. priority_of and bytes_of run before the lock
@@ -524,6 +531,14 @@ typedef enum twill_queue_order {
     TWILL_ORDER_PRIORITY
 } twill_queue_order;
 
+/* How it is built. A ring serves a queue that is FIFO, blocks or rejects, and has no bytes_of,
+   max_age, on_level or rendezvous; elsewhere RING is refused. For tests and comparisons. */
+typedef enum twill_queue_engine {
+    TWILL_ENGINE_DEFAULT = 0, /* a ring where it serves */
+    TWILL_ENGINE_LOCK,
+    TWILL_ENGINE_RING
+} twill_queue_engine;
+
 #define TWILL_RENDEZVOUS ((size_t)-1)
 
 typedef struct twill_queue_options { /* see OPTIONS above */
@@ -539,6 +554,7 @@ typedef struct twill_queue_options { /* see OPTIONS above */
     void (*on_level)(bool high, size_t length, const twill_task *task);
     size_t high_mark, low_mark;
     unsigned producers;
+    twill_queue_engine engine;
     void *context;
     void *memory;
     size_t memory_bytes;
@@ -621,7 +637,8 @@ TWILL__DECL bool twill_queue_is_closed(const twill_queue *queue);
 /* In a forked child alone: frees, no callbacks. Elsewhere it does nothing. */
 TWILL__DECL void twill_queue_abandon(twill_queue *queue);
 
-/* accepted == popped + dropped + expired + cleared + length, always. rejected: answers FULL.
+/* accepted == popped + dropped + expired + cleared + length, always. peak: of a ring, seen by
+   pushes: too small by a 16th of the capacity at most. rejected: answers FULL.
    push_waits, pop_waits: calls that slept, or were about to; the times are theirs. age_...: of
    popped items, measured with max_age only. */
 typedef struct twill_queue_stats {
@@ -733,6 +750,12 @@ TWILL__DECL twill_status twill_produce_consume(size_t item_size, twill_produce_f
    wait. */
 #ifndef TWILL__ENGINE_QUEUE_STORE_H
 #define TWILL__ENGINE_QUEUE_STORE_H
+
+/* ---- engine/ring.h ---- */
+/* ring.h: a bounded ring of items for many producers and consumers, without locks and without
+   waiting. */
+#ifndef TWILL__ENGINE_RING_H
+#define TWILL__ENGINE_RING_H
 
 /* ---- engine/cancel.h ---- */
 /* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md
@@ -1773,6 +1796,39 @@ static inline uint64_t twill__ticks_per_us(void)
     700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
 #define TWILL__SPIN_YIELDS 4
 
+/* Tries again for a moment: true once `done` says so. The limit is a time, not a count: a pause
+   costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change anything
+   meanwhile. */
+static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_ns limit,
+                                   unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return false;
+    for (unsigned k = 1, pauses = 1;; k++) {
+        for (unsigned pause = 0; pause < pauses; pause++)
+            twill__pause();
+        if (done(data))
+            return true;
+        if (pauses < 16)
+            pauses *= 2;
+        if (k % 4 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (done(data))
+            return true;
+    }
+    return false;
+}
+
 /* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
    count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
    the word meanwhile. */
@@ -2459,6 +2515,306 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
 
 #endif
 
+/* Each cell has a stamp that says whose turn it is: the position of the push that may fill it, or
+   that position + 1 once it is filled, for the pop. A position is lap | mark | index; the mark is
+   the power of two above the capacity, so any capacity is exact and nothing is divided. One
+   compare-and-swap on tail or head claims a cell; the stamp, stored last with release and loaded
+   first with acquire, carries the item. Closing sets the mark in tail: each later claim fails.
+   After D. Vyukov's bounded MPMC queue and the positions of crossbeam's ArrayQueue.
+
+   Between its claim and its stamp a cell is on its way: then there may be nothing to take although
+   the positions say so. The claims are seq_cst, and whoever goes to sleep counts himself (seq_cst)
+   and then looks at the positions: so either he sees the claim, or its maker sees the count. */
+typedef struct twill__ring {
+    _Alignas(TWILL__LINE) _Atomic uint64_t tail;
+    _Atomic uint64_t higher, peak; /* see twill__ring_peak */
+    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    /* set at creation */
+    _Alignas(TWILL__LINE) uint64_t capacity;
+    uint64_t mark, lap;
+    unsigned shift;
+    size_t size, stride;
+    char *cells; /* NULL: there is no ring */
+} twill__ring;
+
+typedef _Atomic uint64_t twill__stamp;
+
+/* Small sizes without a call. */
+static inline void twill__copy(void *to, const void *from, size_t size)
+{
+    if (size == 8)
+        memcpy(to, from, 8);
+    else if (size == 4)
+        memcpy(to, from, 4);
+    else
+        memcpy(to, from, size);
+}
+
+/* Stamp and item of a cell, in multiples of 8. */
+static inline size_t twill__ring_stride(size_t item_size)
+{
+    return sizeof(twill__stamp) + (item_size + 7) / 8 * 8;
+}
+
+static inline twill__stamp *twill__ring_cell(const twill__ring *ring, uint64_t position)
+{
+    return (twill__stamp *)(void *)(ring->cells +
+                                    (size_t)(position & (ring->mark - 1)) * ring->stride);
+}
+
+static inline uint64_t twill__ring_next(const twill__ring *ring, uint64_t position)
+{
+    uint64_t index = position & (ring->mark - 1);
+    return index + 1 < ring->capacity ? position + 1 : position - index + ring->lap;
+}
+
+/* How many came before a position. */
+static inline uint64_t twill__ring_count(const twill__ring *ring, uint64_t position)
+{
+    return (position >> ring->shift) * ring->capacity + (position & (ring->mark - 1));
+}
+
+static inline void twill__ring_init(twill__ring *ring, size_t item_size, size_t capacity,
+                                    char *cells)
+{
+    uint64_t mark = 2;
+    memset(ring, 0, sizeof *ring);
+    for (ring->shift = 2; mark <= capacity; mark *= 2)
+        ring->shift++;
+    ring->capacity = capacity;
+    ring->mark = mark;
+    ring->lap = 2 * mark;
+    ring->size = item_size;
+    ring->stride = twill__ring_stride(item_size);
+    ring->cells = cells;
+    for (size_t k = 0; k < capacity; k++)
+        atomic_init(twill__ring_cell(ring, k), k);
+}
+
+/* ---- what the positions say ---- */
+
+static inline uint64_t twill__ring_tail(const twill__ring *ring)
+{
+    return atomic_load(&ring->tail) & ~ring->mark;
+}
+
+static inline uint64_t twill__ring_pushed(const twill__ring *ring)
+{
+    return twill__ring_count(ring, twill__ring_tail(ring));
+}
+
+static inline uint64_t twill__ring_popped(const twill__ring *ring)
+{
+    return twill__ring_count(ring, atomic_load(&ring->head));
+}
+
+/* Items inside, those on their way in included and those on their way out not. 0 is exact at the
+   moment of the second load. */
+static inline size_t twill__ring_length(const twill__ring *ring)
+{
+    uint64_t out = twill__ring_popped(ring), in = twill__ring_pushed(ring);
+    /* pops may have gone on in between */
+    return in - out < ring->capacity ? (size_t)(in - out) : (size_t)ring->capacity;
+}
+
+/* Room, that which is on its way included. 0 is exact, likewise: hence the other order. */
+static inline size_t twill__ring_room(const twill__ring *ring)
+{
+    uint64_t in = twill__ring_pushed(ring), out = twill__ring_popped(ring);
+    return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
+}
+
+/* Whether a pop, or a push, could claim now. */
+static inline bool twill__ring_readable(const twill__ring *ring)
+{
+    uint64_t head = atomic_load(&ring->head);
+    /* acquire: pairs with the release of who filled it */
+    return atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1;
+}
+
+static inline bool twill__ring_writable(const twill__ring *ring)
+{
+    uint64_t tail = atomic_load(&ring->tail);
+    /* acquire: pairs with the release of who emptied it */
+    return !(tail & ring->mark) &&
+           atomic_load_explicit(twill__ring_cell(ring, tail), memory_order_acquire) == tail;
+}
+
+/* ---- in, out ---- */
+
+/* A position so many items (at most the capacity) after another one. */
+static inline uint64_t twill__ring_after(const twill__ring *ring, uint64_t position, uint64_t items)
+{
+    uint64_t index = position & (ring->mark - 1);
+    return index + items < ring->capacity ? position + items
+                                          : position + ring->lap + items - ring->capacity;
+}
+
+/* The longest that a push has seen it. The head is another line, which pops write: it is looked at
+   only by a push whose end lies behind `higher`, where a new peak may be, and not more often than
+   16 times in as many items as there is room for: so a peak may be seen too short by a 16th. All
+   relaxed: figures. */
+static __attribute__((noinline)) void twill__ring_new_peak(twill__ring *ring, uint64_t end)
+{
+    uint64_t count = twill__ring_count(ring, end), length;
+    uint64_t out = twill__ring_count(ring, atomic_load_explicit(&ring->head, memory_order_relaxed));
+    uint64_t peak = atomic_load_explicit(&ring->peak, memory_order_relaxed);
+    length = count - out <= ring->capacity ? count - out : 0; /* pops have gone on meanwhile */
+    while (length > peak &&
+           !atomic_compare_exchange_weak_explicit(&ring->peak, &peak, length, memory_order_relaxed,
+                                                  memory_order_relaxed)) {}
+    if (length > peak)
+        peak = length;
+    length = peak - length > ring->capacity / 16 ? peak - length : ring->capacity / 16;
+    atomic_store_explicit(&ring->higher,
+                          peak < ring->capacity ? twill__ring_after(ring, end, length) : UINT64_MAX,
+                          memory_order_relaxed);
+}
+
+static inline void twill__ring_peak(twill__ring *ring, uint64_t end)
+{
+    if (end > atomic_load_explicit(&ring->higher, memory_order_relaxed))
+        twill__ring_new_peak(ring, end);
+}
+
+/* After a lost claim: the longer, the more often. */
+static inline void twill__ring_yield(unsigned *lost)
+{
+    for (unsigned k = 0; TWILL__SPIN && k < 1u << *lost; k++)
+        twill__pause();
+    if (*lost < 6)
+        ++*lost;
+}
+
+/* Claims up to `most` cells that stand behind one another at *word (tail or head), each with the
+   stamp `position + turn`; fewer than `least`: none. Returns how many; *at is the first. */
+static inline size_t twill__ring_claim(const twill__ring *ring, _Atomic uint64_t *word,
+                                       uint64_t turn, size_t most, size_t least, uint64_t *at)
+{
+    unsigned lost = 0;
+    /* a guess for the CAS */
+    uint64_t from = atomic_load_explicit(word, memory_order_relaxed);
+    for (;;) { /* exit: claimed, or nothing to claim; each turn is another's claim */
+        uint64_t to = from;
+        size_t count = 0;
+        if (from & ring->mark)
+            return 0;
+        /* acquire: pairs with the release of who had the cell before */
+        while (count < most && atomic_load_explicit(twill__ring_cell(ring, to),
+                                                    memory_order_acquire) == to + turn) {
+            to = twill__ring_next(ring, to);
+            count++;
+        }
+        if (count >= least && count > 0) {
+            /* seq_cst: see above */
+            if (atomic_compare_exchange_weak_explicit(word, &from, to, memory_order_seq_cst,
+                                                      memory_order_relaxed)) {
+                *at = from;
+                return count;
+            }
+            twill__ring_yield(&lost);
+            continue;
+        }
+        to = atomic_load_explicit(word, memory_order_relaxed);
+        if (to == from)
+            return 0;
+        from = to;
+    }
+}
+
+/* Puts up to `most` items in, fewer than `least`: none. Returns how many. */
+static inline size_t twill__ring_put(twill__ring *ring, const char *items, size_t most,
+                                     size_t least)
+{
+    uint64_t at;
+    size_t count = twill__ring_claim(ring, &ring->tail, 0, most, least, &at);
+    for (size_t k = 0; k < count; k++) {
+        twill__stamp *cell = twill__ring_cell(ring, at);
+        twill__copy(cell + 1, items + k * ring->size, ring->size);
+        /* pairs with the acquire in twill__ring_claim, of a pop */
+        atomic_store_explicit(cell, at + 1, memory_order_release);
+        at = twill__ring_next(ring, at);
+    }
+    if (count)
+        twill__ring_peak(ring, at);
+    return count;
+}
+
+/* Takes up to `most` items; `items` and `numbers` (of their acceptance) may be NULL. */
+static inline size_t twill__ring_take(twill__ring *ring, char *items, uint64_t *numbers,
+                                      size_t most)
+{
+    uint64_t at;
+    size_t count = twill__ring_claim(ring, &ring->head, 1, most, 1, &at);
+    for (size_t k = 0; k < count; k++) {
+        twill__stamp *cell = twill__ring_cell(ring, at);
+        if (items)
+            twill__copy(items + k * ring->size, cell + 1, ring->size);
+        if (numbers)
+            numbers[k] = twill__ring_count(ring, at);
+        /* pairs with the acquire in twill__ring_claim, of a push */
+        atomic_store_explicit(cell, at + ring->lap, memory_order_release);
+        at = twill__ring_next(ring, at);
+    }
+    return count;
+}
+
+/* ---- one item ---- */
+/* The same for a single one, in the fewest steps. */
+
+static inline __attribute__((always_inline)) bool twill__ring_put_one(twill__ring *ring,
+                                                                      const void *item)
+{
+    unsigned lost = 0;
+    /* orders: as in twill__ring_claim and twill__ring_put */
+    uint64_t at = atomic_load_explicit(&ring->tail, memory_order_relaxed), now;
+    for (;;) { /* exit: claimed, or no room; each turn is another's claim */
+        twill__stamp *cell = twill__ring_cell(ring, at);
+        if (atomic_load_explicit(cell, memory_order_acquire) == at && !(at & ring->mark)) {
+            now = twill__ring_next(ring, at);
+            if (atomic_compare_exchange_weak_explicit(&ring->tail, &at, now, memory_order_seq_cst,
+                                                      memory_order_relaxed)) {
+                twill__copy(cell + 1, item, ring->size);
+                atomic_store_explicit(cell, at + 1, memory_order_release);
+                twill__ring_peak(ring, now);
+                return true;
+            }
+            twill__ring_yield(&lost);
+        } else {
+            now = atomic_load_explicit(&ring->tail, memory_order_relaxed);
+            if (now == at)
+                return false;
+            at = now;
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ring *ring,
+                                                                       void *item)
+{
+    unsigned lost = 0;
+    uint64_t at = atomic_load_explicit(&ring->head, memory_order_relaxed), now;
+    for (;;) { /* exit: as above */
+        twill__stamp *cell = twill__ring_cell(ring, at);
+        if (atomic_load_explicit(cell, memory_order_acquire) == at + 1) {
+            if (atomic_compare_exchange_weak_explicit(&ring->head, &at, twill__ring_next(ring, at),
+                                                      memory_order_seq_cst, memory_order_relaxed)) {
+                twill__copy(item, cell + 1, ring->size);
+                atomic_store_explicit(cell, at + ring->lap, memory_order_release);
+                return true;
+            }
+            twill__ring_yield(&lost);
+        } else {
+            now = atomic_load_explicit(&ring->head, memory_order_relaxed);
+            if (now == at)
+                return false;
+            at = now;
+        }
+    }
+}
+
+#endif
+
 typedef struct twill__cell { /* what is known of an item */
     uint64_t number;         /* of its acceptance */
     twill_ns at;             /* when it was accepted; 0: times are not kept */
@@ -2475,17 +2831,6 @@ typedef struct twill__store {
     bool lifo;
     uint64_t next; /* the number of the next item */
 } twill__store;
-
-/* Small sizes without a call. */
-static inline void twill__copy(void *to, const void *from, size_t size)
-{
-    if (size == 8)
-        memcpy(to, from, 8);
-    else if (size == 4)
-        memcpy(to, from, 4);
-    else
-        memcpy(to, from, size);
-}
 
 /* Ring: the place of the k-th item from the oldest. */
 static inline size_t twill__place_at(const twill__store *store, size_t k)
@@ -2603,13 +2948,23 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
    more. So while the lock is free, no popper waits beside an item that it could have, and no
    pusher at the head of its list beside room that it could use.
 
+   A plain queue (first in, first out; blocking or rejecting; nothing to ask of an item) keeps its
+   items in a ring (engine/ring.h), and takes the lock only where somebody has to wait, or waits:
+   twill__quick_put and twill__quick_take. `takers` and `givers` count those who are listed. Who has
+   moved an item loads the count (seq_cst, after its seq_cst claim) and settles if it is not 0; who
+   waits raises the count (seq_cst), and settles. One of the two sees the other; but an item that
+   was claimed before the count was raised, and is not there yet, may come without a word: while the
+   positions say so (twill__queue_on_its_way) the waiting thread looks again by itself. With a ring,
+   a newcomer may overtake a thread that waits, but not a bulk.
+
    The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
    queues, each with a lock of its own, on one word; a granter must own that wait before it copies
    an item. TAKEN is set by a compare-and-swap that fails once TAKEN or LEAVING is there, so exactly
    one queue gets the waiter, and a waiter that finds TAKEN beside its LEAVING knows that GRANTED
    follows. RETRY beside GRANTED: the waiter still stands in the list, and looks again by itself. */
 enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
-enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2 }; /* beside the public statuses */
+/* beside the public statuses */
+enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2, TWILL__ANEW = -3 };
 enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
 
 typedef struct twill__waiter { /* one thread's place in one list */
@@ -2651,8 +3006,8 @@ typedef struct twill_queue {
     twill__queue_list pushers, poppers, watchers, joiners;
     twill__node *destroyer;
     twill__queue_calling *calls;
-    /* accepted, and neither task_done nor dropped; task_done */
-    uint64_t unfinished, finished;
+    /* task_done; dropped, expired or cleared, and their callback has returned */
+    uint64_t finished, gone;
     /* how often the level changed; how often it was told */
     uint64_t level_turns, told;
     unsigned pushing, popping; /* threads that wait outside the lock for a moment */
@@ -2663,6 +3018,8 @@ typedef struct twill_queue {
     _Atomic uint32_t closed; /* 0; CLOSED or FAILED: what a drained queue answers */
     _Atomic int code;
     _Alignas(TWILL__LINE) _Atomic uint32_t filled, freed; /* change for those who wait outside */
+    /* listed: poppers and watchers; pushers, and bulks among them in the high half */
+    _Alignas(TWILL__LINE) _Atomic uint32_t takers, givers;
     /* set at creation */
     _Alignas(TWILL__LINE) uint32_t generation;
     const _Atomic uint32_t *mark; /* holds the generation of this process */
@@ -2682,12 +3039,56 @@ typedef struct twill_queue {
     int (*relief)(void *data);
     void *relief_data;
     const _Atomic uint32_t *others;
+    twill__ring ring; /* the items of a plain queue */
 } twill__queue;
+
+/* ---- figures ---- */
+
+static inline size_t twill__queue_length(const twill__queue *queue)
+{
+    return queue->ring.cells ? twill__ring_length(&queue->ring) : queue->store.length;
+}
+
+static inline uint64_t twill__queue_accepted(const twill__queue *queue)
+{
+    return queue->ring.cells ? twill__ring_pushed(&queue->ring) : queue->counts.accepted;
+}
+
+static inline uint64_t twill__queue_popped(const twill__queue *queue)
+{
+    return queue->ring.cells ? twill__ring_popped(&queue->ring) - queue->counts.cleared
+                             : queue->counts.popped;
+}
+
+/* Accepted, and neither finished nor gone. Under the lock. */
+static inline bool twill__queue_unfinished(const twill__queue *queue)
+{
+    return twill__queue_accepted(queue) != queue->finished + queue->gone;
+}
 
 /* ---- lists ---- */
 
-static inline void twill__enlist(twill__queue_list *list, twill__waiter *waiter, bool front)
+enum { TWILL__BULK = 0x10000 };
+
+static inline uint32_t twill__queue_weight(const twill__waiter *waiter)
 {
+    return waiter->from && waiter->whole ? TWILL__BULK + 1 : 1;
+}
+
+static inline _Atomic uint32_t *twill__queue_gate(twill__queue *queue,
+                                                  const twill__queue_list *list)
+{
+    return list == &queue->joiners   ? NULL
+           : list == &queue->pushers ? &queue->givers
+                                     : &queue->takers;
+}
+
+static inline void twill__enlist(twill__queue *queue, twill__queue_list *list,
+                                 twill__waiter *waiter, bool front)
+{
+    _Atomic uint32_t *gate = twill__queue_gate(queue, list);
+    if (gate) /* seq_cst: pairs with the loads in twill__quick_put and _take */
+        atomic_fetch_add(gate, twill__queue_weight(waiter));
     waiter->listed = true;
     waiter->next = front ? list->first : NULL;
     waiter->previous = front ? NULL : list->last;
@@ -2701,8 +3102,12 @@ static inline void twill__enlist(twill__queue_list *list, twill__waiter *waiter,
         list->first = waiter;
 }
 
-static inline void twill__delist(twill__queue_list *list, twill__waiter *waiter)
+static inline void twill__delist(twill__queue *queue, twill__queue_list *list,
+                                 twill__waiter *waiter)
 {
+    _Atomic uint32_t *gate = twill__queue_gate(queue, list);
+    if (gate) /* relaxed: one too many costs a look */
+        atomic_fetch_sub_explicit(gate, twill__queue_weight(waiter), memory_order_relaxed);
     waiter->listed = false;
     if (waiter->previous)
         waiter->previous->next = waiter->next;
@@ -2796,7 +3201,7 @@ static inline void twill__queue_answer(twill__queue *queue, twill__queue_turn *t
                                        twill__queue_list *list, twill__waiter *waiter, int answer)
 {
     twill__queue_waited(queue, waiter);
-    twill__delist(list, waiter);
+    twill__delist(queue, list, waiter);
     waiter->node->answer = answer;
     waiter->node->value = waiter;
     twill__granted(queue, turn, waiter->node, TWILL__GRANTED);
@@ -2821,9 +3226,17 @@ static inline void twill__queue_retry(twill__queue *queue, twill__queue_turn *tu
 
 /* ---- items ---- */
 
+/* Takes in `count` of the waiter's items. A ring may have less room by now: what came in is added
+   to waiter->done. */
 static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
     twill__cell cell = waiter->cell;
+    if (queue->ring.cells) {
+        waiter->done +=
+            twill__ring_put(&queue->ring, waiter->from + waiter->done * queue->store.size, count,
+                            waiter->whole ? waiter->n - waiter->done : 1);
+        return;
+    }
     if (queue->times)
         cell.at = twill__clock_now();
     for (size_t k = 0; k < count; k++) {
@@ -2833,7 +3246,6 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
         queue->bytes += cell.bytes;
     }
     queue->counts.accepted += count;
-    queue->unfinished += count;
     if (queue->popping) /* relaxed: a hint to look again under the lock */
         atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
 }
@@ -2846,7 +3258,7 @@ static inline void twill__queue_aged(twill__queue *queue, twill_ns at)
         queue->counts.age_max = age;
 }
 
-/* Takes one item out; `to` may be NULL. */
+/* Takes one item out of the store; `to` may be NULL. */
 static inline twill__cell twill__queue_take(twill__queue *queue, twill__which which, void *to)
 {
     size_t at = twill__store_find(&queue->store, which);
@@ -2858,8 +3270,15 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
     return cell;
 }
 
+/* Gives `count` items to the waiter; of a ring, what is there by now: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
+    if (queue->ring.cells) {
+        waiter->done +=
+            twill__ring_take(&queue->ring, waiter->to + waiter->done * queue->store.size,
+                             waiter->numbers ? waiter->numbers + waiter->done : NULL, count);
+        return;
+    }
     for (size_t k = 0; k < count; k++) {
         twill__cell cell =
             twill__queue_take(queue, TWILL__NEXT, waiter->to + waiter->done * queue->store.size);
@@ -2885,18 +3304,29 @@ static inline void twill__queue_hand_over(twill__queue *queue, twill__waiter *pu
     pop->done++;
     queue->counts.accepted++;
     queue->counts.popped++;
-    queue->unfinished++;
 }
 
 /* How many of the pusher's items may come in now. */
 static inline size_t twill__queue_room(const twill__queue *queue, const twill__waiter *waiter)
 {
-    size_t room = queue->store.capacity - queue->store.length, want = waiter->n - waiter->done;
+    size_t room, want = waiter->n - waiter->done;
+    if (queue->ring.cells && !twill__ring_writable(&queue->ring))
+        return 0;
+    room = queue->ring.cells ? twill__ring_room(&queue->ring)
+                             : queue->store.capacity - queue->store.length;
     if (queue->max_bytes && waiter->cell.bytes > queue->max_bytes - queue->bytes)
         return 0;
     if (waiter->whole && room < want)
         return 0;
     return room < want ? room : want;
+}
+
+/* How many items a pop may find now; those on their way do not count. */
+static inline size_t twill__queue_there(const twill__queue *queue)
+{
+    if (queue->ring.cells && !twill__ring_readable(&queue->ring))
+        return 0;
+    return twill__queue_length(queue);
 }
 
 /* ---- settle ---- */
@@ -2921,6 +3351,10 @@ static inline bool twill__settle_pushers(twill__queue *queue, twill__queue_turn 
         if (!twill__own(waiter))
             continue;
         twill__queue_accept(queue, waiter, room);
+        if (waiter->done < waiter->n) { /* a ring, and somebody was quicker */
+            twill__queue_retry(queue, turn, waiter);
+            break;
+        }
         twill__queue_answer(queue, turn, &queue->pushers, waiter, TWILL_OK);
     }
     return moved;
@@ -2930,7 +3364,7 @@ static inline bool twill__settle_poppers(twill__queue *queue, twill__queue_turn 
 {
     bool moved = false;
     for (twill__waiter *waiter = queue->poppers.first, *next; waiter; waiter = next) {
-        size_t want = waiter->n - waiter->done, length = queue->store.length;
+        size_t want = waiter->n - waiter->done, length = twill__queue_there(queue);
         next = waiter->next;
         if (length == 0)
             break;
@@ -2944,6 +3378,10 @@ static inline bool twill__settle_poppers(twill__queue *queue, twill__queue_turn 
         if (!twill__own(waiter))
             continue;
         twill__queue_deliver(queue, waiter, want < length ? want : length);
+        if (waiter->whole ? waiter->done < waiter->n : !waiter->done) { /* as above */
+            twill__queue_retry(queue, turn, waiter);
+            break;
+        }
         twill__queue_answer(queue, turn, &queue->poppers, waiter, TWILL_OK);
     }
     return moved;
@@ -2951,7 +3389,7 @@ static inline bool twill__settle_poppers(twill__queue *queue, twill__queue_turn 
 
 static inline bool twill__queue_readable(const twill__queue *queue)
 {
-    return queue->store.length || (!queue->store.capacity && twill__first(&queue->pushers));
+    return twill__queue_there(queue) || (!queue->store.capacity && twill__first(&queue->pushers));
 }
 
 static inline uint32_t twill__queue_closed(const twill__queue *queue)
@@ -2969,22 +3407,22 @@ static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *t
         moved = queue->pushers.first && !closed && queue->store.capacity &&
                 twill__settle_pushers(queue, turn);
         if (queue->poppers.first)
-            moved = twill__settle_poppers(queue, turn) && moved;
+            moved = twill__settle_poppers(queue, turn) || moved;
     }
     if (closed) {
         twill__queue_answer_all(queue, turn, &queue->pushers, TWILL_CLOSED);
-        if (!queue->store.length)
+        if (!twill__queue_length(queue))
             twill__queue_answer_all(queue, turn, &queue->poppers, (int)closed);
     }
     if (queue->watchers.first) {
         if (twill__queue_readable(queue))
             twill__queue_answer_all(queue, turn, &queue->watchers, TWILL_OK);
-        else if (closed)
+        else if (closed && !twill__queue_length(queue))
             twill__queue_answer_all(queue, turn, &queue->watchers, (int)closed);
     }
-    if (queue->joiners.first && (!queue->unfinished || queue->doomed))
+    if (queue->joiners.first && (!twill__queue_unfinished(queue) || queue->doomed))
         twill__queue_answer_all(queue, turn, &queue->joiners,
-                                queue->unfinished ? TWILL_CLOSED : TWILL_OK);
+                                twill__queue_unfinished(queue) ? TWILL_CLOSED : TWILL_OK);
 }
 
 /* ---- leaving the lock ---- */
@@ -3002,6 +3440,8 @@ static inline bool twill__queue_deserted(const twill__queue *queue)
 static inline bool twill__queue_level(twill__queue *queue)
 {
     size_t length = queue->store.length;
+    if (queue->ring.cells)
+        return false;
     if (length > queue->counts.peak)
         queue->counts.peak = length;
     atomic_store_explicit(&queue->length, length, memory_order_relaxed); /* a hint */
@@ -3099,7 +3539,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
 {
     twill__queue_calling calling;
     if (!queue->drop) {
-        queue->unfinished -= dropped->count;
+        queue->gone += dropped->count;
         dropped->count = 0;
         return;
     }
@@ -3113,7 +3553,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
         }
         queue->drop(kept, dropped->why, &task);
         twill__queue_enter(queue, turn);
-        queue->unfinished--;
+        queue->gone++;
     }
     twill__calling_end(queue, &calling);
 }
@@ -3122,10 +3562,15 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
 static inline void twill__queue_evict(twill__queue *queue, twill__which which, twill_status why,
                                       char *kept, twill__dropped *dropped)
 {
-    dropped->number = twill__queue_take(queue, which, queue->drop ? kept : NULL).number;
     dropped->from = kept;
     dropped->count = 1;
     dropped->why = why;
+    if (!queue->ring.cells)
+        dropped->number = twill__queue_take(queue, which, queue->drop ? kept : NULL).number;
+    else if (!twill__ring_take(&queue->ring, queue->drop ? kept : NULL, &dropped->number, 1)) {
+        dropped->count = 0; /* somebody was quicker */
+        return;
+    }
     if (why == TWILL_TIMEOUT)
         queue->counts.expired++;
     else if (why == TWILL_CANCELLED)
@@ -3188,7 +3633,8 @@ static inline int twill__queue_meet(twill__queue *queue, twill__queue_turn *turn
     return push ? TWILL_FULL : TWILL_EMPTY;
 }
 
-/* OK; FULL; CLOSED; DROPPED; AGAIN: drop what is in `dropped`, and come again; ELSEWHERE. */
+/* OK; FULL; CLOSED; DROPPED; AGAIN: drop what is in `dropped`, and come again; ELSEWHERE; ANEW: it
+   is ours alone, and got nothing: leave all lists, and begin anew. */
 static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
                                   twill__waiter *waiter, char *kept, twill__dropped *dropped)
 {
@@ -3202,7 +3648,8 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         while (answer == TWILL_OK && waiter->done < waiter->n);
         if (answer != TWILL_FULL)
             return answer;
-    } else if (!twill__first(&queue->pushers)) {
+    } else if (queue->ring.cells ? atomic_load(&queue->givers) < TWILL__BULK
+                                 : !twill__first(&queue->pushers)) {
         room = twill__queue_room(queue, waiter);
         if (room && !twill__still_ours(waiter))
             return TWILL__ELSEWHERE;
@@ -3210,6 +3657,8 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
             twill__queue_accept(queue, waiter, room);
         if (waiter->done == waiter->n)
             return TWILL_OK;
+        if (room && waiter->shared)
+            return TWILL__ANEW;
         if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
             return TWILL__AGAIN;
     }
@@ -3221,7 +3670,6 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         queue->store.next += dropped->count;
         queue->counts.accepted += dropped->count;
         queue->counts.dropped += dropped->count;
-        queue->unfinished += dropped->count;
         return TWILL_DROPPED;
     }
     if (queue->store.length && (queue->overflow == TWILL_OVERFLOW_DROP_OLDEST ||
@@ -3237,18 +3685,19 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
     return TWILL_FULL;
 }
 
-/* OK; EMPTY; CLOSED; FAILED; AGAIN, ELSEWHERE as above. */
+/* OK; EMPTY; CLOSED; FAILED; AGAIN, ELSEWHERE, ANEW as above. */
 static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
                                  twill__waiter *waiter, char *kept, twill__dropped *dropped)
 {
-    size_t want = waiter->n - waiter->done;
-    if (queue->store.length) {
+    size_t want = waiter->n - waiter->done, length = twill__queue_there(queue);
+    if (length) {
         if (twill__queue_expire(queue, TWILL__NEXT, kept, dropped))
             return TWILL__AGAIN;
         if (!twill__still_ours(waiter))
             return TWILL__ELSEWHERE;
-        twill__queue_deliver(queue, waiter,
-                             want < queue->store.length ? want : queue->store.length);
+        twill__queue_deliver(queue, waiter, want < length ? want : length);
+        if (!waiter->done) /* a ring, and somebody was quicker */
+            return waiter->shared ? (int)TWILL__ANEW : (int)TWILL__AGAIN;
         return waiter->whole && waiter->done < waiter->n ? TWILL_EMPTY : TWILL_OK;
     }
     if (!queue->store.capacity && queue->pushers.first) {
@@ -3261,7 +3710,9 @@ static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
         if (answer != TWILL_EMPTY)
             return answer;
     }
-    return twill__queue_closed(queue) ? (int)twill__queue_closed(queue) : TWILL_EMPTY;
+    return twill__queue_closed(queue) && !twill__queue_length(queue)
+               ? (int)twill__queue_closed(queue)
+               : TWILL_EMPTY;
 }
 
 /* ---- waiting ---- */
@@ -3288,6 +3739,39 @@ static inline twill_status twill__over(twill_until until)
     return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
 }
 
+/* A ring: whether the positions promise what is not there yet. Asked when one is listed. */
+static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
+{
+    if (!queue->ring.cells)
+        return false;
+    return waiter->from
+               ? twill__ring_room(&queue->ring) >= (waiter->whole ? waiter->n - waiter->done : 1)
+               : twill__ring_length(&queue->ring) > 0;
+}
+
+/* A call that must not wait has found nothing, but something is on its way: whoever brings it has
+   two steps to do, as one who holds a lock. True: look again. */
+static inline bool twill__queue_see(twill__queue *queue, twill__queue_turn *turn,
+                                    const twill__waiter *waiter)
+{
+    if (!twill__queue_on_its_way(queue, waiter) ||
+        (waiter->from && atomic_load(&queue->givers) >= TWILL__BULK))
+        return false;
+    twill__queue_exit(queue, turn);
+    twill__yield();
+    twill__queue_enter(queue, turn);
+    return true;
+}
+
+/* ... then it sleeps no longer than this at a time. */
+static inline twill_until twill__queue_soon(twill_until until)
+{
+    twill_ns soon = twill__clock_now() + TWILL_US(50);
+    if (twill__no_deadline(until.deadline) || soon < until.deadline)
+        until.deadline = soon;
+    return until;
+}
+
 /* Waits in `list`. True: answered, in node->answer, and the queue is not touched again. False: the
    lock is held; *status: TIMEOUT, CANCELLED, or OK: look again. */
 static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *turn,
@@ -3295,29 +3779,34 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
                                      twill__node *node, twill_until until, twill_status *status)
 {
     uint32_t word;
+    bool nap;
     twill__node_init(node);
     waiter->node = node;
     waiter->since = twill__clock_now();
-    twill__enlist(list, waiter, waiter->first);
+    twill__enlist(queue, list, waiter, waiter->first);
     if (waiter->from)
         queue->counts.push_waits++;
     else if (waiter->to)
         queue->counts.pop_waits++;
+    twill__queue_settle(queue, turn);
+    nap = list != &queue->joiners && twill__queue_on_its_way(queue, waiter);
     twill__queue_exit(queue, turn);
-    *status = twill__wait(node, until);
+    *status = twill__wait(node, nap ? twill__queue_soon(until) : until);
+    if (nap && *status == TWILL_TIMEOUT && !twill__expired(until.deadline))
+        *status = TWILL_OK; /* look again; or it is TAKEN */
     /* pairs with the CAS in twill__own */
     word = atomic_load_explicit(&node->word, memory_order_acquire);
-    if (*status != TWILL_OK && (word & TWILL__TAKEN)) {
+    if ((*status != TWILL_OK || nap) && (word & TWILL__TAKEN)) {
         twill__await(node);
         *status = TWILL_OK;
         word = atomic_load_explicit(&node->word, memory_order_acquire);
     }
-    if (*status == TWILL_OK && !(word & TWILL__RETRY))
+    if (*status == TWILL_OK && (word & TWILL__TAKEN) && !(word & TWILL__RETRY))
         return true;
     twill__queue_enter(queue, turn);
     twill__queue_waited(queue, waiter);
     waiter->first = !waiter->previous;
-    twill__delist(list, waiter);
+    twill__delist(queue, list, waiter);
     if (*status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
         *status = TWILL_CANCELLED;
     return false;
@@ -3371,6 +3860,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             continue;
         if (answer == TWILL_FULL && over == TWILL_OK)
             over = twill__may_wait(queue, until, wait, TWILL_FULL);
+        if (answer == TWILL_FULL && over != TWILL_OK && twill__queue_see(queue, &turn, waiter))
+            continue;
         if (answer != TWILL_FULL || over != TWILL_OK)
             break;
         if (!asked) {
@@ -3382,7 +3873,7 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             asked = relieved <= 0;
         } else if (able && !atomic_load(queue->others)) {
             asked = false; /* under the lock: they have gone since we asked */
-        } else if (!spun && !queue->pushers.first) {
+        } else if (!spun && !queue->pushers.first && !queue->ring.cells) {
             spun = true;
             twill__queue_moment(queue, &turn, true);
         } else {
@@ -3419,9 +3910,11 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
             continue;
         if (answer == TWILL_EMPTY && over == TWILL_OK)
             over = twill__may_wait(queue, until, wait, TWILL_EMPTY);
+        if (answer == TWILL_EMPTY && over != TWILL_OK && twill__queue_see(queue, &turn, waiter))
+            continue;
         if (answer != TWILL_EMPTY || over != TWILL_OK)
             break;
-        if (!spun && !queue->poppers.first) {
+        if (!spun && !queue->poppers.first && !queue->ring.cells) {
             spun = true;
             twill__queue_moment(queue, &turn, false);
         } else if (twill__queue_wait(queue, &turn, &queue->poppers, waiter, &node, until, &over)) {
@@ -3443,7 +3936,9 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     twill__queue_enter(queue, &turn);
     for (;;) { /* exit: as above */
         uint32_t closed = join ? queue->doomed ? TWILL_CLOSED : 0 : twill__queue_closed(queue);
-        if (join ? !queue->unfinished : twill__queue_readable(queue))
+        if (closed && !join && twill__queue_length(queue))
+            closed = 0; /* on its way */
+        if (join ? !twill__queue_unfinished(queue) : twill__queue_readable(queue))
             over = TWILL_OK;
         else if (closed)
             over = (twill_status)closed;
@@ -3462,6 +3957,107 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     }
 }
 
+/* ---- the ring, without the lock ---- */
+
+/* Somebody waits for what has just been done. */
+static __attribute__((noinline)) void twill__queue_serve(twill__queue *queue)
+{
+    twill__queue_turn turn;
+    twill__queue_enter(queue, &turn);
+    twill__queue_exit(queue, &turn);
+}
+
+typedef struct twill__quick { /* what a call tries for a moment */
+    twill__queue *queue;
+    const char *from;
+    char *to;
+    uint64_t *numbers;
+    size_t most, least, done;
+} twill__quick;
+
+/* Who stands behind a bulk does so for fairness alone: relaxed. */
+static inline bool twill__queue_bulk(const twill__queue *queue)
+{
+    return atomic_load_explicit(&queue->givers, memory_order_relaxed) >= TWILL__BULK;
+}
+
+static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__queue *queue,
+                                                                       const void *item)
+{
+    if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
+        return false;
+    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+        twill__queue_serve(queue);
+    return true;
+}
+
+static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__queue *queue,
+                                                                        void *item)
+{
+    if (!twill__ring_take_one(&queue->ring, item))
+        return false;
+    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+        twill__queue_serve(queue);
+    return true;
+}
+
+static inline bool twill__quick_try_put(void *quick_)
+{
+    twill__quick *quick = (twill__quick *)quick_;
+    twill__queue *queue = quick->queue;
+    if (quick->most == 1)
+        return twill__quick_put_one(queue, quick->from) && ++quick->done;
+    if (twill__queue_bulk(queue))
+        return false;
+    quick->done = twill__ring_put(&queue->ring, quick->from, quick->most, quick->least);
+    if (!quick->done)
+        return false;
+    if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
+        twill__queue_serve(queue);
+    return true;
+}
+
+static inline bool twill__quick_try_take(void *quick_)
+{
+    twill__quick *quick = (twill__quick *)quick_;
+    twill__queue *queue = quick->queue;
+    if (quick->most == 1 && !quick->numbers)
+        return twill__quick_take_one(queue, quick->to) && ++quick->done;
+    quick->done = twill__ring_take(&queue->ring, quick->to, quick->numbers, quick->most);
+    if (!quick->done)
+        return false;
+    if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
+        twill__queue_serve(queue);
+    return true;
+}
+
+/* Whether a moment outside the lock may help. */
+static inline bool twill__quick_may_wait(const twill__queue *queue, twill_until until, bool wait)
+{
+    return wait && !twill__queue_closed(queue) && twill__over(until) == TWILL_OK;
+}
+
+/* How many of up to `most` items went in, without the lock and after a moment at the most; all that
+   cannot be done so is left to twill__queue_put. */
+static inline size_t twill__quick_put(twill__queue *queue, const char *items, size_t most,
+                                      size_t least, twill_until until, bool wait)
+{
+    twill__quick quick = {queue, items, NULL, NULL, most, least, 0};
+    if (!twill__quick_try_put(&quick) && (!queue->relief || atomic_load(queue->others)) &&
+        twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
+        (void)twill__spin_for(twill__quick_try_put, &quick, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    return quick.done;
+}
+
+static inline size_t twill__quick_take(twill__queue *queue, char *items, uint64_t *numbers,
+                                       size_t most, twill_until until, bool wait)
+{
+    twill__quick quick = {queue, NULL, items, numbers, most, 1, 0};
+    if (!twill__quick_try_take(&quick) && twill__quick_may_wait(queue, until, wait))
+        (void)twill__spin_for(twill__quick_try_take, &quick, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    return quick.done;
+}
+
 /* ---- the end ---- */
 
 /* Under the lock, once: those outside it for a moment shall look again. */
@@ -3472,6 +4068,8 @@ static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
     atomic_store_explicit(&queue->code, code, memory_order_relaxed); /* before closed */
     /* release: pairs with the acquire in twill_queue_is_closed */
     atomic_store_explicit(&queue->closed, how, memory_order_release);
+    if (queue->ring.cells) /* from here on no push can claim */
+        atomic_fetch_or(&queue->ring.tail, queue->ring.mark);
     if (queue->popping)
         atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
     if (queue->pushing)
@@ -3496,11 +4094,13 @@ static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     size_t cleared = 0, most;
     twill__queue_enter(queue, &turn);
-    most = queue->store.length;
-    for (; cleared < most && queue->store.length; cleared++) {
+    most = twill__queue_length(queue);
+    for (; cleared < most && twill__queue_length(queue); cleared++) {
         /* the oldest of a heap would have to be looked for */
         twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
                            kept, &dropped);
+        if (!dropped.count)
+            break;
         twill__queue_drop(queue, &turn, &dropped, kept);
     }
     twill__queue_exit(queue, &turn);
@@ -5792,7 +6392,18 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
 
 typedef struct twill__queue_plan {              /* what the options come to */
     size_t capacity, cells, heap, items, bytes; /* offsets behind the queue; 0: none */
+    bool ring;
 } twill__queue_plan;
+
+/* Whether a ring can do it. Its positions need 64 bits that are swapped in one step. */
+static inline bool twill__queue_plain(const twill_queue_options *options)
+{
+    return UINTPTR_MAX > 0xffffffffu && options->capacity != TWILL_RENDEZVOUS &&
+           options->order == TWILL_ORDER_FIFO &&
+           (options->overflow == TWILL_OVERFLOW_BLOCK ||
+            options->overflow == TWILL_OVERFLOW_REJECT) &&
+           !options->bytes_of && !options->max_age && !options->on_level;
+}
 
 static inline bool twill__queue_options_valid(const twill_queue_options *options)
 {
@@ -5801,9 +6412,12 @@ static inline bool twill__queue_options_valid(const twill_queue_options *options
                   options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
     size_t capacity = options->capacity ? options->capacity : 1024;
     if ((unsigned)options->overflow > TWILL_OVERFLOW_DROP_NEWEST ||
-        (unsigned)options->order > TWILL_ORDER_PRIORITY || priority != !!options->priority_of ||
-        (options->ageing && !priority) || options->ageing < 0 || options->max_age < 0 ||
-        (options->max_bytes && !options->bytes_of) || (options->memory_bytes && !options->memory))
+        (unsigned)options->order > TWILL_ORDER_PRIORITY ||
+        (unsigned)options->engine > TWILL_ENGINE_RING ||
+        (options->engine == TWILL_ENGINE_RING && !twill__queue_plain(options)) ||
+        priority != !!options->priority_of || (options->ageing && !priority) ||
+        options->ageing < 0 || options->max_age < 0 || (options->max_bytes && !options->bytes_of) ||
+        (options->memory_bytes && !options->memory))
         return false;
     if (options->on_level ? options->high_mark <= options->low_mark || options->high_mark > capacity
                           : options->high_mark || options->low_mark)
@@ -5848,8 +6462,11 @@ static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t 
         if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(size_t)))
             return TWILL_TOO_BIG;
     }
+    plan->ring = options->engine != TWILL_ENGINE_LOCK && twill__queue_plain(options);
     plan->items = plan->bytes;
-    if (!twill__queue_add(&plan->bytes, plan->capacity, item_size))
+    if (item_size > SIZE_MAX / 2 ||
+        !twill__queue_add(&plan->bytes, plan->capacity,
+                          plan->ring ? twill__ring_stride(item_size) : item_size))
         return TWILL_TOO_BIG;
     plan->bytes += TWILL__LINE; /* to align the first */
     return TWILL_OK;
@@ -5875,6 +6492,8 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
         queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
     if (plan->heap)
         queue->store.heap = (size_t *)(void *)(base + plan->heap);
+    if (plan->ring)
+        twill__ring_init(&queue->ring, item_size, plan->capacity, base + plan->items);
     for (size_t k = 0; plan->heap && k < plan->capacity; k++)
         queue->store.heap[k] = k;
     queue->generation = twill__generation();
@@ -5982,11 +6601,21 @@ twill__get_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until
     return twill__queue_get(queue, waiter, until, wait, kept.item);
 }
 
-static inline twill_status twill__push(twill_queue *queue, const void *items, size_t n, bool whole,
-                                       size_t *count, twill_until until, bool wait)
+static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
+                                                          size_t n, bool whole, size_t *count,
+                                                          twill_until until, bool wait)
 {
     twill__waiter waiter;
     twill_status status;
+    if (queue->ring.cells) {
+        size_t put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
+        if (count)
+            *count += put;
+        if (put == n)
+            return TWILL_OK;
+        items = (const char *)items + put * queue->store.size;
+        n -= put;
+    }
     memset(&waiter, 0, sizeof waiter);
     waiter.from = (const char *)items;
     waiter.n = n;
@@ -6003,11 +6632,21 @@ static inline twill_status twill__push(twill_queue *queue, const void *items, si
     return status;
 }
 
-static inline twill_status twill__pop(twill_queue *queue, void *items, size_t n, bool whole,
-                                      size_t *count, twill_until until, bool wait)
+static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, void *items, size_t n,
+                                                         bool whole, size_t *count,
+                                                         twill_until until, bool wait)
 {
     twill__waiter waiter;
     twill_status status;
+    if (queue->ring.cells) {
+        size_t taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
+        if (count)
+            *count += taken;
+        if (whole ? taken == n : taken > 0)
+            return TWILL_OK;
+        items = (char *)items + taken * queue->store.size;
+        n -= taken;
+    }
     memset(&waiter, 0, sizeof waiter);
     waiter.to = (char *)items;
     waiter.n = n;
@@ -6023,6 +6662,8 @@ TWILL__DEFINE twill_status twill_queue_push_until(twill_queue *queue, const void
                                                   twill_until until)
 {
     twill_status status = twill__queue_check(queue, item);
+    if (status == TWILL_OK && queue->ring.cells && twill__quick_put_one(queue, item))
+        return TWILL_OK;
     return status ? status : twill__push(queue, item, 1, false, NULL, until, true);
 }
 
@@ -6041,6 +6682,8 @@ TWILL__DEFINE twill_status twill_queue_try_push(twill_queue *queue, const void *
 TWILL__DEFINE twill_status twill_queue_pop_until(twill_queue *queue, void *item, twill_until until)
 {
     twill_status status = twill__queue_check(queue, item);
+    if (status == TWILL_OK && queue->ring.cells && twill__quick_take_one(queue, item))
+        return TWILL_OK;
     return status ? status : twill__pop(queue, item, 1, false, NULL, until, true);
 }
 
@@ -6191,12 +6834,10 @@ TWILL__DEFINE twill_status twill_queue_task_done(twill_queue *queue)
     if (status != TWILL_OK)
         return status;
     twill__queue_enter(queue, &turn);
-    if (queue->finished == queue->counts.popped) {
+    if (queue->finished == twill__queue_popped(queue))
         status = TWILL_INVALID;
-    } else {
+    else
         queue->finished++;
-        queue->unfinished--;
-    }
     twill__queue_exit(queue, &turn);
     return status;
 }
@@ -6214,8 +6855,12 @@ TWILL__DEFINE twill_status twill_queue_join(twill_queue *queue)
 
 TWILL__DEFINE size_t twill_queue_length(const twill_queue *queue)
 {
+    if (!queue)
+        return 0;
+    if (queue->ring.cells)
+        return twill__ring_length(&queue->ring);
     /* a hint */
-    return queue ? atomic_load_explicit(&queue->length, memory_order_relaxed) : 0;
+    return atomic_load_explicit(&queue->length, memory_order_relaxed);
 }
 
 TWILL__DEFINE bool twill_queue_is_closed(const twill_queue *queue)
@@ -6234,7 +6879,7 @@ TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
     status = twill__queue_desert(queue);
     if (status != TWILL_OK)
         return status;
-    if (queue->store.length)
+    if (twill__queue_length(queue))
         (void)twill_queue_clear(queue);
     if (queue->memory)
         TWILL_FREE(queue->memory);
@@ -6268,6 +6913,16 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
     counts = &queue->counts;
     out->accepted = counts->accepted;
     out->popped = counts->popped;
+    out->length = queue->store.length;
+    out->peak = counts->peak;
+    if (queue->ring.cells) {
+        uint64_t head = atomic_load(&queue->ring.head);
+        out->accepted = twill__ring_pushed(&queue->ring); /* not before the head: it stays ahead */
+        out->popped = twill__ring_count(&queue->ring, head) - counts->cleared;
+        out->length = (size_t)(out->accepted - out->popped - counts->cleared);
+        /* relaxed: a figure */
+        out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
+    }
     out->dropped = counts->dropped;
     out->expired = counts->expired;
     out->cleared = counts->cleared;
@@ -6275,8 +6930,6 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
     out->push_waits = counts->push_waits;
     out->pop_waits = counts->pop_waits;
     out->wakes = counts->wakes;
-    out->length = queue->store.length;
-    out->peak = counts->peak;
     out->capacity = queue->store.capacity;
     out->bytes = queue->bytes;
     out->waiting_push = twill__queue_waiting(&queue->pushers);
@@ -6298,7 +6951,7 @@ typedef struct twill__select {
     twill_queue_case *cases;
     twill__waiter *waiters; /* n == 0: the case is out */
     size_t n, start, chosen, live;
-    bool inside;
+    bool inside, nap; /* nap: see twill__queue_on_its_way */
     twill__node node;
     char *kept;
 } twill__select;
@@ -6318,15 +6971,19 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
                       : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
         if (dropped.count)
             twill__queue_drop(queue, &turn, &dropped, select->kept);
-    } while (answer == TWILL__AGAIN);
+    } while (answer == TWILL__AGAIN ||
+             (!listing && (answer == TWILL_FULL || answer == TWILL_EMPTY) &&
+              twill__queue_see(queue, &turn, waiter)));
     if (listing && (answer == TWILL_FULL || answer == TWILL_EMPTY)) {
         waiter->since = twill__clock_now();
         select->inside = select->inside || twill__queue_inside(queue);
-        twill__enlist(push ? &queue->pushers : &queue->poppers, waiter, false);
+        twill__enlist(queue, push ? &queue->pushers : &queue->poppers, waiter, false);
         if (push)
             queue->counts.push_waits++;
         else
             queue->counts.pop_waits++;
+        twill__queue_settle(queue, &turn);
+        select->nap = select->nap || twill__queue_on_its_way(queue, waiter);
     }
     twill__queue_exit(queue, &turn);
     return answer;
@@ -6347,7 +7004,7 @@ static inline int twill__select_round(twill__select *select, bool listing)
             continue;
         }
         int now = twill__select_case(select, i, listing);
-        if (now == TWILL__ELSEWHERE)
+        if (now == TWILL__ELSEWHERE || now == TWILL__ANEW)
             return now;
         at->status = (twill_status)now;
         if (now == TWILL_OK || now == TWILL_DROPPED) {
@@ -6378,7 +7035,7 @@ static inline void twill__select_leave(twill__select *select)
             continue;
         twill__queue_enter(queue, &turn);
         twill__queue_waited(queue, waiter);
-        twill__delist(select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
+        twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
         twill__queue_exit(queue, &turn);
     }
 }
@@ -6390,7 +7047,12 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
     uint32_t word;
     int answer;
     twill__node_init(&select->node);
+    select->nap = false;
     answer = twill__select_round(select, true);
+    if (answer == TWILL__ANEW) { /* ours: no queue may answer any more */
+        twill__select_leave(select);
+        return TWILL__AGAIN;
+    }
     if (answer != TWILL__ELSEWHERE &&
         (!select->live || select->inside || answer == TWILL_OK || answer == TWILL_DROPPED)) {
         /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
@@ -6403,12 +7065,14 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
                          ? answer
                          : (int)TWILL_DEADLOCK;
     } else if (answer != TWILL__ELSEWHERE) {
-        status = twill__wait(&select->node, until);
+        status = twill__wait(&select->node, select->nap ? twill__queue_soon(until) : until);
         answer = TWILL__ELSEWHERE;
         /* pairs with the CAS in twill__own */
         if (status != TWILL_OK &&
             !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
-            answer = (int)status;
+            answer = status == TWILL_TIMEOUT && select->nap && !twill__expired(until.deadline)
+                         ? (int)TWILL__AGAIN
+                         : (int)status;
     }
     if (answer != TWILL__ELSEWHERE) {
         twill__select_leave(select);
@@ -6574,7 +7238,7 @@ static inline void twill__pc_end_here(twill__pc *pc, bool stop)
     size_t next;
     twill__pc_end(pc);
     twill__queue_enter(pc->queue, &turn);
-    next = (size_t)pc->queue->store.next;
+    next = (size_t)twill__queue_accepted(pc->queue);
     twill__queue_exit(pc->queue, &turn);
     if (stop)
         twill__lower(&pc->job->stop_at, next);
@@ -6638,9 +7302,9 @@ static inline void twill__pc_spare(twill__pc *pc, void *item, uint64_t number)
     twill__queue_turn turn;
     twill_queue *queue = pc->queue;
     twill__queue_enter(queue, &turn);
-    queue->counts.popped--;
+    queue->counts.popped--; /* a ring derives it */
     queue->counts.cleared++;
-    queue->unfinished--;
+    queue->gone++;
     twill__queue_exit(queue, &turn);
     if (queue->drop) {
         twill_task task = twill__queue_task(queue, (size_t)number);
@@ -6680,13 +7344,19 @@ static inline twill_status twill__pc_take(twill__pc *pc, twill__pc_worker *worke
 {
     twill__waiter waiter;
     twill_status status;
+    worker->at = 0;
+    if (pc->queue->ring.cells) {
+        worker->count =
+            twill__quick_take(pc->queue, worker->items, worker->numbers, most, pc->run.until, wait);
+        if (worker->count)
+            return TWILL_OK;
+    }
     memset(&waiter, 0, sizeof waiter);
     waiter.to = worker->items;
     waiter.numbers = worker->numbers;
     waiter.n = most;
     status = pc->queue->drop ? twill__get_dropping(pc->queue, &waiter, pc->run.until, wait)
                              : twill__queue_get(pc->queue, &waiter, pc->run.until, wait, NULL);
-    worker->at = 0;
     worker->count = waiter.done;
     return status;
 }

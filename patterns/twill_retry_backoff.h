@@ -1898,6 +1898,39 @@ static inline twill_ns twill__backoff_next(const twill__backoff *shape, twill__d
     700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
 #define TWILL__SPIN_YIELDS 4
 
+/* Tries again for a moment: true once `done` says so. The limit is a time, not a count: a pause
+   costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change anything
+   meanwhile. */
+static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_ns limit,
+                                   unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return false;
+    for (unsigned k = 1, pauses = 1;; k++) {
+        for (unsigned pause = 0; pause < pauses; pause++)
+            twill__pause();
+        if (done(data))
+            return true;
+        if (pauses < 16)
+            pauses *= 2;
+        if (k % 4 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (done(data))
+            return true;
+    }
+    return false;
+}
+
 /* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
    count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
    the word meanwhile. */
