@@ -45,6 +45,5 @@ int main(void)
     end(threads, 3);
     while (twill__park(&word, 1, soon)) { /* for no reason; in the end it is late */
     }
-    assert(twill__park(&word, 0, soon)); /* it looks first */
     return 0;
 }

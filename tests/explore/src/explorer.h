@@ -113,7 +113,7 @@ typedef struct explorer {
     uint32_t max_steps;
     bool no_polling, weak_memory, spurious, quiet, verbose, check_leaks, show_output;
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
-    bool random_allocation, random_creation, no_futex, wall_jumps, give_pages;
+    bool random_allocation, random_creation, random_condition, no_futex, wall_jumps, give_pages;
     int cpus;
     const char *svg; /* a file for the picture of a failure, or NULL */
     int argument_count;

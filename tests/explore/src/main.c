@@ -335,7 +335,7 @@ static void usage(void)
           "  --no-reduction  exhaustive: also what leads to a state that was there before\n"
           "  --no-rising     exhaustive: only the last bound, not bound by bound\n"
           "  --spurious      spurious wakes, EINTR, weak CAS failures\n"
-          "  --fail=alloc,thread   allocations, threads (and conditions) fail at random\n"
+          "  --fail=alloc,thread,cond   allocations, threads and conditions, conditions fail at random\n"
           "  --fail-alloc=K --fail-thread=K   the K-th fails\n"
           "  --sweep=alloc|thread [--schedules=N]   every K, N schedules (200) each\n"
           "  --wall-jumps    the wall clock is set back and forth by an hour\n"
@@ -358,7 +358,8 @@ static bool set_fail(const char *list)
 {
     x.random_allocation = strstr(list, "alloc") != NULL;
     x.random_creation = strstr(list, "thread") != NULL;
-    return x.random_allocation || x.random_creation;
+    x.random_condition = x.random_creation || strstr(list, "cond") != NULL;
+    return x.random_allocation || x.random_condition;
 }
 
 static bool is(const char *option, const char *name, const char **value)

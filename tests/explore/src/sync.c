@@ -327,12 +327,18 @@ EXPORT int explore_mtx_unlock(mtx_t *m)
     return c11_status(unlock(m, C11, PC));
 }
 
+static bool condition_fails(const void *c, const void *pc)
+{
+    if (!x.random_condition || !hard_fault(8))
+        return false;
+    trace("condition-fails", c, 0, 0, NO_ORDER, false, pc);
+    return true;
+}
+
 EXPORT int explore_cnd_init(cnd_t *c)
 {
-    if (x.random_creation && hard_fault(8)) {
-        trace("cnd_init-fails", c, 0, 0, NO_ORDER, false, PC);
+    if (condition_fails(c, PC))
         return thrd_nomem;
-    }
     init("cnd_init", c, CONDITION);
     return thrd_success;
 }
@@ -413,6 +419,8 @@ EXPORT int explore_pthread_cond_init(pthread_cond_t *c, const pthread_condattr_t
 {
     clockid_t clock = CLOCK_REALTIME;
 
+    if (condition_fails(c, PC))
+        return ENOMEM;
     if (attributes)
         pthread_condattr_getclock(attributes, &clock);
     init("pthread_cond_init", c, CONDITION)->wall_clock = clock == CLOCK_REALTIME;

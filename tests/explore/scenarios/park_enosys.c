@@ -1,0 +1,4 @@
+/* EXPLORE: --no-futex
+   EXPLORE-BACKENDS: futex
+   As park_deadline.c, where the kernel (a sandbox) has no futex: waiting goes on without sleep. */
+#include "park_deadline.c"
