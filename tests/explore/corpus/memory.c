@@ -250,7 +250,18 @@ static int borrowed_local(void)
     return 0;
 }
 
+/* No step: nothing that others could notice. */
+static int endless(void)
+{
+    volatile int turns = 1;
+
+    while (turns)
+        turns = 2;
+    return 0;
+}
+
 const struct corpus_case memory_cases[] = {
+    {"endless", endless},
     {"use_after_free", use_after_free},
     {"access_after_grant", access_after_grant},
     {"double_close", double_close},

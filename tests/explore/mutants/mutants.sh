@@ -30,6 +30,14 @@ killers() {  # file: its checks, what has killed most first; cheap ones before d
       covers "$1"; } | awk '!seen[$0]++'
 }
 
+# What the compiler sees, as a sum: the same, and nothing needs to be compiled.
+seen_by_compiler() {  # check, folder with include/
+    path=${1%@*}
+    # shellcheck disable=SC2046 # flags
+    $CC -std=c11 -E -P -w -DTWILL_STATIC -DTWILL__TICKS=0 -DTWILL__SPIN=0 $(backend_flags "${1#*@}") $(told "$path" EXPLORE-FLAGS) \
+        -include $here/mutants/orders.h -I"$2/include" -I$here -Itests "$path" 2>/dev/null | cksum
+}
+
 build_check() {  # check, folder with include/: builds program and text in the folder
     path=${1%@*} backend=${1#*@}
     case $path in
@@ -79,6 +87,7 @@ if [ "${1:-}" = --one ]; then
         result='does not compile'
     else
         for check in $(killers "$file"); do
+            [ "$(seen_by_compiler "$check" "$folder")" != "$(cat "$(text_of "$check").seen")" ] || continue
             if ! build_check "$check" "$folder"; then
                 result='does not compile'
                 break
@@ -125,6 +134,7 @@ while read -r check; do
     [ ! -f "$text" ] || [ -n "$(find patterns/src $here/src "${check%@*}" -newer "$text" -type f | head -n 1)" ] || continue
     if build_check "$check" "$M_/unchanged" && run_check "$check" "$M_/unchanged"; then
         cp "$M_/unchanged/text" "$text"
+        seen_by_compiler "$check" "$M_/unchanged" >"$text.seen"
     else
         echo "FAIL mutants: $check fails without any mutant"
         tail -n 5 "$M_/unchanged/log"

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 
 explorer x;
 
@@ -104,6 +105,41 @@ static void on_signal(int number)
     fail("%s", number == SIGFPE   ? "arithmetic error (SIGFPE)"
                : number == SIGILL ? "illegal instruction (SIGILL)"
                                   : "invalid memory access (SIGSEGV)");
+}
+
+/* A loop without a step is never left: the explorer looks every second whether there was one. */
+enum { PATIENCE = 2 };
+
+static void on_alarm(int number, siginfo_t *info, void *context)
+{
+    static uint64_t last_runs;
+    static uint32_t last_steps;
+    static int still;
+    sigset_t mask;
+
+    (void)info, (void)context;
+    still = x.active && last_runs == x.runs && last_steps == x.steps ? still + 1 : 0;
+    last_runs = x.runs;
+    last_steps = x.steps;
+    if (still < PATIENCE)
+        return;
+    still = 0;
+    sigemptyset(&mask);
+    sigaddset(&mask, number);
+    sigprocmask(SIG_UNBLOCK, &mask, NULL);
+    fail("T%d runs for %d seconds without a step: an endless loop", x.current, PATIENCE);
+}
+
+static void watch_for_endless_loops(void)
+{
+    struct itimerval second = {{1, 0}, {1, 0}};
+    struct sigaction action;
+
+    memset(&action, 0, sizeof action);
+    action.sa_sigaction = on_alarm;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_RESTART;
+    sigaction(SIGVTALRM, &action, NULL);
+    setitimer(ITIMER_VIRTUAL, &second, NULL);
 }
 
 static void catch_signals(void)
@@ -527,6 +563,7 @@ static void prepare(void)
     data_copy = big(data_size + 1);
     memcpy(data_copy, data, data_size);
     catch_signals();
+    watch_for_endless_loops();
 }
 
 static void print_totals(const char *name)
