@@ -131,7 +131,7 @@ cp_include
 for file in $files; do covers "$file"; done | sort -u >"$M_/checks"
 while read -r check; do
     text=$(text_of "$check")
-    [ ! -f "$text" ] || [ -n "$(find patterns/src $here/src "${check%@*}" -newer "$text" -type f | head -n 1)" ] || continue
+    [ ! -f "$text.seen" ] || [ -n "$(find patterns/src $here/src "${check%@*}" -newer "$text" -type f | head -n 1)" ] || continue
     if build_check "$check" "$M_/unchanged" && run_check "$check" "$M_/unchanged"; then
         cp "$M_/unchanged/text" "$text"
         seen_by_compiler "$check" "$M_/unchanged" >"$text.seen"
