@@ -2,7 +2,7 @@
 # explore.sh - `make explore`: the explorer's own tests; every scenario on futexes and, by turns, on one
 # of the other three back ends (BACKENDS=all: on all four); sweeps; the broken variants. T=name takes
 # only scenarios whose name contains it, SCALE=n multiplies the schedules, SECS= is the time for one
-# search (by itself: so that all of it takes five minutes on two processors), JOBS= how many at once.
+# search (by itself: a share of what is left of five minutes), JOBS= how many at once.
 #
 #   explore.sh --replay BACKEND ID [options]    one schedule of scenario T again
 #   explore.sh --soak                           fresh seeds for SECS seconds, or until a failure
@@ -16,6 +16,9 @@ export CC BUILD EXPLORE_BUILD="$W" SCALE
 passed=0 failed=0 skipped=0
 . $here/tools.sh
 
+JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
+END=${END:-$(($(date +%s) + 290))}
+export JOBS END
 RANDOM_RUNS=$((100000 * SCALE)) PCT_RUNS=$((50000 * SCALE)) TREE_RUNS=$((1000000 * SCALE))
 TREE_BOUNDS='--preemptions=2 --stale=1 --faults=1'
 if [ "${1:-}" = --one ]; then
@@ -24,8 +27,14 @@ if [ "${1:-}" = --one ]; then
     broken | sweeps) "$1" "$2" ;;
     *)
         # the other back ends share all but the park: less of it
-        [ "$1" = futex ] || { RANDOM_RUNS=$((RANDOM_RUNS / 5)) PCT_RUNS=$((PCT_RUNS / 5)); SECS=$OTHER_SECS; }
-        LIMIT="--seconds=${SECS:-6} --seed=${SEED:-1}"
+        weight=3
+        [ "$1" = futex ] || { RANDOM_RUNS=$((RANDOM_RUNS / 5)) PCT_RUNS=$((PCT_RUNS / 5)) weight=1; }
+        build_scenario "$1" "$2" >/dev/null
+        # a share of the time that is left, of all processors, less a second for each program to be built
+        LIMIT="--seed=${SEED:-1} --seconds=$(awk -v fixed="${SECS:-}" -v left=$((END - $(date +%s))) -v jobs="$JOBS" \
+            -v weight=$weight -v weights="${3:-$weight}" -v programs="${4:-0}" 'BEGIN {
+                share = (left * jobs - programs) * weight / weights / 3
+                print (fixed != "" ? fixed : share < 0.2 ? 0.2 : share > 30 ? 30 : share) }')"
         scenario "$1" "$2" ;;
     esac
     exit 0
@@ -46,8 +55,7 @@ if [ "${1:-}" = --soak ]; then
     $here/explore-cc || exit 1
     while [ "$(date +%s)" -lt "$end" ]; do
         ls $here/scenarios/*.c | grep -e "${T:-.}" | sed -e 's/^/futex /' | tr '\n' '\0' |
-            SECS=10 SEED=$seed SCALE=100 xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" \
-                sh "$0" --one >"$W/soak.round"
+            SECS=10 SEED=$seed SCALE=100 xargs -0 -n 1 -P "$JOBS" sh "$0" --one >"$W/soak.round"
         sed -e "s/^/seed $seed: /" "$W/soak.round" | tee -a "$W/soak.log"
         passed=$((passed + $(grep -c ': passed$' "$W/soak.round")))
         failed=$((failed + $(grep -c ': FAILED$' "$W/soak.round")))
@@ -61,6 +69,8 @@ $here/explore-cc || { echo "0 passed, 1 failed"; exit 1; }
 build_corpus || { echo "FAIL explore: the corpus does not build"; cat "$W/corpus.log"; echo "0 passed, 1 failed"; exit 1; }
 cases "$W/corpus" "$W/cases"
 
+sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/broken \1/p' $here/broken.txt | grep -e "${T:-.}" >"$W/todo"
+sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/sweeps \1/p' $here/sweeps.txt | grep -e "${T:-.}" >>"$W/todo"
 turn=0
 for file in $here/scenarios/*.c; do
     case $(basename "$file" .c) in
@@ -75,14 +85,9 @@ for file in $here/scenarios/*.c; do
     2) others=no-futex-pthread ;;
     esac
     for backend in futex $others; do echo "$backend $file"; done
-done >"$W/todo"
-# 2 processors x 5 minutes, less what building costs, over three searches here and shorter ones there
-SECS=${SECS:-$(awk "BEGIN { s = (520 - 4 * $turn) / (3.75 * ($turn + 1)); print s < 1 ? 1 : s > 8 ? 8 : s }")}
-OTHER_SECS=$(awk "BEGIN { print $SECS / 4 }")
-export SECS OTHER_SECS
-sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/broken \1/p' $here/broken.txt | grep -e "${T:-.}" >>"$W/todo"
-sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/sweeps \1/p' $here/sweeps.txt | grep -e "${T:-.}" >>"$W/todo"
-tr '\n' '\0' <"$W/todo" | xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" sh "$0" --one |
+done | awk '{ line[NR] = $0; weight[NR] = $1 == "futex" ? 3 : 1; sum += weight[NR] }
+    END { for (i = 1; i <= NR; i++) { print line[i], sum, NR - i; sum -= weight[i] } }' >>"$W/todo"
+tr '\n' '\0' <"$W/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one |
     tee "$W/results"
 passed=$((passed + $(grep -c ': passed$' "$W/results")))
 failed=$((failed + $(grep -c ': FAILED$' "$W/results")))
