@@ -39,6 +39,7 @@ END OF OUTPUT */
 #define TWILL_BATCH_PROCESSING_H
 
 #include "base/base.h"
+#include "base/future.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -126,6 +127,59 @@ TWILL__DECL twill_status twill_batch_flat_map(const void *items, size_t item_siz
                                               size_t *values_n, const twill_batch_options *options);
 TWILL__DECL void twill_batch_free(void *values);
 
+/* ---- items that come one by one ---- */
+
+typedef struct twill_batcher twill_batcher;
+
+/* Starts the workers. TWILL_OK: *out is the batcher. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY,
+   NO_THREAD (none could be started, or, with run.strict, not all), FORKED, CLOSED (of the pool). */
+TWILL__DECL twill_status twill_batcher_create(twill_batcher **out, twill_batch_fn *fn,
+                                              const twill_batch_options *options);
+
+/* Gives an item to the batcher, for ever, without waiting, or until. TWILL_OK: it will end exactly
+   once, by on_item and by *future (NULL: nobody asks). DROPPED: likewise, it has ended already
+   (DROP_INCOMING). All else: it is still the caller's: FULL, CLOSED, TOO_BIG, NO_MEMORY, TIMEOUT,
+   CANCELLED, DEADLOCK (full, and from inside of a callback with nothing that could be processed),
+   FORKED, INVALID. */
+TWILL__DECL twill_status twill_batcher_add(twill_batcher *batcher, void *item,
+                                           twill_future *future);
+TWILL__DECL twill_status twill_batcher_try_add(twill_batcher *batcher, void *item,
+                                               twill_future *future);
+TWILL__DECL twill_status twill_batcher_add_until(twill_batcher *batcher, void *item,
+                                                 twill_future *future, twill_until until);
+
+/* What is open leaves now; waits until all that was accepted before the call has ended, and for
+   nothing else. DEADLOCK: from inside of a callback. */
+TWILL__DECL twill_status twill_batcher_flush(twill_batcher *batcher);
+TWILL__DECL twill_status twill_batcher_flush_until(twill_batcher *batcher, twill_until until);
+
+/* No more adds; what is open leaves now; waits for nothing. A second one: CLOSED. */
+TWILL__DECL twill_status twill_batcher_close(twill_batcher *batcher);
+
+/* Close; waits for the end of everything until `drain`; then ends what is in no call (CANCELLED, or
+   FAILED if it was waiting to be tried again), fires the tokens of what is, and waits until `join`.
+   *out (NULL ok): how much ended in either phase, and what is stuck. TIMEOUT: some is; it may be
+   called again. The batcher is still to be destroyed. */
+TWILL__DECL twill_status twill_batcher_stop(twill_batcher *batcher, twill_until drain,
+                                            twill_until join, twill_stopped *out);
+
+/* Close, waits for the end of everything, joins the workers, fills run.report, frees. NULL: OK. From
+   inside of a callback: DEADLOCK, and nothing changed. In a forked child it frees. */
+TWILL__DECL twill_status twill_batcher_destroy(twill_batcher *batcher);
+
+/* added == done + failed + timed_out + cancelled + dropped + lost + pending, always. refused:
+   answers FULL. retried: items of calls with attempt > 1 (not those of halves). merged: items that
+   joined another one. batches: that left, each for one of the six reasons; mean_fill: their items
+   over max_items. calls: of fn. */
+typedef struct twill_batcher_stats {
+    uint64_t added, done, failed, timed_out, cancelled, dropped, lost, refused, retried, merged,
+        batches, calls, by_count, by_bytes, by_linger, by_idle, by_flush, by_close;
+    size_t pending, pending_bytes, pending_peak;
+    double mean_fill;
+} twill_batcher_stats;
+/* One moment's figures. NULL, or a parent process's: zeroes. */
+TWILL__DECL void twill_batcher_get_stats(twill_batcher *batcher, twill_batcher_stats *stats);
+
 #ifdef __cplusplus
 }
 #endif
@@ -136,6 +190,8 @@ TWILL__DECL void twill_batch_free(void *values);
 #define TWILL__BATCH_PROCESSING_IMPL
 
 #include "batch_processing/flat.h"
+#include "batch_processing/add.h"
+#include "batch_processing/life.h"
 
 #endif
 #endif

@@ -605,10 +605,11 @@ static inline void twill__calls_steps(twill__job *job, void *data)
 static inline twill_status twill__calls_check(const twill_batch_options *options, const void *items,
                                               size_t item_size, size_t n, bool callable)
 {
-    if (!callable || !twill__batch_common_valid(options) || options->result_size ||
-        options->linger || options->idle || options->capacity || options->capacity_bytes ||
-        options->overflow || options->key_of || options->coalesce || options->item_timeout ||
-        options->on_item || (n && (!items || !item_size)))
+    if (!callable || !twill__batch_common_valid(options) ||
+        (options->bytes_of && !options->max_bytes) || options->result_size || options->linger ||
+        options->idle || options->capacity || options->capacity_bytes || options->overflow ||
+        options->key_of || options->coalesce || options->item_timeout || options->on_item ||
+        (n && (!items || !item_size)))
         return TWILL_INVALID;
     if (n && n > SIZE_MAX / item_size)
         return TWILL_TOO_BIG;

@@ -81,7 +81,7 @@ static inline twill_ns twill__instant_after(twill_ns now, twill_ns ns)
 
 static inline bool twill__batch_common_valid(const twill_batch_options *options)
 {
-    return !options->max_bytes == !options->bytes_of && options->backoff >= 0 &&
+    return (!options->max_bytes || options->bytes_of) && options->backoff >= 0 &&
            options->backoff_max >= 0 && options->attempts <= INT_MAX &&
            (unsigned)options->on_bad_batch <= TWILL_BAD_BATCH_FAIL &&
            (options->max_bytes || !options->oversized_alone);

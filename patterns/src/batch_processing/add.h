@@ -1,0 +1,411 @@
+/* add.h: how an item comes in, and what a full batcher does about it. */
+#ifndef TWILL__BATCH_ADD_H
+#define TWILL__BATCH_ADD_H
+
+#include "batch_processing/shift.h"
+
+/* Whether this process made it. */
+static inline bool twill__batcher_here(const twill__batcher *batcher)
+{
+    return twill__crew_here(&batcher->crew);
+}
+
+/* Until now: over already? The token comes first. */
+static inline twill_status twill__batcher_over(twill_until until)
+{
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
+}
+
+/* ---- waiting ---- */
+
+/* On a pool this thread may be the only one that could work: it does, before it waits, and whenever
+   something is due; but for one that would overrun its time, unless it is the pool's. */
+static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_until until)
+{
+    return !batcher->crew.has_own && ((twill__no_deadline(until.deadline) && !until.cancel) ||
+                                      twill__thread()->team == batcher->crew.job.team);
+}
+
+/* Leaves the lock and takes it again; true: look again. */
+static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    bool helped;
+    batcher->inside++;
+    twill__batcher_exit(batcher, turn);
+    helped = twill__crew_help(&batcher->crew);
+    twill__batcher_enter(batcher, turn);
+    batcher->inside--;
+    return helped;
+}
+
+/* Under the lock, which it leaves and takes again. OK: granted, see node.answer; EMPTY: look again;
+   TIMEOUT, CANCELLED. */
+static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__batcher_turn *turn,
+                                               twill__list *list, twill__batcher_waiter *wait,
+                                               twill_until until)
+{
+    twill_until sooner = until;
+    twill_status status;
+    if (twill__batcher_may_help(batcher, until)) {
+        twill_ns due = twill__batcher_next_due(batcher);
+        if (due != TWILL_FOREVER && (twill__no_deadline(until.deadline) || due < until.deadline))
+            sooner.deadline = due;
+    }
+    twill__node_init(&wait->node);
+    twill__list_append(list, &wait->node);
+    batcher->inside++;
+    twill__batcher_exit(batcher, turn);
+    status = twill__wait(&wait->node, sooner);
+    twill__batcher_enter(batcher, turn);
+    batcher->inside--;
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    twill__list_remove(list, &wait->node);
+    if (status == TWILL_TIMEOUT && sooner.deadline != until.deadline &&
+        !twill__expired(until.deadline))
+        return TWILL_EMPTY;
+    return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : status;
+}
+
+/* ---- inside of a callback ---- */
+
+/* The shift of the worker that this thread is; NULL: it is none. */
+static inline twill__shift *twill__batcher_my_shift(twill__batcher *batcher)
+{
+    uint64_t me = twill__thread_number();
+    for (unsigned worker = 0; worker < batcher->workers; worker++)
+        /* its own entry is the only one that this thread can take for its own */
+        if (atomic_load_explicit(&batcher->shifts[worker].owner, memory_order_relaxed) == me)
+            return batcher->tops[worker];
+    return NULL;
+}
+
+static inline size_t twill__shift_bytes(const twill__batcher *batcher)
+{
+    size_t each = sizeof(twill__entry *) + sizeof(int) + 1;
+    return (batcher->max_items * each + 15) / 16 * 16;
+}
+
+static inline void twill__shift_room(const twill__batcher *batcher, twill__shift *shift, char *room)
+{
+    size_t max = batcher->max_items;
+    shift->list = (twill__entry **)(void *)room;
+    shift->view.codes = (int *)(void *)(room + max * sizeof *shift->list);
+    shift->view.set = (unsigned char *)(shift->view.codes + max);
+    memset(shift->view.set, 0, max);
+    atomic_init(&shift->owner, 0);
+}
+
+/* A callback processes another lot on top of its own. Under the lock, which it leaves and takes
+   again. OK: something was done; EMPTY: nothing is there; NO_MEMORY. */
+static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    twill__shift *outer = twill__batcher_my_shift(batcher), *shift;
+    twill__record *around = twill__record_current();
+    bool any;
+    if (!outer)
+        return TWILL_EMPTY;
+    twill__batcher_exit(batcher, turn);
+    shift = (twill__shift *)TWILL_MALLOC(sizeof *shift + twill__shift_bytes(batcher) + 16);
+    if (!shift) {
+        twill__batcher_enter(batcher, turn);
+        return TWILL_NO_MEMORY;
+    }
+    memset(shift, 0, sizeof *shift);
+    twill__shift_room(batcher, shift,
+                      (char *)(shift + 1) + (16 - (uintptr_t)(shift + 1) % 16) % 16);
+    twill__shift_begin(shift, batcher, &outer->task);
+    any = twill__batcher_pick(batcher, shift);
+    if (any)
+        twill__shift_work(shift);
+    twill__shift_over(shift);
+    TWILL_FREE(shift);
+    twill__thread()->record = around;
+    twill__batcher_enter(batcher, turn);
+    return any ? TWILL_OK : TWILL_EMPTY;
+}
+
+/* ---- in ---- */
+
+typedef struct twill__arrival {
+    void *item;
+    size_t bytes;
+    uint64_t key;
+    twill_future *future;
+} twill__arrival;
+
+/* An entry in the books, and in no lot. NULL: no memory. */
+static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
+                                                const twill__arrival *arrival)
+{
+    twill__stock *stock = &batcher->stock;
+    twill__record *record;
+    twill__entry *entry;
+    if (!twill__lots_for(stock, stock->books + 1) ||
+        !(record = twill__record_get(stock->core, batcher->options.result_size)))
+        return NULL;
+    entry = (twill__entry *)(void *)record;
+    memset((char *)entry + sizeof *record, 0, sizeof *entry - sizeof *record);
+    entry->batcher = batcher;
+    entry->item = arrival->item;
+    entry->bytes = entry->weight = arrival->bytes;
+    entry->key = arrival->key;
+    entry->number = stock->numbers++;
+    entry->worker = UINT_MAX;
+    entry->added = twill__clock_now();
+    entry->older = stock->newest;
+    if (stock->newest)
+        stock->newest->newer = entry;
+    else
+        stock->oldest = entry;
+    stock->newest = entry;
+    stock->books++;
+    stock->count++;
+    stock->bytes += entry->bytes;
+    batcher->counts.added++;
+    if (arrival->future) {
+        entry->has_future = true;
+        *arrival->future = twill__record_hold(record);
+        if (batcher->item_timeout != TWILL_FOREVER) /* relaxed: nobody else knows it yet */
+            atomic_store_explicit(&record->due, twill__entry_expires(batcher, entry),
+                                  memory_order_relaxed);
+    }
+    return entry;
+}
+
+/* Joins an entry of the open lot that has its key. False: there is none, or no room for it. */
+static inline bool twill__batcher_merge(twill__batcher *batcher, twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    twill__entry *leader = twill__open_find(stock, entry->key), *last = leader;
+    size_t more;
+    if (!leader)
+        return false;
+    more = entry->weight > leader->weight ? entry->weight - leader->weight : 0;
+    if (more > batcher->max_bytes - stock->open->bytes)
+        return false;
+    leader->weight += more;
+    stock->open->bytes += more;
+    while (last->follower)
+        last = last->follower;
+    last->follower = entry;
+    entry->leader = leader;
+    entry->lot = leader->lot;
+    entry->where = TWILL__MERGED_ITEM;
+    batcher->counts.merged++;
+    return true;
+}
+
+/* Into the open lot, which leaves if it is full. */
+static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_turn *turn,
+                                       twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    bool alone = entry->bytes > batcher->max_bytes, opens;
+    enum twill__why why;
+    const twill__lot *last = stock->ready.last;
+    size_t used;
+    twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
+    twill__idle_in(stock, entry, true);
+    if (stock->count > batcher->counts.peak)
+        batcher->counts.peak = stock->count;
+    if (twill__batcher_merge(batcher, entry)) {
+        stock->open->arrival = entry->added;
+        return;
+    }
+    used = stock->open ? stock->open->bytes : 0;
+    if (alone || entry->bytes > batcher->max_bytes - used || twill__open_find(stock, entry->key))
+        twill__lot_close(stock, TWILL__BY_BYTES);
+    opens = !stock->open;
+    if (opens) {
+        stock->open = twill__lot_get(stock);
+        stock->open->opened = entry->added;
+    }
+    stock->open->arrival = entry->added;
+    entry->where = TWILL__PENDING_ITEM;
+    twill__lot_append(stock->open, entry);
+    twill__open_in(stock, entry);
+    if (stock->open->count >= batcher->max_items)
+        twill__lot_close(stock, TWILL__BY_COUNT);
+    else if (alone || stock->open->bytes == batcher->max_bytes)
+        twill__lot_close(stock, TWILL__BY_BYTES);
+    else if (opens && twill__open_due(batcher, &why) != TWILL_FOREVER)
+        turn->alarm = twill__open_due(batcher, &why);
+    if (opens && batcher->item_timeout != TWILL_FOREVER && stock->open &&
+        (!turn->alarm || twill__entry_expires(batcher, entry) < turn->alarm))
+        turn->alarm = twill__entry_expires(batcher, entry);
+    if (stock->ready.last != last)
+        turn->call = 1;
+}
+
+/* ---- full ---- */
+
+/* The next one to go under DROP_OLDEST and DROP_NEWEST; NULL: all have been in a call. */
+static inline twill__entry *twill__batcher_victim(const twill__batcher *batcher)
+{
+    bool oldest = batcher->options.overflow == TWILL_OVERFLOW_DROP_OLDEST;
+    twill__entry *entry = oldest ? batcher->stock.front : batcher->stock.back;
+    while (entry && entry->attempts)
+        entry = oldest ? entry->after : entry->before;
+    return entry;
+}
+
+/* Makes room; the dropped ones are to be told. False: there is none to be made. */
+static inline bool twill__batcher_evict(twill__batcher *batcher, size_t bytes, twill__entry ***at)
+{
+    twill__entry *entry;
+    while (!twill__batcher_room(batcher, bytes, false)) { /* exit: the items are finite */
+        entry = twill__batcher_victim(batcher);
+        if (!entry)
+            return false;
+        twill__entry_out(&batcher->stock, entry);
+        twill__batcher_end(batcher, entry, TWILL_DROPPED, 0, at);
+    }
+    return true;
+}
+
+/* No room for one who would wait for it. OK: look again. *granted: a place is reserved. */
+static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
+                                                    twill__batcher_turn *turn, size_t bytes,
+                                                    twill_until until, bool wait, bool *granted)
+{
+    bool runs = batcher->options.overflow == TWILL_OVERFLOW_CALLER_RUNS;
+    twill__batcher_waiter me;
+    twill_status status;
+    bool inside;
+    if (!wait)
+        return TWILL_FULL;
+    inside = twill__batcher_inside(batcher);
+    if ((inside || runs) && !batcher->stock.ready.first && batcher->stock.open)
+        twill__batcher_unchoke(batcher, turn);
+    if (inside) {
+        status = twill__batcher_inline(batcher, turn);
+        return status == TWILL_EMPTY ? TWILL_DEADLOCK : status;
+    }
+    status = twill__batcher_over(until);
+    if (status != TWILL_OK)
+        return status;
+    if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
+        return TWILL_OK;
+    if (batcher->closed || (!batcher->adders.first && twill__batcher_room(batcher, bytes, true)))
+        return TWILL_OK;
+    me.bytes = bytes;
+    status = twill__batcher_wait(batcher, turn, &batcher->adders, &me, until);
+    *granted = status == TWILL_OK && me.node.answer == TWILL_OK;
+    return status == TWILL_EMPTY ? TWILL_OK : status;
+}
+
+/* Whether an add goes in at once. */
+static inline bool twill__batcher_may_enter(const twill__batcher *batcher, size_t bytes)
+{
+    twill_overflow overflow = batcher->options.overflow;
+    bool waits = overflow == TWILL_OVERFLOW_BLOCK || overflow == TWILL_OVERFLOW_CALLER_RUNS;
+    if (waits && !batcher->adders.first && twill__batcher_room(batcher, bytes, true))
+        return true;
+    /* a callback does not wait in the line */
+    return twill__batcher_room(batcher, bytes, false) && (!waits || twill__batcher_inside(batcher));
+}
+
+/* Under the lock: the answer of an add, with those that it has dropped. */
+static inline twill_status twill__batcher_admit(twill__batcher *batcher, twill__batcher_turn *turn,
+                                                const twill__arrival *arrival, twill_until until,
+                                                bool wait, twill__entry ***dropped)
+{
+    twill_overflow overflow = batcher->options.overflow;
+    twill__entry *entry;
+    for (;;) { /* exit: a final answer; each turn is another's progress */
+        bool granted = false;
+        twill_status status = TWILL_OK;
+        if (batcher->closed)
+            return TWILL_CLOSED;
+        if (twill__batcher_may_enter(batcher, arrival->bytes))
+            break;
+        if (overflow != TWILL_OVERFLOW_DROP_OLDEST && overflow != TWILL_OVERFLOW_DROP_NEWEST &&
+            twill__batcher_choked(batcher))
+            twill__batcher_unchoke(batcher, turn);
+        if (overflow == TWILL_OVERFLOW_REJECT)
+            return TWILL_FULL;
+        if (overflow == TWILL_OVERFLOW_DROP_INCOMING) {
+            entry = twill__batcher_book(batcher, arrival);
+            if (!entry)
+                return TWILL_NO_MEMORY;
+            twill__batcher_end(batcher, entry, TWILL_DROPPED, 0, dropped);
+            return TWILL_DROPPED;
+        }
+        if (overflow == TWILL_OVERFLOW_DROP_OLDEST || overflow == TWILL_OVERFLOW_DROP_NEWEST) {
+            if (!twill__batcher_evict(batcher, arrival->bytes, dropped))
+                return TWILL_FULL;
+            break;
+        }
+        status = twill__batcher_wait_room(batcher, turn, arrival->bytes, until, wait, &granted);
+        if (granted) {
+            batcher->reserved--;
+            batcher->reserved_bytes -= arrival->bytes;
+            if (batcher->closed)
+                return TWILL_CLOSED;
+            break;
+        }
+        if (status != TWILL_OK)
+            return status;
+    }
+    entry = twill__batcher_book(batcher, arrival);
+    if (!entry)
+        return TWILL_NO_MEMORY;
+    twill__batcher_file(batcher, turn, entry);
+    return TWILL_OK;
+}
+
+static inline twill_status twill__batcher_put(twill__batcher *batcher, void *item,
+                                              twill_future *future, twill_until until, bool wait)
+{
+    const twill_batch_options *options;
+    twill__arrival arrival = {item, 0, 0, future};
+    twill__entry *dropped = NULL, **at = &dropped;
+    twill__batcher_turn turn;
+    twill_task task;
+    twill_status status;
+    if (future)
+        *future = (twill_future){NULL, 0};
+    if (!batcher)
+        return TWILL_INVALID;
+    if (!twill__batcher_here(batcher))
+        return TWILL_FORKED;
+    options = &batcher->options;
+    task = twill__batcher_task(batcher);
+    if (options->bytes_of)
+        arrival.bytes = options->bytes_of(item, &task);
+    if (options->key_of)
+        arrival.key = options->key_of(item, &task);
+    if ((arrival.bytes > batcher->max_bytes && !options->oversized_alone) ||
+        arrival.bytes > batcher->capacity_bytes)
+        return TWILL_TOO_BIG;
+    twill__batcher_enter(batcher, &turn);
+    status = twill__batcher_admit(batcher, &turn, &arrival, until, wait, &at);
+    if (status == TWILL_FULL)
+        batcher->counts.refused++;
+    twill__batcher_tell(batcher, &turn, dropped);
+    twill__batcher_exit(batcher, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_batcher_add(twill_batcher *batcher, void *item,
+                                             twill_future *future)
+{
+    return twill__batcher_put(batcher, item, future, (twill_until){0, NULL}, true);
+}
+
+TWILL__DEFINE twill_status twill_batcher_try_add(twill_batcher *batcher, void *item,
+                                                 twill_future *future)
+{
+    return twill__batcher_put(batcher, item, future, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_batcher_add_until(twill_batcher *batcher, void *item,
+                                                   twill_future *future, twill_until until)
+{
+    return twill__batcher_put(batcher, item, future, until, true);
+}
+
+#endif

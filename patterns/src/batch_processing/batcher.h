@@ -1,0 +1,434 @@
+/* batcher.h: the batcher: its books under one small lock, and those who wait. */
+#ifndef TWILL__BATCH_BATCHER_H
+#define TWILL__BATCH_BATCHER_H
+
+#include "batch_processing/stock.h"
+
+typedef struct twill__batcher_waiter { /* on the waiter's stack */
+    twill__node node;                  /* first */
+    uint64_t target;                   /* a flush: the number after its last item */
+    size_t bytes;                      /* an add: of its item */
+} twill__batcher_waiter;
+
+/* A callback that runs outside of the workers, on its caller's stack. */
+typedef struct twill__batcher_calling {
+    struct twill__batcher_calling *next;
+    uint64_t thread;
+} twill__batcher_calling;
+
+/* A worker's hands: the entries of one lot, from taking them to their end. A callback that adds to
+   its own full batcher works on another lot meanwhile, with a shift of its own. */
+typedef struct twill__shift {
+    twill__view view;
+    struct twill_batcher *batcher;
+    _Atomic uint64_t owner;     /* number of the thread that works; 0: none */
+    struct twill__shift *outer; /* of the same worker */
+    twill_task task;
+    twill__lot *lot;
+    twill__entry **list; /* [max] */
+    size_t count, at;    /* of the lot's entries; the first that has no end yet */
+    twill__entry **call; /* the part of `list` that is in the call */
+    size_t called, settled, calls;
+    twill__entry *ended, **ended_at; /* who is to be told */
+    twill__entry *telling;           /* whose on_item runs */
+    bool told;                       /* all are decided: they are being told */
+    twill__record *around;           /* the thread's record outside the call */
+} twill__shift;
+
+typedef struct twill__batcher_counts {
+    uint64_t added, done, failed, timed_out, cancelled, dropped, lost, refused, retried, merged,
+        batches, calls, items, left[TWILL__WHYS];
+    size_t peak;
+} twill__batcher_counts;
+
+typedef struct twill_batcher {
+    _Atomic uint32_t lock;
+    /* under the lock */
+    bool closed, doomed;
+    _Atomic uint32_t
+        cut; /* TIMEOUT, CANCELLED: nothing is called any more; 0; read without it, too */
+    twill__stock stock;
+    size_t reserved, reserved_bytes; /* for adds that were granted and have not come yet */
+    size_t inside;                   /* calls that wait, or come back from waiting */
+    twill__list adders, flushers;
+    twill__node *destroyer;
+    twill__batcher_calling *callings;
+    twill__batcher_counts counts;
+    /* set at creation */
+    twill_batch_options options;
+    twill_batch_fn *fn;
+    size_t max_items, max_bytes, capacity, capacity_bytes; /* none: SIZE_MAX */
+    unsigned attempts;
+    twill_ns linger, idle, item_timeout; /* none: TWILL_FOREVER */
+    twill__backoff shape;
+    uint64_t seed;
+    twill__shift *shifts; /* [workers] */
+    twill__shift **tops;  /* [workers]: the innermost one of each; its thread's alone */
+    unsigned workers;
+    twill_cancel_hook hook; /* in run.until.cancel */
+    void *memory, *crew_memory;
+    twill__crew crew;
+} twill__batcher;
+
+typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
+    unsigned count;
+    _Atomic uint32_t *word[16];
+    unsigned call;  /* workers that are wanted */
+    twill_ns alarm; /* 0: none */
+} twill__batcher_turn;
+
+/* ---- in and out of the lock ---- */
+
+static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    turn->count = 0;
+    turn->call = 0;
+    turn->alarm = 0;
+    twill__lock(&batcher->lock);
+}
+
+static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
+                                        twill__batcher_turn *turn)
+{
+    _Atomic uint32_t *word = &node->word;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+    return true;
+}
+
+/* Whether there is room for one more. `all`: beside those whose on_item is still to return; one that
+   on_item adds takes the place of the one that it is told about. */
+static inline bool twill__batcher_room(const twill__batcher *batcher, size_t bytes, bool all)
+{
+    const twill__stock *stock = &batcher->stock;
+    size_t used = stock->bytes + batcher->reserved_bytes + (all ? stock->leaving_bytes : 0);
+    return stock->count + batcher->reserved + (all ? stock->leaving : 0) < batcher->capacity &&
+           used <= batcher->capacity_bytes && bytes <= batcher->capacity_bytes - used;
+}
+
+/* The lowest number that is in the books; UINT64_MAX: none is. */
+static inline uint64_t twill__batcher_oldest(const twill__batcher *batcher)
+{
+    return batcher->stock.oldest ? batcher->stock.oldest->number : UINT64_MAX;
+}
+
+/* Nothing but the open lot holds the room, and it cannot grow. */
+static inline bool twill__batcher_choked(const twill__batcher *batcher)
+{
+    const twill__stock *stock = &batcher->stock;
+    return stock->open && !stock->ready.first && stock->idle == stock->count;
+}
+
+static inline void twill__batcher_unchoke(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    bool full = batcher->stock.count + batcher->reserved >= batcher->capacity;
+    twill__lot_close(&batcher->stock, full ? TWILL__BY_COUNT : TWILL__BY_BYTES);
+    turn->call = 1;
+}
+
+/* Whoever can go on is told. A granted add has its place reserved, so nobody overtakes it. */
+static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    twill__node *last = batcher->flushers.last;
+    for (twill__node *node = batcher->flushers.first, *next; node; node = next) {
+        bool end = node == last; /* one that is leaving is put behind it */
+        next = node->next;
+        if (((twill__batcher_waiter *)(void *)node)->target <= twill__batcher_oldest(batcher))
+            (void)twill__batcher_grant(&batcher->flushers, node, TWILL_OK, turn);
+        if (end)
+            break;
+    }
+    last = batcher->adders.last;
+    for (twill__node *node = batcher->adders.first, *next; node; node = next) {
+        size_t bytes = ((twill__batcher_waiter *)(void *)node)->bytes;
+        bool end = node == last;
+        next = node->next;
+        if (batcher->closed) {
+            (void)twill__batcher_grant(&batcher->adders, node, TWILL_CLOSED, turn);
+        } else if (!twill__batcher_room(batcher, bytes, true)) {
+            if (twill__batcher_choked(batcher))
+                twill__batcher_unchoke(batcher, turn);
+            break;
+        } else if (twill__batcher_grant(&batcher->adders, node, TWILL_OK, turn)) {
+            batcher->reserved++;
+            batcher->reserved_bytes += bytes;
+        }
+        if (end)
+            break;
+    }
+}
+
+static inline bool twill__batcher_deserted(const twill__batcher *batcher)
+{
+    return !batcher->adders.first && !batcher->flushers.first && !batcher->inside &&
+           !batcher->callings && !twill__lock_wanted(&batcher->lock);
+}
+
+/* The only way out of the lock. */
+static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    if (batcher->adders.first || batcher->flushers.first)
+        twill__batcher_settle(batcher, turn);
+    if (batcher->destroyer && twill__batcher_deserted(batcher)) {
+        _Atomic uint32_t *word = &batcher->destroyer->word;
+        batcher->destroyer = NULL;
+        /* pairs with twill__await; the destroyer takes the lock once more before it frees */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__wake(word, 1);
+    }
+    if (turn->call)
+        twill__crew_call(&batcher->crew, turn->call);
+    if (turn->alarm)
+        twill__crew_alarm(&batcher->crew, turn->alarm);
+    twill__unlock(&batcher->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+}
+
+/* ---- who is inside ---- */
+
+static inline void twill__batcher_calling_begin(twill__batcher *batcher,
+                                                twill__batcher_calling *calling)
+{
+    calling->thread = twill__thread_number();
+    calling->next = batcher->callings;
+    batcher->callings = calling;
+}
+
+static inline void twill__batcher_calling_end(twill__batcher *batcher,
+                                              const twill__batcher_calling *calling)
+{
+    twill__batcher_calling **link = &batcher->callings;
+    while (*link != calling)
+        link = &(*link)->next;
+    *link = calling->next;
+}
+
+/* Under the lock: whether this thread runs a callback of this batcher. */
+static inline bool twill__batcher_inside(const twill__batcher *batcher)
+{
+    const twill__batcher_calling *calling = batcher->callings;
+    while (calling && calling->thread != twill__thread_number())
+        calling = calling->next;
+    return calling || twill__crew_inside(&batcher->crew);
+}
+
+/* ---- due instants ---- */
+
+static inline twill_ns twill__entry_expires(const twill__batcher *batcher,
+                                            const twill__entry *entry)
+{
+    return batcher->item_timeout == TWILL_FOREVER
+               ? TWILL_FOREVER
+               : twill__instant_after(entry->added, batcher->item_timeout);
+}
+
+/* When the open lot leaves by itself. */
+static inline twill_ns twill__open_due(const twill__batcher *batcher, enum twill__why *why)
+{
+    const twill__lot *open = batcher->stock.open;
+    twill_ns by_age, by_gap;
+    *why = TWILL__BY_LINGER;
+    if (!open)
+        return TWILL_FOREVER;
+    by_age = batcher->linger == TWILL_FOREVER ? TWILL_FOREVER
+                                              : twill__instant_after(open->opened, batcher->linger);
+    by_gap = batcher->idle == TWILL_FOREVER ? TWILL_FOREVER
+                                            : twill__instant_after(open->arrival, batcher->idle);
+    if (by_gap >= by_age)
+        return by_age;
+    *why = TWILL__BY_IDLE;
+    return by_gap;
+}
+
+/* Closes the open lot if its time has come. */
+static inline void twill__open_look(twill__batcher *batcher, twill_ns now)
+{
+    enum twill__why why;
+    if (batcher->stock.open && now >= twill__open_due(batcher, &why))
+        twill__lot_close(&batcher->stock, why);
+}
+
+static inline twill_ns twill__sooner(twill_ns a, twill_ns b)
+{
+    return a < b ? a : b;
+}
+
+/* When the next thing is due that nobody tells; TWILL_FOREVER: nothing. */
+static inline twill_ns twill__batcher_next_due(const twill__batcher *batcher)
+{
+    const twill__stock *stock = &batcher->stock;
+    enum twill__why why;
+    twill_ns next = twill__open_due(batcher, &why);
+    if (stock->waiting.first)
+        next = twill__sooner(next, stock->waiting.first->due);
+    if (stock->front)
+        next = twill__sooner(next, twill__entry_expires(batcher, stock->front));
+    if (stock->front && !twill__no_deadline(batcher->options.run.until.deadline))
+        next = twill__sooner(next, batcher->options.run.until.deadline);
+    return next;
+}
+
+/* ---- ends ---- */
+
+static inline void twill__batcher_count(twill__batcher *batcher, twill_status status)
+{
+    twill__batcher_counts *counts = &batcher->counts;
+    switch (status) {
+    case TWILL_OK:
+        counts->done++;
+        break;
+    case TWILL_TIMEOUT:
+        counts->timed_out++;
+        break;
+    case TWILL_CANCELLED:
+        counts->cancelled++;
+        break;
+    case TWILL_DROPPED:
+        counts->dropped++;
+        break;
+    case TWILL_LOST:
+        counts->lost++;
+        break;
+    default:
+        counts->failed++;
+    }
+}
+
+/* Under the lock: an entry has its end, and will be told by the thread that has the list. */
+static inline void twill__batcher_end(twill__batcher *batcher, twill__entry *entry,
+                                      twill_status status, int code, twill__entry ***at)
+{
+    if (!entry->decided) {
+        twill__entry_decide(&batcher->stock, entry, status, code);
+        twill__batcher_count(batcher, status);
+    }
+    entry->where = TWILL__ENDED_ITEM;
+    entry->ended = NULL;
+    **at = entry;
+    *at = &entry->ended;
+}
+
+static inline twill_outcome twill__entry_outcome(const twill__entry *entry)
+{
+    twill_outcome outcome;
+    memset(&outcome, 0, sizeof outcome);
+    outcome.status = entry->status;
+    outcome.code = entry->code;
+    outcome.index = (size_t)entry->number;
+    outcome.key = entry->item;
+    outcome.worker = entry->worker;
+    outcome.attempts = entry->attempts;
+    outcome.queued = entry->added;
+    outcome.started = entry->started;
+    outcome.finished = twill__clock_now();
+    return outcome;
+}
+
+/* Without the lock: tells of one ended entry. */
+static inline void twill__entry_tell(twill__batcher *batcher, twill__entry *entry, twill_task *task)
+{
+    twill_outcome outcome;
+    bool has = entry->attempts && batcher->options.result_size;
+    if (!batcher->options.on_item)
+        return;
+    outcome = twill__entry_outcome(entry);
+    task->index = (size_t)entry->number;
+    batcher->options.on_item(entry->item, &outcome, has ? entry->record.result : NULL, task);
+}
+
+static inline void twill__entry_promise(twill__entry *entry)
+{
+    twill_outcome outcome;
+    if (!entry->has_future || entry->promised)
+        return;
+    entry->promised = true;
+    outcome = twill__entry_outcome(entry);
+    (void)twill__record_settle(&entry->record, outcome.status == TWILL_OK);
+    twill__record_publish(&entry->record, &outcome, false);
+}
+
+/* Under the lock: entries that have been told leave the books. */
+static inline void twill__batcher_forget(twill__batcher *batcher, twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    while (entry) {
+        twill__entry *next = entry->ended;
+        if (entry->older)
+            entry->older->newer = entry->newer;
+        else
+            stock->oldest = entry->newer;
+        if (entry->newer)
+            entry->newer->older = entry->older;
+        else
+            stock->newest = entry->older;
+        stock->books--;
+        stock->leaving--;
+        stock->leaving_bytes -= entry->bytes;
+        twill__key_give(stock, entry);
+        if (entry->has_future)
+            twill__record_disown(&entry->record); /* may be another's from here on */
+        else
+            twill__record_put(&entry->record);
+        entry = next;
+    }
+}
+
+static inline twill_task twill__batcher_task(const twill__batcher *batcher)
+{
+    twill_task task = {SIZE_MAX, batcher->options.run.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+typedef struct twill__teller { /* outside of the workers: whom this thread has to tell */
+    twill__batcher *batcher;
+    twill__entry *first, *at;
+    twill__batcher_calling calling;
+} twill__teller;
+
+static inline void twill__teller_end(void *teller_)
+{
+    twill__teller *teller = (twill__teller *)teller_;
+    twill__batcher *batcher = teller->batcher;
+    twill_task task = twill__batcher_task(batcher);
+    twill__batcher_turn turn;
+    while (teller->at) { /* when a callback has ended the thread: that one has been told */
+        twill__entry *entry = teller->at;
+        teller->at = entry->ended;
+        twill__entry_promise(entry);
+        if (teller->at)
+            twill__entry_tell(batcher, teller->at, &task);
+    }
+    twill__batcher_enter(batcher, &turn);
+    twill__batcher_forget(batcher, teller->first);
+    twill__batcher_calling_end(batcher, &teller->calling);
+    turn.call = 1; /* a key may be free */
+    twill__batcher_exit(batcher, &turn);
+}
+
+/* Under the lock, which it leaves and takes again: tells entries outside of the workers. */
+static inline void twill__batcher_tell(twill__batcher *batcher, twill__batcher_turn *turn,
+                                       twill__entry *ended)
+{
+    twill__teller teller = {batcher, ended, ended, {NULL, 0}};
+    twill_task task = twill__batcher_task(batcher);
+    if (!ended)
+        return;
+    twill__batcher_calling_begin(batcher, &teller.calling);
+    twill__batcher_exit(batcher, turn);
+    TWILL__GUARD_PUSH(twill__teller_end, &teller);
+    while (teller.at) {
+        twill__entry_tell(batcher, teller.at, &task);
+        twill__entry_promise(teller.at);
+        teller.at = teller.at->ended;
+    }
+    TWILL__GUARD_POP(1);
+    twill__batcher_enter(batcher, turn);
+}
+
+#endif

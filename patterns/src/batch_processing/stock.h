@@ -1,0 +1,427 @@
+/* stock.h: the batcher's items: where each of them is, and in which lot it will leave. */
+#ifndef TWILL__BATCH_STOCK_H
+#define TWILL__BATCH_STOCK_H
+
+#include "batch_processing/calls.h"
+#include "engine/crew.h"
+#include "engine/future.h"
+
+/* All of this is guarded by the batcher's lock, but for what a worker does to the items that are in
+   its call.
+
+   An accepted item has an entry, which is the record of its future, too. Entries that will leave
+   together form a lot. The open lot takes what comes; closed, it stands in the line of those that
+   are ready; taken by a worker, its entries stand in that worker's shift; what is to be tried again
+   goes back into a lot, in the line of those that wait for an instant. An entry is in exactly one
+   lot or shift, and leaves the books when its on_item has returned. */
+
+typedef enum twill__where {
+    TWILL__PENDING_ITEM, /* in a lot */
+    TWILL__MERGED_ITEM,  /* behind another entry with the same key, which is in a lot */
+    TWILL__RUNNING_ITEM, /* in a worker's hands, or behind one that is */
+    TWILL__ENDED_ITEM    /* how it ended is decided, and on_item is about to be told */
+} twill__where;
+
+enum twill__why { /* a lot has left */
+                  TWILL__BY_COUNT,
+                  TWILL__BY_BYTES,
+                  TWILL__BY_LINGER,
+                  TWILL__BY_IDLE,
+                  TWILL__BY_FLUSH,
+                  TWILL__BY_CLOSE,
+                  TWILL__WHYS
+};
+
+struct twill__lot;
+
+typedef struct twill__entry {
+    twill__record record; /* first: futures are made of it */
+    struct twill_batcher *batcher;
+    void *item;
+    uint64_t number; /* of acceptance, from 0 */
+    uint64_t key;
+    size_t bytes, weight; /* weight: what it counts for in its lot, with those behind it */
+    twill_ns added, started;
+    twill__where where;
+    bool has_future, decided, promised; /* promised: the future has been told already */
+    twill_status status;                /* once decided */
+    int code;
+    /* of the worker that has it */
+    twill__slot_state state; /* between two calls */
+    twill_status answer;     /* of the last call */
+    int its;
+    unsigned attempts; /* calls it was in */
+    unsigned worker;
+    struct twill__lot *lot;
+    struct twill__entry *next, *previous;   /* in the lot */
+    struct twill__entry *older, *newer;     /* of all that have not left the books */
+    struct twill__entry *before, *after;    /* of those that are in no call: expiry, drops */
+    struct twill__entry *leader, *follower; /* merged ones: a chain behind its leader */
+    struct twill__entry *hashed;            /* next in its bucket of keys in flight */
+    struct twill__entry *same;              /* next in its bucket of the open lot */
+    bool in_flight;                         /* in a bucket of keys in flight */
+    struct twill__entry *ended;             /* next of those that a thread is about to tell */
+} twill__entry;
+
+typedef struct twill__lot {
+    struct twill__lot *next, *all; /* in a line; of all that there are */
+    twill__entry *first, *last;
+    size_t count, bytes; /* merged ones once */
+    twill_ns opened, arrival;
+    twill_ns due; /* of one that is tried again */
+    uint64_t serial;
+    unsigned attempt; /* of its next call */
+    enum twill__why why;
+    uint64_t stuck; /* all its keys were in flight after so many releases */
+} twill__lot;
+
+typedef struct twill__line { /* of lots */
+    twill__lot *first, *last;
+} twill__line;
+
+typedef struct twill__bucket { /* of the open lot's keys */
+    twill__entry *entry;
+    uint64_t serial; /* of the lot that it is about */
+} twill__bucket;
+
+typedef struct twill__stock {
+    twill__core *core;
+    twill__entry *oldest, *newest; /* in the books */
+    twill__entry *front, *back;    /* in no call */
+    twill__lot *open;
+    twill__line ready, waiting; /* waiting: by instant */
+    twill__lot *spare, *lots;
+    size_t lot_count;
+    uint64_t numbers, serials, releases; /* releases: of keys, so far */
+    size_t count, bytes;                 /* accepted and not decided */
+    size_t leaving, leaving_bytes;       /* decided, and still in the books */
+    size_t books;                        /* entries in the books */
+    size_t idle;                         /* of them, in no call */
+    twill__entry **flights;              /* [buckets]: keys in flight; NULL: no keys */
+    twill__bucket *opens;                /* [buckets]: keys of the open lot; NULL: no merging */
+    size_t buckets;                      /* a power of 2 */
+} twill__stock;
+
+/* ---- lists ---- */
+
+static inline void twill__lot_append(twill__lot *lot, twill__entry *entry)
+{
+    entry->lot = lot;
+    entry->next = NULL;
+    entry->previous = lot->last;
+    if (lot->last)
+        lot->last->next = entry;
+    else
+        lot->first = entry;
+    lot->last = entry;
+    lot->count++;
+    lot->bytes += entry->weight;
+}
+
+static inline void twill__lot_remove(twill__lot *lot, twill__entry *entry)
+{
+    if (entry->previous)
+        entry->previous->next = entry->next;
+    else
+        lot->first = entry->next;
+    if (entry->next)
+        entry->next->previous = entry->previous;
+    else
+        lot->last = entry->previous;
+    lot->count--;
+    lot->bytes -= entry->weight;
+}
+
+/* In the order of numbers: what is tried again keeps its order, whatever order the calls had. */
+static inline void twill__lot_insert(twill__lot *lot, twill__entry *entry)
+{
+    twill__entry *previous = lot->last;
+    while (previous && previous->number > entry->number)
+        previous = previous->previous;
+    entry->lot = lot;
+    entry->previous = previous;
+    entry->next = previous ? previous->next : lot->first;
+    if (entry->previous)
+        entry->previous->next = entry;
+    else
+        lot->first = entry;
+    if (entry->next)
+        entry->next->previous = entry;
+    else
+        lot->last = entry;
+    lot->count++;
+    lot->bytes += entry->weight;
+}
+
+static inline void twill__line_push(twill__line *line, twill__lot *lot)
+{
+    lot->next = NULL;
+    if (line->last)
+        line->last->next = lot;
+    else
+        line->first = lot;
+    line->last = lot;
+}
+
+/* Into the line of those that wait, by instant. */
+static inline void twill__line_sort(twill__line *line, twill__lot *lot)
+{
+    twill__lot **link = &line->first;
+    while (*link && (*link)->due <= lot->due)
+        link = &(*link)->next;
+    lot->next = *link;
+    *link = lot;
+    if (!lot->next)
+        line->last = lot;
+}
+
+static inline void twill__line_remove(twill__line *line, twill__lot *lot)
+{
+    twill__lot **link = &line->first, *previous = NULL;
+    while (*link != lot) {
+        previous = *link;
+        link = &previous->next;
+    }
+    *link = lot->next;
+    if (line->last == lot)
+        line->last = previous;
+}
+
+/* Into the list of those that are in no call, by number; one that comes back is near the front. */
+static inline void twill__idle_in(twill__stock *stock, twill__entry *entry, bool newest)
+{
+    twill__entry *after = newest ? NULL : stock->front;
+    while (after && after->number < entry->number)
+        after = after->after;
+    stock->idle++;
+    entry->after = after;
+    entry->before = after ? after->before : stock->back;
+    if (entry->before)
+        entry->before->after = entry;
+    else
+        stock->front = entry;
+    if (after)
+        after->before = entry;
+    else
+        stock->back = entry;
+}
+
+static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
+{
+    stock->idle--;
+    if (entry->before)
+        entry->before->after = entry->after;
+    else
+        stock->front = entry->after;
+    if (entry->after)
+        entry->after->before = entry->before;
+    else
+        stock->back = entry->before;
+}
+
+/* ---- lots ---- */
+
+/* There is a lot for each entry in the books, and one more: a lot that is used has at least one. */
+static inline bool twill__lots_for(twill__stock *stock, size_t entries)
+{
+    while (stock->lot_count < entries + 1) {
+        twill__lot *lot = (twill__lot *)TWILL_MALLOC(sizeof *lot);
+        if (!lot)
+            return false;
+        lot->all = stock->lots;
+        stock->lots = lot;
+        lot->next = stock->spare;
+        stock->spare = lot;
+        stock->lot_count++;
+    }
+    return true;
+}
+
+static inline twill__lot *twill__lot_get(twill__stock *stock)
+{
+    twill__lot *lot = stock->spare, *all = lot->all;
+    stock->spare = lot->next;
+    memset(lot, 0, sizeof *lot);
+    lot->all = all;
+    lot->attempt = 1;
+    lot->serial = ++stock->serials;
+    lot->stuck = UINT64_MAX;
+    return lot;
+}
+
+static inline void twill__lot_put(twill__stock *stock, twill__lot *lot)
+{
+    lot->next = stock->spare;
+    stock->spare = lot;
+}
+
+static inline void twill__lot_close(twill__stock *stock, enum twill__why why)
+{
+    if (!stock->open)
+        return;
+    stock->open->why = why;
+    twill__line_push(&stock->ready, stock->open);
+    stock->open = NULL;
+}
+
+/* A lot that has lost its last entry is not sent. */
+static inline void twill__lot_settle(twill__stock *stock, twill__lot *lot)
+{
+    if (lot->first)
+        return;
+    if (lot == stock->open)
+        stock->open = NULL;
+    else
+        twill__line_remove(lot->due ? &stock->waiting : &stock->ready, lot);
+    twill__lot_put(stock, lot);
+}
+
+/* ---- keys ---- */
+
+static inline size_t twill__bucket_of(const twill__stock *stock, uint64_t key)
+{
+    uint64_t mixed = key;
+    return (size_t)twill__random(&mixed) & (stock->buckets - 1);
+}
+
+/* Whether an entry must wait for one with its key that is in another lot's hands. */
+static inline bool twill__key_taken(const twill__stock *stock, const twill__entry *entry,
+                                    const twill__lot *lot)
+{
+    const twill__entry *other;
+    if (!stock->flights || entry->in_flight)
+        return false;
+    for (other = stock->flights[twill__bucket_of(stock, entry->key)]; other; other = other->hashed)
+        if (other->key == entry->key && other->lot != lot)
+            return true;
+    return false;
+}
+
+static inline void twill__key_take(twill__stock *stock, twill__entry *entry)
+{
+    twill__entry **bucket;
+    if (!stock->flights || entry->in_flight)
+        return;
+    bucket = &stock->flights[twill__bucket_of(stock, entry->key)];
+    entry->hashed = *bucket;
+    *bucket = entry;
+    entry->in_flight = true;
+}
+
+static inline void twill__key_give(twill__stock *stock, twill__entry *entry)
+{
+    twill__entry **link;
+    if (!entry->in_flight)
+        return;
+    for (link = &stock->flights[twill__bucket_of(stock, entry->key)]; *link != entry;
+         link = &(*link)->hashed) {}
+    *link = entry->hashed;
+    entry->in_flight = false;
+    stock->releases++;
+}
+
+/* The entry of the open lot with this key; NULL: none. */
+static inline twill__entry *twill__open_find(const twill__stock *stock, uint64_t key)
+{
+    const twill__bucket *bucket;
+    twill__entry *entry;
+    if (!stock->opens || !stock->open)
+        return NULL;
+    bucket = &stock->opens[twill__bucket_of(stock, key)];
+    entry = bucket->serial == stock->open->serial ? bucket->entry : NULL;
+    while (entry && entry->key != key)
+        entry = entry->same;
+    return entry;
+}
+
+static inline void twill__open_in(twill__stock *stock, twill__entry *entry)
+{
+    twill__bucket *bucket;
+    if (!stock->opens)
+        return;
+    bucket = &stock->opens[twill__bucket_of(stock, entry->key)];
+    if (bucket->serial != entry->lot->serial)
+        bucket->entry = NULL;
+    bucket->serial = entry->lot->serial;
+    entry->same = bucket->entry;
+    bucket->entry = entry;
+}
+
+/* `by`: who takes its place, or NULL. */
+static inline void twill__open_out(twill__stock *stock, twill__entry *entry, twill__entry *by)
+{
+    twill__bucket *bucket;
+    twill__entry **link;
+    if (!stock->opens || entry->lot != stock->open)
+        return;
+    bucket = &stock->opens[twill__bucket_of(stock, entry->key)];
+    for (link = &bucket->entry; *link != entry; link = &(*link)->same) {}
+    if (by)
+        by->same = entry->same;
+    *link = by ? by : entry->same;
+}
+
+/* ---- in and out ---- */
+
+/* The first of those behind an entry takes its place in the lot. */
+static inline void twill__entry_promote(twill__stock *stock, twill__entry *entry)
+{
+    twill__entry *heir = entry->follower;
+    twill__lot *lot = entry->lot;
+    heir->lot = lot;
+    heir->where = TWILL__PENDING_ITEM;
+    heir->leader = NULL;
+    heir->state = entry->state;
+    heir->its = entry->its;
+    heir->next = entry->next;
+    heir->previous = entry->previous;
+    if (heir->previous)
+        heir->previous->next = heir;
+    else
+        lot->first = heir;
+    if (heir->next)
+        heir->next->previous = heir;
+    else
+        lot->last = heir;
+    heir->weight = entry->weight;
+    for (twill__entry *other = heir->follower; other; other = other->follower)
+        other->leader = heir;
+    twill__open_out(stock, entry, heir);
+    if (entry->in_flight)
+        twill__key_take(stock, heir);
+}
+
+/* Takes an entry that is in no call out of its lot: it will be in none any more. */
+static inline void twill__entry_out(twill__stock *stock, twill__entry *entry)
+{
+    twill__idle_out(stock, entry);
+    if (entry->where == TWILL__MERGED_ITEM) {
+        twill__entry *other = entry->leader;
+        while (other->follower != entry)
+            other = other->follower;
+        other->follower = entry->follower;
+    } else if (entry->follower) {
+        twill__entry_promote(stock, entry);
+    } else {
+        twill__lot *lot = entry->lot;
+        twill__open_out(stock, entry, NULL);
+        twill__lot_remove(lot, entry);
+        twill__lot_settle(stock, lot);
+    }
+    entry->follower = NULL;
+}
+
+/* Decides how an entry ends, once. */
+static inline void twill__entry_decide(twill__stock *stock, twill__entry *entry,
+                                       twill_status status, int code)
+{
+    entry->decided = true;
+    entry->status = status;
+    entry->code = code;
+    stock->count--;
+    stock->bytes -= entry->bytes;
+    stock->leaving++;
+    stock->leaving_bytes += entry->bytes;
+}
+
+#endif

@@ -1,0 +1,1311 @@
+/* twill_batcher: when batches leave, what each item comes to, bounds, keys, futures, the end. */
+#define HARNESS_FAULTS
+#include "harness.h"
+
+#define TWILL_IMPLEMENTATION
+#include "twill_batch_processing.h"
+#include "twill_worker_pool.h"
+
+#define OPTIONS(...) ((twill_batch_options){__VA_ARGS__})
+
+static void end_thread(void)
+{
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+static void nap(twill_ns ns)
+{
+    (void)twill_sleep(twill_within(ns));
+}
+
+/* ---- a batcher of numbers, and a record of what was done ---- */
+
+enum { MOST = 20000, LOG = 4000 };
+
+typedef struct plan {
+    twill_batch_options options;
+    twill_batcher *batcher;
+    int fails[MOST];    /* so many attempts fail with code 1000 + item */
+    bool poison[MOST];  /* its call fails as a whole with code 7 */
+    bool forgets[MOST]; /* not set, although others are */
+    int numbers[MOST];  /* the items: items + i */
+    atomic_int seen[MOST], taken[MOST], told[MOST];
+    twill_outcome outcomes[MOST];
+    atomic_size_t calls, inside, inside_peak;
+    size_t sizes[LOG]; /* of calls with attempt 1, by one worker */
+    atomic_size_t size_count;
+    twill_ns takes;
+    atomic_bool hold; /* callbacks wait for it to go */
+    /* order within a key */
+    atomic_int last_of_key[64], busy_key[64];
+    int keys;
+    atomic_int disorder;
+    size_t end_at;
+    int mask; /* key and what an item is: number & mask */
+    bool results;
+} plan;
+
+static plan *now_plan;
+
+static int number_of(const void *item)
+{
+    return *(const int *)item;
+}
+
+static uint64_t key_of(const void *item, const twill_task *task)
+{
+    const plan *p = task->context;
+    return (uint64_t)(number_of(item) % p->keys);
+}
+
+static size_t bytes_of(const void *item, const twill_task *task)
+{
+    CHECK_EQ(task->worker, UINT_MAX);
+    return (size_t)(number_of(item) % 10 + 1) * 10;
+}
+
+static void key_in(plan *p, const twill_batch *batch, bool in)
+{
+    bool mine[64] = {false};
+    for (size_t i = 0; i < batch->count; i++) {
+        int key = number_of(twill_batch_item(batch, i)) % p->keys;
+        if (mine[key])
+            continue;
+        mine[key] = true;
+        if (atomic_fetch_add(&p->busy_key[key], in ? 1 : -1) != (in ? 0 : 1))
+            atomic_fetch_add(&p->disorder, 1);
+    }
+}
+
+static int act(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    bool bad = false, sets = false;
+    size_t inside = atomic_fetch_add(&p->inside, 1) + 1;
+    if (inside > atomic_load(&p->inside_peak))
+        atomic_store(&p->inside_peak, inside);
+    atomic_fetch_add(&p->calls, 1);
+    CHECK(batch->count > 0);
+    CHECK_EQ(task->index, batch->first);
+    CHECK_PTR(batch->array, NULL);
+    CHECK_PTR(twill_batch_item(batch, batch->count), NULL);
+    if (batch->attempt == 1 && atomic_load(&p->size_count) < LOG)
+        p->sizes[atomic_fetch_add(&p->size_count, 1)] = batch->count;
+    if (p->keys)
+        key_in(p, batch, true);
+    for (size_t i = 0; i < batch->count; i++) {
+        int item = number_of(twill_batch_item(batch, i));
+        atomic_fetch_add(&p->seen[item], 1);
+        bad = bad || p->poison[item];
+        sets = sets || p->fails[item] || p->forgets[item];
+        if ((size_t)item == p->end_at)
+            end_thread();
+    }
+    if (p->takes)
+        twill_sleep(twill_within_or_cancelled(p->takes, task->until.cancel));
+    while (atomic_load(&p->hold) && !twill_task_cancelled(task))
+        nap(TWILL_US(50));
+    for (size_t i = 0; !bad && i < batch->count; i++) {
+        int item = number_of(twill_batch_item(batch, i));
+        int *result = twill_batch_result(batch, i);
+        CHECK((result != NULL) == p->results);
+        if (result) {
+            CHECK_EQ(*result, 0);
+            *result = item * 3 + 1;
+        }
+        if ((int)batch->attempt <= p->fails[item]) {
+            twill_batch_set(batch, i, 1000 + item);
+            continue;
+        }
+        if (p->forgets[item])
+            continue;
+        if (sets)
+            twill_batch_set(batch, i, 0);
+        atomic_fetch_add(&p->taken[item], 1);
+        if (p->keys && atomic_exchange(&p->last_of_key[item % p->keys], item) > item)
+            atomic_fetch_add(&p->disorder, 1);
+    }
+    if (p->keys)
+        key_in(p, batch, false);
+    atomic_fetch_sub(&p->inside, 1);
+    return bad ? 7 : 0;
+}
+
+static void told(void *item, const twill_outcome *outcome, void *result, const twill_task *task)
+{
+    plan *p = task->context;
+    int number = number_of(item);
+    CHECK_EQ(task->index, outcome->index);
+    CHECK_PTR(outcome->key, item);
+    CHECK(outcome->finished >= outcome->queued);
+    CHECK(!outcome->attempts == !outcome->started);
+    if (result && outcome->status == TWILL_OK && !p->options.coalesce)
+        CHECK_EQ(*(int *)result, number * 3 + 1);
+    p->outcomes[number] = *outcome;
+    atomic_fetch_add(&p->told[number], 1);
+}
+
+static plan *plan_of(twill_batch_options options)
+{
+    plan *p = calloc(1, sizeof *p);
+    for (int i = 0; i < MOST; i++)
+        p->numbers[i] = i;
+    for (int i = 0; i < 64; i++)
+        atomic_store(&p->last_of_key[i], -1);
+    p->options = options;
+    p->end_at = SIZE_MAX;
+    p->results = options.result_size != 0;
+    p->options.run.context = p;
+    p->options.on_item = told;
+    now_plan = p;
+    return p;
+}
+
+static twill_status open_plan(plan *p)
+{
+    twill_status status = twill_batcher_create(&p->batcher, act, &p->options);
+    CHECK_EQ(status, TWILL_OK);
+    return status;
+}
+
+static twill_status add(plan *p, int number)
+{
+    return twill_batcher_add(p->batcher, &p->numbers[number], NULL);
+}
+
+static twill_batcher_stats stats_of(plan *p)
+{
+    twill_batcher_stats s;
+    twill_batcher_get_stats(p->batcher, &s);
+    CHECK_EQ(s.added,
+             s.done + s.failed + s.timed_out + s.cancelled + s.dropped + s.lost + s.pending);
+    CHECK_EQ(s.batches,
+             s.by_count + s.by_bytes + s.by_linger + s.by_idle + s.by_flush + s.by_close);
+    return s;
+}
+
+static void close_plan(plan *p, size_t items)
+{
+    size_t wrong = 0;
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    for (size_t i = 0; i < items; i++)
+        wrong += atomic_load(&p->told[i]) != 1;
+    CHECK_EQ(wrong, 0);
+    CHECK_EQ(atomic_load(&p->disorder), 0);
+    free(p);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static bool soon(bool (*so)(plan *p), plan *p)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    while (!so(p)) {
+        if (twill_now() > end)
+            return false;
+        nap(TWILL_US(100));
+    }
+    return true;
+}
+
+static bool one_inside(plan *p)
+{
+    return atomic_load(&p->inside) >= 1;
+}
+
+static bool nothing_pending(plan *p)
+{
+    return stats_of(p).pending == 0;
+}
+
+/* ---- when a batch leaves ---- */
+
+TEST(full_batches_leave_by_count_and_the_tail_by_close)
+{
+    for (size_t n = 1; n <= 700; n += n < 5 ? 1 : 99) {
+        plan *p = plan_of(OPTIONS(.linger = TWILL_FOREVER));
+        twill_batcher_stats s;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        for (size_t i = 0; i < n; i++)
+            CHECK_EQ(add(p, (int)i), TWILL_OK);
+        CHECK_EQ(twill_batcher_close(p->batcher), TWILL_OK);
+        CHECK_EQ(twill_batcher_close(p->batcher), TWILL_CLOSED);
+        CHECK_EQ(add(p, 1), TWILL_CLOSED);
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        s = stats_of(p);
+        CHECK_EQ(s.added, n);
+        CHECK_EQ(s.done, n);
+        CHECK_EQ(s.by_count, n / 100);
+        CHECK_EQ(s.by_close, n % 100 != 0);
+        CHECK_EQ(s.batches, s.calls);
+        CHECK_EQ((size_t)(s.mean_fill * 100 * (double)s.batches + 0.5), n);
+        for (size_t k = 0; k < n / 100; k++)
+            CHECK_EQ(p->sizes[k], 100);
+        close_plan(p, n);
+    }
+}
+
+TEST(a_batch_leaves_when_its_oldest_item_is_old)
+{
+    plan *p = plan_of(OPTIONS(.linger = TWILL_MS(20), .max_items = 10));
+    twill_batcher_stats s;
+    twill_ns since = twill_now();
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 3; i++)
+        add(p, i);
+    CHECK(soon(nothing_pending, p));
+    CHECK(twill_now() - since >= TWILL_MS(20));
+    s = stats_of(p);
+    CHECK_EQ(s.by_linger, s.batches);
+    CHECK(s.batches >= 1);
+    CHECK(p->outcomes[0].started - p->outcomes[0].queued >= TWILL_MS(20));
+    for (int i = 3; i < 13; i++)
+        add(p, i);
+    CHECK(soon(nothing_pending, p));
+    close_plan(p, 13);
+}
+
+TEST(a_gap_sends_what_is_there)
+{
+    plan *p = plan_of(OPTIONS(.linger = TWILL_FOREVER, .idle = TWILL_MS(5), .max_items = 10));
+    twill_batcher_stats s;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 3; i++)
+        add(p, i);
+    CHECK(soon(nothing_pending, p));
+    s = stats_of(p);
+    CHECK_EQ(s.by_idle, s.batches);
+    close_plan(p, 3);
+}
+
+TEST(no_batch_is_above_its_bytes)
+{
+    for (int alone = 0; alone < 2; alone++) {
+        plan *p = plan_of(OPTIONS(.linger = TWILL_FOREVER, .max_bytes = 90, .bytes_of = bytes_of,
+                                  .oversized_alone = alone));
+        twill_batcher_stats s;
+        size_t added = 0;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        for (int i = 0; i < 100; i++) { /* 10, 20, .. 100 bytes */
+            twill_status status = add(p, i);
+            CHECK_EQ(status, i % 10 == 9 && !alone ? TWILL_TOO_BIG : TWILL_OK);
+            added += status == TWILL_OK;
+            if (status != TWILL_OK)
+                atomic_store(&p->told[i], 1);
+        }
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        s = stats_of(p);
+        CHECK_EQ(s.done, added);
+        /* 10+20+30 | 40+50 (full: leaves) | 60 | 70 | 80 | 90 | (100) | ... */
+        CHECK_EQ(s.batches, alone ? 70 : 60);
+        CHECK_EQ(s.by_bytes, s.batches);
+        close_plan(p, 100);
+    }
+}
+
+TEST(flush_waits_for_what_was_there)
+{
+    plan *p = plan_of(OPTIONS(.linger = TWILL_FOREVER));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK); /* nothing is */
+    CHECK_EQ(stats_of(p).batches, 0);
+    for (int i = 0; i < 250; i++)
+        add(p, i);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).pending, 0);
+    CHECK_EQ(stats_of(p).by_flush, 1);
+    for (int i = 0; i < 250; i++)
+        CHECK_EQ(atomic_load(&p->told[i]), 1);
+    atomic_store(&p->hold, true);
+    add(p, 250);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_MS(2))), TWILL_TIMEOUT);
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(0)) == TWILL_OK, false);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(0)), TWILL_OK);
+    close_plan(p, 251);
+}
+
+static atomic_bool adding;
+static void add_for_ever(void *p_)
+{
+    plan *p = p_;
+    for (int i = 0; atomic_load(&adding) && i < MOST; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+}
+
+static twill__thrd threads[8];
+static void go(unsigned k, void (*fn)(void *), void *arg)
+{
+    memset(&threads[k], 0, sizeof threads[k]);
+    threads[k].fn = fn;
+    threads[k].arg = arg;
+    threads[k].cpu = UINT_MAX;
+    if (!CHECK(twill__thread_start(&threads[k])))
+        exit(1);
+}
+
+static void join(unsigned k)
+{
+    twill__thread_join(&threads[k]);
+}
+
+TEST(flush_returns_although_others_add_for_ever)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 8, .capacity = 40));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    p->takes = TWILL_US(300);
+    atomic_store(&adding, true);
+    go(0, add_for_ever, p);
+    for (int k = 0; k < 5; k++) {
+        uint64_t added;
+        nap(TWILL_MS(2));
+        added = stats_of(p).added;
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        for (uint64_t i = 0; i < added; i++)
+            if (atomic_load(&p->told[i]) != 1)
+                CHECK_EQ(i, SIZE_MAX);
+    }
+    atomic_store(&adding, false);
+    join(0);
+    close_plan(p, (size_t)stats_of(p).added);
+}
+
+/* ---- outcomes ---- */
+
+TEST(each_item_has_its_own_end)
+{
+    for (int bisect = 0; bisect < 2; bisect++)
+        for (int workers = 1; workers <= 3; workers += 2) {
+            plan *p = plan_of(
+                OPTIONS(.attempts = 3, .run.workers = (unsigned)workers, .result_size = sizeof(int),
+                        .max_items = 16,
+                        .on_bad_batch = bisect ? TWILL_BAD_BATCH_BISECT : TWILL_BAD_BATCH_RETRY));
+            twill_batcher_stats s;
+            size_t failed = 0, lost = 0;
+            for (int i = 0; i < 1000; i++) {
+                p->fails[i] = test_random_below(10) == 0 ? (int)test_random_below(5) : 0;
+                p->forgets[i] = !p->fails[i] && test_random_below(50) == 0;
+                p->poison[i] =
+                    bisect && !p->fails[i] && !p->forgets[i] && test_random_below(50) == 0;
+                failed += p->fails[i] >= 3 || p->poison[i];
+                lost += p->forgets[i];
+            }
+            if (open_plan(p) != TWILL_OK)
+                return;
+            for (int i = 0; i < 1000; i++)
+                CHECK_EQ(add(p, i), TWILL_OK);
+            CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+            s = stats_of(p);
+            CHECK_EQ(s.failed, failed);
+            CHECK(s.lost <= lost); /* alone in a call it is done: nothing is set there */
+            CHECK_EQ(s.done, 1000 - failed - s.lost);
+            for (int i = 0; i < 1000; i++) {
+                const twill_outcome *o = &p->outcomes[i];
+                bool bad = p->fails[i] >= 3 || p->poison[i];
+                if (p->forgets[i] && o->status == TWILL_LOST)
+                    s.lost--;
+                else
+                    CHECK_EQ(o->status, bad ? TWILL_FAILED : TWILL_OK);
+                CHECK_EQ(o->code, p->poison[i] ? 7 : bad ? 1000 + i : 0);
+                CHECK_EQ(atomic_load(&p->taken[i]), !bad && !p->forgets[i]);
+            }
+            CHECK_EQ(s.lost, 0);
+            close_plan(p, 1000);
+        }
+}
+
+TEST(a_failed_batch_keeps_the_others)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 10, .attempts = 5, .linger = TWILL_FOREVER,
+                              .on_bad_batch = TWILL_BAD_BATCH_FAIL));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    p->poison[25] = true;
+    for (int i = 0; i < 50; i++)
+        add(p, i);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(p->outcomes[i].status, i / 10 == 2 ? TWILL_FAILED : TWILL_OK);
+    CHECK_EQ(atomic_load(&p->calls), 5);
+    close_plan(p, 50);
+}
+
+TEST(retries_wait_and_others_go_on)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .attempts = 2, .backoff = TWILL_MS(30),
+                              .backoff_max = TWILL_MS(30), .seed = 2));
+    twill_ns since = twill_now();
+    if (open_plan(p) != TWILL_OK)
+        return;
+    p->fails[0] = 1;
+    for (int i = 0; i < 10; i++)
+        add(p, i);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK(twill_now() - since < TWILL_SEC(20));
+    CHECK_EQ(p->outcomes[0].attempts, 2);
+    CHECK_EQ(p->outcomes[0].status, TWILL_OK);
+    CHECK(p->outcomes[0].finished >= p->outcomes[9].finished);
+    CHECK_EQ(stats_of(p).retried, 1);
+    close_plan(p, 10);
+}
+
+/* ---- many at once ---- */
+
+static atomic_int next_item;
+static void add_some(void *p_)
+{
+    plan *p = p_;
+    int i;
+    while ((i = atomic_fetch_add(&next_item, 1)) < 6000)
+        CHECK_EQ(add(p, i), TWILL_OK);
+}
+
+TEST(every_accepted_item_ends_once)
+{
+    for (int round = 0; round < 6; round++) {
+        plan *p = plan_of(
+            OPTIONS(.run.workers = 1 + (unsigned)round % 4, .attempts = 2,
+                    .backoff = round % 2 ? TWILL_US(30) : 0, .max_items = 1 + test_random_below(50),
+                    .capacity = 1 + test_random_below(100),
+                    .linger = round == 5 ? TWILL_FOREVER : TWILL_US(100),
+                    .overflow = round == 4 ? TWILL_OVERFLOW_CALLER_RUNS : TWILL_OVERFLOW_BLOCK,
+                    .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+        twill_batcher_stats s;
+        for (int i = 0; i < 6000; i++) {
+            p->fails[i] = test_random_below(20) == 0 ? 1 : 0;
+            p->poison[i] = test_random_below(300) == 0;
+        }
+        if (open_plan(p) != TWILL_OK)
+            return;
+        atomic_store(&next_item, 0);
+        for (unsigned k = 0; k < 4; k++)
+            go(k, add_some, p);
+        for (unsigned k = 0; k < 4; k++)
+            join(k);
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        s = stats_of(p);
+        CHECK_EQ(s.added, 6000);
+        CHECK_EQ(s.pending, 0);
+        CHECK(s.pending_peak <= p->options.capacity);
+        CHECK(atomic_load(&p->inside_peak) <= p->options.run.workers);
+        close_plan(p, 6000);
+    }
+}
+
+/* One adder, so that the order of a key is that of its numbers; several workers. */
+TEST(the_order_of_a_key_is_the_order_of_add)
+{
+    for (int round = 0; round < 8; round++) {
+        plan *p = plan_of(
+            OPTIONS(.run.workers = 1 + (unsigned)round % 4, .attempts = 3,
+                    .backoff = round % 2 ? TWILL_US(20) : 0, .max_items = 7, .capacity = 60,
+                    .linger = TWILL_US(200), .key_of = key_of,
+                    .on_bad_batch = round < 4 ? TWILL_BAD_BATCH_RETRY : TWILL_BAD_BATCH_BISECT));
+        p->keys = round % 3 ? 5 : 1 + round;
+        p->takes = round % 2 ? TWILL_US(5) : 0;
+        for (int i = 0; i < 2000; i++)
+            p->poison[i] = test_random_below(60) == 0;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        for (int i = 0; i < 2000; i++)
+            CHECK_EQ(add(p, i), TWILL_OK);
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        CHECK_EQ(stats_of(p).added, 2000);
+        close_plan(p, 2000);
+    }
+}
+
+TEST(equal_keys_are_merged)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 4, .key_of = key_of, .coalesce = true,
+                              .linger = TWILL_FOREVER, .result_size = sizeof(int)));
+    twill_future futures[10];
+    twill_batcher_stats s;
+    p->keys = 3;
+    p->fails[1] = 9;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    CHECK_EQ(stats_of(p).batches, 0); /* three keys: three items of four */
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    s = stats_of(p);
+    CHECK_EQ(s.added, 10);
+    CHECK_EQ(s.merged, 7);
+    CHECK_EQ(s.batches, 1);
+    CHECK_EQ(s.done, 7);
+    CHECK_EQ(s.failed, 3);
+    CHECK_EQ(p->sizes[0], 3);
+    for (int i = 0; i < 10; i++) {
+        int result = 0;
+        twill_outcome outcome;
+        twill_status status = twill_future_wait(futures[i], &result, &outcome);
+        CHECK_EQ(status, i % 3 == 1 ? TWILL_FAILED : TWILL_OK);
+        if (status == TWILL_OK)
+            CHECK_EQ(result, i % 3 * 3 + 1); /* of the item that stood for it */
+        else
+            CHECK_EQ(outcome.code, 1001);
+        CHECK_PTR(outcome.key, &p->numbers[i]);
+        twill_future_release(futures[i]);
+        atomic_store(&p->told[i], 1); /* results are the leader's: told() would not know */
+    }
+    close_plan(p, 10);
+}
+
+/* ---- full ---- */
+
+TEST(a_full_batcher_refuses_drops_or_waits)
+{
+    static const twill_overflow policies[] = {
+        TWILL_OVERFLOW_BLOCK, TWILL_OVERFLOW_REJECT, TWILL_OVERFLOW_DROP_INCOMING,
+        TWILL_OVERFLOW_DROP_OLDEST, TWILL_OVERFLOW_DROP_NEWEST};
+    for (int k = 0; k < 5; k++) {
+        plan *p = plan_of(OPTIONS(.max_items = 2, .capacity = 5, .linger = TWILL_FOREVER,
+                                  .overflow = policies[k]));
+        twill_status status;
+        twill_future future;
+        twill_outcome outcome;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        atomic_store(&p->hold, true);
+        for (int i = 0; i < 2; i++)
+            CHECK_EQ(add(p, i), TWILL_OK);
+        CHECK(soon(one_inside, p)); /* 0 and 1 are in a call: 2, 3 and 4 are not */
+        for (int i = 2; i < 5; i++)
+            CHECK_EQ(add(p, i), TWILL_OK);
+        status =
+            twill_batcher_add_until(p->batcher, &p->numbers[5], &future, twill_within(TWILL_MS(1)));
+        CHECK_EQ(status, k == 0   ? TWILL_TIMEOUT
+                         : k == 1 ? TWILL_FULL
+                         : k == 2 ? TWILL_DROPPED
+                                  : TWILL_OK);
+        CHECK_EQ(stats_of(p).pending, 5);
+        CHECK_EQ(stats_of(p).dropped, k >= 2);
+        CHECK_EQ(stats_of(p).refused, k == 1);
+        if (k == 2) {
+            CHECK_EQ(p->outcomes[5].status, TWILL_DROPPED);
+            CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+            CHECK_EQ(outcome.status, TWILL_DROPPED);
+        }
+        if (k == 3)
+            CHECK_EQ(p->outcomes[2].status, TWILL_DROPPED);
+        if (k == 4)
+            CHECK_EQ(p->outcomes[4].status, TWILL_DROPPED);
+        if (k < 2) {
+            CHECK(future.slot == NULL);
+            CHECK_EQ(twill_batcher_try_add(p->batcher, &p->numbers[5], NULL), TWILL_FULL);
+            atomic_store(&p->told[5], 1);
+        }
+        atomic_store(&p->hold, false);
+        twill_future_release(future);
+        close_plan(p, 6);
+    }
+}
+
+TEST(nothing_to_drop_is_full)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 2, .capacity = 2, .linger = TWILL_FOREVER,
+                              .overflow = TWILL_OVERFLOW_DROP_OLDEST));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    add(p, 0);
+    add(p, 1);
+    CHECK(soon(one_inside, p));
+    CHECK_EQ(add(p, 2), TWILL_FULL);
+    atomic_store(&p->hold, false);
+    close_plan(p, 2);
+}
+
+TEST(a_full_batcher_never_stands_still)
+{
+    /* the open batch can never be full, and would linger for ever */
+    static const twill_overflow policies[] = {TWILL_OVERFLOW_BLOCK, TWILL_OVERFLOW_CALLER_RUNS};
+    for (int k = 0; k < 2; k++) {
+        plan *p = plan_of(OPTIONS(.max_items = 100, .capacity = 7, .linger = TWILL_FOREVER,
+                                  .overflow = policies[k]));
+        if (open_plan(p) != TWILL_OK)
+            return;
+        for (int i = 0; i < 500; i++)
+            CHECK_EQ(add(p, i), TWILL_OK);
+        CHECK(stats_of(p).pending_peak <= 7);
+        close_plan(p, 500);
+    }
+    {
+        plan *p =
+            plan_of(OPTIONS(.capacity_bytes = 150, .bytes_of = bytes_of, .linger = TWILL_FOREVER));
+        if (open_plan(p) != TWILL_OK)
+            return;
+        for (int i = 0; i < 500; i++)
+            CHECK_EQ(add(p, i), TWILL_OK);
+        CHECK(stats_of(p).pending_bytes <= 150);
+        close_plan(p, 500);
+    }
+}
+
+static void blocked_add(void *p_)
+{
+    plan *p = p_;
+    CHECK_EQ(add(p, 3), TWILL_CLOSED);
+}
+
+TEST(close_answers_those_who_wait)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 1));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    add(p, 0);
+    go(0, blocked_add, p);
+    nap(TWILL_MS(1));
+    CHECK_EQ(twill_batcher_close(p->batcher), TWILL_OK);
+    join(0);
+    atomic_store(&p->hold, false);
+    close_plan(p, 1);
+}
+
+/* ---- from inside of callbacks ---- */
+
+static int adds_more(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    for (size_t i = 0; i < batch->count; i++) {
+        int number = number_of(twill_batch_item(batch, i));
+        atomic_fetch_add(&p->taken[number], 1);
+        if (2 * number + 2 < 1000) {
+            CHECK_EQ(add(p, 2 * number + 1), TWILL_OK);
+            CHECK_EQ(add(p, 2 * number + 2), TWILL_OK);
+        }
+    }
+    return 0;
+}
+
+TEST(a_callback_may_add_to_its_own_batcher)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 3, .capacity = 1000));
+    CHECK_EQ(twill_batcher_create(&p->batcher, adds_more, &p->options), TWILL_OK);
+    add(p, 0);
+    CHECK(soon(nothing_pending, p));
+    CHECK_EQ(stats_of(p).done, 999);
+    close_plan(p, 999);
+}
+
+static atomic_int deadlocks, oks;
+static int floods(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    int number = number_of(twill_batch_item(batch, 0));
+    (void)batch;
+    for (int k = 0; k < 20 && number < 20; k++) {
+        twill_status status = add(p, 100 + number * 20 + k);
+        CHECK(status == TWILL_OK || status == TWILL_DEADLOCK);
+        if (status == TWILL_DEADLOCK)
+            atomic_store(&p->told[100 + number * 20 + k], 1);
+        atomic_fetch_add(status == TWILL_OK ? &oks : &deadlocks, 1);
+    }
+    return 0;
+}
+
+TEST(a_callback_that_floods_its_own_batcher_never_hangs)
+{
+    for (unsigned workers = 1; workers <= 3; workers++)
+        for (size_t capacity = 1; capacity <= 4; capacity++) {
+            plan *p =
+                plan_of(OPTIONS(.max_items = 1, .capacity = capacity, .run.workers = workers));
+            atomic_store(&deadlocks, 0);
+            atomic_store(&oks, 0);
+            CHECK_EQ(twill_batcher_create(&p->batcher, floods, &p->options), TWILL_OK);
+            for (int i = 0; i < 20; i++)
+                CHECK_EQ(add(p, i), TWILL_OK);
+            CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+            CHECK_EQ(atomic_load(&oks) + atomic_load(&deadlocks), 400);
+            if (capacity > workers + 1)
+                CHECK(atomic_load(&oks) > 0);
+            for (int i = 20; i < 100; i++)
+                atomic_store(&p->told[i], 1);
+            close_plan(p, 500);
+        }
+}
+
+static twill_batcher *self;
+static void asks_the_impossible(void *item, const twill_outcome *outcome, void *result,
+                                const twill_task *task)
+{
+    (void)outcome;
+    (void)result;
+    CHECK_EQ(twill_batcher_flush(self), TWILL_DEADLOCK);
+    CHECK_EQ(twill_batcher_destroy(self), TWILL_DEADLOCK);
+    CHECK_EQ(twill_batcher_stop(self, twill_within(0), twill_within(0), NULL), TWILL_DEADLOCK);
+    if (number_of(item) < 3) {
+        plan *p = task->context;
+        CHECK_EQ(add(p, number_of(item) + 100), TWILL_OK); /* its own place is free */
+    }
+    told(item, outcome, result, task);
+}
+
+TEST(on_item_may_add_and_not_wait_for_itself)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 1));
+    p->options.on_item = asks_the_impossible;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    self = p->batcher;
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK(soon(nothing_pending, p));
+    for (int i = 6; i < 100; i++)
+        atomic_store(&p->told[i], 1);
+    close_plan(p, 103);
+    /* and outside of a worker: a drop */
+    p = plan_of(OPTIONS(.max_items = 5, .capacity = 5, .linger = TWILL_FOREVER,
+                        .overflow = TWILL_OVERFLOW_DROP_OLDEST));
+    p->options.on_item = asks_the_impossible;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    self = p->batcher;
+    for (int i = 10; i < 30; i++) {
+        twill_status status = add(p, i);
+        CHECK(status == TWILL_OK || status == TWILL_FULL); /* all in a call: none to drop */
+        if (status == TWILL_FULL)
+            atomic_store(&p->told[i], 1);
+    }
+    for (int i = 0; i < 10; i++)
+        atomic_store(&p->told[i], 1);
+    close_plan(p, 30);
+}
+
+/* ---- futures ---- */
+
+TEST(a_future_tells_how_its_item_ended)
+{
+    plan *p = plan_of(OPTIONS(.result_size = sizeof(int), .max_items = 5, .attempts = 2));
+    twill_future futures[50];
+    size_t which = 0;
+    p->fails[7] = 9;
+    p->forgets[13] = true;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    CHECK_EQ(twill_future_wait_any(futures, 50, &which, twill_within(TWILL_SEC(20))), TWILL_OK);
+    for (int i = 0; i < 50; i++) {
+        int result = -1;
+        twill_outcome outcome;
+        twill_status status = twill_future_wait(futures[i], &result, &outcome);
+        CHECK_EQ(status, i == 7 || i == 13 ? TWILL_FAILED : TWILL_OK);
+        CHECK_EQ(outcome.status, i == 7 ? TWILL_FAILED : i == 13 ? TWILL_LOST : TWILL_OK);
+        CHECK_EQ(outcome.code, i == 7 ? 1007 : 0);
+        CHECK_EQ(outcome.index, i);
+        if (status == TWILL_OK)
+            CHECK_EQ(result, i * 3 + 1);
+    }
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    for (int i = 0; i < 25; i++)
+        twill_future_release(futures[i]);
+    CHECK_EQ(twill_future_try_wait(futures[0], NULL, NULL), TWILL_STALE);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    for (int i = 25; i < 50; i++) { /* they outlive the batcher */
+        int result = 0;
+        CHECK_EQ(twill_future_cancel(futures[i]), TWILL_OK);
+        CHECK_EQ(twill_future_wait(futures[i], &result, NULL), TWILL_OK);
+        CHECK_EQ(result, i * 3 + 1);
+        twill_future_release(futures[i]);
+    }
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(atomic_load(&p->told[i]), 1);
+    free(p);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_cancelled_item_is_taken_out)
+{
+    plan *p = plan_of(
+        OPTIONS(.max_items = 3, .linger = TWILL_FOREVER, .key_of = key_of, .coalesce = true));
+    twill_future futures[8];
+    p->keys = 4;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    for (int i = 4; i < 6; i++) /* join 0 and 1 */
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    CHECK_EQ(twill_future_cancel(futures[0]), TWILL_OK); /* 4 takes its place */
+    CHECK_EQ(twill_future_cancel(futures[5]), TWILL_OK);
+    CHECK_EQ(p->outcomes[0].status, TWILL_CANCELLED);
+    CHECK_EQ(p->outcomes[5].status, TWILL_CANCELLED);
+    CHECK_EQ(twill_future_wait(futures[0], NULL, NULL), TWILL_FAILED);
+    CHECK_EQ(stats_of(p).pending, 2);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(p->outcomes[4].status, TWILL_OK);
+    CHECK_EQ(p->outcomes[1].status, TWILL_OK);
+    CHECK_EQ(atomic_load(&p->seen[4]), 1);
+    CHECK_EQ(atomic_load(&p->seen[0]), 0);
+    CHECK_EQ(stats_of(p).cancelled, 2);
+    /* all of a batch: nothing is sent */
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[2], &futures[2]), TWILL_OK);
+    CHECK_EQ(twill_future_cancel(futures[2]), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).batches, 1);
+    for (int i = 0; i < 6; i++)
+        if (i != 3)
+            twill_future_release(futures[i]);
+    atomic_store(&p->told[3], 1);
+    close_plan(p, 6);
+}
+
+static twill_future own_future;
+static atomic_int self_wait;
+static int waits_for_itself(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    twill_future other;
+    (void)batch;
+    if (number_of(twill_batch_item(batch, 0)) != 0)
+        return 0;
+    while (!own_future.slot)
+        nap(TWILL_US(50));
+    atomic_store(&self_wait, (int)twill_future_wait(own_future, NULL, NULL));
+    /* another item of the only worker: processed by the wait itself */
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[1], &other), TWILL_OK);
+    CHECK_EQ(twill_future_wait(other, NULL, NULL), TWILL_OK);
+    twill_future_release(other);
+    return 0;
+}
+
+TEST(a_wait_for_the_own_item_is_a_deadlock_and_for_another_one_works)
+{
+    plan *p = plan_of(OPTIONS(.linger = TWILL_MS(1)));
+    twill_future future;
+    own_future.slot = NULL;
+    CHECK_EQ(twill_batcher_create(&p->batcher, waits_for_itself, &p->options), TWILL_OK);
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[0], &future), TWILL_OK);
+    own_future = future;
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    CHECK_EQ(atomic_load(&self_wait), TWILL_DEADLOCK);
+    twill_future_release(future);
+    close_plan(p, 2);
+}
+
+/* ---- time limits ---- */
+
+TEST(an_item_that_waits_too_long_times_out)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .linger = 1, .item_timeout = TWILL_MS(5)));
+    twill_future future;
+    twill_outcome outcome;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[0], &future), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    add(p, 1);
+    /* in the running batch: the future is told at once, on_item when the callback lets go of it */
+    CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    CHECK(outcome.finished - outcome.queued >= TWILL_MS(5));
+    CHECK_EQ(atomic_load(&p->told[0]), 0);
+    CHECK_EQ(stats_of(p).timed_out, 1);
+    nap(TWILL_MS(6));
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(p->outcomes[0].status, TWILL_TIMEOUT);
+    CHECK_EQ(p->outcomes[1].status, TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&p->seen[1]), 0);
+    CHECK_EQ(stats_of(p).timed_out, 2);
+    twill_future_release(future);
+    close_plan(p, 2);
+}
+
+TEST(a_pending_item_times_out_although_nobody_asks)
+{
+    plan *p =
+        plan_of(OPTIONS(.max_items = 1, .linger = 1, .item_timeout = TWILL_MS(4), .attempts = 100,
+                        .backoff = TWILL_SEC(3600), .seed = 11, .backoff_max = TWILL_SEC(3600)));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    p->fails[0] = 100;
+    add(p, 0);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK); /* not in an hour */
+    CHECK_EQ(p->outcomes[0].status, TWILL_TIMEOUT);
+    close_plan(p, 1);
+}
+
+/* ---- the end ---- */
+
+TEST(stop_drains_then_cancels)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 10, .linger = TWILL_FOREVER));
+    twill_stopped stopped;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 35; i++)
+        add(p, i);
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(TWILL_SEC(20)),
+                                twill_within(TWILL_SEC(20)), &stopped),
+             TWILL_OK);
+    CHECK_EQ(stopped.cancelled, 0);
+    CHECK_EQ(stopped.stuck, 0);
+    CHECK(stopped.finished <= 35);
+    CHECK_EQ(add(p, 36), TWILL_CLOSED);
+    CHECK_EQ(stats_of(p).done, 35);
+    for (size_t k = 0; k < 4; k++)
+        CHECK_EQ(p->sizes[k], k < 3 ? 10 : 5);
+    close_plan(p, 35);
+}
+
+TEST(stop_gives_up_what_has_not_begun)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 10, .linger = TWILL_FOREVER));
+    twill_stopped stopped;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true); /* until its token fires */
+    for (int i = 0; i < 35; i++)
+        add(p, i);
+    CHECK(soon(one_inside, p));
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(TWILL_MS(2)), twill_within(TWILL_SEC(20)),
+                                &stopped),
+             TWILL_OK);
+    CHECK_EQ(stopped.finished, 10);
+    CHECK_EQ(stopped.cancelled, 25);
+    CHECK_EQ(stopped.stuck, 0);
+    for (int i = 0; i < 35; i++)
+        CHECK_EQ(p->outcomes[i].status, i < 10 ? TWILL_OK : TWILL_CANCELLED);
+    close_plan(p, 35);
+}
+
+static atomic_bool deaf;
+static int is_deaf(twill_batch *batch, const twill_task *task)
+{
+    (void)batch;
+    (void)task;
+    while (atomic_load(&deaf))
+        nap(TWILL_US(100));
+    return 0;
+}
+
+TEST(stop_says_what_is_stuck_and_may_be_called_again)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 4, .linger = TWILL_FOREVER));
+    twill_stopped stopped;
+    atomic_store(&deaf, true);
+    CHECK_EQ(twill_batcher_create(&p->batcher, is_deaf, &p->options), TWILL_OK);
+    for (int i = 0; i < 6; i++)
+        add(p, i);
+    while (stats_of(p).batches == 0)
+        nap(TWILL_US(100));
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_MS(2)), &stopped),
+             TWILL_TIMEOUT);
+    CHECK_EQ(stopped.stuck, 4);
+    CHECK_EQ(stopped.cancelled, 2);
+    atomic_store(&deaf, false);
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), &stopped),
+             TWILL_OK);
+    CHECK_EQ(stopped.stuck, 0);
+    close_plan(p, 6);
+}
+
+TEST(the_token_of_the_run_ends_it)
+{
+    twill_cancel token;
+    plan *p = plan_of(OPTIONS(.max_items = 10, .linger = TWILL_FOREVER));
+    twill_report report;
+    twill_cancel_init(&token, NULL);
+    p->options.run.until.cancel = &token;
+    p->options.run.report = &report;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    for (int i = 0; i < 15; i++)
+        add(p, i);
+    CHECK(soon(one_inside, p));
+    twill_cancel_fire(&token, 4);
+    CHECK_EQ(add(p, 16), TWILL_CLOSED);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(p->outcomes[12].status, TWILL_CANCELLED);
+    close_plan(p, 15);
+    CHECK_EQ(report.status, TWILL_CANCELLED);
+    CHECK_EQ(report.total, 15);
+    CHECK_EQ(report.done, 10);
+    CHECK_EQ(report.skipped, 5);
+    twill_cancel_detach(&token);
+}
+
+TEST(the_deadline_of_the_run_ends_it)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 10, .linger = TWILL_FOREVER));
+    p->options.run.until = twill_within(TWILL_MS(3));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 5; i++)
+        add(p, i);
+    CHECK(soon(nothing_pending, p));
+    CHECK_EQ(p->outcomes[0].status, TWILL_TIMEOUT);
+    CHECK_EQ(add(p, 7), TWILL_CLOSED);
+    close_plan(p, 5);
+}
+
+TEST(destroy_processes_the_rest)
+{
+    plan *p = plan_of(
+        OPTIONS(.max_items = 7, .linger = TWILL_FOREVER, .attempts = 2, .backoff = TWILL_MS(2)));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    p->fails[3] = 1;
+    for (int i = 0; i < 100; i++)
+        add(p, i);
+    CHECK_EQ(twill_batcher_destroy(NULL), TWILL_OK);
+    close_plan(p, 100);
+}
+
+/* ---- pools, hooks, refusals, forks, faults ---- */
+
+typedef struct on_pool {
+    plan *p;
+    int waits;
+} on_pool;
+
+static int batches_on_a_pool(twill_batch *batch, const twill_task *task)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 3, .capacity = 4, .linger = TWILL_US(50)));
+    (void)batch;
+    p->options.run.pool = ((twill_pool **)task->context)[0];
+    if (open_plan(p) != TWILL_OK)
+        return 1;
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).done, 100);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    free(p);
+    return 0;
+}
+
+TEST(a_pool_of_one_is_enough)
+{
+    twill_pool *pool;
+    plan *p;
+    int item = 0;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    p = plan_of(OPTIONS(.max_items = 10, .run.pool = pool, .run.workers = 2));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 1000; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).done, 1000);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    free(p);
+    CHECK_EQ(twill_batch_process(&item, sizeof item, NULL, 0, 1, batches_on_a_pool,
+                                 &OPTIONS(.run.pool = pool, .run.context = &pool)),
+             TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(refusals)
+{
+    twill_batcher *batcher = (void *)1;
+    int items[2];
+    twill_status statuses[2];
+#define REFUSED(why, ...)                                                      \
+    CHECK_EQ(twill_batcher_create(&batcher, act, &OPTIONS(__VA_ARGS__)), why); \
+    CHECK_PTR(batcher, NULL)
+    REFUSED(TWILL_INVALID, .max_bytes = 5);
+    REFUSED(TWILL_INVALID, .bytes_of = bytes_of);
+    REFUSED(TWILL_INVALID, .capacity_bytes = 5);
+    REFUSED(TWILL_INVALID, .coalesce = true);
+    REFUSED(TWILL_INVALID, .item_timeout = TWILL_MS(10));
+    REFUSED(TWILL_INVALID, .item_timeout = TWILL_SEC(1), .linger = TWILL_FOREVER);
+    REFUSED(TWILL_INVALID, .linger = -1);
+    REFUSED(TWILL_INVALID, .idle = -1);
+    REFUSED(TWILL_INVALID, .backoff = -1);
+    REFUSED(TWILL_INVALID, .overflow = (twill_overflow)6);
+    REFUSED(TWILL_INVALID, .on_bad_batch = (twill_bad_batch)3);
+    REFUSED(TWILL_INVALID, .run.on_error = TWILL_ON_ERROR_FIRST);
+    REFUSED(TWILL_INVALID, .run.statuses = statuses);
+    REFUSED(TWILL_TOO_BIG, .max_items = SIZE_MAX);
+    REFUSED(TWILL_TOO_BIG, .run.workers = 1000000);
+    CHECK_EQ(twill_batcher_create(&batcher, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batcher_create(NULL, act, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batcher_add(NULL, items, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batcher_flush(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batcher_close(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batcher_stop(NULL, twill_within(0), twill_within(0), NULL), TWILL_INVALID);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(fork_child_has_no_batcher)
+{
+    plan *p = plan_of(OPTIONS(.linger = TWILL_FOREVER));
+    twill_future future;
+    pid_t child;
+    int status;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[0], &future), TWILL_OK);
+    child = fork();
+    if (child == 0) {
+        twill_batcher_stats s;
+        bool right = add(p, 1) == TWILL_FORKED && twill_batcher_flush(p->batcher) == TWILL_FORKED &&
+                     twill_batcher_close(p->batcher) == TWILL_FORKED &&
+                     twill_batcher_stop(p->batcher, twill_within(0), twill_within(0), NULL) ==
+                         TWILL_FORKED &&
+                     twill_future_try_wait(future, NULL, NULL) == TWILL_FORKED;
+        twill_batcher_get_stats(p->batcher, &s);
+        right = right && s.added == 0 && twill_batcher_destroy(p->batcher) == TWILL_OK;
+        _exit(!right);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    twill_future_release(future);
+    close_plan(p, 1);
+}
+
+TEST(a_callback_that_ends_its_thread)
+{
+    for (int workers = 1; workers <= 3; workers += 2) {
+        plan *p = plan_of(OPTIONS(.max_items = 10, .attempts = 2, .linger = TWILL_FOREVER,
+                                  .run.workers = (unsigned)workers));
+        twill_future future;
+        twill_outcome outcome;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        p->end_at = 25;
+        for (int i = 0; i < 100; i++) {
+            if (i == 26)
+                CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &future), TWILL_OK);
+            else
+                CHECK_EQ(add(p, i), TWILL_OK);
+        }
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        for (int i = 0; i < 100; i++)
+            CHECK_EQ(p->outcomes[i].status, i / 10 == 2 ? TWILL_LOST : TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_LOST);
+        twill_future_release(future);
+        CHECK_EQ(stats_of(p).lost, 10);
+        close_plan(p, 100);
+    }
+}
+
+static void ends_its_thread(void *item, const twill_outcome *outcome, void *result,
+                            const twill_task *task)
+{
+    told(item, outcome, result, task);
+    if (number_of(item) == 4)
+        end_thread();
+}
+
+TEST(an_on_item_that_ends_its_thread)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 10, .linger = TWILL_FOREVER));
+    p->options.on_item = ends_its_thread;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).done, 50);
+    close_plan(p, 50);
+}
+
+TEST(allocation_k_fails)
+{
+    for (unsigned long k = 1;; k++) {
+        plan *p = plan_of(OPTIONS(.max_items = 3, .run.workers = 2, .key_of = key_of,
+                                  .coalesce = true, .result_size = 100));
+        twill_status status;
+        unsigned long asked;
+        int accepted = 0;
+        p->keys = 50;
+        faults_fail_alloc(k);
+        status = twill_batcher_create(&p->batcher, act, &p->options);
+        if (status == TWILL_OK) {
+            for (int i = 0; i < 40; i++) {
+                twill_future future;
+                status = twill_batcher_add(p->batcher, &p->numbers[i], &future);
+                CHECK(status == TWILL_OK || status == TWILL_NO_MEMORY);
+                accepted += status == TWILL_OK;
+                if (status != TWILL_OK)
+                    atomic_store(&p->told[i], 1);
+                twill_future_release(future);
+            }
+            asked = faults_allocs();
+            CHECK(accepted >= 39 || asked < k);
+            close_plan(p, 40);
+        } else {
+            CHECK_EQ(status, TWILL_NO_MEMORY);
+            CHECK_PTR(p->batcher, NULL);
+            asked = faults_allocs();
+            free(p);
+            CHECK_EQ(faults_live(), 0);
+        }
+        harness_reset_faults();
+        if (asked < k)
+            break;
+    }
+}
+
+TEST(thread_k_fails)
+{
+    for (unsigned long k = 1; k <= 4; k++) {
+        plan *p = plan_of(OPTIONS(.max_items = 3, .run.workers = 3));
+        twill_report report;
+        twill_status status;
+        p->options.run.report = &report;
+        faults_fail_thread(k);
+        status = twill_batcher_create(&p->batcher, act, &p->options);
+        CHECK_EQ(status, k == 1 ? TWILL_NO_THREAD : TWILL_OK);
+        if (status == TWILL_OK) {
+            for (int i = 0; i < 100; i++)
+                CHECK_EQ(add(p, i), TWILL_OK);
+            close_plan(p, 100);
+            CHECK_EQ(report.flags & TWILL_REPORT_DEGRADED, k < 4 ? TWILL_REPORT_DEGRADED : 0);
+            CHECK_EQ(report.done, 100);
+        } else {
+            CHECK_PTR(p->batcher, NULL);
+            free(p);
+        }
+        p = plan_of(OPTIONS(.run.workers = 3, .run.strict = true));
+        faults_fail_thread(k);
+        status = twill_batcher_create(&p->batcher, act, &p->options);
+        CHECK_EQ(status, k < 4 ? TWILL_NO_THREAD : TWILL_OK);
+        CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+        free(p);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static twill_ns cpu_time(void)
+{
+    struct timespec t;
+    clock_gettime(2 /* CLOCK_PROCESS_CPUTIME_ID */, &t);
+    return (twill_ns)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+TEST(an_idle_batcher_costs_nothing)
+{
+    plan *p = plan_of(OPTIONS(.run.workers = 4, .linger = TWILL_SEC(100)));
+    twill_ns before;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    add(p, 0);
+    nap(TWILL_MS(5));
+    before = cpu_time();
+    nap(TWILL_MS(100));
+    CHECK(cpu_time() - before < TWILL_MS(20));
+    close_plan(p, 1);
+}
+
+HARNESS_MAIN
