@@ -204,7 +204,7 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
 {
     twill__stock *stock = &batcher->stock;
     bool alone = entry->bytes > batcher->max_bytes, opens;
-    enum twill__why why;
+    twill_ns due = TWILL_FOREVER;
     const twill__lot *last = stock->ready.last;
     size_t used;
     twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
@@ -231,11 +231,10 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
         twill__lot_close(stock, TWILL__BY_COUNT);
     else if (alone || stock->open->bytes == batcher->max_bytes)
         twill__lot_close(stock, TWILL__BY_BYTES);
-    else if (opens && twill__open_due(batcher, &why) != TWILL_FOREVER)
-        turn->alarm = twill__open_due(batcher, &why);
-    if (opens && batcher->item_timeout != TWILL_FOREVER && stock->open &&
-        (!turn->alarm || twill__entry_expires(batcher, entry) < turn->alarm))
-        turn->alarm = twill__entry_expires(batcher, entry);
+    else if (opens)
+        due = twill__batcher_next_due(batcher);
+    if (due != TWILL_FOREVER)
+        turn->alarm = due;
     if (stock->ready.last != last)
         turn->call = 1;
 }

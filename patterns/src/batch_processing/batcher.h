@@ -254,11 +254,6 @@ static inline void twill__open_look(twill__batcher *batcher, twill_ns now)
         twill__lot_close(&batcher->stock, why);
 }
 
-static inline twill_ns twill__sooner(twill_ns a, twill_ns b)
-{
-    return a < b ? a : b;
-}
-
 /* When the next thing is due that nobody tells; TWILL_FOREVER: nothing. */
 static inline twill_ns twill__batcher_next_due(const twill__batcher *batcher)
 {
@@ -266,11 +261,11 @@ static inline twill_ns twill__batcher_next_due(const twill__batcher *batcher)
     enum twill__why why;
     twill_ns next = twill__open_due(batcher, &why);
     if (stock->waiting.first)
-        next = twill__sooner(next, stock->waiting.first->due);
+        next = twill__nearer(next, stock->waiting.first->due);
     if (stock->front)
-        next = twill__sooner(next, twill__entry_expires(batcher, stock->front));
+        next = twill__nearer(next, twill__entry_expires(batcher, stock->front));
     if (stock->front && !twill__no_deadline(batcher->options.run.until.deadline))
-        next = twill__sooner(next, batcher->options.run.until.deadline);
+        next = twill__nearer(next, batcher->options.run.until.deadline);
     return next;
 }
 

@@ -222,7 +222,6 @@ static inline void twill__shift_end(twill__shift *shift, twill__entry *entry, tw
     for (twill__entry *one = entry; one; one = follower) {
         follower = one->follower;
         one->follower = NULL;
-        one->lot = NULL; /* the lot may be another one before the key is given back */
         one->answer = answer;
         if (one != entry) {
             one->its = entry->its;
@@ -351,6 +350,7 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
             twill__batcher_count(batcher, status);
         }
         entry->where = TWILL__ENDED_ITEM;
+        entry->lot = NULL; /* it may be another one before the key is given back */
     }
     if (!lot)
         return;

@@ -132,13 +132,13 @@ static inline void twill__lot_remove(twill__lot *lot, twill__entry *entry)
     lot->bytes -= entry->weight;
 }
 
-/* In the order of numbers: what is tried again keeps its order, whatever order the calls had. */
+/* One of the lot's own, after a call. In the order of numbers: what is tried again keeps its order,
+   whatever order the calls had. */
 static inline void twill__lot_insert(twill__lot *lot, twill__entry *entry)
 {
     twill__entry *previous = lot->last;
     while (previous && previous->number > entry->number)
         previous = previous->previous;
-    entry->lot = lot;
     entry->previous = previous;
     entry->next = previous ? previous->next : lot->first;
     if (entry->previous)
