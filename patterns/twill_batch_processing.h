@@ -419,6 +419,58 @@ typedef struct twill_run {
 #endif
 #endif
 
+/* ---- base/future.h ---- */
+/* future.h: the answer of a task that runs elsewhere: wait for it, cancel it, let it go. */
+#ifndef TWILL_BASE_FUTURE_H
+#define TWILL_BASE_FUTURE_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A twill_future is a handle: copy it freely, {0} is none. It is good until it is released, also
+   when the object that gave it (a pool, a batcher) is gone. All functions may be called by any
+   thread. A handle of {0} is TWILL_INVALID, a released one TWILL_STALE (as long as its object, or
+   another future of it, is there), one of a parent process TWILL_FORKED.
+
+   A wait says how the TASK ended: TWILL_OK, or TWILL_FAILED with the rest in *outcome: FAILED and
+   the task's code, TIMEOUT, CANCELLED, DROPPED, LOST. TWILL_TIMEOUT and TWILL_CANCELLED as the
+   wait's own answer speak of the wait alone: ask again. A task that has ended answers at once, also
+   past the deadline. `result` (NULL: not wanted) gets the bytes of the task's result if its
+   callback has returned, else it is left alone; `outcome` may be NULL, too. Any number of threads
+   may wait, any number of times.
+
+   A worker that waits for a task that nobody has begun runs that task itself, and never another
+   one. TWILL_DEADLOCK: the wait could never end, because what it waits for waits for it. */
+TWILL__DECL twill_status twill_future_wait(twill_future future, void *result,
+                                           twill_outcome *outcome);
+/* TWILL_EMPTY: not yet. */
+TWILL__DECL twill_status twill_future_try_wait(twill_future future, void *result,
+                                               twill_outcome *outcome);
+TWILL__DECL twill_status twill_future_wait_until(twill_future future, void *result,
+                                                 twill_outcome *outcome, twill_until until);
+
+/* Until one of n has ended: *which is its place (the lowest, if several have), and it is neither
+   taken nor released. TWILL_OK however it ended. n == 0: TWILL_INVALID. More than 16: one
+   allocation, TWILL_NO_MEMORY. */
+TWILL__DECL twill_status twill_future_wait_any(const twill_future *futures, size_t n, size_t *which,
+                                               twill_until until);
+/* Until all of n have ended: TWILL_OK, or TWILL_FAILED if any ended otherwise. */
+TWILL__DECL twill_status twill_future_wait_all(const twill_future *futures, size_t n,
+                                               twill_until until);
+
+/* Not begun: it never will be, and ends CANCELLED now. Running: its token fires, and how it ends is
+   its own affair. Ended, or cancelled before: nothing. */
+TWILL__DECL twill_status twill_future_cancel(twill_future future);
+
+/* Gives the handle back; the task goes on. {0} or released before: nothing. */
+TWILL__DECL void twill_future_release(twill_future future);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -504,6 +556,59 @@ TWILL__DECL twill_status twill_batch_flat_map(const void *items, size_t item_siz
                                               twill_flat_fn *fn, size_t value_size, void **values,
                                               size_t *values_n, const twill_batch_options *options);
 TWILL__DECL void twill_batch_free(void *values);
+
+/* ---- items that come one by one ---- */
+
+typedef struct twill_batcher twill_batcher;
+
+/* Starts the workers. TWILL_OK: *out is the batcher. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY,
+   NO_THREAD (none could be started, or, with run.strict, not all), FORKED, CLOSED (of the pool). */
+TWILL__DECL twill_status twill_batcher_create(twill_batcher **out, twill_batch_fn *fn,
+                                              const twill_batch_options *options);
+
+/* Gives an item to the batcher, for ever, without waiting, or until. TWILL_OK: it will end exactly
+   once, by on_item and by *future (NULL: nobody asks). DROPPED: likewise, it has ended already
+   (DROP_INCOMING). All else: it is still the caller's: FULL, CLOSED, TOO_BIG, NO_MEMORY, TIMEOUT,
+   CANCELLED, DEADLOCK (full, and from inside of a callback with nothing that could be processed),
+   FORKED, INVALID. */
+TWILL__DECL twill_status twill_batcher_add(twill_batcher *batcher, void *item,
+                                           twill_future *future);
+TWILL__DECL twill_status twill_batcher_try_add(twill_batcher *batcher, void *item,
+                                               twill_future *future);
+TWILL__DECL twill_status twill_batcher_add_until(twill_batcher *batcher, void *item,
+                                                 twill_future *future, twill_until until);
+
+/* What is open leaves now; waits until all that was accepted before the call has ended, and for
+   nothing else. DEADLOCK: from inside of a callback. */
+TWILL__DECL twill_status twill_batcher_flush(twill_batcher *batcher);
+TWILL__DECL twill_status twill_batcher_flush_until(twill_batcher *batcher, twill_until until);
+
+/* No more adds; what is open leaves now; waits for nothing. A second one: CLOSED. */
+TWILL__DECL twill_status twill_batcher_close(twill_batcher *batcher);
+
+/* Close; waits for the end of everything until `drain`; then ends what is in no call (CANCELLED, or
+   FAILED if it was waiting to be tried again), fires the tokens of what is, and waits until `join`.
+   *out (NULL ok): how much ended in either phase, and what is stuck. TIMEOUT: some is; it may be
+   called again. The batcher is still to be destroyed. */
+TWILL__DECL twill_status twill_batcher_stop(twill_batcher *batcher, twill_until drain,
+                                            twill_until join, twill_stopped *out);
+
+/* Close, waits for the end of everything, joins the workers, fills run.report, frees. NULL: OK. From
+   inside of a callback: DEADLOCK, and nothing changed. In a forked child it frees. */
+TWILL__DECL twill_status twill_batcher_destroy(twill_batcher *batcher);
+
+/* added == done + failed + timed_out + cancelled + dropped + lost + pending, always. refused:
+   answers FULL. retried: items of calls with attempt > 1 (not those of halves). merged: items that
+   joined another one. batches: that left, each for one of the six reasons; mean_fill: their items
+   over max_items. calls: of fn. */
+typedef struct twill_batcher_stats {
+    uint64_t added, done, failed, timed_out, cancelled, dropped, lost, refused, retried, merged,
+        batches, calls, by_count, by_bytes, by_linger, by_idle, by_flush, by_close;
+    size_t pending, pending_bytes, pending_peak;
+    double mean_fill;
+} twill_batcher_stats;
+/* One moment's figures. NULL, or a parent process's: zeroes. */
+TWILL__DECL void twill_batcher_get_stats(twill_batcher *batcher, twill_batcher_stats *stats);
 
 #ifdef __cplusplus
 }
@@ -4846,7 +4951,7 @@ static inline twill_ns twill__instant_after(twill_ns now, twill_ns ns)
 
 static inline bool twill__batch_common_valid(const twill_batch_options *options)
 {
-    return !options->max_bytes == !options->bytes_of && options->backoff >= 0 &&
+    return (!options->max_bytes || options->bytes_of) && options->backoff >= 0 &&
            options->backoff_max >= 0 && options->attempts <= INT_MAX &&
            (unsigned)options->on_bad_batch <= TWILL_BAD_BATCH_FAIL &&
            (options->max_bytes || !options->oversized_alone);
@@ -5566,10 +5671,11 @@ static inline void twill__calls_steps(twill__job *job, void *data)
 static inline twill_status twill__calls_check(const twill_batch_options *options, const void *items,
                                               size_t item_size, size_t n, bool callable)
 {
-    if (!callable || !twill__batch_common_valid(options) || options->result_size ||
-        options->linger || options->idle || options->capacity || options->capacity_bytes ||
-        options->overflow || options->key_of || options->coalesce || options->item_timeout ||
-        options->on_item || (n && (!items || !item_size)))
+    if (!callable || !twill__batch_common_valid(options) ||
+        (options->bytes_of && !options->max_bytes) || options->result_size || options->linger ||
+        options->idle || options->capacity || options->capacity_bytes || options->overflow ||
+        options->key_of || options->coalesce || options->item_timeout || options->on_item ||
+        (n && (!items || !item_size)))
         return TWILL_INVALID;
     if (n && n > SIZE_MAX / item_size)
         return TWILL_TOO_BIG;
@@ -5930,6 +6036,3359 @@ TWILL__DEFINE twill_status twill_batch_flat_map(const void *items, size_t item_s
 TWILL__DEFINE void twill_batch_free(void *values)
 {
     TWILL_FREE(values);
+}
+
+#endif
+
+/* ---- batch_processing/add.h ---- */
+/* add.h: how an item comes in, and what a full batcher does about it. */
+#ifndef TWILL__BATCH_ADD_H
+#define TWILL__BATCH_ADD_H
+
+/* ---- batch_processing/shift.h ---- */
+/* shift.h: what a worker of a batcher does: takes a lot, calls, settles, tells. */
+#ifndef TWILL__BATCH_SHIFT_H
+#define TWILL__BATCH_SHIFT_H
+
+/* ---- batch_processing/batcher.h ---- */
+/* batcher.h: the batcher: its books under one small lock, and those who wait. */
+#ifndef TWILL__BATCH_BATCHER_H
+#define TWILL__BATCH_BATCHER_H
+
+/* ---- batch_processing/stock.h ---- */
+/* stock.h: the batcher's items: where each of them is, and in which lot it will leave. */
+#ifndef TWILL__BATCH_STOCK_H
+#define TWILL__BATCH_STOCK_H
+
+/* ---- engine/crew.h ---- */
+/* crew.h: the workers of an object: threads of its own, or those of a pool, who come when there is
+   work and leave when there is none. */
+#ifndef TWILL__ENGINE_CREW_H
+#define TWILL__ENGINE_CREW_H
+
+/* A crew is a job (engine/job.h) whose work is given by three functions of the object:
+
+       ready   is there work for one worker more? Any thread, often; it may take the object's lock.
+               When it answers no although something is due later, it says when
+               (twill__crew_alarm)
+       work    on a worker: works until nothing is ready. It must not sleep: a thread of a pool
+               has other things to do, and one of the crew's own parks in the team
+       ended   inside work a callback has ended the thread: puts the books in order. Other
+               workers may be at work already, under the same number, when it has returned
+
+   All else is the team's: worker numbers, worker_start and worker_stop, tokens, waking, guards.
+   task->until is the deadline of the run and the token of the worker number; task->private_ is the
+   crew's job, whose table is crew_table.calls: an object that wants one of its own puts its own
+   record there in a copy of the task. */
+typedef struct twill__crew {
+    twill__job job;
+    twill__team own;
+    twill_run run; /* a copy */
+    twill__helper *helper;
+    const _Atomic uint32_t *mark; /* holds the generation of this process */
+    bool has_own;
+} twill__crew;
+
+/* Of the block that a crew of so many workers needs behind it, in multiples of a line. */
+static inline size_t twill__crew_bytes(unsigned workers, unsigned own_threads)
+{
+    size_t bytes = (size_t)workers * sizeof(twill__slot) +
+                   (size_t)own_threads * sizeof(twill__helper) +
+                   3 * sizeof(uint64_t) * twill__words(workers);
+    return (bytes + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+}
+
+static inline void twill__crew_init(twill__crew *crew, const twill_run *run, unsigned workers,
+                                    const twill__crew_table *table, void *object, void *memory)
+{
+    twill__job *job = &crew->job;
+    _Atomic uint64_t *bits;
+    memset(crew, 0, sizeof *crew);
+    crew->run = *run;
+    job->call.table = &table->calls;
+    job->crew = table;
+    job->data = object;
+    job->run = &crew->run;
+    job->np = workers;
+    job->slot = (twill__slot *)memory;
+    job->block = job->unit = 1;
+    bits = (_Atomic uint64_t *)(void *)(job->slot + workers);
+    job->taken = bits;
+    job->ready = bits + twill__words(workers);
+    job->ranges = job->ready + twill__words(workers);
+    for (unsigned word = 0; word < 3 * twill__words(workers); word++)
+        atomic_init(&bits[word], 0);
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->generation = twill__generation();
+    /* set: generation was asked */
+    crew->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    crew->helper = (twill__helper *)(void *)(bits + 3 * twill__words(workers));
+}
+
+/* Whether this process opened it. */
+static inline bool twill__crew_here(const twill__crew *crew)
+{
+    /* a number; set before */
+    return atomic_load_explicit(crew->mark, memory_order_relaxed) == crew->job.generation;
+}
+
+/* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:
+   those of run->pool; or, for a call that ends before the callback around it does (`nested`), those
+   of the call around it; else `own_threads` are started. Fewer than that, even none, is no failure
+   (flag DEGRADED, and callers help), but with run->strict. The object must be ready to be asked.
+   OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is open. */
+static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *run,
+                                            unsigned workers, unsigned own_threads, bool nested,
+                                            const twill__crew_table *table, void *object,
+                                            void *memory)
+{
+    twill__job *job = &crew->job, *outer = twill__thread()->job;
+    twill_status status = twill__check_run(run);
+    bool all = true;
+    if (status != TWILL_OK)
+        return status;
+    twill__crew_init(crew, run, workers, table, object, memory);
+    if (run->pool)
+        job->team = run->pool->team;
+    else if (nested && outer && outer->team && !run->workers)
+        job->team = outer->team;
+    if (nested)
+        job->outer = outer;
+    if (job->team) {
+        job->seat = twill__take_seat(job->team);
+        if (!job->seat && run->pool && (atomic_load(&job->team->seat[0].word) & TWILL__SEAT_SHUT))
+            return TWILL_CLOSED;
+        if (job->seat && nested && outer && outer->team == job->team) {
+            job->parent = outer;
+            job->flags |= TWILL_REPORT_NESTED;
+        }
+    }
+    if (!job->seat) { /* none asked for, or so many calls are on it that none is left */
+        if (job->team)
+            job->flags |= TWILL_REPORT_DEGRADED;
+        twill__team_init(&crew->own, crew->helper);
+        crew->has_own = true;
+        job->team = &crew->own;
+        job->seat = twill__take_seat(job->team);
+    }
+    job->tick_rate = job->team->tick_rate;
+    if (crew->has_own) /* before anybody works here: a call nested below reads the team */
+        all = twill__team_grow(&crew->own, own_threads, run);
+    else if (run->pool && job->team->threads < own_threads)
+        all = false;
+    twill__open(job, 0);
+    if (!all)
+        job->flags |= TWILL_REPORT_DEGRADED;
+    if (!all && run->strict) {
+        atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+        twill__meet(job, NULL, false);
+        twill__release(job->seat, true);
+        if (crew->has_own)
+            (void)twill__team_close(&crew->own);
+        return TWILL_NO_THREAD;
+    }
+    return TWILL_OK;
+}
+
+/* Work has come up for `need` workers more: after it was published (under the lock that `ready`
+   takes, or by a seq_cst RMW). Without sleepers one RMW and one load. */
+static inline void twill__crew_call(twill__crew *crew, unsigned need)
+{
+    twill__call_helpers(crew->job.team, need);
+}
+
+/* Something is due at `instant`: an idle thread asks `ready` then. */
+static inline void twill__crew_alarm(twill__crew *crew, twill_ns instant)
+{
+    twill__team *team = crew->job.team;
+    twill_ns alarm = atomic_load(&team->alarm);
+    while (instant < alarm) /* exit: set, or an earlier one is */
+        if (atomic_compare_exchange_weak(&team->alarm, &alarm, instant)) {
+            twill__call_helpers(team, 1); /* a parked one has read the later alarm */
+            return;
+        }
+}
+
+/* Whether this thread is inside a callback of the crew, or of a call nested below one: then it must
+   not wait for the crew's end. */
+static inline bool twill__crew_inside(const twill__crew *crew)
+{
+    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
+        if (job == &crew->job)
+            return true;
+    return false;
+}
+
+/* The calling thread takes part until nothing is ready. False: nothing was, or no number is free,
+   or its worker_start failed. A crew's own callback may help, too, if the object can bear it. */
+static inline bool twill__crew_help(twill__crew *crew)
+{
+    twill__job *job = &crew->job;
+    bool served;
+    if (!twill__enter(job->seat))
+        return false;
+    served = twill__serve(job->seat, job, UINT_MAX);
+    /* one who found no number free meanwhile may have parked */
+    if (served && job->crew->ready(job->data))
+        twill__call_helpers(job->team, 1);
+    twill__leave(job->seat);
+    return served;
+}
+
+/* A worker begins on something numbered `number`; at the end of all, SIZE_MAX. A fire from
+   twill__crew_fire_from that is meant for an earlier, higher one cannot hit it. */
+static inline void twill__crew_begin(twill__crew *crew, unsigned worker, size_t number)
+{
+    twill__set_begin(&crew->job.slot[worker], number);
+}
+
+/* Fires the tokens of the workers that are on a number from `least` on. */
+static inline void twill__crew_fire_from(twill__crew *crew, size_t least)
+{
+    twill__fire_from(&crew->job, least);
+}
+
+/* Shuts the door, waits for those inside (who leave when nothing is ready), ends the own threads,
+   runs worker_stop here, in worker order, and gives back the seat. From no callback of the crew
+   (twill__crew_inside). Fills workers_started, workers_used and the flags of *report, if there is
+   one. In a forked child it does nothing but fill. */
+static inline void twill__crew_close(twill__crew *crew, twill_report *report)
+{
+    twill__job *job = &crew->job;
+    unsigned threads = job->team->threads;
+    if (twill__crew_here(crew)) {
+        twill__meet(job, NULL, false);
+        twill__stop_workers(job);
+        if (!crew->has_own)
+            job->flags |= twill__team_flags(job->team);
+        twill__release(job->seat, true);
+        if (crew->has_own)
+            job->flags |= twill__team_close(&crew->own);
+        for (unsigned worker = 0; worker < job->np; worker++)
+            if ((atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) &&
+                twill__token_used(twill__token_of(&job->slot[worker].token)))
+                twill_cancel_detach(&job->slot[worker].token);
+    }
+    if (!report)
+        return;
+    report->workers_started = threads < job->np ? threads : job->np;
+    for (unsigned worker = 0; worker < job->np; worker++)
+        if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker))
+            report->workers_used += job->slot[worker].used;
+    /* relaxed: after the join */
+    if (atomic_load_explicit(&job->degraded, memory_order_relaxed))
+        job->flags |= TWILL_REPORT_DEGRADED;
+    report->flags = job->flags;
+}
+
+#endif
+
+/* ---- engine/future.h ---- */
+/* future.h: records of tasks, the handles to them, and waiting for their end. */
+#ifndef TWILL__ENGINE_FUTURE_H
+#define TWILL__ENGINE_FUTURE_H
+
+/* An object that gives out futures (a pool, a batcher) makes a core, and takes its records from it.
+   A record has up to three kinds of users: the object ("owned", from twill__record_get until
+   twill__record_disown), the handle ("held", until twill_future_release), and those who look at it
+   this moment ("pins"). Without any it goes back into the core. The memory of records is
+   type-stable and the core outlives the object as long as a record of it is in use: so an old
+   handle finds a record, and a generation in it that is not its own.
+
+   The life of a record:
+       twill__record_get       by one thread at a time (the object's lock); PENDING, owned
+       twill__record_hold      gives the handle, before another thread can know the record
+       twill__record_begin     the runner's thread, just before the callback: ACTIVE
+       twill__record_settle    true to exactly one: that one says how the task ended
+       twill__record_publish   the outcome, once; wakes who waits
+       twill__record_left      the runner's thread, after the callback
+       twill__record_disown    the object will not touch it again */
+
+#define TWILL__RESULT_ROOM 64 /* bytes of a result that need no allocation */
+
+enum { TWILL__PENDING = 0, TWILL__ACTIVE, TWILL__ENDED };
+
+struct twill__record;
+
+/* What an object does for its records. All may be NULL; none is called under a lock. The record
+   stays while the function runs, but its task may have ended. */
+typedef struct twill__record_table {
+    /* Runs a task that nobody has begun, on this thread. `idle`: only if no thread that is there
+       for it will. True: something has happened, look again. */
+    bool (*help)(struct twill__record *record, bool idle);
+    /* record->due has come */
+    void (*expire)(struct twill__record *record);
+    void (*cancel)(struct twill__record *record);
+    /* it ran, and nobody will take its result: the last call for this task */
+    void (*forget)(struct twill__record *record);
+} twill__record_table;
+
+typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
+    struct twill__future_wait *next, *previous;
+    twill__node *node;
+    struct twill__record *record;
+    bool listed;
+} twill__future_wait;
+
+typedef struct twill__record {
+    twill__call call;      /* first: task->private_ of a pool's task points here */
+    _Atomic uint32_t lock; /* lives on from task to task */
+    _Atomic uint32_t stage;
+    /* under the lock */
+    uint32_t pins;
+    bool owned, held;
+    bool orphan;   /* the object has gone: the last user tells the core */
+    bool settled;  /* somebody says, or has said, how it ended */
+    bool returned; /* its callback came back before that: there is a result */
+    bool taken;    /* by a wait */
+    uint64_t generation;
+    twill__future_wait *waits;
+    twill_outcome outcome;
+    /* the object's: written before the record is known, or by the runner */
+    struct twill__core *core;
+    struct twill__record *next; /* free list; the object's while it is in use */
+    void *result;
+    size_t result_size, result_room;
+    struct twill__record *outer; /* what its runner is in the middle of */
+    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
+    TWILL_ALIGNAS(16) char room[TWILL__RESULT_ROOM];
+} twill__record;
+
+typedef struct twill__slab {
+    struct twill__slab *next;
+    size_t count;
+    void *memory;
+} twill__slab;
+
+typedef struct twill__core {
+    _Atomic(twill__record *) returned; /* by their last users; taken all at once */
+    twill__record *free;               /* the rest: of the thread that may call twill__record_get */
+    size_t size;                       /* of a record, a multiple of TWILL__LINE */
+    size_t records;
+    twill__slab *slabs;
+    const twill__record_table *table;
+    _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
+    uint32_t generation;  /* of the process */
+    const _Atomic uint32_t *mark;
+} twill__core;
+
+/* ---- memory ---- */
+
+static inline twill__core *twill__core_create(size_t record_size, const twill__record_table *table)
+{
+    twill__core *core = (twill__core *)TWILL_MALLOC(sizeof *core);
+    if (!core)
+        return NULL;
+    memset(core, 0, sizeof *core);
+    core->size = (record_size + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+    core->table = table;
+    core->generation = twill__generation();
+    /* set: generation was asked */
+    core->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    return core;
+}
+
+/* Whether this process made it. */
+static inline bool twill__core_here(const twill__core *core)
+{
+    /* a number; set before */
+    return atomic_load_explicit(core->mark, memory_order_relaxed) == core->generation;
+}
+
+static inline twill__record *twill__slab_at(const twill__core *core, const twill__slab *slab,
+                                            size_t i)
+{
+    char *first = (char *)slab->memory;
+    first += (TWILL__LINE - (uintptr_t)first % TWILL__LINE) % TWILL__LINE;
+    return (twill__record *)(void *)(first + i * core->size);
+}
+
+/* Makes `count` records more. Of the thread that may call twill__record_get. */
+static inline bool twill__core_grow(twill__core *core, size_t count)
+{
+    twill__slab *slab;
+    if (count > (SIZE_MAX - TWILL__LINE) / core->size ||
+        !(slab = (twill__slab *)TWILL_MALLOC(sizeof *slab)))
+        return false;
+    slab->memory = TWILL_MALLOC(count * core->size + TWILL__LINE);
+    if (!slab->memory) {
+        TWILL_FREE(slab);
+        return false;
+    }
+    slab->count = count;
+    slab->next = core->slabs;
+    core->slabs = slab;
+    core->records += count;
+    for (size_t i = count; i-- > 0;) {
+        twill__record *record = twill__slab_at(core, slab, i);
+        memset(record, 0, core->size);
+        record->core = core;
+        record->generation = 1;
+        record->next = core->free;
+        core->free = record;
+    }
+    return true;
+}
+
+static inline void twill__core_free(twill__core *core)
+{
+    for (twill__slab *slab = core->slabs, *next; slab; slab = next) {
+        next = slab->next;
+        for (size_t i = 0; i < slab->count; i++) {
+            twill__record *record = twill__slab_at(core, slab, i);
+            if (record->result_room)
+                TWILL_FREE(record->result);
+        }
+        TWILL_FREE(slab->memory);
+        TWILL_FREE(slab);
+    }
+    TWILL_FREE(core);
+}
+
+static inline void twill__core_unuse(twill__core *core)
+{
+    /* acq_rel: what other users did to their records comes before the last one frees them */
+    if (atomic_fetch_sub_explicit(&core->users, 1, memory_order_acq_rel) == 1)
+        twill__core_free(core);
+}
+
+/* Room for a result. False: no memory. */
+static inline bool twill__record_room(twill__record *record, size_t size)
+{
+    if (size <= TWILL__RESULT_ROOM) {
+        if (!record->result_room)
+            record->result = record->room;
+    } else if (record->result_room < size) {
+        void *room = TWILL_MALLOC(size);
+        if (!room)
+            return false;
+        if (record->result_room)
+            TWILL_FREE(record->result);
+        record->result = room;
+        record->result_room = size;
+    }
+    record->result_size = size;
+    if (size)
+        memset(record->result, 0, size);
+    return true;
+}
+
+/* A record for a task: owned, PENDING, its result zeroed. NULL: no memory. By one thread at a
+   time. */
+static inline twill__record *twill__record_get(twill__core *core, size_t result_size)
+{
+    twill__record *record;
+    if (!core->free) /* acquire: pairs with the push in twill__record_let_go */
+        core->free = atomic_exchange_explicit(&core->returned, NULL, memory_order_acquire);
+    if (!core->free && !twill__core_grow(core, core->records ? core->records : 32))
+        return NULL;
+    record = core->free;
+    if (!twill__record_room(record, result_size))
+        return NULL;
+    core->free = record->next;
+    /* an old handle looks at nothing but the generation: the rest is ours */
+    atomic_store_explicit(&record->stage, TWILL__PENDING, memory_order_relaxed);
+    atomic_store_explicit(&record->due, 0, memory_order_relaxed);
+    record->owned = true;
+    record->settled = record->returned = record->taken = false;
+    record->outer = NULL;
+    return record;
+}
+
+/* The object gives back a record that nobody else has known. By the thread that may call
+   twill__record_get. */
+static inline void twill__record_put(twill__record *record)
+{
+    record->owned = false;
+    record->next = record->core->free;
+    record->core->free = record;
+}
+
+/* The handle; once a task, before another thread can know the record. */
+static inline twill_future twill__record_hold(twill__record *record)
+{
+    twill_future future = {record, record->generation};
+    record->held = true;
+    return future;
+}
+
+/* Called with the record locked, after one of its users has gone; unlocks. */
+static inline void twill__record_let_go(twill__record *record)
+{
+    twill__core *core = record->core;
+    const twill__record_table *table = core->table;
+    bool orphan;
+    if (record->owned || record->held || record->pins) {
+        twill__unlock(&record->lock);
+        return;
+    }
+    if (record->returned && !record->taken && table->forget) {
+        record->taken = true;
+        record->pins++; /* nobody but us */
+        twill__unlock(&record->lock);
+        table->forget(record);
+        twill__lock(&record->lock);
+        record->pins--;
+    }
+    orphan = record->orphan;
+    if (!orphan) { /* under the lock: twill__core_leave takes it, and then the core may go */
+        record->next = atomic_load_explicit(&core->returned, memory_order_relaxed);
+        /* release: pairs with the exchange in twill__record_get; relaxed: a guess for the CAS */
+        while (!atomic_compare_exchange_weak_explicit(&core->returned, &record->next, record,
+                                                      memory_order_release, memory_order_relaxed)) {
+        }
+    }
+    twill__unlock(&record->lock);
+    if (orphan)
+        twill__core_unuse(core);
+}
+
+/* The object goes: it owns no record any more, or only such whose runners are still on their way
+   (they disown them later). The core goes with the last record in use. */
+static inline void twill__core_leave(twill__core *core)
+{
+    size_t users = 1;
+    if (!twill__core_here(core)) { /* no thread of the parent's is here, but handles may be */
+        for (twill__slab *slab = core->slabs; slab; slab = slab->next)
+            for (size_t i = 0; i < slab->count; i++)
+                if (twill__slab_at(core, slab, i)->held)
+                    return;
+        twill__core_free(core);
+        return;
+    }
+    atomic_store(&core->users, SIZE_MAX / 2); /* nobody may come to 0 meanwhile */
+    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
+        for (size_t i = 0; i < slab->count; i++) {
+            twill__record *record = twill__slab_at(core, slab, i);
+            twill__lock(&record->lock);
+            record->orphan = record->owned || record->held || record->pins;
+            users += record->orphan;
+            twill__unlock(&record->lock);
+        }
+    /* those who have gone meanwhile have counted themselves out already */
+    if (atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users) == SIZE_MAX / 2 - users)
+        twill__core_free(core);
+    else
+        twill__core_unuse(core);
+}
+
+/* ---- the object's side ---- */
+
+/* The innermost task whose callback runs on this thread; NULL: none. */
+static inline twill__record *twill__record_current(void)
+{
+    return (twill__record *)twill__thread()->record;
+}
+
+/* The callback is about to run on this thread. */
+static inline void twill__record_begin(twill__record *record)
+{
+    record->outer = twill__record_current();
+    twill__thread()->record = record;
+    /* seq_cst is not asked: who follows waits reads it under a lock that this thread takes before
+       it waits */
+    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+}
+
+/* It has returned, or ended its thread. */
+static inline void twill__record_left(twill__record *record)
+{
+    twill__thread()->record = record->outer;
+}
+
+/* True: the caller decides how the task ended, and must publish it. */
+static inline bool twill__record_settle(twill__record *record, bool returned)
+{
+    bool first;
+    twill__lock(&record->lock);
+    first = !record->settled;
+    record->settled = true;
+    if (first)
+        record->returned = returned;
+    twill__unlock(&record->lock);
+    return first;
+}
+
+/* Under the record's lock. */
+static inline void twill__record_wake(twill__record *record)
+{
+    for (twill__future_wait *wait; (wait = record->waits);) {
+        _Atomic uint32_t *word = &wait->node->word;
+        record->waits = wait->next;
+        wait->listed = false;
+        /* acq_rel: pairs with twill__wait. A node that waits for several records is granted by any
+           of them; it stays until it has had each one's lock */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__wake(word, 1);
+    }
+}
+
+/* After twill__record_settle said true. The record may have new users, or none, right after it: the
+   object still owns it, or does not touch it again. */
+static inline void twill__record_publish(twill__record *record, const twill_outcome *outcome,
+                                         bool disown)
+{
+    twill__lock(&record->lock);
+    record->outcome = *outcome;
+    /* release: pairs with the acquire of who polls */
+    atomic_store_explicit(&record->stage, TWILL__ENDED, memory_order_release);
+    twill__record_wake(record);
+    if (disown)
+        record->owned = false;
+    twill__record_let_go(record);
+}
+
+static inline void twill__record_disown(twill__record *record)
+{
+    twill__lock(&record->lock);
+    record->owned = false;
+    twill__record_let_go(record);
+}
+
+/* Nobody has a handle, and nobody may wait: the object alone knows the record. */
+static inline bool twill__record_private(twill__record *record)
+{
+    bool alone;
+    twill__lock(&record->lock);
+    alone = !record->held && !record->pins;
+    twill__unlock(&record->lock);
+    return alone;
+}
+
+/* ---- who waits for whom ---- */
+
+/* One wait for ever, in the process's list. It ends when `record` ends, which cannot be before the
+   callbacks on its runner's stack have returned. */
+typedef struct twill__blocked {
+    struct twill__blocked *next, *previous;
+    twill__record *stack;  /* the tasks that this wait is a part of, innermost first */
+    twill__record *record; /* pinned */
+    bool seen;
+} twill__blocked;
+
+/* Locks the list. After a fork it is empty: the threads in it are not here. */
+static inline void twill__blocked_lock(void)
+{
+    twill__global *process = twill__process();
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&process->waits_generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy does three more steps */
+        if (seen != busy &&
+            atomic_compare_exchange_strong(&process->waits_generation, &seen, busy)) {
+            atomic_store_explicit(&process->waits_lock, 0, memory_order_relaxed);
+            process->waits = NULL;
+            /* pairs with the acquire */
+            atomic_store_explicit(&process->waits_generation, now, memory_order_release);
+        } else {
+            twill__yield();
+        }
+        seen = atomic_load_explicit(&process->waits_generation, memory_order_acquire);
+    }
+    twill__lock(&process->waits_lock);
+}
+
+static inline void twill__blocked_unlock(void)
+{
+    twill__unlock(&twill__process()->waits_lock);
+}
+
+static inline bool twill__on_stack(const twill__record *stack, const twill__record *record)
+{
+    for (; stack; stack = stack->outer)
+        if (stack == record)
+            return true;
+    return false;
+}
+
+static inline bool twill__record_open(twill__record *record)
+{
+    bool open;
+    twill__lock(&record->lock);
+    /* under the lock */
+    open = atomic_load_explicit(&record->stage, memory_order_relaxed) != TWILL__ENDED;
+    twill__unlock(&record->lock);
+    return open;
+}
+
+/* Whether `record` cannot end before a task of `stack` does. Under the list's lock: what the
+   waits in it stand on does not move. */
+static inline bool twill__leads_back(twill__blocked *list, const twill__record *stack,
+                                     twill__record *record)
+{
+    if (!twill__record_open(record))
+        return false;
+    if (twill__on_stack(stack, record))
+        return true;
+    for (twill__blocked *wait = list; wait; wait = wait->next)
+        if (!wait->seen && twill__on_stack(wait->stack, record)) {
+            wait->seen = true;
+            if (twill__leads_back(list, stack, wait->record))
+                return true;
+        }
+    return false;
+}
+
+/* Enters a wait for ever, unless it would close a circle: test and entry in one step, or two
+   threads enter at once and neither sees the other. */
+static inline bool twill__blocked_enter(twill__blocked *me)
+{
+    twill__blocked *first;
+    bool circle;
+    twill__blocked_lock();
+    first = (twill__blocked *)twill__process()->waits;
+    for (twill__blocked *wait = first; wait; wait = wait->next)
+        wait->seen = false;
+    circle = twill__leads_back(first, me->stack, me->record);
+    if (!circle) {
+        me->next = first;
+        if (first)
+            first->previous = me;
+        twill__process()->waits = me;
+    }
+    twill__blocked_unlock();
+    return !circle;
+}
+
+static inline void twill__blocked_leave(twill__blocked *me)
+{
+    twill__blocked_lock();
+    if (me->previous)
+        me->previous->next = me->next;
+    else
+        twill__process()->waits = me->next;
+    if (me->next)
+        me->next->previous = me->previous;
+    twill__blocked_unlock();
+}
+
+/* ---- the waiter's side ---- */
+
+/* Locks the record of a handle. INVALID, FORKED, STALE: it is not locked. */
+static inline twill_status twill__future_lock(twill_future future)
+{
+    twill__record *record = (twill__record *)future.slot;
+    if (!record)
+        return TWILL_INVALID;
+    if (!twill__core_here(record->core))
+        return TWILL_FORKED;
+    twill__lock(&record->lock);
+    if (record->generation == future.generation)
+        return TWILL_OK;
+    twill__unlock(&record->lock);
+    return TWILL_STALE;
+}
+
+/* Under the lock: the answer of one who asks, if it has ended. */
+static inline bool twill__record_answer(twill__record *record, void *result, twill_outcome *outcome,
+                                        twill_status *status)
+{
+    /* under the lock */
+    if (atomic_load_explicit(&record->stage, memory_order_relaxed) != TWILL__ENDED)
+        return false;
+    if (outcome)
+        *outcome = record->outcome;
+    if (result && record->returned) {
+        record->taken = true;
+        if (record->result_size)
+            memcpy(result, record->result, record->result_size);
+    }
+    *status = record->outcome.status == TWILL_OK ? TWILL_OK : TWILL_FAILED;
+    return true;
+}
+
+/* Under the record's lock. */
+static inline void twill__future_enlist(twill__record *record, twill__future_wait *wait,
+                                        twill__node *node)
+{
+    wait->node = node;
+    wait->record = record;
+    wait->listed = true;
+    wait->previous = NULL;
+    wait->next = record->waits;
+    if (wait->next)
+        wait->next->previous = wait;
+    record->waits = wait;
+    record->pins++;
+}
+
+/* Under the record's lock. */
+static inline void twill__future_delist(twill__record *record, twill__future_wait *wait)
+{
+    if (wait->listed) {
+        if (wait->previous)
+            wait->previous->next = wait->next;
+        else
+            record->waits = wait->next;
+        if (wait->next)
+            wait->next->previous = wait->previous;
+        wait->listed = false;
+    }
+    record->pins--;
+}
+
+static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
+{
+    return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
+}
+
+/* Before a wait sleeps on a record that has not ended, which it has pinned: true: look again. `help`:
+   this thread may run it. */
+static inline bool twill__record_push_on(twill__record *record, bool help)
+{
+    const twill__record_table *table = record->core->table;
+    /* hints: `expire` and `help` look under their own locks */
+    twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
+    if (due && table->expire && twill__clock_now() >= due) {
+        table->expire(record);
+        return true;
+    }
+    return help && table->help &&
+           /* as above */
+           atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__PENDING &&
+           table->help(record, !twill__record_current());
+}
+
+/* Whether this thread may run a task that another one would have run. One that waits for a time or a
+   token would overrun it; but a task that waits for another one must, or a pool of one stands
+   still. */
+static inline bool twill__future_may_help(twill_until until)
+{
+    if (twill__record_current())
+        return !twill__expired(until.deadline) && !twill_cancel_fired(until.cancel);
+    return !until.cancel && twill__no_deadline(until.deadline);
+}
+
+/* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due. */
+static inline twill_status twill__future_sleep(twill__node *node, twill__record *record,
+                                               twill_until until)
+{
+    twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
+    twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint, as above */
+    twill_status status;
+    if (twill__on_stack(blocked.stack, record))
+        return TWILL_DEADLOCK;
+    if (due || until.cancel || !twill__no_deadline(until.deadline)) {
+        twill_until sooner = {twill__nearer(until.deadline, due), until.cancel};
+        status = twill__wait(node, sooner);
+        return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
+    }
+    if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+        return TWILL_OK; /* no other bit comes without a token */
+    if (!twill__blocked_enter(&blocked))
+        return TWILL_DEADLOCK;
+    status = twill__wait(node, until);
+    twill__blocked_leave(&blocked);
+    return status;
+}
+
+static inline twill_status twill__future_await(twill_future future, void *result,
+                                               twill_outcome *outcome, twill_until until)
+{
+    twill__record *record = (twill__record *)future.slot;
+    for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
+        twill__future_wait wait;
+        twill__node node;
+        twill_status status = twill__future_lock(future), answer = TWILL_OK;
+        bool ended;
+        if (status != TWILL_OK)
+            return status;
+        if (twill__record_answer(record, result, outcome, &answer)) {
+            twill__unlock(&record->lock);
+            return answer;
+        }
+        twill__node_init(&node);
+        twill__future_enlist(record, &wait, &node);
+        twill__unlock(&record->lock);
+        if (twill__record_push_on(record, twill__future_may_help(until)))
+            status = TWILL_EMPTY;
+        else
+            status = twill__future_sleep(&node, record, until);
+        twill__lock(&record->lock);
+        twill__future_delist(record, &wait);
+        ended = twill__record_answer(record, result, outcome, &answer);
+        twill__record_let_go(record);
+        if (ended)
+            return answer;
+        if (status != TWILL_OK && status != TWILL_EMPTY)
+            return status;
+    }
+}
+
+/* ---- wait for any ---- */
+
+/* Takes the node out of the lists of the first n; the place of the lowest that has ended, or n. */
+static inline size_t twill__any_leave(twill__future_wait *waits, size_t n)
+{
+    size_t ended = n;
+    for (size_t i = n; i-- > 0;) {
+        twill__record *record = waits[i].record;
+        twill__lock(&record->lock);
+        /* under the lock */
+        if (atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__ENDED)
+            ended = i;
+        twill__future_delist(record, &waits[i]);
+        twill__record_let_go(record);
+    }
+    return ended;
+}
+
+/* Puts the node into all n lists. Not OK: into none. */
+static inline twill_status twill__any_enter(const twill_future *futures, size_t n,
+                                            twill__future_wait *waits, twill__node *node)
+{
+    twill__node_init(node);
+    for (size_t i = 0; i < n; i++) {
+        twill_status status = twill__future_lock(futures[i]);
+        if (status != TWILL_OK) {
+            (void)twill__any_leave(waits, i);
+            return status;
+        }
+        twill__future_enlist((twill__record *)futures[i].slot, &waits[i], node);
+        twill__unlock(&waits[i].record->lock);
+    }
+    return TWILL_OK;
+}
+
+/* One turn. EMPTY: look again. */
+static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n, twill__node *node,
+                                            twill_until until)
+{
+    bool help = twill__future_may_help(until), mine = true;
+    twill_until sooner = until;
+    twill_status status;
+    for (size_t i = 0; i < n; i++) {
+        twill__record *record = waits[i].record;
+        /* a hint; who has ended grants the node, or is found at the end */
+        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED ||
+            twill__record_push_on(record, help))
+            return TWILL_EMPTY;
+        mine = mine && twill__on_stack(twill__record_current(), record);
+        sooner.deadline = twill__nearer(sooner.deadline,
+                                        atomic_load_explicit(&record->due, memory_order_acquire));
+    }
+    if (mine)
+        return TWILL_DEADLOCK;
+    status = twill__wait(node, sooner);
+    return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
+}
+
+static inline twill_status twill__any_await(const twill_future *futures, size_t n, size_t *which,
+                                            twill__future_wait *waits, twill_until until)
+{
+    for (;;) { /* exit: one has ended, or the wait is over */
+        twill__node node;
+        twill_status status = twill__any_enter(futures, n, waits, &node);
+        size_t ended;
+        if (status != TWILL_OK)
+            return status;
+        status = twill__any_sleep(waits, n, &node, until);
+        ended = twill__any_leave(waits, n);
+        if (ended < n) {
+            if (which)
+                *which = ended;
+            return TWILL_OK;
+        }
+        if (status != TWILL_OK && status != TWILL_EMPTY)
+            return status;
+    }
+}
+
+/* ---- the public functions ---- */
+
+TWILL__WEAK twill_status twill_future_wait_until(twill_future future, void *result,
+                                                 twill_outcome *outcome, twill_until until)
+{
+    return twill__future_await(future, result, outcome, until);
+}
+
+TWILL__WEAK twill_status twill_future_wait(twill_future future, void *result,
+                                           twill_outcome *outcome)
+{
+    twill_until until = {0, NULL};
+    return twill__future_await(future, result, outcome, until);
+}
+
+TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result,
+                                               twill_outcome *outcome)
+{
+    twill__record *record = (twill__record *)future.slot;
+    for (;;) { /* exit: answered; what is due is expired once */
+        twill_status status = twill__future_lock(future);
+        twill_ns due;
+        if (status != TWILL_OK)
+            return status;
+        if (twill__record_answer(record, result, outcome, &status)) {
+            twill__unlock(&record->lock);
+            return status;
+        }
+        due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint */
+        if (!due || !record->core->table->expire || twill__clock_now() < due) {
+            twill__unlock(&record->lock);
+            return TWILL_EMPTY;
+        }
+        record->pins++;
+        twill__unlock(&record->lock);
+        record->core->table->expire(record);
+        twill__lock(&record->lock);
+        record->pins--;
+        twill__record_let_go(record);
+    }
+}
+
+TWILL__WEAK twill_status twill_future_wait_any(const twill_future *futures, size_t n, size_t *which,
+                                               twill_until until)
+{
+    twill__future_wait few[16], *waits = few;
+    twill_status status;
+    if (!futures || n == 0)
+        return TWILL_INVALID;
+    if (n > SIZE_MAX / sizeof *waits)
+        return TWILL_TOO_BIG;
+    if (n > 16 && !(waits = (twill__future_wait *)TWILL_MALLOC(n * sizeof *waits)))
+        return TWILL_NO_MEMORY;
+    status = twill__any_await(futures, n, which, waits, until);
+    if (waits != few)
+        TWILL_FREE(waits);
+    return status;
+}
+
+TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size_t n,
+                                               twill_until until)
+{
+    twill_status all = TWILL_OK;
+    if (!futures && n)
+        return TWILL_INVALID;
+    for (size_t i = 0; i < n; i++) {
+        twill_status status = twill__future_await(futures[i], NULL, NULL, until);
+        if (status != TWILL_OK && status != TWILL_FAILED)
+            return status;
+        if (status == TWILL_FAILED)
+            all = TWILL_FAILED;
+    }
+    return all;
+}
+
+TWILL__WEAK twill_status twill_future_cancel(twill_future future)
+{
+    twill__record *record = (twill__record *)future.slot;
+    twill_status status = twill__future_lock(future);
+    if (status != TWILL_OK)
+        return status;
+    record->pins++;
+    twill__unlock(&record->lock);
+    if (record->core->table->cancel)
+        record->core->table->cancel(record);
+    twill__lock(&record->lock);
+    record->pins--;
+    twill__record_let_go(record);
+    return TWILL_OK;
+}
+
+TWILL__WEAK void twill_future_release(twill_future future)
+{
+    twill__record *record = (twill__record *)future.slot;
+    if (twill__future_lock(future) != TWILL_OK)
+        return;
+    record->held = false;
+    record->generation++;
+    twill__record_let_go(record);
+}
+
+#endif
+
+/* All of this is guarded by the batcher's lock, but for what a worker does to the items that are in
+   its call.
+
+   An accepted item has an entry, which is the record of its future, too. Entries that will leave
+   together form a lot. The open lot takes what comes; closed, it stands in the line of those that
+   are ready; taken by a worker, its entries stand in that worker's shift; what is to be tried again
+   goes back into a lot, in the line of those that wait for an instant. An entry is in exactly one
+   lot or shift, and leaves the books when its on_item has returned. */
+
+typedef enum twill__where {
+    TWILL__PENDING_ITEM, /* in a lot */
+    TWILL__MERGED_ITEM,  /* behind another entry with the same key, which is in a lot */
+    TWILL__RUNNING_ITEM, /* in a worker's hands, or behind one that is */
+    TWILL__ENDED_ITEM    /* how it ended is decided, and on_item is about to be told */
+} twill__where;
+
+enum twill__why { /* a lot has left */
+                  TWILL__BY_COUNT,
+                  TWILL__BY_BYTES,
+                  TWILL__BY_LINGER,
+                  TWILL__BY_IDLE,
+                  TWILL__BY_FLUSH,
+                  TWILL__BY_CLOSE,
+                  TWILL__WHYS
+};
+
+struct twill__lot;
+
+typedef struct twill__entry {
+    twill__record record; /* first: futures are made of it */
+    struct twill_batcher *batcher;
+    void *item;
+    uint64_t number; /* of acceptance, from 0 */
+    uint64_t key;
+    size_t bytes, weight; /* weight: what it counts for in its lot, with those behind it */
+    twill_ns added, started;
+    twill__where where;
+    bool has_future, decided, promised; /* promised: the future has been told already */
+    twill_status status;                /* once decided */
+    int code;
+    /* of the worker that has it */
+    twill__slot_state state; /* between two calls */
+    twill_status answer;     /* of the last call */
+    int its;
+    unsigned attempts; /* calls it was in */
+    unsigned worker;
+    struct twill__lot *lot;
+    struct twill__entry *next, *previous;   /* in the lot */
+    struct twill__entry *older, *newer;     /* of all that have not left the books */
+    struct twill__entry *before, *after;    /* of those that are in no call: expiry, drops */
+    struct twill__entry *leader, *follower; /* merged ones: a chain behind its leader */
+    struct twill__entry *hashed;            /* next in its bucket of keys in flight */
+    struct twill__entry *same;              /* next in its bucket of the open lot */
+    bool in_flight;                         /* in a bucket of keys in flight */
+    struct twill__entry *ended;             /* next of those that a thread is about to tell */
+} twill__entry;
+
+typedef struct twill__lot {
+    struct twill__lot *next, *all; /* in a line; of all that there are */
+    twill__entry *first, *last;
+    size_t count, bytes; /* merged ones once */
+    twill_ns opened, arrival;
+    twill_ns due; /* of one that is tried again */
+    uint64_t serial;
+    unsigned attempt; /* of its next call */
+    enum twill__why why;
+    uint64_t stuck; /* all its keys were in flight after so many releases */
+} twill__lot;
+
+typedef struct twill__line { /* of lots */
+    twill__lot *first, *last;
+} twill__line;
+
+typedef struct twill__bucket { /* of the open lot's keys */
+    twill__entry *entry;
+    uint64_t serial; /* of the lot that it is about */
+} twill__bucket;
+
+typedef struct twill__stock {
+    twill__core *core;
+    twill__entry *oldest, *newest; /* in the books */
+    twill__entry *front, *back;    /* in no call */
+    twill__lot *open;
+    twill__line ready, waiting; /* waiting: by instant */
+    twill__lot *spare, *lots;
+    size_t lot_count;
+    uint64_t numbers, serials, releases; /* releases: of keys, so far */
+    size_t count, bytes;                 /* accepted and not decided */
+    size_t leaving, leaving_bytes;       /* decided, and still in the books */
+    size_t books;                        /* entries in the books */
+    size_t idle;                         /* of them, in no call */
+    twill__entry **flights;              /* [buckets]: keys in flight; NULL: no keys */
+    twill__bucket *opens;                /* [buckets]: keys of the open lot; NULL: no merging */
+    size_t buckets;                      /* a power of 2 */
+} twill__stock;
+
+/* ---- lists ---- */
+
+static inline void twill__lot_append(twill__lot *lot, twill__entry *entry)
+{
+    entry->lot = lot;
+    entry->next = NULL;
+    entry->previous = lot->last;
+    if (lot->last)
+        lot->last->next = entry;
+    else
+        lot->first = entry;
+    lot->last = entry;
+    lot->count++;
+    lot->bytes += entry->weight;
+}
+
+static inline void twill__lot_remove(twill__lot *lot, twill__entry *entry)
+{
+    if (entry->previous)
+        entry->previous->next = entry->next;
+    else
+        lot->first = entry->next;
+    if (entry->next)
+        entry->next->previous = entry->previous;
+    else
+        lot->last = entry->previous;
+    lot->count--;
+    lot->bytes -= entry->weight;
+}
+
+/* One of the lot's own, after a call. In the order of numbers: what is tried again keeps its order,
+   whatever order the calls had. */
+static inline void twill__lot_insert(twill__lot *lot, twill__entry *entry)
+{
+    twill__entry *previous = lot->last;
+    while (previous && previous->number > entry->number)
+        previous = previous->previous;
+    entry->previous = previous;
+    entry->next = previous ? previous->next : lot->first;
+    if (entry->previous)
+        entry->previous->next = entry;
+    else
+        lot->first = entry;
+    if (entry->next)
+        entry->next->previous = entry;
+    else
+        lot->last = entry;
+    lot->count++;
+    lot->bytes += entry->weight;
+}
+
+static inline void twill__line_push(twill__line *line, twill__lot *lot)
+{
+    lot->next = NULL;
+    if (line->last)
+        line->last->next = lot;
+    else
+        line->first = lot;
+    line->last = lot;
+}
+
+/* Into the line of those that wait, by instant. */
+static inline void twill__line_sort(twill__line *line, twill__lot *lot)
+{
+    twill__lot **link = &line->first;
+    while (*link && (*link)->due <= lot->due)
+        link = &(*link)->next;
+    lot->next = *link;
+    *link = lot;
+    if (!lot->next)
+        line->last = lot;
+}
+
+static inline void twill__line_remove(twill__line *line, twill__lot *lot)
+{
+    twill__lot **link = &line->first, *previous = NULL;
+    while (*link != lot) {
+        previous = *link;
+        link = &previous->next;
+    }
+    *link = lot->next;
+    if (line->last == lot)
+        line->last = previous;
+}
+
+/* Into the list of those that are in no call, by number; one that comes back is near the front. */
+static inline void twill__idle_in(twill__stock *stock, twill__entry *entry, bool newest)
+{
+    twill__entry *after = newest ? NULL : stock->front;
+    while (after && after->number < entry->number)
+        after = after->after;
+    stock->idle++;
+    entry->after = after;
+    entry->before = after ? after->before : stock->back;
+    if (entry->before)
+        entry->before->after = entry;
+    else
+        stock->front = entry;
+    if (after)
+        after->before = entry;
+    else
+        stock->back = entry;
+}
+
+static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
+{
+    stock->idle--;
+    if (entry->before)
+        entry->before->after = entry->after;
+    else
+        stock->front = entry->after;
+    if (entry->after)
+        entry->after->before = entry->before;
+    else
+        stock->back = entry->before;
+}
+
+/* ---- lots ---- */
+
+/* There is a lot for each entry in the books, and one more: a lot that is used has at least one. */
+static inline bool twill__lots_for(twill__stock *stock, size_t entries)
+{
+    while (stock->lot_count < entries + 1) {
+        twill__lot *lot = (twill__lot *)TWILL_MALLOC(sizeof *lot);
+        if (!lot)
+            return false;
+        lot->all = stock->lots;
+        stock->lots = lot;
+        lot->next = stock->spare;
+        stock->spare = lot;
+        stock->lot_count++;
+    }
+    return true;
+}
+
+static inline twill__lot *twill__lot_get(twill__stock *stock)
+{
+    twill__lot *lot = stock->spare, *all = lot->all;
+    stock->spare = lot->next;
+    memset(lot, 0, sizeof *lot);
+    lot->all = all;
+    lot->attempt = 1;
+    lot->serial = ++stock->serials;
+    lot->stuck = UINT64_MAX;
+    return lot;
+}
+
+static inline void twill__lot_put(twill__stock *stock, twill__lot *lot)
+{
+    lot->next = stock->spare;
+    stock->spare = lot;
+}
+
+static inline void twill__lot_close(twill__stock *stock, enum twill__why why)
+{
+    if (!stock->open)
+        return;
+    stock->open->why = why;
+    twill__line_push(&stock->ready, stock->open);
+    stock->open = NULL;
+}
+
+/* A lot that has lost its last entry is not sent. */
+static inline void twill__lot_settle(twill__stock *stock, twill__lot *lot)
+{
+    if (lot->first)
+        return;
+    if (lot == stock->open)
+        stock->open = NULL;
+    else
+        twill__line_remove(lot->due ? &stock->waiting : &stock->ready, lot);
+    twill__lot_put(stock, lot);
+}
+
+/* ---- keys ---- */
+
+static inline size_t twill__bucket_of(const twill__stock *stock, uint64_t key)
+{
+    uint64_t mixed = key;
+    return (size_t)twill__random(&mixed) & (stock->buckets - 1);
+}
+
+/* Whether an entry must wait for one with its key that is in another lot's hands. */
+static inline bool twill__key_taken(const twill__stock *stock, const twill__entry *entry,
+                                    const twill__lot *lot)
+{
+    const twill__entry *other;
+    if (!stock->flights || entry->in_flight)
+        return false;
+    for (other = stock->flights[twill__bucket_of(stock, entry->key)]; other; other = other->hashed)
+        if (other->key == entry->key && other->lot != lot)
+            return true;
+    return false;
+}
+
+static inline void twill__key_take(twill__stock *stock, twill__entry *entry)
+{
+    twill__entry **bucket;
+    if (!stock->flights || entry->in_flight)
+        return;
+    bucket = &stock->flights[twill__bucket_of(stock, entry->key)];
+    entry->hashed = *bucket;
+    *bucket = entry;
+    entry->in_flight = true;
+}
+
+static inline void twill__key_give(twill__stock *stock, twill__entry *entry)
+{
+    twill__entry **link;
+    if (!entry->in_flight)
+        return;
+    for (link = &stock->flights[twill__bucket_of(stock, entry->key)]; *link != entry;
+         link = &(*link)->hashed) {}
+    *link = entry->hashed;
+    entry->in_flight = false;
+    stock->releases++;
+}
+
+/* The entry of the open lot with this key; NULL: none. */
+static inline twill__entry *twill__open_find(const twill__stock *stock, uint64_t key)
+{
+    const twill__bucket *bucket;
+    twill__entry *entry;
+    if (!stock->opens || !stock->open)
+        return NULL;
+    bucket = &stock->opens[twill__bucket_of(stock, key)];
+    entry = bucket->serial == stock->open->serial ? bucket->entry : NULL;
+    while (entry && entry->key != key)
+        entry = entry->same;
+    return entry;
+}
+
+static inline void twill__open_in(twill__stock *stock, twill__entry *entry)
+{
+    twill__bucket *bucket;
+    if (!stock->opens)
+        return;
+    bucket = &stock->opens[twill__bucket_of(stock, entry->key)];
+    if (bucket->serial != entry->lot->serial)
+        bucket->entry = NULL;
+    bucket->serial = entry->lot->serial;
+    entry->same = bucket->entry;
+    bucket->entry = entry;
+}
+
+/* `by`: who takes its place, or NULL. */
+static inline void twill__open_out(twill__stock *stock, twill__entry *entry, twill__entry *by)
+{
+    twill__bucket *bucket;
+    twill__entry **link;
+    if (!stock->opens || entry->lot != stock->open)
+        return;
+    bucket = &stock->opens[twill__bucket_of(stock, entry->key)];
+    for (link = &bucket->entry; *link != entry; link = &(*link)->same) {}
+    if (by)
+        by->same = entry->same;
+    *link = by ? by : entry->same;
+}
+
+/* ---- in and out ---- */
+
+/* The first of those behind an entry takes its place in the lot. */
+static inline void twill__entry_promote(twill__stock *stock, twill__entry *entry)
+{
+    twill__entry *heir = entry->follower;
+    twill__lot *lot = entry->lot;
+    heir->lot = lot;
+    heir->where = TWILL__PENDING_ITEM;
+    heir->leader = NULL;
+    heir->state = entry->state;
+    heir->its = entry->its;
+    heir->next = entry->next;
+    heir->previous = entry->previous;
+    if (heir->previous)
+        heir->previous->next = heir;
+    else
+        lot->first = heir;
+    if (heir->next)
+        heir->next->previous = heir;
+    else
+        lot->last = heir;
+    heir->weight = entry->weight;
+    for (twill__entry *other = heir->follower; other; other = other->follower)
+        other->leader = heir;
+    twill__open_out(stock, entry, heir);
+    if (entry->in_flight)
+        twill__key_take(stock, heir);
+}
+
+/* Takes an entry that is in no call out of its lot: it will be in none any more. */
+static inline void twill__entry_out(twill__stock *stock, twill__entry *entry)
+{
+    twill__idle_out(stock, entry);
+    if (entry->where == TWILL__MERGED_ITEM) {
+        twill__entry *other = entry->leader;
+        while (other->follower != entry)
+            other = other->follower;
+        other->follower = entry->follower;
+    } else if (entry->follower) {
+        twill__entry_promote(stock, entry);
+    } else {
+        twill__lot *lot = entry->lot;
+        twill__open_out(stock, entry, NULL);
+        twill__lot_remove(lot, entry);
+        twill__lot_settle(stock, lot);
+    }
+    entry->follower = NULL;
+}
+
+/* Decides how an entry ends, once. */
+static inline void twill__entry_decide(twill__stock *stock, twill__entry *entry,
+                                       twill_status status, int code)
+{
+    entry->decided = true;
+    entry->status = status;
+    entry->code = code;
+    stock->count--;
+    stock->bytes -= entry->bytes;
+    stock->leaving++;
+    stock->leaving_bytes += entry->bytes;
+}
+
+#endif
+
+typedef struct twill__batcher_waiter { /* on the waiter's stack */
+    twill__node node;                  /* first */
+    uint64_t target;                   /* a flush: the number after its last item */
+    size_t bytes;                      /* an add: of its item */
+} twill__batcher_waiter;
+
+/* A callback that runs outside of the workers, on its caller's stack. */
+typedef struct twill__batcher_calling {
+    struct twill__batcher_calling *next;
+    uint64_t thread;
+} twill__batcher_calling;
+
+/* A worker's hands: the entries of one lot, from taking them to their end. A callback that adds to
+   its own full batcher works on another lot meanwhile, with a shift of its own. */
+typedef struct twill__shift {
+    twill__view view;
+    struct twill_batcher *batcher;
+    _Atomic uint64_t owner;     /* number of the thread that works; 0: none */
+    struct twill__shift *outer; /* of the same worker */
+    twill_task task;
+    twill__lot *lot;
+    twill__entry **list; /* [max] */
+    size_t count, at;    /* of the lot's entries; the first that has no end yet */
+    twill__entry **call; /* the part of `list` that is in the call */
+    size_t called, settled, calls;
+    twill__entry *ended, **ended_at; /* who is to be told */
+    twill__entry *telling;           /* whose on_item runs */
+    bool told;                       /* all are decided: they are being told */
+    twill__record *around;           /* the thread's record outside the call */
+} twill__shift;
+
+typedef struct twill__batcher_counts {
+    uint64_t added, done, failed, timed_out, cancelled, dropped, lost, refused, retried, merged,
+        batches, calls, items, left[TWILL__WHYS];
+    size_t peak;
+} twill__batcher_counts;
+
+typedef struct twill_batcher {
+    _Atomic uint32_t lock;
+    /* under the lock */
+    bool closed, doomed;
+    _Atomic uint32_t
+        cut; /* TIMEOUT, CANCELLED: nothing is called any more; 0; read without it, too */
+    twill__stock stock;
+    size_t reserved, reserved_bytes; /* for adds that were granted and have not come yet */
+    size_t inside;                   /* calls that wait, or come back from waiting */
+    twill__list adders, flushers;
+    twill__node *destroyer;
+    twill__batcher_calling *callings;
+    twill__batcher_counts counts;
+    /* set at creation */
+    twill_batch_options options;
+    twill_batch_fn *fn;
+    size_t max_items, max_bytes, capacity, capacity_bytes; /* none: SIZE_MAX */
+    unsigned attempts;
+    twill_ns linger, idle, item_timeout; /* none: TWILL_FOREVER */
+    twill__backoff shape;
+    uint64_t seed;
+    twill__shift *shifts; /* [workers] */
+    twill__shift **tops;  /* [workers]: the innermost one of each; its thread's alone */
+    unsigned workers;
+    twill_cancel_hook hook; /* in run.until.cancel */
+    void *memory, *crew_memory;
+    twill__crew crew;
+} twill__batcher;
+
+typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
+    unsigned count;
+    _Atomic uint32_t *word[16];
+    unsigned call;  /* workers that are wanted */
+    twill_ns alarm; /* 0: none */
+} twill__batcher_turn;
+
+/* ---- in and out of the lock ---- */
+
+static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    turn->count = 0;
+    turn->call = 0;
+    turn->alarm = 0;
+    twill__lock(&batcher->lock);
+}
+
+static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
+                                        twill__batcher_turn *turn)
+{
+    _Atomic uint32_t *word = &node->word;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+    return true;
+}
+
+/* Whether there is room for one more. `all`: beside those whose on_item is still to return; one that
+   on_item adds takes the place of the one that it is told about. */
+static inline bool twill__batcher_room(const twill__batcher *batcher, size_t bytes, bool all)
+{
+    const twill__stock *stock = &batcher->stock;
+    size_t used = stock->bytes + batcher->reserved_bytes + (all ? stock->leaving_bytes : 0);
+    return stock->count + batcher->reserved + (all ? stock->leaving : 0) < batcher->capacity &&
+           used <= batcher->capacity_bytes && bytes <= batcher->capacity_bytes - used;
+}
+
+/* The lowest number that is in the books; UINT64_MAX: none is. */
+static inline uint64_t twill__batcher_oldest(const twill__batcher *batcher)
+{
+    return batcher->stock.oldest ? batcher->stock.oldest->number : UINT64_MAX;
+}
+
+/* Nothing but the open lot holds the room, and it cannot grow. */
+static inline bool twill__batcher_choked(const twill__batcher *batcher)
+{
+    const twill__stock *stock = &batcher->stock;
+    return stock->open && !stock->ready.first && stock->idle == stock->count;
+}
+
+static inline void twill__batcher_unchoke(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    bool full = batcher->stock.count + batcher->reserved >= batcher->capacity;
+    twill__lot_close(&batcher->stock, full ? TWILL__BY_COUNT : TWILL__BY_BYTES);
+    turn->call = 1;
+}
+
+/* Whoever can go on is told. A granted add has its place reserved, so nobody overtakes it. */
+static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    twill__node *last = batcher->flushers.last;
+    for (twill__node *node = batcher->flushers.first, *next; node; node = next) {
+        bool end = node == last; /* one that is leaving is put behind it */
+        next = node->next;
+        if (((twill__batcher_waiter *)(void *)node)->target <= twill__batcher_oldest(batcher))
+            (void)twill__batcher_grant(&batcher->flushers, node, TWILL_OK, turn);
+        if (end)
+            break;
+    }
+    last = batcher->adders.last;
+    for (twill__node *node = batcher->adders.first, *next; node; node = next) {
+        size_t bytes = ((twill__batcher_waiter *)(void *)node)->bytes;
+        bool end = node == last;
+        next = node->next;
+        if (batcher->closed) {
+            (void)twill__batcher_grant(&batcher->adders, node, TWILL_CLOSED, turn);
+        } else if (!twill__batcher_room(batcher, bytes, true)) {
+            if (twill__batcher_choked(batcher))
+                twill__batcher_unchoke(batcher, turn);
+            break;
+        } else if (twill__batcher_grant(&batcher->adders, node, TWILL_OK, turn)) {
+            batcher->reserved++;
+            batcher->reserved_bytes += bytes;
+        }
+        if (end)
+            break;
+    }
+}
+
+static inline bool twill__batcher_deserted(const twill__batcher *batcher)
+{
+    return !batcher->adders.first && !batcher->flushers.first && !batcher->inside &&
+           !batcher->callings && !twill__lock_wanted(&batcher->lock);
+}
+
+/* The only way out of the lock. */
+static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    if (batcher->adders.first || batcher->flushers.first)
+        twill__batcher_settle(batcher, turn);
+    if (batcher->destroyer && twill__batcher_deserted(batcher)) {
+        _Atomic uint32_t *word = &batcher->destroyer->word;
+        batcher->destroyer = NULL;
+        /* pairs with twill__await; the destroyer takes the lock once more before it frees */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__wake(word, 1);
+    }
+    if (turn->call)
+        twill__crew_call(&batcher->crew, turn->call);
+    if (turn->alarm)
+        twill__crew_alarm(&batcher->crew, turn->alarm);
+    twill__unlock(&batcher->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+}
+
+/* ---- who is inside ---- */
+
+static inline void twill__batcher_calling_begin(twill__batcher *batcher,
+                                                twill__batcher_calling *calling)
+{
+    calling->thread = twill__thread_number();
+    calling->next = batcher->callings;
+    batcher->callings = calling;
+}
+
+static inline void twill__batcher_calling_end(twill__batcher *batcher,
+                                              const twill__batcher_calling *calling)
+{
+    twill__batcher_calling **link = &batcher->callings;
+    while (*link != calling)
+        link = &(*link)->next;
+    *link = calling->next;
+}
+
+/* Under the lock: whether this thread runs a callback of this batcher. */
+static inline bool twill__batcher_inside(const twill__batcher *batcher)
+{
+    const twill__batcher_calling *calling = batcher->callings;
+    while (calling && calling->thread != twill__thread_number())
+        calling = calling->next;
+    return calling || twill__crew_inside(&batcher->crew);
+}
+
+/* ---- due instants ---- */
+
+static inline twill_ns twill__entry_expires(const twill__batcher *batcher,
+                                            const twill__entry *entry)
+{
+    return batcher->item_timeout == TWILL_FOREVER
+               ? TWILL_FOREVER
+               : twill__instant_after(entry->added, batcher->item_timeout);
+}
+
+/* When the open lot leaves by itself. */
+static inline twill_ns twill__open_due(const twill__batcher *batcher, enum twill__why *why)
+{
+    const twill__lot *open = batcher->stock.open;
+    twill_ns by_age, by_gap;
+    *why = TWILL__BY_LINGER;
+    if (!open)
+        return TWILL_FOREVER;
+    by_age = batcher->linger == TWILL_FOREVER ? TWILL_FOREVER
+                                              : twill__instant_after(open->opened, batcher->linger);
+    by_gap = batcher->idle == TWILL_FOREVER ? TWILL_FOREVER
+                                            : twill__instant_after(open->arrival, batcher->idle);
+    if (by_gap >= by_age)
+        return by_age;
+    *why = TWILL__BY_IDLE;
+    return by_gap;
+}
+
+/* Closes the open lot if its time has come. */
+static inline void twill__open_look(twill__batcher *batcher, twill_ns now)
+{
+    enum twill__why why;
+    if (batcher->stock.open && now >= twill__open_due(batcher, &why))
+        twill__lot_close(&batcher->stock, why);
+}
+
+/* When the next thing is due that nobody tells; TWILL_FOREVER: nothing. */
+static inline twill_ns twill__batcher_next_due(const twill__batcher *batcher)
+{
+    const twill__stock *stock = &batcher->stock;
+    enum twill__why why;
+    twill_ns next = twill__open_due(batcher, &why);
+    if (stock->waiting.first)
+        next = twill__nearer(next, stock->waiting.first->due);
+    if (stock->front)
+        next = twill__nearer(next, twill__entry_expires(batcher, stock->front));
+    if (stock->front && !twill__no_deadline(batcher->options.run.until.deadline))
+        next = twill__nearer(next, batcher->options.run.until.deadline);
+    return next;
+}
+
+/* ---- ends ---- */
+
+static inline void twill__batcher_count(twill__batcher *batcher, twill_status status)
+{
+    twill__batcher_counts *counts = &batcher->counts;
+    switch (status) {
+    case TWILL_OK:
+        counts->done++;
+        break;
+    case TWILL_TIMEOUT:
+        counts->timed_out++;
+        break;
+    case TWILL_CANCELLED:
+        counts->cancelled++;
+        break;
+    case TWILL_DROPPED:
+        counts->dropped++;
+        break;
+    case TWILL_LOST:
+        counts->lost++;
+        break;
+    default:
+        counts->failed++;
+    }
+}
+
+/* Under the lock: an entry has its end, and will be told by the thread that has the list. */
+static inline void twill__batcher_end(twill__batcher *batcher, twill__entry *entry,
+                                      twill_status status, int code, twill__entry ***at)
+{
+    if (!entry->decided) {
+        twill__entry_decide(&batcher->stock, entry, status, code);
+        twill__batcher_count(batcher, status);
+    }
+    entry->where = TWILL__ENDED_ITEM;
+    entry->ended = NULL;
+    **at = entry;
+    *at = &entry->ended;
+}
+
+static inline twill_outcome twill__entry_outcome(const twill__entry *entry)
+{
+    twill_outcome outcome;
+    memset(&outcome, 0, sizeof outcome);
+    outcome.status = entry->status;
+    outcome.code = entry->code;
+    outcome.index = (size_t)entry->number;
+    outcome.key = entry->item;
+    outcome.worker = entry->worker;
+    outcome.attempts = entry->attempts;
+    outcome.queued = entry->added;
+    outcome.started = entry->started;
+    outcome.finished = twill__clock_now();
+    return outcome;
+}
+
+/* Without the lock: tells of one ended entry. */
+static inline void twill__entry_tell(twill__batcher *batcher, twill__entry *entry, twill_task *task)
+{
+    twill_outcome outcome;
+    bool has = entry->attempts && batcher->options.result_size;
+    if (!batcher->options.on_item)
+        return;
+    outcome = twill__entry_outcome(entry);
+    task->index = (size_t)entry->number;
+    batcher->options.on_item(entry->item, &outcome, has ? entry->record.result : NULL, task);
+}
+
+static inline void twill__entry_promise(twill__entry *entry)
+{
+    twill_outcome outcome;
+    if (!entry->has_future || entry->promised)
+        return;
+    entry->promised = true;
+    outcome = twill__entry_outcome(entry);
+    (void)twill__record_settle(&entry->record, outcome.status == TWILL_OK);
+    twill__record_publish(&entry->record, &outcome, false);
+}
+
+/* Under the lock: entries that have been told leave the books. */
+static inline void twill__batcher_forget(twill__batcher *batcher, twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    while (entry) {
+        twill__entry *next = entry->ended;
+        if (entry->older)
+            entry->older->newer = entry->newer;
+        else
+            stock->oldest = entry->newer;
+        if (entry->newer)
+            entry->newer->older = entry->older;
+        else
+            stock->newest = entry->older;
+        stock->books--;
+        stock->leaving--;
+        stock->leaving_bytes -= entry->bytes;
+        twill__key_give(stock, entry);
+        if (entry->has_future)
+            twill__record_disown(&entry->record); /* may be another's from here on */
+        else
+            twill__record_put(&entry->record);
+        entry = next;
+    }
+}
+
+static inline twill_task twill__batcher_task(const twill__batcher *batcher)
+{
+    twill_task task = {SIZE_MAX, batcher->options.run.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+typedef struct twill__teller { /* outside of the workers: whom this thread has to tell */
+    twill__batcher *batcher;
+    twill__entry *first, *at;
+    twill__batcher_calling calling;
+} twill__teller;
+
+static inline void twill__teller_end(void *teller_)
+{
+    twill__teller *teller = (twill__teller *)teller_;
+    twill__batcher *batcher = teller->batcher;
+    twill_task task = twill__batcher_task(batcher);
+    twill__batcher_turn turn;
+    while (teller->at) { /* when a callback has ended the thread: that one has been told */
+        twill__entry *entry = teller->at;
+        teller->at = entry->ended;
+        twill__entry_promise(entry);
+        if (teller->at)
+            twill__entry_tell(batcher, teller->at, &task);
+    }
+    twill__batcher_enter(batcher, &turn);
+    twill__batcher_forget(batcher, teller->first);
+    twill__batcher_calling_end(batcher, &teller->calling);
+    turn.call = 1; /* a key may be free */
+    twill__batcher_exit(batcher, &turn);
+}
+
+/* Under the lock, which it leaves and takes again: tells entries outside of the workers. */
+static inline void twill__batcher_tell(twill__batcher *batcher, twill__batcher_turn *turn,
+                                       twill__entry *ended)
+{
+    twill__teller teller = {batcher, ended, ended, {NULL, 0}};
+    twill_task task = twill__batcher_task(batcher);
+    if (!ended)
+        return;
+    twill__batcher_calling_begin(batcher, &teller.calling);
+    twill__batcher_exit(batcher, turn);
+    TWILL__GUARD_PUSH(twill__teller_end, &teller);
+    while (teller.at) {
+        twill__entry_tell(batcher, teller.at, &task);
+        twill__entry_promise(teller.at);
+        teller.at = teller.at->ended;
+    }
+    TWILL__GUARD_POP(1);
+    twill__batcher_enter(batcher, turn);
+}
+
+#endif
+
+/* ---- taking ---- */
+
+/* Takes the entries of a lot whose keys are free. False: there is none. */
+static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool waiting)
+{
+    twill__stock *stock = &shift->batcher->stock;
+    twill__lot *mine = lot;
+    if (stock->flights && !waiting && lot->stuck == stock->releases)
+        return false;
+    if (stock->flights && !waiting) { /* those that wait hold their keys */
+        bool all = true, any = false;
+        for (twill__entry *entry = lot->first; entry; entry = entry->next) {
+            bool taken = twill__key_taken(stock, entry, lot);
+            entry->state = taken ? TWILL__SLOT_BAD : TWILL__SLOT_ENDED;
+            all = all && !taken;
+            any = any || !taken;
+        }
+        if (!any) {
+            lot->stuck = stock->releases;
+            return false;
+        }
+        if (!all)
+            mine = twill__lot_get(stock);
+    }
+    shift->count = 0;
+    for (twill__entry *entry = lot->first, *next; entry; entry = next) {
+        next = entry->next;
+        if (mine != lot && entry->state == TWILL__SLOT_BAD)
+            continue;
+        twill__lot_remove(lot, entry);
+        shift->list[shift->count++] = entry;
+        for (twill__entry *one = entry; one; one = one->follower) {
+            twill__idle_out(stock, one);
+            one->where = TWILL__RUNNING_ITEM;
+            one->lot = mine;
+        }
+        twill__key_take(stock, entry);
+    }
+    if (mine == lot)
+        twill__line_remove(waiting ? &stock->waiting : &stock->ready, lot);
+    else
+        lot->stuck = stock->releases;
+    mine->attempt = lot->attempt;
+    mine->why = lot->why;
+    mine->due = 0;
+    shift->lot = mine;
+    shift->at = 0;
+    return true;
+}
+
+/* The run is over: nothing is called any more, nothing more comes in. Under the lock. */
+static inline void twill__batcher_cut(twill__batcher *batcher, twill_status why)
+{
+    batcher->closed = true;
+    if (!atomic_load(&batcher->cut))
+        atomic_store(&batcher->cut, (uint32_t)why);
+}
+
+/* Under the lock: what is too old, or, once the run is over, everything that is in no call, ends
+   uncalled. */
+static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
+                                       twill__entry ***ended_at)
+{
+    twill__stock *stock = &batcher->stock;
+    const twill_until *until = &batcher->options.run.until;
+    bool any = false;
+    uint32_t cut;
+    if (stock->books && twill_cancel_fired(until->cancel))
+        twill__batcher_cut(batcher, TWILL_CANCELLED);
+    else if (stock->books && !twill__no_deadline(until->deadline) && now >= until->deadline)
+        twill__batcher_cut(batcher, TWILL_TIMEOUT);
+    cut = atomic_load(&batcher->cut);
+    while (stock->front && (cut || now >= twill__entry_expires(batcher, stock->front))) {
+        twill__entry *entry = stock->front;
+        twill_status status = (twill_status)cut;
+        twill__entry_out(stock, entry);
+        if (now >= twill__entry_expires(batcher, entry))
+            status = TWILL_TIMEOUT;
+        else if (entry->attempts)
+            status = TWILL_FAILED; /* it has, and is not tried again */
+        twill__batcher_end(batcher, entry, status, status == TWILL_FAILED ? entry->its : 0,
+                           ended_at);
+        any = true;
+    }
+    return any;
+}
+
+/* Counts a lot that leaves for the first time. */
+static inline void twill__shift_left(twill__shift *shift)
+{
+    twill__batcher_counts *counts = &shift->batcher->counts;
+    if (shift->lot->attempt > 1) {
+        counts->retried += shift->count;
+        return;
+    }
+    counts->batches++;
+    counts->left[shift->lot->why]++;
+    counts->items += shift->count;
+}
+
+/* The next thing to do for a worker. False: nothing is. */
+static inline bool twill__shift_pick(twill__shift *shift)
+{
+    twill__batcher *batcher = shift->batcher;
+    twill__stock *stock = &batcher->stock;
+    twill_ns now = twill__clock_now();
+    shift->lot = NULL;
+    shift->count = 0;
+    shift->ended = NULL;
+    shift->ended_at = &shift->ended;
+    shift->told = false;
+    shift->telling = NULL;
+    if (twill__batcher_reap(batcher, now, &shift->ended_at))
+        return true;
+    twill__open_look(batcher, now);
+    for (twill__lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
+         lot = lot->next)
+        if (twill__shift_take(shift, lot, true))
+            break;
+    for (twill__lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
+        if (twill__shift_take(shift, lot, false))
+            break;
+    if (!shift->lot)
+        return false;
+    twill__shift_left(shift);
+    return true;
+}
+
+/* ---- one call ---- */
+
+static inline void *twill__shift_item(const twill__view *view, size_t i)
+{
+    return ((const twill__shift *)(const void *)view)->call[i]->item;
+}
+
+static inline void *twill__shift_result(const twill__view *view, size_t i)
+{
+    const twill__shift *shift = (const twill__shift *)(const void *)view;
+    return shift->batcher->options.result_size ? shift->call[i]->record.result : NULL;
+}
+
+/* A wait inside the callback for one of these items could never end: the futures know that the
+   thread stands in all of them. */
+static inline void twill__shift_stack(twill__shift *shift)
+{
+    shift->around = twill__record_current();
+    for (size_t i = 0; i < shift->called; i++)
+        for (twill__entry *one = shift->call[i]; one; one = one->follower)
+            if (one->has_future)
+                twill__record_begin(&one->record);
+}
+
+static inline int twill__shift_call(twill__shift *shift, twill__entry **call, size_t count)
+{
+    twill__batcher *batcher = shift->batcher;
+    twill_batch batch = {count, shift->lot->attempt, (size_t)call[0]->number, NULL,
+                         NULL,  &shift->view};
+    twill_ns now = twill__clock_now();
+    int code;
+    for (size_t i = 0; i < count; i++)
+        for (twill__entry *one = call[i]; one; one = one->follower) {
+            if (!one->attempts++)
+                one->started = now;
+            one->worker = shift->task.worker;
+            if (batcher->options.result_size)
+                memset(one->record.result, 0, batcher->options.result_size);
+        }
+    shift->call = call;
+    shift->called = count;
+    shift->settled = 0;
+    shift->calls++;
+    shift->task.index = batch.first;
+    twill__shift_stack(shift);
+    code = batcher->fn(&batch, &shift->task);
+    twill__thread()->record = shift->around;
+    return code;
+}
+
+static inline bool twill__shift_retries(twill__shift *shift, size_t i, int code)
+{
+    twill__batcher *batcher = shift->batcher;
+    bool (*retryable)(const void *, int, const twill_task *) = batcher->options.retryable;
+    if (shift->lot->attempt >= batcher->attempts)
+        return false;
+    shift->task.index = (size_t)shift->call[i]->number;
+    return !retryable || retryable(shift->call[i]->item, code, &shift->task);
+}
+
+/* How an entry of the call ended, and what follows from it. */
+static inline twill__slot_state twill__shift_judge(twill__shift *shift, size_t i, int code,
+                                                   bool any)
+{
+    twill__entry *entry = shift->call[i];
+    twill_bad_batch bad = shift->batcher->options.on_bad_batch;
+    twill__end end = twill__view_end(&shift->view, i, code, any, &entry->its);
+    entry->answer = end == TWILL__END_DONE   ? TWILL_OK
+                    : end == TWILL__END_LOST ? TWILL_LOST
+                                             : TWILL_FAILED;
+    if (entry->answer != TWILL_FAILED)
+        return TWILL__SLOT_ENDED;
+    if (end == TWILL__END_BAD && bad == TWILL_BAD_BATCH_BISECT && shift->called > 1)
+        return TWILL__SLOT_BAD;
+    if ((end == TWILL__END_BAD && bad == TWILL_BAD_BATCH_FAIL) ||
+        !twill__shift_retries(shift, i, entry->its))
+        return TWILL__SLOT_ENDED;
+    return bad == TWILL_BAD_BATCH_BISECT && shift->called == 1 ? TWILL__SLOT_ALONE
+                                                               : TWILL__SLOT_AGAIN;
+}
+
+/* An entry of the worker's, and those behind it, are to be told. */
+static inline void twill__shift_end(twill__shift *shift, twill__entry *entry, twill_status answer)
+{
+    twill__entry *follower;
+    size_t size = shift->batcher->options.result_size;
+    const void *result = entry->record.result;
+    for (twill__entry *one = entry; one; one = follower) {
+        follower = one->follower;
+        one->follower = NULL;
+        one->answer = answer;
+        if (one != entry) {
+            one->its = entry->its;
+            if (size)
+                memcpy(one->record.result, result, size);
+        }
+        one->ended = NULL;
+        *shift->ended_at = one;
+        shift->ended_at = &one->ended;
+    }
+}
+
+/* After a call: each entry has its end, or waits in the lot, or is BAD: how many are. Those stand
+   at the end of the part then. */
+static inline size_t twill__shift_settle(twill__shift *shift, int code)
+{
+    size_t count = shift->called, bad = 0, at = count;
+    bool any = memchr(shift->view.set, 1, count) != NULL;
+    for (; shift->settled < count; shift->settled++) {
+        twill__entry *entry = shift->call[shift->settled];
+        entry->state = twill__shift_judge(shift, shift->settled, code, any);
+        if (entry->state == TWILL__SLOT_ENDED)
+            twill__shift_end(shift, entry, entry->answer);
+        else if (entry->state == TWILL__SLOT_BAD)
+            bad++;
+        else
+            twill__lot_insert(shift->lot, entry);
+        if (entry->state != TWILL__SLOT_BAD)
+            shift->call[shift->settled] = NULL;
+    }
+    if (any)
+        memset(shift->view.set, 0, count);
+    for (size_t i = count; bad && i > 0; i--)
+        if (shift->call[i - 1])
+            shift->call[--at] = shift->call[i - 1];
+    shift->called = shift->settled = 0;
+    return bad;
+}
+
+/* ---- a lot ---- */
+
+/* With keys: an entry waits behind one of its key that waits. Returns where the rest begins. */
+static inline size_t twill__shift_hold_back(twill__shift *shift, size_t from, size_t to)
+{
+    size_t at = to;
+    if (!shift->batcher->stock.flights || !shift->lot->first)
+        return from;
+    for (size_t i = to; i > from; i--) {
+        twill__entry *entry = shift->list[i - 1];
+        const twill__entry *other = shift->lot->first;
+        while (other && (other->key != entry->key || other->number > entry->number))
+            other = other->next;
+        if (!other) {
+            shift->list[--at] = entry;
+            continue;
+        }
+        entry->state = TWILL__SLOT_AGAIN;
+        twill__lot_insert(shift->lot, entry);
+    }
+    return at;
+}
+
+static inline void twill__shift_give_up(twill__shift *shift, size_t to)
+{
+    uint32_t cut = atomic_load(&shift->batcher->cut);
+    for (; shift->at < to; shift->at++) {
+        twill__entry *entry = shift->list[shift->at];
+        twill__shift_end(shift, entry,
+                         entry->attempts ? TWILL_FAILED
+                         : cut           ? (twill_status)cut
+                                         : TWILL_LOST);
+    }
+}
+
+/* The entries from shift->at to `to` in one call; what is bad, in halves, as in the array form. */
+static inline void twill__shift_divide(twill__shift *shift, size_t to)
+{
+    size_t ends[sizeof(size_t) * CHAR_BIT + 1], depth = 1;
+    ends[0] = to;
+    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range */
+        size_t bad, end = ends[depth - 1];
+        shift->at = twill__shift_hold_back(shift, shift->at, end);
+        if (shift->at == end) {
+            depth--;
+            continue;
+        }
+        if (atomic_load(&shift->batcher->cut)) {
+            twill__shift_give_up(shift, end);
+            continue;
+        }
+        bad = twill__shift_settle(
+            shift, twill__shift_call(shift, shift->list + shift->at, end - shift->at));
+        shift->at = end - bad;
+        if (bad > 1)
+            ends[depth++] = shift->at + (bad + 1) / 2;
+    }
+}
+
+/* Those that failed alone are called alone; the others together, as far as they stand together. */
+static inline void twill__shift_call_all(twill__shift *shift)
+{
+    while (shift->at < shift->count) {
+        size_t to = shift->at + 1;
+        if (shift->list[shift->at]->state != TWILL__SLOT_ALONE)
+            while (to < shift->count && shift->list[to]->state != TWILL__SLOT_ALONE)
+                to++;
+        twill__shift_divide(shift, to);
+    }
+}
+
+/* Under the lock: how all ended is decided; what waits stands in its line. */
+static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn *turn)
+{
+    twill__batcher *batcher = shift->batcher;
+    twill__stock *stock = &batcher->stock;
+    twill__lot *lot = shift->lot;
+    twill_ns now = twill__clock_now();
+    shift->told = true;
+    batcher->counts.calls += shift->calls;
+    shift->calls = 0;
+    for (twill__entry *entry = shift->ended; entry; entry = entry->ended) {
+        bool late = now >= twill__entry_expires(batcher, entry);
+        if (!entry->decided) {
+            twill_status status = late ? TWILL_TIMEOUT : entry->answer;
+            twill__entry_decide(stock, entry, status, status == TWILL_FAILED ? entry->its : 0);
+            twill__batcher_count(batcher, status);
+        }
+        entry->where = TWILL__ENDED_ITEM;
+        entry->lot = NULL; /* it may be another one before the key is given back */
+    }
+    if (!lot)
+        return;
+    shift->lot = NULL;
+    if (!lot->first) {
+        twill__lot_put(stock, lot);
+        return;
+    }
+    for (twill__entry *entry = lot->first; entry; entry = entry->next)
+        for (twill__entry *one = entry; one; one = one->follower) {
+            one->where = one == entry ? TWILL__PENDING_ITEM : TWILL__MERGED_ITEM;
+            twill__idle_in(stock, one, false);
+        }
+    lot->attempt++;
+    lot->due = now;
+    if (batcher->options.backoff)
+        lot->due =
+            twill__instant_after(now, twill__batch_delay(&batcher->shape, batcher->seed,
+                                                         (size_t)lot->first->number, lot->attempt));
+    twill__line_sort(&stock->waiting, lot);
+    turn->alarm = lot->due;
+}
+
+/* Without the lock: tells all; also when a callback has ended the thread in the middle of it. */
+static inline void twill__shift_tell(twill__shift *shift)
+{
+    twill__entry *entry = shift->telling;
+    if (entry)
+        twill__entry_promise(entry);
+    entry = entry ? entry->ended : shift->ended;
+    for (; entry; entry = entry->ended) {
+        shift->telling = entry;
+        twill__entry_tell(shift->batcher, entry, &shift->task);
+        twill__entry_promise(entry);
+    }
+}
+
+static inline void twill__shift_finish(twill__shift *shift)
+{
+    twill__batcher *batcher = shift->batcher;
+    twill__batcher_turn turn;
+    if (!shift->told) {
+        twill__batcher_enter(batcher, &turn);
+        twill__shift_decide(shift, &turn);
+        twill__batcher_exit(batcher, &turn);
+    }
+    twill__shift_tell(shift);
+    twill__batcher_enter(batcher, &turn);
+    twill__batcher_forget(batcher, shift->ended);
+    shift->ended = NULL;
+    if (batcher->stock.flights && batcher->stock.ready.first)
+        turn.call = batcher->workers; /* keys are free */
+    twill__batcher_exit(batcher, &turn);
+}
+
+/* ---- a worker ---- */
+
+static inline void twill__shift_begin(twill__shift *shift, twill__batcher *batcher,
+                                      const twill_task *task)
+{
+    shift->batcher = batcher;
+    shift->task = *task;
+    shift->outer = batcher->tops[task->worker];
+    batcher->tops[task->worker] = shift;
+    shift->view.item = twill__shift_item;
+    shift->view.result = twill__shift_result;
+    shift->called = shift->settled = shift->count = shift->calls = 0;
+    shift->lot = NULL;
+    shift->ended = NULL;
+    /* relaxed: read by this thread alone; other numbers differ */
+    atomic_store_explicit(&shift->owner, twill__thread_number(), memory_order_relaxed);
+}
+
+static inline void twill__shift_over(twill__shift *shift)
+{
+    shift->batcher->tops[shift->task.worker] = shift->outer;
+    atomic_store_explicit(&shift->owner, 0, memory_order_relaxed); /* as above */
+}
+
+/* Works on what twill__shift_pick has given. */
+static inline void twill__shift_work(twill__shift *shift)
+{
+    if (shift->lot)
+        twill__shift_call_all(shift);
+    twill__shift_finish(shift);
+}
+
+static inline bool twill__batcher_pick(twill__batcher *batcher, twill__shift *shift)
+{
+    twill__batcher_turn turn;
+    bool any;
+    twill__batcher_enter(batcher, &turn);
+    any = twill__shift_pick(shift);
+    twill__batcher_exit(batcher, &turn);
+    return any;
+}
+
+static inline void twill__batcher_work(void *object, twill_task *task)
+{
+    twill__batcher *batcher = (twill__batcher *)object;
+    twill__shift *shift = &batcher->shifts[task->worker];
+    twill__shift_begin(shift, batcher, task);
+    /* seq_cst: whoever cuts the run stores `cut`, then looks for workers that have begun */
+    twill__crew_begin(&batcher->crew, task->worker, 0);
+    if (atomic_load(&batcher->cut))
+        twill_cancel_fire(task->until.cancel, TWILL_CANCELLED);
+    while (twill__batcher_pick(batcher, shift)) /* exit: nothing is ready */
+        twill__shift_work(shift);
+    twill__shift_over(shift);
+}
+
+/* A callback has ended the thread: what was in the call is LOST, what waited for its turn has
+   failed, what was to be told is told. The shifts that this one was inside of are over, too. */
+static inline void twill__shift_ended(twill__shift *shift)
+{
+    if (!shift->told) {
+        size_t called = shift->called, settled = shift->settled;
+        for (size_t i = 0; i < called; i++)
+            if (shift->call[i])
+                twill__shift_end(shift, shift->call[i], i < settled ? TWILL_FAILED : TWILL_LOST);
+        shift->at += called;
+        shift->called = shift->settled = 0;
+        twill__shift_give_up(shift, shift->count);
+        memset(shift->view.set, 0, shift->count);
+    }
+    twill__shift_finish(shift);
+}
+
+static inline void twill__batcher_worker_ended(void *object, twill_task *task)
+{
+    twill__batcher *batcher = (twill__batcher *)object;
+    for (twill__shift *shift = batcher->tops[task->worker], *outer; shift; shift = outer) {
+        outer = shift->outer;
+        twill__shift_ended(shift);
+        twill__shift_over(shift);
+        if (shift != &batcher->shifts[task->worker])
+            TWILL_FREE(shift);
+    }
+}
+
+static inline bool twill__batcher_ready(void *object)
+{
+    twill__batcher *batcher = (twill__batcher *)object;
+    twill__stock *stock = &batcher->stock;
+    twill__batcher_turn turn;
+    twill_ns now = twill__clock_now(), next;
+    bool ready = false;
+    twill__batcher_enter(batcher, &turn);
+    twill__open_look(batcher, now);
+    for (const twill__lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
+        ready = !stock->flights || lot->stuck != stock->releases;
+    next = twill__batcher_next_due(batcher);
+    ready = ready || next <= now || (stock->front && atomic_load(&batcher->cut)) ||
+            (stock->front && twill_cancel_fired(batcher->options.run.until.cancel));
+    if (!ready && next != TWILL_FOREVER)
+        turn.alarm = next;
+    twill__batcher_exit(batcher, &turn);
+    return ready;
+}
+
+#endif
+
+/* Whether this process made it. */
+static inline bool twill__batcher_here(const twill__batcher *batcher)
+{
+    return twill__crew_here(&batcher->crew);
+}
+
+/* Until now: over already? The token comes first. */
+static inline twill_status twill__batcher_over(twill_until until)
+{
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
+}
+
+/* ---- waiting ---- */
+
+/* On a pool this thread may be the only one that could work: it does, before it waits, and whenever
+   something is due; but for one that would overrun its time, unless it is the pool's. */
+static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_until until)
+{
+    return !batcher->crew.has_own && ((twill__no_deadline(until.deadline) && !until.cancel) ||
+                                      twill__thread()->team == batcher->crew.job.team);
+}
+
+/* Leaves the lock and takes it again; true: look again. */
+static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    bool helped;
+    batcher->inside++;
+    twill__batcher_exit(batcher, turn);
+    helped = twill__crew_help(&batcher->crew);
+    twill__batcher_enter(batcher, turn);
+    batcher->inside--;
+    return helped;
+}
+
+/* Under the lock, which it leaves and takes again. OK: granted, see node.answer; EMPTY: look again;
+   TIMEOUT, CANCELLED. */
+static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__batcher_turn *turn,
+                                               twill__list *list, twill__batcher_waiter *wait,
+                                               twill_until until)
+{
+    twill_until sooner = until;
+    twill_status status;
+    if (twill__batcher_may_help(batcher, until)) {
+        twill_ns due = twill__batcher_next_due(batcher);
+        if (due != TWILL_FOREVER && (twill__no_deadline(until.deadline) || due < until.deadline))
+            sooner.deadline = due;
+    }
+    twill__node_init(&wait->node);
+    twill__list_append(list, &wait->node);
+    batcher->inside++;
+    twill__batcher_exit(batcher, turn);
+    status = twill__wait(&wait->node, sooner);
+    twill__batcher_enter(batcher, turn);
+    batcher->inside--;
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    twill__list_remove(list, &wait->node);
+    if (status == TWILL_TIMEOUT && sooner.deadline != until.deadline &&
+        !twill__expired(until.deadline))
+        return TWILL_EMPTY;
+    return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : status;
+}
+
+/* ---- inside of a callback ---- */
+
+/* The shift of the worker that this thread is; NULL: it is none. */
+static inline twill__shift *twill__batcher_my_shift(twill__batcher *batcher)
+{
+    uint64_t me = twill__thread_number();
+    for (unsigned worker = 0; worker < batcher->workers; worker++)
+        /* its own entry is the only one that this thread can take for its own */
+        if (atomic_load_explicit(&batcher->shifts[worker].owner, memory_order_relaxed) == me)
+            return batcher->tops[worker];
+    return NULL;
+}
+
+static inline size_t twill__shift_bytes(const twill__batcher *batcher)
+{
+    size_t each = sizeof(twill__entry *) + sizeof(int) + 1;
+    return (batcher->max_items * each + 15) / 16 * 16;
+}
+
+static inline void twill__shift_room(const twill__batcher *batcher, twill__shift *shift, char *room)
+{
+    size_t max = batcher->max_items;
+    shift->list = (twill__entry **)(void *)room;
+    shift->view.codes = (int *)(void *)(room + max * sizeof *shift->list);
+    shift->view.set = (unsigned char *)(shift->view.codes + max);
+    memset(shift->view.set, 0, max);
+    atomic_init(&shift->owner, 0);
+}
+
+/* A callback processes another lot on top of its own. Under the lock, which it leaves and takes
+   again. OK: something was done; EMPTY: nothing is there; NO_MEMORY. */
+static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    twill__shift *outer = twill__batcher_my_shift(batcher), *shift;
+    twill__record *around = twill__record_current();
+    bool any;
+    if (!outer)
+        return TWILL_EMPTY;
+    twill__batcher_exit(batcher, turn);
+    shift = (twill__shift *)TWILL_MALLOC(sizeof *shift + twill__shift_bytes(batcher) + 16);
+    if (!shift) {
+        twill__batcher_enter(batcher, turn);
+        return TWILL_NO_MEMORY;
+    }
+    memset(shift, 0, sizeof *shift);
+    twill__shift_room(batcher, shift,
+                      (char *)(shift + 1) + (16 - (uintptr_t)(shift + 1) % 16) % 16);
+    twill__shift_begin(shift, batcher, &outer->task);
+    any = twill__batcher_pick(batcher, shift);
+    if (any)
+        twill__shift_work(shift);
+    twill__shift_over(shift);
+    TWILL_FREE(shift);
+    twill__thread()->record = around;
+    twill__batcher_enter(batcher, turn);
+    return any ? TWILL_OK : TWILL_EMPTY;
+}
+
+/* ---- in ---- */
+
+typedef struct twill__arrival {
+    void *item;
+    size_t bytes;
+    uint64_t key;
+    twill_future *future;
+} twill__arrival;
+
+/* An entry in the books, and in no lot. NULL: no memory. */
+static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
+                                                const twill__arrival *arrival)
+{
+    twill__stock *stock = &batcher->stock;
+    twill__record *record;
+    twill__entry *entry;
+    if (!twill__lots_for(stock, stock->books + 1) ||
+        !(record = twill__record_get(stock->core, batcher->options.result_size)))
+        return NULL;
+    entry = (twill__entry *)(void *)record;
+    memset((char *)entry + sizeof *record, 0, sizeof *entry - sizeof *record);
+    entry->batcher = batcher;
+    entry->item = arrival->item;
+    entry->bytes = entry->weight = arrival->bytes;
+    entry->key = arrival->key;
+    entry->number = stock->numbers++;
+    entry->worker = UINT_MAX;
+    entry->added = twill__clock_now();
+    entry->older = stock->newest;
+    if (stock->newest)
+        stock->newest->newer = entry;
+    else
+        stock->oldest = entry;
+    stock->newest = entry;
+    stock->books++;
+    stock->count++;
+    stock->bytes += entry->bytes;
+    batcher->counts.added++;
+    if (arrival->future) {
+        entry->has_future = true;
+        *arrival->future = twill__record_hold(record);
+        if (batcher->item_timeout != TWILL_FOREVER) /* relaxed: nobody else knows it yet */
+            atomic_store_explicit(&record->due, twill__entry_expires(batcher, entry),
+                                  memory_order_relaxed);
+    }
+    return entry;
+}
+
+/* Joins an entry of the open lot that has its key. False: there is none, or no room for it. */
+static inline bool twill__batcher_merge(twill__batcher *batcher, twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    twill__entry *leader = twill__open_find(stock, entry->key), *last = leader;
+    size_t more;
+    if (!leader)
+        return false;
+    more = entry->weight > leader->weight ? entry->weight - leader->weight : 0;
+    if (more > batcher->max_bytes - stock->open->bytes)
+        return false;
+    leader->weight += more;
+    stock->open->bytes += more;
+    while (last->follower)
+        last = last->follower;
+    last->follower = entry;
+    entry->leader = leader;
+    entry->lot = leader->lot;
+    entry->where = TWILL__MERGED_ITEM;
+    batcher->counts.merged++;
+    return true;
+}
+
+/* Into the open lot, which leaves if it is full. */
+static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_turn *turn,
+                                       twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    bool alone = entry->bytes > batcher->max_bytes, opens;
+    twill_ns due = TWILL_FOREVER;
+    const twill__lot *last = stock->ready.last;
+    size_t used;
+    twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
+    twill__idle_in(stock, entry, true);
+    if (stock->count > batcher->counts.peak)
+        batcher->counts.peak = stock->count;
+    if (twill__batcher_merge(batcher, entry)) {
+        stock->open->arrival = entry->added;
+        return;
+    }
+    used = stock->open ? stock->open->bytes : 0;
+    if (alone || entry->bytes > batcher->max_bytes - used || twill__open_find(stock, entry->key))
+        twill__lot_close(stock, TWILL__BY_BYTES);
+    opens = !stock->open;
+    if (opens) {
+        stock->open = twill__lot_get(stock);
+        stock->open->opened = entry->added;
+    }
+    stock->open->arrival = entry->added;
+    entry->where = TWILL__PENDING_ITEM;
+    twill__lot_append(stock->open, entry);
+    twill__open_in(stock, entry);
+    if (stock->open->count >= batcher->max_items)
+        twill__lot_close(stock, TWILL__BY_COUNT);
+    else if (alone || stock->open->bytes == batcher->max_bytes)
+        twill__lot_close(stock, TWILL__BY_BYTES);
+    else if (opens)
+        due = twill__batcher_next_due(batcher);
+    if (due != TWILL_FOREVER)
+        turn->alarm = due;
+    if (stock->ready.last != last)
+        turn->call = 1;
+}
+
+/* ---- full ---- */
+
+/* The next one to go under DROP_OLDEST and DROP_NEWEST; NULL: all have been in a call. */
+static inline twill__entry *twill__batcher_victim(const twill__batcher *batcher)
+{
+    bool oldest = batcher->options.overflow == TWILL_OVERFLOW_DROP_OLDEST;
+    twill__entry *entry = oldest ? batcher->stock.front : batcher->stock.back;
+    while (entry && entry->attempts)
+        entry = oldest ? entry->after : entry->before;
+    return entry;
+}
+
+/* Makes room; the dropped ones are to be told. False: there is none to be made. */
+static inline bool twill__batcher_evict(twill__batcher *batcher, size_t bytes, twill__entry ***at)
+{
+    twill__entry *entry;
+    while (!twill__batcher_room(batcher, bytes, false)) { /* exit: the items are finite */
+        entry = twill__batcher_victim(batcher);
+        if (!entry)
+            return false;
+        twill__entry_out(&batcher->stock, entry);
+        twill__batcher_end(batcher, entry, TWILL_DROPPED, 0, at);
+    }
+    return true;
+}
+
+/* No room for one who would wait for it. OK: look again. *granted: a place is reserved. */
+static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
+                                                    twill__batcher_turn *turn, size_t bytes,
+                                                    twill_until until, bool wait, bool *granted)
+{
+    bool runs = batcher->options.overflow == TWILL_OVERFLOW_CALLER_RUNS;
+    twill__batcher_waiter me;
+    twill_status status;
+    bool inside;
+    if (!wait)
+        return TWILL_FULL;
+    inside = twill__batcher_inside(batcher);
+    if ((inside || runs) && !batcher->stock.ready.first && batcher->stock.open)
+        twill__batcher_unchoke(batcher, turn);
+    if (inside) {
+        status = twill__batcher_inline(batcher, turn);
+        return status == TWILL_EMPTY ? TWILL_DEADLOCK : status;
+    }
+    status = twill__batcher_over(until);
+    if (status != TWILL_OK)
+        return status;
+    if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
+        return TWILL_OK;
+    if (batcher->closed || (!batcher->adders.first && twill__batcher_room(batcher, bytes, true)))
+        return TWILL_OK;
+    me.bytes = bytes;
+    status = twill__batcher_wait(batcher, turn, &batcher->adders, &me, until);
+    *granted = status == TWILL_OK && me.node.answer == TWILL_OK;
+    return status == TWILL_EMPTY ? TWILL_OK : status;
+}
+
+/* Whether an add goes in at once. */
+static inline bool twill__batcher_may_enter(const twill__batcher *batcher, size_t bytes)
+{
+    twill_overflow overflow = batcher->options.overflow;
+    bool waits = overflow == TWILL_OVERFLOW_BLOCK || overflow == TWILL_OVERFLOW_CALLER_RUNS;
+    if (waits && !batcher->adders.first && twill__batcher_room(batcher, bytes, true))
+        return true;
+    /* a callback does not wait in the line */
+    return twill__batcher_room(batcher, bytes, false) && (!waits || twill__batcher_inside(batcher));
+}
+
+/* Under the lock: the answer of an add, with those that it has dropped. */
+static inline twill_status twill__batcher_admit(twill__batcher *batcher, twill__batcher_turn *turn,
+                                                const twill__arrival *arrival, twill_until until,
+                                                bool wait, twill__entry ***dropped)
+{
+    twill_overflow overflow = batcher->options.overflow;
+    twill__entry *entry;
+    for (;;) { /* exit: a final answer; each turn is another's progress */
+        bool granted = false;
+        twill_status status = TWILL_OK;
+        if (batcher->closed)
+            return TWILL_CLOSED;
+        if (twill__batcher_may_enter(batcher, arrival->bytes))
+            break;
+        if (overflow != TWILL_OVERFLOW_DROP_OLDEST && overflow != TWILL_OVERFLOW_DROP_NEWEST &&
+            twill__batcher_choked(batcher))
+            twill__batcher_unchoke(batcher, turn);
+        if (overflow == TWILL_OVERFLOW_REJECT)
+            return TWILL_FULL;
+        if (overflow == TWILL_OVERFLOW_DROP_INCOMING) {
+            entry = twill__batcher_book(batcher, arrival);
+            if (!entry)
+                return TWILL_NO_MEMORY;
+            twill__batcher_end(batcher, entry, TWILL_DROPPED, 0, dropped);
+            return TWILL_DROPPED;
+        }
+        if (overflow == TWILL_OVERFLOW_DROP_OLDEST || overflow == TWILL_OVERFLOW_DROP_NEWEST) {
+            if (!twill__batcher_evict(batcher, arrival->bytes, dropped))
+                return TWILL_FULL;
+            break;
+        }
+        status = twill__batcher_wait_room(batcher, turn, arrival->bytes, until, wait, &granted);
+        if (granted) {
+            batcher->reserved--;
+            batcher->reserved_bytes -= arrival->bytes;
+            if (batcher->closed)
+                return TWILL_CLOSED;
+            break;
+        }
+        if (status != TWILL_OK)
+            return status;
+    }
+    entry = twill__batcher_book(batcher, arrival);
+    if (!entry)
+        return TWILL_NO_MEMORY;
+    twill__batcher_file(batcher, turn, entry);
+    return TWILL_OK;
+}
+
+static inline twill_status twill__batcher_put(twill__batcher *batcher, void *item,
+                                              twill_future *future, twill_until until, bool wait)
+{
+    const twill_batch_options *options;
+    twill__arrival arrival = {item, 0, 0, future};
+    twill__entry *dropped = NULL, **at = &dropped;
+    twill__batcher_turn turn;
+    twill_task task;
+    twill_status status;
+    if (future)
+        *future = (twill_future){NULL, 0};
+    if (!batcher)
+        return TWILL_INVALID;
+    if (!twill__batcher_here(batcher))
+        return TWILL_FORKED;
+    options = &batcher->options;
+    task = twill__batcher_task(batcher);
+    if (options->bytes_of)
+        arrival.bytes = options->bytes_of(item, &task);
+    if (options->key_of)
+        arrival.key = options->key_of(item, &task);
+    if ((arrival.bytes > batcher->max_bytes && !options->oversized_alone) ||
+        arrival.bytes > batcher->capacity_bytes)
+        return TWILL_TOO_BIG;
+    twill__batcher_enter(batcher, &turn);
+    status = twill__batcher_admit(batcher, &turn, &arrival, until, wait, &at);
+    if (status == TWILL_FULL)
+        batcher->counts.refused++;
+    twill__batcher_tell(batcher, &turn, dropped);
+    twill__batcher_exit(batcher, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_batcher_add(twill_batcher *batcher, void *item,
+                                             twill_future *future)
+{
+    return twill__batcher_put(batcher, item, future, (twill_until){0, NULL}, true);
+}
+
+TWILL__DEFINE twill_status twill_batcher_try_add(twill_batcher *batcher, void *item,
+                                                 twill_future *future)
+{
+    return twill__batcher_put(batcher, item, future, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_batcher_add_until(twill_batcher *batcher, void *item,
+                                                   twill_future *future, twill_until until)
+{
+    return twill__batcher_put(batcher, item, future, until, true);
+}
+
+#endif
+
+/* ---- batch_processing/life.h ---- */
+/* life.h: a batcher's life: create, flush, close, stop, destroy; and what its futures ask of it. */
+#ifndef TWILL__BATCH_LIFE_H
+#define TWILL__BATCH_LIFE_H
+
+/* ---- what futures ask ---- */
+
+/* Pinned by the caller. A batcher that is being destroyed waits for pins, so it is there as long as
+   the record has not ended. */
+static inline bool twill__entry_open(twill__record *record)
+{
+    return twill__record_open(record);
+}
+
+/* An item that is in no call ends now. Under the lock, which it leaves and takes again. */
+static inline void twill__batcher_end_one(twill__batcher *batcher, twill__batcher_turn *turn,
+                                          twill__entry *entry, twill_status status)
+{
+    twill__entry *ended = NULL, **at = &ended;
+    twill__entry_out(&batcher->stock, entry);
+    twill__batcher_end(batcher, entry, status, 0, &at);
+    twill__batcher_tell(batcher, turn, ended);
+}
+
+/* Its time is over: in no call, it ends; in one, the future is told now, and on_item when the
+   callback has let go of the item. */
+static inline void twill__batcher_expire(twill__record *record)
+{
+    twill__entry *entry = (twill__entry *)(void *)record;
+    twill__batcher *batcher = entry->batcher;
+    twill__batcher_turn turn;
+    bool promise = false;
+    if (!twill__entry_open(record))
+        return;
+    twill__batcher_enter(batcher, &turn);
+    if (twill__clock_now() < twill__entry_expires(batcher, entry)) {
+        /* too early */
+    } else if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
+        twill__batcher_end_one(batcher, &turn, entry, TWILL_TIMEOUT);
+    } else if (entry->where == TWILL__RUNNING_ITEM && !entry->decided) {
+        twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
+        twill__batcher_count(batcher, TWILL_TIMEOUT);
+        promise = entry->promised = true;
+    }
+    if (promise) { /* under the lock: the worker forgets it under the same */
+        twill_outcome outcome = twill__entry_outcome(entry);
+        (void)twill__record_settle(record, false);
+        twill__record_publish(record, &outcome, false);
+    }
+    twill__batcher_exit(batcher, &turn);
+}
+
+static inline void twill__batcher_cancel(twill__record *record)
+{
+    twill__entry *entry = (twill__entry *)(void *)record;
+    twill__batcher *batcher = entry->batcher;
+    twill__batcher_turn turn;
+    if (!twill__entry_open(record))
+        return;
+    twill__batcher_enter(batcher, &turn);
+    if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM)
+        twill__batcher_end_one(batcher, &turn, entry, TWILL_CANCELLED);
+    twill__batcher_exit(batcher, &turn);
+}
+
+/* Who waits for an item inside of a callback of its batcher, or on the pool's only thread, works
+   meanwhile. */
+static inline bool twill__batcher_help_one(twill__record *record, bool idle)
+{
+    twill__entry *entry = (twill__entry *)(void *)record;
+    twill__batcher *batcher = entry->batcher;
+    twill__batcher_turn turn;
+    bool helped = false;
+    (void)idle;
+    if (!twill__entry_open(record))
+        return false;
+    twill__batcher_enter(batcher, &turn);
+    if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
+        if (twill__batcher_inside(batcher)) {
+            if (entry->lot == batcher->stock.open)
+                twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
+            helped = twill__batcher_inline(batcher, &turn) == TWILL_OK;
+        } else if (!batcher->crew.has_own && twill__thread()->team == batcher->crew.job.team) {
+            helped = twill__batcher_help(batcher, &turn);
+        }
+    }
+    twill__batcher_exit(batcher, &turn);
+    return helped;
+}
+
+static inline const twill__record_table *twill__batcher_records(void)
+{
+    static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
+                                              twill__batcher_cancel, NULL};
+    return &table;
+}
+
+/* ---- create ---- */
+
+static inline twill_status twill__batcher_check(twill_batch_fn *fn,
+                                                const twill_batch_options *options)
+{
+    const twill_run *run = &options->run;
+    twill_ns linger = options->linger ? options->linger : TWILL_MS(10);
+    if (!fn || !twill__batch_common_valid(options) || run->on_error || run->max_errors ||
+        run->errors || run->errors_capacity || run->statuses || run->codes || options->linger < 0 ||
+        options->idle < 0 || options->item_timeout < 0 ||
+        (unsigned)options->overflow > TWILL_OVERFLOW_CALLER_RUNS ||
+        (options->capacity_bytes && !options->bytes_of) ||
+        (options->bytes_of && !options->max_bytes && !options->capacity_bytes) ||
+        (options->coalesce && !options->key_of) ||
+        (options->item_timeout && linger >= options->item_timeout))
+        return TWILL_INVALID;
+    if (run->workers > TWILL__MAX_WORKERS)
+        return TWILL_TOO_BIG;
+    return twill__check_run(run);
+}
+
+static inline void twill__batcher_init(twill__batcher *batcher, twill_batch_fn *fn,
+                                       const twill_batch_options *options)
+{
+    memset(batcher, 0, sizeof *batcher);
+    batcher->options = *options;
+    batcher->fn = fn;
+    batcher->workers = options->run.workers ? options->run.workers : 1;
+    batcher->max_items = options->max_items ? options->max_items : TWILL__BATCH_ITEMS;
+    batcher->capacity = options->capacity                    ? options->capacity
+                        : batcher->max_items > SIZE_MAX / 10 ? SIZE_MAX
+                                                             : 10 * batcher->max_items;
+    if (batcher->max_items > batcher->capacity)
+        batcher->max_items = batcher->capacity; /* there are never more at once */
+    batcher->max_bytes = options->max_bytes ? options->max_bytes : SIZE_MAX;
+    batcher->capacity_bytes = options->capacity_bytes ? options->capacity_bytes : SIZE_MAX;
+    batcher->attempts = options->attempts ? options->attempts : 1;
+    batcher->linger = options->linger ? options->linger : TWILL_MS(10);
+    batcher->idle = options->idle ? options->idle : TWILL_FOREVER;
+    batcher->item_timeout = options->item_timeout ? options->item_timeout : TWILL_FOREVER;
+    batcher->shape = twill__batch_shape(options);
+    batcher->seed = twill__batch_seed(options, batcher);
+}
+
+static inline size_t twill__batcher_buckets(const twill__batcher *batcher)
+{
+    size_t buckets = 64;
+    if (!batcher->options.key_of)
+        return 0;
+    while (buckets < batcher->capacity && buckets < 65536)
+        buckets *= 2;
+    return buckets;
+}
+
+/* Adds count * size to *bytes. False: too much. */
+static inline bool twill__bytes_add(size_t *bytes, size_t count, size_t size)
+{
+    if (size && count > (SIZE_MAX / 2 - *bytes) / size)
+        return false;
+    *bytes += count * size;
+    return true;
+}
+
+/* One block: the batcher, the crew's memory, shifts, keys. */
+static inline twill_status twill__batcher_memory(twill__batcher **out, const twill__batcher *shape)
+{
+    size_t bytes = TWILL__LINE + sizeof *shape, crew, shifts, rooms, tops, flights, opens;
+    size_t buckets = twill__batcher_buckets(shape), workers = shape->workers, room;
+    char *memory, *at;
+    twill__batcher *batcher;
+    if (shape->max_items > SIZE_MAX / 32)
+        return TWILL_TOO_BIG;
+    room = twill__shift_bytes(shape);
+    crew = sizeof *shape; /* a multiple of a line, by its alignment */
+    if (!twill__bytes_add(&bytes, 1, twill__crew_bytes(shape->workers, shape->workers)))
+        return TWILL_TOO_BIG;
+    shifts = bytes - TWILL__LINE;
+    if (!twill__bytes_add(&bytes, workers, (sizeof(twill__shift) + 15) / 16 * 16))
+        return TWILL_TOO_BIG;
+    rooms = bytes - TWILL__LINE;
+    if (!twill__bytes_add(&bytes, workers, room))
+        return TWILL_TOO_BIG;
+    tops = bytes - TWILL__LINE;
+    if (!twill__bytes_add(&bytes, workers, sizeof(twill__shift *)))
+        return TWILL_TOO_BIG;
+    flights = bytes - TWILL__LINE;
+    if (!twill__bytes_add(&bytes, buckets, sizeof(twill__entry *)))
+        return TWILL_TOO_BIG;
+    opens = bytes - TWILL__LINE;
+    if (shape->options.coalesce && !twill__bytes_add(&bytes, buckets, sizeof(twill__bucket)))
+        return TWILL_TOO_BIG;
+    memory = (char *)TWILL_MALLOC(bytes);
+    if (!memory)
+        return TWILL_NO_MEMORY;
+    at = memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+    batcher = *out = (twill__batcher *)(void *)at;
+    *batcher = *shape;
+    batcher->memory = memory;
+    batcher->crew_memory = at + crew;
+    batcher->shifts = (twill__shift *)(void *)(at + shifts);
+    batcher->tops = (twill__shift **)(void *)(at + tops);
+    memset(batcher->shifts, 0, workers * sizeof *batcher->shifts);
+    memset(batcher->tops, 0, workers * sizeof *batcher->tops);
+    for (size_t k = 0; k < workers; k++)
+        twill__shift_room(batcher, &batcher->shifts[k], at + rooms + k * room);
+    batcher->stock.buckets = buckets;
+    if (buckets) {
+        batcher->stock.flights = (twill__entry **)(void *)(at + flights);
+        memset(batcher->stock.flights, 0, buckets * sizeof *batcher->stock.flights);
+    }
+    if (shape->options.coalesce) {
+        batcher->stock.opens = (twill__bucket *)(void *)(at + opens);
+        memset(batcher->stock.opens, 0, buckets * sizeof *batcher->stock.opens);
+    }
+    return TWILL_OK;
+}
+
+static inline void twill__batcher_free(twill__batcher *batcher)
+{
+    for (twill__lot *lot = batcher->stock.lots, *next; lot; lot = next) {
+        next = lot->all;
+        TWILL_FREE(lot);
+    }
+    if (batcher->stock.core)
+        twill__core_leave(batcher->stock.core);
+    TWILL_FREE(batcher->memory);
+}
+
+/* The token of the whole has fired: everybody is told at once. */
+static inline void twill__batcher_fired(int reason, const twill_task *task)
+{
+    twill__batcher *batcher = (twill__batcher *)task->context;
+    twill__batcher_turn turn;
+    (void)reason;
+    twill__batcher_enter(batcher, &turn);
+    twill__batcher_cut(batcher, TWILL_CANCELLED);
+    turn.call = 1;
+    twill__batcher_exit(batcher, &turn);
+}
+
+static inline const twill__crew_table *twill__batcher_table(void)
+{
+    static const twill__crew_table table = {{NULL, NULL, NULL, NULL, NULL},
+                                            twill__batcher_ready,
+                                            twill__batcher_work,
+                                            twill__batcher_worker_ended};
+    return &table;
+}
+
+static inline twill_status twill__batcher_open(twill__batcher *batcher)
+{
+    twill_run *run = &batcher->options.run;
+    twill_status status;
+    batcher->stock.core = twill__core_create(sizeof(twill__entry), twill__batcher_records());
+    if (!batcher->stock.core)
+        return TWILL_NO_MEMORY;
+    status = twill__crew_open(&batcher->crew, run, batcher->workers, batcher->workers, false,
+                              twill__batcher_table(), batcher, batcher->crew_memory);
+    if (status != TWILL_OK)
+        return status;
+    if (batcher->crew.has_own && batcher->crew.own.threads == 0) {
+        twill__crew_close(&batcher->crew, NULL);
+        return TWILL_NO_THREAD;
+    }
+    batcher->hook.fn = twill__batcher_fired;
+    batcher->hook.context = batcher;
+    twill_cancel_add_hook(run->until.cancel, &batcher->hook);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_batcher_create(twill_batcher **out, twill_batch_fn *fn,
+                                                const twill_batch_options *options)
+{
+    twill__batcher shape, *batcher = NULL;
+    twill_status status;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    options = twill__batch_options(options);
+    status = twill__batcher_check(fn, options);
+    if (status != TWILL_OK)
+        return status;
+    twill__batcher_init(&shape, fn, options);
+    status = twill__batcher_memory(&batcher, &shape);
+    if (status != TWILL_OK)
+        return status;
+    status = twill__batcher_open(batcher);
+    if (status != TWILL_OK)
+        twill__batcher_free(batcher);
+    else
+        *out = batcher;
+    return status;
+}
+
+/* ---- flush ---- */
+
+/* Under the lock: until no number below `target` is in the books. */
+static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__batcher_turn *turn,
+                                                uint64_t target, twill_until until)
+{
+    while (twill__batcher_oldest(batcher) < target) { /* exit: ended, or over */
+        twill__batcher_waiter me;
+        twill_status status = twill__batcher_over(until);
+        if (status != TWILL_OK)
+            return status;
+        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn))
+            continue;
+        if (twill__batcher_oldest(batcher) >= target)
+            break;
+        me.target = target;
+        status = twill__batcher_wait(batcher, turn, &batcher->flushers, &me, until);
+        if (status != TWILL_OK && status != TWILL_EMPTY)
+            return twill__batcher_oldest(batcher) < target ? status : TWILL_OK;
+    }
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_batcher_flush_until(twill_batcher *batcher, twill_until until)
+{
+    twill__batcher_turn turn;
+    twill_status status;
+    if (!batcher)
+        return TWILL_INVALID;
+    if (!twill__batcher_here(batcher))
+        return TWILL_FORKED;
+    twill__batcher_enter(batcher, &turn);
+    if (twill__batcher_inside(batcher)) {
+        status = TWILL_DEADLOCK;
+    } else {
+        uint64_t target = batcher->stock.numbers;
+        if (batcher->stock.open)
+            turn.call = 1;
+        twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
+        status = twill__batcher_await(batcher, &turn, target, until);
+    }
+    twill__batcher_exit(batcher, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_batcher_flush(twill_batcher *batcher)
+{
+    return twill_batcher_flush_until(batcher, (twill_until){0, NULL});
+}
+
+/* ---- the end ---- */
+
+/* Under the lock. CLOSED: it was. */
+static inline twill_status twill__batcher_shut(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    twill_status status = batcher->closed ? TWILL_CLOSED : TWILL_OK;
+    batcher->closed = true;
+    if (batcher->stock.open)
+        turn->call = 1;
+    twill__lot_close(&batcher->stock, TWILL__BY_CLOSE);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_batcher_close(twill_batcher *batcher)
+{
+    twill__batcher_turn turn;
+    twill_status status;
+    if (!batcher)
+        return TWILL_INVALID;
+    if (!twill__batcher_here(batcher))
+        return TWILL_FORKED;
+    twill__batcher_enter(batcher, &turn);
+    status = twill__batcher_shut(batcher, &turn);
+    twill__batcher_exit(batcher, &turn);
+    return status;
+}
+
+static inline uint64_t twill__batcher_ended(const twill__batcher *batcher)
+{
+    return batcher->counts.added - batcher->stock.count;
+}
+
+/* The second phase: what is in no call ends here, what is in one is told. */
+static inline void twill__batcher_give_up(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    twill__entry *ended = NULL, **at = &ended;
+    twill__batcher_cut(batcher, TWILL_CANCELLED);
+    (void)twill__batcher_reap(batcher, twill__clock_now(), &at);
+    batcher->inside++;
+    twill__batcher_tell(batcher, turn, ended);
+    twill__batcher_exit(batcher, turn);
+    twill__crew_fire_from(&batcher->crew, 0);
+    twill__batcher_enter(batcher, turn);
+    batcher->inside--;
+}
+
+TWILL__DEFINE twill_status twill_batcher_stop(twill_batcher *batcher, twill_until drain,
+                                              twill_until join, twill_stopped *out)
+{
+    twill__batcher_turn turn;
+    twill_stopped stopped = {0, 0, 0};
+    twill_status status;
+    uint64_t before, cancelled;
+    if (!batcher)
+        return TWILL_INVALID;
+    if (!twill__batcher_here(batcher))
+        return TWILL_FORKED;
+    twill__batcher_enter(batcher, &turn);
+    if (twill__batcher_inside(batcher)) {
+        twill__batcher_exit(batcher, &turn);
+        return TWILL_DEADLOCK;
+    }
+    (void)twill__batcher_shut(batcher, &turn);
+    before = twill__batcher_ended(batcher);
+    cancelled = batcher->counts.cancelled;
+    status = twill__batcher_await(batcher, &turn, UINT64_MAX, drain);
+    if (status != TWILL_OK) {
+        twill__batcher_give_up(batcher, &turn);
+        status = twill__batcher_await(batcher, &turn, UINT64_MAX, join);
+    }
+    stopped.cancelled = (size_t)(batcher->counts.cancelled - cancelled);
+    stopped.finished = (size_t)(twill__batcher_ended(batcher) - before) - stopped.cancelled;
+    stopped.stuck = batcher->stock.books;
+    twill__batcher_exit(batcher, &turn);
+    if (out)
+        *out = stopped;
+    return status;
+}
+
+/* Everybody who is inside leaves. */
+static inline void twill__batcher_desert(twill__batcher *batcher, twill__batcher_turn *turn)
+{
+    twill__node node;
+    if (twill__batcher_deserted(batcher))
+        return;
+    twill__node_init(&node);
+    batcher->destroyer = &node;
+    twill__batcher_exit(batcher, turn);
+    twill__await(&node);
+    twill__batcher_enter(batcher, turn); /* whoever told us has left the section now */
+}
+
+/* Handles outlive the batcher; who looks at a record this moment may be on the way to it. */
+static inline void twill__batcher_unpinned(twill__batcher *batcher)
+{
+    const twill__core *core = batcher->stock.core;
+    for (twill__slab *slab = core->slabs; slab; slab = slab->next)
+        for (size_t i = 0; i < slab->count; i++) {
+            twill__record *record = twill__slab_at(core, slab, i);
+            bool pinned;
+            do { /* exit: all records have ended, so whoever looks at one leaves */
+                twill__lock(&record->lock);
+                pinned = record->pins != 0;
+                twill__unlock(&record->lock);
+                if (pinned)
+                    twill__yield();
+            } while (pinned);
+        }
+}
+
+static inline void twill__batcher_report(twill__batcher *batcher)
+{
+    twill_report *report = batcher->options.run.report;
+    const twill__batcher_counts *counts = &batcher->counts;
+    twill_report mine;
+    memset(&mine, 0, sizeof mine);
+    twill__crew_close(&batcher->crew, &mine);
+    if (!report)
+        return;
+    mine.total = (size_t)counts->added;
+    mine.done = (size_t)counts->done;
+    mine.failed = (size_t)(counts->failed + counts->lost);
+    mine.skipped = mine.total - mine.done - mine.failed;
+    mine.chunks = (size_t)counts->calls;
+    mine.status = mine.failed                  ? TWILL_FAILED
+                  : atomic_load(&batcher->cut) ? (twill_status)atomic_load(&batcher->cut)
+                                               : TWILL_OK;
+    *report = mine;
+}
+
+TWILL__DEFINE twill_status twill_batcher_destroy(twill_batcher *batcher)
+{
+    twill__batcher_turn turn;
+    if (!batcher)
+        return TWILL_OK;
+    if (twill__batcher_here(batcher)) {
+        twill__batcher_enter(batcher, &turn);
+        if (twill__batcher_inside(batcher)) {
+            twill__batcher_exit(batcher, &turn);
+            return TWILL_DEADLOCK;
+        }
+        (void)twill__batcher_shut(batcher, &turn);
+        (void)twill__batcher_await(batcher, &turn, UINT64_MAX, (twill_until){0, NULL});
+        twill__batcher_exit(batcher, &turn);
+        twill_cancel_remove_hook(batcher->options.run.until.cancel, &batcher->hook);
+        twill__batcher_unpinned(batcher);
+        twill__batcher_enter(batcher, &turn);
+        twill__batcher_desert(batcher, &turn);
+        twill__batcher_exit(batcher, &turn);
+        twill__batcher_report(batcher);
+    }
+    twill__batcher_free(batcher);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_batcher_get_stats(twill_batcher *batcher, twill_batcher_stats *stats)
+{
+    twill__batcher_turn turn;
+    const twill__batcher_counts *counts;
+    if (!stats)
+        return;
+    memset(stats, 0, sizeof *stats);
+    if (!batcher || !twill__batcher_here(batcher))
+        return;
+    counts = &batcher->counts;
+    twill__batcher_enter(batcher, &turn);
+    stats->added = counts->added;
+    stats->done = counts->done;
+    stats->failed = counts->failed;
+    stats->timed_out = counts->timed_out;
+    stats->cancelled = counts->cancelled;
+    stats->dropped = counts->dropped;
+    stats->lost = counts->lost;
+    stats->refused = counts->refused;
+    stats->retried = counts->retried;
+    stats->merged = counts->merged;
+    stats->batches = counts->batches;
+    stats->calls = counts->calls;
+    stats->by_count = counts->left[TWILL__BY_COUNT];
+    stats->by_bytes = counts->left[TWILL__BY_BYTES];
+    stats->by_linger = counts->left[TWILL__BY_LINGER];
+    stats->by_idle = counts->left[TWILL__BY_IDLE];
+    stats->by_flush = counts->left[TWILL__BY_FLUSH];
+    stats->by_close = counts->left[TWILL__BY_CLOSE];
+    stats->pending = batcher->stock.count;
+    stats->pending_bytes = batcher->stock.bytes;
+    stats->pending_peak = counts->peak;
+    if (counts->batches)
+        stats->mean_fill =
+            (double)counts->items / (double)counts->batches / (double)batcher->max_items;
+    twill__batcher_exit(batcher, &turn);
 }
 
 #endif
