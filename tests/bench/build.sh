@@ -70,6 +70,7 @@ openmp='#include <omp.h>'
     make threads peer_threads.c $cc $c
     make counter peer_counter.c $cc $c
     make queue_mutex peer_queue_mutex.c $cc $c
+    make limiter_mutex peer_limiter.c $cc $c
     make timeout_thread peer_timeout_thread.c $cc $c
     probe cxx cpp '#include <future>' $cxx -c &&
         make timeout_async peer_timeout_async.cpp $cxx $cpp
@@ -85,7 +86,8 @@ openmp='#include <omp.h>'
         make pthreadpool peer_pthreadpool.c $cc $c -- -lpthreadpool
 }
 
-# ---- Go ----
+# ---- Go: x/time from Debian's copy ----
+go_path=${BENCH_GOPATH:-/usr/share/gocode} go_sources=${BENCH_GOPATH:-/usr/share/gocode}/src
 # go_build PROGRAM SOURCE
 go_build() {
     fresh "$out/$1" "$here/$2" && return 0
@@ -98,6 +100,11 @@ if ! command -v go >/dev/null 2>&1; then
 else
     go_build go peer_go.go
     go_build queue_go peer_queue_go.go
+    if [ -e "$go_sources/golang.org/x/time/rate" ]; then
+        GOPATH=$go_path go_build limiter_go peer_limiter_go.go
+    else
+        skip go-time
+    fi
 fi
 
 # ---- Rust: from Debian's copies of the crates, without the network ----
@@ -148,6 +155,7 @@ twill() {
 twill twill_map twill_parallel_map.h
 twill twill_progress twill_progress_tracker.h
 twill twill_queue twill_producer_consumer.h
+twill twill_limiter twill_rate_limiter.h
 twill twill_timeout twill_timeout_fallback.h
 
 exit $failed
