@@ -3319,9 +3319,10 @@ TWILL__DEFINE twill_status twill_retry_call(const void *in, void *out, twill_map
                                             twill_retry_report *report)
 {
     twill__retry_calling calling;
-    twill__retry *me = twill__retry_of(&calling.retry);
+    twill__retry *me;
     (void)twill_retry_init(&calling.retry, options);
     calling.report = report;
+    me = twill__retry_of(&calling.retry);
     me->out = out;
     if (!fn)
         me->ready = false;
