@@ -295,6 +295,11 @@ static inline bool twill__shutdown_kinds(uint8_t *kind, const twill_shutdown_opt
     return true;
 }
 
+static inline twill_ns twill__shutdown_part(twill_ns total, twill_ns share)
+{
+    return total == TWILL_FOREVER || total < share ? total : total / share;
+}
+
 /* Defaults in, nonsense out. */
 static inline bool twill__shutdown_plan(twill_shutdown_options *options)
 {
@@ -308,11 +313,11 @@ static inline bool twill__shutdown_plan(twill_shutdown_options *options)
         (options->drain > options->total || options->cancel > options->total - options->drain))
         return false;
     if (!options->drain)
-        options->drain = options->total / 2 ? options->total / 2 : 1;
+        options->drain = twill__shutdown_part(options->total, 2);
     if (options->drain > options->total)
         options->drain = options->total;
     if (!options->cancel)
-        options->cancel = options->total / 4 ? options->total / 4 : 1;
+        options->cancel = twill__shutdown_part(options->total, 4);
     if (!options->same_press)
         options->same_press = TWILL_MS(200);
     return true;
@@ -577,10 +582,8 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     /* relaxed: see twill__shutdown_answer */
     told |= atomic_load_explicit(&shutdown->seen, memory_order_relaxed) != 0;
     asked = twill__shutdown_asked(shutdown);
-    twill_cancel_detach(&shutdown->cancel_token);
-    twill_cancel_detach(&shutdown->drain_token);
     twill__lock(&shutdown->lock);
-    if (shutdown->waiters.first || twill__lock_wanted(&shutdown->lock)) {
+    if (shutdown->waiters.first || shutdown->firing || twill__lock_wanted(&shutdown->lock)) {
         twill__node me;
         twill__node_init(&me);
         shutdown->destroyer = &me;
@@ -589,6 +592,8 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
         twill__lock(&shutdown->lock); /* whoever told us has left the section now */
     }
     twill__unlock(&shutdown->lock);
+    twill_cancel_detach(&shutdown->cancel_token);
+    twill_cancel_detach(&shutdown->drain_token);
     twill__shutdown_free(shutdown);
 #if TWILL__SIGNALS
     if (asked < 0 && !told)

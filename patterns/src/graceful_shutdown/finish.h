@@ -56,13 +56,13 @@ static inline bool twill__shutdown_settle(twill_shutdown *shutdown, twill_ns unt
     for (;;) { /* exit: settled, or the deadline */
         const twill__runner *runner = shutdown->runner;
         const twill__shutdown_job *job = &shutdown->job;
-        /* relaxed: what the runner has done is read under the lock */
-        uint32_t state = runner ? atomic_load_explicit(&runner->state, memory_order_relaxed)
+        /* acquire: pairs with the CAS by which the runner comes back from user code */
+        uint32_t state = runner ? atomic_load_explicit(&runner->state, memory_order_acquire)
                                 : TWILL__RUNNER_GONE;
-        if (!shutdown->starting &&
+        bool open = job->hook && job->taken && !job->done && !job->lost; /* soon to be told */
+        if (!shutdown->starting && !open &&
             (state == TWILL__RUNNER_GONE ||
-             (state == TWILL__RUNNER_IDLE && !twill__shutdown_has_todo(shutdown) &&
-              (!job->hook || job->done))))
+             (state == TWILL__RUNNER_IDLE && !twill__shutdown_has_todo(shutdown))))
             break;
         twill__node_init(&me);
         twill__list_append(&shutdown->settlers, &me);
@@ -109,6 +109,13 @@ static inline void twill__shutdown_inline(twill_shutdown *shutdown, const twill_
     TWILL__GUARD_POP(0);
 }
 
+/* An instant that leaves three quarters of what is left. */
+static inline twill_ns twill__shutdown_share(const twill_shutdown *shutdown)
+{
+    twill_ns now = twill__clock_now(), left = shutdown->end - now;
+    return shutdown->end == TWILL_FOREVER ? TWILL_FOREVER : now + (left > 0 ? left / 4 : 0);
+}
+
 /* A runner that is free, at the cost of one that does not come back until then. False: there is
    none to be had, and what the phases brought has been done here. */
 static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns until)
@@ -116,11 +123,10 @@ static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns unti
     bool there;
     /* each runner that is abandoned has taken a phase's news, or an action, with it */
     for (int k = 0; k < 4 && !twill__shutdown_settle(shutdown, until); k++) {
-        twill_ns now = twill__clock_now(), left = shutdown->end - now;
         if (twill__shutdown_abandon(shutdown))
             shutdown->hung++;
         twill__runner_renew(shutdown, true);
-        until = now + (left > 0 ? left / 4 : 0);
+        until = twill__shutdown_share(shutdown);
     }
     twill__runner_renew(shutdown, true);
     (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
@@ -209,7 +215,8 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
     over = twill__shutdown_after(until, TWILL__HOOK_GRACE);
     if (over > shutdown->end)
         over = shutdown->end;
-    if (over - until < TWILL__HOOK_GRACE && over - start > 2 * TWILL__HOOK_GRACE)
+    if (over != TWILL_FOREVER && over - until < TWILL__HOOK_GRACE &&
+        over - start > 2 * TWILL__HOOK_GRACE)
         until = over - TWILL__HOOK_GRACE;
     if (start < shutdown->end) {
         if (twill__shutdown_ready(shutdown, over))
@@ -229,9 +236,8 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
 
 static inline void twill__shutdown_run_hooks(twill_shutdown *shutdown)
 {
-    twill_ns now = twill__clock_now(), share = (shutdown->end - now) / 4;
     /* on_phase and an action that runs have a quarter of what is left to come back */
-    (void)twill__shutdown_ready(shutdown, share > 0 ? now + share : now);
+    (void)twill__shutdown_ready(shutdown, twill__shutdown_share(shutdown));
     for (;;) { /* exit: none left, and none is added from HOOKS on */
         twill__shutdown_hook *hook;
         twill__lock(&shutdown->lock);

@@ -10,7 +10,8 @@
 static inline void twill__shutdown_unlock(twill_shutdown *shutdown)
 {
     twill__node *node = shutdown->destroyer;
-    if (node && !shutdown->waiters.first && !twill__lock_wanted(&shutdown->lock)) {
+    if (node && !shutdown->waiters.first && !shutdown->firing &&
+        !twill__lock_wanted(&shutdown->lock)) {
         _Atomic uint32_t *word = &node->word;
         shutdown->destroyer = NULL;
         /* pairs with twill__await */
@@ -47,28 +48,6 @@ static inline twill_task twill__shutdown_task(void *context, size_t index, twill
     return task;
 }
 
-/* What a phase brings: its token's hooks, and on_phase. The waits were told long before. When it
-   hangs and is abandoned the object may go: a hook's return is waited for by the token's detach,
-   and nothing of the object is touched from there on. */
-static inline void twill__shutdown_enter_phase(twill_shutdown *shutdown,
-                                               const twill__runner *runner,
-                                               twill_shutdown_phase phase)
-{
-    int32_t asked = twill__shutdown_asked(shutdown);
-    int reason = asked < 0 ? -asked : asked;
-    void (*on_phase)(twill_shutdown_phase, int, const twill_task *) = shutdown->options.on_phase;
-    twill_task task =
-        twill__shutdown_task(shutdown->options.context, SIZE_MAX, shutdown->end, NULL);
-    if (phase == TWILL_SHUTDOWN_DRAINING)
-        twill_cancel_fire(&shutdown->drain_token, reason);
-    else if (phase == TWILL_SHUTDOWN_CANCELLING)
-        twill_cancel_fire(&shutdown->cancel_token, reason);
-    /* relaxed: a hint; abandoned a moment later is as if in on_phase */
-    if (on_phase && (!runner || atomic_load_explicit(&runner->state, memory_order_relaxed) ==
-                                    TWILL__RUNNER_BUSY))
-        on_phase(phase, reason, &task);
-}
-
 /* Under the lock: the action to call next, or action_count. Actions end where the hooks begin. */
 static inline size_t twill__shutdown_due_action(const twill_shutdown *shutdown)
 {
@@ -86,28 +65,54 @@ static inline bool twill__shutdown_has_todo(const twill_shutdown *shutdown)
            (shutdown->job.hook && !shutdown->job.taken);
 }
 
+/* What a phase brings: its token's hooks, then on_phase. The waits were told long before. Called
+   with the lock held, left without. Hooks of tokens must return, and destroy waits for them; from
+   on_phase on the object may be gone. */
+static inline void twill__shutdown_enter_phase(twill_shutdown *shutdown, twill__runner *runner,
+                                               twill_shutdown_phase phase)
+{
+    int32_t asked = twill__shutdown_asked(shutdown);
+    int reason = asked < 0 ? -asked : asked;
+    void (*on_phase)(twill_shutdown_phase, int, const twill_task *) = shutdown->options.on_phase;
+    twill_task task =
+        twill__shutdown_task(shutdown->options.context, SIZE_MAX, shutdown->end, NULL);
+    shutdown->firing++;
+    twill__unlock(&shutdown->lock);
+    if (phase == TWILL_SHUTDOWN_DRAINING)
+        twill_cancel_fire(&shutdown->drain_token, reason);
+    else if (phase == TWILL_SHUTDOWN_CANCELLING)
+        twill_cancel_fire(&shutdown->cancel_token, reason);
+    twill__lock(&shutdown->lock);
+    shutdown->firing--;
+    /* relaxed: abandoned a moment later is as if in on_phase */
+    if (runner && atomic_load_explicit(&runner->state, memory_order_relaxed) != TWILL__RUNNER_BUSY)
+        on_phase = NULL;
+    twill__shutdown_unlock(shutdown);
+    if (on_phase)
+        on_phase(phase, reason, &task);
+}
+
 /* Called and left with the lock held; false: the runner was abandoned meanwhile, and neither lock
-   nor object is his any more. `runner` NULL: in the caller's thread, and there is no job. */
+   nor object is his any more: nothing of it is read once the lock is gone. `runner` NULL: in the
+   caller's thread, and there is no job. */
 static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *runner)
 {
-    twill_shutdown_phase news = shutdown->news;
     size_t i = twill__shutdown_due_action(shutdown);
     uint32_t busy = TWILL__RUNNER_BUSY;
     int code = 0;
     bool hook = false;
     if (runner) /* under the lock; who abandons sees it by his CAS */
         atomic_store_explicit(&runner->state, TWILL__RUNNER_BUSY, memory_order_relaxed);
-    if (news < shutdown->told) {
-        shutdown->news = news = (twill_shutdown_phase)(news + 1);
-        twill__unlock(&shutdown->lock);
-        twill__shutdown_enter_phase(shutdown, runner, news);
+    if (shutdown->news < shutdown->told) {
+        shutdown->news = (twill_shutdown_phase)(shutdown->news + 1);
+        twill__shutdown_enter_phase(shutdown, runner, shutdown->news);
     } else if (i < shutdown->options.action_count) {
-        const twill_signal_action *action = &shutdown->actions[i];
-        twill_task task = twill__shutdown_task(action->context, i, 0, &shutdown->cancel_token);
+        twill_signal_action action = shutdown->actions[i];
+        twill_task task = twill__shutdown_task(action.context, i, 0, &shutdown->cancel_token);
         /* before the call: a signal during it brings another one */
-        atomic_store(&shutdown->raised[action->signal], 0);
+        atomic_store(&shutdown->raised[action.signal], 0);
         twill__unlock(&shutdown->lock);
-        action->fn(action->signal, &task);
+        action.fn(action.signal, &task);
     } else {
         const twill__shutdown_job *job = &shutdown->job;
         twill_task task =

@@ -82,6 +82,7 @@ struct twill_shutdown {
     twill__shutdown_job job;
     twill__runner *runner;  /* NULL: none could be started */
     bool starting;          /* somebody makes a new one */
+    unsigned firing;        /* threads that fire a token of ours */
     uint64_t inline_thread; /* runs user code in place of a runner */
     size_t hung;            /* runners abandoned outside hooks */
     bool finishing, finished, closed, quit;
