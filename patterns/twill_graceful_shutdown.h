@@ -2998,6 +2998,7 @@ struct twill_shutdown {
     twill__shutdown_job job;
     twill__runner *runner;  /* NULL: none could be started */
     bool starting;          /* somebody makes a new one */
+    unsigned firing;        /* threads that fire a token of ours */
     uint64_t inline_thread; /* runs user code in place of a runner */
     size_t hung;            /* runners abandoned outside hooks */
     bool finishing, finished, closed, quit;
@@ -3177,7 +3178,8 @@ static void twill__shutdown_handler(int number)
 static inline void twill__shutdown_unlock(twill_shutdown *shutdown)
 {
     twill__node *node = shutdown->destroyer;
-    if (node && !shutdown->waiters.first && !twill__lock_wanted(&shutdown->lock)) {
+    if (node && !shutdown->waiters.first && !shutdown->firing &&
+        !twill__lock_wanted(&shutdown->lock)) {
         _Atomic uint32_t *word = &node->word;
         shutdown->destroyer = NULL;
         /* pairs with twill__await */
@@ -3214,28 +3216,6 @@ static inline twill_task twill__shutdown_task(void *context, size_t index, twill
     return task;
 }
 
-/* What a phase brings: its token's hooks, and on_phase. The waits were told long before. When it
-   hangs and is abandoned the object may go: a hook's return is waited for by the token's detach,
-   and nothing of the object is touched from there on. */
-static inline void twill__shutdown_enter_phase(twill_shutdown *shutdown,
-                                               const twill__runner *runner,
-                                               twill_shutdown_phase phase)
-{
-    int32_t asked = twill__shutdown_asked(shutdown);
-    int reason = asked < 0 ? -asked : asked;
-    void (*on_phase)(twill_shutdown_phase, int, const twill_task *) = shutdown->options.on_phase;
-    twill_task task =
-        twill__shutdown_task(shutdown->options.context, SIZE_MAX, shutdown->end, NULL);
-    if (phase == TWILL_SHUTDOWN_DRAINING)
-        twill_cancel_fire(&shutdown->drain_token, reason);
-    else if (phase == TWILL_SHUTDOWN_CANCELLING)
-        twill_cancel_fire(&shutdown->cancel_token, reason);
-    /* relaxed: a hint; abandoned a moment later is as if in on_phase */
-    if (on_phase && (!runner || atomic_load_explicit(&runner->state, memory_order_relaxed) ==
-                                    TWILL__RUNNER_BUSY))
-        on_phase(phase, reason, &task);
-}
-
 /* Under the lock: the action to call next, or action_count. Actions end where the hooks begin. */
 static inline size_t twill__shutdown_due_action(const twill_shutdown *shutdown)
 {
@@ -3253,28 +3233,54 @@ static inline bool twill__shutdown_has_todo(const twill_shutdown *shutdown)
            (shutdown->job.hook && !shutdown->job.taken);
 }
 
+/* What a phase brings: its token's hooks, then on_phase. The waits were told long before. Called
+   with the lock held, left without. Hooks of tokens must return, and destroy waits for them; from
+   on_phase on the object may be gone. */
+static inline void twill__shutdown_enter_phase(twill_shutdown *shutdown, twill__runner *runner,
+                                               twill_shutdown_phase phase)
+{
+    int32_t asked = twill__shutdown_asked(shutdown);
+    int reason = asked < 0 ? -asked : asked;
+    void (*on_phase)(twill_shutdown_phase, int, const twill_task *) = shutdown->options.on_phase;
+    twill_task task =
+        twill__shutdown_task(shutdown->options.context, SIZE_MAX, shutdown->end, NULL);
+    shutdown->firing++;
+    twill__unlock(&shutdown->lock);
+    if (phase == TWILL_SHUTDOWN_DRAINING)
+        twill_cancel_fire(&shutdown->drain_token, reason);
+    else if (phase == TWILL_SHUTDOWN_CANCELLING)
+        twill_cancel_fire(&shutdown->cancel_token, reason);
+    twill__lock(&shutdown->lock);
+    shutdown->firing--;
+    /* relaxed: abandoned a moment later is as if in on_phase */
+    if (runner && atomic_load_explicit(&runner->state, memory_order_relaxed) != TWILL__RUNNER_BUSY)
+        on_phase = NULL;
+    twill__shutdown_unlock(shutdown);
+    if (on_phase)
+        on_phase(phase, reason, &task);
+}
+
 /* Called and left with the lock held; false: the runner was abandoned meanwhile, and neither lock
-   nor object is his any more. `runner` NULL: in the caller's thread, and there is no job. */
+   nor object is his any more: nothing of it is read once the lock is gone. `runner` NULL: in the
+   caller's thread, and there is no job. */
 static inline bool twill__shutdown_do(twill_shutdown *shutdown, twill__runner *runner)
 {
-    twill_shutdown_phase news = shutdown->news;
     size_t i = twill__shutdown_due_action(shutdown);
     uint32_t busy = TWILL__RUNNER_BUSY;
     int code = 0;
     bool hook = false;
     if (runner) /* under the lock; who abandons sees it by his CAS */
         atomic_store_explicit(&runner->state, TWILL__RUNNER_BUSY, memory_order_relaxed);
-    if (news < shutdown->told) {
-        shutdown->news = news = (twill_shutdown_phase)(news + 1);
-        twill__unlock(&shutdown->lock);
-        twill__shutdown_enter_phase(shutdown, runner, news);
+    if (shutdown->news < shutdown->told) {
+        shutdown->news = (twill_shutdown_phase)(shutdown->news + 1);
+        twill__shutdown_enter_phase(shutdown, runner, shutdown->news);
     } else if (i < shutdown->options.action_count) {
-        const twill_signal_action *action = &shutdown->actions[i];
-        twill_task task = twill__shutdown_task(action->context, i, 0, &shutdown->cancel_token);
+        twill_signal_action action = shutdown->actions[i];
+        twill_task task = twill__shutdown_task(action.context, i, 0, &shutdown->cancel_token);
         /* before the call: a signal during it brings another one */
-        atomic_store(&shutdown->raised[action->signal], 0);
+        atomic_store(&shutdown->raised[action.signal], 0);
         twill__unlock(&shutdown->lock);
-        action->fn(action->signal, &task);
+        action.fn(action.signal, &task);
     } else {
         const twill__shutdown_job *job = &shutdown->job;
         twill_task task =
@@ -3644,13 +3650,13 @@ static inline bool twill__shutdown_settle(twill_shutdown *shutdown, twill_ns unt
     for (;;) { /* exit: settled, or the deadline */
         const twill__runner *runner = shutdown->runner;
         const twill__shutdown_job *job = &shutdown->job;
-        /* relaxed: what the runner has done is read under the lock */
-        uint32_t state = runner ? atomic_load_explicit(&runner->state, memory_order_relaxed)
+        /* acquire: pairs with the CAS by which the runner comes back from user code */
+        uint32_t state = runner ? atomic_load_explicit(&runner->state, memory_order_acquire)
                                 : TWILL__RUNNER_GONE;
-        if (!shutdown->starting &&
+        bool open = job->hook && job->taken && !job->done && !job->lost; /* soon to be told */
+        if (!shutdown->starting && !open &&
             (state == TWILL__RUNNER_GONE ||
-             (state == TWILL__RUNNER_IDLE && !twill__shutdown_has_todo(shutdown) &&
-              (!job->hook || job->done))))
+             (state == TWILL__RUNNER_IDLE && !twill__shutdown_has_todo(shutdown))))
             break;
         twill__node_init(&me);
         twill__list_append(&shutdown->settlers, &me);
@@ -3697,6 +3703,13 @@ static inline void twill__shutdown_inline(twill_shutdown *shutdown, const twill_
     TWILL__GUARD_POP(0);
 }
 
+/* An instant that leaves three quarters of what is left. */
+static inline twill_ns twill__shutdown_share(const twill_shutdown *shutdown)
+{
+    twill_ns now = twill__clock_now(), left = shutdown->end - now;
+    return shutdown->end == TWILL_FOREVER ? TWILL_FOREVER : now + (left > 0 ? left / 4 : 0);
+}
+
 /* A runner that is free, at the cost of one that does not come back until then. False: there is
    none to be had, and what the phases brought has been done here. */
 static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns until)
@@ -3704,11 +3717,10 @@ static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns unti
     bool there;
     /* each runner that is abandoned has taken a phase's news, or an action, with it */
     for (int k = 0; k < 4 && !twill__shutdown_settle(shutdown, until); k++) {
-        twill_ns now = twill__clock_now(), left = shutdown->end - now;
         if (twill__shutdown_abandon(shutdown))
             shutdown->hung++;
         twill__runner_renew(shutdown, true);
-        until = now + (left > 0 ? left / 4 : 0);
+        until = twill__shutdown_share(shutdown);
     }
     twill__runner_renew(shutdown, true);
     (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
@@ -3797,7 +3809,8 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
     over = twill__shutdown_after(until, TWILL__HOOK_GRACE);
     if (over > shutdown->end)
         over = shutdown->end;
-    if (over - until < TWILL__HOOK_GRACE && over - start > 2 * TWILL__HOOK_GRACE)
+    if (over != TWILL_FOREVER && over - until < TWILL__HOOK_GRACE &&
+        over - start > 2 * TWILL__HOOK_GRACE)
         until = over - TWILL__HOOK_GRACE;
     if (start < shutdown->end) {
         if (twill__shutdown_ready(shutdown, over))
@@ -3817,9 +3830,8 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
 
 static inline void twill__shutdown_run_hooks(twill_shutdown *shutdown)
 {
-    twill_ns now = twill__clock_now(), share = (shutdown->end - now) / 4;
     /* on_phase and an action that runs have a quarter of what is left to come back */
-    (void)twill__shutdown_ready(shutdown, share > 0 ? now + share : now);
+    (void)twill__shutdown_ready(shutdown, twill__shutdown_share(shutdown));
     for (;;) { /* exit: none left, and none is added from HOOKS on */
         twill__shutdown_hook *hook;
         twill__lock(&shutdown->lock);
@@ -3914,6 +3926,11 @@ static inline bool twill__shutdown_kinds(uint8_t *kind, const twill_shutdown_opt
     return true;
 }
 
+static inline twill_ns twill__shutdown_part(twill_ns total, twill_ns share)
+{
+    return total == TWILL_FOREVER || total < share ? total : total / share;
+}
+
 /* Defaults in, nonsense out. */
 static inline bool twill__shutdown_plan(twill_shutdown_options *options)
 {
@@ -3927,11 +3944,11 @@ static inline bool twill__shutdown_plan(twill_shutdown_options *options)
         (options->drain > options->total || options->cancel > options->total - options->drain))
         return false;
     if (!options->drain)
-        options->drain = options->total / 2 ? options->total / 2 : 1;
+        options->drain = twill__shutdown_part(options->total, 2);
     if (options->drain > options->total)
         options->drain = options->total;
     if (!options->cancel)
-        options->cancel = options->total / 4 ? options->total / 4 : 1;
+        options->cancel = twill__shutdown_part(options->total, 4);
     if (!options->same_press)
         options->same_press = TWILL_MS(200);
     return true;
@@ -4196,10 +4213,8 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     /* relaxed: see twill__shutdown_answer */
     told |= atomic_load_explicit(&shutdown->seen, memory_order_relaxed) != 0;
     asked = twill__shutdown_asked(shutdown);
-    twill_cancel_detach(&shutdown->cancel_token);
-    twill_cancel_detach(&shutdown->drain_token);
     twill__lock(&shutdown->lock);
-    if (shutdown->waiters.first || twill__lock_wanted(&shutdown->lock)) {
+    if (shutdown->waiters.first || shutdown->firing || twill__lock_wanted(&shutdown->lock)) {
         twill__node me;
         twill__node_init(&me);
         shutdown->destroyer = &me;
@@ -4208,6 +4223,8 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
         twill__lock(&shutdown->lock); /* whoever told us has left the section now */
     }
     twill__unlock(&shutdown->lock);
+    twill_cancel_detach(&shutdown->cancel_token);
+    twill_cancel_detach(&shutdown->drain_token);
     twill__shutdown_free(shutdown);
 #if TWILL__SIGNALS
     if (asked < 0 && !told)
