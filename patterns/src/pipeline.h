@@ -1,0 +1,435 @@
+/* twill: pipeline
+MANUAL */
+#ifndef TWILL_PIPELINE_H
+#define TWILL_PIPELINE_H
+
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Makes one item. task->index: its number. The end: return twill_task_stop(task). */
+typedef int twill_source_fn(void *out, const twill_task *task);
+/* n items side by side; outputs by twill_pipeline_emit. task->index: the first one's number. */
+typedef int twill_stage_batch_fn(const void *items, size_t n, const twill_task *task);
+
+typedef enum twill_stage_kind {
+    TWILL_STAGE_PARALLEL = 0,
+    TWILL_STAGE_IN_ORDER, /* one at a time, by number */
+    TWILL_STAGE_SERIAL    /* one at a time, in any order */
+} twill_stage_kind;
+
+typedef struct twill_stage { /* see STAGES above */
+    const char *name;
+    twill_map_fn *work; /* exactly one of work and batch */
+    twill_stage_batch_fn *batch;
+    size_t out_size;
+    twill_stage_kind kind;
+    unsigned workers;
+    size_t buffer;
+    size_t outputs_max;
+    size_t batch_max;
+    twill_ns linger;
+    bool keep_going;
+    twill_drop_fn *drop;
+    void *context;
+} twill_stage;
+
+typedef struct twill_stage_stats { /* see FIGURES above */
+    uint64_t in, out, filtered, failed, dropped;
+    twill_ns busy, starved, held, longest;
+    size_t waiting, waiting_peak, reorder_peak;
+    unsigned running, running_peak;
+} twill_stage_stats;
+
+typedef struct twill_pipeline_report {
+    twill_report run;    /* total: items taken from the source, or pushed */
+    uint64_t delivered;  /* outputs that left the last stage */
+    uint64_t filtered;   /* items done that ended without one */
+    size_t failed_stage; /* where first_error happened; SIZE_MAX: nowhere, or in the source */
+    size_t bottleneck;   /* the stage whose busy time a worker is the largest */
+    size_t in_flight_peak;
+} twill_pipeline_report;
+
+typedef struct twill_pipeline_options { /* see OPTIONS above */
+    twill_run run;
+    size_t tokens;
+    void (*dead_letter)(size_t stage, void *in, int code, const twill_task *task);
+    twill_pipeline_report *report;
+    twill_stage_stats *stage_stats;
+} twill_pipeline_options;
+
+/* ---- one call ---- */
+
+/* From a source. Returns when all that it has made has ended. */
+TWILL__DECL twill_status twill_pipeline_run(twill_source_fn *source, size_t source_size,
+                                            const twill_stage *stages, size_t n_stages,
+                                            const twill_pipeline_options *options);
+
+/* From an array to an array: results[i] is what became of items[i]; untouched, if nothing did. */
+TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
+                                            size_t result_size, size_t n,
+                                            const twill_stage *stages, size_t n_stages,
+                                            const twill_pipeline_options *options);
+
+/* ---- inside callbacks ---- */
+
+/* No output: `return twill_pipeline_filter(task);`. In a source: nothing for now, ask again. */
+TWILL__DECL int twill_pipeline_filter(const twill_task *task);
+
+/* One more output, copied; it travels on when the call has returned 0. TOO_BIG: beyond outputs_max,
+   and nothing is taken. INVALID: not in a stage that has outputs. From the callback's own thread. */
+TWILL__DECL twill_status twill_pipeline_emit(const twill_task *task, const void *out);
+
+/* ---- the caller is the source ---- */
+
+typedef struct twill_pipeline twill_pipeline;
+
+/* TWILL_OK: *out is the pipeline. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY, NO_THREAD
+   (strict), CLOSED (the pool), FORKED. */
+TWILL__DECL twill_status twill_pipeline_create(twill_pipeline **out, size_t item_size,
+                                               const twill_stage *stages, size_t n_stages,
+                                               const twill_pipeline_options *options);
+
+/* One item in: for ever, without waiting (FULL), or until. CLOSED: no more items, the caller keeps
+   this one. */
+TWILL__DECL twill_status twill_pipeline_push(twill_pipeline *pipeline, const void *item);
+TWILL__DECL twill_status twill_pipeline_try_push(twill_pipeline *pipeline, const void *item);
+TWILL__DECL twill_status twill_pipeline_push_until(twill_pipeline *pipeline, const void *item,
+                                                   twill_until until);
+
+/* No more items; what is inside is finished. A second one: CLOSED. */
+TWILL__DECL twill_status twill_pipeline_close(twill_pipeline *pipeline);
+
+/* Drops what has not started, tells what runs; does not wait. Again, or too late: TWILL_OK. */
+TWILL__DECL twill_status twill_pipeline_cancel(twill_pipeline *pipeline);
+
+/* Closes, helps, waits until all has ended: how it ended. From a stage: DEADLOCK. join_until may
+   answer TIMEOUT or CANCELLED before that: nothing is lost, join again. */
+TWILL__DECL twill_status twill_pipeline_join(twill_pipeline *pipeline);
+TWILL__DECL twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until);
+
+/* Both phases: closes, waits until `drain`, cancels what is left, waits until `join`. OK: all has
+   ended; TIMEOUT or CANCELLED: callbacks still run, out->stuck of them. `out` may be NULL. */
+TWILL__DECL twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
+                                             twill_until join, twill_stopped *out);
+
+/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. */
+TWILL__DECL void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
+                                          twill_stage_stats *stages);
+
+/* Cancels, waits for the callbacks, frees. NULL: TWILL_OK. From a stage: DEADLOCK. */
+TWILL__DECL twill_status twill_pipeline_destroy(twill_pipeline *pipeline);
+
+/* In a forked child alone: frees, no callbacks. Elsewhere it does nothing. */
+TWILL__DECL void twill_pipeline_abandon(twill_pipeline *pipeline);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__PIPELINE_IMPL
+#define TWILL__PIPELINE_IMPL
+
+#include "pipeline/create.h"
+
+static const twill_pipeline_options twill__pipe_defaults;
+
+/* ---- inside callbacks ---- */
+
+TWILL__DEFINE int twill_pipeline_filter(const twill_task *task)
+{
+    twill__hand *hand = twill__hand_of(task);
+    if (hand)
+        hand->said |= TWILL__SAID_FILTER;
+    return 0;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_emit(const twill_task *task, const void *out)
+{
+    twill__hand *hand = twill__hand_of(task);
+    const twill__step *step;
+    char *to;
+    if (!hand || !out || !hand->calls || hand->step == hand->pipe->n_steps)
+        return TWILL_INVALID;
+    step = &hand->pipe->step[hand->step];
+    if (!step->user.out_size)
+        return TWILL_INVALID;
+    if (hand->emitted == (hand->whole && !step->single ? hand->calls : step->most))
+        return TWILL_TOO_BIG;
+    to = twill__pipe_output(hand, hand->emitted);
+    if (to != (const char *)out)
+        memcpy(to, out, step->user.out_size);
+    hand->emitted++;
+    return TWILL_OK;
+}
+
+/* ---- one call ---- */
+
+/* Also runs when a callback ends the calling thread. */
+static inline void twill__pipe_finish(void *pipe)
+{
+    twill__pipe *p = (twill__pipe *)pipe;
+    if (twill__pipe_here(p)) {
+        if (!p->crew_closed)
+            twill__pipe_end_now(p);
+        twill__pipe_report(p);
+    }
+    TWILL_FREE(p->memory);
+}
+
+static inline twill_status twill__pipe_call(twill__pipe_plan *plan, size_t total)
+{
+    twill__pipe *p;
+    bool early;
+    twill_status status = twill__pipe_make(&p, plan, true);
+    if (status != TWILL_OK)
+        return twill__pipe_refuse(plan->options, total, status);
+    TWILL__GUARD_PUSH(twill__pipe_finish, p);
+    status = twill__pipe_join(p, (twill_until){0, NULL}, &early);
+    TWILL__GUARD_POP(1);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t source_size,
+                                              const twill_stage *stages, size_t n_stages,
+                                              const twill_pipeline_options *options)
+{
+    twill__pipe_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = source_size,
+                             .options = options ? options : &twill__pipe_defaults,
+                             .source = source};
+    if (!source)
+        return twill__pipe_refuse(options, 0, TWILL_INVALID);
+    return twill__pipe_call(&plan, 0);
+}
+
+static inline int twill__pipe_map_source(void *out, const twill_task *task)
+{
+    const twill__pipe *p = twill__hand_of(task)->pipe;
+    if (task->index >= p->map_n)
+        return twill_task_stop(task);
+    memcpy(out, p->map_items + task->index * p->step[0].in_size, p->step[0].in_size);
+    return 0;
+}
+
+/* Without stages: a copy. */
+static inline twill_status twill__pipe_copy(const twill__pipe_plan *plan, size_t n)
+{
+    const twill_pipeline_options *options = plan->options;
+    twill_pipeline_report report = {.failed_stage = SIZE_MAX};
+    if (n)
+        memmove(plan->map_results, plan->map_items, n * plan->item_size);
+    for (size_t i = 0; options->run.statuses && i < n; i++)
+        options->run.statuses[i] = TWILL_OK;
+    report.run.total = report.run.done = n;
+    report.run.workers_started = report.run.workers_used = 1;
+    report.delivered = n;
+    if (options->report)
+        *options->report = report;
+    if (options->run.report)
+        *options->run.report = report.run;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
+                                              size_t result_size, size_t n,
+                                              const twill_stage *stages, size_t n_stages,
+                                              const twill_pipeline_options *options)
+{
+    twill__pipe_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = item_size,
+                             .options = options ? options : &twill__pipe_defaults,
+                             .source = twill__pipe_map_source,
+                             .map = true,
+                             .map_items = items,
+                             .map_results = results,
+                             .map_n = n};
+    const twill_run *run = &plan.options->run;
+    size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
+    if (!item_size || last != result_size || (n_stages && !stages) ||
+        (n && (!items || !results || (items == results && item_size != result_size))))
+        return twill__pipe_refuse(options, n, TWILL_INVALID);
+    if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
+        return twill__pipe_refuse(options, n, TWILL_TOO_BIG);
+    if (!n_stages)
+        return twill__pipe_copy(&plan, n);
+    for (size_t i = 0; run->statuses && i < n; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && n)
+        memset(run->codes, 0, n * sizeof *run->codes);
+    return twill__pipe_call(&plan, n);
+}
+
+/* ---- the object ---- */
+
+TWILL__DEFINE twill_status twill_pipeline_create(twill_pipeline **out, size_t item_size,
+                                                 const twill_stage *stages, size_t n_stages,
+                                                 const twill_pipeline_options *options)
+{
+    twill__pipe_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = item_size,
+                             .options = options ? options : &twill__pipe_defaults};
+    if (!out)
+        return TWILL_INVALID;
+    return twill__pipe_make(out, &plan, false);
+}
+
+static inline twill_status twill__pipe_try(twill__pipe *p, const void *item, twill_until until,
+                                           bool wait)
+{
+    if (!p || !item)
+        return TWILL_INVALID;
+    return twill__pipe_here(p) ? twill__pipe_push(p, item, until, wait) : TWILL_FORKED;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_push(twill_pipeline *pipeline, const void *item)
+{
+    return twill__pipe_try(pipeline, item, (twill_until){0, NULL}, true);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_try_push(twill_pipeline *pipeline, const void *item)
+{
+    return twill__pipe_try(pipeline, item, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_push_until(twill_pipeline *pipeline, const void *item,
+                                                     twill_until until)
+{
+    return twill__pipe_try(pipeline, item, until, true);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
+{
+    twill__pipe *p = pipeline;
+    twill__pipe_turn turn;
+    twill_status status;
+    if (!p)
+        return TWILL_INVALID;
+    if (!twill__pipe_here(p))
+        return TWILL_FORKED;
+    twill__pipe_enter(p, &turn);
+    status = p->closed ? TWILL_CLOSED : TWILL_OK;
+    if (!p->shut)
+        p->natural = true;
+    p->closed = p->shut = true;
+    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
+{
+    if (!pipeline)
+        return TWILL_INVALID;
+    if (!twill__pipe_here(pipeline))
+        return TWILL_FORKED;
+    twill__pipe_cancel(pipeline, TWILL_CANCELLED);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until)
+{
+    twill_status status = twill_pipeline_close(pipeline);
+    bool early;
+    if (status != TWILL_OK && status != TWILL_CLOSED)
+        return status;
+    if (twill__crew_inside(&pipeline->crew))
+        return TWILL_DEADLOCK;
+    return twill__pipe_join(pipeline, until, &early);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_join(twill_pipeline *pipeline)
+{
+    return twill_pipeline_join_until(pipeline, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
+                                               twill_until join, twill_stopped *out)
+{
+    twill__pipe *p = pipeline;
+    twill__pipe_turn turn;
+    uint64_t ended = 0, skipped = 0;
+    bool early;
+    twill_status status;
+    if (out)
+        memset(out, 0, sizeof *out);
+    if (!p)
+        return TWILL_INVALID;
+    if (!twill__pipe_here(p))
+        return TWILL_FORKED;
+    if (twill__crew_inside(&p->crew))
+        return TWILL_DEADLOCK;
+    twill__pipe_enter(p, &turn);
+    ended = p->done + p->failed;
+    skipped = p->skipped;
+    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+    (void)twill_pipeline_close(p);
+    status = twill__pipe_join(p, drain, &early);
+    if (early) {
+        twill__pipe_cancel(p, TWILL_CANCELLED);
+        status = twill__pipe_join(p, join, &early);
+    }
+    if (!twill__pipe_here(p))
+        return TWILL_FORKED;
+    twill__pipe_enter(p, &turn);
+    if (out) {
+        out->finished = (size_t)(p->done + p->failed - ended);
+        out->cancelled = (size_t)(p->skipped - skipped);
+        for (uint32_t k = 0; k < p->n_steps; k++)
+            out->stuck += p->step[k].running;
+    }
+    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+    return early ? status : TWILL_OK;
+}
+
+TWILL__DEFINE void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
+                                            twill_stage_stats *stages)
+{
+    twill__pipe *p = pipeline;
+    twill__pipe_turn turn;
+    if (out)
+        *out = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+    if (!p || !twill__pipe_here(p))
+        return;
+    twill__pipe_enter(p, &turn);
+    if (out)
+        twill__pipe_fill_report(p, out);
+    if (stages)
+        twill__pipe_fill_stats(p, stages);
+    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_destroy(twill_pipeline *pipeline)
+{
+    twill__pipe *p = pipeline;
+    bool early;
+    if (!p)
+        return TWILL_OK;
+    if (!twill__pipe_here(p))
+        return TWILL_FORKED;
+    if (twill__crew_inside(&p->crew))
+        return TWILL_DEADLOCK;
+    twill__pipe_cancel(p, TWILL_CANCELLED);
+    (void)twill__pipe_join(p, (twill_until){0, NULL}, &early);
+    if (!twill__pipe_here(p))
+        return TWILL_FORKED;
+    twill__pipe_desert(p);
+    twill__pipe_report(p);
+    TWILL_FREE(p->memory);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_pipeline_abandon(twill_pipeline *pipeline)
+{
+    if (pipeline && !twill__pipe_here(pipeline))
+        TWILL_FREE(pipeline->memory);
+}
+
+#endif
+#endif

@@ -1,0 +1,254 @@
+/* order.h: where pieces wait, in any order or by number, and when a ticket comes back. All under
+   the pipeline's lock. */
+#ifndef TWILL__PIPELINE_ORDER_H
+#define TWILL__PIPELINE_ORDER_H
+
+#include "pipeline/state.h"
+
+/* The oldest number always advances. An edge has room for all pieces of all tickets, so that to
+   store never waits. Before an in-order step stands a ring by number, no smaller than the tickets:
+   a ticket stays out until the last in-order step has let its number pass, so all numbers from
+   `next` on are out, no more of them than tickets, and they never meet in the ring. */
+
+static inline void twill__ticket_over(twill__pipe *p, uint32_t ticket);
+
+static inline void twill__ticket_back(twill__pipe *p, uint32_t ticket)
+{
+    if (--p->ticket[ticket].holds == 0)
+        twill__ticket_over(p, ticket);
+}
+
+/* All that came of it has ended. */
+static inline void twill__ticket_over(twill__pipe *p, uint32_t ticket)
+{
+    const twill__ticket *t = &p->ticket[ticket];
+    if (t->failed)
+        p->failed++;
+    else if (t->skipped)
+        p->skipped++;
+    else
+        p->done++;
+    p->filtered += !t->failed && !t->skipped && !t->fruit;
+    if (p->run.statuses && !t->failed)
+        p->run.statuses[t->number] = t->skipped ? p->over ? (twill_status)p->over : TWILL_CANCELLED
+                                                : TWILL_OK;
+    p->free[p->free_count++] = ticket;
+}
+
+/* ---- in order ---- */
+
+static inline bool twill__order_empty(const twill__step *step, uint32_t entry)
+{
+    return step->left ? step->left[entry / 2 - 1] == 0 : !(entry & 1);
+}
+
+/* `next` moves over numbers of which nothing is left here. */
+static inline void twill__order_pass(twill__pipe *p, twill__step *step)
+{
+    while (step->next < step->front) {
+        uint32_t *entry = &step->ring[step->next & p->ring_mask], ticket = *entry / 2 - 1;
+        if (!twill__order_empty(step, *entry))
+            return;
+        *entry = 0;
+        step->next++;
+        if (step->order == p->n_steps)
+            twill__ticket_back(p, ticket);
+    }
+}
+
+/* `front` moves over complete numbers. */
+static inline void twill__order_front(const twill__pipe *p, twill__step *step)
+{
+    uint64_t front = step->front;
+    uint32_t entry, mask = p->ring_mask, ready = step->ready;
+    while ((entry = step->ring[front & mask]) != 0) {
+        ready += step->left ? step->left[entry / 2 - 1] : entry & 1;
+        if (++front - step->next > mask) /* all round: the next entry is an old one */
+            break;
+    }
+    step->front = front;
+    step->ready = ready;
+}
+
+/* All pieces of a number have come or are known not to. */
+static inline void twill__order_complete(twill__pipe *p, twill__step *step, uint32_t ticket,
+                                         bool there)
+{
+    uint64_t number = p->ticket[ticket].number;
+    step->ring[number & p->ring_mask] = (ticket + 1) * 2 + there;
+    if (number != step->front)
+        return;
+    twill__order_front(p, step);
+    twill__order_pass(p, step);
+}
+
+static inline void twill__order_arrive(twill__pipe *p, twill__step *step, twill__piece piece)
+{
+    if (!step->due) {
+        twill__order_complete(p, step, piece.ticket, true);
+        return;
+    }
+    step->bits[(size_t)piece.ticket * ((step->spread + 63) / 64) + piece.sub / 64] |=
+        (uint64_t)1 << piece.sub % 64;
+    step->left[piece.ticket]++;
+    if (--step->due[piece.ticket] == 0)
+        twill__order_complete(p, step, piece.ticket, true);
+}
+
+/* The next piece in the ring from (number, sub) on: moves them behind it. False: there is none. */
+static inline bool twill__order_look(const twill__pipe *p, const twill__step *step,
+                                     uint64_t *number, uint32_t *sub, twill__piece *piece)
+{
+    size_t words = (step->spread + 63) / 64;
+    for (; *number < step->front; ++*number, *sub = 0) {
+        uint32_t entry = step->ring[*number & p->ring_mask];
+        const uint64_t *bits;
+        if (twill__order_empty(step, entry))
+            continue;
+        piece->ticket = entry / 2 - 1;
+        piece->sub = 0;
+        if (!step->left) {
+            ++*number;
+            return true;
+        }
+        bits = step->bits + (size_t)piece->ticket * words;
+        for (size_t word = *sub / 64; word < words; word++) {
+            uint64_t left = bits[word];
+            if (word == *sub / 64)
+                left &= UINT64_MAX << *sub % 64;
+            if (!left)
+                continue;
+            piece->sub = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left);
+            *sub = piece->sub + 1;
+            if (*sub == step->spread) {
+                ++*number;
+                *sub = 0;
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The step is through with a piece that stood in its ring. */
+static inline void twill__order_take(twill__pipe *p, twill__step *step, twill__piece piece)
+{
+    step->ready--;
+    if (!step->left) {
+        step->ring[p->ticket[piece.ticket].number & p->ring_mask] &= ~(uint32_t)1;
+    } else {
+        step->bits[(size_t)piece.ticket * ((step->spread + 63) / 64) + piece.sub / 64] &=
+            ~((uint64_t)1 << piece.sub % 64);
+        step->left[piece.ticket]--;
+    }
+    twill__order_pass(p, step);
+}
+
+/* ---- pieces ---- */
+
+/* A piece stands before step k. */
+static inline void twill__piece_put(twill__pipe *p, uint32_t k, twill__piece piece)
+{
+    twill__step *step = &p->step[k];
+    step->live++;
+    step->waiting++;
+    if (step->waiting > step->waiting_peak)
+        step->waiting_peak = step->waiting;
+    if (step->came)
+        step->came[(size_t)piece.ticket * step->spread + piece.sub] = twill__clock_now();
+    if (!step->in_order) {
+        step->queue[(step->head + step->ready++) & step->mask] = piece;
+        return;
+    }
+    twill__order_arrive(p, step, piece);
+    if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
+        step->reorder_peak = step->waiting - step->ready;
+}
+
+/* The same for n pieces, one a ticket. */
+static inline void twill__pieces_put(twill__pipe *p, uint32_t k, const twill__load *load,
+                                     uint32_t n)
+{
+    twill__step *step = &p->step[k];
+    step->live += n;
+    step->waiting += n;
+    if (step->waiting > step->waiting_peak)
+        step->waiting_peak = step->waiting;
+    if (step->came) {
+        twill_ns now = twill__clock_now();
+        for (uint32_t i = 0; i < n; i++)
+            step->came[load[i].piece.ticket] = now;
+    }
+    if (!step->in_order) {
+        for (uint32_t i = 0; i < n; i++)
+            step->queue[(step->head + step->ready + i) & step->mask] = load[i].piece;
+        step->ready += n;
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        step->ring[load[i].number & p->ring_mask] = (load[i].piece.ticket + 1) * 2 + 1;
+    if (step->ring[step->front & p->ring_mask] && step->front - step->next <= p->ring_mask)
+        twill__order_front(p, step);
+    if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
+        step->reorder_peak = step->waiting - step->ready;
+}
+
+/* The in-order step k is through with n pieces, one a ticket. */
+static inline void twill__orders_take(twill__pipe *p, uint32_t k, const twill__load *load,
+                                      uint32_t n)
+{
+    twill__step *step = &p->step[k];
+    step->ready -= n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (step->next != load[i].number) /* gone ones in between */
+            twill__order_pass(p, step);
+        step->ring[load[i].number & p->ring_mask] = 0;
+        step->next = load[i].number + 1;
+        if (step->order == p->n_steps)
+            twill__ticket_back(p, load[i].piece.ticket);
+    }
+    twill__order_pass(p, step);
+}
+
+/* A piece is gone; `order`: the first in-order step that it would have come to. Those behind must
+   not wait for it. */
+static inline void twill__piece_gone(twill__pipe *p, uint32_t order, uint32_t ticket)
+{
+    for (uint32_t k = order; k < p->n_steps; k = p->step[k].order) {
+        twill__step *step = &p->step[k];
+        if (!step->due || --step->due[ticket] == 0)
+            twill__order_complete(p, step, ticket, step->due && step->left[ticket]);
+    }
+    twill__ticket_back(p, ticket);
+}
+
+/* A ticket gets the next number. */
+static inline void twill__ticket_out(twill__pipe *p, uint32_t ticket)
+{
+    twill__ticket *t = &p->ticket[ticket];
+    size_t in_flight;
+    t->number = p->issued++;
+    t->holds = 1 + (p->first_order < p->n_steps);
+    t->failed = t->skipped = t->fruit = false;
+    for (uint32_t k = p->first_order; k < p->n_steps; k = p->step[k].order)
+        if (p->step[k].due)
+            p->step[k].due[ticket] = 1;
+    in_flight = (size_t)(p->issued - p->done - p->failed - p->skipped);
+    if (in_flight > p->in_flight_peak)
+        p->in_flight_peak = in_flight;
+}
+
+/* A piece has become `outs` pieces before step k. */
+static inline void twill__piece_split(twill__pipe *p, uint32_t k, twill__piece piece, uint32_t most,
+                                      uint32_t outs)
+{
+    p->ticket[piece.ticket].holds += outs - 1;
+    for (uint32_t o = p->step[k].in_order ? k : p->step[k].order; o < p->n_steps;
+         o = p->step[o].order)
+        if (p->step[o].due)
+            p->step[o].due[piece.ticket] += outs - 1;
+    for (uint32_t j = 0; j < outs; j++)
+        twill__piece_put(p, k, (twill__piece){piece.ticket, piece.sub * most + j});
+}
+
+#endif

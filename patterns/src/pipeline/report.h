@@ -1,0 +1,111 @@
+/* report.h: the figures, at the end and while it runs. */
+#ifndef TWILL__PIPELINE_REPORT_H
+#define TWILL__PIPELINE_REPORT_H
+
+#include "pipeline/wait.h"
+
+static inline twill_ns twill__pipe_ns(const twill__pipe *p, uint64_t ticks)
+{
+    return (twill_ns)((double)ticks * 1024 / (double)p->tick_rate);
+}
+
+static inline void twill__pipe_first_error(const twill__pipe *p, twill_pipeline_report *report)
+{
+    const twill__pipe_error *error = p->earliest.status ? &p->earliest : &p->lowest;
+    if (p->dead) {
+        report->run.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, p->start_code};
+    } else if (twill__pipe_failed_at_last(p)) {
+        report->run.first_error =
+            (twill_item_error){(size_t)error->number, error->status, error->code};
+        if (error->stage < p->n_steps)
+            report->failed_stage = error->stage;
+    }
+}
+
+/* Under the lock. */
+static inline void twill__pipe_fill_report(const twill__pipe *p, twill_pipeline_report *report)
+{
+    twill_report *run = &report->run;
+    double most = -1;
+    *report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+    *run = p->crew_report; /* flags and workers, once the crew is closed */
+    run->status = p->ended || p->dead ? twill__pipe_status(p) : TWILL_OK;
+    run->total = (size_t)p->issued;
+    run->done = (size_t)p->done;
+    run->failed = (size_t)p->failed;
+    run->skipped = (size_t)p->skipped;
+    run->errors_stored = p->errors_count;
+    run->wall = (p->ended ? p->ended_at : twill__clock_now()) - p->began_at;
+    run->workers_used = 0;
+    for (uint32_t h = 0; h < p->np; h++) {
+        twill_ns busy = twill__pipe_ns(p, p->hand[h].busy);
+        run->chunks += p->hand[h].bursts;
+        run->workers_used += p->hand[h].used;
+        run->busy += busy;
+        if (busy > run->busiest)
+            run->busiest = busy;
+    }
+    twill__pipe_first_error(p, report);
+    report->delivered = p->delivered;
+    report->filtered = p->filtered;
+    report->in_flight_peak = p->in_flight_peak;
+    for (uint32_t k = 0; k < p->n_steps; k++) {
+        double busy = (double)p->step[k].busy / p->step[k].limit;
+        if (busy > most) {
+            most = busy;
+            report->bottleneck = k;
+        }
+    }
+}
+
+static inline void twill__pipe_fill_stats(twill__pipe *p, twill_stage_stats *stats)
+{
+    if (!p->ended)
+        twill__pipe_moods(p, twill__ticks());
+    for (uint32_t k = 0; k < p->n_steps; k++) {
+        const twill__step *step = &p->step[k];
+        stats[k] = (twill_stage_stats){
+            .in = step->count_in,
+            .out = step->count_out,
+            .filtered = step->filtered,
+            .failed = step->failed,
+            .dropped = step->dropped,
+            .busy = twill__pipe_ns(p, step->busy),
+            .starved = twill__pipe_ns(p, step->starved),
+            .held = twill__pipe_ns(p, step->held),
+            .longest = twill__pipe_ns(p, step->longest),
+            .waiting = step->waiting,
+            .waiting_peak = step->waiting_peak,
+            .reorder_peak = step->reorder_peak,
+            .running = step->running,
+            .running_peak = step->running_peak,
+        };
+    }
+}
+
+/* The options' reports, at the end. */
+static inline void twill__pipe_report(twill__pipe *p)
+{
+    twill_pipeline_report report;
+    twill__pipe_fill_report(p, &report);
+    if (p->options.report)
+        *p->options.report = report;
+    if (p->run.report)
+        *p->run.report = report.run;
+    if (p->options.stage_stats)
+        twill__pipe_fill_stats(p, p->options.stage_stats);
+}
+
+/* Of a call that runs nothing. */
+static inline twill_status twill__pipe_refuse(const twill_pipeline_options *options, size_t total,
+                                              twill_status status)
+{
+    if (options && options->report) {
+        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+        options->report->run.status = status;
+        options->report->run.total = options->report->run.skipped = total;
+    }
+    return twill__refuse(options ? &options->run : NULL, total, status);
+}
+
+#endif
