@@ -6,7 +6,6 @@
 #include "twill_pipeline.h"
 #include "twill_worker_pool.h"
 
-
 static twill_until soon(int ms)
 {
     return twill_within(TWILL_MS(ms));
@@ -402,6 +401,759 @@ TEST(random_pipelines_on_pools)
         for (int k = 0; k < 60; k++)
             run_random(k % 2, pool);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+/* ---- one call: shapes ---- */
+
+typedef struct tally { /* what simple stages note */
+    atomic_int seen[512], dropped[512], ran[8], order_errors;
+    int last;
+    int total;
+    int fail_at, code, stop_at;
+    atomic_int gate, told;
+    twill_ns nap;
+} tally;
+
+static void tally_init(tally *t, int total)
+{
+    memset(t, 0, sizeof *t);
+    t->total = total;
+    t->last = -1;
+    t->fail_at = t->stop_at = -1;
+}
+
+static int numbers(void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    if ((int)task->index == t->total)
+        return twill_task_stop(task);
+    *(int *)out = (int)task->index;
+    return 0;
+}
+
+static int pass_on(const void *in, void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    int i = *(const int *)in;
+    if (t->nap)
+        twill_sleep(twill_within_or_cancelled(t->nap, task->until.cancel));
+    if (i == t->fail_at)
+        return t->code;
+    if (i == t->stop_at)
+        return twill_task_stop(task);
+    if (out)
+        *(int *)out = i;
+    return 0;
+}
+
+static int note(const void *in, void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    int i = *(const int *)in;
+    (void)out;
+    atomic_fetch_add(&t->seen[i % 512], 1);
+    if (i <= t->last)
+        atomic_fetch_add(&t->order_errors, 1);
+    t->last = i;
+    return 0;
+}
+
+static void note_drop(void *item, twill_status why, const twill_task *task)
+{
+    tally *t = task->context;
+    (void)why;
+    atomic_fetch_add(&t->dropped[*(int *)item % 512], 1);
+}
+
+static twill_pipeline_options with(tally *t, twill_pipeline_report *r)
+{
+    twill_pipeline_options o = {.run.context = t, .report = r};
+    return o;
+}
+
+#define WORK(...)                                                       \
+    {                                                                   \
+        .out_size = sizeof(int), .drop = note_drop, .work = __VA_ARGS__ \
+    }
+#define SINK()                                                        \
+    {                                                                 \
+        .kind = TWILL_STAGE_IN_ORDER, .drop = note_drop, .work = note \
+    }
+
+static void check_sums(const twill_pipeline_report *r)
+{
+    CHECK_EQ(r->run.total, r->run.done + r->run.failed + r->run.skipped);
+}
+
+TEST(an_empty_source_is_ok)
+{
+    tally t;
+    twill_pipeline_report r;
+    tally_init(&t, 0);
+    twill_pipeline_options o = with(&t, &r);
+    const twill_stage stages[] = {WORK(pass_on), SINK()};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK_EQ(r.run.total, 0);
+    CHECK_EQ(r.delivered, 0);
+    CHECK_EQ(r.in_flight_peak, 0);
+}
+
+TEST(workers_of_a_stage_run_at_once)
+{
+    /* four calls of the first stage wait for one another: only together they end */
+    tally t;
+    twill_pipeline_report r;
+    tally_init(&t, 4);
+    twill_pipeline_options o = with(&t, &r);
+    o.run.workers = 4;
+    int meet(const void *in, void *out, const twill_task *task);
+    const twill_stage stages[] = {WORK(meet, .workers = 4), SINK()};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK_EQ(r.run.done, 4);
+    CHECK_EQ(r.run.workers_used, 4);
+    CHECK_EQ(atomic_load(&t.order_errors), 0);
+}
+
+int meet(const void *in, void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    twill_until until = soon(20000);
+    atomic_fetch_add(&t->gate, 1);
+    while (atomic_load(&t->gate) < 4 && twill_now() < until.deadline)
+        twill_sleep(twill_within(TWILL_US(50)));
+    *(int *)out = *(const int *)in;
+    return atomic_load(&t->gate) < 4;
+}
+
+/* An item enters stage k+1 when its stage k ends: item 1 is in the first stage while 0 is in the
+   last one, and waits for it. */
+static int first_waits(const void *in, void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    twill_until until = soon(20000);
+    while (task->index == 1 && !atomic_load(&t->told) && twill_now() < until.deadline)
+        twill_sleep(twill_within(TWILL_US(50)));
+    *(int *)out = *(const int *)in;
+    return task->index == 1 && !atomic_load(&t->told);
+}
+
+static int last_tells(const void *in, void *out, const twill_task *task)
+{
+    atomic_store(&((tally *)task->context)->told, 1);
+    return note(in, out, task);
+}
+
+TEST(items_stream)
+{
+    tally t;
+    twill_pipeline_report r;
+    tally_init(&t, 2);
+    twill_pipeline_options o = with(&t, &r);
+    const twill_stage stages[] = {
+        WORK(first_waits, .kind = TWILL_STAGE_IN_ORDER),
+        WORK(pass_on, .kind = TWILL_STAGE_SERIAL),
+        {.work = last_tells, .kind = TWILL_STAGE_IN_ORDER},
+    };
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 3, &o), TWILL_OK);
+    CHECK_EQ(r.run.done, 2);
+}
+
+/* Quick items, then one that waits until all before it have arrived: what is done is shown
+   although its hand is busy. In the source, in an in-order stage, in a parallel one. */
+static int note_last(const void *in, void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    (void)out;
+    atomic_store(&t->gate, *(const int *)in);
+    return 0;
+}
+
+static int waits_for_those_below(tally *t, size_t index)
+{
+    twill_until until = soon(20000);
+    while (index == 300 && atomic_load(&t->gate) < 299 && twill_now() < until.deadline)
+        twill_sleep(twill_within(TWILL_US(50)));
+    return index == 300 && atomic_load(&t->gate) < 299;
+}
+
+static int slow_source(void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    if (t->nap == 0 && waits_for_those_below(t, task->index))
+        return 77;
+    return numbers(out, task);
+}
+
+static int slow_stage(const void *in, void *out, const twill_task *task)
+{
+    *(int *)out = *(const int *)in;
+    return waits_for_those_below(task->context, task->index) ? 78 : 0;
+}
+
+TEST(what_is_done_is_shown_while_the_next_one_is_slow)
+{
+    for (int kind = -1; kind < 3; kind++)
+        for (unsigned workers = 2; workers < 4; workers++) {
+            tally t;
+            twill_pipeline_report r;
+            tally_init(&t, 400);
+            t.nap = kind < 0 ? 0 : 1;
+            twill_pipeline_options o = with(&t, &r);
+            o.run.workers = workers;
+            o.tokens = 500;
+            const twill_stage stages[] = {
+                {.work = kind < 0 ? pass_on : slow_stage,
+                 .out_size = sizeof(int),
+                 .workers = 1,
+                 .kind = (twill_stage_kind)(kind < 0 ? 1 : kind)},
+                {.work = note_last, .kind = TWILL_STAGE_IN_ORDER},
+            };
+            CHECK_EQ(twill_pipeline_run(slow_source, sizeof(int), stages, 2, &o), TWILL_OK);
+            CHECK_EQ(r.run.done, 400);
+        }
+}
+
+TEST(in_flight_never_exceeds_tokens)
+{
+    for (size_t tokens = 1; tokens < 6; tokens++) {
+        tally t;
+        twill_pipeline_report r;
+        tally_init(&t, 300);
+        twill_pipeline_options o = with(&t, &r);
+        o.tokens = tokens;
+        const twill_stage stages[] = {WORK(pass_on, .workers = 3), WORK(pass_on, .buffer = 1),
+                                      SINK()};
+        CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 3, &o), TWILL_OK);
+        CHECK(r.in_flight_peak >= 1 && r.in_flight_peak <= tokens);
+        CHECK_EQ(r.run.done, 300);
+        CHECK_EQ(atomic_load(&t.order_errors), 0);
+    }
+}
+
+TEST(a_buffer_holds_back_the_stage_before)
+{
+    tally t;
+    twill_pipeline_report r;
+    twill_stage_stats s[2];
+    tally_init(&t, 200);
+    twill_pipeline_options o = with(&t, &r);
+    o.tokens = 50;
+    o.stage_stats = s;
+    const twill_stage stages[] = {WORK(pass_on, .workers = 4),
+                                  {.work = note, .kind = TWILL_STAGE_SERIAL, .buffer = 3}};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK(s[1].waiting_peak <= 3);
+    CHECK_EQ(s[1].in, 200);
+}
+
+/* ---- ends ---- */
+
+TEST(every_policy_at_every_stage)
+{
+    const twill_on_error policies[] = {TWILL_ON_ERROR_DEFAULT, TWILL_ON_ERROR_LOWEST,
+                                       TWILL_ON_ERROR_FIRST, TWILL_ON_ERROR_COLLECT,
+                                       TWILL_ON_ERROR_LIMIT};
+    for (size_t policy = 0; policy < 5; policy++)
+        for (int stage = 0; stage < 2; stage++)
+            for (int at = 0; at < 40; at += 13) {
+                tally t, other;
+                twill_pipeline_report r;
+                twill_item_error errors[4];
+                tally_init(&t, 40);
+                tally_init(&other, 40);
+                other.fail_at = at;
+                other.code = 1000 + at;
+                twill_pipeline_options o = with(&t, &r);
+                o.run.on_error = policies[policy];
+                o.run.errors = errors;
+                o.run.errors_capacity = 4;
+                twill_stage stages[] = {WORK(pass_on, .workers = 2), WORK(pass_on, .workers = 3),
+                                        SINK()};
+                stages[stage].context = &other;
+                CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 3, &o), TWILL_FAILED);
+                CHECK_EQ(r.run.first_error.index, at);
+                CHECK_EQ(r.run.first_error.code, 1000 + at);
+                CHECK_EQ(r.failed_stage, stage);
+                CHECK_EQ(r.run.errors_stored, 1);
+                CHECK_EQ(errors[0].index, at);
+                check_sums(&r);
+                CHECK_EQ(r.run.failed, 1);
+                if (policies[policy] == TWILL_ON_ERROR_COLLECT)
+                    CHECK_EQ(r.run.done, 39);
+                for (int i = 0; i < 40; i++) {
+                    int seen = atomic_load(&t.seen[i]);
+                    CHECK(seen <= 1);
+                    if (policies[policy] != TWILL_ON_ERROR_FIRST && i < at)
+                        CHECK_EQ(seen, 1);
+                    if (policies[policy] != TWILL_ON_ERROR_COLLECT && i >= at)
+                        CHECK_EQ(seen, 0); /* in order, so nothing above comes out */
+                }
+            }
+}
+
+static int odd_fail(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    *(int *)out = *(const int *)in;
+    return *(const int *)in % 2 ? 100 + *(const int *)in : 0;
+}
+
+TEST(keep_going_leaves_items_out)
+{
+    tally t;
+    twill_pipeline_report r;
+    twill_stage_stats s[2];
+    tally_init(&t, 50);
+    twill_pipeline_options o = with(&t, &r);
+    o.stage_stats = s;
+    const twill_stage stages[] = {WORK(odd_fail, .keep_going = true), SINK()};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_FAILED);
+    CHECK_EQ(r.run.done, 25);
+    CHECK_EQ(r.run.failed, 25);
+    CHECK_EQ(r.run.skipped, 0);
+    CHECK_EQ(r.run.first_error.index, 1);
+    CHECK_EQ(s[0].failed, 25);
+    CHECK_EQ(s[1].in, 25);
+}
+
+TEST(limit_stops_after_so_many)
+{
+    tally t;
+    twill_pipeline_report r;
+    tally_init(&t, 400);
+    twill_pipeline_options o = with(&t, &r);
+    o.run.on_error = TWILL_ON_ERROR_LIMIT;
+    o.run.max_errors = 5;
+    o.run.workers = 1;
+    const twill_stage stages[] = {WORK(odd_fail), SINK()};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_FAILED);
+    CHECK_EQ(r.run.failed, 5);
+    CHECK_EQ(r.run.first_error.index, 1);
+    CHECK_EQ(t.last, 8);
+    check_sums(&r);
+}
+
+static int skip_third(const void *in, void *out, const twill_task *task)
+{
+    *(int *)out = *(const int *)in;
+    return *(const int *)in % 3 == 0 ? twill_task_skip(task) : 0;
+}
+
+TEST(skipped_items_count_as_skipped)
+{
+    tally t;
+    twill_pipeline_report r;
+    tally_init(&t, 30);
+    twill_pipeline_options o = with(&t, &r);
+    const twill_stage stages[] = {WORK(skip_third), SINK()};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK_EQ(r.run.skipped, 10);
+    CHECK_EQ(r.run.done, 20);
+    CHECK_EQ(r.filtered, 0);
+}
+
+static int fires_at_100(const void *in, void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    *(int *)out = *(const int *)in;
+    if (*(const int *)in == 100) {
+        twill_cancel_fire((twill_cancel *)(uintptr_t)t->nap, 5);
+        if (!twill_task_cancelled(task))
+            return 9;
+    }
+    return 0;
+}
+
+TEST(a_token_ends_a_run)
+{
+    twill_cancel cancel;
+    tally t;
+    twill_pipeline_report r;
+    twill_cancel_init(&cancel, NULL);
+    tally_init(&t, 512);
+    t.nap = (twill_ns)(uintptr_t)&cancel;
+    twill_pipeline_options o = with(&t, &r);
+    o.run.until.cancel = &cancel;
+    const twill_stage stages[] = {WORK(fires_at_100, .workers = 3), SINK()};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_CANCELLED);
+    check_sums(&r);
+    for (int i = 0; i < 512; i++)
+        CHECK(atomic_load(&t.seen[i]) + atomic_load(&t.dropped[i]) <= 1);
+    /* over before it began: nothing is called */
+    tally_init(&t, 10);
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_CANCELLED);
+    CHECK_EQ(r.run.total, 0);
+    o.run.until = twill_within(0);
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_TIMEOUT);
+    CHECK_EQ(r.run.total, 0);
+    twill_cancel_detach(&cancel);
+}
+
+static int sleeps_for_ever(const void *in, void *out, const twill_task *task)
+{
+    (void)in;
+    (void)out;
+    return twill_sleep(task->until) == TWILL_OK ? 0 : 55;
+}
+
+TEST(a_deadline_ends_calls_that_wait)
+{
+    tally t;
+    twill_pipeline_report r;
+    tally_init(&t, 100);
+    twill_pipeline_options o = with(&t, &r);
+    o.run.until = twill_within(TWILL_MS(20));
+    const twill_stage stages[] = {{.work = sleeps_for_ever, .workers = 3}};
+    twill_status status = twill_pipeline_run(numbers, sizeof(int), stages, 1, &o);
+    CHECK_EQ(status, TWILL_TIMEOUT);
+    check_sums(&r);
+    CHECK(r.run.done >= 1 && r.run.done <= 3);
+}
+
+/* A failure tells calls above it, and none below. */
+static int low_fails(const void *in, void *out, const twill_task *task)
+{
+    tally *t = task->context;
+    (void)in;
+    (void)out;
+    atomic_fetch_add(&t->gate, 1);
+    while (atomic_load(&t->gate) < 3)
+        twill__yield();
+    if (task->index == 1)
+        return 7;
+    if (task->index == 2) /* above: its wait ends */
+        return twill_sleep(task->until) == TWILL_CANCELLED ? 8 : 0;
+    twill_sleep(twill_within_or_cancelled(TWILL_MS(5), task->until.cancel));
+    return twill_cancel_fired(task->until.cancel) ? 9 : 0;
+}
+
+TEST(an_error_tells_those_above_alone)
+{
+    for (int round = 0; round < 20; round++) {
+        tally t;
+        twill_pipeline_report r;
+        tally_init(&t, 3);
+        twill_pipeline_options o = with(&t, &r);
+        const twill_stage stages[] = {{.work = low_fails, .workers = 3}};
+        CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 1, &o), TWILL_FAILED);
+        CHECK_EQ(r.run.first_error.index, 1);
+        CHECK_EQ(r.run.first_error.code, 7);
+        CHECK_EQ(r.run.done, 1);
+        CHECK_EQ(r.run.failed, 2);
+    }
+}
+
+/* ---- batches ---- */
+
+typedef struct sizes {
+    size_t n[600], count, sum;
+    int fail;
+} sizes;
+
+static int note_size(const void *items, size_t n, const twill_task *task)
+{
+    sizes *s = task->context;
+    (void)items;
+    s->n[s->count++] = n;
+    s->sum += n;
+    return s->fail;
+}
+
+TEST(batches_are_full_but_for_the_last)
+{
+    tally t;
+    sizes s;
+    twill_pipeline_report r;
+    tally_init(&t, 103);
+    memset(&s, 0, sizeof s);
+    twill_pipeline_options o = with(&t, &r);
+    o.tokens = 64;
+    const twill_stage stages[] = {WORK(pass_on, .workers = 2),
+                                  {.batch = note_size,
+                                   .kind = TWILL_STAGE_IN_ORDER,
+                                   .batch_max = 10,
+                                   .linger = TWILL_FOREVER,
+                                   .context = &s}};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK_EQ(s.sum, 103);
+    CHECK_EQ(s.count, 11);
+    CHECK_EQ(s.n[10], 3);
+    CHECK_EQ(r.delivered, 103);
+    /* fewer tokens than a batch: it goes when nothing more can come */
+    memset(&s, 0, sizeof s);
+    o.tokens = 4;
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK_EQ(s.sum, 103);
+    CHECK_EQ(s.n[0], 4);
+}
+
+TEST(a_failing_batch_fails_all_its_items)
+{
+    tally t;
+    sizes s;
+    twill_pipeline_report r;
+    tally_init(&t, 30);
+    memset(&s, 0, sizeof s);
+    s.fail = 66;
+    twill_pipeline_options o = with(&t, &r);
+    o.tokens = 64;
+    o.run.on_error = TWILL_ON_ERROR_COLLECT;
+    const twill_stage stages[] = {{.batch = note_size,
+                                   .kind = TWILL_STAGE_IN_ORDER,
+                                   .batch_max = 10,
+                                   .linger = TWILL_FOREVER,
+                                   .context = &s}};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 1, &o), TWILL_FAILED);
+    CHECK_EQ(r.run.failed, 30);
+    CHECK_EQ(r.run.first_error.index, 0);
+    CHECK_EQ(r.run.first_error.code, 66);
+    o.run.on_error = 0;
+    memset(&s, 0, sizeof s);
+    s.fail = 66;
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 1, &o), TWILL_FAILED);
+    CHECK_EQ(r.run.first_error.index, 0);
+    check_sums(&r);
+}
+
+static int sum_up(const void *items, size_t n, const twill_task *task)
+{
+    int sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += ((const int *)items)[i];
+    if (twill_pipeline_emit(task, &sum) != TWILL_OK)
+        return 1;
+    return twill_pipeline_emit(task, &sum) != TWILL_TOO_BIG;
+}
+
+static int add_all(const void *in, void *out, const twill_task *task)
+{
+    (void)out;
+    *(int *)task->context += *(const int *)in;
+    return 0;
+}
+
+TEST(a_batch_may_have_one_output_of_many)
+{
+    tally t;
+    int sum = 0;
+    twill_pipeline_report r;
+    tally_init(&t, 101);
+    twill_pipeline_options o = with(&t, &r);
+    o.tokens = 40;
+    const twill_stage stages[] = {{.batch = sum_up,
+                                   .out_size = sizeof(int),
+                                   .batch_max = 10,
+                                   .linger = TWILL_FOREVER,
+                                   .workers = 2,
+                                   .outputs_max = 1},
+                                  {.work = add_all, .kind = TWILL_STAGE_IN_ORDER, .context = &sum}};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK_EQ(sum, 5050);
+    CHECK_EQ(r.delivered, 11);
+    CHECK_EQ(r.run.done, 101);
+    CHECK_EQ(r.filtered, 0);
+}
+
+/* ---- map ---- */
+
+static int twice(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    *(long *)out = *(const int *)in * 2L;
+    return 0;
+}
+
+static int some(const void *in, void *out, const twill_task *task)
+{
+    long v = *(const long *)in;
+    *(long *)out = v + 1;
+    if (v % 10 == 6)
+        return twill_pipeline_filter(task);
+    return v == 70 ? 5 : 0;
+}
+
+TEST(map_gives_each_item_its_result)
+{
+    int items[100];
+    long results[100];
+    twill_status statuses[100];
+    int codes[100];
+    twill_pipeline_report r;
+    twill_pipeline_options o = {.report = &r,
+                                .run.statuses = statuses,
+                                .run.codes = codes,
+                                .run.on_error = TWILL_ON_ERROR_COLLECT};
+    const twill_stage stages[] = {
+        {.work = twice, .out_size = sizeof(long), .workers = 3},
+        {.work = some, .out_size = sizeof(long), .kind = TWILL_STAGE_SERIAL},
+    };
+    for (int i = 0; i < 100; i++) {
+        items[i] = i;
+        results[i] = -1;
+    }
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(long), 100, stages, 2, &o),
+             TWILL_FAILED);
+    CHECK_EQ(r.run.total, 100);
+    CHECK_EQ(r.run.failed, 1);
+    CHECK_EQ(r.run.first_error.index, 35);
+    for (int i = 0; i < 100; i++) {
+        bool none = i * 2 % 10 == 6 || i == 35;
+        CHECK_EQ(results[i], none ? -1 : i * 2 + 1);
+        CHECK_EQ(statuses[i], i == 35 ? TWILL_FAILED : TWILL_OK);
+        CHECK_EQ(codes[i], i == 35 ? 5 : 0);
+    }
+    o.run.on_error = 0;
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(long), 100, stages, 2, &o),
+             TWILL_FAILED);
+    CHECK_EQ(r.run.total, 100);
+    check_sums(&r);
+    CHECK_EQ(statuses[35], TWILL_FAILED);
+    CHECK_EQ(statuses[99], TWILL_CANCELLED);
+    for (int i = 0; i < 35; i++)
+        CHECK_EQ(statuses[i], TWILL_OK);
+    /* no stages: a copy */
+    int copy[100] = {0};
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), copy, sizeof(int), 100, NULL, 0, NULL),
+             TWILL_OK);
+    CHECK(memcmp(copy, items, sizeof copy) == 0);
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(long), 100, NULL, 0, NULL),
+             TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(NULL, sizeof(int), NULL, sizeof(long), 0, stages, 2, NULL),
+             TWILL_OK);
+}
+
+/* ---- what a callback may not ---- */
+
+static int emits_wrongly(const void *in, void *out, const twill_task *task)
+{
+    twill_task made_by_hand = {0};
+    int bad = 0;
+    bad += twill_pipeline_emit(task, in) != TWILL_INVALID; /* a sink has no outputs */
+    bad += twill_pipeline_emit(&made_by_hand, in) != TWILL_INVALID;
+    bad += twill_pipeline_emit(NULL, in) != TWILL_INVALID;
+    bad += twill_pipeline_filter(&made_by_hand) != 0;
+    bad += out != NULL;
+    return bad;
+}
+
+static int source_emits(void *out, const twill_task *task)
+{
+    int x = 0;
+    if (twill_pipeline_emit(task, &x) != TWILL_INVALID)
+        return 3;
+    return numbers(out, task);
+}
+
+TEST(emit_where_it_makes_no_sense)
+{
+    tally t;
+    tally_init(&t, 3);
+    twill_pipeline_options o = with(&t, NULL);
+    const twill_stage stages[] = {{.work = emits_wrongly}};
+    CHECK_EQ(twill_pipeline_run(source_emits, sizeof(int), stages, 1, &o), TWILL_OK);
+}
+
+TEST(refusals)
+{
+    tally t;
+    twill_pipeline_report r;
+    twill_status statuses[1];
+    tally_init(&t, 3);
+    const twill_stage good = SINK(), both = {.work = note, .batch = note_size}, neither = {0},
+                      no_output = {.work = note}, passes = WORK(pass_on);
+    struct {
+        twill_stage stage[2];
+        size_t n;
+        twill_pipeline_options options;
+        twill_status status;
+    } rows[] = {
+        {{good}, 0, {.tokens = 0}, TWILL_INVALID},
+        {{both}, 1, {.tokens = 0}, TWILL_INVALID},
+        {{neither}, 1, {.tokens = 0}, TWILL_INVALID},
+        {{no_output, good}, 2, {.tokens = 0}, TWILL_INVALID},
+        {{{.work = note, .kind = TWILL_STAGE_SERIAL, .workers = 2}},
+         1,
+         {.tokens = 0},
+         TWILL_INVALID},
+        {{{.work = note, .kind = (twill_stage_kind)3}}, 1, {.tokens = 0}, TWILL_INVALID},
+        {{{.work = note, .batch_max = 3}}, 1, {.tokens = 0}, TWILL_INVALID},
+        {{{.work = note, .linger = 3}}, 1, {.tokens = 0}, TWILL_INVALID},
+        {{{.batch = note_size, .linger = -1}}, 1, {.tokens = 0}, TWILL_INVALID},
+        {{{.work = note, .outputs_max = 3}}, 1, {.tokens = 0}, TWILL_INVALID},
+        {{good}, 1, {.run.statuses = statuses}, TWILL_INVALID},
+        {{good}, 1, {.run.errors_capacity = 1}, TWILL_INVALID},
+        {{good}, 1, {.tokens = SIZE_MAX / 2}, TWILL_TOO_BIG},
+        {{{.work = pass_on, .out_size = SIZE_MAX / 2}, good}, 2, {.tokens = 9}, TWILL_TOO_BIG},
+        {{{.work = pass_on, .out_size = 4, .outputs_max = SIZE_MAX}, good},
+         2,
+         {.tokens = 9},
+         TWILL_TOO_BIG},
+        {{{.work = pass_on, .out_size = 4, .outputs_max = 1u << 30}, good},
+         2,
+         {.tokens = 9},
+         TWILL_TOO_BIG},
+        {{{.work = note, .workers = UINT_MAX}}, 1, {.tokens = 1u << 20}, TWILL_TOO_BIG},
+    };
+    for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
+        twill_pipeline *p = (twill_pipeline *)&t;
+        rows[k].options.run.context = &t;
+        rows[k].options.report = &r;
+        CHECK_EQ(
+            twill_pipeline_run(numbers, sizeof(int), rows[k].stage, rows[k].n, &rows[k].options),
+            rows[k].status);
+        CHECK_EQ(r.run.status, rows[k].status);
+        CHECK_EQ(twill_pipeline_create(&p, sizeof(int), rows[k].stage, rows[k].n, &rows[k].options),
+                 rows[k].status);
+        CHECK_PTR(p, NULL);
+    }
+    CHECK_EQ(twill_pipeline_run(NULL, sizeof(int), &good, 1, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_run(numbers, 0, &good, 1, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), NULL, 1, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_create(NULL, sizeof(int), &good, 1, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(&t, 4, &r, 4, 1, &passes, 1,
+                                &(twill_pipeline_options){.run.errors_capacity = 1}),
+             TWILL_INVALID);
+    twill_stage many = passes;
+    many.outputs_max = 1;
+    CHECK_EQ(twill_pipeline_map(&t, 4, &r, 4, 1, &many, 1, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(&t, 4, &r, 8, 1, &passes, 1, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(&t, 4, &r, 4, SIZE_MAX / 2, &passes, 1, NULL), TWILL_TOO_BIG);
+}
+
+/* ---- figures ---- */
+
+static int busy_for(const void *in, void *out, const twill_task *task)
+{
+    twill_ns until = twill_now() + *(const twill_ns *)task->context;
+    while (twill_now() < until) {}
+    if (out)
+        *(int *)out = *(const int *)in;
+    return 0;
+}
+
+TEST(the_bottleneck_is_named)
+{
+    twill_ns quick = TWILL_US(2), slow = TWILL_US(300);
+    for (size_t k = 0; k < 3; k++) {
+        tally t;
+        twill_pipeline_report r;
+        twill_stage_stats s[3];
+        twill_stage stages[3] = {{.work = busy_for, .out_size = sizeof(int), .context = &quick},
+                                 {.work = busy_for, .out_size = sizeof(int), .context = &quick},
+                                 {.work = busy_for, .context = &quick}};
+        for (size_t j = 0; j < 3; j++)
+            stages[j].kind = TWILL_STAGE_IN_ORDER;
+        stages[k].context = &slow;
+        tally_init(&t, 60);
+        twill_pipeline_options o = with(&t, &r);
+        o.stage_stats = s;
+        CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 3, &o), TWILL_OK);
+        CHECK_EQ(r.bottleneck, k);
+        CHECK(s[k].busy >= 60 * slow * 9 / 10);
+        CHECK(s[k].longest >= slow * 9 / 10);
+        CHECK(r.run.wall >= 60 * slow);
+        CHECK(r.run.busy >= s[k].busy);
     }
 }
 

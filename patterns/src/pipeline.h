@@ -1,5 +1,152 @@
-/* twill: pipeline
-MANUAL */
+/* twill: pipeline - items stream through a chain of stages, each with its own workers and order.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Each item goes through several steps that differ in what they need: ten threads that fetch, as
+    many as there are CPUs that compute, one that saves in the order of the input. Item k may be in
+    the last stage while item k+1 is in the first; memory stays bounded; the report says which stage
+    holds up the rest. Results and errors are those of the serial loop.
+WHEN NOT
+    One step: parallel_map. Threads that you write yourself: producer_consumer. Stages far below a
+    microsecond: put some steps into one stage, or group items with a batch stage.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_pipeline.h"
+
+static int count(void *out, const twill_task *task)
+{
+    if (task->index == 100)
+        return twill_task_stop(task);                   // the end
+    *(int *)out = (int)task->index;
+    return 0;
+}
+
+static int process(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in;
+    if (i % 2)
+        return twill_pipeline_filter(task);             // no output
+    *(long *)out = (long)i * i;
+    return 0;                                           // not 0: this item has failed
+}
+
+static int save(const void *in, void *out, const twill_task *task)
+{
+    (void)out;                                          // the last stage: a sink
+    *(long *)task->context += *(const long *)in;        // in order, so no lock
+    return 0;
+}
+
+int main(void)
+{
+    long sum = 0;
+    const twill_stage stages[] = {
+        { .name = "process", .work = process, .out_size = sizeof(long), .workers = 4 },
+        { .name = "save", .work = save, .kind = TWILL_STAGE_IN_ORDER, .context = &sum },
+    };
+    twill_status status = twill_pipeline_run(count, sizeof(int), stages, 2, NULL);
+    printf("%s, sum %ld\n", twill_status_name(status), sum);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_OK, sum 161700
+END OF OUTPUT
+
+STAGES (twill_stage; zeroed fields have the meaning said here)
+    name            for your own reports; kept as a pointer
+    work, batch     exactly one of them. work is a function of parallel_map's shape: one item in,
+                    one output. batch gets n items side by side and makes its outputs by emit
+    out_size        bytes of an output; 0: the stage consumes, and only the last one may. What the
+                    last stage of a run writes, if its out_size is not 0, nobody takes
+    kind            PARALLEL; IN_ORDER: one at a time, numbers rising; SERIAL: one at a time
+    workers         PARALLEL: calls at once, 0: the CPUs. Other kinds: 0 or 1
+    buffer          pieces that may wait before it: the stage before it is not started beyond that.
+                    Raised to what one call brings, and to what a batch needs to be full. 0: only
+                    the tokens limit it. Not applied before IN_ORDER stages
+    outputs_max     outputs a call, by emit. 0: one (batch: one an item). The memory before a stage
+                    is tokens x the product of all outputs_max before it. Not with map
+    batch_max       the largest batch, 0: 16
+    linger          how long a batch may wait for more, from its first item on. 0: it goes as it is;
+                    TWILL_FOREVER: only when it is full, or nothing more can come
+    keep_going      a failing item is counted and left out, whatever on_error says. It still makes
+                    the answer FAILED
+    drop            gets each input that this stage will never see: CANCELLED, or FAILED after an
+                    error. task->index: its number, worker UINT_MAX
+    context         task->context in this stage; NULL: run.context
+
+OPTIONS (twill_pipeline_options; NULL: defaults)
+    run             workers: threads for all stages, 0: the sum of the stages' workers, no more than
+                    tokens. A call counts the caller, an object starts so many. on_error: LOWEST by
+                    default. statuses and codes: with map. Stages of a nested call run on the
+                    threads of the call around it
+    tokens          items inside at once; 0: three times the sum of the stages' workers. 1: the
+                    serial loop
+    dead_letter     sees each input whose call has failed, after it; context: run.context. Not what
+                    is LOST
+    report, stage_stats   filled at the end (object: by destroy). stage_stats: one a stage
+
+WHAT A CALLBACK MAY SAY
+    return code     not 0: the item has failed
+    twill_pipeline_filter, twill_task_skip     no output; it counts as done, or as skipped
+    twill_pipeline_emit                        one more output, up to outputs_max. A call that
+                    emits and returns 0 does not also deliver `out`; one that fails or filters has
+                    withdrawn what it emitted
+    twill_task_stop the stream ends before this item: lower ones are finished, this one has no
+                    output, higher ones are dropped. The answer is OK. In a source: the end
+    An output that was begun before filter, failure or stop is the callback's own business.
+
+ORDER AND NUMBERS
+    Items are numbered from 0 by the source; outputs inherit the number, several of one item also a
+    sub-number. An IN_ORDER stage sees (number, sub-number) rise, without waiting for what was
+    filtered or has failed. Outputs of a batch: the k-th is of the k-th item; with outputs_max set
+    all are of its lowest. With an IN_ORDER last stage exactly what the serial loop delivers is
+    delivered, also when it ends early; without one, some above the end may be out already.
+
+ERRORS
+    By default like a stop at the failing item, and FAILED is the answer: lower items go on and may
+    fail lower, so report.run.first_error is the serial loop's, with any number of threads.
+    ON_ERROR_FIRST drops all at once; COLLECT and keep_going leave the item out; LIMIT begins to
+    stop at failure max_errors. A failing source ends the stream. A batch that fails, fails all its
+    items. A callback that ends its thread: its item is LOST.
+    Answers: OK, FAILED, CANCELLED, TIMEOUT; refusals: INVALID, TOO_BIG, NO_MEMORY, NO_THREAD
+    (strict), CLOSED (the pool), FORKED; DEADLOCK: join, stop, destroy from a stage, and a push from
+    a stage when nobody is left who could make room. No worker_start succeeded: FAILED, index
+    SIZE_MAX.
+    total == done + failed + skipped, done includes filtered. Each input that was stored is seen
+    by its stage, or by `drop`, exactly once.
+
+FIGURES (twill_stage_stats)
+    in, out, filtered, failed, dropped       inputs seen, outputs, ...
+    busy            time in calls, summed; `longest` of them (calls below half a microsecond are
+                    timed in fours, and judged by what they usually take)
+    starved, held   nothing ran: since nothing was there to run; since there was no room behind
+    waiting, _peak  before it, now and at most; reorder_peak: of these, for an earlier number
+    running, _peak  calls at once
+    The bottleneck has the largest busy / workers. More workers there help, until another one is
+    it, or busy / (wall x workers) of all is far below 1: then the source is.
+
+THREADS      All functions by any thread; destroy last. A stage's calls may run on any thread;
+             those of a SERIAL or IN_ORDER stage happen one after the other, so their context needs
+             no lock. Workers share the stages: the latest one that can go is served first.
+BLOCKS       run, map, join; push while no token is free. All of these work meanwhile. No worker
+             ever waits for room. A callback may block: others take over the rest.
+ALLOCATES    One block at the beginning. Nothing later.
+OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's during the call; what
+             it points to is what the stages make of it.
+MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
+             before run or join returns.
+COSTS        Two turns under one lock for up to 64 quick items, one atomic exchange an item and
+             stage.
+FORK         In a child all functions answer FORKED; abandon frees.
+PITFALLS     Without `drop`, pointers in dropped items leak. The user's `linger` is watched by idle
+             workers: when all are busy, the batch waits for the first of them. In a signal handler
+             nothing here may be called but twill_cancel_request on the run's token. A pipeline of
+             an object needs a join, or destroy drops what is inside. */
 #ifndef TWILL_PIPELINE_H
 #define TWILL_PIPELINE_H
 
@@ -69,9 +216,8 @@ TWILL__DECL twill_status twill_pipeline_run(twill_source_fn *source, size_t sour
 
 /* From an array to an array: results[i] is what became of items[i]; untouched, if nothing did. */
 TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
-                                            size_t result_size, size_t n,
-                                            const twill_stage *stages, size_t n_stages,
-                                            const twill_pipeline_options *options);
+                                            size_t result_size, size_t n, const twill_stage *stages,
+                                            size_t n_stages, const twill_pipeline_options *options);
 
 /* ---- inside callbacks ---- */
 
@@ -329,7 +475,7 @@ TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
         return TWILL_INVALID;
     if (!twill__pipe_here(pipeline))
         return TWILL_FORKED;
-    twill__pipe_cancel(pipeline, TWILL_CANCELLED);
+    twill__pipe_cancel(pipeline, true);
     return TWILL_OK;
 }
 
@@ -372,7 +518,7 @@ TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_u
     (void)twill_pipeline_close(p);
     status = twill__pipe_join(p, drain, &early);
     if (early) {
-        twill__pipe_cancel(p, TWILL_CANCELLED);
+        twill__pipe_cancel(p, true);
         status = twill__pipe_join(p, join, &early);
     }
     if (!twill__pipe_here(p))
@@ -415,7 +561,7 @@ TWILL__DEFINE twill_status twill_pipeline_destroy(twill_pipeline *pipeline)
         return TWILL_FORKED;
     if (twill__crew_inside(&p->crew))
         return TWILL_DEADLOCK;
-    twill__pipe_cancel(p, TWILL_CANCELLED);
+    twill__pipe_cancel(p, true);
     (void)twill__pipe_join(p, (twill_until){0, NULL}, &early);
     if (!twill__pipe_here(p))
         return TWILL_FORKED;

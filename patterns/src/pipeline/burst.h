@@ -129,10 +129,10 @@ static inline void twill__pipe_moods(twill__pipe *p, uint64_t now)
         else if (step->mood == TWILL__MOOD_HELD)
             step->held += took;
         step->since = now;
-        step->mood = step->running                    ? TWILL__MOOD_BUSY
-                     : !step->ready                   ? TWILL__MOOD_STARVED
+        step->mood = step->running                   ? TWILL__MOOD_BUSY
+                     : !step->ready                  ? TWILL__MOOD_STARVED
                      : twill__room_behind(p, k) == 0 ? TWILL__MOOD_HELD
-                                                      : TWILL__MOOD_BUSY;
+                                                     : TWILL__MOOD_BUSY;
     }
 }
 
@@ -167,6 +167,7 @@ static inline void twill__hand_begin(twill__pipe *p, twill__hand *hand, uint32_t
     hand->active = hand->used = true;
     hand->whole = k < p->n_steps && p->step[k].user.batch;
     hand->step = k;
+    hand->pace = k < p->n_steps ? p->step[k].pace : p->source_pace;
     hand->n = n;
     hand->published = 0;
     hand->reserved = 0;

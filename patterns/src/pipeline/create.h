@@ -25,8 +25,7 @@ static inline twill_status twill__stage_check(const twill__pipe_plan *plan, size
     if (!stage->work == !stage->batch || (unsigned)stage->kind > TWILL_STAGE_SERIAL ||
         (!stage->out_size && (k + 1 < plan->n_stages || stage->outputs_max || plan->map)) ||
         (stage->kind != TWILL_STAGE_PARALLEL && stage->workers > 1) || stage->linger < 0 ||
-        (!stage->batch && (stage->batch_max || stage->linger)) ||
-        (plan->map && stage->outputs_max))
+        (!stage->batch && (stage->batch_max || stage->linger)) || (plan->map && stage->outputs_max))
         return TWILL_INVALID;
     return stage->outputs_max > UINT32_MAX || stage->batch_max > UINT32_MAX ? TWILL_TOO_BIG
                                                                             : TWILL_OK;
@@ -34,8 +33,9 @@ static inline twill_status twill__stage_check(const twill__pipe_plan *plan, size
 
 static inline uint32_t twill__stage_limit(const twill_stage *stage)
 {
-    return stage->kind != TWILL_STAGE_PARALLEL ? 1 : stage->workers ? stage->workers
-                                                                    : twill__cpus_hint();
+    return stage->kind != TWILL_STAGE_PARALLEL ? 1
+           : stage->workers                    ? stage->workers
+                                               : twill__cpus_hint();
 }
 
 /* Checks all, and finds how many tickets and workers there are. */
@@ -148,8 +148,8 @@ static inline void twill__step_carve(twill__step *step, twill__carver *carver,
     size_t tickets = plan->tickets, pieces = tickets * step->spread;
     step->in = (char *)twill__carve(carver, pieces, step->in_size);
     if (!step->in_order) {
-        step->queue = (twill__piece *)twill__carve(carver, (size_t)step->mask + 1,
-                                                   sizeof *step->queue);
+        step->queue =
+            (twill__piece *)twill__carve(carver, (size_t)step->mask + 1, sizeof *step->queue);
     } else {
         step->ring = (uint32_t *)twill__carve(carver, ring, sizeof *step->ring);
         if (carver->base)
@@ -301,7 +301,7 @@ static inline int twill__pipe_worker_start(void **state, const twill_task *task)
             p->start_code = code;
         if (p->refused == p->np) {
             p->dead = true;
-            twill__pipe_halt(p, 0);
+            twill__pipe_halt(p, 0, false);
         }
         twill__pipe_exit(p, &turn, TWILL__EXIT_WORKER);
     }
@@ -310,9 +310,8 @@ static inline int twill__pipe_worker_start(void **state, const twill_task *task)
 
 static inline const twill__crew_table *twill__pipe_crew_table(void)
 {
-    static const twill__crew_table table = {.ready = twill__pipe_ready,
-                                            .work = twill__pipe_work,
-                                            .ended = twill__pipe_thread_ended};
+    static const twill__crew_table table = {
+        .ready = twill__pipe_ready, .work = twill__pipe_work, .ended = twill__pipe_thread_ended};
     return &table;
 }
 
@@ -347,6 +346,7 @@ static inline twill_status twill__pipe_make(twill__pipe **out, twill__pipe_plan 
     p = (twill__pipe *)(void *)base;
     p->memory = memory;
     p->np = plan->np;
+    p->call = nested;
     p->options = *plan->options;
     p->run = plan->options->run;
     p->hand = (twill__hand *)(void *)(base + head + crew);

@@ -30,8 +30,8 @@ static inline void twill__ticket_over(twill__pipe *p, uint32_t ticket)
         p->done++;
     p->filtered += !t->failed && !t->skipped && !t->fruit;
     if (p->run.statuses && !t->failed)
-        p->run.statuses[t->number] = t->skipped ? p->over ? (twill_status)p->over : TWILL_CANCELLED
-                                                : TWILL_OK;
+        p->run.statuses[t->number] =
+            t->skipped ? p->over ? (twill_status)p->over : TWILL_CANCELLED : TWILL_OK;
     p->free[p->free_count++] = ticket;
 }
 

@@ -34,9 +34,15 @@ static inline void twill__pipe_fill_report(const twill__pipe *p, twill_pipeline_
     run->done = (size_t)p->done;
     run->failed = (size_t)p->failed;
     run->skipped = (size_t)p->skipped;
+    if (p->map_n && (p->ended || p->dead)) { /* what the end came before */
+        run->skipped += p->map_n - run->total;
+        run->total = p->map_n;
+    }
     run->errors_stored = p->errors_count;
     run->wall = (p->ended ? p->ended_at : twill__clock_now()) - p->began_at;
     run->workers_used = 0;
+    if (p->call && run->workers_started < p->np)
+        run->workers_started++;
     for (uint32_t h = 0; h < p->np; h++) {
         twill_ns busy = twill__pipe_ns(p, p->hand[h].busy);
         run->chunks += p->hand[h].bursts;

@@ -49,10 +49,10 @@ typedef struct twill__load {
     bool plain;  /* done, one output, one piece a ticket */
 } twill__load;
 
-typedef enum twill__mood { /* what a step's time goes into */
-    TWILL__MOOD_BUSY, /* it runs, or waits for a worker */
-    TWILL__MOOD_STARVED,
-    TWILL__MOOD_HELD
+typedef enum twill__mood {                   /* what a step's time goes into */
+                           TWILL__MOOD_BUSY, /* it runs, or waits for a worker */
+                           TWILL__MOOD_STARVED,
+                           TWILL__MOOD_HELD
 } twill__mood;
 
 typedef struct twill__step {
@@ -116,6 +116,7 @@ typedef struct twill__hand {
     bool used;
     uint32_t step; /* n_steps: the source */
     uint32_t n, published;
+    uint64_t pace;     /* of the step, when the burst began */
     uint32_t reserved; /* room at the step behind: a load, or */
     bool single;       /* for all of them */
     uint64_t busy;     /* ticks */
@@ -167,9 +168,9 @@ typedef struct twill_pipeline {
     twill_report crew_report;
     /* read by hands before each item, written seldom */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* keys from here on need not run */
-    _Atomic uint32_t hungry; /* somebody has looked for work since the last call, and found none */
+    _Atomic uint32_t hungry;  /* somebody has looked for work since the last call, and found none */
     _Atomic uint32_t failing; /* an error is why */
-    _Atomic uint32_t halted; /* nothing more shall run at all */
+    _Atomic uint32_t halted;  /* nothing more shall run at all */
     /* threads that have left the lock, and still call workers */
     _Atomic uint32_t leaving;
     /* set at creation */
@@ -181,6 +182,7 @@ typedef struct twill_pipeline {
     uint32_t ring_mask;
     uint32_t np;
     twill__hand *hand; /* np, and one for who drops what is left */
+    bool call;         /* one call: its caller is one of the workers */
     bool timed, lingers;
     bool thin; /* one piece a ticket, everywhere */
     int (*user_start)(void **worker_state, const twill_task *task);

@@ -24,26 +24,26 @@ static inline void twill__pipe_lower(twill__pipe *p, size_t key)
     twill__lower(&p->limit, key);
 }
 
-/* Nothing at all is begun any more, and those that run are told. */
-static inline void twill__pipe_halt(twill__pipe *p, uint32_t why)
+/* Nothing at all is begun any more; tell: and those that run are told. */
+static inline void twill__pipe_halt(twill__pipe *p, uint32_t why, bool tell)
 {
     if (!p->over)
         p->over = why;
     atomic_store(&p->halted, 1);
     twill__pipe_lower(p, 0);
-    p->tell_all = true;
+    p->tell_all |= tell;
 }
 
-/* Token and deadline of the run. */
+/* Token and deadline of the run: the tasks have both, so that nobody need be told. */
 static inline void twill__pipe_poll(twill__pipe *p)
 {
     /* under the lock; a flag */
     if (!p->timed || p->ended || atomic_load_explicit(&p->halted, memory_order_relaxed))
         return;
     if (twill_cancel_fired(p->run.until.cancel))
-        twill__pipe_halt(p, TWILL_CANCELLED);
+        twill__pipe_halt(p, TWILL_CANCELLED, false);
     else if (twill__expired(p->run.until.deadline))
-        twill__pipe_halt(p, TWILL_TIMEOUT);
+        twill__pipe_halt(p, TWILL_TIMEOUT, false);
 }
 
 /* ---- who waits ---- */
@@ -62,23 +62,26 @@ static inline void twill__pipe_wake(twill__pipe_turn *turn, _Atomic uint32_t *wo
 }
 
 /* A final answer; the node is no longer ours then. False: it is leaving. */
-static inline bool twill__pipe_answer(twill__pipe_turn *turn, twill__list *list, twill__node *node,
-                                      int answer)
+static inline bool twill__pipe_answer(twill__pipe *p, twill__pipe_turn *turn, twill__list *list,
+                                      twill__node *node, int answer)
 {
     _Atomic uint32_t *word = &node->word;
+    bool inside = twill__pipe_waiter_of(node)->inside;
     node->answer = answer;
     if (!twill__grant(list, node))
         return false;
+    p->blocked_inside -= inside;
     twill__pipe_wake(turn, word);
     return true;
 }
 
-static inline void twill__pipe_answer_all(twill__pipe_turn *turn, twill__list *list, int answer)
+static inline void twill__pipe_answer_all(twill__pipe *p, twill__pipe_turn *turn, twill__list *list,
+                                          int answer)
 {
     for (twill__node *node = list->first, *next; node; node = next) {
         next = node->next;
         if (!twill__pipe_waiter_of(node)->told)
-            (void)twill__pipe_answer(turn, list, node, answer);
+            (void)twill__pipe_answer(p, turn, list, node, answer);
     }
 }
 
@@ -130,7 +133,7 @@ static inline void twill__settle_pushers(twill__pipe *p, twill__pipe_turn *turn)
         /* before the answer: its memory goes with it */
         memcpy(twill__step_at(&p->step[0], (twill__piece){ticket, 0}), waiter->item,
                p->step[0].in_size);
-        if (!twill__pipe_answer(turn, &p->pushers, node, TWILL_OK))
+        if (!twill__pipe_answer(p, turn, &p->pushers, node, TWILL_OK))
             continue;
         p->free_count--;
         twill__ticket_out(p, ticket);
@@ -175,7 +178,7 @@ static inline void twill__pipe_settle_end(twill__pipe *p, twill__pipe_turn *turn
     if (!p->joiners.first || !(p->ended || p->dead))
         return;
     if (p->crew_closed)
-        twill__pipe_answer_all(turn, &p->joiners, (int)twill__pipe_status(p));
+        twill__pipe_answer_all(p, turn, &p->joiners, (int)twill__pipe_status(p));
     else if (!p->closing) /* one of them sends the workers home */
         for (twill__node *node = p->joiners.first; node; node = node->next)
             if (!twill__pipe_waiter_of(node)->told) {
@@ -186,8 +189,7 @@ static inline void twill__pipe_settle_end(twill__pipe *p, twill__pipe_turn *turn
 
 static inline bool twill__pipe_deserted(const twill__pipe *p)
 {
-    return !p->pushers.first && !p->joiners.first && !p->helping &&
-           !twill__lock_wanted(&p->lock);
+    return !p->pushers.first && !p->joiners.first && !p->helping && !twill__lock_wanted(&p->lock);
 }
 
 /* Who waits gets what is there. */
@@ -196,7 +198,7 @@ static inline void twill__pipe_settle(twill__pipe *p, twill__pipe_turn *turn)
     twill__pipe_poll(p);
     if (p->pushers.first) {
         if (p->shut)
-            twill__pipe_answer_all(turn, &p->pushers, TWILL_CLOSED);
+            twill__pipe_answer_all(p, turn, &p->pushers, TWILL_CLOSED);
         else
             twill__settle_pushers(p, turn);
     }
@@ -204,7 +206,7 @@ static inline void twill__pipe_settle(twill__pipe *p, twill__pipe_turn *turn)
         for (twill__node *node = p->pushers.first, *next; node; node = next) {
             next = node->next;
             if (twill__pipe_waiter_of(node)->inside && !twill__pipe_waiter_of(node)->told)
-                (void)twill__pipe_answer(turn, &p->pushers, node, TWILL_DEADLOCK);
+                (void)twill__pipe_answer(p, turn, &p->pushers, node, TWILL_DEADLOCK);
         }
     twill__pipe_settle_end(p, turn);
 }
@@ -224,7 +226,7 @@ static inline void twill__pipe_exit(twill__pipe *p, twill__pipe_turn *turn, twil
     twill__pipe_settle(p, turn);
     if (p->working == p->np) { /* nobody is left to be called */
         atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
-    } else if (who != TWILL__EXIT_READY && !p->crew_closed) {
+    } else if (who != TWILL__EXIT_READY && !p->closing) {
         need = twill__surplus(p, p->np - p->working);
         if (need) {
             atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
@@ -295,7 +297,7 @@ static inline void twill__pipe_fail(twill__pipe *p, uint32_t k, const twill__loa
             if (!p->earliest.status)
                 p->earliest = error;
             atomic_store_explicit(&p->failing, 1, memory_order_relaxed); /* before the limit */
-            twill__pipe_halt(p, 0);
+            twill__pipe_halt(p, 0, true);
         } else {
             cut = source || policy != TWILL_ON_ERROR_LIMIT ||
                   p->failures >= (p->run.max_errors ? p->run.max_errors : 1);

@@ -19,8 +19,8 @@ static inline bool twill__pipe_wait(twill__pipe *p, twill__pipe_turn *turn, twil
                                     twill_status *over)
 {
     twill_until soon = until;
-    bool early = waiter->helps && p->due &&
-                 (twill__no_deadline(until.deadline) || p->due < until.deadline);
+    bool early =
+        waiter->helps && p->due && (twill__no_deadline(until.deadline) || p->due < until.deadline);
     twill_status status;
     if (early)
         soon.deadline = p->due;
@@ -117,8 +117,7 @@ static inline void twill__pipe_send_home(twill__pipe *p)
     if (p->hooked)
         twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
     twill__crew_close(&p->crew, &p->crew_report);
-    if (!p->ended) /* nobody else is here; the cut is at 0 */
-        twill__hand_work(p, spare, &task);
+    twill__hand_work(p, spare, &task); /* finds something only when it was halted */
     twill__pipe_enter(p, &turn);
     if (p->run.errors_capacity)
         twill__heap_sort(p->run.errors, p->errors_count);
@@ -174,12 +173,12 @@ static inline twill_status twill__pipe_join(twill__pipe *p, twill_until until, b
 }
 
 /* Nothing more is begun. */
-static inline void twill__pipe_cancel(twill__pipe *p, uint32_t why)
+static inline void twill__pipe_cancel(twill__pipe *p, bool tell)
 {
     twill__pipe_turn turn;
     twill__pipe_enter(p, &turn);
     if (!p->ended)
-        twill__pipe_halt(p, why);
+        twill__pipe_halt(p, TWILL_CANCELLED, tell);
     twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
 }
 
@@ -187,7 +186,7 @@ static inline void twill__pipe_cancel(twill__pipe *p, uint32_t why)
 static inline void twill__pipe_hook(int reason, const twill_task *task)
 {
     (void)reason;
-    twill__pipe_cancel((twill__pipe *)task->context, TWILL_CANCELLED);
+    twill__pipe_cancel((twill__pipe *)task->context, false);
 }
 
 /* Waits until those who wait inside have left; then the memory may go. */
@@ -218,7 +217,7 @@ static inline void twill__pipe_end_now(twill__pipe *p)
     twill__pipe_turn turn;
     twill__pipe_enter(p, &turn);
     if (!p->ended)
-        twill__pipe_halt(p, 0);
+        twill__pipe_halt(p, 0, true);
     p->closing = true;
     twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
     if (!p->crew_closed)

@@ -91,7 +91,8 @@ static inline void twill__load_drop(twill__pipe *p, twill__hand *hand, twill__lo
     }
 }
 
-static inline void twill__load_failed(twill__pipe *p, twill__hand *hand, twill__load *load, int code)
+static inline void twill__load_failed(twill__pipe *p, twill__hand *hand, twill__load *load,
+                                      int code)
 {
     load->end = TWILL__END_FAILED;
     twill__pipe_fail(p, hand->step, load, TWILL_FAILED, code);
@@ -125,8 +126,8 @@ static inline void twill__load_end(twill__pipe *p, twill__hand *hand, twill__loa
         if (!hand->emitted && step->most > 1 && (step + 1)->in_size)
             memcpy(twill__pipe_output(hand, 0), hand->scratch, (step + 1)->in_size);
         if (p->map_results && hand->step + 1 == p->n_steps)
-            memcpy(p->map_results + load->number * (step + 1)->in_size,
-                   twill__pipe_output(hand, 0), (step + 1)->in_size);
+            memcpy(p->map_results + load->number * (step + 1)->in_size, twill__pipe_output(hand, 0),
+                   (step + 1)->in_size);
     }
 }
 
@@ -160,8 +161,8 @@ static inline uint64_t twill__watch_look(twill__watch *watch, uint64_t pace)
 static inline bool twill__pipe_look(twill__pipe *p, twill__hand *hand, twill__watch *watch,
                                     uint32_t to)
 {
-    if (p->timed && (twill_cancel_fired(p->run.until.cancel) ||
-                     twill__expired(p->run.until.deadline))) {
+    if (p->timed &&
+        (twill_cancel_fired(p->run.until.cancel) || twill__expired(p->run.until.deadline))) {
         twill__publish_some(p, hand, to);
         watch->published = watch->looked;
     }
@@ -183,9 +184,10 @@ static inline uint32_t twill__run_loads(twill__pipe *p, twill__hand *hand, twill
     twill__step *step = &p->step[hand->step], *behind = step + 1;
     const char *in = step->in;
     size_t in_size = step->in_size, out_size = behind->in_size;
-    uint64_t pace = step->pace;
+    uint64_t pace = hand->pace;
     twill_map_fn *work = step->user.work;
-    bool thin = p->thin, plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
+    bool thin = p->thin,
+         plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
     for (uint32_t i = 0; i < hand->n; i++) {
         twill__load *load = &hand->load[i];
         void *out = hand->scratch;
@@ -204,8 +206,8 @@ static inline uint32_t twill__run_loads(twill__pipe *p, twill__hand *hand, twill
         if (out_size == 0)
             out = NULL;
         else if (step->most == 1)
-            out = behind->in + ((size_t)load->piece.ticket * behind->spread + load->piece.sub) *
-                                   out_size;
+            out = behind->in +
+                  ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
         hand->said = 0;
         hand->emitted = 0;
         task->index = (size_t)load->number;
@@ -353,11 +355,11 @@ static inline uint32_t twill__hand_run(twill__pipe *p, twill__hand *hand, twill_
 {
     if (hand->step == p->n_steps) {
         task->context = p->run.context;
-        twill__watch_begin(p, watch, p->source_pace);
+        twill__watch_begin(p, watch, hand->pace);
         return twill__run_source(p, hand, task, watch, end);
     }
     task->context = twill__step_context(p, &p->step[hand->step]);
-    twill__watch_begin(p, watch, p->step[hand->step].pace);
+    twill__watch_begin(p, watch, hand->pace);
     if (hand->whole)
         return twill__run_batch(p, hand, task, watch, longest);
     return twill__run_loads(p, hand, task, watch, longest);

@@ -1,0 +1,934 @@
+/* twill_pipeline, push-driven; faults, hooks, nesting, threads that end, forks. */
+#define HARNESS_FAULTS
+#include "harness.h"
+
+#define TWILL_IMPLEMENTATION
+#include "twill_pipeline.h"
+#include "twill_worker_pool.h"
+
+enum { MOST = 4096 };
+
+typedef struct tally {
+    atomic_int seen[MOST], dropped[MOST];
+    atomic_int running, gate, told, ran, late;
+    int last, order_errors;
+    int end_at; /* the item whose call ends its thread; -1: none */
+    bool caller_too;
+    twill_pipeline *pipe;
+    twill_status answer;
+    size_t n[MOST], batches;
+} tally;
+
+static tally t;
+
+static void tally_init(void)
+{
+    memset(&t, 0, sizeof t);
+    t.last = -1;
+    t.end_at = -1;
+}
+
+static int pass_on(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    if (out)
+        memcpy(out, in, sizeof(int));
+    atomic_fetch_add(&t.ran, 1);
+    return 0;
+}
+
+static int note(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in;
+    (void)out;
+    (void)task;
+    atomic_fetch_add(&t.seen[i], 1);
+    t.order_errors += i <= t.last;
+    t.last = i;
+    return 0;
+}
+
+static void note_drop(void *item, twill_status why, const twill_task *task)
+{
+    CHECK(why == TWILL_CANCELLED || why == TWILL_FAILED);
+    CHECK_EQ(task->worker, UINT_MAX);
+    atomic_fetch_add(&t.dropped[*(int *)item], 1);
+}
+
+/* Blocks until the gate is open, or its token fires. */
+static int gated(const void *in, void *out, const twill_task *task)
+{
+    atomic_fetch_add(&t.running, 1);
+    while (!atomic_load(&t.gate) && !twill_task_cancelled(task))
+        twill_sleep(twill_within(TWILL_US(50)));
+    atomic_fetch_sub(&t.running, 1);
+    return pass_on(in, out, task);
+}
+
+static void wait_running(int n)
+{
+    while (atomic_load(&t.running) < n)
+        twill_sleep(twill_within(TWILL_US(50)));
+}
+
+#define WORK(...)                                                       \
+    {                                                                   \
+        .out_size = sizeof(int), .drop = note_drop, .work = __VA_ARGS__ \
+    }
+#define SINK()                                                        \
+    {                                                                 \
+        .kind = TWILL_STAGE_IN_ORDER, .drop = note_drop, .work = note \
+    }
+
+static twill_pipeline *make(const twill_stage *stages, size_t n,
+                            const twill_pipeline_options *options)
+{
+    twill_pipeline *p = NULL;
+    CHECK_EQ(twill_pipeline_create(&p, sizeof(int), stages, n, options), TWILL_OK);
+    t.pipe = p;
+    return p;
+}
+
+static twill_pipeline_report figures(twill_pipeline *p)
+{
+    twill_pipeline_report r;
+    twill_pipeline_get_stats(p, &r, NULL);
+    return r;
+}
+
+static void push_all(twill_pipeline *p, int from, int to)
+{
+    for (int i = from; i < to; i++)
+        CHECK_EQ(twill_pipeline_push(p, &i), TWILL_OK);
+}
+
+static void check_each(int n)
+{
+    for (int i = 0; i < n; i++)
+        CHECK_EQ(atomic_load(&t.seen[i]) + atomic_load(&t.dropped[i]), 1);
+}
+
+/* ---- push, close, join ---- */
+
+TEST(pushed_items_come_out_in_order)
+{
+    const twill_stage stages[] = {WORK(pass_on, .workers = 3), WORK(pass_on), SINK()};
+    for (size_t tokens = 0; tokens < 5; tokens++) {
+        tally_init();
+        twill_pipeline *p = make(stages, 3, &(twill_pipeline_options){.tokens = tokens});
+        push_all(p, 0, 1000);
+        CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+        CHECK_EQ(t.order_errors, 0);
+        CHECK_EQ(t.last, 999);
+        CHECK_EQ(figures(p).run.done, 1000);
+        CHECK_EQ(twill_pipeline_join(p), TWILL_OK); /* again: the same */
+        CHECK_EQ(twill_pipeline_close(p), TWILL_CLOSED);
+        CHECK_EQ(twill_pipeline_cancel(p), TWILL_OK);
+        CHECK_EQ(twill_pipeline_push(p, &t.last), TWILL_CLOSED);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
+}
+
+TEST(work_goes_on_without_a_join)
+{
+    const twill_stage stages[] = {WORK(pass_on), SINK()};
+    tally_init();
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.run.workers = 1});
+    push_all(p, 0, 2);
+    while (figures(p).run.done < 2)
+        twill_sleep(twill_within(TWILL_US(100)));
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+TEST(full_timeout_cancelled)
+{
+    const twill_stage stages[] = {WORK(gated, .workers = 2), SINK()};
+    twill_cancel cancel = {{0}};
+    int item = 2;
+    tally_init();
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 2});
+    push_all(p, 0, 2);
+    wait_running(2);
+    CHECK_EQ(twill_pipeline_try_push(p, &item), TWILL_FULL);
+    CHECK_EQ(twill_pipeline_push_until(p, &item, twill_within(TWILL_MS(5))), TWILL_TIMEOUT);
+    twill_cancel_fire(&cancel, 1);
+    CHECK_EQ(twill_pipeline_push_until(p, &item, twill_until_cancelled(&cancel)), TWILL_CANCELLED);
+    CHECK_EQ(twill_pipeline_join_until(p, twill_within(TWILL_MS(5))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_pipeline_try_push(p, &item), TWILL_CLOSED); /* join has closed it */
+    atomic_store(&t.gate, 1);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(figures(p).run.done, 2);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    CHECK_EQ(twill_pipeline_push(NULL, &item), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_close(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_cancel(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_join(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_destroy(NULL), TWILL_OK);
+}
+
+static int fails_at_5(const void *in, void *out, const twill_task *task)
+{
+    return *(const int *)in == 5 ? 55 : pass_on(in, out, task);
+}
+
+TEST(after_a_failure_push_answers_closed)
+{
+    const twill_stage stages[] = {WORK(fails_at_5, .workers = 2), SINK()};
+    twill_status status = TWILL_OK;
+    int i;
+    tally_init();
+    twill_pipeline *p = make(stages, 2, NULL);
+    for (i = 0; i < MOST && status == TWILL_OK; i++)
+        status = twill_pipeline_push(p, &i);
+    CHECK_EQ(status, TWILL_CLOSED);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+    CHECK_EQ(figures(p).run.first_error.index, 5);
+    CHECK_EQ(figures(p).run.first_error.code, 55);
+    CHECK_EQ(figures(p).failed_stage, 0);
+    CHECK_EQ(t.last, 4);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    for (int k = 0; k < i; k++) /* the pushed ones but for 5, which work has seen */
+        CHECK(atomic_load(&t.seen[k]) + atomic_load(&t.dropped[k]) <= 1);
+}
+
+typedef struct pusher {
+    twill__thrd thread;
+    int from, count, in;
+    twill_status status;
+} pusher;
+
+static void push_many(void *pusher_)
+{
+    pusher *me = pusher_;
+    for (int i = me->from; i < me->from + me->count && me->status == TWILL_OK; i++) {
+        me->status = twill_pipeline_push(t.pipe, &i);
+        me->in += me->status == TWILL_OK;
+    }
+}
+
+static void start(pusher *me, int from, int count)
+{
+    memset(me, 0, sizeof *me);
+    me->from = from;
+    me->count = count;
+    me->thread.fn = push_many;
+    me->thread.arg = me;
+    me->thread.cpu = UINT_MAX;
+    CHECK(twill__thread_start(&me->thread));
+}
+
+TEST(many_pushers)
+{
+    const twill_stage stages[] = {WORK(pass_on, .workers = 3),
+                                  {.work = pass_on, .kind = TWILL_STAGE_SERIAL}};
+    pusher pushers[4];
+    for (int round = 0; round < 10; round++) {
+        tally_init();
+        twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 3});
+        for (int k = 0; k < 4; k++)
+            start(&pushers[k], k * 500, 500);
+        for (int k = 0; k < 4; k++)
+            twill__thread_join(&pushers[k].thread);
+        CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+        CHECK_EQ(figures(p).run.total, 2000);
+        CHECK_EQ(figures(p).run.done, 2000);
+        CHECK(figures(p).in_flight_peak <= 3);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
+}
+
+TEST(cancel_close_and_destroy_race_with_pushers)
+{
+    const twill_stage stages[] = {WORK(pass_on, .workers = 2), SINK()};
+    pusher pushers[3];
+    for (int round = 0; round < 60; round++) {
+        twill_pipeline_report r;
+        int in = 0, ended = 0;
+        tally_init();
+        twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 2, .report = &r});
+        for (int k = 0; k < 3; k++)
+            start(&pushers[k], k * 1000, 1000);
+        twill_sleep(twill_within(TWILL_US(20 * (round % 10))));
+        if (round % 3 == 0)
+            CHECK_EQ(twill_pipeline_cancel(p), TWILL_OK);
+        else if (round % 3 == 1)
+            CHECK_EQ(twill_pipeline_close(p), TWILL_OK);
+        else
+            CHECK(twill_pipeline_join_until(p, twill_within(TWILL_US(10))) <= TWILL_TIMEOUT);
+        for (int k = 0; k < 3; k++) {
+            twill__thread_join(&pushers[k].thread);
+            CHECK(pushers[k].status == TWILL_CLOSED || pushers[k].in == 1000);
+            in += pushers[k].in;
+        }
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+        CHECK_EQ(r.run.total, in);
+        CHECK_EQ(r.run.total, r.run.done + r.run.failed + r.run.skipped);
+        for (int i = 0; i < 3000; i++) {
+            int times = atomic_load(&t.seen[i]) + atomic_load(&t.dropped[i]);
+            CHECK(times <= 1);
+            ended += times;
+        }
+        CHECK_EQ(ended, in);
+    }
+}
+
+TEST(cancel_drops_what_has_not_started)
+{
+    const twill_stage stages[] = {WORK(gated, .workers = 2), SINK()};
+    tally_init();
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 9});
+    push_all(p, 0, 9);
+    wait_running(2);
+    CHECK_EQ(twill_pipeline_cancel(p), TWILL_OK); /* the gated ones hear it */
+    CHECK_EQ(twill_pipeline_cancel(p), TWILL_OK);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_CANCELLED);
+    CHECK_EQ(figures(p).run.skipped, 9);
+    check_each(9);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+TEST(destroy_drops_what_is_inside)
+{
+    const twill_stage stages[] = {WORK(pass_on),
+                                  {.batch_max = 100,
+                                   .linger = TWILL_FOREVER,
+                                   .drop = note_drop,
+                                   .batch = (twill_stage_batch_fn *)NULL}};
+    int batch_never(const void *items, size_t n, const twill_task *task);
+    twill_stage both[2] = {stages[0], stages[1]};
+    both[1].batch = batch_never;
+    tally_init();
+    twill_pipeline *p = make(both, 2, &(twill_pipeline_options){.tokens = 200});
+    push_all(p, 0, 50);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    check_each(50);
+}
+
+int batch_never(const void *items, size_t n, const twill_task *task)
+{
+    (void)items;
+    (void)n;
+    (void)task;
+    CHECK(false);
+    return 0;
+}
+
+TEST(a_token_wakes_an_idle_pipeline)
+{
+    twill_stage stages[2] = {
+        WORK(pass_on),
+        {.batch = batch_never, .batch_max = 100, .linger = TWILL_FOREVER, .drop = note_drop}};
+    twill_cancel cancel = {{0}};
+    tally_init();
+    twill_pipeline *p =
+        make(stages, 2, &(twill_pipeline_options){.tokens = 200, .run.until.cancel = &cancel});
+    push_all(p, 0, 20);
+    while (atomic_load(&t.ran) < 20)
+        twill_sleep(twill_within(TWILL_US(50)));
+    twill_cancel_fire(&cancel, 1);
+    while (figures(p).run.skipped < 20) /* by its own threads */
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(twill_pipeline_push(p, &t.last), TWILL_CLOSED);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_CANCELLED);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    twill_cancel_detach(&cancel);
+}
+
+TEST(a_deadline_ends_an_idle_pipeline)
+{
+    twill_stage stages[2] = {
+        WORK(pass_on),
+        {.batch = batch_never, .batch_max = 100, .linger = TWILL_FOREVER, .drop = note_drop}};
+    tally_init();
+    twill_pipeline *p =
+        make(stages, 2,
+             &(twill_pipeline_options){.tokens = 200, .run.until = twill_within(TWILL_MS(30))});
+    int i = 3;
+    (void)twill_pipeline_push(p, &i);
+    while (figures(p).run.skipped < 1)
+        twill_sleep(twill_within(TWILL_MS(1)));
+    CHECK_EQ(twill_pipeline_push(p, &i), TWILL_CLOSED);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_TIMEOUT);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* ---- both phases ---- */
+
+TEST(stop_drains_or_cancels)
+{
+    const twill_stage stages[] = {WORK(gated, .workers = 2), SINK()};
+    twill_stopped stopped;
+    tally_init();
+    twill_pipeline *p = make(stages, 2, NULL);
+    push_all(p, 0, 6);
+    atomic_store(&t.gate, 1);
+    CHECK_EQ(
+        twill_pipeline_stop(p, twill_within(TWILL_SEC(20)), twill_within(TWILL_SEC(20)), &stopped),
+        TWILL_OK);
+    CHECK_EQ(stopped.cancelled, 0);
+    CHECK_EQ(stopped.stuck, 0);
+    CHECK_EQ(figures(p).run.done, 6);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    /* a drain that is over at once */
+    tally_init();
+    p = make(stages, 2, NULL);
+    push_all(p, 0, 6);
+    wait_running(2);
+    CHECK_EQ(twill_pipeline_stop(p, twill_within(0), twill_within(TWILL_SEC(20)), &stopped),
+             TWILL_OK);
+    CHECK_EQ(stopped.cancelled, 6);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_CANCELLED);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+static int deaf(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&t.running, 1);
+    while (!atomic_load(&t.gate))
+        twill_sleep(twill_within(TWILL_US(50)));
+    atomic_fetch_sub(&t.running, 1);
+    return pass_on(in, out, task);
+}
+
+TEST(stop_says_what_is_stuck)
+{
+    const twill_stage stages[] = {WORK(deaf, .workers = 2), SINK()};
+    twill_stopped stopped;
+    tally_init();
+    twill_pipeline *p = make(stages, 2, NULL);
+    push_all(p, 0, 4);
+    wait_running(2);
+    CHECK_EQ(twill_pipeline_stop(p, twill_within(0), twill_within(TWILL_MS(10)), &stopped),
+             TWILL_TIMEOUT);
+    CHECK_EQ(stopped.stuck, 2);
+    atomic_store(&t.gate, 1);
+    CHECK_EQ(twill_pipeline_stop(p, twill_within(TWILL_SEC(20)), twill_within(TWILL_SEC(20)), NULL),
+             TWILL_OK);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    check_each(4);
+}
+
+/* ---- from inside ---- */
+
+static int asks_inside(const void *in, void *out, const twill_task *task)
+{
+    twill_stopped stopped;
+    int bad = 0;
+    bad += twill_pipeline_join(t.pipe) != TWILL_DEADLOCK;
+    bad += twill_pipeline_destroy(t.pipe) != TWILL_DEADLOCK;
+    bad += twill_pipeline_stop(t.pipe, task->until, task->until, &stopped) != TWILL_DEADLOCK;
+    atomic_store(&t.told, 1);
+    return bad ? bad : pass_on(in, out, task);
+}
+
+TEST(waiting_for_oneself_is_a_deadlock)
+{
+    const twill_stage stages[] = {WORK(asks_inside), SINK()};
+    tally_init();
+    twill_pipeline *p = make(stages, 2, NULL);
+    push_all(p, 0, 1);
+    while (!atomic_load(&t.told))
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* A stage that pushes into its own pipeline. */
+static int pushes_more(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in, more = i + 100;
+    (void)task;
+    if (i < 100) {
+        twill_status status = twill_pipeline_push(t.pipe, &more);
+        if (status == TWILL_DEADLOCK)
+            atomic_fetch_add(&t.late, 1);
+        else if (status != TWILL_OK)
+            return 1;
+    }
+    return pass_on(in, out, task);
+}
+
+TEST(a_stage_may_push_while_there_is_room)
+{
+    const twill_stage stages[] = {WORK(pushes_more, .workers = 2)};
+    for (size_t tokens = 1; tokens < 6; tokens++)
+        for (unsigned workers = 1; workers < 4; workers++) {
+            int in = 0;
+            tally_init();
+            twill_pipeline *p = make(
+                stages, 1, &(twill_pipeline_options){.tokens = tokens, .run.workers = workers});
+            for (int i = 0; i < 50; i++)
+                in += twill_pipeline_push(p, &i) == TWILL_OK;
+            CHECK_EQ(in, 50);
+            while (figures(p).run.done < 100 - (size_t)atomic_load(&t.late))
+                twill_sleep(twill_within(TWILL_US(50)));
+            CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+            if (tokens == 1)
+                CHECK_EQ(atomic_load(&t.late), 50);
+            CHECK_EQ(figures(p).run.total, 100 - (size_t)atomic_load(&t.late));
+            CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+        }
+}
+
+/* ---- linger ---- */
+
+static int note_size(const void *items, size_t n, const twill_task *task)
+{
+    (void)items;
+    (void)task;
+    t.n[t.batches++] = n;
+    atomic_fetch_add(&t.ran, (int)n);
+    return 0;
+}
+
+TEST(linger_flushes_a_batch)
+{
+    const twill_stage stages[] = {
+        {.batch = note_size, .kind = TWILL_STAGE_SERIAL, .batch_max = 10, .linger = TWILL_MS(20)}};
+    tally_init();
+    twill_pipeline *p = make(stages, 1, &(twill_pipeline_options){.tokens = 100});
+    twill_ns since = twill_now();
+    push_all(p, 0, 3);
+    while (atomic_load(&t.ran) < 3)
+        twill_sleep(twill_within(TWILL_US(200)));
+    CHECK(twill_now() - since >= TWILL_MS(20));
+    push_all(p, 0, 10); /* full: at once */
+    while (atomic_load(&t.ran) < 13)
+        twill_sleep(twill_within(TWILL_US(200)));
+    push_all(p, 0, 4); /* the close flushes */
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(t.batches, 3);
+    CHECK_EQ(t.n[0], 3);
+    CHECK_EQ(t.n[1], 10);
+    CHECK_EQ(t.n[2], 4);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+TEST(linger_without_threads_is_watched_by_who_joins)
+{
+    const twill_stage stages[] = {
+        WORK(pass_on),
+        {.batch = note_size, .kind = TWILL_STAGE_SERIAL, .batch_max = 10, .linger = TWILL_MS(5)}};
+    tally_init();
+    faults_fail_thread(1);
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 6});
+    push_all(p, 0, 20); /* push helps, and looks after the batch */
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(atomic_load(&t.ran), 40);
+    CHECK(figures(p).run.flags & TWILL_REPORT_DEGRADED);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* ---- faults ---- */
+
+static int numbers_to_100(void *out, const twill_task *task)
+{
+    if (task->index == 100)
+        return twill_task_stop(task);
+    *(int *)out = (int)task->index;
+    return 0;
+}
+
+TEST(threads_that_cannot_be_started)
+{
+    const twill_stage stages[] = {WORK(pass_on, .workers = 3), SINK()};
+    for (unsigned k = 1; k < 6; k++)
+        for (int strict = 0; strict < 2; strict++) {
+            twill_pipeline_report r;
+            twill_pipeline *p;
+            twill_pipeline_options o = {.report = &r, .run.strict = strict};
+            tally_init();
+            faults_fail_thread(k);
+            twill_status status = twill_pipeline_run(numbers_to_100, sizeof(int), stages, 2, &o);
+            faults_fail_thread(0);
+            CHECK_EQ(status, strict && k <= 3 ? TWILL_NO_THREAD : TWILL_OK);
+            if (status == TWILL_OK) {
+                CHECK_EQ(t.last, 99);
+                CHECK_EQ(!!(r.run.flags & TWILL_REPORT_DEGRADED), k <= 3);
+                CHECK_EQ(r.run.workers_started, k <= 3 ? k : 4);
+            } else {
+                CHECK_EQ(t.last, -1);
+                CHECK_EQ(atomic_load(&t.ran), 0);
+                CHECK_EQ(r.run.status, TWILL_NO_THREAD);
+            }
+            tally_init();
+            faults_fail_thread(k);
+            status = twill_pipeline_create(&p, sizeof(int), stages, 2, &o);
+            faults_fail_thread(0);
+            CHECK_EQ(status, strict && k <= 4 ? TWILL_NO_THREAD : TWILL_OK);
+            if (status != TWILL_OK) {
+                CHECK_PTR(p, NULL);
+                continue;
+            }
+            push_all(p, 0, 100);
+            CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+            CHECK_EQ(t.last, 99);
+            CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+        }
+}
+
+TEST(memory_that_is_not_there)
+{
+    const twill_stage stages[] = {WORK(pass_on, .workers = 3), SINK()};
+    long live = faults_live();
+    for (unsigned k = 1; k < 4; k++) {
+        twill_pipeline_report r;
+        twill_pipeline *p;
+        twill_status status;
+        tally_init();
+        faults_fail_alloc(k);
+        status = twill_pipeline_run(numbers_to_100, sizeof(int), stages, 2,
+                                    &(twill_pipeline_options){.report = &r});
+        faults_fail_alloc(0);
+        CHECK_EQ(status, k == 1 ? TWILL_NO_MEMORY : TWILL_OK);
+        CHECK_EQ(r.run.status, status);
+        faults_fail_alloc(k);
+        status = twill_pipeline_create(&p, sizeof(int), stages, 2, NULL);
+        CHECK_EQ(status, k == 1 ? TWILL_NO_MEMORY : TWILL_OK);
+        if (status == TWILL_OK) {
+            push_all(p, 0, 50);
+            CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+            CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+        }
+        faults_fail_alloc(0);
+    }
+    CHECK_EQ(faults_live(), live);
+}
+
+/* ---- hooks ---- */
+
+static atomic_int starts, stops;
+static atomic_int start_fails; /* so many from the first on */
+
+static int start_hook(void **state, const twill_task *task)
+{
+    int k = atomic_fetch_add(&starts, 1);
+    *state = (void *)((uintptr_t)task->worker + 1);
+    return k < atomic_load(&start_fails) ? 31 : 0;
+}
+
+static void stop_hook(void *state, const twill_task *task)
+{
+    CHECK_EQ((uintptr_t)state, (uintptr_t)task->worker + 1);
+    atomic_fetch_add(&stops, 1);
+}
+
+static int with_state(const void *in, void *out, const twill_task *task)
+{
+    if ((uintptr_t)task->worker_state != (uintptr_t)task->worker + 1)
+        return 1;
+    twill_sleep(twill_within(TWILL_US(100)));
+    return pass_on(in, out, task);
+}
+
+TEST(worker_hooks)
+{
+    const twill_stage stages[] = {WORK(with_state, .workers = 3), SINK()};
+    for (int fails = 0; fails < 5; fails++) {
+        twill_pipeline_report r;
+        twill_pipeline_options o = {
+            .report = &r, .run.worker_start = start_hook, .run.worker_stop = stop_hook};
+        tally_init();
+        atomic_store(&starts, 0);
+        atomic_store(&stops, 0);
+        atomic_store(&start_fails, fails);
+        twill_status status = twill_pipeline_run(numbers_to_100, sizeof(int), stages, 2, &o);
+        if (fails == 4) { /* nobody could start */
+            CHECK_EQ(status, TWILL_FAILED);
+            CHECK_EQ(r.run.first_error.index, SIZE_MAX);
+            CHECK_EQ(r.run.first_error.code, 31);
+            CHECK_EQ(r.run.total, 0);
+            CHECK_EQ(atomic_load(&stops), 0);
+        } else {
+            CHECK_EQ(status, TWILL_OK);
+            CHECK_EQ(t.last, 99);
+            CHECK_EQ(atomic_load(&stops), atomic_load(&starts) - fails);
+            CHECK(atomic_load(&stops) >= 1);
+        }
+    }
+    /* pushed: what is inside is dropped */
+    tally_init();
+    atomic_store(&start_fails, INT_MAX);
+    twill_pipeline *p =
+        make(stages, 2, &(twill_pipeline_options){.tokens = 8, .run.worker_start = start_hook});
+    int in = 0;
+    for (int i = 0; i < 20; i++)
+        in += twill_pipeline_push(p, &i) == TWILL_OK;
+    CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+    CHECK_EQ(figures(p).run.skipped, in);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    for (int i = 0; i < in; i++)
+        CHECK_EQ(atomic_load(&t.dropped[i]), 1);
+}
+
+/* ---- nesting, pools ---- */
+
+static int inner_sum(const void *in, void *out, const twill_task *task)
+{
+    *(long *)task->context += *(const int *)in;
+    (void)out;
+    return 0;
+}
+
+static twill_pool *the_pool;
+
+static int runs_a_pipeline(const void *in, void *out, const twill_task *task)
+{
+    long sum = 0;
+    const twill_stage stages[] = {
+        WORK(pass_on, .workers = 2),
+        {.work = inner_sum, .kind = TWILL_STAGE_IN_ORDER, .context = &sum}};
+    (void)task;
+    if (twill_pipeline_run(numbers_to_100, sizeof(int), stages, 2,
+                           &(twill_pipeline_options){.run.pool = the_pool}) != TWILL_OK)
+        return 1;
+    memcpy(out, in, sizeof(int));
+    return sum != 4950;
+}
+
+TEST(pipelines_in_pipelines)
+{
+    const twill_stage stages[] = {WORK(runs_a_pipeline, .workers = 3), SINK()};
+    for (unsigned threads = 0; threads < 4; threads++) {
+        twill_pipeline_report r;
+        tally_init();
+        the_pool = NULL;
+        if (threads)
+            CHECK_EQ(twill_pool_create(&the_pool, &(twill_pool_options){.run.workers = threads}),
+                     TWILL_OK);
+        CHECK_EQ(twill_pipeline_run(numbers_to_100, sizeof(int), stages, 2,
+                                    &(twill_pipeline_options){.run.pool = the_pool, .report = &r}),
+                 TWILL_OK);
+        CHECK_EQ(r.run.done, 100);
+        CHECK_EQ(t.order_errors, 0);
+        CHECK_EQ(twill_pool_destroy(the_pool), TWILL_OK);
+    }
+}
+
+TEST(several_pipelines_on_a_pool_of_one)
+{
+    const twill_stage stages[] = {WORK(pass_on, .workers = 2),
+                                  {.work = pass_on, .kind = TWILL_STAGE_IN_ORDER}};
+    twill_pipeline *p[3];
+    twill_pool *pool;
+    tally_init();
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    for (int k = 0; k < 3; k++)
+        p[k] = make(stages, 2, &(twill_pipeline_options){.run.pool = pool, .tokens = 4});
+    for (int i = 0; i < 300; i++)
+        for (int k = 0; k < 3; k++)
+            CHECK_EQ(twill_pipeline_push(p[k], &i), TWILL_OK);
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(twill_pipeline_join(p[k]), TWILL_OK);
+    for (int k = 0; k < 3; k++) {
+        CHECK_EQ(figures(p[k]).run.done, 300);
+        CHECK_EQ(twill_pipeline_destroy(p[k]), TWILL_OK);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* ---- a callback that ends its thread ---- */
+
+static void end_thread(void)
+{
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+static uint64_t main_thread;
+
+static int ends(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in;
+    if (i == t.end_at && (t.caller_too || twill__thread_number() != main_thread))
+        end_thread();
+    while (i == t.end_at) { /* not here: fail, so that the test sees it */
+        atomic_fetch_add(&t.late, 1);
+        break;
+    }
+    return pass_on(in, out, task);
+}
+
+TEST(a_callback_ends_a_worker)
+{
+    const twill_stage stages[] = {WORK(pass_on), WORK(ends, .workers = 2), SINK()};
+    for (int at = 0; at < 60; at += 7)
+        for (int policy = 0; policy < 2; policy++) {
+            twill_pipeline_report r;
+            tally_init();
+            main_thread = 0;
+            t.caller_too = true;
+            t.end_at = at;
+            twill_pipeline *p =
+                make(stages, 3,
+                     &(twill_pipeline_options){.run.on_error = policy ? TWILL_ON_ERROR_COLLECT
+                                                                      : TWILL_ON_ERROR_DEFAULT,
+                                               .tokens = 200,
+                                               .run.workers = 3});
+            for (int i = 0; i < 60; i++)
+                if (twill_pipeline_push(p, &i) != TWILL_OK)
+                    break;
+            while (figures(p).run.failed == 0) /* by a thread of its own */
+                twill_sleep(twill_within(TWILL_US(100)));
+            CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+            r = figures(p);
+            CHECK_EQ(r.run.first_error.index, at);
+            CHECK_EQ(r.run.first_error.status, TWILL_LOST);
+            CHECK_EQ(r.run.failed, 1);
+            CHECK_EQ(r.run.total, r.run.done + r.run.failed + r.run.skipped);
+            if (policy)
+                CHECK_EQ(r.run.done, 59);
+            CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+        }
+}
+
+typedef struct lone { /* a thread whose own callback ends it */
+    twill__thrd thread;
+    twill_pipeline_report r;
+    unsigned workers;
+} lone;
+
+static void run_alone(void *lone_)
+{
+    lone *me = lone_;
+    const twill_stage stages[] = {WORK(pass_on), WORK(ends, .workers = 2), SINK()};
+    main_thread = 0;
+    (void)twill_pipeline_run(
+        numbers_to_100, sizeof(int), stages, 3,
+        &(twill_pipeline_options){.run.workers = me->workers, .tokens = 20, .report = &me->r});
+}
+
+TEST(a_callback_ends_the_caller)
+{
+    long live = faults_live();
+    for (unsigned workers = 1; workers < 3; workers++)
+        for (int at = 0; at < 60; at += 11) {
+            lone me;
+            tally_init();
+            t.caller_too = true;
+            t.end_at = at;
+            memset(&me, 0, sizeof me);
+            me.workers = workers;
+            me.thread.fn = run_alone;
+            me.thread.arg = &me;
+            me.thread.cpu = UINT_MAX;
+            CHECK(twill__thread_start(&me.thread));
+            twill__thread_join(&me.thread);
+            CHECK_EQ(me.r.run.status, TWILL_FAILED);
+            CHECK_EQ(me.r.run.first_error.index, at);
+            CHECK_EQ(me.r.run.first_error.status, TWILL_LOST);
+            CHECK_EQ(me.r.run.total, me.r.run.done + me.r.run.failed + me.r.run.skipped);
+            for (int i = 0; i < 100; i++)
+                CHECK(atomic_load(&t.seen[i]) + atomic_load(&t.dropped[i]) <= 1);
+        }
+    CHECK_EQ(faults_live(), live);
+}
+
+/* ---- forks ---- */
+
+#if HARNESS_FORKS
+static void in_child(void (*fn)(void))
+{
+    int status = 0;
+    pid_t child = fork();
+    if (child == 0) {
+        fn();
+        _exit(atomic_load(&harness_failures) != 0);
+    }
+    CHECK(child > 0);
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+static void all_forked(void)
+{
+    int i = 1;
+    twill_stopped stopped;
+    CHECK_EQ(twill_pipeline_push(t.pipe, &i), TWILL_FORKED);
+    CHECK_EQ(twill_pipeline_try_push(t.pipe, &i), TWILL_FORKED);
+    CHECK_EQ(twill_pipeline_close(t.pipe), TWILL_FORKED);
+    CHECK_EQ(twill_pipeline_cancel(t.pipe), TWILL_FORKED);
+    CHECK_EQ(twill_pipeline_join(t.pipe), TWILL_FORKED);
+    CHECK_EQ(twill_pipeline_stop(t.pipe, twill_within(0), twill_within(0), &stopped), TWILL_FORKED);
+    CHECK_EQ(twill_pipeline_destroy(t.pipe), TWILL_FORKED);
+    CHECK_EQ(figures(t.pipe).run.total, 0);
+    twill_pipeline_abandon(t.pipe);
+}
+
+TEST(a_forked_child_is_told)
+{
+    const twill_stage stages[] = {WORK(gated, .workers = 2), SINK()};
+    tally_init();
+    twill_pipeline *p = make(stages, 2, NULL);
+    push_all(p, 0, 4);
+    wait_running(2);
+    twill_pipeline_abandon(p); /* here it does nothing */
+    in_child(all_forked);
+    atomic_store(&t.gate, 1);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    check_each(4);
+}
+
+static pid_t forked = -1;
+
+static int forks(const void *in, void *out, const twill_task *task)
+{
+    if (*(const int *)in == 10)
+        forked = fork();
+    return pass_on(in, out, task);
+}
+
+TEST(a_fork_in_a_callback)
+{
+    const twill_stage stages[] = {WORK(forks, .kind = TWILL_STAGE_IN_ORDER), SINK()};
+    pid_t self = getpid();
+    int status = 0;
+    tally_init();
+    forked = -1;
+    /* the caller alone, so that the child has somebody who returns */
+    twill_status answer = twill_pipeline_run(numbers_to_100, sizeof(int), stages, 2,
+                                             &(twill_pipeline_options){.run.workers = 1});
+    if (getpid() != self)
+        _exit(answer == TWILL_FORKED ? 0 : 1);
+    CHECK_EQ(answer, TWILL_OK);
+    CHECK_EQ(t.last, 99);
+    CHECK(forked > 0);
+    CHECK_EQ(waitpid(forked, &status, 0), forked);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+#endif
+
+/* ---- figures while it runs ---- */
+
+TEST(figures_are_live)
+{
+    const twill_stage stages[] = {WORK(gated, .workers = 2), SINK()};
+    twill_stage_stats s[2];
+    twill_pipeline_report r;
+    tally_init();
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 6});
+    push_all(p, 0, 6);
+    wait_running(2);
+    twill_pipeline_get_stats(p, &r, s);
+    CHECK_EQ(r.run.total, 6);
+    CHECK_EQ(r.run.done, 0);
+    CHECK_EQ(r.in_flight_peak, 6);
+    CHECK_EQ(s[0].running, 2);
+    CHECK_EQ(s[0].waiting, 4);
+    CHECK_EQ(s[1].in, 0);
+    atomic_store(&t.gate, 1);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    twill_pipeline_get_stats(p, &r, s);
+    CHECK_EQ(s[0].in, 6);
+    CHECK_EQ(s[0].running_peak, 2);
+    CHECK_EQ(s[1].in, 6);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+HARNESS_MAIN
