@@ -3,6 +3,7 @@
    The same as including each twill_<pattern>.h; every manual stands before its declarations. */
 #include "parallel_map.h"
 #include "producer_consumer.h"
+#include "pipeline.h"
 #include "fan_out_fan_in.h"
 #include "progress_tracker.h"
 #include "rate_limiter.h"
