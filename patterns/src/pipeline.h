@@ -224,8 +224,10 @@ TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size,
 /* No output: `return twill_pipeline_filter(task);`. In a source: nothing for now, ask again. */
 TWILL__DECL int twill_pipeline_filter(const twill_task *task);
 
-/* One more output, copied; it travels on when the call has returned 0. TOO_BIG: beyond outputs_max,
-   and nothing is taken. INVALID: not in a stage that has outputs. From the callback's own thread. */
+/* One more output, copied; it travels on when the call has returned 0. TOO_BIG: beyond
+   outputs_max,
+   and nothing is taken. INVALID: not in a stage that has outputs. From the callback's own
+   thread. */
 TWILL__DECL twill_status twill_pipeline_emit(const twill_task *task, const void *out);
 
 /* ---- the caller is the source ---- */
@@ -282,22 +284,22 @@ TWILL__DECL void twill_pipeline_abandon(twill_pipeline *pipeline);
 
 #include "pipeline/create.h"
 
-static const twill_pipeline_options twill__pipe_defaults;
+static const twill_pipeline_options twill__flow_defaults;
 
 /* ---- inside callbacks ---- */
 
 TWILL__DEFINE int twill_pipeline_filter(const twill_task *task)
 {
-    twill__hand *hand = twill__hand_of(task);
+    twill__flow_hand *hand = twill__flow_hand_of(task);
     if (hand)
-        hand->said |= TWILL__SAID_FILTER;
+        hand->said |= TWILL__FLOW_SAID_FILTER;
     return 0;
 }
 
 TWILL__DEFINE twill_status twill_pipeline_emit(const twill_task *task, const void *out)
 {
-    twill__hand *hand = twill__hand_of(task);
-    const twill__step *step;
+    twill__flow_hand *hand = twill__flow_hand_of(task);
+    const twill__flow_step *step;
     char *to;
     if (!hand || !out || !hand->calls || hand->step == hand->pipe->n_steps)
         return TWILL_INVALID;
@@ -306,7 +308,7 @@ TWILL__DEFINE twill_status twill_pipeline_emit(const twill_task *task, const voi
         return TWILL_INVALID;
     if (hand->emitted == (hand->whole && !step->single ? hand->calls : step->most))
         return TWILL_TOO_BIG;
-    to = twill__pipe_output(hand, hand->emitted);
+    to = twill__flow_output(hand, hand->emitted);
     if (to != (const char *)out)
         memcpy(to, out, step->user.out_size);
     hand->emitted++;
@@ -316,26 +318,26 @@ TWILL__DEFINE twill_status twill_pipeline_emit(const twill_task *task, const voi
 /* ---- one call ---- */
 
 /* Also runs when a callback ends the calling thread. */
-static inline void twill__pipe_finish(void *pipe)
+static inline void twill__flow_finish(void *pipe)
 {
-    twill__pipe *p = (twill__pipe *)pipe;
-    if (twill__pipe_here(p)) {
+    twill__flow *p = (twill__flow *)pipe;
+    if (twill__flow_here(p)) {
         if (!p->crew_closed)
-            twill__pipe_end_now(p);
-        twill__pipe_report(p);
+            twill__flow_end_now(p);
+        twill__flow_report(p);
     }
     TWILL_FREE(p->memory);
 }
 
-static inline twill_status twill__pipe_call(twill__pipe_plan *plan, size_t total)
+static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total)
 {
-    twill__pipe *p;
+    twill__flow *p;
     bool early;
-    twill_status status = twill__pipe_make(&p, plan, true);
+    twill_status status = twill__flow_make(&p, plan, true);
     if (status != TWILL_OK)
-        return twill__pipe_refuse(plan->options, total, status);
-    TWILL__GUARD_PUSH(twill__pipe_finish, p);
-    status = twill__pipe_join(p, (twill_until){0, NULL}, &early);
+        return twill__flow_refuse(plan->options, total, status);
+    TWILL__GUARD_PUSH(twill__flow_finish, p);
+    status = twill__flow_join(p, (twill_until){0, NULL}, &early);
     TWILL__GUARD_POP(1);
     return status;
 }
@@ -344,19 +346,19 @@ TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t so
                                               const twill_stage *stages, size_t n_stages,
                                               const twill_pipeline_options *options)
 {
-    twill__pipe_plan plan = {.stages = stages,
+    twill__flow_plan plan = {.stages = stages,
                              .n_stages = n_stages,
                              .item_size = source_size,
-                             .options = options ? options : &twill__pipe_defaults,
+                             .options = options ? options : &twill__flow_defaults,
                              .source = source};
     if (!source)
-        return twill__pipe_refuse(options, 0, TWILL_INVALID);
-    return twill__pipe_call(&plan, 0);
+        return twill__flow_refuse(options, 0, TWILL_INVALID);
+    return twill__flow_call(&plan, 0);
 }
 
-static inline int twill__pipe_map_source(void *out, const twill_task *task)
+static inline int twill__flow_map_source(void *out, const twill_task *task)
 {
-    const twill__pipe *p = twill__hand_of(task)->pipe;
+    const twill__flow *p = twill__flow_hand_of(task)->pipe;
     if (task->index >= p->map_n)
         return twill_task_stop(task);
     memcpy(out, p->map_items + task->index * p->step[0].in_size, p->step[0].in_size);
@@ -364,7 +366,7 @@ static inline int twill__pipe_map_source(void *out, const twill_task *task)
 }
 
 /* Without stages: a copy. */
-static inline twill_status twill__pipe_copy(const twill__pipe_plan *plan, size_t n)
+static inline twill_status twill__flow_copy(const twill__flow_plan *plan, size_t n)
 {
     const twill_pipeline_options *options = plan->options;
     twill_pipeline_report report = {.failed_stage = SIZE_MAX};
@@ -387,11 +389,11 @@ TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_siz
                                               const twill_stage *stages, size_t n_stages,
                                               const twill_pipeline_options *options)
 {
-    twill__pipe_plan plan = {.stages = stages,
+    twill__flow_plan plan = {.stages = stages,
                              .n_stages = n_stages,
                              .item_size = item_size,
-                             .options = options ? options : &twill__pipe_defaults,
-                             .source = twill__pipe_map_source,
+                             .options = options ? options : &twill__flow_defaults,
+                             .source = twill__flow_map_source,
                              .map = true,
                              .map_items = items,
                              .map_results = results,
@@ -400,16 +402,16 @@ TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_siz
     size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
     if (!item_size || last != result_size || (n_stages && !stages) ||
         (n && (!items || !results || (items == results && item_size != result_size))))
-        return twill__pipe_refuse(options, n, TWILL_INVALID);
+        return twill__flow_refuse(options, n, TWILL_INVALID);
     if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
-        return twill__pipe_refuse(options, n, TWILL_TOO_BIG);
+        return twill__flow_refuse(options, n, TWILL_TOO_BIG);
     if (!n_stages)
-        return twill__pipe_copy(&plan, n);
+        return twill__flow_copy(&plan, n);
     for (size_t i = 0; run->statuses && i < n; i++)
         run->statuses[i] = TWILL_CANCELLED;
     if (run->codes && n)
         memset(run->codes, 0, n * sizeof *run->codes);
-    return twill__pipe_call(&plan, n);
+    return twill__flow_call(&plan, n);
 }
 
 /* ---- the object ---- */
@@ -418,54 +420,54 @@ TWILL__DEFINE twill_status twill_pipeline_create(twill_pipeline **out, size_t it
                                                  const twill_stage *stages, size_t n_stages,
                                                  const twill_pipeline_options *options)
 {
-    twill__pipe_plan plan = {.stages = stages,
+    twill__flow_plan plan = {.stages = stages,
                              .n_stages = n_stages,
                              .item_size = item_size,
-                             .options = options ? options : &twill__pipe_defaults};
+                             .options = options ? options : &twill__flow_defaults};
     if (!out)
         return TWILL_INVALID;
-    return twill__pipe_make(out, &plan, false);
+    return twill__flow_make(out, &plan, false);
 }
 
-static inline twill_status twill__pipe_try(twill__pipe *p, const void *item, twill_until until,
+static inline twill_status twill__flow_try(twill__flow *p, const void *item, twill_until until,
                                            bool wait)
 {
     if (!p || !item)
         return TWILL_INVALID;
-    return twill__pipe_here(p) ? twill__pipe_push(p, item, until, wait) : TWILL_FORKED;
+    return twill__flow_here(p) ? twill__flow_push(p, item, until, wait) : TWILL_FORKED;
 }
 
 TWILL__DEFINE twill_status twill_pipeline_push(twill_pipeline *pipeline, const void *item)
 {
-    return twill__pipe_try(pipeline, item, (twill_until){0, NULL}, true);
+    return twill__flow_try(pipeline, item, (twill_until){0, NULL}, true);
 }
 
 TWILL__DEFINE twill_status twill_pipeline_try_push(twill_pipeline *pipeline, const void *item)
 {
-    return twill__pipe_try(pipeline, item, (twill_until){0, NULL}, false);
+    return twill__flow_try(pipeline, item, (twill_until){0, NULL}, false);
 }
 
 TWILL__DEFINE twill_status twill_pipeline_push_until(twill_pipeline *pipeline, const void *item,
                                                      twill_until until)
 {
-    return twill__pipe_try(pipeline, item, until, true);
+    return twill__flow_try(pipeline, item, until, true);
 }
 
 TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
 {
-    twill__pipe *p = pipeline;
-    twill__pipe_turn turn;
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
     twill_status status;
     if (!p)
         return TWILL_INVALID;
-    if (!twill__pipe_here(p))
+    if (!twill__flow_here(p))
         return TWILL_FORKED;
-    twill__pipe_enter(p, &turn);
+    twill__flow_enter(p, &turn);
     status = p->closed ? TWILL_CLOSED : TWILL_OK;
     if (!p->shut)
         p->natural = true;
     p->closed = p->shut = true;
-    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     return status;
 }
 
@@ -473,9 +475,9 @@ TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
 {
     if (!pipeline)
         return TWILL_INVALID;
-    if (!twill__pipe_here(pipeline))
+    if (!twill__flow_here(pipeline))
         return TWILL_FORKED;
-    twill__pipe_cancel(pipeline, true);
+    twill__flow_cancel(pipeline, true);
     return TWILL_OK;
 }
 
@@ -487,7 +489,7 @@ TWILL__DEFINE twill_status twill_pipeline_join_until(twill_pipeline *pipeline, t
         return status;
     if (twill__crew_inside(&pipeline->crew))
         return TWILL_DEADLOCK;
-    return twill__pipe_join(pipeline, until, &early);
+    return twill__flow_join(pipeline, until, &early);
 }
 
 TWILL__DEFINE twill_status twill_pipeline_join(twill_pipeline *pipeline)
@@ -498,8 +500,8 @@ TWILL__DEFINE twill_status twill_pipeline_join(twill_pipeline *pipeline)
 TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
                                                twill_until join, twill_stopped *out)
 {
-    twill__pipe *p = pipeline;
-    twill__pipe_turn turn;
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
     uint64_t ended = 0, skipped = 0;
     bool early;
     twill_status status;
@@ -507,73 +509,73 @@ TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_u
         memset(out, 0, sizeof *out);
     if (!p)
         return TWILL_INVALID;
-    if (!twill__pipe_here(p))
+    if (!twill__flow_here(p))
         return TWILL_FORKED;
     if (twill__crew_inside(&p->crew))
         return TWILL_DEADLOCK;
-    twill__pipe_enter(p, &turn);
+    twill__flow_enter(p, &turn);
     ended = p->done + p->failed;
     skipped = p->skipped;
-    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     (void)twill_pipeline_close(p);
-    status = twill__pipe_join(p, drain, &early);
+    status = twill__flow_join(p, drain, &early);
     if (early) {
-        twill__pipe_cancel(p, true);
-        status = twill__pipe_join(p, join, &early);
+        twill__flow_cancel(p, true);
+        status = twill__flow_join(p, join, &early);
     }
-    if (!twill__pipe_here(p))
+    if (!twill__flow_here(p))
         return TWILL_FORKED;
-    twill__pipe_enter(p, &turn);
+    twill__flow_enter(p, &turn);
     if (out) {
         out->finished = (size_t)(p->done + p->failed - ended);
         out->cancelled = (size_t)(p->skipped - skipped);
         for (uint32_t k = 0; k < p->n_steps; k++)
             out->stuck += p->step[k].running;
     }
-    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     return early ? status : TWILL_OK;
 }
 
 TWILL__DEFINE void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
                                             twill_stage_stats *stages)
 {
-    twill__pipe *p = pipeline;
-    twill__pipe_turn turn;
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
     if (out)
         *out = (twill_pipeline_report){.failed_stage = SIZE_MAX};
-    if (!p || !twill__pipe_here(p))
+    if (!p || !twill__flow_here(p))
         return;
-    twill__pipe_enter(p, &turn);
+    twill__flow_enter(p, &turn);
     if (out)
-        twill__pipe_fill_report(p, out);
+        twill__flow_fill_report(p, out);
     if (stages)
-        twill__pipe_fill_stats(p, stages);
-    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+        twill__flow_fill_stats(p, stages);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
 }
 
 TWILL__DEFINE twill_status twill_pipeline_destroy(twill_pipeline *pipeline)
 {
-    twill__pipe *p = pipeline;
+    twill__flow *p = pipeline;
     bool early;
     if (!p)
         return TWILL_OK;
-    if (!twill__pipe_here(p))
+    if (!twill__flow_here(p))
         return TWILL_FORKED;
     if (twill__crew_inside(&p->crew))
         return TWILL_DEADLOCK;
-    twill__pipe_cancel(p, true);
-    (void)twill__pipe_join(p, (twill_until){0, NULL}, &early);
-    if (!twill__pipe_here(p))
+    twill__flow_cancel(p, true);
+    (void)twill__flow_join(p, (twill_until){0, NULL}, &early);
+    if (!twill__flow_here(p))
         return TWILL_FORKED;
-    twill__pipe_desert(p);
-    twill__pipe_report(p);
+    twill__flow_desert(p);
+    twill__flow_report(p);
     TWILL_FREE(p->memory);
     return TWILL_OK;
 }
 
 TWILL__DEFINE void twill_pipeline_abandon(twill_pipeline *pipeline)
 {
-    if (pipeline && !twill__pipe_here(pipeline))
+    if (pipeline && !twill__flow_here(pipeline))
         TWILL_FREE(pipeline->memory);
 }
 

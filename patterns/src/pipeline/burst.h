@@ -7,20 +7,20 @@
 
 /* ---- is there work? ---- */
 
-static inline bool twill__pipe_cut(const twill__pipe *p)
+static inline bool twill__flow_cut(const twill__flow *p)
 {
-    return twill__pipe_limit(p) != SIZE_MAX;
+    return twill__flow_limit(p) != SIZE_MAX;
 }
 
 /* Whether the source may be asked for items. */
-static inline bool twill__source_open(const twill__pipe *p)
+static inline bool twill__flow_source_open(const twill__flow *p)
 {
-    return p->source && p->opened && !p->shut && !twill__pipe_cut(p);
+    return p->source && p->opened && !p->shut && !twill__flow_cut(p);
 }
 
 /* Whether nothing more can come before step k, as things are: the end of the stream, or no ticket
    is left for the source, and nothing is on its way. */
-static inline bool twill__nothing_comes(const twill__pipe *p, uint32_t k)
+static inline bool twill__flow_nothing_comes(const twill__flow *p, uint32_t k)
 {
     if (p->sourcing || (!p->shut && p->free_count))
         return false;
@@ -31,20 +31,20 @@ static inline bool twill__nothing_comes(const twill__pipe *p, uint32_t k)
 }
 
 /* A batch that is not full: may it go? When not, notes when it may. */
-static inline bool twill__batch_due(twill__pipe *p, uint32_t k)
+static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
 {
-    const twill__step *step = &p->step[k];
-    twill__piece first;
+    const twill__flow_step *step = &p->step[k];
+    twill__flow_piece first;
     uint64_t number = step->next;
     uint32_t sub = 0;
     twill_ns at;
-    if (step->user.linger == 0 || twill__pipe_limit(p) == 0 || twill__nothing_comes(p, k))
+    if (step->user.linger == 0 || twill__flow_limit(p) == 0 || twill__flow_nothing_comes(p, k))
         return true;
     if (!step->came)
         return false;
     if (!step->in_order)
         first = step->queue[step->head & step->mask];
-    else if (!twill__order_look(p, step, &number, &sub, &first))
+    else if (!twill__flow_order_look(p, step, &number, &sub, &first))
         return false;
     at = step->came[(size_t)first.ticket * step->spread + first.sub];
     at = at > TWILL_FOREVER - step->user.linger ? TWILL_FOREVER : at + step->user.linger;
@@ -56,9 +56,9 @@ static inline bool twill__batch_due(twill__pipe *p, uint32_t k)
 }
 
 /* Room for what the next calls of step k bring, in pieces taken here. */
-static inline uint32_t twill__room_behind(const twill__pipe *p, uint32_t k)
+static inline uint32_t twill__flow_room_behind(const twill__flow *p, uint32_t k)
 {
-    const twill__step *step = &p->step[k], *behind = &p->step[k + 1];
+    const twill__flow_step *step = &p->step[k], *behind = &p->step[k + 1];
     size_t taken = (size_t)behind->waiting + behind->reserved, left;
     if (behind->room == SIZE_MAX)
         return UINT32_MAX;
@@ -67,26 +67,26 @@ static inline uint32_t twill__room_behind(const twill__pipe *p, uint32_t k)
 }
 
 /* How many pieces step k could take now. */
-static inline uint32_t twill__step_can(twill__pipe *p, uint32_t k)
+static inline uint32_t twill__flow_step_can(twill__flow *p, uint32_t k)
 {
-    const twill__step *step = &p->step[k];
+    const twill__flow_step *step = &p->step[k];
     uint32_t ready = step->ready, room;
     if (!ready || step->running >= step->limit)
         return 0;
-    room = twill__room_behind(p, k);
+    room = twill__flow_room_behind(p, k);
     if (!step->user.batch)
         return ready < room ? ready : room;
     if (ready > step->user.batch_max)
         ready = (uint32_t)step->user.batch_max;
     if (room < (step->single ? 1 : ready)) /* it will be: what is behind can go */
         return 0;
-    return ready == step->user.batch_max || twill__batch_due(p, k) ? ready : 0;
+    return ready == step->user.batch_max || twill__flow_batch_due(p, k) ? ready : 0;
 }
 
-static inline uint32_t twill__source_can(const twill__pipe *p)
+static inline uint32_t twill__flow_source_can(const twill__flow *p)
 {
     size_t room = p->step[0].room;
-    if (!twill__source_open(p) || p->sourcing || !p->free_count)
+    if (!twill__flow_source_open(p) || p->sourcing || !p->free_count)
         return 0;
     if (room == SIZE_MAX)
         return p->free_count;
@@ -97,13 +97,13 @@ static inline uint32_t twill__source_can(const twill__pipe *p)
 }
 
 /* For how many more workers there is something to do, `most` at most. */
-static inline uint32_t twill__surplus(twill__pipe *p, uint32_t most)
+static inline uint32_t twill__flow_surplus(twill__flow *p, uint32_t most)
 {
     uint32_t places = 0;
     p->due = p->timed ? p->run.until.deadline : 0;
     for (uint32_t k = p->n_steps; k-- > 0 && places < most;) {
-        const twill__step *step = &p->step[k];
-        uint32_t can = twill__step_can(p, k), calls;
+        const twill__flow_step *step = &p->step[k];
+        uint32_t can = twill__flow_step_can(p, k), calls;
         if (!can)
             continue;
         calls = step->user.batch ? step->ready / can : (step->ready - 1) / step->burst + 1;
@@ -111,7 +111,7 @@ static inline uint32_t twill__surplus(twill__pipe *p, uint32_t most)
             calls = step->limit - step->running;
         places += calls ? calls : 1;
     }
-    if (places < most && twill__source_can(p))
+    if (places < most && twill__flow_source_can(p))
         places++;
     return places < most ? places : most;
 }
@@ -119,26 +119,26 @@ static inline uint32_t twill__surplus(twill__pipe *p, uint32_t most)
 /* ---- figures ---- */
 
 /* Where the time of each step went since the last look. */
-static inline void twill__pipe_moods(twill__pipe *p, uint64_t now)
+static inline void twill__flow_moods(twill__flow *p, uint64_t now)
 {
     for (uint32_t k = 0; k < p->n_steps; k++) {
-        twill__step *step = &p->step[k];
+        twill__flow_step *step = &p->step[k];
         uint64_t took = now > step->since ? now - step->since : 0;
-        if (step->mood == TWILL__MOOD_STARVED)
+        if (step->mood == TWILL__FLOW_MOOD_STARVED)
             step->starved += took;
-        else if (step->mood == TWILL__MOOD_HELD)
+        else if (step->mood == TWILL__FLOW_MOOD_HELD)
             step->held += took;
         step->since = now;
-        step->mood = step->running                   ? TWILL__MOOD_BUSY
-                     : !step->ready                  ? TWILL__MOOD_STARVED
-                     : twill__room_behind(p, k) == 0 ? TWILL__MOOD_HELD
-                                                     : TWILL__MOOD_BUSY;
+        step->mood = step->running                        ? TWILL__FLOW_MOOD_BUSY
+                     : !step->ready                       ? TWILL__FLOW_MOOD_STARVED
+                     : twill__flow_room_behind(p, k) == 0 ? TWILL__FLOW_MOOD_HELD
+                                                          : TWILL__FLOW_MOOD_BUSY;
     }
 }
 
-/* The next burst shall last TWILL__BURST_NS. */
-static inline uint32_t twill__burst_next(const twill__pipe *p, uint32_t burst, uint32_t n,
-                                         uint64_t took)
+/* The next burst shall last TWILL__FLOW_BURST_NS. */
+static inline uint32_t twill__flow_burst_next(const twill__flow *p, uint32_t burst, uint32_t n,
+                                              uint64_t took)
 {
     if (took > 2 * p->goal) {
         uint64_t fit = p->goal * n / took;
@@ -146,23 +146,25 @@ static inline uint32_t twill__burst_next(const twill__pipe *p, uint32_t burst, u
     }
     if (n >= burst && took < p->goal / 2)
         burst *= 2;
-    return burst < TWILL__BURST ? burst : TWILL__BURST;
+    return burst < TWILL__FLOW_BURST ? burst : TWILL__FLOW_BURST;
 }
 
 /* ---- taking ---- */
 
-static inline void twill__load_fill(const twill__pipe *p, const twill__step *step,
-                                    twill__load *load, twill__piece piece, uint64_t number)
+static inline void twill__flow_load_fill(const twill__flow *p, const twill__flow_step *step,
+                                         twill__flow_load *load, twill__flow_piece piece,
+                                         uint64_t number)
 {
     load->piece = piece;
     load->number = number;
-    load->key = twill__step_key(p, step, load->number, piece.sub);
+    load->key = twill__flow_step_key(p, step, load->number, piece.sub);
     load->outs = 0;
-    load->end = TWILL__END_NONE;
+    load->end = TWILL__FLOW_END_NONE;
     load->plain = false;
 }
 
-static inline void twill__hand_begin(twill__pipe *p, twill__hand *hand, uint32_t k, uint32_t n)
+static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand, uint32_t k,
+                                          uint32_t n)
 {
     hand->active = hand->used = true;
     hand->whole = k < p->n_steps && p->step[k].user.batch;
@@ -178,35 +180,36 @@ static inline void twill__hand_begin(twill__pipe *p, twill__hand *hand, uint32_t
 }
 
 /* Room at the step behind for the outputs of n loads. */
-static inline uint32_t twill__reserve_of(const twill__hand *hand, uint32_t n)
+static inline uint32_t twill__flow_reserve_of(const twill__flow_hand *hand, uint32_t n)
 {
     return hand->single ? n ? hand->reserved : 0 : n * hand->reserved;
 }
 
-static inline void twill__take_source(twill__pipe *p, twill__hand *hand, uint32_t can)
+static inline void twill__flow_take_source(twill__flow *p, twill__flow_hand *hand, uint32_t can)
 {
     uint32_t n = can < p->source_burst ? can : p->source_burst;
     p->sourcing = true;
-    twill__hand_begin(p, hand, p->n_steps, n);
+    twill__flow_hand_begin(p, hand, p->n_steps, n);
     if (p->step[0].room != SIZE_MAX) {
         hand->reserved = 1;
         p->step[0].reserved += n;
     }
     for (uint32_t i = 0; i < n; i++) {
-        twill__load *load = &hand->load[i];
-        load->piece = (twill__piece){p->free[--p->free_count], 0};
+        twill__flow_load *load = &hand->load[i];
+        load->piece = (twill__flow_piece){p->free[--p->free_count], 0};
         load->number = p->issued + i;
         load->key = (size_t)load->number * p->step[p->n_steps].spread;
         load->outs = 0;
-        load->end = TWILL__END_NONE;
+        load->end = TWILL__FLOW_END_NONE;
         load->plain = false;
     }
 }
 
-static inline void twill__take_pieces(twill__pipe *p, twill__hand *hand, uint32_t k, uint32_t n)
+static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *hand, uint32_t k,
+                                           uint32_t n)
 {
-    twill__step *step = &p->step[k];
-    twill__hand_begin(p, hand, k, n);
+    twill__flow_step *step = &p->step[k];
+    twill__flow_hand_begin(p, hand, k, n);
     step->running++;
     step->waiting -= n;
     if (step->running > step->running_peak)
@@ -214,15 +217,15 @@ static inline void twill__take_pieces(twill__pipe *p, twill__hand *hand, uint32_
     if (p->step[k + 1].room != SIZE_MAX) {
         hand->reserved = step->most;
         hand->single = step->single;
-        p->step[k + 1].reserved += twill__reserve_of(hand, n);
+        p->step[k + 1].reserved += twill__flow_reserve_of(hand, n);
     }
     if (step->in_order && !step->left) { /* they stay in the ring until they are published */
         uint64_t number = step->next;
         for (uint32_t i = 0; i < n; number++) {
             uint32_t entry = step->ring[number & p->ring_mask];
             if (entry & 1)
-                twill__load_fill(p, step, &hand->load[i++], (twill__piece){entry / 2 - 1, 0},
-                                 number);
+                twill__flow_load_fill(p, step, &hand->load[i++],
+                                      (twill__flow_piece){entry / 2 - 1, 0}, number);
         }
         return;
     }
@@ -230,23 +233,24 @@ static inline void twill__take_pieces(twill__pipe *p, twill__hand *hand, uint32_
         uint64_t number = step->next;
         uint32_t sub = 0;
         for (uint32_t i = 0; i < n; i++) {
-            twill__piece piece = {0, 0};
-            bool there = twill__order_look(p, step, &number, &sub, &piece);
+            twill__flow_piece piece = {0, 0};
+            bool there = twill__flow_order_look(p, step, &number, &sub, &piece);
             TWILL_ASSERT(there);
             (void)there;
-            twill__load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
+            twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
         }
         return;
     }
     step->ready -= n;
     for (uint32_t i = 0; i < n; i++) {
-        twill__piece piece = step->queue[step->head++ & step->mask];
-        twill__load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
+        twill__flow_piece piece = step->queue[step->head++ & step->mask];
+        twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
     }
 }
 
 /* How many of those that it can take a hand takes: a part, where others may come for the rest. */
-static inline uint32_t twill__share_of(const twill__pipe *p, const twill__step *step, uint32_t can)
+static inline uint32_t twill__flow_share_of(const twill__flow *p, const twill__flow_step *step,
+                                            uint32_t can)
 {
     uint32_t places = step->limit - step->running, others = p->np - p->working, share;
     if (step->user.batch)
@@ -260,128 +264,130 @@ static inline uint32_t twill__share_of(const twill__pipe *p, const twill__step *
 }
 
 /* The latest step that can go; the source comes last: memory drains before it fills. */
-static inline bool twill__pipe_take(twill__pipe *p, twill__hand *hand)
+static inline bool twill__flow_take(twill__flow *p, twill__flow_hand *hand)
 {
     uint32_t can;
     for (uint32_t k = p->n_steps; k-- > 0;) {
-        can = twill__step_can(p, k);
+        can = twill__flow_step_can(p, k);
         if (can) {
-            twill__take_pieces(p, hand, k, twill__share_of(p, &p->step[k], can));
+            twill__flow_take_pieces(p, hand, k, twill__flow_share_of(p, &p->step[k], can));
             return true;
         }
     }
-    can = twill__source_can(p);
+    can = twill__flow_source_can(p);
     if (can)
-        twill__take_source(p, hand, can);
+        twill__flow_take_source(p, hand, can);
     return can != 0;
 }
 
 /* ---- publishing ---- */
 
-static inline void twill__publish_piece(twill__pipe *p, uint32_t k, const twill__load *load)
+static inline void twill__flow_publish_piece(twill__flow *p, uint32_t k,
+                                             const twill__flow_load *load)
 {
-    twill__step *step = &p->step[k];
-    twill__ticket *ticket = &p->ticket[load->piece.ticket];
+    twill__flow_step *step = &p->step[k];
+    twill__flow_ticket *ticket = &p->ticket[load->piece.ticket];
     step->live--;
-    if (load->end == TWILL__END_DROPPED)
+    if (load->end == TWILL__FLOW_END_DROPPED)
         step->dropped++;
     else
         step->count_in++;
     step->count_out += load->outs;
-    step->filtered += load->end == TWILL__END_FILTERED;
-    step->failed += load->end == TWILL__END_FAILED;
-    if (load->end == TWILL__END_FAILED)
+    step->filtered += load->end == TWILL__FLOW_END_FILTERED;
+    step->failed += load->end == TWILL__FLOW_END_FAILED;
+    if (load->end == TWILL__FLOW_END_FAILED)
         ticket->failed = true;
-    if (load->end == TWILL__END_SKIPPED || load->end == TWILL__END_DROPPED)
+    if (load->end == TWILL__FLOW_END_SKIPPED || load->end == TWILL__FLOW_END_DROPPED)
         ticket->skipped = true;
     if (k + 1 < p->n_steps && load->outs) {
-        twill__piece_split(p, k + 1, load->piece, step->most, load->outs);
+        twill__flow_piece_split(p, k + 1, load->piece, step->most, load->outs);
     } else {
-        if (load->end == TWILL__END_DONE) {
+        if (load->end == TWILL__FLOW_END_DONE) {
             ticket->fruit = true;
             p->delivered += load->outs;
         }
-        twill__piece_gone(p, step->order, load->piece.ticket);
+        twill__flow_piece_gone(p, step->order, load->piece.ticket);
     }
     if (step->in_order)
-        twill__order_take(p, step, load->piece);
+        twill__flow_order_take(p, step, load->piece);
 }
 
 /* The source has failed. */
-static inline void twill__publish_source(twill__pipe *p, const twill__load *load)
+static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_load *load)
 {
     uint32_t ticket = load->piece.ticket;
-    twill__ticket_out(p, ticket);
+    twill__flow_ticket_out(p, ticket);
     p->ticket[ticket].failed = true;
-    twill__piece_gone(p, p->first_order, ticket);
+    twill__flow_piece_gone(p, p->first_order, ticket);
 }
 
 /* n loads that are done, with one output each and one piece a ticket: the usual case. */
-static inline void twill__publish_run(twill__pipe *p, uint32_t k, const twill__load *load,
-                                      uint32_t n)
+static inline void twill__flow_publish_run(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                           uint32_t n)
 {
-    twill__step *step = &p->step[k];
+    twill__flow_step *step = &p->step[k];
     step->live -= n;
     step->count_in += n;
     step->count_out += n;
     if (k + 1 < p->n_steps) {
-        twill__pieces_put(p, k + 1, load, n);
+        twill__flow_pieces_put(p, k + 1, load, n);
     } else {
         p->delivered += n;
         for (uint32_t i = 0; i < n; i++) {
             p->ticket[load[i].piece.ticket].fruit = true;
-            twill__ticket_back(p, load[i].piece.ticket);
+            twill__flow_ticket_back(p, load[i].piece.ticket);
         }
     }
     if (step->in_order)
-        twill__orders_take(p, k, load, n);
+        twill__flow_orders_take(p, k, load, n);
 }
 
-static inline void twill__publish_source_run(twill__pipe *p, const twill__load *load, uint32_t n)
+static inline void twill__flow_publish_source_run(twill__flow *p, const twill__flow_load *load,
+                                                  uint32_t n)
 {
     TWILL_ASSERT(p->issued == load->number);
     for (uint32_t i = 0; i < n; i++)
-        twill__ticket_out(p, load[i].piece.ticket);
-    twill__pieces_put(p, 0, load, n);
+        twill__flow_ticket_out(p, load[i].piece.ticket);
+    twill__flow_pieces_put(p, 0, load, n);
 }
 
 /* What has come of the loads below `to` becomes visible. */
-static inline void twill__publish(twill__pipe *p, twill__hand *hand, uint32_t to)
+static inline void twill__flow_publish(twill__flow *p, twill__flow_hand *hand, uint32_t to)
 {
     uint32_t k = hand->step, n = to - hand->published;
-    twill__step *behind = &p->step[k < p->n_steps ? k + 1 : 0];
-    behind->reserved -= twill__reserve_of(hand, n);
+    twill__flow_step *behind = &p->step[k < p->n_steps ? k + 1 : 0];
+    behind->reserved -= twill__flow_reserve_of(hand, n);
     for (uint32_t i = hand->published, run; i < to; i = run) {
-        const twill__load *load = &hand->load[i];
+        const twill__flow_load *load = &hand->load[i];
         for (run = i; run < to && hand->load[run].plain;)
             run++;
         if (run > i && k < p->n_steps)
-            twill__publish_run(p, k, load, run - i);
+            twill__flow_publish_run(p, k, load, run - i);
         else if (run > i)
-            twill__publish_source_run(p, load, run - i);
+            twill__flow_publish_source_run(p, load, run - i);
         else if (++run && k < p->n_steps)
-            twill__publish_piece(p, k, load);
+            twill__flow_publish_piece(p, k, load);
         else
-            twill__publish_source(p, load);
+            twill__flow_publish_source(p, load);
     }
     hand->published = to;
 }
 
 /* The burst is over; loads from `to` on go back where they came from. */
-static inline void twill__publish_all(twill__pipe *p, twill__hand *hand, uint32_t to)
+static inline void twill__flow_publish_all(twill__flow *p, twill__flow_hand *hand, uint32_t to)
 {
     uint32_t k = hand->step, n = hand->n;
-    twill__publish(p, hand, to);
+    twill__flow_publish(p, hand, to);
     if (k == p->n_steps) {
         p->sourcing = false;
-        p->step[0].reserved -= twill__reserve_of(hand, n - to);
+        p->step[0].reserved -= twill__flow_reserve_of(hand, n - to);
         for (uint32_t i = n; i-- > to;)
             p->free[p->free_count++] = hand->load[i].piece.ticket;
     } else {
-        twill__step *step = &p->step[k];
+        twill__flow_step *step = &p->step[k];
         step->running--;
         step->waiting += n - to;
-        p->step[k + 1].reserved -= twill__reserve_of(hand, n - to);
+        p->step[k + 1].reserved -= twill__flow_reserve_of(hand, n - to);
         if (!step->in_order) {
             step->ready += n - to;
             for (uint32_t i = n; i-- > to;)
@@ -394,30 +400,30 @@ static inline void twill__publish_all(twill__pipe *p, twill__hand *hand, uint32_
 /* Publishes what other hands have done and not shown yet: one may be in a long call behind quick
    ones. The key that it is on says how far it is: seq_cst, after `hungry` was set; it moves
    the key on, seq_cst, and looks at `hungry` then. So one of both sees the other. */
-static inline void twill__sweep(twill__pipe *p)
+static inline void twill__flow_sweep(twill__flow *p)
 {
     for (uint32_t h = 0; h < p->np; h++) {
-        twill__hand *hand = &p->hand[h];
+        twill__flow_hand *hand = &p->hand[h];
         size_t key;
         if (!hand->active || hand->whole || !atomic_load(&hand->begun))
             continue;
         key = atomic_load(&hand->slot->begin);
         for (uint32_t i = hand->published; i < hand->n; i++)
             if (hand->load[i].key == key) {
-                twill__publish(p, hand, i);
+                twill__flow_publish(p, hand, i);
                 break;
             }
     }
 }
 
 /* Whether anybody finds something to do; if not, whoever shows something next shall call. */
-static inline bool twill__pipe_any(twill__pipe *p)
+static inline bool twill__flow_any(twill__flow *p)
 {
-    if (twill__surplus(p, 1))
+    if (twill__flow_surplus(p, 1))
         return true;
     atomic_store(&p->hungry, 1);
-    twill__sweep(p);
-    return twill__surplus(p, 1) != 0;
+    twill__flow_sweep(p);
+    return twill__flow_surplus(p, 1) != 0;
 }
 
 #endif

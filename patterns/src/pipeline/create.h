@@ -5,7 +5,7 @@
 #include "pipeline/report.h"
 
 /* What a pipeline is made of. */
-typedef struct twill__pipe_plan {
+typedef struct twill__flow_plan {
     const twill_stage *stages;
     size_t n_stages, item_size;
     const twill_pipeline_options *options;
@@ -17,9 +17,9 @@ typedef struct twill__pipe_plan {
     /* found */
     uint32_t tickets, np;
     size_t loads, scratch; /* of a hand */
-} twill__pipe_plan;
+} twill__flow_plan;
 
-static inline twill_status twill__stage_check(const twill__pipe_plan *plan, size_t k)
+static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan, size_t k)
 {
     const twill_stage *stage = &plan->stages[k];
     if (!stage->work == !stage->batch || (unsigned)stage->kind > TWILL_STAGE_SERIAL ||
@@ -31,7 +31,7 @@ static inline twill_status twill__stage_check(const twill__pipe_plan *plan, size
                                                                             : TWILL_OK;
 }
 
-static inline uint32_t twill__stage_limit(const twill_stage *stage)
+static inline uint32_t twill__flow_stage_limit(const twill_stage *stage)
 {
     return stage->kind != TWILL_STAGE_PARALLEL ? 1
            : stage->workers                    ? stage->workers
@@ -39,7 +39,7 @@ static inline uint32_t twill__stage_limit(const twill_stage *stage)
 }
 
 /* Checks all, and finds how many tickets and workers there are. */
-static inline twill_status twill__plan_check(twill__pipe_plan *plan)
+static inline twill_status twill__flow_plan_check(twill__flow_plan *plan)
 {
     const twill_pipeline_options *options = plan->options;
     const twill_run *run = &options->run;
@@ -53,10 +53,10 @@ static inline twill_status twill__plan_check(twill__pipe_plan *plan)
     if (plan->n_stages > 65536)
         return TWILL_TOO_BIG;
     for (size_t k = 0; k < plan->n_stages; k++) {
-        status = twill__stage_check(plan, k);
+        status = twill__flow_stage_check(plan, k);
         if (status != TWILL_OK)
             return status;
-        workers += twill__stage_limit(&plan->stages[k]);
+        workers += twill__flow_stage_limit(&plan->stages[k]);
     }
     if (!tokens)
         tokens = 3 * workers;
@@ -73,13 +73,13 @@ static inline twill_status twill__plan_check(twill__pipe_plan *plan)
 
 /* ---- memory ---- */
 
-typedef struct twill__carver { /* base NULL: only counts */
+typedef struct twill__flow_carver { /* base NULL: only counts */
     char *base;
     size_t at;
     bool too_big;
-} twill__carver;
+} twill__flow_carver;
 
-static inline void *twill__carve(twill__carver *carver, size_t n, size_t size)
+static inline void *twill__flow_carve(twill__flow_carver *carver, size_t n, size_t size)
 {
     size_t at = (carver->at + 15) / 16 * 16;
     if (carver->too_big || at < carver->at || (size && n > (SIZE_MAX / 2 - at) / size)) {
@@ -90,7 +90,7 @@ static inline void *twill__carve(twill__carver *carver, size_t n, size_t size)
     return carver->base && n && size ? carver->base + at : NULL;
 }
 
-static inline uint32_t twill__power_of_two(uint64_t least)
+static inline uint32_t twill__flow_power_of_two(uint64_t least)
 {
     uint32_t size = 1;
     while (size < least)
@@ -99,7 +99,7 @@ static inline uint32_t twill__power_of_two(uint64_t least)
 }
 
 /* Outputs of one call. */
-static inline size_t twill__stage_outputs(const twill_stage *stage)
+static inline size_t twill__flow_stage_outputs(const twill_stage *stage)
 {
     if (stage->outputs_max || !stage->batch)
         return stage->outputs_max ? stage->outputs_max : 1;
@@ -107,8 +107,9 @@ static inline size_t twill__stage_outputs(const twill_stage *stage)
 }
 
 /* What a step is, given what can come to it. */
-static inline twill_status twill__step_plan(twill__step *step, const twill__pipe_plan *plan,
-                                            size_t k, uint32_t spread, size_t in_size)
+static inline twill_status twill__flow_step_plan(twill__flow_step *step,
+                                                 const twill__flow_plan *plan, size_t k,
+                                                 uint32_t spread, size_t in_size)
 {
     const twill_stage *stage = &plan->stages[k];
     uint64_t pieces = (uint64_t)spread * plan->tickets;
@@ -117,14 +118,14 @@ static inline twill_status twill__step_plan(twill__step *step, const twill__pipe
     step->in_size = in_size;
     step->spread = spread;
     step->most = stage->outputs_max ? (uint32_t)stage->outputs_max : 1;
-    step->limit = twill__stage_limit(stage);
+    step->limit = twill__flow_stage_limit(stage);
     step->in_order = stage->kind == TWILL_STAGE_IN_ORDER;
     step->single = stage->batch && stage->outputs_max;
     step->burst = 1;
-    step->mood = TWILL__MOOD_STARVED;
+    step->mood = TWILL__FLOW_MOOD_STARVED;
     if (pieces > 1u << 30 || step->most > 1u << 30)
         return TWILL_TOO_BIG;
-    step->mask = twill__power_of_two(pieces) - 1;
+    step->mask = twill__flow_power_of_two(pieces) - 1;
     if (stage->batch && !step->user.batch_max)
         step->user.batch_max = 16;
     if (step->user.batch_max > pieces)
@@ -132,7 +133,7 @@ static inline twill_status twill__step_plan(twill__step *step, const twill__pipe
     step->room = SIZE_MAX;
     if (stage->buffer && !step->in_order) {
         /* what a call before it brings must fit, also while a batch waits to be full */
-        size_t call = k > 0 ? twill__stage_outputs(&plan->stages[k - 1]) : 1;
+        size_t call = k > 0 ? twill__flow_stage_outputs(&plan->stages[k - 1]) : 1;
         if (stage->batch)
             call += step->user.batch_max - 1;
         step->room = stage->buffer < call ? call : stage->buffer;
@@ -142,50 +143,50 @@ static inline twill_status twill__step_plan(twill__step *step, const twill__pipe
     return TWILL_OK;
 }
 
-static inline void twill__step_carve(twill__step *step, twill__carver *carver,
-                                     const twill__pipe_plan *plan, uint32_t ring)
+static inline void twill__flow_step_carve(twill__flow_step *step, twill__flow_carver *carver,
+                                          const twill__flow_plan *plan, uint32_t ring)
 {
     size_t tickets = plan->tickets, pieces = tickets * step->spread;
-    step->in = (char *)twill__carve(carver, pieces, step->in_size);
+    step->in = (char *)twill__flow_carve(carver, pieces, step->in_size);
     if (!step->in_order) {
-        step->queue =
-            (twill__piece *)twill__carve(carver, (size_t)step->mask + 1, sizeof *step->queue);
+        step->queue = (twill__flow_piece *)twill__flow_carve(carver, (size_t)step->mask + 1,
+                                                             sizeof *step->queue);
     } else {
-        step->ring = (uint32_t *)twill__carve(carver, ring, sizeof *step->ring);
+        step->ring = (uint32_t *)twill__flow_carve(carver, ring, sizeof *step->ring);
         if (carver->base)
             memset(step->ring, 0, ring * sizeof *step->ring);
     }
     if (step->in_order && step->spread > 1) {
         size_t words = tickets * ((step->spread + 63) / 64);
-        step->due = (uint32_t *)twill__carve(carver, tickets, sizeof *step->due);
-        step->left = (uint32_t *)twill__carve(carver, tickets, sizeof *step->left);
-        step->bits = (uint64_t *)twill__carve(carver, words, sizeof *step->bits);
+        step->due = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *step->due);
+        step->left = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *step->left);
+        step->bits = (uint64_t *)twill__flow_carve(carver, words, sizeof *step->bits);
         if (carver->base) {
             memset(step->left, 0, tickets * sizeof *step->left);
             memset(step->bits, 0, words * sizeof *step->bits);
         }
     }
     if (step->user.linger && step->user.linger != TWILL_FOREVER)
-        step->came = (twill_ns *)twill__carve(carver, pieces, sizeof *step->came);
+        step->came = (twill_ns *)twill__flow_carve(carver, pieces, sizeof *step->came);
 }
 
 /* The steps, one behind the other; base NULL: only their bytes. */
-static inline twill_status twill__plan_steps(twill__pipe_plan *plan, twill__carver *carver,
-                                             twill__step *steps)
+static inline twill_status
+twill__flow_plan_steps(twill__flow_plan *plan, twill__flow_carver *carver, twill__flow_step *steps)
 {
     uint64_t spread = 1;
     size_t in_size = plan->item_size;
-    uint32_t ring = twill__power_of_two(plan->tickets);
-    twill__step one;
-    plan->loads = TWILL__BURST;
+    uint32_t ring = twill__flow_power_of_two(plan->tickets);
+    twill__flow_step one;
+    plan->loads = TWILL__FLOW_BURST;
     plan->scratch = 0;
     for (size_t k = 0; k < plan->n_stages; k++) {
-        twill__step *step = steps ? &steps[k] : &one;
-        twill_status status = twill__step_plan(step, plan, k, (uint32_t)spread, in_size);
+        twill__flow_step *step = steps ? &steps[k] : &one;
+        twill_status status = twill__flow_step_plan(step, plan, k, (uint32_t)spread, in_size);
         size_t scratch = 0;
         if (status != TWILL_OK)
             return status;
-        twill__step_carve(step, carver, plan, ring);
+        twill__flow_step_carve(step, carver, plan, ring);
         if (step->user.batch) {
             if (in_size > SIZE_MAX / 4 / step->user.batch_max)
                 return TWILL_TOO_BIG;
@@ -204,35 +205,37 @@ static inline twill_status twill__plan_steps(twill__pipe_plan *plan, twill__carv
             return TWILL_TOO_BIG;
     }
     if (steps) {
-        twill__step *last = &steps[plan->n_stages];
+        twill__flow_step *last = &steps[plan->n_stages];
         memset(last, 0, sizeof *last);
         last->spread = (uint32_t)spread;
         last->in_size = in_size;
         last->room = SIZE_MAX;
         last->scale = 1;
-        last->in = (char *)twill__carve(carver, (size_t)spread * plan->tickets, in_size);
+        last->in = (char *)twill__flow_carve(carver, (size_t)spread * plan->tickets, in_size);
     } else {
-        (void)twill__carve(carver, (size_t)spread * plan->tickets, in_size);
+        (void)twill__flow_carve(carver, (size_t)spread * plan->tickets, in_size);
     }
     return TWILL_OK;
 }
 
 /* All but the pipeline's own record and the crew's block. p NULL: only the bytes. */
-static inline twill_status twill__plan_carve(twill__pipe_plan *plan, twill__carver *carver,
-                                             twill__pipe *p)
+static inline twill_status twill__flow_plan_carve(twill__flow_plan *plan,
+                                                  twill__flow_carver *carver, twill__flow *p)
 {
     size_t hands = (size_t)plan->np + 1, tickets = plan->tickets;
-    twill__step *steps = (twill__step *)twill__carve(carver, plan->n_stages + 1, sizeof *steps);
-    twill__ticket *ticket = (twill__ticket *)twill__carve(carver, tickets, sizeof *ticket);
-    uint32_t *free = (uint32_t *)twill__carve(carver, tickets, sizeof *free);
-    twill_status status = twill__plan_steps(plan, carver, p ? steps : NULL);
+    twill__flow_step *steps =
+        (twill__flow_step *)twill__flow_carve(carver, plan->n_stages + 1, sizeof *steps);
+    twill__flow_ticket *ticket =
+        (twill__flow_ticket *)twill__flow_carve(carver, tickets, sizeof *ticket);
+    uint32_t *free = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *free);
+    twill_status status = twill__flow_plan_steps(plan, carver, p ? steps : NULL);
     size_t scratch = (plan->scratch + 15) / 16 * 16;
-    twill__load *loads;
+    twill__flow_load *loads;
     char *room;
     if (status != TWILL_OK)
         return status;
-    loads = (twill__load *)twill__carve(carver, hands * plan->loads, sizeof *loads);
-    room = (char *)twill__carve(carver, hands, scratch);
+    loads = (twill__flow_load *)twill__flow_carve(carver, hands * plan->loads, sizeof *loads);
+    room = (char *)twill__flow_carve(carver, hands, scratch);
     if (carver->too_big)
         return TWILL_TOO_BIG;
     if (!p)
@@ -249,13 +252,13 @@ static inline twill_status twill__plan_carve(twill__pipe_plan *plan, twill__carv
 
 /* ---- making it ---- */
 
-static inline void twill__pipe_init(twill__pipe *p, const twill__pipe_plan *plan)
+static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan)
 {
     p->n_steps = (uint32_t)plan->n_stages;
     p->tickets = p->free_count = plan->tickets;
     for (uint32_t k = 0; k < p->tickets; k++)
         p->free[k] = p->tickets - 1 - k;
-    p->ring_mask = twill__power_of_two(plan->tickets) - 1;
+    p->ring_mask = twill__flow_power_of_two(plan->tickets) - 1;
     p->first_order = p->n_steps;
     for (uint32_t k = p->n_steps; k-- > 0;) {
         p->step[k].order = p->first_order;
@@ -265,7 +268,7 @@ static inline void twill__pipe_init(twill__pipe *p, const twill__pipe_plan *plan
         p->lingers |= p->step[k].came != NULL;
     }
     for (uint32_t h = 0; h <= p->np; h++) {
-        p->hand[h].call.table = twill__pipe_calls();
+        p->hand[h].call.table = twill__flow_calls();
         p->hand[h].pipe = p;
         p->hand[h].slot = h < p->np ? &p->crew.job.slot[h] : NULL;
     }
@@ -282,7 +285,7 @@ static inline void twill__pipe_init(twill__pipe *p, const twill__pipe_plan *plan
     /* set: generation was asked */
     p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     p->tick_rate = twill__ticks_per_us();
-    p->goal = p->tick_rate * TWILL__BURST_NS / 1024;
+    p->goal = p->tick_rate * TWILL__FLOW_BURST_NS / 1024;
     p->began_at = twill__clock_now();
     p->began_ticks = twill__ticks();
     for (uint32_t k = 0; k < p->n_steps; k++)
@@ -290,51 +293,51 @@ static inline void twill__pipe_init(twill__pipe *p, const twill__pipe_plan *plan
 }
 
 /* worker_start, counted: when no number is left that could start, nobody can run anything. */
-static inline int twill__pipe_worker_start(void **state, const twill_task *task)
+static inline int twill__flow_worker_start(void **state, const twill_task *task)
 {
-    twill__pipe *p = (twill__pipe *)((twill__job *)task->private_)->data;
-    twill__pipe_turn turn;
+    twill__flow *p = (twill__flow *)((twill__job *)task->private_)->data;
+    twill__flow_turn turn;
     int code = p->user_start(state, task);
     if (code) {
-        twill__pipe_enter(p, &turn);
+        twill__flow_enter(p, &turn);
         if (!p->refused++)
             p->start_code = code;
         if (p->refused == p->np) {
             p->dead = true;
-            twill__pipe_halt(p, 0, false);
+            twill__flow_halt(p, 0, false);
         }
-        twill__pipe_exit(p, &turn, TWILL__EXIT_WORKER);
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
     }
     return code;
 }
 
-static inline const twill__crew_table *twill__pipe_crew_table(void)
+static inline const twill__crew_table *twill__flow_crew_table(void)
 {
     static const twill__crew_table table = {
-        .ready = twill__pipe_ready, .work = twill__pipe_work, .ended = twill__pipe_thread_ended};
+        .ready = twill__flow_ready, .work = twill__flow_work, .ended = twill__flow_thread_ended};
     return &table;
 }
 
 /* One allocation. own: threads of its own, where it has no others. nested: it ends before the
    callback around it does. */
-static inline twill_status twill__pipe_make(twill__pipe **out, twill__pipe_plan *plan, bool nested)
+static inline twill_status twill__flow_make(twill__flow **out, twill__flow_plan *plan, bool nested)
 {
-    twill__carver count = {NULL, 0, false}, carver;
-    size_t head = (sizeof(twill__pipe) + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE, crew, hands;
+    twill__flow_carver count = {NULL, 0, false}, carver;
+    size_t head = (sizeof(twill__flow) + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE, crew, hands;
     unsigned own;
     char *memory, *base;
-    twill__pipe *p;
+    twill__flow *p;
     twill_run run;
-    twill__pipe_turn turn;
-    twill_status status = twill__plan_check(plan);
+    twill__flow_turn turn;
+    twill_status status = twill__flow_plan_check(plan);
     *out = NULL;
     if (status == TWILL_OK)
-        status = twill__plan_carve(plan, &count, NULL);
+        status = twill__flow_plan_carve(plan, &count, NULL);
     if (status != TWILL_OK)
         return status;
     own = nested ? plan->np - 1 : plan->np;
     crew = twill__crew_bytes(plan->np, own);
-    hands = ((size_t)plan->np + 1) * sizeof(twill__hand);
+    hands = ((size_t)plan->np + 1) * sizeof(twill__flow_hand);
     if (count.at > SIZE_MAX / 2 - head - crew - hands - TWILL__LINE)
         return TWILL_TOO_BIG;
     memory = (char *)TWILL_MALLOC(head + crew + hands + count.at + TWILL__LINE);
@@ -343,37 +346,37 @@ static inline twill_status twill__pipe_make(twill__pipe **out, twill__pipe_plan 
     base = memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
     memset(base, 0, head);
     memset(base + head + crew, 0, hands);
-    p = (twill__pipe *)(void *)base;
+    p = (twill__flow *)(void *)base;
     p->memory = memory;
     p->np = plan->np;
     p->call = nested;
     p->options = *plan->options;
     p->run = plan->options->run;
-    p->hand = (twill__hand *)(void *)(base + head + crew);
-    carver = (twill__carver){base + head + crew + hands, 0, false};
-    (void)twill__plan_carve(plan, &carver, p);
+    p->hand = (twill__flow_hand *)(void *)(base + head + crew);
+    carver = (twill__flow_carver){base + head + crew + hands, 0, false};
+    (void)twill__flow_plan_carve(plan, &carver, p);
     run = p->run;
     if (run.worker_start) {
         p->user_start = run.worker_start;
-        run.worker_start = twill__pipe_worker_start;
+        run.worker_start = twill__flow_worker_start;
     }
     p->crew.job.slot = (twill__slot *)(void *)(base + head);
-    twill__pipe_init(p, plan);
-    status = twill__crew_open(&p->crew, &run, p->np, own, nested, twill__pipe_crew_table(), p,
+    twill__flow_init(p, plan);
+    status = twill__crew_open(&p->crew, &run, p->np, own, nested, twill__flow_crew_table(), p,
                               base + head);
     if (status != TWILL_OK) {
         TWILL_FREE(memory);
         return status;
     }
     if (p->run.until.cancel) {
-        p->hook.fn = twill__pipe_hook;
+        p->hook.fn = twill__flow_hook;
         p->hook.context = p;
         p->hooked = true;
         twill_cancel_add_hook(p->run.until.cancel, &p->hook);
     }
-    twill__pipe_enter(p, &turn);
+    twill__flow_enter(p, &turn);
     p->opened = true;
-    twill__pipe_exit(p, &turn, TWILL__EXIT_CALLER);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
     *out = p;
     return TWILL_OK;
 }

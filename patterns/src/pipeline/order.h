@@ -10,18 +10,18 @@
    a ticket stays out until the last in-order step has let its number pass, so all numbers from
    `next` on are out, no more of them than tickets, and they never meet in the ring. */
 
-static inline void twill__ticket_over(twill__pipe *p, uint32_t ticket);
+static inline void twill__flow_ticket_over(twill__flow *p, uint32_t ticket);
 
-static inline void twill__ticket_back(twill__pipe *p, uint32_t ticket)
+static inline void twill__flow_ticket_back(twill__flow *p, uint32_t ticket)
 {
     if (--p->ticket[ticket].holds == 0)
-        twill__ticket_over(p, ticket);
+        twill__flow_ticket_over(p, ticket);
 }
 
 /* All that came of it has ended. */
-static inline void twill__ticket_over(twill__pipe *p, uint32_t ticket)
+static inline void twill__flow_ticket_over(twill__flow *p, uint32_t ticket)
 {
-    const twill__ticket *t = &p->ticket[ticket];
+    const twill__flow_ticket *t = &p->ticket[ticket];
     if (t->failed)
         p->failed++;
     else if (t->skipped)
@@ -37,27 +37,27 @@ static inline void twill__ticket_over(twill__pipe *p, uint32_t ticket)
 
 /* ---- in order ---- */
 
-static inline bool twill__order_empty(const twill__step *step, uint32_t entry)
+static inline bool twill__flow_order_empty(const twill__flow_step *step, uint32_t entry)
 {
     return step->left ? step->left[entry / 2 - 1] == 0 : !(entry & 1);
 }
 
 /* `next` moves over numbers of which nothing is left here. */
-static inline void twill__order_pass(twill__pipe *p, twill__step *step)
+static inline void twill__flow_order_pass(twill__flow *p, twill__flow_step *step)
 {
     while (step->next < step->front) {
         uint32_t *entry = &step->ring[step->next & p->ring_mask], ticket = *entry / 2 - 1;
-        if (!twill__order_empty(step, *entry))
+        if (!twill__flow_order_empty(step, *entry))
             return;
         *entry = 0;
         step->next++;
         if (step->order == p->n_steps)
-            twill__ticket_back(p, ticket);
+            twill__flow_ticket_back(p, ticket);
     }
 }
 
 /* `front` moves over complete numbers. */
-static inline void twill__order_front(const twill__pipe *p, twill__step *step)
+static inline void twill__flow_order_front(const twill__flow *p, twill__flow_step *step)
 {
     uint64_t front = step->front;
     uint32_t entry, mask = p->ring_mask, ready = step->ready;
@@ -71,39 +71,40 @@ static inline void twill__order_front(const twill__pipe *p, twill__step *step)
 }
 
 /* All pieces of a number have come or are known not to. */
-static inline void twill__order_complete(twill__pipe *p, twill__step *step, uint32_t ticket,
-                                         bool there)
+static inline void twill__flow_order_complete(twill__flow *p, twill__flow_step *step,
+                                              uint32_t ticket, bool there)
 {
     uint64_t number = p->ticket[ticket].number;
     step->ring[number & p->ring_mask] = (ticket + 1) * 2 + there;
     if (number != step->front)
         return;
-    twill__order_front(p, step);
-    twill__order_pass(p, step);
+    twill__flow_order_front(p, step);
+    twill__flow_order_pass(p, step);
 }
 
-static inline void twill__order_arrive(twill__pipe *p, twill__step *step, twill__piece piece)
+static inline void twill__flow_order_arrive(twill__flow *p, twill__flow_step *step,
+                                            twill__flow_piece piece)
 {
     if (!step->due) {
-        twill__order_complete(p, step, piece.ticket, true);
+        twill__flow_order_complete(p, step, piece.ticket, true);
         return;
     }
     step->bits[(size_t)piece.ticket * ((step->spread + 63) / 64) + piece.sub / 64] |=
         (uint64_t)1 << piece.sub % 64;
     step->left[piece.ticket]++;
     if (--step->due[piece.ticket] == 0)
-        twill__order_complete(p, step, piece.ticket, true);
+        twill__flow_order_complete(p, step, piece.ticket, true);
 }
 
 /* The next piece in the ring from (number, sub) on: moves them behind it. False: there is none. */
-static inline bool twill__order_look(const twill__pipe *p, const twill__step *step,
-                                     uint64_t *number, uint32_t *sub, twill__piece *piece)
+static inline bool twill__flow_order_look(const twill__flow *p, const twill__flow_step *step,
+                                          uint64_t *number, uint32_t *sub, twill__flow_piece *piece)
 {
     size_t words = (step->spread + 63) / 64;
     for (; *number < step->front; ++*number, *sub = 0) {
         uint32_t entry = step->ring[*number & p->ring_mask];
         const uint64_t *bits;
-        if (twill__order_empty(step, entry))
+        if (twill__flow_order_empty(step, entry))
             continue;
         piece->ticket = entry / 2 - 1;
         piece->sub = 0;
@@ -131,7 +132,8 @@ static inline bool twill__order_look(const twill__pipe *p, const twill__step *st
 }
 
 /* The step is through with a piece that stood in its ring. */
-static inline void twill__order_take(twill__pipe *p, twill__step *step, twill__piece piece)
+static inline void twill__flow_order_take(twill__flow *p, twill__flow_step *step,
+                                          twill__flow_piece piece)
 {
     step->ready--;
     if (!step->left) {
@@ -141,15 +143,15 @@ static inline void twill__order_take(twill__pipe *p, twill__step *step, twill__p
             ~((uint64_t)1 << piece.sub % 64);
         step->left[piece.ticket]--;
     }
-    twill__order_pass(p, step);
+    twill__flow_order_pass(p, step);
 }
 
 /* ---- pieces ---- */
 
 /* A piece stands before step k. */
-static inline void twill__piece_put(twill__pipe *p, uint32_t k, twill__piece piece)
+static inline void twill__flow_piece_put(twill__flow *p, uint32_t k, twill__flow_piece piece)
 {
-    twill__step *step = &p->step[k];
+    twill__flow_step *step = &p->step[k];
     step->live++;
     step->waiting++;
     if (step->waiting > step->waiting_peak)
@@ -160,16 +162,16 @@ static inline void twill__piece_put(twill__pipe *p, uint32_t k, twill__piece pie
         step->queue[(step->head + step->ready++) & step->mask] = piece;
         return;
     }
-    twill__order_arrive(p, step, piece);
+    twill__flow_order_arrive(p, step, piece);
     if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
         step->reorder_peak = step->waiting - step->ready;
 }
 
 /* The same for n pieces, one a ticket. */
-static inline void twill__pieces_put(twill__pipe *p, uint32_t k, const twill__load *load,
-                                     uint32_t n)
+static inline void twill__flow_pieces_put(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                          uint32_t n)
 {
-    twill__step *step = &p->step[k];
+    twill__flow_step *step = &p->step[k];
     step->live += n;
     step->waiting += n;
     if (step->waiting > step->waiting_peak)
@@ -188,44 +190,44 @@ static inline void twill__pieces_put(twill__pipe *p, uint32_t k, const twill__lo
     for (uint32_t i = 0; i < n; i++)
         step->ring[load[i].number & p->ring_mask] = (load[i].piece.ticket + 1) * 2 + 1;
     if (step->ring[step->front & p->ring_mask] && step->front - step->next <= p->ring_mask)
-        twill__order_front(p, step);
+        twill__flow_order_front(p, step);
     if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
         step->reorder_peak = step->waiting - step->ready;
 }
 
 /* The in-order step k is through with n pieces, one a ticket. */
-static inline void twill__orders_take(twill__pipe *p, uint32_t k, const twill__load *load,
-                                      uint32_t n)
+static inline void twill__flow_orders_take(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                           uint32_t n)
 {
-    twill__step *step = &p->step[k];
+    twill__flow_step *step = &p->step[k];
     step->ready -= n;
     for (uint32_t i = 0; i < n; i++) {
         if (step->next != load[i].number) /* gone ones in between */
-            twill__order_pass(p, step);
+            twill__flow_order_pass(p, step);
         step->ring[load[i].number & p->ring_mask] = 0;
         step->next = load[i].number + 1;
         if (step->order == p->n_steps)
-            twill__ticket_back(p, load[i].piece.ticket);
+            twill__flow_ticket_back(p, load[i].piece.ticket);
     }
-    twill__order_pass(p, step);
+    twill__flow_order_pass(p, step);
 }
 
 /* A piece is gone; `order`: the first in-order step that it would have come to. Those behind must
    not wait for it. */
-static inline void twill__piece_gone(twill__pipe *p, uint32_t order, uint32_t ticket)
+static inline void twill__flow_piece_gone(twill__flow *p, uint32_t order, uint32_t ticket)
 {
     for (uint32_t k = order; k < p->n_steps; k = p->step[k].order) {
-        twill__step *step = &p->step[k];
+        twill__flow_step *step = &p->step[k];
         if (!step->due || --step->due[ticket] == 0)
-            twill__order_complete(p, step, ticket, step->due && step->left[ticket]);
+            twill__flow_order_complete(p, step, ticket, step->due && step->left[ticket]);
     }
-    twill__ticket_back(p, ticket);
+    twill__flow_ticket_back(p, ticket);
 }
 
 /* A ticket gets the next number. */
-static inline void twill__ticket_out(twill__pipe *p, uint32_t ticket)
+static inline void twill__flow_ticket_out(twill__flow *p, uint32_t ticket)
 {
-    twill__ticket *t = &p->ticket[ticket];
+    twill__flow_ticket *t = &p->ticket[ticket];
     size_t in_flight;
     t->number = p->issued++;
     t->holds = 1 + (p->first_order < p->n_steps);
@@ -239,8 +241,8 @@ static inline void twill__ticket_out(twill__pipe *p, uint32_t ticket)
 }
 
 /* A piece has become `outs` pieces before step k. */
-static inline void twill__piece_split(twill__pipe *p, uint32_t k, twill__piece piece, uint32_t most,
-                                      uint32_t outs)
+static inline void twill__flow_piece_split(twill__flow *p, uint32_t k, twill__flow_piece piece,
+                                           uint32_t most, uint32_t outs)
 {
     p->ticket[piece.ticket].holds += outs - 1;
     for (uint32_t o = p->step[k].in_order ? k : p->step[k].order; o < p->n_steps;
@@ -248,7 +250,7 @@ static inline void twill__piece_split(twill__pipe *p, uint32_t k, twill__piece p
         if (p->step[o].due)
             p->step[o].due[piece.ticket] += outs - 1;
     for (uint32_t j = 0; j < outs; j++)
-        twill__piece_put(p, k, (twill__piece){piece.ticket, piece.sub * most + j});
+        twill__flow_piece_put(p, k, (twill__flow_piece){piece.ticket, piece.sub * most + j});
 }
 
 #endif

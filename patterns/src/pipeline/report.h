@@ -4,17 +4,17 @@
 
 #include "pipeline/wait.h"
 
-static inline twill_ns twill__pipe_ns(const twill__pipe *p, uint64_t ticks)
+static inline twill_ns twill__flow_ns(const twill__flow *p, uint64_t ticks)
 {
     return (twill_ns)((double)ticks * 1024 / (double)p->tick_rate);
 }
 
-static inline void twill__pipe_first_error(const twill__pipe *p, twill_pipeline_report *report)
+static inline void twill__flow_first_error(const twill__flow *p, twill_pipeline_report *report)
 {
-    const twill__pipe_error *error = p->earliest.status ? &p->earliest : &p->lowest;
+    const twill__flow_error *error = p->earliest.status ? &p->earliest : &p->lowest;
     if (p->dead) {
         report->run.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, p->start_code};
-    } else if (twill__pipe_failed_at_last(p)) {
+    } else if (twill__flow_failed_at_last(p)) {
         report->run.first_error =
             (twill_item_error){(size_t)error->number, error->status, error->code};
         if (error->stage < p->n_steps)
@@ -23,13 +23,13 @@ static inline void twill__pipe_first_error(const twill__pipe *p, twill_pipeline_
 }
 
 /* Under the lock. */
-static inline void twill__pipe_fill_report(const twill__pipe *p, twill_pipeline_report *report)
+static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_report *report)
 {
     twill_report *run = &report->run;
     double most = -1;
     *report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
     *run = p->crew_report; /* flags and workers, once the crew is closed */
-    run->status = p->ended || p->dead ? twill__pipe_status(p) : TWILL_OK;
+    run->status = p->ended || p->dead ? twill__flow_status(p) : TWILL_OK;
     run->total = (size_t)p->issued;
     run->done = (size_t)p->done;
     run->failed = (size_t)p->failed;
@@ -44,14 +44,14 @@ static inline void twill__pipe_fill_report(const twill__pipe *p, twill_pipeline_
     if (p->call && run->workers_started < p->np)
         run->workers_started++;
     for (uint32_t h = 0; h < p->np; h++) {
-        twill_ns busy = twill__pipe_ns(p, p->hand[h].busy);
+        twill_ns busy = twill__flow_ns(p, p->hand[h].busy);
         run->chunks += p->hand[h].bursts;
         run->workers_used += p->hand[h].used;
         run->busy += busy;
         if (busy > run->busiest)
             run->busiest = busy;
     }
-    twill__pipe_first_error(p, report);
+    twill__flow_first_error(p, report);
     report->delivered = p->delivered;
     report->filtered = p->filtered;
     report->in_flight_peak = p->in_flight_peak;
@@ -64,22 +64,22 @@ static inline void twill__pipe_fill_report(const twill__pipe *p, twill_pipeline_
     }
 }
 
-static inline void twill__pipe_fill_stats(twill__pipe *p, twill_stage_stats *stats)
+static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *stats)
 {
     if (!p->ended)
-        twill__pipe_moods(p, twill__ticks());
+        twill__flow_moods(p, twill__ticks());
     for (uint32_t k = 0; k < p->n_steps; k++) {
-        const twill__step *step = &p->step[k];
+        const twill__flow_step *step = &p->step[k];
         stats[k] = (twill_stage_stats){
             .in = step->count_in,
             .out = step->count_out,
             .filtered = step->filtered,
             .failed = step->failed,
             .dropped = step->dropped,
-            .busy = twill__pipe_ns(p, step->busy),
-            .starved = twill__pipe_ns(p, step->starved),
-            .held = twill__pipe_ns(p, step->held),
-            .longest = twill__pipe_ns(p, step->longest),
+            .busy = twill__flow_ns(p, step->busy),
+            .starved = twill__flow_ns(p, step->starved),
+            .held = twill__flow_ns(p, step->held),
+            .longest = twill__flow_ns(p, step->longest),
             .waiting = step->waiting,
             .waiting_peak = step->waiting_peak,
             .reorder_peak = step->reorder_peak,
@@ -90,20 +90,20 @@ static inline void twill__pipe_fill_stats(twill__pipe *p, twill_stage_stats *sta
 }
 
 /* The options' reports, at the end. */
-static inline void twill__pipe_report(twill__pipe *p)
+static inline void twill__flow_report(twill__flow *p)
 {
     twill_pipeline_report report;
-    twill__pipe_fill_report(p, &report);
+    twill__flow_fill_report(p, &report);
     if (p->options.report)
         *p->options.report = report;
     if (p->run.report)
         *p->run.report = report.run;
     if (p->options.stage_stats)
-        twill__pipe_fill_stats(p, p->options.stage_stats);
+        twill__flow_fill_stats(p, p->options.stage_stats);
 }
 
 /* Of a call that runs nothing. */
-static inline twill_status twill__pipe_refuse(const twill_pipeline_options *options, size_t total,
+static inline twill_status twill__flow_refuse(const twill_pipeline_options *options, size_t total,
                                               twill_status status)
 {
     if (options && options->report) {

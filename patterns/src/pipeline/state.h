@@ -12,50 +12,53 @@
    All is decided under one lock, taken twice a burst; user code never runs under it. Memory has
    a fixed place for each piece before each step, so outputs are written where the next step
    reads them. */
-enum { TWILL__BURST = 64 };
-#define TWILL__BURST_NS 10000 /* what a burst shall last: its two turns under the lock vanish */
-#define TWILL__QUICK_NS 500   /* calls that are quicker are timed four at a time */
+enum { TWILL__FLOW_BURST = 64 };
+#define TWILL__FLOW_BURST_NS \
+    10000                        /* what a burst shall last: its two turns under the lock vanish */
+#define TWILL__FLOW_QUICK_NS 500 /* calls that are quicker are timed four at a time */
 
-enum { TWILL__AGAIN_WORK = -1 }; /* an answer beside the public ones: there is work, look again */
+enum {
+    TWILL__FLOW_AGAIN_WORK = -1
+}; /* an answer beside the public ones: there is work, look again */
 
 /* How a load ended. */
-typedef enum twill__end {
-    TWILL__END_NONE = 0, /* not begun, or running */
-    TWILL__END_DONE,
-    TWILL__END_FILTERED,
-    TWILL__END_FAILED,
-    TWILL__END_SKIPPED,
-    TWILL__END_DROPPED
-} twill__end;
+typedef enum twill__flow_end {
+    TWILL__FLOW_END_NONE = 0, /* not begun, or running */
+    TWILL__FLOW_END_DONE,
+    TWILL__FLOW_END_FILTERED,
+    TWILL__FLOW_END_FAILED,
+    TWILL__FLOW_END_SKIPPED,
+    TWILL__FLOW_END_DROPPED
+} twill__flow_end;
 
-typedef struct twill__piece {
+typedef struct twill__flow_piece {
     uint32_t ticket, sub;
-} twill__piece;
+} twill__flow_piece;
 
-typedef struct twill__ticket { /* under the lock; `number` is also read by who has a piece */
+typedef struct twill__flow_ticket { /* under the lock; `number` is also read by who has a piece */
     uint64_t number;
     /* its pieces, and one more until the last in-order step has let its number pass */
     uint32_t holds;
     bool failed, skipped, fruit; /* fruit: something of it left the last step */
-} twill__ticket;
+} twill__flow_ticket;
 
-typedef struct twill__load {
+typedef struct twill__flow_load {
     /* place in the serial loop: number, then sub-number; the cut compares it */
     size_t key;
     uint64_t number;
-    twill__piece piece;
+    twill__flow_piece piece;
     uint32_t outs;
-    uint8_t end; /* twill__end */
+    uint8_t end; /* twill__flow_end */
     bool plain;  /* done, one output, one piece a ticket */
-} twill__load;
+} twill__flow_load;
 
-typedef enum twill__mood {                   /* what a step's time goes into */
-                           TWILL__MOOD_BUSY, /* it runs, or waits for a worker */
-                           TWILL__MOOD_STARVED,
-                           TWILL__MOOD_HELD
-} twill__mood;
+typedef enum twill__flow_mood {                        /* what a step's time goes into */
+                                TWILL__FLOW_MOOD_BUSY, /* it runs, or waits for a worker */
+                                TWILL__FLOW_MOOD_STARVED,
+                                TWILL__FLOW_MOOD_HELD
+} twill__flow_mood;
 
-typedef struct twill__step {
+typedef struct twill__flow_step {
     /* set at creation */
     twill_stage user;
     char *in; /* the pieces before it; of the one behind the last step: what nobody takes */
@@ -74,10 +77,10 @@ typedef struct twill__step {
     uint32_t live;     /* pieces before it and in its calls */
     uint32_t reserved; /* room promised to calls of the step before */
     uint32_t running;  /* calls */
-    uint32_t burst;    /* pieces a burst: about TWILL__BURST_NS */
+    uint32_t burst;    /* pieces a burst: about TWILL__FLOW_BURST_NS */
     uint64_t pace;     /* ticks a piece, lately */
     /* any order: a ring of pieces, by arrival */
-    twill__piece *queue;
+    twill__flow_piece *queue;
     uint32_t head, mask;
     /* in order: a ring by number; an entry is 0 until all pieces of its number have come or are
        known not to, then (ticket + 1) * 2, and 1 more while a piece is there. [next, front) are
@@ -90,19 +93,19 @@ typedef struct twill__step {
     twill_ns *came; /* batches with a linger: when each piece arrived */
     /* figures, in ticks */
     uint64_t busy, longest, starved, held, since;
-    twill__mood mood;
+    twill__flow_mood mood;
     uint64_t count_in, count_out, filtered, failed, dropped;
     uint32_t waiting_peak, reorder_peak, running_peak;
-} twill__step;
+} twill__flow_step;
 
-enum { TWILL__SAID_FILTER = 4 }; /* beside those of engine/job.h */
+enum { TWILL__FLOW_SAID_FILTER = 4 }; /* beside those of engine/job.h */
 
 struct twill_pipeline;
-typedef struct twill__hand {
+typedef struct twill__flow_hand {
     _Alignas(TWILL__LINE) twill__call call; /* first: task->private_ points here */
     struct twill_pipeline *pipe;
     twill__slot *slot; /* the crew's, of this number; NULL: of nobody */
-    twill__load *load;
+    twill__flow_load *load;
     char *scratch; /* a batch side by side, or an output that is not emitted yet */
     /* the running call's: the owner's alone */
     uint32_t at;      /* its load */
@@ -121,15 +124,15 @@ typedef struct twill__hand {
     bool single;       /* for all of them */
     uint64_t busy;     /* ticks */
     size_t bursts;
-} twill__hand;
+} twill__flow_hand;
 
-typedef struct twill__pipe_error {
+typedef struct twill__flow_error {
     size_t key;
     uint64_t number;
     uint32_t stage; /* n_steps: the source */
     twill_status status;
     int code;
-} twill__pipe_error;
+} twill__flow_error;
 
 typedef struct twill_pipeline {
     _Atomic uint32_t lock;
@@ -151,14 +154,14 @@ typedef struct twill_pipeline {
     uint32_t free_count;
     uint64_t issued, done, failed, skipped, filtered, delivered;
     size_t in_flight_peak;
-    uint32_t working;        /* threads in twill__pipe_work */
+    uint32_t working;        /* threads in twill__flow_work */
     uint32_t blocked_inside; /* of these, in a push */
     uint32_t helping;        /* callers that are at work for it, outside the lock */
     uint32_t refused;        /* worker numbers whose worker_start failed */
     int start_code;
     twill_ns due, armed; /* the next linger, or the deadline; 0: none. The last alarm set */
     uint64_t failures;
-    twill__pipe_error lowest, earliest;
+    twill__flow_error lowest, earliest;
     size_t stop_key;
     size_t errors_count; /* of run.errors, a heap */
     uint32_t source_burst;
@@ -175,14 +178,14 @@ typedef struct twill_pipeline {
     _Atomic uint32_t leaving;
     /* set at creation */
     _Alignas(TWILL__LINE) uint32_t n_steps;
-    twill__step *step; /* n_steps, and one behind them */
-    twill__ticket *ticket;
+    twill__flow_step *step; /* n_steps, and one behind them */
+    twill__flow_ticket *ticket;
     uint32_t tickets;
     uint32_t first_order; /* the first in-order step; n_steps: none */
     uint32_t ring_mask;
     uint32_t np;
-    twill__hand *hand; /* np, and one for who drops what is left */
-    bool call;         /* one call: its caller is one of the workers */
+    twill__flow_hand *hand; /* np, and one for who drops what is left */
+    bool call;              /* one call: its caller is one of the workers */
     bool timed, lingers;
     bool thin; /* one piece a ticket, everywhere */
     int (*user_start)(void **worker_state, const twill_task *task);
@@ -201,45 +204,45 @@ typedef struct twill_pipeline {
     const _Atomic uint32_t *mark;
     void *memory;
     twill__crew crew;
-} twill__pipe;
+} twill__flow;
 
-typedef struct twill__pipe_waiter {
+typedef struct twill__flow_waiter {
     twill__node node;
     const void *item; /* to push; NULL: joins */
     bool helps;       /* may be called for work */
     bool told;        /* has been: it stays in the list, and looks again by itself */
     bool inside;      /* in a callback of this pipeline */
-} twill__pipe_waiter;
+} twill__flow_waiter;
 
-static inline bool twill__pipe_here(const twill__pipe *p)
+static inline bool twill__flow_here(const twill__flow *p)
 {
     /* a number, set before */
     return atomic_load_explicit(p->mark, memory_order_relaxed) == p->generation;
 }
 
-static inline size_t twill__pipe_limit(const twill__pipe *p)
+static inline size_t twill__flow_limit(const twill__flow *p)
 {
     return atomic_load(&p->limit);
 }
 
-static inline char *twill__step_at(const twill__step *step, twill__piece piece)
+static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flow_piece piece)
 {
     return step->in + ((size_t)piece.ticket * step->spread + piece.sub) * step->in_size;
 }
 
-static inline size_t twill__step_key(const twill__pipe *p, const twill__step *step, uint64_t number,
-                                     uint32_t sub)
+static inline size_t twill__flow_step_key(const twill__flow *p, const twill__flow_step *step,
+                                          uint64_t number, uint32_t sub)
 {
     return (size_t)number * p->step[p->n_steps].spread + sub * step->scale;
 }
 
-static inline twill_task twill__pipe_task(const twill__pipe *p, uint64_t number, void *context)
+static inline twill_task twill__flow_task(const twill__flow *p, uint64_t number, void *context)
 {
     twill_task task = {(size_t)number, context, UINT_MAX, p->np, NULL, {0, NULL}, NULL};
     return task;
 }
 
-static inline void *twill__step_context(const twill__pipe *p, const twill__step *step)
+static inline void *twill__flow_step_context(const twill__flow *p, const twill__flow_step *step)
 {
     return step->user.context ? step->user.context : p->run.context;
 }

@@ -4,12 +4,12 @@
 
 #include "pipeline/burst.h"
 
-typedef struct twill__pipe_turn { /* whom to wake after it */
+typedef struct twill__flow_turn { /* whom to wake after it */
     unsigned count;
     _Atomic uint32_t *word[16];
-} twill__pipe_turn;
+} twill__flow_turn;
 
-static inline void twill__pipe_enter(twill__pipe *p, twill__pipe_turn *turn)
+static inline void twill__flow_enter(twill__flow *p, twill__flow_turn *turn)
 {
     turn->count = 0;
     twill__lock(&p->lock);
@@ -18,42 +18,42 @@ static inline void twill__pipe_enter(twill__pipe *p, twill__pipe_turn *turn)
 /* ---- the cut ---- */
 
 /* Nothing from this key on is begun any more. Lower ones go on. */
-static inline void twill__pipe_lower(twill__pipe *p, size_t key)
+static inline void twill__flow_lower(twill__flow *p, size_t key)
 {
     p->shut = true;
     twill__lower(&p->limit, key);
 }
 
 /* Nothing at all is begun any more; tell: and those that run are told. */
-static inline void twill__pipe_halt(twill__pipe *p, uint32_t why, bool tell)
+static inline void twill__flow_halt(twill__flow *p, uint32_t why, bool tell)
 {
     if (!p->over)
         p->over = why;
     atomic_store(&p->halted, 1);
-    twill__pipe_lower(p, 0);
+    twill__flow_lower(p, 0);
     p->tell_all |= tell;
 }
 
 /* Token and deadline of the run: the tasks have both, so that nobody need be told. */
-static inline void twill__pipe_poll(twill__pipe *p)
+static inline void twill__flow_poll(twill__flow *p)
 {
     /* under the lock; a flag */
     if (!p->timed || p->ended || atomic_load_explicit(&p->halted, memory_order_relaxed))
         return;
     if (twill_cancel_fired(p->run.until.cancel))
-        twill__pipe_halt(p, TWILL_CANCELLED, false);
+        twill__flow_halt(p, TWILL_CANCELLED, false);
     else if (twill__expired(p->run.until.deadline))
-        twill__pipe_halt(p, TWILL_TIMEOUT, false);
+        twill__flow_halt(p, TWILL_TIMEOUT, false);
 }
 
 /* ---- who waits ---- */
 
-static inline twill__pipe_waiter *twill__pipe_waiter_of(twill__node *node)
+static inline twill__flow_waiter *twill__flow_waiter_of(twill__node *node)
 {
-    return (twill__pipe_waiter *)(void *)((char *)node - offsetof(twill__pipe_waiter, node));
+    return (twill__flow_waiter *)(void *)((char *)node - offsetof(twill__flow_waiter, node));
 }
 
-static inline void twill__pipe_wake(twill__pipe_turn *turn, _Atomic uint32_t *word)
+static inline void twill__flow_wake(twill__flow_turn *turn, _Atomic uint32_t *word)
 {
     if (turn->count < sizeof turn->word / sizeof turn->word[0])
         turn->word[turn->count++] = word;
@@ -62,50 +62,50 @@ static inline void twill__pipe_wake(twill__pipe_turn *turn, _Atomic uint32_t *wo
 }
 
 /* A final answer; the node is no longer ours then. False: it is leaving. */
-static inline bool twill__pipe_answer(twill__pipe *p, twill__pipe_turn *turn, twill__list *list,
+static inline bool twill__flow_answer(twill__flow *p, twill__flow_turn *turn, twill__list *list,
                                       twill__node *node, int answer)
 {
     _Atomic uint32_t *word = &node->word;
-    bool inside = twill__pipe_waiter_of(node)->inside;
+    bool inside = twill__flow_waiter_of(node)->inside;
     node->answer = answer;
     if (!twill__grant(list, node))
         return false;
     p->blocked_inside -= inside;
-    twill__pipe_wake(turn, word);
+    twill__flow_wake(turn, word);
     return true;
 }
 
-static inline void twill__pipe_answer_all(twill__pipe *p, twill__pipe_turn *turn, twill__list *list,
+static inline void twill__flow_answer_all(twill__flow *p, twill__flow_turn *turn, twill__list *list,
                                           int answer)
 {
     for (twill__node *node = list->first, *next; node; node = next) {
         next = node->next;
-        if (!twill__pipe_waiter_of(node)->told)
-            (void)twill__pipe_answer(p, turn, list, node, answer);
+        if (!twill__flow_waiter_of(node)->told)
+            (void)twill__flow_answer(p, turn, list, node, answer);
     }
 }
 
 /* Tells a waiter to look again: it stays in the list until it has the lock. */
-static inline void twill__pipe_tell(twill__pipe_turn *turn, twill__pipe_waiter *waiter)
+static inline void twill__flow_tell(twill__flow_turn *turn, twill__flow_waiter *waiter)
 {
     _Atomic uint32_t *word = &waiter->node.word;
     waiter->told = true;
-    waiter->node.answer = TWILL__AGAIN_WORK;
+    waiter->node.answer = TWILL__FLOW_AGAIN_WORK;
     /* acq_rel: pairs with the load in twill__wait; the waiter stays until it has had the lock */
     atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
-    twill__pipe_wake(turn, word);
+    twill__flow_wake(turn, word);
 }
 
 /* Tells up to `need` waiters that can work; returns how many it found. */
-static inline unsigned twill__pipe_tell_helpers(twill__pipe_turn *turn, twill__list *list,
+static inline unsigned twill__flow_tell_helpers(twill__flow_turn *turn, twill__list *list,
                                                 unsigned need)
 {
     unsigned told = 0;
     for (twill__node *node = list->first; node && told < need; node = node->next) {
-        twill__pipe_waiter *waiter = twill__pipe_waiter_of(node);
+        twill__flow_waiter *waiter = twill__flow_waiter_of(node);
         if (!waiter->helps || waiter->told)
             continue;
-        twill__pipe_tell(turn, waiter);
+        twill__flow_tell(turn, waiter);
         told++;
     }
     return told;
@@ -113,44 +113,44 @@ static inline unsigned twill__pipe_tell_helpers(twill__pipe_turn *turn, twill__l
 
 /* ---- items that are pushed ---- */
 
-static inline void twill__pipe_accept(twill__pipe *p, const void *item)
+static inline void twill__flow_accept(twill__flow *p, const void *item)
 {
-    twill__piece piece = {p->free[--p->free_count], 0};
-    memcpy(twill__step_at(&p->step[0], piece), item, p->step[0].in_size);
-    twill__ticket_out(p, piece.ticket);
-    twill__piece_put(p, 0, piece);
+    twill__flow_piece piece = {p->free[--p->free_count], 0};
+    memcpy(twill__flow_step_at(&p->step[0], piece), item, p->step[0].in_size);
+    twill__flow_ticket_out(p, piece.ticket);
+    twill__flow_piece_put(p, 0, piece);
 }
 
 /* Free tickets go to pushers, in order of arrival. */
-static inline void twill__settle_pushers(twill__pipe *p, twill__pipe_turn *turn)
+static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *turn)
 {
     for (twill__node *node = p->pushers.first, *next; node && p->free_count; node = next) {
-        twill__pipe_waiter *waiter = twill__pipe_waiter_of(node);
+        twill__flow_waiter *waiter = twill__flow_waiter_of(node);
         uint32_t ticket = p->free[p->free_count - 1];
         next = node->next;
         if (waiter->told)
             continue;
         /* before the answer: its memory goes with it */
-        memcpy(twill__step_at(&p->step[0], (twill__piece){ticket, 0}), waiter->item,
+        memcpy(twill__flow_step_at(&p->step[0], (twill__flow_piece){ticket, 0}), waiter->item,
                p->step[0].in_size);
-        if (!twill__pipe_answer(p, turn, &p->pushers, node, TWILL_OK))
+        if (!twill__flow_answer(p, turn, &p->pushers, node, TWILL_OK))
             continue;
         p->free_count--;
-        twill__ticket_out(p, ticket);
-        twill__piece_put(p, 0, (twill__piece){ticket, 0});
+        twill__flow_ticket_out(p, ticket);
+        twill__flow_piece_put(p, 0, (twill__flow_piece){ticket, 0});
     }
 }
 
 /* Pushers inside callbacks wait, and nobody is left who could bring a ticket back. */
-static inline bool twill__pipe_stuck(twill__pipe *p)
+static inline bool twill__flow_stuck(twill__flow *p)
 {
     return p->working == p->blocked_inside && !p->free_count && !p->shut &&
-           (p->working == p->np || !twill__surplus(p, 1));
+           (p->working == p->np || !twill__flow_surplus(p, 1));
 }
 
 /* ---- the end ---- */
 
-static inline bool twill__pipe_failed_at_last(const twill__pipe *p)
+static inline bool twill__flow_failed_at_last(const twill__flow *p)
 {
     if (!p->lowest.status)
         return false;
@@ -158,98 +158,98 @@ static inline bool twill__pipe_failed_at_last(const twill__pipe *p)
     return p->lowest.key < p->stop_key || p->earliest.status;
 }
 
-static inline twill_status twill__pipe_status(const twill__pipe *p)
+static inline twill_status twill__flow_status(const twill__flow *p)
 {
-    if (p->dead || twill__pipe_failed_at_last(p))
+    if (p->dead || twill__flow_failed_at_last(p))
         return TWILL_FAILED;
     if (p->over && (p->skipped || !p->natural))
         return (twill_status)p->over;
     return TWILL_OK;
 }
 
-static inline void twill__pipe_settle_end(twill__pipe *p, twill__pipe_turn *turn)
+static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn)
 {
     if (!p->ended && p->shut && !p->sourcing && p->free_count == p->tickets) {
         p->ended = true;
         p->ended_at = twill__clock_now();
         p->ended_ticks = twill__ticks();
-        twill__pipe_moods(p, p->ended_ticks);
+        twill__flow_moods(p, p->ended_ticks);
     }
     if (!p->joiners.first || !(p->ended || p->dead))
         return;
     if (p->crew_closed)
-        twill__pipe_answer_all(p, turn, &p->joiners, (int)twill__pipe_status(p));
+        twill__flow_answer_all(p, turn, &p->joiners, (int)twill__flow_status(p));
     else if (!p->closing) /* one of them sends the workers home */
         for (twill__node *node = p->joiners.first; node; node = node->next)
-            if (!twill__pipe_waiter_of(node)->told) {
-                twill__pipe_tell(turn, twill__pipe_waiter_of(node));
+            if (!twill__flow_waiter_of(node)->told) {
+                twill__flow_tell(turn, twill__flow_waiter_of(node));
                 break;
             }
 }
 
-static inline bool twill__pipe_deserted(const twill__pipe *p)
+static inline bool twill__flow_deserted(const twill__flow *p)
 {
     return !p->pushers.first && !p->joiners.first && !p->helping && !twill__lock_wanted(&p->lock);
 }
 
 /* Who waits gets what is there. */
-static inline void twill__pipe_settle(twill__pipe *p, twill__pipe_turn *turn)
+static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
 {
-    twill__pipe_poll(p);
+    twill__flow_poll(p);
     if (p->pushers.first) {
         if (p->shut)
-            twill__pipe_answer_all(p, turn, &p->pushers, TWILL_CLOSED);
+            twill__flow_answer_all(p, turn, &p->pushers, TWILL_CLOSED);
         else
-            twill__settle_pushers(p, turn);
+            twill__flow_settle_pushers(p, turn);
     }
-    if (p->blocked_inside && twill__pipe_stuck(p))
+    if (p->blocked_inside && twill__flow_stuck(p))
         for (twill__node *node = p->pushers.first, *next; node; node = next) {
             next = node->next;
-            if (twill__pipe_waiter_of(node)->inside && !twill__pipe_waiter_of(node)->told)
-                (void)twill__pipe_answer(p, turn, &p->pushers, node, TWILL_DEADLOCK);
+            if (twill__flow_waiter_of(node)->inside && !twill__flow_waiter_of(node)->told)
+                (void)twill__flow_answer(p, turn, &p->pushers, node, TWILL_DEADLOCK);
         }
-    twill__pipe_settle_end(p, turn);
+    twill__flow_settle_end(p, turn);
 }
 
 /* Out of the lock, and calls workers for what has come up. */
-typedef enum twill__exit {
-    TWILL__EXIT_READY,  /* one that asks whether there is work: calls nobody */
-    TWILL__EXIT_WORKER, /* whom twill__crew_close waits for */
-    TWILL__EXIT_CALLER  /* whom a destroy must wait for */
-} twill__exit;
+typedef enum twill__flow_way {
+    TWILL__FLOW_EXIT_READY,  /* one that asks whether there is work: calls nobody */
+    TWILL__FLOW_EXIT_WORKER, /* whom twill__crew_close waits for */
+    TWILL__FLOW_EXIT_CALLER  /* whom a destroy must wait for */
+} twill__flow_way;
 
-static inline void twill__pipe_exit(twill__pipe *p, twill__pipe_turn *turn, twill__exit who)
+static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twill__flow_way who)
 {
     unsigned need = 0;
     twill_ns due = 0;
     bool tell_all, leaving;
-    twill__pipe_settle(p, turn);
+    twill__flow_settle(p, turn);
     if (p->working == p->np) { /* nobody is left to be called */
         atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
-    } else if (who != TWILL__EXIT_READY && !p->closing) {
-        need = twill__surplus(p, p->np - p->working);
+    } else if (who != TWILL__FLOW_EXIT_READY && !p->closing) {
+        need = twill__flow_surplus(p, p->np - p->working);
         if (need) {
             atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
-            need -= twill__pipe_tell_helpers(turn, &p->joiners, need);
+            need -= twill__flow_tell_helpers(turn, &p->joiners, need);
             if (need)
-                need -= twill__pipe_tell_helpers(turn, &p->pushers, need);
+                need -= twill__flow_tell_helpers(turn, &p->pushers, need);
         }
         if (p->due && p->due != p->armed) { /* a batch waits: somebody must look at it then */
             p->armed = due = p->due;
-            if (!twill__pipe_tell_helpers(turn, &p->joiners, 1))
-                (void)twill__pipe_tell_helpers(turn, &p->pushers, 1);
+            if (!twill__flow_tell_helpers(turn, &p->joiners, 1))
+                (void)twill__flow_tell_helpers(turn, &p->pushers, 1);
         }
     }
     tell_all = p->tell_all && !p->crew_closed;
     p->tell_all = false;
-    if (p->destroyer && twill__pipe_deserted(p)) {
+    if (p->destroyer && twill__flow_deserted(p)) {
         twill__node *node = p->destroyer;
         p->destroyer = NULL;
         /* acq_rel: pairs with twill__await */
         atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel);
-        twill__pipe_wake(turn, &node->word);
+        twill__flow_wake(turn, &node->word);
     }
-    leaving = who == TWILL__EXIT_CALLER && (tell_all || need || due);
+    leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
     if (leaving)
         atomic_fetch_add(&p->leaving, 1);
     twill__unlock(&p->lock);
@@ -261,13 +261,13 @@ static inline void twill__pipe_exit(twill__pipe *p, twill__pipe_turn *turn, twil
         twill__crew_call(&p->crew, need);
     if (due)
         twill__crew_alarm(&p->crew, due);
-    if (leaving) /* the last access: pairs with the load in twill__pipe_desert */
+    if (leaving) /* the last access: pairs with the load in twill__flow_desert */
         atomic_fetch_sub(&p->leaving, 1);
 }
 
 /* ---- failures ---- */
 
-static inline void twill__pipe_keep_error(twill__pipe *p, const twill__pipe_error *error)
+static inline void twill__flow_keep_error(twill__flow *p, const twill__flow_error *error)
 {
     twill_item_error item = {(size_t)error->number, error->status, error->code};
     if (p->run.errors_capacity)
@@ -281,15 +281,15 @@ static inline void twill__pipe_keep_error(twill__pipe *p, const twill__pipe_erro
 }
 
 /* A load has failed: what need not run any more is cut off. By its own thread, without the lock. */
-static inline void twill__pipe_fail(twill__pipe *p, uint32_t k, const twill__load *load,
+static inline void twill__flow_fail(twill__flow *p, uint32_t k, const twill__flow_load *load,
                                     twill_status status, int code)
 {
-    twill__pipe_error error = {load->key, load->number, k, status, code};
+    twill__flow_error error = {load->key, load->number, k, status, code};
     bool source = k == p->n_steps, keep, cut = false;
     twill_on_error policy = p->run.on_error ? p->run.on_error : TWILL_ON_ERROR_LOWEST;
-    twill__pipe_turn turn;
-    twill__pipe_enter(p, &turn);
-    twill__pipe_keep_error(p, &error);
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    twill__flow_keep_error(p, &error);
     keep = !source && (policy == TWILL_ON_ERROR_COLLECT || p->step[k].user.keep_going);
     if (!keep && load->key < p->stop_key) {
         p->failures++;
@@ -297,7 +297,7 @@ static inline void twill__pipe_fail(twill__pipe *p, uint32_t k, const twill__loa
             if (!p->earliest.status)
                 p->earliest = error;
             atomic_store_explicit(&p->failing, 1, memory_order_relaxed); /* before the limit */
-            twill__pipe_halt(p, 0, true);
+            twill__flow_halt(p, 0, true);
         } else {
             cut = source || policy != TWILL_ON_ERROR_LIMIT ||
                   p->failures >= (p->run.max_errors ? p->run.max_errors : 1);
@@ -306,22 +306,22 @@ static inline void twill__pipe_fail(twill__pipe *p, uint32_t k, const twill__loa
     if (cut) {
         p->natural |= source;
         atomic_store_explicit(&p->failing, 1, memory_order_relaxed); /* as above */
-        twill__pipe_lower(p, load->key);
+        twill__flow_lower(p, load->key);
     }
-    twill__pipe_exit(p, &turn, TWILL__EXIT_WORKER);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
     if (cut)
         twill__crew_fire_from(&p->crew, load->key + 1);
 }
 
-static inline void twill__pipe_stop_at(twill__pipe *p, size_t key)
+static inline void twill__flow_stop_at(twill__flow *p, size_t key)
 {
-    twill__pipe_turn turn;
-    twill__pipe_enter(p, &turn);
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
     if (key < p->stop_key)
         p->stop_key = key;
     p->natural = true;
-    twill__pipe_lower(p, key);
-    twill__pipe_exit(p, &turn, TWILL__EXIT_WORKER);
+    twill__flow_lower(p, key);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
     twill__crew_fire_from(&p->crew, key + 1);
 }
 

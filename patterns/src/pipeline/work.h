@@ -6,148 +6,152 @@
 
 /* ---- what callbacks say ---- */
 
-static inline bool twill__pipe_cancelled(const twill_task *task)
+static inline bool twill__flow_cancelled(const twill_task *task)
 {
-    const twill__hand *hand = (const twill__hand *)task->private_;
+    const twill__flow_hand *hand = (const twill__flow_hand *)task->private_;
     /* relaxed: an answer a moment later is as good */
     return atomic_load_explicit(&hand->pipe->halted, memory_order_relaxed) ||
            hand->load[hand->at].key >
                atomic_load_explicit(&hand->pipe->limit, memory_order_relaxed);
 }
 
-static inline void twill__pipe_stop(const twill_task *task)
+static inline void twill__flow_stop(const twill_task *task)
 {
-    twill__hand *hand = (twill__hand *)task->private_;
+    twill__flow_hand *hand = (twill__flow_hand *)task->private_;
     hand->said |= TWILL__SAID_STOP;
     if (hand->step < hand->pipe->n_steps) /* a source's is an end, and no cut */
-        twill__pipe_stop_at(hand->pipe, hand->load[hand->at].key);
+        twill__flow_stop_at(hand->pipe, hand->load[hand->at].key);
 }
 
-static inline void twill__pipe_skip(const twill_task *task)
+static inline void twill__flow_skip(const twill_task *task)
 {
-    ((twill__hand *)task->private_)->said |= TWILL__SAID_SKIP;
+    ((twill__flow_hand *)task->private_)->said |= TWILL__SAID_SKIP;
 }
 
-static inline const twill__call_table *twill__pipe_calls(void)
+static inline const twill__call_table *twill__flow_calls(void)
 {
-    static const twill__call_table table = {twill__pipe_cancelled, twill__pipe_stop,
-                                            twill__pipe_skip, NULL, NULL};
+    static const twill__call_table table = {twill__flow_cancelled, twill__flow_stop,
+                                            twill__flow_skip, NULL, NULL};
     return &table;
 }
 
 /* The hand that a stage's task belongs to, or NULL. */
-static inline twill__hand *twill__hand_of(const twill_task *task)
+static inline twill__flow_hand *twill__flow_hand_of(const twill_task *task)
 {
-    twill__hand *hand = task ? (twill__hand *)task->private_ : NULL;
-    return hand && hand->call.table == twill__pipe_calls() ? hand : NULL;
+    twill__flow_hand *hand = task ? (twill__flow_hand *)task->private_ : NULL;
+    return hand && hand->call.table == twill__flow_calls() ? hand : NULL;
 }
 
 /* Where output `which` of the running call goes. */
-static inline char *twill__pipe_output(const twill__hand *hand, uint32_t which)
+static inline char *twill__flow_output(const twill__flow_hand *hand, uint32_t which)
 {
-    const twill__step *step = &hand->pipe->step[hand->step], *behind = step + 1;
-    twill__piece piece = hand->load[hand->at].piece;
+    const twill__flow_step *step = &hand->pipe->step[hand->step], *behind = step + 1;
+    twill__flow_piece piece = hand->load[hand->at].piece;
     if (hand->whole && !step->single) { /* output k is of item k */
         piece = hand->load[which].piece;
         which = 0;
     }
     piece.sub = piece.sub * step->most + which;
-    return twill__step_at(behind, piece);
+    return twill__flow_step_at(behind, piece);
 }
 
 /* ---- around a call ---- */
 
 /* The load that the hand is on is begun: may it run? See twill__set_begin. */
-static inline bool twill__load_begin(twill__pipe *p, twill__hand *hand, const twill__load *load)
+static inline bool twill__flow_load_begin(twill__flow *p, twill__flow_hand *hand,
+                                          const twill__flow_load *load)
 {
     if (hand->slot)
         twill__set_begin(hand->slot, load->key);
-    return load->key < twill__pipe_limit(p);
+    return load->key < twill__flow_limit(p);
 }
 
 /* Others want work, and loads below `to` are done. */
-static inline void twill__publish_some(twill__pipe *p, twill__hand *hand, uint32_t to)
+static inline void twill__flow_publish_some(twill__flow *p, twill__flow_hand *hand, uint32_t to)
 {
-    twill__pipe_turn turn;
-    if (!twill__pipe_here(p))
+    twill__flow_turn turn;
+    if (!twill__flow_here(p))
         return;
-    twill__pipe_enter(p, &turn);
+    twill__flow_enter(p, &turn);
     if (to > hand->published)
-        twill__publish(p, hand, to);
-    twill__pipe_exit(p, &turn, TWILL__EXIT_WORKER);
+        twill__flow_publish(p, hand, to);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
 }
 
 /* Its input goes to the stage's drop. */
-static inline void twill__load_drop(twill__pipe *p, twill__hand *hand, twill__load *load)
+static inline void twill__flow_load_drop(twill__flow *p, twill__flow_hand *hand,
+                                         twill__flow_load *load)
 {
-    twill__step *step = &p->step[hand->step];
-    load->end = TWILL__END_DROPPED;
+    twill__flow_step *step = &p->step[hand->step];
+    load->end = TWILL__FLOW_END_DROPPED;
     if (step->user.drop) {
-        twill_task task = twill__pipe_task(p, load->number, twill__step_context(p, step));
+        twill_task task = twill__flow_task(p, load->number, twill__flow_step_context(p, step));
         /* written before the limit that brought us here, or a moment later: a hint */
         bool failed = atomic_load_explicit(&p->failing, memory_order_relaxed);
-        step->user.drop(twill__step_at(step, load->piece), failed ? TWILL_FAILED : TWILL_CANCELLED,
-                        &task);
+        step->user.drop(twill__flow_step_at(step, load->piece),
+                        failed ? TWILL_FAILED : TWILL_CANCELLED, &task);
     }
 }
 
-static inline void twill__load_failed(twill__pipe *p, twill__hand *hand, twill__load *load,
-                                      int code)
+static inline void twill__flow_load_failed(twill__flow *p, twill__flow_hand *hand,
+                                           twill__flow_load *load, int code)
 {
-    load->end = TWILL__END_FAILED;
-    twill__pipe_fail(p, hand->step, load, TWILL_FAILED, code);
+    load->end = TWILL__FLOW_END_FAILED;
+    twill__flow_fail(p, hand->step, load, TWILL_FAILED, code);
 }
 
 /* The failed input, after work. */
-static inline void twill__load_bury(const twill__pipe *p, const twill__hand *hand,
-                                    const twill__load *load, int code)
+static inline void twill__flow_load_bury(const twill__flow *p, const twill__flow_hand *hand,
+                                         const twill__flow_load *load, int code)
 {
     if (p->options.dead_letter) {
-        const twill__step *step = &p->step[hand->step];
-        twill_task task = twill__pipe_task(p, load->number, p->run.context);
-        p->options.dead_letter(hand->step, twill__step_at(step, load->piece), code, &task);
+        const twill__flow_step *step = &p->step[hand->step];
+        twill_task task = twill__flow_task(p, load->number, p->run.context);
+        p->options.dead_letter(hand->step, twill__flow_step_at(step, load->piece), code, &task);
     }
 }
 
 /* How a call of `work` ended, when it was not with one output. */
-static inline void twill__load_end(twill__pipe *p, twill__hand *hand, twill__load *load, int code)
+static inline void twill__flow_load_end(twill__flow *p, twill__flow_hand *hand,
+                                        twill__flow_load *load, int code)
 {
     if (code) {
-        twill__load_failed(p, hand, load, code);
-        twill__load_bury(p, hand, load, code);
+        twill__flow_load_failed(p, hand, load, code);
+        twill__flow_load_bury(p, hand, load, code);
     } else if (hand->said & TWILL__SAID_SKIP) {
-        load->end = TWILL__END_SKIPPED;
-    } else if (hand->said & (TWILL__SAID_FILTER | TWILL__SAID_STOP)) {
-        load->end = TWILL__END_FILTERED;
+        load->end = TWILL__FLOW_END_SKIPPED;
+    } else if (hand->said & (TWILL__FLOW_SAID_FILTER | TWILL__SAID_STOP)) {
+        load->end = TWILL__FLOW_END_FILTERED;
     } else {
-        const twill__step *step = &p->step[hand->step];
-        load->end = TWILL__END_DONE;
+        const twill__flow_step *step = &p->step[hand->step];
+        load->end = TWILL__FLOW_END_DONE;
         load->outs = hand->emitted ? hand->emitted : 1;
         if (!hand->emitted && step->most > 1 && (step + 1)->in_size)
-            memcpy(twill__pipe_output(hand, 0), hand->scratch, (step + 1)->in_size);
+            memcpy(twill__flow_output(hand, 0), hand->scratch, (step + 1)->in_size);
         if (p->map_results && hand->step + 1 == p->n_steps)
-            memcpy(p->map_results + load->number * (step + 1)->in_size, twill__pipe_output(hand, 0),
+            memcpy(p->map_results + load->number * (step + 1)->in_size, twill__flow_output(hand, 0),
                    (step + 1)->in_size);
     }
 }
 
 /* ---- looking at the time ---- */
 
-typedef struct twill__watch {
+typedef struct twill__flow_watch {
     uint64_t since, looked, published; /* ticks */
     uint32_t every, count;             /* loads a look; since the last */
-} twill__watch;
+} twill__flow_watch;
 
-static inline void twill__watch_begin(const twill__pipe *p, twill__watch *watch, uint64_t pace)
+static inline void twill__flow_watch_begin(const twill__flow *p, twill__flow_watch *watch,
+                                           uint64_t pace)
 {
     watch->since = watch->looked = watch->published = twill__ticks();
-    watch->every = pace && pace < p->goal * TWILL__QUICK_NS / TWILL__BURST_NS ? 4 : 1;
+    watch->every = pace && pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS ? 4 : 1;
     watch->count = 0;
 }
 
 /* After a call: the longest so far; the stage is not yet published. Calls that are timed together
    count with what is left after the others' usual time. */
-static inline uint64_t twill__watch_look(twill__watch *watch, uint64_t pace)
+static inline uint64_t twill__flow_watch_look(twill__flow_watch *watch, uint64_t pace)
 {
     uint64_t now = twill__ticks(), took = now > watch->looked ? now - watch->looked : 0;
     uint64_t others = pace * (watch->count - 1), mean = took / watch->count;
@@ -158,18 +162,18 @@ static inline uint64_t twill__watch_look(twill__watch *watch, uint64_t pace)
 
 /* Between two calls, when it is time to look: token and deadline, and what is done is shown when
    it lasts. False: the rest of the burst had better go back. */
-static inline bool twill__pipe_look(twill__pipe *p, twill__hand *hand, twill__watch *watch,
-                                    uint32_t to)
+static inline bool twill__flow_look(twill__flow *p, twill__flow_hand *hand,
+                                    twill__flow_watch *watch, uint32_t to)
 {
     if (p->timed &&
         (twill_cancel_fired(p->run.until.cancel) || twill__expired(p->run.until.deadline))) {
-        twill__publish_some(p, hand, to);
+        twill__flow_publish_some(p, hand, to);
         watch->published = watch->looked;
     }
     if (watch->looked - watch->published > 2 * p->goal && to < hand->n) {
         if (hand->step < p->n_steps && p->step[hand->step].limit > 1)
             return false;
-        twill__publish_some(p, hand, to);
+        twill__flow_publish_some(p, hand, to);
         watch->published = watch->looked;
     }
     return true;
@@ -178,10 +182,11 @@ static inline bool twill__pipe_look(twill__pipe *p, twill__hand *hand, twill__wa
 /* ---- the three kinds of burst ---- */
 
 /* Loads one by one; returns how many have ended. */
-static inline uint32_t twill__run_loads(twill__pipe *p, twill__hand *hand, twill_task *task,
-                                        twill__watch *watch, uint64_t *longest)
+static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *hand,
+                                             twill_task *task, twill__flow_watch *watch,
+                                             uint64_t *longest)
 {
-    twill__step *step = &p->step[hand->step], *behind = step + 1;
+    twill__flow_step *step = &p->step[hand->step], *behind = step + 1;
     const char *in = step->in;
     size_t in_size = step->in_size, out_size = behind->in_size;
     uint64_t pace = hand->pace;
@@ -189,20 +194,20 @@ static inline uint32_t twill__run_loads(twill__pipe *p, twill__hand *hand, twill
     bool thin = p->thin,
          plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
     for (uint32_t i = 0; i < hand->n; i++) {
-        twill__load *load = &hand->load[i];
+        twill__flow_load *load = &hand->load[i];
         void *out = hand->scratch;
         int code;
         bool may_run;
         hand->at = i;
-        may_run = twill__load_begin(p, hand, load);
+        may_run = twill__flow_load_begin(p, hand, load);
         if (i == 0)
-            atomic_store(&hand->begun, 1); /* see twill__sweep */
+            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
         if (!may_run) {
-            twill__load_drop(p, hand, load);
+            twill__flow_load_drop(p, hand, load);
             continue;
         }
         if (i && atomic_load(&p->hungry))
-            twill__publish_some(p, hand, i);
+            twill__flow_publish_some(p, hand, i);
         if (out_size == 0)
             out = NULL;
         else if (step->most == 1)
@@ -217,16 +222,16 @@ static inline uint32_t twill__run_loads(twill__pipe *p, twill__hand *hand, twill
         hand->calls = 0;
         if (plain && !((unsigned)code | hand->said)) {
             load->outs = 1;
-            load->end = TWILL__END_DONE;
+            load->end = TWILL__FLOW_END_DONE;
             load->plain = thin;
         } else {
-            twill__load_end(p, hand, load, code);
+            twill__flow_load_end(p, hand, load, code);
         }
         if (++watch->count == watch->every) {
-            uint64_t took = twill__watch_look(watch, pace);
+            uint64_t took = twill__flow_watch_look(watch, pace);
             if (took > *longest)
                 *longest = took;
-            if (!twill__pipe_look(p, hand, watch, i + 1))
+            if (!twill__flow_look(p, hand, watch, i + 1))
                 return i + 1;
         }
     }
@@ -235,17 +240,17 @@ static inline uint32_t twill__run_loads(twill__pipe *p, twill__hand *hand, twill
 
 /* A batch: those that may run come first, the rest is dropped after the call. Returns how many
    may. */
-static inline uint32_t twill__batch_gather(twill__pipe *p, twill__hand *hand)
+static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand *hand)
 {
-    const twill__step *step = &p->step[hand->step];
-    size_t limit = twill__pipe_limit(p);
+    const twill__flow_step *step = &p->step[hand->step];
+    size_t limit = twill__flow_limit(p);
     uint32_t n = 0;
     for (uint32_t i = 0; i < hand->n; i++)
         if (hand->load[i].key < limit) {
-            twill__load load = hand->load[i];
+            twill__flow_load load = hand->load[i];
             hand->load[i] = hand->load[n];
             hand->load[n] = load;
-            memcpy(hand->scratch + n++ * step->in_size, twill__step_at(step, load.piece),
+            memcpy(hand->scratch + n++ * step->in_size, twill__flow_step_at(step, load.piece),
                    step->in_size);
         }
     hand->at = 0;
@@ -256,41 +261,44 @@ static inline uint32_t twill__batch_gather(twill__pipe *p, twill__hand *hand)
 }
 
 /* How the call of a batch of n ended. */
-static inline void twill__batch_end(twill__pipe *p, twill__hand *hand, uint32_t n, int code)
+static inline void twill__flow_batch_end(twill__flow *p, twill__flow_hand *hand, uint32_t n,
+                                         int code)
 {
-    const twill__step *step = &p->step[hand->step], *behind = step + 1;
-    uint8_t end = hand->said & TWILL__SAID_SKIP ? TWILL__END_SKIPPED : TWILL__END_FILTERED;
+    const twill__flow_step *step = &p->step[hand->step], *behind = step + 1;
+    uint8_t end =
+        hand->said & TWILL__SAID_SKIP ? TWILL__FLOW_END_SKIPPED : TWILL__FLOW_END_FILTERED;
     uint32_t outs = hand->said ? 0 : hand->emitted;
     if (code)
-        end = TWILL__END_FAILED;
+        end = TWILL__FLOW_END_FAILED;
     else if (!hand->said && (behind->in_size == 0 || (step->single && outs)))
-        end = TWILL__END_DONE;
+        end = TWILL__FLOW_END_DONE;
     for (uint32_t i = 0; i < n; i++) {
-        twill__load *load = &hand->load[i];
+        twill__flow_load *load = &hand->load[i];
         load->end = end;
-        load->outs = end == TWILL__END_DONE && behind->in_size == 0;
+        load->outs = end == TWILL__FLOW_END_DONE && behind->in_size == 0;
         if (!code && !step->single && i < outs) {
-            load->end = TWILL__END_DONE;
+            load->end = TWILL__FLOW_END_DONE;
             load->outs = 1;
             if (p->map_results && hand->step + 1 == p->n_steps)
                 memcpy(p->map_results + load->number * behind->in_size,
-                       twill__step_at(behind, load->piece), behind->in_size);
+                       twill__flow_step_at(behind, load->piece), behind->in_size);
         }
     }
     if (!code && step->single && outs)
         hand->load[hand->at].outs = outs;
     for (uint32_t i = 0; code && i < n; i++)
-        twill__pipe_fail(p, hand->step, &hand->load[i], TWILL_FAILED, code);
+        twill__flow_fail(p, hand->step, &hand->load[i], TWILL_FAILED, code);
     for (uint32_t i = 0; code && i < n; i++)
-        twill__load_bury(p, hand, &hand->load[i], code);
+        twill__flow_load_bury(p, hand, &hand->load[i], code);
 }
 
-static inline uint32_t twill__run_batch(twill__pipe *p, twill__hand *hand, twill_task *task,
-                                        twill__watch *watch, uint64_t *longest)
+static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *hand,
+                                             twill_task *task, twill__flow_watch *watch,
+                                             uint64_t *longest)
 {
-    twill__step *step = &p->step[hand->step];
-    uint32_t n = twill__batch_gather(p, hand);
-    if (n && twill__load_begin(p, hand, &hand->load[hand->at])) {
+    twill__flow_step *step = &p->step[hand->step];
+    uint32_t n = twill__flow_batch_gather(p, hand);
+    if (n && twill__flow_load_begin(p, hand, &hand->load[hand->at])) {
         int code;
         hand->said = 0;
         hand->emitted = 0;
@@ -298,50 +306,50 @@ static inline uint32_t twill__run_batch(twill__pipe *p, twill__hand *hand, twill
         task->index = (size_t)hand->load[0].number;
         code = step->user.batch(hand->scratch, n, task);
         hand->calls = 0;
-        twill__batch_end(p, hand, n, code);
+        twill__flow_batch_end(p, hand, n, code);
         watch->count = 1;
-        *longest = twill__watch_look(watch, 0);
+        *longest = twill__flow_watch_look(watch, 0);
     } else {
         n = 0;
     }
     for (uint32_t i = n; i < hand->n; i++) {
         hand->at = i;
-        twill__load_drop(p, hand, &hand->load[i]);
+        twill__flow_load_drop(p, hand, &hand->load[i]);
     }
     return hand->n;
 }
 
 /* The source, until the burst is full or it has nothing more for now. */
-static inline uint32_t twill__run_source(twill__pipe *p, twill__hand *hand, twill_task *task,
-                                         twill__watch *watch, bool *end)
+static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *hand,
+                                              twill_task *task, twill__flow_watch *watch, bool *end)
 {
     uint32_t i = 0;
-    for (uint32_t asked = 0; i < hand->n && asked < 2 * TWILL__BURST; asked++) {
-        twill__load *load = &hand->load[i];
+    for (uint32_t asked = 0; i < hand->n && asked < 2 * TWILL__FLOW_BURST; asked++) {
+        twill__flow_load *load = &hand->load[i];
         int code;
         hand->at = i;
-        if (!twill__load_begin(p, hand, load))
+        if (!twill__flow_load_begin(p, hand, load))
             break;
         if (asked == 0)
-            atomic_store(&hand->begun, 1); /* see twill__sweep */
+            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
         else if (i && atomic_load(&p->hungry))
-            twill__publish_some(p, hand, i);
+            twill__flow_publish_some(p, hand, i);
         hand->said = 0;
         task->index = (size_t)load->number;
         hand->calls = 1;
-        code = p->source(twill__step_at(&p->step[0], load->piece), task);
+        code = p->source(twill__flow_step_at(&p->step[0], load->piece), task);
         hand->calls = 0;
         *end = code || (hand->said & TWILL__SAID_STOP);
         if (code)
-            twill__load_failed(p, hand, load, code);
+            twill__flow_load_failed(p, hand, load, code);
         else if (!hand->said)
             load->plain = true;
         i += code || !hand->said;
         if (*end)
             break;
         if (++watch->count == watch->every) {
-            (void)twill__watch_look(watch, 0);
-            if (!twill__pipe_look(p, hand, watch, i))
+            (void)twill__flow_watch_look(watch, 0);
+            if (!twill__flow_look(p, hand, watch, i))
                 break;
         }
     }
@@ -350,24 +358,26 @@ static inline uint32_t twill__run_source(twill__pipe *p, twill__hand *hand, twil
 
 /* ---- a burst ---- */
 
-static inline uint32_t twill__hand_run(twill__pipe *p, twill__hand *hand, twill_task *task,
-                                       twill__watch *watch, uint64_t *longest, bool *end)
+static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *hand,
+                                            twill_task *task, twill__flow_watch *watch,
+                                            uint64_t *longest, bool *end)
 {
     if (hand->step == p->n_steps) {
         task->context = p->run.context;
-        twill__watch_begin(p, watch, hand->pace);
-        return twill__run_source(p, hand, task, watch, end);
+        twill__flow_watch_begin(p, watch, hand->pace);
+        return twill__flow_run_source(p, hand, task, watch, end);
     }
-    task->context = twill__step_context(p, &p->step[hand->step]);
-    twill__watch_begin(p, watch, hand->pace);
+    task->context = twill__flow_step_context(p, &p->step[hand->step]);
+    twill__flow_watch_begin(p, watch, hand->pace);
     if (hand->whole)
-        return twill__run_batch(p, hand, task, watch, longest);
-    return twill__run_loads(p, hand, task, watch, longest);
+        return twill__flow_run_batch(p, hand, task, watch, longest);
+    return twill__flow_run_loads(p, hand, task, watch, longest);
 }
 
 /* Under the lock again: loads below `to` have ended. */
-static inline void twill__hand_end(twill__pipe *p, twill__hand *hand, const twill__watch *watch,
-                                   uint32_t to, uint64_t longest, bool end)
+static inline void twill__flow_hand_end(twill__flow *p, twill__flow_hand *hand,
+                                        const twill__flow_watch *watch, uint32_t to,
+                                        uint64_t longest, bool end)
 {
     uint64_t took = watch->looked > watch->since ? watch->looked - watch->since : 0;
     uint32_t ran = to ? to : 1;
@@ -375,103 +385,103 @@ static inline void twill__hand_end(twill__pipe *p, twill__hand *hand, const twil
         took = took * ran / (ran > watch->count ? ran - watch->count : 1);
     hand->busy += took;
     if (hand->step == p->n_steps) {
-        p->source_burst = twill__burst_next(p, p->source_burst, ran, took);
+        p->source_burst = twill__flow_burst_next(p, p->source_burst, ran, took);
         p->source_pace = took / ran;
         if (end) {
             p->natural = p->shut = true;
         }
     } else {
-        twill__step *step = &p->step[hand->step];
+        twill__flow_step *step = &p->step[hand->step];
         step->busy += took;
         if (longest > step->longest)
             step->longest = longest;
-        step->burst = twill__burst_next(p, step->burst, ran, took);
+        step->burst = twill__flow_burst_next(p, step->burst, ran, took);
         step->pace = took / ran;
     }
-    twill__publish_all(p, hand, to);
+    twill__flow_publish_all(p, hand, to);
 }
 
 /* ---- what the crew calls ---- */
 
-static inline bool twill__pipe_ready(void *pipe)
+static inline bool twill__flow_ready(void *pipe)
 {
-    twill__pipe *p = (twill__pipe *)pipe;
-    twill__pipe_turn turn;
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_turn turn;
     twill_ns due = 0;
     bool any;
-    if (!twill__pipe_here(p))
+    if (!twill__flow_here(p))
         return false;
-    twill__pipe_enter(p, &turn);
-    twill__pipe_poll(p);
-    any = twill__pipe_any(p);
+    twill__flow_enter(p, &turn);
+    twill__flow_poll(p);
+    any = twill__flow_any(p);
     if (!any && !p->ended)
         due = p->due;
-    twill__pipe_exit(p, &turn, TWILL__EXIT_READY);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
     if (due)
         twill__crew_alarm(&p->crew, due);
     return any;
 }
 
 /* Bursts, until nothing is ready. */
-static inline void twill__hand_work(twill__pipe *p, twill__hand *hand, twill_task *task)
+static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand, twill_task *task)
 {
-    twill__pipe_turn turn;
+    twill__flow_turn turn;
     uint64_t now = twill__ticks();
-    twill__pipe_enter(p, &turn);
+    twill__flow_enter(p, &turn);
     p->working += hand->slot != NULL;
     for (;;) { /* exit: nothing to take */
-        twill__watch watch;
+        twill__flow_watch watch;
         uint64_t longest = 0;
         bool end = false, taken;
         uint32_t to;
-        twill__pipe_poll(p);
-        taken = twill__pipe_take(p, hand);
-        twill__pipe_moods(p, now);
-        if (!taken && !(twill__pipe_any(p) && twill__pipe_take(p, hand)))
+        twill__flow_poll(p);
+        taken = twill__flow_take(p, hand);
+        twill__flow_moods(p, now);
+        if (!taken && !(twill__flow_any(p) && twill__flow_take(p, hand)))
             break;
-        twill__pipe_exit(p, &turn, TWILL__EXIT_WORKER);
-        to = twill__hand_run(p, hand, task, &watch, &longest, &end);
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+        to = twill__flow_hand_run(p, hand, task, &watch, &longest, &end);
         now = watch.looked;
-        if (!twill__pipe_here(p)) /* forked in a callback: the others are not here */
+        if (!twill__flow_here(p)) /* forked in a callback: the others are not here */
             return;
-        twill__pipe_enter(p, &turn);
-        twill__hand_end(p, hand, &watch, to, longest, end);
+        twill__flow_enter(p, &turn);
+        twill__flow_hand_end(p, hand, &watch, to, longest, end);
     }
     p->working -= hand->slot != NULL;
-    twill__pipe_exit(p, &turn, TWILL__EXIT_WORKER);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
 }
 
-static inline void twill__pipe_work(void *pipe, twill_task *task)
+static inline void twill__flow_work(void *pipe, twill_task *task)
 {
-    twill__pipe *p = (twill__pipe *)pipe;
-    twill__hand *hand = &p->hand[task->worker];
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_hand *hand = &p->hand[task->worker];
     twill_task mine = *task;
     mine.private_ = &hand->call;
-    twill__hand_work(p, hand, &mine);
+    twill__flow_hand_work(p, hand, &mine);
 }
 
 /* A callback has ended its thread: its piece is LOST, the rest goes back. */
-static inline void twill__pipe_thread_ended(void *pipe, twill_task *task)
+static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
 {
-    twill__pipe *p = (twill__pipe *)pipe;
-    twill__hand *hand = &p->hand[task->worker];
-    twill__pipe_turn turn;
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_hand *hand = &p->hand[task->worker];
+    twill__flow_turn turn;
     uint32_t to, calls = hand->calls;
-    if (!twill__pipe_here(p))
+    if (!twill__flow_here(p))
         return;
     hand->calls = 0;
     to = hand->whole && calls ? calls : hand->at + 1;
     for (uint32_t i = to - (calls ? calls : 0); i < to; i++) {
-        hand->load[i].end = TWILL__END_FAILED;
+        hand->load[i].end = TWILL__FLOW_END_FAILED;
         hand->load[i].outs = 0;
-        twill__pipe_fail(p, hand->step, &hand->load[i], TWILL_LOST, 0);
+        twill__flow_fail(p, hand->step, &hand->load[i], TWILL_LOST, 0);
     }
-    twill__pipe_enter(p, &turn);
+    twill__flow_enter(p, &turn);
     if (hand->step == p->n_steps)
         p->shut = true;
-    twill__publish_all(p, hand, to);
+    twill__flow_publish_all(p, hand, to);
     p->working--;
-    twill__pipe_exit(p, &turn, TWILL__EXIT_WORKER);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
 }
 
 #endif
