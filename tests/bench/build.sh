@@ -71,6 +71,7 @@ openmp='#include <omp.h>'
     make counter peer_counter.c $cc $c
     make queue_mutex peer_queue_mutex.c $cc $c
     make limiter_mutex peer_limiter.c $cc $c
+    make pipe_serial peer_pipe_serial.c $cc $c
     make timeout_thread peer_timeout_thread.c $cc $c
     probe cxx cpp '#include <future>' $cxx -c &&
         make timeout_async peer_timeout_async.cpp $cxx $cpp
@@ -81,7 +82,8 @@ openmp='#include <omp.h>'
     tbb_flags=$(pkg-config --cflags tbb 2>/dev/null)
     tbb_libs=$(pkg-config --libs tbb 2>/dev/null || echo -ltbb)
     probe tbb cpp '#include <tbb/parallel_for.h>' $cxx $tbb_flags -c &&
-        make tbb peer_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs
+        make tbb peer_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs &&
+        make pipe_tbb peer_pipe_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs
     probe pthreadpool c '#include <pthreadpool.h>' $cc -c &&
         make pthreadpool peer_pthreadpool.c $cc $c -- -lpthreadpool
 }
@@ -105,6 +107,7 @@ else
     else
         skip go-time
     fi
+    go_build pipe_go peer_pipe_go.go
 fi
 
 # ---- Rust: from Debian's copies of the crates, without the network ----
@@ -156,6 +159,7 @@ twill twill_map twill_parallel_map.h
 twill twill_progress twill_progress_tracker.h
 twill twill_queue twill_producer_consumer.h
 twill twill_limiter twill_rate_limiter.h
+twill twill_pipe twill_pipeline.h
 twill twill_timeout twill_timeout_fallback.h
 
 exit $failed

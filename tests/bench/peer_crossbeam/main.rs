@@ -1,5 +1,5 @@
 // Rust's channels: crossbeam's bounded one, and the standard library's sync_channel (one consumer).
-// usage: peer_crossbeam queue|queue_std producers consumers capacity items
+// usage: peer_crossbeam queue|queue_std producers consumers capacity items | pipeline items steps capacity
 use std::env;
 use std::process::exit;
 use std::thread;
@@ -77,10 +77,59 @@ fn finish(start: Instant, items: u64, got: u64, sum: u64) {
     report("ns/item", took.as_nanos() as f64 / items as f64);
 }
 
+#[inline(never)]
+fn work(mut x: u64, steps: u64) -> u64 {
+    for _ in 0..steps {
+        x = x.wrapping_mul(2862933555777941757).wrapping_add(3037000493);
+        // as in C: no two steps may be merged
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) x, options(nomem, nostack, preserves_flags))
+        };
+    }
+    x
+}
+
+// a thread for each of three stages
+fn pipeline() {
+    let (items, steps, capacity) = (number(2, 1000000), number(3, 70), number(4, 1024) as usize);
+    let (to_b, from_a) = crossbeam_channel::bounded::<u64>(capacity);
+    let (to_c, from_b) = crossbeam_channel::bounded::<u64>(capacity);
+    let start = Instant::now();
+    let a = thread::spawn(move || {
+        (0..items).fold(0u64, |hash, i| {
+            let hash = work(hash ^ i, steps);
+            to_b.send(hash).unwrap();
+            hash
+        })
+    });
+    let b = thread::spawn(move || {
+        from_a.iter().fold(0u64, |hash, v| {
+            let hash = work(hash ^ v, steps);
+            to_c.send(hash).unwrap();
+            hash
+        })
+    });
+    let hash = from_b.iter().fold(0u64, |hash, v| work(hash ^ v, steps));
+    a.join().unwrap();
+    b.join().unwrap();
+    let took = start.elapsed();
+    let (mut x, mut y, mut z) = (0u64, 0u64, 0u64);
+    for i in 0..items {
+        x = work(x ^ i, steps);
+        y = work(y ^ x, steps);
+        z = work(z ^ y, steps);
+    }
+    if hash != z {
+        wrong("pipeline", 0);
+    }
+    report("ns/item", took.as_nanos() as f64 / items as f64);
+}
+
 fn main() {
     match env::args().nth(1).unwrap_or_default().as_str() {
         "queue" => queue(),
         "queue_std" => queue_std(),
+        "pipeline" => pipeline(),
         _ => exit(2),
     }
 }

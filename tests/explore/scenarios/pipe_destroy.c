@@ -1,0 +1,37 @@
+/* Destroy while one waits for a token and a stage runs. */
+#include "pipe_common.h"
+
+static int waits(const void *in, void *out, const twill_task *task)
+{
+    (void)out;
+    atomic_fetch_add(&seen[*(const int *)in], 1);
+    (void)twill_sleep(twill_within_or_cancelled(TWILL_MS(1), task->until.cancel));
+    return 0;
+}
+
+static void waiting_push(void *side_)
+{
+    push_one(side_);
+}
+
+int main(void)
+{
+    const twill_stage stage = {.work = waits, .kind = TWILL_STAGE_SERIAL, .drop = drop};
+    struct side a = {.item = 1};
+    twill_pipeline_report r;
+    twill_pipeline *p;
+    int zero = 0;
+
+    quiet();
+    assert(twill_pipeline_create(&p, sizeof(int), &stage, 1,
+                                 &(twill_pipeline_options){.tokens = 1, .report = &r}) == TWILL_OK);
+    assert(twill_pipeline_push(p, &zero) == TWILL_OK);
+    go(&a, waiting_push, p);
+    while (!atomic_load(&seen[0]) && !p->pushers.first) /* it has reached the lock, or will soon */
+        twill__yield();
+    end(&a);
+    assert(twill_pipeline_destroy(p) == TWILL_OK);
+    books(&r);
+    assert(seen[0] + dropped[0] == 1 && seen[1] + dropped[1] == (a.status == TWILL_OK));
+    return 0;
+}
