@@ -1015,6 +1015,285 @@ TWILL__DECL twill_status twill_produce_consume(size_t item_size, twill_produce_f
 #endif
 #endif
 
+/* ---- pipeline.h ---- */
+/* twill: pipeline - items stream through a chain of stages, each with its own workers and order.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Each item goes through several steps that differ in what they need: ten threads that fetch, as
+    many as there are CPUs that compute, one that saves in the order of the input. Item k may be in
+    the last stage while item k+1 is in the first; memory stays bounded; the report says which stage
+    holds up the rest. Results and errors are those of the serial loop.
+WHEN NOT
+    One step: parallel_map. Threads that you write yourself: producer_consumer. Stages far below a
+    microsecond: put some steps into one stage, or group items with a batch stage.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_pipeline.h"
+
+static int count(void *out, const twill_task *task)
+{
+    if (task->index == 100)
+        return twill_task_stop(task);                   // the end
+    *(int *)out = (int)task->index;
+    return 0;
+}
+
+static int process(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in;
+    if (i % 2)
+        return twill_pipeline_filter(task);             // no output
+    *(long *)out = (long)i * i;
+    return 0;                                           // not 0: this item has failed
+}
+
+static int save(const void *in, void *out, const twill_task *task)
+{
+    (void)out;                                          // the last stage: a sink
+    *(long *)task->context += *(const long *)in;        // in order, so no lock
+    return 0;
+}
+
+int main(void)
+{
+    long sum = 0;
+    const twill_stage stages[] = {
+        { .name = "process", .work = process, .out_size = sizeof(long), .workers = 4 },
+        { .name = "save", .work = save, .kind = TWILL_STAGE_IN_ORDER, .context = &sum },
+    };
+    twill_status status = twill_pipeline_run(count, sizeof(int), stages, 2, NULL);
+    printf("%s, sum %ld\n", twill_status_name(status), sum);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_OK, sum 161700
+END OF OUTPUT
+
+STAGES (twill_stage; zeroed fields have the meaning said here)
+    name            for your own reports; kept as a pointer
+    work, batch     exactly one of them. work is a function of parallel_map's shape: one item in,
+                    one output. batch gets n items side by side and makes its outputs by emit
+    out_size        bytes of an output; 0: the stage consumes, and only the last one may. What the
+                    last stage of a run writes, if its out_size is not 0, nobody takes
+    kind            PARALLEL; IN_ORDER: one at a time, numbers rising; SERIAL: one at a time
+    workers         PARALLEL: calls at once, 0: the CPUs. Other kinds: 0 or 1
+    buffer          pieces that may wait before it: the stage before it is not started beyond that.
+                    Raised to what one call brings, and to what a batch needs to be full. 0: only
+                    the tokens limit it. Not applied before IN_ORDER stages
+    outputs_max     outputs a call, by emit. 0: one (batch: one an item). The memory before a stage
+                    is tokens x the product of all outputs_max before it. Not with map
+    batch_max       the largest batch, 0: 16
+    linger          how long a batch may wait for more, from its first item on. 0: it goes as it is;
+                    TWILL_FOREVER: only when it is full, or nothing more can come
+    keep_going      a failing item is counted and left out, whatever on_error says. It still makes
+                    the answer FAILED
+    drop            gets each input that this stage will never see: CANCELLED, or FAILED after an
+                    error. task->index: its number, worker UINT_MAX
+    context         task->context in this stage; NULL: run.context
+
+OPTIONS (twill_pipeline_options; NULL: defaults)
+    run             workers: threads for all stages, 0: the sum of the stages' workers, no more than
+                    tokens. A call counts the caller, an object starts so many. on_error: LOWEST by
+                    default. statuses and codes: with map. Stages of a nested call run on the
+                    threads of the call around it
+    tokens          items inside at once; 0: three times the sum of the stages' workers. 1: the
+                    serial loop
+    dead_letter     sees each input whose call has failed, after it; context: run.context. Not what
+                    is LOST
+    report, stage_stats   filled at the end (object: by destroy). stage_stats: one a stage
+
+WHAT A CALLBACK MAY SAY
+    return code     not 0: the item has failed
+    twill_pipeline_filter, twill_task_skip     no output; it counts as done, or as skipped
+    twill_pipeline_emit                        one more output, up to outputs_max. A call that
+                    emits and returns 0 does not also deliver `out`; one that fails or filters has
+                    withdrawn what it emitted
+    twill_task_stop the stream ends before this item: lower ones are finished, this one has no
+                    output, higher ones are dropped. The answer is OK. In a source: the end
+    An output that was begun before filter, failure or stop is the callback's own business.
+
+ORDER AND NUMBERS
+    Items are numbered from 0 by the source; outputs inherit the number, several of one item also a
+    sub-number. An IN_ORDER stage sees (number, sub-number) rise, without waiting for what was
+    filtered or has failed. Outputs of a batch: the k-th is of the k-th item; with outputs_max set
+    all are of its lowest. With an IN_ORDER last stage exactly what the serial loop delivers is
+    delivered, also when it ends early; without one, some above the end may be out already.
+
+ERRORS
+    By default like a stop at the failing item, and FAILED is the answer: lower items go on and may
+    fail lower, so report.run.first_error is the serial loop's, with any number of threads.
+    ON_ERROR_FIRST drops all at once; COLLECT and keep_going leave the item out; LIMIT begins to
+    stop at failure max_errors. A failing source ends the stream. A batch that fails, fails all its
+    items. A callback that ends its thread: its item is LOST.
+    Answers: OK, FAILED, CANCELLED, TIMEOUT; refusals: INVALID, TOO_BIG, NO_MEMORY, NO_THREAD
+    (strict), CLOSED (the pool), FORKED; DEADLOCK: join, stop, destroy from a stage, and a push from
+    a stage when nobody is left who could make room. No worker_start succeeded: FAILED, index
+    SIZE_MAX.
+    total == done + failed + skipped, done includes filtered. Each input that was stored is seen
+    by its stage, or by `drop`, exactly once.
+
+FIGURES (twill_stage_stats)
+    in, out, filtered, failed, dropped       inputs seen, outputs, ...
+    busy            time in calls, summed; `longest` of them (calls below half a microsecond are
+                    timed in fours, and judged by what they usually take)
+    starved, held   nothing ran: since nothing was there to run; since there was no room behind
+    waiting, _peak  before it, now and at most; reorder_peak: of these, for an earlier number
+    running, _peak  calls at once
+    The bottleneck has the largest busy / workers. More workers there help, until another one is
+    it, or busy / (wall x workers) of all is far below 1: then the source is.
+
+THREADS      All functions by any thread; destroy last. A stage's calls may run on any thread;
+             those of a SERIAL or IN_ORDER stage happen one after the other, so their context needs
+             no lock. Workers share the stages: the latest one that can go is served first.
+BLOCKS       run, map, join; push while no token is free. All of these work meanwhile. No worker
+             ever waits for room. A callback may block: others take over the rest.
+ALLOCATES    One block at the beginning. Nothing later.
+OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's during the call; what
+             it points to is what the stages make of it.
+MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
+             before run or join returns.
+COSTS        Two turns under one lock for up to 64 quick items, one atomic exchange an item and
+             stage.
+FORK         In a child all functions answer FORKED; abandon frees.
+PITFALLS     Without `drop`, pointers in dropped items leak. The user's `linger` is watched by idle
+             workers: when all are busy, the batch waits for the first of them. In a signal handler
+             nothing here may be called but twill_cancel_request on the run's token. A pipeline of
+             an object needs a join, or destroy drops what is inside. */
+#ifndef TWILL_PIPELINE_H
+#define TWILL_PIPELINE_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Makes one item. task->index: its number. The end: return twill_task_stop(task). */
+typedef int twill_source_fn(void *out, const twill_task *task);
+/* n items side by side; outputs by twill_pipeline_emit. task->index: the first one's number. */
+typedef int twill_stage_batch_fn(const void *items, size_t n, const twill_task *task);
+
+typedef enum twill_stage_kind {
+    TWILL_STAGE_PARALLEL = 0,
+    TWILL_STAGE_IN_ORDER, /* one at a time, by number */
+    TWILL_STAGE_SERIAL    /* one at a time, in any order */
+} twill_stage_kind;
+
+typedef struct twill_stage { /* see STAGES above */
+    const char *name;
+    twill_map_fn *work; /* exactly one of work and batch */
+    twill_stage_batch_fn *batch;
+    size_t out_size;
+    twill_stage_kind kind;
+    unsigned workers;
+    size_t buffer;
+    size_t outputs_max;
+    size_t batch_max;
+    twill_ns linger;
+    bool keep_going;
+    twill_drop_fn *drop;
+    void *context;
+} twill_stage;
+
+typedef struct twill_stage_stats { /* see FIGURES above */
+    uint64_t in, out, filtered, failed, dropped;
+    twill_ns busy, starved, held, longest;
+    size_t waiting, waiting_peak, reorder_peak;
+    unsigned running, running_peak;
+} twill_stage_stats;
+
+typedef struct twill_pipeline_report {
+    twill_report run;    /* total: items taken from the source, or pushed */
+    uint64_t delivered;  /* outputs that left the last stage */
+    uint64_t filtered;   /* items done that ended without one */
+    size_t failed_stage; /* where first_error happened; SIZE_MAX: nowhere, or in the source */
+    size_t bottleneck;   /* the stage whose busy time a worker is the largest */
+    size_t in_flight_peak;
+} twill_pipeline_report;
+
+typedef struct twill_pipeline_options { /* see OPTIONS above */
+    twill_run run;
+    size_t tokens;
+    void (*dead_letter)(size_t stage, void *in, int code, const twill_task *task);
+    twill_pipeline_report *report;
+    twill_stage_stats *stage_stats;
+} twill_pipeline_options;
+
+/* ---- one call ---- */
+
+/* From a source. Returns when all that it has made has ended. */
+TWILL__DECL twill_status twill_pipeline_run(twill_source_fn *source, size_t source_size,
+                                            const twill_stage *stages, size_t n_stages,
+                                            const twill_pipeline_options *options);
+
+/* From an array to an array: results[i] is what became of items[i]; untouched, if nothing did. */
+TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
+                                            size_t result_size, size_t n, const twill_stage *stages,
+                                            size_t n_stages, const twill_pipeline_options *options);
+
+/* ---- inside callbacks ---- */
+
+/* No output: `return twill_pipeline_filter(task);`. In a source: nothing for now, ask again. */
+TWILL__DECL int twill_pipeline_filter(const twill_task *task);
+
+/* One more output, copied; it travels on when the call has returned 0. TOO_BIG: beyond
+   outputs_max,
+   and nothing is taken. INVALID: not in a stage that has outputs. From the callback's own
+   thread. */
+TWILL__DECL twill_status twill_pipeline_emit(const twill_task *task, const void *out);
+
+/* ---- the caller is the source ---- */
+
+typedef struct twill_pipeline twill_pipeline;
+
+/* TWILL_OK: *out is the pipeline. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY, NO_THREAD
+   (strict), CLOSED (the pool), FORKED. */
+TWILL__DECL twill_status twill_pipeline_create(twill_pipeline **out, size_t item_size,
+                                               const twill_stage *stages, size_t n_stages,
+                                               const twill_pipeline_options *options);
+
+/* One item in: for ever, without waiting (FULL), or until. CLOSED: no more items, the caller keeps
+   this one. */
+TWILL__DECL twill_status twill_pipeline_push(twill_pipeline *pipeline, const void *item);
+TWILL__DECL twill_status twill_pipeline_try_push(twill_pipeline *pipeline, const void *item);
+TWILL__DECL twill_status twill_pipeline_push_until(twill_pipeline *pipeline, const void *item,
+                                                   twill_until until);
+
+/* No more items; what is inside is finished. A second one: CLOSED. */
+TWILL__DECL twill_status twill_pipeline_close(twill_pipeline *pipeline);
+
+/* Drops what has not started, tells what runs; does not wait. Again, or too late: TWILL_OK. */
+TWILL__DECL twill_status twill_pipeline_cancel(twill_pipeline *pipeline);
+
+/* Closes, helps, waits until all has ended: how it ended. From a stage: DEADLOCK. join_until may
+   answer TIMEOUT or CANCELLED before that: nothing is lost, join again. */
+TWILL__DECL twill_status twill_pipeline_join(twill_pipeline *pipeline);
+TWILL__DECL twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until);
+
+/* Both phases: closes, waits until `drain`, cancels what is left, waits until `join`. OK: all has
+   ended; TIMEOUT or CANCELLED: callbacks still run, out->stuck of them. `out` may be NULL. */
+TWILL__DECL twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
+                                             twill_until join, twill_stopped *out);
+
+/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. */
+TWILL__DECL void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
+                                          twill_stage_stats *stages);
+
+/* Cancels, waits for the callbacks, frees. NULL: TWILL_OK. From a stage: DEADLOCK. */
+TWILL__DECL twill_status twill_pipeline_destroy(twill_pipeline *pipeline);
+
+/* In a forked child alone: frees, no callbacks. Elsewhere it does nothing. */
+TWILL__DECL void twill_pipeline_abandon(twill_pipeline *pipeline);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 /* ---- fan_out_fan_in.h ---- */
 /* twill: fan_out_fan_in - start many independent tasks, and take each outcome as it arrives.
    SPDX-License-Identifier: MIT OR Unlicense
@@ -11742,38 +12021,50 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
 #endif
 #endif
 #ifdef TWILL_IMPLEMENTATION
-#ifndef TWILL__FAN_OUT_FAN_IN_IMPL
-#define TWILL__FAN_OUT_FAN_IN_IMPL
+#ifndef TWILL__PIPELINE_IMPL
+#define TWILL__PIPELINE_IMPL
 
-/* ---- fan_out_fan_in/call.h ---- */
-/* call.h: one call: the calling thread collects what the workers have done. */
-#ifndef TWILL__FAN_CALL_H
-#define TWILL__FAN_CALL_H
+/* ---- pipeline/create.h ---- */
+/* create.h: checks, sizes, and the one block of memory. */
+#ifndef TWILL__PIPELINE_CREATE_H
+#define TWILL__PIPELINE_CREATE_H
 
-/* ---- fan_out_fan_in/life.h ---- */
-/* life.h: a fan from its options to its report. */
-#ifndef TWILL__FAN_LIFE_H
-#define TWILL__FAN_LIFE_H
+/* ---- pipeline/report.h ---- */
+/* report.h: the figures, at the end and while it runs. */
+#ifndef TWILL__PIPELINE_REPORT_H
+#define TWILL__PIPELINE_REPORT_H
 
-/* ---- fan_out_fan_in/object.h ---- */
-/* object.h: go and next, and their waits. */
-#ifndef TWILL__FAN_OBJECT_H
-#define TWILL__FAN_OBJECT_H
+/* ---- pipeline/wait.h ---- */
+/* wait.h: those outside: pushes, joins, destroy. */
+#ifndef TWILL__PIPELINE_WAIT_H
+#define TWILL__PIPELINE_WAIT_H
 
-/* ---- fan_out_fan_in/workers.h ---- */
-/* workers.h: who runs a fan's tasks. */
-#ifndef TWILL__FAN_WORKERS_H
-#define TWILL__FAN_WORKERS_H
+/* ---- pipeline/work.h ---- */
+/* work.h: a worker: takes a burst, runs it without the lock, publishes, until nothing is ready. */
+#ifndef TWILL__PIPELINE_WORK_H
+#define TWILL__PIPELINE_WORK_H
 
-/* ---- fan_out_fan_in/state.h ---- */
-/* state.h: what happens to a fan under its lock: acceptance, outcomes, goals, ends. */
-#ifndef TWILL__FAN_STATE_H
-#define TWILL__FAN_STATE_H
+/* ---- pipeline/turn.h ---- */
+/* turn.h: a turn under the pipeline's lock, who waits for it, and how the stream is cut. */
+#ifndef TWILL__PIPELINE_TURN_H
+#define TWILL__PIPELINE_TURN_H
 
-/* ---- fan_out_fan_in/tasks.h ---- */
-/* tasks.h: the records of a fan's tasks, and the fan itself. */
-#ifndef TWILL__FAN_TASKS_H
-#define TWILL__FAN_TASKS_H
+/* ---- pipeline/burst.h ---- */
+/* burst.h: what a hand may take, taking it, and publishing what has come of it. All under the
+   pipeline's lock. */
+#ifndef TWILL__PIPELINE_BURST_H
+#define TWILL__PIPELINE_BURST_H
+
+/* ---- pipeline/order.h ---- */
+/* order.h: where pieces wait, in any order or by number, and when a ticket comes back. All under
+   the pipeline's lock. */
+#ifndef TWILL__PIPELINE_ORDER_H
+#define TWILL__PIPELINE_ORDER_H
+
+/* ---- pipeline/state.h ---- */
+/* state.h: the records of a pipeline: steps, tickets, hands, waiters. */
+#ifndef TWILL__PIPELINE_STATE_H
+#define TWILL__PIPELINE_STATE_H
 
 /* ---- engine/crew.h ---- */
 /* crew.h: the workers of an object: threads of its own, or those of a pool, who come when there is
@@ -11999,6 +12290,2773 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
 }
 
 #endif
+
+/* The words. A TICKET is one of the pipeline's tokens: it carries one source item, from the source
+   until the last that came of it has gone. A PIECE is what travels: a ticket and a sub-number; a
+   step with many outputs makes several pieces of one. A STEP is a stage and the edge before it. A
+   HAND is a worker number at work: a burst of pieces (LOADS) that it has taken at one step.
+
+   All is decided under one lock, taken twice a burst; user code never runs under it. Memory has
+   a fixed place for each piece before each step, so outputs are written where the next step
+   reads them. */
+enum { TWILL__FLOW_BURST = 64 };
+#define TWILL__FLOW_BURST_NS \
+    10000                        /* what a burst shall last: its two turns under the lock vanish */
+#define TWILL__FLOW_QUICK_NS 500 /* calls that are quicker are timed four at a time */
+
+enum {
+    TWILL__FLOW_AGAIN_WORK = -1
+}; /* an answer beside the public ones: there is work, look again */
+
+/* How a load ended. */
+typedef enum twill__flow_end {
+    TWILL__FLOW_END_NONE = 0, /* not begun, or running */
+    TWILL__FLOW_END_DONE,
+    TWILL__FLOW_END_FILTERED,
+    TWILL__FLOW_END_FAILED,
+    TWILL__FLOW_END_SKIPPED,
+    TWILL__FLOW_END_DROPPED
+} twill__flow_end;
+
+typedef struct twill__flow_piece {
+    uint32_t ticket, sub;
+} twill__flow_piece;
+
+typedef struct twill__flow_ticket { /* under the lock; `number` is also read by who has a piece */
+    uint64_t number;
+    /* its pieces, and one more until the last in-order step has let its number pass */
+    uint32_t holds;
+    bool failed, skipped, fruit; /* fruit: something of it left the last step */
+} twill__flow_ticket;
+
+typedef struct twill__flow_load {
+    /* place in the serial loop: number, then sub-number; the cut compares it */
+    size_t key;
+    uint64_t number;
+    twill__flow_piece piece;
+    uint32_t outs;
+    uint8_t end; /* twill__flow_end */
+    bool plain;  /* done, one output, one piece a ticket */
+} twill__flow_load;
+
+typedef enum twill__flow_mood {                        /* what a step's time goes into */
+                                TWILL__FLOW_MOOD_BUSY, /* it runs, or waits for a worker */
+                                TWILL__FLOW_MOOD_STARVED,
+                                TWILL__FLOW_MOOD_HELD
+} twill__flow_mood;
+
+typedef struct twill__flow_step {
+    /* set at creation */
+    twill_stage user;
+    char *in; /* the pieces before it; of the one behind the last step: what nobody takes */
+    size_t in_size;
+    uint32_t spread; /* pieces before it that one ticket may have */
+    uint32_t most;   /* outputs a piece */
+    size_t scale;    /* of sub-numbers in keys */
+    uint32_t limit;  /* calls at once */
+    size_t room;     /* pieces that may wait before it; SIZE_MAX: tickets alone bound them */
+    uint32_t order;  /* the first in-order step behind this one; n_steps: none */
+    bool in_order;
+    bool single; /* a batch whose outputs are counted by the call, not by the piece */
+    /* under the lock */
+    uint32_t ready;    /* pieces that it could take */
+    uint32_t waiting;  /* pieces before it that no hand has */
+    uint32_t live;     /* pieces before it and in its calls */
+    uint32_t reserved; /* room promised to calls of the step before */
+    uint32_t running;  /* calls */
+    uint32_t burst;    /* pieces a burst: about TWILL__FLOW_BURST_NS */
+    uint64_t pace;     /* ticks a piece, lately */
+    /* any order: a ring of pieces, by arrival */
+    twill__flow_piece *queue;
+    uint32_t head, mask;
+    /* in order: a ring by number; an entry is 0 until all pieces of its number have come or are
+       known not to, then (ticket + 1) * 2, and 1 more while a piece is there. [next, front) are
+       complete; `next` has a piece, or is front */
+    uint32_t *ring;
+    uint64_t next, front;
+    /* in order, many pieces a ticket: still to come; there; which */
+    uint32_t *due, *left;
+    uint64_t *bits;
+    twill_ns *came; /* batches with a linger: when each piece arrived */
+    /* figures, in ticks */
+    uint64_t busy, longest, starved, held, since;
+    twill__flow_mood mood;
+    uint64_t count_in, count_out, filtered, failed, dropped;
+    uint32_t waiting_peak, reorder_peak, running_peak;
+} twill__flow_step;
+
+enum { TWILL__FLOW_SAID_FILTER = 4 }; /* beside those of engine/job.h */
+
+struct twill_pipeline;
+typedef struct twill__flow_hand {
+    _Alignas(TWILL__LINE) twill__call call; /* first: task->private_ points here */
+    struct twill_pipeline *pipe;
+    twill__slot *slot; /* the crew's, of this number; NULL: of nobody */
+    twill__flow_load *load;
+    char *scratch; /* a batch side by side, or an output that is not emitted yet */
+    /* the running call's: the owner's alone */
+    uint32_t at;      /* its load */
+    uint32_t emitted; /* outputs */
+    unsigned said;
+    uint32_t calls; /* loads that work, batch or source is running for; 0: none, or drop */
+    /* whether slot->begin is of this burst yet */
+    _Atomic uint32_t begun;
+    /* under the lock; the owner may read what he alone writes */
+    bool active, whole; /* whole: one call has all loads */
+    bool used;
+    uint32_t step; /* n_steps: the source */
+    uint32_t n, published;
+    uint64_t pace;     /* of the step, when the burst began */
+    uint32_t reserved; /* room at the step behind: a load, or */
+    bool single;       /* for all of them */
+    uint64_t busy;     /* ticks */
+    size_t bursts;
+} twill__flow_hand;
+
+typedef struct twill__flow_error {
+    size_t key;
+    uint64_t number;
+    uint32_t stage; /* n_steps: the source */
+    twill_status status;
+    int code;
+} twill__flow_error;
+
+typedef struct twill_pipeline {
+    _Atomic uint32_t lock;
+    /* under the lock */
+    twill__list pushers, joiners;
+    twill__node *destroyer;
+    bool opened;   /* the crew is there */
+    bool shut;     /* no more items: closed, ended, cut */
+    bool closed;   /* by the user */
+    bool natural;  /* the stream came to its end by itself */
+    bool sourcing; /* a hand is at the source */
+    bool ended;    /* nothing is inside, and nothing will come */
+    bool closing, crew_closed;
+    bool tell_all; /* the hands' tokens are to be fired */
+    bool dead;     /* no worker could start: nobody will run anything */
+    bool doomed;   /* destroy has begun */
+    uint32_t over; /* CANCELLED, TIMEOUT; 0: neither */
+    uint32_t *free;
+    uint32_t free_count;
+    uint64_t issued, done, failed, skipped, filtered, delivered;
+    size_t in_flight_peak;
+    uint32_t working;        /* threads in twill__flow_work */
+    uint32_t blocked_inside; /* of these, in a push */
+    uint32_t helping;        /* callers that are at work for it, outside the lock */
+    uint32_t refused;        /* worker numbers whose worker_start failed */
+    int start_code;
+    twill_ns due, armed; /* the next linger, or the deadline; 0: none. The last alarm set */
+    uint64_t failures;
+    twill__flow_error lowest, earliest;
+    size_t stop_key;
+    size_t errors_count; /* of run.errors, a heap */
+    uint32_t source_burst;
+    uint64_t source_pace;
+    twill_ns ended_at;
+    uint64_t ended_ticks;
+    twill_report crew_report;
+    /* read by hands before each item, written seldom */
+    _Alignas(TWILL__LINE) _Atomic size_t limit; /* keys from here on need not run */
+    _Atomic uint32_t hungry;  /* somebody has looked for work since the last call, and found none */
+    _Atomic uint32_t failing; /* an error is why */
+    _Atomic uint32_t halted;  /* nothing more shall run at all */
+    /* threads that have left the lock, and still call workers */
+    _Atomic uint32_t leaving;
+    /* set at creation */
+    _Alignas(TWILL__LINE) uint32_t n_steps;
+    twill__flow_step *step; /* n_steps, and one behind them */
+    twill__flow_ticket *ticket;
+    uint32_t tickets;
+    uint32_t first_order; /* the first in-order step; n_steps: none */
+    uint32_t ring_mask;
+    uint32_t np;
+    twill__flow_hand *hand; /* np, and one for who drops what is left */
+    bool call;              /* one call: its caller is one of the workers */
+    bool timed, lingers;
+    bool thin; /* one piece a ticket, everywhere */
+    int (*user_start)(void **worker_state, const twill_task *task);
+    twill_source_fn *source; /* NULL: the caller pushes */
+    const char *map_items;
+    char *map_results;
+    size_t map_n;
+    twill_run run;
+    twill_pipeline_options options;
+    twill_cancel_hook hook;
+    bool hooked;
+    uint64_t tick_rate, goal;
+    twill_ns began_at;
+    uint64_t began_ticks;
+    uint32_t generation;
+    const _Atomic uint32_t *mark;
+    void *memory;
+    twill__crew crew;
+} twill__flow;
+
+typedef struct twill__flow_waiter {
+    twill__node node;
+    const void *item; /* to push; NULL: joins */
+    bool helps;       /* may be called for work */
+    bool told;        /* has been: it stays in the list, and looks again by itself */
+    bool inside;      /* in a callback of this pipeline */
+} twill__flow_waiter;
+
+static inline bool twill__flow_here(const twill__flow *p)
+{
+    /* a number, set before */
+    return atomic_load_explicit(p->mark, memory_order_relaxed) == p->generation;
+}
+
+static inline size_t twill__flow_limit(const twill__flow *p)
+{
+    return atomic_load(&p->limit);
+}
+
+static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flow_piece piece)
+{
+    return step->in + ((size_t)piece.ticket * step->spread + piece.sub) * step->in_size;
+}
+
+static inline size_t twill__flow_step_key(const twill__flow *p, const twill__flow_step *step,
+                                          uint64_t number, uint32_t sub)
+{
+    return (size_t)number * p->step[p->n_steps].spread + sub * step->scale;
+}
+
+static inline twill_task twill__flow_task(const twill__flow *p, uint64_t number, void *context)
+{
+    twill_task task = {(size_t)number, context, UINT_MAX, p->np, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+static inline void *twill__flow_step_context(const twill__flow *p, const twill__flow_step *step)
+{
+    return step->user.context ? step->user.context : p->run.context;
+}
+
+#endif
+
+/* The oldest number always advances. An edge has room for all pieces of all tickets, so that to
+   store never waits. Before an in-order step stands a ring by number, no smaller than the tickets:
+   a ticket stays out until the last in-order step has let its number pass, so all numbers from
+   `next` on are out, no more of them than tickets, and they never meet in the ring. */
+
+static inline void twill__flow_ticket_over(twill__flow *p, uint32_t ticket);
+
+static inline void twill__flow_ticket_back(twill__flow *p, uint32_t ticket)
+{
+    if (--p->ticket[ticket].holds == 0)
+        twill__flow_ticket_over(p, ticket);
+}
+
+/* All that came of it has ended. */
+static inline void twill__flow_ticket_over(twill__flow *p, uint32_t ticket)
+{
+    const twill__flow_ticket *t = &p->ticket[ticket];
+    if (t->failed)
+        p->failed++;
+    else if (t->skipped)
+        p->skipped++;
+    else
+        p->done++;
+    p->filtered += !t->failed && !t->skipped && !t->fruit;
+    if (p->run.statuses && !t->failed)
+        p->run.statuses[t->number] =
+            t->skipped ? p->over ? (twill_status)p->over : TWILL_CANCELLED : TWILL_OK;
+    p->free[p->free_count++] = ticket;
+}
+
+/* ---- in order ---- */
+
+static inline bool twill__flow_order_empty(const twill__flow_step *step, uint32_t entry)
+{
+    return step->left ? step->left[entry / 2 - 1] == 0 : !(entry & 1);
+}
+
+/* `next` moves over numbers of which nothing is left here. */
+static inline void twill__flow_order_pass(twill__flow *p, twill__flow_step *step)
+{
+    while (step->next < step->front) {
+        uint32_t *entry = &step->ring[step->next & p->ring_mask], ticket = *entry / 2 - 1;
+        if (!twill__flow_order_empty(step, *entry))
+            return;
+        *entry = 0;
+        step->next++;
+        if (step->order == p->n_steps)
+            twill__flow_ticket_back(p, ticket);
+    }
+}
+
+/* `front` moves over complete numbers. */
+static inline void twill__flow_order_front(const twill__flow *p, twill__flow_step *step)
+{
+    uint64_t front = step->front;
+    uint32_t entry, mask = p->ring_mask, ready = step->ready;
+    while ((entry = step->ring[front & mask]) != 0) {
+        ready += step->left ? step->left[entry / 2 - 1] : entry & 1;
+        if (++front - step->next > mask) /* all round: the next entry is an old one */
+            break;
+    }
+    step->front = front;
+    step->ready = ready;
+}
+
+/* All pieces of a number have come or are known not to. */
+static inline void twill__flow_order_complete(twill__flow *p, twill__flow_step *step,
+                                              uint32_t ticket, bool there)
+{
+    uint64_t number = p->ticket[ticket].number;
+    step->ring[number & p->ring_mask] = (ticket + 1) * 2 + there;
+    if (number != step->front)
+        return;
+    twill__flow_order_front(p, step);
+    twill__flow_order_pass(p, step);
+}
+
+static inline void twill__flow_order_arrive(twill__flow *p, twill__flow_step *step,
+                                            twill__flow_piece piece)
+{
+    if (!step->due) {
+        twill__flow_order_complete(p, step, piece.ticket, true);
+        return;
+    }
+    step->bits[(size_t)piece.ticket * ((step->spread + 63) / 64) + piece.sub / 64] |=
+        (uint64_t)1 << piece.sub % 64;
+    step->left[piece.ticket]++;
+    if (--step->due[piece.ticket] == 0)
+        twill__flow_order_complete(p, step, piece.ticket, true);
+}
+
+/* The next piece in the ring from (number, sub) on: moves them behind it. False: there is none. */
+static inline bool twill__flow_order_look(const twill__flow *p, const twill__flow_step *step,
+                                          uint64_t *number, uint32_t *sub, twill__flow_piece *piece)
+{
+    size_t words = (step->spread + 63) / 64;
+    for (; *number < step->front; ++*number, *sub = 0) {
+        uint32_t entry = step->ring[*number & p->ring_mask];
+        const uint64_t *bits;
+        if (twill__flow_order_empty(step, entry))
+            continue;
+        piece->ticket = entry / 2 - 1;
+        piece->sub = 0;
+        if (!step->left) {
+            ++*number;
+            return true;
+        }
+        bits = step->bits + (size_t)piece->ticket * words;
+        for (size_t word = *sub / 64; word < words; word++) {
+            uint64_t left = bits[word];
+            if (word == *sub / 64)
+                left &= UINT64_MAX << *sub % 64;
+            if (!left)
+                continue;
+            piece->sub = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left);
+            *sub = piece->sub + 1;
+            if (*sub == step->spread) {
+                ++*number;
+                *sub = 0;
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The step is through with a piece that stood in its ring. */
+static inline void twill__flow_order_take(twill__flow *p, twill__flow_step *step,
+                                          twill__flow_piece piece)
+{
+    step->ready--;
+    if (!step->left) {
+        step->ring[p->ticket[piece.ticket].number & p->ring_mask] &= ~(uint32_t)1;
+    } else {
+        step->bits[(size_t)piece.ticket * ((step->spread + 63) / 64) + piece.sub / 64] &=
+            ~((uint64_t)1 << piece.sub % 64);
+        step->left[piece.ticket]--;
+    }
+    twill__flow_order_pass(p, step);
+}
+
+/* ---- pieces ---- */
+
+/* A piece stands before step k. */
+static inline void twill__flow_piece_put(twill__flow *p, uint32_t k, twill__flow_piece piece)
+{
+    twill__flow_step *step = &p->step[k];
+    step->live++;
+    step->waiting++;
+    if (step->waiting > step->waiting_peak)
+        step->waiting_peak = step->waiting;
+    if (step->came)
+        step->came[(size_t)piece.ticket * step->spread + piece.sub] = twill__clock_now();
+    if (!step->in_order) {
+        step->queue[(step->head + step->ready++) & step->mask] = piece;
+        return;
+    }
+    twill__flow_order_arrive(p, step, piece);
+    if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
+        step->reorder_peak = step->waiting - step->ready;
+}
+
+/* The same for n pieces, one a ticket. */
+static inline void twill__flow_pieces_put(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                          uint32_t n)
+{
+    twill__flow_step *step = &p->step[k];
+    step->live += n;
+    step->waiting += n;
+    if (step->waiting > step->waiting_peak)
+        step->waiting_peak = step->waiting;
+    if (step->came) {
+        twill_ns now = twill__clock_now();
+        for (uint32_t i = 0; i < n; i++)
+            step->came[load[i].piece.ticket] = now;
+    }
+    if (!step->in_order) {
+        for (uint32_t i = 0; i < n; i++)
+            step->queue[(step->head + step->ready + i) & step->mask] = load[i].piece;
+        step->ready += n;
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        step->ring[load[i].number & p->ring_mask] = (load[i].piece.ticket + 1) * 2 + 1;
+    if (step->ring[step->front & p->ring_mask] && step->front - step->next <= p->ring_mask)
+        twill__flow_order_front(p, step);
+    if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
+        step->reorder_peak = step->waiting - step->ready;
+}
+
+/* The in-order step k is through with n pieces, one a ticket. */
+static inline void twill__flow_orders_take(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                           uint32_t n)
+{
+    twill__flow_step *step = &p->step[k];
+    step->ready -= n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (step->next != load[i].number) /* gone ones in between */
+            twill__flow_order_pass(p, step);
+        step->ring[load[i].number & p->ring_mask] = 0;
+        step->next = load[i].number + 1;
+        if (step->order == p->n_steps)
+            twill__flow_ticket_back(p, load[i].piece.ticket);
+    }
+    twill__flow_order_pass(p, step);
+}
+
+/* A piece is gone; `order`: the first in-order step that it would have come to. Those behind must
+   not wait for it. */
+static inline void twill__flow_piece_gone(twill__flow *p, uint32_t order, uint32_t ticket)
+{
+    for (uint32_t k = order; k < p->n_steps; k = p->step[k].order) {
+        twill__flow_step *step = &p->step[k];
+        if (!step->due || --step->due[ticket] == 0)
+            twill__flow_order_complete(p, step, ticket, step->due && step->left[ticket]);
+    }
+    twill__flow_ticket_back(p, ticket);
+}
+
+/* A ticket gets the next number. */
+static inline void twill__flow_ticket_out(twill__flow *p, uint32_t ticket)
+{
+    twill__flow_ticket *t = &p->ticket[ticket];
+    size_t in_flight;
+    t->number = p->issued++;
+    t->holds = 1 + (p->first_order < p->n_steps);
+    t->failed = t->skipped = t->fruit = false;
+    for (uint32_t k = p->first_order; k < p->n_steps; k = p->step[k].order)
+        if (p->step[k].due)
+            p->step[k].due[ticket] = 1;
+    in_flight = (size_t)(p->issued - p->done - p->failed - p->skipped);
+    if (in_flight > p->in_flight_peak)
+        p->in_flight_peak = in_flight;
+}
+
+/* A piece has become `outs` pieces before step k. */
+static inline void twill__flow_piece_split(twill__flow *p, uint32_t k, twill__flow_piece piece,
+                                           uint32_t most, uint32_t outs)
+{
+    p->ticket[piece.ticket].holds += outs - 1;
+    for (uint32_t o = p->step[k].in_order ? k : p->step[k].order; o < p->n_steps;
+         o = p->step[o].order)
+        if (p->step[o].due)
+            p->step[o].due[piece.ticket] += outs - 1;
+    for (uint32_t j = 0; j < outs; j++)
+        twill__flow_piece_put(p, k, (twill__flow_piece){piece.ticket, piece.sub * most + j});
+}
+
+#endif
+
+/* ---- is there work? ---- */
+
+static inline bool twill__flow_cut(const twill__flow *p)
+{
+    return twill__flow_limit(p) != SIZE_MAX;
+}
+
+/* Whether the source may be asked for items. */
+static inline bool twill__flow_source_open(const twill__flow *p)
+{
+    return p->source && p->opened && !p->shut && !twill__flow_cut(p);
+}
+
+/* Whether nothing more can come before step k, as things are: the end of the stream, or no ticket
+   is left for the source, and nothing is on its way. */
+static inline bool twill__flow_nothing_comes(const twill__flow *p, uint32_t k)
+{
+    if (p->sourcing || (!p->shut && p->free_count))
+        return false;
+    for (uint32_t j = 0; j < k; j++)
+        if (p->step[j].live)
+            return false;
+    return true;
+}
+
+/* A batch that is not full: may it go? When not, notes when it may. */
+static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
+{
+    const twill__flow_step *step = &p->step[k];
+    twill__flow_piece first;
+    uint64_t number = step->next;
+    uint32_t sub = 0;
+    twill_ns at;
+    if (step->user.linger == 0 || twill__flow_limit(p) == 0 || twill__flow_nothing_comes(p, k))
+        return true;
+    if (!step->came)
+        return false;
+    if (!step->in_order)
+        first = step->queue[step->head & step->mask];
+    else if (!twill__flow_order_look(p, step, &number, &sub, &first))
+        return false;
+    at = step->came[(size_t)first.ticket * step->spread + first.sub];
+    at = at > TWILL_FOREVER - step->user.linger ? TWILL_FOREVER : at + step->user.linger;
+    if (twill__clock_now() >= at)
+        return true;
+    if (!p->due || at < p->due)
+        p->due = at;
+    return false;
+}
+
+/* Room for what the next calls of step k bring, in pieces taken here. */
+static inline uint32_t twill__flow_room_behind(const twill__flow *p, uint32_t k)
+{
+    const twill__flow_step *step = &p->step[k], *behind = &p->step[k + 1];
+    size_t taken = (size_t)behind->waiting + behind->reserved, left;
+    if (behind->room == SIZE_MAX)
+        return UINT32_MAX;
+    left = taken < behind->room ? (behind->room - taken) / step->most : 0;
+    return left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+}
+
+/* How many pieces step k could take now. */
+static inline uint32_t twill__flow_step_can(twill__flow *p, uint32_t k)
+{
+    const twill__flow_step *step = &p->step[k];
+    uint32_t ready = step->ready, room;
+    if (!ready || step->running >= step->limit)
+        return 0;
+    room = twill__flow_room_behind(p, k);
+    if (!step->user.batch)
+        return ready < room ? ready : room;
+    if (ready > step->user.batch_max)
+        ready = (uint32_t)step->user.batch_max;
+    if (room < (step->single ? 1 : ready)) /* it will be: what is behind can go */
+        return 0;
+    return ready == step->user.batch_max || twill__flow_batch_due(p, k) ? ready : 0;
+}
+
+static inline uint32_t twill__flow_source_can(const twill__flow *p)
+{
+    size_t room = p->step[0].room;
+    if (!twill__flow_source_open(p) || p->sourcing || !p->free_count)
+        return 0;
+    if (room == SIZE_MAX)
+        return p->free_count;
+    if (p->step[0].waiting >= room)
+        return 0;
+    room -= p->step[0].waiting;
+    return room < p->free_count ? (uint32_t)room : p->free_count;
+}
+
+/* For how many more workers there is something to do, `most` at most. */
+static inline uint32_t twill__flow_surplus(twill__flow *p, uint32_t most)
+{
+    uint32_t places = 0;
+    p->due = p->timed ? p->run.until.deadline : 0;
+    for (uint32_t k = p->n_steps; k-- > 0 && places < most;) {
+        const twill__flow_step *step = &p->step[k];
+        uint32_t can = twill__flow_step_can(p, k), calls;
+        if (!can)
+            continue;
+        calls = step->user.batch ? step->ready / can : (step->ready - 1) / step->burst + 1;
+        if (calls > step->limit - step->running)
+            calls = step->limit - step->running;
+        places += calls ? calls : 1;
+    }
+    if (places < most && twill__flow_source_can(p))
+        places++;
+    return places < most ? places : most;
+}
+
+/* ---- figures ---- */
+
+/* Where the time of each step went since the last look. */
+static inline void twill__flow_moods(twill__flow *p, uint64_t now)
+{
+    for (uint32_t k = 0; k < p->n_steps; k++) {
+        twill__flow_step *step = &p->step[k];
+        uint64_t took = now > step->since ? now - step->since : 0;
+        if (step->mood == TWILL__FLOW_MOOD_STARVED)
+            step->starved += took;
+        else if (step->mood == TWILL__FLOW_MOOD_HELD)
+            step->held += took;
+        step->since = now;
+        step->mood = step->running                        ? TWILL__FLOW_MOOD_BUSY
+                     : !step->ready                       ? TWILL__FLOW_MOOD_STARVED
+                     : twill__flow_room_behind(p, k) == 0 ? TWILL__FLOW_MOOD_HELD
+                                                          : TWILL__FLOW_MOOD_BUSY;
+    }
+}
+
+/* The next burst shall last TWILL__FLOW_BURST_NS. */
+static inline uint32_t twill__flow_burst_next(const twill__flow *p, uint32_t burst, uint32_t n,
+                                              uint64_t took)
+{
+    if (took > 2 * p->goal) {
+        uint64_t fit = p->goal * n / took;
+        return fit ? (uint32_t)fit : 1;
+    }
+    if (n >= burst && took < p->goal / 2)
+        burst *= 2;
+    return burst < TWILL__FLOW_BURST ? burst : TWILL__FLOW_BURST;
+}
+
+/* ---- taking ---- */
+
+static inline void twill__flow_load_fill(const twill__flow *p, const twill__flow_step *step,
+                                         twill__flow_load *load, twill__flow_piece piece,
+                                         uint64_t number)
+{
+    load->piece = piece;
+    load->number = number;
+    load->key = twill__flow_step_key(p, step, load->number, piece.sub);
+    load->outs = 0;
+    load->end = TWILL__FLOW_END_NONE;
+    load->plain = false;
+}
+
+static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand, uint32_t k,
+                                          uint32_t n)
+{
+    hand->active = hand->used = true;
+    hand->whole = k < p->n_steps && p->step[k].user.batch;
+    hand->step = k;
+    hand->pace = k < p->n_steps ? p->step[k].pace : p->source_pace;
+    hand->n = n;
+    hand->published = 0;
+    hand->reserved = 0;
+    hand->single = false;
+    hand->bursts++;
+    /* under the lock; seq_cst where the owner sets it */
+    atomic_store_explicit(&hand->begun, 0, memory_order_relaxed);
+}
+
+/* Room at the step behind for the outputs of n loads. */
+static inline uint32_t twill__flow_reserve_of(const twill__flow_hand *hand, uint32_t n)
+{
+    return hand->single ? n ? hand->reserved : 0 : n * hand->reserved;
+}
+
+static inline void twill__flow_take_source(twill__flow *p, twill__flow_hand *hand, uint32_t can)
+{
+    uint32_t n = can < p->source_burst ? can : p->source_burst;
+    p->sourcing = true;
+    twill__flow_hand_begin(p, hand, p->n_steps, n);
+    if (p->step[0].room != SIZE_MAX) {
+        hand->reserved = 1;
+        p->step[0].reserved += n;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        twill__flow_load *load = &hand->load[i];
+        load->piece = (twill__flow_piece){p->free[--p->free_count], 0};
+        load->number = p->issued + i;
+        load->key = (size_t)load->number * p->step[p->n_steps].spread;
+        load->outs = 0;
+        load->end = TWILL__FLOW_END_NONE;
+        load->plain = false;
+    }
+}
+
+static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *hand, uint32_t k,
+                                           uint32_t n)
+{
+    twill__flow_step *step = &p->step[k];
+    twill__flow_hand_begin(p, hand, k, n);
+    step->running++;
+    step->waiting -= n;
+    if (step->running > step->running_peak)
+        step->running_peak = step->running;
+    if (p->step[k + 1].room != SIZE_MAX) {
+        hand->reserved = step->most;
+        hand->single = step->single;
+        p->step[k + 1].reserved += twill__flow_reserve_of(hand, n);
+    }
+    if (step->in_order && !step->left) { /* they stay in the ring until they are published */
+        uint64_t number = step->next;
+        for (uint32_t i = 0; i < n; number++) {
+            uint32_t entry = step->ring[number & p->ring_mask];
+            if (entry & 1)
+                twill__flow_load_fill(p, step, &hand->load[i++],
+                                      (twill__flow_piece){entry / 2 - 1, 0}, number);
+        }
+        return;
+    }
+    if (step->in_order) {
+        uint64_t number = step->next;
+        uint32_t sub = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            twill__flow_piece piece = {0, 0};
+            bool there = twill__flow_order_look(p, step, &number, &sub, &piece);
+            TWILL_ASSERT(there);
+            (void)there;
+            twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
+        }
+        return;
+    }
+    step->ready -= n;
+    for (uint32_t i = 0; i < n; i++) {
+        twill__flow_piece piece = step->queue[step->head++ & step->mask];
+        twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
+    }
+}
+
+/* How many of those that it can take a hand takes: a part, where others may come for the rest. */
+static inline uint32_t twill__flow_share_of(const twill__flow *p, const twill__flow_step *step,
+                                            uint32_t can)
+{
+    uint32_t places = step->limit - step->running, others = p->np - p->working, share;
+    if (step->user.batch)
+        return can;
+    if (can > step->burst)
+        can = step->burst;
+    if (places > others + 1)
+        places = others + 1;
+    share = (step->ready + places - 1) / places;
+    return share < can ? share : can;
+}
+
+/* The latest step that can go; the source comes last: memory drains before it fills. */
+static inline bool twill__flow_take(twill__flow *p, twill__flow_hand *hand)
+{
+    uint32_t can;
+    for (uint32_t k = p->n_steps; k-- > 0;) {
+        can = twill__flow_step_can(p, k);
+        if (can) {
+            twill__flow_take_pieces(p, hand, k, twill__flow_share_of(p, &p->step[k], can));
+            return true;
+        }
+    }
+    can = twill__flow_source_can(p);
+    if (can)
+        twill__flow_take_source(p, hand, can);
+    return can != 0;
+}
+
+/* ---- publishing ---- */
+
+static inline void twill__flow_publish_piece(twill__flow *p, uint32_t k,
+                                             const twill__flow_load *load)
+{
+    twill__flow_step *step = &p->step[k];
+    twill__flow_ticket *ticket = &p->ticket[load->piece.ticket];
+    step->live--;
+    if (load->end == TWILL__FLOW_END_DROPPED)
+        step->dropped++;
+    else
+        step->count_in++;
+    step->count_out += load->outs;
+    step->filtered += load->end == TWILL__FLOW_END_FILTERED;
+    step->failed += load->end == TWILL__FLOW_END_FAILED;
+    if (load->end == TWILL__FLOW_END_FAILED)
+        ticket->failed = true;
+    if (load->end == TWILL__FLOW_END_SKIPPED || load->end == TWILL__FLOW_END_DROPPED)
+        ticket->skipped = true;
+    if (k + 1 < p->n_steps && load->outs) {
+        twill__flow_piece_split(p, k + 1, load->piece, step->most, load->outs);
+    } else {
+        if (load->end == TWILL__FLOW_END_DONE) {
+            ticket->fruit = true;
+            p->delivered += load->outs;
+        }
+        twill__flow_piece_gone(p, step->order, load->piece.ticket);
+    }
+    if (step->in_order)
+        twill__flow_order_take(p, step, load->piece);
+}
+
+/* The source has failed. */
+static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_load *load)
+{
+    uint32_t ticket = load->piece.ticket;
+    twill__flow_ticket_out(p, ticket);
+    p->ticket[ticket].failed = true;
+    twill__flow_piece_gone(p, p->first_order, ticket);
+}
+
+/* n loads that are done, with one output each and one piece a ticket: the usual case. */
+static inline void twill__flow_publish_run(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                           uint32_t n)
+{
+    twill__flow_step *step = &p->step[k];
+    step->live -= n;
+    step->count_in += n;
+    step->count_out += n;
+    if (k + 1 < p->n_steps) {
+        twill__flow_pieces_put(p, k + 1, load, n);
+    } else {
+        p->delivered += n;
+        for (uint32_t i = 0; i < n; i++) {
+            p->ticket[load[i].piece.ticket].fruit = true;
+            twill__flow_ticket_back(p, load[i].piece.ticket);
+        }
+    }
+    if (step->in_order)
+        twill__flow_orders_take(p, k, load, n);
+}
+
+static inline void twill__flow_publish_source_run(twill__flow *p, const twill__flow_load *load,
+                                                  uint32_t n)
+{
+    TWILL_ASSERT(p->issued == load->number);
+    for (uint32_t i = 0; i < n; i++)
+        twill__flow_ticket_out(p, load[i].piece.ticket);
+    twill__flow_pieces_put(p, 0, load, n);
+}
+
+/* What has come of the loads below `to` becomes visible. */
+static inline void twill__flow_publish(twill__flow *p, twill__flow_hand *hand, uint32_t to)
+{
+    uint32_t k = hand->step, n = to - hand->published;
+    twill__flow_step *behind = &p->step[k < p->n_steps ? k + 1 : 0];
+    behind->reserved -= twill__flow_reserve_of(hand, n);
+    for (uint32_t i = hand->published, run; i < to; i = run) {
+        const twill__flow_load *load = &hand->load[i];
+        for (run = i; run < to && hand->load[run].plain;)
+            run++;
+        if (run > i && k < p->n_steps)
+            twill__flow_publish_run(p, k, load, run - i);
+        else if (run > i)
+            twill__flow_publish_source_run(p, load, run - i);
+        else if (++run && k < p->n_steps)
+            twill__flow_publish_piece(p, k, load);
+        else
+            twill__flow_publish_source(p, load);
+    }
+    hand->published = to;
+}
+
+/* The burst is over; loads from `to` on go back where they came from. */
+static inline void twill__flow_publish_all(twill__flow *p, twill__flow_hand *hand, uint32_t to)
+{
+    uint32_t k = hand->step, n = hand->n;
+    twill__flow_publish(p, hand, to);
+    if (k == p->n_steps) {
+        p->sourcing = false;
+        p->step[0].reserved -= twill__flow_reserve_of(hand, n - to);
+        for (uint32_t i = n; i-- > to;)
+            p->free[p->free_count++] = hand->load[i].piece.ticket;
+    } else {
+        twill__flow_step *step = &p->step[k];
+        step->running--;
+        step->waiting += n - to;
+        p->step[k + 1].reserved -= twill__flow_reserve_of(hand, n - to);
+        if (!step->in_order) {
+            step->ready += n - to;
+            for (uint32_t i = n; i-- > to;)
+                step->queue[--step->head & step->mask] = hand->load[i].piece;
+        }
+    }
+    hand->active = false;
+}
+
+/* Publishes what other hands have done and not shown yet: one may be in a long call behind quick
+   ones. The key that it is on says how far it is: seq_cst, after `hungry` was set; it moves
+   the key on, seq_cst, and looks at `hungry` then. So one of both sees the other. */
+static inline void twill__flow_sweep(twill__flow *p)
+{
+    for (uint32_t h = 0; h < p->np; h++) {
+        twill__flow_hand *hand = &p->hand[h];
+        size_t key;
+        if (!hand->active || hand->whole || !atomic_load(&hand->begun))
+            continue;
+        key = atomic_load(&hand->slot->begin);
+        for (uint32_t i = hand->published; i < hand->n; i++)
+            if (hand->load[i].key == key) {
+                twill__flow_publish(p, hand, i);
+                break;
+            }
+    }
+}
+
+/* Whether anybody finds something to do; if not, whoever shows something next shall call. */
+static inline bool twill__flow_any(twill__flow *p)
+{
+    if (twill__flow_surplus(p, 1))
+        return true;
+    atomic_store(&p->hungry, 1);
+    twill__flow_sweep(p);
+    return twill__flow_surplus(p, 1) != 0;
+}
+
+#endif
+
+typedef struct twill__flow_turn { /* whom to wake after it */
+    unsigned count;
+    _Atomic uint32_t *word[16];
+} twill__flow_turn;
+
+static inline void twill__flow_enter(twill__flow *p, twill__flow_turn *turn)
+{
+    turn->count = 0;
+    twill__lock(&p->lock);
+}
+
+/* ---- the cut ---- */
+
+/* Nothing from this key on is begun any more. Lower ones go on. */
+static inline void twill__flow_lower(twill__flow *p, size_t key)
+{
+    p->shut = true;
+    twill__lower(&p->limit, key);
+}
+
+/* Nothing at all is begun any more; tell: and those that run are told. */
+static inline void twill__flow_halt(twill__flow *p, uint32_t why, bool tell)
+{
+    if (!p->over)
+        p->over = why;
+    atomic_store(&p->halted, 1);
+    twill__flow_lower(p, 0);
+    p->tell_all |= tell;
+}
+
+/* Token and deadline of the run: the tasks have both, so that nobody need be told. */
+static inline void twill__flow_poll(twill__flow *p)
+{
+    /* under the lock; a flag */
+    if (!p->timed || p->ended || atomic_load_explicit(&p->halted, memory_order_relaxed))
+        return;
+    if (twill_cancel_fired(p->run.until.cancel))
+        twill__flow_halt(p, TWILL_CANCELLED, false);
+    else if (twill__expired(p->run.until.deadline))
+        twill__flow_halt(p, TWILL_TIMEOUT, false);
+}
+
+/* ---- who waits ---- */
+
+static inline twill__flow_waiter *twill__flow_waiter_of(twill__node *node)
+{
+    return (twill__flow_waiter *)(void *)((char *)node - offsetof(twill__flow_waiter, node));
+}
+
+static inline void twill__flow_wake(twill__flow_turn *turn, _Atomic uint32_t *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* A final answer; the node is no longer ours then. False: it is leaving. */
+static inline bool twill__flow_answer(twill__flow *p, twill__flow_turn *turn, twill__list *list,
+                                      twill__node *node, int answer)
+{
+    _Atomic uint32_t *word = &node->word;
+    bool inside = twill__flow_waiter_of(node)->inside;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    p->blocked_inside -= inside;
+    twill__flow_wake(turn, word);
+    return true;
+}
+
+static inline void twill__flow_answer_all(twill__flow *p, twill__flow_turn *turn, twill__list *list,
+                                          int answer)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        if (!twill__flow_waiter_of(node)->told)
+            (void)twill__flow_answer(p, turn, list, node, answer);
+    }
+}
+
+/* Tells a waiter to look again: it stays in the list until it has the lock. */
+static inline void twill__flow_tell(twill__flow_turn *turn, twill__flow_waiter *waiter)
+{
+    _Atomic uint32_t *word = &waiter->node.word;
+    waiter->told = true;
+    waiter->node.answer = TWILL__FLOW_AGAIN_WORK;
+    /* acq_rel: pairs with the load in twill__wait; the waiter stays until it has had the lock */
+    atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+    twill__flow_wake(turn, word);
+}
+
+/* Tells up to `need` waiters that can work; returns how many it found. */
+static inline unsigned twill__flow_tell_helpers(twill__flow_turn *turn, twill__list *list,
+                                                unsigned need)
+{
+    unsigned told = 0;
+    for (twill__node *node = list->first; node && told < need; node = node->next) {
+        twill__flow_waiter *waiter = twill__flow_waiter_of(node);
+        if (!waiter->helps || waiter->told)
+            continue;
+        twill__flow_tell(turn, waiter);
+        told++;
+    }
+    return told;
+}
+
+/* ---- items that are pushed ---- */
+
+static inline void twill__flow_accept(twill__flow *p, const void *item)
+{
+    twill__flow_piece piece = {p->free[--p->free_count], 0};
+    memcpy(twill__flow_step_at(&p->step[0], piece), item, p->step[0].in_size);
+    twill__flow_ticket_out(p, piece.ticket);
+    twill__flow_piece_put(p, 0, piece);
+}
+
+/* Free tickets go to pushers, in order of arrival. */
+static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *turn)
+{
+    for (twill__node *node = p->pushers.first, *next; node && p->free_count; node = next) {
+        twill__flow_waiter *waiter = twill__flow_waiter_of(node);
+        uint32_t ticket = p->free[p->free_count - 1];
+        next = node->next;
+        if (waiter->told)
+            continue;
+        /* before the answer: its memory goes with it */
+        memcpy(twill__flow_step_at(&p->step[0], (twill__flow_piece){ticket, 0}), waiter->item,
+               p->step[0].in_size);
+        if (!twill__flow_answer(p, turn, &p->pushers, node, TWILL_OK))
+            continue;
+        p->free_count--;
+        twill__flow_ticket_out(p, ticket);
+        twill__flow_piece_put(p, 0, (twill__flow_piece){ticket, 0});
+    }
+}
+
+/* Pushers inside callbacks wait, and nobody is left who could bring a ticket back. */
+static inline bool twill__flow_stuck(twill__flow *p)
+{
+    return p->working == p->blocked_inside && !p->free_count && !p->shut &&
+           (p->working == p->np || !twill__flow_surplus(p, 1));
+}
+
+/* ---- the end ---- */
+
+static inline bool twill__flow_failed_at_last(const twill__flow *p)
+{
+    if (!p->lowest.status)
+        return false;
+    /* the serial loop never got to an error above a stop */
+    return p->lowest.key < p->stop_key || p->earliest.status;
+}
+
+static inline twill_status twill__flow_status(const twill__flow *p)
+{
+    if (p->dead || twill__flow_failed_at_last(p))
+        return TWILL_FAILED;
+    if (p->over && (p->skipped || !p->natural))
+        return (twill_status)p->over;
+    return TWILL_OK;
+}
+
+static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn)
+{
+    if (!p->ended && p->shut && !p->sourcing && p->free_count == p->tickets) {
+        p->ended = true;
+        p->ended_at = twill__clock_now();
+        p->ended_ticks = twill__ticks();
+        twill__flow_moods(p, p->ended_ticks);
+    }
+    if (!p->joiners.first || !(p->ended || p->dead))
+        return;
+    if (p->crew_closed)
+        twill__flow_answer_all(p, turn, &p->joiners, (int)twill__flow_status(p));
+    else if (!p->closing) /* one of them sends the workers home */
+        for (twill__node *node = p->joiners.first; node; node = node->next)
+            if (!twill__flow_waiter_of(node)->told) {
+                twill__flow_tell(turn, twill__flow_waiter_of(node));
+                break;
+            }
+}
+
+static inline bool twill__flow_deserted(const twill__flow *p)
+{
+    return !p->pushers.first && !p->joiners.first && !p->helping && !twill__lock_wanted(&p->lock);
+}
+
+/* Who waits gets what is there. */
+static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
+{
+    twill__flow_poll(p);
+    if (p->pushers.first) {
+        if (p->shut)
+            twill__flow_answer_all(p, turn, &p->pushers, TWILL_CLOSED);
+        else
+            twill__flow_settle_pushers(p, turn);
+    }
+    if (p->blocked_inside && twill__flow_stuck(p))
+        for (twill__node *node = p->pushers.first, *next; node; node = next) {
+            next = node->next;
+            if (twill__flow_waiter_of(node)->inside && !twill__flow_waiter_of(node)->told)
+                (void)twill__flow_answer(p, turn, &p->pushers, node, TWILL_DEADLOCK);
+        }
+    twill__flow_settle_end(p, turn);
+}
+
+/* Out of the lock, and calls workers for what has come up. */
+typedef enum twill__flow_way {
+    TWILL__FLOW_EXIT_READY,  /* one that asks whether there is work: calls nobody */
+    TWILL__FLOW_EXIT_WORKER, /* whom twill__crew_close waits for */
+    TWILL__FLOW_EXIT_CALLER  /* whom a destroy must wait for */
+} twill__flow_way;
+
+static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twill__flow_way who)
+{
+    unsigned need = 0;
+    twill_ns due = 0;
+    bool tell_all, leaving;
+    twill__flow_settle(p, turn);
+    if (p->working == p->np) { /* nobody is left to be called */
+        atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
+    } else if (who != TWILL__FLOW_EXIT_READY && !p->closing) {
+        need = twill__flow_surplus(p, p->np - p->working);
+        if (need) {
+            atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
+            need -= twill__flow_tell_helpers(turn, &p->joiners, need);
+            if (need)
+                need -= twill__flow_tell_helpers(turn, &p->pushers, need);
+        }
+        if (p->due && p->due != p->armed) { /* a batch waits: somebody must look at it then */
+            p->armed = due = p->due;
+            if (!twill__flow_tell_helpers(turn, &p->joiners, 1))
+                (void)twill__flow_tell_helpers(turn, &p->pushers, 1);
+        }
+    }
+    tell_all = p->tell_all && !p->crew_closed;
+    p->tell_all = false;
+    if (p->destroyer && twill__flow_deserted(p)) {
+        twill__node *node = p->destroyer;
+        p->destroyer = NULL;
+        /* acq_rel: pairs with twill__await */
+        atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__flow_wake(turn, &node->word);
+    }
+    leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
+    if (leaving)
+        atomic_fetch_add(&p->leaving, 1);
+    twill__unlock(&p->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+    if (tell_all)
+        twill__crew_fire_from(&p->crew, 0);
+    if (need)
+        twill__crew_call(&p->crew, need);
+    if (due)
+        twill__crew_alarm(&p->crew, due);
+    if (leaving) /* the last access: pairs with the load in twill__flow_desert */
+        atomic_fetch_sub(&p->leaving, 1);
+}
+
+/* ---- failures ---- */
+
+static inline void twill__flow_keep_error(twill__flow *p, const twill__flow_error *error)
+{
+    twill_item_error item = {(size_t)error->number, error->status, error->code};
+    if (p->run.errors_capacity)
+        twill__heap_keep(p->run.errors, p->run.errors_capacity, &p->errors_count, item);
+    if (p->run.statuses && error->number < p->map_n) /* of map: one piece a number */
+        p->run.statuses[error->number] = error->status;
+    if (p->run.codes && error->number < p->map_n)
+        p->run.codes[error->number] = error->code;
+    if (!p->lowest.status || error->key < p->lowest.key)
+        p->lowest = *error;
+}
+
+/* A load has failed: what need not run any more is cut off. By its own thread, without the lock. */
+static inline void twill__flow_fail(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                    twill_status status, int code)
+{
+    twill__flow_error error = {load->key, load->number, k, status, code};
+    bool source = k == p->n_steps, keep, cut = false;
+    twill_on_error policy = p->run.on_error ? p->run.on_error : TWILL_ON_ERROR_LOWEST;
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    twill__flow_keep_error(p, &error);
+    keep = !source && (policy == TWILL_ON_ERROR_COLLECT || p->step[k].user.keep_going);
+    if (!keep && load->key < p->stop_key) {
+        p->failures++;
+        if (policy == TWILL_ON_ERROR_FIRST) {
+            if (!p->earliest.status)
+                p->earliest = error;
+            atomic_store_explicit(&p->failing, 1, memory_order_relaxed); /* before the limit */
+            twill__flow_halt(p, 0, true);
+        } else {
+            cut = source || policy != TWILL_ON_ERROR_LIMIT ||
+                  p->failures >= (p->run.max_errors ? p->run.max_errors : 1);
+        }
+    }
+    if (cut) {
+        p->natural |= source;
+        atomic_store_explicit(&p->failing, 1, memory_order_relaxed); /* as above */
+        twill__flow_lower(p, load->key);
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    if (cut)
+        twill__crew_fire_from(&p->crew, load->key + 1);
+}
+
+static inline void twill__flow_stop_at(twill__flow *p, size_t key)
+{
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    if (key < p->stop_key)
+        p->stop_key = key;
+    p->natural = true;
+    twill__flow_lower(p, key);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    twill__crew_fire_from(&p->crew, key + 1);
+}
+
+#endif
+
+/* ---- what callbacks say ---- */
+
+static inline bool twill__flow_cancelled(const twill_task *task)
+{
+    const twill__flow_hand *hand = (const twill__flow_hand *)task->private_;
+    /* relaxed: an answer a moment later is as good */
+    return atomic_load_explicit(&hand->pipe->halted, memory_order_relaxed) ||
+           hand->load[hand->at].key >
+               atomic_load_explicit(&hand->pipe->limit, memory_order_relaxed);
+}
+
+static inline void twill__flow_stop(const twill_task *task)
+{
+    twill__flow_hand *hand = (twill__flow_hand *)task->private_;
+    hand->said |= TWILL__SAID_STOP;
+    if (hand->step < hand->pipe->n_steps) /* a source's is an end, and no cut */
+        twill__flow_stop_at(hand->pipe, hand->load[hand->at].key);
+}
+
+static inline void twill__flow_skip(const twill_task *task)
+{
+    ((twill__flow_hand *)task->private_)->said |= TWILL__SAID_SKIP;
+}
+
+static inline const twill__call_table *twill__flow_calls(void)
+{
+    static const twill__call_table table = {twill__flow_cancelled, twill__flow_stop,
+                                            twill__flow_skip, NULL, NULL};
+    return &table;
+}
+
+/* The hand that a stage's task belongs to, or NULL. */
+static inline twill__flow_hand *twill__flow_hand_of(const twill_task *task)
+{
+    twill__flow_hand *hand = task ? (twill__flow_hand *)task->private_ : NULL;
+    return hand && hand->call.table == twill__flow_calls() ? hand : NULL;
+}
+
+/* Where output `which` of the running call goes. */
+static inline char *twill__flow_output(const twill__flow_hand *hand, uint32_t which)
+{
+    const twill__flow_step *step = &hand->pipe->step[hand->step], *behind = step + 1;
+    twill__flow_piece piece = hand->load[hand->at].piece;
+    if (hand->whole && !step->single) { /* output k is of item k */
+        piece = hand->load[which].piece;
+        which = 0;
+    }
+    piece.sub = piece.sub * step->most + which;
+    return twill__flow_step_at(behind, piece);
+}
+
+/* ---- around a call ---- */
+
+/* The load that the hand is on is begun: may it run? See twill__set_begin. */
+static inline bool twill__flow_load_begin(twill__flow *p, twill__flow_hand *hand,
+                                          const twill__flow_load *load)
+{
+    if (hand->slot)
+        twill__set_begin(hand->slot, load->key);
+    return load->key < twill__flow_limit(p);
+}
+
+/* Others want work, and loads below `to` are done. */
+static inline void twill__flow_publish_some(twill__flow *p, twill__flow_hand *hand, uint32_t to)
+{
+    twill__flow_turn turn;
+    if (!twill__flow_here(p))
+        return;
+    twill__flow_enter(p, &turn);
+    if (to > hand->published)
+        twill__flow_publish(p, hand, to);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+/* Its input goes to the stage's drop. */
+static inline void twill__flow_load_drop(twill__flow *p, twill__flow_hand *hand,
+                                         twill__flow_load *load)
+{
+    twill__flow_step *step = &p->step[hand->step];
+    load->end = TWILL__FLOW_END_DROPPED;
+    if (step->user.drop) {
+        twill_task task = twill__flow_task(p, load->number, twill__flow_step_context(p, step));
+        /* written before the limit that brought us here, or a moment later: a hint */
+        bool failed = atomic_load_explicit(&p->failing, memory_order_relaxed);
+        step->user.drop(twill__flow_step_at(step, load->piece),
+                        failed ? TWILL_FAILED : TWILL_CANCELLED, &task);
+    }
+}
+
+static inline void twill__flow_load_failed(twill__flow *p, twill__flow_hand *hand,
+                                           twill__flow_load *load, int code)
+{
+    load->end = TWILL__FLOW_END_FAILED;
+    twill__flow_fail(p, hand->step, load, TWILL_FAILED, code);
+}
+
+/* The failed input, after work. */
+static inline void twill__flow_load_bury(const twill__flow *p, const twill__flow_hand *hand,
+                                         const twill__flow_load *load, int code)
+{
+    if (p->options.dead_letter) {
+        const twill__flow_step *step = &p->step[hand->step];
+        twill_task task = twill__flow_task(p, load->number, p->run.context);
+        p->options.dead_letter(hand->step, twill__flow_step_at(step, load->piece), code, &task);
+    }
+}
+
+/* How a call of `work` ended, when it was not with one output. */
+static inline void twill__flow_load_end(twill__flow *p, twill__flow_hand *hand,
+                                        twill__flow_load *load, int code)
+{
+    if (code) {
+        twill__flow_load_failed(p, hand, load, code);
+        twill__flow_load_bury(p, hand, load, code);
+    } else if (hand->said & TWILL__SAID_SKIP) {
+        load->end = TWILL__FLOW_END_SKIPPED;
+    } else if (hand->said & (TWILL__FLOW_SAID_FILTER | TWILL__SAID_STOP)) {
+        load->end = TWILL__FLOW_END_FILTERED;
+    } else {
+        const twill__flow_step *step = &p->step[hand->step];
+        load->end = TWILL__FLOW_END_DONE;
+        load->outs = hand->emitted ? hand->emitted : 1;
+        if (!hand->emitted && step->most > 1 && (step + 1)->in_size)
+            memcpy(twill__flow_output(hand, 0), hand->scratch, (step + 1)->in_size);
+        if (p->map_results && hand->step + 1 == p->n_steps)
+            memcpy(p->map_results + load->number * (step + 1)->in_size, twill__flow_output(hand, 0),
+                   (step + 1)->in_size);
+    }
+}
+
+/* ---- looking at the time ---- */
+
+typedef struct twill__flow_watch {
+    uint64_t since, looked, published; /* ticks */
+    uint32_t every, count;             /* loads a look; since the last */
+} twill__flow_watch;
+
+static inline void twill__flow_watch_begin(const twill__flow *p, twill__flow_watch *watch,
+                                           uint64_t pace)
+{
+    watch->since = watch->looked = watch->published = twill__ticks();
+    watch->every = pace && pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS ? 4 : 1;
+    watch->count = 0;
+}
+
+/* After a call: the longest so far; the stage is not yet published. Calls that are timed together
+   count with what is left after the others' usual time. */
+static inline uint64_t twill__flow_watch_look(twill__flow_watch *watch, uint64_t pace)
+{
+    uint64_t now = twill__ticks(), took = now > watch->looked ? now - watch->looked : 0;
+    uint64_t others = pace * (watch->count - 1), mean = took / watch->count;
+    watch->looked = now;
+    watch->count = 0;
+    return took > others && took - others > mean ? took - others : mean;
+}
+
+/* Between two calls, when it is time to look: token and deadline, and what is done is shown when
+   it lasts. False: the rest of the burst had better go back. */
+static inline bool twill__flow_look(twill__flow *p, twill__flow_hand *hand,
+                                    twill__flow_watch *watch, uint32_t to)
+{
+    if (p->timed &&
+        (twill_cancel_fired(p->run.until.cancel) || twill__expired(p->run.until.deadline))) {
+        twill__flow_publish_some(p, hand, to);
+        watch->published = watch->looked;
+    }
+    if (watch->looked - watch->published > 2 * p->goal && to < hand->n) {
+        if (hand->step < p->n_steps && p->step[hand->step].limit > 1)
+            return false;
+        twill__flow_publish_some(p, hand, to);
+        watch->published = watch->looked;
+    }
+    return true;
+}
+
+/* ---- the three kinds of burst ---- */
+
+/* Loads one by one; returns how many have ended. */
+static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *hand,
+                                             twill_task *task, twill__flow_watch *watch,
+                                             uint64_t *longest)
+{
+    twill__flow_step *step = &p->step[hand->step], *behind = step + 1;
+    const char *in = step->in;
+    size_t in_size = step->in_size, out_size = behind->in_size;
+    uint64_t pace = hand->pace;
+    twill_map_fn *work = step->user.work;
+    bool thin = p->thin,
+         plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
+    for (uint32_t i = 0; i < hand->n; i++) {
+        twill__flow_load *load = &hand->load[i];
+        void *out = hand->scratch;
+        int code;
+        bool may_run;
+        hand->at = i;
+        may_run = twill__flow_load_begin(p, hand, load);
+        if (i == 0)
+            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
+        if (!may_run) {
+            twill__flow_load_drop(p, hand, load);
+            continue;
+        }
+        if (i && atomic_load(&p->hungry))
+            twill__flow_publish_some(p, hand, i);
+        if (out_size == 0)
+            out = NULL;
+        else if (step->most == 1)
+            out = behind->in +
+                  ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
+        hand->said = 0;
+        hand->emitted = 0;
+        task->index = (size_t)load->number;
+        hand->calls = 1;
+        code = work(in + ((size_t)load->piece.ticket * step->spread + load->piece.sub) * in_size,
+                    out, task);
+        hand->calls = 0;
+        if (plain && !((unsigned)code | hand->said)) {
+            load->outs = 1;
+            load->end = TWILL__FLOW_END_DONE;
+            load->plain = thin;
+        } else {
+            twill__flow_load_end(p, hand, load, code);
+        }
+        if (++watch->count == watch->every) {
+            uint64_t took = twill__flow_watch_look(watch, pace);
+            if (took > *longest)
+                *longest = took;
+            if (!twill__flow_look(p, hand, watch, i + 1))
+                return i + 1;
+        }
+    }
+    return hand->n;
+}
+
+/* A batch: those that may run come first, the rest is dropped after the call. Returns how many
+   may. */
+static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand *hand)
+{
+    const twill__flow_step *step = &p->step[hand->step];
+    size_t limit = twill__flow_limit(p);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < hand->n; i++)
+        if (hand->load[i].key < limit) {
+            twill__flow_load load = hand->load[i];
+            hand->load[i] = hand->load[n];
+            hand->load[n] = load;
+            memcpy(hand->scratch + n++ * step->in_size, twill__flow_step_at(step, load.piece),
+                   step->in_size);
+        }
+    hand->at = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (hand->load[i].key < hand->load[hand->at].key)
+            hand->at = i;
+    return n;
+}
+
+/* How the call of a batch of n ended. */
+static inline void twill__flow_batch_end(twill__flow *p, twill__flow_hand *hand, uint32_t n,
+                                         int code)
+{
+    const twill__flow_step *step = &p->step[hand->step], *behind = step + 1;
+    uint8_t end =
+        hand->said & TWILL__SAID_SKIP ? TWILL__FLOW_END_SKIPPED : TWILL__FLOW_END_FILTERED;
+    uint32_t outs = hand->said ? 0 : hand->emitted;
+    if (code)
+        end = TWILL__FLOW_END_FAILED;
+    else if (!hand->said && (behind->in_size == 0 || (step->single && outs)))
+        end = TWILL__FLOW_END_DONE;
+    for (uint32_t i = 0; i < n; i++) {
+        twill__flow_load *load = &hand->load[i];
+        load->end = end;
+        load->outs = end == TWILL__FLOW_END_DONE && behind->in_size == 0;
+        if (!code && !step->single && i < outs) {
+            load->end = TWILL__FLOW_END_DONE;
+            load->outs = 1;
+            if (p->map_results && hand->step + 1 == p->n_steps)
+                memcpy(p->map_results + load->number * behind->in_size,
+                       twill__flow_step_at(behind, load->piece), behind->in_size);
+        }
+    }
+    if (!code && step->single && outs)
+        hand->load[hand->at].outs = outs;
+    for (uint32_t i = 0; code && i < n; i++)
+        twill__flow_fail(p, hand->step, &hand->load[i], TWILL_FAILED, code);
+    for (uint32_t i = 0; code && i < n; i++)
+        twill__flow_load_bury(p, hand, &hand->load[i], code);
+}
+
+static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *hand,
+                                             twill_task *task, twill__flow_watch *watch,
+                                             uint64_t *longest)
+{
+    twill__flow_step *step = &p->step[hand->step];
+    uint32_t n = twill__flow_batch_gather(p, hand);
+    if (n && twill__flow_load_begin(p, hand, &hand->load[hand->at])) {
+        int code;
+        hand->said = 0;
+        hand->emitted = 0;
+        hand->calls = n;
+        task->index = (size_t)hand->load[0].number;
+        code = step->user.batch(hand->scratch, n, task);
+        hand->calls = 0;
+        twill__flow_batch_end(p, hand, n, code);
+        watch->count = 1;
+        *longest = twill__flow_watch_look(watch, 0);
+    } else {
+        n = 0;
+    }
+    for (uint32_t i = n; i < hand->n; i++) {
+        hand->at = i;
+        twill__flow_load_drop(p, hand, &hand->load[i]);
+    }
+    return hand->n;
+}
+
+/* The source, until the burst is full or it has nothing more for now. */
+static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *hand,
+                                              twill_task *task, twill__flow_watch *watch, bool *end)
+{
+    uint32_t i = 0;
+    for (uint32_t asked = 0; i < hand->n && asked < 2 * TWILL__FLOW_BURST; asked++) {
+        twill__flow_load *load = &hand->load[i];
+        int code;
+        hand->at = i;
+        if (!twill__flow_load_begin(p, hand, load))
+            break;
+        if (asked == 0)
+            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
+        else if (i && atomic_load(&p->hungry))
+            twill__flow_publish_some(p, hand, i);
+        hand->said = 0;
+        task->index = (size_t)load->number;
+        hand->calls = 1;
+        code = p->source(twill__flow_step_at(&p->step[0], load->piece), task);
+        hand->calls = 0;
+        *end = code || (hand->said & TWILL__SAID_STOP);
+        if (code)
+            twill__flow_load_failed(p, hand, load, code);
+        else if (!hand->said)
+            load->plain = true;
+        i += code || !hand->said;
+        if (*end)
+            break;
+        if (++watch->count == watch->every) {
+            (void)twill__flow_watch_look(watch, 0);
+            if (!twill__flow_look(p, hand, watch, i))
+                break;
+        }
+    }
+    return i;
+}
+
+/* ---- a burst ---- */
+
+static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *hand,
+                                            twill_task *task, twill__flow_watch *watch,
+                                            uint64_t *longest, bool *end)
+{
+    if (hand->step == p->n_steps) {
+        task->context = p->run.context;
+        twill__flow_watch_begin(p, watch, hand->pace);
+        return twill__flow_run_source(p, hand, task, watch, end);
+    }
+    task->context = twill__flow_step_context(p, &p->step[hand->step]);
+    twill__flow_watch_begin(p, watch, hand->pace);
+    if (hand->whole)
+        return twill__flow_run_batch(p, hand, task, watch, longest);
+    return twill__flow_run_loads(p, hand, task, watch, longest);
+}
+
+/* Under the lock again: loads below `to` have ended. */
+static inline void twill__flow_hand_end(twill__flow *p, twill__flow_hand *hand,
+                                        const twill__flow_watch *watch, uint32_t to,
+                                        uint64_t longest, bool end)
+{
+    uint64_t took = watch->looked > watch->since ? watch->looked - watch->since : 0;
+    uint32_t ran = to ? to : 1;
+    if (watch->count) /* not looked since: as long as those before */
+        took = took * ran / (ran > watch->count ? ran - watch->count : 1);
+    hand->busy += took;
+    if (hand->step == p->n_steps) {
+        p->source_burst = twill__flow_burst_next(p, p->source_burst, ran, took);
+        p->source_pace = took / ran;
+        if (end) {
+            p->natural = p->shut = true;
+        }
+    } else {
+        twill__flow_step *step = &p->step[hand->step];
+        step->busy += took;
+        if (longest > step->longest)
+            step->longest = longest;
+        step->burst = twill__flow_burst_next(p, step->burst, ran, took);
+        step->pace = took / ran;
+    }
+    twill__flow_publish_all(p, hand, to);
+}
+
+/* ---- what the crew calls ---- */
+
+static inline bool twill__flow_ready(void *pipe)
+{
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_turn turn;
+    twill_ns due = 0;
+    bool any;
+    if (!twill__flow_here(p))
+        return false;
+    twill__flow_enter(p, &turn);
+    twill__flow_poll(p);
+    any = twill__flow_any(p);
+    if (!any && !p->ended)
+        due = p->due;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
+    if (due)
+        twill__crew_alarm(&p->crew, due);
+    return any;
+}
+
+/* Bursts, until nothing is ready. */
+static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand, twill_task *task)
+{
+    twill__flow_turn turn;
+    uint64_t now = twill__ticks();
+    twill__flow_enter(p, &turn);
+    p->working += hand->slot != NULL;
+    for (;;) { /* exit: nothing to take */
+        twill__flow_watch watch;
+        uint64_t longest = 0;
+        bool end = false, taken;
+        uint32_t to;
+        twill__flow_poll(p);
+        taken = twill__flow_take(p, hand);
+        twill__flow_moods(p, now);
+        if (!taken && !(twill__flow_any(p) && twill__flow_take(p, hand)))
+            break;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+        to = twill__flow_hand_run(p, hand, task, &watch, &longest, &end);
+        now = watch.looked;
+        if (!twill__flow_here(p)) /* forked in a callback: the others are not here */
+            return;
+        twill__flow_enter(p, &turn);
+        twill__flow_hand_end(p, hand, &watch, to, longest, end);
+    }
+    p->working -= hand->slot != NULL;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+static inline void twill__flow_work(void *pipe, twill_task *task)
+{
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_hand *hand = &p->hand[task->worker];
+    twill_task mine = *task;
+    mine.private_ = &hand->call;
+    twill__flow_hand_work(p, hand, &mine);
+}
+
+/* A callback has ended its thread: its piece is LOST, the rest goes back. */
+static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
+{
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_hand *hand = &p->hand[task->worker];
+    twill__flow_turn turn;
+    uint32_t to, calls = hand->calls;
+    if (!twill__flow_here(p))
+        return;
+    hand->calls = 0;
+    to = hand->whole && calls ? calls : hand->at + 1;
+    for (uint32_t i = to - (calls ? calls : 0); i < to; i++) {
+        hand->load[i].end = TWILL__FLOW_END_FAILED;
+        hand->load[i].outs = 0;
+        twill__flow_fail(p, hand->step, &hand->load[i], TWILL_LOST, 0);
+    }
+    twill__flow_enter(p, &turn);
+    if (hand->step == p->n_steps)
+        p->shut = true;
+    twill__flow_publish_all(p, hand, to);
+    p->working--;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+#endif
+
+/* Until now: over already? The token comes first. */
+static inline twill_status twill__flow_over(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
+}
+
+/* Waits in `list`, the lock held. True: answered, in node.answer, and the pipeline is not touched
+   again. False: the lock is held again; *over: TIMEOUT, CANCELLED, or OK: look again. */
+static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twill__list *list,
+                                    twill__flow_waiter *waiter, twill_until until,
+                                    twill_status *over)
+{
+    twill_until soon = until;
+    bool early =
+        waiter->helps && p->due && (twill__no_deadline(until.deadline) || p->due < until.deadline);
+    twill_status status;
+    if (early)
+        soon.deadline = p->due;
+    twill__node_init(&waiter->node);
+    waiter->told = false;
+    twill__list_append(list, &waiter->node);
+    p->blocked_inside += waiter->inside;
+    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
+    status = twill__wait(&waiter->node, soon);
+    if (status == TWILL_OK && waiter->node.answer != TWILL__FLOW_AGAIN_WORK)
+        return true;
+    twill__flow_enter(p, turn);
+    twill__list_remove(list, &waiter->node);
+    p->blocked_inside -= waiter->inside;
+    if (status == TWILL_TIMEOUT && early && !twill__expired(until.deadline))
+        status = TWILL_OK;
+    if (status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
+        status = TWILL_CANCELLED;
+    *over = status;
+    return false;
+}
+
+/* The calling thread works, the lock held on both sides, if there is work. False: it cannot. */
+static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
+                                    twill__flow_waiter *waiter)
+{
+    bool helped;
+    if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p))
+        return false;
+    p->helping++;
+    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
+    helped = twill__crew_help(&p->crew);
+    if (!twill__flow_here(p))
+        return true;
+    twill__flow_enter(p, turn);
+    p->helping--;
+    if (!helped && twill__flow_any(p))
+        waiter->helps = false; /* no number is free, or its worker_start has failed */
+    return true;
+}
+
+/* ---- push ---- */
+
+static inline twill_status twill__flow_push(twill__flow *p, const void *item, twill_until until,
+                                            bool wait)
+{
+    twill__flow_waiter waiter;
+    twill__flow_turn turn;
+    twill_status over = TWILL_OK;
+    waiter.item = item;
+    waiter.inside = twill__crew_inside(&p->crew);
+    waiter.helps = !waiter.inside;
+    twill__flow_enter(p, &turn);
+    for (;;) { /* exit: an answer; each turn is work done or another's progress */
+        twill__flow_poll(p);
+        if (p->shut) {
+            over = TWILL_CLOSED;
+            break;
+        }
+        if (p->free_count) { /* no pusher waits then, but those who look again themselves */
+            twill__flow_accept(p, item);
+            over = TWILL_OK;
+            break;
+        }
+        if (over == TWILL_OK && !wait)
+            over = TWILL_FULL;
+        if (over == TWILL_OK && waiter.inside && p->working == p->blocked_inside + 1 &&
+            (p->working == p->np || !twill__flow_any(p)))
+            over = TWILL_DEADLOCK;
+        if (over == TWILL_OK)
+            over = twill__flow_over(until);
+        if (over != TWILL_OK)
+            break;
+        if (twill__flow_help(p, &turn, &waiter)) {
+            if (!twill__flow_here(p))
+                return TWILL_FORKED;
+            continue;
+        }
+        if (twill__flow_wait(p, &turn, &p->pushers, &waiter, until, &over))
+            return (twill_status)waiter.node.answer;
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    return over;
+}
+
+/* ---- the end ---- */
+
+/* Sends the workers home; `closing` is ours. What nobody can run any more is dropped here. */
+static inline void twill__flow_send_home(twill__flow *p)
+{
+    twill__flow_hand *spare = &p->hand[p->np];
+    twill__flow_turn turn;
+    twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
+    if (p->hooked)
+        twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
+    twill__crew_close(&p->crew, &p->crew_report);
+    twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
+    twill__flow_enter(p, &turn);
+    if (p->run.errors_capacity)
+        twill__heap_sort(p->run.errors, p->errors_count);
+    p->hooked = false;
+    p->crew_closed = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+/* Helps, and waits until all has ended. OK, FAILED, CANCELLED, TIMEOUT: how it ended; or, *early,
+   CANCELLED or TIMEOUT: `until` was over first. */
+static inline twill_status twill__flow_join(twill__flow *p, twill_until until, bool *early)
+{
+    twill__flow_waiter waiter;
+    twill__flow_turn turn;
+    twill_status over = TWILL_OK;
+    waiter.item = NULL;
+    waiter.inside = false;
+    waiter.helps = true;
+    *early = false;
+    twill__flow_enter(p, &turn);
+    for (;;) { /* exit: as above */
+        twill__flow_poll(p);
+        twill__flow_settle(p, &turn);
+        if (p->crew_closed) {
+            over = twill__flow_status(p);
+            break;
+        }
+        if ((p->ended || p->dead) && !p->closing) {
+            p->closing = true;
+            p->helping++;
+            twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+            twill__flow_send_home(p);
+            twill__flow_enter(p, &turn);
+            p->helping--;
+            continue;
+        }
+        if (over == TWILL_OK && !p->ended)
+            over = twill__flow_over(until);
+        if (over != TWILL_OK) {
+            *early = true;
+            break;
+        }
+        if (twill__flow_help(p, &turn, &waiter)) {
+            if (!twill__flow_here(p))
+                return TWILL_FORKED;
+            continue;
+        }
+        if (twill__flow_wait(p, &turn, &p->joiners, &waiter, until, &over))
+            return (twill_status)waiter.node.answer;
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    return over;
+}
+
+/* Nothing more is begun. */
+static inline void twill__flow_cancel(twill__flow *p, bool tell)
+{
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    if (!p->ended)
+        twill__flow_halt(p, TWILL_CANCELLED, tell);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+}
+
+/* A hook at the token of the run. */
+static inline void twill__flow_hook(int reason, const twill_task *task)
+{
+    (void)reason;
+    twill__flow_cancel((twill__flow *)task->context, false);
+}
+
+/* Waits until those who wait inside have left; then the memory may go. */
+static inline void twill__flow_desert(twill__flow *p)
+{
+    twill__flow_turn turn;
+    twill__node node;
+    twill__flow_enter(p, &turn);
+    twill__flow_settle(p, &turn);
+    if (!twill__flow_deserted(p)) {
+        twill__node_init(&node);
+        p->destroyer = &node;
+        twill__unlock(&p->lock);
+        for (unsigned k = 0; k < turn.count; k++)
+            twill__wake(turn.word[k], 1);
+        twill__await(&node);
+        twill__flow_enter(p, &turn); /* whoever told us has left the section now */
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    while (atomic_load(&p->leaving)) /* exit: they make a bounded number of steps */
+        twill__yield();
+}
+
+/* A callback ends the calling thread of a one-call form, or a destroy: all that is left ends here,
+   without it. */
+static inline void twill__flow_end_now(twill__flow *p)
+{
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    if (!p->ended)
+        twill__flow_halt(p, 0, true);
+    p->closing = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    if (!p->crew_closed)
+        twill__flow_send_home(p);
+}
+
+#endif
+
+static inline twill_ns twill__flow_ns(const twill__flow *p, uint64_t ticks)
+{
+    return (twill_ns)((double)ticks * 1024 / (double)p->tick_rate);
+}
+
+static inline void twill__flow_first_error(const twill__flow *p, twill_pipeline_report *report)
+{
+    const twill__flow_error *error = p->earliest.status ? &p->earliest : &p->lowest;
+    if (p->dead) {
+        report->run.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, p->start_code};
+    } else if (twill__flow_failed_at_last(p)) {
+        report->run.first_error =
+            (twill_item_error){(size_t)error->number, error->status, error->code};
+        if (error->stage < p->n_steps)
+            report->failed_stage = error->stage;
+    }
+}
+
+/* Under the lock. */
+static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_report *report)
+{
+    twill_report *run = &report->run;
+    double most = -1;
+    *report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+    *run = p->crew_report; /* flags and workers, once the crew is closed */
+    run->status = p->ended || p->dead ? twill__flow_status(p) : TWILL_OK;
+    run->total = (size_t)p->issued;
+    run->done = (size_t)p->done;
+    run->failed = (size_t)p->failed;
+    run->skipped = (size_t)p->skipped;
+    if (p->map_n && (p->ended || p->dead)) { /* what the end came before */
+        run->skipped += p->map_n - run->total;
+        run->total = p->map_n;
+    }
+    run->errors_stored = p->errors_count;
+    run->wall = (p->ended ? p->ended_at : twill__clock_now()) - p->began_at;
+    run->workers_used = 0;
+    if (p->call && run->workers_started < p->np)
+        run->workers_started++;
+    for (uint32_t h = 0; h < p->np; h++) {
+        twill_ns busy = twill__flow_ns(p, p->hand[h].busy);
+        run->chunks += p->hand[h].bursts;
+        run->workers_used += p->hand[h].used;
+        run->busy += busy;
+        if (busy > run->busiest)
+            run->busiest = busy;
+    }
+    twill__flow_first_error(p, report);
+    report->delivered = p->delivered;
+    report->filtered = p->filtered;
+    report->in_flight_peak = p->in_flight_peak;
+    for (uint32_t k = 0; k < p->n_steps; k++) {
+        double busy = (double)p->step[k].busy / p->step[k].limit;
+        if (busy > most) {
+            most = busy;
+            report->bottleneck = k;
+        }
+    }
+}
+
+static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *stats)
+{
+    if (!p->ended)
+        twill__flow_moods(p, twill__ticks());
+    for (uint32_t k = 0; k < p->n_steps; k++) {
+        const twill__flow_step *step = &p->step[k];
+        stats[k] = (twill_stage_stats){
+            .in = step->count_in,
+            .out = step->count_out,
+            .filtered = step->filtered,
+            .failed = step->failed,
+            .dropped = step->dropped,
+            .busy = twill__flow_ns(p, step->busy),
+            .starved = twill__flow_ns(p, step->starved),
+            .held = twill__flow_ns(p, step->held),
+            .longest = twill__flow_ns(p, step->longest),
+            .waiting = step->waiting,
+            .waiting_peak = step->waiting_peak,
+            .reorder_peak = step->reorder_peak,
+            .running = step->running,
+            .running_peak = step->running_peak,
+        };
+    }
+}
+
+/* The options' reports, at the end. */
+static inline void twill__flow_report(twill__flow *p)
+{
+    twill_pipeline_report report;
+    twill__flow_fill_report(p, &report);
+    if (p->options.report)
+        *p->options.report = report;
+    if (p->run.report)
+        *p->run.report = report.run;
+    if (p->options.stage_stats)
+        twill__flow_fill_stats(p, p->options.stage_stats);
+}
+
+/* Of a call that runs nothing. */
+static inline twill_status twill__flow_refuse(const twill_pipeline_options *options, size_t total,
+                                              twill_status status)
+{
+    if (options && options->report) {
+        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+        options->report->run.status = status;
+        options->report->run.total = options->report->run.skipped = total;
+    }
+    return twill__refuse(options ? &options->run : NULL, total, status);
+}
+
+#endif
+
+/* What a pipeline is made of. */
+typedef struct twill__flow_plan {
+    const twill_stage *stages;
+    size_t n_stages, item_size;
+    const twill_pipeline_options *options;
+    twill_source_fn *source; /* NULL: pushed */
+    const void *map_items;
+    void *map_results;
+    size_t map_n;
+    bool map;
+    /* found */
+    uint32_t tickets, np;
+    size_t loads, scratch; /* of a hand */
+} twill__flow_plan;
+
+static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan, size_t k)
+{
+    const twill_stage *stage = &plan->stages[k];
+    if (!stage->work == !stage->batch || (unsigned)stage->kind > TWILL_STAGE_SERIAL ||
+        (!stage->out_size && (k + 1 < plan->n_stages || stage->outputs_max || plan->map)) ||
+        (stage->kind != TWILL_STAGE_PARALLEL && stage->workers > 1) || stage->linger < 0 ||
+        (!stage->batch && (stage->batch_max || stage->linger)) || (plan->map && stage->outputs_max))
+        return TWILL_INVALID;
+    return stage->outputs_max > UINT32_MAX || stage->batch_max > UINT32_MAX ? TWILL_TOO_BIG
+                                                                            : TWILL_OK;
+}
+
+static inline uint32_t twill__flow_stage_limit(const twill_stage *stage)
+{
+    return stage->kind != TWILL_STAGE_PARALLEL ? 1
+           : stage->workers                    ? stage->workers
+                                               : twill__cpus_hint();
+}
+
+/* Checks all, and finds how many tickets and workers there are. */
+static inline twill_status twill__flow_plan_check(twill__flow_plan *plan)
+{
+    const twill_pipeline_options *options = plan->options;
+    const twill_run *run = &options->run;
+    uint64_t workers = 0, tokens = options->tokens;
+    twill_status status = twill__check_run(run);
+    if (status != TWILL_OK)
+        return status;
+    if (!plan->item_size || !plan->stages || !plan->n_stages ||
+        (!plan->map && (run->statuses || run->codes)))
+        return TWILL_INVALID;
+    if (plan->n_stages > 65536)
+        return TWILL_TOO_BIG;
+    for (size_t k = 0; k < plan->n_stages; k++) {
+        status = twill__flow_stage_check(plan, k);
+        if (status != TWILL_OK)
+            return status;
+        workers += twill__flow_stage_limit(&plan->stages[k]);
+    }
+    if (!tokens)
+        tokens = 3 * workers;
+    if (run->workers)
+        workers = run->workers;
+    if (workers > tokens)
+        workers = tokens;
+    if (tokens > 1u << 30 || workers > TWILL__MAX_WORKERS)
+        return TWILL_TOO_BIG;
+    plan->tickets = (uint32_t)tokens;
+    plan->np = (uint32_t)workers;
+    return TWILL_OK;
+}
+
+/* ---- memory ---- */
+
+typedef struct twill__flow_carver { /* base NULL: only counts */
+    char *base;
+    size_t at;
+    bool too_big;
+} twill__flow_carver;
+
+static inline void *twill__flow_carve(twill__flow_carver *carver, size_t n, size_t size)
+{
+    size_t at = (carver->at + 15) / 16 * 16;
+    if (carver->too_big || at < carver->at || (size && n > (SIZE_MAX / 2 - at) / size)) {
+        carver->too_big = true;
+        return NULL;
+    }
+    carver->at = at + n * size;
+    return carver->base && n && size ? carver->base + at : NULL;
+}
+
+static inline uint32_t twill__flow_power_of_two(uint64_t least)
+{
+    uint32_t size = 1;
+    while (size < least)
+        size *= 2;
+    return size;
+}
+
+/* Outputs of one call. */
+static inline size_t twill__flow_stage_outputs(const twill_stage *stage)
+{
+    if (stage->outputs_max || !stage->batch)
+        return stage->outputs_max ? stage->outputs_max : 1;
+    return stage->batch_max ? stage->batch_max : 16;
+}
+
+/* What a step is, given what can come to it. */
+static inline twill_status twill__flow_step_plan(twill__flow_step *step,
+                                                 const twill__flow_plan *plan, size_t k,
+                                                 uint32_t spread, size_t in_size)
+{
+    const twill_stage *stage = &plan->stages[k];
+    uint64_t pieces = (uint64_t)spread * plan->tickets;
+    memset(step, 0, sizeof *step);
+    step->user = *stage;
+    step->in_size = in_size;
+    step->spread = spread;
+    step->most = stage->outputs_max ? (uint32_t)stage->outputs_max : 1;
+    step->limit = twill__flow_stage_limit(stage);
+    step->in_order = stage->kind == TWILL_STAGE_IN_ORDER;
+    step->single = stage->batch && stage->outputs_max;
+    step->burst = 1;
+    step->mood = TWILL__FLOW_MOOD_STARVED;
+    if (pieces > 1u << 30 || step->most > 1u << 30)
+        return TWILL_TOO_BIG;
+    step->mask = twill__flow_power_of_two(pieces) - 1;
+    if (stage->batch && !step->user.batch_max)
+        step->user.batch_max = 16;
+    if (step->user.batch_max > pieces)
+        step->user.batch_max = (size_t)pieces;
+    step->room = SIZE_MAX;
+    if (stage->buffer && !step->in_order) {
+        /* what a call before it brings must fit, also while a batch waits to be full */
+        size_t call = k > 0 ? twill__flow_stage_outputs(&plan->stages[k - 1]) : 1;
+        if (stage->batch)
+            call += step->user.batch_max - 1;
+        step->room = stage->buffer < call ? call : stage->buffer;
+        if (step->room >= pieces)
+            step->room = SIZE_MAX;
+    }
+    return TWILL_OK;
+}
+
+static inline void twill__flow_step_carve(twill__flow_step *step, twill__flow_carver *carver,
+                                          const twill__flow_plan *plan, uint32_t ring)
+{
+    size_t tickets = plan->tickets, pieces = tickets * step->spread;
+    step->in = (char *)twill__flow_carve(carver, pieces, step->in_size);
+    if (!step->in_order) {
+        step->queue = (twill__flow_piece *)twill__flow_carve(carver, (size_t)step->mask + 1,
+                                                             sizeof *step->queue);
+    } else {
+        step->ring = (uint32_t *)twill__flow_carve(carver, ring, sizeof *step->ring);
+        if (carver->base)
+            memset(step->ring, 0, ring * sizeof *step->ring);
+    }
+    if (step->in_order && step->spread > 1) {
+        size_t words = tickets * ((step->spread + 63) / 64);
+        step->due = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *step->due);
+        step->left = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *step->left);
+        step->bits = (uint64_t *)twill__flow_carve(carver, words, sizeof *step->bits);
+        if (carver->base) {
+            memset(step->left, 0, tickets * sizeof *step->left);
+            memset(step->bits, 0, words * sizeof *step->bits);
+        }
+    }
+    if (step->user.linger && step->user.linger != TWILL_FOREVER)
+        step->came = (twill_ns *)twill__flow_carve(carver, pieces, sizeof *step->came);
+}
+
+/* The steps, one behind the other; base NULL: only their bytes. */
+static inline twill_status
+twill__flow_plan_steps(twill__flow_plan *plan, twill__flow_carver *carver, twill__flow_step *steps)
+{
+    uint64_t spread = 1;
+    size_t in_size = plan->item_size;
+    uint32_t ring = twill__flow_power_of_two(plan->tickets);
+    twill__flow_step one;
+    plan->loads = TWILL__FLOW_BURST;
+    plan->scratch = 0;
+    for (size_t k = 0; k < plan->n_stages; k++) {
+        twill__flow_step *step = steps ? &steps[k] : &one;
+        twill_status status = twill__flow_step_plan(step, plan, k, (uint32_t)spread, in_size);
+        size_t scratch = 0;
+        if (status != TWILL_OK)
+            return status;
+        twill__flow_step_carve(step, carver, plan, ring);
+        if (step->user.batch) {
+            if (in_size > SIZE_MAX / 4 / step->user.batch_max)
+                return TWILL_TOO_BIG;
+            scratch = in_size * step->user.batch_max;
+            if (step->user.batch_max > plan->loads)
+                plan->loads = step->user.batch_max;
+        } else if (step->most > 1) {
+            scratch = step->user.out_size;
+        }
+        if (scratch > plan->scratch)
+            plan->scratch = scratch;
+        in_size = step->user.out_size;
+        if (step->user.outputs_max)
+            spread *= step->most;
+        if (spread * plan->tickets > 1u << 30)
+            return TWILL_TOO_BIG;
+    }
+    if (steps) {
+        twill__flow_step *last = &steps[plan->n_stages];
+        memset(last, 0, sizeof *last);
+        last->spread = (uint32_t)spread;
+        last->in_size = in_size;
+        last->room = SIZE_MAX;
+        last->scale = 1;
+        last->in = (char *)twill__flow_carve(carver, (size_t)spread * plan->tickets, in_size);
+    } else {
+        (void)twill__flow_carve(carver, (size_t)spread * plan->tickets, in_size);
+    }
+    return TWILL_OK;
+}
+
+/* All but the pipeline's own record and the crew's block. p NULL: only the bytes. */
+static inline twill_status twill__flow_plan_carve(twill__flow_plan *plan,
+                                                  twill__flow_carver *carver, twill__flow *p)
+{
+    size_t hands = (size_t)plan->np + 1, tickets = plan->tickets;
+    twill__flow_step *steps =
+        (twill__flow_step *)twill__flow_carve(carver, plan->n_stages + 1, sizeof *steps);
+    twill__flow_ticket *ticket =
+        (twill__flow_ticket *)twill__flow_carve(carver, tickets, sizeof *ticket);
+    uint32_t *free = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *free);
+    twill_status status = twill__flow_plan_steps(plan, carver, p ? steps : NULL);
+    size_t scratch = (plan->scratch + 15) / 16 * 16;
+    twill__flow_load *loads;
+    char *room;
+    if (status != TWILL_OK)
+        return status;
+    loads = (twill__flow_load *)twill__flow_carve(carver, hands * plan->loads, sizeof *loads);
+    room = (char *)twill__flow_carve(carver, hands, scratch);
+    if (carver->too_big)
+        return TWILL_TOO_BIG;
+    if (!p)
+        return TWILL_OK;
+    p->step = steps;
+    p->ticket = ticket;
+    p->free = free;
+    for (size_t h = 0; h < hands; h++) {
+        p->hand[h].load = loads + h * plan->loads;
+        p->hand[h].scratch = room ? room + h * scratch : NULL;
+    }
+    return TWILL_OK;
+}
+
+/* ---- making it ---- */
+
+static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan)
+{
+    p->n_steps = (uint32_t)plan->n_stages;
+    p->tickets = p->free_count = plan->tickets;
+    for (uint32_t k = 0; k < p->tickets; k++)
+        p->free[k] = p->tickets - 1 - k;
+    p->ring_mask = twill__flow_power_of_two(plan->tickets) - 1;
+    p->first_order = p->n_steps;
+    for (uint32_t k = p->n_steps; k-- > 0;) {
+        p->step[k].order = p->first_order;
+        p->step[k].scale = p->step[k + 1].scale * p->step[k].most;
+        if (p->step[k].in_order)
+            p->first_order = k;
+        p->lingers |= p->step[k].came != NULL;
+    }
+    for (uint32_t h = 0; h <= p->np; h++) {
+        p->hand[h].call.table = twill__flow_calls();
+        p->hand[h].pipe = p;
+        p->hand[h].slot = h < p->np ? &p->crew.job.slot[h] : NULL;
+    }
+    p->thin = p->step[p->n_steps].spread == 1;
+    p->source_burst = 1;
+    p->stop_key = SIZE_MAX;
+    atomic_init(&p->limit, SIZE_MAX);
+    p->timed = p->run.until.cancel || !twill__no_deadline(p->run.until.deadline);
+    p->source = plan->source;
+    p->map_items = (const char *)plan->map_items;
+    p->map_results = (char *)plan->map_results;
+    p->map_n = plan->map_n;
+    p->generation = twill__generation();
+    /* set: generation was asked */
+    p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    p->tick_rate = twill__ticks_per_us();
+    p->goal = p->tick_rate * TWILL__FLOW_BURST_NS / 1024;
+    p->began_at = twill__clock_now();
+    p->began_ticks = twill__ticks();
+    for (uint32_t k = 0; k < p->n_steps; k++)
+        p->step[k].since = p->began_ticks;
+}
+
+/* worker_start, counted: when no number is left that could start, nobody can run anything. */
+static inline int twill__flow_worker_start(void **state, const twill_task *task)
+{
+    twill__flow *p = (twill__flow *)((twill__job *)task->private_)->data;
+    twill__flow_turn turn;
+    int code = p->user_start(state, task);
+    if (code) {
+        twill__flow_enter(p, &turn);
+        if (!p->refused++)
+            p->start_code = code;
+        if (p->refused == p->np) {
+            p->dead = true;
+            twill__flow_halt(p, 0, false);
+        }
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    }
+    return code;
+}
+
+static inline const twill__crew_table *twill__flow_crew_table(void)
+{
+    static const twill__crew_table table = {
+        .ready = twill__flow_ready, .work = twill__flow_work, .ended = twill__flow_thread_ended};
+    return &table;
+}
+
+/* One allocation. own: threads of its own, where it has no others. nested: it ends before the
+   callback around it does. */
+static inline twill_status twill__flow_make(twill__flow **out, twill__flow_plan *plan, bool nested)
+{
+    twill__flow_carver count = {NULL, 0, false}, carver;
+    size_t head = (sizeof(twill__flow) + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE, crew, hands;
+    unsigned own;
+    char *memory, *base;
+    twill__flow *p;
+    twill_run run;
+    twill__flow_turn turn;
+    twill_status status = twill__flow_plan_check(plan);
+    *out = NULL;
+    if (status == TWILL_OK)
+        status = twill__flow_plan_carve(plan, &count, NULL);
+    if (status != TWILL_OK)
+        return status;
+    own = nested ? plan->np - 1 : plan->np;
+    crew = twill__crew_bytes(plan->np, own);
+    hands = ((size_t)plan->np + 1) * sizeof(twill__flow_hand);
+    if (count.at > SIZE_MAX / 2 - head - crew - hands - TWILL__LINE)
+        return TWILL_TOO_BIG;
+    memory = (char *)TWILL_MALLOC(head + crew + hands + count.at + TWILL__LINE);
+    if (!memory)
+        return TWILL_NO_MEMORY;
+    base = memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+    memset(base, 0, head);
+    memset(base + head + crew, 0, hands);
+    p = (twill__flow *)(void *)base;
+    p->memory = memory;
+    p->np = plan->np;
+    p->call = nested;
+    p->options = *plan->options;
+    p->run = plan->options->run;
+    p->hand = (twill__flow_hand *)(void *)(base + head + crew);
+    carver = (twill__flow_carver){base + head + crew + hands, 0, false};
+    (void)twill__flow_plan_carve(plan, &carver, p);
+    run = p->run;
+    if (run.worker_start) {
+        p->user_start = run.worker_start;
+        run.worker_start = twill__flow_worker_start;
+    }
+    p->crew.job.slot = (twill__slot *)(void *)(base + head);
+    twill__flow_init(p, plan);
+    status = twill__crew_open(&p->crew, &run, p->np, own, nested, twill__flow_crew_table(), p,
+                              base + head);
+    if (status != TWILL_OK) {
+        TWILL_FREE(memory);
+        return status;
+    }
+    if (p->run.until.cancel) {
+        p->hook.fn = twill__flow_hook;
+        p->hook.context = p;
+        p->hooked = true;
+        twill_cancel_add_hook(p->run.until.cancel, &p->hook);
+    }
+    twill__flow_enter(p, &turn);
+    p->opened = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    *out = p;
+    return TWILL_OK;
+}
+
+#endif
+
+static const twill_pipeline_options twill__flow_defaults;
+
+/* ---- inside callbacks ---- */
+
+TWILL__DEFINE int twill_pipeline_filter(const twill_task *task)
+{
+    twill__flow_hand *hand = twill__flow_hand_of(task);
+    if (hand)
+        hand->said |= TWILL__FLOW_SAID_FILTER;
+    return 0;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_emit(const twill_task *task, const void *out)
+{
+    twill__flow_hand *hand = twill__flow_hand_of(task);
+    const twill__flow_step *step;
+    char *to;
+    if (!hand || !out || !hand->calls || hand->step == hand->pipe->n_steps)
+        return TWILL_INVALID;
+    step = &hand->pipe->step[hand->step];
+    if (!step->user.out_size)
+        return TWILL_INVALID;
+    if (hand->emitted == (hand->whole && !step->single ? hand->calls : step->most))
+        return TWILL_TOO_BIG;
+    to = twill__flow_output(hand, hand->emitted);
+    if (to != (const char *)out)
+        memcpy(to, out, step->user.out_size);
+    hand->emitted++;
+    return TWILL_OK;
+}
+
+/* ---- one call ---- */
+
+/* Also runs when a callback ends the calling thread. */
+static inline void twill__flow_finish(void *pipe)
+{
+    twill__flow *p = (twill__flow *)pipe;
+    if (twill__flow_here(p)) {
+        if (!p->crew_closed)
+            twill__flow_end_now(p);
+        twill__flow_report(p);
+    }
+    TWILL_FREE(p->memory);
+}
+
+static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total)
+{
+    twill__flow *p;
+    bool early;
+    twill_status status = twill__flow_make(&p, plan, true);
+    if (status != TWILL_OK)
+        return twill__flow_refuse(plan->options, total, status);
+    TWILL__GUARD_PUSH(twill__flow_finish, p);
+    status = twill__flow_join(p, (twill_until){0, NULL}, &early);
+    TWILL__GUARD_POP(1);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t source_size,
+                                              const twill_stage *stages, size_t n_stages,
+                                              const twill_pipeline_options *options)
+{
+    twill__flow_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = source_size,
+                             .options = options ? options : &twill__flow_defaults,
+                             .source = source};
+    if (!source)
+        return twill__flow_refuse(options, 0, TWILL_INVALID);
+    return twill__flow_call(&plan, 0);
+}
+
+static inline int twill__flow_map_source(void *out, const twill_task *task)
+{
+    const twill__flow *p = twill__flow_hand_of(task)->pipe;
+    if (task->index >= p->map_n)
+        return twill_task_stop(task);
+    memcpy(out, p->map_items + task->index * p->step[0].in_size, p->step[0].in_size);
+    return 0;
+}
+
+/* Without stages: a copy. */
+static inline twill_status twill__flow_copy(const twill__flow_plan *plan, size_t n)
+{
+    const twill_pipeline_options *options = plan->options;
+    twill_pipeline_report report = {.failed_stage = SIZE_MAX};
+    if (n)
+        memmove(plan->map_results, plan->map_items, n * plan->item_size);
+    for (size_t i = 0; options->run.statuses && i < n; i++)
+        options->run.statuses[i] = TWILL_OK;
+    report.run.total = report.run.done = n;
+    report.run.workers_started = report.run.workers_used = 1;
+    report.delivered = n;
+    if (options->report)
+        *options->report = report;
+    if (options->run.report)
+        *options->run.report = report.run;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
+                                              size_t result_size, size_t n,
+                                              const twill_stage *stages, size_t n_stages,
+                                              const twill_pipeline_options *options)
+{
+    twill__flow_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = item_size,
+                             .options = options ? options : &twill__flow_defaults,
+                             .source = twill__flow_map_source,
+                             .map = true,
+                             .map_items = items,
+                             .map_results = results,
+                             .map_n = n};
+    const twill_run *run = &plan.options->run;
+    size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
+    if (!item_size || last != result_size || (n_stages && !stages) ||
+        (n && (!items || !results || (items == results && item_size != result_size))))
+        return twill__flow_refuse(options, n, TWILL_INVALID);
+    if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
+        return twill__flow_refuse(options, n, TWILL_TOO_BIG);
+    if (!n_stages)
+        return twill__flow_copy(&plan, n);
+    for (size_t i = 0; run->statuses && i < n; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && n)
+        memset(run->codes, 0, n * sizeof *run->codes);
+    return twill__flow_call(&plan, n);
+}
+
+/* ---- the object ---- */
+
+TWILL__DEFINE twill_status twill_pipeline_create(twill_pipeline **out, size_t item_size,
+                                                 const twill_stage *stages, size_t n_stages,
+                                                 const twill_pipeline_options *options)
+{
+    twill__flow_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = item_size,
+                             .options = options ? options : &twill__flow_defaults};
+    if (!out)
+        return TWILL_INVALID;
+    return twill__flow_make(out, &plan, false);
+}
+
+static inline twill_status twill__flow_try(twill__flow *p, const void *item, twill_until until,
+                                           bool wait)
+{
+    if (!p || !item)
+        return TWILL_INVALID;
+    return twill__flow_here(p) ? twill__flow_push(p, item, until, wait) : TWILL_FORKED;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_push(twill_pipeline *pipeline, const void *item)
+{
+    return twill__flow_try(pipeline, item, (twill_until){0, NULL}, true);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_try_push(twill_pipeline *pipeline, const void *item)
+{
+    return twill__flow_try(pipeline, item, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_push_until(twill_pipeline *pipeline, const void *item,
+                                                     twill_until until)
+{
+    return twill__flow_try(pipeline, item, until, true);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
+{
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
+    twill_status status;
+    if (!p)
+        return TWILL_INVALID;
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    twill__flow_enter(p, &turn);
+    status = p->closed ? TWILL_CLOSED : TWILL_OK;
+    if (!p->shut)
+        p->natural = true;
+    p->closed = p->shut = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
+{
+    if (!pipeline)
+        return TWILL_INVALID;
+    if (!twill__flow_here(pipeline))
+        return TWILL_FORKED;
+    twill__flow_cancel(pipeline, true);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until)
+{
+    twill_status status = twill_pipeline_close(pipeline);
+    bool early;
+    if (status != TWILL_OK && status != TWILL_CLOSED)
+        return status;
+    if (twill__crew_inside(&pipeline->crew))
+        return TWILL_DEADLOCK;
+    return twill__flow_join(pipeline, until, &early);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_join(twill_pipeline *pipeline)
+{
+    return twill_pipeline_join_until(pipeline, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
+                                               twill_until join, twill_stopped *out)
+{
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
+    uint64_t ended = 0, skipped = 0;
+    bool early;
+    twill_status status;
+    if (out)
+        memset(out, 0, sizeof *out);
+    if (!p)
+        return TWILL_INVALID;
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    if (twill__crew_inside(&p->crew))
+        return TWILL_DEADLOCK;
+    twill__flow_enter(p, &turn);
+    ended = p->done + p->failed;
+    skipped = p->skipped;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    (void)twill_pipeline_close(p);
+    status = twill__flow_join(p, drain, &early);
+    if (early) {
+        twill__flow_cancel(p, true);
+        status = twill__flow_join(p, join, &early);
+    }
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    twill__flow_enter(p, &turn);
+    if (out) {
+        out->finished = (size_t)(p->done + p->failed - ended);
+        out->cancelled = (size_t)(p->skipped - skipped);
+        for (uint32_t k = 0; k < p->n_steps; k++)
+            out->stuck += p->step[k].running;
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    return early ? status : TWILL_OK;
+}
+
+TWILL__DEFINE void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
+                                            twill_stage_stats *stages)
+{
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
+    if (out)
+        *out = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+    if (!p || !twill__flow_here(p))
+        return;
+    twill__flow_enter(p, &turn);
+    if (out)
+        twill__flow_fill_report(p, out);
+    if (stages)
+        twill__flow_fill_stats(p, stages);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_destroy(twill_pipeline *pipeline)
+{
+    twill__flow *p = pipeline;
+    bool early;
+    if (!p)
+        return TWILL_OK;
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    if (twill__crew_inside(&p->crew))
+        return TWILL_DEADLOCK;
+    twill__flow_cancel(p, true);
+    (void)twill__flow_join(p, (twill_until){0, NULL}, &early);
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    twill__flow_desert(p);
+    twill__flow_report(p);
+    TWILL_FREE(p->memory);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_pipeline_abandon(twill_pipeline *pipeline)
+{
+    if (pipeline && !twill__flow_here(pipeline))
+        TWILL_FREE(pipeline->memory);
+}
+
+#endif
+#endif
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__FAN_OUT_FAN_IN_IMPL
+#define TWILL__FAN_OUT_FAN_IN_IMPL
+
+/* ---- fan_out_fan_in/call.h ---- */
+/* call.h: one call: the calling thread collects what the workers have done. */
+#ifndef TWILL__FAN_CALL_H
+#define TWILL__FAN_CALL_H
+
+/* ---- fan_out_fan_in/life.h ---- */
+/* life.h: a fan from its options to its report. */
+#ifndef TWILL__FAN_LIFE_H
+#define TWILL__FAN_LIFE_H
+
+/* ---- fan_out_fan_in/object.h ---- */
+/* object.h: go and next, and their waits. */
+#ifndef TWILL__FAN_OBJECT_H
+#define TWILL__FAN_OBJECT_H
+
+/* ---- fan_out_fan_in/workers.h ---- */
+/* workers.h: who runs a fan's tasks. */
+#ifndef TWILL__FAN_WORKERS_H
+#define TWILL__FAN_WORKERS_H
+
+/* ---- fan_out_fan_in/state.h ---- */
+/* state.h: what happens to a fan under its lock: acceptance, outcomes, goals, ends. */
+#ifndef TWILL__FAN_STATE_H
+#define TWILL__FAN_STATE_H
+
+/* ---- fan_out_fan_in/tasks.h ---- */
+/* tasks.h: the records of a fan's tasks, and the fan itself. */
+#ifndef TWILL__FAN_TASKS_H
+#define TWILL__FAN_TASKS_H
 
 /* A record is held by the thread that runs it, by its outcome until that is read, and for a moment
    by who fires its token; the last one gives it back. Records are type-stable: their chunks stay

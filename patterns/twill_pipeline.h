@@ -1,0 +1,7727 @@
+/* twill_pipeline.h - twill 0.1.0 - SPDX-License-Identifier: MIT OR Unlicense (text at the end)
+   GENERATED from patterns/src/pipeline.h and its parts. Do not edit it here: edit there, then `make headers`. */
+
+/* twill: pipeline - items stream through a chain of stages, each with its own workers and order.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Each item goes through several steps that differ in what they need: ten threads that fetch, as
+    many as there are CPUs that compute, one that saves in the order of the input. Item k may be in
+    the last stage while item k+1 is in the first; memory stays bounded; the report says which stage
+    holds up the rest. Results and errors are those of the serial loop.
+WHEN NOT
+    One step: parallel_map. Threads that you write yourself: producer_consumer. Stages far below a
+    microsecond: put some steps into one stage, or group items with a batch stage.
+
+EXAMPLE:
+#include <stdio.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_pipeline.h"
+
+static int count(void *out, const twill_task *task)
+{
+    if (task->index == 100)
+        return twill_task_stop(task);                   // the end
+    *(int *)out = (int)task->index;
+    return 0;
+}
+
+static int process(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in;
+    if (i % 2)
+        return twill_pipeline_filter(task);             // no output
+    *(long *)out = (long)i * i;
+    return 0;                                           // not 0: this item has failed
+}
+
+static int save(const void *in, void *out, const twill_task *task)
+{
+    (void)out;                                          // the last stage: a sink
+    *(long *)task->context += *(const long *)in;        // in order, so no lock
+    return 0;
+}
+
+int main(void)
+{
+    long sum = 0;
+    const twill_stage stages[] = {
+        { .name = "process", .work = process, .out_size = sizeof(long), .workers = 4 },
+        { .name = "save", .work = save, .kind = TWILL_STAGE_IN_ORDER, .context = &sum },
+    };
+    twill_status status = twill_pipeline_run(count, sizeof(int), stages, 2, NULL);
+    printf("%s, sum %ld\n", twill_status_name(status), sum);
+    return 0;
+}
+END OF EXAMPLE
+OUTPUT:
+TWILL_OK, sum 161700
+END OF OUTPUT
+
+STAGES (twill_stage; zeroed fields have the meaning said here)
+    name            for your own reports; kept as a pointer
+    work, batch     exactly one of them. work is a function of parallel_map's shape: one item in,
+                    one output. batch gets n items side by side and makes its outputs by emit
+    out_size        bytes of an output; 0: the stage consumes, and only the last one may. What the
+                    last stage of a run writes, if its out_size is not 0, nobody takes
+    kind            PARALLEL; IN_ORDER: one at a time, numbers rising; SERIAL: one at a time
+    workers         PARALLEL: calls at once, 0: the CPUs. Other kinds: 0 or 1
+    buffer          pieces that may wait before it: the stage before it is not started beyond that.
+                    Raised to what one call brings, and to what a batch needs to be full. 0: only
+                    the tokens limit it. Not applied before IN_ORDER stages
+    outputs_max     outputs a call, by emit. 0: one (batch: one an item). The memory before a stage
+                    is tokens x the product of all outputs_max before it. Not with map
+    batch_max       the largest batch, 0: 16
+    linger          how long a batch may wait for more, from its first item on. 0: it goes as it is;
+                    TWILL_FOREVER: only when it is full, or nothing more can come
+    keep_going      a failing item is counted and left out, whatever on_error says. It still makes
+                    the answer FAILED
+    drop            gets each input that this stage will never see: CANCELLED, or FAILED after an
+                    error. task->index: its number, worker UINT_MAX
+    context         task->context in this stage; NULL: run.context
+
+OPTIONS (twill_pipeline_options; NULL: defaults)
+    run             workers: threads for all stages, 0: the sum of the stages' workers, no more than
+                    tokens. A call counts the caller, an object starts so many. on_error: LOWEST by
+                    default. statuses and codes: with map. Stages of a nested call run on the
+                    threads of the call around it
+    tokens          items inside at once; 0: three times the sum of the stages' workers. 1: the
+                    serial loop
+    dead_letter     sees each input whose call has failed, after it; context: run.context. Not what
+                    is LOST
+    report, stage_stats   filled at the end (object: by destroy). stage_stats: one a stage
+
+WHAT A CALLBACK MAY SAY
+    return code     not 0: the item has failed
+    twill_pipeline_filter, twill_task_skip     no output; it counts as done, or as skipped
+    twill_pipeline_emit                        one more output, up to outputs_max. A call that
+                    emits and returns 0 does not also deliver `out`; one that fails or filters has
+                    withdrawn what it emitted
+    twill_task_stop the stream ends before this item: lower ones are finished, this one has no
+                    output, higher ones are dropped. The answer is OK. In a source: the end
+    An output that was begun before filter, failure or stop is the callback's own business.
+
+ORDER AND NUMBERS
+    Items are numbered from 0 by the source; outputs inherit the number, several of one item also a
+    sub-number. An IN_ORDER stage sees (number, sub-number) rise, without waiting for what was
+    filtered or has failed. Outputs of a batch: the k-th is of the k-th item; with outputs_max set
+    all are of its lowest. With an IN_ORDER last stage exactly what the serial loop delivers is
+    delivered, also when it ends early; without one, some above the end may be out already.
+
+ERRORS
+    By default like a stop at the failing item, and FAILED is the answer: lower items go on and may
+    fail lower, so report.run.first_error is the serial loop's, with any number of threads.
+    ON_ERROR_FIRST drops all at once; COLLECT and keep_going leave the item out; LIMIT begins to
+    stop at failure max_errors. A failing source ends the stream. A batch that fails, fails all its
+    items. A callback that ends its thread: its item is LOST.
+    Answers: OK, FAILED, CANCELLED, TIMEOUT; refusals: INVALID, TOO_BIG, NO_MEMORY, NO_THREAD
+    (strict), CLOSED (the pool), FORKED; DEADLOCK: join, stop, destroy from a stage, and a push from
+    a stage when nobody is left who could make room. No worker_start succeeded: FAILED, index
+    SIZE_MAX.
+    total == done + failed + skipped, done includes filtered. Each input that was stored is seen
+    by its stage, or by `drop`, exactly once.
+
+FIGURES (twill_stage_stats)
+    in, out, filtered, failed, dropped       inputs seen, outputs, ...
+    busy            time in calls, summed; `longest` of them (calls below half a microsecond are
+                    timed in fours, and judged by what they usually take)
+    starved, held   nothing ran: since nothing was there to run; since there was no room behind
+    waiting, _peak  before it, now and at most; reorder_peak: of these, for an earlier number
+    running, _peak  calls at once
+    The bottleneck has the largest busy / workers. More workers there help, until another one is
+    it, or busy / (wall x workers) of all is far below 1: then the source is.
+
+THREADS      All functions by any thread; destroy last. A stage's calls may run on any thread;
+             those of a SERIAL or IN_ORDER stage happen one after the other, so their context needs
+             no lock. Workers share the stages: the latest one that can go is served first.
+BLOCKS       run, map, join; push while no token is free. All of these work meanwhile. No worker
+             ever waits for room. A callback may block: others take over the rest.
+ALLOCATES    One block at the beginning. Nothing later.
+OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's during the call; what
+             it points to is what the stages make of it.
+MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
+             before run or join returns.
+COSTS        Two turns under one lock for up to 64 quick items, one atomic exchange an item and
+             stage.
+FORK         In a child all functions answer FORKED; abandon frees.
+PITFALLS     Without `drop`, pointers in dropped items leak. The user's `linger` is watched by idle
+             workers: when all are busy, the batch waits for the first of them. In a signal handler
+             nothing here may be called but twill_cancel_request on the run's token. A pipeline of
+             an object needs a join, or destroy drops what is inside. */
+#ifndef TWILL_PIPELINE_H
+#define TWILL_PIPELINE_H
+
+/* ---- base/base.h ---- */
+/* base.h: the vocabulary that every header shows. It only declares; platform/ and engine/ implement
+   it. */
+
+/* ---- base/version.h ---- */
+/* version.h: one version for all headers of one .c file. */
+#ifndef TWILL_VERSION
+#define TWILL_VERSION      100 /* major * 10000 + minor * 100 + patch */
+#define TWILL_VERSION_TEXT "0.1.0"
+#endif
+/* Not under the guard: a second header checks what the first one brought. The assertion names both
+   versions. */
+#if TWILL_VERSION != 100
+#ifdef __cplusplus
+static_assert(TWILL_VERSION == 100,
+              "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#else
+_Static_assert(TWILL_VERSION == 100,
+               "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#endif
+#error "twill headers of different versions in one file"
+#endif
+
+/* ---- base/link.h ---- */
+/* link.h: how declarations are decorated. See "Rules of linking" in docs/internals.md. */
+#ifndef TWILL__BASE_LINK_H
+#define TWILL__BASE_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined TWILL_STATIC && !defined TWILL_IMPLEMENTATION
+#define TWILL_IMPLEMENTATION
+#endif
+#if defined __cplusplus && defined TWILL_IMPLEMENTATION
+#error "twill: define TWILL_IMPLEMENTATION in a .c file; C++ files include the declarations"
+#endif
+
+#ifdef TWILL_STATIC
+#define TWILL__DECL static inline
+#elif defined TWILL_API
+#define TWILL__DECL TWILL_API
+#else
+#define TWILL__DECL extern
+#endif
+
+#ifdef __cplusplus
+#define TWILL_ALIGNAS(n) alignas(n)
+#else
+#define TWILL_ALIGNAS(n) _Alignas(n)
+#endif
+/* Storage of a caller-owned object that only the implementation reads: n words of 64 bits. */
+#define TWILL_PRIVATE(n) TWILL_ALIGNAS(8) uint64_t private_words[n]
+
+#endif
+
+/* ---- base/status.h ---- */
+/* status.h: what a call answers. One table gives value, name and text. */
+#ifndef TWILL__BASE_STATUS_H
+#define TWILL__BASE_STATUS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Outcomes come first, refusals from 32 on: a refused call has changed nothing. When several
+   hold, the first of this order is said: success, FAILED, CLOSED, CANCELLED, TIMEOUT, then FULL
+   or EMPTY. */
+#define TWILL_STATUS_TABLE(X)                                     \
+    X(TWILL_OK, 0, "success")                                     \
+    X(TWILL_FAILED, 1, "a callback returned a code other than 0") \
+    X(TWILL_TIMEOUT, 2, "the deadline passed")                    \
+    X(TWILL_CANCELLED, 3, "the cancel token fired")               \
+    X(TWILL_CLOSED, 4, "closed, and no more will come")           \
+    X(TWILL_FULL, 5, "no room now")                               \
+    X(TWILL_EMPTY, 6, "nothing there now")                        \
+    X(TWILL_DROPPED, 7, "dropped by the overflow policy")         \
+    X(TWILL_LOST, 8, "nobody will ever say how it ended")         \
+    X(TWILL_INVALID, 32, "an argument or option is not valid")    \
+    X(TWILL_NO_MEMORY, 33, "not enough memory")                   \
+    X(TWILL_NO_THREAD, 34, "a thread could not be started")       \
+    X(TWILL_BUSY, 35, "in use")                                   \
+    X(TWILL_TOO_BIG, 36, "too big for a limit or for size_t")     \
+    X(TWILL_DEADLOCK, 37, "this wait could never end")            \
+    X(TWILL_STALE, 38, "the handle's object is gone")             \
+    X(TWILL_FORKED, 39, "made by the parent process, before a fork")
+
+#define TWILL__STATUS_ENUM(NAME, VALUE, TEXT) NAME = VALUE,
+typedef enum twill_status { TWILL_STATUS_TABLE(TWILL__STATUS_ENUM) } twill_status;
+#undef TWILL__STATUS_ENUM
+
+/* The name ("TWILL_TIMEOUT") and a short English text, both static. "unknown status" for other
+   values. Any thread. */
+TWILL__DECL const char *twill_status_name(twill_status status);
+TWILL__DECL const char *twill_status_text(twill_status status);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/time.h ---- */
+/* time.h: durations, instants, how long a call may wait. */
+#ifndef TWILL__BASE_TIME_H
+#define TWILL__BASE_TIME_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
+typedef int64_t twill_ns;
+/* n: an integer */
+#define TWILL_US(n)   ((twill_ns)(n)*1000)
+#define TWILL_MS(n)   ((twill_ns)(n)*1000000)
+#define TWILL_SEC(n)  ((twill_ns)(n)*1000000000)
+#define TWILL_FOREVER INT64_MAX
+
+typedef struct twill_cancel twill_cancel;
+
+/* How long a call may wait: until the instant `deadline` (0: no limit) or until `cancel` fires
+   (NULL: no token). {0} waits for ever. A call that can succeed at once does so even when both are
+   over. */
+typedef struct twill_until {
+    twill_ns deadline;
+    twill_cancel *cancel;
+} twill_until;
+
+/* Now, on the monotonic clock. Never goes back; steps of the wall clock do not move it. Any
+   thread. */
+TWILL__DECL twill_ns twill_now(void);
+
+/* CPUs this process may use: affinity mask, then the cgroup quota rounded down, at least 1. Reads
+   the system anew at each call (some system calls); the patterns ask when they start threads. */
+TWILL__DECL unsigned twill_cpus(void);
+
+/* Until `ns` from now. <= 0: over already. TWILL_FOREVER: no deadline. Sums saturate. */
+TWILL__DECL twill_until twill_within(twill_ns ns);
+TWILL__DECL twill_until twill_until_cancelled(twill_cancel *cancel);
+TWILL__DECL twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel);
+
+/* Sleeps until the deadline (TWILL_OK) or until the token fires (TWILL_CANCELLED). With neither of
+   them the sleep could never end: TWILL_DEADLOCK at once. */
+TWILL__DECL twill_status twill_sleep(twill_until until);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/cancel.h ---- */
+/* cancel.h: the cancel token, which ends every kind of wait. */
+#ifndef TWILL__BASE_CANCEL_H
+#define TWILL__BASE_CANCEL_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct twill_task;
+
+/* A cancel token. The caller owns it; zeroed, it is ready and has no parent. It must outlive every
+   call that it is given to, and its children. All functions may be called by any thread, but for
+   _init. */
+struct twill_cancel {
+    TWILL_PRIVATE(8);
+};
+
+/* Makes `cancel` ready, as a child of `parent` (NULL: none). Costs nothing until somebody waits on
+   it. */
+TWILL__DECL void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent);
+
+/* Before the memory of a token goes: leaves the parent and waits for a fire that is calling its
+   hooks in another thread. Children first. A token without parent needs it only when its own hooks
+   may be running; a twill_cancel_fire on this very token must have returned. Zeroed and never used:
+   harmless. NULL: nothing. */
+TWILL__DECL void twill_cancel_detach(twill_cancel *cancel);
+
+/* Fires the token and its children: wakes every wait below it, then calls the hooks. The first
+   reason stays; a reason of 0 counts as 1. Fired already: nothing more happens. */
+TWILL__DECL void twill_cancel_fire(twill_cancel *cancel, int reason);
+
+/* Async-signal-safe: stores the reason and wakes nobody. Polls see it at once, waits that begin
+   later too; one that sleeps already does not, until somebody fires the token. For signals use
+   graceful_shutdown. */
+TWILL__DECL void twill_cancel_request(twill_cancel *cancel, int reason);
+
+/* Whether this token or one above it has fired; NULL: false. Never blocks. */
+TWILL__DECL bool twill_cancel_fired(const twill_cancel *cancel);
+/* Its reason, 0 while it has not fired. */
+TWILL__DECL int twill_cancel_reason(const twill_cancel *cancel);
+
+/* A callback for the moment of firing; the caller owns the memory. `fn` runs once, in the thread
+   that fires, and must return. NULL as token, below: one that never fires. */
+typedef struct twill_cancel_hook {
+    void (*fn)(int reason, const struct twill_task *task); /* task->context is the hook's */
+    void *context;
+    TWILL_PRIVATE(4);
+} twill_cancel_hook;
+
+/* Adds a hook; when the token has fired already, fn runs at once, in this thread. */
+TWILL__DECL void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+/* After it fn neither runs nor will run: it waits for one that runs in another thread (not for its
+   own caller). */
+TWILL__DECL void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/task.h ---- */
+/* task.h: what a callback is told, and what it may say. */
+#ifndef TWILL__BASE_TASK_H
+#define TWILL__BASE_TASK_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every callback's LAST parameter: there is no other context. Valid during the call; copies of it
+   too. */
+typedef struct twill_task {
+    size_t index;  /* the item; SIZE_MAX where there is none */
+    void *context; /* the user's, from the options */
+    /* dense, 0..workers-1, owned by the executing thread; UINT_MAX outside a worker */
+    unsigned worker;
+    unsigned workers;   /* how many callbacks of this call may run at once */
+    void *worker_state; /* what worker_start made */
+    /* give it to every wait inside the callback: it ends when the item should */
+    twill_until until;
+    void *private_; /* the library's record of this call; NULL in a task made by hand */
+} twill_task;
+
+/* Whether to give up: token, deadline, or an internal stop at a lower item. Long callbacks poll
+   it. */
+TWILL__DECL bool twill_task_cancelled(const twill_task *task);
+/* Like `break`: no error, lower items still run, higher ones need not. Returns 0: `return
+   twill_task_stop(task);` */
+TWILL__DECL int twill_task_stop(const twill_task *task);
+/* "I gave up": the item counts as skipped. Returns 0. */
+TWILL__DECL int twill_task_skip(const twill_task *task);
+/* Range forms: says which item failed. Returns code: `return twill_task_fail(task, i, code);` */
+TWILL__DECL int twill_task_fail(const twill_task *task, size_t index, int code);
+/* About to block outside the library, and back: a pool may add a thread meanwhile. */
+TWILL__DECL void twill_task_block_begin(const twill_task *task);
+TWILL__DECL void twill_task_block_end(const twill_task *task);
+
+/* Callbacks return 0 for success; any other int is the user's own code, kept untouched. */
+/* one item, one result */
+typedef int twill_map_fn(const void *in, void *out, const twill_task *task);
+/* one task; result: a zeroed slot */
+typedef int twill_task_fn(void *arg, void *result, const twill_task *task);
+/* never run nor delivered */
+typedef void twill_drop_fn(void *item, twill_status why, const twill_task *task);
+/* ran; nobody takes it */
+typedef void twill_discard_fn(void *arg, void *result, int code, const twill_task *task);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/run.h ---- */
+/* run.h: how to run, and the report of what happened. */
+#ifndef TWILL__BASE_RUN_H
+#define TWILL__BASE_RUN_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_on_error {
+    TWILL_ON_ERROR_DEFAULT = 0, /* LOWEST; COLLECT for run_all, fan and batches */
+    /* stops early, and reports what the serial loop would have reported */
+    TWILL_ON_ERROR_LOWEST,
+    TWILL_ON_ERROR_FIRST,   /* stops at once; the first in time */
+    TWILL_ON_ERROR_COLLECT, /* runs everything */
+    TWILL_ON_ERROR_LIMIT    /* stops once max_errors items have failed */
+} twill_on_error;
+
+/* What a full container does; named by what is dropped. */
+typedef enum twill_overflow {
+    TWILL_OVERFLOW_BLOCK = 0,
+    TWILL_OVERFLOW_REJECT,
+    TWILL_OVERFLOW_DROP_INCOMING,
+    TWILL_OVERFLOW_DROP_OLDEST,
+    TWILL_OVERFLOW_DROP_NEWEST, /* the newest of those queued */
+    TWILL_OVERFLOW_CALLER_RUNS  /* pools */
+} twill_overflow;
+
+typedef struct twill_item_error {
+    size_t index; /* SIZE_MAX: no item, e.g. worker_start */
+    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    twill_status status;
+    int code; /* the user's; 0 unless FAILED */
+} twill_item_error;
+
+typedef struct twill_outcome { /* how one item or task ended */
+    twill_status status;
+    int code;
+    size_t index;
+    void *key; /* the submitter's own tag */
+    unsigned worker, attempts;
+    twill_ns queued, started, finished;
+} twill_outcome;
+
+typedef struct twill_stopped { /* what a `_stop` call saw */
+    size_t finished, cancelled, stuck;
+} twill_stopped;
+
+typedef struct twill_pool twill_pool;
+typedef struct twill_future { /* a copyable handle; {0} is no task */
+    void *slot;
+    uint64_t generation;
+} twill_future;
+
+/* twill_report.flags */
+enum {
+    TWILL_REPORT_DEGRADED = 1,      /* fewer workers than asked: thread, hook or memory failed */
+    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call around it */
+    TWILL_REPORT_SERIAL = 4,        /* the caller alone: too small for threads, or one worker */
+    TWILL_REPORT_NO_STACK_SIZE = 8, /* stack_size could not be honoured */
+    TWILL_REPORT_NO_AFFINITY = 16   /* cpus could not be honoured */
+};
+
+/* What happened. total == done + failed + skipped, always. */
+typedef struct twill_report {
+    twill_status status;
+    size_t total, done, failed, skipped;
+    size_t errors_stored; /* entries written to run.errors */
+    size_t chunks;        /* how often work was handed out */
+    twill_item_error first_error;
+    unsigned workers_started;     /* that could take part, the caller included */
+    unsigned workers_used;        /* that ran at least one item */
+    twill_ns wall, busy, busiest; /* of the call; summed over workers; of the busiest worker */
+    uint32_t flags;               /* TWILL_REPORT_... */
+} twill_report;
+
+/* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
+   defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
+typedef struct twill_run {
+    /* NULL: threads of the call's own, or the threads of the call around it */
+    twill_pool *pool;
+    /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
+       worth them. Set: all of them start before the first item */
+    unsigned workers;
+    bool strict;       /* fewer threads than asked: TWILL_NO_THREAD, and nothing runs */
+    twill_until until; /* deadline and token of the whole call */
+    void *context;     /* task->context */
+    /* on the worker, before its first item; once a worker number and call. Not 0: this worker runs
+       nothing */
+    int (*worker_start)(void **worker_state, const twill_task *task);
+    /* once for each start that returned 0: on the calling thread, in worker order, after the last
+       item (so it may merge) */
+    void (*worker_stop)(void *worker_state, const twill_task *task);
+    twill_on_error on_error;
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
+    twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
+    size_t errors_capacity;
+    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
+    twill_status *statuses;
+    int *codes;        /* optional, [n]: each item's code */
+    size_t stack_size; /* of threads that are started, bytes; 0: the system's default */
+    /* of threads that are started; the system may cut it (Linux: 15 bytes) */
+    const char *name;
+    /* of threads that are started: thread k runs on cpus[k % cpu_count] */
+    const unsigned *cpus;
+    size_t cpu_count;
+    twill_report *report; /* optional, filled on every return */
+} twill_run;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Makes one item. task->index: its number. The end: return twill_task_stop(task). */
+typedef int twill_source_fn(void *out, const twill_task *task);
+/* n items side by side; outputs by twill_pipeline_emit. task->index: the first one's number. */
+typedef int twill_stage_batch_fn(const void *items, size_t n, const twill_task *task);
+
+typedef enum twill_stage_kind {
+    TWILL_STAGE_PARALLEL = 0,
+    TWILL_STAGE_IN_ORDER, /* one at a time, by number */
+    TWILL_STAGE_SERIAL    /* one at a time, in any order */
+} twill_stage_kind;
+
+typedef struct twill_stage { /* see STAGES above */
+    const char *name;
+    twill_map_fn *work; /* exactly one of work and batch */
+    twill_stage_batch_fn *batch;
+    size_t out_size;
+    twill_stage_kind kind;
+    unsigned workers;
+    size_t buffer;
+    size_t outputs_max;
+    size_t batch_max;
+    twill_ns linger;
+    bool keep_going;
+    twill_drop_fn *drop;
+    void *context;
+} twill_stage;
+
+typedef struct twill_stage_stats { /* see FIGURES above */
+    uint64_t in, out, filtered, failed, dropped;
+    twill_ns busy, starved, held, longest;
+    size_t waiting, waiting_peak, reorder_peak;
+    unsigned running, running_peak;
+} twill_stage_stats;
+
+typedef struct twill_pipeline_report {
+    twill_report run;    /* total: items taken from the source, or pushed */
+    uint64_t delivered;  /* outputs that left the last stage */
+    uint64_t filtered;   /* items done that ended without one */
+    size_t failed_stage; /* where first_error happened; SIZE_MAX: nowhere, or in the source */
+    size_t bottleneck;   /* the stage whose busy time a worker is the largest */
+    size_t in_flight_peak;
+} twill_pipeline_report;
+
+typedef struct twill_pipeline_options { /* see OPTIONS above */
+    twill_run run;
+    size_t tokens;
+    void (*dead_letter)(size_t stage, void *in, int code, const twill_task *task);
+    twill_pipeline_report *report;
+    twill_stage_stats *stage_stats;
+} twill_pipeline_options;
+
+/* ---- one call ---- */
+
+/* From a source. Returns when all that it has made has ended. */
+TWILL__DECL twill_status twill_pipeline_run(twill_source_fn *source, size_t source_size,
+                                            const twill_stage *stages, size_t n_stages,
+                                            const twill_pipeline_options *options);
+
+/* From an array to an array: results[i] is what became of items[i]; untouched, if nothing did. */
+TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
+                                            size_t result_size, size_t n, const twill_stage *stages,
+                                            size_t n_stages, const twill_pipeline_options *options);
+
+/* ---- inside callbacks ---- */
+
+/* No output: `return twill_pipeline_filter(task);`. In a source: nothing for now, ask again. */
+TWILL__DECL int twill_pipeline_filter(const twill_task *task);
+
+/* One more output, copied; it travels on when the call has returned 0. TOO_BIG: beyond
+   outputs_max,
+   and nothing is taken. INVALID: not in a stage that has outputs. From the callback's own
+   thread. */
+TWILL__DECL twill_status twill_pipeline_emit(const twill_task *task, const void *out);
+
+/* ---- the caller is the source ---- */
+
+typedef struct twill_pipeline twill_pipeline;
+
+/* TWILL_OK: *out is the pipeline. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY, NO_THREAD
+   (strict), CLOSED (the pool), FORKED. */
+TWILL__DECL twill_status twill_pipeline_create(twill_pipeline **out, size_t item_size,
+                                               const twill_stage *stages, size_t n_stages,
+                                               const twill_pipeline_options *options);
+
+/* One item in: for ever, without waiting (FULL), or until. CLOSED: no more items, the caller keeps
+   this one. */
+TWILL__DECL twill_status twill_pipeline_push(twill_pipeline *pipeline, const void *item);
+TWILL__DECL twill_status twill_pipeline_try_push(twill_pipeline *pipeline, const void *item);
+TWILL__DECL twill_status twill_pipeline_push_until(twill_pipeline *pipeline, const void *item,
+                                                   twill_until until);
+
+/* No more items; what is inside is finished. A second one: CLOSED. */
+TWILL__DECL twill_status twill_pipeline_close(twill_pipeline *pipeline);
+
+/* Drops what has not started, tells what runs; does not wait. Again, or too late: TWILL_OK. */
+TWILL__DECL twill_status twill_pipeline_cancel(twill_pipeline *pipeline);
+
+/* Closes, helps, waits until all has ended: how it ended. From a stage: DEADLOCK. join_until may
+   answer TIMEOUT or CANCELLED before that: nothing is lost, join again. */
+TWILL__DECL twill_status twill_pipeline_join(twill_pipeline *pipeline);
+TWILL__DECL twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until);
+
+/* Both phases: closes, waits until `drain`, cancels what is left, waits until `join`. OK: all has
+   ended; TIMEOUT or CANCELLED: callbacks still run, out->stuck of them. `out` may be NULL. */
+TWILL__DECL twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
+                                             twill_until join, twill_stopped *out);
+
+/* Figures: live, or final after a join. Each of them may be NULL; stages: one a stage. */
+TWILL__DECL void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
+                                          twill_stage_stats *stages);
+
+/* Cancels, waits for the callbacks, frees. NULL: TWILL_OK. From a stage: DEADLOCK. */
+TWILL__DECL twill_status twill_pipeline_destroy(twill_pipeline *pipeline);
+
+/* In a forked child alone: frees, no callbacks. Elsewhere it does nothing. */
+TWILL__DECL void twill_pipeline_abandon(twill_pipeline *pipeline);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__PIPELINE_IMPL
+#define TWILL__PIPELINE_IMPL
+
+/* ---- pipeline/create.h ---- */
+/* create.h: checks, sizes, and the one block of memory. */
+#ifndef TWILL__PIPELINE_CREATE_H
+#define TWILL__PIPELINE_CREATE_H
+
+/* ---- pipeline/report.h ---- */
+/* report.h: the figures, at the end and while it runs. */
+#ifndef TWILL__PIPELINE_REPORT_H
+#define TWILL__PIPELINE_REPORT_H
+
+/* ---- pipeline/wait.h ---- */
+/* wait.h: those outside: pushes, joins, destroy. */
+#ifndef TWILL__PIPELINE_WAIT_H
+#define TWILL__PIPELINE_WAIT_H
+
+/* ---- pipeline/work.h ---- */
+/* work.h: a worker: takes a burst, runs it without the lock, publishes, until nothing is ready. */
+#ifndef TWILL__PIPELINE_WORK_H
+#define TWILL__PIPELINE_WORK_H
+
+/* ---- pipeline/turn.h ---- */
+/* turn.h: a turn under the pipeline's lock, who waits for it, and how the stream is cut. */
+#ifndef TWILL__PIPELINE_TURN_H
+#define TWILL__PIPELINE_TURN_H
+
+/* ---- pipeline/burst.h ---- */
+/* burst.h: what a hand may take, taking it, and publishing what has come of it. All under the
+   pipeline's lock. */
+#ifndef TWILL__PIPELINE_BURST_H
+#define TWILL__PIPELINE_BURST_H
+
+/* ---- pipeline/order.h ---- */
+/* order.h: where pieces wait, in any order or by number, and when a ticket comes back. All under
+   the pipeline's lock. */
+#ifndef TWILL__PIPELINE_ORDER_H
+#define TWILL__PIPELINE_ORDER_H
+
+/* ---- pipeline/state.h ---- */
+/* state.h: the records of a pipeline: steps, tickets, hands, waiters. */
+#ifndef TWILL__PIPELINE_STATE_H
+#define TWILL__PIPELINE_STATE_H
+
+/* ---- engine/crew.h ---- */
+/* crew.h: the workers of an object: threads of its own, or those of a pool, who come when there is
+   work and leave when there is none. */
+#ifndef TWILL__ENGINE_CREW_H
+#define TWILL__ENGINE_CREW_H
+
+/* ---- engine/run.h ---- */
+/* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
+#ifndef TWILL__ENGINE_RUN_H
+#define TWILL__ENGINE_RUN_H
+
+/* ---- engine/team.h ---- */
+/* team.h: threads that help calls, and how a call meets them. */
+#ifndef TWILL__ENGINE_TEAM_H
+#define TWILL__ENGINE_TEAM_H
+
+/* ---- engine/claim.h ---- */
+/* claim.h: who runs which items. */
+#ifndef TWILL__ENGINE_CLAIM_H
+#define TWILL__ENGINE_CLAIM_H
+
+/* ---- engine/job.h ---- */
+/* job.h: one parallel call: its workers' slots, what has failed, what need not run any more. */
+#ifndef TWILL__ENGINE_JOB_H
+#define TWILL__ENGINE_JOB_H
+
+/* ---- engine/call.h ---- */
+/* call.h: what a callback may say about its item; each engine answers through a table behind
+   task->private_. */
+#ifndef TWILL__ENGINE_CALL_H
+#define TWILL__ENGINE_CALL_H
+
+/* ---- engine/cancel.h ---- */
+/* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md
+   argues it. */
+#ifndef TWILL__ENGINE_CANCEL_H
+#define TWILL__ENGINE_CANCEL_H
+
+/* ---- engine/lock.h ---- */
+/* lock.h: a lock of 32 bits that knows how many threads wait for it. Zeroed: free. */
+#ifndef TWILL__ENGINE_LOCK_H
+#define TWILL__ENGINE_LOCK_H
+
+/* ---- engine/spin.h ---- */
+/* spin.h: what every wait does before it parks. The explorer sets TWILL__SPIN to 0: a spin only
+   multiplies schedules. */
+#ifndef TWILL__ENGINE_SPIN_H
+#define TWILL__ENGINE_SPIN_H
+
+/* ---- platform/platform.h ---- */
+/* platform.h: all that knows a system. */
+
+/* ---- platform/system.h ---- */
+/* system.h: which back end, and what -std=c11 hides. The files of platform/ are the only ones that
+   know a system. */
+#ifndef TWILL__PLATFORM_SYSTEM_H
+#define TWILL__PLATFORM_SYSTEM_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- back end ---- */
+#if defined __SANITIZE_THREAD__
+#define TWILL__UNDER_TSAN 1
+#elif defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define TWILL__UNDER_TSAN 1
+#endif
+#endif
+
+#if defined __unix__ || defined __APPLE__ || defined __HAIKU__
+#define TWILL__POSIX 1
+#else
+#error "twill: platform/ has no back end for this system"
+#endif
+
+/* pthreads: where asked, where <threads.h> is missing, under ThreadSanitizer, which crashes on
+   glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
+#if !defined TWILL_USE_PTHREAD
+#if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
+    (defined __linux__ && !defined __GLIBC__)
+#define TWILL_USE_PTHREAD 1
+#elif defined __has_include
+#if !__has_include(<threads.h>)
+#define TWILL_USE_PTHREAD 1
+#endif
+#endif
+#endif
+#if !defined __linux__ && !defined TWILL_NO_FUTEX
+#define TWILL_NO_FUTEX 1
+#endif
+
+#ifdef TWILL__POSIX
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+#endif
+#ifndef TWILL_USE_PTHREAD
+#include <threads.h>
+#endif
+#include <time.h>
+
+/* ---- linking ---- */
+/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
+   libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
+   visibility, or each shared object would have its own. */
+#ifdef TWILL_STATIC
+#define TWILL__WEAK   static inline
+#define TWILL__DEFINE static inline
+#elif defined TWILL_API
+#define TWILL__WEAK   __attribute__((weak)) TWILL_API
+#define TWILL__DEFINE TWILL_API
+#else
+#define TWILL__WEAK __attribute__((weak))
+#define TWILL__DEFINE
+#endif
+#define TWILL__ONE __attribute__((weak, visibility("default")))
+
+/* ---- replaceable ---- */
+#if !defined TWILL_MALLOC && !defined TWILL_FREE
+#define TWILL_MALLOC(size)  malloc(size)
+#define TWILL_FREE(pointer) free(pointer)
+#elif !defined TWILL_MALLOC || !defined TWILL_FREE
+#error "twill: define both of TWILL_MALLOC and TWILL_FREE, or none"
+#endif
+#ifndef TWILL_ASSERT
+#include <assert.h>
+#define TWILL_ASSERT(condition) assert(condition)
+#endif
+#ifndef TWILL__FAIL_THREAD
+#define TWILL__FAIL_THREAD() 0 /* tests: not 0 makes this creation of a thread fail */
+#endif
+
+#define TWILL__LINE \
+    128 /* bytes that two threads should not share: a line and its prefetched neighbour */
+
+/* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand
+   here ---- */
+#if defined __linux__ && LONG_MAX == 0x7fffffffL && !defined __x86_64__ && \
+    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) ||      \
+     defined _REDIR_TIME64 /* musl 1.2 */)
+/* 64-bit time_t on 32 bits */
+extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
+#elif !defined __APPLE__
+extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+extern long syscall(long, ...);
+#endif
+
+#endif
+
+/* ---- platform/clock.h ---- */
+/* clock.h: the monotonic clock. */
+#ifndef TWILL__PLATFORM_CLOCK_H
+#define TWILL__PLATFORM_CLOCK_H
+
+#ifdef TWILL__POSIX
+#if defined __linux__
+#define TWILL__MONOTONIC 1
+#elif defined __APPLE__
+#define TWILL__MONOTONIC 8 /* CLOCK_UPTIME_RAW: the clock that its condition variables wait on */
+#else
+#define TWILL__MONOTONIC CLOCK_MONOTONIC
+#endif
+
+static inline twill_ns twill__clock_now(void)
+{
+    struct timespec t;
+    clock_gettime(TWILL__MONOTONIC, &t);
+    return (twill_ns)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline struct timespec twill__timespec(twill_ns at)
+{
+    struct timespec t;
+    twill_ns seconds = at / 1000000000;
+    if (sizeof t.tv_sec == 4 && seconds > 0x7fffffff) /* 32-bit time_t: far enough */
+        seconds = 0x7fffffff;
+    t.tv_sec = (time_t)seconds;
+    t.tv_nsec = (long)(at % 1000000000);
+    return t;
+}
+#endif
+
+#endif
+
+/* ---- platform/process.h ---- */
+/* process.h: what exists once a thread and once a process, and how a fork is noticed. */
+#ifndef TWILL__PLATFORM_PROCESS_H
+#define TWILL__PLATFORM_PROCESS_H
+
+#include <errno.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+/* The link names carry the number of the layout: libraries that were built from headers of another
+   layout get a copy of their own instead of a torn one. Raise it when one of the two structures
+   changes. */
+#define twill__thread  twill__thread_layout2
+#define twill__process twill__process_layout2
+
+struct twill__job;
+struct twill__team;
+
+typedef struct twill__self {  /* of one thread; only that thread reads and writes it */
+    uint64_t number;          /* never used again in this process; 0: not given yet */
+    struct twill__job *job;   /* the innermost call whose callback runs here */
+    struct twill__team *team; /* the team whose thread this is, or NULL */
+    void *helper;             /* its record there */
+    void *record;             /* the innermost task of engine/future.h whose callback runs here */
+    void *reserved[3];        /* later parts */
+} twill__self;
+
+typedef struct twill__global { /* of the process */
+    _Atomic uint64_t threads;  /* numbers given */
+    /* 1, and one more in each forked child that uses the library */
+    _Atomic uint32_t generation;
+    _Atomic uint32_t own_mark;        /* the mark, where the kernel cannot wipe a page on fork */
+    _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
+    _Atomic uint32_t cpus;            /* the last count, 0: none yet */
+    _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
+    /* waits for ever, of engine/future.h; made anew after a fork */
+    _Atomic uint32_t waits_lock, waits_generation;
+    void *waits;
+    /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
+    _Atomic uint64_t signal_claim;
+    _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
+    void *stragglers[16 / sizeof(void *) + 3]; /* twill__stragglers of timeout_fallback/books.h */
+    void *reserved[3];                         /* later parts */
+} twill__global;
+
+TWILL__ONE twill__self *twill__thread(void);
+TWILL__ONE twill__global *twill__process(void);
+
+TWILL__ONE twill__self *twill__thread(void)
+{
+    static _Thread_local twill__self self;
+    return &self;
+}
+
+TWILL__ONE twill__global *twill__process(void)
+{
+    static twill__global global;
+    return &global;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    twill__self *self = twill__thread();
+    if (!self->number) /* relaxed: only the value matters */
+        self->number =
+            atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
+    return self->number;
+}
+
+/* ---- fork ---- */
+
+#define TWILL__MARK_BUSY 0xffffffffu
+
+#ifdef TWILL__POSIX
+extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
+
+static inline void twill__forked(void) /* in the child, before fork returns */
+{
+    /* one thread: nobody to pair with */
+    atomic_store_explicit(&twill__process()->own_mark, 0, memory_order_relaxed);
+}
+#endif
+
+/* A word that is 0 after a fork. Linux: a page of its own that the kernel wipes, which also sees
+   _Fork and clone. Else a fork handler does it. */
+static inline _Atomic uint32_t *twill__new_mark(twill__global *global)
+{
+#if defined __linux__ && !defined TWILL__NO_WIPEONFORK
+    extern int madvise(void *, size_t, int);
+    /* MAP_ANONYMOUS is another number on MIPS, Alpha and PA-RISC: there the call fails, and the
+       fallback serves. An emulator that accepts any advice (qemu-user) wipes nothing: it is asked
+       for one that does not exist first. */
+    int saved = errno;
+    void *page = mmap(NULL, 65536, 1 | 2 /* read, write */, MAP_PRIVATE | 0x20, -1, 0);
+    if (page != (void *)-1) {
+        if (madvise(page, 65536, -1) != 0 &&
+            madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0) {
+            errno = saved;
+            return (_Atomic uint32_t *)page;
+        }
+        munmap(page, 65536);
+    }
+    errno = saved;
+#endif
+#ifdef TWILL__POSIX
+    (void)pthread_atfork(NULL, NULL, twill__forked);
+#endif
+    return &global->own_mark;
+}
+
+static inline _Atomic uint32_t *twill__arm_mark(twill__global *global)
+{
+    _Atomic uint32_t *mark = twill__new_mark(global), *none = NULL;
+    uint32_t unborn = 0;
+    /* relaxed: both words only count; what they guard is ordered by the release below */
+    atomic_compare_exchange_strong_explicit(&global->generation, &unborn, 1, memory_order_relaxed,
+                                            memory_order_relaxed);
+    atomic_store_explicit(mark, 1, memory_order_relaxed);
+    /* release: pairs with the acquire in twill__generation; a loser's page stays mapped, once in a
+       process's life */
+    if (!atomic_compare_exchange_strong_explicit(&global->mark, &none, mark, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return none;
+    return mark;
+}
+
+/* The number of this process in its line of forks: what holds an older one was made by a parent. */
+static inline uint32_t twill__generation(void)
+{
+    twill__global *global = twill__process();
+    /* pairs with arm_mark */
+    _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);
+    if (!mark)
+        mark = twill__arm_mark(global);
+    for (;;) {
+        /* pairs with the release below */
+        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
+        if (seen && seen != TWILL__MARK_BUSY)
+            return seen;
+        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+            uint32_t next =
+                atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
+            /* pairs with the load above */
+            atomic_store_explicit(mark, next, memory_order_release);
+            return next;
+        }
+    } /* ends: the thread that is BUSY does two more steps */
+}
+
+/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
+   loads. */
+static inline bool twill__same_process(uint32_t generation)
+{
+    /* pairs with arm_mark: who has a generation has armed it */
+    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    /* relaxed: the number alone */
+    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
+}
+
+#endif
+
+/* ---- platform/park.h ---- */
+/* park.h: the one blocking primitive: wait on a 32-bit word until it changes, a wake, or a
+   deadline. */
+#ifndef TWILL__PLATFORM_PARK_H
+#define TWILL__PLATFORM_PARK_H
+
+/* twill__park(word, expected, deadline): sleeps while *word == expected. Returns false when the
+   deadline (an instant; 0 or TWILL_FOREVER: none) has passed. May return true for no reason: all
+   callers loop. Leaves errno alone. twill__wake(address, n): wakes up to n sleepers (INT_MAX: all).
+   It uses the address as a key and never reads it, so the word may be gone already. */
+
+static inline bool twill__no_deadline(twill_ns deadline)
+{
+    return deadline == 0 || deadline == TWILL_FOREVER;
+}
+
+#ifndef TWILL_NO_FUTEX
+/* ---- Linux futex; source: "Futexes Are Tricky", U. Drepper ---- */
+
+/* 32-bit systems with a 64-bit time_t must not hand it to the old system call */
+#if defined SYS_futex_time64 && defined SYS_futex
+#define TWILL__FUTEX      (sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
+#define TWILL__FUTEX_WAKE SYS_futex
+#elif defined SYS_futex_time64
+#define TWILL__FUTEX      SYS_futex_time64
+#define TWILL__FUTEX_WAKE SYS_futex_time64
+#else
+#define TWILL__FUTEX      SYS_futex
+#define TWILL__FUTEX_WAKE SYS_futex
+#endif
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    struct timespec at, *limit = NULL;
+    int saved = errno;
+    bool in_time = true;
+    if (!twill__no_deadline(deadline)) {
+        at = twill__timespec(deadline > 0 ? deadline : 1);
+        limit = &at;
+    }
+    /* FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG: absolute, monotonic */
+    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 &&
+        errno != EAGAIN && errno != EINTR) {
+        if (errno == ETIMEDOUT) {
+            in_time = false;
+        } else { /* ENOSYS, EPERM in a sandbox: waiting without sleeping stays correct */
+            sched_yield();
+            in_time = twill__no_deadline(deadline) || twill__clock_now() < deadline;
+        }
+    }
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
+    syscall(TWILL__FUTEX_WAKE, address, 1 | 128, n, NULL, NULL, 0);
+    errno = saved;
+}
+
+#else
+/* ---- a process-wide table of sleepers by address; source: WTF::ParkingLot ---- */
+
+#define TWILL__BUCKETS 64
+
+#ifdef TWILL_USE_PTHREAD
+#define twill__parking twill__parking_pthread_layout1
+typedef pthread_mutex_t twill__mutex;
+typedef pthread_cond_t twill__condition;
+#else
+#define twill__parking twill__parking_c11_layout1
+typedef mtx_t twill__mutex;
+typedef cnd_t twill__condition;
+#endif
+
+typedef struct twill__sleeper { /* on the sleeper's stack, guarded by its bucket's mutex */
+    const void *address;
+    struct twill__sleeper *next;
+    bool woken;
+    twill__condition condition;
+} twill__sleeper;
+
+typedef struct twill__bucket {
+    twill__mutex mutex;
+    twill__sleeper *first, **last; /* in order of arrival */
+} twill__bucket;
+
+typedef struct twill__lot {
+    /* that made the buckets; another one: made anew, nobody of old sleeps here */
+    _Atomic uint32_t generation;
+    twill__bucket bucket[TWILL__BUCKETS];
+} twill__lot;
+
+TWILL__ONE twill__lot *twill__parking(void);
+TWILL__ONE twill__lot *twill__parking(void)
+{
+    static twill__lot lot;
+    return &lot;
+}
+
+#ifdef TWILL_USE_PTHREAD
+#define TWILL__MUTEX_INIT(m)        pthread_mutex_init(m, NULL)
+#define TWILL__MUTEX_LOCK(m)        pthread_mutex_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      pthread_mutex_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  pthread_cond_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) pthread_cond_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
+#define TWILL__YIELD()              sched_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+#ifdef __APPLE__
+    return pthread_cond_init(condition, NULL) == 0;
+#else
+    extern int pthread_condattr_setclock(pthread_condattr_t *, int);
+    pthread_condattr_t attributes;
+    bool made;
+    if (pthread_condattr_init(&attributes) != 0)
+        return false;
+    made = pthread_condattr_setclock(&attributes, TWILL__MONOTONIC) == 0 &&
+           pthread_cond_init(condition, &attributes) == 0;
+    pthread_condattr_destroy(&attributes);
+    return made;
+#endif
+}
+
+/* one wait; the caller loops */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+#ifdef __APPLE__
+    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
+    pthread_cond_timedwait_relative_np(condition, mutex, &t);
+#else
+    struct timespec t = twill__timespec(deadline);
+    pthread_cond_timedwait(condition, mutex, &t);
+#endif
+}
+#else
+#define TWILL__MUTEX_INIT(m)        mtx_init(m, mtx_plain)
+#define TWILL__MUTEX_LOCK(m)        mtx_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      mtx_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  cnd_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) cnd_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) cnd_destroy(c)
+#define TWILL__YIELD()              thrd_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+    return cnd_init(condition) == thrd_success;
+}
+
+/* C11 waits on the wall clock alone: short slices, looked at by the monotonic clock. A step forward
+   ends a slice early, which is harmless; a step back of s makes the running slice, and so a
+   deadline, late by up to s: where that matters, TWILL_USE_PTHREAD. */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+    twill_ns left = deadline - twill__clock_now();
+    struct timespec t;
+    if (left > TWILL_MS(20))
+        left = TWILL_MS(20);
+    if (left < 0 || timespec_get(&t, TIME_UTC) != TIME_UTC)
+        return;
+    left += t.tv_nsec;
+    t.tv_sec += (time_t)(left / 1000000000);
+    t.tv_nsec = (long)(left % 1000000000);
+    cnd_timedwait(condition, mutex, &t);
+}
+#endif
+
+static inline twill__bucket *twill__bucket_of(const void *address)
+{
+    twill__lot *lot = twill__parking();
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) {
+        /* pairs with the release */
+        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);
+        if (seen == now)
+            break;
+        if (seen != busy && atomic_compare_exchange_strong(&lot->generation, &seen, busy)) {
+            for (int i = 0; i < TWILL__BUCKETS; i++) {
+                /* cannot fail for a plain mutex where we run */
+                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
+                lot->bucket[i].first = NULL;
+                lot->bucket[i].last = &lot->bucket[i].first;
+            }
+            /* pairs with the acquire above */
+            atomic_store_explicit(&lot->generation, now, memory_order_release);
+            break;
+        }
+        (void)TWILL__YIELD();
+    } /* ends: the maker takes a bounded number of steps */
+    return &lot->bucket[((uintptr_t)address >> 4) * 0x9e3779b1u >> 8 & (TWILL__BUCKETS - 1)];
+}
+
+static inline void twill__bucket_remove(twill__bucket *bucket, twill__sleeper **link)
+{
+    twill__sleeper *sleeper = *link;
+    *link = sleeper->next;
+    if (bucket->last == &sleeper->next)
+        bucket->last = link;
+}
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(word);
+    twill__sleeper me;
+    bool in_time = true;
+    me.address = word;
+    me.next = NULL;
+    me.woken = false;
+    /* no resources: waiting without sleeping stays correct */
+    if (!twill__condition_init(&me.condition)) {
+        (void)TWILL__YIELD();
+        errno = saved;
+        return twill__no_deadline(deadline) || twill__clock_now() < deadline;
+    }
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    if (atomic_load(word) == expected) {
+        *bucket->last = &me;
+        bucket->last = &me.next;
+        while (!me.woken && in_time) {
+            if (twill__no_deadline(deadline)) {
+                TWILL__CONDITION_WAIT(&me.condition, &bucket->mutex);
+            } else {
+                twill__condition_wait_until(&me.condition, &bucket->mutex, deadline);
+                in_time = twill__clock_now() < deadline;
+            }
+        }
+        if (me.woken) {
+            in_time = true;
+        } else {
+            twill__sleeper **link = &bucket->first;
+            while (*link != &me)
+                link = &(*link)->next;
+            twill__bucket_remove(bucket, link);
+        }
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    TWILL__CONDITION_DESTROY(&me.condition);
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(address);
+    twill__sleeper **link = &bucket->first;
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    while (*link && n > 0) {
+        twill__sleeper *sleeper = *link;
+        if (sleeper->address != address) {
+            link = &sleeper->next;
+            continue;
+        }
+        twill__bucket_remove(bucket, link);
+        sleeper->woken = true;
+        /* under the mutex: the sleeper's frame is still there */
+        TWILL__CONDITION_SIGNAL(&sleeper->condition);
+        n--;
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    errno = saved;
+}
+#endif
+
+#endif
+
+/* ---- platform/threads.h ---- */
+/* threads.h: start and join, and what a thread may ask of the system. */
+#ifndef TWILL__PLATFORM_THREADS_H
+#define TWILL__PLATFORM_THREADS_H
+
+/* One thread; whoever starts it owns the record, and keeps it until the join. */
+typedef struct twill__thrd {
+    void (*fn)(void *arg);
+    void *arg;
+    char name[16];     /* cut; "": none */
+    size_t stack_size; /* 0: the system's default */
+    unsigned cpu;      /* UINT_MAX: any */
+    bool by_pthread;
+    _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
+#ifdef TWILL__POSIX
+    pthread_t pthread;
+#endif
+#ifndef TWILL_USE_PTHREAD
+    thrd_t c11;
+#endif
+} twill__thrd;
+
+/* ---- inside the new thread ---- */
+
+#ifdef __linux__
+extern int prctl(int, ...);
+
+static inline bool twill__bind(unsigned cpu)
+{
+    unsigned long mask[128] = {0};
+    const unsigned bits = (unsigned)(sizeof mask[0] * CHAR_BIT);
+    int saved = errno;
+    bool bound;
+    if (cpu >= bits * 128)
+        return false;
+    mask[cpu / bits] |= 1ul << cpu % bits;
+    bound = syscall(SYS_sched_setaffinity, 0, sizeof mask, mask) == 0;
+    errno = saved;
+    return bound;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    prctl(15 /* PR_SET_NAME */, (unsigned long)(uintptr_t)name, 0ul, 0ul, 0ul);
+}
+#else
+static inline bool twill__bind(unsigned cpu)
+{
+    (void)cpu;
+    return false;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    (void)name;
+}
+#endif
+
+static inline void twill__thread_body(void *record)
+{
+    twill__thrd *thread = (twill__thrd *)record;
+    /* relaxed: read after the join, or as a hint */
+    if (thread->cpu != UINT_MAX && !twill__bind(thread->cpu))
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_AFFINITY, memory_order_relaxed);
+    if (thread->name[0])
+        twill__set_name(thread->name);
+    thread->fn(thread->arg);
+}
+
+/* ---- start, join ---- */
+
+#ifdef TWILL__POSIX
+static void *twill__pthread_main(void *record)
+{
+    twill__thread_body(record);
+    return NULL;
+}
+
+static inline bool twill__pthread_start(twill__thrd *thread)
+{
+    pthread_attr_t attributes;
+    bool started;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        /* relaxed: the thread is not started yet */
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+#endif
+#ifndef TWILL_USE_PTHREAD
+static int twill__c11_main(void *record)
+{
+    twill__thread_body(record);
+    return 0;
+}
+#endif
+
+/* The new thread must not read the caller's strings: they may be gone. */
+static inline void twill__thread_name(twill__thrd *thread, const char *name)
+{
+    for (size_t i = 0; name && name[i] && i < sizeof thread->name - 1; i++)
+        thread->name[i] = name[i]; /* the record was zeroed */
+}
+
+/* The record is zeroed but for fn, arg, name, stack_size and cpu. */
+static inline bool twill__thread_start(twill__thrd *thread)
+{
+    int saved = errno;
+    bool started;
+    atomic_init(&thread->flags, 0);
+    if (TWILL__FAIL_THREAD())
+        return false;
+#if defined TWILL_USE_PTHREAD
+    thread->by_pthread = true;
+    started = twill__pthread_start(thread);
+#elif defined TWILL__POSIX
+    thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
+    started = thread->by_pthread
+                  ? twill__pthread_start(thread)
+                  : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#else
+    thread->by_pthread = false;
+    if (thread->stack_size)
+        /* relaxed: the thread is not started yet */
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#endif
+    errno = saved;
+    return started;
+}
+
+static inline void twill__thread_join(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_join(thread->pthread, NULL);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_join(thread->pthread, NULL);
+    else
+        thrd_join(thread->c11, NULL);
+#else
+    thrd_join(thread->c11, NULL);
+#endif
+}
+
+/* In place of a join: nobody will wait. The record must stay until the thread has used it last. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
+#endif
+}
+
+static inline void twill__yield(void)
+{
+#if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
+    sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* tells the core that this is a spin */
+static inline void twill__pause(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* ---- a callback that ends its thread ---- */
+/* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
+   between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
+   others still use must stand in this one or above. A destructor of thread-specific storage would
+   run when all are gone. Must stand in one block, and nothing may jump out of it. */
+#ifdef TWILL__POSIX
+#define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
+#define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
+#else
+#define TWILL__GUARD_PUSH(fn, arg)        \
+    {                                     \
+        void (*guard_fn_)(void *) = (fn); \
+        void *guard_arg_ = (arg);
+#define TWILL__GUARD_POP(run)  \
+    if (run)                   \
+        guard_fn_(guard_arg_); \
+    }
+#endif
+
+#endif
+
+/* ---- platform/cpus.h ---- */
+/* cpus.h: how many CPUs this process may use: affinity mask, then the cgroup's quota rounded down,
+   at least 1. */
+#ifndef TWILL__PLATFORM_CPUS_H
+#define TWILL__PLATFORM_CPUS_H
+
+#include <stdio.h>
+
+#ifndef TWILL__SYSTEM_ROOT
+#define TWILL__SYSTEM_ROOT "" /* tests put a folder of their own before /proc and /sys */
+#endif
+
+#ifdef __linux__
+#define TWILL__PATH 1024
+#define TWILL__READ "re" /* e: close on exec */
+
+static inline bool twill__read_line(const char *path, const char *name, char *line, int size)
+{
+    char full[TWILL__PATH];
+    FILE *file;
+    bool got;
+    int length = snprintf(full, sizeof full, "%s%s%s", TWILL__SYSTEM_ROOT, path, name);
+    if (length < 0 || length >= (int)sizeof full)
+        return false;
+    file = fopen(full, TWILL__READ);
+    if (!file)
+        return false;
+    got = fgets(line, size, file) != NULL;
+    fclose(file);
+    return got;
+}
+
+/* quota / period in whole CPUs; 0: no limit */
+static inline unsigned twill__quota(long long quota, long long period)
+{
+    if (quota <= 0 || period <= 0)
+        return 0;
+    quota /= period;
+    return quota < 1 ? 1 : quota > INT_MAX ? INT_MAX : (unsigned)quota;
+}
+
+static inline unsigned twill__fewer(unsigned a, unsigned b)
+{
+    return !a ? b : !b ? a : a < b ? a : b;
+}
+
+/* One folder of a cgroup: v2 has "quota|max period" in cpu.max, v1 two files (-1: no limit). */
+static inline unsigned twill__cgroup_folder(const char *folder, bool v2)
+{
+    char line[128];
+    long long quota, period;
+    if (v2)
+        return twill__read_line(folder, "/cpu.max", line, sizeof line) &&
+                       sscanf(line, "%lld %lld", &quota, &period) == 2
+                   ? twill__quota(quota, period)
+                   : 0;
+    if (!twill__read_line(folder, "/cpu.cfs_quota_us", line, sizeof line) ||
+        sscanf(line, "%lld", &quota) != 1)
+        return 0;
+    if (!twill__read_line(folder, "/cpu.cfs_period_us", line, sizeof line) ||
+        sscanf(line, "%lld", &period) != 1)
+        return 0;
+    return twill__quota(quota, period);
+}
+
+/* The tightest limit from `path` up to the root of the hierarchy: a limit above binds too. */
+static inline unsigned twill__cgroup_walk(const char *mount, const char *path, bool v2)
+{
+    char folder[TWILL__PATH];
+    unsigned least = 0;
+    size_t root = strlen(mount);
+    int length = snprintf(folder, sizeof folder, "%s%s", mount, strcmp(path, "/") == 0 ? "" : path);
+    if (length < 0 || length >= (int)sizeof folder)
+        return 0;
+    for (;;) { /* ends: the path gets shorter each time */
+        char *slash;
+        least = twill__fewer(least, twill__cgroup_folder(folder, v2));
+        slash = strrchr(folder, '/');
+        if (!slash || (size_t)(slash - folder) < root)
+            return least;
+        *slash = '\0';
+    }
+}
+
+/* Whether the comma-separated controller list holds "cpu". */
+static inline bool twill__has_cpu(const char *list, const char *end)
+{
+    while (list < end) {
+        const char *comma = list;
+        while (comma < end && *comma != ',')
+            comma++;
+        if (comma - list == 3 && memcmp(list, "cpu", 3) == 0)
+            return true;
+        list = comma + 1;
+    }
+    return false;
+}
+
+/* Lines of /proc/self/cgroup: "id:controllers:path"; v2 has no controllers. In a container the path
+   may be the host's and not exist here: the walk then finds the root's files, which are the
+   container's. */
+static inline unsigned twill__cgroup_cpus(void)
+{
+    char line[TWILL__PATH];
+    unsigned least = 0;
+    FILE *file = fopen(TWILL__SYSTEM_ROOT "/proc/self/cgroup", TWILL__READ);
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof line, file)) {
+        char *controllers = strchr(line, ':'), *path;
+        if (!controllers || !(path = strchr(controllers + 1, ':')))
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        controllers++;
+        if (path == controllers) {
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup", path + 1, true));
+        } else if (twill__has_cpu(controllers, path)) {
+            least = twill__fewer(least,
+                                 twill__cgroup_walk("/sys/fs/cgroup/cpu,cpuacct", path + 1, false));
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup/cpu", path + 1, false));
+        }
+    }
+    fclose(file);
+    return least;
+}
+
+static inline unsigned twill__affinity_cpus(void)
+{
+    unsigned long mask[1024] = {0}; /* 65536 CPUs */
+    unsigned count = 0;
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
+        for (unsigned long bits = mask[i]; bits; bits &= bits - 1)
+            count++;
+    return count;
+}
+#else
+static inline unsigned twill__affinity_cpus(void)
+{
+#if defined _SC_NPROCESSORS_ONLN
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+#else
+    long count = 1;
+#endif
+    return count < 1 ? 1 : (unsigned)count;
+}
+
+static inline unsigned twill__cgroup_cpus(void)
+{
+    return 0;
+}
+#endif
+
+/* Asks the system, and remembers the answer for twill__cpus_hint. Not from a thread that is bound
+   to a CPU: Linux answers for the calling thread. */
+static inline unsigned twill__cpus_now(void)
+{
+    int saved = errno;
+    unsigned count = twill__affinity_cpus(), limit = twill__cgroup_cpus();
+    if (count == 0)
+        count = 1;
+    if (limit && limit < count)
+        count = limit;
+    errno = saved;
+    /* a number, no data behind it */
+    atomic_store_explicit(&twill__process()->cpus, count, memory_order_relaxed);
+    return count;
+}
+
+/* The last answer, for hot paths: no system call but the first time. */
+static inline unsigned twill__cpus_hint(void)
+{
+    /* as above */
+    unsigned count = atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed);
+    return count ? count : twill__cpus_now();
+}
+
+#endif
+
+/* ---- platform/ticks.h ---- */
+/* ticks.h: a counter cheaper than the clock, for guesses alone: how long a handful of items took. A
+   wrong reading (a thread that moved between cores, a clock rate that changed) makes a guess worse,
+   and nothing else. */
+#ifndef TWILL__PLATFORM_TICKS_H
+#define TWILL__PLATFORM_TICKS_H
+
+#ifndef TWILL__TICKS
+#if defined __x86_64__ || defined __aarch64__
+#define TWILL__TICKS 1
+#else
+#define TWILL__TICKS 0 /* the clock itself; the explorer sets it, too */
+#endif
+#endif
+
+static inline uint64_t twill__ticks(void)
+{
+#if !TWILL__TICKS
+    return (uint64_t)twill__clock_now();
+#elif defined __x86_64__
+    return __builtin_ia32_rdtsc();
+#else
+    uint64_t count;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(count));
+    return count;
+#endif
+}
+
+/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
+   files. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+#if TWILL__TICKS
+    twill__global *global = twill__process();
+    /* a number, no data behind it */
+    uint64_t rate = atomic_load_explicit(&global->tick_rate, memory_order_relaxed);
+    if (!rate) {
+        uint64_t ticks = twill__ticks();
+        twill_ns since = twill__clock_now(), took;
+        (void)twill__cpus_now();
+        do
+            took = twill__clock_now() - since;
+        while (took < 20000); /* ends: the clock runs */
+        rate = (twill__ticks() - ticks) * 1024 / (uint64_t)took;
+        rate = rate ? rate : 1;
+        /* as above */
+        atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
+    }
+    return rate;
+#else
+    return 1024;
+#endif
+}
+
+#endif
+
+#ifndef TWILL__SPIN
+#define TWILL__SPIN 1
+#endif
+#define TWILL__SPIN_WAIT \
+    700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
+#define TWILL__SPIN_YIELDS 4
+
+/* Tries again for a moment: true once `done` says so. The limit is a time, not a count: a pause
+   costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change anything
+   meanwhile. */
+static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_ns limit,
+                                   unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return false;
+    for (unsigned k = 1, pauses = 1;; k++) {
+        for (unsigned pause = 0; pause < pauses; pause++)
+            twill__pause();
+        if (done(data))
+            return true;
+        if (pauses < 16)
+            pauses *= 2;
+        if (k % 4 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (done(data))
+            return true;
+    }
+    return false;
+}
+
+/* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
+   count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
+   the word meanwhile. */
+static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit,
+                               unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return atomic_load_explicit(word, memory_order_acquire) != value;
+    for (unsigned k = 1;; k++) {
+        /* acquire: pairs with the release of whoever changed the word; most callers look again with
+           their own order */
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+        twill__pause();
+        if (k % 16 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+    }
+    return false;
+}
+
+#endif
+
+/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
+   and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
+   mutex, with a count. */
+static inline void twill__lock(_Atomic uint32_t *lock)
+{
+    uint32_t word = 0;
+    /* acquire, here and below: pairs with the release in twill__unlock */
+    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                memory_order_relaxed))
+        return;
+    if (word == 1 && twill__spin(lock, 1, TWILL__SPIN_WAIT, 0)) {
+        word = 0;
+        if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                    memory_order_relaxed))
+            return;
+    }
+    /* a count: the CAS below synchronises */
+    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
+    for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
+        if (!(word & 1)) {
+            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1,
+                                                      memory_order_acquire, memory_order_relaxed))
+                return;
+            continue;
+        }
+        twill__park(lock, word, 0);
+        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
+    }
+}
+
+/* Its fetch_sub is the last access: the lock's memory may go right after it. */
+static inline void twill__unlock(_Atomic uint32_t *lock)
+{
+    /* pairs with twill__lock */
+    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)
+        twill__wake(lock, 1);
+}
+
+/* Under the lock: does anybody wait for it? */
+static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
+{
+    /* who is not counted yet came too late */
+    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;
+}
+
+#endif
+
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
+/* ---- lists ---- */
+
+/* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's
+   lock; `linked` is also read without it, as a hint. */
+struct twill__link;
+/* a pointer in such storage; a struct, since gcc 12 -flto crashes on less */
+typedef struct TWILL__VIEW twill__place {
+    struct twill__link *link;
+} twill__place;
+typedef struct TWILL__VIEW twill__link {
+    twill__place next, *previous;
+    /* while linked; a hook that runs: the generation it runs in */
+    uint32_t kind;
+    _Atomic uint32_t linked; /* 0, or the generation of the process that linked it */
+} twill__link;
+enum { TWILL__LINK_NODE = 1, TWILL__LINK_HOOK, TWILL__LINK_CHILD };
+
+static inline void twill__link_in(twill__place *head, twill__link *link, uint32_t kind)
+{
+    link->kind = kind;
+    link->next = *head;
+    link->previous = head;
+    if (link->next.link)
+        link->next.link->previous = &link->next;
+    head->link = link;
+    /* pairs with the acquire in twill__link_up */
+    atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);
+}
+
+static inline void twill__link_out(twill__link *link)
+{
+    *link->previous = link->next;
+    if (link->next.link)
+        link->next.link->previous = link->previous;
+    /* read back under the lock, or as a hint */
+    atomic_store_explicit(&link->linked, 0, memory_order_relaxed);
+}
+
+/* A waiting thread, on its own stack. `word` alone decides how the wait ends; the rest is guarded
+   by the object. */
+typedef struct twill__node {
+    _Atomic uint32_t word;
+    int answer; /* the object's, written before GRANTED */
+    void *value;
+    struct twill__node *next, *previous;
+    twill__link in_token;
+} twill__node;
+enum {
+    TWILL__GRANTED = 1 /* the object decided */,
+    TWILL__LEAVING = 2 /* the waiter decided */,
+    TWILL__NUDGED = 4 /* a token fired */
+};
+
+typedef struct twill__list { /* in order of arrival */
+    twill__node *first, *last;
+} twill__list;
+
+static inline void twill__node_init(twill__node *node)
+{
+    memset(node, 0, sizeof *node);
+    /* nobody else knows it yet */
+    atomic_store_explicit(&node->word, 0, memory_order_relaxed);
+}
+
+static inline void twill__list_append(twill__list *list, twill__node *node)
+{
+    node->next = NULL;
+    node->previous = list->last;
+    if (list->last)
+        list->last->next = node;
+    else
+        list->first = node;
+    list->last = node;
+}
+
+static inline void twill__list_remove(twill__list *list, twill__node *node)
+{
+    if (node->previous)
+        node->previous->next = node->next;
+    else
+        list->first = node->next;
+    if (node->next)
+        node->next->previous = node->previous;
+    else
+        list->last = node->previous;
+}
+
+/* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer
+   ours; after unlocking wake the address of its word (take it before). False: it is leaving, and
+   unlinks itself. */
+static inline bool twill__grant(twill__list *list, twill__node *node)
+{
+    /* a shortcut; the RMW decides */
+    if (atomic_load_explicit(&node->word, memory_order_relaxed) & TWILL__LEAVING)
+        return false;
+    twill__list_remove(list, node);
+    /* acq_rel: pairs with the waiter's load of the word and its fetch_or(LEAVING) */
+    if (atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel) &
+        TWILL__LEAVING) {
+        twill__list_append(list, node);
+        return false;
+    }
+    return true;
+}
+
+/* Grants whoever waits in a list that only this lock guards, whether leaving or not. */
+static inline void twill__grant_all(twill__list *list)
+{
+    while (list->first) {
+        twill__node *node = list->first;
+        _Atomic uint32_t *word = &node->word;
+        twill__list_remove(list, node);
+        /* pairs with twill__await */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__wake(word, 1);
+    }
+}
+
+/* Waits for GRANTED and nothing else: for waits that are sure to end. */
+static inline void twill__await(twill__node *node)
+{
+    for (;;) {
+        /* pairs with the grant */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            return;
+        if (!twill__spin(&node->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+            twill__park(&node->word, word, 0);
+    }
+}
+
+/* ---- the token ---- */
+
+typedef struct twill__firing { /* on the stack of the thread that calls hooks */
+    uint64_t thread;
+    bool hook_gone, token_gone; /* what its own hook took away meanwhile */
+    twill__list waiters;        /* who waits for the hook, or the whole firing, to end */
+} twill__firing;
+
+typedef struct TWILL__VIEW twill__token {
+    twill__link me; /* in the parent's list */
+    struct twill__token *parent;
+    twill__place head; /* waiting threads, hooks, children */
+    twill__firing *firing;
+    _Atomic uint32_t lock;
+    _Atomic int32_t state;       /* 0, or the reason */
+    _Atomic uint32_t generation; /* of the process that used it last; 0: never used */
+    uint32_t reserved;
+} twill__token;
+_Static_assert(sizeof(twill__token) <= sizeof(twill_cancel), "the public token is too small");
+_Static_assert(_Alignof(twill__token) <= _Alignof(twill_cancel),
+               "the public token is aligned too little");
+
+typedef struct TWILL__VIEW twill__hook {
+    void (*fn)(int reason, const twill_task *task);
+    void *context;
+    twill__link link;
+    twill__firing *firing;
+} twill__hook;
+_Static_assert(sizeof(twill__hook) <= sizeof(twill_cancel_hook), "the public hook is too small");
+_Static_assert(offsetof(twill_cancel_hook, private_words) <= offsetof(twill__hook, link),
+               "the hook's head");
+
+static inline twill__token *twill__token_of(const twill_cancel *cancel)
+{
+    return (twill__token *)(uintptr_t)cancel;
+}
+
+/* Of a token of an older process nothing is left: its lists are of threads that are not here. */
+static inline void twill__token_adopt(twill__token *token)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
+        if (seen == 0) { /* never used: there is nothing to reset */
+            atomic_compare_exchange_strong(&token->generation, &seen, now);
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (seen == busy) {
+            twill__yield();
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
+            /* published by the release */
+            atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+            atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
+            token->head.link = NULL;
+            token->firing = NULL;
+            /* pairs with the loads */
+            atomic_store_explicit(&token->generation, now, memory_order_release);
+            return;
+        }
+    }
+}
+
+/* Whether anybody ever locked it: only then can it be linked, or be firing. */
+static inline bool twill__token_used(const twill__token *token)
+{
+    /* pairs with adopt's release */
+    return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;
+}
+
+static inline void twill__token_lock(twill__token *token)
+{
+    twill__token_adopt(token);
+    twill__lock(&token->lock);
+}
+
+/* The reason, or 0. A reason found above is stored below, so that it never changes for one who has
+   seen it. */
+static inline int twill__token_poll(twill__token *token)
+{
+    for (twill__token *t = token; t; t = t->parent) {
+        /* pairs with fire and request */
+        int32_t reason = atomic_load_explicit(&t->state, memory_order_acquire);
+        if (!reason)
+            continue;
+        int32_t none = 0;
+        if (t != token &&
+            !atomic_compare_exchange_strong_explicit(&token->state, &none, reason,
+                                                     memory_order_acq_rel, memory_order_acquire))
+            reason = none;
+        return reason;
+    }
+    return 0;
+}
+
+/* Links a token into its parent, the top of the chain first: whoever fires above then finds what is
+   below. */
+static inline void twill__link_up(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!parent)
+        return;
+    twill__token_adopt(token);
+    /* pairs with twill__link_in */
+    if (atomic_load_explicit(&token->me.linked, memory_order_acquire))
+        return;
+    twill__link_up(parent);
+    twill__token_lock(parent);
+    if (!atomic_load_explicit(&token->me.linked, memory_order_relaxed) &&
+        !twill__token_poll(parent))
+        twill__link_in(&parent->head, &token->me, TWILL__LINK_CHILD);
+    twill__unlock(&parent->lock);
+}
+
+/* ---- firing ---- */
+
+/* Under the token's lock: tells the waiting thread; its node is not touched after the fetch_or. */
+static inline void twill__nudge(twill__link *link)
+{
+    _Atomic uint32_t *word =
+        &((twill__node *)(void *)((char *)link - offsetof(twill__node, in_token)))->word;
+    twill__link_out(link);
+    /* pairs with the load in twill__wait */
+    atomic_fetch_or_explicit(word, TWILL__NUDGED, memory_order_acq_rel);
+    twill__wake(word, 1);
+}
+
+/* Pass 1, under the token's lock: every wait below is told before any hook runs. No user code. */
+static inline void twill__tell(twill__token *token, int reason)
+{
+    int32_t none = 0;
+    if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
+                                                 /* pairs with the acquire in poll */
+                                                 memory_order_relaxed))
+        /* requested here before: what is below hears the nearest reason */
+        reason = none;
+    for (twill__link *link = token->head.link, *next; link; link = next) {
+        next = link->next.link;
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_CHILD) {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__token_lock(child);
+            twill__tell(child, reason);
+            twill__unlock(&child->lock);
+        }
+    }
+}
+
+/* Calls one hook without the lock. False: the hook took the token away. A hook must return: one
+   that ends its thread leaves whoever waits for it waiting. */
+static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twill__firing *firing)
+{
+    int reason = atomic_load_explicit(&token->state, memory_order_relaxed); /* under the lock */
+    twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    hook->firing = firing;
+    hook->link.kind = twill__generation();
+    firing->hook_gone = false;
+    twill__unlock(&token->lock);
+    hook->fn(reason, &task);
+    if (firing->token_gone)
+        return false;
+    twill__token_lock(token);
+    if (!firing->hook_gone)
+        hook->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    return true;
+}
+
+/* Pass 2, called with the token locked and token->firing == firing: the hooks, this token's and
+   those below. It ends early when the token is made ready again (a team does so for a worker that
+   goes on to a lower item). */
+static inline void twill__drain(twill__token *token, twill__firing *firing)
+{
+    twill__link *link;
+    /* under the lock */
+    while ((link = token->head.link) && atomic_load_explicit(&token->state, memory_order_relaxed)) {
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_HOOK) {
+            twill__hook *hook = (twill__hook *)(void *)((char *)link - offsetof(twill__hook, link));
+            twill__link_out(link);
+            if (!twill__call_hook(token, hook, firing))
+                return;
+        } else {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__firing below = {firing->thread, false, false, {NULL, NULL}};
+            twill__link_out(link);
+            twill__token_lock(child);
+            if (child->firing) {
+                twill__unlock(&child->lock);
+                continue;
+            }
+            child->firing = &below; /* pins it: a detach waits */
+            twill__unlock(&token->lock);
+            twill__drain(child, &below);
+            if (firing->token_gone) /* a hook below has taken this token away, too */
+                return;
+            twill__token_lock(token);
+        }
+    }
+    token->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    twill__unlock(&token->lock);
+}
+
+/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item from `least` on
+   (SIZE_MAX: none). */
+static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin,
+                               size_t least)
+{
+    twill__firing firing = {twill__thread_number(), false, false, {NULL, NULL}};
+    int earlier;
+    twill__token_lock(token);
+    if (begin) {
+        /* written under this lock when it goes down */
+        size_t at = atomic_load_explicit(begin, memory_order_relaxed);
+        if (at == SIZE_MAX || at < least) {
+            twill__unlock(&token->lock);
+            return;
+        }
+    }
+    earlier = twill__token_poll(token);
+    twill__tell(token, earlier ? earlier : reason);
+    if (token->firing) {
+        twill__unlock(&token->lock);
+        return;
+    }
+    token->firing = &firing;
+    twill__drain(token, &firing);
+}
+
+/* Under the token's lock: until the other thread that fires it has come to the end of a hook, or of
+   all. */
+static inline void twill__wait_firing(twill__token *token)
+{
+    twill__node me;
+    twill__node_init(&me);
+    TWILL_ASSERT(token->firing);
+    twill__list_append(&token->firing->waiters, &me);
+    twill__unlock(&token->lock);
+    twill__await(&me);
+    twill__token_lock(token);
+}
+
+/* ---- the public functions ---- */
+
+TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
+{
+    twill__token *token = twill__token_of(cancel);
+    memset(token, 0, sizeof *token);
+    token->parent = twill__token_of(parent);
+}
+
+/* Leaves the parent, and waits for a fire that calls hooks in another thread. The pointer to the
+   parent stays: whoever still fires this very token may read it. */
+static inline void twill__token_leave(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!twill__token_used(token))
+        return;
+    if (parent) {
+        twill__token_adopt(token);
+        twill__token_lock(parent);
+        /* under the lock */
+        if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
+            twill__link_out(&token->me);
+        twill__unlock(&parent->lock);
+    }
+    twill__token_lock(token);
+    while (token->firing && token->firing->thread != twill__thread_number())
+        twill__wait_firing(token); /* exit: hooks end */
+    if (token->firing)
+        token->firing->token_gone = true;
+    twill__unlock(&token->lock);
+}
+
+TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
+{
+    twill__token *token = twill__token_of(cancel);
+    if (!token)
+        return;
+    twill__token_leave(token);
+    token->parent = NULL;
+}
+
+TWILL__WEAK void twill_cancel_fire(twill_cancel *cancel, int reason)
+{
+    if (cancel)
+        twill__fire(twill__token_of(cancel), reason ? reason : 1, NULL, 0);
+}
+
+TWILL__WEAK void twill_cancel_request(twill_cancel *cancel, int reason)
+{
+    int32_t none = 0;
+    if (cancel) /* acq_rel: pairs with the acquire in poll */
+        atomic_compare_exchange_strong_explicit(&twill__token_of(cancel)->state, &none,
+                                                reason ? reason : 1, memory_order_acq_rel,
+                                                memory_order_relaxed);
+}
+
+TWILL__WEAK bool twill_cancel_fired(const twill_cancel *cancel)
+{
+    return cancel && twill__token_poll(twill__token_of(cancel)) != 0;
+}
+
+TWILL__WEAK int twill_cancel_reason(const twill_cancel *cancel)
+{
+    return cancel ? twill__token_poll(twill__token_of(cancel)) : 0;
+}
+
+TWILL__WEAK void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    int reason;
+    if (!token) /* a token that never fires */
+        return;
+    twill__link_up(token);
+    hook->firing = NULL;
+    /* ours alone until it is linked */
+    atomic_store_explicit(&hook->link.linked, 0, memory_order_relaxed);
+    twill__token_lock(token);
+    reason = twill__token_poll(token);
+    if (!reason)
+        twill__link_in(&token->head, &hook->link, TWILL__LINK_HOOK);
+    twill__unlock(&token->lock);
+    if (reason) {
+        twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        hook->fn(reason, &task);
+    }
+}
+
+TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    uint32_t now = twill__generation();
+    if (!token)
+        return;
+    twill__token_lock(token);
+    /* under the lock */
+    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {
+        twill__link_out(&hook->link);
+    } else {
+        while (hook->firing) {            /* exit: the hook ends */
+            if (hook->link.kind != now) { /* it runs in the parent process, not here */
+                hook->firing = NULL;
+                break;
+            }
+            if (hook->firing->thread == twill__thread_number()) {
+                hook->firing->hook_gone = true;
+                hook->firing = NULL;
+                break;
+            }
+            twill__wait_firing(token);
+        }
+    }
+    twill__unlock(&token->lock);
+}
+
+/* ---- THE wait ---- */
+
+static inline bool twill__expired(twill_ns deadline)
+{
+    return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+static inline twill_status twill__wait(twill__node *node, twill_until until)
+{
+    twill__token *token = twill__token_of(until.cancel);
+    twill_status status = TWILL_OK;
+    bool listed = false;
+    if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS) &&
+        /* pairs with the grant */
+        (atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__GRANTED))
+        return TWILL_OK;
+    if (token) {
+        twill__link_up(token);
+        twill__token_lock(token);
+        /* under the lock: or a fire between look and link is missed */
+        if (twill__token_poll(token)) {
+            status = TWILL_CANCELLED;
+        } else {
+            twill__link_in(&token->head, &node->in_token, TWILL__LINK_NODE);
+            listed = true;
+        }
+        twill__unlock(&token->lock);
+    }
+    while (status == TWILL_OK) { /* exit: granted, nudged, or the deadline */
+        /* pairs with grant and nudge */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            break;
+        if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+        else if (!twill__park(&node->word, word, until.deadline))
+            status = TWILL_TIMEOUT;
+    }
+    /* acq_rel: pairs with the fetch_or of grant and nudge; the first one decides */
+    if (status != TWILL_OK) {
+        uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
+        if (word & TWILL__GRANTED)
+            status = TWILL_OK;
+        else if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+    }
+    /* acquire: pairs with the nudge, whose last access to the node this is */
+    if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
+        /* NUDGED: the firer has unlinked it, and the token may be gone */
+        twill__token_lock(token);
+        /* under the lock */
+        if (atomic_load_explicit(&node->in_token.linked, memory_order_relaxed))
+            twill__link_out(&node->in_token);
+        twill__unlock(&token->lock);
+    }
+    return status;
+}
+
+/* ---- time ---- */
+
+TWILL__WEAK twill_ns twill_now(void)
+{
+    return twill__clock_now();
+}
+
+TWILL__WEAK unsigned twill_cpus(void)
+{
+    return twill__cpus_now();
+}
+
+TWILL__WEAK twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel)
+{
+    twill_until until = {0, cancel};
+    twill_ns now;
+    if (ns == TWILL_FOREVER)
+        return until;
+    now = twill__clock_now();
+    until.deadline = ns <= 0 ? 1 : ns >= TWILL_FOREVER - now ? TWILL_FOREVER - 1 : now + ns;
+    return until;
+}
+
+TWILL__WEAK twill_until twill_within(twill_ns ns)
+{
+    return twill_within_or_cancelled(ns, NULL);
+}
+
+TWILL__WEAK twill_until twill_until_cancelled(twill_cancel *cancel)
+{
+    return twill_within_or_cancelled(TWILL_FOREVER, cancel);
+}
+
+TWILL__WEAK twill_status twill_sleep(twill_until until)
+{
+    twill__node me;
+    twill_status status;
+    if (twill__no_deadline(until.deadline) && !until.cancel)
+        return TWILL_DEADLOCK;
+    if (twill__expired(until.deadline))
+        return TWILL_OK;
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    twill__node_init(&me);
+    status = twill__wait(&me, until);
+    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+}
+
+#endif
+
+/* First member of every record that task->private_ points to. An entry may be NULL: it does
+   nothing. */
+typedef struct twill__call {
+    const struct twill__call_table *table;
+} twill__call;
+
+typedef struct twill__call_table {
+    bool (*cancelled)(const twill_task *task); /* besides token and deadline */
+    void (*stop)(const twill_task *task);
+    void (*skip)(const twill_task *task);
+    void (*fail)(const twill_task *task, size_t index);
+    void (*block)(const twill_task *task, bool begin);
+} twill__call_table;
+
+static inline const twill__call_table *twill__table_of(const twill_task *task)
+{
+    static const twill__call_table none;
+    return task && task->private_ ? ((const twill__call *)task->private_)->table : &none;
+}
+
+TWILL__WEAK bool twill_task_cancelled(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    return task &&
+           (twill_cancel_fired(task->until.cancel) || twill__expired(task->until.deadline) ||
+            (table->cancelled && table->cancelled(task)));
+}
+
+TWILL__WEAK int twill_task_stop(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->stop)
+        table->stop(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_skip(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->skip)
+        table->skip(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_fail(const twill_task *task, size_t index, int code)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->fail)
+        table->fail(task, index);
+    return code;
+}
+
+TWILL__WEAK void twill_task_block_begin(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, true);
+}
+
+TWILL__WEAK void twill_task_block_end(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, false);
+}
+
+#endif
+
+/* ---- engine/status.h ---- */
+/* status.h: names and texts of the status table. */
+#ifndef TWILL__ENGINE_STATUS_H
+#define TWILL__ENGINE_STATUS_H
+
+TWILL__WEAK const char *twill_status_name(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_NAME(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return #NAME;
+        TWILL_STATUS_TABLE(TWILL__STATUS_NAME)
+#undef TWILL__STATUS_NAME
+    }
+    return "unknown status";
+}
+
+TWILL__WEAK const char *twill_status_text(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_TEXT(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return TEXT;
+        TWILL_STATUS_TABLE(TWILL__STATUS_TEXT)
+#undef TWILL__STATUS_TEXT
+    }
+    return "unknown status";
+}
+
+#endif
+
+struct twill__job;
+struct twill__team;
+struct twill__seat;
+
+/* Runs the items begin..end-1 that must run, and accounts for each by twill__item_end or
+   twill__item_failed. */
+typedef void twill__body_fn(struct twill__job *job, twill_task *task, size_t begin, size_t end);
+
+enum { TWILL__SAID_SKIP = 1, TWILL__SAID_STOP = 2 };
+
+/* Work that functions give, instead of ranges of items: see engine/crew.h. */
+typedef struct twill__crew_table {
+    twill__call_table calls;
+    bool (*ready)(void *object);
+    void (*work)(void *object, twill_task *task);
+    void (*ended)(void *object, twill_task *task);
+} twill__crew_table;
+
+/* One worker number of one call. */
+typedef struct twill__slot {
+    /* written by the owner and by thieves */
+    _Alignas(TWILL__LINE) _Atomic uint64_t range; /* lo:hi, blocks not begun yet */
+    /* first item of the running chunk, SIZE_MAX: none. Goes down only under the token's lock, so
+       that a late fire cannot hit a lower item */
+    _Atomic size_t begin;
+    twill_cancel token; /* task->until.cancel */
+    /* written by the owner alone; the caller reads them after the join */
+    _Alignas(TWILL__LINE) size_t done;
+    size_t failed, skipped, chunks;
+    size_t end; /* of the running chunk */
+    /* of the running loop: its first item, SIZE_MAX: none; items that ended oddly */
+    size_t from, odd;
+    size_t low; /* lowest failed item, SIZE_MAX: none; its status and code */
+    twill_status low_status;
+    int low_code;
+    size_t fail_index; /* from twill_task_fail; SIZE_MAX: not said */
+    bool used, started, refused;
+    bool inside;   /* a callback of this call runs now */
+    unsigned said; /* by the item: TWILL__SAID_... */
+    void *state;
+    uint64_t busy; /* ticks */
+} twill__slot;
+
+/* twill_schedule's values; checked where the pattern takes them. */
+typedef enum twill__schedule {
+    TWILL__AUTO,
+    TWILL__STATIC,
+    TWILL__DYNAMIC,
+    TWILL__GUIDED,
+    TWILL__COST
+} twill__schedule;
+
+typedef struct twill__cut { /* COST: items of about equal cost together */
+    size_t begin, end;
+    uint64_t cost;
+} twill__cut;
+
+typedef struct twill__job {
+    twill__call call; /* first: task->private_ points here */
+    /* set before helpers can come in, then only read */
+    size_t n;             /* of this pass */
+    size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
+    const size_t *starts; /* or, where units differ: items from starts[k] on; [n + 1] */
+    size_t start, block;  /* AUTO: the first item of the ranges, items a block */
+    size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
+    twill__schedule schedule;
+    bool whole;   /* a chunk is one callback: never cut into steps */
+    bool detail;  /* statuses, codes or errors are wanted */
+    bool may_end; /* there is a token or a deadline */
+    twill__body_fn *body;
+    void *data; /* the pattern's */
+    const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
+    const twill_run *run;
+    twill_on_error policy;
+    unsigned np;         /* worker numbers */
+    uint32_t generation; /* of the process in which helpers were called; 0: none were */
+    twill__slot *slot;
+    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
+       behind one another, in `bits` where that is enough */
+    _Atomic uint64_t *taken, *ready, *ranges;
+    twill__cut *cuts;
+    size_t cut_count;
+    struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
+    struct twill__job *parent; /* the same, if it is on the same team */
+    void *record; /* the task of engine/future.h whose callback made it */
+    struct twill__team *team;
+    struct twill__seat *seat;
+    uint32_t flags;
+    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
+    /* shared while it runs */
+    _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
+    _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
+    _Atomic uint32_t stop;                      /* the status that ends it all, 0: none */
+    _Atomic uint64_t bits[3];                   /* one line for all that a newcomer must know */
+    _Atomic uint32_t degraded;                  /* a helper's worker_start failed */
+    _Atomic size_t failures;
+    twill_item_error earliest; /* in time: written by whoever made `failures` 1 */
+    _Atomic uint32_t errors_lock;
+    size_t errors_count; /* of run->errors, a heap with the highest index on top */
+    _Alignas(TWILL__LINE) _Atomic size_t next; /* DYNAMIC, GUIDED: item; COST: cut */
+} twill__job;
+
+static inline uint64_t twill__bit(unsigned worker)
+{
+    return (uint64_t)1 << worker % 64;
+}
+
+static inline unsigned twill__words(unsigned workers)
+{
+    return (workers + 63) / 64;
+}
+
+/* Lowers a word to `to` unless it is lower. */
+static inline void twill__lower(_Atomic size_t *word, size_t to)
+{
+    /* a guess for the CAS, which is seq_cst */
+    size_t now = atomic_load_explicit(word, memory_order_relaxed);
+    while (to < now && !atomic_compare_exchange_weak(word, &now, to)) {}
+}
+
+/* ---- internal stop ---- */
+
+/* Fires the tokens of workers whose chunk begins at `least` or above. The seq_cst load of begin
+   pairs with its store in twill__set_begin: either we see the chunk, or its worker sees the limit
+   that was lowered before. */
+static inline void twill__fire_from(twill__job *job, size_t least)
+{
+    for (unsigned word = 0; word < twill__words(job->np); word++) {
+        uint64_t bits = atomic_load(&job->ready[word]);
+        for (; bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            size_t begin = atomic_load(&slot->begin);
+            if (begin != SIZE_MAX && begin >= least)
+                twill__fire(twill__token_of(&slot->token), TWILL_FAILED, &slot->begin, least);
+        }
+    }
+}
+
+static inline void twill__stop_all(twill__job *job, twill_status why, bool tell)
+{
+    uint32_t none = 0;
+    atomic_compare_exchange_strong(&job->stop, &none, (uint32_t)why);
+    twill__lower(&job->limit, 0);
+    if (tell)
+        twill__fire_from(job, 0);
+}
+
+static inline size_t twill__place_among(const size_t *starts, size_t n, size_t item)
+{
+    size_t low = 0;
+    while (n - low > 1) { /* exit: the gap shrinks; starts[low] <= item < starts[n] */
+        size_t mid = low + (n - low) / 2;
+        if (starts[mid] <= item)
+            low = mid;
+        else
+            n = mid;
+    }
+    return low;
+}
+
+/* The place in this pass that the user's item belongs to. */
+static inline size_t twill__place_of(const twill__job *job, size_t item)
+{
+    if (job->starts)
+        return twill__place_among(job->starts, job->n, item);
+    return item < job->first ? 0
+           : job->unit == 1  ? item - job->first
+                             : (item - job->first) / job->unit;
+}
+
+/* Whether the call is over: told so, token, or deadline (`now` is a recent instant). The user's
+   token tells the workers' tokens itself, and the deadline stands in every task. */
+static inline bool twill__stopped(twill__job *job, twill_ns now)
+{
+    const twill_until *until = &job->run->until;
+    /* a hint: data come by the join */
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return true;
+    if (until->cancel && twill_cancel_fired(until->cancel))
+        twill__stop_all(job, TWILL_CANCELLED, false);
+    else if (!twill__no_deadline(until->deadline) && now >= until->deadline)
+        twill__stop_all(job, TWILL_TIMEOUT, false);
+    else
+        return false;
+    return true;
+}
+
+/* Before each item: relaxed, since running an item too many is harmless; exactness comes from
+   twill__fire_from. */
+static inline bool twill__may_run(const twill__job *job, size_t index)
+{
+    return index < atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+/* ---- errors ---- */
+
+static inline void twill__errors_sift(twill_item_error *heap, size_t count, size_t at)
+{
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        twill_item_error moved = heap[at];
+        if (child + 1 < count && heap[child + 1].index > heap[child].index)
+            child++;
+        if (heap[child].index <= moved.index)
+            return;
+        heap[at] = heap[child];
+        heap[child] = moved;
+    }
+}
+
+/* Keeps the `capacity` lowest errors: a heap whose top is the highest of those kept. */
+static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, size_t *count,
+                                    twill_item_error error)
+{
+    size_t at;
+    if (*count < capacity) {
+        for (at = (*count)++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
+            heap[at] = heap[(at - 1) / 2];
+        heap[at] = error;
+    } else if (capacity && error.index < heap[0].index) {
+        heap[0] = error;
+        twill__errors_sift(heap, *count, 0);
+    }
+}
+
+static inline void twill__heap_sort(twill_item_error *heap, size_t count)
+{
+    for (; count > 1; count--) {
+        twill_item_error top = heap[0];
+        heap[0] = heap[count - 1];
+        heap[count - 1] = top;
+        twill__errors_sift(heap, count - 1, 0);
+    }
+}
+
+/* Into run->errors. */
+static inline void twill__errors_keep(twill__job *job, twill_item_error error)
+{
+    if (job->generation && job->generation != twill__generation())
+        return; /* a forked child: the lock may be a parent thread's for ever */
+    twill__lock(&job->errors_lock);
+    twill__heap_keep(job->run->errors, job->run->errors_capacity, &job->errors_count, error);
+    twill__unlock(&job->errors_lock);
+}
+
+static inline void twill__errors_sort(twill__job *job)
+{
+    twill__heap_sort(job->run->errors, job->errors_count);
+}
+
+/* ---- how an item ended ---- */
+
+static inline void twill__item_note(twill__job *job, size_t item, twill_status status, int code)
+{
+    if (job->run->statuses)
+        job->run->statuses[item] = status;
+    if (job->run->codes)
+        job->run->codes[item] = code;
+}
+
+/* `at`: the place in this pass, in units of job->n; `item`: the user's index (the same, but for
+   patterns that pass over blocks). */
+static inline void twill__item_failed(twill__job *job, twill__slot *me, size_t at, size_t item,
+                                      twill_status status, int code)
+{
+    twill_item_error error = {item, status, code};
+    size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
+    me->failed++;
+    me->said = 0;
+    if (item < me->low) {
+        me->low = item;
+        me->low_status = status;
+        me->low_code = code;
+    }
+    if (job->detail) {
+        twill__item_note(job, item, status, code);
+        if (job->run->errors_capacity)
+            twill__errors_keep(job, error);
+    }
+    if (job->policy == TWILL_ON_ERROR_COLLECT)
+        return;
+    if (job->policy == TWILL_ON_ERROR_LOWEST) {
+        twill__lower(&job->limit, at);
+        twill__fire_from(job, at + 1);
+        return;
+    }
+    /* told to give up by a stop below: it counts, and no more */
+    if (item >= atomic_load(&job->stop_at))
+        return;
+    before = atomic_fetch_add(&job->failures, 1);
+    if (before == 0)
+        job->earliest = error;
+    if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most))
+        twill__stop_all(job, TWILL_FAILED, true);
+}
+
+static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item, int code)
+{
+    if (code) {
+        twill__item_failed(job, me, item, item, TWILL_FAILED, code);
+    } else if (me->said & TWILL__SAID_SKIP) { /* statuses[] says CANCELLED already */
+        me->said = 0;
+        me->skipped++;
+    } else {
+        me->said = 0;
+        me->done++;
+        if (job->detail)
+            twill__item_note(job, item, TWILL_OK, 0);
+    }
+}
+
+/* A loop over items, one callback each. It looks round before each item, or, while items are so
+   quick that a look would cost more than they do, before each eighth; and it counts its items once,
+   at the end:
+
+       size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+       while ((look = twill__loop_look(&loop, i, end)) > i)
+           for (; i < look; i++)
+               if (twill__loop_odd(&loop, code = callback...) && !twill__loop_note(&loop, i, code))
+                   end = look = i + 1;
+       twill__loop_end(me, i); */
+typedef struct twill__loop {
+    twill__job *job;
+    twill__slot *me;
+    size_t step;
+    twill_ns at; /* the last look at the clock */
+    bool detail;
+} twill__loop;
+
+static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
+                                       size_t begin, size_t end)
+{
+    const twill_until *until = &job->run->until;
+    loop->job = job;
+    loop->me = me;
+    loop->detail = job->detail;
+    loop->step = end - begin >= 64 && !until->cancel && twill__no_deadline(until->deadline) ? 8 : 1;
+    loop->at = 0;
+    me->from = begin;
+    me->odd = 0;
+    me->said = 0;
+    return begin;
+}
+
+/* How far to run from item i on; i: no further. */
+static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
+{
+    twill__job *job = loop->job;
+    if (i >= end || !twill__may_run(job, i))
+        return i;
+    if (job->may_end) {
+        twill_ns now = 0;
+        if (!twill__no_deadline(job->run->until.deadline)) {
+            now = twill__clock_now();
+            loop->step = loop->at && now - loop->at < (twill_ns)loop->step * 200 ? 8 : 1;
+            loop->at = now;
+        }
+        if (job->run->until.cancel)
+            loop->step = 1;
+        if (twill__stopped(job, now))
+            return i;
+    }
+    return end - i < loop->step ? end : i + loop->step;
+}
+
+static inline bool twill__loop_odd(const twill__loop *loop, int code)
+{
+    return (code != 0) | (loop->me->said != 0) | loop->detail; /* one branch an item */
+}
+
+/* False: the item after this one must not run any more. */
+static inline bool twill__loop_note(twill__loop *loop, size_t item, int code)
+{
+    loop->me->odd++;
+    twill__item_end(loop->job, loop->me, item, code);
+    return twill__may_run(loop->job, item + 1);
+}
+
+/* `to`: the first item that did not run. */
+static inline void twill__loop_end(twill__slot *me, size_t to)
+{
+    me->done += to - me->from - me->odd;
+    me->from = SIZE_MAX;
+}
+
+/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
+   SIZE_MAX: the pass counts items too. */
+static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
+                                    size_t end, int code)
+{
+    size_t failed = me->fail_index;
+    me->fail_index = SIZE_MAX;
+    if (code) {
+        if (failed < begin || failed >= end)
+            failed = begin;
+        me->done += failed - begin;
+        if (job->detail)
+            for (size_t i = begin; i < failed; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+        twill__item_failed(job, me, at == SIZE_MAX ? failed : at, failed, TWILL_FAILED, code);
+    } else if (me->said & TWILL__SAID_SKIP) {
+        me->said = 0;
+        me->skipped += end - begin;
+    } else {
+        me->said = 0;
+        me->done += end - begin;
+        if (job->detail)
+            for (size_t i = begin; i < end; i++)
+                twill__item_note(job, i, TWILL_OK, 0);
+    }
+}
+
+/* ---- what callbacks say ---- */
+
+static inline bool twill__job_cancelled(const twill_task *task)
+{
+    const twill__job *job = (const twill__job *)task->private_;
+    /* relaxed: an answer a moment later is as good */
+    return atomic_load_explicit(&job->stop, memory_order_relaxed) ||
+           twill__place_of(job, task->index) >
+               atomic_load_explicit(&job->limit, memory_order_relaxed);
+}
+
+static inline void twill__job_stop(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->index == SIZE_MAX)
+        return;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_STOP;
+    twill__lower(&job->stop_at, task->index);
+    twill__lower(&job->limit, twill__place_of(job, task->index));
+    twill__fire_from(job, twill__place_of(job, task->index) + 1);
+}
+
+static inline void twill__job_skip(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].said |= TWILL__SAID_SKIP;
+}
+
+static inline void twill__job_fail(const twill_task *task, size_t index)
+{
+    twill__job *job = (twill__job *)task->private_;
+    if (task->worker < job->np)
+        job->slot[task->worker].fail_index = index;
+}
+
+static inline const twill__call_table *twill__job_table(void)
+{
+    static const twill__call_table table = {twill__job_cancelled, twill__job_stop, twill__job_skip,
+                                            twill__job_fail, NULL};
+    return &table;
+}
+
+/* ---- worker numbers ---- */
+
+/* Field by field: a memset of two lines costs more than a tiny call may. */
+static inline void twill__slot_init(twill__job *job, unsigned worker)
+{
+    twill__slot *slot = &job->slot[worker];
+    twill__token *token = twill__token_of(&slot->token);
+    atomic_init(&slot->range, 0);
+    atomic_init(&slot->begin, SIZE_MAX);
+    token->parent = twill__token_of(job->run->until.cancel);
+    token->head.link = NULL;
+    token->firing = NULL;
+    atomic_init(&token->me.linked, 0);
+    atomic_init(&token->lock, 0);
+    atomic_init(&token->state, 0);
+    atomic_init(&token->generation, 0);
+    slot->done = slot->failed = slot->skipped = slot->chunks = 0;
+    slot->low = slot->fail_index = slot->from = SIZE_MAX;
+    slot->used = slot->started = slot->refused = slot->inside = false;
+    slot->said = 0;
+    slot->state = NULL;
+    slot->busy = 0;
+}
+
+static inline void twill__task_init(twill__job *job, unsigned worker, twill_task *task)
+{
+    task->index = SIZE_MAX;
+    task->context = job->run->context;
+    task->worker = worker;
+    task->workers = job->np;
+    task->worker_state = job->slot[worker].state;
+    task->until.deadline = job->run->until.deadline;
+    task->until.cancel = &job->slot[worker].token;
+    task->private_ = job;
+}
+
+/* Makes the token ready for another chunk: under its lock, so that a fire meant for the last one
+   cannot come late. */
+static inline void twill__renew(twill__slot *slot, size_t begin)
+{
+    twill__token *token = twill__token_of(&slot->token);
+    twill__token_lock(token);
+    atomic_store(&slot->begin, begin);
+    /* under the lock that fire takes */
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);
+    twill__unlock(&token->lock);
+}
+
+static inline bool twill__take_bit(_Atomic uint64_t *words, unsigned worker)
+{
+    return !(atomic_fetch_or(&words[worker / 64], twill__bit(worker)) & twill__bit(worker));
+}
+
+static inline bool twill__number_free(const twill__job *job)
+{
+    for (unsigned worker = 0; worker < job->np; worker += 64) {
+        uint64_t all = job->np - worker >= 64 ? UINT64_MAX : twill__bit(job->np) - 1;
+        if (~atomic_load(&job->taken[worker / 64]) & all)
+            return true;
+    }
+    return false;
+}
+
+/* A free number, `prefer` if it can be had. UINT_MAX: none. */
+static inline unsigned twill__take_number(twill__job *job, unsigned prefer)
+{
+    unsigned worker = prefer;
+    if (prefer >= job->np || !twill__take_bit(job->taken, prefer)) {
+        for (worker = 0; worker < job->np; worker++)
+            if (!(atomic_load_explicit(&job->taken[worker / 64], memory_order_relaxed) &
+                  twill__bit(worker)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->taken, worker))
+                break;
+        if (worker == job->np)
+            return UINT_MAX;
+    }
+    if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) {
+        twill__renew(&job->slot[worker], SIZE_MAX); /* the number was another thread's */
+    } else {
+        twill__slot_init(job, worker);
+        atomic_fetch_or(&job->ready[worker / 64], twill__bit(worker));
+    }
+    return worker;
+}
+
+static inline void twill__give_number(twill__job *job, unsigned worker)
+{
+    atomic_store(&job->slot[worker].begin, SIZE_MAX);
+    atomic_fetch_and(&job->taken[worker / 64], ~twill__bit(worker));
+}
+
+#endif
+
+/* AUTO keeps one contiguous range a worker, packed lo:hi in a 64-bit word, in blocks counted from
+   job->start. The owner takes chunks from the front, whoever has nothing takes the back half of the
+   largest range. The caller begins with all of it; helpers split it as they come in, so one that
+   never comes costs nothing. Sources: lazy range splitting, after A. Tzannes et al., "Lazy
+   Binary-Splitting" (PPoPP 2010); chunks sized by time. */
+
+#define TWILL__CHUNK_NS 10000 /* of a chunk: a look at the ticks and a few RMWs vanish in it */
+#define TWILL__CRUMBS   8     /* a chunk is worth so many of what is not worth halving */
+
+typedef struct twill__pace { /* of one thread in one call */
+    size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
+    uint64_t goal;           /* what a chunk should last, in ticks */
+    uint64_t at, since;      /* the last look at the ticks; the first */
+} twill__pace;
+
+static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
+{
+    return lo << 32 | hi;
+}
+
+static inline uint64_t twill__lo(uint64_t range)
+{
+    return range >> 32;
+}
+
+static inline uint64_t twill__hi(uint64_t range)
+{
+    return range & 0xffffffffu;
+}
+
+/* The first item of a block; saturates at n. */
+static inline size_t twill__item_of(const twill__job *job, uint64_t block)
+{
+    return block > (job->n - job->start) / job->block ? job->n
+                                                      : job->start + (size_t)block * job->block;
+}
+
+/* Whether the range holds items that must run. */
+static inline bool twill__range_wanted(const twill__job *job, uint64_t range)
+{
+    return twill__lo(range) < twill__hi(range) &&
+           twill__may_run(job, twill__item_of(job, twill__lo(range)));
+}
+
+/* STATIC: where the part of a worker begins: equal parts, the first n % w of them one longer. */
+static inline size_t twill__share(const twill__job *job, unsigned worker)
+{
+    size_t each = job->n / job->np, more = job->n % job->np;
+    return each * worker + (worker < more ? worker : more);
+}
+
+/* ---- is there work? ---- */
+
+static inline bool twill__has_work(twill__job *job)
+{
+    if (job->crew)
+        return job->crew->ready(job->data);
+    if (atomic_load(&job->stop))
+        return false;
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            if (twill__range_wanted(
+                    job,
+                    atomic_load(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range)))
+                return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        for (unsigned worker = 0; worker < job->np; worker++)
+            if (!(atomic_load(&job->ranges[worker / 64]) & twill__bit(worker)) &&
+                twill__may_run(job, twill__share(job, worker)))
+                return true;
+        return false;
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED: {
+        size_t next = atomic_load(&job->next);
+        return next < job->n && twill__may_run(job, next);
+    }
+    case TWILL__COST:
+        return atomic_load(&job->next) < job->cut_count;
+    }
+    return false;
+}
+
+/* ---- claims ---- */
+
+/* AUTO, and what a thread that ended has left in any schedule: the next chunk of the own range. */
+static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace,
+                                    size_t *begin, size_t *end)
+{
+    /* a guess for the CAS */
+    uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);
+    while (twill__lo(range) < twill__hi(range)) {
+        uint64_t lo = twill__lo(range), hi = twill__hi(range), half = (hi - lo + 1) / 2;
+        uint64_t chunk = pace->chunk < half ? pace->chunk : half;
+        if (chunk < pace->least)
+            chunk = pace->least < hi - lo ? pace->least : hi - lo;
+        if (!twill__range_wanted(job, range))
+            chunk = hi - lo; /* all of it lies above the limit: drop it in one step */
+        /* relaxed: the range carries no data; twill__set_begin orders the claim against a
+           failure */
+        if (!atomic_compare_exchange_weak_explicit(&me->range, &range, twill__pack(lo + chunk, hi),
+                                                   memory_order_relaxed, memory_order_relaxed))
+            continue;
+        *begin = twill__item_of(job, lo);
+        *end = twill__item_of(job, lo + chunk);
+        return true;
+    }
+    return false;
+}
+
+static inline bool twill__claim_static(twill__job *job, unsigned worker, size_t *begin, size_t *end)
+{
+    unsigned k = worker;
+    if (!twill__take_bit(job->ranges, worker)) {
+        for (k = 0; k < job->np; k++) /* relaxed: it only spares RMWs that would fail */
+            if (!(atomic_load_explicit(&job->ranges[k / 64], memory_order_relaxed) &
+                  twill__bit(k)) &&
+                /* the relaxed load spares RMWs that would fail */
+                twill__take_bit(job->ranges, k))
+                break;
+        if (k == job->np)
+            return false;
+    }
+    *begin = twill__share(job, k);
+    *end = twill__share(job, k + 1);
+    return *begin < *end;
+}
+
+static inline bool twill__claim_next(twill__job *job, size_t *begin, size_t *end)
+{
+    /* a guess for the CAS */
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed), size;
+    do {
+        /* in index order: all that follows lies above, too */
+        if (at >= job->n || !twill__may_run(job, at))
+            return false;
+        size = job->chunk ? job->chunk : 1;
+        if (job->schedule == TWILL__GUIDED && (job->n - at) / job->np / 2 > size)
+            size = (job->n - at) / job->np / 2;
+        if (size > job->n - at) /* by CAS, so that an n near SIZE_MAX cannot wrap */
+            size = job->n - at;
+        /* relaxed: as in twill__claim_own */
+    } while (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + size,
+                                                    memory_order_relaxed, memory_order_relaxed));
+    *begin = at;
+    *end = at + size;
+    return true;
+}
+
+static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
+{
+    size_t at = atomic_load_explicit(&job->next, memory_order_relaxed); /* a guess for the CAS */
+    while (at < job->cut_count) { /* relaxed: the cuts were written before helpers came in */
+        if (!atomic_compare_exchange_weak_explicit(&job->next, &at, at + 1, memory_order_relaxed,
+                                                   memory_order_relaxed))
+            continue;
+        *begin = job->cuts[at].begin;
+        *end = job->cuts[at].end;
+        return true;
+    }
+    return false;
+}
+
+/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
+   its own part of an even split, if that is still there: in call after call the same items meet the
+   same cache. */
+static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
+                                    const twill__pace *pace, uint64_t range)
+{
+    uint64_t size = twill__hi(range) - twill__lo(range), home;
+    if (size <= 2 * pace->least)
+        return twill__lo(range);
+    if (!me->used && job->schedule == TWILL__AUTO) {
+        size_t left = job->n - job->start;
+        uint64_t blocks = left / job->block + (left % job->block != 0);
+        home = blocks / job->np * worker;
+        if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
+            return home;
+    }
+    return twill__lo(range) + size / 2;
+}
+
+/* Takes the back part of the largest range of all. */
+static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace)
+{
+    for (;;) { /* exit: no range left that is wanted; each failed CAS is another's progress */
+        twill__slot *victim = NULL;
+        uint64_t range = 0, size = 0, mid;
+        for (unsigned word = 0; word < twill__words(job->np); word++) {
+            uint64_t bits = atomic_load(&job->ready[word]);
+            for (; bits; bits &= bits - 1) {
+                twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+                /* a guess for the CAS */
+                uint64_t seen = atomic_load_explicit(&slot->range, memory_order_relaxed);
+                if (slot != me && twill__range_wanted(job, seen) &&
+                    twill__hi(seen) - twill__lo(seen) > size) {
+                    victim = slot;
+                    range = seen;
+                    size = twill__hi(seen) - twill__lo(seen);
+                }
+            }
+        }
+        if (!victim)
+            return false;
+        mid = twill__split(job, worker, me, pace, range);
+        /* relaxed: as in twill__claim_own */
+        if (!atomic_compare_exchange_strong_explicit(&victim->range, &range,
+                                                     twill__pack(twill__lo(range), mid),
+                                                     memory_order_relaxed, memory_order_relaxed))
+            continue;
+        /* seq_cst: the thief then looks for sleepers */
+        atomic_exchange(&me->range, twill__pack(mid, twill__hi(range)));
+        return true;
+    }
+}
+
+/* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the
+   caller's next step is a seq_cst load of the limit, so a failure below either finds this chunk or
+   is seen by it. */
+static inline void twill__set_begin(twill__slot *me, size_t begin)
+{
+    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed); /* our own store */
+    if (old != SIZE_MAX && begin < old)
+        twill__renew(me, begin);
+    else
+        atomic_store(&me->begin, begin);
+}
+
+/* ---- pace ---- */
+
+/* The smallest chunk that the user wants, in blocks. */
+static inline size_t twill__pace_floor(const twill__job *job)
+{
+    return job->chunk > 1 && job->schedule == TWILL__AUTO ? (job->chunk - 1) / job->block + 1 : 1;
+}
+
+static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
+{
+    pace->least = twill__pace_floor(job);
+    pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
+    pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
+    pace->at = pace->since = twill__ticks();
+}
+
+/* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
+static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
+{
+    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
+    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    size_t floor = twill__pace_floor(job);
+    pace->at = now;
+    pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
+    if (took < pace->goal / 2 && blocks >= pace->chunk)
+        pace->chunk =
+            blocks > SIZE_MAX / 8 ? blocks : pace->chunk * (took < pace->goal / 16 ? 4 : 2);
+    else if (took > 2 * pace->goal && pace->chunk > 1)
+        pace->chunk = (size_t)(blocks * pace->goal / took) + 1;
+    if (pace->least < floor)
+        pace->least = floor;
+    if (pace->chunk < pace->least)
+        pace->chunk = pace->least;
+}
+
+/* ---- running a chunk ---- */
+
+/* Calls the body, and marks that a callback may be running. */
+static inline void twill__run_body(twill__job *job, twill__slot *me, twill_task *task, size_t begin,
+                                   size_t end)
+{
+    me->inside = true;
+    job->body(job, task, begin, end);
+    me->inside = false;
+}
+
+static inline void twill__run_chunk(twill__job *job, twill__slot *me, twill_task *task,
+                                    size_t begin, size_t end)
+{
+    /* blocks of many items: look up now and then */
+    size_t step = job->block == 1 ? end - begin : job->chunk > 65536 ? job->chunk : 65536;
+    me->used = true;
+    me->chunks++;
+    me->end = end;
+    while (begin < end && twill__may_run(job, begin)) { /* exit: bounded by the items */
+        size_t now = end - begin < step ? end - begin : step;
+        twill__run_body(job, me, task, begin, begin + now);
+        begin += now;
+        if (begin < end && twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+            return;
+    }
+}
+
+static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *me,
+                                const twill__pace *pace, size_t *begin, size_t *end)
+{
+    if (twill__claim_own(job, me, pace, begin, end))
+        return true;
+    switch (job->schedule) {
+    case TWILL__AUTO:
+        return false;
+    case TWILL__STATIC:
+        return twill__claim_static(job, worker, begin, end);
+    case TWILL__DYNAMIC:
+    case TWILL__GUIDED:
+        return twill__claim_next(job, begin, end);
+    case TWILL__COST:
+        return twill__claim_cut(job, begin, end);
+    }
+    return false;
+}
+
+#endif
+
+#define TWILL__SEATS     16    /* calls with helpers at once, on one team; others run alone */
+#define TWILL__IDLE_SPIN 50000 /* ns a thread looks for the next call before it parks */
+
+/* A seat's word. Jobs live on callers' stacks; helpers reach them through a seat, which outlives
+   them. A seat is free only when its owner has cleared it: open bit off and count 0 is not free. */
+#define TWILL__SEAT_OPEN  0x80000000u /* helpers may come in */
+#define TWILL__SEAT_WAIT  0x40000000u /* the caller sleeps on the word */
+#define TWILL__SEAT_OWNED 0x20000000u /* a call has it */
+#define TWILL__SEAT_SHUT  0x10000000u /* the team closes: no call may have it */
+#define TWILL__SEAT_BYE   0x08000000u /* the closing thread sleeps until the call is over */
+#define TWILL__SEAT_COUNT 0x07ffffffu /* helpers inside */
+
+typedef struct twill__seat {
+    _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    twill__job *job; /* written by the owner before it opens */
+} twill__seat;
+
+typedef struct twill__helper {
+    twill__thrd thread;
+    struct twill__team *team;
+    unsigned number;
+    struct twill__helper *next; /* replacements */
+} twill__helper;
+
+typedef struct twill__team {
+    /* one more for each call that opens, and at the close */
+    _Alignas(TWILL__LINE) _Atomic uint32_t epoch;
+    _Atomic uint32_t hint; /* the seat that opened last */
+    /* threads with nothing to do: spinning or parked */
+    _Alignas(TWILL__LINE) _Atomic uint32_t idle;
+    _Atomic uint32_t parked;
+    _Atomic uint32_t closed;
+    _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
+    unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
+    unsigned threads;       /* started; set before others see the team */
+    uint32_t generation;    /* of the process that started them */
+    /* holds the generation of this process; see platform/process.h */
+    const _Atomic uint32_t *mark;
+    uint64_t tick_rate; /* see platform/ticks.h */
+    twill__helper *helper;
+    _Atomic(twill__helper *) replacements; /* for threads that ended in a callback of a crew */
+    _Atomic uint32_t lost;                 /* of them, those that nobody replaces */
+    twill__seat seat[TWILL__SEATS];
+} twill__team;
+
+/* ---- in and out of a seat ---- */
+
+static inline twill__job *twill__enter(twill__seat *seat)
+{
+    uint32_t word = atomic_load(&seat->word);
+    while (word & TWILL__SEAT_OPEN)
+        if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
+            return seat->job;
+    return NULL;
+}
+
+/* The caller, asleep on the word, has something to do again. */
+static inline void twill__rouse(twill__seat *seat)
+{
+    if (atomic_load(&seat->word) & TWILL__SEAT_WAIT) {
+        atomic_fetch_and(&seat->word, ~TWILL__SEAT_WAIT);
+        twill__wake(&seat->word, INT_MAX);
+    }
+}
+
+/* After the fetch_sub the job may be gone; the seat stays. */
+static inline void twill__leave(twill__seat *seat)
+{
+    uint32_t word = atomic_fetch_sub(&seat->word, 1) - 1;
+    if (!(word & TWILL__SEAT_COUNT) && (word & TWILL__SEAT_WAIT))
+        twill__rouse(seat);
+}
+
+/* Work has come up in this call: wakes its caller and those of the calls around it, who may run it.
+   Read-modify-write (by whoever made the work visible), then load: the sleeper does the same the
+   other way round. */
+static inline void twill__rouse_callers(twill__job *job)
+{
+    for (; job; job = job->parent)
+        if (job->seat)
+            twill__rouse(job->seat);
+}
+
+/* Tells up to `need` idle threads to look round. */
+static inline void twill__call_helpers(twill__team *team, unsigned need)
+{
+    uint32_t parked, idle;
+    atomic_fetch_add(&team->epoch, 1);
+    parked = atomic_load(&team->parked);
+    if (!parked)
+        return;
+    idle = atomic_load(&team->idle);
+    if (idle > parked) { /* those who spin see the epoch */
+        if (idle - parked >= need)
+            return;
+        need -= idle - parked;
+    }
+    twill__wake(&team->epoch, need > INT_MAX ? INT_MAX : (int)need);
+}
+
+/* ---- taking part ---- */
+
+/* The caller is the only worker, and has claimed all there is. */
+static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
+{
+    uint64_t range =
+        atomic_load_explicit(&me->range, memory_order_relaxed); /* ours until another is in */
+    return twill__lo(range) >= twill__hi(range) && job->schedule == TWILL__AUTO && job->np <= 64 &&
+           atomic_load(&job->ready[0]) == 1;
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned worker,
+                                                       twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    twill__pace pace;
+    size_t begin, end;
+    if (job->crew) {
+        me->used = true;
+        job->crew->work(job->data, task);
+        return;
+    }
+    twill__pace_init(job, &pace);
+    /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
+    for (;;) {
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+            break;
+        if (twill__claim(job, worker, me, &pace, &begin, &end)) {
+            twill__set_begin(me, begin);
+            if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
+                continue;
+            if (worker == 0 && twill__all_mine(job, me))
+                /* nothing is left for helpers: who comes now would only be waited for */
+                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+            twill__run_chunk(job, me, task, begin, end);
+            twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
+            continue;
+        }
+        if (!twill__steal(job, worker, me, &pace))
+            break;
+        twill__rouse_callers(job);
+        if (atomic_load(&job->team->idle) && twill__number_free(job))
+            /* one who looked between the theft and its publishing saw nothing */
+            twill__call_helpers(job->team, 1);
+    }
+    me->busy += pace.at - pace.since;
+}
+
+/* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
+   find it. */
+static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t from)
+{
+    uint64_t range, back;
+    if (me->end <= from || job->whole || job->block != 1 || job->n - job->start > 0xffffffffu)
+        return;
+    /* a guess for the CAS */
+    range = atomic_load_explicit(&me->range, memory_order_relaxed);
+    do
+        back = twill__pack(from - job->start, twill__lo(range) < twill__hi(range)
+                                                  ? twill__hi(range)
+                                                  : me->end - job->start);
+    while (!atomic_compare_exchange_weak(&me->range, &range, back));
+}
+
+/* A thread ends inside a callback: its item is LOST, what is left of its chunk goes back. */
+static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
+{
+    twill__slot *me = &job->slot[worker];
+    size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
+    me->said = 0;
+    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+        me->refused = true; /* it ended inside a hook, or in another call's callback */
+        return;
+    }
+    me->inside = false;
+    if (me->from != SIZE_MAX)
+        twill__loop_end(me, item);
+    twill__hand_back(job, me, at + 1);
+    twill__item_failed(job, me, at, item, TWILL_LOST, 0);
+    atomic_store(&me->begin, SIZE_MAX);
+    twill__rouse_callers(job);
+}
+
+/* ---- a helper ---- */
+
+/* what the clean-up needs when a callback ends the thread */
+typedef struct twill__visit {
+    twill__seat *seat;
+    twill__job *job, *outer;
+    void *record; /* of this thread, before */
+    unsigned worker;
+    twill_task task;
+} twill__visit;
+
+static inline void twill__helper_main(void *helper);
+
+/* A thread of the team ends in a callback: another one takes its place, or, without memory or
+   threads, nobody does. Whoever closes the team joins the dying thread first, and then finds what
+   it has left. */
+static inline void twill__replace(twill__team *team)
+{
+    twill__helper *dying = (twill__helper *)twill__thread()->helper, *fresh;
+    if (!dying || twill__thread()->team != team)
+        return;
+    fresh = (twill__helper *)TWILL_MALLOC(sizeof *fresh);
+    if (!fresh) {
+        atomic_fetch_add(&team->lost, 1);
+        return;
+    }
+    memset(fresh, 0, sizeof *fresh);
+    fresh->team = team;
+    fresh->number = dying->number;
+    fresh->thread.fn = twill__helper_main;
+    fresh->thread.arg = fresh;
+    fresh->thread.stack_size = dying->thread.stack_size;
+    fresh->thread.cpu = dying->thread.cpu;
+    memcpy(fresh->thread.name, dying->thread.name, sizeof fresh->thread.name);
+    if (!twill__thread_start(&fresh->thread)) {
+        TWILL_FREE(fresh);
+        atomic_fetch_add(&team->lost, 1);
+        return;
+    }
+    /* release: pairs with the exchange in twill__team_close; relaxed: a guess for the CAS */
+    fresh->next = atomic_load_explicit(&team->replacements, memory_order_relaxed);
+    while (!atomic_compare_exchange_weak_explicit(&team->replacements, &fresh->next, fresh,
+                                                  memory_order_release, memory_order_relaxed)) {}
+}
+
+static inline void twill__visit_ended(void *visit_)
+{
+    twill__visit *visit = (twill__visit *)visit_;
+    twill__thread()->job = visit->outer;
+    twill__thread()->record = visit->record;
+    if (visit->job->crew) {
+        if (visit->job->crew->ended)
+            visit->job->crew->ended(visit->job->data, &visit->task);
+        twill__give_number(visit->job, visit->worker);
+        twill__replace(visit->job->team);
+        twill__leave(visit->seat);
+        return;
+    }
+    twill__thread_ended(visit->job, visit->worker, &visit->task);
+    /* the number stays taken: its slot holds the item's end */
+    atomic_store(&visit->job->degraded, 1);
+    twill__leave(visit->seat);
+}
+
+/* worker_start, once a number and call. False: this number runs nothing. */
+static inline bool twill__worker_ready(twill__job *job, unsigned worker, twill_task *task,
+                                       int *code)
+{
+    twill__slot *me = &job->slot[worker];
+    *code = 0;
+    twill__task_init(job, worker, task);
+    if (!job->run->worker_start || me->started)
+        return !me->refused;
+    *code = job->run->worker_start(&me->state, task);
+    me->said = 0;
+    if (*code) {
+        me->refused = true;
+        return false;
+    }
+    me->started = true;
+    task->worker_state = me->state;
+    return true;
+}
+
+static inline bool twill__other_open(const twill__team *team, const twill__seat *seat)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (&team->seat[i] != seat && (atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN))
+            return true;
+    return false;
+}
+
+/* Inside a seat: work on its job under a free number. False: nothing to do there. */
+static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned prefer)
+{
+    twill__visit visit;
+    twill__self *self = twill__thread();
+    int code;
+    if (!twill__has_work(job) || (visit.worker = twill__take_number(job, prefer)) == UINT_MAX)
+        return false;
+    if (atomic_load(&job->team->parked) &&
+        ((twill__number_free(job) && twill__has_work(job)) || twill__other_open(job->team, seat)))
+        /* the next one: two calls may have counted on the same idle thread */
+        twill__wake(&job->team->epoch, 1);
+    visit.seat = seat;
+    visit.job = job;
+    visit.outer = self->job;
+    visit.record = self->record;
+    self->job = job;
+    if (!job->crew) /* the helper's items are a part of the task that made the call */
+        self->record = job->record;
+    TWILL__GUARD_PUSH(twill__visit_ended, &visit);
+    if (twill__worker_ready(job, visit.worker, &visit.task, &code)) {
+        twill__take_part(job, visit.worker, &visit.task);
+        twill__give_number(job, visit.worker);
+    } else {
+        atomic_store(&job->degraded, 1); /* and the number stays taken */
+    }
+    TWILL__GUARD_POP(0);
+    self->job = visit.outer;
+    self->record = visit.record;
+    return true;
+}
+
+static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned prefer)
+{
+    twill__seat *at = &team->seat[seat];
+    twill__job *job = twill__enter(at);
+    bool served;
+    if (!job)
+        return false;
+    served = twill__serve(at, job, prefer);
+    twill__leave(at);
+    return served;
+}
+
+static inline bool twill__serve_team(twill__team *team, unsigned prefer)
+{
+    unsigned hint = atomic_load(&team->hint) % TWILL__SEATS;
+    if (twill__serve_seat(team, hint, prefer))
+        return true;
+    for (unsigned seat = 0; seat < TWILL__SEATS; seat++)
+        if (seat != hint && twill__serve_seat(team, seat, prefer))
+            return true;
+    return false;
+}
+
+/* Whether some call wants another thread. It only looks: who serves must not count as idle, or a
+   call takes him for one that spins and wakes nobody. */
+static inline bool twill__call_waits(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job = twill__enter(&team->seat[i]);
+        bool wanted;
+        if (!job)
+            continue;
+        wanted = twill__number_free(job) && twill__has_work(job);
+        twill__leave(&team->seat[i]);
+        if (wanted)
+            return true;
+    }
+    return false;
+}
+
+/* Until the epoch changes, or an alarm is due. Whoever takes the alarm looks round; the crews that
+   he asks set theirs anew. */
+static inline void twill__nap(twill__team *team, uint32_t epoch)
+{
+    twill_ns alarm = atomic_load(&team->alarm);
+    if (alarm == TWILL_FOREVER)
+        twill__park(&team->epoch, epoch, 0);
+    else if (twill__clock_now() >= alarm || !twill__park(&team->epoch, epoch, alarm))
+        atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+}
+
+static inline void twill__helper_main(void *helper_)
+{
+    twill__helper *helper = (twill__helper *)helper_;
+    twill__team *team = helper->team;
+    twill__thread()->team = team;
+    twill__thread()->helper = helper;
+    for (;;) { /* exit: closed */
+        uint32_t epoch = atomic_load(&team->epoch);
+        if (twill__serve_team(team, helper->number))
+            continue;
+        if (atomic_load(&team->closed))
+            break;
+        /* then look again: a thief that saw no idle thread calls none */
+        atomic_fetch_add(&team->idle, 1);
+        if (!twill__call_waits(team) && atomic_load(&team->epoch) == epoch &&
+            !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+              twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+            atomic_fetch_add(&team->parked, 1);
+            if (atomic_load(&team->epoch) == epoch)
+                twill__nap(team, epoch);
+            atomic_fetch_sub(&team->parked, 1);
+        }
+        atomic_fetch_sub(&team->idle, 1);
+    }
+    twill__thread()->team = NULL;
+    twill__thread()->helper = NULL;
+}
+
+/* ---- a team's life ---- */
+
+/* Whether this process made the team: a forked child has none of its threads. */
+static inline bool twill__team_here(const twill__team *team)
+{
+    /* a number; set before */
+    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+}
+
+static inline void twill__team_init(twill__team *team, twill__helper *helper)
+{
+    unsigned cpus = twill__cpus_hint();
+    memset(team, 0, sizeof *team);
+    atomic_init(&team->alarm, TWILL_FOREVER);
+    team->spinners = cpus - 1;
+    team->generation = twill__generation();
+    /* set: generation was asked */
+    team->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    team->tick_rate = twill__ticks_per_us();
+    team->helper = helper;
+}
+
+/* Starts threads until there are `upto`. False: one could not be started; those that could,
+   help. */
+static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
+{
+    while (team->threads < upto) {
+        unsigned k = team->threads;
+        twill__helper *helper = &team->helper[k];
+        memset(helper, 0, sizeof *helper);
+        helper->thread.fn = twill__helper_main;
+        helper->thread.arg = helper;
+        twill__thread_name(&helper->thread, run->name);
+        helper->thread.stack_size = run->stack_size;
+        helper->thread.cpu = run->cpu_count ? run->cpus[k % run->cpu_count] : UINT_MAX;
+        helper->team = team;
+        helper->number = k + 1;
+        if (!twill__thread_start(&helper->thread))
+            return false;
+        team->threads++;
+    }
+    return true;
+}
+
+/* What its threads could not have: TWILL_REPORT_NO_... */
+static inline uint32_t twill__team_flags(const twill__team *team)
+{
+    uint32_t flags = 0;
+    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    return flags;
+}
+
+/* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
+   flags that its threads have raised. In a forked child there is nobody to join. */
+static inline uint32_t twill__team_close(twill__team *team)
+{
+    uint32_t flags = 0;
+    if (!twill__team_here(team))
+        return 0;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+            if (seen == 0)
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            else if (!(seen & TWILL__SEAT_BYE))
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            else /* a call that was never open does not wake us */
+                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
+            seen = atomic_load(word);
+        }
+    }
+    atomic_store(&team->closed, 1);
+    twill__call_helpers(team, UINT_MAX);
+    for (unsigned k = 0; k < team->threads; k++) {
+        twill__thread_join(&team->helper[k].thread);
+        /* after the join */
+        flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
+    }
+    /* acquire: pairs with twill__replace. Those that it joins may leave further ones */
+    for (twill__helper *fresh;
+         (fresh = atomic_exchange_explicit(&team->replacements, NULL, memory_order_acquire));)
+        while (fresh) {
+            twill__helper *next = fresh->next;
+            twill__thread_join(&fresh->thread);
+            TWILL_FREE(fresh);
+            fresh = next;
+        }
+    return flags;
+}
+
+/* ---- a call meets its helpers ---- */
+
+/* A seat keeps the team alive until twill__release. NULL: all are taken, or the team closes. */
+static inline twill__seat *twill__take_seat(twill__team *team)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        uint32_t none = 0; /* the relaxed load spares RMWs that would fail */
+        if (atomic_load_explicit(&team->seat[i].word, memory_order_relaxed) == 0 &&
+            atomic_compare_exchange_strong(&team->seat[i].word, &none, TWILL__SEAT_OWNED))
+            return &team->seat[i];
+    }
+    return NULL;
+}
+
+static inline void twill__release(twill__seat *seat, bool opened)
+{
+    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an
+       RMW. It may wipe out the BYE of a closing thread, which looks again by itself. release: pairs
+       with the CAS of the next owner */
+    if (!opened)
+        atomic_store_explicit(&seat->word, 0, memory_order_release);
+    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+        twill__wake(&seat->word, INT_MAX);
+}
+
+/* Opens the job's seat to the team. */
+static inline void twill__open(twill__job *job, unsigned need)
+{
+    twill__team *team = job->team;
+    job->seat->job = job;
+    /* epoch publishes */
+    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (need)
+        twill__call_helpers(team, need);
+    if (job->parent)
+        twill__rouse_callers(job->parent);
+}
+
+static inline bool twill__is_below(const twill__job *job, const twill__job *top)
+{
+    for (; job; job = job->parent)
+        if (job == top)
+            return true;
+    return false;
+}
+
+/* While the caller waits: calls nested below its own, which the serial loop would run under the
+   same locks. */
+static inline bool twill__serve_below(twill__job *top)
+{
+    twill__team *team = top->team;
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        twill__job *job;
+        bool served;
+        if (&team->seat[i] == top->seat || !(atomic_load(&team->seat[i].word) & TWILL__SEAT_OPEN) ||
+            !(job = twill__enter(&team->seat[i])))
+            continue;
+        served = twill__is_below(job, top) && twill__serve(&team->seat[i], job, UINT_MAX);
+        twill__leave(&team->seat[i]);
+        if (served)
+            return true;
+    }
+    return false;
+}
+
+/* Work has come back while the caller waited: those who have left may come in again, or an item of
+   several would wait behind one that sleeps. */
+static inline void twill__resume(twill__job *job, twill_task *task)
+{
+    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
+    if (atomic_load(&job->team->idle) && twill__number_free(job))
+        twill__call_helpers(job->team, 1);
+    twill__take_part(job, 0, task);
+    atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+}
+
+/* Waits for those who came in, and only for them. Meanwhile it runs what comes up. */
+static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
+{
+    twill__seat *seat = job->seat;
+    bool spun = false;
+    uint32_t word = atomic_load(&seat->word);
+    if (word & TWILL__SEAT_OPEN)
+        word = atomic_fetch_and(&seat->word, ~TWILL__SEAT_OPEN) & ~TWILL__SEAT_OPEN;
+    /* exit: helpers leave; what they wait for is strictly below. One that ended may have left
+       work */
+    while ((word & TWILL__SEAT_COUNT) || (may_run && twill__has_work(job))) {
+        if (job->generation != twill__generation())
+            break; /* a fork in a callback: here they do not exist */
+        if (!(word & TWILL__SEAT_COUNT)) {
+            twill__resume(job, task);
+        } else if (!spun) {
+            spun = true;
+            twill__spin(&seat->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        } else if (may_run && twill__serve_below(job)) {
+            spun = false;
+        } else if (may_run && twill__has_work(job)) {
+            twill__resume(job, task);
+            spun = false;
+        } else if (word & TWILL__SEAT_WAIT) {
+            twill__park(&seat->word, word, 0);
+            spun = false;
+        } else {
+            atomic_fetch_or(&seat->word, TWILL__SEAT_WAIT); /* then look once more */
+        }
+        word = atomic_load(&seat->word);
+    }
+}
+
+/* ---- what a header with run.pool knows of a pool ---- */
+
+#define TWILL__POOL_LAYOUT 1
+struct twill_pool {
+    unsigned layout;
+    twill__team *team;
+};
+
+#endif
+
+#define TWILL__MAX_WORKERS 65536u
+#define TWILL__SMALL_FRAME 8     /* worker numbers on the caller's stack: 6 KiB in all */
+#define TWILL__LARGE_FRAME 64    /* 25 KiB; above, one allocation */
+#define TWILL__WAKE_NS     3000  /* the rest is worth a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS   60000 /* ... that must be started: twice the cost of a thread */
+
+/* What a pattern does with an open call: one or more passes (twill__run_pass). */
+typedef void twill__steps_fn(twill__job *job, void *data);
+
+typedef struct twill__call_record { /* what a call needs besides the job */
+    twill__job job;
+    twill_task task; /* the caller's */
+    twill__team own;
+    twill__helper *helper;
+    unsigned want; /* helpers that would be welcome */
+    bool has_own, eager, opened, guarded;
+    bool start_failed;
+    int start_code;
+    size_t total;
+    twill_ns since;
+    /* freed at the close, also when a callback ends the thread */
+    struct twill__scratch *scratch;
+    void *memory; /* twill__run_huge's */
+} twill__call_record;
+
+typedef struct twill__scratch {
+    _Alignas(16) struct twill__scratch *next;
+} twill__scratch;
+
+/* Memory until the call is over, aligned for anything; NULL: there is none. */
+static inline void *twill__scratch_get(twill__job *job, size_t bytes)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    twill__scratch *scratch = NULL;
+    if (bytes <= SIZE_MAX - sizeof *scratch)
+        scratch = (twill__scratch *)TWILL_MALLOC(sizeof *scratch + bytes);
+    if (!scratch)
+        return NULL;
+    scratch->next = call->scratch;
+    call->scratch = scratch;
+    return scratch + 1;
+}
+
+/* ---- checks ---- */
+
+static inline twill_status twill__check_run(const twill_run *run)
+{
+    if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
+        !run->cpu_count != !run->cpus)
+        return TWILL_INVALID;
+    if (run->pool) {
+        if (run->pool->layout != TWILL__POOL_LAYOUT)
+            return TWILL_INVALID;
+        if (!twill__team_here(run->pool->team))
+            return TWILL_FORKED;
+    }
+    return TWILL_OK;
+}
+
+/* Fills the report of a call that runs nothing. */
+static inline twill_status twill__refuse(const twill_run *run, size_t total, twill_status status)
+{
+    if (run && run->report) {
+        memset(run->report, 0, sizeof *run->report);
+        run->report->status = status;
+        run->report->total = run->report->skipped = total;
+    }
+    return status;
+}
+
+/* ---- who helps ---- */
+
+typedef struct twill__plan {
+    twill__job *outer; /* the call whose callback makes this one */
+    twill__team *team; /* to be called; NULL: threads of its own */
+    twill__seat *seat; /* on a pool: held from the start, so that the pool stays */
+    twill__job *parent;
+    uint32_t flags;
+    unsigned np;
+    bool guard; /* something must be undone if a callback ends the thread */
+    size_t total;
+} twill__plan;
+
+static inline void twill__make_plan(twill__plan *plan, const twill_run *run, size_t total)
+{
+    twill__job *outer = twill__thread()->job;
+    unsigned workers = run->workers;
+    plan->outer = outer;
+    plan->team = NULL;
+    plan->seat = NULL;
+    plan->parent = NULL;
+    plan->flags = 0;
+    plan->total = total;
+    if (workers > total) /* first: what is too many for the items is not too many for the pool */
+        workers = total > 1 ? (unsigned)total : 1;
+    if (run->pool) {
+        unsigned most = run->pool->team->threads;
+        plan->team = run->pool->team;
+        if (!workers)
+            workers = most;
+        if (workers > plan->team->threads + 1) { /* threads of the pool and the caller */
+            workers = plan->team->threads + 1;
+            plan->flags |= TWILL_REPORT_DEGRADED;
+        }
+    } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
+        plan->team = outer->team;
+        workers = outer->np;
+    } else if (!workers) {
+        workers = outer ? outer->np : twill__cpus_hint();
+    }
+    if (outer && plan->team && outer->team == plan->team) {
+        plan->parent = outer;
+        plan->flags |= TWILL_REPORT_NESTED;
+    }
+    if (workers > TWILL__MAX_WORKERS) {
+        workers = TWILL__MAX_WORKERS;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+    }
+    if (workers > total)
+        workers = total > 1 ? (unsigned)total : 1;
+    plan->np = workers;
+}
+
+/* Starts the call's own threads, `upto` of them. */
+static inline bool twill__hire(twill__call_record *call, unsigned upto)
+{
+    if (!call->has_own) {
+        twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+    }
+    if (twill__team_grow(&call->own, upto, call->job.run))
+        return true;
+    call->job.flags |= TWILL_REPORT_DEGRADED;
+    return false;
+}
+
+/* ---- one pass ---- */
+
+typedef struct twill__pass {
+    size_t n;
+    twill__body_fn *body;
+    void *data;
+    twill__schedule schedule;
+    size_t chunk;
+    twill__cut *cuts;
+    size_t cut_count;
+    bool whole;  /* a chunk is one callback */
+    bool forced; /* n says nothing about the work: call helpers at once */
+    /* units are parts of a longer loop: few of them say nothing */
+    bool parts;
+    /* unit k: the user's items first + k * unit and on; unit 0: 1 */
+    size_t first, unit;
+    const size_t *starts; /* or starts[k] and on; NULL: units are all alike */
+} twill__pass;
+
+static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
+{
+    twill__job *job = &call->job;
+    job->n = pass->n;
+    job->first = pass->first;
+    job->unit = pass->unit ? pass->unit : 1;
+    job->starts = pass->starts;
+    job->start = 0;
+    job->block = 1;
+    job->chunk = pass->chunk;
+    job->chunk0 = 1;
+    job->schedule = pass->schedule;
+    job->whole = pass->whole;
+    job->body = pass->body;
+    job->data = pass->data;
+    job->cuts = pass->cuts;
+    job->cut_count = pass->cut_count;
+    /* nobody else is here; opening publishes */
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    atomic_store_explicit(&job->next, 0, memory_order_relaxed);
+    /* what an earlier pass left */
+    for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
+                                  memory_order_relaxed);
+    if (pass->schedule == TWILL__STATIC)
+        for (unsigned word = 0; word < twill__words(job->np); word++) /* relaxed: as above */
+            atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
+}
+
+static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__slot *me = &job->slot[0];
+    atomic_store_explicit(&me->begin, begin, memory_order_relaxed); /* nobody else is here */
+    me->end = end;
+    me->used = true;
+    me->chunks++;
+    twill__run_body(job, me, task, begin, end);
+}
+
+/* The caller alone, in the order that the schedule promises. Chunks that are one callback are kept
+   short where a token or a deadline may end the call; loops over items look for themselves. */
+static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
+{
+    bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
+    size_t size = by_time ? 1 : job->n;
+    twill_ns since = by_time ? twill__clock_now() : 0;
+    if (job->schedule == TWILL__DYNAMIC && job->whole)
+        size = job->chunk ? job->chunk : 1;
+    for (size_t cut = 0; job->schedule == TWILL__COST && cut < job->cut_count; cut++) {
+        if (cut && job->may_end && twill__stopped(job, twill__clock_now()))
+            return;
+        if (twill__may_run(job, job->cuts[cut].begin))
+            twill__serial_chunk(job, task, job->cuts[cut].begin, job->cuts[cut].end);
+    }
+    while (job->schedule != TWILL__COST && at < job->n && twill__may_run(job, at)) {
+        size_t now = size < job->n - at ? size : job->n - at;
+        twill__serial_chunk(job, task, at, at + now);
+        at += now;
+        if (by_time && at < job->n) {
+            twill_ns here = twill__clock_now(), took = here - since;
+            if (twill__stopped(job, here))
+                return;
+            since = here;
+            if (job->schedule == TWILL__DYNAMIC)
+                continue;
+            if (took < TWILL__CHUNK_NS / 2 && size <= SIZE_MAX / 2)
+                size *= 2;
+            else if (took > 2 * TWILL__CHUNK_NS && size > 1)
+                size /= 2;
+        }
+    }
+}
+
+/* The caller begins alone and times its first items: returns where the others would begin,
+   job->n if nothing is left that is worth them. *helpers: how many are worth calling. Times are
+   in ticks. */
+static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
+{
+    size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    if (size < job->chunk)
+        size = job->chunk < job->n ? job->chunk : job->n;
+    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
+             since = twill__ticks();
+    double sure = (double)(rate * 200 / 1024),
+           price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
+    for (;;) {              /* exit: all done, stopped, or the rest is worth threads */
+        double spent, left; /* times `at`: a division spared */
+        twill__serial_chunk(job, task, at, at + size);
+        at += size;
+        if (at >= job->n || !twill__may_run(job, at) ||
+            (job->may_end && twill__stopped(job, twill__clock_now())))
+            return job->n;
+        spent = (double)(twill__ticks() - since) + 1;
+        left = spent * (double)(job->n - at);
+        if (left <= price * (double)at) {
+            /* the rest is cheaper than its helpers */
+            size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
+        } else if (few || spent > sure || left > 8 * price * (double)at) {
+            double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
+            job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+            if (!job->team && left / (double)at / price < *helpers)
+                *helpers = (unsigned)(left / (double)at / price);
+            return at;
+        } else {
+            size *= 4; /* too short to judge */
+        }
+        if (size > job->n - at)
+            size = job->n - at;
+    }
+}
+
+/* A team and a seat on it. False: all its seats are taken, and the caller runs alone. */
+static inline bool twill__seated(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    if (!job->team) {
+        if (!call->has_own)
+            twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+        job->team = &call->own;
+    }
+    if (!job->seat)
+        job->seat = twill__take_seat(job->team);
+    return job->seat != NULL;
+}
+
+static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
+{
+    twill__job *job = &call->job;
+    size_t blocks = job->n - at;
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+        twill__run_serial(job, &call->task, at);
+        return;
+    }
+    if (job->schedule == TWILL__AUTO) {
+        job->start = at;
+        job->block = blocks / 0xfffffffeu + 1;
+        blocks = blocks / job->block + (blocks % job->block != 0);
+        job->chunk0 = (job->chunk0 - 1) / job->block + 1;
+        /* opening publishes */
+        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
+    }
+    job->generation = twill__generation();
+    job->tick_rate = job->team->tick_rate;
+    call->opened = true;
+    job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
+    twill__open(job, helpers);
+    if (job->team == &call->own && call->own.threads < helpers)
+        /* the first to come works while the others are started */
+        (void)twill__hire(call, helpers);
+    twill__take_part(job, 0, &call->task);
+    twill__meet(job, &call->task, true);
+}
+
+/* ---- open, close ---- */
+
+static inline void twill__stop_workers(twill__job *job)
+{
+    if (!job->run->worker_stop)
+        return;
+    for (unsigned worker = 0; worker < job->np; worker++) {
+        twill_task task;
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+            !job->slot[worker].started)
+            continue;
+        twill__task_init(job, worker, &task);
+        job->slot[worker].started = false;
+        job->run->worker_stop(job->slot[worker].state, &task);
+    }
+}
+
+/* Statuses of items that never ran say why. */
+static inline void twill__finish_statuses(twill__job *job, size_t total)
+{
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT &&
+        job->run->statuses)
+        for (size_t i = 0; i < total; i++)
+            if (job->run->statuses[i] == TWILL_CANCELLED)
+                job->run->statuses[i] = TWILL_TIMEOUT;
+}
+
+static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
+{
+    twill__job *job = &call->job;
+    /* all have left: the join ordered it */
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
+    uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            report->done += slot->done;
+            report->failed += slot->failed;
+            report->chunks += slot->chunks;
+            report->workers_used += slot->used;
+            if (slot->busy) {
+                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                report->busy += busy;
+                if (busy > report->busiest)
+                    report->busiest = busy;
+            }
+            if (slot->failed &&
+                (!report->first_error.status || slot->low < report->first_error.index)) {
+                report->first_error.index = slot->low;
+                report->first_error.status = slot->low_status;
+                report->first_error.code = slot->low_code;
+            }
+            if (twill__token_used(twill__token_of(&slot->token)))
+                twill_cancel_detach(&slot->token);
+        }
+    report->skipped = call->total - report->done - report->failed;
+    if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end &&
+        twill__stopped(job, twill__clock_now()))
+        /* items gave up because of it */
+        stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+        report->first_error = job->earliest;
+    else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
+        /* the serial loop never got there */
+        memset(&report->first_error, 0, sizeof report->first_error);
+    if (call->start_failed) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = TWILL_FAILED;
+        report->first_error.code = call->start_code;
+    }
+    if (report->first_error.status)
+        return TWILL_FAILED;
+    if (stop && report->skipped)
+        return (twill_status)stop;
+    if (report->skipped && job->generation && job->generation != twill__generation())
+        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    return TWILL_OK;
+}
+
+static inline twill_status twill__close_call(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    const twill_run *run = job->run;
+    twill_report report;
+    twill__stop_workers(job);
+    for (twill__scratch *next; call->scratch; call->scratch = next) {
+        next = call->scratch->next;
+        TWILL_FREE(call->scratch);
+    }
+    if (!call->opened && !call->has_own && !run->report && !job->detail &&
+        job->slot[0].done == call->total) {
+        /* the short way of a tiny call: all is done, and nobody asks how */
+        if (job->seat)
+            twill__release(job->seat, false);
+        if (twill__token_used(twill__token_of(&job->slot[0].token)))
+            twill_cancel_detach(&job->slot[0].token);
+        return TWILL_OK;
+    }
+    memset(&report, 0, sizeof report);
+    report.workers_started = call->opened ? job->np : 1;
+    if (run->pool && run->report && call->opened)
+        job->flags |= twill__team_flags(run->pool->team);
+    if (job->seat) /* the pool may go now */
+        twill__release(job->seat, call->opened);
+    if (call->has_own) {
+        report.workers_started = call->own.threads + 1;
+        job->flags |= twill__team_close(&call->own);
+    }
+    report.total = call->total;
+    report.status = twill__answer(call, &report);
+    if (job->detail) {
+        twill__finish_statuses(job, call->total);
+        twill__errors_sort(job);
+        report.errors_stored = job->errors_count;
+    }
+    if (run->report) {
+        if (atomic_load_explicit(&job->degraded, memory_order_relaxed)) /* after the join */
+            job->flags |= TWILL_REPORT_DEGRADED;
+        report.flags = job->flags;
+        report.wall = twill__clock_now() - call->since;
+        if (!call->opened)
+            report.busy = report.busiest = report.wall;
+        *run->report = report;
+    }
+    return report.status;
+}
+
+/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and
+   report are as ever. */
+static inline void twill__caller_ended(void *call_)
+{
+    twill__call_record *call = (twill__call_record *)call_;
+    twill__thread_ended(&call->job, 0, &call->task);
+    twill__thread()->job = call->job.outer;
+    if (call->opened)
+        twill__meet(&call->job, &call->task, false);
+    (void)twill__close_call(call);
+    if (call->memory)
+        TWILL_FREE(call->memory);
+}
+
+static inline void twill__together(twill__call_record *call, size_t at, unsigned helpers)
+{
+    if (call->guarded) {
+        twill__share_out(call, at, helpers);
+        return;
+    }
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    twill__thread()->job = &call->job;
+    twill__share_out(call, at, helpers);
+    twill__thread()->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* ---- passes ---- */
+
+/* Runs one pass of the call, and returns when all of it is over. */
+static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    unsigned helpers = call->want;
+    bool few;
+    size_t at = 0;
+    /* relaxed: between passes nobody else is here */
+    if (pass->n == 0 || call->start_failed ||
+        atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return;
+    twill__pass_init(call, pass);
+    if (helpers >= pass->n)
+        helpers = pass->n > 1 ? (unsigned)(pass->n - 1) : 0;
+    if (helpers == 0) {
+        twill__run_serial(job, &call->task, 0);
+        return;
+    }
+    few = !pass->parts && pass->n / 32 < job->np;
+    if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
+        at = twill__probe(job, &call->task, few, &helpers);
+    if (at < pass->n)
+        twill__together(call, at, helpers);
+}
+
+static inline void twill__run_guarded(twill__call_record *call, twill__steps_fn *steps, void *data)
+{
+    twill__self *self = twill__thread();
+    call->guarded = true;
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    call->start_failed = !twill__worker_ready(&call->job, 0, &call->task, &call->start_code);
+    self->job = &call->job;
+    if (!call->start_failed)
+        steps(&call->job, data);
+    self->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* bits: NULL where those in the job are enough. */
+static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np,
+                                   twill__slot *slots, _Atomic uint64_t *bits)
+{
+    twill__job *job = &call->job;
+    unsigned words = twill__words(np);
+    if (!bits)
+        bits = job->bits;
+    job->call.table = twill__job_table();
+    job->crew = NULL;
+    job->run = run;
+    job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
+    job->np = np;
+    job->slot = slots;
+    job->taken = bits;
+    job->ready = bits + words;
+    job->ranges = bits + 2 * words;
+    for (unsigned word = 0; word < 3 * words; word++)
+        atomic_init(&bits[word], 0);
+    atomic_init(job->taken, 1); /* the caller is worker 0 */
+    atomic_init(job->ready, 1);
+    job->generation = 0;
+    job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->errors_count = 0;
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    atomic_init(&job->stop, 0);
+    atomic_init(&job->degraded, 0);
+    atomic_init(&job->failures, 0);
+    atomic_init(&job->errors_lock, 0);
+    atomic_init(&job->next, 0);
+    twill__slot_init(job, 0);
+    call->has_own = call->opened = call->start_failed = call->guarded = false;
+    call->scratch = NULL;
+    call->start_code = 0;
+    call->want = np - 1;
+    call->eager = run->workers != 0;
+}
+
+static inline void twill__prefill(const twill_run *run, size_t total)
+{
+    for (size_t i = 0; run->statuses && i < total; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && total)
+        memset(run->codes, 0, total * sizeof *run->codes);
+}
+
+static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
+                                         const twill_run *run, twill__slot *slots,
+                                         _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
+{
+    twill__job *job = &call->job;
+    unsigned np = plan->np;
+    twill__init_job(call, run, np, slots, bits);
+    job->outer = plan->outer;
+    job->record = twill__thread()->record;
+    job->team = plan->team;
+    job->seat = plan->seat;
+    job->parent = plan->parent;
+    job->flags = plan->flags;
+    call->total = plan->total;
+    call->since = run->report ? twill__clock_now() : 0;
+    if (job->detail)
+        twill__prefill(run, call->total);
+    if (call->total == 0 || (job->may_end && twill__stopped(job, twill__clock_now())))
+        return twill__close_call(call);
+    if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) &&
+        run->strict) {
+        (void)twill__team_close(&call->own);
+        return twill__refuse(run, call->total, TWILL_NO_THREAD);
+    }
+    if (call->has_own)
+        job->team = &call->own;
+    job->flags |= TWILL_REPORT_SERIAL;
+    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
+        run->until.cancel || run->report || job->detail) {
+        twill__run_guarded(call, steps, data);
+    } else {
+        /* nothing to clean up, should a callback end the thread before helpers come in */
+        twill__task_init(job, 0, &call->task);
+        steps(job, data);
+    }
+    return twill__close_call(call);
+}
+
+#define TWILL__DEFINE_FRAME(NAME, WORKERS)                                                 \
+    static __attribute__((noinline)) twill_status NAME(                                    \
+        const twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data) \
+    {                                                                                      \
+        twill__slot slots[WORKERS];                                                        \
+        twill__helper helpers[WORKERS];                                                    \
+        twill__call_record call;                                                           \
+        call.helper = helpers;                                                             \
+        call.memory = NULL;                                                                \
+        return twill__run_in(&call, plan, run, slots, NULL, steps, data);                  \
+    }
+TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
+TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)
+
+/* More workers than a stack should carry: one allocation; without it TWILL__LARGE_FRAME of them. */
+static __attribute__((noinline)) twill_status
+twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data)
+{
+    size_t np = plan->np, words = twill__words(plan->np);
+    char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) +
+                                        24 * words + TWILL__LINE);
+    twill__call_record call;
+    twill__slot *slots;
+    _Atomic uint64_t *bits;
+    twill_status status;
+    if (!memory && run->strict) {
+        if (plan->seat)
+            twill__release(plan->seat, false);
+        return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
+    }
+    if (!memory) {
+        plan->np = TWILL__LARGE_FRAME;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+        return twill__run_large(plan, run, steps, data);
+    }
+    slots = (twill__slot *)(void *)(memory +
+                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    bits = (_Atomic uint64_t *)(void *)(slots + np);
+    call.helper = (twill__helper *)(void *)(bits + 3 * words);
+    call.memory = memory;
+    plan->guard = true;
+    status = twill__run_in(&call, plan, run, slots, bits, steps, data);
+    TWILL_FREE(memory);
+    return status;
+}
+
+/* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a
+   callback ends the thread (twill__scratch_get). */
+static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard,
+                                           twill__steps_fn *steps, void *data)
+{
+    twill__plan plan;
+    twill_status status = twill__check_run(run);
+    if (status != TWILL_OK)
+        return twill__refuse(run, total, status);
+    twill__make_plan(&plan, run, total);
+    plan.guard = guard;
+    if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
+        return twill__refuse(run, total, TWILL_NO_THREAD);
+    if (run->pool && total) {
+        plan.seat = twill__take_seat(plan.team);
+        if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
+            return twill__refuse(run, total, TWILL_CLOSED);
+        if (!plan.seat)
+            plan.np = 1; /* so many calls are on it that the caller runs alone */
+    }
+    if (plan.np <= TWILL__SMALL_FRAME)
+        return twill__run_small(&plan, run, steps, data);
+    if (plan.np <= TWILL__LARGE_FRAME)
+        return twill__run_large(&plan, run, steps, data);
+    return twill__run_huge(&plan, run, steps, data);
+}
+
+#endif
+
+/* A crew is a job (engine/job.h) whose work is given by three functions of the object:
+
+       ready   is there work for one worker more? Any thread, often; it may take the object's lock.
+               When it answers no although something is due later, it says when
+               (twill__crew_alarm)
+       work    on a worker: works until nothing is ready. It must not sleep: a thread of a pool
+               has other things to do, and one of the crew's own parks in the team
+       ended   inside work a callback has ended the thread: puts the books in order. Other
+               workers may be at work already, under the same number, when it has returned
+
+   All else is the team's: worker numbers, worker_start and worker_stop, tokens, waking, guards.
+   task->until is the deadline of the run and the token of the worker number; task->private_ is the
+   crew's job, whose table is crew_table.calls: an object that wants one of its own puts its own
+   record there in a copy of the task. */
+typedef struct twill__crew {
+    twill__job job;
+    twill__team own;
+    twill_run run; /* a copy */
+    twill__helper *helper;
+    const _Atomic uint32_t *mark; /* holds the generation of this process */
+    bool has_own;
+} twill__crew;
+
+/* Of the block that a crew of so many workers needs behind it, in multiples of a line. */
+static inline size_t twill__crew_bytes(unsigned workers, unsigned own_threads)
+{
+    size_t bytes = (size_t)workers * sizeof(twill__slot) +
+                   (size_t)own_threads * sizeof(twill__helper) +
+                   3 * sizeof(uint64_t) * twill__words(workers);
+    return (bytes + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
+}
+
+static inline void twill__crew_init(twill__crew *crew, const twill_run *run, unsigned workers,
+                                    const twill__crew_table *table, void *object, void *memory)
+{
+    twill__job *job = &crew->job;
+    _Atomic uint64_t *bits;
+    memset(crew, 0, sizeof *crew);
+    crew->run = *run;
+    job->call.table = &table->calls;
+    job->crew = table;
+    job->data = object;
+    job->run = &crew->run;
+    job->np = workers;
+    job->slot = (twill__slot *)memory;
+    job->block = job->unit = 1;
+    bits = (_Atomic uint64_t *)(void *)(job->slot + workers);
+    job->taken = bits;
+    job->ready = bits + twill__words(workers);
+    job->ranges = job->ready + twill__words(workers);
+    for (unsigned word = 0; word < 3 * twill__words(workers); word++)
+        atomic_init(&bits[word], 0);
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->generation = twill__generation();
+    /* set: generation was asked */
+    crew->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    crew->helper = (twill__helper *)(void *)(bits + 3 * twill__words(workers));
+}
+
+/* Whether this process opened it. */
+static inline bool twill__crew_here(const twill__crew *crew)
+{
+    /* a number; set before */
+    return atomic_load_explicit(crew->mark, memory_order_relaxed) == crew->job.generation;
+}
+
+/* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:
+   those of run->pool; or, for a call that ends before the callback around it does (`nested`), those
+   of the call around it; else `own_threads` are started. Fewer than that, even none, is no failure
+   (flag DEGRADED, and callers help), but with run->strict. The object must be ready to be asked.
+   OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is open. */
+static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *run,
+                                            unsigned workers, unsigned own_threads, bool nested,
+                                            const twill__crew_table *table, void *object,
+                                            void *memory)
+{
+    twill__job *job = &crew->job, *outer = twill__thread()->job;
+    twill_status status = twill__check_run(run);
+    bool all = true;
+    if (status != TWILL_OK)
+        return status;
+    twill__crew_init(crew, run, workers, table, object, memory);
+    if (run->pool)
+        job->team = run->pool->team;
+    else if (nested && outer && outer->team && !run->workers)
+        job->team = outer->team;
+    if (nested)
+        job->outer = outer;
+    if (job->team) {
+        job->seat = twill__take_seat(job->team);
+        if (!job->seat && run->pool && (atomic_load(&job->team->seat[0].word) & TWILL__SEAT_SHUT))
+            return TWILL_CLOSED;
+        if (job->seat && nested && outer && outer->team == job->team) {
+            job->parent = outer;
+            job->flags |= TWILL_REPORT_NESTED;
+        }
+    }
+    if (!job->seat) { /* none asked for, or so many calls are on it that none is left */
+        if (job->team)
+            job->flags |= TWILL_REPORT_DEGRADED;
+        twill__team_init(&crew->own, crew->helper);
+        crew->has_own = true;
+        job->team = &crew->own;
+        job->seat = twill__take_seat(job->team);
+    }
+    job->tick_rate = job->team->tick_rate;
+    if (crew->has_own) /* before anybody works here: a call nested below reads the team */
+        all = twill__team_grow(&crew->own, own_threads, run);
+    else if (run->pool && job->team->threads < own_threads)
+        all = false;
+    twill__open(job, 0);
+    if (!all)
+        job->flags |= TWILL_REPORT_DEGRADED;
+    if (!all && run->strict) {
+        atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
+        twill__meet(job, NULL, false);
+        twill__release(job->seat, true);
+        if (crew->has_own)
+            (void)twill__team_close(&crew->own);
+        return TWILL_NO_THREAD;
+    }
+    return TWILL_OK;
+}
+
+/* Work has come up for `need` workers more: after it was published (under the lock that `ready`
+   takes, or by a seq_cst RMW). Without sleepers one RMW and one load. */
+static inline void twill__crew_call(twill__crew *crew, unsigned need)
+{
+    twill__call_helpers(crew->job.team, need);
+}
+
+/* Something is due at `instant`: an idle thread asks `ready` then. */
+static inline void twill__crew_alarm(twill__crew *crew, twill_ns instant)
+{
+    twill__team *team = crew->job.team;
+    twill_ns alarm = atomic_load(&team->alarm);
+    while (instant < alarm) /* exit: set, or an earlier one is */
+        if (atomic_compare_exchange_weak(&team->alarm, &alarm, instant)) {
+            twill__call_helpers(team, 1); /* a parked one has read the later alarm */
+            return;
+        }
+}
+
+/* Whether this thread is inside a callback of the crew, or of a call nested below one: then it must
+   not wait for the crew's end. */
+static inline bool twill__crew_inside(const twill__crew *crew)
+{
+    for (const twill__job *job = twill__thread()->job; job; job = job->outer)
+        if (job == &crew->job)
+            return true;
+    return false;
+}
+
+/* The calling thread takes part until nothing is ready. False: nothing was, or no number is free,
+   or its worker_start failed. A crew's own callback may help, too, if the object can bear it. */
+static inline bool twill__crew_help(twill__crew *crew)
+{
+    twill__job *job = &crew->job;
+    bool served;
+    if (!twill__enter(job->seat))
+        return false;
+    served = twill__serve(job->seat, job, UINT_MAX);
+    /* one who found no number free meanwhile may have parked */
+    if (served && job->crew->ready(job->data))
+        twill__call_helpers(job->team, 1);
+    twill__leave(job->seat);
+    return served;
+}
+
+/* A worker begins on something numbered `number`; at the end of all, SIZE_MAX. A fire from
+   twill__crew_fire_from that is meant for an earlier, higher one cannot hit it. */
+static inline void twill__crew_begin(twill__crew *crew, unsigned worker, size_t number)
+{
+    twill__set_begin(&crew->job.slot[worker], number);
+}
+
+/* Fires the tokens of the workers that are on a number from `least` on. */
+static inline void twill__crew_fire_from(twill__crew *crew, size_t least)
+{
+    twill__fire_from(&crew->job, least);
+}
+
+/* Shuts the door, waits for those inside (who leave when nothing is ready), ends the own threads,
+   runs worker_stop here, in worker order, and gives back the seat. From no callback of the crew
+   (twill__crew_inside). Fills workers_started, workers_used and the flags of *report, if there is
+   one. In a forked child it does nothing but fill. */
+static inline void twill__crew_close(twill__crew *crew, twill_report *report)
+{
+    twill__job *job = &crew->job;
+    unsigned threads = job->team->threads;
+    if (twill__crew_here(crew)) {
+        twill__meet(job, NULL, false);
+        twill__stop_workers(job);
+        if (!crew->has_own)
+            job->flags |= twill__team_flags(job->team);
+        twill__release(job->seat, true);
+        if (crew->has_own)
+            job->flags |= twill__team_close(&crew->own);
+        for (unsigned worker = 0; worker < job->np; worker++)
+            if ((atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) &&
+                twill__token_used(twill__token_of(&job->slot[worker].token)))
+                twill_cancel_detach(&job->slot[worker].token);
+    }
+    if (!report)
+        return;
+    report->workers_started = threads < job->np ? threads : job->np;
+    for (unsigned worker = 0; worker < job->np; worker++)
+        if (atomic_load(&job->ready[worker / 64]) & twill__bit(worker))
+            report->workers_used += job->slot[worker].used;
+    /* relaxed: after the join */
+    if (atomic_load_explicit(&job->degraded, memory_order_relaxed))
+        job->flags |= TWILL_REPORT_DEGRADED;
+    report->flags = job->flags;
+}
+
+#endif
+
+/* The words. A TICKET is one of the pipeline's tokens: it carries one source item, from the source
+   until the last that came of it has gone. A PIECE is what travels: a ticket and a sub-number; a
+   step with many outputs makes several pieces of one. A STEP is a stage and the edge before it. A
+   HAND is a worker number at work: a burst of pieces (LOADS) that it has taken at one step.
+
+   All is decided under one lock, taken twice a burst; user code never runs under it. Memory has
+   a fixed place for each piece before each step, so outputs are written where the next step
+   reads them. */
+enum { TWILL__FLOW_BURST = 64 };
+#define TWILL__FLOW_BURST_NS \
+    10000                        /* what a burst shall last: its two turns under the lock vanish */
+#define TWILL__FLOW_QUICK_NS 500 /* calls that are quicker are timed four at a time */
+
+enum {
+    TWILL__FLOW_AGAIN_WORK = -1
+}; /* an answer beside the public ones: there is work, look again */
+
+/* How a load ended. */
+typedef enum twill__flow_end {
+    TWILL__FLOW_END_NONE = 0, /* not begun, or running */
+    TWILL__FLOW_END_DONE,
+    TWILL__FLOW_END_FILTERED,
+    TWILL__FLOW_END_FAILED,
+    TWILL__FLOW_END_SKIPPED,
+    TWILL__FLOW_END_DROPPED
+} twill__flow_end;
+
+typedef struct twill__flow_piece {
+    uint32_t ticket, sub;
+} twill__flow_piece;
+
+typedef struct twill__flow_ticket { /* under the lock; `number` is also read by who has a piece */
+    uint64_t number;
+    /* its pieces, and one more until the last in-order step has let its number pass */
+    uint32_t holds;
+    bool failed, skipped, fruit; /* fruit: something of it left the last step */
+} twill__flow_ticket;
+
+typedef struct twill__flow_load {
+    /* place in the serial loop: number, then sub-number; the cut compares it */
+    size_t key;
+    uint64_t number;
+    twill__flow_piece piece;
+    uint32_t outs;
+    uint8_t end; /* twill__flow_end */
+    bool plain;  /* done, one output, one piece a ticket */
+} twill__flow_load;
+
+typedef enum twill__flow_mood {                        /* what a step's time goes into */
+                                TWILL__FLOW_MOOD_BUSY, /* it runs, or waits for a worker */
+                                TWILL__FLOW_MOOD_STARVED,
+                                TWILL__FLOW_MOOD_HELD
+} twill__flow_mood;
+
+typedef struct twill__flow_step {
+    /* set at creation */
+    twill_stage user;
+    char *in; /* the pieces before it; of the one behind the last step: what nobody takes */
+    size_t in_size;
+    uint32_t spread; /* pieces before it that one ticket may have */
+    uint32_t most;   /* outputs a piece */
+    size_t scale;    /* of sub-numbers in keys */
+    uint32_t limit;  /* calls at once */
+    size_t room;     /* pieces that may wait before it; SIZE_MAX: tickets alone bound them */
+    uint32_t order;  /* the first in-order step behind this one; n_steps: none */
+    bool in_order;
+    bool single; /* a batch whose outputs are counted by the call, not by the piece */
+    /* under the lock */
+    uint32_t ready;    /* pieces that it could take */
+    uint32_t waiting;  /* pieces before it that no hand has */
+    uint32_t live;     /* pieces before it and in its calls */
+    uint32_t reserved; /* room promised to calls of the step before */
+    uint32_t running;  /* calls */
+    uint32_t burst;    /* pieces a burst: about TWILL__FLOW_BURST_NS */
+    uint64_t pace;     /* ticks a piece, lately */
+    /* any order: a ring of pieces, by arrival */
+    twill__flow_piece *queue;
+    uint32_t head, mask;
+    /* in order: a ring by number; an entry is 0 until all pieces of its number have come or are
+       known not to, then (ticket + 1) * 2, and 1 more while a piece is there. [next, front) are
+       complete; `next` has a piece, or is front */
+    uint32_t *ring;
+    uint64_t next, front;
+    /* in order, many pieces a ticket: still to come; there; which */
+    uint32_t *due, *left;
+    uint64_t *bits;
+    twill_ns *came; /* batches with a linger: when each piece arrived */
+    /* figures, in ticks */
+    uint64_t busy, longest, starved, held, since;
+    twill__flow_mood mood;
+    uint64_t count_in, count_out, filtered, failed, dropped;
+    uint32_t waiting_peak, reorder_peak, running_peak;
+} twill__flow_step;
+
+enum { TWILL__FLOW_SAID_FILTER = 4 }; /* beside those of engine/job.h */
+
+struct twill_pipeline;
+typedef struct twill__flow_hand {
+    _Alignas(TWILL__LINE) twill__call call; /* first: task->private_ points here */
+    struct twill_pipeline *pipe;
+    twill__slot *slot; /* the crew's, of this number; NULL: of nobody */
+    twill__flow_load *load;
+    char *scratch; /* a batch side by side, or an output that is not emitted yet */
+    /* the running call's: the owner's alone */
+    uint32_t at;      /* its load */
+    uint32_t emitted; /* outputs */
+    unsigned said;
+    uint32_t calls; /* loads that work, batch or source is running for; 0: none, or drop */
+    /* whether slot->begin is of this burst yet */
+    _Atomic uint32_t begun;
+    /* under the lock; the owner may read what he alone writes */
+    bool active, whole; /* whole: one call has all loads */
+    bool used;
+    uint32_t step; /* n_steps: the source */
+    uint32_t n, published;
+    uint64_t pace;     /* of the step, when the burst began */
+    uint32_t reserved; /* room at the step behind: a load, or */
+    bool single;       /* for all of them */
+    uint64_t busy;     /* ticks */
+    size_t bursts;
+} twill__flow_hand;
+
+typedef struct twill__flow_error {
+    size_t key;
+    uint64_t number;
+    uint32_t stage; /* n_steps: the source */
+    twill_status status;
+    int code;
+} twill__flow_error;
+
+typedef struct twill_pipeline {
+    _Atomic uint32_t lock;
+    /* under the lock */
+    twill__list pushers, joiners;
+    twill__node *destroyer;
+    bool opened;   /* the crew is there */
+    bool shut;     /* no more items: closed, ended, cut */
+    bool closed;   /* by the user */
+    bool natural;  /* the stream came to its end by itself */
+    bool sourcing; /* a hand is at the source */
+    bool ended;    /* nothing is inside, and nothing will come */
+    bool closing, crew_closed;
+    bool tell_all; /* the hands' tokens are to be fired */
+    bool dead;     /* no worker could start: nobody will run anything */
+    bool doomed;   /* destroy has begun */
+    uint32_t over; /* CANCELLED, TIMEOUT; 0: neither */
+    uint32_t *free;
+    uint32_t free_count;
+    uint64_t issued, done, failed, skipped, filtered, delivered;
+    size_t in_flight_peak;
+    uint32_t working;        /* threads in twill__flow_work */
+    uint32_t blocked_inside; /* of these, in a push */
+    uint32_t helping;        /* callers that are at work for it, outside the lock */
+    uint32_t refused;        /* worker numbers whose worker_start failed */
+    int start_code;
+    twill_ns due, armed; /* the next linger, or the deadline; 0: none. The last alarm set */
+    uint64_t failures;
+    twill__flow_error lowest, earliest;
+    size_t stop_key;
+    size_t errors_count; /* of run.errors, a heap */
+    uint32_t source_burst;
+    uint64_t source_pace;
+    twill_ns ended_at;
+    uint64_t ended_ticks;
+    twill_report crew_report;
+    /* read by hands before each item, written seldom */
+    _Alignas(TWILL__LINE) _Atomic size_t limit; /* keys from here on need not run */
+    _Atomic uint32_t hungry;  /* somebody has looked for work since the last call, and found none */
+    _Atomic uint32_t failing; /* an error is why */
+    _Atomic uint32_t halted;  /* nothing more shall run at all */
+    /* threads that have left the lock, and still call workers */
+    _Atomic uint32_t leaving;
+    /* set at creation */
+    _Alignas(TWILL__LINE) uint32_t n_steps;
+    twill__flow_step *step; /* n_steps, and one behind them */
+    twill__flow_ticket *ticket;
+    uint32_t tickets;
+    uint32_t first_order; /* the first in-order step; n_steps: none */
+    uint32_t ring_mask;
+    uint32_t np;
+    twill__flow_hand *hand; /* np, and one for who drops what is left */
+    bool call;              /* one call: its caller is one of the workers */
+    bool timed, lingers;
+    bool thin; /* one piece a ticket, everywhere */
+    int (*user_start)(void **worker_state, const twill_task *task);
+    twill_source_fn *source; /* NULL: the caller pushes */
+    const char *map_items;
+    char *map_results;
+    size_t map_n;
+    twill_run run;
+    twill_pipeline_options options;
+    twill_cancel_hook hook;
+    bool hooked;
+    uint64_t tick_rate, goal;
+    twill_ns began_at;
+    uint64_t began_ticks;
+    uint32_t generation;
+    const _Atomic uint32_t *mark;
+    void *memory;
+    twill__crew crew;
+} twill__flow;
+
+typedef struct twill__flow_waiter {
+    twill__node node;
+    const void *item; /* to push; NULL: joins */
+    bool helps;       /* may be called for work */
+    bool told;        /* has been: it stays in the list, and looks again by itself */
+    bool inside;      /* in a callback of this pipeline */
+} twill__flow_waiter;
+
+static inline bool twill__flow_here(const twill__flow *p)
+{
+    /* a number, set before */
+    return atomic_load_explicit(p->mark, memory_order_relaxed) == p->generation;
+}
+
+static inline size_t twill__flow_limit(const twill__flow *p)
+{
+    return atomic_load(&p->limit);
+}
+
+static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flow_piece piece)
+{
+    return step->in + ((size_t)piece.ticket * step->spread + piece.sub) * step->in_size;
+}
+
+static inline size_t twill__flow_step_key(const twill__flow *p, const twill__flow_step *step,
+                                          uint64_t number, uint32_t sub)
+{
+    return (size_t)number * p->step[p->n_steps].spread + sub * step->scale;
+}
+
+static inline twill_task twill__flow_task(const twill__flow *p, uint64_t number, void *context)
+{
+    twill_task task = {(size_t)number, context, UINT_MAX, p->np, NULL, {0, NULL}, NULL};
+    return task;
+}
+
+static inline void *twill__flow_step_context(const twill__flow *p, const twill__flow_step *step)
+{
+    return step->user.context ? step->user.context : p->run.context;
+}
+
+#endif
+
+/* The oldest number always advances. An edge has room for all pieces of all tickets, so that to
+   store never waits. Before an in-order step stands a ring by number, no smaller than the tickets:
+   a ticket stays out until the last in-order step has let its number pass, so all numbers from
+   `next` on are out, no more of them than tickets, and they never meet in the ring. */
+
+static inline void twill__flow_ticket_over(twill__flow *p, uint32_t ticket);
+
+static inline void twill__flow_ticket_back(twill__flow *p, uint32_t ticket)
+{
+    if (--p->ticket[ticket].holds == 0)
+        twill__flow_ticket_over(p, ticket);
+}
+
+/* All that came of it has ended. */
+static inline void twill__flow_ticket_over(twill__flow *p, uint32_t ticket)
+{
+    const twill__flow_ticket *t = &p->ticket[ticket];
+    if (t->failed)
+        p->failed++;
+    else if (t->skipped)
+        p->skipped++;
+    else
+        p->done++;
+    p->filtered += !t->failed && !t->skipped && !t->fruit;
+    if (p->run.statuses && !t->failed)
+        p->run.statuses[t->number] =
+            t->skipped ? p->over ? (twill_status)p->over : TWILL_CANCELLED : TWILL_OK;
+    p->free[p->free_count++] = ticket;
+}
+
+/* ---- in order ---- */
+
+static inline bool twill__flow_order_empty(const twill__flow_step *step, uint32_t entry)
+{
+    return step->left ? step->left[entry / 2 - 1] == 0 : !(entry & 1);
+}
+
+/* `next` moves over numbers of which nothing is left here. */
+static inline void twill__flow_order_pass(twill__flow *p, twill__flow_step *step)
+{
+    while (step->next < step->front) {
+        uint32_t *entry = &step->ring[step->next & p->ring_mask], ticket = *entry / 2 - 1;
+        if (!twill__flow_order_empty(step, *entry))
+            return;
+        *entry = 0;
+        step->next++;
+        if (step->order == p->n_steps)
+            twill__flow_ticket_back(p, ticket);
+    }
+}
+
+/* `front` moves over complete numbers. */
+static inline void twill__flow_order_front(const twill__flow *p, twill__flow_step *step)
+{
+    uint64_t front = step->front;
+    uint32_t entry, mask = p->ring_mask, ready = step->ready;
+    while ((entry = step->ring[front & mask]) != 0) {
+        ready += step->left ? step->left[entry / 2 - 1] : entry & 1;
+        if (++front - step->next > mask) /* all round: the next entry is an old one */
+            break;
+    }
+    step->front = front;
+    step->ready = ready;
+}
+
+/* All pieces of a number have come or are known not to. */
+static inline void twill__flow_order_complete(twill__flow *p, twill__flow_step *step,
+                                              uint32_t ticket, bool there)
+{
+    uint64_t number = p->ticket[ticket].number;
+    step->ring[number & p->ring_mask] = (ticket + 1) * 2 + there;
+    if (number != step->front)
+        return;
+    twill__flow_order_front(p, step);
+    twill__flow_order_pass(p, step);
+}
+
+static inline void twill__flow_order_arrive(twill__flow *p, twill__flow_step *step,
+                                            twill__flow_piece piece)
+{
+    if (!step->due) {
+        twill__flow_order_complete(p, step, piece.ticket, true);
+        return;
+    }
+    step->bits[(size_t)piece.ticket * ((step->spread + 63) / 64) + piece.sub / 64] |=
+        (uint64_t)1 << piece.sub % 64;
+    step->left[piece.ticket]++;
+    if (--step->due[piece.ticket] == 0)
+        twill__flow_order_complete(p, step, piece.ticket, true);
+}
+
+/* The next piece in the ring from (number, sub) on: moves them behind it. False: there is none. */
+static inline bool twill__flow_order_look(const twill__flow *p, const twill__flow_step *step,
+                                          uint64_t *number, uint32_t *sub, twill__flow_piece *piece)
+{
+    size_t words = (step->spread + 63) / 64;
+    for (; *number < step->front; ++*number, *sub = 0) {
+        uint32_t entry = step->ring[*number & p->ring_mask];
+        const uint64_t *bits;
+        if (twill__flow_order_empty(step, entry))
+            continue;
+        piece->ticket = entry / 2 - 1;
+        piece->sub = 0;
+        if (!step->left) {
+            ++*number;
+            return true;
+        }
+        bits = step->bits + (size_t)piece->ticket * words;
+        for (size_t word = *sub / 64; word < words; word++) {
+            uint64_t left = bits[word];
+            if (word == *sub / 64)
+                left &= UINT64_MAX << *sub % 64;
+            if (!left)
+                continue;
+            piece->sub = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left);
+            *sub = piece->sub + 1;
+            if (*sub == step->spread) {
+                ++*number;
+                *sub = 0;
+            }
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The step is through with a piece that stood in its ring. */
+static inline void twill__flow_order_take(twill__flow *p, twill__flow_step *step,
+                                          twill__flow_piece piece)
+{
+    step->ready--;
+    if (!step->left) {
+        step->ring[p->ticket[piece.ticket].number & p->ring_mask] &= ~(uint32_t)1;
+    } else {
+        step->bits[(size_t)piece.ticket * ((step->spread + 63) / 64) + piece.sub / 64] &=
+            ~((uint64_t)1 << piece.sub % 64);
+        step->left[piece.ticket]--;
+    }
+    twill__flow_order_pass(p, step);
+}
+
+/* ---- pieces ---- */
+
+/* A piece stands before step k. */
+static inline void twill__flow_piece_put(twill__flow *p, uint32_t k, twill__flow_piece piece)
+{
+    twill__flow_step *step = &p->step[k];
+    step->live++;
+    step->waiting++;
+    if (step->waiting > step->waiting_peak)
+        step->waiting_peak = step->waiting;
+    if (step->came)
+        step->came[(size_t)piece.ticket * step->spread + piece.sub] = twill__clock_now();
+    if (!step->in_order) {
+        step->queue[(step->head + step->ready++) & step->mask] = piece;
+        return;
+    }
+    twill__flow_order_arrive(p, step, piece);
+    if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
+        step->reorder_peak = step->waiting - step->ready;
+}
+
+/* The same for n pieces, one a ticket. */
+static inline void twill__flow_pieces_put(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                          uint32_t n)
+{
+    twill__flow_step *step = &p->step[k];
+    step->live += n;
+    step->waiting += n;
+    if (step->waiting > step->waiting_peak)
+        step->waiting_peak = step->waiting;
+    if (step->came) {
+        twill_ns now = twill__clock_now();
+        for (uint32_t i = 0; i < n; i++)
+            step->came[load[i].piece.ticket] = now;
+    }
+    if (!step->in_order) {
+        for (uint32_t i = 0; i < n; i++)
+            step->queue[(step->head + step->ready + i) & step->mask] = load[i].piece;
+        step->ready += n;
+        return;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        step->ring[load[i].number & p->ring_mask] = (load[i].piece.ticket + 1) * 2 + 1;
+    if (step->ring[step->front & p->ring_mask] && step->front - step->next <= p->ring_mask)
+        twill__flow_order_front(p, step);
+    if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
+        step->reorder_peak = step->waiting - step->ready;
+}
+
+/* The in-order step k is through with n pieces, one a ticket. */
+static inline void twill__flow_orders_take(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                           uint32_t n)
+{
+    twill__flow_step *step = &p->step[k];
+    step->ready -= n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (step->next != load[i].number) /* gone ones in between */
+            twill__flow_order_pass(p, step);
+        step->ring[load[i].number & p->ring_mask] = 0;
+        step->next = load[i].number + 1;
+        if (step->order == p->n_steps)
+            twill__flow_ticket_back(p, load[i].piece.ticket);
+    }
+    twill__flow_order_pass(p, step);
+}
+
+/* A piece is gone; `order`: the first in-order step that it would have come to. Those behind must
+   not wait for it. */
+static inline void twill__flow_piece_gone(twill__flow *p, uint32_t order, uint32_t ticket)
+{
+    for (uint32_t k = order; k < p->n_steps; k = p->step[k].order) {
+        twill__flow_step *step = &p->step[k];
+        if (!step->due || --step->due[ticket] == 0)
+            twill__flow_order_complete(p, step, ticket, step->due && step->left[ticket]);
+    }
+    twill__flow_ticket_back(p, ticket);
+}
+
+/* A ticket gets the next number. */
+static inline void twill__flow_ticket_out(twill__flow *p, uint32_t ticket)
+{
+    twill__flow_ticket *t = &p->ticket[ticket];
+    size_t in_flight;
+    t->number = p->issued++;
+    t->holds = 1 + (p->first_order < p->n_steps);
+    t->failed = t->skipped = t->fruit = false;
+    for (uint32_t k = p->first_order; k < p->n_steps; k = p->step[k].order)
+        if (p->step[k].due)
+            p->step[k].due[ticket] = 1;
+    in_flight = (size_t)(p->issued - p->done - p->failed - p->skipped);
+    if (in_flight > p->in_flight_peak)
+        p->in_flight_peak = in_flight;
+}
+
+/* A piece has become `outs` pieces before step k. */
+static inline void twill__flow_piece_split(twill__flow *p, uint32_t k, twill__flow_piece piece,
+                                           uint32_t most, uint32_t outs)
+{
+    p->ticket[piece.ticket].holds += outs - 1;
+    for (uint32_t o = p->step[k].in_order ? k : p->step[k].order; o < p->n_steps;
+         o = p->step[o].order)
+        if (p->step[o].due)
+            p->step[o].due[piece.ticket] += outs - 1;
+    for (uint32_t j = 0; j < outs; j++)
+        twill__flow_piece_put(p, k, (twill__flow_piece){piece.ticket, piece.sub * most + j});
+}
+
+#endif
+
+/* ---- is there work? ---- */
+
+static inline bool twill__flow_cut(const twill__flow *p)
+{
+    return twill__flow_limit(p) != SIZE_MAX;
+}
+
+/* Whether the source may be asked for items. */
+static inline bool twill__flow_source_open(const twill__flow *p)
+{
+    return p->source && p->opened && !p->shut && !twill__flow_cut(p);
+}
+
+/* Whether nothing more can come before step k, as things are: the end of the stream, or no ticket
+   is left for the source, and nothing is on its way. */
+static inline bool twill__flow_nothing_comes(const twill__flow *p, uint32_t k)
+{
+    if (p->sourcing || (!p->shut && p->free_count))
+        return false;
+    for (uint32_t j = 0; j < k; j++)
+        if (p->step[j].live)
+            return false;
+    return true;
+}
+
+/* A batch that is not full: may it go? When not, notes when it may. */
+static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
+{
+    const twill__flow_step *step = &p->step[k];
+    twill__flow_piece first;
+    uint64_t number = step->next;
+    uint32_t sub = 0;
+    twill_ns at;
+    if (step->user.linger == 0 || twill__flow_limit(p) == 0 || twill__flow_nothing_comes(p, k))
+        return true;
+    if (!step->came)
+        return false;
+    if (!step->in_order)
+        first = step->queue[step->head & step->mask];
+    else if (!twill__flow_order_look(p, step, &number, &sub, &first))
+        return false;
+    at = step->came[(size_t)first.ticket * step->spread + first.sub];
+    at = at > TWILL_FOREVER - step->user.linger ? TWILL_FOREVER : at + step->user.linger;
+    if (twill__clock_now() >= at)
+        return true;
+    if (!p->due || at < p->due)
+        p->due = at;
+    return false;
+}
+
+/* Room for what the next calls of step k bring, in pieces taken here. */
+static inline uint32_t twill__flow_room_behind(const twill__flow *p, uint32_t k)
+{
+    const twill__flow_step *step = &p->step[k], *behind = &p->step[k + 1];
+    size_t taken = (size_t)behind->waiting + behind->reserved, left;
+    if (behind->room == SIZE_MAX)
+        return UINT32_MAX;
+    left = taken < behind->room ? (behind->room - taken) / step->most : 0;
+    return left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
+}
+
+/* How many pieces step k could take now. */
+static inline uint32_t twill__flow_step_can(twill__flow *p, uint32_t k)
+{
+    const twill__flow_step *step = &p->step[k];
+    uint32_t ready = step->ready, room;
+    if (!ready || step->running >= step->limit)
+        return 0;
+    room = twill__flow_room_behind(p, k);
+    if (!step->user.batch)
+        return ready < room ? ready : room;
+    if (ready > step->user.batch_max)
+        ready = (uint32_t)step->user.batch_max;
+    if (room < (step->single ? 1 : ready)) /* it will be: what is behind can go */
+        return 0;
+    return ready == step->user.batch_max || twill__flow_batch_due(p, k) ? ready : 0;
+}
+
+static inline uint32_t twill__flow_source_can(const twill__flow *p)
+{
+    size_t room = p->step[0].room;
+    if (!twill__flow_source_open(p) || p->sourcing || !p->free_count)
+        return 0;
+    if (room == SIZE_MAX)
+        return p->free_count;
+    if (p->step[0].waiting >= room)
+        return 0;
+    room -= p->step[0].waiting;
+    return room < p->free_count ? (uint32_t)room : p->free_count;
+}
+
+/* For how many more workers there is something to do, `most` at most. */
+static inline uint32_t twill__flow_surplus(twill__flow *p, uint32_t most)
+{
+    uint32_t places = 0;
+    p->due = p->timed ? p->run.until.deadline : 0;
+    for (uint32_t k = p->n_steps; k-- > 0 && places < most;) {
+        const twill__flow_step *step = &p->step[k];
+        uint32_t can = twill__flow_step_can(p, k), calls;
+        if (!can)
+            continue;
+        calls = step->user.batch ? step->ready / can : (step->ready - 1) / step->burst + 1;
+        if (calls > step->limit - step->running)
+            calls = step->limit - step->running;
+        places += calls ? calls : 1;
+    }
+    if (places < most && twill__flow_source_can(p))
+        places++;
+    return places < most ? places : most;
+}
+
+/* ---- figures ---- */
+
+/* Where the time of each step went since the last look. */
+static inline void twill__flow_moods(twill__flow *p, uint64_t now)
+{
+    for (uint32_t k = 0; k < p->n_steps; k++) {
+        twill__flow_step *step = &p->step[k];
+        uint64_t took = now > step->since ? now - step->since : 0;
+        if (step->mood == TWILL__FLOW_MOOD_STARVED)
+            step->starved += took;
+        else if (step->mood == TWILL__FLOW_MOOD_HELD)
+            step->held += took;
+        step->since = now;
+        step->mood = step->running                        ? TWILL__FLOW_MOOD_BUSY
+                     : !step->ready                       ? TWILL__FLOW_MOOD_STARVED
+                     : twill__flow_room_behind(p, k) == 0 ? TWILL__FLOW_MOOD_HELD
+                                                          : TWILL__FLOW_MOOD_BUSY;
+    }
+}
+
+/* The next burst shall last TWILL__FLOW_BURST_NS. */
+static inline uint32_t twill__flow_burst_next(const twill__flow *p, uint32_t burst, uint32_t n,
+                                              uint64_t took)
+{
+    if (took > 2 * p->goal) {
+        uint64_t fit = p->goal * n / took;
+        return fit ? (uint32_t)fit : 1;
+    }
+    if (n >= burst && took < p->goal / 2)
+        burst *= 2;
+    return burst < TWILL__FLOW_BURST ? burst : TWILL__FLOW_BURST;
+}
+
+/* ---- taking ---- */
+
+static inline void twill__flow_load_fill(const twill__flow *p, const twill__flow_step *step,
+                                         twill__flow_load *load, twill__flow_piece piece,
+                                         uint64_t number)
+{
+    load->piece = piece;
+    load->number = number;
+    load->key = twill__flow_step_key(p, step, load->number, piece.sub);
+    load->outs = 0;
+    load->end = TWILL__FLOW_END_NONE;
+    load->plain = false;
+}
+
+static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand, uint32_t k,
+                                          uint32_t n)
+{
+    hand->active = hand->used = true;
+    hand->whole = k < p->n_steps && p->step[k].user.batch;
+    hand->step = k;
+    hand->pace = k < p->n_steps ? p->step[k].pace : p->source_pace;
+    hand->n = n;
+    hand->published = 0;
+    hand->reserved = 0;
+    hand->single = false;
+    hand->bursts++;
+    /* under the lock; seq_cst where the owner sets it */
+    atomic_store_explicit(&hand->begun, 0, memory_order_relaxed);
+}
+
+/* Room at the step behind for the outputs of n loads. */
+static inline uint32_t twill__flow_reserve_of(const twill__flow_hand *hand, uint32_t n)
+{
+    return hand->single ? n ? hand->reserved : 0 : n * hand->reserved;
+}
+
+static inline void twill__flow_take_source(twill__flow *p, twill__flow_hand *hand, uint32_t can)
+{
+    uint32_t n = can < p->source_burst ? can : p->source_burst;
+    p->sourcing = true;
+    twill__flow_hand_begin(p, hand, p->n_steps, n);
+    if (p->step[0].room != SIZE_MAX) {
+        hand->reserved = 1;
+        p->step[0].reserved += n;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        twill__flow_load *load = &hand->load[i];
+        load->piece = (twill__flow_piece){p->free[--p->free_count], 0};
+        load->number = p->issued + i;
+        load->key = (size_t)load->number * p->step[p->n_steps].spread;
+        load->outs = 0;
+        load->end = TWILL__FLOW_END_NONE;
+        load->plain = false;
+    }
+}
+
+static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *hand, uint32_t k,
+                                           uint32_t n)
+{
+    twill__flow_step *step = &p->step[k];
+    twill__flow_hand_begin(p, hand, k, n);
+    step->running++;
+    step->waiting -= n;
+    if (step->running > step->running_peak)
+        step->running_peak = step->running;
+    if (p->step[k + 1].room != SIZE_MAX) {
+        hand->reserved = step->most;
+        hand->single = step->single;
+        p->step[k + 1].reserved += twill__flow_reserve_of(hand, n);
+    }
+    if (step->in_order && !step->left) { /* they stay in the ring until they are published */
+        uint64_t number = step->next;
+        for (uint32_t i = 0; i < n; number++) {
+            uint32_t entry = step->ring[number & p->ring_mask];
+            if (entry & 1)
+                twill__flow_load_fill(p, step, &hand->load[i++],
+                                      (twill__flow_piece){entry / 2 - 1, 0}, number);
+        }
+        return;
+    }
+    if (step->in_order) {
+        uint64_t number = step->next;
+        uint32_t sub = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            twill__flow_piece piece = {0, 0};
+            bool there = twill__flow_order_look(p, step, &number, &sub, &piece);
+            TWILL_ASSERT(there);
+            (void)there;
+            twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
+        }
+        return;
+    }
+    step->ready -= n;
+    for (uint32_t i = 0; i < n; i++) {
+        twill__flow_piece piece = step->queue[step->head++ & step->mask];
+        twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
+    }
+}
+
+/* How many of those that it can take a hand takes: a part, where others may come for the rest. */
+static inline uint32_t twill__flow_share_of(const twill__flow *p, const twill__flow_step *step,
+                                            uint32_t can)
+{
+    uint32_t places = step->limit - step->running, others = p->np - p->working, share;
+    if (step->user.batch)
+        return can;
+    if (can > step->burst)
+        can = step->burst;
+    if (places > others + 1)
+        places = others + 1;
+    share = (step->ready + places - 1) / places;
+    return share < can ? share : can;
+}
+
+/* The latest step that can go; the source comes last: memory drains before it fills. */
+static inline bool twill__flow_take(twill__flow *p, twill__flow_hand *hand)
+{
+    uint32_t can;
+    for (uint32_t k = p->n_steps; k-- > 0;) {
+        can = twill__flow_step_can(p, k);
+        if (can) {
+            twill__flow_take_pieces(p, hand, k, twill__flow_share_of(p, &p->step[k], can));
+            return true;
+        }
+    }
+    can = twill__flow_source_can(p);
+    if (can)
+        twill__flow_take_source(p, hand, can);
+    return can != 0;
+}
+
+/* ---- publishing ---- */
+
+static inline void twill__flow_publish_piece(twill__flow *p, uint32_t k,
+                                             const twill__flow_load *load)
+{
+    twill__flow_step *step = &p->step[k];
+    twill__flow_ticket *ticket = &p->ticket[load->piece.ticket];
+    step->live--;
+    if (load->end == TWILL__FLOW_END_DROPPED)
+        step->dropped++;
+    else
+        step->count_in++;
+    step->count_out += load->outs;
+    step->filtered += load->end == TWILL__FLOW_END_FILTERED;
+    step->failed += load->end == TWILL__FLOW_END_FAILED;
+    if (load->end == TWILL__FLOW_END_FAILED)
+        ticket->failed = true;
+    if (load->end == TWILL__FLOW_END_SKIPPED || load->end == TWILL__FLOW_END_DROPPED)
+        ticket->skipped = true;
+    if (k + 1 < p->n_steps && load->outs) {
+        twill__flow_piece_split(p, k + 1, load->piece, step->most, load->outs);
+    } else {
+        if (load->end == TWILL__FLOW_END_DONE) {
+            ticket->fruit = true;
+            p->delivered += load->outs;
+        }
+        twill__flow_piece_gone(p, step->order, load->piece.ticket);
+    }
+    if (step->in_order)
+        twill__flow_order_take(p, step, load->piece);
+}
+
+/* The source has failed. */
+static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_load *load)
+{
+    uint32_t ticket = load->piece.ticket;
+    twill__flow_ticket_out(p, ticket);
+    p->ticket[ticket].failed = true;
+    twill__flow_piece_gone(p, p->first_order, ticket);
+}
+
+/* n loads that are done, with one output each and one piece a ticket: the usual case. */
+static inline void twill__flow_publish_run(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                           uint32_t n)
+{
+    twill__flow_step *step = &p->step[k];
+    step->live -= n;
+    step->count_in += n;
+    step->count_out += n;
+    if (k + 1 < p->n_steps) {
+        twill__flow_pieces_put(p, k + 1, load, n);
+    } else {
+        p->delivered += n;
+        for (uint32_t i = 0; i < n; i++) {
+            p->ticket[load[i].piece.ticket].fruit = true;
+            twill__flow_ticket_back(p, load[i].piece.ticket);
+        }
+    }
+    if (step->in_order)
+        twill__flow_orders_take(p, k, load, n);
+}
+
+static inline void twill__flow_publish_source_run(twill__flow *p, const twill__flow_load *load,
+                                                  uint32_t n)
+{
+    TWILL_ASSERT(p->issued == load->number);
+    for (uint32_t i = 0; i < n; i++)
+        twill__flow_ticket_out(p, load[i].piece.ticket);
+    twill__flow_pieces_put(p, 0, load, n);
+}
+
+/* What has come of the loads below `to` becomes visible. */
+static inline void twill__flow_publish(twill__flow *p, twill__flow_hand *hand, uint32_t to)
+{
+    uint32_t k = hand->step, n = to - hand->published;
+    twill__flow_step *behind = &p->step[k < p->n_steps ? k + 1 : 0];
+    behind->reserved -= twill__flow_reserve_of(hand, n);
+    for (uint32_t i = hand->published, run; i < to; i = run) {
+        const twill__flow_load *load = &hand->load[i];
+        for (run = i; run < to && hand->load[run].plain;)
+            run++;
+        if (run > i && k < p->n_steps)
+            twill__flow_publish_run(p, k, load, run - i);
+        else if (run > i)
+            twill__flow_publish_source_run(p, load, run - i);
+        else if (++run && k < p->n_steps)
+            twill__flow_publish_piece(p, k, load);
+        else
+            twill__flow_publish_source(p, load);
+    }
+    hand->published = to;
+}
+
+/* The burst is over; loads from `to` on go back where they came from. */
+static inline void twill__flow_publish_all(twill__flow *p, twill__flow_hand *hand, uint32_t to)
+{
+    uint32_t k = hand->step, n = hand->n;
+    twill__flow_publish(p, hand, to);
+    if (k == p->n_steps) {
+        p->sourcing = false;
+        p->step[0].reserved -= twill__flow_reserve_of(hand, n - to);
+        for (uint32_t i = n; i-- > to;)
+            p->free[p->free_count++] = hand->load[i].piece.ticket;
+    } else {
+        twill__flow_step *step = &p->step[k];
+        step->running--;
+        step->waiting += n - to;
+        p->step[k + 1].reserved -= twill__flow_reserve_of(hand, n - to);
+        if (!step->in_order) {
+            step->ready += n - to;
+            for (uint32_t i = n; i-- > to;)
+                step->queue[--step->head & step->mask] = hand->load[i].piece;
+        }
+    }
+    hand->active = false;
+}
+
+/* Publishes what other hands have done and not shown yet: one may be in a long call behind quick
+   ones. The key that it is on says how far it is: seq_cst, after `hungry` was set; it moves
+   the key on, seq_cst, and looks at `hungry` then. So one of both sees the other. */
+static inline void twill__flow_sweep(twill__flow *p)
+{
+    for (uint32_t h = 0; h < p->np; h++) {
+        twill__flow_hand *hand = &p->hand[h];
+        size_t key;
+        if (!hand->active || hand->whole || !atomic_load(&hand->begun))
+            continue;
+        key = atomic_load(&hand->slot->begin);
+        for (uint32_t i = hand->published; i < hand->n; i++)
+            if (hand->load[i].key == key) {
+                twill__flow_publish(p, hand, i);
+                break;
+            }
+    }
+}
+
+/* Whether anybody finds something to do; if not, whoever shows something next shall call. */
+static inline bool twill__flow_any(twill__flow *p)
+{
+    if (twill__flow_surplus(p, 1))
+        return true;
+    atomic_store(&p->hungry, 1);
+    twill__flow_sweep(p);
+    return twill__flow_surplus(p, 1) != 0;
+}
+
+#endif
+
+typedef struct twill__flow_turn { /* whom to wake after it */
+    unsigned count;
+    _Atomic uint32_t *word[16];
+} twill__flow_turn;
+
+static inline void twill__flow_enter(twill__flow *p, twill__flow_turn *turn)
+{
+    turn->count = 0;
+    twill__lock(&p->lock);
+}
+
+/* ---- the cut ---- */
+
+/* Nothing from this key on is begun any more. Lower ones go on. */
+static inline void twill__flow_lower(twill__flow *p, size_t key)
+{
+    p->shut = true;
+    twill__lower(&p->limit, key);
+}
+
+/* Nothing at all is begun any more; tell: and those that run are told. */
+static inline void twill__flow_halt(twill__flow *p, uint32_t why, bool tell)
+{
+    if (!p->over)
+        p->over = why;
+    atomic_store(&p->halted, 1);
+    twill__flow_lower(p, 0);
+    p->tell_all |= tell;
+}
+
+/* Token and deadline of the run: the tasks have both, so that nobody need be told. */
+static inline void twill__flow_poll(twill__flow *p)
+{
+    /* under the lock; a flag */
+    if (!p->timed || p->ended || atomic_load_explicit(&p->halted, memory_order_relaxed))
+        return;
+    if (twill_cancel_fired(p->run.until.cancel))
+        twill__flow_halt(p, TWILL_CANCELLED, false);
+    else if (twill__expired(p->run.until.deadline))
+        twill__flow_halt(p, TWILL_TIMEOUT, false);
+}
+
+/* ---- who waits ---- */
+
+static inline twill__flow_waiter *twill__flow_waiter_of(twill__node *node)
+{
+    return (twill__flow_waiter *)(void *)((char *)node - offsetof(twill__flow_waiter, node));
+}
+
+static inline void twill__flow_wake(twill__flow_turn *turn, _Atomic uint32_t *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* A final answer; the node is no longer ours then. False: it is leaving. */
+static inline bool twill__flow_answer(twill__flow *p, twill__flow_turn *turn, twill__list *list,
+                                      twill__node *node, int answer)
+{
+    _Atomic uint32_t *word = &node->word;
+    bool inside = twill__flow_waiter_of(node)->inside;
+    node->answer = answer;
+    if (!twill__grant(list, node))
+        return false;
+    p->blocked_inside -= inside;
+    twill__flow_wake(turn, word);
+    return true;
+}
+
+static inline void twill__flow_answer_all(twill__flow *p, twill__flow_turn *turn, twill__list *list,
+                                          int answer)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        next = node->next;
+        if (!twill__flow_waiter_of(node)->told)
+            (void)twill__flow_answer(p, turn, list, node, answer);
+    }
+}
+
+/* Tells a waiter to look again: it stays in the list until it has the lock. */
+static inline void twill__flow_tell(twill__flow_turn *turn, twill__flow_waiter *waiter)
+{
+    _Atomic uint32_t *word = &waiter->node.word;
+    waiter->told = true;
+    waiter->node.answer = TWILL__FLOW_AGAIN_WORK;
+    /* acq_rel: pairs with the load in twill__wait; the waiter stays until it has had the lock */
+    atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+    twill__flow_wake(turn, word);
+}
+
+/* Tells up to `need` waiters that can work; returns how many it found. */
+static inline unsigned twill__flow_tell_helpers(twill__flow_turn *turn, twill__list *list,
+                                                unsigned need)
+{
+    unsigned told = 0;
+    for (twill__node *node = list->first; node && told < need; node = node->next) {
+        twill__flow_waiter *waiter = twill__flow_waiter_of(node);
+        if (!waiter->helps || waiter->told)
+            continue;
+        twill__flow_tell(turn, waiter);
+        told++;
+    }
+    return told;
+}
+
+/* ---- items that are pushed ---- */
+
+static inline void twill__flow_accept(twill__flow *p, const void *item)
+{
+    twill__flow_piece piece = {p->free[--p->free_count], 0};
+    memcpy(twill__flow_step_at(&p->step[0], piece), item, p->step[0].in_size);
+    twill__flow_ticket_out(p, piece.ticket);
+    twill__flow_piece_put(p, 0, piece);
+}
+
+/* Free tickets go to pushers, in order of arrival. */
+static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *turn)
+{
+    for (twill__node *node = p->pushers.first, *next; node && p->free_count; node = next) {
+        twill__flow_waiter *waiter = twill__flow_waiter_of(node);
+        uint32_t ticket = p->free[p->free_count - 1];
+        next = node->next;
+        if (waiter->told)
+            continue;
+        /* before the answer: its memory goes with it */
+        memcpy(twill__flow_step_at(&p->step[0], (twill__flow_piece){ticket, 0}), waiter->item,
+               p->step[0].in_size);
+        if (!twill__flow_answer(p, turn, &p->pushers, node, TWILL_OK))
+            continue;
+        p->free_count--;
+        twill__flow_ticket_out(p, ticket);
+        twill__flow_piece_put(p, 0, (twill__flow_piece){ticket, 0});
+    }
+}
+
+/* Pushers inside callbacks wait, and nobody is left who could bring a ticket back. */
+static inline bool twill__flow_stuck(twill__flow *p)
+{
+    return p->working == p->blocked_inside && !p->free_count && !p->shut &&
+           (p->working == p->np || !twill__flow_surplus(p, 1));
+}
+
+/* ---- the end ---- */
+
+static inline bool twill__flow_failed_at_last(const twill__flow *p)
+{
+    if (!p->lowest.status)
+        return false;
+    /* the serial loop never got to an error above a stop */
+    return p->lowest.key < p->stop_key || p->earliest.status;
+}
+
+static inline twill_status twill__flow_status(const twill__flow *p)
+{
+    if (p->dead || twill__flow_failed_at_last(p))
+        return TWILL_FAILED;
+    if (p->over && (p->skipped || !p->natural))
+        return (twill_status)p->over;
+    return TWILL_OK;
+}
+
+static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn)
+{
+    if (!p->ended && p->shut && !p->sourcing && p->free_count == p->tickets) {
+        p->ended = true;
+        p->ended_at = twill__clock_now();
+        p->ended_ticks = twill__ticks();
+        twill__flow_moods(p, p->ended_ticks);
+    }
+    if (!p->joiners.first || !(p->ended || p->dead))
+        return;
+    if (p->crew_closed)
+        twill__flow_answer_all(p, turn, &p->joiners, (int)twill__flow_status(p));
+    else if (!p->closing) /* one of them sends the workers home */
+        for (twill__node *node = p->joiners.first; node; node = node->next)
+            if (!twill__flow_waiter_of(node)->told) {
+                twill__flow_tell(turn, twill__flow_waiter_of(node));
+                break;
+            }
+}
+
+static inline bool twill__flow_deserted(const twill__flow *p)
+{
+    return !p->pushers.first && !p->joiners.first && !p->helping && !twill__lock_wanted(&p->lock);
+}
+
+/* Who waits gets what is there. */
+static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
+{
+    twill__flow_poll(p);
+    if (p->pushers.first) {
+        if (p->shut)
+            twill__flow_answer_all(p, turn, &p->pushers, TWILL_CLOSED);
+        else
+            twill__flow_settle_pushers(p, turn);
+    }
+    if (p->blocked_inside && twill__flow_stuck(p))
+        for (twill__node *node = p->pushers.first, *next; node; node = next) {
+            next = node->next;
+            if (twill__flow_waiter_of(node)->inside && !twill__flow_waiter_of(node)->told)
+                (void)twill__flow_answer(p, turn, &p->pushers, node, TWILL_DEADLOCK);
+        }
+    twill__flow_settle_end(p, turn);
+}
+
+/* Out of the lock, and calls workers for what has come up. */
+typedef enum twill__flow_way {
+    TWILL__FLOW_EXIT_READY,  /* one that asks whether there is work: calls nobody */
+    TWILL__FLOW_EXIT_WORKER, /* whom twill__crew_close waits for */
+    TWILL__FLOW_EXIT_CALLER  /* whom a destroy must wait for */
+} twill__flow_way;
+
+static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twill__flow_way who)
+{
+    unsigned need = 0;
+    twill_ns due = 0;
+    bool tell_all, leaving;
+    twill__flow_settle(p, turn);
+    if (p->working == p->np) { /* nobody is left to be called */
+        atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
+    } else if (who != TWILL__FLOW_EXIT_READY && !p->closing) {
+        need = twill__flow_surplus(p, p->np - p->working);
+        if (need) {
+            atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
+            need -= twill__flow_tell_helpers(turn, &p->joiners, need);
+            if (need)
+                need -= twill__flow_tell_helpers(turn, &p->pushers, need);
+        }
+        if (p->due && p->due != p->armed) { /* a batch waits: somebody must look at it then */
+            p->armed = due = p->due;
+            if (!twill__flow_tell_helpers(turn, &p->joiners, 1))
+                (void)twill__flow_tell_helpers(turn, &p->pushers, 1);
+        }
+    }
+    tell_all = p->tell_all && !p->crew_closed;
+    p->tell_all = false;
+    if (p->destroyer && twill__flow_deserted(p)) {
+        twill__node *node = p->destroyer;
+        p->destroyer = NULL;
+        /* acq_rel: pairs with twill__await */
+        atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__flow_wake(turn, &node->word);
+    }
+    leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
+    if (leaving)
+        atomic_fetch_add(&p->leaving, 1);
+    twill__unlock(&p->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+    if (tell_all)
+        twill__crew_fire_from(&p->crew, 0);
+    if (need)
+        twill__crew_call(&p->crew, need);
+    if (due)
+        twill__crew_alarm(&p->crew, due);
+    if (leaving) /* the last access: pairs with the load in twill__flow_desert */
+        atomic_fetch_sub(&p->leaving, 1);
+}
+
+/* ---- failures ---- */
+
+static inline void twill__flow_keep_error(twill__flow *p, const twill__flow_error *error)
+{
+    twill_item_error item = {(size_t)error->number, error->status, error->code};
+    if (p->run.errors_capacity)
+        twill__heap_keep(p->run.errors, p->run.errors_capacity, &p->errors_count, item);
+    if (p->run.statuses && error->number < p->map_n) /* of map: one piece a number */
+        p->run.statuses[error->number] = error->status;
+    if (p->run.codes && error->number < p->map_n)
+        p->run.codes[error->number] = error->code;
+    if (!p->lowest.status || error->key < p->lowest.key)
+        p->lowest = *error;
+}
+
+/* A load has failed: what need not run any more is cut off. By its own thread, without the lock. */
+static inline void twill__flow_fail(twill__flow *p, uint32_t k, const twill__flow_load *load,
+                                    twill_status status, int code)
+{
+    twill__flow_error error = {load->key, load->number, k, status, code};
+    bool source = k == p->n_steps, keep, cut = false;
+    twill_on_error policy = p->run.on_error ? p->run.on_error : TWILL_ON_ERROR_LOWEST;
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    twill__flow_keep_error(p, &error);
+    keep = !source && (policy == TWILL_ON_ERROR_COLLECT || p->step[k].user.keep_going);
+    if (!keep && load->key < p->stop_key) {
+        p->failures++;
+        if (policy == TWILL_ON_ERROR_FIRST) {
+            if (!p->earliest.status)
+                p->earliest = error;
+            atomic_store_explicit(&p->failing, 1, memory_order_relaxed); /* before the limit */
+            twill__flow_halt(p, 0, true);
+        } else {
+            cut = source || policy != TWILL_ON_ERROR_LIMIT ||
+                  p->failures >= (p->run.max_errors ? p->run.max_errors : 1);
+        }
+    }
+    if (cut) {
+        p->natural |= source;
+        atomic_store_explicit(&p->failing, 1, memory_order_relaxed); /* as above */
+        twill__flow_lower(p, load->key);
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    if (cut)
+        twill__crew_fire_from(&p->crew, load->key + 1);
+}
+
+static inline void twill__flow_stop_at(twill__flow *p, size_t key)
+{
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    if (key < p->stop_key)
+        p->stop_key = key;
+    p->natural = true;
+    twill__flow_lower(p, key);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    twill__crew_fire_from(&p->crew, key + 1);
+}
+
+#endif
+
+/* ---- what callbacks say ---- */
+
+static inline bool twill__flow_cancelled(const twill_task *task)
+{
+    const twill__flow_hand *hand = (const twill__flow_hand *)task->private_;
+    /* relaxed: an answer a moment later is as good */
+    return atomic_load_explicit(&hand->pipe->halted, memory_order_relaxed) ||
+           hand->load[hand->at].key >
+               atomic_load_explicit(&hand->pipe->limit, memory_order_relaxed);
+}
+
+static inline void twill__flow_stop(const twill_task *task)
+{
+    twill__flow_hand *hand = (twill__flow_hand *)task->private_;
+    hand->said |= TWILL__SAID_STOP;
+    if (hand->step < hand->pipe->n_steps) /* a source's is an end, and no cut */
+        twill__flow_stop_at(hand->pipe, hand->load[hand->at].key);
+}
+
+static inline void twill__flow_skip(const twill_task *task)
+{
+    ((twill__flow_hand *)task->private_)->said |= TWILL__SAID_SKIP;
+}
+
+static inline const twill__call_table *twill__flow_calls(void)
+{
+    static const twill__call_table table = {twill__flow_cancelled, twill__flow_stop,
+                                            twill__flow_skip, NULL, NULL};
+    return &table;
+}
+
+/* The hand that a stage's task belongs to, or NULL. */
+static inline twill__flow_hand *twill__flow_hand_of(const twill_task *task)
+{
+    twill__flow_hand *hand = task ? (twill__flow_hand *)task->private_ : NULL;
+    return hand && hand->call.table == twill__flow_calls() ? hand : NULL;
+}
+
+/* Where output `which` of the running call goes. */
+static inline char *twill__flow_output(const twill__flow_hand *hand, uint32_t which)
+{
+    const twill__flow_step *step = &hand->pipe->step[hand->step], *behind = step + 1;
+    twill__flow_piece piece = hand->load[hand->at].piece;
+    if (hand->whole && !step->single) { /* output k is of item k */
+        piece = hand->load[which].piece;
+        which = 0;
+    }
+    piece.sub = piece.sub * step->most + which;
+    return twill__flow_step_at(behind, piece);
+}
+
+/* ---- around a call ---- */
+
+/* The load that the hand is on is begun: may it run? See twill__set_begin. */
+static inline bool twill__flow_load_begin(twill__flow *p, twill__flow_hand *hand,
+                                          const twill__flow_load *load)
+{
+    if (hand->slot)
+        twill__set_begin(hand->slot, load->key);
+    return load->key < twill__flow_limit(p);
+}
+
+/* Others want work, and loads below `to` are done. */
+static inline void twill__flow_publish_some(twill__flow *p, twill__flow_hand *hand, uint32_t to)
+{
+    twill__flow_turn turn;
+    if (!twill__flow_here(p))
+        return;
+    twill__flow_enter(p, &turn);
+    if (to > hand->published)
+        twill__flow_publish(p, hand, to);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+/* Its input goes to the stage's drop. */
+static inline void twill__flow_load_drop(twill__flow *p, twill__flow_hand *hand,
+                                         twill__flow_load *load)
+{
+    twill__flow_step *step = &p->step[hand->step];
+    load->end = TWILL__FLOW_END_DROPPED;
+    if (step->user.drop) {
+        twill_task task = twill__flow_task(p, load->number, twill__flow_step_context(p, step));
+        /* written before the limit that brought us here, or a moment later: a hint */
+        bool failed = atomic_load_explicit(&p->failing, memory_order_relaxed);
+        step->user.drop(twill__flow_step_at(step, load->piece),
+                        failed ? TWILL_FAILED : TWILL_CANCELLED, &task);
+    }
+}
+
+static inline void twill__flow_load_failed(twill__flow *p, twill__flow_hand *hand,
+                                           twill__flow_load *load, int code)
+{
+    load->end = TWILL__FLOW_END_FAILED;
+    twill__flow_fail(p, hand->step, load, TWILL_FAILED, code);
+}
+
+/* The failed input, after work. */
+static inline void twill__flow_load_bury(const twill__flow *p, const twill__flow_hand *hand,
+                                         const twill__flow_load *load, int code)
+{
+    if (p->options.dead_letter) {
+        const twill__flow_step *step = &p->step[hand->step];
+        twill_task task = twill__flow_task(p, load->number, p->run.context);
+        p->options.dead_letter(hand->step, twill__flow_step_at(step, load->piece), code, &task);
+    }
+}
+
+/* How a call of `work` ended, when it was not with one output. */
+static inline void twill__flow_load_end(twill__flow *p, twill__flow_hand *hand,
+                                        twill__flow_load *load, int code)
+{
+    if (code) {
+        twill__flow_load_failed(p, hand, load, code);
+        twill__flow_load_bury(p, hand, load, code);
+    } else if (hand->said & TWILL__SAID_SKIP) {
+        load->end = TWILL__FLOW_END_SKIPPED;
+    } else if (hand->said & (TWILL__FLOW_SAID_FILTER | TWILL__SAID_STOP)) {
+        load->end = TWILL__FLOW_END_FILTERED;
+    } else {
+        const twill__flow_step *step = &p->step[hand->step];
+        load->end = TWILL__FLOW_END_DONE;
+        load->outs = hand->emitted ? hand->emitted : 1;
+        if (!hand->emitted && step->most > 1 && (step + 1)->in_size)
+            memcpy(twill__flow_output(hand, 0), hand->scratch, (step + 1)->in_size);
+        if (p->map_results && hand->step + 1 == p->n_steps)
+            memcpy(p->map_results + load->number * (step + 1)->in_size, twill__flow_output(hand, 0),
+                   (step + 1)->in_size);
+    }
+}
+
+/* ---- looking at the time ---- */
+
+typedef struct twill__flow_watch {
+    uint64_t since, looked, published; /* ticks */
+    uint32_t every, count;             /* loads a look; since the last */
+} twill__flow_watch;
+
+static inline void twill__flow_watch_begin(const twill__flow *p, twill__flow_watch *watch,
+                                           uint64_t pace)
+{
+    watch->since = watch->looked = watch->published = twill__ticks();
+    watch->every = pace && pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS ? 4 : 1;
+    watch->count = 0;
+}
+
+/* After a call: the longest so far; the stage is not yet published. Calls that are timed together
+   count with what is left after the others' usual time. */
+static inline uint64_t twill__flow_watch_look(twill__flow_watch *watch, uint64_t pace)
+{
+    uint64_t now = twill__ticks(), took = now > watch->looked ? now - watch->looked : 0;
+    uint64_t others = pace * (watch->count - 1), mean = took / watch->count;
+    watch->looked = now;
+    watch->count = 0;
+    return took > others && took - others > mean ? took - others : mean;
+}
+
+/* Between two calls, when it is time to look: token and deadline, and what is done is shown when
+   it lasts. False: the rest of the burst had better go back. */
+static inline bool twill__flow_look(twill__flow *p, twill__flow_hand *hand,
+                                    twill__flow_watch *watch, uint32_t to)
+{
+    if (p->timed &&
+        (twill_cancel_fired(p->run.until.cancel) || twill__expired(p->run.until.deadline))) {
+        twill__flow_publish_some(p, hand, to);
+        watch->published = watch->looked;
+    }
+    if (watch->looked - watch->published > 2 * p->goal && to < hand->n) {
+        if (hand->step < p->n_steps && p->step[hand->step].limit > 1)
+            return false;
+        twill__flow_publish_some(p, hand, to);
+        watch->published = watch->looked;
+    }
+    return true;
+}
+
+/* ---- the three kinds of burst ---- */
+
+/* Loads one by one; returns how many have ended. */
+static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *hand,
+                                             twill_task *task, twill__flow_watch *watch,
+                                             uint64_t *longest)
+{
+    twill__flow_step *step = &p->step[hand->step], *behind = step + 1;
+    const char *in = step->in;
+    size_t in_size = step->in_size, out_size = behind->in_size;
+    uint64_t pace = hand->pace;
+    twill_map_fn *work = step->user.work;
+    bool thin = p->thin,
+         plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
+    for (uint32_t i = 0; i < hand->n; i++) {
+        twill__flow_load *load = &hand->load[i];
+        void *out = hand->scratch;
+        int code;
+        bool may_run;
+        hand->at = i;
+        may_run = twill__flow_load_begin(p, hand, load);
+        if (i == 0)
+            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
+        if (!may_run) {
+            twill__flow_load_drop(p, hand, load);
+            continue;
+        }
+        if (i && atomic_load(&p->hungry))
+            twill__flow_publish_some(p, hand, i);
+        if (out_size == 0)
+            out = NULL;
+        else if (step->most == 1)
+            out = behind->in +
+                  ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
+        hand->said = 0;
+        hand->emitted = 0;
+        task->index = (size_t)load->number;
+        hand->calls = 1;
+        code = work(in + ((size_t)load->piece.ticket * step->spread + load->piece.sub) * in_size,
+                    out, task);
+        hand->calls = 0;
+        if (plain && !((unsigned)code | hand->said)) {
+            load->outs = 1;
+            load->end = TWILL__FLOW_END_DONE;
+            load->plain = thin;
+        } else {
+            twill__flow_load_end(p, hand, load, code);
+        }
+        if (++watch->count == watch->every) {
+            uint64_t took = twill__flow_watch_look(watch, pace);
+            if (took > *longest)
+                *longest = took;
+            if (!twill__flow_look(p, hand, watch, i + 1))
+                return i + 1;
+        }
+    }
+    return hand->n;
+}
+
+/* A batch: those that may run come first, the rest is dropped after the call. Returns how many
+   may. */
+static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand *hand)
+{
+    const twill__flow_step *step = &p->step[hand->step];
+    size_t limit = twill__flow_limit(p);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < hand->n; i++)
+        if (hand->load[i].key < limit) {
+            twill__flow_load load = hand->load[i];
+            hand->load[i] = hand->load[n];
+            hand->load[n] = load;
+            memcpy(hand->scratch + n++ * step->in_size, twill__flow_step_at(step, load.piece),
+                   step->in_size);
+        }
+    hand->at = 0;
+    for (uint32_t i = 1; i < n; i++)
+        if (hand->load[i].key < hand->load[hand->at].key)
+            hand->at = i;
+    return n;
+}
+
+/* How the call of a batch of n ended. */
+static inline void twill__flow_batch_end(twill__flow *p, twill__flow_hand *hand, uint32_t n,
+                                         int code)
+{
+    const twill__flow_step *step = &p->step[hand->step], *behind = step + 1;
+    uint8_t end =
+        hand->said & TWILL__SAID_SKIP ? TWILL__FLOW_END_SKIPPED : TWILL__FLOW_END_FILTERED;
+    uint32_t outs = hand->said ? 0 : hand->emitted;
+    if (code)
+        end = TWILL__FLOW_END_FAILED;
+    else if (!hand->said && (behind->in_size == 0 || (step->single && outs)))
+        end = TWILL__FLOW_END_DONE;
+    for (uint32_t i = 0; i < n; i++) {
+        twill__flow_load *load = &hand->load[i];
+        load->end = end;
+        load->outs = end == TWILL__FLOW_END_DONE && behind->in_size == 0;
+        if (!code && !step->single && i < outs) {
+            load->end = TWILL__FLOW_END_DONE;
+            load->outs = 1;
+            if (p->map_results && hand->step + 1 == p->n_steps)
+                memcpy(p->map_results + load->number * behind->in_size,
+                       twill__flow_step_at(behind, load->piece), behind->in_size);
+        }
+    }
+    if (!code && step->single && outs)
+        hand->load[hand->at].outs = outs;
+    for (uint32_t i = 0; code && i < n; i++)
+        twill__flow_fail(p, hand->step, &hand->load[i], TWILL_FAILED, code);
+    for (uint32_t i = 0; code && i < n; i++)
+        twill__flow_load_bury(p, hand, &hand->load[i], code);
+}
+
+static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *hand,
+                                             twill_task *task, twill__flow_watch *watch,
+                                             uint64_t *longest)
+{
+    twill__flow_step *step = &p->step[hand->step];
+    uint32_t n = twill__flow_batch_gather(p, hand);
+    if (n && twill__flow_load_begin(p, hand, &hand->load[hand->at])) {
+        int code;
+        hand->said = 0;
+        hand->emitted = 0;
+        hand->calls = n;
+        task->index = (size_t)hand->load[0].number;
+        code = step->user.batch(hand->scratch, n, task);
+        hand->calls = 0;
+        twill__flow_batch_end(p, hand, n, code);
+        watch->count = 1;
+        *longest = twill__flow_watch_look(watch, 0);
+    } else {
+        n = 0;
+    }
+    for (uint32_t i = n; i < hand->n; i++) {
+        hand->at = i;
+        twill__flow_load_drop(p, hand, &hand->load[i]);
+    }
+    return hand->n;
+}
+
+/* The source, until the burst is full or it has nothing more for now. */
+static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *hand,
+                                              twill_task *task, twill__flow_watch *watch, bool *end)
+{
+    uint32_t i = 0;
+    for (uint32_t asked = 0; i < hand->n && asked < 2 * TWILL__FLOW_BURST; asked++) {
+        twill__flow_load *load = &hand->load[i];
+        int code;
+        hand->at = i;
+        if (!twill__flow_load_begin(p, hand, load))
+            break;
+        if (asked == 0)
+            atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
+        else if (i && atomic_load(&p->hungry))
+            twill__flow_publish_some(p, hand, i);
+        hand->said = 0;
+        task->index = (size_t)load->number;
+        hand->calls = 1;
+        code = p->source(twill__flow_step_at(&p->step[0], load->piece), task);
+        hand->calls = 0;
+        *end = code || (hand->said & TWILL__SAID_STOP);
+        if (code)
+            twill__flow_load_failed(p, hand, load, code);
+        else if (!hand->said)
+            load->plain = true;
+        i += code || !hand->said;
+        if (*end)
+            break;
+        if (++watch->count == watch->every) {
+            (void)twill__flow_watch_look(watch, 0);
+            if (!twill__flow_look(p, hand, watch, i))
+                break;
+        }
+    }
+    return i;
+}
+
+/* ---- a burst ---- */
+
+static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *hand,
+                                            twill_task *task, twill__flow_watch *watch,
+                                            uint64_t *longest, bool *end)
+{
+    if (hand->step == p->n_steps) {
+        task->context = p->run.context;
+        twill__flow_watch_begin(p, watch, hand->pace);
+        return twill__flow_run_source(p, hand, task, watch, end);
+    }
+    task->context = twill__flow_step_context(p, &p->step[hand->step]);
+    twill__flow_watch_begin(p, watch, hand->pace);
+    if (hand->whole)
+        return twill__flow_run_batch(p, hand, task, watch, longest);
+    return twill__flow_run_loads(p, hand, task, watch, longest);
+}
+
+/* Under the lock again: loads below `to` have ended. */
+static inline void twill__flow_hand_end(twill__flow *p, twill__flow_hand *hand,
+                                        const twill__flow_watch *watch, uint32_t to,
+                                        uint64_t longest, bool end)
+{
+    uint64_t took = watch->looked > watch->since ? watch->looked - watch->since : 0;
+    uint32_t ran = to ? to : 1;
+    if (watch->count) /* not looked since: as long as those before */
+        took = took * ran / (ran > watch->count ? ran - watch->count : 1);
+    hand->busy += took;
+    if (hand->step == p->n_steps) {
+        p->source_burst = twill__flow_burst_next(p, p->source_burst, ran, took);
+        p->source_pace = took / ran;
+        if (end) {
+            p->natural = p->shut = true;
+        }
+    } else {
+        twill__flow_step *step = &p->step[hand->step];
+        step->busy += took;
+        if (longest > step->longest)
+            step->longest = longest;
+        step->burst = twill__flow_burst_next(p, step->burst, ran, took);
+        step->pace = took / ran;
+    }
+    twill__flow_publish_all(p, hand, to);
+}
+
+/* ---- what the crew calls ---- */
+
+static inline bool twill__flow_ready(void *pipe)
+{
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_turn turn;
+    twill_ns due = 0;
+    bool any;
+    if (!twill__flow_here(p))
+        return false;
+    twill__flow_enter(p, &turn);
+    twill__flow_poll(p);
+    any = twill__flow_any(p);
+    if (!any && !p->ended)
+        due = p->due;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
+    if (due)
+        twill__crew_alarm(&p->crew, due);
+    return any;
+}
+
+/* Bursts, until nothing is ready. */
+static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand, twill_task *task)
+{
+    twill__flow_turn turn;
+    uint64_t now = twill__ticks();
+    twill__flow_enter(p, &turn);
+    p->working += hand->slot != NULL;
+    for (;;) { /* exit: nothing to take */
+        twill__flow_watch watch;
+        uint64_t longest = 0;
+        bool end = false, taken;
+        uint32_t to;
+        twill__flow_poll(p);
+        taken = twill__flow_take(p, hand);
+        twill__flow_moods(p, now);
+        if (!taken && !(twill__flow_any(p) && twill__flow_take(p, hand)))
+            break;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+        to = twill__flow_hand_run(p, hand, task, &watch, &longest, &end);
+        now = watch.looked;
+        if (!twill__flow_here(p)) /* forked in a callback: the others are not here */
+            return;
+        twill__flow_enter(p, &turn);
+        twill__flow_hand_end(p, hand, &watch, to, longest, end);
+    }
+    p->working -= hand->slot != NULL;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+static inline void twill__flow_work(void *pipe, twill_task *task)
+{
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_hand *hand = &p->hand[task->worker];
+    twill_task mine = *task;
+    mine.private_ = &hand->call;
+    twill__flow_hand_work(p, hand, &mine);
+}
+
+/* A callback has ended its thread: its piece is LOST, the rest goes back. */
+static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
+{
+    twill__flow *p = (twill__flow *)pipe;
+    twill__flow_hand *hand = &p->hand[task->worker];
+    twill__flow_turn turn;
+    uint32_t to, calls = hand->calls;
+    if (!twill__flow_here(p))
+        return;
+    hand->calls = 0;
+    to = hand->whole && calls ? calls : hand->at + 1;
+    for (uint32_t i = to - (calls ? calls : 0); i < to; i++) {
+        hand->load[i].end = TWILL__FLOW_END_FAILED;
+        hand->load[i].outs = 0;
+        twill__flow_fail(p, hand->step, &hand->load[i], TWILL_LOST, 0);
+    }
+    twill__flow_enter(p, &turn);
+    if (hand->step == p->n_steps)
+        p->shut = true;
+    twill__flow_publish_all(p, hand, to);
+    p->working--;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+#endif
+
+/* Until now: over already? The token comes first. */
+static inline twill_status twill__flow_over(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
+}
+
+/* Waits in `list`, the lock held. True: answered, in node.answer, and the pipeline is not touched
+   again. False: the lock is held again; *over: TIMEOUT, CANCELLED, or OK: look again. */
+static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twill__list *list,
+                                    twill__flow_waiter *waiter, twill_until until,
+                                    twill_status *over)
+{
+    twill_until soon = until;
+    bool early =
+        waiter->helps && p->due && (twill__no_deadline(until.deadline) || p->due < until.deadline);
+    twill_status status;
+    if (early)
+        soon.deadline = p->due;
+    twill__node_init(&waiter->node);
+    waiter->told = false;
+    twill__list_append(list, &waiter->node);
+    p->blocked_inside += waiter->inside;
+    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
+    status = twill__wait(&waiter->node, soon);
+    if (status == TWILL_OK && waiter->node.answer != TWILL__FLOW_AGAIN_WORK)
+        return true;
+    twill__flow_enter(p, turn);
+    twill__list_remove(list, &waiter->node);
+    p->blocked_inside -= waiter->inside;
+    if (status == TWILL_TIMEOUT && early && !twill__expired(until.deadline))
+        status = TWILL_OK;
+    if (status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
+        status = TWILL_CANCELLED;
+    *over = status;
+    return false;
+}
+
+/* The calling thread works, the lock held on both sides, if there is work. False: it cannot. */
+static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
+                                    twill__flow_waiter *waiter)
+{
+    bool helped;
+    if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p))
+        return false;
+    p->helping++;
+    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
+    helped = twill__crew_help(&p->crew);
+    if (!twill__flow_here(p))
+        return true;
+    twill__flow_enter(p, turn);
+    p->helping--;
+    if (!helped && twill__flow_any(p))
+        waiter->helps = false; /* no number is free, or its worker_start has failed */
+    return true;
+}
+
+/* ---- push ---- */
+
+static inline twill_status twill__flow_push(twill__flow *p, const void *item, twill_until until,
+                                            bool wait)
+{
+    twill__flow_waiter waiter;
+    twill__flow_turn turn;
+    twill_status over = TWILL_OK;
+    waiter.item = item;
+    waiter.inside = twill__crew_inside(&p->crew);
+    waiter.helps = !waiter.inside;
+    twill__flow_enter(p, &turn);
+    for (;;) { /* exit: an answer; each turn is work done or another's progress */
+        twill__flow_poll(p);
+        if (p->shut) {
+            over = TWILL_CLOSED;
+            break;
+        }
+        if (p->free_count) { /* no pusher waits then, but those who look again themselves */
+            twill__flow_accept(p, item);
+            over = TWILL_OK;
+            break;
+        }
+        if (over == TWILL_OK && !wait)
+            over = TWILL_FULL;
+        if (over == TWILL_OK && waiter.inside && p->working == p->blocked_inside + 1 &&
+            (p->working == p->np || !twill__flow_any(p)))
+            over = TWILL_DEADLOCK;
+        if (over == TWILL_OK)
+            over = twill__flow_over(until);
+        if (over != TWILL_OK)
+            break;
+        if (twill__flow_help(p, &turn, &waiter)) {
+            if (!twill__flow_here(p))
+                return TWILL_FORKED;
+            continue;
+        }
+        if (twill__flow_wait(p, &turn, &p->pushers, &waiter, until, &over))
+            return (twill_status)waiter.node.answer;
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    return over;
+}
+
+/* ---- the end ---- */
+
+/* Sends the workers home; `closing` is ours. What nobody can run any more is dropped here. */
+static inline void twill__flow_send_home(twill__flow *p)
+{
+    twill__flow_hand *spare = &p->hand[p->np];
+    twill__flow_turn turn;
+    twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
+    if (p->hooked)
+        twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
+    twill__crew_close(&p->crew, &p->crew_report);
+    twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
+    twill__flow_enter(p, &turn);
+    if (p->run.errors_capacity)
+        twill__heap_sort(p->run.errors, p->errors_count);
+    p->hooked = false;
+    p->crew_closed = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+/* Helps, and waits until all has ended. OK, FAILED, CANCELLED, TIMEOUT: how it ended; or, *early,
+   CANCELLED or TIMEOUT: `until` was over first. */
+static inline twill_status twill__flow_join(twill__flow *p, twill_until until, bool *early)
+{
+    twill__flow_waiter waiter;
+    twill__flow_turn turn;
+    twill_status over = TWILL_OK;
+    waiter.item = NULL;
+    waiter.inside = false;
+    waiter.helps = true;
+    *early = false;
+    twill__flow_enter(p, &turn);
+    for (;;) { /* exit: as above */
+        twill__flow_poll(p);
+        twill__flow_settle(p, &turn);
+        if (p->crew_closed) {
+            over = twill__flow_status(p);
+            break;
+        }
+        if ((p->ended || p->dead) && !p->closing) {
+            p->closing = true;
+            p->helping++;
+            twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+            twill__flow_send_home(p);
+            twill__flow_enter(p, &turn);
+            p->helping--;
+            continue;
+        }
+        if (over == TWILL_OK && !p->ended)
+            over = twill__flow_over(until);
+        if (over != TWILL_OK) {
+            *early = true;
+            break;
+        }
+        if (twill__flow_help(p, &turn, &waiter)) {
+            if (!twill__flow_here(p))
+                return TWILL_FORKED;
+            continue;
+        }
+        if (twill__flow_wait(p, &turn, &p->joiners, &waiter, until, &over))
+            return (twill_status)waiter.node.answer;
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    return over;
+}
+
+/* Nothing more is begun. */
+static inline void twill__flow_cancel(twill__flow *p, bool tell)
+{
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    if (!p->ended)
+        twill__flow_halt(p, TWILL_CANCELLED, tell);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+}
+
+/* A hook at the token of the run. */
+static inline void twill__flow_hook(int reason, const twill_task *task)
+{
+    (void)reason;
+    twill__flow_cancel((twill__flow *)task->context, false);
+}
+
+/* Waits until those who wait inside have left; then the memory may go. */
+static inline void twill__flow_desert(twill__flow *p)
+{
+    twill__flow_turn turn;
+    twill__node node;
+    twill__flow_enter(p, &turn);
+    twill__flow_settle(p, &turn);
+    if (!twill__flow_deserted(p)) {
+        twill__node_init(&node);
+        p->destroyer = &node;
+        twill__unlock(&p->lock);
+        for (unsigned k = 0; k < turn.count; k++)
+            twill__wake(turn.word[k], 1);
+        twill__await(&node);
+        twill__flow_enter(p, &turn); /* whoever told us has left the section now */
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    while (atomic_load(&p->leaving)) /* exit: they make a bounded number of steps */
+        twill__yield();
+}
+
+/* A callback ends the calling thread of a one-call form, or a destroy: all that is left ends here,
+   without it. */
+static inline void twill__flow_end_now(twill__flow *p)
+{
+    twill__flow_turn turn;
+    twill__flow_enter(p, &turn);
+    if (!p->ended)
+        twill__flow_halt(p, 0, true);
+    p->closing = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    if (!p->crew_closed)
+        twill__flow_send_home(p);
+}
+
+#endif
+
+static inline twill_ns twill__flow_ns(const twill__flow *p, uint64_t ticks)
+{
+    return (twill_ns)((double)ticks * 1024 / (double)p->tick_rate);
+}
+
+static inline void twill__flow_first_error(const twill__flow *p, twill_pipeline_report *report)
+{
+    const twill__flow_error *error = p->earliest.status ? &p->earliest : &p->lowest;
+    if (p->dead) {
+        report->run.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, p->start_code};
+    } else if (twill__flow_failed_at_last(p)) {
+        report->run.first_error =
+            (twill_item_error){(size_t)error->number, error->status, error->code};
+        if (error->stage < p->n_steps)
+            report->failed_stage = error->stage;
+    }
+}
+
+/* Under the lock. */
+static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_report *report)
+{
+    twill_report *run = &report->run;
+    double most = -1;
+    *report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+    *run = p->crew_report; /* flags and workers, once the crew is closed */
+    run->status = p->ended || p->dead ? twill__flow_status(p) : TWILL_OK;
+    run->total = (size_t)p->issued;
+    run->done = (size_t)p->done;
+    run->failed = (size_t)p->failed;
+    run->skipped = (size_t)p->skipped;
+    if (p->map_n && (p->ended || p->dead)) { /* what the end came before */
+        run->skipped += p->map_n - run->total;
+        run->total = p->map_n;
+    }
+    run->errors_stored = p->errors_count;
+    run->wall = (p->ended ? p->ended_at : twill__clock_now()) - p->began_at;
+    run->workers_used = 0;
+    if (p->call && run->workers_started < p->np)
+        run->workers_started++;
+    for (uint32_t h = 0; h < p->np; h++) {
+        twill_ns busy = twill__flow_ns(p, p->hand[h].busy);
+        run->chunks += p->hand[h].bursts;
+        run->workers_used += p->hand[h].used;
+        run->busy += busy;
+        if (busy > run->busiest)
+            run->busiest = busy;
+    }
+    twill__flow_first_error(p, report);
+    report->delivered = p->delivered;
+    report->filtered = p->filtered;
+    report->in_flight_peak = p->in_flight_peak;
+    for (uint32_t k = 0; k < p->n_steps; k++) {
+        double busy = (double)p->step[k].busy / p->step[k].limit;
+        if (busy > most) {
+            most = busy;
+            report->bottleneck = k;
+        }
+    }
+}
+
+static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *stats)
+{
+    if (!p->ended)
+        twill__flow_moods(p, twill__ticks());
+    for (uint32_t k = 0; k < p->n_steps; k++) {
+        const twill__flow_step *step = &p->step[k];
+        stats[k] = (twill_stage_stats){
+            .in = step->count_in,
+            .out = step->count_out,
+            .filtered = step->filtered,
+            .failed = step->failed,
+            .dropped = step->dropped,
+            .busy = twill__flow_ns(p, step->busy),
+            .starved = twill__flow_ns(p, step->starved),
+            .held = twill__flow_ns(p, step->held),
+            .longest = twill__flow_ns(p, step->longest),
+            .waiting = step->waiting,
+            .waiting_peak = step->waiting_peak,
+            .reorder_peak = step->reorder_peak,
+            .running = step->running,
+            .running_peak = step->running_peak,
+        };
+    }
+}
+
+/* The options' reports, at the end. */
+static inline void twill__flow_report(twill__flow *p)
+{
+    twill_pipeline_report report;
+    twill__flow_fill_report(p, &report);
+    if (p->options.report)
+        *p->options.report = report;
+    if (p->run.report)
+        *p->run.report = report.run;
+    if (p->options.stage_stats)
+        twill__flow_fill_stats(p, p->options.stage_stats);
+}
+
+/* Of a call that runs nothing. */
+static inline twill_status twill__flow_refuse(const twill_pipeline_options *options, size_t total,
+                                              twill_status status)
+{
+    if (options && options->report) {
+        *options->report = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+        options->report->run.status = status;
+        options->report->run.total = options->report->run.skipped = total;
+    }
+    return twill__refuse(options ? &options->run : NULL, total, status);
+}
+
+#endif
+
+/* What a pipeline is made of. */
+typedef struct twill__flow_plan {
+    const twill_stage *stages;
+    size_t n_stages, item_size;
+    const twill_pipeline_options *options;
+    twill_source_fn *source; /* NULL: pushed */
+    const void *map_items;
+    void *map_results;
+    size_t map_n;
+    bool map;
+    /* found */
+    uint32_t tickets, np;
+    size_t loads, scratch; /* of a hand */
+} twill__flow_plan;
+
+static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan, size_t k)
+{
+    const twill_stage *stage = &plan->stages[k];
+    if (!stage->work == !stage->batch || (unsigned)stage->kind > TWILL_STAGE_SERIAL ||
+        (!stage->out_size && (k + 1 < plan->n_stages || stage->outputs_max || plan->map)) ||
+        (stage->kind != TWILL_STAGE_PARALLEL && stage->workers > 1) || stage->linger < 0 ||
+        (!stage->batch && (stage->batch_max || stage->linger)) || (plan->map && stage->outputs_max))
+        return TWILL_INVALID;
+    return stage->outputs_max > UINT32_MAX || stage->batch_max > UINT32_MAX ? TWILL_TOO_BIG
+                                                                            : TWILL_OK;
+}
+
+static inline uint32_t twill__flow_stage_limit(const twill_stage *stage)
+{
+    return stage->kind != TWILL_STAGE_PARALLEL ? 1
+           : stage->workers                    ? stage->workers
+                                               : twill__cpus_hint();
+}
+
+/* Checks all, and finds how many tickets and workers there are. */
+static inline twill_status twill__flow_plan_check(twill__flow_plan *plan)
+{
+    const twill_pipeline_options *options = plan->options;
+    const twill_run *run = &options->run;
+    uint64_t workers = 0, tokens = options->tokens;
+    twill_status status = twill__check_run(run);
+    if (status != TWILL_OK)
+        return status;
+    if (!plan->item_size || !plan->stages || !plan->n_stages ||
+        (!plan->map && (run->statuses || run->codes)))
+        return TWILL_INVALID;
+    if (plan->n_stages > 65536)
+        return TWILL_TOO_BIG;
+    for (size_t k = 0; k < plan->n_stages; k++) {
+        status = twill__flow_stage_check(plan, k);
+        if (status != TWILL_OK)
+            return status;
+        workers += twill__flow_stage_limit(&plan->stages[k]);
+    }
+    if (!tokens)
+        tokens = 3 * workers;
+    if (run->workers)
+        workers = run->workers;
+    if (workers > tokens)
+        workers = tokens;
+    if (tokens > 1u << 30 || workers > TWILL__MAX_WORKERS)
+        return TWILL_TOO_BIG;
+    plan->tickets = (uint32_t)tokens;
+    plan->np = (uint32_t)workers;
+    return TWILL_OK;
+}
+
+/* ---- memory ---- */
+
+typedef struct twill__flow_carver { /* base NULL: only counts */
+    char *base;
+    size_t at;
+    bool too_big;
+} twill__flow_carver;
+
+static inline void *twill__flow_carve(twill__flow_carver *carver, size_t n, size_t size)
+{
+    size_t at = (carver->at + 15) / 16 * 16;
+    if (carver->too_big || at < carver->at || (size && n > (SIZE_MAX / 2 - at) / size)) {
+        carver->too_big = true;
+        return NULL;
+    }
+    carver->at = at + n * size;
+    return carver->base && n && size ? carver->base + at : NULL;
+}
+
+static inline uint32_t twill__flow_power_of_two(uint64_t least)
+{
+    uint32_t size = 1;
+    while (size < least)
+        size *= 2;
+    return size;
+}
+
+/* Outputs of one call. */
+static inline size_t twill__flow_stage_outputs(const twill_stage *stage)
+{
+    if (stage->outputs_max || !stage->batch)
+        return stage->outputs_max ? stage->outputs_max : 1;
+    return stage->batch_max ? stage->batch_max : 16;
+}
+
+/* What a step is, given what can come to it. */
+static inline twill_status twill__flow_step_plan(twill__flow_step *step,
+                                                 const twill__flow_plan *plan, size_t k,
+                                                 uint32_t spread, size_t in_size)
+{
+    const twill_stage *stage = &plan->stages[k];
+    uint64_t pieces = (uint64_t)spread * plan->tickets;
+    memset(step, 0, sizeof *step);
+    step->user = *stage;
+    step->in_size = in_size;
+    step->spread = spread;
+    step->most = stage->outputs_max ? (uint32_t)stage->outputs_max : 1;
+    step->limit = twill__flow_stage_limit(stage);
+    step->in_order = stage->kind == TWILL_STAGE_IN_ORDER;
+    step->single = stage->batch && stage->outputs_max;
+    step->burst = 1;
+    step->mood = TWILL__FLOW_MOOD_STARVED;
+    if (pieces > 1u << 30 || step->most > 1u << 30)
+        return TWILL_TOO_BIG;
+    step->mask = twill__flow_power_of_two(pieces) - 1;
+    if (stage->batch && !step->user.batch_max)
+        step->user.batch_max = 16;
+    if (step->user.batch_max > pieces)
+        step->user.batch_max = (size_t)pieces;
+    step->room = SIZE_MAX;
+    if (stage->buffer && !step->in_order) {
+        /* what a call before it brings must fit, also while a batch waits to be full */
+        size_t call = k > 0 ? twill__flow_stage_outputs(&plan->stages[k - 1]) : 1;
+        if (stage->batch)
+            call += step->user.batch_max - 1;
+        step->room = stage->buffer < call ? call : stage->buffer;
+        if (step->room >= pieces)
+            step->room = SIZE_MAX;
+    }
+    return TWILL_OK;
+}
+
+static inline void twill__flow_step_carve(twill__flow_step *step, twill__flow_carver *carver,
+                                          const twill__flow_plan *plan, uint32_t ring)
+{
+    size_t tickets = plan->tickets, pieces = tickets * step->spread;
+    step->in = (char *)twill__flow_carve(carver, pieces, step->in_size);
+    if (!step->in_order) {
+        step->queue = (twill__flow_piece *)twill__flow_carve(carver, (size_t)step->mask + 1,
+                                                             sizeof *step->queue);
+    } else {
+        step->ring = (uint32_t *)twill__flow_carve(carver, ring, sizeof *step->ring);
+        if (carver->base)
+            memset(step->ring, 0, ring * sizeof *step->ring);
+    }
+    if (step->in_order && step->spread > 1) {
+        size_t words = tickets * ((step->spread + 63) / 64);
+        step->due = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *step->due);
+        step->left = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *step->left);
+        step->bits = (uint64_t *)twill__flow_carve(carver, words, sizeof *step->bits);
+        if (carver->base) {
+            memset(step->left, 0, tickets * sizeof *step->left);
+            memset(step->bits, 0, words * sizeof *step->bits);
+        }
+    }
+    if (step->user.linger && step->user.linger != TWILL_FOREVER)
+        step->came = (twill_ns *)twill__flow_carve(carver, pieces, sizeof *step->came);
+}
+
+/* The steps, one behind the other; base NULL: only their bytes. */
+static inline twill_status
+twill__flow_plan_steps(twill__flow_plan *plan, twill__flow_carver *carver, twill__flow_step *steps)
+{
+    uint64_t spread = 1;
+    size_t in_size = plan->item_size;
+    uint32_t ring = twill__flow_power_of_two(plan->tickets);
+    twill__flow_step one;
+    plan->loads = TWILL__FLOW_BURST;
+    plan->scratch = 0;
+    for (size_t k = 0; k < plan->n_stages; k++) {
+        twill__flow_step *step = steps ? &steps[k] : &one;
+        twill_status status = twill__flow_step_plan(step, plan, k, (uint32_t)spread, in_size);
+        size_t scratch = 0;
+        if (status != TWILL_OK)
+            return status;
+        twill__flow_step_carve(step, carver, plan, ring);
+        if (step->user.batch) {
+            if (in_size > SIZE_MAX / 4 / step->user.batch_max)
+                return TWILL_TOO_BIG;
+            scratch = in_size * step->user.batch_max;
+            if (step->user.batch_max > plan->loads)
+                plan->loads = step->user.batch_max;
+        } else if (step->most > 1) {
+            scratch = step->user.out_size;
+        }
+        if (scratch > plan->scratch)
+            plan->scratch = scratch;
+        in_size = step->user.out_size;
+        if (step->user.outputs_max)
+            spread *= step->most;
+        if (spread * plan->tickets > 1u << 30)
+            return TWILL_TOO_BIG;
+    }
+    if (steps) {
+        twill__flow_step *last = &steps[plan->n_stages];
+        memset(last, 0, sizeof *last);
+        last->spread = (uint32_t)spread;
+        last->in_size = in_size;
+        last->room = SIZE_MAX;
+        last->scale = 1;
+        last->in = (char *)twill__flow_carve(carver, (size_t)spread * plan->tickets, in_size);
+    } else {
+        (void)twill__flow_carve(carver, (size_t)spread * plan->tickets, in_size);
+    }
+    return TWILL_OK;
+}
+
+/* All but the pipeline's own record and the crew's block. p NULL: only the bytes. */
+static inline twill_status twill__flow_plan_carve(twill__flow_plan *plan,
+                                                  twill__flow_carver *carver, twill__flow *p)
+{
+    size_t hands = (size_t)plan->np + 1, tickets = plan->tickets;
+    twill__flow_step *steps =
+        (twill__flow_step *)twill__flow_carve(carver, plan->n_stages + 1, sizeof *steps);
+    twill__flow_ticket *ticket =
+        (twill__flow_ticket *)twill__flow_carve(carver, tickets, sizeof *ticket);
+    uint32_t *free = (uint32_t *)twill__flow_carve(carver, tickets, sizeof *free);
+    twill_status status = twill__flow_plan_steps(plan, carver, p ? steps : NULL);
+    size_t scratch = (plan->scratch + 15) / 16 * 16;
+    twill__flow_load *loads;
+    char *room;
+    if (status != TWILL_OK)
+        return status;
+    loads = (twill__flow_load *)twill__flow_carve(carver, hands * plan->loads, sizeof *loads);
+    room = (char *)twill__flow_carve(carver, hands, scratch);
+    if (carver->too_big)
+        return TWILL_TOO_BIG;
+    if (!p)
+        return TWILL_OK;
+    p->step = steps;
+    p->ticket = ticket;
+    p->free = free;
+    for (size_t h = 0; h < hands; h++) {
+        p->hand[h].load = loads + h * plan->loads;
+        p->hand[h].scratch = room ? room + h * scratch : NULL;
+    }
+    return TWILL_OK;
+}
+
+/* ---- making it ---- */
+
+static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan)
+{
+    p->n_steps = (uint32_t)plan->n_stages;
+    p->tickets = p->free_count = plan->tickets;
+    for (uint32_t k = 0; k < p->tickets; k++)
+        p->free[k] = p->tickets - 1 - k;
+    p->ring_mask = twill__flow_power_of_two(plan->tickets) - 1;
+    p->first_order = p->n_steps;
+    for (uint32_t k = p->n_steps; k-- > 0;) {
+        p->step[k].order = p->first_order;
+        p->step[k].scale = p->step[k + 1].scale * p->step[k].most;
+        if (p->step[k].in_order)
+            p->first_order = k;
+        p->lingers |= p->step[k].came != NULL;
+    }
+    for (uint32_t h = 0; h <= p->np; h++) {
+        p->hand[h].call.table = twill__flow_calls();
+        p->hand[h].pipe = p;
+        p->hand[h].slot = h < p->np ? &p->crew.job.slot[h] : NULL;
+    }
+    p->thin = p->step[p->n_steps].spread == 1;
+    p->source_burst = 1;
+    p->stop_key = SIZE_MAX;
+    atomic_init(&p->limit, SIZE_MAX);
+    p->timed = p->run.until.cancel || !twill__no_deadline(p->run.until.deadline);
+    p->source = plan->source;
+    p->map_items = (const char *)plan->map_items;
+    p->map_results = (char *)plan->map_results;
+    p->map_n = plan->map_n;
+    p->generation = twill__generation();
+    /* set: generation was asked */
+    p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    p->tick_rate = twill__ticks_per_us();
+    p->goal = p->tick_rate * TWILL__FLOW_BURST_NS / 1024;
+    p->began_at = twill__clock_now();
+    p->began_ticks = twill__ticks();
+    for (uint32_t k = 0; k < p->n_steps; k++)
+        p->step[k].since = p->began_ticks;
+}
+
+/* worker_start, counted: when no number is left that could start, nobody can run anything. */
+static inline int twill__flow_worker_start(void **state, const twill_task *task)
+{
+    twill__flow *p = (twill__flow *)((twill__job *)task->private_)->data;
+    twill__flow_turn turn;
+    int code = p->user_start(state, task);
+    if (code) {
+        twill__flow_enter(p, &turn);
+        if (!p->refused++)
+            p->start_code = code;
+        if (p->refused == p->np) {
+            p->dead = true;
+            twill__flow_halt(p, 0, false);
+        }
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    }
+    return code;
+}
+
+static inline const twill__crew_table *twill__flow_crew_table(void)
+{
+    static const twill__crew_table table = {
+        .ready = twill__flow_ready, .work = twill__flow_work, .ended = twill__flow_thread_ended};
+    return &table;
+}
+
+/* One allocation. own: threads of its own, where it has no others. nested: it ends before the
+   callback around it does. */
+static inline twill_status twill__flow_make(twill__flow **out, twill__flow_plan *plan, bool nested)
+{
+    twill__flow_carver count = {NULL, 0, false}, carver;
+    size_t head = (sizeof(twill__flow) + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE, crew, hands;
+    unsigned own;
+    char *memory, *base;
+    twill__flow *p;
+    twill_run run;
+    twill__flow_turn turn;
+    twill_status status = twill__flow_plan_check(plan);
+    *out = NULL;
+    if (status == TWILL_OK)
+        status = twill__flow_plan_carve(plan, &count, NULL);
+    if (status != TWILL_OK)
+        return status;
+    own = nested ? plan->np - 1 : plan->np;
+    crew = twill__crew_bytes(plan->np, own);
+    hands = ((size_t)plan->np + 1) * sizeof(twill__flow_hand);
+    if (count.at > SIZE_MAX / 2 - head - crew - hands - TWILL__LINE)
+        return TWILL_TOO_BIG;
+    memory = (char *)TWILL_MALLOC(head + crew + hands + count.at + TWILL__LINE);
+    if (!memory)
+        return TWILL_NO_MEMORY;
+    base = memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+    memset(base, 0, head);
+    memset(base + head + crew, 0, hands);
+    p = (twill__flow *)(void *)base;
+    p->memory = memory;
+    p->np = plan->np;
+    p->call = nested;
+    p->options = *plan->options;
+    p->run = plan->options->run;
+    p->hand = (twill__flow_hand *)(void *)(base + head + crew);
+    carver = (twill__flow_carver){base + head + crew + hands, 0, false};
+    (void)twill__flow_plan_carve(plan, &carver, p);
+    run = p->run;
+    if (run.worker_start) {
+        p->user_start = run.worker_start;
+        run.worker_start = twill__flow_worker_start;
+    }
+    p->crew.job.slot = (twill__slot *)(void *)(base + head);
+    twill__flow_init(p, plan);
+    status = twill__crew_open(&p->crew, &run, p->np, own, nested, twill__flow_crew_table(), p,
+                              base + head);
+    if (status != TWILL_OK) {
+        TWILL_FREE(memory);
+        return status;
+    }
+    if (p->run.until.cancel) {
+        p->hook.fn = twill__flow_hook;
+        p->hook.context = p;
+        p->hooked = true;
+        twill_cancel_add_hook(p->run.until.cancel, &p->hook);
+    }
+    twill__flow_enter(p, &turn);
+    p->opened = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    *out = p;
+    return TWILL_OK;
+}
+
+#endif
+
+static const twill_pipeline_options twill__flow_defaults;
+
+/* ---- inside callbacks ---- */
+
+TWILL__DEFINE int twill_pipeline_filter(const twill_task *task)
+{
+    twill__flow_hand *hand = twill__flow_hand_of(task);
+    if (hand)
+        hand->said |= TWILL__FLOW_SAID_FILTER;
+    return 0;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_emit(const twill_task *task, const void *out)
+{
+    twill__flow_hand *hand = twill__flow_hand_of(task);
+    const twill__flow_step *step;
+    char *to;
+    if (!hand || !out || !hand->calls || hand->step == hand->pipe->n_steps)
+        return TWILL_INVALID;
+    step = &hand->pipe->step[hand->step];
+    if (!step->user.out_size)
+        return TWILL_INVALID;
+    if (hand->emitted == (hand->whole && !step->single ? hand->calls : step->most))
+        return TWILL_TOO_BIG;
+    to = twill__flow_output(hand, hand->emitted);
+    if (to != (const char *)out)
+        memcpy(to, out, step->user.out_size);
+    hand->emitted++;
+    return TWILL_OK;
+}
+
+/* ---- one call ---- */
+
+/* Also runs when a callback ends the calling thread. */
+static inline void twill__flow_finish(void *pipe)
+{
+    twill__flow *p = (twill__flow *)pipe;
+    if (twill__flow_here(p)) {
+        if (!p->crew_closed)
+            twill__flow_end_now(p);
+        twill__flow_report(p);
+    }
+    TWILL_FREE(p->memory);
+}
+
+static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total)
+{
+    twill__flow *p;
+    bool early;
+    twill_status status = twill__flow_make(&p, plan, true);
+    if (status != TWILL_OK)
+        return twill__flow_refuse(plan->options, total, status);
+    TWILL__GUARD_PUSH(twill__flow_finish, p);
+    status = twill__flow_join(p, (twill_until){0, NULL}, &early);
+    TWILL__GUARD_POP(1);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t source_size,
+                                              const twill_stage *stages, size_t n_stages,
+                                              const twill_pipeline_options *options)
+{
+    twill__flow_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = source_size,
+                             .options = options ? options : &twill__flow_defaults,
+                             .source = source};
+    if (!source)
+        return twill__flow_refuse(options, 0, TWILL_INVALID);
+    return twill__flow_call(&plan, 0);
+}
+
+static inline int twill__flow_map_source(void *out, const twill_task *task)
+{
+    const twill__flow *p = twill__flow_hand_of(task)->pipe;
+    if (task->index >= p->map_n)
+        return twill_task_stop(task);
+    memcpy(out, p->map_items + task->index * p->step[0].in_size, p->step[0].in_size);
+    return 0;
+}
+
+/* Without stages: a copy. */
+static inline twill_status twill__flow_copy(const twill__flow_plan *plan, size_t n)
+{
+    const twill_pipeline_options *options = plan->options;
+    twill_pipeline_report report = {.failed_stage = SIZE_MAX};
+    if (n)
+        memmove(plan->map_results, plan->map_items, n * plan->item_size);
+    for (size_t i = 0; options->run.statuses && i < n; i++)
+        options->run.statuses[i] = TWILL_OK;
+    report.run.total = report.run.done = n;
+    report.run.workers_started = report.run.workers_used = 1;
+    report.delivered = n;
+    if (options->report)
+        *options->report = report;
+    if (options->run.report)
+        *options->run.report = report.run;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_size, void *results,
+                                              size_t result_size, size_t n,
+                                              const twill_stage *stages, size_t n_stages,
+                                              const twill_pipeline_options *options)
+{
+    twill__flow_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = item_size,
+                             .options = options ? options : &twill__flow_defaults,
+                             .source = twill__flow_map_source,
+                             .map = true,
+                             .map_items = items,
+                             .map_results = results,
+                             .map_n = n};
+    const twill_run *run = &plan.options->run;
+    size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
+    if (!item_size || last != result_size || (n_stages && !stages) ||
+        (n && (!items || !results || (items == results && item_size != result_size))))
+        return twill__flow_refuse(options, n, TWILL_INVALID);
+    if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
+        return twill__flow_refuse(options, n, TWILL_TOO_BIG);
+    if (!n_stages)
+        return twill__flow_copy(&plan, n);
+    for (size_t i = 0; run->statuses && i < n; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && n)
+        memset(run->codes, 0, n * sizeof *run->codes);
+    return twill__flow_call(&plan, n);
+}
+
+/* ---- the object ---- */
+
+TWILL__DEFINE twill_status twill_pipeline_create(twill_pipeline **out, size_t item_size,
+                                                 const twill_stage *stages, size_t n_stages,
+                                                 const twill_pipeline_options *options)
+{
+    twill__flow_plan plan = {.stages = stages,
+                             .n_stages = n_stages,
+                             .item_size = item_size,
+                             .options = options ? options : &twill__flow_defaults};
+    if (!out)
+        return TWILL_INVALID;
+    return twill__flow_make(out, &plan, false);
+}
+
+static inline twill_status twill__flow_try(twill__flow *p, const void *item, twill_until until,
+                                           bool wait)
+{
+    if (!p || !item)
+        return TWILL_INVALID;
+    return twill__flow_here(p) ? twill__flow_push(p, item, until, wait) : TWILL_FORKED;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_push(twill_pipeline *pipeline, const void *item)
+{
+    return twill__flow_try(pipeline, item, (twill_until){0, NULL}, true);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_try_push(twill_pipeline *pipeline, const void *item)
+{
+    return twill__flow_try(pipeline, item, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_push_until(twill_pipeline *pipeline, const void *item,
+                                                     twill_until until)
+{
+    return twill__flow_try(pipeline, item, until, true);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_close(twill_pipeline *pipeline)
+{
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
+    twill_status status;
+    if (!p)
+        return TWILL_INVALID;
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    twill__flow_enter(p, &turn);
+    status = p->closed ? TWILL_CLOSED : TWILL_OK;
+    if (!p->shut)
+        p->natural = true;
+    p->closed = p->shut = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_cancel(twill_pipeline *pipeline)
+{
+    if (!pipeline)
+        return TWILL_INVALID;
+    if (!twill__flow_here(pipeline))
+        return TWILL_FORKED;
+    twill__flow_cancel(pipeline, true);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_pipeline_join_until(twill_pipeline *pipeline, twill_until until)
+{
+    twill_status status = twill_pipeline_close(pipeline);
+    bool early;
+    if (status != TWILL_OK && status != TWILL_CLOSED)
+        return status;
+    if (twill__crew_inside(&pipeline->crew))
+        return TWILL_DEADLOCK;
+    return twill__flow_join(pipeline, until, &early);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_join(twill_pipeline *pipeline)
+{
+    return twill_pipeline_join_until(pipeline, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_pipeline_stop(twill_pipeline *pipeline, twill_until drain,
+                                               twill_until join, twill_stopped *out)
+{
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
+    uint64_t ended = 0, skipped = 0;
+    bool early;
+    twill_status status;
+    if (out)
+        memset(out, 0, sizeof *out);
+    if (!p)
+        return TWILL_INVALID;
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    if (twill__crew_inside(&p->crew))
+        return TWILL_DEADLOCK;
+    twill__flow_enter(p, &turn);
+    ended = p->done + p->failed;
+    skipped = p->skipped;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    (void)twill_pipeline_close(p);
+    status = twill__flow_join(p, drain, &early);
+    if (early) {
+        twill__flow_cancel(p, true);
+        status = twill__flow_join(p, join, &early);
+    }
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    twill__flow_enter(p, &turn);
+    if (out) {
+        out->finished = (size_t)(p->done + p->failed - ended);
+        out->cancelled = (size_t)(p->skipped - skipped);
+        for (uint32_t k = 0; k < p->n_steps; k++)
+            out->stuck += p->step[k].running;
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+    return early ? status : TWILL_OK;
+}
+
+TWILL__DEFINE void twill_pipeline_get_stats(twill_pipeline *pipeline, twill_pipeline_report *out,
+                                            twill_stage_stats *stages)
+{
+    twill__flow *p = pipeline;
+    twill__flow_turn turn;
+    if (out)
+        *out = (twill_pipeline_report){.failed_stage = SIZE_MAX};
+    if (!p || !twill__flow_here(p))
+        return;
+    twill__flow_enter(p, &turn);
+    if (out)
+        twill__flow_fill_report(p, out);
+    if (stages)
+        twill__flow_fill_stats(p, stages);
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+}
+
+TWILL__DEFINE twill_status twill_pipeline_destroy(twill_pipeline *pipeline)
+{
+    twill__flow *p = pipeline;
+    bool early;
+    if (!p)
+        return TWILL_OK;
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    if (twill__crew_inside(&p->crew))
+        return TWILL_DEADLOCK;
+    twill__flow_cancel(p, true);
+    (void)twill__flow_join(p, (twill_until){0, NULL}, &early);
+    if (!twill__flow_here(p))
+        return TWILL_FORKED;
+    twill__flow_desert(p);
+    twill__flow_report(p);
+    TWILL_FREE(p->memory);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_pipeline_abandon(twill_pipeline *pipeline)
+{
+    if (pipeline && !twill__flow_here(pipeline))
+        TWILL_FREE(pipeline->memory);
+}
+
+#endif
+#endif
+
+/*
+twill is available under either of two licences: take the one that you prefer.
+
+------------------------------------------------------------------------------
+ALTERNATIVE A - MIT License
+
+Copyright (c) 2026 the twill authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of
+this software and associated documentation files (the "Software"), to deal in
+the Software without restriction, including without limitation the rights to
+use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies
+of the Software, and to permit persons to whom the Software is furnished to do
+so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+
+------------------------------------------------------------------------------
+ALTERNATIVE B - Public Domain (www.unlicense.org)
+
+This is free and unencumbered software released into the public domain.
+
+Anyone is free to copy, modify, publish, use, compile, sell, or distribute this
+software, either in source code form or as a compiled binary, for any purpose,
+commercial or non-commercial, and by any means.
+
+In jurisdictions that recognize copyright laws, the author or authors of this
+software dedicate any and all copyright interest in the software to the public
+domain. We make this dedication for the benefit of the public at large and to
+the detriment of our heirs and successors. We intend this dedication to be an
+overt act of relinquishment in perpetuity of all present and future rights to
+this software under copyright law.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN
+ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+For more information, please refer to <https://unlicense.org/>
+*/
