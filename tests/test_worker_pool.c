@@ -59,20 +59,14 @@ TEST(two_thousand_pools)
     CHECK_EQ(faults_live(), 0);
 }
 
-static int any_start(void **state, const twill_task *task)
+static void any_level(bool high, size_t length, const twill_task *task)
 {
-    (void)state, (void)task;
-    return 0;
-}
-
-static void any_stop(void *state, const twill_task *task)
-{
-    (void)state, (void)task;
+    (void)high, (void)length, (void)task;
 }
 
 TEST(fields_that_a_pool_cannot_honour_are_invalid)
 {
-    twill_pool_options bad[14];
+    twill_pool_options bad[18];
     twill_cancel token = {{0}};
     twill_item_error error;
     twill_report report;
@@ -82,10 +76,17 @@ TEST(fields_that_a_pool_cannot_honour_are_invalid)
     memset(bad, 0, sizeof bad);
     bad[0].run.pool = (twill_pool *)&token;
     bad[1].run.until.deadline = 1;
-    bad[2].run.until.cancel = &token;
-    bad[3].run.context = &token;
-    bad[4].run.worker_start = any_start;
-    bad[5].run.worker_stop = any_stop;
+    bad[2].max_workers = 2;
+    bad[2].run.workers = 3;
+    bad[3].capacity = 1;
+    bad[3].overflow = (twill_overflow)17;
+    bad[4].max_abandoned = 1; /* without stuck_after */
+    bad[5].high_mark = 3;     /* without on_level */
+    bad[14].on_level = any_level;
+    bad[15].on_level = any_level;
+    bad[15].high_mark = bad[15].low_mark = 3;
+    bad[16].idle_after = -1;
+    bad[17].stuck_after = -1;
     bad[6].run.on_error = TWILL_ON_ERROR_FIRST;
     bad[7].run.max_errors = 1;
     bad[8].run.errors = &error;
@@ -94,7 +95,7 @@ TEST(fields_that_a_pool_cannot_honour_are_invalid)
     bad[11].run.codes = &code;
     bad[12].run.report = &report;
     bad[13].run.cpu_count = 1; /* without cpus */
-    for (int i = 0; i < 14; i++) {
+    for (int i = 0; i < 18; i++) {
         twill_pool *pool = (twill_pool *)&token;
 
         CHECK_EQ(twill_pool_create(&pool, &bad[i]), TWILL_INVALID);

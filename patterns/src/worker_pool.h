@@ -66,20 +66,143 @@
 extern "C" {
 #endif
 
+typedef enum twill_event {
+    TWILL_EVENT_QUEUED,
+    TWILL_EVENT_STARTED,
+    TWILL_EVENT_ENDED,  /* `status` says how */
+    TWILL_EVENT_STUCK,  /* it runs for longer than stuck_after */
+    TWILL_EVENT_REFUSED /* not accepted; `status` says why */
+} twill_event;
+
+typedef struct twill_task_info { /* what on_event is told */
+    twill_event event;
+    twill_status status; /* ENDED: as in its outcome. REFUSED: what submit answers */
+    size_t index;        /* the task's number; SIZE_MAX: refused, so it has none */
+    void *key;
+    unsigned worker; /* UINT_MAX: none */
+    twill_ns when;
+} twill_task_info;
+
 typedef struct twill_pool_options {
-    twill_run run;
+    twill_run run; /* workers, hooks, names, context; run.until.cancel: every task's parent */
+    unsigned max_workers; /* 0: run.workers, a fixed size; else the pool grows up to this */
+    bool lazy;            /* threads start with the first tasks */
+    twill_ns idle_after;  /* a worker more than run.workers leaves after so long; 0 = 10 s */
+    twill_ns grow_after;  /* one is added when a task has waited for so long; 0 = 10 ms */
+    size_t capacity;      /* tasks that wait, delayed ones included; 0 = 1024; exact */
+    twill_overflow overflow;
+    bool newest_first;    /* last in, first out */
+    twill_ns ageing;      /* so long a wait is worth one step of priority; 0 = 1 s; FOREVER: none */
+    twill_ns stuck_after; /* 0: no watch; else a task that runs for longer is told by on_event */
+    unsigned max_abandoned; /* 0: told only; else so many such workers are given up and replaced */
+    size_t high_mark, low_mark; /* on_level: of waiting tasks; 0, 0: off */
+    void (*on_level)(bool high, size_t length, const twill_task *task);
+    void (*on_event)(const twill_task_info *info, const twill_task *task);
 } twill_pool_options;
 
-/* Starts the threads. TWILL_OK: *out is the pool. Else *out is NULL: INVALID, NO_MEMORY, NO_THREAD
-   (none could be started, or, with run.strict, not all). */
+typedef struct twill_submit_options {
+    int priority;         /* larger goes first */
+    size_t result_size;   /* > 0: `result` is a zeroed slot of this size */
+    void *key;            /* the submitter's own tag, for outcome and events */
+    void *context;        /* task->context; NULL: of the submitting task, else run.context */
+    twill_ns start_at;    /* an instant: not before; 0: at once */
+    twill_ns start_by;    /* an instant: not begun by then: TIMEOUT and drop; 0: no limit */
+    twill_ns timeout;     /* of its run: then its token fires, and it ends TIMEOUT; 0: none */
+    twill_cancel *cancel; /* parent of its token, beside run.until.cancel of the pool */
+    /* how it ended, before its future wakes; on the thread that found out; short. result: NULL
+       unless its callback returned */
+    void (*on_done)(const twill_outcome *outcome, void *result, const twill_task *task);
+    twill_drop_fn *drop;       /* it never ran: exactly one of {fn, drop} */
+    twill_discard_fn *discard; /* it ran, and nobody will take its result */
+} twill_submit_options;
+
+/* Starts the threads. TWILL_OK: *out is the pool. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY,
+   NO_THREAD (none could be started, or, with run.strict, not all; a worker_start that does not
+   return 0 is a thread that could not). */
 TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options);
 
-/* Waits for the calls that run on the pool, ends the threads, frees. NULL: TWILL_OK. From one of
-   its own threads, or from a callback of a call on it: TWILL_DEADLOCK, and nothing changed. */
-TWILL__DECL twill_status twill_pool_destroy(twill_pool *pool);
+/* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
+   asks) is its handle, to be released. A full queue: see `overflow` in the manual. CLOSED, FULL,
+   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will be
+   called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
+TWILL__DECL twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                           twill_future *future,
+                                           const twill_submit_options *options);
+/* Never waits, and never runs a task here: FULL instead. */
+TWILL__DECL twill_status twill_pool_try_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                               twill_future *future,
+                                               const twill_submit_options *options);
+TWILL__DECL twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                                 twill_future *future, twill_until until,
+                                                 const twill_submit_options *options);
+/* fn(args[i]) for each of n (args NULL: with NULL), in order, in one step while there is room;
+   futures: [n] or NULL. *accepted (NULL ok): so many were; the status is that of the next one. */
+TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn *fn,
+                                                void *const *args, size_t n, twill_future *futures,
+                                                size_t *accepted,
+                                                const twill_submit_options *options);
 
+/* From now on so many workers. Too many leave after their task; the missing are started: NO_THREAD:
+   not all of them could be. Also NO_MEMORY, INVALID, TOO_BIG, CLOSED. */
+TWILL__DECL twill_status twill_pool_resize(twill_pool *pool, unsigned workers,
+                                           unsigned max_workers);
+/* Running tasks go on, with what they wait for; none else is started. stop and destroy resume. */
+TWILL__DECL twill_status twill_pool_pause(twill_pool *pool);
+TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
+/* Until every accepted task has ended, delayed ones included. From inside the pool: DEADLOCK. */
+TWILL__DECL twill_status twill_pool_wait_idle(twill_pool *pool);
+TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_until until);
+/* Calls fn(arg) once on each worker there is, between tasks, and waits for all. FAILED: one returned
+   other than 0. TIMEOUT, CANCELLED: not on all of them. From inside the pool: DEADLOCK. */
+TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                                twill_until until);
+
+/* No more tasks from outside; accepted ones may still submit, until the pool has drained. */
+TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
+/* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
+   CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends the
+   threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid, call
+   again. From inside the pool: DEADLOCK, and nothing changed. */
+TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
+                                         twill_stopped *out);
+/* Closes, runs what is accepted, waits for calls on the pool, ends the threads, frees. NULL:
+   TWILL_OK. From inside the pool: DEADLOCK, and nothing changed. */
+TWILL__DECL twill_status twill_pool_destroy(twill_pool *pool);
+/* Cancels as stop does, and waits for nobody: the last thread to leave frees. The pool must not be
+   used any more. BUSY: a parallel call is on it, and nothing changed. */
+TWILL__DECL twill_status twill_pool_abandon(twill_pool *pool, twill_stopped *out);
+
+/* The pool whose worker this thread is, or NULL. */
+TWILL__DECL twill_pool *twill_pool_current(void);
 /* How many threads it has. */
 TWILL__DECL unsigned twill_pool_workers(const twill_pool *pool);
+
+typedef struct twill_pool_stats {
+    /* when idle: submitted == done + failed + timed_out + cancelled + dropped + lost */
+    uint64_t submitted, refused, started, done, failed, timed_out, cancelled, dropped, lost;
+    uint64_t caller_ran; /* by the submitting thread */
+    size_t queued, queued_peak, capacity;
+    unsigned workers, idle, busy, blocked, abandoned, workers_peak;
+    twill_ns wait_p50, wait_p95, wait_p99; /* from acceptance to start, of tasks that workers ran */
+    twill_ns run_p50, run_p95, run_p99;    /* at most 1/16 too high */
+    twill_ns busy_total, idle_total;       /* of the workers there are */
+    twill_ns oldest_running;               /* with a watch */
+} twill_pool_stats;
+/* Any thread. Zeros for a pool of a parent process. */
+TWILL__DECL void twill_pool_get_stats(twill_pool *pool, twill_pool_stats *out);
+
+typedef struct twill_run_all_options {
+    twill_run run;
+    twill_ns timeout; /* of each task: its until ends then, and it counts TIMEOUT; 0: none */
+} twill_run_all_options;
+/* Runs n tasks: fn(task i, result i), the caller taking part, and waits for all of them. Every task
+   runs whatever the others do (run.on_error: COLLECT by default); outcomes (NULL ok, else [n]) say
+   how each ended, in task order. results and result_size: NULL and 0 for none. OK; FAILED: any
+   failed; TIMEOUT, CANCELLED; INVALID, TOO_BIG, and what run.pool and run.strict say. */
+TWILL__DECL twill_status twill_run_all(const void *tasks, size_t task_size, void *results,
+                                       size_t result_size, size_t n, twill_map_fn *fn,
+                                       twill_outcome *outcomes,
+                                       const twill_run_all_options *options);
 
 #ifdef __cplusplus
 }
@@ -90,78 +213,8 @@ TWILL__DECL unsigned twill_pool_workers(const twill_pool *pool);
 #ifndef TWILL__WORKER_POOL_IMPL
 #define TWILL__WORKER_POOL_IMPL
 
-#include "engine/future.h"
-#include "engine/team.h"
-
-typedef struct twill__pool {
-    twill_pool head; /* first: what others know of it */
-    void *memory;    /* as allocated, not aligned */
-    twill__team team;
-} twill__pool;
-
-static inline bool twill__pool_run_valid(const twill_run *run)
-{
-    return !run->pool && !run->until.deadline && !run->until.cancel && !run->context &&
-           !run->worker_start && !run->worker_stop && !run->on_error && !run->max_errors &&
-           !run->errors && !run->errors_capacity && !run->statuses && !run->codes && !run->report &&
-           !run->cpus == !run->cpu_count;
-}
-
-TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)
-{
-    static const twill_run none;
-    const twill_run *run = options ? &options->run : &none;
-    unsigned workers = run->workers ? run->workers : twill__cpus_now();
-    char *memory;
-    twill__pool *pool;
-    if (!out)
-        return TWILL_INVALID;
-    *out = NULL;
-    if (!twill__pool_run_valid(run))
-        return TWILL_INVALID;
-    if (workers > 65536)
-        return TWILL_TOO_BIG;
-    memory = (char *)TWILL_MALLOC(sizeof *pool + workers * sizeof(twill__helper) + TWILL__LINE);
-    if (!memory)
-        return TWILL_NO_MEMORY;
-    pool = (twill__pool *)(void *)(memory +
-                                   (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
-    pool->head.layout = TWILL__POOL_LAYOUT;
-    pool->head.team = &pool->team;
-    pool->memory = memory;
-    twill__team_init(&pool->team, (twill__helper *)(void *)(pool + 1));
-    if (!twill__team_grow(&pool->team, workers, run) && (run->strict || pool->team.threads == 0)) {
-        (void)twill__team_close(&pool->team);
-        TWILL_FREE(memory);
-        return TWILL_NO_THREAD;
-    }
-    *out = &pool->head;
-    return TWILL_OK;
-}
-
-TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *pool)
-{
-    twill__self *self = twill__thread();
-    twill__team *team;
-    if (!pool)
-        return TWILL_OK;
-    team = pool->team;
-    if (twill__team_here(team)) {
-        if (self->team == team)
-            return TWILL_DEADLOCK;
-        for (const twill__job *job = self->job; job; job = job->outer)
-            if (job->team == team)
-                return TWILL_DEADLOCK;
-    }
-    (void)twill__team_close(team);
-    TWILL_FREE(((twill__pool *)(void *)pool)->memory);
-    return TWILL_OK;
-}
-
-TWILL__DEFINE unsigned twill_pool_workers(const twill_pool *pool)
-{
-    return pool ? pool->team->threads : 0;
-}
+#include "worker_pool/control.h"
+#include "worker_pool/run_all.h"
 
 #endif
 #endif

@@ -115,7 +115,7 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
     job->tick_rate = job->team->tick_rate;
     if (crew->has_own) /* before anybody works here: a call nested below reads the team */
         all = twill__team_grow(&crew->own, own_threads, run);
-    else if (run->pool && job->team->threads < own_threads)
+    else if (run->pool && twill__team_threads(job->team) < own_threads)
         all = false;
     twill__open(job, 0);
     if (!all)
@@ -196,7 +196,7 @@ static inline void twill__crew_fire_from(twill__crew *crew, size_t least)
 static inline void twill__crew_close(twill__crew *crew, twill_report *report)
 {
     twill__job *job = &crew->job;
-    unsigned threads = job->team->threads;
+    unsigned threads = twill__team_threads(job->team);
     if (twill__crew_here(crew)) {
         twill__meet(job, NULL, false);
         twill__stop_workers(job);

@@ -22,7 +22,7 @@
        twill__record_left      the runner's thread, after the callback
        twill__record_disown    the object will not touch it again */
 
-#define TWILL__RESULT_ROOM 64 /* bytes of a result that need no allocation */
+#define TWILL__RESULT_ROOM 48 /* bytes of a result that need no allocation */
 
 enum { TWILL__PENDING = 0, TWILL__ACTIVE, TWILL__ENDED };
 
@@ -85,6 +85,7 @@ typedef struct twill__core {
     size_t records;
     twill__slab *slabs;
     const twill__record_table *table;
+    void *owner;          /* memory that the records' functions need: freed with the core */
     _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
     uint32_t generation;  /* of the process */
     const _Atomic uint32_t *mark;
@@ -160,6 +161,8 @@ static inline void twill__core_free(twill__core *core)
         TWILL_FREE(slab->memory);
         TWILL_FREE(slab);
     }
+    if (core->owner)
+        TWILL_FREE(core->owner);
     TWILL_FREE(core);
 }
 
@@ -356,21 +359,45 @@ static inline void twill__record_publish(twill__record *record, const twill_outc
     twill__record_let_go(record);
 }
 
+/* twill__record_settle and twill__record_publish in one, where nobody else can settle it. */
+static inline void twill__record_finish(twill__record *record, const twill_outcome *outcome,
+                                        bool returned)
+{
+    twill__lock(&record->lock);
+    record->settled = true;
+    record->returned = returned;
+    record->outcome = *outcome;
+    /* release: as above */
+    atomic_store_explicit(&record->stage, TWILL__ENDED, memory_order_release);
+    if (record->waits)
+        twill__record_wake(record);
+    record->owned = false;
+    twill__record_let_go(record);
+}
+
+/* Pins a record that may have come back already. False: its object has done with it. */
+static inline bool twill__record_pin(twill__record *record)
+{
+    bool there;
+    twill__lock(&record->lock);
+    there = record->owned;
+    record->pins += there;
+    twill__unlock(&record->lock);
+    return there;
+}
+
+static inline void twill__record_unpin(twill__record *record)
+{
+    twill__lock(&record->lock);
+    record->pins--;
+    twill__record_let_go(record);
+}
+
 static inline void twill__record_disown(twill__record *record)
 {
     twill__lock(&record->lock);
     record->owned = false;
     twill__record_let_go(record);
-}
-
-/* Nobody has a handle, and nobody may wait: the object alone knows the record. */
-static inline bool twill__record_private(twill__record *record)
-{
-    bool alone;
-    twill__lock(&record->lock);
-    alone = !record->held && !record->pins;
-    twill__unlock(&record->lock);
-    return alone;
 }
 
 /* ---- who waits for whom ---- */
@@ -550,6 +577,13 @@ static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
     return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
 }
 
+/* Whether this thread is inside a task or a call, on which others may wait. */
+static inline bool twill__inside(void)
+{
+    const twill__self *self = twill__thread();
+    return self->record || self->runner || self->job;
+}
+
 /* Before a wait sleeps on a record that has not ended, which it has pinned: true: look again. `help`:
    this thread may run it. */
 static inline bool twill__record_push_on(twill__record *record, bool help)
@@ -564,7 +598,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
     return help && table->help &&
            /* as above */
            atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__PENDING &&
-           table->help(record, !twill__record_current());
+           table->help(record, !twill__inside());
 }
 
 /* Whether this thread may run a task that another one would have run. One that waits for a time or a
@@ -572,7 +606,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
    still. */
 static inline bool twill__future_may_help(twill_until until)
 {
-    if (twill__record_current())
+    if (twill__inside())
         return !twill__expired(until.deadline) && !twill_cancel_fired(until.cancel);
     return !until.cancel && twill__no_deadline(until.deadline);
 }

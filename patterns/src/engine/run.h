@@ -100,17 +100,20 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     if (workers > total) /* first: what is too many for the items is not too many for the pool */
         workers = total > 1 ? (unsigned)total : 1;
     if (run->pool) {
-        unsigned most = run->pool->team->threads;
+        unsigned most = twill__team_threads(run->pool->team);
         plan->team = run->pool->team;
-        if (!workers)
-            workers = most;
-        if (workers > plan->team->threads + 1) { /* threads of the pool and the caller */
-            workers = plan->team->threads + 1;
+        if (!workers) /* a lazy pool may have none yet */
+            workers = most ? most : 1;
+        if (workers > most + 1) { /* threads of the pool and the caller */
+            workers = most + 1;
             plan->flags |= TWILL_REPORT_DEGRADED;
         }
     } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
         plan->team = outer->team;
         workers = outer->np;
+    } else if (!outer && !workers && twill__thread()->team) { /* in a task: those of its pool */
+        plan->team = twill__thread()->team;
+        workers = twill__team_threads(plan->team);
     } else if (!workers) {
         workers = outer ? outer->np : twill__cpus_hint();
     }
@@ -307,7 +310,7 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
-    if (job->team == &call->own && call->own.threads < helpers)
+    if (job->team == &call->own && twill__team_threads(&call->own) < helpers)
         /* the first to come works while the others are started */
         (void)twill__hire(call, helpers);
     twill__take_part(job, 0, &call->task);
@@ -419,7 +422,7 @@ static inline twill_status twill__close_call(twill__call_record *call)
     if (job->seat) /* the pool may go now */
         twill__release(job->seat, call->opened);
     if (call->has_own) {
-        report.workers_started = call->own.threads + 1;
+        report.workers_started = twill__team_threads(&call->own) + 1;
         job->flags |= twill__team_close(&call->own);
     }
     report.total = call->total;

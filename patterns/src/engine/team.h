@@ -38,7 +38,8 @@ typedef struct twill__team {
     _Atomic uint32_t closed;
     _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
     unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
-    unsigned threads;       /* started; set before others see the team */
+    _Atomic unsigned threads; /* started, and not ended */
+    _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
     uint32_t generation;    /* of the process that started them */
     /* holds the generation of this process; see platform/process.h */
     const _Atomic uint32_t *mark;
@@ -413,12 +414,17 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     team->helper = helper;
 }
 
+/* How many threads it has: a number, which a pool changes as it likes. */
+static inline unsigned twill__team_threads(const twill__team *team)
+{
+    return atomic_load_explicit(&team->threads, memory_order_relaxed);
+}
+
 /* Starts threads until there are `upto`. False: one could not be started; those that could,
    help. */
 static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
 {
-    while (team->threads < upto) {
-        unsigned k = team->threads;
+    for (unsigned k; (k = twill__team_threads(team)) < upto;) {
         twill__helper *helper = &team->helper[k];
         memset(helper, 0, sizeof *helper);
         helper->thread.fn = twill__helper_main;
@@ -430,7 +436,7 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
         helper->number = k + 1;
         if (!twill__thread_start(&helper->thread))
             return false;
-        team->threads++;
+        atomic_fetch_add_explicit(&team->threads, 1, memory_order_relaxed);
     }
     return true;
 }
@@ -438,35 +444,55 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
 /* What its threads could not have: TWILL_REPORT_NO_... */
 static inline uint32_t twill__team_flags(const twill__team *team)
 {
-    uint32_t flags = 0;
-    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+    /* relaxed, here and below: set before a thread does anything */
+    uint32_t flags = atomic_load_explicit(&team->flags, memory_order_relaxed);
+    for (unsigned k = 0; team->helper && k < twill__team_threads(team); k++)
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
     return flags;
+}
+
+/* Lets no further call in, and waits for those that are on it: OK; TIMEOUT, CANCELLED: ask again.
+   It looks round by itself now and then: a call that was never open does not wake it, nor does the
+   token. */
+static inline twill_status twill__team_shut(twill__team *team, twill_until until)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+            if (seen == 0) {
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            } else if (twill_cancel_fired(until.cancel)) {
+                return TWILL_CANCELLED;
+            } else if (!twill__no_deadline(until.deadline) &&
+                       twill__clock_now() >= until.deadline) {
+                return TWILL_TIMEOUT;
+            } else if (!(seen & TWILL__SEAT_BYE)) {
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            } else {
+                twill_ns look = twill__clock_now() + TWILL_MS(1);
+                if (!twill__no_deadline(until.deadline) && until.deadline < look)
+                    look = until.deadline;
+                (void)twill__park(word, seen, look);
+            }
+            seen = atomic_load(word);
+        }
+    }
+    return TWILL_OK;
 }
 
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
 {
+    twill_until forever = {0, NULL};
     uint32_t flags = 0;
     if (!twill__team_here(team))
         return 0;
-    for (unsigned i = 0; i < TWILL__SEATS; i++) {
-        _Atomic uint32_t *word = &team->seat[i].word;
-        uint32_t seen = atomic_load(word);
-        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-            if (seen == 0)
-                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-            else if (!(seen & TWILL__SEAT_BYE))
-                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-            else /* a call that was never open does not wake us */
-                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
-            seen = atomic_load(word);
-        }
-    }
+    (void)twill__team_shut(team, forever);
     atomic_store(&team->closed, 1);
     twill__call_helpers(team, UINT_MAX);
-    for (unsigned k = 0; k < team->threads; k++) {
+    for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
         /* after the join */
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
@@ -595,7 +621,7 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 
 /* ---- what a header with run.pool knows of a pool ---- */
 
-#define TWILL__POOL_LAYOUT 1
+#define TWILL__POOL_LAYOUT 2
 struct twill_pool {
     unsigned layout;
     twill__team *team;

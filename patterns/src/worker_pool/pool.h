@@ -1,0 +1,420 @@
+/* pool.h: what a pool consists of, its counts, and who is told when something changes. */
+#ifndef TWILL__WORKER_POOL_POOL_H
+#define TWILL__WORKER_POOL_POOL_H
+
+#include "engine/future.h"
+#include "engine/histogram.h"
+#include "engine/tasks.h"
+#include "engine/team.h"
+
+/* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team (engine/team.h)
+   whose main loop looks for tasks, too, so that one set of threads serves tasks and parallel calls.
+   Taking a task out of the queue, under the lock, decides who answers for it: a worker, a waiter
+   that helps, a cancel, a drop policy, a timer, the end. No user code runs under it.
+
+   A task without future and without options but the context is plain: it lives in the queue's cell
+   alone. Any other one is a twill__errand, a record of engine/future.h. */
+
+typedef enum twill__counted {
+    TWILL__N_STARTED,
+    TWILL__N_DONE,
+    TWILL__N_FAILED,
+    TWILL__N_TIMED_OUT,
+    TWILL__N_CANCELLED,
+    TWILL__N_DROPPED,
+    TWILL__N_LOST,
+    TWILL__N_CALLER_RAN,
+    TWILL__N_INLINED, /* plain ones among them */
+    TWILL__TALLIES
+} twill__counted;
+
+typedef enum twill__where {
+    TWILL__NOWHERE,
+    TWILL__LATER, /* not before its start_at */
+    TWILL__READY,
+    TWILL__RUNNING
+} twill__where;
+
+struct twill__pool;
+struct twill__hand;
+
+typedef struct twill__errand {
+    twill__record record;
+    struct twill__pool *pool;
+    twill__entry entry;
+    twill__where
+        where; /* under the pool's lock, as the entry is; RUNNING stays until the next use */
+    struct twill__hand *runner;
+    struct twill__errand *below; /* that the same runner is in the middle of */
+    struct twill__errand *chain; /* of those that somebody is about to end */
+    /* set at submission */
+    twill_task_fn *fn;
+    void *arg, *context, *key;
+    size_t index;
+    uint64_t stamp;
+    int priority;
+    bool timed; /* it has, or will have, a timer */
+    twill_ns queued, started, start_at, start_by, timeout;
+    void (*on_done)(const twill_outcome *outcome, void *result, const twill_task *task);
+    twill_drop_fn *drop;
+    twill_discard_fn *discard;
+    twill_cancel token;     /* task->until.cancel */
+    twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
+    bool hooked;
+} twill__errand;
+
+/* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
+typedef struct twill__hand {
+    twill__call call; /* first: task->private_ */
+    struct twill__pool *pool;
+    struct twill__hand *next, *previous; /* of the pool; under the lock */
+    struct twill__hand *outer;           /* what this thread was before; its own */
+    /* under the lock */
+    twill__errand *work; /* the innermost record that it runs */
+    bool busy, plain;  /* `plain`: its outermost task is */
+    bool told /* that it is stuck */, given_up;
+    size_t forgiven;  /* tasks that nobody waits for any more */
+    unsigned blocked; /* regions of twill_task_block_begin */
+    twill_ns since;   /* it is busy; only in a pool with a watch */
+    size_t index;     /* of that task */
+    /* its own */
+    unsigned worker;
+    bool outside, fired; /* not a worker; `fired`: under the lock */
+    void *state, *context;
+    unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
+    size_t ended;               /* tasks that the pool does not know of yet */
+    size_t number, numbers_end; /* for inlined tasks: the next, and the end of those reserved */
+    twill_ns now;       /* the end of the last task, if the next one begins at once; else 0 */
+    twill_cancel token; /* of plain tasks */
+    /* relaxed, by the owner: statistics */
+    _Atomic uint64_t tally[TWILL__TALLIES];
+    twill__histogram *waited, *ran; /* NULL: not kept */
+} twill__hand;
+
+typedef enum twill__life {
+    TWILL__NO_THREAD_YET,
+    TWILL__COMING, /* started, and not through worker_start */
+    TWILL__LIVE,
+    TWILL__GIVEN_UP /* its task is stuck; it is not counted any more */
+} twill__life;
+
+typedef struct twill__everyone { /* one twill_pool_each_worker */
+    struct twill__everyone *next;
+    twill_task_fn *fn;
+    void *arg;
+    twill_until until;
+    uint64_t number;
+    unsigned left, inside, failed;
+} twill__everyone;
+
+typedef struct twill__worker {
+    twill__hand runner;
+    void *memory;
+    twill__life life; /* under the lock, as all down to each_seen */
+    twill__thrd thread, past;
+    bool has_past; /* a thread that has left, and was not joined */
+    bool keeper;   /* it sleeps until the next timer */
+    bool woke;     /* it comes from sleep: its own, as the next */
+    twill_ns idle_since;
+    uint64_t each_seen;
+    twill__everyone *each; /* that it is in; its own */
+    /* its own; relaxed for readers */
+    _Atomic uint64_t born, idle_ticks;
+    twill__histogram waited, ran;
+} twill__worker;
+
+typedef struct twill__pool {
+    twill_pool head; /* first: what others know of it */
+    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
+    /* under the lock */
+    bool on_way;         /* an idle worker was called, and has not looked yet */
+    bool paused, closed; /* closed: to those outside */
+    bool sealed;         /* to tasks, too */
+    bool leaving;        /* workers go when there is nothing to do */
+    bool forsaken, gone; /* twill_pool_abandon; the memory goes */
+    bool degraded, telling, is_high;
+    twill__todos todos;
+    size_t later, reserved; /* tasks that wait for their time; that are on their way in */
+    size_t timed;           /* works with timers, set or to be set */
+    size_t unfinished, next_index;
+    size_t peak;
+    uint64_t submitted, refused, level_turns, level_told, each_number;
+    twill__list senders;  /* who wait for room */
+    twill__list watchers; /* who wait for something to change */
+    unsigned visitors;    /* calls in either */
+    twill__everyone *each;
+    twill__hand *runners;
+    twill__worker **worker; /* by number */
+    unsigned numbers;       /* entries of it */
+    unsigned least, most;   /* workers wanted; at most */
+    unsigned live, coming, abandoned, outside, blocked, live_peak;
+    twill_ns failed_at;                  /* the last thread that could not be started; 0: none */
+    twill_ns grown_at, cpu_at, cpu_then; /* growth: the last one; the last look at the CPU clock */
+    twill__thrd watch;
+    bool has_watch, watch_ends;
+    _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
+    /* a guess for who is full anyway; written under the lock */
+    _Atomic size_t used;
+    _Atomic uint32_t watch_word;
+    /* relaxed: counts of threads that are no runners */
+    _Atomic uint64_t tally[TWILL__TALLIES];
+    /* set at creation */
+    _Alignas(TWILL__LINE) size_t capacity;
+    twill_pool_options options;
+    char name[16];
+    uint64_t tick_scale; /* ns in 2^20 ticks */
+    twill__core *core;
+    twill__team team;
+} twill__pool;
+
+/* ---- where this thread is ---- */
+
+static inline twill__pool *twill__pool_of(twill_pool *pool)
+{
+    return (twill__pool *)(void *)pool;
+}
+
+static inline bool twill__pool_here(const twill__pool *pool)
+{
+    return twill__team_here(&pool->team);
+}
+
+/* What this thread runs tasks of this pool as; NULL: it is none of its runners. */
+static inline twill__hand *twill__hand_here(const twill__pool *pool)
+{
+    twill__hand *runner = (twill__hand *)twill__thread()->runner;
+    while (runner && runner->pool != pool)
+        runner = runner->outer;
+    return runner;
+}
+
+/* Whether this thread is a part of something that the pool's end waits for. */
+static inline bool twill__pool_inside(const twill__pool *pool)
+{
+    const twill__self *self = twill__thread();
+    if (self->team == &pool->team || twill__hand_here(pool))
+        return true;
+    for (const twill__job *job = self->job; job; job = job->outer)
+        if (job->team == &pool->team)
+            return true;
+    for (const twill__record *record = (const twill__record *)self->record; record;
+         record = record->outer)
+        if (record->core == pool->core)
+            return true;
+    return false;
+}
+
+/* ---- counts ---- */
+
+static inline void twill__count(twill__pool *pool, twill__hand *runner, twill__counted what)
+{
+    if (runner)
+        atomic_store_explicit(&runner->tally[what],
+                              atomic_load_explicit(&runner->tally[what], memory_order_relaxed) + 1,
+                              memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(&pool->tally[what], 1, memory_order_relaxed);
+}
+
+static inline twill__counted twill__counted_of(twill_status status)
+{
+    switch (status) {
+    case TWILL_OK:
+        return TWILL__N_DONE;
+    case TWILL_TIMEOUT:
+        return TWILL__N_TIMED_OUT;
+    case TWILL_CANCELLED:
+    case TWILL_CLOSED:
+        return TWILL__N_CANCELLED;
+    case TWILL_DROPPED:
+        return TWILL__N_DROPPED;
+    case TWILL_LOST:
+        return TWILL__N_LOST;
+    default:
+        return TWILL__N_FAILED;
+    }
+}
+
+static inline uint64_t twill__ticks_ns(const twill__pool *pool, uint64_t ticks)
+{
+    return ticks < (uint64_t)1 << 40 ? (ticks * pool->tick_scale) >> 20
+                                     : (ticks >> 20) * pool->tick_scale;
+}
+
+/* ---- a turn under the lock ---- */
+
+typedef struct twill__turn { /* what to do after it */
+    unsigned call;           /* idle workers to call */
+    bool watch;              /* wake the watch */
+    bool level;              /* tell the level */
+    unsigned count;
+    _Atomic uint32_t *word[8]; /* sleepers to wake */
+    twill__errand *late;         /* works whose time is over: to be ended */
+    twill__errand *stale;        /* pinned: running, and over time */
+} twill__turn;
+
+static inline void twill__turn_begin(twill__pool *pool, twill__turn *turn)
+{
+    turn->call = turn->count = 0;
+    turn->watch = turn->level = false;
+    turn->late = turn->stale = NULL;
+    twill__lock(&pool->lock);
+}
+
+static inline void twill__turn_wake(twill__turn *turn, _Atomic uint32_t *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+static inline void twill__pool_free(twill__pool *pool);
+
+/* Whether nobody will ever come back to an abandoned pool. */
+static inline bool twill__pool_empty(const twill__pool *pool)
+{
+    return pool->forsaken && !pool->gone && !pool->live && !pool->abandoned && !pool->outside &&
+           !pool->visitors && !pool->has_watch;
+}
+
+/* Unlocks, and does what is left to do, but for `level`, `late` and `stale`. The pool may be gone
+   then, if the caller is not a part of it. */
+static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
+{
+    bool last = twill__pool_empty(pool);
+    if (last)
+        pool->gone = true;
+    twill__unlock(&pool->lock);
+    if (last) {
+        twill__pool_free(pool);
+        turn->call = 0;
+        turn->watch = false;
+    }
+    if (turn->call)
+        twill__call_helpers(&pool->team, turn->call);
+    if (turn->watch) {
+        atomic_fetch_add(&pool->watch_word, 1);
+        twill__wake(&pool->watch_word, 1);
+    }
+    for (unsigned i = 0; i < turn->count; i++)
+        twill__wake(turn->word[i], 1);
+}
+
+/* Something has changed that somebody may wait for: all look again. */
+static inline void twill__pool_changed(twill__pool *pool, twill__turn *turn)
+{
+    while (pool->watchers.first) {
+        twill__node *node = pool->watchers.first;
+        _Atomic uint32_t *word = &node->word;
+        twill__list_remove(&pool->watchers, node);
+        /* acq_rel: pairs with twill__wait; whoever leaves finds that it is not listed */
+        node->answer = TWILL_OK;
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__turn_wake(turn, word);
+    }
+}
+
+/* A visitor leaves for good: the destroyer may wait for it. */
+static inline void twill__pool_left(twill__pool *pool, twill__turn *turn)
+{
+    pool->visitors--;
+    twill__pool_changed(pool, turn);
+}
+
+/* Waits under the lock, which it lets go meanwhile, until `there` says so. */
+static inline twill_status
+twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
+                  bool (*there)(const twill__pool *pool, const void *data), const void *data)
+{
+    twill_status status = TWILL_OK;
+    pool->visitors++;
+    while (status == TWILL_OK && !there(pool, data)) { /* exit: there, or the wait is over */
+        twill__node me;
+        twill__node_init(&me);
+        me.answer = TWILL_EMPTY;
+        twill__list_append(&pool->watchers, &me);
+        twill__turn_end(pool, turn);
+        status = twill__wait(&me, until);
+        twill__turn_begin(pool, turn);
+        if (status != TWILL_OK && me.answer == TWILL_EMPTY)
+            twill__list_remove(&pool->watchers, &me);
+    }
+    if (status != TWILL_OK && there(pool, data))
+        status = TWILL_OK;
+    twill__pool_left(pool, turn);
+    return status;
+}
+
+/* ---- the level of the queue ---- */
+
+static inline size_t twill__pool_used(const twill__pool *pool)
+{
+    return pool->todos.length + pool->later + pool->reserved;
+}
+
+/* After the queue has grown or shrunk, under the lock. */
+static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
+{
+    size_t length = pool->todos.length + pool->later;
+    /* a guess for others */
+    atomic_store_explicit(&pool->used, pool->sealed ? 0 : length + pool->reserved,
+                          memory_order_relaxed);
+    if (length > pool->peak)
+        pool->peak = length;
+    if (!pool->options.on_level)
+        return;
+    if (pool->is_high ? length <= pool->options.low_mark : length >= pool->options.high_mark) {
+        pool->is_high = !pool->is_high;
+        pool->level_turns++;
+        turn->level = true;
+    }
+}
+
+/* After the turn: tells each edge once, in turn; one thread at a time tells all there are. */
+static inline void twill__pool_tell_level(twill__pool *pool)
+{
+    twill_task task = {SIZE_MAX, pool->options.run.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    if (!pool->telling) {
+        pool->telling = true;
+        pool->visitors++;
+        while (pool->level_told != pool->level_turns) { /* exit: all told */
+            bool high = pool->level_told++ % 2 == 0;
+            size_t length = pool->todos.length + pool->later;
+            twill__turn_end(pool, &turn);
+            pool->options.on_level(high, length, &task);
+            twill__turn_begin(pool, &turn);
+        }
+        pool->telling = false;
+        twill__pool_left(pool, &turn);
+    }
+    twill__turn_end(pool, &turn);
+}
+
+/* ---- events ---- */
+
+static inline twill_task twill__task_about(const twill__pool *pool, size_t index, void *context)
+{
+    twill_task task = {index, context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    (void)pool;
+    return task;
+}
+
+static inline void twill__event(twill__pool *pool, twill_event event, twill_status status,
+                                size_t index, void *key, unsigned worker, const twill_task *task)
+{
+    twill_task_info info;
+    if (!pool->options.on_event)
+        return;
+    info.event = event;
+    info.status = status;
+    info.index = index;
+    info.key = key;
+    info.worker = worker;
+    info.when = twill__clock_now();
+    pool->options.on_event(&info, task);
+}
+
+#endif

@@ -1,0 +1,645 @@
+/* running.h: a task from its start to its end, however it ends. */
+#ifndef TWILL__WORKER_POOL_RUNNING_H
+#define TWILL__WORKER_POOL_RUNNING_H
+
+#include "worker_pool/pool.h"
+
+static inline twill__errand *twill__errand_of(twill__record *record)
+{
+    return (twill__errand *)(void *)record;
+}
+
+static inline twill__errand *twill__errand_at(twill__entry *entry)
+{
+    return (twill__errand *)(void *)((char *)entry - offsetof(twill__errand, entry));
+}
+
+/* ---- how it ended ---- */
+
+static inline void twill__outcome_of(const twill__errand *work, twill_status status, int code,
+                                     unsigned worker, twill_ns finished, twill_outcome *outcome)
+{
+    outcome->status = status;
+    outcome->code = status == TWILL_FAILED ? code : 0;
+    outcome->index = work->index;
+    outcome->key = work->key;
+    outcome->worker = worker;
+    outcome->attempts = work->started ? 1 : 0;
+    outcome->queued = work->queued;
+    outcome->started = work->started;
+    outcome->finished = finished;
+}
+
+/* What everybody is told before the future wakes: counts, on_done, the event. */
+static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                    const twill_outcome *outcome, bool returned,
+                                    const twill_task *task)
+{
+    twill__count(pool, runner, twill__counted_of(outcome->status));
+    if (work->on_done)
+        work->on_done(outcome, returned ? work->record.result : NULL, task);
+    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, work->index, work->key, outcome->worker,
+                 task);
+}
+
+/* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
+static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, twill_status why)
+{
+    twill_task task = twill__task_about(pool, work->index, work->context);
+    twill_outcome outcome;
+    twill__outcome_of(work, why, 0, UINT_MAX, twill__clock_now(), &outcome);
+    if (work->drop)
+        work->drop(work->arg, why, &task);
+    twill__errand_told(pool, NULL, work, &outcome, false, &task);
+    twill__record_finish(&work->record, &outcome, false);
+}
+
+static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, twill_status why)
+{
+    if (!todo->fn) {
+        twill__errand_drop(pool, twill__errand_at((twill__entry *)todo->arg), why);
+    } else {
+        twill_task task = twill__task_about(pool, todo->index, todo->context);
+        twill__count(pool, NULL, twill__counted_of(why));
+        twill__event(pool, TWILL_EVENT_ENDED, why, todo->index, NULL, UINT_MAX, &task);
+    }
+}
+
+/* It runs, and others shall not wait for its end any more. The caller has pinned it. */
+static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work, twill_status status)
+{
+    if (twill__record_settle(&work->record, false)) {
+        twill_task task = twill__task_about(pool, work->index, work->context);
+        twill_outcome outcome;
+        twill__outcome_of(work, status, 0, UINT_MAX, twill__clock_now(), &outcome);
+        twill__errand_told(pool, NULL, work, &outcome, false, &task);
+        twill__record_publish(&work->record, &outcome, false);
+    }
+    twill_cancel_fire(&work->token, (int)status);
+}
+
+/* ---- timers ---- */
+
+/* Under the lock, when a work with timers has its last one behind it. */
+static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
+{
+    if (!work->timed)
+        return;
+    work->timed = false;
+    pool->timed--;
+    twill__timer_stop(&pool->todos, &work->entry);
+    /* release: pairs with the waiter's acquire; a hint */
+    atomic_store_explicit(&work->record.due, 0, memory_order_release);
+}
+
+/* Somebody who sleeps must know of it: an idle worker, or the watch. */
+static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twill__errand *work,
+                                     twill_ns when)
+{
+    twill_ns alarm = atomic_load(&pool->team.alarm);
+    twill__timer_set(&pool->todos, &work->entry, when);
+    /* as above */
+    atomic_store_explicit(&work->record.due, when, memory_order_release);
+    if (when < atomic_load_explicit(&pool->watch_until, memory_order_relaxed))
+        turn->watch = true; /* relaxed: written under the lock */
+    if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
+        return;          /* whoever becomes idle looks under the lock */
+    while (when < alarm) /* exit: set, or an earlier one is */
+        if (atomic_compare_exchange_weak(&pool->team.alarm, &alarm, when)) {
+            turn->call++;
+            return;
+        }
+}
+
+static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twill__errand *work)
+{
+    twill__todo todo = {NULL, &work->entry, NULL, work->index, work->stamp};
+    work->where = TWILL__READY;
+    twill__todos_push(&pool->todos, &todo, work->priority, work->queued, pool->team.tick_rate);
+    if (work->start_by)
+        twill__errand_timer(pool, turn, work, work->start_by);
+}
+
+/* Out of the queue, or of the delayed ones; under the lock. The caller answers for it now. */
+static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
+{
+    if (work->where == TWILL__READY)
+        (void)twill__todos_remove(&pool->todos, &work->entry);
+    else
+        pool->later--;
+    work->where = TWILL__NOWHERE;
+}
+
+static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
+static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
+
+/* Under the lock: what is due at `now`. */
+static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
+{
+    bool moved = false;
+    while (twill__timer_next(&pool->todos) <= now) { /* exit: timers stop, or go on */
+        twill__errand *work = twill__errand_at(pool->todos.timers[0]);
+        if (work->where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
+            /* its room was taken with the order */
+            pool->later--;
+            twill__timer_stop(&pool->todos, &work->entry);
+            atomic_store_explicit(&work->record.due, 0, memory_order_release); /* as above */
+            twill__errand_push(pool, turn, work);
+            twill__pool_wants(pool, turn);
+            moved = true;
+        } else if (work->where == TWILL__RUNNING) {
+            twill__errand_untimed(pool, work);
+            if (twill__record_pin(&work->record)) {
+                work->chain = turn->stale;
+                turn->stale = work;
+            }
+        } else {
+            twill__errand_untimed(pool, work);
+            twill__errand_take(pool, work);
+            work->chain = turn->late;
+            turn->late = work;
+            pool->reserved++; /* until it has ended: the pool stays */
+            moved = true;
+        }
+    }
+    if (moved) {
+        twill__pool_level(pool, turn);
+        twill__pool_room(pool, turn);
+    }
+}
+
+static inline void twill__pool_ended(twill__pool *pool, size_t count);
+
+/* After the turn: ends what its tick has found, and tells the level. */
+static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
+{
+    twill__errand *late = turn->late, *stale = turn->stale, *next;
+    bool level = turn->level;
+    turn->late = turn->stale = NULL;
+    turn->level = false;
+    for (; late; late = next) {
+        next = late->chain;
+        twill__errand_drop(pool, late, TWILL_TIMEOUT);
+        twill__pool_ended(pool, 1);
+    }
+    for (; stale; stale = next) {
+        next = stale->chain;
+        twill__errand_overrule(pool, stale, TWILL_TIMEOUT);
+        twill__record_unpin(&stale->record);
+    }
+    if (level)
+        twill__pool_tell_level(pool);
+}
+
+/* ---- room ---- */
+
+/* Under the lock: whoever waits for room gets it, in order. */
+static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
+{
+    for (twill__node *node = pool->senders.first, *next;
+         node && twill__pool_used(pool) < pool->capacity; node = next) {
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = TWILL_OK;
+        if (twill__grant(&pool->senders, node)) {
+            pool->reserved++;
+            twill__turn_wake(turn, word);
+        }
+    }
+}
+
+/* `count` tasks are over. Not from a runner: it counts its own. */
+static inline void twill__pool_ended(twill__pool *pool, size_t count)
+{
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    pool->unfinished -= count;
+    pool->reserved -= count;
+    twill__pool_level(pool, &turn);
+    twill__pool_room(pool, &turn);
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+/* ---- running ---- */
+
+static inline void twill__hand_task(const twill__hand *runner, size_t index, void *context,
+                                      twill_task *task)
+{
+    task->index = index;
+    task->context = context;
+    task->worker = runner->worker;
+    task->workers = runner->pool->most + runner->pool->options.max_abandoned;
+    task->worker_state = runner->state;
+    task->until.deadline = 0;
+    task->until.cancel = NULL;
+    task->private_ = (void *)(uintptr_t)runner;
+}
+
+static inline void twill__waited(const twill__pool *pool, twill__hand *runner, uint64_t stamp)
+{
+    uint64_t now = twill__ticks();
+    if (runner->waited)
+        twill__histogram_add(runner->waited, twill__ticks_ns(pool, now > stamp ? now - stamp : 0));
+}
+
+/* A plain task; `inlined`: on top of another one, and never queued. */
+static inline void twill__run_plain(twill__pool *pool, twill__hand *runner,
+                                    const twill__todo *todo, bool inlined)
+{
+    void *context = runner->context;
+    unsigned said = runner->said;
+    uint64_t since = 0;
+    twill_status status;
+    twill_task task;
+    bool gone;
+    int code;
+    twill__hand_task(runner, todo->index, todo->context, &task);
+    task.until.cancel = &runner->token;
+    if (todo->stamp) {
+        twill__waited(pool, runner, todo->stamp);
+        since = twill__ticks();
+    }
+    runner->said = 0;
+    runner->context = todo->context;
+    runner->depth++;
+    twill__count(pool, runner, TWILL__N_STARTED);
+    if (pool->options.on_event)
+        twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, todo->index, NULL, runner->worker, &task);
+    code = todo->fn(todo->arg, NULL, &task);
+    status = code ? TWILL_FAILED : runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
+    if (since && runner->ran)
+        twill__histogram_add(runner->ran, twill__ticks_ns(pool, twill__ticks() - since));
+    gone = runner->given_up && !inlined; /* and was counted LOST */
+    if (!gone)
+        twill__count(pool, runner, twill__counted_of(status));
+    if (pool->options.on_event && !gone)
+        twill__event(pool, TWILL_EVENT_ENDED, status, todo->index, NULL, runner->worker, &task);
+    runner->depth--;
+    runner->ended += !inlined;
+    runner->said = said;
+    runner->context = context;
+}
+
+/* What it said, by the rules of the manual. */
+static inline twill_status twill__errand_status(const twill__errand *work, const twill__hand *runner,
+                                              int code, twill_ns now)
+{
+    if (work->timeout && now >= work->started + work->timeout)
+        return TWILL_TIMEOUT;
+    if (code)
+        return TWILL_FAILED;
+    return runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
+}
+
+/* Its token is of no use any more. */
+static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
+{
+    if (work->hooked)
+        twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
+    work->hooked = false;
+    if (twill__token_used(twill__token_of(&work->token)))
+        twill_cancel_detach(&work->token);
+}
+
+/* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
+static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                    int code, bool returned, const twill_task *task)
+{
+    twill_ns now = twill__clock_now();
+    twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
+    bool raced = work->timeout || pool->options.stuck_after;
+    twill_outcome outcome;
+    twill__record_left(&work->record);
+    runner->now = now;
+    twill__errand_quiet(pool, work);
+    if (work->timed) {
+        twill__turn turn;
+        twill__turn_begin(pool, &turn);
+        twill__errand_untimed(pool, work);
+        twill__turn_end(pool, &turn);
+    }
+    twill__outcome_of(work, status, code, runner->worker, now, &outcome);
+    if (returned && runner->ran)
+        twill__histogram_add(runner->ran, (uint64_t)(now - work->started));
+    if (!raced) {
+        twill__errand_told(pool, runner, work, &outcome, returned, task);
+        twill__record_finish(&work->record, &outcome, returned);
+    } else if (twill__record_settle(&work->record, returned)) {
+        twill__errand_told(pool, runner, work, &outcome, returned, task);
+        twill__record_publish(&work->record, &outcome, true);
+    } else {
+        if (returned && work->discard) /* late: nobody can take it */
+            work->discard(work->arg, work->record.result, code, task);
+        twill__record_disown(&work->record);
+    }
+    runner->ended++;
+}
+
+/* The work was taken out of the queue for this runner (twill__hand_takes). */
+static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill__errand *work)
+{
+    void *context = runner->context;
+    unsigned said = runner->said;
+    twill_task task;
+    int code;
+    twill__hand_task(runner, work->index, work->context, &task);
+    task.until.cancel = &work->token;
+    if (work->timeout)
+        task.until.deadline = work->started + work->timeout;
+    if (runner->waited)
+        twill__histogram_add(runner->waited, work->started > work->queued
+                                                 ? (uint64_t)(work->started - work->queued)
+                                                 : 0);
+    runner->said = 0;
+    runner->context = work->context;
+    runner->depth++;
+    twill__count(pool, runner, TWILL__N_STARTED);
+    twill__record_begin(&work->record);
+    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, work->index, work->key, runner->worker,
+                 &task);
+    code = work->fn(work->arg, work->record.result_size ? work->record.result : NULL, &task);
+    twill__errand_over(pool, runner, work, code, true, &task);
+    runner->depth--;
+    runner->said = said;
+    runner->context = context;
+}
+
+/* Under the lock: the work, taken out of the queue, is this runner's now. */
+static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill__hand *runner,
+                                       twill__errand *work)
+{
+    work->started = runner->now ? runner->now : twill__clock_now();
+    if (work->started < work->queued)
+        work->started = work->queued;
+    work->where = TWILL__RUNNING;
+    work->runner = runner;
+    work->below = runner->depth ? runner->work : NULL;
+    runner->work = work;
+    if (!work->timed)
+        return;
+    if (work->timeout)
+        twill__errand_timer(pool, turn, work,
+                          work->timeout > TWILL_FOREVER - 1 - work->started
+                              ? TWILL_FOREVER - 1
+                              : work->started + work->timeout);
+    else
+        twill__errand_untimed(pool, work);
+}
+
+/* ---- a thread that is no worker, or a task on top of another ---- */
+
+typedef struct twill__guest { /* what the clean-up needs */
+    twill__pool *pool;
+    twill__hand *runner;
+    twill__errand *work;
+} twill__guest;
+
+/* Under the lock: this thread may run tasks now. */
+static inline void twill__hand_in(twill__pool *pool, twill__hand *runner)
+{
+    runner->pool = pool;
+    runner->previous = NULL;
+    runner->next = pool->runners;
+    if (runner->next)
+        runner->next->previous = runner;
+    pool->runners = runner;
+}
+
+/* Under the lock. */
+static inline void twill__hand_out(twill__pool *pool, twill__hand *runner)
+{
+    if (runner->previous)
+        runner->previous->next = runner->next;
+    else
+        pool->runners = runner->next;
+    if (runner->next)
+        runner->next->previous = runner->previous;
+}
+
+/* Under the lock: what a runner has finished. */
+static inline void twill__hand_report(twill__pool *pool, twill__turn *turn, twill__hand *runner)
+{
+    size_t ended = runner->ended;
+    if (!ended)
+        return;
+    runner->ended = 0;
+    if (runner->forgiven) { /* those were taken off when it was given up */
+        size_t less = ended < runner->forgiven ? ended : runner->forgiven;
+        runner->forgiven -= less;
+        ended -= less;
+    }
+    pool->unfinished -= ended;
+    if (pool->watchers.first)
+        twill__pool_changed(pool, turn);
+}
+
+static inline const twill__call_table *twill__hand_table(void);
+
+static inline void twill__guest_in(twill__pool *pool, twill__hand *runner)
+{
+    memset(runner, 0, sizeof *runner);
+    runner->call.table = twill__hand_table();
+    runner->worker = UINT_MAX;
+    runner->outside = runner->busy = true;
+    runner->outer = (twill__hand *)twill__thread()->runner;
+    twill__hand_in(pool, runner);
+    pool->outside++;
+}
+
+/* Its task is over, or its thread ends. */
+static inline void twill__guest_out(twill__guest *guest)
+{
+    twill__pool *pool = guest->pool;
+    twill__hand *runner = guest->runner;
+    twill__turn turn;
+    twill__thread()->runner = runner->outer;
+    twill__turn_begin(pool, &turn);
+    twill__hand_report(pool, &turn, runner);
+    twill__hand_out(pool, runner);
+    for (unsigned i = 0; i < TWILL__TALLIES; i++) /* relaxed: counts */
+        atomic_fetch_add_explicit(&pool->tally[i],
+                                  atomic_load_explicit(&runner->tally[i], memory_order_relaxed),
+                                  memory_order_relaxed);
+    pool->outside--;
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+/* A plain task that was `lost` has no record to ask. */
+static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
+{
+    twill_task task;
+    twill__hand_task(runner, runner->index, runner->context, &task);
+    twill__count(pool, runner, TWILL__N_LOST);
+    twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, runner->index, NULL, runner->worker, &task);
+}
+
+/* What runs on a runner ends with its thread: all of it is LOST. */
+static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
+{
+    while (runner->depth) { /* exit: one less each time */
+        twill__errand *work = runner->work, *below;
+        twill_task task;
+        runner->depth--;
+        if (work) {
+            below = work->below;
+            twill__hand_task(runner, work->index, work->context, &task);
+            twill__errand_over(pool, runner, work, 0, false, &task);
+            runner->work = below;
+        } else if (runner->depth || !runner->plain) { /* inlined */
+            twill__plain_lost(pool, runner);
+        } else {
+            if (!runner->given_up)
+                twill__plain_lost(pool, runner);
+            runner->ended++;
+        }
+    }
+}
+
+static inline void twill__guest_ended(void *guest_)
+{
+    twill__guest *guest = (twill__guest *)guest_;
+    twill__hand_lost(guest->pool, guest->runner);
+    twill__guest_out(guest);
+}
+
+/* Runs a work that was taken for this guest. */
+static inline void twill__guest_runs(twill__guest *guest)
+{
+    twill__thread()->runner = guest->runner;
+    TWILL__GUARD_PUSH(twill__guest_ended, guest);
+    twill__run_work(guest->pool, guest->runner, guest->work);
+    TWILL__GUARD_POP(0);
+    twill__guest_out(guest);
+}
+
+/* A worker runs a work on top of what it is doing: the guard of its main loop covers it. */
+static inline void twill__run_nested(twill__pool *pool, twill__hand *runner, twill__errand *work)
+{
+    twill__errand *below = work->below; /* the work may be another task's when it is over */
+    twill__turn turn;
+    twill__run_work(pool, runner, work);
+    twill__turn_begin(pool, &turn);
+    runner->work = below;
+    twill__hand_report(pool, &turn, runner);
+    twill__turn_end(pool, &turn);
+}
+
+/* Under the lock, the work taken out of the queue, and after it unlocked: runs it on this thread,
+   which is `runner`, or (NULL) none of the pool's. */
+static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__hand *runner,
+                                   twill__errand *work)
+{
+    twill__hand guest_runner;
+    twill__guest guest = {pool, &guest_runner, work};
+    if (!runner)
+        twill__guest_in(pool, &guest_runner);
+    else
+        runner->now = 0;
+    twill__hand_takes(pool, turn, runner ? runner : &guest_runner, work);
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    if (runner)
+        twill__run_nested(pool, runner, work);
+    else
+        twill__guest_runs(&guest);
+}
+
+/* ---- what tasks say ---- */
+
+static inline void twill__hand_skip(const twill_task *task)
+{
+    ((twill__hand *)task->private_)->said |= TWILL__SAID_SKIP;
+}
+
+static inline void twill__hand_block(const twill_task *task, bool begin);
+
+static inline const twill__call_table *twill__hand_table(void)
+{
+    static const twill__call_table table = {NULL, NULL, twill__hand_skip, NULL,
+                                            twill__hand_block};
+    return &table;
+}
+
+/* ---- what futures ask ---- */
+
+static inline bool twill__errand_help(twill__record *record, bool idle)
+{
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__hand *runner = twill__hand_here(pool);
+    const twill_run *run = &pool->options.run;
+    twill__turn turn;
+    if (runner && runner->given_up)
+        return false;
+    if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
+        return false;
+    twill__turn_begin(pool, &turn);
+    if (work->where != TWILL__READY ||
+        (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
+        twill__turn_end(pool, &turn);
+        return false;
+    }
+    twill__errand_take(pool, work);
+    twill__pool_level(pool, &turn);
+    twill__pool_room(pool, &turn);
+    twill__run_here(pool, &turn, runner, work);
+    return true;
+}
+
+static inline void twill__errand_expire(twill__record *record)
+{
+    twill__pool *pool = twill__errand_of(record)->pool;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    pool->visitors++;
+    twill__pool_tick(pool, &turn, twill__clock_now());
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    twill__turn_begin(pool, &turn);
+    twill__pool_left(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+static inline void twill__errand_cancel(twill__record *record)
+{
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__turn turn;
+    bool queued;
+    twill__turn_begin(pool, &turn);
+    queued = work->where == TWILL__READY || work->where == TWILL__LATER;
+    if (queued) {
+        twill__errand_take(pool, work);
+        twill__errand_untimed(pool, work);
+        twill__pool_level(pool, &turn);
+        pool->reserved++; /* its room is free when it has ended: the pool stays */
+    }
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    if (queued) {
+        twill__errand_drop(pool, work, TWILL_CANCELLED);
+        twill__pool_ended(pool, 1);
+    } else if (twill__record_open(record)) {
+        twill_cancel_fire(&work->token, TWILL_CANCELLED);
+    }
+}
+
+static inline void twill__errand_forget(twill__record *record)
+{
+    twill__errand *work = twill__errand_of(record);
+    if (work->discard) {
+        twill_task task = {work->index, work->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        work->discard(work->arg, record->result, record->outcome.code, &task);
+    }
+}
+
+static inline const twill__record_table *twill__errand_table(void)
+{
+    static const twill__record_table table = {twill__errand_help, twill__errand_expire,
+                                              twill__errand_cancel, twill__errand_forget};
+    return &table;
+}
+
+#endif

@@ -1,0 +1,483 @@
+/* submit.h: tasks on their way in. */
+#ifndef TWILL__WORKER_POOL_SUBMIT_H
+#define TWILL__WORKER_POOL_SUBMIT_H
+
+#include "worker_pool/workers.h"
+
+typedef struct twill__order { /* one submission */
+    twill__pool *pool;
+    twill__hand *runner; /* of this thread; NULL: it is none of the pool's */
+    const twill_submit_options *options;
+    twill_task_fn *fn;
+    void *arg, *context;
+    twill_future *future;
+    twill__errand *work; /* NULL: plain */
+    size_t index;
+    bool plain, waits;
+    twill_until until;
+} twill__order;
+
+static inline bool twill__is_plain(const twill_submit_options *options, const twill_future *future)
+{
+    return !future && !options->priority && !options->result_size && !options->key &&
+           !options->start_at && !options->start_by && !options->timeout && !options->cancel &&
+           !options->on_done && !options->drop && !options->discard;
+}
+
+static inline twill_status twill__order_init(twill__order *order, twill_pool *pool,
+                                             twill_task_fn *fn, twill_future *future,
+                                             const twill_submit_options *options, bool waits,
+                                             twill_until until)
+{
+    static const twill_submit_options none;
+    if (!options)
+        options = &none;
+    if (!pool || !fn || pool->layout != TWILL__POOL_LAYOUT || options->start_at < 0 ||
+        options->start_by < 0 || options->timeout < 0)
+        return TWILL_INVALID;
+    order->pool = twill__pool_of(pool);
+    if (!twill__pool_here(order->pool))
+        return TWILL_FORKED;
+    order->runner = twill__hand_here(order->pool);
+    order->options = options;
+    order->fn = fn;
+    order->future = future;
+    order->work = NULL;
+    order->plain = twill__is_plain(options, future);
+    order->waits = waits;
+    order->until = until;
+    order->context = options->context;
+    if (!order->context && order->runner && order->runner->depth)
+        order->context = order->runner->context; /* inherited */
+    else if (!order->context)
+        order->context = order->pool->options.run.context;
+    return TWILL_OK;
+}
+
+/* ---- under the lock ---- */
+
+static inline bool twill__order_timed(const twill_submit_options *options)
+{
+    return options->start_at || options->start_by || options->timeout;
+}
+
+static inline void twill__hook_fires(int reason, const twill_task *task)
+{
+    twill_cancel_fire((twill_cancel *)task->context, reason);
+}
+
+/* The record of a task that is not plain. False: no memory. */
+static inline bool twill__order_record(twill__order *order)
+{
+    const twill_submit_options *options = order->options;
+    twill__pool *pool = order->pool;
+    twill__record *record = twill__record_get(pool->core, options->result_size);
+    twill__errand *work = twill__errand_of(record);
+    if (!record)
+        return false;
+    work->pool = pool;
+    work->where = TWILL__NOWHERE;
+    work->runner = NULL;
+    work->fn = order->fn;
+    work->arg = order->arg;
+    work->context = order->context;
+    work->key = options->key;
+    work->priority = options->priority;
+    work->started = 0;
+    work->start_at = options->start_at;
+    work->start_by = options->start_by;
+    work->timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
+    work->on_done = options->on_done;
+    work->drop = options->drop;
+    work->discard = options->discard;
+    work->timed = work->hooked = false;
+    twill_cancel_init(&work->token,
+                      options->cancel ? options->cancel : pool->options.run.until.cancel);
+    order->work = work;
+    return true;
+}
+
+static inline bool twill__order_memory(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    size_t promised = pool->later + pool->reserved;
+    if (!twill__todos_room(&pool->todos, order->options->priority, promised))
+        return false;
+    if (order->plain || order->work)
+        return true;
+    return (!twill__order_timed(order->options) ||
+            twill__timer_space(&pool->todos, pool->timed + 1)) &&
+           twill__order_record(order);
+}
+
+static inline void twill__order_forget(twill__order *order)
+{
+    if (order->work)
+        twill__record_put(&order->work->record);
+    order->work = NULL;
+}
+
+/* It is accepted: it has a number, and ends in exactly one way. */
+static inline void twill__order_number(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__errand *work = order->work;
+    order->index = pool->next_index++;
+    pool->submitted++;
+    pool->unfinished++;
+    if (!work)
+        return;
+    work->index = order->index;
+    work->queued = twill__clock_now();
+    work->stamp = twill__ticks();
+    if (order->future)
+        *order->future = twill__record_hold(&work->record);
+    if (twill__order_timed(order->options)) {
+        work->timed = true;
+        pool->timed++;
+    }
+}
+
+static inline void twill__order_push(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill__errand *work = order->work;
+    if (!work) {
+        twill__todo todo = {order->fn, order->arg, order->context, order->index, twill__ticks()};
+        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
+    } else if (work->start_at > work->queued) {
+        work->where = TWILL__LATER;
+        pool->later++;
+        twill__errand_timer(pool, turn, work, work->start_at);
+        if (!pool->live) /* somebody must see the time */
+            (void)twill__worker_start(pool);
+    } else {
+        twill__errand_push(pool, turn, work);
+    }
+    twill__pool_level(pool, turn);
+    if (!work || work->where == TWILL__READY)
+        twill__pool_wants(pool, turn);
+}
+
+/* With events or a second token: what must be done without the lock before anybody can take the
+   task. Its room is kept. */
+static inline void twill__order_announce(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill__errand *work = order->work;
+    bool hooks = work && order->options->cancel && pool->options.run.until.cancel;
+    if (!pool->options.on_event && !hooks)
+        return;
+    pool->reserved++;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    if (hooks) {
+        work->hook.fn = twill__hook_fires;
+        work->hook.context = &work->token;
+        work->hooked = true;
+        twill_cancel_add_hook(pool->options.run.until.cancel, &work->hook);
+    }
+    if (pool->options.on_event) {
+        twill_task task = twill__task_about(pool, order->index, order->context);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->index, work ? work->key : NULL,
+                     UINT_MAX, &task);
+    }
+    twill__turn_begin(pool, turn);
+    pool->reserved--;
+}
+
+/* ---- what a full queue does ---- */
+
+static inline twill_status twill__order_refuse(twill__order *order, twill__turn *turn,
+                                               twill_status why)
+{
+    twill__pool *pool = order->pool;
+    twill__order_forget(order);
+    pool->refused++;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    if (pool->options.on_event) {
+        twill_task task = twill__task_about(pool, SIZE_MAX, order->context);
+        twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
+                     &task);
+    }
+    return why;
+}
+
+/* On this thread, now. */
+static inline twill_status twill__order_run(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    if (order->options->start_at > twill__clock_now())
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    if (!order->work && !twill__order_record(order))
+        return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    twill__count(pool, order->runner, TWILL__N_CALLER_RAN);
+    twill__run_here(pool, turn, order->runner, order->work);
+    return TWILL_OK;
+}
+
+/* A plain task of a task, while the queue is full: no lock. */
+static inline void twill__order_inline(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__hand *runner = order->runner;
+    twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
+    if (runner->number == runner->numbers_end) {
+        twill__turn turn;
+        twill__turn_begin(pool, &turn);
+        runner->number = pool->next_index;
+        runner->numbers_end = pool->next_index += 64;
+        twill__turn_end(pool, &turn);
+    }
+    todo.index = runner->number++;
+    twill__count(pool, runner, TWILL__N_CALLER_RAN);
+    twill__count(pool, runner, TWILL__N_INLINED);
+    if (pool->options.on_event) {
+        twill_task task = twill__task_about(pool, todo.index, order->context);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, todo.index, NULL, UINT_MAX, &task);
+    }
+    twill__run_plain(pool, runner, &todo, true);
+}
+
+static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
+{
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    twill__order_push(order, turn);
+    twill__turn_end(order->pool, turn);
+    twill__turn_settle(order->pool, turn);
+    return TWILL_OK;
+}
+
+/* The new one is dropped. */
+static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    pool->reserved++;
+    if (order->work) {
+        twill__errand_untimed(pool, order->work);
+        todo.fn = NULL;
+        todo.arg = &order->work->entry;
+    }
+    todo.index = order->index;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    twill__todo_drop(pool, &todo, TWILL_DROPPED);
+    twill__pool_ended(pool, 1);
+    return TWILL_DROPPED;
+}
+
+/* One that is queued makes room. */
+static inline twill_status twill__order_displaces(twill__order *order, twill__turn *turn,
+                                                  bool newest)
+{
+    twill__pool *pool = order->pool;
+    twill__todo victim;
+    if (!pool->todos.length) /* all are delayed, or on their way in */
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    victim = twill__todos_drop(&pool->todos, newest);
+    if (!victim.fn) {
+        twill__errand *work = twill__errand_at((twill__entry *)victim.arg);
+        work->where = TWILL__NOWHERE;
+        twill__errand_untimed(pool, work);
+    }
+    /* the new one takes its room; the victim is waited for without any */
+    pool->visitors++;
+    (void)twill__order_accept(order, turn);
+    twill__todo_drop(pool, &victim, TWILL_DROPPED);
+    twill__turn_begin(pool, turn);
+    pool->unfinished--;
+    twill__pool_left(pool, turn);
+    twill__turn_end(pool, turn);
+    return TWILL_OK;
+}
+
+/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends. */
+static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill_status status;
+    twill__node me;
+    twill__node_init(&me);
+    twill__list_append(&pool->senders, &me);
+    pool->visitors++;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    status = twill__wait(&me, order->until);
+    twill__turn_begin(pool, turn);
+    if (status == TWILL_OK)
+        status = (twill_status)me.answer;
+    else
+        twill__list_remove(&pool->senders, &me);
+    twill__pool_left(pool, turn);
+    return status;
+}
+
+static inline twill_status twill__order_full(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill_status status;
+    switch (pool->options.overflow) {
+    case TWILL_OVERFLOW_REJECT:
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    case TWILL_OVERFLOW_DROP_INCOMING:
+        return twill__order_dropped(order, turn);
+    case TWILL_OVERFLOW_DROP_OLDEST:
+        return twill__order_displaces(order, turn, false);
+    case TWILL_OVERFLOW_DROP_NEWEST:
+        return twill__order_displaces(order, turn, true);
+    case TWILL_OVERFLOW_CALLER_RUNS:
+        return order->waits ? twill__order_run(order, turn)
+                            : twill__order_refuse(order, turn, TWILL_FULL);
+    case TWILL_OVERFLOW_BLOCK:
+        break;
+    }
+    if (!order->waits)
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    if (order->runner) /* never a wait for its own queue */
+        return twill__order_run(order, turn);
+    status = twill__order_wait(order, turn);
+    if (status != TWILL_OK)
+        return twill__order_refuse(order, turn, status);
+    pool->reserved--;
+    if (pool->sealed || !twill__order_memory(order)) {
+        status = pool->sealed ? TWILL_CLOSED : TWILL_NO_MEMORY;
+        twill__pool_room(pool, turn);
+        return twill__order_refuse(order, turn, status);
+    }
+    return twill__order_accept(order, turn);
+}
+
+/* ---- submitting ---- */
+
+/* A guess that saves the lock: it is full, and then a task's own task runs at once anyway. */
+static inline bool twill__order_is_inline(const twill__order *order)
+{
+    const twill__pool *pool = order->pool;
+    return order->plain && order->runner && order->waits &&
+           (pool->options.overflow == TWILL_OVERFLOW_BLOCK ||
+            pool->options.overflow == TWILL_OVERFLOW_CALLER_RUNS) &&
+           /* exact at the moment of the load; SIZE_MAX would be taken for full: a sealed pool says
+              0 */
+           atomic_load_explicit(&pool->used, memory_order_relaxed) >= pool->capacity;
+}
+
+static inline twill_status twill__order_go(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__turn turn;
+    if (twill__order_is_inline(order)) {
+        twill__order_inline(order);
+        return TWILL_OK;
+    }
+    twill__turn_begin(pool, &turn);
+    if (pool->sealed || (pool->closed && !order->runner))
+        return twill__order_refuse(order, &turn, TWILL_CLOSED);
+    if (!twill__order_memory(order))
+        return twill__order_refuse(order, &turn, TWILL_NO_MEMORY);
+    if (twill__pool_used(pool) >= pool->capacity)
+        return twill__order_full(order, &turn);
+    return twill__order_accept(order, &turn);
+}
+
+static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                             twill_future *future,
+                                             const twill_submit_options *options, bool waits,
+                                             twill_until until)
+{
+    twill__order order;
+    twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
+    if (status != TWILL_OK)
+        return status;
+    order.arg = arg;
+    return twill__order_go(&order);
+}
+
+TWILL__DEFINE twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                             twill_future *future,
+                                             const twill_submit_options *options)
+{
+    twill_until until = {0, NULL};
+    return twill__submit_one(pool, fn, arg, future, options, true, until);
+}
+
+TWILL__DEFINE twill_status twill_pool_try_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                                 twill_future *future,
+                                                 const twill_submit_options *options)
+{
+    twill_until until = {0, NULL};
+    return twill__submit_one(pool, fn, arg, future, options, false, until);
+}
+
+TWILL__DEFINE twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                                   twill_future *future, twill_until until,
+                                                   const twill_submit_options *options)
+{
+    return twill__submit_one(pool, fn, arg, future, options, true, until);
+}
+
+/* As many of args[*at..n-1] as there is room for, under one lock. */
+static inline void twill__submit_some(twill__order *order, void *const *args, size_t *at, size_t n,
+                                      twill_future *futures)
+{
+    twill__pool *pool = order->pool;
+    size_t from = *at;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
+           twill__pool_used(pool) < pool->capacity) {
+        order->work = NULL;
+        order->arg = args ? args[*at] : NULL;
+        order->future = futures ? &futures[*at] : NULL;
+        if (!twill__order_memory(order))
+            break;
+        twill__order_number(order);
+        twill__order_push(order, &turn);
+        ++*at;
+    }
+    if (turn.call && *at - from > turn.call)
+        turn.call = *at - from < UINT_MAX ? (unsigned)(*at - from) : UINT_MAX;
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+}
+
+TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn *fn,
+                                                  void *const *args, size_t n,
+                                                  twill_future *futures, size_t *accepted,
+                                                  const twill_submit_options *options)
+{
+    twill_until until = {0, NULL};
+    twill__order order;
+    twill_status status = twill__order_init(&order, pool, fn, futures, options, true, until);
+    bool dropped = false;
+    size_t at = 0;
+    if (accepted)
+        *accepted = 0;
+    if (status != TWILL_OK)
+        return status;
+    while (at < n && (status == TWILL_OK || status == TWILL_DROPPED)) { /* exit: all, or refused */
+        bool quiet = !order.pool->options.on_event &&
+                     !(order.options->cancel && order.pool->options.run.until.cancel);
+        if (quiet)
+            twill__submit_some(&order, args, &at, n, futures);
+        if (at == n)
+            break;
+        order.work = NULL;
+        order.arg = args ? args[at] : NULL;
+        order.future = futures ? &futures[at] : NULL;
+        status = twill__order_go(&order);
+        dropped = dropped || status == TWILL_DROPPED;
+        at += status == TWILL_OK || status == TWILL_DROPPED;
+    }
+    if (accepted)
+        *accepted = at;
+    return status == TWILL_OK && dropped ? TWILL_DROPPED : status;
+}
+
+#endif

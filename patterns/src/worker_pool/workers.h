@@ -1,0 +1,504 @@
+/* workers.h: the pool's threads: what they do next, when they sleep, come, leave and are given
+   up. */
+#ifndef TWILL__WORKER_POOL_WORKERS_H
+#define TWILL__WORKER_POOL_WORKERS_H
+
+#include "worker_pool/running.h"
+
+#define TWILL__IDLE_AFTER  TWILL_SEC(10)
+#define TWILL__GROW_AFTER  TWILL_MS(10)
+#define TWILL__MAX_NUMBERS 65536u
+
+/* ---- starting ---- */
+
+static void twill__worker_main(void *worker);
+
+static inline twill__worker *twill__worker_make(twill__pool *pool, unsigned number)
+{
+    char *memory = (char *)TWILL_MALLOC(sizeof(twill__worker) + TWILL__LINE), *at;
+    twill__worker *worker;
+    if (!memory)
+        return NULL;
+    at = memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+    worker = (twill__worker *)(void *)at;
+    memset(worker, 0, sizeof *worker);
+    worker->memory = memory;
+    worker->runner.call.table = twill__hand_table();
+    worker->runner.pool = pool;
+    worker->runner.worker = number;
+    worker->runner.waited = &worker->waited;
+    worker->runner.ran = &worker->ran;
+    return worker;
+}
+
+static inline void twill__pool_threads(twill__pool *pool)
+{
+    /* a number */
+    atomic_store_explicit(&pool->team.threads, pool->live, memory_order_relaxed);
+    if (pool->live > pool->live_peak)
+        pool->live_peak = pool->live;
+}
+
+/* Under the lock, which the new thread takes first: so its handle is there when anybody looks.
+   False: it could not be started. */
+static inline bool twill__worker_start(twill__pool *pool)
+{
+    const twill_run *run = &pool->options.run;
+    twill__worker *worker;
+    unsigned number = 0;
+    if (pool->sealed && !pool->todos.length) /* nothing is left to do, now or later */
+        return false;
+    while (number < pool->numbers && pool->worker[number] &&
+           pool->worker[number]->life != TWILL__NO_THREAD_YET)
+        number++;
+    if (number == pool->numbers)
+        return false;
+    worker = pool->worker[number];
+    if (!worker)
+        worker = pool->worker[number] = twill__worker_make(pool, number);
+    if (!worker)
+        return false;
+    memset(&worker->thread, 0, sizeof worker->thread);
+    worker->thread.fn = twill__worker_main;
+    worker->thread.arg = worker;
+    worker->thread.stack_size = run->stack_size;
+    worker->thread.cpu = run->cpu_count ? run->cpus[number % run->cpu_count] : UINT_MAX;
+    twill__thread_name(&worker->thread, pool->name);
+    worker->life = TWILL__COMING;
+    pool->live++;
+    pool->coming++;
+    if (!twill__thread_start(&worker->thread)) {
+        worker->life = TWILL__NO_THREAD_YET;
+        pool->live--;
+        pool->coming--;
+        pool->degraded = true;
+        pool->failed_at = twill__clock_now();
+        return false;
+    }
+    twill__pool_threads(pool);
+    return true;
+}
+
+/* How many workers are not inside a region that blocks. */
+static inline unsigned twill__pool_active(const twill__pool *pool)
+{
+    return pool->live > pool->blocked ? pool->live - pool->blocked : 0;
+}
+
+/* Under the lock, work has come up: one wake, none when a worker is on its way; or a thread more,
+   if there are fewer than there should be; or the watch looks after it. */
+static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
+{
+    /* under the lock: who is idle has counted himself before he looked under it */
+    uint32_t idle = atomic_load_explicit(&pool->team.idle, memory_order_relaxed);
+    if (pool->paused)
+        return;
+    if (idle) {
+        if (!pool->on_way)
+            turn->call++;
+        pool->on_way = true;
+        return;
+    }
+    if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
+        /* not again and again what has just failed */
+        (!pool->failed_at || twill__clock_now() - pool->failed_at > TWILL__GROW_AFTER))
+        (void)twill__worker_start(pool);
+    else if (pool->has_watch && pool->live < pool->most &&
+             /* relaxed: written under the lock */
+             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+        turn->watch = true;
+}
+
+/* ---- what a worker does next ---- */
+
+typedef enum twill__next { TWILL__IDLE_NOW, TWILL__RUN_IT, TWILL__RUN_EACH, TWILL__GO } twill__next;
+
+/* Under the lock: there are more workers than should be. */
+static inline bool twill__worker_surplus(const twill__pool *pool)
+{
+    return pool->live > pool->most;
+}
+
+/* Under the lock: it may leave, having been idle for long. */
+static inline bool twill__worker_retires(const twill__pool *pool, const twill__worker *worker)
+{
+    twill_ns after = pool->options.idle_after;
+    return pool->live - pool->coming > pool->least && worker->idle_since &&
+           twill__clock_now() - worker->idle_since >= (after ? after : TWILL__IDLE_AFTER);
+}
+
+static inline twill__everyone *twill__each_next(const twill__pool *pool, const twill__worker *worker)
+{
+    twill__everyone *each = pool->each; /* in order */
+    while (each && each->number <= worker->each_seen)
+        each = each->next;
+    return each;
+}
+
+static inline void twill__worker_takes(twill__pool *pool, twill__turn *turn, twill__worker *worker,
+                                       twill__todo *todo)
+{
+    twill__hand *runner = &worker->runner;
+    *todo = twill__todos_pop(&pool->todos);
+    runner->busy = true;
+    runner->plain = todo->fn != NULL;
+    runner->index = todo->index;
+    worker->idle_since = 0;
+    twill__pool_level(pool, turn);
+    if (pool->senders.first)
+        twill__pool_room(pool, turn);
+    if (!todo->fn) {
+        twill__errand *work = twill__errand_at((twill__entry *)todo->arg);
+        twill__hand_takes(pool, turn, runner, work);
+        runner->index = work->index;
+    }
+    if (pool->has_watch) {
+        runner->since = runner->now ? runner->now : twill__clock_now();
+        runner->told = false;
+        if (pool->options.stuck_after &&
+            /* relaxed: written under the lock */
+            atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+            turn->watch = true;
+    }
+    /* the next one: whoever called for this task has called one worker only; and somebody idle
+       must know the next timer */
+    if ((pool->todos.length || (worker->keeper && pool->todos.timer_count)))
+        twill__pool_wants(pool, turn);
+    worker->keeper = false;
+}
+
+static inline twill__next twill__worker_next(twill__worker *worker, twill__todo *todo,
+                                             twill__everyone **each)
+{
+    twill__hand *runner = &worker->runner;
+    twill__pool *pool = runner->pool;
+    twill__next next = TWILL__IDLE_NOW;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    twill__hand_report(pool, &turn, runner);
+    runner->busy = false;
+    runner->work = NULL;
+    if (worker->woke)
+        pool->on_way = worker->woke = false;
+    if (pool->todos.timer_count)
+        twill__pool_tick(pool, &turn, twill__clock_now());
+    if (runner->given_up || twill__worker_surplus(pool)) {
+        next = TWILL__GO;
+    } else if ((*each = twill__each_next(pool, worker))) {
+        worker->each_seen = (*each)->number;
+        (*each)->inside++;
+        next = TWILL__RUN_EACH;
+    } else if (pool->todos.length && !pool->paused) {
+        twill__worker_takes(pool, &turn, worker, todo);
+        next = TWILL__RUN_IT;
+    } else if (pool->leaving || twill__worker_retires(pool, worker)) {
+        next = TWILL__GO;
+    }
+    if (next == TWILL__GO && (pool->todos.length || pool->todos.timer_count))
+        twill__pool_wants(pool, &turn); /* it may have been called for them */
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    return next;
+}
+
+static inline void twill__worker_each(twill__worker *worker, twill__everyone *each)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__turn turn;
+    twill_task task;
+    int code;
+    twill__hand_task(&worker->runner, SIZE_MAX, pool->options.run.context, &task);
+    task.until = each->until;
+    worker->each = each;
+    code = each->fn(each->arg, NULL, &task);
+    worker->each = NULL;
+    twill__turn_begin(pool, &turn);
+    each->inside--;
+    each->left--;
+    each->failed += code != 0;
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+/* ---- idle ---- */
+
+/* Under the lock, counted as idle: whether there is nothing to do. *until: when to look again. */
+static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *worker,
+                                           twill_ns *until)
+{
+    twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
+             after = pool->options.idle_after;
+    *until = TWILL_FOREVER;
+    if ((pool->todos.length && !pool->paused) || pool->leaving || worker->runner.given_up ||
+        twill__worker_surplus(pool) || twill__each_next(pool, worker))
+        return false;
+    if (!worker->idle_since)
+        worker->idle_since = twill__clock_now();
+    if (pool->live - pool->coming > pool->least)
+        *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
+    worker->keeper = timer != TWILL_FOREVER;
+    while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
+    return true;
+}
+
+static inline bool twill__worker_looks(twill__pool *pool, twill__worker *worker, twill_ns *until)
+{
+    twill__turn turn;
+    bool sleeps;
+    twill__turn_begin(pool, &turn);
+    sleeps = twill__worker_may_sleep(pool, worker, until);
+    twill__turn_end(pool, &turn);
+    return sleeps;
+}
+
+static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill_ns until)
+{
+    twill_ns alarm = atomic_load(&team->alarm), now = twill__clock_now();
+    twill_ns end = alarm < until ? alarm : until;
+    if (end == TWILL_FOREVER)
+        twill__park(&team->epoch, epoch, 0);
+    else if (now < end)
+        (void)twill__park(&team->epoch, epoch, end);
+    if (alarm != TWILL_FOREVER && twill__clock_now() >= alarm)
+        atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+}
+
+/* The team's protocol (twill__helper_main): counted first, then it looks at tasks and calls. */
+static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__team *team = &pool->team;
+    uint64_t since = twill__ticks();
+    twill_ns until;
+    worker->runner.now = 0;
+    worker->woke = true;
+    atomic_fetch_add(&team->idle, 1);
+    if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
+        atomic_load(&team->epoch) == epoch &&
+        !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+          twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+        atomic_fetch_add(&team->parked, 1);
+        if (atomic_load(&team->epoch) == epoch)
+            twill__worker_sleeps(team, epoch, until);
+        atomic_fetch_sub(&team->parked, 1);
+    }
+    atomic_fetch_sub(&team->idle, 1);
+    /* relaxed: statistics */
+    atomic_store_explicit(&worker->idle_ticks,
+                          atomic_load_explicit(&worker->idle_ticks, memory_order_relaxed) +
+                              (twill__ticks() - since),
+                          memory_order_relaxed);
+}
+
+/* ---- a worker's life ---- */
+
+static inline void twill__worker_run(twill__worker *worker, const twill__todo *todo)
+{
+    twill__pool *pool = worker->runner.pool;
+    if (todo->fn)
+        twill__run_plain(pool, &worker->runner, todo, false);
+    else
+        twill__run_work(pool, &worker->runner, twill__errand_at((twill__entry *)todo->arg));
+}
+
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__team *team = &pool->team;
+    uint32_t served = 0;
+    for (;;) { /* exit: it is to go */
+        uint32_t epoch = atomic_load(&team->epoch);
+        twill__everyone *each = NULL;
+        twill__todo todo;
+        switch (twill__worker_next(worker, &todo, &each)) {
+        case TWILL__GO:
+            return;
+        case TWILL__RUN_EACH:
+            twill__worker_each(worker, each);
+            worker->runner.now = 0;
+            break;
+        case TWILL__RUN_IT:
+            twill__worker_run(worker, &todo);
+            if (epoch == served) /* no call was opened since it looked */
+                break;
+            served = epoch;
+            if (twill__serve_team(team, worker->runner.worker + 1))
+                worker->runner.now = 0;
+            break;
+        case TWILL__IDLE_NOW:
+            worker->runner.now = 0;
+            if (twill__serve_team(team, worker->runner.worker + 1))
+                worker->idle_since = 0;
+            else
+                twill__worker_idle(worker, epoch);
+            break;
+        }
+    }
+}
+
+/* Under the lock, the last thing a thread does but for the unlock. */
+static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twill__worker *worker)
+{
+    twill__hand *runner = &worker->runner;
+    if (worker->life == TWILL__GIVEN_UP)
+        pool->abandoned--;
+    else
+        pool->live--;
+    if (worker->life == TWILL__LIVE || worker->life == TWILL__GIVEN_UP)
+        twill__hand_out(pool, runner);
+    for (unsigned i = 0; i < TWILL__TALLIES; i++) /* relaxed: counts */
+        atomic_fetch_add_explicit(
+            &pool->tally[i], atomic_exchange_explicit(&runner->tally[i], 0, memory_order_relaxed),
+            memory_order_relaxed);
+    worker->life = TWILL__NO_THREAD_YET;
+    worker->has_past = !pool->forsaken;
+    worker->past = worker->thread;
+    if (runner->blocked)
+        pool->blocked--;
+    for (twill__everyone *each = twill__each_next(pool, worker); each; each = each->next)
+        each->left -= !runner->given_up;
+    runner->blocked = 0;
+    runner->given_up = runner->told = runner->busy = false;
+    runner->work = NULL;
+    runner->forgiven = 0;
+    twill__pool_threads(pool);
+    twill__pool_changed(pool, turn);
+}
+
+/* Joins the thread that had this number before: it has left already, or is about to. */
+static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
+{
+    twill__turn turn;
+    twill__thrd past;
+    bool has_past;
+    twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
+    has_past = worker->has_past;
+    if (has_past)
+        past = worker->past;
+    worker->has_past = false;
+    twill__turn_end(pool, &turn);
+    if (has_past)
+        twill__thread_join(&past);
+}
+
+static inline void twill__worker_stop_hook(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill_task task;
+    twill__hand_task(&worker->runner, SIZE_MAX, pool->options.run.context, &task);
+    if (pool->options.run.worker_stop)
+        pool->options.run.worker_stop(worker->runner.state, &task);
+}
+
+/* A callback has ended the thread: what it ran is LOST, and another one takes its place. */
+static inline void twill__worker_ended(void *worker_)
+{
+    twill__worker *worker = (twill__worker *)worker_;
+    twill__pool *pool = worker->runner.pool;
+    twill__turn turn;
+    twill__hand_lost(pool, &worker->runner);
+    twill__thread()->team = NULL;
+    twill__thread()->runner = NULL;
+    twill__worker_stop_hook(worker);
+    if (twill__token_used(twill__token_of(&worker->runner.token)))
+        twill_cancel_detach(&worker->runner.token);
+    twill__turn_begin(pool, &turn);
+    twill__hand_report(pool, &turn, &worker->runner);
+    if (worker->each) {
+        worker->each->inside--;
+        worker->each->left--;
+        worker->each->failed++;
+        worker->each = NULL;
+    }
+    twill__worker_left(pool, &turn, worker);
+    if (!pool->forsaken && !(pool->leaving && !pool->todos.length) && pool->live < pool->least)
+        (void)twill__worker_start(pool);
+    twill__turn_end(pool, &turn);
+}
+
+/* worker_start. False: this thread will run nothing. */
+static inline bool twill__worker_begins(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__hand *runner = &worker->runner;
+    twill__turn turn;
+    twill_task task;
+    bool well = true;
+    runner->state = NULL;
+    runner->context = NULL;
+    runner->said = runner->depth = 0;
+    runner->ended = 0;
+    runner->now = 0;
+    twill_cancel_init(&runner->token, pool->options.run.until.cancel);
+    twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
+    if (pool->options.run.worker_start)
+        well = pool->options.run.worker_start(&runner->state, &task) == 0;
+    twill__turn_begin(pool, &turn);
+    pool->coming--;
+    /* relaxed: set by this thread */
+    atomic_fetch_or_explicit(&pool->team.flags,
+                             atomic_load_explicit(&worker->thread.flags, memory_order_relaxed),
+                             memory_order_relaxed);
+    atomic_store_explicit(&worker->born, twill__ticks(), memory_order_relaxed); /* statistics */
+    atomic_store_explicit(&worker->idle_ticks, 0, memory_order_relaxed);
+    worker->idle_since = 0;
+    worker->each_seen = pool->each_number;
+    if (well) {
+        worker->life = TWILL__LIVE;
+        twill__hand_in(pool, runner);
+        twill__pool_changed(pool, &turn);
+    } else {
+        pool->degraded = true;
+        twill__worker_left(pool, &turn, worker);
+    }
+    twill__turn_end(pool, &turn);
+    return well;
+}
+
+static void twill__worker_main(void *worker_)
+{
+    twill__worker *worker = (twill__worker *)worker_;
+    twill__pool *pool = worker->runner.pool;
+    twill__self *self = twill__thread();
+    twill__turn turn;
+    twill__worker_bury(pool, worker);
+    if (!twill__worker_begins(worker))
+        return;
+    self->team = &pool->team;
+    self->runner = &worker->runner;
+    TWILL__GUARD_PUSH(twill__worker_ended, worker);
+    twill__worker_loop(worker);
+    TWILL__GUARD_POP(0);
+    self->team = NULL;
+    self->runner = NULL;
+    twill__worker_stop_hook(worker);
+    if (twill__token_used(twill__token_of(&worker->runner.token)))
+        twill_cancel_detach(&worker->runner.token);
+    twill__turn_begin(pool, &turn);
+    twill__worker_left(pool, &turn, worker);
+    twill__turn_end(pool, &turn);
+}
+
+/* ---- regions that block ---- */
+
+static inline void twill__hand_block(const twill_task *task, bool begin)
+{
+    twill__hand *runner = (twill__hand *)task->private_;
+    twill__pool *pool = runner->pool;
+    twill__turn turn;
+    if (runner->outside)
+        return;
+    twill__turn_begin(pool, &turn);
+    if (begin) {
+        if (!runner->blocked++ && !runner->given_up)
+            pool->blocked++;
+        if (pool->todos.length)
+            twill__pool_wants(pool, &turn);
+    } else if (runner->blocked && !--runner->blocked && !runner->given_up) {
+        pool->blocked--;
+    }
+    twill__turn_end(pool, &turn);
+}
+
+#endif
