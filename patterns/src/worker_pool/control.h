@@ -106,11 +106,11 @@ static inline twill_status twill__pool_begin(twill__pool *pool)
 {
     const twill_pool_options *options = &pool->options;
     twill_until forever = {0, NULL};
-    bool well = true;
+    bool watched = options->stuck_after || pool->most > pool->least, well = true;
     unsigned live;
     twill__turn turn;
     twill__turn_begin(pool, &turn);
-    if (options->stuck_after || pool->most > pool->least)
+    if (watched)
         well = twill__watch_start(pool);
     while (well && !options->lazy && pool->live < pool->least)
         well = twill__worker_start(pool);
@@ -121,9 +121,8 @@ static inline twill_status twill__pool_begin(twill__pool *pool)
         pool->degraded = true;
     }
     twill__turn_end(pool, &turn);
-    if (((options->stuck_after || pool->most > pool->least) && !pool->has_watch) ||
-        (!options->lazy && !live) || (options->run.strict && !well) ||
-        (options->run.strict && pool->degraded)) {
+    if ((watched && !pool->has_watch) || (!options->lazy && !live) ||
+        (options->run.strict && !well) || (options->run.strict && pool->degraded)) {
         (void)twill__pool_end(pool, forever, forever, NULL);
         twill__pool_free(pool);
         return TWILL_NO_THREAD;

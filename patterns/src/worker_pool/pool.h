@@ -71,7 +71,7 @@ typedef struct twill__hand {
     struct twill__hand *outer;           /* what this thread was before; its own */
     /* under the lock */
     twill__errand *work; /* the innermost record that it runs */
-    bool busy, plain;  /* `plain`: its outermost task is */
+    bool busy, plain;    /* `plain`: its outermost task is */
     bool told /* that it is stuck */, given_up;
     size_t forgiven;  /* tasks that nobody waits for any more */
     unsigned blocked; /* regions of twill_task_block_begin */
@@ -249,8 +249,8 @@ typedef struct twill__turn { /* what to do after it */
     bool level;              /* tell the level */
     unsigned count;
     _Atomic uint32_t *word[8]; /* sleepers to wake */
-    twill__errand *late;         /* works whose time is over: to be ended */
-    twill__errand *stale;        /* pinned: running, and over time */
+    twill__errand *late;       /* works whose time is over: to be ended */
+    twill__errand *stale;      /* pinned: running, and over time */
 } twill__turn;
 
 static inline void twill__turn_begin(twill__pool *pool, twill__turn *turn)

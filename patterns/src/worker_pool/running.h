@@ -32,8 +32,8 @@ static inline void twill__outcome_of(const twill__errand *work, twill_status sta
 
 /* What everybody is told before the future wakes: counts, on_done, the event. */
 static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
-                                    const twill_outcome *outcome, bool returned,
-                                    const twill_task *task)
+                                      const twill_outcome *outcome, bool returned,
+                                      const twill_task *task)
 {
     twill__count(pool, runner, twill__counted_of(outcome->status));
     if (work->on_done)
@@ -66,7 +66,8 @@ static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, 
 }
 
 /* It runs, and others shall not wait for its end any more. The caller has pinned it. */
-static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work, twill_status status)
+static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work,
+                                          twill_status status)
 {
     if (twill__record_settle(&work->record, false)) {
         twill_task task = twill__task_about(pool, work->index, work->context);
@@ -94,7 +95,7 @@ static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
 
 /* Somebody who sleeps must know of it: an idle worker, or the watch. */
 static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twill__errand *work,
-                                     twill_ns when)
+                                       twill_ns when)
 {
     twill_ns alarm = atomic_load(&pool->team.alarm);
     twill__timer_set(&pool->todos, &work->entry, when);
@@ -224,7 +225,7 @@ static inline void twill__pool_ended(twill__pool *pool, size_t count)
 /* ---- running ---- */
 
 static inline void twill__hand_task(const twill__hand *runner, size_t index, void *context,
-                                      twill_task *task)
+                                    twill_task *task)
 {
     task->index = index;
     task->context = context;
@@ -244,8 +245,8 @@ static inline void twill__waited(const twill__pool *pool, twill__hand *runner, u
 }
 
 /* A plain task; `inlined`: on top of another one, and never queued. */
-static inline void twill__run_plain(twill__pool *pool, twill__hand *runner,
-                                    const twill__todo *todo, bool inlined)
+static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
+                                    bool inlined)
 {
     void *context = runner->context;
     unsigned said = runner->said;
@@ -282,8 +283,8 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner,
 }
 
 /* What it said, by the rules of the manual. */
-static inline twill_status twill__errand_status(const twill__errand *work, const twill__hand *runner,
-                                              int code, twill_ns now)
+static inline twill_status twill__errand_status(const twill__errand *work,
+                                                const twill__hand *runner, int code, twill_ns now)
 {
     if (work->timeout && now >= work->started + work->timeout)
         return TWILL_TIMEOUT;
@@ -304,7 +305,7 @@ static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
 
 /* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
 static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
-                                    int code, bool returned, const twill_task *task)
+                                      int code, bool returned, const twill_task *task)
 {
     twill_ns now = twill__clock_now();
     twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
@@ -367,7 +368,7 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
 
 /* Under the lock: the work, taken out of the queue, is this runner's now. */
 static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill__hand *runner,
-                                       twill__errand *work)
+                                     twill__errand *work)
 {
     work->started = runner->now ? runner->now : twill__clock_now();
     if (work->started < work->queued)
@@ -380,9 +381,9 @@ static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill
         return;
     if (work->timeout)
         twill__errand_timer(pool, turn, work,
-                          work->timeout > TWILL_FOREVER - 1 - work->started
-                              ? TWILL_FOREVER - 1
-                              : work->started + work->timeout);
+                            work->timeout > TWILL_FOREVER - 1 - work->started
+                                ? TWILL_FOREVER - 1
+                                : work->started + work->timeout);
     else
         twill__errand_untimed(pool, work);
 }
@@ -557,8 +558,7 @@ static inline void twill__hand_block(const twill_task *task, bool begin);
 
 static inline const twill__call_table *twill__hand_table(void)
 {
-    static const twill__call_table table = {NULL, NULL, twill__hand_skip, NULL,
-                                            twill__hand_block};
+    static const twill__call_table table = {NULL, NULL, twill__hand_skip, NULL, twill__hand_block};
     return &table;
 }
 

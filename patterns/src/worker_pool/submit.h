@@ -148,7 +148,7 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     } else if (work->start_at > work->queued) {
         work->where = TWILL__LATER;
         pool->later++;
-        twill__errand_timer(pool, turn, work, work->start_at);
+        twill__errand_timer(pool, turn, work, twill__nearer(work->start_at, work->start_by));
         if (!pool->live) /* somebody must see the time */
             (void)twill__worker_start(pool);
     } else {

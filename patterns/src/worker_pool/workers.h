@@ -127,7 +127,8 @@ static inline bool twill__worker_retires(const twill__pool *pool, const twill__w
            twill__clock_now() - worker->idle_since >= (after ? after : TWILL__IDLE_AFTER);
 }
 
-static inline twill__everyone *twill__each_next(const twill__pool *pool, const twill__worker *worker)
+static inline twill__everyone *twill__each_next(const twill__pool *pool,
+                                                const twill__worker *worker)
 {
     twill__everyone *each = pool->each; /* in order */
     while (each && each->number <= worker->each_seen)

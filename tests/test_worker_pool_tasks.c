@@ -1,0 +1,1396 @@
+/* test_worker_pool_tasks.c - tasks of a pool: submitted, full, in order, waited for, cancelled,
+   delayed. */
+#define _GNU_SOURCE
+#define HARNESS_FAULTS
+#include "harness.h"
+#define TWILL_IMPLEMENTATION
+#include "twill_parallel_map.h"
+#include "twill_worker_pool.h"
+
+#include "pool_kit.h"
+
+#include <sys/resource.h>
+
+static const twill_submit_options with_number = {.result_size = sizeof(intptr_t)};
+
+/* ---- results ---- */
+
+TEST(results_and_errors_by_index)
+{
+    /* equal tasks are kept apart */
+    static const int numbers[] = {1, 2, 3, 3, 3, 1};
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 3});
+    twill_future futures[6];
+    twill_pool_stats stats;
+
+    for (size_t i = 0; i < 6; i++)
+        CHECK_EQ(twill_pool_submit(pool, i == 4 ? fail_with : number_of,
+                                   (void *)(intptr_t)numbers[i], &futures[i], &with_number),
+                 TWILL_OK);
+    for (size_t i = 0; i < 6; i++) {
+        intptr_t result = -1;
+        twill_outcome outcome;
+
+        CHECK_EQ(twill_future_wait(futures[i], &result, &outcome),
+                 i == 4 ? TWILL_FAILED : TWILL_OK);
+        CHECK_EQ(result, i == 4 ? 0 : numbers[i]);
+        CHECK_EQ(outcome.status, i == 4 ? TWILL_FAILED : TWILL_OK);
+        CHECK_EQ(outcome.code, i == 4 ? 3 : 0);
+        CHECK_EQ(outcome.index, i);
+        CHECK_EQ(outcome.attempts, 1);
+        CHECK(outcome.queued > 0 && outcome.queued <= outcome.started &&
+              outcome.started <= outcome.finished);
+        CHECK_EQ(twill_future_wait(futures[i], &result, NULL), i == 4 ? TWILL_FAILED : TWILL_OK);
+        twill_future_release(futures[i]);
+        CHECK_EQ(twill_future_wait(futures[i], &result, NULL), TWILL_STALE);
+    }
+    stats = idle_stats(pool);
+    CHECK_EQ(stats.done, 5);
+    CHECK_EQ(stats.failed, 1);
+    CHECK_EQ(stats.submitted, 6);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(futures_outlive_their_pool)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future futures[40];
+    intptr_t result;
+
+    for (intptr_t i = 0; i < 40; i++)
+        CHECK_EQ(twill_pool_submit(pool, number_of, (void *)i, &futures[i], &with_number),
+                 TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    for (intptr_t i = 0; i < 40; i++) {
+        CHECK_EQ(twill_future_wait(futures[i], &result, NULL), TWILL_OK);
+        CHECK_EQ(result, i);
+        CHECK_EQ(twill_future_cancel(futures[i]), TWILL_OK);
+        CHECK(faults_live() > 0);
+        twill_future_release(futures[i]);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(bad_arguments)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future future = {&future, 3}, before = future;
+    twill_submit_options bad = {.timeout = -1};
+    size_t accepted = 9;
+
+    CHECK_EQ(twill_pool_submit(NULL, number_of, NULL, &future, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_submit(pool, NULL, NULL, &future, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, &future, &bad), TWILL_INVALID);
+    CHECK(memcmp(&future, &before, sizeof future) == 0);
+    CHECK_EQ(twill_pool_submit_many(pool, NULL, NULL, 3, NULL, &accepted, NULL), TWILL_INVALID);
+    CHECK_EQ(accepted, 0);
+    CHECK_EQ(twill_pool_submit_many(pool, number_of, NULL, 0, NULL, &accepted, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_pause(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_close(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_wait_idle(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_each_worker(pool, NULL, NULL, twill_within(0)), TWILL_INVALID);
+    CHECK_EQ(twill_pool_resize(pool, 0, 0), TWILL_INVALID);
+    CHECK_EQ(twill_pool_resize(pool, 3, 2), TWILL_INVALID);
+    CHECK_EQ(twill_pool_resize(pool, 1u << 30, 0), TWILL_TOO_BIG);
+    CHECK_EQ(twill_pool_stop(NULL, twill_within(0), twill_within(0), NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_abandon(NULL, NULL), TWILL_INVALID);
+    CHECK_PTR(twill_pool_current(), NULL);
+    CHECK_EQ(stats_of(pool).submitted, 0);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- full ---- */
+
+static atomic_uint dropped, ran, discarded;
+static atomic_int why_dropped;
+
+static void on_drop(void *item, twill_status why, const twill_task *task)
+{
+    (void)item, (void)task;
+    atomic_fetch_add(&dropped, 1);
+    atomic_store(&why_dropped, (int)why);
+}
+
+static void on_discard(void *arg, void *result, int code, const twill_task *task)
+{
+    (void)arg, (void)result, (void)code, (void)task;
+    atomic_fetch_add(&discarded, 1);
+}
+
+static int run_it(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    atomic_fetch_add(&ran, 1);
+    return 0;
+}
+
+static pthread_t this_thread;
+
+static int where_am_i(void *arg, void *result, const twill_task *task)
+{
+    (void)result;
+    CHECK(pthread_equal(pthread_self(), this_thread));
+    CHECK_EQ(task->worker, UINT_MAX);
+    atomic_fetch_add((atomic_uint *)arg, 1);
+    return 0;
+}
+
+/* One worker at the gate, `capacity` tasks behind it, and then five more. */
+static void fill(twill_overflow overflow, twill_status expected, unsigned will_run,
+                 unsigned will_drop, bool plain)
+{
+    for (size_t capacity = 1; capacity <= 5; capacity++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 1, .capacity = capacity, .overflow = overflow});
+        twill_submit_options options = {.drop = plain ? NULL : on_drop};
+        twill_pool_stats stats;
+
+        atomic_store(&dropped, 0);
+        atomic_store(&ran, 0);
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        for (size_t i = 0; i < capacity; i++)
+            CHECK_EQ(twill_pool_try_submit(pool, run_it, NULL, NULL, &options), TWILL_OK);
+        CHECK_EQ(stats_of(pool).queued, capacity);
+        for (int i = 0; i < 5; i++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, &options), expected);
+        CHECK_EQ(stats_of(pool).queued, capacity);
+        gate_open(&gate);
+        stats = idle_stats(pool);
+        CHECK_EQ(atomic_load(&ran), capacity + will_run);
+        CHECK_EQ(atomic_load(&dropped), plain ? 0 : will_drop);
+        CHECK_EQ(stats.dropped, will_drop);
+        CHECK_EQ(stats.queued_peak, capacity);
+        CHECK_EQ(stats.refused, expected == TWILL_FULL ? 5 : 0);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+TEST(a_full_queue_by_each_policy)
+{
+    for (int plain = 0; plain < 2; plain++) {
+        fill(TWILL_OVERFLOW_REJECT, TWILL_FULL, 0, 0, plain);
+        fill(TWILL_OVERFLOW_CALLER_RUNS, TWILL_OK, 5, 0, plain);
+        fill(TWILL_OVERFLOW_DROP_INCOMING, TWILL_DROPPED, 0, 5, plain);
+        fill(TWILL_OVERFLOW_DROP_OLDEST, TWILL_OK, 0, 5, plain);
+        fill(TWILL_OVERFLOW_DROP_NEWEST, TWILL_OK, 0, 5, plain);
+    }
+}
+
+TEST(a_full_queue_blocks_until_there_is_room)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 2});
+    twill_cancel token = {{0}};
+    twill_future future = {0};
+
+    atomic_store(&ran, 0);
+    atomic_store(&dropped, 0);
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_pool_submit_until(pool, run_it, NULL, NULL, twill_within(0), NULL),
+                 TWILL_OK);
+    CHECK_EQ(twill_pool_try_submit(pool, run_it, NULL, &future,
+                                   &(twill_submit_options){.drop = on_drop}),
+             TWILL_FULL);
+    CHECK_PTR(future.slot, NULL);
+    CHECK_EQ(twill_pool_submit_until(pool, run_it, NULL, NULL, twill_within(TWILL_MS(2)),
+                                     &(twill_submit_options){.drop = on_drop}),
+             TWILL_TIMEOUT);
+    twill_cancel_fire(&token, 1);
+    CHECK_EQ(twill_pool_submit_until(pool, run_it, NULL, NULL, twill_until_cancelled(&token),
+                                     &(twill_submit_options){.drop = on_drop}),
+             TWILL_CANCELLED);
+    CHECK_EQ(atomic_load(&dropped), 0); /* who was refused keeps his argument */
+    CHECK_EQ(stats_of(pool).refused, 3);
+    gate_open(&gate);
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    (void)idle_stats(pool);
+    CHECK_EQ(atomic_load(&ran), 102);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(who_may_run_it_when_the_queue_is_full)
+{
+    struct gate gate = {0};
+    atomic_uint counter = 0;
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .capacity = 1, .overflow = TWILL_OVERFLOW_CALLER_RUNS});
+    twill_future future;
+    intptr_t result = 0;
+    twill_outcome outcome;
+
+    this_thread = pthread_self();
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, where_am_i, &counter, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, number_of, (void *)4, &future, &with_number), TWILL_OK);
+    CHECK_EQ(twill_future_try_wait(future, &result, &outcome), TWILL_OK);
+    CHECK_EQ(result, 4);
+    CHECK_EQ(outcome.worker, UINT_MAX);
+    CHECK_EQ(twill_pool_try_submit(pool, number_of, NULL, NULL, NULL), TWILL_FULL);
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, NULL,
+                               &(twill_submit_options){.start_at = twill_now() + TWILL_SEC(9)}),
+             TWILL_FULL);
+    CHECK_EQ(atomic_load(&counter), 1);
+    CHECK_EQ(stats_of(pool).caller_ran, 2);
+    gate_open(&gate);
+    twill_future_release(future);
+    (void)idle_stats(pool);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* a task that fills its own queue */
+static int breed(void *pool, void *result, const twill_task *task)
+{
+    (void)result;
+    for (int i = 0; i < 50; i++) {
+        twill_future future;
+        intptr_t number = 0;
+
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, number_of, (void *)(intptr_t)i, &future, &with_number),
+                 TWILL_OK);
+        CHECK_EQ(twill_future_wait_until(future, &number, NULL, task->until), TWILL_OK);
+        CHECK_EQ(number, i);
+        twill_future_release(future);
+    }
+    return 0;
+}
+
+TEST(a_pool_of_one_with_room_for_one)
+{
+    for (int workers = 1; workers <= 3; workers++) {
+        twill_pool *pool =
+            pool_of(&(twill_pool_options){.run.workers = (unsigned)workers, .capacity = 1});
+        twill_pool_stats stats;
+
+        atomic_store(&ran, 0);
+        for (int i = 0; i < 5; i++)
+            CHECK_EQ(twill_pool_submit(pool, breed, pool, NULL, NULL), TWILL_OK);
+        stats = idle_stats(pool);
+        CHECK_EQ(atomic_load(&ran), 250);
+        CHECK_EQ(stats.submitted, 5 + 500);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* ---- order ---- */
+
+static struct notes notes;
+
+static int note_it(void *number, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    note(&notes, (int)(intptr_t)number);
+    return 0;
+}
+
+static void notes_clear(void)
+{
+    atomic_store(&notes.count, 0);
+}
+
+TEST(first_in_first_out_and_last_in_first_out)
+{
+    for (int newest = 0; newest < 2; newest++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 1, .capacity = 3000, .newest_first = newest});
+
+        notes_clear();
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        for (intptr_t i = 0; i < 2000; i++)
+            CHECK_EQ(twill_pool_submit(pool, note_it, (void *)i, NULL,
+                                       i % 3 ? NULL : &(twill_submit_options){.drop = on_drop}),
+                     TWILL_OK);
+        gate_open(&gate);
+        (void)idle_stats(pool);
+        CHECK_EQ(atomic_load(&notes.count), 2000);
+        for (int i = 0; i < 2000; i++)
+            CHECK_EQ(atomic_load(&notes.what[i]), newest ? 1999 - i : i);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+TEST(priorities_and_first_come_within_one)
+{
+    for (int switched = 0; switched < 2; switched++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 1, .capacity = 3000, .ageing = TWILL_FOREVER});
+        int last[7], seen = 0;
+
+        notes_clear();
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        /* in the second round the ring is in use before the first priority comes */
+        for (intptr_t i = 0; i < 1000; i++) {
+            int priority = switched && i < 300 ? 0 : (int)test_random_below(7) - 3;
+
+            CHECK_EQ(twill_pool_submit(pool, note_it, (void *)(i * 8 + priority + 3), NULL,
+                                       &(twill_submit_options){.priority = priority}),
+                     TWILL_OK);
+        }
+        gate_open(&gate);
+        (void)idle_stats(pool);
+        CHECK_EQ(atomic_load(&notes.count), 1000);
+        for (int i = 0; i < 7; i++)
+            last[i] = -1;
+        seen = 6;
+        for (int i = 0; i < 1000; i++) {
+            int what = atomic_load(&notes.what[i]);
+
+            CHECK(what % 8 <= seen); /* never a higher one after a lower one */
+            seen = what % 8;
+            CHECK(what / 8 > last[seen]);
+            last[seen] = what / 8;
+        }
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+TEST(who_waits_long_enough_comes_first)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .ageing = TWILL_MS(1)});
+
+    notes_clear();
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, note_it, (void *)1, NULL, NULL), TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_MS(12)));
+    CHECK_EQ(
+        twill_pool_submit(pool, note_it, (void *)2, NULL, &(twill_submit_options){.priority = 10}),
+        TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, note_it, (void *)3, NULL,
+                               &(twill_submit_options){.priority = 1000}),
+             TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, note_it, (void *)4, NULL,
+                               &(twill_submit_options){.priority = INT_MIN}),
+             TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, note_it, (void *)5, NULL,
+                               &(twill_submit_options){.priority = INT_MAX}),
+             TWILL_OK);
+    gate_open(&gate);
+    (void)idle_stats(pool);
+    CHECK_EQ(atomic_load(&notes.what[0]), 5);
+    CHECK_EQ(atomic_load(&notes.what[1]), 3);
+    CHECK_EQ(atomic_load(&notes.what[2]), 1); /* aged by 12 steps */
+    CHECK_EQ(atomic_load(&notes.what[3]), 2);
+    CHECK_EQ(atomic_load(&notes.what[4]), 4);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* ---- cancel ---- */
+
+TEST(a_queued_task_is_taken_out_of_the_middle)
+{
+    for (int priorities = 0; priorities < 2; priorities++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 100});
+        twill_future futures[100];
+        twill_outcome outcome;
+        unsigned gone = 0;
+        twill_pool_stats stats;
+
+        atomic_store(&ran, 0);
+        atomic_store(&dropped, 0);
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        for (int round = 0; round < 60; round++) { /* holes, and again and again */
+            for (int i = 0; i < 100; i++)
+                if (round == 0 || i % 7 == round % 7)
+                    CHECK_EQ(twill_pool_try_submit(
+                                 pool, run_it, NULL, &futures[i],
+                                 &(twill_submit_options){.drop = on_drop,
+                                                         .priority = priorities ? i % 3 : 0}),
+                             TWILL_OK);
+            CHECK_EQ(twill_pool_try_submit(pool, run_it, NULL, NULL, NULL), TWILL_FULL);
+            for (int i = 0; i < 100; i++)
+                if (i % 7 == (round + 1) % 7) {
+                    CHECK_EQ(twill_future_cancel(futures[i]), TWILL_OK);
+                    CHECK_EQ(atomic_load(&why_dropped), TWILL_CANCELLED);
+                    CHECK_EQ(atomic_load(&dropped), ++gone);
+                    CHECK_EQ(twill_future_try_wait(futures[i], NULL, &outcome), TWILL_FAILED);
+                    CHECK_EQ(outcome.status, TWILL_CANCELLED);
+                    CHECK_EQ(outcome.attempts, 0);
+                    CHECK_EQ(twill_future_cancel(futures[i]), TWILL_OK); /* twice: nothing */
+                    twill_future_release(futures[i]);
+                }
+        }
+        for (int i = 0; i < 100; i++)
+            if (i % 7 != 60 % 7)
+                twill_future_release(futures[i]);
+        gate_open(&gate);
+        stats = idle_stats(pool);
+        CHECK_EQ(stats.cancelled, gone);
+        CHECK_EQ(atomic_load(&ran) + gone + 1, stats.submitted);
+        CHECK_EQ(stats.workers, 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int until_told(void *gate_, void *result, const twill_task *task)
+{
+    struct gate *gate = gate_;
+    twill_status status;
+
+    (void)result;
+    atomic_fetch_add(&gate->inside, 1);
+    status = twill_sleep(twill_until_cancelled(task->until.cancel));
+    CHECK_EQ(status, TWILL_CANCELLED);
+    CHECK(twill_task_cancelled(task));
+    switch (atomic_load(&gate->open)) {
+    case 1:
+        return 0;
+    case 2:
+        return twill_task_skip(task);
+    default:
+        return 5;
+    }
+}
+
+TEST(a_running_task_is_told_by_its_token)
+{
+    static const twill_status ends[] = {TWILL_OK, TWILL_CANCELLED, TWILL_FAILED};
+
+    for (unsigned how = 0; how < 9; how++) {
+        struct gate gate = {0, how % 3 + 1};
+        twill_cancel pool_token = {{0}}, own = {{0}};
+        twill_pool *pool =
+            pool_of(&(twill_pool_options){.run.workers = 1, .run.until.cancel = &pool_token});
+        twill_future future;
+        twill_outcome outcome;
+
+        CHECK_EQ(twill_pool_submit(pool, until_told, &gate, &future,
+                                   &(twill_submit_options){.cancel = how % 2 ? &own : NULL}),
+                 TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        if (how < 3)
+            CHECK_EQ(twill_future_cancel(future), TWILL_OK);
+        else if (how < 6 || !(how % 2))
+            twill_cancel_fire(&pool_token, 7);
+        else
+            twill_cancel_fire(&own, 7);
+        (void)twill_future_wait(future, NULL, &outcome);
+        CHECK_EQ(outcome.status, ends[how % 3]);
+        CHECK_EQ(outcome.code, how % 3 == 2 ? 5 : 0);
+        twill_future_release(future);
+        (void)idle_stats(pool);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+/* ---- time ---- */
+
+TEST(not_before_and_not_after)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_ns now = twill_now();
+    twill_future later, late, never;
+    twill_outcome outcome;
+    atomic_uint counter = 0;
+
+    atomic_store(&dropped, 0);
+    CHECK_EQ(twill_pool_submit(pool, count_up, &counter, &later,
+                               &(twill_submit_options){.start_at = now + TWILL_MS(20)}),
+             TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, count_up, &counter, NULL, NULL), TWILL_OK); /* not held up */
+    CHECK_EQ(twill_future_try_wait(later, NULL, NULL), TWILL_EMPTY);
+    CHECK_EQ(twill_future_wait(later, NULL, &outcome), TWILL_OK);
+    CHECK(outcome.started >= now + TWILL_MS(20));
+    CHECK_EQ(atomic_load(&counter), 2);
+    twill_future_release(later);
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    now = twill_now();
+    CHECK_EQ(
+        twill_pool_submit(pool, count_up, &counter, &late,
+                          &(twill_submit_options){.start_by = now + TWILL_MS(5), .drop = on_drop}),
+        TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, count_up, &counter, &never,
+                               &(twill_submit_options){.start_at = now + TWILL_SEC(500),
+                                                       .start_by = now + TWILL_MS(6),
+                                                       .drop = on_drop}),
+             TWILL_OK);
+    /* the worker is busy: whoever waits sees the time; with a deadline he does not run it */
+    CHECK_EQ(twill_future_wait_until(late, NULL, &outcome, twill_within(TWILL_SEC(60))),
+             TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    CHECK(outcome.finished >= now + TWILL_MS(5));
+    (void)twill_sleep(twill_within(TWILL_MS(3)));
+    gate_open(&gate);
+    CHECK_EQ(twill_future_wait(never, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&dropped), 2);
+    CHECK_EQ(atomic_load(&why_dropped), TWILL_TIMEOUT);
+    twill_future_release(late);
+    twill_future_release(never);
+    CHECK_EQ(idle_stats(pool).timed_out, 2);
+    CHECK_EQ(atomic_load(&counter), 2);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(delayed_tasks_occupy_nobody_and_come_in_order)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_ns now = twill_now();
+
+    notes_clear();
+    for (intptr_t i = 0; i < 50; i++)
+        CHECK_EQ(
+            twill_pool_submit(pool, note_it, (void *)((i * 7) % 50), NULL,
+                              &(twill_submit_options){.start_at = now + TWILL_MS(5) +
+                                                                  (i * 7) % 50 * TWILL_US(100)}),
+            TWILL_OK);
+    (void)idle_stats(pool);
+    CHECK(twill_now() >= now + TWILL_MS(5) + 49 * TWILL_US(100));
+    CHECK_EQ(atomic_load(&notes.count), 50);
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(atomic_load(&notes.what[i]), i);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static int deaf(void *gate, void *result, const twill_task *task)
+{
+    (void)task;
+    CHECK(gate_wait(gate));
+    *(intptr_t *)result = 77;
+    return 0;
+}
+
+TEST(a_deaf_task_ends_for_those_who_wait_and_its_result_is_discarded)
+{
+    for (int idle = 0; idle < 2; idle++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = idle ? 2 : 1});
+        twill_future future;
+        twill_outcome outcome;
+        intptr_t result = 1;
+        twill_ns end = twill_now() + TWILL_SEC(30);
+
+        atomic_store(&discarded, 0);
+        CHECK_EQ(twill_pool_submit(pool, deaf, &gate, &future,
+                                   &(twill_submit_options){.result_size = sizeof result,
+                                                           .timeout = TWILL_MS(5),
+                                                           .discard = on_discard}),
+                 TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        if (idle) { /* an idle worker sees the time */
+            while (twill_future_try_wait(future, NULL, NULL) == TWILL_EMPTY && twill_now() < end)
+                (void)twill_sleep(twill_within(TWILL_US(100)));
+        }
+        CHECK_EQ(twill_future_wait(future, &result, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+        CHECK_EQ(result, 1);
+        CHECK_EQ(atomic_load(&discarded), 0);
+        CHECK_EQ(stats_of(pool).busy, 1);
+        gate_open(&gate);
+        CHECK_EQ(idle_stats(pool).timed_out, 1);
+        CHECK_EQ(atomic_load(&discarded), 1);
+        twill_future_release(future);
+        CHECK_EQ(atomic_load(&discarded), 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int sleep_out(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result;
+    CHECK(task->until.deadline > 0);
+    (void)twill_sleep(task->until);
+    CHECK(twill_task_cancelled(task));
+    return 0;
+}
+
+TEST(a_task_that_keeps_its_timeout_is_late_all_the_same)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future future;
+    twill_outcome outcome;
+
+    CHECK_EQ(twill_pool_submit(pool, sleep_out, NULL, &future,
+                               &(twill_submit_options){.timeout = TWILL_MS(3)}),
+             TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    twill_future_release(future);
+    CHECK_EQ(idle_stats(pool).timed_out, 1);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* ---- what becomes of results ---- */
+
+TEST(a_result_that_nobody_takes_is_discarded_once)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_submit_options options = {.result_size = sizeof(intptr_t), .discard = on_discard};
+    twill_future future;
+    intptr_t result;
+
+    atomic_store(&discarded, 0);
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, NULL, &options), TWILL_OK);
+    (void)idle_stats(pool);
+    CHECK_EQ(atomic_load(&discarded), 1); /* nobody asked */
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, &future, &options), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    CHECK_EQ(atomic_load(&discarded), 1);
+    twill_future_release(future);
+    CHECK_EQ(atomic_load(&discarded), 2); /* asked, and not taken */
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, &future, &options), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, &result, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(atomic_load(&discarded), 2); /* taken */
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, &future, &options), TWILL_OK);
+    twill_future_release(future);
+    (void)idle_stats(pool);
+    CHECK_EQ(atomic_load(&discarded), 3); /* released while it ran, or before */
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int big(void *arg, void *result, const twill_task *task)
+{
+    const unsigned char *bytes = result;
+
+    (void)task;
+    for (size_t i = 0; i < 5000; i++)
+        CHECK_EQ(bytes[i], 0);
+    memset(result, (int)(intptr_t)arg, 5000);
+    return 0;
+}
+
+TEST(large_results_are_zeroed_every_time)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+    unsigned char bytes[5000];
+    unsigned long before = 0;
+
+    for (int i = 0; i < 300; i++) {
+        twill_future future;
+
+        CHECK_EQ(twill_pool_submit(pool, big, (void *)(intptr_t)(i % 200 + 1), &future,
+                                   &(twill_submit_options){.result_size = 5000}),
+                 TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, bytes, NULL), TWILL_OK);
+        CHECK_EQ(bytes[0], i % 200 + 1);
+        CHECK_EQ(bytes[4999], i % 200 + 1);
+        twill_future_release(future);
+        if (i == 100)
+            before = faults_allocs();
+    }
+    CHECK_EQ(faults_allocs(), before); /* steady: nothing is allocated */
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_steady_pool_allocates_nothing)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+    atomic_uint counter = 0;
+    unsigned long before = 0;
+
+    for (int round = 0; round < 40; round++) {
+        twill_future futures[100];
+
+        if (round == 10)
+            before = faults_allocs();
+        for (int i = 0; i < 100; i++) {
+            CHECK_EQ(twill_pool_submit(pool, count_up, &counter, &futures[i], NULL), TWILL_OK);
+            CHECK_EQ(twill_pool_submit(pool, count_up, &counter, NULL, NULL), TWILL_OK);
+        }
+        CHECK_EQ(twill_future_wait_all(futures, 100, twill_within(TWILL_SEC(60))), TWILL_OK);
+        for (int i = 0; i < 100; i++)
+            twill_future_release(futures[i]);
+    }
+    CHECK_EQ(faults_allocs(), before);
+    (void)idle_stats(pool);
+    CHECK_EQ(atomic_load(&counter), 8000);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- on_done, context ---- */
+
+struct done {
+    atomic_uint count;
+    twill_outcome outcome;
+    intptr_t result;
+    bool had_result;
+    void *context;
+};
+
+static void on_done(const twill_outcome *outcome, void *result, const twill_task *task)
+{
+    struct done *done = outcome->key;
+
+    done->outcome = *outcome;
+    done->had_result = result != NULL;
+    if (result)
+        done->result = *(intptr_t *)result;
+    done->context = task->context;
+    atomic_fetch_add(&done->count, 1);
+}
+
+TEST(on_done_comes_before_the_future)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+
+    for (int i = 0; i < 500; i++) {
+        struct done done = {0};
+        twill_future future;
+
+        CHECK_EQ(twill_pool_submit(pool, i % 2 ? number_of : fail_with, (void *)5, &future,
+                                   &(twill_submit_options){.result_size = sizeof(intptr_t),
+                                                           .key = &done,
+                                                           .context = &future,
+                                                           .on_done = on_done}),
+                 TWILL_OK);
+        (void)twill_future_wait(future, NULL, NULL);
+        CHECK_EQ(atomic_load(&done.count), 1);
+        CHECK_EQ(done.outcome.status, i % 2 ? TWILL_OK : TWILL_FAILED);
+        CHECK(done.had_result);
+        CHECK_EQ(done.result, i % 2 ? 5 : 0);
+        CHECK_PTR(done.context, &future);
+        twill_future_release(future);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static int ask_context(void *arg, void *result, const twill_task *task)
+{
+    (void)arg;
+    *(void **)result = task->context;
+    return 0;
+}
+
+static int child_context(void *pool, void *result, const twill_task *task)
+{
+    twill_future future;
+
+    CHECK_EQ(twill_pool_submit(pool, ask_context, NULL, &future,
+                               &(twill_submit_options){.result_size = sizeof(void *)}),
+             TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, result, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_PTR(twill_pool_current(), pool);
+    CHECK(task->workers == 2 && task->worker < 2);
+    return 0;
+}
+
+TEST(context_is_inherited)
+{
+    int mine, pools;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2, .run.context = &pools});
+
+    for (int i = 0; i < 40; i++) {
+        twill_future future;
+        void *seen = NULL;
+        void *own = i % 2 ? &mine : NULL;
+
+        CHECK_EQ(
+            twill_pool_submit(pool, i % 4 < 2 ? ask_context : child_context, pool, &future,
+                              &(twill_submit_options){.result_size = sizeof seen, .context = own}),
+            TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, &seen, NULL), TWILL_OK);
+        CHECK_PTR(seen, own ? own : &pools);
+        twill_future_release(future);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* ---- waiting ---- */
+
+struct wait_for {
+    twill_future *future;
+    twill_status status;
+    twill_until until;
+    struct gate gate;
+};
+
+static int wait_for_it(void *arg, void *result, const twill_task *task)
+{
+    struct wait_for *wait = arg;
+
+    (void)result, (void)task;
+    CHECK(gate_wait(&wait->gate));
+    wait->status = twill_future_wait_until(*wait->future, NULL, NULL, wait->until);
+    return 0;
+}
+
+TEST(waiting_for_oneself_is_a_deadlock)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+
+    for (int timed = 0; timed < 2; timed++) {
+        struct wait_for wait = {.until = timed ? twill_within(TWILL_SEC(60)) : (twill_until){0}};
+        twill_future future;
+
+        wait.future = &future;
+        CHECK_EQ(twill_pool_submit(pool, wait_for_it, &wait, &future, NULL), TWILL_OK);
+        gate_open(&wait.gate);
+        CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+        CHECK_EQ(wait.status, TWILL_DEADLOCK);
+        twill_future_release(future);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+TEST(a_circle_of_waits_is_a_deadlock_in_one_of_them)
+{
+    for (int round = 0; round < 100; round++) {
+        enum { RING = 3 };
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = RING});
+        struct wait_for waits[RING];
+        twill_future futures[RING];
+        int deadlocks = 0;
+
+        memset(waits, 0, sizeof waits);
+        for (int i = 0; i < RING; i++)
+            waits[i].future = &futures[(i + 1) % RING];
+        for (int i = 0; i < RING; i++)
+            CHECK_EQ(twill_pool_submit(pool, wait_for_it, &waits[i], &futures[i], NULL), TWILL_OK);
+        for (int i = 0; i < RING; i++)
+            CHECK(gate_inside(&waits[i].gate, 1));
+        for (int i = 0; i < RING; i++)
+            gate_open(&waits[i].gate);
+        for (int i = 0; i < RING; i++)
+            CHECK_EQ(twill_future_wait(futures[i], NULL, NULL), TWILL_OK);
+        for (int i = 0; i < RING; i++) {
+            deadlocks += waits[i].status == TWILL_DEADLOCK;
+            CHECK(waits[i].status == TWILL_DEADLOCK || waits[i].status == TWILL_OK);
+            twill_future_release(futures[i]);
+        }
+        CHECK_EQ(deadlocks, 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+struct through_map {
+    twill_pool *pool;
+    twill_future *future;
+    atomic_uint deadlocks;
+};
+
+static int wait_in_item(const void *in, void *out, const twill_task *task)
+{
+    struct through_map *map = task->context;
+
+    (void)in;
+    *(int *)out = 0;
+    if (task->index == 0) { /* so that helpers come in */
+        (void)twill_sleep(twill_within(TWILL_US(200)));
+    } else if (twill_future_wait(*map->future, NULL, NULL) == TWILL_DEADLOCK) {
+        atomic_fetch_add(&map->deadlocks, 1);
+    }
+    return 0;
+}
+
+static int map_that_waits(void *arg, void *result, const twill_task *task)
+{
+    struct through_map *map = arg;
+    int items[6] = {0}, out[6];
+
+    (void)result, (void)task;
+    return (int)twill_parallel_map(
+        items, sizeof *items, out, sizeof *out, 6, wait_in_item,
+        &(twill_parallel_options){.run.pool = map->pool, .run.workers = 3, .run.context = map});
+}
+
+TEST(a_circle_through_a_parallel_call_is_a_deadlock)
+{
+    for (int round = 0; round < 50; round++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 3});
+        twill_future future;
+        struct through_map map = {.pool = pool, .future = &future};
+
+        CHECK_EQ(twill_pool_submit(pool, map_that_waits, &map, &future, NULL), TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+        CHECK_EQ(atomic_load(&map.deadlocks), 5);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+static int tree(void *depth_, void *result, const twill_task *task)
+{
+    intptr_t depth = (intptr_t)depth_, sum = 1;
+
+    if (depth > 0) {
+        twill_future children[2];
+        intptr_t one;
+
+        for (int i = 0; i < 2; i++)
+            CHECK_EQ(twill_pool_submit(twill_pool_current(), tree, (void *)(depth - 1),
+                                       &children[i], &with_number),
+                     TWILL_OK);
+        CHECK_EQ(twill_future_wait_all(children, 2, task->until), TWILL_OK);
+        for (int i = 0; i < 2; i++) {
+            CHECK_EQ(twill_future_wait(children[i], &one, NULL), TWILL_OK);
+            twill_future_release(children[i]);
+            sum += one;
+        }
+    }
+    *(intptr_t *)result = sum;
+    return 0;
+}
+
+TEST(a_tree_of_waits_in_pools_of_any_size)
+{
+    for (unsigned workers = 1; workers <= 4; workers++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = workers, .capacity = 7});
+        twill_future future;
+        intptr_t sum = 0;
+
+        CHECK_EQ(twill_pool_submit(pool, tree, (void *)9, &future, &with_number), TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, &sum, NULL), TWILL_OK);
+        CHECK_EQ(sum, 1023);
+        twill_future_release(future);
+        CHECK_EQ(idle_stats(pool).done, 1023);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int any_child(void *pool, void *result, const twill_task *task)
+{
+    twill_future children[20];
+    size_t which = 99;
+
+    for (intptr_t i = 0; i < 20; i++)
+        CHECK_EQ(twill_pool_submit(pool, number_of, (void *)i, &children[i], &with_number),
+                 TWILL_OK);
+    CHECK_EQ(twill_future_wait_any(children, 20, &which, task->until), TWILL_OK);
+    CHECK(which < 20);
+    CHECK_EQ(twill_future_wait(children[which], result, NULL), TWILL_OK);
+    for (int i = 0; i < 20; i++)
+        twill_future_release(children[i]);
+    return 0;
+}
+
+TEST(any_of_many_in_a_pool_of_one)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+
+    for (int i = 0; i < 50; i++) {
+        twill_future future;
+        intptr_t number = -1;
+
+        CHECK_EQ(twill_pool_submit(pool, any_child, pool, &future, &with_number), TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, &number, NULL), TWILL_OK);
+        CHECK_EQ(number, 0); /* it runs the first one itself */
+        twill_future_release(future);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- many at once ---- */
+
+TEST(submit_many)
+{
+    enum { N = 300 };
+    static void *args[N];
+    static twill_future futures[N];
+    size_t accepted = 0;
+
+    for (intptr_t i = 0; i < N; i++)
+        args[i] = (void *)i;
+    for (size_t capacity = 1; capacity < 500; capacity *= 5) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2, .capacity = capacity});
+        intptr_t number;
+
+        CHECK_EQ(twill_pool_submit_many(pool, number_of, args, N, futures, &accepted, &with_number),
+                 TWILL_OK);
+        CHECK_EQ(accepted, N);
+        for (intptr_t i = 0; i < N; i++) {
+            CHECK_EQ(twill_future_wait(futures[i], &number, NULL), TWILL_OK);
+            CHECK_EQ(number, i);
+            twill_future_release(futures[i]);
+        }
+        CHECK_EQ(twill_pool_submit_many(pool, run_it, NULL, N, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(idle_stats(pool).done, 2 * N);
+        CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+        CHECK_EQ(twill_pool_submit_many(pool, run_it, NULL, N, NULL, &accepted, NULL),
+                 TWILL_CLOSED);
+        CHECK_EQ(accepted, 0);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+    {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){
+            .run.workers = 1, .capacity = 10, .overflow = TWILL_OVERFLOW_REJECT});
+
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK_EQ(twill_pool_submit_many(pool, run_it, NULL, N, NULL, &accepted, NULL), TWILL_FULL);
+        CHECK_EQ(accepted, 10);
+        gate_open(&gate);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+struct storm {
+    pthread_t thread;
+    twill_pool *pool;
+    uint64_t seed;
+    unsigned accepted;
+};
+
+static atomic_uint storm_ran, storm_dropped, storm_done;
+
+static int storm_task(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result;
+    atomic_fetch_add(&storm_ran, 1);
+    if (task->index % 64 == 5)
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    return task->index % 5 == 0;
+}
+
+static void storm_drop(void *item, twill_status why, const twill_task *task)
+{
+    (void)item, (void)why, (void)task;
+    atomic_fetch_add(&storm_dropped, 1);
+}
+
+static void storm_on_done(const twill_outcome *outcome, void *result, const twill_task *task)
+{
+    (void)outcome, (void)result, (void)task;
+    atomic_fetch_add(&storm_done, 1);
+}
+
+static void *storm_main(void *storm_)
+{
+    struct storm *storm = storm_;
+
+    for (int i = 0; i < 600; i++) {
+        twill_future future;
+        twill_submit_options options = {.drop = storm_drop, .on_done = storm_on_done};
+        uint64_t dice = storm->seed = storm->seed * 6364136223846793005u + 1442695040888963407u;
+        twill_status status;
+
+        dice >>= 33;
+        options.priority = dice % 11 == 0 ? (int)(dice % 5) : 0;
+        options.start_at = dice % 13 == 0 ? twill_now() + TWILL_US(100) : 0;
+        options.start_by = dice % 17 == 0 ? twill_now() + TWILL_US(150) : 0;
+        options.timeout = dice % 19 == 0 ? TWILL_US(40) : 0;
+        status = twill_pool_submit(storm->pool, storm_task, NULL, &future, &options);
+        CHECK(status == TWILL_OK || status == TWILL_FULL || status == TWILL_DROPPED);
+        if (status == TWILL_FULL)
+            continue;
+        storm->accepted++;
+        if (dice % 3 == 0)
+            (void)twill_future_cancel(future);
+        if (dice % 7 == 0)
+            (void)twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_US(30)));
+        if (dice % 23 == 0)
+            (void)twill_future_wait(future, NULL, NULL);
+        twill_future_release(future);
+    }
+    return NULL;
+}
+
+TEST(a_storm_of_everything_leaves_the_books_balanced)
+{
+    for (int overflow = 0; overflow <= TWILL_OVERFLOW_CALLER_RUNS; overflow++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){
+            .run.workers = 3, .capacity = 8, .overflow = (twill_overflow)overflow});
+        struct storm storms[4];
+        unsigned accepted = 0;
+        twill_pool_stats stats;
+
+        atomic_store(&storm_ran, 0);
+        atomic_store(&storm_dropped, 0);
+        atomic_store(&storm_done, 0);
+        for (int i = 0; i < 4; i++) {
+            storms[i] = (struct storm){.pool = pool, .seed = test_random()};
+            pthread_create(&storms[i].thread, NULL, storm_main, &storms[i]);
+        }
+        for (int i = 0; i < 4; i++) {
+            pthread_join(storms[i].thread, NULL);
+            accepted += storms[i].accepted;
+        }
+        stats = idle_stats(pool);
+        CHECK_EQ(stats.submitted, accepted);
+        CHECK_EQ(atomic_load(&storm_ran) + atomic_load(&storm_dropped), accepted);
+        CHECK_EQ(atomic_load(&storm_done), accepted);
+        CHECK_EQ(stats.started, atomic_load(&storm_ran));
+        CHECK_EQ(stats.queued, 0);
+        CHECK(stats.queued_peak <= 8);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* ---- events and levels ---- */
+
+struct history {
+    atomic_uint count[3];
+    char text[64][8];
+    atomic_uint length[64];
+};
+
+static struct history history;
+
+static void on_event(const twill_task_info *info, const twill_task *task)
+{
+    static const char names[] = "QSEKR";
+    unsigned at;
+
+    (void)task;
+    CHECK(info->when > 0);
+    if (info->index == SIZE_MAX) {
+        CHECK_EQ(info->event, TWILL_EVENT_REFUSED);
+        CHECK_EQ(info->status, TWILL_FULL);
+        atomic_fetch_add(&history.count[2], 1);
+        return;
+    }
+    at = atomic_fetch_add(&history.length[info->index], 1);
+    history.text[info->index][at] = info->event == TWILL_EVENT_ENDED && info->status != TWILL_OK
+                                        ? (info->status == TWILL_FAILED ? 'F' : 'X')
+                                        : names[info->event];
+}
+
+TEST(events_tell_each_task_from_its_beginning_to_its_end)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .capacity = 20, .overflow = TWILL_OVERFLOW_REJECT, .on_event = on_event});
+    twill_future future;
+
+    memset(&history, 0, sizeof history);
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    for (int i = 0; i < 19; i++)
+        CHECK_EQ(twill_pool_submit(pool, i % 2 ? fail_with : run_it, (void *)1, NULL,
+                                   i % 3 ? NULL : &with_number),
+                 TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_FULL);
+    CHECK_EQ(twill_future_cancel(future), TWILL_OK);
+    twill_future_release(future);
+    gate_open(&gate);
+    (void)idle_stats(pool);
+    CHECK_EQ(atomic_load(&history.count[2]), 3);
+    for (int i = 0; i < 20; i++)
+        CHECK_STR(history.text[i], i && i % 2 == 0 ? "QSF" : "QSE");
+    CHECK_STR(history.text[20], "QX");
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static atomic_uint highs, lows, tangled;
+
+static void on_level(bool high, size_t length, const twill_task *task)
+{
+    unsigned all = atomic_load(&highs) + atomic_load(&lows);
+
+    (void)length;
+    CHECK_EQ(task->worker, UINT_MAX);
+    if (high != (all % 2 == 0))
+        atomic_fetch_add(&tangled, 1);
+    atomic_fetch_add(high ? &highs : &lows, 1);
+}
+
+TEST(the_level_is_told_at_its_edges)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 2, .high_mark = 9, .low_mark = 4, .on_level = on_level});
+
+    atomic_store(&highs, 0);
+    atomic_store(&lows, 0);
+    atomic_store(&tangled, 0);
+    for (unsigned round = 1; round <= 3; round++) {
+        CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+        (void)twill_sleep(twill_within(TWILL_US(100)));
+        for (int i = 0; i < 8; i++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(atomic_load(&highs), round - 1);
+        for (int i = 0; i < 8; i++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(atomic_load(&highs), round);
+        CHECK_EQ(atomic_load(&lows), round - 1);
+        CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+        (void)idle_stats(pool);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(atomic_load(&highs), 3);
+    CHECK_EQ(atomic_load(&lows), 3);
+    CHECK_EQ(atomic_load(&tangled), 0);
+}
+
+/* ---- run_all ---- */
+
+static int square(const void *in, void *out, const twill_task *task)
+{
+    int64_t number = *(const int64_t *)in;
+
+    (void)task;
+    *(int64_t *)out = number * number;
+    return number % 10 == 7 ? (int)number : 0;
+}
+
+TEST(run_all_gives_every_outcome_in_order)
+{
+    enum { N = 500 };
+    static int64_t numbers[N], results[N];
+    static twill_outcome outcomes[N];
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+    twill_report report;
+
+    for (int i = 0; i < N; i++)
+        numbers[i] = i;
+    for (int round = 0; round < 3; round++) {
+        twill_run_all_options options = {.run.report = &report};
+
+        if (round == 1)
+            options.run.workers = 4;
+        if (round == 2)
+            options.run.pool = pool;
+        CHECK_EQ(twill_run_all(numbers, sizeof *numbers, results, sizeof *results, N, square,
+                               outcomes, &options),
+                 TWILL_FAILED);
+        CHECK_EQ(report.total, N);
+        CHECK_EQ(report.failed, N / 10);
+        CHECK_EQ(report.done, N - N / 10);
+        CHECK_EQ(report.first_error.index, 7);
+        for (int i = 0; i < N; i++) {
+            CHECK_EQ(results[i], (int64_t)i * i);
+            CHECK_EQ(outcomes[i].index, i);
+            CHECK_EQ(outcomes[i].status, i % 10 == 7 ? TWILL_FAILED : TWILL_OK);
+            CHECK_EQ(outcomes[i].code, i % 10 == 7 ? i : 0);
+        }
+    }
+    CHECK_EQ(twill_run_all(NULL, 0, NULL, 0, 0, square, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_run_all(numbers, sizeof *numbers, results, sizeof *results, 3, NULL, NULL, NULL),
+             TWILL_INVALID);
+    CHECK_EQ(twill_run_all(NULL, 8, results, 8, 3, square, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_run_all(numbers, SIZE_MAX / 2, results, 8, 3, square, NULL, NULL),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int slow_or_lost(const void *in, void *out, const twill_task *task)
+{
+    (void)out;
+    if (*(const int *)in == 1)
+        (void)twill_sleep(task->until);
+    if (*(const int *)in == 2)
+        pthread_exit(NULL);
+    if (*(const int *)in == 3)
+        return twill_task_skip(task);
+    return 0;
+}
+
+static void *run_all_somewhere(void *arg)
+{
+    int tasks[12] = {0, 1, 3, 2, 0, 1, 0, 0, 3, 2, 0, 0};
+    twill_outcome *outcomes = arg;
+
+    (void)twill_run_all(tasks, sizeof *tasks, NULL, 0, 12, slow_or_lost, outcomes,
+                        &(twill_run_all_options){.run.workers = 4, .timeout = TWILL_MS(2)});
+    return NULL;
+}
+
+TEST(run_all_survives_tasks_that_are_late_or_end_their_thread)
+{
+    static const twill_status ends[4] = {TWILL_OK, TWILL_TIMEOUT, TWILL_LOST, TWILL_CANCELLED};
+    static const int tasks[12] = {0, 1, 3, 2, 0, 1, 0, 0, 3, 2, 0, 0};
+
+    for (int round = 0; round < 20; round++) {
+        static twill_outcome outcomes[12];
+        pthread_t thread;
+
+        /* the caller may be the one whose thread ends */
+        pthread_create(&thread, NULL, run_all_somewhere, outcomes);
+        pthread_join(thread, NULL);
+        for (int i = 0; i < 12; i++)
+            if (outcomes[i].attempts)
+                CHECK_EQ(outcomes[i].status, ends[tasks[i]]);
+    }
+    {
+        twill_cancel token = {{0}};
+        int one[4] = {0};
+        twill_outcome outcomes[4];
+
+        twill_cancel_fire(&token, 1);
+        CHECK_EQ(twill_run_all(one, sizeof *one, NULL, 0, 4, slow_or_lost, outcomes,
+                               &(twill_run_all_options){.run.until.cancel = &token}),
+                 TWILL_CANCELLED);
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(outcomes[i].status, TWILL_CANCELLED);
+        CHECK_EQ(twill_run_all(one, sizeof *one, NULL, 0, 4, slow_or_lost, outcomes,
+                               &(twill_run_all_options){.run.until.deadline = 1}),
+                 TWILL_TIMEOUT);
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(outcomes[i].status, TWILL_TIMEOUT);
+    }
+}
+
+/* ---- cost ---- */
+
+static double cpu_seconds(void)
+{
+    struct rusage usage;
+
+    getrusage(RUSAGE_SELF, &usage);
+    return (double)usage.ru_utime.tv_sec + (double)usage.ru_stime.tv_sec +
+           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
+
+TEST(an_idle_or_paused_pool_uses_no_cpu)
+{
+    for (int paused = 0; paused < 2; paused++) {
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 4, .max_workers = 8, .stuck_after = TWILL_SEC(5)});
+        double before;
+
+        if (paused)
+            CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+        for (int i = 0; i < 10; i++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        (void)twill_sleep(twill_within(TWILL_MS(20)));
+        before = cpu_seconds();
+        (void)twill_sleep(twill_within(TWILL_MS(150)));
+        CHECK(cpu_seconds() - before < 0.05);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+TEST(statistics_of_time)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+    twill_pool_stats stats;
+
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(twill_pool_submit(pool, sleep_out, NULL, NULL,
+                                   &(twill_submit_options){.timeout = TWILL_MS(1)}),
+                 TWILL_OK);
+    stats = idle_stats(pool);
+    CHECK(stats.run_p50 >= TWILL_MS(1) && stats.run_p50 <= stats.run_p95 &&
+          stats.run_p95 <= stats.run_p99 && stats.run_p99 < TWILL_SEC(20));
+    CHECK(stats.wait_p95 >= TWILL_MS(1) && stats.wait_p50 <= stats.wait_p99);
+    CHECK(stats.busy_total >= TWILL_MS(15));
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+HARNESS_MAIN
