@@ -301,14 +301,25 @@ static inline twill__record *twill__record_current(void)
     return (twill__record *)twill__thread()->record;
 }
 
+/* It is somebody's: nobody will `help` any more. Before another thread can settle it. */
+static inline void twill__record_claim(twill__record *record)
+{
+    /* relaxed: a hint for those who would help; they look again under the object's lock */
+    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+}
+
 /* The callback is about to run on this thread. */
-static inline void twill__record_begin(twill__record *record)
+static inline void twill__record_enter(twill__record *record)
 {
     record->outer = twill__record_current();
     twill__thread()->record = record;
-    /* seq_cst is not asked: who follows waits reads it under a lock that this thread takes before
-       it waits */
-    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+}
+
+/* Both in one, where nobody else can settle it yet. */
+static inline void twill__record_begin(twill__record *record)
+{
+    twill__record_claim(record);
+    twill__record_enter(record);
 }
 
 /* It has returned, or ended its thread. */

@@ -356,7 +356,7 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
     runner->context = work->context;
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
-    twill__record_begin(&work->record);
+    twill__record_enter(&work->record);
     twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, work->index, work->key, runner->worker,
                  &task);
     code = work->fn(work->arg, work->record.result_size ? work->record.result : NULL, &task);
@@ -374,6 +374,7 @@ static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill
     if (work->started < work->queued)
         work->started = work->queued;
     work->where = TWILL__RUNNING;
+    twill__record_claim(&work->record);
     work->runner = runner;
     work->below = runner->depth ? runner->work : NULL;
     runner->work = work;
