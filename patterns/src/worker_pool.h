@@ -172,7 +172,7 @@ TWILL__DECL twill_status twill_pool_destroy(twill_pool *pool);
    used any more. BUSY: a parallel call is on it, and nothing changed. */
 TWILL__DECL twill_status twill_pool_abandon(twill_pool *pool, twill_stopped *out);
 
-/* The pool whose worker this thread is, or NULL. */
+/* The pool whose task runs on this thread, or else whose worker it is; or NULL. */
 TWILL__DECL twill_pool *twill_pool_current(void);
 /* How many threads it has. */
 TWILL__DECL unsigned twill_pool_workers(const twill_pool *pool);

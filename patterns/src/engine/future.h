@@ -32,7 +32,8 @@ struct twill__record;
    stays while the function runs, but its task may have ended. */
 typedef struct twill__record_table {
     /* Runs a task that nobody has begun, on this thread. `idle`: only if no thread that is there
-       for it will. True: something has happened, look again. */
+       for it will. True: it has; the caller's pin was given back before the task ran, since it may
+       end the thread. False: it has not. */
     bool (*help)(struct twill__record *record, bool idle);
     /* record->due has come */
     void (*expire)(struct twill__record *record);
@@ -595,8 +596,8 @@ static inline bool twill__inside(void)
     return self->record || self->runner || self->job;
 }
 
-/* Before a wait sleeps on a record that has not ended, which it has pinned: true: look again. `help`:
-   this thread may run it. */
+/* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
+   run it. */
 static inline bool twill__record_push_on(twill__record *record, bool help)
 {
     const twill__record_table *table = record->core->table;
@@ -604,6 +605,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
     twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
     if (due && table->expire && twill__clock_now() >= due) {
         table->expire(record);
+        twill__record_unpin(record);
         return true;
     }
     return help && table->help &&
@@ -645,28 +647,56 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
     return status;
 }
 
+/* Before a wait: brings the task forward if that is up to this thread. True: look again. The wait
+   stands in no list meanwhile, and `help` gives the pin back: the task may end the thread. */
+static inline bool twill__future_push_on(twill_future future, bool help)
+{
+    twill__record *record = (twill__record *)future.slot;
+    if (twill__future_lock(future) != TWILL_OK)
+        return false;
+    record->pins++;
+    twill__unlock(&record->lock);
+    if (twill__record_push_on(record, help))
+        return true;
+    twill__record_unpin(record);
+    return false;
+}
+
+/* Whether it is worth a try; under the record's lock. */
+static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
+{
+    /* under the lock, or hints */
+    return atomic_load_explicit(&record->due, memory_order_acquire) ||
+           (help && record->core->table->help &&
+            atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__PENDING);
+}
+
 static inline twill_status twill__future_await(twill_future future, void *result,
                                                twill_outcome *outcome, twill_until until)
 {
     twill__record *record = (twill__record *)future.slot;
+    bool tried = false;
     for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
         twill__future_wait wait;
         twill__node node;
         twill_status status = twill__future_lock(future), answer = TWILL_OK;
-        bool ended;
+        bool ended, help;
         if (status != TWILL_OK)
             return status;
         if (twill__record_answer(record, result, outcome, &answer)) {
             twill__unlock(&record->lock);
             return answer;
         }
+        help = !tried && twill__future_may_help(until);
+        if (!tried && twill__record_waits_for_us(record, help)) {
+            twill__unlock(&record->lock);
+            tried = !twill__future_push_on(future, help);
+            continue;
+        }
         twill__node_init(&node);
         twill__future_enlist(record, &wait, &node);
         twill__unlock(&record->lock);
-        if (twill__record_push_on(record, twill__future_may_help(until)))
-            status = TWILL_EMPTY;
-        else
-            status = twill__future_sleep(&node, record, until);
+        status = twill__future_sleep(&node, record, until);
         twill__lock(&record->lock);
         twill__future_delist(record, &wait);
         ended = twill__record_answer(record, result, outcome, &answer);
@@ -675,6 +705,7 @@ static inline twill_status twill__future_await(twill_future future, void *result
             return answer;
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;
+        tried = false;
     }
 }
 
@@ -713,18 +744,17 @@ static inline twill_status twill__any_enter(const twill_future *futures, size_t 
     return TWILL_OK;
 }
 
-/* One turn. EMPTY: look again. */
+/* One sleep. EMPTY: look again. */
 static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n, twill__node *node,
                                             twill_until until)
 {
-    bool help = twill__future_may_help(until), mine = true;
     twill_until sooner = until;
     twill_status status;
+    bool mine = true;
     for (size_t i = 0; i < n; i++) {
         twill__record *record = waits[i].record;
-        /* a hint; who has ended grants the node, or is found at the end */
-        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED ||
-            twill__record_push_on(record, help))
+        /* hints; who has ended grants the node, or is found at the end */
+        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED)
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
         sooner.deadline = twill__nearer(sooner.deadline,
@@ -736,17 +766,40 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
     return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
+/* The first that has ended, or n; brings them forward on the way, until one has. */
+static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
+{
+    for (size_t i = 0; i < n; i++) {
+        twill__record *record = (twill__record *)futures[i].slot;
+        bool ended;
+        if (twill__future_lock(futures[i]) != TWILL_OK)
+            return n; /* entering will say so */
+        /* under the lock */
+        ended = atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__ENDED;
+        twill__unlock(&record->lock);
+        if (ended)
+            return i;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (twill__future_push_on(futures[i], twill__future_may_help(until)))
+            return n;
+    return n;
+}
+
 static inline twill_status twill__any_await(const twill_future *futures, size_t n, size_t *which,
                                             twill__future_wait *waits, twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
+        size_t ended = twill__any_push_on(futures, n, until);
         twill__node node;
-        twill_status status = twill__any_enter(futures, n, waits, &node);
-        size_t ended;
-        if (status != TWILL_OK)
-            return status;
-        status = twill__any_sleep(waits, n, &node, until);
-        ended = twill__any_leave(waits, n);
+        twill_status status = TWILL_OK;
+        if (ended == n) {
+            status = twill__any_enter(futures, n, waits, &node);
+            if (status != TWILL_OK)
+                return status;
+            status = twill__any_sleep(waits, n, &node, until);
+            ended = twill__any_leave(waits, n);
+        }
         if (ended < n) {
             if (which)
                 *which = ended;

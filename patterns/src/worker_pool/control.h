@@ -259,8 +259,6 @@ TWILL__DEFINE unsigned twill_pool_workers(const twill_pool *pool)
 TWILL__DEFINE twill_pool *twill_pool_current(void)
 {
     const twill__hand *runner = (const twill__hand *)twill__thread()->runner;
-    while (runner && runner->outside)
-        runner = runner->outer;
     return runner ? &runner->pool->head : NULL;
 }
 

@@ -585,6 +585,7 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__errand_take(pool, work);
     twill__pool_level(pool, &turn);
     twill__pool_room(pool, &turn);
+    twill__record_unpin(record); /* the task may end the thread, and then nobody could */
     twill__run_here(pool, &turn, runner, work);
     return true;
 }

@@ -1,0 +1,852 @@
+/* test_worker_pool_life.c - a pool's threads and its end: growth, blocked, stuck and ended workers,
+   pause, resize, stop, abandon, faults, forks. */
+#define _GNU_SOURCE
+#define HARNESS_FAULTS
+#include "harness.h"
+#define TWILL_IMPLEMENTATION
+#include "twill_parallel_map.h"
+#include "twill_worker_pool.h"
+
+#include "pool_kit.h"
+#include "parallel_kit.h"
+
+static atomic_uint dropped, ran, discarded, starts, stops, stuck_told, lost_told;
+
+static void clear_counts(void)
+{
+    atomic_store(&dropped, 0);
+    atomic_store(&ran, 0);
+    atomic_store(&discarded, 0);
+    atomic_store(&starts, 0);
+    atomic_store(&stops, 0);
+    atomic_store(&stuck_told, 0);
+    atomic_store(&lost_told, 0);
+}
+
+static void on_drop(void *item, twill_status why, const twill_task *task)
+{
+    (void)item, (void)why, (void)task;
+    atomic_fetch_add(&dropped, 1);
+}
+
+static void on_discard(void *arg, void *result, int code, const twill_task *task)
+{
+    (void)arg, (void)result, (void)code, (void)task;
+    atomic_fetch_add(&discarded, 1);
+}
+
+static int run_it(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    atomic_fetch_add(&ran, 1);
+    return 0;
+}
+
+static bool comes_true(bool (*there)(twill_pool *pool, unsigned value), twill_pool *pool,
+                       unsigned value)
+{
+    twill_ns end = twill_now() + TWILL_SEC(30);
+
+    while (!there(pool, value)) {
+        if (twill_now() > end)
+            return false;
+        (void)twill_sleep(twill_within(TWILL_US(100)));
+    }
+    return true;
+}
+
+static bool has_workers(twill_pool *pool, unsigned count)
+{
+    return stats_of(pool).workers == count && twill_pool_workers(pool) == count;
+}
+
+static bool has_started(twill_pool *pool, unsigned count)
+{
+    (void)pool;
+    return atomic_load(&starts) == count;
+}
+
+static bool has_stopped(twill_pool *pool, unsigned count)
+{
+    (void)pool;
+    return atomic_load(&stops) == count;
+}
+
+/* ---- hooks ---- */
+
+static _Atomic(void *) state_of[64];
+static atomic_uint fail_start; /* the k-th worker_start returns 1 */
+
+static int on_start(void **state, const twill_task *task)
+{
+    unsigned count = atomic_fetch_add(&starts, 1) + 1;
+
+    CHECK(task->worker < task->workers);
+    if (count == atomic_load(&fail_start))
+        return 1;
+    *state = malloc(1);
+    if (task->worker < 64)
+        atomic_store(&state_of[task->worker], *state);
+    return 0;
+}
+
+static void on_stop(void *state, const twill_task *task)
+{
+    if (task->worker < 64)
+        CHECK_PTR(state, atomic_load(&state_of[task->worker]));
+    free(state);
+    atomic_fetch_add(&stops, 1);
+}
+
+static int has_state(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result;
+    CHECK(task->worker_state != NULL);
+    CHECK_PTR(task->worker_state, atomic_load(&state_of[task->worker]));
+    return 0;
+}
+
+TEST(hooks_run_once_a_worker_on_its_own_thread)
+{
+    twill_pool *pool;
+
+    clear_counts();
+    atomic_store(&fail_start, 0);
+    pool = pool_of(&(twill_pool_options){
+        .run.workers = 3, .run.worker_start = on_start, .run.worker_stop = on_stop});
+    CHECK_EQ(atomic_load(&starts), 3); /* create has waited for them */
+    for (int i = 0; i < 200; i++) {
+        twill_future future;
+
+        CHECK_EQ(twill_pool_submit(pool, has_state, NULL, &future, NULL), TWILL_OK);
+        if (i % 2)
+            CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK); /* never run by us */
+        twill_future_release(future);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(atomic_load(&starts), 3);
+    CHECK_EQ(atomic_load(&stops), 3);
+}
+
+TEST(a_hook_that_fails_is_a_thread_that_could_not_be_started)
+{
+    for (unsigned k = 1; k <= 4; k++)
+        for (int strict = 0; strict < 2; strict++) {
+            twill_pool *pool = NULL;
+            twill_status status;
+
+            clear_counts();
+            atomic_store(&fail_start, k);
+            status = twill_pool_create(&pool, &(twill_pool_options){.run.workers = 3,
+                                                                    .run.strict = strict,
+                                                                    .run.worker_start = on_start,
+                                                                    .run.worker_stop = on_stop});
+            CHECK_EQ(status, k <= 3 && strict ? TWILL_NO_THREAD : TWILL_OK);
+            if (status == TWILL_OK) {
+                CHECK_EQ(stats_of(pool).workers, k <= 3 ? 2 : 3);
+                CHECK_EQ(twill_pool_submit(pool, has_state, NULL, NULL, NULL), TWILL_OK);
+                CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+            }
+            CHECK_EQ(atomic_load(&stops), atomic_load(&starts) - (k <= 3));
+            CHECK_EQ(faults_live(), 0);
+        }
+    {
+        twill_pool *pool = NULL;
+
+        clear_counts();
+        atomic_store(&fail_start, 1);
+        CHECK_EQ(twill_pool_create(
+                     &pool, &(twill_pool_options){.run.workers = 1, .run.worker_start = on_start}),
+                 TWILL_NO_THREAD);
+        CHECK_PTR(pool, NULL);
+        atomic_store(&fail_start, 0);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+TEST(a_lazy_pool_starts_with_its_tasks)
+{
+    int before = kit_threads();
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 3, .lazy = true});
+    struct gate gate = {0};
+
+    CHECK_EQ(twill_pool_workers(pool), 0);
+    CHECK_EQ(kit_threads(), before);
+    for (unsigned i = 1; i <= 3; i++) {
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, i));
+    }
+    CHECK_EQ(twill_pool_workers(pool), 3);
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_workers(pool), 3);
+    gate_open(&gate);
+    (void)idle_stats(pool);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    pool = pool_of(&(twill_pool_options){.run.workers = 3, .lazy = true});
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL,
+                               &(twill_submit_options){.start_at = twill_now() + TWILL_MS(3)}),
+             TWILL_OK);
+    CHECK_EQ(idle_stats(pool).done, 1); /* somebody is there for the timer */
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- growth ---- */
+
+TEST(a_pool_grows_by_waiting_time_and_shrinks)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .max_workers = 4, .grow_after = TWILL_MS(1), .idle_after = TWILL_MS(20)});
+    struct gate gate = {0};
+
+    for (int i = 0; i < 4; i++) /* they sleep: there is CPU left */
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 4));
+    CHECK_EQ(stats_of(pool).workers, 4);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_MS(5)));
+    CHECK_EQ(stats_of(pool).workers, 4);
+    gate_open(&gate);
+    CHECK_EQ(idle_stats(pool).workers_peak, 4);
+    CHECK(comes_true(has_workers, pool, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    (void)idle_stats(pool);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int block_here(void *gate, void *result, const twill_task *task)
+{
+    (void)result;
+    twill_task_block_begin(task);
+    twill_task_block_begin(task);
+    twill_task_block_end(task);
+    CHECK(gate_wait(gate));
+    twill_task_block_end(task);
+    return 0;
+}
+
+TEST(a_worker_that_says_it_blocks_is_made_up_for_at_once)
+{
+    twill_pool *pool = pool_of(
+        &(twill_pool_options){.run.workers = 1, .max_workers = 3, .grow_after = TWILL_SEC(100)});
+    struct gate gate = {0};
+
+    atomic_store(&ran, 0);
+    CHECK_EQ(twill_pool_submit(pool, block_here, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(stats_of(pool).blocked, 1);
+    CHECK_EQ(twill_pool_submit(pool, block_here, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 2));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    for (int i = 0; i < 300000 && !atomic_load(&ran); i++)
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(atomic_load(&ran), 1);
+    CHECK_EQ(stats_of(pool).workers, 3);
+    gate_open(&gate);
+    CHECK_EQ(idle_stats(pool).blocked, 0);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+TEST(resize_up_and_down_under_load)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 4});
+    static const unsigned sizes[] = {16, 4, 1, 7, 2, 9};
+
+    atomic_store(&ran, 0);
+    for (int i = 0; i < 6; i++) {
+        for (int k = 0; k < 300; k++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_resize(pool, sizes[i], 0), TWILL_OK);
+        CHECK(comes_true(has_workers, pool, sizes[i]));
+    }
+    CHECK_EQ(idle_stats(pool).done, 1800);
+    CHECK_EQ(twill_pool_resize(pool, 2, 5), TWILL_OK);
+    CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_resize(pool, 2, 0), TWILL_CLOSED);
+    CHECK_EQ(twill_pool_pause(pool), TWILL_CLOSED);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- pause, each ---- */
+
+TEST(a_paused_pool_starts_nothing)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+    twill_future future;
+
+    atomic_store(&ran, 0);
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, i == 19 ? &future : NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_MS(3))), TWILL_TIMEOUT);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_wait_idle_until(pool, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&ran), 0);
+    CHECK_EQ(stats_of(pool).queued, 20);
+    CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+    (void)idle_stats(pool);
+    CHECK_EQ(atomic_load(&ran), 20);
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK); /* a pause cannot hang the end */
+    CHECK_EQ(atomic_load(&ran), 21);
+}
+
+static int on_each(void *seen, void *result, const twill_task *task)
+{
+    (void)result;
+    atomic_fetch_add(&((atomic_uint *)seen)[task->worker], 1);
+    return task->worker == 1;
+}
+
+TEST(once_on_every_worker)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 4});
+    atomic_uint seen[4] = {0};
+    struct gate gate = {0};
+
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(twill_pool_each_worker(pool, on_each, seen, twill_within(TWILL_SEC(60))),
+                 TWILL_FAILED);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(atomic_load(&seen[i]), 20);
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_each_worker(pool, on_each, seen, twill_within(TWILL_MS(5))), TWILL_TIMEOUT);
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* ---- the end of a thread ---- */
+
+static int exit_here(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    pthread_exit(NULL);
+}
+
+static twill_future child_future;
+
+static int exit_in_child(void *pool, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, &child_future, NULL), TWILL_OK);
+    (void)twill_future_wait(child_future, NULL, NULL); /* it runs here: never back */
+    CHECK(false);
+    return 0;
+}
+
+TEST(a_task_that_ends_its_thread_is_lost_and_the_worker_replaced)
+{
+    twill_pool *pool;
+
+    clear_counts();
+    atomic_store(&fail_start, 0);
+    pool = pool_of(&(twill_pool_options){
+        .run.workers = 2, .run.worker_start = on_start, .run.worker_stop = on_stop});
+    for (int i = 0; i < 50; i++) {
+        twill_future future;
+        twill_outcome outcome;
+
+        CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, &future,
+                                   &(twill_submit_options){.drop = on_drop, .discard = on_discard}),
+                 TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        if (i % 2)
+            CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_LOST);
+        twill_future_release(future);
+    }
+    CHECK_EQ(idle_stats(pool).lost, 75);
+    CHECK_EQ(atomic_load(&ran), 50);
+    CHECK_EQ(atomic_load(&dropped) + atomic_load(&discarded), 0);
+    CHECK(comes_true(has_started, pool, 77));
+    CHECK(comes_true(has_stopped, pool, 75));
+    CHECK(comes_true(has_workers, pool, 2));
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(atomic_load(&starts), atomic_load(&stops));
+    CHECK_EQ(faults_live(), 0);
+}
+
+struct asker {
+    pthread_t thread;
+    twill_pool *pool;
+    twill_future future;
+    atomic_bool came_back;
+};
+
+static void *ask(void *asker_)
+{
+    struct asker *asker = asker_;
+
+    (void)twill_future_wait(asker->future, NULL, NULL);
+    atomic_store(&asker->came_back, true);
+    return NULL;
+}
+
+TEST(a_helping_waiter_ends_with_the_task_that_ends_its_thread)
+{
+    for (int round = 0; round < 50; round++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+        struct asker asker = {.pool = pool};
+        struct gate gate = {0};
+        twill_outcome outcome;
+        twill_future nested;
+
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, &asker.future, NULL), TWILL_OK);
+        pthread_create(&asker.thread, NULL, ask, &asker);
+        pthread_join(asker.thread, NULL); /* the worker is busy: it ran there, and ended it */
+        CHECK(!atomic_load(&asker.came_back));
+        CHECK_EQ(twill_future_wait(asker.future, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_LOST);
+        twill_future_release(asker.future);
+        gate_open(&gate);
+        CHECK_EQ(twill_pool_submit(pool, exit_in_child, pool, &nested, NULL), TWILL_OK);
+        CHECK_EQ(twill_future_wait_until(nested, NULL, &outcome, twill_within(TWILL_SEC(60))),
+                 TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_LOST); /* both on the stack */
+        CHECK_EQ(twill_future_wait(child_future, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_LOST);
+        twill_future_release(child_future);
+        twill_future_release(nested);
+        CHECK_EQ(idle_stats(pool).lost, 3);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+}
+
+/* ---- stuck ---- */
+
+static void on_event(const twill_task_info *info, const twill_task *task)
+{
+    (void)task;
+    if (info->event == TWILL_EVENT_STUCK)
+        atomic_fetch_add(&stuck_told, 1);
+    if (info->event == TWILL_EVENT_ENDED && info->status == TWILL_LOST)
+        atomic_fetch_add(&lost_told, 1);
+}
+
+static bool told_stuck(twill_pool *pool, unsigned count)
+{
+    (void)pool;
+    return atomic_load(&stuck_told) == count;
+}
+
+static bool gave_up(twill_pool *pool, unsigned count)
+{
+    return stats_of(pool).abandoned == count;
+}
+
+static int stuck_here(void *gate, void *result, const twill_task *task)
+{
+    (void)task;
+    CHECK(gate_wait(gate));
+    if (result)
+        *(int *)result = 3;
+    return 0;
+}
+
+TEST(a_stuck_task_is_told_once_and_its_worker_replaced)
+{
+    for (unsigned most = 0; most <= 2; most++) {
+        struct gate gate = {0};
+        twill_pool *pool;
+        twill_future future;
+        twill_outcome outcome;
+        int result = 1;
+
+        clear_counts();
+        pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                             .stuck_after = TWILL_MS(4),
+                                             .max_abandoned = most,
+                                             .on_event = on_event});
+        CHECK_EQ(twill_pool_submit(
+                     pool, stuck_here, &gate, &future,
+                     &(twill_submit_options){.result_size = sizeof(int), .discard = on_discard}),
+                 TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK(comes_true(told_stuck, pool, 1));
+        CHECK(comes_true(gave_up, pool, most ? 1 : 0));
+        if (most) {
+            CHECK_EQ(twill_future_wait(future, &result, &outcome), TWILL_FAILED);
+            CHECK_EQ(outcome.status, TWILL_LOST);
+            CHECK_EQ(result, 1);
+            /* a plain one, too; and beyond the bound nobody is given up */
+            CHECK_EQ(twill_pool_submit(pool, stuck_here, &gate, NULL, NULL), TWILL_OK);
+            CHECK(comes_true(told_stuck, pool, 2));
+            CHECK(comes_true(gave_up, pool, most));
+            if (most == 2) {
+                CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+                CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+                CHECK_EQ(atomic_load(&ran), 1);
+                CHECK_EQ(stats_of(pool).lost, 2);
+            }
+        }
+        CHECK_EQ(atomic_load(&discarded), 0);
+        gate_open(&gate);
+        (void)twill_future_wait(future, NULL, NULL);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+        CHECK(comes_true(gave_up, pool, 0));
+        (void)idle_stats(pool);
+        CHECK_EQ(atomic_load(&discarded), 1); /* late, or never asked for */
+        CHECK_EQ(atomic_load(&lost_told), most);
+        CHECK_EQ(atomic_load(&stuck_told), most ? 2 : 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* ---- stop ---- */
+
+TEST(stop_in_two_phases)
+{
+    for (int deaf = 0; deaf < 2; deaf++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+        twill_stopped stopped;
+        twill_future last;
+        twill_outcome outcome;
+
+        clear_counts();
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        (void)idle_stats(pool);
+        for (int i = 0; i < 2; i++)
+            CHECK_EQ(twill_pool_submit(pool, deaf ? at_gate : at_gate_or_told, &gate, NULL,
+                                       i ? NULL : &(twill_submit_options){.drop = on_drop}),
+                     TWILL_OK);
+        CHECK(gate_inside(&gate, 2));
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, i == 3 ? &last : NULL,
+                                       &(twill_submit_options){.drop = on_drop}),
+                     TWILL_OK);
+        CHECK_EQ(twill_pool_stop(pool, twill_within(TWILL_MS(3)),
+                                 twill_within(TWILL_MS(deaf ? 20 : 20000)), &stopped),
+                 deaf ? TWILL_TIMEOUT : TWILL_OK);
+        CHECK_EQ(stopped.finished, 0);
+        CHECK_EQ(stopped.cancelled, deaf ? 4 : 6);
+        CHECK_EQ(stopped.stuck, deaf ? 2 : 0);
+        CHECK_EQ(atomic_load(&dropped), 4);
+        CHECK_EQ(twill_future_wait(last, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_CANCELLED);
+        twill_future_release(last);
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_CLOSED);
+        gate_open(&gate);
+        CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(TWILL_FOREVER), &stopped),
+                 TWILL_OK);
+        CHECK_EQ(stopped.stuck, 0);
+        CHECK_EQ(twill_pool_workers(pool), 0);
+        {
+            twill_pool_stats stats = stats_of(pool);
+
+            (void)books_balance(&stats);
+        }
+        CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(0), &stopped), TWILL_OK);
+        CHECK_EQ(twill_parallel_for(10, NULL, NULL), TWILL_INVALID);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int end_pool(void *pool, void *result, const twill_task *task)
+{
+    twill_stopped stopped;
+
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(0), &stopped), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_each_worker(pool, run_it, NULL, twill_within(0)), TWILL_DEADLOCK);
+    return 0;
+}
+
+static int submit_more(void *pool, void *result, const twill_task *task)
+{
+    (void)result;
+    if (task->index < 20)
+        CHECK_EQ(twill_pool_submit(pool, submit_more, pool, NULL, NULL), TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_US(200)));
+    return 0;
+}
+
+TEST(a_pool_does_not_end_itself_but_its_tasks_may_go_on)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future future;
+
+    CHECK_EQ(twill_pool_submit(pool, end_pool, pool, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_submit(pool, submit_more, pool, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_CLOSED);
+    CHECK_EQ(idle_stats(pool).done, 21);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+struct blocked_sender {
+    pthread_t thread;
+    twill_pool *pool;
+    twill_status status;
+    atomic_uint *ready;
+};
+
+static void *send_blocked(void *sender_)
+{
+    struct blocked_sender *sender = sender_;
+
+    atomic_fetch_add(sender->ready, 1);
+    sender->status = twill_pool_submit(sender->pool, run_it, NULL, NULL, NULL);
+    return NULL;
+}
+
+static void *stop_too(void *pool)
+{
+    (void)twill_pool_stop(pool, twill_within(TWILL_MS(1)), twill_within(TWILL_FOREVER), NULL);
+    return NULL;
+}
+
+TEST(stop_with_waiting_senders_and_from_two_threads)
+{
+    for (int round = 0; round < 100; round++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 1});
+        struct blocked_sender senders[3];
+        atomic_uint ready = 0;
+        pthread_t stopper;
+        unsigned accepted = 0;
+
+        atomic_store(&ran, 0);
+        CHECK_EQ(twill_pool_submit(pool, at_gate_or_told, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        for (int i = 0; i < 3; i++) {
+            senders[i].pool = pool;
+            senders[i].ready = &ready;
+            pthread_create(&senders[i].thread, NULL, send_blocked, &senders[i]);
+        }
+        while (atomic_load(&ready) < 3)
+            continue;
+        if (round % 2)
+            (void)twill_sleep(twill_within(TWILL_US(50)));
+        pthread_create(&stopper, NULL, stop_too, pool);
+        CHECK_EQ(twill_pool_stop(pool, twill_within(TWILL_MS(round % 3)),
+                                 twill_within(TWILL_FOREVER), NULL),
+                 TWILL_OK);
+        for (int i = 0; i < 3; i++) {
+            pthread_join(senders[i].thread, NULL);
+            CHECK(senders[i].status == TWILL_OK || senders[i].status == TWILL_CLOSED);
+            accepted += senders[i].status == TWILL_OK;
+        }
+        pthread_join(stopper, NULL);
+        {
+            twill_pool_stats stats = stats_of(pool);
+
+            CHECK_EQ(stats.submitted, accepted + 1);
+            (void)books_balance(&stats);
+        }
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+TEST(an_abandoned_pool_goes_with_its_last_thread)
+{
+    for (int round = 0; round < 60; round++) {
+        int before = kit_threads();
+        static struct gate gate;
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 2, .stuck_after = round % 3 ? 0 : TWILL_SEC(50)});
+        twill_stopped stopped;
+        twill_future future;
+        twill_outcome outcome;
+
+        memset(&gate, 0, sizeof gate);
+        clear_counts();
+        for (int i = 0; i < round % 3; i++)
+            CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, (unsigned)round % 3));
+        for (int i = 0; i < 3; i++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, i == 2 ? &future : NULL,
+                                       &(twill_submit_options){.drop = on_drop}),
+                     TWILL_OK);
+        CHECK_EQ(twill_pool_abandon(pool, &stopped), TWILL_OK);
+        CHECK(stopped.stuck >= (unsigned)round % 3);
+        (void)twill_future_wait(future, NULL, &outcome);
+        CHECK(outcome.status == TWILL_OK || outcome.status == TWILL_CANCELLED);
+        if (round % 2)
+            twill_future_release(future);
+        gate_open(&gate);
+        CHECK(kit_threads_back_to(before));
+        if (round % 2 == 0)
+            twill_future_release(future);
+        CHECK_EQ(atomic_load(&ran) + atomic_load(&dropped), 3);
+        for (int i = 0; i < 20000 && faults_live(); i++)
+            (void)twill_sleep(twill_within(TWILL_US(100)));
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* ---- faults ---- */
+
+TEST(every_allocation_fails_once)
+{
+    for (unsigned long k = 1; k < 40; k++) {
+        twill_pool *pool = NULL;
+        twill_status status;
+        unsigned accepted = 0, refused = 0;
+
+        faults_fail_alloc(k);
+        status = twill_pool_create(
+            &pool, &(twill_pool_options){.run.workers = 2, .capacity = 200, .max_workers = 3});
+        if (status == TWILL_OK) {
+            twill_future futures[60];
+
+            atomic_store(&ran, 0);
+            (void)twill_pool_pause(pool);
+            for (int i = 0; i < 60; i++) {
+                status = twill_pool_submit(
+                    pool, run_it, NULL, &futures[accepted],
+                    &(twill_submit_options){.result_size = i % 4 ? 0 : 300,
+                                            .priority = i > 20 ? i % 3 : 0,
+                                            .start_at = i % 5 ? 0 : twill_now() + TWILL_US(50)});
+                CHECK(status == TWILL_OK || status == TWILL_NO_MEMORY);
+                accepted += status == TWILL_OK;
+                refused += status == TWILL_NO_MEMORY;
+            }
+            (void)twill_pool_resume(pool);
+            CHECK_EQ(twill_future_wait_all(futures, accepted, twill_within(TWILL_SEC(60))),
+                     TWILL_OK);
+            for (unsigned i = 0; i < accepted; i++)
+                twill_future_release(futures[i]);
+            CHECK(refused <= 1);
+            CHECK_EQ(idle_stats(pool).done, accepted);
+            CHECK_EQ(stats_of(pool).refused, refused);
+            CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        } else {
+            CHECK(status == TWILL_NO_MEMORY || status == TWILL_NO_THREAD);
+        }
+        faults_fail_alloc(0);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+TEST(threads_fail_while_it_runs)
+{
+    for (unsigned k = 1; k <= 6; k++) {
+        twill_pool *pool;
+
+        pool = pool_of(&(twill_pool_options){.run.workers = 3, .lazy = true});
+        atomic_store(&ran, 0);
+        faults_fail_thread(k);
+        for (int i = 0; i < 20; i++)
+            CHECK_EQ(twill_pool_submit(pool, i % 5 == 4 ? exit_here : run_it, NULL, NULL, NULL),
+                     TWILL_OK);
+        faults_fail_thread(0);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(atomic_load(&ran), 16);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* ---- forks ---- */
+
+TEST(a_child_has_no_pool)
+{
+    twill_pool *pool =
+        pool_of(&(twill_pool_options){.run.workers = 2, .stuck_after = TWILL_SEC(9)});
+    twill_future future;
+    pid_t child;
+
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    child = fork();
+    if (child == 0) {
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_FORKED);
+        CHECK_EQ(twill_pool_wait_idle(pool), TWILL_FORKED);
+        CHECK_EQ(twill_pool_pause(pool), TWILL_FORKED);
+        CHECK_EQ(twill_pool_close(pool), TWILL_FORKED);
+        CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(0), NULL), TWILL_FORKED);
+        CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_FORKED);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        pool = pool_of(NULL);
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        _exit(0);
+    }
+    waitpid(child, NULL, 0);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- calls and tasks on the same threads ---- */
+
+static int square_in(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    *(int *)out = *(const int *)in * *(const int *)in;
+    return 0;
+}
+
+static int map_inside(void *pool, void *result, const twill_task *task)
+{
+    static int in[64];
+    int out[64];
+
+    (void)result;
+    return (int)twill_parallel_map(
+        in, sizeof *in, out, sizeof *out, 64, square_in,
+        &(twill_parallel_options){.run.pool = task->index % 2 ? pool : NULL});
+}
+
+TEST(tasks_and_parallel_calls_share_the_threads)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 3});
+
+    for (int round = 0; round < 100; round++) {
+        int in[500] = {0}, out[500];
+
+        for (int i = 0; i < 20; i++)
+            CHECK_EQ(twill_pool_submit(pool, map_inside, pool, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_parallel_map(in, sizeof *in, out, sizeof *out, 500, square_in,
+                                    &(twill_parallel_options){.run.pool = pool}),
+                 TWILL_OK);
+    }
+    CHECK_EQ(idle_stats(pool).done, 2000);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(many_pools_come_and_go)
+{
+    int before = kit_threads();
+    twill_ns since;
+
+    for (int i = 0; i < 3000; i++) {
+        twill_pool *pool =
+            pool_of(&(twill_pool_options){.run.workers = 1 + (unsigned)i % 2, .lazy = i % 4 == 1});
+
+        if (i % 3)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+    CHECK(kit_threads_back_to(before));
+    CHECK_EQ(faults_live(), 0);
+    {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 16});
+
+        since = twill_now();
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK(twill_now() - since < TWILL_SEC(1));
+    }
+}
+
+HARNESS_MAIN
