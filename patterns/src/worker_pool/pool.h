@@ -28,12 +28,12 @@ typedef enum twill__counted {
     TWILL__TALLIES
 } twill__counted;
 
-typedef enum twill__where {
+typedef enum twill__whereabouts {
     TWILL__NOWHERE,
     TWILL__LATER, /* not before its start_at */
     TWILL__READY,
     TWILL__RUNNING
-} twill__where;
+} twill__whereabouts;
 
 struct twill__pool;
 struct twill__hand;
@@ -42,7 +42,7 @@ typedef struct twill__errand {
     twill__record record;
     struct twill__pool *pool;
     twill__entry entry;
-    twill__where
+    twill__whereabouts
         where; /* under the pool's lock, as the entry is; RUNNING stays until the next use */
     struct twill__hand *runner;
     struct twill__errand *below; /* that the same runner is in the middle of */
