@@ -12,11 +12,12 @@
    heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
    needs no sorting, and equal keys go by number. An empty heap is a ring again. */
 
-typedef struct twill__entry { /* of a task that can be taken out of the middle, or has a timer */
-    uint64_t place;           /* its position + 1; 0: not queued */
-    size_t timer;             /* its place in the timer heap + 1; 0: none */
+typedef struct
+    twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
+    uint64_t place;     /* its position + 1; 0: not queued */
+    size_t timer;       /* its place in the timer heap + 1; 0: none */
     twill_ns when;
-} twill__entry;
+} twill__todo_entry;
 
 typedef struct twill__todo {
     twill_task_fn *fn; /* NULL: `arg` is the entry of a record */
@@ -40,7 +41,7 @@ typedef struct twill__todos {
     bool keyed, mixed; /* now by keys; there were priorities at some time */
     bool newest_first;
     twill_ns ageing; /* TWILL_FOREVER: never */
-    twill__entry **timers;
+    twill__todo_entry **timers;
     size_t timer_count, timer_room;
 } twill__todos;
 
@@ -81,10 +82,10 @@ static inline void *twill__larger(void *old, size_t used, size_t bytes)
 static inline void twill__todo_placed(const twill__todo *todo, uint64_t place)
 {
     if (!todo->fn)
-        ((twill__entry *)todo->arg)->place = place;
+        ((twill__todo_entry *)todo->arg)->place = place;
 }
 
-static inline twill__todo *twill__ring_at(twill__todos *todos, uint64_t position)
+static inline twill__todo *twill__todos_ring_at(twill__todos *todos, uint64_t position)
 {
     return &todos->ring[position & (todos->size - 1)];
 }
@@ -97,14 +98,14 @@ static inline bool twill__is_hole(const twill__todo *todo)
 /* ---- the ring ---- */
 
 /* Pushes the ring together; into a larger one if `fresh` is not NULL. */
-static inline void twill__ring_pack(twill__todos *todos, twill__todo *fresh, size_t size)
+static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo *fresh, size_t size)
 {
     uint64_t to = todos->head;
     for (uint64_t from = todos->head; from != todos->tail; from++) {
-        twill__todo todo = *twill__ring_at(todos, from);
+        twill__todo todo = *twill__todos_ring_at(todos, from);
         if (twill__is_hole(&todo))
             continue;
-        *(fresh ? &fresh[to & (size - 1)] : twill__ring_at(todos, to)) = todo;
+        *(fresh ? &fresh[to & (size - 1)] : twill__todos_ring_at(todos, to)) = todo;
         to++;
         twill__todo_placed(&todo, to);
     }
@@ -117,14 +118,14 @@ static inline void twill__ring_pack(twill__todos *todos, twill__todo *fresh, siz
 }
 
 /* Room for `count` more. */
-static inline bool twill__ring_room(twill__todos *todos, size_t count)
+static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
 {
     size_t size = todos->size, used = todos->keyed ? 0 : todos->length;
     twill__todo *fresh;
     if (count <= size && todos->tail - todos->head <= size - count)
         return true;
     if (count <= size / 2 && used <= size / 2) {
-        twill__ring_pack(todos, NULL, 0);
+        twill__todos_ring_pack(todos, NULL, 0);
         return true;
     }
     while (size - used < count) { /* exit: it doubles */
@@ -134,16 +135,17 @@ static inline bool twill__ring_room(twill__todos *todos, size_t count)
     }
     if (!(fresh = (twill__todo *)TWILL_MALLOC(size * sizeof *fresh)))
         return false;
-    twill__ring_pack(todos, fresh, size);
+    twill__todos_ring_pack(todos, fresh, size);
     return true;
 }
 
 /* No hole at either end. */
-static inline void twill__ring_trim(twill__todos *todos)
+static inline void twill__todos_ring_trim(twill__todos *todos)
 {
-    while (todos->head != todos->tail && twill__is_hole(twill__ring_at(todos, todos->head)))
+    while (todos->head != todos->tail && twill__is_hole(twill__todos_ring_at(todos, todos->head)))
         todos->head++;
-    while (todos->head != todos->tail && twill__is_hole(twill__ring_at(todos, todos->tail - 1)))
+    while (todos->head != todos->tail &&
+           twill__is_hole(twill__todos_ring_at(todos, todos->tail - 1)))
         todos->tail--;
 }
 
@@ -236,7 +238,7 @@ static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
     todos->length = 0;
     for (; from != tail; from++) {
         twill__keyed keyed;
-        keyed.todo = *twill__ring_at(todos, from);
+        keyed.todo = *twill__todos_ring_at(todos, from);
         if (twill__is_hole(&keyed.todo))
             continue;
         if (keyed.todo.stamp) {
@@ -258,7 +260,7 @@ static inline bool twill__todos_room(twill__todos *todos, int priority, size_t p
 {
     if (priority != 0)
         todos->mixed = true;
-    return twill__ring_room(todos, promised + 1) &&
+    return twill__todos_ring_room(todos, promised + 1) &&
            (!todos->mixed || twill__heap_room(todos, todos->length + promised + 1));
 }
 
@@ -273,7 +275,7 @@ static inline bool twill__timer_space(twill__todos *todos, size_t count)
         !(fresh = twill__larger(todos->timers, todos->timer_count * sizeof *todos->timers,
                                 room * sizeof *todos->timers)))
         return false;
-    todos->timers = (twill__entry **)fresh;
+    todos->timers = (twill__todo_entry **)fresh;
     todos->timer_room = room;
     return true;
 }
@@ -291,29 +293,30 @@ static inline void twill__todos_push(twill__todos *todos, const twill__todo *tod
         todos->length++;
         twill__heap_settle(todos, todos->length - 1, &keyed);
     } else {
-        *twill__ring_at(todos, todos->tail++) = *todo;
+        *twill__todos_ring_at(todos, todos->tail++) = *todo;
         todos->length++;
         twill__todo_placed(todo, todos->tail);
     }
 }
 
-static inline twill__todo twill__ring_take(twill__todos *todos, bool last)
+static inline twill__todo twill__todos_ring_take(twill__todos *todos, bool last)
 {
-    twill__todo todo = *twill__ring_at(todos, last ? todos->tail - 1 : todos->head);
+    twill__todo todo = *twill__todos_ring_at(todos, last ? todos->tail - 1 : todos->head);
     if (last)
         todos->tail--;
     else
         todos->head++;
     todos->length--;
     twill__todo_placed(&todo, 0);
-    twill__ring_trim(todos);
+    twill__todos_ring_trim(todos);
     return todo;
 }
 
 /* The next one to run; length > 0. */
 static inline twill__todo twill__todos_pop(twill__todos *todos)
 {
-    return todos->keyed ? twill__heap_take(todos, 0) : twill__ring_take(todos, todos->newest_first);
+    return todos->keyed ? twill__heap_take(todos, 0)
+                        : twill__todos_ring_take(todos, todos->newest_first);
 }
 
 /* The oldest, or the newest; length > 0. In a heap it is looked for. */
@@ -321,7 +324,7 @@ static inline twill__todo twill__todos_drop(twill__todos *todos, bool newest)
 {
     size_t at = 0;
     if (!todos->keyed)
-        return twill__ring_take(todos, newest);
+        return twill__todos_ring_take(todos, newest);
     for (size_t i = 1; i < todos->length; i++)
         if ((todos->heap[i].todo.index > todos->heap[at].todo.index) == newest)
             at = i;
@@ -329,19 +332,19 @@ static inline twill__todo twill__todos_drop(twill__todos *todos, bool newest)
 }
 
 /* Out of the middle. */
-static inline twill__todo twill__todos_remove(twill__todos *todos, twill__entry *entry)
+static inline twill__todo twill__todos_remove(twill__todos *todos, twill__todo_entry *entry)
 {
     uint64_t at = entry->place - 1;
     twill__todo todo, *stands;
     if (todos->keyed)
         return twill__heap_take(todos, (size_t)at);
-    stands = twill__ring_at(todos, at);
+    stands = twill__todos_ring_at(todos, at);
     todo = *stands;
     stands->fn = NULL;
     stands->arg = NULL;
     todos->length--;
     entry->place = 0;
-    twill__ring_trim(todos);
+    twill__todos_ring_trim(todos);
     return todo;
 }
 
@@ -352,7 +355,7 @@ static inline uint64_t twill__todos_oldest(twill__todos *todos)
     if (!todos->length)
         return 0;
     if (!todos->keyed)
-        return twill__ring_at(todos, todos->head)->stamp;
+        return twill__todos_ring_at(todos, todos->head)->stamp;
     for (size_t i = 0; i < todos->length; i++)
         if (todos->heap[i].todo.stamp && (!oldest || todos->heap[i].todo.stamp < oldest))
             oldest = todos->heap[i].todo.stamp;
@@ -361,9 +364,9 @@ static inline uint64_t twill__todos_oldest(twill__todos *todos)
 
 /* ---- timers ---- */
 
-static inline void twill__timer_settle(twill__todos *todos, size_t at, twill__entry *entry)
+static inline void twill__timer_settle(twill__todos *todos, size_t at, twill__todo_entry *entry)
 {
-    twill__entry **heap = todos->timers;
+    twill__todo_entry **heap = todos->timers;
     for (; at > 0 && entry->when < heap[(at - 1) / 2]->when; at = (at - 1) / 2) {
         heap[at] = heap[(at - 1) / 2];
         heap[at]->timer = at + 1;
@@ -381,14 +384,14 @@ static inline void twill__timer_settle(twill__todos *todos, size_t at, twill__en
 }
 
 /* After twill__timer_space. */
-static inline void twill__timer_set(twill__todos *todos, twill__entry *entry, twill_ns when)
+static inline void twill__timer_set(twill__todos *todos, twill__todo_entry *entry, twill_ns when)
 {
     size_t at = entry->timer ? entry->timer - 1 : todos->timer_count++;
     entry->when = when;
     twill__timer_settle(todos, at, entry);
 }
 
-static inline void twill__timer_stop(twill__todos *todos, twill__entry *entry)
+static inline void twill__timer_stop(twill__todos *todos, twill__todo_entry *entry)
 {
     size_t at = entry->timer - 1;
     if (!entry->timer)

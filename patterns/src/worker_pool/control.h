@@ -418,7 +418,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             pool->later--;
         }
         if (!todo.fn) {
-            twill__errand *work = twill__errand_at((twill__entry *)todo.arg);
+            twill__errand *work = twill__errand_at((twill__todo_entry *)todo.arg);
             work->where = TWILL__NOWHERE;
             twill__errand_untimed(pool, work);
         }
@@ -499,7 +499,7 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             twill__turn_begin(pool, turn);
             pool->unfinished--;
         } else {
-            twill__run_here(pool, turn, NULL, twill__errand_at((twill__entry *)todo.arg));
+            twill__run_here(pool, turn, NULL, twill__errand_at((twill__todo_entry *)todo.arg));
             twill__turn_begin(pool, turn);
         }
         twill__pool_left(pool, turn);

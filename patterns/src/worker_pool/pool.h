@@ -41,7 +41,7 @@ struct twill__hand;
 typedef struct twill__errand {
     twill__record record;
     struct twill__pool *pool;
-    twill__entry entry;
+    twill__todo_entry entry;
     twill__whereabouts
         where; /* under the pool's lock, as the entry is; RUNNING stays until the next use */
     struct twill__hand *runner;

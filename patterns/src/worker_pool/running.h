@@ -9,7 +9,7 @@ static inline twill__errand *twill__errand_of(twill__record *record)
     return (twill__errand *)(void *)record;
 }
 
-static inline twill__errand *twill__errand_at(twill__entry *entry)
+static inline twill__errand *twill__errand_at(twill__todo_entry *entry)
 {
     return (twill__errand *)(void *)((char *)entry - offsetof(twill__errand, entry));
 }
@@ -57,7 +57,7 @@ static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, tw
 static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, twill_status why)
 {
     if (!todo->fn) {
-        twill__errand_drop(pool, twill__errand_at((twill__entry *)todo->arg), why);
+        twill__errand_drop(pool, twill__errand_at((twill__todo_entry *)todo->arg), why);
     } else {
         twill_task task = twill__task_about(pool, todo->index, todo->context);
         twill__count(pool, NULL, twill__counted_of(why));

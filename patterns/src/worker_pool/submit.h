@@ -283,7 +283,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
         return twill__order_refuse(order, turn, TWILL_FULL);
     victim = twill__todos_drop(&pool->todos, newest);
     if (!victim.fn) {
-        twill__errand *work = twill__errand_at((twill__entry *)victim.arg);
+        twill__errand *work = twill__errand_at((twill__todo_entry *)victim.arg);
         work->where = TWILL__NOWHERE;
         twill__errand_untimed(pool, work);
     }

@@ -149,7 +149,7 @@ static inline void twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     if (pool->senders.first)
         twill__pool_room(pool, turn);
     if (!todo->fn) {
-        twill__errand *work = twill__errand_at((twill__entry *)todo->arg);
+        twill__errand *work = twill__errand_at((twill__todo_entry *)todo->arg);
         twill__hand_takes(pool, turn, runner, work);
         runner->index = work->index;
     }
@@ -299,7 +299,7 @@ static inline void twill__worker_run(twill__worker *worker, const twill__todo *t
     if (todo->fn)
         twill__run_plain(pool, &worker->runner, todo, false);
     else
-        twill__run_work(pool, &worker->runner, twill__errand_at((twill__entry *)todo->arg));
+        twill__run_work(pool, &worker->runner, twill__errand_at((twill__todo_entry *)todo->arg));
 }
 
 /* noinline: its locals must not stand in the frame of a guard */
