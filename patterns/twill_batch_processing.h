@@ -902,7 +902,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *team; /* the team whose thread this is, or NULL */
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/future.h whose callback runs here */
-    void *reserved[3];        /* later parts */
+    void *runner;             /* what it runs tasks of a pool as, or NULL */
+    void *reserved[2];        /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -3645,7 +3646,8 @@ typedef struct twill__team {
     _Atomic uint32_t closed;
     _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
     unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
-    unsigned threads;       /* started; set before others see the team */
+    _Atomic unsigned threads; /* started, and not ended */
+    _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
     uint32_t generation;    /* of the process that started them */
     /* holds the generation of this process; see platform/process.h */
     const _Atomic uint32_t *mark;
@@ -4020,12 +4022,17 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     team->helper = helper;
 }
 
+/* How many threads it has: a number, which a pool changes as it likes. */
+static inline unsigned twill__team_threads(const twill__team *team)
+{
+    return atomic_load_explicit(&team->threads, memory_order_relaxed);
+}
+
 /* Starts threads until there are `upto`. False: one could not be started; those that could,
    help. */
 static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
 {
-    while (team->threads < upto) {
-        unsigned k = team->threads;
+    for (unsigned k; (k = twill__team_threads(team)) < upto;) {
         twill__helper *helper = &team->helper[k];
         memset(helper, 0, sizeof *helper);
         helper->thread.fn = twill__helper_main;
@@ -4037,7 +4044,7 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
         helper->number = k + 1;
         if (!twill__thread_start(&helper->thread))
             return false;
-        team->threads++;
+        atomic_fetch_add_explicit(&team->threads, 1, memory_order_relaxed);
     }
     return true;
 }
@@ -4045,35 +4052,55 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
 /* What its threads could not have: TWILL_REPORT_NO_... */
 static inline uint32_t twill__team_flags(const twill__team *team)
 {
-    uint32_t flags = 0;
-    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+    /* relaxed, here and below: set before a thread does anything */
+    uint32_t flags = atomic_load_explicit(&team->flags, memory_order_relaxed);
+    for (unsigned k = 0; team->helper && k < twill__team_threads(team); k++)
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
     return flags;
+}
+
+/* Lets no further call in, and waits for those that are on it: OK; TIMEOUT, CANCELLED: ask again.
+   It looks round by itself now and then: a call that was never open does not wake it, nor does the
+   token. */
+static inline twill_status twill__team_shut(twill__team *team, twill_until until)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+            if (seen == 0) {
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            } else if (twill_cancel_fired(until.cancel)) {
+                return TWILL_CANCELLED;
+            } else if (!twill__no_deadline(until.deadline) &&
+                       twill__clock_now() >= until.deadline) {
+                return TWILL_TIMEOUT;
+            } else if (!(seen & TWILL__SEAT_BYE)) {
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            } else {
+                twill_ns look = twill__clock_now() + TWILL_MS(1);
+                if (!twill__no_deadline(until.deadline) && until.deadline < look)
+                    look = until.deadline;
+                (void)twill__park(word, seen, look);
+            }
+            seen = atomic_load(word);
+        }
+    }
+    return TWILL_OK;
 }
 
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
 {
+    twill_until forever = {0, NULL};
     uint32_t flags = 0;
     if (!twill__team_here(team))
         return 0;
-    for (unsigned i = 0; i < TWILL__SEATS; i++) {
-        _Atomic uint32_t *word = &team->seat[i].word;
-        uint32_t seen = atomic_load(word);
-        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-            if (seen == 0)
-                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-            else if (!(seen & TWILL__SEAT_BYE))
-                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-            else /* a call that was never open does not wake us */
-                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
-            seen = atomic_load(word);
-        }
-    }
+    (void)twill__team_shut(team, forever);
     atomic_store(&team->closed, 1);
     twill__call_helpers(team, UINT_MAX);
-    for (unsigned k = 0; k < team->threads; k++) {
+    for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
         /* after the join */
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
@@ -4202,7 +4229,7 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 
 /* ---- what a header with run.pool knows of a pool ---- */
 
-#define TWILL__POOL_LAYOUT 1
+#define TWILL__POOL_LAYOUT 2
 struct twill_pool {
     unsigned layout;
     twill__team *team;
@@ -4306,17 +4333,20 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     if (workers > total) /* first: what is too many for the items is not too many for the pool */
         workers = total > 1 ? (unsigned)total : 1;
     if (run->pool) {
-        unsigned most = run->pool->team->threads;
+        unsigned most = twill__team_threads(run->pool->team);
         plan->team = run->pool->team;
-        if (!workers)
-            workers = most;
-        if (workers > plan->team->threads + 1) { /* threads of the pool and the caller */
-            workers = plan->team->threads + 1;
+        if (!workers) /* a lazy pool may have none yet */
+            workers = most ? most : 1;
+        if (workers > most + 1) { /* threads of the pool and the caller */
+            workers = most + 1;
             plan->flags |= TWILL_REPORT_DEGRADED;
         }
     } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
         plan->team = outer->team;
         workers = outer->np;
+    } else if (!outer && !workers && twill__thread()->team) { /* in a task: those of its pool */
+        plan->team = twill__thread()->team;
+        workers = twill__team_threads(plan->team);
     } else if (!workers) {
         workers = outer ? outer->np : twill__cpus_hint();
     }
@@ -4513,7 +4543,7 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
-    if (job->team == &call->own && call->own.threads < helpers)
+    if (job->team == &call->own && twill__team_threads(&call->own) < helpers)
         /* the first to come works while the others are started */
         (void)twill__hire(call, helpers);
     twill__take_part(job, 0, &call->task);
@@ -4625,7 +4655,7 @@ static inline twill_status twill__close_call(twill__call_record *call)
     if (job->seat) /* the pool may go now */
         twill__release(job->seat, call->opened);
     if (call->has_own) {
-        report.workers_started = call->own.threads + 1;
+        report.workers_started = twill__team_threads(&call->own) + 1;
         job->flags |= twill__team_close(&call->own);
     }
     report.total = call->total;
@@ -6176,7 +6206,7 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
     job->tick_rate = job->team->tick_rate;
     if (crew->has_own) /* before anybody works here: a call nested below reads the team */
         all = twill__team_grow(&crew->own, own_threads, run);
-    else if (run->pool && job->team->threads < own_threads)
+    else if (run->pool && twill__team_threads(job->team) < own_threads)
         all = false;
     twill__open(job, 0);
     if (!all)
@@ -6257,7 +6287,7 @@ static inline void twill__crew_fire_from(twill__crew *crew, size_t least)
 static inline void twill__crew_close(twill__crew *crew, twill_report *report)
 {
     twill__job *job = &crew->job;
-    unsigned threads = job->team->threads;
+    unsigned threads = twill__team_threads(job->team);
     if (twill__crew_here(crew)) {
         twill__meet(job, NULL, false);
         twill__stop_workers(job);
@@ -6306,7 +6336,7 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
        twill__record_left      the runner's thread, after the callback
        twill__record_disown    the object will not touch it again */
 
-#define TWILL__RESULT_ROOM 64 /* bytes of a result that need no allocation */
+#define TWILL__RESULT_ROOM 48 /* bytes of a result that need no allocation */
 
 enum { TWILL__PENDING = 0, TWILL__ACTIVE, TWILL__ENDED };
 
@@ -6316,7 +6346,8 @@ struct twill__record;
    stays while the function runs, but its task may have ended. */
 typedef struct twill__record_table {
     /* Runs a task that nobody has begun, on this thread. `idle`: only if no thread that is there
-       for it will. True: something has happened, look again. */
+       for it will. True: it has; the caller's pin was given back before the task ran, since it may
+       end the thread. False: it has not. */
     bool (*help)(struct twill__record *record, bool idle);
     /* record->due has come */
     void (*expire)(struct twill__record *record);
@@ -6369,6 +6400,7 @@ typedef struct twill__core {
     size_t records;
     twill__slab *slabs;
     const twill__record_table *table;
+    void *owner;          /* memory that the records' functions need: freed with the core */
     _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
     uint32_t generation;  /* of the process */
     const _Atomic uint32_t *mark;
@@ -6444,6 +6476,8 @@ static inline void twill__core_free(twill__core *core)
         TWILL_FREE(slab->memory);
         TWILL_FREE(slab);
     }
+    if (core->owner)
+        TWILL_FREE(core->owner);
     TWILL_FREE(core);
 }
 
@@ -6582,14 +6616,25 @@ static inline twill__record *twill__record_current(void)
     return (twill__record *)twill__thread()->record;
 }
 
+/* It is somebody's: nobody will `help` any more. Before another thread can settle it. */
+static inline void twill__record_claim(twill__record *record)
+{
+    /* relaxed: a hint for those who would help; they look again under the object's lock */
+    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+}
+
 /* The callback is about to run on this thread. */
-static inline void twill__record_begin(twill__record *record)
+static inline void twill__record_enter(twill__record *record)
 {
     record->outer = twill__record_current();
     twill__thread()->record = record;
-    /* seq_cst is not asked: who follows waits reads it under a lock that this thread takes before
-       it waits */
-    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+}
+
+/* Both in one, where nobody else can settle it yet. */
+static inline void twill__record_begin(twill__record *record)
+{
+    twill__record_claim(record);
+    twill__record_enter(record);
 }
 
 /* It has returned, or ended its thread. */
@@ -6640,21 +6685,45 @@ static inline void twill__record_publish(twill__record *record, const twill_outc
     twill__record_let_go(record);
 }
 
+/* twill__record_settle and twill__record_publish in one, where nobody else can settle it. */
+static inline void twill__record_finish(twill__record *record, const twill_outcome *outcome,
+                                        bool returned)
+{
+    twill__lock(&record->lock);
+    record->settled = true;
+    record->returned = returned;
+    record->outcome = *outcome;
+    /* release: as above */
+    atomic_store_explicit(&record->stage, TWILL__ENDED, memory_order_release);
+    if (record->waits)
+        twill__record_wake(record);
+    record->owned = false;
+    twill__record_let_go(record);
+}
+
+/* Pins a record that may have come back already. False: its object has done with it. */
+static inline bool twill__record_pin(twill__record *record)
+{
+    bool there;
+    twill__lock(&record->lock);
+    there = record->owned;
+    record->pins += there;
+    twill__unlock(&record->lock);
+    return there;
+}
+
+static inline void twill__record_unpin(twill__record *record)
+{
+    twill__lock(&record->lock);
+    record->pins--;
+    twill__record_let_go(record);
+}
+
 static inline void twill__record_disown(twill__record *record)
 {
     twill__lock(&record->lock);
     record->owned = false;
     twill__record_let_go(record);
-}
-
-/* Nobody has a handle, and nobody may wait: the object alone knows the record. */
-static inline bool twill__record_private(twill__record *record)
-{
-    bool alone;
-    twill__lock(&record->lock);
-    alone = !record->held && !record->pins;
-    twill__unlock(&record->lock);
-    return alone;
 }
 
 /* ---- who waits for whom ---- */
@@ -6834,8 +6903,15 @@ static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
     return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
 }
 
-/* Before a wait sleeps on a record that has not ended, which it has pinned: true: look again. `help`:
-   this thread may run it. */
+/* Whether this thread is inside a task or a call, on which others may wait. */
+static inline bool twill__inside(void)
+{
+    const twill__self *self = twill__thread();
+    return self->record || self->runner || self->job;
+}
+
+/* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
+   run it. */
 static inline bool twill__record_push_on(twill__record *record, bool help)
 {
     const twill__record_table *table = record->core->table;
@@ -6843,12 +6919,13 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
     twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
     if (due && table->expire && twill__clock_now() >= due) {
         table->expire(record);
+        twill__record_unpin(record);
         return true;
     }
     return help && table->help &&
            /* as above */
            atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__PENDING &&
-           table->help(record, !twill__record_current());
+           table->help(record, !twill__inside());
 }
 
 /* Whether this thread may run a task that another one would have run. One that waits for a time or a
@@ -6856,7 +6933,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
    still. */
 static inline bool twill__future_may_help(twill_until until)
 {
-    if (twill__record_current())
+    if (twill__inside())
         return !twill__expired(until.deadline) && !twill_cancel_fired(until.cancel);
     return !until.cancel && twill__no_deadline(until.deadline);
 }
@@ -6884,28 +6961,56 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
     return status;
 }
 
+/* Before a wait: brings the task forward if that is up to this thread. True: look again. The wait
+   stands in no list meanwhile, and `help` gives the pin back: the task may end the thread. */
+static inline bool twill__future_push_on(twill_future future, bool help)
+{
+    twill__record *record = (twill__record *)future.slot;
+    if (twill__future_lock(future) != TWILL_OK)
+        return false;
+    record->pins++;
+    twill__unlock(&record->lock);
+    if (twill__record_push_on(record, help))
+        return true;
+    twill__record_unpin(record);
+    return false;
+}
+
+/* Whether it is worth a try; under the record's lock. */
+static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
+{
+    /* under the lock, or hints */
+    return atomic_load_explicit(&record->due, memory_order_acquire) ||
+           (help && record->core->table->help &&
+            atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__PENDING);
+}
+
 static inline twill_status twill__future_await(twill_future future, void *result,
                                                twill_outcome *outcome, twill_until until)
 {
     twill__record *record = (twill__record *)future.slot;
+    bool tried = false;
     for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
         twill__future_wait wait;
         twill__node node;
         twill_status status = twill__future_lock(future), answer = TWILL_OK;
-        bool ended;
+        bool ended, help;
         if (status != TWILL_OK)
             return status;
         if (twill__record_answer(record, result, outcome, &answer)) {
             twill__unlock(&record->lock);
             return answer;
         }
+        help = !tried && twill__future_may_help(until);
+        if (!tried && twill__record_waits_for_us(record, help)) {
+            twill__unlock(&record->lock);
+            tried = !twill__future_push_on(future, help);
+            continue;
+        }
         twill__node_init(&node);
         twill__future_enlist(record, &wait, &node);
         twill__unlock(&record->lock);
-        if (twill__record_push_on(record, twill__future_may_help(until)))
-            status = TWILL_EMPTY;
-        else
-            status = twill__future_sleep(&node, record, until);
+        status = twill__future_sleep(&node, record, until);
         twill__lock(&record->lock);
         twill__future_delist(record, &wait);
         ended = twill__record_answer(record, result, outcome, &answer);
@@ -6914,6 +7019,7 @@ static inline twill_status twill__future_await(twill_future future, void *result
             return answer;
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;
+        tried = false;
     }
 }
 
@@ -6952,18 +7058,17 @@ static inline twill_status twill__any_enter(const twill_future *futures, size_t 
     return TWILL_OK;
 }
 
-/* One turn. EMPTY: look again. */
+/* One sleep. EMPTY: look again. */
 static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n, twill__node *node,
                                             twill_until until)
 {
-    bool help = twill__future_may_help(until), mine = true;
     twill_until sooner = until;
     twill_status status;
+    bool mine = true;
     for (size_t i = 0; i < n; i++) {
         twill__record *record = waits[i].record;
-        /* a hint; who has ended grants the node, or is found at the end */
-        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED ||
-            twill__record_push_on(record, help))
+        /* hints; who has ended grants the node, or is found at the end */
+        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED)
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
         sooner.deadline = twill__nearer(sooner.deadline,
@@ -6975,17 +7080,40 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
     return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
+/* The first that has ended, or n; brings them forward on the way, until one has. */
+static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
+{
+    for (size_t i = 0; i < n; i++) {
+        twill__record *record = (twill__record *)futures[i].slot;
+        bool ended;
+        if (twill__future_lock(futures[i]) != TWILL_OK)
+            return n; /* entering will say so */
+        /* under the lock */
+        ended = atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__ENDED;
+        twill__unlock(&record->lock);
+        if (ended)
+            return i;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (twill__future_push_on(futures[i], twill__future_may_help(until)))
+            return n;
+    return n;
+}
+
 static inline twill_status twill__any_await(const twill_future *futures, size_t n, size_t *which,
                                             twill__future_wait *waits, twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
+        size_t ended = twill__any_push_on(futures, n, until);
         twill__node node;
-        twill_status status = twill__any_enter(futures, n, waits, &node);
-        size_t ended;
-        if (status != TWILL_OK)
-            return status;
-        status = twill__any_sleep(waits, n, &node, until);
-        ended = twill__any_leave(waits, n);
+        twill_status status = TWILL_OK;
+        if (ended == n) {
+            status = twill__any_enter(futures, n, waits, &node);
+            if (status != TWILL_OK)
+                return status;
+            status = twill__any_sleep(waits, n, &node, until);
+            ended = twill__any_leave(waits, n);
+        }
         if (ended < n) {
             if (which)
                 *which = ended;

@@ -847,7 +847,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *team; /* the team whose thread this is, or NULL */
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/future.h whose callback runs here */
-    void *reserved[3];        /* later parts */
+    void *runner;             /* what it runs tasks of a pool as, or NULL */
+    void *reserved[2];        /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */

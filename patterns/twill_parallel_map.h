@@ -888,7 +888,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *team; /* the team whose thread this is, or NULL */
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/future.h whose callback runs here */
-    void *reserved[3];        /* later parts */
+    void *runner;             /* what it runs tasks of a pool as, or NULL */
+    void *reserved[2];        /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -3460,7 +3461,8 @@ typedef struct twill__team {
     _Atomic uint32_t closed;
     _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
     unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
-    unsigned threads;       /* started; set before others see the team */
+    _Atomic unsigned threads; /* started, and not ended */
+    _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
     uint32_t generation;    /* of the process that started them */
     /* holds the generation of this process; see platform/process.h */
     const _Atomic uint32_t *mark;
@@ -3835,12 +3837,17 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     team->helper = helper;
 }
 
+/* How many threads it has: a number, which a pool changes as it likes. */
+static inline unsigned twill__team_threads(const twill__team *team)
+{
+    return atomic_load_explicit(&team->threads, memory_order_relaxed);
+}
+
 /* Starts threads until there are `upto`. False: one could not be started; those that could,
    help. */
 static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
 {
-    while (team->threads < upto) {
-        unsigned k = team->threads;
+    for (unsigned k; (k = twill__team_threads(team)) < upto;) {
         twill__helper *helper = &team->helper[k];
         memset(helper, 0, sizeof *helper);
         helper->thread.fn = twill__helper_main;
@@ -3852,7 +3859,7 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
         helper->number = k + 1;
         if (!twill__thread_start(&helper->thread))
             return false;
-        team->threads++;
+        atomic_fetch_add_explicit(&team->threads, 1, memory_order_relaxed);
     }
     return true;
 }
@@ -3860,35 +3867,55 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
 /* What its threads could not have: TWILL_REPORT_NO_... */
 static inline uint32_t twill__team_flags(const twill__team *team)
 {
-    uint32_t flags = 0;
-    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+    /* relaxed, here and below: set before a thread does anything */
+    uint32_t flags = atomic_load_explicit(&team->flags, memory_order_relaxed);
+    for (unsigned k = 0; team->helper && k < twill__team_threads(team); k++)
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
     return flags;
+}
+
+/* Lets no further call in, and waits for those that are on it: OK; TIMEOUT, CANCELLED: ask again.
+   It looks round by itself now and then: a call that was never open does not wake it, nor does the
+   token. */
+static inline twill_status twill__team_shut(twill__team *team, twill_until until)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+            if (seen == 0) {
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            } else if (twill_cancel_fired(until.cancel)) {
+                return TWILL_CANCELLED;
+            } else if (!twill__no_deadline(until.deadline) &&
+                       twill__clock_now() >= until.deadline) {
+                return TWILL_TIMEOUT;
+            } else if (!(seen & TWILL__SEAT_BYE)) {
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            } else {
+                twill_ns look = twill__clock_now() + TWILL_MS(1);
+                if (!twill__no_deadline(until.deadline) && until.deadline < look)
+                    look = until.deadline;
+                (void)twill__park(word, seen, look);
+            }
+            seen = atomic_load(word);
+        }
+    }
+    return TWILL_OK;
 }
 
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
 {
+    twill_until forever = {0, NULL};
     uint32_t flags = 0;
     if (!twill__team_here(team))
         return 0;
-    for (unsigned i = 0; i < TWILL__SEATS; i++) {
-        _Atomic uint32_t *word = &team->seat[i].word;
-        uint32_t seen = atomic_load(word);
-        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-            if (seen == 0)
-                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-            else if (!(seen & TWILL__SEAT_BYE))
-                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-            else /* a call that was never open does not wake us */
-                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
-            seen = atomic_load(word);
-        }
-    }
+    (void)twill__team_shut(team, forever);
     atomic_store(&team->closed, 1);
     twill__call_helpers(team, UINT_MAX);
-    for (unsigned k = 0; k < team->threads; k++) {
+    for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
         /* after the join */
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
@@ -4017,7 +4044,7 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 
 /* ---- what a header with run.pool knows of a pool ---- */
 
-#define TWILL__POOL_LAYOUT 1
+#define TWILL__POOL_LAYOUT 2
 struct twill_pool {
     unsigned layout;
     twill__team *team;
@@ -4121,17 +4148,20 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     if (workers > total) /* first: what is too many for the items is not too many for the pool */
         workers = total > 1 ? (unsigned)total : 1;
     if (run->pool) {
-        unsigned most = run->pool->team->threads;
+        unsigned most = twill__team_threads(run->pool->team);
         plan->team = run->pool->team;
-        if (!workers)
-            workers = most;
-        if (workers > plan->team->threads + 1) { /* threads of the pool and the caller */
-            workers = plan->team->threads + 1;
+        if (!workers) /* a lazy pool may have none yet */
+            workers = most ? most : 1;
+        if (workers > most + 1) { /* threads of the pool and the caller */
+            workers = most + 1;
             plan->flags |= TWILL_REPORT_DEGRADED;
         }
     } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
         plan->team = outer->team;
         workers = outer->np;
+    } else if (!outer && !workers && twill__thread()->team) { /* in a task: those of its pool */
+        plan->team = twill__thread()->team;
+        workers = twill__team_threads(plan->team);
     } else if (!workers) {
         workers = outer ? outer->np : twill__cpus_hint();
     }
@@ -4328,7 +4358,7 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
-    if (job->team == &call->own && call->own.threads < helpers)
+    if (job->team == &call->own && twill__team_threads(&call->own) < helpers)
         /* the first to come works while the others are started */
         (void)twill__hire(call, helpers);
     twill__take_part(job, 0, &call->task);
@@ -4440,7 +4470,7 @@ static inline twill_status twill__close_call(twill__call_record *call)
     if (job->seat) /* the pool may go now */
         twill__release(job->seat, call->opened);
     if (call->has_own) {
-        report.workers_started = call->own.threads + 1;
+        report.workers_started = twill__team_threads(&call->own) + 1;
         job->flags |= twill__team_close(&call->own);
     }
     report.total = call->total;

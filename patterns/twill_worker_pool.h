@@ -497,20 +497,143 @@ TWILL__DECL void twill_future_release(twill_future future);
 extern "C" {
 #endif
 
+typedef enum twill_event {
+    TWILL_EVENT_QUEUED,
+    TWILL_EVENT_STARTED,
+    TWILL_EVENT_ENDED,  /* `status` says how */
+    TWILL_EVENT_STUCK,  /* it runs for longer than stuck_after */
+    TWILL_EVENT_REFUSED /* not accepted; `status` says why */
+} twill_event;
+
+typedef struct twill_task_info { /* what on_event is told */
+    twill_event event;
+    twill_status status; /* ENDED: as in its outcome. REFUSED: what submit answers */
+    size_t index;        /* the task's number; SIZE_MAX: refused, so it has none */
+    void *key;
+    unsigned worker; /* UINT_MAX: none */
+    twill_ns when;
+} twill_task_info;
+
 typedef struct twill_pool_options {
-    twill_run run;
+    twill_run run; /* workers, hooks, names, context; run.until.cancel: every task's parent */
+    unsigned max_workers; /* 0: run.workers, a fixed size; else the pool grows up to this */
+    bool lazy;            /* threads start with the first tasks */
+    twill_ns idle_after;  /* a worker more than run.workers leaves after so long; 0 = 10 s */
+    twill_ns grow_after;  /* one is added when a task has waited for so long; 0 = 10 ms */
+    size_t capacity;      /* tasks that wait, delayed ones included; 0 = 1024; exact */
+    twill_overflow overflow;
+    bool newest_first;    /* last in, first out */
+    twill_ns ageing;      /* so long a wait is worth one step of priority; 0 = 1 s; FOREVER: none */
+    twill_ns stuck_after; /* 0: no watch; else a task that runs for longer is told by on_event */
+    unsigned max_abandoned; /* 0: told only; else so many such workers are given up and replaced */
+    size_t high_mark, low_mark; /* on_level: of waiting tasks; 0, 0: off */
+    void (*on_level)(bool high, size_t length, const twill_task *task);
+    void (*on_event)(const twill_task_info *info, const twill_task *task);
 } twill_pool_options;
 
-/* Starts the threads. TWILL_OK: *out is the pool. Else *out is NULL: INVALID, NO_MEMORY, NO_THREAD
-   (none could be started, or, with run.strict, not all). */
+typedef struct twill_submit_options {
+    int priority;         /* larger goes first */
+    size_t result_size;   /* > 0: `result` is a zeroed slot of this size */
+    void *key;            /* the submitter's own tag, for outcome and events */
+    void *context;        /* task->context; NULL: of the submitting task, else run.context */
+    twill_ns start_at;    /* an instant: not before; 0: at once */
+    twill_ns start_by;    /* an instant: not begun by then: TIMEOUT and drop; 0: no limit */
+    twill_ns timeout;     /* of its run: then its token fires, and it ends TIMEOUT; 0: none */
+    twill_cancel *cancel; /* parent of its token, beside run.until.cancel of the pool */
+    /* how it ended, before its future wakes; on the thread that found out; short. result: NULL
+       unless its callback returned */
+    void (*on_done)(const twill_outcome *outcome, void *result, const twill_task *task);
+    twill_drop_fn *drop;       /* it never ran: exactly one of {fn, drop} */
+    twill_discard_fn *discard; /* it ran, and nobody will take its result */
+} twill_submit_options;
+
+/* Starts the threads. TWILL_OK: *out is the pool. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY,
+   NO_THREAD (none could be started, or, with run.strict, not all; a worker_start that does not
+   return 0 is a thread that could not). */
 TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options);
 
-/* Waits for the calls that run on the pool, ends the threads, frees. NULL: TWILL_OK. From one of
-   its own threads, or from a callback of a call on it: TWILL_DEADLOCK, and nothing changed. */
-TWILL__DECL twill_status twill_pool_destroy(twill_pool *pool);
+/* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
+   asks) is its handle, to be released. A full queue: see `overflow` in the manual. CLOSED, FULL,
+   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will be
+   called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
+TWILL__DECL twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                           twill_future *future,
+                                           const twill_submit_options *options);
+/* Never waits, and never runs a task here: FULL instead. */
+TWILL__DECL twill_status twill_pool_try_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                               twill_future *future,
+                                               const twill_submit_options *options);
+TWILL__DECL twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                                 twill_future *future, twill_until until,
+                                                 const twill_submit_options *options);
+/* fn(args[i]) for each of n (args NULL: with NULL), in order, in one step while there is room;
+   futures: [n] or NULL. *accepted (NULL ok): so many were; the status is that of the next one. */
+TWILL__DECL twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn *fn,
+                                                void *const *args, size_t n, twill_future *futures,
+                                                size_t *accepted,
+                                                const twill_submit_options *options);
 
+/* From now on so many workers. Too many leave after their task; the missing are started: NO_THREAD:
+   not all of them could be. Also NO_MEMORY, INVALID, TOO_BIG, CLOSED. */
+TWILL__DECL twill_status twill_pool_resize(twill_pool *pool, unsigned workers,
+                                           unsigned max_workers);
+/* Running tasks go on, with what they wait for; none else is started. stop and destroy resume. */
+TWILL__DECL twill_status twill_pool_pause(twill_pool *pool);
+TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
+/* Until every accepted task has ended, delayed ones included. From inside the pool: DEADLOCK. */
+TWILL__DECL twill_status twill_pool_wait_idle(twill_pool *pool);
+TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_until until);
+/* Calls fn(arg) once on each worker there is, between tasks, and waits for all. FAILED: one returned
+   other than 0. TIMEOUT, CANCELLED: not on all of them. From inside the pool: DEADLOCK. */
+TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                                twill_until until);
+
+/* No more tasks from outside; accepted ones may still submit, until the pool has drained. */
+TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
+/* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
+   CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends the
+   threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid, call
+   again. From inside the pool: DEADLOCK, and nothing changed. */
+TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
+                                         twill_stopped *out);
+/* Closes, runs what is accepted, waits for calls on the pool, ends the threads, frees. NULL:
+   TWILL_OK. From inside the pool: DEADLOCK, and nothing changed. */
+TWILL__DECL twill_status twill_pool_destroy(twill_pool *pool);
+/* Cancels as stop does, and waits for nobody: the last thread to leave frees. The pool must not be
+   used any more. BUSY: a parallel call is on it, and nothing changed. */
+TWILL__DECL twill_status twill_pool_abandon(twill_pool *pool, twill_stopped *out);
+
+/* The pool whose task runs on this thread, or else whose worker it is; or NULL. */
+TWILL__DECL twill_pool *twill_pool_current(void);
 /* How many threads it has. */
 TWILL__DECL unsigned twill_pool_workers(const twill_pool *pool);
+
+typedef struct twill_pool_stats {
+    /* when idle: submitted == done + failed + timed_out + cancelled + dropped + lost */
+    uint64_t submitted, refused, started, done, failed, timed_out, cancelled, dropped, lost;
+    uint64_t caller_ran; /* by the submitting thread */
+    size_t queued, queued_peak, capacity;
+    unsigned workers, idle, busy, blocked, abandoned, workers_peak;
+    twill_ns wait_p50, wait_p95, wait_p99; /* from acceptance to start, of tasks that workers ran */
+    twill_ns run_p50, run_p95, run_p99;    /* at most 1/16 too high */
+    twill_ns busy_total, idle_total;       /* of the workers there are */
+    twill_ns oldest_running;               /* with a watch */
+} twill_pool_stats;
+/* Any thread. Zeros for a pool of a parent process. */
+TWILL__DECL void twill_pool_get_stats(twill_pool *pool, twill_pool_stats *out);
+
+typedef struct twill_run_all_options {
+    twill_run run;
+    twill_ns timeout; /* of each task: its until ends then, and it counts TIMEOUT; 0: none */
+} twill_run_all_options;
+/* Runs n tasks: fn(task i, result i), the caller taking part, and waits for all of them. Every task
+   runs whatever the others do (run.on_error: COLLECT by default); outcomes (NULL ok, else [n]) say
+   how each ended, in task order. results and result_size: NULL and 0 for none. OK; FAILED: any
+   failed; TIMEOUT, CANCELLED; INVALID, TOO_BIG, and what run.pool and run.strict say. */
+TWILL__DECL twill_status twill_run_all(const void *tasks, size_t task_size, void *results,
+                                       size_t result_size, size_t n, twill_map_fn *fn,
+                                       twill_outcome *outcomes,
+                                       const twill_run_all_options *options);
 
 #ifdef __cplusplus
 }
@@ -521,6 +644,37 @@ TWILL__DECL unsigned twill_pool_workers(const twill_pool *pool);
 #ifdef TWILL_IMPLEMENTATION
 #ifndef TWILL__WORKER_POOL_IMPL
 #define TWILL__WORKER_POOL_IMPL
+
+/* ---- worker_pool/control.h ---- */
+/* control.h: a pool's beginning, changes and end. */
+#ifndef TWILL__WORKER_POOL_CONTROL_H
+#define TWILL__WORKER_POOL_CONTROL_H
+
+/* ---- worker_pool/watch.h ---- */
+/* watch.h: the thread that looks after a pool with `stuck_after`, or one that may grow. */
+#ifndef TWILL__WORKER_POOL_WATCH_H
+#define TWILL__WORKER_POOL_WATCH_H
+
+/* ---- worker_pool/submit.h ---- */
+/* submit.h: tasks on their way in. */
+#ifndef TWILL__WORKER_POOL_SUBMIT_H
+#define TWILL__WORKER_POOL_SUBMIT_H
+
+/* ---- worker_pool/workers.h ---- */
+/* workers.h: the pool's threads: what they do next, when they sleep, come, leave and are given
+   up. */
+#ifndef TWILL__WORKER_POOL_WORKERS_H
+#define TWILL__WORKER_POOL_WORKERS_H
+
+/* ---- worker_pool/running.h ---- */
+/* running.h: a task from its start to its end, however it ends. */
+#ifndef TWILL__WORKER_POOL_RUNNING_H
+#define TWILL__WORKER_POOL_RUNNING_H
+
+/* ---- worker_pool/pool.h ---- */
+/* pool.h: what a pool consists of, its counts, and who is told when something changes. */
+#ifndef TWILL__WORKER_POOL_POOL_H
+#define TWILL__WORKER_POOL_POOL_H
 
 /* ---- engine/future.h ---- */
 /* future.h: records of tasks, the handles to them, and waiting for their end. */
@@ -716,7 +870,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *team; /* the team whose thread this is, or NULL */
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/future.h whose callback runs here */
-    void *reserved[3];        /* later parts */
+    void *runner;             /* what it runs tasks of a pool as, or NULL */
+    void *reserved[2];        /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -2406,7 +2561,7 @@ TWILL__WEAK const char *twill_status_text(twill_status status)
        twill__record_left      the runner's thread, after the callback
        twill__record_disown    the object will not touch it again */
 
-#define TWILL__RESULT_ROOM 64 /* bytes of a result that need no allocation */
+#define TWILL__RESULT_ROOM 48 /* bytes of a result that need no allocation */
 
 enum { TWILL__PENDING = 0, TWILL__ACTIVE, TWILL__ENDED };
 
@@ -2416,7 +2571,8 @@ struct twill__record;
    stays while the function runs, but its task may have ended. */
 typedef struct twill__record_table {
     /* Runs a task that nobody has begun, on this thread. `idle`: only if no thread that is there
-       for it will. True: something has happened, look again. */
+       for it will. True: it has; the caller's pin was given back before the task ran, since it may
+       end the thread. False: it has not. */
     bool (*help)(struct twill__record *record, bool idle);
     /* record->due has come */
     void (*expire)(struct twill__record *record);
@@ -2469,6 +2625,7 @@ typedef struct twill__core {
     size_t records;
     twill__slab *slabs;
     const twill__record_table *table;
+    void *owner;          /* memory that the records' functions need: freed with the core */
     _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
     uint32_t generation;  /* of the process */
     const _Atomic uint32_t *mark;
@@ -2544,6 +2701,8 @@ static inline void twill__core_free(twill__core *core)
         TWILL_FREE(slab->memory);
         TWILL_FREE(slab);
     }
+    if (core->owner)
+        TWILL_FREE(core->owner);
     TWILL_FREE(core);
 }
 
@@ -2682,14 +2841,25 @@ static inline twill__record *twill__record_current(void)
     return (twill__record *)twill__thread()->record;
 }
 
+/* It is somebody's: nobody will `help` any more. Before another thread can settle it. */
+static inline void twill__record_claim(twill__record *record)
+{
+    /* relaxed: a hint for those who would help; they look again under the object's lock */
+    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+}
+
 /* The callback is about to run on this thread. */
-static inline void twill__record_begin(twill__record *record)
+static inline void twill__record_enter(twill__record *record)
 {
     record->outer = twill__record_current();
     twill__thread()->record = record;
-    /* seq_cst is not asked: who follows waits reads it under a lock that this thread takes before
-       it waits */
-    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+}
+
+/* Both in one, where nobody else can settle it yet. */
+static inline void twill__record_begin(twill__record *record)
+{
+    twill__record_claim(record);
+    twill__record_enter(record);
 }
 
 /* It has returned, or ended its thread. */
@@ -2740,21 +2910,45 @@ static inline void twill__record_publish(twill__record *record, const twill_outc
     twill__record_let_go(record);
 }
 
+/* twill__record_settle and twill__record_publish in one, where nobody else can settle it. */
+static inline void twill__record_finish(twill__record *record, const twill_outcome *outcome,
+                                        bool returned)
+{
+    twill__lock(&record->lock);
+    record->settled = true;
+    record->returned = returned;
+    record->outcome = *outcome;
+    /* release: as above */
+    atomic_store_explicit(&record->stage, TWILL__ENDED, memory_order_release);
+    if (record->waits)
+        twill__record_wake(record);
+    record->owned = false;
+    twill__record_let_go(record);
+}
+
+/* Pins a record that may have come back already. False: its object has done with it. */
+static inline bool twill__record_pin(twill__record *record)
+{
+    bool there;
+    twill__lock(&record->lock);
+    there = record->owned;
+    record->pins += there;
+    twill__unlock(&record->lock);
+    return there;
+}
+
+static inline void twill__record_unpin(twill__record *record)
+{
+    twill__lock(&record->lock);
+    record->pins--;
+    twill__record_let_go(record);
+}
+
 static inline void twill__record_disown(twill__record *record)
 {
     twill__lock(&record->lock);
     record->owned = false;
     twill__record_let_go(record);
-}
-
-/* Nobody has a handle, and nobody may wait: the object alone knows the record. */
-static inline bool twill__record_private(twill__record *record)
-{
-    bool alone;
-    twill__lock(&record->lock);
-    alone = !record->held && !record->pins;
-    twill__unlock(&record->lock);
-    return alone;
 }
 
 /* ---- who waits for whom ---- */
@@ -2934,8 +3128,15 @@ static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
     return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
 }
 
-/* Before a wait sleeps on a record that has not ended, which it has pinned: true: look again. `help`:
-   this thread may run it. */
+/* Whether this thread is inside a task or a call, on which others may wait. */
+static inline bool twill__inside(void)
+{
+    const twill__self *self = twill__thread();
+    return self->record || self->runner || self->job;
+}
+
+/* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
+   run it. */
 static inline bool twill__record_push_on(twill__record *record, bool help)
 {
     const twill__record_table *table = record->core->table;
@@ -2943,12 +3144,13 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
     twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
     if (due && table->expire && twill__clock_now() >= due) {
         table->expire(record);
+        twill__record_unpin(record);
         return true;
     }
     return help && table->help &&
            /* as above */
            atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__PENDING &&
-           table->help(record, !twill__record_current());
+           table->help(record, !twill__inside());
 }
 
 /* Whether this thread may run a task that another one would have run. One that waits for a time or a
@@ -2956,7 +3158,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
    still. */
 static inline bool twill__future_may_help(twill_until until)
 {
-    if (twill__record_current())
+    if (twill__inside())
         return !twill__expired(until.deadline) && !twill_cancel_fired(until.cancel);
     return !until.cancel && twill__no_deadline(until.deadline);
 }
@@ -2984,28 +3186,56 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
     return status;
 }
 
+/* Before a wait: brings the task forward if that is up to this thread. True: look again. The wait
+   stands in no list meanwhile, and `help` gives the pin back: the task may end the thread. */
+static inline bool twill__future_push_on(twill_future future, bool help)
+{
+    twill__record *record = (twill__record *)future.slot;
+    if (twill__future_lock(future) != TWILL_OK)
+        return false;
+    record->pins++;
+    twill__unlock(&record->lock);
+    if (twill__record_push_on(record, help))
+        return true;
+    twill__record_unpin(record);
+    return false;
+}
+
+/* Whether it is worth a try; under the record's lock. */
+static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
+{
+    /* under the lock, or hints */
+    return atomic_load_explicit(&record->due, memory_order_acquire) ||
+           (help && record->core->table->help &&
+            atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__PENDING);
+}
+
 static inline twill_status twill__future_await(twill_future future, void *result,
                                                twill_outcome *outcome, twill_until until)
 {
     twill__record *record = (twill__record *)future.slot;
+    bool tried = false;
     for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
         twill__future_wait wait;
         twill__node node;
         twill_status status = twill__future_lock(future), answer = TWILL_OK;
-        bool ended;
+        bool ended, help;
         if (status != TWILL_OK)
             return status;
         if (twill__record_answer(record, result, outcome, &answer)) {
             twill__unlock(&record->lock);
             return answer;
         }
+        help = !tried && twill__future_may_help(until);
+        if (!tried && twill__record_waits_for_us(record, help)) {
+            twill__unlock(&record->lock);
+            tried = !twill__future_push_on(future, help);
+            continue;
+        }
         twill__node_init(&node);
         twill__future_enlist(record, &wait, &node);
         twill__unlock(&record->lock);
-        if (twill__record_push_on(record, twill__future_may_help(until)))
-            status = TWILL_EMPTY;
-        else
-            status = twill__future_sleep(&node, record, until);
+        status = twill__future_sleep(&node, record, until);
         twill__lock(&record->lock);
         twill__future_delist(record, &wait);
         ended = twill__record_answer(record, result, outcome, &answer);
@@ -3014,6 +3244,7 @@ static inline twill_status twill__future_await(twill_future future, void *result
             return answer;
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;
+        tried = false;
     }
 }
 
@@ -3052,18 +3283,17 @@ static inline twill_status twill__any_enter(const twill_future *futures, size_t 
     return TWILL_OK;
 }
 
-/* One turn. EMPTY: look again. */
+/* One sleep. EMPTY: look again. */
 static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n, twill__node *node,
                                             twill_until until)
 {
-    bool help = twill__future_may_help(until), mine = true;
     twill_until sooner = until;
     twill_status status;
+    bool mine = true;
     for (size_t i = 0; i < n; i++) {
         twill__record *record = waits[i].record;
-        /* a hint; who has ended grants the node, or is found at the end */
-        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED ||
-            twill__record_push_on(record, help))
+        /* hints; who has ended grants the node, or is found at the end */
+        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED)
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
         sooner.deadline = twill__nearer(sooner.deadline,
@@ -3075,17 +3305,40 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
     return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
+/* The first that has ended, or n; brings them forward on the way, until one has. */
+static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
+{
+    for (size_t i = 0; i < n; i++) {
+        twill__record *record = (twill__record *)futures[i].slot;
+        bool ended;
+        if (twill__future_lock(futures[i]) != TWILL_OK)
+            return n; /* entering will say so */
+        /* under the lock */
+        ended = atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__ENDED;
+        twill__unlock(&record->lock);
+        if (ended)
+            return i;
+    }
+    for (size_t i = 0; i < n; i++)
+        if (twill__future_push_on(futures[i], twill__future_may_help(until)))
+            return n;
+    return n;
+}
+
 static inline twill_status twill__any_await(const twill_future *futures, size_t n, size_t *which,
                                             twill__future_wait *waits, twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
+        size_t ended = twill__any_push_on(futures, n, until);
         twill__node node;
-        twill_status status = twill__any_enter(futures, n, waits, &node);
-        size_t ended;
-        if (status != TWILL_OK)
-            return status;
-        status = twill__any_sleep(waits, n, &node, until);
-        ended = twill__any_leave(waits, n);
+        twill_status status = TWILL_OK;
+        if (ended == n) {
+            status = twill__any_enter(futures, n, waits, &node);
+            if (status != TWILL_OK)
+                return status;
+            status = twill__any_sleep(waits, n, &node, until);
+            ended = twill__any_leave(waits, n);
+        }
         if (ended < n) {
             if (which)
                 *which = ended;
@@ -3195,6 +3448,495 @@ TWILL__WEAK void twill_future_release(twill_future future)
     record->held = false;
     record->generation++;
     twill__record_let_go(record);
+}
+
+#endif
+
+/* ---- engine/histogram.h ---- */
+/* histogram.h: durations by logarithmic classes, for percentiles. */
+#ifndef TWILL__ENGINE_HISTOGRAM_H
+#define TWILL__ENGINE_HISTOGRAM_H
+
+/* 16 classes an octave: a percentile is at most 1/16 too high. After G. Tene's HdrHistogram. One
+   thread adds; any may sum, and sees what it has seen of it. */
+#define TWILL__CLASSES (16 * 45) /* up to 2^48 ns, three days; all above is in the last */
+
+typedef struct twill__histogram {
+    _Atomic uint64_t longest;
+    _Atomic uint32_t count[TWILL__CLASSES];
+} twill__histogram;
+
+typedef struct twill__histogram_sum {
+    uint64_t total, longest;
+    uint64_t count[TWILL__CLASSES];
+} twill__histogram_sum;
+
+static inline unsigned twill__class_of(uint64_t ns)
+{
+    unsigned octave, at;
+    if (ns < 16)
+        return (unsigned)ns;
+    octave = 63 - (unsigned)__builtin_clzll(ns);
+    at = (octave - 3) * 16 + (unsigned)(ns >> (octave - 4) & 15);
+    return at < TWILL__CLASSES ? at : TWILL__CLASSES - 1;
+}
+
+/* The longest duration of a class. */
+static inline uint64_t twill__class_end(unsigned at)
+{
+    unsigned octave = at / 16 + 3;
+    if (at < 16)
+        return at;
+    return ((uint64_t)(16 + at % 16 + 1) << (octave - 4)) - 1;
+}
+
+/* By the owner. Relaxed: statistics, with nothing behind them. */
+static inline void twill__histogram_add(twill__histogram *histogram, uint64_t ns)
+{
+    _Atomic uint32_t *count = &histogram->count[twill__class_of(ns)];
+    atomic_store_explicit(count, atomic_load_explicit(count, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
+    if (ns > atomic_load_explicit(&histogram->longest, memory_order_relaxed))
+        atomic_store_explicit(&histogram->longest, ns, memory_order_relaxed);
+}
+
+/* Relaxed: as above. */
+static inline void twill__histogram_sum_up(twill__histogram_sum *sum,
+                                           const twill__histogram *histogram)
+{
+    uint64_t longest = atomic_load_explicit(&histogram->longest, memory_order_relaxed);
+    if (longest > sum->longest)
+        sum->longest = longest;
+    for (unsigned i = 0; i < TWILL__CLASSES; i++) {
+        uint32_t count = atomic_load_explicit(&histogram->count[i], memory_order_relaxed);
+        sum->count[i] += count;
+        sum->total += count;
+    }
+}
+
+/* The least duration that `percent` of all do not exceed, up to a class. 0: there are none. */
+static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsigned percent)
+{
+    uint64_t rank = (sum->total * percent + 99) / 100, seen = 0;
+    for (unsigned i = 0; i < TWILL__CLASSES; i++) {
+        seen += sum->count[i];
+        if (seen && seen >= rank) {
+            uint64_t end = twill__class_end(i);
+            return (twill_ns)(end < sum->longest && i < TWILL__CLASSES - 1 ? end : sum->longest);
+        }
+    }
+    return 0;
+}
+
+#endif
+
+/* ---- engine/tasks.h ---- */
+/* tasks.h: what a pool has still to do: in order of arrival, by priorities that age, and later. */
+#ifndef TWILL__ENGINE_TASKS_H
+#define TWILL__ENGINE_TASKS_H
+
+/* All of it under the owner's lock.
+
+   While all priorities are 0 the tasks stand in a ring in order of arrival. One taken out of the
+   middle leaves a hole, which is passed over; a ring that is full of holes is pushed together, so
+   that holes cost a constant time each. The first task of another priority turns the ring into a
+   heap, keyed by `queued - priority * ageing`: the key never changes while time passes, so ageing
+   needs no sorting, and equal keys go by number. An empty heap is a ring again. */
+
+typedef struct
+    twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
+    uint64_t place;     /* its position + 1; 0: not queued */
+    size_t timer;       /* its place in the timer heap + 1; 0: none */
+    twill_ns when;
+} twill__todo_entry;
+
+typedef struct twill__todo {
+    twill_task_fn *fn; /* NULL: `arg` is the entry of a record */
+    void *arg, *context;
+    size_t index;   /* its number */
+    uint64_t stamp; /* ticks at its acceptance; 0: not measured */
+} twill__todo;
+
+typedef struct twill__keyed {
+    int64_t key;
+    twill__todo todo;
+} twill__keyed;
+
+typedef struct twill__todos {
+    twill__todo *ring;
+    size_t size; /* of the ring, a power of 2 */
+    uint64_t head, tail;
+    size_t length; /* tasks in the ring, or in the heap */
+    twill__keyed *heap;
+    size_t heap_room;
+    bool keyed, mixed; /* now by keys; there were priorities at some time */
+    bool newest_first;
+    twill_ns ageing; /* TWILL_FOREVER: never */
+    twill__todo_entry **timers;
+    size_t timer_count, timer_room;
+} twill__todos;
+
+static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool newest_first,
+                                     twill_ns ageing)
+{
+    memset(todos, 0, sizeof *todos);
+    todos->size = 64;
+    while (todos->size < capacity && todos->size < 4096)
+        todos->size *= 2;
+    todos->ring = (twill__todo *)TWILL_MALLOC(todos->size * sizeof *todos->ring);
+    todos->newest_first = newest_first;
+    todos->ageing = ageing ? ageing : TWILL_SEC(1);
+    return todos->ring != NULL;
+}
+
+static inline void twill__todos_free(twill__todos *todos)
+{
+    TWILL_FREE(todos->ring);
+    TWILL_FREE(todos->heap);
+    TWILL_FREE(todos->timers);
+    todos->ring = NULL;
+    todos->heap = NULL;
+    todos->timers = NULL;
+    todos->length = todos->timer_count = 0;
+}
+
+static inline void *twill__larger(void *old, size_t used, size_t bytes)
+{
+    void *fresh = TWILL_MALLOC(bytes);
+    if (fresh && used)
+        memcpy(fresh, old, used);
+    if (fresh)
+        TWILL_FREE(old);
+    return fresh;
+}
+
+static inline void twill__todo_placed(const twill__todo *todo, uint64_t place)
+{
+    if (!todo->fn)
+        ((twill__todo_entry *)todo->arg)->place = place;
+}
+
+static inline twill__todo *twill__todos_ring_at(twill__todos *todos, uint64_t position)
+{
+    return &todos->ring[position & (todos->size - 1)];
+}
+
+static inline bool twill__is_hole(const twill__todo *todo)
+{
+    return !todo->fn && !todo->arg;
+}
+
+/* ---- the ring ---- */
+
+/* Pushes the ring together; into a larger one if `fresh` is not NULL. */
+static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo *fresh, size_t size)
+{
+    uint64_t to = todos->head;
+    for (uint64_t from = todos->head; from != todos->tail; from++) {
+        twill__todo todo = *twill__todos_ring_at(todos, from);
+        if (twill__is_hole(&todo))
+            continue;
+        *(fresh ? &fresh[to & (size - 1)] : twill__todos_ring_at(todos, to)) = todo;
+        to++;
+        twill__todo_placed(&todo, to);
+    }
+    todos->tail = to;
+    if (fresh) {
+        TWILL_FREE(todos->ring);
+        todos->ring = fresh;
+        todos->size = size;
+    }
+}
+
+/* Room for `count` more. */
+static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
+{
+    size_t size = todos->size, used = todos->keyed ? 0 : todos->length;
+    twill__todo *fresh;
+    if (count <= size && todos->tail - todos->head <= size - count)
+        return true;
+    if (count <= size / 2 && used <= size / 2) {
+        twill__todos_ring_pack(todos, NULL, 0);
+        return true;
+    }
+    while (size - used < count) { /* exit: it doubles */
+        if (size > SIZE_MAX / 2 / sizeof *fresh)
+            return false;
+        size *= 2;
+    }
+    if (!(fresh = (twill__todo *)TWILL_MALLOC(size * sizeof *fresh)))
+        return false;
+    twill__todos_ring_pack(todos, fresh, size);
+    return true;
+}
+
+/* No hole at either end. */
+static inline void twill__todos_ring_trim(twill__todos *todos)
+{
+    while (todos->head != todos->tail && twill__is_hole(twill__todos_ring_at(todos, todos->head)))
+        todos->head++;
+    while (todos->head != todos->tail &&
+           twill__is_hole(twill__todos_ring_at(todos, todos->tail - 1)))
+        todos->tail--;
+}
+
+/* ---- the heap ---- */
+
+static inline bool twill__before(const twill__todos *todos, const twill__keyed *a,
+                                 const twill__keyed *b)
+{
+    if (a->key != b->key)
+        return a->key < b->key;
+    return todos->newest_first ? a->todo.index > b->todo.index : a->todo.index < b->todo.index;
+}
+
+static inline void twill__heap_set(twill__todos *todos, size_t at, const twill__keyed *keyed)
+{
+    todos->heap[at] = *keyed;
+    twill__todo_placed(&keyed->todo, at + 1);
+}
+
+/* Puts `keyed` in at `at` or where it belongs above or below. */
+static inline void twill__heap_settle(twill__todos *todos, size_t at, const twill__keyed *keyed)
+{
+    for (; at > 0 && twill__before(todos, keyed, &todos->heap[(at - 1) / 2]); at = (at - 1) / 2)
+        twill__heap_set(todos, at, &todos->heap[(at - 1) / 2]);
+    for (size_t child; (child = 2 * at + 1) < todos->length; at = child) {
+        if (child + 1 < todos->length &&
+            twill__before(todos, &todos->heap[child + 1], &todos->heap[child]))
+            child++;
+        if (!twill__before(todos, &todos->heap[child], keyed))
+            break;
+        twill__heap_set(todos, at, &todos->heap[child]);
+    }
+    twill__heap_set(todos, at, keyed);
+}
+
+static inline twill__todo twill__heap_take(twill__todos *todos, size_t at)
+{
+    twill__todo todo = todos->heap[at].todo;
+    todos->length--;
+    if (at < todos->length) {
+        twill__keyed last = todos->heap[todos->length];
+        twill__heap_settle(todos, at, &last);
+    }
+    if (!todos->length)
+        todos->keyed = false;
+    twill__todo_placed(&todo, 0);
+    return todo;
+}
+
+static inline bool twill__heap_room(twill__todos *todos, size_t count)
+{
+    size_t room = todos->heap_room ? todos->heap_room : 64;
+    void *fresh;
+    if (count <= todos->heap_room)
+        return true;
+    while (room < count)
+        room *= 2;
+    if (room > SIZE_MAX / sizeof *todos->heap ||
+        !(fresh = twill__larger(todos->heap, todos->keyed ? todos->length * sizeof *todos->heap : 0,
+                                room * sizeof *todos->heap)))
+        return false;
+    todos->heap = (twill__keyed *)fresh;
+    todos->heap_room = room;
+    return true;
+}
+
+static inline int64_t twill__key_of(const twill__todos *todos, twill_ns queued, int priority)
+{
+    double key;
+    if (todos->newest_first || todos->ageing == TWILL_FOREVER)
+        return -(int64_t)priority;
+    key = (double)queued - (double)priority * (double)todos->ageing;
+    if (key >= 9e18 || key <= -9e18) /* saturated: the priority alone decides */
+        return key > 0 ? INT64_MAX : INT64_MIN;
+    return queued - (int64_t)priority * todos->ageing;
+}
+
+/* When a stamp was taken. */
+static inline twill_ns twill__stamp_ns(uint64_t stamp, uint64_t rate, uint64_t ticks, twill_ns now)
+{
+    return now - (twill_ns)((double)(ticks - stamp) * 1024 / (double)rate);
+}
+
+/* From the ring into the heap. Those that were not measured count as queued with the one before. */
+static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
+{
+    uint64_t ticks = twill__ticks(), from = todos->head, tail = todos->tail;
+    twill_ns now = twill__clock_now(), last = 1;
+    todos->keyed = true;
+    todos->length = 0;
+    for (; from != tail; from++) {
+        twill__keyed keyed;
+        keyed.todo = *twill__todos_ring_at(todos, from);
+        if (twill__is_hole(&keyed.todo))
+            continue;
+        if (keyed.todo.stamp) {
+            twill_ns at = twill__stamp_ns(keyed.todo.stamp, rate, ticks, now);
+            if (at > last)
+                last = at;
+        }
+        keyed.key = twill__key_of(todos, last, 0);
+        todos->length++;
+        twill__heap_settle(todos, todos->length - 1, &keyed);
+    }
+    todos->head = todos->tail = 0;
+}
+
+/* ---- both ---- */
+
+/* Room for one more of that priority, beside `promised` others that may come. False: no memory. */
+static inline bool twill__todos_room(twill__todos *todos, int priority, size_t promised)
+{
+    if (priority != 0)
+        todos->mixed = true;
+    return twill__todos_ring_room(todos, promised + 1) &&
+           (!todos->mixed || twill__heap_room(todos, todos->length + promised + 1));
+}
+
+/* Room for so many timers. False: no memory. */
+static inline bool twill__timer_space(twill__todos *todos, size_t count)
+{
+    size_t room = todos->timer_room ? 2 * todos->timer_room : 16;
+    void *fresh;
+    if (count <= todos->timer_room)
+        return true;
+    if (room > SIZE_MAX / sizeof *todos->timers ||
+        !(fresh = twill__larger(todos->timers, todos->timer_count * sizeof *todos->timers,
+                                room * sizeof *todos->timers)))
+        return false;
+    todos->timers = (twill__todo_entry **)fresh;
+    todos->timer_room = room;
+    return true;
+}
+
+/* After twill__todos_room. queued: matters with priorities alone; 0: now. */
+static inline void twill__todos_push(twill__todos *todos, const twill__todo *todo, int priority,
+                                     twill_ns queued, uint64_t rate)
+{
+    if (priority != 0 && !todos->keyed)
+        twill__todos_sort(todos, rate);
+    if (todos->keyed) {
+        twill__keyed keyed;
+        keyed.todo = *todo;
+        keyed.key = twill__key_of(todos, queued ? queued : twill__clock_now(), priority);
+        todos->length++;
+        twill__heap_settle(todos, todos->length - 1, &keyed);
+    } else {
+        *twill__todos_ring_at(todos, todos->tail++) = *todo;
+        todos->length++;
+        twill__todo_placed(todo, todos->tail);
+    }
+}
+
+static inline twill__todo twill__todos_ring_take(twill__todos *todos, bool last)
+{
+    twill__todo todo = *twill__todos_ring_at(todos, last ? todos->tail - 1 : todos->head);
+    if (last)
+        todos->tail--;
+    else
+        todos->head++;
+    todos->length--;
+    twill__todo_placed(&todo, 0);
+    twill__todos_ring_trim(todos);
+    return todo;
+}
+
+/* The next one to run; length > 0. */
+static inline twill__todo twill__todos_pop(twill__todos *todos)
+{
+    return todos->keyed ? twill__heap_take(todos, 0)
+                        : twill__todos_ring_take(todos, todos->newest_first);
+}
+
+/* The oldest, or the newest; length > 0. In a heap it is looked for. */
+static inline twill__todo twill__todos_drop(twill__todos *todos, bool newest)
+{
+    size_t at = 0;
+    if (!todos->keyed)
+        return twill__todos_ring_take(todos, newest);
+    for (size_t i = 1; i < todos->length; i++)
+        if ((todos->heap[i].todo.index > todos->heap[at].todo.index) == newest)
+            at = i;
+    return twill__heap_take(todos, at);
+}
+
+/* Out of the middle. */
+static inline twill__todo twill__todos_remove(twill__todos *todos, twill__todo_entry *entry)
+{
+    uint64_t at = entry->place - 1;
+    twill__todo todo, *stands;
+    if (todos->keyed)
+        return twill__heap_take(todos, (size_t)at);
+    stands = twill__todos_ring_at(todos, at);
+    todo = *stands;
+    stands->fn = NULL;
+    stands->arg = NULL;
+    todos->length--;
+    entry->place = 0;
+    twill__todos_ring_trim(todos);
+    return todo;
+}
+
+/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. */
+static inline uint64_t twill__todos_oldest(twill__todos *todos)
+{
+    uint64_t oldest = 0;
+    if (!todos->length)
+        return 0;
+    if (!todos->keyed)
+        return twill__todos_ring_at(todos, todos->head)->stamp;
+    for (size_t i = 0; i < todos->length; i++)
+        if (todos->heap[i].todo.stamp && (!oldest || todos->heap[i].todo.stamp < oldest))
+            oldest = todos->heap[i].todo.stamp;
+    return oldest;
+}
+
+/* ---- timers ---- */
+
+static inline void twill__timer_settle(twill__todos *todos, size_t at, twill__todo_entry *entry)
+{
+    twill__todo_entry **heap = todos->timers;
+    for (; at > 0 && entry->when < heap[(at - 1) / 2]->when; at = (at - 1) / 2) {
+        heap[at] = heap[(at - 1) / 2];
+        heap[at]->timer = at + 1;
+    }
+    for (size_t child; (child = 2 * at + 1) < todos->timer_count; at = child) {
+        if (child + 1 < todos->timer_count && heap[child + 1]->when < heap[child]->when)
+            child++;
+        if (heap[child]->when >= entry->when)
+            break;
+        heap[at] = heap[child];
+        heap[at]->timer = at + 1;
+    }
+    heap[at] = entry;
+    entry->timer = at + 1;
+}
+
+/* After twill__timer_space. */
+static inline void twill__timer_set(twill__todos *todos, twill__todo_entry *entry, twill_ns when)
+{
+    size_t at = entry->timer ? entry->timer - 1 : todos->timer_count++;
+    entry->when = when;
+    twill__timer_settle(todos, at, entry);
+}
+
+static inline void twill__timer_stop(twill__todos *todos, twill__todo_entry *entry)
+{
+    size_t at = entry->timer - 1;
+    if (!entry->timer)
+        return;
+    entry->timer = 0;
+    todos->timer_count--;
+    if (at < todos->timer_count)
+        twill__timer_settle(todos, at, todos->timers[todos->timer_count]);
+}
+
+/* The earliest instant; TWILL_FOREVER: none. */
+static inline twill_ns twill__timer_next(const twill__todos *todos)
+{
+    return todos->timer_count ? todos->timers[0]->when : TWILL_FOREVER;
 }
 
 #endif
@@ -4112,7 +4854,8 @@ typedef struct twill__team {
     _Atomic uint32_t closed;
     _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
     unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
-    unsigned threads;       /* started; set before others see the team */
+    _Atomic unsigned threads; /* started, and not ended */
+    _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
     uint32_t generation;    /* of the process that started them */
     /* holds the generation of this process; see platform/process.h */
     const _Atomic uint32_t *mark;
@@ -4487,12 +5230,17 @@ static inline void twill__team_init(twill__team *team, twill__helper *helper)
     team->helper = helper;
 }
 
+/* How many threads it has: a number, which a pool changes as it likes. */
+static inline unsigned twill__team_threads(const twill__team *team)
+{
+    return atomic_load_explicit(&team->threads, memory_order_relaxed);
+}
+
 /* Starts threads until there are `upto`. False: one could not be started; those that could,
    help. */
 static inline bool twill__team_grow(twill__team *team, unsigned upto, const twill_run *run)
 {
-    while (team->threads < upto) {
-        unsigned k = team->threads;
+    for (unsigned k; (k = twill__team_threads(team)) < upto;) {
         twill__helper *helper = &team->helper[k];
         memset(helper, 0, sizeof *helper);
         helper->thread.fn = twill__helper_main;
@@ -4504,7 +5252,7 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
         helper->number = k + 1;
         if (!twill__thread_start(&helper->thread))
             return false;
-        team->threads++;
+        atomic_fetch_add_explicit(&team->threads, 1, memory_order_relaxed);
     }
     return true;
 }
@@ -4512,35 +5260,55 @@ static inline bool twill__team_grow(twill__team *team, unsigned upto, const twil
 /* What its threads could not have: TWILL_REPORT_NO_... */
 static inline uint32_t twill__team_flags(const twill__team *team)
 {
-    uint32_t flags = 0;
-    for (unsigned k = 0; k < team->threads; k++) /* relaxed: set before a thread does anything */
+    /* relaxed, here and below: set before a thread does anything */
+    uint32_t flags = atomic_load_explicit(&team->flags, memory_order_relaxed);
+    for (unsigned k = 0; team->helper && k < twill__team_threads(team); k++)
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
     return flags;
+}
+
+/* Lets no further call in, and waits for those that are on it: OK; TIMEOUT, CANCELLED: ask again.
+   It looks round by itself now and then: a call that was never open does not wake it, nor does the
+   token. */
+static inline twill_status twill__team_shut(twill__team *team, twill_until until)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        _Atomic uint32_t *word = &team->seat[i].word;
+        uint32_t seen = atomic_load(word);
+        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
+            if (seen == 0) {
+                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
+            } else if (twill_cancel_fired(until.cancel)) {
+                return TWILL_CANCELLED;
+            } else if (!twill__no_deadline(until.deadline) &&
+                       twill__clock_now() >= until.deadline) {
+                return TWILL_TIMEOUT;
+            } else if (!(seen & TWILL__SEAT_BYE)) {
+                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
+            } else {
+                twill_ns look = twill__clock_now() + TWILL_MS(1);
+                if (!twill__no_deadline(until.deadline) && until.deadline < look)
+                    look = until.deadline;
+                (void)twill__park(word, seen, look);
+            }
+            seen = atomic_load(word);
+        }
+    }
+    return TWILL_OK;
 }
 
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
 {
+    twill_until forever = {0, NULL};
     uint32_t flags = 0;
     if (!twill__team_here(team))
         return 0;
-    for (unsigned i = 0; i < TWILL__SEATS; i++) {
-        _Atomic uint32_t *word = &team->seat[i].word;
-        uint32_t seen = atomic_load(word);
-        while (!(seen & TWILL__SEAT_SHUT)) { /* exit: free, once the call that has it is over */
-            if (seen == 0)
-                atomic_compare_exchange_weak(word, &seen, TWILL__SEAT_SHUT);
-            else if (!(seen & TWILL__SEAT_BYE))
-                atomic_compare_exchange_weak(word, &seen, seen | TWILL__SEAT_BYE);
-            else /* a call that was never open does not wake us */
-                (void)twill__park(word, seen, twill__clock_now() + TWILL_MS(1));
-            seen = atomic_load(word);
-        }
-    }
+    (void)twill__team_shut(team, forever);
     atomic_store(&team->closed, 1);
     twill__call_helpers(team, UINT_MAX);
-    for (unsigned k = 0; k < team->threads; k++) {
+    for (unsigned k = 0; k < twill__team_threads(team); k++) {
         twill__thread_join(&team->helper[k].thread);
         /* after the join */
         flags |= atomic_load_explicit(&team->helper[k].thread.flags, memory_order_relaxed);
@@ -4669,7 +5437,7 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 
 /* ---- what a header with run.pool knows of a pool ---- */
 
-#define TWILL__POOL_LAYOUT 1
+#define TWILL__POOL_LAYOUT 2
 struct twill_pool {
     unsigned layout;
     twill__team *team;
@@ -4677,75 +5445,3836 @@ struct twill_pool {
 
 #endif
 
+/* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team (engine/team.h)
+   whose main loop looks for tasks, too, so that one set of threads serves tasks and parallel calls.
+   Taking a task out of the queue, under the lock, decides who answers for it: a worker, a waiter
+   that helps, a cancel, a drop policy, a timer, the end. No user code runs under it.
+
+   A task without future and without options but the context is plain: it lives in the queue's cell
+   alone. Any other one is a twill__errand, a record of engine/future.h. */
+
+typedef enum twill__counted {
+    TWILL__N_STARTED,
+    TWILL__N_DONE,
+    TWILL__N_FAILED,
+    TWILL__N_TIMED_OUT,
+    TWILL__N_CANCELLED,
+    TWILL__N_DROPPED,
+    TWILL__N_LOST,
+    TWILL__N_CALLER_RAN,
+    TWILL__N_INLINED, /* plain ones among them */
+    TWILL__TALLIES
+} twill__counted;
+
+typedef enum twill__whereabouts {
+    TWILL__NOWHERE,
+    TWILL__LATER, /* not before its start_at */
+    TWILL__READY,
+    TWILL__RUNNING
+} twill__whereabouts;
+
+struct twill__pool;
+struct twill__hand;
+
+typedef struct twill__errand {
+    twill__record record;
+    struct twill__pool *pool;
+    twill__todo_entry entry;
+    twill__whereabouts
+        where; /* under the pool's lock, as the entry is; RUNNING stays until the next use */
+    struct twill__hand *runner;
+    struct twill__errand *below; /* that the same runner is in the middle of */
+    struct twill__errand *chain; /* of those that somebody is about to end */
+    /* set at submission */
+    twill_task_fn *fn;
+    void *arg, *context, *key;
+    size_t index;
+    uint64_t stamp;
+    int priority;
+    bool timed; /* it has, or will have, a timer */
+    twill_ns queued, started, start_at, start_by, timeout;
+    void (*on_done)(const twill_outcome *outcome, void *result, const twill_task *task);
+    twill_drop_fn *drop;
+    twill_discard_fn *discard;
+    twill_cancel token;     /* task->until.cancel */
+    twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
+    bool hooked;
+} twill__errand;
+
+/* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
+typedef struct twill__hand {
+    twill__call call; /* first: task->private_ */
+    struct twill__pool *pool;
+    struct twill__hand *next, *previous; /* of the pool; under the lock */
+    struct twill__hand *outer;           /* what this thread was before; its own */
+    /* under the lock */
+    twill__errand *work; /* the innermost record that it runs */
+    bool busy, plain;    /* `plain`: its outermost task is */
+    bool told /* that it is stuck */, given_up;
+    size_t forgiven;  /* tasks that nobody waits for any more */
+    unsigned blocked; /* regions of twill_task_block_begin */
+    twill_ns since;   /* it is busy; only in a pool with a watch */
+    size_t index;     /* of that task */
+    /* its own */
+    unsigned worker;
+    bool outside, fired; /* not a worker; `fired`: under the lock */
+    void *state, *context;
+    unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
+    size_t ended;               /* tasks that the pool does not know of yet */
+    size_t number, numbers_end; /* for inlined tasks: the next, and the end of those reserved */
+    twill_ns now;       /* the end of the last task, if the next one begins at once; else 0 */
+    twill_cancel token; /* of plain tasks */
+    /* relaxed, by the owner: statistics */
+    _Atomic uint64_t tally[TWILL__TALLIES];
+    twill__histogram *waited, *ran; /* NULL: not kept */
+} twill__hand;
+
+typedef enum twill__life {
+    TWILL__NO_THREAD_YET,
+    TWILL__COMING, /* started, and not through worker_start */
+    TWILL__LIVE,
+    TWILL__GIVEN_UP /* its task is stuck; it is not counted any more */
+} twill__life;
+
+typedef struct twill__everyone { /* one twill_pool_each_worker */
+    struct twill__everyone *next;
+    twill_task_fn *fn;
+    void *arg;
+    twill_until until;
+    uint64_t number;
+    unsigned left, inside, failed;
+} twill__everyone;
+
+typedef struct twill__worker {
+    twill__hand runner;
+    void *memory;
+    twill__life life; /* under the lock, as all down to each_seen */
+    twill__thrd thread, past;
+    bool has_past; /* a thread that has left, and was not joined */
+    bool keeper;   /* it sleeps until the next timer */
+    bool woke;     /* it comes from sleep: its own, as the next */
+    twill_ns idle_since;
+    uint64_t each_seen;
+    twill__everyone *each; /* that it is in; its own */
+    /* its own; relaxed for readers */
+    _Atomic uint64_t born, idle_ticks;
+    twill__histogram waited, ran;
+} twill__worker;
+
 typedef struct twill__pool {
     twill_pool head; /* first: what others know of it */
-    void *memory;    /* as allocated, not aligned */
+    _Alignas(TWILL__LINE) _Atomic uint32_t lock;
+    /* under the lock */
+    bool on_way;         /* an idle worker was called, and has not looked yet */
+    bool paused, closed; /* closed: to those outside */
+    bool sealed;         /* to tasks, too */
+    bool leaving;        /* workers go when there is nothing to do */
+    bool forsaken, gone; /* twill_pool_abandon; the memory goes */
+    bool degraded, telling, is_high;
+    twill__todos todos;
+    size_t later, reserved; /* tasks that wait for their time; that are on their way in */
+    size_t timed;           /* works with timers, set or to be set */
+    size_t unfinished, next_index;
+    size_t peak;
+    uint64_t submitted, refused, level_turns, level_told, each_number;
+    twill__list senders;  /* who wait for room */
+    twill__list watchers; /* who wait for something to change */
+    unsigned visitors;    /* calls in either */
+    twill__everyone *each;
+    twill__hand *runners;
+    twill__worker **worker; /* by number */
+    unsigned numbers;       /* entries of it */
+    unsigned least, most;   /* workers wanted; at most */
+    unsigned live, coming, abandoned, outside, blocked, live_peak;
+    twill_ns failed_at;                  /* the last thread that could not be started; 0: none */
+    twill_ns grown_at, cpu_at, cpu_then; /* growth: the last one; the last look at the CPU clock */
+    twill__thrd watch;
+    bool has_watch, watch_ends;
+    _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
+    /* a guess for who is full anyway; written under the lock */
+    _Atomic size_t used;
+    _Atomic uint32_t watch_word;
+    /* relaxed: counts of threads that are no runners */
+    _Atomic uint64_t tally[TWILL__TALLIES];
+    /* set at creation */
+    _Alignas(TWILL__LINE) size_t capacity;
+    twill_pool_options options;
+    char name[16];
+    uint64_t tick_scale; /* ns in 2^20 ticks */
+    twill__core *core;
     twill__team team;
 } twill__pool;
 
+/* ---- where this thread is ---- */
+
+static inline twill__pool *twill__pool_of(twill_pool *pool)
+{
+    return (twill__pool *)(void *)pool;
+}
+
+static inline bool twill__pool_here(const twill__pool *pool)
+{
+    return twill__team_here(&pool->team);
+}
+
+/* What this thread runs tasks of this pool as; NULL: it is none of its runners. */
+static inline twill__hand *twill__hand_here(const twill__pool *pool)
+{
+    twill__hand *runner = (twill__hand *)twill__thread()->runner;
+    while (runner && runner->pool != pool)
+        runner = runner->outer;
+    return runner;
+}
+
+/* Whether this thread is a part of something that the pool's end waits for. */
+static inline bool twill__pool_inside(const twill__pool *pool)
+{
+    const twill__self *self = twill__thread();
+    if (self->team == &pool->team || twill__hand_here(pool))
+        return true;
+    for (const twill__job *job = self->job; job; job = job->outer)
+        if (job->team == &pool->team)
+            return true;
+    for (const twill__record *record = (const twill__record *)self->record; record;
+         record = record->outer)
+        if (record->core == pool->core)
+            return true;
+    return false;
+}
+
+/* ---- counts ---- */
+
+static inline void twill__count(twill__pool *pool, twill__hand *runner, twill__counted what)
+{
+    if (runner)
+        atomic_store_explicit(&runner->tally[what],
+                              atomic_load_explicit(&runner->tally[what], memory_order_relaxed) + 1,
+                              memory_order_relaxed);
+    else
+        atomic_fetch_add_explicit(&pool->tally[what], 1, memory_order_relaxed);
+}
+
+static inline twill__counted twill__counted_of(twill_status status)
+{
+    switch (status) {
+    case TWILL_OK:
+        return TWILL__N_DONE;
+    case TWILL_TIMEOUT:
+        return TWILL__N_TIMED_OUT;
+    case TWILL_CANCELLED:
+    case TWILL_CLOSED:
+        return TWILL__N_CANCELLED;
+    case TWILL_DROPPED:
+        return TWILL__N_DROPPED;
+    case TWILL_LOST:
+        return TWILL__N_LOST;
+    default:
+        return TWILL__N_FAILED;
+    }
+}
+
+static inline uint64_t twill__ticks_ns(const twill__pool *pool, uint64_t ticks)
+{
+    return ticks < (uint64_t)1 << 40 ? (ticks * pool->tick_scale) >> 20
+                                     : (ticks >> 20) * pool->tick_scale;
+}
+
+/* ---- a turn under the lock ---- */
+
+typedef struct twill__turn { /* what to do after it */
+    unsigned call;           /* idle workers to call */
+    bool watch;              /* wake the watch */
+    bool level;              /* tell the level */
+    unsigned count;
+    _Atomic uint32_t *word[8]; /* sleepers to wake */
+    twill__errand *late;       /* works whose time is over: to be ended */
+    twill__errand *stale;      /* pinned: running, and over time */
+} twill__turn;
+
+static inline void twill__turn_begin(twill__pool *pool, twill__turn *turn)
+{
+    turn->call = turn->count = 0;
+    turn->watch = turn->level = false;
+    turn->late = turn->stale = NULL;
+    twill__lock(&pool->lock);
+}
+
+static inline void twill__turn_wake(twill__turn *turn, _Atomic uint32_t *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+static inline void twill__pool_free(twill__pool *pool);
+
+/* Whether nobody will ever come back to an abandoned pool. */
+static inline bool twill__pool_empty(const twill__pool *pool)
+{
+    return pool->forsaken && !pool->gone && !pool->live && !pool->abandoned && !pool->outside &&
+           !pool->visitors && !pool->has_watch;
+}
+
+/* Unlocks, and does what is left to do, but for `level`, `late` and `stale`. The pool may be gone
+   then, if the caller is not a part of it. */
+static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
+{
+    bool last = twill__pool_empty(pool);
+    if (last)
+        pool->gone = true;
+    twill__unlock(&pool->lock);
+    if (last) {
+        twill__pool_free(pool);
+        turn->call = 0;
+        turn->watch = false;
+    }
+    if (turn->call)
+        twill__call_helpers(&pool->team, turn->call);
+    if (turn->watch) {
+        atomic_fetch_add(&pool->watch_word, 1);
+        twill__wake(&pool->watch_word, 1);
+    }
+    for (unsigned i = 0; i < turn->count; i++)
+        twill__wake(turn->word[i], 1);
+}
+
+/* Something has changed that somebody may wait for: all look again. */
+static inline void twill__pool_changed(twill__pool *pool, twill__turn *turn)
+{
+    while (pool->watchers.first) {
+        twill__node *node = pool->watchers.first;
+        _Atomic uint32_t *word = &node->word;
+        twill__list_remove(&pool->watchers, node);
+        /* acq_rel: pairs with twill__wait; whoever leaves finds that it is not listed */
+        node->answer = TWILL_OK;
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__turn_wake(turn, word);
+    }
+}
+
+/* A visitor leaves for good: the destroyer may wait for it. */
+static inline void twill__pool_left(twill__pool *pool, twill__turn *turn)
+{
+    pool->visitors--;
+    twill__pool_changed(pool, turn);
+}
+
+/* Waits under the lock, which it lets go meanwhile, until `there` says so. */
+static inline twill_status
+twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
+                  bool (*there)(const twill__pool *pool, const void *data), const void *data)
+{
+    twill_status status = TWILL_OK;
+    pool->visitors++;
+    while (status == TWILL_OK && !there(pool, data)) { /* exit: there, or the wait is over */
+        twill__node me;
+        twill__node_init(&me);
+        me.answer = TWILL_EMPTY;
+        twill__list_append(&pool->watchers, &me);
+        twill__turn_end(pool, turn);
+        status = twill__wait(&me, until);
+        twill__turn_begin(pool, turn);
+        if (status != TWILL_OK && me.answer == TWILL_EMPTY)
+            twill__list_remove(&pool->watchers, &me);
+    }
+    if (status != TWILL_OK && there(pool, data))
+        status = TWILL_OK;
+    twill__pool_left(pool, turn);
+    return status;
+}
+
+/* ---- the level of the queue ---- */
+
+static inline size_t twill__pool_used(const twill__pool *pool)
+{
+    return pool->todos.length + pool->later + pool->reserved;
+}
+
+/* After the queue has grown or shrunk, under the lock. */
+static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
+{
+    size_t length = pool->todos.length + pool->later;
+    /* a guess for others */
+    atomic_store_explicit(&pool->used, pool->sealed ? 0 : length + pool->reserved,
+                          memory_order_relaxed);
+    if (length > pool->peak)
+        pool->peak = length;
+    if (!pool->options.on_level)
+        return;
+    if (pool->is_high ? length <= pool->options.low_mark : length >= pool->options.high_mark) {
+        pool->is_high = !pool->is_high;
+        pool->level_turns++;
+        turn->level = true;
+    }
+}
+
+/* After the turn: tells each edge once, in turn; one thread at a time tells all there are. */
+static inline void twill__pool_tell_level(twill__pool *pool)
+{
+    twill_task task = {SIZE_MAX, pool->options.run.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    if (!pool->telling) {
+        pool->telling = true;
+        pool->visitors++;
+        while (pool->level_told != pool->level_turns) { /* exit: all told */
+            bool high = pool->level_told++ % 2 == 0;
+            size_t length = pool->todos.length + pool->later;
+            twill__turn_end(pool, &turn);
+            pool->options.on_level(high, length, &task);
+            twill__turn_begin(pool, &turn);
+        }
+        pool->telling = false;
+        twill__pool_left(pool, &turn);
+    }
+    twill__turn_end(pool, &turn);
+}
+
+/* ---- events ---- */
+
+static inline twill_task twill__task_about(const twill__pool *pool, size_t index, void *context)
+{
+    twill_task task = {index, context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    (void)pool;
+    return task;
+}
+
+static inline void twill__event(twill__pool *pool, twill_event event, twill_status status,
+                                size_t index, void *key, unsigned worker, const twill_task *task)
+{
+    twill_task_info info;
+    if (!pool->options.on_event)
+        return;
+    info.event = event;
+    info.status = status;
+    info.index = index;
+    info.key = key;
+    info.worker = worker;
+    info.when = twill__clock_now();
+    pool->options.on_event(&info, task);
+}
+
+#endif
+
+static inline twill__errand *twill__errand_of(twill__record *record)
+{
+    return (twill__errand *)(void *)record;
+}
+
+static inline twill__errand *twill__errand_at(twill__todo_entry *entry)
+{
+    return (twill__errand *)(void *)((char *)entry - offsetof(twill__errand, entry));
+}
+
+/* ---- how it ended ---- */
+
+static inline void twill__outcome_of(const twill__errand *work, twill_status status, int code,
+                                     unsigned worker, twill_ns finished, twill_outcome *outcome)
+{
+    outcome->status = status;
+    outcome->code = status == TWILL_FAILED ? code : 0;
+    outcome->index = work->index;
+    outcome->key = work->key;
+    outcome->worker = worker;
+    outcome->attempts = work->started ? 1 : 0;
+    outcome->queued = work->queued;
+    outcome->started = work->started;
+    outcome->finished = finished;
+}
+
+/* What everybody is told before the future wakes: counts, on_done, the event. */
+static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                      const twill_outcome *outcome, bool returned,
+                                      const twill_task *task)
+{
+    twill__count(pool, runner, twill__counted_of(outcome->status));
+    if (work->on_done)
+        work->on_done(outcome, returned ? work->record.result : NULL, task);
+    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, work->index, work->key, outcome->worker,
+                 task);
+}
+
+/* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
+static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, twill_status why)
+{
+    twill_task task = twill__task_about(pool, work->index, work->context);
+    twill_outcome outcome;
+    twill__outcome_of(work, why, 0, UINT_MAX, twill__clock_now(), &outcome);
+    if (work->drop)
+        work->drop(work->arg, why, &task);
+    twill__errand_told(pool, NULL, work, &outcome, false, &task);
+    twill__record_finish(&work->record, &outcome, false);
+}
+
+static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, twill_status why)
+{
+    if (!todo->fn) {
+        twill__errand_drop(pool, twill__errand_at((twill__todo_entry *)todo->arg), why);
+    } else {
+        twill_task task = twill__task_about(pool, todo->index, todo->context);
+        twill__count(pool, NULL, twill__counted_of(why));
+        twill__event(pool, TWILL_EVENT_ENDED, why, todo->index, NULL, UINT_MAX, &task);
+    }
+}
+
+/* It runs, and others shall not wait for its end any more. The caller has pinned it. */
+static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work,
+                                          twill_status status)
+{
+    if (twill__record_settle(&work->record, false)) {
+        twill_task task = twill__task_about(pool, work->index, work->context);
+        twill_outcome outcome;
+        twill__outcome_of(work, status, 0, UINT_MAX, twill__clock_now(), &outcome);
+        twill__errand_told(pool, NULL, work, &outcome, false, &task);
+        twill__record_publish(&work->record, &outcome, false);
+    }
+    twill_cancel_fire(&work->token, (int)status);
+}
+
+/* ---- timers ---- */
+
+/* Under the lock, when a work with timers has its last one behind it. */
+static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
+{
+    if (!work->timed)
+        return;
+    work->timed = false;
+    pool->timed--;
+    twill__timer_stop(&pool->todos, &work->entry);
+    /* release: pairs with the waiter's acquire; a hint */
+    atomic_store_explicit(&work->record.due, 0, memory_order_release);
+}
+
+/* Somebody who sleeps must know of it: an idle worker, or the watch. */
+static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twill__errand *work,
+                                       twill_ns when)
+{
+    twill_ns alarm = atomic_load(&pool->team.alarm);
+    twill__timer_set(&pool->todos, &work->entry, when);
+    /* as above */
+    atomic_store_explicit(&work->record.due, when, memory_order_release);
+    if (when < atomic_load_explicit(&pool->watch_until, memory_order_relaxed))
+        turn->watch = true; /* relaxed: written under the lock */
+    if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
+        return;          /* whoever becomes idle looks under the lock */
+    while (when < alarm) /* exit: set, or an earlier one is */
+        if (atomic_compare_exchange_weak(&pool->team.alarm, &alarm, when)) {
+            turn->call++;
+            return;
+        }
+}
+
+static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twill__errand *work)
+{
+    twill__todo todo = {NULL, &work->entry, NULL, work->index, work->stamp};
+    work->where = TWILL__READY;
+    twill__todos_push(&pool->todos, &todo, work->priority, work->queued, pool->team.tick_rate);
+    if (work->start_by)
+        twill__errand_timer(pool, turn, work, work->start_by);
+}
+
+/* Out of the queue, or of the delayed ones; under the lock. The caller answers for it now. */
+static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
+{
+    if (work->where == TWILL__READY)
+        (void)twill__todos_remove(&pool->todos, &work->entry);
+    else
+        pool->later--;
+    work->where = TWILL__NOWHERE;
+}
+
+static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
+static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
+
+/* Under the lock: what is due at `now`. */
+static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
+{
+    bool moved = false;
+    while (twill__timer_next(&pool->todos) <= now) { /* exit: timers stop, or go on */
+        twill__errand *work = twill__errand_at(pool->todos.timers[0]);
+        if (work->where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
+            /* its room was taken with the order */
+            pool->later--;
+            twill__timer_stop(&pool->todos, &work->entry);
+            atomic_store_explicit(&work->record.due, 0, memory_order_release); /* as above */
+            twill__errand_push(pool, turn, work);
+            twill__pool_wants(pool, turn);
+            moved = true;
+        } else if (work->where == TWILL__RUNNING) {
+            twill__errand_untimed(pool, work);
+            if (twill__record_pin(&work->record)) {
+                work->chain = turn->stale;
+                turn->stale = work;
+            }
+        } else {
+            twill__errand_untimed(pool, work);
+            twill__errand_take(pool, work);
+            work->chain = turn->late;
+            turn->late = work;
+            pool->reserved++; /* until it has ended: the pool stays */
+            moved = true;
+        }
+    }
+    if (moved) {
+        twill__pool_level(pool, turn);
+        twill__pool_room(pool, turn);
+    }
+}
+
+static inline void twill__pool_ended(twill__pool *pool, size_t count);
+
+/* After the turn: ends what its tick has found, and tells the level. */
+static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
+{
+    twill__errand *late = turn->late, *stale = turn->stale, *next;
+    bool level = turn->level;
+    turn->late = turn->stale = NULL;
+    turn->level = false;
+    for (; late; late = next) {
+        next = late->chain;
+        twill__errand_drop(pool, late, TWILL_TIMEOUT);
+        twill__pool_ended(pool, 1);
+    }
+    for (; stale; stale = next) {
+        next = stale->chain;
+        twill__errand_overrule(pool, stale, TWILL_TIMEOUT);
+        twill__record_unpin(&stale->record);
+    }
+    if (level)
+        twill__pool_tell_level(pool);
+}
+
+/* ---- room ---- */
+
+/* Under the lock: whoever waits for room gets it, in order. */
+static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
+{
+    for (twill__node *node = pool->senders.first, *next;
+         node && twill__pool_used(pool) < pool->capacity; node = next) {
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = TWILL_OK;
+        if (twill__grant(&pool->senders, node)) {
+            pool->reserved++;
+            twill__turn_wake(turn, word);
+        }
+    }
+}
+
+/* `count` tasks are over. Not from a runner: it counts its own. */
+static inline void twill__pool_ended(twill__pool *pool, size_t count)
+{
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    pool->unfinished -= count;
+    pool->reserved -= count;
+    twill__pool_level(pool, &turn);
+    twill__pool_room(pool, &turn);
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+/* ---- running ---- */
+
+static inline void twill__hand_task(const twill__hand *runner, size_t index, void *context,
+                                    twill_task *task)
+{
+    task->index = index;
+    task->context = context;
+    task->worker = runner->worker;
+    task->workers = runner->pool->most + runner->pool->options.max_abandoned;
+    task->worker_state = runner->state;
+    task->until.deadline = 0;
+    task->until.cancel = NULL;
+    task->private_ = (void *)(uintptr_t)runner;
+}
+
+static inline void twill__waited(const twill__pool *pool, twill__hand *runner, uint64_t stamp)
+{
+    uint64_t now = twill__ticks();
+    if (runner->waited)
+        twill__histogram_add(runner->waited, twill__ticks_ns(pool, now > stamp ? now - stamp : 0));
+}
+
+/* A plain task; `inlined`: on top of another one, and never queued. */
+static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
+                                    bool inlined)
+{
+    void *context = runner->context;
+    unsigned said = runner->said;
+    uint64_t since = 0;
+    twill_status status;
+    twill_task task;
+    bool gone;
+    int code;
+    twill__hand_task(runner, todo->index, todo->context, &task);
+    task.until.cancel = &runner->token;
+    if (todo->stamp) {
+        twill__waited(pool, runner, todo->stamp);
+        since = twill__ticks();
+    }
+    runner->said = 0;
+    runner->context = todo->context;
+    runner->depth++;
+    twill__count(pool, runner, TWILL__N_STARTED);
+    if (pool->options.on_event)
+        twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, todo->index, NULL, runner->worker, &task);
+    code = todo->fn(todo->arg, NULL, &task);
+    status = code ? TWILL_FAILED : runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
+    if (since && runner->ran)
+        twill__histogram_add(runner->ran, twill__ticks_ns(pool, twill__ticks() - since));
+    gone = runner->given_up && !inlined; /* and was counted LOST */
+    if (!gone)
+        twill__count(pool, runner, twill__counted_of(status));
+    if (pool->options.on_event && !gone)
+        twill__event(pool, TWILL_EVENT_ENDED, status, todo->index, NULL, runner->worker, &task);
+    runner->depth--;
+    runner->ended += !inlined;
+    runner->said = said;
+    runner->context = context;
+}
+
+/* What it said, by the rules of the manual. */
+static inline twill_status twill__errand_status(const twill__errand *work,
+                                                const twill__hand *runner, int code, twill_ns now)
+{
+    if (work->timeout && now >= work->started + work->timeout)
+        return TWILL_TIMEOUT;
+    if (code)
+        return TWILL_FAILED;
+    return runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
+}
+
+/* Its token is of no use any more. */
+static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
+{
+    if (work->hooked)
+        twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
+    work->hooked = false;
+    if (twill__token_used(twill__token_of(&work->token)))
+        twill_cancel_detach(&work->token);
+}
+
+/* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
+static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                      int code, bool returned, const twill_task *task)
+{
+    twill_ns now = twill__clock_now();
+    twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
+    bool raced = work->timeout || pool->options.stuck_after;
+    twill_outcome outcome;
+    twill__record_left(&work->record);
+    runner->now = now;
+    twill__errand_quiet(pool, work);
+    if (work->timed) {
+        twill__turn turn;
+        twill__turn_begin(pool, &turn);
+        twill__errand_untimed(pool, work);
+        twill__turn_end(pool, &turn);
+    }
+    twill__outcome_of(work, status, code, runner->worker, now, &outcome);
+    if (returned && runner->ran)
+        twill__histogram_add(runner->ran, (uint64_t)(now - work->started));
+    if (!raced) {
+        twill__errand_told(pool, runner, work, &outcome, returned, task);
+        twill__record_finish(&work->record, &outcome, returned);
+    } else if (twill__record_settle(&work->record, returned)) {
+        twill__errand_told(pool, runner, work, &outcome, returned, task);
+        twill__record_publish(&work->record, &outcome, true);
+    } else {
+        if (returned && work->discard) /* late: nobody can take it */
+            work->discard(work->arg, work->record.result, code, task);
+        twill__record_disown(&work->record);
+    }
+    runner->ended++;
+}
+
+/* The work was taken out of the queue for this runner (twill__hand_takes). */
+static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill__errand *work)
+{
+    void *context = runner->context;
+    unsigned said = runner->said;
+    twill_task task;
+    int code;
+    twill__hand_task(runner, work->index, work->context, &task);
+    task.until.cancel = &work->token;
+    if (work->timeout)
+        task.until.deadline = work->started + work->timeout;
+    if (runner->waited)
+        twill__histogram_add(runner->waited, work->started > work->queued
+                                                 ? (uint64_t)(work->started - work->queued)
+                                                 : 0);
+    runner->said = 0;
+    runner->context = work->context;
+    runner->depth++;
+    twill__count(pool, runner, TWILL__N_STARTED);
+    twill__record_enter(&work->record);
+    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, work->index, work->key, runner->worker,
+                 &task);
+    code = work->fn(work->arg, work->record.result_size ? work->record.result : NULL, &task);
+    twill__errand_over(pool, runner, work, code, true, &task);
+    runner->depth--;
+    runner->said = said;
+    runner->context = context;
+}
+
+/* Under the lock: the work, taken out of the queue, is this runner's now. */
+static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill__hand *runner,
+                                     twill__errand *work)
+{
+    work->started = runner->now ? runner->now : twill__clock_now();
+    if (work->started < work->queued)
+        work->started = work->queued;
+    work->where = TWILL__RUNNING;
+    twill__record_claim(&work->record);
+    work->runner = runner;
+    work->below = runner->depth ? runner->work : NULL;
+    runner->work = work;
+    if (!work->timed)
+        return;
+    if (work->timeout)
+        twill__errand_timer(pool, turn, work,
+                            work->timeout > TWILL_FOREVER - 1 - work->started
+                                ? TWILL_FOREVER - 1
+                                : work->started + work->timeout);
+    else
+        twill__errand_untimed(pool, work);
+}
+
+/* ---- a thread that is no worker, or a task on top of another ---- */
+
+typedef struct twill__guest { /* what the clean-up needs */
+    twill__pool *pool;
+    twill__hand *runner;
+    twill__errand *work;
+} twill__guest;
+
+/* Under the lock: this thread may run tasks now. */
+static inline void twill__hand_in(twill__pool *pool, twill__hand *runner)
+{
+    runner->pool = pool;
+    runner->previous = NULL;
+    runner->next = pool->runners;
+    if (runner->next)
+        runner->next->previous = runner;
+    pool->runners = runner;
+}
+
+/* Under the lock. */
+static inline void twill__hand_out(twill__pool *pool, twill__hand *runner)
+{
+    if (runner->previous)
+        runner->previous->next = runner->next;
+    else
+        pool->runners = runner->next;
+    if (runner->next)
+        runner->next->previous = runner->previous;
+}
+
+/* Under the lock: what a runner has finished. */
+static inline void twill__hand_report(twill__pool *pool, twill__turn *turn, twill__hand *runner)
+{
+    size_t ended = runner->ended;
+    if (!ended)
+        return;
+    runner->ended = 0;
+    if (runner->forgiven) { /* those were taken off when it was given up */
+        size_t less = ended < runner->forgiven ? ended : runner->forgiven;
+        runner->forgiven -= less;
+        ended -= less;
+    }
+    pool->unfinished -= ended;
+    if (pool->watchers.first)
+        twill__pool_changed(pool, turn);
+}
+
+static inline const twill__call_table *twill__hand_table(void);
+
+static inline void twill__guest_in(twill__pool *pool, twill__hand *runner)
+{
+    memset(runner, 0, sizeof *runner);
+    runner->call.table = twill__hand_table();
+    runner->worker = UINT_MAX;
+    runner->outside = runner->busy = true;
+    runner->outer = (twill__hand *)twill__thread()->runner;
+    twill__hand_in(pool, runner);
+    pool->outside++;
+}
+
+/* Its task is over, or its thread ends. */
+static inline void twill__guest_out(twill__guest *guest)
+{
+    twill__pool *pool = guest->pool;
+    twill__hand *runner = guest->runner;
+    twill__turn turn;
+    twill__thread()->runner = runner->outer;
+    twill__turn_begin(pool, &turn);
+    twill__hand_report(pool, &turn, runner);
+    twill__hand_out(pool, runner);
+    for (unsigned i = 0; i < TWILL__TALLIES; i++) /* relaxed: counts */
+        atomic_fetch_add_explicit(&pool->tally[i],
+                                  atomic_load_explicit(&runner->tally[i], memory_order_relaxed),
+                                  memory_order_relaxed);
+    pool->outside--;
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+/* A plain task that was `lost` has no record to ask. */
+static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
+{
+    twill_task task;
+    twill__hand_task(runner, runner->index, runner->context, &task);
+    twill__count(pool, runner, TWILL__N_LOST);
+    twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, runner->index, NULL, runner->worker, &task);
+}
+
+/* What runs on a runner ends with its thread: all of it is LOST. */
+static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
+{
+    while (runner->depth) { /* exit: one less each time */
+        twill__errand *work = runner->work, *below;
+        twill_task task;
+        runner->depth--;
+        if (work) {
+            below = work->below;
+            twill__hand_task(runner, work->index, work->context, &task);
+            twill__errand_over(pool, runner, work, 0, false, &task);
+            runner->work = below;
+        } else if (runner->depth || !runner->plain) { /* inlined */
+            twill__plain_lost(pool, runner);
+        } else {
+            if (!runner->given_up)
+                twill__plain_lost(pool, runner);
+            runner->ended++;
+        }
+    }
+}
+
+static inline void twill__guest_ended(void *guest_)
+{
+    twill__guest *guest = (twill__guest *)guest_;
+    twill__hand_lost(guest->pool, guest->runner);
+    twill__guest_out(guest);
+}
+
+/* Runs a work that was taken for this guest. */
+static inline void twill__guest_runs(twill__guest *guest)
+{
+    twill__thread()->runner = guest->runner;
+    TWILL__GUARD_PUSH(twill__guest_ended, guest);
+    twill__run_work(guest->pool, guest->runner, guest->work);
+    TWILL__GUARD_POP(0);
+    twill__guest_out(guest);
+}
+
+/* A worker runs a work on top of what it is doing: the guard of its main loop covers it. */
+static inline void twill__run_nested(twill__pool *pool, twill__hand *runner, twill__errand *work)
+{
+    twill__errand *below = work->below; /* the work may be another task's when it is over */
+    twill__turn turn;
+    twill__run_work(pool, runner, work);
+    twill__turn_begin(pool, &turn);
+    runner->work = below;
+    twill__hand_report(pool, &turn, runner);
+    twill__turn_end(pool, &turn);
+}
+
+/* Under the lock, the work taken out of the queue, and after it unlocked: runs it on this thread,
+   which is `runner`, or (NULL) none of the pool's. */
+static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__hand *runner,
+                                   twill__errand *work)
+{
+    twill__hand guest_runner;
+    twill__guest guest = {pool, &guest_runner, work};
+    if (!runner)
+        twill__guest_in(pool, &guest_runner);
+    else
+        runner->now = 0;
+    twill__hand_takes(pool, turn, runner ? runner : &guest_runner, work);
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    if (runner)
+        twill__run_nested(pool, runner, work);
+    else
+        twill__guest_runs(&guest);
+}
+
+/* ---- what tasks say ---- */
+
+static inline void twill__hand_skip(const twill_task *task)
+{
+    ((twill__hand *)task->private_)->said |= TWILL__SAID_SKIP;
+}
+
+static inline void twill__hand_block(const twill_task *task, bool begin);
+
+static inline const twill__call_table *twill__hand_table(void)
+{
+    static const twill__call_table table = {NULL, NULL, twill__hand_skip, NULL, twill__hand_block};
+    return &table;
+}
+
+/* ---- what futures ask ---- */
+
+static inline bool twill__errand_help(twill__record *record, bool idle)
+{
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__hand *runner = twill__hand_here(pool);
+    const twill_run *run = &pool->options.run;
+    twill__turn turn;
+    if (runner && runner->given_up)
+        return false;
+    if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
+        return false;
+    twill__turn_begin(pool, &turn);
+    if (work->where != TWILL__READY ||
+        (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
+        twill__turn_end(pool, &turn);
+        return false;
+    }
+    twill__errand_take(pool, work);
+    twill__pool_level(pool, &turn);
+    twill__pool_room(pool, &turn);
+    twill__record_unpin(record); /* the task may end the thread, and then nobody could */
+    twill__run_here(pool, &turn, runner, work);
+    return true;
+}
+
+static inline void twill__errand_expire(twill__record *record)
+{
+    twill__pool *pool = twill__errand_of(record)->pool;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    pool->visitors++;
+    twill__pool_tick(pool, &turn, twill__clock_now());
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    twill__turn_begin(pool, &turn);
+    twill__pool_left(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+static inline void twill__errand_cancel(twill__record *record)
+{
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__turn turn;
+    bool queued;
+    twill__turn_begin(pool, &turn);
+    queued = work->where == TWILL__READY || work->where == TWILL__LATER;
+    if (queued) {
+        twill__errand_take(pool, work);
+        twill__errand_untimed(pool, work);
+        twill__pool_level(pool, &turn);
+        pool->reserved++; /* its room is free when it has ended: the pool stays */
+    }
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    if (queued) {
+        twill__errand_drop(pool, work, TWILL_CANCELLED);
+        twill__pool_ended(pool, 1);
+    } else if (twill__record_open(record)) {
+        twill_cancel_fire(&work->token, TWILL_CANCELLED);
+    }
+}
+
+static inline void twill__errand_forget(twill__record *record)
+{
+    twill__errand *work = twill__errand_of(record);
+    if (work->discard) {
+        twill_task task = {work->index, work->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        work->discard(work->arg, record->result, record->outcome.code, &task);
+    }
+}
+
+static inline const twill__record_table *twill__errand_table(void)
+{
+    static const twill__record_table table = {twill__errand_help, twill__errand_expire,
+                                              twill__errand_cancel, twill__errand_forget};
+    return &table;
+}
+
+#endif
+
+#define TWILL__IDLE_AFTER  TWILL_SEC(10)
+#define TWILL__GROW_AFTER  TWILL_MS(10)
+#define TWILL__MAX_NUMBERS 65536u
+
+/* ---- starting ---- */
+
+static void twill__worker_main(void *worker);
+
+static inline twill__worker *twill__worker_make(twill__pool *pool, unsigned number)
+{
+    char *memory = (char *)TWILL_MALLOC(sizeof(twill__worker) + TWILL__LINE), *at;
+    twill__worker *worker;
+    if (!memory)
+        return NULL;
+    at = memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+    worker = (twill__worker *)(void *)at;
+    memset(worker, 0, sizeof *worker);
+    worker->memory = memory;
+    worker->runner.call.table = twill__hand_table();
+    worker->runner.pool = pool;
+    worker->runner.worker = number;
+    worker->runner.waited = &worker->waited;
+    worker->runner.ran = &worker->ran;
+    return worker;
+}
+
+static inline void twill__pool_threads(twill__pool *pool)
+{
+    /* a number */
+    atomic_store_explicit(&pool->team.threads, pool->live, memory_order_relaxed);
+    if (pool->live > pool->live_peak)
+        pool->live_peak = pool->live;
+}
+
+/* Under the lock, which the new thread takes first: so its handle is there when anybody looks.
+   False: it could not be started. */
+static inline bool twill__worker_start(twill__pool *pool)
+{
+    const twill_run *run = &pool->options.run;
+    twill__worker *worker;
+    unsigned number = 0;
+    if (pool->sealed && !pool->todos.length) /* nothing is left to do, now or later */
+        return false;
+    while (number < pool->numbers && pool->worker[number] &&
+           pool->worker[number]->life != TWILL__NO_THREAD_YET)
+        number++;
+    if (number == pool->numbers)
+        return false;
+    worker = pool->worker[number];
+    if (!worker)
+        worker = pool->worker[number] = twill__worker_make(pool, number);
+    if (!worker)
+        return false;
+    memset(&worker->thread, 0, sizeof worker->thread);
+    worker->thread.fn = twill__worker_main;
+    worker->thread.arg = worker;
+    worker->thread.stack_size = run->stack_size;
+    worker->thread.cpu = run->cpu_count ? run->cpus[number % run->cpu_count] : UINT_MAX;
+    twill__thread_name(&worker->thread, pool->name);
+    worker->life = TWILL__COMING;
+    pool->live++;
+    pool->coming++;
+    if (!twill__thread_start(&worker->thread)) {
+        worker->life = TWILL__NO_THREAD_YET;
+        pool->live--;
+        pool->coming--;
+        pool->degraded = true;
+        pool->failed_at = twill__clock_now();
+        return false;
+    }
+    twill__pool_threads(pool);
+    return true;
+}
+
+/* How many workers are not inside a region that blocks. */
+static inline unsigned twill__pool_active(const twill__pool *pool)
+{
+    return pool->live > pool->blocked ? pool->live - pool->blocked : 0;
+}
+
+/* Under the lock, work has come up: one wake, none when a worker is on its way; or a thread more,
+   if there are fewer than there should be; or the watch looks after it. */
+static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
+{
+    /* under the lock: who is idle has counted himself before he looked under it */
+    uint32_t idle = atomic_load_explicit(&pool->team.idle, memory_order_relaxed);
+    if (pool->paused)
+        return;
+    if (idle) {
+        if (!pool->on_way)
+            turn->call++;
+        pool->on_way = true;
+        return;
+    }
+    if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
+        /* not again and again what has just failed */
+        (!pool->failed_at || twill__clock_now() - pool->failed_at > TWILL__GROW_AFTER))
+        (void)twill__worker_start(pool);
+    else if (pool->has_watch && pool->live < pool->most &&
+             /* relaxed: written under the lock */
+             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+        turn->watch = true;
+}
+
+/* ---- what a worker does next ---- */
+
+typedef enum twill__next { TWILL__IDLE_NOW, TWILL__RUN_IT, TWILL__RUN_EACH, TWILL__GO } twill__next;
+
+/* Under the lock: there are more workers than should be. */
+static inline bool twill__worker_surplus(const twill__pool *pool)
+{
+    return pool->live > pool->most;
+}
+
+/* Under the lock: it may leave, having been idle for long. */
+static inline bool twill__worker_retires(const twill__pool *pool, const twill__worker *worker)
+{
+    twill_ns after = pool->options.idle_after;
+    return pool->live - pool->coming > pool->least && worker->idle_since &&
+           twill__clock_now() - worker->idle_since >= (after ? after : TWILL__IDLE_AFTER);
+}
+
+static inline twill__everyone *twill__each_next(const twill__pool *pool,
+                                                const twill__worker *worker)
+{
+    twill__everyone *each = pool->each; /* in order */
+    while (each && each->number <= worker->each_seen)
+        each = each->next;
+    return each;
+}
+
+static inline void twill__worker_takes(twill__pool *pool, twill__turn *turn, twill__worker *worker,
+                                       twill__todo *todo)
+{
+    twill__hand *runner = &worker->runner;
+    *todo = twill__todos_pop(&pool->todos);
+    runner->busy = true;
+    runner->plain = todo->fn != NULL;
+    runner->index = todo->index;
+    worker->idle_since = 0;
+    twill__pool_level(pool, turn);
+    if (pool->senders.first)
+        twill__pool_room(pool, turn);
+    if (!todo->fn) {
+        twill__errand *work = twill__errand_at((twill__todo_entry *)todo->arg);
+        twill__hand_takes(pool, turn, runner, work);
+        runner->index = work->index;
+    }
+    if (pool->has_watch) {
+        runner->since = runner->now ? runner->now : twill__clock_now();
+        runner->told = false;
+        if (pool->options.stuck_after &&
+            /* relaxed: written under the lock */
+            atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+            turn->watch = true;
+    }
+    /* the next one: whoever called for this task has called one worker only; and somebody idle
+       must know the next timer */
+    if ((pool->todos.length || (worker->keeper && pool->todos.timer_count)))
+        twill__pool_wants(pool, turn);
+    worker->keeper = false;
+}
+
+static inline twill__next twill__worker_next(twill__worker *worker, twill__todo *todo,
+                                             twill__everyone **each)
+{
+    twill__hand *runner = &worker->runner;
+    twill__pool *pool = runner->pool;
+    twill__next next = TWILL__IDLE_NOW;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    twill__hand_report(pool, &turn, runner);
+    runner->busy = false;
+    runner->work = NULL;
+    if (worker->woke)
+        pool->on_way = worker->woke = false;
+    if (pool->todos.timer_count)
+        twill__pool_tick(pool, &turn, twill__clock_now());
+    if (runner->given_up || twill__worker_surplus(pool)) {
+        next = TWILL__GO;
+    } else if ((*each = twill__each_next(pool, worker))) {
+        worker->each_seen = (*each)->number;
+        (*each)->inside++;
+        next = TWILL__RUN_EACH;
+    } else if (pool->todos.length && !pool->paused) {
+        twill__worker_takes(pool, &turn, worker, todo);
+        next = TWILL__RUN_IT;
+    } else if (pool->leaving || twill__worker_retires(pool, worker)) {
+        next = TWILL__GO;
+    }
+    if (next == TWILL__GO && (pool->todos.length || pool->todos.timer_count))
+        twill__pool_wants(pool, &turn); /* it may have been called for them */
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    return next;
+}
+
+static inline void twill__worker_each(twill__worker *worker, twill__everyone *each)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__turn turn;
+    twill_task task;
+    int code;
+    twill__hand_task(&worker->runner, SIZE_MAX, pool->options.run.context, &task);
+    task.until = each->until;
+    worker->each = each;
+    code = each->fn(each->arg, NULL, &task);
+    worker->each = NULL;
+    twill__turn_begin(pool, &turn);
+    each->inside--;
+    each->left--;
+    each->failed += code != 0;
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+/* ---- idle ---- */
+
+/* Under the lock, counted as idle: whether there is nothing to do. *until: when to look again. */
+static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *worker,
+                                           twill_ns *until)
+{
+    twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
+             after = pool->options.idle_after;
+    *until = TWILL_FOREVER;
+    if ((pool->todos.length && !pool->paused) || pool->leaving || worker->runner.given_up ||
+        twill__worker_surplus(pool) || twill__each_next(pool, worker))
+        return false;
+    if (!worker->idle_since)
+        worker->idle_since = twill__clock_now();
+    if (pool->live - pool->coming > pool->least)
+        *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
+    worker->keeper = timer != TWILL_FOREVER;
+    while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
+    return true;
+}
+
+static inline bool twill__worker_looks(twill__pool *pool, twill__worker *worker, twill_ns *until)
+{
+    twill__turn turn;
+    bool sleeps;
+    twill__turn_begin(pool, &turn);
+    sleeps = twill__worker_may_sleep(pool, worker, until);
+    twill__turn_end(pool, &turn);
+    return sleeps;
+}
+
+static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill_ns until)
+{
+    twill_ns alarm = atomic_load(&team->alarm), now = twill__clock_now();
+    twill_ns end = alarm < until ? alarm : until;
+    if (end == TWILL_FOREVER)
+        twill__park(&team->epoch, epoch, 0);
+    else if (now < end)
+        (void)twill__park(&team->epoch, epoch, end);
+    if (alarm != TWILL_FOREVER && twill__clock_now() >= alarm)
+        atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+}
+
+/* The team's protocol (twill__helper_main): counted first, then it looks at tasks and calls. */
+static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__team *team = &pool->team;
+    uint64_t since = twill__ticks();
+    twill_ns until;
+    worker->runner.now = 0;
+    worker->woke = true;
+    atomic_fetch_add(&team->idle, 1);
+    if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
+        atomic_load(&team->epoch) == epoch &&
+        !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
+          twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+        atomic_fetch_add(&team->parked, 1);
+        if (atomic_load(&team->epoch) == epoch)
+            twill__worker_sleeps(team, epoch, until);
+        atomic_fetch_sub(&team->parked, 1);
+    }
+    atomic_fetch_sub(&team->idle, 1);
+    /* relaxed: statistics */
+    atomic_store_explicit(&worker->idle_ticks,
+                          atomic_load_explicit(&worker->idle_ticks, memory_order_relaxed) +
+                              (twill__ticks() - since),
+                          memory_order_relaxed);
+}
+
+/* ---- a worker's life ---- */
+
+static inline void twill__worker_run(twill__worker *worker, const twill__todo *todo)
+{
+    twill__pool *pool = worker->runner.pool;
+    if (todo->fn)
+        twill__run_plain(pool, &worker->runner, todo, false);
+    else
+        twill__run_work(pool, &worker->runner, twill__errand_at((twill__todo_entry *)todo->arg));
+}
+
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__team *team = &pool->team;
+    uint32_t served = 0;
+    for (;;) { /* exit: it is to go */
+        uint32_t epoch = atomic_load(&team->epoch);
+        twill__everyone *each = NULL;
+        twill__todo todo;
+        switch (twill__worker_next(worker, &todo, &each)) {
+        case TWILL__GO:
+            return;
+        case TWILL__RUN_EACH:
+            twill__worker_each(worker, each);
+            worker->runner.now = 0;
+            break;
+        case TWILL__RUN_IT:
+            twill__worker_run(worker, &todo);
+            if (epoch == served) /* no call was opened since it looked */
+                break;
+            served = epoch;
+            if (twill__serve_team(team, worker->runner.worker + 1))
+                worker->runner.now = 0;
+            break;
+        case TWILL__IDLE_NOW:
+            worker->runner.now = 0;
+            if (twill__serve_team(team, worker->runner.worker + 1))
+                worker->idle_since = 0;
+            else
+                twill__worker_idle(worker, epoch);
+            break;
+        }
+    }
+}
+
+/* Under the lock, the last thing a thread does but for the unlock. */
+static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twill__worker *worker)
+{
+    twill__hand *runner = &worker->runner;
+    if (worker->life == TWILL__GIVEN_UP)
+        pool->abandoned--;
+    else
+        pool->live--;
+    if (worker->life == TWILL__LIVE || worker->life == TWILL__GIVEN_UP)
+        twill__hand_out(pool, runner);
+    for (unsigned i = 0; i < TWILL__TALLIES; i++) /* relaxed: counts */
+        atomic_fetch_add_explicit(
+            &pool->tally[i], atomic_exchange_explicit(&runner->tally[i], 0, memory_order_relaxed),
+            memory_order_relaxed);
+    worker->life = TWILL__NO_THREAD_YET;
+    worker->has_past = !pool->forsaken;
+    worker->past = worker->thread;
+    if (runner->blocked)
+        pool->blocked--;
+    for (twill__everyone *each = twill__each_next(pool, worker); each; each = each->next)
+        each->left -= !runner->given_up;
+    runner->blocked = 0;
+    runner->given_up = runner->told = runner->busy = false;
+    runner->work = NULL;
+    runner->forgiven = 0;
+    twill__pool_threads(pool);
+    twill__pool_changed(pool, turn);
+}
+
+/* Joins the thread that had this number before: it has left already, or is about to. */
+static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
+{
+    twill__turn turn;
+    twill__thrd past;
+    bool has_past;
+    twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
+    has_past = worker->has_past;
+    if (has_past)
+        past = worker->past;
+    worker->has_past = false;
+    twill__turn_end(pool, &turn);
+    if (has_past)
+        twill__thread_join(&past);
+}
+
+static inline void twill__worker_stop_hook(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill_task task;
+    twill__hand_task(&worker->runner, SIZE_MAX, pool->options.run.context, &task);
+    if (pool->options.run.worker_stop)
+        pool->options.run.worker_stop(worker->runner.state, &task);
+}
+
+/* A callback has ended the thread: what it ran is LOST, and another one takes its place. */
+static inline void twill__worker_ended(void *worker_)
+{
+    twill__worker *worker = (twill__worker *)worker_;
+    twill__pool *pool = worker->runner.pool;
+    twill__turn turn;
+    twill__hand_lost(pool, &worker->runner);
+    twill__thread()->team = NULL;
+    twill__thread()->runner = NULL;
+    twill__worker_stop_hook(worker);
+    if (twill__token_used(twill__token_of(&worker->runner.token)))
+        twill_cancel_detach(&worker->runner.token);
+    twill__turn_begin(pool, &turn);
+    twill__hand_report(pool, &turn, &worker->runner);
+    if (worker->each) {
+        worker->each->inside--;
+        worker->each->left--;
+        worker->each->failed++;
+        worker->each = NULL;
+    }
+    twill__worker_left(pool, &turn, worker);
+    if (!pool->forsaken && !(pool->leaving && !pool->todos.length) && pool->live < pool->least)
+        (void)twill__worker_start(pool);
+    twill__turn_end(pool, &turn);
+}
+
+/* worker_start. False: this thread will run nothing. */
+static inline bool twill__worker_begins(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__hand *runner = &worker->runner;
+    twill__turn turn;
+    twill_task task;
+    bool well = true;
+    runner->state = NULL;
+    runner->context = NULL;
+    runner->said = runner->depth = 0;
+    runner->ended = 0;
+    runner->now = 0;
+    twill_cancel_init(&runner->token, pool->options.run.until.cancel);
+    twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
+    if (pool->options.run.worker_start)
+        well = pool->options.run.worker_start(&runner->state, &task) == 0;
+    twill__turn_begin(pool, &turn);
+    pool->coming--;
+    /* relaxed: set by this thread */
+    atomic_fetch_or_explicit(&pool->team.flags,
+                             atomic_load_explicit(&worker->thread.flags, memory_order_relaxed),
+                             memory_order_relaxed);
+    atomic_store_explicit(&worker->born, twill__ticks(), memory_order_relaxed); /* statistics */
+    atomic_store_explicit(&worker->idle_ticks, 0, memory_order_relaxed);
+    worker->idle_since = 0;
+    worker->each_seen = pool->each_number;
+    if (well) {
+        worker->life = TWILL__LIVE;
+        twill__hand_in(pool, runner);
+        twill__pool_changed(pool, &turn);
+    } else {
+        pool->degraded = true;
+        twill__worker_left(pool, &turn, worker);
+    }
+    twill__turn_end(pool, &turn);
+    return well;
+}
+
+static void twill__worker_main(void *worker_)
+{
+    twill__worker *worker = (twill__worker *)worker_;
+    twill__pool *pool = worker->runner.pool;
+    twill__self *self = twill__thread();
+    twill__turn turn;
+    twill__worker_bury(pool, worker);
+    if (!twill__worker_begins(worker))
+        return;
+    self->team = &pool->team;
+    self->runner = &worker->runner;
+    TWILL__GUARD_PUSH(twill__worker_ended, worker);
+    twill__worker_loop(worker);
+    TWILL__GUARD_POP(0);
+    self->team = NULL;
+    self->runner = NULL;
+    twill__worker_stop_hook(worker);
+    if (twill__token_used(twill__token_of(&worker->runner.token)))
+        twill_cancel_detach(&worker->runner.token);
+    twill__turn_begin(pool, &turn);
+    twill__worker_left(pool, &turn, worker);
+    twill__turn_end(pool, &turn);
+}
+
+/* ---- regions that block ---- */
+
+static inline void twill__hand_block(const twill_task *task, bool begin)
+{
+    twill__hand *runner = (twill__hand *)task->private_;
+    twill__pool *pool = runner->pool;
+    twill__turn turn;
+    if (runner->outside)
+        return;
+    twill__turn_begin(pool, &turn);
+    if (begin) {
+        if (!runner->blocked++ && !runner->given_up)
+            pool->blocked++;
+        if (pool->todos.length)
+            twill__pool_wants(pool, &turn);
+    } else if (runner->blocked && !--runner->blocked && !runner->given_up) {
+        pool->blocked--;
+    }
+    twill__turn_end(pool, &turn);
+}
+
+#endif
+
+typedef struct twill__order { /* one submission */
+    twill__pool *pool;
+    twill__hand *runner; /* of this thread; NULL: it is none of the pool's */
+    const twill_submit_options *options;
+    twill_task_fn *fn;
+    void *arg, *context;
+    twill_future *future;
+    twill__errand *work; /* NULL: plain */
+    size_t index;
+    bool plain, waits;
+    twill_until until;
+} twill__order;
+
+static inline bool twill__is_plain(const twill_submit_options *options, const twill_future *future)
+{
+    return !future && !options->priority && !options->result_size && !options->key &&
+           !options->start_at && !options->start_by && !options->timeout && !options->cancel &&
+           !options->on_done && !options->drop && !options->discard;
+}
+
+static inline twill_status twill__order_init(twill__order *order, twill_pool *pool,
+                                             twill_task_fn *fn, twill_future *future,
+                                             const twill_submit_options *options, bool waits,
+                                             twill_until until)
+{
+    static const twill_submit_options none;
+    if (!options)
+        options = &none;
+    if (!pool || !fn || pool->layout != TWILL__POOL_LAYOUT || options->start_at < 0 ||
+        options->start_by < 0 || options->timeout < 0)
+        return TWILL_INVALID;
+    order->pool = twill__pool_of(pool);
+    if (!twill__pool_here(order->pool))
+        return TWILL_FORKED;
+    order->runner = twill__hand_here(order->pool);
+    order->options = options;
+    order->fn = fn;
+    order->future = future;
+    order->work = NULL;
+    order->plain = twill__is_plain(options, future);
+    order->waits = waits;
+    order->until = until;
+    order->context = options->context;
+    if (!order->context && order->runner && order->runner->depth)
+        order->context = order->runner->context; /* inherited */
+    else if (!order->context)
+        order->context = order->pool->options.run.context;
+    return TWILL_OK;
+}
+
+/* ---- under the lock ---- */
+
+static inline bool twill__order_timed(const twill_submit_options *options)
+{
+    return options->start_at || options->start_by || options->timeout;
+}
+
+static inline void twill__hook_fires(int reason, const twill_task *task)
+{
+    twill_cancel_fire((twill_cancel *)task->context, reason);
+}
+
+/* The record of a task that is not plain. False: no memory. */
+static inline bool twill__order_record(twill__order *order)
+{
+    const twill_submit_options *options = order->options;
+    twill__pool *pool = order->pool;
+    twill__record *record = twill__record_get(pool->core, options->result_size);
+    twill__errand *work = twill__errand_of(record);
+    if (!record)
+        return false;
+    work->pool = pool;
+    work->where = TWILL__NOWHERE;
+    work->runner = NULL;
+    work->fn = order->fn;
+    work->arg = order->arg;
+    work->context = order->context;
+    work->key = options->key;
+    work->priority = options->priority;
+    work->started = 0;
+    work->start_at = options->start_at;
+    work->start_by = options->start_by;
+    work->timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
+    work->on_done = options->on_done;
+    work->drop = options->drop;
+    work->discard = options->discard;
+    work->timed = work->hooked = false;
+    twill_cancel_init(&work->token,
+                      options->cancel ? options->cancel : pool->options.run.until.cancel);
+    order->work = work;
+    return true;
+}
+
+static inline bool twill__order_memory(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    size_t promised = pool->later + pool->reserved;
+    if (!twill__todos_room(&pool->todos, order->options->priority, promised))
+        return false;
+    if (order->plain || order->work)
+        return true;
+    return (!twill__order_timed(order->options) ||
+            twill__timer_space(&pool->todos, pool->timed + 1)) &&
+           twill__order_record(order);
+}
+
+static inline void twill__order_forget(twill__order *order)
+{
+    if (order->work)
+        twill__record_put(&order->work->record);
+    order->work = NULL;
+}
+
+/* It is accepted: it has a number, and ends in exactly one way. */
+static inline void twill__order_number(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__errand *work = order->work;
+    order->index = pool->next_index++;
+    pool->submitted++;
+    pool->unfinished++;
+    if (!work)
+        return;
+    work->index = order->index;
+    work->queued = twill__clock_now();
+    work->stamp = twill__ticks();
+    if (order->future)
+        *order->future = twill__record_hold(&work->record);
+    if (twill__order_timed(order->options)) {
+        work->timed = true;
+        pool->timed++;
+    }
+}
+
+static inline void twill__order_push(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill__errand *work = order->work;
+    if (!work) {
+        twill__todo todo = {order->fn, order->arg, order->context, order->index, twill__ticks()};
+        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
+    } else if (work->start_at > work->queued) {
+        work->where = TWILL__LATER;
+        pool->later++;
+        twill__errand_timer(pool, turn, work, twill__nearer(work->start_at, work->start_by));
+        if (!pool->live) /* somebody must see the time */
+            (void)twill__worker_start(pool);
+    } else {
+        twill__errand_push(pool, turn, work);
+    }
+    twill__pool_level(pool, turn);
+    if (!work || work->where == TWILL__READY)
+        twill__pool_wants(pool, turn);
+}
+
+/* With events or a second token: what must be done without the lock before anybody can take the
+   task. Its room is kept. */
+static inline void twill__order_announce(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill__errand *work = order->work;
+    bool hooks = work && order->options->cancel && pool->options.run.until.cancel;
+    if (!pool->options.on_event && !hooks)
+        return;
+    pool->reserved++;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    if (hooks) {
+        work->hook.fn = twill__hook_fires;
+        work->hook.context = &work->token;
+        work->hooked = true;
+        twill_cancel_add_hook(pool->options.run.until.cancel, &work->hook);
+    }
+    if (pool->options.on_event) {
+        twill_task task = twill__task_about(pool, order->index, order->context);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->index, work ? work->key : NULL,
+                     UINT_MAX, &task);
+    }
+    twill__turn_begin(pool, turn);
+    pool->reserved--;
+}
+
+/* ---- what a full queue does ---- */
+
+static inline twill_status twill__order_refuse(twill__order *order, twill__turn *turn,
+                                               twill_status why)
+{
+    twill__pool *pool = order->pool;
+    twill__order_forget(order);
+    pool->refused++;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    if (pool->options.on_event) {
+        twill_task task = twill__task_about(pool, SIZE_MAX, order->context);
+        twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
+                     &task);
+    }
+    return why;
+}
+
+/* On this thread, now. */
+static inline twill_status twill__order_run(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    if (order->options->start_at > twill__clock_now())
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    if (!order->work && !twill__order_record(order))
+        return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    twill__count(pool, order->runner, TWILL__N_CALLER_RAN);
+    twill__run_here(pool, turn, order->runner, order->work);
+    return TWILL_OK;
+}
+
+/* A plain task of a task, while the queue is full: no lock. */
+static inline void twill__order_inline(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__hand *runner = order->runner;
+    twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
+    if (runner->number == runner->numbers_end) {
+        twill__turn turn;
+        twill__turn_begin(pool, &turn);
+        runner->number = pool->next_index;
+        runner->numbers_end = pool->next_index += 64;
+        twill__turn_end(pool, &turn);
+    }
+    todo.index = runner->number++;
+    twill__count(pool, runner, TWILL__N_CALLER_RAN);
+    twill__count(pool, runner, TWILL__N_INLINED);
+    if (pool->options.on_event) {
+        twill_task task = twill__task_about(pool, todo.index, order->context);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, todo.index, NULL, UINT_MAX, &task);
+    }
+    twill__run_plain(pool, runner, &todo, true);
+}
+
+static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
+{
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    twill__order_push(order, turn);
+    twill__turn_end(order->pool, turn);
+    twill__turn_settle(order->pool, turn);
+    return TWILL_OK;
+}
+
+/* The new one is dropped. */
+static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    pool->reserved++;
+    if (order->work) {
+        twill__errand_untimed(pool, order->work);
+        todo.fn = NULL;
+        todo.arg = &order->work->entry;
+    }
+    todo.index = order->index;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    twill__todo_drop(pool, &todo, TWILL_DROPPED);
+    twill__pool_ended(pool, 1);
+    return TWILL_DROPPED;
+}
+
+/* One that is queued makes room. */
+static inline twill_status twill__order_displaces(twill__order *order, twill__turn *turn,
+                                                  bool newest)
+{
+    twill__pool *pool = order->pool;
+    twill__todo victim;
+    if (!pool->todos.length) /* all are delayed, or on their way in */
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    victim = twill__todos_drop(&pool->todos, newest);
+    if (!victim.fn) {
+        twill__errand *work = twill__errand_at((twill__todo_entry *)victim.arg);
+        work->where = TWILL__NOWHERE;
+        twill__errand_untimed(pool, work);
+    }
+    /* the new one takes its room; the victim is waited for without any */
+    pool->visitors++;
+    (void)twill__order_accept(order, turn);
+    twill__todo_drop(pool, &victim, TWILL_DROPPED);
+    twill__turn_begin(pool, turn);
+    pool->unfinished--;
+    twill__pool_left(pool, turn);
+    twill__turn_end(pool, turn);
+    return TWILL_OK;
+}
+
+/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends. */
+static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill_status status;
+    twill__node me;
+    twill__node_init(&me);
+    twill__list_append(&pool->senders, &me);
+    pool->visitors++;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    status = twill__wait(&me, order->until);
+    twill__turn_begin(pool, turn);
+    if (status == TWILL_OK)
+        status = (twill_status)me.answer;
+    else
+        twill__list_remove(&pool->senders, &me);
+    twill__pool_left(pool, turn);
+    return status;
+}
+
+static inline twill_status twill__order_full(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill_status status;
+    switch (pool->options.overflow) {
+    case TWILL_OVERFLOW_REJECT:
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    case TWILL_OVERFLOW_DROP_INCOMING:
+        return twill__order_dropped(order, turn);
+    case TWILL_OVERFLOW_DROP_OLDEST:
+        return twill__order_displaces(order, turn, false);
+    case TWILL_OVERFLOW_DROP_NEWEST:
+        return twill__order_displaces(order, turn, true);
+    case TWILL_OVERFLOW_CALLER_RUNS:
+        return order->waits ? twill__order_run(order, turn)
+                            : twill__order_refuse(order, turn, TWILL_FULL);
+    case TWILL_OVERFLOW_BLOCK:
+        break;
+    }
+    if (!order->waits)
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    if (order->runner) /* never a wait for its own queue */
+        return twill__order_run(order, turn);
+    status = twill__order_wait(order, turn);
+    if (status != TWILL_OK)
+        return twill__order_refuse(order, turn, status);
+    pool->reserved--;
+    if (pool->sealed || !twill__order_memory(order)) {
+        status = pool->sealed ? TWILL_CLOSED : TWILL_NO_MEMORY;
+        twill__pool_room(pool, turn);
+        return twill__order_refuse(order, turn, status);
+    }
+    return twill__order_accept(order, turn);
+}
+
+/* ---- submitting ---- */
+
+/* A guess that saves the lock: it is full, and then a task's own task runs at once anyway. */
+static inline bool twill__order_is_inline(const twill__order *order)
+{
+    const twill__pool *pool = order->pool;
+    return order->plain && order->runner && order->waits &&
+           (pool->options.overflow == TWILL_OVERFLOW_BLOCK ||
+            pool->options.overflow == TWILL_OVERFLOW_CALLER_RUNS) &&
+           /* exact at the moment of the load; SIZE_MAX would be taken for full: a sealed pool says
+              0 */
+           atomic_load_explicit(&pool->used, memory_order_relaxed) >= pool->capacity;
+}
+
+static inline twill_status twill__order_go(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__turn turn;
+    if (twill__order_is_inline(order)) {
+        twill__order_inline(order);
+        return TWILL_OK;
+    }
+    twill__turn_begin(pool, &turn);
+    if (pool->sealed || (pool->closed && !order->runner))
+        return twill__order_refuse(order, &turn, TWILL_CLOSED);
+    if (!twill__order_memory(order))
+        return twill__order_refuse(order, &turn, TWILL_NO_MEMORY);
+    if (twill__pool_used(pool) >= pool->capacity)
+        return twill__order_full(order, &turn);
+    return twill__order_accept(order, &turn);
+}
+
+static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                             twill_future *future,
+                                             const twill_submit_options *options, bool waits,
+                                             twill_until until)
+{
+    twill__order order;
+    twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
+    if (status != TWILL_OK)
+        return status;
+    order.arg = arg;
+    return twill__order_go(&order);
+}
+
+TWILL__DEFINE twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                             twill_future *future,
+                                             const twill_submit_options *options)
+{
+    twill_until until = {0, NULL};
+    return twill__submit_one(pool, fn, arg, future, options, true, until);
+}
+
+TWILL__DEFINE twill_status twill_pool_try_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                                 twill_future *future,
+                                                 const twill_submit_options *options)
+{
+    twill_until until = {0, NULL};
+    return twill__submit_one(pool, fn, arg, future, options, false, until);
+}
+
+TWILL__DEFINE twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn *fn, void *arg,
+                                                   twill_future *future, twill_until until,
+                                                   const twill_submit_options *options)
+{
+    return twill__submit_one(pool, fn, arg, future, options, true, until);
+}
+
+/* As many of args[*at..n-1] as there is room for, under one lock. */
+static inline void twill__submit_some(twill__order *order, void *const *args, size_t *at, size_t n,
+                                      twill_future *futures)
+{
+    twill__pool *pool = order->pool;
+    size_t from = *at;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
+           twill__pool_used(pool) < pool->capacity) {
+        order->work = NULL;
+        order->arg = args ? args[*at] : NULL;
+        order->future = futures ? &futures[*at] : NULL;
+        if (!twill__order_memory(order))
+            break;
+        twill__order_number(order);
+        twill__order_push(order, &turn);
+        ++*at;
+    }
+    if (turn.call && *at - from > turn.call)
+        turn.call = *at - from < UINT_MAX ? (unsigned)(*at - from) : UINT_MAX;
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+}
+
+TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_fn *fn,
+                                                  void *const *args, size_t n,
+                                                  twill_future *futures, size_t *accepted,
+                                                  const twill_submit_options *options)
+{
+    twill_until until = {0, NULL};
+    twill__order order;
+    twill_status status = twill__order_init(&order, pool, fn, futures, options, true, until);
+    bool dropped = false;
+    size_t at = 0;
+    if (accepted)
+        *accepted = 0;
+    if (status != TWILL_OK)
+        return status;
+    while (at < n && (status == TWILL_OK || status == TWILL_DROPPED)) { /* exit: all, or refused */
+        bool quiet = !order.pool->options.on_event &&
+                     !(order.options->cancel && order.pool->options.run.until.cancel);
+        if (quiet)
+            twill__submit_some(&order, args, &at, n, futures);
+        if (at == n)
+            break;
+        order.work = NULL;
+        order.arg = args ? args[at] : NULL;
+        order.future = futures ? &futures[at] : NULL;
+        status = twill__order_go(&order);
+        dropped = dropped || status == TWILL_DROPPED;
+        at += status == TWILL_OK || status == TWILL_DROPPED;
+    }
+    if (accepted)
+        *accepted = at;
+    return status == TWILL_OK && dropped ? TWILL_DROPPED : status;
+}
+
+#endif
+
+#ifndef TWILL__CPU_SECONDS /* of the process so far; the explorer sets it */
+#define TWILL__CPU_SECONDS() ((double)clock() / CLOCKS_PER_SEC)
+#endif
+
+/* ---- growth ---- */
+
+static inline unsigned twill__pool_busy(const twill__pool *pool)
+{
+    unsigned busy = 0;
+    for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
+        busy += runner->busy && !runner->outside && !runner->given_up;
+    return busy;
+}
+
+/* Whether another worker would find a CPU to run on: somebody says that he blocks, or the process
+   used less than 0.8 CPU a busy worker since the last look. */
+static inline bool twill__pool_has_cpu(twill__pool *pool, twill_ns now)
+{
+    double seconds = TWILL__CPU_SECONDS(), then = (double)pool->cpu_then / 1e9;
+    double span = (double)(now - pool->cpu_at) / 1e9;
+    bool first = pool->cpu_at == 0;
+    pool->cpu_at = now;
+    pool->cpu_then = (twill_ns)(seconds * 1e9);
+    if (pool->blocked)
+        return true;
+    return !first && span > 0 && (seconds - then) / span < 0.8 * (double)twill__pool_busy(pool);
+}
+
+/* Under the lock. When to look again. */
+static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
+{
+    twill_ns after = pool->options.grow_after ? pool->options.grow_after : TWILL__GROW_AFTER;
+    twill_ns queued, due;
+    uint64_t oldest;
+    if (pool->live >= pool->most || !pool->todos.length || pool->paused || pool->leaving ||
+        atomic_load(&pool->team.idle)) {
+        pool->cpu_at = 0;
+        return TWILL_FOREVER;
+    }
+    oldest = twill__todos_oldest(&pool->todos);
+    queued = oldest ? twill__stamp_ns(oldest, pool->team.tick_rate, twill__ticks(), now) : now;
+    due = (queued > pool->grown_at ? queued : pool->grown_at) + after;
+    if (!pool->cpu_at) /* the span that is measured begins */
+        (void)twill__pool_has_cpu(pool, now);
+    else if (now >= due) {
+        pool->grown_at = now;
+        if (twill__pool_has_cpu(pool, now))
+            (void)twill__worker_start(pool);
+        return now + after;
+    }
+    return due > now ? due : now + after;
+}
+
+/* ---- stuck ---- */
+
+typedef struct twill__stuck { /* what the watch has found under the lock */
+    bool found, given_up, plain;
+    size_t index;
+    void *key, *context;
+    unsigned worker;
+    twill__errand *works; /* pinned, by `chain` */
+} twill__stuck;
+
+/* A worker is not counted on any more; another one takes its place. */
+static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worker,
+                                         twill__stuck *stuck)
+{
+    twill__hand *runner = &worker->runner;
+    size_t count = runner->plain;
+    stuck->given_up = true;
+    stuck->plain = runner->plain;
+    for (twill__errand *work = runner->work; work; work = work->below) {
+        count++;
+        if (twill__record_pin(&work->record)) {
+            work->chain = stuck->works;
+            stuck->works = work;
+        }
+    }
+    runner->given_up = true;
+    runner->forgiven = count;
+    pool->unfinished -= count;
+    worker->life = TWILL__GIVEN_UP;
+    pool->live--;
+    pool->abandoned++;
+    if (runner->blocked)
+        pool->blocked--;
+    for (twill__everyone *each = twill__each_next(pool, worker); each; each = each->next)
+        each->left--;
+    twill__pool_threads(pool);
+    if (pool->live < pool->least)
+        (void)twill__worker_start(pool);
+}
+
+/* Under the lock: the first worker whose task has run for too long, not yet told. When to look
+   again. */
+static inline twill_ns twill__pool_stuck(twill__pool *pool, twill__turn *turn, twill_ns now,
+                                         twill__stuck *stuck)
+{
+    twill_ns after = pool->options.stuck_after, next = TWILL_FOREVER;
+    for (twill__hand *runner = pool->runners; runner; runner = runner->next) {
+        twill__worker *worker = (twill__worker *)(void *)runner;
+        const twill__errand *base = runner->work;
+        if (runner->outside || !runner->busy || runner->told)
+            continue;
+        if (now - runner->since < after || stuck->found) {
+            twill_ns due = runner->since + after;
+            next = due < next ? due : next;
+            continue;
+        }
+        while (base && base->below)
+            base = base->below;
+        stuck->found = runner->told = true;
+        stuck->index = runner->index;
+        stuck->worker = runner->worker;
+        stuck->key = base && !runner->plain ? base->key : NULL;
+        stuck->context = base && !runner->plain ? base->context : pool->options.run.context;
+        if (pool->abandoned < pool->options.max_abandoned)
+            twill__worker_give_up(pool, worker, stuck);
+    }
+    twill__pool_changed(pool, turn);
+    return next;
+}
+
+static inline void twill__watch_tells(twill__pool *pool, const twill__stuck *stuck)
+{
+    twill_task task = twill__task_about(pool, stuck->index, stuck->context);
+    twill__event(pool, TWILL_EVENT_STUCK, TWILL_LOST, stuck->index, stuck->key, stuck->worker,
+                 &task);
+    if (stuck->plain && stuck->given_up) {
+        twill__count(pool, NULL, TWILL__N_LOST);
+        twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, stuck->index, NULL, stuck->worker, &task);
+    }
+    for (twill__errand *work = stuck->works, *next; work; work = next) {
+        next = work->chain;
+        twill__errand_overrule(pool, work, TWILL_LOST);
+        twill__record_unpin(&work->record);
+    }
+}
+
+/* ---- the thread ---- */
+
+/* One look. *word: for the park; false: it is to end. */
+static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, uint32_t *word,
+                                      twill_ns *until)
+{
+    twill__turn turn;
+    twill_ns now, next;
+    bool goes_on;
+    memset(stuck, 0, sizeof *stuck);
+    twill__turn_begin(pool, &turn);
+    now = twill__clock_now();
+    goes_on = !pool->watch_ends;
+    twill__pool_tick(pool, &turn, now);
+    *until = twill__timer_next(&pool->todos);
+    if (pool->options.stuck_after) {
+        next = twill__pool_stuck(pool, &turn, now, stuck);
+        *until = next < *until ? next : *until;
+    }
+    next = twill__pool_grow(pool, now);
+    *until = next < *until ? next : *until;
+    *word = atomic_load(&pool->watch_word); /* raised after the lock, by whoever wants us to look */
+    /* read under the lock */
+    atomic_store_explicit(&pool->watch_until, *until, memory_order_relaxed);
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    return goes_on;
+}
+
+static inline void twill__watch_main(void *pool_)
+{
+    twill__pool *pool = (twill__pool *)pool_;
+    twill__stuck stuck;
+    twill__turn turn;
+    uint32_t word;
+    twill_ns until;
+    while (twill__watch_looks(pool, &stuck, &word, &until)) {
+        if (stuck.found)
+            twill__watch_tells(pool, &stuck);
+        else
+            (void)twill__park(&pool->watch_word, word, until);
+    }
+    if (stuck.found)
+        twill__watch_tells(pool, &stuck);
+    twill__turn_begin(pool, &turn);
+    pool->has_watch = false;
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+/* Under the lock, before the pool is known. */
+static inline bool twill__watch_start(twill__pool *pool)
+{
+    memset(&pool->watch, 0, sizeof pool->watch);
+    pool->watch.fn = twill__watch_main;
+    pool->watch.arg = pool;
+    pool->watch.cpu = UINT_MAX;
+    twill__thread_name(&pool->watch, pool->name);
+    pool->has_watch = true;
+    if (twill__thread_start(&pool->watch))
+        return true;
+    pool->has_watch = false;
+    return false;
+}
+
+#endif
+
+/* ---- create ---- */
+
 static inline bool twill__pool_run_valid(const twill_run *run)
 {
-    return !run->pool && !run->until.deadline && !run->until.cancel && !run->context &&
-           !run->worker_start && !run->worker_stop && !run->on_error && !run->max_errors &&
+    return !run->pool && !run->until.deadline && !run->on_error && !run->max_errors &&
            !run->errors && !run->errors_capacity && !run->statuses && !run->codes && !run->report &&
            !run->cpus == !run->cpu_count;
 }
 
-TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)
+static inline bool twill__pool_valid(const twill_pool_options *options, unsigned workers)
 {
-    static const twill_run none;
-    const twill_run *run = options ? &options->run : &none;
-    unsigned workers = run->workers ? run->workers : twill__cpus_now();
-    char *memory;
+    return twill__pool_run_valid(&options->run) &&
+           (!options->max_workers || options->max_workers >= workers) && options->idle_after >= 0 &&
+           options->grow_after >= 0 && options->ageing >= 0 && options->stuck_after >= 0 &&
+           (unsigned)options->overflow <= TWILL_OVERFLOW_CALLER_RUNS &&
+           (options->stuck_after || !options->max_abandoned) &&
+           !options->on_level == !(options->high_mark || options->low_mark) &&
+           (!options->on_level || (options->high_mark > options->low_mark));
+}
+
+static inline void twill__pool_free(twill__pool *pool)
+{
+    twill__core *core = pool->core;
+    for (unsigned i = 0; i < pool->numbers; i++)
+        if (pool->worker[i])
+            TWILL_FREE(pool->worker[i]->memory);
+    TWILL_FREE(pool->worker);
+    pool->worker = NULL;
+    pool->numbers = 0;
+    twill__todos_free(&pool->todos);
+    twill__core_leave(core); /* and then, with the last future, the pool's own memory */
+}
+
+/* The table of numbers; under the lock, or before the pool is known. */
+static inline bool twill__pool_numbers(twill__pool *pool, unsigned most)
+{
+    size_t numbers = (size_t)most + pool->options.max_abandoned;
+    void *fresh;
+    if (numbers <= pool->numbers)
+        return true;
+    if (numbers > UINT_MAX)
+        return false;
+    fresh = twill__larger(pool->worker, pool->numbers * sizeof *pool->worker,
+                          numbers * sizeof *pool->worker);
+    if (!fresh)
+        return false;
+    pool->worker = (twill__worker **)fresh;
+    for (size_t i = pool->numbers; i < numbers; i++)
+        pool->worker[i] = NULL;
+    pool->numbers = (unsigned)numbers;
+    return true;
+}
+
+/* Memory, nothing started. NULL: there is none. */
+static inline twill__pool *twill__pool_make(const twill_pool_options *options, unsigned workers)
+{
+    char *memory = (char *)TWILL_MALLOC(sizeof(twill__pool) + TWILL__LINE);
     twill__pool *pool;
-    if (!out)
-        return TWILL_INVALID;
-    *out = NULL;
-    if (!twill__pool_run_valid(run))
-        return TWILL_INVALID;
-    if (workers > 65536)
-        return TWILL_TOO_BIG;
-    memory = (char *)TWILL_MALLOC(sizeof *pool + workers * sizeof(twill__helper) + TWILL__LINE);
     if (!memory)
-        return TWILL_NO_MEMORY;
+        return NULL;
     pool = (twill__pool *)(void *)(memory +
                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    memset(pool, 0, sizeof *pool);
+    twill__team_init(&pool->team, NULL);
     pool->head.layout = TWILL__POOL_LAYOUT;
     pool->head.team = &pool->team;
-    pool->memory = memory;
-    twill__team_init(&pool->team, (twill__helper *)(void *)(pool + 1));
-    if (!twill__team_grow(&pool->team, workers, run) && (run->strict || pool->team.threads == 0)) {
-        (void)twill__team_close(&pool->team);
+    pool->options = *options;
+    pool->capacity = options->capacity ? options->capacity : 1024;
+    for (size_t i = 0; options->run.name && options->run.name[i] && i < sizeof pool->name - 1; i++)
+        pool->name[i] = options->run.name[i];
+    pool->options.run.name = NULL; /* the user's string may go */
+    pool->tick_scale = ((uint64_t)1 << 30) / pool->team.tick_rate;
+    pool->least = workers;
+    pool->most = options->max_workers ? options->max_workers : workers;
+    pool->core = twill__core_create(sizeof(twill__errand), twill__errand_table());
+    if (!pool->core) {
         TWILL_FREE(memory);
+        return NULL;
+    }
+    pool->core->owner = memory;
+    if (!twill__todos_init(&pool->todos, pool->capacity, options->newest_first, options->ageing) ||
+        !twill__pool_numbers(pool, pool->most)) {
+        twill__pool_free(pool);
+        return NULL;
+    }
+    return pool;
+}
+
+static inline bool twill__all_came(const twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !pool->coming;
+}
+
+static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain, twill_until join,
+                                           twill_stopped *out);
+
+/* Starts what is to start, and waits for worker_start. */
+static inline twill_status twill__pool_begin(twill__pool *pool)
+{
+    const twill_pool_options *options = &pool->options;
+    twill_until forever = {0, NULL};
+    bool watched = options->stuck_after || pool->most > pool->least, well = true;
+    unsigned live;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    if (watched)
+        well = twill__watch_start(pool);
+    while (well && !options->lazy && pool->live < pool->least)
+        well = twill__worker_start(pool);
+    (void)twill__pool_await(pool, &turn, forever, twill__all_came, NULL);
+    live = pool->live;
+    if (live < pool->least && !options->lazy && live) {
+        pool->least = live; /* it does not try again by itself; twill_pool_resize does */
+        pool->degraded = true;
+    }
+    twill__turn_end(pool, &turn);
+    if ((watched && !pool->has_watch) || (!options->lazy && !live) ||
+        (options->run.strict && !well) || (options->run.strict && pool->degraded)) {
+        (void)twill__pool_end(pool, forever, forever, NULL);
+        twill__pool_free(pool);
         return TWILL_NO_THREAD;
     }
-    *out = &pool->head;
     return TWILL_OK;
 }
 
-TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *pool)
+TWILL__DEFINE twill_status twill_pool_create(twill_pool **out, const twill_pool_options *options)
 {
-    twill__self *self = twill__thread();
-    twill__team *team;
+    static const twill_pool_options none;
+    unsigned workers;
+    twill__pool *pool;
+    twill_status status;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    if (!options)
+        options = &none;
+    workers = options->run.workers ? options->run.workers : twill__cpus_now();
+    if (!options->run.workers && options->max_workers && options->max_workers < workers)
+        workers = options->max_workers;
+    if (!twill__pool_valid(options, workers))
+        return TWILL_INVALID;
+    if (workers > TWILL__MAX_NUMBERS || options->max_workers > TWILL__MAX_NUMBERS ||
+        options->max_abandoned > TWILL__MAX_NUMBERS ||
+        options->capacity > SIZE_MAX / 4 / sizeof(twill__todo))
+        return TWILL_TOO_BIG;
+    pool = twill__pool_make(options, workers);
     if (!pool)
-        return TWILL_OK;
-    team = pool->team;
-    if (twill__team_here(team)) {
-        if (self->team == team)
-            return TWILL_DEADLOCK;
-        for (const twill__job *job = self->job; job; job = job->outer)
-            if (job->team == team)
-                return TWILL_DEADLOCK;
-    }
-    (void)twill__team_close(team);
-    TWILL_FREE(((twill__pool *)(void *)pool)->memory);
+        return TWILL_NO_MEMORY;
+    status = twill__pool_begin(pool);
+    if (status == TWILL_OK)
+        *out = &pool->head;
+    return status;
+}
+
+/* ---- small changes ---- */
+
+/* INVALID, FORKED; else the lock is held. */
+static inline twill_status twill__pool_lock(twill_pool *pool, twill__turn *turn)
+{
+    if (!pool || pool->layout != TWILL__POOL_LAYOUT)
+        return TWILL_INVALID;
+    if (!twill__pool_here(twill__pool_of(pool)))
+        return TWILL_FORKED;
+    twill__turn_begin(twill__pool_of(pool), turn);
     return TWILL_OK;
+}
+
+/* All idle workers look round. */
+static inline void twill__pool_rouse(twill__pool *pool, twill__turn *turn)
+{
+    turn->call = UINT_MAX;
+    turn->watch = pool->has_watch;
+}
+
+TWILL__DEFINE twill_status twill_pool_pause(twill_pool *public_pool)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill__turn turn;
+    twill_status status = twill__pool_lock(public_pool, &turn);
+    if (status != TWILL_OK)
+        return status;
+    if (pool->closed)
+        status = TWILL_CLOSED;
+    else
+        pool->paused = true;
+    twill__turn_end(pool, &turn);
+    return status;
+}
+
+static inline void twill__pool_unpause(twill__pool *pool, twill__turn *turn)
+{
+    pool->paused = false;
+    if (!pool->todos.length)
+        return;
+    twill__pool_wants(pool, turn);
+    twill__pool_rouse(pool, turn);
+}
+
+TWILL__DEFINE twill_status twill_pool_resume(twill_pool *public_pool)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill__turn turn;
+    twill_status status = twill__pool_lock(public_pool, &turn);
+    if (status != TWILL_OK)
+        return status;
+    twill__pool_unpause(pool, &turn);
+    twill__turn_end(pool, &turn);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned workers,
+                                             unsigned max_workers)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill_until forever = {0, NULL};
+    unsigned most = max_workers ? max_workers : workers;
+    twill__turn turn;
+    twill_status status;
+    if (!pool || !workers || most < workers)
+        return TWILL_INVALID;
+    if (most > TWILL__MAX_NUMBERS)
+        return TWILL_TOO_BIG;
+    status = twill__pool_lock(public_pool, &turn);
+    if (status != TWILL_OK)
+        return status;
+    if (pool->closed)
+        status = TWILL_CLOSED;
+    else if (!twill__pool_numbers(pool, most))
+        status = TWILL_NO_MEMORY;
+    else if (most > workers && !pool->has_watch && !twill__watch_start(pool))
+        status = TWILL_NO_THREAD;
+    if (status == TWILL_OK) {
+        pool->least = workers;
+        pool->most = most;
+        pool->failed_at = 0;
+        while (status == TWILL_OK && !pool->options.lazy && pool->live < workers)
+            if (!twill__worker_start(pool))
+                status = TWILL_NO_THREAD;
+        twill__pool_rouse(pool, &turn); /* who is too many goes */
+        if (!twill__pool_inside(pool))
+            (void)twill__pool_await(pool, &turn, forever, twill__all_came, NULL);
+    }
+    twill__turn_end(pool, &turn);
+    return status;
 }
 
 TWILL__DEFINE unsigned twill_pool_workers(const twill_pool *pool)
 {
-    return pool ? pool->team->threads : 0;
+    return pool ? twill__team_threads(pool->team) : 0;
 }
+
+TWILL__DEFINE twill_pool *twill_pool_current(void)
+{
+    const twill__hand *runner = (const twill__hand *)twill__thread()->runner;
+    return runner ? &runner->pool->head : NULL;
+}
+
+/* ---- waiting for the pool ---- */
+
+static inline bool twill__is_idle(const twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !pool->unfinished;
+}
+
+TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, twill_until until)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill__turn turn;
+    twill_status status;
+    if (pool && twill__pool_here(pool) && twill__pool_inside(pool))
+        return TWILL_DEADLOCK;
+    status = twill__pool_lock(public_pool, &turn);
+    if (status != TWILL_OK)
+        return status;
+    status = twill__pool_await(pool, &turn, until, twill__is_idle, NULL);
+    twill__turn_end(pool, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_pool_wait_idle(twill_pool *pool)
+{
+    twill_until until = {0, NULL};
+    return twill_pool_wait_idle_until(pool, until);
+}
+
+static inline bool twill__each_over(const twill__pool *pool, const void *each_)
+{
+    (void)pool;
+    return !((const twill__everyone *)each_)->left;
+}
+
+static inline bool twill__each_quiet(const twill__pool *pool, const void *each_)
+{
+    (void)pool;
+    return !((const twill__everyone *)each_)->inside;
+}
+
+static inline bool twill__none_comes(const twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !pool->coming;
+}
+
+TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill_task_fn *fn,
+                                                  void *arg, twill_until until)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill__everyone each = {NULL, fn, arg, until, 0, 0, 0, 0}, **at;
+    twill_until forever = {0, NULL};
+    twill__turn turn;
+    twill_status status;
+    if (!fn)
+        return TWILL_INVALID;
+    if (pool && twill__pool_here(pool) && twill__pool_inside(pool))
+        return TWILL_DEADLOCK;
+    status = twill__pool_lock(public_pool, &turn);
+    if (status != TWILL_OK)
+        return status;
+    if (pool->closed) {
+        twill__turn_end(pool, &turn);
+        return TWILL_CLOSED;
+    }
+    status = twill__pool_await(pool, &turn, until, twill__none_comes, NULL);
+    if (status != TWILL_OK) {
+        twill__turn_end(pool, &turn);
+        return status;
+    }
+    each.number = ++pool->each_number;
+    each.left = pool->live;
+    for (at = &pool->each; *at; at = &(*at)->next) {} /* in order */
+    *at = &each;
+    twill__pool_rouse(pool, &turn);
+    status = twill__pool_await(pool, &turn, until, twill__each_over, &each);
+    for (at = &pool->each; *at != &each; at = &(*at)->next) {} /* exit: it is in the list */
+    *at = each.next;
+    /* those who have begun are told, and waited for */
+    (void)twill__pool_await(pool, &turn, forever, twill__each_quiet, &each);
+    twill__turn_end(pool, &turn);
+    return status == TWILL_OK && each.failed ? TWILL_FAILED : status;
+}
+
+/* ---- the end ---- */
+
+/* Under the lock: no more from outside. */
+static inline void twill__pool_shut(twill__pool *pool, twill__turn *turn)
+{
+    pool->closed = true;
+    for (twill__node *node = pool->senders.first, *next; node; node = next) {
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = TWILL_CLOSED;
+        if (twill__grant(&pool->senders, node))
+            twill__turn_wake(turn, word);
+    }
+}
+
+TWILL__DEFINE twill_status twill_pool_close(twill_pool *public_pool)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill__turn turn;
+    twill_status status = twill__pool_lock(public_pool, &turn);
+    if (status != TWILL_OK)
+        return status;
+    twill__pool_shut(pool, &turn);
+    twill__turn_end(pool, &turn);
+    return TWILL_OK;
+}
+
+/* What has ended so far: finished, and cancelled. */
+static inline void twill__pool_sums(twill__pool *pool, uint64_t sums[TWILL__TALLIES])
+{
+    for (unsigned i = 0; i < TWILL__TALLIES; i++) { /* relaxed: counts */
+        sums[i] = atomic_load_explicit(&pool->tally[i], memory_order_relaxed);
+        for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
+            sums[i] += atomic_load_explicit(&runner->tally[i], memory_order_relaxed);
+    }
+}
+
+static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before,
+                                       twill_stopped *out)
+{
+    uint64_t now[TWILL__TALLIES];
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    twill__pool_sums(pool, now);
+    out->finished = (size_t)(now[TWILL__N_DONE] + now[TWILL__N_FAILED] + now[TWILL__N_TIMED_OUT] +
+                             now[TWILL__N_LOST] - before[TWILL__N_DONE] - before[TWILL__N_FAILED] -
+                             before[TWILL__N_TIMED_OUT] - before[TWILL__N_LOST]);
+    out->cancelled = (size_t)(now[TWILL__N_CANCELLED] + now[TWILL__N_DROPPED] -
+                              before[TWILL__N_CANCELLED] - before[TWILL__N_DROPPED]);
+    for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
+        out->stuck += runner->busy;
+}
+
+/* Takes all that has not begun out, and ends it as CANCELLED; fires the tokens of what runs. Under
+   the lock at both ends. */
+static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
+{
+    pool->visitors++;
+    while (pool->todos.length || pool->later) { /* exit: sealed, it only gets less */
+        twill__todo todo = {NULL, NULL, NULL, 0, 0};
+        if (pool->todos.length) {
+            todo = twill__todos_drop(&pool->todos, false);
+        } else { /* all that is left is delayed, and has timers */
+            size_t i = 0;
+            while (twill__errand_at(pool->todos.timers[i])->where != TWILL__LATER)
+                i++; /* exit: `later` is above 0 */
+            todo.arg = pool->todos.timers[i];
+            pool->later--;
+        }
+        if (!todo.fn) {
+            twill__errand *work = twill__errand_at((twill__todo_entry *)todo.arg);
+            work->where = TWILL__NOWHERE;
+            twill__errand_untimed(pool, work);
+        }
+        twill__pool_level(pool, turn);
+        twill__turn_end(pool, turn);
+        twill__turn_settle(pool, turn);
+        twill__todo_drop(pool, &todo, TWILL_CANCELLED);
+        twill__turn_begin(pool, turn);
+        pool->unfinished--;
+        twill__pool_changed(pool, turn);
+    }
+    for (twill__hand *runner = pool->runners; runner; runner = runner->next)
+        runner->fired = false;
+    for (twill__hand *runner = pool->runners; runner;) { /* exit: each is fired once */
+        twill__errand *pinned = NULL;
+        if (runner->fired || !runner->busy) {
+            runner = runner->next;
+            continue;
+        }
+        runner->fired = true;
+        for (twill__errand *work = runner->work; work; work = work->below)
+            if (work->where == TWILL__RUNNING && work->runner == runner &&
+                twill__record_pin(&work->record)) {
+                work->chain = pinned;
+                pinned = work;
+            }
+        twill__turn_end(pool, turn);
+        twill__turn_settle(pool, turn);
+        if (!runner->outside) /* a worker's record stays; a guest's is on its stack */
+            twill_cancel_fire(&runner->token, TWILL_CANCELLED);
+        for (twill__errand *next; pinned; pinned = next) {
+            next = pinned->chain;
+            twill_cancel_fire(&pinned->token, TWILL_CANCELLED);
+            twill__record_unpin(&pinned->record);
+        }
+        twill__turn_begin(pool, turn);
+        runner = pool->runners; /* the list has changed meanwhile */
+    }
+    twill__pool_left(pool, turn);
+}
+
+static inline bool twill__all_left(const twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !pool->live && !pool->abandoned && !pool->outside && !pool->unfinished;
+}
+
+/* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
+static inline bool twill__drained(const twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !pool->unfinished ||
+           (!pool->live && !pool->outside && (pool->todos.length || pool->later));
+}
+
+/* Drains; what nobody is left to run, since no thread can be had, is run here, if it may. */
+static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *turn,
+                                             twill_until drain)
+{
+    for (;;) { /* exit: drained, or over; each turn runs a task, or has a new worker */
+        twill_status status = twill__pool_await(pool, turn, drain, twill__drained, NULL);
+        twill__todo todo;
+        if (status != TWILL_OK || !pool->unfinished)
+            return status;
+        if (twill__worker_start(pool))
+            continue;
+        if (pool->options.run.worker_start || pool->options.run.worker_stop || !pool->todos.length)
+            return TWILL_CANCELLED;
+        todo = twill__todos_pop(&pool->todos);
+        pool->visitors++;
+        if (todo.fn) {
+            twill_task task = twill__task_about(pool, todo.index, todo.context);
+            twill_status ended;
+            twill__turn_end(pool, turn);
+            ended = todo.fn(todo.arg, NULL, &task) ? TWILL_FAILED : TWILL_OK;
+            twill__count(pool, NULL, TWILL__N_STARTED);
+            twill__count(pool, NULL, twill__counted_of(ended));
+            twill__turn_begin(pool, turn);
+            pool->unfinished--;
+        } else {
+            twill__run_here(pool, turn, NULL, twill__errand_at((twill__todo_entry *)todo.arg));
+            twill__turn_begin(pool, turn);
+        }
+        twill__pool_left(pool, turn);
+    }
+}
+
+static inline bool twill__watch_gone(const twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !pool->has_watch;
+}
+
+/* All workers have left: joins what is to be joined. Under the lock at both ends. */
+static inline void twill__pool_bury(twill__pool *pool, twill__turn *turn)
+{
+    twill_until forever = {0, NULL};
+    twill__thrd watch = pool->watch;
+    bool had_watch = pool->has_watch && !pool->watch_ends;
+    pool->visitors++;
+    if (had_watch) {
+        pool->watch_ends = true;
+        turn->watch = true;
+    }
+    (void)twill__pool_await(pool, turn, forever, twill__watch_gone, NULL);
+    for (unsigned i = 0; i < pool->numbers; i++)
+        while (pool->worker[i] && pool->worker[i]->has_past) {
+            twill__thrd past = pool->worker[i]->past;
+            pool->worker[i]->has_past = false;
+            twill__turn_end(pool, turn);
+            twill__thread_join(&past);
+            twill__turn_begin(pool, turn);
+        }
+    twill__turn_end(pool, turn);
+    if (had_watch)
+        twill__thread_join(&watch);
+    twill__turn_begin(pool, turn);
+    twill__pool_left(pool, turn);
+}
+
+static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain, twill_until join,
+                                           twill_stopped *out)
+{
+    uint64_t before[TWILL__TALLIES];
+    twill_status status;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    pool->visitors++;
+    twill__pool_sums(pool, before);
+    twill__pool_shut(pool, &turn);
+    twill__pool_unpause(pool, &turn);
+    (void)twill__pool_drain(pool, &turn, drain);
+    pool->sealed = true;
+    twill__pool_cancel(pool, &turn);
+    pool->leaving = true;
+    twill__pool_rouse(pool, &turn);
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    status = twill__team_shut(&pool->team, join);
+    twill__turn_begin(pool, &turn);
+    if (status == TWILL_OK)
+        status = twill__pool_await(pool, &turn, join, twill__all_left, NULL);
+    if (status == TWILL_OK)
+        twill__pool_bury(pool, &turn);
+    twill__pool_stopped(pool, before, out);
+    twill__pool_left(pool, &turn);
+    twill__turn_end(pool, &turn);
+    return status;
+}
+
+/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here. */
+static inline twill_status twill__pool_may_end(twill_pool *pool)
+{
+    if (!pool || pool->layout != TWILL__POOL_LAYOUT)
+        return TWILL_INVALID;
+    if (!twill__pool_here(twill__pool_of(pool)))
+        return TWILL_FORKED;
+    return twill__pool_inside(twill__pool_of(pool)) ? TWILL_DEADLOCK : TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
+                                           twill_stopped *out)
+{
+    twill_status status = twill__pool_may_end(pool);
+    return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
+}
+
+static inline bool twill__no_visitors(const twill__pool *pool, const void *data)
+{
+    (void)data;
+    return pool->visitors == 1; /* ourselves */
+}
+
+TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill_until forever = {0, NULL};
+    twill_status status;
+    twill__turn turn;
+    if (!pool)
+        return TWILL_OK;
+    status = twill__pool_may_end(public_pool);
+    if (status == TWILL_FORKED) { /* nobody of those threads is here */
+        twill__pool_free(pool);
+        return TWILL_OK;
+    }
+    if (status != TWILL_OK)
+        return status;
+    (void)twill__pool_end(pool, forever, forever, NULL);
+    twill__turn_begin(pool, &turn);
+    (void)twill__pool_await(pool, &turn, forever, twill__no_visitors, NULL);
+    twill__turn_end(pool, &turn);
+    twill__pool_free(pool);
+    return TWILL_OK;
+}
+
+/* Whether a call has a seat on the pool. */
+static inline bool twill__pool_called(const twill__pool *pool)
+{
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (atomic_load(&pool->team.seat[i].word) & ~TWILL__SEAT_SHUT)
+            return true;
+    return false;
+}
+
+TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_stopped *out)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    twill_until now = {1, NULL};
+    uint64_t before[TWILL__TALLIES];
+    twill__turn turn;
+    twill_status status = twill__pool_may_end(public_pool);
+    if (status == TWILL_FORKED) {
+        twill__pool_free(pool);
+        return TWILL_OK;
+    }
+    if (status == TWILL_INVALID)
+        return status;
+    if (twill__pool_called(pool) || twill__team_shut(&pool->team, now) != TWILL_OK)
+        return TWILL_BUSY;
+    twill__turn_begin(pool, &turn);
+    pool->visitors++;
+    twill__pool_sums(pool, before);
+    twill__pool_shut(pool, &turn);
+    pool->paused = false;
+    pool->sealed = true;
+    twill__pool_cancel(pool, &turn);
+    pool->leaving = pool->forsaken = true;
+    for (unsigned i = 0; i < pool->numbers; i++) {
+        twill__worker *worker = pool->worker[i];
+        if (worker && worker->life != TWILL__NO_THREAD_YET)
+            twill__thread_let_go(&worker->thread);
+        if (worker && worker->has_past)
+            twill__thread_let_go(&worker->past);
+        if (worker)
+            worker->has_past = false;
+    }
+    if (pool->has_watch && !pool->watch_ends) {
+        twill__thread_let_go(&pool->watch);
+        pool->watch_ends = true;
+    }
+    twill__pool_stopped(pool, before, out);
+    twill__pool_rouse(pool, &turn);
+    /* the last one to leave frees: not before these have been roused */
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    twill__turn_begin(pool, &turn);
+    pool->visitors--;
+    twill__turn_end(pool, &turn);
+    return TWILL_OK;
+}
+
+/* ---- statistics ---- */
+
+static inline void twill__stats_runner(const twill__pool *pool, const twill__hand *runner,
+                                       twill_ns now, twill_pool_stats *out)
+{
+    if (!runner->busy || runner->outside)
+        return;
+    out->busy += !runner->given_up;
+    if (pool->has_watch && now - runner->since > out->oldest_running)
+        out->oldest_running = now - runner->since;
+}
+
+static inline void twill__stats_times(twill__pool *pool, twill_pool_stats *out)
+{
+    twill__histogram_sum *sum = (twill__histogram_sum *)TWILL_MALLOC(2 * sizeof *sum);
+    uint64_t ticks = twill__ticks();
+    if (!sum)
+        return; /* no percentiles this time */
+    memset(sum, 0, 2 * sizeof *sum);
+    for (unsigned i = 0; i < pool->numbers; i++) {
+        const twill__worker *worker = pool->worker[i];
+        if (!worker)
+            continue;
+        twill__histogram_sum_up(&sum[0], &worker->waited);
+        twill__histogram_sum_up(&sum[1], &worker->ran);
+        if (worker->life == TWILL__LIVE) { /* relaxed: statistics */
+            uint64_t idle = atomic_load_explicit(&worker->idle_ticks, memory_order_relaxed);
+            uint64_t born = atomic_load_explicit(&worker->born, memory_order_relaxed);
+            out->idle_total += (twill_ns)twill__ticks_ns(pool, idle);
+            if (ticks - born > idle)
+                out->busy_total += (twill_ns)twill__ticks_ns(pool, ticks - born - idle);
+        }
+    }
+    out->wait_p50 = twill__percentile(&sum[0], 50);
+    out->wait_p95 = twill__percentile(&sum[0], 95);
+    out->wait_p99 = twill__percentile(&sum[0], 99);
+    out->run_p50 = twill__percentile(&sum[1], 50);
+    out->run_p95 = twill__percentile(&sum[1], 95);
+    out->run_p99 = twill__percentile(&sum[1], 99);
+    TWILL_FREE(sum);
+}
+
+TWILL__DEFINE void twill_pool_get_stats(twill_pool *public_pool, twill_pool_stats *out)
+{
+    twill__pool *pool = twill__pool_of(public_pool);
+    uint64_t sums[TWILL__TALLIES];
+    twill__turn turn;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (twill__pool_lock(public_pool, &turn) != TWILL_OK)
+        return;
+    twill__pool_sums(pool, sums);
+    out->submitted = pool->submitted + sums[TWILL__N_INLINED];
+    out->refused = pool->refused;
+    out->started = sums[TWILL__N_STARTED];
+    out->done = sums[TWILL__N_DONE];
+    out->failed = sums[TWILL__N_FAILED];
+    out->timed_out = sums[TWILL__N_TIMED_OUT];
+    out->cancelled = sums[TWILL__N_CANCELLED];
+    out->dropped = sums[TWILL__N_DROPPED];
+    out->lost = sums[TWILL__N_LOST];
+    out->caller_ran = sums[TWILL__N_CALLER_RAN];
+    out->queued = pool->todos.length + pool->later;
+    out->queued_peak = pool->peak;
+    out->capacity = pool->capacity;
+    out->workers = pool->live;
+    out->workers_peak = pool->live_peak;
+    out->blocked = pool->blocked;
+    out->abandoned = pool->abandoned;
+    for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
+        twill__stats_runner(pool, runner, twill__clock_now(), out);
+    out->idle = out->workers > out->busy ? out->workers - out->busy : 0;
+    twill__stats_times(pool, out);
+    twill__turn_end(pool, &turn);
+}
+
+#endif
+
+/* ---- worker_pool/run_all.h ---- */
+/* run_all.h: n tasks in one call, each with its own outcome. */
+#ifndef TWILL__WORKER_POOL_RUN_ALL_H
+#define TWILL__WORKER_POOL_RUN_ALL_H
+
+/* ---- engine/map.h ---- */
+/* map.h: the loop over items with one input and one output each; parallel_map and map_with_progress
+   stand on it. */
+#ifndef TWILL__ENGINE_MAP_H
+#define TWILL__ENGINE_MAP_H
+
+/* ---- engine/run.h ---- */
+/* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
+#ifndef TWILL__ENGINE_RUN_H
+#define TWILL__ENGINE_RUN_H
+
+#define TWILL__MAX_WORKERS 65536u
+#define TWILL__SMALL_FRAME 8     /* worker numbers on the caller's stack: 6 KiB in all */
+#define TWILL__LARGE_FRAME 64    /* 25 KiB; above, one allocation */
+#define TWILL__WAKE_NS     3000  /* the rest is worth a helper: a wake and a cache miss or ten */
+#define TWILL__CREATE_NS   60000 /* ... that must be started: twice the cost of a thread */
+
+/* What a pattern does with an open call: one or more passes (twill__run_pass). */
+typedef void twill__steps_fn(twill__job *job, void *data);
+
+typedef struct twill__call_record { /* what a call needs besides the job */
+    twill__job job;
+    twill_task task; /* the caller's */
+    twill__team own;
+    twill__helper *helper;
+    unsigned want; /* helpers that would be welcome */
+    bool has_own, eager, opened, guarded;
+    bool start_failed;
+    int start_code;
+    size_t total;
+    twill_ns since;
+    /* freed at the close, also when a callback ends the thread */
+    struct twill__scratch *scratch;
+    void *memory; /* twill__run_huge's */
+} twill__call_record;
+
+typedef struct twill__scratch {
+    _Alignas(16) struct twill__scratch *next;
+} twill__scratch;
+
+/* Memory until the call is over, aligned for anything; NULL: there is none. */
+static inline void *twill__scratch_get(twill__job *job, size_t bytes)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    twill__scratch *scratch = NULL;
+    if (bytes <= SIZE_MAX - sizeof *scratch)
+        scratch = (twill__scratch *)TWILL_MALLOC(sizeof *scratch + bytes);
+    if (!scratch)
+        return NULL;
+    scratch->next = call->scratch;
+    call->scratch = scratch;
+    return scratch + 1;
+}
+
+/* ---- checks ---- */
+
+static inline twill_status twill__check_run(const twill_run *run)
+{
+    if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
+        !run->cpu_count != !run->cpus)
+        return TWILL_INVALID;
+    if (run->pool) {
+        if (run->pool->layout != TWILL__POOL_LAYOUT)
+            return TWILL_INVALID;
+        if (!twill__team_here(run->pool->team))
+            return TWILL_FORKED;
+    }
+    return TWILL_OK;
+}
+
+/* Fills the report of a call that runs nothing. */
+static inline twill_status twill__refuse(const twill_run *run, size_t total, twill_status status)
+{
+    if (run && run->report) {
+        memset(run->report, 0, sizeof *run->report);
+        run->report->status = status;
+        run->report->total = run->report->skipped = total;
+    }
+    return status;
+}
+
+/* ---- who helps ---- */
+
+typedef struct twill__plan {
+    twill__job *outer; /* the call whose callback makes this one */
+    twill__team *team; /* to be called; NULL: threads of its own */
+    twill__seat *seat; /* on a pool: held from the start, so that the pool stays */
+    twill__job *parent;
+    uint32_t flags;
+    unsigned np;
+    bool guard; /* something must be undone if a callback ends the thread */
+    size_t total;
+} twill__plan;
+
+static inline void twill__make_plan(twill__plan *plan, const twill_run *run, size_t total)
+{
+    twill__job *outer = twill__thread()->job;
+    unsigned workers = run->workers;
+    plan->outer = outer;
+    plan->team = NULL;
+    plan->seat = NULL;
+    plan->parent = NULL;
+    plan->flags = 0;
+    plan->total = total;
+    if (workers > total) /* first: what is too many for the items is not too many for the pool */
+        workers = total > 1 ? (unsigned)total : 1;
+    if (run->pool) {
+        unsigned most = twill__team_threads(run->pool->team);
+        plan->team = run->pool->team;
+        if (!workers) /* a lazy pool may have none yet */
+            workers = most ? most : 1;
+        if (workers > most + 1) { /* threads of the pool and the caller */
+            workers = most + 1;
+            plan->flags |= TWILL_REPORT_DEGRADED;
+        }
+    } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
+        plan->team = outer->team;
+        workers = outer->np;
+    } else if (!outer && !workers && twill__thread()->team) { /* in a task: those of its pool */
+        plan->team = twill__thread()->team;
+        workers = twill__team_threads(plan->team);
+    } else if (!workers) {
+        workers = outer ? outer->np : twill__cpus_hint();
+    }
+    if (outer && plan->team && outer->team == plan->team) {
+        plan->parent = outer;
+        plan->flags |= TWILL_REPORT_NESTED;
+    }
+    if (workers > TWILL__MAX_WORKERS) {
+        workers = TWILL__MAX_WORKERS;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+    }
+    if (workers > total)
+        workers = total > 1 ? (unsigned)total : 1;
+    plan->np = workers;
+}
+
+/* Starts the call's own threads, `upto` of them. */
+static inline bool twill__hire(twill__call_record *call, unsigned upto)
+{
+    if (!call->has_own) {
+        twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+    }
+    if (twill__team_grow(&call->own, upto, call->job.run))
+        return true;
+    call->job.flags |= TWILL_REPORT_DEGRADED;
+    return false;
+}
+
+/* ---- one pass ---- */
+
+typedef struct twill__pass {
+    size_t n;
+    twill__body_fn *body;
+    void *data;
+    twill__schedule schedule;
+    size_t chunk;
+    twill__cut *cuts;
+    size_t cut_count;
+    bool whole;  /* a chunk is one callback */
+    bool forced; /* n says nothing about the work: call helpers at once */
+    /* units are parts of a longer loop: few of them say nothing */
+    bool parts;
+    /* unit k: the user's items first + k * unit and on; unit 0: 1 */
+    size_t first, unit;
+    const size_t *starts; /* or starts[k] and on; NULL: units are all alike */
+} twill__pass;
+
+static inline void twill__pass_init(twill__call_record *call, const twill__pass *pass)
+{
+    twill__job *job = &call->job;
+    job->n = pass->n;
+    job->first = pass->first;
+    job->unit = pass->unit ? pass->unit : 1;
+    job->starts = pass->starts;
+    job->start = 0;
+    job->block = 1;
+    job->chunk = pass->chunk;
+    job->chunk0 = 1;
+    job->schedule = pass->schedule;
+    job->whole = pass->whole;
+    job->body = pass->body;
+    job->data = pass->data;
+    job->cuts = pass->cuts;
+    job->cut_count = pass->cut_count;
+    /* nobody else is here; opening publishes */
+    atomic_store_explicit(&job->limit, SIZE_MAX, memory_order_relaxed);
+    atomic_store_explicit(&job->next, 0, memory_order_relaxed);
+    /* what an earlier pass left */
+    for (unsigned word = 0; call->opened && word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1)
+            atomic_store_explicit(&job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)].range, 0,
+                                  memory_order_relaxed);
+    if (pass->schedule == TWILL__STATIC)
+        for (unsigned word = 0; word < twill__words(job->np); word++) /* relaxed: as above */
+            atomic_store_explicit(&job->ranges[word], 0, memory_order_relaxed);
+}
+
+static inline void twill__serial_chunk(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__slot *me = &job->slot[0];
+    atomic_store_explicit(&me->begin, begin, memory_order_relaxed); /* nobody else is here */
+    me->end = end;
+    me->used = true;
+    me->chunks++;
+    twill__run_body(job, me, task, begin, end);
+}
+
+/* The caller alone, in the order that the schedule promises. Chunks that are one callback are kept
+   short where a token or a deadline may end the call; loops over items look for themselves. */
+static inline void twill__run_serial(twill__job *job, twill_task *task, size_t at)
+{
+    bool by_time = job->whole && job->may_end && job->schedule != TWILL__STATIC;
+    size_t size = by_time ? 1 : job->n;
+    twill_ns since = by_time ? twill__clock_now() : 0;
+    if (job->schedule == TWILL__DYNAMIC && job->whole)
+        size = job->chunk ? job->chunk : 1;
+    for (size_t cut = 0; job->schedule == TWILL__COST && cut < job->cut_count; cut++) {
+        if (cut && job->may_end && twill__stopped(job, twill__clock_now()))
+            return;
+        if (twill__may_run(job, job->cuts[cut].begin))
+            twill__serial_chunk(job, task, job->cuts[cut].begin, job->cuts[cut].end);
+    }
+    while (job->schedule != TWILL__COST && at < job->n && twill__may_run(job, at)) {
+        size_t now = size < job->n - at ? size : job->n - at;
+        twill__serial_chunk(job, task, at, at + now);
+        at += now;
+        if (by_time && at < job->n) {
+            twill_ns here = twill__clock_now(), took = here - since;
+            if (twill__stopped(job, here))
+                return;
+            since = here;
+            if (job->schedule == TWILL__DYNAMIC)
+                continue;
+            if (took < TWILL__CHUNK_NS / 2 && size <= SIZE_MAX / 2)
+                size *= 2;
+            else if (took > 2 * TWILL__CHUNK_NS && size > 1)
+                size /= 2;
+        }
+    }
+}
+
+/* The caller begins alone and times its first items: returns where the others would begin,
+   job->n if nothing is left that is worth them. *helpers: how many are worth calling. Times are
+   in ticks. */
+static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
+{
+    size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    if (size < job->chunk)
+        size = job->chunk < job->n ? job->chunk : job->n;
+    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
+             since = twill__ticks();
+    double sure = (double)(rate * 200 / 1024),
+           price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
+    for (;;) {              /* exit: all done, stopped, or the rest is worth threads */
+        double spent, left; /* times `at`: a division spared */
+        twill__serial_chunk(job, task, at, at + size);
+        at += size;
+        if (at >= job->n || !twill__may_run(job, at) ||
+            (job->may_end && twill__stopped(job, twill__clock_now())))
+            return job->n;
+        spent = (double)(twill__ticks() - since) + 1;
+        left = spent * (double)(job->n - at);
+        if (left <= price * (double)at) {
+            /* the rest is cheaper than its helpers */
+            size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
+        } else if (few || spent > sure || left > 8 * price * (double)at) {
+            double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
+            job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+            if (!job->team && left / (double)at / price < *helpers)
+                *helpers = (unsigned)(left / (double)at / price);
+            return at;
+        } else {
+            size *= 4; /* too short to judge */
+        }
+        if (size > job->n - at)
+            size = job->n - at;
+    }
+}
+
+/* A team and a seat on it. False: all its seats are taken, and the caller runs alone. */
+static inline bool twill__seated(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    if (!job->team) {
+        if (!call->has_own)
+            twill__team_init(&call->own, call->helper);
+        call->has_own = true;
+        job->team = &call->own;
+    }
+    if (!job->seat)
+        job->seat = twill__take_seat(job->team);
+    return job->seat != NULL;
+}
+
+static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
+{
+    twill__job *job = &call->job;
+    size_t blocks = job->n - at;
+    if (!twill__seated(call)) { /* all seats are taken: the caller alone */
+        twill__run_serial(job, &call->task, at);
+        return;
+    }
+    if (job->schedule == TWILL__AUTO) {
+        job->start = at;
+        job->block = blocks / 0xfffffffeu + 1;
+        blocks = blocks / job->block + (blocks % job->block != 0);
+        job->chunk0 = (job->chunk0 - 1) / job->block + 1;
+        /* opening publishes */
+        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
+    }
+    job->generation = twill__generation();
+    job->tick_rate = job->team->tick_rate;
+    call->opened = true;
+    job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
+    twill__open(job, helpers);
+    if (job->team == &call->own && twill__team_threads(&call->own) < helpers)
+        /* the first to come works while the others are started */
+        (void)twill__hire(call, helpers);
+    twill__take_part(job, 0, &call->task);
+    twill__meet(job, &call->task, true);
+}
+
+/* ---- open, close ---- */
+
+static inline void twill__stop_workers(twill__job *job)
+{
+    if (!job->run->worker_stop)
+        return;
+    for (unsigned worker = 0; worker < job->np; worker++) {
+        twill_task task;
+        if (!(atomic_load(&job->ready[worker / 64]) & twill__bit(worker)) ||
+            !job->slot[worker].started)
+            continue;
+        twill__task_init(job, worker, &task);
+        job->slot[worker].started = false;
+        job->run->worker_stop(job->slot[worker].state, &task);
+    }
+}
+
+/* Statuses of items that never ran say why. */
+static inline void twill__finish_statuses(twill__job *job, size_t total)
+{
+    if (atomic_load_explicit(&job->stop, memory_order_relaxed) == TWILL_TIMEOUT &&
+        job->run->statuses)
+        for (size_t i = 0; i < total; i++)
+            if (job->run->statuses[i] == TWILL_CANCELLED)
+                job->run->statuses[i] = TWILL_TIMEOUT;
+}
+
+static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
+{
+    twill__job *job = &call->job;
+    /* all have left: the join ordered it */
+    size_t stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed);
+    uint32_t stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    for (unsigned word = 0; word < twill__words(job->np); word++)
+        for (uint64_t bits = atomic_load(&job->ready[word]); bits; bits &= bits - 1) {
+            twill__slot *slot = &job->slot[word * 64 + (unsigned)__builtin_ctzll(bits)];
+            report->done += slot->done;
+            report->failed += slot->failed;
+            report->chunks += slot->chunks;
+            report->workers_used += slot->used;
+            if (slot->busy) {
+                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                report->busy += busy;
+                if (busy > report->busiest)
+                    report->busiest = busy;
+            }
+            if (slot->failed &&
+                (!report->first_error.status || slot->low < report->first_error.index)) {
+                report->first_error.index = slot->low;
+                report->first_error.status = slot->low_status;
+                report->first_error.code = slot->low_code;
+            }
+            if (twill__token_used(twill__token_of(&slot->token)))
+                twill_cancel_detach(&slot->token);
+        }
+    report->skipped = call->total - report->done - report->failed;
+    if (report->skipped && !stop && stop_at == SIZE_MAX && job->may_end &&
+        twill__stopped(job, twill__clock_now()))
+        /* items gave up because of it */
+        stop = atomic_load_explicit(&job->stop, memory_order_relaxed);
+    if (atomic_load(&job->failures) && job->policy == TWILL_ON_ERROR_FIRST)
+        report->first_error = job->earliest;
+    else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
+        /* the serial loop never got there */
+        memset(&report->first_error, 0, sizeof report->first_error);
+    if (call->start_failed) {
+        report->first_error.index = SIZE_MAX;
+        report->first_error.status = TWILL_FAILED;
+        report->first_error.code = call->start_code;
+    }
+    if (report->first_error.status)
+        return TWILL_FAILED;
+    if (stop && report->skipped)
+        return (twill_status)stop;
+    if (report->skipped && job->generation && job->generation != twill__generation())
+        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    return TWILL_OK;
+}
+
+static inline twill_status twill__close_call(twill__call_record *call)
+{
+    twill__job *job = &call->job;
+    const twill_run *run = job->run;
+    twill_report report;
+    twill__stop_workers(job);
+    for (twill__scratch *next; call->scratch; call->scratch = next) {
+        next = call->scratch->next;
+        TWILL_FREE(call->scratch);
+    }
+    if (!call->opened && !call->has_own && !run->report && !job->detail &&
+        job->slot[0].done == call->total) {
+        /* the short way of a tiny call: all is done, and nobody asks how */
+        if (job->seat)
+            twill__release(job->seat, false);
+        if (twill__token_used(twill__token_of(&job->slot[0].token)))
+            twill_cancel_detach(&job->slot[0].token);
+        return TWILL_OK;
+    }
+    memset(&report, 0, sizeof report);
+    report.workers_started = call->opened ? job->np : 1;
+    if (run->pool && run->report && call->opened)
+        job->flags |= twill__team_flags(run->pool->team);
+    if (job->seat) /* the pool may go now */
+        twill__release(job->seat, call->opened);
+    if (call->has_own) {
+        report.workers_started = twill__team_threads(&call->own) + 1;
+        job->flags |= twill__team_close(&call->own);
+    }
+    report.total = call->total;
+    report.status = twill__answer(call, &report);
+    if (job->detail) {
+        twill__finish_statuses(job, call->total);
+        twill__errors_sort(job);
+        report.errors_stored = job->errors_count;
+    }
+    if (run->report) {
+        if (atomic_load_explicit(&job->degraded, memory_order_relaxed)) /* after the join */
+            job->flags |= TWILL_REPORT_DEGRADED;
+        report.flags = job->flags;
+        report.wall = twill__clock_now() - call->since;
+        if (!call->opened)
+            report.busy = report.busiest = report.wall;
+        *run->report = report;
+    }
+    return report.status;
+}
+
+/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and
+   report are as ever. */
+static inline void twill__caller_ended(void *call_)
+{
+    twill__call_record *call = (twill__call_record *)call_;
+    twill__thread_ended(&call->job, 0, &call->task);
+    twill__thread()->job = call->job.outer;
+    if (call->opened)
+        twill__meet(&call->job, &call->task, false);
+    (void)twill__close_call(call);
+    if (call->memory)
+        TWILL_FREE(call->memory);
+}
+
+static inline void twill__together(twill__call_record *call, size_t at, unsigned helpers)
+{
+    if (call->guarded) {
+        twill__share_out(call, at, helpers);
+        return;
+    }
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    twill__thread()->job = &call->job;
+    twill__share_out(call, at, helpers);
+    twill__thread()->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* ---- passes ---- */
+
+/* Runs one pass of the call, and returns when all of it is over. */
+static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
+{
+    twill__call_record *call = (twill__call_record *)(void *)job;
+    unsigned helpers = call->want;
+    bool few;
+    size_t at = 0;
+    /* relaxed: between passes nobody else is here */
+    if (pass->n == 0 || call->start_failed ||
+        atomic_load_explicit(&job->stop, memory_order_relaxed))
+        return;
+    twill__pass_init(call, pass);
+    if (helpers >= pass->n)
+        helpers = pass->n > 1 ? (unsigned)(pass->n - 1) : 0;
+    if (helpers == 0) {
+        twill__run_serial(job, &call->task, 0);
+        return;
+    }
+    few = !pass->parts && pass->n / 32 < job->np;
+    if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
+        at = twill__probe(job, &call->task, few, &helpers);
+    if (at < pass->n)
+        twill__together(call, at, helpers);
+}
+
+static inline void twill__run_guarded(twill__call_record *call, twill__steps_fn *steps, void *data)
+{
+    twill__self *self = twill__thread();
+    call->guarded = true;
+    TWILL__GUARD_PUSH(twill__caller_ended, call);
+    call->start_failed = !twill__worker_ready(&call->job, 0, &call->task, &call->start_code);
+    self->job = &call->job;
+    if (!call->start_failed)
+        steps(&call->job, data);
+    self->job = call->job.outer;
+    TWILL__GUARD_POP(0);
+}
+
+/* bits: NULL where those in the job are enough. */
+static inline void twill__init_job(twill__call_record *call, const twill_run *run, unsigned np,
+                                   twill__slot *slots, _Atomic uint64_t *bits)
+{
+    twill__job *job = &call->job;
+    unsigned words = twill__words(np);
+    if (!bits)
+        bits = job->bits;
+    job->call.table = twill__job_table();
+    job->crew = NULL;
+    job->run = run;
+    job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
+    job->np = np;
+    job->slot = slots;
+    job->taken = bits;
+    job->ready = bits + words;
+    job->ranges = bits + 2 * words;
+    for (unsigned word = 0; word < 3 * words; word++)
+        atomic_init(&bits[word], 0);
+    atomic_init(job->taken, 1); /* the caller is worker 0 */
+    atomic_init(job->ready, 1);
+    job->generation = 0;
+    job->detail = run->statuses || run->codes || run->errors_capacity;
+    job->may_end = run->until.cancel || !twill__no_deadline(run->until.deadline);
+    job->errors_count = 0;
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    atomic_init(&job->stop, 0);
+    atomic_init(&job->degraded, 0);
+    atomic_init(&job->failures, 0);
+    atomic_init(&job->errors_lock, 0);
+    atomic_init(&job->next, 0);
+    twill__slot_init(job, 0);
+    call->has_own = call->opened = call->start_failed = call->guarded = false;
+    call->scratch = NULL;
+    call->start_code = 0;
+    call->want = np - 1;
+    call->eager = run->workers != 0;
+}
+
+static inline void twill__prefill(const twill_run *run, size_t total)
+{
+    for (size_t i = 0; run->statuses && i < total; i++)
+        run->statuses[i] = TWILL_CANCELLED;
+    if (run->codes && total)
+        memset(run->codes, 0, total * sizeof *run->codes);
+}
+
+static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
+                                         const twill_run *run, twill__slot *slots,
+                                         _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
+{
+    twill__job *job = &call->job;
+    unsigned np = plan->np;
+    twill__init_job(call, run, np, slots, bits);
+    job->outer = plan->outer;
+    job->record = twill__thread()->record;
+    job->team = plan->team;
+    job->seat = plan->seat;
+    job->parent = plan->parent;
+    job->flags = plan->flags;
+    call->total = plan->total;
+    call->since = run->report ? twill__clock_now() : 0;
+    if (job->detail)
+        twill__prefill(run, call->total);
+    if (call->total == 0 || (job->may_end && twill__stopped(job, twill__clock_now())))
+        return twill__close_call(call);
+    if (np > 1 && !job->team && (call->eager || run->strict) && !twill__hire(call, np - 1) &&
+        run->strict) {
+        (void)twill__team_close(&call->own);
+        return twill__refuse(run, call->total, TWILL_NO_THREAD);
+    }
+    if (call->has_own)
+        job->team = &call->own;
+    job->flags |= TWILL_REPORT_SERIAL;
+    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
+        run->until.cancel || run->report || job->detail) {
+        twill__run_guarded(call, steps, data);
+    } else {
+        /* nothing to clean up, should a callback end the thread before helpers come in */
+        twill__task_init(job, 0, &call->task);
+        steps(job, data);
+    }
+    return twill__close_call(call);
+}
+
+#define TWILL__DEFINE_FRAME(NAME, WORKERS)                                                 \
+    static __attribute__((noinline)) twill_status NAME(                                    \
+        const twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data) \
+    {                                                                                      \
+        twill__slot slots[WORKERS];                                                        \
+        twill__helper helpers[WORKERS];                                                    \
+        twill__call_record call;                                                           \
+        call.helper = helpers;                                                             \
+        call.memory = NULL;                                                                \
+        return twill__run_in(&call, plan, run, slots, NULL, steps, data);                  \
+    }
+TWILL__DEFINE_FRAME(twill__run_small, TWILL__SMALL_FRAME)
+TWILL__DEFINE_FRAME(twill__run_large, TWILL__LARGE_FRAME)
+
+/* More workers than a stack should carry: one allocation; without it TWILL__LARGE_FRAME of them. */
+static __attribute__((noinline)) twill_status
+twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps, void *data)
+{
+    size_t np = plan->np, words = twill__words(plan->np);
+    char *memory = (char *)TWILL_MALLOC(np * (sizeof(twill__slot) + sizeof(twill__helper)) +
+                                        24 * words + TWILL__LINE);
+    twill__call_record call;
+    twill__slot *slots;
+    _Atomic uint64_t *bits;
+    twill_status status;
+    if (!memory && run->strict) {
+        if (plan->seat)
+            twill__release(plan->seat, false);
+        return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
+    }
+    if (!memory) {
+        plan->np = TWILL__LARGE_FRAME;
+        plan->flags |= TWILL_REPORT_DEGRADED;
+        return twill__run_large(plan, run, steps, data);
+    }
+    slots = (twill__slot *)(void *)(memory +
+                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    bits = (_Atomic uint64_t *)(void *)(slots + np);
+    call.helper = (twill__helper *)(void *)(bits + 3 * words);
+    call.memory = memory;
+    plan->guard = true;
+    status = twill__run_in(&call, plan, run, slots, bits, steps, data);
+    TWILL_FREE(memory);
+    return status;
+}
+
+/* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a
+   callback ends the thread (twill__scratch_get). */
+static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard,
+                                           twill__steps_fn *steps, void *data)
+{
+    twill__plan plan;
+    twill_status status = twill__check_run(run);
+    if (status != TWILL_OK)
+        return twill__refuse(run, total, status);
+    twill__make_plan(&plan, run, total);
+    plan.guard = guard;
+    if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
+        return twill__refuse(run, total, TWILL_NO_THREAD);
+    if (run->pool && total) {
+        plan.seat = twill__take_seat(plan.team);
+        if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
+            return twill__refuse(run, total, TWILL_CLOSED);
+        if (!plan.seat)
+            plan.np = 1; /* so many calls are on it that the caller runs alone */
+    }
+    if (plan.np <= TWILL__SMALL_FRAME)
+        return twill__run_small(&plan, run, steps, data);
+    if (plan.np <= TWILL__LARGE_FRAME)
+        return twill__run_large(&plan, run, steps, data);
+    return twill__run_huge(&plan, run, steps, data);
+}
+
+#endif
+
+typedef struct twill__map { /* job->data of twill__map_body points to it */
+    const char *in;
+    char *out;
+    size_t in_size, out_size;
+    twill_map_fn *fn;
+} twill__map;
+
+static inline twill_status twill__map_check(const void *in, size_t in_size, const void *out,
+                                            size_t out_size, size_t n, twill_map_fn *fn)
+{
+    if (!fn)
+        return TWILL_INVALID;
+    if (n == 0)
+        return TWILL_OK;
+    if (!in || !out || !in_size || !out_size || (in == out && in_size != out_size))
+        return TWILL_INVALID;
+    return n > SIZE_MAX / in_size || n > SIZE_MAX / out_size ? TWILL_TOO_BIG : TWILL_OK;
+}
+
+static inline void twill__map_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__map *map = (const twill__map *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    const char *in = map->in + begin * map->in_size;
+    char *out = map->out + begin * map->out_size;
+    twill_map_fn *fn = map->fn;
+    size_t in_size = map->in_size, out_size = map->out_size, look;
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end);
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; in += in_size, out += out_size) {
+            task->index = i;
+            int code = fn(in, out, task);
+            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
+                end = look = i + 1;
+            i++;
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+#endif
+
+typedef struct twill__all { /* job->data */
+    twill__map map;
+    twill_ns timeout, begun;
+    twill_outcome *outcomes;
+} twill__all;
+
+/* One task: its outcome says LOST until its callback has returned. */
+static inline int twill__all_one(const twill__all *all, twill__job *job, twill_task *task, size_t i,
+                                 bool *late)
+{
+    const twill__map *map = &all->map;
+    twill_ns started = all->outcomes || all->timeout ? twill__clock_now() : 0, deadline = 0;
+    twill_ns outer = task->until.deadline;
+    twill_outcome *outcome = all->outcomes ? &all->outcomes[i] : NULL;
+    int code;
+    if (all->timeout) {
+        deadline = all->timeout < TWILL_FOREVER - started ? started + all->timeout : 0;
+        task->until.deadline =
+            deadline && (twill__no_deadline(outer) || deadline < outer) ? deadline : outer;
+    }
+    if (outcome) {
+        outcome->started = started;
+        outcome->worker = task->worker;
+        outcome->attempts = 1;
+        outcome->status = TWILL_LOST;
+    }
+    code =
+        map->fn(map->in + i * map->in_size, map->out ? map->out + i * map->out_size : NULL, task);
+    task->until.deadline = outer;
+    *late = deadline && twill__clock_now() >= deadline;
+    if (outcome) {
+        outcome->finished = twill__clock_now();
+        outcome->status = *late                                             ? TWILL_TIMEOUT
+                          : code                                            ? TWILL_FAILED
+                          : job->slot[task->worker].said & TWILL__SAID_SKIP ? TWILL_CANCELLED
+                                                                            : TWILL_OK;
+        outcome->code = outcome->status == TWILL_FAILED ? code : 0;
+    }
+    return code;
+}
+
+static inline void twill__all_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    const twill__all *all = (const twill__all *)job->data;
+    twill__slot *me = &job->slot[task->worker];
+    twill__loop loop;
+    size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
+    while ((look = twill__loop_look(&loop, i, end)) > i) {
+        for (; i < look; i++) {
+            bool late;
+            int code;
+            task->index = i;
+            code = twill__all_one(all, job, task, i, &late);
+            if (late) {
+                me->odd++;
+                twill__item_failed(job, me, i, i, TWILL_TIMEOUT, 0);
+                if (!twill__may_run(job, i + 1))
+                    end = look = i + 1;
+            } else if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code)) {
+                end = look = i + 1;
+            }
+        }
+    }
+    twill__loop_end(me, i);
+}
+
+static inline void twill__all_steps(twill__job *job, void *all)
+{
+    twill__pass pass = {0};
+    pass.n = ((twill__call_record *)(void *)job)->total;
+    pass.body = twill__all_body;
+    pass.data = all;
+    pass.chunk = 1;
+    pass.schedule = TWILL__DYNAMIC;
+    twill__run_pass(job, &pass);
+}
+
+TWILL__DEFINE twill_status twill_run_all(const void *tasks, size_t task_size, void *results,
+                                         size_t result_size, size_t n, twill_map_fn *fn,
+                                         twill_outcome *outcomes,
+                                         const twill_run_all_options *options)
+{
+    static const twill_run_all_options none;
+    twill__all all;
+    twill_status status;
+    twill_run run;
+    if (!options)
+        options = &none;
+    run = options->run;
+    if (!run.on_error)
+        run.on_error = TWILL_ON_ERROR_COLLECT;
+    all.map.in = (const char *)tasks;
+    all.map.out = (char *)results;
+    all.map.in_size = task_size;
+    all.map.out_size = result_size;
+    all.map.fn = fn;
+    all.timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
+    all.outcomes = outcomes;
+    all.begun = twill__clock_now();
+    if (!fn || options->timeout < 0 || (n && (!tasks || !task_size)) ||
+        (!results != !result_size && n))
+        return twill__refuse(&run, n, TWILL_INVALID);
+    if (n && (n > SIZE_MAX / task_size || (result_size && n > SIZE_MAX / result_size) ||
+              n > SIZE_MAX / sizeof *outcomes))
+        return twill__refuse(&run, n, TWILL_TOO_BIG);
+    for (size_t i = 0; outcomes && i < n; i++) {
+        memset(&outcomes[i], 0, sizeof outcomes[i]);
+        outcomes[i].status = TWILL_CANCELLED; /* unless it runs */
+        outcomes[i].index = i;
+        outcomes[i].worker = UINT_MAX;
+        outcomes[i].queued = all.begun;
+    }
+    status = twill__run_call(&run, n, false, twill__all_steps, &all);
+    for (size_t i = 0; outcomes && status == TWILL_TIMEOUT && i < n; i++)
+        if (!outcomes[i].attempts)
+            outcomes[i].status = TWILL_TIMEOUT;
+    return status;
+}
+
+#endif
 
 #endif
 #endif
