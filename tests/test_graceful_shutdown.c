@@ -853,6 +853,8 @@ TEST(a_child_has_nothing_of_it)
 struct waits {
     struct thread thread;
     twill_queue *full, *empty;
+    twill_rate_limiter *limiter;
+    twill_bulkhead *bulkhead;
     int kind;
 };
 
@@ -862,6 +864,7 @@ static void wait_somehow(struct thread *me)
     twill_until until = {0, twill_shutdown_cancel_token(me->shutdown)};
     int item = 1;
     size_t chosen, count;
+    twill_retry retry;
     twill_queue_case cases[2] = {{.queue = waits->full, .push = true, .item = &item},
                                  {.queue = waits->empty, .item = &item}};
     atomic_store(&me->stage, 1);
@@ -884,6 +887,22 @@ static void wait_somehow(struct thread *me)
     case 5:
         me->status = twill_sleep(until);
         break;
+    case 6:
+        me->status = twill_rate_limiter_acquire_until(waits->limiter, 1, until);
+        break;
+    case 7:
+        me->status = twill_bulkhead_enter_until(waits->bulkhead, until);
+        break;
+    case 8:
+        CHECK_EQ(twill_retry_init(&retry, &(twill_retry_options){.base = TWILL_SEC(60),
+                                                                 .cap = TWILL_SEC(60),
+                                                                 .jitter = TWILL_JITTER_NONE,
+                                                                 .until = until}),
+                 TWILL_OK);
+        CHECK(twill_retry_next(&retry));
+        twill_retry_result(&retry, 1);
+        me->status = twill_retry_next(&retry) ? TWILL_OK : TWILL_CANCELLED;
+        break;
     default:
         me->status = twill_sleep(twill_within_or_cancelled(TWILL_SEC(60), until.cancel));
         break;
@@ -893,7 +912,9 @@ static void wait_somehow(struct thread *me)
 
 TEST(every_wait_ends_at_the_cancel_instant)
 {
-    enum { KINDS = 7 };
+    enum { KINDS = 10 };
+    twill_rate_limiter limiter;
+    twill_bulkhead bulkhead;
     twill_shutdown *s = make(&(twill_shutdown_options){SHORT});
     struct waits waits[KINDS] = {{.kind = 0}};
     twill_queue *full, *empty;
@@ -902,10 +923,16 @@ TEST(every_wait_ends_at_the_cancel_instant)
     CHECK_EQ(twill_queue_create(&full, sizeof item, &(twill_queue_options){.capacity = 1}), 0);
     CHECK_EQ(twill_queue_create(&empty, sizeof item, &(twill_queue_options){.capacity = 1}), 0);
     CHECK_EQ(twill_queue_push(full, &item), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_init_per_second(&limiter, 0.001, 1), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_acquire(&limiter, 1), TWILL_OK);
+    CHECK_EQ(twill_bulkhead_init(&bulkhead, 1, KINDS), TWILL_OK);
+    CHECK_EQ(twill_bulkhead_enter(&bulkhead), TWILL_OK);
     for (int i = 0; i < KINDS; i++) {
         waits[i].kind = i;
         waits[i].full = full;
         waits[i].empty = empty;
+        waits[i].limiter = &limiter;
+        waits[i].bulkhead = &bulkhead;
         go(&waits[i].thread, wait_somehow, s);
     }
     for (int i = 0; i < KINDS; i++)
@@ -920,6 +947,7 @@ TEST(every_wait_ends_at_the_cancel_instant)
     }
     CHECK(first - asked >= TWILL_MS(59));
     CHECK(last - first < TWILL_SEC(5));
+    CHECK_EQ(twill_bulkhead_leave(&bulkhead), TWILL_OK);
     CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
     end(s);
     twill_queue_destroy(full);

@@ -73,6 +73,7 @@ openmp='#include <omp.h>'
     make limiter_mutex peer_limiter.c $cc $c
     make pipe_serial peer_pipe_serial.c $cc $c
     make timeout_thread peer_timeout_thread.c $cc $c
+    make peer_shutdown peer_shutdown_cond.c $cc $c
     probe cxx cpp '#include <future>' $cxx -c &&
         make timeout_async peer_timeout_async.cpp $cxx $cpp
     probe libgomp c "$openmp" ${GCC:-gcc} -fopenmp &&
@@ -161,5 +162,6 @@ twill twill_queue twill_producer_consumer.h
 twill twill_limiter twill_rate_limiter.h
 twill twill_pipe twill_pipeline.h
 twill twill_timeout twill_timeout_fallback.h
+twill twill_shutdown twill_graceful_shutdown.h
 
 exit $failed
