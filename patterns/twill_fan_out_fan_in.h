@@ -6424,7 +6424,13 @@ typedef struct sigaction twill__action;
 #define TWILL__ACTION_HANDLER sa_handler
 #define TWILL__ACTION_MASK    sa_mask
 #define TWILL__ACTION_FLAGS   sa_flags
+#if defined SA_ONSTACK
 enum { TWILL__ACTION_RESTART = SA_RESTART, TWILL__ACTION_ONSTACK = SA_ONSTACK };
+#elif defined __linux__ /* hidden by _POSIX_C_SOURCE */
+enum { TWILL__ACTION_RESTART = SA_RESTART, TWILL__ACTION_ONSTACK = 0x08000000 };
+#else
+enum { TWILL__ACTION_RESTART = SA_RESTART, TWILL__ACTION_ONSTACK = 0 };
+#endif
 static inline int twill__sigaction(int number, const twill__action *action, twill__action *old)
 {
     return sigaction(number, action, old);
