@@ -1,5 +1,5 @@
-/* graceful_shutdown with real signals. What ends a process runs in a forked child, seen from outside
-   as a shell sees it. Not under ThreadSanitizer, which delays handlers. */
+/* graceful_shutdown with real signals. What ends a process runs in a forked child, seen from
+   outside as a shell sees it. Not under ThreadSanitizer, which delays handlers. */
 #define HARNESS_FAULTS 1
 #include "harness.h"
 
@@ -159,7 +159,7 @@ static void own_handler(int number)
     (void)number;
 }
 
-/* Bit for bit, but for what glibc sets at each call: SA_RESTORER, and the mask beyond 64 signals. */
+/* Bit for bit, but for what glibc sets at each call: SA_RESTORER, the mask beyond 64 signals. */
 static bool same_action(const twill__action *a, const twill__action *b)
 {
     for (int number = 1; number < TWILL__SIGNAL_COUNT; number++)

@@ -1,6 +1,6 @@
 /* kill_exit.c - one end of a process, chosen by its arguments, for check.sh. It sends itself the
- * signal: kill_exit INT|TERM|HUP|group [code|take], call, twice, fork, exec. group: SIGINT to all of
- * its process group, as a terminal does. 4: the signal was ignored.
+ * signal: kill_exit INT|TERM|HUP|group [code|take], call, twice, fork, exec. group: SIGINT to
+ * all of its process group, as a terminal does. 4: the signal was ignored.
  */
 #include <signal.h>
 #include <stdio.h>

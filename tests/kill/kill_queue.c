@@ -3,8 +3,8 @@
  *
  *     submitted S finished F cancelled C pending P reason R
  *
- * The books balance (F + C + P == S), whatever the moment. Arguments: MODE [second]. MODE: drain (no
- * time limit for the work), cancel (a drain window of 1 ms: jobs are cancelled in the middle).
+ * The books balance (F + C + P == S), whatever the moment. Argument: drain (the work has
+ * time), cancel (a drain window of 1 ms: jobs are cancelled in the middle).
  */
 #include <stdio.h>
 #include <string.h>

@@ -103,8 +103,8 @@ static inline twill_ns twill__shutdown_after(twill_ns start, twill_ns ns)
 
 /* ---- the word of work ---- */
 
-/* Phase and count are one word, so entering is one with looking at the phase. The total has 36 bits;
-   `halves` counts how often its top bit has turned. */
+/* Phase and count are one word: entering is one step with looking at the phase. The total has 36
+   bits; `halves` counts how often its top bit has turned. */
 #define TWILL__WORK_PHASE  UINT64_C(7)
 #define TWILL__WORK_WAITED UINT64_C(8) /* who leaves last says so in `pulse` */
 #define TWILL__WORK_INSIDE UINT64_C(0xffffff0)
