@@ -2463,7 +2463,7 @@ int main(void)
     }
     twill_shutdown_finish(stop, &report);
     printf("signal %d: %zu tasks, %zu stuck\n", report.reason, report.entered, report.stuck);
-    twill_shutdown_destroy(stop);                       // or, as usual: twill_shutdown_exit(stop, 0)
+    twill_shutdown_destroy(stop);                       // usual: twill_shutdown_exit(stop, 0)
     return 0;
 }
 END OF EXAMPLE
@@ -2489,7 +2489,7 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
     actions         other signals (SIGHUP: read the configuration anew), each with a function that
                     runs in a thread of the object, never in signal context, until the hooks begin.
                     Three signals may give one call, never none
-    total           from the request to the end; 0: 20 s. A duration below 0: INVALID, here and below
+    total           from the request to the end; 0: 20 s. Below 0: INVALID, as in all of these
     drain           0: half of total
     cancel          0: a quarter of total. drain + cancel > total, both given: INVALID. The hooks
                     have all that is left of total
@@ -2509,11 +2509,11 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
 
 HOOKS
     A hook gets task->until: its limit, and a token that fires then. It has 10 ms more to come back;
-    then it is passed over: TIMEOUT, its thread is abandoned, the next hook gets another. Its context
-    must outlive that. A pool or a queue is closed by a hook that calls its close or drain with
-    task->until. FAILED: it returned a code. LOST: it ended its thread. NO_THREAD: it returned 0, and
-    ran in the thread of finish, unguarded, as no other was to be had. When total is over it does
-    not run: TIMEOUT.
+    then it is passed over: TIMEOUT, its thread is abandoned, the next hook gets another. What it
+    uses must outlive that. A pool or a queue is closed by a hook that calls its close or drain with
+    task->until. FAILED: it returned a code. LOST: it ended its thread. NO_THREAD: it returned 0,
+    but ran in the thread of finish, unguarded, as no other was to be had. When total is over it
+    does not run: TIMEOUT.
 
 ERRORS
     create          INVALID; BUSY: somebody in this process has the signals; NO_MEMORY; NO_THREAD;
@@ -2534,8 +2534,9 @@ SIGNALS
     takes no lock, allocates nothing, keeps errno. It is installed with SA_RESTART and SA_ONSTACK.
     destroy restores what was there before, bit for bit, where the handler is still ours. A signal
     that stops and comes so late that nobody could have been told of it before destroy is raised
-    again, for whoever is there then. Masks of your threads are not changed, so exec'd children are not born deaf. A forked
-    child that does not exec should destroy its copy: until then it ignores the signals.
+    again, for whoever is there then. Masks of your threads are not changed, so exec'd children are
+    not born deaf. A forked child that does not exec should destroy its copy: until then it ignores
+    the signals.
 
 THREADS      All functions by any thread; destroy last: what has not begun by then comes too late.
              requested, reason and request also in signal handlers.
@@ -2611,7 +2612,7 @@ typedef struct twill_shutdown_options { /* see OPTIONS above */
 typedef struct twill_shutdown_report {
     twill_status status; /* what finish answers */
     int reason;
-    /* work: entered, ever; left before CANCELLING; in it; not yet: entered is the sum of the rest */
+    /* work: entered, ever; left before CANCELLING; in it; not at all: the sum is entered */
     size_t entered, left_in_drain, left_in_cancel, stuck;
     size_t hooks, hooks_failed, hooks_overran, steps_stored;
     twill_ns wall; /* from the request */
@@ -16894,7 +16895,7 @@ static inline bool twill__action_is(const twill__action *action, void (*handler)
 /* ---- who owns the signals ---- */
 
 /* The claim names the owner by its process id, so that a handler that runs in a forked child knows
-   that it is not meant, and counts who uses the owner's object just now, so that the object outlives
+   that it is not meant, and counts who uses the owner's object just now, so that it outlives
    them. All but claim and disclaim are async-signal-safe, as _Atomic uint64_t has no lock. */
 #if TWILL__SIGNALS
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
@@ -16925,7 +16926,7 @@ static inline void *twill__owner_pin(void)
 
 static inline void twill__owner_release(void)
 {
-    /* pairs with the load in twill__owner_leave: what was done with the object comes before its end */
+    /* pairs with the CAS in twill__owner_leave: what was done comes before the object's end */
     atomic_fetch_sub(&twill__process()->signal_claim, 1);
 }
 
@@ -28211,8 +28212,8 @@ static inline twill_ns twill__shutdown_after(twill_ns start, twill_ns ns)
 
 /* ---- the word of work ---- */
 
-/* Phase and count are one word, so entering is one with looking at the phase. The total has 36 bits;
-   `halves` counts how often its top bit has turned. */
+/* Phase and count are one word: entering is one step with looking at the phase. The total has 36
+   bits; `halves` counts how often its top bit has turned. */
 #define TWILL__WORK_PHASE  UINT64_C(7)
 #define TWILL__WORK_WAITED UINT64_C(8) /* who leaves last says so in `pulse` */
 #define TWILL__WORK_INSIDE UINT64_C(0xffffff0)

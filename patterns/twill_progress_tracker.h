@@ -4942,7 +4942,7 @@ static inline bool twill__action_is(const twill__action *action, void (*handler)
 /* ---- who owns the signals ---- */
 
 /* The claim names the owner by its process id, so that a handler that runs in a forked child knows
-   that it is not meant, and counts who uses the owner's object just now, so that the object outlives
+   that it is not meant, and counts who uses the owner's object just now, so that it outlives
    them. All but claim and disclaim are async-signal-safe, as _Atomic uint64_t has no lock. */
 #if TWILL__SIGNALS
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
@@ -4973,7 +4973,7 @@ static inline void *twill__owner_pin(void)
 
 static inline void twill__owner_release(void)
 {
-    /* pairs with the load in twill__owner_leave: what was done with the object comes before its end */
+    /* pairs with the CAS in twill__owner_leave: what was done comes before the object's end */
     atomic_fetch_sub(&twill__process()->signal_claim, 1);
 }
 
