@@ -312,12 +312,15 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
         report->first_error.status = TWILL_FAILED;
         report->first_error.code = fan->start_code;
     }
+    twill__lock(&fan->lock); /* those that were left behind still count what they run */
     for (unsigned k = 0; k < fan->workers; k++) {
         report->chunks += fan->slot[k].chunks;
         report->busy += fan->slot[k].busy;
         if (fan->slot[k].busy > report->busiest)
             report->busiest = fan->slot[k].busy;
+        report->workers_used += fan->slot[k].chunks != 0 || fan->slot[k].current;
     }
+    twill__unlock(&fan->lock);
     if (fan->crew.run.errors_capacity) {
         twill__heap_sort(fan->crew.run.errors, fan->errors_count);
         report->errors_stored = fan->errors_count;
@@ -354,8 +357,6 @@ static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
         twill__team *team = fan->crew.job.team;
         report->workers_started = team->threads < fan->workers ? team->threads : fan->workers;
         report->flags = fan->crew.job.flags;
-        for (unsigned k = 0; k < fan->workers; k++)
-            report->workers_used += fan->slot[k].chunks != 0 || fan->slot[k].current;
         memset(&fan->reaper, 0, sizeof fan->reaper);
         fan->reaper.fn = twill__fan_reap;
         fan->reaper.arg = fan;

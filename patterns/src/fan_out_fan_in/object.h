@@ -112,7 +112,9 @@ static inline void twill__fan_deliver(twill_fan *fan, twill__fan_turn *turn, twi
     if (fan->enough && !fan->met)
         twill__fan_ask(fan, turn, task);
     *outcome = task->outcome;
-    if (result && fan->result_size > 256) { /* too long to hold up the others */
+    if (result && outcome->status != TWILL_OK) {
+        memset(result, 0, fan->result_size);       /* the task may still be writing its own */
+    } else if (result && fan->result_size > 256) { /* too long to hold up the others */
         twill__fan_exit(fan, turn);
         memcpy(result, twill__fan_result(fan, task), fan->result_size);
         twill__fan_lock(fan, turn);
