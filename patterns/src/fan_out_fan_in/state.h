@@ -274,8 +274,14 @@ static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns de
         deadline = TWILL_FOREVER;
     if (!fan->over && !twill__no_deadline(run) && run < deadline)
         deadline = run;
-    if (fan->running.first && fan->running.first->due && fan->running.first->due < deadline)
-        deadline = fan->running.first->due;
+    if (fan->timeout) { /* what starts later is due later than what would start now */
+        twill_ns now = twill__clock_now();
+        twill_ns due = fan->running.first                   ? fan->running.first->due
+                       : fan->timeout < TWILL_FOREVER - now ? now + fan->timeout
+                                                            : TWILL_FOREVER;
+        if (due < deadline)
+            deadline = due;
+    }
     return deadline;
 }
 
