@@ -1344,9 +1344,78 @@ int main(void)
 }
 END OF EXAMPLE
 OUTPUT:
-TWILL_FAILED, item 2: code 1; 3 others: 24235450
+TWILL_FAILED, item 2: code 1; 3 others: 24228450
 END OF OUTPUT
-*/
+
+OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which tasks end)
+    run             workers: tasks at once, on threads of the fan's own (started at create) or on
+                    run.pool; 0: the pool's, those of the call around it, or the CPUs. For waiting
+                    work (network, disk) more than the CPUs. The calling thread collects and is not
+                    counted; it runs tasks itself only where nobody else may: no thread could be
+                    started (DEGRADED), or it is itself a thread of that pool.
+                    until ends the fan as a whole. on_error 0: COLLECT; ALL_OK: LOWEST. statuses and
+                    codes [n]: twill_fan_out_fan_in only, else INVALID
+    goal            ALL        every outcome. FAILED if any failed, the lowest index first
+                    ALL_OK     the first failure cancels those above it, those below still run, so
+                               the error is the same in every run; aggregate is called only when all
+                               are in, and not at all if one failed. Not with a stream
+                    FIRST_OK   the first success cancels the rest; failures end no race
+                    QUORUM     `quorum` successes; ends early also when they are out of reach
+                    ENOUGH     `enough`, asked after each outcome by the thread that took it
+                    A goal that is met: OK, failures stay in the report. Not met: FAILED
+    quorum, enough  with those goals, and only with them
+    ordered         index order: an outcome is kept back until the lower ones are out
+    result_size     bytes of a task's result; the object only (the calls have a parameter)
+    in_flight       tasks queued or running, exact; 0: twice the workers. go waits for room
+    max_unread      outcomes not yet taken, 0: 65536; with that many a go is refused. In the calls:
+                    nothing more is started. Bounds the memory: it does not grow with n
+    timeout         of each task, from its start. Its token fires, its outcome is TIMEOUT, a success
+                    that comes later goes to `discard`. Seen at once by whoever waits in next, or by
+                    an idle worker. 0: none
+    max_abandoned   0: structured, all that run are waited for. Else up to so many may be left
+                    behind: a task over its timeout is answered at once although it still runs; at
+                    the end of the fan (deadline, goal met, destroy) those that still run are LOST.
+                    More than so many are waited for until they are that few
+    drop            accepted, and never ran: CANCELLED or TIMEOUT. Exactly one of {task, drop}
+    discard         a success that nobody will take: late, after the goal, or unread at destroy
+    notify          the object only: "try_next would give something", where there was nothing. From
+                    the thread that made it so; short; it may write to an eventfd. Read until EMPTY
+
+ERRORS
+    calls           OK; FAILED: a task, aggregate or pull failed (report.first_error: which), or the
+                    goal was not met; CANCELLED, TIMEOUT: run.until was over before all had run.
+                    FORKED: a callback forked, and this is the child
+    go              OK; CLOSED: after close (but from the fan's own tasks while any is in flight),
+                    cancel, or the end by goal or error; CANCELLED, TIMEOUT: run.until is over;
+                    FULL: max_unread, or (try) the window; NO_MEMORY. Not OK: arg stays the caller's
+    next            OK: an outcome, whatever it is; CLOSED: no more will come; EMPTY (try);
+                    CANCELLED, TIMEOUT: the wait, and nothing is lost. DEADLOCK: closed, and all
+                    that is in flight waits in next
+    outcome.status  OK; FAILED: outcome.code is what the task returned; TIMEOUT; CANCELLED: it never
+                    ran, or said twill_task_skip; LOST: it ended its thread, or was left behind
+    TWILL_INVALID   NULL where something is needed; an option that makes no sense. TOO_BIG: sizes
+    stop, destroy   DEADLOCK from a callback of the fan; stop: TIMEOUT, CANCELLED: some are stuck
+    In the report a task that had started and ended with TIMEOUT or LOST counts failed, one that
+    never started skipped. done + failed + skipped == total, always.
+
+THREADS      All functions by any thread, also by the fan's own tasks; destroy last.
+NESTED       go from a task at a full window runs the new task at once, inside it. next inside a
+             task runs queued tasks of this fan meanwhile, no others. A pool of one is enough.
+ORDERING     go, then the task, then next or aggregate: aggregate may use plain variables.
+BLOCKS       next, go, the calls, stop, destroy. No user code runs under a lock.
+ALLOCATES    One block at create or at the call; records of tasks later, 32 at first and then as
+             many as there are, never more than in_flight + max_unread (+ max_abandoned). They are
+             used again, and freed at the end. ALL_OK takes all n before the start.
+OWNERSHIP    arg is the task's from OK of go on; the result is copied out by next, zeroes unless the
+             outcome is OK. Items of an array stay where they are, but with max_abandoned the fan
+             has copies, since a task may outlive the call. What is left behind keeps the fan's
+             block, a worker each and one thread that waits for them, and on a pool the pool.
+COSTS        One lock, taken twice a task; about 220 bytes and the result a record.
+FORK         In the child: FORKED; destroy frees. Calls made there work.
+PITFALLS     A task left behind must not touch what its caller owns: give it an item, a result, and
+             nothing else. Without `drop` and `discard` what arg and results own leaks. A straggler
+             keeps its worker: leave room in run.workers. worker_stop of a worker that was left
+             behind runs when it returns. */
 #ifndef TWILL_FAN_OUT_FAN_IN_H
 #define TWILL_FAN_OUT_FAN_IN_H
 
@@ -1404,27 +1473,49 @@ TWILL__DECL twill_status twill_fan_stream(twill_pull_fn *pull, size_t item_size,
 
 typedef struct twill_fan twill_fan;
 
+/* Starts the threads. TWILL_OK: *out is the fan. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY,
+   NO_THREAD (run.strict), CLOSED (the pool), FORKED. */
 TWILL__DECL twill_status twill_fan_create(twill_fan **out, const twill_fan_options *options);
 
+/* One task more: fn(arg, result, task) on a worker. key comes back in the outcome, beside the
+   index, which counts accepted tasks. go waits for room in the window; try_go never waits; go_until
+   waits for readers, too. */
 TWILL__DECL twill_status twill_fan_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key);
 TWILL__DECL twill_status twill_fan_try_go(twill_fan *fan, twill_task_fn *fn, void *arg, void *key);
 TWILL__DECL twill_status twill_fan_go_until(twill_fan *fan, twill_task_fn *fn, void *arg, void *key,
                                             twill_until until);
+
+/* No more go; after the last outcome next says CLOSED. A second one: CLOSED. */
 TWILL__DECL twill_status twill_fan_close(twill_fan *fan);
+
+/* The next outcome: each accepted task exactly once. result: result_size bytes, or NULL. */
 TWILL__DECL twill_status twill_fan_next(twill_fan *fan, void *result, twill_outcome *outcome);
 TWILL__DECL twill_status twill_fan_try_next(twill_fan *fan, void *result, twill_outcome *outcome);
 TWILL__DECL twill_status twill_fan_next_until(twill_fan *fan, void *result, twill_outcome *outcome,
                                               twill_until until);
+
+/* Closes, drops what is queued, tells what runs; all of it still comes out of next. A second one:
+   CLOSED. */
 TWILL__DECL twill_status twill_fan_cancel(twill_fan *fan);
+
+/* In two phases: closes, waits for what is in flight until `drain`; then cancels, and waits until
+   `join`. *out (may be NULL): what ended by itself, what was cancelled, what still runs. Outcomes
+   stay to be read. */
 TWILL__DECL twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twill_until join,
                                         twill_stopped *out);
+
+/* Cancels what is left, waits, gives unread successes to `discard`, fills run.report, frees. Calls
+   that wait inside are answered first. NULL: TWILL_OK. */
 TWILL__DECL twill_status twill_fan_destroy(twill_fan *fan);
 
+/* accepted == done + failed + skipped + queued + running. abandoned: running, with their outcome
+   given; records: as much memory as was needed at once. */
 typedef struct twill_fan_stats {
     size_t accepted, done, failed, skipped;
     size_t queued, running, unread, abandoned;
     size_t records;
 } twill_fan_stats;
+/* One moment's figures. NULL or a parent process's fan: zeroes. */
 TWILL__DECL void twill_fan_get_stats(twill_fan *fan, twill_fan_stats *out);
 
 #ifdef __cplusplus
@@ -15732,8 +15823,14 @@ static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns de
         deadline = TWILL_FOREVER;
     if (!fan->over && !twill__no_deadline(run) && run < deadline)
         deadline = run;
-    if (fan->running.first && fan->running.first->due && fan->running.first->due < deadline)
-        deadline = fan->running.first->due;
+    if (fan->timeout) { /* what starts later is due later than what would start now */
+        twill_ns now = twill__clock_now();
+        twill_ns due = fan->running.first                   ? fan->running.first->due
+                       : fan->timeout < TWILL_FOREVER - now ? now + fan->timeout
+                                                            : TWILL_FOREVER;
+        if (due < deadline)
+            deadline = due;
+    }
     return deadline;
 }
 
@@ -16515,7 +16612,9 @@ static inline void twill__fan_deliver(twill_fan *fan, twill__fan_turn *turn, twi
     if (fan->enough && !fan->met)
         twill__fan_ask(fan, turn, task);
     *outcome = task->outcome;
-    if (result && fan->result_size > 256) { /* too long to hold up the others */
+    if (result && outcome->status != TWILL_OK) {
+        memset(result, 0, fan->result_size);       /* the task may still be writing its own */
+    } else if (result && fan->result_size > 256) { /* too long to hold up the others */
         twill__fan_exit(fan, turn);
         memcpy(result, twill__fan_result(fan, task), fan->result_size);
         twill__fan_lock(fan, turn);
@@ -17586,12 +17685,15 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
         report->first_error.status = TWILL_FAILED;
         report->first_error.code = fan->start_code;
     }
+    twill__lock(&fan->lock); /* those that were left behind still count what they run */
     for (unsigned k = 0; k < fan->workers; k++) {
         report->chunks += fan->slot[k].chunks;
         report->busy += fan->slot[k].busy;
         if (fan->slot[k].busy > report->busiest)
             report->busiest = fan->slot[k].busy;
+        report->workers_used += fan->slot[k].chunks != 0 || fan->slot[k].current;
     }
+    twill__unlock(&fan->lock);
     if (fan->crew.run.errors_capacity) {
         twill__heap_sort(fan->crew.run.errors, fan->errors_count);
         report->errors_stored = fan->errors_count;
@@ -17628,8 +17730,6 @@ static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
         twill__team *team = fan->crew.job.team;
         report->workers_started = team->threads < fan->workers ? team->threads : fan->workers;
         report->flags = fan->crew.job.flags;
-        for (unsigned k = 0; k < fan->workers; k++)
-            report->workers_used += fan->slot[k].chunks != 0 || fan->slot[k].current;
         memset(&fan->reaper, 0, sizeof fan->reaper);
         fan->reaper.fn = twill__fan_reap;
         fan->reaper.arg = fan;
