@@ -297,17 +297,20 @@ static inline int twill__flow_worker_start(void **state, const twill_task *task)
 {
     twill__flow *p = (twill__flow *)((twill__job *)task->private_)->data;
     twill__flow_turn turn;
-    int code = p->user_start(state, task);
-    if (code) {
-        twill__flow_enter(p, &turn);
-        if (!p->refused++)
-            p->start_code = code;
-        if (p->refused == p->np) {
-            p->dead = true;
-            twill__flow_halt(p, 0, false);
-        }
-        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    int code;
+    twill__flow_enter(p, &turn);
+    p->starting++;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
+    code = p->user_start(state, task);
+    twill__flow_enter(p, &turn);
+    p->starting--;
+    if (code && !p->refused++)
+        p->start_code = code;
+    if (p->refused == p->np) {
+        p->dead = true;
+        twill__flow_halt(p, 0, false);
     }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
     return code;
 }
 

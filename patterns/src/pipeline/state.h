@@ -157,6 +157,7 @@ typedef struct twill_pipeline {
     uint32_t working;        /* threads in twill__flow_work */
     uint32_t blocked_inside; /* of these, in a push */
     uint32_t helping;        /* callers that are at work for it, outside the lock */
+    uint32_t starting;       /* threads in worker_start */
     uint32_t refused;        /* worker numbers whose worker_start failed */
     int start_code;
     twill_ns due, armed; /* the next linger, or the deadline; 0: none. The last alarm set */

@@ -47,18 +47,17 @@ static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twil
 static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
                                     twill__flow_waiter *waiter)
 {
-    bool helped;
-    if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p))
+    if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p) ||
+        p->working + p->starting + p->refused >= p->np) /* no number is free for us */
         return false;
     p->helping++;
     twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
-    helped = twill__crew_help(&p->crew);
+    if (!twill__crew_help(&p->crew))
+        twill__yield(); /* somebody else has it, or has not given back his number yet */
     if (!twill__flow_here(p))
         return true;
     twill__flow_enter(p, turn);
     p->helping--;
-    if (!helped && twill__flow_any(p))
-        waiter->helps = false; /* no number is free, or its worker_start has failed */
     return true;
 }
 

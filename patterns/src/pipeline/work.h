@@ -469,6 +469,13 @@ static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
     uint32_t to, calls = hand->calls;
     if (!twill__flow_here(p))
         return;
+    twill__flow_enter(p, &turn);
+    if (!hand->active) { /* in worker_start, not at work */
+        p->starting -= p->starting > 0;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+        return;
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
     hand->calls = 0;
     to = hand->whole && calls ? calls : hand->at + 1;
     for (uint32_t i = to - (calls ? calls : 0); i < to; i++) {

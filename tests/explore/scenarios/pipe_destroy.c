@@ -9,9 +9,22 @@ static int waits(const void *in, void *out, const twill_task *task)
     return 0;
 }
 
+static _Atomic uint32_t over;
+
 static void waiting_push(void *side_)
 {
     push_one(side_);
+    atomic_store(&over, 1);
+}
+
+/* Whether the pusher waits inside: only then a destroy may come. */
+static bool inside(twill_pipeline *p)
+{
+    bool found;
+    twill__lock(&p->lock);
+    found = p->pushers.first != NULL;
+    twill__unlock(&p->lock);
+    return found;
 }
 
 int main(void)
@@ -27,10 +40,11 @@ int main(void)
                                  &(twill_pipeline_options){.tokens = 1, .report = &r}) == TWILL_OK);
     assert(twill_pipeline_push(p, &zero) == TWILL_OK);
     go(&a, waiting_push, p);
-    while (!atomic_load(&seen[0]) && !p->pushers.first) /* it has reached the lock, or will soon */
+    while (!inside(p) && !atomic_load(&over))
         twill__yield();
-    end(&a);
     assert(twill_pipeline_destroy(p) == TWILL_OK);
+    end(&a);
+    assert(a.status == TWILL_OK || a.status == TWILL_CLOSED);
     books(&r);
     assert(seen[0] + dropped[0] == 1 && seen[1] + dropped[1] == (a.status == TWILL_OK));
     return 0;

@@ -1,34 +1,36 @@
-/* The second item of the source, or of a serial stage, waits until the first one has come out: what
-   is done is shown, though its hand is busy. */
+/* The last item of a burst, in the source or in a serial stage, waits until the one before it has
+   come out: what is done is shown, though its hand is busy. Bursts are of 1, 2, 4.. items. */
 #include "pipe_common.h"
 
 static int where;
 static _Atomic uint32_t out_there;
 
-static void wait_for_first(int here, size_t index)
+static void wait_for_other(int here, size_t index)
 {
-    if (here == where && index == 1)
+    if (here == where && index == 2)
         while (!atomic_load(&out_there))
             twill__park(&out_there, 0, 0);
 }
 
 static int source(void *out, const twill_task *task)
 {
-    wait_for_first(0, task->index);
+    wait_for_other(0, task->index);
     return number(out, task);
 }
 
 static int middle(const void *in, void *out, const twill_task *task)
 {
-    wait_for_first(1, task->index);
+    wait_for_other(1, task->index);
     return pass_on(in, out, task);
 }
 
 static int tell(const void *in, void *out, const twill_task *task)
 {
     int status = deliver(in, out, task);
-    atomic_store(&out_there, 1);
-    twill__wake(&out_there, INT_MAX);
+    if (task->index == 1) {
+        atomic_store(&out_there, 1);
+        twill__wake(&out_there, INT_MAX);
+    }
     return status;
 }
 
