@@ -5123,6 +5123,7 @@ typedef struct twill_pipeline {
     uint32_t working;        /* threads in twill__flow_work */
     uint32_t blocked_inside; /* of these, in a push */
     uint32_t helping;        /* callers that are at work for it, outside the lock */
+    uint32_t starting;       /* threads in worker_start */
     uint32_t refused;        /* worker numbers whose worker_start failed */
     int start_code;
     twill_ns due, armed; /* the next linger, or the deadline; 0: none. The last alarm set */
@@ -6676,6 +6677,13 @@ static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
     uint32_t to, calls = hand->calls;
     if (!twill__flow_here(p))
         return;
+    twill__flow_enter(p, &turn);
+    if (!hand->active) { /* in worker_start, not at work */
+        p->starting -= p->starting > 0;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+        return;
+    }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
     hand->calls = 0;
     to = hand->whole && calls ? calls : hand->at + 1;
     for (uint32_t i = to - (calls ? calls : 0); i < to; i++) {
@@ -6736,18 +6744,17 @@ static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twil
 static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
                                     twill__flow_waiter *waiter)
 {
-    bool helped;
-    if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p))
+    if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p) ||
+        p->working + p->starting + p->refused >= p->np) /* no number is free for us */
         return false;
     p->helping++;
     twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
-    helped = twill__crew_help(&p->crew);
+    if (!twill__crew_help(&p->crew))
+        twill__yield(); /* somebody else has it, or has not given back his number yet */
     if (!twill__flow_here(p))
         return true;
     twill__flow_enter(p, turn);
     p->helping--;
-    if (!helped && twill__flow_any(p))
-        waiter->helps = false; /* no number is free, or its worker_start has failed */
     return true;
 }
 
@@ -7320,17 +7327,20 @@ static inline int twill__flow_worker_start(void **state, const twill_task *task)
 {
     twill__flow *p = (twill__flow *)((twill__job *)task->private_)->data;
     twill__flow_turn turn;
-    int code = p->user_start(state, task);
-    if (code) {
-        twill__flow_enter(p, &turn);
-        if (!p->refused++)
-            p->start_code = code;
-        if (p->refused == p->np) {
-            p->dead = true;
-            twill__flow_halt(p, 0, false);
-        }
-        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+    int code;
+    twill__flow_enter(p, &turn);
+    p->starting++;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
+    code = p->user_start(state, task);
+    twill__flow_enter(p, &turn);
+    p->starting--;
+    if (code && !p->refused++)
+        p->start_code = code;
+    if (p->refused == p->np) {
+        p->dead = true;
+        twill__flow_halt(p, 0, false);
     }
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
     return code;
 }
 
