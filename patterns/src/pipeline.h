@@ -143,7 +143,8 @@ MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on
 COSTS        Two turns under one lock for up to 64 quick items, one atomic exchange an item and
              stage.
 FORK         In a child all functions answer FORKED; abandon frees.
-PITFALLS     Without `drop`, pointers in dropped items leak. The user's `linger` is watched by idle
+PITFALLS     A call that returns 0 and has emitted nothing delivers `out`: for no output, filter.
+             Without `drop`, pointers in dropped items leak. The user's `linger` is watched by idle
              workers: when all are busy, the batch waits for the first of them. In a signal handler
              nothing here may be called but twill_cancel_request on the run's token. A pipeline of
              an object needs a join, or destroy drops what is inside. */
