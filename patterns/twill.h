@@ -1161,7 +1161,8 @@ MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on
 COSTS        Two turns under one lock for up to 64 quick items, one atomic exchange an item and
              stage.
 FORK         In a child all functions answer FORKED; abandon frees.
-PITFALLS     Without `drop`, pointers in dropped items leak. The user's `linger` is watched by idle
+PITFALLS     A call that returns 0 and has emitted nothing delivers `out`: for no output, filter.
+             Without `drop`, pointers in dropped items leak. The user's `linger` is watched by idle
              workers: when all are busy, the batch waits for the first of them. In a signal handler
              nothing here may be called but twill_cancel_request on the run's token. A pipeline of
              an object needs a join, or destroy drops what is inside. */
@@ -15015,10 +15016,15 @@ TWILL__DEFINE twill_status twill_pipeline_emit(const twill_task *task, const voi
 
 /* ---- one call ---- */
 
+typedef struct twill__flow_one { /* one call */
+    twill__flow *p;
+    twill_status status;
+} twill__flow_one;
+
 /* Also runs when a callback ends the calling thread. */
-static inline void twill__flow_finish(void *pipe)
+static inline void twill__flow_finish(void *one_)
 {
-    twill__flow *p = (twill__flow *)pipe;
+    twill__flow *p = ((twill__flow_one *)one_)->p;
     if (twill__flow_here(p)) {
         if (!p->crew_closed)
             twill__flow_end_now(p);
@@ -15027,17 +15033,23 @@ static inline void twill__flow_finish(void *pipe)
     TWILL_FREE(p->memory);
 }
 
+static inline void twill__flow_all(twill__flow_one *one)
+{
+    twill_until until = {0, NULL};
+    bool early;
+    one->status = twill__flow_join(one->p, until, &early);
+}
+
 static inline twill_status twill__flow_call(twill__flow_plan *plan, size_t total)
 {
-    twill__flow *p;
-    bool early;
-    twill_status status = twill__flow_make(&p, plan, true);
-    if (status != TWILL_OK)
-        return twill__flow_refuse(plan->options, total, status);
-    TWILL__GUARD_PUSH(twill__flow_finish, p);
-    status = twill__flow_join(p, (twill_until){0, NULL}, &early);
+    twill__flow_one one;
+    one.status = twill__flow_make(&one.p, plan, true);
+    if (one.status != TWILL_OK)
+        return twill__flow_refuse(plan->options, total, one.status);
+    TWILL__GUARD_PUSH(twill__flow_finish, &one);
+    twill__flow_all(&one);
     TWILL__GUARD_POP(1);
-    return status;
+    return one.status;
 }
 
 TWILL__DEFINE twill_status twill_pipeline_run(twill_source_fn *source, size_t source_size,
