@@ -706,7 +706,11 @@ TEST(a_forked_child)
     inherited = make(NULL);
     fd = (struct pollfd){twill_shutdown_fd(inherited), POLLIN, 0};
     CHECK_EQ(run(child_hears_nothing), 256 + SIGTERM);
+#ifndef __SANITIZE_ADDRESS__ /* it knows nothing of new threads in a child of many */
     CHECK_EQ(run(child_has_its_own), 4);
+#else
+    (void)child_has_its_own;
+#endif
     CHECK_EQ(poll(&fd, 1, 20), 0); /* nothing came through the pipe that they share */
     CHECK(!twill_shutdown_requested(inherited));
     raise(SIGTERM);
