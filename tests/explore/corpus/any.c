@@ -1,22 +1,55 @@
 /* any.c: small programs by number: three threads of a few steps each, drawn from atomic operations of
-   all orders, fences, a mutex, a condition and sleeps. They say what each thread has seen, so that two ways of
-   searching can be compared: check.sh wants the same outcomes with and without reduction. */
+   all orders, fences, a mutex, a condition, sleeps, yields, signals and a pipe. They say what each thread has
+   seen, so that two ways of searching can be compared: check.sh wants the same outcomes with and without
+   reduction. */
+#define _GNU_SOURCE
 #include "corpus.h"
 
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <stdio.h>
+#include <unistd.h>
 
 enum { THREADS = 3, STEPS = 4, PLACES = 3 };
 
 static atomic_int place[PLACES];
 static mtx_t mutex;
 static cnd_t condition;
-static int guarded, program;
+static int guarded, program, fds[2];
 static char outcome[THREADS][80];
 
 static unsigned draw(unsigned *state, unsigned below)
 {
     *state = *state * 1664525u + 1013904223u;
     return (*state >> 16) % below;
+}
+
+static void count_signal(int number)
+{
+    (void)number;
+    atomic_fetch_add_explicit(&place[0], 4, memory_order_relaxed);
+}
+
+/* Answers a digit. */
+static int system_step(unsigned *state)
+{
+    char byte = (char)('1' + draw(state, 3));
+
+    switch (draw(state, 5)) {
+    case 0:
+        thrd_yield();
+        return 9;
+    case 1:
+        kill(getpid(), SIGUSR1);
+        return 9;
+    case 2:
+        return write(fds[1], &byte, 1) == 1 ? 9 : 0;
+    case 3:
+        return read(fds[0], &byte, 1) == 1 ? byte - '0' : 0;
+    default:
+        return poll(&(struct pollfd){.fd = fds[0], .events = POLLIN}, 1, (int)draw(state, 2)) + 1;
+    }
 }
 
 static int one_step(unsigned *state)
@@ -28,7 +61,7 @@ static int one_step(unsigned *state)
     atomic_int *p = &place[draw(state, PLACES)];
     int expected = 0, seen;
 
-    switch (draw(state, 9)) {
+    switch (draw(state, 12)) {
     case 0:
     case 1:
         return atomic_load_explicit(p, loads[draw(state, 3)]);
@@ -54,6 +87,10 @@ static int one_step(unsigned *state)
             cnd_signal(&condition);
         mtx_unlock(&mutex);
         return seen;
+    case 8:
+    case 9:
+    case 10:
+        return system_step(state);
     default:
         thrd_sleep(&(struct timespec){.tv_nsec = 1 + (long)draw(state, 3)}, NULL);
         return 9;
@@ -77,10 +114,14 @@ int any_program(int number)
     program = number;
     mtx_init(&mutex, mtx_plain);
     cnd_init(&condition);
+    sigaction(SIGUSR1, &(struct sigaction){.sa_handler = count_signal}, NULL);
+    assert(pipe2(fds, O_NONBLOCK) == 0);
     for (int i = 0; i < THREADS; i++)
         assert(thrd_create(&threads[i], body, (void *)(intptr_t)i) == thrd_success);
     for (int i = 0; i < THREADS; i++)
         thrd_join(threads[i], NULL);
+    close(fds[0]);
+    close(fds[1]);
     printf("%s %s %s: %d %d %d\n", outcome[0], outcome[1], outcome[2], atomic_load(&place[0]),
            atomic_load(&place[1]), atomic_load(&place[2]));
     return 0;

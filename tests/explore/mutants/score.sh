@@ -21,4 +21,6 @@ unknown=0
 while IFS= read -r mutant; do
     grep -qF -e "$mutant" $here/survivors.txt || { unknown=$((unknown + 1)); echo "survives without a reason: $mutant"; }
 done <"$results.survivors"
+awk -F'\t' '$3 ~ /^killed/ { print $1 " | " $2 }' "$results" | grep -Fx -f "$here/survivors.txt" |
+    sed 's/^/has a reason to survive, and is noticed: /'
 [ $unknown -eq 0 ]

@@ -153,6 +153,7 @@ static void count_step(void)
 {
     thread *t = self();
 
+    step_alone(1); /* it has come to here: another state, also if the step itself never comes */
     for (int i = 0; i < x.thread_count; i++)
         x.threads[i].polite_to &= ~(1u << x.current);
     if (++x.steps > x.max_steps)
@@ -172,7 +173,6 @@ void point(void)
         return;
     count_step();
     switch_to(pick(false));
-    step_alone(1); /* or this state would seem to be there before */
     if (self()->pending & ~self()->mask)
         signals_run();
 }
@@ -201,7 +201,6 @@ bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
     if (deadline)
         step_on(&x.now, false, deadline);
     run_another();
-    step_alone(2);
     if (t->pending & ~t->mask)
         signals_run();
     return t->timed_out;
