@@ -6347,6 +6347,7 @@ static inline void twill__flow_load_end(twill__flow *p, twill__flow_hand *hand,
 
 typedef struct twill__flow_watch {
     uint64_t since, looked, published; /* ticks */
+    uint64_t pace, longest;            /* usual; seen */
     uint32_t every, count;             /* loads a look; since the last */
 } twill__flow_watch;
 
@@ -6354,19 +6355,27 @@ static inline void twill__flow_watch_begin(const twill__flow *p, twill__flow_wat
                                            uint64_t pace)
 {
     watch->since = watch->looked = watch->published = twill__ticks();
-    watch->every = pace && pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS ? 4 : 1;
+    watch->longest = 0;
+    watch->pace = pace;
     watch->count = 0;
+    watch->every = 1;
+    if (pace && pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS)
+        watch->every = pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS / 4 ? 16 : 4;
 }
 
-/* After a call: the longest so far; the stage is not yet published. Calls that are timed together
-   count with what is left after the others' usual time. */
-static inline uint64_t twill__flow_watch_look(twill__flow_watch *watch, uint64_t pace)
+/* After a call. Calls that are timed together: the longest is what is left after the others' usual
+   time. */
+static inline void twill__flow_watch_look(twill__flow_watch *watch)
 {
     uint64_t now = twill__ticks(), took = now > watch->looked ? now - watch->looked : 0;
-    uint64_t others = pace * (watch->count - 1), mean = took / watch->count;
     watch->looked = now;
+    if (took > watch->longest) {
+        uint64_t others = watch->pace * (watch->count - 1), mean = took / watch->count;
+        uint64_t longest = took > others && took - others > mean ? took - others : mean;
+        if (longest > watch->longest)
+            watch->longest = longest;
+    }
     watch->count = 0;
-    return took > others && took - others > mean ? took - others : mean;
 }
 
 /* Between two calls, when it is time to look: token and deadline, and what is done is shown when
@@ -6392,13 +6401,11 @@ static inline bool twill__flow_look(twill__flow *p, twill__flow_hand *hand,
 
 /* Loads one by one; returns how many have ended. */
 static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *hand,
-                                             twill_task *task, twill__flow_watch *watch,
-                                             uint64_t *longest)
+                                             twill_task *task, twill__flow_watch *watch)
 {
     twill__flow_step *step = &p->step[hand->step], *behind = step + 1;
     const char *in = step->in;
     size_t in_size = step->in_size, out_size = behind->in_size;
-    uint64_t pace = hand->pace;
     twill_map_fn *work = step->user.work;
     bool thin = p->thin,
          plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
@@ -6437,9 +6444,7 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
             twill__flow_load_end(p, hand, load, code);
         }
         if (++watch->count == watch->every) {
-            uint64_t took = twill__flow_watch_look(watch, pace);
-            if (took > *longest)
-                *longest = took;
+            twill__flow_watch_look(watch);
             if (!twill__flow_look(p, hand, watch, i + 1))
                 return i + 1;
         }
@@ -6502,8 +6507,7 @@ static inline void twill__flow_batch_end(twill__flow *p, twill__flow_hand *hand,
 }
 
 static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *hand,
-                                             twill_task *task, twill__flow_watch *watch,
-                                             uint64_t *longest)
+                                             twill_task *task, twill__flow_watch *watch)
 {
     twill__flow_step *step = &p->step[hand->step];
     uint32_t n = twill__flow_batch_gather(p, hand);
@@ -6517,7 +6521,7 @@ static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *h
         hand->calls = 0;
         twill__flow_batch_end(p, hand, n, code);
         watch->count = 1;
-        *longest = twill__flow_watch_look(watch, 0);
+        twill__flow_watch_look(watch);
     } else {
         n = 0;
     }
@@ -6557,7 +6561,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
         if (*end)
             break;
         if (++watch->count == watch->every) {
-            (void)twill__flow_watch_look(watch, 0);
+            twill__flow_watch_look(watch);
             if (!twill__flow_look(p, hand, watch, i))
                 break;
         }
@@ -6568,8 +6572,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
 /* ---- a burst ---- */
 
 static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *hand,
-                                            twill_task *task, twill__flow_watch *watch,
-                                            uint64_t *longest, bool *end)
+                                            twill_task *task, twill__flow_watch *watch, bool *end)
 {
     if (hand->step == p->n_steps) {
         task->context = p->run.context;
@@ -6579,19 +6582,16 @@ static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *ha
     task->context = twill__flow_step_context(p, &p->step[hand->step]);
     twill__flow_watch_begin(p, watch, hand->pace);
     if (hand->whole)
-        return twill__flow_run_batch(p, hand, task, watch, longest);
-    return twill__flow_run_loads(p, hand, task, watch, longest);
+        return twill__flow_run_batch(p, hand, task, watch);
+    return twill__flow_run_loads(p, hand, task, watch);
 }
 
 /* Under the lock again: loads below `to` have ended. */
 static inline void twill__flow_hand_end(twill__flow *p, twill__flow_hand *hand,
-                                        const twill__flow_watch *watch, uint32_t to,
-                                        uint64_t longest, bool end)
+                                        const twill__flow_watch *watch, uint32_t to, bool end)
 {
     uint64_t took = watch->looked > watch->since ? watch->looked - watch->since : 0;
     uint32_t ran = to ? to : 1;
-    if (watch->count) /* not looked since: as long as those before */
-        took = took * ran / (ran > watch->count ? ran - watch->count : 1);
     hand->busy += took;
     if (hand->step == p->n_steps) {
         p->source_burst = twill__flow_burst_next(p, p->source_burst, ran, took);
@@ -6602,8 +6602,8 @@ static inline void twill__flow_hand_end(twill__flow *p, twill__flow_hand *hand,
     } else {
         twill__flow_step *step = &p->step[hand->step];
         step->busy += took;
-        if (longest > step->longest)
-            step->longest = longest;
+        if (watch->longest > step->longest)
+            step->longest = watch->longest;
         step->burst = twill__flow_burst_next(p, step->burst, ran, took);
         step->pace = took / ran;
     }
@@ -6640,7 +6640,6 @@ static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand,
     p->working += hand->slot != NULL;
     for (;;) { /* exit: nothing to take */
         twill__flow_watch watch;
-        uint64_t longest = 0;
         bool end = false, taken;
         uint32_t to;
         twill__flow_poll(p);
@@ -6649,12 +6648,14 @@ static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand,
         if (!taken && !(twill__flow_any(p) && twill__flow_take(p, hand)))
             break;
         twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
-        to = twill__flow_hand_run(p, hand, task, &watch, &longest, &end);
+        to = twill__flow_hand_run(p, hand, task, &watch, &end);
+        if (watch.count)
+            twill__flow_watch_look(&watch);
         now = watch.looked;
         if (!twill__flow_here(p)) /* forked in a callback: the others are not here */
             return;
         twill__flow_enter(p, &turn);
-        twill__flow_hand_end(p, hand, &watch, to, longest, end);
+        twill__flow_hand_end(p, hand, &watch, to, end);
     }
     p->working -= hand->slot != NULL;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
