@@ -4,7 +4,7 @@
 #
 #   F=engine/lock.h   only files whose name contains it     JOBS=2    so many at once
 #   SAMPLE=50         so many mutants, drawn by SEED=1      HARD=20   twenty times the schedules
-#   M=text            only mutants whose name contains it
+#   M=text            only mutants whose name contains it     AGAIN=file  those of an earlier result that lived on
 #
 # A mutant that does not compile, or that changes no instruction of any program, does not count.
 set -u
@@ -22,12 +22,12 @@ covers() {  # file: the checks that cover it
         for path in $here/scenarios/$name.c tests/$name.c; do
             [ ! -f "$path" ] || echo "$path@${backend:-futex}"
         done
-    done | awk '!seen[$0]++'
+    done | awk '!seen[$0]++' | grep -vxF -f "$M_/broken"
 }
 
 killers() {  # file: its checks, what has killed most first; cheap ones before dear ones
     { sed -n "s,^$1	,,p" "$M_/killers" 2>/dev/null | sort | uniq -c | sort -rn | awk '{ print $2 }'
-      covers "$1"; } | awk '!seen[$0]++'
+      covers "$1"; } | grep -vxF -f "$M_/broken" | awk '!seen[$0]++'
 }
 
 # What the compiler sees, as a sum: the same, and nothing needs to be compiled.
@@ -123,11 +123,17 @@ done | grep -F -e "${M:-|}" | awk -v sample="$SAMPLE" -v seed="$SEED" '
         for (i = NR; i > 1; i--) { k = 1 + int(rand() * i); t = line[i]; line[i] = line[k]; line[k] = t }
         for (i = 1; i <= NR && i <= sample; i++) print line[i]
     }' >"$M_/list"
+if [ -n "${AGAIN:-}" ]; then # those of a result that were not noticed, or not tried
+    awk -F'\t' 'NR == FNR { if ($3 ~ /^(killed|unchanged|does)/) done[$1, $2] = 1; next } !(($1, $2) in done)' \
+        "$AGAIN" "$M_/list" >"$M_/list.again"
+    mv "$M_/list.again" "$M_/list"
+fi
 : >>"$M_/killers"
 
 # The unchanged programs must pass.
 cp_include() { rm -rf "$M_/unchanged" && mkdir -p "$M_/unchanged/include" && cp patterns/twill*.h "$M_/unchanged/include/"; }
 cp_include
+echo none >"$M_/broken"
 for file in $files; do covers "$file"; done | sort -u >"$M_/checks"
 while read -r check; do
     text=$(text_of "$check")
@@ -139,6 +145,7 @@ while read -r check; do
         echo "FAIL mutants: $check fails without any mutant"
         tail -n 5 "$M_/unchanged/log"
         failed=$((failed + 1))
+        echo "$check" >>"$M_/broken" # it would fail with any
     fi
 done <"$M_/checks"
 
