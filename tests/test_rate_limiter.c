@@ -18,6 +18,7 @@ static atomic_int asserted; /* the header's assertions are counted, not fatal */
 static twill_rate_limiter limiter_of(twill_rate_limiter_options options)
 {
     twill_rate_limiter limiter;
+    options.counted = true;
     CHECK_EQ(twill_rate_limiter_init(&limiter, &options), TWILL_OK);
     return limiter;
 }
@@ -365,6 +366,15 @@ TEST(take_up_to_takes_what_is_there)
     CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, UINT64_MAX), 3);
     CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 1), 0);
     CHECK_EQ(stats_of(&limiter).granted, 10);
+}
+
+TEST(grants_are_counted_when_asked)
+{
+    twill_rate_limiter limiter;
+    CHECK_EQ(twill_rate_limiter_init_per_second(&limiter, 1, 5), TWILL_OK);
+    CHECK_EQ(drain_at(&limiter, 0), 5);
+    CHECK_EQ(stats_of(&limiter).granted, 0);
+    CHECK_EQ(stats_of(&limiter).refused, 1);
 }
 
 TEST(debt_goes_when_full_and_those_who_follow_pay)
@@ -797,6 +807,7 @@ TEST(keys_refusals)
         {.tokens = 1, .barging = true},
         {.tokens = 1, .strict_spacing = true},
         {.tokens = 1, .max_waiters = 1},
+        {.tokens = 1, .counted = true},
         {.tokens = 3, .per = 1},
     };
     twill_rate_limiter_options good = {.tokens = 1};

@@ -92,6 +92,7 @@ static twill_rate_limiter slow(twill_rate_limiter_options options)
     twill_rate_limiter limiter;
     options.tokens = 1;
     options.per = TWILL_SEC(1000);
+    options.counted = true;
     options.used = options.burst ? options.burst : 1;
     CHECK_EQ(twill_rate_limiter_init(&limiter, &options), TWILL_OK);
     return limiter;
@@ -111,6 +112,7 @@ TEST(waiters_are_served_as_they_came)
         until_waiting(&limiter, (size_t)k + 1);
     }
     CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, 1), TWILL_EMPTY);
+    CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, 9), TWILL_TOO_BIG);
     for (int k = 0; k < 6; k++) {
         twill_rate_limiter_give_back(&limiter, 1);
         join(&who[k]);
@@ -335,8 +337,12 @@ TEST(limits_together_do_not_block_one_another)
 {
     caller who[4] = {0};
     atomic_store(&pair_taken, 0);
-    CHECK_EQ(twill_rate_limiter_init_per_second(&pair[0], 20000, 4), TWILL_OK);
-    CHECK_EQ(twill_rate_limiter_init_per_second(&pair[1], 30000, 2), TWILL_OK);
+    for (uint64_t k = 0; k < 2; k++)
+        CHECK_EQ(twill_rate_limiter_init(&pair[k],
+                                         &(twill_rate_limiter_options){.tokens = 20000 + 10000 * k,
+                                                                       .burst = 4 - 2 * k,
+                                                                       .counted = true}),
+                 TWILL_OK);
     for (int k = 0; k < 4; k++) {
         who[k].n = (uint64_t)k;
         go(&who[k], both);
@@ -413,7 +419,10 @@ TEST(many_threads_share_one_rate)
     caller who[6] = {0};
     twill_ns begun = twill_now();
     atomic_store(&storm_taken, 0);
-    CHECK_EQ(twill_rate_limiter_init_per_second(&limiter, 2000, 3), TWILL_OK);
+    CHECK_EQ(
+        twill_rate_limiter_init(
+            &limiter, &(twill_rate_limiter_options){.tokens = 2000, .burst = 3, .counted = true}),
+        TWILL_OK);
     twill_until until = twill_within(TWILL_MS(150));
     for (int k = 0; k < 6; k++) {
         who[k].limiter = &limiter;
@@ -477,7 +486,10 @@ TEST(everything_at_once)
     twill_rate_limiter limiter;
     caller who[4] = {0};
     uint64_t taken = 0;
-    CHECK_EQ(twill_rate_limiter_init_per_second(&limiter, 1e6, 4), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_init(
+                 &limiter,
+                 &(twill_rate_limiter_options){.tokens = 1000000, .burst = 4, .counted = true}),
+             TWILL_OK);
     for (int k = 0; k < 4; k++) {
         who[k].limiter = &limiter;
         go(&who[k], mix);
@@ -514,7 +526,10 @@ TEST(try_in_a_signal_handler)
     uint64_t taken = 0;
     atomic_store(&handler_calls, 0);
     atomic_store(&handler_taken, 0);
-    CHECK_EQ(twill_rate_limiter_init_per_second(&in_handler, 1e6, 100), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_init(
+                 &in_handler,
+                 &(twill_rate_limiter_options){.tokens = 1000000, .burst = 100, .counted = true}),
+             TWILL_OK);
     CHECK_EQ(sigaction(SIGALRM, &action, &old), 0);
     CHECK_EQ(setitimer(ITIMER_REAL, &storm_timer, NULL), 0);
     for (twill_ns end = twill_now() + TWILL_MS(150); twill_now() < end;) {

@@ -57,6 +57,8 @@ OPTIONS (twill_rate_limiter_options)
                     time, so two starts may be closer than 1/rate by that lateness. true: never
                     closer, and the rate falls short. BUCKET only
     max_waiters     0: as many as there are threads (a waiter lives on its own stack)
+    counted         true: stats.granted counts each token, for one more atomic addition a grant.
+                    WINDOW counts in any case
     starts, starts_count  WINDOW only: your array of at least `tokens` instants, kept while in use
     twill_rate_limiter_init_per_second(&limiter, 2.5, burst): any positive double, taken exactly.
 
@@ -83,7 +85,7 @@ ORDERING     Work before give_back or cancel comes before work after the grant t
 ALLOCATES    Nothing; the object may be static. rate_keys: one block, at create.
 BLOCKS       acquire, enter. The others may meet a lock that is held for some instructions.
 OWNERSHIP    The objects are the caller's, and never copied.
-COSTS        BUCKET: a clock reading, one compare-and-swap, one count. WINDOW: a small lock.
+COSTS        BUCKET: a clock reading, one compare-and-swap. WINDOW: a small lock.
 FORK         A child goes on with a copy, without the waiters; the limit is a process's. rate_keys
              of a parent: TWILL_FORKED.
 CLOCK        Monotonic. A jump forward fills to the burst and no more; an earlier instant never
@@ -119,6 +121,7 @@ typedef struct twill_rate_limiter_options { /* see OPTIONS above */
     bool barging;
     bool strict_spacing;
     size_t max_waiters;
+    bool counted;
     twill_ns *starts;
     size_t starts_count;
 } twill_rate_limiter_options;
@@ -184,7 +187,7 @@ TWILL__DECL void twill_rate_limiter_penalise(twill_rate_limiter *limiter, twill_
 TWILL__DECL twill_status twill_rate_limiter_close(twill_rate_limiter *limiter);
 
 typedef struct twill_rate_limiter_stats {
-    uint64_t granted;              /* tokens, reserved ones included */
+    uint64_t granted;              /* tokens, reserved ones included; 0 unless `counted` */
     uint64_t refused;              /* calls that were told EMPTY, or FULL */
     uint64_t timed_out, cancelled; /* calls */
     uint64_t given_back;           /* tokens, those of cancelled reservations included */
@@ -293,6 +296,7 @@ static inline void twill__rate_begin(twill__rate *me, const twill_rate_limiter_o
     me->oversize = (uint8_t)o->oversize;
     me->barging = o->barging;
     me->strict = o->strict_spacing;
+    me->counted = o->counted || o->kind;
     me->max_waiters = o->max_waiters;
     me->begun = twill__clock_now();
     me->turn = 1;
@@ -357,40 +361,48 @@ static inline twill_status twill__rate_try_enter(twill__ask *ask, uint32_t clock
     uint32_t flags = twill__rate_flags(me);
     if (flags & TWILL__RATE_CLOSED)
         return TWILL_CLOSED;
-    if (((flags & TWILL__RATE_WAITED) && !me->barging) || !twill__rate_try_lock(me))
+    if ((flags & TWILL__RATE_WAITED) && !me->barging)
+        /* the numbers of a WINDOW are under the lock */
+        return me->kind || twill__ask_cost(ask) == TWILL_OK ? TWILL_EMPTY : TWILL_TOO_BIG;
+    if (!twill__rate_try_lock(me))
         return TWILL_EMPTY;
     ask->word = twill__rate_seize(me, clock, now);
     return TWILL_OK;
 }
 
-static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t clock,
-                                           twill_ns now)
+/* What the word alone does not decide. Apart, so that a try pays for no more than it does. */
+__attribute__((cold)) static inline twill_status twill__rate_try_slow(twill__rate *me, uint64_t n,
+                                                                      uint32_t clock, twill_ns now)
 {
     twill__ask ask = {.rate = me, .n = n};
     twill__asking call = {.asks = &ask, .count = 1};
-    int fast;
     twill_status status;
+    if (n == 0)
+        return TWILL_OK;
+    status = twill__rate_try_enter(&ask, clock, now);
+    if (status == TWILL_OK) {
+        status = twill__asking_check(&call);
+        if (status == TWILL_OK && !twill__asking_take(&call, now))
+            status = TWILL_EMPTY;
+        twill__rate_exit(me, ask.word);
+    }
+    return status;
+}
+
+static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t clock,
+                                           twill_ns now)
+{
+    int status;
     if (!me)
         return TWILL_INVALID;
     /* a hint for an assertion */
-    TWILL_ASSERT(atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_UNBORN ||
-                 atomic_load_explicit(&me->clock, memory_order_relaxed) == clock);
-    fast = twill__rate_fast(me, &n, now, false);
-    if (fast == TWILL_OK || n == 0)
-        return TWILL_OK;
-    status = (twill_status)fast;
-    if (fast < 0) {
-        status = twill__rate_try_enter(&ask, clock, now);
-        if (status == TWILL_OK) {
-            status = twill__asking_check(&call);
-            if (status == TWILL_OK && !twill__asking_take(&call, now))
-                status = TWILL_EMPTY;
-            twill__rate_exit(me, ask.word);
-        }
-    }
-    if (status == TWILL_EMPTY)
+    TWILL_ASSERT((atomic_load_explicit(&me->clock, memory_order_relaxed) & ~clock) == 0);
+    status = twill__rate_fast(me, &n, now, false);
+    if (status < 0)
+        status = (int)twill__rate_try_slow(me, n, clock, now);
+    if (status == (int)TWILL_EMPTY)
         atomic_fetch_add_explicit(&me->refused, 1, memory_order_relaxed); /* a count */
-    return status;
+    return (twill_status)status;
 }
 
 TWILL__DEFINE twill_status twill_rate_limiter_try_acquire(twill_rate_limiter *limiter, uint64_t n)
@@ -625,7 +637,7 @@ TWILL__DEFINE void twill_rate_limiter_get_stats(twill_rate_limiter *limiter,
         return;
     word = twill__rate_enter(me, TWILL__RATE_UNBORN, 0);
     /* counts */
-    out->granted = atomic_load_explicit(&me->granted, memory_order_relaxed);
+    out->granted = me->counted ? atomic_load_explicit(&me->granted, memory_order_relaxed) : 0;
     out->refused = atomic_load_explicit(&me->refused, memory_order_relaxed);
     out->timed_out = me->timed_out;
     out->cancelled = me->cancelled;
@@ -692,7 +704,7 @@ static inline twill_status twill__keys_scale(const twill_rate_limiter_options *o
                                              twill__scale *scale)
 {
     if (!twill__rate_valid(o) || o->kind || o->oversize == TWILL_RATE_SPLIT || o->used ||
-        o->barging || o->strict_spacing || o->max_waiters)
+        o->barging || o->strict_spacing || o->max_waiters || o->counted)
         return TWILL_INVALID;
     memset(scale, 0, sizeof *scale);
     return twill__scale_make(scale, o->tokens, (uint64_t)(o->per ? o->per : TWILL_SEC(1)), 0,

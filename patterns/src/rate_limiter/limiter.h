@@ -10,10 +10,13 @@
    waits, or for good (closed, WINDOW). So one compare-and-swap on the word takes tokens, and
    whoever has the lock and has set SLOW has the limiter for himself.
 
-   Why a compare-and-swap cannot succeed with the scale of another rate: whoever changes the rate
-   sets SLOW, then stores the scale (release). A reader that sees one of these stores (acquire)
-   therefore sees SLOW or a later word when it comes back to the word. And no word of a new rate is
-   a word of an older one: it begins above all of them (`highest`). */
+   Why a compare-and-swap cannot succeed with the scale of another rate. Whoever changes the rate
+   sets SLOW, then stores the scale, `base` last (release). A reader loads `base` first, the rest,
+   the word, and `base` again (acquire). What it has of an older scale than the first `base` is
+   nothing, since that was stored last. If it has something of a newer one, then it comes after
+   SLOW, so the word is SLOW, or of the newer rate, and then the second `base` is another. From the
+   word on the exchange guards: no word of a rate is a word of an older one, since each begins above
+   all of them (`highest`). */
 #define TWILL__RATE_SLOW (UINT64_C(1) << 63)
 enum { TWILL__RATE_MAGIC = 0x72617465, TWILL__RATE_HOLES = 16, TWILL__RATE_TOGETHER = 16 };
 enum { TWILL__RATE_CLOSED = 1, TWILL__RATE_WAITED = 2 };            /* flags */
@@ -40,7 +43,7 @@ typedef struct TWILL__VIEW twill__rate {
     /* set at init */
     uint32_t magic;
     uint8_t kind, oversize;
-    bool barging, strict;
+    bool barging, strict, counted;
     twill_ns begun;
     uint64_t max_waiters;
     /* under the lock */
@@ -93,8 +96,8 @@ static inline twill__scale twill__rate_scale(const twill__rate *me)
 {
     twill__scale scale;
     /* acquire: pairs with the release in twill__rate_rescale; see above */
-    scale.origin = atomic_load_explicit(&me->origin, memory_order_acquire);
     scale.base = atomic_load_explicit(&me->base, memory_order_acquire);
+    scale.origin = atomic_load_explicit(&me->origin, memory_order_acquire);
     scale.factor = atomic_load_explicit(&me->factor, memory_order_acquire);
     scale.burst = atomic_load_explicit(&me->burst, memory_order_acquire);
     scale.shift = atomic_load_explicit(&me->shift, memory_order_acquire);
@@ -106,11 +109,11 @@ static inline void twill__rate_rescale(twill__rate *me, const twill__scale *scal
 {
     /* release: pairs with the acquire in twill__rate_scale */
     atomic_store_explicit(&me->origin, scale->origin, memory_order_release);
-    atomic_store_explicit(&me->base, scale->base, memory_order_release);
     atomic_store_explicit(&me->factor, scale->factor, memory_order_release);
     atomic_store_explicit(&me->burst, scale->burst, memory_order_release);
     atomic_store_explicit(&me->shift, scale->shift, memory_order_release);
     atomic_store_explicit(&me->drop, scale->drop, memory_order_release);
+    atomic_store_explicit(&me->base, scale->base, memory_order_release);
 }
 
 /* Carries out what new_... says. */
@@ -130,41 +133,40 @@ static inline uint32_t twill__rate_flags(const twill__rate *me)
 /* ---- the fast path ---- */
 
 /* TWILL_OK: *n taken; if `some`, perhaps fewer, which *n says then. TWILL_EMPTY: not there.
-   -1: look under the lock. */
+   -1: look under the lock. What happens but once in a while goes there, too, and the word is read
+   last: little stands between it and the exchange. */
 static inline int twill__rate_fast(twill__rate *me, uint64_t *n, twill_ns now, bool some)
 {
-    /* acquire: pairs with the release of whoever had the limiter */
-    uint64_t word = atomic_load_explicit(&me->word, memory_order_acquire);
+    twill__scale scale = twill__rate_scale(me);
+    uint64_t elapsed = (uint64_t)now - (uint64_t)scale.origin, burst = scale.burst >> scale.shift;
+    uint64_t v, word, from, next, take = *n;
+    if ((some ? !burst : take - 1 >= burst) || now < scale.origin || elapsed > TWILL__RATE_SPAN)
+        return -1;
+    v = scale.base + (twill__wide_product(elapsed << 2, scale.factor).high >> scale.drop);
+    /* acquire, here and below: pairs with the release of whoever had the limiter */
+    word = atomic_load_explicit(&me->word, memory_order_acquire);
     for (;;) { /* exit: an answer; a failed exchange is another call's success */
-        twill__scale scale = twill__rate_scale(me);
-        uint64_t v, from, next, seen, take = *n, burst = scale.burst >> scale.shift;
-        if ((word & TWILL__RATE_SLOW) || (some ? !burst : take - 1 >= burst))
+        if ((word & TWILL__RATE_SLOW) ||
+            atomic_load_explicit(&me->base, memory_order_acquire) != scale.base)
             return -1;
-        v = twill__scale_at(&scale, now);
         from = word > v ? word : v;
         if (some) {
             burst = from - v < scale.burst ? (scale.burst - (from - v)) >> scale.shift : 0;
             take = take < burst ? take : burst;
         }
         next = from + (take << scale.shift);
-        if (take && next - v <= scale.burst) {
-            /* acq_rel: what came before tokens were given back comes before what they are used
-               for */
-            if (atomic_compare_exchange_weak_explicit(&me->word, &word, next, memory_order_acq_rel,
-                                                      memory_order_acquire)) {
-                /* a count */
-                atomic_fetch_add_explicit(&me->granted, take, memory_order_relaxed);
-                *n = take;
-                return TWILL_OK;
-            }
-            continue;
-        }
-        /* acquire, as above: the scale was this word's only if the word still stands */
-        seen = atomic_load_explicit(&me->word, memory_order_acquire);
-        if (seen == word)
+        if (!take || next - v > scale.burst)
             return TWILL_EMPTY;
-        word = seen;
+        /* acq_rel: what came before tokens were given back comes before what they are used for */
+        if (atomic_compare_exchange_weak_explicit(&me->word, &word, next, memory_order_acq_rel,
+                                                  memory_order_acquire))
+            break;
+        take = *n;
     }
+    if (me->counted)
+        atomic_fetch_add_explicit(&me->granted, take, memory_order_relaxed);
+    *n = take;
+    return TWILL_OK;
 }
 
 /* ---- the lock ---- */
@@ -217,8 +219,13 @@ static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns no
     if (clock != TWILL__RATE_CALLERS)
         return;
     me->latest = now;
-    /* release: as in twill__rate_rescale */
+    /* as in twill__rate_rescale; a new base, since the scale is a new one. Nobody but us changes a
+       word that is SLOW */
     atomic_store_explicit(&me->origin, now, memory_order_release);
+    atomic_fetch_add_explicit(&me->word, 1, memory_order_relaxed);
+    /* under the lock */
+    atomic_store_explicit(&me->base, atomic_load_explicit(&me->base, memory_order_relaxed) + 1,
+                          memory_order_release);
     for (uint64_t k = 0; me->kind && k < me->u.window.written; k++)
         me->u.window.starts[k] = now; /* those of `used` */
 }

@@ -56,8 +56,11 @@ static inline void enter(void *caller_)
 /* `there` of `burst` tokens, and no more for a long time. */
 static inline void slow(twill_rate_limiter *limiter, uint64_t burst, uint64_t there)
 {
-    twill_rate_limiter_options options = {
-        .tokens = 1, .per = TWILL_SEC(1000000), .burst = burst, .used = burst - there};
+    twill_rate_limiter_options options = {.tokens = 1,
+                                          .per = TWILL_SEC(1000000),
+                                          .burst = burst,
+                                          .used = burst - there,
+                                          .counted = true};
     assert(twill_rate_limiter_init(limiter, &options) == TWILL_OK);
 }
 

@@ -15,7 +15,8 @@ int main(void)
 {
     static twill_rate_limiter limiter;
     struct caller one = {.limiter = &limiter}, other = {.limiter = &limiter};
-    assert(twill_rate_limiter_init_per_second(&limiter, 10, 1) == TWILL_OK);
+    assert(twill_rate_limiter_init(
+               &limiter, &(twill_rate_limiter_options){.tokens = 10, .counted = true}) == TWILL_OK);
     begun = twill_now();
     go(&one, three);
     go(&other, three);

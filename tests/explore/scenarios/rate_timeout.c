@@ -5,7 +5,8 @@ int main(void)
 {
     static twill_rate_limiter limiter;
     struct caller who = {.limiter = &limiter, .n = 1};
-    twill_rate_limiter_options options = {.tokens = 1, .per = TWILL_SEC(1), .burst = 2, .used = 2};
+    twill_rate_limiter_options options = {
+        .tokens = 1, .per = TWILL_SEC(1), .burst = 2, .used = 2, .counted = true};
     EXPLORE_MUST_REACH("timed out");
     EXPLORE_MUST_REACH("in time");
     assert(twill_rate_limiter_init(&limiter, &options) == TWILL_OK);

@@ -14,7 +14,8 @@ static void both(void *caller_)
 int main(void)
 {
     struct caller a = {.n = 0}, b = {.n = 1};
-    twill_rate_limiter_options options = {.tokens = 1, .per = TWILL_SEC(1), .burst = 1};
+    twill_rate_limiter_options options = {
+        .tokens = 1, .per = TWILL_SEC(1), .burst = 1, .counted = true};
     assert(twill_rate_limiter_init(&pair[0], &options) == TWILL_OK);
     options.used = 1;
     assert(twill_rate_limiter_init(&pair[1], &options) == TWILL_OK);
