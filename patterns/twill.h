@@ -1840,6 +1840,8 @@ OPTIONS (twill_rate_limiter_options)
                     time, so two starts may be closer than 1/rate by that lateness. true: never
                     closer, and the rate falls short. BUCKET only
     max_waiters     0: as many as there are threads (a waiter lives on its own stack)
+    counted         true: stats.granted counts each token, for one more atomic addition a grant.
+                    WINDOW counts in any case
     starts, starts_count  WINDOW only: your array of at least `tokens` instants, kept while in use
     twill_rate_limiter_init_per_second(&limiter, 2.5, burst): any positive double, taken exactly.
 
@@ -1866,7 +1868,7 @@ ORDERING     Work before give_back or cancel comes before work after the grant t
 ALLOCATES    Nothing; the object may be static. rate_keys: one block, at create.
 BLOCKS       acquire, enter. The others may meet a lock that is held for some instructions.
 OWNERSHIP    The objects are the caller's, and never copied.
-COSTS        BUCKET: a clock reading, one compare-and-swap, one count. WINDOW: a small lock.
+COSTS        BUCKET: a clock reading, one compare-and-swap. WINDOW: a small lock.
 FORK         A child goes on with a copy, without the waiters; the limit is a process's. rate_keys
              of a parent: TWILL_FORKED.
 CLOCK        Monotonic. A jump forward fills to the burst and no more; an earlier instant never
@@ -1900,6 +1902,7 @@ typedef struct twill_rate_limiter_options { /* see OPTIONS above */
     bool barging;
     bool strict_spacing;
     size_t max_waiters;
+    bool counted;
     twill_ns *starts;
     size_t starts_count;
 } twill_rate_limiter_options;
@@ -1965,7 +1968,7 @@ TWILL__DECL void twill_rate_limiter_penalise(twill_rate_limiter *limiter, twill_
 TWILL__DECL twill_status twill_rate_limiter_close(twill_rate_limiter *limiter);
 
 typedef struct twill_rate_limiter_stats {
-    uint64_t granted;              /* tokens, reserved ones included */
+    uint64_t granted;              /* tokens, reserved ones included; 0 unless `counted` */
     uint64_t refused;              /* calls that were told EMPTY, or FULL */
     uint64_t timed_out, cancelled; /* calls */
     uint64_t given_back;           /* tokens, those of cancelled reservations included */
@@ -21445,10 +21448,13 @@ static inline int twill__keys_take(struct twill_rate_keys *keys, uint32_t bucket
    waits, or for good (closed, WINDOW). So one compare-and-swap on the word takes tokens, and
    whoever has the lock and has set SLOW has the limiter for himself.
 
-   Why a compare-and-swap cannot succeed with the scale of another rate: whoever changes the rate
-   sets SLOW, then stores the scale (release). A reader that sees one of these stores (acquire)
-   therefore sees SLOW or a later word when it comes back to the word. And no word of a new rate is
-   a word of an older one: it begins above all of them (`highest`). */
+   Why a compare-and-swap cannot succeed with the scale of another rate. Whoever changes the rate
+   sets SLOW, then stores the scale, `base` last (release). A reader loads `base` first, the rest,
+   the word, and `base` again (acquire). What it has of an older scale than the first `base` is
+   nothing, since that was stored last. If it has something of a newer one, then it comes after
+   SLOW, so the word is SLOW, or of the newer rate, and then the second `base` is another. From the
+   word on the exchange guards: no word of a rate is a word of an older one, since each begins above
+   all of them (`highest`). */
 #define TWILL__RATE_SLOW (UINT64_C(1) << 63)
 enum { TWILL__RATE_MAGIC = 0x72617465, TWILL__RATE_HOLES = 16, TWILL__RATE_TOGETHER = 16 };
 enum { TWILL__RATE_CLOSED = 1, TWILL__RATE_WAITED = 2 };            /* flags */
@@ -21475,7 +21481,7 @@ typedef struct TWILL__VIEW twill__rate {
     /* set at init */
     uint32_t magic;
     uint8_t kind, oversize;
-    bool barging, strict;
+    bool barging, strict, counted;
     twill_ns begun;
     uint64_t max_waiters;
     /* under the lock */
@@ -21528,8 +21534,8 @@ static inline twill__scale twill__rate_scale(const twill__rate *me)
 {
     twill__scale scale;
     /* acquire: pairs with the release in twill__rate_rescale; see above */
-    scale.origin = atomic_load_explicit(&me->origin, memory_order_acquire);
     scale.base = atomic_load_explicit(&me->base, memory_order_acquire);
+    scale.origin = atomic_load_explicit(&me->origin, memory_order_acquire);
     scale.factor = atomic_load_explicit(&me->factor, memory_order_acquire);
     scale.burst = atomic_load_explicit(&me->burst, memory_order_acquire);
     scale.shift = atomic_load_explicit(&me->shift, memory_order_acquire);
@@ -21541,11 +21547,11 @@ static inline void twill__rate_rescale(twill__rate *me, const twill__scale *scal
 {
     /* release: pairs with the acquire in twill__rate_scale */
     atomic_store_explicit(&me->origin, scale->origin, memory_order_release);
-    atomic_store_explicit(&me->base, scale->base, memory_order_release);
     atomic_store_explicit(&me->factor, scale->factor, memory_order_release);
     atomic_store_explicit(&me->burst, scale->burst, memory_order_release);
     atomic_store_explicit(&me->shift, scale->shift, memory_order_release);
     atomic_store_explicit(&me->drop, scale->drop, memory_order_release);
+    atomic_store_explicit(&me->base, scale->base, memory_order_release);
 }
 
 /* Carries out what new_... says. */
@@ -21565,41 +21571,40 @@ static inline uint32_t twill__rate_flags(const twill__rate *me)
 /* ---- the fast path ---- */
 
 /* TWILL_OK: *n taken; if `some`, perhaps fewer, which *n says then. TWILL_EMPTY: not there.
-   -1: look under the lock. */
+   -1: look under the lock. What happens but once in a while goes there, too, and the word is read
+   last: little stands between it and the exchange. */
 static inline int twill__rate_fast(twill__rate *me, uint64_t *n, twill_ns now, bool some)
 {
-    /* acquire: pairs with the release of whoever had the limiter */
-    uint64_t word = atomic_load_explicit(&me->word, memory_order_acquire);
+    twill__scale scale = twill__rate_scale(me);
+    uint64_t elapsed = (uint64_t)now - (uint64_t)scale.origin, burst = scale.burst >> scale.shift;
+    uint64_t v, word, from, next, take = *n;
+    if ((some ? !burst : take - 1 >= burst) || now < scale.origin || elapsed > TWILL__RATE_SPAN)
+        return -1;
+    v = scale.base + (twill__wide_product(elapsed << 2, scale.factor).high >> scale.drop);
+    /* acquire, here and below: pairs with the release of whoever had the limiter */
+    word = atomic_load_explicit(&me->word, memory_order_acquire);
     for (;;) { /* exit: an answer; a failed exchange is another call's success */
-        twill__scale scale = twill__rate_scale(me);
-        uint64_t v, from, next, seen, take = *n, burst = scale.burst >> scale.shift;
-        if ((word & TWILL__RATE_SLOW) || (some ? !burst : take - 1 >= burst))
+        if ((word & TWILL__RATE_SLOW) ||
+            atomic_load_explicit(&me->base, memory_order_acquire) != scale.base)
             return -1;
-        v = twill__scale_at(&scale, now);
         from = word > v ? word : v;
         if (some) {
             burst = from - v < scale.burst ? (scale.burst - (from - v)) >> scale.shift : 0;
             take = take < burst ? take : burst;
         }
         next = from + (take << scale.shift);
-        if (take && next - v <= scale.burst) {
-            /* acq_rel: what came before tokens were given back comes before what they are used
-               for */
-            if (atomic_compare_exchange_weak_explicit(&me->word, &word, next, memory_order_acq_rel,
-                                                      memory_order_acquire)) {
-                /* a count */
-                atomic_fetch_add_explicit(&me->granted, take, memory_order_relaxed);
-                *n = take;
-                return TWILL_OK;
-            }
-            continue;
-        }
-        /* acquire, as above: the scale was this word's only if the word still stands */
-        seen = atomic_load_explicit(&me->word, memory_order_acquire);
-        if (seen == word)
+        if (!take || next - v > scale.burst)
             return TWILL_EMPTY;
-        word = seen;
+        /* acq_rel: what came before tokens were given back comes before what they are used for */
+        if (atomic_compare_exchange_weak_explicit(&me->word, &word, next, memory_order_acq_rel,
+                                                  memory_order_acquire))
+            break;
+        take = *n;
     }
+    if (me->counted)
+        atomic_fetch_add_explicit(&me->granted, take, memory_order_relaxed);
+    *n = take;
+    return TWILL_OK;
 }
 
 /* ---- the lock ---- */
@@ -21652,8 +21657,13 @@ static inline void twill__rate_born(twill__rate *me, uint32_t clock, twill_ns no
     if (clock != TWILL__RATE_CALLERS)
         return;
     me->latest = now;
-    /* release: as in twill__rate_rescale */
+    /* as in twill__rate_rescale; a new base, since the scale is a new one. Nobody but us changes a
+       word that is SLOW */
     atomic_store_explicit(&me->origin, now, memory_order_release);
+    atomic_fetch_add_explicit(&me->word, 1, memory_order_relaxed);
+    /* under the lock */
+    atomic_store_explicit(&me->base, atomic_load_explicit(&me->base, memory_order_relaxed) + 1,
+                          memory_order_release);
     for (uint64_t k = 0; me->kind && k < me->u.window.written; k++)
         me->u.window.starts[k] = now; /* those of `used` */
 }
@@ -22458,6 +22468,7 @@ static inline void twill__rate_begin(twill__rate *me, const twill_rate_limiter_o
     me->oversize = (uint8_t)o->oversize;
     me->barging = o->barging;
     me->strict = o->strict_spacing;
+    me->counted = o->counted || o->kind;
     me->max_waiters = o->max_waiters;
     me->begun = twill__clock_now();
     me->turn = 1;
@@ -22522,40 +22533,48 @@ static inline twill_status twill__rate_try_enter(twill__ask *ask, uint32_t clock
     uint32_t flags = twill__rate_flags(me);
     if (flags & TWILL__RATE_CLOSED)
         return TWILL_CLOSED;
-    if (((flags & TWILL__RATE_WAITED) && !me->barging) || !twill__rate_try_lock(me))
+    if ((flags & TWILL__RATE_WAITED) && !me->barging)
+        /* the numbers of a WINDOW are under the lock */
+        return me->kind || twill__ask_cost(ask) == TWILL_OK ? TWILL_EMPTY : TWILL_TOO_BIG;
+    if (!twill__rate_try_lock(me))
         return TWILL_EMPTY;
     ask->word = twill__rate_seize(me, clock, now);
     return TWILL_OK;
 }
 
-static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t clock,
-                                           twill_ns now)
+/* What the word alone does not decide. Apart, so that a try pays for no more than it does. */
+__attribute__((cold)) static inline twill_status twill__rate_try_slow(twill__rate *me, uint64_t n,
+                                                                      uint32_t clock, twill_ns now)
 {
     twill__ask ask = {.rate = me, .n = n};
     twill__asking call = {.asks = &ask, .count = 1};
-    int fast;
     twill_status status;
+    if (n == 0)
+        return TWILL_OK;
+    status = twill__rate_try_enter(&ask, clock, now);
+    if (status == TWILL_OK) {
+        status = twill__asking_check(&call);
+        if (status == TWILL_OK && !twill__asking_take(&call, now))
+            status = TWILL_EMPTY;
+        twill__rate_exit(me, ask.word);
+    }
+    return status;
+}
+
+static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t clock,
+                                           twill_ns now)
+{
+    int status;
     if (!me)
         return TWILL_INVALID;
     /* a hint for an assertion */
-    TWILL_ASSERT(atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_UNBORN ||
-                 atomic_load_explicit(&me->clock, memory_order_relaxed) == clock);
-    fast = twill__rate_fast(me, &n, now, false);
-    if (fast == TWILL_OK || n == 0)
-        return TWILL_OK;
-    status = (twill_status)fast;
-    if (fast < 0) {
-        status = twill__rate_try_enter(&ask, clock, now);
-        if (status == TWILL_OK) {
-            status = twill__asking_check(&call);
-            if (status == TWILL_OK && !twill__asking_take(&call, now))
-                status = TWILL_EMPTY;
-            twill__rate_exit(me, ask.word);
-        }
-    }
-    if (status == TWILL_EMPTY)
+    TWILL_ASSERT((atomic_load_explicit(&me->clock, memory_order_relaxed) & ~clock) == 0);
+    status = twill__rate_fast(me, &n, now, false);
+    if (status < 0)
+        status = (int)twill__rate_try_slow(me, n, clock, now);
+    if (status == (int)TWILL_EMPTY)
         atomic_fetch_add_explicit(&me->refused, 1, memory_order_relaxed); /* a count */
-    return status;
+    return (twill_status)status;
 }
 
 TWILL__DEFINE twill_status twill_rate_limiter_try_acquire(twill_rate_limiter *limiter, uint64_t n)
@@ -22790,7 +22809,7 @@ TWILL__DEFINE void twill_rate_limiter_get_stats(twill_rate_limiter *limiter,
         return;
     word = twill__rate_enter(me, TWILL__RATE_UNBORN, 0);
     /* counts */
-    out->granted = atomic_load_explicit(&me->granted, memory_order_relaxed);
+    out->granted = me->counted ? atomic_load_explicit(&me->granted, memory_order_relaxed) : 0;
     out->refused = atomic_load_explicit(&me->refused, memory_order_relaxed);
     out->timed_out = me->timed_out;
     out->cancelled = me->cancelled;
@@ -22857,7 +22876,7 @@ static inline twill_status twill__keys_scale(const twill_rate_limiter_options *o
                                              twill__scale *scale)
 {
     if (!twill__rate_valid(o) || o->kind || o->oversize == TWILL_RATE_SPLIT || o->used ||
-        o->barging || o->strict_spacing || o->max_waiters)
+        o->barging || o->strict_spacing || o->max_waiters || o->counted)
         return TWILL_INVALID;
     memset(scale, 0, sizeof *scale);
     return twill__scale_make(scale, o->tokens, (uint64_t)(o->per ? o->per : TWILL_SEC(1)), 0,
