@@ -246,7 +246,7 @@ static inline twill__entry *twill__batcher_victim(const twill__batcher *batcher)
 {
     bool oldest = batcher->options.overflow == TWILL_OVERFLOW_DROP_OLDEST;
     twill__entry *entry = oldest ? batcher->stock.front : batcher->stock.back;
-    while (entry && entry->attempts)
+    while (entry && entry->called)
         entry = oldest ? entry->after : entry->before;
     return entry;
 }

@@ -329,7 +329,7 @@ static inline twill_outcome twill__entry_outcome(const twill__entry *entry)
 static inline void twill__entry_tell(twill__batcher *batcher, twill__entry *entry, twill_task *task)
 {
     twill_outcome outcome;
-    bool has = entry->attempts && batcher->options.result_size;
+    bool has = entry->called && batcher->options.result_size;
     if (!batcher->options.on_item)
         return;
     outcome = twill__entry_outcome(entry);

@@ -7,7 +7,8 @@
 /* ---- taking ---- */
 
 /* Takes the entries of a lot whose keys are free. False: there is none. */
-static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool waiting)
+static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool waiting,
+                                     twill_ns now)
 {
     twill__stock *stock = &shift->batcher->stock;
     twill__lot *mine = lot;
@@ -39,6 +40,10 @@ static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool 
             twill__idle_out(stock, one);
             one->where = TWILL__RUNNING_ITEM;
             one->lot = mine;
+            one->attempts = lot->attempt;
+            one->worker = shift->task.worker;
+            if (!one->started)
+                one->started = now;
         }
         twill__key_take(stock, entry);
     }
@@ -82,7 +87,7 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
         twill__entry_out(stock, entry);
         if (now >= twill__entry_expires(batcher, entry))
             status = TWILL_TIMEOUT;
-        else if (entry->attempts)
+        else if (entry->called)
             status = TWILL_FAILED; /* it has, and is not tried again */
         twill__batcher_end(batcher, entry, status, status == TWILL_FAILED ? entry->its : 0,
                            ended_at);
@@ -121,10 +126,10 @@ static inline bool twill__shift_pick(twill__shift *shift)
     twill__open_look(batcher, now);
     for (twill__lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
          lot = lot->next)
-        if (twill__shift_take(shift, lot, true))
+        if (twill__shift_take(shift, lot, true, now))
             break;
     for (twill__lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
-        if (twill__shift_take(shift, lot, false))
+        if (twill__shift_take(shift, lot, false, now))
             break;
     if (!shift->lot)
         return false;
@@ -145,6 +150,14 @@ static inline void *twill__shift_result(const twill__view *view, size_t i)
     return shift->batcher->options.result_size ? shift->call[i]->record.result : NULL;
 }
 
+/* Whether a wait may run the item itself. Not over ENDED: it may have expired in this very call. */
+static inline void twill__entry_stage(twill__entry *entry, uint32_t from, uint32_t to)
+{
+    /* relaxed: a hint for those who wait; they look at the item under the batcher's lock */
+    atomic_compare_exchange_strong_explicit(&entry->record.stage, &from, to, memory_order_relaxed,
+                                            memory_order_relaxed);
+}
+
 /* A wait inside the callback for one of these items could never end: the futures know that the
    thread stands in all of them. */
 static inline void twill__shift_stack(twill__shift *shift)
@@ -152,8 +165,11 @@ static inline void twill__shift_stack(twill__shift *shift)
     shift->around = twill__record_current();
     for (size_t i = 0; i < shift->called; i++)
         for (twill__entry *one = shift->call[i]; one; one = one->follower)
-            if (one->has_future)
-                twill__record_begin(&one->record);
+            if (one->has_future) {
+                one->record.outer = twill__record_current();
+                twill__thread()->record = &one->record;
+                twill__entry_stage(one, TWILL__PENDING, TWILL__ACTIVE);
+            }
 }
 
 static inline int twill__shift_call(twill__shift *shift, twill__entry **call, size_t count)
@@ -161,13 +177,10 @@ static inline int twill__shift_call(twill__shift *shift, twill__entry **call, si
     twill__batcher *batcher = shift->batcher;
     twill_batch batch = {count, shift->lot->attempt, (size_t)call[0]->number, NULL,
                          NULL,  &shift->view};
-    twill_ns now = twill__clock_now();
     int code;
     for (size_t i = 0; i < count; i++)
         for (twill__entry *one = call[i]; one; one = one->follower) {
-            if (!one->attempts++)
-                one->started = now;
-            one->worker = shift->task.worker;
+            one->called = true;
             if (batcher->options.result_size)
                 memset(one->record.result, 0, batcher->options.result_size);
         }
@@ -290,9 +303,9 @@ static inline void twill__shift_give_up(twill__shift *shift, size_t to)
     for (; shift->at < to; shift->at++) {
         twill__entry *entry = shift->list[shift->at];
         twill__shift_end(shift, entry,
-                         entry->attempts ? TWILL_FAILED
-                         : cut           ? (twill_status)cut
-                                         : TWILL_LOST);
+                         entry->called ? TWILL_FAILED
+                         : cut         ? (twill_status)cut
+                                       : TWILL_LOST);
     }
 }
 
@@ -349,6 +362,10 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
             twill__entry_decide(stock, entry, status, status == TWILL_FAILED ? entry->its : 0);
             twill__batcher_count(batcher, status);
         }
+        if (!entry->called) { /* taken, and then the run was over */
+            entry->attempts = 0;
+            entry->started = 0;
+        }
         entry->where = TWILL__ENDED_ITEM;
         entry->lot = NULL; /* it may be another one before the key is given back */
     }
@@ -362,6 +379,7 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
     for (twill__entry *entry = lot->first; entry; entry = entry->next)
         for (twill__entry *one = entry; one; one = one->follower) {
             one->where = one == entry ? TWILL__PENDING_ITEM : TWILL__MERGED_ITEM;
+            twill__entry_stage(one, TWILL__ACTIVE, TWILL__PENDING);
             twill__idle_in(stock, one, false);
         }
     lot->attempt++;

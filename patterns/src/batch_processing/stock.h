@@ -42,6 +42,7 @@ typedef struct twill__entry {
     uint64_t key;
     size_t bytes, weight; /* weight: what it counts for in its lot, with those behind it */
     twill_ns added, started;
+    unsigned attempts, worker; /* of the last call */
     twill__where where;
     bool has_future, decided, promised; /* promised: the future has been told already */
     twill_status status;                /* once decided */
@@ -50,8 +51,7 @@ typedef struct twill__entry {
     twill__slot_state state; /* between two calls */
     twill_status answer;     /* of the last call */
     int its;
-    unsigned attempts; /* calls it was in */
-    unsigned worker;
+    bool called; /* at least once */
     struct twill__lot *lot;
     struct twill__entry *next, *previous;   /* in the lot */
     struct twill__entry *older, *newer;     /* of all that have not left the books */
