@@ -101,8 +101,8 @@ static inline bool twill__batcher_grant(twill__list *list, twill__node *node, in
     return true;
 }
 
-/* Whether there is room for one more. `all`: beside those whose on_item is still to return; one that
-   on_item adds takes the place of the one that it is told about. */
+/* Whether there is room for one more. `all`: beside those whose on_item is still to return; one
+   that on_item adds takes the place of the one that it is told about. */
 static inline bool twill__batcher_room(const twill__batcher *batcher, size_t bytes, bool all)
 {
     const twill__stock *stock = &batcher->stock;

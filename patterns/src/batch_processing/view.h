@@ -12,8 +12,8 @@
 typedef struct twill__view {
     void *(*item)(const struct twill__view *view, size_t i);
     void *(*result)(const struct twill__view *view, size_t i);
-    /* [count]: what twill_batch_set said. Bytes and ints of their own for each item, so that threads
-       of a callback may set different items at once */
+    /* [count]: what twill_batch_set said. Bytes and ints of their own for each item, so that
+       threads of a callback may set different items at once */
     int *codes;
     unsigned char *set;
 } twill__view;
