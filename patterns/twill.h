@@ -2281,9 +2281,19 @@ TWILL__DECL twill_ns twill_retry_delay(const twill_retry_options *options, size_
 #endif
 
 /* ---- batch_processing.h ---- */
-/* twill: batch_processing - give a function many items at a time.
+/* twill: batch_processing - give a function many items at a time: an array cut into batches, or
+   items that come one by one and leave together.
    SPDX-License-Identifier: MIT OR Unlicense
    Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    A call has a price of its own, whatever it carries: a system call, a transaction, a round trip.
+    Items that share a call share the price. twill_batch_process: the items are there, in an array.
+    twill_batch_flat_map: likewise, and each batch gives any number of values. twill_batcher: items
+    come one by one, from any threads, and leave by count, bytes, age or a gap in arrivals.
+WHEN NOT
+    Pure computation over an array: parallel_map needs no batches. Items that another thread takes
+    one by one: producer_consumer.
 
 EXAMPLE:
 #include <stdio.h>
@@ -2317,7 +2327,102 @@ int main(void)
 END OF EXAMPLE
 OUTPUT:
 TWILL_FAILED: 249 done in 3 calls; row 77 failed with 5
-END OF OUTPUT */
+END OF OUTPUT
+
+WHAT BECOMES OF EACH ITEM
+    fn returns 0, sets nothing        all of the batch are done
+    fn returns 0, sets some           each as set (0: done); one that was forgotten is LOST
+    fn returns c, sets some           those as set; the others have failed together, with c
+    Items that failed by themselves go again while attempts are left and retryable says so: only
+    they, in their order. Items that failed together go by on_bad_batch. BISECT calls for halves,
+    left first, until what is bad is alone: one bad item of b costs 2 log2(b) more calls, b bad ones
+    2b. Halving uses up no attempts; an item alone is then called alone while attempts last. If fn
+    is
+    all or nothing, good items take effect once.
+
+OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one attempt)
+    run             array: see twill_run; on_error 0: COLLECT, everything runs; others stop between
+                    batches. Batcher: workers are batches at once, 0: 1; on threads of its own or of
+                    run.pool; until ends the whole; errors, statuses, codes and on_error must be
+                    zero
+    max_items       0: 100. The last batch may be shorter
+    max_bytes       with bytes_of; no batch is above it. A larger item: TWILL_TOO_BIG (array: its
+                    outcome, counted failed), or a batch by itself with oversized_alone
+    attempts        calls for one item, the first included; 0: 1
+    backoff         before the second attempt up to so long, then up to twice as long, at most
+                    backoff_max (0: 10 s): "full jitter". 0: at once. Others go on meanwhile. seed:
+                    not
+                    0: the same delays in every run
+    retryable       NULL: every code
+    on_bad_batch    RETRY, BISECT, FAIL
+OPTIONS OF THE BATCHER ALONE (the array forms refuse them)
+    linger          an open batch leaves so long after its oldest item came; 0: 10 ms;
+                    TWILL_FOREVER:
+                    by count, bytes, flush and close only. It is no rate limit: full ones leave at
+                    once. An item that comes at the very instant opens the next batch
+    idle            it leaves when nothing has come for so long; 0: off
+    capacity        items accepted and not ended; 0: 10 max_items; exact. capacity_bytes; 0: no
+                    limit
+    overflow        full: BLOCK; REJECT: FULL; CALLER_RUNS: the caller processes a batch, if a
+                    worker
+                    number is free; DROP_OLDEST, DROP_NEWEST: the oldest or newest that was in no
+                    call
+                    yet ends DROPPED (FULL if there is none); DROP_INCOMING: the new one does
+    key_of          equal keys are never in two calls at once, and keep the order of add, across
+                    retries, too; other keys go in parallel
+    coalesce        equal keys within one open batch are one item for fn; each gets that outcome and
+                    a copy of that result. Limits count them once, capacity each
+    item_timeout    from acceptance; must exceed linger. In no call: the item ends TIMEOUT. In one:
+                    its
+                    future is told at once, on_item when the call has let go of the item; what the
+                    call says of it is discarded
+    result_size     of each item's result slot
+    on_item         called once for each accepted item, then the item is yours again. On the worker,
+                    or the thread that dropped or cancelled it (worker UINT_MAX); no lock is held;
+                    it
+                    may add: there is room for one in place of the item it is told about. `result`
+                    (NULL: it was in no call) dies with the call
+
+ERRORS
+    Array: TWILL_OK: all done. FAILED: run.report.first_error is the lowest index (FIRST: the first
+    in
+    time). CANCELLED, TIMEOUT: no further batch, no further attempt; a backoff ends at once; items
+    that had failed before stay FAILED. INVALID, TOO_BIG, NO_MEMORY, NO_THREAD, FORKED, CLOSED (of
+    the
+    pool): nothing ran. flat_map alone may say NO_MEMORY later; then there are no values.
+    report.total counts items, report.chunks calls. Batcher: see each function.
+    thrd_exit in fn: the items of that call are LOST, others of its batch that had failed stay so;
+    a batcher's worker is replaced.
+
+THREADS      All functions by any thread; destroy last (a call that waits inside is answered first).
+             Futures outlive the batcher.
+BLOCKS       process, flat_map: until all callbacks have returned. add: BLOCK and CALLER_RUNS only.
+             From inside of a callback an add processes another batch instead of waiting, on top of
+             its
+             own; flush, stop and destroy answer DEADLOCK there.
+ORDERING     What came before add comes before fn, that before on_item, and that before a wait for
+             the
+             future or a flush returns. Without keys and with one worker batches run in the order of
+             add; with more they begin in order and may overlap.
+OWNERSHIP    Array: all stays yours. A batcher's item is its own from OK (or DROPPED) to the return
+             of
+             on_item.
+ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else, before the first
+             call, 5 to 30 bytes an item of a batch and worker, with a backoff 24 bytes an item; by
+             bytes 8 bytes a batch. flat_map: while it runs, what is emitted, and once more at the
+             end.
+             Batcher: one block at create; some 500 bytes an item while the number of items grows.
+COSTS        A batcher takes one small lock for an add and three times a batch, and no timer thread:
+             an idle worker sleeps until the next thing is due.
+FORK         In the child array forms work, a batcher is FORKED, destroy frees it.
+PITFALLS     fn may see an item again (attempts, BISECT): it should be all or nothing, or
+             idempotent.
+             Setting one item of a batch and forgetting the others loses them: set all, or none.
+             on_item that frees an item which a future's waiter still uses. bytes_of and key_of run
+             in
+             add, before the lock. A tiny capacity caps max_items. twill_task_fail says nothing
+             here:
+             use twill_batch_set. */
 #ifndef TWILL_BATCH_PROCESSING_H
 #define TWILL_BATCH_PROCESSING_H
 
@@ -2463,7 +2568,8 @@ TWILL__DECL void twill_batch_free(void *values);
 
 typedef struct twill_batcher twill_batcher;
 
-/* Starts the workers. TWILL_OK: *out is the batcher. Else *out is NULL: INVALID, TOO_BIG, NO_MEMORY,
+/* Starts the workers. TWILL_OK: *out is the batcher. Else *out is NULL: INVALID, TOO_BIG,
+   NO_MEMORY,
    NO_THREAD (none could be started, or, with run.strict, not all), FORKED, CLOSED (of the pool). */
 TWILL__DECL twill_status twill_batcher_create(twill_batcher **out, twill_batch_fn *fn,
                                               const twill_batch_options *options);
@@ -2495,7 +2601,8 @@ TWILL__DECL twill_status twill_batcher_close(twill_batcher *batcher);
 TWILL__DECL twill_status twill_batcher_stop(twill_batcher *batcher, twill_until drain,
                                             twill_until join, twill_stopped *out);
 
-/* Close, waits for the end of everything, joins the workers, fills run.report, frees. NULL: OK. From
+/* Close, waits for the end of everything, joins the workers, fills run.report, frees. NULL: OK.
+   From
    inside of a callback: DEADLOCK, and nothing changed. In a forked child it frees. */
 TWILL__DECL twill_status twill_batcher_destroy(twill_batcher *batcher);
 
@@ -23846,8 +23953,8 @@ TWILL__DEFINE twill_status twill_retry_call(const void *in, void *out, twill_map
 typedef struct twill__view {
     void *(*item)(const struct twill__view *view, size_t i);
     void *(*result)(const struct twill__view *view, size_t i);
-    /* [count]: what twill_batch_set said. Bytes and ints of their own for each item, so that threads
-       of a callback may set different items at once */
+    /* [count]: what twill_batch_set said. Bytes and ints of their own for each item, so that
+       threads of a callback may set different items at once */
     int *codes;
     unsigned char *set;
 } twill__view;
@@ -24037,8 +24144,8 @@ static inline twill_status twill__cuts_make(twill__cuts *cuts, const char *items
 /* A pass of the team over the batches (engine/run.h); place k of it is batch k. An item that fails
    and may be tried again gets a slot. Without a backoff the worker goes on with its slots at once,
    and they stand on its desk. With one, the batch waits in a heap by the instant when it is due:
-   workers serve what is due between fresh batches, and a second pass serves the rest, sleeping, once
-   nothing fresh is left. A batch is in at most one of: not begun, one worker's hands, the heap. */
+   workers serve what is due between fresh batches, and a second pass serves the rest, sleeping,
+   once nothing fresh is left. A batch is in at most one of: not begun, one worker's hands, the heap. */
 
 typedef enum twill__slot_state {
     TWILL__SLOT_ENDED = 0,
@@ -25972,6 +26079,7 @@ typedef struct twill__entry {
     uint64_t key;
     size_t bytes, weight; /* weight: what it counts for in its lot, with those behind it */
     twill_ns added, started;
+    unsigned attempts, worker; /* of the last call */
     twill__where where;
     bool has_future, decided, promised; /* promised: the future has been told already */
     twill_status status;                /* once decided */
@@ -25980,8 +26088,7 @@ typedef struct twill__entry {
     twill__slot_state state; /* between two calls */
     twill_status answer;     /* of the last call */
     int its;
-    unsigned attempts; /* calls it was in */
-    unsigned worker;
+    bool called; /* at least once */
     struct twill__lot *lot;
     struct twill__entry *next, *previous;   /* in the lot */
     struct twill__entry *older, *newer;     /* of all that have not left the books */
@@ -26453,8 +26560,8 @@ static inline bool twill__batcher_grant(twill__list *list, twill__node *node, in
     return true;
 }
 
-/* Whether there is room for one more. `all`: beside those whose on_item is still to return; one that
-   on_item adds takes the place of the one that it is told about. */
+/* Whether there is room for one more. `all`: beside those whose on_item is still to return; one
+   that on_item adds takes the place of the one that it is told about. */
 static inline bool twill__batcher_room(const twill__batcher *batcher, size_t bytes, bool all)
 {
     const twill__stock *stock = &batcher->stock;
@@ -26681,7 +26788,7 @@ static inline twill_outcome twill__entry_outcome(const twill__entry *entry)
 static inline void twill__entry_tell(twill__batcher *batcher, twill__entry *entry, twill_task *task)
 {
     twill_outcome outcome;
-    bool has = entry->attempts && batcher->options.result_size;
+    bool has = entry->called && batcher->options.result_size;
     if (!batcher->options.on_item)
         return;
     outcome = twill__entry_outcome(entry);
@@ -26783,7 +26890,8 @@ static inline void twill__batcher_tell(twill__batcher *batcher, twill__batcher_t
 /* ---- taking ---- */
 
 /* Takes the entries of a lot whose keys are free. False: there is none. */
-static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool waiting)
+static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool waiting,
+                                     twill_ns now)
 {
     twill__stock *stock = &shift->batcher->stock;
     twill__lot *mine = lot;
@@ -26815,6 +26923,10 @@ static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool 
             twill__idle_out(stock, one);
             one->where = TWILL__RUNNING_ITEM;
             one->lot = mine;
+            one->attempts = lot->attempt;
+            one->worker = shift->task.worker;
+            if (!one->started)
+                one->started = now;
         }
         twill__key_take(stock, entry);
     }
@@ -26858,7 +26970,7 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
         twill__entry_out(stock, entry);
         if (now >= twill__entry_expires(batcher, entry))
             status = TWILL_TIMEOUT;
-        else if (entry->attempts)
+        else if (entry->called)
             status = TWILL_FAILED; /* it has, and is not tried again */
         twill__batcher_end(batcher, entry, status, status == TWILL_FAILED ? entry->its : 0,
                            ended_at);
@@ -26897,10 +27009,10 @@ static inline bool twill__shift_pick(twill__shift *shift)
     twill__open_look(batcher, now);
     for (twill__lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
          lot = lot->next)
-        if (twill__shift_take(shift, lot, true))
+        if (twill__shift_take(shift, lot, true, now))
             break;
     for (twill__lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
-        if (twill__shift_take(shift, lot, false))
+        if (twill__shift_take(shift, lot, false, now))
             break;
     if (!shift->lot)
         return false;
@@ -26921,6 +27033,14 @@ static inline void *twill__shift_result(const twill__view *view, size_t i)
     return shift->batcher->options.result_size ? shift->call[i]->record.result : NULL;
 }
 
+/* Whether a wait may run the item itself. Not over ENDED: it may have expired in this very call. */
+static inline void twill__entry_stage(twill__entry *entry, uint32_t from, uint32_t to)
+{
+    /* relaxed: a hint for those who wait; they look at the item under the batcher's lock */
+    atomic_compare_exchange_strong_explicit(&entry->record.stage, &from, to, memory_order_relaxed,
+                                            memory_order_relaxed);
+}
+
 /* A wait inside the callback for one of these items could never end: the futures know that the
    thread stands in all of them. */
 static inline void twill__shift_stack(twill__shift *shift)
@@ -26928,8 +27048,11 @@ static inline void twill__shift_stack(twill__shift *shift)
     shift->around = twill__record_current();
     for (size_t i = 0; i < shift->called; i++)
         for (twill__entry *one = shift->call[i]; one; one = one->follower)
-            if (one->has_future)
-                twill__record_begin(&one->record);
+            if (one->has_future) {
+                one->record.outer = twill__record_current();
+                twill__thread()->record = &one->record;
+                twill__entry_stage(one, TWILL__PENDING, TWILL__ACTIVE);
+            }
 }
 
 static inline int twill__shift_call(twill__shift *shift, twill__entry **call, size_t count)
@@ -26937,13 +27060,10 @@ static inline int twill__shift_call(twill__shift *shift, twill__entry **call, si
     twill__batcher *batcher = shift->batcher;
     twill_batch batch = {count, shift->lot->attempt, (size_t)call[0]->number, NULL,
                          NULL,  &shift->view};
-    twill_ns now = twill__clock_now();
     int code;
     for (size_t i = 0; i < count; i++)
         for (twill__entry *one = call[i]; one; one = one->follower) {
-            if (!one->attempts++)
-                one->started = now;
-            one->worker = shift->task.worker;
+            one->called = true;
             if (batcher->options.result_size)
                 memset(one->record.result, 0, batcher->options.result_size);
         }
@@ -27066,9 +27186,9 @@ static inline void twill__shift_give_up(twill__shift *shift, size_t to)
     for (; shift->at < to; shift->at++) {
         twill__entry *entry = shift->list[shift->at];
         twill__shift_end(shift, entry,
-                         entry->attempts ? TWILL_FAILED
-                         : cut           ? (twill_status)cut
-                                         : TWILL_LOST);
+                         entry->called ? TWILL_FAILED
+                         : cut         ? (twill_status)cut
+                                       : TWILL_LOST);
     }
 }
 
@@ -27125,6 +27245,10 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
             twill__entry_decide(stock, entry, status, status == TWILL_FAILED ? entry->its : 0);
             twill__batcher_count(batcher, status);
         }
+        if (!entry->called) { /* taken, and then the run was over */
+            entry->attempts = 0;
+            entry->started = 0;
+        }
         entry->where = TWILL__ENDED_ITEM;
         entry->lot = NULL; /* it may be another one before the key is given back */
     }
@@ -27138,6 +27262,7 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
     for (twill__entry *entry = lot->first; entry; entry = entry->next)
         for (twill__entry *one = entry; one; one = one->follower) {
             one->where = one == entry ? TWILL__PENDING_ITEM : TWILL__MERGED_ITEM;
+            twill__entry_stage(one, TWILL__ACTIVE, TWILL__PENDING);
             twill__idle_in(stock, one, false);
         }
     lot->attempt++;
@@ -27531,7 +27656,7 @@ static inline twill__entry *twill__batcher_victim(const twill__batcher *batcher)
 {
     bool oldest = batcher->options.overflow == TWILL_OVERFLOW_DROP_OLDEST;
     twill__entry *entry = oldest ? batcher->stock.front : batcher->stock.back;
-    while (entry && entry->attempts)
+    while (entry && entry->called)
         entry = oldest ? entry->after : entry->before;
     return entry;
 }
