@@ -205,7 +205,7 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
     twill__stock *stock = &batcher->stock;
     bool alone = entry->bytes > batcher->max_bytes, opens;
     twill_ns due = TWILL_FOREVER;
-    const twill__lot *last = stock->ready.last;
+    const twill__batch_lot *last = stock->ready.last;
     size_t used;
     twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
     twill__idle_in(stock, entry, true);

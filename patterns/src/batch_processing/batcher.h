@@ -24,7 +24,7 @@ typedef struct twill__shift {
     _Atomic uint64_t owner;     /* number of the thread that works; 0: none */
     struct twill__shift *outer; /* of the same worker */
     twill_task task;
-    twill__lot *lot;
+    twill__batch_lot *lot;
     twill__entry **list; /* [max] */
     size_t count, at;    /* of the lot's entries; the first that has no end yet */
     twill__entry **call; /* the part of `list` that is in the call */
@@ -231,7 +231,7 @@ static inline twill_ns twill__entry_expires(const twill__batcher *batcher,
 /* When the open lot leaves by itself. */
 static inline twill_ns twill__open_due(const twill__batcher *batcher, enum twill__why *why)
 {
-    const twill__lot *open = batcher->stock.open;
+    const twill__batch_lot *open = batcher->stock.open;
     twill_ns by_age, by_gap;
     *why = TWILL__BY_LINGER;
     if (!open)

@@ -185,7 +185,7 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
     if (!twill__bytes_add(&bytes, buckets, sizeof(twill__entry *)))
         return TWILL_TOO_BIG;
     opens = bytes - TWILL__LINE;
-    if (shape->options.coalesce && !twill__bytes_add(&bytes, buckets, sizeof(twill__bucket)))
+    if (shape->options.coalesce && !twill__bytes_add(&bytes, buckets, sizeof(twill__key_bucket)))
         return TWILL_TOO_BIG;
     memory = (char *)TWILL_MALLOC(bytes);
     if (!memory)
@@ -207,7 +207,7 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
         memset(batcher->stock.flights, 0, buckets * sizeof *batcher->stock.flights);
     }
     if (shape->options.coalesce) {
-        batcher->stock.opens = (twill__bucket *)(void *)(at + opens);
+        batcher->stock.opens = (twill__key_bucket *)(void *)(at + opens);
         memset(batcher->stock.opens, 0, buckets * sizeof *batcher->stock.opens);
     }
     return TWILL_OK;
@@ -215,7 +215,7 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
 
 static inline void twill__batcher_free(twill__batcher *batcher)
 {
-    for (twill__lot *lot = batcher->stock.lots, *next; lot; lot = next) {
+    for (twill__batch_lot *lot = batcher->stock.lots, *next; lot; lot = next) {
         next = lot->all;
         TWILL_FREE(lot);
     }

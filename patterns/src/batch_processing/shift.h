@@ -7,11 +7,11 @@
 /* ---- taking ---- */
 
 /* Takes the entries of a lot whose keys are free. False: there is none. */
-static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool waiting,
+static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot, bool waiting,
                                      twill_ns now)
 {
     twill__stock *stock = &shift->batcher->stock;
-    twill__lot *mine = lot;
+    twill__batch_lot *mine = lot;
     if (stock->flights && !waiting && lot->stuck == stock->releases)
         return false;
     if (stock->flights && !waiting) { /* those that wait hold their keys */
@@ -124,11 +124,11 @@ static inline bool twill__shift_pick(twill__shift *shift)
     if (twill__batcher_reap(batcher, now, &shift->ended_at))
         return true;
     twill__open_look(batcher, now);
-    for (twill__lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
+    for (twill__batch_lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
          lot = lot->next)
         if (twill__shift_take(shift, lot, true, now))
             break;
-    for (twill__lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
+    for (twill__batch_lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
         if (twill__shift_take(shift, lot, false, now))
             break;
     if (!shift->lot)
@@ -350,7 +350,7 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
 {
     twill__batcher *batcher = shift->batcher;
     twill__stock *stock = &batcher->stock;
-    twill__lot *lot = shift->lot;
+    twill__batch_lot *lot = shift->lot;
     twill_ns now = twill__clock_now();
     shift->told = true;
     batcher->counts.calls += shift->calls;
@@ -518,7 +518,7 @@ static inline bool twill__batcher_ready(void *object)
     bool ready = false;
     twill__batcher_enter(batcher, &turn);
     twill__open_look(batcher, now);
-    for (const twill__lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
+    for (const twill__batch_lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
         ready = !stock->flights || lot->stuck != stock->releases;
     next = twill__batcher_next_due(batcher);
     ready = ready || next <= now || (stock->front && atomic_load(&batcher->cut)) ||

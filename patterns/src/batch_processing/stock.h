@@ -32,7 +32,7 @@ enum twill__why { /* a lot has left */
                   TWILL__WHYS
 };
 
-struct twill__lot;
+struct twill__batch_lot;
 
 typedef struct twill__entry {
     twill__record record; /* first: futures are made of it */
@@ -52,7 +52,7 @@ typedef struct twill__entry {
     twill_status answer;     /* of the last call */
     int its;
     bool called; /* at least once */
-    struct twill__lot *lot;
+    struct twill__batch_lot *lot;
     struct twill__entry *next, *previous;   /* in the lot */
     struct twill__entry *older, *newer;     /* of all that have not left the books */
     struct twill__entry *before, *after;    /* of those that are in no call: expiry, drops */
@@ -63,8 +63,8 @@ typedef struct twill__entry {
     struct twill__entry *ended;             /* next of those that a thread is about to tell */
 } twill__entry;
 
-typedef struct twill__lot {
-    struct twill__lot *next, *all; /* in a line; of all that there are */
+typedef struct twill__batch_lot {
+    struct twill__batch_lot *next, *all; /* in a line; of all that there are */
     twill__entry *first, *last;
     size_t count, bytes; /* merged ones once */
     twill_ns opened, arrival;
@@ -73,24 +73,24 @@ typedef struct twill__lot {
     unsigned attempt; /* of its next call */
     enum twill__why why;
     uint64_t stuck; /* all its keys were in flight after so many releases */
-} twill__lot;
+} twill__batch_lot;
 
 typedef struct twill__line { /* of lots */
-    twill__lot *first, *last;
+    twill__batch_lot *first, *last;
 } twill__line;
 
-typedef struct twill__bucket { /* of the open lot's keys */
+typedef struct twill__key_bucket { /* of the open lot's keys */
     twill__entry *entry;
     uint64_t serial; /* of the lot that it is about */
-} twill__bucket;
+} twill__key_bucket;
 
 typedef struct twill__stock {
     twill__core *core;
     twill__entry *oldest, *newest; /* in the books */
     twill__entry *front, *back;    /* in no call */
-    twill__lot *open;
+    twill__batch_lot *open;
     twill__line ready, waiting; /* waiting: by instant */
-    twill__lot *spare, *lots;
+    twill__batch_lot *spare, *lots;
     size_t lot_count;
     uint64_t numbers, serials, releases; /* releases: of keys, so far */
     size_t count, bytes;                 /* accepted and not decided */
@@ -98,13 +98,13 @@ typedef struct twill__stock {
     size_t books;                        /* entries in the books */
     size_t idle;                         /* of them, in no call */
     twill__entry **flights;              /* [buckets]: keys in flight; NULL: no keys */
-    twill__bucket *opens;                /* [buckets]: keys of the open lot; NULL: no merging */
+    twill__key_bucket *opens;            /* [buckets]: keys of the open lot; NULL: no merging */
     size_t buckets;                      /* a power of 2 */
 } twill__stock;
 
 /* ---- lists ---- */
 
-static inline void twill__lot_append(twill__lot *lot, twill__entry *entry)
+static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
 {
     entry->lot = lot;
     entry->next = NULL;
@@ -118,7 +118,7 @@ static inline void twill__lot_append(twill__lot *lot, twill__entry *entry)
     lot->bytes += entry->weight;
 }
 
-static inline void twill__lot_remove(twill__lot *lot, twill__entry *entry)
+static inline void twill__lot_remove(twill__batch_lot *lot, twill__entry *entry)
 {
     if (entry->previous)
         entry->previous->next = entry->next;
@@ -134,7 +134,7 @@ static inline void twill__lot_remove(twill__lot *lot, twill__entry *entry)
 
 /* One of the lot's own, after a call. In the order of numbers: what is tried again keeps its order,
    whatever order the calls had. */
-static inline void twill__lot_insert(twill__lot *lot, twill__entry *entry)
+static inline void twill__lot_insert(twill__batch_lot *lot, twill__entry *entry)
 {
     twill__entry *previous = lot->last;
     while (previous && previous->number > entry->number)
@@ -153,7 +153,7 @@ static inline void twill__lot_insert(twill__lot *lot, twill__entry *entry)
     lot->bytes += entry->weight;
 }
 
-static inline void twill__line_push(twill__line *line, twill__lot *lot)
+static inline void twill__line_push(twill__line *line, twill__batch_lot *lot)
 {
     lot->next = NULL;
     if (line->last)
@@ -164,9 +164,9 @@ static inline void twill__line_push(twill__line *line, twill__lot *lot)
 }
 
 /* Into the line of those that wait, by instant. */
-static inline void twill__line_sort(twill__line *line, twill__lot *lot)
+static inline void twill__line_sort(twill__line *line, twill__batch_lot *lot)
 {
-    twill__lot **link = &line->first;
+    twill__batch_lot **link = &line->first;
     while (*link && (*link)->due <= lot->due)
         link = &(*link)->next;
     lot->next = *link;
@@ -175,9 +175,9 @@ static inline void twill__line_sort(twill__line *line, twill__lot *lot)
         line->last = lot;
 }
 
-static inline void twill__line_remove(twill__line *line, twill__lot *lot)
+static inline void twill__line_remove(twill__line *line, twill__batch_lot *lot)
 {
-    twill__lot **link = &line->first, *previous = NULL;
+    twill__batch_lot **link = &line->first, *previous = NULL;
     while (*link != lot) {
         previous = *link;
         link = &previous->next;
@@ -225,7 +225,7 @@ static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
 static inline bool twill__lots_for(twill__stock *stock, size_t entries)
 {
     while (stock->lot_count < entries + 1) {
-        twill__lot *lot = (twill__lot *)TWILL_MALLOC(sizeof *lot);
+        twill__batch_lot *lot = (twill__batch_lot *)TWILL_MALLOC(sizeof *lot);
         if (!lot)
             return false;
         lot->all = stock->lots;
@@ -237,9 +237,9 @@ static inline bool twill__lots_for(twill__stock *stock, size_t entries)
     return true;
 }
 
-static inline twill__lot *twill__lot_get(twill__stock *stock)
+static inline twill__batch_lot *twill__lot_get(twill__stock *stock)
 {
-    twill__lot *lot = stock->spare, *all = lot->all;
+    twill__batch_lot *lot = stock->spare, *all = lot->all;
     stock->spare = lot->next;
     memset(lot, 0, sizeof *lot);
     lot->all = all;
@@ -249,7 +249,7 @@ static inline twill__lot *twill__lot_get(twill__stock *stock)
     return lot;
 }
 
-static inline void twill__lot_put(twill__stock *stock, twill__lot *lot)
+static inline void twill__lot_put(twill__stock *stock, twill__batch_lot *lot)
 {
     lot->next = stock->spare;
     stock->spare = lot;
@@ -265,7 +265,7 @@ static inline void twill__lot_close(twill__stock *stock, enum twill__why why)
 }
 
 /* A lot that has lost its last entry is not sent. */
-static inline void twill__lot_settle(twill__stock *stock, twill__lot *lot)
+static inline void twill__lot_settle(twill__stock *stock, twill__batch_lot *lot)
 {
     if (lot->first)
         return;
@@ -278,7 +278,7 @@ static inline void twill__lot_settle(twill__stock *stock, twill__lot *lot)
 
 /* ---- keys ---- */
 
-static inline size_t twill__bucket_of(const twill__stock *stock, uint64_t key)
+static inline size_t twill__key_bucket_of(const twill__stock *stock, uint64_t key)
 {
     uint64_t mixed = key;
     return (size_t)twill__random(&mixed) & (stock->buckets - 1);
@@ -286,12 +286,13 @@ static inline size_t twill__bucket_of(const twill__stock *stock, uint64_t key)
 
 /* Whether an entry must wait for one with its key that is in another lot's hands. */
 static inline bool twill__key_taken(const twill__stock *stock, const twill__entry *entry,
-                                    const twill__lot *lot)
+                                    const twill__batch_lot *lot)
 {
     const twill__entry *other;
     if (!stock->flights || entry->in_flight)
         return false;
-    for (other = stock->flights[twill__bucket_of(stock, entry->key)]; other; other = other->hashed)
+    for (other = stock->flights[twill__key_bucket_of(stock, entry->key)]; other;
+         other = other->hashed)
         if (other->key == entry->key && other->lot != lot)
             return true;
     return false;
@@ -302,7 +303,7 @@ static inline void twill__key_take(twill__stock *stock, twill__entry *entry)
     twill__entry **bucket;
     if (!stock->flights || entry->in_flight)
         return;
-    bucket = &stock->flights[twill__bucket_of(stock, entry->key)];
+    bucket = &stock->flights[twill__key_bucket_of(stock, entry->key)];
     entry->hashed = *bucket;
     *bucket = entry;
     entry->in_flight = true;
@@ -313,7 +314,7 @@ static inline void twill__key_give(twill__stock *stock, twill__entry *entry)
     twill__entry **link;
     if (!entry->in_flight)
         return;
-    for (link = &stock->flights[twill__bucket_of(stock, entry->key)]; *link != entry;
+    for (link = &stock->flights[twill__key_bucket_of(stock, entry->key)]; *link != entry;
          link = &(*link)->hashed) {}
     *link = entry->hashed;
     entry->in_flight = false;
@@ -323,11 +324,11 @@ static inline void twill__key_give(twill__stock *stock, twill__entry *entry)
 /* The entry of the open lot with this key; NULL: none. */
 static inline twill__entry *twill__open_find(const twill__stock *stock, uint64_t key)
 {
-    const twill__bucket *bucket;
+    const twill__key_bucket *bucket;
     twill__entry *entry;
     if (!stock->opens || !stock->open)
         return NULL;
-    bucket = &stock->opens[twill__bucket_of(stock, key)];
+    bucket = &stock->opens[twill__key_bucket_of(stock, key)];
     entry = bucket->serial == stock->open->serial ? bucket->entry : NULL;
     while (entry && entry->key != key)
         entry = entry->same;
@@ -336,10 +337,10 @@ static inline twill__entry *twill__open_find(const twill__stock *stock, uint64_t
 
 static inline void twill__open_in(twill__stock *stock, twill__entry *entry)
 {
-    twill__bucket *bucket;
+    twill__key_bucket *bucket;
     if (!stock->opens)
         return;
-    bucket = &stock->opens[twill__bucket_of(stock, entry->key)];
+    bucket = &stock->opens[twill__key_bucket_of(stock, entry->key)];
     if (bucket->serial != entry->lot->serial)
         bucket->entry = NULL;
     bucket->serial = entry->lot->serial;
@@ -350,11 +351,11 @@ static inline void twill__open_in(twill__stock *stock, twill__entry *entry)
 /* `by`: who takes its place, or NULL. */
 static inline void twill__open_out(twill__stock *stock, twill__entry *entry, twill__entry *by)
 {
-    twill__bucket *bucket;
+    twill__key_bucket *bucket;
     twill__entry **link;
     if (!stock->opens || entry->lot != stock->open)
         return;
-    bucket = &stock->opens[twill__bucket_of(stock, entry->key)];
+    bucket = &stock->opens[twill__key_bucket_of(stock, entry->key)];
     for (link = &bucket->entry; *link != entry; link = &(*link)->same) {}
     if (by)
         by->same = entry->same;
@@ -367,7 +368,7 @@ static inline void twill__open_out(twill__stock *stock, twill__entry *entry, twi
 static inline void twill__entry_promote(twill__stock *stock, twill__entry *entry)
 {
     twill__entry *heir = entry->follower;
-    twill__lot *lot = entry->lot;
+    twill__batch_lot *lot = entry->lot;
     heir->lot = lot;
     heir->where = TWILL__PENDING_ITEM;
     heir->leader = NULL;
@@ -403,7 +404,7 @@ static inline void twill__entry_out(twill__stock *stock, twill__entry *entry)
     } else if (entry->follower) {
         twill__entry_promote(stock, entry);
     } else {
-        twill__lot *lot = entry->lot;
+        twill__batch_lot *lot = entry->lot;
         twill__open_out(stock, entry, NULL);
         twill__lot_remove(lot, entry);
         twill__lot_settle(stock, lot);
