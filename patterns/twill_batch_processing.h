@@ -7360,7 +7360,7 @@ enum twill__why { /* a lot has left */
                   TWILL__WHYS
 };
 
-struct twill__lot;
+struct twill__batch_lot;
 
 typedef struct twill__entry {
     twill__record record; /* first: futures are made of it */
@@ -7380,7 +7380,7 @@ typedef struct twill__entry {
     twill_status answer;     /* of the last call */
     int its;
     bool called; /* at least once */
-    struct twill__lot *lot;
+    struct twill__batch_lot *lot;
     struct twill__entry *next, *previous;   /* in the lot */
     struct twill__entry *older, *newer;     /* of all that have not left the books */
     struct twill__entry *before, *after;    /* of those that are in no call: expiry, drops */
@@ -7391,8 +7391,8 @@ typedef struct twill__entry {
     struct twill__entry *ended;             /* next of those that a thread is about to tell */
 } twill__entry;
 
-typedef struct twill__lot {
-    struct twill__lot *next, *all; /* in a line; of all that there are */
+typedef struct twill__batch_lot {
+    struct twill__batch_lot *next, *all; /* in a line; of all that there are */
     twill__entry *first, *last;
     size_t count, bytes; /* merged ones once */
     twill_ns opened, arrival;
@@ -7401,24 +7401,24 @@ typedef struct twill__lot {
     unsigned attempt; /* of its next call */
     enum twill__why why;
     uint64_t stuck; /* all its keys were in flight after so many releases */
-} twill__lot;
+} twill__batch_lot;
 
 typedef struct twill__line { /* of lots */
-    twill__lot *first, *last;
+    twill__batch_lot *first, *last;
 } twill__line;
 
-typedef struct twill__bucket { /* of the open lot's keys */
+typedef struct twill__key_bucket { /* of the open lot's keys */
     twill__entry *entry;
     uint64_t serial; /* of the lot that it is about */
-} twill__bucket;
+} twill__key_bucket;
 
 typedef struct twill__stock {
     twill__core *core;
     twill__entry *oldest, *newest; /* in the books */
     twill__entry *front, *back;    /* in no call */
-    twill__lot *open;
+    twill__batch_lot *open;
     twill__line ready, waiting; /* waiting: by instant */
-    twill__lot *spare, *lots;
+    twill__batch_lot *spare, *lots;
     size_t lot_count;
     uint64_t numbers, serials, releases; /* releases: of keys, so far */
     size_t count, bytes;                 /* accepted and not decided */
@@ -7426,13 +7426,13 @@ typedef struct twill__stock {
     size_t books;                        /* entries in the books */
     size_t idle;                         /* of them, in no call */
     twill__entry **flights;              /* [buckets]: keys in flight; NULL: no keys */
-    twill__bucket *opens;                /* [buckets]: keys of the open lot; NULL: no merging */
+    twill__key_bucket *opens;            /* [buckets]: keys of the open lot; NULL: no merging */
     size_t buckets;                      /* a power of 2 */
 } twill__stock;
 
 /* ---- lists ---- */
 
-static inline void twill__lot_append(twill__lot *lot, twill__entry *entry)
+static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
 {
     entry->lot = lot;
     entry->next = NULL;
@@ -7446,7 +7446,7 @@ static inline void twill__lot_append(twill__lot *lot, twill__entry *entry)
     lot->bytes += entry->weight;
 }
 
-static inline void twill__lot_remove(twill__lot *lot, twill__entry *entry)
+static inline void twill__lot_remove(twill__batch_lot *lot, twill__entry *entry)
 {
     if (entry->previous)
         entry->previous->next = entry->next;
@@ -7462,7 +7462,7 @@ static inline void twill__lot_remove(twill__lot *lot, twill__entry *entry)
 
 /* One of the lot's own, after a call. In the order of numbers: what is tried again keeps its order,
    whatever order the calls had. */
-static inline void twill__lot_insert(twill__lot *lot, twill__entry *entry)
+static inline void twill__lot_insert(twill__batch_lot *lot, twill__entry *entry)
 {
     twill__entry *previous = lot->last;
     while (previous && previous->number > entry->number)
@@ -7481,7 +7481,7 @@ static inline void twill__lot_insert(twill__lot *lot, twill__entry *entry)
     lot->bytes += entry->weight;
 }
 
-static inline void twill__line_push(twill__line *line, twill__lot *lot)
+static inline void twill__line_push(twill__line *line, twill__batch_lot *lot)
 {
     lot->next = NULL;
     if (line->last)
@@ -7492,9 +7492,9 @@ static inline void twill__line_push(twill__line *line, twill__lot *lot)
 }
 
 /* Into the line of those that wait, by instant. */
-static inline void twill__line_sort(twill__line *line, twill__lot *lot)
+static inline void twill__line_sort(twill__line *line, twill__batch_lot *lot)
 {
-    twill__lot **link = &line->first;
+    twill__batch_lot **link = &line->first;
     while (*link && (*link)->due <= lot->due)
         link = &(*link)->next;
     lot->next = *link;
@@ -7503,9 +7503,9 @@ static inline void twill__line_sort(twill__line *line, twill__lot *lot)
         line->last = lot;
 }
 
-static inline void twill__line_remove(twill__line *line, twill__lot *lot)
+static inline void twill__line_remove(twill__line *line, twill__batch_lot *lot)
 {
-    twill__lot **link = &line->first, *previous = NULL;
+    twill__batch_lot **link = &line->first, *previous = NULL;
     while (*link != lot) {
         previous = *link;
         link = &previous->next;
@@ -7553,7 +7553,7 @@ static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
 static inline bool twill__lots_for(twill__stock *stock, size_t entries)
 {
     while (stock->lot_count < entries + 1) {
-        twill__lot *lot = (twill__lot *)TWILL_MALLOC(sizeof *lot);
+        twill__batch_lot *lot = (twill__batch_lot *)TWILL_MALLOC(sizeof *lot);
         if (!lot)
             return false;
         lot->all = stock->lots;
@@ -7565,9 +7565,9 @@ static inline bool twill__lots_for(twill__stock *stock, size_t entries)
     return true;
 }
 
-static inline twill__lot *twill__lot_get(twill__stock *stock)
+static inline twill__batch_lot *twill__lot_get(twill__stock *stock)
 {
-    twill__lot *lot = stock->spare, *all = lot->all;
+    twill__batch_lot *lot = stock->spare, *all = lot->all;
     stock->spare = lot->next;
     memset(lot, 0, sizeof *lot);
     lot->all = all;
@@ -7577,7 +7577,7 @@ static inline twill__lot *twill__lot_get(twill__stock *stock)
     return lot;
 }
 
-static inline void twill__lot_put(twill__stock *stock, twill__lot *lot)
+static inline void twill__lot_put(twill__stock *stock, twill__batch_lot *lot)
 {
     lot->next = stock->spare;
     stock->spare = lot;
@@ -7593,7 +7593,7 @@ static inline void twill__lot_close(twill__stock *stock, enum twill__why why)
 }
 
 /* A lot that has lost its last entry is not sent. */
-static inline void twill__lot_settle(twill__stock *stock, twill__lot *lot)
+static inline void twill__lot_settle(twill__stock *stock, twill__batch_lot *lot)
 {
     if (lot->first)
         return;
@@ -7606,7 +7606,7 @@ static inline void twill__lot_settle(twill__stock *stock, twill__lot *lot)
 
 /* ---- keys ---- */
 
-static inline size_t twill__bucket_of(const twill__stock *stock, uint64_t key)
+static inline size_t twill__key_bucket_of(const twill__stock *stock, uint64_t key)
 {
     uint64_t mixed = key;
     return (size_t)twill__random(&mixed) & (stock->buckets - 1);
@@ -7614,12 +7614,13 @@ static inline size_t twill__bucket_of(const twill__stock *stock, uint64_t key)
 
 /* Whether an entry must wait for one with its key that is in another lot's hands. */
 static inline bool twill__key_taken(const twill__stock *stock, const twill__entry *entry,
-                                    const twill__lot *lot)
+                                    const twill__batch_lot *lot)
 {
     const twill__entry *other;
     if (!stock->flights || entry->in_flight)
         return false;
-    for (other = stock->flights[twill__bucket_of(stock, entry->key)]; other; other = other->hashed)
+    for (other = stock->flights[twill__key_bucket_of(stock, entry->key)]; other;
+         other = other->hashed)
         if (other->key == entry->key && other->lot != lot)
             return true;
     return false;
@@ -7630,7 +7631,7 @@ static inline void twill__key_take(twill__stock *stock, twill__entry *entry)
     twill__entry **bucket;
     if (!stock->flights || entry->in_flight)
         return;
-    bucket = &stock->flights[twill__bucket_of(stock, entry->key)];
+    bucket = &stock->flights[twill__key_bucket_of(stock, entry->key)];
     entry->hashed = *bucket;
     *bucket = entry;
     entry->in_flight = true;
@@ -7641,7 +7642,7 @@ static inline void twill__key_give(twill__stock *stock, twill__entry *entry)
     twill__entry **link;
     if (!entry->in_flight)
         return;
-    for (link = &stock->flights[twill__bucket_of(stock, entry->key)]; *link != entry;
+    for (link = &stock->flights[twill__key_bucket_of(stock, entry->key)]; *link != entry;
          link = &(*link)->hashed) {}
     *link = entry->hashed;
     entry->in_flight = false;
@@ -7651,11 +7652,11 @@ static inline void twill__key_give(twill__stock *stock, twill__entry *entry)
 /* The entry of the open lot with this key; NULL: none. */
 static inline twill__entry *twill__open_find(const twill__stock *stock, uint64_t key)
 {
-    const twill__bucket *bucket;
+    const twill__key_bucket *bucket;
     twill__entry *entry;
     if (!stock->opens || !stock->open)
         return NULL;
-    bucket = &stock->opens[twill__bucket_of(stock, key)];
+    bucket = &stock->opens[twill__key_bucket_of(stock, key)];
     entry = bucket->serial == stock->open->serial ? bucket->entry : NULL;
     while (entry && entry->key != key)
         entry = entry->same;
@@ -7664,10 +7665,10 @@ static inline twill__entry *twill__open_find(const twill__stock *stock, uint64_t
 
 static inline void twill__open_in(twill__stock *stock, twill__entry *entry)
 {
-    twill__bucket *bucket;
+    twill__key_bucket *bucket;
     if (!stock->opens)
         return;
-    bucket = &stock->opens[twill__bucket_of(stock, entry->key)];
+    bucket = &stock->opens[twill__key_bucket_of(stock, entry->key)];
     if (bucket->serial != entry->lot->serial)
         bucket->entry = NULL;
     bucket->serial = entry->lot->serial;
@@ -7678,11 +7679,11 @@ static inline void twill__open_in(twill__stock *stock, twill__entry *entry)
 /* `by`: who takes its place, or NULL. */
 static inline void twill__open_out(twill__stock *stock, twill__entry *entry, twill__entry *by)
 {
-    twill__bucket *bucket;
+    twill__key_bucket *bucket;
     twill__entry **link;
     if (!stock->opens || entry->lot != stock->open)
         return;
-    bucket = &stock->opens[twill__bucket_of(stock, entry->key)];
+    bucket = &stock->opens[twill__key_bucket_of(stock, entry->key)];
     for (link = &bucket->entry; *link != entry; link = &(*link)->same) {}
     if (by)
         by->same = entry->same;
@@ -7695,7 +7696,7 @@ static inline void twill__open_out(twill__stock *stock, twill__entry *entry, twi
 static inline void twill__entry_promote(twill__stock *stock, twill__entry *entry)
 {
     twill__entry *heir = entry->follower;
-    twill__lot *lot = entry->lot;
+    twill__batch_lot *lot = entry->lot;
     heir->lot = lot;
     heir->where = TWILL__PENDING_ITEM;
     heir->leader = NULL;
@@ -7731,7 +7732,7 @@ static inline void twill__entry_out(twill__stock *stock, twill__entry *entry)
     } else if (entry->follower) {
         twill__entry_promote(stock, entry);
     } else {
-        twill__lot *lot = entry->lot;
+        twill__batch_lot *lot = entry->lot;
         twill__open_out(stock, entry, NULL);
         twill__lot_remove(lot, entry);
         twill__lot_settle(stock, lot);
@@ -7774,7 +7775,7 @@ typedef struct twill__shift {
     _Atomic uint64_t owner;     /* number of the thread that works; 0: none */
     struct twill__shift *outer; /* of the same worker */
     twill_task task;
-    twill__lot *lot;
+    twill__batch_lot *lot;
     twill__entry **list; /* [max] */
     size_t count, at;    /* of the lot's entries; the first that has no end yet */
     twill__entry **call; /* the part of `list` that is in the call */
@@ -7981,7 +7982,7 @@ static inline twill_ns twill__entry_expires(const twill__batcher *batcher,
 /* When the open lot leaves by itself. */
 static inline twill_ns twill__open_due(const twill__batcher *batcher, enum twill__why *why)
 {
-    const twill__lot *open = batcher->stock.open;
+    const twill__batch_lot *open = batcher->stock.open;
     twill_ns by_age, by_gap;
     *why = TWILL__BY_LINGER;
     if (!open)
@@ -8181,11 +8182,11 @@ static inline void twill__batcher_tell(twill__batcher *batcher, twill__batcher_t
 /* ---- taking ---- */
 
 /* Takes the entries of a lot whose keys are free. False: there is none. */
-static inline bool twill__shift_take(twill__shift *shift, twill__lot *lot, bool waiting,
+static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot, bool waiting,
                                      twill_ns now)
 {
     twill__stock *stock = &shift->batcher->stock;
-    twill__lot *mine = lot;
+    twill__batch_lot *mine = lot;
     if (stock->flights && !waiting && lot->stuck == stock->releases)
         return false;
     if (stock->flights && !waiting) { /* those that wait hold their keys */
@@ -8298,11 +8299,11 @@ static inline bool twill__shift_pick(twill__shift *shift)
     if (twill__batcher_reap(batcher, now, &shift->ended_at))
         return true;
     twill__open_look(batcher, now);
-    for (twill__lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
+    for (twill__batch_lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
          lot = lot->next)
         if (twill__shift_take(shift, lot, true, now))
             break;
-    for (twill__lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
+    for (twill__batch_lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
         if (twill__shift_take(shift, lot, false, now))
             break;
     if (!shift->lot)
@@ -8524,7 +8525,7 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
 {
     twill__batcher *batcher = shift->batcher;
     twill__stock *stock = &batcher->stock;
-    twill__lot *lot = shift->lot;
+    twill__batch_lot *lot = shift->lot;
     twill_ns now = twill__clock_now();
     shift->told = true;
     batcher->counts.calls += shift->calls;
@@ -8692,7 +8693,7 @@ static inline bool twill__batcher_ready(void *object)
     bool ready = false;
     twill__batcher_enter(batcher, &turn);
     twill__open_look(batcher, now);
-    for (const twill__lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
+    for (const twill__batch_lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
         ready = !stock->flights || lot->stuck != stock->releases;
     next = twill__batcher_next_due(batcher);
     ready = ready || next <= now || (stock->front && atomic_load(&batcher->cut)) ||
@@ -8906,7 +8907,7 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
     twill__stock *stock = &batcher->stock;
     bool alone = entry->bytes > batcher->max_bytes, opens;
     twill_ns due = TWILL_FOREVER;
-    const twill__lot *last = stock->ready.last;
+    const twill__batch_lot *last = stock->ready.last;
     size_t used;
     twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
     twill__idle_in(stock, entry, true);
@@ -9296,7 +9297,7 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
     if (!twill__bytes_add(&bytes, buckets, sizeof(twill__entry *)))
         return TWILL_TOO_BIG;
     opens = bytes - TWILL__LINE;
-    if (shape->options.coalesce && !twill__bytes_add(&bytes, buckets, sizeof(twill__bucket)))
+    if (shape->options.coalesce && !twill__bytes_add(&bytes, buckets, sizeof(twill__key_bucket)))
         return TWILL_TOO_BIG;
     memory = (char *)TWILL_MALLOC(bytes);
     if (!memory)
@@ -9318,7 +9319,7 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
         memset(batcher->stock.flights, 0, buckets * sizeof *batcher->stock.flights);
     }
     if (shape->options.coalesce) {
-        batcher->stock.opens = (twill__bucket *)(void *)(at + opens);
+        batcher->stock.opens = (twill__key_bucket *)(void *)(at + opens);
         memset(batcher->stock.opens, 0, buckets * sizeof *batcher->stock.opens);
     }
     return TWILL_OK;
@@ -9326,7 +9327,7 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
 
 static inline void twill__batcher_free(twill__batcher *batcher)
 {
-    for (twill__lot *lot = batcher->stock.lots, *next; lot; lot = next) {
+    for (twill__batch_lot *lot = batcher->stock.lots, *next; lot; lot = next) {
         next = lot->all;
         TWILL_FREE(lot);
     }
