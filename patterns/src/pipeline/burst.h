@@ -321,25 +321,39 @@ static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_
     twill__flow_piece_gone(p, p->first_order, ticket);
 }
 
+/* n loads that are done have left the last step, one piece a ticket, and nothing holds the tickets
+   any more: they are not even looked at, since their lines are another core's. */
+static inline void twill__flow_over_run(twill__flow *p, const twill__flow_load *load, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        p->free[p->free_count++] = load[i].piece.ticket;
+        if (p->run.statuses)
+            p->run.statuses[load[i].number] = TWILL_OK;
+    }
+    p->done += n;
+}
+
 /* n loads that are done, with one output each and one piece a ticket: the usual case. */
 static inline void twill__flow_publish_run(twill__flow *p, uint32_t k, const twill__flow_load *load,
                                            uint32_t n)
 {
     twill__flow_step *step = &p->step[k];
+    bool over = k + 1 == p->n_steps && (step->in_order || p->first_order == p->n_steps);
     step->live -= n;
     step->count_in += n;
     step->count_out += n;
-    if (k + 1 < p->n_steps) {
+    if (k + 1 < p->n_steps)
         twill__flow_pieces_put(p, k + 1, load, n);
-    } else {
+    else
         p->delivered += n;
-        for (uint32_t i = 0; i < n; i++) {
-            p->ticket[load[i].piece.ticket].fruit = true;
-            twill__flow_ticket_back(p, load[i].piece.ticket);
-        }
+    if (over)
+        twill__flow_over_run(p, load, n);
+    for (uint32_t i = 0; !over && k + 1 == p->n_steps && i < n; i++) {
+        p->ticket[load[i].piece.ticket].fruit = true;
+        twill__flow_ticket_back(p, load[i].piece.ticket);
     }
     if (step->in_order)
-        twill__flow_orders_take(p, k, load, n);
+        twill__flow_orders_take(p, k, load, n, over);
 }
 
 static inline void twill__flow_publish_source_run(twill__flow *p, const twill__flow_load *load,

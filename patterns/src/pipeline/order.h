@@ -195,9 +195,10 @@ static inline void twill__flow_pieces_put(twill__flow *p, uint32_t k, const twil
         step->reorder_peak = step->waiting - step->ready;
 }
 
-/* The in-order step k is through with n pieces, one a ticket. */
+/* The in-order step k is through with n pieces, one a ticket. over: their tickets are back
+   already. */
 static inline void twill__flow_orders_take(twill__flow *p, uint32_t k, const twill__flow_load *load,
-                                           uint32_t n)
+                                           uint32_t n, bool over)
 {
     twill__flow_step *step = &p->step[k];
     step->ready -= n;
@@ -206,7 +207,7 @@ static inline void twill__flow_orders_take(twill__flow *p, uint32_t k, const twi
             twill__flow_order_pass(p, step);
         step->ring[load[i].number & p->ring_mask] = 0;
         step->next = load[i].number + 1;
-        if (step->order == p->n_steps)
+        if (!over && step->order == p->n_steps)
             twill__flow_ticket_back(p, load[i].piece.ticket);
     }
     twill__flow_order_pass(p, step);
@@ -232,7 +233,7 @@ static inline void twill__flow_ticket_out(twill__flow *p, uint32_t ticket)
     t->number = p->issued++;
     t->holds = 1 + (p->first_order < p->n_steps);
     t->failed = t->skipped = t->fruit = false;
-    for (uint32_t k = p->first_order; k < p->n_steps; k = p->step[k].order)
+    for (uint32_t k = p->thin ? p->n_steps : p->first_order; k < p->n_steps; k = p->step[k].order)
         if (p->step[k].due)
             p->step[k].due[ticket] = 1;
     in_flight = (size_t)(p->issued - p->done - p->failed - p->skipped);

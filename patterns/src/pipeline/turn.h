@@ -211,6 +211,14 @@ static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
     twill__flow_settle_end(p, turn);
 }
 
+/* Those who are hungry are called, or there are none. Under the lock; the line is every hand's, and
+   is not written without need. */
+static inline void twill__flow_fed(twill__flow *p)
+{
+    if (atomic_load_explicit(&p->hungry, memory_order_relaxed))
+        atomic_store_explicit(&p->hungry, 0, memory_order_relaxed);
+}
+
 /* Out of the lock, and calls workers for what has come up. */
 typedef enum twill__flow_way {
     TWILL__FLOW_EXIT_READY,  /* one that asks whether there is work: calls nobody */
@@ -225,11 +233,11 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
     bool tell_all, leaving;
     twill__flow_settle(p, turn);
     if (p->working == p->np) { /* nobody is left to be called */
-        atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
+        twill__flow_fed(p);
     } else if (who != TWILL__FLOW_EXIT_READY && !p->closing) {
         need = twill__flow_surplus(p, p->np - p->working);
         if (need) {
-            atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
+            twill__flow_fed(p);
             need -= twill__flow_tell_helpers(turn, &p->joiners, need);
             if (need)
                 need -= twill__flow_tell_helpers(turn, &p->pushers, need);

@@ -41,7 +41,7 @@ int main(void)
     assert(twill_pipeline_push(p, &zero) == TWILL_OK);
     go(&a, waiting_push, p);
     while (!inside(p) && !atomic_load(&over))
-        twill__yield();
+        twill_sleep(twill_within(TWILL_US(100)));
     assert(twill_pipeline_destroy(p) == TWILL_OK);
     end(&a);
     assert(a.status == TWILL_OK || a.status == TWILL_CLOSED);
