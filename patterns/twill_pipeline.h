@@ -5407,9 +5407,10 @@ static inline void twill__flow_pieces_put(twill__flow *p, uint32_t k, const twil
         step->reorder_peak = step->waiting - step->ready;
 }
 
-/* The in-order step k is through with n pieces, one a ticket. */
+/* The in-order step k is through with n pieces, one a ticket. over: their tickets are back
+   already. */
 static inline void twill__flow_orders_take(twill__flow *p, uint32_t k, const twill__flow_load *load,
-                                           uint32_t n)
+                                           uint32_t n, bool over)
 {
     twill__flow_step *step = &p->step[k];
     step->ready -= n;
@@ -5418,7 +5419,7 @@ static inline void twill__flow_orders_take(twill__flow *p, uint32_t k, const twi
             twill__flow_order_pass(p, step);
         step->ring[load[i].number & p->ring_mask] = 0;
         step->next = load[i].number + 1;
-        if (step->order == p->n_steps)
+        if (!over && step->order == p->n_steps)
             twill__flow_ticket_back(p, load[i].piece.ticket);
     }
     twill__flow_order_pass(p, step);
@@ -5444,7 +5445,7 @@ static inline void twill__flow_ticket_out(twill__flow *p, uint32_t ticket)
     t->number = p->issued++;
     t->holds = 1 + (p->first_order < p->n_steps);
     t->failed = t->skipped = t->fruit = false;
-    for (uint32_t k = p->first_order; k < p->n_steps; k = p->step[k].order)
+    for (uint32_t k = p->thin ? p->n_steps : p->first_order; k < p->n_steps; k = p->step[k].order)
         if (p->step[k].due)
             p->step[k].due[ticket] = 1;
     in_flight = (size_t)(p->issued - p->done - p->failed - p->skipped);
@@ -5783,25 +5784,39 @@ static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_
     twill__flow_piece_gone(p, p->first_order, ticket);
 }
 
+/* n loads that are done have left the last step, one piece a ticket, and nothing holds the tickets
+   any more: they are not even looked at, since their lines are another core's. */
+static inline void twill__flow_over_run(twill__flow *p, const twill__flow_load *load, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        p->free[p->free_count++] = load[i].piece.ticket;
+        if (p->run.statuses)
+            p->run.statuses[load[i].number] = TWILL_OK;
+    }
+    p->done += n;
+}
+
 /* n loads that are done, with one output each and one piece a ticket: the usual case. */
 static inline void twill__flow_publish_run(twill__flow *p, uint32_t k, const twill__flow_load *load,
                                            uint32_t n)
 {
     twill__flow_step *step = &p->step[k];
+    bool over = k + 1 == p->n_steps && (step->in_order || p->first_order == p->n_steps);
     step->live -= n;
     step->count_in += n;
     step->count_out += n;
-    if (k + 1 < p->n_steps) {
+    if (k + 1 < p->n_steps)
         twill__flow_pieces_put(p, k + 1, load, n);
-    } else {
+    else
         p->delivered += n;
-        for (uint32_t i = 0; i < n; i++) {
-            p->ticket[load[i].piece.ticket].fruit = true;
-            twill__flow_ticket_back(p, load[i].piece.ticket);
-        }
+    if (over)
+        twill__flow_over_run(p, load, n);
+    for (uint32_t i = 0; !over && k + 1 == p->n_steps && i < n; i++) {
+        p->ticket[load[i].piece.ticket].fruit = true;
+        twill__flow_ticket_back(p, load[i].piece.ticket);
     }
     if (step->in_order)
-        twill__flow_orders_take(p, k, load, n);
+        twill__flow_orders_take(p, k, load, n, over);
 }
 
 static inline void twill__flow_publish_source_run(twill__flow *p, const twill__flow_load *load,
@@ -6097,6 +6112,14 @@ static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
     twill__flow_settle_end(p, turn);
 }
 
+/* Those who are hungry are called, or there are none. Under the lock; the line is every hand's, and
+   is not written without need. */
+static inline void twill__flow_fed(twill__flow *p)
+{
+    if (atomic_load_explicit(&p->hungry, memory_order_relaxed))
+        atomic_store_explicit(&p->hungry, 0, memory_order_relaxed);
+}
+
 /* Out of the lock, and calls workers for what has come up. */
 typedef enum twill__flow_way {
     TWILL__FLOW_EXIT_READY,  /* one that asks whether there is work: calls nobody */
@@ -6111,11 +6134,11 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
     bool tell_all, leaving;
     twill__flow_settle(p, turn);
     if (p->working == p->np) { /* nobody is left to be called */
-        atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
+        twill__flow_fed(p);
     } else if (who != TWILL__FLOW_EXIT_READY && !p->closing) {
         need = twill__flow_surplus(p, p->np - p->working);
         if (need) {
-            atomic_store_explicit(&p->hungry, 0, memory_order_relaxed); /* under the lock */
+            twill__flow_fed(p);
             need -= twill__flow_tell_helpers(turn, &p->joiners, need);
             if (need)
                 need -= twill__flow_tell_helpers(turn, &p->pushers, need);
