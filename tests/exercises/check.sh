@@ -1,0 +1,38 @@
+#!/bin/sh
+# check.sh - the solutions of the exercises print what the exercises ask; typical wrong ones are told so.
+set -u
+CC=${CC:-cc}
+BUILD=${BUILD:-build}
+W=$BUILD/exercises-tests
+mkdir -p "$W"
+here=examples/exercises
+# a loaded machine may be slow: the upper limits are for students
+export CC SLOW=1 ROUNDS=1 LIMIT=5
+passed=0 failed=0
+
+pass() { passed=$((passed + 1)); }
+fail() { failed=$((failed + 1)); echo "FAIL exercises: $1"; cat "$W/log"; }
+
+for solution in "$here"/solutions/*.c; do
+    if sh $here/check.sh "$solution" >"$W/log" 2>&1; then pass; else fail "$solution"; fi
+done
+for exercise in "$here"/*.c; do
+    sh $here/check.sh "$exercise" >"$W/log" 2>&1
+    if grep -q ': to do$' "$W/log"; then pass; else fail "$exercise is not to do"; fi
+done
+
+# wrong NAME WORDS SED: a solution with one mistake is refused with these words
+wrong() {
+    sed -e "$3" "$here/solutions/$1.c" >"$W/$1.c"
+    if cmp -s "$here/solutions/$1.c" "$W/$1.c"; then echo "the mistake applies to nothing" >"$W/log"; fail "$1: $3"; return; fi
+    sh $here/check.sh "$W/$1.c" >"$W/log" 2>&1
+    if grep -q "$2" "$W/log"; then pass; else fail "$1 with a mistake ($3)"; fi
+}
+wrong fan_out_fan_in 'the first 10 lines are not' 's/uint64_t n = \*(const uint64_t \*)in, sum = 0;/uint64_t n = *(const uint64_t *)in; uint32_t sum = 0;/; s/sum += i \* i;/sum += (uint32_t)(i * i);/'
+wrong fan_out_fan_in 'then must come' 's/all->total += sum;/(void)0;/'
+wrong progress_tracker 'then must come' 's/all->done++;/all->done += 2;/'
+wrong progress_tracker 'with all its sleeps' 's/TWILL_MS(100)/TWILL_MS(1)/'
+wrong producer_consumer 'does not end' 's/for (int k = 0; k < CONSUMERS; k++)$/for (int k = 0; k < 1; k++)/'
+
+printf '%d passed, %d failed\n' $passed $failed
+[ $failed -eq 0 ]
