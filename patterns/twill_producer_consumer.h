@@ -7246,12 +7246,25 @@ typedef struct twill__pc {
     size_t batch;
     bool caller_runs;
     twill_status status;
-    _Atomic uint32_t next_producer, consuming;
+    _Atomic uint32_t next_producer;
+    _Atomic uint32_t consuming; /* how many; TWILL__PC_RELIEF: one is a producer, for one item */
+    _Atomic uint32_t waiting;   /* for a place among them */
+    /* who consumes, and threads of the call's own: they will, if nobody does. 0: a producer that
+       finds the queue full has to consume */
+    _Atomic uint32_t others;
     _Atomic uint32_t ended;  /* by an error, a stop or run.until: what producers return is moot */
     _Atomic uint32_t failed; /* a producer has: twill_status; who sets it writes the code */
     int code;
     twill_status cut; /* CANCELLED, TIMEOUT: run.until ended it */
 } twill__pc;
+
+/* Whether the call has threads of its own. */
+static inline bool twill__pc_own(const twill__job *job)
+{
+    return ((const twill__call_record *)(const void *)job)->has_own;
+}
+
+#define TWILL__PC_RELIEF 0x80000000u
 
 /* ---- endings ---- */
 
@@ -7311,17 +7324,27 @@ static inline bool twill__pc_over(twill__pc *pc)
            atomic_load(&pc->job->limit) != SIZE_MAX;
 }
 
-/* Whoever was blocked because somebody else consumed looks again. */
-static inline void twill__pc_left(twill__pc *pc)
+/* One of the others is gone. Whoever was blocked because of them looks again. */
+static inline void twill__pc_gone(twill__pc *pc)
 {
     twill__queue_turn turn;
-    if (atomic_fetch_sub(&pc->consuming, 1) != 1)
+    if (atomic_fetch_sub(&pc->others, 1) != 1)
         return;
     twill__queue_enter(pc->queue, &turn);
     for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
         if (twill__own(waiter))
             twill__queue_retry(pc->queue, &turn, waiter);
     twill__queue_exit(pc->queue, &turn);
+}
+
+/* A place among the consumers is free: 1, or 1 with TWILL__PC_RELIEF. seq_cst on both sides: who
+   waits for it counts himself before he looks. */
+static inline void twill__pc_left(twill__pc *pc, uint32_t place)
+{
+    atomic_fetch_sub(&pc->consuming, place);
+    if (atomic_load(&pc->waiting))
+        twill__wake(&pc->consuming, INT_MAX);
+    twill__pc_gone(pc);
 }
 
 /* ---- items ---- */
@@ -7414,7 +7437,9 @@ static inline void twill__pc_consumer_ended(void *worker_)
         twill__pc_spare(pc, worker->items + k * pc->queue->store.size, worker->numbers[k]);
     }
     worker->task = NULL;
-    twill__pc_left(pc);
+    if (twill__pc_own(job) && twill__thread()->team)
+        twill__pc_gone(pc);
+    twill__pc_left(pc, 1);
 }
 
 static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
@@ -7430,17 +7455,39 @@ static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, tw
         twill__pc_end(pc);
     }
     TWILL__GUARD_POP(0);
-    twill__pc_left(pc);
+    twill__pc_left(pc, 1);
 }
 
-/* A place among the consumers. */
-static inline bool twill__pc_may_consume(twill__pc *pc)
+/* A place among the consumers. If there is none because a producer has one for the moment, `wait`
+   waits for that: else the place would stay empty when the producer goes. */
+static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
 {
-    uint32_t now = atomic_load(&pc->consuming);
-    while (now < pc->consumers)
-        if (atomic_compare_exchange_weak(&pc->consuming, &now, now + 1))
-            return true;
-    return false;
+    bool taken = false;
+    atomic_fetch_add(&pc->waiting, 1);
+    for (;;) { /* exit: taken, or none; a producer in relief ends with its item */
+        uint32_t now = atomic_load(&pc->consuming);
+        if ((now & ~TWILL__PC_RELIEF) < pc->consumers)
+            taken = atomic_compare_exchange_weak(&pc->consuming, &now, now + 1);
+        else if (wait && (now & TWILL__PC_RELIEF))
+            twill__park(&pc->consuming, now, 0);
+        else
+            break;
+        if (taken)
+            break;
+    }
+    atomic_fetch_sub(&pc->waiting, 1);
+    if (taken)
+        atomic_fetch_add(&pc->others, 1);
+    return taken;
+}
+
+/* A producer has consumed its item. With CALLER_RUNS that is no consumer's place. */
+static inline void twill__pc_relieved(twill__pc *pc)
+{
+    if (pc->caller_runs)
+        twill__pc_gone(pc);
+    else
+        twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
 }
 
 /* A push has found the queue full: with nobody to consume, the producer consumes one item. */
@@ -7458,10 +7505,11 @@ static inline int twill__pc_relief(void *pc_)
             continue;
         if (worker->relieving)
             return -1;
-        if (pc->caller_runs)
-            atomic_fetch_add(&pc->consuming, 1);
-        else if (!atomic_compare_exchange_strong(&pc->consuming, &none, 1))
+        if (!pc->caller_runs &&
+            (atomic_load(&pc->others) ||
+             !atomic_compare_exchange_strong(&pc->consuming, &none, 1 | TWILL__PC_RELIEF)))
             return 0;
+        atomic_fetch_add(&pc->others, 1);
         task = *worker->task;
         taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK;
         if (taken) {
@@ -7472,7 +7520,7 @@ static inline int twill__pc_relief(void *pc_)
             pc->job->slot[k].inside = false;
             twill__set_begin(&pc->job->slot[k], SIZE_MAX - 1);
         }
-        twill__pc_left(pc);
+        twill__pc_relieved(pc);
         return taken;
     }
     return -1;
@@ -7491,8 +7539,10 @@ static inline void twill__pc_producer_ended(void *worker_)
         twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
         if (job->policy != TWILL_ON_ERROR_COLLECT)
             twill__pc_end(pc);
-        twill__pc_left(pc);
+        twill__pc_relieved(pc);
     }
+    if (twill__pc_own(job) && twill__thread()->team)
+        twill__pc_gone(pc);
     twill__pc_producer_failed(pc, TWILL_LOST, 0);
     if (worker->task->worker == 0) /* the producers that wait for this thread will not come */
         twill__pc_end(pc);
@@ -7544,11 +7594,11 @@ static inline void twill__pc_body(twill__job *job, twill_task *task, size_t begi
     worker->task = task;
     /* read by this thread alone; other numbers differ */
     atomic_store_explicit(&worker->owner, twill__thread_number(), memory_order_relaxed);
-    if (!caller && twill__pc_may_consume(pc))
+    if (!caller && twill__pc_may_consume(pc, false))
         twill__pc_consume(pc, worker, task);
     while (twill__pc_produce(pc, worker, task)) {}
-    /* in vain only beside a consumer, who drains, or one in relief, who comes here after it */
-    if (twill__pc_may_consume(pc))
+    /* in vain only beside consumers, who drain */
+    if (twill__pc_may_consume(pc, true))
         twill__pc_consume(pc, worker, task);
     worker->task = NULL;
     atomic_store_explicit(&worker->owner, 0, memory_order_relaxed);
@@ -7569,6 +7619,8 @@ static inline void twill__pc_steps(twill__job *job, void *data)
     pc->table = *twill__job_table();
     pc->table.stop = twill__pc_stop;
     job->call.table = &pc->table;
+    if (twill__pc_own(job)) /* nobody else is here yet */
+        atomic_store(&pc->others, ((twill__call_record *)(void *)job)->own.threads);
     twill__run_pass(job, &pass);
     /* all have left */
     if (atomic_load(&job->stop) != TWILL_FAILED)
@@ -7688,7 +7740,7 @@ static inline twill_status twill__pc_queue(twill__pc *pc, size_t item_size)
         return status;
     pc->queue->relief = twill__pc_relief;
     pc->queue->relief_data = pc;
-    pc->queue->others = &pc->consuming;
+    pc->queue->others = &pc->others;
     status = twill__pc_memory(pc, item_size);
     if (status != TWILL_OK)
         (void)twill_queue_destroy(pc->queue);
