@@ -159,6 +159,7 @@ twill() {
 twill twill_map twill_parallel_map.h
 twill twill_progress twill_progress_tracker.h
 twill twill_queue twill_producer_consumer.h
+twill twill_batch twill_batch_processing.h
 twill twill_limiter twill_rate_limiter.h
 twill twill_pipe twill_pipeline.h
 twill twill_timeout twill_timeout_fallback.h
