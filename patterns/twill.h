@@ -24220,7 +24220,8 @@ static inline twill_status twill__cuts_make(twill__cuts *cuts, const char *items
    and may be tried again gets a slot. Without a backoff the worker goes on with its slots at once,
    and they stand on its desk. With one, the batch waits in a heap by the instant when it is due:
    workers serve what is due between fresh batches, and a second pass serves the rest, sleeping,
-   once nothing fresh is left. A batch is in at most one of: not begun, one worker's hands, the heap. */
+   once nothing fresh is left. A batch is in at most one place: not begun, in a worker's hands, in
+   the heap. */
 
 typedef enum twill__slot_state {
     TWILL__SLOT_ENDED = 0,
