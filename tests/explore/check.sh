@@ -54,6 +54,19 @@ else
     diff "$W/same.1" "$W/same.2" | head -n 6
 fi
 
+# Without -fsanitize=thread: all but data races.
+if $here/explore-cc --plain -o "$W/plain" $here/corpus/*.c >"$W/plain.log" 2>&1 &&
+    "$W/plain" --spurious --schedules=500 -- no_fence_in_notify 2>&1 | grep -q 'futex on epoch' &&
+    "$W/plain" --schedules=2000 -- aba 2>&1 | grep -q 'FAILED: assertion' &&
+    "$W/plain" --strategy=exhaustive --preemptions=2 -- eventcount_right >"$W/plain.log" 2>&1 &&
+    "$W/plain" --schedules=500 -- mp_fences >"$W/plain.log" 2>&1; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "FAIL explore: --plain"
+    tail -n 6 "$W/plain.log"
+fi
+
 # The reduction loses no outcome: small programs by number, with it and without. A schedule that is cut
 # short says nothing; what it would have said, another one has.
 outcomes() {  # options

@@ -434,3 +434,32 @@ ATOMICS(8, uint8_t)
 ATOMICS(16, uint16_t)
 ATOMICS(32, uint32_t)
 ATOMICS(64, uint64_t)
+
+/* ---- what plain/stdatomic.h calls ---- */
+
+EXPORT uint64_t explore_plain_load(const void *object, int size, int order)
+{
+    return load(object, size, order, PC);
+}
+
+EXPORT void explore_plain_store(void *object, int size, uint64_t value, int order)
+{
+    save(object, size, value, order, PC);
+}
+
+EXPORT uint64_t explore_plain_modify(void *object, int size, int operation, uint64_t value,
+                                     int order)
+{
+    return modify(object, size, (rmw)operation, value, order, PC);
+}
+
+EXPORT int explore_plain_exchange(void *object, int size, void *expected, uint64_t value, int weak,
+                                  int order, int failure_order)
+{
+    return compare_exchange(object, size, expected, value, weak != 0, order, failure_order, PC);
+}
+
+EXPORT void explore_plain_fence(int order)
+{
+    fence(order, PC);
+}
