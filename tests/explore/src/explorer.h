@@ -20,6 +20,7 @@ enum {
     CLOCK = MAX_THREADS,     /* the pseudo-thread "time passes" */
     STACK_SIZE = 256 * 1024, /* of one thread */
     MAX_KEYS = 16,           /* of thread-specific storage */
+    POLITE_YIELDS = 200,     /* so many, and nobody blocked or woken: time passes */
     POLLS = 150,             /* so many looks in a row are a wait that does not sleep: --no-polling */
     UNFAIR_STEPS = 200       /* so many without blocking or yielding, and the others get a turn */
 };
@@ -92,7 +93,8 @@ typedef struct explorer {
     bool alone; /* all other threads have ended, and the current one knows what they did */
     uint32_t run; /* number of the run: tables are emptied by comparing it */
     uint32_t steps;
-    uint32_t idle_yields;
+    uint32_t idle_yields;   /* since anything has changed */
+    uint32_t polite_yields; /* since anybody has blocked, was woken or has begun or ended */
     uint64_t now;     /* monotonic, ns */
     uint64_t wall;    /* wall clock minus monotonic */
     int reads_of_now; /* since it last changed */

@@ -182,7 +182,7 @@ bool run_once(uint64_t number)
     x.failed = x.finished = x.died = x.in_child = false;
     x.pid = 1000;
     x.details[0] = '\0';
-    x.steps = x.idle_yields = 0;
+    x.steps = x.idle_yields = x.polite_yields = 0;
     x.now = UINT64_C(1000000000000);
     x.wall = UINT64_C(1700000000000000000);
     x.reads_of_now = 0;

@@ -123,6 +123,7 @@ bool state_seen(int current, int preemptions, int stale_reads, int faults)
 
     hash = mix(hash, (uint64_t)stale_reads << 32 | (uint64_t)faults);
     hash = mix(mix(hash, (uint64_t)x.coming << 32 | x.idle_yields), clock_digest);
+    hash = mix(hash, x.polite_yields);
     for (int i = 0; i < x.thread_count; i++)
         hash = mix(mix(hash, x.threads[i].digest),
                    (uint64_t)x.threads[i].polite_to << 8 | (uint64_t)x.threads[i].state);

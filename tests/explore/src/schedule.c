@@ -60,7 +60,7 @@ void time_passes(void)
     if (next > x.now)
         x.now = next;
     x.reads_of_now = 0;
-    x.idle_yields = 0;
+    x.idle_yields = x.polite_yields = 0;
     x.current = CLOCK;
     trace("time", NULL, 0, x.now, NO_ORDER, false, NULL);
     step_of_clock(&x.now);
@@ -198,6 +198,7 @@ bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
     t->wall_clock = wall_clock;
     t->timed_out = t->interrupted = false;
     t->steps_in_row = t->idle_steps = 0;
+    x.polite_yields = 0;
     if (deadline)
         step_on(&x.now, false, deadline);
     run_another();
@@ -211,6 +212,7 @@ void wake(thread *t, bool timed_out)
     step_reaches(t, timed_out);
     t->state = RUNNABLE;
     t->timed_out = timed_out;
+    x.polite_yields = 0;
     t->waits_on = NULL;
     t->deadline = 0;
     progress();
@@ -232,6 +234,7 @@ void leave(void)
 {
     count_step();
     progress();
+    x.polite_yields = 0;
     self()->state = ENDED;
     run_another();
 }
@@ -259,8 +262,9 @@ void yield(const void *pc)
     t->priority = --x.lowest_priority;
     step_alone(5);
     x.idle_yields++;
-    if (x.idle_yields > (uint32_t)(3 * x.thread_count))
-        time_passes();
+    x.polite_yields++;
+    if (x.idle_yields > (uint32_t)(3 * x.thread_count) || x.polite_yields > POLITE_YIELDS)
+        time_passes(); /* also if they look by way of a lock, which changes something */
     if (x.idle_yields > 2000)
         fail("livelock: threads yield to each other, and nothing changes");
     switch_to(pick(false));
