@@ -686,10 +686,10 @@ TEST(an_abandoned_pool_goes_with_its_last_thread)
         CHECK(kit_threads_back_to(before));
         if (round % 2 == 0)
             twill_future_release(future);
-        CHECK_EQ(atomic_load(&ran) + atomic_load(&dropped), 3);
         for (int i = 0; i < 20000 && faults_live(); i++)
             (void)twill_sleep(twill_within(TWILL_US(100)));
         CHECK_EQ(faults_live(), 0);
+        CHECK_EQ(atomic_load(&ran) + atomic_load(&dropped), 3);
     }
 }
 
@@ -775,10 +775,12 @@ TEST(a_child_has_no_pool)
         CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(0), NULL), TWILL_FORKED);
         CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_FORKED);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+#ifndef TWILL__UNDER_TSAN /* which lets no forked child have threads */
         pool = pool_of(NULL);
         CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
         CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+#endif
         _exit(0);
     }
     waitpid(child, NULL, 0);

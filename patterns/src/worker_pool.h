@@ -1,61 +1,121 @@
-/* twill_worker_pool.h - threads that outlive one call. SPDX-License-Identifier: MIT OR Unlicense
+/* twill_worker_pool.h - tasks on threads that outlive one call. SPDX-License-Identifier: MIT OR
+   Unlicense
 
    Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes
    twill headers.
 
    WHAT IT IS FOR
-   A program that runs many short parallel calls: starting and joining a thread costs about 30 us,
-   calling a thread of a pool that is still warm a fraction of one. Every pattern takes a pool by
-   `run.pool`. In this version a pool serves the parallel calls (twill_parallel_map and its kin,
-   twill_map_with_progress); submitting single tasks to it follows.
+   Work that comes in pieces, from anywhere: submit a task, ask for its result, its error or its
+   end by a future, cancel it, delay it, limit its time. The queue is bounded; the end has two
+   phases. twill_run_all is the one-call form for n tasks that are there already. Every pattern
+   takes a pool by `run.pool`: the same threads serve its calls, too.
 
    WHEN NOT
-   One parallel call now and then: it starts its own threads when the work is worth them. Nested
-   calls: they use the threads of the call around them by themselves.
+   A loop over items: twill_parallel_map hands out ranges, not tasks. One call now and then: it
+   starts its own threads when the work is worth them. Work that flows through stages: pipeline.
 
    EXAMPLE:
    #define TWILL_IMPLEMENTATION
    #include "twill_worker_pool.h"
    #include <stdio.h>
 
+   static int square(void *arg, void *result, const twill_task *task)
+   {
+       int x = *(int *)arg;
+       *(int *)result = x * x;
+       return task->index == 2 ? 42 : 0;  // any int but 0 is an error of yours
+   }
+
    int main(void)
    {
+       int numbers[4] = {1, 2, 3, 4};
+       twill_future futures[4];
        twill_pool *pool;
-       twill_status status = twill_pool_create(&pool,
-           &(twill_pool_options){ .run.workers = 2, .run.name = "crunch" });
-       if (status != TWILL_OK) {
-           puts(twill_status_text(status));
-           return 1;
+       if (twill_pool_create(&pool, NULL) != TWILL_OK) return 1;
+       for (int i = 0; i < 4; i++)
+           if (twill_pool_submit(pool, square, &numbers[i], &futures[i],
+                                 &(twill_submit_options){.result_size = sizeof(int)}) != TWILL_OK)
+               return 1;
+       for (int i = 0; i < 4; i++) {
+           int result = 0;
+           twill_outcome outcome;
+           (void)twill_future_wait(futures[i], &result, &outcome);
+           printf("%d: %s, code %d\n", result, twill_status_name(outcome.status), outcome.code);
+           twill_future_release(futures[i]);
        }
-       printf("%u threads\n", twill_pool_workers(pool));
-       // each call with `.run.pool = pool` in its options runs on them, e.g. twill_parallel_map
        return twill_pool_destroy(pool) != TWILL_OK;
    }
    END OF EXAMPLE
    OUTPUT:
-   2 threads
+   1: TWILL_OK, code 0
+   4: TWILL_OK, code 0
+   9: TWILL_FAILED, code 42
+   16: TWILL_OK, code 0
    END OF OUTPUT
 
-   OPTIONS (twill_pool_options; NULL or zeroed: defaults)
-     run.workers      threads; 0 = the CPUs this process may use
+   OPTIONS (twill_pool_options; NULL or zeroed: the defaults beside the fields below)
+     run.workers      workers; 0 = the CPUs this process may use
      run.strict       a thread that cannot be started: TWILL_NO_THREAD (else the pool runs on those
                       it has)
-     run.stack_size, run.name, run.cpus, run.cpu_count   of the threads
+     run.worker_start, run.worker_stop   once a worker, on its thread
+     run.until.cancel parent of every task's token
+     run.context, run.stack_size, run.name, run.cpus, run.cpu_count
      every other field of run must be zero: TWILL_INVALID
+     overflow, when `capacity` tasks wait:
+       BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
+                      the
+                      pool the new one runs at once, on top of it: never a wait for its own queue
+       REJECT         FULL
+       CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
+                      worker_state); try_submit says FULL
+       DROP_OLDEST, DROP_NEWEST   one that waits ends DROPPED, by its `drop`
+       DROP_INCOMING  the new one does; submit says DROPPED
 
-   ERRORS       create: INVALID, TOO_BIG (more than 65536 workers), NO_MEMORY, NO_THREAD.
-                destroy: DEADLOCK. A call on a pool: CLOSED once its destroy has begun, FORKED.
-   THREADS      All functions may be called by any thread; many calls may use a pool at once, up to
-                16 of them with helpers: further ones run alone.
-   BLOCKS       destroy waits for the calls that were given the pool.
-   ALLOCATES    create: one block. Nothing later.
-   OWNERSHIP    The creator destroys. A pool must outlive every call that is given it.
-   IDLE         Threads look for work for 50 us after the last one (one CPU is left to others), then
+   HOW A TASK ENDS, in exactly one of these ways
+     OK, FAILED       by what it returned (FAILED: the code is in the outcome)
+     CANCELLED        cancelled before it began; or it returned twill_task_skip
+     TIMEOUT          past its `timeout`, whatever it returned; or not begun by `start_by`
+     DROPPED          by the overflow policy
+     LOST             it ended its thread (thrd_exit, pthread_exit), or was given up as stuck
+   A running task that ignores its timeout ends TIMEOUT for those who wait, at that moment: whoever
+   waits sees to it, else an idle worker, or the watch. Its late result goes to `discard`.
+
+   ERRORS       Each call says its own, below. INVALID: NULL or a nonsense option. FORKED: in a
+                child
+                process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY: submit
+                is refused, and the pool goes on.
+   THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
+                stop, destroy, wait_idle and each_worker from inside the pool say DEADLOCK. Hooks
+                and
+                callbacks (drop, discard, on_done, on_event, on_level) must return: only a task may
+                end its thread. No lock is held while they run.
+   ORDER        First in, first out within a priority. A task gains one step of priority for each
+                `ageing` that it waits. Submit happens before the task, the task before its waiters
+                and on_done.
+   WAITING      A task that waits for another one that has not begun runs it itself, and never a
+                third one: a pool of one worker and room for one is enough for any nesting. A thread
+                outside does so if no worker is idle, if its wait has neither deadline nor token,
+                and
+                if the pool has no hooks. Waits that close a circle say DEADLOCK in the last of
+                them.
+   BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
+                done.
+   ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
+                ever before: a steady pool allocates nothing. Results of more than 48 bytes have a
+                block of their own, used again.
+   OWNERSHIP    The creator destroys. A pool must outlive the calls that are given it, not its
+                futures. `arg` belongs to the task from acceptance until one of {fn, drop}.
+   THREADS OF ITS OWN   the workers; with stuck_after or max_workers one more, which watches.
+   IDLE         Workers look for work for 50 us after the last one (one CPU is left to others), then
                 sleep: no CPU time.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
                 nobody.
-   PITFALLS     `workers` of a call on a pool counts the caller: a pool of 4 and its caller run up
-                to 5 at once when asked for 5, and 4 by default. */
+   PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
+                on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
+                asked
+                for 5, and 4 by default. task->worker is below max_workers + max_abandoned, and is
+                used again after a worker has left. A hook that fails, like a thread, makes a pool
+                smaller: see stats.workers. */
 #include "base/base.h"
 #include "base/future.h"
 
@@ -123,7 +183,8 @@ TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_op
 
 /* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
    asks) is its handle, to be released. A full queue: see `overflow` in the manual. CLOSED, FULL,
-   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will be
+   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will
+                be
    called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
 TWILL__DECL twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
                                            twill_future *future,
@@ -152,7 +213,8 @@ TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
 /* Until every accepted task has ended, delayed ones included. From inside the pool: DEADLOCK. */
 TWILL__DECL twill_status twill_pool_wait_idle(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_until until);
-/* Calls fn(arg) once on each worker there is, between tasks, and waits for all. FAILED: one returned
+/* Calls fn(arg) once on each worker there is, between tasks, and waits for all. FAILED: one
+   returned
    other than 0. TIMEOUT, CANCELLED: not on all of them. From inside the pool: DEADLOCK. */
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
@@ -160,7 +222,8 @@ TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn 
 /* No more tasks from outside; accepted ones may still submit, until the pool has drained. */
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
-   CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends the
+   CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
+   the
    threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid, call
    again. From inside the pool: DEADLOCK, and nothing changed. */
 TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
