@@ -493,6 +493,31 @@ TEST(a_running_task_is_told_by_its_token)
     }
 }
 
+TEST(two_tokens_above_a_task_that_never_runs)
+{
+    struct gate gate = {0};
+    twill_cancel pool_token = {{0}}, own = {{0}};
+    twill_pool *pool =
+        pool_of(&(twill_pool_options){.run.workers = 1, .run.until.cancel = &pool_token});
+    twill_submit_options options = {.cancel = &own};
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    for (int i = 0; i < 100; i++) { /* the record is used again and again */
+        twill_future future;
+
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, &options), TWILL_OK);
+        CHECK_EQ(twill_future_cancel(future), TWILL_OK);
+        twill_future_release(future);
+    }
+    twill_cancel_fire(&pool_token, 3);
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, &options), TWILL_OK);
+    CHECK_EQ(idle_stats(pool).cancelled, 100);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- time ---- */
 
 TEST(not_before_and_not_after)

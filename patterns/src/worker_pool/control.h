@@ -448,10 +448,10 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         twill__turn_end(pool, turn);
         twill__turn_settle(pool, turn);
         if (!runner->outside) /* a worker's record stays; a guest's is on its stack */
-            twill_cancel_fire(&runner->token, TWILL_CANCELLED);
+            twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
             next = pinned->chain;
-            twill_cancel_fire(&pinned->token, TWILL_CANCELLED);
+            twill__gate_fire(&pinned->gate, &pinned->token, TWILL_CANCELLED);
             twill__record_unpin(&pinned->record);
         }
         twill__turn_begin(pool, turn);

@@ -61,6 +61,7 @@ typedef struct twill__errand {
     twill_cancel token;     /* task->until.cancel */
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
+    _Atomic uint32_t gate; /* of those who fire the token */
 } twill__errand;
 
 /* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
@@ -202,6 +203,30 @@ static inline bool twill__pool_inside(const twill__pool *pool)
         if (record->core == pool->core)
             return true;
     return false;
+}
+
+/* ---- tokens that end while others may fire them ---- */
+
+#define TWILL__GATE_SHUT 0x80000000u
+
+/* Fires, unless the token's owner has done with it; who comes to the gate first is waited for. */
+static inline void twill__gate_fire(_Atomic uint32_t *gate, twill_cancel *token, int reason)
+{
+    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT))
+        twill_cancel_fire(token, reason);
+    if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
+        twill__wake(gate, INT_MAX);
+}
+
+/* The owner's: nobody fires any more. */
+static inline void twill__gate_shut(_Atomic uint32_t *gate)
+{
+    uint32_t word = atomic_fetch_or(gate, TWILL__GATE_SHUT) | TWILL__GATE_SHUT;
+    while (word != TWILL__GATE_SHUT) { /* exit: hooks return */
+        if (!twill__spin(gate, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+            twill__park(gate, word, 0);
+        word = atomic_load(gate);
+    }
 }
 
 /* ---- counts ---- */

@@ -42,11 +42,23 @@ static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, tw
                  task);
 }
 
+/* Its token is of no use any more. */
+static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
+{
+    if (work->hooked)
+        twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
+    work->hooked = false;
+    twill__gate_shut(&work->gate);
+    if (twill__token_used(twill__token_of(&work->token)))
+        twill_cancel_detach(&work->token);
+}
+
 /* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
 static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, twill_status why)
 {
     twill_task task = twill__task_about(pool, work->index, work->context);
     twill_outcome outcome;
+    twill__errand_quiet(pool, work);
     twill__outcome_of(work, why, 0, UINT_MAX, twill__clock_now(), &outcome);
     if (work->drop)
         work->drop(work->arg, why, &task);
@@ -76,7 +88,7 @@ static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work
         twill__errand_told(pool, NULL, work, &outcome, false, &task);
         twill__record_publish(&work->record, &outcome, false);
     }
-    twill_cancel_fire(&work->token, (int)status);
+    twill__gate_fire(&work->gate, &work->token, (int)status);
 }
 
 /* ---- timers ---- */
@@ -291,16 +303,6 @@ static inline twill_status twill__errand_status(const twill__errand *work,
     if (code)
         return TWILL_FAILED;
     return runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
-}
-
-/* Its token is of no use any more. */
-static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
-{
-    if (work->hooked)
-        twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
-    work->hooked = false;
-    if (twill__token_used(twill__token_of(&work->token)))
-        twill_cancel_detach(&work->token);
 }
 
 /* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
@@ -624,7 +626,7 @@ static inline void twill__errand_cancel(twill__record *record)
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool, 1);
     } else if (twill__record_open(record)) {
-        twill_cancel_fire(&work->token, TWILL_CANCELLED);
+        twill__gate_fire(&work->gate, &work->token, TWILL_CANCELLED);
     }
 }
 

@@ -91,6 +91,8 @@ static inline bool twill__order_record(twill__order *order)
     work->drop = options->drop;
     work->discard = options->discard;
     work->timed = work->hooked = false;
+    /* nobody knows it yet */
+    atomic_store_explicit(&work->gate, 0, memory_order_relaxed);
     twill_cancel_init(&work->token,
                       options->cancel ? options->cancel : pool->options.run.until.cancel);
     order->work = work;

@@ -402,6 +402,7 @@ static inline void twill__worker_ended(void *worker_)
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
     twill__worker_stop_hook(worker);
+    twill__gate_shut(&worker->runner.gate);
     if (twill__token_used(twill__token_of(&worker->runner.token)))
         twill_cancel_detach(&worker->runner.token);
     twill__turn_begin(pool, &turn);
@@ -432,6 +433,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     runner->ended = 0;
     runner->now = 0;
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
+    atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
     if (pool->options.run.worker_start)
         well = pool->options.run.worker_start(&runner->state, &task) == 0;
@@ -474,6 +476,7 @@ static void twill__worker_main(void *worker_)
     self->team = NULL;
     self->runner = NULL;
     twill__worker_stop_hook(worker);
+    twill__gate_shut(&worker->runner.gate);
     if (twill__token_used(twill__token_of(&worker->runner.token)))
         twill_cancel_detach(&worker->runner.token);
     twill__turn_begin(pool, &turn);
