@@ -85,8 +85,9 @@ typedef struct twill__hand {
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */
     size_t number, numbers_end; /* for inlined tasks: the next, and the end of those reserved */
-    twill_ns now;       /* the end of the last task, if the next one begins at once; else 0 */
-    twill_cancel token; /* of plain tasks */
+    twill_ns now;          /* the end of the last task, if the next one begins at once; else 0 */
+    twill_cancel token;    /* of plain tasks */
+    _Atomic uint32_t gate; /* of those who fire it */
     /* relaxed, by the owner: statistics */
     _Atomic uint64_t tally[TWILL__TALLIES];
     twill__histogram *waited, *ran; /* NULL: not kept */
