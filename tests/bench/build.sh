@@ -71,6 +71,7 @@ openmp='#include <omp.h>'
     make counter peer_counter.c $cc $c
     make queue_mutex peer_queue_mutex.c $cc $c
     make limiter_mutex peer_limiter.c $cc $c
+    make pool_mutex peer_pool_mutex.c $cc $c
     make pipe_serial peer_pipe_serial.c $cc $c
     make timeout_thread peer_timeout_thread.c $cc $c
     make peer_shutdown peer_shutdown_cond.c $cc $c
@@ -84,7 +85,8 @@ openmp='#include <omp.h>'
     tbb_libs=$(pkg-config --libs tbb 2>/dev/null || echo -ltbb)
     probe tbb cpp '#include <tbb/parallel_for.h>' $cxx $tbb_flags -c &&
         make tbb peer_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs &&
-        make pipe_tbb peer_pipe_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs
+        make pipe_tbb peer_pipe_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs &&
+        make pool_tbb peer_pool_tbb.cpp $cxx $cpp $tbb_flags -- $tbb_libs
     probe pthreadpool c '#include <pthreadpool.h>' $cc -c &&
         make pthreadpool peer_pthreadpool.c $cc $c -- -lpthreadpool
 }
@@ -103,6 +105,7 @@ if ! command -v go >/dev/null 2>&1; then
 else
     go_build go peer_go.go
     go_build queue_go peer_queue_go.go
+    go_build pool_go peer_pool_go.go
     if [ -e "$go_sources/golang.org/x/time/rate" ]; then
         GOPATH=$go_path go_build limiter_go peer_limiter_go.go
     else
@@ -161,6 +164,7 @@ twill twill_progress twill_progress_tracker.h
 twill twill_queue twill_producer_consumer.h
 twill twill_batch twill_batch_processing.h
 twill twill_limiter twill_rate_limiter.h
+twill twill_pool twill_worker_pool.h
 twill twill_pipe twill_pipeline.h
 twill twill_timeout twill_timeout_fallback.h
 twill twill_shutdown twill_graceful_shutdown.h

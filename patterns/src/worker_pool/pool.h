@@ -81,6 +81,7 @@ typedef struct twill__hand {
     /* its own */
     unsigned worker;
     bool outside, fired; /* not a worker; `fired`: under the lock */
+    bool looks;          /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */
@@ -157,6 +158,9 @@ typedef struct twill__pool {
     _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
     /* a guess for who is full anyway; written under the lock */
     _Atomic size_t used;
+    /* workers that are about to take the lock and look: they count themselves before they publish
+       an outcome, so whoever has seen it, and submits, need call nobody */
+    _Atomic uint32_t looking;
     _Atomic uint32_t watch_word;
     /* relaxed: counts of threads that are no runners */
     _Atomic uint64_t tally[TWILL__TALLIES];

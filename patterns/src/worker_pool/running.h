@@ -327,6 +327,11 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
         twill__histogram_add(runner->ran, (uint64_t)(now - work->started));
     if (!raced) {
         twill__errand_told(pool, runner, work, &outcome, returned, task);
+        if (runner->depth == 1 && !runner->outside && !work->discard && returned) {
+            runner->looks = true;
+            /* relaxed: the record's lock publishes it, and the pool's lock orders its end */
+            atomic_fetch_add_explicit(&pool->looking, 1, memory_order_relaxed);
+        }
         twill__record_finish(&work->record, &outcome, returned);
     } else if (twill__record_settle(&work->record, returned)) {
         twill__errand_told(pool, runner, work, &outcome, returned, task);

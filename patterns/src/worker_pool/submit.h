@@ -300,6 +300,34 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     return TWILL_OK;
 }
 
+/* Looks for room for a moment, outside the lock: workers that are quick make some before a sleeper
+   could be woken. */
+static inline void twill__order_spin(const twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill_ns until = 0;
+    if (!TWILL__SPIN || twill__cpus_hint() == 1 || pool->senders.first)
+        return;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    for (unsigned k = 1, yields = 0; yields <= TWILL__SPIN_YIELDS; k++) { /* exit: room, or time */
+        /* a guess */
+        if (atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity)
+            break;
+        twill__pause();
+        if (k % 16 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + TWILL__SPIN_WAIT;
+        else if (now >= until) {
+            twill__yield();
+            yields++;
+        }
+    }
+    twill__turn_begin(pool, turn);
+}
+
 /* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends. */
 static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
 {
@@ -344,6 +372,12 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
         return twill__order_refuse(order, turn, TWILL_FULL);
     if (order->runner) /* never a wait for its own queue */
         return twill__order_run(order, turn);
+    twill__order_spin(order, turn);
+    if (pool->sealed || (pool->closed && !order->runner))
+        return twill__order_refuse(order, turn, TWILL_CLOSED);
+    if (!pool->senders.first && twill__pool_used(pool) < pool->capacity &&
+        twill__order_memory(order))
+        return twill__order_accept(order, turn);
     status = twill__order_wait(order, turn);
     if (status != TWILL_OK)
         return twill__order_refuse(order, turn, status);

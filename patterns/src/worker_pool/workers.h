@@ -94,8 +94,13 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
     if (pool->paused)
         return;
     if (idle) {
-        if (!pool->on_way)
-            turn->call++;
+        /* one that spins hears of it for a store; one that sleeps is not called while another is on
+           its way (which may take long, when the CPUs are busy) or about to look. relaxed: a wrong
+           guess costs a wake, or a moment until the one on its way comes */
+        if (idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed) &&
+            (pool->on_way || atomic_load_explicit(&pool->looking, memory_order_relaxed)))
+            return;
+        turn->call++;
         pool->on_way = true;
         return;
     }
@@ -181,6 +186,9 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     runner->work = NULL;
     if (worker->woke)
         pool->on_way = worker->woke = false;
+    if (runner->looks)
+        atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
+    runner->looks = false;
     if (pool->todos.timer_count)
         twill__pool_tick(pool, &turn, twill__clock_now());
     if (runner->given_up || twill__worker_surplus(pool)) {
@@ -264,6 +272,18 @@ static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
         atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
 }
 
+/* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
+   may stand in the queue of this very CPU. */
+static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
+{
+    twill_ns until = twill__clock_now() + TWILL__IDLE_SPIN;
+    do
+        if (twill__spin(&team->epoch, epoch, TWILL__SPIN_WAIT, 1))
+            return true;
+    while (TWILL__SPIN && twill__clock_now() < until);
+    return false;
+}
+
 /* The team's protocol (twill__helper_main): counted first, then it looks at tasks and calls. */
 static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
 {
@@ -277,7 +297,7 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
     if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
         atomic_load(&team->epoch) == epoch &&
         !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
-          twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+          twill__worker_spins(team, epoch))) {
         atomic_fetch_add(&team->parked, 1);
         if (atomic_load(&team->epoch) == epoch)
             twill__worker_sleeps(team, epoch, until);
