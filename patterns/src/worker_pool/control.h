@@ -440,9 +440,10 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         }
         runner->fired = true;
         for (twill__errand *work = runner->work; work; work = work->below)
-            if (work->where == TWILL__RUNNING && work->runner == runner &&
+            if (work->where == TWILL__RUNNING && work->runner == runner && !work->stopped &&
                 twill__record_pin(&work->record)) {
-                work->chain = pinned;
+                work->stopped = true;
+                work->stop_chain = pinned;
                 pinned = work;
             }
         twill__turn_end(pool, turn);
@@ -450,7 +451,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         if (!runner->outside) /* a worker's record stays; a guest's is on its stack */
             twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
-            next = pinned->chain;
+            next = pinned->stop_chain;
             twill__gate_fire(&pinned->gate, &pinned->token, TWILL_CANCELLED);
             twill__record_unpin(&pinned->record);
         }

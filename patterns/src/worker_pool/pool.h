@@ -46,7 +46,9 @@ typedef struct twill__errand {
         where; /* under the pool's lock, as the entry is; RUNNING stays until the next use */
     struct twill__hand *runner;
     struct twill__errand *below; /* that the same runner is in the middle of */
-    struct twill__errand *chain; /* of those that somebody is about to end */
+    /* of those that a tick, a stop, the watch are about to end: each takes a task once */
+    struct twill__errand *chain, *stop_chain, *stuck_chain;
+    bool stopped; /* a stop has fired its token, or is about to */
     /* set at submission */
     twill_task_fn *fn;
     void *arg, *context, *key;

@@ -316,7 +316,7 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     twill__record_left(&work->record);
     runner->now = now;
     twill__errand_quiet(pool, work);
-    if (work->timed) {
+    if (work->timeout) { /* the others had their last timer before they began */
         twill__turn turn;
         twill__turn_begin(pool, &turn);
         twill__errand_untimed(pool, work);

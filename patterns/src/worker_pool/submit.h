@@ -90,7 +90,7 @@ static inline bool twill__order_record(twill__order *order)
     work->on_done = options->on_done;
     work->drop = options->drop;
     work->discard = options->discard;
-    work->timed = work->hooked = false;
+    work->timed = work->hooked = work->stopped = false;
     /* nobody knows it yet */
     atomic_store_explicit(&work->gate, 0, memory_order_relaxed);
     twill_cancel_init(&work->token,

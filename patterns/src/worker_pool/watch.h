@@ -64,7 +64,7 @@ typedef struct twill__stuck { /* what the watch has found under the lock */
     size_t index;
     void *key, *context;
     unsigned worker;
-    twill__errand *works; /* pinned, by `chain` */
+    twill__errand *works; /* pinned, by `stuck_chain` */
 } twill__stuck;
 
 /* A worker is not counted on any more; another one takes its place. */
@@ -78,7 +78,7 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
     for (twill__errand *work = runner->work; work; work = work->below) {
         count++;
         if (twill__record_pin(&work->record)) {
-            work->chain = stuck->works;
+            work->stuck_chain = stuck->works;
             stuck->works = work;
         }
     }
@@ -137,7 +137,7 @@ static inline void twill__watch_tells(twill__pool *pool, const twill__stuck *stu
         twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, stuck->index, NULL, stuck->worker, &task);
     }
     for (twill__errand *work = stuck->works, *next; work; work = next) {
-        next = work->chain;
+        next = work->stuck_chain;
         twill__errand_overrule(pool, work, TWILL_LOST);
         twill__record_unpin(&work->record);
     }
