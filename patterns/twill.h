@@ -3115,64 +3115,124 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
 #endif
 
 /* ---- worker_pool.h ---- */
-/* twill_worker_pool.h - threads that outlive one call. SPDX-License-Identifier: MIT OR Unlicense
+/* twill_worker_pool.h - tasks on threads that outlive one call. SPDX-License-Identifier: MIT OR
+   Unlicense
 
    Compile: cc -std=c11 -pthread. One .c file says `#define TWILL_IMPLEMENTATION` before it includes
    twill headers.
 
    WHAT IT IS FOR
-   A program that runs many short parallel calls: starting and joining a thread costs about 30 us,
-   calling a thread of a pool that is still warm a fraction of one. Every pattern takes a pool by
-   `run.pool`. In this version a pool serves the parallel calls (twill_parallel_map and its kin,
-   twill_map_with_progress); submitting single tasks to it follows.
+   Work that comes in pieces, from anywhere: submit a task, ask for its result, its error or its
+   end by a future, cancel it, delay it, limit its time. The queue is bounded; the end has two
+   phases. twill_run_all is the one-call form for n tasks that are there already. Every pattern
+   takes a pool by `run.pool`: the same threads serve its calls, too.
 
    WHEN NOT
-   One parallel call now and then: it starts its own threads when the work is worth them. Nested
-   calls: they use the threads of the call around them by themselves.
+   A loop over items: twill_parallel_map hands out ranges, not tasks. One call now and then: it
+   starts its own threads when the work is worth them. Work that flows through stages: pipeline.
 
    EXAMPLE:
    #define TWILL_IMPLEMENTATION
    #include "twill_worker_pool.h"
    #include <stdio.h>
 
+   static int square(void *arg, void *result, const twill_task *task)
+   {
+       int x = *(int *)arg;
+       *(int *)result = x * x;
+       return task->index == 2 ? 42 : 0;  // any int but 0 is an error of yours
+   }
+
    int main(void)
    {
+       int numbers[4] = {1, 2, 3, 4};
+       twill_future futures[4];
        twill_pool *pool;
-       twill_status status = twill_pool_create(&pool,
-           &(twill_pool_options){ .run.workers = 2, .run.name = "crunch" });
-       if (status != TWILL_OK) {
-           puts(twill_status_text(status));
-           return 1;
+       if (twill_pool_create(&pool, NULL) != TWILL_OK) return 1;
+       for (int i = 0; i < 4; i++)
+           if (twill_pool_submit(pool, square, &numbers[i], &futures[i],
+                                 &(twill_submit_options){.result_size = sizeof(int)}) != TWILL_OK)
+               return 1;
+       for (int i = 0; i < 4; i++) {
+           int result = 0;
+           twill_outcome outcome;
+           (void)twill_future_wait(futures[i], &result, &outcome);
+           printf("%d: %s, code %d\n", result, twill_status_name(outcome.status), outcome.code);
+           twill_future_release(futures[i]);
        }
-       printf("%u threads\n", twill_pool_workers(pool));
-       // each call with `.run.pool = pool` in its options runs on them, e.g. twill_parallel_map
        return twill_pool_destroy(pool) != TWILL_OK;
    }
    END OF EXAMPLE
    OUTPUT:
-   2 threads
+   1: TWILL_OK, code 0
+   4: TWILL_OK, code 0
+   9: TWILL_FAILED, code 42
+   16: TWILL_OK, code 0
    END OF OUTPUT
 
-   OPTIONS (twill_pool_options; NULL or zeroed: defaults)
-     run.workers      threads; 0 = the CPUs this process may use
+   OPTIONS (twill_pool_options; NULL or zeroed: the defaults beside the fields below)
+     run.workers      workers; 0 = the CPUs this process may use
      run.strict       a thread that cannot be started: TWILL_NO_THREAD (else the pool runs on those
                       it has)
-     run.stack_size, run.name, run.cpus, run.cpu_count   of the threads
+     run.worker_start, run.worker_stop   once a worker, on its thread
+     run.until.cancel parent of every task's token
+     run.context, run.stack_size, run.name, run.cpus, run.cpu_count
      every other field of run must be zero: TWILL_INVALID
+     overflow, when `capacity` tasks wait:
+       BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
+                      the
+                      pool the new one runs at once, on top of it: never a wait for its own queue
+       REJECT         FULL
+       CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
+                      worker_state); try_submit says FULL
+       DROP_OLDEST, DROP_NEWEST   one that waits ends DROPPED, by its `drop`
+       DROP_INCOMING  the new one does; submit says DROPPED
 
-   ERRORS       create: INVALID, TOO_BIG (more than 65536 workers), NO_MEMORY, NO_THREAD.
-                destroy: DEADLOCK. A call on a pool: CLOSED once its destroy has begun, FORKED.
-   THREADS      All functions may be called by any thread; many calls may use a pool at once, up to
-                16 of them with helpers: further ones run alone.
-   BLOCKS       destroy waits for the calls that were given the pool.
-   ALLOCATES    create: one block. Nothing later.
-   OWNERSHIP    The creator destroys. A pool must outlive every call that is given it.
-   IDLE         Threads look for work for 50 us after the last one (one CPU is left to others), then
+   HOW A TASK ENDS, in exactly one of these ways
+     OK, FAILED       by what it returned (FAILED: the code is in the outcome)
+     CANCELLED        cancelled before it began; or it returned twill_task_skip
+     TIMEOUT          past its `timeout`, whatever it returned; or not begun by `start_by`
+     DROPPED          by the overflow policy
+     LOST             it ended its thread (thrd_exit, pthread_exit), or was given up as stuck
+   A running task that ignores its timeout ends TIMEOUT for those who wait, at that moment: whoever
+   waits sees to it, else an idle worker, or the watch. Its late result goes to `discard`.
+
+   ERRORS       Each call says its own, below. INVALID: NULL or a nonsense option. FORKED: in a
+                child
+                process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY: submit
+                is refused, and the pool goes on.
+   THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
+                stop, destroy, wait_idle and each_worker from inside the pool say DEADLOCK. Hooks
+                and
+                callbacks (drop, discard, on_done, on_event, on_level) must return: only a task may
+                end its thread. No lock is held while they run.
+   ORDER        First in, first out within a priority. A task gains one step of priority for each
+                `ageing` that it waits. Submit happens before the task, the task before its waiters
+                and on_done.
+   WAITING      A task that waits for another one that has not begun runs it itself, and never a
+                third one: a pool of one worker and room for one is enough for any nesting. A thread
+                outside does so if no worker is idle, if its wait has neither deadline nor token,
+                and
+                if the pool has no hooks. Waits that close a circle say DEADLOCK in the last of
+                them.
+   BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
+                done.
+   ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
+                ever before: a steady pool allocates nothing. Results of more than 48 bytes have a
+                block of their own, used again.
+   OWNERSHIP    The creator destroys. A pool must outlive the calls that are given it, not its
+                futures. `arg` belongs to the task from acceptance until one of {fn, drop}.
+   THREADS OF ITS OWN   the workers; with stuck_after or max_workers one more, which watches.
+   IDLE         Workers look for work for 50 us after the last one (one CPU is left to others), then
                 sleep: no CPU time.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
                 nobody.
-   PITFALLS     `workers` of a call on a pool counts the caller: a pool of 4 and its caller run up
-                to 5 at once when asked for 5, and 4 by default. */
+   PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
+                on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
+                asked
+                for 5, and 4 by default. task->worker is below max_workers + max_abandoned, and is
+                used again after a worker has left. A hook that fails, like a thread, makes a pool
+                smaller: see stats.workers. */
 
 #ifndef TWILL_WORKER_POOL_H
 #define TWILL_WORKER_POOL_H
@@ -3238,7 +3298,8 @@ TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_op
 
 /* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
    asks) is its handle, to be released. A full queue: see `overflow` in the manual. CLOSED, FULL,
-   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will be
+   TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will
+                be
    called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
 TWILL__DECL twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
                                            twill_future *future,
@@ -3267,7 +3328,8 @@ TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
 /* Until every accepted task has ended, delayed ones included. From inside the pool: DEADLOCK. */
 TWILL__DECL twill_status twill_pool_wait_idle(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_until until);
-/* Calls fn(arg) once on each worker there is, between tasks, and waits for all. FAILED: one returned
+/* Calls fn(arg) once on each worker there is, between tasks, and waits for all. FAILED: one
+   returned
    other than 0. TIMEOUT, CANCELLED: not on all of them. From inside the pool: DEADLOCK. */
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
@@ -3275,7 +3337,8 @@ TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn 
 /* No more tasks from outside; accepted ones may still submit, until the pool has drained. */
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
-   CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends the
+   CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
+   the
    threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid, call
    again. From inside the pool: DEADLOCK, and nothing changed. */
 TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
@@ -31601,7 +31664,9 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
 
 /* 16 classes an octave: a percentile is at most 1/16 too high. After G. Tene's HdrHistogram. One
    thread adds; any may sum, and sees what it has seen of it. */
+#ifndef TWILL__CLASSES /* the explorer wants fewer */
 #define TWILL__CLASSES (16 * 45) /* up to 2^48 ns, three days; all above is in the last */
+#endif
 
 typedef struct twill__histogram {
     _Atomic uint64_t longest;
@@ -32122,7 +32187,9 @@ typedef struct twill__errand {
         where; /* under the pool's lock, as the entry is; RUNNING stays until the next use */
     struct twill__hand *runner;
     struct twill__errand *below; /* that the same runner is in the middle of */
-    struct twill__errand *chain; /* of those that somebody is about to end */
+    /* of those that a tick, a stop, the watch are about to end: each takes a task once */
+    struct twill__errand *chain, *stop_chain, *stuck_chain;
+    bool stopped; /* a stop has fired its token, or is about to */
     /* set at submission */
     twill_task_fn *fn;
     void *arg, *context, *key;
@@ -32137,6 +32204,7 @@ typedef struct twill__errand {
     twill_cancel token;     /* task->until.cancel */
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
+    _Atomic uint32_t gate; /* of those who fire the token */
 } twill__errand;
 
 /* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
@@ -32156,12 +32224,14 @@ typedef struct twill__hand {
     /* its own */
     unsigned worker;
     bool outside, fired; /* not a worker; `fired`: under the lock */
+    bool looks;          /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */
     size_t number, numbers_end; /* for inlined tasks: the next, and the end of those reserved */
-    twill_ns now;       /* the end of the last task, if the next one begins at once; else 0 */
-    twill_cancel token; /* of plain tasks */
+    twill_ns now;          /* the end of the last task, if the next one begins at once; else 0 */
+    twill_cancel token;    /* of plain tasks */
+    _Atomic uint32_t gate; /* of those who fire it */
     /* relaxed, by the owner: statistics */
     _Atomic uint64_t tally[TWILL__TALLIES];
     twill__histogram *waited, *ran; /* NULL: not kept */
@@ -32231,6 +32301,9 @@ typedef struct twill__pool {
     _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
     /* a guess for who is full anyway; written under the lock */
     _Atomic size_t used;
+    /* workers that are about to take the lock and look: they count themselves before they publish
+       an outcome, so whoever has seen it, and submits, need call nobody */
+    _Atomic uint32_t looking;
     _Atomic uint32_t watch_word;
     /* relaxed: counts of threads that are no runners */
     _Atomic uint64_t tally[TWILL__TALLIES];
@@ -32278,6 +32351,30 @@ static inline bool twill__pool_inside(const twill__pool *pool)
         if (record->core == pool->core)
             return true;
     return false;
+}
+
+/* ---- tokens that end while others may fire them ---- */
+
+#define TWILL__GATE_SHUT 0x80000000u
+
+/* Fires, unless the token's owner has done with it; who comes to the gate first is waited for. */
+static inline void twill__gate_fire(_Atomic uint32_t *gate, twill_cancel *token, int reason)
+{
+    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT))
+        twill_cancel_fire(token, reason);
+    if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
+        twill__wake(gate, INT_MAX);
+}
+
+/* The owner's: nobody fires any more. */
+static inline void twill__gate_shut(_Atomic uint32_t *gate)
+{
+    uint32_t word = atomic_fetch_or(gate, TWILL__GATE_SHUT) | TWILL__GATE_SHUT;
+    while (word != TWILL__GATE_SHUT) { /* exit: hooks return */
+        if (!twill__spin(gate, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+            twill__park(gate, word, 0);
+        word = atomic_load(gate);
+    }
 }
 
 /* ---- counts ---- */
@@ -32533,11 +32630,23 @@ static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, tw
                  task);
 }
 
+/* Its token is of no use any more. */
+static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
+{
+    if (work->hooked)
+        twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
+    work->hooked = false;
+    twill__gate_shut(&work->gate);
+    if (twill__token_used(twill__token_of(&work->token)))
+        twill_cancel_detach(&work->token);
+}
+
 /* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
 static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, twill_status why)
 {
     twill_task task = twill__task_about(pool, work->index, work->context);
     twill_outcome outcome;
+    twill__errand_quiet(pool, work);
     twill__outcome_of(work, why, 0, UINT_MAX, twill__clock_now(), &outcome);
     if (work->drop)
         work->drop(work->arg, why, &task);
@@ -32567,7 +32676,7 @@ static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work
         twill__errand_told(pool, NULL, work, &outcome, false, &task);
         twill__record_publish(&work->record, &outcome, false);
     }
-    twill_cancel_fire(&work->token, (int)status);
+    twill__gate_fire(&work->gate, &work->token, (int)status);
 }
 
 /* ---- timers ---- */
@@ -32784,16 +32893,6 @@ static inline twill_status twill__errand_status(const twill__errand *work,
     return runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
 }
 
-/* Its token is of no use any more. */
-static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
-{
-    if (work->hooked)
-        twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
-    work->hooked = false;
-    if (twill__token_used(twill__token_of(&work->token)))
-        twill_cancel_detach(&work->token);
-}
-
 /* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
 static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
                                       int code, bool returned, const twill_task *task)
@@ -32805,7 +32904,7 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     twill__record_left(&work->record);
     runner->now = now;
     twill__errand_quiet(pool, work);
-    if (work->timed) {
+    if (work->timeout) { /* the others had their last timer before they began */
         twill__turn turn;
         twill__turn_begin(pool, &turn);
         twill__errand_untimed(pool, work);
@@ -32816,6 +32915,11 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
         twill__histogram_add(runner->ran, (uint64_t)(now - work->started));
     if (!raced) {
         twill__errand_told(pool, runner, work, &outcome, returned, task);
+        if (runner->depth == 1 && !runner->outside && !work->discard && returned) {
+            runner->looks = true;
+            /* relaxed: the record's lock publishes it, and the pool's lock orders its end */
+            atomic_fetch_add_explicit(&pool->looking, 1, memory_order_relaxed);
+        }
         twill__record_finish(&work->record, &outcome, returned);
     } else if (twill__record_settle(&work->record, returned)) {
         twill__errand_told(pool, runner, work, &outcome, returned, task);
@@ -33115,7 +33219,7 @@ static inline void twill__errand_cancel(twill__record *record)
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool, 1);
     } else if (twill__record_open(record)) {
-        twill_cancel_fire(&work->token, TWILL_CANCELLED);
+        twill__gate_fire(&work->gate, &work->token, TWILL_CANCELLED);
     }
 }
 
@@ -33226,8 +33330,13 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
     if (pool->paused)
         return;
     if (idle) {
-        if (!pool->on_way)
-            turn->call++;
+        /* one that spins hears of it for a store; one that sleeps is not called while another is on
+           its way (which may take long, when the CPUs are busy) or about to look. relaxed: a wrong
+           guess costs a wake, or a moment until the one on its way comes */
+        if (idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed) &&
+            (pool->on_way || atomic_load_explicit(&pool->looking, memory_order_relaxed)))
+            return;
+        turn->call++;
         pool->on_way = true;
         return;
     }
@@ -33313,6 +33422,9 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     runner->work = NULL;
     if (worker->woke)
         pool->on_way = worker->woke = false;
+    if (runner->looks)
+        atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
+    runner->looks = false;
     if (pool->todos.timer_count)
         twill__pool_tick(pool, &turn, twill__clock_now());
     if (runner->given_up || twill__worker_surplus(pool)) {
@@ -33396,6 +33508,18 @@ static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
         atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
 }
 
+/* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
+   may stand in the queue of this very CPU. */
+static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
+{
+    twill_ns until = twill__clock_now() + TWILL__IDLE_SPIN;
+    do
+        if (twill__spin(&team->epoch, epoch, TWILL__SPIN_WAIT, 1))
+            return true;
+    while (TWILL__SPIN && twill__clock_now() < until);
+    return false;
+}
+
 /* The team's protocol (twill__helper_main): counted first, then it looks at tasks and calls. */
 static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
 {
@@ -33409,7 +33533,7 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
     if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
         atomic_load(&team->epoch) == epoch &&
         !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
-          twill__spin(&team->epoch, epoch, TWILL__IDLE_SPIN, 0))) {
+          twill__worker_spins(team, epoch))) {
         atomic_fetch_add(&team->parked, 1);
         if (atomic_load(&team->epoch) == epoch)
             twill__worker_sleeps(team, epoch, until);
@@ -33534,6 +33658,7 @@ static inline void twill__worker_ended(void *worker_)
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
     twill__worker_stop_hook(worker);
+    twill__gate_shut(&worker->runner.gate);
     if (twill__token_used(twill__token_of(&worker->runner.token)))
         twill_cancel_detach(&worker->runner.token);
     twill__turn_begin(pool, &turn);
@@ -33564,6 +33689,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     runner->ended = 0;
     runner->now = 0;
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
+    atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
     if (pool->options.run.worker_start)
         well = pool->options.run.worker_start(&runner->state, &task) == 0;
@@ -33606,6 +33732,7 @@ static void twill__worker_main(void *worker_)
     self->team = NULL;
     self->runner = NULL;
     twill__worker_stop_hook(worker);
+    twill__gate_shut(&worker->runner.gate);
     if (twill__token_used(twill__token_of(&worker->runner.token)))
         twill_cancel_detach(&worker->runner.token);
     twill__turn_begin(pool, &turn);
@@ -33722,7 +33849,9 @@ static inline bool twill__order_record(twill__order *order)
     work->on_done = options->on_done;
     work->drop = options->drop;
     work->discard = options->discard;
-    work->timed = work->hooked = false;
+    work->timed = work->hooked = work->stopped = false;
+    /* nobody knows it yet */
+    atomic_store_explicit(&work->gate, 0, memory_order_relaxed);
     twill_cancel_init(&work->token,
                       options->cancel ? options->cancel : pool->options.run.until.cancel);
     order->work = work;
@@ -33930,6 +34059,34 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     return TWILL_OK;
 }
 
+/* Looks for room for a moment, outside the lock: workers that are quick make some before a sleeper
+   could be woken. */
+static inline void twill__order_spin(const twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill_ns until = 0;
+    if (!TWILL__SPIN || twill__cpus_hint() == 1 || pool->senders.first)
+        return;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    for (unsigned k = 1, yields = 0; yields <= TWILL__SPIN_YIELDS; k++) { /* exit: room, or time */
+        /* a guess */
+        if (atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity)
+            break;
+        twill__pause();
+        if (k % 16 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + TWILL__SPIN_WAIT;
+        else if (now >= until) {
+            twill__yield();
+            yields++;
+        }
+    }
+    twill__turn_begin(pool, turn);
+}
+
 /* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends. */
 static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
 {
@@ -33974,6 +34131,12 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
         return twill__order_refuse(order, turn, TWILL_FULL);
     if (order->runner) /* never a wait for its own queue */
         return twill__order_run(order, turn);
+    twill__order_spin(order, turn);
+    if (pool->sealed || (pool->closed && !order->runner))
+        return twill__order_refuse(order, turn, TWILL_CLOSED);
+    if (!pool->senders.first && twill__pool_used(pool) < pool->capacity &&
+        twill__order_memory(order))
+        return twill__order_accept(order, turn);
     status = twill__order_wait(order, turn);
     if (status != TWILL_OK)
         return twill__order_refuse(order, turn, status);
@@ -34174,7 +34337,7 @@ typedef struct twill__stuck { /* what the watch has found under the lock */
     size_t index;
     void *key, *context;
     unsigned worker;
-    twill__errand *works; /* pinned, by `chain` */
+    twill__errand *works; /* pinned, by `stuck_chain` */
 } twill__stuck;
 
 /* A worker is not counted on any more; another one takes its place. */
@@ -34188,7 +34351,7 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
     for (twill__errand *work = runner->work; work; work = work->below) {
         count++;
         if (twill__record_pin(&work->record)) {
-            work->chain = stuck->works;
+            work->stuck_chain = stuck->works;
             stuck->works = work;
         }
     }
@@ -34247,7 +34410,7 @@ static inline void twill__watch_tells(twill__pool *pool, const twill__stuck *stu
         twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, stuck->index, NULL, stuck->worker, &task);
     }
     for (twill__errand *work = stuck->works, *next; work; work = next) {
-        next = work->chain;
+        next = work->stuck_chain;
         twill__errand_overrule(pool, work, TWILL_LOST);
         twill__record_unpin(&work->record);
     }
@@ -34756,18 +34919,19 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         }
         runner->fired = true;
         for (twill__errand *work = runner->work; work; work = work->below)
-            if (work->where == TWILL__RUNNING && work->runner == runner &&
+            if (work->where == TWILL__RUNNING && work->runner == runner && !work->stopped &&
                 twill__record_pin(&work->record)) {
-                work->chain = pinned;
+                work->stopped = true;
+                work->stop_chain = pinned;
                 pinned = work;
             }
         twill__turn_end(pool, turn);
         twill__turn_settle(pool, turn);
         if (!runner->outside) /* a worker's record stays; a guest's is on its stack */
-            twill_cancel_fire(&runner->token, TWILL_CANCELLED);
+            twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
-            next = pinned->chain;
-            twill_cancel_fire(&pinned->token, TWILL_CANCELLED);
+            next = pinned->stop_chain;
+            twill__gate_fire(&pinned->gate, &pinned->token, TWILL_CANCELLED);
             twill__record_unpin(&pinned->record);
         }
         twill__turn_begin(pool, turn);
