@@ -265,7 +265,6 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
         p->step[k].scale = p->step[k + 1].scale * p->step[k].most;
         if (p->step[k].in_order)
             p->first_order = k;
-        p->lingers |= p->step[k].came != NULL;
     }
     for (uint32_t h = 0; h <= p->np; h++) {
         p->hand[h].call.table = twill__flow_calls();

@@ -148,7 +148,6 @@ typedef struct twill_pipeline {
     bool closing, crew_closed;
     bool tell_all; /* the hands' tokens are to be fired */
     bool dead;     /* no worker could start: nobody will run anything */
-    bool doomed;   /* destroy has begun */
     uint32_t over; /* CANCELLED, TIMEOUT; 0: neither */
     uint32_t *free;
     uint32_t free_count;
@@ -187,7 +186,7 @@ typedef struct twill_pipeline {
     uint32_t np;
     twill__flow_hand *hand; /* np, and one for who drops what is left */
     bool call;              /* one call: its caller is one of the workers */
-    bool timed, lingers;
+    bool timed;
     bool thin; /* one piece a ticket, everywhere */
     int (*user_start)(void **worker_state, const twill_task *task);
     twill_source_fn *source; /* NULL: the caller pushes */
