@@ -5115,7 +5115,6 @@ typedef struct twill_pipeline {
     bool closing, crew_closed;
     bool tell_all; /* the hands' tokens are to be fired */
     bool dead;     /* no worker could start: nobody will run anything */
-    bool doomed;   /* destroy has begun */
     uint32_t over; /* CANCELLED, TIMEOUT; 0: neither */
     uint32_t *free;
     uint32_t free_count;
@@ -5154,7 +5153,7 @@ typedef struct twill_pipeline {
     uint32_t np;
     twill__flow_hand *hand; /* np, and one for who drops what is left */
     bool call;              /* one call: its caller is one of the workers */
-    bool timed, lingers;
+    bool timed;
     bool thin; /* one piece a ticket, everywhere */
     int (*user_start)(void **worker_state, const twill_task *task);
     twill_source_fn *source; /* NULL: the caller pushes */
@@ -7320,7 +7319,6 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
         p->step[k].scale = p->step[k + 1].scale * p->step[k].most;
         if (p->step[k].in_order)
             p->first_order = k;
-        p->lingers |= p->step[k].came != NULL;
     }
     for (uint32_t h = 0; h <= p->np; h++) {
         p->hand[h].call.table = twill__flow_calls();
