@@ -70,8 +70,9 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     ordered         index order: an outcome is kept back until the lower ones are out
     result_size     bytes of a task's result; the object only (the calls have a parameter)
     in_flight       tasks queued or running, exact; 0: twice the workers. go waits for room
-    max_unread      outcomes not yet taken, 0: 65536; with that many a go is refused. In the calls:
-                    nothing more is started. Bounds the memory: it does not grow with n
+    max_unread      outcomes not yet taken; 0: 65536, in the calls 1024. With that many a go is
+                    refused; in the calls nothing more is started. Bounds the memory: it does not
+                    grow with n
     timeout         of each task, from its start. Its token fires, its outcome is TIMEOUT, a success
                     that comes later goes to `discard`. Seen at once by whoever waits in next, or by
                     an idle worker. 0: none

@@ -106,6 +106,7 @@ else
     go_build go peer_go.go
     go_build queue_go peer_queue_go.go
     go_build pool_go peer_pool_go.go
+    go_build fan_go peer_fan_go.go
     if [ -e "$go_sources/golang.org/x/time/rate" ]; then
         GOPATH=$go_path go_build limiter_go peer_limiter_go.go
     else
@@ -163,6 +164,7 @@ twill twill_map twill_parallel_map.h
 twill twill_progress twill_progress_tracker.h
 twill twill_queue twill_producer_consumer.h
 twill twill_batch twill_batch_processing.h
+twill twill_fan twill_fan_out_fan_in.h
 twill twill_limiter twill_rate_limiter.h
 twill twill_pool twill_worker_pool.h
 twill twill_pipe twill_pipeline.h

@@ -225,7 +225,7 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         int instead;
-        (void)twill__fan_clock(fan, &turn);
+        twill__fan_clock(fan, &turn);
         if (fan->pulled && twill__fan_spared(fan, fan->next_index))
             twill__fan_source_ended(fan, &turn);
         if (twill__fan_may_pull(fan) && (!fan->queue.first || !twill__fan_readable(fan))) {

@@ -76,7 +76,7 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->item_at = (sizeof(twill__fan_task) + 15) / 16 * 16;
     plan->result_at = plan->item_at + (item + 15) / 16 * 16;
     plan->task_size = plan->result_at + (plan->result_size + 15) / 16 * 16;
-    plan->max_unread = options->max_unread ? options->max_unread : 65536;
+    plan->max_unread = options->max_unread ? options->max_unread : plan->call ? 1024 : 65536;
     if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
         return TWILL_TOO_BIG;
     plan->capacity = plan->window + plan->max_unread;
@@ -237,7 +237,7 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
     twill_status over = TWILL_OK;
     for (;;) { /* exit: tasks end, or `until` */
         size_t room = most > fan->answered ? most - fan->answered : 0;
-        (void)twill__fan_clock(fan, turn);
+        twill__fan_clock(fan, turn);
         if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
             return TWILL_OK;
         if (twill__fan_drop_spared(fan, turn))

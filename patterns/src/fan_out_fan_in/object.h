@@ -146,7 +146,7 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
     me.helps = wait ? twill__fan_helps(fan, slot) : 0;
     for (;;) { /* exit: an answer; each turn is another's progress, or time */
         int instead;
-        (void)twill__fan_clock(fan, &turn);
+        twill__fan_clock(fan, &turn);
         if ((task = twill__fan_take(fan)) != NULL)
             break;
         if (twill__fan_finished(fan))
@@ -256,7 +256,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
         int instead;
         if (fan->in_flight || fan->cancel)
-            (void)twill__fan_clock(fan, &turn);
+            twill__fan_clock(fan, &turn);
         if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
             break;
         if (in_line && fan->next_index - fan->emit >= fan->capacity && fan->ordered) {

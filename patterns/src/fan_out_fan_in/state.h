@@ -256,14 +256,14 @@ static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twil
         twill__fan_answer_overdue(fan, turn);
 }
 
-/* What time has brought. */
-static inline twill_ns twill__fan_clock(twill_fan *fan, twill__fan_turn *turn)
+/* What time has brought. The clock is read only where it can say something. */
+static inline void twill__fan_clock(twill_fan *fan, twill__fan_turn *turn)
 {
-    twill_ns now = twill__clock_now();
+    bool timed = fan->timeout || !twill__no_deadline(fan->crew.run.until.deadline);
+    twill_ns now = timed ? twill__clock_now() : 0;
     twill__fan_look(fan, turn, now);
     if (fan->timeout)
         twill__fan_expire(fan, turn, now);
-    return now;
 }
 
 /* When time will bring something, at the earliest; `deadline` otherwise. */
@@ -302,9 +302,10 @@ static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twil
 {
     task->outcome.index = fan->next_index++;
     task->outcome.queued = now;
+    /* with as many before it all workers are at work, or called */
+    turn->call += fan->in_flight - fan->executing < fan->workers;
     fan->in_flight++;
     twill__fan_append(&fan->queue, task);
-    turn->call++;
 }
 
 static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,

@@ -199,7 +199,7 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
 {
     twill__fan_task *task;
     if (twill__fan_drop_spared(fan, turn)) {
-        *now = twill__fan_clock(fan, turn);
+        *now = twill__clock_now();
         return true;
     }
     task = fan->queue.first ? twill__fan_unqueue(fan) : twill__fan_from_source(fan, turn);
@@ -257,7 +257,8 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     atomic_store_explicit(&slot->thread, twill__thread_number(), memory_order_relaxed);
     twill__fan_lock(fan, &turn);
     once = twill__fan_find_helping(fan) != NULL;
-    now = twill__fan_clock(fan, &turn);
+    now = twill__clock_now();
+    twill__fan_clock(fan, &turn);
     while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
         if (!twill__fan_step(fan, &turn, slot, &now))
             return;
@@ -372,7 +373,7 @@ static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twil
     if (!twill__fan_available(fan))
         return 0;
     if (slot) {
-        twill_ns now = twill__fan_clock(fan, turn);
+        twill_ns now = twill__clock_now();
         return twill__fan_step(fan, turn, slot, &now) ? 1 : -1;
     }
     if (fan->executing < fan->workers - fan->refused && (helps || twill__fan_orphaned(fan)))
