@@ -1368,8 +1368,9 @@ OPTIONS (twill_fan_options; NULL or zeroed: all outcomes, in the order in which 
     ordered         index order: an outcome is kept back until the lower ones are out
     result_size     bytes of a task's result; the object only (the calls have a parameter)
     in_flight       tasks queued or running, exact; 0: twice the workers. go waits for room
-    max_unread      outcomes not yet taken, 0: 65536; with that many a go is refused. In the calls:
-                    nothing more is started. Bounds the memory: it does not grow with n
+    max_unread      outcomes not yet taken; 0: 65536, in the calls 1024. With that many a go is
+                    refused; in the calls nothing more is started. Bounds the memory: it does not
+                    grow with n
     timeout         of each task, from its start. Its token fires, its outcome is TIMEOUT, a success
                     that comes later goes to `discard`. Seen at once by whoever waits in next, or by
                     an idle worker. 0: none
@@ -16074,14 +16075,14 @@ static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twil
         twill__fan_answer_overdue(fan, turn);
 }
 
-/* What time has brought. */
-static inline twill_ns twill__fan_clock(twill_fan *fan, twill__fan_turn *turn)
+/* What time has brought. The clock is read only where it can say something. */
+static inline void twill__fan_clock(twill_fan *fan, twill__fan_turn *turn)
 {
-    twill_ns now = twill__clock_now();
+    bool timed = fan->timeout || !twill__no_deadline(fan->crew.run.until.deadline);
+    twill_ns now = timed ? twill__clock_now() : 0;
     twill__fan_look(fan, turn, now);
     if (fan->timeout)
         twill__fan_expire(fan, turn, now);
-    return now;
 }
 
 /* When time will bring something, at the earliest; `deadline` otherwise. */
@@ -16120,9 +16121,10 @@ static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twil
 {
     task->outcome.index = fan->next_index++;
     task->outcome.queued = now;
+    /* with as many before it all workers are at work, or called */
+    turn->call += fan->in_flight - fan->executing < fan->workers;
     fan->in_flight++;
     twill__fan_append(&fan->queue, task);
-    turn->call++;
 }
 
 static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
@@ -16591,7 +16593,7 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
 {
     twill__fan_task *task;
     if (twill__fan_drop_spared(fan, turn)) {
-        *now = twill__fan_clock(fan, turn);
+        *now = twill__clock_now();
         return true;
     }
     task = fan->queue.first ? twill__fan_unqueue(fan) : twill__fan_from_source(fan, turn);
@@ -16649,7 +16651,8 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     atomic_store_explicit(&slot->thread, twill__thread_number(), memory_order_relaxed);
     twill__fan_lock(fan, &turn);
     once = twill__fan_find_helping(fan) != NULL;
-    now = twill__fan_clock(fan, &turn);
+    now = twill__clock_now();
+    twill__fan_clock(fan, &turn);
     while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
         if (!twill__fan_step(fan, &turn, slot, &now))
             return;
@@ -16764,7 +16767,7 @@ static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twil
     if (!twill__fan_available(fan))
         return 0;
     if (slot) {
-        twill_ns now = twill__fan_clock(fan, turn);
+        twill_ns now = twill__clock_now();
         return twill__fan_step(fan, turn, slot, &now) ? 1 : -1;
     }
     if (fan->executing < fan->workers - fan->refused && (helps || twill__fan_orphaned(fan)))
@@ -16915,7 +16918,7 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
     me.helps = wait ? twill__fan_helps(fan, slot) : 0;
     for (;;) { /* exit: an answer; each turn is another's progress, or time */
         int instead;
-        (void)twill__fan_clock(fan, &turn);
+        twill__fan_clock(fan, &turn);
         if ((task = twill__fan_take(fan)) != NULL)
             break;
         if (twill__fan_finished(fan))
@@ -17025,7 +17028,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
         int instead;
         if (fan->in_flight || fan->cancel)
-            (void)twill__fan_clock(fan, &turn);
+            twill__fan_clock(fan, &turn);
         if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
             break;
         if (in_line && fan->next_index - fan->emit >= fan->capacity && fan->ordered) {
@@ -17718,7 +17721,7 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->item_at = (sizeof(twill__fan_task) + 15) / 16 * 16;
     plan->result_at = plan->item_at + (item + 15) / 16 * 16;
     plan->task_size = plan->result_at + (plan->result_size + 15) / 16 * 16;
-    plan->max_unread = options->max_unread ? options->max_unread : 65536;
+    plan->max_unread = options->max_unread ? options->max_unread : plan->call ? 1024 : 65536;
     if (plan->window > SIZE_MAX / 8 || plan->max_unread > SIZE_MAX / 8)
         return TWILL_TOO_BIG;
     plan->capacity = plan->window + plan->max_unread;
@@ -17879,7 +17882,7 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
     twill_status over = TWILL_OK;
     for (;;) { /* exit: tasks end, or `until` */
         size_t room = most > fan->answered ? most - fan->answered : 0;
-        (void)twill__fan_clock(fan, turn);
+        twill__fan_clock(fan, turn);
         if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
             return TWILL_OK;
         if (twill__fan_drop_spared(fan, turn))
@@ -18239,7 +18242,7 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     twill__fan_lock(fan, &turn);
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         int instead;
-        (void)twill__fan_clock(fan, &turn);
+        twill__fan_clock(fan, &turn);
         if (fan->pulled && twill__fan_spared(fan, fan->next_index))
             twill__fan_source_ended(fan, &turn);
         if (twill__fan_may_pull(fan) && (!fan->queue.first || !twill__fan_readable(fan))) {
