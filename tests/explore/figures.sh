@@ -69,25 +69,29 @@ commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
     [ ! -s "$W/speed" ] || sed 's/^/| schedules a second on one core, /; s/$/ |/' "$W/speed"
 } | fill itself
 
-# ---- make mutants ----
-for results in "$W"/mutants/score/*.results; do [ ! -f "$results" ] || cat "$results"; done | awk -F'\t' '
-    { files[$1] = 1 }
-    $3 ~ /^killed/ { killed[$1]++ }
-    $3 == "survived" { lived[$1]++ }
-    $3 == "unchanged" { same[$1]++ }
-    END {
-        for (f in files) { n++ }
-        if (!n) exit
-        print "| part | mutants | noticed | with a reason | no change of the code |"
-        print "|---|---|---|---|---|"
-        for (f in files) {
-            printf "| %s | %d | %d (%.1f %%) | %d | %d |\n", f, killed[f] + lived[f], killed[f],
-                killed[f] + lived[f] ? 100 * killed[f] / (killed[f] + lived[f]) : 100, lived[f], same[f] | "sort"
-            k += killed[f]; l += lived[f]; s += same[f]
-        }
-        close("sort")
-        printf "| all | %d | %d (%.1f %%) | %d | %d |\n", k + l, k, 100 * k / (k + l), l, s
-    }' | fill mutants
+# ---- make mutants: what was tried of the mutants that there are now ----
+[ ! -s "$W/mutants/tried" ] || {
+    cut -f1 "$W/mutants/tried" | sort -u | while read -r file; do
+        [ ! -f "patterns/src/$file" ] || awk -f $here/mutants/mutate.awk "patterns/src/$file" | sed "s,^,$file	,"
+    done >"$W/mutants/now"
+    awk -F'\t' '
+        NR == FNR { now[$1 "\t" $2] = 1; all[$1]++; next }
+        !(($1 "\t" $2) in now) { next }
+        $3 ~ /^killed/ { killed[$1]++ }
+        $3 == "survived" { lived[$1]++ }
+        $3 == "unchanged" || $3 == "does not compile" { same[$1]++ }
+        END {
+            print "| part | mutants | tried, and changing a program | noticed | with a reason |"
+            print "|---|---|---|---|---|"
+            for (f in all) {
+                t = killed[f] + lived[f]
+                printf "| %s | %d | %d | %d (%.1f %%) | %d |\n", f, all[f], t, killed[f], t ? 100 * killed[f] / t : 100, lived[f] | "sort"
+                n += all[f]; k += killed[f]; l += lived[f]
+            }
+            close("sort")
+            printf "| all of these | %d | %d | %d (%.1f %%) | %d |\n", n, k + l, k, k + l ? 100 * k / (k + l) : 100, l
+        }' "$W/mutants/now" "$W/mutants/tried"
+} | fill mutants
 
 # ---- make coverage ----
 [ ! -s "$BUILD/coverage/summary" ] || awk '

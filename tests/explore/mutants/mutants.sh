@@ -17,8 +17,17 @@ export CC BUILD EXPLORE_BUILD="$W"
 passed=0 failed=0 skipped=0
 . $here/tools.sh
 
+line_of() {  # file: its line of the map, without the left side
+    grep '^[^#]' $here/mutants/map.txt | while read -r pattern _ checks; do
+        # shellcheck disable=SC2254 # a pattern
+        case $1 in
+        $pattern) echo "$checks"; break ;;
+        esac
+    done
+}
+
 covers() {  # file: the checks that cover it
-    sed -n -e '/^#/d' -e "s,^$1  *| *,,p" $here/mutants/map.txt | tr ' ' '\n' | while IFS=@ read -r name backend; do
+    line_of "$1" | tr ' ' '\n' | while IFS=@ read -r name backend; do
         for path in $here/scenarios/$name.c tests/$name.c; do
             [ ! -f "$path" ] || echo "$path@${backend:-futex}"
         done
@@ -113,7 +122,9 @@ export HARD
 missing && exit 0
 mkdir -p "$M_/base"
 $here/explore-cc || exit 1
-files=$(sed -n -e '/^#/d' -e 's/^\([^ ]*\)  *|.*/\1/p' $here/mutants/map.txt | grep -F -e "${F:-.h}")
+files=$(find patterns/src -name '*.h' | sed 's,^patterns/src/,,' | sort | grep -F -e "${F:-.h}" | while read -r file; do
+    [ -z "$(line_of "$file")" ] || echo "$file"
+done)
 for file in $files; do
     awk -f $here/mutants/mutate.awk patterns/src/"$file" | sed "s,^,$file	,"
 done | grep -F -e "${M:-|}" | awk -v sample="$SAMPLE" -v seed="$SEED" '
@@ -152,12 +163,9 @@ done <"$M_/checks"
 # ---- all of them ----
 
 tr '\n' '\0' <"$M_/list" | xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" sh "$0" --one >"$M_/results"
-# what was tried in whole is kept for docs/verification.md
-if [ "$SAMPLE" = 1000000 ] && [ -z "${M:-}" ]; then
-    mkdir -p "$M_/score"
-    for file in $files; do
-        grep "^$file	" "$M_/results" >"$M_/score/$(echo "$file" | tr / _).results"
-    done
-fi
+# what was ever tried is kept for docs/verification.md, the last answer for each
+touch "$M_/tried"
+cat "$M_/tried" "$M_/results" | awk -F'\t' '{ last[$1 "\t" $2] = $3 } END { for (m in last) print m "\t" last[m] }' |
+    sort >"$M_/tried.new" && mv "$M_/tried.new" "$M_/tried"
 sh $here/mutants/score.sh "$M_/results" || failed=$((failed + 1))
 [ $failed -eq 0 ]
