@@ -322,6 +322,21 @@ static inline void twill__worker_run(twill__worker *worker, const twill__todo *t
         twill__run_work(pool, &worker->runner, twill__errand_at((twill__todo_entry *)todo->arg));
 }
 
+/* A call may take it for long: whoever submits must not count on it. */
+static inline void twill__worker_looks_away(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__turn turn;
+    if (!worker->runner.looks)
+        return;
+    worker->runner.looks = false;
+    twill__turn_begin(pool, &turn);
+    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
+    if (pool->todos.length)
+        twill__pool_wants(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
 /* noinline: its locals must not stand in the frame of a guard */
 static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
 {
@@ -344,6 +359,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             if (epoch == served) /* no call was opened since it looked */
                 break;
             served = epoch;
+            twill__worker_looks_away(worker);
             if (twill__serve_team(team, worker->runner.worker + 1))
                 worker->runner.now = 0;
             break;
