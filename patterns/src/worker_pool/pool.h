@@ -7,10 +7,11 @@
 #include "engine/tasks.h"
 #include "engine/team.h"
 
-/* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team (engine/team.h)
-   whose main loop looks for tasks, too, so that one set of threads serves tasks and parallel calls.
-   Taking a task out of the queue, under the lock, decides who answers for it: a worker, a waiter
-   that helps, a cancel, a drop policy, a timer, the end. No user code runs under it.
+/* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team
+   (engine/team.h) whose main loop looks for tasks, too, so that one set of threads serves tasks and
+   parallel calls. Taking a task out of the queue, under the lock, decides who answers for it: a
+   worker, a waiter that helps, a cancel, a drop policy, a timer, the end. No user code runs under
+   it.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
