@@ -25884,8 +25884,8 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
            table->help(record, !twill__inside());
 }
 
-/* Whether this thread may run a task that another one would have run. One that waits for a time or a
-   token would overrun it; but a task that waits for another one must, or a pool of one stands
+/* Whether this thread may run a task that another one would have run. One that waits for a time or
+   a token would overrun it; but a task that waits for another one must, or a pool of one stands
    still. */
 static inline bool twill__future_may_help(twill_until until)
 {
@@ -32149,10 +32149,11 @@ static inline twill_ns twill__timer_next(const twill__todos *todos)
 
 #endif
 
-/* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team (engine/team.h)
-   whose main loop looks for tasks, too, so that one set of threads serves tasks and parallel calls.
-   Taking a task out of the queue, under the lock, decides who answers for it: a worker, a waiter
-   that helps, a cancel, a drop policy, a timer, the end. No user code runs under it.
+/* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team
+   (engine/team.h) whose main loop looks for tasks, too, so that one set of threads serves tasks and
+   parallel calls. Taking a task out of the queue, under the lock, decides who answers for it: a
+   worker, a waiter that helps, a cancel, a drop policy, a timer, the end. No user code runs under
+   it.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
@@ -33559,6 +33560,21 @@ static inline void twill__worker_run(twill__worker *worker, const twill__todo *t
         twill__run_work(pool, &worker->runner, twill__errand_at((twill__todo_entry *)todo->arg));
 }
 
+/* A call may take it for long: whoever submits must not count on it. */
+static inline void twill__worker_looks_away(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    twill__turn turn;
+    if (!worker->runner.looks)
+        return;
+    worker->runner.looks = false;
+    twill__turn_begin(pool, &turn);
+    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
+    if (pool->todos.length)
+        twill__pool_wants(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
 /* noinline: its locals must not stand in the frame of a guard */
 static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
 {
@@ -33581,6 +33597,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             if (epoch == served) /* no call was opened since it looked */
                 break;
             served = epoch;
+            twill__worker_looks_away(worker);
             if (twill__serve_team(team, worker->runner.worker + 1))
                 worker->runner.now = 0;
             break;

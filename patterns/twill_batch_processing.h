@@ -7036,8 +7036,8 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
            table->help(record, !twill__inside());
 }
 
-/* Whether this thread may run a task that another one would have run. One that waits for a time or a
-   token would overrun it; but a task that waits for another one must, or a pool of one stands
+/* Whether this thread may run a task that another one would have run. One that waits for a time or
+   a token would overrun it; but a task that waits for another one must, or a pool of one stands
    still. */
 static inline bool twill__future_may_help(twill_until until)
 {
