@@ -47,7 +47,7 @@ if [ "${1:-}" = --replay ]; then
     [ -f "$here/scenarios/$T.c" ] || { echo "T= must name a scenario: there is no $here/scenarios/$T.c" >&2; exit 2; }
     $here/explore-cc && build_scenario "$backend" "$here/scenarios/$T.c" || exit 1
     # shellcheck disable=SC2046 # options
-    exec "$W/$backend/$T" --spurious $(told "$here/scenarios/$T.c" EXPLORE) "$@" --replay="$id" --verbose
+    exec "$W/$backend/$T" --spurious --no-polling $(told "$here/scenarios/$T.c" EXPLORE) "$@" --replay="$id" --verbose
 fi
 # soak: fresh seeds, round after round, until a failure or SECS seconds; the log says which seeds.
 if [ "${1:-}" = --soak ]; then
