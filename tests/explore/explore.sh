@@ -87,6 +87,12 @@ for file in $here/scenarios/*.c; do
     for backend in futex $others; do echo "$backend $file"; done
 done | awk '{ line[NR] = $0; weight[NR] = $1 == "futex" ? 3 : 1; sum += weight[NR] }
     END { for (i = 1; i <= NR; i++) { print line[i], sum, NR - i; sum -= weight[i] } }' >>"$W/todo"
+# how fast it is: docs/verification.md
+speed=$here/scenarios/queue_lock_close.c
+[ ! -f $speed ] || ! build_scenario futex $speed >/dev/null ||
+    "$W/futex/queue_lock_close" --spurious --schedules=40000 | sed -n \
+        's/^random: .* \([0-9.]*\) steps on average.* \([0-9]*\)\/s$/`queue_lock_close`, \1 steps on average | \2/p' >"$W/speed"
+
 tr '\n' '\0' <"$W/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one |
     tee "$W/results"
 passed=$((passed + $(grep -c ': passed$' "$W/results")))
