@@ -84,6 +84,7 @@ typedef struct twill__hand {
     /* its own */
     unsigned worker;
     bool outside, fired; /* not a worker; `fired`: under the lock */
+    bool timed, quick;   /* its last plain task was timed, and took no microsecond; its own */
     bool looks;          /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
@@ -143,6 +144,7 @@ typedef struct twill__pool {
     size_t later, reserved; /* tasks that wait for their time; that are on their way in */
     size_t timed;           /* works with timers, set or to be set */
     size_t unfinished, next_index;
+    size_t sample; /* plain tasks whose number has one of these bits are not timed */
     size_t peak;
     uint64_t submitted, refused, level_turns, level_told, each_number;
     twill__list senders;  /* who wait for room */

@@ -249,13 +249,6 @@ static inline void twill__hand_task(const twill__hand *runner, size_t index, voi
     task->private_ = (void *)(uintptr_t)runner;
 }
 
-static inline void twill__waited(const twill__pool *pool, twill__hand *runner, uint64_t stamp)
-{
-    uint64_t now = twill__ticks();
-    if (runner->waited)
-        twill__histogram_add(runner->waited, twill__ticks_ns(pool, now > stamp ? now - stamp : 0));
-}
-
 /* A plain task; `inlined`: on top of another one, and never queued. */
 static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
                                     bool inlined)
@@ -270,8 +263,11 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     twill__hand_task(runner, todo->index, todo->context, &task);
     task.until.cancel = &runner->token;
     if (todo->stamp) {
-        twill__waited(pool, runner, todo->stamp);
         since = twill__ticks();
+        if (runner->waited)
+            twill__histogram_add(
+                runner->waited,
+                twill__ticks_ns(pool, since > todo->stamp ? since - todo->stamp : 0));
     }
     runner->said = 0;
     runner->context = todo->context;
@@ -281,8 +277,12 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
         twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, todo->index, NULL, runner->worker, &task);
     code = todo->fn(todo->arg, NULL, &task);
     status = code ? TWILL_FAILED : runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
-    if (since && runner->ran)
-        twill__histogram_add(runner->ran, twill__ticks_ns(pool, twill__ticks() - since));
+    if (since && runner->ran) {
+        uint64_t ns = twill__ticks_ns(pool, twill__ticks() - since);
+        twill__histogram_add(runner->ran, ns);
+        runner->timed = true;
+        runner->quick = ns < 1000;
+    }
     gone = runner->given_up && !inlined; /* and was counted LOST */
     if (!gone)
         twill__count(pool, runner, twill__counted_of(status));

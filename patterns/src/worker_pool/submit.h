@@ -145,7 +145,9 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__todo todo = {order->fn, order->arg, order->context, order->index, twill__ticks()};
+        twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
+        if (!(order->index & pool->sample))
+            todo.stamp = twill__ticks();
         twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
     } else if (work->start_at > work->queued) {
         work->where = TWILL__LATER;

@@ -189,6 +189,9 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     if (runner->looks)
         atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
     runner->looks = false;
+    if (runner->timed) /* a clock costs more than a tiny task: then one of 8 is timed */
+        pool->sample = TWILL__TICKS && runner->quick && !pool->has_watch ? 7 : 0;
+    runner->timed = false;
     if (pool->todos.timer_count)
         twill__pool_tick(pool, &turn, twill__clock_now());
     if (runner->given_up || twill__worker_surplus(pool)) {
