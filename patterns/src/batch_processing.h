@@ -132,7 +132,9 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
 COSTS        A batcher takes one small lock for an add and three times a batch, and no timer thread:
              an idle worker sleeps until the next thing is due.
 FORK         In the child array forms work, a batcher is FORKED, destroy frees it.
-PITFALLS     fn may see an item again (attempts, BISECT): it should be all or nothing, or
+PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
+             but for one that waits for its next attempt another worker is needed.
+             fn may see an item again (attempts, BISECT): it should be all or nothing, or
              idempotent.
              Setting one item of a batch and forgetting the others loses them: set all, or none.
              on_item that frees an item which a future's waiter still uses. bytes_of and key_of run

@@ -64,6 +64,26 @@ static inline void twill__batcher_cancel(twill__record *record)
     twill__batcher_exit(batcher, &turn);
 }
 
+/* Gives the waiter's pin back before a callback runs, which may end the thread; takes it again if
+   none did. The batcher stays: this thread is inside of it. Under the lock, which it leaves and
+   takes again. */
+static inline bool twill__batcher_help_unpinned(twill__batcher *batcher, twill__batcher_turn *turn,
+                                                twill__record *record, bool inside)
+{
+    uint64_t generation = record->generation;
+    bool helped, again;
+    twill__record_unpin(record);
+    helped = inside ? twill__batcher_inline(batcher, turn) == TWILL_OK
+                    : twill__batcher_help(batcher, turn);
+    if (helped)
+        return true;
+    twill__lock(&record->lock);
+    again = record->generation != generation; /* released meanwhile: the waiter will see it */
+    record->pins += !again;
+    twill__unlock(&record->lock);
+    return again;
+}
+
 /* Who waits for an item inside of a callback of its batcher, or on the pool's only thread, works
    meanwhile. */
 static inline bool twill__batcher_help_one(twill__record *record, bool idle)
@@ -71,19 +91,17 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
     twill__entry *entry = (twill__entry *)(void *)record;
     twill__batcher *batcher = entry->batcher;
     twill__batcher_turn turn;
-    bool helped = false;
+    bool helped = false, inside;
     (void)idle;
     if (!twill__entry_open(record))
         return false;
     twill__batcher_enter(batcher, &turn);
-    if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
-        if (twill__batcher_inside(batcher)) {
-            if (entry->lot == batcher->stock.open)
-                twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
-            helped = twill__batcher_inline(batcher, &turn) == TWILL_OK;
-        } else if (!batcher->crew.has_own && twill__thread()->team == batcher->crew.job.team) {
-            helped = twill__batcher_help(batcher, &turn);
-        }
+    inside = twill__batcher_inside(batcher);
+    if ((entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) &&
+        (inside || (!batcher->crew.has_own && twill__thread()->team == batcher->crew.job.team))) {
+        if (inside && entry->lot == batcher->stock.open)
+            twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
+        helped = twill__batcher_help_unpinned(batcher, &turn, record, inside);
     }
     twill__batcher_exit(batcher, &turn);
     return helped;
