@@ -9180,8 +9180,8 @@ static inline void twill__batcher_cancel(twill__record *record)
 }
 
 /* Gives the waiter's pin back before a callback runs, which may end the thread; takes it again if
-   none did. The batcher stays: this thread is inside of it. Under the lock, which it leaves and takes
-   again. */
+   none did. The batcher stays: this thread is inside of it. Under the lock, which it leaves and
+   takes again. */
 static inline bool twill__batcher_help_unpinned(twill__batcher *batcher, twill__batcher_turn *turn,
                                                 twill__record *record, bool inside)
 {
