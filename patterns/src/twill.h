@@ -10,5 +10,6 @@
 #include "retry_backoff.h"
 #include "batch_processing.h"
 #include "graceful_shutdown.h"
+#include "resource_pool.h"
 #include "timeout_fallback.h"
 #include "worker_pool.h"

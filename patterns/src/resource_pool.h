@@ -1,0 +1,735 @@
+/* twill: resource_pool - a bounded set of costly things that threads borrow one at a time.
+   SPDX-License-Identifier: MIT OR Unlicense */
+#ifndef TWILL_RESOURCE_POOL_H
+#define TWILL_RESOURCE_POOL_H
+
+#include "base/base.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct twill_resource_pool twill_resource_pool;
+
+/* {0}: nothing held. A copy is the same lease, not a second one. */
+typedef struct twill_lease {
+    void *resource;
+    twill_resource_pool *pool;
+    uint32_t slot, generation; /* grows with every lending of the slot, and skips 0 */
+    int code;                  /* create's own, when acquire answered FAILED */
+} twill_lease;
+
+typedef struct twill_lease_info {
+    void *resource;
+    const char *file; /* the borrower's place; NULL: not known */
+    int line;
+    twill_ns held; /* 0 when no option asks for times */
+    size_t slot;
+} twill_lease_info;
+
+typedef enum twill_resource_end { /* why a resource is destroyed */
+                                  TWILL_RESOURCE_CLOSED = 1,
+                                  TWILL_RESOURCE_IDLE,    /* max_idle_time */
+                                  TWILL_RESOURCE_OLD,     /* max_lifetime */
+                                  TWILL_RESOURCE_USED_UP, /* max_uses */
+                                  TWILL_RESOURCE_INVALID, /* validate or reset said so */
+                                  TWILL_RESOURCE_BROKEN, /* the borrower said so, or a callback ended its thread */
+                                  TWILL_RESOURCE_EVICTED,
+                                  TWILL_RESOURCE_SURPLUS, /* max_idle, or the pool has shrunk */
+                                  TWILL_RESOURCE_END_COUNT
+} twill_resource_end;
+
+typedef struct twill_resource_pool_options { /* see OPTIONS above */
+    size_t max;
+    size_t min_idle;
+    size_t max_idle;
+    int (*create)(void **resource, const twill_task *task);
+    void (*destroy)(void *resource, twill_resource_end why, const twill_task *task);
+    int (*validate)(void *resource, const twill_task *task);
+    twill_ns validate_after;
+    int (*reset)(void *resource, const twill_task *task);
+    twill_ns max_idle_time, max_lifetime;
+    unsigned jitter_percent;
+    uint64_t seed;
+    size_t max_uses;
+    size_t max_creating;
+    twill_ns create_pause;
+    bool fifo;
+    bool barging;
+    bool leases_stay;
+    twill_ns leak_after;
+    void (*on_leak)(const twill_lease_info *info, const twill_task *task);
+    twill_ns maintain_every;
+    void *context;
+    const char *name;
+} twill_resource_pool_options;
+
+/* TWILL_OK: *out is the pool, and no callback has run. Else *out is NULL: INVALID, TOO_BIG,
+   NO_MEMORY, NO_THREAD (of maintain_every). */
+TWILL__DECL twill_status twill_resource_pool_create(twill_resource_pool **out,
+                                                    const twill_resource_pool_options *options);
+
+/* Gives a resource to the pool, as of a fixed set. FULL: there are max already; CLOSED; the caller
+   keeps it. */
+TWILL__DECL twill_status twill_resource_pool_add(twill_resource_pool *pool, void *resource);
+
+/* Borrows: for ever; without waiting for anybody (EMPTY); until. The macros note the borrower's
+   place. OK: *lease is held. FAILED: create failed, lease->code. Else CLOSED, CANCELLED, TIMEOUT,
+   DEADLOCK, and *lease is as before. *lease must be {0}, or given back. */
+TWILL__DECL twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
+                                                        twill_lease *lease, twill_until until,
+                                                        const char *file, int line);
+TWILL__DECL twill_status twill_resource_pool_try_acquire_at(twill_resource_pool *pool,
+                                                            twill_lease *lease, const char *file,
+                                                            int line);
+#define twill_resource_pool_acquire(pool, lease) \
+    twill_resource_pool_acquire_at(pool, lease, twill_within(TWILL_FOREVER), __FILE__, __LINE__)
+#define twill_resource_pool_try_acquire(pool, lease) \
+    twill_resource_pool_try_acquire_at(pool, lease, __FILE__, __LINE__)
+#define twill_resource_pool_acquire_until(pool, lease, until) \
+    twill_resource_pool_acquire_at(pool, lease, until, __FILE__, __LINE__)
+
+/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. */
+TWILL__DECL twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
+                                                                twill_lease *leases, size_t n,
+                                                                twill_until until);
+
+/* Gives back; destroys (it is broken); takes it out of the pool for good. Empties *lease. INVALID:
+   empty, or another pool's. STALE: given back already, by this lease or a copy. Refused: nothing
+   changed, and whoever has the resource now is not disturbed. Also after close. */
+TWILL__DECL twill_status twill_resource_pool_release(twill_resource_pool *pool, twill_lease *lease);
+TWILL__DECL twill_status twill_resource_pool_discard(twill_resource_pool *pool, twill_lease *lease);
+TWILL__DECL twill_status twill_resource_pool_detach(twill_resource_pool *pool, twill_lease *lease,
+                                                    void **resource);
+
+/* ---- one call ---- */
+
+typedef int twill_resource_fn(void *resource, const twill_task *task);
+
+typedef struct twill_with_resource_options {
+    twill_until until;    /* over waiting, validating and creating; also task->until of `use` */
+    twill_report *report; /* total 1 = done, failed (first_error.code) or skipped (none obtained) */
+} twill_with_resource_options;
+
+/* Borrows, calls `use`, gives back on every path. FAILED: `use` returned not 0, or create did (then
+   the report says skipped). LOST in the report: `use` ended its thread; the resource is destroyed.
+   task->index: the slot. */
+TWILL__DECL twill_status twill_with_resource(twill_resource_pool *pool, twill_resource_fn *use,
+                                             void *context,
+                                             const twill_with_resource_options *options);
+
+/* Inside `use`: destroy it afterwards instead of giving it back. Elsewhere: nothing. */
+TWILL__DECL void twill_resource_pool_broken(const twill_task *task);
+
+/* ---- upkeep and change ---- */
+
+/* Ends what is expired, reports leaks, fills up to min_idle. FAILED: a creation failed, *code (may
+   be NULL) is its code. TIMEOUT, CANCELLED: not filled up in time. CLOSED. Right after create: to
+   prefill, and to fail at once. */
+TWILL__DECL twill_status twill_resource_pool_maintain(twill_resource_pool *pool, int *code,
+                                                      twill_until until);
+
+/* Destroys the idle ones now and the lent ones when they come back; returns how many now. */
+TWILL__DECL size_t twill_resource_pool_evict(twill_resource_pool *pool);
+
+/* Another max. Smaller: the surplus goes when it is idle, or comes back. INVALID: 0; TOO_BIG,
+   NO_MEMORY, CLOSED: nothing changed. */
+TWILL__DECL twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max);
+
+/* Who holds what: up to max infos; returns how many leases are out. */
+TWILL__DECL size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
+                                              size_t max);
+
+/* ---- end ---- */
+
+/* Who waits is told CLOSED, as later acquires are; idle resources are destroyed by this thread, lent
+   ones when they come back. A second one: CLOSED, and nothing changed. */
+TWILL__DECL twill_status twill_resource_pool_close(twill_resource_pool *pool);
+
+/* After close: waits until nothing is out. INVALID before it; DEADLOCK inside a callback of the
+   pool, or of twill_with_resource on it. */
+TWILL__DECL twill_status twill_resource_pool_drain(twill_resource_pool *pool);
+TWILL__DECL twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
+                                                         twill_until until);
+
+/* Closes, if nobody has, and frees. BUSY: leases are out, or callbacks run: nothing is freed, and the
+   pool stays closed. Who waits inside is answered and waited for. NULL: TWILL_OK. */
+TWILL__DECL twill_status twill_resource_pool_destroy(twill_resource_pool *pool);
+
+/* In a forked child alone: frees the pool, and leaves the parent's resources alone. */
+TWILL__DECL void twill_resource_pool_abandon(twill_resource_pool *pool);
+
+/* total == idle + leased + (in callbacks, or held for a waiter) <= max (but after a resize);
+   acquires == releases + discards + detached + leased. use_...: only with an option that asks for
+   times. */
+typedef struct twill_resource_pool_stats {
+    size_t total, idle, leased, creating, waiting, max, leased_peak, waiting_peak;
+    uint64_t acquires, releases, discards, detached, waits, timeouts, cancelled;
+    uint64_t created, create_failed, added, leaks, destroyed[TWILL_RESOURCE_END_COUNT];
+    twill_ns wait_total, wait_max, use_total, use_max, create_total;
+} twill_resource_pool_stats;
+/* One moment's figures. NULL, or a parent process's pool: zeroes. */
+TWILL__DECL void twill_resource_pool_get_stats(twill_resource_pool *pool,
+                                               twill_resource_pool_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__RESOURCE_POOL_IMPL
+#define TWILL__RESOURCE_POOL_IMPL
+
+#include "resource_pool/upkeep.h"
+
+/* ---- create ---- */
+
+static inline bool twill__resource_options_valid(const twill_resource_pool_options *options,
+                                                 size_t max)
+{
+    if (options->validate_after < 0 || options->max_idle_time < 0 || options->max_lifetime < 0 ||
+        options->create_pause < 0 || options->leak_after < 0 || options->maintain_every < 0)
+        return false;
+    if (!options->create && (options->min_idle || options->max_creating || options->create_pause))
+        return false;
+    return (options->jitter_percent <= 100 || options->jitter_percent == UINT_MAX) &&
+           (options->validate || !options->validate_after) &&
+           (options->leak_after || !options->on_leak) && options->min_idle <= max &&
+           (!options->max_idle || options->max_idle >= options->min_idle);
+}
+
+/* The slots from `from` on are free. */
+static inline void twill__resource_free_slots(struct twill_resource_pool *pool, uint32_t from)
+{
+    for (uint32_t k = pool->room; k-- > from;) {
+        memset(&pool->slots[k], 0, sizeof pool->slots[k]);
+        pool->slots[k].hotter = pool->free;
+        pool->free = k;
+    }
+}
+
+static inline bool twill__resource_start_keeper(struct twill_resource_pool *pool)
+{
+    if (!pool->options.maintain_every)
+        return true;
+    pool->keeper.fn = twill__resource_keep;
+    pool->keeper.arg = pool;
+    pool->keeper.cpu = UINT_MAX;
+    twill__thread_name(&pool->keeper, pool->options.name);
+    pool->kept = true;
+    return twill__thread_start(&pool->keeper);
+}
+
+static inline void twill__resource_init(struct twill_resource_pool *pool,
+                                        const twill_resource_pool_options *options, size_t max)
+{
+    memset(pool, 0, sizeof *pool);
+    pool->options = *options;
+    pool->max = max;
+    pool->generation = twill__generation();
+    pool->hot = pool->cold = pool->free = TWILL__NO_SLOT;
+    pool->random = twill__random_begin(options->seed, pool);
+    if (!options->max_idle)
+        pool->options.max_idle = SIZE_MAX; /* never above max */
+    if (!options->max_creating)
+        pool->options.max_creating = SIZE_MAX;
+    if (!options->jitter_percent)
+        pool->options.jitter_percent = 10;
+    if (options->jitter_percent == UINT_MAX)
+        pool->options.jitter_percent = 0;
+    pool->timed = options->validate_after || options->max_idle_time || options->max_lifetime ||
+                  options->leak_after || options->maintain_every;
+    pool->checked =
+        options->validate || options->max_idle_time || options->max_lifetime || options->max_uses;
+    pool->examined =
+        options->reset || options->max_idle_time || options->max_lifetime || options->max_uses;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
+                                                      const twill_resource_pool_options *options)
+{
+    size_t max;
+    twill_resource_pool *pool;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    if (!options)
+        return TWILL_INVALID;
+    max = options->max ? options->max : 8;
+    if (!twill__resource_options_valid(options, max))
+        return TWILL_INVALID;
+    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__slot))
+        return TWILL_TOO_BIG;
+    pool = (twill_resource_pool *)TWILL_MALLOC(sizeof *pool);
+    if (!pool)
+        return TWILL_NO_MEMORY;
+    twill__resource_init(pool, options, max);
+    pool->slots = (twill__slot *)TWILL_MALLOC(max * sizeof(twill__slot));
+    if (!pool->slots) {
+        TWILL_FREE(pool);
+        return TWILL_NO_MEMORY;
+    }
+    pool->room = (uint32_t)max;
+    twill__resource_free_slots(pool, 0);
+    if (!twill__resource_start_keeper(pool)) {
+        TWILL_FREE(pool->slots);
+        TWILL_FREE(pool);
+        return TWILL_NO_THREAD;
+    }
+    *out = pool;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, void *resource)
+{
+    twill__resource_turn turn;
+    twill_status status = TWILL_OK;
+    uint32_t index;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (pool->closed) {
+        status = TWILL_CLOSED;
+    } else if ((index = twill__slot_new(pool, twill__thread_number())) == TWILL__NO_SLOT) {
+        status = TWILL_FULL;
+    } else {
+        twill__slot *slot = &pool->slots[index];
+        slot->resource = resource;
+        slot->there = true;
+        slot->epoch = pool->epoch;
+        twill__resource_live(pool, slot);
+        pool->counts.added++;
+        twill__idle_in(pool, index);
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_leave(pool, &turn);
+    return status;
+}
+
+/* ---- acquire, release ---- */
+
+static inline twill_status twill__resource_acquire_one(twill_resource_pool *pool,
+                                                       twill_lease *lease,
+                                                       twill__resource_order order)
+{
+    twill_lease mine = {NULL, NULL, 0, 0, 0};
+    twill_status status;
+    int code = 0;
+    if (!pool || !lease)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    order.leases = &mine;
+    order.n = 1;
+    status = twill__resource_acquire(pool, &order, &code);
+    if (status == TWILL_OK)
+        *lease = mine;
+    else if (status == TWILL_FAILED)
+        lease->code = code;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
+                                                          twill_lease *lease, twill_until until,
+                                                          const char *file, int line)
+{
+    twill__resource_order order = {NULL, 1, until, false, false, file, line};
+    return twill__resource_acquire_one(pool, lease, order);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_try_acquire_at(twill_resource_pool *pool,
+                                                              twill_lease *lease, const char *file,
+                                                              int line)
+{
+    twill__resource_order order = {NULL, 1, {0, NULL}, true, false, file, line};
+    return twill__resource_acquire_one(pool, lease, order);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
+                                                                  twill_lease *leases, size_t n,
+                                                                  twill_until until)
+{
+    twill__resource_order order = {leases, n, until, false, false, NULL, 0};
+    twill_status status;
+    int code = 0;
+    if (!pool || (n && !leases))
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    if (!n)
+        return TWILL_OK;
+    status = twill__resource_acquire(pool, &order, &code);
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    memset(leases, 0, n * sizeof *leases);
+    leases[0].code = code;
+    return status;
+}
+
+static inline twill_status twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease,
+                                                     int how, void **resource)
+{
+    if (!pool || !lease || lease->pool != pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    return twill__resource_give(pool, lease, how, resource);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
+                                                       twill_lease *lease)
+{
+    return twill__resource_return_of(pool, lease, TWILL__GIVE_RELEASE, NULL);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_discard(twill_resource_pool *pool,
+                                                       twill_lease *lease)
+{
+    return twill__resource_return_of(pool, lease, TWILL__GIVE_DISCARD, NULL);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_detach(twill_resource_pool *pool, twill_lease *lease,
+                                                      void **resource)
+{
+    if (!resource)
+        return TWILL_INVALID;
+    return twill__resource_return_of(pool, lease, TWILL__GIVE_DETACH, resource);
+}
+
+/* ---- one call ---- */
+
+typedef struct twill__resource_use { /* behind task->private_ of `use` */
+    twill__call head;
+    bool broken, over;
+    twill_resource_pool *pool;
+    twill_lease lease;
+    twill_report *report;
+    twill_ns begun;
+} twill__resource_use;
+
+static const twill__call_table *twill__resource_use_table(void)
+{
+    static const twill__call_table table = {NULL, NULL, NULL, NULL, NULL};
+    return &table;
+}
+
+static inline void twill__resource_report(twill__resource_use *use, twill_status status, int code,
+                                          bool used)
+{
+    twill_report *report = use->report;
+    if (!report)
+        return;
+    memset(report, 0, sizeof *report);
+    report->status = status;
+    report->total = 1;
+    report->done = status == TWILL_OK;
+    report->failed = used && status != TWILL_OK;
+    report->skipped = !used;
+    report->workers_started = report->workers_used = 1;
+    report->wall = twill__clock_now() - use->begun;
+    if (status == TWILL_FAILED || status == TWILL_LOST) {
+        report->first_error.status = status;
+        report->first_error.code = code;
+    }
+}
+
+/* `use` has ended its thread. */
+static void twill__resource_use_lost(void *use_)
+{
+    twill__resource_use *use = (twill__resource_use *)use_;
+    if (!twill__resource_here(use->pool))
+        return;
+    if (!use->over)
+        twill__resource_report(use, TWILL_LOST, 0, true);
+    if (use->lease.pool)
+        (void)twill_resource_pool_discard(use->pool, &use->lease);
+}
+
+TWILL__DEFINE twill_status twill_with_resource(twill_resource_pool *pool, twill_resource_fn *use,
+                                               void *context,
+                                               const twill_with_resource_options *options)
+{
+    twill__resource_use record;
+    twill__resource_order order = {NULL, 1, {0, NULL}, false, true, NULL, 0};
+    twill_status status = TWILL_INVALID;
+    int code = 0;
+    memset(&record, 0, sizeof record);
+    record.head.table = twill__resource_use_table();
+    record.pool = pool;
+    record.report = options ? options->report : NULL;
+    record.begun = record.report ? twill__clock_now() : 0;
+    if (options)
+        order.until = options->until;
+    if (use)
+        status = twill__resource_acquire_one(pool, &record.lease, order);
+    if (status != TWILL_OK) {
+        twill__resource_report(&record, status, record.lease.code, false);
+        return status;
+    }
+    TWILL__GUARD_PUSH(twill__resource_use_lost, &record);
+    twill_task task = {record.lease.slot, context, UINT_MAX, 0, NULL, order.until, &record};
+    code = use(record.lease.resource, &task);
+    status = code ? TWILL_FAILED : TWILL_OK;
+    record.over = true;
+    twill__resource_report(&record, status, code, true);
+    if (record.broken)
+        (void)twill_resource_pool_discard(pool, &record.lease);
+    else
+        (void)twill_resource_pool_release(pool, &record.lease);
+    TWILL__GUARD_POP(0);
+    return status;
+}
+
+TWILL__DEFINE void twill_resource_pool_broken(const twill_task *task)
+{
+    if (task && task->private_ && twill__table_of(task) == twill__resource_use_table())
+        ((twill__resource_use *)task->private_)->broken = true;
+}
+
+/* ---- upkeep and change ---- */
+
+TWILL__DEFINE twill_status twill_resource_pool_maintain(twill_resource_pool *pool, int *code,
+                                                        twill_until until)
+{
+    twill_status status;
+    int first = 0;
+    if (code)
+        *code = 0;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    status = twill__resource_maintain(pool, &first, until);
+    if (code)
+        *code = first;
+    return status;
+}
+
+TWILL__DEFINE size_t twill_resource_pool_evict(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    size_t ended = 0;
+    if (!pool || !twill__resource_here(pool))
+        return 0;
+    twill__resource_enter(pool, &turn);
+    pool->epoch++;
+    pool->busy++;
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    ended = twill__resource_sweep(pool, 0, &turn);
+    twill__resource_exit(pool, &turn);
+    TWILL__GUARD_POP(1);
+    return ended;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max)
+{
+    twill__resource_turn turn;
+    twill__slot *slots = NULL, *old = NULL;
+    uint32_t room = 0;
+    twill_status status = TWILL_OK;
+    if (!pool || !max)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__slot))
+        return TWILL_TOO_BIG;
+    twill__resource_enter(pool, &turn);
+    while (max > pool->room && room < max && status == TWILL_OK) { /* exit: after one turn */
+        pool->busy++;
+        twill__resource_exit(pool, &turn);
+        slots = (twill__slot *)TWILL_MALLOC(max * sizeof *slots);
+        room = (uint32_t)max;
+        status = slots ? TWILL_OK : TWILL_NO_MEMORY;
+        twill__resource_enter(pool, &turn);
+        pool->busy--;
+    }
+    if (status == TWILL_OK && pool->closed)
+        status = TWILL_CLOSED;
+    old = slots;
+    if (status == TWILL_OK) {
+        if (slots && room > pool->room) {
+            uint32_t from = pool->room;
+            memcpy(slots, pool->slots, from * sizeof *slots);
+            old = pool->slots;
+            pool->slots = slots;
+            pool->room = room;
+            twill__resource_free_slots(pool, from);
+        }
+        pool->max = max;
+        if (pool->options.min_idle > max)
+            pool->options.min_idle = max;
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_leave(pool, &turn);
+    if (old)
+        TWILL_FREE(old);
+    return status;
+}
+
+TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
+                                                size_t max)
+{
+    twill__resource_turn turn;
+    size_t out = 0;
+    twill_ns now;
+    if (!pool || !twill__resource_here(pool))
+        return 0;
+    now = twill__clock_now();
+    twill__resource_enter(pool, &turn);
+    for (uint32_t k = 0; k < pool->room; k++) {
+        const twill__slot *slot = &pool->slots[k];
+        if (slot->state != TWILL__SLOT_LENT)
+            continue;
+        if (infos && out < max) {
+            twill_ns held = slot->lent_at && now > slot->lent_at ? now - slot->lent_at : 0;
+            infos[out] = (twill_lease_info){slot->resource, slot->file, slot->line, held, k};
+        }
+        out++;
+    }
+    twill__resource_exit(pool, &turn);
+    return out;
+}
+
+/* ---- end ---- */
+
+/* With the lock, which it gives back. */
+static inline void twill__resource_shut(twill_resource_pool *pool, twill__resource_turn *turn)
+{
+    twill__node *node = pool->waiters.first;
+    pool->closed = true;
+    while (node) { /* exit: who leaves, or looks again, is passed; the others are answered */
+        twill__borrower *borrower = (twill__borrower *)node->value;
+        node = node->next;
+        twill__resource_give_back(pool, borrower);
+        if (!borrower->retry && twill__resource_answer(pool, borrower, TWILL_CLOSED, turn))
+            twill__resource_waited(pool, borrower);
+    }
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (pool->closed) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_CLOSED;
+    }
+    twill__resource_shut(pool, &turn);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
+                                                           twill_until until)
+{
+    twill__resource_turn turn;
+    twill_status status = TWILL_OK;
+    twill__node node;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (!pool->closed) {
+        status = TWILL_INVALID;
+    } else if (pool->total) {
+        size_t held = twill__resource_mark(pool, twill__thread_number(), false);
+        status = held ? TWILL_DEADLOCK : TWILL_TIMEOUT;
+    }
+    if (status != TWILL_TIMEOUT) {
+        twill__resource_exit(pool, &turn);
+        return status;
+    }
+    twill__node_init(&node);
+    twill__list_append(&pool->drainers, &node);
+    twill__resource_exit(pool, &turn);
+    status = twill__wait(&node, until);
+    if (status == TWILL_OK)
+        return TWILL_OK; /* the pool may be gone */
+    twill__resource_enter(pool, &turn);
+    twill__list_remove(&pool->drainers, &node);
+    twill__resource_exit(pool, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_drain(twill_resource_pool *pool)
+{
+    return twill_resource_pool_drain_until(pool, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_destroy(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    twill__node node;
+    if (!pool)
+        return TWILL_OK;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (!pool->closed) {
+        twill__resource_shut(pool, &turn);
+        twill__resource_enter(pool, &turn);
+    }
+    /* relaxed: only the keeper itself has this number */
+    if (atomic_load_explicit(&pool->keeper_number, memory_order_relaxed) ==
+        twill__thread_number()) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_BUSY;
+    }
+    twill__resource_exit(pool, &turn);
+    twill__resource_stop_keeper(pool);
+    twill__resource_enter(pool, &turn);
+    if (pool->total || pool->busy) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_BUSY;
+    }
+    if (!twill__resource_deserted(pool)) {
+        twill__node_init(&node);
+        pool->destroyer = &node;
+        twill__resource_exit(pool, &turn);
+        twill__await(&node);
+        twill__resource_enter(pool, &turn); /* whoever told us has left the section now */
+    }
+    twill__unlock(&pool->lock);
+    TWILL_FREE(pool->slots);
+    TWILL_FREE(pool);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_resource_pool_abandon(twill_resource_pool *pool)
+{
+    if (!pool || twill__resource_here(pool))
+        return;
+    TWILL_FREE(pool->slots);
+    TWILL_FREE(pool);
+}
+
+TWILL__DEFINE void twill_resource_pool_get_stats(twill_resource_pool *pool,
+                                                 twill_resource_pool_stats *out)
+{
+    twill__resource_turn turn;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (!pool || !twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    *out = pool->counts;
+    out->total = pool->total;
+    out->idle = pool->idle;
+    out->leased = pool->leased;
+    out->creating = pool->creating;
+    out->max = pool->max;
+    twill__resource_exit(pool, &turn);
+}
+
+#endif
+#endif

@@ -1,0 +1,645 @@
+/* borrow.h: how a slot is lent and comes back, with the callbacks on the way. No callback runs
+   under the lock; the slot that it is about is TAKEN meanwhile. */
+#ifndef TWILL__RESOURCE_BORROW_H
+#define TWILL__RESOURCE_BORROW_H
+
+#include "resource_pool/slots.h"
+
+/* ---- the end of a resource ---- */
+
+typedef struct twill__resource_ending {
+    struct twill_resource_pool *pool;
+    uint32_t slot;
+    twill_resource_end why;
+    bool keep; /* the slot stays TAKEN */
+} twill__resource_ending;
+
+/* After the callback, also after one that has ended its thread. */
+static void twill__resource_ended(void *ending_)
+{
+    twill__resource_ending *ending = (twill__resource_ending *)ending_;
+    struct twill_resource_pool *pool = ending->pool;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    pool->counts.destroyed[ending->why]++;
+    pool->slots[ending->slot].there = false;
+    if (!ending->keep) {
+        twill__slot_free(pool, ending->slot);
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_exit(pool, &turn);
+}
+
+/* Destroys the resource of a TAKEN slot, and frees the slot unless it is to be kept. If not, the
+   pool may be gone after it. */
+static inline void twill__resource_destroy_one(struct twill_resource_pool *pool, uint32_t slot,
+                                               void *resource, int why, bool keep)
+{
+    twill__resource_ending ending = {pool, slot, (twill_resource_end)why, keep};
+    twill_task task = twill__resource_task(pool, slot, (twill_until){0, NULL});
+    TWILL__GUARD_PUSH(twill__resource_ended, &ending);
+    if (pool->options.destroy)
+        pool->options.destroy(resource, ending.why, &task);
+    TWILL__GUARD_POP(1);
+}
+
+static void twill__resource_not_busy(void *pool_)
+{
+    struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    pool->busy--;
+    twill__resource_exit(pool, &turn);
+}
+
+/* Under the lock: an idle resource that is not to stay, TAKEN for this thread; NO_SLOT: none.
+   `expired`: also for its age. */
+static inline uint32_t twill__resource_pick(struct twill_resource_pool *pool, bool expired,
+                                            int *why, void **resource)
+{
+    uint32_t index = pool->cold;
+    *why = 0;
+    if (index == TWILL__NO_SLOT)
+        return index;
+    if (pool->closed)
+        *why = TWILL_RESOURCE_CLOSED;
+    else if (pool->total > pool->max || pool->idle > pool->options.max_idle)
+        *why = TWILL_RESOURCE_SURPLUS;
+    else if (expired && pool->checked && pool->idle > pool->options.min_idle)
+        *why = twill__slot_verdict(pool, &pool->slots[index], pool->timed ? twill__clock_now() : 0);
+    if (!*why)
+        return TWILL__NO_SLOT;
+    *resource = pool->slots[index].resource;
+    twill__slot_take(pool, index, twill__thread_number());
+    return index;
+}
+
+typedef struct twill__resource_shed { /* an idle resource that is not to stay */
+    uint32_t slot;
+    int why;
+    void *resource;
+} twill__resource_shed;
+
+/* With the lock, which it gives back: ends this one, and all others that are not to stay. */
+static __attribute__((noinline)) void twill__resource_end_idle(struct twill_resource_pool *pool,
+                                                               twill__resource_shed *shed,
+                                                               twill__resource_turn *turn)
+{
+    pool->busy++; /* the pool stays */
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    while (shed->slot != TWILL__NO_SLOT) { /* exit: each turn takes one */
+        twill__resource_exit(pool, turn);
+        twill__resource_destroy_one(pool, shed->slot, shed->resource, shed->why, false);
+        twill__resource_enter(pool, turn);
+        shed->slot = twill__resource_pick(pool, false, &shed->why, &shed->resource);
+    }
+    twill__resource_exit(pool, turn);
+    TWILL__GUARD_POP(1);
+}
+
+/* With the lock, which it gives back: the way out of every call that may have freed something. Ends
+   all that is not to stay; but of those that are only expired, one: upkeep on use stays cheap. */
+static inline void twill__resource_leave(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__resource_shed shed = {TWILL__NO_SLOT, 0, NULL};
+    shed.slot = twill__resource_pick(pool, true, &shed.why, &shed.resource);
+    if (shed.slot == TWILL__NO_SLOT)
+        twill__resource_exit(pool, turn);
+    else
+        twill__resource_end_idle(pool, &shed, turn);
+}
+
+/* ---- leaks ---- */
+
+/* Tells of each lease that is held for too long, once. Called without the lock, and `busy`. */
+static inline void twill__resource_leaks(struct twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    twill_lease_info info = {NULL, NULL, 0, 0, 0};
+    uint32_t k = 0;
+    bool found = pool->options.leak_after != 0;
+    while (found) { /* exit: every slot has been looked at */
+        twill_ns now = twill__clock_now();
+        found = false;
+        twill__resource_enter(pool, &turn);
+        for (; k < pool->room && !found; k++) {
+            twill__slot *slot = &pool->slots[k];
+            if (slot->state != TWILL__SLOT_LENT || slot->reported ||
+                now - slot->lent_at < pool->options.leak_after)
+                continue;
+            slot->reported = found = true;
+            pool->counts.leaks++;
+            info =
+                (twill_lease_info){slot->resource, slot->file, slot->line, now - slot->lent_at, k};
+        }
+        twill__resource_exit(pool, &turn);
+        if (found && pool->options.on_leak) {
+            twill_task task = twill__resource_task(pool, info.slot, (twill_until){0, NULL});
+            pool->options.on_leak(&info, &task);
+        }
+    }
+}
+
+/* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. */
+static inline void twill__resource_leaks_waiting(struct twill_resource_pool *pool,
+                                                 twill__resource_turn *turn)
+{
+    if (!pool->options.leak_after)
+        return;
+    pool->busy++;
+    twill__resource_exit(pool, turn);
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    twill__resource_leaks(pool);
+    TWILL__GUARD_POP(0);
+    twill__resource_enter(pool, turn);
+    pool->busy--;
+}
+
+/* ---- to wait ---- */
+
+/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. */
+static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
+                                               twill__borrower *borrower, bool front)
+{
+    if (pool->closed)
+        return TWILL_CLOSED;
+    if (borrower->n > pool->max)
+        return TWILL_TOO_BIG;
+    if ((front || !pool->waiters.first || pool->options.barging) &&
+        twill__resource_ready(pool, borrower))
+        return TWILL_OK;
+    return TWILL_EMPTY;
+}
+
+/* Under the lock, about to wait for ever: would it be for ever? Else what it holds is marked. */
+static inline bool twill__resource_circle(struct twill_resource_pool *pool,
+                                          const twill__borrower *borrower)
+{
+    size_t held = twill__resource_mark(pool, borrower->thread, true);
+    if (!held || (held - borrower->got + borrower->n <= pool->max && !twill__resource_stuck(pool)))
+        return false;
+    (void)twill__resource_mark(pool, borrower->thread, false);
+    return true;
+}
+
+/* Under the lock: into the list, where it stands until it is answered or leaves. Returns how long
+   it may sleep. */
+static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
+                                              twill__borrower *borrower, twill_ns deadline,
+                                              bool front)
+{
+    /* it lacks nothing but the right to create, and a pause is the reason */
+    bool paused = borrower->got == borrower->n && pool->not_before &&
+                  pool->creating < pool->options.max_creating;
+    twill__node_init(&borrower->node);
+    borrower->node.value = borrower;
+    borrower->retry = false;
+    borrower->wakes_at = paused ? pool->not_before : 0;
+    if (front)
+        twill__list_prepend(&pool->waiters, &borrower->node);
+    else
+        twill__list_append(&pool->waiters, &borrower->node);
+    if (paused && (twill__no_deadline(deadline) || pool->not_before < deadline))
+        return pool->not_before;
+    return deadline;
+}
+
+/* With the lock. OK: all that the borrower needs is in hand, and the lock is held. Else nothing is
+   in hand, and the lock is not held. */
+static inline twill_status twill__resource_wait(struct twill_resource_pool *pool,
+                                                twill__borrower *borrower, twill_until until,
+                                                bool front, twill__resource_turn *turn)
+{
+    twill_status status;
+    bool listed = false; /* counted among those who wait */
+    for (;;) {           /* exit: served, answered, the deadline or the token */
+        twill_ns deadline;
+        status = twill__resource_try(pool, borrower, front);
+        if (status == TWILL_EMPTY && !listed) {
+            twill__resource_leaks_waiting(pool, turn);
+            status = twill__resource_try(pool, borrower, front);
+        }
+        if (status == TWILL_EMPTY && borrower->for_ever && twill__resource_circle(pool, borrower))
+            status = TWILL_DEADLOCK;
+        if (status != TWILL_EMPTY)
+            break;
+        if (!listed) {
+            listed = true;
+            borrower->since = twill__clock_now();
+            pool->counts.waits++;
+            if (++pool->counts.waiting > pool->counts.waiting_peak)
+                pool->counts.waiting_peak = pool->counts.waiting;
+        }
+        deadline = twill__resource_enlist(pool, borrower, until.deadline, front);
+        twill__resource_exit(pool, turn);
+        status = twill__wait(&borrower->node, (twill_until){deadline, until.cancel});
+        if (status == TWILL_OK && !borrower->retry) {
+            status = (twill_status)borrower->node.answer;
+            if (status != TWILL_OK)
+                return status; /* the pool may be gone */
+            twill__resource_enter(pool, turn);
+            listed = false; /* who served it has counted */
+            break;
+        }
+        twill__resource_enter(pool, turn);
+        twill__list_remove(&pool->waiters, &borrower->node);
+        front = true; /* it keeps its place */
+        if (!pool->closed && (status == TWILL_CANCELLED ||
+                              (status == TWILL_TIMEOUT && twill__expired(until.deadline))))
+            break;
+    }
+    if (borrower->for_ever)
+        (void)twill__resource_mark(pool, borrower->thread, false);
+    if (listed)
+        twill__resource_waited(pool, borrower);
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    pool->counts.timeouts += status == TWILL_TIMEOUT;
+    pool->counts.cancelled += status == TWILL_CANCELLED;
+    twill__resource_give_back(pool, borrower);
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+    return status;
+}
+
+/* ---- to make what is in hand fit to be lent ---- */
+
+typedef struct twill__resource_visit { /* an acquire, on its thread's stack */
+    struct twill_resource_pool *pool;
+    twill__borrower borrower;
+    twill_until until;
+    bool try_only;
+    int doing; /* which callback runs now */
+    uint32_t slot;
+    void *resource; /* that it is about */
+} twill__resource_visit;
+enum { TWILL__DOING_NOTHING = 0, TWILL__DOING_VALIDATE, TWILL__DOING_CREATE };
+
+/* Under the lock: a creation has failed. */
+static inline void twill__resource_failed(struct twill_resource_pool *pool, int code)
+{
+    pool->counts.create_failed++;
+    if (pool->options.create_pause) {
+        twill_until end = twill_within(pool->options.create_pause);
+        pool->not_before = end.deadline;
+        pool->last_code = code;
+    }
+}
+
+/* A callback has ended the thread. */
+static void twill__resource_quit(void *visit_)
+{
+    twill__resource_visit *visit = (twill__resource_visit *)visit_;
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    if (visit->doing == TWILL__DOING_VALIDATE) {
+        visit->doing = TWILL__DOING_NOTHING;
+        twill__resource_destroy_one(pool, visit->slot, visit->resource, TWILL_RESOURCE_BROKEN,
+                                    true);
+    }
+    twill__resource_enter(pool, &turn);
+    if (visit->doing == TWILL__DOING_CREATE)
+        twill__resource_failed(pool, 0);
+    twill__resource_give_back(pool, &visit->borrower);
+    twill__resource_settle(pool, &turn);
+    twill__resource_leave(pool, &turn);
+}
+
+/* Under the lock: a resource's life begins; its end is drawn now, once. */
+static inline void twill__resource_live(struct twill_resource_pool *pool, twill__slot *slot)
+{
+    twill_ns lifetime = pool->options.max_lifetime;
+    slot->idle_since = twill__clock_now();
+    slot->dies = 0;
+    if (lifetime && lifetime != TWILL_FOREVER) {
+        uint64_t most = twill__wide_scaled((uint64_t)lifetime, pool->options.jitter_percent, 100);
+        lifetime -= (twill_ns)twill__random_to(&pool->random, most);
+        slot->dies = twill_within(lifetime).deadline;
+    }
+}
+
+/* With the lock, which it gives back meanwhile: a resource for an empty slot in hand, by creation.
+   Returns its code. */
+static inline int twill__resource_create_one(twill__resource_visit *visit, uint32_t index,
+                                             twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill_task task = twill__resource_task(pool, index, visit->until);
+    twill_ns begun = twill__clock_now();
+    twill__slot *slot;
+    int code;
+    visit->resource = NULL;
+    visit->slot = index;
+    twill__resource_exit(pool, turn);
+    visit->doing = TWILL__DOING_CREATE;
+    code = pool->options.create(&visit->resource, &task);
+    visit->doing = TWILL__DOING_NOTHING;
+    twill__resource_enter(pool, turn);
+    if (code != 0) {
+        twill__resource_failed(pool, code);
+        return code;
+    }
+    slot = &pool->slots[index];
+    pool->not_before = 0;
+    pool->counts.created++;
+    slot->resource = visit->resource;
+    slot->there = true;
+    slot->epoch = pool->epoch;
+    twill__resource_live(pool, slot);
+    pool->counts.create_total += slot->idle_since - begun;
+    return 0;
+}
+
+/* With the lock, which it gives back meanwhile: is this resource fit? Else it is destroyed, and its
+   slot is empty. */
+static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t index,
+                                       twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill__slot *slot = &pool->slots[index];
+    twill_ns now = pool->timed ? twill__clock_now() : 0;
+    int why = twill__slot_verdict(pool, slot, now);
+    bool asked = pool->options.validate && (!pool->options.validate_after ||
+                                            now - slot->idle_since >= pool->options.validate_after);
+    if (!why && !asked)
+        return true;
+    visit->resource = slot->resource;
+    visit->slot = index;
+    twill__resource_exit(pool, turn);
+    if (!why) {
+        twill_task task = twill__resource_task(pool, index, visit->until);
+        visit->doing = TWILL__DOING_VALIDATE;
+        if (pool->options.validate(visit->resource, &task) != 0)
+            why = TWILL_RESOURCE_INVALID;
+    }
+    visit->doing = TWILL__DOING_NOTHING;
+    if (why)
+        twill__resource_destroy_one(pool, index, visit->resource, why, true);
+    twill__resource_enter(pool, turn);
+    return why == 0;
+}
+
+/* Under the lock: slot k in hand is empty: is there something else for it, or a right to create? */
+static inline bool twill__resource_refit(twill__resource_visit *visit, size_t k)
+{
+    twill__borrower *borrower = &visit->borrower;
+    if (!visit->pool->options.create) { /* a fixed set: another one, or none */
+        twill__slot_free(visit->pool, borrower->leases[k].slot);
+        borrower->leases[k].slot = borrower->leases[--borrower->got].slot;
+        borrower->empty--;
+    }
+    return twill__resource_ready(visit->pool, borrower);
+}
+
+/* With the lock. OK: all in hand can be lent, and the lock is held. Else nothing is in hand, and
+   the lock is not held. */
+static inline twill_status twill__resource_prepare(twill__resource_visit *visit, int *code,
+                                                   twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill__borrower *borrower = &visit->borrower;
+    twill_status status = TWILL_OK;
+    for (size_t k = 0; k < borrower->n && status == TWILL_OK;) {
+        uint32_t index = borrower->leases[k].slot;
+        if (pool->closed) {
+            status = TWILL_CLOSED;
+        } else if (pool->slots[index].there) {
+            if (twill__resource_fit(visit, index, turn))
+                k++;
+            else
+                borrower->empty++;
+        } else if (!twill__resource_refit(visit, k)) {
+            /* neither an idle one nor a right to create: it waits again, first of all */
+            if (visit->try_only) {
+                status = TWILL_EMPTY;
+            } else {
+                status = twill__resource_wait(pool, borrower, visit->until, true, turn);
+                if (status != TWILL_OK)
+                    return status;
+            }
+        } else if (!pool->slots[borrower->leases[k].slot].there) {
+            *code = twill__resource_create_one(visit, borrower->leases[k].slot, turn);
+            if (*code != 0)
+                status = TWILL_FAILED;
+            else
+                borrower->empty--;
+            k += *code == 0;
+        }
+    }
+    if (borrower->right) {
+        pool->creating--;
+        borrower->right = false;
+    }
+    if (status == TWILL_OK && pool->closed) /* created too late */
+        status = TWILL_CLOSED;
+    if (status != TWILL_OK) {
+        twill__resource_give_back(pool, borrower);
+        twill__resource_settle(pool, turn);
+        twill__resource_leave(pool, turn);
+    }
+    return status;
+}
+
+/* ---- acquire ---- */
+
+typedef struct twill__resource_order { /* what an acquire asks for */
+    twill_lease *leases;
+    size_t n;
+    twill_until until;
+    bool try_only, stays;
+    const char *file;
+    int line;
+} twill__resource_order;
+
+static inline void twill__resource_hand_out(struct twill_resource_pool *pool,
+                                            const twill__resource_order *order, uint64_t thread)
+{
+    for (size_t k = 0; k < order->n; k++) {
+        uint32_t index = order->leases[k].slot;
+        pool->slots[index].file = order->file;
+        pool->slots[index].line = order->line;
+        twill__slot_lend(pool, index, &order->leases[k], thread, order->stays);
+    }
+}
+
+/* All but the simplest case; with the lock, which it gives back. */
+static __attribute__((noinline)) twill_status
+twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__resource_order *order,
+                               int *code, twill__resource_turn *turn)
+{
+    twill__resource_visit visit;
+    twill__borrower *borrower = &visit.borrower;
+    twill_status status = TWILL_OK;
+    memset(&visit, 0, sizeof visit);
+    visit.pool = pool;
+    visit.until = order->until;
+    visit.try_only = order->try_only;
+    if (order->try_only)
+        visit.until = (twill_until){1, NULL}; /* over: be quick */
+    borrower->leases = order->leases;
+    borrower->n = order->n;
+    borrower->thread = twill__thread_number();
+    borrower->for_ever =
+        twill__no_deadline(visit.until.deadline) && !visit.until.cancel && !order->try_only;
+    TWILL__GUARD_PUSH(twill__resource_quit, &visit);
+    if (!order->try_only) {
+        status = twill__resource_wait(pool, borrower, visit.until, false, turn);
+    } else {
+        status = twill__resource_try(pool, borrower, false);
+        if (status != TWILL_OK) {
+            twill__resource_give_back(pool, borrower);
+            twill__resource_settle(pool, turn);
+            twill__resource_leave(pool, turn);
+        }
+    }
+    if (status == TWILL_OK) {
+        status = twill__resource_prepare(&visit, code, turn);
+        if (status == TWILL_OK) {
+            twill__resource_hand_out(pool, order, borrower->thread);
+            borrower->got = 0; /* they are the caller's */
+            twill__resource_settle(pool, turn);
+            twill__resource_leave(pool, turn);
+        }
+    }
+    TWILL__GUARD_POP(0);
+    return status;
+}
+
+static inline twill_status twill__resource_acquire(struct twill_resource_pool *pool,
+                                                   const twill__resource_order *order, int *code)
+{
+    twill__resource_turn turn;
+    uint32_t index;
+    twill__resource_enter(pool, &turn);
+    index = twill__idle_next(pool);
+    if (order->n == 1 && index != TWILL__NO_SLOT && !pool->checked && !pool->closed &&
+        (!pool->waiters.first || pool->options.barging) &&
+        pool->slots[index].epoch == pool->epoch) {
+        twill__idle_out(pool, index);
+        order->leases->slot = index;
+        twill__resource_hand_out(pool, order, twill__thread_number());
+        twill__unlock(&pool->lock);
+        return TWILL_OK;
+    }
+    return twill__resource_acquire_slowly(pool, order, code, &turn);
+}
+
+/* ---- release ---- */
+
+enum { TWILL__GIVE_RELEASE, TWILL__GIVE_DISCARD, TWILL__GIVE_DETACH };
+
+typedef struct twill__resource_return {
+    struct twill_resource_pool *pool;
+    uint32_t slot;
+    void *resource;
+} twill__resource_return;
+
+/* `reset` has ended its thread. */
+static void twill__resource_not_reset(void *back_)
+{
+    twill__resource_return *back = (twill__resource_return *)back_;
+    if (twill__resource_here(back->pool))
+        twill__resource_destroy_one(back->pool, back->slot, back->resource, TWILL_RESOURCE_BROKEN,
+                                    false);
+}
+
+/* Under the lock: is this lease one of ours, and the latest of its slot? */
+static inline twill_status twill__lease_check(const struct twill_resource_pool *pool,
+                                              const twill_lease *lease)
+{
+    const twill__slot *slot = lease->slot < pool->room ? &pool->slots[lease->slot] : NULL;
+    if (!slot || slot->state != TWILL__SLOT_LENT || slot->generation != lease->generation)
+        return TWILL_STALE;
+    return TWILL_OK;
+}
+
+/* With the lock, which it gives back: the slot is TAKEN, and its resource comes back or ends. */
+static __attribute__((noinline)) void twill__resource_take_back(twill__resource_return *back,
+                                                                int why, twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = back->pool;
+    twill_task task = twill__resource_task(pool, back->slot, (twill_until){0, NULL});
+    if (!why && pool->options.reset) {
+        int code = 0;
+        twill__resource_exit(pool, turn);
+        TWILL__GUARD_PUSH(twill__resource_not_reset, back);
+        code = pool->options.reset(back->resource, &task);
+        TWILL__GUARD_POP(0);
+        if (!twill__resource_here(pool))
+            return;
+        twill__resource_enter(pool, turn);
+        if (pool->timed)
+            pool->slots[back->slot].idle_since = twill__clock_now();
+        why = code ? TWILL_RESOURCE_INVALID
+                   : twill__slot_verdict(pool, &pool->slots[back->slot],
+                                         pool->timed ? twill__clock_now() : 0);
+    }
+    if (!why && pool->total > pool->max)
+        why = TWILL_RESOURCE_SURPLUS;
+    if (why) {
+        twill__resource_exit(pool, turn);
+        twill__resource_destroy_one(pool, back->slot, back->resource, why, false);
+        return;
+    }
+    twill__idle_in(pool, back->slot);
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+}
+
+static inline twill_status twill__resource_give(struct twill_resource_pool *pool,
+                                                twill_lease *lease, int how, void **resource)
+{
+    twill__resource_turn turn;
+    twill__resource_return back = {pool, lease->slot, NULL};
+    twill__slot *slot;
+    twill_status status;
+    twill_ns now = pool->timed ? twill__clock_now() : 0;
+    int why;
+    twill__resource_enter(pool, &turn);
+    status = twill__lease_check(pool, lease);
+    if (status != TWILL_OK) {
+        twill__resource_exit(pool, &turn);
+        return status;
+    }
+    slot = &pool->slots[back.slot];
+    pool->leased--;
+    if (pool->timed) {
+        pool->counts.use_total += now - slot->lent_at;
+        if (now - slot->lent_at > pool->counts.use_max)
+            pool->counts.use_max = now - slot->lent_at;
+        slot->idle_since = now;
+    }
+    pool->counts.releases += how == TWILL__GIVE_RELEASE;
+    pool->counts.discards += how == TWILL__GIVE_DISCARD;
+    pool->counts.detached += how == TWILL__GIVE_DETACH;
+    back.resource = slot->resource;
+    memset(lease, 0, sizeof *lease);
+    if (how == TWILL__GIVE_RELEASE && !pool->examined && !pool->waiters.first && !pool->closed &&
+        slot->epoch == pool->epoch && pool->total <= pool->max &&
+        pool->idle < pool->options.max_idle) {
+        twill__idle_in(pool, back.slot);
+        twill__unlock(&pool->lock);
+        return TWILL_OK;
+    }
+    why = how == TWILL__GIVE_DISCARD ? (int)TWILL_RESOURCE_BROKEN
+                                     : twill__slot_verdict(pool, slot, now);
+    twill__slot_take(pool, back.slot, twill__thread_number());
+    if (how == TWILL__GIVE_DETACH) {
+        *resource = back.resource;
+        twill__slot_free(pool, back.slot);
+        twill__resource_settle(pool, &turn);
+        twill__resource_exit(pool, &turn);
+    } else {
+        twill__resource_take_back(&back, why, &turn);
+    }
+    return TWILL_OK;
+}
+
+#endif

@@ -1,0 +1,457 @@
+/* slots.h: the books of a resource pool: its slots, who waits, and the one function that hands
+   capacity on. */
+#ifndef TWILL__RESOURCE_SLOTS_H
+#define TWILL__RESOURCE_SLOTS_H
+
+#include "engine/call.h"
+#include "engine/random.h"
+#include "engine/status.h"
+
+/* Resources are costly and their use is long, so one small lock guards it all, and each promise is
+   a sentence about one critical section:
+   - a slot that is not FREE is capacity in use; there are never more of them than max;
+   - a slot that is TAKEN belongs to one thread, which runs a callback for it, or to one waiter;
+   - whatever frees a slot or gives one back ends in twill__resource_settle, which serves the
+     oldest waiter that can be served; so while the lock is free, nobody waits beside what he could
+     have. */
+enum { TWILL__SLOT_FREE = 0, TWILL__SLOT_IDLE, TWILL__SLOT_LENT, TWILL__SLOT_TAKEN };
+#define TWILL__NO_SLOT UINT32_MAX
+
+typedef struct twill__slot {
+    void *resource;
+    uint32_t state, generation;
+    uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
+    uint64_t holder;         /* the thread that has borrowed it, or runs a callback for it */
+    uint64_t epoch;          /* of the pool, when it was created */
+    size_t uses;
+    twill_ns dies, idle_since, lent_at; /* 0: not measured, or never */
+    const char *file;
+    int line;
+    bool there;    /* it has a resource */
+    bool stays;    /* lent: only its holder can give it back */
+    bool stuck;    /* its holder waits for ever in this pool */
+    bool reported; /* as leaked */
+} twill__slot;
+
+typedef struct twill__borrower { /* an acquire that wants n slots, on its thread's stack */
+    twill__node node;
+    twill_lease *leases; /* the slots in hand, so far */
+    size_t n, got;
+    size_t empty; /* of those in hand: without a resource */
+    uint64_t thread;
+    twill_ns since;    /* it waits since then */
+    twill_ns wakes_at; /* the end of a pause that it sleeps no longer than */
+    bool right;        /* may create: counted in `creating` */
+    bool retry;        /* told to look again; it still stands in the list */
+    bool for_ever;     /* waits without deadline and token */
+} twill__borrower;
+
+typedef struct twill__resource_turn { /* whom to wake after unlocking */
+    const void *word[6];
+    unsigned count;
+} twill__resource_turn;
+
+struct twill_resource_pool {
+    _Atomic uint32_t lock;
+    uint32_t generation; /* of the process */
+    /* under the lock */
+    twill__slot *slots;
+    uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
+    uint32_t free, hot, cold;
+    size_t max, total, idle, leased, creating;
+    twill__list waiters, drainers;
+    twill__node *destroyer;
+    unsigned busy; /* calls that take the lock more than once and hold no slot meanwhile */
+    bool closed;
+    uint64_t epoch;
+    twill_ns not_before; /* nobody creates until then; 0: no pause */
+    int last_code;       /* of the creation that began the pause */
+    uint64_t random;
+    twill_resource_pool_stats counts;
+    /* set at creation */
+    twill_resource_pool_options options;
+    bool timed;    /* the clock is read on the fast path */
+    bool checked;  /* a resource may be refused to a borrower */
+    bool examined; /* or to the pool, when it comes back */
+    /* the thread of maintain_every */
+    twill__thrd keeper;
+    _Atomic uint64_t keeper_number;
+    twill__list keeper_waits;
+    bool kept, stop; /* it is there; it is to end */
+};
+
+static inline bool twill__resource_here(const struct twill_resource_pool *pool)
+{
+    return pool->generation == twill__generation();
+}
+
+static inline twill_task twill__resource_task(const struct twill_resource_pool *pool, size_t slot,
+                                              twill_until until)
+{
+    twill_task task = {slot, pool->options.context, UINT_MAX, 0, NULL, until, NULL};
+    return task;
+}
+
+/* ---- in and out ---- */
+
+static inline void twill__resource_enter(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__lock(&pool->lock);
+    turn->count = 0;
+}
+
+static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* Under the lock: nobody is inside, or on his way in or out. */
+static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
+{
+    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
+           !twill__lock_wanted(&pool->lock);
+}
+
+static inline void twill__resource_exit(struct twill_resource_pool *pool,
+                                        twill__resource_turn *turn)
+{
+    twill__node *destroyer = pool->destroyer;
+    if (destroyer && twill__resource_deserted(pool)) {
+        pool->destroyer = NULL;
+        /* pairs with twill__await; the destroyer takes the lock again before it frees */
+        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__resource_wake(turn, &destroyer->word);
+    }
+    twill__unlock(&pool->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+}
+
+/* ---- slots, under the lock ---- */
+
+static inline void twill__idle_out(struct twill_resource_pool *pool, uint32_t index)
+{
+    twill__slot *slot = &pool->slots[index];
+    if (slot->hotter != TWILL__NO_SLOT)
+        pool->slots[slot->hotter].colder = slot->colder;
+    else
+        pool->hot = slot->colder;
+    if (slot->colder != TWILL__NO_SLOT)
+        pool->slots[slot->colder].hotter = slot->hotter;
+    else
+        pool->cold = slot->hotter;
+    pool->idle--;
+}
+
+static inline void twill__idle_in(struct twill_resource_pool *pool, uint32_t index)
+{
+    twill__slot *slot = &pool->slots[index];
+    slot->state = TWILL__SLOT_IDLE;
+    slot->hotter = TWILL__NO_SLOT;
+    slot->colder = pool->hot;
+    if (pool->hot != TWILL__NO_SLOT)
+        pool->slots[pool->hot].hotter = index;
+    else
+        pool->cold = index;
+    pool->hot = index;
+    pool->idle++;
+}
+
+/* The idle slot to lend next. */
+static inline uint32_t twill__idle_next(const struct twill_resource_pool *pool)
+{
+    return pool->options.fifo ? pool->cold : pool->hot;
+}
+
+static inline void twill__slot_take(struct twill_resource_pool *pool, uint32_t index,
+                                    uint64_t thread)
+{
+    twill__slot *slot = &pool->slots[index];
+    if (slot->state == TWILL__SLOT_IDLE)
+        twill__idle_out(pool, index);
+    slot->state = TWILL__SLOT_TAKEN;
+    slot->holder = thread;
+    slot->stuck = false;
+}
+
+/* Capacity without a resource; NO_SLOT: there is none. */
+static inline uint32_t twill__slot_new(struct twill_resource_pool *pool, uint64_t thread)
+{
+    uint32_t index = pool->free;
+    if (pool->total >= pool->max)
+        return TWILL__NO_SLOT;
+    TWILL_ASSERT(index != TWILL__NO_SLOT);
+    pool->free = pool->slots[index].hotter;
+    pool->total++;
+    pool->slots[index].uses = 0;
+    twill__slot_take(pool, index, thread);
+    return index;
+}
+
+static inline void twill__slot_free(struct twill_resource_pool *pool, uint32_t index)
+{
+    pool->slots[index].state = TWILL__SLOT_FREE;
+    pool->slots[index].there = false;
+    pool->slots[index].hotter = pool->free;
+    pool->free = index;
+    pool->total--;
+}
+
+/* A TAKEN slot goes back: idle with its resource, else free. */
+static inline void twill__slot_back(struct twill_resource_pool *pool, uint32_t index)
+{
+    if (pool->slots[index].there)
+        twill__idle_in(pool, index);
+    else
+        twill__slot_free(pool, index);
+}
+
+static inline void twill__slot_lend(struct twill_resource_pool *pool, uint32_t index,
+                                    twill_lease *lease, uint64_t thread, bool stays)
+{
+    twill__slot *slot = &pool->slots[index];
+    slot->state = TWILL__SLOT_LENT;
+    if (++slot->generation == 0)
+        slot->generation = 1;
+    slot->holder = thread;
+    slot->uses++;
+    slot->stuck = slot->reported = false;
+    slot->stays = stays || pool->options.leases_stay;
+    slot->lent_at = pool->timed ? twill__clock_now() : 0;
+    pool->counts.acquires++;
+    if (++pool->leased > pool->counts.leased_peak)
+        pool->counts.leased_peak = pool->leased;
+    lease->resource = slot->resource;
+    lease->pool = pool;
+    lease->slot = index;
+    lease->generation = slot->generation;
+    lease->code = 0;
+}
+
+/* Why a resource may not be lent (again); 0: it may. */
+static inline int twill__slot_verdict(const struct twill_resource_pool *pool,
+                                      const twill__slot *slot, twill_ns now)
+{
+    const twill_resource_pool_options *options = &pool->options;
+    if (pool->closed)
+        return TWILL_RESOURCE_CLOSED;
+    if (slot->epoch != pool->epoch)
+        return TWILL_RESOURCE_EVICTED;
+    if (options->max_uses && slot->uses >= options->max_uses)
+        return TWILL_RESOURCE_USED_UP;
+    if (slot->dies && now >= slot->dies)
+        return TWILL_RESOURCE_OLD;
+    if (options->max_idle_time && slot->state != TWILL__SLOT_LENT && slot->idle_since &&
+        now - slot->idle_since >= options->max_idle_time)
+        return TWILL_RESOURCE_IDLE;
+    return 0;
+}
+
+/* ---- a wait that could never end, under the lock ---- */
+
+/* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
+   that is. */
+static inline size_t twill__resource_mark(struct twill_resource_pool *pool, uint64_t thread,
+                                          bool stuck)
+{
+    size_t held = 0;
+    for (uint32_t k = 0; k < pool->room; k++) {
+        twill__slot *slot = &pool->slots[k];
+        if (slot->holder == thread && ((slot->state == TWILL__SLOT_LENT && slot->stays) ||
+                                       slot->state == TWILL__SLOT_TAKEN)) {
+            slot->stuck = stuck;
+            held++;
+        }
+    }
+    return held;
+}
+
+/* Is every slot held by a thread that waits here for ever? Then nothing will come back. */
+static inline bool twill__resource_stuck(const struct twill_resource_pool *pool)
+{
+    if (pool->total < pool->max)
+        return false;
+    for (uint32_t k = 0; k < pool->room; k++)
+        if (pool->slots[k].state != TWILL__SLOT_FREE && !pool->slots[k].stuck)
+            return false;
+    return true;
+}
+
+/* ---- who waits, under the lock ---- */
+
+static inline bool twill__resource_may_create(const struct twill_resource_pool *pool)
+{
+    return pool->creating < pool->options.max_creating &&
+           (!pool->not_before || twill__clock_now() >= pool->not_before);
+}
+
+/* What is there, up to n; a resource in place of an empty slot. */
+static inline void twill__resource_collect(struct twill_resource_pool *pool,
+                                           twill__borrower *borrower)
+{
+    uint32_t index;
+    while (borrower->got < borrower->n) {
+        index = twill__idle_next(pool);
+        if (index != TWILL__NO_SLOT) {
+            twill__slot_take(pool, index, borrower->thread);
+        } else if (pool->options.create &&
+                   (index = twill__slot_new(pool, borrower->thread)) != TWILL__NO_SLOT) {
+            borrower->empty++;
+        } else {
+            break;
+        }
+        pool->slots[index].stuck = borrower->for_ever;
+        borrower->leases[borrower->got++].slot = index;
+    }
+    for (size_t k = 0; borrower->empty && k < borrower->got; k++) {
+        uint32_t mine = borrower->leases[k].slot;
+        index = twill__idle_next(pool);
+        if (index == TWILL__NO_SLOT)
+            break;
+        if (pool->slots[mine].there)
+            continue;
+        twill__slot_free(pool, mine);
+        twill__slot_take(pool, index, borrower->thread);
+        pool->slots[index].stuck = borrower->for_ever;
+        borrower->leases[k].slot = index;
+        borrower->empty--;
+    }
+}
+
+/* Has it all that it needs to go on by itself? Then a right to create is counted, if it needs one. */
+static inline bool twill__resource_ready(struct twill_resource_pool *pool,
+                                         twill__borrower *borrower)
+{
+    twill__resource_collect(pool, borrower);
+    if (borrower->got < borrower->n)
+        return false;
+    if (borrower->empty && !borrower->right) {
+        if (!twill__resource_may_create(pool))
+            return false;
+        pool->creating++;
+        borrower->right = true;
+    }
+    return true;
+}
+
+/* Gives back what is in hand. */
+static inline void twill__resource_give_back(struct twill_resource_pool *pool,
+                                             twill__borrower *borrower)
+{
+    while (borrower->got)
+        twill__slot_back(pool, borrower->leases[--borrower->got].slot);
+    borrower->empty = 0;
+    if (borrower->right)
+        pool->creating--;
+    borrower->right = false;
+}
+
+static inline void twill__resource_waited(struct twill_resource_pool *pool,
+                                          const twill__borrower *borrower)
+{
+    twill_ns waited = twill__clock_now() - borrower->since;
+    pool->counts.wait_total += waited;
+    if (waited > pool->counts.wait_max)
+        pool->counts.wait_max = waited;
+    pool->counts.waiting--;
+}
+
+/* Answers a waiter. False: it is leaving by itself. */
+static inline bool twill__resource_answer(struct twill_resource_pool *pool,
+                                          twill__borrower *borrower, twill_status answer,
+                                          twill__resource_turn *turn)
+{
+    const void *word = &borrower->node.word;
+    borrower->node.answer = (int)answer;
+    if (!twill__grant(&pool->waiters, &borrower->node))
+        return false;
+    twill__resource_wake(turn, word);
+    return true;
+}
+
+/* Tells the head that a pause has begun or has moved: it looks again, and keeps its place. */
+static inline void twill__resource_rouse(struct twill_resource_pool *pool,
+                                         twill__borrower *borrower, twill__resource_turn *turn)
+{
+    borrower->retry = true;
+    /* acq_rel: pairs with twill__wait. LEAVING was there: it comes anyway */
+    atomic_fetch_or_explicit(&borrower->node.word, TWILL__GRANTED, memory_order_acq_rel);
+    twill__resource_wake(turn, &borrower->node.word);
+    (void)pool;
+}
+
+static inline bool twill__resource_leaves(const twill__borrower *borrower)
+{
+    /* a hint; the grant decides */
+    return atomic_load_explicit(&borrower->node.word, memory_order_relaxed) & TWILL__LEAVING;
+}
+
+/* One waiter: true: it is served, or answered otherwise, and the next one may be looked at. */
+static inline bool twill__resource_serve(struct twill_resource_pool *pool,
+                                         twill__borrower *borrower, twill__resource_turn *turn)
+{
+    if (borrower->n > pool->max) { /* the pool has shrunk */
+        twill__resource_give_back(pool, borrower);
+        if (borrower->for_ever)
+            (void)twill__resource_mark(pool, borrower->thread, false);
+        if (twill__resource_answer(pool, borrower, TWILL_TOO_BIG, turn))
+            twill__resource_waited(pool, borrower);
+        return true;
+    }
+    if (!twill__resource_ready(pool, borrower)) {
+        if (borrower->got == borrower->n && pool->not_before &&
+            borrower->wakes_at != pool->not_before && pool->creating < pool->options.max_creating)
+            twill__resource_rouse(pool, borrower, turn);
+        return false;
+    }
+    for (size_t k = 0; k < borrower->got; k++)
+        pool->slots[borrower->leases[k].slot].stuck = false;
+    if (twill__resource_answer(pool, borrower, TWILL_OK, turn))
+        twill__resource_waited(pool, borrower);
+    else
+        twill__resource_give_back(pool, borrower); /* it leaves: to the next */
+    return true;
+}
+
+/* Hands on what is free: the oldest waiter first, and nobody overtakes it. Every path that frees
+   anything ends here. */
+static inline void twill__resource_settle(struct twill_resource_pool *pool,
+                                          twill__resource_turn *turn)
+{
+    twill__node *node = pool->closed ? NULL : pool->waiters.first; /* close has answered them */
+    while (node) { /* exit: each turn serves one, or passes one that leaves */
+        twill__borrower *borrower = (twill__borrower *)node->value;
+        twill__node *next = node->next;
+        if (borrower->retry)
+            break;
+        if (!twill__resource_leaves(borrower) && !twill__resource_serve(pool, borrower, turn))
+            break;
+        node = next;
+    }
+    if (!pool->total)
+        for (node = pool->drainers.first; node;) {
+            twill__node *next = node->next;
+            const void *word = &node->word;
+            node->answer = TWILL_OK;
+            if (twill__grant(&pool->drainers, node))
+                twill__resource_wake(turn, word);
+            node = next;
+        }
+}
+
+static inline void twill__list_prepend(twill__list *list, twill__node *node)
+{
+    node->previous = NULL;
+    node->next = list->first;
+    if (list->first)
+        list->first->previous = node;
+    else
+        list->last = node;
+    list->first = node;
+}
+
+#endif

@@ -1,0 +1,1284 @@
+/* Resource pool, row by row of the manual: answers, capacity, order, ages, deadlocks, leaks, ends. */
+#define HARNESS_FAULTS
+#include "harness.h"
+
+#define TWILL_IMPLEMENTATION
+#include "twill_resource_pool.h"
+
+#ifdef TWILL_USE_PTHREAD
+#define END_THREAD() pthread_exit(NULL)
+#else
+#define END_THREAD() thrd_exit(0)
+#endif
+
+/* ---- kit ---- */
+
+enum { MOST = 4096 };
+static struct thing { /* by number, from 1: what happened to it */
+    atomic_int created, destroyed, used, why;
+} things[MOST];
+static atomic_int made, existing, existing_peak, refuse_create, refuse_validate, refuse_reset;
+static atomic_int validated, resets, leaked;
+static atomic_int *create_gate;
+
+static void *thing_of(int number)
+{
+    return (void *)(uintptr_t)number;
+}
+
+static int number_of(const void *resource)
+{
+    return (int)(uintptr_t)resource;
+}
+
+static int make(void **resource, const twill_task *task)
+{
+    int number, now;
+    CHECK_EQ(task->worker, UINT_MAX);
+    if (create_gate)
+        while (!atomic_load(create_gate))
+            twill_sleep(twill_within(TWILL_US(100)));
+    if (atomic_load(&refuse_create) && atomic_fetch_sub(&refuse_create, 1) > 0)
+        return 40;
+    number = atomic_fetch_add(&made, 1) + 1;
+    now = atomic_fetch_add(&existing, 1) + 1;
+    if (now > atomic_load(&existing_peak))
+        atomic_store(&existing_peak, now);
+    CHECK_EQ(atomic_fetch_add(&things[number].created, 1), 0);
+    *resource = thing_of(number);
+    return 0;
+}
+
+static void end(void *resource, twill_resource_end why, const twill_task *task)
+{
+    int number = number_of(resource);
+    (void)task;
+    CHECK_EQ(atomic_load(&things[number].used), 0);
+    CHECK_EQ(atomic_fetch_add(&things[number].destroyed, 1), 0);
+    atomic_store(&things[number].why, (int)why);
+    atomic_fetch_sub(&existing, 1);
+}
+
+static int examine(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    atomic_fetch_add(&validated, 1);
+    return atomic_load(&refuse_validate) && atomic_fetch_sub(&refuse_validate, 1) > 0 ? 41 : 0;
+}
+
+static int renew(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    atomic_fetch_add(&resets, 1);
+    return atomic_load(&refuse_reset) && atomic_fetch_sub(&refuse_reset, 1) > 0 ? 42 : 0;
+}
+
+static twill_resource_pool *pool_of(twill_resource_pool_options options)
+{
+    twill_resource_pool *pool = NULL;
+    memset(things, 0, sizeof things);
+    made = existing = existing_peak = refuse_create = refuse_validate = refuse_reset = 0;
+    validated = resets = leaked = 0;
+    create_gate = NULL;
+    if (!options.create)
+        options.create = make;
+    options.destroy = end;
+    CHECK_EQ(twill_resource_pool_create(&pool, &options), TWILL_OK);
+    return pool;
+}
+
+static twill_resource_pool_stats stats_of(twill_resource_pool *pool)
+{
+    twill_resource_pool_stats s;
+    twill_resource_pool_get_stats(pool, &s);
+    return s;
+}
+
+/* Both equations; nobody is inside. */
+static void check_books(twill_resource_pool *pool)
+{
+    twill_resource_pool_stats s = stats_of(pool);
+    uint64_t destroyed = 0;
+    for (int why = 0; why < TWILL_RESOURCE_END_COUNT; why++)
+        destroyed += s.destroyed[why];
+    CHECK_EQ(s.total, s.idle + s.leased);
+    CHECK_EQ(s.creating, 0);
+    CHECK_EQ(s.waiting, 0);
+    CHECK_EQ(s.acquires, s.releases + s.discards + s.detached + s.leased);
+    CHECK_EQ(s.created + s.added, destroyed + s.detached + s.total);
+}
+
+static void finish(twill_resource_pool *pool)
+{
+    check_books(pool);
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+    for (int k = 1; k <= atomic_load(&made); k++)
+        CHECK_EQ(atomic_load(&things[k].destroyed), 1);
+    CHECK_EQ(faults_live(), 0);
+}
+
+typedef struct actor {
+    twill__thrd thread;
+    void (*fn)(struct actor *actor);
+    twill_resource_pool *pool;
+    twill_until until;
+    twill_status status;
+    twill_lease lease;
+    size_t n;
+    atomic_bool over;
+    atomic_int *order;
+    int place;
+} actor;
+
+static void actor_main(void *arg)
+{
+    actor *me = arg;
+    me->fn(me);
+    atomic_store(&me->over, true);
+}
+
+static void go(actor *who, void (*fn)(actor *who), twill_resource_pool *pool)
+{
+    memset(&who->thread, 0, sizeof who->thread);
+    who->thread.fn = actor_main;
+    who->thread.arg = who;
+    who->thread.cpu = UINT_MAX;
+    who->fn = fn;
+    who->pool = pool;
+    atomic_store(&who->over, false);
+    CHECK(twill__thread_start(&who->thread));
+}
+
+static void join(actor *who)
+{
+    twill__thread_join(&who->thread);
+}
+
+static void acquire_one(actor *me)
+{
+    me->status = twill_resource_pool_acquire_until(me->pool, &me->lease, me->until);
+    if (me->order)
+        me->place = atomic_fetch_add(me->order, 1);
+}
+
+static void until_waiting(twill_resource_pool *pool, size_t n)
+{
+    while (stats_of(pool).waiting != n) /* the watchdog is the bound */
+        twill_sleep(twill_within(TWILL_US(100)));
+}
+
+#define OK(call) CHECK_EQ(call, TWILL_OK)
+
+/* ---- answers ---- */
+
+TEST(borrow_and_give_back)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
+    twill_lease a = {0}, b = {0}, c = {0};
+    OK(twill_resource_pool_acquire(pool, &a));
+    CHECK_EQ(number_of(a.resource), 1);
+    CHECK_EQ(a.generation, 1);
+    OK(twill_resource_pool_try_acquire(pool, &b)); /* waits for nobody, but creates */
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &c), TWILL_EMPTY);
+    CHECK_EQ(twill_resource_pool_acquire_until(pool, &c, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_PTR(c.pool, NULL);
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_PTR(a.pool, NULL);
+    OK(twill_resource_pool_acquire_until(pool, &c, twill_within(0))); /* there: although over */
+    CHECK_EQ(number_of(c.resource), 1);
+    CHECK_EQ(c.generation, 2);
+    OK(twill_resource_pool_release(pool, &b));
+    OK(twill_resource_pool_release(pool, &c));
+    CHECK_EQ(stats_of(pool).timeouts, 1);
+    CHECK_EQ(stats_of(pool).leased_peak, 2);
+    CHECK_EQ(stats_of(pool).created, 2);
+    finish(pool);
+}
+
+/* A second release of the same lease, or of a copy of it, disturbs nobody (D26: the original lent
+   the same connection to two). */
+TEST(release_is_checked)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1}), *other = NULL;
+    twill_lease a = {0}, copy, b = {0}, none = {0};
+    void *resource;
+    OK(twill_resource_pool_create(&other, &(twill_resource_pool_options){.create = make}));
+    OK(twill_resource_pool_acquire(pool, &a));
+    copy = a;
+    CHECK_EQ(twill_resource_pool_release(other, &a), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_release(pool, &none), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_release(pool, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_release(NULL, &a), TWILL_INVALID);
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_EQ(twill_resource_pool_release(pool, &copy), TWILL_STALE); /* not lent */
+    OK(twill_resource_pool_acquire(pool, &b));
+    CHECK_EQ(twill_resource_pool_release(pool, &copy), TWILL_STALE); /* another's now */
+    CHECK_EQ(twill_resource_pool_discard(pool, &copy), TWILL_STALE);
+    CHECK_EQ(twill_resource_pool_detach(pool, &copy, &resource), TWILL_STALE);
+    CHECK(copy.pool == pool); /* a refused one is not emptied */
+    copy.slot = 77;
+    CHECK_EQ(twill_resource_pool_release(pool, &copy), TWILL_STALE);
+    CHECK_EQ(twill_resource_pool_release(pool, &a), TWILL_INVALID); /* empty */
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &a), TWILL_EMPTY);
+    OK(twill_resource_pool_release(pool, &b));
+    CHECK_EQ(stats_of(pool).releases, 2);
+    OK(twill_resource_pool_destroy(other));
+    finish(pool);
+}
+
+TEST(discard_and_detach)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    twill_lease a = {0};
+    void *mine = NULL;
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_discard(pool, &a));
+    CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_BROKEN);
+    OK(twill_resource_pool_acquire(pool, &a));
+    CHECK_EQ(number_of(a.resource), 2);
+    OK(twill_resource_pool_detach(pool, &a, &mine));
+    CHECK_EQ(number_of(mine), 2);
+    CHECK_EQ(stats_of(pool).total, 0);
+    OK(twill_resource_pool_add(pool, mine)); /* and back */
+    CHECK_EQ(twill_resource_pool_add(pool, mine), TWILL_FULL);
+    OK(twill_resource_pool_acquire(pool, &a));
+    CHECK_EQ(number_of(a.resource), 2);
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_EQ(twill_resource_pool_detach(pool, &a, NULL), TWILL_INVALID);
+    finish(pool);
+}
+
+TEST(refusals)
+{
+    twill_resource_pool *pool = (twill_resource_pool *)&pool;
+    twill_lease lease = {0};
+    const twill_resource_pool_options bad[] = {
+        {.create = make, .min_idle = 9},
+        {.create = make, .max = 4, .min_idle = 3, .max_idle = 2},
+        {.create = make, .validate_after = 1},
+        {.create = make, .validate = examine, .validate_after = -1},
+        {.create = make, .max_idle_time = -1},
+        {.create = make, .max_lifetime = -1},
+        {.create = make, .create_pause = -1},
+        {.create = make, .leak_after = -1},
+        {.create = make, .maintain_every = -1},
+        {.create = make, .jitter_percent = 101},
+        {.min_idle = 1},
+        {.max_creating = 1},
+        {.create_pause = 1},
+    };
+    CHECK_EQ(twill_resource_pool_create(NULL, &bad[0]), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_create(&pool, NULL), TWILL_INVALID);
+    for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
+        CHECK_EQ(twill_resource_pool_create(&pool, &bad[k]), TWILL_INVALID);
+        CHECK_PTR(pool, NULL);
+    }
+    CHECK_EQ(twill_resource_pool_create(&pool, &(twill_resource_pool_options){.max = SIZE_MAX}),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_resource_pool_acquire(NULL, &lease), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_close(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_drain(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_destroy(NULL), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_maintain(NULL, NULL, twill_within(0)), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_evict(NULL), 0);
+    pool = pool_of((twill_resource_pool_options){.max = 1});
+    CHECK_EQ(twill_resource_pool_acquire(pool, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_resize(pool, 0), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_resize(pool, SIZE_MAX), TWILL_TOO_BIG);
+    CHECK_EQ(twill_with_resource(pool, NULL, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_drain(pool), TWILL_INVALID); /* before close */
+    twill_resource_pool_broken(NULL);
+    finish(pool);
+}
+
+/* ---- order ---- */
+
+TEST(newest_first_or_oldest_first)
+{
+    for (int fifo = 0; fifo < 2; fifo++) {
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 3, .fifo = fifo});
+        twill_lease l[3] = {{0}};
+        for (int k = 0; k < 3; k++)
+            OK(twill_resource_pool_acquire(pool, &l[k]));
+        for (int k = 0; k < 3; k++)
+            OK(twill_resource_pool_release(pool, &l[k])); /* 1, 2, 3 */
+        for (int k = 0; k < 3; k++) {
+            OK(twill_resource_pool_acquire(pool, &l[k]));
+            CHECK_EQ(number_of(l[k].resource), fifo ? k + 1 : 3 - k);
+        }
+        for (int k = 0; k < 3; k++)
+            OK(twill_resource_pool_release(pool, &l[k]));
+        if (!fifo) { /* light load keeps the number of created ones minimal */
+            for (int k = 0; k < 50; k++) {
+                OK(twill_resource_pool_acquire(pool, &l[0]));
+                OK(twill_resource_pool_release(pool, &l[0]));
+            }
+            CHECK_EQ(stats_of(pool).created, 3);
+        }
+        finish(pool);
+    }
+}
+
+TEST(waiters_are_served_in_order)
+{
+    enum { WAITERS = 8 };
+    actor who[WAITERS] = {{.n = 0}};
+    atomic_int order = 0;
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    twill_lease mine = {0}, newcomer = {0};
+    OK(twill_resource_pool_acquire(pool, &mine));
+    for (size_t k = 0; k < WAITERS; k++) {
+        who[k].order = &order;
+        go(&who[k], acquire_one, pool);
+        until_waiting(pool, k + 1);
+    }
+    OK(twill_resource_pool_release(pool, &mine));
+    for (int k = 0; k < WAITERS; k++) {
+        join(&who[k]);
+        CHECK_EQ(who[k].status, TWILL_OK);
+        CHECK_EQ(who[k].place, k);
+        CHECK_EQ(twill_resource_pool_try_acquire(pool, &newcomer), TWILL_EMPTY);
+        OK(twill_resource_pool_release(pool, &who[k].lease)); /* to the next, not to the list */
+    }
+    CHECK_EQ(stats_of(pool).waits, WAITERS);
+    CHECK_EQ(stats_of(pool).waiting_peak, WAITERS);
+    CHECK(stats_of(pool).wait_max > 0);
+    finish(pool);
+}
+
+/* ---- creation ---- */
+
+TEST(creation_fails)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    twill_lease a = {0};
+    twill_report report;
+    int code = 0;
+    refuse_create = 3;
+    CHECK_EQ(twill_resource_pool_acquire(pool, &a), TWILL_FAILED);
+    CHECK_EQ(a.code, 40);
+    CHECK_PTR(a.pool, NULL);
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &a), TWILL_FAILED);
+    CHECK_EQ(twill_with_resource(pool, (twill_resource_fn *)examine, NULL,
+                                 &(twill_with_resource_options){.report = &report}),
+             TWILL_FAILED);
+    CHECK_EQ(report.skipped, 1);
+    CHECK_EQ(report.first_error.code, 40);
+    OK(twill_resource_pool_acquire(pool, &a)); /* the permit is not lost */
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_EQ(stats_of(pool).create_failed, 3);
+    finish(pool);
+    pool = pool_of((twill_resource_pool_options){.max = 4, .min_idle = 2});
+    refuse_create = 1;
+    CHECK_EQ(twill_resource_pool_maintain(pool, &code, twill_within(TWILL_SEC(9))), TWILL_FAILED);
+    CHECK_EQ(code, 40);
+    CHECK_EQ(stats_of(pool).idle, 0);
+    OK(twill_resource_pool_maintain(pool, &code, twill_within(TWILL_SEC(9))));
+    CHECK_EQ(code, 0);
+    CHECK_EQ(stats_of(pool).idle, 2);
+    CHECK_EQ(stats_of(pool).created, 2);
+    finish(pool);
+}
+
+/* A failed creation, a discard and a detach hand the capacity on to who waits. */
+TEST(capacity_is_handed_on)
+{
+    for (int how = 0; how < 4; how++) {
+        atomic_int gate = 0;
+        actor first = {.n = 0}, waits = {.n = 0};
+        void *mine;
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+        if (how == 0) {
+            refuse_create = 1;
+            create_gate = &gate;
+            go(&first, acquire_one, pool);
+            while (stats_of(pool).creating != 1)
+                twill_sleep(twill_within(TWILL_US(50)));
+        } else {
+            OK(twill_resource_pool_acquire(pool, &first.lease));
+        }
+        go(&waits, acquire_one, pool);
+        until_waiting(pool, 1);
+        if (how == 0) {
+            gate = 1;
+            join(&first);
+            CHECK_EQ(first.status, TWILL_FAILED);
+            CHECK_EQ(first.lease.code, 40);
+        } else if (how == 1) {
+            OK(twill_resource_pool_discard(pool, &first.lease));
+        } else if (how == 2) {
+            OK(twill_resource_pool_detach(pool, &first.lease, &mine));
+            atomic_fetch_add(&things[1].destroyed, 1);
+        } else {
+            OK(twill_resource_pool_resize(pool, 2));
+        }
+        join(&waits);
+        CHECK_EQ(waits.status, TWILL_OK);
+        CHECK_EQ(number_of(waits.lease.resource), how ? 2 : 1);
+        OK(twill_resource_pool_release(pool, &waits.lease));
+        if (how == 3)
+            OK(twill_resource_pool_release(pool, &first.lease));
+        finish(pool);
+    }
+}
+
+TEST(pause_after_a_failed_creation)
+{
+    twill_lease a = {0}, b = {0};
+    twill_ns begun;
+    actor waits = {.n = 0};
+    int code;
+    twill_resource_pool *pool = pool_of(
+        (twill_resource_pool_options){.max = 2, .create_pause = TWILL_MS(60), .min_idle = 1});
+    OK(twill_resource_pool_acquire(pool, &a));
+    refuse_create = 1;
+    begun = twill_now();
+    CHECK_EQ(twill_resource_pool_acquire(pool, &b), TWILL_FAILED);
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &b), TWILL_EMPTY); /* nobody tries now */
+    CHECK_EQ(twill_resource_pool_acquire_until(pool, &b, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_resource_pool_maintain(pool, &code, twill_within(TWILL_SEC(1))), TWILL_FAILED);
+    CHECK_EQ(code, 40);
+    OK(twill_resource_pool_acquire(pool, &b)); /* the end of the pause wakes it */
+    CHECK(twill_now() - begun >= TWILL_MS(60));
+    CHECK_EQ(atomic_load(&made), 2);
+    OK(twill_resource_pool_discard(pool, &b));
+    refuse_create = 1;
+    CHECK_EQ(twill_resource_pool_acquire(pool, &b), TWILL_FAILED);
+    go(&waits, acquire_one, pool);
+    until_waiting(pool, 1);
+    OK(twill_resource_pool_release(pool, &a)); /* serves it, in the pause */
+    join(&waits);
+    CHECK_EQ(waits.status, TWILL_OK);
+    CHECK_EQ(number_of(waits.lease.resource), 1);
+    OK(twill_resource_pool_release(pool, &waits.lease));
+    finish(pool);
+}
+
+TEST(creations_at_once_are_bounded)
+{
+    atomic_int gate = 0;
+    actor who[3] = {{.n = 0}};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 3, .max_creating = 1});
+    create_gate = &gate;
+    for (int k = 0; k < 3; k++)
+        go(&who[k], acquire_one, pool);
+    until_waiting(pool, 2);
+    CHECK_EQ(stats_of(pool).creating, 1);
+    gate = 1;
+    for (int k = 0; k < 3; k++) {
+        join(&who[k]);
+        CHECK_EQ(who[k].status, TWILL_OK);
+    }
+    CHECK_EQ(atomic_load(&made), 3);
+    for (int k = 0; k < 3; k++)
+        OK(twill_resource_pool_release(pool, &who[k].lease));
+    finish(pool);
+}
+
+/* ---- validate, reset, ages ---- */
+
+TEST(validation_on_borrow)
+{
+    twill_lease a = {0}, b = {0};
+    twill_resource_pool *pool =
+        pool_of((twill_resource_pool_options){.max = 2, .validate = examine});
+    OK(twill_resource_pool_acquire(pool, &a)); /* fresh: not asked */
+    CHECK_EQ(atomic_load(&validated), 0);
+    OK(twill_resource_pool_acquire(pool, &b));
+    OK(twill_resource_pool_release(pool, &a));
+    OK(twill_resource_pool_release(pool, &b));
+    refuse_validate = 1;
+    OK(twill_resource_pool_acquire(pool, &a)); /* 2 is refused, 1 is taken */
+    CHECK_EQ(number_of(a.resource), 1);
+    CHECK_EQ(atomic_load(&things[2].why), TWILL_RESOURCE_INVALID);
+    CHECK_EQ(atomic_load(&validated), 2);
+    OK(twill_resource_pool_release(pool, &a));
+    refuse_validate = 1;
+    OK(twill_resource_pool_try_acquire(pool, &a)); /* refused, and another is made */
+    CHECK_EQ(number_of(a.resource), 3);
+    OK(twill_resource_pool_release(pool, &a));
+    finish(pool);
+    pool = pool_of((twill_resource_pool_options){
+        .max = 2, .validate = examine, .validate_after = TWILL_SEC(100)});
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_release(pool, &a));
+    OK(twill_resource_pool_acquire(pool, &a));
+    CHECK_EQ(atomic_load(&validated), 0);
+    OK(twill_resource_pool_release(pool, &a));
+    finish(pool);
+}
+
+TEST(a_validator_that_always_says_no)
+{
+    twill_lease a = {0};
+    twill_resource_pool *pool =
+        pool_of((twill_resource_pool_options){.max = 2, .validate = examine});
+    refuse_validate = 1000;
+    for (int k = 0; k < 50; k++) { /* a fresh one each time, no hang */
+        OK(twill_resource_pool_acquire(pool, &a));
+        CHECK_EQ(number_of(a.resource), k + 1);
+        OK(twill_resource_pool_release(pool, &a));
+    }
+    CHECK(atomic_load(&existing_peak) <= 2);
+    finish(pool);
+}
+
+TEST(fixed_set)
+{
+    twill_resource_pool *pool = NULL;
+    twill_lease a = {0}, b = {0};
+    actor waits = {.n = 0};
+    memset(things, 0, sizeof things);
+    made = 0;
+    existing = 3;
+    refuse_validate = 0;
+    OK(twill_resource_pool_create(
+        &pool, &(twill_resource_pool_options){.max = 3, .destroy = end, .validate = examine}));
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &a), TWILL_EMPTY);
+    go(&waits, acquire_one, pool); /* nothing added: waits for add */
+    until_waiting(pool, 1);
+    OK(twill_resource_pool_add(pool, thing_of(1)));
+    join(&waits);
+    CHECK_EQ(waits.status, TWILL_OK);
+    OK(twill_resource_pool_add(pool, thing_of(2)));
+    OK(twill_resource_pool_add(pool, thing_of(3)));
+    CHECK_EQ(twill_resource_pool_add(pool, thing_of(4)), TWILL_FULL);
+    refuse_validate = 1;
+    OK(twill_resource_pool_acquire(pool, &a)); /* 3 is refused, 2 taken */
+    CHECK_EQ(number_of(a.resource), 2);
+    OK(twill_resource_pool_release(pool, &a));
+    refuse_validate = 1;
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &b), TWILL_EMPTY); /* and nothing is left */
+    OK(twill_resource_pool_release(pool, &waits.lease));
+    check_books(pool);
+    OK(twill_resource_pool_close(pool));
+    CHECK_EQ(twill_resource_pool_add(pool, thing_of(5)), TWILL_CLOSED);
+    OK(twill_resource_pool_drain(pool));
+    OK(twill_resource_pool_destroy(pool));
+    for (int k = 1; k <= 3; k++)
+        CHECK_EQ(atomic_load(&things[k].destroyed), 1);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(reset_on_release)
+{
+    twill_lease a = {0};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1, .reset = renew});
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_EQ(atomic_load(&resets), 1);
+    refuse_reset = 1;
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_release(pool, &a)); /* still OK for the caller */
+    CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_INVALID);
+    OK(twill_resource_pool_acquire(pool, &a));
+    CHECK_EQ(number_of(a.resource), 2);
+    OK(twill_resource_pool_discard(pool, &a)); /* no reset of what is broken */
+    CHECK_EQ(atomic_load(&resets), 2);
+    finish(pool);
+}
+
+TEST(uses_and_ages)
+{
+    twill_lease a = {0};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1, .max_uses = 2});
+    for (int k = 0; k < 4; k++) {
+        OK(twill_resource_pool_acquire(pool, &a));
+        CHECK_EQ(number_of(a.resource), k / 2 + 1);
+        OK(twill_resource_pool_release(pool, &a));
+    }
+    CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_USED_UP);
+    finish(pool);
+    pool = pool_of((twill_resource_pool_options){.max = 1, .max_lifetime = TWILL_MS(20)});
+    OK(twill_resource_pool_acquire(pool, &a));
+    twill_sleep(twill_within(TWILL_MS(21)));
+    CHECK_EQ(atomic_load(&things[1].destroyed), 0); /* never while it is lent */
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_OLD);
+    finish(pool);
+    pool = pool_of((twill_resource_pool_options){.max = 3, .max_idle_time = TWILL_MS(5)});
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_release(pool, &a));
+    twill_sleep(twill_within(TWILL_MS(6)));
+    OK(twill_resource_pool_acquire(pool, &a));
+    CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_IDLE);
+    CHECK_EQ(number_of(a.resource), 2);
+    OK(twill_resource_pool_release(pool, &a));
+    finish(pool);
+}
+
+/* Each lifetime is drawn once, shortened by up to so much per cent, the same for a seed. */
+TEST(lifetimes_are_drawn)
+{
+    twill_ns first[8];
+    for (int round = 0; round < 2; round++) {
+        twill_lease l[8] = {{0}};
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){
+            .max = 8, .max_lifetime = TWILL_SEC(1000), .jitter_percent = 50, .seed = 7});
+        bool all_same = true;
+        for (int k = 0; k < 8; k++) {
+            OK(twill_resource_pool_acquire(pool, &l[k]));
+            twill_ns dies = pool->slots[l[k].slot].dies - twill_now();
+            CHECK(dies > TWILL_SEC(490) && dies <= TWILL_SEC(1000));
+            if (round == 0)
+                first[k] = dies;
+            CHECK(first[k] - dies < TWILL_SEC(5) && dies - first[k] < TWILL_SEC(5));
+            all_same = all_same && first[k] - first[0] < TWILL_SEC(5) &&
+                       first[0] - first[k] < TWILL_SEC(5);
+        }
+        CHECK(!all_same);
+        for (int k = 0; k < 8; k++)
+            OK(twill_resource_pool_release(pool, &l[k]));
+        finish(pool);
+    }
+}
+
+TEST(maintain_keeps_what_it_must)
+{
+    twill_lease l[4] = {{0}};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){
+        .max = 4, .min_idle = 2, .max_idle_time = TWILL_MS(4), .jitter_percent = UINT_MAX});
+    OK(twill_resource_pool_maintain(pool, NULL, twill_within(TWILL_SEC(9))));
+    CHECK_EQ(stats_of(pool).idle, 2);
+    for (int k = 0; k < 4; k++)
+        OK(twill_resource_pool_acquire(pool, &l[k]));
+    for (int k = 0; k < 4; k++)
+        OK(twill_resource_pool_release(pool, &l[k]));
+    twill_sleep(twill_within(TWILL_MS(5)));
+    OK(twill_resource_pool_maintain(pool, NULL, twill_within(TWILL_SEC(9))));
+    CHECK_EQ(stats_of(pool).idle, 2); /* fresh ones: made before the old ones went */
+    CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_IDLE], 4);
+    CHECK(atomic_load(&existing_peak) <= 4);
+    CHECK_EQ(twill_resource_pool_maintain(pool, NULL, twill_within(0)) == TWILL_CLOSED, 0);
+    finish(pool);
+    pool = pool_of((twill_resource_pool_options){.max = 4, .max_idle = 1});
+    for (int k = 0; k < 4; k++)
+        OK(twill_resource_pool_acquire(pool, &l[k]));
+    for (int k = 0; k < 4; k++)
+        OK(twill_resource_pool_release(pool, &l[k]));
+    CHECK_EQ(stats_of(pool).idle, 1);
+    CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_SURPLUS], 3);
+    finish(pool);
+}
+
+TEST(a_keeper_maintains)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){
+        .max = 4, .min_idle = 3, .maintain_every = TWILL_MS(1), .name = "keeper"});
+    while (stats_of(pool).idle < 3)
+        twill_sleep(twill_within(TWILL_US(200)));
+    CHECK_EQ(stats_of(pool).created, 3);
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- evict, resize ---- */
+
+TEST(evict_by_generation)
+{
+    twill_lease a = {0}, b = {0};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 3});
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_acquire(pool, &b));
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_EQ(twill_resource_pool_evict(pool), 1);
+    CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_EVICTED);
+    CHECK_EQ(atomic_load(&things[2].destroyed), 0);
+    OK(twill_resource_pool_acquire(pool, &a));
+    CHECK_EQ(number_of(a.resource), 3);
+    OK(twill_resource_pool_release(pool, &b));
+    CHECK_EQ(atomic_load(&things[2].why), TWILL_RESOURCE_EVICTED);
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_EQ(stats_of(pool).idle, 1); /* a fresh one stays */
+    finish(pool);
+}
+
+TEST(resize_while_used)
+{
+    twill_lease l[6] = {{0}};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
+    actor many = {.n = 0};
+    OK(twill_resource_pool_acquire(pool, &l[0]));
+    OK(twill_resource_pool_acquire(pool, &l[1]));
+    go(&many, acquire_one, pool);
+    until_waiting(pool, 1);
+    OK(twill_resource_pool_resize(pool, 6)); /* the waiter is served at once */
+    join(&many);
+    CHECK_EQ(many.status, TWILL_OK);
+    for (int k = 2; k < 5; k++)
+        OK(twill_resource_pool_acquire(pool, &l[k]));
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &l[5]), TWILL_EMPTY);
+    OK(twill_resource_pool_release(pool, &l[4]));
+    OK(twill_resource_pool_resize(pool, 1));
+    CHECK_EQ(stats_of(pool).idle, 0);
+    CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_SURPLUS], 1);
+    for (int k = 0; k < 4; k++)
+        OK(twill_resource_pool_release(pool, &l[k]));
+    CHECK_EQ(stats_of(pool).total, 1);
+    OK(twill_resource_pool_release(pool, &many.lease));
+    CHECK_EQ(stats_of(pool).total, 1);
+    CHECK_EQ(stats_of(pool).idle, 1);
+    OK(twill_resource_pool_resize(pool, 5));
+    for (int k = 0; k < 5; k++)
+        OK(twill_resource_pool_acquire(pool, &l[k]));
+    for (int k = 0; k < 5; k++)
+        OK(twill_resource_pool_release(pool, &l[k]));
+    finish(pool);
+}
+
+/* ---- several at once ---- */
+
+static void acquire_many(actor *me)
+{
+    twill_lease l[8] = {{0}};
+    me->status = twill_resource_pool_acquire_many_until(me->pool, l, me->n, me->until);
+    if (me->order)
+        me->place = atomic_fetch_add(me->order, 1);
+    if (me->status == TWILL_OK) {
+        for (size_t k = 0; k < me->n; k++)
+            for (size_t j = 0; j < k; j++)
+                CHECK(l[k].resource != l[j].resource);
+        for (size_t k = 0; k < me->n; k++)
+            OK(twill_resource_pool_release(me->pool, &l[k]));
+    }
+}
+
+TEST(several_or_none)
+{
+    twill_lease l[4] = {{0}}, one = {0};
+    atomic_int order = 0;
+    actor many = {.n = 3, .order = &order}, single = {.order = &order};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 3});
+    OK(twill_resource_pool_acquire_many_until(pool, NULL, 0, twill_within(0)));
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, l, 4, twill_within(0)), TWILL_TOO_BIG);
+    OK(twill_resource_pool_acquire_many_until(pool, l, 3, twill_within(0)));
+    CHECK_EQ(stats_of(pool).leased, 3);
+    for (int k = 0; k < 3; k++)
+        OK(twill_resource_pool_release(pool, &l[k]));
+    OK(twill_resource_pool_acquire(pool, &one));
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, l, 3, twill_within(TWILL_MS(1))),
+             TWILL_TIMEOUT);
+    CHECK_PTR(l[0].pool, NULL);
+    CHECK_EQ(stats_of(pool).idle, 2); /* passed on */
+    go(&many, acquire_many, pool);
+    until_waiting(pool, 1);
+    single.until = (twill_until){0, NULL};
+    go(&single, acquire_one, pool); /* two are free, but it stands behind */
+    until_waiting(pool, 2);
+    OK(twill_resource_pool_release(pool, &one));
+    join(&many);
+    join(&single);
+    CHECK_EQ(many.status, TWILL_OK);
+    CHECK_EQ(many.place, 0);
+    OK(twill_resource_pool_release(pool, &single.lease));
+    refuse_create = 1;
+    OK(twill_resource_pool_resize(pool, 4));
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, l, 4, twill_within(0)), TWILL_FAILED);
+    CHECK_EQ(l[0].code, 40);
+    CHECK_EQ(stats_of(pool).idle, 3);
+    finish(pool);
+}
+
+/* ---- deadlocks ---- */
+
+static twill_resource_pool *inner;
+
+static int uses_again(void *resource, const twill_task *task)
+{
+    int depth = *(int *)task->context;
+    (void)resource;
+    if (depth == 0)
+        return 0;
+    --*(int *)task->context;
+    return (int)twill_with_resource(inner, uses_again, task->context, NULL);
+}
+
+TEST(nested_use_that_cannot_end)
+{
+    int depth = 1;
+    inner = pool_of((twill_resource_pool_options){.max = 2});
+    OK(twill_with_resource(inner, uses_again, &depth, NULL)); /* two are enough for two */
+    depth = 2;
+    twill_report report;
+    CHECK_EQ(twill_with_resource(inner, uses_again, &depth,
+                                 &(twill_with_resource_options){.report = &report}),
+             TWILL_FAILED);
+    CHECK_EQ(report.first_error.code, TWILL_FAILED); /* that one's: DEADLOCK */
+    CHECK_EQ(stats_of(inner).idle, 2);
+    finish(inner);
+}
+
+static void hold_and_acquire(actor *me)
+{
+    twill_lease second = {0};
+    OK(twill_resource_pool_acquire(me->pool, &me->lease));
+    atomic_fetch_add(me->order, 1);
+    while (atomic_load(me->order) < 2)
+        twill__yield();
+    me->status = twill_resource_pool_acquire(me->pool, &second);
+    OK(twill_resource_pool_release(me->pool, &me->lease));
+    if (me->status == TWILL_OK)
+        OK(twill_resource_pool_release(me->pool, &second));
+}
+
+TEST(a_circle_is_answered)
+{
+    for (int k = 0; k < 50; k++) {
+        atomic_int order = 0;
+        actor one = {.order = &order}, two = {.order = &order};
+        twill_resource_pool *pool =
+            pool_of((twill_resource_pool_options){.max = 2, .leases_stay = true});
+        go(&one, hold_and_acquire, pool);
+        go(&two, hold_and_acquire, pool);
+        join(&one);
+        join(&two);
+        CHECK((one.status == TWILL_OK) + (two.status == TWILL_OK) == 1);
+        CHECK((one.status == TWILL_DEADLOCK) + (two.status == TWILL_DEADLOCK) == 1);
+        finish(pool);
+    }
+}
+
+/* Without the promise a lease may move to another thread: no false alarm. */
+TEST(no_false_alarm)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    actor waits = {.n = 0};
+    OK(twill_resource_pool_acquire(pool, &waits.lease));
+    twill_lease moved = waits.lease;
+    memset(&waits.lease, 0, sizeof waits.lease);
+    go(&waits, acquire_one, pool);
+    until_waiting(pool, 1);
+    OK(twill_resource_pool_release(pool, &moved));
+    join(&waits);
+    CHECK_EQ(waits.status, TWILL_OK);
+    OK(twill_resource_pool_release(pool, &waits.lease));
+    finish(pool);
+    pool = pool_of((twill_resource_pool_options){.max = 2, .leases_stay = true});
+    twill_lease l[2] = {{0}};
+    OK(twill_resource_pool_acquire(pool, &l[0]));
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, l + 1, 1, (twill_until){0, NULL}),
+             TWILL_OK);
+    OK(twill_resource_pool_release(pool, &l[1]));
+    twill_lease two[2] = {{0}};
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, two, 2, (twill_until){0, NULL}),
+             TWILL_DEADLOCK); /* one is its own */
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, two, 2, twill_within(TWILL_MS(1))),
+             TWILL_TIMEOUT);
+    OK(twill_resource_pool_release(pool, &l[0]));
+    finish(pool);
+}
+
+static int make_reentrant(void **resource, const twill_task *task)
+{
+    twill_lease lease = {0};
+    (void)task;
+    CHECK_EQ(twill_resource_pool_acquire(inner, &lease), TWILL_DEADLOCK);
+    CHECK_EQ(twill_resource_pool_try_acquire(inner, &lease), TWILL_EMPTY);
+    CHECK_EQ(stats_of(inner).creating, 1);
+    return make(resource, task);
+}
+
+TEST(a_callback_that_needs_its_own_slot)
+{
+    twill_lease a = {0};
+    inner = pool_of((twill_resource_pool_options){.max = 1, .create = make_reentrant});
+    OK(twill_resource_pool_acquire(inner, &a));
+    OK(twill_resource_pool_release(inner, &a));
+    finish(inner);
+}
+
+/* ---- with ---- */
+
+static int use_it(void *resource, const twill_task *task)
+{
+    CHECK_EQ(atomic_fetch_add(&things[number_of(resource)].used, 1), 0);
+    int code = *(int *)task->context;
+    CHECK_EQ(atomic_fetch_sub(&things[number_of(resource)].used, 1), 1);
+    if (code == 2)
+        twill_resource_pool_broken(task);
+    if (code == 3)
+        END_THREAD();
+    return code;
+}
+
+static void use_in_thread(actor *me)
+{
+    twill_report report;
+    int code = 3;
+    memset(&report, 0, sizeof report);
+    me->status = twill_with_resource(me->pool, use_it, &code, NULL);
+}
+
+TEST(with_gives_back_on_every_path)
+{
+    twill_report report;
+    twill_cancel token;
+    actor who = {.n = 0};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    twill_with_resource_options options = {.report = &report};
+    for (int code = 0; code < 3; code++) {
+        CHECK_EQ(twill_with_resource(pool, use_it, &code, &options),
+                 code ? TWILL_FAILED : TWILL_OK);
+        CHECK_EQ(report.total, 1);
+        CHECK_EQ(report.done, code == 0);
+        CHECK_EQ(report.failed, code != 0);
+        CHECK_EQ(report.first_error.code, code);
+        CHECK_EQ(stats_of(pool).leased, 0);
+        CHECK_EQ(stats_of(pool).idle, code < 2);
+    }
+    go(&who, use_in_thread, pool);
+    join(&who);
+    CHECK_EQ(stats_of(pool).leased, 0);
+    CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_BROKEN], 2);
+    twill_lease lease = {0};
+    OK(twill_resource_pool_acquire(pool, &lease));
+    twill_cancel_init(&token, NULL);
+    twill_cancel_fire(&token, 1);
+    options.until = twill_until_cancelled(&token);
+    CHECK_EQ(twill_with_resource(pool, use_it, &(int){0}, &options), TWILL_CANCELLED);
+    CHECK_EQ(report.skipped, 1);
+    OK(twill_resource_pool_release(pool, &lease));
+    finish(pool);
+}
+
+/* ---- leaks ---- */
+
+static twill_lease_info leak;
+
+static void note_leak(const twill_lease_info *info, const twill_task *task)
+{
+    CHECK_EQ(task->index, info->slot);
+    leak = *info;
+    atomic_fetch_add(&leaked, 1);
+}
+
+TEST(leaks_are_reported_once)
+{
+    twill_lease a = {0}, b = {0};
+    twill_lease_info infos[2];
+    int line;
+    twill_resource_pool *pool = pool_of(
+        (twill_resource_pool_options){.max = 1, .leak_after = TWILL_MS(2), .on_leak = note_leak});
+    OK(twill_resource_pool_acquire(pool, &a));
+    line = __LINE__ - 1;
+    CHECK_EQ(twill_resource_pool_leases(pool, infos, 2), 1);
+    CHECK(strstr(infos[0].file, "test_resource_pool") && infos[0].line == line);
+    twill_sleep(twill_within(TWILL_MS(3)));
+    CHECK_EQ(twill_resource_pool_acquire_until(pool, &b, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&leaked), 1); /* by who was about to wait */
+    CHECK(leak.line == line && leak.held >= TWILL_MS(2) && leak.resource == a.resource);
+    OK(twill_resource_pool_maintain(pool, NULL, twill_within(TWILL_SEC(9))));
+    CHECK_EQ(atomic_load(&leaked), 1);
+    OK(twill_resource_pool_release(pool, &a)); /* never by force */
+    OK(twill_resource_pool_acquire(pool, &a));
+    twill_sleep(twill_within(TWILL_MS(3)));
+    OK(twill_resource_pool_maintain(pool, NULL, twill_within(TWILL_SEC(9))));
+    CHECK_EQ(atomic_load(&leaked), 2);
+    CHECK_EQ(stats_of(pool).leaks, 2);
+    OK(twill_resource_pool_release(pool, &a));
+    finish(pool);
+}
+
+/* ---- ends ---- */
+
+TEST(close_drain_destroy)
+{
+    twill_lease l[5] = {{0}}, late = {0};
+    actor waits = {.n = 0}, many = {.n = 2};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 5});
+    for (int k = 0; k < 5; k++)
+        OK(twill_resource_pool_acquire(pool, &l[k]));
+    go(&many, acquire_many, pool);
+    until_waiting(pool, 1);
+    go(&waits, acquire_one, pool);
+    until_waiting(pool, 2);
+    for (int k = 0; k < 1; k++) /* the head holds this one when close comes */
+        OK(twill_resource_pool_release(pool, &l[k]));
+    OK(twill_resource_pool_close(pool));
+    CHECK_EQ(twill_resource_pool_close(pool), TWILL_CLOSED);
+    join(&many);
+    join(&waits);
+    CHECK_EQ(many.status, TWILL_CLOSED);
+    CHECK_EQ(waits.status, TWILL_CLOSED);
+    CHECK_EQ(atomic_load(&existing), 4);
+    CHECK_EQ(twill_resource_pool_acquire(pool, &late), TWILL_CLOSED);
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &late), TWILL_CLOSED);
+    CHECK_EQ(twill_resource_pool_resize(pool, 9), TWILL_CLOSED);
+    CHECK_EQ(twill_resource_pool_maintain(pool, NULL, twill_within(0)), TWILL_CLOSED);
+    CHECK_EQ(twill_resource_pool_drain_until(pool, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_BUSY);
+    for (int k = 1; k < 4; k++)
+        OK(twill_resource_pool_release(pool, &l[k]));
+    OK(twill_resource_pool_discard(pool, &l[4]));
+    CHECK_EQ(atomic_load(&existing), 0);
+    OK(twill_resource_pool_drain(pool));
+    CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_CLOSED], 4);
+    finish(pool);
+}
+
+static int use_and_close(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    OK(twill_resource_pool_close(inner));
+    CHECK_EQ(twill_resource_pool_drain(inner), TWILL_DEADLOCK);
+    CHECK_EQ(twill_resource_pool_destroy(inner), TWILL_BUSY);
+    return 0;
+}
+
+TEST(closed_from_inside)
+{
+    inner = pool_of((twill_resource_pool_options){.max = 2});
+    OK(twill_with_resource(inner, use_and_close, NULL, NULL));
+    finish(inner);
+}
+
+TEST(created_after_close)
+{
+    atomic_int gate = 0;
+    actor who = {.n = 0};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
+    create_gate = &gate;
+    go(&who, acquire_one, pool);
+    while (stats_of(pool).creating != 1)
+        twill_sleep(twill_within(TWILL_US(50)));
+    OK(twill_resource_pool_close(pool));
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_BUSY);
+    gate = 1;
+    join(&who);
+    CHECK_EQ(who.status, TWILL_CLOSED);
+    CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_CLOSED);
+    finish(pool);
+}
+
+/* ---- threads that end in callbacks ---- */
+
+static int deadly_where;
+
+static int deadly_create(void **resource, const twill_task *task)
+{
+    if (deadly_where == 1)
+        END_THREAD();
+    return make(resource, task);
+}
+
+static int deadly_validate(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    if (deadly_where == 2)
+        END_THREAD();
+    return 0;
+}
+
+static int deadly_reset(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    if (deadly_where == 3)
+        END_THREAD();
+    return 0;
+}
+
+static void acquire_release(actor *me)
+{
+    me->status = twill_resource_pool_acquire(me->pool, &me->lease);
+    if (me->status == TWILL_OK)
+        (void)twill_resource_pool_release(me->pool, &me->lease);
+}
+
+TEST(callbacks_that_end_their_thread)
+{
+    for (int where = 1; where < 4; where++) {
+        actor dies = {.n = 0}, waits = {.n = 0};
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){
+            .max = 1, .create = deadly_create, .validate = deadly_validate, .reset = deadly_reset});
+        deadly_where = 0;
+        if (where == 2) {
+            OK(twill_resource_pool_acquire(pool, &dies.lease));
+            OK(twill_resource_pool_release(pool, &dies.lease));
+        }
+        deadly_where = where;
+        go(&dies, acquire_release, pool);
+        join(&dies);
+        CHECK_EQ(stats_of(pool).total, 0); /* the capacity is not lost */
+        CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_BROKEN], where > 1);
+        deadly_where = 0;
+        go(&waits, acquire_release, pool);
+        join(&waits);
+        CHECK_EQ(waits.status, TWILL_OK);
+        finish(pool);
+    }
+}
+
+/* ---- faults, fork ---- */
+
+TEST(every_allocation_and_thread_fails)
+{
+    for (unsigned long k = 1; k < 4; k++) {
+        twill_resource_pool *pool = (twill_resource_pool *)&pool;
+        faults_fail_alloc(k);
+        twill_status status = twill_resource_pool_create(
+            &pool, &(twill_resource_pool_options){.max = 2, .create = make, .destroy = end});
+        CHECK_EQ(status, k < 3 ? TWILL_NO_MEMORY : TWILL_OK);
+        if (status == TWILL_OK) {
+            CHECK_EQ(twill_resource_pool_resize(pool, 4), TWILL_NO_MEMORY);
+            CHECK_EQ(stats_of(pool).max, 2);
+            faults_fail_alloc(0);
+            OK(twill_resource_pool_resize(pool, 4));
+            OK(twill_resource_pool_destroy(pool));
+        }
+        faults_fail_alloc(0);
+        CHECK_EQ(faults_live(), 0);
+    }
+    twill_resource_pool *pool;
+    faults_fail_thread(1);
+    CHECK_EQ(twill_resource_pool_create(
+                 &pool, &(twill_resource_pool_options){.create = make, .maintain_every = 1}),
+             TWILL_NO_THREAD);
+    faults_fail_thread(0);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(forked_child)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
+    twill_lease a = {0}, b = {0};
+    OK(twill_resource_pool_acquire(pool, &a));
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK_EQ(twill_resource_pool_acquire(pool, &b), TWILL_FORKED);
+        CHECK_EQ(twill_resource_pool_release(pool, &a), TWILL_FORKED);
+        CHECK_EQ(twill_resource_pool_close(pool), TWILL_FORKED);
+        CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_FORKED);
+        CHECK_EQ(stats_of(pool).total, 0);
+        twill_resource_pool_abandon(pool);
+        CHECK_EQ(faults_live(), 0);
+        CHECK_EQ(atomic_load(&existing), 1); /* the parent's */
+        _exit(0);
+    }
+    int how = 0;
+    CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    twill_resource_pool_abandon(pool); /* in the parent it does nothing */
+    OK(twill_resource_pool_release(pool, &a));
+    finish(pool);
+}
+
+/* ---- many at once ---- */
+
+static void use_often(actor *me)
+{
+    for (int k = 0; k < 300; k++) {
+        twill_lease lease = {0}, copy;
+        twill_until until = {0, NULL};
+        uint64_t dice = test_random();
+        twill_status status;
+        if (dice % 8 == 0)
+            until = twill_within((twill_ns)(dice >> 8) % TWILL_US(50));
+        if (dice % 16 == 1) {
+            twill_lease two[2] = {{0}};
+            status = twill_resource_pool_acquire_many_until(me->pool, two, 2, until);
+            CHECK(status == TWILL_OK || status == TWILL_TIMEOUT || status == TWILL_FAILED);
+            if (status == TWILL_OK) {
+                CHECK(two[0].resource != two[1].resource);
+                OK(twill_resource_pool_release(me->pool, &two[1]));
+                OK(twill_resource_pool_release(me->pool, &two[0]));
+            }
+            continue;
+        }
+        status = dice % 32 == 2 ? twill_resource_pool_try_acquire(me->pool, &lease)
+                                : twill_resource_pool_acquire_until(me->pool, &lease, until);
+        CHECK(status == TWILL_OK || status == TWILL_TIMEOUT || status == TWILL_FAILED ||
+              status == TWILL_EMPTY);
+        if (status != TWILL_OK)
+            continue;
+        int number = number_of(lease.resource);
+        CHECK_EQ(atomic_fetch_add(&things[number].used, 1), 0); /* never lent twice */
+        if (dice % 4 == 3)
+            twill__yield();
+        CHECK_EQ(atomic_fetch_sub(&things[number].used, 1), 1);
+        copy = lease;
+        if (dice % 64 == 5)
+            OK(twill_resource_pool_discard(me->pool, &lease));
+        else
+            OK(twill_resource_pool_release(me->pool, &lease));
+        if (dice % 64 == 6)
+            CHECK_EQ(twill_resource_pool_release(me->pool, &copy), TWILL_STALE);
+    }
+}
+
+static int fails_often(void **resource, const twill_task *task)
+{
+    return test_random_below(5) == 0 ? 9 : make(resource, task);
+}
+
+static int refuses_often(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    return test_random_below(20) == 0;
+}
+
+TEST(twenty_users_five_resources)
+{
+    enum { USERS = 20 };
+    static actor who[USERS];
+    for (int round = 0; round < 4; round++) {
+        twill_resource_pool *pool =
+            pool_of((twill_resource_pool_options){.max = 5,
+                                                  .create = round ? fails_often : make,
+                                                  .validate = round > 1 ? refuses_often : NULL,
+                                                  .reset = round > 1 ? refuses_often : NULL,
+                                                  .max_uses = round == 3 ? 7 : 0,
+                                                  .create_pause = round == 3 ? TWILL_US(30) : 0,
+                                                  .max_creating = round == 3 ? 2 : 0,
+                                                  .maintain_every = round == 3 ? TWILL_US(200) : 0,
+                                                  .min_idle = round == 3,
+                                                  .barging = round == 2});
+        for (int k = 0; k < USERS; k++) {
+            memset(&who[k], 0, sizeof who[k]);
+            go(&who[k], use_often, pool);
+        }
+        for (int k = 0; round == 3 && k < 10; k++) {
+            twill_resource_pool_evict(pool);
+            OK(twill_resource_pool_resize(pool, 3 + (size_t)k % 3));
+            twill_sleep(twill_within(TWILL_US(100)));
+        }
+        if (round == 3)
+            OK(twill_resource_pool_resize(pool, 5));
+        for (int k = 0; k < USERS; k++)
+            join(&who[k]);
+        CHECK(atomic_load(&existing_peak) <= 5);
+        CHECK_EQ(stats_of(pool).leased, 0);
+        if (round < 3)
+            check_books(pool);
+        CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+        for (int k = 1; k <= atomic_load(&made); k++)
+            CHECK_EQ(atomic_load(&things[k].destroyed), 1);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* All capacity is still there after the storm: a path that forgets to hand on would show here. */
+TEST(destroy_meets_waiters)
+{
+    for (int round = 0; round < 60; round++) {
+        actor who[4] = {{.n = 0}};
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+        twill_lease lease = {0};
+        OK(twill_resource_pool_acquire(pool, &lease));
+        for (int k = 0; k < 4; k++) {
+            who[k].until =
+                k % 2 ? twill_within(TWILL_US(50 + 30 * round % 100)) : (twill_until){0, NULL};
+            go(&who[k], acquire_one, pool);
+        }
+        while (stats_of(pool).waits < 4)
+            twill__yield();
+        OK(twill_resource_pool_close(pool));
+        OK(twill_resource_pool_release(pool, &lease));
+        OK(twill_resource_pool_destroy(pool));
+        for (int k = 0; k < 4; k++) {
+            join(&who[k]);
+            CHECK(who[k].status == TWILL_CLOSED || (k % 2 && who[k].status == TWILL_TIMEOUT));
+        }
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+HARNESS_MAIN
