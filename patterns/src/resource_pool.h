@@ -448,6 +448,26 @@ static void twill__resource_use_lost(void *use_)
         (void)twill_resource_pool_discard(use->pool, &use->lease);
 }
 
+static __attribute__((noinline)) twill_status twill__resource_use_run(twill__resource_use *record,
+                                                                      twill_resource_fn *use,
+                                                                      void *context,
+                                                                      twill_until until)
+{
+    twill_task task = {record->lease.slot, context, UINT_MAX, 0, NULL, until, record};
+    twill_status status = TWILL_LOST;
+    TWILL__GUARD_PUSH(twill__resource_use_lost, record);
+    int code = use(record->lease.resource, &task);
+    status = code ? TWILL_FAILED : TWILL_OK;
+    record->over = true;
+    twill__resource_report(record, status, code, true);
+    if (record->broken)
+        (void)twill_resource_pool_discard(record->pool, &record->lease);
+    else
+        (void)twill_resource_pool_release(record->pool, &record->lease);
+    TWILL__GUARD_POP(0);
+    return status;
+}
+
 TWILL__DEFINE twill_status twill_with_resource(twill_resource_pool *pool, twill_resource_fn *use,
                                                void *context,
                                                const twill_with_resource_options *options)
@@ -455,7 +475,6 @@ TWILL__DEFINE twill_status twill_with_resource(twill_resource_pool *pool, twill_
     twill__resource_use record;
     twill__resource_order order = {NULL, 1, {0, NULL}, false, true, NULL, 0};
     twill_status status = TWILL_INVALID;
-    int code = 0;
     memset(&record, 0, sizeof record);
     record.head.table = twill__resource_use_table();
     record.pool = pool;
@@ -469,18 +488,7 @@ TWILL__DEFINE twill_status twill_with_resource(twill_resource_pool *pool, twill_
         twill__resource_report(&record, status, record.lease.code, false);
         return status;
     }
-    TWILL__GUARD_PUSH(twill__resource_use_lost, &record);
-    twill_task task = {record.lease.slot, context, UINT_MAX, 0, NULL, order.until, &record};
-    code = use(record.lease.resource, &task);
-    status = code ? TWILL_FAILED : TWILL_OK;
-    record.over = true;
-    twill__resource_report(&record, status, code, true);
-    if (record.broken)
-        (void)twill_resource_pool_discard(pool, &record.lease);
-    else
-        (void)twill_resource_pool_release(pool, &record.lease);
-    TWILL__GUARD_POP(0);
-    return status;
+    return twill__resource_use_run(&record, use, context, order.until);
 }
 
 TWILL__DEFINE void twill_resource_pool_broken(const twill_task *task)

@@ -337,6 +337,7 @@ static inline int twill__resource_create_one(twill__resource_visit *visit, uint3
     int code;
     visit->resource = NULL;
     visit->slot = index;
+    pool->slots[index].permit = false; /* used now */
     twill__resource_exit(pool, turn);
     visit->doing = TWILL__DOING_CREATE;
     code = pool->options.create(&visit->resource, &task);
@@ -411,10 +412,12 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
         if (pool->closed) {
             status = TWILL_CLOSED;
         } else if (pool->slots[index].there) {
-            if (twill__resource_fit(visit, index, turn))
+            if (twill__resource_fit(visit, index, turn)) {
                 k++;
-            else
+            } else {
+                pool->slots[index].permit = pool->options.create != NULL;
                 borrower->empty++;
+            }
         } else if (!twill__resource_refit(visit, k)) {
             /* neither an idle one nor a right to create: it waits again, first of all */
             if (visit->try_only) {

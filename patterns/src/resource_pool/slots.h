@@ -28,6 +28,7 @@ typedef struct twill__slot {
     const char *file;
     int line;
     bool there;    /* it has a resource */
+    bool permit;   /* it has none, and one may be created for its borrower, in time */
     bool stays;    /* lent: only its holder can give it back */
     bool stuck;    /* its holder waits for ever in this pool */
     bool reported; /* as leaked */
@@ -175,7 +176,7 @@ static inline void twill__slot_take(struct twill_resource_pool *pool, uint32_t i
         twill__idle_out(pool, index);
     slot->state = TWILL__SLOT_TAKEN;
     slot->holder = thread;
-    slot->stuck = false;
+    slot->stuck = slot->permit = false;
 }
 
 /* Capacity without a resource; NO_SLOT: there is none. */
@@ -195,7 +196,7 @@ static inline uint32_t twill__slot_new(struct twill_resource_pool *pool, uint64_
 static inline void twill__slot_free(struct twill_resource_pool *pool, uint32_t index)
 {
     pool->slots[index].state = TWILL__SLOT_FREE;
-    pool->slots[index].there = false;
+    pool->slots[index].there = pool->slots[index].permit = false;
     pool->slots[index].hotter = pool->free;
     pool->free = index;
     pool->total--;
@@ -276,7 +277,8 @@ static inline bool twill__resource_stuck(const struct twill_resource_pool *pool)
     if (pool->total < pool->max)
         return false;
     for (uint32_t k = 0; k < pool->room; k++)
-        if (pool->slots[k].state != TWILL__SLOT_FREE && !pool->slots[k].stuck)
+        if (pool->slots[k].permit ||
+            (pool->slots[k].state != TWILL__SLOT_FREE && !pool->slots[k].stuck))
             return false;
     return true;
 }
@@ -300,6 +302,7 @@ static inline void twill__resource_collect(struct twill_resource_pool *pool,
             twill__slot_take(pool, index, borrower->thread);
         } else if (pool->options.create &&
                    (index = twill__slot_new(pool, borrower->thread)) != TWILL__NO_SLOT) {
+            pool->slots[index].permit = true;
             borrower->empty++;
         } else {
             break;
