@@ -1,5 +1,113 @@
 /* twill: resource_pool - a bounded set of costly things that threads borrow one at a time.
-   SPDX-License-Identifier: MIT OR Unlicense */
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Connections, handles, buffers, contexts: things that are costly to make, or that there may only
+    be few of, and that one thread uses at a time. The pool makes them when they are needed, never
+    more than max, lends each to one borrower, checks what comes back, and tells a leak, a double
+    release and a deadlock by name.
+WHEN NOT
+    Only the number of calls at once is to be bounded: bulkhead (rate_limiter). One per thread for
+    ever: worker_start of the pattern that has the threads.
+
+EXAMPLE:
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_resource_pool.h"
+
+static int open_one(void **resource, const twill_task *task)
+{
+    (void)task;
+    *resource = calloc(1, sizeof(int));                 // stands for a connection
+    return *resource ? 0 : 1;                           // not 0: acquire answers FAILED
+}
+
+static void close_one(void *resource, twill_resource_end why, const twill_task *task)
+{
+    (void)why;
+    (void)task;
+    free(resource);
+}
+
+static int query(void *resource, const twill_task *task)
+{
+    int *count = resource;
+    printf("query %d\n", ++*count);
+    return *(int *)task->context;                       // not 0: FAILED, and given back anyway
+}
+
+int main(void)
+{
+    twill_resource_pool *pool;
+    int code = 0;
+    if (twill_resource_pool_create(&pool, &(twill_resource_pool_options){
+            .max = 5, .create = open_one, .destroy = close_one }) != TWILL_OK)
+        return 1;
+    for (int k = 0; k < 3; k++)
+        if (twill_with_resource(pool, query, &code, NULL) != TWILL_OK)
+            return 1;
+    return twill_resource_pool_destroy(pool) != TWILL_OK;
+}
+END OF EXAMPLE
+OUTPUT:
+query 1
+query 2
+query 3
+END OF OUTPUT
+
+OPTIONS (twill_resource_pool_options)
+    max             resources at any moment, exact: idle, lent, and in any callback; 0: 8
+    create          makes one, when nobody has given one back. NULL: a fixed set, given with `add`
+    destroy         once for each that was created or added, but those detached. May be NULL
+    validate        when one is borrowed again: not 0: it is destroyed, another is taken or made
+    validate_after  only when it was idle for so long; 0: always
+    reset           when one comes back: not 0: it is destroyed (release answers OK all the same)
+    min_idle        kept ready by maintain; expiry by age leaves so many. max_idle: kept at most;
+                    0: max
+    max_idle_time, max_lifetime, max_uses    0: no limit. A lent one is never touched
+    jitter_percent  each lifetime is shortened by up to so much, drawn at creation; 0: 10;
+                    UINT_MAX: none. seed: of that; 0: from the clock
+    max_creating    creations at once; 0: max. create_pause: after a failed one nobody creates
+                    for so long: who waits goes on waiting, and is served by what comes back; 0: none
+    fifo            false: the most recently used first (few stay warm, the rest expires); true: the
+                    least recently used (all stay warm)
+    barging         false: waiters in order of arrival; true: a newcomer may overtake them
+    leases_stay     a promise: who acquires releases. Then DEADLOCK is found for plain leases, too
+    leak_after      a lease that is held for longer is reported once, to on_leak, by maintain or by
+                    who is about to wait; 0: never
+    maintain_every  0: upkeep on use and in maintain. Else a thread called `name` does it
+    context         task->context of the callbacks. task->index: the slot. task->until, for create
+                    and validate: what is left of the acquirer's wait
+
+ANSWERS
+    acquire         OK (also late, and with an expired deadline when one is there or can be made);
+                    FAILED: create failed, lease.code; CLOSED; CANCELLED; TIMEOUT; EMPTY (try);
+                    TOO_BIG (many: more than max); DEADLOCK: without deadline and token, and every
+                    resource is with a thread that waits likewise, or in this thread's own hands
+    release, discard, detach    OK; INVALID: empty, or another pool's; STALE: given back already
+    One absolute deadline covers waiting, validating any number of stale ones, and creating. A
+    callback is told by its task, never interrupted.
+    INVALID, TOO_BIG, NO_MEMORY, NO_THREAD: create. FORKED: a pool of the parent process
+
+THREADS      All functions by any thread; a lease may move to another one (but see leases_stay).
+PROGRESS     Whatever frees capacity (a release, a discard, a failed creation, an expiry, a resize)
+             serves the oldest waiter in the same moment. Callbacks run under no lock, and never
+             delay who can have an idle resource.
+ORDERING     All that was done to a resource comes before what its next borrower does.
+OWNERSHIP    The pool's, from create or add to destroy or detach.
+ALLOCATES    create: two blocks; resize up: one. Nothing else.
+BLOCKS       acquire as it says; close and evict run `destroy` for the idle ones.
+COSTS        An uncontended acquire or release: one lock round, and one reading of the clock if an
+             option asks for times. A waiter spins a moment, then sleeps; one wake each.
+FORK         In a forked child all answers are FORKED; abandon frees the pool there.
+PITFALLS     A copy of a lease that is kept for 2^32 lendings of its slot is not noticed. Oldest
+             first keeps idle expiry from shrinking the pool under light load. A callback may call
+             other pools; a wait on its own pool that only its own slot could serve is DEADLOCK.
+             longjmp out of `use` is not supported. Nothing here may be called in a signal
+             handler. */
 #ifndef TWILL_RESOURCE_POOL_H
 #define TWILL_RESOURCE_POOL_H
 
@@ -33,7 +141,7 @@ typedef enum twill_resource_end { /* why a resource is destroyed */
                                   TWILL_RESOURCE_OLD,     /* max_lifetime */
                                   TWILL_RESOURCE_USED_UP, /* max_uses */
                                   TWILL_RESOURCE_INVALID, /* validate or reset said so */
-                                  TWILL_RESOURCE_BROKEN, /* the borrower said so, or a callback ended its thread */
+                                  TWILL_RESOURCE_BROKEN, /* so said the borrower; or a callback ended its thread */
                                   TWILL_RESOURCE_EVICTED,
                                   TWILL_RESOURCE_SURPLUS, /* max_idle, or the pool has shrunk */
                                   TWILL_RESOURCE_END_COUNT
@@ -142,8 +250,8 @@ TWILL__DECL size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_l
 
 /* ---- end ---- */
 
-/* Who waits is told CLOSED, as later acquires are; idle resources are destroyed by this thread, lent
-   ones when they come back. A second one: CLOSED, and nothing changed. */
+/* Who waits is told CLOSED, as later acquires are; idle resources are destroyed by this thread,
+   lent ones when they come back. A second one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_resource_pool_close(twill_resource_pool *pool);
 
 /* After close: waits until nothing is out. INVALID before it; DEADLOCK inside a callback of the
@@ -152,8 +260,8 @@ TWILL__DECL twill_status twill_resource_pool_drain(twill_resource_pool *pool);
 TWILL__DECL twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
                                                          twill_until until);
 
-/* Closes, if nobody has, and frees. BUSY: leases are out, or callbacks run: nothing is freed, and the
-   pool stays closed. Who waits inside is answered and waited for. NULL: TWILL_OK. */
+/* Closes, if nobody has, and frees. BUSY: leases are out, or callbacks run: nothing is freed, and
+   the pool stays closed. Who waits inside is answered and waited for. NULL: TWILL_OK. */
 TWILL__DECL twill_status twill_resource_pool_destroy(twill_resource_pool *pool);
 
 /* In a forked child alone: frees the pool, and leaves the parent's resources alone. */
@@ -228,7 +336,7 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
     pool->options = *options;
     pool->max = max;
     pool->generation = twill__generation();
-    pool->hot = pool->cold = pool->free = TWILL__NO_SLOT;
+    pool->hot = pool->cold = pool->free = TWILL__RESOURCE_NONE;
     pool->random = twill__random_begin(options->seed, pool);
     if (!options->max_idle)
         pool->options.max_idle = SIZE_MAX; /* never above max */
@@ -259,13 +367,13 @@ TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
     max = options->max ? options->max : 8;
     if (!twill__resource_options_valid(options, max))
         return TWILL_INVALID;
-    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__slot))
+    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
         return TWILL_TOO_BIG;
     pool = (twill_resource_pool *)TWILL_MALLOC(sizeof *pool);
     if (!pool)
         return TWILL_NO_MEMORY;
     twill__resource_init(pool, options, max);
-    pool->slots = (twill__slot *)TWILL_MALLOC(max * sizeof(twill__slot));
+    pool->slots = (twill__resource_slot *)TWILL_MALLOC(max * sizeof(twill__resource_slot));
     if (!pool->slots) {
         TWILL_FREE(pool);
         return TWILL_NO_MEMORY;
@@ -293,16 +401,17 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         status = TWILL_CLOSED;
-    } else if ((index = twill__slot_new(pool, twill__thread_number())) == TWILL__NO_SLOT) {
+    } else if ((index = twill__resource_slot_new(pool, twill__thread_number())) ==
+               TWILL__RESOURCE_NONE) {
         status = TWILL_FULL;
     } else {
-        twill__slot *slot = &pool->slots[index];
+        twill__resource_slot *slot = &pool->slots[index];
         slot->resource = resource;
         slot->there = true;
         slot->epoch = pool->epoch;
         twill__resource_live(pool, slot);
         pool->counts.added++;
-        twill__idle_in(pool, index);
+        twill__resource_idle_in(pool, index);
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave(pool, &turn);
@@ -382,13 +491,13 @@ static inline twill_status twill__resource_return_of(twill_resource_pool *pool, 
 TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
                                                        twill_lease *lease)
 {
-    return twill__resource_return_of(pool, lease, TWILL__GIVE_RELEASE, NULL);
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_RELEASE, NULL);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_discard(twill_resource_pool *pool,
                                                        twill_lease *lease)
 {
-    return twill__resource_return_of(pool, lease, TWILL__GIVE_DISCARD, NULL);
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_DISCARD, NULL);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_detach(twill_resource_pool *pool, twill_lease *lease,
@@ -396,7 +505,7 @@ TWILL__DEFINE twill_status twill_resource_pool_detach(twill_resource_pool *pool,
 {
     if (!resource)
         return TWILL_INVALID;
-    return twill__resource_return_of(pool, lease, TWILL__GIVE_DETACH, resource);
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_DETACH, resource);
 }
 
 /* ---- one call ---- */
@@ -535,20 +644,20 @@ TWILL__DEFINE size_t twill_resource_pool_evict(twill_resource_pool *pool)
 TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max)
 {
     twill__resource_turn turn;
-    twill__slot *slots = NULL, *old = NULL;
+    twill__resource_slot *slots = NULL, *old = NULL;
     uint32_t room = 0;
     twill_status status = TWILL_OK;
     if (!pool || !max)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
-    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__slot))
+    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
         return TWILL_TOO_BIG;
     twill__resource_enter(pool, &turn);
     while (max > pool->room && room < max && status == TWILL_OK) { /* exit: after one turn */
         pool->busy++;
         twill__resource_exit(pool, &turn);
-        slots = (twill__slot *)TWILL_MALLOC(max * sizeof *slots);
+        slots = (twill__resource_slot *)TWILL_MALLOC(max * sizeof *slots);
         room = (uint32_t)max;
         status = slots ? TWILL_OK : TWILL_NO_MEMORY;
         twill__resource_enter(pool, &turn);
@@ -588,8 +697,8 @@ TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill
     now = twill__clock_now();
     twill__resource_enter(pool, &turn);
     for (uint32_t k = 0; k < pool->room; k++) {
-        const twill__slot *slot = &pool->slots[k];
-        if (slot->state != TWILL__SLOT_LENT)
+        const twill__resource_slot *slot = &pool->slots[k];
+        if (slot->state != TWILL__RESOURCE_LENT)
             continue;
         if (infos && out < max) {
             twill_ns held = slot->lent_at && now > slot->lent_at ? now - slot->lent_at : 0;
@@ -609,7 +718,7 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
     twill__node *node = pool->waiters.first;
     pool->closed = true;
     while (node) { /* exit: who leaves, or looks again, is passed; the others are answered */
-        twill__borrower *borrower = (twill__borrower *)node->value;
+        twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
         node = node->next;
         twill__resource_give_back(pool, borrower);
         if (!borrower->retry && twill__resource_answer(pool, borrower, TWILL_CLOSED, turn))

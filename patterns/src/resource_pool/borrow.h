@@ -26,7 +26,7 @@ static void twill__resource_ended(void *ending_)
     pool->counts.destroyed[ending->why]++;
     pool->slots[ending->slot].there = false;
     if (!ending->keep) {
-        twill__slot_free(pool, ending->slot);
+        twill__resource_slot_free(pool, ending->slot);
         twill__resource_settle(pool, &turn);
     }
     twill__resource_exit(pool, &turn);
@@ -63,18 +63,19 @@ static inline uint32_t twill__resource_pick(struct twill_resource_pool *pool, bo
 {
     uint32_t index = pool->cold;
     *why = 0;
-    if (index == TWILL__NO_SLOT)
+    if (index == TWILL__RESOURCE_NONE)
         return index;
     if (pool->closed)
         *why = TWILL_RESOURCE_CLOSED;
     else if (pool->total > pool->max || pool->idle > pool->options.max_idle)
         *why = TWILL_RESOURCE_SURPLUS;
     else if (expired && pool->checked && pool->idle > pool->options.min_idle)
-        *why = twill__slot_verdict(pool, &pool->slots[index], pool->timed ? twill__clock_now() : 0);
+        *why = twill__resource_slot_verdict(pool, &pool->slots[index],
+                                            pool->timed ? twill__clock_now() : 0);
     if (!*why)
-        return TWILL__NO_SLOT;
+        return TWILL__RESOURCE_NONE;
     *resource = pool->slots[index].resource;
-    twill__slot_take(pool, index, twill__thread_number());
+    twill__resource_slot_take(pool, index, twill__thread_number());
     return index;
 }
 
@@ -91,7 +92,7 @@ static __attribute__((noinline)) void twill__resource_end_idle(struct twill_reso
 {
     pool->busy++; /* the pool stays */
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
-    while (shed->slot != TWILL__NO_SLOT) { /* exit: each turn takes one */
+    while (shed->slot != TWILL__RESOURCE_NONE) { /* exit: each turn takes one */
         twill__resource_exit(pool, turn);
         twill__resource_destroy_one(pool, shed->slot, shed->resource, shed->why, false);
         twill__resource_enter(pool, turn);
@@ -106,9 +107,9 @@ static __attribute__((noinline)) void twill__resource_end_idle(struct twill_reso
 static inline void twill__resource_leave(struct twill_resource_pool *pool,
                                          twill__resource_turn *turn)
 {
-    twill__resource_shed shed = {TWILL__NO_SLOT, 0, NULL};
+    twill__resource_shed shed = {TWILL__RESOURCE_NONE, 0, NULL};
     shed.slot = twill__resource_pick(pool, true, &shed.why, &shed.resource);
-    if (shed.slot == TWILL__NO_SLOT)
+    if (shed.slot == TWILL__RESOURCE_NONE)
         twill__resource_exit(pool, turn);
     else
         twill__resource_end_idle(pool, &shed, turn);
@@ -128,8 +129,8 @@ static inline void twill__resource_leaks(struct twill_resource_pool *pool)
         found = false;
         twill__resource_enter(pool, &turn);
         for (; k < pool->room && !found; k++) {
-            twill__slot *slot = &pool->slots[k];
-            if (slot->state != TWILL__SLOT_LENT || slot->reported ||
+            twill__resource_slot *slot = &pool->slots[k];
+            if (slot->state != TWILL__RESOURCE_LENT || slot->reported ||
                 now - slot->lent_at < pool->options.leak_after)
                 continue;
             slot->reported = found = true;
@@ -164,7 +165,7 @@ static inline void twill__resource_leaks_waiting(struct twill_resource_pool *poo
 
 /* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. */
 static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
-                                               twill__borrower *borrower, bool front)
+                                               twill__resource_borrower *borrower, bool front)
 {
     if (pool->closed)
         return TWILL_CLOSED;
@@ -178,7 +179,7 @@ static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
 
 /* Under the lock, about to wait for ever: would it be for ever? Else what it holds is marked. */
 static inline bool twill__resource_circle(struct twill_resource_pool *pool,
-                                          const twill__borrower *borrower)
+                                          const twill__resource_borrower *borrower)
 {
     size_t held = twill__resource_mark(pool, borrower->thread, true);
     if (!held || (held - borrower->got + borrower->n <= pool->max && !twill__resource_stuck(pool)))
@@ -190,7 +191,7 @@ static inline bool twill__resource_circle(struct twill_resource_pool *pool,
 /* Under the lock: into the list, where it stands until it is answered or leaves. Returns how long
    it may sleep. */
 static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
-                                              twill__borrower *borrower, twill_ns deadline,
+                                              twill__resource_borrower *borrower, twill_ns deadline,
                                               bool front)
 {
     /* it lacks nothing but the right to create, and a pause is the reason */
@@ -201,7 +202,7 @@ static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
     borrower->retry = false;
     borrower->wakes_at = paused ? pool->not_before : 0;
     if (front)
-        twill__list_prepend(&pool->waiters, &borrower->node);
+        twill__resource_prepend(&pool->waiters, &borrower->node);
     else
         twill__list_append(&pool->waiters, &borrower->node);
     if (paused && (twill__no_deadline(deadline) || pool->not_before < deadline))
@@ -212,8 +213,9 @@ static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
 /* With the lock. OK: all that the borrower needs is in hand, and the lock is held. Else nothing is
    in hand, and the lock is not held. */
 static inline twill_status twill__resource_wait(struct twill_resource_pool *pool,
-                                                twill__borrower *borrower, twill_until until,
-                                                bool front, twill__resource_turn *turn)
+                                                twill__resource_borrower *borrower,
+                                                twill_until until, bool front,
+                                                twill__resource_turn *turn)
 {
     twill_status status;
     bool listed = false; /* counted among those who wait */
@@ -271,7 +273,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
 
 typedef struct twill__resource_visit { /* an acquire, on its thread's stack */
     struct twill_resource_pool *pool;
-    twill__borrower borrower;
+    twill__resource_borrower borrower;
     twill_until until;
     bool try_only;
     int doing; /* which callback runs now */
@@ -313,7 +315,8 @@ static void twill__resource_quit(void *visit_)
 }
 
 /* Under the lock: a resource's life begins; its end is drawn now, once. */
-static inline void twill__resource_live(struct twill_resource_pool *pool, twill__slot *slot)
+static inline void twill__resource_live(struct twill_resource_pool *pool,
+                                        twill__resource_slot *slot)
 {
     twill_ns lifetime = pool->options.max_lifetime;
     slot->idle_since = twill__clock_now();
@@ -333,7 +336,7 @@ static inline int twill__resource_create_one(twill__resource_visit *visit, uint3
     struct twill_resource_pool *pool = visit->pool;
     twill_task task = twill__resource_task(pool, index, visit->until);
     twill_ns begun = twill__clock_now();
-    twill__slot *slot;
+    twill__resource_slot *slot;
     int code;
     visit->resource = NULL;
     visit->slot = index;
@@ -364,9 +367,9 @@ static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t in
                                        twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
-    twill__slot *slot = &pool->slots[index];
+    twill__resource_slot *slot = &pool->slots[index];
     twill_ns now = pool->timed ? twill__clock_now() : 0;
-    int why = twill__slot_verdict(pool, slot, now);
+    int why = twill__resource_slot_verdict(pool, slot, now);
     bool asked = pool->options.validate && (!pool->options.validate_after ||
                                             now - slot->idle_since >= pool->options.validate_after);
     if (!why && !asked)
@@ -390,9 +393,9 @@ static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t in
 /* Under the lock: slot k in hand is empty: is there something else for it, or a right to create? */
 static inline bool twill__resource_refit(twill__resource_visit *visit, size_t k)
 {
-    twill__borrower *borrower = &visit->borrower;
+    twill__resource_borrower *borrower = &visit->borrower;
     if (!visit->pool->options.create) { /* a fixed set: another one, or none */
-        twill__slot_free(visit->pool, borrower->leases[k].slot);
+        twill__resource_slot_free(visit->pool, borrower->leases[k].slot);
         borrower->leases[k].slot = borrower->leases[--borrower->got].slot;
         borrower->empty--;
     }
@@ -405,7 +408,7 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
                                                    twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
-    twill__borrower *borrower = &visit->borrower;
+    twill__resource_borrower *borrower = &visit->borrower;
     twill_status status = TWILL_OK;
     for (size_t k = 0; k < borrower->n && status == TWILL_OK;) {
         uint32_t index = borrower->leases[k].slot;
@@ -468,7 +471,7 @@ static inline void twill__resource_hand_out(struct twill_resource_pool *pool,
         uint32_t index = order->leases[k].slot;
         pool->slots[index].file = order->file;
         pool->slots[index].line = order->line;
-        twill__slot_lend(pool, index, &order->leases[k], thread, order->stays);
+        twill__resource_slot_lend(pool, index, &order->leases[k], thread, order->stays);
     }
 }
 
@@ -478,7 +481,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
                                int *code, twill__resource_turn *turn)
 {
     twill__resource_visit visit;
-    twill__borrower *borrower = &visit.borrower;
+    twill__resource_borrower *borrower = &visit.borrower;
     twill_status status = TWILL_OK;
     memset(&visit, 0, sizeof visit);
     visit.pool = pool;
@@ -521,11 +524,11 @@ static inline twill_status twill__resource_acquire(struct twill_resource_pool *p
     twill__resource_turn turn;
     uint32_t index;
     twill__resource_enter(pool, &turn);
-    index = twill__idle_next(pool);
-    if (order->n == 1 && index != TWILL__NO_SLOT && !pool->checked && !pool->closed &&
+    index = twill__resource_idle_next(pool);
+    if (order->n == 1 && index != TWILL__RESOURCE_NONE && !pool->checked && !pool->closed &&
         (!pool->waiters.first || pool->options.barging) &&
         pool->slots[index].epoch == pool->epoch) {
-        twill__idle_out(pool, index);
+        twill__resource_idle_out(pool, index);
         order->leases->slot = index;
         twill__resource_hand_out(pool, order, twill__thread_number());
         twill__unlock(&pool->lock);
@@ -536,7 +539,7 @@ static inline twill_status twill__resource_acquire(struct twill_resource_pool *p
 
 /* ---- release ---- */
 
-enum { TWILL__GIVE_RELEASE, TWILL__GIVE_DISCARD, TWILL__GIVE_DETACH };
+enum { TWILL__RESOURCE_GIVE_RELEASE, TWILL__RESOURCE_GIVE_DISCARD, TWILL__RESOURCE_GIVE_DETACH };
 
 typedef struct twill__resource_return {
     struct twill_resource_pool *pool;
@@ -554,11 +557,11 @@ static void twill__resource_not_reset(void *back_)
 }
 
 /* Under the lock: is this lease one of ours, and the latest of its slot? */
-static inline twill_status twill__lease_check(const struct twill_resource_pool *pool,
-                                              const twill_lease *lease)
+static inline twill_status twill__resource_lease_check(const struct twill_resource_pool *pool,
+                                                       const twill_lease *lease)
 {
-    const twill__slot *slot = lease->slot < pool->room ? &pool->slots[lease->slot] : NULL;
-    if (!slot || slot->state != TWILL__SLOT_LENT || slot->generation != lease->generation)
+    const twill__resource_slot *slot = lease->slot < pool->room ? &pool->slots[lease->slot] : NULL;
+    if (!slot || slot->state != TWILL__RESOURCE_LENT || slot->generation != lease->generation)
         return TWILL_STALE;
     return TWILL_OK;
 }
@@ -581,8 +584,8 @@ static __attribute__((noinline)) void twill__resource_take_back(twill__resource_
         if (pool->timed)
             pool->slots[back->slot].idle_since = twill__clock_now();
         why = code ? TWILL_RESOURCE_INVALID
-                   : twill__slot_verdict(pool, &pool->slots[back->slot],
-                                         pool->timed ? twill__clock_now() : 0);
+                   : twill__resource_slot_verdict(pool, &pool->slots[back->slot],
+                                                  pool->timed ? twill__clock_now() : 0);
     }
     if (!why && pool->total > pool->max)
         why = TWILL_RESOURCE_SURPLUS;
@@ -591,7 +594,7 @@ static __attribute__((noinline)) void twill__resource_take_back(twill__resource_
         twill__resource_destroy_one(pool, back->slot, back->resource, why, false);
         return;
     }
-    twill__idle_in(pool, back->slot);
+    twill__resource_idle_in(pool, back->slot);
     twill__resource_settle(pool, turn);
     twill__resource_leave(pool, turn);
 }
@@ -601,12 +604,12 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
 {
     twill__resource_turn turn;
     twill__resource_return back = {pool, lease->slot, NULL};
-    twill__slot *slot;
+    twill__resource_slot *slot;
     twill_status status;
     twill_ns now = pool->timed ? twill__clock_now() : 0;
     int why;
     twill__resource_enter(pool, &turn);
-    status = twill__lease_check(pool, lease);
+    status = twill__resource_lease_check(pool, lease);
     if (status != TWILL_OK) {
         twill__resource_exit(pool, &turn);
         return status;
@@ -619,24 +622,24 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
             pool->counts.use_max = now - slot->lent_at;
         slot->idle_since = now;
     }
-    pool->counts.releases += how == TWILL__GIVE_RELEASE;
-    pool->counts.discards += how == TWILL__GIVE_DISCARD;
-    pool->counts.detached += how == TWILL__GIVE_DETACH;
+    pool->counts.releases += how == TWILL__RESOURCE_GIVE_RELEASE;
+    pool->counts.discards += how == TWILL__RESOURCE_GIVE_DISCARD;
+    pool->counts.detached += how == TWILL__RESOURCE_GIVE_DETACH;
     back.resource = slot->resource;
     memset(lease, 0, sizeof *lease);
-    if (how == TWILL__GIVE_RELEASE && !pool->examined && !pool->waiters.first && !pool->closed &&
-        slot->epoch == pool->epoch && pool->total <= pool->max &&
+    if (how == TWILL__RESOURCE_GIVE_RELEASE && !pool->examined && !pool->waiters.first &&
+        !pool->closed && slot->epoch == pool->epoch && pool->total <= pool->max &&
         pool->idle < pool->options.max_idle) {
-        twill__idle_in(pool, back.slot);
+        twill__resource_idle_in(pool, back.slot);
         twill__unlock(&pool->lock);
         return TWILL_OK;
     }
-    why = how == TWILL__GIVE_DISCARD ? (int)TWILL_RESOURCE_BROKEN
-                                     : twill__slot_verdict(pool, slot, now);
-    twill__slot_take(pool, back.slot, twill__thread_number());
-    if (how == TWILL__GIVE_DETACH) {
+    why = how == TWILL__RESOURCE_GIVE_DISCARD ? (int)TWILL_RESOURCE_BROKEN
+                                              : twill__resource_slot_verdict(pool, slot, now);
+    twill__resource_slot_take(pool, back.slot, twill__thread_number());
+    if (how == TWILL__RESOURCE_GIVE_DETACH) {
         *resource = back.resource;
-        twill__slot_free(pool, back.slot);
+        twill__resource_slot_free(pool, back.slot);
         twill__resource_settle(pool, &turn);
         twill__resource_exit(pool, &turn);
     } else {

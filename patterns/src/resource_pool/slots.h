@@ -14,10 +14,15 @@
    - whatever frees a slot or gives one back ends in twill__resource_settle, which serves the
      oldest waiter that can be served; so while the lock is free, nobody waits beside what he could
      have. */
-enum { TWILL__SLOT_FREE = 0, TWILL__SLOT_IDLE, TWILL__SLOT_LENT, TWILL__SLOT_TAKEN };
-#define TWILL__NO_SLOT UINT32_MAX
+enum {
+    TWILL__RESOURCE_FREE = 0,
+    TWILL__RESOURCE_IDLE,
+    TWILL__RESOURCE_LENT,
+    TWILL__RESOURCE_TAKEN
+};
+#define TWILL__RESOURCE_NONE UINT32_MAX
 
-typedef struct twill__slot {
+typedef struct twill__resource_slot {
     void *resource;
     uint32_t state, generation;
     uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
@@ -32,9 +37,9 @@ typedef struct twill__slot {
     bool stays;    /* lent: only its holder can give it back */
     bool stuck;    /* its holder waits for ever in this pool */
     bool reported; /* as leaked */
-} twill__slot;
+} twill__resource_slot;
 
-typedef struct twill__borrower { /* an acquire that wants n slots, on its thread's stack */
+typedef struct twill__resource_borrower { /* an acquire that wants n slots, on its thread's stack */
     twill__node node;
     twill_lease *leases; /* the slots in hand, so far */
     size_t n, got;
@@ -45,7 +50,7 @@ typedef struct twill__borrower { /* an acquire that wants n slots, on its thread
     bool right;        /* may create: counted in `creating` */
     bool retry;        /* told to look again; it still stands in the list */
     bool for_ever;     /* waits without deadline and token */
-} twill__borrower;
+} twill__resource_borrower;
 
 typedef struct twill__resource_turn { /* whom to wake after unlocking */
     const void *word[6];
@@ -56,7 +61,7 @@ struct twill_resource_pool {
     _Atomic uint32_t lock;
     uint32_t generation; /* of the process */
     /* under the lock */
-    twill__slot *slots;
+    twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
     uint32_t free, hot, cold;
     size_t max, total, idle, leased, creating;
@@ -134,27 +139,27 @@ static inline void twill__resource_exit(struct twill_resource_pool *pool,
 
 /* ---- slots, under the lock ---- */
 
-static inline void twill__idle_out(struct twill_resource_pool *pool, uint32_t index)
+static inline void twill__resource_idle_out(struct twill_resource_pool *pool, uint32_t index)
 {
-    twill__slot *slot = &pool->slots[index];
-    if (slot->hotter != TWILL__NO_SLOT)
+    twill__resource_slot *slot = &pool->slots[index];
+    if (slot->hotter != TWILL__RESOURCE_NONE)
         pool->slots[slot->hotter].colder = slot->colder;
     else
         pool->hot = slot->colder;
-    if (slot->colder != TWILL__NO_SLOT)
+    if (slot->colder != TWILL__RESOURCE_NONE)
         pool->slots[slot->colder].hotter = slot->hotter;
     else
         pool->cold = slot->hotter;
     pool->idle--;
 }
 
-static inline void twill__idle_in(struct twill_resource_pool *pool, uint32_t index)
+static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
 {
-    twill__slot *slot = &pool->slots[index];
-    slot->state = TWILL__SLOT_IDLE;
-    slot->hotter = TWILL__NO_SLOT;
+    twill__resource_slot *slot = &pool->slots[index];
+    slot->state = TWILL__RESOURCE_IDLE;
+    slot->hotter = TWILL__RESOURCE_NONE;
     slot->colder = pool->hot;
-    if (pool->hot != TWILL__NO_SLOT)
+    if (pool->hot != TWILL__RESOURCE_NONE)
         pool->slots[pool->hot].hotter = index;
     else
         pool->cold = index;
@@ -163,39 +168,39 @@ static inline void twill__idle_in(struct twill_resource_pool *pool, uint32_t ind
 }
 
 /* The idle slot to lend next. */
-static inline uint32_t twill__idle_next(const struct twill_resource_pool *pool)
+static inline uint32_t twill__resource_idle_next(const struct twill_resource_pool *pool)
 {
     return pool->options.fifo ? pool->cold : pool->hot;
 }
 
-static inline void twill__slot_take(struct twill_resource_pool *pool, uint32_t index,
-                                    uint64_t thread)
+static inline void twill__resource_slot_take(struct twill_resource_pool *pool, uint32_t index,
+                                             uint64_t thread)
 {
-    twill__slot *slot = &pool->slots[index];
-    if (slot->state == TWILL__SLOT_IDLE)
-        twill__idle_out(pool, index);
-    slot->state = TWILL__SLOT_TAKEN;
+    twill__resource_slot *slot = &pool->slots[index];
+    if (slot->state == TWILL__RESOURCE_IDLE)
+        twill__resource_idle_out(pool, index);
+    slot->state = TWILL__RESOURCE_TAKEN;
     slot->holder = thread;
     slot->stuck = slot->permit = false;
 }
 
 /* Capacity without a resource; NO_SLOT: there is none. */
-static inline uint32_t twill__slot_new(struct twill_resource_pool *pool, uint64_t thread)
+static inline uint32_t twill__resource_slot_new(struct twill_resource_pool *pool, uint64_t thread)
 {
     uint32_t index = pool->free;
     if (pool->total >= pool->max)
-        return TWILL__NO_SLOT;
-    TWILL_ASSERT(index != TWILL__NO_SLOT);
+        return TWILL__RESOURCE_NONE;
+    TWILL_ASSERT(index != TWILL__RESOURCE_NONE);
     pool->free = pool->slots[index].hotter;
     pool->total++;
     pool->slots[index].uses = 0;
-    twill__slot_take(pool, index, thread);
+    twill__resource_slot_take(pool, index, thread);
     return index;
 }
 
-static inline void twill__slot_free(struct twill_resource_pool *pool, uint32_t index)
+static inline void twill__resource_slot_free(struct twill_resource_pool *pool, uint32_t index)
 {
-    pool->slots[index].state = TWILL__SLOT_FREE;
+    pool->slots[index].state = TWILL__RESOURCE_FREE;
     pool->slots[index].there = pool->slots[index].permit = false;
     pool->slots[index].hotter = pool->free;
     pool->free = index;
@@ -203,19 +208,19 @@ static inline void twill__slot_free(struct twill_resource_pool *pool, uint32_t i
 }
 
 /* A TAKEN slot goes back: idle with its resource, else free. */
-static inline void twill__slot_back(struct twill_resource_pool *pool, uint32_t index)
+static inline void twill__resource_slot_back(struct twill_resource_pool *pool, uint32_t index)
 {
     if (pool->slots[index].there)
-        twill__idle_in(pool, index);
+        twill__resource_idle_in(pool, index);
     else
-        twill__slot_free(pool, index);
+        twill__resource_slot_free(pool, index);
 }
 
-static inline void twill__slot_lend(struct twill_resource_pool *pool, uint32_t index,
-                                    twill_lease *lease, uint64_t thread, bool stays)
+static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, uint32_t index,
+                                             twill_lease *lease, uint64_t thread, bool stays)
 {
-    twill__slot *slot = &pool->slots[index];
-    slot->state = TWILL__SLOT_LENT;
+    twill__resource_slot *slot = &pool->slots[index];
+    slot->state = TWILL__RESOURCE_LENT;
     if (++slot->generation == 0)
         slot->generation = 1;
     slot->holder = thread;
@@ -234,8 +239,8 @@ static inline void twill__slot_lend(struct twill_resource_pool *pool, uint32_t i
 }
 
 /* Why a resource may not be lent (again); 0: it may. */
-static inline int twill__slot_verdict(const struct twill_resource_pool *pool,
-                                      const twill__slot *slot, twill_ns now)
+static inline int twill__resource_slot_verdict(const struct twill_resource_pool *pool,
+                                               const twill__resource_slot *slot, twill_ns now)
 {
     const twill_resource_pool_options *options = &pool->options;
     if (pool->closed)
@@ -246,7 +251,7 @@ static inline int twill__slot_verdict(const struct twill_resource_pool *pool,
         return TWILL_RESOURCE_USED_UP;
     if (slot->dies && now >= slot->dies)
         return TWILL_RESOURCE_OLD;
-    if (options->max_idle_time && slot->state != TWILL__SLOT_LENT && slot->idle_since &&
+    if (options->max_idle_time && slot->state != TWILL__RESOURCE_LENT && slot->idle_since &&
         now - slot->idle_since >= options->max_idle_time)
         return TWILL_RESOURCE_IDLE;
     return 0;
@@ -261,9 +266,9 @@ static inline size_t twill__resource_mark(struct twill_resource_pool *pool, uint
 {
     size_t held = 0;
     for (uint32_t k = 0; k < pool->room; k++) {
-        twill__slot *slot = &pool->slots[k];
-        if (slot->holder == thread && ((slot->state == TWILL__SLOT_LENT && slot->stays) ||
-                                       slot->state == TWILL__SLOT_TAKEN)) {
+        twill__resource_slot *slot = &pool->slots[k];
+        if (slot->holder == thread && ((slot->state == TWILL__RESOURCE_LENT && slot->stays) ||
+                                       slot->state == TWILL__RESOURCE_TAKEN)) {
             slot->stuck = stuck;
             held++;
         }
@@ -278,7 +283,7 @@ static inline bool twill__resource_stuck(const struct twill_resource_pool *pool)
         return false;
     for (uint32_t k = 0; k < pool->room; k++)
         if (pool->slots[k].permit ||
-            (pool->slots[k].state != TWILL__SLOT_FREE && !pool->slots[k].stuck))
+            (pool->slots[k].state != TWILL__RESOURCE_FREE && !pool->slots[k].stuck))
             return false;
     return true;
 }
@@ -293,15 +298,15 @@ static inline bool twill__resource_may_create(const struct twill_resource_pool *
 
 /* What is there, up to n; a resource in place of an empty slot. */
 static inline void twill__resource_collect(struct twill_resource_pool *pool,
-                                           twill__borrower *borrower)
+                                           twill__resource_borrower *borrower)
 {
     uint32_t index;
     while (borrower->got < borrower->n) {
-        index = twill__idle_next(pool);
-        if (index != TWILL__NO_SLOT) {
-            twill__slot_take(pool, index, borrower->thread);
-        } else if (pool->options.create &&
-                   (index = twill__slot_new(pool, borrower->thread)) != TWILL__NO_SLOT) {
+        index = twill__resource_idle_next(pool);
+        if (index != TWILL__RESOURCE_NONE) {
+            twill__resource_slot_take(pool, index, borrower->thread);
+        } else if (pool->options.create && (index = twill__resource_slot_new(
+                                                pool, borrower->thread)) != TWILL__RESOURCE_NONE) {
             pool->slots[index].permit = true;
             borrower->empty++;
         } else {
@@ -312,22 +317,22 @@ static inline void twill__resource_collect(struct twill_resource_pool *pool,
     }
     for (size_t k = 0; borrower->empty && k < borrower->got; k++) {
         uint32_t mine = borrower->leases[k].slot;
-        index = twill__idle_next(pool);
-        if (index == TWILL__NO_SLOT)
+        index = twill__resource_idle_next(pool);
+        if (index == TWILL__RESOURCE_NONE)
             break;
         if (pool->slots[mine].there)
             continue;
-        twill__slot_free(pool, mine);
-        twill__slot_take(pool, index, borrower->thread);
+        twill__resource_slot_free(pool, mine);
+        twill__resource_slot_take(pool, index, borrower->thread);
         pool->slots[index].stuck = borrower->for_ever;
         borrower->leases[k].slot = index;
         borrower->empty--;
     }
 }
 
-/* Has it all that it needs to go on by itself? Then a right to create is counted, if it needs one. */
+/* Has it all that it needs to go on by itself? A right to create is counted, if it needs one. */
 static inline bool twill__resource_ready(struct twill_resource_pool *pool,
-                                         twill__borrower *borrower)
+                                         twill__resource_borrower *borrower)
 {
     twill__resource_collect(pool, borrower);
     if (borrower->got < borrower->n)
@@ -343,10 +348,10 @@ static inline bool twill__resource_ready(struct twill_resource_pool *pool,
 
 /* Gives back what is in hand. */
 static inline void twill__resource_give_back(struct twill_resource_pool *pool,
-                                             twill__borrower *borrower)
+                                             twill__resource_borrower *borrower)
 {
     while (borrower->got)
-        twill__slot_back(pool, borrower->leases[--borrower->got].slot);
+        twill__resource_slot_back(pool, borrower->leases[--borrower->got].slot);
     borrower->empty = 0;
     if (borrower->right)
         pool->creating--;
@@ -354,7 +359,7 @@ static inline void twill__resource_give_back(struct twill_resource_pool *pool,
 }
 
 static inline void twill__resource_waited(struct twill_resource_pool *pool,
-                                          const twill__borrower *borrower)
+                                          const twill__resource_borrower *borrower)
 {
     twill_ns waited = twill__clock_now() - borrower->since;
     pool->counts.wait_total += waited;
@@ -365,7 +370,7 @@ static inline void twill__resource_waited(struct twill_resource_pool *pool,
 
 /* Answers a waiter. False: it is leaving by itself. */
 static inline bool twill__resource_answer(struct twill_resource_pool *pool,
-                                          twill__borrower *borrower, twill_status answer,
+                                          twill__resource_borrower *borrower, twill_status answer,
                                           twill__resource_turn *turn)
 {
     const void *word = &borrower->node.word;
@@ -378,7 +383,8 @@ static inline bool twill__resource_answer(struct twill_resource_pool *pool,
 
 /* Tells the head that a pause has begun or has moved: it looks again, and keeps its place. */
 static inline void twill__resource_rouse(struct twill_resource_pool *pool,
-                                         twill__borrower *borrower, twill__resource_turn *turn)
+                                         twill__resource_borrower *borrower,
+                                         twill__resource_turn *turn)
 {
     borrower->retry = true;
     /* acq_rel: pairs with twill__wait. LEAVING was there: it comes anyway */
@@ -387,7 +393,7 @@ static inline void twill__resource_rouse(struct twill_resource_pool *pool,
     (void)pool;
 }
 
-static inline bool twill__resource_leaves(const twill__borrower *borrower)
+static inline bool twill__resource_leaves(const twill__resource_borrower *borrower)
 {
     /* a hint; the grant decides */
     return atomic_load_explicit(&borrower->node.word, memory_order_relaxed) & TWILL__LEAVING;
@@ -395,7 +401,8 @@ static inline bool twill__resource_leaves(const twill__borrower *borrower)
 
 /* One waiter: true: it is served, or answered otherwise, and the next one may be looked at. */
 static inline bool twill__resource_serve(struct twill_resource_pool *pool,
-                                         twill__borrower *borrower, twill__resource_turn *turn)
+                                         twill__resource_borrower *borrower,
+                                         twill__resource_turn *turn)
 {
     if (borrower->n > pool->max) { /* the pool has shrunk */
         twill__resource_give_back(pool, borrower);
@@ -427,7 +434,7 @@ static inline void twill__resource_settle(struct twill_resource_pool *pool,
 {
     twill__node *node = pool->closed ? NULL : pool->waiters.first; /* close has answered them */
     while (node) { /* exit: each turn serves one, or passes one that leaves */
-        twill__borrower *borrower = (twill__borrower *)node->value;
+        twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
         twill__node *next = node->next;
         if (borrower->retry)
             break;
@@ -446,7 +453,7 @@ static inline void twill__resource_settle(struct twill_resource_pool *pool,
         }
 }
 
-static inline void twill__list_prepend(twill__list *list, twill__node *node)
+static inline void twill__resource_prepend(twill__list *list, twill__node *node)
 {
     node->previous = NULL;
     node->next = list->first;

@@ -11,16 +11,16 @@ static inline size_t twill__resource_sweep(struct twill_resource_pool *pool, siz
 {
     size_t ended = 0;
     uint32_t index = pool->cold;
-    while (index != TWILL__NO_SLOT && pool->idle > least) {
+    while (index != TWILL__RESOURCE_NONE && pool->idle > least) {
         /* exit: each turn ends one, or goes on to a hotter one */
-        twill__slot *slot = &pool->slots[index];
+        twill__resource_slot *slot = &pool->slots[index];
         void *resource = slot->resource;
-        int why = twill__slot_verdict(pool, slot, pool->timed ? twill__clock_now() : 0);
+        int why = twill__resource_slot_verdict(pool, slot, pool->timed ? twill__clock_now() : 0);
         if (!why) {
             index = slot->hotter;
             continue;
         }
-        twill__slot_take(pool, index, twill__thread_number());
+        twill__resource_slot_take(pool, index, twill__thread_number());
         twill__resource_exit(pool, turn);
         twill__resource_destroy_one(pool, index, resource, why, false);
         twill__resource_enter(pool, turn);
@@ -34,8 +34,8 @@ static inline size_t twill__resource_sweep(struct twill_resource_pool *pool, siz
 static inline bool twill__resource_any_expired(const struct twill_resource_pool *pool)
 {
     twill_ns now = pool->timed ? twill__clock_now() : 0;
-    for (uint32_t k = pool->cold; k != TWILL__NO_SLOT; k = pool->slots[k].hotter)
-        if (twill__slot_verdict(pool, &pool->slots[k], now))
+    for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
+        if (twill__resource_slot_verdict(pool, &pool->slots[k], now))
             return true;
     return false;
 }
@@ -45,8 +45,8 @@ static inline twill_status twill__resource_add_one(twill__resource_visit *visit,
                                                    twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
-    twill__borrower *borrower = &visit->borrower;
-    borrower->leases[0].slot = twill__slot_new(pool, borrower->thread);
+    twill__resource_borrower *borrower = &visit->borrower;
+    borrower->leases[0].slot = twill__resource_slot_new(pool, borrower->thread);
     borrower->n = borrower->got = borrower->empty = 1;
     borrower->right = true;
     pool->creating++;
