@@ -101,8 +101,7 @@ int main(void)
     printf("release: %s\n", twill_status_name(twill_resource_pool_release(database.pool, &lease)));
     printf("release of a copy: %s\n",
            twill_status_name(twill_resource_pool_release(database.pool, &copy)));
-    printf("destroy: %s; connections left open: %d\n",
-           twill_status_name(twill_resource_pool_destroy(database.pool)),
-           atomic_load(&database.open_now));
+    printf("destroy: %s", twill_status_name(twill_resource_pool_destroy(database.pool)));
+    printf("; connections left open: %d\n", atomic_load(&database.open_now));
     return 0;
 }

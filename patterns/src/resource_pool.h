@@ -71,7 +71,7 @@ OPTIONS (twill_resource_pool_options)
     jitter_percent  each lifetime is shortened by up to so much, drawn at creation; 0: 10;
                     UINT_MAX: none. seed: of that; 0: from the clock
     max_creating    creations at once; 0: max. create_pause: after a failed one nobody creates
-                    for so long: who waits goes on waiting, and is served by what comes back; 0: none
+                    for so long: who waits is served by what comes back; 0: none
     fifo            false: the most recently used first (few stay warm, the rest expires); true: the
                     least recently used (all stay warm)
     barging         false: waiters in order of arrival; true: a newcomer may overtake them
@@ -135,16 +135,17 @@ typedef struct twill_lease_info {
     size_t slot;
 } twill_lease_info;
 
-typedef enum twill_resource_end { /* why a resource is destroyed */
-                                  TWILL_RESOURCE_CLOSED = 1,
-                                  TWILL_RESOURCE_IDLE,    /* max_idle_time */
-                                  TWILL_RESOURCE_OLD,     /* max_lifetime */
-                                  TWILL_RESOURCE_USED_UP, /* max_uses */
-                                  TWILL_RESOURCE_INVALID, /* validate or reset said so */
-                                  TWILL_RESOURCE_BROKEN, /* so said the borrower; or a callback ended its thread */
-                                  TWILL_RESOURCE_EVICTED,
-                                  TWILL_RESOURCE_SURPLUS, /* max_idle, or the pool has shrunk */
-                                  TWILL_RESOURCE_END_COUNT
+/* Why a resource is destroyed. */
+typedef enum twill_resource_end {
+    TWILL_RESOURCE_CLOSED = 1,
+    TWILL_RESOURCE_IDLE,    /* max_idle_time */
+    TWILL_RESOURCE_OLD,     /* max_lifetime */
+    TWILL_RESOURCE_USED_UP, /* max_uses */
+    TWILL_RESOURCE_INVALID, /* validate or reset said so */
+    TWILL_RESOURCE_BROKEN,  /* discarded, or a callback ended its thread */
+    TWILL_RESOURCE_EVICTED,
+    TWILL_RESOURCE_SURPLUS, /* max_idle, or the pool has shrunk */
+    TWILL_RESOURCE_END_COUNT
 } twill_resource_end;
 
 typedef struct twill_resource_pool_options { /* see OPTIONS above */
