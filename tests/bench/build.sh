@@ -73,6 +73,7 @@ openmp='#include <omp.h>'
     make limiter_mutex peer_limiter.c $cc $c
     make pool_mutex peer_pool_mutex.c $cc $c
     make pipe_serial peer_pipe_serial.c $cc $c
+    make resource_mutex peer_resource_mutex.c $cc $c
     make timeout_thread peer_timeout_thread.c $cc $c
     make peer_shutdown peer_shutdown_cond.c $cc $c
     probe cxx cpp '#include <future>' $cxx -c &&
@@ -107,6 +108,7 @@ else
     go_build queue_go peer_queue_go.go
     go_build pool_go peer_pool_go.go
     go_build fan_go peer_fan_go.go
+    go_build resource_go peer_resource_go.go
     if [ -e "$go_sources/golang.org/x/time/rate" ]; then
         GOPATH=$go_path go_build limiter_go peer_limiter_go.go
     else
@@ -169,6 +171,7 @@ twill twill_limiter twill_rate_limiter.h
 twill twill_pool twill_worker_pool.h
 twill twill_pipe twill_pipeline.h
 twill twill_timeout twill_timeout_fallback.h
+twill twill_resource twill_resource_pool.h
 twill twill_shutdown twill_graceful_shutdown.h
 
 exit $failed

@@ -381,7 +381,7 @@ static inline bool twill__resource_answer(struct twill_resource_pool *pool,
     return true;
 }
 
-/* Tells the head that a pause has begun or has moved: it looks again, and keeps its place. */
+/* Tells the head to look again; it keeps its place. */
 static inline void twill__resource_rouse(struct twill_resource_pool *pool,
                                          twill__resource_borrower *borrower,
                                          twill__resource_turn *turn)
@@ -412,7 +412,13 @@ static inline bool twill__resource_serve(struct twill_resource_pool *pool,
             twill__resource_waited(pool, borrower);
         return true;
     }
+    if (pool->options.barging && borrower->n == 1 && pool->idle) {
+        /* not handed over: a newcomer may be faster, and no thread has to run for it meanwhile */
+        twill__resource_rouse(pool, borrower, turn);
+        return false;
+    }
     if (!twill__resource_ready(pool, borrower)) {
+        /* a pause has begun, or moved */
         if (borrower->got == borrower->n && pool->not_before &&
             borrower->wakes_at != pool->not_before && pool->creating < pool->options.max_creating)
             twill__resource_rouse(pool, borrower, turn);

@@ -1,5 +1,5 @@
 // Rust's channels: crossbeam's bounded one, and the standard library's sync_channel (one consumer).
-// usage: peer_crossbeam queue|queue_std producers consumers capacity items | pipeline items steps capacity
+// usage: peer_crossbeam queue|queue_std producers consumers capacity items | resource threads resources pairs | pipeline items steps capacity
 use std::env;
 use std::process::exit;
 use std::thread;
@@ -49,6 +49,34 @@ fn queue() {
         sum += s;
     }
     finish(start, items, got, sum);
+}
+
+// a pool: the channel holds what is free
+fn resource() {
+    let (threads, resources) = (number(2, 1), number(3, 1));
+    let each = number(4, 1000000) / threads;
+    let (give, take) = crossbeam_channel::bounded::<Box<u64>>(resources as usize);
+    (0..resources).for_each(|_| give.send(Box::new(0)).unwrap());
+    let start = Instant::now();
+    let users: Vec<_> = (0..threads)
+        .map(|_| {
+            let (give, take) = (give.clone(), take.clone());
+            thread::spawn(move || {
+                for _ in 0..each {
+                    let mut r = take.recv().unwrap();
+                    *r += 1;
+                    give.send(r).unwrap();
+                }
+            })
+        })
+        .collect();
+    users.into_iter().for_each(|t| t.join().unwrap());
+    let took = start.elapsed();
+    let total: u64 = (0..resources).map(|_| *take.recv().unwrap()).sum();
+    if total != each * threads {
+        wrong("the sum of uses", total);
+    }
+    report("ns/pair", took.as_nanos() as f64 / total as f64);
 }
 
 fn queue_std() {
@@ -129,6 +157,7 @@ fn main() {
     match env::args().nth(1).unwrap_or_default().as_str() {
         "queue" => queue(),
         "queue_std" => queue_std(),
+        "resource" => resource(),
         "pipeline" => pipeline(),
         _ => exit(2),
     }
