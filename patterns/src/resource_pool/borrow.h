@@ -163,18 +163,30 @@ static inline void twill__resource_leaks_waiting(struct twill_resource_pool *poo
 
 /* ---- to wait ---- */
 
-/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. */
+/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`: it
+   comes before all who wait. Only who is first of all waits with something in his hands: else two
+   that want several could wait for one another. */
 static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
-                                               twill__resource_borrower *borrower, bool front)
+                                               twill__resource_borrower *borrower, bool front,
+                                               twill__resource_turn *turn)
 {
+    twill__node *head = pool->waiters.first;
+    twill_status status = TWILL_EMPTY;
     if (pool->closed)
         return TWILL_CLOSED;
     if (borrower->n > pool->max)
         return TWILL_TOO_BIG;
-    if ((front || !pool->waiters.first || pool->options.barging) &&
-        twill__resource_ready(pool, borrower))
-        return TWILL_OK;
-    return TWILL_EMPTY;
+    if (head && !front && !pool->options.barging)
+        return TWILL_EMPTY;
+    if (head && front)
+        twill__resource_give_back(pool, (twill__resource_borrower *)head->value);
+    if (twill__resource_ready(pool, borrower))
+        status = TWILL_OK;
+    else if (head && !front)
+        twill__resource_give_back(pool, borrower);
+    if (head && (status == TWILL_OK || !front))
+        twill__resource_settle(pool, turn);
+    return status;
 }
 
 /* Under the lock, about to wait for ever: would it be for ever? Else what it holds is marked. */
@@ -221,10 +233,10 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
     bool listed = false; /* counted among those who wait */
     for (;;) {           /* exit: served, answered, the deadline or the token */
         twill_ns deadline;
-        status = twill__resource_try(pool, borrower, front);
+        status = twill__resource_try(pool, borrower, front, turn);
         if (status == TWILL_EMPTY && !listed) {
             twill__resource_leaks_waiting(pool, turn);
-            status = twill__resource_try(pool, borrower, front);
+            status = twill__resource_try(pool, borrower, front, turn);
         }
         if (status == TWILL_EMPTY && borrower->for_ever && twill__resource_circle(pool, borrower))
             status = TWILL_DEADLOCK;
@@ -498,7 +510,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     if (!order->try_only) {
         status = twill__resource_wait(pool, borrower, visit.until, false, turn);
     } else {
-        status = twill__resource_try(pool, borrower, false);
+        status = twill__resource_try(pool, borrower, false, turn);
         if (status != TWILL_OK) {
             twill__resource_give_back(pool, borrower);
             twill__resource_settle(pool, turn);
