@@ -2882,6 +2882,293 @@ TWILL__DECL void twill_shutdown_exit(twill_shutdown *shutdown, int code);
 #endif
 #endif
 
+/* ---- resource_pool.h ---- */
+/* twill: resource_pool - a bounded set of costly things that threads borrow one at a time.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Connections, handles, buffers, contexts: things that are costly to make, or that there may only
+    be few of, and that one thread uses at a time. The pool makes them when they are needed, never
+    more than max, lends each to one borrower, checks what comes back, and tells a leak, a double
+    release and a deadlock by name.
+WHEN NOT
+    Only the number of calls at once is to be bounded: bulkhead (rate_limiter). One per thread for
+    ever: worker_start of the pattern that has the threads.
+
+EXAMPLE:
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_resource_pool.h"
+
+static int open_one(void **resource, const twill_task *task)
+{
+    (void)task;
+    *resource = calloc(1, sizeof(int));                 // stands for a connection
+    return *resource ? 0 : 1;                           // not 0: acquire answers FAILED
+}
+
+static void close_one(void *resource, twill_resource_end why, const twill_task *task)
+{
+    (void)why;
+    (void)task;
+    free(resource);
+}
+
+static int query(void *resource, const twill_task *task)
+{
+    int *count = resource;
+    printf("query %d\n", ++*count);
+    return *(int *)task->context;                       // not 0: FAILED, and given back anyway
+}
+
+int main(void)
+{
+    twill_resource_pool *pool;
+    int code = 0;
+    if (twill_resource_pool_create(&pool, &(twill_resource_pool_options){
+            .max = 5, .create = open_one, .destroy = close_one }) != TWILL_OK)
+        return 1;
+    for (int k = 0; k < 3; k++)
+        if (twill_with_resource(pool, query, &code, NULL) != TWILL_OK)
+            return 1;
+    return twill_resource_pool_destroy(pool) != TWILL_OK;
+}
+END OF EXAMPLE
+OUTPUT:
+query 1
+query 2
+query 3
+END OF OUTPUT
+
+OPTIONS (twill_resource_pool_options)
+    max             resources at any moment, exact: idle, lent, and in any callback; 0: 8
+    create          makes one, when nobody has given one back. NULL: a fixed set, given with `add`
+    destroy         once for each that was created or added, but those detached. May be NULL
+    validate        when one is borrowed again: not 0: it is destroyed, another is taken or made
+    validate_after  only when it was idle for so long; 0: always
+    reset           when one comes back: not 0: it is destroyed (release answers OK all the same)
+    min_idle        kept ready by maintain; expiry by age leaves so many. max_idle: kept at most;
+                    0: max
+    max_idle_time, max_lifetime, max_uses    0: no limit. A lent one is never touched
+    jitter_percent  each lifetime is shortened by up to so much, drawn at creation; 0: 10;
+                    UINT_MAX: none. seed: of that; 0: from the clock
+    max_creating    creations at once; 0: max. create_pause: after a failed one nobody creates
+                    for so long: who waits is served by what comes back; 0: none
+    fifo            false: the most recently used first (few stay warm, the rest expires); true: the
+                    least recently used (all stay warm)
+    barging         false: waiters in order of arrival; true: a newcomer may overtake them
+    leases_stay     a promise: who acquires releases. Then DEADLOCK is found for plain leases, too
+    leak_after      a lease that is held for longer is reported once, to on_leak, by maintain or by
+                    who is about to wait; 0: never
+    maintain_every  0: upkeep on use and in maintain. Else a thread called `name` does it
+    context         task->context of the callbacks. task->index: the slot. task->until, for create
+                    and validate: what is left of the acquirer's wait
+
+ANSWERS
+    acquire         OK (also late, and with an expired deadline when one is there or can be made);
+                    FAILED: create failed, lease.code; CLOSED; CANCELLED; TIMEOUT; EMPTY (try);
+                    TOO_BIG (many: more than max); DEADLOCK: without deadline and token, and every
+                    resource is with a thread that waits likewise, or in this thread's own hands
+    release, discard, detach    OK; INVALID: empty, or another pool's; STALE: given back already
+    One absolute deadline covers waiting, validating any number of stale ones, and creating. A
+    callback is told by its task, never interrupted.
+    INVALID, TOO_BIG, NO_MEMORY, NO_THREAD: create. FORKED: a pool of the parent process
+
+THREADS      All functions by any thread; a lease may move to another one (but see leases_stay).
+PROGRESS     Whatever frees capacity (a release, a discard, a failed creation, an expiry, a resize)
+             serves the oldest waiter in the same moment. Callbacks run under no lock, and never
+             delay who can have an idle resource.
+ORDERING     All that was done to a resource comes before what its next borrower does.
+OWNERSHIP    The pool's, from create or add to destroy or detach.
+ALLOCATES    create: two blocks; resize up: one. Nothing else.
+BLOCKS       acquire as it says; close and evict run `destroy` for the idle ones.
+COSTS        An uncontended acquire or release: one lock round, and one reading of the clock if an
+             option asks for times. A waiter spins a moment, then sleeps; one wake each.
+FORK         In a forked child all answers are FORKED; abandon frees the pool there.
+PITFALLS     A copy of a lease that is kept for 2^32 lendings of its slot is not noticed. Oldest
+             first keeps idle expiry from shrinking the pool under light load. A callback may call
+             other pools; a wait on its own pool that only its own slot could serve is DEADLOCK.
+             longjmp out of `use` is not supported. Nothing here may be called in a signal
+             handler. */
+#ifndef TWILL_RESOURCE_POOL_H
+#define TWILL_RESOURCE_POOL_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct twill_resource_pool twill_resource_pool;
+
+/* {0}: nothing held. A copy is the same lease, not a second one. */
+typedef struct twill_lease {
+    void *resource;
+    twill_resource_pool *pool;
+    uint32_t slot, generation; /* grows with every lending of the slot, and skips 0 */
+    int code;                  /* create's own, when acquire answered FAILED */
+} twill_lease;
+
+typedef struct twill_lease_info {
+    void *resource;
+    const char *file; /* the borrower's place; NULL: not known */
+    int line;
+    twill_ns held; /* 0 when no option asks for times */
+    size_t slot;
+} twill_lease_info;
+
+/* Why a resource is destroyed. */
+typedef enum twill_resource_end {
+    TWILL_RESOURCE_CLOSED = 1,
+    TWILL_RESOURCE_IDLE,    /* max_idle_time */
+    TWILL_RESOURCE_OLD,     /* max_lifetime */
+    TWILL_RESOURCE_USED_UP, /* max_uses */
+    TWILL_RESOURCE_INVALID, /* validate or reset said so */
+    TWILL_RESOURCE_BROKEN,  /* discarded, or a callback ended its thread */
+    TWILL_RESOURCE_EVICTED,
+    TWILL_RESOURCE_SURPLUS, /* max_idle, or the pool has shrunk */
+    TWILL_RESOURCE_END_COUNT
+} twill_resource_end;
+
+typedef struct twill_resource_pool_options { /* see OPTIONS above */
+    size_t max;
+    size_t min_idle;
+    size_t max_idle;
+    int (*create)(void **resource, const twill_task *task);
+    void (*destroy)(void *resource, twill_resource_end why, const twill_task *task);
+    int (*validate)(void *resource, const twill_task *task);
+    twill_ns validate_after;
+    int (*reset)(void *resource, const twill_task *task);
+    twill_ns max_idle_time, max_lifetime;
+    unsigned jitter_percent;
+    uint64_t seed;
+    size_t max_uses;
+    size_t max_creating;
+    twill_ns create_pause;
+    bool fifo;
+    bool barging;
+    bool leases_stay;
+    twill_ns leak_after;
+    void (*on_leak)(const twill_lease_info *info, const twill_task *task);
+    twill_ns maintain_every;
+    void *context;
+    const char *name;
+} twill_resource_pool_options;
+
+/* TWILL_OK: *out is the pool, and no callback has run. Else *out is NULL: INVALID, TOO_BIG,
+   NO_MEMORY, NO_THREAD (of maintain_every). */
+TWILL__DECL twill_status twill_resource_pool_create(twill_resource_pool **out,
+                                                    const twill_resource_pool_options *options);
+
+/* Gives a resource to the pool, as of a fixed set. FULL: there are max already; CLOSED; the caller
+   keeps it. */
+TWILL__DECL twill_status twill_resource_pool_add(twill_resource_pool *pool, void *resource);
+
+/* Borrows: for ever; without waiting for anybody (EMPTY); until. The macros note the borrower's
+   place. OK: *lease is held. FAILED: create failed, lease->code. Else CLOSED, CANCELLED, TIMEOUT,
+   DEADLOCK, and *lease is as before. *lease must be {0}, or given back. */
+TWILL__DECL twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
+                                                        twill_lease *lease, twill_until until,
+                                                        const char *file, int line);
+TWILL__DECL twill_status twill_resource_pool_try_acquire_at(twill_resource_pool *pool,
+                                                            twill_lease *lease, const char *file,
+                                                            int line);
+#define twill_resource_pool_acquire(pool, lease) \
+    twill_resource_pool_acquire_at(pool, lease, twill_within(TWILL_FOREVER), __FILE__, __LINE__)
+#define twill_resource_pool_try_acquire(pool, lease) \
+    twill_resource_pool_try_acquire_at(pool, lease, __FILE__, __LINE__)
+#define twill_resource_pool_acquire_until(pool, lease, until) \
+    twill_resource_pool_acquire_at(pool, lease, until, __FILE__, __LINE__)
+
+/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. */
+TWILL__DECL twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
+                                                                twill_lease *leases, size_t n,
+                                                                twill_until until);
+
+/* Gives back; destroys (it is broken); takes it out of the pool for good. Empties *lease. INVALID:
+   empty, or another pool's. STALE: given back already, by this lease or a copy. Refused: nothing
+   changed, and whoever has the resource now is not disturbed. Also after close. */
+TWILL__DECL twill_status twill_resource_pool_release(twill_resource_pool *pool, twill_lease *lease);
+TWILL__DECL twill_status twill_resource_pool_discard(twill_resource_pool *pool, twill_lease *lease);
+TWILL__DECL twill_status twill_resource_pool_detach(twill_resource_pool *pool, twill_lease *lease,
+                                                    void **resource);
+
+/* ---- one call ---- */
+
+typedef int twill_resource_fn(void *resource, const twill_task *task);
+
+typedef struct twill_with_resource_options {
+    twill_until until;    /* over waiting, validating and creating; also task->until of `use` */
+    twill_report *report; /* total 1 = done, failed (first_error.code) or skipped (none obtained) */
+} twill_with_resource_options;
+
+/* Borrows, calls `use`, gives back on every path. FAILED: `use` returned not 0, or create did (then
+   the report says skipped). LOST in the report: `use` ended its thread; the resource is destroyed.
+   task->index: the slot. */
+TWILL__DECL twill_status twill_with_resource(twill_resource_pool *pool, twill_resource_fn *use,
+                                             void *context,
+                                             const twill_with_resource_options *options);
+
+/* Inside `use`: destroy it afterwards instead of giving it back. Elsewhere: nothing. */
+TWILL__DECL void twill_resource_pool_broken(const twill_task *task);
+
+/* ---- upkeep and change ---- */
+
+/* Ends what is expired, reports leaks, fills up to min_idle. FAILED: a creation failed, *code (may
+   be NULL) is its code. TIMEOUT, CANCELLED: not filled up in time. CLOSED. Right after create: to
+   prefill, and to fail at once. */
+TWILL__DECL twill_status twill_resource_pool_maintain(twill_resource_pool *pool, int *code,
+                                                      twill_until until);
+
+/* Destroys the idle ones now and the lent ones when they come back; returns how many now. */
+TWILL__DECL size_t twill_resource_pool_evict(twill_resource_pool *pool);
+
+/* Another max. Smaller: the surplus goes when it is idle, or comes back. INVALID: 0; TOO_BIG,
+   NO_MEMORY, CLOSED: nothing changed. */
+TWILL__DECL twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max);
+
+/* Who holds what: up to max infos; returns how many leases are out. */
+TWILL__DECL size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
+                                              size_t max);
+
+/* ---- end ---- */
+
+/* Who waits is told CLOSED, as later acquires are; idle resources are destroyed by this thread,
+   lent ones when they come back. A second one: CLOSED, and nothing changed. */
+TWILL__DECL twill_status twill_resource_pool_close(twill_resource_pool *pool);
+
+/* After close: waits until nothing is out. INVALID before it; DEADLOCK inside a callback of the
+   pool, or of twill_with_resource on it. */
+TWILL__DECL twill_status twill_resource_pool_drain(twill_resource_pool *pool);
+TWILL__DECL twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
+                                                         twill_until until);
+
+/* Closes, if nobody has, and frees. BUSY: leases are out, or callbacks run: nothing is freed, and
+   the pool stays closed. Who waits inside is answered and waited for. NULL: TWILL_OK. */
+TWILL__DECL twill_status twill_resource_pool_destroy(twill_resource_pool *pool);
+
+/* In a forked child alone: frees the pool, and leaves the parent's resources alone. */
+TWILL__DECL void twill_resource_pool_abandon(twill_resource_pool *pool);
+
+/* total == idle + leased + (in callbacks, or held for a waiter) <= max (but after a resize);
+   acquires == releases + discards + detached + leased. use_...: only with an option that asks for
+   times. */
+typedef struct twill_resource_pool_stats {
+    size_t total, idle, leased, creating, waiting, max, leased_peak, waiting_peak;
+    uint64_t acquires, releases, discards, detached, waits, timeouts, cancelled;
+    uint64_t created, create_failed, added, leaks, destroyed[TWILL_RESOURCE_END_COUNT];
+    twill_ns wait_total, wait_max, use_total, use_max, create_total;
+} twill_resource_pool_stats;
+/* One moment's figures. NULL, or a parent process's pool: zeroes. */
+TWILL__DECL void twill_resource_pool_get_stats(twill_resource_pool *pool,
+                                               twill_resource_pool_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
 /* ---- timeout_fallback.h ---- */
 /* twill: timeout_fallback - a function with a deadline, and what serves instead.
    SPDX-License-Identifier: MIT OR Unlicense
@@ -30123,6 +30410,1883 @@ TWILL__DEFINE void twill_shutdown_exit(twill_shutdown *shutdown, int code)
     }
     (void)twill_shutdown_destroy(shutdown);
     exit(code);
+}
+
+#endif
+#endif
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__RESOURCE_POOL_IMPL
+#define TWILL__RESOURCE_POOL_IMPL
+
+/* ---- resource_pool/upkeep.h ---- */
+/* upkeep.h: expiring, filling, shrinking, and the thread that may do it. */
+#ifndef TWILL__RESOURCE_UPKEEP_H
+#define TWILL__RESOURCE_UPKEEP_H
+
+/* ---- resource_pool/borrow.h ---- */
+/* borrow.h: how a slot is lent and comes back, with the callbacks on the way. No callback runs
+   under the lock; the slot that it is about is TAKEN meanwhile. */
+#ifndef TWILL__RESOURCE_BORROW_H
+#define TWILL__RESOURCE_BORROW_H
+
+/* ---- resource_pool/slots.h ---- */
+/* slots.h: the books of a resource pool: its slots, who waits, and the one function that hands
+   capacity on. */
+#ifndef TWILL__RESOURCE_SLOTS_H
+#define TWILL__RESOURCE_SLOTS_H
+
+/* Resources are costly and their use is long, so one small lock guards it all, and each promise is
+   a sentence about one critical section:
+   - a slot that is not FREE is capacity in use; there are never more of them than max;
+   - a slot that is TAKEN belongs to one thread, which runs a callback for it, or to one waiter;
+   - whatever frees a slot or gives one back ends in twill__resource_settle, which serves the
+     oldest waiter that can be served; so while the lock is free, nobody waits beside what he could
+     have. */
+enum {
+    TWILL__RESOURCE_FREE = 0,
+    TWILL__RESOURCE_IDLE,
+    TWILL__RESOURCE_LENT,
+    TWILL__RESOURCE_TAKEN
+};
+#define TWILL__RESOURCE_NONE UINT32_MAX
+
+typedef struct twill__resource_slot {
+    void *resource;
+    uint32_t state, generation;
+    uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
+    uint64_t holder;         /* the thread that has borrowed it, or runs a callback for it */
+    uint64_t epoch;          /* of the pool, when it was created */
+    size_t uses;
+    twill_ns dies, idle_since, lent_at; /* 0: not measured, or never */
+    const char *file;
+    int line;
+    bool there;    /* it has a resource */
+    bool permit;   /* it has none, and one may be created for its borrower, in time */
+    bool stays;    /* lent: only its holder can give it back */
+    bool stuck;    /* its holder waits for ever in this pool */
+    bool reported; /* as leaked */
+} twill__resource_slot;
+
+typedef struct twill__resource_borrower { /* an acquire that wants n slots, on its thread's stack */
+    twill__node node;
+    twill_lease *leases; /* the slots in hand, so far */
+    size_t n, got;
+    size_t empty; /* of those in hand: without a resource */
+    uint64_t thread;
+    twill_ns since;    /* it waits since then */
+    twill_ns wakes_at; /* the end of a pause that it sleeps no longer than */
+    bool right;        /* may create: counted in `creating` */
+    bool retry;        /* told to look again; it still stands in the list */
+    bool for_ever;     /* waits without deadline and token */
+} twill__resource_borrower;
+
+typedef struct twill__resource_turn { /* whom to wake after unlocking */
+    const void *word[6];
+    unsigned count;
+} twill__resource_turn;
+
+struct twill_resource_pool {
+    _Atomic uint32_t lock;
+    uint32_t generation; /* of the process */
+    /* under the lock */
+    twill__resource_slot *slots;
+    uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
+    uint32_t free, hot, cold;
+    size_t max, total, idle, leased, creating;
+    twill__list waiters, drainers;
+    twill__node *destroyer;
+    unsigned busy; /* calls that take the lock more than once and hold no slot meanwhile */
+    bool closed;
+    uint64_t epoch;
+    twill_ns not_before; /* nobody creates until then; 0: no pause */
+    int last_code;       /* of the creation that began the pause */
+    uint64_t random;
+    twill_resource_pool_stats counts;
+    /* set at creation */
+    twill_resource_pool_options options;
+    bool timed;    /* the clock is read on the fast path */
+    bool checked;  /* a resource may be refused to a borrower */
+    bool examined; /* or to the pool, when it comes back */
+    /* the thread of maintain_every */
+    twill__thrd keeper;
+    _Atomic uint64_t keeper_number;
+    twill__list keeper_waits;
+    bool kept, stop; /* it is there; it is to end */
+};
+
+static inline bool twill__resource_here(const struct twill_resource_pool *pool)
+{
+    return pool->generation == twill__generation();
+}
+
+static inline twill_task twill__resource_task(const struct twill_resource_pool *pool, size_t slot,
+                                              twill_until until)
+{
+    twill_task task = {slot, pool->options.context, UINT_MAX, 0, NULL, until, NULL};
+    return task;
+}
+
+/* ---- in and out ---- */
+
+static inline void twill__resource_enter(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__lock(&pool->lock);
+    turn->count = 0;
+}
+
+static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* Under the lock: nobody is inside, or on his way in or out. */
+static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
+{
+    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
+           !twill__lock_wanted(&pool->lock);
+}
+
+static inline void twill__resource_exit(struct twill_resource_pool *pool,
+                                        twill__resource_turn *turn)
+{
+    twill__node *destroyer = pool->destroyer;
+    if (destroyer && twill__resource_deserted(pool)) {
+        pool->destroyer = NULL;
+        /* pairs with twill__await; the destroyer takes the lock again before it frees */
+        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__resource_wake(turn, &destroyer->word);
+    }
+    twill__unlock(&pool->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+}
+
+/* ---- slots, under the lock ---- */
+
+static inline void twill__resource_idle_out(struct twill_resource_pool *pool, uint32_t index)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    if (slot->hotter != TWILL__RESOURCE_NONE)
+        pool->slots[slot->hotter].colder = slot->colder;
+    else
+        pool->hot = slot->colder;
+    if (slot->colder != TWILL__RESOURCE_NONE)
+        pool->slots[slot->colder].hotter = slot->hotter;
+    else
+        pool->cold = slot->hotter;
+    pool->idle--;
+}
+
+static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    slot->state = TWILL__RESOURCE_IDLE;
+    slot->hotter = TWILL__RESOURCE_NONE;
+    slot->colder = pool->hot;
+    if (pool->hot != TWILL__RESOURCE_NONE)
+        pool->slots[pool->hot].hotter = index;
+    else
+        pool->cold = index;
+    pool->hot = index;
+    pool->idle++;
+}
+
+/* The idle slot to lend next. */
+static inline uint32_t twill__resource_idle_next(const struct twill_resource_pool *pool)
+{
+    return pool->options.fifo ? pool->cold : pool->hot;
+}
+
+static inline void twill__resource_slot_take(struct twill_resource_pool *pool, uint32_t index,
+                                             uint64_t thread)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    if (slot->state == TWILL__RESOURCE_IDLE)
+        twill__resource_idle_out(pool, index);
+    slot->state = TWILL__RESOURCE_TAKEN;
+    slot->holder = thread;
+    slot->stuck = slot->permit = false;
+}
+
+/* Capacity without a resource; NO_SLOT: there is none. */
+static inline uint32_t twill__resource_slot_new(struct twill_resource_pool *pool, uint64_t thread)
+{
+    uint32_t index = pool->free;
+    if (pool->total >= pool->max)
+        return TWILL__RESOURCE_NONE;
+    TWILL_ASSERT(index != TWILL__RESOURCE_NONE);
+    pool->free = pool->slots[index].hotter;
+    pool->total++;
+    pool->slots[index].uses = 0;
+    twill__resource_slot_take(pool, index, thread);
+    return index;
+}
+
+static inline void twill__resource_slot_free(struct twill_resource_pool *pool, uint32_t index)
+{
+    pool->slots[index].state = TWILL__RESOURCE_FREE;
+    pool->slots[index].there = pool->slots[index].permit = false;
+    pool->slots[index].hotter = pool->free;
+    pool->free = index;
+    pool->total--;
+}
+
+/* A TAKEN slot goes back: idle with its resource, else free. */
+static inline void twill__resource_slot_back(struct twill_resource_pool *pool, uint32_t index)
+{
+    if (pool->slots[index].there)
+        twill__resource_idle_in(pool, index);
+    else
+        twill__resource_slot_free(pool, index);
+}
+
+static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, uint32_t index,
+                                             twill_lease *lease, uint64_t thread, bool stays)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    slot->state = TWILL__RESOURCE_LENT;
+    if (++slot->generation == 0)
+        slot->generation = 1;
+    slot->holder = thread;
+    slot->uses++;
+    slot->stuck = slot->reported = false;
+    slot->stays = stays || pool->options.leases_stay;
+    slot->lent_at = pool->timed ? twill__clock_now() : 0;
+    pool->counts.acquires++;
+    if (++pool->leased > pool->counts.leased_peak)
+        pool->counts.leased_peak = pool->leased;
+    lease->resource = slot->resource;
+    lease->pool = pool;
+    lease->slot = index;
+    lease->generation = slot->generation;
+    lease->code = 0;
+}
+
+/* Why a resource may not be lent (again); 0: it may. */
+static inline int twill__resource_slot_verdict(const struct twill_resource_pool *pool,
+                                               const twill__resource_slot *slot, twill_ns now)
+{
+    const twill_resource_pool_options *options = &pool->options;
+    if (pool->closed)
+        return TWILL_RESOURCE_CLOSED;
+    if (slot->epoch != pool->epoch)
+        return TWILL_RESOURCE_EVICTED;
+    if (options->max_uses && slot->uses >= options->max_uses)
+        return TWILL_RESOURCE_USED_UP;
+    if (slot->dies && now >= slot->dies)
+        return TWILL_RESOURCE_OLD;
+    if (options->max_idle_time && slot->state != TWILL__RESOURCE_LENT && slot->idle_since &&
+        now - slot->idle_since >= options->max_idle_time)
+        return TWILL_RESOURCE_IDLE;
+    return 0;
+}
+
+/* ---- a wait that could never end, under the lock ---- */
+
+/* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
+   that is. */
+static inline size_t twill__resource_mark(struct twill_resource_pool *pool, uint64_t thread,
+                                          bool stuck)
+{
+    size_t held = 0;
+    for (uint32_t k = 0; k < pool->room; k++) {
+        twill__resource_slot *slot = &pool->slots[k];
+        if (slot->holder == thread && ((slot->state == TWILL__RESOURCE_LENT && slot->stays) ||
+                                       slot->state == TWILL__RESOURCE_TAKEN)) {
+            slot->stuck = stuck;
+            held++;
+        }
+    }
+    return held;
+}
+
+/* Is every slot held by a thread that waits here for ever? Then nothing will come back. */
+static inline bool twill__resource_stuck(const struct twill_resource_pool *pool)
+{
+    if (pool->total < pool->max)
+        return false;
+    for (uint32_t k = 0; k < pool->room; k++)
+        if (pool->slots[k].permit ||
+            (pool->slots[k].state != TWILL__RESOURCE_FREE && !pool->slots[k].stuck))
+            return false;
+    return true;
+}
+
+/* ---- who waits, under the lock ---- */
+
+static inline bool twill__resource_may_create(const struct twill_resource_pool *pool)
+{
+    return pool->creating < pool->options.max_creating &&
+           (!pool->not_before || twill__clock_now() >= pool->not_before);
+}
+
+/* What is there, up to n; a resource in place of an empty slot. */
+static inline void twill__resource_collect(struct twill_resource_pool *pool,
+                                           twill__resource_borrower *borrower)
+{
+    uint32_t index;
+    while (borrower->got < borrower->n) {
+        index = twill__resource_idle_next(pool);
+        if (index != TWILL__RESOURCE_NONE) {
+            twill__resource_slot_take(pool, index, borrower->thread);
+        } else if (pool->options.create && (index = twill__resource_slot_new(
+                                                pool, borrower->thread)) != TWILL__RESOURCE_NONE) {
+            pool->slots[index].permit = true;
+            borrower->empty++;
+        } else {
+            break;
+        }
+        pool->slots[index].stuck = borrower->for_ever;
+        borrower->leases[borrower->got++].slot = index;
+    }
+    for (size_t k = 0; borrower->empty && k < borrower->got; k++) {
+        uint32_t mine = borrower->leases[k].slot;
+        index = twill__resource_idle_next(pool);
+        if (index == TWILL__RESOURCE_NONE)
+            break;
+        if (pool->slots[mine].there)
+            continue;
+        twill__resource_slot_free(pool, mine);
+        twill__resource_slot_take(pool, index, borrower->thread);
+        pool->slots[index].stuck = borrower->for_ever;
+        borrower->leases[k].slot = index;
+        borrower->empty--;
+    }
+}
+
+/* Has it all that it needs to go on by itself? A right to create is counted, if it needs one. */
+static inline bool twill__resource_ready(struct twill_resource_pool *pool,
+                                         twill__resource_borrower *borrower)
+{
+    twill__resource_collect(pool, borrower);
+    if (borrower->got < borrower->n)
+        return false;
+    if (borrower->empty && !borrower->right) {
+        if (!twill__resource_may_create(pool))
+            return false;
+        pool->creating++;
+        borrower->right = true;
+    }
+    return true;
+}
+
+/* Gives back what is in hand. */
+static inline void twill__resource_give_back(struct twill_resource_pool *pool,
+                                             twill__resource_borrower *borrower)
+{
+    while (borrower->got)
+        twill__resource_slot_back(pool, borrower->leases[--borrower->got].slot);
+    borrower->empty = 0;
+    if (borrower->right)
+        pool->creating--;
+    borrower->right = false;
+}
+
+static inline void twill__resource_waited(struct twill_resource_pool *pool,
+                                          const twill__resource_borrower *borrower)
+{
+    twill_ns waited = twill__clock_now() - borrower->since;
+    pool->counts.wait_total += waited;
+    if (waited > pool->counts.wait_max)
+        pool->counts.wait_max = waited;
+    pool->counts.waiting--;
+}
+
+/* Answers a waiter. False: it is leaving by itself. */
+static inline bool twill__resource_answer(struct twill_resource_pool *pool,
+                                          twill__resource_borrower *borrower, twill_status answer,
+                                          twill__resource_turn *turn)
+{
+    const void *word = &borrower->node.word;
+    borrower->node.answer = (int)answer;
+    if (!twill__grant(&pool->waiters, &borrower->node))
+        return false;
+    twill__resource_wake(turn, word);
+    return true;
+}
+
+/* Tells the head to look again; it keeps its place. */
+static inline void twill__resource_rouse(struct twill_resource_pool *pool,
+                                         twill__resource_borrower *borrower,
+                                         twill__resource_turn *turn)
+{
+    borrower->retry = true;
+    /* acq_rel: pairs with twill__wait. LEAVING was there: it comes anyway */
+    atomic_fetch_or_explicit(&borrower->node.word, TWILL__GRANTED, memory_order_acq_rel);
+    twill__resource_wake(turn, &borrower->node.word);
+    (void)pool;
+}
+
+static inline bool twill__resource_leaves(const twill__resource_borrower *borrower)
+{
+    /* a hint; the grant decides */
+    return atomic_load_explicit(&borrower->node.word, memory_order_relaxed) & TWILL__LEAVING;
+}
+
+/* One waiter: true: it is served, or answered otherwise, and the next one may be looked at. */
+static inline bool twill__resource_serve(struct twill_resource_pool *pool,
+                                         twill__resource_borrower *borrower,
+                                         twill__resource_turn *turn)
+{
+    if (borrower->n > pool->max) { /* the pool has shrunk */
+        twill__resource_give_back(pool, borrower);
+        if (borrower->for_ever)
+            (void)twill__resource_mark(pool, borrower->thread, false);
+        if (twill__resource_answer(pool, borrower, TWILL_TOO_BIG, turn))
+            twill__resource_waited(pool, borrower);
+        return true;
+    }
+    if (pool->options.barging && borrower->n == 1 && pool->idle) {
+        /* not handed over: a newcomer may be faster, and no thread has to run for it meanwhile */
+        twill__resource_rouse(pool, borrower, turn);
+        return false;
+    }
+    if (!twill__resource_ready(pool, borrower)) {
+        /* a pause has begun, or moved */
+        if (borrower->got == borrower->n && pool->not_before &&
+            borrower->wakes_at != pool->not_before && pool->creating < pool->options.max_creating)
+            twill__resource_rouse(pool, borrower, turn);
+        return false;
+    }
+    for (size_t k = 0; k < borrower->got; k++)
+        pool->slots[borrower->leases[k].slot].stuck = false;
+    if (twill__resource_answer(pool, borrower, TWILL_OK, turn))
+        twill__resource_waited(pool, borrower);
+    else
+        twill__resource_give_back(pool, borrower); /* it leaves: to the next */
+    return true;
+}
+
+/* Hands on what is free: the oldest waiter first, and nobody overtakes it. Every path that frees
+   anything ends here. */
+static inline void twill__resource_settle(struct twill_resource_pool *pool,
+                                          twill__resource_turn *turn)
+{
+    twill__node *node = pool->closed ? NULL : pool->waiters.first; /* close has answered them */
+    while (node) { /* exit: each turn serves one, or passes one that leaves */
+        twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
+        twill__node *next = node->next;
+        if (borrower->retry)
+            break;
+        if (!twill__resource_leaves(borrower) && !twill__resource_serve(pool, borrower, turn))
+            break;
+        node = next;
+    }
+    if (!pool->total)
+        for (node = pool->drainers.first; node;) {
+            twill__node *next = node->next;
+            const void *word = &node->word;
+            node->answer = TWILL_OK;
+            if (twill__grant(&pool->drainers, node))
+                twill__resource_wake(turn, word);
+            node = next;
+        }
+}
+
+static inline void twill__resource_prepend(twill__list *list, twill__node *node)
+{
+    node->previous = NULL;
+    node->next = list->first;
+    if (list->first)
+        list->first->previous = node;
+    else
+        list->last = node;
+    list->first = node;
+}
+
+#endif
+
+/* ---- the end of a resource ---- */
+
+typedef struct twill__resource_ending {
+    struct twill_resource_pool *pool;
+    uint32_t slot;
+    twill_resource_end why;
+    bool keep; /* the slot stays TAKEN */
+} twill__resource_ending;
+
+/* After the callback, also after one that has ended its thread. */
+static void twill__resource_ended(void *ending_)
+{
+    twill__resource_ending *ending = (twill__resource_ending *)ending_;
+    struct twill_resource_pool *pool = ending->pool;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    pool->counts.destroyed[ending->why]++;
+    pool->slots[ending->slot].there = false;
+    if (!ending->keep) {
+        twill__resource_slot_free(pool, ending->slot);
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_exit(pool, &turn);
+}
+
+/* Destroys the resource of a TAKEN slot, and frees the slot unless it is to be kept. If not, the
+   pool may be gone after it. */
+static inline void twill__resource_destroy_one(struct twill_resource_pool *pool, uint32_t slot,
+                                               void *resource, int why, bool keep)
+{
+    twill__resource_ending ending = {pool, slot, (twill_resource_end)why, keep};
+    twill_task task = twill__resource_task(pool, slot, (twill_until){0, NULL});
+    TWILL__GUARD_PUSH(twill__resource_ended, &ending);
+    if (pool->options.destroy)
+        pool->options.destroy(resource, ending.why, &task);
+    TWILL__GUARD_POP(1);
+}
+
+static void twill__resource_not_busy(void *pool_)
+{
+    struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    pool->busy--;
+    twill__resource_exit(pool, &turn);
+}
+
+/* Under the lock: an idle resource that is not to stay, TAKEN for this thread; NO_SLOT: none.
+   `expired`: also for its age. */
+static inline uint32_t twill__resource_pick(struct twill_resource_pool *pool, bool expired,
+                                            int *why, void **resource)
+{
+    uint32_t index = pool->cold;
+    *why = 0;
+    if (index == TWILL__RESOURCE_NONE)
+        return index;
+    if (pool->closed)
+        *why = TWILL_RESOURCE_CLOSED;
+    else if (pool->total > pool->max || pool->idle > pool->options.max_idle)
+        *why = TWILL_RESOURCE_SURPLUS;
+    else if (expired && pool->checked && pool->idle > pool->options.min_idle)
+        *why = twill__resource_slot_verdict(pool, &pool->slots[index],
+                                            pool->timed ? twill__clock_now() : 0);
+    if (!*why)
+        return TWILL__RESOURCE_NONE;
+    *resource = pool->slots[index].resource;
+    twill__resource_slot_take(pool, index, twill__thread_number());
+    return index;
+}
+
+typedef struct twill__resource_shed { /* an idle resource that is not to stay */
+    uint32_t slot;
+    int why;
+    void *resource;
+} twill__resource_shed;
+
+/* With the lock, which it gives back: ends this one, and all others that are not to stay. */
+static __attribute__((noinline)) void twill__resource_end_idle(struct twill_resource_pool *pool,
+                                                               twill__resource_shed *shed,
+                                                               twill__resource_turn *turn)
+{
+    pool->busy++; /* the pool stays */
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    while (shed->slot != TWILL__RESOURCE_NONE) { /* exit: each turn takes one */
+        twill__resource_exit(pool, turn);
+        twill__resource_destroy_one(pool, shed->slot, shed->resource, shed->why, false);
+        twill__resource_enter(pool, turn);
+        shed->slot = twill__resource_pick(pool, false, &shed->why, &shed->resource);
+    }
+    twill__resource_exit(pool, turn);
+    TWILL__GUARD_POP(1);
+}
+
+/* With the lock, which it gives back: the way out of every call that may have freed something. Ends
+   all that is not to stay; but of those that are only expired, one: upkeep on use stays cheap. */
+static inline void twill__resource_leave(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__resource_shed shed = {TWILL__RESOURCE_NONE, 0, NULL};
+    shed.slot = twill__resource_pick(pool, true, &shed.why, &shed.resource);
+    if (shed.slot == TWILL__RESOURCE_NONE)
+        twill__resource_exit(pool, turn);
+    else
+        twill__resource_end_idle(pool, &shed, turn);
+}
+
+/* ---- leaks ---- */
+
+/* Tells of each lease that is held for too long, once. Called without the lock, and `busy`. */
+static inline void twill__resource_leaks(struct twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    twill_lease_info info = {NULL, NULL, 0, 0, 0};
+    uint32_t k = 0;
+    bool found = pool->options.leak_after != 0;
+    while (found) { /* exit: every slot has been looked at */
+        twill_ns now = twill__clock_now();
+        found = false;
+        twill__resource_enter(pool, &turn);
+        for (; k < pool->room && !found; k++) {
+            twill__resource_slot *slot = &pool->slots[k];
+            if (slot->state != TWILL__RESOURCE_LENT || slot->reported ||
+                now - slot->lent_at < pool->options.leak_after)
+                continue;
+            slot->reported = found = true;
+            pool->counts.leaks++;
+            info =
+                (twill_lease_info){slot->resource, slot->file, slot->line, now - slot->lent_at, k};
+        }
+        twill__resource_exit(pool, &turn);
+        if (found && pool->options.on_leak) {
+            twill_task task = twill__resource_task(pool, info.slot, (twill_until){0, NULL});
+            pool->options.on_leak(&info, &task);
+        }
+    }
+}
+
+/* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. */
+static inline void twill__resource_leaks_waiting(struct twill_resource_pool *pool,
+                                                 twill__resource_turn *turn)
+{
+    if (!pool->options.leak_after)
+        return;
+    pool->busy++;
+    twill__resource_exit(pool, turn);
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    twill__resource_leaks(pool);
+    TWILL__GUARD_POP(0);
+    twill__resource_enter(pool, turn);
+    pool->busy--;
+}
+
+/* ---- to wait ---- */
+
+/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`: it
+   comes before all who wait. Only who is first of all waits with something in his hands: else two
+   that want several could wait for one another. */
+static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
+                                               twill__resource_borrower *borrower, bool front,
+                                               twill__resource_turn *turn)
+{
+    twill__node *head = pool->waiters.first;
+    twill_status status = TWILL_EMPTY;
+    if (pool->closed)
+        return TWILL_CLOSED;
+    if (borrower->n > pool->max)
+        return TWILL_TOO_BIG;
+    if (head && !front && !pool->options.barging)
+        return TWILL_EMPTY;
+    if (head && front)
+        twill__resource_give_back(pool, (twill__resource_borrower *)head->value);
+    if (twill__resource_ready(pool, borrower))
+        status = TWILL_OK;
+    else if (head && !front)
+        twill__resource_give_back(pool, borrower);
+    if (head && (status == TWILL_OK || !front))
+        twill__resource_settle(pool, turn);
+    return status;
+}
+
+/* Under the lock, about to wait for ever: would it be for ever? Else what it holds is marked. */
+static inline bool twill__resource_circle(struct twill_resource_pool *pool,
+                                          const twill__resource_borrower *borrower)
+{
+    size_t held = twill__resource_mark(pool, borrower->thread, true);
+    if (!held || (held - borrower->got + borrower->n <= pool->max && !twill__resource_stuck(pool)))
+        return false;
+    (void)twill__resource_mark(pool, borrower->thread, false);
+    return true;
+}
+
+/* Under the lock: into the list, where it stands until it is answered or leaves. Returns how long
+   it may sleep. */
+static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
+                                              twill__resource_borrower *borrower, twill_ns deadline,
+                                              bool front)
+{
+    /* it lacks nothing but the right to create, and a pause is the reason */
+    bool paused = borrower->got == borrower->n && pool->not_before &&
+                  pool->creating < pool->options.max_creating;
+    twill__node_init(&borrower->node);
+    borrower->node.value = borrower;
+    borrower->retry = false;
+    borrower->wakes_at = paused ? pool->not_before : 0;
+    if (front)
+        twill__resource_prepend(&pool->waiters, &borrower->node);
+    else
+        twill__list_append(&pool->waiters, &borrower->node);
+    if (paused && (twill__no_deadline(deadline) || pool->not_before < deadline))
+        return pool->not_before;
+    return deadline;
+}
+
+/* With the lock. OK: all that the borrower needs is in hand, and the lock is held. Else nothing is
+   in hand, and the lock is not held. */
+static inline twill_status twill__resource_wait(struct twill_resource_pool *pool,
+                                                twill__resource_borrower *borrower,
+                                                twill_until until, bool front,
+                                                twill__resource_turn *turn)
+{
+    twill_status status;
+    bool listed = false; /* counted among those who wait */
+    for (;;) {           /* exit: served, answered, the deadline or the token */
+        twill_ns deadline;
+        status = twill__resource_try(pool, borrower, front, turn);
+        if (status == TWILL_EMPTY && !listed) {
+            twill__resource_leaks_waiting(pool, turn);
+            status = twill__resource_try(pool, borrower, front, turn);
+        }
+        if (status == TWILL_EMPTY && borrower->for_ever && twill__resource_circle(pool, borrower))
+            status = TWILL_DEADLOCK;
+        if (status != TWILL_EMPTY)
+            break;
+        if (!listed) {
+            listed = true;
+            borrower->since = twill__clock_now();
+            pool->counts.waits++;
+            if (++pool->counts.waiting > pool->counts.waiting_peak)
+                pool->counts.waiting_peak = pool->counts.waiting;
+        }
+        deadline = twill__resource_enlist(pool, borrower, until.deadline, front);
+        twill__resource_exit(pool, turn);
+        status = twill__wait(&borrower->node, (twill_until){deadline, until.cancel});
+        if (status == TWILL_OK && !borrower->retry) {
+            status = (twill_status)borrower->node.answer;
+            if (status != TWILL_OK)
+                return status; /* the pool may be gone */
+            twill__resource_enter(pool, turn);
+            listed = false; /* who served it has counted */
+            break;
+        }
+        twill__resource_enter(pool, turn);
+        twill__list_remove(&pool->waiters, &borrower->node);
+        front = true; /* it keeps its place */
+        if (!pool->closed && (status == TWILL_CANCELLED ||
+                              (status == TWILL_TIMEOUT && twill__expired(until.deadline))))
+            break;
+    }
+    if (borrower->for_ever)
+        (void)twill__resource_mark(pool, borrower->thread, false);
+    if (listed)
+        twill__resource_waited(pool, borrower);
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    pool->counts.timeouts += status == TWILL_TIMEOUT;
+    pool->counts.cancelled += status == TWILL_CANCELLED;
+    twill__resource_give_back(pool, borrower);
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+    return status;
+}
+
+/* ---- to make what is in hand fit to be lent ---- */
+
+typedef struct twill__resource_visit { /* an acquire, on its thread's stack */
+    struct twill_resource_pool *pool;
+    twill__resource_borrower borrower;
+    twill_until until;
+    bool try_only;
+    int doing; /* which callback runs now */
+    uint32_t slot;
+    void *resource; /* that it is about */
+} twill__resource_visit;
+enum { TWILL__DOING_NOTHING = 0, TWILL__DOING_VALIDATE, TWILL__DOING_CREATE };
+
+/* Under the lock: a creation has failed. */
+static inline void twill__resource_failed(struct twill_resource_pool *pool, int code)
+{
+    pool->counts.create_failed++;
+    if (pool->options.create_pause) {
+        twill_until end = twill_within(pool->options.create_pause);
+        pool->not_before = end.deadline;
+        pool->last_code = code;
+    }
+}
+
+/* A callback has ended the thread. */
+static void twill__resource_quit(void *visit_)
+{
+    twill__resource_visit *visit = (twill__resource_visit *)visit_;
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    if (visit->doing == TWILL__DOING_VALIDATE) {
+        visit->doing = TWILL__DOING_NOTHING;
+        twill__resource_destroy_one(pool, visit->slot, visit->resource, TWILL_RESOURCE_BROKEN,
+                                    true);
+    }
+    twill__resource_enter(pool, &turn);
+    if (visit->doing == TWILL__DOING_CREATE)
+        twill__resource_failed(pool, 0);
+    twill__resource_give_back(pool, &visit->borrower);
+    twill__resource_settle(pool, &turn);
+    twill__resource_leave(pool, &turn);
+}
+
+/* Under the lock: a resource's life begins; its end is drawn now, once. */
+static inline void twill__resource_live(struct twill_resource_pool *pool,
+                                        twill__resource_slot *slot)
+{
+    twill_ns lifetime = pool->options.max_lifetime;
+    slot->idle_since = twill__clock_now();
+    slot->dies = 0;
+    if (lifetime && lifetime != TWILL_FOREVER) {
+        uint64_t most = twill__wide_scaled((uint64_t)lifetime, pool->options.jitter_percent, 100);
+        lifetime -= (twill_ns)twill__random_to(&pool->random, most);
+        slot->dies = twill_within(lifetime).deadline;
+    }
+}
+
+/* With the lock, which it gives back meanwhile: a resource for an empty slot in hand, by creation.
+   Returns its code. */
+static inline int twill__resource_create_one(twill__resource_visit *visit, uint32_t index,
+                                             twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill_task task = twill__resource_task(pool, index, visit->until);
+    twill_ns begun = twill__clock_now();
+    twill__resource_slot *slot;
+    int code;
+    visit->resource = NULL;
+    visit->slot = index;
+    pool->slots[index].permit = false; /* used now */
+    twill__resource_exit(pool, turn);
+    visit->doing = TWILL__DOING_CREATE;
+    code = pool->options.create(&visit->resource, &task);
+    visit->doing = TWILL__DOING_NOTHING;
+    twill__resource_enter(pool, turn);
+    if (code != 0) {
+        twill__resource_failed(pool, code);
+        return code;
+    }
+    slot = &pool->slots[index];
+    pool->not_before = 0;
+    pool->counts.created++;
+    slot->resource = visit->resource;
+    slot->there = true;
+    slot->epoch = pool->epoch;
+    twill__resource_live(pool, slot);
+    pool->counts.create_total += slot->idle_since - begun;
+    return 0;
+}
+
+/* With the lock, which it gives back meanwhile: is this resource fit? Else it is destroyed, and its
+   slot is empty. */
+static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t index,
+                                       twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_slot *slot = &pool->slots[index];
+    twill_ns now = pool->timed ? twill__clock_now() : 0;
+    int why = twill__resource_slot_verdict(pool, slot, now);
+    bool asked = pool->options.validate && (!pool->options.validate_after ||
+                                            now - slot->idle_since >= pool->options.validate_after);
+    if (!why && !asked)
+        return true;
+    visit->resource = slot->resource;
+    visit->slot = index;
+    twill__resource_exit(pool, turn);
+    if (!why) {
+        twill_task task = twill__resource_task(pool, index, visit->until);
+        visit->doing = TWILL__DOING_VALIDATE;
+        if (pool->options.validate(visit->resource, &task) != 0)
+            why = TWILL_RESOURCE_INVALID;
+    }
+    visit->doing = TWILL__DOING_NOTHING;
+    if (why)
+        twill__resource_destroy_one(pool, index, visit->resource, why, true);
+    twill__resource_enter(pool, turn);
+    return why == 0;
+}
+
+/* Under the lock: slot k in hand is empty: is there something else for it, or a right to create? */
+static inline bool twill__resource_refit(twill__resource_visit *visit, size_t k)
+{
+    twill__resource_borrower *borrower = &visit->borrower;
+    if (!visit->pool->options.create) { /* a fixed set: another one, or none */
+        twill__resource_slot_free(visit->pool, borrower->leases[k].slot);
+        borrower->leases[k].slot = borrower->leases[--borrower->got].slot;
+        borrower->empty--;
+    }
+    return twill__resource_ready(visit->pool, borrower);
+}
+
+/* With the lock. OK: all in hand can be lent, and the lock is held. Else nothing is in hand, and
+   the lock is not held. */
+static inline twill_status twill__resource_prepare(twill__resource_visit *visit, int *code,
+                                                   twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_borrower *borrower = &visit->borrower;
+    twill_status status = TWILL_OK;
+    for (size_t k = 0; k < borrower->n && status == TWILL_OK;) {
+        uint32_t index = borrower->leases[k].slot;
+        if (pool->closed) {
+            status = TWILL_CLOSED;
+        } else if (pool->slots[index].there) {
+            if (twill__resource_fit(visit, index, turn)) {
+                k++;
+            } else {
+                pool->slots[index].permit = pool->options.create != NULL;
+                borrower->empty++;
+            }
+        } else if (!twill__resource_refit(visit, k)) {
+            /* neither an idle one nor a right to create: it waits again, first of all */
+            if (visit->try_only) {
+                status = TWILL_EMPTY;
+            } else {
+                status = twill__resource_wait(pool, borrower, visit->until, true, turn);
+                if (status != TWILL_OK)
+                    return status;
+            }
+        } else if (!pool->slots[borrower->leases[k].slot].there) {
+            *code = twill__resource_create_one(visit, borrower->leases[k].slot, turn);
+            if (*code != 0)
+                status = TWILL_FAILED;
+            else
+                borrower->empty--;
+            k += *code == 0;
+        }
+    }
+    if (borrower->right) {
+        pool->creating--;
+        borrower->right = false;
+    }
+    if (status == TWILL_OK && pool->closed) /* created too late */
+        status = TWILL_CLOSED;
+    if (status != TWILL_OK) {
+        twill__resource_give_back(pool, borrower);
+        twill__resource_settle(pool, turn);
+        twill__resource_leave(pool, turn);
+    }
+    return status;
+}
+
+/* ---- acquire ---- */
+
+typedef struct twill__resource_order { /* what an acquire asks for */
+    twill_lease *leases;
+    size_t n;
+    twill_until until;
+    bool try_only, stays;
+    const char *file;
+    int line;
+} twill__resource_order;
+
+static inline void twill__resource_hand_out(struct twill_resource_pool *pool,
+                                            const twill__resource_order *order, uint64_t thread)
+{
+    for (size_t k = 0; k < order->n; k++) {
+        uint32_t index = order->leases[k].slot;
+        pool->slots[index].file = order->file;
+        pool->slots[index].line = order->line;
+        twill__resource_slot_lend(pool, index, &order->leases[k], thread, order->stays);
+    }
+}
+
+/* All but the simplest case; with the lock, which it gives back. */
+static __attribute__((noinline)) twill_status
+twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__resource_order *order,
+                               int *code, twill__resource_turn *turn)
+{
+    twill__resource_visit visit;
+    twill__resource_borrower *borrower = &visit.borrower;
+    twill_status status = TWILL_OK;
+    memset(&visit, 0, sizeof visit);
+    visit.pool = pool;
+    visit.until = order->until;
+    visit.try_only = order->try_only;
+    if (order->try_only)
+        visit.until = (twill_until){1, NULL}; /* over: be quick */
+    borrower->leases = order->leases;
+    borrower->n = order->n;
+    borrower->thread = twill__thread_number();
+    borrower->for_ever =
+        twill__no_deadline(visit.until.deadline) && !visit.until.cancel && !order->try_only;
+    TWILL__GUARD_PUSH(twill__resource_quit, &visit);
+    if (!order->try_only) {
+        status = twill__resource_wait(pool, borrower, visit.until, false, turn);
+    } else {
+        status = twill__resource_try(pool, borrower, false, turn);
+        if (status != TWILL_OK) {
+            twill__resource_give_back(pool, borrower);
+            twill__resource_settle(pool, turn);
+            twill__resource_leave(pool, turn);
+        }
+    }
+    if (status == TWILL_OK) {
+        status = twill__resource_prepare(&visit, code, turn);
+        if (status == TWILL_OK) {
+            twill__resource_hand_out(pool, order, borrower->thread);
+            borrower->got = 0; /* they are the caller's */
+            twill__resource_settle(pool, turn);
+            twill__resource_leave(pool, turn);
+        }
+    }
+    TWILL__GUARD_POP(0);
+    return status;
+}
+
+static inline twill_status twill__resource_acquire(struct twill_resource_pool *pool,
+                                                   const twill__resource_order *order, int *code)
+{
+    twill__resource_turn turn;
+    uint32_t index;
+    twill__resource_enter(pool, &turn);
+    index = twill__resource_idle_next(pool);
+    if (order->n == 1 && index != TWILL__RESOURCE_NONE && !pool->checked && !pool->closed &&
+        (!pool->waiters.first || pool->options.barging) &&
+        pool->slots[index].epoch == pool->epoch) {
+        twill__resource_idle_out(pool, index);
+        order->leases->slot = index;
+        twill__resource_hand_out(pool, order, twill__thread_number());
+        twill__unlock(&pool->lock);
+        return TWILL_OK;
+    }
+    return twill__resource_acquire_slowly(pool, order, code, &turn);
+}
+
+/* ---- release ---- */
+
+enum { TWILL__RESOURCE_GIVE_RELEASE, TWILL__RESOURCE_GIVE_DISCARD, TWILL__RESOURCE_GIVE_DETACH };
+
+typedef struct twill__resource_return {
+    struct twill_resource_pool *pool;
+    uint32_t slot;
+    void *resource;
+} twill__resource_return;
+
+/* `reset` has ended its thread. */
+static void twill__resource_not_reset(void *back_)
+{
+    twill__resource_return *back = (twill__resource_return *)back_;
+    if (twill__resource_here(back->pool))
+        twill__resource_destroy_one(back->pool, back->slot, back->resource, TWILL_RESOURCE_BROKEN,
+                                    false);
+}
+
+/* Under the lock: is this lease one of ours, and the latest of its slot? */
+static inline twill_status twill__resource_lease_check(const struct twill_resource_pool *pool,
+                                                       const twill_lease *lease)
+{
+    const twill__resource_slot *slot = lease->slot < pool->room ? &pool->slots[lease->slot] : NULL;
+    if (!slot || slot->state != TWILL__RESOURCE_LENT || slot->generation != lease->generation)
+        return TWILL_STALE;
+    return TWILL_OK;
+}
+
+/* With the lock, which it gives back: the slot is TAKEN, and its resource comes back or ends. */
+static __attribute__((noinline)) void twill__resource_take_back(twill__resource_return *back,
+                                                                int why, twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = back->pool;
+    twill_task task = twill__resource_task(pool, back->slot, (twill_until){0, NULL});
+    if (!why && pool->options.reset) {
+        int code = 0;
+        twill__resource_exit(pool, turn);
+        TWILL__GUARD_PUSH(twill__resource_not_reset, back);
+        code = pool->options.reset(back->resource, &task);
+        TWILL__GUARD_POP(0);
+        if (!twill__resource_here(pool))
+            return;
+        twill__resource_enter(pool, turn);
+        if (pool->timed)
+            pool->slots[back->slot].idle_since = twill__clock_now();
+        why = code ? TWILL_RESOURCE_INVALID
+                   : twill__resource_slot_verdict(pool, &pool->slots[back->slot],
+                                                  pool->timed ? twill__clock_now() : 0);
+    }
+    if (!why && pool->total > pool->max)
+        why = TWILL_RESOURCE_SURPLUS;
+    if (why) {
+        twill__resource_exit(pool, turn);
+        twill__resource_destroy_one(pool, back->slot, back->resource, why, false);
+        return;
+    }
+    twill__resource_idle_in(pool, back->slot);
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+}
+
+static inline twill_status twill__resource_give(struct twill_resource_pool *pool,
+                                                twill_lease *lease, int how, void **resource)
+{
+    twill__resource_turn turn;
+    twill__resource_return back = {pool, lease->slot, NULL};
+    twill__resource_slot *slot;
+    twill_status status;
+    twill_ns now = pool->timed ? twill__clock_now() : 0;
+    int why;
+    twill__resource_enter(pool, &turn);
+    status = twill__resource_lease_check(pool, lease);
+    if (status != TWILL_OK) {
+        twill__resource_exit(pool, &turn);
+        return status;
+    }
+    slot = &pool->slots[back.slot];
+    pool->leased--;
+    if (pool->timed) {
+        pool->counts.use_total += now - slot->lent_at;
+        if (now - slot->lent_at > pool->counts.use_max)
+            pool->counts.use_max = now - slot->lent_at;
+        slot->idle_since = now;
+    }
+    pool->counts.releases += how == TWILL__RESOURCE_GIVE_RELEASE;
+    pool->counts.discards += how == TWILL__RESOURCE_GIVE_DISCARD;
+    pool->counts.detached += how == TWILL__RESOURCE_GIVE_DETACH;
+    back.resource = slot->resource;
+    memset(lease, 0, sizeof *lease);
+    if (how == TWILL__RESOURCE_GIVE_RELEASE && !pool->examined && !pool->waiters.first &&
+        !pool->closed && slot->epoch == pool->epoch && pool->total <= pool->max &&
+        pool->idle < pool->options.max_idle) {
+        twill__resource_idle_in(pool, back.slot);
+        twill__unlock(&pool->lock);
+        return TWILL_OK;
+    }
+    why = how == TWILL__RESOURCE_GIVE_DISCARD ? (int)TWILL_RESOURCE_BROKEN
+                                              : twill__resource_slot_verdict(pool, slot, now);
+    twill__resource_slot_take(pool, back.slot, twill__thread_number());
+    if (how == TWILL__RESOURCE_GIVE_DETACH) {
+        *resource = back.resource;
+        twill__resource_slot_free(pool, back.slot);
+        twill__resource_settle(pool, &turn);
+        twill__resource_exit(pool, &turn);
+    } else {
+        twill__resource_take_back(&back, why, &turn);
+    }
+    return TWILL_OK;
+}
+
+#endif
+
+/* With the lock, which it gives back meanwhile: ends idle resources for which `verdict` has a
+   reason, from the coldest on, while more than `least` are idle. Returns how many. `busy`. */
+static inline size_t twill__resource_sweep(struct twill_resource_pool *pool, size_t least,
+                                           twill__resource_turn *turn)
+{
+    size_t ended = 0;
+    uint32_t index = pool->cold;
+    while (index != TWILL__RESOURCE_NONE && pool->idle > least) {
+        /* exit: each turn ends one, or goes on to a hotter one */
+        twill__resource_slot *slot = &pool->slots[index];
+        void *resource = slot->resource;
+        int why = twill__resource_slot_verdict(pool, slot, pool->timed ? twill__clock_now() : 0);
+        if (!why) {
+            index = slot->hotter;
+            continue;
+        }
+        twill__resource_slot_take(pool, index, twill__thread_number());
+        twill__resource_exit(pool, turn);
+        twill__resource_destroy_one(pool, index, resource, why, false);
+        twill__resource_enter(pool, turn);
+        ended++;
+        index = pool->cold; /* the list may be another one now */
+    }
+    return ended;
+}
+
+/* Under the lock: is an idle resource's time over? */
+static inline bool twill__resource_any_expired(const struct twill_resource_pool *pool)
+{
+    twill_ns now = pool->timed ? twill__clock_now() : 0;
+    for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
+        if (twill__resource_slot_verdict(pool, &pool->slots[k], now))
+            return true;
+    return false;
+}
+
+/* With the lock, which it gives back meanwhile: one more idle resource. */
+static inline twill_status twill__resource_add_one(twill__resource_visit *visit, int *code,
+                                                   twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_borrower *borrower = &visit->borrower;
+    borrower->leases[0].slot = twill__resource_slot_new(pool, borrower->thread);
+    borrower->n = borrower->got = borrower->empty = 1;
+    borrower->right = true;
+    pool->creating++;
+    *code = twill__resource_create_one(visit, borrower->leases[0].slot, turn);
+    twill__resource_give_back(pool, borrower); /* idle, or free */
+    twill__resource_settle(pool, turn);
+    return *code ? TWILL_FAILED : TWILL_OK;
+}
+
+/* Fills up to min_idle; while an expired one is among those, one more, which takes its place. With
+   the lock, which it gives back meanwhile. */
+static inline twill_status twill__resource_fill(twill__resource_visit *visit, int *code,
+                                                twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    size_t least = pool->options.min_idle;
+    while (!pool->closed && pool->total < pool->max && !pool->waiters.first &&
+           (pool->idle < least || (pool->idle == least && twill__resource_any_expired(pool)))) {
+        /* exit: each turn makes one, and replaces at most one that has expired */
+        twill_status status = TWILL_OK;
+        if (pool->not_before && twill__clock_now() < pool->not_before) {
+            *code = pool->last_code;
+            return TWILL_FAILED;
+        }
+        if (!twill__resource_may_create(pool))
+            return TWILL_OK; /* others are at it */
+        if (twill_cancel_fired(visit->until.cancel))
+            return TWILL_CANCELLED;
+        if (twill__expired(visit->until.deadline))
+            return TWILL_TIMEOUT;
+        status = twill__resource_add_one(visit, code, turn);
+        if (status != TWILL_OK)
+            return status;
+        (void)twill__resource_sweep(pool, least, turn);
+    }
+    return TWILL_OK;
+}
+
+typedef struct twill__resource_keeping {
+    twill__resource_visit visit;
+    twill_lease lease;
+    twill_status status;
+} twill__resource_keeping;
+
+static void twill__resource_kept(void *keeping_)
+{
+    twill__resource_keeping *keeping = (twill__resource_keeping *)keeping_;
+    twill__resource_quit(&keeping->visit);
+    twill__resource_not_busy(keeping->visit.pool);
+}
+
+static inline twill_status twill__resource_maintain(struct twill_resource_pool *pool, int *code,
+                                                    twill_until until)
+{
+    twill__resource_keeping keeping;
+    twill__resource_turn turn;
+    *code = 0;
+    memset(&keeping, 0, sizeof keeping);
+    keeping.visit.pool = pool;
+    keeping.visit.until = until;
+    keeping.visit.borrower.leases = &keeping.lease;
+    keeping.visit.borrower.thread = twill__thread_number();
+    twill__resource_enter(pool, &turn);
+    pool->busy++;
+    if (pool->closed)
+        keeping.status = TWILL_CLOSED;
+    twill__resource_exit(pool, &turn);
+    TWILL__GUARD_PUSH(twill__resource_kept, &keeping);
+    twill__resource_leaks(pool);
+    twill__resource_enter(pool, &turn);
+    if (keeping.status == TWILL_OK) {
+        (void)twill__resource_sweep(pool, pool->options.min_idle, &turn);
+        keeping.status = twill__resource_fill(&keeping.visit, code, &turn);
+    }
+    twill__resource_leave(pool, &turn);
+    TWILL__GUARD_POP(0);
+    twill__resource_not_busy(pool);
+    return keeping.status;
+}
+
+/* ---- the keeper ---- */
+
+static inline void twill__resource_keep(void *pool_)
+{
+    struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
+    twill__resource_turn turn;
+    /* relaxed: only this thread asks for its own number */
+    atomic_store_explicit(&pool->keeper_number, twill__thread_number(), memory_order_relaxed);
+    twill__resource_enter(pool, &turn);
+    while (!pool->stop) { /* exit: destroy says so */
+        twill__node node;
+        twill_status status;
+        int code;
+        twill__node_init(&node);
+        twill__list_append(&pool->keeper_waits, &node);
+        twill__resource_exit(pool, &turn);
+        status = twill__wait(&node, twill_within(pool->options.maintain_every));
+        twill__resource_enter(pool, &turn);
+        if (status != TWILL_OK)
+            twill__list_remove(&pool->keeper_waits, &node);
+        if (pool->stop)
+            break;
+        twill__resource_exit(pool, &turn);
+        (void)twill__resource_maintain(pool, &code, (twill_until){0, NULL});
+        twill__resource_enter(pool, &turn);
+    }
+    twill__resource_exit(pool, &turn);
+}
+
+/* Ends the keeper and joins it. The first caller does, and nobody needs it twice. */
+static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    bool mine;
+    twill__resource_enter(pool, &turn);
+    mine = pool->kept;
+    pool->kept = false;
+    pool->stop = true;
+    while (pool->keeper_waits.first) {
+        twill__node *node = pool->keeper_waits.first;
+        const void *word = &node->word;
+        if (!twill__grant(&pool->keeper_waits, node))
+            break; /* it looks at `stop` by itself */
+        twill__resource_wake(&turn, word);
+    }
+    twill__resource_exit(pool, &turn);
+    if (mine)
+        twill__thread_join(&pool->keeper);
+}
+
+#endif
+
+/* ---- create ---- */
+
+static inline bool twill__resource_options_valid(const twill_resource_pool_options *options,
+                                                 size_t max)
+{
+    if (options->validate_after < 0 || options->max_idle_time < 0 || options->max_lifetime < 0 ||
+        options->create_pause < 0 || options->leak_after < 0 || options->maintain_every < 0)
+        return false;
+    if (!options->create && (options->min_idle || options->max_creating || options->create_pause))
+        return false;
+    return (options->jitter_percent <= 100 || options->jitter_percent == UINT_MAX) &&
+           (options->validate || !options->validate_after) &&
+           (options->leak_after || !options->on_leak) && options->min_idle <= max &&
+           (!options->max_idle || options->max_idle >= options->min_idle);
+}
+
+/* The slots from `from` on are free. */
+static inline void twill__resource_free_slots(struct twill_resource_pool *pool, uint32_t from)
+{
+    for (uint32_t k = pool->room; k-- > from;) {
+        memset(&pool->slots[k], 0, sizeof pool->slots[k]);
+        pool->slots[k].hotter = pool->free;
+        pool->free = k;
+    }
+}
+
+static inline bool twill__resource_start_keeper(struct twill_resource_pool *pool)
+{
+    if (!pool->options.maintain_every)
+        return true;
+    pool->keeper.fn = twill__resource_keep;
+    pool->keeper.arg = pool;
+    pool->keeper.cpu = UINT_MAX;
+    twill__thread_name(&pool->keeper, pool->options.name);
+    pool->kept = true;
+    return twill__thread_start(&pool->keeper);
+}
+
+static inline void twill__resource_init(struct twill_resource_pool *pool,
+                                        const twill_resource_pool_options *options, size_t max)
+{
+    memset(pool, 0, sizeof *pool);
+    pool->options = *options;
+    pool->max = max;
+    pool->generation = twill__generation();
+    pool->hot = pool->cold = pool->free = TWILL__RESOURCE_NONE;
+    pool->random = twill__random_begin(options->seed, pool);
+    if (!options->max_idle)
+        pool->options.max_idle = SIZE_MAX; /* never above max */
+    if (!options->max_creating)
+        pool->options.max_creating = SIZE_MAX;
+    if (!options->jitter_percent)
+        pool->options.jitter_percent = 10;
+    if (options->jitter_percent == UINT_MAX)
+        pool->options.jitter_percent = 0;
+    pool->timed = options->validate_after || options->max_idle_time || options->max_lifetime ||
+                  options->leak_after || options->maintain_every;
+    pool->checked =
+        options->validate || options->max_idle_time || options->max_lifetime || options->max_uses;
+    pool->examined =
+        options->reset || options->max_idle_time || options->max_lifetime || options->max_uses;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
+                                                      const twill_resource_pool_options *options)
+{
+    size_t max;
+    twill_resource_pool *pool;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    if (!options)
+        return TWILL_INVALID;
+    max = options->max ? options->max : 8;
+    if (!twill__resource_options_valid(options, max))
+        return TWILL_INVALID;
+    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
+        return TWILL_TOO_BIG;
+    pool = (twill_resource_pool *)TWILL_MALLOC(sizeof *pool);
+    if (!pool)
+        return TWILL_NO_MEMORY;
+    twill__resource_init(pool, options, max);
+    pool->slots = (twill__resource_slot *)TWILL_MALLOC(max * sizeof(twill__resource_slot));
+    if (!pool->slots) {
+        TWILL_FREE(pool);
+        return TWILL_NO_MEMORY;
+    }
+    pool->room = (uint32_t)max;
+    twill__resource_free_slots(pool, 0);
+    if (!twill__resource_start_keeper(pool)) {
+        TWILL_FREE(pool->slots);
+        TWILL_FREE(pool);
+        return TWILL_NO_THREAD;
+    }
+    *out = pool;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, void *resource)
+{
+    twill__resource_turn turn;
+    twill_status status = TWILL_OK;
+    uint32_t index;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (pool->closed) {
+        status = TWILL_CLOSED;
+    } else if ((index = twill__resource_slot_new(pool, twill__thread_number())) ==
+               TWILL__RESOURCE_NONE) {
+        status = TWILL_FULL;
+    } else {
+        twill__resource_slot *slot = &pool->slots[index];
+        slot->resource = resource;
+        slot->there = true;
+        slot->epoch = pool->epoch;
+        twill__resource_live(pool, slot);
+        pool->counts.added++;
+        twill__resource_idle_in(pool, index);
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_leave(pool, &turn);
+    return status;
+}
+
+/* ---- acquire, release ---- */
+
+static inline twill_status twill__resource_acquire_one(twill_resource_pool *pool,
+                                                       twill_lease *lease,
+                                                       twill__resource_order order)
+{
+    twill_lease mine = {NULL, NULL, 0, 0, 0};
+    twill_status status;
+    int code = 0;
+    if (!pool || !lease)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    order.leases = &mine;
+    order.n = 1;
+    status = twill__resource_acquire(pool, &order, &code);
+    if (status == TWILL_OK)
+        *lease = mine;
+    else if (status == TWILL_FAILED)
+        lease->code = code;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
+                                                          twill_lease *lease, twill_until until,
+                                                          const char *file, int line)
+{
+    twill__resource_order order = {NULL, 1, until, false, false, file, line};
+    return twill__resource_acquire_one(pool, lease, order);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_try_acquire_at(twill_resource_pool *pool,
+                                                              twill_lease *lease, const char *file,
+                                                              int line)
+{
+    twill__resource_order order = {NULL, 1, {0, NULL}, true, false, file, line};
+    return twill__resource_acquire_one(pool, lease, order);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
+                                                                  twill_lease *leases, size_t n,
+                                                                  twill_until until)
+{
+    twill__resource_order order = {leases, n, until, false, false, NULL, 0};
+    twill_status status;
+    int code = 0;
+    if (!pool || (n && !leases))
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    if (!n)
+        return TWILL_OK;
+    status = twill__resource_acquire(pool, &order, &code);
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    memset(leases, 0, n * sizeof *leases);
+    leases[0].code = code;
+    return status;
+}
+
+static inline twill_status twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease,
+                                                     int how, void **resource)
+{
+    if (!pool || !lease || lease->pool != pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    return twill__resource_give(pool, lease, how, resource);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
+                                                       twill_lease *lease)
+{
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_RELEASE, NULL);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_discard(twill_resource_pool *pool,
+                                                       twill_lease *lease)
+{
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_DISCARD, NULL);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_detach(twill_resource_pool *pool, twill_lease *lease,
+                                                      void **resource)
+{
+    if (!resource)
+        return TWILL_INVALID;
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_DETACH, resource);
+}
+
+/* ---- one call ---- */
+
+typedef struct twill__resource_use { /* behind task->private_ of `use` */
+    twill__call head;
+    bool broken, over;
+    twill_resource_pool *pool;
+    twill_lease lease;
+    twill_report *report;
+    twill_ns begun;
+} twill__resource_use;
+
+static const twill__call_table *twill__resource_use_table(void)
+{
+    static const twill__call_table table = {NULL, NULL, NULL, NULL, NULL};
+    return &table;
+}
+
+static inline void twill__resource_report(twill__resource_use *use, twill_status status, int code,
+                                          bool used)
+{
+    twill_report *report = use->report;
+    if (!report)
+        return;
+    memset(report, 0, sizeof *report);
+    report->status = status;
+    report->total = 1;
+    report->done = status == TWILL_OK;
+    report->failed = used && status != TWILL_OK;
+    report->skipped = !used;
+    report->workers_started = report->workers_used = 1;
+    report->wall = twill__clock_now() - use->begun;
+    if (status == TWILL_FAILED || status == TWILL_LOST) {
+        report->first_error.status = status;
+        report->first_error.code = code;
+    }
+}
+
+/* `use` has ended its thread. */
+static void twill__resource_use_lost(void *use_)
+{
+    twill__resource_use *use = (twill__resource_use *)use_;
+    if (!twill__resource_here(use->pool))
+        return;
+    if (!use->over)
+        twill__resource_report(use, TWILL_LOST, 0, true);
+    if (use->lease.pool)
+        (void)twill_resource_pool_discard(use->pool, &use->lease);
+}
+
+static __attribute__((noinline)) twill_status twill__resource_use_run(twill__resource_use *record,
+                                                                      twill_resource_fn *use,
+                                                                      void *context,
+                                                                      twill_until until)
+{
+    twill_task task = {record->lease.slot, context, UINT_MAX, 0, NULL, until, record};
+    twill_status status = TWILL_LOST;
+    TWILL__GUARD_PUSH(twill__resource_use_lost, record);
+    int code = use(record->lease.resource, &task);
+    status = code ? TWILL_FAILED : TWILL_OK;
+    record->over = true;
+    twill__resource_report(record, status, code, true);
+    if (record->broken)
+        (void)twill_resource_pool_discard(record->pool, &record->lease);
+    else
+        (void)twill_resource_pool_release(record->pool, &record->lease);
+    TWILL__GUARD_POP(0);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_with_resource(twill_resource_pool *pool, twill_resource_fn *use,
+                                               void *context,
+                                               const twill_with_resource_options *options)
+{
+    twill__resource_use record;
+    twill__resource_order order = {NULL, 1, {0, NULL}, false, true, NULL, 0};
+    twill_status status = TWILL_INVALID;
+    memset(&record, 0, sizeof record);
+    record.head.table = twill__resource_use_table();
+    record.pool = pool;
+    record.report = options ? options->report : NULL;
+    record.begun = record.report ? twill__clock_now() : 0;
+    if (options)
+        order.until = options->until;
+    if (use)
+        status = twill__resource_acquire_one(pool, &record.lease, order);
+    if (status != TWILL_OK) {
+        twill__resource_report(&record, status, record.lease.code, false);
+        return status;
+    }
+    return twill__resource_use_run(&record, use, context, order.until);
+}
+
+TWILL__DEFINE void twill_resource_pool_broken(const twill_task *task)
+{
+    if (task && task->private_ && twill__table_of(task) == twill__resource_use_table())
+        ((twill__resource_use *)task->private_)->broken = true;
+}
+
+/* ---- upkeep and change ---- */
+
+TWILL__DEFINE twill_status twill_resource_pool_maintain(twill_resource_pool *pool, int *code,
+                                                        twill_until until)
+{
+    twill_status status;
+    int first = 0;
+    if (code)
+        *code = 0;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    status = twill__resource_maintain(pool, &first, until);
+    if (code)
+        *code = first;
+    return status;
+}
+
+TWILL__DEFINE size_t twill_resource_pool_evict(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    size_t ended = 0;
+    if (!pool || !twill__resource_here(pool))
+        return 0;
+    twill__resource_enter(pool, &turn);
+    pool->epoch++;
+    pool->busy++;
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    ended = twill__resource_sweep(pool, 0, &turn);
+    twill__resource_exit(pool, &turn);
+    TWILL__GUARD_POP(1);
+    return ended;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max)
+{
+    twill__resource_turn turn;
+    twill__resource_slot *slots = NULL, *old = NULL;
+    uint32_t room = 0;
+    twill_status status = TWILL_OK;
+    if (!pool || !max)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
+        return TWILL_TOO_BIG;
+    twill__resource_enter(pool, &turn);
+    while (max > pool->room && room < max && status == TWILL_OK) { /* exit: after one turn */
+        pool->busy++;
+        twill__resource_exit(pool, &turn);
+        slots = (twill__resource_slot *)TWILL_MALLOC(max * sizeof *slots);
+        room = (uint32_t)max;
+        status = slots ? TWILL_OK : TWILL_NO_MEMORY;
+        twill__resource_enter(pool, &turn);
+        pool->busy--;
+    }
+    if (status == TWILL_OK && pool->closed)
+        status = TWILL_CLOSED;
+    old = slots;
+    if (status == TWILL_OK) {
+        if (slots && room > pool->room) {
+            uint32_t from = pool->room;
+            memcpy(slots, pool->slots, from * sizeof *slots);
+            old = pool->slots;
+            pool->slots = slots;
+            pool->room = room;
+            twill__resource_free_slots(pool, from);
+        }
+        pool->max = max;
+        if (pool->options.min_idle > max)
+            pool->options.min_idle = max;
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_leave(pool, &turn);
+    if (old)
+        TWILL_FREE(old);
+    return status;
+}
+
+TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
+                                                size_t max)
+{
+    twill__resource_turn turn;
+    size_t out = 0;
+    twill_ns now;
+    if (!pool || !twill__resource_here(pool))
+        return 0;
+    now = twill__clock_now();
+    twill__resource_enter(pool, &turn);
+    for (uint32_t k = 0; k < pool->room; k++) {
+        const twill__resource_slot *slot = &pool->slots[k];
+        if (slot->state != TWILL__RESOURCE_LENT)
+            continue;
+        if (infos && out < max) {
+            twill_ns held = slot->lent_at && now > slot->lent_at ? now - slot->lent_at : 0;
+            infos[out] = (twill_lease_info){slot->resource, slot->file, slot->line, held, k};
+        }
+        out++;
+    }
+    twill__resource_exit(pool, &turn);
+    return out;
+}
+
+/* ---- end ---- */
+
+/* With the lock, which it gives back. */
+static inline void twill__resource_shut(twill_resource_pool *pool, twill__resource_turn *turn)
+{
+    twill__node *node = pool->waiters.first;
+    pool->closed = true;
+    while (node) { /* exit: who leaves, or looks again, is passed; the others are answered */
+        twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
+        node = node->next;
+        twill__resource_give_back(pool, borrower);
+        if (!borrower->retry && twill__resource_answer(pool, borrower, TWILL_CLOSED, turn))
+            twill__resource_waited(pool, borrower);
+    }
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (pool->closed) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_CLOSED;
+    }
+    twill__resource_shut(pool, &turn);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
+                                                           twill_until until)
+{
+    twill__resource_turn turn;
+    twill_status status = TWILL_OK;
+    twill__node node;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (!pool->closed) {
+        status = TWILL_INVALID;
+    } else if (pool->total) {
+        size_t held = twill__resource_mark(pool, twill__thread_number(), false);
+        status = held ? TWILL_DEADLOCK : TWILL_TIMEOUT;
+    }
+    if (status != TWILL_TIMEOUT) {
+        twill__resource_exit(pool, &turn);
+        return status;
+    }
+    twill__node_init(&node);
+    twill__list_append(&pool->drainers, &node);
+    twill__resource_exit(pool, &turn);
+    status = twill__wait(&node, until);
+    if (status == TWILL_OK)
+        return TWILL_OK; /* the pool may be gone */
+    twill__resource_enter(pool, &turn);
+    twill__list_remove(&pool->drainers, &node);
+    twill__resource_exit(pool, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_drain(twill_resource_pool *pool)
+{
+    return twill_resource_pool_drain_until(pool, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_destroy(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    twill__node node;
+    if (!pool)
+        return TWILL_OK;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (!pool->closed) {
+        twill__resource_shut(pool, &turn);
+        twill__resource_enter(pool, &turn);
+    }
+    /* relaxed: only the keeper itself has this number */
+    if (atomic_load_explicit(&pool->keeper_number, memory_order_relaxed) ==
+        twill__thread_number()) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_BUSY;
+    }
+    twill__resource_exit(pool, &turn);
+    twill__resource_stop_keeper(pool);
+    twill__resource_enter(pool, &turn);
+    if (pool->total || pool->busy) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_BUSY;
+    }
+    if (!twill__resource_deserted(pool)) {
+        twill__node_init(&node);
+        pool->destroyer = &node;
+        twill__resource_exit(pool, &turn);
+        twill__await(&node);
+        twill__resource_enter(pool, &turn); /* whoever told us has left the section now */
+    }
+    twill__unlock(&pool->lock);
+    TWILL_FREE(pool->slots);
+    TWILL_FREE(pool);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_resource_pool_abandon(twill_resource_pool *pool)
+{
+    if (!pool || twill__resource_here(pool))
+        return;
+    TWILL_FREE(pool->slots);
+    TWILL_FREE(pool);
+}
+
+TWILL__DEFINE void twill_resource_pool_get_stats(twill_resource_pool *pool,
+                                                 twill_resource_pool_stats *out)
+{
+    twill__resource_turn turn;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (!pool || !twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    *out = pool->counts;
+    out->total = pool->total;
+    out->idle = pool->idle;
+    out->leased = pool->leased;
+    out->creating = pool->creating;
+    out->max = pool->max;
+    twill__resource_exit(pool, &turn);
 }
 
 #endif

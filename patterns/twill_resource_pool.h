@@ -1,0 +1,4580 @@
+/* twill_resource_pool.h - twill 0.1.0 - SPDX-License-Identifier: MIT OR Unlicense (text at the end)
+   GENERATED from patterns/src/resource_pool.h and its parts. Do not edit it here: edit there, then `make headers`. */
+
+/* twill: resource_pool - a bounded set of costly things that threads borrow one at a time.
+   SPDX-License-Identifier: MIT OR Unlicense
+   Build: cc -std=c11 -pthread. In one .c file: #define TWILL_IMPLEMENTATION before the include.
+
+WHEN TO USE IT
+    Connections, handles, buffers, contexts: things that are costly to make, or that there may only
+    be few of, and that one thread uses at a time. The pool makes them when they are needed, never
+    more than max, lends each to one borrower, checks what comes back, and tells a leak, a double
+    release and a deadlock by name.
+WHEN NOT
+    Only the number of calls at once is to be bounded: bulkhead (rate_limiter). One per thread for
+    ever: worker_start of the pattern that has the threads.
+
+EXAMPLE:
+#include <stdio.h>
+#include <stdlib.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_resource_pool.h"
+
+static int open_one(void **resource, const twill_task *task)
+{
+    (void)task;
+    *resource = calloc(1, sizeof(int));                 // stands for a connection
+    return *resource ? 0 : 1;                           // not 0: acquire answers FAILED
+}
+
+static void close_one(void *resource, twill_resource_end why, const twill_task *task)
+{
+    (void)why;
+    (void)task;
+    free(resource);
+}
+
+static int query(void *resource, const twill_task *task)
+{
+    int *count = resource;
+    printf("query %d\n", ++*count);
+    return *(int *)task->context;                       // not 0: FAILED, and given back anyway
+}
+
+int main(void)
+{
+    twill_resource_pool *pool;
+    int code = 0;
+    if (twill_resource_pool_create(&pool, &(twill_resource_pool_options){
+            .max = 5, .create = open_one, .destroy = close_one }) != TWILL_OK)
+        return 1;
+    for (int k = 0; k < 3; k++)
+        if (twill_with_resource(pool, query, &code, NULL) != TWILL_OK)
+            return 1;
+    return twill_resource_pool_destroy(pool) != TWILL_OK;
+}
+END OF EXAMPLE
+OUTPUT:
+query 1
+query 2
+query 3
+END OF OUTPUT
+
+OPTIONS (twill_resource_pool_options)
+    max             resources at any moment, exact: idle, lent, and in any callback; 0: 8
+    create          makes one, when nobody has given one back. NULL: a fixed set, given with `add`
+    destroy         once for each that was created or added, but those detached. May be NULL
+    validate        when one is borrowed again: not 0: it is destroyed, another is taken or made
+    validate_after  only when it was idle for so long; 0: always
+    reset           when one comes back: not 0: it is destroyed (release answers OK all the same)
+    min_idle        kept ready by maintain; expiry by age leaves so many. max_idle: kept at most;
+                    0: max
+    max_idle_time, max_lifetime, max_uses    0: no limit. A lent one is never touched
+    jitter_percent  each lifetime is shortened by up to so much, drawn at creation; 0: 10;
+                    UINT_MAX: none. seed: of that; 0: from the clock
+    max_creating    creations at once; 0: max. create_pause: after a failed one nobody creates
+                    for so long: who waits is served by what comes back; 0: none
+    fifo            false: the most recently used first (few stay warm, the rest expires); true: the
+                    least recently used (all stay warm)
+    barging         false: waiters in order of arrival; true: a newcomer may overtake them
+    leases_stay     a promise: who acquires releases. Then DEADLOCK is found for plain leases, too
+    leak_after      a lease that is held for longer is reported once, to on_leak, by maintain or by
+                    who is about to wait; 0: never
+    maintain_every  0: upkeep on use and in maintain. Else a thread called `name` does it
+    context         task->context of the callbacks. task->index: the slot. task->until, for create
+                    and validate: what is left of the acquirer's wait
+
+ANSWERS
+    acquire         OK (also late, and with an expired deadline when one is there or can be made);
+                    FAILED: create failed, lease.code; CLOSED; CANCELLED; TIMEOUT; EMPTY (try);
+                    TOO_BIG (many: more than max); DEADLOCK: without deadline and token, and every
+                    resource is with a thread that waits likewise, or in this thread's own hands
+    release, discard, detach    OK; INVALID: empty, or another pool's; STALE: given back already
+    One absolute deadline covers waiting, validating any number of stale ones, and creating. A
+    callback is told by its task, never interrupted.
+    INVALID, TOO_BIG, NO_MEMORY, NO_THREAD: create. FORKED: a pool of the parent process
+
+THREADS      All functions by any thread; a lease may move to another one (but see leases_stay).
+PROGRESS     Whatever frees capacity (a release, a discard, a failed creation, an expiry, a resize)
+             serves the oldest waiter in the same moment. Callbacks run under no lock, and never
+             delay who can have an idle resource.
+ORDERING     All that was done to a resource comes before what its next borrower does.
+OWNERSHIP    The pool's, from create or add to destroy or detach.
+ALLOCATES    create: two blocks; resize up: one. Nothing else.
+BLOCKS       acquire as it says; close and evict run `destroy` for the idle ones.
+COSTS        An uncontended acquire or release: one lock round, and one reading of the clock if an
+             option asks for times. A waiter spins a moment, then sleeps; one wake each.
+FORK         In a forked child all answers are FORKED; abandon frees the pool there.
+PITFALLS     A copy of a lease that is kept for 2^32 lendings of its slot is not noticed. Oldest
+             first keeps idle expiry from shrinking the pool under light load. A callback may call
+             other pools; a wait on its own pool that only its own slot could serve is DEADLOCK.
+             longjmp out of `use` is not supported. Nothing here may be called in a signal
+             handler. */
+#ifndef TWILL_RESOURCE_POOL_H
+#define TWILL_RESOURCE_POOL_H
+
+/* ---- base/base.h ---- */
+/* base.h: the vocabulary that every header shows. It only declares; platform/ and engine/ implement
+   it. */
+
+/* ---- base/version.h ---- */
+/* version.h: one version for all headers of one .c file. */
+#ifndef TWILL_VERSION
+#define TWILL_VERSION      100 /* major * 10000 + minor * 100 + patch */
+#define TWILL_VERSION_TEXT "0.1.0"
+#endif
+/* Not under the guard: a second header checks what the first one brought. The assertion names both
+   versions. */
+#if TWILL_VERSION != 100
+#ifdef __cplusplus
+static_assert(TWILL_VERSION == 100,
+              "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#else
+_Static_assert(TWILL_VERSION == 100,
+               "this header is twill 0.1.0, but twill " TWILL_VERSION_TEXT " came before it");
+#endif
+#error "twill headers of different versions in one file"
+#endif
+
+/* ---- base/link.h ---- */
+/* link.h: how declarations are decorated. See "Rules of linking" in docs/internals.md. */
+#ifndef TWILL__BASE_LINK_H
+#define TWILL__BASE_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined TWILL_STATIC && !defined TWILL_IMPLEMENTATION
+#define TWILL_IMPLEMENTATION
+#endif
+#if defined __cplusplus && defined TWILL_IMPLEMENTATION
+#error "twill: define TWILL_IMPLEMENTATION in a .c file; C++ files include the declarations"
+#endif
+
+#ifdef TWILL_STATIC
+#define TWILL__DECL static inline
+#elif defined TWILL_API
+#define TWILL__DECL TWILL_API
+#else
+#define TWILL__DECL extern
+#endif
+
+#ifdef __cplusplus
+#define TWILL_ALIGNAS(n) alignas(n)
+#else
+#define TWILL_ALIGNAS(n) _Alignas(n)
+#endif
+/* Storage of a caller-owned object that only the implementation reads: n words of 64 bits. */
+#define TWILL_PRIVATE(n) TWILL_ALIGNAS(8) uint64_t private_words[n]
+
+#endif
+
+/* ---- base/status.h ---- */
+/* status.h: what a call answers. One table gives value, name and text. */
+#ifndef TWILL__BASE_STATUS_H
+#define TWILL__BASE_STATUS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Outcomes come first, refusals from 32 on: a refused call has changed nothing. When several
+   hold, the first of this order is said: success, FAILED, CLOSED, CANCELLED, TIMEOUT, then FULL
+   or EMPTY. */
+#define TWILL_STATUS_TABLE(X)                                     \
+    X(TWILL_OK, 0, "success")                                     \
+    X(TWILL_FAILED, 1, "a callback returned a code other than 0") \
+    X(TWILL_TIMEOUT, 2, "the deadline passed")                    \
+    X(TWILL_CANCELLED, 3, "the cancel token fired")               \
+    X(TWILL_CLOSED, 4, "closed, and no more will come")           \
+    X(TWILL_FULL, 5, "no room now")                               \
+    X(TWILL_EMPTY, 6, "nothing there now")                        \
+    X(TWILL_DROPPED, 7, "dropped by the overflow policy")         \
+    X(TWILL_LOST, 8, "nobody will ever say how it ended")         \
+    X(TWILL_INVALID, 32, "an argument or option is not valid")    \
+    X(TWILL_NO_MEMORY, 33, "not enough memory")                   \
+    X(TWILL_NO_THREAD, 34, "a thread could not be started")       \
+    X(TWILL_BUSY, 35, "in use")                                   \
+    X(TWILL_TOO_BIG, 36, "too big for a limit or for size_t")     \
+    X(TWILL_DEADLOCK, 37, "this wait could never end")            \
+    X(TWILL_STALE, 38, "the handle's object is gone")             \
+    X(TWILL_FORKED, 39, "made by the parent process, before a fork")
+
+#define TWILL__STATUS_ENUM(NAME, VALUE, TEXT) NAME = VALUE,
+typedef enum twill_status { TWILL_STATUS_TABLE(TWILL__STATUS_ENUM) } twill_status;
+#undef TWILL__STATUS_ENUM
+
+/* The name ("TWILL_TIMEOUT") and a short English text, both static. "unknown status" for other
+   values. Any thread. */
+TWILL__DECL const char *twill_status_name(twill_status status);
+TWILL__DECL const char *twill_status_text(twill_status status);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/time.h ---- */
+/* time.h: durations, instants, how long a call may wait. */
+#ifndef TWILL__BASE_TIME_H
+#define TWILL__BASE_TIME_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Nanoseconds: durations, and instants of the monotonic clock. An instant is always above 0. */
+typedef int64_t twill_ns;
+/* n: an integer */
+#define TWILL_US(n)   ((twill_ns)(n)*1000)
+#define TWILL_MS(n)   ((twill_ns)(n)*1000000)
+#define TWILL_SEC(n)  ((twill_ns)(n)*1000000000)
+#define TWILL_FOREVER INT64_MAX
+
+typedef struct twill_cancel twill_cancel;
+
+/* How long a call may wait: until the instant `deadline` (0: no limit) or until `cancel` fires
+   (NULL: no token). {0} waits for ever. A call that can succeed at once does so even when both are
+   over. */
+typedef struct twill_until {
+    twill_ns deadline;
+    twill_cancel *cancel;
+} twill_until;
+
+/* Now, on the monotonic clock. Never goes back; steps of the wall clock do not move it. Any
+   thread. */
+TWILL__DECL twill_ns twill_now(void);
+
+/* CPUs this process may use: affinity mask, then the cgroup quota rounded down, at least 1. Reads
+   the system anew at each call (some system calls); the patterns ask when they start threads. */
+TWILL__DECL unsigned twill_cpus(void);
+
+/* Until `ns` from now. <= 0: over already. TWILL_FOREVER: no deadline. Sums saturate. */
+TWILL__DECL twill_until twill_within(twill_ns ns);
+TWILL__DECL twill_until twill_until_cancelled(twill_cancel *cancel);
+TWILL__DECL twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel);
+
+/* Sleeps until the deadline (TWILL_OK) or until the token fires (TWILL_CANCELLED). With neither of
+   them the sleep could never end: TWILL_DEADLOCK at once. */
+TWILL__DECL twill_status twill_sleep(twill_until until);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/cancel.h ---- */
+/* cancel.h: the cancel token, which ends every kind of wait. */
+#ifndef TWILL__BASE_CANCEL_H
+#define TWILL__BASE_CANCEL_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct twill_task;
+
+/* A cancel token. The caller owns it; zeroed, it is ready and has no parent. It must outlive every
+   call that it is given to, and its children. All functions may be called by any thread, but for
+   _init. */
+struct twill_cancel {
+    TWILL_PRIVATE(8);
+};
+
+/* Makes `cancel` ready, as a child of `parent` (NULL: none). Costs nothing until somebody waits on
+   it. */
+TWILL__DECL void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent);
+
+/* Before the memory of a token goes: leaves the parent and waits for a fire that is calling its
+   hooks in another thread. Children first. A token without parent needs it only when its own hooks
+   may be running; a twill_cancel_fire on this very token must have returned. Zeroed and never used:
+   harmless. NULL: nothing. */
+TWILL__DECL void twill_cancel_detach(twill_cancel *cancel);
+
+/* Fires the token and its children: wakes every wait below it, then calls the hooks. The first
+   reason stays; a reason of 0 counts as 1. Fired already: nothing more happens. */
+TWILL__DECL void twill_cancel_fire(twill_cancel *cancel, int reason);
+
+/* Async-signal-safe: stores the reason and wakes nobody. Polls see it at once, waits that begin
+   later too; one that sleeps already does not, until somebody fires the token. For signals use
+   graceful_shutdown. */
+TWILL__DECL void twill_cancel_request(twill_cancel *cancel, int reason);
+
+/* Whether this token or one above it has fired; NULL: false. Never blocks. */
+TWILL__DECL bool twill_cancel_fired(const twill_cancel *cancel);
+/* Its reason, 0 while it has not fired. */
+TWILL__DECL int twill_cancel_reason(const twill_cancel *cancel);
+
+/* A callback for the moment of firing; the caller owns the memory. `fn` runs once, in the thread
+   that fires, and must return. NULL as token, below: one that never fires. */
+typedef struct twill_cancel_hook {
+    void (*fn)(int reason, const struct twill_task *task); /* task->context is the hook's */
+    void *context;
+    TWILL_PRIVATE(4);
+} twill_cancel_hook;
+
+/* Adds a hook; when the token has fired already, fn runs at once, in this thread. */
+TWILL__DECL void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+/* After it fn neither runs nor will run: it waits for one that runs in another thread (not for its
+   own caller). */
+TWILL__DECL void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *hook);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/task.h ---- */
+/* task.h: what a callback is told, and what it may say. */
+#ifndef TWILL__BASE_TASK_H
+#define TWILL__BASE_TASK_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Every callback's LAST parameter: there is no other context. Valid during the call; copies of it
+   too. */
+typedef struct twill_task {
+    size_t index;  /* the item; SIZE_MAX where there is none */
+    void *context; /* the user's, from the options */
+    /* dense, 0..workers-1, owned by the executing thread; UINT_MAX outside a worker */
+    unsigned worker;
+    unsigned workers;   /* how many callbacks of this call may run at once */
+    void *worker_state; /* what worker_start made */
+    /* give it to every wait inside the callback: it ends when the item should */
+    twill_until until;
+    void *private_; /* the library's record of this call; NULL in a task made by hand */
+} twill_task;
+
+/* Whether to give up: token, deadline, or an internal stop at a lower item. Long callbacks poll
+   it. */
+TWILL__DECL bool twill_task_cancelled(const twill_task *task);
+/* Like `break`: no error, lower items still run, higher ones need not. Returns 0: `return
+   twill_task_stop(task);` */
+TWILL__DECL int twill_task_stop(const twill_task *task);
+/* "I gave up": the item counts as skipped. Returns 0. */
+TWILL__DECL int twill_task_skip(const twill_task *task);
+/* Range forms: says which item failed. Returns code: `return twill_task_fail(task, i, code);` */
+TWILL__DECL int twill_task_fail(const twill_task *task, size_t index, int code);
+/* About to block outside the library, and back: a pool may add a thread meanwhile. */
+TWILL__DECL void twill_task_block_begin(const twill_task *task);
+TWILL__DECL void twill_task_block_end(const twill_task *task);
+
+/* Callbacks return 0 for success; any other int is the user's own code, kept untouched. */
+/* one item, one result */
+typedef int twill_map_fn(const void *in, void *out, const twill_task *task);
+/* one task; result: a zeroed slot */
+typedef int twill_task_fn(void *arg, void *result, const twill_task *task);
+/* never run nor delivered */
+typedef void twill_drop_fn(void *item, twill_status why, const twill_task *task);
+/* ran; nobody takes it */
+typedef void twill_discard_fn(void *arg, void *result, int code, const twill_task *task);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+/* ---- base/run.h ---- */
+/* run.h: how to run, and the report of what happened. */
+#ifndef TWILL__BASE_RUN_H
+#define TWILL__BASE_RUN_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef enum twill_on_error {
+    TWILL_ON_ERROR_DEFAULT = 0, /* LOWEST; COLLECT for run_all, fan and batches */
+    /* stops early, and reports what the serial loop would have reported */
+    TWILL_ON_ERROR_LOWEST,
+    TWILL_ON_ERROR_FIRST,   /* stops at once; the first in time */
+    TWILL_ON_ERROR_COLLECT, /* runs everything */
+    TWILL_ON_ERROR_LIMIT    /* stops once max_errors items have failed */
+} twill_on_error;
+
+/* What a full container does; named by what is dropped. */
+typedef enum twill_overflow {
+    TWILL_OVERFLOW_BLOCK = 0,
+    TWILL_OVERFLOW_REJECT,
+    TWILL_OVERFLOW_DROP_INCOMING,
+    TWILL_OVERFLOW_DROP_OLDEST,
+    TWILL_OVERFLOW_DROP_NEWEST, /* the newest of those queued */
+    TWILL_OVERFLOW_CALLER_RUNS  /* pools */
+} twill_overflow;
+
+typedef struct twill_item_error {
+    size_t index; /* SIZE_MAX: no item, e.g. worker_start */
+    /* TWILL_OK: no error; FAILED; LOST (its callback ended the thread) */
+    twill_status status;
+    int code; /* the user's; 0 unless FAILED */
+} twill_item_error;
+
+typedef struct twill_outcome { /* how one item or task ended */
+    twill_status status;
+    int code;
+    size_t index;
+    void *key; /* the submitter's own tag */
+    unsigned worker, attempts;
+    twill_ns queued, started, finished;
+} twill_outcome;
+
+typedef struct twill_stopped { /* what a `_stop` call saw */
+    size_t finished, cancelled, stuck;
+} twill_stopped;
+
+typedef struct twill_pool twill_pool;
+typedef struct twill_future { /* a copyable handle; {0} is no task */
+    void *slot;
+    uint64_t generation;
+} twill_future;
+
+/* twill_report.flags */
+enum {
+    TWILL_REPORT_DEGRADED = 1,      /* fewer workers than asked: thread, hook or memory failed */
+    TWILL_REPORT_NESTED = 2,        /* ran on the threads of the call around it */
+    TWILL_REPORT_SERIAL = 4,        /* the caller alone: too small for threads, or one worker */
+    TWILL_REPORT_NO_STACK_SIZE = 8, /* stack_size could not be honoured */
+    TWILL_REPORT_NO_AFFINITY = 16   /* cpus could not be honoured */
+};
+
+/* What happened. total == done + failed + skipped, always. */
+typedef struct twill_report {
+    twill_status status;
+    size_t total, done, failed, skipped;
+    size_t errors_stored; /* entries written to run.errors */
+    size_t chunks;        /* how often work was handed out */
+    twill_item_error first_error;
+    unsigned workers_started;     /* that could take part, the caller included */
+    unsigned workers_used;        /* that ran at least one item */
+    twill_ns wall, busy, busiest; /* of the call; summed over workers; of the busiest worker */
+    uint32_t flags;               /* TWILL_REPORT_... */
+} twill_report;
+
+/* How to run: first member, `run`, of every options struct that uses threads. Zeroed: sensible
+   defaults. A field that a pattern cannot honour must be zero, else TWILL_INVALID. */
+typedef struct twill_run {
+    /* NULL: threads of the call's own, or the threads of the call around it */
+    twill_pool *pool;
+    /* callbacks at once, the caller included; 0: the pool's, else the CPUs, as far as the work is
+       worth them. Set: all of them start before the first item */
+    unsigned workers;
+    bool strict;       /* fewer threads than asked: TWILL_NO_THREAD, and nothing runs */
+    twill_until until; /* deadline and token of the whole call */
+    void *context;     /* task->context */
+    /* on the worker, before its first item; once a worker number and call. Not 0: this worker runs
+       nothing */
+    int (*worker_start)(void **worker_state, const twill_task *task);
+    /* once for each start that returned 0: on the calling thread, in worker order, after the last
+       item (so it may merge) */
+    void (*worker_stop)(void *worker_state, const twill_task *task);
+    twill_on_error on_error;
+    size_t max_errors;        /* LIMIT: stop after so many, 0 = 1; else ignored */
+    twill_item_error *errors; /* optional: the failures of the lowest indexes, sorted */
+    size_t errors_capacity;
+    /* optional, [n]: how each item ended; CANCELLED or TIMEOUT: it never ran */
+    twill_status *statuses;
+    int *codes;        /* optional, [n]: each item's code */
+    size_t stack_size; /* of threads that are started, bytes; 0: the system's default */
+    /* of threads that are started; the system may cut it (Linux: 15 bytes) */
+    const char *name;
+    /* of threads that are started: thread k runs on cpus[k % cpu_count] */
+    const unsigned *cpus;
+    size_t cpu_count;
+    twill_report *report; /* optional, filled on every return */
+} twill_run;
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct twill_resource_pool twill_resource_pool;
+
+/* {0}: nothing held. A copy is the same lease, not a second one. */
+typedef struct twill_lease {
+    void *resource;
+    twill_resource_pool *pool;
+    uint32_t slot, generation; /* grows with every lending of the slot, and skips 0 */
+    int code;                  /* create's own, when acquire answered FAILED */
+} twill_lease;
+
+typedef struct twill_lease_info {
+    void *resource;
+    const char *file; /* the borrower's place; NULL: not known */
+    int line;
+    twill_ns held; /* 0 when no option asks for times */
+    size_t slot;
+} twill_lease_info;
+
+/* Why a resource is destroyed. */
+typedef enum twill_resource_end {
+    TWILL_RESOURCE_CLOSED = 1,
+    TWILL_RESOURCE_IDLE,    /* max_idle_time */
+    TWILL_RESOURCE_OLD,     /* max_lifetime */
+    TWILL_RESOURCE_USED_UP, /* max_uses */
+    TWILL_RESOURCE_INVALID, /* validate or reset said so */
+    TWILL_RESOURCE_BROKEN,  /* discarded, or a callback ended its thread */
+    TWILL_RESOURCE_EVICTED,
+    TWILL_RESOURCE_SURPLUS, /* max_idle, or the pool has shrunk */
+    TWILL_RESOURCE_END_COUNT
+} twill_resource_end;
+
+typedef struct twill_resource_pool_options { /* see OPTIONS above */
+    size_t max;
+    size_t min_idle;
+    size_t max_idle;
+    int (*create)(void **resource, const twill_task *task);
+    void (*destroy)(void *resource, twill_resource_end why, const twill_task *task);
+    int (*validate)(void *resource, const twill_task *task);
+    twill_ns validate_after;
+    int (*reset)(void *resource, const twill_task *task);
+    twill_ns max_idle_time, max_lifetime;
+    unsigned jitter_percent;
+    uint64_t seed;
+    size_t max_uses;
+    size_t max_creating;
+    twill_ns create_pause;
+    bool fifo;
+    bool barging;
+    bool leases_stay;
+    twill_ns leak_after;
+    void (*on_leak)(const twill_lease_info *info, const twill_task *task);
+    twill_ns maintain_every;
+    void *context;
+    const char *name;
+} twill_resource_pool_options;
+
+/* TWILL_OK: *out is the pool, and no callback has run. Else *out is NULL: INVALID, TOO_BIG,
+   NO_MEMORY, NO_THREAD (of maintain_every). */
+TWILL__DECL twill_status twill_resource_pool_create(twill_resource_pool **out,
+                                                    const twill_resource_pool_options *options);
+
+/* Gives a resource to the pool, as of a fixed set. FULL: there are max already; CLOSED; the caller
+   keeps it. */
+TWILL__DECL twill_status twill_resource_pool_add(twill_resource_pool *pool, void *resource);
+
+/* Borrows: for ever; without waiting for anybody (EMPTY); until. The macros note the borrower's
+   place. OK: *lease is held. FAILED: create failed, lease->code. Else CLOSED, CANCELLED, TIMEOUT,
+   DEADLOCK, and *lease is as before. *lease must be {0}, or given back. */
+TWILL__DECL twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
+                                                        twill_lease *lease, twill_until until,
+                                                        const char *file, int line);
+TWILL__DECL twill_status twill_resource_pool_try_acquire_at(twill_resource_pool *pool,
+                                                            twill_lease *lease, const char *file,
+                                                            int line);
+#define twill_resource_pool_acquire(pool, lease) \
+    twill_resource_pool_acquire_at(pool, lease, twill_within(TWILL_FOREVER), __FILE__, __LINE__)
+#define twill_resource_pool_try_acquire(pool, lease) \
+    twill_resource_pool_try_acquire_at(pool, lease, __FILE__, __LINE__)
+#define twill_resource_pool_acquire_until(pool, lease, until) \
+    twill_resource_pool_acquire_at(pool, lease, until, __FILE__, __LINE__)
+
+/* n at once, or none: no hold-and-wait, and nobody overtakes it. TOO_BIG: more than max. */
+TWILL__DECL twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
+                                                                twill_lease *leases, size_t n,
+                                                                twill_until until);
+
+/* Gives back; destroys (it is broken); takes it out of the pool for good. Empties *lease. INVALID:
+   empty, or another pool's. STALE: given back already, by this lease or a copy. Refused: nothing
+   changed, and whoever has the resource now is not disturbed. Also after close. */
+TWILL__DECL twill_status twill_resource_pool_release(twill_resource_pool *pool, twill_lease *lease);
+TWILL__DECL twill_status twill_resource_pool_discard(twill_resource_pool *pool, twill_lease *lease);
+TWILL__DECL twill_status twill_resource_pool_detach(twill_resource_pool *pool, twill_lease *lease,
+                                                    void **resource);
+
+/* ---- one call ---- */
+
+typedef int twill_resource_fn(void *resource, const twill_task *task);
+
+typedef struct twill_with_resource_options {
+    twill_until until;    /* over waiting, validating and creating; also task->until of `use` */
+    twill_report *report; /* total 1 = done, failed (first_error.code) or skipped (none obtained) */
+} twill_with_resource_options;
+
+/* Borrows, calls `use`, gives back on every path. FAILED: `use` returned not 0, or create did (then
+   the report says skipped). LOST in the report: `use` ended its thread; the resource is destroyed.
+   task->index: the slot. */
+TWILL__DECL twill_status twill_with_resource(twill_resource_pool *pool, twill_resource_fn *use,
+                                             void *context,
+                                             const twill_with_resource_options *options);
+
+/* Inside `use`: destroy it afterwards instead of giving it back. Elsewhere: nothing. */
+TWILL__DECL void twill_resource_pool_broken(const twill_task *task);
+
+/* ---- upkeep and change ---- */
+
+/* Ends what is expired, reports leaks, fills up to min_idle. FAILED: a creation failed, *code (may
+   be NULL) is its code. TIMEOUT, CANCELLED: not filled up in time. CLOSED. Right after create: to
+   prefill, and to fail at once. */
+TWILL__DECL twill_status twill_resource_pool_maintain(twill_resource_pool *pool, int *code,
+                                                      twill_until until);
+
+/* Destroys the idle ones now and the lent ones when they come back; returns how many now. */
+TWILL__DECL size_t twill_resource_pool_evict(twill_resource_pool *pool);
+
+/* Another max. Smaller: the surplus goes when it is idle, or comes back. INVALID: 0; TOO_BIG,
+   NO_MEMORY, CLOSED: nothing changed. */
+TWILL__DECL twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max);
+
+/* Who holds what: up to max infos; returns how many leases are out. */
+TWILL__DECL size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
+                                              size_t max);
+
+/* ---- end ---- */
+
+/* Who waits is told CLOSED, as later acquires are; idle resources are destroyed by this thread,
+   lent ones when they come back. A second one: CLOSED, and nothing changed. */
+TWILL__DECL twill_status twill_resource_pool_close(twill_resource_pool *pool);
+
+/* After close: waits until nothing is out. INVALID before it; DEADLOCK inside a callback of the
+   pool, or of twill_with_resource on it. */
+TWILL__DECL twill_status twill_resource_pool_drain(twill_resource_pool *pool);
+TWILL__DECL twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
+                                                         twill_until until);
+
+/* Closes, if nobody has, and frees. BUSY: leases are out, or callbacks run: nothing is freed, and
+   the pool stays closed. Who waits inside is answered and waited for. NULL: TWILL_OK. */
+TWILL__DECL twill_status twill_resource_pool_destroy(twill_resource_pool *pool);
+
+/* In a forked child alone: frees the pool, and leaves the parent's resources alone. */
+TWILL__DECL void twill_resource_pool_abandon(twill_resource_pool *pool);
+
+/* total == idle + leased + (in callbacks, or held for a waiter) <= max (but after a resize);
+   acquires == releases + discards + detached + leased. use_...: only with an option that asks for
+   times. */
+typedef struct twill_resource_pool_stats {
+    size_t total, idle, leased, creating, waiting, max, leased_peak, waiting_peak;
+    uint64_t acquires, releases, discards, detached, waits, timeouts, cancelled;
+    uint64_t created, create_failed, added, leaks, destroyed[TWILL_RESOURCE_END_COUNT];
+    twill_ns wait_total, wait_max, use_total, use_max, create_total;
+} twill_resource_pool_stats;
+/* One moment's figures. NULL, or a parent process's pool: zeroes. */
+TWILL__DECL void twill_resource_pool_get_stats(twill_resource_pool *pool,
+                                               twill_resource_pool_stats *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
+
+
+#ifdef TWILL_IMPLEMENTATION
+#ifndef TWILL__RESOURCE_POOL_IMPL
+#define TWILL__RESOURCE_POOL_IMPL
+
+/* ---- resource_pool/upkeep.h ---- */
+/* upkeep.h: expiring, filling, shrinking, and the thread that may do it. */
+#ifndef TWILL__RESOURCE_UPKEEP_H
+#define TWILL__RESOURCE_UPKEEP_H
+
+/* ---- resource_pool/borrow.h ---- */
+/* borrow.h: how a slot is lent and comes back, with the callbacks on the way. No callback runs
+   under the lock; the slot that it is about is TAKEN meanwhile. */
+#ifndef TWILL__RESOURCE_BORROW_H
+#define TWILL__RESOURCE_BORROW_H
+
+/* ---- resource_pool/slots.h ---- */
+/* slots.h: the books of a resource pool: its slots, who waits, and the one function that hands
+   capacity on. */
+#ifndef TWILL__RESOURCE_SLOTS_H
+#define TWILL__RESOURCE_SLOTS_H
+
+/* ---- engine/call.h ---- */
+/* call.h: what a callback may say about its item; each engine answers through a table behind
+   task->private_. */
+#ifndef TWILL__ENGINE_CALL_H
+#define TWILL__ENGINE_CALL_H
+
+/* ---- engine/cancel.h ---- */
+/* cancel.h: waiting and cancelling: one protocol for every wait of the library. docs/internals.md
+   argues it. */
+#ifndef TWILL__ENGINE_CANCEL_H
+#define TWILL__ENGINE_CANCEL_H
+
+/* ---- engine/lock.h ---- */
+/* lock.h: a lock of 32 bits that knows how many threads wait for it. Zeroed: free. */
+#ifndef TWILL__ENGINE_LOCK_H
+#define TWILL__ENGINE_LOCK_H
+
+/* ---- engine/spin.h ---- */
+/* spin.h: what every wait does before it parks. The explorer sets TWILL__SPIN to 0: a spin only
+   multiplies schedules. */
+#ifndef TWILL__ENGINE_SPIN_H
+#define TWILL__ENGINE_SPIN_H
+
+/* ---- platform/platform.h ---- */
+/* platform.h: all that knows a system. */
+
+/* ---- platform/system.h ---- */
+/* system.h: which back end, and what -std=c11 hides. The files of platform/ are the only ones that
+   know a system. */
+#ifndef TWILL__PLATFORM_SYSTEM_H
+#define TWILL__PLATFORM_SYSTEM_H
+
+#include <limits.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- back end ---- */
+#if defined __SANITIZE_THREAD__
+#define TWILL__UNDER_TSAN 1
+#elif defined __has_feature
+#if __has_feature(thread_sanitizer)
+#define TWILL__UNDER_TSAN 1
+#endif
+#endif
+
+#if defined __unix__ || defined __APPLE__ || defined __HAIKU__
+#define TWILL__POSIX 1
+#else
+#error "twill: platform/ has no back end for this system"
+#endif
+
+/* pthreads: where asked, where <threads.h> is missing, under ThreadSanitizer, which crashes on
+   glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
+#if !defined TWILL_USE_PTHREAD
+#if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
+    (defined __linux__ && !defined __GLIBC__)
+#define TWILL_USE_PTHREAD 1
+#elif defined __has_include
+#if !__has_include(<threads.h>)
+#define TWILL_USE_PTHREAD 1
+#endif
+#endif
+#endif
+#if !defined __linux__ && !defined TWILL_NO_FUTEX
+#define TWILL_NO_FUTEX 1
+#endif
+
+#ifdef TWILL__POSIX
+#include <pthread.h>
+#include <sched.h>
+#include <unistd.h>
+#endif
+#ifndef TWILL_USE_PTHREAD
+#include <threads.h>
+#endif
+#include <time.h>
+
+/* ---- linking ---- */
+/* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
+   libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
+   visibility, or each shared object would have its own. */
+#ifdef TWILL_STATIC
+#define TWILL__WEAK   static inline
+#define TWILL__DEFINE static inline
+#elif defined TWILL_API
+#define TWILL__WEAK   __attribute__((weak)) TWILL_API
+#define TWILL__DEFINE TWILL_API
+#else
+#define TWILL__WEAK __attribute__((weak))
+#define TWILL__DEFINE
+#endif
+#define TWILL__ONE __attribute__((weak, visibility("default")))
+
+/* ---- replaceable ---- */
+#if !defined TWILL_MALLOC && !defined TWILL_FREE
+#define TWILL_MALLOC(size)  malloc(size)
+#define TWILL_FREE(pointer) free(pointer)
+#elif !defined TWILL_MALLOC || !defined TWILL_FREE
+#error "twill: define both of TWILL_MALLOC and TWILL_FREE, or none"
+#endif
+#ifndef TWILL_ASSERT
+#include <assert.h>
+#define TWILL_ASSERT(condition) assert(condition)
+#endif
+#ifndef TWILL__FAIL_THREAD
+#define TWILL__FAIL_THREAD() 0 /* tests: not 0 makes this creation of a thread fail */
+#endif
+
+#define TWILL__LINE \
+    128 /* bytes that two threads should not share: a line and its prefetched neighbour */
+
+/* ---- what plain -std=c11 hides: ISO C has no way to ask for it later, so the prototypes stand
+   here ---- */
+#if defined __linux__ && LONG_MAX == 0x7fffffffL && !defined __x86_64__ && \
+    ((defined __GLIBC__ && defined _TIME_BITS && _TIME_BITS == 64) ||      \
+     defined _REDIR_TIME64 /* musl 1.2 */)
+/* 64-bit time_t on 32 bits */
+extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
+#elif !defined __APPLE__
+extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
+#endif
+#ifdef __linux__
+#include <sys/syscall.h>
+extern long syscall(long, ...);
+#endif
+
+#endif
+
+/* ---- platform/clock.h ---- */
+/* clock.h: the monotonic clock. */
+#ifndef TWILL__PLATFORM_CLOCK_H
+#define TWILL__PLATFORM_CLOCK_H
+
+#ifdef TWILL__POSIX
+#if defined __linux__
+#define TWILL__MONOTONIC 1
+#elif defined __APPLE__
+#define TWILL__MONOTONIC 8 /* CLOCK_UPTIME_RAW: the clock that its condition variables wait on */
+#else
+#define TWILL__MONOTONIC CLOCK_MONOTONIC
+#endif
+
+static inline twill_ns twill__clock_now(void)
+{
+    struct timespec t;
+    clock_gettime(TWILL__MONOTONIC, &t);
+    return (twill_ns)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+static inline struct timespec twill__timespec(twill_ns at)
+{
+    struct timespec t;
+    twill_ns seconds = at / 1000000000;
+    if (sizeof t.tv_sec == 4 && seconds > 0x7fffffff) /* 32-bit time_t: far enough */
+        seconds = 0x7fffffff;
+    t.tv_sec = (time_t)seconds;
+    t.tv_nsec = (long)(at % 1000000000);
+    return t;
+}
+#endif
+
+#endif
+
+/* ---- platform/process.h ---- */
+/* process.h: what exists once a thread and once a process, and how a fork is noticed. */
+#ifndef TWILL__PLATFORM_PROCESS_H
+#define TWILL__PLATFORM_PROCESS_H
+
+#include <errno.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+/* The link names carry the number of the layout: libraries that were built from headers of another
+   layout get a copy of their own instead of a torn one. Raise it when one of the two structures
+   changes. */
+#define twill__thread  twill__thread_layout2
+#define twill__process twill__process_layout2
+
+struct twill__job;
+struct twill__team;
+
+typedef struct twill__self {  /* of one thread; only that thread reads and writes it */
+    uint64_t number;          /* never used again in this process; 0: not given yet */
+    struct twill__job *job;   /* the innermost call whose callback runs here */
+    struct twill__team *team; /* the team whose thread this is, or NULL */
+    void *helper;             /* its record there */
+    void *record;             /* the innermost task of engine/future.h whose callback runs here */
+    void *runner;             /* what it runs tasks of a pool as, or NULL */
+    void *reserved[2];        /* later parts */
+} twill__self;
+
+typedef struct twill__global { /* of the process */
+    _Atomic uint64_t threads;  /* numbers given */
+    /* 1, and one more in each forked child that uses the library */
+    _Atomic uint32_t generation;
+    _Atomic uint32_t own_mark;        /* the mark, where the kernel cannot wipe a page on fork */
+    _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
+    _Atomic uint32_t cpus;            /* the last count, 0: none yet */
+    _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
+    /* waits for ever, of engine/future.h; made anew after a fork */
+    _Atomic uint32_t waits_lock, waits_generation;
+    void *waits;
+    /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
+    _Atomic uint64_t signal_claim;
+    _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
+    void *stragglers[16 / sizeof(void *) + 3]; /* twill__stragglers of timeout_fallback/books.h */
+    void *reserved[3];                         /* later parts */
+} twill__global;
+
+TWILL__ONE twill__self *twill__thread(void);
+TWILL__ONE twill__global *twill__process(void);
+
+TWILL__ONE twill__self *twill__thread(void)
+{
+    static _Thread_local twill__self self;
+    return &self;
+}
+
+TWILL__ONE twill__global *twill__process(void)
+{
+    static twill__global global;
+    return &global;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    twill__self *self = twill__thread();
+    if (!self->number) /* relaxed: only the value matters */
+        self->number =
+            atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
+    return self->number;
+}
+
+/* ---- fork ---- */
+
+#define TWILL__MARK_BUSY 0xffffffffu
+
+#ifdef TWILL__POSIX
+extern int pthread_atfork(void (*)(void), void (*)(void), void (*)(void));
+
+static inline void twill__forked(void) /* in the child, before fork returns */
+{
+    /* one thread: nobody to pair with */
+    atomic_store_explicit(&twill__process()->own_mark, 0, memory_order_relaxed);
+}
+#endif
+
+/* A word that is 0 after a fork. Linux: a page of its own that the kernel wipes, which also sees
+   _Fork and clone. Else a fork handler does it. */
+static inline _Atomic uint32_t *twill__new_mark(twill__global *global)
+{
+#if defined __linux__ && !defined TWILL__NO_WIPEONFORK
+    extern int madvise(void *, size_t, int);
+    /* MAP_ANONYMOUS is another number on MIPS, Alpha and PA-RISC: there the call fails, and the
+       fallback serves. An emulator that accepts any advice (qemu-user) wipes nothing: it is asked
+       for one that does not exist first. */
+    int saved = errno;
+    void *page = mmap(NULL, 65536, 1 | 2 /* read, write */, MAP_PRIVATE | 0x20, -1, 0);
+    if (page != (void *)-1) {
+        if (madvise(page, 65536, -1) != 0 &&
+            madvise(page, 65536, 18 /* MADV_WIPEONFORK, Linux 4.14 */) == 0) {
+            errno = saved;
+            return (_Atomic uint32_t *)page;
+        }
+        munmap(page, 65536);
+    }
+    errno = saved;
+#endif
+#ifdef TWILL__POSIX
+    (void)pthread_atfork(NULL, NULL, twill__forked);
+#endif
+    return &global->own_mark;
+}
+
+static inline _Atomic uint32_t *twill__arm_mark(twill__global *global)
+{
+    _Atomic uint32_t *mark = twill__new_mark(global), *none = NULL;
+    uint32_t unborn = 0;
+    /* relaxed: both words only count; what they guard is ordered by the release below */
+    atomic_compare_exchange_strong_explicit(&global->generation, &unborn, 1, memory_order_relaxed,
+                                            memory_order_relaxed);
+    atomic_store_explicit(mark, 1, memory_order_relaxed);
+    /* release: pairs with the acquire in twill__generation; a loser's page stays mapped, once in a
+       process's life */
+    if (!atomic_compare_exchange_strong_explicit(&global->mark, &none, mark, memory_order_acq_rel,
+                                                 memory_order_acquire))
+        return none;
+    return mark;
+}
+
+/* The number of this process in its line of forks: what holds an older one was made by a parent. */
+static inline uint32_t twill__generation(void)
+{
+    twill__global *global = twill__process();
+    /* pairs with arm_mark */
+    _Atomic uint32_t *mark = atomic_load_explicit(&global->mark, memory_order_acquire);
+    if (!mark)
+        mark = twill__arm_mark(global);
+    for (;;) {
+        /* pairs with the release below */
+        uint32_t seen = atomic_load_explicit(mark, memory_order_acquire);
+        if (seen && seen != TWILL__MARK_BUSY)
+            return seen;
+        if (!seen && atomic_compare_exchange_strong(mark, &seen, TWILL__MARK_BUSY)) {
+            uint32_t next =
+                atomic_fetch_add_explicit(&global->generation, 1, memory_order_relaxed) + 1;
+            /* pairs with the load above */
+            atomic_store_explicit(mark, next, memory_order_release);
+            return next;
+        }
+    } /* ends: the thread that is BUSY does two more steps */
+}
+
+/* Whether this is still the process that was given `generation`. Async-signal-safe, and cheap: two
+   loads. */
+static inline bool twill__same_process(uint32_t generation)
+{
+    /* pairs with arm_mark: who has a generation has armed it */
+    _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    /* relaxed: the number alone */
+    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
+}
+
+#endif
+
+/* ---- platform/park.h ---- */
+/* park.h: the one blocking primitive: wait on a 32-bit word until it changes, a wake, or a
+   deadline. */
+#ifndef TWILL__PLATFORM_PARK_H
+#define TWILL__PLATFORM_PARK_H
+
+/* twill__park(word, expected, deadline): sleeps while *word == expected. Returns false when the
+   deadline (an instant; 0 or TWILL_FOREVER: none) has passed. May return true for no reason: all
+   callers loop. Leaves errno alone. twill__wake(address, n): wakes up to n sleepers (INT_MAX: all).
+   It uses the address as a key and never reads it, so the word may be gone already. */
+
+static inline bool twill__no_deadline(twill_ns deadline)
+{
+    return deadline == 0 || deadline == TWILL_FOREVER;
+}
+
+#ifndef TWILL_NO_FUTEX
+/* ---- Linux futex; source: "Futexes Are Tricky", U. Drepper ---- */
+
+/* 32-bit systems with a 64-bit time_t must not hand it to the old system call */
+#if defined SYS_futex_time64 && defined SYS_futex
+#define TWILL__FUTEX      (sizeof(time_t) > sizeof(long) ? SYS_futex_time64 : SYS_futex)
+#define TWILL__FUTEX_WAKE SYS_futex
+#elif defined SYS_futex_time64
+#define TWILL__FUTEX      SYS_futex_time64
+#define TWILL__FUTEX_WAKE SYS_futex_time64
+#else
+#define TWILL__FUTEX      SYS_futex
+#define TWILL__FUTEX_WAKE SYS_futex
+#endif
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    struct timespec at, *limit = NULL;
+    int saved = errno;
+    bool in_time = true;
+    if (!twill__no_deadline(deadline)) {
+        at = twill__timespec(deadline > 0 ? deadline : 1);
+        limit = &at;
+    }
+    /* FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG: absolute, monotonic */
+    if (syscall(TWILL__FUTEX, word, 9 | 128, expected, limit, NULL, 0xffffffffu) == -1 &&
+        errno != EAGAIN && errno != EINTR) {
+        if (errno == ETIMEDOUT) {
+            in_time = false;
+        } else { /* ENOSYS, EPERM in a sandbox: waiting without sleeping stays correct */
+            sched_yield();
+            in_time = twill__no_deadline(deadline) || twill__clock_now() < deadline;
+        }
+    }
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    /* FUTEX_WAKE | FUTEX_PRIVATE_FLAG */
+    syscall(TWILL__FUTEX_WAKE, address, 1 | 128, n, NULL, NULL, 0);
+    errno = saved;
+}
+
+#else
+/* ---- a process-wide table of sleepers by address; source: WTF::ParkingLot ---- */
+
+#define TWILL__BUCKETS 64
+
+#ifdef TWILL_USE_PTHREAD
+#define twill__parking twill__parking_pthread_layout1
+typedef pthread_mutex_t twill__mutex;
+typedef pthread_cond_t twill__condition;
+#else
+#define twill__parking twill__parking_c11_layout1
+typedef mtx_t twill__mutex;
+typedef cnd_t twill__condition;
+#endif
+
+typedef struct twill__sleeper { /* on the sleeper's stack, guarded by its bucket's mutex */
+    const void *address;
+    struct twill__sleeper *next;
+    bool woken;
+    twill__condition condition;
+} twill__sleeper;
+
+typedef struct twill__bucket {
+    twill__mutex mutex;
+    twill__sleeper *first, **last; /* in order of arrival */
+} twill__bucket;
+
+typedef struct twill__lot {
+    /* that made the buckets; another one: made anew, nobody of old sleeps here */
+    _Atomic uint32_t generation;
+    twill__bucket bucket[TWILL__BUCKETS];
+} twill__lot;
+
+TWILL__ONE twill__lot *twill__parking(void);
+TWILL__ONE twill__lot *twill__parking(void)
+{
+    static twill__lot lot;
+    return &lot;
+}
+
+#ifdef TWILL_USE_PTHREAD
+#define TWILL__MUTEX_INIT(m)        pthread_mutex_init(m, NULL)
+#define TWILL__MUTEX_LOCK(m)        pthread_mutex_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      pthread_mutex_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  pthread_cond_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) pthread_cond_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
+#define TWILL__YIELD()              sched_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+#ifdef __APPLE__
+    return pthread_cond_init(condition, NULL) == 0;
+#else
+    extern int pthread_condattr_setclock(pthread_condattr_t *, int);
+    pthread_condattr_t attributes;
+    bool made;
+    if (pthread_condattr_init(&attributes) != 0)
+        return false;
+    made = pthread_condattr_setclock(&attributes, TWILL__MONOTONIC) == 0 &&
+           pthread_cond_init(condition, &attributes) == 0;
+    pthread_condattr_destroy(&attributes);
+    return made;
+#endif
+}
+
+/* one wait; the caller loops */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+#ifdef __APPLE__
+    twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
+    struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
+    pthread_cond_timedwait_relative_np(condition, mutex, &t);
+#else
+    struct timespec t = twill__timespec(deadline);
+    pthread_cond_timedwait(condition, mutex, &t);
+#endif
+}
+#else
+#define TWILL__MUTEX_INIT(m)        mtx_init(m, mtx_plain)
+#define TWILL__MUTEX_LOCK(m)        mtx_lock(m)
+#define TWILL__MUTEX_UNLOCK(m)      mtx_unlock(m)
+#define TWILL__CONDITION_SIGNAL(c)  cnd_signal(c)
+#define TWILL__CONDITION_WAIT(c, m) cnd_wait(c, m)
+#define TWILL__CONDITION_DESTROY(c) cnd_destroy(c)
+#define TWILL__YIELD()              thrd_yield()
+
+static inline bool twill__condition_init(twill__condition *condition)
+{
+    return cnd_init(condition) == thrd_success;
+}
+
+/* C11 waits on the wall clock alone: short slices, looked at by the monotonic clock. A step forward
+   ends a slice early, which is harmless; a step back of s makes the running slice, and so a
+   deadline, late by up to s: where that matters, TWILL_USE_PTHREAD. */
+static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
+                                               twill_ns deadline)
+{
+    twill_ns left = deadline - twill__clock_now();
+    struct timespec t;
+    if (left > TWILL_MS(20))
+        left = TWILL_MS(20);
+    if (left < 0 || timespec_get(&t, TIME_UTC) != TIME_UTC)
+        return;
+    left += t.tv_nsec;
+    t.tv_sec += (time_t)(left / 1000000000);
+    t.tv_nsec = (long)(left % 1000000000);
+    cnd_timedwait(condition, mutex, &t);
+}
+#endif
+
+static inline twill__bucket *twill__bucket_of(const void *address)
+{
+    twill__lot *lot = twill__parking();
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    for (;;) {
+        /* pairs with the release */
+        uint32_t seen = atomic_load_explicit(&lot->generation, memory_order_acquire);
+        if (seen == now)
+            break;
+        if (seen != busy && atomic_compare_exchange_strong(&lot->generation, &seen, busy)) {
+            for (int i = 0; i < TWILL__BUCKETS; i++) {
+                /* cannot fail for a plain mutex where we run */
+                (void)TWILL__MUTEX_INIT(&lot->bucket[i].mutex);
+                lot->bucket[i].first = NULL;
+                lot->bucket[i].last = &lot->bucket[i].first;
+            }
+            /* pairs with the acquire above */
+            atomic_store_explicit(&lot->generation, now, memory_order_release);
+            break;
+        }
+        (void)TWILL__YIELD();
+    } /* ends: the maker takes a bounded number of steps */
+    return &lot->bucket[((uintptr_t)address >> 4) * 0x9e3779b1u >> 8 & (TWILL__BUCKETS - 1)];
+}
+
+static inline void twill__bucket_remove(twill__bucket *bucket, twill__sleeper **link)
+{
+    twill__sleeper *sleeper = *link;
+    *link = sleeper->next;
+    if (bucket->last == &sleeper->next)
+        bucket->last = link;
+}
+
+static inline bool twill__park(const _Atomic uint32_t *word, uint32_t expected, twill_ns deadline)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(word);
+    twill__sleeper me;
+    bool in_time = true;
+    me.address = word;
+    me.next = NULL;
+    me.woken = false;
+    /* no resources: waiting without sleeping stays correct */
+    if (!twill__condition_init(&me.condition)) {
+        (void)TWILL__YIELD();
+        errno = saved;
+        return twill__no_deadline(deadline) || twill__clock_now() < deadline;
+    }
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    if (atomic_load(word) == expected) {
+        *bucket->last = &me;
+        bucket->last = &me.next;
+        while (!me.woken && in_time) {
+            if (twill__no_deadline(deadline)) {
+                TWILL__CONDITION_WAIT(&me.condition, &bucket->mutex);
+            } else {
+                twill__condition_wait_until(&me.condition, &bucket->mutex, deadline);
+                in_time = twill__clock_now() < deadline;
+            }
+        }
+        if (me.woken) {
+            in_time = true;
+        } else {
+            twill__sleeper **link = &bucket->first;
+            while (*link != &me)
+                link = &(*link)->next;
+            twill__bucket_remove(bucket, link);
+        }
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    TWILL__CONDITION_DESTROY(&me.condition);
+    errno = saved;
+    return in_time;
+}
+
+static inline void twill__wake(const void *address, int n)
+{
+    int saved = errno;
+    twill__bucket *bucket = twill__bucket_of(address);
+    twill__sleeper **link = &bucket->first;
+    TWILL__MUTEX_LOCK(&bucket->mutex);
+    while (*link && n > 0) {
+        twill__sleeper *sleeper = *link;
+        if (sleeper->address != address) {
+            link = &sleeper->next;
+            continue;
+        }
+        twill__bucket_remove(bucket, link);
+        sleeper->woken = true;
+        /* under the mutex: the sleeper's frame is still there */
+        TWILL__CONDITION_SIGNAL(&sleeper->condition);
+        n--;
+    }
+    TWILL__MUTEX_UNLOCK(&bucket->mutex);
+    errno = saved;
+}
+#endif
+
+#endif
+
+/* ---- platform/threads.h ---- */
+/* threads.h: start and join, and what a thread may ask of the system. */
+#ifndef TWILL__PLATFORM_THREADS_H
+#define TWILL__PLATFORM_THREADS_H
+
+/* One thread; whoever starts it owns the record, and keeps it until the join. */
+typedef struct twill__thrd {
+    void (*fn)(void *arg);
+    void *arg;
+    char name[16];     /* cut; "": none */
+    size_t stack_size; /* 0: the system's default */
+    unsigned cpu;      /* UINT_MAX: any */
+    bool by_pthread;
+    _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
+#ifdef TWILL__POSIX
+    pthread_t pthread;
+#endif
+#ifndef TWILL_USE_PTHREAD
+    thrd_t c11;
+#endif
+} twill__thrd;
+
+/* ---- inside the new thread ---- */
+
+#ifdef __linux__
+extern int prctl(int, ...);
+
+static inline bool twill__bind(unsigned cpu)
+{
+    unsigned long mask[128] = {0};
+    const unsigned bits = (unsigned)(sizeof mask[0] * CHAR_BIT);
+    int saved = errno;
+    bool bound;
+    if (cpu >= bits * 128)
+        return false;
+    mask[cpu / bits] |= 1ul << cpu % bits;
+    bound = syscall(SYS_sched_setaffinity, 0, sizeof mask, mask) == 0;
+    errno = saved;
+    return bound;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    prctl(15 /* PR_SET_NAME */, (unsigned long)(uintptr_t)name, 0ul, 0ul, 0ul);
+}
+#else
+static inline bool twill__bind(unsigned cpu)
+{
+    (void)cpu;
+    return false;
+}
+
+static inline void twill__set_name(const char *name)
+{
+    (void)name;
+}
+#endif
+
+static inline void twill__thread_body(void *record)
+{
+    twill__thrd *thread = (twill__thrd *)record;
+    /* relaxed: read after the join, or as a hint */
+    if (thread->cpu != UINT_MAX && !twill__bind(thread->cpu))
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_AFFINITY, memory_order_relaxed);
+    if (thread->name[0])
+        twill__set_name(thread->name);
+    thread->fn(thread->arg);
+}
+
+/* ---- start, join ---- */
+
+#ifdef TWILL__POSIX
+static void *twill__pthread_main(void *record)
+{
+    twill__thread_body(record);
+    return NULL;
+}
+
+static inline bool twill__pthread_start(twill__thrd *thread)
+{
+    pthread_attr_t attributes;
+    bool started;
+    if (pthread_attr_init(&attributes) != 0)
+        return false;
+    if (thread->stack_size && pthread_attr_setstacksize(&attributes, thread->stack_size) != 0)
+        /* relaxed: the thread is not started yet */
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = pthread_create(&thread->pthread, &attributes, twill__pthread_main, thread) == 0;
+    pthread_attr_destroy(&attributes);
+    return started;
+}
+#endif
+#ifndef TWILL_USE_PTHREAD
+static int twill__c11_main(void *record)
+{
+    twill__thread_body(record);
+    return 0;
+}
+#endif
+
+/* The new thread must not read the caller's strings: they may be gone. */
+static inline void twill__thread_name(twill__thrd *thread, const char *name)
+{
+    for (size_t i = 0; name && name[i] && i < sizeof thread->name - 1; i++)
+        thread->name[i] = name[i]; /* the record was zeroed */
+}
+
+/* The record is zeroed but for fn, arg, name, stack_size and cpu. */
+static inline bool twill__thread_start(twill__thrd *thread)
+{
+    int saved = errno;
+    bool started;
+    atomic_init(&thread->flags, 0);
+    if (TWILL__FAIL_THREAD())
+        return false;
+#if defined TWILL_USE_PTHREAD
+    thread->by_pthread = true;
+    started = twill__pthread_start(thread);
+#elif defined TWILL__POSIX
+    thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
+    started = thread->by_pthread
+                  ? twill__pthread_start(thread)
+                  : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#else
+    thread->by_pthread = false;
+    if (thread->stack_size)
+        /* relaxed: the thread is not started yet */
+        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
+    started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
+#endif
+    errno = saved;
+    return started;
+}
+
+static inline void twill__thread_join(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_join(thread->pthread, NULL);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_join(thread->pthread, NULL);
+    else
+        thrd_join(thread->c11, NULL);
+#else
+    thrd_join(thread->c11, NULL);
+#endif
+}
+
+/* In place of a join: nobody will wait. The record must stay until the thread has used it last. */
+static inline void twill__thread_let_go(twill__thrd *thread)
+{
+#if defined TWILL_USE_PTHREAD
+    pthread_detach(thread->pthread);
+#elif defined TWILL__POSIX
+    if (thread->by_pthread)
+        pthread_detach(thread->pthread);
+    else
+        thrd_detach(thread->c11);
+#else
+    thrd_detach(thread->c11);
+#endif
+}
+
+static inline void twill__yield(void)
+{
+#if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
+    sched_yield();
+#else
+    thrd_yield();
+#endif
+}
+
+/* tells the core that this is a spin */
+static inline void twill__pause(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("isb" ::: "memory");
+#endif
+}
+
+/* ---- a callback that ends its thread ---- */
+/* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
+   between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
+   others still use must stand in this one or above. A destructor of thread-specific storage would
+   run when all are gone. Must stand in one block, and nothing may jump out of it. */
+#ifdef TWILL__POSIX
+#define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
+#define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
+#else
+#define TWILL__GUARD_PUSH(fn, arg)        \
+    {                                     \
+        void (*guard_fn_)(void *) = (fn); \
+        void *guard_arg_ = (arg);
+#define TWILL__GUARD_POP(run)  \
+    if (run)                   \
+        guard_fn_(guard_arg_); \
+    }
+#endif
+
+#endif
+
+/* ---- platform/cpus.h ---- */
+/* cpus.h: how many CPUs this process may use: affinity mask, then the cgroup's quota rounded down,
+   at least 1. */
+#ifndef TWILL__PLATFORM_CPUS_H
+#define TWILL__PLATFORM_CPUS_H
+
+#include <stdio.h>
+
+#ifndef TWILL__SYSTEM_ROOT
+#define TWILL__SYSTEM_ROOT "" /* tests put a folder of their own before /proc and /sys */
+#endif
+
+#ifdef __linux__
+#define TWILL__PATH 1024
+#define TWILL__READ "re" /* e: close on exec */
+
+static inline bool twill__read_line(const char *path, const char *name, char *line, int size)
+{
+    char full[TWILL__PATH];
+    FILE *file;
+    bool got;
+    int length = snprintf(full, sizeof full, "%s%s%s", TWILL__SYSTEM_ROOT, path, name);
+    if (length < 0 || length >= (int)sizeof full)
+        return false;
+    file = fopen(full, TWILL__READ);
+    if (!file)
+        return false;
+    got = fgets(line, size, file) != NULL;
+    fclose(file);
+    return got;
+}
+
+/* quota / period in whole CPUs; 0: no limit */
+static inline unsigned twill__quota(long long quota, long long period)
+{
+    if (quota <= 0 || period <= 0)
+        return 0;
+    quota /= period;
+    return quota < 1 ? 1 : quota > INT_MAX ? INT_MAX : (unsigned)quota;
+}
+
+static inline unsigned twill__fewer(unsigned a, unsigned b)
+{
+    return !a ? b : !b ? a : a < b ? a : b;
+}
+
+/* One folder of a cgroup: v2 has "quota|max period" in cpu.max, v1 two files (-1: no limit). */
+static inline unsigned twill__cgroup_folder(const char *folder, bool v2)
+{
+    char line[128];
+    long long quota, period;
+    if (v2)
+        return twill__read_line(folder, "/cpu.max", line, sizeof line) &&
+                       sscanf(line, "%lld %lld", &quota, &period) == 2
+                   ? twill__quota(quota, period)
+                   : 0;
+    if (!twill__read_line(folder, "/cpu.cfs_quota_us", line, sizeof line) ||
+        sscanf(line, "%lld", &quota) != 1)
+        return 0;
+    if (!twill__read_line(folder, "/cpu.cfs_period_us", line, sizeof line) ||
+        sscanf(line, "%lld", &period) != 1)
+        return 0;
+    return twill__quota(quota, period);
+}
+
+/* The tightest limit from `path` up to the root of the hierarchy: a limit above binds too. */
+static inline unsigned twill__cgroup_walk(const char *mount, const char *path, bool v2)
+{
+    char folder[TWILL__PATH];
+    unsigned least = 0;
+    size_t root = strlen(mount);
+    int length = snprintf(folder, sizeof folder, "%s%s", mount, strcmp(path, "/") == 0 ? "" : path);
+    if (length < 0 || length >= (int)sizeof folder)
+        return 0;
+    for (;;) { /* ends: the path gets shorter each time */
+        char *slash;
+        least = twill__fewer(least, twill__cgroup_folder(folder, v2));
+        slash = strrchr(folder, '/');
+        if (!slash || (size_t)(slash - folder) < root)
+            return least;
+        *slash = '\0';
+    }
+}
+
+/* Whether the comma-separated controller list holds "cpu". */
+static inline bool twill__has_cpu(const char *list, const char *end)
+{
+    while (list < end) {
+        const char *comma = list;
+        while (comma < end && *comma != ',')
+            comma++;
+        if (comma - list == 3 && memcmp(list, "cpu", 3) == 0)
+            return true;
+        list = comma + 1;
+    }
+    return false;
+}
+
+/* Lines of /proc/self/cgroup: "id:controllers:path"; v2 has no controllers. In a container the path
+   may be the host's and not exist here: the walk then finds the root's files, which are the
+   container's. */
+static inline unsigned twill__cgroup_cpus(void)
+{
+    char line[TWILL__PATH];
+    unsigned least = 0;
+    FILE *file = fopen(TWILL__SYSTEM_ROOT "/proc/self/cgroup", TWILL__READ);
+    if (!file)
+        return 0;
+    while (fgets(line, sizeof line, file)) {
+        char *controllers = strchr(line, ':'), *path;
+        if (!controllers || !(path = strchr(controllers + 1, ':')))
+            continue;
+        line[strcspn(line, "\n")] = '\0';
+        controllers++;
+        if (path == controllers) {
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup", path + 1, true));
+        } else if (twill__has_cpu(controllers, path)) {
+            least = twill__fewer(least,
+                                 twill__cgroup_walk("/sys/fs/cgroup/cpu,cpuacct", path + 1, false));
+            least = twill__fewer(least, twill__cgroup_walk("/sys/fs/cgroup/cpu", path + 1, false));
+        }
+    }
+    fclose(file);
+    return least;
+}
+
+static inline unsigned twill__affinity_cpus(void)
+{
+    unsigned long mask[1024] = {0}; /* 65536 CPUs */
+    unsigned count = 0;
+    long bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+    for (long i = 0; i < bytes / (long)sizeof mask[0]; i++)
+        for (unsigned long bits = mask[i]; bits; bits &= bits - 1)
+            count++;
+    return count;
+}
+#else
+static inline unsigned twill__affinity_cpus(void)
+{
+#if defined _SC_NPROCESSORS_ONLN
+    long count = sysconf(_SC_NPROCESSORS_ONLN);
+#else
+    long count = 1;
+#endif
+    return count < 1 ? 1 : (unsigned)count;
+}
+
+static inline unsigned twill__cgroup_cpus(void)
+{
+    return 0;
+}
+#endif
+
+/* Asks the system, and remembers the answer for twill__cpus_hint. Not from a thread that is bound
+   to a CPU: Linux answers for the calling thread. */
+static inline unsigned twill__cpus_now(void)
+{
+    int saved = errno;
+    unsigned count = twill__affinity_cpus(), limit = twill__cgroup_cpus();
+    if (count == 0)
+        count = 1;
+    if (limit && limit < count)
+        count = limit;
+    errno = saved;
+    /* a number, no data behind it */
+    atomic_store_explicit(&twill__process()->cpus, count, memory_order_relaxed);
+    return count;
+}
+
+/* The last answer, for hot paths: no system call but the first time. */
+static inline unsigned twill__cpus_hint(void)
+{
+    /* as above */
+    unsigned count = atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed);
+    return count ? count : twill__cpus_now();
+}
+
+#endif
+
+/* ---- platform/ticks.h ---- */
+/* ticks.h: a counter cheaper than the clock, for guesses alone: how long a handful of items took. A
+   wrong reading (a thread that moved between cores, a clock rate that changed) makes a guess worse,
+   and nothing else. */
+#ifndef TWILL__PLATFORM_TICKS_H
+#define TWILL__PLATFORM_TICKS_H
+
+#ifndef TWILL__TICKS
+#if defined __x86_64__ || defined __aarch64__
+#define TWILL__TICKS 1
+#else
+#define TWILL__TICKS 0 /* the clock itself; the explorer sets it, too */
+#endif
+#endif
+
+static inline uint64_t twill__ticks(void)
+{
+#if !TWILL__TICKS
+    return (uint64_t)twill__clock_now();
+#elif defined __x86_64__
+    return __builtin_ia32_rdtsc();
+#else
+    uint64_t count;
+    __asm__ volatile("mrs %0, cntvct_el0" : "=r"(count));
+    return count;
+#endif
+}
+
+/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
+   files. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+#if TWILL__TICKS
+    twill__global *global = twill__process();
+    /* a number, no data behind it */
+    uint64_t rate = atomic_load_explicit(&global->tick_rate, memory_order_relaxed);
+    if (!rate) {
+        uint64_t ticks = twill__ticks();
+        twill_ns since = twill__clock_now(), took;
+        (void)twill__cpus_now();
+        do
+            took = twill__clock_now() - since;
+        while (took < 20000); /* ends: the clock runs */
+        rate = (twill__ticks() - ticks) * 1024 / (uint64_t)took;
+        rate = rate ? rate : 1;
+        /* as above */
+        atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
+    }
+    return rate;
+#else
+    return 1024;
+#endif
+}
+
+#endif
+
+#ifndef TWILL__SPIN
+#define TWILL__SPIN 1
+#endif
+#define TWILL__SPIN_WAIT \
+    700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
+#define TWILL__SPIN_YIELDS 4
+
+/* Tries again for a moment: true once `done` says so. The limit is a time, not a count: a pause
+   costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change anything
+   meanwhile. */
+static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_ns limit,
+                                   unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return false;
+    for (unsigned k = 1, pauses = 1;; k++) {
+        for (unsigned pause = 0; pause < pauses; pause++)
+            twill__pause();
+        if (done(data))
+            return true;
+        if (pauses < 16)
+            pauses *= 2;
+        if (k % 4 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (done(data))
+            return true;
+    }
+    return false;
+}
+
+/* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
+   count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
+   the word meanwhile. */
+static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit,
+                               unsigned yields)
+{
+    twill_ns until = 0;
+    /* 0: not known */
+    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+        return atomic_load_explicit(word, memory_order_acquire) != value;
+    for (unsigned k = 1;; k++) {
+        /* acquire: pairs with the release of whoever changed the word; most callers look again with
+           their own order */
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+        twill__pause();
+        if (k % 16 != 0)
+            continue;
+        twill_ns now = twill__clock_now();
+        if (!until)
+            until = now + limit;
+        else if (now >= until)
+            break;
+    }
+    while (yields-- > 0) {
+        twill__yield();
+        if (atomic_load_explicit(word, memory_order_acquire) != value)
+            return true;
+    }
+    return false;
+}
+
+#endif
+
+/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
+   and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
+   mutex, with a count. */
+static inline void twill__lock(_Atomic uint32_t *lock)
+{
+    uint32_t word = 0;
+    /* acquire, here and below: pairs with the release in twill__unlock */
+    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                memory_order_relaxed))
+        return;
+    if (word == 1 && twill__spin(lock, 1, TWILL__SPIN_WAIT, 0)) {
+        word = 0;
+        if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                    memory_order_relaxed))
+            return;
+    }
+    /* a count: the CAS below synchronises */
+    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
+    for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
+        if (!(word & 1)) {
+            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1,
+                                                      memory_order_acquire, memory_order_relaxed))
+                return;
+            continue;
+        }
+        twill__park(lock, word, 0);
+        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
+    }
+}
+
+/* Its fetch_sub is the last access: the lock's memory may go right after it. */
+static inline void twill__unlock(_Atomic uint32_t *lock)
+{
+    /* pairs with twill__lock */
+    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)
+        twill__wake(lock, 1);
+}
+
+/* Under the lock: does anybody wait for it? */
+static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
+{
+    /* who is not counted yet came too late */
+    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;
+}
+
+#endif
+
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
+/* ---- lists ---- */
+
+/* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's
+   lock; `linked` is also read without it, as a hint. */
+struct twill__link;
+/* a pointer in such storage; a struct, since gcc 12 -flto crashes on less */
+typedef struct TWILL__VIEW twill__place {
+    struct twill__link *link;
+} twill__place;
+typedef struct TWILL__VIEW twill__link {
+    twill__place next, *previous;
+    /* while linked; a hook that runs: the generation it runs in */
+    uint32_t kind;
+    _Atomic uint32_t linked; /* 0, or the generation of the process that linked it */
+} twill__link;
+enum { TWILL__LINK_NODE = 1, TWILL__LINK_HOOK, TWILL__LINK_CHILD };
+
+static inline void twill__link_in(twill__place *head, twill__link *link, uint32_t kind)
+{
+    link->kind = kind;
+    link->next = *head;
+    link->previous = head;
+    if (link->next.link)
+        link->next.link->previous = &link->next;
+    head->link = link;
+    /* pairs with the acquire in twill__link_up */
+    atomic_store_explicit(&link->linked, twill__generation(), memory_order_release);
+}
+
+static inline void twill__link_out(twill__link *link)
+{
+    *link->previous = link->next;
+    if (link->next.link)
+        link->next.link->previous = link->previous;
+    /* read back under the lock, or as a hint */
+    atomic_store_explicit(&link->linked, 0, memory_order_relaxed);
+}
+
+/* A waiting thread, on its own stack. `word` alone decides how the wait ends; the rest is guarded
+   by the object. */
+typedef struct twill__node {
+    _Atomic uint32_t word;
+    int answer; /* the object's, written before GRANTED */
+    void *value;
+    struct twill__node *next, *previous;
+    twill__link in_token;
+} twill__node;
+enum {
+    TWILL__GRANTED = 1 /* the object decided */,
+    TWILL__LEAVING = 2 /* the waiter decided */,
+    TWILL__NUDGED = 4 /* a token fired */
+};
+
+typedef struct twill__list { /* in order of arrival */
+    twill__node *first, *last;
+} twill__list;
+
+static inline void twill__node_init(twill__node *node)
+{
+    memset(node, 0, sizeof *node);
+    /* nobody else knows it yet */
+    atomic_store_explicit(&node->word, 0, memory_order_relaxed);
+}
+
+static inline void twill__list_append(twill__list *list, twill__node *node)
+{
+    node->next = NULL;
+    node->previous = list->last;
+    if (list->last)
+        list->last->next = node;
+    else
+        list->first = node;
+    list->last = node;
+}
+
+static inline void twill__list_remove(twill__list *list, twill__node *node)
+{
+    if (node->previous)
+        node->previous->next = node->next;
+    else
+        list->first = node->next;
+    if (node->next)
+        node->next->previous = node->previous;
+    else
+        list->last = node->previous;
+}
+
+/* Under the object's lock, the answer written: true: the node is granted, unlinked, and no longer
+   ours; after unlocking wake the address of its word (take it before). False: it is leaving, and
+   unlinks itself. */
+static inline bool twill__grant(twill__list *list, twill__node *node)
+{
+    /* a shortcut; the RMW decides */
+    if (atomic_load_explicit(&node->word, memory_order_relaxed) & TWILL__LEAVING)
+        return false;
+    twill__list_remove(list, node);
+    /* acq_rel: pairs with the waiter's load of the word and its fetch_or(LEAVING) */
+    if (atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel) &
+        TWILL__LEAVING) {
+        twill__list_append(list, node);
+        return false;
+    }
+    return true;
+}
+
+/* Grants whoever waits in a list that only this lock guards, whether leaving or not. */
+static inline void twill__grant_all(twill__list *list)
+{
+    while (list->first) {
+        twill__node *node = list->first;
+        _Atomic uint32_t *word = &node->word;
+        twill__list_remove(list, node);
+        /* pairs with twill__await */
+        atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__wake(word, 1);
+    }
+}
+
+/* Waits for GRANTED and nothing else: for waits that are sure to end. */
+static inline void twill__await(twill__node *node)
+{
+    for (;;) {
+        /* pairs with the grant */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            return;
+        if (!twill__spin(&node->word, word, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+            twill__park(&node->word, word, 0);
+    }
+}
+
+/* ---- the token ---- */
+
+typedef struct twill__firing { /* on the stack of the thread that calls hooks */
+    uint64_t thread;
+    bool hook_gone, token_gone; /* what its own hook took away meanwhile */
+    twill__list waiters;        /* who waits for the hook, or the whole firing, to end */
+} twill__firing;
+
+typedef struct TWILL__VIEW twill__token {
+    twill__link me; /* in the parent's list */
+    struct twill__token *parent;
+    twill__place head; /* waiting threads, hooks, children */
+    twill__firing *firing;
+    _Atomic uint32_t lock;
+    _Atomic int32_t state;       /* 0, or the reason */
+    _Atomic uint32_t generation; /* of the process that used it last; 0: never used */
+    uint32_t reserved;
+} twill__token;
+_Static_assert(sizeof(twill__token) <= sizeof(twill_cancel), "the public token is too small");
+_Static_assert(_Alignof(twill__token) <= _Alignof(twill_cancel),
+               "the public token is aligned too little");
+
+typedef struct TWILL__VIEW twill__hook {
+    void (*fn)(int reason, const twill_task *task);
+    void *context;
+    twill__link link;
+    twill__firing *firing;
+} twill__hook;
+_Static_assert(sizeof(twill__hook) <= sizeof(twill_cancel_hook), "the public hook is too small");
+_Static_assert(offsetof(twill_cancel_hook, private_words) <= offsetof(twill__hook, link),
+               "the hook's head");
+
+static inline twill__token *twill__token_of(const twill_cancel *cancel)
+{
+    return (twill__token *)(uintptr_t)cancel;
+}
+
+/* Of a token of an older process nothing is left: its lists are of threads that are not here. */
+static inline void twill__token_adopt(twill__token *token)
+{
+    uint32_t now = twill__generation(), busy = 0x80000000u | now;
+    /* pairs with the release */
+    uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+    while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
+        if (seen == 0) { /* never used: there is nothing to reset */
+            atomic_compare_exchange_strong(&token->generation, &seen, now);
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (seen == busy) {
+            twill__yield();
+            seen = atomic_load_explicit(&token->generation, memory_order_acquire);
+        } else if (atomic_compare_exchange_weak(&token->generation, &seen, busy)) {
+            /* published by the release */
+            atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+            atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
+            token->head.link = NULL;
+            token->firing = NULL;
+            /* pairs with the loads */
+            atomic_store_explicit(&token->generation, now, memory_order_release);
+            return;
+        }
+    }
+}
+
+/* Whether anybody ever locked it: only then can it be linked, or be firing. */
+static inline bool twill__token_used(const twill__token *token)
+{
+    /* pairs with adopt's release */
+    return atomic_load_explicit(&token->generation, memory_order_acquire) != 0;
+}
+
+static inline void twill__token_lock(twill__token *token)
+{
+    twill__token_adopt(token);
+    twill__lock(&token->lock);
+}
+
+/* The reason, or 0. A reason found above is stored below, so that it never changes for one who has
+   seen it. */
+static inline int twill__token_poll(twill__token *token)
+{
+    for (twill__token *t = token; t; t = t->parent) {
+        /* pairs with fire and request */
+        int32_t reason = atomic_load_explicit(&t->state, memory_order_acquire);
+        if (!reason)
+            continue;
+        int32_t none = 0;
+        if (t != token &&
+            !atomic_compare_exchange_strong_explicit(&token->state, &none, reason,
+                                                     memory_order_acq_rel, memory_order_acquire))
+            reason = none;
+        return reason;
+    }
+    return 0;
+}
+
+/* Links a token into its parent, the top of the chain first: whoever fires above then finds what is
+   below. */
+static inline void twill__link_up(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!parent)
+        return;
+    twill__token_adopt(token);
+    /* pairs with twill__link_in */
+    if (atomic_load_explicit(&token->me.linked, memory_order_acquire))
+        return;
+    twill__link_up(parent);
+    twill__token_lock(parent);
+    if (!atomic_load_explicit(&token->me.linked, memory_order_relaxed) &&
+        !twill__token_poll(parent))
+        twill__link_in(&parent->head, &token->me, TWILL__LINK_CHILD);
+    twill__unlock(&parent->lock);
+}
+
+/* ---- firing ---- */
+
+/* Under the token's lock: tells the waiting thread; its node is not touched after the fetch_or. */
+static inline void twill__nudge(twill__link *link)
+{
+    _Atomic uint32_t *word =
+        &((twill__node *)(void *)((char *)link - offsetof(twill__node, in_token)))->word;
+    twill__link_out(link);
+    /* pairs with the load in twill__wait */
+    atomic_fetch_or_explicit(word, TWILL__NUDGED, memory_order_acq_rel);
+    twill__wake(word, 1);
+}
+
+/* Pass 1, under the token's lock: every wait below is told before any hook runs. No user code. */
+static inline void twill__tell(twill__token *token, int reason)
+{
+    int32_t none = 0;
+    if (!atomic_compare_exchange_strong_explicit(&token->state, &none, reason, memory_order_acq_rel,
+                                                 /* pairs with the acquire in poll */
+                                                 memory_order_relaxed))
+        /* requested here before: what is below hears the nearest reason */
+        reason = none;
+    for (twill__link *link = token->head.link, *next; link; link = next) {
+        next = link->next.link;
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_CHILD) {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__token_lock(child);
+            twill__tell(child, reason);
+            twill__unlock(&child->lock);
+        }
+    }
+}
+
+/* Calls one hook without the lock. False: the hook took the token away. A hook must return: one
+   that ends its thread leaves whoever waits for it waiting. */
+static inline bool twill__call_hook(twill__token *token, twill__hook *hook, twill__firing *firing)
+{
+    int reason = atomic_load_explicit(&token->state, memory_order_relaxed); /* under the lock */
+    twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    hook->firing = firing;
+    hook->link.kind = twill__generation();
+    firing->hook_gone = false;
+    twill__unlock(&token->lock);
+    hook->fn(reason, &task);
+    if (firing->token_gone)
+        return false;
+    twill__token_lock(token);
+    if (!firing->hook_gone)
+        hook->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    return true;
+}
+
+/* Pass 2, called with the token locked and token->firing == firing: the hooks, this token's and
+   those below. It ends early when the token is made ready again (a team does so for a worker that
+   goes on to a lower item). */
+static inline void twill__drain(twill__token *token, twill__firing *firing)
+{
+    twill__link *link;
+    /* under the lock */
+    while ((link = token->head.link) && atomic_load_explicit(&token->state, memory_order_relaxed)) {
+        if (link->kind == TWILL__LINK_NODE) {
+            twill__nudge(link);
+        } else if (link->kind == TWILL__LINK_HOOK) {
+            twill__hook *hook = (twill__hook *)(void *)((char *)link - offsetof(twill__hook, link));
+            twill__link_out(link);
+            if (!twill__call_hook(token, hook, firing))
+                return;
+        } else {
+            twill__token *child = (twill__token *)(void *)link;
+            twill__firing below = {firing->thread, false, false, {NULL, NULL}};
+            twill__link_out(link);
+            twill__token_lock(child);
+            if (child->firing) {
+                twill__unlock(&child->lock);
+                continue;
+            }
+            child->firing = &below; /* pins it: a detach waits */
+            twill__unlock(&token->lock);
+            twill__drain(child, &below);
+            if (firing->token_gone) /* a hook below has taken this token away, too */
+                return;
+            twill__token_lock(token);
+        }
+    }
+    token->firing = NULL;
+    twill__grant_all(&firing->waiters);
+    twill__unlock(&token->lock);
+}
+
+/* Fires if `begin` is NULL, or, looked at under the lock, *begin is an item from `least` on
+   (SIZE_MAX: none). */
+static inline void twill__fire(twill__token *token, int reason, const _Atomic size_t *begin,
+                               size_t least)
+{
+    twill__firing firing = {twill__thread_number(), false, false, {NULL, NULL}};
+    int earlier;
+    twill__token_lock(token);
+    if (begin) {
+        /* written under this lock when it goes down */
+        size_t at = atomic_load_explicit(begin, memory_order_relaxed);
+        if (at == SIZE_MAX || at < least) {
+            twill__unlock(&token->lock);
+            return;
+        }
+    }
+    earlier = twill__token_poll(token);
+    twill__tell(token, earlier ? earlier : reason);
+    if (token->firing) {
+        twill__unlock(&token->lock);
+        return;
+    }
+    token->firing = &firing;
+    twill__drain(token, &firing);
+}
+
+/* Under the token's lock: until the other thread that fires it has come to the end of a hook, or of
+   all. */
+static inline void twill__wait_firing(twill__token *token)
+{
+    twill__node me;
+    twill__node_init(&me);
+    TWILL_ASSERT(token->firing);
+    twill__list_append(&token->firing->waiters, &me);
+    twill__unlock(&token->lock);
+    twill__await(&me);
+    twill__token_lock(token);
+}
+
+/* ---- the public functions ---- */
+
+TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
+{
+    twill__token *token = twill__token_of(cancel);
+    memset(token, 0, sizeof *token);
+    token->parent = twill__token_of(parent);
+}
+
+/* Leaves the parent, and waits for a fire that calls hooks in another thread. The pointer to the
+   parent stays: whoever still fires this very token may read it. */
+static inline void twill__token_leave(twill__token *token)
+{
+    twill__token *parent = token->parent;
+    if (!twill__token_used(token))
+        return;
+    if (parent) {
+        twill__token_adopt(token);
+        twill__token_lock(parent);
+        /* under the lock */
+        if (atomic_load_explicit(&token->me.linked, memory_order_relaxed))
+            twill__link_out(&token->me);
+        twill__unlock(&parent->lock);
+    }
+    twill__token_lock(token);
+    while (token->firing && token->firing->thread != twill__thread_number())
+        twill__wait_firing(token); /* exit: hooks end */
+    if (token->firing)
+        token->firing->token_gone = true;
+    twill__unlock(&token->lock);
+}
+
+TWILL__WEAK void twill_cancel_detach(twill_cancel *cancel)
+{
+    twill__token *token = twill__token_of(cancel);
+    if (!token)
+        return;
+    twill__token_leave(token);
+    token->parent = NULL;
+}
+
+TWILL__WEAK void twill_cancel_fire(twill_cancel *cancel, int reason)
+{
+    if (cancel)
+        twill__fire(twill__token_of(cancel), reason ? reason : 1, NULL, 0);
+}
+
+TWILL__WEAK void twill_cancel_request(twill_cancel *cancel, int reason)
+{
+    int32_t none = 0;
+    if (cancel) /* acq_rel: pairs with the acquire in poll */
+        atomic_compare_exchange_strong_explicit(&twill__token_of(cancel)->state, &none,
+                                                reason ? reason : 1, memory_order_acq_rel,
+                                                memory_order_relaxed);
+}
+
+TWILL__WEAK bool twill_cancel_fired(const twill_cancel *cancel)
+{
+    return cancel && twill__token_poll(twill__token_of(cancel)) != 0;
+}
+
+TWILL__WEAK int twill_cancel_reason(const twill_cancel *cancel)
+{
+    return cancel ? twill__token_poll(twill__token_of(cancel)) : 0;
+}
+
+TWILL__WEAK void twill_cancel_add_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    int reason;
+    if (!token) /* a token that never fires */
+        return;
+    twill__link_up(token);
+    hook->firing = NULL;
+    /* ours alone until it is linked */
+    atomic_store_explicit(&hook->link.linked, 0, memory_order_relaxed);
+    twill__token_lock(token);
+    reason = twill__token_poll(token);
+    if (!reason)
+        twill__link_in(&token->head, &hook->link, TWILL__LINK_HOOK);
+    twill__unlock(&token->lock);
+    if (reason) {
+        twill_task task = {SIZE_MAX, hook->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        hook->fn(reason, &task);
+    }
+}
+
+TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hook *public_hook)
+{
+    twill__token *token = twill__token_of(cancel);
+    twill__hook *hook = (twill__hook *)(void *)public_hook;
+    uint32_t now = twill__generation();
+    if (!token)
+        return;
+    twill__token_lock(token);
+    /* under the lock */
+    if (atomic_load_explicit(&hook->link.linked, memory_order_relaxed) == now) {
+        twill__link_out(&hook->link);
+    } else {
+        while (hook->firing) {            /* exit: the hook ends */
+            if (hook->link.kind != now) { /* it runs in the parent process, not here */
+                hook->firing = NULL;
+                break;
+            }
+            if (hook->firing->thread == twill__thread_number()) {
+                hook->firing->hook_gone = true;
+                hook->firing = NULL;
+                break;
+            }
+            twill__wait_firing(token);
+        }
+    }
+    twill__unlock(&token->lock);
+}
+
+/* ---- THE wait ---- */
+
+static inline bool twill__expired(twill_ns deadline)
+{
+    return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+static inline twill_status twill__wait(twill__node *node, twill_until until)
+{
+    twill__token *token = twill__token_of(until.cancel);
+    twill_status status = TWILL_OK;
+    bool listed = false;
+    if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS) &&
+        /* pairs with the grant */
+        (atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__GRANTED))
+        return TWILL_OK;
+    if (token) {
+        twill__link_up(token);
+        twill__token_lock(token);
+        /* under the lock: or a fire between look and link is missed */
+        if (twill__token_poll(token)) {
+            status = TWILL_CANCELLED;
+        } else {
+            twill__link_in(&token->head, &node->in_token, TWILL__LINK_NODE);
+            listed = true;
+        }
+        twill__unlock(&token->lock);
+    }
+    while (status == TWILL_OK) { /* exit: granted, nudged, or the deadline */
+        /* pairs with grant and nudge */
+        uint32_t word = atomic_load_explicit(&node->word, memory_order_acquire);
+        if (word & TWILL__GRANTED)
+            break;
+        if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+        else if (!twill__park(&node->word, word, until.deadline))
+            status = TWILL_TIMEOUT;
+    }
+    /* acq_rel: pairs with the fetch_or of grant and nudge; the first one decides */
+    if (status != TWILL_OK) {
+        uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
+        if (word & TWILL__GRANTED)
+            status = TWILL_OK;
+        else if (word & TWILL__NUDGED)
+            status = TWILL_CANCELLED;
+    }
+    /* acquire: pairs with the nudge, whose last access to the node this is */
+    if (listed && !(atomic_load_explicit(&node->word, memory_order_acquire) & TWILL__NUDGED)) {
+        /* NUDGED: the firer has unlinked it, and the token may be gone */
+        twill__token_lock(token);
+        /* under the lock */
+        if (atomic_load_explicit(&node->in_token.linked, memory_order_relaxed))
+            twill__link_out(&node->in_token);
+        twill__unlock(&token->lock);
+    }
+    return status;
+}
+
+/* ---- time ---- */
+
+TWILL__WEAK twill_ns twill_now(void)
+{
+    return twill__clock_now();
+}
+
+TWILL__WEAK unsigned twill_cpus(void)
+{
+    return twill__cpus_now();
+}
+
+TWILL__WEAK twill_until twill_within_or_cancelled(twill_ns ns, twill_cancel *cancel)
+{
+    twill_until until = {0, cancel};
+    twill_ns now;
+    if (ns == TWILL_FOREVER)
+        return until;
+    now = twill__clock_now();
+    until.deadline = ns <= 0 ? 1 : ns >= TWILL_FOREVER - now ? TWILL_FOREVER - 1 : now + ns;
+    return until;
+}
+
+TWILL__WEAK twill_until twill_within(twill_ns ns)
+{
+    return twill_within_or_cancelled(ns, NULL);
+}
+
+TWILL__WEAK twill_until twill_until_cancelled(twill_cancel *cancel)
+{
+    return twill_within_or_cancelled(TWILL_FOREVER, cancel);
+}
+
+TWILL__WEAK twill_status twill_sleep(twill_until until)
+{
+    twill__node me;
+    twill_status status;
+    if (twill__no_deadline(until.deadline) && !until.cancel)
+        return TWILL_DEADLOCK;
+    if (twill__expired(until.deadline))
+        return TWILL_OK;
+    if (twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    twill__node_init(&me);
+    status = twill__wait(&me, until);
+    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+}
+
+#endif
+
+/* First member of every record that task->private_ points to. An entry may be NULL: it does
+   nothing. */
+typedef struct twill__call {
+    const struct twill__call_table *table;
+} twill__call;
+
+typedef struct twill__call_table {
+    bool (*cancelled)(const twill_task *task); /* besides token and deadline */
+    void (*stop)(const twill_task *task);
+    void (*skip)(const twill_task *task);
+    void (*fail)(const twill_task *task, size_t index);
+    void (*block)(const twill_task *task, bool begin);
+} twill__call_table;
+
+static inline const twill__call_table *twill__table_of(const twill_task *task)
+{
+    static const twill__call_table none;
+    return task && task->private_ ? ((const twill__call *)task->private_)->table : &none;
+}
+
+TWILL__WEAK bool twill_task_cancelled(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    return task &&
+           (twill_cancel_fired(task->until.cancel) || twill__expired(task->until.deadline) ||
+            (table->cancelled && table->cancelled(task)));
+}
+
+TWILL__WEAK int twill_task_stop(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->stop)
+        table->stop(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_skip(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->skip)
+        table->skip(task);
+    return 0;
+}
+
+TWILL__WEAK int twill_task_fail(const twill_task *task, size_t index, int code)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->fail)
+        table->fail(task, index);
+    return code;
+}
+
+TWILL__WEAK void twill_task_block_begin(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, true);
+}
+
+TWILL__WEAK void twill_task_block_end(const twill_task *task)
+{
+    const twill__call_table *table = twill__table_of(task);
+    if (table->block)
+        table->block(task, false);
+}
+
+#endif
+
+/* ---- engine/random.h ---- */
+/* random.h: a small generator whose numbers are the same for a seed on every machine. */
+#ifndef TWILL__ENGINE_RANDOM_H
+#define TWILL__ENGINE_RANDOM_H
+
+/* ---- engine/wide.h ---- */
+/* wide.h: products of 128 bits and their quotients, the same on every machine. */
+#ifndef TWILL__ENGINE_WIDE_H
+#define TWILL__ENGINE_WIDE_H
+
+typedef struct twill__wide {
+    uint64_t high, low;
+} twill__wide;
+
+static inline twill__wide twill__wide_product(uint64_t a, uint64_t b)
+{
+    twill__wide result;
+#if defined __SIZEOF_INT128__ && !defined TWILL__NO_INT128
+    __extension__ typedef unsigned __int128 twill__u128;
+    twill__u128 product = (twill__u128)a * b;
+    result.high = (uint64_t)(product >> 64);
+    result.low = (uint64_t)product;
+#else
+    uint64_t al = a & 0xffffffffu, ah = a >> 32, bl = b & 0xffffffffu, bh = b >> 32;
+    uint64_t low = al * bl, left = ah * bl, right = al * bh;
+    uint64_t middle = (low >> 32) + (left & 0xffffffffu) + right; /* cannot overflow */
+    result.low = middle << 32 | (low & 0xffffffffu);
+    result.high = ah * bh + (left >> 32) + (middle >> 32);
+#endif
+    return result;
+}
+
+/* value >> shift, for a shift below 128; UINT64_MAX when the result does not fit. */
+static inline uint64_t twill__wide_shifted(twill__wide value, unsigned shift)
+{
+    if (shift >= 64)
+        return value.high >> (shift - 64);
+    if (value.high >> shift)
+        return UINT64_MAX;
+    return shift ? value.high << (64 - shift) | value.low >> shift : value.low;
+}
+
+/* value << shift, for a shift below 64; false: bits would be lost. */
+static inline bool twill__wide_raise(twill__wide *value, unsigned shift)
+{
+    if (shift && value->high >> (64 - shift))
+        return false;
+    if (shift) {
+        value->high = value->high << shift | value->low >> (64 - shift);
+        value->low <<= shift;
+    }
+    return true;
+}
+
+/* value / by, rounded down, and the rest; UINT64_MAX when the quotient does not fit. For slow
+   paths: one step a bit. by > 0. */
+static inline uint64_t twill__wide_quotient(twill__wide value, uint64_t by, uint64_t *rest)
+{
+    uint64_t quotient = 0, left = value.high;
+    *rest = 0;
+    if (value.high >= by)
+        return UINT64_MAX;
+    for (int bit = 63; bit >= 0; bit--) {
+        bool carry = left >> 63;
+        left = left << 1 | (value.low >> bit & 1);
+        quotient <<= 1;
+        if (carry || left >= by) {
+            left -= by;
+            quotient |= 1;
+        }
+    }
+    *rest = left;
+    return quotient;
+}
+
+/* a * b / by, rounded down; UINT64_MAX when it does not fit. */
+static inline uint64_t twill__wide_scaled(uint64_t a, uint64_t b, uint64_t by)
+{
+    uint64_t rest;
+    return twill__wide_quotient(twill__wide_product(a, b), by, &rest);
+}
+
+static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
+{
+    return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+#endif
+
+/* splitmix64 (Steele, Lea, Flood 2014): the state is a counter, so any value is a good seed. */
+static inline uint64_t twill__random(uint64_t *state)
+{
+    uint64_t x = *state += UINT64_C(0x9e3779b97f4a7c15);
+    x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return x ^ (x >> 31);
+}
+
+/* Uniform in 0..most, both included. The bias is at most (most + 1) / 2^64. */
+static inline uint64_t twill__random_to(uint64_t *state, uint64_t most)
+{
+    uint64_t number = twill__random(state);
+    return most == UINT64_MAX ? number : twill__wide_product(number, most + 1).high;
+}
+
+/* A state to begin with: the seed, or, if that is 0, one that threads, objects and moments do not
+   share. */
+static inline uint64_t twill__random_begin(uint64_t seed, const void *object)
+{
+    uint64_t state = (uint64_t)twill__clock_now() ^ (uint64_t)twill__generation() << 48;
+    if (seed)
+        return seed;
+    state = twill__random(&state) ^ twill__thread_number();
+    state = twill__random(&state) ^ (uint64_t)(uintptr_t)object;
+    return twill__random(&state);
+}
+
+#endif
+
+/* ---- engine/status.h ---- */
+/* status.h: names and texts of the status table. */
+#ifndef TWILL__ENGINE_STATUS_H
+#define TWILL__ENGINE_STATUS_H
+
+TWILL__WEAK const char *twill_status_name(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_NAME(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return #NAME;
+        TWILL_STATUS_TABLE(TWILL__STATUS_NAME)
+#undef TWILL__STATUS_NAME
+    }
+    return "unknown status";
+}
+
+TWILL__WEAK const char *twill_status_text(twill_status status)
+{
+    switch (status) {
+#define TWILL__STATUS_TEXT(NAME, VALUE, TEXT) \
+    case NAME:                                \
+        return TEXT;
+        TWILL_STATUS_TABLE(TWILL__STATUS_TEXT)
+#undef TWILL__STATUS_TEXT
+    }
+    return "unknown status";
+}
+
+#endif
+
+/* Resources are costly and their use is long, so one small lock guards it all, and each promise is
+   a sentence about one critical section:
+   - a slot that is not FREE is capacity in use; there are never more of them than max;
+   - a slot that is TAKEN belongs to one thread, which runs a callback for it, or to one waiter;
+   - whatever frees a slot or gives one back ends in twill__resource_settle, which serves the
+     oldest waiter that can be served; so while the lock is free, nobody waits beside what he could
+     have. */
+enum {
+    TWILL__RESOURCE_FREE = 0,
+    TWILL__RESOURCE_IDLE,
+    TWILL__RESOURCE_LENT,
+    TWILL__RESOURCE_TAKEN
+};
+#define TWILL__RESOURCE_NONE UINT32_MAX
+
+typedef struct twill__resource_slot {
+    void *resource;
+    uint32_t state, generation;
+    uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
+    uint64_t holder;         /* the thread that has borrowed it, or runs a callback for it */
+    uint64_t epoch;          /* of the pool, when it was created */
+    size_t uses;
+    twill_ns dies, idle_since, lent_at; /* 0: not measured, or never */
+    const char *file;
+    int line;
+    bool there;    /* it has a resource */
+    bool permit;   /* it has none, and one may be created for its borrower, in time */
+    bool stays;    /* lent: only its holder can give it back */
+    bool stuck;    /* its holder waits for ever in this pool */
+    bool reported; /* as leaked */
+} twill__resource_slot;
+
+typedef struct twill__resource_borrower { /* an acquire that wants n slots, on its thread's stack */
+    twill__node node;
+    twill_lease *leases; /* the slots in hand, so far */
+    size_t n, got;
+    size_t empty; /* of those in hand: without a resource */
+    uint64_t thread;
+    twill_ns since;    /* it waits since then */
+    twill_ns wakes_at; /* the end of a pause that it sleeps no longer than */
+    bool right;        /* may create: counted in `creating` */
+    bool retry;        /* told to look again; it still stands in the list */
+    bool for_ever;     /* waits without deadline and token */
+} twill__resource_borrower;
+
+typedef struct twill__resource_turn { /* whom to wake after unlocking */
+    const void *word[6];
+    unsigned count;
+} twill__resource_turn;
+
+struct twill_resource_pool {
+    _Atomic uint32_t lock;
+    uint32_t generation; /* of the process */
+    /* under the lock */
+    twill__resource_slot *slots;
+    uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
+    uint32_t free, hot, cold;
+    size_t max, total, idle, leased, creating;
+    twill__list waiters, drainers;
+    twill__node *destroyer;
+    unsigned busy; /* calls that take the lock more than once and hold no slot meanwhile */
+    bool closed;
+    uint64_t epoch;
+    twill_ns not_before; /* nobody creates until then; 0: no pause */
+    int last_code;       /* of the creation that began the pause */
+    uint64_t random;
+    twill_resource_pool_stats counts;
+    /* set at creation */
+    twill_resource_pool_options options;
+    bool timed;    /* the clock is read on the fast path */
+    bool checked;  /* a resource may be refused to a borrower */
+    bool examined; /* or to the pool, when it comes back */
+    /* the thread of maintain_every */
+    twill__thrd keeper;
+    _Atomic uint64_t keeper_number;
+    twill__list keeper_waits;
+    bool kept, stop; /* it is there; it is to end */
+};
+
+static inline bool twill__resource_here(const struct twill_resource_pool *pool)
+{
+    return pool->generation == twill__generation();
+}
+
+static inline twill_task twill__resource_task(const struct twill_resource_pool *pool, size_t slot,
+                                              twill_until until)
+{
+    twill_task task = {slot, pool->options.context, UINT_MAX, 0, NULL, until, NULL};
+    return task;
+}
+
+/* ---- in and out ---- */
+
+static inline void twill__resource_enter(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__lock(&pool->lock);
+    turn->count = 0;
+}
+
+static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* Under the lock: nobody is inside, or on his way in or out. */
+static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
+{
+    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
+           !twill__lock_wanted(&pool->lock);
+}
+
+static inline void twill__resource_exit(struct twill_resource_pool *pool,
+                                        twill__resource_turn *turn)
+{
+    twill__node *destroyer = pool->destroyer;
+    if (destroyer && twill__resource_deserted(pool)) {
+        pool->destroyer = NULL;
+        /* pairs with twill__await; the destroyer takes the lock again before it frees */
+        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__resource_wake(turn, &destroyer->word);
+    }
+    twill__unlock(&pool->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+}
+
+/* ---- slots, under the lock ---- */
+
+static inline void twill__resource_idle_out(struct twill_resource_pool *pool, uint32_t index)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    if (slot->hotter != TWILL__RESOURCE_NONE)
+        pool->slots[slot->hotter].colder = slot->colder;
+    else
+        pool->hot = slot->colder;
+    if (slot->colder != TWILL__RESOURCE_NONE)
+        pool->slots[slot->colder].hotter = slot->hotter;
+    else
+        pool->cold = slot->hotter;
+    pool->idle--;
+}
+
+static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    slot->state = TWILL__RESOURCE_IDLE;
+    slot->hotter = TWILL__RESOURCE_NONE;
+    slot->colder = pool->hot;
+    if (pool->hot != TWILL__RESOURCE_NONE)
+        pool->slots[pool->hot].hotter = index;
+    else
+        pool->cold = index;
+    pool->hot = index;
+    pool->idle++;
+}
+
+/* The idle slot to lend next. */
+static inline uint32_t twill__resource_idle_next(const struct twill_resource_pool *pool)
+{
+    return pool->options.fifo ? pool->cold : pool->hot;
+}
+
+static inline void twill__resource_slot_take(struct twill_resource_pool *pool, uint32_t index,
+                                             uint64_t thread)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    if (slot->state == TWILL__RESOURCE_IDLE)
+        twill__resource_idle_out(pool, index);
+    slot->state = TWILL__RESOURCE_TAKEN;
+    slot->holder = thread;
+    slot->stuck = slot->permit = false;
+}
+
+/* Capacity without a resource; NO_SLOT: there is none. */
+static inline uint32_t twill__resource_slot_new(struct twill_resource_pool *pool, uint64_t thread)
+{
+    uint32_t index = pool->free;
+    if (pool->total >= pool->max)
+        return TWILL__RESOURCE_NONE;
+    TWILL_ASSERT(index != TWILL__RESOURCE_NONE);
+    pool->free = pool->slots[index].hotter;
+    pool->total++;
+    pool->slots[index].uses = 0;
+    twill__resource_slot_take(pool, index, thread);
+    return index;
+}
+
+static inline void twill__resource_slot_free(struct twill_resource_pool *pool, uint32_t index)
+{
+    pool->slots[index].state = TWILL__RESOURCE_FREE;
+    pool->slots[index].there = pool->slots[index].permit = false;
+    pool->slots[index].hotter = pool->free;
+    pool->free = index;
+    pool->total--;
+}
+
+/* A TAKEN slot goes back: idle with its resource, else free. */
+static inline void twill__resource_slot_back(struct twill_resource_pool *pool, uint32_t index)
+{
+    if (pool->slots[index].there)
+        twill__resource_idle_in(pool, index);
+    else
+        twill__resource_slot_free(pool, index);
+}
+
+static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, uint32_t index,
+                                             twill_lease *lease, uint64_t thread, bool stays)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    slot->state = TWILL__RESOURCE_LENT;
+    if (++slot->generation == 0)
+        slot->generation = 1;
+    slot->holder = thread;
+    slot->uses++;
+    slot->stuck = slot->reported = false;
+    slot->stays = stays || pool->options.leases_stay;
+    slot->lent_at = pool->timed ? twill__clock_now() : 0;
+    pool->counts.acquires++;
+    if (++pool->leased > pool->counts.leased_peak)
+        pool->counts.leased_peak = pool->leased;
+    lease->resource = slot->resource;
+    lease->pool = pool;
+    lease->slot = index;
+    lease->generation = slot->generation;
+    lease->code = 0;
+}
+
+/* Why a resource may not be lent (again); 0: it may. */
+static inline int twill__resource_slot_verdict(const struct twill_resource_pool *pool,
+                                               const twill__resource_slot *slot, twill_ns now)
+{
+    const twill_resource_pool_options *options = &pool->options;
+    if (pool->closed)
+        return TWILL_RESOURCE_CLOSED;
+    if (slot->epoch != pool->epoch)
+        return TWILL_RESOURCE_EVICTED;
+    if (options->max_uses && slot->uses >= options->max_uses)
+        return TWILL_RESOURCE_USED_UP;
+    if (slot->dies && now >= slot->dies)
+        return TWILL_RESOURCE_OLD;
+    if (options->max_idle_time && slot->state != TWILL__RESOURCE_LENT && slot->idle_since &&
+        now - slot->idle_since >= options->max_idle_time)
+        return TWILL_RESOURCE_IDLE;
+    return 0;
+}
+
+/* ---- a wait that could never end, under the lock ---- */
+
+/* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
+   that is. */
+static inline size_t twill__resource_mark(struct twill_resource_pool *pool, uint64_t thread,
+                                          bool stuck)
+{
+    size_t held = 0;
+    for (uint32_t k = 0; k < pool->room; k++) {
+        twill__resource_slot *slot = &pool->slots[k];
+        if (slot->holder == thread && ((slot->state == TWILL__RESOURCE_LENT && slot->stays) ||
+                                       slot->state == TWILL__RESOURCE_TAKEN)) {
+            slot->stuck = stuck;
+            held++;
+        }
+    }
+    return held;
+}
+
+/* Is every slot held by a thread that waits here for ever? Then nothing will come back. */
+static inline bool twill__resource_stuck(const struct twill_resource_pool *pool)
+{
+    if (pool->total < pool->max)
+        return false;
+    for (uint32_t k = 0; k < pool->room; k++)
+        if (pool->slots[k].permit ||
+            (pool->slots[k].state != TWILL__RESOURCE_FREE && !pool->slots[k].stuck))
+            return false;
+    return true;
+}
+
+/* ---- who waits, under the lock ---- */
+
+static inline bool twill__resource_may_create(const struct twill_resource_pool *pool)
+{
+    return pool->creating < pool->options.max_creating &&
+           (!pool->not_before || twill__clock_now() >= pool->not_before);
+}
+
+/* What is there, up to n; a resource in place of an empty slot. */
+static inline void twill__resource_collect(struct twill_resource_pool *pool,
+                                           twill__resource_borrower *borrower)
+{
+    uint32_t index;
+    while (borrower->got < borrower->n) {
+        index = twill__resource_idle_next(pool);
+        if (index != TWILL__RESOURCE_NONE) {
+            twill__resource_slot_take(pool, index, borrower->thread);
+        } else if (pool->options.create && (index = twill__resource_slot_new(
+                                                pool, borrower->thread)) != TWILL__RESOURCE_NONE) {
+            pool->slots[index].permit = true;
+            borrower->empty++;
+        } else {
+            break;
+        }
+        pool->slots[index].stuck = borrower->for_ever;
+        borrower->leases[borrower->got++].slot = index;
+    }
+    for (size_t k = 0; borrower->empty && k < borrower->got; k++) {
+        uint32_t mine = borrower->leases[k].slot;
+        index = twill__resource_idle_next(pool);
+        if (index == TWILL__RESOURCE_NONE)
+            break;
+        if (pool->slots[mine].there)
+            continue;
+        twill__resource_slot_free(pool, mine);
+        twill__resource_slot_take(pool, index, borrower->thread);
+        pool->slots[index].stuck = borrower->for_ever;
+        borrower->leases[k].slot = index;
+        borrower->empty--;
+    }
+}
+
+/* Has it all that it needs to go on by itself? A right to create is counted, if it needs one. */
+static inline bool twill__resource_ready(struct twill_resource_pool *pool,
+                                         twill__resource_borrower *borrower)
+{
+    twill__resource_collect(pool, borrower);
+    if (borrower->got < borrower->n)
+        return false;
+    if (borrower->empty && !borrower->right) {
+        if (!twill__resource_may_create(pool))
+            return false;
+        pool->creating++;
+        borrower->right = true;
+    }
+    return true;
+}
+
+/* Gives back what is in hand. */
+static inline void twill__resource_give_back(struct twill_resource_pool *pool,
+                                             twill__resource_borrower *borrower)
+{
+    while (borrower->got)
+        twill__resource_slot_back(pool, borrower->leases[--borrower->got].slot);
+    borrower->empty = 0;
+    if (borrower->right)
+        pool->creating--;
+    borrower->right = false;
+}
+
+static inline void twill__resource_waited(struct twill_resource_pool *pool,
+                                          const twill__resource_borrower *borrower)
+{
+    twill_ns waited = twill__clock_now() - borrower->since;
+    pool->counts.wait_total += waited;
+    if (waited > pool->counts.wait_max)
+        pool->counts.wait_max = waited;
+    pool->counts.waiting--;
+}
+
+/* Answers a waiter. False: it is leaving by itself. */
+static inline bool twill__resource_answer(struct twill_resource_pool *pool,
+                                          twill__resource_borrower *borrower, twill_status answer,
+                                          twill__resource_turn *turn)
+{
+    const void *word = &borrower->node.word;
+    borrower->node.answer = (int)answer;
+    if (!twill__grant(&pool->waiters, &borrower->node))
+        return false;
+    twill__resource_wake(turn, word);
+    return true;
+}
+
+/* Tells the head to look again; it keeps its place. */
+static inline void twill__resource_rouse(struct twill_resource_pool *pool,
+                                         twill__resource_borrower *borrower,
+                                         twill__resource_turn *turn)
+{
+    borrower->retry = true;
+    /* acq_rel: pairs with twill__wait. LEAVING was there: it comes anyway */
+    atomic_fetch_or_explicit(&borrower->node.word, TWILL__GRANTED, memory_order_acq_rel);
+    twill__resource_wake(turn, &borrower->node.word);
+    (void)pool;
+}
+
+static inline bool twill__resource_leaves(const twill__resource_borrower *borrower)
+{
+    /* a hint; the grant decides */
+    return atomic_load_explicit(&borrower->node.word, memory_order_relaxed) & TWILL__LEAVING;
+}
+
+/* One waiter: true: it is served, or answered otherwise, and the next one may be looked at. */
+static inline bool twill__resource_serve(struct twill_resource_pool *pool,
+                                         twill__resource_borrower *borrower,
+                                         twill__resource_turn *turn)
+{
+    if (borrower->n > pool->max) { /* the pool has shrunk */
+        twill__resource_give_back(pool, borrower);
+        if (borrower->for_ever)
+            (void)twill__resource_mark(pool, borrower->thread, false);
+        if (twill__resource_answer(pool, borrower, TWILL_TOO_BIG, turn))
+            twill__resource_waited(pool, borrower);
+        return true;
+    }
+    if (pool->options.barging && borrower->n == 1 && pool->idle) {
+        /* not handed over: a newcomer may be faster, and no thread has to run for it meanwhile */
+        twill__resource_rouse(pool, borrower, turn);
+        return false;
+    }
+    if (!twill__resource_ready(pool, borrower)) {
+        /* a pause has begun, or moved */
+        if (borrower->got == borrower->n && pool->not_before &&
+            borrower->wakes_at != pool->not_before && pool->creating < pool->options.max_creating)
+            twill__resource_rouse(pool, borrower, turn);
+        return false;
+    }
+    for (size_t k = 0; k < borrower->got; k++)
+        pool->slots[borrower->leases[k].slot].stuck = false;
+    if (twill__resource_answer(pool, borrower, TWILL_OK, turn))
+        twill__resource_waited(pool, borrower);
+    else
+        twill__resource_give_back(pool, borrower); /* it leaves: to the next */
+    return true;
+}
+
+/* Hands on what is free: the oldest waiter first, and nobody overtakes it. Every path that frees
+   anything ends here. */
+static inline void twill__resource_settle(struct twill_resource_pool *pool,
+                                          twill__resource_turn *turn)
+{
+    twill__node *node = pool->closed ? NULL : pool->waiters.first; /* close has answered them */
+    while (node) { /* exit: each turn serves one, or passes one that leaves */
+        twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
+        twill__node *next = node->next;
+        if (borrower->retry)
+            break;
+        if (!twill__resource_leaves(borrower) && !twill__resource_serve(pool, borrower, turn))
+            break;
+        node = next;
+    }
+    if (!pool->total)
+        for (node = pool->drainers.first; node;) {
+            twill__node *next = node->next;
+            const void *word = &node->word;
+            node->answer = TWILL_OK;
+            if (twill__grant(&pool->drainers, node))
+                twill__resource_wake(turn, word);
+            node = next;
+        }
+}
+
+static inline void twill__resource_prepend(twill__list *list, twill__node *node)
+{
+    node->previous = NULL;
+    node->next = list->first;
+    if (list->first)
+        list->first->previous = node;
+    else
+        list->last = node;
+    list->first = node;
+}
+
+#endif
+
+/* ---- the end of a resource ---- */
+
+typedef struct twill__resource_ending {
+    struct twill_resource_pool *pool;
+    uint32_t slot;
+    twill_resource_end why;
+    bool keep; /* the slot stays TAKEN */
+} twill__resource_ending;
+
+/* After the callback, also after one that has ended its thread. */
+static void twill__resource_ended(void *ending_)
+{
+    twill__resource_ending *ending = (twill__resource_ending *)ending_;
+    struct twill_resource_pool *pool = ending->pool;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    pool->counts.destroyed[ending->why]++;
+    pool->slots[ending->slot].there = false;
+    if (!ending->keep) {
+        twill__resource_slot_free(pool, ending->slot);
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_exit(pool, &turn);
+}
+
+/* Destroys the resource of a TAKEN slot, and frees the slot unless it is to be kept. If not, the
+   pool may be gone after it. */
+static inline void twill__resource_destroy_one(struct twill_resource_pool *pool, uint32_t slot,
+                                               void *resource, int why, bool keep)
+{
+    twill__resource_ending ending = {pool, slot, (twill_resource_end)why, keep};
+    twill_task task = twill__resource_task(pool, slot, (twill_until){0, NULL});
+    TWILL__GUARD_PUSH(twill__resource_ended, &ending);
+    if (pool->options.destroy)
+        pool->options.destroy(resource, ending.why, &task);
+    TWILL__GUARD_POP(1);
+}
+
+static void twill__resource_not_busy(void *pool_)
+{
+    struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    pool->busy--;
+    twill__resource_exit(pool, &turn);
+}
+
+/* Under the lock: an idle resource that is not to stay, TAKEN for this thread; NO_SLOT: none.
+   `expired`: also for its age. */
+static inline uint32_t twill__resource_pick(struct twill_resource_pool *pool, bool expired,
+                                            int *why, void **resource)
+{
+    uint32_t index = pool->cold;
+    *why = 0;
+    if (index == TWILL__RESOURCE_NONE)
+        return index;
+    if (pool->closed)
+        *why = TWILL_RESOURCE_CLOSED;
+    else if (pool->total > pool->max || pool->idle > pool->options.max_idle)
+        *why = TWILL_RESOURCE_SURPLUS;
+    else if (expired && pool->checked && pool->idle > pool->options.min_idle)
+        *why = twill__resource_slot_verdict(pool, &pool->slots[index],
+                                            pool->timed ? twill__clock_now() : 0);
+    if (!*why)
+        return TWILL__RESOURCE_NONE;
+    *resource = pool->slots[index].resource;
+    twill__resource_slot_take(pool, index, twill__thread_number());
+    return index;
+}
+
+typedef struct twill__resource_shed { /* an idle resource that is not to stay */
+    uint32_t slot;
+    int why;
+    void *resource;
+} twill__resource_shed;
+
+/* With the lock, which it gives back: ends this one, and all others that are not to stay. */
+static __attribute__((noinline)) void twill__resource_end_idle(struct twill_resource_pool *pool,
+                                                               twill__resource_shed *shed,
+                                                               twill__resource_turn *turn)
+{
+    pool->busy++; /* the pool stays */
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    while (shed->slot != TWILL__RESOURCE_NONE) { /* exit: each turn takes one */
+        twill__resource_exit(pool, turn);
+        twill__resource_destroy_one(pool, shed->slot, shed->resource, shed->why, false);
+        twill__resource_enter(pool, turn);
+        shed->slot = twill__resource_pick(pool, false, &shed->why, &shed->resource);
+    }
+    twill__resource_exit(pool, turn);
+    TWILL__GUARD_POP(1);
+}
+
+/* With the lock, which it gives back: the way out of every call that may have freed something. Ends
+   all that is not to stay; but of those that are only expired, one: upkeep on use stays cheap. */
+static inline void twill__resource_leave(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__resource_shed shed = {TWILL__RESOURCE_NONE, 0, NULL};
+    shed.slot = twill__resource_pick(pool, true, &shed.why, &shed.resource);
+    if (shed.slot == TWILL__RESOURCE_NONE)
+        twill__resource_exit(pool, turn);
+    else
+        twill__resource_end_idle(pool, &shed, turn);
+}
+
+/* ---- leaks ---- */
+
+/* Tells of each lease that is held for too long, once. Called without the lock, and `busy`. */
+static inline void twill__resource_leaks(struct twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    twill_lease_info info = {NULL, NULL, 0, 0, 0};
+    uint32_t k = 0;
+    bool found = pool->options.leak_after != 0;
+    while (found) { /* exit: every slot has been looked at */
+        twill_ns now = twill__clock_now();
+        found = false;
+        twill__resource_enter(pool, &turn);
+        for (; k < pool->room && !found; k++) {
+            twill__resource_slot *slot = &pool->slots[k];
+            if (slot->state != TWILL__RESOURCE_LENT || slot->reported ||
+                now - slot->lent_at < pool->options.leak_after)
+                continue;
+            slot->reported = found = true;
+            pool->counts.leaks++;
+            info =
+                (twill_lease_info){slot->resource, slot->file, slot->line, now - slot->lent_at, k};
+        }
+        twill__resource_exit(pool, &turn);
+        if (found && pool->options.on_leak) {
+            twill_task task = twill__resource_task(pool, info.slot, (twill_until){0, NULL});
+            pool->options.on_leak(&info, &task);
+        }
+    }
+}
+
+/* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. */
+static inline void twill__resource_leaks_waiting(struct twill_resource_pool *pool,
+                                                 twill__resource_turn *turn)
+{
+    if (!pool->options.leak_after)
+        return;
+    pool->busy++;
+    twill__resource_exit(pool, turn);
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    twill__resource_leaks(pool);
+    TWILL__GUARD_POP(0);
+    twill__resource_enter(pool, turn);
+    pool->busy--;
+}
+
+/* ---- to wait ---- */
+
+/* Under the lock: may this borrower go on, or what is the answer? EMPTY: it has to wait. `front`: it
+   comes before all who wait. Only who is first of all waits with something in his hands: else two
+   that want several could wait for one another. */
+static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
+                                               twill__resource_borrower *borrower, bool front,
+                                               twill__resource_turn *turn)
+{
+    twill__node *head = pool->waiters.first;
+    twill_status status = TWILL_EMPTY;
+    if (pool->closed)
+        return TWILL_CLOSED;
+    if (borrower->n > pool->max)
+        return TWILL_TOO_BIG;
+    if (head && !front && !pool->options.barging)
+        return TWILL_EMPTY;
+    if (head && front)
+        twill__resource_give_back(pool, (twill__resource_borrower *)head->value);
+    if (twill__resource_ready(pool, borrower))
+        status = TWILL_OK;
+    else if (head && !front)
+        twill__resource_give_back(pool, borrower);
+    if (head && (status == TWILL_OK || !front))
+        twill__resource_settle(pool, turn);
+    return status;
+}
+
+/* Under the lock, about to wait for ever: would it be for ever? Else what it holds is marked. */
+static inline bool twill__resource_circle(struct twill_resource_pool *pool,
+                                          const twill__resource_borrower *borrower)
+{
+    size_t held = twill__resource_mark(pool, borrower->thread, true);
+    if (!held || (held - borrower->got + borrower->n <= pool->max && !twill__resource_stuck(pool)))
+        return false;
+    (void)twill__resource_mark(pool, borrower->thread, false);
+    return true;
+}
+
+/* Under the lock: into the list, where it stands until it is answered or leaves. Returns how long
+   it may sleep. */
+static inline twill_ns twill__resource_enlist(struct twill_resource_pool *pool,
+                                              twill__resource_borrower *borrower, twill_ns deadline,
+                                              bool front)
+{
+    /* it lacks nothing but the right to create, and a pause is the reason */
+    bool paused = borrower->got == borrower->n && pool->not_before &&
+                  pool->creating < pool->options.max_creating;
+    twill__node_init(&borrower->node);
+    borrower->node.value = borrower;
+    borrower->retry = false;
+    borrower->wakes_at = paused ? pool->not_before : 0;
+    if (front)
+        twill__resource_prepend(&pool->waiters, &borrower->node);
+    else
+        twill__list_append(&pool->waiters, &borrower->node);
+    if (paused && (twill__no_deadline(deadline) || pool->not_before < deadline))
+        return pool->not_before;
+    return deadline;
+}
+
+/* With the lock. OK: all that the borrower needs is in hand, and the lock is held. Else nothing is
+   in hand, and the lock is not held. */
+static inline twill_status twill__resource_wait(struct twill_resource_pool *pool,
+                                                twill__resource_borrower *borrower,
+                                                twill_until until, bool front,
+                                                twill__resource_turn *turn)
+{
+    twill_status status;
+    bool listed = false; /* counted among those who wait */
+    for (;;) {           /* exit: served, answered, the deadline or the token */
+        twill_ns deadline;
+        status = twill__resource_try(pool, borrower, front, turn);
+        if (status == TWILL_EMPTY && !listed) {
+            twill__resource_leaks_waiting(pool, turn);
+            status = twill__resource_try(pool, borrower, front, turn);
+        }
+        if (status == TWILL_EMPTY && borrower->for_ever && twill__resource_circle(pool, borrower))
+            status = TWILL_DEADLOCK;
+        if (status != TWILL_EMPTY)
+            break;
+        if (!listed) {
+            listed = true;
+            borrower->since = twill__clock_now();
+            pool->counts.waits++;
+            if (++pool->counts.waiting > pool->counts.waiting_peak)
+                pool->counts.waiting_peak = pool->counts.waiting;
+        }
+        deadline = twill__resource_enlist(pool, borrower, until.deadline, front);
+        twill__resource_exit(pool, turn);
+        status = twill__wait(&borrower->node, (twill_until){deadline, until.cancel});
+        if (status == TWILL_OK && !borrower->retry) {
+            status = (twill_status)borrower->node.answer;
+            if (status != TWILL_OK)
+                return status; /* the pool may be gone */
+            twill__resource_enter(pool, turn);
+            listed = false; /* who served it has counted */
+            break;
+        }
+        twill__resource_enter(pool, turn);
+        twill__list_remove(&pool->waiters, &borrower->node);
+        front = true; /* it keeps its place */
+        if (!pool->closed && (status == TWILL_CANCELLED ||
+                              (status == TWILL_TIMEOUT && twill__expired(until.deadline))))
+            break;
+    }
+    if (borrower->for_ever)
+        (void)twill__resource_mark(pool, borrower->thread, false);
+    if (listed)
+        twill__resource_waited(pool, borrower);
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    pool->counts.timeouts += status == TWILL_TIMEOUT;
+    pool->counts.cancelled += status == TWILL_CANCELLED;
+    twill__resource_give_back(pool, borrower);
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+    return status;
+}
+
+/* ---- to make what is in hand fit to be lent ---- */
+
+typedef struct twill__resource_visit { /* an acquire, on its thread's stack */
+    struct twill_resource_pool *pool;
+    twill__resource_borrower borrower;
+    twill_until until;
+    bool try_only;
+    int doing; /* which callback runs now */
+    uint32_t slot;
+    void *resource; /* that it is about */
+} twill__resource_visit;
+enum { TWILL__DOING_NOTHING = 0, TWILL__DOING_VALIDATE, TWILL__DOING_CREATE };
+
+/* Under the lock: a creation has failed. */
+static inline void twill__resource_failed(struct twill_resource_pool *pool, int code)
+{
+    pool->counts.create_failed++;
+    if (pool->options.create_pause) {
+        twill_until end = twill_within(pool->options.create_pause);
+        pool->not_before = end.deadline;
+        pool->last_code = code;
+    }
+}
+
+/* A callback has ended the thread. */
+static void twill__resource_quit(void *visit_)
+{
+    twill__resource_visit *visit = (twill__resource_visit *)visit_;
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_turn turn;
+    if (!twill__resource_here(pool))
+        return;
+    if (visit->doing == TWILL__DOING_VALIDATE) {
+        visit->doing = TWILL__DOING_NOTHING;
+        twill__resource_destroy_one(pool, visit->slot, visit->resource, TWILL_RESOURCE_BROKEN,
+                                    true);
+    }
+    twill__resource_enter(pool, &turn);
+    if (visit->doing == TWILL__DOING_CREATE)
+        twill__resource_failed(pool, 0);
+    twill__resource_give_back(pool, &visit->borrower);
+    twill__resource_settle(pool, &turn);
+    twill__resource_leave(pool, &turn);
+}
+
+/* Under the lock: a resource's life begins; its end is drawn now, once. */
+static inline void twill__resource_live(struct twill_resource_pool *pool,
+                                        twill__resource_slot *slot)
+{
+    twill_ns lifetime = pool->options.max_lifetime;
+    slot->idle_since = twill__clock_now();
+    slot->dies = 0;
+    if (lifetime && lifetime != TWILL_FOREVER) {
+        uint64_t most = twill__wide_scaled((uint64_t)lifetime, pool->options.jitter_percent, 100);
+        lifetime -= (twill_ns)twill__random_to(&pool->random, most);
+        slot->dies = twill_within(lifetime).deadline;
+    }
+}
+
+/* With the lock, which it gives back meanwhile: a resource for an empty slot in hand, by creation.
+   Returns its code. */
+static inline int twill__resource_create_one(twill__resource_visit *visit, uint32_t index,
+                                             twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill_task task = twill__resource_task(pool, index, visit->until);
+    twill_ns begun = twill__clock_now();
+    twill__resource_slot *slot;
+    int code;
+    visit->resource = NULL;
+    visit->slot = index;
+    pool->slots[index].permit = false; /* used now */
+    twill__resource_exit(pool, turn);
+    visit->doing = TWILL__DOING_CREATE;
+    code = pool->options.create(&visit->resource, &task);
+    visit->doing = TWILL__DOING_NOTHING;
+    twill__resource_enter(pool, turn);
+    if (code != 0) {
+        twill__resource_failed(pool, code);
+        return code;
+    }
+    slot = &pool->slots[index];
+    pool->not_before = 0;
+    pool->counts.created++;
+    slot->resource = visit->resource;
+    slot->there = true;
+    slot->epoch = pool->epoch;
+    twill__resource_live(pool, slot);
+    pool->counts.create_total += slot->idle_since - begun;
+    return 0;
+}
+
+/* With the lock, which it gives back meanwhile: is this resource fit? Else it is destroyed, and its
+   slot is empty. */
+static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t index,
+                                       twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_slot *slot = &pool->slots[index];
+    twill_ns now = pool->timed ? twill__clock_now() : 0;
+    int why = twill__resource_slot_verdict(pool, slot, now);
+    bool asked = pool->options.validate && (!pool->options.validate_after ||
+                                            now - slot->idle_since >= pool->options.validate_after);
+    if (!why && !asked)
+        return true;
+    visit->resource = slot->resource;
+    visit->slot = index;
+    twill__resource_exit(pool, turn);
+    if (!why) {
+        twill_task task = twill__resource_task(pool, index, visit->until);
+        visit->doing = TWILL__DOING_VALIDATE;
+        if (pool->options.validate(visit->resource, &task) != 0)
+            why = TWILL_RESOURCE_INVALID;
+    }
+    visit->doing = TWILL__DOING_NOTHING;
+    if (why)
+        twill__resource_destroy_one(pool, index, visit->resource, why, true);
+    twill__resource_enter(pool, turn);
+    return why == 0;
+}
+
+/* Under the lock: slot k in hand is empty: is there something else for it, or a right to create? */
+static inline bool twill__resource_refit(twill__resource_visit *visit, size_t k)
+{
+    twill__resource_borrower *borrower = &visit->borrower;
+    if (!visit->pool->options.create) { /* a fixed set: another one, or none */
+        twill__resource_slot_free(visit->pool, borrower->leases[k].slot);
+        borrower->leases[k].slot = borrower->leases[--borrower->got].slot;
+        borrower->empty--;
+    }
+    return twill__resource_ready(visit->pool, borrower);
+}
+
+/* With the lock. OK: all in hand can be lent, and the lock is held. Else nothing is in hand, and
+   the lock is not held. */
+static inline twill_status twill__resource_prepare(twill__resource_visit *visit, int *code,
+                                                   twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_borrower *borrower = &visit->borrower;
+    twill_status status = TWILL_OK;
+    for (size_t k = 0; k < borrower->n && status == TWILL_OK;) {
+        uint32_t index = borrower->leases[k].slot;
+        if (pool->closed) {
+            status = TWILL_CLOSED;
+        } else if (pool->slots[index].there) {
+            if (twill__resource_fit(visit, index, turn)) {
+                k++;
+            } else {
+                pool->slots[index].permit = pool->options.create != NULL;
+                borrower->empty++;
+            }
+        } else if (!twill__resource_refit(visit, k)) {
+            /* neither an idle one nor a right to create: it waits again, first of all */
+            if (visit->try_only) {
+                status = TWILL_EMPTY;
+            } else {
+                status = twill__resource_wait(pool, borrower, visit->until, true, turn);
+                if (status != TWILL_OK)
+                    return status;
+            }
+        } else if (!pool->slots[borrower->leases[k].slot].there) {
+            *code = twill__resource_create_one(visit, borrower->leases[k].slot, turn);
+            if (*code != 0)
+                status = TWILL_FAILED;
+            else
+                borrower->empty--;
+            k += *code == 0;
+        }
+    }
+    if (borrower->right) {
+        pool->creating--;
+        borrower->right = false;
+    }
+    if (status == TWILL_OK && pool->closed) /* created too late */
+        status = TWILL_CLOSED;
+    if (status != TWILL_OK) {
+        twill__resource_give_back(pool, borrower);
+        twill__resource_settle(pool, turn);
+        twill__resource_leave(pool, turn);
+    }
+    return status;
+}
+
+/* ---- acquire ---- */
+
+typedef struct twill__resource_order { /* what an acquire asks for */
+    twill_lease *leases;
+    size_t n;
+    twill_until until;
+    bool try_only, stays;
+    const char *file;
+    int line;
+} twill__resource_order;
+
+static inline void twill__resource_hand_out(struct twill_resource_pool *pool,
+                                            const twill__resource_order *order, uint64_t thread)
+{
+    for (size_t k = 0; k < order->n; k++) {
+        uint32_t index = order->leases[k].slot;
+        pool->slots[index].file = order->file;
+        pool->slots[index].line = order->line;
+        twill__resource_slot_lend(pool, index, &order->leases[k], thread, order->stays);
+    }
+}
+
+/* All but the simplest case; with the lock, which it gives back. */
+static __attribute__((noinline)) twill_status
+twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__resource_order *order,
+                               int *code, twill__resource_turn *turn)
+{
+    twill__resource_visit visit;
+    twill__resource_borrower *borrower = &visit.borrower;
+    twill_status status = TWILL_OK;
+    memset(&visit, 0, sizeof visit);
+    visit.pool = pool;
+    visit.until = order->until;
+    visit.try_only = order->try_only;
+    if (order->try_only)
+        visit.until = (twill_until){1, NULL}; /* over: be quick */
+    borrower->leases = order->leases;
+    borrower->n = order->n;
+    borrower->thread = twill__thread_number();
+    borrower->for_ever =
+        twill__no_deadline(visit.until.deadline) && !visit.until.cancel && !order->try_only;
+    TWILL__GUARD_PUSH(twill__resource_quit, &visit);
+    if (!order->try_only) {
+        status = twill__resource_wait(pool, borrower, visit.until, false, turn);
+    } else {
+        status = twill__resource_try(pool, borrower, false, turn);
+        if (status != TWILL_OK) {
+            twill__resource_give_back(pool, borrower);
+            twill__resource_settle(pool, turn);
+            twill__resource_leave(pool, turn);
+        }
+    }
+    if (status == TWILL_OK) {
+        status = twill__resource_prepare(&visit, code, turn);
+        if (status == TWILL_OK) {
+            twill__resource_hand_out(pool, order, borrower->thread);
+            borrower->got = 0; /* they are the caller's */
+            twill__resource_settle(pool, turn);
+            twill__resource_leave(pool, turn);
+        }
+    }
+    TWILL__GUARD_POP(0);
+    return status;
+}
+
+static inline twill_status twill__resource_acquire(struct twill_resource_pool *pool,
+                                                   const twill__resource_order *order, int *code)
+{
+    twill__resource_turn turn;
+    uint32_t index;
+    twill__resource_enter(pool, &turn);
+    index = twill__resource_idle_next(pool);
+    if (order->n == 1 && index != TWILL__RESOURCE_NONE && !pool->checked && !pool->closed &&
+        (!pool->waiters.first || pool->options.barging) &&
+        pool->slots[index].epoch == pool->epoch) {
+        twill__resource_idle_out(pool, index);
+        order->leases->slot = index;
+        twill__resource_hand_out(pool, order, twill__thread_number());
+        twill__unlock(&pool->lock);
+        return TWILL_OK;
+    }
+    return twill__resource_acquire_slowly(pool, order, code, &turn);
+}
+
+/* ---- release ---- */
+
+enum { TWILL__RESOURCE_GIVE_RELEASE, TWILL__RESOURCE_GIVE_DISCARD, TWILL__RESOURCE_GIVE_DETACH };
+
+typedef struct twill__resource_return {
+    struct twill_resource_pool *pool;
+    uint32_t slot;
+    void *resource;
+} twill__resource_return;
+
+/* `reset` has ended its thread. */
+static void twill__resource_not_reset(void *back_)
+{
+    twill__resource_return *back = (twill__resource_return *)back_;
+    if (twill__resource_here(back->pool))
+        twill__resource_destroy_one(back->pool, back->slot, back->resource, TWILL_RESOURCE_BROKEN,
+                                    false);
+}
+
+/* Under the lock: is this lease one of ours, and the latest of its slot? */
+static inline twill_status twill__resource_lease_check(const struct twill_resource_pool *pool,
+                                                       const twill_lease *lease)
+{
+    const twill__resource_slot *slot = lease->slot < pool->room ? &pool->slots[lease->slot] : NULL;
+    if (!slot || slot->state != TWILL__RESOURCE_LENT || slot->generation != lease->generation)
+        return TWILL_STALE;
+    return TWILL_OK;
+}
+
+/* With the lock, which it gives back: the slot is TAKEN, and its resource comes back or ends. */
+static __attribute__((noinline)) void twill__resource_take_back(twill__resource_return *back,
+                                                                int why, twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = back->pool;
+    twill_task task = twill__resource_task(pool, back->slot, (twill_until){0, NULL});
+    if (!why && pool->options.reset) {
+        int code = 0;
+        twill__resource_exit(pool, turn);
+        TWILL__GUARD_PUSH(twill__resource_not_reset, back);
+        code = pool->options.reset(back->resource, &task);
+        TWILL__GUARD_POP(0);
+        if (!twill__resource_here(pool))
+            return;
+        twill__resource_enter(pool, turn);
+        if (pool->timed)
+            pool->slots[back->slot].idle_since = twill__clock_now();
+        why = code ? TWILL_RESOURCE_INVALID
+                   : twill__resource_slot_verdict(pool, &pool->slots[back->slot],
+                                                  pool->timed ? twill__clock_now() : 0);
+    }
+    if (!why && pool->total > pool->max)
+        why = TWILL_RESOURCE_SURPLUS;
+    if (why) {
+        twill__resource_exit(pool, turn);
+        twill__resource_destroy_one(pool, back->slot, back->resource, why, false);
+        return;
+    }
+    twill__resource_idle_in(pool, back->slot);
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+}
+
+static inline twill_status twill__resource_give(struct twill_resource_pool *pool,
+                                                twill_lease *lease, int how, void **resource)
+{
+    twill__resource_turn turn;
+    twill__resource_return back = {pool, lease->slot, NULL};
+    twill__resource_slot *slot;
+    twill_status status;
+    twill_ns now = pool->timed ? twill__clock_now() : 0;
+    int why;
+    twill__resource_enter(pool, &turn);
+    status = twill__resource_lease_check(pool, lease);
+    if (status != TWILL_OK) {
+        twill__resource_exit(pool, &turn);
+        return status;
+    }
+    slot = &pool->slots[back.slot];
+    pool->leased--;
+    if (pool->timed) {
+        pool->counts.use_total += now - slot->lent_at;
+        if (now - slot->lent_at > pool->counts.use_max)
+            pool->counts.use_max = now - slot->lent_at;
+        slot->idle_since = now;
+    }
+    pool->counts.releases += how == TWILL__RESOURCE_GIVE_RELEASE;
+    pool->counts.discards += how == TWILL__RESOURCE_GIVE_DISCARD;
+    pool->counts.detached += how == TWILL__RESOURCE_GIVE_DETACH;
+    back.resource = slot->resource;
+    memset(lease, 0, sizeof *lease);
+    if (how == TWILL__RESOURCE_GIVE_RELEASE && !pool->examined && !pool->waiters.first &&
+        !pool->closed && slot->epoch == pool->epoch && pool->total <= pool->max &&
+        pool->idle < pool->options.max_idle) {
+        twill__resource_idle_in(pool, back.slot);
+        twill__unlock(&pool->lock);
+        return TWILL_OK;
+    }
+    why = how == TWILL__RESOURCE_GIVE_DISCARD ? (int)TWILL_RESOURCE_BROKEN
+                                              : twill__resource_slot_verdict(pool, slot, now);
+    twill__resource_slot_take(pool, back.slot, twill__thread_number());
+    if (how == TWILL__RESOURCE_GIVE_DETACH) {
+        *resource = back.resource;
+        twill__resource_slot_free(pool, back.slot);
+        twill__resource_settle(pool, &turn);
+        twill__resource_exit(pool, &turn);
+    } else {
+        twill__resource_take_back(&back, why, &turn);
+    }
+    return TWILL_OK;
+}
+
+#endif
+
+/* With the lock, which it gives back meanwhile: ends idle resources for which `verdict` has a
+   reason, from the coldest on, while more than `least` are idle. Returns how many. `busy`. */
+static inline size_t twill__resource_sweep(struct twill_resource_pool *pool, size_t least,
+                                           twill__resource_turn *turn)
+{
+    size_t ended = 0;
+    uint32_t index = pool->cold;
+    while (index != TWILL__RESOURCE_NONE && pool->idle > least) {
+        /* exit: each turn ends one, or goes on to a hotter one */
+        twill__resource_slot *slot = &pool->slots[index];
+        void *resource = slot->resource;
+        int why = twill__resource_slot_verdict(pool, slot, pool->timed ? twill__clock_now() : 0);
+        if (!why) {
+            index = slot->hotter;
+            continue;
+        }
+        twill__resource_slot_take(pool, index, twill__thread_number());
+        twill__resource_exit(pool, turn);
+        twill__resource_destroy_one(pool, index, resource, why, false);
+        twill__resource_enter(pool, turn);
+        ended++;
+        index = pool->cold; /* the list may be another one now */
+    }
+    return ended;
+}
+
+/* Under the lock: is an idle resource's time over? */
+static inline bool twill__resource_any_expired(const struct twill_resource_pool *pool)
+{
+    twill_ns now = pool->timed ? twill__clock_now() : 0;
+    for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
+        if (twill__resource_slot_verdict(pool, &pool->slots[k], now))
+            return true;
+    return false;
+}
+
+/* With the lock, which it gives back meanwhile: one more idle resource. */
+static inline twill_status twill__resource_add_one(twill__resource_visit *visit, int *code,
+                                                   twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    twill__resource_borrower *borrower = &visit->borrower;
+    borrower->leases[0].slot = twill__resource_slot_new(pool, borrower->thread);
+    borrower->n = borrower->got = borrower->empty = 1;
+    borrower->right = true;
+    pool->creating++;
+    *code = twill__resource_create_one(visit, borrower->leases[0].slot, turn);
+    twill__resource_give_back(pool, borrower); /* idle, or free */
+    twill__resource_settle(pool, turn);
+    return *code ? TWILL_FAILED : TWILL_OK;
+}
+
+/* Fills up to min_idle; while an expired one is among those, one more, which takes its place. With
+   the lock, which it gives back meanwhile. */
+static inline twill_status twill__resource_fill(twill__resource_visit *visit, int *code,
+                                                twill__resource_turn *turn)
+{
+    struct twill_resource_pool *pool = visit->pool;
+    size_t least = pool->options.min_idle;
+    while (!pool->closed && pool->total < pool->max && !pool->waiters.first &&
+           (pool->idle < least || (pool->idle == least && twill__resource_any_expired(pool)))) {
+        /* exit: each turn makes one, and replaces at most one that has expired */
+        twill_status status = TWILL_OK;
+        if (pool->not_before && twill__clock_now() < pool->not_before) {
+            *code = pool->last_code;
+            return TWILL_FAILED;
+        }
+        if (!twill__resource_may_create(pool))
+            return TWILL_OK; /* others are at it */
+        if (twill_cancel_fired(visit->until.cancel))
+            return TWILL_CANCELLED;
+        if (twill__expired(visit->until.deadline))
+            return TWILL_TIMEOUT;
+        status = twill__resource_add_one(visit, code, turn);
+        if (status != TWILL_OK)
+            return status;
+        (void)twill__resource_sweep(pool, least, turn);
+    }
+    return TWILL_OK;
+}
+
+typedef struct twill__resource_keeping {
+    twill__resource_visit visit;
+    twill_lease lease;
+    twill_status status;
+} twill__resource_keeping;
+
+static void twill__resource_kept(void *keeping_)
+{
+    twill__resource_keeping *keeping = (twill__resource_keeping *)keeping_;
+    twill__resource_quit(&keeping->visit);
+    twill__resource_not_busy(keeping->visit.pool);
+}
+
+static inline twill_status twill__resource_maintain(struct twill_resource_pool *pool, int *code,
+                                                    twill_until until)
+{
+    twill__resource_keeping keeping;
+    twill__resource_turn turn;
+    *code = 0;
+    memset(&keeping, 0, sizeof keeping);
+    keeping.visit.pool = pool;
+    keeping.visit.until = until;
+    keeping.visit.borrower.leases = &keeping.lease;
+    keeping.visit.borrower.thread = twill__thread_number();
+    twill__resource_enter(pool, &turn);
+    pool->busy++;
+    if (pool->closed)
+        keeping.status = TWILL_CLOSED;
+    twill__resource_exit(pool, &turn);
+    TWILL__GUARD_PUSH(twill__resource_kept, &keeping);
+    twill__resource_leaks(pool);
+    twill__resource_enter(pool, &turn);
+    if (keeping.status == TWILL_OK) {
+        (void)twill__resource_sweep(pool, pool->options.min_idle, &turn);
+        keeping.status = twill__resource_fill(&keeping.visit, code, &turn);
+    }
+    twill__resource_leave(pool, &turn);
+    TWILL__GUARD_POP(0);
+    twill__resource_not_busy(pool);
+    return keeping.status;
+}
+
+/* ---- the keeper ---- */
+
+static inline void twill__resource_keep(void *pool_)
+{
+    struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
+    twill__resource_turn turn;
+    /* relaxed: only this thread asks for its own number */
+    atomic_store_explicit(&pool->keeper_number, twill__thread_number(), memory_order_relaxed);
+    twill__resource_enter(pool, &turn);
+    while (!pool->stop) { /* exit: destroy says so */
+        twill__node node;
+        twill_status status;
+        int code;
+        twill__node_init(&node);
+        twill__list_append(&pool->keeper_waits, &node);
+        twill__resource_exit(pool, &turn);
+        status = twill__wait(&node, twill_within(pool->options.maintain_every));
+        twill__resource_enter(pool, &turn);
+        if (status != TWILL_OK)
+            twill__list_remove(&pool->keeper_waits, &node);
+        if (pool->stop)
+            break;
+        twill__resource_exit(pool, &turn);
+        (void)twill__resource_maintain(pool, &code, (twill_until){0, NULL});
+        twill__resource_enter(pool, &turn);
+    }
+    twill__resource_exit(pool, &turn);
+}
+
+/* Ends the keeper and joins it. The first caller does, and nobody needs it twice. */
+static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    bool mine;
+    twill__resource_enter(pool, &turn);
+    mine = pool->kept;
+    pool->kept = false;
+    pool->stop = true;
+    while (pool->keeper_waits.first) {
+        twill__node *node = pool->keeper_waits.first;
+        const void *word = &node->word;
+        if (!twill__grant(&pool->keeper_waits, node))
+            break; /* it looks at `stop` by itself */
+        twill__resource_wake(&turn, word);
+    }
+    twill__resource_exit(pool, &turn);
+    if (mine)
+        twill__thread_join(&pool->keeper);
+}
+
+#endif
+
+/* ---- create ---- */
+
+static inline bool twill__resource_options_valid(const twill_resource_pool_options *options,
+                                                 size_t max)
+{
+    if (options->validate_after < 0 || options->max_idle_time < 0 || options->max_lifetime < 0 ||
+        options->create_pause < 0 || options->leak_after < 0 || options->maintain_every < 0)
+        return false;
+    if (!options->create && (options->min_idle || options->max_creating || options->create_pause))
+        return false;
+    return (options->jitter_percent <= 100 || options->jitter_percent == UINT_MAX) &&
+           (options->validate || !options->validate_after) &&
+           (options->leak_after || !options->on_leak) && options->min_idle <= max &&
+           (!options->max_idle || options->max_idle >= options->min_idle);
+}
+
+/* The slots from `from` on are free. */
+static inline void twill__resource_free_slots(struct twill_resource_pool *pool, uint32_t from)
+{
+    for (uint32_t k = pool->room; k-- > from;) {
+        memset(&pool->slots[k], 0, sizeof pool->slots[k]);
+        pool->slots[k].hotter = pool->free;
+        pool->free = k;
+    }
+}
+
+static inline bool twill__resource_start_keeper(struct twill_resource_pool *pool)
+{
+    if (!pool->options.maintain_every)
+        return true;
+    pool->keeper.fn = twill__resource_keep;
+    pool->keeper.arg = pool;
+    pool->keeper.cpu = UINT_MAX;
+    twill__thread_name(&pool->keeper, pool->options.name);
+    pool->kept = true;
+    return twill__thread_start(&pool->keeper);
+}
+
+static inline void twill__resource_init(struct twill_resource_pool *pool,
+                                        const twill_resource_pool_options *options, size_t max)
+{
+    memset(pool, 0, sizeof *pool);
+    pool->options = *options;
+    pool->max = max;
+    pool->generation = twill__generation();
+    pool->hot = pool->cold = pool->free = TWILL__RESOURCE_NONE;
+    pool->random = twill__random_begin(options->seed, pool);
+    if (!options->max_idle)
+        pool->options.max_idle = SIZE_MAX; /* never above max */
+    if (!options->max_creating)
+        pool->options.max_creating = SIZE_MAX;
+    if (!options->jitter_percent)
+        pool->options.jitter_percent = 10;
+    if (options->jitter_percent == UINT_MAX)
+        pool->options.jitter_percent = 0;
+    pool->timed = options->validate_after || options->max_idle_time || options->max_lifetime ||
+                  options->leak_after || options->maintain_every;
+    pool->checked =
+        options->validate || options->max_idle_time || options->max_lifetime || options->max_uses;
+    pool->examined =
+        options->reset || options->max_idle_time || options->max_lifetime || options->max_uses;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
+                                                      const twill_resource_pool_options *options)
+{
+    size_t max;
+    twill_resource_pool *pool;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    if (!options)
+        return TWILL_INVALID;
+    max = options->max ? options->max : 8;
+    if (!twill__resource_options_valid(options, max))
+        return TWILL_INVALID;
+    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
+        return TWILL_TOO_BIG;
+    pool = (twill_resource_pool *)TWILL_MALLOC(sizeof *pool);
+    if (!pool)
+        return TWILL_NO_MEMORY;
+    twill__resource_init(pool, options, max);
+    pool->slots = (twill__resource_slot *)TWILL_MALLOC(max * sizeof(twill__resource_slot));
+    if (!pool->slots) {
+        TWILL_FREE(pool);
+        return TWILL_NO_MEMORY;
+    }
+    pool->room = (uint32_t)max;
+    twill__resource_free_slots(pool, 0);
+    if (!twill__resource_start_keeper(pool)) {
+        TWILL_FREE(pool->slots);
+        TWILL_FREE(pool);
+        return TWILL_NO_THREAD;
+    }
+    *out = pool;
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, void *resource)
+{
+    twill__resource_turn turn;
+    twill_status status = TWILL_OK;
+    uint32_t index;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (pool->closed) {
+        status = TWILL_CLOSED;
+    } else if ((index = twill__resource_slot_new(pool, twill__thread_number())) ==
+               TWILL__RESOURCE_NONE) {
+        status = TWILL_FULL;
+    } else {
+        twill__resource_slot *slot = &pool->slots[index];
+        slot->resource = resource;
+        slot->there = true;
+        slot->epoch = pool->epoch;
+        twill__resource_live(pool, slot);
+        pool->counts.added++;
+        twill__resource_idle_in(pool, index);
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_leave(pool, &turn);
+    return status;
+}
+
+/* ---- acquire, release ---- */
+
+static inline twill_status twill__resource_acquire_one(twill_resource_pool *pool,
+                                                       twill_lease *lease,
+                                                       twill__resource_order order)
+{
+    twill_lease mine = {NULL, NULL, 0, 0, 0};
+    twill_status status;
+    int code = 0;
+    if (!pool || !lease)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    order.leases = &mine;
+    order.n = 1;
+    status = twill__resource_acquire(pool, &order, &code);
+    if (status == TWILL_OK)
+        *lease = mine;
+    else if (status == TWILL_FAILED)
+        lease->code = code;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
+                                                          twill_lease *lease, twill_until until,
+                                                          const char *file, int line)
+{
+    twill__resource_order order = {NULL, 1, until, false, false, file, line};
+    return twill__resource_acquire_one(pool, lease, order);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_try_acquire_at(twill_resource_pool *pool,
+                                                              twill_lease *lease, const char *file,
+                                                              int line)
+{
+    twill__resource_order order = {NULL, 1, {0, NULL}, true, false, file, line};
+    return twill__resource_acquire_one(pool, lease, order);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_acquire_many_until(twill_resource_pool *pool,
+                                                                  twill_lease *leases, size_t n,
+                                                                  twill_until until)
+{
+    twill__resource_order order = {leases, n, until, false, false, NULL, 0};
+    twill_status status;
+    int code = 0;
+    if (!pool || (n && !leases))
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    if (!n)
+        return TWILL_OK;
+    status = twill__resource_acquire(pool, &order, &code);
+    if (status == TWILL_OK)
+        return TWILL_OK;
+    memset(leases, 0, n * sizeof *leases);
+    leases[0].code = code;
+    return status;
+}
+
+static inline twill_status twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease,
+                                                     int how, void **resource)
+{
+    if (!pool || !lease || lease->pool != pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    return twill__resource_give(pool, lease, how, resource);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
+                                                       twill_lease *lease)
+{
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_RELEASE, NULL);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_discard(twill_resource_pool *pool,
+                                                       twill_lease *lease)
+{
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_DISCARD, NULL);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_detach(twill_resource_pool *pool, twill_lease *lease,
+                                                      void **resource)
+{
+    if (!resource)
+        return TWILL_INVALID;
+    return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_DETACH, resource);
+}
+
+/* ---- one call ---- */
+
+typedef struct twill__resource_use { /* behind task->private_ of `use` */
+    twill__call head;
+    bool broken, over;
+    twill_resource_pool *pool;
+    twill_lease lease;
+    twill_report *report;
+    twill_ns begun;
+} twill__resource_use;
+
+static const twill__call_table *twill__resource_use_table(void)
+{
+    static const twill__call_table table = {NULL, NULL, NULL, NULL, NULL};
+    return &table;
+}
+
+static inline void twill__resource_report(twill__resource_use *use, twill_status status, int code,
+                                          bool used)
+{
+    twill_report *report = use->report;
+    if (!report)
+        return;
+    memset(report, 0, sizeof *report);
+    report->status = status;
+    report->total = 1;
+    report->done = status == TWILL_OK;
+    report->failed = used && status != TWILL_OK;
+    report->skipped = !used;
+    report->workers_started = report->workers_used = 1;
+    report->wall = twill__clock_now() - use->begun;
+    if (status == TWILL_FAILED || status == TWILL_LOST) {
+        report->first_error.status = status;
+        report->first_error.code = code;
+    }
+}
+
+/* `use` has ended its thread. */
+static void twill__resource_use_lost(void *use_)
+{
+    twill__resource_use *use = (twill__resource_use *)use_;
+    if (!twill__resource_here(use->pool))
+        return;
+    if (!use->over)
+        twill__resource_report(use, TWILL_LOST, 0, true);
+    if (use->lease.pool)
+        (void)twill_resource_pool_discard(use->pool, &use->lease);
+}
+
+static __attribute__((noinline)) twill_status twill__resource_use_run(twill__resource_use *record,
+                                                                      twill_resource_fn *use,
+                                                                      void *context,
+                                                                      twill_until until)
+{
+    twill_task task = {record->lease.slot, context, UINT_MAX, 0, NULL, until, record};
+    twill_status status = TWILL_LOST;
+    TWILL__GUARD_PUSH(twill__resource_use_lost, record);
+    int code = use(record->lease.resource, &task);
+    status = code ? TWILL_FAILED : TWILL_OK;
+    record->over = true;
+    twill__resource_report(record, status, code, true);
+    if (record->broken)
+        (void)twill_resource_pool_discard(record->pool, &record->lease);
+    else
+        (void)twill_resource_pool_release(record->pool, &record->lease);
+    TWILL__GUARD_POP(0);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_with_resource(twill_resource_pool *pool, twill_resource_fn *use,
+                                               void *context,
+                                               const twill_with_resource_options *options)
+{
+    twill__resource_use record;
+    twill__resource_order order = {NULL, 1, {0, NULL}, false, true, NULL, 0};
+    twill_status status = TWILL_INVALID;
+    memset(&record, 0, sizeof record);
+    record.head.table = twill__resource_use_table();
+    record.pool = pool;
+    record.report = options ? options->report : NULL;
+    record.begun = record.report ? twill__clock_now() : 0;
+    if (options)
+        order.until = options->until;
+    if (use)
+        status = twill__resource_acquire_one(pool, &record.lease, order);
+    if (status != TWILL_OK) {
+        twill__resource_report(&record, status, record.lease.code, false);
+        return status;
+    }
+    return twill__resource_use_run(&record, use, context, order.until);
+}
+
+TWILL__DEFINE void twill_resource_pool_broken(const twill_task *task)
+{
+    if (task && task->private_ && twill__table_of(task) == twill__resource_use_table())
+        ((twill__resource_use *)task->private_)->broken = true;
+}
+
+/* ---- upkeep and change ---- */
+
+TWILL__DEFINE twill_status twill_resource_pool_maintain(twill_resource_pool *pool, int *code,
+                                                        twill_until until)
+{
+    twill_status status;
+    int first = 0;
+    if (code)
+        *code = 0;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    status = twill__resource_maintain(pool, &first, until);
+    if (code)
+        *code = first;
+    return status;
+}
+
+TWILL__DEFINE size_t twill_resource_pool_evict(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    size_t ended = 0;
+    if (!pool || !twill__resource_here(pool))
+        return 0;
+    twill__resource_enter(pool, &turn);
+    pool->epoch++;
+    pool->busy++;
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    ended = twill__resource_sweep(pool, 0, &turn);
+    twill__resource_exit(pool, &turn);
+    TWILL__GUARD_POP(1);
+    return ended;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max)
+{
+    twill__resource_turn turn;
+    twill__resource_slot *slots = NULL, *old = NULL;
+    uint32_t room = 0;
+    twill_status status = TWILL_OK;
+    if (!pool || !max)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
+        return TWILL_TOO_BIG;
+    twill__resource_enter(pool, &turn);
+    while (max > pool->room && room < max && status == TWILL_OK) { /* exit: after one turn */
+        pool->busy++;
+        twill__resource_exit(pool, &turn);
+        slots = (twill__resource_slot *)TWILL_MALLOC(max * sizeof *slots);
+        room = (uint32_t)max;
+        status = slots ? TWILL_OK : TWILL_NO_MEMORY;
+        twill__resource_enter(pool, &turn);
+        pool->busy--;
+    }
+    if (status == TWILL_OK && pool->closed)
+        status = TWILL_CLOSED;
+    old = slots;
+    if (status == TWILL_OK) {
+        if (slots && room > pool->room) {
+            uint32_t from = pool->room;
+            memcpy(slots, pool->slots, from * sizeof *slots);
+            old = pool->slots;
+            pool->slots = slots;
+            pool->room = room;
+            twill__resource_free_slots(pool, from);
+        }
+        pool->max = max;
+        if (pool->options.min_idle > max)
+            pool->options.min_idle = max;
+        twill__resource_settle(pool, &turn);
+    }
+    twill__resource_leave(pool, &turn);
+    if (old)
+        TWILL_FREE(old);
+    return status;
+}
+
+TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
+                                                size_t max)
+{
+    twill__resource_turn turn;
+    size_t out = 0;
+    twill_ns now;
+    if (!pool || !twill__resource_here(pool))
+        return 0;
+    now = twill__clock_now();
+    twill__resource_enter(pool, &turn);
+    for (uint32_t k = 0; k < pool->room; k++) {
+        const twill__resource_slot *slot = &pool->slots[k];
+        if (slot->state != TWILL__RESOURCE_LENT)
+            continue;
+        if (infos && out < max) {
+            twill_ns held = slot->lent_at && now > slot->lent_at ? now - slot->lent_at : 0;
+            infos[out] = (twill_lease_info){slot->resource, slot->file, slot->line, held, k};
+        }
+        out++;
+    }
+    twill__resource_exit(pool, &turn);
+    return out;
+}
+
+/* ---- end ---- */
+
+/* With the lock, which it gives back. */
+static inline void twill__resource_shut(twill_resource_pool *pool, twill__resource_turn *turn)
+{
+    twill__node *node = pool->waiters.first;
+    pool->closed = true;
+    while (node) { /* exit: who leaves, or looks again, is passed; the others are answered */
+        twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
+        node = node->next;
+        twill__resource_give_back(pool, borrower);
+        if (!borrower->retry && twill__resource_answer(pool, borrower, TWILL_CLOSED, turn))
+            twill__resource_waited(pool, borrower);
+    }
+    twill__resource_settle(pool, turn);
+    twill__resource_leave(pool, turn);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (pool->closed) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_CLOSED;
+    }
+    twill__resource_shut(pool, &turn);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
+                                                           twill_until until)
+{
+    twill__resource_turn turn;
+    twill_status status = TWILL_OK;
+    twill__node node;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (!pool->closed) {
+        status = TWILL_INVALID;
+    } else if (pool->total) {
+        size_t held = twill__resource_mark(pool, twill__thread_number(), false);
+        status = held ? TWILL_DEADLOCK : TWILL_TIMEOUT;
+    }
+    if (status != TWILL_TIMEOUT) {
+        twill__resource_exit(pool, &turn);
+        return status;
+    }
+    twill__node_init(&node);
+    twill__list_append(&pool->drainers, &node);
+    twill__resource_exit(pool, &turn);
+    status = twill__wait(&node, until);
+    if (status == TWILL_OK)
+        return TWILL_OK; /* the pool may be gone */
+    twill__resource_enter(pool, &turn);
+    twill__list_remove(&pool->drainers, &node);
+    twill__resource_exit(pool, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_drain(twill_resource_pool *pool)
+{
+    return twill_resource_pool_drain_until(pool, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_destroy(twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    twill__node node;
+    if (!pool)
+        return TWILL_OK;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    twill__resource_enter(pool, &turn);
+    if (!pool->closed) {
+        twill__resource_shut(pool, &turn);
+        twill__resource_enter(pool, &turn);
+    }
+    /* relaxed: only the keeper itself has this number */
+    if (atomic_load_explicit(&pool->keeper_number, memory_order_relaxed) ==
+        twill__thread_number()) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_BUSY;
+    }
+    twill__resource_exit(pool, &turn);
+    twill__resource_stop_keeper(pool);
+    twill__resource_enter(pool, &turn);
+    if (pool->total || pool->busy) {
+        twill__resource_exit(pool, &turn);
+        return TWILL_BUSY;
+    }
+    if (!twill__resource_deserted(pool)) {
+        twill__node_init(&node);
+        pool->destroyer = &node;
+        twill__resource_exit(pool, &turn);
+        twill__await(&node);
+        twill__resource_enter(pool, &turn); /* whoever told us has left the section now */
+    }
+    twill__unlock(&pool->lock);
+    TWILL_FREE(pool->slots);
+    TWILL_FREE(pool);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_resource_pool_abandon(twill_resource_pool *pool)
+{
+    if (!pool || twill__resource_here(pool))
+        return;
+    TWILL_FREE(pool->slots);
+    TWILL_FREE(pool);
+}
+
+TWILL__DEFINE void twill_resource_pool_get_stats(twill_resource_pool *pool,
+                                                 twill_resource_pool_stats *out)
+{
+    twill__resource_turn turn;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (!pool || !twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    *out = pool->counts;
+    out->total = pool->total;
+    out->idle = pool->idle;
+    out->leased = pool->leased;
+    out->creating = pool->creating;
+    out->max = pool->max;
+    twill__resource_exit(pool, &turn);
+}
+
+#endif
+#endif
+
+/*
+twill is available under either of two licences: take the one that you prefer.
+
+------------------------------------------------------------------------------
+ALTERNATIVE A - MIT License
+
+Copyright (c) 2026 the twill authors
+
+Permission is hereby granted, free of charge, to any person obtaining a copy of
+this software and associated documentation files (the "Software"), to deal in
+the Software without restriction, including without limitation the rights to
+use, copy, modify, merge, publish, distribute, sublicense, and/or sell copies
+of the Software, and to permit persons to whom the Software is furnished to do
+so, subject to the following conditions:
+
+The above copyright notice and this permission notice shall be included in all
+copies or substantial portions of the Software.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
+LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
+OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
+SOFTWARE.
+
+------------------------------------------------------------------------------
+ALTERNATIVE B - Public Domain (www.unlicense.org)
+
+This is free and unencumbered software released into the public domain.
+
+Anyone is free to copy, modify, publish, use, compile, sell, or distribute this
+software, either in source code form or as a compiled binary, for any purpose,
+commercial or non-commercial, and by any means.
+
+In jurisdictions that recognize copyright laws, the author or authors of this
+software dedicate any and all copyright interest in the software to the public
+domain. We make this dedication for the benefit of the public at large and to
+the detriment of our heirs and successors. We intend this dedication to be an
+overt act of relinquishment in perpetuity of all present and future rights to
+this software under copyright law.
+
+THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
+IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
+FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
+AUTHORS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER LIABILITY, WHETHER IN AN
+ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM, OUT OF OR IN CONNECTION
+WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE SOFTWARE.
+
+For more information, please refer to <https://unlicense.org/>
+*/
