@@ -981,7 +981,8 @@ static void flat_on_a_thread(void *p_)
     void *values;
     size_t count;
     (void)twill_batch_flat_map(p->items, sizeof *p->items, p->n, spread, sizeof(int), &values,
-                               &count, &OPTIONS(.max_items = 10, .run.context = p));
+                               &count,
+                               &OPTIONS(.max_items = 10, .run.workers = 1, .run.context = p));
     CHECK(false);
 }
 
