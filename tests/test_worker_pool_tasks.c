@@ -1019,7 +1019,7 @@ TEST(any_of_many_in_a_pool_of_one)
 
         CHECK_EQ(twill_pool_submit(pool, any_child, pool, &future, &with_number), TWILL_OK);
         CHECK_EQ(twill_future_wait(future, &number, NULL), TWILL_OK);
-        CHECK_EQ(number, 0); /* it runs the first one itself */
+        CHECK(number >= 0 && number < 20);
         twill_future_release(future);
     }
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);

@@ -82,10 +82,10 @@ typedef struct twill__hand {
     twill_ns since;   /* it is busy; only in a pool with a watch */
     size_t index;     /* of that task */
     /* its own */
-    unsigned worker;
-    bool outside, fired; /* not a worker; `fired`: under the lock */
-    bool timed, quick;   /* its last plain task was timed, and took no microsecond; its own */
-    bool looks;          /* counted in `looking`; its own */
+    unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
+    bool outside, fired;      /* not a worker; `fired`: under the lock */
+    bool timed, quick;        /* its last plain task was timed, and took no microsecond; its own */
+    bool looks;               /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */

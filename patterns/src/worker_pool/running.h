@@ -242,7 +242,7 @@ static inline void twill__hand_task(const twill__hand *runner, size_t index, voi
     task->index = index;
     task->context = context;
     task->worker = runner->worker;
-    task->workers = runner->pool->most + runner->pool->options.max_abandoned;
+    task->workers = runner->workers;
     task->worker_state = runner->state;
     task->until.deadline = 0;
     task->until.cancel = NULL;
@@ -408,6 +408,7 @@ typedef struct twill__guest { /* what the clean-up needs */
 static inline void twill__hand_in(twill__pool *pool, twill__hand *runner)
 {
     runner->pool = pool;
+    runner->workers = pool->most + pool->options.max_abandoned;
     runner->previous = NULL;
     runner->next = pool->runners;
     if (runner->next)

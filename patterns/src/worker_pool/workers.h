@@ -184,6 +184,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
     runner->work = NULL;
+    runner->workers = pool->most + pool->options.max_abandoned;
     if (worker->woke)
         pool->on_way = worker->woke = false;
     if (runner->looks)
@@ -413,6 +414,7 @@ static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
     twill__thrd past;
     bool has_past;
     twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
+    worker->runner.workers = pool->most + pool->options.max_abandoned;
     has_past = worker->has_past;
     if (has_past)
         past = worker->past;
