@@ -232,7 +232,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
         return status;
     if (pool->closed)
         status = TWILL_CLOSED;
-    else if (!twill__pool_numbers(pool, most))
+    else if (!twill__pool_numbers(pool, most + pool->going))
         status = TWILL_NO_MEMORY;
     else if (most > workers && !pool->has_watch && !twill__watch_start(pool))
         status = TWILL_NO_THREAD;
@@ -240,7 +240,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
         pool->least = workers;
         pool->most = most;
         pool->failed_at = 0;
-        while (status == TWILL_OK && !pool->options.lazy && pool->live < workers)
+        while (status == TWILL_OK && !pool->options.lazy && pool->live - pool->going < workers)
             if (!twill__worker_start(pool))
                 status = TWILL_NO_THREAD;
         twill__pool_rouse(pool, &turn); /* who is too many goes */

@@ -120,6 +120,7 @@ typedef struct twill__worker {
     twill__life life; /* under the lock, as all down to each_seen */
     twill__thrd thread, past;
     bool has_past; /* a thread that has left, and was not joined */
+    bool going;    /* counted in the pool's `going` */
     bool keeper;   /* it sleeps until the next timer */
     bool woke;     /* it comes from sleep: its own, as the next */
     twill_ns idle_since;
@@ -155,6 +156,7 @@ typedef struct twill__pool {
     twill__worker **worker; /* by number */
     unsigned numbers;       /* entries of it */
     unsigned least, most;   /* workers wanted; at most */
+    unsigned going;         /* workers that have decided to leave, and still count as live */
     unsigned live, coming, abandoned, outside, blocked, live_peak;
     twill_ns failed_at;                  /* the last thread that could not be started; 0: none */
     twill_ns grown_at, cpu_at, cpu_then; /* growth: the last one; the last look at the CPU clock */

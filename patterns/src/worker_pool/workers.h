@@ -121,14 +121,14 @@ typedef enum twill__next { TWILL__IDLE_NOW, TWILL__RUN_IT, TWILL__RUN_EACH, TWIL
 /* Under the lock: there are more workers than should be. */
 static inline bool twill__worker_surplus(const twill__pool *pool)
 {
-    return pool->live > pool->most;
+    return pool->live - pool->going > pool->most;
 }
 
 /* Under the lock: it may leave, having been idle for long. */
 static inline bool twill__worker_retires(const twill__pool *pool, const twill__worker *worker)
 {
     twill_ns after = pool->options.idle_after;
-    return pool->live - pool->coming > pool->least && worker->idle_since &&
+    return pool->live - pool->coming - pool->going > pool->least && worker->idle_since &&
            twill__clock_now() - worker->idle_since >= (after ? after : TWILL__IDLE_AFTER);
 }
 
@@ -207,6 +207,10 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     } else if (pool->leaving || twill__worker_retires(pool, worker)) {
         next = TWILL__GO;
     }
+    if (next == TWILL__GO && !runner->given_up) {
+        worker->going = true;
+        pool->going++;
+    }
     if (next == TWILL__GO && (pool->todos.length || pool->todos.timer_count))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
     twill__turn_end(pool, &turn);
@@ -247,7 +251,7 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
-    if (pool->live - pool->coming > pool->least)
+    if (pool->live - pool->coming - pool->going > pool->least)
         *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
     worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
@@ -386,6 +390,9 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
         pool->abandoned--;
     else
         pool->live--;
+    if (worker->going)
+        pool->going--;
+    worker->going = false;
     if (worker->life == TWILL__LIVE || worker->life == TWILL__GIVEN_UP)
         twill__hand_out(pool, runner);
     for (unsigned i = 0; i < TWILL__TALLIES; i++) /* relaxed: counts */
