@@ -34409,10 +34409,10 @@ typedef struct twill__hand {
     twill_ns since;   /* it is busy; only in a pool with a watch */
     size_t index;     /* of that task */
     /* its own */
-    unsigned worker;
-    bool outside, fired; /* not a worker; `fired`: under the lock */
-    bool timed, quick;   /* its last plain task was timed, and took no microsecond; its own */
-    bool looks;          /* counted in `looking`; its own */
+    unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
+    bool outside, fired;      /* not a worker; `fired`: under the lock */
+    bool timed, quick;        /* its last plain task was timed, and took no microsecond; its own */
+    bool looks;               /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */
@@ -34447,6 +34447,7 @@ typedef struct twill__worker {
     twill__life life; /* under the lock, as all down to each_seen */
     twill__thrd thread, past;
     bool has_past; /* a thread that has left, and was not joined */
+    bool going;    /* counted in the pool's `going` */
     bool keeper;   /* it sleeps until the next timer */
     bool woke;     /* it comes from sleep: its own, as the next */
     twill_ns idle_since;
@@ -34482,6 +34483,7 @@ typedef struct twill__pool {
     twill__worker **worker; /* by number */
     unsigned numbers;       /* entries of it */
     unsigned least, most;   /* workers wanted; at most */
+    unsigned going;         /* workers that have decided to leave, and still count as live */
     unsigned live, coming, abandoned, outside, blocked, live_peak;
     twill_ns failed_at;                  /* the last thread that could not be started; 0: none */
     twill_ns grown_at, cpu_at, cpu_then; /* growth: the last one; the last look at the CPU clock */
@@ -35019,7 +35021,7 @@ static inline void twill__hand_task(const twill__hand *runner, size_t index, voi
     task->index = index;
     task->context = context;
     task->worker = runner->worker;
-    task->workers = runner->pool->most + runner->pool->options.max_abandoned;
+    task->workers = runner->workers;
     task->worker_state = runner->state;
     task->until.deadline = 0;
     task->until.cancel = NULL;
@@ -35185,6 +35187,7 @@ typedef struct twill__guest { /* what the clean-up needs */
 static inline void twill__hand_in(twill__pool *pool, twill__hand *runner)
 {
     runner->pool = pool;
+    runner->workers = pool->most + pool->options.max_abandoned;
     runner->previous = NULL;
     runner->next = pool->runners;
     if (runner->next)
@@ -35546,14 +35549,14 @@ typedef enum twill__next { TWILL__IDLE_NOW, TWILL__RUN_IT, TWILL__RUN_EACH, TWIL
 /* Under the lock: there are more workers than should be. */
 static inline bool twill__worker_surplus(const twill__pool *pool)
 {
-    return pool->live > pool->most;
+    return pool->live - pool->going > pool->most;
 }
 
 /* Under the lock: it may leave, having been idle for long. */
 static inline bool twill__worker_retires(const twill__pool *pool, const twill__worker *worker)
 {
     twill_ns after = pool->options.idle_after;
-    return pool->live - pool->coming > pool->least && worker->idle_since &&
+    return pool->live - pool->coming - pool->going > pool->least && worker->idle_since &&
            twill__clock_now() - worker->idle_since >= (after ? after : TWILL__IDLE_AFTER);
 }
 
@@ -35609,6 +35612,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
     runner->work = NULL;
+    runner->workers = pool->most + pool->options.max_abandoned;
     if (worker->woke)
         pool->on_way = worker->woke = false;
     if (runner->looks)
@@ -35630,6 +35634,10 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         next = TWILL__RUN_IT;
     } else if (pool->leaving || twill__worker_retires(pool, worker)) {
         next = TWILL__GO;
+    }
+    if (next == TWILL__GO && !runner->given_up) {
+        worker->going = true;
+        pool->going++;
     }
     if (next == TWILL__GO && (pool->todos.length || pool->todos.timer_count))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
@@ -35671,7 +35679,7 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
-    if (pool->live - pool->coming > pool->least)
+    if (pool->live - pool->coming - pool->going > pool->least)
         *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
     worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
@@ -35810,6 +35818,9 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
         pool->abandoned--;
     else
         pool->live--;
+    if (worker->going)
+        pool->going--;
+    worker->going = false;
     if (worker->life == TWILL__LIVE || worker->life == TWILL__GIVEN_UP)
         twill__hand_out(pool, runner);
     for (unsigned i = 0; i < TWILL__TALLIES; i++) /* relaxed: counts */
@@ -35838,6 +35849,7 @@ static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
     twill__thrd past;
     bool has_past;
     twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
+    worker->runner.workers = pool->most + pool->options.max_abandoned;
     has_past = worker->has_past;
     if (has_past)
         past = worker->past;
@@ -36921,7 +36933,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
         return status;
     if (pool->closed)
         status = TWILL_CLOSED;
-    else if (!twill__pool_numbers(pool, most))
+    else if (!twill__pool_numbers(pool, most + pool->going))
         status = TWILL_NO_MEMORY;
     else if (most > workers && !pool->has_watch && !twill__watch_start(pool))
         status = TWILL_NO_THREAD;
@@ -36929,7 +36941,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
         pool->least = workers;
         pool->most = most;
         pool->failed_at = 0;
-        while (status == TWILL_OK && !pool->options.lazy && pool->live < workers)
+        while (status == TWILL_OK && !pool->options.lazy && pool->live - pool->going < workers)
             if (!twill__worker_start(pool))
                 status = TWILL_NO_THREAD;
         twill__pool_rouse(pool, &turn); /* who is too many goes */
