@@ -3718,6 +3718,18 @@ static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
 
 /* ---- waiting ---- */
 
+typedef struct twill__queue_look {
+    const _Atomic uint32_t *word;
+    uint32_t seen;
+} twill__queue_look;
+
+static inline bool twill__queue_changed(void *look_)
+{
+    const twill__queue_look *look = (const twill__queue_look *)look_;
+    /* relaxed: the caller looks again under the lock */
+    return atomic_load_explicit(look->word, memory_order_relaxed) != look->seen;
+}
+
 /* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
    more. Under the lock on both sides. */
 static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *turn, bool push)
@@ -3727,7 +3739,8 @@ static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *t
     uint32_t seen = atomic_load_explicit(word, memory_order_relaxed); /* under the lock */
     (*threads)++;
     twill__queue_exit(queue, turn);
-    twill__spin(word, seen, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    (void)twill__spin_for(twill__queue_changed, &(twill__queue_look){word, seen}, TWILL__SPIN_WAIT,
+                          TWILL__SPIN_YIELDS);
     twill__queue_enter(queue, turn);
     (*threads)--;
 }
