@@ -697,7 +697,10 @@ TEST(chain_in_order)
     gate = 1;
     CHECK_EQ(stats_of(timeout).fallbacks, 1);
     CHECK_EQ(stats_of(timeout).timeouts, 1);
+    finish(timeout);
     /* a failure of its own is returned at once */
+    timeout = timeout_of(
+        (twill_timeout_options){.timeout = TWILL_SEC(30), .fallbacks = chain, .fallback_count = 3});
     CHECK_EQ(call(timeout, (ticket){.code = 4}), TWILL_FAILED);
     CHECK_EQ(steps.calls, 2);
     finish(timeout);
