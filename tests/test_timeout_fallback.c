@@ -371,7 +371,7 @@ TEST(late_result_goes_to_discard_once)
 {
     atomic_int gate = 0;
     int value = 77;
-    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_MS(5),
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_MS(25),
                                                                 .fallback_value = &value,
                                                                 .fallback_value_size = sizeof value,
                                                                 .run.context = &ran});
@@ -677,7 +677,7 @@ TEST(chain_in_order)
     int value = 77;
     const twill_fallback chain[] = {{step_fails, 0}, {step_serves, 0}, {step_fails, 0}};
     twill_timeout *timeout =
-        timeout_of((twill_timeout_options){.timeout = TWILL_MS(2),
+        timeout_of((twill_timeout_options){.timeout = TWILL_MS(30),
                                            .fallbacks = chain,
                                            .fallback_count = 3,
                                            .fallback_value = &value,
