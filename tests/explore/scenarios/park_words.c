@@ -11,7 +11,7 @@ static int left;
 static void sleep_on(void *word_)
 {
     _Atomic uint32_t *word = word_;
-    int saved = errno = 33;
+    int saved = errno = ETIMEDOUT; /* of something else */
     while (!atomic_load_explicit(word, memory_order_acquire))
         assert(twill__park(word, 0, 0)); /* no deadline: never late */
     assert(errno == saved);
