@@ -463,7 +463,23 @@ static int check_then_act(void)
     return taken != 1;
 }
 
+/* A condition on the stack, and the frame comes again. */
+static void wait_on_own(void)
+{
+    cnd_t own;
+
+    cnd_init(&own);
+}
+
+static int never_destroyed(void)
+{
+    wait_on_own();
+    wait_on_own();
+    return 0;
+}
+
 const struct corpus_case lock_cases[] = {
+    {"never_destroyed", never_destroyed},
     {"lost_wakeup", lost_wakeup},
     {"if_for_while", if_for_while},
     {"if_for_while_stolen", if_for_while_stolen},

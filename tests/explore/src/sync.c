@@ -77,6 +77,8 @@ static object *init(const char *call, const void *address, kind new_kind)
         fail("%s of a mutex that T%d holds", call, o->owner);
     if (o->kind == CONDITION && !o->destroyed && waiters(address, "cnd_wait", list))
         fail("%s of a condition that threads wait for", call);
+    if (o->kind == new_kind && !o->destroyed && !x.in_child)
+        fail("%s of what is initialised already, and was not destroyed", call);
     o->kind = new_kind;
     o->destroyed = o->recursive = o->error_check = o->wall_clock = false;
     o->owner = -1;
