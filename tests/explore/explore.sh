@@ -97,4 +97,5 @@ tr '\n' '\0' <"$W/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one |
     tee "$W/results"
 passed=$((passed + $(grep -c ': passed$' "$W/results")))
 failed=$((failed + $(grep -c ': FAILED$' "$W/results")))
+[ -n "${T:-}" ] || cp "$W/results" "$W/results.all" # for docs/verification.md
 total

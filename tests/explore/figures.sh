@@ -36,7 +36,8 @@ fill() {  # name, with the new lines on standard input; none: the old ones stay
 commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
 
 # ---- make explore ----
-[ ! -s "$W/results" ] || awk -v commit="$commit" '
+[ ! -s "$W/results.all" ] || awk -v commit="$commit" '
+    /: FAILED$/ { failed++; next }
     /^broken / { if (/: passed$/) broken++; next }
     /place.* of / { sweeps++; next }
     / on .*: (random|passed)/ || /: random/ {
@@ -52,12 +53,12 @@ commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
         print "| | |"
         print "|---|---|"
         print "| scenarios | " scenarios " (" programs " with the other back ends) |"
-        printf "| schedules of the last `make explore` | %.1f million, no failure |\n", schedules / 1e6
+        printf "| schedules of the last `make explore` | %.1f million, %d failed |\n", schedules / 1e6, failed
         print "| exhausted at 2 preemptions, 1 stale read, 1 fault | " exhausted + 0 " of " programs " |"
         print "| scenarios swept: the k-th allocation or thread fails, every k | " sweeps + 0 " |"
         print "| broken variants of the library, all found | " broken + 0 " |"
         print "| commit | " commit " |"
-    }' "$W/results" | fill explore
+    }' "$W/results.all" | fill explore
 
 # ---- the explorer itself ----
 [ ! -s "$W/cases/list" ] || {

@@ -1,7 +1,7 @@
 #!/bin/sh
 # coverage.sh - `make coverage`: which lines and branches of patterns/src do the test programs take? gcov counts
 # them in the parts themselves (the headers in patterns/ are copies), on the back ends futex, no-futex and
-# no-futex-pthread, added up. T=name: only test programs whose name contains it. What is never taken is
+# no-futex-pthread, added up. T=name: only test programs whose name contains it; BACKENDS=futex: only that one. What is never taken is
 # in build/coverage/never; exceptions.txt has the reasons. What only schedules reach is the explorer's work,
 # not gcov's: its counters would be shared variables of the program.
 set -u
@@ -41,7 +41,7 @@ one() {  # back end, test
     (cd "$folder" && gcov -b -c ./*.gcda >gcov.log 2>&1)
     rm -f "$folder"/program
 }
-for backend in futex no-futex no-futex-pthread; do
+for backend in ${BACKENDS:-futex no-futex no-futex-pthread}; do
     for test in tests/test_*.c; do
         case $test in
         *test_harness* | *test_demo*) continue ;;

@@ -1,4 +1,6 @@
-/* Two threads want the last entry for two new keys: one gets it, the other is told FULL, until time
+/* EXPLORE-BACKENDS: futex pthread no-futex-pthread
+   Not on C11's conditions: a sleep of 1000 s is 50 000 slices there.
+   Two threads want the last entry for two new keys: one gets it, the other is told FULL, until time
    has made the entry's bucket full again. */
 #include "rate_common.h"
 
