@@ -94,8 +94,21 @@ commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
         }' "$W/mutants/now" "$W/mutants/tried"
 } | fill mutants
 
-# ---- make coverage ----
+# ---- make coverage: by folders ----
 [ ! -s "$BUILD/coverage/summary" ] || awk '
-    BEGIN { print "| part | lines | branches | with a reason | to do |"; print "|---|---|---|---|---|" }
-    { gsub(/,/, " "); printf "| %s | %s %% of %s | %s %% of %s | %s | %s |\n", $1, $3, $6, $8, $11, $12, $16 }' \
-    "$BUILD/coverage/summary" | fill coverage
+    $1 == "all" { next }
+    {
+        gsub(/,/, " ")
+        part = $1
+        sub(/[.\/].*/, "", part)
+        lines[part] += $6; hit[part] += $3 * $6 / 100
+        branches[part] += $11; taken[part] += $8 * $11 / 100
+        excused[part] += $12; left[part] += $16
+    }
+    END {
+        print "| part | lines taken | branches taken | not taken, with a reason | not taken |"
+        print "|---|---|---|---|---|"
+        for (p in lines)
+            printf "| %s | %.1f %% of %d | %.1f %% of %d | %d | %d |\n", p, 100 * hit[p] / lines[p], lines[p],
+                branches[p] ? 100 * taken[p] / branches[p] : 100, branches[p], excused[p], left[p] | "sort"
+    }' "$BUILD/coverage/summary" | fill coverage
