@@ -41,6 +41,7 @@ one() {  # back end, test
     (cd "$folder" && gcov -b -c ./*.gcda >gcov.log 2>&1)
     rm -f "$folder"/program
 }
+echo "${BACKENDS:-futex no-futex no-futex-pthread}" >"$W/backends"
 for backend in ${BACKENDS:-futex no-futex no-futex-pthread}; do
     for test in tests/test_*.c; do
         case $test in
