@@ -95,7 +95,7 @@ commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
 } | fill mutants
 
 # ---- make coverage: by folders ----
-[ ! -s "$BUILD/coverage/summary" ] || awk '
+[ ! -s "$BUILD/coverage/summary" ] || awk -v backends="$(cat "$BUILD/coverage/backends")" '
     $1 == "all" { next }
     {
         gsub(/,/, " ")
@@ -111,4 +111,7 @@ commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
         for (p in lines)
             printf "| %s | %.1f %% of %d | %.1f %% of %d | %d | %d |\n", p, 100 * hit[p] / lines[p], lines[p],
                 branches[p] ? 100 * taken[p] / branches[p] : 100, branches[p], excused[p], left[p] | "sort"
+        close("sort")
+        print ""
+        print "Back ends: " backends "."
     }' "$BUILD/coverage/summary" | fill coverage
