@@ -133,11 +133,11 @@ done | grep -F -e "${M:-|}" | awk -v sample="$SAMPLE" -v seed="$SEED" '
         srand(seed)
         for (i = NR; i > 1; i--) { k = 1 + int(rand() * i); t = line[i]; line[i] = line[k]; line[k] = t }
         for (i = 1; i <= NR && i <= sample; i++) print line[i]
-    }' >"$M_/list"
+    }' >"$M_/list.$$"
 if [ -n "${AGAIN:-}" ]; then # those of a result that were not noticed, or not tried
     awk -F'\t' 'NR == FNR { if ($3 ~ /^(killed|unchanged|does)/) done[$1, $2] = 1; next } !(($1, $2) in done)' \
-        "$AGAIN" "$M_/list" >"$M_/list.again"
-    mv "$M_/list.again" "$M_/list"
+        "$AGAIN" "$M_/list.$$" >"$M_/again.$$"
+    mv "$M_/again.$$" "$M_/list.$$"
 fi
 : >>"$M_/killers"
 
@@ -162,10 +162,12 @@ done <"$M_/checks"
 
 # ---- all of them ----
 
-tr '\n' '\0' <"$M_/list" | xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" sh "$0" --one >"$M_/results"
+tr '\n' '\0' <"$M_/list.$$" | xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" sh "$0" --one >"$M_/results.$$"
 # what was ever tried is kept for docs/verification.md, the last answer for each
 touch "$M_/tried"
-cat "$M_/tried" "$M_/results" | awk -F'\t' '{ last[$1 "\t" $2] = $3 } END { for (m in last) print m "\t" last[m] }' |
-    sort >"$M_/tried.new" && mv "$M_/tried.new" "$M_/tried"
-sh $here/mutants/score.sh "$M_/results" || failed=$((failed + 1))
+cat "$M_/tried" "$M_/results.$$" | awk -F'\t' '{ last[$1 "\t" $2] = $3 } END { for (m in last) print m "\t" last[m] }' |
+    sort >"$M_/tried.$$" && mv "$M_/tried.$$" "$M_/tried"
+sh $here/mutants/score.sh "$M_/results.$$" || failed=$((failed + 1))
+mv "$M_/results.$$" "$M_/results"
+rm -f "$M_/list.$$" "$M_/results.$$.survivors"
 [ $failed -eq 0 ]
