@@ -112,11 +112,12 @@ for header in $headers; do
             "cd alone/$stem && fails_saying 'define TWILL_IMPLEMENTATION in a .c file' error $one -std=c++11 -fsyntax-only impl.cpp"
     done
     # Macros that the declarations add to those of their system headers.
+    # the three that note the line of whoever borrows look like the functions that they call
     case_of "$header: every macro of the declarations begins with TWILL_" \
         "cd alone/$stem && echo '#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>' >system.c && $cc -std=c11 -dM -E system.c | sort >system.macros &&
-         $cc -std=c11 -dM -E twice.c | sort | comm -13 system.macros - | awk '{ print \$2 }' | only '^TWILL_'"
+         $cc -std=c11 -dM -E twice.c | sort | comm -13 system.macros - | awk '{ print \$2 }' | only '^TWILL_|^twill_resource_pool_(try_)?acquire(_until)?[(]'"
 done
 
 # ---- each part alone: it includes what it uses ----
@@ -225,12 +226,14 @@ fi
 if [ -n "$have_nm" ]; then
     for header in $headers; do
         stem=${header%.h}
+        ends='exit|' # twill_shutdown_exit is asked for
+        case $stem in twill | twill_graceful_shutdown) ends= ;; esac
         case_of "$header: twill_ names alone, no other pattern, nothing printed or ended, TWILL_MALLOC for all memory" \
             "cd alone/$stem && $cc -std=c11 $WARN '-DTWILL_MALLOC(n)=my_malloc(n)' '-DTWILL_FREE(p)=my_free(p)' -include $quoted/tests/matrix/my_malloc.h \
              -c impl.c -o symbols.o &&
              symbols symbols.o | grep -v '^main$' | only '^twill_' &&
              symbols symbols.o | grep '^twill__' | grep -vE '^twill__(thread|process)(_layout[0-9]+)?$' | declared $header &&
-             needs symbols.o | none '^_?twill_|^(printf|puts|exit|abort|_exit|quick_exit|perror)$' &&
+             needs symbols.o | none '^_?twill_|^(printf|puts|${ends}abort|_exit|quick_exit|perror)$' &&
              needs symbols.o | none '^(malloc|calloc|realloc|aligned_alloc|posix_memalign|free|strdup)$'"
         full_case "$header: TWILL_STATIC defines no global name but the two of the process" \
             "$cc -std=c11 -O0 -c alone/$stem/static.c -o alone/$stem/static.o &&
