@@ -4456,6 +4456,7 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     } else if (!outer && !workers && twill__thread()->team) { /* in a task: those of its pool */
         plan->team = twill__thread()->team;
         workers = twill__team_threads(plan->team);
+        plan->flags |= TWILL_REPORT_NESTED;
     } else if (!workers) {
         workers = outer ? outer->np : twill__cpus_hint();
     }
