@@ -360,6 +360,35 @@ TEST(over_before_it_began)
 
 /* ---- fewer threads ---- */
 
+static int produce_by_select(twill_queue *queue, const twill_task *task)
+{
+    plan *p = task->context;
+    for (int k = 0; k < p->items; k++) {
+        twill_queue_case cases[] = {{NULL, false, NULL, TWILL_OK}, {queue, true, &k, TWILL_OK}};
+        size_t chosen = 0;
+        if (twill_queue_select_until(cases, 2, TWILL_SELECT_FAIR, &chosen, task->until) != TWILL_OK)
+            return 98;
+    }
+    return 0;
+}
+
+TEST(a_select_consumes_where_nobody_else_does)
+{
+    for (unsigned long k = 0; k <= 2; k++) {
+        plan p = plan_of(300);
+        twill_report report;
+        faults_fail_thread(k);
+        CHECK_EQ(twill_produce_consume(
+                     sizeof(int), produce_by_select, consume,
+                     &OPTIONS(.run.workers = 2, .run.context = &p, .run.report = &report,
+                              .run.until = twill_within(TWILL_SEC(5)), .queue.capacity = 2)),
+                 TWILL_OK);
+        faults_fail_thread(0);
+        CHECK_EQ(report.done, 300);
+        CHECK_EQ(report.skipped, 0);
+    }
+}
+
 TEST(any_thread_may_be_missing)
 {
     for (unsigned long k = 1; k <= 5; k++) {
@@ -411,6 +440,20 @@ TEST(on_a_pool_of_one)
         CHECK_EQ(out.report.done, 400);
         check_books(&out.report, &out.stats);
     }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+TEST(on_a_pool_without_threads_yet)
+{
+    twill_pool *pool;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2, .lazy = true}),
+             TWILL_OK);
+    plan p = plan_of(200);
+    outcome out = run(&p, OPTIONS(.run.pool = pool));
+    CHECK_EQ(out.status, TWILL_OK);
+    CHECK_EQ(out.report.done, 200);
+    CHECK_EQ(out.report.skipped, 0);
+    check_books(&out.report, &out.stats);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 

@@ -132,9 +132,9 @@ OWNERSHIP    Items are bytes, copied in and out.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
 PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
-             may be wrong a moment later. The items of a select that were not chosen are untouched. In a
-             signal handler nothing here may be called. priority_of and bytes_of run before the lock
-             and must not depend on the queue. DROP_OLDEST and DROP_NEWEST with PRIORITY scan. */
+             may be wrong a moment later. The items of a select that were not chosen are untouched.
+             In a signal handler nothing here may be called. priority_of and bytes_of run before the
+             lock and must not depend on the queue. DROP_OLDEST and DROP_NEWEST with PRIORITY scan. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
@@ -927,6 +927,7 @@ typedef struct twill__select {
     twill__waiter *waiters; /* n == 0: the case is out */
     size_t n, start, chosen, live;
     bool inside, nap; /* nap: see twill__queue_on_its_way */
+    bool unable;      /* this thread cannot relieve a queue */
     twill__node node;
     char *kept;
 } twill__select;
@@ -958,10 +959,35 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
         else
             queue->counts.pop_waits++;
         twill__queue_settle(queue, &turn);
-        select->nap = select->nap || twill__queue_on_its_way(queue, waiter);
+        select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
+                      /* the others have gone since we asked */
+                      (push && queue->relief && !select->unable && !atomic_load(queue->others));
     }
     twill__queue_exit(queue, &turn);
     return answer;
+}
+
+/* Before a wait: where nobody else makes room, this thread does. True: look again. */
+static inline bool twill__select_relieve(twill__select *select)
+{
+    for (size_t i = 0; i < select->n && !select->unable; i++) {
+        twill_queue *queue = select->cases[i].queue;
+        twill__queue_turn turn;
+        bool inside;
+        int relieved;
+        if (!select->waiters[i].n || !select->cases[i].push || !queue->relief)
+            continue;
+        twill__queue_enter(queue, &turn);
+        inside = twill__queue_inside(queue);
+        twill__queue_exit(queue, &turn);
+        if (inside)
+            return false;
+        relieved = queue->relief(queue->relief_data);
+        if (relieved > 0)
+            return true;
+        select->unable = relieved < 0;
+    }
+    return false;
 }
 
 /* Tries each case, and (listing) gets in line where it fails. OK, DROPPED: *chosen; ELSEWHERE: a
@@ -1068,7 +1094,7 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
 
 static inline twill_status twill__select_run(twill__select *select, twill_until until, bool wait)
 {
-    for (;;) { /* exit: chosen, all out, or over; AGAIN is another's progress */
+    for (;;) { /* exit: chosen, all out, or over; else an item consumed, or another's progress */
         int answer = twill__select_round(select, false);
         twill_status over;
         if (answer == TWILL_OK || answer == TWILL_DROPPED || !select->live || !wait)
@@ -1076,6 +1102,8 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         over = twill__over(until);
         if (over != TWILL_OK)
             return over;
+        if (twill__select_relieve(select))
+            continue;
         answer = twill__select_wait(select, until);
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
             over = (twill_status)answer;
@@ -1315,11 +1343,14 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     twill__job *job = pc->job;
     twill__slot *me = &job->slot[task->worker];
     size_t index = (size_t)number;
+    bool stopped;
     int code;
     twill__set_begin(me, index);
+    stopped = twill__stopped(job, job->may_end ? twill__clock_now() : 0);
+    if (stopped) /* or producers could go on, and each item be spared, for ever */
+        twill__pc_end(pc);
     /* seq_cst: see twill__set_begin */
-    if (twill__stopped(job, job->may_end ? twill__clock_now() : 0) ||
-        index >= atomic_load(&job->limit)) {
+    if (stopped || index >= atomic_load(&job->limit)) {
         twill__pc_spare(pc, item, number);
         return;
     }
@@ -1634,9 +1665,11 @@ static inline twill_status twill__pc_check(twill__pc *pc, size_t item_size)
     if (twill__check_run(&pc->run) != TWILL_OK)
         return twill__check_run(&pc->run);
     pc->consumers = options->run.workers ? options->run.workers
-                    : options->run.pool  ? options->run.pool->team->threads
+                    : options->run.pool  ? twill__team_threads(options->run.pool->team)
                     : outer              ? outer->np
                                          : twill__cpus_hint();
+    if (!pc->consumers) /* a lazy pool has no thread yet */
+        pc->consumers = 1;
     if (pc->producers > TWILL__MAX_WORKERS - 1 ||
         pc->consumers > TWILL__MAX_WORKERS - pc->producers)
         return TWILL_TOO_BIG;
