@@ -417,6 +417,70 @@ TEST(any_thread_may_be_missing)
     check_books(&out.report, &out.stats);
 }
 
+static atomic_int started;
+
+static int start_first_alone(void **state, const twill_task *task)
+{
+    *state = NULL;
+    atomic_fetch_add(&started, 1);
+    return task->worker == 0 ? 0 : 5;
+}
+
+TEST(helpers_that_refuse_to_start_consume_nothing)
+{
+    for (unsigned long k = 0; k <= 3; k++) {
+        plan p = plan_of(300);
+        faults_fail_thread(k);
+        outcome out = run(&p, OPTIONS(.run.workers = 2, .run.worker_start = start_first_alone,
+                                      .producers = 2, .queue.capacity = 2));
+        faults_fail_thread(0);
+        CHECK_EQ(out.status, TWILL_OK);
+        CHECK_EQ(out.report.done, 600);
+        check_books(&out.report, &out.stats);
+    }
+}
+
+/* The helpers come when the call is over: nobody consumes, and yet the producer has to be told. */
+static int start_late(void **state, const twill_task *task)
+{
+    *state = NULL;
+    if (task->worker != 0)
+        while (!atomic_load(&started)) /* exit: the test's token, or deadline, is due then */
+            twill_sleep(twill_within(TWILL_US(100)));
+    return 0;
+}
+
+static void let_start(void *token)
+{
+    twill_sleep(twill_within(TWILL_MS(5)));
+    if (token)
+        twill_cancel_fire(token, 1);
+    atomic_store(&started, 1);
+}
+
+TEST(over_before_the_helpers_come)
+{
+    for (int round = 0; round < 4; round++) {
+        plan p = plan_of(300);
+        twill_cancel token = {0};
+        twill__thrd thread;
+        memset(&thread, 0, sizeof thread);
+        thread.fn = let_start;
+        thread.arg = round % 2 ? &token : NULL;
+        thread.cpu = UINT_MAX;
+        atomic_store(&started, 0);
+        CHECK(twill__thread_start(&thread));
+        outcome out =
+            run(&p, OPTIONS(.run.workers = 2, .run.worker_start = start_late, .queue.capacity = 2,
+                            .run.until = round % 2 ? twill_until_cancelled(&token)
+                                                   : twill_within(TWILL_MS(4))));
+        twill__thread_join(&thread);
+        CHECK_EQ(out.status, round % 2 ? TWILL_CANCELLED : TWILL_TIMEOUT);
+        check_books(&out.report, &out.stats);
+        twill_cancel_detach(&token);
+    }
+}
+
 TEST(any_allocation_may_fail)
 {
     for (unsigned long k = 1; k <= 3; k++) {

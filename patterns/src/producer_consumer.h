@@ -1222,20 +1222,16 @@ typedef struct twill__pc {
     _Atomic uint32_t next_producer;
     _Atomic uint32_t consuming; /* how many; TWILL__PC_RELIEF: one is a producer, for one item */
     _Atomic uint32_t waiting;   /* for a place among them */
-    /* who consumes, and threads of the call's own: they will, if nobody does. 0: a producer that
-       finds the queue full has to consume */
+    /* who consumes, and threads of the call's own that are `promised`: they will, if nobody does.
+       0: a producer that finds the queue full has to consume */
     _Atomic uint32_t others;
-    _Atomic uint32_t ended;  /* by an error, a stop or run.until: what producers return is moot */
-    _Atomic uint32_t failed; /* a producer has: twill_status; who sets it writes the code */
+    _Atomic uint32_t promised;
+    _Atomic uint32_t numbers; /* of helpers, not lost yet */
+    _Atomic uint32_t ended;   /* by an error, a stop or run.until: what producers return is moot */
+    _Atomic uint32_t failed;  /* a producer has: twill_status; who sets it writes the code */
     int code;
     twill_status cut; /* CANCELLED, TIMEOUT: run.until ended it */
 } twill__pc;
-
-/* Whether the call has threads of its own. */
-static inline bool twill__pc_own(const twill__job *job)
-{
-    return ((const twill__call_record *)(const void *)job)->has_own;
-}
 
 #define TWILL__PC_RELIEF 0x80000000u
 
@@ -1297,17 +1293,35 @@ static inline bool twill__pc_over(twill__pc *pc)
            atomic_load(&pc->job->limit) != SIZE_MAX;
 }
 
-/* One of the others is gone. Whoever was blocked because of them looks again. */
-static inline void twill__pc_gone(twill__pc *pc)
+/* So many of the others are gone. Whoever was blocked because of them looks again. */
+static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 {
     twill__queue_turn turn;
-    if (atomic_fetch_sub(&pc->others, 1) != 1)
+    if (!count || atomic_fetch_sub(&pc->others, count) != count)
         return;
     twill__queue_enter(pc->queue, &turn);
     for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
         if (twill__own(waiter))
             twill__queue_retry(pc->queue, &turn, waiter);
     twill__queue_exit(pc->queue, &turn);
+}
+
+/* A helper consumes nothing: perhaps nobody else would notice that the call is over, or that no
+   helper is left. */
+static inline void twill__pc_missed(twill__job *job, twill__missed why)
+{
+    twill__pc *pc = (twill__pc *)job->data;
+    uint32_t promised = atomic_load(&pc->promised);
+    if (why == TWILL__MISSED_OVER) {
+        twill__pc_end(pc);
+        return;
+    }
+    if (why == TWILL__MISSED_ENDED) {
+        while (promised && !atomic_compare_exchange_weak(&pc->promised, &promised, promised - 1)) {}
+        twill__pc_gone(pc, promised > 0);
+    }
+    if (atomic_fetch_sub(&pc->numbers, 1) == 1)
+        twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
 }
 
 /* A place among the consumers is free: 1, or 1 with TWILL__PC_RELIEF. seq_cst on both sides: who
@@ -1317,7 +1331,7 @@ static inline void twill__pc_left(twill__pc *pc, uint32_t place)
     atomic_fetch_sub(&pc->consuming, place);
     if (atomic_load(&pc->waiting))
         twill__wake(&pc->consuming, INT_MAX);
-    twill__pc_gone(pc);
+    twill__pc_gone(pc, 1);
 }
 
 /* ---- items ---- */
@@ -1413,8 +1427,6 @@ static inline void twill__pc_consumer_ended(void *worker_)
         twill__pc_spare(pc, worker->items + k * pc->queue->store.size, worker->numbers[k]);
     }
     worker->task = NULL;
-    if (twill__pc_own(job) && twill__thread()->team)
-        twill__pc_gone(pc);
     twill__pc_left(pc, 1);
 }
 
@@ -1461,7 +1473,7 @@ static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
 static inline void twill__pc_relieved(twill__pc *pc)
 {
     if (pc->caller_runs)
-        twill__pc_gone(pc);
+        twill__pc_gone(pc, 1);
     else
         twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
 }
@@ -1517,8 +1529,6 @@ static inline void twill__pc_producer_ended(void *worker_)
             twill__pc_end(pc);
         twill__pc_relieved(pc);
     }
-    if (twill__pc_own(job) && twill__thread()->team)
-        twill__pc_gone(pc);
     twill__pc_producer_failed(pc, TWILL_LOST, 0);
     if (worker->task->worker == 0) /* the producers that wait for this thread will not come */
         twill__pc_end(pc);
@@ -1595,8 +1605,12 @@ static inline void twill__pc_steps(twill__job *job, void *data)
     pc->table = *twill__job_table();
     pc->table.stop = twill__pc_stop;
     job->call.table = &pc->table;
-    if (twill__pc_own(job)) /* nobody else is here yet */
-        atomic_store(&pc->others, ((twill__call_record *)(void *)job)->own.threads);
+    job->missed = twill__pc_missed;
+    atomic_store(&pc->numbers, job->np - 1);
+    if (((twill__call_record *)(void *)job)->has_own) { /* nobody else is here yet */
+        atomic_store(&pc->promised, twill__team_threads(job->team));
+        atomic_store(&pc->others, twill__team_threads(job->team));
+    }
     twill__run_pass(job, &pass);
     /* all have left */
     if (atomic_load(&job->stop) != TWILL_FAILED)

@@ -23,6 +23,14 @@ typedef struct twill__crew_table {
     void (*ended)(void *object, twill_task *task);
 } twill__crew_table;
 
+/* Why a worker does nothing, or nothing more: told to a pattern whose workers wait for one
+   another. */
+typedef enum twill__missed {
+    TWILL__MISSED_OVER,    /* it found the call stopped */
+    TWILL__MISSED_REFUSED, /* its worker_start failed: the number is lost */
+    TWILL__MISSED_ENDED    /* a callback ended its thread: both are lost */
+} twill__missed;
+
 /* One worker number of one call. */
 typedef struct twill__slot {
     /* written by the owner and by thieves */
@@ -75,8 +83,9 @@ typedef struct twill__job {
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
     twill__body_fn *body;
-    void *data; /* the pattern's */
+    void *data;                    /* the pattern's */
     const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
+    void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
     const twill_run *run;
     twill_on_error policy;
     unsigned np;         /* worker numbers */
@@ -89,7 +98,7 @@ typedef struct twill__job {
     size_t cut_count;
     struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
     struct twill__job *parent; /* the same, if it is on the same team */
-    void *record; /* the task of engine/future.h whose callback made it */
+    void *record;              /* the task of engine/future.h whose callback made it */
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;

@@ -522,6 +522,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
         bits = job->bits;
     job->call.table = twill__job_table();
     job->crew = NULL;
+    job->missed = NULL;
     job->run = run;
     job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
     job->np = np;

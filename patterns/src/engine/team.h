@@ -36,11 +36,11 @@ typedef struct twill__team {
     _Alignas(TWILL__LINE) _Atomic uint32_t idle;
     _Atomic uint32_t parked;
     _Atomic uint32_t closed;
-    _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
-    unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
+    _Atomic twill_ns alarm;   /* idle threads look round then at the latest; TWILL_FOREVER: never */
+    unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
-    uint32_t generation;    /* of the process that started them */
+    uint32_t generation;      /* of the process that started them */
     /* holds the generation of this process; see platform/process.h */
     const _Atomic uint32_t *mark;
     uint64_t tick_rate; /* see platform/ticks.h */
@@ -131,8 +131,11 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
-        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0)) {
+            if (job->missed)
+                job->missed(job, TWILL__MISSED_OVER);
             break;
+        }
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
@@ -250,6 +253,8 @@ static inline void twill__visit_ended(void *visit_)
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
     atomic_store(&visit->job->degraded, 1);
+    if (visit->job->missed)
+        visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
 }
 
@@ -306,6 +311,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__give_number(job, visit.worker);
     } else {
         atomic_store(&job->degraded, 1); /* and the number stays taken */
+        if (job->missed)
+            job->missed(job, TWILL__MISSED_REFUSED);
     }
     TWILL__GUARD_POP(0);
     self->job = visit.outer;
