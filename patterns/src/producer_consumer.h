@@ -891,10 +891,12 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
     out->length = queue->store.length;
     out->peak = counts->peak;
     if (queue->ring.cells) {
-        uint64_t head = atomic_load(&queue->ring.head);
-        out->accepted = twill__ring_pushed(&queue->ring); /* not before the head: it stays ahead */
-        out->popped = twill__ring_count(&queue->ring, head) - counts->cleared;
-        out->length = (size_t)(out->accepted - out->popped - counts->cleared);
+        do { /* exit: nobody has taken a whole ring of items between the two */
+            out->popped = twill__ring_popped(&queue->ring);
+            out->accepted = twill__ring_pushed(&queue->ring);
+        } while (out->accepted - out->popped > queue->ring.capacity);
+        out->length = (size_t)(out->accepted - out->popped);
+        out->popped -= counts->cleared;
         /* relaxed: a figure */
         out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
     }
@@ -926,7 +928,7 @@ typedef struct twill__select {
     twill_queue_case *cases;
     twill__waiter *waiters; /* n == 0: the case is out */
     size_t n, start, chosen, live;
-    bool inside, nap; /* nap: see twill__queue_on_its_way */
+    bool inside, nap; /* nap: see twill__queue_naps */
     bool unable;      /* this thread cannot relieve a queue */
     twill__node node;
     char *kept;

@@ -15,7 +15,7 @@
    moved an item loads the count (seq_cst, after its seq_cst claim) and settles if it is not 0; who
    waits raises the count (seq_cst), and settles. One of the two sees the other; but an item that
    was claimed before the count was raised, and is not there yet, may come without a word: while the
-   positions say so (twill__queue_on_its_way) the waiting thread looks again by itself. With a ring,
+   positions say so (twill__queue_naps) the waiting thread looks again by itself. With a ring,
    a newcomer may overtake a thread that waits, but not a bulk.
 
    The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
@@ -371,7 +371,7 @@ static inline void twill__queue_hand_over(twill__queue *queue, twill__waiter *pu
 static inline size_t twill__queue_room(const twill__queue *queue, const twill__waiter *waiter)
 {
     size_t room, want = waiter->n - waiter->done;
-    if (queue->ring.cells && !twill__ring_writable(&queue->ring))
+    if (queue->ring.cells && !twill__ring_writable(&queue->ring, waiter->whole ? want : 1))
         return 0;
     room = queue->ring.cells ? twill__ring_room(&queue->ring)
                              : queue->store.capacity - queue->store.length;
@@ -813,14 +813,32 @@ static inline twill_status twill__over(twill_until until)
     return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
 }
 
-/* A ring: whether the positions promise what is not there yet. Asked when one is listed. */
+static inline size_t twill__queue_need(const twill__waiter *waiter)
+{
+    return waiter->whole ? waiter->n - waiter->done : 1;
+}
+
+/* A ring: whether the positions promise what is not there yet. */
 static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
 {
     if (!queue->ring.cells)
         return false;
-    return waiter->from
-               ? twill__ring_room(&queue->ring) >= (waiter->whole ? waiter->n - waiter->done : 1)
-               : twill__ring_length(&queue->ring) > 0;
+    return waiter->from ? twill__ring_room(&queue->ring) >= twill__queue_need(waiter)
+                        : twill__ring_length(&queue->ring) > 0;
+}
+
+/* Asked when one is listed: whether it has to look again by itself. A bulk must do so, too, while
+   there is too little room and not all of that has been seen: who makes the rest of it may not see
+   it either, and whoever made it may have been too early to see the bulk. */
+static inline bool twill__queue_naps(const twill__queue *queue, const twill__waiter *waiter)
+{
+    size_t room, need = twill__queue_need(waiter);
+    if (twill__queue_on_its_way(queue, waiter))
+        return true;
+    if (!queue->ring.cells || !waiter->from || need == 1)
+        return false;
+    room = twill__ring_room(&queue->ring);
+    return room && !twill__ring_writable(&queue->ring, room < need ? room : need);
 }
 
 /* A call that must not wait has found nothing, but something is on its way: whoever brings it has
@@ -837,7 +855,7 @@ static inline bool twill__queue_see(twill__queue *queue, twill__queue_turn *turn
     return true;
 }
 
-/* ... then it sleeps no longer than this at a time. */
+/* A sleep that ends by itself. */
 static inline twill_until twill__queue_soon(twill_until until)
 {
     twill_ns soon = twill__clock_now() + TWILL_US(50);
@@ -863,7 +881,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
     else if (waiter->to)
         queue->counts.pop_waits++;
     twill__queue_settle(queue, turn);
-    nap = list != &queue->joiners && twill__queue_on_its_way(queue, waiter);
+    nap = list != &queue->joiners && twill__queue_naps(queue, waiter);
     twill__queue_exit(queue, turn);
     *status = twill__wait(node, nap ? twill__queue_soon(until) : until);
     if (nap && *status == TWILL_TIMEOUT && !twill__expired(until.deadline))
@@ -1019,6 +1037,8 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
         else {
             if (over == TWILL_OK)
                 over = twill__may_wait(queue, until, true, TWILL_EMPTY);
+            if (over != TWILL_OK && !join && twill__queue_see(queue, &turn, &waiter))
+                continue;
             if (over == TWILL_OK) {
                 if (twill__queue_wait(queue, &turn, join ? &queue->joiners : &queue->watchers,
                                       &waiter, &node, until, &over))
@@ -1164,18 +1184,21 @@ static inline twill_status twill__queue_close(twill__queue *queue, uint32_t how,
 /* What is inside at the beginning goes to the drop callback. */
 static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
 {
+    static const twill__waiter taker;
     twill__queue_turn turn;
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     size_t cleared = 0, most;
     twill__queue_enter(queue, &turn);
     most = twill__queue_length(queue);
-    for (; cleared < most && twill__queue_length(queue); cleared++) {
+    while (cleared < most && twill__queue_length(queue)) { /* exit: one less, or on its way */
         /* the oldest of a heap would have to be looked for */
         twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
                            kept, &dropped);
-        if (!dropped.count)
+        cleared += dropped.count;
+        if (dropped.count)
+            twill__queue_drop(queue, &turn, &dropped, kept);
+        else if (!twill__queue_see(queue, &turn, &taker))
             break;
-        twill__queue_drop(queue, &turn, &dropped, kept);
     }
     twill__queue_exit(queue, &turn);
     return cleared;

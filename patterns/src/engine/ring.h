@@ -114,7 +114,7 @@ static inline size_t twill__ring_room(const twill__ring *ring)
     return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
-/* Whether a pop, or a push, could claim now. */
+/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
     uint64_t head = atomic_load(&ring->head);
@@ -122,12 +122,18 @@ static inline bool twill__ring_readable(const twill__ring *ring)
     return atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1;
 }
 
-static inline bool twill__ring_writable(const twill__ring *ring)
+static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t tail = atomic_load(&ring->tail);
+    uint64_t at = atomic_load(&ring->tail);
+    if (at & ring->mark)
+        return false;
     /* acquire: pairs with the release of who emptied it */
-    return !(tail & ring->mark) &&
-           atomic_load_explicit(twill__ring_cell(ring, tail), memory_order_acquire) == tail;
+    while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
+        if (--count == 0)
+            return true;
+        at = twill__ring_next(ring, at);
+    }
+    return false;
 }
 
 /* ---- in, out ---- */
