@@ -793,9 +793,9 @@ OWNERSHIP    Items are bytes, copied in and out.
 COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for the copy. A waiter
              spins a moment, then sleeps; one wake for each who slept. No thread.
 PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
-             may be wrong a moment later. The items of a select that were not chosen are untouched. In a
-             signal handler nothing here may be called. priority_of and bytes_of run before the lock
-             and must not depend on the queue. DROP_OLDEST and DROP_NEWEST with PRIORITY scan. */
+             may be wrong a moment later. The items of a select that were not chosen are untouched.
+             In a signal handler nothing here may be called. priority_of and bytes_of run before the
+             lock and must not depend on the queue. DROP_OLDEST and DROP_NEWEST with PRIORITY scan. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
@@ -5606,6 +5606,14 @@ typedef struct twill__crew_table {
     void (*ended)(void *object, twill_task *task);
 } twill__crew_table;
 
+/* Why a worker does nothing, or nothing more: told to a pattern whose workers wait for one
+   another. */
+typedef enum twill__missed {
+    TWILL__MISSED_OVER,    /* it found the call stopped */
+    TWILL__MISSED_REFUSED, /* its worker_start failed: the number is lost */
+    TWILL__MISSED_ENDED    /* a callback ended its thread: both are lost */
+} twill__missed;
+
 /* One worker number of one call. */
 typedef struct twill__slot {
     /* written by the owner and by thieves */
@@ -5658,8 +5666,9 @@ typedef struct twill__job {
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
     twill__body_fn *body;
-    void *data; /* the pattern's */
+    void *data;                    /* the pattern's */
     const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
+    void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
     const twill_run *run;
     twill_on_error policy;
     unsigned np;         /* worker numbers */
@@ -5672,7 +5681,7 @@ typedef struct twill__job {
     size_t cut_count;
     struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
     struct twill__job *parent; /* the same, if it is on the same team */
-    void *record; /* the task of engine/future.h whose callback made it */
+    void *record;              /* the task of engine/future.h whose callback made it */
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
@@ -6484,11 +6493,11 @@ typedef struct twill__team {
     _Alignas(TWILL__LINE) _Atomic uint32_t idle;
     _Atomic uint32_t parked;
     _Atomic uint32_t closed;
-    _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
-    unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
+    _Atomic twill_ns alarm;   /* idle threads look round then at the latest; TWILL_FOREVER: never */
+    unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
-    uint32_t generation;    /* of the process that started them */
+    uint32_t generation;      /* of the process that started them */
     /* holds the generation of this process; see platform/process.h */
     const _Atomic uint32_t *mark;
     uint64_t tick_rate; /* see platform/ticks.h */
@@ -6579,8 +6588,11 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
-        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0)) {
+            if (job->missed)
+                job->missed(job, TWILL__MISSED_OVER);
             break;
+        }
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
@@ -6698,6 +6710,8 @@ static inline void twill__visit_ended(void *visit_)
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
     atomic_store(&visit->job->degraded, 1);
+    if (visit->job->missed)
+        visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
 }
 
@@ -6754,6 +6768,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__give_number(job, visit.worker);
     } else {
         atomic_store(&job->degraded, 1); /* and the number stays taken */
+        if (job->missed)
+            job->missed(job, TWILL__MISSED_REFUSED);
     }
     TWILL__GUARD_POP(0);
     self->job = visit.outer;
@@ -7595,6 +7611,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
         bits = job->bits;
     job->call.table = twill__job_table();
     job->crew = NULL;
+    job->missed = NULL;
     job->run = run;
     job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
     job->np = np;
@@ -9920,7 +9937,7 @@ static inline size_t twill__ring_room(const twill__ring *ring)
     return in > out ? (size_t)(ring->capacity - (in - out)) : (size_t)ring->capacity;
 }
 
-/* Whether a pop, or a push, could claim now. */
+/* Whether a pop, or a push of `count` items (at most the capacity), could claim now. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
     uint64_t head = atomic_load(&ring->head);
@@ -9928,12 +9945,18 @@ static inline bool twill__ring_readable(const twill__ring *ring)
     return atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1;
 }
 
-static inline bool twill__ring_writable(const twill__ring *ring)
+static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t tail = atomic_load(&ring->tail);
+    uint64_t at = atomic_load(&ring->tail);
+    if (at & ring->mark)
+        return false;
     /* acquire: pairs with the release of who emptied it */
-    return !(tail & ring->mark) &&
-           atomic_load_explicit(twill__ring_cell(ring, tail), memory_order_acquire) == tail;
+    while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
+        if (--count == 0)
+            return true;
+        at = twill__ring_next(ring, at);
+    }
+    return false;
 }
 
 /* ---- in, out ---- */
@@ -10250,7 +10273,7 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
    moved an item loads the count (seq_cst, after its seq_cst claim) and settles if it is not 0; who
    waits raises the count (seq_cst), and settles. One of the two sees the other; but an item that
    was claimed before the count was raised, and is not there yet, may come without a word: while the
-   positions say so (twill__queue_on_its_way) the waiting thread looks again by itself. With a ring,
+   positions say so (twill__queue_naps) the waiting thread looks again by itself. With a ring,
    a newcomer may overtake a thread that waits, but not a bulk.
 
    The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
@@ -10606,7 +10629,7 @@ static inline void twill__queue_hand_over(twill__queue *queue, twill__waiter *pu
 static inline size_t twill__queue_room(const twill__queue *queue, const twill__waiter *waiter)
 {
     size_t room, want = waiter->n - waiter->done;
-    if (queue->ring.cells && !twill__ring_writable(&queue->ring))
+    if (queue->ring.cells && !twill__ring_writable(&queue->ring, waiter->whole ? want : 1))
         return 0;
     room = queue->ring.cells ? twill__ring_room(&queue->ring)
                              : queue->store.capacity - queue->store.length;
@@ -11048,14 +11071,32 @@ static inline twill_status twill__over(twill_until until)
     return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
 }
 
-/* A ring: whether the positions promise what is not there yet. Asked when one is listed. */
+static inline size_t twill__queue_need(const twill__waiter *waiter)
+{
+    return waiter->whole ? waiter->n - waiter->done : 1;
+}
+
+/* A ring: whether the positions promise what is not there yet. */
 static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
 {
     if (!queue->ring.cells)
         return false;
-    return waiter->from
-               ? twill__ring_room(&queue->ring) >= (waiter->whole ? waiter->n - waiter->done : 1)
-               : twill__ring_length(&queue->ring) > 0;
+    return waiter->from ? twill__ring_room(&queue->ring) >= twill__queue_need(waiter)
+                        : twill__ring_length(&queue->ring) > 0;
+}
+
+/* Asked when one is listed: whether it has to look again by itself. A bulk must do so, too, while
+   there is too little room and not all of that has been seen: who makes the rest of it may not see
+   it either, and whoever made it may have been too early to see the bulk. */
+static inline bool twill__queue_naps(const twill__queue *queue, const twill__waiter *waiter)
+{
+    size_t room, need = twill__queue_need(waiter);
+    if (twill__queue_on_its_way(queue, waiter))
+        return true;
+    if (!queue->ring.cells || !waiter->from || need == 1)
+        return false;
+    room = twill__ring_room(&queue->ring);
+    return room && !twill__ring_writable(&queue->ring, room < need ? room : need);
 }
 
 /* A call that must not wait has found nothing, but something is on its way: whoever brings it has
@@ -11072,7 +11113,7 @@ static inline bool twill__queue_see(twill__queue *queue, twill__queue_turn *turn
     return true;
 }
 
-/* ... then it sleeps no longer than this at a time. */
+/* A sleep that ends by itself. */
 static inline twill_until twill__queue_soon(twill_until until)
 {
     twill_ns soon = twill__clock_now() + TWILL_US(50);
@@ -11098,7 +11139,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
     else if (waiter->to)
         queue->counts.pop_waits++;
     twill__queue_settle(queue, turn);
-    nap = list != &queue->joiners && twill__queue_on_its_way(queue, waiter);
+    nap = list != &queue->joiners && twill__queue_naps(queue, waiter);
     twill__queue_exit(queue, turn);
     *status = twill__wait(node, nap ? twill__queue_soon(until) : until);
     if (nap && *status == TWILL_TIMEOUT && !twill__expired(until.deadline))
@@ -11254,6 +11295,8 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
         else {
             if (over == TWILL_OK)
                 over = twill__may_wait(queue, until, true, TWILL_EMPTY);
+            if (over != TWILL_OK && !join && twill__queue_see(queue, &turn, &waiter))
+                continue;
             if (over == TWILL_OK) {
                 if (twill__queue_wait(queue, &turn, join ? &queue->joiners : &queue->watchers,
                                       &waiter, &node, until, &over))
@@ -11399,18 +11442,21 @@ static inline twill_status twill__queue_close(twill__queue *queue, uint32_t how,
 /* What is inside at the beginning goes to the drop callback. */
 static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
 {
+    static const twill__waiter taker;
     twill__queue_turn turn;
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     size_t cleared = 0, most;
     twill__queue_enter(queue, &turn);
     most = twill__queue_length(queue);
-    for (; cleared < most && twill__queue_length(queue); cleared++) {
+    while (cleared < most && twill__queue_length(queue)) { /* exit: one less, or on its way */
         /* the oldest of a heap would have to be looked for */
         twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
                            kept, &dropped);
-        if (!dropped.count)
+        cleared += dropped.count;
+        if (dropped.count)
+            twill__queue_drop(queue, &turn, &dropped, kept);
+        else if (!twill__queue_see(queue, &turn, &taker))
             break;
-        twill__queue_drop(queue, &turn, &dropped, kept);
     }
     twill__queue_exit(queue, &turn);
     return cleared;
@@ -11972,10 +12018,12 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
     out->length = queue->store.length;
     out->peak = counts->peak;
     if (queue->ring.cells) {
-        uint64_t head = atomic_load(&queue->ring.head);
-        out->accepted = twill__ring_pushed(&queue->ring); /* not before the head: it stays ahead */
-        out->popped = twill__ring_count(&queue->ring, head) - counts->cleared;
-        out->length = (size_t)(out->accepted - out->popped - counts->cleared);
+        do { /* exit: nobody has taken a whole ring of items between the two */
+            out->popped = twill__ring_popped(&queue->ring);
+            out->accepted = twill__ring_pushed(&queue->ring);
+        } while (out->accepted - out->popped > queue->ring.capacity);
+        out->length = (size_t)(out->accepted - out->popped);
+        out->popped -= counts->cleared;
         /* relaxed: a figure */
         out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
     }
@@ -12007,7 +12055,8 @@ typedef struct twill__select {
     twill_queue_case *cases;
     twill__waiter *waiters; /* n == 0: the case is out */
     size_t n, start, chosen, live;
-    bool inside, nap; /* nap: see twill__queue_on_its_way */
+    bool inside, nap; /* nap: see twill__queue_naps */
+    bool unable;      /* this thread cannot relieve a queue */
     twill__node node;
     char *kept;
 } twill__select;
@@ -12039,10 +12088,35 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
         else
             queue->counts.pop_waits++;
         twill__queue_settle(queue, &turn);
-        select->nap = select->nap || twill__queue_on_its_way(queue, waiter);
+        select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
+                      /* the others have gone since we asked */
+                      (push && queue->relief && !select->unable && !atomic_load(queue->others));
     }
     twill__queue_exit(queue, &turn);
     return answer;
+}
+
+/* Before a wait: where nobody else makes room, this thread does. True: look again. */
+static inline bool twill__select_relieve(twill__select *select)
+{
+    for (size_t i = 0; i < select->n && !select->unable; i++) {
+        twill_queue *queue = select->cases[i].queue;
+        twill__queue_turn turn;
+        bool inside;
+        int relieved;
+        if (!select->waiters[i].n || !select->cases[i].push || !queue->relief)
+            continue;
+        twill__queue_enter(queue, &turn);
+        inside = twill__queue_inside(queue);
+        twill__queue_exit(queue, &turn);
+        if (inside)
+            return false;
+        relieved = queue->relief(queue->relief_data);
+        if (relieved > 0)
+            return true;
+        select->unable = relieved < 0;
+    }
+    return false;
 }
 
 /* Tries each case, and (listing) gets in line where it fails. OK, DROPPED: *chosen; ELSEWHERE: a
@@ -12149,7 +12223,7 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
 
 static inline twill_status twill__select_run(twill__select *select, twill_until until, bool wait)
 {
-    for (;;) { /* exit: chosen, all out, or over; AGAIN is another's progress */
+    for (;;) { /* exit: chosen, all out, or over; else an item consumed, or another's progress */
         int answer = twill__select_round(select, false);
         twill_status over;
         if (answer == TWILL_OK || answer == TWILL_DROPPED || !select->live || !wait)
@@ -12157,6 +12231,8 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         over = twill__over(until);
         if (over != TWILL_OK)
             return over;
+        if (twill__select_relieve(select))
+            continue;
         answer = twill__select_wait(select, until);
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
             over = (twill_status)answer;
@@ -12275,20 +12351,16 @@ typedef struct twill__pc {
     _Atomic uint32_t next_producer;
     _Atomic uint32_t consuming; /* how many; TWILL__PC_RELIEF: one is a producer, for one item */
     _Atomic uint32_t waiting;   /* for a place among them */
-    /* who consumes, and threads of the call's own: they will, if nobody does. 0: a producer that
-       finds the queue full has to consume */
+    /* who consumes, and threads of the call's own that are `promised`: they will, if nobody does.
+       0: a producer that finds the queue full has to consume */
     _Atomic uint32_t others;
-    _Atomic uint32_t ended;  /* by an error, a stop or run.until: what producers return is moot */
-    _Atomic uint32_t failed; /* a producer has: twill_status; who sets it writes the code */
+    _Atomic uint32_t promised;
+    _Atomic uint32_t numbers; /* of helpers, not lost yet */
+    _Atomic uint32_t ended;   /* by an error, a stop or run.until: what producers return is moot */
+    _Atomic uint32_t failed;  /* a producer has: twill_status; who sets it writes the code */
     int code;
     twill_status cut; /* CANCELLED, TIMEOUT: run.until ended it */
 } twill__pc;
-
-/* Whether the call has threads of its own. */
-static inline bool twill__pc_own(const twill__job *job)
-{
-    return ((const twill__call_record *)(const void *)job)->has_own;
-}
 
 #define TWILL__PC_RELIEF 0x80000000u
 
@@ -12350,17 +12422,35 @@ static inline bool twill__pc_over(twill__pc *pc)
            atomic_load(&pc->job->limit) != SIZE_MAX;
 }
 
-/* One of the others is gone. Whoever was blocked because of them looks again. */
-static inline void twill__pc_gone(twill__pc *pc)
+/* So many of the others are gone. Whoever was blocked because of them looks again. */
+static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
 {
     twill__queue_turn turn;
-    if (atomic_fetch_sub(&pc->others, 1) != 1)
+    if (!count || atomic_fetch_sub(&pc->others, count) != count)
         return;
     twill__queue_enter(pc->queue, &turn);
     for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
         if (twill__own(waiter))
             twill__queue_retry(pc->queue, &turn, waiter);
     twill__queue_exit(pc->queue, &turn);
+}
+
+/* A helper consumes nothing: perhaps nobody else would notice that the call is over, or that no
+   helper is left. */
+static inline void twill__pc_missed(twill__job *job, twill__missed why)
+{
+    twill__pc *pc = (twill__pc *)job->data;
+    uint32_t promised = atomic_load(&pc->promised);
+    if (why == TWILL__MISSED_OVER) {
+        twill__pc_end(pc);
+        return;
+    }
+    if (why == TWILL__MISSED_ENDED) {
+        while (promised && !atomic_compare_exchange_weak(&pc->promised, &promised, promised - 1)) {}
+        twill__pc_gone(pc, promised > 0);
+    }
+    if (atomic_fetch_sub(&pc->numbers, 1) == 1)
+        twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
 }
 
 /* A place among the consumers is free: 1, or 1 with TWILL__PC_RELIEF. seq_cst on both sides: who
@@ -12370,7 +12460,7 @@ static inline void twill__pc_left(twill__pc *pc, uint32_t place)
     atomic_fetch_sub(&pc->consuming, place);
     if (atomic_load(&pc->waiting))
         twill__wake(&pc->consuming, INT_MAX);
-    twill__pc_gone(pc);
+    twill__pc_gone(pc, 1);
 }
 
 /* ---- items ---- */
@@ -12396,11 +12486,14 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     twill__job *job = pc->job;
     twill__slot *me = &job->slot[task->worker];
     size_t index = (size_t)number;
+    bool stopped;
     int code;
     twill__set_begin(me, index);
+    stopped = twill__stopped(job, job->may_end ? twill__clock_now() : 0);
+    if (stopped) /* or producers could go on, and each item be spared, for ever */
+        twill__pc_end(pc);
     /* seq_cst: see twill__set_begin */
-    if (twill__stopped(job, job->may_end ? twill__clock_now() : 0) ||
-        index >= atomic_load(&job->limit)) {
+    if (stopped || index >= atomic_load(&job->limit)) {
         twill__pc_spare(pc, item, number);
         return;
     }
@@ -12463,8 +12556,6 @@ static inline void twill__pc_consumer_ended(void *worker_)
         twill__pc_spare(pc, worker->items + k * pc->queue->store.size, worker->numbers[k]);
     }
     worker->task = NULL;
-    if (twill__pc_own(job) && twill__thread()->team)
-        twill__pc_gone(pc);
     twill__pc_left(pc, 1);
 }
 
@@ -12511,7 +12602,7 @@ static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
 static inline void twill__pc_relieved(twill__pc *pc)
 {
     if (pc->caller_runs)
-        twill__pc_gone(pc);
+        twill__pc_gone(pc, 1);
     else
         twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
 }
@@ -12567,8 +12658,6 @@ static inline void twill__pc_producer_ended(void *worker_)
             twill__pc_end(pc);
         twill__pc_relieved(pc);
     }
-    if (twill__pc_own(job) && twill__thread()->team)
-        twill__pc_gone(pc);
     twill__pc_producer_failed(pc, TWILL_LOST, 0);
     if (worker->task->worker == 0) /* the producers that wait for this thread will not come */
         twill__pc_end(pc);
@@ -12645,8 +12734,12 @@ static inline void twill__pc_steps(twill__job *job, void *data)
     pc->table = *twill__job_table();
     pc->table.stop = twill__pc_stop;
     job->call.table = &pc->table;
-    if (twill__pc_own(job)) /* nobody else is here yet */
-        atomic_store(&pc->others, ((twill__call_record *)(void *)job)->own.threads);
+    job->missed = twill__pc_missed;
+    atomic_store(&pc->numbers, job->np - 1);
+    if (((twill__call_record *)(void *)job)->has_own) { /* nobody else is here yet */
+        atomic_store(&pc->promised, twill__team_threads(job->team));
+        atomic_store(&pc->others, twill__team_threads(job->team));
+    }
     twill__run_pass(job, &pass);
     /* all have left */
     if (atomic_load(&job->stop) != TWILL_FAILED)
@@ -12715,9 +12808,11 @@ static inline twill_status twill__pc_check(twill__pc *pc, size_t item_size)
     if (twill__check_run(&pc->run) != TWILL_OK)
         return twill__check_run(&pc->run);
     pc->consumers = options->run.workers ? options->run.workers
-                    : options->run.pool  ? options->run.pool->team->threads
+                    : options->run.pool  ? twill__team_threads(options->run.pool->team)
                     : outer              ? outer->np
                                          : twill__cpus_hint();
+    if (!pc->consumers) /* a lazy pool has no thread yet */
+        pc->consumers = 1;
     if (pc->producers > TWILL__MAX_WORKERS - 1 ||
         pc->consumers > TWILL__MAX_WORKERS - pc->producers)
         return TWILL_TOO_BIG;
@@ -17573,8 +17668,14 @@ static inline bool twill__action_is(const twill__action *action, void (*handler)
    that it is not meant, and counts who uses the owner's object just now, so that it outlives
    them. All but claim and disclaim are async-signal-safe, as _Atomic uint64_t has no lock. */
 #if TWILL__SIGNALS
+/* on i386 clang says "sometimes": of a long long, which may be aligned to 4 there */
+#ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_8
+_Static_assert(ATOMIC_LLONG_LOCK_FREE && ATOMIC_POINTER_LOCK_FREE == 2,
+               "signal handlers need atomics without a lock");
+#else
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
                "signal handlers need atomics without a lock");
+#endif
 #endif
 
 static inline uint64_t twill__process_id(void)

@@ -2708,8 +2708,14 @@ static inline bool twill__action_is(const twill__action *action, void (*handler)
    that it is not meant, and counts who uses the owner's object just now, so that it outlives
    them. All but claim and disclaim are async-signal-safe, as _Atomic uint64_t has no lock. */
 #if TWILL__SIGNALS
+/* on i386 clang says "sometimes": of a long long, which may be aligned to 4 there */
+#ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_8
+_Static_assert(ATOMIC_LLONG_LOCK_FREE && ATOMIC_POINTER_LOCK_FREE == 2,
+               "signal handlers need atomics without a lock");
+#else
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
                "signal handlers need atomics without a lock");
+#endif
 #endif
 
 static inline uint64_t twill__process_id(void)

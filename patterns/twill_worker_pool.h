@@ -4040,6 +4040,14 @@ typedef struct twill__crew_table {
     void (*ended)(void *object, twill_task *task);
 } twill__crew_table;
 
+/* Why a worker does nothing, or nothing more: told to a pattern whose workers wait for one
+   another. */
+typedef enum twill__missed {
+    TWILL__MISSED_OVER,    /* it found the call stopped */
+    TWILL__MISSED_REFUSED, /* its worker_start failed: the number is lost */
+    TWILL__MISSED_ENDED    /* a callback ended its thread: both are lost */
+} twill__missed;
+
 /* One worker number of one call. */
 typedef struct twill__slot {
     /* written by the owner and by thieves */
@@ -4092,8 +4100,9 @@ typedef struct twill__job {
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
     twill__body_fn *body;
-    void *data; /* the pattern's */
+    void *data;                    /* the pattern's */
     const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
+    void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
     const twill_run *run;
     twill_on_error policy;
     unsigned np;         /* worker numbers */
@@ -4106,7 +4115,7 @@ typedef struct twill__job {
     size_t cut_count;
     struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
     struct twill__job *parent; /* the same, if it is on the same team */
-    void *record; /* the task of engine/future.h whose callback made it */
+    void *record;              /* the task of engine/future.h whose callback made it */
     struct twill__team *team;
     struct twill__seat *seat;
     uint32_t flags;
@@ -4918,11 +4927,11 @@ typedef struct twill__team {
     _Alignas(TWILL__LINE) _Atomic uint32_t idle;
     _Atomic uint32_t parked;
     _Atomic uint32_t closed;
-    _Atomic twill_ns alarm; /* idle threads look round then at the latest; TWILL_FOREVER: never */
-    unsigned spinners;      /* so many of them may spin: one CPU is the caller's */
+    _Atomic twill_ns alarm;   /* idle threads look round then at the latest; TWILL_FOREVER: never */
+    unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
     _Atomic uint32_t flags;   /* a pool's: what its threads could not have */
-    uint32_t generation;    /* of the process that started them */
+    uint32_t generation;      /* of the process that started them */
     /* holds the generation of this process; see platform/process.h */
     const _Atomic uint32_t *mark;
     uint64_t tick_rate; /* see platform/ticks.h */
@@ -5013,8 +5022,11 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
     twill__pace_init(job, &pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
-        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0))
+        if (twill__stopped(job, job->may_end ? twill__clock_now() : 0)) {
+            if (job->missed)
+                job->missed(job, TWILL__MISSED_OVER);
             break;
+        }
         if (twill__claim(job, worker, me, &pace, &begin, &end)) {
             twill__set_begin(me, begin);
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
@@ -5132,6 +5144,8 @@ static inline void twill__visit_ended(void *visit_)
     twill__thread_ended(visit->job, visit->worker, &visit->task);
     /* the number stays taken: its slot holds the item's end */
     atomic_store(&visit->job->degraded, 1);
+    if (visit->job->missed)
+        visit->job->missed(visit->job, TWILL__MISSED_ENDED);
     twill__leave(visit->seat);
 }
 
@@ -5188,6 +5202,8 @@ static inline bool twill__serve(twill__seat *seat, twill__job *job, unsigned pre
         twill__give_number(job, visit.worker);
     } else {
         atomic_store(&job->degraded, 1); /* and the number stays taken */
+        if (job->missed)
+            job->missed(job, TWILL__MISSED_REFUSED);
     }
     TWILL__GUARD_POP(0);
     self->job = visit.outer;
@@ -9163,6 +9179,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
         bits = job->bits;
     job->call.table = twill__job_table();
     job->crew = NULL;
+    job->missed = NULL;
     job->run = run;
     job->policy = run->on_error ? run->on_error : TWILL_ON_ERROR_LOWEST;
     job->np = np;
