@@ -82,7 +82,7 @@ commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
         $3 == "survived" { lived[$1]++ }
         $3 == "unchanged" || $3 == "does not compile" { same[$1]++ }
         END {
-            print "| part | mutants | tried, and changing a program | noticed | with a reason |"
+            print "| part | mutants | tried, and changing a program | noticed | not noticed |"
             print "|---|---|---|---|---|"
             for (f in all) {
                 t = killed[f] + lived[f]
