@@ -829,6 +829,51 @@ TEST(a_callback_ends_the_caller)
     CHECK_EQ(faults_live(), live);
 }
 
+/* A batch fails, and the first dead letter of it ends its thread: none of it is called again. */
+static atomic_int letters;
+
+static int note_batch(const void *items, size_t n, const twill_task *task)
+{
+    (void)task;
+    for (size_t k = 0; k < n; k++)
+        atomic_fetch_add(&t.seen[((const int *)items)[k]], 1);
+    return 7;
+}
+
+static void last_letter(size_t stage, void *in, int code, const twill_task *task)
+{
+    (void)in;
+    (void)task;
+    CHECK_EQ(stage, 0);
+    CHECK_EQ(code, 7);
+    if (atomic_fetch_add(&letters, 1) == 0)
+        end_thread();
+}
+
+TEST(a_dead_letter_ends_its_thread)
+{
+    const twill_stage stages[] = {{.batch = note_batch, .batch_max = 8, .linger = TWILL_FOREVER}};
+    twill_pipeline_report r;
+    tally_init();
+    atomic_store(&letters, 0);
+    twill_pipeline *p = make(stages, 1,
+                             &(twill_pipeline_options){.run.on_error = TWILL_ON_ERROR_COLLECT,
+                                                       .dead_letter = last_letter,
+                                                       .tokens = 32,
+                                                       .run.workers = 1});
+    push_all(p, 0, 16);
+    while (figures(p).run.failed < 16) /* by threads of its own */
+        twill_sleep(twill_within(TWILL_US(100)));
+    CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+    r = figures(p);
+    CHECK_EQ(r.run.failed, 16);
+    CHECK_EQ(r.run.total, 16);
+    CHECK_EQ(r.run.first_error.status, TWILL_FAILED);
+    CHECK_EQ(r.run.first_error.code, 7);
+    check_each(16);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
 /* ---- forks ---- */
 
 #if HARNESS_FORKS
@@ -901,6 +946,93 @@ TEST(a_fork_in_a_callback)
     CHECK(forked > 0);
     CHECK_EQ(waitpid(forked, &status, 0), forked);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* The fork comes while another thread has the lock. In the child it stays locked, and nothing of
+   the pipeline may be waited for, nor run, whatever the callback says. */
+typedef enum what_then { RETURNS, FAILS, STOPS, BATCH_FAILS, SOURCE_FAILS, WHATS } what_then;
+static what_then then;
+static bool in_the_child;
+
+static int fork_and_then(const twill_task *task)
+{
+    twill__flow *p = ((twill__flow_hand *)task->private_)->pipe;
+    if (in_the_child)
+        _exit(2); /* nothing is run here */
+    twill__lock(&p->lock);
+    forked = fork();
+    if (forked) {
+        twill__unlock(&p->lock);
+        return 0;
+    }
+    in_the_child = true;
+    alarm(20); /* instead of a hang */
+    return then == STOPS ? twill_task_stop(task) : then == RETURNS ? 0 : 7;
+}
+
+static int forks_at_10(const void *in, void *out, const twill_task *task)
+{
+    int code = 0;
+    if (in_the_child)
+        _exit(2);
+    if (then <= STOPS && *(const int *)in == 10)
+        code = fork_and_then(task);
+    return code ? code : pass_on(in, out, task);
+}
+
+static int forks_in_batch(const void *items, size_t n, const twill_task *task)
+{
+    int code = 0;
+    if (in_the_child)
+        _exit(2);
+    if (then == BATCH_FAILS && *(const int *)items <= 10 && ((const int *)items)[n - 1] >= 10)
+        code = fork_and_then(task);
+    for (size_t k = 0; k < n && !code; k++)
+        t.last = ((const int *)items)[k];
+    return code;
+}
+
+static int forks_in_source(void *out, const twill_task *task)
+{
+    if (in_the_child)
+        _exit(2);
+    if (then == SOURCE_FAILS && task->index == 10 && forked < 0 && fork_and_then(task))
+        return 7;
+    return numbers_to_100(out, task);
+}
+
+static void no_letter(size_t stage, void *in, int code, const twill_task *task)
+{
+    (void)stage;
+    (void)in;
+    (void)code;
+    (void)task;
+    _exit(3);
+}
+
+TEST(a_fork_under_the_lock)
+{
+    const twill_stage stages[] = {
+        WORK(forks_at_10, .kind = TWILL_STAGE_IN_ORDER),
+        {.batch = forks_in_batch, .kind = TWILL_STAGE_IN_ORDER, .batch_max = 4},
+    };
+    for (then = RETURNS; then < WHATS; then++) {
+        pid_t self = getpid();
+        int status = 0;
+        tally_init();
+        forked = -1;
+        twill_status answer = twill_pipeline_run(
+            forks_in_source, sizeof(int), stages, 2,
+            &(twill_pipeline_options){.run.workers = 1, .tokens = 32, .dead_letter = no_letter});
+        if (getpid() != self)
+            _exit(answer == TWILL_FORKED ? 0 : 1);
+        CHECK_EQ(answer, TWILL_OK);
+        CHECK_EQ(t.last, 99);
+        CHECK(forked > 0);
+        CHECK_EQ(waitpid(forked, &status, 0), forked);
+        CHECK(WIFEXITED(status));
+        CHECK_EQ(WEXITSTATUS(status), 0);
+    }
 }
 #endif
 
