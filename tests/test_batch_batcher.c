@@ -1113,6 +1113,72 @@ TEST(a_pool_of_one_is_enough)
     CHECK_EQ(faults_live(), 0);
 }
 
+static atomic_uint starts, stops;
+
+static int counts_start(void **state, const twill_task *task)
+{
+    const plan *p = task->context;
+    atomic_fetch_add(&starts, 1);
+    *state = &starts;
+    if (p->end_at == MOST + 1)
+        end_thread();
+    return p->end_at == MOST ? 3 : 0;
+}
+
+static void counts_stop(void *state, const twill_task *task)
+{
+    (void)task;
+    CHECK_PTR(state, &starts);
+    atomic_fetch_add(&stops, 1);
+}
+
+static bool all_ended(plan *p)
+{
+    return stats_of(p).added > 0 && stats_of(p).pending == 0;
+}
+
+/* end_at: MOST: worker_start fails; MOST + 1: it ends its thread. */
+TEST(worker_hooks)
+{
+    for (size_t end_at = MOST - 1; end_at <= MOST + 1; end_at++)
+        for (unsigned workers = 1; workers <= 3; workers++) {
+            twill_report report;
+            plan *p = plan_of(OPTIONS(.max_items = 2, .run.workers = workers, .run.report = &report,
+                                      .run.worker_start = counts_start,
+                                      .run.worker_stop = counts_stop));
+            size_t added = 0;
+            p->end_at = end_at;
+            atomic_store(&starts, 0);
+            atomic_store(&stops, 0);
+            if (open_plan(p) != TWILL_OK)
+                return;
+            for (int i = 0; i < 20; i++) {
+                twill_status status = add(p, i);
+                CHECK(status == TWILL_OK || (end_at >= MOST && status == TWILL_CLOSED));
+                added += status == TWILL_OK;
+            }
+            if (end_at < MOST) {
+                CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+                CHECK_EQ(stats_of(p).done, 20);
+            } else {
+                CHECK(soon(all_ended, p)); /* not by a flush: on a thread's part */
+                CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_SEC(20))),
+                         TWILL_OK);
+                CHECK_EQ(stats_of(p).cancelled, added);
+                CHECK_EQ(add(p, 0), TWILL_CLOSED);
+                CHECK_EQ(atomic_load(&starts), workers);
+            }
+            close_plan(p, added);
+            CHECK_EQ(report.total, added);
+            CHECK_EQ(report.status, end_at < MOST ? TWILL_OK : TWILL_FAILED);
+            if (end_at >= MOST)
+                CHECK_EQ(report.first_error.index, SIZE_MAX);
+            if (end_at == MOST)
+                CHECK_EQ(report.first_error.code, 3);
+            CHECK_EQ(atomic_load(&stops), end_at < MOST ? atomic_load(&starts) : 0);
+        }
+}
+
 TEST(refusals)
 {
     twill_batcher *batcher = (void *)1;

@@ -874,6 +874,43 @@ TEST(a_dead_letter_ends_its_thread)
     CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
 }
 
+/* worker_start ends each thread that it is called in: nobody can run anything, and it is called
+   once for each number. */
+static int ends_at_start(void **state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    atomic_fetch_add(&t.told, 1);
+    end_thread();
+    return 0;
+}
+
+TEST(worker_start_ends_its_thread)
+{
+    const twill_stage stages[] = {WORK(pass_on), SINK()};
+    for (unsigned workers = 1; workers < 4; workers++) {
+        twill_pipeline_report r;
+        int i = 0;
+        tally_init();
+        twill_pipeline *p = make(stages, 2,
+                                 &(twill_pipeline_options){.run.workers = workers,
+                                                           .tokens = 40,
+                                                           .run.worker_start = ends_at_start});
+        while (i < 30 && twill_pipeline_try_push(p, &i) == TWILL_OK)
+            i++;
+        for (int k = 0; figures(p).run.status == TWILL_OK && k < 20000; k++)
+            twill_sleep(twill_within(TWILL_MS(1)));
+        CHECK_EQ(twill_pipeline_try_push(p, &i), TWILL_CLOSED);
+        CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+        r = figures(p);
+        CHECK_EQ(r.run.done, 0);
+        CHECK_EQ(r.run.skipped, r.run.total);
+        CHECK_EQ(r.run.first_error.index, SIZE_MAX);
+        CHECK_EQ(atomic_load(&t.told), workers);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
+}
+
 /* ---- forks ---- */
 
 #if HARNESS_FORKS

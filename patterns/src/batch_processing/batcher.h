@@ -22,6 +22,7 @@ typedef struct twill__shift {
     twill__view view;
     struct twill_batcher *batcher;
     _Atomic uint64_t owner;     /* number of the thread that works; 0: none */
+    bool starting;              /* in worker_start; left so: the hook has ended its thread */
     struct twill__shift *outer; /* of the same worker */
     twill_task task;
     twill__batch_lot *lot;
@@ -54,9 +55,12 @@ typedef struct twill_batcher {
     twill__node *destroyer;
     twill__batcher_calling *callings;
     twill__batcher_counts counts;
+    unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
+    int start_code;
     /* set at creation */
     twill_batch_options options;
     twill_batch_fn *fn;
+    int (*user_start)(void **worker_state, const twill_task *task);
     size_t max_items, max_bytes, capacity, capacity_bytes; /* none: SIZE_MAX */
     unsigned attempts;
     twill_ns linger, idle, item_timeout; /* none: TWILL_FOREVER */

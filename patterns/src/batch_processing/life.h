@@ -254,6 +254,34 @@ static inline void twill__batcher_fired(int reason, const twill_task *task)
     twill__batcher_exit(batcher, &turn);
 }
 
+/* worker_start, counted. When it has failed under every number nobody will call anything: what is
+   there ends here, and nothing more comes in. */
+static inline int twill__batcher_worker_start(void **state, const twill_task *task)
+{
+    twill__batcher *batcher = (twill__batcher *)((twill__job *)task->private_)->data;
+    twill__shift *shift = &batcher->shifts[task->worker];
+    twill__entry *ended = NULL, **at = &ended;
+    twill__batcher_turn turn;
+    int code = -1;
+    if (!shift->starting) { /* else it has ended a thread already */
+        shift->starting = true;
+        code = batcher->user_start(state, task);
+        shift->starting = false;
+    }
+    if (!code || !twill__batcher_here(batcher))
+        return code;
+    twill__batcher_enter(batcher, &turn);
+    if (!batcher->refused++)
+        batcher->start_code = code;
+    if (batcher->refused == batcher->workers) {
+        twill__batcher_cut(batcher, TWILL_CANCELLED);
+        (void)twill__batcher_reap(batcher, twill__clock_now(), &at);
+        twill__batcher_tell(batcher, &turn, ended);
+    }
+    twill__batcher_exit(batcher, &turn);
+    return code;
+}
+
 static inline const twill__crew_table *twill__batcher_table(void)
 {
     static const twill__crew_table table = {{NULL, NULL, NULL, NULL, NULL},
@@ -265,12 +293,16 @@ static inline const twill__crew_table *twill__batcher_table(void)
 
 static inline twill_status twill__batcher_open(twill__batcher *batcher)
 {
-    twill_run *run = &batcher->options.run;
+    twill_run run = batcher->options.run;
     twill_status status;
+    if (run.worker_start) {
+        batcher->user_start = run.worker_start;
+        run.worker_start = twill__batcher_worker_start;
+    }
     batcher->stock.core = twill__core_create(sizeof(twill__entry), twill__batcher_records());
     if (!batcher->stock.core)
         return TWILL_NO_MEMORY;
-    status = twill__crew_open(&batcher->crew, run, batcher->workers, batcher->workers, false,
+    status = twill__crew_open(&batcher->crew, &run, batcher->workers, batcher->workers, false,
                               twill__batcher_table(), batcher, batcher->crew_memory);
     if (status != TWILL_OK)
         return status;
@@ -280,7 +312,7 @@ static inline twill_status twill__batcher_open(twill__batcher *batcher)
     }
     batcher->hook.fn = twill__batcher_fired;
     batcher->hook.context = batcher;
-    twill_cancel_add_hook(run->until.cancel, &batcher->hook);
+    twill_cancel_add_hook(run.until.cancel, &batcher->hook);
     return TWILL_OK;
 }
 
@@ -482,7 +514,9 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.failed = (size_t)(counts->failed + counts->lost);
     mine.skipped = mine.total - mine.done - mine.failed;
     mine.chunks = (size_t)counts->calls;
-    mine.status = mine.failed                  ? TWILL_FAILED
+    if (batcher->refused == batcher->workers)
+        mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
+    mine.status = mine.failed || mine.first_error.status ? TWILL_FAILED
                   : atomic_load(&batcher->cut) ? (twill_status)atomic_load(&batcher->cut)
                                                : TWILL_OK;
     *report = mine;

@@ -291,18 +291,28 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
         p->step[k].since = p->began_ticks;
 }
 
-/* worker_start, counted: when no number is left that could start, nobody can run anything. */
+/* worker_start, counted: when no number is left that could start, nobody can run anything. One that
+   has ended its thread is not called again under that number. */
 static inline int twill__flow_worker_start(void **state, const twill_task *task)
 {
     twill__flow *p = (twill__flow *)((twill__job *)task->private_)->data;
+    twill__flow_hand *hand = &p->hand[task->worker];
     twill__flow_turn turn;
-    int code;
-    twill__flow_enter(p, &turn);
-    p->starting++;
-    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
-    code = p->user_start(state, task);
-    twill__flow_enter(p, &turn);
-    p->starting--;
+    int code = -1;
+    if (!hand->starting) {
+        hand->starting = true;
+        twill__flow_enter(p, &turn);
+        p->starting++;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
+        code = p->user_start(state, task);
+        hand->starting = false;
+        if (!twill__flow_here(p))
+            return -1;
+        twill__flow_enter(p, &turn);
+        p->starting--;
+    } else {
+        twill__flow_enter(p, &turn);
+    }
     if (code && !p->refused++)
         p->start_code = code;
     if (p->refused == p->np) {

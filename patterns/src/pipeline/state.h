@@ -107,6 +107,7 @@ typedef struct twill__flow_hand {
     twill__slot *slot; /* the crew's, of this number; NULL: of nobody */
     twill__flow_load *load;
     char *scratch; /* a batch side by side, or an output that is not emitted yet */
+    bool starting; /* in worker_start; left so: the hook has ended its thread */
     /* the running call's: the owner's alone */
     uint32_t at;      /* its load */
     uint32_t emitted; /* outputs */

@@ -497,7 +497,7 @@ static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
         return;
     twill__flow_enter(p, &turn);
     if (!hand->active) { /* in worker_start, not at work */
-        p->starting -= p->starting > 0;
+        p->starting -= hand->starting;
         twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
         return;
     }
