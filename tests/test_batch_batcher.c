@@ -1238,6 +1238,101 @@ TEST(fork_child_has_no_batcher)
     close_plan(p, 1);
 }
 
+/* A fork in a callback, while another thread has the lock. In the child it stays locked: there
+   nothing is called or told any more, and the calls that went round the callback say FORKED. */
+static pid_t fork_child = -1;
+static int fork_where; /* 0: fn; 1: on_item; 2: fn of a batch inside of an add in fn */
+
+static void fork_here(plan *p)
+{
+    twill__lock(&p->batcher->lock);
+    fork_child = fork();
+    if (fork_child)
+        twill__unlock(&p->batcher->lock);
+    else
+        alarm(20); /* instead of a hang */
+}
+
+static int forking_fn(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    int item = number_of(twill_batch_item(batch, 0));
+    if (fork_child == 0)
+        _exit(2);
+    if (fork_where == 2 && item == 0) {
+        twill_status status = add(p, 30);
+        if (fork_child == 0)
+            return status == TWILL_FORKED ? 7 : (_exit(3), 0);
+        CHECK_EQ(status, TWILL_OK);
+    }
+    if (fork_child < 0 && fork_where != 1 && (fork_where == 0 || item == 1))
+        fork_here(p);
+    return fork_child == 0 ? 7 : 0;
+}
+
+static void forking_told(void *item, const twill_outcome *outcome, void *result,
+                         const twill_task *task)
+{
+    plan *p = task->context;
+    (void)result;
+    if (fork_child == 0)
+        _exit(4);
+    CHECK_EQ(outcome->status, TWILL_OK);
+    atomic_fetch_add(&p->told[number_of(item)], 1);
+    if (fork_child < 0 && fork_where == 1)
+        fork_here(p);
+}
+
+static int hold_worker(void *arg, void *result, const twill_task *task)
+{
+    plan *p = arg;
+    (void)result;
+    (void)task;
+    atomic_fetch_add(&p->inside, 1);
+    while (atomic_load(&p->hold))
+        nap(TWILL_US(50));
+    return 0;
+}
+
+/* On a pool of one the caller works. */
+TEST(a_fork_in_a_callback)
+{
+    for (fork_where = 0; fork_where < 3; fork_where++) {
+        pid_t parent = getpid();
+        twill_pool *pool;
+        twill_status status = TWILL_OK;
+        int child = -1;
+        plan *p = plan_of(OPTIONS(.max_items = 1, .linger = TWILL_FOREVER, .capacity = 2));
+        fork_child = -1;
+        CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+        p->options.run.pool = pool;
+        p->options.on_item = forking_told;
+        p->options.attempts = 3;
+        atomic_store(&p->hold, true);
+        CHECK_EQ(twill_pool_submit(pool, hold_worker, p, NULL, NULL), TWILL_OK);
+        while (!atomic_load(&p->inside))
+            nap(TWILL_US(50));
+        CHECK_EQ(twill_batcher_create(&p->batcher, forking_fn, &p->options), TWILL_OK);
+        for (int i = 0; i < 3 && status == TWILL_OK; i++)
+            status = add(p, i);
+        if (status == TWILL_OK)
+            status = twill_batcher_flush(p->batcher);
+        if (getpid() != parent)
+            _exit(status == TWILL_FORKED && twill_batcher_destroy(p->batcher) == TWILL_OK ? 0 : 1);
+        CHECK_EQ(status, TWILL_OK);
+        atomic_store(&p->hold, false);
+        CHECK(fork_child > 0);
+        CHECK_EQ(waitpid(fork_child, &child, 0), fork_child);
+        CHECK(WIFEXITED(child));
+        CHECK_EQ(WEXITSTATUS(child), 0);
+        CHECK_EQ(stats_of(p).done, fork_where == 2 ? 4 : 3);
+        CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        free(p);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 TEST(a_callback_that_ends_its_thread)
 {
     for (int workers = 1; workers <= 3; workers += 2) {

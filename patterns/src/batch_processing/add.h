@@ -4,12 +4,6 @@
 
 #include "batch_processing/shift.h"
 
-/* Whether this process made it. */
-static inline bool twill__batcher_here(const twill__batcher *batcher)
-{
-    return twill__crew_here(&batcher->crew);
-}
-
 /* Until now: over already? The token comes first. */
 static inline twill_status twill__batcher_over(twill_until until)
 {
@@ -28,7 +22,7 @@ static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_
                                       twill__thread()->team == batcher->crew.job.team);
 }
 
-/* Leaves the lock and takes it again; true: look again. */
+/* Leaves the lock and takes it again; true: look again (in a forked child, too). */
 static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_turn *turn)
 {
     bool helped;
@@ -37,7 +31,7 @@ static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_t
     helped = twill__crew_help(&batcher->crew);
     twill__batcher_enter(batcher, turn);
     batcher->inside--;
-    return helped;
+    return helped || !twill__batcher_here(batcher);
 }
 
 /* Under the lock, which it leaves and takes again. OK: granted, see node.answer; EMPTY: look again;
@@ -99,7 +93,7 @@ static inline void twill__shift_room(const twill__batcher *batcher, twill__shift
 }
 
 /* A callback processes another lot on top of its own. Under the lock, which it leaves and takes
-   again. OK: something was done; EMPTY: nothing is there; NO_MEMORY. */
+   again. OK: something was done; EMPTY: nothing is there; NO_MEMORY; FORKED: this is the child. */
 static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill__batcher_turn *turn)
 {
     twill__shift *outer = twill__batcher_my_shift(batcher), *shift;
@@ -120,6 +114,8 @@ static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill_
     any = twill__batcher_pick(batcher, shift);
     if (any)
         twill__shift_work(shift);
+    if (!twill__batcher_here(batcher))
+        return TWILL_FORKED;
     twill__shift_over(shift);
     TWILL_FREE(shift);
     twill__thread()->record = around;
@@ -287,7 +283,7 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
     if (status != TWILL_OK)
         return status;
     if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
-        return TWILL_OK;
+        return twill__batcher_here(batcher) ? TWILL_OK : TWILL_FORKED;
     if (batcher->closed || (!batcher->adders.first && twill__batcher_room(batcher, bytes, true)))
         return TWILL_OK;
     me.bytes = bytes;

@@ -81,6 +81,14 @@ typedef struct twill__batcher_turn { /* what to do after a turn under the lock *
     twill_ns alarm; /* 0: none */
 } twill__batcher_turn;
 
+/* Whether this process made it. A callback may fork: in the child nothing of the batcher is touched
+   from its return on, since another thread of the parent may have had the lock, and the items are
+   the parent's. */
+static inline bool twill__batcher_here(const twill__batcher *batcher)
+{
+    return twill__crew_here(&batcher->crew);
+}
+
 /* ---- in and out of the lock ---- */
 
 static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_turn *turn)
@@ -88,7 +96,8 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     turn->count = 0;
     turn->call = 0;
     turn->alarm = 0;
-    twill__lock(&batcher->lock);
+    if (twill__batcher_here(batcher))
+        twill__lock(&batcher->lock);
 }
 
 static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
@@ -176,6 +185,8 @@ static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 /* The only way out of the lock. */
 static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_turn *turn)
 {
+    if (!twill__batcher_here(batcher))
+        return;
     if (batcher->adders.first || batcher->flushers.first)
         twill__batcher_settle(batcher, turn);
     if (batcher->destroyer && twill__batcher_deserted(batcher)) {
@@ -396,6 +407,8 @@ static inline void twill__teller_end(void *teller_)
     twill__batcher *batcher = teller->batcher;
     twill_task task = twill__batcher_task(batcher);
     twill__batcher_turn turn;
+    if (!twill__batcher_here(batcher))
+        return;
     while (teller->at) { /* when a callback has ended the thread: that one has been told */
         twill__entry *entry = teller->at;
         teller->at = entry->ended;
@@ -423,6 +436,8 @@ static inline void twill__batcher_tell(twill__batcher *batcher, twill__batcher_t
     TWILL__GUARD_PUSH(twill__teller_end, &teller);
     while (teller.at) {
         twill__entry_tell(batcher, teller.at, &task);
+        if (!twill__batcher_here(batcher))
+            break;
         twill__entry_promise(teller.at);
         teller.at = teller.at->ended;
     }

@@ -351,8 +351,11 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
         twill_status status = twill__batcher_over(until);
         if (status != TWILL_OK)
             return status;
-        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn))
+        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn)) {
+            if (!twill__batcher_here(batcher))
+                return TWILL_FORKED;
             continue;
+        }
         if (twill__batcher_oldest(batcher) >= target)
             break;
         me.target = target;
@@ -456,7 +459,7 @@ TWILL__DEFINE twill_status twill_batcher_stop(twill_batcher *batcher, twill_unti
     before = twill__batcher_ended(batcher);
     cancelled = batcher->counts.cancelled;
     status = twill__batcher_await(batcher, &turn, UINT64_MAX, drain);
-    if (status != TWILL_OK) {
+    if (status != TWILL_OK && status != TWILL_FORKED) {
         twill__batcher_give_up(batcher, &turn);
         status = twill__batcher_await(batcher, &turn, UINT64_MAX, join);
     }
@@ -536,6 +539,8 @@ TWILL__DEFINE twill_status twill_batcher_destroy(twill_batcher *batcher)
         (void)twill__batcher_shut(batcher, &turn);
         (void)twill__batcher_await(batcher, &turn, UINT64_MAX, (twill_until){0, NULL});
         twill__batcher_exit(batcher, &turn);
+    }
+    if (twill__batcher_here(batcher)) { /* no callback that ran here has forked */
         twill_cancel_remove_hook(batcher->options.run.until.cancel, &batcher->hook);
         twill__batcher_unpinned(batcher);
         twill__batcher_enter(batcher, &turn);

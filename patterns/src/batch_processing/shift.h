@@ -314,8 +314,9 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 {
     size_t ends[sizeof(size_t) * CHAR_BIT + 1], depth = 1;
     ends[0] = to;
-    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range */
+    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range; a fork */
         size_t bad, end = ends[depth - 1];
+        int code;
         shift->at = twill__shift_hold_back(shift, shift->at, end);
         if (shift->at == end) {
             depth--;
@@ -325,8 +326,10 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
             twill__shift_give_up(shift, end);
             continue;
         }
-        bad = twill__shift_settle(
-            shift, twill__shift_call(shift, shift->list + shift->at, end - shift->at));
+        code = twill__shift_call(shift, shift->list + shift->at, end - shift->at);
+        if (!twill__batcher_here(shift->batcher))
+            return;
+        bad = twill__shift_settle(shift, code);
         shift->at = end - bad;
         if (bad > 1)
             ends[depth++] = shift->at + (bad + 1) / 2;
@@ -336,7 +339,7 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 /* Those that failed alone are called alone; the others together, as far as they stand together. */
 static inline void twill__shift_call_all(twill__shift *shift)
 {
-    while (shift->at < shift->count) {
+    while (shift->at < shift->count && twill__batcher_here(shift->batcher)) {
         size_t to = shift->at + 1;
         if (shift->list[shift->at]->state != TWILL__SLOT_ALONE)
             while (to < shift->count && shift->list[to]->state != TWILL__SLOT_ALONE)
@@ -402,6 +405,8 @@ static inline void twill__shift_tell(twill__shift *shift)
     for (; entry; entry = entry->ended) {
         shift->telling = entry;
         twill__entry_tell(shift->batcher, entry, &shift->task);
+        if (!twill__batcher_here(shift->batcher))
+            return;
         twill__entry_promise(entry);
     }
 }
@@ -416,6 +421,8 @@ static inline void twill__shift_finish(twill__shift *shift)
         twill__batcher_exit(batcher, &turn);
     }
     twill__shift_tell(shift);
+    if (!twill__batcher_here(batcher))
+        return;
     twill__batcher_enter(batcher, &turn);
     twill__batcher_forget(batcher, shift->ended);
     shift->ended = NULL;
@@ -453,13 +460,16 @@ static inline void twill__shift_work(twill__shift *shift)
 {
     if (shift->lot)
         twill__shift_call_all(shift);
-    twill__shift_finish(shift);
+    if (twill__batcher_here(shift->batcher))
+        twill__shift_finish(shift);
 }
 
 static inline bool twill__batcher_pick(twill__batcher *batcher, twill__shift *shift)
 {
     twill__batcher_turn turn;
     bool any;
+    if (!twill__batcher_here(batcher))
+        return false;
     twill__batcher_enter(batcher, &turn);
     any = twill__shift_pick(shift);
     twill__batcher_exit(batcher, &turn);
@@ -500,6 +510,8 @@ static inline void twill__shift_ended(twill__shift *shift)
 static inline void twill__batcher_worker_ended(void *object, twill_task *task)
 {
     twill__batcher *batcher = (twill__batcher *)object;
+    if (!twill__batcher_here(batcher))
+        return;
     for (twill__shift *shift = batcher->tops[task->worker], *outer; shift; shift = outer) {
         outer = shift->outer;
         twill__shift_ended(shift);
@@ -516,6 +528,8 @@ static inline bool twill__batcher_ready(void *object)
     twill__batcher_turn turn;
     twill_ns now = twill__clock_now(), next;
     bool ready = false;
+    if (!twill__batcher_here(batcher))
+        return false;
     twill__batcher_enter(batcher, &turn);
     twill__open_look(batcher, now);
     for (const twill__batch_lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
