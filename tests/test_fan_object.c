@@ -1071,6 +1071,65 @@ TEST(a_forked_child)
     destroy(fan, NULL);
 }
 
+/* A task forks while another thread has the lock. In the child it stays locked: nothing of the fan is
+   waited for or run there, and the call that ran the task says FORKED. */
+static pid_t fork_child;
+
+static int forks(void *arg, void *result, const twill_task *task)
+{
+    twill_fan *fan = ((twill__fan_task *)task->private_)->fan;
+    (void)result;
+    if (fork_child == 0)
+        _exit(2);
+    if (arg != tag(1))
+        return 0;
+    twill__lock(&fan->lock);
+    fork_child = fork();
+    if (fork_child) {
+        twill__unlock(&fan->lock);
+        return 0;
+    }
+    alarm(20); /* instead of a hang */
+    return twill_task_stop(task);
+}
+
+TEST(a_task_forks)
+{
+    for (int by = 0; by < 3; by++) {
+        pid_t parent = getpid();
+        twill_outcome outcome;
+        twill_fan *fan;
+        twill_status answer;
+        int status = -1;
+        fork_child = -1;
+        faults_fail_thread(1); /* so the caller runs the tasks */
+        fan = make(OPTIONS(.run.workers = 1, .in_flight = 4));
+        faults_fail_thread(0);
+        for (int k = 0; k < 3; k++)
+            CHECK_EQ(twill_fan_go(fan, forks, tag(k), NULL), TWILL_OK);
+        if (by == 0) {
+            answer = twill_fan_stop(fan, (twill_until){0, NULL}, (twill_until){0, NULL}, NULL);
+        } else if (by == 1) {
+            do
+                answer = twill_fan_next(fan, NULL, &outcome);
+            while (answer == TWILL_OK && outcome.index < 2);
+        } else { /* a go at a full window */
+            CHECK_EQ(twill_fan_go(fan, forks, tag(3), NULL), TWILL_OK);
+            do
+                answer = twill_fan_go(fan, forks, tag(4), NULL);
+            while (answer == TWILL_OK && fork_child < 0);
+        }
+        if (getpid() != parent)
+            _exit(answer == TWILL_FORKED && twill_fan_destroy(fan) == TWILL_OK ? 0 : 1);
+        CHECK_EQ(answer, TWILL_OK);
+        CHECK(fork_child > 0);
+        CHECK_EQ(waitpid(fork_child, &status, 0), fork_child);
+        CHECK(WIFEXITED(status));
+        CHECK_EQ(WEXITSTATUS(status), 0);
+        destroy(fan, NULL);
+    }
+}
+
 TEST(create_and_destroy_on_a_pool)
 {
     twill_pool *pool;

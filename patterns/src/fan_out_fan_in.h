@@ -417,7 +417,9 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     twill__fan_judge(fan, &turn);
     turn.notify = twill__fan_finished(fan);
     status = twill__fan_settle_down(fan, &turn, drain, 0);
-    if (status != TWILL_OK) {
+    if (status == TWILL_FORKED)
+        return status;
+    if (status != TWILL_OK) { /* what is queued is dropped, and none of it runs here */
         twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
         status = twill__fan_settle_down(fan, &turn, join, 0);
     }

@@ -11,6 +11,8 @@ static inline void twill__fan_task_stop(const twill_task *task)
     twill__fan_task *mine = (twill__fan_task *)task->private_;
     twill_fan *fan = mine->fan;
     twill__fan_turn turn;
+    if (!twill__fan_here(fan)) /* it has forked */
+        return;
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
     if (!mine->answered) {
