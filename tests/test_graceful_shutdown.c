@@ -793,7 +793,9 @@ TEST(hooks_without_a_thread)
 TEST(a_finisher_that_ends_is_replaced)
 {
     static struct note note;
-    twill_shutdown *s = make(&(twill_shutdown_options){QUIET, .total = TWILL_SEC(10)});
+    twill_shutdown_step steps[4];
+    twill_shutdown *s = make(&(twill_shutdown_options){
+        QUIET, .total = TWILL_SEC(10), .steps = steps, .steps_capacity = 4});
     twill_shutdown_report report;
     struct thread finishes = {0};
     CHECK_EQ(twill_shutdown_add(s, "one", hook_one, &note, 0), TWILL_OK);
@@ -804,7 +806,15 @@ TEST(a_finisher_that_ends_is_replaced)
     join(&finishes);
     faults_fail_thread(0);
     CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_FAILED);
+    CHECK_EQ(report.hooks, 3);
     CHECK_EQ(report.hooks_failed, 1);
+    CHECK_EQ(report.hooks_overran, 1);
+    CHECK_EQ(report.steps_stored, 3);
+    CHECK_EQ(steps[0].status, TWILL_TIMEOUT);
+    CHECK_STR(steps[1].name, "exits");
+    CHECK_EQ(steps[1].status, TWILL_LOST);
+    CHECK(steps[1].wall >= 0 && steps[1].wall < TWILL_SEC(60));
+    CHECK_EQ(steps[2].status, TWILL_OK);
     CHECK_EQ(note.count, 3);
     CHECK_EQ(note.order[2], 1);
     atomic_store(&note.release, 1);
