@@ -1143,9 +1143,9 @@ TEST(worker_hooks)
     for (size_t end_at = MOST - 1; end_at <= MOST + 1; end_at++)
         for (unsigned workers = 1; workers <= 3; workers++) {
             twill_report report;
-            plan *p = plan_of(OPTIONS(.max_items = 2, .run.workers = workers, .run.report = &report,
-                                      .run.worker_start = counts_start,
-                                      .run.worker_stop = counts_stop));
+            plan *p =
+                plan_of(OPTIONS(.max_items = 2, .run.workers = workers, .run.report = &report,
+                                .run.worker_start = counts_start, .run.worker_stop = counts_stop));
             size_t added = 0;
             p->end_at = end_at;
             atomic_store(&starts, 0);

@@ -794,8 +794,8 @@ TEST(a_finisher_that_ends_is_replaced)
 {
     static struct note note;
     twill_shutdown_step steps[4];
-    twill_shutdown *s = make(&(twill_shutdown_options){
-        QUIET, .total = TWILL_SEC(10), .steps = steps, .steps_capacity = 4});
+    twill_shutdown *s = make(&(twill_shutdown_options){QUIET, .total = TWILL_SEC(10),
+                                                       .steps = steps, .steps_capacity = 4});
     twill_shutdown_report report;
     struct thread finishes = {0};
     CHECK_EQ(twill_shutdown_add(s, "one", hook_one, &note, 0), TWILL_OK);

@@ -892,10 +892,10 @@ TEST(worker_start_ends_its_thread)
         twill_pipeline_report r;
         int i = 0;
         tally_init();
-        twill_pipeline *p = make(stages, 2,
-                                 &(twill_pipeline_options){.run.workers = workers,
-                                                           .tokens = 40,
-                                                           .run.worker_start = ends_at_start});
+        twill_pipeline *p =
+            make(stages, 2,
+                 &(twill_pipeline_options){
+                     .run.workers = workers, .tokens = 40, .run.worker_start = ends_at_start});
         while (i < 30 && twill_pipeline_try_push(p, &i) == TWILL_OK)
             i++;
         for (int k = 0; figures(p).run.status == TWILL_OK && k < 20000; k++)

@@ -108,6 +108,8 @@ ERRORS
     the
     pool): nothing ran. flat_map alone may say NO_MEMORY later; then there are no values.
     report.total counts items, report.chunks calls. Batcher: see each function.
+    Batcher, worker_start failed under every worker number: what is there ends CANCELLED, add is
+    CLOSED, run.report FAILED at index SIZE_MAX.
     thrd_exit in fn: the items of that call are LOST, others of its batch that had failed stay so;
     a batcher's worker is replaced.
 
@@ -131,7 +133,8 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              Batcher: one block at create; some 500 bytes an item while the number of items grows.
 COSTS        A batcher takes one small lock for an add and three times a batch, and no timer thread:
              an idle worker sleeps until the next thing is due.
-FORK         In the child array forms work, a batcher is FORKED, destroy frees it.
+FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
+             forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or

@@ -18,7 +18,7 @@ static inline void twill__shutdown_drain(twill_shutdown *shutdown)
     (void)twill__shutdown_asked(shutdown); /* shuts the door, if who asks has not come to it */
     work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
     armed = twill__work_inside(work) > 0; /* and nobody comes in any more */
-    for (;;) { /* exit: HOOKS, at the end of the windows at the latest */
+    for (;;) {                            /* exit: HOOKS, at the end of the windows at the latest */
         /* before the look at the work: who changes that later changes this, too */
         uint32_t pulse = atomic_load(&shutdown->pulse);
         bool changed;
