@@ -2392,6 +2392,8 @@ ERRORS
     the
     pool): nothing ran. flat_map alone may say NO_MEMORY later; then there are no values.
     report.total counts items, report.chunks calls. Batcher: see each function.
+    Batcher, worker_start failed under every worker number: what is there ends CANCELLED, add is
+    CLOSED, run.report FAILED at index SIZE_MAX.
     thrd_exit in fn: the items of that call are LOST, others of its batch that had failed stay so;
     a batcher's worker is replaced.
 
@@ -2415,7 +2417,8 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              Batcher: one block at create; some 500 bytes an item while the number of items grows.
 COSTS        A batcher takes one small lock for an add and three times a batch, and no timer thread:
              an idle worker sleeps until the next thing is due.
-FORK         In the child array forms work, a batcher is FORKED, destroy frees it.
+FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
+             forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
@@ -13265,6 +13268,7 @@ typedef struct twill__flow_hand {
     twill__slot *slot; /* the crew's, of this number; NULL: of nobody */
     twill__flow_load *load;
     char *scratch; /* a batch side by side, or an output that is not emitted yet */
+    bool starting; /* in worker_start; left so: the hook has ended its thread */
     /* the running call's: the owner's alone */
     uint32_t at;      /* its load */
     uint32_t emitted; /* outputs */
@@ -14441,6 +14445,8 @@ static inline void twill__flow_stop(const twill_task *task)
 {
     twill__flow_hand *hand = (twill__flow_hand *)task->private_;
     hand->said |= TWILL__SAID_STOP;
+    if (!twill__flow_here(hand->pipe))
+        return;
     if (hand->step < hand->pipe->n_steps) /* a source's is an end, and no cut */
         twill__flow_stop_at(hand->pipe, hand->load[hand->at].key);
 }
@@ -14612,6 +14618,9 @@ static inline bool twill__flow_look(twill__flow *p, twill__flow_hand *hand,
 
 /* ---- the three kinds of burst ---- */
 
+/* A callback may fork. In the child nothing of the pipeline is touched from its return on: another
+   thread of the parent may have had the lock, and the items are the parent's. */
+
 /* Loads one by one; returns how many have ended. */
 static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *hand,
                                              twill_task *task, twill__flow_watch *watch)
@@ -14633,6 +14642,8 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
             atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
         if (!may_run) {
             twill__flow_load_drop(p, hand, load);
+            if (!twill__flow_here(p))
+                return i + 1;
             continue;
         }
         if (i && atomic_load(&p->hungry))
@@ -14649,12 +14660,16 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
         code = work(in + ((size_t)load->piece.ticket * step->spread + load->piece.sub) * in_size,
                     out, task);
         hand->calls = 0;
+        if (!twill__flow_here(p))
+            return i + 1;
         if (plain && !((unsigned)code | hand->said)) {
             load->outs = 1;
             load->end = TWILL__FLOW_END_DONE;
             load->plain = thin;
         } else {
             twill__flow_load_end(p, hand, load, code);
+            if (code && !twill__flow_here(p))
+                return i + 1;
         }
         if (++watch->count == watch->every) {
             twill__flow_watch_look(watch);
@@ -14715,7 +14730,7 @@ static inline void twill__flow_batch_end(twill__flow *p, twill__flow_hand *hand,
         hand->load[hand->at].outs = outs;
     for (uint32_t i = 0; code && i < n; i++)
         twill__flow_fail(p, hand->step, &hand->load[i], TWILL_FAILED, code);
-    for (uint32_t i = 0; code && i < n; i++)
+    for (uint32_t i = 0; code && i < n && twill__flow_here(p); i++)
         twill__flow_load_bury(p, hand, &hand->load[i], code);
 }
 
@@ -14732,13 +14747,15 @@ static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *h
         task->index = (size_t)hand->load[0].number;
         code = step->user.batch(hand->scratch, n, task);
         hand->calls = 0;
+        if (!twill__flow_here(p))
+            return hand->n;
         twill__flow_batch_end(p, hand, n, code);
         watch->count = 1;
         twill__flow_watch_look(watch);
     } else {
         n = 0;
     }
-    for (uint32_t i = n; i < hand->n; i++) {
+    for (uint32_t i = n; i < hand->n && twill__flow_here(p); i++) {
         hand->at = i;
         twill__flow_load_drop(p, hand, &hand->load[i]);
     }
@@ -14765,6 +14782,8 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
         hand->calls = 1;
         code = p->source(twill__flow_step_at(&p->step[0], load->piece), task);
         hand->calls = 0;
+        if (!twill__flow_here(p))
+            break;
         *end = code || (hand->said & TWILL__SAID_STOP);
         if (code)
             twill__flow_load_failed(p, hand, load, code);
@@ -14883,6 +14902,16 @@ static inline void twill__flow_work(void *pipe, twill_task *task)
     twill__flow_hand_work(p, hand, &mine);
 }
 
+/* Loads of the hand that have ended, in the thread that has ended. Of a batch whose dead letters
+   are under way all have. */
+static inline uint32_t twill__flow_hand_ended(const twill__flow_hand *hand, uint32_t calls)
+{
+    uint32_t to = hand->whole && calls ? calls : hand->at + 1;
+    while (hand->whole && to < hand->n && hand->load[to].end != TWILL__FLOW_END_NONE)
+        to++;
+    return to;
+}
+
 /* A callback has ended its thread: its piece is LOST, the rest goes back. */
 static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
 {
@@ -14894,14 +14923,14 @@ static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
         return;
     twill__flow_enter(p, &turn);
     if (!hand->active) { /* in worker_start, not at work */
-        p->starting -= p->starting > 0;
+        p->starting -= hand->starting;
         twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
         return;
     }
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
     hand->calls = 0;
-    to = hand->whole && calls ? calls : hand->at + 1;
-    for (uint32_t i = to - (calls ? calls : 0); i < to; i++) {
+    to = twill__flow_hand_ended(hand, calls);
+    for (uint32_t i = to - calls; i < to; i++) {
         hand->load[i].end = TWILL__FLOW_END_FAILED;
         hand->load[i].outs = 0;
         twill__flow_fail(p, hand->step, &hand->load[i], TWILL_LOST, 0);
@@ -15536,18 +15565,28 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
         p->step[k].since = p->began_ticks;
 }
 
-/* worker_start, counted: when no number is left that could start, nobody can run anything. */
+/* worker_start, counted: when no number is left that could start, nobody can run anything. One that
+   has ended its thread is not called again under that number. */
 static inline int twill__flow_worker_start(void **state, const twill_task *task)
 {
     twill__flow *p = (twill__flow *)((twill__job *)task->private_)->data;
+    twill__flow_hand *hand = &p->hand[task->worker];
     twill__flow_turn turn;
-    int code;
-    twill__flow_enter(p, &turn);
-    p->starting++;
-    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
-    code = p->user_start(state, task);
-    twill__flow_enter(p, &turn);
-    p->starting--;
+    int code = -1;
+    if (!hand->starting) {
+        hand->starting = true;
+        twill__flow_enter(p, &turn);
+        p->starting++;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
+        code = p->user_start(state, task);
+        hand->starting = false;
+        if (!twill__flow_here(p))
+            return -1;
+        twill__flow_enter(p, &turn);
+        p->starting--;
+    } else {
+        twill__flow_enter(p, &turn);
+    }
     if (code && !p->refused++)
         p->start_code = code;
     if (p->refused == p->np) {
@@ -16804,6 +16843,8 @@ static inline void twill__fan_task_stop(const twill_task *task)
     twill__fan_task *mine = (twill__fan_task *)task->private_;
     twill_fan *fan = mine->fan;
     twill__fan_turn turn;
+    if (!twill__fan_here(fan)) /* it has forked */
+        return;
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
     if (!mine->answered) {
@@ -18279,13 +18320,15 @@ static inline void twill__fan_free(twill_fan *fan)
 /* ---- the end ---- */
 
 /* Waits, under the lock before and after, until no task is in flight but those that may be left
-   behind. OK, or what `until` says. */
+   behind. OK, or what `until` says; FORKED: a task that ran here has forked, and this is the child:
+   the lock is not held, and nothing is touched any more. */
 static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_turn *turn,
                                                   twill_until until, size_t most)
 {
     twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
     twill_status over = TWILL_OK;
     for (;;) { /* exit: tasks end, or `until` */
+        int instead;
         size_t room = most > fan->answered ? most - fan->answered : 0;
         twill__fan_clock(fan, turn);
         if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
@@ -18296,7 +18339,9 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
             over = twill__fan_expired_until(until);
         if (over != TWILL_OK)
             return over;
-        if (twill__fan_instead(fan, turn, NULL, me.helps != 0) > 0)
+        if ((instead = twill__fan_instead(fan, turn, NULL, me.helps != 0)) < 0)
+            return TWILL_FORKED;
+        if (instead)
             continue;
         (void)twill__fan_wait_in(fan, turn, &fan->watchers, &me, until, &over);
     }
@@ -19016,7 +19061,9 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     twill__fan_judge(fan, &turn);
     turn.notify = twill__fan_finished(fan);
     status = twill__fan_settle_down(fan, &turn, drain, 0);
-    if (status != TWILL_OK) {
+    if (status == TWILL_FORKED)
+        return status;
+    if (status != TWILL_OK) { /* what is queued is dropped, and none of it runs here */
         twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
         status = twill__fan_settle_down(fan, &turn, join, 0);
     }
@@ -27027,6 +27074,7 @@ typedef struct twill__shift {
     twill__view view;
     struct twill_batcher *batcher;
     _Atomic uint64_t owner;     /* number of the thread that works; 0: none */
+    bool starting;              /* in worker_start; left so: the hook has ended its thread */
     struct twill__shift *outer; /* of the same worker */
     twill_task task;
     twill__batch_lot *lot;
@@ -27059,9 +27107,12 @@ typedef struct twill_batcher {
     twill__node *destroyer;
     twill__batcher_calling *callings;
     twill__batcher_counts counts;
+    unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
+    int start_code;
     /* set at creation */
     twill_batch_options options;
     twill_batch_fn *fn;
+    int (*user_start)(void **worker_state, const twill_task *task);
     size_t max_items, max_bytes, capacity, capacity_bytes; /* none: SIZE_MAX */
     unsigned attempts;
     twill_ns linger, idle, item_timeout; /* none: TWILL_FOREVER */
@@ -27082,6 +27133,14 @@ typedef struct twill__batcher_turn { /* what to do after a turn under the lock *
     twill_ns alarm; /* 0: none */
 } twill__batcher_turn;
 
+/* Whether this process made it. A callback may fork: in the child nothing of the batcher is touched
+   from its return on, since another thread of the parent may have had the lock, and the items are
+   the parent's. */
+static inline bool twill__batcher_here(const twill__batcher *batcher)
+{
+    return twill__crew_here(&batcher->crew);
+}
+
 /* ---- in and out of the lock ---- */
 
 static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_turn *turn)
@@ -27089,7 +27148,8 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     turn->count = 0;
     turn->call = 0;
     turn->alarm = 0;
-    twill__lock(&batcher->lock);
+    if (twill__batcher_here(batcher))
+        twill__lock(&batcher->lock);
 }
 
 static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
@@ -27177,6 +27237,8 @@ static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 /* The only way out of the lock. */
 static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_turn *turn)
 {
+    if (!twill__batcher_here(batcher))
+        return;
     if (batcher->adders.first || batcher->flushers.first)
         twill__batcher_settle(batcher, turn);
     if (batcher->destroyer && twill__batcher_deserted(batcher)) {
@@ -27397,6 +27459,8 @@ static inline void twill__teller_end(void *teller_)
     twill__batcher *batcher = teller->batcher;
     twill_task task = twill__batcher_task(batcher);
     twill__batcher_turn turn;
+    if (!twill__batcher_here(batcher))
+        return;
     while (teller->at) { /* when a callback has ended the thread: that one has been told */
         twill__entry *entry = teller->at;
         teller->at = entry->ended;
@@ -27424,6 +27488,8 @@ static inline void twill__batcher_tell(twill__batcher *batcher, twill__batcher_t
     TWILL__GUARD_PUSH(twill__teller_end, &teller);
     while (teller.at) {
         twill__entry_tell(batcher, teller.at, &task);
+        if (!twill__batcher_here(batcher))
+            break;
         twill__entry_promise(teller.at);
         teller.at = teller.at->ended;
     }
@@ -27743,8 +27809,9 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 {
     size_t ends[sizeof(size_t) * CHAR_BIT + 1], depth = 1;
     ends[0] = to;
-    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range */
+    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range; a fork */
         size_t bad, end = ends[depth - 1];
+        int code;
         shift->at = twill__shift_hold_back(shift, shift->at, end);
         if (shift->at == end) {
             depth--;
@@ -27754,8 +27821,10 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
             twill__shift_give_up(shift, end);
             continue;
         }
-        bad = twill__shift_settle(
-            shift, twill__shift_call(shift, shift->list + shift->at, end - shift->at));
+        code = twill__shift_call(shift, shift->list + shift->at, end - shift->at);
+        if (!twill__batcher_here(shift->batcher))
+            return;
+        bad = twill__shift_settle(shift, code);
         shift->at = end - bad;
         if (bad > 1)
             ends[depth++] = shift->at + (bad + 1) / 2;
@@ -27765,7 +27834,7 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 /* Those that failed alone are called alone; the others together, as far as they stand together. */
 static inline void twill__shift_call_all(twill__shift *shift)
 {
-    while (shift->at < shift->count) {
+    while (shift->at < shift->count && twill__batcher_here(shift->batcher)) {
         size_t to = shift->at + 1;
         if (shift->list[shift->at]->state != TWILL__SLOT_ALONE)
             while (to < shift->count && shift->list[to]->state != TWILL__SLOT_ALONE)
@@ -27831,6 +27900,8 @@ static inline void twill__shift_tell(twill__shift *shift)
     for (; entry; entry = entry->ended) {
         shift->telling = entry;
         twill__entry_tell(shift->batcher, entry, &shift->task);
+        if (!twill__batcher_here(shift->batcher))
+            return;
         twill__entry_promise(entry);
     }
 }
@@ -27845,6 +27916,8 @@ static inline void twill__shift_finish(twill__shift *shift)
         twill__batcher_exit(batcher, &turn);
     }
     twill__shift_tell(shift);
+    if (!twill__batcher_here(batcher))
+        return;
     twill__batcher_enter(batcher, &turn);
     twill__batcher_forget(batcher, shift->ended);
     shift->ended = NULL;
@@ -27882,13 +27955,16 @@ static inline void twill__shift_work(twill__shift *shift)
 {
     if (shift->lot)
         twill__shift_call_all(shift);
-    twill__shift_finish(shift);
+    if (twill__batcher_here(shift->batcher))
+        twill__shift_finish(shift);
 }
 
 static inline bool twill__batcher_pick(twill__batcher *batcher, twill__shift *shift)
 {
     twill__batcher_turn turn;
     bool any;
+    if (!twill__batcher_here(batcher))
+        return false;
     twill__batcher_enter(batcher, &turn);
     any = twill__shift_pick(shift);
     twill__batcher_exit(batcher, &turn);
@@ -27929,6 +28005,8 @@ static inline void twill__shift_ended(twill__shift *shift)
 static inline void twill__batcher_worker_ended(void *object, twill_task *task)
 {
     twill__batcher *batcher = (twill__batcher *)object;
+    if (!twill__batcher_here(batcher))
+        return;
     for (twill__shift *shift = batcher->tops[task->worker], *outer; shift; shift = outer) {
         outer = shift->outer;
         twill__shift_ended(shift);
@@ -27945,6 +28023,8 @@ static inline bool twill__batcher_ready(void *object)
     twill__batcher_turn turn;
     twill_ns now = twill__clock_now(), next;
     bool ready = false;
+    if (!twill__batcher_here(batcher))
+        return false;
     twill__batcher_enter(batcher, &turn);
     twill__open_look(batcher, now);
     for (const twill__batch_lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
@@ -27959,12 +28039,6 @@ static inline bool twill__batcher_ready(void *object)
 }
 
 #endif
-
-/* Whether this process made it. */
-static inline bool twill__batcher_here(const twill__batcher *batcher)
-{
-    return twill__crew_here(&batcher->crew);
-}
 
 /* Until now: over already? The token comes first. */
 static inline twill_status twill__batcher_over(twill_until until)
@@ -27984,7 +28058,7 @@ static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_
                                       twill__thread()->team == batcher->crew.job.team);
 }
 
-/* Leaves the lock and takes it again; true: look again. */
+/* Leaves the lock and takes it again; true: look again (in a forked child, too). */
 static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_turn *turn)
 {
     bool helped;
@@ -27993,7 +28067,7 @@ static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_t
     helped = twill__crew_help(&batcher->crew);
     twill__batcher_enter(batcher, turn);
     batcher->inside--;
-    return helped;
+    return helped || !twill__batcher_here(batcher);
 }
 
 /* Under the lock, which it leaves and takes again. OK: granted, see node.answer; EMPTY: look again;
@@ -28055,7 +28129,7 @@ static inline void twill__shift_room(const twill__batcher *batcher, twill__shift
 }
 
 /* A callback processes another lot on top of its own. Under the lock, which it leaves and takes
-   again. OK: something was done; EMPTY: nothing is there; NO_MEMORY. */
+   again. OK: something was done; EMPTY: nothing is there; NO_MEMORY; FORKED: this is the child. */
 static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill__batcher_turn *turn)
 {
     twill__shift *outer = twill__batcher_my_shift(batcher), *shift;
@@ -28076,6 +28150,8 @@ static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill_
     any = twill__batcher_pick(batcher, shift);
     if (any)
         twill__shift_work(shift);
+    if (!twill__batcher_here(batcher))
+        return TWILL_FORKED;
     twill__shift_over(shift);
     TWILL_FREE(shift);
     twill__thread()->record = around;
@@ -28243,7 +28319,7 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
     if (status != TWILL_OK)
         return status;
     if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
-        return TWILL_OK;
+        return twill__batcher_here(batcher) ? TWILL_OK : TWILL_FORKED;
     if (batcher->closed || (!batcher->adders.first && twill__batcher_room(batcher, bytes, true)))
         return TWILL_OK;
     me.bytes = bytes;
@@ -28620,6 +28696,34 @@ static inline void twill__batcher_fired(int reason, const twill_task *task)
     twill__batcher_exit(batcher, &turn);
 }
 
+/* worker_start, counted. When it has failed under every number nobody will call anything: what is
+   there ends here, and nothing more comes in. */
+static inline int twill__batcher_worker_start(void **state, const twill_task *task)
+{
+    twill__batcher *batcher = (twill__batcher *)((twill__job *)task->private_)->data;
+    twill__shift *shift = &batcher->shifts[task->worker];
+    twill__entry *ended = NULL, **at = &ended;
+    twill__batcher_turn turn;
+    int code = -1;
+    if (!shift->starting) { /* else it has ended a thread already */
+        shift->starting = true;
+        code = batcher->user_start(state, task);
+        shift->starting = false;
+    }
+    if (!code || !twill__batcher_here(batcher))
+        return code;
+    twill__batcher_enter(batcher, &turn);
+    if (!batcher->refused++)
+        batcher->start_code = code;
+    if (batcher->refused == batcher->workers) {
+        twill__batcher_cut(batcher, TWILL_CANCELLED);
+        (void)twill__batcher_reap(batcher, twill__clock_now(), &at);
+        twill__batcher_tell(batcher, &turn, ended);
+    }
+    twill__batcher_exit(batcher, &turn);
+    return code;
+}
+
 static inline const twill__crew_table *twill__batcher_table(void)
 {
     static const twill__crew_table table = {{NULL, NULL, NULL, NULL, NULL},
@@ -28631,12 +28735,16 @@ static inline const twill__crew_table *twill__batcher_table(void)
 
 static inline twill_status twill__batcher_open(twill__batcher *batcher)
 {
-    twill_run *run = &batcher->options.run;
+    twill_run run = batcher->options.run;
     twill_status status;
+    if (run.worker_start) {
+        batcher->user_start = run.worker_start;
+        run.worker_start = twill__batcher_worker_start;
+    }
     batcher->stock.core = twill__core_create(sizeof(twill__entry), twill__batcher_records());
     if (!batcher->stock.core)
         return TWILL_NO_MEMORY;
-    status = twill__crew_open(&batcher->crew, run, batcher->workers, batcher->workers, false,
+    status = twill__crew_open(&batcher->crew, &run, batcher->workers, batcher->workers, false,
                               twill__batcher_table(), batcher, batcher->crew_memory);
     if (status != TWILL_OK)
         return status;
@@ -28646,7 +28754,7 @@ static inline twill_status twill__batcher_open(twill__batcher *batcher)
     }
     batcher->hook.fn = twill__batcher_fired;
     batcher->hook.context = batcher;
-    twill_cancel_add_hook(run->until.cancel, &batcher->hook);
+    twill_cancel_add_hook(run.until.cancel, &batcher->hook);
     return TWILL_OK;
 }
 
@@ -28685,8 +28793,11 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
         twill_status status = twill__batcher_over(until);
         if (status != TWILL_OK)
             return status;
-        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn))
+        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn)) {
+            if (!twill__batcher_here(batcher))
+                return TWILL_FORKED;
             continue;
+        }
         if (twill__batcher_oldest(batcher) >= target)
             break;
         me.target = target;
@@ -28790,7 +28901,7 @@ TWILL__DEFINE twill_status twill_batcher_stop(twill_batcher *batcher, twill_unti
     before = twill__batcher_ended(batcher);
     cancelled = batcher->counts.cancelled;
     status = twill__batcher_await(batcher, &turn, UINT64_MAX, drain);
-    if (status != TWILL_OK) {
+    if (status != TWILL_OK && status != TWILL_FORKED) {
         twill__batcher_give_up(batcher, &turn);
         status = twill__batcher_await(batcher, &turn, UINT64_MAX, join);
     }
@@ -28848,9 +28959,11 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.failed = (size_t)(counts->failed + counts->lost);
     mine.skipped = mine.total - mine.done - mine.failed;
     mine.chunks = (size_t)counts->calls;
-    mine.status = mine.failed                  ? TWILL_FAILED
-                  : atomic_load(&batcher->cut) ? (twill_status)atomic_load(&batcher->cut)
-                                               : TWILL_OK;
+    if (batcher->refused == batcher->workers)
+        mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
+    mine.status = mine.failed || mine.first_error.status ? TWILL_FAILED
+                  : atomic_load(&batcher->cut)           ? (twill_status)atomic_load(&batcher->cut)
+                                                         : TWILL_OK;
     *report = mine;
 }
 
@@ -28868,6 +28981,8 @@ TWILL__DEFINE twill_status twill_batcher_destroy(twill_batcher *batcher)
         (void)twill__batcher_shut(batcher, &turn);
         (void)twill__batcher_await(batcher, &turn, UINT64_MAX, (twill_until){0, NULL});
         twill__batcher_exit(batcher, &turn);
+    }
+    if (twill__batcher_here(batcher)) { /* no callback that ran here has forked */
         twill_cancel_remove_hook(batcher->options.run.until.cancel, &batcher->hook);
         twill__batcher_unpinned(batcher);
         twill__batcher_enter(batcher, &turn);
@@ -29631,9 +29746,12 @@ static void twill__shutdown_watch(void *arg)
    fetch_or on `pulse`, and we do not go on before that: the object may be freed soon. */
 static inline void twill__shutdown_drain(twill_shutdown *shutdown)
 {
-    uint64_t work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
-    bool armed = twill__work_inside(work) > 0;
-    for (;;) { /* exit: HOOKS, at the end of the windows at the latest */
+    uint64_t work;
+    bool armed;
+    (void)twill__shutdown_asked(shutdown); /* shuts the door, if who asks has not come to it */
+    work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
+    armed = twill__work_inside(work) > 0; /* and nobody comes in any more */
+    for (;;) {                            /* exit: HOOKS, at the end of the windows at the latest */
         /* before the look at the work: who changes that later changes this, too */
         uint32_t pulse = atomic_load(&shutdown->pulse);
         bool changed;
@@ -29697,14 +29815,30 @@ static inline bool twill__shutdown_settle(twill_shutdown *shutdown, twill_ns unt
     return true;
 }
 
+/* How a hook ended: into the report. */
+static inline void twill__shutdown_note(twill_shutdown *shutdown, const twill_shutdown_step *step)
+{
+    twill_shutdown_report *report = &shutdown->report;
+    if (report->hooks < shutdown->options.steps_capacity)
+        shutdown->options.steps[report->steps_stored++] = *step;
+    report->hooks++;
+    report->hooks_failed += step->status == TWILL_FAILED || step->status == TWILL_LOST;
+    report->hooks_overran += step->status == TWILL_TIMEOUT;
+}
+
 /* User code in the thread of finish has ended that thread: another one may go on. */
 static void twill__shutdown_finisher_gone(void *arg)
 {
     twill_shutdown *shutdown = (twill_shutdown *)arg;
+    twill_shutdown_step step = {NULL, TWILL_LOST, 0, 0};
     twill__lock(&shutdown->lock);
     shutdown->inline_thread = 0;
     shutdown->finishing = false;
-    shutdown->report.hooks_failed += shutdown->job.hook != NULL;
+    if (shutdown->job.hook) {
+        step.name = shutdown->job.hook->name;
+        step.wall = twill__clock_now() - shutdown->job.until;
+        twill__shutdown_note(shutdown, &step);
+    }
     shutdown->job.hook = NULL;
     twill__shutdown_unlock(shutdown);
 }
@@ -29816,7 +29950,8 @@ static inline twill_status twill__shutdown_run_unguarded(twill_shutdown *shutdow
     twill_cancel token;
     twill_task task = twill__shutdown_task(hook->context, index, until, &token);
     twill_cancel_init(&token, NULL);
-    shutdown->job.hook = hook; /* for twill__shutdown_finisher_gone */
+    shutdown->job.hook = hook; /* for twill__shutdown_finisher_gone, as the instant of its start */
+    shutdown->job.until = twill__clock_now();
     twill__shutdown_inline(shutdown, &task, hook, code);
     shutdown->job.hook = NULL;
     twill_cancel_detach(&token);
@@ -29845,11 +29980,7 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
                 twill__shutdown_run_unguarded(shutdown, hook, report->hooks, until, &step.code);
         step.wall = twill__clock_now() - start;
     } /* else the total is over: it does not run, and the report says so */
-    if (report->hooks < shutdown->options.steps_capacity)
-        shutdown->options.steps[report->steps_stored++] = step;
-    report->hooks++;
-    report->hooks_failed += step.status == TWILL_FAILED || step.status == TWILL_LOST;
-    report->hooks_overran += step.status == TWILL_TIMEOUT;
+    twill__shutdown_note(shutdown, &step);
 }
 
 static inline void twill__shutdown_run_hooks(twill_shutdown *shutdown)

@@ -111,6 +111,8 @@ ERRORS
     the
     pool): nothing ran. flat_map alone may say NO_MEMORY later; then there are no values.
     report.total counts items, report.chunks calls. Batcher: see each function.
+    Batcher, worker_start failed under every worker number: what is there ends CANCELLED, add is
+    CLOSED, run.report FAILED at index SIZE_MAX.
     thrd_exit in fn: the items of that call are LOST, others of its batch that had failed stay so;
     a batcher's worker is replaced.
 
@@ -134,7 +136,8 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              Batcher: one block at create; some 500 bytes an item while the number of items grows.
 COSTS        A batcher takes one small lock for an add and three times a batch, and no timer thread:
              an idle worker sleeps until the next thing is due.
-FORK         In the child array forms work, a batcher is FORKED, destroy frees it.
+FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
+             forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
@@ -7794,6 +7797,7 @@ typedef struct twill__shift {
     twill__view view;
     struct twill_batcher *batcher;
     _Atomic uint64_t owner;     /* number of the thread that works; 0: none */
+    bool starting;              /* in worker_start; left so: the hook has ended its thread */
     struct twill__shift *outer; /* of the same worker */
     twill_task task;
     twill__batch_lot *lot;
@@ -7826,9 +7830,12 @@ typedef struct twill_batcher {
     twill__node *destroyer;
     twill__batcher_calling *callings;
     twill__batcher_counts counts;
+    unsigned refused; /* worker numbers whose worker_start failed; all: nobody calls anything */
+    int start_code;
     /* set at creation */
     twill_batch_options options;
     twill_batch_fn *fn;
+    int (*user_start)(void **worker_state, const twill_task *task);
     size_t max_items, max_bytes, capacity, capacity_bytes; /* none: SIZE_MAX */
     unsigned attempts;
     twill_ns linger, idle, item_timeout; /* none: TWILL_FOREVER */
@@ -7849,6 +7856,14 @@ typedef struct twill__batcher_turn { /* what to do after a turn under the lock *
     twill_ns alarm; /* 0: none */
 } twill__batcher_turn;
 
+/* Whether this process made it. A callback may fork: in the child nothing of the batcher is touched
+   from its return on, since another thread of the parent may have had the lock, and the items are
+   the parent's. */
+static inline bool twill__batcher_here(const twill__batcher *batcher)
+{
+    return twill__crew_here(&batcher->crew);
+}
+
 /* ---- in and out of the lock ---- */
 
 static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_turn *turn)
@@ -7856,7 +7871,8 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     turn->count = 0;
     turn->call = 0;
     turn->alarm = 0;
-    twill__lock(&batcher->lock);
+    if (twill__batcher_here(batcher))
+        twill__lock(&batcher->lock);
 }
 
 static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
@@ -7944,6 +7960,8 @@ static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 /* The only way out of the lock. */
 static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_turn *turn)
 {
+    if (!twill__batcher_here(batcher))
+        return;
     if (batcher->adders.first || batcher->flushers.first)
         twill__batcher_settle(batcher, turn);
     if (batcher->destroyer && twill__batcher_deserted(batcher)) {
@@ -8164,6 +8182,8 @@ static inline void twill__teller_end(void *teller_)
     twill__batcher *batcher = teller->batcher;
     twill_task task = twill__batcher_task(batcher);
     twill__batcher_turn turn;
+    if (!twill__batcher_here(batcher))
+        return;
     while (teller->at) { /* when a callback has ended the thread: that one has been told */
         twill__entry *entry = teller->at;
         teller->at = entry->ended;
@@ -8191,6 +8211,8 @@ static inline void twill__batcher_tell(twill__batcher *batcher, twill__batcher_t
     TWILL__GUARD_PUSH(twill__teller_end, &teller);
     while (teller.at) {
         twill__entry_tell(batcher, teller.at, &task);
+        if (!twill__batcher_here(batcher))
+            break;
         twill__entry_promise(teller.at);
         teller.at = teller.at->ended;
     }
@@ -8510,8 +8532,9 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 {
     size_t ends[sizeof(size_t) * CHAR_BIT + 1], depth = 1;
     ends[0] = to;
-    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range */
+    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range; a fork */
         size_t bad, end = ends[depth - 1];
+        int code;
         shift->at = twill__shift_hold_back(shift, shift->at, end);
         if (shift->at == end) {
             depth--;
@@ -8521,8 +8544,10 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
             twill__shift_give_up(shift, end);
             continue;
         }
-        bad = twill__shift_settle(
-            shift, twill__shift_call(shift, shift->list + shift->at, end - shift->at));
+        code = twill__shift_call(shift, shift->list + shift->at, end - shift->at);
+        if (!twill__batcher_here(shift->batcher))
+            return;
+        bad = twill__shift_settle(shift, code);
         shift->at = end - bad;
         if (bad > 1)
             ends[depth++] = shift->at + (bad + 1) / 2;
@@ -8532,7 +8557,7 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 /* Those that failed alone are called alone; the others together, as far as they stand together. */
 static inline void twill__shift_call_all(twill__shift *shift)
 {
-    while (shift->at < shift->count) {
+    while (shift->at < shift->count && twill__batcher_here(shift->batcher)) {
         size_t to = shift->at + 1;
         if (shift->list[shift->at]->state != TWILL__SLOT_ALONE)
             while (to < shift->count && shift->list[to]->state != TWILL__SLOT_ALONE)
@@ -8598,6 +8623,8 @@ static inline void twill__shift_tell(twill__shift *shift)
     for (; entry; entry = entry->ended) {
         shift->telling = entry;
         twill__entry_tell(shift->batcher, entry, &shift->task);
+        if (!twill__batcher_here(shift->batcher))
+            return;
         twill__entry_promise(entry);
     }
 }
@@ -8612,6 +8639,8 @@ static inline void twill__shift_finish(twill__shift *shift)
         twill__batcher_exit(batcher, &turn);
     }
     twill__shift_tell(shift);
+    if (!twill__batcher_here(batcher))
+        return;
     twill__batcher_enter(batcher, &turn);
     twill__batcher_forget(batcher, shift->ended);
     shift->ended = NULL;
@@ -8649,13 +8678,16 @@ static inline void twill__shift_work(twill__shift *shift)
 {
     if (shift->lot)
         twill__shift_call_all(shift);
-    twill__shift_finish(shift);
+    if (twill__batcher_here(shift->batcher))
+        twill__shift_finish(shift);
 }
 
 static inline bool twill__batcher_pick(twill__batcher *batcher, twill__shift *shift)
 {
     twill__batcher_turn turn;
     bool any;
+    if (!twill__batcher_here(batcher))
+        return false;
     twill__batcher_enter(batcher, &turn);
     any = twill__shift_pick(shift);
     twill__batcher_exit(batcher, &turn);
@@ -8696,6 +8728,8 @@ static inline void twill__shift_ended(twill__shift *shift)
 static inline void twill__batcher_worker_ended(void *object, twill_task *task)
 {
     twill__batcher *batcher = (twill__batcher *)object;
+    if (!twill__batcher_here(batcher))
+        return;
     for (twill__shift *shift = batcher->tops[task->worker], *outer; shift; shift = outer) {
         outer = shift->outer;
         twill__shift_ended(shift);
@@ -8712,6 +8746,8 @@ static inline bool twill__batcher_ready(void *object)
     twill__batcher_turn turn;
     twill_ns now = twill__clock_now(), next;
     bool ready = false;
+    if (!twill__batcher_here(batcher))
+        return false;
     twill__batcher_enter(batcher, &turn);
     twill__open_look(batcher, now);
     for (const twill__batch_lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
@@ -8726,12 +8762,6 @@ static inline bool twill__batcher_ready(void *object)
 }
 
 #endif
-
-/* Whether this process made it. */
-static inline bool twill__batcher_here(const twill__batcher *batcher)
-{
-    return twill__crew_here(&batcher->crew);
-}
 
 /* Until now: over already? The token comes first. */
 static inline twill_status twill__batcher_over(twill_until until)
@@ -8751,7 +8781,7 @@ static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_
                                       twill__thread()->team == batcher->crew.job.team);
 }
 
-/* Leaves the lock and takes it again; true: look again. */
+/* Leaves the lock and takes it again; true: look again (in a forked child, too). */
 static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_turn *turn)
 {
     bool helped;
@@ -8760,7 +8790,7 @@ static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_t
     helped = twill__crew_help(&batcher->crew);
     twill__batcher_enter(batcher, turn);
     batcher->inside--;
-    return helped;
+    return helped || !twill__batcher_here(batcher);
 }
 
 /* Under the lock, which it leaves and takes again. OK: granted, see node.answer; EMPTY: look again;
@@ -8822,7 +8852,7 @@ static inline void twill__shift_room(const twill__batcher *batcher, twill__shift
 }
 
 /* A callback processes another lot on top of its own. Under the lock, which it leaves and takes
-   again. OK: something was done; EMPTY: nothing is there; NO_MEMORY. */
+   again. OK: something was done; EMPTY: nothing is there; NO_MEMORY; FORKED: this is the child. */
 static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill__batcher_turn *turn)
 {
     twill__shift *outer = twill__batcher_my_shift(batcher), *shift;
@@ -8843,6 +8873,8 @@ static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill_
     any = twill__batcher_pick(batcher, shift);
     if (any)
         twill__shift_work(shift);
+    if (!twill__batcher_here(batcher))
+        return TWILL_FORKED;
     twill__shift_over(shift);
     TWILL_FREE(shift);
     twill__thread()->record = around;
@@ -9010,7 +9042,7 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
     if (status != TWILL_OK)
         return status;
     if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
-        return TWILL_OK;
+        return twill__batcher_here(batcher) ? TWILL_OK : TWILL_FORKED;
     if (batcher->closed || (!batcher->adders.first && twill__batcher_room(batcher, bytes, true)))
         return TWILL_OK;
     me.bytes = bytes;
@@ -9387,6 +9419,34 @@ static inline void twill__batcher_fired(int reason, const twill_task *task)
     twill__batcher_exit(batcher, &turn);
 }
 
+/* worker_start, counted. When it has failed under every number nobody will call anything: what is
+   there ends here, and nothing more comes in. */
+static inline int twill__batcher_worker_start(void **state, const twill_task *task)
+{
+    twill__batcher *batcher = (twill__batcher *)((twill__job *)task->private_)->data;
+    twill__shift *shift = &batcher->shifts[task->worker];
+    twill__entry *ended = NULL, **at = &ended;
+    twill__batcher_turn turn;
+    int code = -1;
+    if (!shift->starting) { /* else it has ended a thread already */
+        shift->starting = true;
+        code = batcher->user_start(state, task);
+        shift->starting = false;
+    }
+    if (!code || !twill__batcher_here(batcher))
+        return code;
+    twill__batcher_enter(batcher, &turn);
+    if (!batcher->refused++)
+        batcher->start_code = code;
+    if (batcher->refused == batcher->workers) {
+        twill__batcher_cut(batcher, TWILL_CANCELLED);
+        (void)twill__batcher_reap(batcher, twill__clock_now(), &at);
+        twill__batcher_tell(batcher, &turn, ended);
+    }
+    twill__batcher_exit(batcher, &turn);
+    return code;
+}
+
 static inline const twill__crew_table *twill__batcher_table(void)
 {
     static const twill__crew_table table = {{NULL, NULL, NULL, NULL, NULL},
@@ -9398,12 +9458,16 @@ static inline const twill__crew_table *twill__batcher_table(void)
 
 static inline twill_status twill__batcher_open(twill__batcher *batcher)
 {
-    twill_run *run = &batcher->options.run;
+    twill_run run = batcher->options.run;
     twill_status status;
+    if (run.worker_start) {
+        batcher->user_start = run.worker_start;
+        run.worker_start = twill__batcher_worker_start;
+    }
     batcher->stock.core = twill__core_create(sizeof(twill__entry), twill__batcher_records());
     if (!batcher->stock.core)
         return TWILL_NO_MEMORY;
-    status = twill__crew_open(&batcher->crew, run, batcher->workers, batcher->workers, false,
+    status = twill__crew_open(&batcher->crew, &run, batcher->workers, batcher->workers, false,
                               twill__batcher_table(), batcher, batcher->crew_memory);
     if (status != TWILL_OK)
         return status;
@@ -9413,7 +9477,7 @@ static inline twill_status twill__batcher_open(twill__batcher *batcher)
     }
     batcher->hook.fn = twill__batcher_fired;
     batcher->hook.context = batcher;
-    twill_cancel_add_hook(run->until.cancel, &batcher->hook);
+    twill_cancel_add_hook(run.until.cancel, &batcher->hook);
     return TWILL_OK;
 }
 
@@ -9452,8 +9516,11 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
         twill_status status = twill__batcher_over(until);
         if (status != TWILL_OK)
             return status;
-        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn))
+        if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn)) {
+            if (!twill__batcher_here(batcher))
+                return TWILL_FORKED;
             continue;
+        }
         if (twill__batcher_oldest(batcher) >= target)
             break;
         me.target = target;
@@ -9557,7 +9624,7 @@ TWILL__DEFINE twill_status twill_batcher_stop(twill_batcher *batcher, twill_unti
     before = twill__batcher_ended(batcher);
     cancelled = batcher->counts.cancelled;
     status = twill__batcher_await(batcher, &turn, UINT64_MAX, drain);
-    if (status != TWILL_OK) {
+    if (status != TWILL_OK && status != TWILL_FORKED) {
         twill__batcher_give_up(batcher, &turn);
         status = twill__batcher_await(batcher, &turn, UINT64_MAX, join);
     }
@@ -9615,9 +9682,11 @@ static inline void twill__batcher_report(twill__batcher *batcher)
     mine.failed = (size_t)(counts->failed + counts->lost);
     mine.skipped = mine.total - mine.done - mine.failed;
     mine.chunks = (size_t)counts->calls;
-    mine.status = mine.failed                  ? TWILL_FAILED
-                  : atomic_load(&batcher->cut) ? (twill_status)atomic_load(&batcher->cut)
-                                               : TWILL_OK;
+    if (batcher->refused == batcher->workers)
+        mine.first_error = (twill_item_error){SIZE_MAX, TWILL_FAILED, batcher->start_code};
+    mine.status = mine.failed || mine.first_error.status ? TWILL_FAILED
+                  : atomic_load(&batcher->cut)           ? (twill_status)atomic_load(&batcher->cut)
+                                                         : TWILL_OK;
     *report = mine;
 }
 
@@ -9635,6 +9704,8 @@ TWILL__DEFINE twill_status twill_batcher_destroy(twill_batcher *batcher)
         (void)twill__batcher_shut(batcher, &turn);
         (void)twill__batcher_await(batcher, &turn, UINT64_MAX, (twill_until){0, NULL});
         twill__batcher_exit(batcher, &turn);
+    }
+    if (twill__batcher_here(batcher)) { /* no callback that ran here has forked */
         twill_cancel_remove_hook(batcher->options.run.until.cancel, &batcher->hook);
         twill__batcher_unpinned(batcher);
         twill__batcher_enter(batcher, &turn);

@@ -5759,6 +5759,8 @@ static inline void twill__fan_task_stop(const twill_task *task)
     twill__fan_task *mine = (twill__fan_task *)task->private_;
     twill_fan *fan = mine->fan;
     twill__fan_turn turn;
+    if (!twill__fan_here(fan)) /* it has forked */
+        return;
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
     if (!mine->answered) {
@@ -7234,13 +7236,15 @@ static inline void twill__fan_free(twill_fan *fan)
 /* ---- the end ---- */
 
 /* Waits, under the lock before and after, until no task is in flight but those that may be left
-   behind. OK, or what `until` says. */
+   behind. OK, or what `until` says; FORKED: a task that ran here has forked, and this is the child:
+   the lock is not held, and nothing is touched any more. */
 static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_turn *turn,
                                                   twill_until until, size_t most)
 {
     twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
     twill_status over = TWILL_OK;
     for (;;) { /* exit: tasks end, or `until` */
+        int instead;
         size_t room = most > fan->answered ? most - fan->answered : 0;
         twill__fan_clock(fan, turn);
         if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
@@ -7251,7 +7255,9 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
             over = twill__fan_expired_until(until);
         if (over != TWILL_OK)
             return over;
-        if (twill__fan_instead(fan, turn, NULL, me.helps != 0) > 0)
+        if ((instead = twill__fan_instead(fan, turn, NULL, me.helps != 0)) < 0)
+            return TWILL_FORKED;
+        if (instead)
             continue;
         (void)twill__fan_wait_in(fan, turn, &fan->watchers, &me, until, &over);
     }
@@ -7971,7 +7977,9 @@ TWILL__DEFINE twill_status twill_fan_stop(twill_fan *fan, twill_until drain, twi
     twill__fan_judge(fan, &turn);
     turn.notify = twill__fan_finished(fan);
     status = twill__fan_settle_down(fan, &turn, drain, 0);
-    if (status != TWILL_OK) {
+    if (status == TWILL_FORKED)
+        return status;
+    if (status != TWILL_OK) { /* what is queued is dropped, and none of it runs here */
         twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
         status = twill__fan_settle_down(fan, &turn, join, 0);
     }

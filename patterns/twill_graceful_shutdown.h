@@ -3621,9 +3621,12 @@ static void twill__shutdown_watch(void *arg)
    fetch_or on `pulse`, and we do not go on before that: the object may be freed soon. */
 static inline void twill__shutdown_drain(twill_shutdown *shutdown)
 {
-    uint64_t work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
-    bool armed = twill__work_inside(work) > 0;
-    for (;;) { /* exit: HOOKS, at the end of the windows at the latest */
+    uint64_t work;
+    bool armed;
+    (void)twill__shutdown_asked(shutdown); /* shuts the door, if who asks has not come to it */
+    work = atomic_fetch_or(&shutdown->work, TWILL__WORK_WAITED);
+    armed = twill__work_inside(work) > 0; /* and nobody comes in any more */
+    for (;;) {                            /* exit: HOOKS, at the end of the windows at the latest */
         /* before the look at the work: who changes that later changes this, too */
         uint32_t pulse = atomic_load(&shutdown->pulse);
         bool changed;
@@ -3687,14 +3690,30 @@ static inline bool twill__shutdown_settle(twill_shutdown *shutdown, twill_ns unt
     return true;
 }
 
+/* How a hook ended: into the report. */
+static inline void twill__shutdown_note(twill_shutdown *shutdown, const twill_shutdown_step *step)
+{
+    twill_shutdown_report *report = &shutdown->report;
+    if (report->hooks < shutdown->options.steps_capacity)
+        shutdown->options.steps[report->steps_stored++] = *step;
+    report->hooks++;
+    report->hooks_failed += step->status == TWILL_FAILED || step->status == TWILL_LOST;
+    report->hooks_overran += step->status == TWILL_TIMEOUT;
+}
+
 /* User code in the thread of finish has ended that thread: another one may go on. */
 static void twill__shutdown_finisher_gone(void *arg)
 {
     twill_shutdown *shutdown = (twill_shutdown *)arg;
+    twill_shutdown_step step = {NULL, TWILL_LOST, 0, 0};
     twill__lock(&shutdown->lock);
     shutdown->inline_thread = 0;
     shutdown->finishing = false;
-    shutdown->report.hooks_failed += shutdown->job.hook != NULL;
+    if (shutdown->job.hook) {
+        step.name = shutdown->job.hook->name;
+        step.wall = twill__clock_now() - shutdown->job.until;
+        twill__shutdown_note(shutdown, &step);
+    }
     shutdown->job.hook = NULL;
     twill__shutdown_unlock(shutdown);
 }
@@ -3806,7 +3825,8 @@ static inline twill_status twill__shutdown_run_unguarded(twill_shutdown *shutdow
     twill_cancel token;
     twill_task task = twill__shutdown_task(hook->context, index, until, &token);
     twill_cancel_init(&token, NULL);
-    shutdown->job.hook = hook; /* for twill__shutdown_finisher_gone */
+    shutdown->job.hook = hook; /* for twill__shutdown_finisher_gone, as the instant of its start */
+    shutdown->job.until = twill__clock_now();
     twill__shutdown_inline(shutdown, &task, hook, code);
     shutdown->job.hook = NULL;
     twill_cancel_detach(&token);
@@ -3835,11 +3855,7 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
                 twill__shutdown_run_unguarded(shutdown, hook, report->hooks, until, &step.code);
         step.wall = twill__clock_now() - start;
     } /* else the total is over: it does not run, and the report says so */
-    if (report->hooks < shutdown->options.steps_capacity)
-        shutdown->options.steps[report->steps_stored++] = step;
-    report->hooks++;
-    report->hooks_failed += step.status == TWILL_FAILED || step.status == TWILL_LOST;
-    report->hooks_overran += step.status == TWILL_TIMEOUT;
+    twill__shutdown_note(shutdown, &step);
 }
 
 static inline void twill__shutdown_run_hooks(twill_shutdown *shutdown)

@@ -5092,6 +5092,7 @@ typedef struct twill__flow_hand {
     twill__slot *slot; /* the crew's, of this number; NULL: of nobody */
     twill__flow_load *load;
     char *scratch; /* a batch side by side, or an output that is not emitted yet */
+    bool starting; /* in worker_start; left so: the hook has ended its thread */
     /* the running call's: the owner's alone */
     uint32_t at;      /* its load */
     uint32_t emitted; /* outputs */
@@ -6268,6 +6269,8 @@ static inline void twill__flow_stop(const twill_task *task)
 {
     twill__flow_hand *hand = (twill__flow_hand *)task->private_;
     hand->said |= TWILL__SAID_STOP;
+    if (!twill__flow_here(hand->pipe))
+        return;
     if (hand->step < hand->pipe->n_steps) /* a source's is an end, and no cut */
         twill__flow_stop_at(hand->pipe, hand->load[hand->at].key);
 }
@@ -6439,6 +6442,9 @@ static inline bool twill__flow_look(twill__flow *p, twill__flow_hand *hand,
 
 /* ---- the three kinds of burst ---- */
 
+/* A callback may fork. In the child nothing of the pipeline is touched from its return on: another
+   thread of the parent may have had the lock, and the items are the parent's. */
+
 /* Loads one by one; returns how many have ended. */
 static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *hand,
                                              twill_task *task, twill__flow_watch *watch)
@@ -6460,6 +6466,8 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
             atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
         if (!may_run) {
             twill__flow_load_drop(p, hand, load);
+            if (!twill__flow_here(p))
+                return i + 1;
             continue;
         }
         if (i && atomic_load(&p->hungry))
@@ -6476,12 +6484,16 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
         code = work(in + ((size_t)load->piece.ticket * step->spread + load->piece.sub) * in_size,
                     out, task);
         hand->calls = 0;
+        if (!twill__flow_here(p))
+            return i + 1;
         if (plain && !((unsigned)code | hand->said)) {
             load->outs = 1;
             load->end = TWILL__FLOW_END_DONE;
             load->plain = thin;
         } else {
             twill__flow_load_end(p, hand, load, code);
+            if (code && !twill__flow_here(p))
+                return i + 1;
         }
         if (++watch->count == watch->every) {
             twill__flow_watch_look(watch);
@@ -6542,7 +6554,7 @@ static inline void twill__flow_batch_end(twill__flow *p, twill__flow_hand *hand,
         hand->load[hand->at].outs = outs;
     for (uint32_t i = 0; code && i < n; i++)
         twill__flow_fail(p, hand->step, &hand->load[i], TWILL_FAILED, code);
-    for (uint32_t i = 0; code && i < n; i++)
+    for (uint32_t i = 0; code && i < n && twill__flow_here(p); i++)
         twill__flow_load_bury(p, hand, &hand->load[i], code);
 }
 
@@ -6559,13 +6571,15 @@ static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *h
         task->index = (size_t)hand->load[0].number;
         code = step->user.batch(hand->scratch, n, task);
         hand->calls = 0;
+        if (!twill__flow_here(p))
+            return hand->n;
         twill__flow_batch_end(p, hand, n, code);
         watch->count = 1;
         twill__flow_watch_look(watch);
     } else {
         n = 0;
     }
-    for (uint32_t i = n; i < hand->n; i++) {
+    for (uint32_t i = n; i < hand->n && twill__flow_here(p); i++) {
         hand->at = i;
         twill__flow_load_drop(p, hand, &hand->load[i]);
     }
@@ -6592,6 +6606,8 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
         hand->calls = 1;
         code = p->source(twill__flow_step_at(&p->step[0], load->piece), task);
         hand->calls = 0;
+        if (!twill__flow_here(p))
+            break;
         *end = code || (hand->said & TWILL__SAID_STOP);
         if (code)
             twill__flow_load_failed(p, hand, load, code);
@@ -6710,6 +6726,16 @@ static inline void twill__flow_work(void *pipe, twill_task *task)
     twill__flow_hand_work(p, hand, &mine);
 }
 
+/* Loads of the hand that have ended, in the thread that has ended. Of a batch whose dead letters
+   are under way all have. */
+static inline uint32_t twill__flow_hand_ended(const twill__flow_hand *hand, uint32_t calls)
+{
+    uint32_t to = hand->whole && calls ? calls : hand->at + 1;
+    while (hand->whole && to < hand->n && hand->load[to].end != TWILL__FLOW_END_NONE)
+        to++;
+    return to;
+}
+
 /* A callback has ended its thread: its piece is LOST, the rest goes back. */
 static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
 {
@@ -6721,14 +6747,14 @@ static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
         return;
     twill__flow_enter(p, &turn);
     if (!hand->active) { /* in worker_start, not at work */
-        p->starting -= p->starting > 0;
+        p->starting -= hand->starting;
         twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
         return;
     }
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
     hand->calls = 0;
-    to = hand->whole && calls ? calls : hand->at + 1;
-    for (uint32_t i = to - (calls ? calls : 0); i < to; i++) {
+    to = twill__flow_hand_ended(hand, calls);
+    for (uint32_t i = to - calls; i < to; i++) {
         hand->load[i].end = TWILL__FLOW_END_FAILED;
         hand->load[i].outs = 0;
         twill__flow_fail(p, hand->step, &hand->load[i], TWILL_LOST, 0);
@@ -7363,18 +7389,28 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
         p->step[k].since = p->began_ticks;
 }
 
-/* worker_start, counted: when no number is left that could start, nobody can run anything. */
+/* worker_start, counted: when no number is left that could start, nobody can run anything. One that
+   has ended its thread is not called again under that number. */
 static inline int twill__flow_worker_start(void **state, const twill_task *task)
 {
     twill__flow *p = (twill__flow *)((twill__job *)task->private_)->data;
+    twill__flow_hand *hand = &p->hand[task->worker];
     twill__flow_turn turn;
-    int code;
-    twill__flow_enter(p, &turn);
-    p->starting++;
-    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
-    code = p->user_start(state, task);
-    twill__flow_enter(p, &turn);
-    p->starting--;
+    int code = -1;
+    if (!hand->starting) {
+        hand->starting = true;
+        twill__flow_enter(p, &turn);
+        p->starting++;
+        twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_READY);
+        code = p->user_start(state, task);
+        hand->starting = false;
+        if (!twill__flow_here(p))
+            return -1;
+        twill__flow_enter(p, &turn);
+        p->starting--;
+    } else {
+        twill__flow_enter(p, &turn);
+    }
     if (code && !p->refused++)
         p->start_code = code;
     if (p->refused == p->np) {
