@@ -155,9 +155,9 @@ matrix: headers  ## headers x compilers x standards x levels x ways of linking, 
 # ---- demo, figures ----
 
 .PHONY: demo bench sizes
-demo: $(filter $(BUILD)/examples/demo/%,$(EXAMPLES))  ## run the demo [CORPUS=folder] [OUT=out]
+demo: $(filter $(BUILD)/examples/demo/%,$(EXAMPLES))  ## run the demo [CORPUS=folder] [OUT=out] [RATE=MB/s] [FAULTS=1]
 	@mkdir -p '$(OUT)'
-	@$(BUILD)/examples/demo/crunch $(if $(CORPUS),--corpus '$(CORPUS)') --out '$(OUT)'
+	@RATE='$(RATE)' FAULTS='$(FAULTS)' $(BUILD)/examples/demo/crunch $(if $(CORPUS),--corpus '$(CORPUS)') --out '$(OUT)'
 
 bench: headers  ## measure against peers [ROUNDS=7, or quick] [SECTION=regex]
 	@CC='$(CC)' BUILD='$(BUILD)/bench' sh tests/bench/run.sh $(or $(ROUNDS),7) $(SECTION)

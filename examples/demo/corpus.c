@@ -55,9 +55,18 @@ struct place {
     ino_t inode;
 };
 
+struct entry {  /* a file that was seen, or a directory yet to be read */
+    char *path; /* of a directory: with a slash at its end, by which it is sorted */
+    uint64_t size;
+    bool is_directory;
+};
+
 struct walk {
     struct corpus *corpus;
-    char **pending; /* directories yet to be read: a list, not recursion, so depth costs no stack */
+    corpus_found *found;
+    void *context;
+    /* a stack, the next one on top: not recursion, so depth costs no stack of the machine's */
+    struct entry *pending;
     size_t pending_count, pending_capacity;
     struct place
         *seen; /* hash set of directories; a mount inside itself is a loop without a link */
@@ -114,49 +123,69 @@ static int visit(struct walk *walk, struct place place)
     return 1;
 }
 
-static char *join(const char *directory, const char *name)
+/* directory/name, and a slash if it is a directory itself. */
+static char *join(const char *directory, const char *name, bool is_directory)
 {
     size_t head = strlen(directory), tail = strlen(name);
     while (head > 1 && directory[head - 1] == '/')
         head--;
     bool slash = directory[head - 1] != '/';
-    char *path = malloc(head + slash + tail + 1);
+    char *path = malloc(head + slash + tail + is_directory + 1);
     if (path == NULL)
         return NULL;
     memcpy(path, directory, head);
     if (slash)
         path[head] = '/';
-    memcpy(path + head + slash, name, tail + 1);
+    memcpy(path + head + slash, name, tail);
+    memcpy(path + head + slash + tail, is_directory ? "/" : "", 1 + is_directory);
     return path;
 }
 
-/* Sorts one directory entry into its list. Takes over `path`; 0 or ENOMEM. */
-static int take_entry(struct walk *walk, int directory, const char *name, char *path)
+/* Without the slash. */
+static void trim(char *path)
+{
+    size_t length = strlen(path);
+    if (length > 1 && path[length - 1] == '/')
+        path[length - 1] = '\0';
+}
+
+/* Puts one directory entry where it belongs. 0 or ENOMEM. */
+static int take_entry(struct walk *walk, int directory, const char *above, const char *name)
 {
     struct corpus *corpus = walk->corpus;
     struct stat info;
-    if (fstatat(directory, name, &info, AT_SYMLINK_NOFOLLOW) != 0) {
-        if (add_problem(corpus, path, errno))
-            return 0;
-    } else if (S_ISREG(info.st_mode)) {
-        if (add_file(corpus, path, info.st_size > 0 ? (uint64_t)info.st_size : 0))
-            return 0;
-    } else if (S_ISDIR(info.st_mode)) {
-        char **pending = room_for_one(walk->pending, sizeof *pending, walk->pending_count,
-                                      &walk->pending_capacity);
-        if (pending != NULL) {
-            walk->pending = pending;
-            walk->pending[walk->pending_count++] = path;
-            return 0;
-        }
-    } else {
+    int error = fstatat(directory, name, &info, AT_SYMLINK_NOFOLLOW) != 0 ? errno : 0;
+    bool is_directory = error == 0 && S_ISDIR(info.st_mode);
+    if (error == 0 && !is_directory && !S_ISREG(info.st_mode)) {
         corpus->links += S_ISLNK(info.st_mode);
         corpus->others += !S_ISLNK(info.st_mode);
-        free(path);
         return 0;
+    }
+    char *path = join(above, name, is_directory);
+    if (path == NULL)
+        return ENOMEM;
+    if (error != 0) {
+        if (add_problem(corpus, path, error))
+            return 0;
+    } else {
+        struct entry *pending = room_for_one(walk->pending, sizeof *pending, walk->pending_count,
+                                             &walk->pending_capacity);
+        if (pending != NULL) {
+            walk->pending = pending;
+            walk->pending[walk->pending_count++] =
+                (struct entry){path, info.st_size > 0 ? (uint64_t)info.st_size : 0, is_directory};
+            return 0;
+        }
     }
     free(path);
     return ENOMEM;
+}
+
+/* The first comes last, that is on top of the stack. With a slash behind directories the whole walk
+   gives files in the order of their paths. */
+static int against_path(const void *a, const void *b)
+{
+    return strcmp(((const struct entry *)b)->path, ((const struct entry *)a)->path);
 }
 
 /* 0, ENOMEM, or *trouble set to why this directory was not read to its end. */
@@ -175,6 +204,7 @@ static int read_directory(struct walk *walk, const char *path, bool is_root, int
     }
     int first = visit(walk, (struct place){info.st_dev, info.st_ino});
     int error = first < 0 ? ENOMEM : 0;
+    size_t below = walk->pending_count;
     walk->corpus->loops += first == 0;
     walk->corpus->directories += first == 1;
     while (first == 1 && error == 0) {
@@ -184,24 +214,44 @@ static int read_directory(struct walk *walk, const char *path, bool is_root, int
             *trouble = errno;
             break;
         }
-        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-            continue;
-        char *below = join(path, entry->d_name);
-        error = below == NULL ? ENOMEM : take_entry(walk, descriptor, entry->d_name, below);
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+            error = take_entry(walk, descriptor, path, entry->d_name);
     }
     closedir(directory);
+    if (walk->pending_count - below > 1)
+        qsort(walk->pending + below, walk->pending_count - below, sizeof *walk->pending,
+              against_path);
     return error;
-}
-
-static int by_path(const void *a, const void *b)
-{
-    return strcmp(((const struct corpus_file *)a)->path, ((const struct corpus_file *)b)->path);
 }
 
 static int problem_by_path(const void *a, const void *b)
 {
     return strcmp(((const struct corpus_problem *)a)->path,
                   ((const struct corpus_problem *)b)->path);
+}
+
+/* Takes over its path. 0, or what ends the walk. */
+static int take_file(struct walk *walk, const struct entry *entry)
+{
+    struct corpus *corpus = walk->corpus;
+    if (!add_file(corpus, entry->path, entry->size)) {
+        free(entry->path);
+        return ENOMEM;
+    }
+    return walk->found == NULL
+               ? 0
+               : walk->found(walk->context, corpus->count - 1, &corpus->files[corpus->count - 1]);
+}
+
+static int take_directory(struct walk *walk, char *path)
+{
+    int trouble = 0;
+    trim(path);
+    int error = read_directory(walk, path, false, &trouble);
+    if (trouble != 0 && add_problem(walk->corpus, path, trouble))
+        return error;
+    free(path);
+    return trouble != 0 ? ENOMEM : error;
 }
 
 static int walk_all(struct walk *walk)
@@ -211,20 +261,15 @@ static int walk_all(struct walk *walk)
     if (error != 0 || trouble != 0)
         return error != 0 ? error : trouble;
     while (error == 0 && walk->pending_count > 0) {
-        char *path = walk->pending[--walk->pending_count];
-        trouble = 0;
-        error = read_directory(walk, path, false, &trouble);
-        if (trouble == 0 || !add_problem(walk->corpus, path, trouble)) {
-            error = trouble != 0 ? ENOMEM : error;
-            free(path);
-        }
+        struct entry entry = walk->pending[--walk->pending_count];
+        error = entry.is_directory ? take_directory(walk, entry.path) : take_file(walk, &entry);
     }
     return error;
 }
 
-int corpus_walk(struct corpus *corpus, const char *root)
+int corpus_walk(struct corpus *corpus, const char *root, corpus_found *found, void *context)
 {
-    struct walk walk = {.corpus = corpus};
+    struct walk walk = {.corpus = corpus, .found = found, .context = context};
     memset(corpus, 0, sizeof *corpus);
     if (root[0] == '\0')
         return ENOENT;
@@ -233,12 +278,10 @@ int corpus_walk(struct corpus *corpus, const char *root)
         return ENOMEM;
     strcpy(corpus->root, root);
     int error = walk_all(&walk);
-    if (corpus->count > 1)
-        qsort(corpus->files, corpus->count, sizeof *corpus->files, by_path);
     if (corpus->problem_count > 1)
         qsort(corpus->problems, corpus->problem_count, sizeof *corpus->problems, problem_by_path);
     while (walk.pending_count > 0)
-        free(walk.pending[--walk.pending_count]);
+        free(walk.pending[--walk.pending_count].path);
     free(walk.pending);
     free(walk.seen);
     free(walk.taken);

@@ -27,10 +27,14 @@ struct corpus {
     size_t problem_count, problem_capacity;
 };
 
+/* Told of each file when it is found, in the order of `files`. 0, or an errno value: the walk ends
+   with it. `path` stays until corpus_free or corpus_drop. */
+typedef int corpus_found(void *context, size_t index, const struct corpus_file *file);
+
 /* Regular files below `root`, which may itself be a link. 0, or an errno value when nothing at
    all could be done (root missing or unreadable, no memory); smaller trouble is in `problems`.
-   Free it in either case. */
-int corpus_walk(struct corpus *corpus, const char *root);
+   Free it in either case. found: NULL, or called meanwhile, in the same thread. */
+int corpus_walk(struct corpus *corpus, const char *root, corpus_found *found, void *context);
 void corpus_free(struct corpus *corpus);
 
 /* Takes out the files with leave[i] set. */

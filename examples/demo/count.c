@@ -16,7 +16,8 @@
 enum { CHUNK_BYTES = 128 * 1024, BINARY_LOOK = 8000 };
 
 struct counter {
-    struct names names;
+    struct names names, apart; /* apart: of a file that may yet fail; made when it is needed */
+    bool has_apart, is_apart;
     struct scan scan;
     uint32_t crc[8][256];
     unsigned char chunk[CHUNK_BYTES];
@@ -62,14 +63,18 @@ struct counter *counter_create(void)
         free(counter);
         return NULL;
     }
+    counter->has_apart = counter->is_apart = false;
     fill_crc(counter->crc);
     return counter;
 }
 
 void counter_destroy(struct counter *counter)
 {
-    if (counter != NULL)
+    if (counter != NULL) {
         names_free(&counter->names);
+        if (counter->has_apart)
+            names_free(&counter->apart);
+    }
     free(counter);
 }
 
@@ -88,17 +93,12 @@ static int64_t thread_cpu(void)
     return (int64_t)spent.tv_sec * 1000000000 + spent.tv_nsec;
 }
 
-struct clocks {
-    int64_t wall, cpu;
-};
-
-static struct clocks clocks_now(void)
+struct clocks clocks_now(void)
 {
     return (struct clocks){twill_now(), thread_cpu()};
 }
 
-/* Charges the time since *last. */
-static void charge(int64_t *wall, int64_t *cpu, struct clocks *last)
+void clocks_charge(int64_t *wall, int64_t *cpu, struct clocks *last)
 {
     struct clocks now = clocks_now();
     *wall += now.wall - last->wall;
@@ -128,8 +128,7 @@ static bool stamps_equal(const struct stamp *a, const struct stamp *b)
            a->changed_s == b->changed_s && a->changed_ns == b->changed_ns;
 }
 
-/* A descriptor of a regular file and its stamp, or -1 and errno. */
-static int open_file(const char *path, struct stamp *stamp)
+int count_open(const char *path, struct stamp *stamp)
 {
     struct stat info;
     int descriptor = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
@@ -145,40 +144,81 @@ static int open_file(const char *path, struct stamp *stamp)
     return descriptor;
 }
 
-/* Some bytes of the next chunk: how many, 0 at the end, -1 and errno. */
-static ssize_t read_chunk(int descriptor, unsigned char *chunk, uint64_t left)
+int64_t count_read(int descriptor, unsigned char *to, uint64_t wanted)
 {
-    size_t wanted = left < CHUNK_BYTES ? (size_t)left : CHUNK_BYTES;
     ssize_t got;
     do
-        got = read(descriptor, chunk, wanted);
+        got = read(descriptor, to, (size_t)wanted);
     while (got < 0 && errno == EINTR);
     return got;
 }
 
-static void count_chunk(struct counter *counter, struct counts *counts, size_t length)
+void count_begin(struct counter *counter, const char *path, struct counts *counts, bool apart)
+{
+    *counts = (struct counts){.stamp = counts->stamp, .moved = counts->moved};
+    if (apart && !counter->has_apart)
+        counter->has_apart = names_init(&counter->apart);
+    counter->is_apart = apart;
+    scan_begin(&counter->scan, apart ? &counter->apart : &counter->names, path);
+    counter->scan.no_memory = apart && !counter->has_apart;
+}
+
+void count_more(struct counter *counter, struct counts *counts, const unsigned char *bytes,
+                size_t length)
 {
     size_t look = length < BINARY_LOOK ? length : BINARY_LOOK;
     if (counts->bytes == 0)
-        counts->binary = memchr(counter->chunk, 0, look) != NULL;
-    if (!counts->binary)
-        scan_piece(&counter->scan, counter->chunk, length);
-    counts->crc = crc_more(counter->crc, counts->crc, counter->chunk, length);
+        counts->binary = memchr(bytes, 0, look) != NULL;
+    if (!counts->binary && !counter->scan.no_memory)
+        scan_piece(&counter->scan, bytes, length);
+    counts->crc = crc_more(counter->crc, counts->crc, bytes, length);
     counts->bytes += length;
+    if (counts->bytes == counts->stamp.size && !counter->scan.no_memory)
+        scan_end(&counter->scan);
+}
+
+/* The names of a file that was counted apart: into the table, or away. */
+static int end_apart(struct counter *counter, int error)
+{
+    bool kept =
+        error != 0 ? names_reset(&counter->apart) : names_take(&counter->names, &counter->apart);
+    counter->has_apart = kept;
+    if (!kept)
+        names_free(&counter->apart);
+    return kept ? error : ENOMEM;
+}
+
+int count_end(struct counter *counter, struct counts *counts, int error)
+{
+    counts->error = error == 0 && counter->scan.no_memory ? ENOMEM : error;
+    if (counter->is_apart && counter->has_apart)
+        counts->error = end_apart(counter, counts->error);
+    counter->is_apart = false;
+    counts->lines = counter->scan.lines;
+    counts->words = counter->scan.words;
+    counts->names = counter->scan.names;
+    return counts->error;
+}
+
+void count_check(int descriptor, struct counts *counts, uint64_t bytes)
+{
+    struct stat after;
+    struct stamp now = fstat(descriptor, &after) == 0 ? stamp_of(&after) : (struct stamp){0};
+    counts->moved = !stamps_equal(&counts->stamp, &now) || bytes != counts->stamp.size;
 }
 
 static int count_opened(struct counter *counter, int descriptor, struct counts *counts,
                         struct effort *effort, struct clocks *last, count_step *step, void *context)
 {
     while (counts->bytes < counts->stamp.size) {
-        ssize_t got = read_chunk(descriptor, counter->chunk, counts->stamp.size - counts->bytes);
+        uint64_t left = counts->stamp.size - counts->bytes;
+        int64_t got =
+            count_read(descriptor, counter->chunk, left < CHUNK_BYTES ? left : CHUNK_BYTES);
         if (got <= 0)
             return got == 0 ? 0 : errno;
-        charge(&effort->read, &effort->read_cpu, last);
-        count_chunk(counter, counts, (size_t)got);
-        if (counts->bytes == counts->stamp.size)
-            scan_end(&counter->scan);
-        charge(&effort->count, &effort->count_cpu, last);
+        clocks_charge(&effort->read, &effort->read_cpu, last);
+        count_more(counter, counts, counter->chunk, (size_t)got);
+        clocks_charge(&effort->count, &effort->count_cpu, last);
         step(context, (uint64_t)got);
     }
     return 0;
@@ -188,25 +228,20 @@ int count_file(struct counter *counter, const char *path, struct counts *counts,
                struct effort *effort, count_step *step, void *context)
 {
     struct clocks last = clocks_now();
-    struct stat after;
+    int error = 0;
     *counts = (struct counts){0};
     *effort = (struct effort){.begin = last.wall};
-    scan_begin(&counter->scan, &counter->names, path);
-    int descriptor = open_file(path, &counts->stamp);
-    if (descriptor < 0) {
-        counts->error = errno;
-    } else {
-        counts->error = count_opened(counter, descriptor, counts, effort, &last, step, context);
-        struct stamp now = fstat(descriptor, &after) == 0 ? stamp_of(&after) : (struct stamp){0};
-        counts->moved = !stamps_equal(&counts->stamp, &now) || counts->bytes != counts->stamp.size;
+    int descriptor = count_open(path, &counts->stamp);
+    if (descriptor < 0)
+        error = errno;
+    count_begin(counter, path, counts, false);
+    if (descriptor >= 0) {
+        error = count_opened(counter, descriptor, counts, effort, &last, step, context);
+        count_check(descriptor, counts, counts->bytes);
         close(descriptor);
     }
-    if (counts->error == 0 && counter->scan.no_memory)
-        counts->error = ENOMEM;
-    counts->lines = counter->scan.lines;
-    counts->words = counter->scan.words;
-    counts->names = counter->scan.names;
-    charge(&effort->read, &effort->read_cpu, &last);
+    count_end(counter, counts, error);
+    clocks_charge(&effort->read, &effort->read_cpu, &last);
     return counts->error;
 }
 

@@ -6,10 +6,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "merge.h"
 #include "twill_parallel_map.h"
 #include "twill_progress_tracker.h"
 
-enum { ATTEMPTS = 3, MAX_ROUNDS = 99 };
+enum { TRIES = 3, MAX_ROUNDS = 99 };
+
+/* How a pass ends, beside -1: trouble. */
+enum { DONE = 0, CHANGED = 1 /* files did, meanwhile */, STOPPED = 2 };
 
 static int give_up(struct measurement *m, const char *why)
 {
@@ -21,6 +25,7 @@ static int give_up(struct measurement *m, const char *why)
 
 struct pass { /* what all threads of one pass share; each writes its own files' places only */
     const struct corpus *corpus;
+    struct stop *stop;
     struct counts *counts;
     struct run *run;
     twill_progress *progress;
@@ -58,13 +63,14 @@ static int crunch_file(const struct pass *pass, size_t index, unsigned worker,
 
 /* ---- the plain loop ---- */
 
+/* NULL: no memory. Asked to stop, it ends early. */
 static struct counter *crunch_serially(struct pass *pass)
 {
     pass->run->begin = twill_now();
     struct counter *counter = counter_create();
     if (counter == NULL)
         return NULL;
-    for (size_t i = 0; i < pass->corpus->count; i++)
+    for (size_t i = 0; i < pass->corpus->count && !stop_asked(pass->stop); i++)
         crunch_file(pass, i, 0, counter);
     pass->run->map_end = pass->run->end = twill_now();
     return counter;
@@ -94,20 +100,6 @@ static int map_file(const void *in, void *out, const twill_task *task)
     return crunch_file(task->context, task->index, task->worker, task->worker_state);
 }
 
-static int merge_shard(const twill_task *task)
-{
-    const struct pass *pass = task->context;
-    struct merge_effort *effort = &pass->run->merges[task->index];
-    effort->begin = twill_now();
-    effort->worker = task->worker;
-    bool merged = true;
-    for (size_t k = 1; k < pass->counter_count && merged; k++)
-        merged = names_merge_shard(counter_names(pass->counters[0]),
-                                   counter_names(pass->counters[k]), task->index);
-    effort->took = twill_now() - effort->begin;
-    return merged ? 0 : ENOMEM;
-}
-
 /* Every file has ended, one way or the other, and failures are those of files. */
 static bool is_complete(twill_status status, const twill_report *report, size_t files)
 {
@@ -117,10 +109,13 @@ static bool is_complete(twill_status status, const twill_report *report, size_t 
 
 static int crunch_on_workers(struct measurement *m, struct pass *pass, unsigned workers)
 {
-    twill_report report, merge_report;
+    twill_report report;
+    struct names_found found;
     twill_parallel_options options = {
         .run = {
+            .pool = m->pool,
             .workers = workers,
+            .until = twill_until_cancelled(stop_begun(m->stop)),
             .context = pass,
             .worker_start = start_worker,
             .worker_stop = stop_worker,
@@ -133,18 +128,18 @@ static int crunch_on_workers(struct measurement *m, struct pass *pass, unsigned 
                            sizeof *pass->counts, pass->corpus->count, map_file, &options);
     pass->run->map_end = twill_now();
     pass->run->short_of_threads = (report.flags & TWILL_REPORT_DEGRADED) != 0;
+    if (status == TWILL_CANCELLED)
+        return STOPPED;
     if (!is_complete(status, &report, pass->corpus->count)) {
         snprintf(m->trouble, sizeof m->trouble, "the map on %u workers ended early: %s%s", workers,
                  twill_status_text(status),
                  report.first_error.code == ENOMEM ? " (no memory)" : "");
         return -1;
     }
-    twill_parallel_options merging = {
-        .run = {.workers = workers, .context = pass, .report = &merge_report}};
-    status = pass->counter_count > 1 ? twill_parallel_for(NAMES_SHARDS, merge_shard, &merging)
-                                     : TWILL_OK;
+    int error = merge_counters(pass->counters, pass->counter_count, m->pool, workers,
+                               pass->run->merges, &found);
     pass->run->end = twill_now();
-    return status == TWILL_OK ? 0 : give_up(m, "no memory to merge the tables");
+    return error == 0 ? DONE : give_up(m, "no memory to merge the tables");
 }
 
 /* ---- proof ---- */
@@ -168,45 +163,79 @@ static int compare_counts(struct measurement *m, const struct counts *counts, bo
     return changed;
 }
 
-/* 0: equal to the reference; 1: files changed meanwhile, see `leave`; -1: trouble. */
+/* DONE: equal to the reference; CHANGED: files changed meanwhile, see `leave`; -1: trouble. */
 static int prove(struct measurement *m, const struct counts *counts, const struct names *names,
                  bool *leave)
 {
     int changed = compare_counts(m, counts, leave);
+    m->runs_made++;
     if (changed != 0)
-        return changed < 0 ? -1 : 1;
+        return changed < 0 ? -1 : CHANGED;
     if (!names_equal(counter_names(m->reference_counter), names))
         return give_up(m, "WRONG RESULT: the table of identifiers differs from the serial one");
     m->runs_proven++;
-    return 0;
+    return DONE;
 }
 
-/* ---- rounds ---- */
+/* What was gathered while the shards were merged, against a look at the whole table. */
+static bool found_is_right(const struct names_found *found, const struct names *names)
+{
+    struct name top[TOP_NAMES];
+    size_t held = names_top(names, top, TOP_NAMES);
+    bool right = found->held == held && found->distinct == names_distinct(names);
+    for (size_t i = 0; i < held && right; i++)
+        right = found->top[i].count == top[i].count && found->top[i].length == top[i].length &&
+                memcmp(found->top[i].text, top[i].text, top[i].length) == 0;
+    return right;
+}
 
+static int prove_flow(struct measurement *m, const struct flow *flow, bool *leave)
+{
+    for (size_t i = 0; i < flow->run.files; i++)
+        if (flow->indexes[i] != i)
+            return give_up(m, "WRONG RESULT: the pipeline lost the order of the files");
+    int result = flow->run.files != m->corpus->count
+                     ? give_up(m, "WRONG RESULT: the pipeline lost files")
+                     : prove(m, flow->counts, counter_names(flow->counters[0]), leave);
+    if (result == DONE && !found_is_right(&flow->found, counter_names(m->reference_counter)))
+        result = give_up(m, "WRONG RESULT: the gathered names differ from the serial ones");
+    return result;
+}
+
+/* ---- progress ---- */
+
+/* passes 0: nobody knows yet how much there is. */
 static twill_progress *show_progress(const struct measurement *m, const char *label, size_t passes)
 {
     twill_progress *progress = NULL;
     uint64_t total = m->corpus->bytes * passes;
     twill_progress_options options = {
         .total = total,
-        .total_is_zero = total == 0,
+        .total_is_zero = passes > 0 && total == 0,
         .label = label,
         .unit = TWILL_UNIT_BYTES_SI,
     };
     /* Without progress the work is the same: NULL is understood everywhere. */
-    return twill_progress_create(&progress, &options) == TWILL_OK ? progress : NULL;
+    if (twill_progress_create(&progress, &options) != TWILL_OK)
+        return NULL;
+    stop_above(m->stop, progress);
+    return progress;
 }
 
-static void end_progress(twill_progress *progress, int result)
+static void end_progress(const struct measurement *m, twill_progress *progress, int result)
 {
+    stop_above(m->stop, NULL);
     twill_progress_finish(progress, result == 0  ? TWILL_OK
                                     : result > 0 ? TWILL_CANCELLED
                                                  : TWILL_FAILED);
     twill_progress_destroy(progress);
 }
 
+/* ---- passes ---- */
+
 static bool prepare_run(struct run *run, size_t files)
 {
+    run->files = files;
     run->efforts = calloc(files, sizeof *run->efforts);
     run->workers_of = calloc(files, sizeof *run->workers_of);
     return run->efforts != NULL && run->workers_of != NULL;
@@ -216,28 +245,49 @@ static void free_run(struct run *run)
 {
     free(run->efforts);
     free(run->workers_of);
+    free(run->reads);
+    free(run->readers_of);
 }
 
-/* One pass of one configuration: 0, 1 or -1 as in prove. */
-static int one_pass(struct measurement *m, const struct config *config, struct run *run,
-                    twill_progress *progress, struct counts *counts, bool *leave)
+static int pass_of_pipeline(struct measurement *m, struct run *run, unsigned workers,
+                            twill_progress *progress, bool *leave)
 {
-    size_t room = config->workers == 0 ? 1 : config->workers;
-    struct pass pass = {m->corpus, counts, run, progress, calloc(room, sizeof *pass.counters), 0};
+    struct flow flow;
+    struct flow_plan plan = {.corpus = m->corpus,
+                             .pool = m->pool,
+                             .stop = m->stop,
+                             .progress = progress,
+                             .workers = workers};
+    int result = flow_run(&flow, &plan) != 0 ? give_up(m, "no memory") : DONE;
+    if (result == DONE)
+        result = flow.stopped ? STOPPED : prove_flow(m, &flow, leave);
+    *run = flow.run;
+    flow.run = (struct run){0};
+    flow_free(&flow);
+    return result;
+}
+
+/* By the plain loop, or by a map on workers. */
+static int pass_of_files(struct measurement *m, struct run *run, unsigned workers,
+                         twill_progress *progress, struct counts *counts, bool *leave)
+{
+    struct pass pass = {m->corpus, m->stop, counts, run, progress, NULL, 0};
+    pass.counters = calloc(workers + 1u, sizeof *pass.counters);
     if (pass.counters == NULL || !prepare_run(run, m->corpus->count)) {
         free(pass.counters);
         return give_up(m, "no memory");
     }
-    int result = 0;
-    if (config->workers > 0) {
-        result = crunch_on_workers(m, &pass, config->workers);
+    int result = DONE;
+    if (workers > 0) {
+        result = crunch_on_workers(m, &pass, workers);
     } else {
-        pass.counters[0] = crunch_serially(&pass);
-        pass.counter_count = 1;
+        pass.counters[pass.counter_count++] = crunch_serially(&pass);
         if (pass.counters[0] == NULL)
             result = give_up(m, "no memory");
+        else if (stop_asked(m->stop))
+            result = STOPPED;
     }
-    if (result == 0)
+    if (result == DONE)
         result = prove(m, counts, counter_names(pass.counters[0]), leave);
     for (size_t k = 0; k < pass.counter_count; k++)
         counter_destroy(pass.counters[k]);
@@ -245,20 +295,31 @@ static int one_pass(struct measurement *m, const struct config *config, struct r
     return result;
 }
 
+static int one_pass(struct measurement *m, const struct config *config, struct run *run,
+                    twill_progress *progress, struct counts *counts, bool *leave)
+{
+    return config->pipeline ? pass_of_pipeline(m, run, config->workers, progress, leave)
+                            : pass_of_files(m, run, config->workers, progress, counts, leave);
+}
+
+/* ---- rounds ---- */
+
 /* Rounds [from, to): in each, every configuration once, so that a slow spell of the machine
-   hits all of them. */
+   hits all of them. m->rounds counts those that were complete. */
 static int some_rounds(struct measurement *m, size_t from, size_t to, struct counts *counts,
                        bool *leave)
 {
     char label[64];
     snprintf(label, sizeof label, to - from == 1 ? "round %zu" : "rounds %zu to %zu", from + 1, to);
     twill_progress *progress = show_progress(m, label, (to - from) * m->config_count);
-    int result = 0;
-    for (size_t round = from; round < to && result == 0; round++)
-        for (size_t c = 0; c < m->config_count && result == 0; c++)
+    int result = DONE;
+    for (size_t round = from; round < to && result == DONE; round++) {
+        for (size_t c = 0; c < m->config_count && result == DONE; c++)
             result =
                 one_pass(m, &m->configs[c], &m->configs[c].runs[round], progress, counts, leave);
-    end_progress(progress, result == 0 && m->failed > 0 ? -1 : result);
+        m->rounds += result == DONE;
+    }
+    end_progress(m, progress, result == DONE && m->failed > 0 ? -1 : result);
     return result;
 }
 
@@ -309,41 +370,113 @@ static int all_rounds(struct measurement *m, int64_t budget, bool *leave)
     if (counts == NULL)
         return give_up(m, "no memory");
     int64_t begin = twill_now();
+    m->rounds = 0;
     int result = some_rounds(m, 0, 1, counts, leave);
-    m->rounds = rounds_in(budget, twill_now() - begin);
-    if (result == 0 && m->rounds > 1)
-        result = some_rounds(m, 1, m->rounds, counts, leave);
+    size_t rounds = rounds_in(budget, twill_now() - begin);
+    if (result == DONE && rounds > 1)
+        result = some_rounds(m, 1, rounds, counts, leave);
     free(counts);
-    if (result == 0)
+    if (result == DONE || result == STOPPED)
         sum_up(m);
+    return result;
+}
+
+/* ---- the reference ---- */
+
+static void count_failed(struct measurement *m)
+{
+    m->failed = 0;
+    for (size_t i = 0; i < m->corpus->count; i++)
+        m->failed += m->reference[i].error != 0;
+}
+
+/* A file that changed while it was read, or that broke off, has left names in the table that no
+   other run will find: CHANGED, and the caller starts again without it. */
+static int read_reference(struct measurement *m, bool *leave)
+{
+    struct run run = {0};
+    m->reference = calloc(m->corpus->count, sizeof *m->reference);
+    if (m->reference == NULL || !prepare_run(&run, m->corpus->count)) {
+        free_run(&run);
+        return give_up(m, "no memory");
+    }
+    struct pass pass = {m->corpus, m->stop, m->reference, &run, show_progress(m, "plain loop", 1),
+                        NULL,      0};
+    m->reference_counter = crunch_serially(&pass);
+    int result = m->reference_counter == NULL ? give_up(m, "no memory")
+                 : stop_asked(m->stop)        ? STOPPED
+                                              : DONE;
+    for (size_t i = 0; i < m->corpus->count && result == DONE; i++) {
+        const struct counts *counts = &m->reference[i];
+        leave[i] = counts->moved || (counts->error != 0 && counts->bytes > 0);
+    }
+    for (size_t i = 0; i < m->corpus->count && result == DONE; i++)
+        result = leave[i] ? CHANGED : DONE;
+    count_failed(m);
+    end_progress(m, pass.progress, result != 0 ? result : m->failed > 0 ? -1 : 0);
+    free_run(&run);
     return result;
 }
 
 /* ---- the first reading ---- */
 
-/* A file that changed while it was read, or that broke off, has left names in the table that no
-   other run will find: 1, and the caller starts again without it. */
-static int read_first(struct measurement *m, bool *leave)
+static int read_first(struct measurement *m, const char *root)
 {
-    struct run run = {0};
-    struct pass pass = {m->corpus, m->reference, &run, show_progress(m, "first reading", 1), NULL,
-                        0};
-    int result = prepare_run(&run, m->corpus->count) ? 0 : -1;
-    if (result == 0)
-        m->reference_counter = crunch_serially(&pass);
-    if (m->reference_counter == NULL)
-        result = give_up(m, "no memory");
-    m->first_reading = run_wall(&run);
-    m->failed = 0;
-    for (size_t i = 0; i < m->corpus->count && result >= 0; i++) {
-        const struct counts *counts = &m->reference[i];
-        leave[i] = counts->moved || (counts->error != 0 && counts->bytes > 0);
-        result |= leave[i];
-        m->failed += counts->error != 0;
-    }
-    end_progress(pass.progress, result != 0 ? result : m->failed > 0 ? -1 : 0);
-    free_run(&run);
-    return result;
+    struct flow_plan plan = {.corpus = m->corpus,
+                             .root = root,
+                             .pool = m->pool,
+                             .stop = m->stop,
+                             .progress = show_progress(m, "first reading", root == NULL),
+                             .workers = m->cpus,
+                             .rules = m->rules};
+    flow_free(&m->first);
+    int error = flow_run(&m->first, &plan);
+    size_t failed = 0;
+    for (size_t i = 0; i < m->first.run.files; i++)
+        failed += m->first.counts[i].error != 0;
+    end_progress(m, plan.progress, error != 0 || failed > 0 ? -1 : m->first.stopped ? STOPPED : 0);
+    return error;
+}
+
+/* Leaves in the corpus what the first reading has covered: it was asked to stop. */
+static int keep_covered(struct measurement *m)
+{
+    bool *leave = malloc(m->corpus->count * sizeof *leave + 1);
+    if (leave == NULL)
+        return -1;
+    memset(leave, true, m->corpus->count);
+    for (size_t i = 0; i < m->first.run.files; i++)
+        leave[m->first.indexes[i]] = false;
+    corpus_drop(m->corpus, leave);
+    free(leave);
+    for (size_t i = 0; i < m->first.run.files; i++)
+        m->first.indexes[i] = i;
+    return 0;
+}
+
+int measurement_read(struct measurement *m, const char *root)
+{
+    int error = read_first(m, root);
+    m->found = m->corpus->count;
+    if (error != 0)
+        return error;
+    m->stopped = stop_asked(m->stop);
+    if (m->stopped && keep_covered(m) != 0)
+        return give_up(m, "no memory");
+    if (!m->stopped)
+        stop_measuring(m->stop, m->found);
+    return 0;
+}
+
+/* The first reading serves as the reference: nothing else is there. */
+static void adopt_first(struct measurement *m)
+{
+    m->reference = m->first.counts;
+    m->reference_counter = m->first.counters[0];
+    m->first.counts = NULL;
+    m->first.counters[0] = NULL;
+    count_failed(m);
+    sum_up(m);
 }
 
 /* ---- the whole ---- */
@@ -357,12 +490,14 @@ static bool choose_configs(struct measurement *m)
         counts[n++] = workers;
     counts[n++] = m->cpus;
     counts[n++] = m->cpus * 2;
+    counts[n++] = m->cpus; /* the last: through the pipeline */
     m->configs = calloc(n, sizeof *m->configs);
     if (m->configs == NULL)
         return false;
     m->config_count = n;
     for (size_t c = 0; c < n; c++) {
         m->configs[c].workers = counts[c];
+        m->configs[c].pipeline = c == n - 1;
         m->configs[c].runs = calloc(MAX_ROUNDS, sizeof *m->configs[c].runs);
         if (m->configs[c].runs == NULL)
             return false;
@@ -381,46 +516,76 @@ static void forget(struct measurement *m)
     free(m->reference);
     counter_destroy(m->reference_counter);
     m->configs = NULL;
-    m->config_count = m->runs_proven = 0;
+    m->config_count = m->rounds = m->runs_made = m->runs_proven = 0;
     m->reference = NULL;
     m->reference_counter = NULL;
 }
 
-/* 0: done; 1: files changed, see `leave`; -1: trouble. */
-static int attempt(struct measurement *m, int64_t budget, bool *leave)
+static int attempt(struct measurement *m, int64_t budget, bool *leave, bool again)
 {
     forget(m);
-    m->reference = calloc(m->corpus->count, sizeof *m->reference);
-    if (m->reference == NULL || !choose_configs(m))
+    if (!choose_configs(m) || (again && read_first(m, NULL) != 0))
         return give_up(m, "no memory");
-    int result = read_first(m, leave);
-    return result != 0 ? result : all_rounds(m, budget, leave);
+    int result = m->first.stopped ? STOPPED : read_reference(m, leave);
+    if (result == DONE && m->first.counters != NULL)
+        result = prove_flow(m, &m->first, leave);
+    return result != DONE ? result : all_rounds(m, budget, leave);
 }
 
-int measurement_make(struct measurement *m, struct corpus *corpus, int64_t budget)
+/* Asked to stop: with the reference there is and the rounds that were complete, or with the first
+   reading alone. */
+static int end_stopped(struct measurement *m)
 {
-    memset(m, 0, sizeof *m);
-    m->corpus = corpus;
-    m->cpus = twill_cpus();
-    int result = 1;
-    for (int tries = 0; tries < ATTEMPTS && result > 0 && corpus->count > 0; tries++) {
+    m->stopped = true;
+    if (m->runs_proven > 0)
+        return 0;
+    forget(m);
+    if (m->first.stopped && keep_covered(m) != 0)
+        return give_up(m, "no memory");
+    adopt_first(m);
+    return 0;
+}
+
+int measurement_make(struct measurement *m, int64_t budget)
+{
+    struct corpus *corpus = m->corpus;
+    int result = m->stopped ? STOPPED : CHANGED;
+    for (int tries = 0; tries < TRIES && result == CHANGED && corpus->count > 0; tries++) {
         bool *leave = calloc(corpus->count, sizeof *leave);
         if (leave == NULL)
             return give_up(m, "no memory");
-        result = attempt(m, budget, leave);
+        result = attempt(m, budget, leave, tries > 0);
         size_t before = corpus->count;
-        if (result > 0)
+        if (result == CHANGED)
             corpus_drop(corpus, leave);
         m->left_out += before - corpus->count;
         free(leave);
     }
-    return result > 0 ? give_up(m, "the files keep changing; give it a tree that is at rest")
-                      : result;
+    if (result == STOPPED)
+        return end_stopped(m);
+    return result == CHANGED ? give_up(m, "the files keep changing; give it a tree that is at rest")
+                             : result;
+}
+
+int measurement_open(struct measurement *m, struct corpus *corpus, struct stop *stop,
+                     const struct reading_rules *rules)
+{
+    memset(m, 0, sizeof *m);
+    m->corpus = corpus;
+    m->stop = stop;
+    m->cpus = twill_cpus();
+    if (rules != NULL)
+        m->rules = *rules;
+    /* the largest map, the walk and the batches */
+    twill_pool_options options = {.run = {.workers = 2 * m->cpus + 2, .name = "crunch"}};
+    return twill_pool_create(&m->pool, &options) == TWILL_OK ? 0 : give_up(m, "no threads");
 }
 
 void measurement_free(struct measurement *m)
 {
     forget(m);
+    flow_free(&m->first);
+    (void)twill_pool_destroy(m->pool);
     memset(m, 0, sizeof *m);
 }
 
@@ -429,23 +594,24 @@ const struct run *config_run(const struct config *config)
     return &config->runs[config->median];
 }
 
-int64_t run_wall(const struct run *run)
-{
-    return run->end - run->begin;
-}
-
 /* ---- where the time went ---- */
 
-struct shares config_shares(const struct measurement *m, const struct config *config)
+static void add_shares(struct shares *s, const struct effort *effort)
+{
+    s->count += seconds(effort->count_cpu);
+    s->read += seconds(effort->read_cpu);
+    s->wait += seconds(effort->count - effort->count_cpu + effort->read - effort->read_cpu);
+}
+
+struct shares config_shares(const struct config *config)
 {
     const struct run *run = config_run(config);
     struct shares s = {0};
     s.total = seconds(run_wall(run)) * (config->workers == 0 ? 1 : config->workers);
-    for (size_t i = 0; i < m->corpus->count; i++) {
-        const struct effort *effort = &run->efforts[i];
-        s.count += seconds(effort->count_cpu);
-        s.read += seconds(effort->read_cpu);
-        s.wait += seconds(effort->count - effort->count_cpu + effort->read - effort->read_cpu);
+    for (size_t i = 0; i < run->files; i++) {
+        add_shares(&s, &run->efforts[i]);
+        if (run->reads != NULL)
+            add_shares(&s, &run->reads[i]);
     }
     for (size_t k = 0; k < NAMES_SHARDS; k++)
         s.merge += seconds(run->merges[k].took);
@@ -461,8 +627,8 @@ double measurement_waited(const struct measurement *m)
 {
     double waited = 0;
     for (size_t c = 0; c < m->config_count; c++) {
-        struct shares s = config_shares(m, &m->configs[c]);
-        if (m->configs[c].workers == m->cpus)
+        struct shares s = config_shares(&m->configs[c]);
+        if (m->configs[c].workers == m->cpus && !m->configs[c].pipeline)
             waited = s.wait / s.total;
     }
     return waited;

@@ -75,7 +75,8 @@ static bool make_room(struct names_shard *shard)
     return shard->used < shard->capacity / 4 * 3 || grow(shard);
 }
 
-struct name *names_add(struct names *names, const char *text, size_t length, uint32_t hash)
+static struct name *add_many(struct names *names, const char *text, size_t length, uint32_t hash,
+                             uint64_t count)
 {
     if (length > NAME_MAX_BYTES)
         length = NAME_MAX_BYTES;
@@ -90,8 +91,13 @@ struct name *names_add(struct names *names, const char *text, size_t length, uin
         *slot = (struct name){.text = kept, .hash = hash, .length = (uint16_t)length};
         shard->used++;
     }
-    slot->count++;
+    slot->count += count;
     return slot;
+}
+
+struct name *names_add(struct names *names, const char *text, size_t length, uint32_t hash)
+{
+    return add_many(names, text, length, hash, 1);
 }
 
 /* ---- tables ---- */
@@ -169,6 +175,26 @@ bool names_merge_shard(struct names *into, const struct names *from, size_t shar
     return true;
 }
 
+bool names_take(struct names *into, struct names *from)
+{
+    for (size_t s = 0; s < NAMES_SHARDS; s++) {
+        const struct names_shard *shard = &from->shards[s];
+        for (size_t i = 0; i < shard->capacity; i++) {
+            const struct name *name = &shard->slots[i];
+            if (name->text != NULL && name->count > 0 &&
+                add_many(into, name->text, name->length, name->hash, name->count) == NULL)
+                return false;
+        }
+    }
+    return names_reset(from);
+}
+
+bool names_reset(struct names *names)
+{
+    names_free(names);
+    return names_init(names);
+}
+
 bool names_equal(const struct names *a, const struct names *b)
 {
     for (size_t s = 0; s < NAMES_SHARDS; s++) {
@@ -209,22 +235,43 @@ static bool comes_before(const struct name *a, const struct name *b)
     return a->hash < b->hash; /* both were cut */
 }
 
+static void keep_top(struct name *top, size_t *held, size_t capacity, const struct name *name)
+{
+    if (*held == capacity && (capacity == 0 || !comes_before(name, &top[capacity - 1])))
+        return;
+    size_t at = *held < capacity ? (*held)++ : capacity - 1;
+    for (; at > 0 && comes_before(name, &top[at - 1]); at--)
+        top[at] = top[at - 1];
+    top[at] = *name;
+}
+
 size_t names_top(const struct names *names, struct name *top, size_t capacity)
 {
     size_t held = 0;
     for (size_t s = 0; s < NAMES_SHARDS; s++) {
         const struct names_shard *shard = &names->shards[s];
-        for (size_t i = 0; i < shard->capacity; i++) {
-            const struct name *name = &shard->slots[i];
-            if (name->text == NULL || name->keyword)
-                continue;
-            if (held == capacity && (held == 0 || !comes_before(name, &top[held - 1])))
-                continue;
-            size_t at = held < capacity ? held++ : capacity - 1;
-            for (; at > 0 && comes_before(name, &top[at - 1]); at--)
-                top[at] = top[at - 1];
-            top[at] = *name;
-        }
+        for (size_t i = 0; i < shard->capacity; i++)
+            if (shard->slots[i].text != NULL && !shard->slots[i].keyword)
+                keep_top(top, &held, capacity, &shard->slots[i]);
     }
     return held;
+}
+
+void names_find(const struct names *names, size_t shard, struct names_found *found)
+{
+    const struct names_shard *from = &names->shards[shard];
+    found->distinct = found->held = 0;
+    for (size_t i = 0; i < from->capacity; i++) {
+        if (from->slots[i].text == NULL || from->slots[i].keyword)
+            continue;
+        found->distinct++;
+        keep_top(found->top, &found->held, TOP_NAMES, &from->slots[i]);
+    }
+}
+
+void names_join(struct names_found *into, const struct names_found *from)
+{
+    into->distinct += from->distinct;
+    for (size_t i = 0; i < from->held; i++)
+        keep_top(into->top, &into->held, TOP_NAMES, &from->top[i]);
 }

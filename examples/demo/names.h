@@ -54,6 +54,12 @@ struct name *names_add(struct names *names, const char *text, size_t length, uin
    memory. */
 bool names_merge_shard(struct names *into, const struct names *from, size_t shard);
 
+/* into += from, with copies of the texts, and `from` is as after names_init. False: no memory;
+   then `into` may have some of it. */
+bool names_take(struct names *into, struct names *from);
+/* As after names_init. False: no memory, and it is as after names_free. */
+bool names_reset(struct names *names);
+
 bool names_equal(const struct names *a, const struct names *b);
 size_t names_distinct(const struct names *names); /* without keywords */
 
@@ -62,5 +68,14 @@ enum { TOP_NAMES = 20 }; /* that are shown */
 /* The most frequent ones, keywords left out, equal counts in byte order. Returns how many there
    are. */
 size_t names_top(const struct names *names, struct name *top, size_t capacity);
+
+/* What one shard adds to that: its names, and the first of them. Found shards may be joined in any
+   order, and give what names_distinct and names_top of the whole table give. */
+struct names_found {
+    size_t distinct, held;
+    struct name top[TOP_NAMES];
+};
+void names_find(const struct names *names, size_t shard, struct names_found *found);
+void names_join(struct names_found *into, const struct names_found *from);
 
 #endif

@@ -12,7 +12,9 @@
 #include <time.h>
 
 #include "page_assets.h"
+#include "page_flow.h"
 #include "page_lanes.h"
+#include "page_legend.h"
 #include "text.h"
 
 /* ---- figures ---- */
@@ -22,10 +24,16 @@ static double speed_up(const struct measurement *m, const struct run *run)
     return (double)run_wall(config_run(&m->configs[0])) / (double)run_wall(run);
 }
 
+/* Of the maps: those of the curve. */
+static size_t map_count(const struct measurement *m)
+{
+    return m->config_count - 1;
+}
+
 static const struct config *best_config(const struct measurement *m)
 {
     const struct config *best = &m->configs[1];
-    for (size_t c = 2; c < m->config_count; c++)
+    for (size_t c = 2; c < map_count(m); c++)
         if (run_wall(config_run(&m->configs[c])) < run_wall(config_run(best)))
             best = &m->configs[c];
     return best;
@@ -46,7 +54,8 @@ const char *page_label(const struct config *config, char label[32])
 {
     if (config->workers == 0)
         return "plain loop";
-    snprintf(label, 32, "%u worker%s", config->workers, config->workers == 1 ? "" : "s");
+    snprintf(label, 32, "%u worker%s%s", config->workers, text_plural(config->workers),
+             config->pipeline ? ", pipeline" : "");
     return label;
 }
 
@@ -69,11 +78,22 @@ static void put_machine(FILE *out, const struct measurement *m)
         fprintf(out, " &middot; <span class=\"when\">%s</span>", when);
 }
 
+static void put_claim(FILE *out, const struct measurement *m)
+{
+    const struct config *best = m->rounds > 0 ? best_config(m) : NULL;
+    double factor = best != NULL ? speed_up(m, config_run(best)) : 0;
+    if (factor >= 1.05)
+        fprintf(out, "<em>%.2f times</em> as fast on %u thread%s, and not one count differs.",
+                factor, best->workers, text_plural(best->workers));
+    else if (m->rounds > 0)
+        fputs("the same counts on any number of threads.", out);
+    else
+        fputs("read when it was asked to <em>stop</em>.", out);
+}
+
 static void put_head(FILE *out, const struct measurement *m)
 {
-    char files[32], bytes[16];
-    const struct config *best = best_config(m);
-    double factor = speed_up(m, config_run(best));
+    char files[32], bytes[16], all[32];
     fputs("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
           "<title>twill: crunch</title>\n<style>\n",
@@ -81,13 +101,13 @@ static void put_head(FILE *out, const struct measurement *m)
     put_lines(out, page_style);
     fprintf(out,
             "</style>\n</head>\n<body>\n<main>\n<p class=\"brand\"><b>twill</b> &nbsp;crunch</p>\n"
-            "<h1>%s file%s, ",
-            text_grouped(m->corpus->count, files), text_plural(m->corpus->count));
-    if (factor >= 1.05)
-        fprintf(out, "<em>%.2f times</em> as fast on %u threads, and not one count differs.</h1>\n",
-                factor, best->workers);
-    else
-        fputs("the same counts on any number of threads.</h1>\n", out);
+            "<h1>%s",
+            text_grouped(m->corpus->count, files));
+    if (m->corpus->count < m->found)
+        fprintf(out, " of %s", text_grouped(m->found, all));
+    fprintf(out, " file%s, ", text_plural(m->found));
+    put_claim(out, m);
+    fputs("</h1>\n", out);
     fputs("<p class=\"sub\"><code>", out);
     put_text(out, m->corpus->root);
     fprintf(out, "</code> &middot; %s &middot; ", text_bytes(m->totals.bytes, bytes));
@@ -106,6 +126,45 @@ static void put_speed_tile(FILE *out, const struct measurement *m, const struct 
             text_time(run_wall(config_run(config)), took));
 }
 
+static void put_first_tile(FILE *out, const struct measurement *m)
+{
+    const struct run *run = &m->first.run;
+    double speed = (double)m->totals.bytes / 1e6 / seconds(run_wall(run));
+    char took[32];
+    fprintf(out,
+            "<div class=\"tile\"><p>First reading, pipeline</p><strong>%.*f "
+            "<small>MB/s</small></strong><p>%s, walk included</p></div>\n",
+            speed < 10 ? 1 : 0, speed, text_time(run_wall(run), took));
+}
+
+static void put_proof_tile(FILE *out, const struct measurement *m)
+{
+    if (m->runs_proven > 0)
+        fprintf(out,
+                "<div class=\"tile proof\"><p>Proof</p><strong>%zu of %zu "
+                "<small>equal</small></strong><p>runs: all files, all names</p></div>\n",
+                m->runs_proven, m->runs_made);
+    else
+        fputs("<div class=\"tile\"><p>Proof</p><strong>none</strong><p>stopped before the plain "
+              "loop had run</p></div>\n",
+              out);
+}
+
+/* Stopped before there was anything to compare. */
+static void put_few_tiles(FILE *out, const struct measurement *m)
+{
+    char names[32], lines[32];
+    fputs("<section class=\"tiles\">\n", out);
+    put_first_tile(out, m);
+    fprintf(out,
+            "<div class=\"tile\"><p>Lines</p><strong>%s</strong><p>of what was read</p></div>\n"
+            "<div class=\"tile\"><p>Identifiers</p><strong>%s</strong><p>of what was read</p>"
+            "</div>\n",
+            text_grouped(m->totals.lines, lines), text_grouped(m->totals.names, names));
+    put_proof_tile(out, m);
+    fputs("</section>\n", out);
+}
+
 static void put_tiles(FILE *out, const struct measurement *m)
 {
     const struct config *best = best_config(m);
@@ -118,11 +177,9 @@ static void put_tiles(FILE *out, const struct measurement *m)
             "<div class=\"tile\"><p>Speed-up</p><strong>%.2f <small>&times;</small></strong>"
             "<p>%.0f %% of %u CPU%s</p></div>\n",
             factor, 100 * factor / busy, busy, text_plural(busy));
-    fprintf(out,
-            "<div class=\"tile proof\"><p>Proof</p><strong>%zu of %zu "
-            "<small>runs equal</small></strong><p>every file, every identifier</p></div>\n"
-            "</section>\n",
-            m->runs_proven, m->rounds * m->config_count);
+    put_first_tile(out, m);
+    put_proof_tile(out, m);
+    fputs("</section>\n", out);
 }
 
 /* ---- lanes ---- */
@@ -174,7 +231,7 @@ static double y_of(const struct frame *f, double factor)
 static struct frame frame_for(const struct measurement *m)
 {
     struct frame f = {34, 505, 16, 300, m->cpus * 2 + m->cpus * 0.16, m->cpus};
-    for (size_t c = 1; c < m->config_count; c++)
+    for (size_t c = 1; c < map_count(m); c++)
         for (size_t r = 0; r < m->rounds; r++)
             if (speed_up(m, &m->configs[c].runs[r]) > f.factor)
                 f.factor = speed_up(m, &m->configs[c].runs[r]);
@@ -198,7 +255,7 @@ static void put_axes(FILE *out, const struct measurement *m, const struct frame 
                 "text-anchor=\"end\">%u"
                 "</text>\n",
                 f->left, y_of(f, factor), f->right, f->left - 10, y_of(f, factor) + 4.5, factor);
-    for (size_t c = 1; c < m->config_count; c++) {
+    for (size_t c = 1; c < map_count(m); c++) {
         double x = x_of(f, m->configs[c].workers);
         if (x - last < 26)
             continue;
@@ -214,15 +271,15 @@ static void put_points(FILE *out, const struct measurement *m, const struct fram
 {
     char label[32], took[32];
     fputs("<path class=\"curve\" d=\"", out);
-    for (size_t c = 1; c < m->config_count; c++)
+    for (size_t c = 1; c < map_count(m); c++)
         fprintf(out, "%c%.1f %.1f", c == 1 ? 'M' : 'L', x_of(f, m->configs[c].workers),
                 y_of(f, speed_up(m, config_run(&m->configs[c]))));
     fputs("\"/>\n", out);
-    for (size_t c = 1; c < m->config_count; c++)
+    for (size_t c = 1; c < map_count(m); c++)
         for (size_t r = 0; r < m->rounds; r++)
             fprintf(out, "<circle class=\"round\" cx=\"%.1f\" cy=\"%.1f\" r=\"3.5\"/>",
                     x_of(f, m->configs[c].workers), y_of(f, speed_up(m, &m->configs[c].runs[r])));
-    for (size_t c = 1; c < m->config_count; c++) {
+    for (size_t c = 1; c < map_count(m); c++) {
         const struct config *config = &m->configs[c];
         double factor = speed_up(m, config_run(config)), x = x_of(f, config->workers),
                y = y_of(f, factor);
@@ -283,7 +340,7 @@ static void put_time(FILE *out, const struct measurement *m)
     char label[32], took[32];
     double widest = 0;
     for (size_t c = 0; c < m->config_count; c++) {
-        struct shares s = config_shares(m, &m->configs[c]);
+        struct shares s = config_shares(&m->configs[c]);
         widest = s.total > widest ? s.total : widest;
     }
     fputs(
@@ -294,7 +351,7 @@ static void put_time(FILE *out, const struct measurement *m)
     put_load(out, m);
     fputs("</p>\n<div class=\"bars\">\n", out);
     for (size_t c = 0; c < m->config_count; c++) {
-        struct shares s = config_shares(m, &m->configs[c]);
+        struct shares s = config_shares(&m->configs[c]);
         fprintf(out, "<div><p>%s<span>%s", page_label(&m->configs[c], label),
                 text_time(run_wall(config_run(&m->configs[c])), took));
         if (m->configs[c].workers > 1)
@@ -366,8 +423,8 @@ static void put_facts(FILE *out, const struct measurement *m)
     put_text(out, corpus->files[largest].path);
     fprintf(out, "</code>, %s</dd>\n", text_bytes(m->reference[largest].bytes, bytes));
     fprintf(out, "<dt>first reading</dt><dd>%s, %.0f MB/s</dd>\n",
-            text_time(m->first_reading, took),
-            (double)m->totals.bytes / 1e6 / seconds(m->first_reading));
+            text_time(run_wall(&m->first.run), took),
+            (double)m->totals.bytes / 1e6 / seconds(run_wall(&m->first.run)));
     put_fact(out, "links not followed", corpus->links);
     if (corpus->loops > 0)
         put_fact(out, "folders met twice", corpus->loops);
@@ -380,31 +437,14 @@ static void put_facts(FILE *out, const struct measurement *m)
     fputs("</dl>\n</section>\n", out);
 }
 
-static void put_patterns(FILE *out)
-{
-    fputs(
-        "<section class=\"card\">\n<h2>The patterns at work</h2>\n<ul class=\"patterns\">\n"
-        "<li><b>parallel_map</b><span>Files are handed to workers; a free worker takes over from a "
-        "busy one. Each "
-        "has a table of its own, made by <code>run.worker_start</code>, so counting takes no lock; "
-        "<code>run.worker_stop</code> hands the tables over one by one. A file that cannot be read "
-        "is an item of the "
-        "report and stops nobody. Then the tables are merged shard by shard with "
-        "<code>twill_parallel_for</code>.</span></li>\n"
-        "<li><b>progress_tracker</b><span>Workers add bytes to a counter, one atomic addition a "
-        "step; a thread of "
-        "its own draws, so no worker waits for a terminal.</span></li>\n</ul>\n</section>\n",
-        out);
-}
-
 static void put_foot(FILE *out, const struct measurement *m)
 {
     fprintf(out,
-            "<footer>Measured over %zu round%s, each with every number of workers once, after a "
-            "first reading "
-            "that brought the files into memory. A run is proven when bytes, lines, words, "
+            "<footer>Measured over %zu complete round%s, each with every number of workers and the "
+            "pipeline once, after readings that brought the files into memory. A run is proven "
+            "when bytes, lines, words, "
             "identifiers and CRC-32 of "
-            "each file and the count of each identifier equal those of the first reading by the "
+            "each file and the count of each identifier equal those of a reading by the "
             "plain loop. To draw "
             "your own: <code>make demo CORPUS=folder</code>.</footer>\n</main>\n<div id=\"tip\" "
             "role=\"status\"></div>\n"
@@ -423,16 +463,21 @@ int page_write(const struct measurement *m, const char *path)
         return errno;
     errno = 0;
     put_head(out, m);
-    put_tiles(out, m);
+    if (m->rounds > 0)
+        put_tiles(out, m);
+    else
+        put_few_tiles(out, m);
     put_lanes(out, m);
+    page_flow_write(out, m);
     fputs("<div class=\"pair\">\n", out);
-    put_curve(out, m);
-    put_time(out, m);
+    if (m->rounds > 0) {
+        put_curve(out, m);
+        put_time(out, m);
+    }
     put_names(out, m);
-    fputs("<div>\n", out);
     put_facts(out, m);
-    put_patterns(out);
-    fputs("</div>\n</div>\n", out);
+    fputs("</div>\n", out);
+    page_legend_write(out, m);
     put_foot(out, m);
     int error = fflush(out) != 0 || ferror(out) ? (errno != 0 ? errno : EIO) : 0;
     if (fclose(out) != 0 && error == 0)

@@ -8,7 +8,7 @@
 
 enum {
     MAX_LANES = 64,
-    MAX_SPANS = 20000
+    MAX_SPANS = 8000
 }; /* drawn, and kept apart in one run: so that the page stays small */
 
 struct span { /* a file on a lane, or several small ones in a row; units of 100 ns */
@@ -27,7 +27,13 @@ struct turn {
     unsigned worker;
     int64_t begin;
     size_t file;
+    const struct effort *effort;
 };
+
+static size_t turns_of(const struct run *run)
+{
+    return run->reads == NULL ? run->files : 2 * run->files;
+}
 
 static int by_turn(const void *a, const void *b)
 {
@@ -37,11 +43,18 @@ static int by_turn(const void *a, const void *b)
     return left->begin < right->begin ? -1 : left->begin > right->begin;
 }
 
-static void sort_files(const struct run *run, size_t files, struct turn *turns)
+static struct turn turn_of(const struct effort *effort, unsigned worker, size_t file)
 {
-    for (size_t i = 0; i < files; i++)
-        turns[i] = (struct turn){run->workers_of[i], run->efforts[i].begin, i};
-    qsort(turns, files, sizeof *turns, by_turn);
+    return (struct turn){worker, effort->begin, file, effort};
+}
+
+static void sort_turns(const struct run *run, struct turn *turns)
+{
+    for (size_t i = 0; i < run->files; i++)
+        turns[i] = turn_of(&run->efforts[i], run->workers_of[i], i);
+    for (size_t i = 0; i < run->files && run->reads != NULL; i++)
+        turns[run->files + i] = turn_of(&run->reads[i], run->readers_of[i], i);
+    qsort(turns, turns_of(run), sizeof *turns, by_turn);
 }
 
 /* ---- one lane ---- */
@@ -68,16 +81,23 @@ static void put_span(struct lane_writer *writer, const struct span *span)
     writer->any = true;
 }
 
-static struct span span_of(const struct run *run, size_t file)
+static struct span span_of(const struct run *run, const struct turn *turn)
 {
-    const struct effort *effort = &run->efforts[file];
+    const struct effort *effort = turn->effort;
     int64_t begin = units(effort->begin - run->begin);
     int64_t end = units(effort->begin - run->begin + effort->read + effort->count);
-    struct span span = {.file = file, .begin = begin, .read = units(effort->read)};
+    struct span span = {.file = turn->file, .begin = begin, .read = units(effort->read)};
     span.read = span.read > end - begin ? end - begin : span.read;
     span.count = end - begin - span.read;
     span.cpu = units(effort->read_cpu + effort->count_cpu);
     return span;
+}
+
+/* Of one kind of work, and without a pause between them? Then they may be drawn as one. */
+static bool belong_together(const struct span *a, const struct span *b, int64_t shortest)
+{
+    bool alike = (a->read == 0) == (b->read == 0) && (a->count == 0) == (b->count == 0);
+    return alike && b->begin - a->begin - a->read - a->count < shortest;
 }
 
 /* Calls `use` for each span of one lane, neighbours shorter than `shortest` made one; returns
@@ -89,14 +109,20 @@ static size_t each_span(const struct run *run, const struct turn *turns, size_t 
 {
     size_t i = 0;
     while (i < count && turns[i].worker == worker) {
-        struct span span = span_of(run, turns[i++].file);
+        struct span span = span_of(run, &turns[i++]);
         while (i < count && turns[i].worker == worker && span.read + span.count < shortest) {
-            struct span next = span_of(run, turns[i++].file);
+            struct span next = span_of(run, &turns[i]);
             int64_t gap = next.begin - span.begin - span.read - span.count;
-            span.read += next.read + (gap > 0 ? gap : 0);
-            span.count += next.count;
+            if (!belong_together(&span, &next, shortest))
+                break;
+            if (span.count > 0)
+                span.count += next.count + (gap > 0 ? gap : 0);
+            else
+                span.read += gap > 0 ? gap : 0;
+            span.read += next.read;
             span.cpu += next.cpu;
             span.more++;
+            i++;
         }
         use(context, &span);
     }
@@ -121,51 +147,77 @@ struct drawing {
     struct turn *turns;
     bool *named; /* files whose names the page needs */
     size_t *number_of;
-    unsigned lanes; /* drawn so far */
 };
 
-/* All configurations while there is room; the plain loop and the one with all CPUs in any case. */
-static bool is_drawn(struct drawing *d, const struct config *config)
+struct group { /* a run, and its lanes */
+    char label[64];
+    const struct run *run;
+    unsigned lanes;
+};
+
+static struct group first_group(const struct measurement *m)
 {
-    unsigned lanes = config->workers == 0 ? 1 : config->workers;
-    if (d->lanes + lanes > MAX_LANES && config->workers != 0 && config->workers != d->m->cpus)
-        return false;
-    d->lanes += lanes;
-    return true;
+    struct group group = {"", &m->first.run, m->first.figures.workers};
+    snprintf(group.label, sizeof group.label, "first reading, through the pipeline");
+    return group;
 }
 
-static int64_t shortest_span(const struct measurement *m, const struct config *config)
+static struct group config_group(const struct measurement *m, const struct config *config)
 {
-    if (m->corpus->count <= MAX_SPANS)
+    struct group group = {"", config_run(config), config->workers == 0 ? 1 : config->workers};
+    char buffer[32];
+    snprintf(group.label, sizeof group.label, "%s%s", page_label(config, buffer),
+             config->workers > m->cpus ? " (oversubscribed)" : "");
+    return group;
+}
+
+/* The first reading; then all configurations while there is room, and in any case the plain loop
+   and those with all CPUs. Returns how many. */
+static size_t choose_groups(const struct measurement *m, struct group *groups)
+{
+    size_t count = 0;
+    unsigned lanes = 0;
+    if (m->first.run.files > 0)
+        groups[count++] = first_group(m);
+    for (size_t c = 0; c < m->config_count && m->rounds > 0; c++) {
+        struct group group = config_group(m, &m->configs[c]);
+        bool wanted = m->configs[c].workers == 0 || m->configs[c].workers == m->cpus;
+        if (lanes + group.lanes > MAX_LANES && !wanted)
+            continue;
+        lanes += group.lanes;
+        groups[count++] = group;
+    }
+    return count;
+}
+
+static int64_t shortest_span(const struct group *group)
+{
+    if (turns_of(group->run) <= MAX_SPANS)
         return 0;
-    return units(run_wall(config_run(config))) * (config->workers == 0 ? 1 : config->workers) /
-           MAX_SPANS;
+    return units(run_wall(group->run)) * group->lanes / MAX_SPANS;
 }
 
-static void mark_names(struct drawing *d, const struct config *config)
+static void mark_names(struct drawing *d, const struct group *group)
 {
-    size_t files = d->m->corpus->count, at = 0;
-    sort_files(config_run(config), files, d->turns);
-    for (unsigned lane = 0; lane == 0 || lane < config->workers; lane++)
-        at += each_span(config_run(config), d->turns + at, files - at, lane,
-                        shortest_span(d->m, config), use_mark, d->named);
+    size_t turns = turns_of(group->run), at = 0;
+    sort_turns(group->run, d->turns);
+    for (unsigned lane = 0; lane < group->lanes; lane++)
+        at += each_span(group->run, d->turns + at, turns - at, lane, shortest_span(group), use_mark,
+                        d->named);
 }
 
-static void put_run(FILE *out, struct drawing *d, const struct config *config)
+static void put_run(FILE *out, struct drawing *d, const struct group *group)
 {
-    const struct run *run = config_run(config);
-    size_t files = d->m->corpus->count, at = 0;
-    char label[64], buffer[32];
-    snprintf(label, sizeof label, "%s%s", page_label(config, buffer),
-             config->workers > d->m->cpus ? " (oversubscribed)" : "");
-    fprintf(out, "\n{\"label\":\"%s\",\"wall\":%" PRId64 ",\"lanes\":[", label,
+    const struct run *run = group->run;
+    size_t turns = turns_of(run), at = 0;
+    fprintf(out, "\n{\"label\":\"%s\",\"wall\":%" PRId64 ",\"lanes\":[", group->label,
             units(run_wall(run)));
-    sort_files(run, files, d->turns);
-    for (unsigned lane = 0; lane == 0 || lane < config->workers; lane++) {
+    sort_turns(run, d->turns);
+    for (unsigned lane = 0; lane < group->lanes; lane++) {
         struct lane_writer writer = {.out = out, .number_of = d->number_of};
         fputs(lane == 0 ? "[" : ",\n[", out);
-        at += each_span(run, d->turns + at, files - at, lane, shortest_span(d->m, config), use_put,
-                        &writer);
+        at +=
+            each_span(run, d->turns + at, turns - at, lane, shortest_span(group), use_put, &writer);
         fputc(']', out);
     }
     fputs("],\"merges\":[", out);
@@ -217,30 +269,27 @@ static void put_file_names(FILE *out, struct drawing *d)
 
 void page_lanes_write(FILE *out, const struct measurement *m)
 {
-    size_t files = m->corpus->count;
+    size_t files = m->corpus->count, count = 0;
     struct drawing d = {.m = m,
-                        .turns = calloc(files, sizeof *d.turns),
+                        .turns = calloc(2 * files, sizeof *d.turns),
                         .named = calloc(files, sizeof *d.named),
                         .number_of = calloc(files, sizeof *d.number_of)};
-    if (d.turns == NULL || d.named == NULL || d.number_of == NULL) {
+    struct group *groups = calloc(m->config_count + 1, sizeof *groups);
+    if (d.turns == NULL || d.named == NULL || d.number_of == NULL || groups == NULL) {
         fputs("{\"names\":[],\"sizes\":[],\"runs\":[]}",
               out); /* the rest of the page is right without lanes */
     } else {
-        for (size_t c = 0; c < m->config_count; c++)
-            if (is_drawn(&d, &m->configs[c]))
-                mark_names(&d, &m->configs[c]);
+        count = choose_groups(m, groups);
+        for (size_t k = 0; k < count; k++)
+            mark_names(&d, &groups[k]);
         put_file_names(out, &d);
-        d.lanes = 0;
-        bool any = false;
-        for (size_t c = 0; c < m->config_count; c++) {
-            if (!is_drawn(&d, &m->configs[c]))
-                continue;
-            fputs(any ? "," : "", out);
-            put_run(out, &d, &m->configs[c]);
-            any = true;
+        for (size_t k = 0; k < count; k++) {
+            fputs(k > 0 ? "," : "", out);
+            put_run(out, &d, &groups[k]);
         }
         fputs("]}", out);
     }
+    free(groups);
     free(d.turns);
     free(d.named);
     free(d.number_of);
