@@ -10,13 +10,20 @@
 #undef main
 #include "../examples/demo/corpus.c"
 #include "../examples/demo/count.c"
+#include "../examples/demo/flow.c"
 #include "../examples/demo/generate.c"
 #include "../examples/demo/measure.c"
+#include "../examples/demo/merge.c"
 #include "../examples/demo/names.c"
 #include "../examples/demo/page.c"
 #include "../examples/demo/page_assets.c"
+#include "../examples/demo/page_flow.c"
 #include "../examples/demo/page_lanes.c"
+#include "../examples/demo/page_legend.c"
+#include "../examples/demo/reading.c"
+#include "../examples/demo/report.c"
 #include "../examples/demo/scan.c"
+#include "../examples/demo/stop.c"
 #include "../examples/demo/text.c"
 
 #include <ftw.h>
@@ -49,6 +56,8 @@ static bool begin_tree(void)
     snprintf(base, sizeof base, "%s/twill-demo-XXXXXX",
              where == NULL || strlen(where) > 200 ? "/tmp" : where);
     unsetenv("CORPUS");
+    unsetenv("RATE");
+    unsetenv("FAULTS");
     return CHECK(mkdtemp(base) != NULL) && CHECK(mkdir(in_base("tree"), 0777) == 0) &&
            CHECK(mkdir(in_base("out"), 0777) == 0);
 }
@@ -516,22 +525,18 @@ TEST(a_file_that_grows_while_it_is_read_is_noticed_and_has_an_end)
 
 /* ---- the proof itself ---- */
 
-/* A corpus of two files and its first reading. */
+/* A corpus of two files and its reading by the plain loop. */
 static bool begin_measurement(struct measurement *m, struct corpus *corpus, bool leave[2])
 {
     if (!begin_tree())
         return false;
     write_text("tree/a.c", "int a;\n");
     write_text("tree/log", "word\n");
-    memset(m, 0, sizeof *m);
-    m->corpus = corpus;
-    m->cpus = 2;
     leave[0] = leave[1] = false;
-    if (!CHECK_EQ(corpus_walk(corpus, in_base("tree")), 0) || !CHECK_EQ(corpus->count, 2))
+    if (!CHECK_EQ(corpus_walk(corpus, in_base("tree"), NULL, NULL), 0) ||
+        !CHECK_EQ(corpus->count, 2) || !CHECK_EQ(measurement_open(m, corpus, NULL, NULL), 0))
         return false;
-    m->reference = calloc(2, sizeof *m->reference);
-    return CHECK(m->reference != NULL) && CHECK(choose_configs(m)) &&
-           CHECK_EQ(read_first(m, leave), 0);
+    return CHECK(choose_configs(m)) && CHECK_EQ(read_reference(m, leave), 0);
 }
 
 static void end_measurement(struct measurement *m, struct corpus *corpus)
@@ -554,8 +559,7 @@ TEST(a_file_that_changes_between_two_runs_is_left_out)
     corpus_drop(&corpus, leave);
     CHECK_EQ(corpus.count, 1);
     CHECK_EQ(corpus.bytes, 7);
-    measurement_free(&m);
-    CHECK_EQ(measurement_make(&m, &corpus, 0), 0); /* the rest is proven */
+    CHECK_EQ(measurement_make(&m, 0), 0); /* the rest is proven */
     CHECK_EQ(m.runs_proven, m.config_count);
     end_measurement(&m, &corpus);
 }
@@ -591,6 +595,33 @@ TEST(a_wrong_count_of_a_name_is_found)
     end_measurement(&m, &corpus);
 }
 
+TEST(what_the_pipeline_loses_or_mixes_up_is_found)
+{
+    struct measurement m;
+    struct corpus corpus;
+    bool leave[2];
+    if (!begin_measurement(&m, &corpus, leave))
+        return;
+    CHECK_EQ(read_first(&m, NULL), 0);
+    CHECK_EQ(prove_flow(&m, &m.first, leave), DONE);
+    m.first.found.top[0].count++;
+    CHECK_EQ(prove_flow(&m, &m.first, leave), -1);
+    CHECK(strstr(m.trouble, "gathered names") != NULL);
+    m.first.found.top[0].count--;
+    m.first.indexes[0] = 1;
+    CHECK_EQ(prove_flow(&m, &m.first, leave), -1);
+    CHECK(strstr(m.trouble, "order") != NULL);
+    m.first.indexes[0] = 0;
+    m.first.run.files = 1;
+    CHECK_EQ(prove_flow(&m, &m.first, leave), -1);
+    CHECK(strstr(m.trouble, "lost files") != NULL);
+    m.first.run.files = 2;
+    m.first.counts[1].lines++;
+    CHECK_EQ(prove_flow(&m, &m.first, leave), -1);
+    CHECK_STR(m.trouble_path, corpus.files[1].path);
+    end_measurement(&m, &corpus);
+}
+
 TEST(rounds_fit_the_budget)
 {
     CHECK_EQ(rounds_in(0, 5), 1);
@@ -599,6 +630,333 @@ TEST(rounds_fit_the_budget)
     CHECK_EQ(rounds_in(TWILL_SEC(9), TWILL_SEC(7)), 2);
     CHECK_EQ(rounds_in(TWILL_SEC(9), TWILL_SEC(60)), 1);
     CHECK_EQ(rounds_in(TWILL_SEC(9), 1000), MAX_ROUNDS);
+}
+
+/* ---- the pipeline and its guards ---- */
+
+/* Files of a few kilobytes, one of none, and one that is larger than two buffers. */
+static void write_sizes(unsigned files)
+{
+    static char text[BUFFER_BYTES * 2 + 12345];
+    for (size_t at = 0; at + 20 < sizeof text; at += strlen(text + at))
+        snprintf(text + at, 20, "x%u y%u /* %u\n*/", (unsigned)at % 91, (unsigned)at % 97,
+                 (unsigned)at % 3);
+    for (unsigned file = 0; file < files; file++) {
+        char name[40];
+        snprintf(name, sizeof name, "tree/file%03u.c", file);
+        write_bytes(name, text, file * 37u % 5000);
+    }
+    write_bytes("tree/file000a.c", text, sizeof text - 40);
+    write_bytes("tree/file100a.c", text, BUFFER_BYTES);
+    write_bytes("tree/file100b.c", text, BUFFER_BYTES + 1);
+}
+
+static bool begin_reading(struct measurement *m, struct corpus *corpus,
+                          const struct reading_rules *rules, unsigned files)
+{
+    if (!begin_tree())
+        return false;
+    write_sizes(files);
+    memset(corpus, 0, sizeof *corpus);
+    return CHECK_EQ(measurement_open(m, corpus, NULL, rules), 0);
+}
+
+TEST(a_walk_gives_files_in_the_order_of_their_paths)
+{
+    struct corpus corpus;
+    if (!begin_tree())
+        return;
+    static const char *const folders[] = {"tree/a", "tree/a-b", "tree/a/z", "tree/b"};
+    static const char *const files[] = {"tree/a.c",   "tree/a/b",   "tree/a/z/c", "tree/a/z.c",
+                                        "tree/a-b/d", "tree/a0",    "tree/B",     "tree/b/\xe9",
+                                        "tree/b/z",   "tree/a/\x01"};
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        CHECK(mkdir(in_base(folders[i]), 0777) == 0);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        write_text(files[i], "x\n");
+    CHECK_EQ(corpus_walk(&corpus, in_base("tree"), NULL, NULL), 0);
+    CHECK_EQ(corpus.count, sizeof files / sizeof *files);
+    for (size_t i = 1; i < corpus.count; i++)
+        CHECK(strcmp(corpus.files[i - 1].path, corpus.files[i].path) < 0);
+    corpus_free(&corpus);
+    end_tree();
+}
+
+TEST(with_faults_and_a_rate_the_pipeline_gives_what_the_loop_gives)
+{
+    struct measurement m;
+    struct corpus corpus;
+    struct reading_rules rules = {.rate = 20000000, .faults = true};
+    if (!begin_reading(&m, &corpus, &rules, 200))
+        return;
+    int64_t begun = twill_now();
+    CHECK_EQ(measurement_read(&m, in_base("tree")), 0);
+    int64_t took = twill_now() - begun;
+    const struct flow_figures *f = &m.first.figures;
+    CHECK_EQ(corpus.count, 203);
+    CHECK_EQ(m.first.run.files, 203);
+    CHECK(f->reading.faults > 10); /* an eighth of the pieces, once or twice */
+    CHECK(f->reading.retries >= f->reading.faults);
+    CHECK(corpus.bytes > 1400000);
+    /* all but the burst waits for its turn, and large files are no exception */
+    CHECK(took >= (int64_t)((double)(corpus.bytes - BUFFER_BYTES) / 20e6 * 1e9));
+    CHECK_EQ(measurement_make(&m, 0), 0);
+    CHECK_EQ(m.failed, 0);
+    CHECK_EQ(m.left_out, 0);
+    CHECK_EQ(m.runs_proven, m.config_count + 1);
+    CHECK_EQ(m.runs_made, m.runs_proven);
+    measurement_free(&m);
+    corpus_free(&corpus);
+    end_tree();
+}
+
+TEST(memory_is_bounded_by_the_tokens)
+{
+    struct measurement m;
+    struct corpus corpus;
+    if (!begin_reading(&m, &corpus, NULL, 1000))
+        return;
+    CHECK_EQ(measurement_read(&m, in_base("tree")), 0);
+    const struct flow_figures *f = &m.first.figures;
+    CHECK_EQ(f->tokens, 4 * m.cpus);
+    CHECK(f->pipeline.in_flight_peak <= f->tokens);
+    CHECK(f->reading.buffers_peak <= f->tokens);
+    CHECK(f->reading.buffers <= f->tokens); /* made once, lent again and again */
+    CHECK_EQ(f->reading.lent, f->batches.batches);
+    CHECK_EQ(f->queue.capacity, QUEUE_PARCELS);
+    CHECK(f->queue.peak <= QUEUE_PARCELS);
+    CHECK_EQ(f->batches.added, corpus.count);
+    CHECK_EQ(f->batches.done, corpus.count);
+    CHECK_EQ(f->queue.accepted, f->batches.batches);
+    CHECK(f->batches.batches >= corpus.count / PARCEL_FILES);
+    for (size_t k = 0; k < FLOW_STAGES; k++)
+        CHECK_EQ(f->stages[k].in, f->batches.batches);
+    CHECK(f->pipeline.bottleneck < FLOW_STAGES);
+    for (size_t i = 1; i < f->sample_count; i++)
+        CHECK(f->samples[i - 1].when <= f->samples[i].when &&
+              f->samples[i].queued <= QUEUE_PARCELS && f->samples[i].inside <= f->tokens);
+    measurement_free(&m);
+    corpus_free(&corpus);
+    end_tree();
+}
+
+/* Faults that a limit has no time for. */
+TEST(a_file_that_takes_too_long_is_given_up_and_leaves_no_trace)
+{
+    struct measurement m;
+    struct corpus corpus;
+    struct reading_rules rules = {.faults = true, .limit = 1}; /* a nanosecond */
+    if (!begin_reading(&m, &corpus, &rules, 50))
+        return;
+    CHECK_EQ(measurement_read(&m, in_base("tree")), 0);
+    CHECK_EQ(m.first.run.files, 53);
+    size_t late = 0;
+    for (size_t i = 0; i < m.first.run.files; i++)
+        late += m.first.counts[i].error == ETIMEDOUT;
+    CHECK_EQ(late, 53);
+    CHECK_EQ(m.first.figures.reading.limits, 53);
+    CHECK_EQ(m.first.found.distinct, 0);
+    m.rules.limit = 0;
+    CHECK_EQ(measurement_read(&m, in_base("tree")), 0);
+    CHECK_EQ(m.first.figures.reading.limits, 0);
+    CHECK(m.first.found.distinct > 0);
+    measurement_free(&m);
+    corpus_free(&corpus);
+    end_tree();
+}
+
+TEST(a_file_that_fails_half_way_leaves_no_name)
+{
+    struct counter *counter = counter_create();
+    struct counts counts = {0};
+    static const unsigned char text[] = "alpha beta";
+    if (!CHECK(counter != NULL))
+        return;
+    size_t before = names_distinct(&counter->names);
+    for (int round = 0; round < 3; round++) {
+        counts.stamp.size = sizeof text - 1;
+        count_begin(counter, "x.c", &counts, true);
+        count_more(counter, &counts, text, 7);
+        CHECK_EQ(count_end(counter, &counts, EIO), EIO);
+        CHECK_EQ(names_distinct(&counter->names), before);
+    }
+    count_begin(counter, "x.c", &counts, true);
+    count_more(counter, &counts, text, 7);
+    count_more(counter, &counts, text + 7, sizeof text - 8);
+    CHECK_EQ(count_end(counter, &counts, 0), 0);
+    CHECK_EQ(count_of(counter, "alpha"), 1);
+    CHECK_EQ(count_of(counter, "beta"), 1);
+    counter_destroy(counter);
+}
+
+TEST(a_failure_that_stays_is_not_tried_again)
+{
+    struct reading reading;
+    struct reading_rules rules = {.buffers = 1};
+    struct reading_figures figures = {0};
+    struct counts counts = {0};
+    if (!begin_tree() || !CHECK_EQ(reading_open(&reading, &rules, NULL), 0))
+        return;
+    struct piece piece = {.path = in_base("tree/none"), .descriptor = -1, .counts = &counts};
+    CHECK_EQ(reading_piece(&reading, &piece, 0), ENOENT);
+    CHECK_EQ(piece.retries, 0);
+    twill_cancel given_up;
+    twill_cancel_init(&given_up, NULL);
+    twill_cancel_fire(&given_up, 1);
+    reading.given_up = &given_up;
+    piece.path = in_base("tree");
+    CHECK_EQ(reading_piece(&reading, &piece, 0), ECANCELED);
+    reading_close(&reading, &figures);
+    CHECK_EQ(figures.buffers, 0); /* nobody borrowed one */
+    end_tree();
+}
+
+TEST(a_rate_that_makes_no_sense_is_refused)
+{
+    static const char *const wrong[] = {"0", "-1", "nan", "inf", "2001", "fast", "1x", ""};
+    struct wishes wishes;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        char *words[] = {(char *)"crunch", (char *)"--rate", (char *)(uintptr_t)wrong[i]};
+        CHECK_EQ(read_wishes(&wishes, 3, words), -1);
+    }
+    char *right[] = {(char *)"crunch", (char *)"--rate", (char *)"2.5", (char *)"--faults"};
+    CHECK_EQ(read_wishes(&wishes, 4, right), 0);
+    CHECK(wishes.rate > 2.49e6 && wishes.rate < 2.51e6 && wishes.faults);
+    setenv("RATE", "many", 1);
+    CHECK_EQ(read_wishes(&wishes, 1, right), -1);
+    setenv("RATE", "7", 1);
+    setenv("FAULTS", "1", 1);
+    CHECK_EQ(read_wishes(&wishes, 1, right), 0);
+    CHECK(wishes.rate > 6.9e6 && wishes.faults);
+    unsetenv("RATE");
+    setenv("FAULTS", "0", 1);
+    CHECK_EQ(read_wishes(&wishes, 1, right), 0);
+    CHECK(wishes.rate <= 0 && !wishes.faults);
+    unsetenv("FAULTS");
+}
+
+/* ---- Ctrl-C ---- */
+
+/* Starts crunch on the tree at a rate, and returns when it has begun to read. */
+static pid_t start_slowly(const char *rate)
+{
+    char out[600], errors[600], where[600], corpus[600];
+    snprintf(out, sizeof out, "%s/stdout", base);
+    snprintf(errors, sizeof errors, "%s/stderr", base);
+    snprintf(where, sizeof where, "%s/out", base);
+    snprintf(corpus, sizeof corpus, "%s/tree", base);
+    char *words[] = {
+        (char *)"crunch", (char *)"--quick",       (char *)"--out",    where, (char *)"--list",
+        (char *)"--rate", (char *)(uintptr_t)rate, (char *)"--faults", corpus};
+    fflush(NULL);
+    pid_t child = fork();
+    if (child == 0) {
+        signal(SIGINT, SIG_DFL); /* also where the tests run in the background */
+        become(0, out, errors);
+        exit(crunch_main(sizeof words / sizeof *words, words));
+    }
+    CHECK(child > 0);
+    struct stat info;
+    for (int wait = 0; wait < 3000;
+         wait++) { /* the progress is drawn once the handlers are there */
+        if (stat(errors, &info) == 0 && info.st_size > 0)
+            break;
+        twill_sleep(twill_within(TWILL_MS(10)));
+    }
+    return child;
+}
+
+static uint64_t number_after(const char *text, const char *before)
+{
+    const char *at = text == NULL ? NULL : strstr(text, before);
+    uint64_t number = 0;
+    if (!CHECK(at != NULL))
+        return UINT64_MAX;
+    for (at += strlen(before); (*at >= '0' && *at <= '9') || *at == ','; at++)
+        if (*at != ',')
+            number = number * 10 + (uint64_t)(*at - '0');
+    return number;
+}
+
+/* How the child ended: minus the signal, or its status. */
+static int end_of(pid_t child)
+{
+    int status = 0;
+    if (!CHECK(waitpid(child, &status, 0) == child))
+        return 0;
+    return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static void no_step(void *context, uint64_t bytes)
+{
+    (void)context, (void)bytes;
+}
+
+TEST(a_first_ctrl_c_finishes_what_is_under_way_and_reports_just_that)
+{
+    if (!begin_tree())
+        return;
+    write_sizes(400);
+    pid_t child = start_slowly("0.8"); /* three seconds */
+    twill_sleep(twill_within(TWILL_MS(300)));
+    CHECK(kill(child, SIGINT) == 0);
+    CHECK_EQ(end_of(child), -SIGINT);
+    char *errors = read_text("stderr"), *out = read_text("stdout");
+    uint64_t covered = number_after(errors, "in flight, the report covers ");
+    CHECK(file_has("stderr", " of 403 files"));
+    CHECK(covered > 0 && covered < 403);
+    char wanted[80];
+    snprintf(wanted, sizeof wanted, "stopped the report is about %u of 403 files",
+             (unsigned)covered);
+    CHECK(file_has("stdout", wanted));
+    CHECK(file_has("stdout", "proof   none"));
+    /* the list has just these files, the first ones in order, with the counts of the plain loop */
+    struct corpus corpus;
+    struct counter *counter = counter_create();
+    CHECK_EQ(corpus_walk(&corpus, in_base("tree"), NULL, NULL), 0);
+    uint64_t lines = 0, words = 0, names = 0, listed = 0;
+    for (size_t i = 0; i < corpus.count && counter != NULL && i < covered; i++) {
+        struct counts counts;
+        struct effort effort;
+        char line[900];
+        count_file(counter, corpus.files[i].path, &counts, &effort, no_step, NULL);
+        snprintf(line, sizeof line, "\n%" PRIu64 " %" PRIu64 " %" PRIu64 " %08" PRIx32 " %s\n",
+                 counts.lines, counts.words, counts.bytes, counts.crc, corpus.files[i].path);
+        listed += out != NULL && strstr(out, line) != NULL;
+        lines += counts.lines, words += counts.words, names += counts.names;
+    }
+    CHECK_EQ(listed, covered);
+    CHECK(covered >= 403 || out == NULL || strstr(out, corpus.files[covered].path) == NULL);
+    CHECK_EQ(number_after(out, "found   "), lines);
+    CHECK_EQ(number_after(out, " lines, "), words);
+    CHECK_EQ(number_after(out, " words, "), names);
+    CHECK_EQ(number_after(out, " identifiers, "),
+             counter == NULL ? 0 : names_distinct(&counter->names));
+    page_is_whole();
+    CHECK(file_has("out/demo.html", "asked to <em>stop</em>"));
+    free(errors);
+    free(out);
+    counter_destroy(counter);
+    corpus_free(&corpus);
+    end_tree();
+}
+
+TEST(a_second_ctrl_c_ends_it_at_once)
+{
+    if (!begin_tree())
+        return;
+    write_sizes(400);
+    pid_t child = start_slowly("0.02"); /* a minute and a half; what is under way: seconds */
+    twill_sleep(twill_within(TWILL_MS(200)));
+    CHECK(kill(child, SIGINT) == 0);
+    twill_sleep(twill_within(TWILL_MS(600))); /* within 200 ms it would be the same press */
+    int64_t begun = twill_now();
+    CHECK(kill(child, SIGINT) == 0);
+    CHECK_EQ(end_of(child), -SIGINT);
+    CHECK(twill_now() - begun < TWILL_SEC(5));
+    CHECK(file_has("stderr", " of 403 files"));
+    CHECK(access(in_base("out/demo.html"), F_OK) != 0);
+    end_tree();
 }
 
 HARNESS_MAIN
