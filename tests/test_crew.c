@@ -20,6 +20,7 @@ typedef struct heap {
     unsigned left, done, ended, inside, inside_peak;
     unsigned end_at, to_end; /* from this unit on so many end their thread; 0: none */
     twill_ns due;            /* a unit comes up then; 0: none */
+    atomic_bool hold;        /* no unit ends before it is false */
 } heap;
 
 static bool heap_ready(void *object)
@@ -54,6 +55,8 @@ static void heap_work(void *object, twill_task *task)
             end = h->done + 1 >= h->end_at && h->to_end && h->to_end--;
             twill__unlock(&h->lock);
             twill__yield();
+            while (atomic_load(&h->hold))
+                twill_sleep(twill_within(TWILL_US(100)));
             if (end)
                 END_THREAD();
             twill__lock(&h->lock);
@@ -198,6 +201,59 @@ TEST(an_alarm_brings_a_worker)
         close_site(&s, NULL);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     }
+}
+
+/* One crew's work is long: what others on the same pool are due to do later does not wait for
+   it. */
+TEST(an_alarm_is_not_lost_behind_another_one)
+{
+    twill_pool *pool;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 3}), TWILL_OK);
+    for (int round = 0; round < 20; round++) {
+        site s[3];
+        twill_ns due = twill_now() + TWILL_MS(2);
+        for (int i = 0; i < 3; i++) {
+            CHECK_EQ(open_site(&s[i], &(twill_run){.pool = pool}, 2, 0), TWILL_OK);
+            atomic_store(&s[i].heap.hold, i == 0);
+        }
+        for (int i = 0; i < 3; i++) {
+            twill__lock(&s[i].heap.lock);
+            s[i].heap.due = due + TWILL_MS(i);
+            twill__unlock(&s[i].heap.lock);
+            twill__crew_alarm(s[i].heap.crew, due + TWILL_MS(i));
+        }
+        CHECK(wait_done(&s[1], 1) && wait_done(&s[2], 1));
+        CHECK_EQ(done_of(&s[0]), 0);
+        atomic_store(&s[0].heap.hold, false);
+        CHECK(wait_done(&s[0], 1));
+        for (int i = 0; i < 3; i++) {
+            CHECK_EQ(done_of(&s[i]), 1);
+            close_site(&s[i], NULL);
+        }
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* More crews on a pool than it has seats: the others have threads of their own, and say so. */
+TEST(seats_run_out)
+{
+    enum { CREWS = TWILL__SEATS + 3 };
+    twill_pool *pool;
+    site s[CREWS];
+    unsigned degraded = 0;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    for (int i = 0; i < CREWS; i++)
+        CHECK_EQ(open_site(&s[i], &(twill_run){.pool = pool}, 2, 2), TWILL_OK);
+    for (int i = 0; i < CREWS; i++)
+        give(&s[i], 20);
+    for (int i = 0; i < CREWS; i++) {
+        twill_report report = {0};
+        CHECK(wait_done(&s[i], 20));
+        close_site(&s[i], &report);
+        degraded += !!(report.flags & TWILL_REPORT_DEGRADED);
+    }
+    CHECK(degraded >= 3 && degraded < CREWS);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
 TEST(threads_that_end_in_callbacks_are_replaced)
