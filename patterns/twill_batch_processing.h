@@ -6339,17 +6339,15 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         all = twill__team_grow(&crew->own, own_threads, run);
     else if (run->pool && twill__team_threads(job->team) < own_threads)
         all = false;
-    twill__open(job, 0);
-    if (!all)
-        job->flags |= TWILL_REPORT_DEGRADED;
-    if (!all && run->strict) {
-        atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
-        twill__meet(job, NULL, false);
-        twill__release(job->seat, true);
+    if (!all && run->strict) { /* before anybody can come in */
+        twill__release(job->seat, false);
         if (crew->has_own)
             (void)twill__team_close(&crew->own);
         return TWILL_NO_THREAD;
     }
+    if (!all)
+        job->flags |= TWILL_REPORT_DEGRADED;
+    twill__open(job, 0);
     return TWILL_OK;
 }
 

@@ -2984,6 +2984,7 @@ typedef struct twill__waiter { /* one thread's place in one list */
     bool whole;         /* push: all of them at once; pop: not before all n are there */
     bool shared;        /* the node waits elsewhere, too */
     bool listed, first; /* first: it was, when it left the list */
+    bool counted;       /* it is not listed, but counted: a bulk that looks again */
     twill__cell cell;   /* key and bytes of an item to push */
     twill_ns since;
 } twill__waiter;
@@ -3094,8 +3095,9 @@ static inline void twill__enlist(twill__queue *queue, twill__queue_list *list,
                                  twill__waiter *waiter, bool front)
 {
     _Atomic uint32_t *gate = twill__queue_gate(queue, list);
-    if (gate) /* seq_cst: pairs with the loads in twill__quick_put and _take */
+    if (gate && !waiter->counted) /* seq_cst: pairs with the loads in twill__quick_put and _take */
         atomic_fetch_add(gate, twill__queue_weight(waiter));
+    waiter->counted = false;
     waiter->listed = true;
     waiter->next = front ? list->first : NULL;
     waiter->previous = front ? NULL : list->last;
@@ -3113,7 +3115,7 @@ static inline void twill__delist(twill__queue *queue, twill__queue_list *list,
                                  twill__waiter *waiter)
 {
     _Atomic uint32_t *gate = twill__queue_gate(queue, list);
-    if (gate) /* relaxed: one too many costs a look */
+    if (gate && !waiter->counted) /* relaxed: one too many costs a look */
         atomic_fetch_sub_explicit(gate, twill__queue_weight(waiter), memory_order_relaxed);
     waiter->listed = false;
     if (waiter->previous)
@@ -3124,6 +3126,13 @@ static inline void twill__delist(twill__queue *queue, twill__queue_list *list,
         waiter->next->previous = waiter->previous;
     else
         list->last = waiter->previous;
+}
+
+/* Ring: whether a bulk waits that this one must not overtake. */
+static inline bool twill__queue_behind(const twill__queue *queue, const twill__waiter *waiter)
+{
+    return atomic_load(&queue->givers) - (waiter->counted ? twill__queue_weight(waiter) : 0) >=
+           TWILL__BULK;
 }
 
 static inline bool twill__waits(const twill__waiter *waiter)
@@ -3343,9 +3352,14 @@ static inline bool twill__settle_pushers(twill__queue *queue, twill__queue_turn 
     bool moved = false;
     for (twill__waiter *waiter = queue->pushers.first, *next; waiter; waiter = next) {
         size_t room;
+        /* a bulk in a ring that does not wait now may look again: it will have the lock soon */
+        bool stays = queue->ring.cells && twill__queue_weight(waiter) != 1;
         next = waiter->next;
-        if (!twill__waits(waiter))
+        if (!twill__waits(waiter)) {
+            if (stays)
+                break;
             continue;
+        }
         room = twill__queue_room(queue, waiter);
         if (room == 0)
             break; /* those behind it wait their turn */
@@ -3355,8 +3369,11 @@ static inline bool twill__settle_pushers(twill__queue *queue, twill__queue_turn 
             twill__queue_accept(queue, waiter, room);
             break;
         }
-        if (!twill__own(waiter))
+        if (!twill__own(waiter)) {
+            if (stays)
+                break;
             continue;
+        }
         twill__queue_accept(queue, waiter, room);
         if (waiter->done < waiter->n) { /* a ring, and somebody was quicker */
             twill__queue_retry(queue, turn, waiter);
@@ -3655,7 +3672,7 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         while (answer == TWILL_OK && waiter->done < waiter->n);
         if (answer != TWILL_FULL)
             return answer;
-    } else if (queue->ring.cells ? atomic_load(&queue->givers) < TWILL__BULK
+    } else if (queue->ring.cells ? !twill__queue_behind(queue, waiter)
                                  : !twill__first(&queue->pushers)) {
         room = twill__queue_room(queue, waiter);
         if (room && !twill__still_ours(waiter))
@@ -3793,7 +3810,7 @@ static inline bool twill__queue_see(twill__queue *queue, twill__queue_turn *turn
                                     const twill__waiter *waiter)
 {
     if (!twill__queue_on_its_way(queue, waiter) ||
-        (waiter->from && atomic_load(&queue->givers) >= TWILL__BULK))
+        (waiter->from && twill__queue_behind(queue, waiter)))
         return false;
     twill__queue_exit(queue, turn);
     twill__yield();
@@ -3844,6 +3861,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
     twill__queue_enter(queue, turn);
     twill__queue_waited(queue, waiter);
     waiter->first = !waiter->previous;
+    waiter->counted = queue->ring.cells && twill__queue_weight(waiter) != 1; /* nobody slips by */
     twill__delist(queue, list, waiter);
     if (*status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
         *status = TWILL_CANCELLED;
@@ -3924,6 +3942,9 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
         answer = (int)over;
     if (answer == TWILL_FULL)
         queue->counts.rejected++;
+    if (waiter->counted) /* relaxed: as in twill__delist */
+        atomic_fetch_sub_explicit(&queue->givers, twill__queue_weight(waiter),
+                                  memory_order_relaxed);
     twill__queue_exit(queue, &turn);
     return (twill_status)answer;
 }
