@@ -226,9 +226,8 @@ TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size,
 TWILL__DECL int twill_pipeline_filter(const twill_task *task);
 
 /* One more output, copied; it travels on when the call has returned 0. TOO_BIG: beyond
-   outputs_max,
-   and nothing is taken. INVALID: not in a stage that has outputs. From the callback's own
-   thread. */
+   outputs_max, and nothing is taken. INVALID: not in a stage that has outputs. From the callback's
+   own thread. */
 TWILL__DECL twill_status twill_pipeline_emit(const twill_task *task, const void *out);
 
 /* ---- the caller is the source ---- */
