@@ -4,14 +4,6 @@
 
 #include "batch_processing/shift.h"
 
-/* Until now: over already? The token comes first. */
-static inline twill_status twill__batcher_over(twill_until until)
-{
-    if (twill_cancel_fired(until.cancel))
-        return TWILL_CANCELLED;
-    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
-}
-
 /* ---- waiting ---- */
 
 /* On a pool this thread may be the only one that could work: it does, before it waits, and whenever
@@ -279,7 +271,7 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
         status = twill__batcher_inline(batcher, turn);
         return status == TWILL_EMPTY ? TWILL_DEADLOCK : status;
     }
-    status = twill__batcher_over(until);
+    status = twill__over(until);
     if (status != TWILL_OK)
         return status;
     if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))

@@ -348,7 +348,7 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
 {
     while (twill__batcher_oldest(batcher) < target) { /* exit: ended, or over */
         twill__batcher_waiter me;
-        twill_status status = twill__batcher_over(until);
+        twill_status status = twill__over(until);
         if (status != TWILL_OK)
             return status;
         if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn)) {

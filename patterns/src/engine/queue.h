@@ -822,14 +822,6 @@ static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *t
     (*threads)--;
 }
 
-/* Until now: over already? The token comes first. */
-static inline twill_status twill__over(twill_until until)
-{
-    if (until.cancel && twill_cancel_fired(until.cancel))
-        return TWILL_CANCELLED;
-    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
-}
-
 static inline size_t twill__queue_need(const twill__waiter *waiter)
 {
     return waiter->whole ? waiter->n - waiter->done : 1;

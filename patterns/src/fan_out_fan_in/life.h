@@ -245,7 +245,7 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
         if (twill__fan_drop_spared(fan, turn))
             continue;
         if (over == TWILL_OK)
-            over = twill__fan_expired_until(until);
+            over = twill__over(until);
         if (over != TWILL_OK)
             return over;
         if ((instead = twill__fan_instead(fan, turn, NULL, me.helps != 0)) < 0)

@@ -6,13 +6,6 @@
 
 /* ---- waiting ---- */
 
-static inline twill_status twill__fan_expired_until(twill_until until)
-{
-    if (until.cancel && twill_cancel_fired(until.cancel))
-        return TWILL_CANCELLED;
-    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
-}
-
 /* Under the lock before and after: waits in `list`. True: answered, in wait->node.answer. False:
    *over is TIMEOUT or CANCELLED by `until`, or OK: time has brought something else. */
 static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
@@ -34,7 +27,7 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     if (status == TWILL_OK)
         return true;
     twill__list_remove(list, &wait->node);
-    *over = twill__fan_expired_until(until);
+    *over = twill__over(until);
     return false;
 }
 
@@ -156,7 +149,7 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
         if (!wait)
             return twill__fan_return(fan, &turn, TWILL_EMPTY);
         if (over == TWILL_OK)
-            over = twill__fan_expired_until(until);
+            over = twill__over(until);
         if (over != TWILL_OK)
             return twill__fan_return(fan, &turn, over);
         if ((instead = twill__fan_instead(fan, &turn, slot, me.helps != 0)) < 0)
@@ -239,7 +232,7 @@ static inline twill_status twill__fan_go_over(const twill_fan *fan, twill__fan_m
         return TWILL_FULL;
     if (inside && !slot && mode == TWILL__FAN_GO)
         return TWILL_FULL; /* on another thread of a task: it can run nothing inline */
-    return twill__fan_expired_until(until);
+    return twill__over(until);
 }
 
 static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task *what,

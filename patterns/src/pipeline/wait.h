@@ -4,14 +4,6 @@
 
 #include "pipeline/work.h"
 
-/* Until now: over already? The token comes first. */
-static inline twill_status twill__flow_over(twill_until until)
-{
-    if (until.cancel && twill_cancel_fired(until.cancel))
-        return TWILL_CANCELLED;
-    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
-}
-
 /* Waits in `list`, the lock held. True: answered, in node.answer, and the pipeline is not touched
    again. False: the lock is held again; *over: TIMEOUT, CANCELLED, or OK: look again. */
 static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twill__list *list,
@@ -90,7 +82,7 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
             (p->working == p->np || !twill__flow_any(p)))
             over = TWILL_DEADLOCK;
         if (over == TWILL_OK)
-            over = twill__flow_over(until);
+            over = twill__over(until);
         if (over != TWILL_OK)
             break;
         if (twill__flow_help(p, &turn, &waiter)) {
@@ -154,7 +146,7 @@ static inline twill_status twill__flow_join(twill__flow *p, twill_until until, b
             continue;
         }
         if (over == TWILL_OK && !p->ended)
-            over = twill__flow_over(until);
+            over = twill__over(until);
         if (over != TWILL_OK) {
             *early = true;
             break;
