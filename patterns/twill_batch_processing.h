@@ -57,8 +57,7 @@ WHAT BECOMES OF EACH ITEM
     they, in their order. Items that failed together go by on_bad_batch. BISECT calls for halves,
     left first, until what is bad is alone: one bad item of b costs 2 log2(b) more calls, b bad ones
     2b. Halving uses up no attempts; an item alone is then called alone while attempts last. If fn
-    is
-    all or nothing, good items take effect once.
+    is all or nothing, good items take effect once.
 
 OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one attempt)
     run             array: see twill_run; on_error 0: COLLECT, everything runs; others stop between
@@ -71,45 +70,38 @@ OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one att
     attempts        calls for one item, the first included; 0: 1
     backoff         before the second attempt up to so long, then up to twice as long, at most
                     backoff_max (0: 10 s): "full jitter". 0: at once. Others go on meanwhile. seed:
-                    not
-                    0: the same delays in every run
+                    not 0: the same delays in every run
     retryable       NULL: every code
     on_bad_batch    RETRY, BISECT, FAIL
 OPTIONS OF THE BATCHER ALONE (the array forms refuse them)
     linger          an open batch leaves so long after its oldest item came; 0: 10 ms;
-                    TWILL_FOREVER:
-                    by count, bytes, flush and close only. It is no rate limit: full ones leave at
-                    once. An item that comes at the very instant opens the next batch
+                    TWILL_FOREVER: by count, bytes, flush and close only. It is no rate limit: full
+                    ones leave at once. An item that comes at the very instant opens the next batch
     idle            it leaves when nothing has come for so long; 0: off
     capacity        items accepted and not ended; 0: 10 max_items; exact. capacity_bytes; 0: no
                     limit
     overflow        full: BLOCK; REJECT: FULL; CALLER_RUNS: the caller processes a batch, if a
-                    worker
-                    number is free; DROP_OLDEST, DROP_NEWEST: the oldest or newest that was in no
-                    call
-                    yet ends DROPPED (FULL if there is none); DROP_INCOMING: the new one does
+                    worker number is free; DROP_OLDEST, DROP_NEWEST: the oldest or newest that was
+                    in no call yet ends DROPPED (FULL if there is none); DROP_INCOMING: the new one
+                    does
     key_of          equal keys are never in two calls at once, and keep the order of add, across
                     retries, too; other keys go in parallel
     coalesce        equal keys within one open batch are one item for fn; each gets that outcome and
                     a copy of that result. Limits count them once, capacity each
     item_timeout    from acceptance; must exceed linger. In no call: the item ends TIMEOUT. In one:
-                    its
-                    future is told at once, on_item when the call has let go of the item; what the
-                    call says of it is discarded
+                    its future is told at once, on_item when the call has let go of the item; what
+                    the call says of it is discarded
     result_size     of each item's result slot
     on_item         called once for each accepted item, then the item is yours again. On the worker,
                     or the thread that dropped or cancelled it (worker UINT_MAX); no lock is held;
-                    it
-                    may add: there is room for one in place of the item it is told about. `result`
-                    (NULL: it was in no call) dies with the call
+                    it may add: there is room for one in place of the item it is told about.
+                    `result` (NULL: it was in no call) dies with the call
 
 ERRORS
     Array: TWILL_OK: all done. FAILED: run.report.first_error is the lowest index (FIRST: the first
-    in
-    time). CANCELLED, TIMEOUT: no further batch, no further attempt; a backoff ends at once; items
-    that had failed before stay FAILED. INVALID, TOO_BIG, NO_MEMORY, NO_THREAD, FORKED, CLOSED (of
-    the
-    pool): nothing ran. flat_map alone may say NO_MEMORY later; then there are no values.
+    in time). CANCELLED, TIMEOUT: no further batch, no further attempt; a backoff ends at once;
+    items that had failed before stay FAILED. INVALID, TOO_BIG, NO_MEMORY, NO_THREAD, FORKED, CLOSED
+    (of the pool): nothing ran. flat_map alone may say NO_MEMORY later; then there are no values.
     report.total counts items, report.chunks calls. Batcher: see each function.
     Batcher, worker_start failed under every worker number: what is there ends CANCELLED, add is
     CLOSED, run.report FAILED at index SIZE_MAX.
@@ -120,20 +112,17 @@ THREADS      All functions by any thread; destroy last (a call that waits inside
              Futures outlive the batcher.
 BLOCKS       process, flat_map: until all callbacks have returned. add: BLOCK and CALLER_RUNS only.
              From inside of a callback an add processes another batch instead of waiting, on top of
-             its
-             own; flush, stop and destroy answer DEADLOCK there.
+             its own; flush, stop and destroy answer DEADLOCK there.
 ORDERING     What came before add comes before fn, that before on_item, and that before a wait for
-             the
-             future or a flush returns. Without keys and with one worker batches run in the order of
-             add; with more they begin in order and may overlap.
+             the future or a flush returns. Without keys and with one worker batches run in the
+             order of add; with more they begin in order and may overlap.
 OWNERSHIP    Array: all stays yours. A batcher's item is its own from OK (or DROPPED) to the return
-             of
-             on_item.
+             of on_item.
 ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else, before the first
              call, 5 to 30 bytes an item of a batch and worker, with a backoff 24 bytes an item; by
              bytes 8 bytes a batch. flat_map: while it runs, what is emitted, and once more at the
-             end.
-             Batcher: one block at create; some 500 bytes an item while the number of items grows.
+             end. Batcher: one block at create; some 500 bytes an item while the number of items
+             grows.
 COSTS        A batcher takes one small lock for an add and three times a batch, and no timer thread:
              an idle worker sleeps until the next thing is due.
 FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
@@ -141,13 +130,10 @@ FORK         In the child array forms work, a batcher is FORKED, destroy frees i
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
              but for one that waits for its next attempt another worker is needed.
              fn may see an item again (attempts, BISECT): it should be all or nothing, or
-             idempotent.
-             Setting one item of a batch and forgetting the others loses them: set all, or none.
-             on_item that frees an item which a future's waiter still uses. bytes_of and key_of run
-             in
-             add, before the lock. A tiny capacity caps max_items. twill_task_fail says nothing
-             here:
-             use twill_batch_set. */
+             idempotent. Setting one item of a batch and forgetting the others loses them: set all,
+             or none. on_item that frees an item which a future's waiter still uses. bytes_of and
+             key_of run in add, before the lock. A tiny capacity caps max_items. twill_task_fail
+             says nothing here: use twill_batch_set. */
 #ifndef TWILL_BATCH_PROCESSING_H
 #define TWILL_BATCH_PROCESSING_H
 
@@ -672,8 +658,8 @@ TWILL__DECL void twill_batch_free(void *values);
 typedef struct twill_batcher twill_batcher;
 
 /* Starts the workers. TWILL_OK: *out is the batcher. Else *out is NULL: INVALID, TOO_BIG,
-   NO_MEMORY,
-   NO_THREAD (none could be started, or, with run.strict, not all), FORKED, CLOSED (of the pool). */
+   NO_MEMORY, NO_THREAD (none could be started, or, with run.strict, not all), FORKED, CLOSED (of
+   the pool). */
 TWILL__DECL twill_status twill_batcher_create(twill_batcher **out, twill_batch_fn *fn,
                                               const twill_batch_options *options);
 
@@ -705,8 +691,7 @@ TWILL__DECL twill_status twill_batcher_stop(twill_batcher *batcher, twill_until 
                                             twill_until join, twill_stopped *out);
 
 /* Close, waits for the end of everything, joins the workers, fills run.report, frees. NULL: OK.
-   From
-   inside of a callback: DEADLOCK, and nothing changed. In a forked child it frees. */
+   From inside of a callback: DEADLOCK, and nothing changed. In a forked child it frees. */
 TWILL__DECL twill_status twill_batcher_destroy(twill_batcher *batcher);
 
 /* added == done + failed + timed_out + cancelled + dropped + lost + pending, always. refused:
@@ -2334,7 +2319,7 @@ static inline void twill__token_adopt(twill__token *token)
     /* pairs with the release */
     uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
     while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        if (seen == 0) { /* never used: there is nothing to reset */
+        if (seen == 0) {  /* never used: there is nothing to reset */
             atomic_compare_exchange_strong(&token->generation, &seen, now);
             seen = atomic_load_explicit(&token->generation, memory_order_acquire);
         } else if (seen == busy) {
@@ -2656,6 +2641,14 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 static inline bool twill__expired(twill_ns deadline)
 {
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* A wait until then: is it over already? The token comes first. */
+static inline twill_status twill__over(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
 }
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
@@ -8761,14 +8754,6 @@ static inline bool twill__batcher_ready(void *object)
 
 #endif
 
-/* Until now: over already? The token comes first. */
-static inline twill_status twill__batcher_over(twill_until until)
-{
-    if (twill_cancel_fired(until.cancel))
-        return TWILL_CANCELLED;
-    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
-}
-
 /* ---- waiting ---- */
 
 /* On a pool this thread may be the only one that could work: it does, before it waits, and whenever
@@ -9036,7 +9021,7 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
         status = twill__batcher_inline(batcher, turn);
         return status == TWILL_EMPTY ? TWILL_DEADLOCK : status;
     }
-    status = twill__batcher_over(until);
+    status = twill__over(until);
     if (status != TWILL_OK)
         return status;
     if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
@@ -9511,7 +9496,7 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
 {
     while (twill__batcher_oldest(batcher) < target) { /* exit: ended, or over */
         twill__batcher_waiter me;
-        twill_status status = twill__batcher_over(until);
+        twill_status status = twill__over(until);
         if (status != TWILL_OK)
             return status;
         if (twill__batcher_may_help(batcher, until) && twill__batcher_help(batcher, turn)) {

@@ -2007,7 +2007,7 @@ static inline void twill__token_adopt(twill__token *token)
     /* pairs with the release */
     uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
     while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        if (seen == 0) { /* never used: there is nothing to reset */
+        if (seen == 0) {  /* never used: there is nothing to reset */
             atomic_compare_exchange_strong(&token->generation, &seen, now);
             seen = atomic_load_explicit(&token->generation, memory_order_acquire);
         } else if (seen == busy) {
@@ -2329,6 +2329,14 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 static inline bool twill__expired(twill_ns deadline)
 {
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* A wait until then: is it over already? The token comes first. */
+static inline twill_status twill__over(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
 }
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
@@ -6132,13 +6140,6 @@ static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twil
 
 /* ---- waiting ---- */
 
-static inline twill_status twill__fan_expired_until(twill_until until)
-{
-    if (until.cancel && twill_cancel_fired(until.cancel))
-        return TWILL_CANCELLED;
-    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
-}
-
 /* Under the lock before and after: waits in `list`. True: answered, in wait->node.answer. False:
    *over is TIMEOUT or CANCELLED by `until`, or OK: time has brought something else. */
 static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
@@ -6160,7 +6161,7 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     if (status == TWILL_OK)
         return true;
     twill__list_remove(list, &wait->node);
-    *over = twill__fan_expired_until(until);
+    *over = twill__over(until);
     return false;
 }
 
@@ -6282,7 +6283,7 @@ static inline twill_status twill__fan_get(twill_fan *fan, void *result, twill_ou
         if (!wait)
             return twill__fan_return(fan, &turn, TWILL_EMPTY);
         if (over == TWILL_OK)
-            over = twill__fan_expired_until(until);
+            over = twill__over(until);
         if (over != TWILL_OK)
             return twill__fan_return(fan, &turn, over);
         if ((instead = twill__fan_instead(fan, &turn, slot, me.helps != 0)) < 0)
@@ -6365,7 +6366,7 @@ static inline twill_status twill__fan_go_over(const twill_fan *fan, twill__fan_m
         return TWILL_FULL;
     if (inside && !slot && mode == TWILL__FAN_GO)
         return TWILL_FULL; /* on another thread of a task: it can run nothing inline */
-    return twill__fan_expired_until(until);
+    return twill__over(until);
 }
 
 static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task *what,
@@ -7250,7 +7251,7 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
         if (twill__fan_drop_spared(fan, turn))
             continue;
         if (over == TWILL_OK)
-            over = twill__fan_expired_until(until);
+            over = twill__over(until);
         if (over != TWILL_OK)
             return over;
         if ((instead = twill__fan_instead(fan, turn, NULL, me.helps != 0)) < 0)

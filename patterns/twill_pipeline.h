@@ -605,9 +605,8 @@ TWILL__DECL twill_status twill_pipeline_map(const void *items, size_t item_size,
 TWILL__DECL int twill_pipeline_filter(const twill_task *task);
 
 /* One more output, copied; it travels on when the call has returned 0. TOO_BIG: beyond
-   outputs_max,
-   and nothing is taken. INVALID: not in a stage that has outputs. From the callback's own
-   thread. */
+   outputs_max, and nothing is taken. INVALID: not in a stage that has outputs. From the callback's
+   own thread. */
 TWILL__DECL twill_status twill_pipeline_emit(const twill_task *task, const void *out);
 
 /* ---- the caller is the source ---- */
@@ -2069,7 +2068,7 @@ static inline void twill__token_adopt(twill__token *token)
     /* pairs with the release */
     uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
     while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        if (seen == 0) { /* never used: there is nothing to reset */
+        if (seen == 0) {  /* never used: there is nothing to reset */
             atomic_compare_exchange_strong(&token->generation, &seen, now);
             seen = atomic_load_explicit(&token->generation, memory_order_acquire);
         } else if (seen == busy) {
@@ -2391,6 +2390,14 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 static inline bool twill__expired(twill_ns deadline)
 {
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* A wait until then: is it over already? The token comes first. */
+static inline twill_status twill__over(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
 }
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
@@ -6767,14 +6774,6 @@ static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
 
 #endif
 
-/* Until now: over already? The token comes first. */
-static inline twill_status twill__flow_over(twill_until until)
-{
-    if (until.cancel && twill_cancel_fired(until.cancel))
-        return TWILL_CANCELLED;
-    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
-}
-
 /* Waits in `list`, the lock held. True: answered, in node.answer, and the pipeline is not touched
    again. False: the lock is held again; *over: TIMEOUT, CANCELLED, or OK: look again. */
 static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twill__list *list,
@@ -6853,7 +6852,7 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
             (p->working == p->np || !twill__flow_any(p)))
             over = TWILL_DEADLOCK;
         if (over == TWILL_OK)
-            over = twill__flow_over(until);
+            over = twill__over(until);
         if (over != TWILL_OK)
             break;
         if (twill__flow_help(p, &turn, &waiter)) {
@@ -6917,7 +6916,7 @@ static inline twill_status twill__flow_join(twill__flow *p, twill_until until, b
             continue;
         }
         if (over == TWILL_OK && !p->ended)
-            over = twill__flow_over(until);
+            over = twill__over(until);
         if (over != TWILL_OK) {
             *early = true;
             break;

@@ -1973,7 +1973,7 @@ static inline void twill__token_adopt(twill__token *token)
     /* pairs with the release */
     uint32_t seen = atomic_load_explicit(&token->generation, memory_order_acquire);
     while (seen != now) { /* exit: whoever is busy takes a bounded number of steps */
-        if (seen == 0) { /* never used: there is nothing to reset */
+        if (seen == 0) {  /* never used: there is nothing to reset */
             atomic_compare_exchange_strong(&token->generation, &seen, now);
             seen = atomic_load_explicit(&token->generation, memory_order_acquire);
         } else if (seen == busy) {
@@ -2295,6 +2295,14 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 static inline bool twill__expired(twill_ns deadline)
 {
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
+}
+
+/* A wait until then: is it over already? The token comes first. */
+static inline twill_status twill__over(twill_until until)
+{
+    if (until.cancel && twill_cancel_fired(until.cancel))
+        return TWILL_CANCELLED;
+    return twill__expired(until.deadline) ? TWILL_TIMEOUT : TWILL_OK;
 }
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
