@@ -256,6 +256,22 @@ TEST(seats_run_out)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+/* A lazy pool has no thread that could come. */
+TEST(a_pool_without_threads_yet)
+{
+    twill_pool *pool;
+    site s;
+    twill_report report = {0};
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2, .lazy = true}),
+             TWILL_OK);
+    CHECK_EQ(open_site(&s, &(twill_run){.pool = pool}, 2, 2), TWILL_OK);
+    give(&s, 20);
+    CHECK(wait_done(&s, 20));
+    close_site(&s, &report);
+    CHECK(report.flags & TWILL_REPORT_DEGRADED);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(threads_that_end_in_callbacks_are_replaced)
 {
     site s;
