@@ -74,10 +74,11 @@ static inline bool twill__crew_here(const twill__crew *crew)
 }
 
 /* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:
-   those of run->pool, if it has any, and a seat; or, for a call that ends before the callback around
-   it does (`nested`), those of the call around it; else `own_threads` are started. Fewer than that,
-   even none, is no failure (flag DEGRADED, and callers help), but with run->strict. The object must
-   be ready to be asked. OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is open. */
+   those of run->pool, if it has any, and a seat; or, for a call that ends before the callback
+   around it does (`nested`), those of the call around it; else `own_threads` are started. Fewer
+   than that, even none, is no failure (flag DEGRADED, and callers help), but with run->strict. The
+   object must be ready to be asked. OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is
+   open. */
 static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *run,
                                             unsigned workers, unsigned own_threads, bool nested,
                                             const twill__crew_table *table, void *object,
