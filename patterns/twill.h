@@ -795,7 +795,8 @@ COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for t
 PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
              may be wrong a moment later. The items of a select that were not chosen are untouched.
              In a signal handler nothing here may be called. priority_of and bytes_of run before the
-             lock and must not depend on the queue. DROP_OLDEST and DROP_NEWEST with PRIORITY scan. */
+             lock and must not depend on the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look
+             at every item. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
@@ -13020,10 +13021,11 @@ static inline bool twill__crew_here(const twill__crew *crew)
 }
 
 /* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:
-   those of run->pool; or, for a call that ends before the callback around it does (`nested`), those
-   of the call around it; else `own_threads` are started. Fewer than that, even none, is no failure
-   (flag DEGRADED, and callers help), but with run->strict. The object must be ready to be asked.
-   OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is open. */
+   those of run->pool, if it has any, and a seat; or, for a call that ends before the callback
+   around it does (`nested`), those of the call around it; else `own_threads` are started. Fewer
+   than that, even none, is no failure (flag DEGRADED, and callers help), but with run->strict. The
+   object must be ready to be asked. OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is
+   open. */
 static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *run,
                                             unsigned workers, unsigned own_threads, bool nested,
                                             const twill__crew_table *table, void *object,
@@ -13045,12 +13047,17 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->seat = twill__take_seat(job->team);
         if (!job->seat && run->pool && (atomic_load(&job->team->seat[0].word) & TWILL__SEAT_SHUT))
             return TWILL_CLOSED;
+        if (job->seat && run->pool && own_threads && !twill__team_threads(job->team)) {
+            /* a lazy pool: its threads come with its first tasks, not for us */
+            twill__release(job->seat, false);
+            job->seat = NULL;
+        }
         if (job->seat && nested && outer && outer->team == job->team) {
             job->parent = outer;
             job->flags |= TWILL_REPORT_NESTED;
         }
     }
-    if (!job->seat) { /* none asked for, or so many calls are on it that none is left */
+    if (!job->seat) { /* no team asked for, or none of its threads can come */
         if (job->team)
             job->flags |= TWILL_REPORT_DEGRADED;
         twill__team_init(&crew->own, crew->helper);

@@ -6289,10 +6289,11 @@ static inline bool twill__crew_here(const twill__crew *crew)
 }
 
 /* Opens a crew of `workers` numbers. `memory`: twill__crew_bytes, aligned to TWILL__LINE. Threads:
-   those of run->pool; or, for a call that ends before the callback around it does (`nested`), those
-   of the call around it; else `own_threads` are started. Fewer than that, even none, is no failure
-   (flag DEGRADED, and callers help), but with run->strict. The object must be ready to be asked.
-   OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is open. */
+   those of run->pool, if it has any, and a seat; or, for a call that ends before the callback
+   around it does (`nested`), those of the call around it; else `own_threads` are started. Fewer
+   than that, even none, is no failure (flag DEGRADED, and callers help), but with run->strict. The
+   object must be ready to be asked. OK; INVALID, FORKED, CLOSED (pool), NO_THREAD: nothing is
+   open. */
 static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *run,
                                             unsigned workers, unsigned own_threads, bool nested,
                                             const twill__crew_table *table, void *object,
@@ -6314,12 +6315,17 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
         job->seat = twill__take_seat(job->team);
         if (!job->seat && run->pool && (atomic_load(&job->team->seat[0].word) & TWILL__SEAT_SHUT))
             return TWILL_CLOSED;
+        if (job->seat && run->pool && own_threads && !twill__team_threads(job->team)) {
+            /* a lazy pool: its threads come with its first tasks, not for us */
+            twill__release(job->seat, false);
+            job->seat = NULL;
+        }
         if (job->seat && nested && outer && outer->team == job->team) {
             job->parent = outer;
             job->flags |= TWILL_REPORT_NESTED;
         }
     }
-    if (!job->seat) { /* none asked for, or so many calls are on it that none is left */
+    if (!job->seat) { /* no team asked for, or none of its threads can come */
         if (job->team)
             job->flags |= TWILL_REPORT_DEGRADED;
         twill__team_init(&crew->own, crew->helper);

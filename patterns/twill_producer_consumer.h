@@ -137,7 +137,8 @@ COSTS        Ring: one compare-and-swap and the copy. Lock: one lock, held for t
 PITFALLS     Without `drop` an evicted pointer leaks. A hint stays a hint: length and ready_until
              may be wrong a moment later. The items of a select that were not chosen are untouched.
              In a signal handler nothing here may be called. priority_of and bytes_of run before the
-             lock and must not depend on the queue. DROP_OLDEST and DROP_NEWEST with PRIORITY scan. */
+             lock and must not depend on the queue. With PRIORITY, DROP_OLDEST and DROP_NEWEST look
+             at every item. */
 #ifndef TWILL_PRODUCER_CONSUMER_H
 #define TWILL_PRODUCER_CONSUMER_H
 
