@@ -441,6 +441,7 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
                 status = twill__resource_wait(pool, borrower, visit->until, true, turn);
                 if (status != TWILL_OK)
                     return status;
+                k = 0; /* what it had in hand may have gone to one in front, and be another now */
             }
         } else if (!pool->slots[borrower->leases[k].slot].there) {
             *code = twill__resource_create_one(visit, borrower->leases[k].slot, turn);
