@@ -100,8 +100,11 @@ ORDERING     All that was done to a resource comes before what its next borrower
 OWNERSHIP    The pool's, from create or add to destroy or detach.
 ALLOCATES    create: two blocks; resize up: one. Nothing else.
 BLOCKS       acquire as it says; close and evict run `destroy` for the idle ones.
-COSTS        An uncontended acquire or release: one lock round, and one reading of the clock if an
-             option asks for times. A waiter spins a moment, then sleeps; one wake each.
+COSTS        An uncontended acquire or release: one compare-and-swap in a plain pool (max at most
+             16, max_idle unset, no validate, reset, max_uses, nor an option that asks for times);
+             else one lock round, and one reading of the clock if an option asks for times. A
+             waiter spins a moment, then sleeps; one wake each. In a plain pool he spins before he
+             stands in line, too: the order of arrival is that of the line.
 FORK         In a forked child all answers are FORKED; abandon frees the pool there.
 PITFALLS     A copy of a lease that is kept for 2^32 lendings of its slot is not noticed. Oldest
              first keeps idle expiry from shrinking the pool under light load. A callback may call
@@ -269,8 +272,8 @@ TWILL__DECL twill_status twill_resource_pool_destroy(twill_resource_pool *pool);
 TWILL__DECL void twill_resource_pool_abandon(twill_resource_pool *pool);
 
 /* total == idle + leased + (in callbacks, or held for a waiter) <= max (but after a resize);
-   acquires == releases + discards + detached + leased. use_...: only with an option that asks for
-   times. */
+   acquires == releases + discards + detached + leased. leased_peak: of a plain pool as its borrowers
+   saw it, while several come and go at once. use_...: only with an option that asks for times. */
 typedef struct twill_resource_pool_stats {
     size_t total, idle, leased, creating, waiting, max, leased_peak, waiting_peak;
     uint64_t acquires, releases, discards, detached, waits, timeouts, cancelled;
@@ -337,6 +340,8 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
     pool->options = *options;
     pool->max = max;
     pool->generation = twill__generation();
+    /* relaxed: this thread has just seen it */
+    pool->mark = atomic_load_explicit(&twill__process()->mark, memory_order_relaxed);
     pool->hot = pool->cold = pool->free = TWILL__RESOURCE_NONE;
     pool->random = twill__random_begin(options->seed, pool);
     if (!options->max_idle)
@@ -353,6 +358,7 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
         options->validate || options->max_idle_time || options->max_lifetime || options->max_uses;
     pool->examined =
         options->reset || options->max_idle_time || options->max_lifetime || options->max_uses;
+    pool->plain = !pool->timed && !pool->checked && !pool->examined && max <= TWILL__DESK_SLOTS;
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
@@ -421,10 +427,12 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
 
 /* ---- acquire, release ---- */
 
-static inline twill_status twill__resource_acquire_one(twill_resource_pool *pool,
-                                                       twill_lease *lease,
-                                                       twill__resource_order order)
+/* With nothing idle at the desk, or no desk. */
+static __attribute__((noinline)) twill_status
+twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
+                            twill__resource_order order)
 {
+    twill__resource_glance glance = {NULL, 0, 0};
     twill_lease mine = {NULL, NULL, 0, 0, 0};
     twill_status status;
     int code = 0;
@@ -432,6 +440,11 @@ static inline twill_status twill__resource_acquire_one(twill_resource_pool *pool
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
+    glance.pool = pool;
+    if (!order.try_only && twill__resource_glance_for(&glance, order.until)) {
+        twill__resource_desk_lend(pool, lease, &glance, order.stays, order.file, order.line);
+        return TWILL_OK;
+    }
     order.leases = &mine;
     order.n = 1;
     status = twill__resource_acquire(pool, &order, &code);
@@ -446,7 +459,10 @@ TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *p
                                                           twill_lease *lease, twill_until until,
                                                           const char *file, int line)
 {
-    twill__resource_order order = {NULL, 1, until, false, false, file, line};
+    twill__resource_order order;
+    if (twill__resource_desk_acquire(pool, lease, false, file, line))
+        return TWILL_OK;
+    order = (twill__resource_order){NULL, 1, until, false, false, file, line};
     return twill__resource_acquire_one(pool, lease, order);
 }
 
@@ -454,7 +470,10 @@ TWILL__DEFINE twill_status twill_resource_pool_try_acquire_at(twill_resource_poo
                                                               twill_lease *lease, const char *file,
                                                               int line)
 {
-    twill__resource_order order = {NULL, 1, {0, NULL}, true, false, file, line};
+    twill__resource_order order;
+    if (twill__resource_desk_acquire(pool, lease, false, file, line))
+        return TWILL_OK;
+    order = (twill__resource_order){NULL, 1, {0, NULL}, true, false, file, line};
     return twill__resource_acquire_one(pool, lease, order);
 }
 
@@ -479,8 +498,8 @@ TWILL__DEFINE twill_status twill_resource_pool_acquire_many_until(twill_resource
     return status;
 }
 
-static inline twill_status twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease,
-                                                     int how, void **resource)
+static __attribute__((noinline)) twill_status
+twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease, int how, void **resource)
 {
     if (!pool || !lease || lease->pool != pool)
         return TWILL_INVALID;
@@ -492,6 +511,9 @@ static inline twill_status twill__resource_return_of(twill_resource_pool *pool, 
 TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
                                                        twill_lease *lease)
 {
+    twill_status status = twill__resource_desk_release(pool, lease);
+    if (status != TWILL_EMPTY)
+        return status;
     return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_RELEASE, NULL);
 }
 
@@ -592,7 +614,9 @@ TWILL__DEFINE twill_status twill_with_resource(twill_resource_pool *pool, twill_
     record.begun = record.report ? twill__clock_now() : 0;
     if (options)
         order.until = options->until;
-    if (use)
+    if (use && twill__resource_desk_acquire(pool, &record.lease, true, NULL, 0))
+        status = TWILL_OK;
+    else if (use)
         status = twill__resource_acquire_one(pool, &record.lease, order);
     if (status != TWILL_OK) {
         twill__resource_report(&record, status, record.lease.code, false);
@@ -675,6 +699,8 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
             pool->slots = slots;
             pool->room = room;
             twill__resource_free_slots(pool, from);
+            if (room > TWILL__DESK_SLOTS) /* no desk from now on: nobody looks there again */
+                atomic_store_explicit(&pool->desk.full, false, memory_order_relaxed);
         }
         pool->max = max;
         if (pool->options.min_idle > max)
@@ -704,6 +730,8 @@ TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill
         if (infos && out < max) {
             twill_ns held = slot->lent_at && now > slot->lent_at ? now - slot->lent_at : 0;
             infos[out] = (twill_lease_info){slot->resource, slot->file, slot->line, held, k};
+            if (slot->signed_)
+                twill__desk_place(&pool->desk, k, slot->generation, &infos[out]);
         }
         out++;
     }

@@ -466,6 +466,83 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
     return status;
 }
 
+/* ---- at the desk ---- */
+
+typedef struct
+    twill__resource_glance { /* a borrower who looks for an idle one, and waits nowhere */
+    struct twill_resource_pool *pool;
+    uint32_t slot;
+    uint64_t lending;
+} twill__resource_glance;
+
+static bool twill__resource_glance_again(void *glance_)
+{
+    twill__resource_glance *glance = (twill__resource_glance *)glance_;
+    return twill__desk_take(&glance->pool->desk, glance->pool->options.fifo, &glance->slot,
+                            &glance->lending);
+}
+
+/* Nothing is idle, nor can be made: one that comes back in a moment costs less than to stand in
+   line, and makes no others stand there. Who stands there is not overtaken: then there are no
+   cells. */
+static __attribute__((noinline)) bool twill__resource_glance_for(twill__resource_glance *glance,
+                                                                 twill_until until)
+{
+    /* relaxed: a hint */
+    if (!glance->pool->plain ||
+        !atomic_load_explicit(&glance->pool->desk.full, memory_order_relaxed) ||
+        twill_cancel_fired(until.cancel) || twill__expired(until.deadline))
+        return false;
+    return twill__spin_for(twill__resource_glance_again, glance, TWILL__SPIN_WAIT,
+                           TWILL__SPIN_YIELDS);
+}
+
+/* This process's plain pool? Without a call; false also right after a fork. */
+static inline bool twill__resource_desk_open(const struct twill_resource_pool *pool)
+{
+    /* relaxed: the number alone */
+    return pool->plain &&
+           atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
+}
+
+static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
+                                             const twill__resource_glance *glance, bool stays,
+                                             const char *file, int line)
+{
+    lease->pool = pool;
+    lease->slot = glance->slot;
+    lease->generation = (uint32_t)glance->lending;
+    lease->code = 0;
+    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending,
+                                       stays || pool->options.leases_stay, file, line);
+}
+
+/* One resource without the lock. False: *lease is as before. */
+static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool,
+                                                twill_lease *lease, bool stays, const char *file,
+                                                int line)
+{
+    twill__resource_glance glance = {pool, 0, 0};
+    if (!pool || !lease || !twill__resource_desk_open(pool) ||
+        !twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
+        return false;
+    twill__resource_desk_lend(pool, lease, &glance, stays, file, line);
+    return true;
+}
+
+/* A resource back without the lock: OK or STALE. EMPTY: not so. */
+static inline twill_status twill__resource_desk_release(struct twill_resource_pool *pool,
+                                                        twill_lease *lease)
+{
+    twill_status status = TWILL_EMPTY;
+    if (!pool || !lease || lease->pool != pool || !twill__resource_desk_open(pool))
+        return TWILL_EMPTY;
+    status = twill__desk_back(&pool->desk, lease->slot, lease->generation);
+    if (status == TWILL_OK)
+        memset(lease, 0, sizeof *lease);
+    return status;
+}
+
 /* ---- acquire ---- */
 
 typedef struct twill__resource_order { /* what an acquire asks for */
@@ -544,7 +621,7 @@ static inline twill_status twill__resource_acquire(struct twill_resource_pool *p
         twill__resource_idle_out(pool, index);
         order->leases->slot = index;
         twill__resource_hand_out(pool, order, twill__thread_number());
-        twill__unlock(&pool->lock);
+        twill__resource_exit(pool, &turn);
         return TWILL_OK;
     }
     return twill__resource_acquire_slowly(pool, order, code, &turn);
@@ -644,7 +721,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
         !pool->closed && slot->epoch == pool->epoch && pool->total <= pool->max &&
         pool->idle < pool->options.max_idle) {
         twill__resource_idle_in(pool, back.slot);
-        twill__unlock(&pool->lock);
+        twill__resource_exit(pool, &turn);
         return TWILL_OK;
     }
     why = how == TWILL__RESOURCE_GIVE_DISCARD ? (int)TWILL_RESOURCE_BROKEN

@@ -6,6 +6,7 @@
 #include "engine/call.h"
 #include "engine/random.h"
 #include "engine/status.h"
+#include "resource_pool/desk.h"
 
 /* Resources are costly and their use is long, so one small lock guards it all, and each promise is
    a sentence about one critical section:
@@ -13,12 +14,15 @@
    - a slot that is TAKEN belongs to one thread, which runs a callback for it, or to one waiter;
    - whatever frees a slot or gives one back ends in twill__resource_settle, which serves the
      oldest waiter that can be served; so while the lock is free, nobody waits beside what he could
-     have. */
+     have.
+   A plain pool shows its idle and lent slots at the desk (desk.h) while the lock is free and nobody
+   waits; whoever enters takes them back into the books first. So under the lock none is SHOWN. */
 enum {
     TWILL__RESOURCE_FREE = 0,
     TWILL__RESOURCE_IDLE,
     TWILL__RESOURCE_LENT,
-    TWILL__RESOURCE_TAKEN
+    TWILL__RESOURCE_TAKEN,
+    TWILL__RESOURCE_SHOWN
 };
 #define TWILL__RESOURCE_NONE UINT32_MAX
 
@@ -32,11 +36,13 @@ typedef struct twill__resource_slot {
     twill_ns dies, idle_since, lent_at; /* 0: not measured, or never */
     const char *file;
     int line;
-    bool there;    /* it has a resource */
-    bool permit;   /* it has none, and one may be created for its borrower, in time */
-    bool stays;    /* lent: only its holder can give it back */
-    bool stuck;    /* its holder waits for ever in this pool */
-    bool reported; /* as leaked */
+    bool there;      /* it has a resource */
+    bool permit;     /* it has none, and one may be created for its borrower, in time */
+    bool stays;      /* lent: only its holder can give it back */
+    bool stuck;      /* its holder waits for ever in this pool */
+    bool reported;   /* as leaked */
+    bool signed_;    /* lent at the desk: its site says by whom, not `holder` */
+    bool shown_lent; /* when it was shown */
 } twill__resource_slot;
 
 typedef struct twill__resource_borrower { /* an acquire that wants n slots, on its thread's stack */
@@ -59,7 +65,8 @@ typedef struct twill__resource_turn { /* whom to wake after unlocking */
 
 struct twill_resource_pool {
     _Atomic uint32_t lock;
-    uint32_t generation; /* of the process */
+    uint32_t generation; /* of the process, and what its mark says */
+    const _Atomic uint32_t *mark;
     /* under the lock */
     twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
@@ -79,11 +86,14 @@ struct twill_resource_pool {
     bool timed;    /* the clock is read on the fast path */
     bool checked;  /* a resource may be refused to a borrower */
     bool examined; /* or to the pool, when it comes back */
+    bool plain;    /* none of these, and few: there is a desk */
+    bool shown;    /* under the lock: slots are at the desk */
     /* the thread of maintain_every */
     twill__thrd keeper;
     _Atomic uint64_t keeper_number;
     twill__list keeper_waits;
     bool kept, stop; /* it is there; it is to end */
+    twill__desk desk;
 };
 
 static inline bool twill__resource_here(const struct twill_resource_pool *pool)
@@ -98,46 +108,7 @@ static inline twill_task twill__resource_task(const struct twill_resource_pool *
     return task;
 }
 
-/* ---- in and out ---- */
-
-static inline void twill__resource_enter(struct twill_resource_pool *pool,
-                                         twill__resource_turn *turn)
-{
-    twill__lock(&pool->lock);
-    turn->count = 0;
-}
-
-static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
-}
-
-/* Under the lock: nobody is inside, or on his way in or out. */
-static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
-{
-    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
-           !twill__lock_wanted(&pool->lock);
-}
-
-static inline void twill__resource_exit(struct twill_resource_pool *pool,
-                                        twill__resource_turn *turn)
-{
-    twill__node *destroyer = pool->destroyer;
-    if (destroyer && twill__resource_deserted(pool)) {
-        pool->destroyer = NULL;
-        /* pairs with twill__await; the destroyer takes the lock again before it frees */
-        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
-        twill__resource_wake(turn, &destroyer->word);
-    }
-    twill__unlock(&pool->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
-}
-
-/* ---- slots, under the lock ---- */
+/* ---- idle slots, under the lock ---- */
 
 static inline void twill__resource_idle_out(struct twill_resource_pool *pool, uint32_t index)
 {
@@ -167,6 +138,145 @@ static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uin
     pool->idle++;
 }
 
+/* ---- the desk ---- */
+
+/* Under the lock: takes all cells away, and writes into the books what has happened there. */
+static __attribute__((noinline)) void twill__resource_gather(struct twill_resource_pool *pool)
+{
+    uint64_t cells[TWILL__DESK_SLOTS];
+    uint32_t idle[TWILL__DESK_SLOTS], count = 0, place, peak;
+    pool->shown = false;
+    for (uint32_t k = 0; k < TWILL__DESK_SLOTS && k < pool->room; k++) {
+        twill__resource_slot *slot = &pool->slots[k];
+        if (slot->state != TWILL__RESOURCE_SHOWN)
+            continue;
+        /* acquire: pairs with the release of who gave it back */
+        uint64_t cell = atomic_exchange_explicit(&pool->desk.cell[k], 0, memory_order_acquire);
+        uint64_t lendings = cell >> TWILL__DESK_LENDING_SHIFT;
+        uint64_t lent = lendings - slot->generation;
+        lent -= lendings >> 32; /* those that would have been 0 */
+        pool->counts.acquires += lent;
+        pool->counts.releases += lent + slot->shown_lent;
+        if (lent) {
+            slot->generation = (uint32_t)lendings;
+            slot->signed_ = true;
+            slot->stuck = slot->reported = false;
+        }
+        if (twill__desk_state(cell) == TWILL__DESK_LENT) {
+            slot->state = TWILL__RESOURCE_LENT;
+            pool->counts.releases--;
+            pool->leased++;
+            continue;
+        }
+        for (place = count++; place && twill__desk_later(cells[place - 1], cell); place--) {
+            cells[place] = cells[place - 1];
+            idle[place] = idle[place - 1];
+        }
+        cells[place] = cell;
+        idle[place] = k;
+    }
+    for (place = 0; place < count; place++)
+        twill__resource_idle_in(pool, idle[place]);
+    /* relaxed: a figure */
+    peak = atomic_load_explicit(&pool->desk.peak, memory_order_relaxed);
+    if (peak > pool->counts.leased_peak)
+        pool->counts.leased_peak = peak;
+}
+
+/* Under the lock: may the next ones come and go at the desk? */
+static inline bool twill__resource_calm(const struct twill_resource_pool *pool)
+{
+    return pool->plain && !pool->waiters.first && !pool->closed && pool->total <= pool->max &&
+           pool->room <= TWILL__DESK_SLOTS && pool->max <= pool->options.max_idle;
+}
+
+static inline void twill__resource_show_slot(struct twill_resource_pool *pool, uint32_t index,
+                                             uint32_t stamp)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    uint32_t state = TWILL__DESK_IDLE;
+    slot->shown_lent = slot->state == TWILL__RESOURCE_LENT;
+    if (slot->shown_lent) {
+        state = TWILL__DESK_LENT;
+        pool->leased--;
+    }
+    slot->state = TWILL__RESOURCE_SHOWN;
+    pool->shown = true;
+    /* relaxed: the cell carries it */
+    atomic_store_explicit(&pool->desk.site[index].resource, slot->resource, memory_order_relaxed);
+    /* release: pairs with the acquire in twill__desk_take */
+    atomic_store_explicit(&pool->desk.cell[index], twill__desk_cell(slot->generation, stamp, state),
+                          memory_order_release);
+}
+
+/* Under the lock, right before it is given back, and calm: what is idle or lent goes to the desk,
+   but what was evicted stays in the books, to end when it comes back. */
+static __attribute__((noinline)) void twill__resource_show(struct twill_resource_pool *pool)
+{
+    uint32_t stamp = 1, count = 0;
+    for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
+        if (pool->slots[k].epoch != pool->epoch)
+            return;
+    /* relaxed, both: a hint; and the cells say what is in them */
+    atomic_store_explicit(&pool->desk.full, pool->total == pool->max, memory_order_relaxed);
+    for (uint32_t k = 0; k < pool->room; k++)
+        if (pool->slots[k].state != TWILL__RESOURCE_FREE)
+            count = k + 1;
+    atomic_store_explicit(&pool->desk.count, count, memory_order_relaxed);
+    for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
+        twill__resource_show_slot(pool, k, stamp++);
+    pool->hot = pool->cold = TWILL__RESOURCE_NONE;
+    pool->idle = 0;
+    for (uint32_t k = 0; k < count; k++)
+        if (pool->slots[k].state == TWILL__RESOURCE_LENT && pool->slots[k].epoch == pool->epoch)
+            twill__resource_show_slot(pool, k, 0);
+}
+
+/* ---- in and out ---- */
+
+static inline void twill__resource_enter(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__lock(&pool->lock);
+    turn->count = 0;
+    if (pool->shown)
+        twill__resource_gather(pool);
+}
+
+static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* Under the lock: nobody is inside, or on his way in or out. */
+static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
+{
+    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
+           !twill__lock_wanted(&pool->lock);
+}
+
+static inline void twill__resource_exit(struct twill_resource_pool *pool,
+                                        twill__resource_turn *turn)
+{
+    twill__node *destroyer = pool->destroyer;
+    if (destroyer && twill__resource_deserted(pool)) {
+        pool->destroyer = NULL;
+        /* pairs with twill__await; the destroyer takes the lock again before it frees */
+        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__resource_wake(turn, &destroyer->word);
+    }
+    if (twill__resource_calm(pool))
+        twill__resource_show(pool);
+    twill__unlock(&pool->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+}
+
+/* ---- slots, under the lock ---- */
+
 /* The idle slot to lend next. */
 static inline uint32_t twill__resource_idle_next(const struct twill_resource_pool *pool)
 {
@@ -181,7 +291,7 @@ static inline void twill__resource_slot_take(struct twill_resource_pool *pool, u
         twill__resource_idle_out(pool, index);
     slot->state = TWILL__RESOURCE_TAKEN;
     slot->holder = thread;
-    slot->stuck = slot->permit = false;
+    slot->stuck = slot->permit = slot->signed_ = false;
 }
 
 /* Capacity without a resource; NO_SLOT: there is none. */
@@ -225,7 +335,7 @@ static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, u
         slot->generation = 1;
     slot->holder = thread;
     slot->uses++;
-    slot->stuck = slot->reported = false;
+    slot->stuck = slot->reported = slot->signed_ = false;
     slot->stays = stays || pool->options.leases_stay;
     slot->lent_at = pool->timed ? twill__clock_now() : 0;
     pool->counts.acquires++;
@@ -259,6 +369,24 @@ static inline int twill__resource_slot_verdict(const struct twill_resource_pool 
 
 /* ---- a wait that could never end, under the lock ---- */
 
+/* Does this thread hold it, and nobody else can give it back? */
+static inline bool twill__resource_holds(const struct twill_resource_pool *pool, uint32_t index,
+                                         uint64_t thread)
+{
+    const twill__resource_slot *slot = &pool->slots[index];
+    const twill__desk_site *site = &pool->desk.site[index];
+    if (slot->state == TWILL__RESOURCE_TAKEN)
+        return slot->holder == thread;
+    if (slot->state != TWILL__RESOURCE_LENT)
+        return false;
+    if (!slot->signed_)
+        return slot->holder == thread && slot->stays;
+    /* relaxed: twill__desk_signed synchronises. Not signed yet: it is another thread's */
+    return twill__desk_signed(&pool->desk, index, slot->generation) &&
+           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread &&
+           atomic_load_explicit(&site->stays, memory_order_relaxed);
+}
+
 /* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
    that is. */
 static inline size_t twill__resource_mark(struct twill_resource_pool *pool, uint64_t thread,
@@ -266,10 +394,8 @@ static inline size_t twill__resource_mark(struct twill_resource_pool *pool, uint
 {
     size_t held = 0;
     for (uint32_t k = 0; k < pool->room; k++) {
-        twill__resource_slot *slot = &pool->slots[k];
-        if (slot->holder == thread && ((slot->state == TWILL__RESOURCE_LENT && slot->stays) ||
-                                       slot->state == TWILL__RESOURCE_TAKEN)) {
-            slot->stuck = stuck;
+        if (twill__resource_holds(pool, k, thread)) {
+            pool->slots[k].stuck = stuck;
             held++;
         }
     }
