@@ -319,6 +319,80 @@ TEST(newest_first_or_oldest_first)
     }
 }
 
+/* The same for longer, against a plain list, at the desk (up to 16) and with the lock alone, with
+   calls in between that bring the desk into the books. */
+TEST(order_against_a_list)
+{
+    static const size_t sizes[] = {1, 2, 5, 16, 17};
+    uint32_t random = 12345;
+    for (size_t round = 0; round < 2 * sizeof sizes / sizeof sizes[0]; round++) {
+        size_t max = sizes[round / 2], idle = 0, lent = 0;
+        bool fifo = round % 2 != 0;
+        int list[17];
+        twill_lease leases[17] = {{0}};
+        twill_lease_info info[17];
+        uint64_t acquires = 0;
+        twill_resource_pool *pool =
+            pool_of((twill_resource_pool_options){.max = max, .fifo = fifo});
+        for (int step = 0; step < 4000; step++) {
+            random = random * 1664525 + 1013904223;
+            if (random >> 31 && lent < max) {
+                OK(twill_resource_pool_acquire(pool, &leases[lent]));
+                if (idle) { /* else: one more was made */
+                    size_t next = fifo ? 0 : idle - 1;
+                    CHECK_EQ(number_of(leases[lent].resource), list[next]);
+                    idle--;
+                    memmove(&list[next], &list[next + 1], (idle - next) * sizeof list[0]);
+                }
+                lent++;
+                acquires++;
+            } else if (lent) {
+                size_t which = (random >> 8) % lent;
+                list[idle++] = number_of(leases[which].resource);
+                OK(twill_resource_pool_release(pool, &leases[which]));
+                leases[which] = leases[--lent];
+            }
+            if ((random >> 4) % 64 == 0) {
+                CHECK_EQ(stats_of(pool).idle, idle);
+                CHECK_EQ(stats_of(pool).acquires, acquires);
+                CHECK_EQ(twill_resource_pool_leases(pool, info, 17), lent);
+                for (size_t k = 0; k < lent; k++) {
+                    CHECK(info[k].file && strcmp(info[k].file, __FILE__) == 0);
+                    CHECK(info[k].line > 0);
+                }
+            }
+        }
+        while (lent)
+            OK(twill_resource_pool_release(pool, &leases[--lent]));
+        finish(pool);
+    }
+}
+
+/* Generations go on from the highest to 1, and are counted right, without the lock too. */
+TEST(generations_skip_nothing_but_0)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    twill_lease lease = {0}, copy;
+    twill_resource_pool_stats s;
+    twill__resource_turn turn;
+    OK(twill_resource_pool_acquire(pool, &lease));
+    OK(twill_resource_pool_release(pool, &lease));
+    twill__resource_enter(pool, &turn);
+    pool->slots[0].generation = UINT32_MAX - 1;
+    twill__resource_exit(pool, &turn);
+    for (uint32_t k = 0; k < 3; k++) {
+        OK(twill_resource_pool_acquire(pool, &lease));
+        CHECK_EQ(lease.generation, k ? k : UINT32_MAX);
+        copy = lease;
+        OK(twill_resource_pool_release(pool, &lease));
+        CHECK_EQ(twill_resource_pool_release(pool, &copy), TWILL_STALE);
+    }
+    s = stats_of(pool);
+    CHECK_EQ(s.acquires, 4);
+    CHECK_EQ(s.releases, 4);
+    finish(pool);
+}
+
 TEST(waiters_are_served_in_order)
 {
     enum { WAITERS = 8 };
