@@ -491,7 +491,7 @@ static __attribute__((noinline)) bool twill__resource_glance_for(twill__resource
     /* relaxed: a hint */
     if (!glance->pool->plain ||
         !atomic_load_explicit(&glance->pool->desk.full, memory_order_relaxed) ||
-        twill_cancel_fired(until.cancel) || twill__expired(until.deadline))
+        twill__over(until) != TWILL_OK)
         return false;
     return twill__spin_for(twill__resource_glance_again, glance, TWILL__SPIN_WAIT,
                            TWILL__SPIN_YIELDS);
