@@ -2973,8 +2973,11 @@ ORDERING     All that was done to a resource comes before what its next borrower
 OWNERSHIP    The pool's, from create or add to destroy or detach.
 ALLOCATES    create: two blocks; resize up: one. Nothing else.
 BLOCKS       acquire as it says; close and evict run `destroy` for the idle ones.
-COSTS        An uncontended acquire or release: one lock round, and one reading of the clock if an
-             option asks for times. A waiter spins a moment, then sleeps; one wake each.
+COSTS        An uncontended acquire or release: one compare-and-swap in a plain pool (max at most
+             16, max_idle unset, no validate, reset, max_uses, nor an option that asks for times);
+             else one lock round, and one reading of the clock if an option asks for times. A
+             waiter spins a moment, then sleeps; one wake each. In a plain pool he spins before he
+             stands in line, too: the order of arrival is that of the line.
 FORK         In a forked child all answers are FORKED; abandon frees the pool there.
 PITFALLS     A copy of a lease that is kept for 2^32 lendings of its slot is not noticed. Oldest
              first keeps idle expiry from shrinking the pool under light load. A callback may call
@@ -3140,8 +3143,8 @@ TWILL__DECL twill_status twill_resource_pool_destroy(twill_resource_pool *pool);
 TWILL__DECL void twill_resource_pool_abandon(twill_resource_pool *pool);
 
 /* total == idle + leased + (in callbacks, or held for a waiter) <= max (but after a resize);
-   acquires == releases + discards + detached + leased. use_...: only with an option that asks for
-   times. */
+   acquires == releases + discards + detached + leased. leased_peak: of a plain pool as its borrowers
+   saw it, while several come and go at once. use_...: only with an option that asks for times. */
 typedef struct twill_resource_pool_stats {
     size_t total, idle, leased, creating, waiting, max, leased_peak, waiting_peak;
     uint64_t acquires, releases, discards, detached, waits, timeouts, cancelled;
@@ -30668,18 +30671,238 @@ TWILL__DEFINE void twill_shutdown_exit(twill_shutdown *shutdown, int code)
 #ifndef TWILL__RESOURCE_SLOTS_H
 #define TWILL__RESOURCE_SLOTS_H
 
+/* ---- resource_pool/desk.h ---- */
+/* desk.h: where the resources of a plain pool are lent and given back without its lock. */
+#ifndef TWILL__RESOURCE_DESK_H
+#define TWILL__RESOURCE_DESK_H
+
+/* One word a slot, its cell, says all that a borrower has to know: how often the slot was lent (the
+   lowest 32 bits are the lease's generation), whether it is lent now, and when it came back. A cell
+   of 0: the slot is in the books, under the lock. A borrower makes IDLE into LENT by a
+   compare-and-swap, a return makes LENT into IDLE, of that lending alone: so one of two returns
+   wins, and the other one is stale. Whoever has the lock takes all cells away first: a return
+   before that is seen, and one after it fails, and comes to the lock. So nobody has to look for who
+   waits: while anybody does, there are no cells. Each cell is decided by itself: acquire and
+   release are enough.
+
+   Stamps keep the idle order: a return gets the one after the highest idle one. They are compared
+   as distances, which are short: either the highest or the lowest goes first. 44 bits of lendings:
+   the figures lose count after 2^44 of one slot with no call in between that needs the lock. */
+enum {
+    TWILL__DESK_SLOTS = 16,
+    TWILL__DESK_IDLE = 1,
+    TWILL__DESK_LENT = 2,
+    TWILL__DESK_STATE = 3,
+    TWILL__DESK_STAMP_SHIFT = 2,
+    TWILL__DESK_LENDING_SHIFT = 20
+};
+#define TWILL__DESK_STAMPS ((UINT32_C(1) << 18) - 1)
+
+typedef struct twill__desk_site { /* who has it: written by the borrower, after the claim */
+    _Atomic(void *) resource;     /* by who shows the cell */
+    _Atomic uint64_t holder;
+    _Atomic(const char *) file;
+    _Atomic int line;
+    _Atomic bool stays;
+    _Atomic uint64_t lending; /* that the rest is about; stored last */
+    char apart[TWILL__LINE - 40];
+} twill__desk_site;
+
+typedef struct twill__desk {
+    char before[TWILL__LINE]; /* apart from the lock */
+    _Atomic uint64_t cell[TWILL__DESK_SLOTS];
+    _Atomic uint32_t count; /* cells to look at */
+    _Atomic uint32_t peak;  /* of those lent, as the borrowers saw it */
+    _Atomic bool full;      /* nothing can be created: it may be worth while to wait a moment */
+    char between[TWILL__LINE];
+    _Atomic uint64_t last; /* the only slot's cell, when it came back; else 0 */
+    char after[TWILL__LINE];
+    twill__desk_site site[TWILL__DESK_SLOTS];
+} twill__desk;
+
+static inline uint64_t twill__desk_cell(uint64_t lendings, uint32_t stamp, uint32_t state)
+{
+    return lendings << TWILL__DESK_LENDING_SHIFT |
+           (uint64_t)(stamp & TWILL__DESK_STAMPS) << TWILL__DESK_STAMP_SHIFT | state;
+}
+
+static inline uint32_t twill__desk_state(uint64_t cell)
+{
+    return (uint32_t)cell & TWILL__DESK_STATE;
+}
+
+static inline uint32_t twill__desk_stamp(uint64_t cell)
+{
+    return (uint32_t)(cell >> TWILL__DESK_STAMP_SHIFT) & TWILL__DESK_STAMPS;
+}
+
+/* Did a come back after b? */
+static inline bool twill__desk_later(uint64_t a, uint64_t b)
+{
+    uint32_t distance = (twill__desk_stamp(a) - twill__desk_stamp(b)) & TWILL__DESK_STAMPS;
+    return distance != 0 && distance <= TWILL__DESK_STAMPS / 2;
+}
+
+static inline void twill__desk_peak(twill__desk *desk, uint32_t lent)
+{
+    /* relaxed: a figure */
+    uint32_t peak = atomic_load_explicit(&desk->peak, memory_order_relaxed);
+    while (lent > peak &&
+           !atomic_compare_exchange_weak_explicit(&desk->peak, &peak, lent, memory_order_relaxed,
+                                                  memory_order_relaxed)) {}
+}
+
+/* Makes an idle cell a lent one, if it is still `old`. */
+static inline bool twill__desk_claim(twill__desk *desk, uint32_t slot, uint64_t old,
+                                     uint64_t *lending)
+{
+    *lending = (old >> TWILL__DESK_LENDING_SHIFT) + 1;
+    *lending += (uint32_t)*lending == 0; /* no generation is 0 */
+    /* acquire: pairs with the release of who gave it back, or showed it */
+    return atomic_compare_exchange_strong_explicit(&desk->cell[slot], &old,
+                                                   twill__desk_cell(*lending, 0, TWILL__DESK_LENT),
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+/* The one that has to go next, TWILL__DESK_SLOTS: none; with its cell, and how many are lent. */
+static inline uint32_t twill__desk_next(const twill__desk *desk, bool fifo, uint64_t *cell,
+                                        uint32_t *lent)
+{
+    uint32_t found = TWILL__DESK_SLOTS;
+    /* relaxed, all: guesses for the CAS */
+    uint32_t count = atomic_load_explicit(&desk->count, memory_order_relaxed);
+    *lent = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        uint64_t now = atomic_load_explicit(&desk->cell[k], memory_order_relaxed);
+        *lent += twill__desk_state(now) == TWILL__DESK_LENT;
+        if (twill__desk_state(now) != TWILL__DESK_IDLE ||
+            (found != TWILL__DESK_SLOTS && twill__desk_later(now, *cell) == fifo))
+            continue;
+        found = k;
+        *cell = now;
+    }
+    return found;
+}
+
+/* Claims an idle slot. False: none was seen; the lock knows for certain. */
+static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot, uint64_t *lending)
+{
+    /* A cell that was just written is slow to read. Where no order has to be looked for, what came
+       back last says what is in it. Relaxed, all: guesses for the CAS, or cleared for the next. */
+    uint64_t cell = atomic_load_explicit(&desk->last, memory_order_relaxed);
+    uint32_t lent;
+    if (cell && atomic_load_explicit(&desk->count, memory_order_relaxed) == 1 &&
+        twill__desk_claim(desk, 0, cell, lending)) {
+        *slot = 0;
+        return true;
+    }
+    for (;;) { /* exit: claimed, or none; each turn is another's claim, or who has the lock */
+        *slot = twill__desk_next(desk, fifo, &cell, &lent);
+        if (*slot == TWILL__DESK_SLOTS)
+            return false;
+        if (twill__desk_claim(desk, *slot, cell, lending)) {
+            twill__desk_peak(desk, lent + 1);
+            return true;
+        }
+    }
+}
+
+/* After a claim: who has it. Returns the resource. */
+static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending, bool stays,
+                                     const char *file, int line)
+{
+    twill__desk_site *site = &desk->site[slot];
+    atomic_store_explicit(&site->holder, twill__thread_number(), memory_order_relaxed);
+    atomic_store_explicit(&site->file, file, memory_order_relaxed);
+    atomic_store_explicit(&site->line, line, memory_order_relaxed);
+    atomic_store_explicit(&site->stays, stays, memory_order_relaxed);
+    /* release: pairs with twill__desk_signed */
+    atomic_store_explicit(&site->lending, lending, memory_order_release);
+    /* relaxed: the claim synchronises */
+    return atomic_load_explicit(&site->resource, memory_order_relaxed);
+}
+
+/* Has the borrower of this lending written who he is? Else he is about to. */
+static inline bool twill__desk_signed(const twill__desk *desk, uint32_t slot, uint32_t generation)
+{
+    return (uint32_t)atomic_load_explicit(&desk->site[slot].lending, memory_order_acquire) ==
+           generation;
+}
+
+/* Where that was; NULL: not known yet. */
+static inline void twill__desk_place(const twill__desk *desk, uint32_t slot, uint32_t generation,
+                                     twill_lease_info *info)
+{
+    bool known = twill__desk_signed(desk, slot, generation);
+    const twill__desk_site *site = &desk->site[slot];
+    /* relaxed: twill__desk_signed synchronises */
+    info->file = known ? atomic_load_explicit(&site->file, memory_order_relaxed) : NULL;
+    info->line = known ? atomic_load_explicit(&site->line, memory_order_relaxed) : 0;
+}
+
+/* Under the same count of cells: the stamp of what comes back now. */
+static inline uint32_t twill__desk_new_stamp(const twill__desk *desk, uint32_t count)
+{
+    uint64_t top = 0;
+    for (uint32_t k = 0; k < count; k++) {
+        /* relaxed: returns at the same time have no order */
+        uint64_t cell = atomic_load_explicit(&desk->cell[k], memory_order_relaxed);
+        if (twill__desk_state(cell) == TWILL__DESK_IDLE && (!top || twill__desk_later(cell, top)))
+            top = cell;
+    }
+    return twill__desk_stamp(top) + 1;
+}
+
+/* Gives a lending back; the CAS is the last access. OK; STALE; EMPTY: it is in the books. */
+static inline twill_status twill__desk_back(twill__desk *desk, uint32_t slot, uint32_t generation)
+{
+    uint64_t cell, idle;
+    if (slot >= TWILL__DESK_SLOTS)
+        return TWILL_EMPTY;
+    /* What its borrower has signed is what is in the cell, if it is this lending; else the cell, in
+       which the borrower's own claim, or 0, comes before his return. Relaxed: a guess for the CAS */
+    cell = atomic_load_explicit(&desk->site[slot].lending, memory_order_relaxed);
+    if ((uint32_t)cell == generation)
+        cell = twill__desk_cell(cell, 0, TWILL__DESK_LENT);
+    else
+        cell = atomic_load_explicit(&desk->cell[slot], memory_order_relaxed);
+    for (;;) { /* exit: back, or not here; each turn is who has the lock */
+        /* relaxed: a hint */
+        uint32_t count = atomic_load_explicit(&desk->count, memory_order_relaxed);
+        if (!cell)
+            return TWILL_EMPTY;
+        if (twill__desk_state(cell) != TWILL__DESK_LENT ||
+            (uint32_t)(cell >> TWILL__DESK_LENDING_SHIFT) != generation)
+            return TWILL_STALE;
+        idle =
+            twill__desk_cell(cell >> TWILL__DESK_LENDING_SHIFT,
+                             count == 1 ? 1 : twill__desk_new_stamp(desk, count), TWILL__DESK_IDLE);
+        if (count == 1) /* relaxed: a guess for who comes next */
+            atomic_store_explicit(&desk->last, idle, memory_order_relaxed);
+        /* release: pairs with the acquire in twill__desk_claim, or of who takes the cells away */
+        if (atomic_compare_exchange_strong_explicit(&desk->cell[slot], &cell, idle,
+                                                    memory_order_release, memory_order_relaxed))
+            return TWILL_OK;
+    }
+}
+
+#endif
+
 /* Resources are costly and their use is long, so one small lock guards it all, and each promise is
    a sentence about one critical section:
    - a slot that is not FREE is capacity in use; there are never more of them than max;
    - a slot that is TAKEN belongs to one thread, which runs a callback for it, or to one waiter;
    - whatever frees a slot or gives one back ends in twill__resource_settle, which serves the
      oldest waiter that can be served; so while the lock is free, nobody waits beside what he could
-     have. */
+     have.
+   A plain pool shows its idle and lent slots at the desk (desk.h) while the lock is free and nobody
+   waits; whoever enters takes them back into the books first. So under the lock none is SHOWN. */
 enum {
     TWILL__RESOURCE_FREE = 0,
     TWILL__RESOURCE_IDLE,
     TWILL__RESOURCE_LENT,
-    TWILL__RESOURCE_TAKEN
+    TWILL__RESOURCE_TAKEN,
+    TWILL__RESOURCE_SHOWN
 };
 #define TWILL__RESOURCE_NONE UINT32_MAX
 
@@ -30693,11 +30916,13 @@ typedef struct twill__resource_slot {
     twill_ns dies, idle_since, lent_at; /* 0: not measured, or never */
     const char *file;
     int line;
-    bool there;    /* it has a resource */
-    bool permit;   /* it has none, and one may be created for its borrower, in time */
-    bool stays;    /* lent: only its holder can give it back */
-    bool stuck;    /* its holder waits for ever in this pool */
-    bool reported; /* as leaked */
+    bool there;      /* it has a resource */
+    bool permit;     /* it has none, and one may be created for its borrower, in time */
+    bool stays;      /* lent: only its holder can give it back */
+    bool stuck;      /* its holder waits for ever in this pool */
+    bool reported;   /* as leaked */
+    bool signed_;    /* lent at the desk: its site says by whom, not `holder` */
+    bool shown_lent; /* when it was shown */
 } twill__resource_slot;
 
 typedef struct twill__resource_borrower { /* an acquire that wants n slots, on its thread's stack */
@@ -30720,7 +30945,8 @@ typedef struct twill__resource_turn { /* whom to wake after unlocking */
 
 struct twill_resource_pool {
     _Atomic uint32_t lock;
-    uint32_t generation; /* of the process */
+    uint32_t generation; /* of the process, and what its mark says */
+    const _Atomic uint32_t *mark;
     /* under the lock */
     twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
@@ -30740,11 +30966,14 @@ struct twill_resource_pool {
     bool timed;    /* the clock is read on the fast path */
     bool checked;  /* a resource may be refused to a borrower */
     bool examined; /* or to the pool, when it comes back */
+    bool plain;    /* none of these, and few: there is a desk */
+    bool shown;    /* under the lock: slots are at the desk */
     /* the thread of maintain_every */
     twill__thrd keeper;
     _Atomic uint64_t keeper_number;
     twill__list keeper_waits;
     bool kept, stop; /* it is there; it is to end */
+    twill__desk desk;
 };
 
 static inline bool twill__resource_here(const struct twill_resource_pool *pool)
@@ -30759,46 +30988,7 @@ static inline twill_task twill__resource_task(const struct twill_resource_pool *
     return task;
 }
 
-/* ---- in and out ---- */
-
-static inline void twill__resource_enter(struct twill_resource_pool *pool,
-                                         twill__resource_turn *turn)
-{
-    twill__lock(&pool->lock);
-    turn->count = 0;
-}
-
-static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
-{
-    if (turn->count < sizeof turn->word / sizeof turn->word[0])
-        turn->word[turn->count++] = word;
-    else
-        twill__wake(word, 1);
-}
-
-/* Under the lock: nobody is inside, or on his way in or out. */
-static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
-{
-    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
-           !twill__lock_wanted(&pool->lock);
-}
-
-static inline void twill__resource_exit(struct twill_resource_pool *pool,
-                                        twill__resource_turn *turn)
-{
-    twill__node *destroyer = pool->destroyer;
-    if (destroyer && twill__resource_deserted(pool)) {
-        pool->destroyer = NULL;
-        /* pairs with twill__await; the destroyer takes the lock again before it frees */
-        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
-        twill__resource_wake(turn, &destroyer->word);
-    }
-    twill__unlock(&pool->lock);
-    for (unsigned k = 0; k < turn->count; k++)
-        twill__wake(turn->word[k], 1);
-}
-
-/* ---- slots, under the lock ---- */
+/* ---- idle slots, under the lock ---- */
 
 static inline void twill__resource_idle_out(struct twill_resource_pool *pool, uint32_t index)
 {
@@ -30828,6 +31018,145 @@ static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uin
     pool->idle++;
 }
 
+/* ---- the desk ---- */
+
+/* Under the lock: takes all cells away, and writes into the books what has happened there. */
+static __attribute__((noinline)) void twill__resource_gather(struct twill_resource_pool *pool)
+{
+    uint64_t cells[TWILL__DESK_SLOTS];
+    uint32_t idle[TWILL__DESK_SLOTS], count = 0, place, peak;
+    pool->shown = false;
+    for (uint32_t k = 0; k < TWILL__DESK_SLOTS && k < pool->room; k++) {
+        twill__resource_slot *slot = &pool->slots[k];
+        if (slot->state != TWILL__RESOURCE_SHOWN)
+            continue;
+        /* acquire: pairs with the release of who gave it back */
+        uint64_t cell = atomic_exchange_explicit(&pool->desk.cell[k], 0, memory_order_acquire);
+        uint64_t lendings = cell >> TWILL__DESK_LENDING_SHIFT;
+        uint64_t lent = lendings - slot->generation;
+        lent -= lendings >> 32; /* those that would have been 0 */
+        pool->counts.acquires += lent;
+        pool->counts.releases += lent + slot->shown_lent;
+        if (lent) {
+            slot->generation = (uint32_t)lendings;
+            slot->signed_ = true;
+            slot->stuck = slot->reported = false;
+        }
+        if (twill__desk_state(cell) == TWILL__DESK_LENT) {
+            slot->state = TWILL__RESOURCE_LENT;
+            pool->counts.releases--;
+            pool->leased++;
+            continue;
+        }
+        for (place = count++; place && twill__desk_later(cells[place - 1], cell); place--) {
+            cells[place] = cells[place - 1];
+            idle[place] = idle[place - 1];
+        }
+        cells[place] = cell;
+        idle[place] = k;
+    }
+    for (place = 0; place < count; place++)
+        twill__resource_idle_in(pool, idle[place]);
+    /* relaxed: a figure */
+    peak = atomic_load_explicit(&pool->desk.peak, memory_order_relaxed);
+    if (peak > pool->counts.leased_peak)
+        pool->counts.leased_peak = peak;
+}
+
+/* Under the lock: may the next ones come and go at the desk? */
+static inline bool twill__resource_calm(const struct twill_resource_pool *pool)
+{
+    return pool->plain && !pool->waiters.first && !pool->closed && pool->total <= pool->max &&
+           pool->room <= TWILL__DESK_SLOTS && pool->max <= pool->options.max_idle;
+}
+
+static inline void twill__resource_show_slot(struct twill_resource_pool *pool, uint32_t index,
+                                             uint32_t stamp)
+{
+    twill__resource_slot *slot = &pool->slots[index];
+    uint32_t state = TWILL__DESK_IDLE;
+    slot->shown_lent = slot->state == TWILL__RESOURCE_LENT;
+    if (slot->shown_lent) {
+        state = TWILL__DESK_LENT;
+        pool->leased--;
+    }
+    slot->state = TWILL__RESOURCE_SHOWN;
+    pool->shown = true;
+    /* relaxed: the cell carries it */
+    atomic_store_explicit(&pool->desk.site[index].resource, slot->resource, memory_order_relaxed);
+    /* release: pairs with the acquire in twill__desk_take */
+    atomic_store_explicit(&pool->desk.cell[index], twill__desk_cell(slot->generation, stamp, state),
+                          memory_order_release);
+}
+
+/* Under the lock, right before it is given back, and calm: what is idle or lent goes to the desk,
+   but what was evicted stays in the books, to end when it comes back. */
+static __attribute__((noinline)) void twill__resource_show(struct twill_resource_pool *pool)
+{
+    uint32_t stamp = 1, count = 0;
+    for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
+        if (pool->slots[k].epoch != pool->epoch)
+            return;
+    /* relaxed, both: a hint; and the cells say what is in them */
+    atomic_store_explicit(&pool->desk.full, pool->total == pool->max, memory_order_relaxed);
+    for (uint32_t k = 0; k < pool->room; k++)
+        if (pool->slots[k].state != TWILL__RESOURCE_FREE)
+            count = k + 1;
+    atomic_store_explicit(&pool->desk.count, count, memory_order_relaxed);
+    for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
+        twill__resource_show_slot(pool, k, stamp++);
+    pool->hot = pool->cold = TWILL__RESOURCE_NONE;
+    pool->idle = 0;
+    for (uint32_t k = 0; k < count; k++)
+        if (pool->slots[k].state == TWILL__RESOURCE_LENT && pool->slots[k].epoch == pool->epoch)
+            twill__resource_show_slot(pool, k, 0);
+}
+
+/* ---- in and out ---- */
+
+static inline void twill__resource_enter(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__lock(&pool->lock);
+    turn->count = 0;
+    if (pool->shown)
+        twill__resource_gather(pool);
+}
+
+static inline void twill__resource_wake(twill__resource_turn *turn, const void *word)
+{
+    if (turn->count < sizeof turn->word / sizeof turn->word[0])
+        turn->word[turn->count++] = word;
+    else
+        twill__wake(word, 1);
+}
+
+/* Under the lock: nobody is inside, or on his way in or out. */
+static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
+{
+    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
+           !twill__lock_wanted(&pool->lock);
+}
+
+static inline void twill__resource_exit(struct twill_resource_pool *pool,
+                                        twill__resource_turn *turn)
+{
+    twill__node *destroyer = pool->destroyer;
+    if (destroyer && twill__resource_deserted(pool)) {
+        pool->destroyer = NULL;
+        /* pairs with twill__await; the destroyer takes the lock again before it frees */
+        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
+        twill__resource_wake(turn, &destroyer->word);
+    }
+    if (twill__resource_calm(pool))
+        twill__resource_show(pool);
+    twill__unlock(&pool->lock);
+    for (unsigned k = 0; k < turn->count; k++)
+        twill__wake(turn->word[k], 1);
+}
+
+/* ---- slots, under the lock ---- */
+
 /* The idle slot to lend next. */
 static inline uint32_t twill__resource_idle_next(const struct twill_resource_pool *pool)
 {
@@ -30842,7 +31171,7 @@ static inline void twill__resource_slot_take(struct twill_resource_pool *pool, u
         twill__resource_idle_out(pool, index);
     slot->state = TWILL__RESOURCE_TAKEN;
     slot->holder = thread;
-    slot->stuck = slot->permit = false;
+    slot->stuck = slot->permit = slot->signed_ = false;
 }
 
 /* Capacity without a resource; NO_SLOT: there is none. */
@@ -30886,7 +31215,7 @@ static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, u
         slot->generation = 1;
     slot->holder = thread;
     slot->uses++;
-    slot->stuck = slot->reported = false;
+    slot->stuck = slot->reported = slot->signed_ = false;
     slot->stays = stays || pool->options.leases_stay;
     slot->lent_at = pool->timed ? twill__clock_now() : 0;
     pool->counts.acquires++;
@@ -30920,6 +31249,24 @@ static inline int twill__resource_slot_verdict(const struct twill_resource_pool 
 
 /* ---- a wait that could never end, under the lock ---- */
 
+/* Does this thread hold it, and nobody else can give it back? */
+static inline bool twill__resource_holds(const struct twill_resource_pool *pool, uint32_t index,
+                                         uint64_t thread)
+{
+    const twill__resource_slot *slot = &pool->slots[index];
+    const twill__desk_site *site = &pool->desk.site[index];
+    if (slot->state == TWILL__RESOURCE_TAKEN)
+        return slot->holder == thread;
+    if (slot->state != TWILL__RESOURCE_LENT)
+        return false;
+    if (!slot->signed_)
+        return slot->holder == thread && slot->stays;
+    /* relaxed: twill__desk_signed synchronises. Not signed yet: it is another thread's */
+    return twill__desk_signed(&pool->desk, index, slot->generation) &&
+           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread &&
+           atomic_load_explicit(&site->stays, memory_order_relaxed);
+}
+
 /* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
    that is. */
 static inline size_t twill__resource_mark(struct twill_resource_pool *pool, uint64_t thread,
@@ -30927,10 +31274,8 @@ static inline size_t twill__resource_mark(struct twill_resource_pool *pool, uint
 {
     size_t held = 0;
     for (uint32_t k = 0; k < pool->room; k++) {
-        twill__resource_slot *slot = &pool->slots[k];
-        if (slot->holder == thread && ((slot->state == TWILL__RESOURCE_LENT && slot->stays) ||
-                                       slot->state == TWILL__RESOURCE_TAKEN)) {
-            slot->stuck = stuck;
+        if (twill__resource_holds(pool, k, thread)) {
+            pool->slots[k].stuck = stuck;
             held++;
         }
     }
@@ -31569,6 +31914,7 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
                 status = twill__resource_wait(pool, borrower, visit->until, true, turn);
                 if (status != TWILL_OK)
                     return status;
+                k = 0; /* what it had in hand may have gone to one in front, and be another now */
             }
         } else if (!pool->slots[borrower->leases[k].slot].there) {
             *code = twill__resource_create_one(visit, borrower->leases[k].slot, turn);
@@ -31590,6 +31936,83 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
         twill__resource_settle(pool, turn);
         twill__resource_leave(pool, turn);
     }
+    return status;
+}
+
+/* ---- at the desk ---- */
+
+typedef struct
+    twill__resource_glance { /* a borrower who looks for an idle one, and waits nowhere */
+    struct twill_resource_pool *pool;
+    uint32_t slot;
+    uint64_t lending;
+} twill__resource_glance;
+
+static bool twill__resource_glance_again(void *glance_)
+{
+    twill__resource_glance *glance = (twill__resource_glance *)glance_;
+    return twill__desk_take(&glance->pool->desk, glance->pool->options.fifo, &glance->slot,
+                            &glance->lending);
+}
+
+/* Nothing is idle, nor can be made: one that comes back in a moment costs less than to stand in
+   line, and makes no others stand there. Who stands there is not overtaken: then there are no
+   cells. */
+static __attribute__((noinline)) bool twill__resource_glance_for(twill__resource_glance *glance,
+                                                                 twill_until until)
+{
+    /* relaxed: a hint */
+    if (!glance->pool->plain ||
+        !atomic_load_explicit(&glance->pool->desk.full, memory_order_relaxed) ||
+        twill__over(until) != TWILL_OK)
+        return false;
+    return twill__spin_for(twill__resource_glance_again, glance, TWILL__SPIN_WAIT,
+                           TWILL__SPIN_YIELDS);
+}
+
+/* This process's plain pool? Without a call; false also right after a fork. */
+static inline bool twill__resource_desk_open(const struct twill_resource_pool *pool)
+{
+    /* relaxed: the number alone */
+    return pool->plain &&
+           atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
+}
+
+static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
+                                             const twill__resource_glance *glance, bool stays,
+                                             const char *file, int line)
+{
+    lease->pool = pool;
+    lease->slot = glance->slot;
+    lease->generation = (uint32_t)glance->lending;
+    lease->code = 0;
+    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending,
+                                       stays || pool->options.leases_stay, file, line);
+}
+
+/* One resource without the lock. False: *lease is as before. */
+static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool,
+                                                twill_lease *lease, bool stays, const char *file,
+                                                int line)
+{
+    twill__resource_glance glance = {pool, 0, 0};
+    if (!pool || !lease || !twill__resource_desk_open(pool) ||
+        !twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
+        return false;
+    twill__resource_desk_lend(pool, lease, &glance, stays, file, line);
+    return true;
+}
+
+/* A resource back without the lock: OK or STALE. EMPTY: not so. */
+static inline twill_status twill__resource_desk_release(struct twill_resource_pool *pool,
+                                                        twill_lease *lease)
+{
+    twill_status status = TWILL_EMPTY;
+    if (!pool || !lease || lease->pool != pool || !twill__resource_desk_open(pool))
+        return TWILL_EMPTY;
+    status = twill__desk_back(&pool->desk, lease->slot, lease->generation);
+    if (status == TWILL_OK)
+        memset(lease, 0, sizeof *lease);
     return status;
 }
 
@@ -31671,7 +32094,7 @@ static inline twill_status twill__resource_acquire(struct twill_resource_pool *p
         twill__resource_idle_out(pool, index);
         order->leases->slot = index;
         twill__resource_hand_out(pool, order, twill__thread_number());
-        twill__unlock(&pool->lock);
+        twill__resource_exit(pool, &turn);
         return TWILL_OK;
     }
     return twill__resource_acquire_slowly(pool, order, code, &turn);
@@ -31771,7 +32194,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
         !pool->closed && slot->epoch == pool->epoch && pool->total <= pool->max &&
         pool->idle < pool->options.max_idle) {
         twill__resource_idle_in(pool, back.slot);
-        twill__unlock(&pool->lock);
+        twill__resource_exit(pool, &turn);
         return TWILL_OK;
     }
     why = how == TWILL__RESOURCE_GIVE_DISCARD ? (int)TWILL_RESOURCE_BROKEN
@@ -32010,6 +32433,8 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
     pool->options = *options;
     pool->max = max;
     pool->generation = twill__generation();
+    /* relaxed: this thread has just seen it */
+    pool->mark = atomic_load_explicit(&twill__process()->mark, memory_order_relaxed);
     pool->hot = pool->cold = pool->free = TWILL__RESOURCE_NONE;
     pool->random = twill__random_begin(options->seed, pool);
     if (!options->max_idle)
@@ -32026,6 +32451,7 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
         options->validate || options->max_idle_time || options->max_lifetime || options->max_uses;
     pool->examined =
         options->reset || options->max_idle_time || options->max_lifetime || options->max_uses;
+    pool->plain = !pool->timed && !pool->checked && !pool->examined && max <= TWILL__DESK_SLOTS;
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
@@ -32094,10 +32520,12 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
 
 /* ---- acquire, release ---- */
 
-static inline twill_status twill__resource_acquire_one(twill_resource_pool *pool,
-                                                       twill_lease *lease,
-                                                       twill__resource_order order)
+/* With nothing idle at the desk, or no desk. */
+static __attribute__((noinline)) twill_status
+twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
+                            twill__resource_order order)
 {
+    twill__resource_glance glance = {NULL, 0, 0};
     twill_lease mine = {NULL, NULL, 0, 0, 0};
     twill_status status;
     int code = 0;
@@ -32105,6 +32533,11 @@ static inline twill_status twill__resource_acquire_one(twill_resource_pool *pool
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
+    glance.pool = pool;
+    if (!order.try_only && twill__resource_glance_for(&glance, order.until)) {
+        twill__resource_desk_lend(pool, lease, &glance, order.stays, order.file, order.line);
+        return TWILL_OK;
+    }
     order.leases = &mine;
     order.n = 1;
     status = twill__resource_acquire(pool, &order, &code);
@@ -32119,7 +32552,10 @@ TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *p
                                                           twill_lease *lease, twill_until until,
                                                           const char *file, int line)
 {
-    twill__resource_order order = {NULL, 1, until, false, false, file, line};
+    twill__resource_order order;
+    if (twill__resource_desk_acquire(pool, lease, false, file, line))
+        return TWILL_OK;
+    order = (twill__resource_order){NULL, 1, until, false, false, file, line};
     return twill__resource_acquire_one(pool, lease, order);
 }
 
@@ -32127,7 +32563,10 @@ TWILL__DEFINE twill_status twill_resource_pool_try_acquire_at(twill_resource_poo
                                                               twill_lease *lease, const char *file,
                                                               int line)
 {
-    twill__resource_order order = {NULL, 1, {0, NULL}, true, false, file, line};
+    twill__resource_order order;
+    if (twill__resource_desk_acquire(pool, lease, false, file, line))
+        return TWILL_OK;
+    order = (twill__resource_order){NULL, 1, {0, NULL}, true, false, file, line};
     return twill__resource_acquire_one(pool, lease, order);
 }
 
@@ -32152,8 +32591,8 @@ TWILL__DEFINE twill_status twill_resource_pool_acquire_many_until(twill_resource
     return status;
 }
 
-static inline twill_status twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease,
-                                                     int how, void **resource)
+static __attribute__((noinline)) twill_status
+twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease, int how, void **resource)
 {
     if (!pool || !lease || lease->pool != pool)
         return TWILL_INVALID;
@@ -32165,6 +32604,9 @@ static inline twill_status twill__resource_return_of(twill_resource_pool *pool, 
 TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
                                                        twill_lease *lease)
 {
+    twill_status status = twill__resource_desk_release(pool, lease);
+    if (status != TWILL_EMPTY)
+        return status;
     return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_RELEASE, NULL);
 }
 
@@ -32265,7 +32707,9 @@ TWILL__DEFINE twill_status twill_with_resource(twill_resource_pool *pool, twill_
     record.begun = record.report ? twill__clock_now() : 0;
     if (options)
         order.until = options->until;
-    if (use)
+    if (use && twill__resource_desk_acquire(pool, &record.lease, true, NULL, 0))
+        status = TWILL_OK;
+    else if (use)
         status = twill__resource_acquire_one(pool, &record.lease, order);
     if (status != TWILL_OK) {
         twill__resource_report(&record, status, record.lease.code, false);
@@ -32348,6 +32792,8 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
             pool->slots = slots;
             pool->room = room;
             twill__resource_free_slots(pool, from);
+            if (room > TWILL__DESK_SLOTS) /* no desk from now on: nobody looks there again */
+                atomic_store_explicit(&pool->desk.full, false, memory_order_relaxed);
         }
         pool->max = max;
         if (pool->options.min_idle > max)
@@ -32377,6 +32823,8 @@ TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill
         if (infos && out < max) {
             twill_ns held = slot->lent_at && now > slot->lent_at ? now - slot->lent_at : 0;
             infos[out] = (twill_lease_info){slot->resource, slot->file, slot->line, held, k};
+            if (slot->signed_)
+                twill__desk_place(&pool->desk, k, slot->generation, &infos[out]);
         }
         out++;
     }
