@@ -188,7 +188,8 @@ static inline twill_status twill__desk_back(twill__desk *desk, uint32_t slot, ui
     if (slot >= TWILL__DESK_SLOTS)
         return TWILL_EMPTY;
     /* What its borrower has signed is what is in the cell, if it is this lending; else the cell, in
-       which the borrower's own claim, or 0, comes before his return. Relaxed: a guess for the CAS */
+       which the borrower's own claim, or 0, comes before his return. Relaxed: guesses for the CAS
+       below */
     cell = atomic_load_explicit(&desk->site[slot].lending, memory_order_relaxed);
     if ((uint32_t)cell == generation)
         cell = twill__desk_cell(cell, 0, TWILL__DESK_LENT);
