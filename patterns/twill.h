@@ -3143,8 +3143,8 @@ TWILL__DECL twill_status twill_resource_pool_destroy(twill_resource_pool *pool);
 TWILL__DECL void twill_resource_pool_abandon(twill_resource_pool *pool);
 
 /* total == idle + leased + (in callbacks, or held for a waiter) <= max (but after a resize);
-   acquires == releases + discards + detached + leased. leased_peak: of a plain pool as its borrowers
-   saw it, while several come and go at once. use_...: only with an option that asks for times. */
+   acquires == releases + discards + detached + leased. leased_peak: of a plain pool, while several
+   come and go at once, as its borrowers saw it. use_...: only with an option that asks for times. */
 typedef struct twill_resource_pool_stats {
     size_t total, idle, leased, creating, waiting, max, leased_peak, waiting_peak;
     uint64_t acquires, releases, discards, detached, waits, timeouts, cancelled;
@@ -30860,7 +30860,8 @@ static inline twill_status twill__desk_back(twill__desk *desk, uint32_t slot, ui
     if (slot >= TWILL__DESK_SLOTS)
         return TWILL_EMPTY;
     /* What its borrower has signed is what is in the cell, if it is this lending; else the cell, in
-       which the borrower's own claim, or 0, comes before his return. Relaxed: a guess for the CAS */
+       which the borrower's own claim, or 0, comes before his return. Relaxed: guesses for the CAS
+       below */
     cell = atomic_load_explicit(&desk->site[slot].lending, memory_order_relaxed);
     if ((uint32_t)cell == generation)
         cell = twill__desk_cell(cell, 0, TWILL__DESK_LENT);
