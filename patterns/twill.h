@@ -3144,7 +3144,8 @@ TWILL__DECL void twill_resource_pool_abandon(twill_resource_pool *pool);
 
 /* total == idle + leased + (in callbacks, or held for a waiter) <= max (but after a resize);
    acquires == releases + discards + detached + leased. leased_peak: of a plain pool, while several
-   come and go at once, as its borrowers saw it. use_...: only with an option that asks for times. */
+   come and go at once, as its borrowers saw it. use_...: only with an option that asks for
+   times. */
 typedef struct twill_resource_pool_stats {
     size_t total, idle, leased, creating, waiting, max, leased_peak, waiting_peak;
     uint64_t acquires, releases, discards, detached, waits, timeouts, cancelled;
