@@ -943,6 +943,8 @@ TEST(a_first_ctrl_c_finishes_what_is_under_way_and_reports_just_that)
 
 TEST(a_second_ctrl_c_ends_it_at_once)
 {
+    if (IS_SLOW)
+        SKIP("the thread sanitizer keeps a signal back while its thread waits for a condition");
     if (!begin_tree())
         return;
     write_sizes(400);

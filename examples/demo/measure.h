@@ -52,8 +52,8 @@ void measurement_free(struct measurement *m);
 int measurement_read(struct measurement *m, const char *root);
 
 /* The measuring. 0, or -1 with `trouble` set. Repeats for about `budget` nanoseconds, at least
-   once. Takes files that change while it works out of the corpus. Asked to stop, it keeps the rounds that
-   were complete (rounds 0: none). */
+   once. Takes files that change while it works out of the corpus. Asked to stop, it keeps the
+   rounds that were complete (rounds 0: none). */
 int measurement_make(struct measurement *m, int64_t budget);
 
 const struct run *config_run(const struct config *config); /* the median one */
