@@ -18,6 +18,7 @@
 #include "../examples/demo/page.c"
 #include "../examples/demo/page_assets.c"
 #include "../examples/demo/page_flow.c"
+#include "../examples/demo/page_folders.c"
 #include "../examples/demo/page_lanes.c"
 #include "../examples/demo/page_legend.c"
 #include "../examples/demo/reading.c"
@@ -737,6 +738,29 @@ TEST(memory_is_bounded_by_the_tokens)
               f->samples[i].queued <= QUEUE_PARCELS && f->samples[i].inside <= f->tokens);
     measurement_free(&m);
     corpus_free(&corpus);
+    end_tree();
+}
+
+TEST(the_largest_folders_come_first_on_the_page)
+{
+    if (!begin_tree())
+        return;
+    CHECK(mkdir(in_base("tree/a"), 0777) == 0 && mkdir(in_base("tree/b"), 0777) == 0);
+    CHECK(mkdir(in_base("tree/b/below"), 0777) == 0);
+    write_text("tree/a/x", "12345\n");
+    write_text("tree/a0", "1\n"); /* of the root, before and behind */
+    write_text("tree/0", "1\n");
+    write_text("tree/b/y", "123\n");
+    write_text("tree/b/below/z", "1234567\n");
+    CHECK_EQ(run_crunch(0, "tree", NULL), 0);
+    char *page = read_text("out/demo.html");
+    if (CHECK(page != NULL)) {
+        const char *b = strstr(page, "\"12 bytes|2 files\"><code>b/");
+        const char *a = strstr(page, "\"6 bytes|1 file\"><code>a/");
+        const char *root = strstr(page, "\"4 bytes|2 files\"><code>./");
+        CHECK(b != NULL && a != NULL && root != NULL && b < a && a < root);
+    }
+    free(page);
     end_tree();
 }
 

@@ -13,6 +13,7 @@
 
 #include "page_assets.h"
 #include "page_flow.h"
+#include "page_folders.h"
 #include "page_lanes.h"
 #include "page_legend.h"
 #include "text.h"
@@ -434,7 +435,9 @@ static void put_facts(FILE *out, const struct measurement *m)
         put_fact(out, "could not be read", m->failed + corpus->problem_count);
     if (m->left_out > 0)
         put_fact(out, "changed meanwhile, left out", m->left_out);
-    fputs("</dl>\n</section>\n", out);
+    fputs("</dl>\n", out);
+    page_folders_write(out, m);
+    fputs("</section>\n", out);
 }
 
 static void put_foot(FILE *out, const struct measurement *m)
