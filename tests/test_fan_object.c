@@ -1075,6 +1075,12 @@ TEST(a_forked_child)
    waited for or run there, and the call that ran the task says FORKED. */
 static pid_t fork_child;
 
+/* In the child, before anybody looks for leaks: what the parent's threads hold is not found. */
+static void end_quietly(void)
+{
+    _exit(0);
+}
+
 static int forks(void *arg, void *result, const twill_task *task)
 {
     twill_fan *fan = ((twill__fan_task *)task->private_)->fan;
@@ -1091,6 +1097,7 @@ static int forks(void *arg, void *result, const twill_task *task)
         return 0;
     }
     alarm(20); /* instead of a hang */
+    atexit(end_quietly);
     return twill_task_stop(task);
 }
 
@@ -1129,6 +1136,28 @@ TEST(a_task_forks)
         CHECK_EQ(WEXITSTATUS(status), 0);
         destroy(fan, NULL);
     }
+}
+
+/* The same on a worker: the child has nobody whom it could return to, and ends. */
+TEST(a_task_forks_on_a_worker)
+{
+    twill_outcome outcome;
+    int status = -1;
+    fork_child = -1;
+    clear();
+    twill_fan *fan = make(OPTIONS(.run.workers = 1, .in_flight = 8));
+    CHECK_EQ(twill_fan_go(fan, gated, tag(0), NULL), TWILL_OK);
+    for (int k = 1; k < 5; k++)
+        CHECK_EQ(twill_fan_go(fan, forks, tag(k), NULL), TWILL_OK);
+    fflush(NULL); /* it exits */
+    atomic_store(&gate, 1);
+    for (int k = 0; k < 5; k++)
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    CHECK(fork_child > 0);
+    CHECK_EQ(waitpid(fork_child, &status, 0), fork_child);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ(WEXITSTATUS(status), 0);
+    destroy(fan, NULL);
 }
 
 TEST(create_and_destroy_on_a_pool)

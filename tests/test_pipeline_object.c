@@ -959,10 +959,23 @@ TEST(a_forked_child_is_told)
 
 static pid_t forked = -1;
 
+/* In the child, before anybody looks for leaks: what the parent's threads hold is not found. */
+static void end_quietly(void)
+{
+    _exit(0);
+}
+
 static int forks(const void *in, void *out, const twill_task *task)
 {
-    if (*(const int *)in == 10)
+    if (forked == 0)
+        _exit(2); /* nothing is run in the child */
+    if (*(const int *)in == 10) {
         forked = fork();
+        if (forked == 0) {
+            alarm(20); /* instead of a hang */
+            atexit(end_quietly);
+        }
+    }
     return pass_on(in, out, task);
 }
 
@@ -983,6 +996,26 @@ TEST(a_fork_in_a_callback)
     CHECK(forked > 0);
     CHECK_EQ(waitpid(forked, &status, 0), forked);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* On a worker: the child has nobody whom it could return to, and ends. */
+TEST(a_fork_on_a_worker)
+{
+    const twill_stage stages[] = {WORK(forks, .kind = TWILL_STAGE_IN_ORDER), SINK()};
+    int status = -1;
+    tally_init();
+    forked = -1;
+    fflush(NULL); /* it exits */
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.run.workers = 1, .tokens = 64});
+    push_all(p, 0, 20);
+    while (figures(p).run.done < 20) /* without our help */
+        twill_sleep(twill_within(TWILL_US(100)));
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    CHECK(forked > 0);
+    CHECK_EQ(waitpid(forked, &status, 0), forked);
+    CHECK(WIFEXITED(status));
+    CHECK_EQ(WEXITSTATUS(status), 0);
 }
 
 /* The fork comes while another thread has the lock. In the child it stays locked, and nothing of

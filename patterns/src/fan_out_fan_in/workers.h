@@ -221,9 +221,11 @@ static inline bool twill__fan_ready(void *fan_)
 {
     twill_fan *fan = (twill_fan *)fan_;
     twill_ns due = 0;
+    if (!twill__fan_here(fan)) /* a task has forked: the others are the parent's */
+        return false;
     if (atomic_load(&fan->ready)) /* seq_cst: see twill__fan_settle */
         return true;
-    if (!fan->timeout || !twill__fan_here(fan))
+    if (!fan->timeout)
         return false;
     twill__lock(&fan->lock);
     if (fan->running.first)
