@@ -3811,17 +3811,24 @@ static inline void twill__nap(twill__team *team, uint32_t epoch)
         atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
 }
 
+/* Whether this process made the team: a forked child has none of its threads. */
+static inline bool twill__team_here(const twill__team *team)
+{
+    /* a number; set before */
+    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
+}
+
 static inline void twill__helper_main(void *helper_)
 {
     twill__helper *helper = (twill__helper *)helper_;
     twill__team *team = helper->team;
     twill__thread()->team = team;
     twill__thread()->helper = helper;
-    for (;;) { /* exit: closed */
+    for (;;) { /* exit: closed; or a callback has forked, and this is the child */
         uint32_t epoch = atomic_load(&team->epoch);
         if (twill__serve_team(team, helper->number))
             continue;
-        if (atomic_load(&team->closed))
+        if (atomic_load(&team->closed) || !twill__team_here(team))
             break;
         /* then look again: a thief that saw no idle thread calls none */
         atomic_fetch_add(&team->idle, 1);
@@ -3840,13 +3847,6 @@ static inline void twill__helper_main(void *helper_)
 }
 
 /* ---- a team's life ---- */
-
-/* Whether this process made the team: a forked child has none of its threads. */
-static inline bool twill__team_here(const twill__team *team)
-{
-    /* a number; set before */
-    return atomic_load_explicit(team->mark, memory_order_relaxed) == team->generation;
-}
 
 static inline void twill__team_init(twill__team *team, twill__helper *helper)
 {
