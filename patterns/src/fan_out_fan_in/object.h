@@ -204,9 +204,12 @@ static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn
     twill__fan_exit(fan, turn);
     chunk = twill__fan_new_chunk(fan, more);
     twill__fan_lock(fan, turn);
-    if (chunk)
-        twill__fan_add_chunk(fan, chunk, more);
     *no_memory = !chunk && !fan->free;
+    if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
+        twill__fan_exit(fan, turn);
+        TWILL_FREE(chunk);
+        twill__fan_lock(fan, turn);
+    }
     return NULL;
 }
 

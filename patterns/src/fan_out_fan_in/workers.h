@@ -121,9 +121,11 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
         twill__fan_exit(fan, turn);
         chunk = twill__fan_new_chunk(fan, more);
         twill__fan_lock(fan, turn);
-        if (chunk)
-            twill__fan_add_chunk(fan, chunk, more);
-        else if (!fan->free)
+        if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
+            twill__fan_exit(fan, turn);
+            TWILL_FREE(chunk);
+            twill__fan_lock(fan, turn);
+        } else if (!chunk && !fan->free)
             fan->capacity = fan->used; /* it goes on with those that it has */
         if (!twill__fan_available(fan) || !fan->free || fan->queue.first)
             return NULL;
