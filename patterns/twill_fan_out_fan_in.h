@@ -5151,14 +5151,6 @@ static inline twill__fan_chunk *twill__fan_new_chunk(const twill_fan *fan, size_
     return (twill__fan_chunk *)TWILL_MALLOC(count * fan->task_size + 64);
 }
 
-static inline void twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk, size_t count)
-{
-    uintptr_t at = ((uintptr_t)(chunk + 1) + 15) / 16 * 16;
-    chunk->next = fan->chunks;
-    fan->chunks = chunk;
-    twill__fan_add_records(fan, (char *)chunk + (at - (uintptr_t)chunk), count);
-}
-
 /* How many records come next: as many as there are, within the capacity. */
 static inline size_t twill__fan_growth(const twill_fan *fan)
 {
@@ -5167,6 +5159,20 @@ static inline size_t twill__fan_growth(const twill_fan *fan)
     if (most <= fan->records) /* inline tasks of tasks */
         return 1;
     return more < most - fan->records ? more : most - fan->records;
+}
+
+/* Under the lock. False: somebody was quicker, and the chunk is not needed. */
+static inline bool twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk, size_t count)
+{
+    uintptr_t at = ((uintptr_t)(chunk + 1) + 15) / 16 * 16;
+    size_t most = twill__fan_growth(fan);
+    if (fan->free)
+        return false;
+    chunk->next = fan->chunks;
+    fan->chunks = chunk;
+    twill__fan_add_records(fan, (char *)chunk + (at - (uintptr_t)chunk),
+                           count < most ? count : most);
+    return true;
 }
 
 static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
@@ -5881,9 +5887,11 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
         twill__fan_exit(fan, turn);
         chunk = twill__fan_new_chunk(fan, more);
         twill__fan_lock(fan, turn);
-        if (chunk)
-            twill__fan_add_chunk(fan, chunk, more);
-        else if (!fan->free)
+        if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
+            twill__fan_exit(fan, turn);
+            TWILL_FREE(chunk);
+            twill__fan_lock(fan, turn);
+        } else if (!chunk && !fan->free)
             fan->capacity = fan->used; /* it goes on with those that it has */
         if (!twill__fan_available(fan) || !fan->free || fan->queue.first)
             return NULL;
@@ -6346,9 +6354,12 @@ static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn
     twill__fan_exit(fan, turn);
     chunk = twill__fan_new_chunk(fan, more);
     twill__fan_lock(fan, turn);
-    if (chunk)
-        twill__fan_add_chunk(fan, chunk, more);
     *no_memory = !chunk && !fan->free;
+    if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
+        twill__fan_exit(fan, turn);
+        TWILL_FREE(chunk);
+        twill__fan_lock(fan, turn);
+    }
     return NULL;
 }
 
