@@ -644,12 +644,12 @@ static void write_sizes(unsigned files)
                  (unsigned)at % 3);
     for (unsigned file = 0; file < files; file++) {
         char name[40];
-        snprintf(name, sizeof name, "tree/file%03u.c", file);
+        snprintf(name, sizeof name, "tree/file%05u.c", file);
         write_bytes(name, text, file * 37u % 5000);
     }
-    write_bytes("tree/file000a.c", text, sizeof text - 40);
-    write_bytes("tree/file100a.c", text, BUFFER_BYTES);
-    write_bytes("tree/file100b.c", text, BUFFER_BYTES + 1);
+    write_bytes("tree/file00000a.c", text, sizeof text - 40);
+    write_bytes("tree/file00100a.c", text, BUFFER_BYTES);
+    write_bytes("tree/file00100b.c", text, BUFFER_BYTES + 1);
 }
 
 static bool begin_reading(struct measurement *m, struct corpus *corpus,
@@ -861,17 +861,36 @@ TEST(a_rate_that_makes_no_sense_is_refused)
 
 /* ---- Ctrl-C ---- */
 
-/* Starts crunch on the tree at a rate, and returns when it has begun to read. */
-static pid_t start_slowly(const char *rate)
+/* Three times as much as fits into the pipeline, whatever the machine; returns the bytes. */
+static double write_much(size_t *files)
 {
-    char out[600], errors[600], where[600], corpus[600];
+    struct corpus corpus;
+    write_sizes(PARCEL_FILES * (12 * twill_cpus() + 6));
+    CHECK_EQ(corpus_walk(&corpus, in_base("tree"), NULL, NULL), 0);
+    double bytes = (double)corpus.bytes;
+    *files = corpus.count;
+    corpus_free(&corpus);
+    return bytes;
+}
+
+/* Starts crunch on the tree, for so many seconds, and returns when it has begun to read. */
+static pid_t start_slowly(double bytes, double lasting)
+{
+    char out[600], errors[600], where[600], corpus[600], rate[40];
     snprintf(out, sizeof out, "%s/stdout", base);
     snprintf(errors, sizeof errors, "%s/stderr", base);
     snprintf(where, sizeof where, "%s/out", base);
     snprintf(corpus, sizeof corpus, "%s/tree", base);
-    char *words[] = {
-        (char *)"crunch", (char *)"--quick",       (char *)"--out",    where, (char *)"--list",
-        (char *)"--rate", (char *)(uintptr_t)rate, (char *)"--faults", corpus};
+    snprintf(rate, sizeof rate, "%.6f", bytes / lasting / 1e6);
+    char *words[] = {(char *)"crunch",
+                     (char *)"--quick",
+                     (char *)"--out",
+                     where,
+                     (char *)"--list",
+                     (char *)"--rate",
+                     rate,
+                     (char *)"--faults",
+                     corpus};
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
@@ -918,20 +937,23 @@ static void no_step(void *context, uint64_t bytes)
 
 TEST(a_first_ctrl_c_finishes_what_is_under_way_and_reports_just_that)
 {
+    size_t files;
+    char grouped[2][32], wanted[120];
+    if (IS_SLOW)
+        SKIP("the thread sanitizer keeps a signal back while its thread waits for a condition");
     if (!begin_tree())
         return;
-    write_sizes(400);
-    pid_t child = start_slowly("0.8"); /* three seconds */
+    pid_t child = start_slowly(write_much(&files), 6);
     twill_sleep(twill_within(TWILL_MS(300)));
     CHECK(kill(child, SIGINT) == 0);
     CHECK_EQ(end_of(child), -SIGINT);
     char *errors = read_text("stderr"), *out = read_text("stdout");
     uint64_t covered = number_after(errors, "in flight, the report covers ");
-    CHECK(file_has("stderr", " of 403 files"));
-    CHECK(covered > 0 && covered < 403);
-    char wanted[80];
-    snprintf(wanted, sizeof wanted, "stopped the report is about %u of 403 files",
-             (unsigned)covered);
+    snprintf(wanted, sizeof wanted, " of %s files;", text_grouped(files, grouped[0]));
+    CHECK(file_has("stderr", wanted));
+    CHECK(covered > 0 && covered < files);
+    snprintf(wanted, sizeof wanted, "stopped the report is about %s of %s files",
+             text_grouped(covered, grouped[1]), grouped[0]);
     CHECK(file_has("stdout", wanted));
     CHECK(file_has("stdout", "proof   none"));
     /* the list has just these files, the first ones in order, with the counts of the plain loop */
@@ -950,7 +972,7 @@ TEST(a_first_ctrl_c_finishes_what_is_under_way_and_reports_just_that)
         lines += counts.lines, words += counts.words, names += counts.names;
     }
     CHECK_EQ(listed, covered);
-    CHECK(covered >= 403 || out == NULL || strstr(out, corpus.files[covered].path) == NULL);
+    CHECK(covered >= files || out == NULL || strstr(out, corpus.files[covered].path) == NULL);
     CHECK_EQ(number_after(out, "found   "), lines);
     CHECK_EQ(number_after(out, " lines, "), words);
     CHECK_EQ(number_after(out, " words, "), names);
@@ -967,12 +989,13 @@ TEST(a_first_ctrl_c_finishes_what_is_under_way_and_reports_just_that)
 
 TEST(a_second_ctrl_c_ends_it_at_once)
 {
+    size_t files;
+    char grouped[32], wanted[120];
     if (IS_SLOW)
         SKIP("the thread sanitizer keeps a signal back while its thread waits for a condition");
     if (!begin_tree())
         return;
-    write_sizes(400);
-    pid_t child = start_slowly("0.02"); /* a minute and a half; what is under way: seconds */
+    pid_t child = start_slowly(write_much(&files), 150); /* what is under way: half a minute */
     twill_sleep(twill_within(TWILL_MS(200)));
     CHECK(kill(child, SIGINT) == 0);
     twill_sleep(twill_within(TWILL_MS(600))); /* within 200 ms it would be the same press */
@@ -980,8 +1003,64 @@ TEST(a_second_ctrl_c_ends_it_at_once)
     CHECK(kill(child, SIGINT) == 0);
     CHECK_EQ(end_of(child), -SIGINT);
     CHECK(twill_now() - begun < TWILL_SEC(5));
-    CHECK(file_has("stderr", " of 403 files"));
+    snprintf(wanted, sizeof wanted, " of %s files;", text_grouped(files, grouped));
+    CHECK(file_has("stderr", wanted));
     CHECK(access(in_base("out/demo.html"), F_OK) != 0);
+    end_tree();
+}
+
+static int ask_soon(void *arg, void *result, const twill_task *task)
+{
+    const struct stop *stop = arg;
+    (void)result, (void)task;
+    twill_sleep(twill_within(TWILL_MS(100)));
+    twill_shutdown_request(stop->shutdown, SIGINT);
+    return 0;
+}
+
+/* The same without a signal, so that sanitizers see it: the books of what was asked to stop. */
+TEST(a_reading_that_is_asked_to_stop_covers_what_was_let_in)
+{
+    struct measurement m;
+    struct corpus corpus = {0};
+    size_t files;
+    if (!begin_tree())
+        return;
+    struct reading_rules rules = {.rate = (uint64_t)(write_much(&files) / 6), .faults = true};
+    struct stop *stop = stop_create();
+    if (!CHECK(stop != NULL) || !CHECK_EQ(measurement_open(&m, &corpus, stop, &rules), 0))
+        return;
+    CHECK_EQ(twill_pool_submit(m.pool, ask_soon, stop, NULL, NULL), TWILL_OK);
+    CHECK_EQ(measurement_read(&m, in_base("tree")), 0);
+    CHECK(m.stopped);
+    CHECK_EQ(m.found, files);
+    CHECK(corpus.count > 0 && corpus.count < files);
+    CHECK_EQ(corpus.count, m.first.run.files);
+    CHECK_EQ(stop->entered, corpus.count);
+    CHECK_EQ(stop->left, corpus.count);
+    CHECK_EQ(m.first.figures.given_up, 0);
+    struct counts *first = m.first.counts;
+    CHECK_EQ(measurement_make(&m, 0), 0);
+    CHECK(m.reference == first); /* nothing else was read */
+    CHECK_EQ(m.rounds, 0);
+    CHECK_EQ(m.runs_proven, 0);
+    struct counter *counter = counter_create();
+    uint64_t names = 0;
+    for (size_t i = 0; i < corpus.count && counter != NULL; i++) {
+        struct counts counts;
+        struct effort effort;
+        count_file(counter, corpus.files[i].path, &counts, &effort, no_step, NULL);
+        CHECK(counts_equal(&counts, &m.reference[i]));
+        names += counts.names;
+    }
+    CHECK_EQ(m.totals.names, names);
+    CHECK(counter == NULL || names_equal(&counter->names, counter_names(m.reference_counter)));
+    counter_destroy(counter);
+    measurement_free(&m);
+    corpus_free(&corpus);
+    (void)twill_shutdown_destroy(stop->shutdown); /* stop_end would end this process */
+    pthread_mutex_destroy(&stop->lock);
+    free(stop);
     end_tree();
 }
 
