@@ -148,8 +148,8 @@ void report_runs(const struct measurement *m)
             printf("   fewer threads than asked for");
         putchar('\n');
     }
-    printf("Median of %zu round%s. Efficiency: speed-up over the CPUs in use.\n", m->rounds,
-           m->rounds == 1 ? "" : "s");
+    printf("Median of %zu round%s%s. Efficiency: speed-up over the CPUs in use.\n", m->rounds,
+           text_plural(m->rounds), m->stopped ? ", then asked to stop" : "");
     if (measurement_waited(m) > 0.1)
         printf("With %u workers, threads waited %.0f %% of the time: other programs had the CPUs, "
                "or the disk was slow.\n",
