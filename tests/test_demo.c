@@ -21,9 +21,11 @@
 #include "../examples/demo/page_folders.c"
 #include "../examples/demo/page_lanes.c"
 #include "../examples/demo/page_legend.c"
+#include "../examples/demo/proof.c"
 #include "../examples/demo/reading.c"
 #include "../examples/demo/report.c"
 #include "../examples/demo/scan.c"
+#include "../examples/demo/shares.c"
 #include "../examples/demo/stop.c"
 #include "../examples/demo/text.c"
 

@@ -7,19 +7,11 @@
 #include <string.h>
 
 #include "merge.h"
+#include "proof.h"
 #include "twill_parallel_map.h"
 #include "twill_progress_tracker.h"
 
 enum { TRIES = 3, MAX_ROUNDS = 99 };
-
-/* How a pass ends, beside -1: trouble. */
-enum { DONE = 0, CHANGED = 1 /* files did, meanwhile */, STOPPED = 2 };
-
-static int give_up(struct measurement *m, const char *why)
-{
-    snprintf(m->trouble, sizeof m->trouble, "%s", why);
-    return -1;
-}
 
 /* ---- one file, wherever it runs ---- */
 
@@ -140,66 +132,6 @@ static int crunch_on_workers(struct measurement *m, struct pass *pass, unsigned 
                                pass->run->merges, &found);
     pass->run->end = twill_now();
     return error == 0 ? DONE : give_up(m, "no memory to merge the tables");
-}
-
-/* ---- proof ---- */
-
-/* Marks in `leave` the files whose content was not the same both times; returns how many. A
-   file that is the same and was counted differently is a wrong result: -1. */
-static int compare_counts(struct measurement *m, const struct counts *counts, bool *leave)
-{
-    int changed = 0;
-    for (size_t i = 0; i < m->corpus->count; i++) {
-        if (counts_equal(&m->reference[i], &counts[i]))
-            continue;
-        if (counts_unchanged(&m->reference[i], &counts[i])) {
-            m->trouble_path = m->corpus->files[i].path;
-            give_up(m, "WRONG RESULT: other counts than those of the plain loop for");
-            return -1;
-        }
-        leave[i] = true;
-        changed++;
-    }
-    return changed;
-}
-
-/* DONE: equal to the reference; CHANGED: files changed meanwhile, see `leave`; -1: trouble. */
-static int prove(struct measurement *m, const struct counts *counts, const struct names *names,
-                 bool *leave)
-{
-    int changed = compare_counts(m, counts, leave);
-    m->runs_made++;
-    if (changed != 0)
-        return changed < 0 ? -1 : CHANGED;
-    if (!names_equal(counter_names(m->reference_counter), names))
-        return give_up(m, "WRONG RESULT: the table of identifiers differs from the serial one");
-    m->runs_proven++;
-    return DONE;
-}
-
-/* What was gathered while the shards were merged, against a look at the whole table. */
-static bool found_is_right(const struct names_found *found, const struct names *names)
-{
-    struct name top[TOP_NAMES];
-    size_t held = names_top(names, top, TOP_NAMES);
-    bool right = found->held == held && found->distinct == names_distinct(names);
-    for (size_t i = 0; i < held && right; i++)
-        right = found->top[i].count == top[i].count && found->top[i].length == top[i].length &&
-                memcmp(found->top[i].text, top[i].text, top[i].length) == 0;
-    return right;
-}
-
-static int prove_flow(struct measurement *m, const struct flow *flow, bool *leave)
-{
-    for (size_t i = 0; i < flow->run.files; i++)
-        if (flow->indexes[i] != i)
-            return give_up(m, "WRONG RESULT: the pipeline lost the order of the files");
-    int result = flow->run.files != m->corpus->count
-                     ? give_up(m, "WRONG RESULT: the pipeline lost files")
-                     : prove(m, flow->counts, counter_names(flow->counters[0]), leave);
-    if (result == DONE && !found_is_right(&flow->found, counter_names(m->reference_counter)))
-        result = give_up(m, "WRONG RESULT: the gathered names differ from the serial ones");
-    return result;
 }
 
 /* ---- progress ---- */
@@ -592,44 +524,4 @@ void measurement_free(struct measurement *m)
 const struct run *config_run(const struct config *config)
 {
     return &config->runs[config->median];
-}
-
-/* ---- where the time went ---- */
-
-static void add_shares(struct shares *s, const struct effort *effort)
-{
-    s->count += seconds(effort->count_cpu);
-    s->read += seconds(effort->read_cpu);
-    s->wait += seconds(effort->count - effort->count_cpu + effort->read - effort->read_cpu);
-}
-
-struct shares config_shares(const struct config *config)
-{
-    const struct run *run = config_run(config);
-    struct shares s = {0};
-    s.total = seconds(run_wall(run)) * (config->workers == 0 ? 1 : config->workers);
-    for (size_t i = 0; i < run->files; i++) {
-        add_shares(&s, &run->efforts[i]);
-        if (run->reads != NULL)
-            add_shares(&s, &run->reads[i]);
-    }
-    for (size_t k = 0; k < NAMES_SHARDS; k++)
-        s.merge += seconds(run->merges[k].took);
-    if (s.wait < 0) /* the two clocks differ by some nanoseconds a file */
-        s.wait = 0;
-    s.idle = s.total - s.count - s.read - s.merge - s.wait;
-    if (s.idle < 0)
-        s.idle = 0;
-    return s;
-}
-
-double measurement_waited(const struct measurement *m)
-{
-    double waited = 0;
-    for (size_t c = 0; c < m->config_count; c++) {
-        struct shares s = config_shares(&m->configs[c]);
-        if (m->configs[c].workers == m->cpus && !m->configs[c].pipeline)
-            waited = s.wait / s.total;
-    }
-    return waited;
 }
