@@ -378,7 +378,7 @@ TEST(many_goers_many_readers)
         for (int i = 0; i < 9000; i++)
             CHECK_EQ(atomic_load(&given_by_threads[i]), 1);
         twill_fan_get_stats(fan, &stats);
-        CHECK(stats.records <= 12 + 3);
+        CHECK(stats.records <= 12 + 7); /* each of the threads may be giving one back */
         CHECK(atomic_load(&most_at_once) <= 2);
         destroy(fan, NULL);
         check_books(9000, false);
