@@ -22,15 +22,13 @@ static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_n
     /* 0: not known */
     if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
         return false;
-    for (unsigned k = 1, pauses = 1;; k++) {
+    for (unsigned pauses = 16;;) { /* more and more: a look takes the line from who works on it */
         for (unsigned pause = 0; pause < pauses; pause++)
             twill__pause();
         if (done(data))
             return true;
-        if (pauses < 16)
+        if (pauses < 64)
             pauses *= 2;
-        if (k % 4 != 0)
-            continue;
         twill_ns now = twill__clock_now();
         if (!until)
             until = now + limit;
