@@ -4773,15 +4773,13 @@ static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_n
     /* 0: not known */
     if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
         return false;
-    for (unsigned k = 1, pauses = 1;; k++) {
+    for (unsigned pauses = 16;;) { /* more and more: a look takes the line from who works on it */
         for (unsigned pause = 0; pause < pauses; pause++)
             twill__pause();
         if (done(data))
             return true;
-        if (pauses < 16)
+        if (pauses < 64)
             pauses *= 2;
-        if (k % 4 != 0)
-            continue;
         twill_ns now = twill__clock_now();
         if (!until)
             until = now + limit;
@@ -4833,19 +4831,26 @@ static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twi
 /* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
    and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
    mutex, with a count. */
+/* Spinning: only while nobody sleeps there. */
+static inline bool twill__try_lock(void *lock_)
+{
+    _Atomic uint32_t *lock = (_Atomic uint32_t *)lock_;
+    uint32_t word = 0;
+    /* a look first: a CAS that fails would take the line from the holder, too. acquire: pairs with
+       the release in twill__unlock */
+    return atomic_load_explicit(lock, memory_order_relaxed) == 0 &&
+           atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+                                                   memory_order_relaxed);
+}
+
 static inline void twill__lock(_Atomic uint32_t *lock)
 {
     uint32_t word = 0;
     /* acquire, here and below: pairs with the release in twill__unlock */
     if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
-                                                memory_order_relaxed))
+                                                memory_order_relaxed) ||
+        (word == 1 && twill__spin_for(twill__try_lock, lock, TWILL__SPIN_WAIT, 0)))
         return;
-    if (word == 1 && twill__spin(lock, 1, TWILL__SPIN_WAIT, 0)) {
-        word = 0;
-        if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
-                                                    memory_order_relaxed))
-            return;
-    }
     /* a count: the CAS below synchronises */
     word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
     for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
