@@ -916,10 +916,6 @@ static int fork_in_aggregate(const void *result, const twill_outcome *outcome,
     (void)outcome;
     if (!atomic_exchange(&forked, 1)) {
         pid_t child = fork();
-#ifdef __SANITIZE_ADDRESS__ /* a thread may have held its allocator's lock, and the child frees */
-        if (child == 0)
-            _exit(0);
-#endif
         *(pid_t *)task->context = child;
     }
     return 0;
@@ -930,6 +926,9 @@ TEST(fork_in_callbacks)
     int items[10] = {0}, status = -1;
     pid_t child = -1;
     twill_status answer;
+#ifdef __SANITIZE_ADDRESS__
+    SKIP("a thread may hold the address sanitizer's own lock while another one forks");
+#endif
     atomic_store(&forked, 0);
     CHECK_EQ(twill_fan_out_fan_in(items, sizeof *items, 10, fork_once, 0, NULL,
                                   OPTIONS(.run.workers = 2)),
