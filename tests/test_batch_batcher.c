@@ -216,9 +216,10 @@ static bool one_inside(plan *p)
     return atomic_load(&p->inside) >= 1;
 }
 
+/* Nothing is held and every outcome is told: an item leaves `pending` before on_item hears of it. */
 static bool nothing_pending(plan *p)
 {
-    return stats_of(p).pending == 0;
+    return stats_of(p).pending == 0 && twill_batcher_flush(p->batcher) == TWILL_OK;
 }
 
 /* ---- when a batch leaves ---- */
