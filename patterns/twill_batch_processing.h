@@ -1821,6 +1821,26 @@ static inline uint64_t twill__ticks(void)
 #endif
 }
 
+#if TWILL__TICKS
+/* Both clocks at one moment: of a few readings the one that took least, so that neither a switch to
+   another thread nor the first call of the clock comes between the two. */
+static inline void twill__ticks_and_clock(uint64_t *ticks, twill_ns *now)
+{
+    uint64_t least = UINT64_MAX;
+    *ticks = 0, *now = 0;
+    for (int i = 0; i < 5; i++) {
+        uint64_t before = twill__ticks();
+        twill_ns read = twill__clock_now();
+        uint64_t took = twill__ticks() - before;
+        if (took < least) {
+            least = took;
+            *ticks = before + took / 2;
+            *now = read;
+        }
+    }
+}
+#endif
+
 /* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
    files. */
 static inline uint64_t twill__ticks_per_us(void)
@@ -1830,13 +1850,14 @@ static inline uint64_t twill__ticks_per_us(void)
     /* a number, no data behind it */
     uint64_t rate = atomic_load_explicit(&global->tick_rate, memory_order_relaxed);
     if (!rate) {
-        uint64_t ticks = twill__ticks();
-        twill_ns since = twill__clock_now(), took;
+        uint64_t first, last;
+        twill_ns since, now;
+        twill__ticks_and_clock(&first, &since);
         (void)twill__cpus_now();
         do
-            took = twill__clock_now() - since;
-        while (took < 20000); /* ends: the clock runs */
-        rate = (twill__ticks() - ticks) * 1024 / (uint64_t)took;
+            twill__ticks_and_clock(&last, &now);
+        while (now - since < 20000); /* ends: the clock runs */
+        rate = (last - first) * 1024 / (uint64_t)(now - since);
         rate = rate ? rate : 1;
         /* as above */
         atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
