@@ -70,28 +70,12 @@ commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
     [ ! -s "$W/speed" ] || sed 's/^/| schedules a second on one core, /; s/$/ |/' "$W/speed"
 } | fill itself
 
-# ---- make mutants: what was tried of the mutants that there are now ----
-[ ! -s "$W/mutants/tried" ] || {
-    cut -f1 "$W/mutants/tried" | sort -u | while read -r file; do
-        [ ! -f "patterns/src/$file" ] || awk -f $here/mutants/mutate.awk "patterns/src/$file" | sed "s,^,$file	,"
-    done >"$W/mutants/now"
-    awk -F'\t' '
-        NR == FNR { now[$1 "\t" $2] = 1; all[$1]++; next }
-        !(($1 "\t" $2) in now) { next }
-        $3 ~ /^killed/ { killed[$1]++ }
-        $3 == "survived" { lived[$1]++ }
-        $3 == "unchanged" || $3 == "does not compile" { same[$1]++ }
-        END {
-            print "| part | mutants | tried, and changing a program | noticed | not noticed |"
-            print "|---|---|---|---|---|"
-            for (f in all) {
-                t = killed[f] + lived[f]
-                printf "| %s | %d | %d | %d (%.1f %%) | %d |\n", f, all[f], t, killed[f], t ? 100 * killed[f] / t : 100, lived[f] | "sort"
-                n += all[f]; k += killed[f]; l += lived[f]
-            }
-            close("sort")
-            printf "| all of these | %d | %d | %d (%.1f %%) | %d |\n", n, k + l, k, k + l ? 100 * k / (k + l) : 100, l
-        }' "$W/mutants/now" "$W/mutants/tried"
+# ---- make mutants ----
+[ ! -s "$W/mutants/results" ] || {
+    sh $here/mutants/score.sh "$W/mutants" --table
+    echo
+    awk -F'\t' '{ ms += $4 } END { printf "%d tried in %.0f minutes of one processor, busy with other work, too. ", NR, ms / 60000 }' "$W/mutants/results"
+    [ ! -s "$W/mutants/sample" ] || cat "$W/mutants/sample"
 } | fill mutants
 
 # ---- make coverage: by folders ----

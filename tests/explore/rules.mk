@@ -8,7 +8,7 @@ explore: headers  ## every schedule of the scenarios [T=name] [SCALE=1] [SECS=n]
 soak: headers  ## fresh schedules of the scenarios until one fails [SECS=3600] [SEED=n] [T=name]
 	@$(EXPLORE) sh tests/explore/explore.sh --soak
 
-mutants: headers $(BUILD)/amalgamate  ## small mistakes in the sources: who notices? [F=engine/lock.h] [SAMPLE=50] [SEED=1] [HARD=1] [JOBS=n]
+mutants: headers $(BUILD)/amalgamate  ## small mistakes in the sources: who notices? [F='lock.h queue'] [SAMPLE=50] [SEED=1] [SECS=n] [HARD=1] [JOBS=n]
 	@$(EXPLORE) F='$(F)' M='$(M)' sh tests/explore/mutants/mutants.sh
 
 coverage: headers  ## lines and branches of patterns/src that the test programs take [T=name]

@@ -1,173 +1,221 @@
 #!/bin/sh
-# mutants.sh - `make mutants`: small mistakes in patterns/src, one at a time (mutate.awk), each of which the
-# scenarios and tests of its file (map.txt) must notice. What nobody notices must have its reason in survivors.txt.
+# mutants.sh - `make mutants`: small mistakes in patterns/src (mutate.awk), each of which a scenario or a test must notice.
+# What nobody notices must have its reason in survivors.txt.
 #
-#   F=engine/lock.h   only files whose name contains it     JOBS=2    so many at once
-#   SAMPLE=50         so many mutants, drawn by SEED=1      HARD=20   twenty times the schedules
-#   M=text            only mutants whose name contains it     AGAIN=file  those of an earlier result that lived on
+#   F='lock.h queue'  only files whose name contains one of them   JOBS=2    so many at once
+#   SAMPLE=50         so many of each file, drawn by SEED=1   HARD=4    four times the schedules and tests
+#   M=text            only mutants whose name contains it     AGAIN=1   those that are not killed yet, once more
+#   SECS=300          for so long; called again, it goes on where it was
 #
-# A mutant that does not compile, or that changes no instruction of any program, does not count.
+# All mutants are compiled into each program at once, each behind a switch, and one run with all of them off tells which
+# program comes to which. A mutant is tried by these alone (run.c). One that is in no program (the code of another
+# system), or that changes no instruction, does not count.
 set -u
 CC=${CC:-gcc}
 BUILD=${BUILD:-build}
 here=tests/explore
 W=$BUILD/explore
 M_=$W/mutants
-export CC BUILD EXPLORE_BUILD="$W"
+HARD=${HARD:-1}
+export CC BUILD EXPLORE_BUILD="$W" HARD
+export ASAN_OPTIONS=hard_rss_limit_mb=2000:detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1
 passed=0 failed=0 skipped=0
 . $here/tools.sh
+JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 
-line_of() {  # file: its line of the map, without the left side
-    grep '^[^#]' $here/mutants/map.txt | while read -r pattern _ checks; do
-        # shellcheck disable=SC2254 # a pattern
-        case $1 in
-        $pattern) echo "$checks"; break ;;
+# ---- one source with all mutants ----
+
+write_sources() {
+    rm -rf "$M_/src" "$M_/include"
+    mkdir -p "$M_/include"
+    cp -r patterns/src "$M_/src"
+    (cd patterns/src && find . -name '*.h') | sed 's,^\./,,' | sort >"$M_/files"
+    : >"$M_/list"
+    while read -r file; do
+        first=$(wc -l <"$M_/list")
+        awk -f $here/mutants/mutate.awk patterns/src/"$file" |
+            awk -v n="$first" -v file="$file" '{ print n++ "\t" file "\t" $0 }' >>"$M_/list"
+        awk -v first=$((first)) -v leave="$M_/leave" -f $here/mutants/mutate.awk patterns/src/"$file" >"$M_/src/$file"
+    done <"$M_/files"
+    "$BUILD/amalgamate" "$M_/src" "$M_/include" LICENSE "$M_"/src/[!a]*.h >"$M_/log"
+}
+
+compiles() {  # compiler options: with all headers; else $M_/leave grows by the mutants of the lines that do not
+    # shellcheck disable=SC2086 # options
+    $CC -std=c11 $1 -w -Werror=vla -include $here/mutants/mutants.h -I"$M_/include" -DTWILL_IMPLEMENTATION -fsyntax-only \
+        -x c "$M_/include/twill.h" 2>"$M_/log" && return 0
+    sed -n 's/^[^:]*twill\.h:\([0-9]*\):.* error.*/\1p/p' "$M_/log" | sort -u | sed -n -f - "$M_/include/twill.h" |
+        grep -o -e 'mutant(\?[_a-z]*(*[0-9]*' -e 'MUTANT_[A-Z_]*([0-9]*, [0-9]*' | grep -o '[0-9]*' >>"$M_/leave"
+    return 1
+}
+
+write_mutants() {
+    : >"$M_/leave"
+    for round in 1 2 3 4 5 6; do
+        write_sources || return 1
+        compiles '' && compiles -DTWILL_NO_FUTEX && compiles '-DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD' && return 0
+    done
+    head -n 20 "$M_/log"
+    return 1
+}
+
+# ---- the programs: a line "name file back end" each ----
+
+programs() {
+    for file in $here/scenarios/*.c; do
+        name=$(basename "$file" .c)
+        backends=$(told "$file" EXPLORE-BACKENDS)
+        case $name in # what has code of its own for a back end
+        park_* | fork_* | cancel_lock | cancel_push_deadline) backends=${backends:-futex no-futex no-futex-pthread} ;;
+        *) backends=${backends:-futex} backends=${backends%% *} ;;
         esac
+        for backend in $backends; do echo "$name $file $backend"; done
+    done
+    for file in $(grep -l '^#include "twill' tests/test_*.c); do
+        name=$(basename "$file" .c)
+        echo "$name $file futex"
+        case $name in test_platform) echo "$name $file no-futex"; echo "$name $file no-futex-pthread" ;; esac
     done
 }
 
-covers() {  # file: the checks that cover it
-    line_of "$1" | tr ' ' '\n' | while IFS=@ read -r name backend; do
-        for path in $here/scenarios/$name.c tests/$name.c; do
-            [ ! -f "$path" ] || echo "$path@${backend:-futex}"
-        done
-    done | awk '!seen[$0]++' | grep -vxF -f "$M_/broken"
-}
-
-killers() {  # file: its checks, what has killed most first; cheap ones before dear ones
-    { sed -n "s,^$1	,,p" "$M_/killers" 2>/dev/null | sort | uniq -c | sort -rn | awk '{ print $2 }'
-      covers "$1"; } | grep -vxF -f "$M_/broken" | awk '!seen[$0]++'
-}
-
-# What the compiler sees, as a sum: the same, and nothing needs to be compiled.
-seen_by_compiler() {  # check, folder with include/
-    path=${1%@*}
-    # shellcheck disable=SC2046 # flags
-    $CC -std=c11 -E -P -w -DTWILL_STATIC -DTWILL__TICKS=0 -DTWILL__SPIN=0 $(backend_flags "${1#*@}") $(told "$path" EXPLORE-FLAGS) \
-        -include $here/mutants/orders.h -I"$2/include" -I$here -Itests "$path" 2>/dev/null | cksum
-}
-
-build_check() {  # check, folder with include/: builds program and text in the folder
-    path=${1%@*} backend=${1#*@}
-    case $path in
+build_one() {  # name, file, back end
+    target=$M_/programs/$1@$3
+    [ ! -x "$target" ] || [ -n "$(find "$2" "$M_/list" $here/src $here/explore.h -newer "$target" | head -n 1)" ] || return 0
+    rm -f "$target.unit"
+    case $2 in
     $here/*)
         # shellcheck disable=SC2046 # flags
-        $here/explore-cc -w -DTWILL_STATIC $(backend_flags "$backend") $(told "$path" EXPLORE-FLAGS) \
-            -include $here/mutants/orders.h -I"$2/include" -o "$2/program" "$path" ;;
+        $here/explore-cc -w -DTWILL_STATIC $(backend_flags "$3") $(told "$2" EXPLORE-FLAGS) -include $here/mutants/mutants.h \
+            -I"$M_/include" -o "$target" "$2" "$M_/mutants.o" ;;
     *)
         # shellcheck disable=SC2046 # flags
-        $CC -std=c11 -O0 -w -DTWILL_STATIC $(backend_flags "$backend") -include $here/mutants/orders.h \
-            -I"$2/include" -Itests -pthread -o "$2/program" "$path" -lm ;;
-    esac >"$2/log" 2>&1 && objcopy -O binary -j .text "$2/program" "$2/text"
+        $CC -std=c11 -O1 -g1 -w -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTWILL_STATIC \
+            $(backend_flags "$3") -include $here/mutants/mutants.h -I"$M_/include" -Itests -I"$M_/src" -pthread \
+            -o "$target" "$2" "$M_/mutants.o" -lm ;;
+    esac >"$target.log" 2>&1 || { echo "FAIL mutants: $1@$3 does not build"; tail -n 5 "$target.log"; return 1; }
+    objcopy --dump-section .mutants="$target.numbers" "$target" "$target.copy" 2>/dev/null || : >"$target.numbers"
+    rm -f "$target.copy"
 }
 
-# True: it has noticed nothing.
-run_check() {  # check, folder
-    path=${1%@*}
-    case $path in
+# ---- which of them comes to which mutant, and what it costs: lines for run.c ----
+
+clock() { date +%s%N | sed 's/......$//'; }
+
+unit() {  # name, kind, milliseconds, sure, file of hits, command
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$@" >>"$target.units"
+}
+
+measure_one() {  # name, file, back end
+    target=$M_/programs/$1@$3 name=$1
+    [ "$3" = futex ] || name=$1@$3
+    [ ! -f "$target.unit" ] || return 0
+    : >"$target.units"
+    case $2 in
     $here/*)
-        options=$(told "$path" EXPLORE)
-        for search in "random --spurious --schedules=$((1500 * HARD))" "pct --spurious --schedules=$((1000 * HARD))" \
-            "exhaustive --preemptions=2 --stale=1 --faults=1 --schedules=$((2000 * HARD))"; do
+        options=$(told "$2" EXPLORE)
+        rm -f "$target.hits" "$target.labels"
+        begun=$(clock)
+        for search in 'random --spurious --schedules=1500' 'pct --spurious --schedules=1000' \
+            'exhaustive --preemptions=2 --stale=1 --faults=1 --schedules=1500'; do
             # shellcheck disable=SC2086 # options
-            timeout -k 1 $((10 + 2 * HARD)) "$2/program" --strategy=$search --no-shrink --no-polling --max-steps=8000 \
-                --seconds=$((2 * HARD)) $options >"$2/log" 2>&1 || return 1
-        done ;;
-    *)
-        timeout -k 1 90 "$2/program" -t 5 >"$2/log" 2>&1 ;;
-    esac
-}
-
-text_of() {  # check: where the unchanged program's instructions are
-    echo "$M_/base/$(echo "$1" | tr '/@' '__').text"
-}
-
-# ---- one mutant: a line in the results ----
-
-if [ "${1:-}" = --one ]; then
-    file=${2%%	*} name=${2#*	}
-    folder=$M_/run.$$
-    mkdir -p "$folder/include"
-    cp -r patterns/src "$folder/src"
-    result=unchanged
-    if ! awk -v make="$(echo "$name" | sed 's/\\/\\\\/g')" -f $here/mutants/mutate.awk patterns/src/"$file" >"$folder/src/$file"; then
-        result='no such mutant'
-    elif ! "$BUILD/amalgamate" "$folder/src" "$folder/include" LICENSE "$folder"/src/[!a]*.h >"$folder/log" 2>&1; then
-        result='does not compile'
-    else
-        for check in $(killers "$file"); do
-            [ "$(seen_by_compiler "$check" "$folder")" != "$(cat "$(text_of "$check").seen")" ] || continue
-            if ! build_check "$check" "$folder"; then
-                result='does not compile'
-                break
-            fi
-            cmp -s "$folder/text" "$(text_of "$check")" && continue
-            result=survived
-            run_check "$check" "$folder" && continue
-            result="killed by $(basename "${check%@*}" .c)"
-            [ "${check#*@}" = futex ] || result="$result@${check#*@}"
-            printf '%s\t%s\n' "$file" "$check" >>"$M_/killers"
-            break
+            MUTANT_HITS=$target.hits timeout -k 1 60 "$target" --strategy=$search --max-steps=8000 --no-shrink --no-polling \
+                $options >"$target.log" 2>&1 || { echo "FAIL mutants: $name fails without any mutant"; tail -n 4 "$target.log"; return 1; }
+            sed -n 's/^reached: .* in \([0-9]*\) schedules$/\1/p' "$target.log" >>"$target.labels"
         done
-    fi
-    printf '%s\t%s\t%s\n' "$file" "$name" "$result"
-    rm -rf "$folder"
-    exit 0
-fi
+        sure=$(awk '$1 < 30 { rare = 1 } END { print !rare }' "$target.labels")
+        unit "$name" scenario $(($(clock) - begun)) "$sure" "$target.hits" "$target $options" ;;
+    *)
+        for test in $("$target" -l); do
+            rm -f "$target.$test.hits"
+            begun=$(clock)
+            if MUTANT_HITS=$target.$test.hits timeout -k 1 60 "$target" "$test" >"$target.log" 2>&1; then
+                unit "$name:$test" test $(($(clock) - begun)) 0 "$target.$test.hits" "$target $test"
+            else
+                echo "mutants: $name: $test fails without any mutant: it is left out"
+            fi
+        done ;;
+    esac
+    mv "$target.units" "$target.unit"
+}
+
+# What the compiler makes of a part with one mutant, as a sum.
+instructions() {  # number, header, back end
+    object=$M_/same.$$.o
+    # shellcheck disable=SC2046 # flags
+    $CC -std=c11 -O1 -w -fsanitize=thread -U__SANITIZE_THREAD__ -DTWILL__TICKS=0 -DTWILL__SPIN=0 -DMUTANT="$1" $(backend_flags "$3") \
+        -include $here/mutants/mutants.h -DTWILL_IMPLEMENTATION -c -o "$object" -x c "$2" && objdump -dr "$object" | sed 1,3d | cksum
+    rm -f "$object"
+}
+
+same_one() {  # number, file, name: a line for the results if it changes nothing on any back end
+    header=$(grep -l -e "mutant($1)" -e "MUTANT_[A-Z_]*($1," -e "MUTANT_IF([0-9]*, $1," -e "mutant_[a-z_]*($1," "$M_"/include/*.h |
+        xargs ls -S | tail -n 1)
+    for backend in futex no-futex no-futex-pthread; do
+        whole=$M_/same/$(basename "$header").$backend
+        [ -s "$whole" ] || instructions -1 "$header" $backend >"$whole"
+        [ "$(cat "$whole")" = "$(instructions "$1" "$header" $backend)" ] || return 0
+    done
+    printf '%s\t%s\tunchanged\t0 ms\n' "$2" "$3"
+}
+
+case ${1:-} in
+--same) echo "${2:-}" | while IFS="	" read -r number file name && [ -n "$number" ]; do same_one "$number" "$file" "$name"; done; exit ;;
+--build) set -- $2; build_one "$@" && measure_one "$@"; exit ;;
+esac
 
 # ---- the list ----
 
-SAMPLE=${SAMPLE:-1000000} SEED=${SEED:-1} HARD=${HARD:-1}
-export HARD
 missing && exit 0
-mkdir -p "$M_/base"
+mkdir -p "$M_/programs"
 $here/explore-cc || exit 1
-files=$(find patterns/src -name '*.h' | sed 's,^patterns/src/,,' | sort | grep -F -e "${F:-.h}" | while read -r file; do
-    [ -z "$(line_of "$file")" ] || echo "$file"
-done)
-for file in $files; do
-    awk -f $here/mutants/mutate.awk patterns/src/"$file" | sed "s,^,$file	,"
-done | grep -F -e "${M:-|}" | awk -v sample="$SAMPLE" -v seed="$SEED" '
-    { line[NR] = $0 }
-    END {
-        srand(seed)
-        for (i = NR; i > 1; i--) { k = 1 + int(rand() * i); t = line[i]; line[i] = line[k]; line[k] = t }
-        for (i = 1; i <= NR && i <= sample; i++) print line[i]
-    }' >"$M_/list.$$"
-if [ -n "${AGAIN:-}" ]; then # those of a result that were not noticed, or not tried
-    awk -F'\t' 'NR == FNR { if ($3 ~ /^(killed|unchanged|does)/) done[$1, $2] = 1; next } !(($1, $2) in done)' \
-        "$AGAIN" "$M_/list.$$" >"$M_/again.$$"
-    mv "$M_/again.$$" "$M_/list.$$"
+sum=$(cat patterns/src/*.h patterns/src/*/*.h $here/mutants/mutate.awk $here/mutants/mutants.[ch] | cksum)
+if [ "$(cat "$M_/sum" 2>/dev/null)" != "$sum" ]; then
+    rm -rf "$M_/sum" "$M_/same"
+    write_mutants && $CC -O2 -c -o "$M_/mutants.o" $here/mutants/mutants.c || { echo "FAIL mutants: no sources with mutants"; exit 1; }
+    echo "$sum" >"$M_/sum"
 fi
-: >>"$M_/killers"
+$CC -std=gnu11 -O2 -Wall -Wextra -Werror -o "$M_/run" $here/mutants/run.c || exit 1
+programs >"$M_/todo"
+tr '\n' '\0' <"$M_/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --build || failed=$((failed + 1))
+while read -r name _ backend; do cat "$M_/programs/$name@$backend.unit"; done <"$M_/todo" >"$M_/units"
+while read -r name _ backend; do cat "$M_/programs/$name@$backend.numbers"; done <"$M_/todo" | od -An -v -t d4 | tr -s ' ' '\n' |
+    sed '/^$/d' | sort -nu >"$M_/compiled"
 
-# The unchanged programs must pass.
-cp_include() { rm -rf "$M_/unchanged" && mkdir -p "$M_/unchanged/include" && cp patterns/twill*.h "$M_/unchanged/include/"; }
-cp_include
-echo none >"$M_/broken"
-for file in $files; do covers "$file"; done | sort -u >"$M_/checks"
-while read -r check; do
-    text=$(text_of "$check")
-    [ ! -f "$text.seen" ] || [ -n "$(find patterns/src $here/src "${check%@*}" -newer "$text" -type f | head -n 1)" ] || continue
-    if build_check "$check" "$M_/unchanged" && run_check "$check" "$M_/unchanged"; then
-        cp "$M_/unchanged/text" "$text"
-        seen_by_compiler "$check" "$M_/unchanged" >"$text.seen"
-    else
-        echo "FAIL mutants: $check fails without any mutant"
-        tail -n 5 "$M_/unchanged/log"
-        failed=$((failed + 1))
-        echo "$check" >>"$M_/broken" # it would fail with any
-    fi
-done <"$M_/checks"
+touch "$M_/results"
+awk -F'\t' -v only="${F:-}" -v text="${M:-}" -v sample="${SAMPLE:-1000000}" -v seed="${SEED:-1}" '
+    function draw(    i, k, t) { # of those of a file, whichever other files there are
+        srand(seed)
+        for (i = n; i > 1; i--) { k = 1 + int(rand() * i); t = drawn[i]; drawn[i] = drawn[k]; drawn[k] = t }
+        for (i = 1; i <= n && i <= sample; i++) print drawn[i]
+        n = 0
+    }
+    function among(file,    i) {
+        for (i = 1; i <= names; i++) if (index(file, wanted[i])) return 1
+        return !names
+    }
+    BEGIN { names = split(only, wanted, " ") }
+    $2 != file { draw(); file = $2 }
+    among($2) && index($3, text) { drawn[++n] = $0 }
+    END { draw() }' "$M_/list" | sort -n >"$M_/selected.$$"
+[ "${1:-}" != --list ] || exit 0
 
 # ---- all of them ----
 
-tr '\n' '\0' <"$M_/list.$$" | xargs -0 -n 1 -P "${JOBS:-$(getconf _NPROCESSORS_ONLN)}" sh "$0" --one >"$M_/results.$$"
-# what was ever tried is kept for docs/verification.md, the last answer for each
-touch "$M_/tried"
-cat "$M_/tried" "$M_/results.$$" | awk -F'\t' '{ last[$1 "\t" $2] = $3 } END { for (m in last) print m "\t" last[m] }' |
-    sort >"$M_/tried.$$" && mv "$M_/tried.$$" "$M_/tried"
-sh $here/mutants/score.sh "$M_/results.$$" || failed=$((failed + 1))
-mv "$M_/results.$$" "$M_/results"
-rm -f "$M_/list.$$" "$M_/results.$$.survivors"
+[ -z "${SAMPLE:-}" ] || echo "A sample: at most $SAMPLE of each file, SEED=${SEED:-1}." >"$M_/sample"
+worker=0
+while [ $worker -lt "$JOBS" ]; do
+    awk -v jobs="$JOBS" -v worker=$worker '(int(NR / 16)) % jobs == worker' "$M_/selected.$$" >"$M_/selected.$$.$worker"
+    "$M_/run" "$M_/units" "$M_/selected.$$.$worker" "$M_/compiled" "$M_/results" "${SECS:-1000000}" &
+    worker=$((worker + 1))
+done
+wait
+
+# ---- those not noticed that change no instruction ----
+
+mkdir -p "$M_/same"
+sh $here/mutants/score.sh "$M_" --unexplained >"$M_/unexplained.$$"
+awk -F'\t' 'FILENAME ~ /unexplained/ { lived[$0] = 1; next } ($2 " | " $3) in lived' "$M_/unexplained.$$" "$M_/selected.$$" |
+    tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" sh "$0" --same >>"$M_/results"
+rm -f "$M_"/*.$$ "$M_"/*.$$.*
+sh $here/mutants/score.sh "$M_" || failed=$((failed + 1))
 [ $failed -eq 0 ]
