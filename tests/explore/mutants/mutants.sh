@@ -148,12 +148,20 @@ instructions() {  # number, header, back end
 }
 
 same_one() {  # number, file, name: a line for the results if it changes nothing on any back end
+    # a < b ? a : b with <= is the same
+    case $3 in
+    bound*' '[\<\>]*' '[\<\>]*) ;;
+    bound*) ! echo "$3" | grep -qE '(^|return |[=(,] ?)([^ ?:=(,]+) [<>]=? ([^ ?:=,]+) \? (\2 : \3|\3 : \2)[;,) ]' || {
+        printf '%s\t%s\tunchanged\t0 ms\n' "$2" "$3"
+        return
+    } ;;
+    esac
     header=$(grep -l -e "mutant($1)" -e "MUTANT_[A-Z_]*($1," -e "MUTANT_IF([0-9]*, $1," -e "mutant_[a-z_]*($1," "$M_"/include/*.h |
         xargs ls -S | tail -n 1)
     for backend in futex no-futex no-futex-pthread; do
         whole=$M_/same/$(basename "$header").$backend
         [ -s "$whole" ] || instructions -1 "$header" $backend >"$whole"
-        [ "$(cat "$whole")" = "$(instructions "$1" "$header" $backend)" ] || return 0
+        [ "$(cat "$whole")" = "$(instructions "$1" "$header" $backend)" ] || { echo "$2 | $3" >>"$M_/same/no"; return 0; }
     done
     printf '%s\t%s\tunchanged\t0 ms\n' "$2" "$3"
 }
@@ -213,7 +221,8 @@ wait
 # ---- those not noticed that change no instruction ----
 
 mkdir -p "$M_/same"
-sh $here/mutants/score.sh "$M_" --unexplained >"$M_/unexplained.$$"
+touch "$M_/same/no"
+sh $here/mutants/score.sh "$M_" --unexplained | grep -v -xF -f "$M_/same/no" >"$M_/unexplained.$$"
 awk -F'\t' 'FILENAME ~ /unexplained/ { lived[$0] = 1; next } ($2 " | " $3) in lived' "$M_/unexplained.$$" "$M_/selected.$$" |
     tr '\n' '\0' | xargs -0 -n 1 -P "$JOBS" sh "$0" --same >>"$M_/results"
 rm -f "$M_"/*.$$ "$M_"/*.$$.*
