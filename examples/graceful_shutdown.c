@@ -8,6 +8,7 @@
  * TEST-RUN:
  */
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #define TWILL_IMPLEMENTATION
