@@ -17,13 +17,14 @@ fail() { echo "FAIL kill: $* (KILL_SEED=$KILL_SEED)"; failed=$((failed + 1)); }
 same() { if [ "$2" = "$3" ]; then passed=$((passed + 1)); else fail "$1: $2, not $3"; fi; }
 
 for program in kill_queue kill_exit; do
-    $CC -std=c11 -O2 -g -Wall -Wextra -Werror -Ipatterns -pthread -o "$W/$program" $here/$program.c || {
+    $CC -std=c11 ${FLAGS:--O0 -g} -Wall -Wextra -Werror -Ipatterns -pthread -o "$W/$program" $here/$program.c || {
         echo "FAIL kill: $program does not build"; echo "0 passed, 1 failed"; exit 1; }
 done
 
 # ---- signals at random moments: nothing is lost ----
 
 round() {  # mode, signal: starts the program, sends signals, checks its books
+    : >"$W/out" # the last one's "ready" must be gone before this one is asked for it
     "$W/kill_queue" "$1" >"$W/out" 2>"$W/err" &
     local pid=$! status line
     for ((i = 0; i < 2000; i++)); do grep -q ready "$W/out" && break; sleep 0.005; done

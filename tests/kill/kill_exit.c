@@ -31,6 +31,23 @@ static void press_twice(void)
         twill__pause();
 }
 
+/* Returns when the shell that started this process sleeps: before, it would not yet know that it
+   waits for a program, and die of the signal itself. */
+static void parent_waits(void)
+{
+    char path[64], state = 'R';
+    snprintf(path, sizeof path, "/proc/%ld/stat", (long)getppid());
+    for (int round = 0; round < 1000 && state != 'S'; round++) {
+        FILE *file;
+        (void)twill_sleep(twill_within(TWILL_MS(5)));
+        file = fopen(path, "r");
+        if (!file || fscanf(file, "%*d (%*[^)]) %c", &state) != 1)
+            state = 'R';
+        if (file)
+            fclose(file);
+    }
+}
+
 /* A child that got the signal: 0 if it ended as `want`, a wait status, says. */
 static int child_ends(twill_shutdown *stop, bool execs, int want)
 {
@@ -57,18 +74,20 @@ int main(int argc, char **argv)
                                              .exit_code = !strcmp(how, "code"),
                                              .take_ignored = !strcmp(how, "take")}) != TWILL_OK)
         return 90;
-    if (!strcmp(what, "twice"))
+    if (!strcmp(what, "twice")) {
         press_twice();
-    else if (!strcmp(what, "fork"))
+    } else if (!strcmp(what, "fork")) {
         return child_ends(stop, false, 7 << 8);
-    else if (!strcmp(what, "exec"))
+    } else if (!strcmp(what, "exec")) {
         return child_ends(stop, true, SIGTERM);
-    else if (!strcmp(what, "call"))
+    } else if (!strcmp(what, "call")) {
         twill_shutdown_request(stop, SIGTERM);
-    else if (!strcmp(what, "group"))
+    } else if (!strcmp(what, "group")) {
+        parent_waits();
         kill(0, SIGINT);
-    else
+    } else {
         raise(number_of(what));
+    }
     (void)twill_sleep(twill_within(TWILL_MS(20))); /* it may take another thread first */
     if (!twill_shutdown_requested(stop))
         return 4;
