@@ -5,7 +5,8 @@
 #   run.sh LOG_DIR PROGRAM...   one line a program, the output of those that failed, the sum
 #   run.sh --sum TOTALS_FILE    only the sum of earlier runs
 #
-# TEST_JOBS=n: so many at once (1: many tests look at the time). TEST_LIMIT: seconds for one program (300).
+# What is said is in the order of the list. TEST_JOBS=n: so many at once (two a processor, as many tests mostly
+# sleep). TEST_LIMIT: seconds for one program (300).
 # TEST_ARGS: options for compiled programs. TOTALS: a file to which the counts are added.
 set -u
 
@@ -17,8 +18,10 @@ sum() {  # of "passed failed skipped" lines; status 0 only if something passed a
                exit failed > 0 || passed == 0 }' "$1"
 }
 
+name_of() { echo "$1" | sed -e "s|^$BUILD/||" -e 's|/|_|g' -e 's|_check.sh$||' -e 's|^tests_||'; }
+
 one() {  # logs program
-    name=$(echo "$2" | sed -e "s|^$BUILD/||" -e 's|/|_|g' -e 's|_check.sh$||' -e 's|^tests_||')
+    name=$(name_of "$2")
     log=$1/$name.log
     begin=$(date +%s)
     if [ ! -f "$2" ]; then
@@ -41,12 +44,29 @@ one() {  # logs program
         [ $status -eq 124 ] && echo "no end after ${TEST_LIMIT:-300} s" >>"$log"
         echo "exit status $status" >>"$log"
     fi
-    [ "$failed" -eq 0 ] || sed -e 's/^/    /' "$log" | tail -n 60
-    printf '%-34s %4d passed, %d failed' "$name" "$passed" "$failed"
-    [ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
-    printf '  (%d s)\n' $(($(date +%s) - begin))
-    [ "$skipped" -eq 0 ] || sed -n 's/^SKIP/    skipped:/p' "$log"
-    echo "$passed $failed $skipped" >"$1/$name.count"
+    {
+        [ "$failed" -eq 0 ] || sed -e 's/^/    /' "$log" | tail -n 60
+        printf '%-34s %4d passed, %d failed' "$name" "$passed" "$failed"
+        [ "$skipped" -eq 0 ] || printf ', %d skipped' "$skipped"
+        printf '  (%d s)\n' $(($(date +%s) - begin))
+        [ "$skipped" -eq 0 ] || sed -n 's/^SKIP/    skipped:/p' "$log"
+    } >"$1/$name.said"
+    echo "$passed $failed $skipped" >"$1/$name.part"
+    mv "$1/$name.part" "$1/$name.count"
+}
+
+# Says what each program gave, in the order of the list, as soon as it and those before it have ended.
+say() {  # logs program...
+    logs=$1
+    shift
+    for program; do
+        name=$(name_of "$program")
+        until [ -f "$logs/$name.count" ]; do
+            [ ! -f "$logs/all" ] && kill -0 $$ 2>/dev/null || break
+            sleep 0.1
+        done
+        [ ! -f "$logs/$name.count" ] || cat "$logs/$name.said"
+    done
 }
 
 case $1 in
@@ -64,8 +84,12 @@ shift
 : "${BUILD:=build}"
 export BUILD
 mkdir -p "$logs"
-rm -f "$logs"/*.count
-printf '%s\n' "$@" | xargs -n 1 -P "${TEST_JOBS:-1}" sh "$0" --one "$logs"
+rm -f "$logs"/*.count "$logs/all"
+cpus=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
+say "$logs" "$@" &
+printf '%s\n' "$@" | xargs -n 1 -P "${TEST_JOBS:-$((2 * cpus))}" sh "$0" --one "$logs"
+: >"$logs/all"
+wait
 [ "$(ls "$logs" | grep -c '\.count$')" -eq $# ] || echo "0 1 0" >"$logs/lost.count"
 cat "$logs"/*.count >"$logs/counts"
 [ -z "${TOTALS:-}" ] || cat "$logs/counts" >>"$TOTALS"
