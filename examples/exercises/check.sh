@@ -4,7 +4,7 @@
 #     check.sh                what the solutions print, then how far the exercises are
 #     check.sh FILE...        these alone (`make exercises E=name` gives one)
 #
-# CC: the compiler. ROUNDS: "1 2", how often each runs; LIMIT: 20 s; SLOW: set, do not mind slowness. A file that still says "not solved yet" is to do, and no failure. The last line is
+# CC: the compiler. FLAGS: -O1, for it. ROUNDS: "1 2", how often each runs; LIMIT: 20 s; SLOW: set, do not mind slowness. A file that still says "not solved yet" is to do, and no failure. The last line is
 # `N passed, N failed`.
 set -u
 CC=${CC:-cc}
@@ -55,7 +55,7 @@ now() { date +%s%N | sed 's/N$/000000000/' | cut -c 1-13; }
 
 # check FILE NAME: "" if all is well, else what is wrong
 check() {
-    $CC -std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -pthread -I"$root/patterns" -o "$work/program" "$1" \
+    $CC -std=c11 -Wall -Wextra -Wpedantic -Werror ${FLAGS:--O1} -pthread -I"$root/patterns" -o "$work/program" "$1" \
         >"$work/log" 2>&1 || { echo "it does not compile:"; head -n 12 "$work/log"; return; }
     for round in ${ROUNDS:-1 2}; do
         since=$(now)

@@ -1,11 +1,35 @@
 #!/bin/sh
 # check.sh - every C example in README.md, docs/ and the manuals of the headers compiles without a warning; the whole
 # programs also run, within 20 s, and print what the text says they print. The rules: snippets.c, CONTRIBUTING.md.
+# The example of a manual is compiled with the code of its header, from a folder with that header alone. The others
+# are linked to code that is compiled once; FULL=1 compiles each just as it stands.
 set -u
 CC=${CC:-cc}
 BUILD=${BUILD:-build}
 W=$BUILD/snippets
-FLAGS="-std=c11 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror -O0 -Ipatterns -pthread"
+FLAGS=${FLAGS:--O0}
+WARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
+COMPILE="$CC -std=c11 $WARN $FLAGS -g0 -pthread"
+
+# An example may use what POSIX adds; it must not need the switch for the header itself.
+build() {  # path of the .c file, where it stands
+    case ${FULL:-}$2 in
+    patterns/twill_*.h* | 1patterns/*)
+        rm -rf "$stem.alone"
+        mkdir -p "$stem.alone"
+        cp "${2%%:*}" "$stem.alone/"
+        $COMPILE -I"$stem.alone" "$1" -o "$stem" -lm ;;
+    1*)
+        $COMPILE -Ipatterns "$1" -o "$stem" -lm ;;
+    *)
+        if ! grep -q '^#define TWILL_IMPLEMENTATION$' "$1"; then
+            echo "nothing in it defines TWILL_IMPLEMENTATION"
+            return 1
+        fi
+        sed -e 's/^#define TWILL_IMPLEMENTATION$//' "$1" >"$stem.short.c"
+        $COMPILE -Ipatterns "$stem.short.c" "$BUILD/tests/twill.o" -o "$stem" -lm ;;
+    esac
+}
 
 one() {  # path of the .c file, kind, where it stands
     stem=${1%.c}
@@ -17,18 +41,7 @@ one() {  # path of the .c file, kind, where it stands
         esac
         return ;;
     program)
-        # An example may use what POSIX adds; it must not need the switch for the header itself.
-        if [ ! -x "$stem" ] || [ -n "$(find "$1" patterns/*.h -newer "$stem" 2>/dev/null | head -1)" ]; then
-            case $3 in  # the example of a manual: beside its header, and that alone
-            patterns/twill_*.h*)
-                rm -rf "$stem.alone"; mkdir -p "$stem.alone"
-                cp "${3%%:*}" "$stem.alone/"
-                flags=$(echo "$FLAGS" | sed "s|-Ipatterns|-I$stem.alone|") ;;
-            *) flags=$FLAGS ;;
-            esac
-            # shellcheck disable=SC2086
-            $CC $flags "$1" -o "$stem" -lm >"$log" 2>&1 || { bad "$3" "does not compile"; return; }
-        fi
+        build "$1" "$3" >"$log" 2>&1 || { bad "$3" "does not compile"; return; }
         rm -rf "$stem.d"
         mkdir -p "$stem.d"
         program=$(pwd)/$stem
@@ -38,7 +51,7 @@ one() {  # path of the .c file, kind, where it stands
             "$W/take" --same "$stem.expected" "$stem.out" >"$log" || { bad "$3" "prints something else"; return; }
         fi ;;
     *)
-        $CC $FLAGS -Wno-unused -Wno-strict-prototypes -fsyntax-only "$1" >"$log" 2>&1 || { bad "$3" "does not compile"; return; } ;;
+        $COMPILE -Ipatterns -Wno-unused -Wno-strict-prototypes -fsyntax-only "$1" >"$log" 2>&1 || { bad "$3" "does not compile"; return; } ;;
     esac
     echo pass >>"$W/counts"
 }
@@ -57,11 +70,12 @@ fi
 mkdir -p "$W"
 rm -f "$W"/*.expected "$W/counts"
 : >"$W/counts"
+[ -n "${FULL:-}" ] || [ -f "$BUILD/tests/twill.o" ] || ${MAKE:-make} -s BUILD="$BUILD" "$BUILD/tests/twill.o" || { echo "0 passed, 1 failed"; exit 1; }
 $CC -std=c11 -O1 tests/snippets/snippets.c -o "$W/take" || { echo "0 passed, 1 failed"; exit 1; }
 files=$(ls README.md docs/*.md docs/*/*.md patterns/twill*.h 2>/dev/null)
 "$W/take" "$W" $files >"$W/list" || { echo "0 passed, 1 failed"; exit 1; }
-jobs=$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
-export CC BUILD
+jobs=${JOBS:-$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)}
+export CC BUILD FLAGS
 tr '\n' '\0' <"$W/list" | xargs -0 -n 1 -P "$jobs" sh "$0" --one
 passed=$(grep -c pass "$W/counts")
 failed=$(grep -c fail "$W/counts")
