@@ -72,11 +72,6 @@ static inline twill_ns twill__batch_delay(const twill__backoff *shape, uint64_t 
     return (twill_ns)twill__backoff_jittered(shape, grown, 0, &random);
 }
 
-static inline twill_ns twill__instant_after(twill_ns now, twill_ns ns)
-{
-    return ns >= TWILL_FOREVER - now ? TWILL_FOREVER - 1 : now + ns;
-}
-
 /* ---- options that both forms have ---- */
 
 static inline bool twill__batch_common_valid(const twill_batch_options *options)

@@ -275,10 +275,8 @@ static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns de
     if (!fan->over && !twill__no_deadline(run) && run < deadline)
         deadline = run;
     if (fan->timeout) { /* what starts later is due later than what would start now */
-        twill_ns now = twill__clock_now();
-        twill_ns due = fan->running.first                   ? fan->running.first->due
-                       : fan->timeout < TWILL_FOREVER - now ? now + fan->timeout
-                                                            : TWILL_FOREVER;
+        twill_ns due = fan->running.first ? fan->running.first->due
+                                          : twill__instant_after(twill__clock_now(), fan->timeout);
         if (due < deadline)
             deadline = due;
     }
@@ -317,7 +315,7 @@ static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill
     fan->executing++;
     twill__fan_append(&fan->running, task);
     if (fan->timeout) {
-        task->due = fan->timeout < TWILL_FOREVER - now ? now + fan->timeout : TWILL_FOREVER;
+        task->due = twill__instant_after(now, fan->timeout);
         turn->alarm = task->due;
     }
 }

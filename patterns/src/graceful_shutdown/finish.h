@@ -230,9 +230,9 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
     twill_shutdown_report *report = &shutdown->report;
     twill_shutdown_step step = {hook->name, TWILL_TIMEOUT, 0, 0};
     twill_ns start = twill__clock_now(), until = shutdown->end, over;
-    if (hook->limit && twill__shutdown_after(start, hook->limit) < until)
-        until = twill__shutdown_after(start, hook->limit);
-    over = twill__shutdown_after(until, TWILL__HOOK_GRACE);
+    if (hook->limit && twill__instant_after(start, hook->limit) < until)
+        until = twill__instant_after(start, hook->limit);
+    over = twill__instant_after(until, TWILL__HOOK_GRACE);
     if (over > shutdown->end)
         over = shutdown->end;
     if (over != TWILL_FOREVER && over - until < TWILL__HOOK_GRACE &&

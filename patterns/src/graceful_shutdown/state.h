@@ -96,11 +96,6 @@ static inline bool twill__shutdown_here(const twill_shutdown *shutdown)
     return twill__same_process(shutdown->generation);
 }
 
-static inline twill_ns twill__shutdown_after(twill_ns start, twill_ns ns)
-{
-    return ns >= TWILL_FOREVER - start ? TWILL_FOREVER : start + ns;
-}
-
 /* ---- the word of work ---- */
 
 /* Phase and count are one word: entering is one step with looking at the phase. The total has 36

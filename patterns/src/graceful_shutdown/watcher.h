@@ -20,8 +20,8 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         /* published by `asked` */
         twill_ns at = atomic_load_explicit(&shutdown->asked_at, memory_order_relaxed);
         shutdown->told = TWILL_SHUTDOWN_DRAINING;
-        shutdown->end = twill__shutdown_after(at, options->total);
-        shutdown->drain_end = twill__shutdown_after(at, options->drain);
+        shutdown->end = twill__instant_after(at, options->total);
+        shutdown->drain_end = twill__instant_after(at, options->drain);
         for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
             _Atomic uint32_t *word = &node->word;
             next = node->next;
@@ -37,7 +37,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->after_drain =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_CANCELLING));
             shutdown->told = TWILL_SHUTDOWN_CANCELLING;
-            shutdown->cancel_end = twill__shutdown_after(now, options->cancel);
+            shutdown->cancel_end = twill__instant_after(now, options->cancel);
             if (shutdown->cancel_end > shutdown->end)
                 shutdown->cancel_end = shutdown->end;
         }

@@ -379,14 +379,14 @@ static inline twill_ns twill__rate_window_due(const twill__rate *me, uint64_t k,
 {
     uint64_t tokens = me->u.window.tokens, rounds = (k - 1) / tokens;
     uint64_t index = me->u.window.written + (k - 1) % tokens;
-    uint64_t per = (uint64_t)me->u.window.per;
-    twill_ns due = now;
+    twill_ns per = me->u.window.per, due = now;
     if (index >= tokens) {
-        due = twill__rate_after(*twill__rate_window_start(me, index - tokens), per);
+        due = twill__instant_after(*twill__rate_window_start(me, index - tokens), per);
         due = due > now ? due : now;
     }
     if (rounds)
-        due = twill__rate_after(due, rounds > UINT64_MAX / per ? UINT64_MAX : rounds * per);
+        due = twill__instant_after(
+            due, rounds > (uint64_t)(TWILL_FOREVER / per) ? TWILL_FOREVER : (twill_ns)rounds * per);
     return due > me->u.window.not_before ? due : me->u.window.not_before;
 }
 

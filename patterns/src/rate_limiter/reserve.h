@@ -218,7 +218,7 @@ static inline void twill__rate_return(twill__rate *me, uint64_t *word, uint64_t 
 
 static inline void twill__rate_penalise(twill__rate *me, uint64_t *word, twill_ns wait)
 {
-    twill_ns until = twill__rate_after(twill__rate_now(me), (uint64_t)wait);
+    twill_ns until = twill__instant_after(twill__rate_now(me), wait);
     if (me->kind) {
         if (until > me->u.window.not_before)
             me->u.window.not_before = until;

@@ -48,12 +48,6 @@ static inline twill_ns twill__rate_between(twill_ns from, twill_ns to)
     return span > (uint64_t)TWILL_FOREVER ? TWILL_FOREVER : (twill_ns)span;
 }
 
-static inline twill_ns twill__rate_after(twill_ns at, uint64_t by)
-{
-    return by >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER
-                                                        : (twill_ns)((uint64_t)at + by);
-}
-
 /* The first instant at which V has reached `word`; TWILL_FOREVER: never. */
 static inline twill_ns twill__scale_when(const twill__scale *scale, uint64_t word)
 {
@@ -70,7 +64,7 @@ static inline twill_ns twill__scale_when(const twill__scale *scale, uint64_t wor
     elapsed = twill__wide_quotient(wide, scale->factor, &rest);
     if (elapsed >= TWILL__RATE_SPAN)
         return TWILL_FOREVER;
-    return twill__rate_after(scale->origin, elapsed + (rest != 0));
+    return twill__instant_after(scale->origin, (twill_ns)(elapsed + (rest != 0)));
 }
 
 /* A rate of tokens / per * 2^power a nanosecond. False: more than 2 a nanosecond, or the burst does
