@@ -413,6 +413,26 @@ TEST(long_run_rate_is_exact)
     }
 }
 
+/* Many tries a microsecond: by the tick counter, where there is one to trust. */
+TEST(no_try_is_early)
+{
+    twill_rate_limiter limiter;
+    twill_ns begun = twill_now(), took = 0;
+    uint64_t taken = 0, tries = 0;
+    CHECK_EQ(twill_rate_limiter_init_per_second(&limiter, 1e6, 3), TWILL_OK);
+    for (; took < TWILL_MS(60); tries++) {
+        bool got = twill_rate_limiter_try_acquire(&limiter, 1) == TWILL_OK;
+        taken += got;
+        if (!got || tries % 64 == 0) {
+            took = twill_now() - begun;
+            CHECK(taken <= 3 + (uint64_t)took / 1000 + 2); /* 0.3 us, and a token in part */
+        }
+    }
+    CHECK(taken > 3);
+    while (twill_rate_limiter_wait_time(&limiter, 1)) {}
+    CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, 1), TWILL_OK); /* what is due is there */
+}
+
 TEST(many_threads_share_one_rate)
 {
     twill_rate_limiter limiter;

@@ -54,6 +54,7 @@ long virtual_syscall(long number, ...)
 #define clock_gettime virtual_clock_gettime
 #define syscall       virtual_syscall
 #define TWILL__SPIN   0 /* the clock stands still while a thread spins */
+#define TWILL__TEMPO  0 /* and no counter runs beside it */
 #endif
 
 #endif

@@ -85,11 +85,15 @@ ORDERING     Work before give_back or cancel comes before work after the grant t
 ALLOCATES    Nothing; the object may be static. rate_keys: one block, at create.
 BLOCKS       acquire, enter. The others may meet a lock that is held for some instructions.
 OWNERSHIP    The objects are the caller's, and never copied.
-COSTS        BUCKET: a clock reading, one compare-and-swap. WINDOW: a small lock.
+COSTS        BUCKET: a clock reading, one compare-and-swap; on x86-64, when calls come often, the
+             tick counter in place of the clock (see CLOCK). WINDOW: a small lock.
 FORK         A child goes on with a copy, without the waiters; the limit is a process's. rate_keys
              of a parent: TWILL_FORKED.
-CLOCK        Monotonic. A jump forward fills to the burst and no more; an earlier instant never
-             makes tokens. After 73 years of one rate it stands still; set_rate begins anew.
+CLOCK        Monotonic. On x86-64 try and acquire first ask the tick counter, which is held to the
+             clock every 0.1 ms: a grant may be early by up to 0.3 us, or count from so much before;
+             what the counter does not grant, the clock decides. A jump forward fills to the burst
+             and no more; an earlier instant never makes tokens. After 73 years of one rate it
+             stands still; set_rate begins anew.
 PITFALLS     A grant says when to START; a slow start is not the limiter's. A limiter of 10 a second
              lets 10 a second through, not 10 in each calendar second: WINDOW is the strict form. In
              a signal handler: twill_rate_limiter_try_acquire alone, where 64-bit atomics are lock-
@@ -364,7 +368,7 @@ static inline twill_status twill__rate_try_enter(twill__ask *ask, uint32_t clock
     if ((flags & TWILL__RATE_WAITED) && !me->barging)
         /* the numbers of a WINDOW are under the lock */
         return me->kind || twill__ask_cost(ask) == TWILL_OK ? TWILL_EMPTY : TWILL_TOO_BIG;
-    if (!twill__rate_try_lock(me))
+    if (!twill__rate_try_lock(me, 64))
         return TWILL_EMPTY;
     ask->word = twill__rate_seize(me, clock, now);
     return TWILL_OK;
@@ -393,8 +397,6 @@ static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t
                                            twill_ns now)
 {
     int status;
-    if (!me)
-        return TWILL_INVALID;
     /* a hint for an assertion */
     TWILL_ASSERT((atomic_load_explicit(&me->clock, memory_order_relaxed) & ~clock) == 0);
     status = twill__rate_fast(me, &n, now, false);
@@ -407,13 +409,19 @@ static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t
 
 TWILL__DEFINE twill_status twill_rate_limiter_try_acquire(twill_rate_limiter *limiter, uint64_t n)
 {
-    return twill__rate_try(twill__rate_of(limiter), n, TWILL__RATE_REAL, twill__clock_now());
+    twill__rate *me = twill__rate_of(limiter);
+    twill_ns now;
+    if (!me)
+        return TWILL_INVALID;
+    return twill__rate_quick(me, n, &now) ? TWILL_OK
+                                          : twill__rate_try(me, n, TWILL__RATE_REAL, now);
 }
 
 TWILL__DEFINE twill_status twill_rate_limiter_try_acquire_at(twill_rate_limiter *limiter,
                                                              uint64_t n, twill_ns now)
 {
-    return twill__rate_try(twill__rate_of(limiter), n, TWILL__RATE_CALLERS, now);
+    twill__rate *me = twill__rate_of(limiter);
+    return me ? twill__rate_try(me, n, TWILL__RATE_CALLERS, now) : TWILL_INVALID;
 }
 
 /* With the limiter to ourselves, or for a guess: tokens that a try would get. */
@@ -457,9 +465,11 @@ static inline twill_status twill__rate_acquire(twill__rate *me, uint64_t n, twil
 {
     twill__ask ask = {.rate = me, .n = n};
     twill__asking call = {.asks = &ask, .count = 1};
+    twill_ns now;
     if (!me)
         return TWILL_INVALID;
-    if (n == 0 || twill__rate_fast(me, &n, twill__clock_now(), false) == TWILL_OK)
+    if (n == 0 || twill__rate_quick(me, n, &now) ||
+        twill__rate_fast(me, &n, now, false) == TWILL_OK)
         return TWILL_OK;
     return twill__asking_run(&call, until);
 }

@@ -3,6 +3,7 @@
 #define TWILL__RATE_LIMITER_H
 
 #include "engine/cancel.h"
+#include "platform/tempo.h"
 #include "rate_limiter/scale.h"
 
 /* The word is a point on the axis of units: tokens up to it are taken. Where V has passed it, the
@@ -30,23 +31,20 @@ typedef struct TWILL__VIEW twill__rate_hole { /* a cancelled reservation in the 
 } twill__rate_hole;
 
 typedef struct TWILL__VIEW twill__rate {
-    /* the fast path: the word, and the scale of the rate, which changes under SLOW only */
-    _Atomic uint64_t word;
-    _Atomic int64_t origin;
-    _Atomic uint64_t base, factor, burst;
+    /* what the fast paths read: the scale of the rate, which changes under SLOW only, and where V
+       was at a tick, and how it goes on: gain units a tick, times 2^44. No tick: not known */
+    _Atomic uint64_t tick, v, gain;
+    _Atomic uint64_t burst;
     _Atomic uint32_t shift, drop;
-    _Atomic uint64_t granted, refused; /* counters */
-    _Atomic uint32_t lock;
-    _Atomic uint32_t generation; /* of the process */
-    _Atomic uint32_t flags;      /* written under the lock */
-    _Atomic uint32_t clock;
+    _Atomic uint64_t base, factor;
+    _Atomic int64_t origin;
     /* set at init */
     uint32_t magic;
     uint8_t kind, oversize;
     bool barging, strict, counted;
     twill_ns begun;
     uint64_t max_waiters;
-    /* under the lock */
+    /* under the lock; they keep what is read and what is written without it a line apart */
     struct twill__ask *first, *last;
     uint64_t waiting, waiting_peak;
     twill__wide queued; /* the costs of those who wait */
@@ -64,6 +62,15 @@ typedef struct TWILL__VIEW twill__rate {
     uint32_t new_shift, new_drop;
     _Atomic uint32_t changing;
     uint32_t holes;
+    twill__tempo tempo;
+    /* what the fast path writes */
+    _Atomic uint64_t word;
+    _Atomic uint64_t granted, refused; /* counters */
+    _Atomic uint32_t lock;
+    _Atomic uint32_t generation; /* of the process */
+    _Atomic uint32_t flags;      /* written under the lock */
+    _Atomic uint32_t clock;
+    /* under the lock */
     union {
         twill__rate_hole hole[TWILL__RATE_HOLES]; /* BUCKET */
         struct {                                  /* WINDOW: a ring of starts */
@@ -107,7 +114,9 @@ static inline twill__scale twill__rate_scale(const twill__rate *me)
 
 static inline void twill__rate_rescale(twill__rate *me, const twill__scale *scale)
 {
-    /* release: pairs with the acquire in twill__rate_scale */
+    /* release: pairs with the acquire in twill__rate_scale, and in twill__rate_quick, which ends
+       when there is another tick than when it began */
+    atomic_store_explicit(&me->tick, 0, memory_order_relaxed);
     atomic_store_explicit(&me->origin, scale->origin, memory_order_release);
     atomic_store_explicit(&me->factor, scale->factor, memory_order_release);
     atomic_store_explicit(&me->burst, scale->burst, memory_order_release);
@@ -254,19 +263,20 @@ static inline uint64_t twill__rate_enter(twill__rate *me, uint32_t clock, twill_
 
 /* Without waiting for the lock, but for some yields: so a try may stand in a signal handler, even
    one that has interrupted the holder. */
-static inline bool twill__rate_try_lock(twill__rate *me)
+static inline bool twill__rate_try_lock(twill__rate *me, int tries)
 {
     twill__rate_adopt(me);
-    for (int k = 0; k < 64; k++) {
+    for (;;) { /* exit: locked, or not within so many tries */
         /* acquire: pairs with the release in twill__unlock */
         uint32_t word = atomic_load_explicit(&me->lock, memory_order_relaxed);
         if (!(word & 1) &&
             atomic_compare_exchange_strong_explicit(&me->lock, &word, word | 1,
                                                     memory_order_acquire, memory_order_relaxed))
             return true;
+        if (--tries <= 0)
+            return false;
         twill__yield();
     }
-    return false;
 }
 
 static inline void twill__rate_exit(twill__rate *me, uint64_t word)
@@ -283,6 +293,85 @@ static inline twill_ns twill__rate_now(const twill__rate *me)
     return atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_CALLERS
                ? me->latest
                : twill__clock_now();
+}
+
+/* ---- by ticks ---- */
+
+enum { TWILL__RATE_GAIN = 44 }; /* fraction bits of `gain`: a span of ticks still fits */
+
+/* With the lock: the clock was read between two ticks, so that is where V is. */
+static inline void twill__rate_anchor(twill__rate *me, twill_ns now, uint64_t before,
+                                      uint64_t after)
+{
+    twill__scale scale = twill__rate_scale(me);
+    uint64_t gain;
+    /* under the lock */
+    if (me->kind || atomic_load_explicit(&me->clock, memory_order_relaxed) != TWILL__RATE_REAL)
+        return;
+    /* release: pairs with the acquire in twill__rate_quick, as in twill__rate_rescale */
+    atomic_store_explicit(&me->tick, 0, memory_order_relaxed);
+    if (!twill__tempo_anchor(&me->tempo, now, before, after))
+        return;
+    gain = twill__wide_shifted(twill__wide_product(scale.factor, me->tempo.factor),
+                               62 + 32 - TWILL__RATE_GAIN + scale.drop);
+    atomic_store_explicit(&me->v, twill__scale_at(&scale, now), memory_order_release);
+    atomic_store_explicit(&me->gain, gain, memory_order_release);
+    atomic_store_explicit(&me->tick, after, memory_order_release);
+}
+
+/* The clock; on the way an anchor, if the lock is free: nobody waits, nor does a signal handler. */
+static __attribute__((noinline, cold)) twill_ns twill__rate_clock(twill__rate *me, uint64_t before)
+{
+    twill_ns now = twill__clock_now();
+    uint64_t after = twill__ticks();
+    if (twill__rate_try_lock(me, 1)) {
+        twill__rate_anchor(me, now, before, after);
+        twill__unlock(&me->lock);
+    }
+    return now;
+}
+
+/* As twill__rate_fast, for n tokens, with the time of the counter (platform/tempo.h): between the
+   reading and the exchange there is one product. False: they are not there, by a hair or at all, or
+   there is no anchor; *now is the clock, to look closer. All that was read belongs together, and to
+   the word, if the tick is still the same after the word was read: whoever changes any of it takes
+   the tick away first. */
+static inline bool twill__rate_quick(twill__rate *me, uint64_t n, twill_ns *now)
+{
+#if TWILL__TEMPO
+    /* acquire, all: pairs with the releases in twill__rate_anchor and twill__rate_rescale */
+    uint64_t tick = atomic_load_explicit(&me->tick, memory_order_acquire);
+    uint64_t v = atomic_load_explicit(&me->v, memory_order_acquire);
+    uint64_t gain = atomic_load_explicit(&me->gain, memory_order_acquire);
+    uint64_t burst = atomic_load_explicit(&me->burst, memory_order_acquire);
+    uint32_t shift = atomic_load_explicit(&me->shift, memory_order_acquire);
+    uint64_t ticks = twill__ticks(), word, next;
+    if (!tick || ticks - tick >= TWILL__TEMPO_SPAN) {
+        *now = twill__rate_clock(me, ticks);
+        return false;
+    }
+    v += (ticks - tick) * gain >> TWILL__RATE_GAIN;
+    /* acquire, here and below: pairs with the release of whoever had the limiter */
+    word = atomic_load_explicit(&me->word, memory_order_acquire);
+    do { /* exit: an answer; a failed exchange is another call's success */
+        next = (word > v ? word : v) + (n << shift);
+        if (n - 1 >= burst >> shift || (word & TWILL__RATE_SLOW) || next - v > burst ||
+            atomic_load_explicit(&me->tick, memory_order_acquire) != tick) {
+            *now = twill__clock_now();
+            return false;
+        }
+        /* acq_rel: as in twill__rate_fast */
+    } while (!atomic_compare_exchange_weak_explicit(&me->word, &word, next, memory_order_acq_rel,
+                                                    memory_order_acquire));
+    if (me->counted)
+        atomic_fetch_add_explicit(&me->granted, n, memory_order_relaxed);
+    return true;
+#else
+    (void)me;
+    (void)n;
+    *now = twill__clock_now();
+    return false;
+#endif
 }
 
 /* ---- the queue ---- */
