@@ -116,7 +116,8 @@ OWNERSHIP    arg is the task's from OK of go on; the result is copied out by nex
              has copies, since a task may outlive the call. What is left behind keeps the fan's
              block, a worker each and one thread that waits for them, and on a pool the pool.
 COSTS        One lock, taken twice a task; about 220 bytes and the result a record.
-FORK         In the child: FORKED; destroy frees. Calls made there work.
+FORK         In the child: FORKED; destroy frees. Calls made there work. Only a task may return in a
+             child: drop, discard, notify and enough, if they fork, let it exec or _exit.
 PITFALLS     A task left behind must not touch what its caller owns: give it an item, a result, and
              nothing else. Without `drop` and `discard` what arg and results own leaks. A straggler
              keeps its worker: leave room in run.workers. worker_stop of a worker that was left

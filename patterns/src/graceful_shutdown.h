@@ -123,6 +123,7 @@ ALLOCATES    create: two blocks; add: one; a runner in place of an abandoned one
 BLOCKS       wait, finish (at most what is left of total), destroy (for an action that runs), exit.
 COSTS        enter, leave: one read-modify-write on a shared line. requested: three loads. Two
              pipes. No system call while nobody asks.
+WINDOWS      There is no Windows back end yet, hence no console events (Ctrl-C, close, logoff).
 PITFALLS     Nothing ends a phase early for work that does not enter and leave. A budget counts from
              the request: finish, called after its end, runs no hook. exit does not run finish. A
              process that dies by a signal runs no atexit functions. Do not read from
