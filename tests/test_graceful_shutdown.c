@@ -395,6 +395,77 @@ TEST(the_windows_end_without_finish)
     end(s); /* without finish, too */
 }
 
+/* The phases by instants alone, without threads: each change comes at its nanosecond, and not one
+   before it; who looks late moves the next window, but not the end. */
+static void check_budget(twill_ns late, twill_ns total, twill_ns drain, twill_ns cancel,
+                         twill_ns drain_end, twill_ns cancel_end)
+{
+    twill_ns at = TWILL_SEC(1000), over;
+    twill_shutdown_options options = {QUIET, .total = total, .drain = drain, .cancel = cancel};
+    CHECK(twill__shutdown_plan(&options));
+    twill_shutdown *shutdown = twill__shutdown_make(&options);
+    CHECK(!twill__shutdown_step(shutdown, at)); /* nobody has asked */
+    CHECK_EQ(shutdown->told, TWILL_SHUTDOWN_RUNNING);
+    atomic_store(&shutdown->work, TWILL__WORK_ONE + TWILL__WORK_TOTAL); /* one is inside */
+    atomic_store(&shutdown->asked_at, at);
+    atomic_store(&shutdown->asked, 1);
+    CHECK(twill__shutdown_step(shutdown, at));
+    CHECK_EQ(shutdown->told, TWILL_SHUTDOWN_DRAINING);
+    CHECK_EQ(twill__shutdown_next(shutdown, true), at + drain_end);
+    CHECK(!twill__shutdown_step(shutdown, at + drain_end - 1));
+    CHECK(twill__shutdown_step(shutdown, at + drain_end + late));
+    CHECK_EQ(shutdown->told, TWILL_SHUTDOWN_CANCELLING);
+    over = at + cancel_end + late;
+    over = over < shutdown->end ? over : shutdown->end;
+    CHECK_EQ(twill__shutdown_next(shutdown, true),
+             options.total == TWILL_FOREVER ? 0 : at + options.total);
+    CHECK(!twill__shutdown_step(shutdown, over)); /* the hooks are for finish */
+    shutdown->finishing = true;
+    CHECK(!twill__shutdown_step(shutdown, over - 1));
+    CHECK(twill__shutdown_step(shutdown, over));
+    CHECK_EQ(shutdown->told, TWILL_SHUTDOWN_HOOKS);
+    CHECK_EQ(shutdown->after_drain, 1);
+    CHECK_EQ(shutdown->after_cancel, 1);
+    TWILL_FREE(((void **)(void *)shutdown)[-1]);
+}
+
+TEST(phases_change_at_their_instants)
+{
+    for (twill_ns late = 0; late < 3; late++) {
+        check_budget(late, 0, 0, 0, TWILL_SEC(10), TWILL_SEC(15));
+        check_budget(late, 100, 30, 20, 30, 50);
+        check_budget(late, 100, 0, 0, 50, 75);
+        check_budget(late, 100, 90, 0, 90, 115); /* the end comes first */
+        check_budget(late, 100, 0, 60, 50, 110);
+        check_budget(late, TWILL_FOREVER, 5, 7, 5, 12);
+    }
+}
+
+/* An empty house ends both windows at once, in finish alone; a second press the first one. */
+TEST(phases_end_early)
+{
+    twill_ns at = TWILL_SEC(1000);
+    for (int hurry = 0; hurry < 2; hurry++) {
+        twill_shutdown_options options = {QUIET};
+        CHECK(twill__shutdown_plan(&options));
+        twill_shutdown *shutdown = twill__shutdown_make(&options);
+        atomic_store(&shutdown->asked_at, at);
+        atomic_store(&shutdown->asked, 1);
+        CHECK(twill__shutdown_step(shutdown, at));
+        CHECK(!twill__shutdown_step(shutdown, at + 1));
+        CHECK_EQ(shutdown->told, TWILL_SHUTDOWN_DRAINING);
+        if (hurry) {
+            atomic_store(&shutdown->hurry, 1);
+            CHECK(twill__shutdown_step(shutdown, at + 2));
+            CHECK_EQ(shutdown->told, TWILL_SHUTDOWN_CANCELLING);
+        }
+        shutdown->finishing = true;
+        CHECK(twill__shutdown_step(shutdown, at + 3));
+        CHECK_EQ(shutdown->told, TWILL_SHUTDOWN_HOOKS);
+        TWILL_FREE(((void **)(void *)shutdown)[-1]);
+    }
+}
+
 TEST(counts_wrap_and_stop)
 {
     twill_shutdown *s = quiet();
