@@ -972,6 +972,12 @@ static inline struct timespec twill__timespec(twill_ns at)
 }
 #endif
 
+/* The instant ns >= 0 after another one, on any axis; TWILL_FOREVER: it will not come. */
+static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
+{
+    return (uint64_t)ns >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER : at + ns;
+}
+
 #endif
 
 /* ---- platform/process.h ---- */
@@ -5119,11 +5125,6 @@ static inline twill_ns twill__batch_delay(const twill__backoff *shape, uint64_t 
     while (--attempt > 1 && grown < shape->cap) /* exit: at the cap at the latest */
         grown = twill__backoff_grow(shape, grown);
     return (twill_ns)twill__backoff_jittered(shape, grown, 0, &random);
-}
-
-static inline twill_ns twill__instant_after(twill_ns now, twill_ns ns)
-{
-    return ns >= TWILL_FOREVER - now ? TWILL_FOREVER - 1 : now + ns;
 }
 
 /* ---- options that both forms have ---- */

@@ -119,7 +119,8 @@ OWNERSHIP    arg is the task's from OK of go on; the result is copied out by nex
              has copies, since a task may outlive the call. What is left behind keeps the fan's
              block, a worker each and one thread that waits for them, and on a pool the pool.
 COSTS        One lock, taken twice a task; about 220 bytes and the result a record.
-FORK         In the child: FORKED; destroy frees. Calls made there work.
+FORK         In the child: FORKED; destroy frees. Calls made there work. Only a task may return in a
+             child: drop, discard, notify and enough, if they fork, let it exec or _exit.
 PITFALLS     A task left behind must not touch what its caller owns: give it an item, a result, and
              nothing else. Without `drop` and `discard` what arg and results own leaks. A straggler
              keeps its worker: leave room in run.workers. worker_stop of a worker that was left
@@ -831,6 +832,12 @@ static inline struct timespec twill__timespec(twill_ns at)
     return t;
 }
 #endif
+
+/* The instant ns >= 0 after another one, on any axis; TWILL_FOREVER: it will not come. */
+static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
+{
+    return (uint64_t)ns >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER : at + ns;
+}
 
 #endif
 
@@ -5493,10 +5500,8 @@ static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns de
     if (!fan->over && !twill__no_deadline(run) && run < deadline)
         deadline = run;
     if (fan->timeout) { /* what starts later is due later than what would start now */
-        twill_ns now = twill__clock_now();
-        twill_ns due = fan->running.first                   ? fan->running.first->due
-                       : fan->timeout < TWILL_FOREVER - now ? now + fan->timeout
-                                                            : TWILL_FOREVER;
+        twill_ns due = fan->running.first ? fan->running.first->due
+                                          : twill__instant_after(twill__clock_now(), fan->timeout);
         if (due < deadline)
             deadline = due;
     }
@@ -5535,7 +5540,7 @@ static inline void twill__fan_start(twill_fan *fan, twill__fan_turn *turn, twill
     fan->executing++;
     twill__fan_append(&fan->running, task);
     if (fan->timeout) {
-        task->due = fan->timeout < TWILL_FOREVER - now ? now + fan->timeout : TWILL_FOREVER;
+        task->due = twill__instant_after(now, fan->timeout);
         turn->alarm = task->due;
     }
 }

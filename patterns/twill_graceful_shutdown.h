@@ -126,6 +126,7 @@ ALLOCATES    create: two blocks; add: one; a runner in place of an abandoned one
 BLOCKS       wait, finish (at most what is left of total), destroy (for an action that runs), exit.
 COSTS        enter, leave: one read-modify-write on a shared line. requested: three loads. Two
              pipes. No system call while nobody asks.
+WINDOWS      There is no Windows back end yet, hence no console events (Ctrl-C, close, logoff).
 PITFALLS     Nothing ends a phase early for work that does not enter and leave. A budget counts from
              the request: finish, called after its end, runs no hook. exit does not run finish. A
              process that dies by a signal runs no atexit functions. Do not read from
@@ -820,6 +821,12 @@ static inline struct timespec twill__timespec(twill_ns at)
     return t;
 }
 #endif
+
+/* The instant ns >= 0 after another one, on any axis; TWILL_FOREVER: it will not come. */
+static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
+{
+    return (uint64_t)ns >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER : at + ns;
+}
 
 #endif
 
@@ -3060,11 +3067,6 @@ static inline bool twill__shutdown_here(const twill_shutdown *shutdown)
     return twill__same_process(shutdown->generation);
 }
 
-static inline twill_ns twill__shutdown_after(twill_ns start, twill_ns ns)
-{
-    return ns >= TWILL_FOREVER - start ? TWILL_FOREVER : start + ns;
-}
-
 /* ---- the word of work ---- */
 
 /* Phase and count are one word: entering is one step with looking at the phase. The total has 36
@@ -3538,8 +3540,8 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         /* published by `asked` */
         twill_ns at = atomic_load_explicit(&shutdown->asked_at, memory_order_relaxed);
         shutdown->told = TWILL_SHUTDOWN_DRAINING;
-        shutdown->end = twill__shutdown_after(at, options->total);
-        shutdown->drain_end = twill__shutdown_after(at, options->drain);
+        shutdown->end = twill__instant_after(at, options->total);
+        shutdown->drain_end = twill__instant_after(at, options->drain);
         for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
             _Atomic uint32_t *word = &node->word;
             next = node->next;
@@ -3555,7 +3557,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
             shutdown->after_drain =
                 twill__work_inside(twill__work_advance(shutdown, TWILL_SHUTDOWN_CANCELLING));
             shutdown->told = TWILL_SHUTDOWN_CANCELLING;
-            shutdown->cancel_end = twill__shutdown_after(now, options->cancel);
+            shutdown->cancel_end = twill__instant_after(now, options->cancel);
             if (shutdown->cancel_end > shutdown->end)
                 shutdown->cancel_end = shutdown->end;
         }
@@ -3872,9 +3874,9 @@ static inline void twill__shutdown_run_hook(twill_shutdown *shutdown, twill__shu
     twill_shutdown_report *report = &shutdown->report;
     twill_shutdown_step step = {hook->name, TWILL_TIMEOUT, 0, 0};
     twill_ns start = twill__clock_now(), until = shutdown->end, over;
-    if (hook->limit && twill__shutdown_after(start, hook->limit) < until)
-        until = twill__shutdown_after(start, hook->limit);
-    over = twill__shutdown_after(until, TWILL__HOOK_GRACE);
+    if (hook->limit && twill__instant_after(start, hook->limit) < until)
+        until = twill__instant_after(start, hook->limit);
+    over = twill__instant_after(until, TWILL__HOOK_GRACE);
     if (over > shutdown->end)
         over = shutdown->end;
     if (over != TWILL_FOREVER && over - until < TWILL__HOOK_GRACE &&

@@ -108,6 +108,9 @@
    - Floating-point sums: reduce gives the same bits for every number of threads, but not those of
      the plain loop. unordered gives neither.
    - A callback that never returns: the call does not, either. Poll twill_task_cancelled.
+   - fork in a callback: the child is that thread alone. If it is the caller's, the call goes on
+     there without the others' items (TWILL_FORKED). If it is a helper, it goes on with its own part
+     of the items, and then the process ends: let the child exec or _exit.
    - thrd_exit in a callback: the item is LOST, the call carries on. longjmp out of one: undefined.
    - twill_task_stop in compare ends the sort: TWILL_OK, the items in some order. In a range form,
      in fold and in a scan it takes effect at the end of the range. */
@@ -860,6 +863,12 @@ static inline struct timespec twill__timespec(twill_ns at)
     return t;
 }
 #endif
+
+/* The instant ns >= 0 after another one, on any axis; TWILL_FOREVER: it will not come. */
+static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
+{
+    return (uint64_t)ns >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER : at + ns;
+}
 
 #endif
 

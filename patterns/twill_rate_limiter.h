@@ -88,11 +88,15 @@ ORDERING     Work before give_back or cancel comes before work after the grant t
 ALLOCATES    Nothing; the object may be static. rate_keys: one block, at create.
 BLOCKS       acquire, enter. The others may meet a lock that is held for some instructions.
 OWNERSHIP    The objects are the caller's, and never copied.
-COSTS        BUCKET: a clock reading, one compare-and-swap. WINDOW: a small lock.
+COSTS        BUCKET: a clock reading, one compare-and-swap; on x86-64, when calls come often, the
+             tick counter in place of the clock (see CLOCK). WINDOW: a small lock.
 FORK         A child goes on with a copy, without the waiters; the limit is a process's. rate_keys
              of a parent: TWILL_FORKED.
-CLOCK        Monotonic. A jump forward fills to the burst and no more; an earlier instant never
-             makes tokens. After 73 years of one rate it stands still; set_rate begins anew.
+CLOCK        Monotonic. On x86-64 try and acquire first ask the tick counter, which is held to the
+             clock every 0.1 ms: a grant may be early by up to 0.3 us, or count from so much before;
+             what the counter does not grant, the clock decides. A jump forward fills to the burst
+             and no more; an earlier instant never makes tokens. After 73 years of one rate it
+             stands still; set_rate begins anew.
 PITFALLS     A grant says when to START; a slow start is not the limiter's. A limiter of 10 a second
              lets 10 a second through, not 10 in each calendar second: WINDOW is the strict form. In
              a signal handler: twill_rate_limiter_try_acquire alone, where 64-bit atomics are lock-
@@ -797,6 +801,12 @@ static inline struct timespec twill__timespec(twill_ns at)
     return t;
 }
 #endif
+
+/* The instant ns >= 0 after another one, on any axis; TWILL_FOREVER: it will not come. */
+static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
+{
+    return (uint64_t)ns >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER : at + ns;
+}
 
 #endif
 
@@ -2832,12 +2842,6 @@ static inline twill_ns twill__rate_between(twill_ns from, twill_ns to)
     return span > (uint64_t)TWILL_FOREVER ? TWILL_FOREVER : (twill_ns)span;
 }
 
-static inline twill_ns twill__rate_after(twill_ns at, uint64_t by)
-{
-    return by >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER
-                                                        : (twill_ns)((uint64_t)at + by);
-}
-
 /* The first instant at which V has reached `word`; TWILL_FOREVER: never. */
 static inline twill_ns twill__scale_when(const twill__scale *scale, uint64_t word)
 {
@@ -2854,7 +2858,7 @@ static inline twill_ns twill__scale_when(const twill__scale *scale, uint64_t wor
     elapsed = twill__wide_quotient(wide, scale->factor, &rest);
     if (elapsed >= TWILL__RATE_SPAN)
         return TWILL_FOREVER;
-    return twill__rate_after(scale->origin, elapsed + (rest != 0));
+    return twill__instant_after(scale->origin, (twill_ns)(elapsed + (rest != 0)));
 }
 
 /* A rate of tokens / per * 2^power a nanosecond. False: more than 2 a nanosecond, or the burst does
@@ -3059,6 +3063,72 @@ static inline int twill__keys_take(struct twill_rate_keys *keys, uint32_t bucket
 #ifndef TWILL__RATE_LIMITER_H
 #define TWILL__RATE_LIMITER_H
 
+/* ---- platform/tempo.h ---- */
+/* tempo.h: how fast the tick counter runs, as the monotonic clock has it: for who asks for the time
+   millions of times a second. */
+#ifndef TWILL__PLATFORM_TEMPO_H
+#define TWILL__PLATFORM_TEMPO_H
+
+/* A reading of the clock is a reading of the counter, a fence in front of it, and a conversion; the
+   counter alone costs half. So the clock is read once in a while, with the counter around it: an
+   anchor. For the next TWILL__TEMPO_SPAN ticks (some 0.1 ms) the time is the anchor's and the ticks
+   since, at the tempo that older anchors had. Nothing is assumed about the counter but what each
+   anchor shows anew:
+   - the clock was read within TWILL__TEMPO_WIDTH ns: so it is the counter that the kernel's own
+     clock reads, and the thread was not interrupted. An anchor says too little by as much;
+   - the tempo comes from two anchors that are 4096 times as far apart as their readings took.
+   So within a span the time is right to 0.3 us; it may go back by as much at the next anchor. With
+   a counter that has jumped, or that differs from one CPU to the other, it is wrong for one span,
+   by no more than a span. */
+#ifndef TWILL__TEMPO
+#if TWILL__TICKS && defined __x86_64__
+#define TWILL__TEMPO 1
+#else
+#define TWILL__TEMPO 0 /* all readings are the clock's */
+#endif
+#endif
+
+enum {
+    TWILL__TEMPO_SPAN = 1 << 18,
+    TWILL__TEMPO_WIDTH = 256,
+    TWILL__TEMPO_APART = 4096,
+    TWILL__TEMPO_LONG = 1 << 28 /* ticks after which a tempo is measured from a new anchor */
+};
+#define TWILL__TEMPO_ONE  (UINT64_C(1) << 32) /* 1 ns a tick; slower counters do not pay */
+#define TWILL__TEMPO_LOST (UINT64_C(1) << 32) /* ticks, or ns, after which nothing is known */
+
+/* Zeroed: nothing is known. One thread at a time. */
+typedef struct TWILL__VIEW twill__tempo {
+    uint64_t factor;      /* ns a tick, times 2^32; 0: not known */
+    uint64_t tick, width; /* the anchor that it is measured from */
+    twill_ns clock;
+} twill__tempo;
+
+/* The clock was read between two ticks. True: that is an anchor, at the later one, and me->factor
+   says how to go on from there. */
+static inline bool twill__tempo_anchor(twill__tempo *me, twill_ns clock, uint64_t before,
+                                       uint64_t after)
+{
+    uint64_t width = after - before, ticks = after - me->tick;
+    uint64_t time = (uint64_t)clock - (uint64_t)me->clock;
+    bool lost = !me->clock || ticks >= TWILL__TEMPO_LOST || time >= TWILL__TEMPO_LOST;
+    if (width >= TWILL__TEMPO_LONG)
+        return false;
+    if (lost)
+        me->factor = 0;
+    else if (ticks > TWILL__TEMPO_APART * (width + me->width))
+        me->factor = (time << 32) / ticks;
+    if (lost || ticks >= TWILL__TEMPO_LONG) {
+        me->tick = after;
+        me->width = width;
+        me->clock = clock;
+    }
+    return me->factor && me->factor <= TWILL__TEMPO_ONE &&
+           width * me->factor >> 32 < TWILL__TEMPO_WIDTH;
+}
+
+#endif
+
 /* The word is a point on the axis of units: tokens up to it are taken. Where V has passed it, the
    bucket is full. Bit 63, SLOW, sends everybody to the lock: while somebody works under it, or
    waits, or for good (closed, WINDOW). So one compare-and-swap on the word takes tokens, and
@@ -3084,23 +3154,20 @@ typedef struct TWILL__VIEW twill__rate_hole { /* a cancelled reservation in the 
 } twill__rate_hole;
 
 typedef struct TWILL__VIEW twill__rate {
-    /* the fast path: the word, and the scale of the rate, which changes under SLOW only */
-    _Atomic uint64_t word;
-    _Atomic int64_t origin;
-    _Atomic uint64_t base, factor, burst;
+    /* what the fast paths read: the scale of the rate, which changes under SLOW only, and where V
+       was at a tick, and how it goes on: gain units a tick, times 2^44. No tick: not known */
+    _Atomic uint64_t tick, v, gain;
+    _Atomic uint64_t burst;
     _Atomic uint32_t shift, drop;
-    _Atomic uint64_t granted, refused; /* counters */
-    _Atomic uint32_t lock;
-    _Atomic uint32_t generation; /* of the process */
-    _Atomic uint32_t flags;      /* written under the lock */
-    _Atomic uint32_t clock;
+    _Atomic uint64_t base, factor;
+    _Atomic int64_t origin;
     /* set at init */
     uint32_t magic;
     uint8_t kind, oversize;
     bool barging, strict, counted;
     twill_ns begun;
     uint64_t max_waiters;
-    /* under the lock */
+    /* under the lock; they keep what is read and what is written without it a line apart */
     struct twill__ask *first, *last;
     uint64_t waiting, waiting_peak;
     twill__wide queued; /* the costs of those who wait */
@@ -3118,6 +3185,15 @@ typedef struct TWILL__VIEW twill__rate {
     uint32_t new_shift, new_drop;
     _Atomic uint32_t changing;
     uint32_t holes;
+    twill__tempo tempo;
+    /* what the fast path writes */
+    _Atomic uint64_t word;
+    _Atomic uint64_t granted, refused; /* counters */
+    _Atomic uint32_t lock;
+    _Atomic uint32_t generation; /* of the process */
+    _Atomic uint32_t flags;      /* written under the lock */
+    _Atomic uint32_t clock;
+    /* under the lock */
     union {
         twill__rate_hole hole[TWILL__RATE_HOLES]; /* BUCKET */
         struct {                                  /* WINDOW: a ring of starts */
@@ -3161,7 +3237,9 @@ static inline twill__scale twill__rate_scale(const twill__rate *me)
 
 static inline void twill__rate_rescale(twill__rate *me, const twill__scale *scale)
 {
-    /* release: pairs with the acquire in twill__rate_scale */
+    /* release: pairs with the acquire in twill__rate_scale, and in twill__rate_quick, which ends
+       when there is another tick than when it began */
+    atomic_store_explicit(&me->tick, 0, memory_order_relaxed);
     atomic_store_explicit(&me->origin, scale->origin, memory_order_release);
     atomic_store_explicit(&me->factor, scale->factor, memory_order_release);
     atomic_store_explicit(&me->burst, scale->burst, memory_order_release);
@@ -3308,19 +3386,20 @@ static inline uint64_t twill__rate_enter(twill__rate *me, uint32_t clock, twill_
 
 /* Without waiting for the lock, but for some yields: so a try may stand in a signal handler, even
    one that has interrupted the holder. */
-static inline bool twill__rate_try_lock(twill__rate *me)
+static inline bool twill__rate_try_lock(twill__rate *me, int tries)
 {
     twill__rate_adopt(me);
-    for (int k = 0; k < 64; k++) {
+    for (;;) { /* exit: locked, or not within so many tries */
         /* acquire: pairs with the release in twill__unlock */
         uint32_t word = atomic_load_explicit(&me->lock, memory_order_relaxed);
         if (!(word & 1) &&
             atomic_compare_exchange_strong_explicit(&me->lock, &word, word | 1,
                                                     memory_order_acquire, memory_order_relaxed))
             return true;
+        if (--tries <= 0)
+            return false;
         twill__yield();
     }
-    return false;
 }
 
 static inline void twill__rate_exit(twill__rate *me, uint64_t word)
@@ -3337,6 +3416,85 @@ static inline twill_ns twill__rate_now(const twill__rate *me)
     return atomic_load_explicit(&me->clock, memory_order_relaxed) == TWILL__RATE_CALLERS
                ? me->latest
                : twill__clock_now();
+}
+
+/* ---- by ticks ---- */
+
+enum { TWILL__RATE_GAIN = 44 }; /* fraction bits of `gain`: a span of ticks still fits */
+
+/* With the lock: the clock was read between two ticks, so that is where V is. */
+static inline void twill__rate_anchor(twill__rate *me, twill_ns now, uint64_t before,
+                                      uint64_t after)
+{
+    twill__scale scale = twill__rate_scale(me);
+    uint64_t gain;
+    /* under the lock */
+    if (me->kind || atomic_load_explicit(&me->clock, memory_order_relaxed) != TWILL__RATE_REAL)
+        return;
+    /* release: pairs with the acquire in twill__rate_quick, as in twill__rate_rescale */
+    atomic_store_explicit(&me->tick, 0, memory_order_relaxed);
+    if (!twill__tempo_anchor(&me->tempo, now, before, after))
+        return;
+    gain = twill__wide_shifted(twill__wide_product(scale.factor, me->tempo.factor),
+                               62 + 32 - TWILL__RATE_GAIN + scale.drop);
+    atomic_store_explicit(&me->v, twill__scale_at(&scale, now), memory_order_release);
+    atomic_store_explicit(&me->gain, gain, memory_order_release);
+    atomic_store_explicit(&me->tick, after, memory_order_release);
+}
+
+/* The clock; on the way an anchor, if the lock is free: nobody waits, nor does a signal handler. */
+static __attribute__((noinline, cold)) twill_ns twill__rate_clock(twill__rate *me, uint64_t before)
+{
+    twill_ns now = twill__clock_now();
+    uint64_t after = twill__ticks();
+    if (twill__rate_try_lock(me, 1)) {
+        twill__rate_anchor(me, now, before, after);
+        twill__unlock(&me->lock);
+    }
+    return now;
+}
+
+/* As twill__rate_fast, for n tokens, with the time of the counter (platform/tempo.h): between the
+   reading and the exchange there is one product. False: they are not there, by a hair or at all, or
+   there is no anchor; *now is the clock, to look closer. All that was read belongs together, and to
+   the word, if the tick is still the same after the word was read: whoever changes any of it takes
+   the tick away first. */
+static inline bool twill__rate_quick(twill__rate *me, uint64_t n, twill_ns *now)
+{
+#if TWILL__TEMPO
+    /* acquire, all: pairs with the releases in twill__rate_anchor and twill__rate_rescale */
+    uint64_t tick = atomic_load_explicit(&me->tick, memory_order_acquire);
+    uint64_t v = atomic_load_explicit(&me->v, memory_order_acquire);
+    uint64_t gain = atomic_load_explicit(&me->gain, memory_order_acquire);
+    uint64_t burst = atomic_load_explicit(&me->burst, memory_order_acquire);
+    uint32_t shift = atomic_load_explicit(&me->shift, memory_order_acquire);
+    uint64_t ticks = twill__ticks(), word, next;
+    if (!tick || ticks - tick >= TWILL__TEMPO_SPAN) {
+        *now = twill__rate_clock(me, ticks);
+        return false;
+    }
+    v += (ticks - tick) * gain >> TWILL__RATE_GAIN;
+    /* acquire, here and below: pairs with the release of whoever had the limiter */
+    word = atomic_load_explicit(&me->word, memory_order_acquire);
+    do { /* exit: an answer; a failed exchange is another call's success */
+        next = (word > v ? word : v) + (n << shift);
+        if (n - 1 >= burst >> shift || (word & TWILL__RATE_SLOW) || next - v > burst ||
+            atomic_load_explicit(&me->tick, memory_order_acquire) != tick) {
+            *now = twill__clock_now();
+            return false;
+        }
+        /* acq_rel: as in twill__rate_fast */
+    } while (!atomic_compare_exchange_weak_explicit(&me->word, &word, next, memory_order_acq_rel,
+                                                    memory_order_acquire));
+    if (me->counted)
+        atomic_fetch_add_explicit(&me->granted, n, memory_order_relaxed);
+    return true;
+#else
+    (void)me;
+    (void)n;
+    *now = twill__clock_now();
+    return false;
+#endif
 }
 
 /* ---- the queue ---- */
@@ -3433,14 +3591,14 @@ static inline twill_ns twill__rate_window_due(const twill__rate *me, uint64_t k,
 {
     uint64_t tokens = me->u.window.tokens, rounds = (k - 1) / tokens;
     uint64_t index = me->u.window.written + (k - 1) % tokens;
-    uint64_t per = (uint64_t)me->u.window.per;
-    twill_ns due = now;
+    twill_ns per = me->u.window.per, due = now;
     if (index >= tokens) {
-        due = twill__rate_after(*twill__rate_window_start(me, index - tokens), per);
+        due = twill__instant_after(*twill__rate_window_start(me, index - tokens), per);
         due = due > now ? due : now;
     }
     if (rounds)
-        due = twill__rate_after(due, rounds > UINT64_MAX / per ? UINT64_MAX : rounds * per);
+        due = twill__instant_after(
+            due, rounds > (uint64_t)(TWILL_FOREVER / per) ? TWILL_FOREVER : (twill_ns)rounds * per);
     return due > me->u.window.not_before ? due : me->u.window.not_before;
 }
 
@@ -3965,7 +4123,7 @@ static inline void twill__rate_return(twill__rate *me, uint64_t *word, uint64_t 
 
 static inline void twill__rate_penalise(twill__rate *me, uint64_t *word, twill_ns wait)
 {
-    twill_ns until = twill__rate_after(twill__rate_now(me), (uint64_t)wait);
+    twill_ns until = twill__instant_after(twill__rate_now(me), wait);
     if (me->kind) {
         if (until > me->u.window.not_before)
             me->u.window.not_before = until;
@@ -4152,7 +4310,7 @@ static inline twill_status twill__rate_try_enter(twill__ask *ask, uint32_t clock
     if ((flags & TWILL__RATE_WAITED) && !me->barging)
         /* the numbers of a WINDOW are under the lock */
         return me->kind || twill__ask_cost(ask) == TWILL_OK ? TWILL_EMPTY : TWILL_TOO_BIG;
-    if (!twill__rate_try_lock(me))
+    if (!twill__rate_try_lock(me, 64))
         return TWILL_EMPTY;
     ask->word = twill__rate_seize(me, clock, now);
     return TWILL_OK;
@@ -4181,8 +4339,6 @@ static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t
                                            twill_ns now)
 {
     int status;
-    if (!me)
-        return TWILL_INVALID;
     /* a hint for an assertion */
     TWILL_ASSERT((atomic_load_explicit(&me->clock, memory_order_relaxed) & ~clock) == 0);
     status = twill__rate_fast(me, &n, now, false);
@@ -4195,13 +4351,19 @@ static inline twill_status twill__rate_try(twill__rate *me, uint64_t n, uint32_t
 
 TWILL__DEFINE twill_status twill_rate_limiter_try_acquire(twill_rate_limiter *limiter, uint64_t n)
 {
-    return twill__rate_try(twill__rate_of(limiter), n, TWILL__RATE_REAL, twill__clock_now());
+    twill__rate *me = twill__rate_of(limiter);
+    twill_ns now;
+    if (!me)
+        return TWILL_INVALID;
+    return twill__rate_quick(me, n, &now) ? TWILL_OK
+                                          : twill__rate_try(me, n, TWILL__RATE_REAL, now);
 }
 
 TWILL__DEFINE twill_status twill_rate_limiter_try_acquire_at(twill_rate_limiter *limiter,
                                                              uint64_t n, twill_ns now)
 {
-    return twill__rate_try(twill__rate_of(limiter), n, TWILL__RATE_CALLERS, now);
+    twill__rate *me = twill__rate_of(limiter);
+    return me ? twill__rate_try(me, n, TWILL__RATE_CALLERS, now) : TWILL_INVALID;
 }
 
 /* With the limiter to ourselves, or for a guess: tokens that a try would get. */
@@ -4245,9 +4407,11 @@ static inline twill_status twill__rate_acquire(twill__rate *me, uint64_t n, twil
 {
     twill__ask ask = {.rate = me, .n = n};
     twill__asking call = {.asks = &ask, .count = 1};
+    twill_ns now;
     if (!me)
         return TWILL_INVALID;
-    if (n == 0 || twill__rate_fast(me, &n, twill__clock_now(), false) == TWILL_OK)
+    if (n == 0 || twill__rate_quick(me, n, &now) ||
+        twill__rate_fast(me, &n, now, false) == TWILL_OK)
         return TWILL_OK;
     return twill__asking_run(&call, until);
 }

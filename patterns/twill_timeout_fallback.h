@@ -797,6 +797,12 @@ static inline struct timespec twill__timespec(twill_ns at)
 }
 #endif
 
+/* The instant ns >= 0 after another one, on any axis; TWILL_FOREVER: it will not come. */
+static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
+{
+    return (uint64_t)ns >= (uint64_t)TWILL_FOREVER - (uint64_t)at ? TWILL_FOREVER : at + ns;
+}
+
 #endif
 
 /* ---- platform/process.h ---- */
