@@ -118,22 +118,39 @@ static inline uint32_t twill__flow_surplus(twill__flow *p, uint32_t most)
 
 /* ---- figures ---- */
 
-/* Where the time of each step went since the last look. */
+/* Where the time of a step went since its mood changed. */
+static inline void twill__flow_mood_count(twill__flow_step *step, uint64_t now)
+{
+    uint64_t took = now > step->since ? now - step->since : 0;
+    if (step->mood == TWILL__FLOW_MOOD_STARVED)
+        step->starved += took;
+    else if (step->mood == TWILL__FLOW_MOOD_HELD)
+        step->held += took;
+    step->since = now;
+}
+
+/* Looks at all steps: their lines are another core's, and are not written without need. */
 static inline void twill__flow_moods(twill__flow *p, uint64_t now)
 {
     for (uint32_t k = 0; k < p->n_steps; k++) {
         twill__flow_step *step = &p->step[k];
-        uint64_t took = now > step->since ? now - step->since : 0;
-        if (step->mood == TWILL__FLOW_MOOD_STARVED)
-            step->starved += took;
-        else if (step->mood == TWILL__FLOW_MOOD_HELD)
-            step->held += took;
-        step->since = now;
-        step->mood = step->running                        ? TWILL__FLOW_MOOD_BUSY
-                     : !step->ready                       ? TWILL__FLOW_MOOD_STARVED
-                     : twill__flow_room_behind(p, k) == 0 ? TWILL__FLOW_MOOD_HELD
-                                                          : TWILL__FLOW_MOOD_BUSY;
+        twill__flow_mood mood = step->running                        ? TWILL__FLOW_MOOD_BUSY
+                                : !step->ready                       ? TWILL__FLOW_MOOD_STARVED
+                                : twill__flow_room_behind(p, k) == 0 ? TWILL__FLOW_MOOD_HELD
+                                                                     : TWILL__FLOW_MOOD_BUSY;
+        if (mood != step->mood) {
+            twill__flow_mood_count(step, now);
+            step->mood = mood;
+        }
     }
+}
+
+/* starved and held are complete up to now. */
+static inline void twill__flow_moods_read(twill__flow *p, uint64_t now)
+{
+    twill__flow_moods(p, now);
+    for (uint32_t k = 0; k < p->n_steps; k++)
+        twill__flow_mood_count(&p->step[k], now);
 }
 
 /* The next burst shall last TWILL__FLOW_BURST_NS. */
@@ -146,22 +163,10 @@ static inline uint32_t twill__flow_burst_next(const twill__flow *p, uint32_t bur
     }
     if (n >= burst && took < p->goal / 2)
         burst *= 2;
-    return burst < TWILL__FLOW_BURST ? burst : TWILL__FLOW_BURST;
+    return burst < p->burst_most ? burst : p->burst_most;
 }
 
 /* ---- taking ---- */
-
-static inline void twill__flow_load_fill(const twill__flow *p, const twill__flow_step *step,
-                                         twill__flow_load *load, twill__flow_piece piece,
-                                         uint64_t number)
-{
-    load->piece = piece;
-    load->number = number;
-    load->key = twill__flow_step_key(p, step, load->number, piece.sub);
-    load->outs = 0;
-    load->end = TWILL__FLOW_END_NONE;
-    load->plain = false;
-}
 
 static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand, uint32_t k,
                                           uint32_t n)
@@ -194,15 +199,9 @@ static inline void twill__flow_take_source(twill__flow *p, twill__flow_hand *han
         hand->reserved = 1;
         p->step[0].reserved += n;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        twill__flow_load *load = &hand->load[i];
-        load->piece = (twill__flow_piece){p->free[--p->free_count], 0};
-        load->number = p->issued + i;
-        load->key = (size_t)load->number * p->step[p->n_steps].spread;
-        load->outs = 0;
-        load->end = TWILL__FLOW_END_NONE;
-        load->plain = false;
-    }
+    hand->first = p->issued;
+    for (uint32_t i = 0; i < n; i++)
+        hand->load[i].piece = (twill__flow_piece){p->free[--p->free_count], 0};
 }
 
 static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *hand, uint32_t k,
@@ -219,32 +218,47 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
         hand->single = step->single;
         p->step[k + 1].reserved += twill__flow_reserve_of(hand, n);
     }
-    if (step->in_order && !step->left) { /* they stay in the ring until they are published */
-        uint64_t number = step->next;
-        for (uint32_t i = 0; i < n; number++) {
-            uint32_t entry = step->ring[number & p->ring_mask];
-            if (entry & 1)
-                twill__flow_load_fill(p, step, &hand->load[i++],
-                                      (twill__flow_piece){entry / 2 - 1, 0}, number);
-        }
-        return;
-    }
-    if (step->in_order) {
-        uint64_t number = step->next;
+    if (step->in_order) { /* they stay in the ring until they are published */
+        uint64_t number = hand->first = step->next;
         uint32_t sub = 0;
-        for (uint32_t i = 0; i < n; i++) {
-            twill__flow_piece piece = {0, 0};
-            bool there = twill__flow_order_look(p, step, &number, &sub, &piece);
+        for (uint32_t i = 0; step->left && i < n; i++) {
+            bool there = twill__flow_order_look(p, step, &number, &sub, &hand->load[i].piece);
             TWILL_ASSERT(there);
             (void)there;
-            twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
         }
         return;
     }
     step->ready -= n;
-    for (uint32_t i = 0; i < n; i++) {
-        twill__flow_piece piece = step->queue[step->head++ & step->mask];
-        twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
+    for (uint32_t i = 0; i < n; i++)
+        hand->load[i].piece = step->queue[step->head++ & step->mask];
+}
+
+/* The rest of the taking, without the lock, before any of the loads is begun: until then nobody
+   else looks at them. What it reads is the hand's: the tickets, and of a ring by number the entries
+   that stay. */
+static inline void twill__flow_fill(twill__flow *p, twill__flow_hand *hand)
+{
+    bool source = hand->step == p->n_steps;
+    const twill__flow_step *step = &p->step[hand->step];
+    bool ring = !source && step->in_order && !step->left;
+    uint64_t number = hand->first;
+    for (uint32_t i = 0; i < hand->n; i++, number++) {
+        twill__flow_load *load = &hand->load[i];
+        if (ring) {
+            uint32_t entry = step->ring[number & p->ring_mask];
+            for (; !(entry & 1); entry = step->ring[number & p->ring_mask])
+                number++; /* exit: n are there */
+            load->piece = (twill__flow_piece){entry / 2 - 1, 0};
+        } else if (source) {
+            twill__flow_ticket_init(p, load->piece.ticket, number);
+        } else {
+            number = p->ticket[load->piece.ticket].number;
+        }
+        load->number = number;
+        load->key = twill__flow_step_key(p, step, number, load->piece.sub);
+        load->outs = 0;
+        load->end = TWILL__FLOW_END_NONE;
+        load->plain = false;
     }
 }
 
@@ -263,18 +277,33 @@ static inline uint32_t twill__flow_share_of(const twill__flow *p, const twill__f
     return share < can ? share : can;
 }
 
-/* The latest step that can go; the source comes last: memory drains before it fills. */
+/* All are quick, and too little is inside for each worker to have a burst and to find another when
+   it is through: whoever was through while another one is at the source would find nothing. Not
+   for one alone: the source may wait for what is inside. */
+static inline bool twill__flow_thin_stream(const twill__flow *p)
+{
+    uint64_t inside = p->issued - p->done - p->failed - p->skipped;
+    uint32_t burst = p->working > 1 ? p->source_burst : 1;
+    for (uint32_t k = 0; burst > 1 && k < p->n_steps; k++)
+        if (p->step[k].burst < burst)
+            burst = p->step[k].burst;
+    return burst > 1 && inside <= (uint64_t)p->np * burst;
+}
+
+/* The latest step that can go; the source comes last: memory drains before it fills. But a thin
+   stream of quick items is filled first. */
 static inline bool twill__flow_take(twill__flow *p, twill__flow_hand *hand)
 {
-    uint32_t can;
-    for (uint32_t k = p->n_steps; k-- > 0;) {
+    uint32_t can = twill__flow_thin_stream(p) ? twill__flow_source_can(p) : 0;
+    for (uint32_t k = p->n_steps; !can && k-- > 0;) {
         can = twill__flow_step_can(p, k);
         if (can) {
             twill__flow_take_pieces(p, hand, k, twill__flow_share_of(p, &p->step[k], can));
             return true;
         }
     }
-    can = twill__flow_source_can(p);
+    if (!can)
+        can = twill__flow_source_can(p);
     if (can)
         twill__flow_take_source(p, hand, can);
     return can != 0;
@@ -316,7 +345,7 @@ static inline void twill__flow_publish_piece(twill__flow *p, uint32_t k,
 static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_load *load)
 {
     uint32_t ticket = load->piece.ticket;
-    twill__flow_ticket_out(p, ticket);
+    twill__flow_issue(p, 1);
     p->ticket[ticket].failed = true;
     twill__flow_piece_gone(p, p->first_order, ticket);
 }
@@ -325,11 +354,10 @@ static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_
    any more: they are not even looked at, since their lines are another core's. */
 static inline void twill__flow_over_run(twill__flow *p, const twill__flow_load *load, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = n; i-- > 0;) /* they are taken again in the same order */
         p->free[p->free_count++] = load[i].piece.ticket;
-        if (p->run.statuses)
-            p->run.statuses[load[i].number] = TWILL_OK;
-    }
+    for (uint32_t i = 0; p->run.statuses && i < n; i++)
+        p->run.statuses[load[i].number] = TWILL_OK;
     p->done += n;
 }
 
@@ -360,8 +388,7 @@ static inline void twill__flow_publish_source_run(twill__flow *p, const twill__f
                                                   uint32_t n)
 {
     TWILL_ASSERT(p->issued == load->number);
-    for (uint32_t i = 0; i < n; i++)
-        twill__flow_ticket_out(p, load[i].piece.ticket);
+    twill__flow_issue(p, n);
     twill__flow_pieces_put(p, 0, load, n);
 }
 

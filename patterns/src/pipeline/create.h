@@ -204,6 +204,8 @@ twill__flow_plan_steps(twill__flow_plan *plan, twill__flow_carver *carver, twill
         if (spread * plan->tickets > 1u << 30)
             return TWILL_TOO_BIG;
     }
+    if (plan->loads > spread * plan->tickets) /* no burst has more than all pieces */
+        plan->loads = (size_t)spread * plan->tickets;
     if (steps) {
         twill__flow_step *last = &steps[plan->n_stages];
         memset(last, 0, sizeof *last);
@@ -271,6 +273,11 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
         p->hand[h].pipe = p;
         p->hand[h].slot = h < p->np ? &p->crew.job.slot[h] : NULL;
     }
+    p->burst_most = p->tickets / (p->np + 1);
+    if (p->burst_most < 1)
+        p->burst_most = 1;
+    if (p->burst_most > TWILL__FLOW_BURST)
+        p->burst_most = TWILL__FLOW_BURST;
     p->thin = p->step[p->n_steps].spread == 1;
     p->source_burst = 1;
     p->stop_key = SIZE_MAX;

@@ -189,6 +189,10 @@ static inline void twill__flow_pieces_put(twill__flow *p, uint32_t k, const twil
     }
     for (uint32_t i = 0; i < n; i++)
         step->ring[load[i].number & p->ring_mask] = (load[i].piece.ticket + 1) * 2 + 1;
+    if (load->number == step->front && load[n - 1].number - load->number == n - 1) {
+        step->front += n; /* they close up: no need to look */
+        step->ready += n;
+    }
     if (step->ring[step->front & p->ring_mask] && step->front - step->next <= p->ring_mask)
         twill__flow_order_front(p, step);
     if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
@@ -225,17 +229,23 @@ static inline void twill__flow_piece_gone(twill__flow *p, uint32_t order, uint32
     twill__flow_ticket_back(p, ticket);
 }
 
-/* A ticket gets the next number. */
-static inline void twill__flow_ticket_out(twill__flow *p, uint32_t ticket)
+/* A ticket that nobody else has gets a number. */
+static inline void twill__flow_ticket_init(twill__flow *p, uint32_t ticket, uint64_t number)
 {
     twill__flow_ticket *t = &p->ticket[ticket];
-    size_t in_flight;
-    t->number = p->issued++;
+    t->number = number;
     t->holds = 1 + (p->first_order < p->n_steps);
     t->failed = t->skipped = t->fruit = false;
     for (uint32_t k = p->thin ? p->n_steps : p->first_order; k < p->n_steps; k = p->step[k].order)
         if (p->step[k].due)
             p->step[k].due[ticket] = 1;
+}
+
+/* The next n numbers are out. */
+static inline void twill__flow_issue(twill__flow *p, uint32_t n)
+{
+    size_t in_flight;
+    p->issued += n;
     in_flight = (size_t)(p->issued - p->done - p->failed - p->skipped);
     if (in_flight > p->in_flight_peak)
         p->in_flight_peak = in_flight;

@@ -67,7 +67,7 @@ static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_
 static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *stats)
 {
     if (!p->ended)
-        twill__flow_moods(p, twill__ticks());
+        twill__flow_moods_read(p, twill__ticks());
     for (uint32_t k = 0; k < p->n_steps; k++) {
         const twill__flow_step *step = &p->step[k];
         stats[k] = (twill_stage_stats){

@@ -9,13 +9,12 @@
    step with many outputs makes several pieces of one. A STEP is a stage and the edge before it. A
    HAND is a worker number at work: a burst of pieces (LOADS) that it has taken at one step.
 
-   All is decided under one lock, taken twice a burst; user code never runs under it. Memory has
+   All is decided under one lock, taken once a burst; user code never runs under it. Memory has
    a fixed place for each piece before each step, so outputs are written where the next step
    reads them. */
-enum { TWILL__FLOW_BURST = 64 };
-#define TWILL__FLOW_BURST_NS \
-    10000                        /* what a burst shall last: its two turns under the lock vanish */
-#define TWILL__FLOW_QUICK_NS 500 /* calls that are quicker are timed four at a time */
+enum { TWILL__FLOW_BURST = 256 };
+#define TWILL__FLOW_BURST_NS 30000 /* what a burst shall last: its turn under the lock vanishes */
+#define TWILL__FLOW_QUICK_NS 500   /* calls that are quicker are timed four at a time */
 
 enum {
     TWILL__FLOW_AGAIN_WORK = -1
@@ -71,30 +70,32 @@ typedef struct twill__flow_step {
     uint32_t order;  /* the first in-order step behind this one; n_steps: none */
     bool in_order;
     bool single; /* a batch whose outputs are counted by the call, not by the piece */
-    /* under the lock */
-    uint32_t ready;    /* pieces that it could take */
-    uint32_t waiting;  /* pieces before it that no hand has */
-    uint32_t live;     /* pieces before it and in its calls */
-    uint32_t reserved; /* room promised to calls of the step before */
-    uint32_t running;  /* calls */
-    uint32_t burst;    /* pieces a burst: about TWILL__FLOW_BURST_NS */
-    uint64_t pace;     /* ticks a piece, lately */
     /* any order: a ring of pieces, by arrival */
     twill__flow_piece *queue;
-    uint32_t head, mask;
+    uint32_t mask;
     /* in order: a ring by number; an entry is 0 until all pieces of its number have come or are
        known not to, then (ticket + 1) * 2, and 1 more while a piece is there. [next, front) are
        complete; `next` has a piece, or is front */
     uint32_t *ring;
-    uint64_t next, front;
     /* in order, many pieces a ticket: still to come; there; which */
     uint32_t *due, *left;
     uint64_t *bits;
     twill_ns *came; /* batches with a linger: when each piece arrived */
-    /* figures, in ticks */
-    uint64_t busy, longest, starved, held, since;
+    /* under the lock; what each turn writes stands together */
+    _Alignas(TWILL__LINE) uint32_t ready; /* pieces that it could take */
+    uint32_t waiting;                     /* pieces before it that no hand has */
+    uint32_t live;                        /* pieces before it and in its calls */
+    uint32_t reserved;                    /* room promised to calls of the step before */
+    uint32_t running;                     /* calls */
+    uint32_t burst;                       /* pieces a burst: about TWILL__FLOW_BURST_NS */
+    uint32_t head;                        /* of queue */
     twill__flow_mood mood;
-    uint64_t count_in, count_out, filtered, failed, dropped;
+    uint64_t next, front; /* of ring */
+    uint64_t pace;        /* ticks a piece, lately */
+    uint64_t count_in, count_out;
+    uint64_t busy; /* figures, in ticks */
+    uint64_t longest, starved, held, since;
+    uint64_t filtered, failed, dropped;
     uint32_t waiting_peak, reorder_peak, running_peak;
 } twill__flow_step;
 
@@ -120,6 +121,7 @@ typedef struct twill__flow_hand {
     bool used;
     uint32_t step; /* n_steps: the source */
     uint32_t n, published;
+    uint64_t first;    /* source, in order: number of the first load */
     uint64_t pace;     /* of the step, when the burst began */
     uint32_t reserved; /* room at the step behind: a load, or */
     bool single;       /* for all of them */
@@ -185,6 +187,7 @@ typedef struct twill_pipeline {
     uint32_t first_order; /* the first in-order step; n_steps: none */
     uint32_t ring_mask;
     uint32_t np;
+    uint32_t burst_most;    /* pieces: tokens for a burst a worker, and one to spare */
     twill__flow_hand *hand; /* np, and one for who drops what is left */
     bool call;              /* one call: its caller is one of the workers */
     bool timed;

@@ -113,12 +113,19 @@ static inline unsigned twill__flow_tell_helpers(twill__flow_turn *turn, twill__l
 
 /* ---- items that are pushed ---- */
 
+/* The ticket's item, which is in its place, comes in. */
+static inline void twill__flow_admit(twill__flow *p, uint32_t ticket)
+{
+    twill__flow_ticket_init(p, ticket, p->issued);
+    twill__flow_issue(p, 1);
+    twill__flow_piece_put(p, 0, (twill__flow_piece){ticket, 0});
+}
+
 static inline void twill__flow_accept(twill__flow *p, const void *item)
 {
     twill__flow_piece piece = {p->free[--p->free_count], 0};
     memcpy(twill__flow_step_at(&p->step[0], piece), item, p->step[0].in_size);
-    twill__flow_ticket_out(p, piece.ticket);
-    twill__flow_piece_put(p, 0, piece);
+    twill__flow_admit(p, piece.ticket);
 }
 
 /* Free tickets go to pushers, in order of arrival. */
@@ -136,8 +143,7 @@ static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *
         if (!twill__flow_answer(p, turn, &p->pushers, node, TWILL_OK))
             continue;
         p->free_count--;
-        twill__flow_ticket_out(p, ticket);
-        twill__flow_piece_put(p, 0, (twill__flow_piece){ticket, 0});
+        twill__flow_admit(p, ticket);
     }
 }
 
@@ -173,7 +179,7 @@ static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn
         p->ended = true;
         p->ended_at = twill__clock_now();
         p->ended_ticks = twill__ticks();
-        twill__flow_moods(p, p->ended_ticks);
+        twill__flow_moods_read(p, p->ended_ticks);
     }
     if (!p->joiners.first || !(p->ended || p->dead))
         return;

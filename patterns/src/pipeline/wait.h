@@ -2,7 +2,7 @@
 #ifndef TWILL__PIPELINE_WAIT_H
 #define TWILL__PIPELINE_WAIT_H
 
-#include "pipeline/work.h"
+#include "pipeline/hand.h"
 
 /* Waits in `list`, the lock held. True: answered, in node.answer, and the pipeline is not touched
    again. False: the lock is held again; *over: TIMEOUT, CANCELLED, or OK: look again. */

@@ -1,5 +1,5 @@
 /* The last item of a burst, in the source or in a serial stage, waits until the one before it has
-   come out: what is done is shown, though its hand is busy. Bursts are of 1, 2, 4.. items. */
+   come out: what is done is shown, though its hand is busy. Bursts are of 1 and 2 items. */
 #include "pipe_common.h"
 
 static int where;
@@ -46,7 +46,7 @@ int main(void)
     where = choose(2);
     assert(twill_pipeline_run(
                source, sizeof(int), stages, 2,
-               &(twill_pipeline_options){.tokens = 3, .run.workers = 2, .report = &r}) == TWILL_OK);
+               &(twill_pipeline_options){.tokens = 6, .run.workers = 2, .report = &r}) == TWILL_OK);
     if (!(r.run.flags & TWILL_REPORT_DEGRADED))
         assert(r.run.done == 3);
     books(&r);

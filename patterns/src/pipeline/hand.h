@@ -1,6 +1,6 @@
-/* work.h: a worker: takes a burst, runs it without the lock, publishes, until nothing is ready. */
-#ifndef TWILL__PIPELINE_WORK_H
-#define TWILL__PIPELINE_WORK_H
+/* hand.h: a worker: takes a burst, runs it without the lock, publishes, until nothing is ready. */
+#ifndef TWILL__PIPELINE_HAND_H
+#define TWILL__PIPELINE_HAND_H
 
 #include "pipeline/turn.h"
 
@@ -380,6 +380,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
 static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *hand,
                                             twill_task *task, twill__flow_watch *watch, bool *end)
 {
+    twill__flow_fill(p, hand);
     if (hand->step == p->n_steps) {
         task->context = p->run.context;
         twill__flow_watch_begin(p, watch, hand->pace);
