@@ -135,7 +135,8 @@ FIGURES (twill_stage_stats)
 
 THREADS      All functions by any thread; destroy last. A stage's calls may run on any thread;
              those of a SERIAL or IN_ORDER stage happen one after the other, so their context needs
-             no lock. Workers share the stages: the latest one that can go is served first.
+             no lock. Workers share the stages: the latest one that can go is served first, but
+             while several work, a quick source is until each has something to do.
 BLOCKS       run, map, join; push while no token is free. All of these work meanwhile. No worker
              ever waits for room. A callback may block: others take over the rest.
 ALLOCATES    One block at the beginning. Nothing later.
@@ -143,8 +144,8 @@ OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's du
              it points to is what the stages make of it.
 MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
              before run or join returns.
-COSTS        Two turns under one lock for up to 64 quick items, one atomic exchange an item and
-             stage.
+COSTS        One turn under a lock for a burst: up to 256 quick items, 30 us of them, and no more
+             than tokens / (workers + 1); one atomic exchange an item and stage.
 FORK         In a child all functions answer FORKED; abandon frees.
 PITFALLS     A call that returns 0 and has emitted nothing delivers `out`: for no output, filter.
              Without `drop`, pointers in dropped items leak. The user's `linger` is watched by idle
@@ -677,10 +678,10 @@ TWILL__DECL void twill_pipeline_abandon(twill_pipeline *pipeline);
 #ifndef TWILL__PIPELINE_WAIT_H
 #define TWILL__PIPELINE_WAIT_H
 
-/* ---- pipeline/work.h ---- */
-/* work.h: a worker: takes a burst, runs it without the lock, publishes, until nothing is ready. */
-#ifndef TWILL__PIPELINE_WORK_H
-#define TWILL__PIPELINE_WORK_H
+/* ---- pipeline/hand.h ---- */
+/* hand.h: a worker: takes a burst, runs it without the lock, publishes, until nothing is ready. */
+#ifndef TWILL__PIPELINE_HAND_H
+#define TWILL__PIPELINE_HAND_H
 
 /* ---- pipeline/turn.h ---- */
 /* turn.h: a turn under the pipeline's lock, who waits for it, and how the stream is cut. */
@@ -5037,13 +5038,12 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
    step with many outputs makes several pieces of one. A STEP is a stage and the edge before it. A
    HAND is a worker number at work: a burst of pieces (LOADS) that it has taken at one step.
 
-   All is decided under one lock, taken twice a burst; user code never runs under it. Memory has
+   All is decided under one lock, taken once a burst; user code never runs under it. Memory has
    a fixed place for each piece before each step, so outputs are written where the next step
    reads them. */
-enum { TWILL__FLOW_BURST = 64 };
-#define TWILL__FLOW_BURST_NS \
-    10000                        /* what a burst shall last: its two turns under the lock vanish */
-#define TWILL__FLOW_QUICK_NS 500 /* calls that are quicker are timed four at a time */
+enum { TWILL__FLOW_BURST = 256 };
+#define TWILL__FLOW_BURST_NS 30000 /* what a burst shall last: its turn under the lock vanishes */
+#define TWILL__FLOW_QUICK_NS 500   /* calls that are quicker are timed four at a time */
 
 enum {
     TWILL__FLOW_AGAIN_WORK = -1
@@ -5099,30 +5099,32 @@ typedef struct twill__flow_step {
     uint32_t order;  /* the first in-order step behind this one; n_steps: none */
     bool in_order;
     bool single; /* a batch whose outputs are counted by the call, not by the piece */
-    /* under the lock */
-    uint32_t ready;    /* pieces that it could take */
-    uint32_t waiting;  /* pieces before it that no hand has */
-    uint32_t live;     /* pieces before it and in its calls */
-    uint32_t reserved; /* room promised to calls of the step before */
-    uint32_t running;  /* calls */
-    uint32_t burst;    /* pieces a burst: about TWILL__FLOW_BURST_NS */
-    uint64_t pace;     /* ticks a piece, lately */
     /* any order: a ring of pieces, by arrival */
     twill__flow_piece *queue;
-    uint32_t head, mask;
+    uint32_t mask;
     /* in order: a ring by number; an entry is 0 until all pieces of its number have come or are
        known not to, then (ticket + 1) * 2, and 1 more while a piece is there. [next, front) are
        complete; `next` has a piece, or is front */
     uint32_t *ring;
-    uint64_t next, front;
     /* in order, many pieces a ticket: still to come; there; which */
     uint32_t *due, *left;
     uint64_t *bits;
     twill_ns *came; /* batches with a linger: when each piece arrived */
-    /* figures, in ticks */
-    uint64_t busy, longest, starved, held, since;
+    /* under the lock; what each turn writes stands together */
+    _Alignas(TWILL__LINE) uint32_t ready; /* pieces that it could take */
+    uint32_t waiting;                     /* pieces before it that no hand has */
+    uint32_t live;                        /* pieces before it and in its calls */
+    uint32_t reserved;                    /* room promised to calls of the step before */
+    uint32_t running;                     /* calls */
+    uint32_t burst;                       /* pieces a burst: about TWILL__FLOW_BURST_NS */
+    uint32_t head;                        /* of queue */
     twill__flow_mood mood;
-    uint64_t count_in, count_out, filtered, failed, dropped;
+    uint64_t next, front; /* of ring */
+    uint64_t pace;        /* ticks a piece, lately */
+    uint64_t count_in, count_out;
+    uint64_t busy; /* figures, in ticks */
+    uint64_t longest, starved, held, since;
+    uint64_t filtered, failed, dropped;
     uint32_t waiting_peak, reorder_peak, running_peak;
 } twill__flow_step;
 
@@ -5148,6 +5150,7 @@ typedef struct twill__flow_hand {
     bool used;
     uint32_t step; /* n_steps: the source */
     uint32_t n, published;
+    uint64_t first;    /* source, in order: number of the first load */
     uint64_t pace;     /* of the step, when the burst began */
     uint32_t reserved; /* room at the step behind: a load, or */
     bool single;       /* for all of them */
@@ -5213,6 +5216,7 @@ typedef struct twill_pipeline {
     uint32_t first_order; /* the first in-order step; n_steps: none */
     uint32_t ring_mask;
     uint32_t np;
+    uint32_t burst_most;    /* pieces: tokens for a burst a worker, and one to spare */
     twill__flow_hand *hand; /* np, and one for who drops what is left */
     bool call;              /* one call: its caller is one of the workers */
     bool timed;
@@ -5462,6 +5466,10 @@ static inline void twill__flow_pieces_put(twill__flow *p, uint32_t k, const twil
     }
     for (uint32_t i = 0; i < n; i++)
         step->ring[load[i].number & p->ring_mask] = (load[i].piece.ticket + 1) * 2 + 1;
+    if (load->number == step->front && load[n - 1].number - load->number == n - 1) {
+        step->front += n; /* they close up: no need to look */
+        step->ready += n;
+    }
     if (step->ring[step->front & p->ring_mask] && step->front - step->next <= p->ring_mask)
         twill__flow_order_front(p, step);
     if (step->waiting > step->ready && step->waiting - step->ready > step->reorder_peak)
@@ -5498,17 +5506,23 @@ static inline void twill__flow_piece_gone(twill__flow *p, uint32_t order, uint32
     twill__flow_ticket_back(p, ticket);
 }
 
-/* A ticket gets the next number. */
-static inline void twill__flow_ticket_out(twill__flow *p, uint32_t ticket)
+/* A ticket that nobody else has gets a number. */
+static inline void twill__flow_ticket_init(twill__flow *p, uint32_t ticket, uint64_t number)
 {
     twill__flow_ticket *t = &p->ticket[ticket];
-    size_t in_flight;
-    t->number = p->issued++;
+    t->number = number;
     t->holds = 1 + (p->first_order < p->n_steps);
     t->failed = t->skipped = t->fruit = false;
     for (uint32_t k = p->thin ? p->n_steps : p->first_order; k < p->n_steps; k = p->step[k].order)
         if (p->step[k].due)
             p->step[k].due[ticket] = 1;
+}
+
+/* The next n numbers are out. */
+static inline void twill__flow_issue(twill__flow *p, uint32_t n)
+{
+    size_t in_flight;
+    p->issued += n;
     in_flight = (size_t)(p->issued - p->done - p->failed - p->skipped);
     if (in_flight > p->in_flight_peak)
         p->in_flight_peak = in_flight;
@@ -5642,22 +5656,39 @@ static inline uint32_t twill__flow_surplus(twill__flow *p, uint32_t most)
 
 /* ---- figures ---- */
 
-/* Where the time of each step went since the last look. */
+/* Where the time of a step went since its mood changed. */
+static inline void twill__flow_mood_count(twill__flow_step *step, uint64_t now)
+{
+    uint64_t took = now > step->since ? now - step->since : 0;
+    if (step->mood == TWILL__FLOW_MOOD_STARVED)
+        step->starved += took;
+    else if (step->mood == TWILL__FLOW_MOOD_HELD)
+        step->held += took;
+    step->since = now;
+}
+
+/* Looks at all steps: their lines are another core's, and are not written without need. */
 static inline void twill__flow_moods(twill__flow *p, uint64_t now)
 {
     for (uint32_t k = 0; k < p->n_steps; k++) {
         twill__flow_step *step = &p->step[k];
-        uint64_t took = now > step->since ? now - step->since : 0;
-        if (step->mood == TWILL__FLOW_MOOD_STARVED)
-            step->starved += took;
-        else if (step->mood == TWILL__FLOW_MOOD_HELD)
-            step->held += took;
-        step->since = now;
-        step->mood = step->running                        ? TWILL__FLOW_MOOD_BUSY
-                     : !step->ready                       ? TWILL__FLOW_MOOD_STARVED
-                     : twill__flow_room_behind(p, k) == 0 ? TWILL__FLOW_MOOD_HELD
-                                                          : TWILL__FLOW_MOOD_BUSY;
+        twill__flow_mood mood = step->running                        ? TWILL__FLOW_MOOD_BUSY
+                                : !step->ready                       ? TWILL__FLOW_MOOD_STARVED
+                                : twill__flow_room_behind(p, k) == 0 ? TWILL__FLOW_MOOD_HELD
+                                                                     : TWILL__FLOW_MOOD_BUSY;
+        if (mood != step->mood) {
+            twill__flow_mood_count(step, now);
+            step->mood = mood;
+        }
     }
+}
+
+/* starved and held are complete up to now. */
+static inline void twill__flow_moods_read(twill__flow *p, uint64_t now)
+{
+    twill__flow_moods(p, now);
+    for (uint32_t k = 0; k < p->n_steps; k++)
+        twill__flow_mood_count(&p->step[k], now);
 }
 
 /* The next burst shall last TWILL__FLOW_BURST_NS. */
@@ -5670,22 +5701,10 @@ static inline uint32_t twill__flow_burst_next(const twill__flow *p, uint32_t bur
     }
     if (n >= burst && took < p->goal / 2)
         burst *= 2;
-    return burst < TWILL__FLOW_BURST ? burst : TWILL__FLOW_BURST;
+    return burst < p->burst_most ? burst : p->burst_most;
 }
 
 /* ---- taking ---- */
-
-static inline void twill__flow_load_fill(const twill__flow *p, const twill__flow_step *step,
-                                         twill__flow_load *load, twill__flow_piece piece,
-                                         uint64_t number)
-{
-    load->piece = piece;
-    load->number = number;
-    load->key = twill__flow_step_key(p, step, load->number, piece.sub);
-    load->outs = 0;
-    load->end = TWILL__FLOW_END_NONE;
-    load->plain = false;
-}
 
 static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand, uint32_t k,
                                           uint32_t n)
@@ -5718,15 +5737,9 @@ static inline void twill__flow_take_source(twill__flow *p, twill__flow_hand *han
         hand->reserved = 1;
         p->step[0].reserved += n;
     }
-    for (uint32_t i = 0; i < n; i++) {
-        twill__flow_load *load = &hand->load[i];
-        load->piece = (twill__flow_piece){p->free[--p->free_count], 0};
-        load->number = p->issued + i;
-        load->key = (size_t)load->number * p->step[p->n_steps].spread;
-        load->outs = 0;
-        load->end = TWILL__FLOW_END_NONE;
-        load->plain = false;
-    }
+    hand->first = p->issued;
+    for (uint32_t i = 0; i < n; i++)
+        hand->load[i].piece = (twill__flow_piece){p->free[--p->free_count], 0};
 }
 
 static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *hand, uint32_t k,
@@ -5743,32 +5756,47 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
         hand->single = step->single;
         p->step[k + 1].reserved += twill__flow_reserve_of(hand, n);
     }
-    if (step->in_order && !step->left) { /* they stay in the ring until they are published */
-        uint64_t number = step->next;
-        for (uint32_t i = 0; i < n; number++) {
-            uint32_t entry = step->ring[number & p->ring_mask];
-            if (entry & 1)
-                twill__flow_load_fill(p, step, &hand->load[i++],
-                                      (twill__flow_piece){entry / 2 - 1, 0}, number);
-        }
-        return;
-    }
-    if (step->in_order) {
-        uint64_t number = step->next;
+    if (step->in_order) { /* they stay in the ring until they are published */
+        uint64_t number = hand->first = step->next;
         uint32_t sub = 0;
-        for (uint32_t i = 0; i < n; i++) {
-            twill__flow_piece piece = {0, 0};
-            bool there = twill__flow_order_look(p, step, &number, &sub, &piece);
+        for (uint32_t i = 0; step->left && i < n; i++) {
+            bool there = twill__flow_order_look(p, step, &number, &sub, &hand->load[i].piece);
             TWILL_ASSERT(there);
             (void)there;
-            twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
         }
         return;
     }
     step->ready -= n;
-    for (uint32_t i = 0; i < n; i++) {
-        twill__flow_piece piece = step->queue[step->head++ & step->mask];
-        twill__flow_load_fill(p, step, &hand->load[i], piece, p->ticket[piece.ticket].number);
+    for (uint32_t i = 0; i < n; i++)
+        hand->load[i].piece = step->queue[step->head++ & step->mask];
+}
+
+/* The rest of the taking, without the lock, before any of the loads is begun: until then nobody
+   else looks at them. What it reads is the hand's: the tickets, and of a ring by number the entries
+   that stay. */
+static inline void twill__flow_fill(twill__flow *p, twill__flow_hand *hand)
+{
+    bool source = hand->step == p->n_steps;
+    const twill__flow_step *step = &p->step[hand->step];
+    bool ring = !source && step->in_order && !step->left;
+    uint64_t number = hand->first;
+    for (uint32_t i = 0; i < hand->n; i++, number++) {
+        twill__flow_load *load = &hand->load[i];
+        if (ring) {
+            uint32_t entry = step->ring[number & p->ring_mask];
+            for (; !(entry & 1); entry = step->ring[number & p->ring_mask])
+                number++; /* exit: n are there */
+            load->piece = (twill__flow_piece){entry / 2 - 1, 0};
+        } else if (source) {
+            twill__flow_ticket_init(p, load->piece.ticket, number);
+        } else {
+            number = p->ticket[load->piece.ticket].number;
+        }
+        load->number = number;
+        load->key = twill__flow_step_key(p, step, number, load->piece.sub);
+        load->outs = 0;
+        load->end = TWILL__FLOW_END_NONE;
+        load->plain = false;
     }
 }
 
@@ -5787,18 +5815,33 @@ static inline uint32_t twill__flow_share_of(const twill__flow *p, const twill__f
     return share < can ? share : can;
 }
 
-/* The latest step that can go; the source comes last: memory drains before it fills. */
+/* All are quick, and too little is inside for each worker to have a burst and to find another when
+   it is through: whoever was through while another one is at the source would find nothing. Not
+   for one alone: the source may wait for what is inside. */
+static inline bool twill__flow_thin_stream(const twill__flow *p)
+{
+    uint64_t inside = p->issued - p->done - p->failed - p->skipped;
+    uint32_t burst = p->working > 1 ? p->source_burst : 1;
+    for (uint32_t k = 0; burst > 1 && k < p->n_steps; k++)
+        if (p->step[k].burst < burst)
+            burst = p->step[k].burst;
+    return burst > 1 && inside <= (uint64_t)p->np * burst;
+}
+
+/* The latest step that can go; the source comes last: memory drains before it fills. But a thin
+   stream of quick items is filled first. */
 static inline bool twill__flow_take(twill__flow *p, twill__flow_hand *hand)
 {
-    uint32_t can;
-    for (uint32_t k = p->n_steps; k-- > 0;) {
+    uint32_t can = twill__flow_thin_stream(p) ? twill__flow_source_can(p) : 0;
+    for (uint32_t k = p->n_steps; !can && k-- > 0;) {
         can = twill__flow_step_can(p, k);
         if (can) {
             twill__flow_take_pieces(p, hand, k, twill__flow_share_of(p, &p->step[k], can));
             return true;
         }
     }
-    can = twill__flow_source_can(p);
+    if (!can)
+        can = twill__flow_source_can(p);
     if (can)
         twill__flow_take_source(p, hand, can);
     return can != 0;
@@ -5840,7 +5883,7 @@ static inline void twill__flow_publish_piece(twill__flow *p, uint32_t k,
 static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_load *load)
 {
     uint32_t ticket = load->piece.ticket;
-    twill__flow_ticket_out(p, ticket);
+    twill__flow_issue(p, 1);
     p->ticket[ticket].failed = true;
     twill__flow_piece_gone(p, p->first_order, ticket);
 }
@@ -5849,11 +5892,10 @@ static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_
    any more: they are not even looked at, since their lines are another core's. */
 static inline void twill__flow_over_run(twill__flow *p, const twill__flow_load *load, uint32_t n)
 {
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = n; i-- > 0;) /* they are taken again in the same order */
         p->free[p->free_count++] = load[i].piece.ticket;
-        if (p->run.statuses)
-            p->run.statuses[load[i].number] = TWILL_OK;
-    }
+    for (uint32_t i = 0; p->run.statuses && i < n; i++)
+        p->run.statuses[load[i].number] = TWILL_OK;
     p->done += n;
 }
 
@@ -5884,8 +5926,7 @@ static inline void twill__flow_publish_source_run(twill__flow *p, const twill__f
                                                   uint32_t n)
 {
     TWILL_ASSERT(p->issued == load->number);
-    for (uint32_t i = 0; i < n; i++)
-        twill__flow_ticket_out(p, load[i].piece.ticket);
+    twill__flow_issue(p, n);
     twill__flow_pieces_put(p, 0, load, n);
 }
 
@@ -6075,12 +6116,19 @@ static inline unsigned twill__flow_tell_helpers(twill__flow_turn *turn, twill__l
 
 /* ---- items that are pushed ---- */
 
+/* The ticket's item, which is in its place, comes in. */
+static inline void twill__flow_admit(twill__flow *p, uint32_t ticket)
+{
+    twill__flow_ticket_init(p, ticket, p->issued);
+    twill__flow_issue(p, 1);
+    twill__flow_piece_put(p, 0, (twill__flow_piece){ticket, 0});
+}
+
 static inline void twill__flow_accept(twill__flow *p, const void *item)
 {
     twill__flow_piece piece = {p->free[--p->free_count], 0};
     memcpy(twill__flow_step_at(&p->step[0], piece), item, p->step[0].in_size);
-    twill__flow_ticket_out(p, piece.ticket);
-    twill__flow_piece_put(p, 0, piece);
+    twill__flow_admit(p, piece.ticket);
 }
 
 /* Free tickets go to pushers, in order of arrival. */
@@ -6098,8 +6146,7 @@ static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *
         if (!twill__flow_answer(p, turn, &p->pushers, node, TWILL_OK))
             continue;
         p->free_count--;
-        twill__flow_ticket_out(p, ticket);
-        twill__flow_piece_put(p, 0, (twill__flow_piece){ticket, 0});
+        twill__flow_admit(p, ticket);
     }
 }
 
@@ -6135,7 +6182,7 @@ static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn
         p->ended = true;
         p->ended_at = twill__clock_now();
         p->ended_ticks = twill__ticks();
-        twill__flow_moods(p, p->ended_ticks);
+        twill__flow_moods_read(p, p->ended_ticks);
     }
     if (!p->joiners.first || !(p->ended || p->dead))
         return;
@@ -6673,6 +6720,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
 static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *hand,
                                             twill_task *task, twill__flow_watch *watch, bool *end)
 {
+    twill__flow_fill(p, hand);
     if (hand->step == p->n_steps) {
         task->context = p->run.context;
         twill__flow_watch_begin(p, watch, hand->pace);
@@ -7088,7 +7136,7 @@ static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_
 static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *stats)
 {
     if (!p->ended)
-        twill__flow_moods(p, twill__ticks());
+        twill__flow_moods_read(p, twill__ticks());
     for (uint32_t k = 0; k < p->n_steps; k++) {
         const twill__flow_step *step = &p->step[k];
         stats[k] = (twill_stage_stats){
@@ -7337,6 +7385,8 @@ twill__flow_plan_steps(twill__flow_plan *plan, twill__flow_carver *carver, twill
         if (spread * plan->tickets > 1u << 30)
             return TWILL_TOO_BIG;
     }
+    if (plan->loads > spread * plan->tickets) /* no burst has more than all pieces */
+        plan->loads = (size_t)spread * plan->tickets;
     if (steps) {
         twill__flow_step *last = &steps[plan->n_stages];
         memset(last, 0, sizeof *last);
@@ -7404,6 +7454,11 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
         p->hand[h].pipe = p;
         p->hand[h].slot = h < p->np ? &p->crew.job.slot[h] : NULL;
     }
+    p->burst_most = p->tickets / (p->np + 1);
+    if (p->burst_most < 1)
+        p->burst_most = 1;
+    if (p->burst_most > TWILL__FLOW_BURST)
+        p->burst_most = TWILL__FLOW_BURST;
     p->thin = p->step[p->n_steps].spread == 1;
     p->source_burst = 1;
     p->stop_key = SIZE_MAX;
