@@ -1,8 +1,8 @@
 #!/bin/sh
 # check.sh - the headers against compilers, standards and ways of linking. A case is a command that must succeed
-# (or, after `fails`, must not). Without FULL=1: each header with each rule of linking once, with one compiler or the
-# other; with it, all of them, and the grid of standards x levels x back ends. Run from the project's root:
-# `make test T=matrix`, `make matrix`.
+# (or, after `fails`, must not): each header with each rule of linking once, with one compiler or the other; with
+# FULL=1, with each compiler; with GRID=1 too, the grid of standards x levels x back ends. Run from the project's root:
+# `make test T=matrix [FULL=1]`, `make matrix`.
 set -u
 BUILD=${BUILD:-build}
 W=$(pwd)/$BUILD/matrix
@@ -11,8 +11,7 @@ patterns=$(pwd)/patterns
 quoted="'$(pwd)'"  # in commands, which are evaluated: the path may have blanks
 WARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
 CXXWARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
-# gcc takes seconds for it in a long file: only where all headers are in one
-MISLEADING=-Wmisleading-indentation
+# gcc takes seconds for one warning in a long file
 if [ -z "${FULL:-}" ]; then
     WARN="$WARN -Wno-misleading-indentation" CXXWARN="$CXXWARN -Wno-misleading-indentation"
 fi
@@ -109,8 +108,8 @@ for header in $headers; do
     alone_file $header impl.cpp "#define TWILL_IMPLEMENTATION" HEADER
     for one in $compilers; do
         cd_and="cd alone/$stem && $one -std=c11 $WARN"
-        # With the quick compiler, "symbols" below compiles it.
-        [ "$one$have_nm" = "${quick}1" ] || case_of "$header: implementation, $one" "$cd_and -fsyntax-only impl.c"
+        # "symbols" below compiles it with the quick compiler.
+        [ "$one$have_nm" = "${quick}1" ] || full_case "$header: implementation, $one" "$cd_and -fsyntax-only impl.c"
         full_case "$header: declarations twice, $one" "$cd_and -fsyntax-only twice.c"
         once_case $one $cc "$header: declarations, then implementation, $one" "$cd_and -fsyntax-only later.c"
         once_case $one $quick "$header: TWILL_STATIC, $one" "$cd_and -fsyntax-only static.c"
@@ -172,7 +171,7 @@ printf '#include <%s>\n' errno.h pthread.h signal.h stdio.h string.h sys/wait.h 
     echo "int main(void) { return 0; }"
 } >"$W/all-decl-first.c"
 for one in $compilers; do
-    once_case $one $cc "all.c, $one" "$one -std=c11 $WARN $MISLEADING -I$quoted/patterns -fsyntax-only all.c"
+    once_case $one $cc "all.c, $one" "$one -std=c11 $WARN -I$quoted/patterns -fsyntax-only all.c"
     full_case "all.c as a program, $one" "$one -std=c11 -O1 -I$quoted/patterns -pthread all.c -o all-$one -lm && ./all-$one"
     for file in all-backwards all-decl-first all-after-gnu all-before-posix; do
         case_of "$file.c, $one" "$one -std=c11 $WARN -I$quoted/patterns -fsyntax-only $file.c"
@@ -204,7 +203,7 @@ done
 
 if has parallel_map; then
     for one in $cxx; do
-        case_of "main in C++, implementation in C, $one" \
+        once_case $one ${cxx##* } "main in C++, implementation in C, $one" \
             "$quick -std=c11 -I$quoted/patterns -c apart/twill_parallel_map.c -o cxx-$one.o &&
              $one -std=c++11 $CXXWARN -I$quoted/patterns -pthread $quoted/tests/matrix/main.cpp cxx-$one.o -o cxx-$one && ./cxx-$one"
     done
@@ -311,7 +310,7 @@ fi
 
 # ---- the grid ----
 
-if [ -n "${FULL:-}" ]; then
+if [ -n "${GRID:-}" ]; then
     for header in $headers; do
         stem=${header%.h}
         for one in $compilers; do
