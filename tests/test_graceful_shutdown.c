@@ -605,7 +605,7 @@ TEST(limits_are_within_the_total)
     CHECK_EQ(twill_shutdown_add(s, "first", hook_two, &note, 0), TWILL_OK);
     CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
     CHECK(report.wall >= TWILL_MS(199) && report.wall < TWILL_SEC(5));
-    CHECK(note.until > start && note.until <= start + TWILL_SEC(1));
+    CHECK(note.until > start && note.until <= start + TWILL_SEC(5));
     CHECK_EQ(report.hooks, 3);
     CHECK_EQ(report.hooks_overran, 2);
     CHECK_EQ(steps[0].status, TWILL_OK);

@@ -419,7 +419,7 @@ TEST(waiters_use_no_processor)
     clock_gettime(2, &after);
     double spent = (double)(after.tv_sec - before.tv_sec) * 1e3 +
                    (double)(after.tv_nsec - before.tv_nsec) / 1e6;
-    CHECK(spent < 5); /* ms */
+    CHECK(spent < 30); /* ms, of 8 times 300 */
     twill_queue_close(queue);
     for (int k = 0; k < 8; k++)
         join(&who[k]);
@@ -710,18 +710,23 @@ TEST(priorities_against_a_model)
 
 TEST(waiting_raises_a_priority)
 {
-    twill_queue *queue = queue_of((twill_queue_options){.capacity = 8,
-                                                        .order = TWILL_ORDER_PRIORITY,
-                                                        .priority_of = by_value,
-                                                        .ageing = TWILL_MS(2)});
-    push(queue, 0);
-    push(queue, 6);
-    CHECK_EQ(pop(queue), 6);
-    twill_sleep(twill_within(TWILL_MS(30))); /* worth fifteen steps; the difference is six */
-    push(queue, 6);
-    CHECK_EQ(pop(queue), 0);
-    CHECK_EQ(pop(queue), 6);
-    twill_queue_destroy(queue);
+    for (bool in_time = false; !in_time;) {
+        twill_queue *queue = queue_of((twill_queue_options){.capacity = 8,
+                                                            .order = TWILL_ORDER_PRIORITY,
+                                                            .priority_of = by_value,
+                                                            .ageing = TWILL_MS(2)});
+        twill_ns begun = twill_now();
+        push(queue, 0);
+        push(queue, 6);
+        int first = pop(queue);
+        in_time = twill_now() - begun < TWILL_MS(10); /* else the 0 may have aged by itself */
+        CHECK(first == 6 || (!in_time && first == 0));
+        twill_sleep(twill_within(TWILL_MS(30))); /* worth fifteen steps; the difference is six */
+        push(queue, 6);
+        CHECK_EQ(pop(queue), 6 - first);
+        CHECK_EQ(pop(queue), 6);
+        twill_queue_destroy(queue);
+    }
 }
 
 static size_t as_bytes(const void *item, const twill_task *task)

@@ -992,22 +992,29 @@ TEST(a_loop_draws)
 
 TEST(updaters_draw)
 {
-    struct tape *tape = tape_pipe();
-    twill_progress *progress = make((twill_progress_options){.total = 1000,
-                                                             .style = TWILL_PROGRESS_COUNTER,
-                                                             .draw_by = TWILL_PROGRESS_BY_UPDATER,
-                                                             .interval = TWILL_MS(5),
-                                                             .fd = tape->out});
+    for (bool in_time = false; !in_time;) {
+        struct tape *tape = tape_pipe();
+        twill_ns begun = twill_now();
+        twill_progress *progress =
+            make((twill_progress_options){.total = 1000,
+                                          .style = TWILL_PROGRESS_COUNTER,
+                                          .draw_by = TWILL_PROGRESS_BY_UPDATER,
+                                          .interval = TWILL_MS(5),
+                                          .fd = tape->out});
 
-    twill_progress_add(progress, 1);
-    twill_progress_add(progress, 1);
-    CHECK_STR(tape_read(tape), "\rProgress: 1/1000 (0%)"); /* the first, then one an interval */
-    twill_sleep(twill_within(TWILL_MS(6)));
-    twill_progress_add(progress, 1);
-    CHECK_STR(tape_read(tape), "\rProgress: 3/1000 (0%)");
-    twill_progress_destroy(progress);
-    CHECK_STR(tape_read(tape), "\n");
-    tape_close(tape);
+        twill_progress_add(progress, 1);
+        twill_progress_add(progress, 1);
+        in_time = twill_now() - begun < TWILL_MS(5); /* else both may be drawn */
+        const char *drawn = tape_read(tape);
+        if (in_time)
+            CHECK_STR(drawn, "\rProgress: 1/1000 (0%)"); /* the first, then one an interval */
+        twill_sleep(twill_within(TWILL_MS(6)));
+        twill_progress_add(progress, 1);
+        CHECK_STR(tape_read(tape), "\rProgress: 3/1000 (0%)");
+        twill_progress_destroy(progress);
+        CHECK_STR(tape_read(tape), "\n");
+        tape_close(tape);
+    }
 }
 
 /* Numbers that are drawn never go down, whoever draws. */

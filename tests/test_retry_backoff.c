@@ -260,10 +260,18 @@ TEST(a_cancelled_call_is_not_a_failure_to_retry)
     CHECK_EQ(run(&script, options).status, TWILL_OK);
 }
 
-static void fire_soon(void *token)
+/* Fires when somebody sleeps under the token. */
+static void fire_at_sleeper(void *arg)
 {
-    twill_sleep(twill_within(TWILL_MS(10)));
-    twill_cancel_fire(token, 1);
+    twill__token *token = twill__token_of(arg);
+    bool sleeps = false;
+    while (!sleeps) {
+        twill_sleep(twill_within(TWILL_US(100)));
+        twill__token_lock(token);
+        sleeps = token->head.link != NULL;
+        twill__unlock(&token->lock);
+    }
+    twill_cancel_fire(arg, 1);
 }
 
 TEST(cancel_interrupts_the_sleep)
@@ -277,7 +285,7 @@ TEST(cancel_interrupts_the_sleep)
                                    .jitter = TWILL_JITTER_NONE,
                                    .budget = &budget,
                                    .until.cancel = &token};
-    start(&thread, fire_soon, &token);
+    start(&thread, fire_at_sleeper, &token);
     twill_retry_report report = run(&script, options);
     twill__thread_join(&thread);
     CHECK_EQ(report.status, TWILL_CANCELLED);
