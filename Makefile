@@ -122,7 +122,7 @@ SANITIZER = -fno-omit-frame-pointer -g
 
 .PHONY: test run-programs asan tsan backends matrix
 test:  ## run the suite [T=name] [ARGS='-r 10'] [FULL=1: with each compiler, examples just as they stand]
-	@$(MAKE) -s -k headers $(call SELECTED,$(TESTS)) $(if $(strip $(call SELECTED,$(CHECKS))),$(BUILD)/tests/twill.o) || true
+	@$(MAKE) -s -k headers $(if $(strip $(call SELECTED,$(CHECKS))),$(BUILD)/tests/twill.o) $(call SELECTED,$(TESTS)) || true
 	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(CHECKS) $(TESTS))
 
 # The test programs alone, as the variants below run them.
@@ -160,9 +160,10 @@ backends:  ## the test programs on each of the four back ends
 	cat $(BUILD)/backends.totals >> '$(or $(TOTALS),/dev/null)'; \
 	sh tests/run.sh --sum $(BUILD)/backends.totals
 
+FULL_CHECKS = $(filter tests/matrix/% tests/snippets/% tests/examples/%,$(CHECKS))
 matrix: FULL = 1
-matrix: headers  ## headers x compilers x standards x levels x ways of linking, in full
-	@TEST_LIMIT=3600 GRID=1 $(RUN) tests/matrix/check.sh
+matrix: headers  ## headers x compilers x standards x levels x ways of linking, the examples as they stand: in full
+	@TEST_LIMIT=3600 GRID=1 $(RUN) $(call SELECTED,$(FULL_CHECKS))
 
 # ---- demo, figures ----
 

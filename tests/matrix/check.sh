@@ -291,46 +291,52 @@ fi
 
 # ---- other targets ----
 
-if works $cc -m32 -include sys/syscall.h; then
-    case_of "all.c, 32 bits" "$cc -m32 -std=c11 $WARN -I$quoted/patterns -pthread all.c -o all32 -lm && ./all32"
-    time64="$cc -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64 -std=c11 $WARN -I$quoted/patterns -pthread all.c"
+target() {  # LABEL COMPILER: all headers; with FULL=1, as a program that runs
     if [ -n "${FULL:-}" ]; then
-        case_of "all.c, 32 bits, 64-bit time" "$time64 -o all32t -lm && ./all32t"
+        name=$(echo "$1" | tr -d ' ,')
+        case_of "all.c, $1" "$2 -std=c11 $WARN -I$quoted/patterns -pthread all.c -o $name -lm && ./$name"
     else
-        case_of "all.c, 32 bits, 64-bit time" "$time64 -fsyntax-only"
+        case_of "all.c, $1" "$2 -std=c11 $WARN -I$quoted/patterns -pthread -fsyntax-only all.c"
     fi
+}
+if works $cc -m32 -include sys/syscall.h; then
+    target "32 bits" "$cc -m32"
+    target "32 bits, 64-bit time" "$cc -m32 -D_FILE_OFFSET_BITS=64 -D_TIME_BITS=64"
 else
     skip "32 bits" gcc-multilib
 fi
-if works musl-gcc; then
-    case_of "all.c, musl" "musl-gcc -static -std=c11 $WARN -I$quoted/patterns -pthread all.c -o all-musl && ./all-musl"
-else
-    skip musl musl-tools
-fi
+if works musl-gcc; then target musl "musl-gcc -static"; else skip musl musl-tools; fi
 
 # ---- the grid ----
 
+# The optimisers, which see uninitialised values and the like, are given all headers in one; the others, of which each
+# is a part of that one, are compiled without.
 if [ -n "${GRID:-}" ]; then
     for header in $headers; do
         stem=${header%.h}
+        level=-O0
+        [ $header != twill.h ] || level=-O2
         for one in $compilers; do
             for std in c11 c17 c2x; do
-                for level in -O0 -O2 -O3; do
-                    case_of "$header: $one -std=$std $level" \
-                        "cd alone/$stem && $one -std=$std $WARN $level -c impl.c -o grid-$one-$std$level.o"
-                done
+                case_of "$header: $one -std=$std -O0" \
+                    "cd alone/$stem && $one -std=$std $WARN -O0 -c impl.c -o /dev/null"
             done
             for back_end in -DTWILL_USE_PTHREAD -DTWILL_NO_FUTEX "-DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD" \
                 "-DTWILL_STATIC" "-DTWILL_STATIC -DTWILL_NO_FUTEX" "-DNDEBUG" "-fsanitize=thread" "-flto" "-fshort-enums" \
                 "-funsigned-char" "-DTWILL_API=__attribute__((visibility(\"default\")))"; do
-                case_of "$header: $one $back_end" \
-                    "cd alone/$stem && $one -std=c11 $WARN -O2 '$(echo "$back_end" | sed "s/ -D/' '-D/g")' -c impl.c -o /dev/null"
+                case_of "$header: $one $back_end $level" \
+                    "cd alone/$stem && $one -std=c11 $WARN $level '$(echo "$back_end" | sed "s/ -D/' '-D/g")' -c impl.c -o /dev/null"
             done
         done
         for one in $cxx; do
             for std in c++14 c++17 c++20; do
                 case_of "$header: $one -std=$std" "cd alone/$stem && $one -std=$std $CXXWARN -fsyntax-only decl.cpp"
             done
+        done
+    done
+    for one in $compilers; do
+        for level in -O1 -O2 -O3 -Os; do
+            case_of "all.c, $one $level" "$one -std=c11 $WARN $level -I$quoted/patterns -c all.c -o /dev/null"
         done
     done
     if has parallel_map && has worker_pool; then
