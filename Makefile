@@ -160,7 +160,7 @@ backends:  ## the test programs on each of the four back ends
 	cat $(BUILD)/backends.totals >> '$(or $(TOTALS),/dev/null)'; \
 	sh tests/run.sh --sum $(BUILD)/backends.totals
 
-FULL_CHECKS = $(filter tests/matrix/% tests/snippets/% tests/examples/%,$(CHECKS))
+FULL_CHECKS = $(filter tests/matrix/% tests/snippets/% tests/examples/% tests/exercises/%,$(CHECKS))
 matrix: FULL = 1
 matrix: headers  ## headers x compilers x standards x levels x ways of linking, the examples as they stand: in full
 	@TEST_LIMIT=3600 GRID=1 $(RUN) $(call SELECTED,$(FULL_CHECKS))
