@@ -633,7 +633,7 @@ TEST(a_deadline_ends_a_backoff)
     p->fails[3] = -1;
     out = run(p, OPTIONS(.attempts = 100, .backoff = TWILL_SEC(3600), .seed = 3,
                          .backoff_max = TWILL_SEC(3600), .run.workers = 2,
-                         .run.until = twill_within(TWILL_MS(20))));
+                         .run.until = twill_within(TWILL_MS(200))));
     CHECK_EQ(out->status, TWILL_FAILED);
     CHECK_EQ(out->statuses[3], TWILL_FAILED);
     CHECK_EQ(out->codes[3], 1003);
@@ -712,9 +712,9 @@ TEST(a_token_or_a_deadline_ends_it_between_batches)
     finish(p, out);
     twill_cancel_detach(&token);
     p = plan_of(1000);
-    p->nap = TWILL_MS(2);
-    out =
-        run(p, OPTIONS(.max_items = 10, .run.workers = 2, .run.until = twill_within(TWILL_MS(15))));
+    p->nap = TWILL_MS(10);
+    out = run(
+        p, OPTIONS(.max_items = 10, .run.workers = 2, .run.until = twill_within(TWILL_MS(200))));
     CHECK_EQ(out->status, TWILL_TIMEOUT);
     CHECK(out->report.skipped > 0 && out->report.done > 0);
     CHECK_EQ(with_status(out, 1000, TWILL_TIMEOUT), out->report.skipped);

@@ -473,9 +473,12 @@ TEST(aggregate_stops_and_fails)
     }
 }
 
+/* Those far above wait for the stop, so that there are some left that it keeps from running. */
 static int stop_in_process(const void *in, void *out, const twill_task *task)
 {
     (void)process(in, out, task);
+    if (task->index > 200)
+        twill_sleep(twill_within_or_cancelled(TWILL_SEC(20), task->until.cancel));
     return task->index == 30 ? twill_task_stop(task) : 0;
 }
 
@@ -496,7 +499,7 @@ TEST(stop_in_a_task)
 
 static void fire_soon(void *token)
 {
-    twill_sleep(twill_within(TWILL_MS(20)));
+    twill_sleep(twill_within(TWILL_MS(100)));
     twill_cancel_fire(token, 1);
 }
 
@@ -518,7 +521,7 @@ TEST(cancel_and_deadline)
         twill_status status = run(s, 100,
                                   OPTIONS(.run.workers = 2, .ordered = round / 2,
                                           .run.until = round % 2 ? twill_until_cancelled(&token)
-                                                                 : twill_within(TWILL_MS(20))));
+                                                                 : twill_within(TWILL_MS(100))));
         if (round % 2)
             twill__thread_join(&thread);
         CHECK_EQ(status, round % 2 ? TWILL_CANCELLED : TWILL_TIMEOUT);
@@ -546,8 +549,8 @@ TEST(late_success_is_one)
 {
     seen *s = fresh();
     s->deaf = true;
-    s->nap[0] = TWILL_MS(60);
-    CHECK_EQ(run(s, 1, OPTIONS(.run.workers = 1, .run.until = twill_within(TWILL_MS(10)))),
+    s->nap[0] = TWILL_MS(200);
+    CHECK_EQ(run(s, 1, OPTIONS(.run.workers = 1, .run.until = twill_within(TWILL_MS(100)))),
              TWILL_OK);
     CHECK_EQ(s->status[0], TWILL_OK);
     check_books(s, 1, true);
@@ -559,7 +562,7 @@ TEST(timeout_of_a_task)
 {
     seen *s = fresh();
     s->nap[1] = TWILL_SEC(30); /* polite: ended by its token */
-    CHECK_EQ(run(s, 4, OPTIONS(.run.workers = 2, .timeout = TWILL_MS(20))), TWILL_FAILED);
+    CHECK_EQ(run(s, 4, OPTIONS(.run.workers = 2, .timeout = TWILL_MS(100))), TWILL_FAILED);
     CHECK_EQ(s->status[1], TWILL_TIMEOUT);
     CHECK_EQ(s->report.done, 3);
     CHECK_EQ(s->report.failed, 1);
@@ -671,7 +674,7 @@ TEST(timeout_answers_at_once)
     atomic_store(&deaf_out, 0);
     CHECK_EQ(twill_fan_out_fan_in(items, sizeof *items, 3, deaf, sizeof(int), note_status,
                                   OPTIONS(.run = {.workers = 2, .report = &report},
-                                          .timeout = TWILL_MS(30), .max_abandoned = 1,
+                                          .timeout = TWILL_MS(100), .max_abandoned = 1,
                                           .discard = late_result)),
              TWILL_FAILED);
     CHECK_EQ(left_status[0], TWILL_TIMEOUT);
@@ -744,12 +747,12 @@ TEST(any_thread_may_be_missing)
     /* nobody can wait for those left behind: they are waited for here */
     s = fresh();
     s->deaf = true;
-    s->nap[0] = TWILL_MS(50);
+    s->nap[0] = TWILL_MS(200);
     faults_fail_thread(2);
-    CHECK_EQ(
-        run(s, 1,
-            OPTIONS(.run.workers = 1, .max_abandoned = 1, .run.until = twill_within(TWILL_MS(5)))),
-        TWILL_TIMEOUT);
+    CHECK_EQ(run(s, 1,
+                 OPTIONS(.run.workers = 1, .max_abandoned = 1,
+                         .run.until = twill_within(TWILL_MS(100)))),
+             TWILL_TIMEOUT);
     CHECK_EQ(atomic_load(&s->discarded[0]), 1);
     CHECK_EQ(faults_live(), 0);
 }

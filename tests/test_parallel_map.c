@@ -951,7 +951,7 @@ static int meet_all(const twill_task *task)
     kit_call *call = (kit_call *)task->context;
 
     kit_enter(call, task);
-    CHECK(kit_wait_for(&call->inside, task->workers)); /* ends only when all are in at once */
+    CHECK(kit_wait_for(&call->peak, task->workers)); /* ends only when all are in at once */
     kit_pause(TWILL_MS(5));
     return kit_leave(call, task, 0);
 }

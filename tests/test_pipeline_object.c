@@ -486,14 +486,14 @@ static int note_size(const void *items, size_t n, const twill_task *task)
 TEST(linger_flushes_a_batch)
 {
     const twill_stage stages[] = {
-        {.batch = note_size, .kind = TWILL_STAGE_SERIAL, .batch_max = 10, .linger = TWILL_MS(20)}};
+        {.batch = note_size, .kind = TWILL_STAGE_SERIAL, .batch_max = 10, .linger = TWILL_MS(100)}};
     tally_init();
     twill_pipeline *p = make(stages, 1, &(twill_pipeline_options){.tokens = 100});
     twill_ns since = twill_now();
     push_all(p, 0, 3);
     while (atomic_load(&t.ran) < 3)
         twill_sleep(twill_within(TWILL_US(200)));
-    CHECK(twill_now() - since >= TWILL_MS(20));
+    CHECK(twill_now() - since >= TWILL_MS(100));
     push_all(p, 0, 10); /* full: at once */
     while (atomic_load(&t.ran) < 13)
         twill_sleep(twill_within(TWILL_US(200)));

@@ -1333,7 +1333,7 @@ static void *run_all_somewhere(void *arg)
     twill_outcome *outcomes = arg;
 
     (void)twill_run_all(tasks, sizeof *tasks, NULL, 0, 12, slow_or_lost, outcomes,
-                        &(twill_run_all_options){.run.workers = 4, .timeout = TWILL_MS(2)});
+                        &(twill_run_all_options){.run.workers = 4, .timeout = TWILL_MS(20)});
     return NULL;
 }
 

@@ -22,7 +22,7 @@ build() {  # path of the .c file, where it stands
     1*)
         $COMPILE -Ipatterns "$1" -o "$stem" -lm ;;
     *)
-        if ! grep -q '^#define TWILL_IMPLEMENTATION$' "$1"; then
+        if grep -q '^#include "twill' "$1" && ! grep -q '^#define TWILL_IMPLEMENTATION$' "$1"; then
             echo "nothing in it defines TWILL_IMPLEMENTATION"
             return 1
         fi
