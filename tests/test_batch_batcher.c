@@ -903,7 +903,7 @@ TEST(a_wait_for_the_own_item_is_a_deadlock_and_for_another_one_works)
 
 TEST(an_item_that_waits_too_long_times_out)
 {
-    plan *p = plan_of(OPTIONS(.max_items = 1, .linger = 1, .item_timeout = TWILL_MS(100)));
+    plan *p = plan_of(OPTIONS(.max_items = 1, .linger = 1, .item_timeout = TWILL_MS(250)));
     twill_future future;
     twill_ns second;
     twill_outcome outcome;
@@ -917,10 +917,10 @@ TEST(an_item_that_waits_too_long_times_out)
     /* in the running batch: the future is told at once, on_item when the callback lets go of it */
     CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
     CHECK_EQ(outcome.status, TWILL_TIMEOUT);
-    CHECK(outcome.finished - outcome.queued >= TWILL_MS(100));
+    CHECK(outcome.finished - outcome.queued >= TWILL_MS(250));
     CHECK_EQ(atomic_load(&p->told[0]), 0);
     CHECK_EQ(stats_of(p).timed_out, 1);
-    twill_sleep((twill_until){second + TWILL_MS(101), NULL});
+    twill_sleep((twill_until){second + TWILL_MS(251), NULL});
     atomic_store(&p->hold, false);
     CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
     CHECK_EQ(p->outcomes[0].status, TWILL_TIMEOUT);

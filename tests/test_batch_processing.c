@@ -713,8 +713,8 @@ TEST(a_token_or_a_deadline_ends_it_between_batches)
     twill_cancel_detach(&token);
     p = plan_of(1000);
     p->nap = TWILL_MS(10);
-    out = run(
-        p, OPTIONS(.max_items = 10, .run.workers = 2, .run.until = twill_within(TWILL_MS(200))));
+    out = run(p,
+              OPTIONS(.max_items = 10, .run.workers = 2, .run.until = twill_within(TWILL_MS(200))));
     CHECK_EQ(out->status, TWILL_TIMEOUT);
     CHECK(out->report.skipped > 0 && out->report.done > 0);
     CHECK_EQ(with_status(out, 1000, TWILL_TIMEOUT), out->report.skipped);

@@ -499,7 +499,7 @@ TEST(stop_in_a_task)
 
 static void fire_soon(void *token)
 {
-    twill_sleep(twill_within(TWILL_MS(100)));
+    twill_sleep(twill_within(TWILL_MS(300)));
     twill_cancel_fire(token, 1);
 }
 
@@ -521,7 +521,7 @@ TEST(cancel_and_deadline)
         twill_status status = run(s, 100,
                                   OPTIONS(.run.workers = 2, .ordered = round / 2,
                                           .run.until = round % 2 ? twill_until_cancelled(&token)
-                                                                 : twill_within(TWILL_MS(100))));
+                                                                 : twill_within(TWILL_MS(300))));
         if (round % 2)
             twill__thread_join(&thread);
         CHECK_EQ(status, round % 2 ? TWILL_CANCELLED : TWILL_TIMEOUT);
@@ -549,8 +549,8 @@ TEST(late_success_is_one)
 {
     seen *s = fresh();
     s->deaf = true;
-    s->nap[0] = TWILL_MS(200);
-    CHECK_EQ(run(s, 1, OPTIONS(.run.workers = 1, .run.until = twill_within(TWILL_MS(100)))),
+    s->nap[0] = TWILL_MS(500);
+    CHECK_EQ(run(s, 1, OPTIONS(.run.workers = 1, .run.until = twill_within(TWILL_MS(300)))),
              TWILL_OK);
     CHECK_EQ(s->status[0], TWILL_OK);
     check_books(s, 1, true);
@@ -562,7 +562,7 @@ TEST(timeout_of_a_task)
 {
     seen *s = fresh();
     s->nap[1] = TWILL_SEC(30); /* polite: ended by its token */
-    CHECK_EQ(run(s, 4, OPTIONS(.run.workers = 2, .timeout = TWILL_MS(100))), TWILL_FAILED);
+    CHECK_EQ(run(s, 4, OPTIONS(.run.workers = 2, .timeout = TWILL_MS(300))), TWILL_FAILED);
     CHECK_EQ(s->status[1], TWILL_TIMEOUT);
     CHECK_EQ(s->report.done, 3);
     CHECK_EQ(s->report.failed, 1);
@@ -674,7 +674,7 @@ TEST(timeout_answers_at_once)
     atomic_store(&deaf_out, 0);
     CHECK_EQ(twill_fan_out_fan_in(items, sizeof *items, 3, deaf, sizeof(int), note_status,
                                   OPTIONS(.run = {.workers = 2, .report = &report},
-                                          .timeout = TWILL_MS(100), .max_abandoned = 1,
+                                          .timeout = TWILL_MS(300), .max_abandoned = 1,
                                           .discard = late_result)),
              TWILL_FAILED);
     CHECK_EQ(left_status[0], TWILL_TIMEOUT);
@@ -689,10 +689,10 @@ TEST(too_many_to_leave_behind)
     seen *s = fresh();
     s->deaf = true;
     for (int i = 0; i < 3; i++)
-        s->nap[i] = TWILL_MS(200 + 100 * i);
+        s->nap[i] = TWILL_MS(500 + 200 * i);
     CHECK_EQ(run(s, 3,
                  OPTIONS(.run.workers = 3, .max_abandoned = 1,
-                         .run.until = twill_within(TWILL_MS(100)))),
+                         .run.until = twill_within(TWILL_MS(300)))),
              TWILL_TIMEOUT);
     CHECK_EQ(s->report.done, 2);
     CHECK_EQ(s->status[2], TWILL_LOST);
@@ -747,11 +747,11 @@ TEST(any_thread_may_be_missing)
     /* nobody can wait for those left behind: they are waited for here */
     s = fresh();
     s->deaf = true;
-    s->nap[0] = TWILL_MS(200);
+    s->nap[0] = TWILL_MS(500);
     faults_fail_thread(2);
     CHECK_EQ(run(s, 1,
                  OPTIONS(.run.workers = 1, .max_abandoned = 1,
-                         .run.until = twill_within(TWILL_MS(100)))),
+                         .run.until = twill_within(TWILL_MS(300)))),
              TWILL_TIMEOUT);
     CHECK_EQ(atomic_load(&s->discarded[0]), 1);
     CHECK_EQ(faults_live(), 0);
