@@ -681,6 +681,24 @@ TEST(uses_and_ages)
     finish(pool);
 }
 
+/* One that takes the place of a refused one in the same slot has none of its uses. */
+TEST(a_replacement_begins_anew)
+{
+    twill_resource_pool *pool =
+        pool_of((twill_resource_pool_options){.max = 1, .validate = examine, .max_uses = 3});
+    twill_lease lease = {0};
+    for (int k = 0; k < 5; k++) {
+        atomic_store(&refuse_validate, k == 2);
+        OK(twill_resource_pool_acquire(pool, &lease));
+        CHECK_EQ(number_of(lease.resource), k < 2 ? 1 : 2);
+        OK(twill_resource_pool_release(pool, &lease));
+        CHECK_EQ(stats_of(pool).idle, k < 4);
+    }
+    CHECK_EQ(things[1].why, TWILL_RESOURCE_INVALID);
+    CHECK_EQ(things[2].why, TWILL_RESOURCE_USED_UP);
+    finish(pool);
+}
+
 /* Each lifetime is drawn once, shortened by up to so much per cent, the same for a seed. */
 TEST(lifetimes_are_drawn)
 {

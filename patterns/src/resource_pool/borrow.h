@@ -333,6 +333,7 @@ static inline void twill__resource_live(struct twill_resource_pool *pool,
     twill_ns lifetime = pool->options.max_lifetime;
     slot->idle_since = twill__clock_now();
     slot->dies = 0;
+    slot->uses = 0; /* also where it takes the place of one that was refused */
     if (lifetime && lifetime != TWILL_FOREVER) {
         uint64_t most = twill__wide_scaled((uint64_t)lifetime, pool->options.jitter_percent, 100);
         lifetime -= (twill_ns)twill__random_to(&pool->random, most);

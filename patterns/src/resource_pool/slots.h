@@ -303,7 +303,6 @@ static inline uint32_t twill__resource_slot_new(struct twill_resource_pool *pool
     TWILL_ASSERT(index != TWILL__RESOURCE_NONE);
     pool->free = pool->slots[index].hotter;
     pool->total++;
-    pool->slots[index].uses = 0;
     twill__resource_slot_take(pool, index, thread);
     return index;
 }
