@@ -39,9 +39,10 @@ typedef struct twill__desk_site { /* who has it: written by the borrower, after 
 typedef struct twill__desk {
     char before[TWILL__LINE]; /* apart from the lock */
     _Atomic uint64_t cell[TWILL__DESK_SLOTS];
-    _Atomic uint32_t count; /* cells to look at */
-    _Atomic uint32_t peak;  /* of those lent, as the borrowers saw it */
-    _Atomic bool full;      /* nothing can be created: it may be worth while to wait a moment */
+    _Atomic uint32_t count;  /* cells to look at */
+    _Atomic uint32_t beside; /* lent ones that have none: evicted */
+    _Atomic uint32_t peak;   /* of those lent, as the borrowers saw it */
+    _Atomic bool full;       /* nothing can be created: it may be worth while to wait a moment */
     char between[TWILL__LINE];
     _Atomic uint64_t last; /* the only slot's cell, when it came back; else 0 */
     char after[TWILL__LINE];
@@ -99,7 +100,7 @@ static inline uint32_t twill__desk_next(const twill__desk *desk, bool fifo, uint
     uint32_t found = TWILL__DESK_SLOTS;
     /* relaxed, all: guesses for the CAS */
     uint32_t count = atomic_load_explicit(&desk->count, memory_order_relaxed);
-    *lent = 0;
+    *lent = atomic_load_explicit(&desk->beside, memory_order_relaxed);
     for (uint32_t k = 0; k < count; k++) {
         uint64_t now = atomic_load_explicit(&desk->cell[k], memory_order_relaxed);
         *lent += twill__desk_state(now) == TWILL__DESK_LENT;

@@ -213,15 +213,19 @@ static inline void twill__resource_show_slot(struct twill_resource_pool *pool, u
    but what was evicted stays in the books, to end when it comes back. */
 static __attribute__((noinline)) void twill__resource_show(struct twill_resource_pool *pool)
 {
-    uint32_t stamp = 1, count = 0;
+    uint32_t stamp = 1, count = 0, beside = 0;
     for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
         if (pool->slots[k].epoch != pool->epoch)
             return;
-    /* relaxed, both: a hint; and the cells say what is in them */
-    atomic_store_explicit(&pool->desk.full, pool->total == pool->max, memory_order_relaxed);
-    for (uint32_t k = 0; k < pool->room; k++)
+    for (uint32_t k = 0; k < pool->room; k++) {
         if (pool->slots[k].state != TWILL__RESOURCE_FREE)
             count = k + 1;
+        beside +=
+            pool->slots[k].state == TWILL__RESOURCE_LENT && pool->slots[k].epoch != pool->epoch;
+    }
+    /* relaxed, all: a hint; a figure; and the cells say what is in them */
+    atomic_store_explicit(&pool->desk.full, pool->total == pool->max, memory_order_relaxed);
+    atomic_store_explicit(&pool->desk.beside, beside, memory_order_relaxed);
     atomic_store_explicit(&pool->desk.count, count, memory_order_relaxed);
     for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
         twill__resource_show_slot(pool, k, stamp++);
