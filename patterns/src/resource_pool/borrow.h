@@ -507,14 +507,14 @@ static inline bool twill__resource_desk_open(const struct twill_resource_pool *p
 }
 
 static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
-                                             const twill__resource_glance *glance, bool stays,
-                                             const char *file, int line)
+                                             const twill__resource_glance *glance, uint64_t thread,
+                                             bool stays, const char *file, int line)
 {
     lease->pool = pool;
     lease->slot = glance->slot;
     lease->generation = (uint32_t)glance->lending;
     lease->code = 0;
-    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending,
+    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending, thread,
                                        stays || pool->options.leases_stay, file, line);
 }
 
@@ -524,10 +524,13 @@ static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool
                                                 int line)
 {
     twill__resource_glance glance = {pool, 0, 0};
-    if (!pool || !lease || !twill__resource_desk_open(pool) ||
-        !twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
+    uint64_t thread;
+    if (!pool || !lease || !twill__resource_desk_open(pool))
         return false;
-    twill__resource_desk_lend(pool, lease, &glance, stays, file, line);
+    thread = twill__thread_number();
+    if (!twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
+        return false;
+    twill__resource_desk_lend(pool, lease, &glance, thread, stays, file, line);
     return true;
 }
 

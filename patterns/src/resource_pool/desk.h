@@ -113,18 +113,12 @@ static inline uint32_t twill__desk_next(const twill__desk *desk, bool fifo, uint
     return found;
 }
 
-/* Claims an idle slot. False: none was seen; the lock knows for certain. */
-static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot, uint64_t *lending)
+/* Claims the one that has to go next. False: none was seen; the lock knows for certain. */
+static __attribute__((noinline)) bool twill__desk_search(twill__desk *desk, bool fifo,
+                                                         uint32_t *slot, uint64_t *lending)
 {
-    /* A cell that was just written is slow to read. Where no order has to be looked for, what came
-       back last says what is in it. Relaxed, all: guesses for the CAS, or cleared for the next. */
-    uint64_t cell = atomic_load_explicit(&desk->last, memory_order_relaxed);
+    uint64_t cell = 0;
     uint32_t lent;
-    if (cell && atomic_load_explicit(&desk->count, memory_order_relaxed) == 1 &&
-        twill__desk_claim(desk, 0, cell, lending)) {
-        *slot = 0;
-        return true;
-    }
     for (;;) { /* exit: claimed, or none; each turn is another's claim, or who has the lock */
         *slot = twill__desk_next(desk, fifo, &cell, &lent);
         if (*slot == TWILL__DESK_SLOTS)
@@ -136,12 +130,27 @@ static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot
     }
 }
 
-/* After a claim: who has it. Returns the resource. */
-static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending, bool stays,
-                                     const char *file, int line)
+/* Claims an idle slot. False: as above. */
+static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot, uint64_t *lending)
+{
+    /* A cell that was just written is slow to read. Where no order has to be looked for, what came
+       back last says what is in it. Relaxed, all: guesses for the CAS, or cleared for the next. */
+    uint64_t cell = atomic_load_explicit(&desk->last, memory_order_relaxed);
+    if (cell && atomic_load_explicit(&desk->count, memory_order_relaxed) == 1 &&
+        twill__desk_claim(desk, 0, cell, lending)) {
+        *slot = 0;
+        return true;
+    }
+    return twill__desk_search(desk, fifo, slot, lending);
+}
+
+/* After a claim: who has it. Returns the resource. `thread`: this one's number; asked for before
+   the claim, since a call right after it waits until that is through. */
+static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending,
+                                     uint64_t thread, bool stays, const char *file, int line)
 {
     twill__desk_site *site = &desk->site[slot];
-    atomic_store_explicit(&site->holder, twill__thread_number(), memory_order_relaxed);
+    atomic_store_explicit(&site->holder, thread, memory_order_relaxed);
     atomic_store_explicit(&site->file, file, memory_order_relaxed);
     atomic_store_explicit(&site->line, line, memory_order_relaxed);
     atomic_store_explicit(&site->stays, stays, memory_order_relaxed);
@@ -170,7 +179,8 @@ static inline void twill__desk_place(const twill__desk *desk, uint32_t slot, uin
 }
 
 /* Under the same count of cells: the stamp of what comes back now. */
-static inline uint32_t twill__desk_new_stamp(const twill__desk *desk, uint32_t count)
+static __attribute__((noinline)) uint32_t twill__desk_new_stamp(const twill__desk *desk,
+                                                                uint32_t count)
 {
     uint64_t top = 0;
     for (uint32_t k = 0; k < count; k++) {
