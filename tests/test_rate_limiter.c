@@ -518,6 +518,53 @@ TEST(cancelled_reservations_never_admit_too_many)
     }
 }
 
+/* Random calls against whole nanoseconds: one token in `per`, so all instants are exact. `taken`:
+   up to where tokens are taken, as an instant. */
+TEST(random_calls_against_a_model)
+{
+    for (int round = 0; round < 200; round++) {
+        twill_ns per = 1 + (twill_ns)test_random_below(5000), now = 0, taken = 0;
+        uint64_t burst = 1 + test_random_below(20);
+        twill_ns depth = (twill_ns)burst * per;
+        twill_rate_limiter limiter =
+            limiter_of((twill_rate_limiter_options){.tokens = 1, .per = per, .burst = burst});
+        uint64_t granted = 0;
+        for (int k = 0; k < 300; k++) {
+            uint64_t n = 1 + test_random_below(burst + 1);
+            twill_ns cost = (twill_ns)n * per, from = taken > now ? taken : now;
+            twill_ns due = from + cost - depth > now ? from + cost - depth : now;
+            twill_ns patience = (twill_ns)test_random_below((uint64_t)(2 * depth)) - per;
+            twill_reservation later = {0};
+            twill_status status = n > burst ? TWILL_TOO_BIG : due > now ? TWILL_EMPTY : TWILL_OK;
+            if (test_random_below(3)) {
+                CHECK_EQ(try_at(&limiter, n, now), status);
+                taken = status == TWILL_OK ? from + cost : taken;
+                granted += status == TWILL_OK ? n : 0;
+            } else {
+                if (n <= burst)
+                    status = due > now && due - now > patience ? TWILL_TIMEOUT : TWILL_OK;
+                CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, n, patience, now, &later), status);
+                if (status == TWILL_OK) {
+                    CHECK_EQ(later.due, due);
+                    granted += n;
+                    taken = from + cost;
+                    if (test_random_below(2)) {
+                        CHECK_EQ(twill_rate_limiter_cancel(&limiter, &later), due > now);
+                        taken -= due > now ? cost : 0;
+                    }
+                }
+                if (test_random_below(8) == 0) {
+                    twill_rate_limiter_penalise(&limiter, patience);
+                    if (patience > 0 && taken < now + patience + depth - per)
+                        taken = now + patience + depth - per;
+                }
+            }
+            now += (twill_ns)test_random_below(2 * (uint64_t)per + 1);
+        }
+        CHECK_EQ(stats_of(&limiter).granted, granted);
+    }
+}
+
 TEST(give_back)
 {
     twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){.tokens = 10, .burst = 5});
