@@ -30964,9 +30964,10 @@ typedef struct twill__desk_site { /* who has it: written by the borrower, after 
 typedef struct twill__desk {
     char before[TWILL__LINE]; /* apart from the lock */
     _Atomic uint64_t cell[TWILL__DESK_SLOTS];
-    _Atomic uint32_t count; /* cells to look at */
-    _Atomic uint32_t peak;  /* of those lent, as the borrowers saw it */
-    _Atomic bool full;      /* nothing can be created: it may be worth while to wait a moment */
+    _Atomic uint32_t count;  /* cells to look at */
+    _Atomic uint32_t beside; /* lent ones that have none: evicted */
+    _Atomic uint32_t peak;   /* of those lent, as the borrowers saw it */
+    _Atomic bool full;       /* nothing can be created: it may be worth while to wait a moment */
     char between[TWILL__LINE];
     _Atomic uint64_t last; /* the only slot's cell, when it came back; else 0 */
     char after[TWILL__LINE];
@@ -31024,7 +31025,7 @@ static inline uint32_t twill__desk_next(const twill__desk *desk, bool fifo, uint
     uint32_t found = TWILL__DESK_SLOTS;
     /* relaxed, all: guesses for the CAS */
     uint32_t count = atomic_load_explicit(&desk->count, memory_order_relaxed);
-    *lent = 0;
+    *lent = atomic_load_explicit(&desk->beside, memory_order_relaxed);
     for (uint32_t k = 0; k < count; k++) {
         uint64_t now = atomic_load_explicit(&desk->cell[k], memory_order_relaxed);
         *lent += twill__desk_state(now) == TWILL__DESK_LENT;
@@ -31037,18 +31038,12 @@ static inline uint32_t twill__desk_next(const twill__desk *desk, bool fifo, uint
     return found;
 }
 
-/* Claims an idle slot. False: none was seen; the lock knows for certain. */
-static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot, uint64_t *lending)
+/* Claims the one that has to go next. False: none was seen; the lock knows for certain. */
+static __attribute__((noinline)) bool twill__desk_search(twill__desk *desk, bool fifo,
+                                                         uint32_t *slot, uint64_t *lending)
 {
-    /* A cell that was just written is slow to read. Where no order has to be looked for, what came
-       back last says what is in it. Relaxed, all: guesses for the CAS, or cleared for the next. */
-    uint64_t cell = atomic_load_explicit(&desk->last, memory_order_relaxed);
+    uint64_t cell = 0;
     uint32_t lent;
-    if (cell && atomic_load_explicit(&desk->count, memory_order_relaxed) == 1 &&
-        twill__desk_claim(desk, 0, cell, lending)) {
-        *slot = 0;
-        return true;
-    }
     for (;;) { /* exit: claimed, or none; each turn is another's claim, or who has the lock */
         *slot = twill__desk_next(desk, fifo, &cell, &lent);
         if (*slot == TWILL__DESK_SLOTS)
@@ -31060,12 +31055,27 @@ static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot
     }
 }
 
-/* After a claim: who has it. Returns the resource. */
-static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending, bool stays,
-                                     const char *file, int line)
+/* Claims an idle slot. False: as above. */
+static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot, uint64_t *lending)
+{
+    /* A cell that was just written is slow to read. Where no order has to be looked for, what came
+       back last says what is in it. Relaxed, all: guesses for the CAS, or cleared for the next. */
+    uint64_t cell = atomic_load_explicit(&desk->last, memory_order_relaxed);
+    if (cell && atomic_load_explicit(&desk->count, memory_order_relaxed) == 1 &&
+        twill__desk_claim(desk, 0, cell, lending)) {
+        *slot = 0;
+        return true;
+    }
+    return twill__desk_search(desk, fifo, slot, lending);
+}
+
+/* After a claim: who has it. Returns the resource. `thread`: this one's number; asked for before
+   the claim, since a call right after it waits until that is through. */
+static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending,
+                                     uint64_t thread, bool stays, const char *file, int line)
 {
     twill__desk_site *site = &desk->site[slot];
-    atomic_store_explicit(&site->holder, twill__thread_number(), memory_order_relaxed);
+    atomic_store_explicit(&site->holder, thread, memory_order_relaxed);
     atomic_store_explicit(&site->file, file, memory_order_relaxed);
     atomic_store_explicit(&site->line, line, memory_order_relaxed);
     atomic_store_explicit(&site->stays, stays, memory_order_relaxed);
@@ -31094,7 +31104,8 @@ static inline void twill__desk_place(const twill__desk *desk, uint32_t slot, uin
 }
 
 /* Under the same count of cells: the stamp of what comes back now. */
-static inline uint32_t twill__desk_new_stamp(const twill__desk *desk, uint32_t count)
+static __attribute__((noinline)) uint32_t twill__desk_new_stamp(const twill__desk *desk,
+                                                                uint32_t count)
 {
     uint64_t top = 0;
     for (uint32_t k = 0; k < count; k++) {
@@ -31347,15 +31358,19 @@ static inline void twill__resource_show_slot(struct twill_resource_pool *pool, u
    but what was evicted stays in the books, to end when it comes back. */
 static __attribute__((noinline)) void twill__resource_show(struct twill_resource_pool *pool)
 {
-    uint32_t stamp = 1, count = 0;
+    uint32_t stamp = 1, count = 0, beside = 0;
     for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
         if (pool->slots[k].epoch != pool->epoch)
             return;
-    /* relaxed, both: a hint; and the cells say what is in them */
-    atomic_store_explicit(&pool->desk.full, pool->total == pool->max, memory_order_relaxed);
-    for (uint32_t k = 0; k < pool->room; k++)
+    for (uint32_t k = 0; k < pool->room; k++) {
         if (pool->slots[k].state != TWILL__RESOURCE_FREE)
             count = k + 1;
+        beside +=
+            pool->slots[k].state == TWILL__RESOURCE_LENT && pool->slots[k].epoch != pool->epoch;
+    }
+    /* relaxed, all: a hint; a figure; and the cells say what is in them */
+    atomic_store_explicit(&pool->desk.full, pool->total == pool->max, memory_order_relaxed);
+    atomic_store_explicit(&pool->desk.beside, beside, memory_order_relaxed);
     atomic_store_explicit(&pool->desk.count, count, memory_order_relaxed);
     for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
         twill__resource_show_slot(pool, k, stamp++);
@@ -31437,7 +31452,6 @@ static inline uint32_t twill__resource_slot_new(struct twill_resource_pool *pool
     TWILL_ASSERT(index != TWILL__RESOURCE_NONE);
     pool->free = pool->slots[index].hotter;
     pool->total++;
-    pool->slots[index].uses = 0;
     twill__resource_slot_take(pool, index, thread);
     return index;
 }
@@ -32060,6 +32074,7 @@ static inline void twill__resource_live(struct twill_resource_pool *pool,
     twill_ns lifetime = pool->options.max_lifetime;
     slot->idle_since = twill__clock_now();
     slot->dies = 0;
+    slot->uses = 0; /* also where it takes the place of one that was refused */
     if (lifetime && lifetime != TWILL_FOREVER) {
         uint64_t most = twill__wide_scaled((uint64_t)lifetime, pool->options.jitter_percent, 100);
         lifetime -= (twill_ns)twill__random_to(&pool->random, most);
@@ -32233,14 +32248,14 @@ static inline bool twill__resource_desk_open(const struct twill_resource_pool *p
 }
 
 static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
-                                             const twill__resource_glance *glance, bool stays,
-                                             const char *file, int line)
+                                             const twill__resource_glance *glance, uint64_t thread,
+                                             bool stays, const char *file, int line)
 {
     lease->pool = pool;
     lease->slot = glance->slot;
     lease->generation = (uint32_t)glance->lending;
     lease->code = 0;
-    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending,
+    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending, thread,
                                        stays || pool->options.leases_stay, file, line);
 }
 
@@ -32250,10 +32265,13 @@ static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool
                                                 int line)
 {
     twill__resource_glance glance = {pool, 0, 0};
-    if (!pool || !lease || !twill__resource_desk_open(pool) ||
-        !twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
+    uint64_t thread;
+    if (!pool || !lease || !twill__resource_desk_open(pool))
         return false;
-    twill__resource_desk_lend(pool, lease, &glance, stays, file, line);
+    thread = twill__thread_number();
+    if (!twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
+        return false;
+    twill__resource_desk_lend(pool, lease, &glance, thread, stays, file, line);
     return true;
 }
 
@@ -32789,7 +32807,8 @@ twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
         return TWILL_FORKED;
     glance.pool = pool;
     if (!order.try_only && twill__resource_glance_for(&glance, order.until)) {
-        twill__resource_desk_lend(pool, lease, &glance, order.stays, order.file, order.line);
+        twill__resource_desk_lend(pool, lease, &glance, twill__thread_number(), order.stays,
+                                  order.file, order.line);
         return TWILL_OK;
     }
     order.leases = &mine;
