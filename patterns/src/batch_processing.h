@@ -118,10 +118,11 @@ OWNERSHIP    Array: all stays yours. A batcher's item is its own from OK (or DRO
 ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else, before the first
              call, 5 to 30 bytes an item of a batch and worker, with a backoff 24 bytes an item; by
              bytes 8 bytes a batch. flat_map: while it runs, what is emitted, and once more at the
-             end. Batcher: one block at create; some 500 bytes an item while the number of items
+             end. Batcher: one block at create; some 700 bytes an item while the number of items
              grows.
-COSTS        A batcher takes one small lock for an add and three times a batch, and no timer thread:
-             an idle worker sleeps until the next thing is due.
+COSTS        A batcher takes one small lock for an add and twice a batch (three times, if somebody is
+             told of an item), and no timer thread: an idle worker sleeps until the next thing is
+             due.
 FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
              forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;

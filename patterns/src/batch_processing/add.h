@@ -124,6 +124,20 @@ typedef struct twill__arrival {
     twill_future *future;
 } twill__arrival;
 
+/* The instant of an arrival; 0: it makes no difference. A clock costs as much as all else here, so
+   that it is not asked for an item that joins an open lot far from its time, and that nobody is told
+   about. */
+static inline twill_ns twill__batcher_arrived(const twill__batcher *batcher, bool future)
+{
+    const twill__batch_lot *open = batcher->stock.open;
+    uint64_t half = (uint64_t)(batcher->linger / 2048) * batcher->crew.job.tick_rate;
+    if (future || !open || batcher->options.on_item || batcher->idle != TWILL_FOREVER ||
+        batcher->item_timeout != TWILL_FOREVER ||
+        (batcher->linger != TWILL_FOREVER && twill__ticks() - open->opened_ticks >= half))
+        return twill__clock_now();
+    return 0;
+}
+
 /* An entry in the books, and in no lot. NULL: no memory. */
 static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
                                                 const twill__arrival *arrival)
@@ -135,14 +149,17 @@ static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
         !(record = twill__record_get(stock->core, batcher->options.result_size)))
         return NULL;
     entry = (twill__entry *)(void *)record;
-    memset((char *)entry + sizeof *record, 0, sizeof *entry - sizeof *record);
-    entry->batcher = batcher;
+    memset(&entry->item, 0, sizeof *entry - offsetof(twill__entry, item));
     entry->item = arrival->item;
     entry->bytes = entry->weight = arrival->bytes;
-    entry->key = arrival->key;
+    if (batcher->options.key_of) {
+        entry->key = arrival->key;
+        entry->leader = entry->hashed = entry->same = NULL;
+        entry->in_flight = false;
+    }
     entry->number = stock->numbers++;
     entry->worker = UINT_MAX;
-    entry->added = twill__clock_now();
+    entry->added = twill__batcher_arrived(batcher, arrival->future != NULL);
     entry->older = stock->newest;
     if (stock->newest)
         stock->newest->newer = entry;
@@ -155,6 +172,7 @@ static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
     batcher->counts.added++;
     if (arrival->future) {
         entry->has_future = true;
+        entry->batcher = batcher;
         *arrival->future = twill__record_hold(record);
         if (batcher->item_timeout != TWILL_FOREVER) /* relaxed: nobody else knows it yet */
             atomic_store_explicit(&record->due, twill__entry_expires(batcher, entry),
@@ -209,11 +227,13 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
     opens = !stock->open;
     if (opens) {
         stock->open = twill__lot_get(stock);
-        stock->open->opened = entry->added;
+        stock->open->opened = entry->added ? entry->added : twill__clock_now();
+        stock->open->opened_ticks = twill__ticks();
     }
     stock->open->arrival = entry->added;
     entry->where = TWILL__PENDING_ITEM;
     twill__lot_append(stock->open, entry);
+    twill__lot_ahead(stock->open, entry);
     twill__open_in(stock, entry);
     if (stock->open->count >= batcher->max_items)
         twill__lot_close(stock, TWILL__BY_COUNT);

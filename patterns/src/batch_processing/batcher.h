@@ -74,6 +74,9 @@ typedef struct twill_batcher {
     twill__crew crew;
 } twill__batcher;
 
+/* ns: a worker that takes or gives back a large batch has the lock for some microseconds */
+#define TWILL__BATCHER_SPIN 5000
+
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
     unsigned count;
     _Atomic uint32_t *word[16];
@@ -97,7 +100,7 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     turn->call = 0;
     turn->alarm = 0;
     if (twill__batcher_here(batcher))
-        twill__lock(&batcher->lock);
+        twill__lock_after(&batcher->lock, TWILL__BATCHER_SPIN);
 }
 
 static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,

@@ -233,9 +233,9 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
 
 static inline void twill__batcher_free(twill__batcher *batcher)
 {
-    for (twill__batch_lot *lot = batcher->stock.lots, *next; lot; lot = next) {
-        next = lot->all;
-        TWILL_FREE(lot);
+    for (twill__lot_block *block = batcher->stock.blocks, *next; block; block = next) {
+        next = block->next;
+        TWILL_FREE(block);
     }
     if (batcher->stock.core)
         twill__core_leave(batcher->stock.core);

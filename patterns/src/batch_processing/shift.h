@@ -32,6 +32,7 @@ static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot,
     shift->count = 0;
     for (twill__entry *entry = lot->first, *next; entry; entry = next) {
         next = entry->next;
+        twill__entry_fetch(entry->ahead);
         if (mine != lot && entry->state == TWILL__SLOT_BAD)
             continue;
         twill__lot_remove(lot, entry);
@@ -348,13 +349,15 @@ static inline void twill__shift_call_all(twill__shift *shift)
     }
 }
 
-/* Under the lock: how all ended is decided; what waits stands in its line. */
-static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn *turn)
+/* Under the lock: how all ended is decided; what waits stands in its line. Whether anybody is to be
+   told. */
+static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn *turn)
 {
     twill__batcher *batcher = shift->batcher;
     twill__stock *stock = &batcher->stock;
     twill__batch_lot *lot = shift->lot;
     twill_ns now = twill__clock_now();
+    bool tells = batcher->options.on_item != NULL;
     shift->told = true;
     batcher->counts.calls += shift->calls;
     shift->calls = 0;
@@ -371,13 +374,14 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         }
         entry->where = TWILL__ENDED_ITEM;
         entry->lot = NULL; /* it may be another one before the key is given back */
+        tells = tells || entry->has_future;
     }
     if (!lot)
-        return;
+        return tells;
     shift->lot = NULL;
     if (!lot->first) {
         twill__lot_put(stock, lot);
-        return;
+        return tells;
     }
     for (twill__entry *entry = lot->first; entry; entry = entry->next)
         for (twill__entry *one = entry; one; one = one->follower) {
@@ -393,6 +397,7 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
                                                          (size_t)lot->first->number, lot->attempt));
     twill__line_sort(&stock->waiting, lot);
     turn->alarm = lot->due;
+    return tells;
 }
 
 /* Without the lock: tells all; also when a callback has ended the thread in the middle of it. */
@@ -415,15 +420,19 @@ static inline void twill__shift_finish(twill__shift *shift)
 {
     twill__batcher *batcher = shift->batcher;
     twill__batcher_turn turn;
+    bool tells = true;
     if (!shift->told) {
         twill__batcher_enter(batcher, &turn);
-        twill__shift_decide(shift, &turn);
-        twill__batcher_exit(batcher, &turn);
+        tells = twill__shift_decide(shift, &turn);
+        if (tells)
+            twill__batcher_exit(batcher, &turn);
     }
-    twill__shift_tell(shift);
-    if (!twill__batcher_here(batcher))
-        return;
-    twill__batcher_enter(batcher, &turn);
+    if (tells) {
+        twill__shift_tell(shift);
+        if (!twill__batcher_here(batcher))
+            return;
+        twill__batcher_enter(batcher, &turn);
+    }
     twill__batcher_forget(batcher, shift->ended);
     shift->ended = NULL;
     if (batcher->stock.flights && batcher->stock.ready.first)

@@ -36,35 +36,41 @@ struct twill__batch_lot;
 
 typedef struct twill__entry {
     twill__record record; /* first: futures are made of it */
+    /* with keys or a future alone */
     struct twill_batcher *batcher;
-    void *item;
-    uint64_t number; /* of acceptance, from 0 */
     uint64_t key;
-    size_t bytes, weight; /* weight: what it counts for in its lot, with those behind it */
-    twill_ns added, started;
+    struct twill__entry *leader; /* of a merged one: it stands in a chain behind it */
+    struct twill__entry *hashed; /* next in its bucket of keys in flight */
+    struct twill__entry *same;   /* next in its bucket of the open lot */
+    bool in_flight;              /* in a bucket of keys in flight */
+    /* three lines go to the worker and come back: zeroed with each item */
+    _Alignas(TWILL__LINE) void *item;
+    uint64_t number; /* of acceptance, from 0 */
+    struct twill__batch_lot *lot;
+    struct twill__entry *next, *previous; /* in the lot */
+    struct twill__entry *before, *after;  /* of those that are in no call: expiry, drops */
+    struct twill__entry *older, *newer;   /* of all that have not left the books */
+    struct twill__entry *ended;           /* next of those that a thread is about to tell */
+    struct twill__entry *follower;        /* merged ones: a chain behind its leader */
+    struct twill__entry *ahead;           /* a few places behind it in the lot: a hint */
+    size_t bytes, weight;      /* weight: what it counts for in its lot, with those behind it */
+    twill_ns added, started;   /* added: 0 where nobody asks */
     unsigned attempts, worker; /* of the last call */
     twill__where where;
     bool has_future, decided, promised; /* promised: the future has been told already */
+    bool called;                        /* at least once */
     twill_status status;                /* once decided */
     int code;
     /* of the worker that has it */
     twill__slot_state state; /* between two calls */
     twill_status answer;     /* of the last call */
     int its;
-    bool called; /* at least once */
-    struct twill__batch_lot *lot;
-    struct twill__entry *next, *previous;   /* in the lot */
-    struct twill__entry *older, *newer;     /* of all that have not left the books */
-    struct twill__entry *before, *after;    /* of those that are in no call: expiry, drops */
-    struct twill__entry *leader, *follower; /* merged ones: a chain behind its leader */
-    struct twill__entry *hashed;            /* next in its bucket of keys in flight */
-    struct twill__entry *same;              /* next in its bucket of the open lot */
-    bool in_flight;                         /* in a bucket of keys in flight */
-    struct twill__entry *ended;             /* next of those that a thread is about to tell */
 } twill__entry;
 
+enum { TWILL__AHEAD = 4 }; /* entries that a worker fetches while it looks at one */
+
 typedef struct twill__batch_lot {
-    struct twill__batch_lot *next, *all; /* in a line; of all that there are */
+    struct twill__batch_lot *next; /* in a line */
     twill__entry *first, *last;
     size_t count, bytes; /* merged ones once */
     twill_ns opened, arrival;
@@ -73,7 +79,15 @@ typedef struct twill__batch_lot {
     unsigned attempt; /* of its next call */
     enum twill__why why;
     uint64_t stuck; /* all its keys were in flight after so many releases */
+    uint64_t opened_ticks;
+    twill__entry *recent[TWILL__AHEAD]; /* of the open one: the last that came */
+    unsigned came;
 } twill__batch_lot;
+
+typedef struct twill__lot_block { /* of memory */
+    struct twill__lot_block *next;
+    twill__batch_lot lot[];
+} twill__lot_block;
 
 typedef struct twill__line { /* of lots */
     twill__batch_lot *first, *last;
@@ -90,7 +104,8 @@ typedef struct twill__stock {
     twill__entry *front, *back;    /* in no call */
     twill__batch_lot *open;
     twill__line ready, waiting; /* waiting: by instant */
-    twill__batch_lot *spare, *lots;
+    twill__batch_lot *spare;
+    twill__lot_block *blocks;
     size_t lot_count;
     uint64_t numbers, serials, releases; /* releases: of keys, so far */
     size_t count, bytes;                 /* accepted and not decided */
@@ -116,6 +131,25 @@ static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
     lot->last = entry;
     lot->count++;
     lot->bytes += entry->weight;
+}
+
+/* The one that came a few before it knows where it is: whoever walks through the lot on another core
+   would wait for each in turn. The memory of entries stays, so that an old hint does no harm. */
+static inline void twill__lot_ahead(twill__batch_lot *lot, twill__entry *entry)
+{
+    twill__entry **recent = &lot->recent[lot->came++ % TWILL__AHEAD];
+    if (*recent)
+        (*recent)->ahead = entry;
+    *recent = entry;
+}
+
+static inline void twill__entry_fetch(const twill__entry *entry)
+{
+    if (entry) {
+        __builtin_prefetch(&entry->item);
+        __builtin_prefetch(&entry->newer);
+        __builtin_prefetch(&entry->attempts);
+    }
 }
 
 static inline void twill__lot_remove(twill__batch_lot *lot, twill__entry *entry)
@@ -224,25 +258,28 @@ static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
 /* There is a lot for each entry in the books, and one more: a lot that is used has at least one. */
 static inline bool twill__lots_for(twill__stock *stock, size_t entries)
 {
-    while (stock->lot_count < entries + 1) {
-        twill__batch_lot *lot = (twill__batch_lot *)TWILL_MALLOC(sizeof *lot);
-        if (!lot)
-            return false;
-        lot->all = stock->lots;
-        stock->lots = lot;
-        lot->next = stock->spare;
-        stock->spare = lot;
-        stock->lot_count++;
+    size_t more = stock->lot_count ? stock->lot_count : 4;
+    twill__lot_block *block;
+    if (stock->lot_count > entries)
+        return true;
+    block = (twill__lot_block *)TWILL_MALLOC(sizeof *block + more * sizeof block->lot[0]);
+    if (!block)
+        return false;
+    block->next = stock->blocks;
+    stock->blocks = block;
+    for (size_t i = more; i-- > 0;) {
+        block->lot[i].next = stock->spare;
+        stock->spare = &block->lot[i];
     }
+    stock->lot_count += more;
     return true;
 }
 
 static inline twill__batch_lot *twill__lot_get(twill__stock *stock)
 {
-    twill__batch_lot *lot = stock->spare, *all = lot->all;
+    twill__batch_lot *lot = stock->spare;
     stock->spare = lot->next;
     memset(lot, 0, sizeof *lot);
-    lot->all = all;
     lot->attempt = 1;
     lot->serial = ++stock->serials;
     lot->stuck = UINT64_MAX;
@@ -312,7 +349,7 @@ static inline void twill__key_take(twill__stock *stock, twill__entry *entry)
 static inline void twill__key_give(twill__stock *stock, twill__entry *entry)
 {
     twill__entry **link;
-    if (!entry->in_flight)
+    if (!stock->flights || !entry->in_flight)
         return;
     for (link = &stock->flights[twill__key_bucket_of(stock, entry->key)]; *link != entry;
          link = &(*link)->hashed) {}
@@ -388,7 +425,7 @@ static inline void twill__entry_promote(twill__stock *stock, twill__entry *entry
     for (twill__entry *other = heir->follower; other; other = other->follower)
         other->leader = heir;
     twill__open_out(stock, entry, heir);
-    if (entry->in_flight)
+    if (stock->flights && entry->in_flight)
         twill__key_take(stock, heir);
 }
 

@@ -50,7 +50,8 @@ typedef struct twill__future_wait { /* on the waiter's stack; guarded by its rec
 } twill__future_wait;
 
 typedef struct twill__record {
-    twill__call call;      /* first: task->private_ of a pool's task points here */
+    twill__call call; /* first: task->private_ of a pool's task points here */
+    /* what twill__record_get writes stands in the first line: another core had it last */
     _Atomic uint32_t lock; /* lives on from task to task */
     _Atomic uint32_t stage;
     /* under the lock */
@@ -60,16 +61,17 @@ typedef struct twill__record {
     bool settled;  /* somebody says, or has said, how it ended */
     bool returned; /* its callback came back before that: there is a result */
     bool taken;    /* by a wait */
+    /* the object's: written before the record is known, or by the runner */
+    struct twill__record *next; /* free list; the object's while it is in use */
+    void *result;
+    struct twill__record *outer; /* what its runner is in the middle of */
+    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
+    size_t result_size, result_room;
+    struct twill__core *core;
+    /* under the lock */
     uint64_t generation;
     twill__future_wait *waits;
     twill_outcome outcome;
-    /* the object's: written before the record is known, or by the runner */
-    struct twill__core *core;
-    struct twill__record *next; /* free list; the object's while it is in use */
-    void *result;
-    size_t result_size, result_room;
-    struct twill__record *outer; /* what its runner is in the middle of */
-    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
     TWILL_ALIGNAS(16) char room[TWILL__RESULT_ROOM];
 } twill__record;
 
@@ -178,7 +180,7 @@ static inline void twill__core_unuse(twill__core *core)
 static inline bool twill__record_room(twill__record *record, size_t size)
 {
     if (size <= TWILL__RESULT_ROOM) {
-        if (!record->result_room)
+        if (!record->result_room && record->result != record->room)
             record->result = record->room;
     } else if (record->result_room < size) {
         void *room = TWILL_MALLOC(size);
@@ -189,7 +191,8 @@ static inline bool twill__record_room(twill__record *record, size_t size)
         record->result = room;
         record->result_room = size;
     }
-    record->result_size = size;
+    if (record->result_size != size)
+        record->result_size = size;
     if (size)
         memset(record->result, 0, size);
     return true;
