@@ -2412,10 +2412,11 @@ OWNERSHIP    Array: all stays yours. A batcher's item is its own from OK (or DRO
 ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else, before the first
              call, 5 to 30 bytes an item of a batch and worker, with a backoff 24 bytes an item; by
              bytes 8 bytes a batch. flat_map: while it runs, what is emitted, and once more at the
-             end. Batcher: one block at create; some 500 bytes an item while the number of items
+             end. Batcher: one block at create; some 700 bytes an item while the number of items
              grows.
-COSTS        A batcher takes one small lock for an add and three times a batch, and no timer thread:
-             an idle worker sleeps until the next thing is due.
+COSTS        A batcher takes one small lock for an add and twice a batch (three times, if somebody is
+             told of an item), and no timer thread: an idle worker sleeps until the next thing is
+             due.
 FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
              forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
@@ -4880,13 +4881,14 @@ static inline bool twill__try_lock(void *lock_)
                                                    memory_order_relaxed);
 }
 
-static inline void twill__lock(_Atomic uint32_t *lock)
+/* `spin`: how long its holders may have it at a time. To park costs 10 us. */
+static inline void twill__lock_after(_Atomic uint32_t *lock, twill_ns spin)
 {
     uint32_t word = 0;
     /* acquire, here and below: pairs with the release in twill__unlock */
     if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
                                                 memory_order_relaxed) ||
-        (word == 1 && twill__spin_for(twill__try_lock, lock, TWILL__SPIN_WAIT, 0)))
+        (word == 1 && twill__spin_for(twill__try_lock, lock, spin, 0)))
         return;
     /* a count: the CAS below synchronises */
     word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
@@ -4900,6 +4902,11 @@ static inline void twill__lock(_Atomic uint32_t *lock)
         twill__park(lock, word, 0);
         word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
     }
+}
+
+static inline void twill__lock(_Atomic uint32_t *lock)
+{
+    twill__lock_after(lock, TWILL__SPIN_WAIT);
 }
 
 /* Its fetch_sub is the last access: the lock's memory may go right after it. */
@@ -26028,7 +26035,8 @@ typedef struct twill__future_wait { /* on the waiter's stack; guarded by its rec
 } twill__future_wait;
 
 typedef struct twill__record {
-    twill__call call;      /* first: task->private_ of a pool's task points here */
+    twill__call call; /* first: task->private_ of a pool's task points here */
+    /* what twill__record_get writes stands in the first line: another core had it last */
     _Atomic uint32_t lock; /* lives on from task to task */
     _Atomic uint32_t stage;
     /* under the lock */
@@ -26038,16 +26046,17 @@ typedef struct twill__record {
     bool settled;  /* somebody says, or has said, how it ended */
     bool returned; /* its callback came back before that: there is a result */
     bool taken;    /* by a wait */
+    /* the object's: written before the record is known, or by the runner */
+    struct twill__record *next; /* free list; the object's while it is in use */
+    void *result;
+    struct twill__record *outer; /* what its runner is in the middle of */
+    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
+    size_t result_size, result_room;
+    struct twill__core *core;
+    /* under the lock */
     uint64_t generation;
     twill__future_wait *waits;
     twill_outcome outcome;
-    /* the object's: written before the record is known, or by the runner */
-    struct twill__core *core;
-    struct twill__record *next; /* free list; the object's while it is in use */
-    void *result;
-    size_t result_size, result_room;
-    struct twill__record *outer; /* what its runner is in the middle of */
-    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
     TWILL_ALIGNAS(16) char room[TWILL__RESULT_ROOM];
 } twill__record;
 
@@ -26156,7 +26165,7 @@ static inline void twill__core_unuse(twill__core *core)
 static inline bool twill__record_room(twill__record *record, size_t size)
 {
     if (size <= TWILL__RESULT_ROOM) {
-        if (!record->result_room)
+        if (!record->result_room && record->result != record->room)
             record->result = record->room;
     } else if (record->result_room < size) {
         void *room = TWILL_MALLOC(size);
@@ -26167,7 +26176,8 @@ static inline bool twill__record_room(twill__record *record, size_t size)
         record->result = room;
         record->result_room = size;
     }
-    record->result_size = size;
+    if (record->result_size != size)
+        record->result_size = size;
     if (size)
         memset(record->result, 0, size);
     return true;
@@ -26921,35 +26931,41 @@ struct twill__batch_lot;
 
 typedef struct twill__entry {
     twill__record record; /* first: futures are made of it */
+    /* with keys or a future alone */
     struct twill_batcher *batcher;
-    void *item;
-    uint64_t number; /* of acceptance, from 0 */
     uint64_t key;
-    size_t bytes, weight; /* weight: what it counts for in its lot, with those behind it */
-    twill_ns added, started;
+    struct twill__entry *leader; /* of a merged one: it stands in a chain behind it */
+    struct twill__entry *hashed; /* next in its bucket of keys in flight */
+    struct twill__entry *same;   /* next in its bucket of the open lot */
+    bool in_flight;              /* in a bucket of keys in flight */
+    /* three lines go to the worker and come back: zeroed with each item */
+    _Alignas(TWILL__LINE) void *item;
+    uint64_t number; /* of acceptance, from 0 */
+    struct twill__batch_lot *lot;
+    struct twill__entry *next, *previous; /* in the lot */
+    struct twill__entry *before, *after;  /* of those that are in no call: expiry, drops */
+    struct twill__entry *older, *newer;   /* of all that have not left the books */
+    struct twill__entry *ended;           /* next of those that a thread is about to tell */
+    struct twill__entry *follower;        /* merged ones: a chain behind its leader */
+    struct twill__entry *ahead;           /* a few places behind it in the lot: a hint */
+    size_t bytes, weight;      /* weight: what it counts for in its lot, with those behind it */
+    twill_ns added, started;   /* added: 0 where nobody asks */
     unsigned attempts, worker; /* of the last call */
     twill__where where;
     bool has_future, decided, promised; /* promised: the future has been told already */
+    bool called;                        /* at least once */
     twill_status status;                /* once decided */
     int code;
     /* of the worker that has it */
     twill__slot_state state; /* between two calls */
     twill_status answer;     /* of the last call */
     int its;
-    bool called; /* at least once */
-    struct twill__batch_lot *lot;
-    struct twill__entry *next, *previous;   /* in the lot */
-    struct twill__entry *older, *newer;     /* of all that have not left the books */
-    struct twill__entry *before, *after;    /* of those that are in no call: expiry, drops */
-    struct twill__entry *leader, *follower; /* merged ones: a chain behind its leader */
-    struct twill__entry *hashed;            /* next in its bucket of keys in flight */
-    struct twill__entry *same;              /* next in its bucket of the open lot */
-    bool in_flight;                         /* in a bucket of keys in flight */
-    struct twill__entry *ended;             /* next of those that a thread is about to tell */
 } twill__entry;
 
+enum { TWILL__AHEAD = 4 }; /* entries that a worker fetches while it looks at one */
+
 typedef struct twill__batch_lot {
-    struct twill__batch_lot *next, *all; /* in a line; of all that there are */
+    struct twill__batch_lot *next; /* in a line */
     twill__entry *first, *last;
     size_t count, bytes; /* merged ones once */
     twill_ns opened, arrival;
@@ -26958,7 +26974,15 @@ typedef struct twill__batch_lot {
     unsigned attempt; /* of its next call */
     enum twill__why why;
     uint64_t stuck; /* all its keys were in flight after so many releases */
+    uint64_t opened_ticks;
+    twill__entry *recent[TWILL__AHEAD]; /* of the open one: the last that came */
+    unsigned came;
 } twill__batch_lot;
+
+typedef struct twill__lot_block { /* of memory */
+    struct twill__lot_block *next;
+    twill__batch_lot lot[];
+} twill__lot_block;
 
 typedef struct twill__line { /* of lots */
     twill__batch_lot *first, *last;
@@ -26975,7 +26999,8 @@ typedef struct twill__stock {
     twill__entry *front, *back;    /* in no call */
     twill__batch_lot *open;
     twill__line ready, waiting; /* waiting: by instant */
-    twill__batch_lot *spare, *lots;
+    twill__batch_lot *spare;
+    twill__lot_block *blocks;
     size_t lot_count;
     uint64_t numbers, serials, releases; /* releases: of keys, so far */
     size_t count, bytes;                 /* accepted and not decided */
@@ -27001,6 +27026,25 @@ static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
     lot->last = entry;
     lot->count++;
     lot->bytes += entry->weight;
+}
+
+/* The one that came a few before it knows where it is: whoever walks through the lot on another core
+   would wait for each in turn. The memory of entries stays, so that an old hint does no harm. */
+static inline void twill__lot_ahead(twill__batch_lot *lot, twill__entry *entry)
+{
+    twill__entry **recent = &lot->recent[lot->came++ % TWILL__AHEAD];
+    if (*recent)
+        (*recent)->ahead = entry;
+    *recent = entry;
+}
+
+static inline void twill__entry_fetch(const twill__entry *entry)
+{
+    if (entry) {
+        __builtin_prefetch(&entry->item);
+        __builtin_prefetch(&entry->newer);
+        __builtin_prefetch(&entry->attempts);
+    }
 }
 
 static inline void twill__lot_remove(twill__batch_lot *lot, twill__entry *entry)
@@ -27109,25 +27153,28 @@ static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
 /* There is a lot for each entry in the books, and one more: a lot that is used has at least one. */
 static inline bool twill__lots_for(twill__stock *stock, size_t entries)
 {
-    while (stock->lot_count < entries + 1) {
-        twill__batch_lot *lot = (twill__batch_lot *)TWILL_MALLOC(sizeof *lot);
-        if (!lot)
-            return false;
-        lot->all = stock->lots;
-        stock->lots = lot;
-        lot->next = stock->spare;
-        stock->spare = lot;
-        stock->lot_count++;
+    size_t more = stock->lot_count ? stock->lot_count : 4;
+    twill__lot_block *block;
+    if (stock->lot_count > entries)
+        return true;
+    block = (twill__lot_block *)TWILL_MALLOC(sizeof *block + more * sizeof block->lot[0]);
+    if (!block)
+        return false;
+    block->next = stock->blocks;
+    stock->blocks = block;
+    for (size_t i = more; i-- > 0;) {
+        block->lot[i].next = stock->spare;
+        stock->spare = &block->lot[i];
     }
+    stock->lot_count += more;
     return true;
 }
 
 static inline twill__batch_lot *twill__lot_get(twill__stock *stock)
 {
-    twill__batch_lot *lot = stock->spare, *all = lot->all;
+    twill__batch_lot *lot = stock->spare;
     stock->spare = lot->next;
     memset(lot, 0, sizeof *lot);
-    lot->all = all;
     lot->attempt = 1;
     lot->serial = ++stock->serials;
     lot->stuck = UINT64_MAX;
@@ -27197,7 +27244,7 @@ static inline void twill__key_take(twill__stock *stock, twill__entry *entry)
 static inline void twill__key_give(twill__stock *stock, twill__entry *entry)
 {
     twill__entry **link;
-    if (!entry->in_flight)
+    if (!stock->flights || !entry->in_flight)
         return;
     for (link = &stock->flights[twill__key_bucket_of(stock, entry->key)]; *link != entry;
          link = &(*link)->hashed) {}
@@ -27273,7 +27320,7 @@ static inline void twill__entry_promote(twill__stock *stock, twill__entry *entry
     for (twill__entry *other = heir->follower; other; other = other->follower)
         other->leader = heir;
     twill__open_out(stock, entry, heir);
-    if (entry->in_flight)
+    if (stock->flights && entry->in_flight)
         twill__key_take(stock, heir);
 }
 
@@ -27382,6 +27429,9 @@ typedef struct twill_batcher {
     twill__crew crew;
 } twill__batcher;
 
+/* ns: a worker that takes or gives back a large batch has the lock for some microseconds */
+#define TWILL__BATCHER_SPIN 5000
+
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
     unsigned count;
     _Atomic uint32_t *word[16];
@@ -27405,7 +27455,7 @@ static inline void twill__batcher_enter(twill__batcher *batcher, twill__batcher_
     turn->call = 0;
     turn->alarm = 0;
     if (twill__batcher_here(batcher))
-        twill__lock(&batcher->lock);
+        twill__lock_after(&batcher->lock, TWILL__BATCHER_SPIN);
 }
 
 static inline bool twill__batcher_grant(twill__list *list, twill__node *node, int answer,
@@ -27783,6 +27833,7 @@ static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot,
     shift->count = 0;
     for (twill__entry *entry = lot->first, *next; entry; entry = next) {
         next = entry->next;
+        twill__entry_fetch(entry->ahead);
         if (mine != lot && entry->state == TWILL__SLOT_BAD)
             continue;
         twill__lot_remove(lot, entry);
@@ -28099,13 +28150,15 @@ static inline void twill__shift_call_all(twill__shift *shift)
     }
 }
 
-/* Under the lock: how all ended is decided; what waits stands in its line. */
-static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn *turn)
+/* Under the lock: how all ended is decided; what waits stands in its line. Whether anybody is to be
+   told. */
+static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn *turn)
 {
     twill__batcher *batcher = shift->batcher;
     twill__stock *stock = &batcher->stock;
     twill__batch_lot *lot = shift->lot;
     twill_ns now = twill__clock_now();
+    bool tells = batcher->options.on_item != NULL;
     shift->told = true;
     batcher->counts.calls += shift->calls;
     shift->calls = 0;
@@ -28122,13 +28175,14 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         }
         entry->where = TWILL__ENDED_ITEM;
         entry->lot = NULL; /* it may be another one before the key is given back */
+        tells = tells || entry->has_future;
     }
     if (!lot)
-        return;
+        return tells;
     shift->lot = NULL;
     if (!lot->first) {
         twill__lot_put(stock, lot);
-        return;
+        return tells;
     }
     for (twill__entry *entry = lot->first; entry; entry = entry->next)
         for (twill__entry *one = entry; one; one = one->follower) {
@@ -28144,6 +28198,7 @@ static inline void twill__shift_decide(twill__shift *shift, twill__batcher_turn 
                                                          (size_t)lot->first->number, lot->attempt));
     twill__line_sort(&stock->waiting, lot);
     turn->alarm = lot->due;
+    return tells;
 }
 
 /* Without the lock: tells all; also when a callback has ended the thread in the middle of it. */
@@ -28166,15 +28221,19 @@ static inline void twill__shift_finish(twill__shift *shift)
 {
     twill__batcher *batcher = shift->batcher;
     twill__batcher_turn turn;
+    bool tells = true;
     if (!shift->told) {
         twill__batcher_enter(batcher, &turn);
-        twill__shift_decide(shift, &turn);
-        twill__batcher_exit(batcher, &turn);
+        tells = twill__shift_decide(shift, &turn);
+        if (tells)
+            twill__batcher_exit(batcher, &turn);
     }
-    twill__shift_tell(shift);
-    if (!twill__batcher_here(batcher))
-        return;
-    twill__batcher_enter(batcher, &turn);
+    if (tells) {
+        twill__shift_tell(shift);
+        if (!twill__batcher_here(batcher))
+            return;
+        twill__batcher_enter(batcher, &turn);
+    }
     twill__batcher_forget(batcher, shift->ended);
     shift->ended = NULL;
     if (batcher->stock.flights && batcher->stock.ready.first)
@@ -28416,6 +28475,20 @@ typedef struct twill__arrival {
     twill_future *future;
 } twill__arrival;
 
+/* The instant of an arrival; 0: it makes no difference. A clock costs as much as all else here, so
+   that it is not asked for an item that joins an open lot far from its time, and that nobody is told
+   about. */
+static inline twill_ns twill__batcher_arrived(const twill__batcher *batcher, bool future)
+{
+    const twill__batch_lot *open = batcher->stock.open;
+    uint64_t half = (uint64_t)(batcher->linger / 2048) * batcher->crew.job.tick_rate;
+    if (future || !open || batcher->options.on_item || batcher->idle != TWILL_FOREVER ||
+        batcher->item_timeout != TWILL_FOREVER ||
+        (batcher->linger != TWILL_FOREVER && twill__ticks() - open->opened_ticks >= half))
+        return twill__clock_now();
+    return 0;
+}
+
 /* An entry in the books, and in no lot. NULL: no memory. */
 static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
                                                 const twill__arrival *arrival)
@@ -28427,14 +28500,17 @@ static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
         !(record = twill__record_get(stock->core, batcher->options.result_size)))
         return NULL;
     entry = (twill__entry *)(void *)record;
-    memset((char *)entry + sizeof *record, 0, sizeof *entry - sizeof *record);
-    entry->batcher = batcher;
+    memset(&entry->item, 0, sizeof *entry - offsetof(twill__entry, item));
     entry->item = arrival->item;
     entry->bytes = entry->weight = arrival->bytes;
-    entry->key = arrival->key;
+    if (batcher->options.key_of) {
+        entry->key = arrival->key;
+        entry->leader = entry->hashed = entry->same = NULL;
+        entry->in_flight = false;
+    }
     entry->number = stock->numbers++;
     entry->worker = UINT_MAX;
-    entry->added = twill__clock_now();
+    entry->added = twill__batcher_arrived(batcher, arrival->future != NULL);
     entry->older = stock->newest;
     if (stock->newest)
         stock->newest->newer = entry;
@@ -28447,6 +28523,7 @@ static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
     batcher->counts.added++;
     if (arrival->future) {
         entry->has_future = true;
+        entry->batcher = batcher;
         *arrival->future = twill__record_hold(record);
         if (batcher->item_timeout != TWILL_FOREVER) /* relaxed: nobody else knows it yet */
             atomic_store_explicit(&record->due, twill__entry_expires(batcher, entry),
@@ -28501,11 +28578,13 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
     opens = !stock->open;
     if (opens) {
         stock->open = twill__lot_get(stock);
-        stock->open->opened = entry->added;
+        stock->open->opened = entry->added ? entry->added : twill__clock_now();
+        stock->open->opened_ticks = twill__ticks();
     }
     stock->open->arrival = entry->added;
     entry->where = TWILL__PENDING_ITEM;
     twill__lot_append(stock->open, entry);
+    twill__lot_ahead(stock->open, entry);
     twill__open_in(stock, entry);
     if (stock->open->count >= batcher->max_items)
         twill__lot_close(stock, TWILL__BY_COUNT);
@@ -28923,9 +29002,9 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
 
 static inline void twill__batcher_free(twill__batcher *batcher)
 {
-    for (twill__batch_lot *lot = batcher->stock.lots, *next; lot; lot = next) {
-        next = lot->all;
-        TWILL_FREE(lot);
+    for (twill__lot_block *block = batcher->stock.blocks, *next; block; block = next) {
+        next = block->next;
+        TWILL_FREE(block);
     }
     if (batcher->stock.core)
         twill__core_leave(batcher->stock.core);

@@ -1843,13 +1843,14 @@ static inline bool twill__try_lock(void *lock_)
                                                    memory_order_relaxed);
 }
 
-static inline void twill__lock(_Atomic uint32_t *lock)
+/* `spin`: how long its holders may have it at a time. To park costs 10 us. */
+static inline void twill__lock_after(_Atomic uint32_t *lock, twill_ns spin)
 {
     uint32_t word = 0;
     /* acquire, here and below: pairs with the release in twill__unlock */
     if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
                                                 memory_order_relaxed) ||
-        (word == 1 && twill__spin_for(twill__try_lock, lock, TWILL__SPIN_WAIT, 0)))
+        (word == 1 && twill__spin_for(twill__try_lock, lock, spin, 0)))
         return;
     /* a count: the CAS below synchronises */
     word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
@@ -1863,6 +1864,11 @@ static inline void twill__lock(_Atomic uint32_t *lock)
         twill__park(lock, word, 0);
         word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
     }
+}
+
+static inline void twill__lock(_Atomic uint32_t *lock)
+{
+    twill__lock_after(lock, TWILL__SPIN_WAIT);
 }
 
 /* Its fetch_sub is the last access: the lock's memory may go right after it. */

@@ -1898,13 +1898,14 @@ static inline bool twill__try_lock(void *lock_)
                                                    memory_order_relaxed);
 }
 
-static inline void twill__lock(_Atomic uint32_t *lock)
+/* `spin`: how long its holders may have it at a time. To park costs 10 us. */
+static inline void twill__lock_after(_Atomic uint32_t *lock, twill_ns spin)
 {
     uint32_t word = 0;
     /* acquire, here and below: pairs with the release in twill__unlock */
     if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
                                                 memory_order_relaxed) ||
-        (word == 1 && twill__spin_for(twill__try_lock, lock, TWILL__SPIN_WAIT, 0)))
+        (word == 1 && twill__spin_for(twill__try_lock, lock, spin, 0)))
         return;
     /* a count: the CAS below synchronises */
     word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
@@ -1918,6 +1919,11 @@ static inline void twill__lock(_Atomic uint32_t *lock)
         twill__park(lock, word, 0);
         word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
     }
+}
+
+static inline void twill__lock(_Atomic uint32_t *lock)
+{
+    twill__lock_after(lock, TWILL__SPIN_WAIT);
 }
 
 /* Its fetch_sub is the last access: the lock's memory may go right after it. */
@@ -2693,7 +2699,8 @@ typedef struct twill__future_wait { /* on the waiter's stack; guarded by its rec
 } twill__future_wait;
 
 typedef struct twill__record {
-    twill__call call;      /* first: task->private_ of a pool's task points here */
+    twill__call call; /* first: task->private_ of a pool's task points here */
+    /* what twill__record_get writes stands in the first line: another core had it last */
     _Atomic uint32_t lock; /* lives on from task to task */
     _Atomic uint32_t stage;
     /* under the lock */
@@ -2703,16 +2710,17 @@ typedef struct twill__record {
     bool settled;  /* somebody says, or has said, how it ended */
     bool returned; /* its callback came back before that: there is a result */
     bool taken;    /* by a wait */
+    /* the object's: written before the record is known, or by the runner */
+    struct twill__record *next; /* free list; the object's while it is in use */
+    void *result;
+    struct twill__record *outer; /* what its runner is in the middle of */
+    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
+    size_t result_size, result_room;
+    struct twill__core *core;
+    /* under the lock */
     uint64_t generation;
     twill__future_wait *waits;
     twill_outcome outcome;
-    /* the object's: written before the record is known, or by the runner */
-    struct twill__core *core;
-    struct twill__record *next; /* free list; the object's while it is in use */
-    void *result;
-    size_t result_size, result_room;
-    struct twill__record *outer; /* what its runner is in the middle of */
-    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
     TWILL_ALIGNAS(16) char room[TWILL__RESULT_ROOM];
 } twill__record;
 
@@ -2821,7 +2829,7 @@ static inline void twill__core_unuse(twill__core *core)
 static inline bool twill__record_room(twill__record *record, size_t size)
 {
     if (size <= TWILL__RESULT_ROOM) {
-        if (!record->result_room)
+        if (!record->result_room && record->result != record->room)
             record->result = record->room;
     } else if (record->result_room < size) {
         void *room = TWILL_MALLOC(size);
@@ -2832,7 +2840,8 @@ static inline bool twill__record_room(twill__record *record, size_t size)
         record->result = room;
         record->result_room = size;
     }
-    record->result_size = size;
+    if (record->result_size != size)
+        record->result_size = size;
     if (size)
         memset(record->result, 0, size);
     return true;
