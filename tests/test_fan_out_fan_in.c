@@ -1038,6 +1038,23 @@ TEST(stream_errors)
     check_books(s, (int)s->report.total, true);
 }
 
+/* Nothing is skipped that was never pulled; still the source was not read to its end. */
+TEST(a_stream_that_is_cut_off_says_so)
+{
+    twill_cancel token = {0};
+    seen *s = fresh();
+    s->items = INT_MAX;
+    CHECK_EQ(stream(s, OPTIONS(.run.until = twill_within(0))), TWILL_TIMEOUT);
+    CHECK_EQ(s->report.total, 0);
+    check_books(s, 0, true);
+    twill_cancel_fire(&token, 1);
+    s = fresh();
+    s->items = INT_MAX;
+    CHECK_EQ(stream(s, OPTIONS(.run.until.cancel = &token)), TWILL_CANCELLED);
+    CHECK_EQ(s->report.total, 0);
+    check_books(s, 0, true);
+}
+
 /* ---- the calling thread ends in aggregate ---- */
 
 static twill_report ended_report;

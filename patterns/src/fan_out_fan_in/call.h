@@ -226,8 +226,10 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         int instead;
         twill__fan_clock(fan, &turn);
-        if (fan->pulled && twill__fan_spared(fan, fan->next_index))
+        if (fan->pulled && twill__fan_spared(fan, fan->next_index)) {
+            fan->cut_off = true; /* the source had not said that this is all */
             twill__fan_source_ended(fan, &turn);
+        }
         if (twill__fan_may_pull(fan) && (!fan->queue.first || !twill__fan_readable(fan))) {
             if (!twill__fan_pull(call, &turn))
                 return false;

@@ -339,7 +339,7 @@ static inline twill_status twill__fan_verdict(const twill_fan *fan, const twill_
         return TWILL_OK;
     if (fan->failures || fan->refused == fan->workers)
         return TWILL_FAILED;
-    if ((report->skipped || report->failed) &&
+    if ((report->skipped || report->failed || fan->cut_off) &&
         (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
         return fan->refusal;
     if (report->total && (fan->quorum || fan->goal == TWILL_FAN_ENOUGH) && fan->stop_at == SIZE_MAX)

@@ -112,7 +112,8 @@ struct twill_fan {
     /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
     const char *items;
     size_t source_next, source_n;
-    bool pulled; /* stream: the source may give more */
+    bool pulled;  /* stream: the source may give more */
+    bool cut_off; /* stream: the run was over before the source */
     /* ---- shared without the lock ---- */
     _Alignas(TWILL__LINE) _Atomic uint32_t ready; /* is there something to run? */
     _Atomic uint32_t published;                   /* changes for those who wait outside */
