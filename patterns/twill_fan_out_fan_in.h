@@ -5087,7 +5087,8 @@ struct twill_fan {
     /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
     const char *items;
     size_t source_next, source_n;
-    bool pulled; /* stream: the source may give more */
+    bool pulled;  /* stream: the source may give more */
+    bool cut_off; /* stream: the run was over before the source */
     /* ---- shared without the lock ---- */
     _Alignas(TWILL__LINE) _Atomic uint32_t ready; /* is there something to run? */
     _Atomic uint32_t published;                   /* changes for those who wait outside */
@@ -7402,7 +7403,7 @@ static inline twill_status twill__fan_verdict(const twill_fan *fan, const twill_
         return TWILL_OK;
     if (fan->failures || fan->refused == fan->workers)
         return TWILL_FAILED;
-    if ((report->skipped || report->failed) &&
+    if ((report->skipped || report->failed || fan->cut_off) &&
         (fan->refusal == TWILL_TIMEOUT || fan->refusal == TWILL_CANCELLED))
         return fan->refusal;
     if (report->total && (fan->quorum || fan->goal == TWILL_FAN_ENOUGH) && fan->stop_at == SIZE_MAX)
@@ -7665,8 +7666,10 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         int instead;
         twill__fan_clock(fan, &turn);
-        if (fan->pulled && twill__fan_spared(fan, fan->next_index))
+        if (fan->pulled && twill__fan_spared(fan, fan->next_index)) {
+            fan->cut_off = true; /* the source had not said that this is all */
             twill__fan_source_ended(fan, &turn);
+        }
         if (twill__fan_may_pull(fan) && (!fan->queue.first || !twill__fan_readable(fan))) {
             if (!twill__fan_pull(call, &turn))
                 return false;
