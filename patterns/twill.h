@@ -22609,6 +22609,7 @@ static inline twill_ns twill__rate_now(const twill__rate *me)
 
 /* ---- by ticks ---- */
 
+#if TWILL__TEMPO
 enum { TWILL__RATE_GAIN = 44 }; /* fraction bits of `gain`: a span of ticks still fits */
 
 /* With the lock: the clock was read between two ticks, so that is where V is. */
@@ -22618,7 +22619,7 @@ static inline void twill__rate_anchor(twill__rate *me, twill_ns now, uint64_t be
     twill__scale scale = twill__rate_scale(me);
     uint64_t gain;
     /* under the lock */
-    if (me->kind || atomic_load_explicit(&me->clock, memory_order_relaxed) != TWILL__RATE_REAL)
+    if (atomic_load_explicit(&me->clock, memory_order_relaxed) != TWILL__RATE_REAL)
         return;
     /* release: pairs with the acquire in twill__rate_quick, as in twill__rate_rescale */
     atomic_store_explicit(&me->tick, 0, memory_order_relaxed);
@@ -22636,7 +22637,7 @@ static __attribute__((noinline, cold)) twill_ns twill__rate_clock(twill__rate *m
 {
     twill_ns now = twill__clock_now();
     uint64_t after = twill__ticks();
-    if (twill__rate_try_lock(me, 1)) {
+    if (!me->kind && twill__rate_try_lock(me, 1)) {
         twill__rate_anchor(me, now, before, after);
         twill__unlock(&me->lock);
     }
@@ -22650,7 +22651,6 @@ static __attribute__((noinline, cold)) twill_ns twill__rate_clock(twill__rate *m
    the tick away first. */
 static inline bool twill__rate_quick(twill__rate *me, uint64_t n, twill_ns *now)
 {
-#if TWILL__TEMPO
     /* acquire, all: pairs with the releases in twill__rate_anchor and twill__rate_rescale */
     uint64_t tick = atomic_load_explicit(&me->tick, memory_order_acquire);
     uint64_t v = atomic_load_explicit(&me->v, memory_order_acquire);
@@ -22678,13 +22678,16 @@ static inline bool twill__rate_quick(twill__rate *me, uint64_t n, twill_ns *now)
     if (me->counted)
         atomic_fetch_add_explicit(&me->granted, n, memory_order_relaxed);
     return true;
+}
 #else
+static inline bool twill__rate_quick(twill__rate *me, uint64_t n, twill_ns *now)
+{
     (void)me;
     (void)n;
     *now = twill__clock_now();
     return false;
-#endif
 }
+#endif
 
 /* ---- the queue ---- */
 
