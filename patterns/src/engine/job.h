@@ -71,38 +71,40 @@ typedef struct twill__cut { /* COST: items of about equal cost together */
 } twill__cut;
 
 typedef struct twill__job {
-    twill__call call; /* first: task->private_ points here */
-    /* set before helpers can come in, then only read */
+    /* set before helpers can come in, then only read. First what each of them needs at once: every
+       line of it must come from the caller's cache, see twill__fetch */
+    twill__call call;              /* first: task->private_ points here */
+    const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
+    twill__body_fn *body;
+    void *data; /* the pattern's */
+    twill__slot *slot;
+    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
+       behind one another, in `bits` where that is enough */
+    _Atomic uint64_t *taken, *ready;
     size_t n;             /* of this pass */
-    size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
-    const size_t *starts; /* or, where units differ: items from starts[k] on; [n + 1] */
     size_t start, block;  /* AUTO: the first item of the ranges, items a block */
     size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
+    uint64_t tick_rate;   /* see platform/ticks.h; set with the team */
+    const twill_run *run;
+    unsigned np;         /* worker numbers */
+    uint32_t generation; /* of the process in which helpers were called; 0: none were */
     twill__schedule schedule;
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
-    twill__body_fn *body;
-    void *data;                    /* the pattern's */
-    const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
-    void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
-    const twill_run *run;
-    twill_on_error policy;
-    unsigned np;         /* worker numbers */
-    uint32_t generation; /* of the process in which helpers were called; 0: none were */
-    twill__slot *slot;
-    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
-       behind one another, in `bits` where that is enough */
-    _Atomic uint64_t *taken, *ready, *ranges;
-    twill__cut *cuts;
-    size_t cut_count;
-    struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
-    struct twill__job *parent; /* the same, if it is on the same team */
-    void *record;              /* the task of engine/future.h whose callback made it */
     struct twill__team *team;
     struct twill__seat *seat;
+    struct twill__job *parent; /* as outer, if it is on the same team */
+    void *record;              /* the task of engine/future.h whose callback made it */
+    void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
+    _Atomic uint64_t *ranges;
+    twill__cut *cuts;
+    size_t cut_count;
+    size_t first, unit;       /* place k of the pass: the user's items first + k * unit and on */
+    const size_t *starts;     /* or, where units differ: items from starts[k] on; [n + 1] */
+    struct twill__job *outer; /* the call whose callback made this one, in the same thread */
+    twill_on_error policy;
     uint32_t flags;
-    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
     _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
