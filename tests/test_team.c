@@ -908,4 +908,141 @@ TEST(kept_errors_are_the_lowest)
     }
 }
 
+/* ---- calls without wishes ---- */
+
+enum { PLAIN = 70 }; /* enough for a caller alone with two workers, and cheap */
+
+typedef struct plain {
+    twill_pool *pool;
+    size_t fail_at, stop_at, end_at, skip_below;
+    atomic_uint ran[PLAIN];
+    _Atomic bool dear, nested_alone;
+    atomic_uint workers; /* a bit each */
+} plain;
+
+static int plain_item(const twill_task *task)
+{
+    plain *call = (plain *)task->context;
+
+    atomic_fetch_add(&call->ran[task->index], 1);
+    if (task->index == call->end_at)
+        END_THREAD();
+    if (task->index < call->skip_below)
+        twill_task_skip(task);
+    if (task->index == call->stop_at)
+        twill_task_stop(task);
+    return task->index == call->fail_at ? 7 : 0;
+}
+
+/* Whether all items up to `last` ran once, and those above at most once. */
+static bool plain_ran(plain *call, size_t last)
+{
+    for (size_t i = 0; i < PLAIN; i++) {
+        unsigned ran = atomic_exchange(&call->ran[i], 0);
+
+        if (!CHECK(ran == 1 || (i > last && ran == 0)))
+            return false;
+    }
+    return true;
+}
+
+static twill_status plain_call(plain *call)
+{
+    return twill_parallel_for(
+        PLAIN, plain_item, &(twill_parallel_options){.run = {.pool = call->pool, .context = call}});
+}
+
+TEST(call_without_wishes_answers_like_the_serial_loop)
+{
+    for (unsigned size = 0; size < 3; size++) {
+        plain call = {.pool = size ? make_pool(size) : NULL,
+                      .fail_at = SIZE_MAX,
+                      .stop_at = SIZE_MAX,
+                      .end_at = SIZE_MAX};
+
+        for (size_t at = 0; at < PLAIN; at++) {
+            CHECK_EQ(plain_call(&call), TWILL_OK);
+            plain_ran(&call, PLAIN - 1);
+            call.fail_at = at;
+            CHECK_EQ(plain_call(&call), TWILL_FAILED);
+            plain_ran(&call, at);
+            call.stop_at = at / 2; /* no higher than what fails */
+            CHECK_EQ(plain_call(&call), at ? TWILL_OK : TWILL_FAILED);
+            plain_ran(&call, at / 2);
+            call.fail_at = SIZE_MAX;
+            CHECK_EQ(plain_call(&call), TWILL_OK);
+            plain_ran(&call, at / 2);
+            call.stop_at = SIZE_MAX;
+            call.skip_below = at;
+            CHECK_EQ(plain_call(&call), TWILL_OK);
+            plain_ran(&call, PLAIN - 1);
+            call.skip_below = 0;
+        }
+        if (size)
+            CHECK_EQ(twill_pool_destroy(call.pool), TWILL_OK);
+    }
+}
+
+static void *plain_ends(void *call)
+{
+    (void)plain_call((plain *)call); /* may come back, if a helper met the item */
+    return NULL;
+}
+
+TEST(call_without_wishes_lets_go_of_its_pool_when_a_callback_ends_the_thread)
+{
+    plain call = {.pool = make_pool(2), .fail_at = SIZE_MAX, .stop_at = SIZE_MAX, .end_at = 30};
+
+    for (int round = 0; round < 40; round++) { /* more than a pool has seats */
+        pthread_t thread;
+
+        if (!CHECK_EQ(pthread_create(&thread, NULL, plain_ends, &call), 0))
+            break;
+        pthread_join(thread, NULL);
+        plain_ran(&call, 30);
+    }
+    CHECK_EQ(twill_pool_destroy(call.pool), TWILL_OK); /* or it waits for ever */
+}
+
+static int below_plain(const twill_task *task)
+{
+    (void)task;
+    return 0;
+}
+
+static int nests(const twill_task *task)
+{
+    plain *call = (plain *)task->context;
+    twill_report report;
+    twill_parallel_options options = {.run = {.workers = 0, .report = &report}};
+
+    atomic_fetch_or(&call->workers, 1u << task->worker % 32);
+    if (atomic_load(&call->dear))
+        kit_pause(TWILL_MS(1));
+    if (task->index % 16)
+        return 0;
+    if (twill_parallel_for(4, below_plain, &options) != TWILL_OK ||
+        !(report.flags & TWILL_REPORT_NESTED))
+        atomic_store(&call->nested_alone, true);
+    return 0;
+}
+
+TEST(cheap_call_that_becomes_dear_is_helped)
+{
+    plain call = {.pool = make_pool(3)};
+    twill_parallel_options options = {.run = {.pool = call.pool, .context = &call}};
+
+    for (int round = 0; round < 5; round++) {
+        atomic_store(&call.dear, false);
+        for (int cheap = 0; cheap < 100; cheap++)
+            CHECK_EQ(twill_parallel_for(96, nests, &options), TWILL_OK);
+        atomic_store(&call.dear, true);
+        atomic_store(&call.workers, 0);
+        CHECK_EQ(twill_parallel_for(96, nests, &options), TWILL_OK);
+        CHECK(atomic_load(&call.workers) & (atomic_load(&call.workers) - 1)); /* two, or three */
+    }
+    CHECK(!atomic_load(&call.nested_alone));
+    CHECK_EQ(twill_pool_destroy(call.pool), TWILL_OK);
+}
+
 HARNESS_MAIN

@@ -3,7 +3,7 @@
 #ifndef TWILL__ENGINE_MAP_H
 #define TWILL__ENGINE_MAP_H
 
-#include "engine/run.h"
+#include "engine/brief.h"
 
 typedef struct twill__map { /* job->data of twill__map_body points to it */
     const char *in;

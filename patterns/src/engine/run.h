@@ -23,6 +23,7 @@ typedef struct twill__call_record { /* what a call needs besides the job */
     bool start_failed;
     int start_code;
     size_t total;
+    size_t at, chunk0; /* plan's, until the pass has taken them */
     twill_ns since;
     /* freed at the close, also when a callback ends the thread */
     struct twill__scratch *scratch;
@@ -49,18 +50,19 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 
 /* ---- checks ---- */
 
+static inline twill_status twill__check_pool(const twill_pool *pool)
+{
+    if (pool->layout != TWILL__POOL_LAYOUT)
+        return TWILL_INVALID;
+    return twill__team_here(pool->team) ? TWILL_OK : TWILL_FORKED;
+}
+
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
         !run->cpu_count != !run->cpus)
         return TWILL_INVALID;
-    if (run->pool) {
-        if (run->pool->layout != TWILL__POOL_LAYOUT)
-            return TWILL_INVALID;
-        if (!twill__team_here(run->pool->team))
-            return TWILL_FORKED;
-    }
-    return TWILL_OK;
+    return run->pool ? twill__check_pool(run->pool) : TWILL_OK;
 }
 
 /* Fills the report of a call that runs nothing. */
@@ -85,18 +87,26 @@ typedef struct twill__plan {
     unsigned np;
     bool guard; /* something must be undone if a callback ends the thread */
     size_t total;
+    /* 0, or: the first `at` items have run (engine/brief.h); those that follow are worth so many
+       helpers, and shall begin with such a chunk */
+    size_t at, chunk0;
+    unsigned helpers;
 } twill__plan;
 
-static inline void twill__make_plan(twill__plan *plan, const twill_run *run, size_t total)
+/* always_inline: twill__run_brief keeps the plan in registers */
+static inline __attribute__((always_inline)) void
+twill__make_plan(twill__plan *plan, const twill__self *self, const twill_run *run, size_t total)
 {
-    twill__job *outer = twill__thread()->job;
+    twill__job *outer = self->job;
     unsigned workers = run->workers;
     plan->outer = outer;
     plan->team = NULL;
     plan->seat = NULL;
     plan->parent = NULL;
     plan->flags = 0;
+    plan->guard = false;
     plan->total = total;
+    plan->at = plan->chunk0 = 0;
     if (workers > total) /* first: what is too many for the items is not too many for the pool */
         workers = total > 1 ? (unsigned)total : 1;
     if (run->pool) {
@@ -111,8 +121,8 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
         plan->team = outer->team;
         workers = outer->np;
-    } else if (!outer && !workers && twill__thread()->team) { /* in a task: those of its pool */
-        plan->team = twill__thread()->team;
+    } else if (!outer && !workers && self->team) { /* in a task: those of its pool */
+        plan->team = self->team;
         workers = twill__team_threads(plan->team);
         plan->flags |= TWILL_REPORT_NESTED;
     } else if (!workers) {
@@ -237,38 +247,94 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
     }
 }
 
+/* What the first items say about the rest. */
+typedef enum twill__verdict {
+    TWILL__ALONE,  /* it is cheaper than its helpers */
+    TWILL__SHARED, /* it is worth them */
+    TWILL__UNSURE  /* too few items, or too short a time, to judge by */
+} twill__verdict;
+
+typedef struct twill__judge {
+    uint64_t spent;     /* ticks that `items` of them took, above 0 */
+    size_t items, left; /* left: those that are to come */
+    bool few;
+    bool hired;       /* helpers need not be started */
+    uint64_t rate;    /* of the ticks */
+    size_t chunk0;    /* out: the first chunk */
+    unsigned helpers; /* in and out: how many are worth calling */
+} twill__judge;
+
+static inline twill__verdict twill__judge_slowly(twill__judge *judge, uint64_t price)
+{
+    /* times `items`: a division spared */
+    double left = (double)judge->spent * (double)judge->left;
+    double cost = (double)price * (double)judge->items, chunk;
+    if (left <= cost)
+        return TWILL__ALONE;
+    if (!judge->few && judge->spent <= judge->rate * 200 / 1024 && left <= 8 * cost)
+        return TWILL__UNSURE;
+    chunk = (double)(judge->rate * (TWILL__CHUNK_NS / 4) / 1024) / (double)judge->spent *
+            (double)judge->items;
+    judge->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+    if (!judge->hired && left / cost < judge->helpers)
+        judge->helpers = (unsigned)(left / cost);
+    return TWILL__SHARED;
+}
+
+static inline twill__verdict twill__judge_rest(twill__judge *judge)
+{
+    uint64_t price = judge->rate * (judge->hired ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024;
+    if ((judge->spent | judge->items | judge->left | price) >> 31 ==
+            0 && /* then nothing overflows */
+        judge->spent * judge->left <= price * judge->items)
+        return TWILL__ALONE;
+    return twill__judge_slowly(judge, price);
+}
+
+/* One item may be most of the loop. */
+static inline bool twill__is_few(size_t n, unsigned workers)
+{
+    return n / 32 < workers;
+}
+
+/* So many items are run first, to be timed: what they cost too much on one thread is 1/64 of the
+   loop. */
+static inline size_t twill__probe_size(size_t n, bool few)
+{
+    return few ? 1 : n / 64 > 16 ? 16 : n / 64 + 1;
+}
+
 /* The caller begins alone and times its first items: returns where the others would begin,
-   job->n if nothing is left that is worth them. *helpers: how many are worth calling. Times are
-   in ticks. */
+   job->n if nothing is left that is worth them. *helpers: how many are worth calling. */
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
-    size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    size_t at = 0, size = twill__probe_size(job->n, few);
+    twill__judge judge = {.few = few, .hired = job->team != NULL, .helpers = *helpers};
+    uint64_t since;
     if (size < job->chunk)
         size = job->chunk < job->n ? job->chunk : job->n;
-    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
-             since = twill__ticks();
-    double sure = (double)(rate * 200 / 1024),
-           price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
-    for (;;) {              /* exit: all done, stopped, or the rest is worth threads */
-        double spent, left; /* times `at`: a division spared */
+    judge.rate = job->team ? job->team->tick_rate : twill__ticks_per_us();
+    since = twill__ticks();
+    for (;;) { /* exit: all done, stopped, or the rest is worth threads */
         twill__serial_chunk(job, task, at, at + size);
         at += size;
         if (at >= job->n || !twill__may_run(job, at) ||
             (job->may_end && twill__stopped(job, twill__clock_now())))
             return job->n;
-        spent = (double)(twill__ticks() - since) + 1;
-        left = spent * (double)(job->n - at);
-        if (left <= price * (double)at) {
-            /* the rest is cheaper than its helpers */
+        judge.spent = (twill__ticks() - since) | 1;
+        judge.items = at;
+        judge.left = job->n - at;
+        switch (twill__judge_rest(&judge)) {
+        case TWILL__ALONE:
             size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
-        } else if (few || spent > sure || left > 8 * price * (double)at) {
-            double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
-            job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
-            if (!job->team && left / (double)at / price < *helpers)
-                *helpers = (unsigned)(left / (double)at / price);
+            break;
+        case TWILL__SHARED:
+            job->chunk0 = judge.chunk0;
+            *helpers = judge.helpers;
             return at;
-        } else {
-            size *= 4; /* too short to judge */
+        case TWILL__UNSURE:
+            size *= 4;
+            break;
         }
         if (size > job->n - at)
             size = job->n - at;
@@ -492,8 +558,13 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
         twill__run_serial(job, &call->task, 0);
         return;
     }
-    few = !pass->parts && pass->n / 32 < job->np;
-    if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
+    few = !pass->parts && twill__is_few(pass->n, job->np);
+    if (call->at) { /* of the only pass: as probed */
+        at = call->at;
+        call->at = 0;
+        job->chunk0 = call->chunk0;
+    } else if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced &&
+               !(few && job->team))
         at = twill__probe(job, &call->task, few, &helpers);
     if (at < pass->n)
         twill__together(call, at, helpers);
@@ -549,7 +620,6 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     call->has_own = call->opened = call->start_failed = call->guarded = false;
     call->scratch = NULL;
     call->start_code = 0;
-    call->want = np - 1;
     call->eager = run->workers != 0;
 }
 
@@ -574,6 +644,10 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     job->seat = plan->seat;
     job->parent = plan->parent;
     job->flags = plan->flags;
+    call->want = plan->at && plan->helpers < np ? plan->helpers : np - 1;
+    call->at = plan->at;
+    call->chunk0 = plan->chunk0;
+    job->slot[0].done = plan->at; /* or skipped: nobody asks */
     call->total = plan->total;
     call->since = run->report ? twill__clock_now() : 0;
     if (job->detail)
@@ -645,6 +719,29 @@ twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps,
     return status;
 }
 
+/* The call itself, in a frame of the right size. */
+static inline twill_status twill__run_planned(twill__plan *plan, const twill_run *run,
+                                              twill__steps_fn *steps, void *data)
+{
+    if (plan->np <= TWILL__SMALL_FRAME)
+        return twill__run_small(plan, run, steps, data);
+    if (plan->np <= TWILL__LARGE_FRAME)
+        return twill__run_large(plan, run, steps, data);
+    return twill__run_huge(plan, run, steps, data);
+}
+
+/* A call on a pool holds a seat from beginning to end, so that the pool stays. False: the pool's
+   destroy has begun. */
+static inline __attribute__((always_inline)) bool twill__plan_seat(twill__plan *plan)
+{
+    plan->seat = twill__take_seat(plan->team);
+    if (!plan->seat && (atomic_load(&plan->team->seat[0].word) & TWILL__SEAT_SHUT))
+        return false;
+    if (!plan->seat)
+        plan->np = 1; /* so many calls are on it that the caller runs alone */
+    return true;
+}
+
 /* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a
    callback ends the thread (twill__scratch_get). */
 static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard,
@@ -654,22 +751,13 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
     twill_status status = twill__check_run(run);
     if (status != TWILL_OK)
         return twill__refuse(run, total, status);
-    twill__make_plan(&plan, run, total);
+    twill__make_plan(&plan, twill__thread(), run, total);
     plan.guard = guard;
     if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
         return twill__refuse(run, total, TWILL_NO_THREAD);
-    if (run->pool && total) {
-        plan.seat = twill__take_seat(plan.team);
-        if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
-            return twill__refuse(run, total, TWILL_CLOSED);
-        if (!plan.seat)
-            plan.np = 1; /* so many calls are on it that the caller runs alone */
-    }
-    if (plan.np <= TWILL__SMALL_FRAME)
-        return twill__run_small(&plan, run, steps, data);
-    if (plan.np <= TWILL__LARGE_FRAME)
-        return twill__run_large(&plan, run, steps, data);
-    return twill__run_huge(&plan, run, steps, data);
+    if (run->pool && total && !twill__plan_seat(&plan))
+        return twill__refuse(run, total, TWILL_CLOSED);
+    return twill__run_planned(&plan, run, steps, data);
 }
 
 #endif

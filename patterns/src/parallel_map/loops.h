@@ -58,10 +58,15 @@ static inline twill_status twill__start(const twill_parallel_options *options, s
     return twill__run_call(&options->run, n, guard, steps, data);
 }
 
-static inline twill_status twill__run_loop(size_t n, twill__body_fn *body, void *data, bool whole,
+/* key: the user's function */
+static inline twill_status twill__run_loop(size_t n, uintptr_t key, twill__body_fn *body,
+                                           void *data, bool whole,
                                            const twill_parallel_options *options)
 {
     twill__sweep loop;
+    if (n && options->schedule == TWILL_SCHEDULE_AUTO && !options->chunk &&
+        twill__has_no_wishes(&options->run))
+        return twill__run_brief(&options->run, n, key, body, data, whole);
     twill__sweep_init(&loop, n, body, data, options);
     loop.pass.whole = whole;
     return twill__start(options, n, false, twill__sweep_steps, &loop, &loop.cuts);
@@ -99,7 +104,7 @@ TWILL__DEFINE twill_status twill_parallel_map(const void *in, size_t in_size, vo
     options = twill__parallel_options(options);
     if (status != TWILL_OK || !twill__parallel_valid(options))
         return twill__refuse(&options->run, n, status != TWILL_OK ? status : TWILL_INVALID);
-    return twill__run_loop(n, twill__map_body, &map, false, options);
+    return twill__run_loop(n, (uintptr_t)fn, twill__map_body, &map, false, options);
 }
 
 typedef struct twill__for {
@@ -124,7 +129,7 @@ TWILL__DEFINE twill_status twill_parallel_for(size_t n, twill_for_fn *fn,
     options = twill__parallel_options(options);
     if (!fn || !twill__parallel_valid(options))
         return twill__refuse(&options->run, n, TWILL_INVALID);
-    return twill__run_loop(n, twill__for_body, &loop, false, options);
+    return twill__run_loop(n, (uintptr_t)fn, twill__for_body, &loop, false, options);
 }
 
 static inline int twill__invoke_one(void *data, twill_task *task)
@@ -186,7 +191,7 @@ TWILL__DEFINE twill_status twill_parallel_range(size_t n, twill_range_fn *fn,
     options = twill__parallel_options(options);
     if (!fn || !twill__parallel_valid(options))
         return twill__refuse(&options->run, n, TWILL_INVALID);
-    return twill__run_loop(n, twill__range_body, &ranges, true, options);
+    return twill__run_loop(n, (uintptr_t)fn, twill__range_body, &ranges, true, options);
 }
 
 TWILL__DEFINE twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, const void *call,
@@ -196,7 +201,7 @@ TWILL__DEFINE twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, 
     options = twill__parallel_options(options);
     if ((!fn && n) || !twill__parallel_valid(options))
         return twill__refuse(&options->run, n, TWILL_INVALID);
-    return twill__run_loop(n, twill__typed_body, &ranges, true, options);
+    return twill__run_loop(n, (uintptr_t)fn, twill__typed_body, &ranges, true, options);
 }
 
 /* ---- tiles ---- */
@@ -254,7 +259,7 @@ TWILL__DEFINE twill_status twill_parallel_tiles(size_t rows, size_t cols, size_t
         return twill__refuse(&options->run, 0, TWILL_INVALID);
     if (rows && cols && !twill__tiles_init(&tiles, &n))
         return twill__refuse(&options->run, SIZE_MAX, TWILL_TOO_BIG);
-    return twill__run_loop(n, twill__tile_body, &tiles, false, options);
+    return twill__run_loop(n, (uintptr_t)tiles.fn, twill__tile_body, &tiles, false, options);
 }
 
 /* ---- find ---- */

@@ -1,0 +1,221 @@
+/* brief.h: a loop without wishes, which may be over before it needs helpers: its first items run
+   with the few fields of a call that callbacks can see. Is the rest worth helpers, it goes on as a
+   whole call (engine/run.h); else it has cost little more than the serial loop. */
+#ifndef TWILL__ENGINE_BRIEF_H
+#define TWILL__ENGINE_BRIEF_H
+
+#include "engine/run.h"
+
+typedef struct twill__brief {
+    twill__job job; /* first: task->private_ points here */
+    twill__slot slot;
+    twill_task task;
+    twill__self *self;
+    uintptr_t key; /* the user's function */
+    /* where the rest begins, if it is worth helpers: how many, and their first chunk */
+    size_t at, chunk0;
+    unsigned helpers;
+} twill__brief;
+
+/* Whether nobody asks how the call went, and nothing but its items can end it. */
+static inline bool twill__has_no_wishes(const twill_run *run)
+{
+    bool hooks = run->worker_start || run->worker_stop;
+    uintptr_t asked = (uintptr_t)run->errors | run->errors_capacity | (uintptr_t)run->statuses |
+                      (uintptr_t)run->codes | (uintptr_t)run->report | (uintptr_t)run->cpus |
+                      run->cpu_count | (uintptr_t)run->until.cancel | run->workers | run->strict;
+    return !(asked | hooks) && twill__no_deadline(run->until.deadline) &&
+           (unsigned)run->on_error <= TWILL_ON_ERROR_LOWEST;
+}
+
+/* What callbacks, and calls nested in them, may look at. The rest is not set. */
+static inline void twill__brief_init(twill__brief *brief, const twill_run *run, size_t n,
+                                     twill__body_fn *body, void *data, const twill__plan *plan)
+{
+    twill__job *job = &brief->job;
+    job->call.table = twill__job_table();
+    job->n = n;
+    job->first = 0;
+    job->unit = 1;
+    job->starts = NULL;
+    job->detail = job->may_end = false;
+    job->data = data;
+    job->body = body;
+    job->crew = NULL;
+    job->run = run;
+    job->policy = TWILL_ON_ERROR_LOWEST;
+    job->np = plan->np;
+    job->generation = 0;
+    job->slot = &brief->slot;
+    job->ready = &job->bits[1];
+    job->outer = plan->outer;
+    job->parent = plan->parent;
+    job->team = plan->team;
+    job->seat = plan->seat;
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    atomic_init(&job->stop, 0);
+    atomic_init(&job->bits[1], 1);
+    twill__slot_init(job, 0);
+    twill__task_init(job, 0, &brief->task);
+}
+
+/* Runs the items begin..end-1. True: those were all, or the last that had to run. */
+static inline bool twill__brief_step(twill__brief *brief, size_t begin, size_t end)
+{
+    twill__job *job = &brief->job;
+    /* nobody else is here */
+    atomic_store_explicit(&brief->slot.begin, begin, memory_order_relaxed);
+    job->body(job, &brief->task, begin, end);
+    return end == job->n || !twill__may_run(job, end);
+}
+
+/* How many items to run before the first look at the ticks, and since when they count. Is it the
+   loop that was cheap a moment ago, then more of them, and since that moment, which spares a
+   reading: more has passed since then than they take. Should the loop have become dear, it is
+   noticed after a quarter of a worker's share. */
+static inline size_t twill__brief_first(const twill__brief *brief, bool few, uint64_t *since)
+{
+    const twill__job *job = &brief->job;
+    const twill__self *self = brief->self;
+    size_t size = job->n / job->np / 4;
+    if (self->ticked && self->cheap == brief->key && self->cheap_n == job->n && size >= 8) {
+        *since = self->ticked;
+        return size & ~(size_t)7;
+    }
+    *since = twill__ticks();
+    return twill__probe_size(job->n, few);
+}
+
+static inline void twill__brief_cheap(const twill__brief *brief, uint64_t now)
+{
+    brief->self->ticked = now;
+    brief->self->cheap = brief->key;
+    brief->self->cheap_n = brief->job.n;
+}
+
+/* The items that the caller runs alone. True: those were all; false: the rest is worth helpers. */
+static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
+{
+    twill__job *job = &brief->job;
+    twill__judge judge;
+    bool bound;
+    size_t at = 0, from = 0, end, size;
+    uint64_t since, now;
+    judge.few = twill__is_few(job->n, job->np);
+    judge.hired = job->team != NULL;
+    judge.helpers = job->np - 1;
+    judge.rate = job->team ? job->team->tick_rate : twill__ticks_per_us();
+    size = twill__brief_first(brief, judge.few, &since);
+    bound = since == brief->self->ticked; /* of the time, and no more */
+    brief->self->ticked = 0;
+    for (;;) { /* exit: all done, or the rest is worth threads */
+        end = job->n - at > size ? at + size : job->n;
+        if (twill__brief_step(brief, at, end))
+            return true;
+        at = end;
+        now = twill__ticks();
+        judge.spent = (now - since) | 1;
+        judge.items = at - from;
+        judge.left = job->n - at;
+        switch (twill__judge_rest(&judge)) {
+        case TWILL__ALONE:
+            twill__brief_cheap(brief, now);
+            (void)twill__brief_step(brief, at, job->n);
+            return true;
+        case TWILL__UNSURE:
+            size *= 4;
+            break;
+        case TWILL__SHARED:
+            if (bound) { /* time the next ones themselves */
+                bound = false;
+                from = at;
+                since = now;
+                size = twill__probe_size(job->n, judge.few);
+                break;
+            }
+            brief->at = at;
+            brief->chunk0 = judge.chunk0;
+            brief->helpers = judge.helpers;
+            return false;
+        }
+    }
+}
+
+static inline void twill__brief_end(twill__brief *brief)
+{
+    twill__token *token = twill__token_of(&brief->slot.token);
+    brief->self->job = brief->job.outer;
+    if (twill__token_used(token))
+        twill_cancel_detach(&brief->slot.token);
+}
+
+/* A callback ends the thread. */
+static inline void twill__brief_ended(void *brief)
+{
+    twill__brief_end((twill__brief *)brief);
+    twill__release(((twill__brief *)brief)->job.seat, false);
+}
+
+/* On a pool: its seat must not stay taken if a callback ends the thread. */
+static __attribute__((noinline)) bool twill__brief_guarded(twill__brief *brief)
+{
+    bool over;
+    TWILL__GUARD_PUSH(twill__brief_ended, brief);
+    brief->self->job = &brief->job;
+    over = twill__brief_run(brief);
+    TWILL__GUARD_POP(0);
+    return over;
+}
+
+/* ---- as a whole call ---- */
+
+static inline void twill__brief_steps(twill__job *job, void *pass)
+{
+    twill__run_pass(job, (const twill__pass *)pass);
+}
+
+/* The plan by value: its address would keep it in memory */
+static __attribute__((noinline)) twill_status twill__run_at_length(twill__plan plan,
+                                                                   const twill_run *run,
+                                                                   twill__body_fn *body, void *data,
+                                                                   bool whole)
+{
+    twill__pass pass = {.n = plan.total, .body = body, .data = data, .whole = whole};
+    return twill__run_planned(&plan, run, twill__brief_steps, &pass);
+}
+
+/* key: the user's function. */
+static inline twill_status twill__run_brief(const twill_run *run, size_t n, uintptr_t key,
+                                            twill__body_fn *body, void *data, bool whole)
+{
+    twill__brief brief;
+    twill__plan plan;
+    twill_status status = run->pool ? twill__check_pool(run->pool) : TWILL_OK;
+    if (status != TWILL_OK)
+        return status;
+    brief.self = twill__thread();
+    brief.key = key;
+    twill__make_plan(&plan, brief.self, run, n);
+    if (run->pool && !twill__plan_seat(&plan))
+        return TWILL_CLOSED;
+    if (plan.np == 1 || (plan.team && twill__is_few(n, plan.np)))
+        return twill__run_at_length(plan, run, body, data, whole);
+    twill__brief_init(&brief, run, n, body, data, &plan);
+    if (!(plan.seat ? twill__brief_guarded(&brief) : twill__brief_run(&brief))) {
+        twill__brief_end(&brief);
+        plan.at = brief.at;
+        plan.chunk0 = brief.chunk0;
+        plan.helpers = brief.helpers;
+        return twill__run_at_length(plan, run, body, data, whole);
+    }
+    twill__brief_end(&brief);
+    if (plan.seat)
+        twill__release(plan.seat, false);
+    if (brief.slot.failed &&
+        brief.slot.low <= atomic_load_explicit(&brief.job.stop_at, memory_order_relaxed))
+        return TWILL_FAILED;
+    return TWILL_OK;
+}
+
+#endif
