@@ -327,8 +327,8 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
 }
 
 /* A loop over items, one callback each. It looks round before each item, or, while items are so
-   quick that a look would cost more than they do, before each eighth; and it counts its items once,
-   at the end:
+   quick that a look would cost more than they do, before each eighth, or, while the caller is alone
+   and only its items can end the call, once; and it counts its items once, at the end:
 
        size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
        while ((look = twill__loop_look(&loop, i, end)) > i)
@@ -347,11 +347,10 @@ typedef struct twill__loop {
 static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
                                        size_t begin, size_t end)
 {
-    const twill_until *until = &job->run->until;
     loop->job = job;
     loop->me = me;
     loop->detail = job->detail;
-    loop->step = end - begin >= 64 && !until->cancel && twill__no_deadline(until->deadline) ? 8 : 1;
+    loop->step = job->may_end ? 1 : !job->generation ? SIZE_MAX : end - begin >= 64 ? 8 : 1;
     loop->at = 0;
     me->from = begin;
     me->odd = 0;
@@ -400,13 +399,11 @@ static inline void twill__loop_end(twill__slot *me, size_t to)
     me->from = SIZE_MAX;
 }
 
-/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
-   SIZE_MAX: the pass counts items too. */
-static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
-                                    size_t end, int code)
+/* Apart, since almost every range just ends well. */
+static __attribute__((noinline)) void twill__range_odd(twill__job *job, twill__slot *me, size_t at,
+                                                       size_t begin, size_t end, int code)
 {
     size_t failed = me->fail_index;
-    me->fail_index = SIZE_MAX;
     if (code) {
         if (failed < begin || failed >= end)
             failed = begin;
@@ -425,6 +422,18 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
             for (size_t i = begin; i < end; i++)
                 twill__item_note(job, i, TWILL_OK, 0);
     }
+}
+
+/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
+   SIZE_MAX: the pass counts items too. */
+static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
+                                    size_t end, int code)
+{
+    if (code || me->said || job->detail)
+        twill__range_odd(job, me, at, begin, end, code);
+    else
+        me->done += end - begin;
+    me->fail_index = SIZE_MAX;
 }
 
 /* ---- what callbacks say ---- */
