@@ -177,6 +177,23 @@ static inline void bench_squares(const uint32_t *BENCH_RESTRICT in, uint32_t *BE
         out[i] = in[i] * in[i];
 }
 
+/* The same by a call an item, through a pointer that no compiler sees through: for the forms of a
+ * contender that are given a function. */
+typedef int bench_item(const void *in, void *out);
+
+static int bench_square(const void *in, void *out)
+{
+    uint32_t x = *(const uint32_t *)in;
+    *(uint32_t *)out = x * x;
+    return 0;
+}
+
+static inline bench_item *bench_by_pointer(void)
+{
+    bench_item *volatile item = bench_square;
+    return item;
+}
+
 static inline void bench_map_check(bench_call *call, bench_map *map)
 {
     /* cleared before each call: what one leaves out cannot hide behind the results of another */

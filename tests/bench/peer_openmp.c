@@ -14,6 +14,16 @@ static void map_static(void *context)
         out[i] = in[i] * in[i];
 }
 
+static void map_item(void *context)
+{
+    bench_map *m = context;
+    bench_item *item = bench_by_pointer();
+    size_t n = m->n;
+#pragma omp parallel for schedule(static)
+    for (size_t i = 0; i < n; i++)
+        item(m->in + i, m->out + i);
+}
+
 static void map_dynamic(void *context)
 {
     bench_map *m = context;
@@ -53,6 +63,7 @@ int main(int argc, char **argv)
 {
     static const bench_entry entries[] = {
         {"map-static", BENCH_MAP, map_static},    {"map-dynamic", BENCH_MAP, map_dynamic},
+        {"map-item", BENCH_MAP, map_item},
         {"skew-static", BENCH_SKEW, skew_static}, {"skew-dynamic", BENCH_SKEW, skew_dynamic},
         {"skew-guided", BENCH_SKEW, skew_guided},
     };

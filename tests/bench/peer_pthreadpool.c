@@ -20,6 +20,19 @@ static void map(void *context)
     pthreadpool_parallelize_1d_tile_1d(pool, tile, m, m->n, share < most ? share : most, 0);
 }
 
+/* its plain form: a call an item by pointer */
+static void square(void *context, size_t i)
+{
+    bench_map *m = context;
+    (void)bench_square(m->in + i, m->out + i);
+}
+
+static void map_item(void *context)
+{
+    bench_map *m = context;
+    pthreadpool_parallelize_1d(pool, square, m, m->n, 0);
+}
+
 static void item(void *context, size_t i)
 {
     bench_skew_item(context, i);
@@ -33,7 +46,8 @@ static void skew(void *context)
 
 int main(int argc, char **argv)
 {
-    static const bench_entry entries[] = {{"map", BENCH_MAP, map}, {"skew", BENCH_SKEW, skew}};
+    static const bench_entry entries[] = {
+        {"map", BENCH_MAP, map}, {"map-item", BENCH_MAP, map_item}, {"skew", BENCH_SKEW, skew}};
     threads = bench_threads();
     pool = pthreadpool_create(threads);
     if (!pool) {

@@ -41,10 +41,16 @@ done
 for n in 100000 10000000; do
     section "map $n items" ns/call
     map_contenders $n
+    # a call an item by pointer, which no compiler can vectorise: what twill-item is fairly held to
+    contender row serial-item "$bin/serial map-item $n"
+    contender row libgomp-item "$bin/libgomp map-item $n"
+    contender row libomp-item "$bin/libomp map-item $n"
+    contender row pthreadpool-item "$bin/pthreadpool map-item $n"
     contender twill twill-item "$bin/twill_map item $n"
     contender twill twill-forced "$bin/twill_map forced $n"
     contender twill twill-transient "$bin/twill_map transient $n"
     goal "map of $n" twill-range median '1.0 x best'
     goal "map of $n" twill-typed median '1.0 x best'
     goal "map of $n, by pointer" twill-item median '2.5 x best'
+    goal "map of $n, by pointer" twill-item median '1.0 x libgomp-item'
 done
