@@ -670,6 +670,13 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 #ifndef TWILL__ENGINE_MAP_H
 #define TWILL__ENGINE_MAP_H
 
+/* ---- engine/brief.h ---- */
+/* brief.h: a loop without wishes, which may be over before it needs helpers: its first items run
+   with the few fields of a call that callbacks can see. Is the rest worth helpers, it goes on as a
+   whole call (engine/run.h); else it has cost little more than the serial loop. */
+#ifndef TWILL__ENGINE_BRIEF_H
+#define TWILL__ENGINE_BRIEF_H
+
 /* ---- engine/run.h ---- */
 /* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
 #ifndef TWILL__ENGINE_RUN_H
@@ -873,8 +880,8 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout2
-#define twill__process twill__process_layout2
+#define twill__thread  twill__thread_layout3
+#define twill__process twill__process_layout3
 
 struct twill__job;
 struct twill__team;
@@ -886,7 +893,12 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/future.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
-    void *reserved[2];        /* later parts */
+    /* the last parallel loop without wishes, if it was cheap: when it was judged, in ticks (0: it
+       was not), its function and its items; see engine/brief.h */
+    uint64_t ticked;
+    uintptr_t cheap;
+    size_t cheap_n;
+    void *reserved[2]; /* later parts */
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -2666,38 +2678,40 @@ typedef struct twill__cut { /* COST: items of about equal cost together */
 } twill__cut;
 
 typedef struct twill__job {
-    twill__call call; /* first: task->private_ points here */
-    /* set before helpers can come in, then only read */
+    /* set before helpers can come in, then only read. First what each of them needs at once: every
+       line of it must come from the caller's cache, see twill__fetch */
+    twill__call call;              /* first: task->private_ points here */
+    const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
+    twill__body_fn *body;
+    void *data; /* the pattern's */
+    twill__slot *slot;
+    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
+       behind one another, in `bits` where that is enough */
+    _Atomic uint64_t *taken, *ready;
     size_t n;             /* of this pass */
-    size_t first, unit;   /* place k of it: the user's items first + k * unit and on */
-    const size_t *starts; /* or, where units differ: items from starts[k] on; [n + 1] */
     size_t start, block;  /* AUTO: the first item of the ranges, items a block */
     size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
+    uint64_t tick_rate;   /* see platform/ticks.h; set with the team */
+    const twill_run *run;
+    unsigned np;         /* worker numbers */
+    uint32_t generation; /* of the process in which helpers were called; 0: none were */
     twill__schedule schedule;
     bool whole;   /* a chunk is one callback: never cut into steps */
     bool detail;  /* statuses, codes or errors are wanted */
     bool may_end; /* there is a token or a deadline */
-    twill__body_fn *body;
-    void *data;                    /* the pattern's */
-    const twill__crew_table *crew; /* NULL: items; else all but the workers is the object's */
-    void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
-    const twill_run *run;
-    twill_on_error policy;
-    unsigned np;         /* worker numbers */
-    uint32_t generation; /* of the process in which helpers were called; 0: none were */
-    twill__slot *slot;
-    /* a bit a number: in use; its slot is made; STATIC: its range is taken; the three arrays stand
-       behind one another, in `bits` where that is enough */
-    _Atomic uint64_t *taken, *ready, *ranges;
-    twill__cut *cuts;
-    size_t cut_count;
-    struct twill__job *outer;  /* the call whose callback made this one, in the same thread */
-    struct twill__job *parent; /* the same, if it is on the same team */
-    void *record;              /* the task of engine/future.h whose callback made it */
     struct twill__team *team;
     struct twill__seat *seat;
+    struct twill__job *parent; /* as outer, if it is on the same team */
+    void *record;              /* the task of engine/future.h whose callback made it */
+    void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
+    _Atomic uint64_t *ranges;
+    twill__cut *cuts;
+    size_t cut_count;
+    size_t first, unit;       /* place k of the pass: the user's items first + k * unit and on */
+    const size_t *starts;     /* or, where units differ: items from starts[k] on; [n + 1] */
+    struct twill__job *outer; /* the call whose callback made this one, in the same thread */
+    twill_on_error policy;
     uint32_t flags;
-    uint64_t tick_rate; /* see platform/ticks.h; set with the team */
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
     _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
@@ -2920,8 +2934,8 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
 }
 
 /* A loop over items, one callback each. It looks round before each item, or, while items are so
-   quick that a look would cost more than they do, before each eighth; and it counts its items once,
-   at the end:
+   quick that a look would cost more than they do, before each eighth, or, while the caller is alone
+   and only its items can end the call, once; and it counts its items once, at the end:
 
        size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
        while ((look = twill__loop_look(&loop, i, end)) > i)
@@ -2940,11 +2954,10 @@ typedef struct twill__loop {
 static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
                                        size_t begin, size_t end)
 {
-    const twill_until *until = &job->run->until;
     loop->job = job;
     loop->me = me;
     loop->detail = job->detail;
-    loop->step = end - begin >= 64 && !until->cancel && twill__no_deadline(until->deadline) ? 8 : 1;
+    loop->step = job->may_end ? 1 : !job->generation ? SIZE_MAX : end - begin >= 64 ? 8 : 1;
     loop->at = 0;
     me->from = begin;
     me->odd = 0;
@@ -2993,13 +3006,11 @@ static inline void twill__loop_end(twill__slot *me, size_t to)
     me->from = SIZE_MAX;
 }
 
-/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
-   SIZE_MAX: the pass counts items too. */
-static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
-                                    size_t end, int code)
+/* Apart, since almost every range just ends well. */
+static __attribute__((noinline)) void twill__range_odd(twill__job *job, twill__slot *me, size_t at,
+                                                       size_t begin, size_t end, int code)
 {
     size_t failed = me->fail_index;
-    me->fail_index = SIZE_MAX;
     if (code) {
         if (failed < begin || failed >= end)
             failed = begin;
@@ -3018,6 +3029,18 @@ static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at,
             for (size_t i = begin; i < end; i++)
                 twill__item_note(job, i, TWILL_OK, 0);
     }
+}
+
+/* A callback for the items begin..end-1 together has returned `code`. `at`: its place in the pass,
+   SIZE_MAX: the pass counts items too. */
+static inline void twill__range_end(twill__job *job, twill__slot *me, size_t at, size_t begin,
+                                    size_t end, int code)
+{
+    if (code || me->said || job->detail)
+        twill__range_odd(job, me, at, begin, end, code);
+    else
+        me->done += end - begin;
+    me->fail_index = SIZE_MAX;
 }
 
 /* ---- what callbacks say ---- */
@@ -3498,13 +3521,14 @@ typedef struct twill__helper {
 } twill__helper;
 
 typedef struct twill__team {
-    /* one more for each call that opens, and at the close */
+    /* One line for who opens a call and who waits for one: he writes it once, they read it once.
+       epoch: one more for each call that opens, and at the close */
     _Alignas(TWILL__LINE) _Atomic uint32_t epoch;
     _Atomic uint32_t hint; /* the seat that opened last */
     /* threads with nothing to do: spinning or parked */
-    _Alignas(TWILL__LINE) _Atomic uint32_t idle;
+    _Atomic uint32_t idle;
     _Atomic uint32_t parked;
-    _Atomic uint32_t closed;
+    _Alignas(TWILL__LINE) _Atomic uint32_t closed;
     _Atomic twill_ns alarm;   /* idle threads look round then at the latest; TWILL_FOREVER: never */
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
@@ -3520,6 +3544,14 @@ typedef struct twill__team {
 } twill__team;
 
 /* ---- in and out of a seat ---- */
+
+/* A newcomer reads the job's head from the caller's cache, line by line: all of them at once take
+   no longer than one. */
+static inline void twill__fetch(const twill__job *job)
+{
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+        __builtin_prefetch((const char *)job + at);
+}
 
 static inline twill__job *twill__enter(twill__seat *seat)
 {
@@ -3796,6 +3828,7 @@ static inline bool twill__serve_seat(twill__team *team, unsigned seat, unsigned 
     bool served;
     if (!job)
         return false;
+    twill__fetch(job);
     served = twill__serve(at, job, prefer);
     twill__leave(at);
     return served;
@@ -4124,6 +4157,7 @@ typedef struct twill__call_record { /* what a call needs besides the job */
     bool start_failed;
     int start_code;
     size_t total;
+    size_t at, chunk0; /* plan's, until the pass has taken them */
     twill_ns since;
     /* freed at the close, also when a callback ends the thread */
     struct twill__scratch *scratch;
@@ -4150,18 +4184,19 @@ static inline void *twill__scratch_get(twill__job *job, size_t bytes)
 
 /* ---- checks ---- */
 
+static inline twill_status twill__check_pool(const twill_pool *pool)
+{
+    if (pool->layout != TWILL__POOL_LAYOUT)
+        return TWILL_INVALID;
+    return twill__team_here(pool->team) ? TWILL_OK : TWILL_FORKED;
+}
+
 static inline twill_status twill__check_run(const twill_run *run)
 {
     if ((unsigned)run->on_error > TWILL_ON_ERROR_LIMIT || (run->errors_capacity && !run->errors) ||
         !run->cpu_count != !run->cpus)
         return TWILL_INVALID;
-    if (run->pool) {
-        if (run->pool->layout != TWILL__POOL_LAYOUT)
-            return TWILL_INVALID;
-        if (!twill__team_here(run->pool->team))
-            return TWILL_FORKED;
-    }
-    return TWILL_OK;
+    return run->pool ? twill__check_pool(run->pool) : TWILL_OK;
 }
 
 /* Fills the report of a call that runs nothing. */
@@ -4186,18 +4221,26 @@ typedef struct twill__plan {
     unsigned np;
     bool guard; /* something must be undone if a callback ends the thread */
     size_t total;
+    /* 0, or: the first `at` items have run (engine/brief.h); those that follow are worth so many
+       helpers, and shall begin with such a chunk */
+    size_t at, chunk0;
+    unsigned helpers;
 } twill__plan;
 
-static inline void twill__make_plan(twill__plan *plan, const twill_run *run, size_t total)
+/* always_inline: twill__run_brief keeps the plan in registers */
+static inline __attribute__((always_inline)) void
+twill__make_plan(twill__plan *plan, const twill__self *self, const twill_run *run, size_t total)
 {
-    twill__job *outer = twill__thread()->job;
+    twill__job *outer = self->job;
     unsigned workers = run->workers;
     plan->outer = outer;
     plan->team = NULL;
     plan->seat = NULL;
     plan->parent = NULL;
     plan->flags = 0;
+    plan->guard = false;
     plan->total = total;
+    plan->at = plan->chunk0 = 0;
     if (workers > total) /* first: what is too many for the items is not too many for the pool */
         workers = total > 1 ? (unsigned)total : 1;
     if (run->pool) {
@@ -4212,8 +4255,8 @@ static inline void twill__make_plan(twill__plan *plan, const twill_run *run, siz
     } else if (outer && outer->team && !workers) { /* nested: the threads of the call around it */
         plan->team = outer->team;
         workers = outer->np;
-    } else if (!outer && !workers && twill__thread()->team) { /* in a task: those of its pool */
-        plan->team = twill__thread()->team;
+    } else if (!outer && !workers && self->team) { /* in a task: those of its pool */
+        plan->team = self->team;
         workers = twill__team_threads(plan->team);
         plan->flags |= TWILL_REPORT_NESTED;
     } else if (!workers) {
@@ -4338,38 +4381,94 @@ static inline void twill__run_serial(twill__job *job, twill_task *task, size_t a
     }
 }
 
+/* What the first items say about the rest. */
+typedef enum twill__verdict {
+    TWILL__ALONE,  /* it is cheaper than its helpers */
+    TWILL__SHARED, /* it is worth them */
+    TWILL__UNSURE  /* too few items, or too short a time, to judge by */
+} twill__verdict;
+
+typedef struct twill__judge {
+    uint64_t spent;     /* ticks that `items` of them took, above 0 */
+    size_t items, left; /* left: those that are to come */
+    bool few;
+    bool hired;       /* helpers need not be started */
+    uint64_t rate;    /* of the ticks */
+    size_t chunk0;    /* out: the first chunk */
+    unsigned helpers; /* in and out: how many are worth calling */
+} twill__judge;
+
+static inline twill__verdict twill__judge_slowly(twill__judge *judge, uint64_t price)
+{
+    /* times `items`: a division spared */
+    double left = (double)judge->spent * (double)judge->left;
+    double cost = (double)price * (double)judge->items, chunk;
+    if (left <= cost)
+        return TWILL__ALONE;
+    if (!judge->few && judge->spent <= judge->rate * 200 / 1024 && left <= 8 * cost)
+        return TWILL__UNSURE;
+    chunk = (double)(judge->rate * (TWILL__CHUNK_NS / 4) / 1024) / (double)judge->spent *
+            (double)judge->items;
+    judge->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+    if (!judge->hired && left / cost < judge->helpers)
+        judge->helpers = (unsigned)(left / cost);
+    return TWILL__SHARED;
+}
+
+static inline twill__verdict twill__judge_rest(twill__judge *judge)
+{
+    uint64_t price = judge->rate * (judge->hired ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024;
+    if ((judge->spent | judge->items | judge->left | price) >> 31 ==
+            0 && /* then nothing overflows */
+        judge->spent * judge->left <= price * judge->items)
+        return TWILL__ALONE;
+    return twill__judge_slowly(judge, price);
+}
+
+/* One item may be most of the loop. */
+static inline bool twill__is_few(size_t n, unsigned workers)
+{
+    return n / 32 < workers;
+}
+
+/* So many items are run first, to be timed: what they cost too much on one thread is 1/64 of the
+   loop. */
+static inline size_t twill__probe_size(size_t n, bool few)
+{
+    return few ? 1 : n / 64 > 16 ? 16 : n / 64 + 1;
+}
+
 /* The caller begins alone and times its first items: returns where the others would begin,
-   job->n if nothing is left that is worth them. *helpers: how many are worth calling. Times are
-   in ticks. */
+   job->n if nothing is left that is worth them. *helpers: how many are worth calling. */
 static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, unsigned *helpers)
 {
-    size_t at = 0, size = few ? 1 : job->n / 64 > 16 ? 16 : job->n / 64 + 1;
+    size_t at = 0, size = twill__probe_size(job->n, few);
+    twill__judge judge = {.few = few, .hired = job->team != NULL, .helpers = *helpers};
+    uint64_t since;
     if (size < job->chunk)
         size = job->chunk < job->n ? job->chunk : job->n;
-    uint64_t rate = job->team ? job->team->tick_rate : twill__ticks_per_us(),
-             since = twill__ticks();
-    double sure = (double)(rate * 200 / 1024),
-           price = (double)(rate * (job->team ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024);
-    for (;;) {              /* exit: all done, stopped, or the rest is worth threads */
-        double spent, left; /* times `at`: a division spared */
+    judge.rate = job->team ? job->team->tick_rate : twill__ticks_per_us();
+    since = twill__ticks();
+    for (;;) { /* exit: all done, stopped, or the rest is worth threads */
         twill__serial_chunk(job, task, at, at + size);
         at += size;
         if (at >= job->n || !twill__may_run(job, at) ||
             (job->may_end && twill__stopped(job, twill__clock_now())))
             return job->n;
-        spent = (double)(twill__ticks() - since) + 1;
-        left = spent * (double)(job->n - at);
-        if (left <= price * (double)at) {
-            /* the rest is cheaper than its helpers */
+        judge.spent = (twill__ticks() - since) | 1;
+        judge.items = at;
+        judge.left = job->n - at;
+        switch (twill__judge_rest(&judge)) {
+        case TWILL__ALONE:
             size = job->may_end && job->whole && job->n - at > at ? at : job->n - at;
-        } else if (few || spent > sure || left > 8 * price * (double)at) {
-            double chunk = (double)(rate * (TWILL__CHUNK_NS / 4) / 1024) / spent * (double)at;
-            job->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
-            if (!job->team && left / (double)at / price < *helpers)
-                *helpers = (unsigned)(left / (double)at / price);
+            break;
+        case TWILL__SHARED:
+            job->chunk0 = judge.chunk0;
+            *helpers = judge.helpers;
             return at;
-        } else {
-            size *= 4; /* too short to judge */
+        case TWILL__UNSURE:
+            size *= 4;
+            break;
         }
         if (size > job->n - at)
             size = job->n - at;
@@ -4593,8 +4692,13 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
         twill__run_serial(job, &call->task, 0);
         return;
     }
-    few = !pass->parts && pass->n / 32 < job->np;
-    if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced && !(few && job->team))
+    few = !pass->parts && twill__is_few(pass->n, job->np);
+    if (call->at) { /* of the only pass: as probed */
+        at = call->at;
+        call->at = 0;
+        job->chunk0 = call->chunk0;
+    } else if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced &&
+               !(few && job->team))
         at = twill__probe(job, &call->task, few, &helpers);
     if (at < pass->n)
         twill__together(call, at, helpers);
@@ -4650,7 +4754,6 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     call->has_own = call->opened = call->start_failed = call->guarded = false;
     call->scratch = NULL;
     call->start_code = 0;
-    call->want = np - 1;
     call->eager = run->workers != 0;
 }
 
@@ -4675,6 +4778,10 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     job->seat = plan->seat;
     job->parent = plan->parent;
     job->flags = plan->flags;
+    call->want = plan->at && plan->helpers < np ? plan->helpers : np - 1;
+    call->at = plan->at;
+    call->chunk0 = plan->chunk0;
+    job->slot[0].done = plan->at; /* or skipped: nobody asks */
     call->total = plan->total;
     call->since = run->report ? twill__clock_now() : 0;
     if (job->detail)
@@ -4746,6 +4853,29 @@ twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps,
     return status;
 }
 
+/* The call itself, in a frame of the right size. */
+static inline twill_status twill__run_planned(twill__plan *plan, const twill_run *run,
+                                              twill__steps_fn *steps, void *data)
+{
+    if (plan->np <= TWILL__SMALL_FRAME)
+        return twill__run_small(plan, run, steps, data);
+    if (plan->np <= TWILL__LARGE_FRAME)
+        return twill__run_large(plan, run, steps, data);
+    return twill__run_huge(plan, run, steps, data);
+}
+
+/* A call on a pool holds a seat from beginning to end, so that the pool stays. False: the pool's
+   destroy has begun. */
+static inline __attribute__((always_inline)) bool twill__plan_seat(twill__plan *plan)
+{
+    plan->seat = twill__take_seat(plan->team);
+    if (!plan->seat && (atomic_load(&plan->team->seat[0].word) & TWILL__SEAT_SHUT))
+        return false;
+    if (!plan->seat)
+        plan->np = 1; /* so many calls are on it that the caller runs alone */
+    return true;
+}
+
 /* Runs `steps` as one call over `total` items of the user's. guard: there is something to free if a
    callback ends the thread (twill__scratch_get). */
 static inline twill_status twill__run_call(const twill_run *run, size_t total, bool guard,
@@ -4755,22 +4885,227 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
     twill_status status = twill__check_run(run);
     if (status != TWILL_OK)
         return twill__refuse(run, total, status);
-    twill__make_plan(&plan, run, total);
+    twill__make_plan(&plan, twill__thread(), run, total);
     plan.guard = guard;
     if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
         return twill__refuse(run, total, TWILL_NO_THREAD);
-    if (run->pool && total) {
-        plan.seat = twill__take_seat(plan.team);
-        if (!plan.seat && (atomic_load(&plan.team->seat[0].word) & TWILL__SEAT_SHUT))
-            return twill__refuse(run, total, TWILL_CLOSED);
-        if (!plan.seat)
-            plan.np = 1; /* so many calls are on it that the caller runs alone */
+    if (run->pool && total && !twill__plan_seat(&plan))
+        return twill__refuse(run, total, TWILL_CLOSED);
+    return twill__run_planned(&plan, run, steps, data);
+}
+
+#endif
+
+typedef struct twill__brief {
+    twill__job job; /* first: task->private_ points here */
+    twill__slot slot;
+    twill_task task;
+    twill__self *self;
+    uintptr_t key; /* the user's function */
+    /* where the rest begins, if it is worth helpers: how many, and their first chunk */
+    size_t at, chunk0;
+    unsigned helpers;
+} twill__brief;
+
+/* Whether nobody asks how the call went, and nothing but its items can end it. */
+static inline bool twill__has_no_wishes(const twill_run *run)
+{
+    bool hooks = run->worker_start || run->worker_stop;
+    uintptr_t asked = (uintptr_t)run->errors | run->errors_capacity | (uintptr_t)run->statuses |
+                      (uintptr_t)run->codes | (uintptr_t)run->report | (uintptr_t)run->cpus |
+                      run->cpu_count | (uintptr_t)run->until.cancel | run->workers | run->strict;
+    return !(asked | hooks) && twill__no_deadline(run->until.deadline) &&
+           (unsigned)run->on_error <= TWILL_ON_ERROR_LOWEST;
+}
+
+/* What callbacks, and calls nested in them, may look at. The rest is not set. */
+static inline void twill__brief_init(twill__brief *brief, const twill_run *run, size_t n,
+                                     twill__body_fn *body, void *data, const twill__plan *plan)
+{
+    twill__job *job = &brief->job;
+    job->call.table = twill__job_table();
+    job->n = n;
+    job->first = 0;
+    job->unit = 1;
+    job->starts = NULL;
+    job->detail = job->may_end = false;
+    job->data = data;
+    job->body = body;
+    job->crew = NULL;
+    job->run = run;
+    job->policy = TWILL_ON_ERROR_LOWEST;
+    job->np = plan->np;
+    job->generation = 0;
+    job->slot = &brief->slot;
+    job->ready = &job->bits[1];
+    job->outer = plan->outer;
+    job->parent = plan->parent;
+    job->team = plan->team;
+    job->seat = plan->seat;
+    atomic_init(&job->limit, SIZE_MAX);
+    atomic_init(&job->stop_at, SIZE_MAX);
+    atomic_init(&job->stop, 0);
+    atomic_init(&job->bits[1], 1);
+    twill__slot_init(job, 0);
+    twill__task_init(job, 0, &brief->task);
+}
+
+/* Runs the items begin..end-1. True: those were all, or the last that had to run. */
+static inline bool twill__brief_step(twill__brief *brief, size_t begin, size_t end)
+{
+    twill__job *job = &brief->job;
+    /* nobody else is here */
+    atomic_store_explicit(&brief->slot.begin, begin, memory_order_relaxed);
+    job->body(job, &brief->task, begin, end);
+    return end == job->n || !twill__may_run(job, end);
+}
+
+/* How many items to run before the first look at the ticks, and since when they count. Is it the
+   loop that was cheap a moment ago, then more of them, and since that moment, which spares a
+   reading: more has passed since then than they take. Should the loop have become dear, it is
+   noticed after a quarter of a worker's share. */
+static inline size_t twill__brief_first(const twill__brief *brief, bool few, uint64_t *since)
+{
+    const twill__job *job = &brief->job;
+    const twill__self *self = brief->self;
+    size_t size = job->n / job->np / 4;
+    if (self->ticked && self->cheap == brief->key && self->cheap_n == job->n && size >= 8) {
+        *since = self->ticked;
+        return size & ~(size_t)7;
     }
-    if (plan.np <= TWILL__SMALL_FRAME)
-        return twill__run_small(&plan, run, steps, data);
-    if (plan.np <= TWILL__LARGE_FRAME)
-        return twill__run_large(&plan, run, steps, data);
-    return twill__run_huge(&plan, run, steps, data);
+    *since = twill__ticks();
+    return twill__probe_size(job->n, few);
+}
+
+static inline void twill__brief_cheap(const twill__brief *brief, uint64_t now)
+{
+    brief->self->ticked = now;
+    brief->self->cheap = brief->key;
+    brief->self->cheap_n = brief->job.n;
+}
+
+/* The items that the caller runs alone. True: those were all; false: the rest is worth helpers. */
+static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
+{
+    twill__job *job = &brief->job;
+    twill__judge judge;
+    bool bound;
+    size_t at = 0, from = 0, end, size;
+    uint64_t since, now;
+    judge.few = twill__is_few(job->n, job->np);
+    judge.hired = job->team != NULL;
+    judge.helpers = job->np - 1;
+    judge.rate = job->team ? job->team->tick_rate : twill__ticks_per_us();
+    size = twill__brief_first(brief, judge.few, &since);
+    bound = since == brief->self->ticked; /* of the time, and no more */
+    brief->self->ticked = 0;
+    for (;;) { /* exit: all done, or the rest is worth threads */
+        end = job->n - at > size ? at + size : job->n;
+        if (twill__brief_step(brief, at, end))
+            return true;
+        at = end;
+        now = twill__ticks();
+        judge.spent = (now - since) | 1;
+        judge.items = at - from;
+        judge.left = job->n - at;
+        switch (twill__judge_rest(&judge)) {
+        case TWILL__ALONE:
+            twill__brief_cheap(brief, now);
+            (void)twill__brief_step(brief, at, job->n);
+            return true;
+        case TWILL__UNSURE:
+            size *= 4;
+            break;
+        case TWILL__SHARED:
+            if (bound) { /* time the next ones themselves */
+                bound = false;
+                from = at;
+                since = now;
+                size = twill__probe_size(job->n, judge.few);
+                break;
+            }
+            brief->at = at;
+            brief->chunk0 = judge.chunk0;
+            brief->helpers = judge.helpers;
+            return false;
+        }
+    }
+}
+
+static inline void twill__brief_end(twill__brief *brief)
+{
+    twill__token *token = twill__token_of(&brief->slot.token);
+    brief->self->job = brief->job.outer;
+    if (twill__token_used(token))
+        twill_cancel_detach(&brief->slot.token);
+}
+
+/* A callback ends the thread. */
+static inline void twill__brief_ended(void *brief)
+{
+    twill__brief_end((twill__brief *)brief);
+    twill__release(((twill__brief *)brief)->job.seat, false);
+}
+
+/* On a pool: its seat must not stay taken if a callback ends the thread. */
+static __attribute__((noinline)) bool twill__brief_guarded(twill__brief *brief)
+{
+    bool over;
+    TWILL__GUARD_PUSH(twill__brief_ended, brief);
+    brief->self->job = &brief->job;
+    over = twill__brief_run(brief);
+    TWILL__GUARD_POP(0);
+    return over;
+}
+
+/* ---- as a whole call ---- */
+
+static inline void twill__brief_steps(twill__job *job, void *pass)
+{
+    twill__run_pass(job, (const twill__pass *)pass);
+}
+
+/* The plan by value: its address would keep it in memory */
+static __attribute__((noinline)) twill_status twill__run_at_length(twill__plan plan,
+                                                                   const twill_run *run,
+                                                                   twill__body_fn *body, void *data,
+                                                                   bool whole)
+{
+    twill__pass pass = {.n = plan.total, .body = body, .data = data, .whole = whole};
+    return twill__run_planned(&plan, run, twill__brief_steps, &pass);
+}
+
+/* key: the user's function. */
+static inline twill_status twill__run_brief(const twill_run *run, size_t n, uintptr_t key,
+                                            twill__body_fn *body, void *data, bool whole)
+{
+    twill__brief brief;
+    twill__plan plan;
+    twill_status status = run->pool ? twill__check_pool(run->pool) : TWILL_OK;
+    if (status != TWILL_OK)
+        return status;
+    brief.self = twill__thread();
+    brief.key = key;
+    twill__make_plan(&plan, brief.self, run, n);
+    if (run->pool && !twill__plan_seat(&plan))
+        return TWILL_CLOSED;
+    if (plan.np == 1 || (plan.team && twill__is_few(n, plan.np)))
+        return twill__run_at_length(plan, run, body, data, whole);
+    twill__brief_init(&brief, run, n, body, data, &plan);
+    if (!(plan.seat ? twill__brief_guarded(&brief) : twill__brief_run(&brief))) {
+        twill__brief_end(&brief);
+        plan.at = brief.at;
+        plan.chunk0 = brief.chunk0;
+        plan.helpers = brief.helpers;
+        return twill__run_at_length(plan, run, body, data, whole);
+    }
+    twill__brief_end(&brief);
+    if (plan.seat)
+        twill__release(plan.seat, false);
+    if (brief.slot.failed &&
+        brief.slot.low <= atomic_load_explicit(&brief.job.stop_at, memory_order_relaxed))
+        return TWILL_FAILED;
+    return TWILL_OK;
 }
 
 #endif
