@@ -750,15 +750,15 @@ TEST(pool_made_before_a_fork)
     pid_t child = fork();
 
     if (child == 0) {
-        twill_pool *own;
-
         check_child(pool);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
-        own = make_pool(2);
+#ifndef __SANITIZE_ADDRESS__ /* as above: the stacks of new threads are still marked as used */
+        twill_pool *own = make_pool(2);
         CHECK_EQ(twill_parallel_for(1000, no_work,
                                     &(twill_parallel_options){.run = {.pool = own, .workers = 3}}),
                  TWILL_OK);
         CHECK_EQ(twill_pool_destroy(own), TWILL_OK);
+#endif
         _exit(0);
     }
     check_exit(child);
