@@ -21,8 +21,8 @@ enum {
     STACK_SIZE = 256 * 1024, /* of one thread */
     MAX_KEYS = 16,           /* of thread-specific storage */
     POLITE_YIELDS = 200,     /* so many, and nobody blocked or woken: time passes */
-    POLLS = 150,             /* so many looks in a row are a wait that does not sleep: --no-polling */
-    UNFAIR_STEPS = 200       /* so many without blocking or yielding, and the others get a turn */
+    POLLS = 150,       /* so many looks in a row are a wait that does not sleep: --no-polling */
+    UNFAIR_STEPS = 200 /* so many without blocking or yielding, and the others get a turn */
 };
 
 typedef enum { UNUSED, RUNNABLE, BLOCKED, ENDED } thread_state;
@@ -46,9 +46,9 @@ typedef struct thread {
     int (*c11_main)(void *);
     void *(*pthread_main)(void *);
     void *argument;
-    void *result; /* of either kind */
+    void *result;                    /* of either kind */
     bool joined, detached, vanished; /* vanished: by a fork */
-    void *cleanup; /* innermost pthread_cleanup_push */
+    void *cleanup;                   /* innermost pthread_cleanup_push */
     void *keys[MAX_KEYS];
 
     const char *waits_in; /* BLOCKED: the call, the address, until when */
@@ -65,8 +65,8 @@ typedef struct thread {
 
     uint32_t steps;     /* it has taken */
     uint32_t polite_to; /* threads that must move before it runs again: it has yielded */
-    int steps_in_row; /* since it last blocked or yielded */
-    int idle_steps; /* in a row that changed nothing: it polls */
+    int steps_in_row;   /* since it last blocked or yielded */
+    int idle_steps;     /* in a row that changed nothing: it polls */
     int stale_in_row;
     const void *stale_at;
     int priority;   /* PCT */
@@ -89,21 +89,24 @@ typedef struct explorer {
     bool pruned;         /* cut short: this state was there before */
     bool died, in_child; /* by a signal or _exit; after fork: not all can have been given back */
     int pid;
-    int coming; /* signals from outside, on their way */
-    bool alone; /* all other threads have ended, and the current one knows what they did */
+    int coming;   /* signals from outside, on their way */
+    bool alone;   /* all other threads have ended, and the current one knows what they did */
     uint32_t run; /* number of the run: tables are emptied by comparing it */
+    uint32_t era; /* likewise, and advanced when a thread is left alone: what it does then and what
+                     was before meets nobody, so neither accesses nor old stores are kept */
     uint32_t steps;
     uint32_t idle_yields;   /* since anything has changed */
     uint32_t polite_yields; /* since anybody has blocked, was woken or has begun or ended */
-    uint64_t now;     /* monotonic, ns */
-    uint64_t wall;    /* wall clock minus monotonic */
-    int reads_of_now; /* since it last changed */
-    vclock sc_view;   /* joined by sequentially consistent fences */
+    bool polite, deadlines; /* some thread was polite, has waited with a deadline: in this run */
+    uint64_t now;           /* monotonic, ns */
+    uint64_t wall;          /* wall clock minus monotonic */
+    int reads_of_now;       /* since it last changed */
+    vclock sc_view;         /* joined by sequentially consistent fences */
     uint64_t sc_order;
     uint32_t allocations, creations; /* so far, for the k-th to fail */
     bool fault_hit;
     char message[600], details[4000]; /* of the failure; details: more lines, or "" */
-    void *driver; /* stack pointer of the driver */
+    void *driver;                     /* stack pointer of the driver */
     int lowest_priority;
 
     /* ---- options ---- */
@@ -144,7 +147,7 @@ int choose(int n);           /* a number below n */
 bool fault(int one_in);      /* does this small misfortune happen here? */
 bool hard_fault(int one_in); /* the same for failing allocations and threads */
 int choose_stale(int n);     /* how many stores back a load reads, below n */
-bool signal_comes(void); /* from outside, now? */
+bool signal_comes(void);     /* from outside, now? */
 int pick_thread(const int *able, int count, bool current_first, bool timers);
 void new_priority(thread *t);
 bool search_next(void);    /* EXHAUSTIVE: prepare the next run; false: all done */
@@ -188,9 +191,35 @@ bool search_was_here(int current); /* search.c */
 void vclock_join(vclock *into, const vclock *from);
 void release_to(vclock *clock); /* and the past of this thread goes on */
 void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc);
-bool race_alone(void);
-void touch_alone(uintptr_t address, size_t size); /* written, by the only thread */
+void touch_last(uintptr_t address, size_t size, const void *pc);
+void stay_alone(void); /* if nobody else has anything to do that the current thread does not know */
 void mark_atomic(uintptr_t address);
+
+/* What a thread has touched since its clock last advanced. The same again can be no other race: whoever
+   came in between does not know of the first time either. */
+enum { GLANCES = 256 };
+typedef struct glance {
+    uintptr_t word; /* address / 8 */
+    uint64_t when;
+    uint8_t read, written; /* which of its bytes */
+} glance;
+extern glance glances[MAX_THREADS][GLANCES];
+
+static inline uint64_t glance_time(void)
+{
+    return (uint64_t)x.run << 32 | self()->now.at[x.current];
+}
+
+/* A plain access of at most 8 bytes: what most of them are is answered here. */
+static inline void touch_plain(uintptr_t address, size_t size, bool write, const void *pc)
+{
+    const glance *g = &glances[x.current][address >> 3 & (GLANCES - 1)];
+    unsigned bytes = ((1u << size) - 1) << (address & 7);
+
+    if (g->word != address >> 3 || g->when != glance_time() ||
+        (bytes & ~(unsigned)(write ? g->written : g->read | g->written)) != 0)
+        touch(address, size, write, false, pc);
+}
 
 /* ---- memory.c: atomics ---- */
 void forget_stores(uintptr_t address, size_t size); /* overwritten by a plain store */
@@ -242,6 +271,7 @@ void limit(const char *what) __attribute__((noreturn));
 void name_of(const void *address, char *text, size_t size);
 void source_of(const void *pc, char *text, size_t size);
 void trace_name(const void *address, const char *name);
+void each_object(const char *prefix, void (*use)(char *address, size_t size)); /* of the program */
 
 typedef struct shown_step {
     uint32_t number, left_out; /* left_out: so many like the next ones, before it */

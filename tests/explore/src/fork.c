@@ -58,12 +58,11 @@ static void become_child(void)
         if (other->vanished)
             other->state = ENDED;
     }
-    x.alone = true;
+    x.alone = false;
+    stay_alone();
     for (int i = 0; i < MAPS; i++)
-        if (forks.wiped[i]) {
+        if (forks.wiped[i])
             memset(maps + (size_t)i * MAP_BYTES, 0, MAP_BYTES);
-            touch_alone((uintptr_t)maps + (uintptr_t)i * MAP_BYTES, MAP_BYTES);
-        }
     signals_in_child();
     progress();
 }

@@ -1,5 +1,6 @@
 /* heap.c: the program's heap, and the functions of <string.h> that compilers call themselves.
    Memory is never used again within a run, so that every access after free is seen. */
+#define _DEFAULT_SOURCE /* madvise */
 #include "explorer.h"
 
 #include <errno.h>
@@ -12,9 +13,7 @@ enum {
     ARENA = 8 << 20,
     GAP = 32, /* between blocks; out of bounds */
     MAX_BLOCKS = 4096,
-    FILL = 0xa5, /* what malloc leaves in a block */
-    OUTSIDE = 0,
-    FREED = 9 /* else: the first n bytes of these 8 belong to a block */
+    FILL = 0xa5 /* what malloc leaves in a block */
 };
 
 typedef struct piece {
@@ -24,19 +23,26 @@ typedef struct piece {
 } piece;
 
 static char *arena;
-static uint8_t *state; /* of each 8 bytes */
+static uint8_t *state; /* of each 8 bytes: so many of them, the first ones, belong to a block */
 static uint32_t top;
 static piece blocks[MAX_BLOCKS];
 static int block_count;
 
 void *big(size_t size)
 {
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                   -1, 0);
+    const size_t page =
+        2 << 20; /* a large one, for what is large: tables are read here and there */
+    size_t extra = size < page ? 0 : page;
+    char *p = mmap(NULL, size + extra, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
     if (p == MAP_FAILED) {
         perror("explorer: mmap");
         exit(3);
+    }
+    if (extra) {
+        p += page - (uintptr_t)p % page;
+        madvise(p, size, MADV_HUGEPAGE);
     }
     return p;
 }
@@ -49,7 +55,7 @@ void heap_create(void)
 
 void heap_reset(void)
 {
-    memset(state, OUTSIDE, top / 8 + 8);
+    memset(state, 0, top / 8 + 8);
     top = 0;
     block_count = 0;
 }
@@ -105,13 +111,17 @@ static void report_access(uintptr_t address, const void *pc)
 void heap_check(uintptr_t address, size_t size, const void *pc)
 {
     uintptr_t at = address - (uintptr_t)arena;
+    const piece *b;
 
     if (at >= ARENA)
         return;
+    if (size > 64 && (b = block_of((const void *)address)) != NULL && !b->freed &&
+        at >= b->offset && at + size <= b->offset + b->size)
+        return; /* else byte by byte: which one is it? */
     for (uintptr_t end = at + size; at < end;) {
         uintptr_t next = (at | 7) + 1 < end ? (at | 7) + 1 : end;
         uint8_t valid = state[at >> 3];
-        if (valid == FREED || ((next - 1) & 7) >= valid)
+        if (((next - 1) & 7) >= valid)
             report_access((uintptr_t)arena + at, pc);
         at = next;
     }
@@ -142,7 +152,7 @@ static void mark(uint32_t offset, uint32_t size, bool free)
 {
     uint32_t last = size ? (size - 1) / 8 : 0;
 
-    memset(state + offset / 8, free ? FREED : 8, last + 1);
+    memset(state + offset / 8, free ? 0 : 8, last + 1);
     if (!free)
         state[offset / 8 + last] = (uint8_t)(size - last * 8);
 }
@@ -219,7 +229,8 @@ static void release_block(void *p, const void *pc)
         source_of(b->pc, there, sizeof there);
         fail("double free of block%d, first freed at %s", (int)(b - blocks) + 1, there);
     }
-    touch((uintptr_t)p, b->size, true, false, pc); /* so that a free races with any use */
+    if (x.active && b->size)
+        touch_last((uintptr_t)p, b->size, pc);
     mark(b->offset, b->size, true);
     b->freed = true;
     b->pc = pc;

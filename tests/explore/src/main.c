@@ -23,7 +23,35 @@ static struct {
     uint64_t schedules, first, trials, sweep;
     double seconds;
     bool keep_going, sweep_allocations, sweep_creations, expect_failure, replay, rising, shrink;
+    bool keep_counters;
 } options = {.schedules = 100000, .trials = 1, .shrink = true};
+
+/* ---- --keep-counters: gcov's are variables of the program, and must outlive a run ---- */
+
+enum { COUNTERS = 1 << 14 };
+static struct {
+    char *address, *copy;
+    size_t size;
+} counters[COUNTERS];
+static size_t counter_count;
+
+static void keep_counter(char *address, size_t size)
+{
+    if (counter_count == COUNTERS)
+        limit("too many counters");
+    counters[counter_count].address = address;
+    counters[counter_count].size = size;
+    counters[counter_count++].copy = big(size);
+}
+
+static void restore_variables(void)
+{
+    for (size_t i = 0; i < counter_count; i++)
+        memcpy(counters[i].copy, counters[i].address, counters[i].size);
+    memcpy(data, data_copy, data_size);
+    for (size_t i = 0; i < counter_count; i++)
+        memcpy(counters[i].address, counters[i].copy, counters[i].size);
+}
 
 /* ---- labels that some run must reach ---- */
 
@@ -162,8 +190,7 @@ static void check_end(void)
 {
     if (x.failed || x.pruned || !x.check_leaks || x.died || x.in_child)
         return;
-    x.failed =
-        heap_leak(x.message, sizeof x.message) || files_leak(x.message, sizeof x.message);
+    x.failed = heap_leak(x.message, sizeof x.message) || files_leak(x.message, sizeof x.message);
     for (int i = 1; i < x.thread_count && !x.failed; i++)
         if (!x.threads[i].joined && !x.threads[i].detached) {
             snprintf(x.message, sizeof x.message, "T%d was neither joined nor detached", i);
@@ -174,15 +201,17 @@ static void check_end(void)
 /* True: the run failed. */
 bool run_once(uint64_t number)
 {
-    memcpy(data, data_copy, data_size);
+    restore_variables();
     heap_reset();
     trace_reset();
     x.run++;
+    x.era++;
     x.thread_count = x.current = 0;
     x.failed = x.finished = x.died = x.in_child = false;
     x.pid = 1000;
     x.details[0] = '\0';
     x.steps = x.idle_yields = x.polite_yields = 0;
+    x.polite = x.deadlines = false;
     x.now = UINT64_C(1000000000000);
     x.wall = UINT64_C(1700000000000000000);
     x.reads_of_now = 0;
@@ -372,7 +401,8 @@ static void usage(void)
           "  --no-reduction  exhaustive: also what leads to a state that was there before\n"
           "  --no-rising     exhaustive: only the last bound, not bound by bound\n"
           "  --spurious      spurious wakes, EINTR, weak CAS failures\n"
-          "  --fail=alloc,thread,cond   allocations, threads and conditions, conditions fail at random\n"
+          "  --fail=alloc,thread,cond   allocations, threads and conditions, conditions fail at "
+          "random\n"
           "  --fail-alloc=K --fail-thread=K   the K-th fails\n"
           "  --sweep=alloc|thread [--schedules=N]   every K, N schedules (200) each\n"
           "  --wall-jumps    the wall clock is set back and forth by an hour\n"
@@ -386,7 +416,7 @@ static void usage(void)
           "  --no-shrink     report the failure as it came, not a simpler one like it\n"
           "  --keep-going    do not stop at a failure   --quiet       totals alone\n"
           "  --trials=N      how soon is it found: N seeds   --show-output   of the program\n"
-          "  --expect=fail   success if some schedule fails\n"
+          "  --expect=fail   success if some schedule fails   --keep-counters   gcov's\n"
           "Status: 0 no failure, 1 a failure, 2 wrong option, 3 the explorer cannot go on.\n",
           stderr);
 }
@@ -481,6 +511,7 @@ static bool set_switch(const char *option)
         {"--no-reduction", &x.reduction, false},
         {"--no-polling", &x.no_polling, true},
         {"--polling", &x.no_polling, false},
+        {"--keep-counters", &options.keep_counters, true},
         {"--mmap", &x.give_pages, true},
         {"--wall-jumps", &x.wall_jumps, true},
     };
@@ -563,6 +594,8 @@ static void prepare(void)
     }
     data_copy = big(data_size + 1);
     memcpy(data_copy, data, data_size);
+    if (options.keep_counters)
+        each_object("__gcov0.", keep_counter);
     catch_signals();
     watch_for_endless_loops();
 }
@@ -575,7 +608,9 @@ static void print_totals(const char *name)
 
     for (int i = 0; i < label_count; i++) {
         printf("%s: %s in %llu schedules\n",
-               labels[i].count ? "reached" : may_be_missed ? "not reached" : "FAILED: not reached",
+               labels[i].count ? "reached"
+               : may_be_missed ? "not reached"
+                               : "FAILED: not reached",
                labels[i].name, (unsigned long long)labels[i].count);
         if (!labels[i].count && !may_be_missed)
             x.failures++;

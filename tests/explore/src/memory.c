@@ -21,7 +21,7 @@ typedef struct store {
 
 typedef struct cell {
     uintptr_t address;
-    uint32_t run;
+    uint32_t era;
     int count, first;
     store ring[HISTORY];
 } cell;
@@ -36,10 +36,10 @@ static cell *find(uintptr_t address, bool create)
         table = big(CELLS * sizeof *table);
     for (int tries = 0; tries < CELLS; tries++, at = (at + 1) & (CELLS - 1)) {
         cell *c = &table[at];
-        if (c->run != x.run) {
+        if (c->era != x.era) {
             if (!create)
                 return NULL;
-            c->run = x.run;
+            c->era = x.era;
             c->address = address;
             c->count = c->first = 0;
             mark_atomic(address);
@@ -209,15 +209,20 @@ static void publish(cell *c, uint64_t value, int order, const vclock *chain)
         vclock_join(&s->sync, chain);
     if (order == SEQ_CST)
         s->sc = ++x.sc_order;
-    t->now.at[x.current]++;
+    if (releases(order)) /* else nobody learns how far this thread is */
+        t->now.at[x.current]++;
     progress();
 }
 
 uint64_t newest_value(const void *address, int size)
 {
-    cell *c = cell_of(address, size);
-    store *s = nth(c, c->count - 1);
+    cell *c;
+    store *s;
 
+    if (x.alone)
+        return peek(address, size);
+    c = cell_of(address, size);
+    s = nth(c, c->count - 1);
     if (!s->seen[x.current])
         s->seen[x.current] = self()->now.at[x.current];
     return peek(address, size);
@@ -242,6 +247,10 @@ static uint64_t load(const void *address, int size, int order, const void *pc)
         return peek(address, size);
     point();
     touch((uintptr_t)address, (size_t)size, false, true, pc);
+    if (x.alone) {
+        trace("load", address, 0, peek(address, size), order, false, pc);
+        return peek(address, size);
+    }
     step_on_atomic(address, order, false);
     s = choose_store(cell_of(address, size), address, order, &stale);
     read_from(s, order);
@@ -259,10 +268,14 @@ static void save(void *address, int size, uint64_t value, int order, const void 
     }
     point();
     touch((uintptr_t)address, (size_t)size, true, true, pc);
-    c = cell_of(address, size);
-    step_on_atomic(address, order, true);
     trace("store", address, peek(address, size), cut(value, size), order, false, pc);
-    publish(c, cut(value, size), order, NULL);
+    if (x.alone) {
+        progress();
+    } else {
+        c = cell_of(address, size);
+        step_on_atomic(address, order, true);
+        publish(c, cut(value, size), order, NULL);
+    }
     poke(address, size, value);
 }
 
@@ -288,27 +301,49 @@ static uint64_t change(rmw operation, uint64_t old, uint64_t value)
     }
 }
 
+/* The newest store is read, and another one takes its place. */
+static void exchange(const void *address, int size, uint64_t new, int order)
+{
+    cell *c;
+    store *s;
+    vclock chain;
+
+    if (x.alone) {
+        progress();
+        return;
+    }
+    c = cell_of(address, size);
+    step_on_atomic(address, order, true);
+    s = nth(c, c->count - 1);
+    read_from(s, order);
+    chain = s->sync;
+    publish(c, new, order, &chain);
+}
+
+static void read_newest(const void *address, int size, int order)
+{
+    cell *c;
+
+    if (x.alone)
+        return;
+    c = cell_of(address, size);
+    step_on_atomic(address, order, false);
+    read_from(nth(c, c->count - 1), order);
+}
+
 static uint64_t modify(void *address, int size, rmw operation, uint64_t value, int order,
                        const void *pc)
 {
     static const char *const names[] = {"exchange", "add", "sub", "and", "or", "xor", "nand"};
     uint64_t old, new;
-    cell *c;
-    store *s;
-    vclock chain;
 
     point();
     old = peek(address, size);
     new = cut(change(operation, old, value), size);
     if (x.active) {
         touch((uintptr_t)address, (size_t)size, true, true, pc);
-        c = cell_of(address, size);
-        step_on_atomic(address, order, true);
-        s = nth(c, c->count - 1);
-        read_from(s, order);
-        chain = s->sync;
         trace(names[operation], address, old, new, order, false, pc);
-        publish(c, new, order, &chain);
+        exchange(address, size, new, order);
     }
     poke(address, size, new);
     return old;
@@ -319,26 +354,19 @@ static bool compare_exchange(void *address, int size, void *expected, uint64_t v
 {
     uint64_t old, wanted = peek(expected, size);
     bool equal;
-    cell *c;
-    store *s;
-    vclock chain;
 
     point();
     old = peek(address, size);
     equal = old == wanted;
     if (x.active) {
         touch((uintptr_t)address, (size_t)size, equal, true, pc);
-        c = cell_of(address, size);
-        s = nth(c, c->count - 1);
         if (equal && weak && fault(8))
             equal = false;
-        step_on_atomic(address, equal ? order : failure_order, equal);
-        read_from(s, equal ? order : failure_order);
         if (equal) {
-            chain = s->sync;
             trace("cas", address, old, cut(value, size), order, false, pc);
-            publish(c, cut(value, size), order, &chain);
+            exchange(address, size, cut(value, size), order);
         } else {
+            read_newest(address, size, failure_order);
             trace(old == wanted ? "cas-spurious" : "cas-fails", address, wanted, old, failure_order,
                   false, pc);
         }
@@ -359,6 +387,9 @@ static void fence(int order, const void *pc)
     if (!x.active || order == RELAXED)
         return;
     point();
+    trace("fence", NULL, 0, 0, order, false, pc);
+    if (x.alone)
+        return;
     step_alone((uint64_t)order);
     if (order == SEQ_CST)
         step_on(&x.sc_order, true, 8);
@@ -374,7 +405,6 @@ static void fence(int order, const void *pc)
         t->released = t->now;
         t->now.at[x.current]++;
     }
-    trace("fence", NULL, 0, 0, order, false, pc);
 }
 
 /* ---- what the compilers call ---- */

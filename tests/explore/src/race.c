@@ -7,7 +7,7 @@
 enum {
     WORDS = 1 << 16, /* of 8 bytes, touched in one run */
     PLACES = 2 * WORDS,
-    RECORDS = 12     /* of earlier accesses to one word; the oldest are forgotten */
+    RECORDS = 12 /* of earlier accesses to one word; the oldest are forgotten */
 };
 
 extern char *locals_address;
@@ -20,7 +20,8 @@ typedef struct record {
 } record;
 
 typedef struct shadow {
-    uint8_t count, last, has_atomic; /* last: the place of the newest record */
+    _Alignas(64) uint8_t count; /* by lines of the cache: most words need the first alone */
+    uint8_t last, has_atomic;   /* last: the place of the newest record */
     record records[RECORDS];
 } shadow;
 
@@ -28,12 +29,13 @@ typedef struct shadow {
    first use: what a run touches stays in the cache. */
 typedef struct place {
     uintptr_t word; /* address / 8 */
-    uint32_t run, at;
+    uint32_t era, at;
 } place;
 
 static place *places;
 static shadow *shadows;
-static uint32_t shadow_count, shadow_run;
+static uint32_t shadow_count, shadow_era;
+glance glances[MAX_THREADS][GLANCES];
 
 void vclock_join(vclock *into, const vclock *from)
 {
@@ -51,27 +53,29 @@ void release_to(vclock *clock)
     t->now.at[x.current]++;
 }
 
-/* Has nobody else anything to do that the current thread does not know? */
-bool race_alone(void)
+void stay_alone(void)
 {
+    if (x.alone)
+        return;
     for (int i = 0; i < x.thread_count; i++)
-        if (i != x.current && (x.threads[i].state != ENDED ||
-                               x.threads[i].now.at[i] > self()->now.at[i]))
-            return false;
-    return true;
+        if (i != x.current &&
+            (x.threads[i].state != ENDED || x.threads[i].now.at[i] > self()->now.at[i]))
+            return;
+    x.alone = true;
+    x.era++;
 }
 
 static shadow *new_shadow(place *p, uintptr_t word)
 {
     shadow *s;
 
-    if (shadow_run != x.run) {
-        shadow_run = x.run;
+    if (shadow_era != x.era) {
+        shadow_era = x.era;
         shadow_count = 0;
     }
     if (shadow_count == WORDS)
         limit("the program touches too much memory: 512 KiB are watched");
-    p->run = x.run;
+    p->era = x.era;
     p->word = word;
     p->at = shadow_count++;
     s = &shadows[p->at];
@@ -89,7 +93,7 @@ static shadow *find_shadow(uintptr_t word, bool create)
     }
     for (;; at = (at + 1) & (PLACES - 1)) { /* ends: half of the places are free */
         place *p = &places[at];
-        if (p->run != x.run)
+        if (p->era != x.era)
             return create ? new_shadow(p, word) : NULL;
         if (p->word == word)
             return &shadows[p->at];
@@ -99,6 +103,7 @@ static shadow *find_shadow(uintptr_t word, bool create)
 void mark_atomic(uintptr_t address)
 {
     find_shadow(address >> 3, true)->has_atomic = 1;
+    self()->now.at[x.current]++; /* past the glances: a plain write to it matters from now on */
 }
 
 static const char *kind_of(bool write, bool atomic)
@@ -122,19 +127,15 @@ static void report_race(const record *earlier, uintptr_t word, uint8_t bytes, bo
          there);
 }
 
-static void access_word(shadow *s, uintptr_t word, uint8_t bytes, bool write, bool atomic,
-                        const void *pc)
+/* Records that this access stands for from now on go. */
+static void compare_word(shadow *s, uintptr_t word, uint8_t bytes, bool write, bool atomic,
+                         const void *pc)
 {
     const thread *t = self();
-    record *r = &s->records[s->last];
 
-    /* the same again, and nobody was here in between */
-    if (s->count && r->thread == x.current && r->time == t->now.at[x.current] &&
-        r->bytes == bytes && r->write == write && r->atomic == atomic)
-        return;
     for (int i = 0; i < s->count;) {
+        record *r = &s->records[i];
         bool before, covered;
-        r = &s->records[i];
         before = r->thread == x.current || r->time <= t->now.at[r->thread];
         covered = (r->bytes & ~bytes) == 0 && (write || !r->write) && (!atomic || r->atomic);
         if (!before && (r->bytes & bytes) && (write || r->write) && !(atomic && r->atomic))
@@ -144,22 +145,46 @@ static void access_word(shadow *s, uintptr_t word, uint8_t bytes, bool write, bo
         else
             i++;
     }
+}
+
+static void access_word(shadow *s, uintptr_t word, uint8_t bytes, bool write, bool atomic,
+                        const void *pc)
+{
+    const thread *t = self();
+    const record *r = &s->records[s->last];
+
+    /* the same again, and nobody was here in between */
+    if (s->count && r->thread == x.current && r->time == t->now.at[x.current] &&
+        r->bytes == bytes && r->write == write && r->atomic == atomic)
+        return;
+    compare_word(s, word, bytes, write, atomic, pc);
     s->last = (uint8_t)(s->count < RECORDS ? s->count++ : (word + x.steps) % RECORDS);
     s->records[s->last] =
         (record){pc, t->now.at[x.current], (uint8_t)x.current, bytes, write, atomic};
 }
 
-/* The only thread that is left: what it does happens after all that was, and before all that will
-   be. */
-void touch_alone(uintptr_t address, size_t size)
+/* A block is freed: that races with any use before. A use after it is seen by the heap. */
+void touch_last(uintptr_t address, size_t size, const void *pc)
 {
-    for (size_t at = 0; at < size; at += 8 - ((address + at) & 7)) {
-        shadow *s = find_shadow((address + at) >> 3, false);
-        if (s && s->has_atomic)
-            forget_stores(address + at, 8 - ((address + at) & 7) < size - at
-                                            ? 8 - ((address + at) & 7)
-                                            : size - at);
-    }
+    shadow *s;
+
+    for (uintptr_t word = address >> 3; !x.alone && word <= (address + size - 1) >> 3; word++)
+        if ((s = find_shadow(word, false)) != NULL)
+            compare_word(s, word, 0xff, true, false, pc);
+    self()->now.at[x.current]++; /* past its glances: later uses are looked at */
+}
+
+static void remember_glance(uintptr_t word, uint8_t bytes, bool write)
+{
+    glance *g = &glances[x.current][word & (GLANCES - 1)];
+    uint64_t now = glance_time();
+
+    if (g->word != word || g->when != now)
+        *g = (glance){word, now, 0, 0};
+    if (write)
+        g->written |= bytes;
+    else
+        g->read |= bytes;
 }
 
 void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc)
@@ -167,11 +192,8 @@ void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *
     if (!x.active || !size || address - (uintptr_t)locals_address < locals_size)
         return; /* the program's thread-local block has one address for all threads */
     heap_check(address, size, pc);
-    if (x.alone) {
-        if (write && !atomic)
-            touch_alone(address, size);
+    if (x.alone)
         return;
-    }
     while (size) {
         unsigned offset = address & 7;
         unsigned count = 8 - offset < size ? 8 - offset : (unsigned)size;
@@ -181,6 +203,8 @@ void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *
         access_word(s, address >> 3, bytes, write, atomic, pc);
         if (write && !atomic && s->has_atomic)
             forget_stores(address, count);
+        else if (!atomic)
+            remember_glance(address >> 3, bytes, write);
         address += count;
         size -= count;
     }

@@ -90,6 +90,14 @@ static int able_threads(int *able, bool *current_first)
     uint32_t runnable = runnable_but(-1);
     int count = 0;
 
+    if (!x.polite) {
+        *current_first = runnable >> x.current & 1;
+        if (*current_first)
+            able[count++] = x.current;
+        for (uint32_t rest = runnable & ~(1u << x.current); rest; rest &= rest - 1)
+            able[count++] = __builtin_ctz(rest);
+        return count;
+    }
     for (int pass = 0; pass < 2 && count == 0; pass++) {
         if ((runnable >> x.current & 1) && !(self()->polite_to & runnable))
             able[count++] = x.current;
@@ -114,7 +122,7 @@ static int pick(bool blocked)
 
         count = able_threads(able, &current_first);
         current_first = current_first && !blocked;
-        for (int i = 0; i < x.thread_count && !timers; i++)
+        for (int i = 0; x.deadlines && i < x.thread_count && !timers; i++)
             timers = waits_for_time(&x.threads[i]);
         if (x.coming && (count == 0 || signal_comes())) {
             signal_arrives();
@@ -154,7 +162,7 @@ static void count_step(void)
     thread *t = self();
 
     step_alone(1); /* it has come to here: another state, also if the step itself never comes */
-    for (int i = 0; i < x.thread_count; i++)
+    for (int i = 0; x.polite && i < x.thread_count; i++)
         x.threads[i].polite_to &= ~(1u << x.current);
     if (++x.steps > x.max_steps)
         fail("livelock: no end after %u steps", x.max_steps);
@@ -164,6 +172,7 @@ static void count_step(void)
     if (++t->steps_in_row > UNFAIR_STEPS) {
         t->steps_in_row = 0;
         t->polite_to = runnable_but(x.current);
+        x.polite = true;
     }
 }
 
@@ -172,7 +181,8 @@ void point(void)
     if (!x.active)
         return;
     count_step();
-    switch_to(pick(false));
+    if (!x.alone || x.coming)
+        switch_to(pick(false));
     if (self()->pending & ~self()->mask)
         signals_run();
 }
@@ -195,6 +205,7 @@ bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
     t->waits_in = call;
     t->waits_on = on;
     t->deadline = deadline;
+    x.deadlines |= deadline != 0;
     t->wall_clock = wall_clock;
     t->timed_out = t->interrupted = false;
     t->steps_in_row = t->idle_steps = 0;
@@ -259,6 +270,7 @@ void yield(const void *pc)
     trace("yield", NULL, 0, 0, NO_ORDER, false, pc);
     t->steps_in_row = t->idle_steps = 0;
     t->polite_to = runnable_but(x.current);
+    x.polite = true;
     t->priority = --x.lowest_priority;
     step_alone(5);
     x.idle_yields++;

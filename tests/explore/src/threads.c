@@ -201,7 +201,7 @@ static void *join(const char *call, unsigned long id, const void *pc)
         block(call, t, 0, false);
     step_on(t, true, 11);
     vclock_join(&self()->now, &t->now);
-    x.alone = race_alone();
+    stay_alone();
     trace("join", t, 0, 0, NO_ORDER, false, pc);
     return t->result;
 }

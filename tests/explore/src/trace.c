@@ -81,6 +81,18 @@ static const char *symbols_of_program(size_t *count, const char **text)
     return (const char *)table;
 }
 
+void each_object(const char *prefix, void (*use)(char *address, size_t size))
+{
+    size_t count = 0;
+    const char *strings = "";
+    const Elf64_Sym *table = (const Elf64_Sym *)(const void *)symbols_of_program(&count, &strings);
+
+    for (size_t i = 0; table && i < count; i++)
+        if (ELF64_ST_TYPE(table[i].st_info) == STT_OBJECT &&
+            strncmp(strings + table[i].st_name, prefix, strlen(prefix)) == 0)
+            use((char *)(uintptr_t)table[i].st_value, table[i].st_size);
+}
+
 /* An object or a function of the program. */
 static bool symbol_name(const void *address, char *text, size_t size)
 {
@@ -130,7 +142,8 @@ void name_of(const void *address, char *text, size_t size)
             return;
         }
     }
-    if (!heap_name(address, text, size) && !page_name(address, text, size) && !symbol_name(address, text, size))
+    if (!heap_name(address, text, size) && !page_name(address, text, size) &&
+        !symbol_name(address, text, size))
         snprintf(text, size, "%s", address ? "memory of no object" : "NULL");
 }
 

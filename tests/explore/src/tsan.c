@@ -2,11 +2,14 @@
    stand in memory.c. */
 #include "explorer.h"
 
-#define PLAIN_ACCESS(name, size, writes)                    \
-    EXPORT void __tsan_##name##size(void *address);         \
-    EXPORT void __tsan_##name##size(void *address)          \
-    {                                                       \
-        touch((uintptr_t)address, size, writes, false, PC); \
+#define PLAIN_ACCESS(name, size, writes)                        \
+    EXPORT void __tsan_##name##size(void *address);             \
+    EXPORT void __tsan_##name##size(void *address)              \
+    {                                                           \
+        if (size > 8)                                           \
+            touch((uintptr_t)address, size, writes, false, PC); \
+        else                                                    \
+            touch_plain((uintptr_t)address, size, writes, PC);  \
     }
 
 #define PLAIN(size)                           \
