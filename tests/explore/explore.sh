@@ -19,21 +19,27 @@ passed=0 failed=0 skipped=0
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 END=${END:-$(($(date +%s) + 290))}
 export JOBS END
-RANDOM_RUNS=$((100000 * SCALE)) PCT_RUNS=$((50000 * SCALE)) TREE_RUNS=$((1000000 * SCALE))
+RANDOM_RUNS=$((100000 * SCALE)) PCT_RUNS=$((50000 * SCALE)) TREE_RUNS=$((10000000 * SCALE))
 TREE_BOUNDS='--preemptions=2 --stale=1 --faults=1'
+if [ "${1:-}" = --library ]; then
+    build_library "$2"
+    exit
+fi
 if [ "${1:-}" = --one ]; then
     set -- $2
     case $1 in
     broken | sweeps) "$1" "$2" ;;
     *)
         # the other back ends share all but the park: less of it
-        weight=3
+        weight=5
         [ "$1" = futex ] || { RANDOM_RUNS=$((RANDOM_RUNS / 5)) PCT_RUNS=$((PCT_RUNS / 5)) weight=1; }
+        bounds=$(told "$2" EXPLORE-TREE)
+        TREE_BOUNDS=${bounds:-$TREE_BOUNDS}
         build_scenario "$1" "$2" >/dev/null
-        # a share of the time that is left, of all processors, less a second for each program to be built
+        # a share of the time that is left, of all processors, less what it costs to build the programs
         LIMIT="--seed=${SEED:-1} --seconds=$(awk -v fixed="${SECS:-}" -v left=$((END - $(date +%s))) -v jobs="$JOBS" \
             -v weight=$weight -v weights="${3:-$weight}" -v programs="${4:-0}" 'BEGIN {
-                share = (left * jobs - programs) * weight / weights / 3
+                share = (left * jobs - programs * 0.4) * weight / weights / 3
                 print (fixed != "" ? fixed : share < 0.2 ? 0.2 : share > 30 ? 30 : share) }')"
         scenario "$1" "$2" ;;
     esac
@@ -85,7 +91,7 @@ for file in $here/scenarios/*.c; do
     2) others=no-futex-pthread ;;
     esac
     for backend in futex $others; do echo "$backend $file"; done
-done | awk '{ line[NR] = $0; weight[NR] = $1 == "futex" ? 3 : 1; sum += weight[NR] }
+done | awk '{ line[NR] = $0; weight[NR] = $1 == "futex" ? 5 : 1; sum += weight[NR] }
     END { for (i = 1; i <= NR; i++) { print line[i], sum, NR - i; sum -= weight[i] } }' >>"$W/todo"
 # how fast it is: docs/verification.md
 speed=$here/scenarios/queue_lock_close.c
@@ -93,9 +99,15 @@ speed=$here/scenarios/queue_lock_close.c
     "$W/futex/queue_lock_close" --spurious --schedules=40000 | sed -n \
         's/^random: .* \([0-9.]*\) steps on average.* \([0-9]*\)\/s$/`queue_lock_close`, \1 steps on average | \2/p' >"$W/speed"
 
+cut -d' ' -f1 "$W/todo" | grep -e futex -e pthread | sort -u | tr '\n' '\0' |
+    xargs -0 -n 1 -P "$JOBS" sh "$0" --library || { echo "FAIL explore: the library does not build"; failed=$((failed + 1)); }
 tr '\n' '\0' <"$W/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one |
     tee "$W/results"
 passed=$((passed + $(grep -c ': passed$' "$W/results")))
 failed=$((failed + $(grep -c ': FAILED$' "$W/results")))
-[ -n "${T:-}" ] || cp "$W/results" "$W/results.all" # for docs/verification.md
+if [ -z "${T:-}" ]; then # for docs/verification.md
+    cp "$W/results" "$W/results.all"
+elif [ -n "${SECS:-}" ]; then
+    grep ', exhausted in .*: passed$' "$W/results" >>"$W/longer"
+fi
 total

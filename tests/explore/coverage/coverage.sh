@@ -1,55 +1,90 @@
 #!/bin/sh
-# coverage.sh - `make coverage`: which lines and branches of patterns/src do the test programs take? gcov counts
-# them in the parts themselves (the headers in patterns/ are copies), on the back ends futex, no-futex and
-# no-futex-pthread, added up. T=name: only test programs whose name contains it; BACKENDS=futex: only that one. What is never taken is
-# in build/coverage/never; exceptions.txt has the reasons. What only schedules reach is the explorer's work,
-# not gcov's: its counters would be shared variables of the program.
+# coverage.sh - `make coverage`: which lines and branches of patterns/src do the test programs and the scenarios
+# of the explorer take? gcov counts them in the parts themselves (the headers in patterns/ are copies), on three
+# back ends, added up: a branch is taken when any program takes it. Assertions are left out, and what must be
+# inlined is not, so that a function is counted once. The scenarios take what only some schedules reach (the
+# loser of a race for a lock) for certain.
+#
+#   T=name            only programs whose name contains it    BACKENDS=futex    only that one
+#   WHAT=tests        or scenarios: only those                MORE=1            add to what the last run found
+#
+# What is never taken is in build/coverage/never; exceptions.txt has reasons. A branch that is in neither
+# exceptions.txt nor untaken.txt (those that nobody has looked at yet) fails.
 set -u
 CC=${CC:-gcc}
 BUILD=${BUILD:-build}
+JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 here=tests/explore/coverage
 top=$(pwd)
 W=$top/$BUILD/coverage
-command -v gcov >/dev/null || { echo "SKIP coverage: gcov is missing"; exit 0; }
-rm -rf "$W"
-mkdir -p "$W/include"
-for header in patterns/src/*.h; do
-    name=$(basename "$header")
-    [ "$name" = twill.h ] || echo "#include \"$name\"" >"$W/include/twill_$name"
-done
-# A child that leaves by _exit must write its counters, too.
-cat >"$W/coverage.h" <<'END'
-#include <unistd.h>
-extern void __gcov_dump(void);
-#define _exit(status) (__gcov_dump(), _exit(status))
-END
+export CC BUILD JOBS EXPLORE_BUILD="$top/$BUILD/explore"
+
 flags_of() {
     case $1 in
     futex) ;;
     no-futex) echo -DTWILL_NO_FUTEX ;;
     no-futex-pthread) echo -DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD ;;
     esac
+    echo '-O0 -w -DTWILL_ASSERT(c)=((void)0) -Dalways_inline= -D__always_inline__='
+    echo "-I$W/include -I$top/patterns/src -I$top/tests"
 }
-one() {  # back end, test
+count() {  # folder: gcov's texts of what ran there; the counters themselves are not needed any more
+    (cd "$1" && gcov -b -c ./*.gcda >gcov.log 2>&1)
+    rm -f "$1"/program "$1"/*.gcno "$1"/*.gcda
+}
+if [ "${1:-}" = --one ]; then
+    set -- $2 # back end, file
     folder=$W/$1-$(basename "$2" .c)
+    rm -rf "$folder"
     mkdir -p "$folder"
     # shellcheck disable=SC2046 # flags
-    $CC -std=c11 -O0 -w --coverage -fprofile-update=atomic $(flags_of "$1") '-DTWILL_ASSERT(c)=((void)0)' \
-        -include "$W/coverage.h" -I"$W/include" -I"$top/patterns/src" -I"$top/tests" -pthread \
-        -o "$folder/program" "$top/$2" -lm >"$folder/log" 2>&1 || { echo "$2 on $1 does not build"; return; }
-    timeout -k 2 180 "$folder/program" >"$folder/log" 2>&1 || echo "$2 on $1: $(tail -n 1 "$folder/log")"
-    (cd "$folder" && gcov -b -c ./*.gcda >gcov.log 2>&1)
-    rm -f "$folder"/program
-}
-echo "${BACKENDS:-futex no-futex no-futex-pthread}" >"$W/backends"
+    case $2 in
+    */scenarios/*)
+        told=$(sed -n 's/^.*EXPLORE: *\(.*\)/\1/p' "$2" | sed -e 's/ *\*\/.*//' | head -n 1)
+        tests/explore/explore-cc --plain --coverage $(flags_of "$1") -o "$folder/program" "$2" >"$folder/log" 2>&1 ||
+            { echo "$2 on $1 does not build"; exit 0; }
+        for strategy in random pct; do
+            timeout -k 2 60 "$folder/program" --keep-counters --spurious --schedules=2000 --seconds=2 \
+                --strategy=$strategy $told >"$folder/log" 2>&1 || echo "$2 on $1: $(tail -n 1 "$folder/log")"
+        done ;;
+    *)
+        $CC -std=c11 --coverage -fprofile-update=atomic $(flags_of "$1") -include "$W/coverage.h" -pthread \
+            -o "$folder/program" "$2" -lm >"$folder/log" 2>&1 || { echo "$2 on $1 does not build"; exit 0; }
+        timeout -k 2 180 "$folder/program" >"$folder/log" 2>&1 || echo "$2 on $1: $(tail -n 1 "$folder/log")" ;;
+    esac
+    count "$folder"
+    exit 0
+fi
+
+command -v gcov >/dev/null || { echo "SKIP coverage: gcov is missing"; exit 0; }
+[ -n "${MORE:-}" ] || rm -rf "$W"
+mkdir -p "$W/include"
+for header in patterns/src/*.h; do
+    name=$(basename "$header")
+    [ "$name" = twill.h ] || echo "#include \"$name\"" >"$W/include/twill_$name"
+done
+# A child that leaves by _exit must write its counters, too.
+cat >"$W/coverage.h" <<'END_'
+#include <unistd.h>
+extern void __gcov_dump(void);
+#define _exit(status) (__gcov_dump(), _exit(status))
+END_
+tests/explore/explore-cc || exit 1
 for backend in ${BACKENDS:-futex no-futex no-futex-pthread}; do
-    for test in tests/test_*.c; do
-        case $test in
-        *test_harness* | *test_demo*) continue ;;
-        *"${T:-}"*) one "$backend" "$test" ;;
+    for file in tests/test_*.c tests/explore/scenarios/*.c; do
+        case ${WHAT:-all}-$file in
+        *test_harness* | *test_demo* | tests-*/scenarios/* | scenarios-tests/test_*) continue ;;
+        *"${T:-}"*) echo "$backend $file" ;;
         esac
     done
-done
-find "$W" -name '*.gcov' -print0 | xargs -0 cat | awk -v exceptions="$here/exceptions.txt" -v never="$W/never" \
-    -f $here/merge.awk | tee "$W/summary"
-[ -z "${STRICT:-}" ] || ! grep -q . "$W/never"
+done >"$W/todo"
+echo "${BACKENDS:-futex no-futex no-futex-pthread}" >"$W/backends"
+tr '\n' '\0' <"$W/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one
+find "$W" -name '*.gcov' -print0 | xargs -0 cat | awk -v exceptions="$here/exceptions.txt" \
+    -v untaken="$here/untaken.txt" -v never="$W/never" -v new="$W/new" -f $here/merge.awk | tee "$W/summary"
+[ -z "${T:-}${WHAT:-}${BACKENDS:-}" ] || exit 0 # a part of it proves nothing
+if [ -s "$W/new" ]; then
+    echo "not taken, and neither in exceptions.txt nor in untaken.txt:"
+    cat "$W/new"
+    exit 1
+fi

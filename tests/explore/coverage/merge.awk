@@ -1,15 +1,31 @@
-# merge.awk - adds up many .gcov texts: a line for each part, and in the file `never` each branch that was
-# never taken and has no reason in `exceptions`: "part | source line | k of n".
+# merge.awk - adds up many .gcov texts: a line for each part. In the file `never` stands each branch that no
+# program has taken and that has no reason in `exceptions`, as "part | source line"; in `new` those of them that
+# are not in `untaken` either, with the numbers of the branches.
 
 function trim(text) { gsub(/[ \t]+/, " ", text); sub(/^ /, "", text); sub(/ $/, "", text); return text }
 
+# The branches of one line in one program. A line may stand for different code in two programs (a macro):
+# those with the same number of branches are added up.
+function flush(  k, v) {
+    if (!branches) return
+    v = part SUBSEP at SUBSEP branches
+    if (!(v in known)) { known[v] = 1; variants[part, at] = variants[part, at] " " branches }
+    for (k = 1; k <= branches; k++) if (hit[k]) taken[v, k] = 1
+    branches = 0
+}
+
 BEGIN {
     while ((getline text < exceptions) > 0)
-        if (text ~ /^[^# ]/) excused[text] = 1
+        if (text ~ /^[^# ]/) {
+            split(text, field, / \| /)
+            excused[field[1] " | " field[2]] = 1
+        }
+    while ((getline text < untaken) > 0) if (text ~ /^[^#]/) known_gap[text] = 1
     FS = ":"
 }
 
 /^ *-: *0:Source:/ {
+    flush()
     part = $0
     sub(/.*Source:/, "", part)
     ours = sub(/.*patterns\/src\//, "", part)
@@ -17,48 +33,62 @@ BEGIN {
 }
 !ours { next }
 /^ *[#=\-0-9]+\*?: *[1-9][0-9]*:/ {
+    flush()
     count = trim($1)
     at = trim($2) + 0
     text = $0
     sub(/^[^:]*:[^:]*:/, "", text)
-    code[part, at] = trim(text)
+    text = trim(text)
+    gsub(/ \| /, " OR ", text)
+    code[part, at] = text
     if (at > last[part]) last[part] = at
-    branches = 0
     if (count == "-") next
     is_line[part, at] = 1
     if (count + 0 > 0) hit_line[part, at] = 1
     next
 }
-/^branch / {
-    k = ++branches
-    if (k > count_of[part, at]) count_of[part, at] = k
-    if ($0 ~ /taken [1-9]/) taken[part, at, k] = 1
+/^branch / { hit[++branches] = $0 ~ /taken [1-9]/ }
+
+# The variant with the fewest branches left; sets `missing` (their numbers) and returns how many it has.
+function best(part, at,  list, m, i, k, n, text, left, least, size) {
+    m = split(variants[part, at], list, " ")
+    least = -1
+    for (i = 1; i <= m; i++) {
+        n = list[i] + 0
+        text = ""; left = 0
+        for (k = 1; k <= n; k++)
+            if (!((part, at, n, k) in taken)) { left++; text = text " " k }
+        if (least < 0 || left < least) { least = left; size = n; missing = text }
+    }
+    missing_count = least < 0 ? 0 : least
+    return size + 0
+}
+
+function say(name, lines, hits, all, done, reasons) {
+    return sprintf("%-28s lines %5.1f %% of %4d, branches %5.1f %% of %4d, %3d with a reason, %3d to do", name,
+        lines ? 100 * hits / lines : 100, lines, all ? 100 * done / all : 100, all, reasons, all - done - reasons)
 }
 
 END {
+    flush()
     printf "" > never
+    printf "" > new
     for (part in last) {
         lines = hits = all = done = reasons = 0
         for (at = 1; at <= last[part]; at++) {
             if ((part, at) in is_line) { lines++; hits += (part, at) in hit_line }
-            missing = ""
-            for (k = 1; k <= count_of[part, at]; k++) {
-                all++
-                if ((part, at, k) in taken) { done++; continue }
-                missing = missing (missing == "" ? "" : " ") k
-            }
-            if (missing == "") continue
+            n = best(part, at)
+            all += n
+            done += n - missing_count
+            if (!missing_count) continue
             name = part " | " code[part, at]
-            m = split(missing, unused, " ")
-            if (name in excused) { reasons += m; continue }
-            printf "%s | %s of %d, line %d\n", name, missing, count_of[part, at], at > never
+            if (name in excused) { reasons += missing_count; continue }
+            print name > never
+            if (!(name in known_gap)) printf "%s | %s of %d, line %d\n", name, missing, n, at > new
         }
-        printf "%-28s lines %5.1f %% of %4d, branches %5.1f %% of %4d, %3d with a reason, %3d to do\n", part,
-            100 * hits / (lines ? lines : 1), lines, all ? 100 * done / all : 100, all, reasons, all - done - reasons | "sort"
+        print say(part, lines, hits, all, done, reasons) | "sort"
         sum_lines += lines; sum_hits += hits; sum_all += all; sum_done += done; sum_reasons += reasons
     }
     close("sort")
-    printf "%-28s lines %5.1f %% of %4d, branches %5.1f %% of %4d, %3d with a reason, %3d to do\n", "all",
-        100 * sum_hits / (sum_lines ? sum_lines : 1), sum_lines, sum_all ? 100 * sum_done / sum_all : 100, sum_all, sum_reasons,
-        sum_all - sum_done - sum_reasons
+    print say("all", sum_lines, sum_hits, sum_all, sum_done, sum_reasons)
 }
