@@ -29,7 +29,7 @@ flags_of() {
     echo "-I$W/include -I$top/patterns/src -I$top/tests"
 }
 count() {  # folder: gcov's texts of what ran there; the counters themselves are not needed any more
-    (cd "$1" && gcov -b -c ./*.gcda >gcov.log 2>&1)
+    (cd "$1" && gcov -p -b -c ./*.gcda >gcov.log 2>&1)
     rm -f "$1"/program "$1"/*.gcno "$1"/*.gcda
 }
 if [ "${1:-}" = --one ]; then
@@ -83,8 +83,8 @@ for backend in ${BACKENDS:-futex no-futex no-futex-pthread}; do
         esac
     done
 done >"$W/todo.$$"
-echo "${BACKENDS:-futex no-futex no-futex-pthread}" >"$W/backends"
 tr '\n' '\0' <"$W/todo.$$" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one
+(cd "$W" && ls -d ./*-test_* 2>/dev/null) | sed -e 's,^\./,,' -e 's/-test_.*//' | sort -u | paste -s -d ' ' >"$W/backends"
 find "$W" -name '*.gcov' -print0 | xargs -0 cat | awk -v exceptions="$here/exceptions.txt" \
     -v untaken="$here/untaken.txt" -v never="$W/never" -v new="$W/new" -f $here/merge.awk | tee "$W/summary"
 [ -z "${T:-}${WHAT:-}${BACKENDS:-}" ] || exit 0 # a part of it proves nothing
