@@ -6,7 +6,7 @@
 # loser of a race for a lock) for certain.
 #
 #   T=name            only programs whose name contains it    BACKENDS=futex    only that one
-#   WHAT=tests        or scenarios: only those                MORE=1            add to what the last run found
+#   WHAT=tests        or scenarios: only those                MORE=1            go on where the last run ended
 #
 # What is never taken is in build/coverage/never; exceptions.txt has reasons. A branch that is in neither
 # exceptions.txt nor untaken.txt (those that nobody has looked at yet) fails.
@@ -35,6 +35,7 @@ count() {  # folder: gcov's texts of what ran there; the counters themselves are
 if [ "${1:-}" = --one ]; then
     set -- $2 # back end, file
     folder=$W/$1-$(basename "$2" .c)
+    [ -z "${MORE:-}" ] || [ -z "$(ls "$folder"/*.gcov 2>/dev/null | head -n 1)" ] || exit 0
     rm -rf "$folder"
     mkdir -p "$folder"
     # shellcheck disable=SC2046 # flags
