@@ -110,16 +110,27 @@ build_library() {
     $here/explore-cc -w $(backend_flags "$1") -Ipatterns -c -o "$W/$1/twill.o" "$W/$1/twill.c"
 }
 
+# Does the scenario, or what it includes, replace something of the library?
+has_macros() {  # file
+    files=$1
+    for _ in 1 2 3; do
+        # shellcheck disable=SC2086 # a list of files
+        files="$files $(sed -n "s,^#include \"\([a-z_]*\.[ch]\)\".*,$here/scenarios/\1,p" $files 2>/dev/null | sort -u | tr '\n' ' ')"
+    done
+    # shellcheck disable=SC2086
+    grep -h '^#define TWILL_' $files 2>/dev/null | grep -v -q TWILL_IMPLEMENTATION
+}
+
 # A scenario sees all of its header, and what the library has of it is not compiled again (gnu_inline: a
-# definition to look at; nothing inlined, or gcc keeps all that it might inline). With flags of its own it is
-# compiled whole.
+# definition to look at; nothing inlined, or gcc keeps all that it might inline). With flags or macros of its
+# own it is compiled whole.
 build_scenario() {  # back end, file
     target=$W/$1/$(basename "$2" .c)
     mkdir -p "$W/$1"
     newest "$target" "$2" patterns/*.h $here/scenarios/*.h && return 0
     flags=$(told "$2" EXPLORE-FLAGS)
     # shellcheck disable=SC2046,SC2086 # flags
-    if [ -z "$flags" ] && has_library "$1"; then
+    if [ -z "$flags" ] && has_library "$1" && ! has_macros "$2"; then
         $here/explore-cc -w -fno-inline -include "$W/$1/borrow.h" $(backend_flags "$1") -Ipatterns -o "$target" "$2" \
             "$W/$1/twill.o"
     else
