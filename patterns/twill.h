@@ -108,6 +108,8 @@
 
    PITFALLS
    - A few heavy items without a pool: the first one runs alone, to be timed. Set run.workers.
+   - A loop that was cheap a moment ago and is dear now (same function, same n): helpers come after
+     a quarter of a worker's share. Set run.workers where single calls may be dear.
    - Neighbouring results of a few bytes share a cache line; large chunks make that rare, DYNAMIC
      with chunk 1 makes it common.
    - Floating-point sums: reduce gives the same bits for every number of threads, but not those of
