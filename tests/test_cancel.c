@@ -1197,7 +1197,7 @@ TEST(destroy_with_callers_at_the_lock)
         twill__lock(&box->lock);
         go(&threads[0], pop_once, &popper);
         go(&threads[1], push_once, &pusher);
-        while (atomic_load(&box->lock) >> 1 < 2)
+        while (atomic_load(&box->lock) / TWILL__WAITER < 2)
             twill__yield();
         box_unlock(box);
         box_destroy(box);

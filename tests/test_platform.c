@@ -571,10 +571,10 @@ TEST(lock_counts_who_waits)
     CHECK_EQ(atomic_load(&counted.lock), 1);
     for (int i = 0; i < 3; i++) {
         go(&threads[i], count_up, &counted);
-        while (atomic_load(&counted.lock) >> 1 <= (uint32_t)i)
+        while (atomic_load(&counted.lock) / TWILL__WAITER <= (uint32_t)i)
             twill__yield();
         CHECK(twill__lock_wanted(&counted.lock));
-        CHECK_EQ(atomic_load(&counted.lock), 2 * i + 3);
+        CHECK_EQ(atomic_load(&counted.lock), TWILL__WAITER * (i + 1) + TWILL__HELD);
     }
     CHECK_EQ(counted.plain, 0);
     twill__unlock(&counted.lock);

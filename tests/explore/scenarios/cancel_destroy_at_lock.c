@@ -12,7 +12,7 @@ int main(void)
     twill__lock(&box->lock);
     go(&threads[0], pop_once, &users[0]);
     go(&threads[1], push_once, &users[1]);
-    while (atomic_load(&box->lock) >> 1 < 2)
+    while (atomic_load(&box->lock) / TWILL__WAITER < 2)
         twill__yield();
     box_unlock(box);
     box_destroy(box);

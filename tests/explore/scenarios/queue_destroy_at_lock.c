@@ -18,7 +18,7 @@ int main(void)
     twill__lock(&queue->lock);
     go(&push, try_one, queue);
     go(&pop, try_one, queue);
-    while (atomic_load(&queue->lock) >> 1 < 2) /* until both stand there */
+    while (atomic_load(&queue->lock) / TWILL__WAITER < 2) /* until both stand there */
         twill__yield();
     twill__unlock(&queue->lock);
     assert(twill_queue_destroy(queue) == TWILL_OK);
