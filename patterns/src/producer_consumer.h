@@ -488,6 +488,8 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
     queue->on_level = options->on_level;
     queue->context = options->context;
     queue->producers = options->producers;
+    queue->brief =
+        plan->capacity && !plan->ring && !queue->times && !queue->bytes_of && !queue->on_level;
 }
 
 TWILL__DEFINE size_t twill_queue_bytes(size_t item_size, const twill_queue_options *options)
@@ -582,7 +584,9 @@ static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, co
                                                           twill_until until, bool wait)
 {
     twill__waiter waiter;
+    twill__cell cell = {0, 0, 0, 0};
     twill_status status;
+    bool brief = n == 1 && queue->brief;
     if (queue->ring.cells) {
         size_t put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
         if (count)
@@ -592,15 +596,22 @@ static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, co
         items = (const char *)items + put * queue->store.size;
         n -= put;
     }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.from = (const char *)items;
-    waiter.n = n;
-    waiter.whole = whole;
     if (queue->bytes_of || queue->priority_of) {
-        status = twill__queue_weigh(queue, items, &waiter.cell);
+        status = twill__queue_weigh(queue, items, &cell);
         if (status != TWILL_OK)
             return status;
     }
+    if (brief && twill__brief_put(queue, items, &cell)) {
+        if (count)
+            ++*count;
+        return TWILL_OK;
+    }
+    memset(&waiter, 0, sizeof waiter);
+    waiter.inside = brief;
+    waiter.from = (const char *)items;
+    waiter.n = n;
+    waiter.whole = whole;
+    waiter.cell = cell;
     status = queue->drop ? twill__put_dropping(queue, &waiter, until, wait)
                          : twill__queue_put(queue, &waiter, until, wait, NULL);
     if (count)
@@ -614,6 +625,7 @@ static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, voi
 {
     twill__waiter waiter;
     twill_status status;
+    bool brief = n == 1 && queue->brief;
     if (queue->ring.cells) {
         size_t taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
         if (count)
@@ -622,8 +634,13 @@ static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, voi
             return TWILL_OK;
         items = (char *)items + taken * queue->store.size;
         n -= taken;
+    } else if (brief && twill__brief_take(queue, items)) {
+        if (count)
+            ++*count;
+        return TWILL_OK;
     }
     memset(&waiter, 0, sizeof waiter);
+    waiter.inside = brief;
     waiter.to = (char *)items;
     waiter.n = n;
     waiter.whole = whole;

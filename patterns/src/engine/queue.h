@@ -26,6 +26,10 @@
 enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
 /* beside the public statuses */
 enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2, TWILL__ANEW = -3 };
+enum { TWILL__AWAY = 200, TWILL__PATIENCE = 1500, TWILL__ROW = 1000 }; /* ns */
+/* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one lock
+   would do nothing else. */
+enum { TWILL__QUEUE_SPIN = 20000 };
 enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
 
 typedef struct twill__waiter { /* one thread's place in one list */
@@ -39,6 +43,7 @@ typedef struct twill__waiter { /* one thread's place in one list */
     bool shared;        /* the node waits elsewhere, too */
     bool listed, first; /* first: it was, when it left the list */
     bool counted;       /* it is not listed, but counted: a bulk that looks again */
+    bool inside;        /* its thread has the lock already */
     twill__cell cell;   /* key and bytes of an item to push */
     twill_ns since;
 } twill__waiter;
@@ -72,7 +77,8 @@ typedef struct twill_queue {
     uint64_t finished, gone;
     /* how often the level changed; how often it was told */
     uint64_t level_turns, told;
-    unsigned pushing, popping; /* threads that wait outside the lock for a moment */
+    unsigned pushing, popping;            /* threads that wait outside the lock for a moment */
+    uint32_t push_patience, pop_patience; /* for how long: see twill__patience */
     unsigned producers;
     twill__queue_counts counts;
     /* read without the lock, written under it */
@@ -86,7 +92,8 @@ typedef struct twill_queue {
     _Alignas(TWILL__LINE) uint32_t generation;
     const _Atomic uint32_t *mark; /* holds the generation of this process */
     twill_overflow overflow;
-    bool times;       /* cells keep them */
+    bool times; /* cells keep them */
+    bool brief; /* no ring, and an item asks for nothing but its place: see twill__brief_put */
     twill_ns max_age; /* TWILL_FOREVER: none */
     size_t max_bytes, high_mark, low_mark;
     twill_ns ageing;
@@ -235,7 +242,16 @@ static inline bool twill__queue_here(const twill__queue *queue)
 static inline void twill__queue_enter(twill__queue *queue, twill__queue_turn *turn)
 {
     turn->count = 0;
-    twill__lock(&queue->lock);
+    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+}
+
+static inline void twill__queue_come(twill__queue *queue, twill__queue_turn *turn,
+                                     twill__waiter *waiter)
+{
+    turn->count = 0;
+    if (!waiter->inside)
+        twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+    waiter->inside = false;
 }
 
 static inline void twill__granted(twill__queue *queue, twill__queue_turn *turn, twill__node *node,
@@ -296,6 +312,14 @@ static inline void twill__queue_retry(twill__queue *queue, twill__queue_turn *tu
 
 /* ---- items ---- */
 
+/* Under the lock: those who wait outside it for a moment shall look. */
+static inline void twill__queue_hint(_Atomic uint32_t *word)
+{
+    /* relaxed: they look again under the lock, which alone changes it */
+    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    atomic_store_explicit(word, seen + 1, memory_order_relaxed);
+}
+
 /* Takes in `count` of the waiter's items. A ring may have less room by now: what came in is added
    to waiter->done. */
 static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waiter, size_t count)
@@ -316,8 +340,8 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
         queue->bytes += cell.bytes;
     }
     queue->counts.accepted += count;
-    if (queue->popping) /* relaxed: a hint to look again under the lock */
-        atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
+    if (queue->popping)
+        twill__queue_hint(&queue->filled);
 }
 
 static inline void twill__queue_aged(twill__queue *queue, twill_ns at)
@@ -336,7 +360,7 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
     twill__store_take(&queue->store, at, to);
     queue->bytes -= cell.bytes;
     if (queue->pushing)
-        atomic_fetch_add_explicit(&queue->freed, 1, memory_order_relaxed); /* as above */
+        twill__queue_hint(&queue->freed);
     return cell;
 }
 
@@ -807,19 +831,37 @@ static inline bool twill__queue_changed(void *look_)
     return atomic_load_explicit(look->word, memory_order_relaxed) != look->seen;
 }
 
+/* How long (ns, and TWILL__AWAY beside) a side that found nothing stays away before it looks again.
+   If it kept close behind the other side, they would take the lines of the items, and of the lock,
+   from one another for a handful of items. So it stays away for longer as long as it finds a batch
+   then; where items come one at a time, it looks soon. */
+static inline uint32_t twill__patience(uint32_t had, bool batch)
+{
+    uint32_t now = batch ? 2 * had + TWILL__AWAY : had / 2;
+    return now < TWILL__PATIENCE ? now : TWILL__PATIENCE;
+}
+
 /* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
    more. Under the lock on both sides. */
 static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *turn, bool push)
 {
     _Atomic uint32_t *word = push ? &queue->freed : &queue->filled;
     unsigned *threads = push ? &queue->pushing : &queue->popping;
-    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed); /* under the lock */
+    uint32_t *patience = push ? &queue->push_patience : &queue->pop_patience;
+    twill__queue_look look = {word, atomic_load_explicit(word, memory_order_relaxed)};
+    bool away = twill__spin_helps() && queue->store.capacity >= TWILL__RING_LARGE;
+    twill_ns absence = TWILL__AWAY + *patience;
     (*threads)++;
     twill__queue_exit(queue, turn);
-    (void)twill__spin_for(twill__queue_changed, &(twill__queue_look){word, seen}, TWILL__SPIN_WAIT,
-                          TWILL__SPIN_YIELDS);
+    if (away)
+        twill__spin_away(absence);
+    if (!away || !twill__queue_changed(&look))
+        (void)twill__spin_for(twill__queue_changed, &look, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
     twill__queue_enter(queue, turn);
     (*threads)--;
+    if (away)
+        *patience = twill__patience(*patience, (push ? queue->store.capacity - queue->store.length
+                                                     : queue->store.length) >= TWILL__RING_BATCH);
 }
 
 static inline size_t twill__queue_need(const twill__waiter *waiter)
@@ -953,7 +995,7 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
     twill_status over = TWILL_OK;
     int answer;
     wait = wait && queue->overflow == TWILL_OVERFLOW_BLOCK;
-    twill__queue_enter(queue, &turn);
+    twill__queue_come(queue, &turn, waiter);
     for (;;) { /* exit: a final answer; each turn is an item dropped or another's progress */
         answer = twill__push_now(queue, &turn, waiter, kept, &dropped);
         if (dropped.count)
@@ -1006,7 +1048,7 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
     bool spun = false;
     twill_status over = TWILL_OK;
     int answer;
-    twill__queue_enter(queue, &turn);
+    twill__queue_come(queue, &turn, waiter);
     for (;;) { /* exit: as above */
         answer = twill__pop_now(queue, &turn, waiter, kept, &dropped);
         if (dropped.count)
@@ -1064,6 +1106,61 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     }
 }
 
+/* ---- one item, in the fewest steps under the lock ---- */
+/* For a store that keeps no times, sizes and levels, while nobody is in a list whom the item, or its
+   room, could concern: then there is nothing to settle. False: the lock is held, for a call that has
+   reached it must be served before the queue may go. */
+
+/* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look. */
+static inline void twill__brief_enter(twill__queue *queue)
+{
+    if (twill__try_lock(&queue->lock))
+        return;
+    if (twill__spin_helps())
+        twill__spin_away(TWILL__ROW);
+    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+}
+
+static inline bool twill__brief_put(twill__queue *queue, const void *item, const twill__cell *cell)
+{
+    twill__store *store = &queue->store;
+    bool put;
+    twill__brief_enter(queue);
+    put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
+          !queue->poppers.first && !queue->watchers.first;
+    if (put) {
+        twill__cell numbered = *cell;
+        numbered.number = store->next++;
+        twill__store_put(store, item, &numbered);
+        queue->counts.accepted++;
+        if (store->length > queue->counts.peak)
+            queue->counts.peak = store->length;
+        atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
+        if (queue->popping)
+            twill__queue_hint(&queue->filled);
+        twill__unlock(&queue->lock);
+    }
+    return put;
+}
+
+/* Not of a closed one: those who wait for its end would have to be told. */
+static inline bool twill__brief_take(twill__queue *queue, void *item)
+{
+    twill__store *store = &queue->store;
+    bool taken;
+    twill__brief_enter(queue);
+    taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first;
+    if (taken) {
+        twill__store_take(store, twill__store_find(store, TWILL__NEXT), item);
+        queue->counts.popped++;
+        atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
+        if (queue->pushing)
+            twill__queue_hint(&queue->freed);
+        twill__unlock(&queue->lock);
+    }
+    return taken;
+}
+
 /* ---- the ring, without the lock ---- */
 
 /* Somebody waits for what has just been done. */
@@ -1091,7 +1188,7 @@ static inline bool twill__queue_bulk(const twill__queue *queue)
 static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__queue *queue,
                                                                        const void *item)
 {
-    if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
+    if (twill__queue_bulk(queue) || !twill__ring_put(&queue->ring, item, 1, 1))
         return false;
     if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
         twill__queue_serve(queue);
@@ -1101,7 +1198,7 @@ static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__qu
 static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__queue *queue,
                                                                         void *item)
 {
-    if (!twill__ring_take_one(&queue->ring, item))
+    if (!twill__ring_take(&queue->ring, item, NULL, 1))
         return false;
     if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
         twill__queue_serve(queue);
@@ -1144,6 +1241,36 @@ static inline bool twill__quick_may_wait(const twill__queue *queue, twill_until 
     return wait && !twill__queue_closed(queue) && twill__over(until) == TWILL_OK;
 }
 
+/* What a call does that got nothing, before it waits under the lock: it stays away (twill__patience),
+   looks, yields. Where staying and looking was in vain four times, as it is for two threads on one
+   CPU, it yields at once, and tries it again every 16th time. */
+static inline bool twill__quick_wait(twill__quick *quick, bool (*done)(void *quick), bool push)
+{
+    const twill__ring *ring = &quick->queue->ring;
+    twill__ring_end *end = push ? &quick->queue->ring.tail : &quick->queue->ring.head;
+    /* relaxed, all: figures of no consequence but speed */
+    uint32_t had, now, futile = atomic_load_explicit(&end->futile, memory_order_relaxed);
+    if (!twill__spin_helps())
+        return false;
+    if (futile < 4 || futile % 16 == 0) {
+        if (ring->capacity >= TWILL__RING_LARGE) {
+            had = atomic_load_explicit(&end->patience, memory_order_relaxed);
+            twill__spin_away(TWILL__AWAY + had);
+            now = twill__patience(had, twill__ring_far(ring, push));
+            if (now != had)
+                atomic_store_explicit(&end->patience, now, memory_order_relaxed);
+        }
+        if (done(quick) ||
+            twill__spin_looks(done, quick, TWILL__SPIN_WAIT, TWILL__SPIN_FIRST, TWILL__SPIN_MOST)) {
+            if (futile)
+                atomic_store_explicit(&end->futile, 0, memory_order_relaxed);
+            return true;
+        }
+    }
+    atomic_store_explicit(&end->futile, futile + 1, memory_order_relaxed);
+    return twill__spin_yields(done, quick, TWILL__SPIN_YIELDS);
+}
+
 /* How many of up to `most` items went in, without the lock and after a moment at the most; all that
    cannot be done so is left to twill__queue_put. */
 static inline size_t twill__quick_put(twill__queue *queue, const char *items, size_t most,
@@ -1152,7 +1279,7 @@ static inline size_t twill__quick_put(twill__queue *queue, const char *items, si
     twill__quick quick = {queue, items, NULL, NULL, most, least, 0};
     if (!twill__quick_try_put(&quick) && (!queue->relief || atomic_load(queue->others)) &&
         twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
-        (void)twill__spin_for(twill__quick_try_put, &quick, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        (void)twill__quick_wait(&quick, twill__quick_try_put, true);
     return quick.done;
 }
 
@@ -1161,7 +1288,7 @@ static inline size_t twill__quick_take(twill__queue *queue, char *items, uint64_
 {
     twill__quick quick = {queue, NULL, items, numbers, most, 1, 0};
     if (!twill__quick_try_take(&quick) && twill__quick_may_wait(queue, until, wait))
-        (void)twill__spin_for(twill__quick_try_take, &quick, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        (void)twill__quick_wait(&quick, twill__quick_try_take, false);
     return quick.done;
 }
 
@@ -1176,11 +1303,11 @@ static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
     /* release: pairs with the acquire in twill_queue_is_closed */
     atomic_store_explicit(&queue->closed, how, memory_order_release);
     if (queue->ring.cells) /* from here on no push can claim */
-        atomic_fetch_or(&queue->ring.tail, queue->ring.mark);
+        atomic_fetch_or(&queue->ring.tail.at, queue->ring.mark);
     if (queue->popping)
-        atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
+        twill__queue_hint(&queue->filled);
     if (queue->pushing)
-        atomic_fetch_add_explicit(&queue->freed, 1, memory_order_relaxed);
+        twill__queue_hint(&queue->freed);
 }
 
 static inline twill_status twill__queue_close(twill__queue *queue, uint32_t how, int code)

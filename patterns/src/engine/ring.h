@@ -15,19 +15,31 @@
    Between its claim and its stamp a cell is on its way: then there may be nothing to take although
    the positions say so. The claims are seq_cst, and whoever goes to sleep counts himself (seq_cst)
    and then looks at the positions: so either he sees the claim, or its maker sees the count. */
+typedef struct twill__ring_end { /* where claims are made */
+    _Atomic uint64_t at;
+    _Atomic uint64_t guess;            /* what `at` was lately: see twill__ring_claim */
+    _Atomic uint32_t patience, futile; /* see twill__quick_wait */
+} twill__ring_end;
+
 typedef struct twill__ring {
-    _Alignas(TWILL__LINE) _Atomic uint64_t tail;
+    _Alignas(TWILL__LINE) twill__ring_end tail;
     _Atomic uint64_t higher, peak; /* see twill__ring_peak */
-    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    _Alignas(TWILL__LINE) twill__ring_end head;
     /* set at creation */
     _Alignas(TWILL__LINE) uint64_t capacity;
     uint64_t mark, lap;
     unsigned shift;
     size_t size, stride;
     char *cells; /* NULL: there is no ring */
+    size_t span; /* of the cells; 0: none is fetched ahead */
 } twill__ring;
 
 typedef _Atomic uint64_t twill__stamp;
+enum {
+    TWILL__RING_LARGE = 64, /* cells: room enough for two sides to keep apart */
+    TWILL__RING_BATCH = 16, /* cells: worth a wait; see twill__patience */
+    TWILL__RING_AHEAD = 512 /* bytes: how far before its use a batch asks for a line */
+};
 
 /* Small sizes without a call. */
 static inline void twill__copy(void *to, const void *from, size_t size)
@@ -77,6 +89,7 @@ static inline void twill__ring_init(twill__ring *ring, size_t item_size, size_t 
     ring->size = item_size;
     ring->stride = twill__ring_stride(item_size);
     ring->cells = cells;
+    ring->span = capacity >= TWILL__RING_LARGE ? capacity * ring->stride : 0;
     for (size_t k = 0; k < capacity; k++)
         atomic_init(twill__ring_cell(ring, k), k);
 }
@@ -85,7 +98,7 @@ static inline void twill__ring_init(twill__ring *ring, size_t item_size, size_t 
 
 static inline uint64_t twill__ring_tail(const twill__ring *ring)
 {
-    return atomic_load(&ring->tail) & ~ring->mark;
+    return atomic_load(&ring->tail.at) & ~ring->mark;
 }
 
 static inline uint64_t twill__ring_pushed(const twill__ring *ring)
@@ -95,7 +108,7 @@ static inline uint64_t twill__ring_pushed(const twill__ring *ring)
 
 static inline uint64_t twill__ring_popped(const twill__ring *ring)
 {
-    return twill__ring_count(ring, atomic_load(&ring->head));
+    return twill__ring_count(ring, atomic_load(&ring->head.at));
 }
 
 /* Items inside, those on their way in included and those on their way out not. 0 is exact at the
@@ -117,14 +130,14 @@ static inline size_t twill__ring_room(const twill__ring *ring)
 /* Whether a pop, or a push of `count` items (at most the capacity), could claim now. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
-    uint64_t head = atomic_load(&ring->head);
+    uint64_t head = atomic_load(&ring->head.at);
     /* acquire: pairs with the release of who filled it */
     return atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1;
 }
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t at = atomic_load(&ring->tail);
+    uint64_t at = atomic_load(&ring->tail.at);
     if (at & ring->mark)
         return false;
     /* acquire: pairs with the release of who emptied it */
@@ -136,14 +149,22 @@ static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
     return false;
 }
 
-/* ---- in, out ---- */
-
 /* A position so many items (at most the capacity) after another one. */
 static inline uint64_t twill__ring_after(const twill__ring *ring, uint64_t position, uint64_t items)
 {
     uint64_t index = position & (ring->mark - 1);
     return index + items < ring->capacity ? position + items
                                           : position + ring->lap + items - ring->capacity;
+}
+
+/* Whether a whole batch could go in, or come out. A hint: one cell is looked at. */
+static inline bool twill__ring_far(const twill__ring *ring, bool push)
+{
+    /* relaxed: a hint */
+    uint64_t at =
+        atomic_load_explicit(push ? &ring->tail.at : &ring->head.at, memory_order_relaxed);
+    at = twill__ring_after(ring, at & ~ring->mark, TWILL__RING_BATCH);
+    return atomic_load_explicit(twill__ring_cell(ring, at), memory_order_relaxed) == at + !push;
 }
 
 /* The longest that a push has seen it. The head is another line, which pops write: it is looked at
@@ -153,7 +174,8 @@ static inline uint64_t twill__ring_after(const twill__ring *ring, uint64_t posit
 static __attribute__((noinline)) void twill__ring_new_peak(twill__ring *ring, uint64_t end)
 {
     uint64_t count = twill__ring_count(ring, end), length;
-    uint64_t out = twill__ring_count(ring, atomic_load_explicit(&ring->head, memory_order_relaxed));
+    uint64_t out =
+        twill__ring_count(ring, atomic_load_explicit(&ring->head.at, memory_order_relaxed));
     uint64_t peak = atomic_load_explicit(&ring->peak, memory_order_relaxed);
     length = count - out <= ring->capacity ? count - out : 0; /* pops have gone on meanwhile */
     while (length > peak &&
@@ -167,7 +189,7 @@ static __attribute__((noinline)) void twill__ring_new_peak(twill__ring *ring, ui
                           memory_order_relaxed);
 }
 
-static inline void twill__ring_peak(twill__ring *ring, uint64_t end)
+static inline __attribute__((always_inline)) void twill__ring_peak(twill__ring *ring, uint64_t end)
 {
     if (end > atomic_load_explicit(&ring->higher, memory_order_relaxed))
         twill__ring_new_peak(ring, end);
@@ -182,131 +204,127 @@ static inline void twill__ring_yield(unsigned *lost)
         ++*lost;
 }
 
-/* Claims up to `most` cells that stand behind one another at *word (tail or head), each with the
-   stamp `position + turn`; fewer than `least`: none. Returns how many; *at is the first. */
-static inline size_t twill__ring_claim(const twill__ring *ring, _Atomic uint64_t *word,
-                                       uint64_t turn, size_t most, size_t least, uint64_t *at)
+/* ---- in, out ---- */
+
+typedef struct twill__ring_place { /* a position, its cell, and how many stand from there on */
+    uint64_t position;
+    char *cell;
+    size_t left;
+} twill__ring_place;
+
+static inline __attribute__((always_inline)) twill__ring_place
+twill__ring_place_of(const twill__ring *ring, uint64_t position)
+{
+    size_t index = (size_t)(position & (ring->mark - 1));
+    return (twill__ring_place){position, ring->cells + index * ring->stride,
+                               (size_t)ring->capacity - index};
+}
+
+static inline __attribute__((always_inline)) twill__ring_place
+twill__ring_step(const twill__ring *ring, twill__ring_place place)
+{
+    if (place.left > 1)
+        return (twill__ring_place){place.position + 1, place.cell + ring->stride, place.left - 1};
+    /* the first of the next lap */
+    return (twill__ring_place){place.position + ring->lap - ring->capacity + 1, ring->cells,
+                               (size_t)ring->capacity};
+}
+
+static inline twill__stamp *twill__ring_stamp(twill__ring_place place)
+{
+    return (twill__stamp *)(void *)place.cell;
+}
+
+/* For a batch, which would wait for line after line that the other side wrote last. */
+static inline void twill__ring_fetch(const twill__ring *ring, const char *cell)
+{
+    size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_AHEAD;
+    if (ahead % 64 < ring->stride && ahead < ring->span) /* once a line */
+        twill__prefetch(ring->cells + ahead);
+}
+
+/* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
+   `position + turn`; fewer than `least`: none. Returns how many; *first is the first.
+
+   It begins at a guess, which the last one who claimed has stored behind his claim, and not at the
+   word itself: a load of a word that this core has claimed last would wait for that claim to end,
+   and cost as much as the rest of a push. A wrong guess fails, by the stamp or by the CAS. */
+static inline __attribute__((always_inline)) size_t
+twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, size_t most,
+                  size_t least, twill__ring_place *first)
 {
     unsigned lost = 0;
-    /* a guess for the CAS */
-    uint64_t from = atomic_load_explicit(word, memory_order_relaxed);
+    /* relaxed, here and where it is stored: the CAS decides */
+    uint64_t from = atomic_load_explicit(&end->guess, memory_order_relaxed), now;
     for (;;) { /* exit: claimed, or nothing to claim; each turn is another's claim */
-        uint64_t to = from;
+        twill__ring_place to = *first = twill__ring_place_of(ring, from);
         size_t count = 0;
-        if (from & ring->mark)
-            return 0;
         /* acquire: pairs with the release of who had the cell before */
-        while (count < most && atomic_load_explicit(twill__ring_cell(ring, to),
-                                                    memory_order_acquire) == to + turn) {
-            to = twill__ring_next(ring, to);
+        while (count < most && atomic_load_explicit(twill__ring_stamp(to), memory_order_acquire) ==
+                                   to.position + turn) {
+            to = twill__ring_step(ring, to);
             count++;
         }
-        if (count >= least && count > 0) {
+        if (count >= least && count > 0 && !(from & ring->mark)) {
             /* seq_cst: see above */
-            if (atomic_compare_exchange_weak_explicit(word, &from, to, memory_order_seq_cst,
-                                                      memory_order_relaxed)) {
-                *at = from;
+            if (atomic_compare_exchange_weak_explicit(&end->at, &from, to.position,
+                                                      memory_order_seq_cst, memory_order_relaxed)) {
+                atomic_store_explicit(&end->guess, to.position, memory_order_relaxed);
                 return count;
             }
             twill__ring_yield(&lost);
             continue;
         }
-        to = atomic_load_explicit(word, memory_order_relaxed);
-        if (to == from)
+        now = atomic_load_explicit(&end->at, memory_order_relaxed);
+        if (now == from)
             return 0;
-        from = to;
+        from = now;
     }
 }
 
 /* Puts up to `most` items in, fewer than `least`: none. Returns how many. */
-static inline size_t twill__ring_put(twill__ring *ring, const char *items, size_t most,
-                                     size_t least)
+static inline __attribute__((always_inline)) size_t
+twill__ring_put(twill__ring *ring, const void *items, size_t most, size_t least)
 {
-    uint64_t at;
-    size_t count = twill__ring_claim(ring, &ring->tail, 0, most, least, &at);
-    for (size_t k = 0; k < count; k++) {
-        twill__stamp *cell = twill__ring_cell(ring, at);
-        twill__copy(cell + 1, items + k * ring->size, ring->size);
+    twill__ring_place place;
+    const char *item = (const char *)items;
+    size_t count = twill__ring_claim(ring, &ring->tail, 0, most, least, &place);
+    for (size_t k = 0; k < count; k++, item += ring->size) {
+        twill__stamp *stamp = twill__ring_stamp(place);
+        twill__copy(stamp + 1, item, ring->size);
         /* pairs with the acquire in twill__ring_claim, of a pop */
-        atomic_store_explicit(cell, at + 1, memory_order_release);
-        at = twill__ring_next(ring, at);
+        atomic_store_explicit(stamp, place.position + 1, memory_order_release);
+        if (most > 1)
+            twill__ring_fetch(ring, place.cell);
+        place = twill__ring_step(ring, place);
     }
     if (count)
-        twill__ring_peak(ring, at);
+        twill__ring_peak(ring, place.position);
     return count;
 }
 
 /* Takes up to `most` items; `items` and `numbers` (of their acceptance) may be NULL. */
-static inline size_t twill__ring_take(twill__ring *ring, char *items, uint64_t *numbers,
-                                      size_t most)
+static inline __attribute__((always_inline)) size_t twill__ring_take(twill__ring *ring, void *items,
+                                                                     uint64_t *numbers, size_t most)
 {
-    uint64_t at;
-    size_t count = twill__ring_claim(ring, &ring->head, 1, most, 1, &at);
+    twill__ring_place place;
+    char *item = (char *)items;
+    size_t count = twill__ring_claim(ring, &ring->head, 1, most, 1, &place);
     for (size_t k = 0; k < count; k++) {
-        twill__stamp *cell = twill__ring_cell(ring, at);
-        if (items)
-            twill__copy(items + k * ring->size, cell + 1, ring->size);
+        twill__stamp *stamp = twill__ring_stamp(place);
+        if (item) {
+            twill__copy(item, stamp + 1, ring->size);
+            item += ring->size;
+        }
         if (numbers)
-            numbers[k] = twill__ring_count(ring, at);
+            numbers[k] = twill__ring_count(ring, place.position);
         /* pairs with the acquire in twill__ring_claim, of a push */
-        atomic_store_explicit(cell, at + ring->lap, memory_order_release);
-        at = twill__ring_next(ring, at);
+        atomic_store_explicit(stamp, place.position + ring->lap, memory_order_release);
+        if (most > 1)
+            twill__ring_fetch(ring, place.cell);
+        place = twill__ring_step(ring, place);
     }
     return count;
-}
-
-/* ---- one item ---- */
-/* The same for a single one, in the fewest steps. */
-
-static inline __attribute__((always_inline)) bool twill__ring_put_one(twill__ring *ring,
-                                                                      const void *item)
-{
-    unsigned lost = 0;
-    /* orders: as in twill__ring_claim and twill__ring_put */
-    uint64_t at = atomic_load_explicit(&ring->tail, memory_order_relaxed), now;
-    for (;;) { /* exit: claimed, or no room; each turn is another's claim */
-        twill__stamp *cell = twill__ring_cell(ring, at);
-        if (atomic_load_explicit(cell, memory_order_acquire) == at && !(at & ring->mark)) {
-            now = twill__ring_next(ring, at);
-            if (atomic_compare_exchange_weak_explicit(&ring->tail, &at, now, memory_order_seq_cst,
-                                                      memory_order_relaxed)) {
-                twill__copy(cell + 1, item, ring->size);
-                atomic_store_explicit(cell, at + 1, memory_order_release);
-                twill__ring_peak(ring, now);
-                return true;
-            }
-            twill__ring_yield(&lost);
-        } else {
-            now = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-            if (now == at)
-                return false;
-            at = now;
-        }
-    }
-}
-
-static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ring *ring,
-                                                                       void *item)
-{
-    unsigned lost = 0;
-    uint64_t at = atomic_load_explicit(&ring->head, memory_order_relaxed), now;
-    for (;;) { /* exit: as above */
-        twill__stamp *cell = twill__ring_cell(ring, at);
-        if (atomic_load_explicit(cell, memory_order_acquire) == at + 1) {
-            if (atomic_compare_exchange_weak_explicit(&ring->head, &at, twill__ring_next(ring, at),
-                                                      memory_order_seq_cst, memory_order_relaxed)) {
-                twill__copy(item, cell + 1, ring->size);
-                atomic_store_explicit(cell, at + ring->lap, memory_order_release);
-                return true;
-            }
-            twill__ring_yield(&lost);
-        } else {
-            now = atomic_load_explicit(&ring->head, memory_order_relaxed);
-            if (now == at)
-                return false;
-            at = now;
-        }
-    }
 }
 
 #endif

@@ -181,6 +181,16 @@ static inline void twill__pause(void)
 #endif
 }
 
+/* a line that this thread will write soon */
+static inline void twill__prefetch(const void *place)
+{
+#if defined __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)place)); /* a no-op where unknown */
+#else
+    __builtin_prefetch(place, 1);
+#endif
+}
+
 /* ---- a callback that ends its thread ---- */
 /* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
    between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
