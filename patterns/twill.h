@@ -4531,6 +4531,16 @@ static inline void twill__pause(void)
 #endif
 }
 
+/* a line that this thread will write soon */
+static inline void twill__prefetch(const void *place)
+{
+#if defined __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)place)); /* a no-op where unknown */
+#else
+    __builtin_prefetch(place, 1);
+#endif
+}
+
 /* ---- a callback that ends its thread ---- */
 /* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
    between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
@@ -4814,30 +4824,47 @@ static inline uint64_t twill__ticks_per_us(void)
 #define TWILL__SPIN_WAIT \
     700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
 #define TWILL__SPIN_YIELDS 4
+enum { TWILL__SPIN_FIRST = 4, TWILL__SPIN_MOST = 64 }; /* pauses before a look */
 
-/* Tries again for a moment: true once `done` says so. The limit is a time, not a count: a pause
-   costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change anything
-   meanwhile. */
-static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_ns limit,
-                                   unsigned yields)
+/* Alone on one CPU nobody can change anything while this thread spins. */
+static inline bool twill__spin_helps(void)
 {
-    twill_ns until = 0;
-    /* 0: not known */
-    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
-        return false;
-    for (unsigned pauses = 16;;) { /* more and more: a look takes the line from who works on it */
+    /* relaxed: a number; 0: not known */
+    return TWILL__SPIN && atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) != 1;
+}
+
+/* Does nothing for so long. */
+static inline void twill__spin_away(twill_ns time)
+{
+    twill_ns until = twill__clock_now() + time;
+    do /* exit: the clock runs */
+        for (unsigned pause = 0; pause < 4; pause++)
+            twill__pause();
+    while (twill__clock_now() < until);
+}
+
+/* Looks again, less and less often, for so long: a look takes the line from who works on it. True
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
+   the next. */
+static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
+                                     unsigned first, unsigned most)
+{
+    twill_ns until = 0, now;
+    for (unsigned pauses = first;; pauses = pauses < most ? 2 * pauses : most) {
         for (unsigned pause = 0; pause < pauses; pause++)
             twill__pause();
         if (done(data))
             return true;
-        if (pauses < 64)
-            pauses *= 2;
-        twill_ns now = twill__clock_now();
+        now = twill__clock_now();
         if (!until)
             until = now + limit;
         else if (now >= until)
-            break;
+            return false;
     }
+}
+
+static inline bool twill__spin_yields(bool (*done)(void *data), void *data, unsigned yields)
+{
     while (yields-- > 0) {
         twill__yield();
         if (done(data))
@@ -4846,15 +4873,21 @@ static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_n
     return false;
 }
 
+static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_ns limit,
+                                   unsigned yields)
+{
+    return twill__spin_helps() &&
+           (twill__spin_looks(done, data, limit, TWILL__SPIN_FIRST, TWILL__SPIN_MOST) ||
+            twill__spin_yields(done, data, yields));
+}
+
 /* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
-   count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
-   the word meanwhile. */
+   count: a pause costs 6 ns on one machine and 45 on the next. */
 static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit,
                                unsigned yields)
 {
     twill_ns until = 0;
-    /* 0: not known */
-    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+    if (!twill__spin_helps())
         return atomic_load_explicit(word, memory_order_acquire) != value;
     for (unsigned k = 1;; k++) {
         /* acquire: pairs with the release of whoever changed the word; most callers look again with
@@ -4880,9 +4913,16 @@ static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twi
 
 #endif
 
-/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
-   and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
-   mutex, with a count. */
+/* The count says how many threads wait: unlock wakes nobody when nobody waits, and a destroyer can
+   tell whether somebody is on his way in. ROUSED: one of them has been woken, and has not parked
+   again yet nor taken the lock. Meanwhile others may take it and let it go, and need not wake a
+   second one each time. A variant of U. Drepper's third mutex, with a count, and with the second
+   bit of D. Vyukov's mutex of Go. */
+enum { TWILL__HELD = 1, TWILL__ROUSED = 2, TWILL__WAITER = 4 };
+
+/* Pauses before a look: more and more, so that a holder who comes again and again is left alone. */
+enum { TWILL__LOCK_FIRST = 16, TWILL__LOCK_MOST = 256 };
+
 /* Spinning: only while nobody sleeps there. */
 static inline bool twill__try_lock(void *lock_)
 {
@@ -4891,31 +4931,63 @@ static inline bool twill__try_lock(void *lock_)
     /* a look first: a CAS that fails would take the line from the holder, too. acquire: pairs with
        the release in twill__unlock */
     return atomic_load_explicit(lock, memory_order_relaxed) == 0 &&
-           atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+           atomic_compare_exchange_strong_explicit(lock, &word, TWILL__HELD, memory_order_acquire,
                                                    memory_order_relaxed);
+}
+
+static inline bool twill__lock_is_free(void *lock)
+{
+    /* a guess for the CAS in twill__lock_wait */
+    return !(atomic_load_explicit((_Atomic uint32_t *)lock, memory_order_relaxed) & TWILL__HELD);
+}
+
+static inline bool twill__lock_spin(bool (*done)(void *lock), _Atomic uint32_t *lock, twill_ns spin)
+{
+    return twill__spin_helps() &&
+           twill__spin_looks(done, lock, spin, TWILL__LOCK_FIRST, TWILL__LOCK_MOST);
+}
+
+/* Whoever parks sees the lock held and nobody roused, and the kernel sees the same: so the unlock
+   that comes wakes somebody. While ROUSED is set, somebody who is counted is awake, or about to be
+   woken by the one who set it. */
+static __attribute__((noinline)) void twill__lock_wait(_Atomic uint32_t *lock, twill_ns spin)
+{
+    bool parked = false;
+    /* a count: the CAS below synchronises */
+    uint32_t next, word = atomic_fetch_add_explicit(lock, TWILL__WAITER, memory_order_relaxed);
+    word += TWILL__WAITER;
+    for (;;) { /* exit: taken; each holder lets go, and sees to it that one of us looks */
+        if (!(word & TWILL__HELD)) {
+            next = (word - TWILL__WAITER) | TWILL__HELD;
+            if (parked || next < TWILL__WAITER)
+                next &= ~(uint32_t)TWILL__ROUSED;
+            /* acquire: pairs with the release in twill__unlock */
+            if (atomic_compare_exchange_weak_explicit(lock, &word, next, memory_order_acquire,
+                                                      memory_order_relaxed))
+                return;
+            continue;
+        }
+        next = word & ~(uint32_t)TWILL__ROUSED;
+        if (next != word && !atomic_compare_exchange_weak_explicit(
+                                lock, &word, next, memory_order_relaxed, memory_order_relaxed))
+            continue; /* it may have been us: then the next holder has to wake somebody */
+        twill__park(lock, next, 0);
+        parked = true;
+        (void)twill__lock_spin(twill__lock_is_free, lock, spin);
+        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
+    }
 }
 
 /* `spin`: how long its holders may have it at a time. To park costs 10 us. */
 static inline void twill__lock_after(_Atomic uint32_t *lock, twill_ns spin)
 {
     uint32_t word = 0;
-    /* acquire, here and below: pairs with the release in twill__unlock */
-    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+    /* acquire: as in twill__try_lock */
+    if (atomic_compare_exchange_strong_explicit(lock, &word, TWILL__HELD, memory_order_acquire,
                                                 memory_order_relaxed) ||
-        (word == 1 && twill__spin_for(twill__try_lock, lock, spin, 0)))
+        (word == TWILL__HELD && twill__lock_spin(twill__try_lock, lock, spin)))
         return;
-    /* a count: the CAS below synchronises */
-    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
-    for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
-        if (!(word & 1)) {
-            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1,
-                                                      memory_order_acquire, memory_order_relaxed))
-                return;
-            continue;
-        }
-        twill__park(lock, word, 0);
-        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
-    }
+    twill__lock_wait(lock, spin);
 }
 
 static inline void twill__lock(_Atomic uint32_t *lock)
@@ -4923,19 +4995,33 @@ static inline void twill__lock(_Atomic uint32_t *lock)
     twill__lock_after(lock, TWILL__SPIN_WAIT);
 }
 
-/* Its fetch_sub is the last access: the lock's memory may go right after it. */
+static __attribute__((noinline)) void twill__unlock_wanted(_Atomic uint32_t *lock, uint32_t word)
+{
+    uint32_t next;
+    do
+        next = (word - TWILL__HELD) | TWILL__ROUSED;
+    /* pairs with twill__lock */
+    while (!atomic_compare_exchange_weak_explicit(lock, &word, next, memory_order_release,
+                                                  memory_order_relaxed));
+    if (!(word & TWILL__ROUSED))
+        twill__wake(lock, 1);
+}
+
+/* Its CAS is the last access: the lock's memory may go right after it. */
 static inline void twill__unlock(_Atomic uint32_t *lock)
 {
-    /* pairs with twill__lock */
-    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)
-        twill__wake(lock, 1);
+    uint32_t word = TWILL__HELD;
+    /* release: pairs with twill__lock */
+    if (!atomic_compare_exchange_strong_explicit(lock, &word, 0, memory_order_release,
+                                                 memory_order_relaxed))
+        twill__unlock_wanted(lock, word);
 }
 
 /* Under the lock: does anybody wait for it? */
 static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
 {
     /* who is not counted yet came too late */
-    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;
+    return atomic_load_explicit(lock, memory_order_relaxed) >= TWILL__WAITER;
 }
 
 #endif
@@ -10230,19 +10316,31 @@ TWILL__DEFINE twill_status twill_parallel_sort(void *base, size_t n, size_t size
    Between its claim and its stamp a cell is on its way: then there may be nothing to take although
    the positions say so. The claims are seq_cst, and whoever goes to sleep counts himself (seq_cst)
    and then looks at the positions: so either he sees the claim, or its maker sees the count. */
+typedef struct twill__ring_end { /* where claims are made */
+    _Atomic uint64_t at;
+    _Atomic uint64_t guess;            /* what `at` was lately: see twill__ring_claim */
+    _Atomic uint32_t patience, futile; /* see twill__quick_wait */
+} twill__ring_end;
+
 typedef struct twill__ring {
-    _Alignas(TWILL__LINE) _Atomic uint64_t tail;
+    _Alignas(TWILL__LINE) twill__ring_end tail;
     _Atomic uint64_t higher, peak; /* see twill__ring_peak */
-    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    _Alignas(TWILL__LINE) twill__ring_end head;
     /* set at creation */
     _Alignas(TWILL__LINE) uint64_t capacity;
     uint64_t mark, lap;
     unsigned shift;
     size_t size, stride;
     char *cells; /* NULL: there is no ring */
+    size_t span; /* of the cells; 0: none is fetched ahead */
 } twill__ring;
 
 typedef _Atomic uint64_t twill__stamp;
+enum {
+    TWILL__RING_LARGE = 64, /* cells: room enough for two sides to keep apart */
+    TWILL__RING_BATCH = 16, /* cells: worth a wait; see twill__patience */
+    TWILL__RING_AHEAD = 512 /* bytes: how far before its use a batch asks for a line */
+};
 
 /* Small sizes without a call. */
 static inline void twill__copy(void *to, const void *from, size_t size)
@@ -10292,6 +10390,7 @@ static inline void twill__ring_init(twill__ring *ring, size_t item_size, size_t 
     ring->size = item_size;
     ring->stride = twill__ring_stride(item_size);
     ring->cells = cells;
+    ring->span = capacity >= TWILL__RING_LARGE ? capacity * ring->stride : 0;
     for (size_t k = 0; k < capacity; k++)
         atomic_init(twill__ring_cell(ring, k), k);
 }
@@ -10300,7 +10399,7 @@ static inline void twill__ring_init(twill__ring *ring, size_t item_size, size_t 
 
 static inline uint64_t twill__ring_tail(const twill__ring *ring)
 {
-    return atomic_load(&ring->tail) & ~ring->mark;
+    return atomic_load(&ring->tail.at) & ~ring->mark;
 }
 
 static inline uint64_t twill__ring_pushed(const twill__ring *ring)
@@ -10310,7 +10409,7 @@ static inline uint64_t twill__ring_pushed(const twill__ring *ring)
 
 static inline uint64_t twill__ring_popped(const twill__ring *ring)
 {
-    return twill__ring_count(ring, atomic_load(&ring->head));
+    return twill__ring_count(ring, atomic_load(&ring->head.at));
 }
 
 /* Items inside, those on their way in included and those on their way out not. 0 is exact at the
@@ -10332,14 +10431,14 @@ static inline size_t twill__ring_room(const twill__ring *ring)
 /* Whether a pop, or a push of `count` items (at most the capacity), could claim now. */
 static inline bool twill__ring_readable(const twill__ring *ring)
 {
-    uint64_t head = atomic_load(&ring->head);
+    uint64_t head = atomic_load(&ring->head.at);
     /* acquire: pairs with the release of who filled it */
     return atomic_load_explicit(twill__ring_cell(ring, head), memory_order_acquire) == head + 1;
 }
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t at = atomic_load(&ring->tail);
+    uint64_t at = atomic_load(&ring->tail.at);
     if (at & ring->mark)
         return false;
     /* acquire: pairs with the release of who emptied it */
@@ -10351,14 +10450,22 @@ static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
     return false;
 }
 
-/* ---- in, out ---- */
-
 /* A position so many items (at most the capacity) after another one. */
 static inline uint64_t twill__ring_after(const twill__ring *ring, uint64_t position, uint64_t items)
 {
     uint64_t index = position & (ring->mark - 1);
     return index + items < ring->capacity ? position + items
                                           : position + ring->lap + items - ring->capacity;
+}
+
+/* Whether a whole batch could go in, or come out. A hint: one cell is looked at. */
+static inline bool twill__ring_far(const twill__ring *ring, bool push)
+{
+    /* relaxed: a hint */
+    uint64_t at =
+        atomic_load_explicit(push ? &ring->tail.at : &ring->head.at, memory_order_relaxed);
+    at = twill__ring_after(ring, at & ~ring->mark, TWILL__RING_BATCH);
+    return atomic_load_explicit(twill__ring_cell(ring, at), memory_order_relaxed) == at + !push;
 }
 
 /* The longest that a push has seen it. The head is another line, which pops write: it is looked at
@@ -10368,7 +10475,8 @@ static inline uint64_t twill__ring_after(const twill__ring *ring, uint64_t posit
 static __attribute__((noinline)) void twill__ring_new_peak(twill__ring *ring, uint64_t end)
 {
     uint64_t count = twill__ring_count(ring, end), length;
-    uint64_t out = twill__ring_count(ring, atomic_load_explicit(&ring->head, memory_order_relaxed));
+    uint64_t out =
+        twill__ring_count(ring, atomic_load_explicit(&ring->head.at, memory_order_relaxed));
     uint64_t peak = atomic_load_explicit(&ring->peak, memory_order_relaxed);
     length = count - out <= ring->capacity ? count - out : 0; /* pops have gone on meanwhile */
     while (length > peak &&
@@ -10382,7 +10490,7 @@ static __attribute__((noinline)) void twill__ring_new_peak(twill__ring *ring, ui
                           memory_order_relaxed);
 }
 
-static inline void twill__ring_peak(twill__ring *ring, uint64_t end)
+static inline __attribute__((always_inline)) void twill__ring_peak(twill__ring *ring, uint64_t end)
 {
     if (end > atomic_load_explicit(&ring->higher, memory_order_relaxed))
         twill__ring_new_peak(ring, end);
@@ -10397,131 +10505,127 @@ static inline void twill__ring_yield(unsigned *lost)
         ++*lost;
 }
 
-/* Claims up to `most` cells that stand behind one another at *word (tail or head), each with the
-   stamp `position + turn`; fewer than `least`: none. Returns how many; *at is the first. */
-static inline size_t twill__ring_claim(const twill__ring *ring, _Atomic uint64_t *word,
-                                       uint64_t turn, size_t most, size_t least, uint64_t *at)
+/* ---- in, out ---- */
+
+typedef struct twill__ring_place { /* a position, its cell, and how many stand from there on */
+    uint64_t position;
+    char *cell;
+    size_t left;
+} twill__ring_place;
+
+static inline __attribute__((always_inline)) twill__ring_place
+twill__ring_place_of(const twill__ring *ring, uint64_t position)
+{
+    size_t index = (size_t)(position & (ring->mark - 1));
+    return (twill__ring_place){position, ring->cells + index * ring->stride,
+                               (size_t)ring->capacity - index};
+}
+
+static inline __attribute__((always_inline)) twill__ring_place
+twill__ring_step(const twill__ring *ring, twill__ring_place place)
+{
+    if (place.left > 1)
+        return (twill__ring_place){place.position + 1, place.cell + ring->stride, place.left - 1};
+    /* the first of the next lap */
+    return (twill__ring_place){place.position + ring->lap - ring->capacity + 1, ring->cells,
+                               (size_t)ring->capacity};
+}
+
+static inline twill__stamp *twill__ring_stamp(twill__ring_place place)
+{
+    return (twill__stamp *)(void *)place.cell;
+}
+
+/* For a batch, which would wait for line after line that the other side wrote last. */
+static inline void twill__ring_fetch(const twill__ring *ring, const char *cell)
+{
+    size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_AHEAD;
+    if (ahead % 64 < ring->stride && ahead < ring->span) /* once a line */
+        twill__prefetch(ring->cells + ahead);
+}
+
+/* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
+   `position + turn`; fewer than `least`: none. Returns how many; *first is the first.
+
+   It begins at a guess, which the last one who claimed has stored behind his claim, and not at the
+   word itself: a load of a word that this core has claimed last would wait for that claim to end,
+   and cost as much as the rest of a push. A wrong guess fails, by the stamp or by the CAS. */
+static inline __attribute__((always_inline)) size_t
+twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, size_t most,
+                  size_t least, twill__ring_place *first)
 {
     unsigned lost = 0;
-    /* a guess for the CAS */
-    uint64_t from = atomic_load_explicit(word, memory_order_relaxed);
+    /* relaxed, here and where it is stored: the CAS decides */
+    uint64_t from = atomic_load_explicit(&end->guess, memory_order_relaxed), now;
     for (;;) { /* exit: claimed, or nothing to claim; each turn is another's claim */
-        uint64_t to = from;
+        twill__ring_place to = *first = twill__ring_place_of(ring, from);
         size_t count = 0;
-        if (from & ring->mark)
-            return 0;
         /* acquire: pairs with the release of who had the cell before */
-        while (count < most && atomic_load_explicit(twill__ring_cell(ring, to),
-                                                    memory_order_acquire) == to + turn) {
-            to = twill__ring_next(ring, to);
+        while (count < most && atomic_load_explicit(twill__ring_stamp(to), memory_order_acquire) ==
+                                   to.position + turn) {
+            to = twill__ring_step(ring, to);
             count++;
         }
-        if (count >= least && count > 0) {
+        if (count >= least && count > 0 && !(from & ring->mark)) {
             /* seq_cst: see above */
-            if (atomic_compare_exchange_weak_explicit(word, &from, to, memory_order_seq_cst,
-                                                      memory_order_relaxed)) {
-                *at = from;
+            if (atomic_compare_exchange_weak_explicit(&end->at, &from, to.position,
+                                                      memory_order_seq_cst, memory_order_relaxed)) {
+                atomic_store_explicit(&end->guess, to.position, memory_order_relaxed);
                 return count;
             }
             twill__ring_yield(&lost);
             continue;
         }
-        to = atomic_load_explicit(word, memory_order_relaxed);
-        if (to == from)
+        now = atomic_load_explicit(&end->at, memory_order_relaxed);
+        if (now == from)
             return 0;
-        from = to;
+        from = now;
     }
 }
 
 /* Puts up to `most` items in, fewer than `least`: none. Returns how many. */
-static inline size_t twill__ring_put(twill__ring *ring, const char *items, size_t most,
-                                     size_t least)
+static inline __attribute__((always_inline)) size_t
+twill__ring_put(twill__ring *ring, const void *items, size_t most, size_t least)
 {
-    uint64_t at;
-    size_t count = twill__ring_claim(ring, &ring->tail, 0, most, least, &at);
-    for (size_t k = 0; k < count; k++) {
-        twill__stamp *cell = twill__ring_cell(ring, at);
-        twill__copy(cell + 1, items + k * ring->size, ring->size);
+    twill__ring_place place;
+    const char *item = (const char *)items;
+    size_t count = twill__ring_claim(ring, &ring->tail, 0, most, least, &place);
+    for (size_t k = 0; k < count; k++, item += ring->size) {
+        twill__stamp *stamp = twill__ring_stamp(place);
+        twill__copy(stamp + 1, item, ring->size);
         /* pairs with the acquire in twill__ring_claim, of a pop */
-        atomic_store_explicit(cell, at + 1, memory_order_release);
-        at = twill__ring_next(ring, at);
+        atomic_store_explicit(stamp, place.position + 1, memory_order_release);
+        if (most > 1)
+            twill__ring_fetch(ring, place.cell);
+        place = twill__ring_step(ring, place);
     }
     if (count)
-        twill__ring_peak(ring, at);
+        twill__ring_peak(ring, place.position);
     return count;
 }
 
 /* Takes up to `most` items; `items` and `numbers` (of their acceptance) may be NULL. */
-static inline size_t twill__ring_take(twill__ring *ring, char *items, uint64_t *numbers,
-                                      size_t most)
+static inline __attribute__((always_inline)) size_t twill__ring_take(twill__ring *ring, void *items,
+                                                                     uint64_t *numbers, size_t most)
 {
-    uint64_t at;
-    size_t count = twill__ring_claim(ring, &ring->head, 1, most, 1, &at);
+    twill__ring_place place;
+    char *item = (char *)items;
+    size_t count = twill__ring_claim(ring, &ring->head, 1, most, 1, &place);
     for (size_t k = 0; k < count; k++) {
-        twill__stamp *cell = twill__ring_cell(ring, at);
-        if (items)
-            twill__copy(items + k * ring->size, cell + 1, ring->size);
+        twill__stamp *stamp = twill__ring_stamp(place);
+        if (item) {
+            twill__copy(item, stamp + 1, ring->size);
+            item += ring->size;
+        }
         if (numbers)
-            numbers[k] = twill__ring_count(ring, at);
+            numbers[k] = twill__ring_count(ring, place.position);
         /* pairs with the acquire in twill__ring_claim, of a push */
-        atomic_store_explicit(cell, at + ring->lap, memory_order_release);
-        at = twill__ring_next(ring, at);
+        atomic_store_explicit(stamp, place.position + ring->lap, memory_order_release);
+        if (most > 1)
+            twill__ring_fetch(ring, place.cell);
+        place = twill__ring_step(ring, place);
     }
     return count;
-}
-
-/* ---- one item ---- */
-/* The same for a single one, in the fewest steps. */
-
-static inline __attribute__((always_inline)) bool twill__ring_put_one(twill__ring *ring,
-                                                                      const void *item)
-{
-    unsigned lost = 0;
-    /* orders: as in twill__ring_claim and twill__ring_put */
-    uint64_t at = atomic_load_explicit(&ring->tail, memory_order_relaxed), now;
-    for (;;) { /* exit: claimed, or no room; each turn is another's claim */
-        twill__stamp *cell = twill__ring_cell(ring, at);
-        if (atomic_load_explicit(cell, memory_order_acquire) == at && !(at & ring->mark)) {
-            now = twill__ring_next(ring, at);
-            if (atomic_compare_exchange_weak_explicit(&ring->tail, &at, now, memory_order_seq_cst,
-                                                      memory_order_relaxed)) {
-                twill__copy(cell + 1, item, ring->size);
-                atomic_store_explicit(cell, at + 1, memory_order_release);
-                twill__ring_peak(ring, now);
-                return true;
-            }
-            twill__ring_yield(&lost);
-        } else {
-            now = atomic_load_explicit(&ring->tail, memory_order_relaxed);
-            if (now == at)
-                return false;
-            at = now;
-        }
-    }
-}
-
-static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ring *ring,
-                                                                       void *item)
-{
-    unsigned lost = 0;
-    uint64_t at = atomic_load_explicit(&ring->head, memory_order_relaxed), now;
-    for (;;) { /* exit: as above */
-        twill__stamp *cell = twill__ring_cell(ring, at);
-        if (atomic_load_explicit(cell, memory_order_acquire) == at + 1) {
-            if (atomic_compare_exchange_weak_explicit(&ring->head, &at, twill__ring_next(ring, at),
-                                                      memory_order_seq_cst, memory_order_relaxed)) {
-                twill__copy(item, cell + 1, ring->size);
-                atomic_store_explicit(cell, at + ring->lap, memory_order_release);
-                return true;
-            }
-            twill__ring_yield(&lost);
-        } else {
-            now = atomic_load_explicit(&ring->head, memory_order_relaxed);
-            if (now == at)
-                return false;
-            at = now;
-        }
-    }
 }
 
 #endif
@@ -10676,6 +10780,10 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
 enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
 /* beside the public statuses */
 enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2, TWILL__ANEW = -3 };
+enum { TWILL__AWAY = 200, TWILL__PATIENCE = 1500, TWILL__ROW = 1000 }; /* ns */
+/* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one lock
+   would do nothing else. */
+enum { TWILL__QUEUE_SPIN = 20000 };
 enum { TWILL__KEPT = 4096 }; /* bytes of the largest item that a drop callback can be given */
 
 typedef struct twill__waiter { /* one thread's place in one list */
@@ -10689,6 +10797,7 @@ typedef struct twill__waiter { /* one thread's place in one list */
     bool shared;        /* the node waits elsewhere, too */
     bool listed, first; /* first: it was, when it left the list */
     bool counted;       /* it is not listed, but counted: a bulk that looks again */
+    bool inside;        /* its thread has the lock already */
     twill__cell cell;   /* key and bytes of an item to push */
     twill_ns since;
 } twill__waiter;
@@ -10722,7 +10831,8 @@ typedef struct twill_queue {
     uint64_t finished, gone;
     /* how often the level changed; how often it was told */
     uint64_t level_turns, told;
-    unsigned pushing, popping; /* threads that wait outside the lock for a moment */
+    unsigned pushing, popping;            /* threads that wait outside the lock for a moment */
+    uint32_t push_patience, pop_patience; /* for how long: see twill__patience */
     unsigned producers;
     twill__queue_counts counts;
     /* read without the lock, written under it */
@@ -10736,7 +10846,8 @@ typedef struct twill_queue {
     _Alignas(TWILL__LINE) uint32_t generation;
     const _Atomic uint32_t *mark; /* holds the generation of this process */
     twill_overflow overflow;
-    bool times;       /* cells keep them */
+    bool times; /* cells keep them */
+    bool brief; /* no ring, and an item asks for nothing but its place: see twill__brief_put */
     twill_ns max_age; /* TWILL_FOREVER: none */
     size_t max_bytes, high_mark, low_mark;
     twill_ns ageing;
@@ -10885,7 +10996,16 @@ static inline bool twill__queue_here(const twill__queue *queue)
 static inline void twill__queue_enter(twill__queue *queue, twill__queue_turn *turn)
 {
     turn->count = 0;
-    twill__lock(&queue->lock);
+    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+}
+
+static inline void twill__queue_come(twill__queue *queue, twill__queue_turn *turn,
+                                     twill__waiter *waiter)
+{
+    turn->count = 0;
+    if (!waiter->inside)
+        twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+    waiter->inside = false;
 }
 
 static inline void twill__granted(twill__queue *queue, twill__queue_turn *turn, twill__node *node,
@@ -10946,6 +11066,14 @@ static inline void twill__queue_retry(twill__queue *queue, twill__queue_turn *tu
 
 /* ---- items ---- */
 
+/* Under the lock: those who wait outside it for a moment shall look. */
+static inline void twill__queue_hint(_Atomic uint32_t *word)
+{
+    /* relaxed: they look again under the lock, which alone changes it */
+    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed);
+    atomic_store_explicit(word, seen + 1, memory_order_relaxed);
+}
+
 /* Takes in `count` of the waiter's items. A ring may have less room by now: what came in is added
    to waiter->done. */
 static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waiter, size_t count)
@@ -10966,8 +11094,8 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
         queue->bytes += cell.bytes;
     }
     queue->counts.accepted += count;
-    if (queue->popping) /* relaxed: a hint to look again under the lock */
-        atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
+    if (queue->popping)
+        twill__queue_hint(&queue->filled);
 }
 
 static inline void twill__queue_aged(twill__queue *queue, twill_ns at)
@@ -10986,7 +11114,7 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
     twill__store_take(&queue->store, at, to);
     queue->bytes -= cell.bytes;
     if (queue->pushing)
-        atomic_fetch_add_explicit(&queue->freed, 1, memory_order_relaxed); /* as above */
+        twill__queue_hint(&queue->freed);
     return cell;
 }
 
@@ -11457,19 +11585,37 @@ static inline bool twill__queue_changed(void *look_)
     return atomic_load_explicit(look->word, memory_order_relaxed) != look->seen;
 }
 
+/* How long (ns, and TWILL__AWAY beside) a side that found nothing stays away before it looks again.
+   If it kept close behind the other side, they would take the lines of the items, and of the lock,
+   from one another for a handful of items. So it stays away for longer as long as it finds a batch
+   then; where items come one at a time, it looks soon. */
+static inline uint32_t twill__patience(uint32_t had, bool batch)
+{
+    uint32_t now = batch ? 2 * had + TWILL__AWAY : had / 2;
+    return now < TWILL__PATIENCE ? now : TWILL__PATIENCE;
+}
+
 /* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
    more. Under the lock on both sides. */
 static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *turn, bool push)
 {
     _Atomic uint32_t *word = push ? &queue->freed : &queue->filled;
     unsigned *threads = push ? &queue->pushing : &queue->popping;
-    uint32_t seen = atomic_load_explicit(word, memory_order_relaxed); /* under the lock */
+    uint32_t *patience = push ? &queue->push_patience : &queue->pop_patience;
+    twill__queue_look look = {word, atomic_load_explicit(word, memory_order_relaxed)};
+    bool away = twill__spin_helps() && queue->store.capacity >= TWILL__RING_LARGE;
+    twill_ns absence = TWILL__AWAY + *patience;
     (*threads)++;
     twill__queue_exit(queue, turn);
-    (void)twill__spin_for(twill__queue_changed, &(twill__queue_look){word, seen}, TWILL__SPIN_WAIT,
-                          TWILL__SPIN_YIELDS);
+    if (away)
+        twill__spin_away(absence);
+    if (!away || !twill__queue_changed(&look))
+        (void)twill__spin_for(twill__queue_changed, &look, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
     twill__queue_enter(queue, turn);
     (*threads)--;
+    if (away)
+        *patience = twill__patience(*patience, (push ? queue->store.capacity - queue->store.length
+                                                     : queue->store.length) >= TWILL__RING_BATCH);
 }
 
 static inline size_t twill__queue_need(const twill__waiter *waiter)
@@ -11603,7 +11749,7 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
     twill_status over = TWILL_OK;
     int answer;
     wait = wait && queue->overflow == TWILL_OVERFLOW_BLOCK;
-    twill__queue_enter(queue, &turn);
+    twill__queue_come(queue, &turn, waiter);
     for (;;) { /* exit: a final answer; each turn is an item dropped or another's progress */
         answer = twill__push_now(queue, &turn, waiter, kept, &dropped);
         if (dropped.count)
@@ -11656,7 +11802,7 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
     bool spun = false;
     twill_status over = TWILL_OK;
     int answer;
-    twill__queue_enter(queue, &turn);
+    twill__queue_come(queue, &turn, waiter);
     for (;;) { /* exit: as above */
         answer = twill__pop_now(queue, &turn, waiter, kept, &dropped);
         if (dropped.count)
@@ -11714,6 +11860,61 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     }
 }
 
+/* ---- one item, in the fewest steps under the lock ---- */
+/* For a store that keeps no times, sizes and levels, while nobody is in a list whom the item, or its
+   room, could concern: then there is nothing to settle. False: the lock is held, for a call that has
+   reached it must be served before the queue may go. */
+
+/* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look. */
+static inline void twill__brief_enter(twill__queue *queue)
+{
+    if (twill__try_lock(&queue->lock))
+        return;
+    if (twill__spin_helps())
+        twill__spin_away(TWILL__ROW);
+    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+}
+
+static inline bool twill__brief_put(twill__queue *queue, const void *item, const twill__cell *cell)
+{
+    twill__store *store = &queue->store;
+    bool put;
+    twill__brief_enter(queue);
+    put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
+          !queue->poppers.first && !queue->watchers.first;
+    if (put) {
+        twill__cell numbered = *cell;
+        numbered.number = store->next++;
+        twill__store_put(store, item, &numbered);
+        queue->counts.accepted++;
+        if (store->length > queue->counts.peak)
+            queue->counts.peak = store->length;
+        atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
+        if (queue->popping)
+            twill__queue_hint(&queue->filled);
+        twill__unlock(&queue->lock);
+    }
+    return put;
+}
+
+/* Not of a closed one: those who wait for its end would have to be told. */
+static inline bool twill__brief_take(twill__queue *queue, void *item)
+{
+    twill__store *store = &queue->store;
+    bool taken;
+    twill__brief_enter(queue);
+    taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first;
+    if (taken) {
+        twill__store_take(store, twill__store_find(store, TWILL__NEXT), item);
+        queue->counts.popped++;
+        atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
+        if (queue->pushing)
+            twill__queue_hint(&queue->freed);
+        twill__unlock(&queue->lock);
+    }
+    return taken;
+}
+
 /* ---- the ring, without the lock ---- */
 
 /* Somebody waits for what has just been done. */
@@ -11741,7 +11942,7 @@ static inline bool twill__queue_bulk(const twill__queue *queue)
 static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__queue *queue,
                                                                        const void *item)
 {
-    if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
+    if (twill__queue_bulk(queue) || !twill__ring_put(&queue->ring, item, 1, 1))
         return false;
     if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
         twill__queue_serve(queue);
@@ -11751,7 +11952,7 @@ static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__qu
 static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__queue *queue,
                                                                         void *item)
 {
-    if (!twill__ring_take_one(&queue->ring, item))
+    if (!twill__ring_take(&queue->ring, item, NULL, 1))
         return false;
     if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
         twill__queue_serve(queue);
@@ -11794,6 +11995,36 @@ static inline bool twill__quick_may_wait(const twill__queue *queue, twill_until 
     return wait && !twill__queue_closed(queue) && twill__over(until) == TWILL_OK;
 }
 
+/* What a call does that got nothing, before it waits under the lock: it stays away (twill__patience),
+   looks, yields. Where staying and looking was in vain four times, as it is for two threads on one
+   CPU, it yields at once, and tries it again every 16th time. */
+static inline bool twill__quick_wait(twill__quick *quick, bool (*done)(void *quick), bool push)
+{
+    const twill__ring *ring = &quick->queue->ring;
+    twill__ring_end *end = push ? &quick->queue->ring.tail : &quick->queue->ring.head;
+    /* relaxed, all: figures of no consequence but speed */
+    uint32_t had, now, futile = atomic_load_explicit(&end->futile, memory_order_relaxed);
+    if (!twill__spin_helps())
+        return false;
+    if (futile < 4 || futile % 16 == 0) {
+        if (ring->capacity >= TWILL__RING_LARGE) {
+            had = atomic_load_explicit(&end->patience, memory_order_relaxed);
+            twill__spin_away(TWILL__AWAY + had);
+            now = twill__patience(had, twill__ring_far(ring, push));
+            if (now != had)
+                atomic_store_explicit(&end->patience, now, memory_order_relaxed);
+        }
+        if (done(quick) ||
+            twill__spin_looks(done, quick, TWILL__SPIN_WAIT, TWILL__SPIN_FIRST, TWILL__SPIN_MOST)) {
+            if (futile)
+                atomic_store_explicit(&end->futile, 0, memory_order_relaxed);
+            return true;
+        }
+    }
+    atomic_store_explicit(&end->futile, futile + 1, memory_order_relaxed);
+    return twill__spin_yields(done, quick, TWILL__SPIN_YIELDS);
+}
+
 /* How many of up to `most` items went in, without the lock and after a moment at the most; all that
    cannot be done so is left to twill__queue_put. */
 static inline size_t twill__quick_put(twill__queue *queue, const char *items, size_t most,
@@ -11802,7 +12033,7 @@ static inline size_t twill__quick_put(twill__queue *queue, const char *items, si
     twill__quick quick = {queue, items, NULL, NULL, most, least, 0};
     if (!twill__quick_try_put(&quick) && (!queue->relief || atomic_load(queue->others)) &&
         twill__quick_may_wait(queue, until, wait && queue->overflow == TWILL_OVERFLOW_BLOCK))
-        (void)twill__spin_for(twill__quick_try_put, &quick, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        (void)twill__quick_wait(&quick, twill__quick_try_put, true);
     return quick.done;
 }
 
@@ -11811,7 +12042,7 @@ static inline size_t twill__quick_take(twill__queue *queue, char *items, uint64_
 {
     twill__quick quick = {queue, NULL, items, numbers, most, 1, 0};
     if (!twill__quick_try_take(&quick) && twill__quick_may_wait(queue, until, wait))
-        (void)twill__spin_for(twill__quick_try_take, &quick, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+        (void)twill__quick_wait(&quick, twill__quick_try_take, false);
     return quick.done;
 }
 
@@ -11826,11 +12057,11 @@ static inline void twill__queue_end(twill__queue *queue, uint32_t how, int code)
     /* release: pairs with the acquire in twill_queue_is_closed */
     atomic_store_explicit(&queue->closed, how, memory_order_release);
     if (queue->ring.cells) /* from here on no push can claim */
-        atomic_fetch_or(&queue->ring.tail, queue->ring.mark);
+        atomic_fetch_or(&queue->ring.tail.at, queue->ring.mark);
     if (queue->popping)
-        atomic_fetch_add_explicit(&queue->filled, 1, memory_order_relaxed);
+        twill__queue_hint(&queue->filled);
     if (queue->pushing)
-        atomic_fetch_add_explicit(&queue->freed, 1, memory_order_relaxed);
+        twill__queue_hint(&queue->freed);
 }
 
 static inline twill_status twill__queue_close(twill__queue *queue, uint32_t how, int code)
@@ -12019,6 +12250,8 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
     queue->on_level = options->on_level;
     queue->context = options->context;
     queue->producers = options->producers;
+    queue->brief =
+        plan->capacity && !plan->ring && !queue->times && !queue->bytes_of && !queue->on_level;
 }
 
 TWILL__DEFINE size_t twill_queue_bytes(size_t item_size, const twill_queue_options *options)
@@ -12113,7 +12346,9 @@ static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, co
                                                           twill_until until, bool wait)
 {
     twill__waiter waiter;
+    twill__cell cell = {0, 0, 0, 0};
     twill_status status;
+    bool brief = n == 1 && queue->brief;
     if (queue->ring.cells) {
         size_t put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
         if (count)
@@ -12123,15 +12358,22 @@ static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, co
         items = (const char *)items + put * queue->store.size;
         n -= put;
     }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.from = (const char *)items;
-    waiter.n = n;
-    waiter.whole = whole;
     if (queue->bytes_of || queue->priority_of) {
-        status = twill__queue_weigh(queue, items, &waiter.cell);
+        status = twill__queue_weigh(queue, items, &cell);
         if (status != TWILL_OK)
             return status;
     }
+    if (brief && twill__brief_put(queue, items, &cell)) {
+        if (count)
+            ++*count;
+        return TWILL_OK;
+    }
+    memset(&waiter, 0, sizeof waiter);
+    waiter.inside = brief;
+    waiter.from = (const char *)items;
+    waiter.n = n;
+    waiter.whole = whole;
+    waiter.cell = cell;
     status = queue->drop ? twill__put_dropping(queue, &waiter, until, wait)
                          : twill__queue_put(queue, &waiter, until, wait, NULL);
     if (count)
@@ -12145,6 +12387,7 @@ static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, voi
 {
     twill__waiter waiter;
     twill_status status;
+    bool brief = n == 1 && queue->brief;
     if (queue->ring.cells) {
         size_t taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
         if (count)
@@ -12153,8 +12396,13 @@ static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, voi
             return TWILL_OK;
         items = (char *)items + taken * queue->store.size;
         n -= taken;
+    } else if (brief && twill__brief_take(queue, items)) {
+        if (count)
+            ++*count;
+        return TWILL_OK;
     }
     memset(&waiter, 0, sizeof waiter);
+    waiter.inside = brief;
     waiter.to = (char *)items;
     waiter.n = n;
     waiter.whole = whole;

@@ -1491,6 +1491,16 @@ static inline void twill__pause(void)
 #endif
 }
 
+/* a line that this thread will write soon */
+static inline void twill__prefetch(const void *place)
+{
+#if defined __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)place)); /* a no-op where unknown */
+#else
+    __builtin_prefetch(place, 1);
+#endif
+}
+
 /* ---- a callback that ends its thread ---- */
 /* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
    between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
@@ -1774,30 +1784,47 @@ static inline uint64_t twill__ticks_per_us(void)
 #define TWILL__SPIN_WAIT \
     700 /* ns: below the 10 us of a parked round trip, above the 0.25 us of a quick answer */
 #define TWILL__SPIN_YIELDS 4
+enum { TWILL__SPIN_FIRST = 4, TWILL__SPIN_MOST = 64 }; /* pauses before a look */
 
-/* Tries again for a moment: true once `done` says so. The limit is a time, not a count: a pause
-   costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change anything
-   meanwhile. */
-static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_ns limit,
-                                   unsigned yields)
+/* Alone on one CPU nobody can change anything while this thread spins. */
+static inline bool twill__spin_helps(void)
 {
-    twill_ns until = 0;
-    /* 0: not known */
-    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
-        return false;
-    for (unsigned pauses = 16;;) { /* more and more: a look takes the line from who works on it */
+    /* relaxed: a number; 0: not known */
+    return TWILL__SPIN && atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) != 1;
+}
+
+/* Does nothing for so long. */
+static inline void twill__spin_away(twill_ns time)
+{
+    twill_ns until = twill__clock_now() + time;
+    do /* exit: the clock runs */
+        for (unsigned pause = 0; pause < 4; pause++)
+            twill__pause();
+    while (twill__clock_now() < until);
+}
+
+/* Looks again, less and less often, for so long: a look takes the line from who works on it. True
+   once `done` says so. The limit is a time, not a count: a pause costs 6 ns on one machine and 45 on
+   the next. */
+static inline bool twill__spin_looks(bool (*done)(void *data), void *data, twill_ns limit,
+                                     unsigned first, unsigned most)
+{
+    twill_ns until = 0, now;
+    for (unsigned pauses = first;; pauses = pauses < most ? 2 * pauses : most) {
         for (unsigned pause = 0; pause < pauses; pause++)
             twill__pause();
         if (done(data))
             return true;
-        if (pauses < 64)
-            pauses *= 2;
-        twill_ns now = twill__clock_now();
+        now = twill__clock_now();
         if (!until)
             until = now + limit;
         else if (now >= until)
-            break;
+            return false;
     }
+}
+
+static inline bool twill__spin_yields(bool (*done)(void *data), void *data, unsigned yields)
+{
     while (yields-- > 0) {
         twill__yield();
         if (done(data))
@@ -1806,15 +1833,21 @@ static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_n
     return false;
 }
 
+static inline bool twill__spin_for(bool (*done)(void *data), void *data, twill_ns limit,
+                                   unsigned yields)
+{
+    return twill__spin_helps() &&
+           (twill__spin_looks(done, data, limit, TWILL__SPIN_FIRST, TWILL__SPIN_MOST) ||
+            twill__spin_yields(done, data, yields));
+}
+
 /* Waits a moment for *word to differ from `value`; false: it did not. The limit is a time, not a
-   count: a pause costs 6 ns on one machine and 45 on the next. Alone on one CPU nobody can change
-   the word meanwhile. */
+   count: a pause costs 6 ns on one machine and 45 on the next. */
 static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twill_ns limit,
                                unsigned yields)
 {
     twill_ns until = 0;
-    /* 0: not known */
-    if (!TWILL__SPIN || atomic_load_explicit(&twill__process()->cpus, memory_order_relaxed) == 1)
+    if (!twill__spin_helps())
         return atomic_load_explicit(word, memory_order_acquire) != value;
     for (unsigned k = 1;; k++) {
         /* acquire: pairs with the release of whoever changed the word; most callers look again with
@@ -1840,9 +1873,16 @@ static inline bool twill__spin(const _Atomic uint32_t *word, uint32_t value, twi
 
 #endif
 
-/* Bit 0: held. The rest counts the threads that wait for it: unlock wakes nobody when nobody waits,
-   and a destroyer can tell whether somebody is on his way in. A variant of U. Drepper's third
-   mutex, with a count. */
+/* The count says how many threads wait: unlock wakes nobody when nobody waits, and a destroyer can
+   tell whether somebody is on his way in. ROUSED: one of them has been woken, and has not parked
+   again yet nor taken the lock. Meanwhile others may take it and let it go, and need not wake a
+   second one each time. A variant of U. Drepper's third mutex, with a count, and with the second
+   bit of D. Vyukov's mutex of Go. */
+enum { TWILL__HELD = 1, TWILL__ROUSED = 2, TWILL__WAITER = 4 };
+
+/* Pauses before a look: more and more, so that a holder who comes again and again is left alone. */
+enum { TWILL__LOCK_FIRST = 16, TWILL__LOCK_MOST = 256 };
+
 /* Spinning: only while nobody sleeps there. */
 static inline bool twill__try_lock(void *lock_)
 {
@@ -1851,31 +1891,63 @@ static inline bool twill__try_lock(void *lock_)
     /* a look first: a CAS that fails would take the line from the holder, too. acquire: pairs with
        the release in twill__unlock */
     return atomic_load_explicit(lock, memory_order_relaxed) == 0 &&
-           atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+           atomic_compare_exchange_strong_explicit(lock, &word, TWILL__HELD, memory_order_acquire,
                                                    memory_order_relaxed);
+}
+
+static inline bool twill__lock_is_free(void *lock)
+{
+    /* a guess for the CAS in twill__lock_wait */
+    return !(atomic_load_explicit((_Atomic uint32_t *)lock, memory_order_relaxed) & TWILL__HELD);
+}
+
+static inline bool twill__lock_spin(bool (*done)(void *lock), _Atomic uint32_t *lock, twill_ns spin)
+{
+    return twill__spin_helps() &&
+           twill__spin_looks(done, lock, spin, TWILL__LOCK_FIRST, TWILL__LOCK_MOST);
+}
+
+/* Whoever parks sees the lock held and nobody roused, and the kernel sees the same: so the unlock
+   that comes wakes somebody. While ROUSED is set, somebody who is counted is awake, or about to be
+   woken by the one who set it. */
+static __attribute__((noinline)) void twill__lock_wait(_Atomic uint32_t *lock, twill_ns spin)
+{
+    bool parked = false;
+    /* a count: the CAS below synchronises */
+    uint32_t next, word = atomic_fetch_add_explicit(lock, TWILL__WAITER, memory_order_relaxed);
+    word += TWILL__WAITER;
+    for (;;) { /* exit: taken; each holder lets go, and sees to it that one of us looks */
+        if (!(word & TWILL__HELD)) {
+            next = (word - TWILL__WAITER) | TWILL__HELD;
+            if (parked || next < TWILL__WAITER)
+                next &= ~(uint32_t)TWILL__ROUSED;
+            /* acquire: pairs with the release in twill__unlock */
+            if (atomic_compare_exchange_weak_explicit(lock, &word, next, memory_order_acquire,
+                                                      memory_order_relaxed))
+                return;
+            continue;
+        }
+        next = word & ~(uint32_t)TWILL__ROUSED;
+        if (next != word && !atomic_compare_exchange_weak_explicit(
+                                lock, &word, next, memory_order_relaxed, memory_order_relaxed))
+            continue; /* it may have been us: then the next holder has to wake somebody */
+        twill__park(lock, next, 0);
+        parked = true;
+        (void)twill__lock_spin(twill__lock_is_free, lock, spin);
+        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
+    }
 }
 
 /* `spin`: how long its holders may have it at a time. To park costs 10 us. */
 static inline void twill__lock_after(_Atomic uint32_t *lock, twill_ns spin)
 {
     uint32_t word = 0;
-    /* acquire, here and below: pairs with the release in twill__unlock */
-    if (atomic_compare_exchange_strong_explicit(lock, &word, 1, memory_order_acquire,
+    /* acquire: as in twill__try_lock */
+    if (atomic_compare_exchange_strong_explicit(lock, &word, TWILL__HELD, memory_order_acquire,
                                                 memory_order_relaxed) ||
-        (word == 1 && twill__spin_for(twill__try_lock, lock, spin, 0)))
+        (word == TWILL__HELD && twill__lock_spin(twill__try_lock, lock, spin)))
         return;
-    /* a count: the CAS below synchronises */
-    word = atomic_fetch_add_explicit(lock, 2, memory_order_relaxed) + 2;
-    for (;;) { /* exit: taken; each holder lets go, and wakes one of those counted */
-        if (!(word & 1)) {
-            if (atomic_compare_exchange_weak_explicit(lock, &word, (word - 2) | 1,
-                                                      memory_order_acquire, memory_order_relaxed))
-                return;
-            continue;
-        }
-        twill__park(lock, word, 0);
-        word = atomic_load_explicit(lock, memory_order_relaxed); /* a guess for the CAS */
-    }
+    twill__lock_wait(lock, spin);
 }
 
 static inline void twill__lock(_Atomic uint32_t *lock)
@@ -1883,19 +1955,33 @@ static inline void twill__lock(_Atomic uint32_t *lock)
     twill__lock_after(lock, TWILL__SPIN_WAIT);
 }
 
-/* Its fetch_sub is the last access: the lock's memory may go right after it. */
+static __attribute__((noinline)) void twill__unlock_wanted(_Atomic uint32_t *lock, uint32_t word)
+{
+    uint32_t next;
+    do
+        next = (word - TWILL__HELD) | TWILL__ROUSED;
+    /* pairs with twill__lock */
+    while (!atomic_compare_exchange_weak_explicit(lock, &word, next, memory_order_release,
+                                                  memory_order_relaxed));
+    if (!(word & TWILL__ROUSED))
+        twill__wake(lock, 1);
+}
+
+/* Its CAS is the last access: the lock's memory may go right after it. */
 static inline void twill__unlock(_Atomic uint32_t *lock)
 {
-    /* pairs with twill__lock */
-    if (atomic_fetch_sub_explicit(lock, 1, memory_order_release) >> 1)
-        twill__wake(lock, 1);
+    uint32_t word = TWILL__HELD;
+    /* release: pairs with twill__lock */
+    if (!atomic_compare_exchange_strong_explicit(lock, &word, 0, memory_order_release,
+                                                 memory_order_relaxed))
+        twill__unlock_wanted(lock, word);
 }
 
 /* Under the lock: does anybody wait for it? */
 static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
 {
     /* who is not counted yet came too late */
-    return atomic_load_explicit(lock, memory_order_relaxed) >> 1 != 0;
+    return atomic_load_explicit(lock, memory_order_relaxed) >= TWILL__WAITER;
 }
 
 #endif
