@@ -542,11 +542,33 @@ static int hook_exits(const twill_task *task)
 #endif
 }
 
+static int hook_waits_for_limit(const twill_task *task)
+{
+    CHECK_EQ(twill_sleep((twill_until){0, task->until.cancel}), TWILL_CANCELLED);
+    return 0;
+}
+
 static int hook_obeys(const twill_task *task)
 {
     note_it(task, 6);
     CHECK_EQ(twill_sleep((twill_until){0, task->until.cancel}), TWILL_CANCELLED);
     return 0;
+}
+
+TEST(a_hook_that_obeys_its_limit_is_in_time)
+{
+    static struct note note; /* as below */
+    twill_shutdown_step step = {.status = TWILL_LOST};
+    for (int k = 0; k < 100 && step.status != TWILL_OK; k++) { /* unless the machine is busy */
+        twill_shutdown *s = make(&(twill_shutdown_options){QUIET, .total = TWILL_SEC(30),
+                                                           .steps = &step, .steps_capacity = 1});
+        CHECK_EQ(twill_shutdown_add(s, "obeys", hook_waits_for_limit, &note, TWILL_MS(20)),
+                 TWILL_OK);
+        (void)twill_shutdown_finish(s, NULL);
+        CHECK(step.wall >= TWILL_MS(20));
+        end(s);
+    }
+    CHECK_EQ(step.status, TWILL_OK);
 }
 
 TEST(hooks_run_last_first_and_each_has_a_status)
@@ -572,13 +594,15 @@ TEST(hooks_run_last_first_and_each_has_a_status)
     CHECK_EQ(report.status, TWILL_FAILED);
     CHECK_EQ(report.hooks, 6);
     CHECK_EQ(report.hooks_failed, 2);
-    CHECK_EQ(report.hooks_overran, 1);
+    /* on a busy machine the one that obeys may need more than its 10 ms to come back */
+    bool late = steps[0].status == TWILL_TIMEOUT && steps[0].wall >= TWILL_MS(210);
+    CHECK_EQ(report.hooks_overran, 1 + late);
     CHECK_EQ(report.steps_stored, 5);
     CHECK_EQ(note.count, 6);
     for (int i = 0; i < 6; i++)
         CHECK_EQ(note.order[i], order[i]);
     for (int i = 0; i < 5; i++) {
-        CHECK_EQ(steps[i].status, status[i]);
+        CHECK_EQ(steps[i].status, i == 0 && late ? TWILL_TIMEOUT : status[i]);
         CHECK_EQ(steps[i].code, status[i] == TWILL_FAILED ? 42 : 0);
         CHECK(steps[i].wall >= 0 && steps[i].wall < TWILL_SEC(10));
     }
