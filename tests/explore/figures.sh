@@ -39,13 +39,14 @@ longer() {  # what a run with a T= and a SECS= of its own has exhausted
     [ ! -s "$W/longer" ] || tac "$W/longer" | awk '!seen[$1]++' | sort | while read -r name _; do
         file=$here/scenarios/$name.c
         bounds=$(sed -n 's/^.*EXPLORE-TREE: *--\(.*\)/\1/p' "$file" 2>/dev/null | sed -e 's/ *\*\/.*//' -e 's/=/ /g' -e 's/ --/, /g')
-        echo "| \`$name\`, exhausted at ${bounds:-preemptions 2, stale 1, faults 1} | $(tac "$W/longer" |
-            sed -n "s/^$name on .*, exhausted in \([0-9]*\):.*/\1/p" | head -n 1) schedules |"
+        echo "| \`$name\` | ${bounds:-preemptions 2, stale 1, faults 1} | $(tac "$W/longer" |
+            sed -n "s/^$name on .*, exhausted in \([0-9]*\):.*/\1/p" | head -n 1) |"
     done
 }
 
 # ---- make explore ----
-[ ! -s "$W/results.all" ] || { awk -v commit="$commit" '
+[ ! -s "$W/longer" ] || { printf '| | exhausted at | schedules |\n|---|---|---|\n'; longer; } | fill longer
+[ ! -s "$W/results.all" ] || awk -v commit="$commit" '
     /: FAILED$/ { failed++; next }
     /^broken / { if (/: passed$/) broken++; next }
     /place.* of / { sweeps++; next }
@@ -67,8 +68,7 @@ longer() {  # what a run with a T= and a SECS= of its own has exhausted
         print "| scenarios swept: the k-th allocation or thread fails, every k | " sweeps + 0 " |"
         print "| broken variants of the library, all found | " broken + 0 " |"
         print "| commit | " commit " |"
-    }' "$W/results.all"
-    longer; } | fill explore
+    }' "$W/results.all" | fill explore
 
 # ---- the explorer itself ----
 [ ! -s "$W/cases/list" ] || {

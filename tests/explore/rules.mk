@@ -11,8 +11,8 @@ soak: headers  ## fresh schedules of the scenarios until one fails [SECS=3600] [
 mutants: headers $(BUILD)/amalgamate  ## small mistakes in the sources: who notices? [F='lock.h queue'] [SAMPLE=50] [SEED=1] [SECS=n] [HARD=1] [JOBS=n]
 	@$(EXPLORE) F='$(F)' M='$(M)' sh tests/explore/mutants/mutants.sh
 
-coverage: headers  ## branches of patterns/src that no test and no scenario takes [T=name] [BACKENDS=futex] [WHAT=tests] [JOBS=n]
-	@CC='$(or $(filter gcc,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)' BACKENDS='$(BACKENDS)' WHAT='$(WHAT)' sh tests/explore/coverage/coverage.sh
+coverage: headers  ## branches of patterns/src that no test and no scenario takes [T=name] [BACKENDS=futex] [WHAT=tests] [ACCEPT=1] [JOBS=n]
+	@CC='$(or $(filter gcc,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)' BACKENDS='$(BACKENDS)' WHAT='$(WHAT)' ACCEPT='$(ACCEPT)' sh tests/explore/coverage/coverage.sh
 
 figures:  ## write the figures of docs/verification.md from the last explore, mutants and coverage
 	@BUILD='$(BUILD)' sh tests/explore/figures.sh

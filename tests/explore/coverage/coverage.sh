@@ -8,6 +8,8 @@
 #   T=name            only programs whose name contains it    BACKENDS=futex    only that one
 #   WHAT=tests        or scenarios: only those                MORE=1            go on where the last run ended
 #
+#   ACCEPT=1          write what this run leaves into untaken.txt
+#
 # What is never taken is in build/coverage/never; exceptions.txt has reasons. A branch that is in neither
 # exceptions.txt nor untaken.txt (those that nobody has looked at yet) fails.
 set -u
@@ -85,10 +87,18 @@ for backend in ${BACKENDS:-futex no-futex no-futex-pthread}; do
     done
 done >"$W/todo.$$"
 tr '\n' '\0' <"$W/todo.$$" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one
-(cd "$W" && ls -d ./*-test_* 2>/dev/null) | sed -e 's,^\./,,' -e 's/-test_.*//' | sort -u | paste -s -d ' ' >"$W/backends"
+# What was run: back ends, programs.
+(cd "$W" && find . -name '*.gcov') | sed -e 's,^\./,,' -e 's,/.*,,' | sort -u | awk '
+    { tests += /-test_/; scenarios += !/-test_/; sub(/-(test_.*|[a-z_0-9]*)$/, ""); backends[$0] = 1 }
+    END { for (b in backends) list = list (list == "" ? "" : ", ") b
+        printf "%s; %d runs of test programs, %d of scenarios\n", list, tests, scenarios }' >"$W/backends"
 find "$W" -name '*.gcov' -print0 | xargs -0 cat | awk -v exceptions="$here/exceptions.txt" \
     -v untaken="$here/untaken.txt" -v never="$W/never" -v new="$W/new" -f $here/merge.awk | tee "$W/summary"
 [ -z "${T:-}${WHAT:-}${BACKENDS:-}" ] || exit 0 # a part of it proves nothing
+if [ -n "${ACCEPT:-}" ]; then
+    { sed -n '/^#/p' "$here/untaken.txt" && sort -u "$W/never"; } >"$W/untaken" && mv "$W/untaken" "$here/untaken.txt"
+    exit
+fi
 if [ -s "$W/new" ]; then
     echo "not taken, and neither in exceptions.txt nor in untaken.txt:"
     cat "$W/new"
