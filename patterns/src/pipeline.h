@@ -132,8 +132,7 @@ FIGURES (twill_stage_stats)
 
 THREADS      All functions by any thread; destroy last. A stage's calls may run on any thread;
              those of a SERIAL or IN_ORDER stage happen one after the other, so their context needs
-             no lock. Workers share the stages: the latest one that can go is served first, but
-             while several work, a quick source is until each has something to do.
+             no lock. Workers share the stages: the latest one that can go is served first.
 BLOCKS       run, map, join; push while no token is free. All of these work meanwhile. No worker
              ever waits for room. A callback may block: others take over the rest.
 ALLOCATES    One block at the beginning. Nothing later.
@@ -141,7 +140,7 @@ OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's du
              it points to is what the stages make of it.
 MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
              before run or join returns.
-COSTS        One turn under a lock for a burst: up to 256 quick items, 30 us of them, and no more
+COSTS        One turn under a lock for a burst: up to 256 quick items, 50 us of them, and no more
              than tokens / (workers + 1); one atomic exchange an item and stage.
 FORK         In a child all functions answer FORKED; abandon frees.
 PITFALLS     A call that returns 0 and has emitted nothing delivers `out`: for no output, filter.

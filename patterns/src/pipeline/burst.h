@@ -161,8 +161,10 @@ static inline uint32_t twill__flow_burst_next(const twill__flow *p, uint32_t bur
         uint64_t fit = p->goal * n / took;
         return fit ? (uint32_t)fit : 1;
     }
-    if (n >= burst && took < p->goal / 2)
-        burst *= 2;
+    if (n >= burst && took < p->goal - p->goal / 4) {
+        uint64_t fit = took ? p->goal * n / took : 2 * burst;
+        burst = fit < 2 * burst ? (uint32_t)fit : 2 * burst;
+    }
     return burst < p->burst_most ? burst : p->burst_most;
 }
 
@@ -277,33 +279,18 @@ static inline uint32_t twill__flow_share_of(const twill__flow *p, const twill__f
     return share < can ? share : can;
 }
 
-/* All are quick, and too little is inside for each worker to have a burst and to find another when
-   it is through: whoever was through while another one is at the source would find nothing. Not
-   for one alone: the source may wait for what is inside. */
-static inline bool twill__flow_thin_stream(const twill__flow *p)
-{
-    uint64_t inside = p->issued - p->done - p->failed - p->skipped;
-    uint32_t burst = p->working > 1 ? p->source_burst : 1;
-    for (uint32_t k = 0; burst > 1 && k < p->n_steps; k++)
-        if (p->step[k].burst < burst)
-            burst = p->step[k].burst;
-    return burst > 1 && inside <= (uint64_t)p->np * burst;
-}
-
-/* The latest step that can go; the source comes last: memory drains before it fills. But a thin
-   stream of quick items is filled first. */
+/* The latest step that can go; the source comes last: memory drains before it fills. */
 static inline bool twill__flow_take(twill__flow *p, twill__flow_hand *hand)
 {
-    uint32_t can = twill__flow_thin_stream(p) ? twill__flow_source_can(p) : 0;
-    for (uint32_t k = p->n_steps; !can && k-- > 0;) {
+    uint32_t can;
+    for (uint32_t k = p->n_steps; k-- > 0;) {
         can = twill__flow_step_can(p, k);
         if (can) {
             twill__flow_take_pieces(p, hand, k, twill__flow_share_of(p, &p->step[k], can));
             return true;
         }
     }
-    if (!can)
-        can = twill__flow_source_can(p);
+    can = twill__flow_source_can(p);
     if (can)
         twill__flow_take_source(p, hand, can);
     return can != 0;

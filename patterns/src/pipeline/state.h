@@ -13,7 +13,8 @@
    a fixed place for each piece before each step, so outputs are written where the next step
    reads them. */
 enum { TWILL__FLOW_BURST = 256 };
-#define TWILL__FLOW_BURST_NS 30000 /* what a burst shall last: its turn under the lock vanishes */
+#define TWILL__FLOW_BURST_NS 50000 /* what a burst shall last: its turn under the lock vanishes */
+#define TWILL__FLOW_SPIN     5000  /* ns: a burst of 256 is shown in a microsecond or two */
 #define TWILL__FLOW_QUICK_NS 500   /* calls that are quicker are timed four at a time */
 
 enum {

@@ -12,7 +12,7 @@ typedef struct twill__flow_turn { /* whom to wake after it */
 static inline void twill__flow_enter(twill__flow *p, twill__flow_turn *turn)
 {
     turn->count = 0;
-    twill__lock(&p->lock);
+    twill__lock_after(&p->lock, TWILL__FLOW_SPIN);
 }
 
 /* ---- the cut ---- */
