@@ -135,8 +135,7 @@ FIGURES (twill_stage_stats)
 
 THREADS      All functions by any thread; destroy last. A stage's calls may run on any thread;
              those of a SERIAL or IN_ORDER stage happen one after the other, so their context needs
-             no lock. Workers share the stages: the latest one that can go is served first, but
-             while several work, a quick source is until each has something to do.
+             no lock. Workers share the stages: the latest one that can go is served first.
 BLOCKS       run, map, join; push while no token is free. All of these work meanwhile. No worker
              ever waits for room. A callback may block: others take over the rest.
 ALLOCATES    One block at the beginning. Nothing later.
@@ -144,7 +143,7 @@ OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's du
              it points to is what the stages make of it.
 MEMORY       Stage k on an item happens before stage k+1, drop or dead_letter on it; every callback
              before run or join returns.
-COSTS        One turn under a lock for a burst: up to 256 quick items, 30 us of them, and no more
+COSTS        One turn under a lock for a burst: up to 256 quick items, 50 us of them, and no more
              than tokens / (workers + 1); one atomic exchange an item and stage.
 FORK         In a child all functions answer FORKED; abandon frees.
 PITFALLS     A call that returns 0 and has emitted nothing delivers `out`: for no output, filter.
@@ -5248,7 +5247,8 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
    a fixed place for each piece before each step, so outputs are written where the next step
    reads them. */
 enum { TWILL__FLOW_BURST = 256 };
-#define TWILL__FLOW_BURST_NS 30000 /* what a burst shall last: its turn under the lock vanishes */
+#define TWILL__FLOW_BURST_NS 50000 /* what a burst shall last: its turn under the lock vanishes */
+#define TWILL__FLOW_SPIN     5000  /* ns: a burst of 256 is shown in a microsecond or two */
 #define TWILL__FLOW_QUICK_NS 500   /* calls that are quicker are timed four at a time */
 
 enum {
@@ -5905,8 +5905,10 @@ static inline uint32_t twill__flow_burst_next(const twill__flow *p, uint32_t bur
         uint64_t fit = p->goal * n / took;
         return fit ? (uint32_t)fit : 1;
     }
-    if (n >= burst && took < p->goal / 2)
-        burst *= 2;
+    if (n >= burst && took < p->goal - p->goal / 4) {
+        uint64_t fit = took ? p->goal * n / took : 2 * burst;
+        burst = fit < 2 * burst ? (uint32_t)fit : 2 * burst;
+    }
     return burst < p->burst_most ? burst : p->burst_most;
 }
 
@@ -6021,33 +6023,18 @@ static inline uint32_t twill__flow_share_of(const twill__flow *p, const twill__f
     return share < can ? share : can;
 }
 
-/* All are quick, and too little is inside for each worker to have a burst and to find another when
-   it is through: whoever was through while another one is at the source would find nothing. Not
-   for one alone: the source may wait for what is inside. */
-static inline bool twill__flow_thin_stream(const twill__flow *p)
-{
-    uint64_t inside = p->issued - p->done - p->failed - p->skipped;
-    uint32_t burst = p->working > 1 ? p->source_burst : 1;
-    for (uint32_t k = 0; burst > 1 && k < p->n_steps; k++)
-        if (p->step[k].burst < burst)
-            burst = p->step[k].burst;
-    return burst > 1 && inside <= (uint64_t)p->np * burst;
-}
-
-/* The latest step that can go; the source comes last: memory drains before it fills. But a thin
-   stream of quick items is filled first. */
+/* The latest step that can go; the source comes last: memory drains before it fills. */
 static inline bool twill__flow_take(twill__flow *p, twill__flow_hand *hand)
 {
-    uint32_t can = twill__flow_thin_stream(p) ? twill__flow_source_can(p) : 0;
-    for (uint32_t k = p->n_steps; !can && k-- > 0;) {
+    uint32_t can;
+    for (uint32_t k = p->n_steps; k-- > 0;) {
         can = twill__flow_step_can(p, k);
         if (can) {
             twill__flow_take_pieces(p, hand, k, twill__flow_share_of(p, &p->step[k], can));
             return true;
         }
     }
-    if (!can)
-        can = twill__flow_source_can(p);
+    can = twill__flow_source_can(p);
     if (can)
         twill__flow_take_source(p, hand, can);
     return can != 0;
@@ -6221,7 +6208,7 @@ typedef struct twill__flow_turn { /* whom to wake after it */
 static inline void twill__flow_enter(twill__flow *p, twill__flow_turn *turn)
 {
     turn->count = 0;
-    twill__lock(&p->lock);
+    twill__lock_after(&p->lock, TWILL__FLOW_SPIN);
 }
 
 /* ---- the cut ---- */
