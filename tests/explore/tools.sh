@@ -209,10 +209,11 @@ broken() {  # name
         sed -e "$edit" "$header" >"$folder/include/${header#patterns/}"
         cmp -s "$header" "$folder/include/${header#patterns/}" || : >"$folder/applied"
     done
+    # shellcheck disable=SC2046 # flags
     if [ ! -f "$folder/applied" ]; then
         echo "broken $1: its line in broken.txt applies to nothing any more: FAILED"
-    elif ! $here/explore-cc -w -DTWILL_STATIC -I"$folder/include" -o "$folder/program" $here/scenarios/"$target".c \
-        >"$folder/log" 2>&1; then
+    elif ! $here/explore-cc -w -DTWILL_STATIC $(told $here/scenarios/"$target".c EXPLORE-FLAGS) -I"$folder/include" \
+        -o "$folder/program" $here/scenarios/"$target".c >"$folder/log" 2>&1; then
         head -n 5 "$folder/log"
         echo "broken $1: does not build: FAILED"
     elif timeout -k 2 120 "$folder/program" --spurious --expect=fail $search \
