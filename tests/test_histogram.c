@@ -1,0 +1,98 @@
+/* test_histogram.c - the engine part below the pool's percentiles. */
+#include "harness.h"
+
+#define TWILL_IMPLEMENTATION
+#include "twill_worker_pool.h"
+
+static twill__histogram one, other;
+static twill__histogram_sum sum;
+
+static void clear(void)
+{
+    memset(&one, 0, sizeof one);
+    memset(&other, 0, sizeof other);
+    memset(&sum, 0, sizeof sum);
+}
+
+TEST(classes_lie_side_by_side)
+{
+    for (unsigned at = 0; at + 1 < TWILL__CLASSES; at++) {
+        uint64_t end = twill__class_end(at);
+        CHECK_EQ(twill__class_of(end), at);
+        CHECK_EQ(twill__class_of(end + 1), at + 1);
+    }
+    for (unsigned ns = 0; ns < 32; ns++) /* exact */
+        CHECK_EQ(twill__class_end(twill__class_of(ns)), ns);
+    CHECK_EQ(twill__class_end(TWILL__CLASSES - 1), (UINT64_C(1) << 48) - 1);
+    CHECK_EQ(twill__class_of(UINT64_C(1) << 48), TWILL__CLASSES - 1);
+    CHECK_EQ(twill__class_of(UINT64_MAX), TWILL__CLASSES - 1);
+}
+
+TEST(a_class_is_a_sixteenth_wide_at_most)
+{
+    for (unsigned at = 1; at < TWILL__CLASSES; at++) {
+        uint64_t begin = twill__class_end(at - 1) + 1, end = twill__class_end(at);
+        CHECK(end >= begin);
+        CHECK(end - begin <= begin / 16);
+    }
+}
+
+TEST(percentiles_of_few_are_exact)
+{
+    clear();
+    twill__histogram_sum_up(&sum, &one);
+    CHECK_EQ(twill__percentile(&sum, 50), 0);
+    CHECK_EQ(twill__percentile(&sum, 100), 0);
+    for (uint64_t ns = 1; ns <= 10; ns++)
+        twill__histogram_add(&one, ns);
+    twill__histogram_sum_up(&sum, &one);
+    CHECK_EQ(sum.total, 10);
+    CHECK_EQ(sum.longest, 10);
+    CHECK_EQ(twill__percentile(&sum, 50), 5);
+    CHECK_EQ(twill__percentile(&sum, 51), 6);
+    CHECK_EQ(twill__percentile(&sum, 90), 9);
+    CHECK_EQ(twill__percentile(&sum, 91), 10);
+    CHECK_EQ(twill__percentile(&sum, 100), 10);
+}
+
+TEST(a_percentile_is_never_above_the_longest)
+{
+    clear();
+    twill__histogram_add(&one, 1000); /* within a class that ends later */
+    twill__histogram_sum_up(&sum, &one);
+    CHECK(twill__class_end(twill__class_of(1000)) > 1000);
+    CHECK_EQ(twill__percentile(&sum, 50), 1000);
+    clear();
+    twill__histogram_add(&one, 1000);
+    twill__histogram_add(&one, 5000);
+    twill__histogram_sum_up(&sum, &one);
+    CHECK_EQ(twill__percentile(&sum, 50), twill__class_end(twill__class_of(1000)));
+    CHECK_EQ(twill__percentile(&sum, 99), 5000);
+}
+
+TEST(what_is_above_all_classes_counts_as_the_longest)
+{
+    clear();
+    twill__histogram_add(&one, UINT64_C(1) << 60);
+    twill__histogram_sum_up(&sum, &one);
+    CHECK_EQ(twill__percentile(&sum, 50), UINT64_C(1) << 60);
+}
+
+TEST(sums_of_several_know_the_longest_of_all)
+{
+    for (int turned = 0; turned < 2; turned++) {
+        clear();
+        twill__histogram_add(&one, 7000);
+        twill__histogram_add(&one, 3);
+        twill__histogram_add(&other, 500);
+        CHECK_EQ(atomic_load(&one.longest), 7000);
+        twill__histogram_sum_up(&sum, turned ? &other : &one);
+        twill__histogram_sum_up(&sum, turned ? &one : &other);
+        CHECK_EQ(sum.total, 3);
+        CHECK_EQ(sum.longest, 7000);
+        CHECK_EQ(twill__percentile(&sum, 33), 3);
+        CHECK_EQ(twill__percentile(&sum, 100), 7000);
+    }
+}
+
+HARNESS_MAIN
