@@ -93,6 +93,8 @@ static int act(twill_batch *batch, const twill_task *task)
     CHECK_EQ(task->index, batch->first);
     CHECK_PTR(batch->array, NULL);
     CHECK_PTR(twill_batch_item(batch, batch->count), NULL);
+    CHECK_PTR(twill_batch_result(batch, batch->count), NULL);
+    twill_batch_set(batch, batch->count, 9); /* no item of this batch: nothing */
     if (batch->attempt == 1 && atomic_load(&p->size_count) < LOG)
         p->sizes[atomic_fetch_add(&p->size_count, 1)] = batch->count;
     if (p->keys)
@@ -626,6 +628,23 @@ TEST(nothing_to_drop_is_full)
     CHECK_EQ(add(p, 2), TWILL_FULL);
     atomic_store(&p->hold, false);
     close_plan(p, 2);
+}
+
+TEST(the_peak_is_the_most_that_was_pending)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 9));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    CHECK_EQ(stats_of(p).pending_peak, 0);
+    atomic_store(&p->hold, true);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(stats_of(p).pending_peak, 4);
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(add(p, 4), TWILL_OK);
+    CHECK_EQ(stats_of(p).pending_peak, 4); /* what is gone counts */
+    close_plan(p, 5);
 }
 
 TEST(a_full_batcher_never_stands_still)

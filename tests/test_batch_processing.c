@@ -65,6 +65,9 @@ static int act(twill_batch *batch, const twill_task *task)
     CHECK_EQ(task->index, batch->first);
     CHECK_EQ(item_at(batch, 0), batch->first);
     CHECK_PTR(twill_batch_item(batch, batch->count), NULL);
+    CHECK_PTR(twill_batch_result(batch, batch->count), NULL);
+    twill_batch_set(batch, batch->count, 9); /* no item of this batch: nothing */
+    twill_batch_set(batch, SIZE_MAX, 9);
     if (batch->array)
         CHECK_PTR(batch->array, twill_batch_item(batch, 0));
     if (p->logs) {
@@ -289,6 +292,24 @@ TEST(no_batch_is_above_either_limit)
                 }
             }
     CHECK_EQ(faults_live(), 0);
+}
+
+static size_t its_number(const void *item, const twill_task *task)
+{
+    (void)task;
+    return (size_t) * (const int *)item;
+}
+
+TEST(items_of_no_bytes_join_a_full_batch)
+{
+    int items[] = {10, 0, 0, 10, 0};
+    twill_report report;
+    CHECK_EQ(twill_batch_process(
+                 items, sizeof *items, NULL, 0, 5, nothing,
+                 &OPTIONS(.max_bytes = 10, .bytes_of = its_number, .run.report = &report)),
+             TWILL_OK);
+    CHECK_EQ(report.chunks, 2);
+    CHECK_EQ(report.done, 5);
 }
 
 static size_t huge_bytes(const void *item, const twill_task *task)
@@ -598,6 +619,37 @@ static int others_run(twill_batch *batch, const twill_task *task)
     if (atomic_fetch_add(&others, batch->count) + batch->count == 99)
         twill_cancel_fire(task->context, 3);
     return 0;
+}
+
+TEST(delays_grow_from_attempt_to_attempt)
+{
+    twill__backoff shape = twill__backoff_usual(1000, 8000);
+    twill_ns longest[8] = {0};
+    size_t alike = 0;
+    for (uint64_t place = 0; place < 2000; place++) {
+        for (unsigned attempt = 2; attempt < 8; attempt++) {
+            twill_ns delay = twill__batch_delay(&shape, 5, place, attempt);
+            longest[attempt] = delay > longest[attempt] ? delay : longest[attempt];
+        }
+        /* both at the cap, and drawn apart */
+        alike += twill__batch_delay(&shape, 5, place, 6) == twill__batch_delay(&shape, 5, place, 7);
+        alike +=
+            twill__batch_delay(&shape, 5, place, 6) == twill__batch_delay(&shape, 5, place + 1, 6);
+    }
+    CHECK(alike < 20);
+    for (unsigned attempt = 2; attempt < 8; attempt++) {
+        twill_ns most = attempt < 5 ? 1000 << (attempt - 2) : 8000;
+        CHECK(longest[attempt] <= most);
+        CHECK(longest[attempt] > most * 9 / 10);
+    }
+}
+
+TEST(an_instant_before_for_ever_is_an_instant)
+{
+    CHECK_EQ(twill__instant_after(5, 7), 12);
+    CHECK_EQ(twill__instant_after(5, TWILL_FOREVER - 6), TWILL_FOREVER - 1);
+    CHECK_EQ(twill__instant_after(5, TWILL_FOREVER - 5), TWILL_FOREVER - 1);
+    CHECK_EQ(twill__instant_after(5, TWILL_FOREVER), TWILL_FOREVER - 1);
 }
 
 TEST(a_backoff_holds_up_nobody_and_ends_with_the_token)
