@@ -24,10 +24,10 @@ enum { NUMBERS = 1 << 16, UNITS = 4096, FILES = 256, WORDS = 64, LINE = 4096 };
 
 /* How much is tried before a mutant counts as not noticed. */
 enum {
-    QUICK_SCENARIOS = 40, /* with few schedules */
-    FULL_SCENARIOS = 8,   /* with many */
-    TESTS = 20,
-    TESTS_MS = 3000, /* of all of them together */
+    QUICK_SCENARIOS = 16, /* with few schedules */
+    FULL_SCENARIOS = 3,   /* with many */
+    TESTS = 40,
+    TESTS_MS = 1500, /* of all of them together */
     FIRST = 6        /* those that noticed the last ones, of both kinds */
 };
 

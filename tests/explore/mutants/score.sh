@@ -4,32 +4,35 @@
 set -u
 folder=$1
 here=tests/explore/mutants
-answers() {  # file, name, result: of the mutants that there are
-    awk -F'\t' -v OFS='\t' 'FILENAME ~ /list$/ { now[$2, $3] = 1; next } ($1, $2) in now { last[$1 OFS $2] = $3 }
-        END { for (m in last) print m, last[m] }' "$folder/list" "$folder/results" | sort
+answers() {  # file, name, result, 1 if there is a reason for its life: of the mutants that there are
+    awk -F'\t' -v OFS='\t' '
+        FILENAME ~ /survivors/ { reason[$0] = 1; next }
+        FILENAME ~ /list$/ { now[$2, $3] = 1; next }
+        ($1, $2) in now { last[$1 OFS $2] = $3; name[$1 OFS $2] = $1 " | " $2 }
+        END { for (m in last) print m, last[m], (name[m] in reason) + 0 }' $here/survivors.txt "$folder/list" "$folder/results" | sort
 }
 unexplained() {
-    answers | awk -F'\t' '$3 == "survived" || $3 == "not reached" { print $1 " | " $2 }' | grep -v -xF -f $here/survivors.txt
+    answers | awk -F'\t' '($3 == "survived" || $3 == "not reached") && !$4 { print $1 " | " $2 }'
 }
 table() {
     answers | awk -F'\t' -v table="$1" '
-        function row(name, all, tried, killed) {
-            printf table ? "| %s | %d | %d | %d (%.1f %%) | %d |\n" : "%-30s%5d mutants,%5d tried,%5d noticed: %5.1f %%,%4d not\n",
-                name, all, tried, killed, tried ? 100 * killed / tried : 100, tried - killed
+        function row(name, all, tried, killed, excused) {
+            share = tried ? sprintf("%.1f %%", 100 * killed / tried) : "-"
+            printf table ? "| %s | %d | %d | %d (%s) | %d | %d |\n" : "%-30s%5d mutants,%5d tried,%5d noticed (%s),%4d not, with a reason,%4d not\n",
+                name, all, tried, killed, share, excused, tried - killed - excused
         }
-        FILENAME != "-" { all[$2]++; next }
-        !($1 in tried) { name[++n] = $1 }
+        FILENAME != "-" { if (!all[$2]++) name[++n] = $2; next }
         $3 ~ /^killed/ { killed[$1]++ }
         $3 ~ /^un|^not c/ { all[$1]-- }
-        { tried[$1] += $3 !~ /^un|^not c/ }
+        { tried[$1] += $3 !~ /^un|^not c/; excused[$1] += $4 && $3 ~ /^survived|^not r/ }
         END {
-            if (table) print "| part | mutants | tried | noticed | not noticed |\n|---|---|---|---|---|"
+            if (table) print "| part | mutants | tried | noticed | not, with a reason | not |\n|---|---|---|---|---|---|"
             for (i = 1; i <= n; i++) {
                 f = name[i]
-                row(f, all[f], tried[f], killed[f])
-                sum += all[f]; sum_tried += tried[f]; sum_killed += killed[f]
+                row(f, all[f], tried[f], killed[f], excused[f])
+                sum += all[f]; sum_tried += tried[f]; sum_killed += killed[f]; sum_excused += excused[f]
             }
-            row("all of these", sum, sum_tried, sum_killed)
+            row("all of these", sum, sum_tried, sum_killed, sum_excused)
         }' "$folder/list" -
 }
 case ${2:-} in
@@ -37,7 +40,6 @@ case ${2:-} in
 --unexplained) unexplained ;;
 *)
     table 0
-    answers | awk -F'\t' '$3 ~ /^killed/ { print $1 " | " $2 }' | grep -xF -f $here/survivors.txt |
-        sed 's/^/has a reason to survive, and is noticed: /'
+    answers | awk -F'\t' '$3 ~ /^killed/ && $4 { print "has a reason to survive, and is noticed: " $1 " | " $2 }'
     ! unexplained | sed 's/^/survives without a reason: /' | grep . ;;
 esac
