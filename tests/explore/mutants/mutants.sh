@@ -181,6 +181,7 @@ if [ "$(cat "$M_/sum" 2>/dev/null)" != "$sum" ]; then
     rm -rf "$M_/sum" "$M_/same"
     write_mutants && $CC -O2 -c -o "$M_/mutants.o" $here/mutants/mutants.c || { echo "FAIL mutants: no sources with mutants"; exit 1; }
     echo "$sum" >"$M_/sum"
+    git log -1 --format=%h -- patterns/src >"$M_/commit" 2>/dev/null
 fi
 $CC -std=gnu11 -O2 -Wall -Wextra -Werror -o "$M_/run" $here/mutants/run.c || exit 1
 programs >"$M_/todo"
