@@ -84,7 +84,7 @@ longer() {  # what a run with a T= and a SECS= of its own has exhausted
 [ ! -s "$W/mutants/results" ] || {
     sh $here/mutants/score.sh "$W/mutants" --table
     echo
-    awk -F'\t' '{ ms += $4 } END { printf "The tried ones took %.0f minutes, by themselves, on a machine busy with other work. ", ms / 60000 }' "$W/mutants/results"
+    awk -F'\t' '{ ms += $4 } END { printf "They took %.0f minutes in sum, on a machine busy with other work. ", ms / 60000 }' "$W/mutants/results"
     [ ! -s "$W/mutants/commit" ] || printf 'Commit %s. ' "$(cat "$W/mutants/commit")"
     [ ! -s "$W/mutants/sample" ] || cat "$W/mutants/sample"
 } | fill mutants

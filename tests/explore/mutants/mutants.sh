@@ -210,7 +210,7 @@ awk -F'\t' -v only="${F:-}" -v text="${M:-}" -v sample="${SAMPLE:-1000000}" -v s
 
 # ---- all of them ----
 
-[ -z "${SAMPLE:-}" ] || echo "They are a sample of each file, drawn with SEED=${SEED:-1}." >"$M_/sample"
+[ -z "${SAMPLE:-}" ] || echo "The tried ones are a sample of each file, drawn with SEED=${SEED:-1}." >"$M_/sample"
 worker=0
 while [ $worker -lt "$JOBS" ]; do
     awk -v jobs="$JOBS" -v worker=$worker '(int(NR / 16)) % jobs == worker' "$M_/selected.$$" >"$M_/selected.$$.$worker"
