@@ -35,9 +35,13 @@ typedef struct seen {
     twill_report report;
 } seen;
 
+static int numbers[MOST];
+
 static seen *fresh(void)
 {
     static seen s;
+    for (int i = 0; i < MOST; i++)
+        numbers[i] = i;
     memset(&s, 0, sizeof s);
     s.end_thread = s.stop_at = s.fail_at = s.pull_fails = -1;
     return &s;
@@ -107,13 +111,9 @@ static void note_discard(void *item, void *result, int code, const twill_task *t
     atomic_fetch_add(&s->out, 1);
 }
 
-static int numbers[MOST];
-
 static twill_status run(seen *s, int n, twill_fan_options *options)
 {
     twill_status status;
-    for (int i = 0; i < MOST; i++)
-        numbers[i] = i;
     options->run.context = s;
     options->run.report = &s->report;
     options->drop = note_drop;
@@ -485,6 +485,8 @@ static int stop_in_process(const void *in, void *out, const twill_task *task)
 TEST(stop_in_a_task)
 {
     seen *s = fresh();
+    for (int i = 100; i < 1000; i++) /* so that there is something left to skip */
+        s->nap[i] = TWILL_MS(1);
     CHECK_EQ(
         twill_fan_out_fan_in(numbers, sizeof(int), 1000, stop_in_process, sizeof(int), aggregate,
                              OPTIONS(.run = {.workers = 3, .context = s, .report = &s->report})),
@@ -761,8 +763,6 @@ TEST(any_allocation_may_fail)
 {
     for (unsigned long k = 1; k <= 6; k++) {
         seen *s = fresh();
-        for (int i = 0; i < 400; i++)
-            numbers[i] = i;
         faults_fail_alloc_from(k);
         twill_status status = run(s, 400, OPTIONS(.run.workers = 2));
         faults_fail_alloc(0);
