@@ -94,5 +94,6 @@ int main(int argc, char **argv)
     printf("submitted %lu finished %lu cancelled %lu pending %lu reason %d\n",
            atomic_load(&submitted), atomic_load(&finished), atomic_load(&cancelled),
            atomic_load(&dropped), report.reason);
+    fflush(stdout); /* from exit on, one press more of a storm ends it before it is flushed */
     twill_shutdown_exit(stop, 94); /* by the signal: 94 is never seen */
 }
