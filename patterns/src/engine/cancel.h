@@ -5,9 +5,6 @@
 
 #include "engine/lock.h"
 
-/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
-#define TWILL__VIEW __attribute__((may_alias))
-
 /* ---- lists ---- */
 
 /* A place in a token's list: of a waiting thread, a hook, or a child token. Guarded by that token's
