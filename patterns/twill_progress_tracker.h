@@ -734,6 +734,9 @@ TWILL__DECL twill_status twill_map_with_progress(const void *items, size_t item_
 #include <stdlib.h>
 #include <string.h>
 
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
 /* ---- back end ---- */
 #if defined __SANITIZE_THREAD__
 #define TWILL__UNDER_TSAN 1
@@ -1985,9 +1988,6 @@ static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
 }
 
 #endif
-
-/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
-#define TWILL__VIEW __attribute__((may_alias))
 
 /* ---- lists ---- */
 

@@ -677,6 +677,9 @@ TWILL__DECL twill_status twill_bulkhead_close(twill_bulkhead *bulkhead);
 #include <stdlib.h>
 #include <string.h>
 
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
 /* ---- back end ---- */
 #if defined __SANITIZE_THREAD__
 #define TWILL__UNDER_TSAN 1
@@ -1928,9 +1931,6 @@ static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
 }
 
 #endif
-
-/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
-#define TWILL__VIEW __attribute__((may_alias))
 
 /* ---- lists ---- */
 

@@ -728,6 +728,9 @@ TWILL__DECL void twill_resource_pool_get_stats(twill_resource_pool *pool,
 #include <stdlib.h>
 #include <string.h>
 
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
 /* ---- back end ---- */
 #if defined __SANITIZE_THREAD__
 #define TWILL__UNDER_TSAN 1
@@ -1979,9 +1982,6 @@ static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
 }
 
 #endif
-
-/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
-#define TWILL__VIEW __attribute__((may_alias))
 
 /* ---- lists ---- */
 

@@ -739,6 +739,9 @@ static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
 #include <stdlib.h>
 #include <string.h>
 
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
 /* ---- back end ---- */
 #if defined __SANITIZE_THREAD__
 #define TWILL__UNDER_TSAN 1
@@ -2141,9 +2144,6 @@ static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
 }
 
 #endif
-
-/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
-#define TWILL__VIEW __attribute__((may_alias))
 
 /* ---- lists ---- */
 

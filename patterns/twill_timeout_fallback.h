@@ -672,6 +672,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
 #include <stdlib.h>
 #include <string.h>
 
+/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
+#define TWILL__VIEW __attribute__((may_alias))
+
 /* ---- back end ---- */
 #if defined __SANITIZE_THREAD__
 #define TWILL__UNDER_TSAN 1
@@ -1923,9 +1926,6 @@ static inline bool twill__lock_wanted(const _Atomic uint32_t *lock)
 }
 
 #endif
-
-/* Reads and writes storage that the caller owns as plain words; hence may_alias. */
-#define TWILL__VIEW __attribute__((may_alias))
 
 /* ---- lists ---- */
 
