@@ -94,10 +94,9 @@
                 and on_done.
    WAITING      A task that waits for another one that has not begun runs it itself, and never a
                 third one: a pool of one worker and room for one is enough for any nesting. A thread
-                outside does so if no worker is idle, if its wait has neither deadline nor token,
-                and
-                if the pool has no hooks. Waits that close a circle say DEADLOCK in the last of
-                them.
+                outside does so, too, if its wait has neither deadline nor token and the pool has no
+                hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
+                the last of them.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
                 done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
@@ -107,7 +106,9 @@
                 futures. `arg` belongs to the task from acceptance until one of {fn, drop}.
    THREADS OF ITS OWN   the workers; with stuck_after or max_workers one more, which watches.
    IDLE         Workers look for work for 50 us after the last one (one CPU is left to others), then
-                sleep: no CPU time.
+                sleep: no CPU time. While tasks of less than a microsecond come one after another,
+                and a worker is at work on them, nobody is called for each: one of the others looks
+                every 0.2 ms whether it is needed, which is the longest that a task waits so.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
                 nobody.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call

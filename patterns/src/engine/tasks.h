@@ -4,7 +4,11 @@
 
 #include "platform/platform.h"
 
-/* All of it under the owner's lock.
+/* All of it under the owner's lock, but for one thing: while it is not held (twill__todos_hold),
+   any thread may take the oldest task with one compare-and-swap on `head`, beside the owner's
+   pushes. Everything else that a task can be taken by holds first: one bit in `head`, and those
+   without the lock find nothing. Letting go moves all positions on by a whole turn of the ring, so
+   that whoever has read a cell before cannot take what stands there now.
 
    While all priorities are 0 the tasks stand in a ring in order of arrival. One taken out of the
    middle leaves a hole, which is passed over; a ring that is full of holes is pushed together, so
@@ -14,7 +18,7 @@
 
 typedef struct
     twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
-    uint64_t place;     /* its position + 1; 0: not queued */
+    uint64_t place;     /* in the ring or the heap, + 1; 0: it has not been there */
     size_t timer;       /* its place in the timer heap + 1; 0: none */
     twill_ns when;
 } twill__todo_entry;
@@ -31,42 +35,88 @@ typedef struct twill__keyed {
     twill__todo todo;
 } twill__keyed;
 
+/* A place of the ring. Who takes without the lock reads it before he knows that it is his: all
+   relaxed. */
+typedef struct twill__todo_cell {
+    _Atomic(twill_task_fn *) fn;
+    _Atomic(void *) arg;
+    _Atomic(void *) context;
+    _Atomic uint64_t number; /* 2 * index; + 1: it was measured */
+} twill__todo_cell;
+
+typedef struct twill__todo_ring {
+    struct twill__todo_ring *older; /* too small by now; who is late may still read there */
+    size_t size;                    /* a power of 2 */
+    twill__todo_cell *cell;
+    _Atomic uint64_t *stamp; /* of those that were measured */
+} twill__todo_ring;
+
+#define TWILL__HELD ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+
 typedef struct twill__todos {
-    twill__todo *ring;
-    size_t size; /* of the ring, a power of 2 */
-    uint64_t head, tail;
-    size_t length; /* tasks in the ring, or in the heap */
-    twill__keyed *heap;
-    size_t heap_room;
+    _Atomic uint64_t tail; /* written under the lock */
+    uint64_t seen;         /* the head as it was some time ago, or is, while held */
+    _Atomic(twill__todo_ring *) ring;
+    bool held;
     bool keyed, mixed; /* now by keys; there were priorities at some time */
     bool newest_first;
+    size_t holes;
+    twill__keyed *heap;
+    size_t heap_length, heap_room;
     twill_ns ageing; /* TWILL_FOREVER: never */
     twill__todo_entry **timers;
     size_t timer_count, timer_room;
+    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    _Alignas(TWILL__LINE) char other_line; /* what follows is written by others */
 } twill__todos;
+
+/* NULL: no memory. */
+static inline twill__todo_ring *twill__todo_ring_make(size_t size)
+{
+    size_t cell = sizeof(twill__todo_cell) + sizeof(uint64_t);
+    twill__todo_ring *ring;
+    if (size > (SIZE_MAX - sizeof *ring - TWILL__LINE) / cell ||
+        !(ring = (twill__todo_ring *)TWILL_MALLOC(sizeof *ring + TWILL__LINE + size * cell)))
+        return NULL;
+    ring->older = NULL;
+    ring->size = size;
+    ring->cell = (twill__todo_cell *)(void *)((char *)(ring + 1) +
+                                              (TWILL__LINE - (uintptr_t)(ring + 1) % TWILL__LINE) %
+                                                  TWILL__LINE);
+    ring->stamp = (_Atomic uint64_t *)(void *)(ring->cell + size);
+    return ring;
+}
 
 static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool newest_first,
                                      twill_ns ageing)
 {
+    twill__todo_ring *ring;
+    size_t size = 64;
     memset(todos, 0, sizeof *todos);
-    todos->size = 64;
-    while (todos->size < capacity && todos->size < 4096)
-        todos->size *= 2;
-    todos->ring = (twill__todo *)TWILL_MALLOC(todos->size * sizeof *todos->ring);
+    while (size < capacity && size < 4096)
+        size *= 2;
+    ring = twill__todo_ring_make(size);
+    atomic_init(&todos->ring, ring);
+    atomic_init(&todos->head, TWILL__HELD);
+    todos->held = true;
     todos->newest_first = newest_first;
     todos->ageing = ageing ? ageing : TWILL_SEC(1);
-    return todos->ring != NULL;
+    return ring != NULL;
 }
 
 static inline void twill__todos_free(twill__todos *todos)
 {
-    TWILL_FREE(todos->ring);
+    /* relaxed, here and below: written under the lock */
+    twill__todo_ring *ring = atomic_load_explicit(&todos->ring, memory_order_relaxed), *older;
+    for (; ring; ring = older) {
+        older = ring->older;
+        TWILL_FREE(ring);
+    }
     TWILL_FREE(todos->heap);
     TWILL_FREE(todos->timers);
-    todos->ring = NULL;
+    atomic_store_explicit(&todos->ring, NULL, memory_order_relaxed);
     todos->heap = NULL;
     todos->timers = NULL;
-    todos->length = todos->timer_count = 0;
 }
 
 static inline void *twill__larger(void *old, size_t used, size_t bytes)
@@ -85,11 +135,6 @@ static inline void twill__todo_placed(const twill__todo *todo, uint64_t place)
         ((twill__todo_entry *)todo->arg)->place = place;
 }
 
-static inline twill__todo *twill__todos_ring_at(twill__todos *todos, uint64_t position)
-{
-    return &todos->ring[position & (todos->size - 1)];
-}
-
 static inline bool twill__is_hole(const twill__todo *todo)
 {
     return !todo->fn && !todo->arg;
@@ -97,56 +142,227 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-/* Pushes the ring together; into a larger one if `fresh` is not NULL. */
-static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo *fresh, size_t size)
+#define TWILL__AHEAD 8 /* cells */
+
+/* The line will be written soon, and is another thread's now: else each unlock would wait for it.
+   The compiler's own prefetch for writing is, without flags, one for reading. */
+static inline void twill__prefetch_own(const void *at)
 {
-    uint64_t to = todos->head;
-    for (uint64_t from = todos->head; from != todos->tail; from++) {
-        twill__todo todo = *twill__todos_ring_at(todos, from);
+#if defined __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
+#else
+    __builtin_prefetch(at, 1);
+#endif
+}
+
+static inline twill__todo_ring *twill__todos_ring(const twill__todos *todos)
+{
+    return atomic_load_explicit(&todos->ring, memory_order_relaxed); /* under the lock */
+}
+
+static inline uint64_t twill__todos_tail(const twill__todos *todos)
+{
+    return atomic_load_explicit(&todos->tail, memory_order_relaxed); /* under the lock */
+}
+
+static inline void twill__todo_put(twill__todo_ring *ring, uint64_t position,
+                                   const twill__todo *todo)
+{
+    size_t at = (size_t)(position & (ring->size - 1));
+    twill__todo_cell *cell = &ring->cell[at];
+    uint64_t number = 2 * (uint64_t)todo->index;
+    if (todo->stamp) {
+        number++;
+        atomic_store_explicit(&ring->stamp[at], todo->stamp, memory_order_relaxed);
+    }
+    atomic_store_explicit(&cell->fn, todo->fn, memory_order_relaxed);
+    atomic_store_explicit(&cell->arg, todo->arg, memory_order_relaxed);
+    atomic_store_explicit(&cell->context, todo->context, memory_order_relaxed);
+    atomic_store_explicit(&cell->number, number, memory_order_relaxed);
+}
+
+static inline void twill__todo_read(twill__todo_ring *ring, uint64_t position, twill__todo *todo)
+{
+    size_t at = (size_t)(position & (ring->size - 1));
+    twill__todo_cell *cell = &ring->cell[at];
+    uint64_t number = atomic_load_explicit(&cell->number, memory_order_relaxed);
+    todo->fn = atomic_load_explicit(&cell->fn, memory_order_relaxed);
+    todo->arg = atomic_load_explicit(&cell->arg, memory_order_relaxed);
+    todo->context = atomic_load_explicit(&cell->context, memory_order_relaxed);
+    todo->index = (size_t)(number / 2);
+    todo->stamp = number & 1 ? atomic_load_explicit(&ring->stamp[at], memory_order_relaxed) : 0;
+}
+
+/* From now on the lock's holder alone takes tasks, until it lets go. */
+static inline void twill__todos_hold(twill__todos *todos)
+{
+    if (todos->held)
+        return;
+    todos->held = true;
+    /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
+    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HELD, memory_order_acq_rel);
+}
+
+static inline void twill__todos_let_go(twill__todos *todos)
+{
+    uint64_t turn = twill__todos_ring(todos)->size;
+    todos->held = false;
+    todos->seen += turn;
+    /* relaxed, then release: pairs with the acquire of who takes: it sees both, or none */
+    atomic_store_explicit(&todos->tail, twill__todos_tail(todos) + turn, memory_order_relaxed);
+    atomic_store_explicit(&todos->head, todos->seen, memory_order_release);
+}
+
+/* Held: the oldest stands there now. */
+static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
+{
+    todos->seen = position;
+    /* relaxed: nobody takes */
+    atomic_store_explicit(&todos->head, position | TWILL__HELD, memory_order_relaxed);
+}
+
+/* Looks how far those without the lock have come. */
+static inline void twill__todos_see(twill__todos *todos)
+{
+    if (!todos->held) /* acquire: a cell is filled again only after it was read */
+        todos->seen = atomic_load_explicit(&todos->head, memory_order_acquire);
+}
+
+/* Places of the ring that are taken, at most: exact while held, or when it was looked just now. */
+static inline size_t twill__todos_span(const twill__todos *todos)
+{
+    return (size_t)(twill__todos_tail(todos) - todos->seen);
+}
+
+/* How many wait at most: exactly so many while held. */
+static inline size_t twill__todos_at_most(const twill__todos *todos)
+{
+    return todos->keyed ? todos->heap_length : twill__todos_span(todos) - todos->holes;
+}
+
+/* How many wait; if it is not held, at the moment of the call. */
+static inline size_t twill__todos_length(twill__todos *todos)
+{
+    twill__todos_see(todos);
+    return twill__todos_at_most(todos);
+}
+
+typedef struct twill__taker { /* a thread that takes without the lock */
+    uint64_t tail;            /* as it was some time ago: whose line is the pushers' */
+    /* the record that may be this thread's, before it is: who holds, sees it */
+    _Atomic(twill__todo_entry *) claim;
+} twill__taker;
+
+/* Without the lock: the oldest. False: there is none, or it is held. */
+static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twill__taker *taker)
+{
+    /* acquire, here and in the CAS: pairs with twill__todos_let_go */
+    uint64_t head = atomic_load_explicit(&todos->head, memory_order_acquire);
+    for (;;) { /* exit: taken, or nothing there; each turn is another's take */
+        twill__todo_ring *ring;
+        if (head & TWILL__HELD)
+            return false;
+        /* the tail goes back only while held, and then the head passes what it was. acquire: pairs
+           with the release in twill__todos_push */
+        if ((int64_t)(taker->tail - head) <= 0)
+            taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire);
+        if ((int64_t)(taker->tail - head) <= 0)
+            return false;
+        /* acquire: what it points to. One that is too old or too new is found out by the CAS */
+        ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
+        twill__todo_read(ring, head, todo);
+        /* relaxed: the CAS publishes it, to twill__todos_hold */
+        atomic_store_explicit(&taker->claim, todo->fn ? NULL : (twill__todo_entry *)todo->arg,
+                              memory_order_relaxed);
+        /* release: the cell was read before it is filled again (twill__todos_see) */
+        if (atomic_compare_exchange_weak_explicit(&todos->head, &head, head + 1,
+                                                  memory_order_acq_rel, memory_order_acquire))
+            return true;
+    }
+}
+
+/* Guesses, without the lock: whether it is held; whether there is something to take. */
+static inline bool twill__todos_are_held(const twill__todos *todos)
+{
+    return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HELD;
+}
+
+static inline bool twill__todos_wait(const twill__todos *todos)
+{
+    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
+    return !(head & TWILL__HELD) &&
+           (int64_t)(atomic_load_explicit(&todos->tail, memory_order_relaxed) - head) > 0;
+}
+
+/* Pushes the ring together; into a larger one if `fresh` is not NULL. */
+static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo_ring *fresh)
+{
+    twill__todo_ring *ring = twill__todos_ring(todos), *into = fresh ? fresh : ring;
+    uint64_t to, tail = twill__todos_tail(todos);
+    twill__todos_hold(todos);
+    to = todos->seen;
+    for (uint64_t from = todos->seen; from != tail; from++) {
+        twill__todo todo;
+        twill__todo_read(ring, from, &todo);
         if (twill__is_hole(&todo))
             continue;
-        *(fresh ? &fresh[to & (size - 1)] : twill__todos_ring_at(todos, to)) = todo;
+        twill__todo_put(into, to, &todo);
+        twill__todo_placed(&todo, (to & (into->size - 1)) + 1);
         to++;
-        twill__todo_placed(&todo, to);
     }
-    todos->tail = to;
+    todos->holes = 0;
+    atomic_store_explicit(&todos->tail, to, memory_order_relaxed); /* held */
     if (fresh) {
-        TWILL_FREE(todos->ring);
-        todos->ring = fresh;
-        todos->size = size;
+        fresh->older = ring;
+        /* release: pairs with the acquire in twill__todos_take */
+        atomic_store_explicit(&todos->ring, fresh, memory_order_release);
     }
 }
 
 /* Room for `count` more. */
 static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
 {
-    size_t size = todos->size, used = todos->keyed ? 0 : todos->length;
-    twill__todo *fresh;
-    if (count <= size && todos->tail - todos->head <= size - count)
+    size_t size = twill__todos_ring(todos)->size, used;
+    twill__todo_ring *fresh;
+    if (count <= size && twill__todos_span(todos) <= size - count)
         return true;
-    if (count <= size / 2 && used <= size / 2) {
-        twill__todos_ring_pack(todos, NULL, 0);
+    twill__todos_see(todos);
+    if (count <= size && twill__todos_span(todos) <= size - count)
+        return true;
+    used = twill__todos_span(todos) - todos->holes;
+    if (todos->holes && count <= size / 2 && used <= size / 2) {
+        twill__todos_ring_pack(todos, NULL);
         return true;
     }
     while (size - used < count) { /* exit: it doubles */
-        if (size > SIZE_MAX / 2 / sizeof *fresh)
+        if (size > SIZE_MAX / 2)
             return false;
         size *= 2;
     }
-    if (!(fresh = (twill__todo *)TWILL_MALLOC(size * sizeof *fresh)))
+    if (!(fresh = twill__todo_ring_make(size)))
         return false;
-    twill__todos_ring_pack(todos, fresh, size);
+    twill__todos_ring_pack(todos, fresh);
     return true;
 }
 
-/* No hole at either end. */
+/* Held: no hole at either end. */
 static inline void twill__todos_ring_trim(twill__todos *todos)
 {
-    while (todos->head != todos->tail && twill__is_hole(twill__todos_ring_at(todos, todos->head)))
-        todos->head++;
-    while (todos->head != todos->tail &&
-           twill__is_hole(twill__todos_ring_at(todos, todos->tail - 1)))
-        todos->tail--;
+    twill__todo_ring *ring = twill__todos_ring(todos);
+    uint64_t head = todos->seen, tail = twill__todos_tail(todos);
+    twill__todo todo;
+    for (; todos->holes && head != tail; head++, todos->holes--) {
+        twill__todo_read(ring, head, &todo);
+        if (!twill__is_hole(&todo))
+            break;
+    }
+    for (; todos->holes && head != tail; tail--, todos->holes--) {
+        twill__todo_read(ring, tail - 1, &todo);
+        if (!twill__is_hole(&todo))
+            break;
+    }
+    twill__todos_head_to(todos, head);
+    atomic_store_explicit(&todos->tail, tail, memory_order_relaxed); /* held */
 }
 
 /* ---- the heap ---- */
@@ -170,8 +386,8 @@ static inline void twill__heap_settle(twill__todos *todos, size_t at, const twil
 {
     for (; at > 0 && twill__before(todos, keyed, &todos->heap[(at - 1) / 2]); at = (at - 1) / 2)
         twill__heap_set(todos, at, &todos->heap[(at - 1) / 2]);
-    for (size_t child; (child = 2 * at + 1) < todos->length; at = child) {
-        if (child + 1 < todos->length &&
+    for (size_t child; (child = 2 * at + 1) < todos->heap_length; at = child) {
+        if (child + 1 < todos->heap_length &&
             twill__before(todos, &todos->heap[child + 1], &todos->heap[child]))
             child++;
         if (!twill__before(todos, &todos->heap[child], keyed))
@@ -184,12 +400,12 @@ static inline void twill__heap_settle(twill__todos *todos, size_t at, const twil
 static inline twill__todo twill__heap_take(twill__todos *todos, size_t at)
 {
     twill__todo todo = todos->heap[at].todo;
-    todos->length--;
-    if (at < todos->length) {
-        twill__keyed last = todos->heap[todos->length];
+    todos->heap_length--;
+    if (at < todos->heap_length) {
+        twill__keyed last = todos->heap[todos->heap_length];
         twill__heap_settle(todos, at, &last);
     }
-    if (!todos->length)
+    if (!todos->heap_length)
         todos->keyed = false;
     twill__todo_placed(&todo, 0);
     return todo;
@@ -204,7 +420,7 @@ static inline bool twill__heap_room(twill__todos *todos, size_t count)
     while (room < count)
         room *= 2;
     if (room > SIZE_MAX / sizeof *todos->heap ||
-        !(fresh = twill__larger(todos->heap, todos->keyed ? todos->length * sizeof *todos->heap : 0,
+        !(fresh = twill__larger(todos->heap, todos->heap_length * sizeof *todos->heap,
                                 room * sizeof *todos->heap)))
         return false;
     todos->heap = (twill__keyed *)fresh;
@@ -232,13 +448,13 @@ static inline twill_ns twill__stamp_ns(uint64_t stamp, uint64_t rate, uint64_t t
 /* From the ring into the heap. Those that were not measured count as queued with the one before. */
 static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
 {
-    uint64_t ticks = twill__ticks(), from = todos->head, tail = todos->tail;
+    uint64_t ticks = twill__ticks(), tail = twill__todos_tail(todos);
     twill_ns now = twill__clock_now(), last = 1;
+    twill__todos_hold(todos);
     todos->keyed = true;
-    todos->length = 0;
-    for (; from != tail; from++) {
+    for (uint64_t from = todos->seen; from != tail; from++) {
         twill__keyed keyed;
-        keyed.todo = *twill__todos_ring_at(todos, from);
+        twill__todo_read(twill__todos_ring(todos), from, &keyed.todo);
         if (twill__is_hole(&keyed.todo))
             continue;
         if (keyed.todo.stamp) {
@@ -247,10 +463,11 @@ static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
                 last = at;
         }
         keyed.key = twill__key_of(todos, last, 0);
-        todos->length++;
-        twill__heap_settle(todos, todos->length - 1, &keyed);
+        todos->heap_length++;
+        twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     }
-    todos->head = todos->tail = 0;
+    todos->holes = 0;
+    twill__todos_head_to(todos, tail);
 }
 
 /* ---- both ---- */
@@ -261,7 +478,7 @@ static inline bool twill__todos_room(twill__todos *todos, int priority, size_t p
     if (priority != 0)
         todos->mixed = true;
     return twill__todos_ring_room(todos, promised + 1) &&
-           (!todos->mixed || twill__heap_room(todos, todos->length + promised + 1));
+           (!todos->mixed || twill__heap_room(todos, twill__todos_length(todos) + promised + 1));
 }
 
 /* Room for so many timers. False: no memory. */
@@ -290,73 +507,96 @@ static inline void twill__todos_push(twill__todos *todos, const twill__todo *tod
         twill__keyed keyed;
         keyed.todo = *todo;
         keyed.key = twill__key_of(todos, queued ? queued : twill__clock_now(), priority);
-        todos->length++;
-        twill__heap_settle(todos, todos->length - 1, &keyed);
+        todos->heap_length++;
+        twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     } else {
-        *twill__todos_ring_at(todos, todos->tail++) = *todo;
-        todos->length++;
-        twill__todo_placed(todo, todos->tail);
+        uint64_t tail = twill__todos_tail(todos);
+        twill__todo_ring *ring = twill__todos_ring(todos);
+        twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
+        twill__todo_put(ring, tail, todo);
+        twill__prefetch_own(&ring->cell[(tail + TWILL__AHEAD) & (ring->size - 1)]);
+        /* release: pairs with the acquire in twill__todos_take */
+        atomic_store_explicit(&todos->tail, tail + 1, memory_order_release);
     }
 }
 
-static inline twill__todo twill__todos_ring_take(twill__todos *todos, bool last)
+static inline twill__todo twill__todos_ring_pop(twill__todos *todos, bool last)
 {
-    twill__todo todo = *twill__todos_ring_at(todos, last ? todos->tail - 1 : todos->head);
-    if (last)
-        todos->tail--;
-    else
-        todos->head++;
-    todos->length--;
-    twill__todo_placed(&todo, 0);
+    twill__todo_ring *ring = twill__todos_ring(todos);
+    uint64_t tail = twill__todos_tail(todos);
+    twill__todo todo;
+    if (last) {
+        twill__todo_read(ring, tail - 1, &todo);
+        atomic_store_explicit(&todos->tail, tail - 1, memory_order_relaxed); /* held */
+    } else {
+        twill__todo_read(ring, todos->seen, &todo);
+        twill__todos_head_to(todos, todos->seen + 1);
+    }
     twill__todos_ring_trim(todos);
     return todo;
 }
 
-/* The next one to run; length > 0. */
+/* Held: the next one to run; length > 0. */
 static inline twill__todo twill__todos_pop(twill__todos *todos)
 {
     return todos->keyed ? twill__heap_take(todos, 0)
-                        : twill__todos_ring_take(todos, todos->newest_first);
+                        : twill__todos_ring_pop(todos, todos->newest_first);
 }
 
-/* The oldest, or the newest; length > 0. In a heap it is looked for. */
+/* Held: the oldest, or the newest; length > 0. In a heap it is looked for. */
 static inline twill__todo twill__todos_drop(twill__todos *todos, bool newest)
 {
     size_t at = 0;
     if (!todos->keyed)
-        return twill__todos_ring_take(todos, newest);
-    for (size_t i = 1; i < todos->length; i++)
+        return twill__todos_ring_pop(todos, newest);
+    for (size_t i = 1; i < todos->heap_length; i++)
         if ((todos->heap[i].todo.index > todos->heap[at].todo.index) == newest)
             at = i;
     return twill__heap_take(todos, at);
 }
 
-/* Out of the middle. */
-static inline twill__todo twill__todos_remove(twill__todos *todos, twill__todo_entry *entry)
+/* Held: whether it waits: one that was pushed may have been taken. */
+static inline bool twill__todos_have(const twill__todos *todos, const twill__todo_entry *entry)
 {
-    uint64_t at = entry->place - 1;
-    twill__todo todo, *stands;
+    twill__todo_ring *ring = twill__todos_ring(todos);
+    size_t at = (size_t)entry->place - 1;
+    twill__todo todo;
+    if (!entry->place)
+        return false;
     if (todos->keyed)
-        return twill__heap_take(todos, (size_t)at);
-    stands = twill__todos_ring_at(todos, at);
-    todo = *stands;
-    stands->fn = NULL;
-    stands->arg = NULL;
-    todos->length--;
-    entry->place = 0;
-    twill__todos_ring_trim(todos);
-    return todo;
+        return at < todos->heap_length && !todos->heap[at].todo.fn &&
+               todos->heap[at].todo.arg == entry;
+    if (at >= ring->size || ((at - todos->seen) & (ring->size - 1)) >= twill__todos_span(todos))
+        return false;
+    twill__todo_read(ring, at, &todo);
+    return !todo.fn && todo.arg == entry;
 }
 
-/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. */
+/* Held: out of the middle. */
+static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *entry)
+{
+    static const twill__todo hole;
+    uint64_t at = entry->place - 1;
+    if (todos->keyed) {
+        (void)twill__heap_take(todos, (size_t)at);
+        return;
+    }
+    twill__todo_put(twill__todos_ring(todos), at, &hole);
+    todos->holes++;
+    twill__todos_ring_trim(todos);
+}
+
+/* Held: the stamp of the task that has waited longest, as far as it was measured; 0: not known. */
 static inline uint64_t twill__todos_oldest(twill__todos *todos)
 {
     uint64_t oldest = 0;
-    if (!todos->length)
-        return 0;
-    if (!todos->keyed)
-        return twill__todos_ring_at(todos, todos->head)->stamp;
-    for (size_t i = 0; i < todos->length; i++)
+    if (!todos->keyed) {
+        twill__todo todo = {NULL, NULL, NULL, 0, 0};
+        if (twill__todos_span(todos))
+            twill__todo_read(twill__todos_ring(todos), todos->seen, &todo);
+        return todo.stamp;
+    }
+    for (size_t i = 0; i < todos->heap_length; i++)
         if (todos->heap[i].todo.stamp && (!oldest || todos->heap[i].todo.stamp < oldest))
             oldest = todos->heap[i].todo.stamp;
     return oldest;

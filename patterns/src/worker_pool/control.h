@@ -186,10 +186,12 @@ TWILL__DEFINE twill_status twill_pool_pause(twill_pool *public_pool)
     twill_status status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
         return status;
-    if (pool->closed)
+    if (pool->closed) {
         status = TWILL_CLOSED;
-    else
+    } else {
         pool->paused = true;
+        twill__todos_hold(&pool->todos);
+    }
     twill__turn_end(pool, &turn);
     return status;
 }
@@ -197,7 +199,7 @@ TWILL__DEFINE twill_status twill_pool_pause(twill_pool *public_pool)
 static inline void twill__pool_unpause(twill__pool *pool, twill__turn *turn)
 {
     pool->paused = false;
-    if (!pool->todos.length)
+    if (!twill__todos_length(&pool->todos))
         return;
     twill__pool_wants(pool, turn);
     twill__pool_rouse(pool, turn);
@@ -237,6 +239,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
     else if (most > workers && !pool->has_watch && !twill__watch_start(pool))
         status = TWILL_NO_THREAD;
     if (status == TWILL_OK) {
+        twill__todos_hold(&pool->todos); /* for those who are too many now, and the watch */
         pool->least = workers;
         pool->most = most;
         pool->failed_at = 0;
@@ -337,6 +340,7 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
     each.left = pool->live;
     for (at = &pool->each; *at; at = &(*at)->next) {} /* in order */
     *at = &each;
+    twill__todos_hold(&pool->todos);
     twill__pool_rouse(pool, &turn);
     status = twill__pool_await(pool, &turn, until, twill__each_over, &each);
     for (at = &pool->each; *at != &each; at = &(*at)->next) {} /* exit: it is in the list */
@@ -406,9 +410,11 @@ static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before
 static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
 {
     pool->visitors++;
-    while (pool->todos.length || pool->later) { /* exit: sealed, it only gets less */
+    twill__todos_hold(&pool->todos); /* and it stays so: sealed */
+    /* exit: it only gets less */
+    while (twill__todos_length(&pool->todos) || pool->later) {
         twill__todo todo = {NULL, NULL, NULL, 0, 0};
-        if (pool->todos.length) {
+        if (twill__todos_length(&pool->todos)) {
             todo = twill__todos_drop(&pool->todos, false);
         } else { /* all that is left is delayed, and has timers */
             size_t i = 0;
@@ -439,9 +445,10 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             continue;
         }
         runner->fired = true;
-        for (twill__errand *work = runner->work; work; work = work->below)
-            if (work->where == TWILL__RUNNING && work->runner == runner && !work->stopped &&
-                twill__record_pin(&work->record)) {
+        /* what it took before we held the queue, it had named before; what has ended, or is another
+           runner's, does not mind */
+        for (twill__errand *work = twill__hand_work(runner); work; work = work->below)
+            if (!work->stopped && twill__record_pin(&work->record)) {
                 work->stopped = true;
                 work->stop_chain = pinned;
                 pinned = work;
@@ -472,7 +479,7 @@ static inline bool twill__drained(const twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->unfinished ||
-           (!pool->live && !pool->outside && (pool->todos.length || pool->later));
+           (!pool->live && !pool->outside && (twill__todos_at_most(&pool->todos) || pool->later));
 }
 
 /* Drains; what nobody is left to run, since no thread can be had, is run here, if it may. */
@@ -486,7 +493,9 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             return status;
         if (twill__worker_start(pool))
             continue;
-        if (pool->options.run.worker_start || pool->options.run.worker_stop || !pool->todos.length)
+        twill__todos_hold(&pool->todos);
+        if (pool->options.run.worker_start || pool->options.run.worker_stop ||
+            !twill__todos_length(&pool->todos))
             return TWILL_CANCELLED;
         todo = twill__todos_pop(&pool->todos);
         pool->visitors++;
@@ -735,7 +744,7 @@ TWILL__DEFINE void twill_pool_get_stats(twill_pool *public_pool, twill_pool_stat
     out->dropped = sums[TWILL__N_DROPPED];
     out->lost = sums[TWILL__N_LOST];
     out->caller_ran = sums[TWILL__N_CALLER_RAN];
-    out->queued = pool->todos.length + pool->later;
+    out->queued = twill__todos_length(&pool->todos) + pool->later;
     out->queued_peak = pool->peak;
     out->capacity = pool->capacity;
     out->workers = pool->live;

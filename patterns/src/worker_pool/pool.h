@@ -9,12 +9,18 @@
 
 /* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team
    (engine/team.h) whose main loop looks for tasks, too, so that one set of threads serves tasks and
-   parallel calls. Taking a task out of the queue, under the lock, decides who answers for it: a
-   worker, a waiter that helps, a cancel, a drop policy, a timer, the end. No user code runs under
-   it.
+   parallel calls. Taking a task out of the queue decides who answers for it: a worker, a waiter
+   that helps, a cancel, a drop policy, a timer, the end. No user code runs under the lock.
+
+   A busy worker takes its next task without the lock (twill__worker_goes_on), as long as there is
+   nothing but the order of arrival to mind (twill__pool_in_order). Whatever else there is to mind,
+   a pause, a time, a sender that waits for room, holds the queue first: then all take the lock. A
+   worker reports its ended tasks when it takes the lock again, which it does before it is idle.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
+
+#define TWILL__QUICK 1000 /* ns: to call somebody for such a task costs more than the task */
 
 typedef enum twill__counted {
     TWILL__N_STARTED,
@@ -43,9 +49,9 @@ typedef struct twill__errand {
     twill__record record;
     struct twill__pool *pool;
     twill__todo_entry entry;
-    twill__whereabouts
-        where; /* under the pool's lock, as the entry is; RUNNING stays until the next use */
-    struct twill__hand *runner;
+    /* under the pool's lock, as the entry is; RUNNING stays until the next use. One that was taken
+       without the lock stays READY (twill__errand_queued) */
+    twill__whereabouts where;
     struct twill__errand *below; /* that the same runner is in the middle of */
     /* of those that a tick, a stop, the watch are about to end: each takes a task once */
     struct twill__errand *chain, *stop_chain, *stuck_chain;
@@ -73,9 +79,12 @@ typedef struct twill__hand {
     struct twill__pool *pool;
     struct twill__hand *next, *previous; /* of the pool; under the lock */
     struct twill__hand *outer;           /* what this thread was before; its own */
+    /* its claim is the innermost record that it runs, or is about to take: by the owner, under the
+       lock or before a take without it. relaxed: whoever reads it has the lock, and holds the
+       queue */
+    twill__taker taker;
     /* under the lock */
-    twill__errand *work; /* the innermost record that it runs */
-    bool busy, plain;    /* `plain`: its outermost task is */
+    bool busy, plain; /* `plain`: its outermost task is */
     bool told /* that it is stuck */, given_up;
     size_t forgiven;  /* tasks that nobody waits for any more */
     unsigned blocked; /* regions of twill_task_block_begin */
@@ -84,7 +93,6 @@ typedef struct twill__hand {
     /* its own */
     unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
     bool outside, fired;      /* not a worker; `fired`: under the lock */
-    bool timed, quick;        /* its last plain task was timed, and took no microsecond; its own */
     bool looks;               /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
@@ -119,10 +127,12 @@ typedef struct twill__worker {
     void *memory;
     twill__life life; /* under the lock, as all down to each_seen */
     twill__thrd thread, past;
-    bool has_past; /* a thread that has left, and was not joined */
-    bool going;    /* counted in the pool's `going` */
-    bool keeper;   /* it sleeps until the next timer */
-    bool woke;     /* it comes from sleep: its own, as the next */
+    bool has_past;       /* a thread that has left, and was not joined */
+    bool going;          /* counted in the pool's `going` */
+    bool keeper;         /* it sleeps until the next timer */
+    bool woke;           /* it comes from sleep: its own, as the next */
+    bool naps;           /* counted in the pool's `napping` */
+    uint64_t naps_since; /* what was submitted then */
     twill_ns idle_since;
     uint64_t each_seen;
     twill__everyone *each; /* that it is in; its own */
@@ -136,6 +146,7 @@ typedef struct twill__pool {
     _Alignas(TWILL__LINE) _Atomic uint32_t lock;
     /* under the lock */
     bool on_way;         /* an idle worker was called, and has not looked yet */
+    unsigned napping;    /* idle workers that look again soon, unasked */
     bool paused, closed; /* closed: to those outside */
     bool sealed;         /* to tasks, too */
     bool leaving;        /* workers go when there is nothing to do */
@@ -145,8 +156,8 @@ typedef struct twill__pool {
     size_t later, reserved; /* tasks that wait for their time; that are on their way in */
     size_t timed;           /* works with timers, set or to be set */
     size_t unfinished, next_index;
-    size_t sample; /* plain tasks whose number has one of these bits are not timed */
     size_t peak;
+    size_t sample; /* plain tasks whose number has one of these bits are not measured */
     uint64_t submitted, refused, level_turns, level_told, each_number;
     twill__list senders;  /* who wait for room */
     twill__list watchers; /* who wait for something to change */
@@ -163,7 +174,8 @@ typedef struct twill__pool {
     twill__thrd watch;
     bool has_watch, watch_ends;
     _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
-    /* a guess for who is full anyway; written under the lock */
+    _Atomic bool quick;           /* the task that was measured last took less than TWILL__QUICK */
+    /* while the queue is held, a guess for who is full anyway, else 0; written under the lock */
     _Atomic size_t used;
     /* workers that are about to take the lock and look: they count themselves before they publish
        an outcome, so whoever has seen it, and submits, need call nobody */
@@ -315,11 +327,49 @@ static inline bool twill__pool_empty(const twill__pool *pool)
            !pool->visitors && !pool->has_watch;
 }
 
+/* Whether workers may take tasks without the lock: none of what they would overlook is there.
+   Whoever brings such a thing about, holds the queue. */
+static inline bool twill__pool_in_order(const twill__pool *pool)
+{
+    const twill__todos *todos = &pool->todos;
+    return !todos->keyed && !todos->holes && !todos->newest_first && !pool->timed &&
+           !pool->paused && !pool->sealed && !pool->leaving && !pool->each &&
+           !pool->senders.first && !pool->has_watch && !pool->options.on_level &&
+           pool->live - pool->going <= pool->most;
+}
+
+static inline size_t twill__pool_used(twill__pool *pool)
+{
+    return twill__todos_length(&pool->todos) + pool->later + pool->reserved;
+}
+
+/* Whether there is no room. One look at how far the workers have come is spared as long as there
+   was room when somebody looked last: they make more. */
+static inline bool twill__pool_full(twill__pool *pool)
+{
+    size_t beside = pool->later + pool->reserved;
+    return twill__todos_at_most(&pool->todos) + beside >= pool->capacity &&
+           twill__pool_used(pool) >= pool->capacity;
+}
+
+/* At the end of a turn in which the queue was held. */
+static inline void twill__pool_unhold(twill__pool *pool)
+{
+    size_t used = 0;
+    if (twill__pool_in_order(pool))
+        twill__todos_let_go(&pool->todos);
+    else if (!pool->sealed)
+        used = twill__pool_used(pool);
+    atomic_store_explicit(&pool->used, used, memory_order_relaxed); /* a guess for others */
+}
+
 /* Unlocks, and does what is left to do, but for `level`, `late` and `stale`. The pool may be gone
    then, if the caller is not a part of it. */
 static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
 {
     bool last = twill__pool_empty(pool);
+    if (pool->todos.held)
+        twill__pool_unhold(pool);
     if (last)
         pool->gone = true;
     twill__unlock(&pool->lock);
@@ -385,18 +435,13 @@ twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
 
 /* ---- the level of the queue ---- */
 
-static inline size_t twill__pool_used(const twill__pool *pool)
-{
-    return pool->todos.length + pool->later + pool->reserved;
-}
-
 /* After the queue has grown or shrunk, under the lock. */
 static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
 {
-    size_t length = pool->todos.length + pool->later;
-    /* a guess for others */
-    atomic_store_explicit(&pool->used, pool->sealed ? 0 : length + pool->reserved,
-                          memory_order_relaxed);
+    size_t length;
+    if (!pool->todos.held && twill__todos_span(&pool->todos) <= pool->peak)
+        return; /* no new peak, even if nothing was taken since the last look */
+    length = twill__todos_length(&pool->todos) + pool->later;
     if (length > pool->peak)
         pool->peak = length;
     if (!pool->options.on_level)
@@ -419,7 +464,7 @@ static inline void twill__pool_tell_level(twill__pool *pool)
         pool->visitors++;
         while (pool->level_told != pool->level_turns) { /* exit: all told */
             bool high = pool->level_told++ % 2 == 0;
-            size_t length = pool->todos.length + pool->later;
+            size_t length = twill__todos_length(&pool->todos) + pool->later;
             twill__turn_end(pool, &turn);
             pool->options.on_level(high, length, &task);
             twill__turn_begin(pool, &turn);

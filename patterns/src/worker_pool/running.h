@@ -14,6 +14,18 @@ static inline twill__errand *twill__errand_at(twill__todo_entry *entry)
     return (twill__errand *)(void *)((char *)entry - offsetof(twill__errand, entry));
 }
 
+/* The innermost record that a runner runs, or NULL; see there. */
+static inline twill__errand *twill__hand_work(const twill__hand *runner)
+{
+    twill__todo_entry *entry = atomic_load_explicit(&runner->taker.claim, memory_order_relaxed);
+    return entry ? twill__errand_at(entry) : NULL;
+}
+
+static inline void twill__hand_on(twill__hand *runner, twill__errand *work)
+{
+    atomic_store_explicit(&runner->taker.claim, work ? &work->entry : NULL, memory_order_relaxed);
+}
+
 /* ---- how it ended ---- */
 
 static inline void twill__outcome_of(const twill__errand *work, twill_status status, int code,
@@ -133,11 +145,23 @@ static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twil
         twill__errand_timer(pool, turn, work, work->start_by);
 }
 
+/* Whether it has still to begin; under the lock, and from then on held, if it has not ended. */
+static inline bool twill__errand_queued(twill__pool *pool, twill__errand *work)
+{
+    /* acquire: pairs with the release of who published it. Then the pool may be gone; else its end
+       waits for this task, and so for our lock */
+    if (atomic_load_explicit(&work->record.stage, memory_order_acquire) == TWILL__ENDED)
+        return false;
+    twill__todos_hold(&pool->todos);
+    return work->where == TWILL__LATER ||
+           (work->where == TWILL__READY && twill__todos_have(&pool->todos, &work->entry));
+}
+
 /* Out of the queue, or of the delayed ones; under the lock. The caller answers for it now. */
 static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 {
     if (work->where == TWILL__READY)
-        (void)twill__todos_remove(&pool->todos, &work->entry);
+        twill__todos_remove(&pool->todos, &work->entry);
     else
         pool->later--;
     work->where = TWILL__NOWHERE;
@@ -209,8 +233,8 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
 /* Under the lock: whoever waits for room gets it, in order. */
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
 {
-    for (twill__node *node = pool->senders.first, *next;
-         node && twill__pool_used(pool) < pool->capacity; node = next) {
+    for (twill__node *node = pool->senders.first, *next; node && !twill__pool_full(pool);
+         node = next) {
         _Atomic uint32_t *word = &node->word;
         next = node->next;
         node->answer = TWILL_OK;
@@ -249,6 +273,18 @@ static inline void twill__hand_task(const twill__hand *runner, size_t index, voi
     task->private_ = (void *)(uintptr_t)runner;
 }
 
+/* A task took so long. relaxed: a guess */
+static inline bool twill__pool_is_quick(const twill__pool *pool)
+{
+    return atomic_load_explicit(&pool->quick, memory_order_relaxed);
+}
+
+static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
+{
+    if (twill__pool_is_quick(pool) != (ns < TWILL__QUICK))
+        atomic_store_explicit(&pool->quick, ns < TWILL__QUICK, memory_order_relaxed);
+}
+
 /* A plain task; `inlined`: on top of another one, and never queued. */
 static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
                                     bool inlined)
@@ -280,8 +316,7 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     if (since && runner->ran) {
         uint64_t ns = twill__ticks_ns(pool, twill__ticks() - since);
         twill__histogram_add(runner->ran, ns);
-        runner->timed = true;
-        runner->quick = ns < 1000;
+        twill__pool_took(pool, ns);
     }
     gone = runner->given_up && !inlined; /* and was counted LOST */
     if (!gone)
@@ -290,6 +325,7 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
         twill__event(pool, TWILL_EVENT_ENDED, status, todo->index, NULL, runner->worker, &task);
     runner->depth--;
     runner->ended += !inlined;
+    runner->now = 0;
     runner->said = said;
     runner->context = context;
 }
@@ -323,11 +359,13 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
         twill__turn_end(pool, &turn);
     }
     twill__outcome_of(work, status, code, runner->worker, now, &outcome);
+    twill__pool_took(pool, (uint64_t)(now - work->started));
     if (returned && runner->ran)
         twill__histogram_add(runner->ran, (uint64_t)(now - work->started));
     if (!raced) {
         twill__errand_told(pool, runner, work, &outcome, returned, task);
-        if (runner->depth == 1 && !runner->outside && !work->discard && returned) {
+        if (runner->depth == 1 && !runner->outside && !work->discard && returned &&
+            !twill__todos_wait(&pool->todos)) {
             runner->looks = true;
             /* relaxed: the record's lock publishes it, and the pool's lock orders its end */
             atomic_fetch_add_explicit(&pool->looking, 1, memory_order_relaxed);
@@ -373,18 +411,23 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
     runner->context = context;
 }
 
-/* Under the lock: the work, taken out of the queue, is this runner's now. */
-static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill__hand *runner,
-                                     twill__errand *work)
+/* Taken out of the queue, it is this runner's now. */
+static inline void twill__errand_begins(twill__hand *runner, twill__errand *work)
 {
     work->started = runner->now ? runner->now : twill__clock_now();
     if (work->started < work->queued)
         work->started = work->queued;
-    work->where = TWILL__RUNNING;
     twill__record_claim(&work->record);
-    work->runner = runner;
-    work->below = runner->depth ? runner->work : NULL;
-    runner->work = work;
+}
+
+/* The same under the lock. */
+static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill__hand *runner,
+                                     twill__errand *work)
+{
+    twill__errand_begins(runner, work);
+    work->where = TWILL__RUNNING;
+    work->below = runner->depth ? twill__hand_work(runner) : NULL;
+    twill__hand_on(runner, work);
     if (!work->timed)
         return;
     if (work->timeout)
@@ -467,10 +510,11 @@ static inline void twill__guest_out(twill__guest *guest)
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     twill__hand_out(pool, runner);
-    for (unsigned i = 0; i < TWILL__TALLIES; i++) /* relaxed: counts */
-        atomic_fetch_add_explicit(&pool->tally[i],
-                                  atomic_load_explicit(&runner->tally[i], memory_order_relaxed),
-                                  memory_order_relaxed);
+    for (unsigned i = 0; i < TWILL__TALLIES; i++) { /* relaxed: counts */
+        uint64_t count = atomic_load_explicit(&runner->tally[i], memory_order_relaxed);
+        if (count)
+            atomic_fetch_add_explicit(&pool->tally[i], count, memory_order_relaxed);
+    }
     pool->outside--;
     twill__pool_changed(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -489,14 +533,14 @@ static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
 static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
 {
     while (runner->depth) { /* exit: one less each time */
-        twill__errand *work = runner->work, *below;
+        twill__errand *work = twill__hand_work(runner), *below;
         twill_task task;
         runner->depth--;
         if (work) {
             below = work->below;
             twill__hand_task(runner, work->index, work->context, &task);
             twill__errand_over(pool, runner, work, 0, false, &task);
-            runner->work = below;
+            twill__hand_on(runner, below);
         } else if (runner->depth || !runner->plain) { /* inlined */
             twill__plain_lost(pool, runner);
         } else {
@@ -531,7 +575,7 @@ static inline void twill__run_nested(twill__pool *pool, twill__hand *runner, twi
     twill__turn turn;
     twill__run_work(pool, runner, work);
     twill__turn_begin(pool, &turn);
-    runner->work = below;
+    twill__hand_on(runner, below);
     twill__hand_report(pool, &turn, runner);
     twill__turn_end(pool, &turn);
 }
@@ -585,7 +629,7 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
         return false;
     twill__turn_begin(pool, &turn);
-    if (work->where != TWILL__READY ||
+    if (work->where != TWILL__READY || !twill__errand_queued(pool, work) ||
         (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
         twill__turn_end(pool, &turn);
         return false;
@@ -619,7 +663,7 @@ static inline void twill__errand_cancel(twill__record *record)
     twill__turn turn;
     bool queued;
     twill__turn_begin(pool, &turn);
-    queued = work->where == TWILL__READY || work->where == TWILL__LATER;
+    queued = twill__errand_queued(pool, work);
     if (queued) {
         twill__errand_take(pool, work);
         twill__errand_untimed(pool, work);

@@ -77,7 +77,7 @@ static inline bool twill__order_record(twill__order *order)
         return false;
     work->pool = pool;
     work->where = TWILL__NOWHERE;
-    work->runner = NULL;
+    work->below = NULL;
     work->fn = order->fn;
     work->arg = order->arg;
     work->context = order->context;
@@ -137,6 +137,26 @@ static inline void twill__order_number(twill__order *order)
     if (twill__order_timed(order->options)) {
         work->timed = true;
         pool->timed++;
+        twill__todos_hold(&pool->todos);
+    }
+}
+
+/* Behind the others; or by its priority, if it is a work. */
+static inline void twill__order_put(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__errand *work = order->work;
+    twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
+    if (work) {
+        todo.fn = NULL;
+        todo.arg = &work->entry;
+        todo.stamp = work->stamp;
+        work->where = TWILL__READY;
+        twill__todos_push(&pool->todos, &todo, work->priority, work->queued, pool->team.tick_rate);
+    } else {
+        if (!(order->index & pool->sample))
+            todo.stamp = twill__ticks();
+        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
     }
 }
 
@@ -145,10 +165,7 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
-        if (!(order->index & pool->sample))
-            todo.stamp = twill__ticks();
-        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
+        twill__order_put(order);
     } else if (work->start_at > work->queued) {
         work->where = TWILL__LATER;
         pool->later++;
@@ -283,7 +300,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
 {
     twill__pool *pool = order->pool;
     twill__todo victim;
-    if (!pool->todos.length) /* all are delayed, or on their way in */
+    if (!twill__todos_length(&pool->todos)) /* all are delayed, or on their way in */
         return twill__order_refuse(order, turn, TWILL_FULL);
     victim = twill__todos_drop(&pool->todos, newest);
     if (!victim.fn) {
@@ -302,6 +319,17 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     return TWILL_OK;
 }
 
+/* A guess without the lock. */
+static inline bool twill__pool_looks_roomy(const twill__pool *pool)
+{
+    uint64_t head = atomic_load(&pool->todos.head);
+    uint64_t tail = atomic_load(&pool->todos.tail);
+    if (head & TWILL__HELD)
+        return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
+    /* or others have moved both meanwhile */
+    return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;
+}
+
 /* Looks for room for a moment, outside the lock: workers that are quick make some before a sleeper
    could be woken. */
 static inline void twill__order_spin(const twill__order *order, twill__turn *turn)
@@ -313,8 +341,7 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     for (unsigned k = 1, yields = 0; yields <= TWILL__SPIN_YIELDS; k++) { /* exit: room, or time */
-        /* a guess */
-        if (atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity)
+        if (twill__pool_looks_roomy(pool))
             break;
         twill__pause();
         if (k % 16 != 0)
@@ -337,7 +364,7 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     twill_status status;
     twill__node me;
     twill__node_init(&me);
-    twill__list_append(&pool->senders, &me);
+    twill__list_append(&pool->senders, &me); /* held: workers give it room */
     pool->visitors++;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
@@ -355,6 +382,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
 {
     twill__pool *pool = order->pool;
     twill_status status;
+    twill__todos_hold(&pool->todos); /* else a worker makes room meanwhile */
+    if (!twill__pool_full(pool))
+        return twill__order_accept(order, turn);
     switch (pool->options.overflow) {
     case TWILL_OVERFLOW_REJECT:
         return twill__order_refuse(order, turn, TWILL_FULL);
@@ -377,8 +407,8 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     twill__order_spin(order, turn);
     if (pool->sealed || (pool->closed && !order->runner))
         return twill__order_refuse(order, turn, TWILL_CLOSED);
-    if (!pool->senders.first && twill__pool_used(pool) < pool->capacity &&
-        twill__order_memory(order))
+    twill__todos_hold(&pool->todos);
+    if (!pool->senders.first && !twill__pool_full(pool) && twill__order_memory(order))
         return twill__order_accept(order, turn);
     status = twill__order_wait(order, turn);
     if (status != TWILL_OK)
@@ -401,9 +431,49 @@ static inline bool twill__order_is_inline(const twill__order *order)
     return order->plain && order->runner && order->waits &&
            (pool->options.overflow == TWILL_OVERFLOW_BLOCK ||
             pool->options.overflow == TWILL_OVERFLOW_CALLER_RUNS) &&
-           /* exact at the moment of the load; SIZE_MAX would be taken for full: a sealed pool says
-              0 */
-           atomic_load_explicit(&pool->used, memory_order_relaxed) >= pool->capacity;
+           !twill__pool_looks_roomy(pool);
+}
+
+/* Whether nothing of it is out of the ordinary: it goes in behind the others, nobody is told. */
+static inline bool twill__order_ordinary(const twill__order *order)
+{
+    const twill_submit_options *options = order->options;
+    const twill_pool_options *pool = &order->pool->options;
+    return !pool->on_event &&
+           (order->plain || (!options->priority && !twill__order_timed(options) &&
+                             !(options->cancel && pool->run.until.cancel)));
+}
+
+/* The short way for most tasks, with the same result. False: it is for the long one. */
+static inline bool twill__order_joins(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__todos *todos = &pool->todos;
+    size_t room;
+    unsigned call;
+    twill__turn turn;
+    twill__lock(&pool->lock);
+    room = twill__todos_ring(todos)->size;
+    if (pool->capacity < room)
+        room = pool->capacity;
+    if (twill__todos_span(todos) + pool->reserved >= room)
+        twill__todos_see(todos);
+    if (todos->held || pool->closed || twill__todos_span(todos) + pool->reserved >= room ||
+        (!order->plain && !twill__order_record(order))) {
+        twill__unlock(&pool->lock);
+        return false;
+    }
+    turn.call = 0;
+    turn.watch = false; /* there is none */
+    twill__order_number(order);
+    twill__order_put(order);
+    twill__pool_level(pool, &turn);
+    twill__pool_wants(pool, &turn);
+    call = turn.call;
+    twill__unlock(&pool->lock);
+    if (call)
+        twill__call_helpers(&pool->team, 1);
+    return true;
 }
 
 static inline twill_status twill__order_go(twill__order *order)
@@ -414,12 +484,14 @@ static inline twill_status twill__order_go(twill__order *order)
         twill__order_inline(order);
         return TWILL_OK;
     }
+    if (twill__order_ordinary(order) && twill__order_joins(order))
+        return TWILL_OK;
     twill__turn_begin(pool, &turn);
     if (pool->sealed || (pool->closed && !order->runner))
         return twill__order_refuse(order, &turn, TWILL_CLOSED);
     if (!twill__order_memory(order))
         return twill__order_refuse(order, &turn, TWILL_NO_MEMORY);
-    if (twill__pool_used(pool) >= pool->capacity)
+    if (twill__pool_full(pool))
         return twill__order_full(order, &turn);
     return twill__order_accept(order, &turn);
 }
@@ -469,7 +541,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     twill__turn turn;
     twill__turn_begin(pool, &turn);
     while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
-           twill__pool_used(pool) < pool->capacity) {
+           !twill__pool_full(pool)) {
         order->work = NULL;
         order->arg = args ? args[*at] : NULL;
         order->future = futures ? &futures[*at] : NULL;

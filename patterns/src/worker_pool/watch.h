@@ -38,8 +38,8 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     twill_ns after = pool->options.grow_after ? pool->options.grow_after : TWILL__GROW_AFTER;
     twill_ns queued, due;
     uint64_t oldest;
-    if (pool->live >= pool->most || !pool->todos.length || pool->paused || pool->leaving ||
-        atomic_load(&pool->team.idle)) {
+    if (pool->live >= pool->most || !twill__todos_length(&pool->todos) || pool->paused ||
+        pool->leaving || atomic_load(&pool->team.idle)) {
         pool->cpu_at = 0;
         return TWILL_FOREVER;
     }
@@ -75,7 +75,7 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
     size_t count = runner->plain;
     stuck->given_up = true;
     stuck->plain = runner->plain;
-    for (twill__errand *work = runner->work; work; work = work->below) {
+    for (twill__errand *work = twill__hand_work(runner); work; work = work->below) {
         count++;
         if (twill__record_pin(&work->record)) {
             work->stuck_chain = stuck->works;
@@ -105,7 +105,7 @@ static inline twill_ns twill__pool_stuck(twill__pool *pool, twill__turn *turn, t
     twill_ns after = pool->options.stuck_after, next = TWILL_FOREVER;
     for (twill__hand *runner = pool->runners; runner; runner = runner->next) {
         twill__worker *worker = (twill__worker *)(void *)runner;
-        const twill__errand *base = runner->work;
+        const twill__errand *base = twill__hand_work(runner);
         if (runner->outside || !runner->busy || runner->told)
             continue;
         if (now - runner->since < after || stuck->found) {

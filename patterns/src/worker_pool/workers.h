@@ -8,6 +8,8 @@
 #define TWILL__IDLE_AFTER  TWILL_SEC(10)
 #define TWILL__GROW_AFTER  TWILL_MS(10)
 #define TWILL__MAX_NUMBERS 65536u
+#define TWILL__NAP         200000 /* ns: an idle worker looks again then, while quick tasks come */
+#define TWILL__SEARCH      1500   /* ns a busy worker lets the next quick tasks come together */
 
 /* ---- starting ---- */
 
@@ -46,7 +48,8 @@ static inline bool twill__worker_start(twill__pool *pool)
     const twill_run *run = &pool->options.run;
     twill__worker *worker;
     unsigned number = 0;
-    if (pool->sealed && !pool->todos.length) /* nothing is left to do, now or later */
+    if (pool->sealed &&
+        !twill__todos_length(&pool->todos)) /* nothing is left to do, now or later */
         return false;
     while (number < pool->numbers && pool->worker[number] &&
            pool->worker[number]->life != TWILL__NO_THREAD_YET)
@@ -100,6 +103,9 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         if (idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed) &&
             (pool->on_way || atomic_load_explicit(&pool->looking, memory_order_relaxed)))
             return;
+        /* somebody is at work on quick ones, and another one looks soon whether that has changed */
+        if (pool->napping && idle < pool->live - pool->coming && twill__pool_is_quick(pool))
+            return;
         turn->call++;
         pool->on_way = true;
         return;
@@ -141,11 +147,19 @@ static inline twill__everyone *twill__each_next(const twill__pool *pool,
     return each;
 }
 
-static inline void twill__worker_takes(twill__pool *pool, twill__turn *turn, twill__worker *worker,
+/* Under the lock. False: there is nothing to do. */
+static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twill__worker *worker,
                                        twill__todo *todo)
 {
     twill__hand *runner = &worker->runner;
-    *todo = twill__todos_pop(&pool->todos);
+    if (!pool->todos.held) {
+        if (!twill__todos_take(&pool->todos, todo, &runner->taker))
+            return false;
+    } else if (pool->paused || !twill__todos_length(&pool->todos)) {
+        return false;
+    } else {
+        *todo = twill__todos_pop(&pool->todos);
+    }
     runner->busy = true;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
@@ -168,9 +182,10 @@ static inline void twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     }
     /* the next one: whoever called for this task has called one worker only; and somebody idle
        must know the next timer */
-    if ((pool->todos.length || (worker->keeper && pool->todos.timer_count)))
+    if (twill__todos_length(&pool->todos) || (worker->keeper && pool->todos.timer_count))
         twill__pool_wants(pool, turn);
     worker->keeper = false;
+    return true;
 }
 
 static inline twill__next twill__worker_next(twill__worker *worker, twill__todo *todo,
@@ -183,16 +198,18 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
-    runner->work = NULL;
+    twill__hand_on(runner, NULL);
     runner->workers = pool->most + pool->options.max_abandoned;
     if (worker->woke)
         pool->on_way = worker->woke = false;
+    if (worker->naps)
+        pool->napping--;
+    worker->naps = false;
+    /* a clock costs more than a tiny task: then one of 8 is measured */
+    pool->sample = TWILL__TICKS && !pool->has_watch && twill__pool_is_quick(pool) ? 7 : 0;
     if (runner->looks)
         atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
     runner->looks = false;
-    if (runner->timed) /* a clock costs more than a tiny task: then one of 8 is timed */
-        pool->sample = TWILL__TICKS && runner->quick && !pool->has_watch ? 7 : 0;
-    runner->timed = false;
     if (pool->todos.timer_count)
         twill__pool_tick(pool, &turn, twill__clock_now());
     if (runner->given_up || twill__worker_surplus(pool)) {
@@ -201,8 +218,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->each_seen = (*each)->number;
         (*each)->inside++;
         next = TWILL__RUN_EACH;
-    } else if (pool->todos.length && !pool->paused) {
-        twill__worker_takes(pool, &turn, worker, todo);
+    } else if (twill__worker_takes(pool, &turn, worker, todo)) {
         next = TWILL__RUN_IT;
     } else if (pool->leaving || twill__worker_retires(pool, worker)) {
         next = TWILL__GO;
@@ -211,7 +227,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
-    if (next == TWILL__GO && (pool->todos.length || pool->todos.timer_count))
+    if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
     twill__turn_end(pool, &turn);
     twill__turn_settle(pool, &turn);
@@ -246,13 +262,20 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
              after = pool->options.idle_after;
     *until = TWILL_FOREVER;
-    if ((pool->todos.length && !pool->paused) || pool->leaving || worker->runner.given_up ||
-        twill__worker_surplus(pool) || twill__each_next(pool, worker))
+    if ((twill__todos_length(&pool->todos) && !pool->paused) || pool->leaving ||
+        worker->runner.given_up || twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
+    if (!pool->napping && twill__pool_is_quick(pool) && pool->submitted != worker->naps_since) {
+        twill_ns soon = twill__clock_now() + TWILL__NAP;
+        *until = soon < *until ? soon : *until;
+        worker->naps = true;
+        worker->naps_since = pool->submitted;
+        pool->napping++;
+    }
     worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
     return true;
@@ -292,6 +315,15 @@ static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
     return false;
 }
 
+/* Not while others are at work, if it looks again soon anyway. */
+static inline bool twill__worker_may_spin(const twill__worker *worker)
+{
+    const twill__team *team = &worker->runner.pool->team;
+    uint32_t idle = atomic_load(&team->idle);
+    return idle - atomic_load(&team->parked) <= team->spinners &&
+           (!worker->naps || idle >= twill__team_threads(team));
+}
+
 /* The team's protocol (twill__helper_main): counted first, then it looks at tasks and calls. */
 static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
 {
@@ -304,8 +336,7 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
     atomic_fetch_add(&team->idle, 1);
     if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
         atomic_load(&team->epoch) == epoch &&
-        !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
-          twill__worker_spins(team, epoch))) {
+        !(twill__worker_may_spin(worker) && twill__worker_spins(team, epoch))) {
         atomic_fetch_add(&team->parked, 1);
         if (atomic_load(&team->epoch) == epoch)
             twill__worker_sleeps(team, epoch, until);
@@ -340,9 +371,45 @@ static inline void twill__worker_looks_away(twill__worker *worker)
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
     atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
-    if (pool->todos.length)
+    if (twill__todos_length(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
+}
+
+/* While tasks are quick and come one after another: lets a few come together, since each look takes
+   the line that they are written to. */
+static inline bool twill__worker_searches(twill__worker *worker, twill__todo *todo)
+{
+    twill__hand *runner = &worker->runner;
+    twill__pool *pool = runner->pool;
+    uint64_t since = twill__ticks(), wait = pool->team.tick_rate * TWILL__SEARCH >> 10;
+    if (!TWILL__SPIN || twill__cpus_hint() == 1 || !twill__pool_is_quick(pool))
+        return false;
+    /* exit: something has come, or it was looked often enough; no more than one look while held */
+    for (unsigned look = 0; look < 3 && !twill__todos_are_held(&pool->todos); look++, wait *= 2) {
+        while (twill__ticks() - since < wait)
+            for (unsigned pause = 0; pause < 16; pause++)
+                twill__pause();
+        if (twill__todos_take(&pool->todos, todo, &runner->taker))
+            return true;
+    }
+    return false;
+}
+
+/* The next task without the lock, for one that is busy: then it counts as such, and has told that
+   it is awake. */
+static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *todo)
+{
+    twill__hand *runner = &worker->runner;
+    if (!runner->busy || runner->looks ||
+        (!twill__todos_take(&runner->pool->todos, todo, &runner->taker) &&
+         !twill__worker_searches(worker, todo)))
+        return false;
+    runner->plain = todo->fn != NULL;
+    runner->index = todo->index;
+    if (!todo->fn)
+        twill__errand_begins(runner, twill__errand_at((twill__todo_entry *)todo->arg));
+    return true;
 }
 
 /* noinline: its locals must not stand in the frame of a guard */
@@ -355,7 +422,8 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
         uint32_t epoch = atomic_load(&team->epoch);
         twill__everyone *each = NULL;
         twill__todo todo;
-        switch (twill__worker_next(worker, &todo, &each)) {
+        switch (twill__worker_goes_on(worker, &todo) ? TWILL__RUN_IT
+                                                     : twill__worker_next(worker, &todo, &each)) {
         case TWILL__GO:
             return;
         case TWILL__RUN_EACH:
@@ -408,7 +476,7 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
         each->left -= !runner->given_up;
     runner->blocked = 0;
     runner->given_up = runner->told = runner->busy = false;
-    runner->work = NULL;
+    twill__hand_on(runner, NULL);
     runner->forgiven = 0;
     twill__pool_threads(pool);
     twill__pool_changed(pool, turn);
@@ -462,7 +530,8 @@ static inline void twill__worker_ended(void *worker_)
         worker->each = NULL;
     }
     twill__worker_left(pool, &turn, worker);
-    if (!pool->forsaken && !(pool->leaving && !pool->todos.length) && pool->live < pool->least)
+    if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
+        pool->live < pool->least)
         (void)twill__worker_start(pool);
     twill__turn_end(pool, &turn);
 }
@@ -545,7 +614,7 @@ static inline void twill__hand_block(const twill_task *task, bool begin)
     if (begin) {
         if (!runner->blocked++ && !runner->given_up)
             pool->blocked++;
-        if (pool->todos.length)
+        if (twill__todos_length(&pool->todos))
             twill__pool_wants(pool, &turn);
     } else if (runner->blocked && !--runner->blocked && !runner->given_up) {
         pool->blocked--;
