@@ -79,7 +79,8 @@ openmp='#include <omp.h>'
     probe cxx cpp '#include <future>' $cxx -c &&
         make timeout_async peer_timeout_async.cpp $cxx $cpp
     probe libgomp c "$openmp" ${GCC:-gcc} -fopenmp &&
-        make libgomp peer_openmp.c ${GCC:-gcc} $c -fopenmp
+        make libgomp peer_openmp.c ${GCC:-gcc} $c -fopenmp &&
+        make pool_libgomp peer_pool_openmp.c ${GCC:-gcc} $c -fopenmp
     probe libomp c "$openmp" $clang -fopenmp=libomp &&
         make libomp peer_openmp.c $clang $c -fopenmp=libomp
     tbb_flags=$(pkg-config --cflags tbb 2>/dev/null)
