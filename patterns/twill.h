@@ -3506,10 +3506,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 and on_done.
    WAITING      A task that waits for another one that has not begun runs it itself, and never a
                 third one: a pool of one worker and room for one is enough for any nesting. A thread
-                outside does so if no worker is idle, if its wait has neither deadline nor token,
-                and
-                if the pool has no hooks. Waits that close a circle say DEADLOCK in the last of
-                them.
+                outside does so, too, if its wait has neither deadline nor token and the pool has no
+                hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
+                the last of them.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
                 done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
@@ -3519,7 +3518,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 futures. `arg` belongs to the task from acceptance until one of {fn, drop}.
    THREADS OF ITS OWN   the workers; with stuck_after or max_workers one more, which watches.
    IDLE         Workers look for work for 50 us after the last one (one CPU is left to others), then
-                sleep: no CPU time.
+                sleep: no CPU time. While tasks of less than a microsecond come one after another,
+                and a worker is at work on them, nobody is called for each: one of the others looks
+                every 0.2 ms whether it is needed, which is the longest that a task waits so.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
                 nobody.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
@@ -27168,8 +27169,8 @@ static inline bool twill__inside(void)
 }
 
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
-   run it. */
-static inline bool twill__record_push_on(twill__record *record, bool help)
+   run it; `idle`: from outside only if no thread that is there for it will. */
+static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
 {
     const twill__record_table *table = record->core->table;
     /* hints: `expire` and `help` look under their own locks */
@@ -27182,7 +27183,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
     return help && table->help &&
            /* as above */
            atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__PENDING &&
-           table->help(record, !twill__inside());
+           table->help(record, idle && !twill__inside());
 }
 
 /* Whether this thread may run a task that another one would have run. One that waits for a time or
@@ -27220,14 +27221,14 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
 
 /* Before a wait: brings the task forward if that is up to this thread. True: look again. The wait
    stands in no list meanwhile, and `help` gives the pin back: the task may end the thread. */
-static inline bool twill__future_push_on(twill_future future, bool help)
+static inline bool twill__future_push_on(twill_future future, bool help, bool idle)
 {
     twill__record *record = (twill__record *)future.slot;
     if (twill__future_lock(future) != TWILL_OK)
         return false;
     record->pins++;
     twill__unlock(&record->lock);
-    if (twill__record_push_on(record, help))
+    if (twill__record_push_on(record, help, idle))
         return true;
     twill__record_unpin(record);
     return false;
@@ -27261,7 +27262,7 @@ static inline twill_status twill__future_await(twill_future future, void *result
         help = !tried && twill__future_may_help(until);
         if (!tried && twill__record_waits_for_us(record, help)) {
             twill__unlock(&record->lock);
-            tried = !twill__future_push_on(future, help);
+            tried = !twill__future_push_on(future, help, false);
             continue;
         }
         twill__node_init(&node);
@@ -27337,7 +27338,8 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
     return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
-/* The first that has ended, or n; brings them forward on the way, until one has. */
+/* The first that has ended, or n; brings them forward on the way, until one has. A thread from
+   outside leaves them to idle workers: another one may end before the one that it would run. */
 static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
 {
     for (size_t i = 0; i < n; i++) {
@@ -27352,7 +27354,7 @@ static inline size_t twill__any_push_on(const twill_future *futures, size_t n, t
             return i;
     }
     for (size_t i = 0; i < n; i++)
-        if (twill__future_push_on(futures[i], twill__future_may_help(until)))
+        if (twill__future_push_on(futures[i], twill__future_may_help(until), true))
             return n;
     return n;
 }
@@ -35544,7 +35546,11 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
 #ifndef TWILL__ENGINE_TASKS_H
 #define TWILL__ENGINE_TASKS_H
 
-/* All of it under the owner's lock.
+/* All of it under the owner's lock, but for one thing: while it is not held (twill__todos_hold),
+   any thread may take the oldest task with one compare-and-swap on `head`, beside the owner's
+   pushes. Everything else that a task can be taken by holds first: one bit in `head`, and those
+   without the lock find nothing. Letting go moves all positions on by a whole turn of the ring, so
+   that whoever has read a cell before cannot take what stands there now.
 
    While all priorities are 0 the tasks stand in a ring in order of arrival. One taken out of the
    middle leaves a hole, which is passed over; a ring that is full of holes is pushed together, so
@@ -35554,7 +35560,7 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
 
 typedef struct
     twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
-    uint64_t place;     /* its position + 1; 0: not queued */
+    uint64_t place;     /* in the ring or the heap, + 1; 0: it has not been there */
     size_t timer;       /* its place in the timer heap + 1; 0: none */
     twill_ns when;
 } twill__todo_entry;
@@ -35571,42 +35577,88 @@ typedef struct twill__keyed {
     twill__todo todo;
 } twill__keyed;
 
+/* A place of the ring. Who takes without the lock reads it before he knows that it is his: all
+   relaxed. */
+typedef struct twill__todo_cell {
+    _Atomic(twill_task_fn *) fn;
+    _Atomic(void *) arg;
+    _Atomic(void *) context;
+    _Atomic uint64_t number; /* 2 * index; + 1: it was measured */
+} twill__todo_cell;
+
+typedef struct twill__todo_ring {
+    struct twill__todo_ring *older; /* too small by now; who is late may still read there */
+    size_t size;                    /* a power of 2 */
+    twill__todo_cell *cell;
+    _Atomic uint64_t *stamp; /* of those that were measured */
+} twill__todo_ring;
+
+#define TWILL__HELD ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+
 typedef struct twill__todos {
-    twill__todo *ring;
-    size_t size; /* of the ring, a power of 2 */
-    uint64_t head, tail;
-    size_t length; /* tasks in the ring, or in the heap */
-    twill__keyed *heap;
-    size_t heap_room;
+    _Atomic uint64_t tail; /* written under the lock */
+    uint64_t seen;         /* the head as it was some time ago, or is, while held */
+    _Atomic(twill__todo_ring *) ring;
+    bool held;
     bool keyed, mixed; /* now by keys; there were priorities at some time */
     bool newest_first;
+    size_t holes;
+    twill__keyed *heap;
+    size_t heap_length, heap_room;
     twill_ns ageing; /* TWILL_FOREVER: never */
     twill__todo_entry **timers;
     size_t timer_count, timer_room;
+    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    _Alignas(TWILL__LINE) char other_line; /* what follows is written by others */
 } twill__todos;
+
+/* NULL: no memory. */
+static inline twill__todo_ring *twill__todo_ring_make(size_t size)
+{
+    size_t cell = sizeof(twill__todo_cell) + sizeof(uint64_t);
+    twill__todo_ring *ring;
+    if (size > (SIZE_MAX - sizeof *ring - TWILL__LINE) / cell ||
+        !(ring = (twill__todo_ring *)TWILL_MALLOC(sizeof *ring + TWILL__LINE + size * cell)))
+        return NULL;
+    ring->older = NULL;
+    ring->size = size;
+    ring->cell = (twill__todo_cell *)(void *)((char *)(ring + 1) +
+                                              (TWILL__LINE - (uintptr_t)(ring + 1) % TWILL__LINE) %
+                                                  TWILL__LINE);
+    ring->stamp = (_Atomic uint64_t *)(void *)(ring->cell + size);
+    return ring;
+}
 
 static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool newest_first,
                                      twill_ns ageing)
 {
+    twill__todo_ring *ring;
+    size_t size = 64;
     memset(todos, 0, sizeof *todos);
-    todos->size = 64;
-    while (todos->size < capacity && todos->size < 4096)
-        todos->size *= 2;
-    todos->ring = (twill__todo *)TWILL_MALLOC(todos->size * sizeof *todos->ring);
+    while (size < capacity && size < 4096)
+        size *= 2;
+    ring = twill__todo_ring_make(size);
+    atomic_init(&todos->ring, ring);
+    atomic_init(&todos->head, TWILL__HELD);
+    todos->held = true;
     todos->newest_first = newest_first;
     todos->ageing = ageing ? ageing : TWILL_SEC(1);
-    return todos->ring != NULL;
+    return ring != NULL;
 }
 
 static inline void twill__todos_free(twill__todos *todos)
 {
-    TWILL_FREE(todos->ring);
+    /* relaxed, here and below: written under the lock */
+    twill__todo_ring *ring = atomic_load_explicit(&todos->ring, memory_order_relaxed), *older;
+    for (; ring; ring = older) {
+        older = ring->older;
+        TWILL_FREE(ring);
+    }
     TWILL_FREE(todos->heap);
     TWILL_FREE(todos->timers);
-    todos->ring = NULL;
+    atomic_store_explicit(&todos->ring, NULL, memory_order_relaxed);
     todos->heap = NULL;
     todos->timers = NULL;
-    todos->length = todos->timer_count = 0;
 }
 
 static inline void *twill__larger(void *old, size_t used, size_t bytes)
@@ -35625,11 +35677,6 @@ static inline void twill__todo_placed(const twill__todo *todo, uint64_t place)
         ((twill__todo_entry *)todo->arg)->place = place;
 }
 
-static inline twill__todo *twill__todos_ring_at(twill__todos *todos, uint64_t position)
-{
-    return &todos->ring[position & (todos->size - 1)];
-}
-
 static inline bool twill__is_hole(const twill__todo *todo)
 {
     return !todo->fn && !todo->arg;
@@ -35637,56 +35684,227 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-/* Pushes the ring together; into a larger one if `fresh` is not NULL. */
-static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo *fresh, size_t size)
+#define TWILL__AHEAD 8 /* cells */
+
+/* The line will be written soon, and is another thread's now: else each unlock would wait for it.
+   The compiler's own prefetch for writing is, without flags, one for reading. */
+static inline void twill__prefetch_own(const void *at)
 {
-    uint64_t to = todos->head;
-    for (uint64_t from = todos->head; from != todos->tail; from++) {
-        twill__todo todo = *twill__todos_ring_at(todos, from);
+#if defined __x86_64__
+    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
+#else
+    __builtin_prefetch(at, 1);
+#endif
+}
+
+static inline twill__todo_ring *twill__todos_ring(const twill__todos *todos)
+{
+    return atomic_load_explicit(&todos->ring, memory_order_relaxed); /* under the lock */
+}
+
+static inline uint64_t twill__todos_tail(const twill__todos *todos)
+{
+    return atomic_load_explicit(&todos->tail, memory_order_relaxed); /* under the lock */
+}
+
+static inline void twill__todo_put(twill__todo_ring *ring, uint64_t position,
+                                   const twill__todo *todo)
+{
+    size_t at = (size_t)(position & (ring->size - 1));
+    twill__todo_cell *cell = &ring->cell[at];
+    uint64_t number = 2 * (uint64_t)todo->index;
+    if (todo->stamp) {
+        number++;
+        atomic_store_explicit(&ring->stamp[at], todo->stamp, memory_order_relaxed);
+    }
+    atomic_store_explicit(&cell->fn, todo->fn, memory_order_relaxed);
+    atomic_store_explicit(&cell->arg, todo->arg, memory_order_relaxed);
+    atomic_store_explicit(&cell->context, todo->context, memory_order_relaxed);
+    atomic_store_explicit(&cell->number, number, memory_order_relaxed);
+}
+
+static inline void twill__todo_read(twill__todo_ring *ring, uint64_t position, twill__todo *todo)
+{
+    size_t at = (size_t)(position & (ring->size - 1));
+    twill__todo_cell *cell = &ring->cell[at];
+    uint64_t number = atomic_load_explicit(&cell->number, memory_order_relaxed);
+    todo->fn = atomic_load_explicit(&cell->fn, memory_order_relaxed);
+    todo->arg = atomic_load_explicit(&cell->arg, memory_order_relaxed);
+    todo->context = atomic_load_explicit(&cell->context, memory_order_relaxed);
+    todo->index = (size_t)(number / 2);
+    todo->stamp = number & 1 ? atomic_load_explicit(&ring->stamp[at], memory_order_relaxed) : 0;
+}
+
+/* From now on the lock's holder alone takes tasks, until it lets go. */
+static inline void twill__todos_hold(twill__todos *todos)
+{
+    if (todos->held)
+        return;
+    todos->held = true;
+    /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
+    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HELD, memory_order_acq_rel);
+}
+
+static inline void twill__todos_let_go(twill__todos *todos)
+{
+    uint64_t turn = twill__todos_ring(todos)->size;
+    todos->held = false;
+    todos->seen += turn;
+    /* relaxed, then release: pairs with the acquire of who takes: it sees both, or none */
+    atomic_store_explicit(&todos->tail, twill__todos_tail(todos) + turn, memory_order_relaxed);
+    atomic_store_explicit(&todos->head, todos->seen, memory_order_release);
+}
+
+/* Held: the oldest stands there now. */
+static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
+{
+    todos->seen = position;
+    /* relaxed: nobody takes */
+    atomic_store_explicit(&todos->head, position | TWILL__HELD, memory_order_relaxed);
+}
+
+/* Looks how far those without the lock have come. */
+static inline void twill__todos_see(twill__todos *todos)
+{
+    if (!todos->held) /* acquire: a cell is filled again only after it was read */
+        todos->seen = atomic_load_explicit(&todos->head, memory_order_acquire);
+}
+
+/* Places of the ring that are taken, at most: exact while held, or when it was looked just now. */
+static inline size_t twill__todos_span(const twill__todos *todos)
+{
+    return (size_t)(twill__todos_tail(todos) - todos->seen);
+}
+
+/* How many wait at most: exactly so many while held. */
+static inline size_t twill__todos_at_most(const twill__todos *todos)
+{
+    return todos->keyed ? todos->heap_length : twill__todos_span(todos) - todos->holes;
+}
+
+/* How many wait; if it is not held, at the moment of the call. */
+static inline size_t twill__todos_length(twill__todos *todos)
+{
+    twill__todos_see(todos);
+    return twill__todos_at_most(todos);
+}
+
+typedef struct twill__taker { /* a thread that takes without the lock */
+    uint64_t tail;            /* as it was some time ago: whose line is the pushers' */
+    /* the record that may be this thread's, before it is: who holds, sees it */
+    _Atomic(twill__todo_entry *) claim;
+} twill__taker;
+
+/* Without the lock: the oldest. False: there is none, or it is held. */
+static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twill__taker *taker)
+{
+    /* acquire, here and in the CAS: pairs with twill__todos_let_go */
+    uint64_t head = atomic_load_explicit(&todos->head, memory_order_acquire);
+    for (;;) { /* exit: taken, or nothing there; each turn is another's take */
+        twill__todo_ring *ring;
+        if (head & TWILL__HELD)
+            return false;
+        /* the tail goes back only while held, and then the head passes what it was. acquire: pairs
+           with the release in twill__todos_push */
+        if ((int64_t)(taker->tail - head) <= 0)
+            taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire);
+        if ((int64_t)(taker->tail - head) <= 0)
+            return false;
+        /* acquire: what it points to. One that is too old or too new is found out by the CAS */
+        ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
+        twill__todo_read(ring, head, todo);
+        /* relaxed: the CAS publishes it, to twill__todos_hold */
+        atomic_store_explicit(&taker->claim, todo->fn ? NULL : (twill__todo_entry *)todo->arg,
+                              memory_order_relaxed);
+        /* release: the cell was read before it is filled again (twill__todos_see) */
+        if (atomic_compare_exchange_weak_explicit(&todos->head, &head, head + 1,
+                                                  memory_order_acq_rel, memory_order_acquire))
+            return true;
+    }
+}
+
+/* Guesses, without the lock: whether it is held; whether there is something to take. */
+static inline bool twill__todos_are_held(const twill__todos *todos)
+{
+    return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HELD;
+}
+
+static inline bool twill__todos_wait(const twill__todos *todos)
+{
+    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
+    return !(head & TWILL__HELD) &&
+           (int64_t)(atomic_load_explicit(&todos->tail, memory_order_relaxed) - head) > 0;
+}
+
+/* Pushes the ring together; into a larger one if `fresh` is not NULL. */
+static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo_ring *fresh)
+{
+    twill__todo_ring *ring = twill__todos_ring(todos), *into = fresh ? fresh : ring;
+    uint64_t to, tail = twill__todos_tail(todos);
+    twill__todos_hold(todos);
+    to = todos->seen;
+    for (uint64_t from = todos->seen; from != tail; from++) {
+        twill__todo todo;
+        twill__todo_read(ring, from, &todo);
         if (twill__is_hole(&todo))
             continue;
-        *(fresh ? &fresh[to & (size - 1)] : twill__todos_ring_at(todos, to)) = todo;
+        twill__todo_put(into, to, &todo);
+        twill__todo_placed(&todo, (to & (into->size - 1)) + 1);
         to++;
-        twill__todo_placed(&todo, to);
     }
-    todos->tail = to;
+    todos->holes = 0;
+    atomic_store_explicit(&todos->tail, to, memory_order_relaxed); /* held */
     if (fresh) {
-        TWILL_FREE(todos->ring);
-        todos->ring = fresh;
-        todos->size = size;
+        fresh->older = ring;
+        /* release: pairs with the acquire in twill__todos_take */
+        atomic_store_explicit(&todos->ring, fresh, memory_order_release);
     }
 }
 
 /* Room for `count` more. */
 static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
 {
-    size_t size = todos->size, used = todos->keyed ? 0 : todos->length;
-    twill__todo *fresh;
-    if (count <= size && todos->tail - todos->head <= size - count)
+    size_t size = twill__todos_ring(todos)->size, used;
+    twill__todo_ring *fresh;
+    if (count <= size && twill__todos_span(todos) <= size - count)
         return true;
-    if (count <= size / 2 && used <= size / 2) {
-        twill__todos_ring_pack(todos, NULL, 0);
+    twill__todos_see(todos);
+    if (count <= size && twill__todos_span(todos) <= size - count)
+        return true;
+    used = twill__todos_span(todos) - todos->holes;
+    if (todos->holes && count <= size / 2 && used <= size / 2) {
+        twill__todos_ring_pack(todos, NULL);
         return true;
     }
     while (size - used < count) { /* exit: it doubles */
-        if (size > SIZE_MAX / 2 / sizeof *fresh)
+        if (size > SIZE_MAX / 2)
             return false;
         size *= 2;
     }
-    if (!(fresh = (twill__todo *)TWILL_MALLOC(size * sizeof *fresh)))
+    if (!(fresh = twill__todo_ring_make(size)))
         return false;
-    twill__todos_ring_pack(todos, fresh, size);
+    twill__todos_ring_pack(todos, fresh);
     return true;
 }
 
-/* No hole at either end. */
+/* Held: no hole at either end. */
 static inline void twill__todos_ring_trim(twill__todos *todos)
 {
-    while (todos->head != todos->tail && twill__is_hole(twill__todos_ring_at(todos, todos->head)))
-        todos->head++;
-    while (todos->head != todos->tail &&
-           twill__is_hole(twill__todos_ring_at(todos, todos->tail - 1)))
-        todos->tail--;
+    twill__todo_ring *ring = twill__todos_ring(todos);
+    uint64_t head = todos->seen, tail = twill__todos_tail(todos);
+    twill__todo todo;
+    for (; todos->holes && head != tail; head++, todos->holes--) {
+        twill__todo_read(ring, head, &todo);
+        if (!twill__is_hole(&todo))
+            break;
+    }
+    for (; todos->holes && head != tail; tail--, todos->holes--) {
+        twill__todo_read(ring, tail - 1, &todo);
+        if (!twill__is_hole(&todo))
+            break;
+    }
+    twill__todos_head_to(todos, head);
+    atomic_store_explicit(&todos->tail, tail, memory_order_relaxed); /* held */
 }
 
 /* ---- the heap ---- */
@@ -35710,8 +35928,8 @@ static inline void twill__heap_settle(twill__todos *todos, size_t at, const twil
 {
     for (; at > 0 && twill__before(todos, keyed, &todos->heap[(at - 1) / 2]); at = (at - 1) / 2)
         twill__heap_set(todos, at, &todos->heap[(at - 1) / 2]);
-    for (size_t child; (child = 2 * at + 1) < todos->length; at = child) {
-        if (child + 1 < todos->length &&
+    for (size_t child; (child = 2 * at + 1) < todos->heap_length; at = child) {
+        if (child + 1 < todos->heap_length &&
             twill__before(todos, &todos->heap[child + 1], &todos->heap[child]))
             child++;
         if (!twill__before(todos, &todos->heap[child], keyed))
@@ -35724,12 +35942,12 @@ static inline void twill__heap_settle(twill__todos *todos, size_t at, const twil
 static inline twill__todo twill__heap_take(twill__todos *todos, size_t at)
 {
     twill__todo todo = todos->heap[at].todo;
-    todos->length--;
-    if (at < todos->length) {
-        twill__keyed last = todos->heap[todos->length];
+    todos->heap_length--;
+    if (at < todos->heap_length) {
+        twill__keyed last = todos->heap[todos->heap_length];
         twill__heap_settle(todos, at, &last);
     }
-    if (!todos->length)
+    if (!todos->heap_length)
         todos->keyed = false;
     twill__todo_placed(&todo, 0);
     return todo;
@@ -35744,7 +35962,7 @@ static inline bool twill__heap_room(twill__todos *todos, size_t count)
     while (room < count)
         room *= 2;
     if (room > SIZE_MAX / sizeof *todos->heap ||
-        !(fresh = twill__larger(todos->heap, todos->keyed ? todos->length * sizeof *todos->heap : 0,
+        !(fresh = twill__larger(todos->heap, todos->heap_length * sizeof *todos->heap,
                                 room * sizeof *todos->heap)))
         return false;
     todos->heap = (twill__keyed *)fresh;
@@ -35772,13 +35990,13 @@ static inline twill_ns twill__stamp_ns(uint64_t stamp, uint64_t rate, uint64_t t
 /* From the ring into the heap. Those that were not measured count as queued with the one before. */
 static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
 {
-    uint64_t ticks = twill__ticks(), from = todos->head, tail = todos->tail;
+    uint64_t ticks = twill__ticks(), tail = twill__todos_tail(todos);
     twill_ns now = twill__clock_now(), last = 1;
+    twill__todos_hold(todos);
     todos->keyed = true;
-    todos->length = 0;
-    for (; from != tail; from++) {
+    for (uint64_t from = todos->seen; from != tail; from++) {
         twill__keyed keyed;
-        keyed.todo = *twill__todos_ring_at(todos, from);
+        twill__todo_read(twill__todos_ring(todos), from, &keyed.todo);
         if (twill__is_hole(&keyed.todo))
             continue;
         if (keyed.todo.stamp) {
@@ -35787,10 +36005,11 @@ static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
                 last = at;
         }
         keyed.key = twill__key_of(todos, last, 0);
-        todos->length++;
-        twill__heap_settle(todos, todos->length - 1, &keyed);
+        todos->heap_length++;
+        twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     }
-    todos->head = todos->tail = 0;
+    todos->holes = 0;
+    twill__todos_head_to(todos, tail);
 }
 
 /* ---- both ---- */
@@ -35801,7 +36020,7 @@ static inline bool twill__todos_room(twill__todos *todos, int priority, size_t p
     if (priority != 0)
         todos->mixed = true;
     return twill__todos_ring_room(todos, promised + 1) &&
-           (!todos->mixed || twill__heap_room(todos, todos->length + promised + 1));
+           (!todos->mixed || twill__heap_room(todos, twill__todos_length(todos) + promised + 1));
 }
 
 /* Room for so many timers. False: no memory. */
@@ -35830,73 +36049,96 @@ static inline void twill__todos_push(twill__todos *todos, const twill__todo *tod
         twill__keyed keyed;
         keyed.todo = *todo;
         keyed.key = twill__key_of(todos, queued ? queued : twill__clock_now(), priority);
-        todos->length++;
-        twill__heap_settle(todos, todos->length - 1, &keyed);
+        todos->heap_length++;
+        twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     } else {
-        *twill__todos_ring_at(todos, todos->tail++) = *todo;
-        todos->length++;
-        twill__todo_placed(todo, todos->tail);
+        uint64_t tail = twill__todos_tail(todos);
+        twill__todo_ring *ring = twill__todos_ring(todos);
+        twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
+        twill__todo_put(ring, tail, todo);
+        twill__prefetch_own(&ring->cell[(tail + TWILL__AHEAD) & (ring->size - 1)]);
+        /* release: pairs with the acquire in twill__todos_take */
+        atomic_store_explicit(&todos->tail, tail + 1, memory_order_release);
     }
 }
 
-static inline twill__todo twill__todos_ring_take(twill__todos *todos, bool last)
+static inline twill__todo twill__todos_ring_pop(twill__todos *todos, bool last)
 {
-    twill__todo todo = *twill__todos_ring_at(todos, last ? todos->tail - 1 : todos->head);
-    if (last)
-        todos->tail--;
-    else
-        todos->head++;
-    todos->length--;
-    twill__todo_placed(&todo, 0);
+    twill__todo_ring *ring = twill__todos_ring(todos);
+    uint64_t tail = twill__todos_tail(todos);
+    twill__todo todo;
+    if (last) {
+        twill__todo_read(ring, tail - 1, &todo);
+        atomic_store_explicit(&todos->tail, tail - 1, memory_order_relaxed); /* held */
+    } else {
+        twill__todo_read(ring, todos->seen, &todo);
+        twill__todos_head_to(todos, todos->seen + 1);
+    }
     twill__todos_ring_trim(todos);
     return todo;
 }
 
-/* The next one to run; length > 0. */
+/* Held: the next one to run; length > 0. */
 static inline twill__todo twill__todos_pop(twill__todos *todos)
 {
     return todos->keyed ? twill__heap_take(todos, 0)
-                        : twill__todos_ring_take(todos, todos->newest_first);
+                        : twill__todos_ring_pop(todos, todos->newest_first);
 }
 
-/* The oldest, or the newest; length > 0. In a heap it is looked for. */
+/* Held: the oldest, or the newest; length > 0. In a heap it is looked for. */
 static inline twill__todo twill__todos_drop(twill__todos *todos, bool newest)
 {
     size_t at = 0;
     if (!todos->keyed)
-        return twill__todos_ring_take(todos, newest);
-    for (size_t i = 1; i < todos->length; i++)
+        return twill__todos_ring_pop(todos, newest);
+    for (size_t i = 1; i < todos->heap_length; i++)
         if ((todos->heap[i].todo.index > todos->heap[at].todo.index) == newest)
             at = i;
     return twill__heap_take(todos, at);
 }
 
-/* Out of the middle. */
-static inline twill__todo twill__todos_remove(twill__todos *todos, twill__todo_entry *entry)
+/* Held: whether it waits: one that was pushed may have been taken. */
+static inline bool twill__todos_have(const twill__todos *todos, const twill__todo_entry *entry)
 {
-    uint64_t at = entry->place - 1;
-    twill__todo todo, *stands;
+    twill__todo_ring *ring = twill__todos_ring(todos);
+    size_t at = (size_t)entry->place - 1;
+    twill__todo todo;
+    if (!entry->place)
+        return false;
     if (todos->keyed)
-        return twill__heap_take(todos, (size_t)at);
-    stands = twill__todos_ring_at(todos, at);
-    todo = *stands;
-    stands->fn = NULL;
-    stands->arg = NULL;
-    todos->length--;
-    entry->place = 0;
-    twill__todos_ring_trim(todos);
-    return todo;
+        return at < todos->heap_length && !todos->heap[at].todo.fn &&
+               todos->heap[at].todo.arg == entry;
+    if (at >= ring->size || ((at - todos->seen) & (ring->size - 1)) >= twill__todos_span(todos))
+        return false;
+    twill__todo_read(ring, at, &todo);
+    return !todo.fn && todo.arg == entry;
 }
 
-/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. */
+/* Held: out of the middle. */
+static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *entry)
+{
+    static const twill__todo hole;
+    uint64_t at = entry->place - 1;
+    if (todos->keyed) {
+        (void)twill__heap_take(todos, (size_t)at);
+        return;
+    }
+    twill__todo_put(twill__todos_ring(todos), at, &hole);
+    todos->holes++;
+    twill__todos_ring_trim(todos);
+}
+
+/* Held: the stamp of the task that has waited longest, as far as it was measured; 0: not known. */
 static inline uint64_t twill__todos_oldest(twill__todos *todos)
 {
     uint64_t oldest = 0;
-    if (!todos->length)
-        return 0;
-    if (!todos->keyed)
-        return twill__todos_ring_at(todos, todos->head)->stamp;
-    for (size_t i = 0; i < todos->length; i++)
+    if (!todos->keyed) {
+        twill__todo todo = {NULL, NULL, NULL, 0, 0};
+        if (twill__todos_span(todos))
+            twill__todo_read(twill__todos_ring(todos), todos->seen, &todo);
+        return todo.stamp;
+    }
+    for (size_t i = 0; i < todos->heap_length; i++)
         if (todos->heap[i].todo.stamp && (!oldest || todos->heap[i].todo.stamp < oldest))
             oldest = todos->heap[i].todo.stamp;
     return oldest;
@@ -35952,12 +36194,18 @@ static inline twill_ns twill__timer_next(const twill__todos *todos)
 
 /* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team
    (engine/team.h) whose main loop looks for tasks, too, so that one set of threads serves tasks and
-   parallel calls. Taking a task out of the queue, under the lock, decides who answers for it: a
-   worker, a waiter that helps, a cancel, a drop policy, a timer, the end. No user code runs under
-   it.
+   parallel calls. Taking a task out of the queue decides who answers for it: a worker, a waiter
+   that helps, a cancel, a drop policy, a timer, the end. No user code runs under the lock.
+
+   A busy worker takes its next task without the lock (twill__worker_goes_on), as long as there is
+   nothing but the order of arrival to mind (twill__pool_in_order). Whatever else there is to mind,
+   a pause, a time, a sender that waits for room, holds the queue first: then all take the lock. A
+   worker reports its ended tasks when it takes the lock again, which it does before it is idle.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
+
+#define TWILL__QUICK 1000 /* ns: to call somebody for such a task costs more than the task */
 
 typedef enum twill__counted {
     TWILL__N_STARTED,
@@ -35986,9 +36234,9 @@ typedef struct twill__errand {
     twill__record record;
     struct twill__pool *pool;
     twill__todo_entry entry;
-    twill__whereabouts
-        where; /* under the pool's lock, as the entry is; RUNNING stays until the next use */
-    struct twill__hand *runner;
+    /* under the pool's lock, as the entry is; RUNNING stays until the next use. One that was taken
+       without the lock stays READY (twill__errand_queued) */
+    twill__whereabouts where;
     struct twill__errand *below; /* that the same runner is in the middle of */
     /* of those that a tick, a stop, the watch are about to end: each takes a task once */
     struct twill__errand *chain, *stop_chain, *stuck_chain;
@@ -36016,9 +36264,12 @@ typedef struct twill__hand {
     struct twill__pool *pool;
     struct twill__hand *next, *previous; /* of the pool; under the lock */
     struct twill__hand *outer;           /* what this thread was before; its own */
+    /* its claim is the innermost record that it runs, or is about to take: by the owner, under the
+       lock or before a take without it. relaxed: whoever reads it has the lock, and holds the
+       queue */
+    twill__taker taker;
     /* under the lock */
-    twill__errand *work; /* the innermost record that it runs */
-    bool busy, plain;    /* `plain`: its outermost task is */
+    bool busy, plain; /* `plain`: its outermost task is */
     bool told /* that it is stuck */, given_up;
     size_t forgiven;  /* tasks that nobody waits for any more */
     unsigned blocked; /* regions of twill_task_block_begin */
@@ -36027,7 +36278,6 @@ typedef struct twill__hand {
     /* its own */
     unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
     bool outside, fired;      /* not a worker; `fired`: under the lock */
-    bool timed, quick;        /* its last plain task was timed, and took no microsecond; its own */
     bool looks;               /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
@@ -36062,10 +36312,12 @@ typedef struct twill__worker {
     void *memory;
     twill__life life; /* under the lock, as all down to each_seen */
     twill__thrd thread, past;
-    bool has_past; /* a thread that has left, and was not joined */
-    bool going;    /* counted in the pool's `going` */
-    bool keeper;   /* it sleeps until the next timer */
-    bool woke;     /* it comes from sleep: its own, as the next */
+    bool has_past;       /* a thread that has left, and was not joined */
+    bool going;          /* counted in the pool's `going` */
+    bool keeper;         /* it sleeps until the next timer */
+    bool woke;           /* it comes from sleep: its own, as the next */
+    bool naps;           /* counted in the pool's `napping` */
+    uint64_t naps_since; /* what was submitted then */
     twill_ns idle_since;
     uint64_t each_seen;
     twill__everyone *each; /* that it is in; its own */
@@ -36079,6 +36331,7 @@ typedef struct twill__pool {
     _Alignas(TWILL__LINE) _Atomic uint32_t lock;
     /* under the lock */
     bool on_way;         /* an idle worker was called, and has not looked yet */
+    unsigned napping;    /* idle workers that look again soon, unasked */
     bool paused, closed; /* closed: to those outside */
     bool sealed;         /* to tasks, too */
     bool leaving;        /* workers go when there is nothing to do */
@@ -36088,8 +36341,8 @@ typedef struct twill__pool {
     size_t later, reserved; /* tasks that wait for their time; that are on their way in */
     size_t timed;           /* works with timers, set or to be set */
     size_t unfinished, next_index;
-    size_t sample; /* plain tasks whose number has one of these bits are not timed */
     size_t peak;
+    size_t sample; /* plain tasks whose number has one of these bits are not measured */
     uint64_t submitted, refused, level_turns, level_told, each_number;
     twill__list senders;  /* who wait for room */
     twill__list watchers; /* who wait for something to change */
@@ -36106,7 +36359,8 @@ typedef struct twill__pool {
     twill__thrd watch;
     bool has_watch, watch_ends;
     _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
-    /* a guess for who is full anyway; written under the lock */
+    _Atomic bool quick;           /* the task that was measured last took less than TWILL__QUICK */
+    /* while the queue is held, a guess for who is full anyway, else 0; written under the lock */
     _Atomic size_t used;
     /* workers that are about to take the lock and look: they count themselves before they publish
        an outcome, so whoever has seen it, and submits, need call nobody */
@@ -36258,11 +36512,49 @@ static inline bool twill__pool_empty(const twill__pool *pool)
            !pool->visitors && !pool->has_watch;
 }
 
+/* Whether workers may take tasks without the lock: none of what they would overlook is there.
+   Whoever brings such a thing about, holds the queue. */
+static inline bool twill__pool_in_order(const twill__pool *pool)
+{
+    const twill__todos *todos = &pool->todos;
+    return !todos->keyed && !todos->holes && !todos->newest_first && !pool->timed &&
+           !pool->paused && !pool->sealed && !pool->leaving && !pool->each &&
+           !pool->senders.first && !pool->has_watch && !pool->options.on_level &&
+           pool->live - pool->going <= pool->most;
+}
+
+static inline size_t twill__pool_used(twill__pool *pool)
+{
+    return twill__todos_length(&pool->todos) + pool->later + pool->reserved;
+}
+
+/* Whether there is no room. One look at how far the workers have come is spared as long as there
+   was room when somebody looked last: they make more. */
+static inline bool twill__pool_full(twill__pool *pool)
+{
+    size_t beside = pool->later + pool->reserved;
+    return twill__todos_at_most(&pool->todos) + beside >= pool->capacity &&
+           twill__pool_used(pool) >= pool->capacity;
+}
+
+/* At the end of a turn in which the queue was held. */
+static inline void twill__pool_unhold(twill__pool *pool)
+{
+    size_t used = 0;
+    if (twill__pool_in_order(pool))
+        twill__todos_let_go(&pool->todos);
+    else if (!pool->sealed)
+        used = twill__pool_used(pool);
+    atomic_store_explicit(&pool->used, used, memory_order_relaxed); /* a guess for others */
+}
+
 /* Unlocks, and does what is left to do, but for `level`, `late` and `stale`. The pool may be gone
    then, if the caller is not a part of it. */
 static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
 {
     bool last = twill__pool_empty(pool);
+    if (pool->todos.held)
+        twill__pool_unhold(pool);
     if (last)
         pool->gone = true;
     twill__unlock(&pool->lock);
@@ -36328,18 +36620,13 @@ twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
 
 /* ---- the level of the queue ---- */
 
-static inline size_t twill__pool_used(const twill__pool *pool)
-{
-    return pool->todos.length + pool->later + pool->reserved;
-}
-
 /* After the queue has grown or shrunk, under the lock. */
 static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
 {
-    size_t length = pool->todos.length + pool->later;
-    /* a guess for others */
-    atomic_store_explicit(&pool->used, pool->sealed ? 0 : length + pool->reserved,
-                          memory_order_relaxed);
+    size_t length;
+    if (!pool->todos.held && twill__todos_span(&pool->todos) <= pool->peak)
+        return; /* no new peak, even if nothing was taken since the last look */
+    length = twill__todos_length(&pool->todos) + pool->later;
     if (length > pool->peak)
         pool->peak = length;
     if (!pool->options.on_level)
@@ -36362,7 +36649,7 @@ static inline void twill__pool_tell_level(twill__pool *pool)
         pool->visitors++;
         while (pool->level_told != pool->level_turns) { /* exit: all told */
             bool high = pool->level_told++ % 2 == 0;
-            size_t length = pool->todos.length + pool->later;
+            size_t length = twill__todos_length(&pool->todos) + pool->later;
             twill__turn_end(pool, &turn);
             pool->options.on_level(high, length, &task);
             twill__turn_begin(pool, &turn);
@@ -36407,6 +36694,18 @@ static inline twill__errand *twill__errand_of(twill__record *record)
 static inline twill__errand *twill__errand_at(twill__todo_entry *entry)
 {
     return (twill__errand *)(void *)((char *)entry - offsetof(twill__errand, entry));
+}
+
+/* The innermost record that a runner runs, or NULL; see there. */
+static inline twill__errand *twill__hand_work(const twill__hand *runner)
+{
+    twill__todo_entry *entry = atomic_load_explicit(&runner->taker.claim, memory_order_relaxed);
+    return entry ? twill__errand_at(entry) : NULL;
+}
+
+static inline void twill__hand_on(twill__hand *runner, twill__errand *work)
+{
+    atomic_store_explicit(&runner->taker.claim, work ? &work->entry : NULL, memory_order_relaxed);
 }
 
 /* ---- how it ended ---- */
@@ -36528,11 +36827,23 @@ static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twil
         twill__errand_timer(pool, turn, work, work->start_by);
 }
 
+/* Whether it has still to begin; under the lock, and from then on held, if it has not ended. */
+static inline bool twill__errand_queued(twill__pool *pool, twill__errand *work)
+{
+    /* acquire: pairs with the release of who published it. Then the pool may be gone; else its end
+       waits for this task, and so for our lock */
+    if (atomic_load_explicit(&work->record.stage, memory_order_acquire) == TWILL__ENDED)
+        return false;
+    twill__todos_hold(&pool->todos);
+    return work->where == TWILL__LATER ||
+           (work->where == TWILL__READY && twill__todos_have(&pool->todos, &work->entry));
+}
+
 /* Out of the queue, or of the delayed ones; under the lock. The caller answers for it now. */
 static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 {
     if (work->where == TWILL__READY)
-        (void)twill__todos_remove(&pool->todos, &work->entry);
+        twill__todos_remove(&pool->todos, &work->entry);
     else
         pool->later--;
     work->where = TWILL__NOWHERE;
@@ -36604,8 +36915,8 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
 /* Under the lock: whoever waits for room gets it, in order. */
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
 {
-    for (twill__node *node = pool->senders.first, *next;
-         node && twill__pool_used(pool) < pool->capacity; node = next) {
+    for (twill__node *node = pool->senders.first, *next; node && !twill__pool_full(pool);
+         node = next) {
         _Atomic uint32_t *word = &node->word;
         next = node->next;
         node->answer = TWILL_OK;
@@ -36644,6 +36955,18 @@ static inline void twill__hand_task(const twill__hand *runner, size_t index, voi
     task->private_ = (void *)(uintptr_t)runner;
 }
 
+/* A task took so long. relaxed: a guess */
+static inline bool twill__pool_is_quick(const twill__pool *pool)
+{
+    return atomic_load_explicit(&pool->quick, memory_order_relaxed);
+}
+
+static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
+{
+    if (twill__pool_is_quick(pool) != (ns < TWILL__QUICK))
+        atomic_store_explicit(&pool->quick, ns < TWILL__QUICK, memory_order_relaxed);
+}
+
 /* A plain task; `inlined`: on top of another one, and never queued. */
 static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
                                     bool inlined)
@@ -36675,8 +36998,7 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     if (since && runner->ran) {
         uint64_t ns = twill__ticks_ns(pool, twill__ticks() - since);
         twill__histogram_add(runner->ran, ns);
-        runner->timed = true;
-        runner->quick = ns < 1000;
+        twill__pool_took(pool, ns);
     }
     gone = runner->given_up && !inlined; /* and was counted LOST */
     if (!gone)
@@ -36685,6 +37007,7 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
         twill__event(pool, TWILL_EVENT_ENDED, status, todo->index, NULL, runner->worker, &task);
     runner->depth--;
     runner->ended += !inlined;
+    runner->now = 0;
     runner->said = said;
     runner->context = context;
 }
@@ -36718,11 +37041,13 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
         twill__turn_end(pool, &turn);
     }
     twill__outcome_of(work, status, code, runner->worker, now, &outcome);
+    twill__pool_took(pool, (uint64_t)(now - work->started));
     if (returned && runner->ran)
         twill__histogram_add(runner->ran, (uint64_t)(now - work->started));
     if (!raced) {
         twill__errand_told(pool, runner, work, &outcome, returned, task);
-        if (runner->depth == 1 && !runner->outside && !work->discard && returned) {
+        if (runner->depth == 1 && !runner->outside && !work->discard && returned &&
+            !twill__todos_wait(&pool->todos)) {
             runner->looks = true;
             /* relaxed: the record's lock publishes it, and the pool's lock orders its end */
             atomic_fetch_add_explicit(&pool->looking, 1, memory_order_relaxed);
@@ -36768,18 +37093,23 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
     runner->context = context;
 }
 
-/* Under the lock: the work, taken out of the queue, is this runner's now. */
-static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill__hand *runner,
-                                     twill__errand *work)
+/* Taken out of the queue, it is this runner's now. */
+static inline void twill__errand_begins(twill__hand *runner, twill__errand *work)
 {
     work->started = runner->now ? runner->now : twill__clock_now();
     if (work->started < work->queued)
         work->started = work->queued;
-    work->where = TWILL__RUNNING;
     twill__record_claim(&work->record);
-    work->runner = runner;
-    work->below = runner->depth ? runner->work : NULL;
-    runner->work = work;
+}
+
+/* The same under the lock. */
+static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill__hand *runner,
+                                     twill__errand *work)
+{
+    twill__errand_begins(runner, work);
+    work->where = TWILL__RUNNING;
+    work->below = runner->depth ? twill__hand_work(runner) : NULL;
+    twill__hand_on(runner, work);
     if (!work->timed)
         return;
     if (work->timeout)
@@ -36862,10 +37192,11 @@ static inline void twill__guest_out(twill__guest *guest)
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     twill__hand_out(pool, runner);
-    for (unsigned i = 0; i < TWILL__TALLIES; i++) /* relaxed: counts */
-        atomic_fetch_add_explicit(&pool->tally[i],
-                                  atomic_load_explicit(&runner->tally[i], memory_order_relaxed),
-                                  memory_order_relaxed);
+    for (unsigned i = 0; i < TWILL__TALLIES; i++) { /* relaxed: counts */
+        uint64_t count = atomic_load_explicit(&runner->tally[i], memory_order_relaxed);
+        if (count)
+            atomic_fetch_add_explicit(&pool->tally[i], count, memory_order_relaxed);
+    }
     pool->outside--;
     twill__pool_changed(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -36884,14 +37215,14 @@ static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
 static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
 {
     while (runner->depth) { /* exit: one less each time */
-        twill__errand *work = runner->work, *below;
+        twill__errand *work = twill__hand_work(runner), *below;
         twill_task task;
         runner->depth--;
         if (work) {
             below = work->below;
             twill__hand_task(runner, work->index, work->context, &task);
             twill__errand_over(pool, runner, work, 0, false, &task);
-            runner->work = below;
+            twill__hand_on(runner, below);
         } else if (runner->depth || !runner->plain) { /* inlined */
             twill__plain_lost(pool, runner);
         } else {
@@ -36926,7 +37257,7 @@ static inline void twill__run_nested(twill__pool *pool, twill__hand *runner, twi
     twill__turn turn;
     twill__run_work(pool, runner, work);
     twill__turn_begin(pool, &turn);
-    runner->work = below;
+    twill__hand_on(runner, below);
     twill__hand_report(pool, &turn, runner);
     twill__turn_end(pool, &turn);
 }
@@ -36980,7 +37311,7 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
         return false;
     twill__turn_begin(pool, &turn);
-    if (work->where != TWILL__READY ||
+    if (work->where != TWILL__READY || !twill__errand_queued(pool, work) ||
         (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
         twill__turn_end(pool, &turn);
         return false;
@@ -37014,7 +37345,7 @@ static inline void twill__errand_cancel(twill__record *record)
     twill__turn turn;
     bool queued;
     twill__turn_begin(pool, &turn);
-    queued = work->where == TWILL__READY || work->where == TWILL__LATER;
+    queued = twill__errand_queued(pool, work);
     if (queued) {
         twill__errand_take(pool, work);
         twill__errand_untimed(pool, work);
@@ -37052,6 +37383,8 @@ static inline const twill__record_table *twill__errand_table(void)
 #define TWILL__IDLE_AFTER  TWILL_SEC(10)
 #define TWILL__GROW_AFTER  TWILL_MS(10)
 #define TWILL__MAX_NUMBERS 65536u
+#define TWILL__NAP         200000 /* ns: an idle worker looks again then, while quick tasks come */
+#define TWILL__SEARCH      1500   /* ns a busy worker lets the next quick tasks come together */
 
 /* ---- starting ---- */
 
@@ -37090,7 +37423,8 @@ static inline bool twill__worker_start(twill__pool *pool)
     const twill_run *run = &pool->options.run;
     twill__worker *worker;
     unsigned number = 0;
-    if (pool->sealed && !pool->todos.length) /* nothing is left to do, now or later */
+    if (pool->sealed &&
+        !twill__todos_length(&pool->todos)) /* nothing is left to do, now or later */
         return false;
     while (number < pool->numbers && pool->worker[number] &&
            pool->worker[number]->life != TWILL__NO_THREAD_YET)
@@ -37144,6 +37478,9 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         if (idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed) &&
             (pool->on_way || atomic_load_explicit(&pool->looking, memory_order_relaxed)))
             return;
+        /* somebody is at work on quick ones, and another one looks soon whether that has changed */
+        if (pool->napping && idle < pool->live - pool->coming && twill__pool_is_quick(pool))
+            return;
         turn->call++;
         pool->on_way = true;
         return;
@@ -37185,11 +37522,19 @@ static inline twill__everyone *twill__each_next(const twill__pool *pool,
     return each;
 }
 
-static inline void twill__worker_takes(twill__pool *pool, twill__turn *turn, twill__worker *worker,
+/* Under the lock. False: there is nothing to do. */
+static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twill__worker *worker,
                                        twill__todo *todo)
 {
     twill__hand *runner = &worker->runner;
-    *todo = twill__todos_pop(&pool->todos);
+    if (!pool->todos.held) {
+        if (!twill__todos_take(&pool->todos, todo, &runner->taker))
+            return false;
+    } else if (pool->paused || !twill__todos_length(&pool->todos)) {
+        return false;
+    } else {
+        *todo = twill__todos_pop(&pool->todos);
+    }
     runner->busy = true;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
@@ -37212,9 +37557,10 @@ static inline void twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     }
     /* the next one: whoever called for this task has called one worker only; and somebody idle
        must know the next timer */
-    if ((pool->todos.length || (worker->keeper && pool->todos.timer_count)))
+    if (twill__todos_length(&pool->todos) || (worker->keeper && pool->todos.timer_count))
         twill__pool_wants(pool, turn);
     worker->keeper = false;
+    return true;
 }
 
 static inline twill__next twill__worker_next(twill__worker *worker, twill__todo *todo,
@@ -37227,16 +37573,18 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
-    runner->work = NULL;
+    twill__hand_on(runner, NULL);
     runner->workers = pool->most + pool->options.max_abandoned;
     if (worker->woke)
         pool->on_way = worker->woke = false;
+    if (worker->naps)
+        pool->napping--;
+    worker->naps = false;
+    /* a clock costs more than a tiny task: then one of 8 is measured */
+    pool->sample = TWILL__TICKS && !pool->has_watch && twill__pool_is_quick(pool) ? 7 : 0;
     if (runner->looks)
         atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
     runner->looks = false;
-    if (runner->timed) /* a clock costs more than a tiny task: then one of 8 is timed */
-        pool->sample = TWILL__TICKS && runner->quick && !pool->has_watch ? 7 : 0;
-    runner->timed = false;
     if (pool->todos.timer_count)
         twill__pool_tick(pool, &turn, twill__clock_now());
     if (runner->given_up || twill__worker_surplus(pool)) {
@@ -37245,8 +37593,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->each_seen = (*each)->number;
         (*each)->inside++;
         next = TWILL__RUN_EACH;
-    } else if (pool->todos.length && !pool->paused) {
-        twill__worker_takes(pool, &turn, worker, todo);
+    } else if (twill__worker_takes(pool, &turn, worker, todo)) {
         next = TWILL__RUN_IT;
     } else if (pool->leaving || twill__worker_retires(pool, worker)) {
         next = TWILL__GO;
@@ -37255,7 +37602,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
-    if (next == TWILL__GO && (pool->todos.length || pool->todos.timer_count))
+    if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
     twill__turn_end(pool, &turn);
     twill__turn_settle(pool, &turn);
@@ -37290,13 +37637,20 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
              after = pool->options.idle_after;
     *until = TWILL_FOREVER;
-    if ((pool->todos.length && !pool->paused) || pool->leaving || worker->runner.given_up ||
-        twill__worker_surplus(pool) || twill__each_next(pool, worker))
+    if ((twill__todos_length(&pool->todos) && !pool->paused) || pool->leaving ||
+        worker->runner.given_up || twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
+    if (!pool->napping && twill__pool_is_quick(pool) && pool->submitted != worker->naps_since) {
+        twill_ns soon = twill__clock_now() + TWILL__NAP;
+        *until = soon < *until ? soon : *until;
+        worker->naps = true;
+        worker->naps_since = pool->submitted;
+        pool->napping++;
+    }
     worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
     return true;
@@ -37336,6 +37690,15 @@ static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
     return false;
 }
 
+/* Not while others are at work, if it looks again soon anyway. */
+static inline bool twill__worker_may_spin(const twill__worker *worker)
+{
+    const twill__team *team = &worker->runner.pool->team;
+    uint32_t idle = atomic_load(&team->idle);
+    return idle - atomic_load(&team->parked) <= team->spinners &&
+           (!worker->naps || idle >= twill__team_threads(team));
+}
+
 /* The team's protocol (twill__helper_main): counted first, then it looks at tasks and calls. */
 static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
 {
@@ -37348,8 +37711,7 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
     atomic_fetch_add(&team->idle, 1);
     if (twill__worker_looks(pool, worker, &until) && !twill__call_waits(team) &&
         atomic_load(&team->epoch) == epoch &&
-        !(atomic_load(&team->idle) - atomic_load(&team->parked) <= team->spinners &&
-          twill__worker_spins(team, epoch))) {
+        !(twill__worker_may_spin(worker) && twill__worker_spins(team, epoch))) {
         atomic_fetch_add(&team->parked, 1);
         if (atomic_load(&team->epoch) == epoch)
             twill__worker_sleeps(team, epoch, until);
@@ -37384,9 +37746,45 @@ static inline void twill__worker_looks_away(twill__worker *worker)
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
     atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
-    if (pool->todos.length)
+    if (twill__todos_length(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
+}
+
+/* While tasks are quick and come one after another: lets a few come together, since each look takes
+   the line that they are written to. */
+static inline bool twill__worker_searches(twill__worker *worker, twill__todo *todo)
+{
+    twill__hand *runner = &worker->runner;
+    twill__pool *pool = runner->pool;
+    uint64_t since = twill__ticks(), wait = pool->team.tick_rate * TWILL__SEARCH >> 10;
+    if (!TWILL__SPIN || twill__cpus_hint() == 1 || !twill__pool_is_quick(pool))
+        return false;
+    /* exit: something has come, or it was looked often enough; no more than one look while held */
+    for (unsigned look = 0; look < 3 && !twill__todos_are_held(&pool->todos); look++, wait *= 2) {
+        while (twill__ticks() - since < wait)
+            for (unsigned pause = 0; pause < 16; pause++)
+                twill__pause();
+        if (twill__todos_take(&pool->todos, todo, &runner->taker))
+            return true;
+    }
+    return false;
+}
+
+/* The next task without the lock, for one that is busy: then it counts as such, and has told that
+   it is awake. */
+static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *todo)
+{
+    twill__hand *runner = &worker->runner;
+    if (!runner->busy || runner->looks ||
+        (!twill__todos_take(&runner->pool->todos, todo, &runner->taker) &&
+         !twill__worker_searches(worker, todo)))
+        return false;
+    runner->plain = todo->fn != NULL;
+    runner->index = todo->index;
+    if (!todo->fn)
+        twill__errand_begins(runner, twill__errand_at((twill__todo_entry *)todo->arg));
+    return true;
 }
 
 /* noinline: its locals must not stand in the frame of a guard */
@@ -37399,7 +37797,8 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
         uint32_t epoch = atomic_load(&team->epoch);
         twill__everyone *each = NULL;
         twill__todo todo;
-        switch (twill__worker_next(worker, &todo, &each)) {
+        switch (twill__worker_goes_on(worker, &todo) ? TWILL__RUN_IT
+                                                     : twill__worker_next(worker, &todo, &each)) {
         case TWILL__GO:
             return;
         case TWILL__RUN_EACH:
@@ -37452,7 +37851,7 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
         each->left -= !runner->given_up;
     runner->blocked = 0;
     runner->given_up = runner->told = runner->busy = false;
-    runner->work = NULL;
+    twill__hand_on(runner, NULL);
     runner->forgiven = 0;
     twill__pool_threads(pool);
     twill__pool_changed(pool, turn);
@@ -37506,7 +37905,8 @@ static inline void twill__worker_ended(void *worker_)
         worker->each = NULL;
     }
     twill__worker_left(pool, &turn, worker);
-    if (!pool->forsaken && !(pool->leaving && !pool->todos.length) && pool->live < pool->least)
+    if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
+        pool->live < pool->least)
         (void)twill__worker_start(pool);
     twill__turn_end(pool, &turn);
 }
@@ -37589,7 +37989,7 @@ static inline void twill__hand_block(const twill_task *task, bool begin)
     if (begin) {
         if (!runner->blocked++ && !runner->given_up)
             pool->blocked++;
-        if (pool->todos.length)
+        if (twill__todos_length(&pool->todos))
             twill__pool_wants(pool, &turn);
     } else if (runner->blocked && !--runner->blocked && !runner->given_up) {
         pool->blocked--;
@@ -37672,7 +38072,7 @@ static inline bool twill__order_record(twill__order *order)
         return false;
     work->pool = pool;
     work->where = TWILL__NOWHERE;
-    work->runner = NULL;
+    work->below = NULL;
     work->fn = order->fn;
     work->arg = order->arg;
     work->context = order->context;
@@ -37732,6 +38132,26 @@ static inline void twill__order_number(twill__order *order)
     if (twill__order_timed(order->options)) {
         work->timed = true;
         pool->timed++;
+        twill__todos_hold(&pool->todos);
+    }
+}
+
+/* Behind the others; or by its priority, if it is a work. */
+static inline void twill__order_put(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__errand *work = order->work;
+    twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
+    if (work) {
+        todo.fn = NULL;
+        todo.arg = &work->entry;
+        todo.stamp = work->stamp;
+        work->where = TWILL__READY;
+        twill__todos_push(&pool->todos, &todo, work->priority, work->queued, pool->team.tick_rate);
+    } else {
+        if (!(order->index & pool->sample))
+            todo.stamp = twill__ticks();
+        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
     }
 }
 
@@ -37740,10 +38160,7 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
-        if (!(order->index & pool->sample))
-            todo.stamp = twill__ticks();
-        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
+        twill__order_put(order);
     } else if (work->start_at > work->queued) {
         work->where = TWILL__LATER;
         pool->later++;
@@ -37878,7 +38295,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
 {
     twill__pool *pool = order->pool;
     twill__todo victim;
-    if (!pool->todos.length) /* all are delayed, or on their way in */
+    if (!twill__todos_length(&pool->todos)) /* all are delayed, or on their way in */
         return twill__order_refuse(order, turn, TWILL_FULL);
     victim = twill__todos_drop(&pool->todos, newest);
     if (!victim.fn) {
@@ -37897,6 +38314,17 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     return TWILL_OK;
 }
 
+/* A guess without the lock. */
+static inline bool twill__pool_looks_roomy(const twill__pool *pool)
+{
+    uint64_t head = atomic_load(&pool->todos.head);
+    uint64_t tail = atomic_load(&pool->todos.tail);
+    if (head & TWILL__HELD)
+        return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
+    /* or others have moved both meanwhile */
+    return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;
+}
+
 /* Looks for room for a moment, outside the lock: workers that are quick make some before a sleeper
    could be woken. */
 static inline void twill__order_spin(const twill__order *order, twill__turn *turn)
@@ -37908,8 +38336,7 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     for (unsigned k = 1, yields = 0; yields <= TWILL__SPIN_YIELDS; k++) { /* exit: room, or time */
-        /* a guess */
-        if (atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity)
+        if (twill__pool_looks_roomy(pool))
             break;
         twill__pause();
         if (k % 16 != 0)
@@ -37932,7 +38359,7 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     twill_status status;
     twill__node me;
     twill__node_init(&me);
-    twill__list_append(&pool->senders, &me);
+    twill__list_append(&pool->senders, &me); /* held: workers give it room */
     pool->visitors++;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
@@ -37950,6 +38377,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
 {
     twill__pool *pool = order->pool;
     twill_status status;
+    twill__todos_hold(&pool->todos); /* else a worker makes room meanwhile */
+    if (!twill__pool_full(pool))
+        return twill__order_accept(order, turn);
     switch (pool->options.overflow) {
     case TWILL_OVERFLOW_REJECT:
         return twill__order_refuse(order, turn, TWILL_FULL);
@@ -37972,8 +38402,8 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     twill__order_spin(order, turn);
     if (pool->sealed || (pool->closed && !order->runner))
         return twill__order_refuse(order, turn, TWILL_CLOSED);
-    if (!pool->senders.first && twill__pool_used(pool) < pool->capacity &&
-        twill__order_memory(order))
+    twill__todos_hold(&pool->todos);
+    if (!pool->senders.first && !twill__pool_full(pool) && twill__order_memory(order))
         return twill__order_accept(order, turn);
     status = twill__order_wait(order, turn);
     if (status != TWILL_OK)
@@ -37996,9 +38426,49 @@ static inline bool twill__order_is_inline(const twill__order *order)
     return order->plain && order->runner && order->waits &&
            (pool->options.overflow == TWILL_OVERFLOW_BLOCK ||
             pool->options.overflow == TWILL_OVERFLOW_CALLER_RUNS) &&
-           /* exact at the moment of the load; SIZE_MAX would be taken for full: a sealed pool says
-              0 */
-           atomic_load_explicit(&pool->used, memory_order_relaxed) >= pool->capacity;
+           !twill__pool_looks_roomy(pool);
+}
+
+/* Whether nothing of it is out of the ordinary: it goes in behind the others, nobody is told. */
+static inline bool twill__order_ordinary(const twill__order *order)
+{
+    const twill_submit_options *options = order->options;
+    const twill_pool_options *pool = &order->pool->options;
+    return !pool->on_event &&
+           (order->plain || (!options->priority && !twill__order_timed(options) &&
+                             !(options->cancel && pool->run.until.cancel)));
+}
+
+/* The short way for most tasks, with the same result. False: it is for the long one. */
+static inline bool twill__order_joins(twill__order *order)
+{
+    twill__pool *pool = order->pool;
+    twill__todos *todos = &pool->todos;
+    size_t room;
+    unsigned call;
+    twill__turn turn;
+    twill__lock(&pool->lock);
+    room = twill__todos_ring(todos)->size;
+    if (pool->capacity < room)
+        room = pool->capacity;
+    if (twill__todos_span(todos) + pool->reserved >= room)
+        twill__todos_see(todos);
+    if (todos->held || pool->closed || twill__todos_span(todos) + pool->reserved >= room ||
+        (!order->plain && !twill__order_record(order))) {
+        twill__unlock(&pool->lock);
+        return false;
+    }
+    turn.call = 0;
+    turn.watch = false; /* there is none */
+    twill__order_number(order);
+    twill__order_put(order);
+    twill__pool_level(pool, &turn);
+    twill__pool_wants(pool, &turn);
+    call = turn.call;
+    twill__unlock(&pool->lock);
+    if (call)
+        twill__call_helpers(&pool->team, 1);
+    return true;
 }
 
 static inline twill_status twill__order_go(twill__order *order)
@@ -38009,12 +38479,14 @@ static inline twill_status twill__order_go(twill__order *order)
         twill__order_inline(order);
         return TWILL_OK;
     }
+    if (twill__order_ordinary(order) && twill__order_joins(order))
+        return TWILL_OK;
     twill__turn_begin(pool, &turn);
     if (pool->sealed || (pool->closed && !order->runner))
         return twill__order_refuse(order, &turn, TWILL_CLOSED);
     if (!twill__order_memory(order))
         return twill__order_refuse(order, &turn, TWILL_NO_MEMORY);
-    if (twill__pool_used(pool) >= pool->capacity)
+    if (twill__pool_full(pool))
         return twill__order_full(order, &turn);
     return twill__order_accept(order, &turn);
 }
@@ -38064,7 +38536,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     twill__turn turn;
     twill__turn_begin(pool, &turn);
     while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
-           twill__pool_used(pool) < pool->capacity) {
+           !twill__pool_full(pool)) {
         order->work = NULL;
         order->arg = args ? args[*at] : NULL;
         order->future = futures ? &futures[*at] : NULL;
@@ -38149,8 +38621,8 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     twill_ns after = pool->options.grow_after ? pool->options.grow_after : TWILL__GROW_AFTER;
     twill_ns queued, due;
     uint64_t oldest;
-    if (pool->live >= pool->most || !pool->todos.length || pool->paused || pool->leaving ||
-        atomic_load(&pool->team.idle)) {
+    if (pool->live >= pool->most || !twill__todos_length(&pool->todos) || pool->paused ||
+        pool->leaving || atomic_load(&pool->team.idle)) {
         pool->cpu_at = 0;
         return TWILL_FOREVER;
     }
@@ -38186,7 +38658,7 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
     size_t count = runner->plain;
     stuck->given_up = true;
     stuck->plain = runner->plain;
-    for (twill__errand *work = runner->work; work; work = work->below) {
+    for (twill__errand *work = twill__hand_work(runner); work; work = work->below) {
         count++;
         if (twill__record_pin(&work->record)) {
             work->stuck_chain = stuck->works;
@@ -38216,7 +38688,7 @@ static inline twill_ns twill__pool_stuck(twill__pool *pool, twill__turn *turn, t
     twill_ns after = pool->options.stuck_after, next = TWILL_FOREVER;
     for (twill__hand *runner = pool->runners; runner; runner = runner->next) {
         twill__worker *worker = (twill__worker *)(void *)runner;
-        const twill__errand *base = runner->work;
+        const twill__errand *base = twill__hand_work(runner);
         if (runner->outside || !runner->busy || runner->told)
             continue;
         if (now - runner->since < after || stuck->found) {
@@ -38503,10 +38975,12 @@ TWILL__DEFINE twill_status twill_pool_pause(twill_pool *public_pool)
     twill_status status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
         return status;
-    if (pool->closed)
+    if (pool->closed) {
         status = TWILL_CLOSED;
-    else
+    } else {
         pool->paused = true;
+        twill__todos_hold(&pool->todos);
+    }
     twill__turn_end(pool, &turn);
     return status;
 }
@@ -38514,7 +38988,7 @@ TWILL__DEFINE twill_status twill_pool_pause(twill_pool *public_pool)
 static inline void twill__pool_unpause(twill__pool *pool, twill__turn *turn)
 {
     pool->paused = false;
-    if (!pool->todos.length)
+    if (!twill__todos_length(&pool->todos))
         return;
     twill__pool_wants(pool, turn);
     twill__pool_rouse(pool, turn);
@@ -38554,6 +39028,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
     else if (most > workers && !pool->has_watch && !twill__watch_start(pool))
         status = TWILL_NO_THREAD;
     if (status == TWILL_OK) {
+        twill__todos_hold(&pool->todos); /* for those who are too many now, and the watch */
         pool->least = workers;
         pool->most = most;
         pool->failed_at = 0;
@@ -38654,6 +39129,7 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
     each.left = pool->live;
     for (at = &pool->each; *at; at = &(*at)->next) {} /* in order */
     *at = &each;
+    twill__todos_hold(&pool->todos);
     twill__pool_rouse(pool, &turn);
     status = twill__pool_await(pool, &turn, until, twill__each_over, &each);
     for (at = &pool->each; *at != &each; at = &(*at)->next) {} /* exit: it is in the list */
@@ -38723,9 +39199,11 @@ static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before
 static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
 {
     pool->visitors++;
-    while (pool->todos.length || pool->later) { /* exit: sealed, it only gets less */
+    twill__todos_hold(&pool->todos); /* and it stays so: sealed */
+    /* exit: it only gets less */
+    while (twill__todos_length(&pool->todos) || pool->later) {
         twill__todo todo = {NULL, NULL, NULL, 0, 0};
-        if (pool->todos.length) {
+        if (twill__todos_length(&pool->todos)) {
             todo = twill__todos_drop(&pool->todos, false);
         } else { /* all that is left is delayed, and has timers */
             size_t i = 0;
@@ -38756,9 +39234,10 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             continue;
         }
         runner->fired = true;
-        for (twill__errand *work = runner->work; work; work = work->below)
-            if (work->where == TWILL__RUNNING && work->runner == runner && !work->stopped &&
-                twill__record_pin(&work->record)) {
+        /* what it took before we held the queue, it had named before; what has ended, or is another
+           runner's, does not mind */
+        for (twill__errand *work = twill__hand_work(runner); work; work = work->below)
+            if (!work->stopped && twill__record_pin(&work->record)) {
                 work->stopped = true;
                 work->stop_chain = pinned;
                 pinned = work;
@@ -38789,7 +39268,7 @@ static inline bool twill__drained(const twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->unfinished ||
-           (!pool->live && !pool->outside && (pool->todos.length || pool->later));
+           (!pool->live && !pool->outside && (twill__todos_at_most(&pool->todos) || pool->later));
 }
 
 /* Drains; what nobody is left to run, since no thread can be had, is run here, if it may. */
@@ -38803,7 +39282,9 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             return status;
         if (twill__worker_start(pool))
             continue;
-        if (pool->options.run.worker_start || pool->options.run.worker_stop || !pool->todos.length)
+        twill__todos_hold(&pool->todos);
+        if (pool->options.run.worker_start || pool->options.run.worker_stop ||
+            !twill__todos_length(&pool->todos))
             return TWILL_CANCELLED;
         todo = twill__todos_pop(&pool->todos);
         pool->visitors++;
@@ -39052,7 +39533,7 @@ TWILL__DEFINE void twill_pool_get_stats(twill_pool *public_pool, twill_pool_stat
     out->dropped = sums[TWILL__N_DROPPED];
     out->lost = sums[TWILL__N_LOST];
     out->caller_ran = sums[TWILL__N_CALLER_RAN];
-    out->queued = pool->todos.length + pool->later;
+    out->queued = twill__todos_length(&pool->todos) + pool->later;
     out->queued_peak = pool->peak;
     out->capacity = pool->capacity;
     out->workers = pool->live;

@@ -7276,8 +7276,8 @@ static inline bool twill__inside(void)
 }
 
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
-   run it. */
-static inline bool twill__record_push_on(twill__record *record, bool help)
+   run it; `idle`: from outside only if no thread that is there for it will. */
+static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
 {
     const twill__record_table *table = record->core->table;
     /* hints: `expire` and `help` look under their own locks */
@@ -7290,7 +7290,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help)
     return help && table->help &&
            /* as above */
            atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__PENDING &&
-           table->help(record, !twill__inside());
+           table->help(record, idle && !twill__inside());
 }
 
 /* Whether this thread may run a task that another one would have run. One that waits for a time or
@@ -7328,14 +7328,14 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
 
 /* Before a wait: brings the task forward if that is up to this thread. True: look again. The wait
    stands in no list meanwhile, and `help` gives the pin back: the task may end the thread. */
-static inline bool twill__future_push_on(twill_future future, bool help)
+static inline bool twill__future_push_on(twill_future future, bool help, bool idle)
 {
     twill__record *record = (twill__record *)future.slot;
     if (twill__future_lock(future) != TWILL_OK)
         return false;
     record->pins++;
     twill__unlock(&record->lock);
-    if (twill__record_push_on(record, help))
+    if (twill__record_push_on(record, help, idle))
         return true;
     twill__record_unpin(record);
     return false;
@@ -7369,7 +7369,7 @@ static inline twill_status twill__future_await(twill_future future, void *result
         help = !tried && twill__future_may_help(until);
         if (!tried && twill__record_waits_for_us(record, help)) {
             twill__unlock(&record->lock);
-            tried = !twill__future_push_on(future, help);
+            tried = !twill__future_push_on(future, help, false);
             continue;
         }
         twill__node_init(&node);
@@ -7445,7 +7445,8 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
     return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
-/* The first that has ended, or n; brings them forward on the way, until one has. */
+/* The first that has ended, or n; brings them forward on the way, until one has. A thread from
+   outside leaves them to idle workers: another one may end before the one that it would run. */
 static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
 {
     for (size_t i = 0; i < n; i++) {
@@ -7460,7 +7461,7 @@ static inline size_t twill__any_push_on(const twill_future *futures, size_t n, t
             return i;
     }
     for (size_t i = 0; i < n; i++)
-        if (twill__future_push_on(futures[i], twill__future_may_help(until)))
+        if (twill__future_push_on(futures[i], twill__future_may_help(until), true))
             return n;
     return n;
 }
