@@ -36,11 +36,11 @@ fill() {  # name, with the new lines on standard input; none: the old ones stay
 commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
 
 longer() {  # what a run with a T= and a SECS= of its own has exhausted
-    [ ! -s "$W/longer" ] || tac "$W/longer" | awk '!seen[$1]++' | sort | while read -r name _; do
-        file=$here/scenarios/$name.c
-        bounds=$(sed -n 's/^.*EXPLORE-TREE: *--\(.*\)/\1/p' "$file" 2>/dev/null | sed -e 's/ *\*\/.*//' -e 's/=/ /g' -e 's/ --/, /g')
-        echo "| \`$name\` | ${bounds:-preemptions 2, stale 1, faults 1} | $(tac "$W/longer" |
-            sed -n "s/^$name on .*, exhausted in \([0-9]*\):.*/\1/p" | head -n 1) |"
+    tac "$W/longer" | sed -n 's/^\([a-z_0-9]*\) on \([a-z-]*\): .*, exhausted in \([0-9]*\):.*/\1 \2 \3/p' |
+        awk '!seen[$1, $2]++' | sort | while read -r name backend schedules; do
+        bounds=$(sed -n 's/^.*EXPLORE-TREE: *--\(.*\)/\1/p' "$here/scenarios/$name.c" 2>/dev/null |
+            sed -e 's/ *\*\/.*//' -e 's/=/ /g' -e 's/ --/, /g')
+        echo "| \`$name\` on $backend | ${bounds:-preemptions 2, stale 1, faults 1} | $schedules |"
     done
 }
 
