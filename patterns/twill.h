@@ -27547,7 +27547,7 @@ typedef struct twill__entry {
     int its;
 } twill__entry;
 
-enum { TWILL__AHEAD = 4 }; /* entries that a worker fetches while it looks at one */
+enum { TWILL__LOT_AHEAD = 4 }; /* entries that a worker fetches while it looks at one */
 
 typedef struct twill__batch_lot {
     struct twill__batch_lot *next; /* in a line */
@@ -27560,7 +27560,7 @@ typedef struct twill__batch_lot {
     enum twill__why why;
     uint64_t stuck; /* all its keys were in flight after so many releases */
     uint64_t opened_ticks;
-    twill__entry *recent[TWILL__AHEAD]; /* of the open one: the last that came */
+    twill__entry *recent[TWILL__LOT_AHEAD]; /* of the open one: the last that came */
     unsigned came;
 } twill__batch_lot;
 
@@ -27617,7 +27617,7 @@ static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
    would wait for each in turn. The memory of entries stays, so that an old hint does no harm. */
 static inline void twill__lot_ahead(twill__batch_lot *lot, twill__entry *entry)
 {
-    twill__entry **recent = &lot->recent[lot->came++ % TWILL__AHEAD];
+    twill__entry **recent = &lot->recent[lot->came++ % TWILL__LOT_AHEAD];
     if (*recent)
         (*recent)->ahead = entry;
     *recent = entry;
@@ -35684,7 +35684,7 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-#define TWILL__AHEAD 8 /* cells */
+#define TWILL__CELLS_AHEAD 8 /* cells */
 
 /* The line will be written soon, and is another thread's now: else each unlock would wait for it.
    The compiler's own prefetch for writing is, without flags, one for reading. */
@@ -36056,7 +36056,7 @@ static inline void twill__todos_push(twill__todos *todos, const twill__todo *tod
         twill__todo_ring *ring = twill__todos_ring(todos);
         twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
         twill__todo_put(ring, tail, todo);
-        twill__prefetch_own(&ring->cell[(tail + TWILL__AHEAD) & (ring->size - 1)]);
+        twill__prefetch_own(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
         /* release: pairs with the acquire in twill__todos_take */
         atomic_store_explicit(&todos->tail, tail + 1, memory_order_release);
     }
@@ -37127,6 +37127,7 @@ typedef struct twill__guest { /* what the clean-up needs */
     twill__pool *pool;
     twill__hand *runner;
     twill__errand *work;
+    twill__team *team; /* of the thread itself: a call inside the task is this pool's meanwhile */
 } twill__guest;
 
 /* Under the lock: this thread may run tasks now. */
@@ -37189,6 +37190,7 @@ static inline void twill__guest_out(twill__guest *guest)
     twill__hand *runner = guest->runner;
     twill__turn turn;
     twill__thread()->runner = runner->outer;
+    twill__thread()->team = guest->team;
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     twill__hand_out(pool, runner);
@@ -37243,7 +37245,10 @@ static inline void twill__guest_ended(void *guest_)
 /* Runs a work that was taken for this guest. */
 static inline void twill__guest_runs(twill__guest *guest)
 {
-    twill__thread()->runner = guest->runner;
+    twill__self *self = twill__thread();
+    self->runner = guest->runner;
+    guest->team = self->team;
+    self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
     twill__run_work(guest->pool, guest->runner, guest->work);
     TWILL__GUARD_POP(0);
@@ -37268,7 +37273,7 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
                                    twill__errand *work)
 {
     twill__hand guest_runner;
-    twill__guest guest = {pool, &guest_runner, work};
+    twill__guest guest = {pool, &guest_runner, work, NULL};
     if (!runner)
         twill__guest_in(pool, &guest_runner);
     else

@@ -3881,7 +3881,7 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-#define TWILL__AHEAD 8 /* cells */
+#define TWILL__CELLS_AHEAD 8 /* cells */
 
 /* The line will be written soon, and is another thread's now: else each unlock would wait for it.
    The compiler's own prefetch for writing is, without flags, one for reading. */
@@ -4253,7 +4253,7 @@ static inline void twill__todos_push(twill__todos *todos, const twill__todo *tod
         twill__todo_ring *ring = twill__todos_ring(todos);
         twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
         twill__todo_put(ring, tail, todo);
-        twill__prefetch_own(&ring->cell[(tail + TWILL__AHEAD) & (ring->size - 1)]);
+        twill__prefetch_own(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
         /* release: pairs with the acquire in twill__todos_take */
         atomic_store_explicit(&todos->tail, tail + 1, memory_order_release);
     }
@@ -6865,6 +6865,7 @@ typedef struct twill__guest { /* what the clean-up needs */
     twill__pool *pool;
     twill__hand *runner;
     twill__errand *work;
+    twill__team *team; /* of the thread itself: a call inside the task is this pool's meanwhile */
 } twill__guest;
 
 /* Under the lock: this thread may run tasks now. */
@@ -6927,6 +6928,7 @@ static inline void twill__guest_out(twill__guest *guest)
     twill__hand *runner = guest->runner;
     twill__turn turn;
     twill__thread()->runner = runner->outer;
+    twill__thread()->team = guest->team;
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     twill__hand_out(pool, runner);
@@ -6981,7 +6983,10 @@ static inline void twill__guest_ended(void *guest_)
 /* Runs a work that was taken for this guest. */
 static inline void twill__guest_runs(twill__guest *guest)
 {
-    twill__thread()->runner = guest->runner;
+    twill__self *self = twill__thread();
+    self->runner = guest->runner;
+    guest->team = self->team;
+    self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
     twill__run_work(guest->pool, guest->runner, guest->work);
     TWILL__GUARD_POP(0);
@@ -7006,7 +7011,7 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
                                    twill__errand *work)
 {
     twill__hand guest_runner;
-    twill__guest guest = {pool, &guest_runner, work};
+    twill__guest guest = {pool, &guest_runner, work, NULL};
     if (!runner)
         twill__guest_in(pool, &guest_runner);
     else

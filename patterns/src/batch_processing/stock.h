@@ -67,7 +67,7 @@ typedef struct twill__entry {
     int its;
 } twill__entry;
 
-enum { TWILL__AHEAD = 4 }; /* entries that a worker fetches while it looks at one */
+enum { TWILL__LOT_AHEAD = 4 }; /* entries that a worker fetches while it looks at one */
 
 typedef struct twill__batch_lot {
     struct twill__batch_lot *next; /* in a line */
@@ -80,7 +80,7 @@ typedef struct twill__batch_lot {
     enum twill__why why;
     uint64_t stuck; /* all its keys were in flight after so many releases */
     uint64_t opened_ticks;
-    twill__entry *recent[TWILL__AHEAD]; /* of the open one: the last that came */
+    twill__entry *recent[TWILL__LOT_AHEAD]; /* of the open one: the last that came */
     unsigned came;
 } twill__batch_lot;
 
@@ -137,7 +137,7 @@ static inline void twill__lot_append(twill__batch_lot *lot, twill__entry *entry)
    would wait for each in turn. The memory of entries stays, so that an old hint does no harm. */
 static inline void twill__lot_ahead(twill__batch_lot *lot, twill__entry *entry)
 {
-    twill__entry **recent = &lot->recent[lot->came++ % TWILL__AHEAD];
+    twill__entry **recent = &lot->recent[lot->came++ % TWILL__LOT_AHEAD];
     if (*recent)
         (*recent)->ahead = entry;
     *recent = entry;

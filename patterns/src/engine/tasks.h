@@ -142,7 +142,7 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-#define TWILL__AHEAD 8 /* cells */
+#define TWILL__CELLS_AHEAD 8 /* cells */
 
 /* The line will be written soon, and is another thread's now: else each unlock would wait for it.
    The compiler's own prefetch for writing is, without flags, one for reading. */
@@ -514,7 +514,7 @@ static inline void twill__todos_push(twill__todos *todos, const twill__todo *tod
         twill__todo_ring *ring = twill__todos_ring(todos);
         twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
         twill__todo_put(ring, tail, todo);
-        twill__prefetch_own(&ring->cell[(tail + TWILL__AHEAD) & (ring->size - 1)]);
+        twill__prefetch_own(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
         /* release: pairs with the acquire in twill__todos_take */
         atomic_store_explicit(&todos->tail, tail + 1, memory_order_release);
     }

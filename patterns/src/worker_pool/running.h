@@ -445,6 +445,7 @@ typedef struct twill__guest { /* what the clean-up needs */
     twill__pool *pool;
     twill__hand *runner;
     twill__errand *work;
+    twill__team *team; /* of the thread itself: a call inside the task is this pool's meanwhile */
 } twill__guest;
 
 /* Under the lock: this thread may run tasks now. */
@@ -507,6 +508,7 @@ static inline void twill__guest_out(twill__guest *guest)
     twill__hand *runner = guest->runner;
     twill__turn turn;
     twill__thread()->runner = runner->outer;
+    twill__thread()->team = guest->team;
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     twill__hand_out(pool, runner);
@@ -561,7 +563,10 @@ static inline void twill__guest_ended(void *guest_)
 /* Runs a work that was taken for this guest. */
 static inline void twill__guest_runs(twill__guest *guest)
 {
-    twill__thread()->runner = guest->runner;
+    twill__self *self = twill__thread();
+    self->runner = guest->runner;
+    guest->team = self->team;
+    self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
     twill__run_work(guest->pool, guest->runner, guest->work);
     TWILL__GUARD_POP(0);
@@ -586,7 +591,7 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
                                    twill__errand *work)
 {
     twill__hand guest_runner;
-    twill__guest guest = {pool, &guest_runner, work};
+    twill__guest guest = {pool, &guest_runner, work, NULL};
     if (!runner)
         twill__guest_in(pool, &guest_runner);
     else
