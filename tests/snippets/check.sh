@@ -14,7 +14,7 @@ COMPILE="$CC -std=c11 $WARN $FLAGS -g0 -pthread"
 # An example may use what POSIX adds; it must not need the switch for the header itself.
 build() {  # path of the .c file, where it stands
     case ${FULL:-}$2 in
-    patterns/twill_*.h* | 1patterns/*)
+    patterns/twill_*.h* | 1patterns/twill_*)
         rm -rf "$stem.alone"
         mkdir -p "$stem.alone"
         cp "${2%%:*}" "$stem.alone/"

@@ -127,10 +127,12 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
             twill__fan_lock(fan, turn);
         } else if (!chunk && !fan->free)
             fan->capacity = fan->used; /* it goes on with those that it has */
-        if (!twill__fan_available(fan) || !fan->free || fan->queue.first)
+        if (!twill__fan_available(fan) || fan->queue.first)
             return NULL;
     }
     task = twill__fan_take_free(fan);
+    if (!task)
+        return NULL;
     twill__fan_fresh(fan, task, twill__fan_task_table());
     task->outcome.index = fan->source_next++;
     task->outcome.queued = fan->since;
