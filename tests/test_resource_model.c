@@ -220,6 +220,18 @@ static void acquire(void)
     CHECK_EQ(lease.code, status == TWILL_FAILED ? 40 : 0);
 }
 
+/* More than there can be: none, in time, and what was in hand meanwhile is where it was before. */
+static void acquire_too_many(size_t n)
+{
+    twill_lease leases[MOST + 2];
+    twill_until until = twill_within(TWILL_US(5));
+    memset(leases, 0, sizeof leases);
+    CHECK_EQ(twill_resource_pool_acquire_many_until(m.pool, leases, n, until), TWILL_TIMEOUT);
+    CHECK_EQ(instant(), until.deadline);
+    CHECK(!leases[0].resource && !leases[0].pool);
+    m.counts.waits++, m.counts.timeouts++, m.counts.waiting_peak = 1;
+}
+
 /* All at once, or none; where nothing has to be looked at but the number. */
 static void acquire_many(void)
 {
@@ -229,8 +241,11 @@ static void acquire_many(void)
     memset(leases, 0, sizeof leases);
     if (m.options.validate || m.options.max_lifetime || m.options.max_idle_time || m.refuse)
         return;
-    if (n <= m.max && n > m.idle_count + (m.options.create ? room : 0) && !m.closed)
-        return; /* it would wait */
+    if (n <= m.max && n > m.idle_count + (m.options.create ? room : 0) && !m.closed) {
+        if (VIRTUAL_TIME && !m.options.leak_after)
+            acquire_too_many(n);
+        return;
+    }
     for (size_t k = 0; k < n && k < m.idle_count; k++)
         first[k] = idle_at(k);
     for (size_t k = m.idle_count; k < n; k++)

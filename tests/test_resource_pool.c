@@ -873,6 +873,47 @@ TEST(several_or_none)
     finish(pool);
 }
 
+/* What a failed call for several had in hand goes back to where it was in the order of lending,
+   before what came back meanwhile: oldest first, and newest first. */
+static void order_after_failure(bool fifo, bool plain)
+{
+    twill_lease l[4] = {{0}}, got[4] = {{0}};
+    actor many = {.n = 4};
+    twill_cancel token = {{0}};
+    const void *lent[4];
+    twill_resource_pool *pool =
+        pool_of((twill_resource_pool_options){.max = 4, .fifo = fifo, .max_uses = plain ? 0 : 99});
+    many.until = (twill_until){0, &token};
+    for (int k = 0; k < 4; k++) {
+        OK(twill_resource_pool_acquire(pool, &l[k]));
+        lent[k] = l[k].resource;
+    }
+    for (int k = 0; k < 2; k++)
+        OK(twill_resource_pool_release(pool, &l[k]));
+    go(&many, acquire_many, pool);
+    until_waiting(pool, 1);
+    OK(twill_resource_pool_release(pool, &l[2])); /* into its hand, too */
+    CHECK_EQ(stats_of(pool).waiting, 1);
+    twill_cancel_fire(&token, 1);
+    join(&many);
+    CHECK_EQ(many.status, TWILL_CANCELLED);
+    OK(twill_resource_pool_release(pool, &l[3]));
+    for (int k = 0; k < 4; k++) {
+        OK(twill_resource_pool_acquire(pool, &got[k]));
+        CHECK_PTR(got[k].resource, lent[fifo ? k : 3 - k]);
+    }
+    for (int k = 0; k < 4; k++)
+        OK(twill_resource_pool_release(pool, &got[k]));
+    twill_cancel_detach(&token);
+    finish(pool);
+}
+
+TEST(a_failed_call_for_several_keeps_the_order)
+{
+    for (int kind = 0; kind < 4; kind++)
+        order_after_failure(kind & 1, kind & 2);
+}
+
 /* ---- deadlocks ---- */
 
 static twill_resource_pool *inner;

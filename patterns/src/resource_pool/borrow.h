@@ -332,6 +332,7 @@ static inline void twill__resource_live(struct twill_resource_pool *pool,
 {
     twill_ns lifetime = pool->options.max_lifetime;
     slot->idle_since = twill__clock_now();
+    slot->came = ++pool->came;
     slot->dies = 0;
     slot->uses = 0; /* also where it takes the place of one that was refused */
     if (lifetime && lifetime != TWILL_FOREVER) {

@@ -32,6 +32,7 @@ typedef struct twill__resource_slot {
     uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
     uint64_t holder;         /* the thread that has borrowed it, or runs a callback for it */
     uint64_t epoch;          /* of the pool, when it was created */
+    uint64_t came;           /* as the how manieth it was made or came back; idle: in this order */
     size_t uses;
     twill_ns dies, idle_since, lent_at; /* 0: not measured, or never */
     const char *file;
@@ -71,6 +72,7 @@ struct twill_resource_pool {
     twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
     uint32_t free, hot, cold;
+    uint64_t came; /* how many were made or came back */
     size_t max, total, idle, leased, creating;
     twill__list waiters, drainers;
     twill__node *destroyer;
@@ -124,18 +126,35 @@ static inline void twill__resource_idle_out(struct twill_resource_pool *pool, ui
     pool->idle--;
 }
 
-static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
+/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. */
+static inline void twill__resource_idle_put(struct twill_resource_pool *pool, uint32_t index)
 {
     twill__resource_slot *slot = &pool->slots[index];
+    uint32_t hotter = TWILL__RESOURCE_NONE, colder = pool->hot;
+    while (colder != TWILL__RESOURCE_NONE && pool->slots[colder].came > slot->came) {
+        /* exit: each turn goes on to a colder one */
+        hotter = colder;
+        colder = pool->slots[colder].colder;
+    }
     slot->state = TWILL__RESOURCE_IDLE;
-    slot->hotter = TWILL__RESOURCE_NONE;
-    slot->colder = pool->hot;
-    if (pool->hot != TWILL__RESOURCE_NONE)
-        pool->slots[pool->hot].hotter = index;
+    slot->hotter = hotter;
+    slot->colder = colder;
+    if (hotter != TWILL__RESOURCE_NONE)
+        pool->slots[hotter].colder = index;
+    else
+        pool->hot = index;
+    if (colder != TWILL__RESOURCE_NONE)
+        pool->slots[colder].hotter = index;
     else
         pool->cold = index;
-    pool->hot = index;
     pool->idle++;
+}
+
+/* It comes back now. */
+static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
+{
+    pool->slots[index].came = ++pool->came;
+    twill__resource_idle_put(pool, index);
 }
 
 /* ---- the desk ---- */
@@ -157,6 +176,8 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         lent -= lendings >> 32; /* those that would have been 0 */
         pool->counts.acquires += lent;
         pool->counts.releases += lent + slot->shown_lent;
+        if (lent || slot->shown_lent)
+            slot->came = 0; /* below, in their order; the others have been idle since before */
         if (lent) {
             slot->generation = (uint32_t)lendings;
             slot->signed_ = true;
@@ -175,8 +196,12 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         cells[place] = cell;
         idle[place] = k;
     }
-    for (place = 0; place < count; place++)
-        twill__resource_idle_in(pool, idle[place]);
+    for (place = 0; place < count; place++) {
+        if (pool->slots[idle[place]].came)
+            twill__resource_idle_put(pool, idle[place]);
+        else
+            twill__resource_idle_in(pool, idle[place]);
+    }
     /* relaxed: a figure */
     peak = atomic_load_explicit(&pool->desk.peak, memory_order_relaxed);
     if (peak > pool->counts.leased_peak)
@@ -320,11 +345,11 @@ static inline void twill__resource_slot_free(struct twill_resource_pool *pool, u
     pool->total--;
 }
 
-/* A TAKEN slot goes back: idle with its resource, else free. */
+/* A TAKEN slot goes back: idle with its resource, where it was in the order, else free. */
 static inline void twill__resource_slot_back(struct twill_resource_pool *pool, uint32_t index)
 {
     if (pool->slots[index].there)
-        twill__resource_idle_in(pool, index);
+        twill__resource_idle_put(pool, index);
     else
         twill__resource_slot_free(pool, index);
 }
