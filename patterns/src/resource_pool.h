@@ -443,8 +443,9 @@ twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
         return TWILL_FORKED;
     glance.pool = pool;
     if (!order.try_only && twill__resource_glance_for(&glance, order.until)) {
-        twill__resource_desk_lend(pool, lease, &glance, twill__thread_number(), order.stays,
-                                  order.file, order.line);
+        twill__resource_desk_lend(pool, lease, &glance,
+                                  twill__resource_desk_holder(pool, order.stays), order.file,
+                                  order.line);
         return TWILL_OK;
     }
     order.leases = &mine;

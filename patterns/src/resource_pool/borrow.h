@@ -507,16 +507,24 @@ static inline bool twill__resource_desk_open(const struct twill_resource_pool *p
            atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
 }
 
+/* Who alone can give back what this thread is about to be lent; 0: anybody. Asked for before the
+   claim, since a call right after it waits until that is through. */
+static inline uint64_t twill__resource_desk_holder(const struct twill_resource_pool *pool,
+                                                   bool stays)
+{
+    return stays || pool->options.leases_stay ? twill__thread_number() : 0;
+}
+
 static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
-                                             const twill__resource_glance *glance, uint64_t thread,
-                                             bool stays, const char *file, int line)
+                                             const twill__resource_glance *glance, uint64_t holder,
+                                             const char *file, int line)
 {
     lease->pool = pool;
     lease->slot = glance->slot;
     lease->generation = (uint32_t)glance->lending;
     lease->code = 0;
-    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending, thread,
-                                       stays || pool->options.leases_stay, file, line);
+    lease->resource =
+        twill__desk_sign(&pool->desk, glance->slot, glance->lending, holder, file, line);
 }
 
 /* One resource without the lock. False: *lease is as before. */
@@ -525,13 +533,13 @@ static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool
                                                 int line)
 {
     twill__resource_glance glance = {pool, 0, 0};
-    uint64_t thread;
+    uint64_t holder;
     if (!pool || !lease || !twill__resource_desk_open(pool))
         return false;
-    thread = twill__thread_number();
+    holder = twill__resource_desk_holder(pool, stays);
     if (!twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
         return false;
-    twill__resource_desk_lend(pool, lease, &glance, thread, stays, file, line);
+    twill__resource_desk_lend(pool, lease, &glance, holder, file, line);
     return true;
 }
 

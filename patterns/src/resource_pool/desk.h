@@ -28,10 +28,9 @@ enum {
 
 typedef struct twill__desk_site { /* who has it: written by the borrower, after the claim */
     _Atomic(void *) resource;     /* by who shows the cell */
-    _Atomic uint64_t holder;
+    _Atomic uint64_t holder;      /* who alone can give it back; 0: anybody */
     _Atomic(const char *) file;
     _Atomic int line;
-    _Atomic bool stays;
     _Atomic uint64_t lending; /* that the rest is about; stored last */
     char apart[TWILL__LINE - 40];
 } twill__desk_site;
@@ -144,16 +143,14 @@ static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot
     return twill__desk_search(desk, fifo, slot, lending);
 }
 
-/* After a claim: who has it. Returns the resource. `thread`: this one's number; asked for before
-   the claim, since a call right after it waits until that is through. */
+/* After a claim: who has it. Returns the resource. */
 static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending,
-                                     uint64_t thread, bool stays, const char *file, int line)
+                                     uint64_t holder, const char *file, int line)
 {
     twill__desk_site *site = &desk->site[slot];
-    atomic_store_explicit(&site->holder, thread, memory_order_relaxed);
+    atomic_store_explicit(&site->holder, holder, memory_order_relaxed);
     atomic_store_explicit(&site->file, file, memory_order_relaxed);
     atomic_store_explicit(&site->line, line, memory_order_relaxed);
-    atomic_store_explicit(&site->stays, stays, memory_order_relaxed);
     /* release: pairs with twill__desk_signed */
     atomic_store_explicit(&site->lending, lending, memory_order_release);
     /* relaxed: the claim synchronises */

@@ -411,8 +411,7 @@ static inline bool twill__resource_holds(const struct twill_resource_pool *pool,
         return slot->holder == thread && slot->stays;
     /* relaxed: twill__desk_signed synchronises. Not signed yet: it is another thread's */
     return twill__desk_signed(&pool->desk, index, slot->generation) &&
-           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread &&
-           atomic_load_explicit(&site->stays, memory_order_relaxed);
+           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread;
 }
 
 /* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
