@@ -470,8 +470,8 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
 
 /* ---- at the desk ---- */
 
-typedef struct
-    twill__resource_glance { /* a borrower who looks for an idle one, and waits nowhere */
+/* A borrower who looks for an idle one, and waits nowhere. */
+typedef struct twill__resource_glance {
     struct twill_resource_pool *pool;
     uint32_t slot;
     uint64_t lending;
