@@ -1,6 +1,7 @@
 #!/bin/sh
 # check.sh - every C example in README.md, docs/ and the manuals of the headers compiles without a warning; the whole
-# programs also run, within 20 s, and print what the text says they print. The rules: snippets.c, CONTRIBUTING.md.
+# programs also run, within 20 s, and print what the text says they print. The rules: snippets.c, CONTRIBUTING.md. The
+# names of twill in the texts are those of the headers.
 # The example of a manual is compiled with the code of its header, from a folder with that header alone. The others
 # are linked to code that is compiled once; FULL=1 compiles each just as it stands.
 set -u
@@ -82,5 +83,18 @@ failed=$(grep -c fail "$W/counts")
 examples=$(grep -cv '^- none' "$W/list")
 # A header without an example is a failure too, so there may be more of them than examples.
 if [ $((passed + failed)) -lt "$examples" ]; then failed=$((examples - passed)); fi
+
+# A name in the text that no header has is an old one, or a slip.
+names() { cat "$@" | grep -Eo '(twill|TWILL)_[A-Za-z0-9_]*[A-Za-z0-9]' | LC_ALL=C sort -u; }
+names patterns/twill.h >"$W/names"
+for file in README.md docs/*.md; do
+    unknown=$(names "$file" | LC_ALL=C comm -23 - "$W/names" | tr '\n' ' ')
+    if [ -z "$unknown" ]; then
+        passed=$((passed + 1))
+    else
+        echo "FAIL snippets: $file: no header has $unknown"
+        failed=$((failed + 1))
+    fi
+done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
