@@ -46,7 +46,11 @@ END
         for k in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19; do
             echo "Consumer-X processed $k -> $((k * k))"
         done >"$work/any"
-        printf '\nSorted results: %s\n' "$squares" >"$work/then" ;;
+        printf '\nSorted results: %s\n' "$squares" >"$work/then"
+        case $1 in *_one_marker) # shows what breaks
+            least=2000 most=2900
+            printf '\nConsumer-X still waits: the deadline passed\n' >"$work/then" ;;
+        esac ;;
     *) return 1 ;;
     esac
 }
