@@ -2509,10 +2509,11 @@ TWILL__DECL void twill_batch_set(twill_batch *batch, size_t i, int code);
    the others are LOST. Not 0: those not set have failed together, with that code. */
 typedef int twill_batch_fn(twill_batch *batch, const twill_task *task);
 
-typedef enum twill_bad_batch { /* items that have failed together, none of them by itself */
-                               TWILL_BAD_BATCH_RETRY = 0, /* again together, while attempts last */
-                               TWILL_BAD_BATCH_BISECT, /* halves, until the bad items are alone */
-                               TWILL_BAD_BATCH_FAIL    /* that is it */
+/* What becomes of items that have failed together, none of them by itself. */
+typedef enum twill_bad_batch {
+    TWILL_BAD_BATCH_RETRY = 0, /* again together, while attempts last */
+    TWILL_BAD_BATCH_BISECT,    /* halves, until the bad items are alone */
+    TWILL_BAD_BATCH_FAIL       /* that is it */
 } twill_bad_batch;
 
 typedef struct twill_batch_options { /* see OPTIONS above */
@@ -2767,18 +2768,20 @@ extern "C" {
 
 typedef struct twill_shutdown twill_shutdown;
 
-typedef enum twill_shutdown_phase { /* see PHASES above */
-                                    TWILL_SHUTDOWN_RUNNING = 0,
-                                    TWILL_SHUTDOWN_DRAINING,
-                                    TWILL_SHUTDOWN_CANCELLING,
-                                    TWILL_SHUTDOWN_HOOKS,
-                                    TWILL_SHUTDOWN_STOPPED
+/* See PHASES above. */
+typedef enum twill_shutdown_phase {
+    TWILL_SHUTDOWN_RUNNING = 0,
+    TWILL_SHUTDOWN_DRAINING,
+    TWILL_SHUTDOWN_CANCELLING,
+    TWILL_SHUTDOWN_HOOKS,
+    TWILL_SHUTDOWN_STOPPED
 } twill_shutdown_phase;
 
-typedef enum twill_second_signal { /* what the second press does */
-                                   TWILL_SECOND_KILLS = 0,
-                                   TWILL_SECOND_HURRIES,
-                                   TWILL_SECOND_IGNORED
+/* What the second press does. */
+typedef enum twill_second_signal {
+    TWILL_SECOND_KILLS = 0,
+    TWILL_SECOND_HURRIES,
+    TWILL_SECOND_IGNORED
 } twill_second_signal;
 
 typedef struct twill_signal_action {
@@ -3475,8 +3478,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
      every other field of run must be zero: TWILL_INVALID
      overflow, when `capacity` tasks wait:
        BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
-                      the
-                      pool the new one runs at once, on top of it: never a wait for its own queue
+                      the pool the new one runs at once, on top of it: never a wait for its own
+                      queue
        REJECT         FULL
        CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
                       worker_state); try_submit says FULL
@@ -3493,14 +3496,12 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
    waits sees to it, else an idle worker, or the watch. Its late result goes to `discard`.
 
    ERRORS       Each call says its own, below. INVALID: NULL or a nonsense option. FORKED: in a
-                child
-                process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY: submit
-                is refused, and the pool goes on.
+                child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
+                submit is refused, and the pool goes on.
    THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
                 stop, destroy, wait_idle and each_worker from inside the pool say DEADLOCK. Hooks
-                and
-                callbacks (drop, discard, on_done, on_event, on_level) must return: only a task may
-                end its thread. No lock is held while they run.
+                and callbacks (drop, discard, on_done, on_event, on_level) must return: only a task
+                may end its thread. No lock is held while they run.
    ORDER        First in, first out within a priority. A task gains one step of priority for each
                 `ageing` that it waits. Submit happens before the task, the task before its waiters
                 and on_done.
@@ -3525,10 +3526,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 nobody.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
-                asked
-                for 5, and 4 by default. task->worker is below max_workers + max_abandoned, and is
-                used again after a worker has left. A hook that fails, like a thread, makes a pool
-                smaller: see stats.workers. */
+                asked for 5, and 4 by default. task->worker is below max_workers + max_abandoned,
+                and is used again after a worker has left. A hook that fails, like a thread, makes a
+                pool smaller: see stats.workers. */
 
 #ifndef TWILL_WORKER_POOL_H
 #define TWILL_WORKER_POOL_H
@@ -3595,8 +3595,7 @@ TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_op
 /* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
    asks) is its handle, to be released. A full queue: see `overflow` in the manual. CLOSED, FULL,
    TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will
-                be
-   called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
+   be called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
 TWILL__DECL twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
                                            twill_future *future,
                                            const twill_submit_options *options);
@@ -3625,8 +3624,7 @@ TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_wait_idle(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_until until);
 /* Calls fn(arg) once on each worker there is, between tasks, and waits for all. FAILED: one
-   returned
-   other than 0. TIMEOUT, CANCELLED: not on all of them. From inside the pool: DEADLOCK. */
+   returned other than 0. TIMEOUT, CANCELLED: not on all of them. From inside the pool: DEADLOCK. */
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
 
@@ -3634,9 +3632,8 @@ TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn 
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
    CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
-   the
-   threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid, call
-   again. From inside the pool: DEADLOCK, and nothing changed. */
+   the threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid,
+   call again. From inside the pool: DEADLOCK, and nothing changed. */
 TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                          twill_stopped *out);
 /* Closes, runs what is accepted, waits for calls on the pool, ends the threads, frees. NULL:
@@ -31619,10 +31616,9 @@ enum {
 
 typedef struct twill__desk_site { /* who has it: written by the borrower, after the claim */
     _Atomic(void *) resource;     /* by who shows the cell */
-    _Atomic uint64_t holder;
+    _Atomic uint64_t holder;      /* who alone can give it back; 0: anybody */
     _Atomic(const char *) file;
     _Atomic int line;
-    _Atomic bool stays;
     _Atomic uint64_t lending; /* that the rest is about; stored last */
     char apart[TWILL__LINE - 40];
 } twill__desk_site;
@@ -31735,16 +31731,14 @@ static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot
     return twill__desk_search(desk, fifo, slot, lending);
 }
 
-/* After a claim: who has it. Returns the resource. `thread`: this one's number; asked for before
-   the claim, since a call right after it waits until that is through. */
+/* After a claim: who has it. Returns the resource. */
 static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending,
-                                     uint64_t thread, bool stays, const char *file, int line)
+                                     uint64_t holder, const char *file, int line)
 {
     twill__desk_site *site = &desk->site[slot];
-    atomic_store_explicit(&site->holder, thread, memory_order_relaxed);
+    atomic_store_explicit(&site->holder, holder, memory_order_relaxed);
     atomic_store_explicit(&site->file, file, memory_order_relaxed);
     atomic_store_explicit(&site->line, line, memory_order_relaxed);
-    atomic_store_explicit(&site->stays, stays, memory_order_relaxed);
     /* release: pairs with twill__desk_signed */
     atomic_store_explicit(&site->lending, lending, memory_order_release);
     /* relaxed: the claim synchronises */
@@ -31843,6 +31837,7 @@ typedef struct twill__resource_slot {
     uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
     uint64_t holder;         /* the thread that has borrowed it, or runs a callback for it */
     uint64_t epoch;          /* of the pool, when it was created */
+    uint64_t came;           /* as the how manieth it was made or came back; idle: in this order */
     size_t uses;
     twill_ns dies, idle_since, lent_at; /* 0: not measured, or never */
     const char *file;
@@ -31882,6 +31877,7 @@ struct twill_resource_pool {
     twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
     uint32_t free, hot, cold;
+    uint64_t came; /* how many were made or came back */
     size_t max, total, idle, leased, creating;
     twill__list waiters, drainers;
     twill__node *destroyer;
@@ -31935,18 +31931,35 @@ static inline void twill__resource_idle_out(struct twill_resource_pool *pool, ui
     pool->idle--;
 }
 
-static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
+/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. */
+static inline void twill__resource_idle_put(struct twill_resource_pool *pool, uint32_t index)
 {
     twill__resource_slot *slot = &pool->slots[index];
+    uint32_t hotter = TWILL__RESOURCE_NONE, colder = pool->hot;
+    while (colder != TWILL__RESOURCE_NONE && pool->slots[colder].came > slot->came) {
+        /* exit: each turn goes on to a colder one */
+        hotter = colder;
+        colder = pool->slots[colder].colder;
+    }
     slot->state = TWILL__RESOURCE_IDLE;
-    slot->hotter = TWILL__RESOURCE_NONE;
-    slot->colder = pool->hot;
-    if (pool->hot != TWILL__RESOURCE_NONE)
-        pool->slots[pool->hot].hotter = index;
+    slot->hotter = hotter;
+    slot->colder = colder;
+    if (hotter != TWILL__RESOURCE_NONE)
+        pool->slots[hotter].colder = index;
+    else
+        pool->hot = index;
+    if (colder != TWILL__RESOURCE_NONE)
+        pool->slots[colder].hotter = index;
     else
         pool->cold = index;
-    pool->hot = index;
     pool->idle++;
+}
+
+/* It comes back now. */
+static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
+{
+    pool->slots[index].came = ++pool->came;
+    twill__resource_idle_put(pool, index);
 }
 
 /* ---- the desk ---- */
@@ -31968,6 +31981,8 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         lent -= lendings >> 32; /* those that would have been 0 */
         pool->counts.acquires += lent;
         pool->counts.releases += lent + slot->shown_lent;
+        if (lent || slot->shown_lent)
+            slot->came = 0; /* below, in their order; the others have been idle since before */
         if (lent) {
             slot->generation = (uint32_t)lendings;
             slot->signed_ = true;
@@ -31986,8 +32001,12 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         cells[place] = cell;
         idle[place] = k;
     }
-    for (place = 0; place < count; place++)
-        twill__resource_idle_in(pool, idle[place]);
+    for (place = 0; place < count; place++) {
+        if (pool->slots[idle[place]].came)
+            twill__resource_idle_put(pool, idle[place]);
+        else
+            twill__resource_idle_in(pool, idle[place]);
+    }
     /* relaxed: a figure */
     peak = atomic_load_explicit(&pool->desk.peak, memory_order_relaxed);
     if (peak > pool->counts.leased_peak)
@@ -32131,11 +32150,11 @@ static inline void twill__resource_slot_free(struct twill_resource_pool *pool, u
     pool->total--;
 }
 
-/* A TAKEN slot goes back: idle with its resource, else free. */
+/* A TAKEN slot goes back: idle with its resource, where it was in the order, else free. */
 static inline void twill__resource_slot_back(struct twill_resource_pool *pool, uint32_t index)
 {
     if (pool->slots[index].there)
-        twill__resource_idle_in(pool, index);
+        twill__resource_idle_put(pool, index);
     else
         twill__resource_slot_free(pool, index);
 }
@@ -32197,8 +32216,7 @@ static inline bool twill__resource_holds(const struct twill_resource_pool *pool,
         return slot->holder == thread && slot->stays;
     /* relaxed: twill__desk_signed synchronises. Not signed yet: it is another thread's */
     return twill__desk_signed(&pool->desk, index, slot->generation) &&
-           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread &&
-           atomic_load_explicit(&site->stays, memory_order_relaxed);
+           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread;
 }
 
 /* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
@@ -32739,6 +32757,7 @@ static inline void twill__resource_live(struct twill_resource_pool *pool,
 {
     twill_ns lifetime = pool->options.max_lifetime;
     slot->idle_since = twill__clock_now();
+    slot->came = ++pool->came;
     slot->dies = 0;
     slot->uses = 0; /* also where it takes the place of one that was refused */
     if (lifetime && lifetime != TWILL_FOREVER) {
@@ -32876,8 +32895,8 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
 
 /* ---- at the desk ---- */
 
-typedef struct
-    twill__resource_glance { /* a borrower who looks for an idle one, and waits nowhere */
+/* A borrower who looks for an idle one, and waits nowhere. */
+typedef struct twill__resource_glance {
     struct twill_resource_pool *pool;
     uint32_t slot;
     uint64_t lending;
@@ -32913,16 +32932,24 @@ static inline bool twill__resource_desk_open(const struct twill_resource_pool *p
            atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
 }
 
+/* Who alone can give back what this thread is about to be lent; 0: anybody. Asked for before the
+   claim, since a call right after it waits until that is through. */
+static inline uint64_t twill__resource_desk_holder(const struct twill_resource_pool *pool,
+                                                   bool stays)
+{
+    return stays || pool->options.leases_stay ? twill__thread_number() : 0;
+}
+
 static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
-                                             const twill__resource_glance *glance, uint64_t thread,
-                                             bool stays, const char *file, int line)
+                                             const twill__resource_glance *glance, uint64_t holder,
+                                             const char *file, int line)
 {
     lease->pool = pool;
     lease->slot = glance->slot;
     lease->generation = (uint32_t)glance->lending;
     lease->code = 0;
-    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending, thread,
-                                       stays || pool->options.leases_stay, file, line);
+    lease->resource =
+        twill__desk_sign(&pool->desk, glance->slot, glance->lending, holder, file, line);
 }
 
 /* One resource without the lock. False: *lease is as before. */
@@ -32931,13 +32958,13 @@ static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool
                                                 int line)
 {
     twill__resource_glance glance = {pool, 0, 0};
-    uint64_t thread;
+    uint64_t holder;
     if (!pool || !lease || !twill__resource_desk_open(pool))
         return false;
-    thread = twill__thread_number();
+    holder = twill__resource_desk_holder(pool, stays);
     if (!twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
         return false;
-    twill__resource_desk_lend(pool, lease, &glance, thread, stays, file, line);
+    twill__resource_desk_lend(pool, lease, &glance, holder, file, line);
     return true;
 }
 
@@ -33473,8 +33500,9 @@ twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
         return TWILL_FORKED;
     glance.pool = pool;
     if (!order.try_only && twill__resource_glance_for(&glance, order.until)) {
-        twill__resource_desk_lend(pool, lease, &glance, twill__thread_number(), order.stays,
-                                  order.file, order.line);
+        twill__resource_desk_lend(pool, lease, &glance,
+                                  twill__resource_desk_holder(pool, order.stays), order.file,
+                                  order.line);
         return TWILL_OK;
     }
     order.leases = &mine;

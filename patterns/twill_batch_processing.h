@@ -595,10 +595,11 @@ TWILL__DECL void twill_batch_set(twill_batch *batch, size_t i, int code);
    the others are LOST. Not 0: those not set have failed together, with that code. */
 typedef int twill_batch_fn(twill_batch *batch, const twill_task *task);
 
-typedef enum twill_bad_batch { /* items that have failed together, none of them by itself */
-                               TWILL_BAD_BATCH_RETRY = 0, /* again together, while attempts last */
-                               TWILL_BAD_BATCH_BISECT, /* halves, until the bad items are alone */
-                               TWILL_BAD_BATCH_FAIL    /* that is it */
+/* What becomes of items that have failed together, none of them by itself. */
+typedef enum twill_bad_batch {
+    TWILL_BAD_BATCH_RETRY = 0, /* again together, while attempts last */
+    TWILL_BAD_BATCH_BISECT,    /* halves, until the bad items are alone */
+    TWILL_BAD_BATCH_FAIL       /* that is it */
 } twill_bad_batch;
 
 typedef struct twill_batch_options { /* see OPTIONS above */

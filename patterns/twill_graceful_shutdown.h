@@ -518,18 +518,20 @@ extern "C" {
 
 typedef struct twill_shutdown twill_shutdown;
 
-typedef enum twill_shutdown_phase { /* see PHASES above */
-                                    TWILL_SHUTDOWN_RUNNING = 0,
-                                    TWILL_SHUTDOWN_DRAINING,
-                                    TWILL_SHUTDOWN_CANCELLING,
-                                    TWILL_SHUTDOWN_HOOKS,
-                                    TWILL_SHUTDOWN_STOPPED
+/* See PHASES above. */
+typedef enum twill_shutdown_phase {
+    TWILL_SHUTDOWN_RUNNING = 0,
+    TWILL_SHUTDOWN_DRAINING,
+    TWILL_SHUTDOWN_CANCELLING,
+    TWILL_SHUTDOWN_HOOKS,
+    TWILL_SHUTDOWN_STOPPED
 } twill_shutdown_phase;
 
-typedef enum twill_second_signal { /* what the second press does */
-                                   TWILL_SECOND_KILLS = 0,
-                                   TWILL_SECOND_HURRIES,
-                                   TWILL_SECOND_IGNORED
+/* What the second press does. */
+typedef enum twill_second_signal {
+    TWILL_SECOND_KILLS = 0,
+    TWILL_SECOND_HURRIES,
+    TWILL_SECOND_IGNORED
 } twill_second_signal;
 
 typedef struct twill_signal_action {

@@ -2840,10 +2840,9 @@ enum {
 
 typedef struct twill__desk_site { /* who has it: written by the borrower, after the claim */
     _Atomic(void *) resource;     /* by who shows the cell */
-    _Atomic uint64_t holder;
+    _Atomic uint64_t holder;      /* who alone can give it back; 0: anybody */
     _Atomic(const char *) file;
     _Atomic int line;
-    _Atomic bool stays;
     _Atomic uint64_t lending; /* that the rest is about; stored last */
     char apart[TWILL__LINE - 40];
 } twill__desk_site;
@@ -2956,16 +2955,14 @@ static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot
     return twill__desk_search(desk, fifo, slot, lending);
 }
 
-/* After a claim: who has it. Returns the resource. `thread`: this one's number; asked for before
-   the claim, since a call right after it waits until that is through. */
+/* After a claim: who has it. Returns the resource. */
 static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending,
-                                     uint64_t thread, bool stays, const char *file, int line)
+                                     uint64_t holder, const char *file, int line)
 {
     twill__desk_site *site = &desk->site[slot];
-    atomic_store_explicit(&site->holder, thread, memory_order_relaxed);
+    atomic_store_explicit(&site->holder, holder, memory_order_relaxed);
     atomic_store_explicit(&site->file, file, memory_order_relaxed);
     atomic_store_explicit(&site->line, line, memory_order_relaxed);
-    atomic_store_explicit(&site->stays, stays, memory_order_relaxed);
     /* release: pairs with twill__desk_signed */
     atomic_store_explicit(&site->lending, lending, memory_order_release);
     /* relaxed: the claim synchronises */
@@ -3064,6 +3061,7 @@ typedef struct twill__resource_slot {
     uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
     uint64_t holder;         /* the thread that has borrowed it, or runs a callback for it */
     uint64_t epoch;          /* of the pool, when it was created */
+    uint64_t came;           /* as the how manieth it was made or came back; idle: in this order */
     size_t uses;
     twill_ns dies, idle_since, lent_at; /* 0: not measured, or never */
     const char *file;
@@ -3103,6 +3101,7 @@ struct twill_resource_pool {
     twill__resource_slot *slots;
     uint32_t room; /* slots there are; those from max on are used up when the pool has shrunk */
     uint32_t free, hot, cold;
+    uint64_t came; /* how many were made or came back */
     size_t max, total, idle, leased, creating;
     twill__list waiters, drainers;
     twill__node *destroyer;
@@ -3156,18 +3155,35 @@ static inline void twill__resource_idle_out(struct twill_resource_pool *pool, ui
     pool->idle--;
 }
 
-static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
+/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. */
+static inline void twill__resource_idle_put(struct twill_resource_pool *pool, uint32_t index)
 {
     twill__resource_slot *slot = &pool->slots[index];
+    uint32_t hotter = TWILL__RESOURCE_NONE, colder = pool->hot;
+    while (colder != TWILL__RESOURCE_NONE && pool->slots[colder].came > slot->came) {
+        /* exit: each turn goes on to a colder one */
+        hotter = colder;
+        colder = pool->slots[colder].colder;
+    }
     slot->state = TWILL__RESOURCE_IDLE;
-    slot->hotter = TWILL__RESOURCE_NONE;
-    slot->colder = pool->hot;
-    if (pool->hot != TWILL__RESOURCE_NONE)
-        pool->slots[pool->hot].hotter = index;
+    slot->hotter = hotter;
+    slot->colder = colder;
+    if (hotter != TWILL__RESOURCE_NONE)
+        pool->slots[hotter].colder = index;
+    else
+        pool->hot = index;
+    if (colder != TWILL__RESOURCE_NONE)
+        pool->slots[colder].hotter = index;
     else
         pool->cold = index;
-    pool->hot = index;
     pool->idle++;
+}
+
+/* It comes back now. */
+static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uint32_t index)
+{
+    pool->slots[index].came = ++pool->came;
+    twill__resource_idle_put(pool, index);
 }
 
 /* ---- the desk ---- */
@@ -3189,6 +3205,8 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         lent -= lendings >> 32; /* those that would have been 0 */
         pool->counts.acquires += lent;
         pool->counts.releases += lent + slot->shown_lent;
+        if (lent || slot->shown_lent)
+            slot->came = 0; /* below, in their order; the others have been idle since before */
         if (lent) {
             slot->generation = (uint32_t)lendings;
             slot->signed_ = true;
@@ -3207,8 +3225,12 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         cells[place] = cell;
         idle[place] = k;
     }
-    for (place = 0; place < count; place++)
-        twill__resource_idle_in(pool, idle[place]);
+    for (place = 0; place < count; place++) {
+        if (pool->slots[idle[place]].came)
+            twill__resource_idle_put(pool, idle[place]);
+        else
+            twill__resource_idle_in(pool, idle[place]);
+    }
     /* relaxed: a figure */
     peak = atomic_load_explicit(&pool->desk.peak, memory_order_relaxed);
     if (peak > pool->counts.leased_peak)
@@ -3352,11 +3374,11 @@ static inline void twill__resource_slot_free(struct twill_resource_pool *pool, u
     pool->total--;
 }
 
-/* A TAKEN slot goes back: idle with its resource, else free. */
+/* A TAKEN slot goes back: idle with its resource, where it was in the order, else free. */
 static inline void twill__resource_slot_back(struct twill_resource_pool *pool, uint32_t index)
 {
     if (pool->slots[index].there)
-        twill__resource_idle_in(pool, index);
+        twill__resource_idle_put(pool, index);
     else
         twill__resource_slot_free(pool, index);
 }
@@ -3418,8 +3440,7 @@ static inline bool twill__resource_holds(const struct twill_resource_pool *pool,
         return slot->holder == thread && slot->stays;
     /* relaxed: twill__desk_signed synchronises. Not signed yet: it is another thread's */
     return twill__desk_signed(&pool->desk, index, slot->generation) &&
-           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread &&
-           atomic_load_explicit(&site->stays, memory_order_relaxed);
+           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread;
 }
 
 /* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
@@ -3960,6 +3981,7 @@ static inline void twill__resource_live(struct twill_resource_pool *pool,
 {
     twill_ns lifetime = pool->options.max_lifetime;
     slot->idle_since = twill__clock_now();
+    slot->came = ++pool->came;
     slot->dies = 0;
     slot->uses = 0; /* also where it takes the place of one that was refused */
     if (lifetime && lifetime != TWILL_FOREVER) {
@@ -4097,8 +4119,8 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
 
 /* ---- at the desk ---- */
 
-typedef struct
-    twill__resource_glance { /* a borrower who looks for an idle one, and waits nowhere */
+/* A borrower who looks for an idle one, and waits nowhere. */
+typedef struct twill__resource_glance {
     struct twill_resource_pool *pool;
     uint32_t slot;
     uint64_t lending;
@@ -4134,16 +4156,24 @@ static inline bool twill__resource_desk_open(const struct twill_resource_pool *p
            atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
 }
 
+/* Who alone can give back what this thread is about to be lent; 0: anybody. Asked for before the
+   claim, since a call right after it waits until that is through. */
+static inline uint64_t twill__resource_desk_holder(const struct twill_resource_pool *pool,
+                                                   bool stays)
+{
+    return stays || pool->options.leases_stay ? twill__thread_number() : 0;
+}
+
 static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
-                                             const twill__resource_glance *glance, uint64_t thread,
-                                             bool stays, const char *file, int line)
+                                             const twill__resource_glance *glance, uint64_t holder,
+                                             const char *file, int line)
 {
     lease->pool = pool;
     lease->slot = glance->slot;
     lease->generation = (uint32_t)glance->lending;
     lease->code = 0;
-    lease->resource = twill__desk_sign(&pool->desk, glance->slot, glance->lending, thread,
-                                       stays || pool->options.leases_stay, file, line);
+    lease->resource =
+        twill__desk_sign(&pool->desk, glance->slot, glance->lending, holder, file, line);
 }
 
 /* One resource without the lock. False: *lease is as before. */
@@ -4152,13 +4182,13 @@ static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool
                                                 int line)
 {
     twill__resource_glance glance = {pool, 0, 0};
-    uint64_t thread;
+    uint64_t holder;
     if (!pool || !lease || !twill__resource_desk_open(pool))
         return false;
-    thread = twill__thread_number();
+    holder = twill__resource_desk_holder(pool, stays);
     if (!twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
         return false;
-    twill__resource_desk_lend(pool, lease, &glance, thread, stays, file, line);
+    twill__resource_desk_lend(pool, lease, &glance, holder, file, line);
     return true;
 }
 
@@ -4694,8 +4724,9 @@ twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
         return TWILL_FORKED;
     glance.pool = pool;
     if (!order.try_only && twill__resource_glance_for(&glance, order.until)) {
-        twill__resource_desk_lend(pool, lease, &glance, twill__thread_number(), order.stays,
-                                  order.file, order.line);
+        twill__resource_desk_lend(pool, lease, &glance,
+                                  twill__resource_desk_holder(pool, order.stays), order.file,
+                                  order.line);
         return TWILL_OK;
     }
     order.leases = &mine;

@@ -66,8 +66,8 @@
      every other field of run must be zero: TWILL_INVALID
      overflow, when `capacity` tasks wait:
        BLOCK          submit waits, submit_until until then, try_submit says FULL. From a task of
-                      the
-                      pool the new one runs at once, on top of it: never a wait for its own queue
+                      the pool the new one runs at once, on top of it: never a wait for its own
+                      queue
        REJECT         FULL
        CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
                       worker_state); try_submit says FULL
@@ -84,14 +84,12 @@
    waits sees to it, else an idle worker, or the watch. Its late result goes to `discard`.
 
    ERRORS       Each call says its own, below. INVALID: NULL or a nonsense option. FORKED: in a
-                child
-                process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY: submit
-                is refused, and the pool goes on.
+                child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
+                submit is refused, and the pool goes on.
    THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
                 stop, destroy, wait_idle and each_worker from inside the pool say DEADLOCK. Hooks
-                and
-                callbacks (drop, discard, on_done, on_event, on_level) must return: only a task may
-                end its thread. No lock is held while they run.
+                and callbacks (drop, discard, on_done, on_event, on_level) must return: only a task
+                may end its thread. No lock is held while they run.
    ORDER        First in, first out within a priority. A task gains one step of priority for each
                 `ageing` that it waits. Submit happens before the task, the task before its waiters
                 and on_done.
@@ -116,10 +114,9 @@
                 nobody.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
-                asked
-                for 5, and 4 by default. task->worker is below max_workers + max_abandoned, and is
-                used again after a worker has left. A hook that fails, like a thread, makes a pool
-                smaller: see stats.workers. */
+                asked for 5, and 4 by default. task->worker is below max_workers + max_abandoned,
+                and is used again after a worker has left. A hook that fails, like a thread, makes a
+                pool smaller: see stats.workers. */
 
 /* ---- base/base.h ---- */
 /* base.h: the vocabulary that every header shows. It only declares; platform/ and engine/ implement
@@ -616,8 +613,7 @@ TWILL__DECL twill_status twill_pool_create(twill_pool **out, const twill_pool_op
 /* Hands a task over: OK: it is accepted, and will end in exactly one way; *future (NULL: nobody
    asks) is its handle, to be released. A full queue: see `overflow` in the manual. CLOSED, FULL,
    TIMEOUT, CANCELLED, NO_MEMORY, INVALID, FORKED: refused; `arg` is still yours, and nothing will
-                be
-   called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
+   be called. DROPPED: accepted, and it has ended by `drop` already. options: copied; NULL: none. */
 TWILL__DECL twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
                                            twill_future *future,
                                            const twill_submit_options *options);
@@ -646,8 +642,7 @@ TWILL__DECL twill_status twill_pool_resume(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_wait_idle(twill_pool *pool);
 TWILL__DECL twill_status twill_pool_wait_idle_until(twill_pool *pool, twill_until until);
 /* Calls fn(arg) once on each worker there is, between tasks, and waits for all. FAILED: one
-   returned
-   other than 0. TIMEOUT, CANCELLED: not on all of them. From inside the pool: DEADLOCK. */
+   returned other than 0. TIMEOUT, CANCELLED: not on all of them. From inside the pool: DEADLOCK. */
 TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                 twill_until until);
 
@@ -655,9 +650,8 @@ TWILL__DECL twill_status twill_pool_each_worker(twill_pool *pool, twill_task_fn 
 TWILL__DECL twill_status twill_pool_close(twill_pool *pool);
 /* Closes; until `drain` (an instant) everything accepted runs; then what has not begun ends
    CANCELLED, and running tasks are told by their tokens; until `join` it waits for them and ends
-   the
-   threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid, call
-   again. From inside the pool: DEADLOCK, and nothing changed. */
+   the threads. OK: all have ended. TIMEOUT, CANCELLED: out->stuck still run; the pool is valid,
+   call again. From inside the pool: DEADLOCK, and nothing changed. */
 TWILL__DECL twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                          twill_stopped *out);
 /* Closes, runs what is accepted, waits for calls on the pool, ends the threads, frees. NULL:
