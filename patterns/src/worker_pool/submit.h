@@ -213,14 +213,19 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
                                                twill_status why)
 {
     twill__pool *pool = order->pool;
+    bool told = pool->options.on_event != NULL;
     twill__order_forget(order);
     pool->refused++;
+    pool->visitors += told; /* else the pool may be gone after the turn */
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    if (pool->options.on_event) {
+    if (told) {
         twill_task task = twill__task_about(pool, SIZE_MAX, order->context);
         twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
                      &task);
+        twill__turn_begin(pool, turn);
+        twill__pool_left(pool, turn);
+        twill__turn_end(pool, turn);
     }
     return why;
 }
@@ -263,23 +268,11 @@ static inline void twill__order_inline(twill__order *order)
     twill__run_plain(pool, runner, &todo, true);
 }
 
-static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
-{
-    twill__order_number(order);
-    twill__order_announce(order, turn);
-    twill__order_push(order, turn);
-    twill__turn_end(order->pool, turn);
-    twill__turn_settle(order->pool, turn);
-    return TWILL_OK;
-}
-
-/* The new one is dropped. */
-static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
+/* It has a number, and will not run. */
+static inline void twill__order_drop(twill__order *order, twill__turn *turn, twill_status why)
 {
     twill__pool *pool = order->pool;
     twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
-    twill__order_number(order);
-    twill__order_announce(order, turn);
     pool->reserved++;
     if (order->work) {
         twill__errand_untimed(pool, order->work);
@@ -289,8 +282,30 @@ static inline twill_status twill__order_dropped(twill__order *order, twill__turn
     todo.index = order->index;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    twill__todo_drop(pool, &todo, TWILL_DROPPED);
+    twill__todo_drop(pool, &todo, why);
     twill__pool_ended(pool, 1);
+}
+
+static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
+{
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    if (order->pool->sealed) { /* meanwhile: all that had not begun were cancelled */
+        twill__order_drop(order, turn, TWILL_CANCELLED);
+        return TWILL_OK;
+    }
+    twill__order_push(order, turn);
+    twill__turn_end(order->pool, turn);
+    twill__turn_settle(order->pool, turn);
+    return TWILL_OK;
+}
+
+/* The new one is dropped. */
+static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
+{
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    twill__order_drop(order, turn, TWILL_DROPPED);
     return TWILL_DROPPED;
 }
 
@@ -338,6 +353,7 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
     twill_ns until = 0;
     if (!TWILL__SPIN || twill__cpus_hint() == 1 || pool->senders.first)
         return;
+    pool->visitors++; /* the end waits for us */
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     for (unsigned k = 1, yields = 0; yields <= TWILL__SPIN_YIELDS; k++) { /* exit: room, or time */
@@ -355,9 +371,13 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
         }
     }
     twill__turn_begin(pool, turn);
+    pool->visitors--;
+    if (pool->leaving)
+        twill__pool_changed(pool, turn);
 }
 
-/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends. */
+/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a visitor
+   from then on. */
 static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
@@ -374,7 +394,6 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
         status = (twill_status)me.answer;
     else
         twill__list_remove(&pool->senders, &me);
-    twill__pool_left(pool, turn);
     return status;
 }
 
@@ -411,15 +430,19 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     if (!pool->senders.first && !twill__pool_full(pool) && twill__order_memory(order))
         return twill__order_accept(order, turn);
     status = twill__order_wait(order, turn);
-    if (status != TWILL_OK)
-        return twill__order_refuse(order, turn, status);
-    pool->reserved--;
-    if (pool->sealed || !twill__order_memory(order)) {
-        status = pool->sealed ? TWILL_CLOSED : TWILL_NO_MEMORY;
-        twill__pool_room(pool, turn);
-        return twill__order_refuse(order, turn, status);
+    if (status == TWILL_OK) {
+        pool->reserved--;
+        if (pool->sealed || !twill__order_memory(order)) {
+            status = pool->sealed ? TWILL_CLOSED : TWILL_NO_MEMORY;
+            twill__pool_room(pool, turn);
+        }
     }
-    return twill__order_accept(order, turn);
+    status = status == TWILL_OK ? twill__order_accept(order, turn)
+                                : twill__order_refuse(order, turn, status);
+    twill__turn_begin(pool, turn);
+    twill__pool_left(pool, turn);
+    twill__turn_end(pool, turn);
+    return status;
 }
 
 /* ---- submitting ---- */
