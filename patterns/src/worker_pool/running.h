@@ -285,6 +285,21 @@ static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
         atomic_store_explicit(&pool->quick, ns < TWILL__QUICK, memory_order_relaxed);
 }
 
+/* The outermost task of a worker, a plain one, is over: false: the watch has counted it as LOST.
+   After this it leaves it alone. */
+static inline bool twill__plain_counts(twill__pool *pool, twill__hand *runner)
+{
+    twill__turn turn;
+    bool counts;
+    if (!pool->options.stuck_after)
+        return true;
+    twill__turn_begin(pool, &turn);
+    counts = !runner->given_up;
+    runner->busy = false;
+    twill__turn_end(pool, &turn);
+    return counts;
+}
+
 /* A plain task; `inlined`: on top of another one, and never queued. */
 static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
                                     bool inlined)
@@ -294,7 +309,7 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     uint64_t since = 0;
     twill_status status;
     twill_task task;
-    bool gone;
+    bool counts;
     int code;
     twill__hand_task(runner, todo->index, todo->context, &task);
     task.until.cancel = &runner->token;
@@ -318,10 +333,10 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
         twill__histogram_add(runner->ran, ns);
         twill__pool_took(pool, ns);
     }
-    gone = runner->given_up && !inlined; /* and was counted LOST */
-    if (!gone)
+    counts = inlined || twill__plain_counts(pool, runner);
+    if (counts)
         twill__count(pool, runner, twill__counted_of(status));
-    if (pool->options.on_event && !gone)
+    if (pool->options.on_event && counts)
         twill__event(pool, TWILL_EVENT_ENDED, status, todo->index, NULL, runner->worker, &task);
     runner->depth--;
     runner->ended += !inlined;
@@ -546,7 +561,7 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
         } else if (runner->depth || !runner->plain) { /* inlined */
             twill__plain_lost(pool, runner);
         } else {
-            if (!runner->given_up)
+            if (twill__plain_counts(pool, runner))
                 twill__plain_lost(pool, runner);
             runner->ended++;
         }
@@ -629,12 +644,11 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__hand *runner = twill__hand_here(pool);
     const twill_run *run = &pool->options.run;
     twill__turn turn;
-    if (runner && runner->given_up)
-        return false;
     if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
         return false;
     twill__turn_begin(pool, &turn);
-    if (work->where != TWILL__READY || !twill__errand_queued(pool, work) ||
+    if ((runner && runner->given_up) || work->where != TWILL__READY ||
+        !twill__errand_queued(pool, work) ||
         (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
         twill__turn_end(pool, &turn);
         return false;
