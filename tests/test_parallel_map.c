@@ -245,6 +245,35 @@ static int sleep_around(const twill_task *task)
     return 0;
 }
 
+static int fail_first(const twill_task *task)
+{
+    return task->index == 0 ? 7 : 0;
+}
+
+static __attribute__((noinline)) void litter(void)
+{
+    volatile unsigned char stack[16384];
+
+    for (size_t i = 0; i < sizeof stack; i++)
+        stack[i] = 0xa5;
+}
+
+/* A loop that may be over before it needs helpers has room for 64 of them. */
+TEST(a_brief_loop_may_fail_on_a_pool_of_many)
+{
+    twill_pool *pool = NULL;
+
+    if (!CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 140}), TWILL_OK))
+        return;
+    for (int round = 0; round < 3; round++) {
+        litter();
+        CHECK_EQ(
+            twill_parallel_for(100000, fail_first, &(twill_parallel_options){.run.pool = pool}),
+            TWILL_FAILED);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(internal_stop_wakes_items_above_and_only_them)
 {
     for (int round = 0; round < 10; round++) {

@@ -44,7 +44,7 @@ static inline void twill__brief_init(twill__brief *brief, const twill_run *run, 
     job->crew = NULL;
     job->run = run;
     job->policy = TWILL_ON_ERROR_LOWEST;
-    job->np = plan->np;
+    job->np = plan->np < 64 ? plan->np : 64; /* `ready` is one word here */
     job->generation = 0;
     job->slot = &brief->slot;
     job->ready = &job->bits[1];
@@ -58,6 +58,7 @@ static inline void twill__brief_init(twill__brief *brief, const twill_run *run, 
     atomic_init(&job->bits[1], 1);
     twill__slot_init(job, 0);
     twill__task_init(job, 0, &brief->task);
+    brief->task.workers = plan->np;
 }
 
 /* Runs the items begin..end-1. True: those were all, or the last that had to run. */
@@ -78,7 +79,7 @@ static inline size_t twill__brief_first(const twill__brief *brief, bool few, uin
 {
     const twill__job *job = &brief->job;
     const twill__self *self = brief->self;
-    size_t size = job->n / job->np / 4;
+    size_t size = job->n / brief->task.workers / 4;
     if (self->ticked && self->cheap == brief->key && self->cheap_n == job->n && size >= 8) {
         *since = self->ticked;
         return size & ~(size_t)7;
@@ -102,9 +103,9 @@ static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
     bool bound;
     size_t at = 0, from = 0, end, size;
     uint64_t since, now;
-    judge.few = twill__is_few(job->n, job->np);
+    judge.few = twill__is_few(job->n, brief->task.workers);
     judge.hired = job->team != NULL;
-    judge.helpers = job->np - 1;
+    judge.helpers = brief->task.workers - 1;
     judge.rate = job->team ? job->team->tick_rate : twill__ticks_per_us();
     size = twill__brief_first(brief, judge.few, &since);
     bound = since == brief->self->ticked; /* of the time, and no more */
