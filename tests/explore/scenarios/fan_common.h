@@ -5,6 +5,7 @@
 
 #undef NDEBUG
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,14 +15,14 @@ static inline void *counted_malloc(size_t size)
 {
     void *block = malloc(size);
     if (block)
-        live_blocks++;
+        atomic_fetch_add(&live_blocks, 1);
     return block;
 }
 
 static inline void counted_free(void *block)
 {
     free(block);
-    live_blocks -= block != NULL;
+    atomic_fetch_sub(&live_blocks, block != NULL);
 }
 
 #define TWILL_MALLOC(size) counted_malloc(size)
