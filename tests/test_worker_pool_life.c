@@ -426,7 +426,8 @@ TEST(a_helping_waiter_ends_with_the_task_that_ends_its_thread)
 static void on_event(const twill_task_info *info, const twill_task *task)
 {
     (void)task;
-    if (info->event == TWILL_EVENT_STUCK)
+    /* a short one may be as late, on a busy machine */
+    if (info->event == TWILL_EVENT_STUCK && info->index < 2)
         atomic_fetch_add(&stuck_told, 1);
     if (info->event == TWILL_EVENT_ENDED && info->status == TWILL_LOST)
         atomic_fetch_add(&lost_told, 1);
@@ -503,7 +504,120 @@ TEST(a_stuck_task_is_told_once_and_its_worker_replaced)
     }
 }
 
+static void late_to_hear(const twill_task_info *info, const twill_task *task)
+{
+    (void)task;
+    if (info->event == TWILL_EVENT_ENDED)
+        (void)twill_sleep(twill_within(TWILL_MS(60)));
+}
+
+TEST(a_task_that_has_ended_is_not_given_up_as_stuck)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                     .stuck_after = TWILL_MS(20),
+                                                     .max_abandoned = 1,
+                                                     .on_event = late_to_hear});
+    twill_pool_stats stats;
+
+    clear_counts();
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_stop(pool, twill_within(TWILL_FOREVER), twill_within(TWILL_FOREVER), NULL),
+             TWILL_OK);
+    stats = stats_of(pool);
+    CHECK(books_balance(&stats));
+    CHECK_EQ(atomic_load(&ran), 1);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(what_runs_when_a_watch_begins_counts_from_then_on)
+{
+    static struct gate gate;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_ns before;
+
+    memset(&gate, 0, sizeof gate);
+    for (int i = 0; i < 2; i++) /* the second one is taken without the lock */
+        CHECK_EQ(twill_pool_submit(pool, i ? at_gate : run_it, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    before = twill_now();
+    CHECK_EQ(stats_of(pool).oldest_running, 0); /* no watch */
+    CHECK_EQ(twill_pool_resize(pool, 1, 2), TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_MS(2)));
+    {
+        twill_ns oldest = stats_of(pool).oldest_running;
+
+        CHECK(oldest >= TWILL_MS(2));
+        CHECK(oldest <= twill_now() - before);
+    }
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- stop ---- */
+
+static twill_pool *stopped_meanwhile;
+
+static void stop_it(const twill_task_info *info, const twill_task *task)
+{
+    twill_stopped stopped;
+
+    (void)task;
+    if (info->event == TWILL_EVENT_QUEUED)
+        CHECK_EQ(twill_pool_stop(stopped_meanwhile, twill_within(0), twill_within(0), &stopped),
+                 TWILL_TIMEOUT);
+}
+
+TEST(what_is_on_its_way_in_when_the_pool_stops_is_cancelled)
+{
+    for (int later = 0; later < 2; later++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .on_event = stop_it});
+        twill_future future;
+        twill_outcome outcome;
+
+        clear_counts();
+        stopped_meanwhile = pool;
+        CHECK_EQ(twill_pool_submit(
+                     pool, run_it, NULL, &future,
+                     &(twill_submit_options){
+                         .drop = on_drop, .start_at = later ? twill_now() + TWILL_SEC(3600) : 0}),
+                 TWILL_OK);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK); /* at once */
+        CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_CANCELLED);
+        twill_future_release(future);
+        CHECK_EQ(atomic_load(&ran), 0);
+        CHECK_EQ(atomic_load(&dropped), 1);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int start_once(void **state, const twill_task *task)
+{
+    (void)state, (void)task;
+    return atomic_fetch_add(&starts, 1) > 0;
+}
+
+TEST(a_pool_ends_although_no_worker_can_start_any_more)
+{
+    twill_pool *pool;
+    twill_future future;
+    twill_outcome outcome;
+
+    clear_counts();
+    pool = pool_of(&(twill_pool_options){.run.workers = 1, .run.worker_start = start_once});
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    (void)twill_future_wait(future, NULL, &outcome);
+    CHECK_EQ(outcome.status, TWILL_CANCELLED);
+    twill_future_release(future);
+    CHECK(atomic_load(&starts) <= 4);
+    CHECK_EQ(atomic_load(&ran), 0);
+    CHECK_EQ(faults_live(), 0);
+}
 
 TEST(stop_in_two_phases)
 {
@@ -824,6 +938,40 @@ TEST(tasks_and_parallel_calls_share_the_threads)
     }
     CHECK_EQ(idle_stats(pool).done, 2000);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int open_gate(void *gate, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    gate_open(gate);
+    return 0;
+}
+
+static int wait_at(const twill_task *task)
+{
+    return gate_wait(task->context) ? 0 : 99;
+}
+
+/* A worker that spins may know of the timer alone, and is who takes part in the call. */
+TEST(a_timer_does_not_wait_for_a_call_while_a_worker_is_idle)
+{
+    for (int round = 0; round < 20; round++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 3});
+        twill_future future;
+
+        (void)twill_sleep(twill_within(TWILL_MS(round % 3))); /* all of them sleep, or not yet */
+        CHECK_EQ(twill_pool_submit(pool, open_gate, &gate, &future,
+                                   &(twill_submit_options){.start_at = twill_now() + TWILL_MS(2)}),
+                 TWILL_OK);
+        CHECK_EQ(twill_parallel_for(2, wait_at,
+                                    &(twill_parallel_options){
+                                        .run.pool = pool, .run.workers = 2, .run.context = &gate}),
+                 TWILL_OK);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
     CHECK_EQ(faults_live(), 0);
 }
 

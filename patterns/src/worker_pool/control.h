@@ -223,6 +223,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
     twill__pool *pool = twill__pool_of(public_pool);
     twill_until forever = {0, NULL};
     unsigned most = max_workers ? max_workers : workers;
+    bool watched;
     twill__turn turn;
     twill_status status;
     if (!pool || !workers || most < workers)
@@ -232,6 +233,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
         return status;
+    watched = pool->has_watch;
     if (pool->closed)
         status = TWILL_CLOSED;
     else if (!twill__pool_numbers(pool, most + pool->going))
@@ -240,6 +242,9 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
         status = TWILL_NO_THREAD;
     if (status == TWILL_OK) {
         twill__todos_hold(&pool->todos); /* for those who are too many now, and the watch */
+        for (twill__hand *runner = pool->runners; runner; runner = runner->next)
+            if (!watched) /* what runs was not timed: it counts from now on */
+                runner->since = twill__clock_now();
         pool->least = workers;
         pool->most = most;
         pool->failed_at = 0;
@@ -486,12 +491,15 @@ static inline bool twill__drained(const twill__pool *pool, const void *data)
 static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *turn,
                                              twill_until drain)
 {
+    twill_ns failed = pool->failed_at;
     for (;;) { /* exit: drained, or over; each turn runs a task, or has a new worker */
         twill_status status = twill__pool_await(pool, turn, drain, twill__drained, NULL);
         twill__todo todo;
         if (status != TWILL_OK || !pool->unfinished)
             return status;
-        if (twill__worker_start(pool))
+        /* a worker_start that has just failed would fail again */
+        if ((!pool->options.run.worker_start || pool->failed_at == failed) &&
+            twill__worker_start(pool))
             continue;
         twill__todos_hold(&pool->todos);
         if (pool->options.run.worker_start || pool->options.run.worker_stop ||

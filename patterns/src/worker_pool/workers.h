@@ -227,6 +227,8 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
+    if (next == TWILL__IDLE_NOW)
+        worker->keeper = pool->todos.timer_count != 0;
     if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
     twill__turn_end(pool, &turn);
@@ -376,6 +378,14 @@ static inline void twill__worker_looks_away(twill__worker *worker)
     twill__turn_end(pool, &turn);
 }
 
+/* A call may take it for long: of those who stay idle, one must know the next timer. */
+static inline void twill__worker_hands_on(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    if (worker->keeper && twill__call_waits(&pool->team) && atomic_load(&pool->team.idle))
+        twill__call_helpers(&pool->team, 1);
+}
+
 /* While tasks are quick and come one after another: lets a few come together, since each look takes
    the line that they are written to. */
 static inline bool twill__worker_searches(twill__worker *worker, twill__todo *todo)
@@ -441,6 +451,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             break;
         case TWILL__IDLE_NOW:
             worker->runner.now = 0;
+            twill__worker_hands_on(worker);
             if (twill__serve_team(team, worker->runner.worker + 1))
                 worker->idle_since = 0;
             else
@@ -570,6 +581,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
         twill__pool_changed(pool, &turn);
     } else {
         pool->degraded = true;
+        pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
     }
     twill__turn_end(pool, &turn);
