@@ -714,6 +714,26 @@ TEST(thread_affinity)
     }
 }
 
+#if TWILL__TICKS
+TEST(ticks_are_told_as_time)
+{
+    uint64_t first, last, rate = twill__ticks_per_ms();
+    twill_ns since, now, told;
+
+    twill__ticks_and_clock(&first, &since);
+    (void)twill_sleep(twill_within(TWILL_MS(20)));
+    twill__ticks_and_clock(&last, &now);
+    told = twill__time_of_ticks(last - first);
+    CHECK(told > (now - since) / 100 * 98 && told < (now - since) / 100 * 102);
+    /* a counter of 24 MHz: not rounded to whole ticks a microsecond */
+    atomic_store(&twill__process()->tick_rate, 25166);
+    told = twill__time_of_ticks(24000000);
+    CHECK(told > TWILL_US(999900) && told < TWILL_US(1000100));
+    CHECK_EQ(twill__ticks_per_us(), 25);
+    atomic_store(&twill__process()->tick_rate, rate);
+}
+#endif
+
 TEST(thread_creation_fails)
 {
     twill__thrd thread;

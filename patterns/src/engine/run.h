@@ -425,7 +425,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->chunks += slot->chunks;
             report->workers_used += slot->used;
             if (slot->busy) {
-                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                twill_ns busy = twill__time_of_ticks(slot->busy);
                 report->busy += busy;
                 if (busy > report->busiest)
                     report->busiest = busy;

@@ -442,7 +442,8 @@ static inline int64_t twill__key_of(const twill__todos *todos, twill_ns queued, 
 /* When a stamp was taken. */
 static inline twill_ns twill__stamp_ns(uint64_t stamp, uint64_t rate, uint64_t ticks, twill_ns now)
 {
-    return now - (twill_ns)((double)(ticks - stamp) * 1024 / (double)rate);
+    uint64_t age = ticks > stamp ? ticks - stamp : 0; /* counters may differ by a little */
+    return now - (twill_ns)((double)age * 1024 / (double)rate);
 }
 
 /* From the ring into the heap. Those that were not measured count as queued with the one before. */

@@ -290,8 +290,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->generation = twill__generation();
     /* set: generation was asked */
     p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    p->tick_rate = twill__ticks_per_us();
-    p->goal = p->tick_rate * TWILL__FLOW_BURST_NS / 1024;
+    p->goal = twill__ticks_per_us() * TWILL__FLOW_BURST_NS / 1024;
     p->began_at = twill__clock_now();
     p->began_ticks = twill__ticks();
     for (uint32_t k = 0; k < p->n_steps; k++)

@@ -4,11 +4,6 @@
 
 #include "pipeline/wait.h"
 
-static inline twill_ns twill__flow_ns(const twill__flow *p, uint64_t ticks)
-{
-    return (twill_ns)((double)ticks * 1024 / (double)p->tick_rate);
-}
-
 static inline void twill__flow_first_error(const twill__flow *p, twill_pipeline_report *report)
 {
     const twill__flow_error *error = p->earliest.status ? &p->earliest : &p->lowest;
@@ -44,7 +39,7 @@ static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_
     if (p->call && run->workers_started < p->np)
         run->workers_started++;
     for (uint32_t h = 0; h < p->np; h++) {
-        twill_ns busy = twill__flow_ns(p, p->hand[h].busy);
+        twill_ns busy = twill__time_of_ticks(p->hand[h].busy);
         run->chunks += p->hand[h].bursts;
         run->workers_used += p->hand[h].used;
         run->busy += busy;
@@ -76,10 +71,10 @@ static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *sta
             .filtered = step->filtered,
             .failed = step->failed,
             .dropped = step->dropped,
-            .busy = twill__flow_ns(p, step->busy),
-            .starved = twill__flow_ns(p, step->starved),
-            .held = twill__flow_ns(p, step->held),
-            .longest = twill__flow_ns(p, step->longest),
+            .busy = twill__time_of_ticks(step->busy),
+            .starved = twill__time_of_ticks(step->starved),
+            .held = twill__time_of_ticks(step->held),
+            .longest = twill__time_of_ticks(step->longest),
             .waiting = step->waiting,
             .waiting_peak = step->waiting_peak,
             .reorder_peak = step->reorder_peak,

@@ -202,7 +202,7 @@ typedef struct twill_pipeline {
     twill_pipeline_options options;
     twill_cancel_hook hook;
     bool hooked;
-    uint64_t tick_rate, goal;
+    uint64_t goal;
     twill_ns began_at;
     uint64_t began_ticks;
     uint32_t generation;

@@ -75,7 +75,7 @@ static inline twill__pool *twill__pool_make(const twill_pool_options *options, u
     for (size_t i = 0; options->run.name && options->run.name[i] && i < sizeof pool->name - 1; i++)
         pool->name[i] = options->run.name[i];
     pool->options.run.name = NULL; /* the user's string may go */
-    pool->tick_scale = ((uint64_t)1 << 30) / pool->team.tick_rate;
+    pool->tick_scale = ((uint64_t)1 << 40) / twill__ticks_per_ms();
     pool->least = workers;
     pool->most = options->max_workers ? options->max_workers : workers;
     pool->core = twill__core_create(sizeof(twill__errand), twill__errand_table());

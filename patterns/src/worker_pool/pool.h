@@ -286,8 +286,7 @@ static inline twill__counted twill__counted_of(twill_status status)
 
 static inline uint64_t twill__ticks_ns(const twill__pool *pool, uint64_t ticks)
 {
-    return ticks < (uint64_t)1 << 40 ? (ticks * pool->tick_scale) >> 20
-                                     : (ticks >> 20) * pool->tick_scale;
+    return (ticks >> 20) * pool->tick_scale + ((ticks & 0xfffff) * pool->tick_scale >> 20);
 }
 
 /* ---- a turn under the lock ---- */
