@@ -95,8 +95,12 @@ static inline void twill__timeout_hook(twill__timeout_call *call)
 
 static inline void twill__timeout_unhook(twill__timeout_call *call)
 {
-    if (call->block && call->block->watched)
+    if (call->block && call->block->watched) {
         twill_cancel_remove_hook(call->until.cancel, &call->on_cancel);
+        twill__lock(&call->books->lock);
+        call->block->asked = NULL; /* a function may be looking at it */
+        twill__unlock(&call->books->lock);
+    }
     if (call->run_token) {
         twill_cancel_remove_hook(call->run_token, &call->on_run);
         twill_cancel_detach(&call->both);
@@ -269,7 +273,6 @@ static void twill__timeout_end(void *call_)
                 owner->visits = call->visit.next;
         }
         if (block) {
-            block->asked = NULL;
             mine = --block->references == 0;
             if (mine)
                 twill__timeout_unlink(block);
