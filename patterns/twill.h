@@ -3921,7 +3921,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
 #define twill__thread  twill__thread_layout3
-#define twill__process twill__process_layout3
+#define twill__process twill__process_layout4
 
 struct twill__job;
 struct twill__team;
@@ -4789,9 +4789,9 @@ static inline void twill__ticks_and_clock(uint64_t *ticks, twill_ns *now)
 }
 #endif
 
-/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
-   files. */
-static inline uint64_t twill__ticks_per_us(void)
+/* Ticks in 2^20 ns: fine enough for counters of a few MHz. Measured once a process, in the shadow
+   of the first count of CPUs, which reads files. */
+static inline uint64_t twill__ticks_per_ms(void)
 {
 #if TWILL__TICKS
     twill__global *global = twill__process();
@@ -4805,15 +4805,28 @@ static inline uint64_t twill__ticks_per_us(void)
         do
             twill__ticks_and_clock(&last, &now);
         while (now - since < 20000); /* ends: the clock runs */
-        rate = (last - first) * 1024 / (uint64_t)(now - since);
+        rate = ((last - first) << 20) / (uint64_t)(now - since);
         rate = rate ? rate : 1;
         /* as above */
         atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
     }
     return rate;
 #else
-    return 1024;
+    return 1 << 20;
 #endif
+}
+
+/* Ticks in 1.024 us, for guesses: of a slow counter, to a few percent. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+    uint64_t rate = (twill__ticks_per_ms() + 512) >> 10;
+    return rate ? rate : 1;
+}
+
+/* How long so many ticks last. */
+static inline twill_ns twill__time_of_ticks(uint64_t ticks)
+{
+    return (twill_ns)((double)ticks * (1 << 20) / (double)twill__ticks_per_ms());
 }
 
 #endif
@@ -7682,7 +7695,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->chunks += slot->chunks;
             report->workers_used += slot->used;
             if (slot->busy) {
-                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                twill_ns busy = twill__time_of_ticks(slot->busy);
                 report->busy += busy;
                 if (busy > report->busiest)
                     report->busiest = busy;
@@ -8057,7 +8070,7 @@ static inline void twill__brief_init(twill__brief *brief, const twill_run *run, 
     job->crew = NULL;
     job->run = run;
     job->policy = TWILL_ON_ERROR_LOWEST;
-    job->np = plan->np;
+    job->np = plan->np < 64 ? plan->np : 64; /* `ready` is one word here */
     job->generation = 0;
     job->slot = &brief->slot;
     job->ready = &job->bits[1];
@@ -8071,6 +8084,7 @@ static inline void twill__brief_init(twill__brief *brief, const twill_run *run, 
     atomic_init(&job->bits[1], 1);
     twill__slot_init(job, 0);
     twill__task_init(job, 0, &brief->task);
+    brief->task.workers = plan->np;
 }
 
 /* Runs the items begin..end-1. True: those were all, or the last that had to run. */
@@ -8091,7 +8105,7 @@ static inline size_t twill__brief_first(const twill__brief *brief, bool few, uin
 {
     const twill__job *job = &brief->job;
     const twill__self *self = brief->self;
-    size_t size = job->n / job->np / 4;
+    size_t size = job->n / brief->task.workers / 4;
     if (self->ticked && self->cheap == brief->key && self->cheap_n == job->n && size >= 8) {
         *since = self->ticked;
         return size & ~(size_t)7;
@@ -8115,9 +8129,9 @@ static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
     bool bound;
     size_t at = 0, from = 0, end, size;
     uint64_t since, now;
-    judge.few = twill__is_few(job->n, job->np);
+    judge.few = twill__is_few(job->n, brief->task.workers);
     judge.hired = job->team != NULL;
-    judge.helpers = job->np - 1;
+    judge.helpers = brief->task.workers - 1;
     judge.rate = job->team ? job->team->tick_rate : twill__ticks_per_us();
     size = twill__brief_first(brief, judge.few, &since);
     bound = since == brief->self->ticked; /* of the time, and no more */
@@ -14014,7 +14028,7 @@ typedef struct twill_pipeline {
     twill_pipeline_options options;
     twill_cancel_hook hook;
     bool hooked;
-    uint64_t tick_rate, goal;
+    uint64_t goal;
     twill_ns began_at;
     uint64_t began_ticks;
     uint32_t generation;
@@ -15844,11 +15858,6 @@ static inline void twill__flow_end_now(twill__flow *p)
 
 #endif
 
-static inline twill_ns twill__flow_ns(const twill__flow *p, uint64_t ticks)
-{
-    return (twill_ns)((double)ticks * 1024 / (double)p->tick_rate);
-}
-
 static inline void twill__flow_first_error(const twill__flow *p, twill_pipeline_report *report)
 {
     const twill__flow_error *error = p->earliest.status ? &p->earliest : &p->lowest;
@@ -15884,7 +15893,7 @@ static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_
     if (p->call && run->workers_started < p->np)
         run->workers_started++;
     for (uint32_t h = 0; h < p->np; h++) {
-        twill_ns busy = twill__flow_ns(p, p->hand[h].busy);
+        twill_ns busy = twill__time_of_ticks(p->hand[h].busy);
         run->chunks += p->hand[h].bursts;
         run->workers_used += p->hand[h].used;
         run->busy += busy;
@@ -15916,10 +15925,10 @@ static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *sta
             .filtered = step->filtered,
             .failed = step->failed,
             .dropped = step->dropped,
-            .busy = twill__flow_ns(p, step->busy),
-            .starved = twill__flow_ns(p, step->starved),
-            .held = twill__flow_ns(p, step->held),
-            .longest = twill__flow_ns(p, step->longest),
+            .busy = twill__time_of_ticks(step->busy),
+            .starved = twill__time_of_ticks(step->starved),
+            .held = twill__time_of_ticks(step->held),
+            .longest = twill__time_of_ticks(step->longest),
             .waiting = step->waiting,
             .waiting_peak = step->waiting_peak,
             .reorder_peak = step->reorder_peak,
@@ -16242,8 +16251,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->generation = twill__generation();
     /* set: generation was asked */
     p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    p->tick_rate = twill__ticks_per_us();
-    p->goal = p->tick_rate * TWILL__FLOW_BURST_NS / 1024;
+    p->goal = twill__ticks_per_us() * TWILL__FLOW_BURST_NS / 1024;
     p->began_at = twill__clock_now();
     p->began_ticks = twill__ticks();
     for (uint32_t k = 0; k < p->n_steps; k++)
@@ -34650,8 +34658,12 @@ static inline void twill__timeout_hook(twill__timeout_call *call)
 
 static inline void twill__timeout_unhook(twill__timeout_call *call)
 {
-    if (call->block && call->block->watched)
+    if (call->block && call->block->watched) {
         twill_cancel_remove_hook(call->until.cancel, &call->on_cancel);
+        twill__lock(&call->books->lock);
+        call->block->asked = NULL; /* a function may be looking at it */
+        twill__unlock(&call->books->lock);
+    }
     if (call->run_token) {
         twill_cancel_remove_hook(call->run_token, &call->on_run);
         twill_cancel_detach(&call->both);
@@ -34824,7 +34836,6 @@ static void twill__timeout_end(void *call_)
                 owner->visits = call->visit.next;
         }
         if (block) {
-            block->asked = NULL;
             mine = --block->references == 0;
             if (mine)
                 twill__timeout_unlink(block);
@@ -36014,7 +36025,8 @@ static inline int64_t twill__key_of(const twill__todos *todos, twill_ns queued, 
 /* When a stamp was taken. */
 static inline twill_ns twill__stamp_ns(uint64_t stamp, uint64_t rate, uint64_t ticks, twill_ns now)
 {
-    return now - (twill_ns)((double)(ticks - stamp) * 1024 / (double)rate);
+    uint64_t age = ticks > stamp ? ticks - stamp : 0; /* counters may differ by a little */
+    return now - (twill_ns)((double)age * 1024 / (double)rate);
 }
 
 /* From the ring into the heap. Those that were not measured count as queued with the one before. */
@@ -36501,8 +36513,7 @@ static inline twill__counted twill__counted_of(twill_status status)
 
 static inline uint64_t twill__ticks_ns(const twill__pool *pool, uint64_t ticks)
 {
-    return ticks < (uint64_t)1 << 40 ? (ticks * pool->tick_scale) >> 20
-                                     : (ticks >> 20) * pool->tick_scale;
+    return (ticks >> 20) * pool->tick_scale + ((ticks & 0xfffff) * pool->tick_scale >> 20);
 }
 
 /* ---- a turn under the lock ---- */
@@ -36997,6 +37008,21 @@ static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
         atomic_store_explicit(&pool->quick, ns < TWILL__QUICK, memory_order_relaxed);
 }
 
+/* The outermost task of a worker, a plain one, is over: false: the watch has counted it as LOST.
+   After this it leaves it alone. */
+static inline bool twill__plain_counts(twill__pool *pool, twill__hand *runner)
+{
+    twill__turn turn;
+    bool counts;
+    if (!pool->options.stuck_after)
+        return true;
+    twill__turn_begin(pool, &turn);
+    counts = !runner->given_up;
+    runner->busy = false;
+    twill__turn_end(pool, &turn);
+    return counts;
+}
+
 /* A plain task; `inlined`: on top of another one, and never queued. */
 static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
                                     bool inlined)
@@ -37006,7 +37032,7 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     uint64_t since = 0;
     twill_status status;
     twill_task task;
-    bool gone;
+    bool counts;
     int code;
     twill__hand_task(runner, todo->index, todo->context, &task);
     task.until.cancel = &runner->token;
@@ -37030,10 +37056,10 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
         twill__histogram_add(runner->ran, ns);
         twill__pool_took(pool, ns);
     }
-    gone = runner->given_up && !inlined; /* and was counted LOST */
-    if (!gone)
+    counts = inlined || twill__plain_counts(pool, runner);
+    if (counts)
         twill__count(pool, runner, twill__counted_of(status));
-    if (pool->options.on_event && !gone)
+    if (pool->options.on_event && counts)
         twill__event(pool, TWILL_EVENT_ENDED, status, todo->index, NULL, runner->worker, &task);
     runner->depth--;
     runner->ended += !inlined;
@@ -37258,7 +37284,7 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
         } else if (runner->depth || !runner->plain) { /* inlined */
             twill__plain_lost(pool, runner);
         } else {
-            if (!runner->given_up)
+            if (twill__plain_counts(pool, runner))
                 twill__plain_lost(pool, runner);
             runner->ended++;
         }
@@ -37341,12 +37367,11 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__hand *runner = twill__hand_here(pool);
     const twill_run *run = &pool->options.run;
     twill__turn turn;
-    if (runner && runner->given_up)
-        return false;
     if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
         return false;
     twill__turn_begin(pool, &turn);
-    if (work->where != TWILL__READY || !twill__errand_queued(pool, work) ||
+    if ((runner && runner->given_up) || work->where != TWILL__READY ||
+        !twill__errand_queued(pool, work) ||
         (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
         twill__turn_end(pool, &turn);
         return false;
@@ -37637,6 +37662,8 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->going = true;
         pool->going++;
     }
+    if (next == TWILL__IDLE_NOW)
+        worker->keeper = pool->todos.timer_count != 0;
     if (next == TWILL__GO && (twill__todos_length(&pool->todos) || pool->todos.timer_count))
         twill__pool_wants(pool, &turn); /* it may have been called for them */
     twill__turn_end(pool, &turn);
@@ -37786,6 +37813,14 @@ static inline void twill__worker_looks_away(twill__worker *worker)
     twill__turn_end(pool, &turn);
 }
 
+/* A call may take it for long: of those who stay idle, one must know the next timer. */
+static inline void twill__worker_hands_on(twill__worker *worker)
+{
+    twill__pool *pool = worker->runner.pool;
+    if (worker->keeper && twill__call_waits(&pool->team) && atomic_load(&pool->team.idle))
+        twill__call_helpers(&pool->team, 1);
+}
+
 /* While tasks are quick and come one after another: lets a few come together, since each look takes
    the line that they are written to. */
 static inline bool twill__worker_searches(twill__worker *worker, twill__todo *todo)
@@ -37851,6 +37886,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             break;
         case TWILL__IDLE_NOW:
             worker->runner.now = 0;
+            twill__worker_hands_on(worker);
             if (twill__serve_team(team, worker->runner.worker + 1))
                 worker->idle_since = 0;
             else
@@ -37980,6 +38016,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
         twill__pool_changed(pool, &turn);
     } else {
         pool->degraded = true;
+        pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
     }
     twill__turn_end(pool, &turn);
@@ -38243,14 +38280,19 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
                                                twill_status why)
 {
     twill__pool *pool = order->pool;
+    bool told = pool->options.on_event != NULL;
     twill__order_forget(order);
     pool->refused++;
+    pool->visitors += told; /* else the pool may be gone after the turn */
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    if (pool->options.on_event) {
+    if (told) {
         twill_task task = twill__task_about(pool, SIZE_MAX, order->context);
         twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
                      &task);
+        twill__turn_begin(pool, turn);
+        twill__pool_left(pool, turn);
+        twill__turn_end(pool, turn);
     }
     return why;
 }
@@ -38293,23 +38335,11 @@ static inline void twill__order_inline(twill__order *order)
     twill__run_plain(pool, runner, &todo, true);
 }
 
-static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
-{
-    twill__order_number(order);
-    twill__order_announce(order, turn);
-    twill__order_push(order, turn);
-    twill__turn_end(order->pool, turn);
-    twill__turn_settle(order->pool, turn);
-    return TWILL_OK;
-}
-
-/* The new one is dropped. */
-static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
+/* It has a number, and will not run. */
+static inline void twill__order_drop(twill__order *order, twill__turn *turn, twill_status why)
 {
     twill__pool *pool = order->pool;
     twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
-    twill__order_number(order);
-    twill__order_announce(order, turn);
     pool->reserved++;
     if (order->work) {
         twill__errand_untimed(pool, order->work);
@@ -38319,8 +38349,30 @@ static inline twill_status twill__order_dropped(twill__order *order, twill__turn
     todo.index = order->index;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    twill__todo_drop(pool, &todo, TWILL_DROPPED);
+    twill__todo_drop(pool, &todo, why);
     twill__pool_ended(pool, 1);
+}
+
+static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
+{
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    if (order->pool->sealed) { /* meanwhile: all that had not begun were cancelled */
+        twill__order_drop(order, turn, TWILL_CANCELLED);
+        return TWILL_OK;
+    }
+    twill__order_push(order, turn);
+    twill__turn_end(order->pool, turn);
+    twill__turn_settle(order->pool, turn);
+    return TWILL_OK;
+}
+
+/* The new one is dropped. */
+static inline twill_status twill__order_dropped(twill__order *order, twill__turn *turn)
+{
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    twill__order_drop(order, turn, TWILL_DROPPED);
     return TWILL_DROPPED;
 }
 
@@ -38368,6 +38420,7 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
     twill_ns until = 0;
     if (!TWILL__SPIN || twill__cpus_hint() == 1 || pool->senders.first)
         return;
+    pool->visitors++; /* the end waits for us */
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     for (unsigned k = 1, yields = 0; yields <= TWILL__SPIN_YIELDS; k++) { /* exit: room, or time */
@@ -38385,9 +38438,13 @@ static inline void twill__order_spin(const twill__order *order, twill__turn *tur
         }
     }
     twill__turn_begin(pool, turn);
+    pool->visitors--;
+    if (pool->leaving)
+        twill__pool_changed(pool, turn);
 }
 
-/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends. */
+/* Waits for room. OK: there is, and it is kept in `reserved`. Under the lock at both ends; a visitor
+   from then on. */
 static inline twill_status twill__order_wait(twill__order *order, twill__turn *turn)
 {
     twill__pool *pool = order->pool;
@@ -38404,7 +38461,6 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
         status = (twill_status)me.answer;
     else
         twill__list_remove(&pool->senders, &me);
-    twill__pool_left(pool, turn);
     return status;
 }
 
@@ -38441,15 +38497,19 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     if (!pool->senders.first && !twill__pool_full(pool) && twill__order_memory(order))
         return twill__order_accept(order, turn);
     status = twill__order_wait(order, turn);
-    if (status != TWILL_OK)
-        return twill__order_refuse(order, turn, status);
-    pool->reserved--;
-    if (pool->sealed || !twill__order_memory(order)) {
-        status = pool->sealed ? TWILL_CLOSED : TWILL_NO_MEMORY;
-        twill__pool_room(pool, turn);
-        return twill__order_refuse(order, turn, status);
+    if (status == TWILL_OK) {
+        pool->reserved--;
+        if (pool->sealed || !twill__order_memory(order)) {
+            status = pool->sealed ? TWILL_CLOSED : TWILL_NO_MEMORY;
+            twill__pool_room(pool, turn);
+        }
     }
-    return twill__order_accept(order, turn);
+    status = status == TWILL_OK ? twill__order_accept(order, turn)
+                                : twill__order_refuse(order, turn, status);
+    twill__turn_begin(pool, turn);
+    twill__pool_left(pool, turn);
+    twill__turn_end(pool, turn);
+    return status;
 }
 
 /* ---- submitting ---- */
@@ -38899,7 +38959,7 @@ static inline twill__pool *twill__pool_make(const twill_pool_options *options, u
     for (size_t i = 0; options->run.name && options->run.name[i] && i < sizeof pool->name - 1; i++)
         pool->name[i] = options->run.name[i];
     pool->options.run.name = NULL; /* the user's string may go */
-    pool->tick_scale = ((uint64_t)1 << 30) / pool->team.tick_rate;
+    pool->tick_scale = ((uint64_t)1 << 40) / twill__ticks_per_ms();
     pool->least = workers;
     pool->most = options->max_workers ? options->max_workers : workers;
     pool->core = twill__core_create(sizeof(twill__errand), twill__errand_table());
@@ -39047,6 +39107,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
     twill__pool *pool = twill__pool_of(public_pool);
     twill_until forever = {0, NULL};
     unsigned most = max_workers ? max_workers : workers;
+    bool watched;
     twill__turn turn;
     twill_status status;
     if (!pool || !workers || most < workers)
@@ -39056,6 +39117,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
         return status;
+    watched = pool->has_watch;
     if (pool->closed)
         status = TWILL_CLOSED;
     else if (!twill__pool_numbers(pool, most + pool->going))
@@ -39064,6 +39126,9 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
         status = TWILL_NO_THREAD;
     if (status == TWILL_OK) {
         twill__todos_hold(&pool->todos); /* for those who are too many now, and the watch */
+        for (twill__hand *runner = pool->runners; runner; runner = runner->next)
+            if (!watched) /* what runs was not timed: it counts from now on */
+                runner->since = twill__clock_now();
         pool->least = workers;
         pool->most = most;
         pool->failed_at = 0;
@@ -39310,12 +39375,15 @@ static inline bool twill__drained(const twill__pool *pool, const void *data)
 static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *turn,
                                              twill_until drain)
 {
+    twill_ns failed = pool->failed_at;
     for (;;) { /* exit: drained, or over; each turn runs a task, or has a new worker */
         twill_status status = twill__pool_await(pool, turn, drain, twill__drained, NULL);
         twill__todo todo;
         if (status != TWILL_OK || !pool->unfinished)
             return status;
-        if (twill__worker_start(pool))
+        /* a worker_start that has just failed would fail again */
+        if ((!pool->options.run.worker_start || pool->failed_at == failed) &&
+            twill__worker_start(pool))
             continue;
         twill__todos_hold(&pool->todos);
         if (pool->options.run.worker_start || pool->options.run.worker_stop ||

@@ -917,7 +917,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
 #define twill__thread  twill__thread_layout3
-#define twill__process twill__process_layout3
+#define twill__process twill__process_layout4
 
 struct twill__job;
 struct twill__team;
@@ -1785,9 +1785,9 @@ static inline void twill__ticks_and_clock(uint64_t *ticks, twill_ns *now)
 }
 #endif
 
-/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
-   files. */
-static inline uint64_t twill__ticks_per_us(void)
+/* Ticks in 2^20 ns: fine enough for counters of a few MHz. Measured once a process, in the shadow
+   of the first count of CPUs, which reads files. */
+static inline uint64_t twill__ticks_per_ms(void)
 {
 #if TWILL__TICKS
     twill__global *global = twill__process();
@@ -1801,15 +1801,28 @@ static inline uint64_t twill__ticks_per_us(void)
         do
             twill__ticks_and_clock(&last, &now);
         while (now - since < 20000); /* ends: the clock runs */
-        rate = (last - first) * 1024 / (uint64_t)(now - since);
+        rate = ((last - first) << 20) / (uint64_t)(now - since);
         rate = rate ? rate : 1;
         /* as above */
         atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
     }
     return rate;
 #else
-    return 1024;
+    return 1 << 20;
 #endif
+}
+
+/* Ticks in 1.024 us, for guesses: of a slow counter, to a few percent. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+    uint64_t rate = (twill__ticks_per_ms() + 512) >> 10;
+    return rate ? rate : 1;
+}
+
+/* How long so many ticks last. */
+static inline twill_ns twill__time_of_ticks(uint64_t ticks)
+{
+    return (twill_ns)((double)ticks * (1 << 20) / (double)twill__ticks_per_ms());
 }
 
 #endif
@@ -4678,7 +4691,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->chunks += slot->chunks;
             report->workers_used += slot->used;
             if (slot->busy) {
-                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                twill_ns busy = twill__time_of_ticks(slot->busy);
                 report->busy += busy;
                 if (busy > report->busiest)
                     report->busiest = busy;
@@ -5436,7 +5449,7 @@ typedef struct twill_pipeline {
     twill_pipeline_options options;
     twill_cancel_hook hook;
     bool hooked;
-    uint64_t tick_rate, goal;
+    uint64_t goal;
     twill_ns began_at;
     uint64_t began_ticks;
     uint32_t generation;
@@ -7266,11 +7279,6 @@ static inline void twill__flow_end_now(twill__flow *p)
 
 #endif
 
-static inline twill_ns twill__flow_ns(const twill__flow *p, uint64_t ticks)
-{
-    return (twill_ns)((double)ticks * 1024 / (double)p->tick_rate);
-}
-
 static inline void twill__flow_first_error(const twill__flow *p, twill_pipeline_report *report)
 {
     const twill__flow_error *error = p->earliest.status ? &p->earliest : &p->lowest;
@@ -7306,7 +7314,7 @@ static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_
     if (p->call && run->workers_started < p->np)
         run->workers_started++;
     for (uint32_t h = 0; h < p->np; h++) {
-        twill_ns busy = twill__flow_ns(p, p->hand[h].busy);
+        twill_ns busy = twill__time_of_ticks(p->hand[h].busy);
         run->chunks += p->hand[h].bursts;
         run->workers_used += p->hand[h].used;
         run->busy += busy;
@@ -7338,10 +7346,10 @@ static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *sta
             .filtered = step->filtered,
             .failed = step->failed,
             .dropped = step->dropped,
-            .busy = twill__flow_ns(p, step->busy),
-            .starved = twill__flow_ns(p, step->starved),
-            .held = twill__flow_ns(p, step->held),
-            .longest = twill__flow_ns(p, step->longest),
+            .busy = twill__time_of_ticks(step->busy),
+            .starved = twill__time_of_ticks(step->starved),
+            .held = twill__time_of_ticks(step->held),
+            .longest = twill__time_of_ticks(step->longest),
             .waiting = step->waiting,
             .waiting_peak = step->waiting_peak,
             .reorder_peak = step->reorder_peak,
@@ -7664,8 +7672,7 @@ static inline void twill__flow_init(twill__flow *p, const twill__flow_plan *plan
     p->generation = twill__generation();
     /* set: generation was asked */
     p->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    p->tick_rate = twill__ticks_per_us();
-    p->goal = p->tick_rate * TWILL__FLOW_BURST_NS / 1024;
+    p->goal = twill__ticks_per_us() * TWILL__FLOW_BURST_NS / 1024;
     p->began_at = twill__clock_now();
     p->began_ticks = twill__ticks();
     for (uint32_t k = 0; k < p->n_steps; k++)

@@ -884,7 +884,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
 #define twill__thread  twill__thread_layout3
-#define twill__process twill__process_layout3
+#define twill__process twill__process_layout4
 
 struct twill__job;
 struct twill__team;
@@ -1752,9 +1752,9 @@ static inline void twill__ticks_and_clock(uint64_t *ticks, twill_ns *now)
 }
 #endif
 
-/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
-   files. */
-static inline uint64_t twill__ticks_per_us(void)
+/* Ticks in 2^20 ns: fine enough for counters of a few MHz. Measured once a process, in the shadow
+   of the first count of CPUs, which reads files. */
+static inline uint64_t twill__ticks_per_ms(void)
 {
 #if TWILL__TICKS
     twill__global *global = twill__process();
@@ -1768,15 +1768,28 @@ static inline uint64_t twill__ticks_per_us(void)
         do
             twill__ticks_and_clock(&last, &now);
         while (now - since < 20000); /* ends: the clock runs */
-        rate = (last - first) * 1024 / (uint64_t)(now - since);
+        rate = ((last - first) << 20) / (uint64_t)(now - since);
         rate = rate ? rate : 1;
         /* as above */
         atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
     }
     return rate;
 #else
-    return 1024;
+    return 1 << 20;
 #endif
+}
+
+/* Ticks in 1.024 us, for guesses: of a slow counter, to a few percent. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+    uint64_t rate = (twill__ticks_per_ms() + 512) >> 10;
+    return rate ? rate : 1;
+}
+
+/* How long so many ticks last. */
+static inline twill_ns twill__time_of_ticks(uint64_t ticks)
+{
+    return (twill_ns)((double)ticks * (1 << 20) / (double)twill__ticks_per_ms());
 }
 
 #endif
@@ -4645,7 +4658,7 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
             report->chunks += slot->chunks;
             report->workers_used += slot->used;
             if (slot->busy) {
-                twill_ns busy = (twill_ns)((double)slot->busy * 1024 / (double)job->tick_rate);
+                twill_ns busy = twill__time_of_ticks(slot->busy);
                 report->busy += busy;
                 if (busy > report->busiest)
                     report->busiest = busy;
@@ -5020,7 +5033,7 @@ static inline void twill__brief_init(twill__brief *brief, const twill_run *run, 
     job->crew = NULL;
     job->run = run;
     job->policy = TWILL_ON_ERROR_LOWEST;
-    job->np = plan->np;
+    job->np = plan->np < 64 ? plan->np : 64; /* `ready` is one word here */
     job->generation = 0;
     job->slot = &brief->slot;
     job->ready = &job->bits[1];
@@ -5034,6 +5047,7 @@ static inline void twill__brief_init(twill__brief *brief, const twill_run *run, 
     atomic_init(&job->bits[1], 1);
     twill__slot_init(job, 0);
     twill__task_init(job, 0, &brief->task);
+    brief->task.workers = plan->np;
 }
 
 /* Runs the items begin..end-1. True: those were all, or the last that had to run. */
@@ -5054,7 +5068,7 @@ static inline size_t twill__brief_first(const twill__brief *brief, bool few, uin
 {
     const twill__job *job = &brief->job;
     const twill__self *self = brief->self;
-    size_t size = job->n / job->np / 4;
+    size_t size = job->n / brief->task.workers / 4;
     if (self->ticked && self->cheap == brief->key && self->cheap_n == job->n && size >= 8) {
         *since = self->ticked;
         return size & ~(size_t)7;
@@ -5078,9 +5092,9 @@ static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
     bool bound;
     size_t at = 0, from = 0, end, size;
     uint64_t since, now;
-    judge.few = twill__is_few(job->n, job->np);
+    judge.few = twill__is_few(job->n, brief->task.workers);
     judge.hired = job->team != NULL;
-    judge.helpers = job->np - 1;
+    judge.helpers = brief->task.workers - 1;
     judge.rate = job->team ? job->team->tick_rate : twill__ticks_per_us();
     size = twill__brief_first(brief, judge.few, &since);
     bound = since == brief->self->ticked; /* of the time, and no more */

@@ -889,7 +889,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
 #define twill__thread  twill__thread_layout3
-#define twill__process twill__process_layout3
+#define twill__process twill__process_layout4
 
 struct twill__job;
 struct twill__team;
@@ -1757,9 +1757,9 @@ static inline void twill__ticks_and_clock(uint64_t *ticks, twill_ns *now)
 }
 #endif
 
-/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
-   files. */
-static inline uint64_t twill__ticks_per_us(void)
+/* Ticks in 2^20 ns: fine enough for counters of a few MHz. Measured once a process, in the shadow
+   of the first count of CPUs, which reads files. */
+static inline uint64_t twill__ticks_per_ms(void)
 {
 #if TWILL__TICKS
     twill__global *global = twill__process();
@@ -1773,15 +1773,28 @@ static inline uint64_t twill__ticks_per_us(void)
         do
             twill__ticks_and_clock(&last, &now);
         while (now - since < 20000); /* ends: the clock runs */
-        rate = (last - first) * 1024 / (uint64_t)(now - since);
+        rate = ((last - first) << 20) / (uint64_t)(now - since);
         rate = rate ? rate : 1;
         /* as above */
         atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
     }
     return rate;
 #else
-    return 1024;
+    return 1 << 20;
 #endif
+}
+
+/* Ticks in 1.024 us, for guesses: of a slow counter, to a few percent. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+    uint64_t rate = (twill__ticks_per_ms() + 512) >> 10;
+    return rate ? rate : 1;
+}
+
+/* How long so many ticks last. */
+static inline twill_ns twill__time_of_ticks(uint64_t ticks)
+{
+    return (twill_ns)((double)ticks * (1 << 20) / (double)twill__ticks_per_ms());
 }
 
 #endif

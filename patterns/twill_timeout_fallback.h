@@ -822,7 +822,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
 #define twill__thread  twill__thread_layout3
-#define twill__process twill__process_layout3
+#define twill__process twill__process_layout4
 
 struct twill__job;
 struct twill__team;
@@ -1690,9 +1690,9 @@ static inline void twill__ticks_and_clock(uint64_t *ticks, twill_ns *now)
 }
 #endif
 
-/* Ticks in 1.024 us. Measured once a process, in the shadow of the first count of CPUs, which reads
-   files. */
-static inline uint64_t twill__ticks_per_us(void)
+/* Ticks in 2^20 ns: fine enough for counters of a few MHz. Measured once a process, in the shadow
+   of the first count of CPUs, which reads files. */
+static inline uint64_t twill__ticks_per_ms(void)
 {
 #if TWILL__TICKS
     twill__global *global = twill__process();
@@ -1706,15 +1706,28 @@ static inline uint64_t twill__ticks_per_us(void)
         do
             twill__ticks_and_clock(&last, &now);
         while (now - since < 20000); /* ends: the clock runs */
-        rate = (last - first) * 1024 / (uint64_t)(now - since);
+        rate = ((last - first) << 20) / (uint64_t)(now - since);
         rate = rate ? rate : 1;
         /* as above */
         atomic_store_explicit(&global->tick_rate, rate, memory_order_relaxed);
     }
     return rate;
 #else
-    return 1024;
+    return 1 << 20;
 #endif
+}
+
+/* Ticks in 1.024 us, for guesses: of a slow counter, to a few percent. */
+static inline uint64_t twill__ticks_per_us(void)
+{
+    uint64_t rate = (twill__ticks_per_ms() + 512) >> 10;
+    return rate ? rate : 1;
+}
+
+/* How long so many ticks last. */
+static inline twill_ns twill__time_of_ticks(uint64_t ticks)
+{
+    return (twill_ns)((double)ticks * (1 << 20) / (double)twill__ticks_per_ms());
 }
 
 #endif
@@ -3326,8 +3339,12 @@ static inline void twill__timeout_hook(twill__timeout_call *call)
 
 static inline void twill__timeout_unhook(twill__timeout_call *call)
 {
-    if (call->block && call->block->watched)
+    if (call->block && call->block->watched) {
         twill_cancel_remove_hook(call->until.cancel, &call->on_cancel);
+        twill__lock(&call->books->lock);
+        call->block->asked = NULL; /* a function may be looking at it */
+        twill__unlock(&call->books->lock);
+    }
     if (call->run_token) {
         twill_cancel_remove_hook(call->run_token, &call->on_run);
         twill_cancel_detach(&call->both);
@@ -3500,7 +3517,6 @@ static void twill__timeout_end(void *call_)
                 owner->visits = call->visit.next;
         }
         if (block) {
-            block->asked = NULL;
             mine = --block->references == 0;
             if (mine)
                 twill__timeout_unlink(block);
