@@ -3509,14 +3509,17 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 third one: a pool of one worker and room for one is enough for any nesting. A thread
                 outside does so, too, if its wait has neither deadline nor token and the pool has no
                 hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
-                the last of them.
+                the last of them. Not seen is a circle through a task that has not begun, of
+                another pool with hooks, whose workers all wait: give such waits a deadline.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
                 done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
                 ever before: a steady pool allocates nothing. Results of more than 48 bytes have a
                 block of their own, used again.
-   OWNERSHIP    The creator destroys. A pool must outlive the calls that are given it, not its
-                futures. `arg` belongs to the task from acceptance until one of {fn, drop}.
+   OWNERSHIP    The creator destroys, when no other call on the pool is under way but submits that
+                wait for room, waits, and parallel calls: those it waits for. A pool must outlive
+                the calls that are given it, not its futures. `arg` belongs to the task from
+                acceptance until one of {fn, drop}.
    THREADS OF ITS OWN   the workers; with stuck_after or max_workers one more, which watches.
    IDLE         Workers look for work for 50 us after the last one (one CPU is left to others), then
                 sleep: no CPU time. While tasks of less than a microsecond come one after another,
