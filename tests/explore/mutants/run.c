@@ -1,5 +1,5 @@
-/* run.c - tries mutants: each by the programs that come to its place, those first that have noticed
-   others of the same file, until one notices it.
+/* run.c - tries mutants: each by the programs that come to its place, until one notices it. First
+   those that have noticed others of the same file, then those that do little beside that place.
 
        run UNITS MUTANTS COMPILED RESULTS SECONDS
 
@@ -26,9 +26,10 @@ enum { NUMBERS = 1 << 16, UNITS = 4096, FILES = 256, WORDS = 64, LINE = 4096 };
 enum {
     QUICK_SCENARIOS = 16, /* with few schedules */
     FULL_SCENARIOS = 3,   /* with many */
-    TESTS = 40,
-    TESTS_MS = 1500, /* of all of them together */
-    FIRST = 6        /* those that noticed the last ones, of both kinds */
+    TESTS = 60,
+    TESTS_MS = 3000, /* of all of them together */
+    FIRST = 6,       /* those that noticed the last ones, of both kinds */
+    NEAR = 16        /* so many places before and after count as the same */
 };
 
 typedef struct unit {
@@ -39,10 +40,10 @@ typedef struct unit {
     int hit_count;
 } unit;
 
-typedef struct part { /* a file of patterns/src: its checks in the order in which they are asked */
+typedef struct part { /* a file of patterns/src: its checks that have noticed something, last first */
     char *name;
     int order[UNITS];
-    int noticed; /* so many of the first have noticed something */
+    int noticed;
 } part;
 
 static unit units[UNITS];
@@ -149,12 +150,11 @@ static void read_compiled(const char *name)
     fclose(file);
 }
 
-/* ---- the order of the checks of a file ---- */
+/* ---- the order of the checks ---- */
 
-static part *sorting;
-static int weight[UNITS];
+static int order[UNITS], weight[UNITS];
 
-/* Those first that do little else, then the cheaper ones. */
+/* Those first that do little beside the place, then the cheaper ones. */
 static int by_weight(const void *a, const void *b)
 {
     int left = *(const int *)a, right = *(const int *)b;
@@ -164,29 +164,31 @@ static int by_weight(const void *a, const void *b)
     return units[left].ms - units[right].ms;
 }
 
+static void order_for(int number)
+{
+    int first = number < NEAR ? 0 : number - NEAR;
+
+    for (int i = 0; i < unit_count; i++) {
+        order[i] = i;
+        weight[i] = 0;
+        for (int n = first; n <= number + NEAR && n < NUMBERS; n++)
+            weight[i] += units[i].hits[n] != 0;
+        weight[i] = units[i].hit_count ? 100000 * weight[i] / units[i].hit_count : 0;
+    }
+    qsort(order, (size_t)unit_count, sizeof order[0], by_weight);
+}
+
 static part *part_of(const char *file)
 {
     part *made;
-    int i;
 
-    for (i = 0; i < part_count; i++)
+    for (int i = 0; i < part_count; i++)
         if (strcmp(parts[i]->name, file) == 0)
             return parts[i];
     made = calloc(1, sizeof *made);
     if (!made || part_count == FILES)
         die("run: files");
     made->name = copy(file);
-    memset(weight, 0, sizeof weight);
-    for (int m = 0; m < mutant_count; m++)
-        if (strcmp(mutants[m].file, file) == 0)
-            for (i = 0; i < unit_count; i++)
-                weight[i] += units[i].hits[mutants[m].number] != 0;
-    for (i = 0; i < unit_count; i++) {
-        weight[i] = units[i].hit_count ? 1000 * weight[i] / units[i].hit_count : 0;
-        made->order[i] = i;
-    }
-    sorting = made;
-    qsort(made->order, (size_t)unit_count, sizeof made->order[0], by_weight);
     return parts[part_count++] = made;
 }
 
@@ -194,9 +196,9 @@ static void to_front(part *p, int u)
 {
     int at = 0;
 
-    while (p->order[at] != u)
+    while (at < p->noticed && p->order[at] != u)
         at++;
-    if (at >= p->noticed)
+    if (at == p->noticed)
         p->noticed++;
     memmove(p->order + 1, p->order, (size_t)at * sizeof p->order[0]);
     p->order[0] = u;
@@ -329,12 +331,12 @@ static int first_look(part *p, int number)
     return -1;
 }
 
-static int by_scenarios(part *p, int number, bool full)
+static int by_scenarios(int number, bool full)
 {
     int left = (full ? FULL_SCENARIOS : QUICK_SCENARIOS) * hard;
 
     for (int i = 0; i < unit_count && left > 0; i++) {
-        int at = p->order[i];
+        int at = order[i];
         if (!units[at].hits[number] || !units[at].scenario || (!full && asked[at]))
             continue;
         left--;
@@ -344,12 +346,12 @@ static int by_scenarios(part *p, int number, bool full)
     return -1;
 }
 
-static int by_tests(part *p, int number)
+static int by_tests(int number)
 {
     int left = TESTS * hard, ms = TESTS_MS * hard;
 
     for (int i = 0; i < unit_count && left > 0 && ms > 0; i++) {
-        int at = p->order[i];
+        int at = order[i];
         if (!units[at].hits[number] || units[at].scenario || asked[at])
             continue;
         left--;
@@ -371,9 +373,11 @@ static void try_one(int m)
     memset(asked, 0, sizeof asked);
     for (int i = 0; i < unit_count; i++)
         reached |= units[i].hits[number] != 0;
-    if (reached && (killer = first_look(p, number)) < 0 &&
-        (killer = by_scenarios(p, number, false)) < 0 && (killer = by_tests(p, number)) < 0)
-        killer = by_scenarios(p, number, true);
+    if (reached && (killer = first_look(p, number)) < 0) {
+        order_for(number);
+        if ((killer = by_scenarios(number, false)) < 0 && (killer = by_tests(number)) < 0)
+            killer = by_scenarios(number, true);
+    }
     if (killer >= 0)
         to_front(p, killer);
     snprintf(line, sizeof line, "%s\t%s\t%s%s\t%.0f ms\n", mutants[m].file, mutants[m].name,
