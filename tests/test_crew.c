@@ -5,6 +5,10 @@
 #include "harness.h"
 #define TWILL_IMPLEMENTATION
 #include "engine/crew.h"
+#include "batch_processing.h"
+#include "fan_out_fan_in.h"
+#include "parallel_map.h"
+#include "pipeline.h"
 #include "worker_pool.h"
 
 #ifdef TWILL_USE_PTHREAD
@@ -308,6 +312,184 @@ TEST(threads_that_cannot_start)
     CHECK_EQ(open_site(&s, &(twill_run){.strict = true}, 2, 2), TWILL_NO_THREAD);
     faults_fail_thread(0);
     free(s.memory);
+}
+
+/* A pool that is stopped takes no object; one that is only closed works for those it has. */
+static int nothing_of_batch(twill_batch *batch, const twill_task *task)
+{
+    (void)batch, (void)task;
+    return 0;
+}
+
+static int nothing_of_stage(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out, (void)task;
+    return 0;
+}
+
+TEST(a_stopped_pool_takes_no_object)
+{
+    twill_pool *pool;
+    site s;
+    twill_fan *fan;
+    twill_batcher *batcher;
+    twill_pipeline *pipeline;
+    const twill_stage stage = {.work = nothing_of_stage, .out_size = sizeof(int)};
+
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    CHECK_EQ(twill_pool_stop(pool, (twill_until){0, NULL}, (twill_until){0, NULL}, NULL), TWILL_OK);
+    for (unsigned own = 0; own < 3; own += 2) {
+        CHECK_EQ(open_site(&s, &(twill_run){.pool = pool}, 2, own), TWILL_CLOSED);
+        free(s.memory);
+    }
+    CHECK_EQ(twill_fan_create(&fan, &(twill_fan_options){.run.pool = pool}), TWILL_CLOSED);
+    CHECK(fan == NULL);
+    CHECK_EQ(
+        twill_batcher_create(&batcher, nothing_of_batch, &(twill_batch_options){.run.pool = pool}),
+        TWILL_CLOSED);
+    CHECK(batcher == NULL);
+    CHECK_EQ(twill_pipeline_create(&pipeline, sizeof(int), &stage, 1,
+                                   &(twill_pipeline_options){.run.pool = pool}),
+             TWILL_CLOSED);
+    CHECK(pipeline == NULL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* What the threads of a pool could not be given, its crews report. */
+TEST(a_crew_reports_what_its_pool_could_not_do)
+{
+    const unsigned nowhere = 100000;
+    twill_pool *pool;
+    site s;
+    twill_report report = {0};
+
+    CHECK_EQ(
+        twill_pool_create(
+            &pool, &(twill_pool_options){.run = {.workers = 2, .cpus = &nowhere, .cpu_count = 1}}),
+        TWILL_OK);
+    CHECK_EQ(open_site(&s, &(twill_run){.pool = pool}, 2, 2), TWILL_OK);
+    give(&s, 20);
+    CHECK(wait_done(&s, 20));
+    close_site(&s, &report);
+    CHECK_EQ(report.flags, TWILL_REPORT_NO_AFFINITY);
+    CHECK_EQ(report.workers_started, 2);
+    CHECK(report.workers_used >= 1 && report.workers_used <= 2);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* No seat, and no thread that could come to it either. */
+TEST(seats_of_a_pool_without_threads_run_out)
+{
+    enum { CREWS = TWILL__SEATS + 2 };
+    twill_pool *pool;
+    site s[CREWS];
+
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1, .lazy = true}),
+             TWILL_OK);
+    for (int i = 0; i < CREWS; i++)
+        CHECK_EQ(open_site(&s[i], &(twill_run){.pool = pool}, 1, i < TWILL__SEATS ? 0 : 1),
+                 TWILL_OK);
+    for (int i = TWILL__SEATS; i < CREWS; i++) {
+        give(&s[i], 3);
+        CHECK(wait_done(&s[i], 3));
+    }
+    for (int i = 0; i < CREWS; i++) {
+        twill_report report = {0};
+        close_site(&s[i], &report);
+        CHECK_EQ(report.flags, i < TWILL__SEATS ? 0 : TWILL_REPORT_DEGRADED);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static atomic_uint started;
+
+static int asks_in_its_hook(void **state, const twill_task *task)
+{
+    *state = NULL;
+    CHECK(!twill_task_cancelled(task));
+    CHECK_EQ(twill_task_skip(task), 0);
+    CHECK_EQ(twill_task_stop(task), 0);
+    CHECK(task->worker < task->workers);
+    atomic_fetch_add(&started, 1);
+    return 0;
+}
+
+/* In the hook of a worker nothing is to be skipped or stopped; to say so is harmless. */
+TEST(a_hook_of_a_crew_may_ask_anything)
+{
+    site s;
+
+    atomic_store(&started, 0);
+    CHECK_EQ(open_site(&s, &(twill_run){.worker_start = asks_in_its_hook}, 1, 1), TWILL_OK);
+    give(&s, 5);
+    CHECK(wait_done(&s, 5));
+    close_site(&s, NULL);
+    CHECK_EQ(atomic_load(&started), 1);
+}
+
+/* ---- calls below ---- */
+
+static int copies(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    *(int *)out = *(const int *)in;
+    return 0;
+}
+
+static int fan_below(const twill_task *task)
+{
+    static const int items[4] = {1, 2, 3, 4};
+    twill_report report;
+    twill_fan_options options = {.run.report = &report};
+
+    (void)task;
+    CHECK_EQ(twill_fan_out_fan_in(items, sizeof(int), 4, copies, sizeof(int), NULL, &options),
+             TWILL_OK);
+    CHECK_EQ(report.flags & ~(uint32_t)TWILL_REPORT_DEGRADED, TWILL_REPORT_NESTED);
+    CHECK_EQ(report.done, 4);
+    options.run.workers = 2; /* threads of its own */
+    CHECK_EQ(twill_fan_out_fan_in(items, sizeof(int), 4, copies, sizeof(int), NULL, &options),
+             TWILL_OK);
+    CHECK_EQ(report.flags, 0);
+    CHECK_EQ(report.workers_started, 2);
+    return 0;
+}
+
+TEST(a_call_below_another_says_whose_threads_it_had)
+{
+    CHECK_EQ(twill_parallel_for(4, fan_below, &(twill_parallel_options){.run.workers = 2}),
+             TWILL_OK);
+}
+
+static twill_fan *outer_fan;
+
+static int ends_the_outer(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out, (void)task;
+    CHECK_EQ(twill_fan_destroy(outer_fan), TWILL_DEADLOCK);
+    CHECK_EQ(twill_fan_stop(outer_fan, (twill_until){0, NULL}, (twill_until){0, NULL}, NULL),
+             TWILL_DEADLOCK);
+    return 0;
+}
+
+static int calls_below(void *arg, void *result, const twill_task *task)
+{
+    static const int items[2] = {1, 2};
+    (void)arg, (void)result, (void)task;
+    return twill_fan_out_fan_in(items, sizeof(int), 2, ends_the_outer, 0, NULL,
+                                &(twill_fan_options){.run.workers = 2}) != TWILL_OK;
+}
+
+/* Also on a thread of the call below: who waits there for the one above waits for himself. */
+TEST(a_thread_of_a_call_below_is_inside_of_the_one_above)
+{
+    twill_outcome outcome;
+
+    CHECK_EQ(twill_fan_create(&outer_fan, &(twill_fan_options){.run.workers = 1}), TWILL_OK);
+    CHECK_EQ(twill_fan_go(outer_fan, calls_below, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_fan_next(outer_fan, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_OK);
+    CHECK_EQ(twill_fan_destroy(outer_fan), TWILL_OK);
 }
 
 HARNESS_MAIN
