@@ -1,0 +1,87 @@
+/* test_loop_exact.c - at which item a deadline ends a loop, on a clock that only callbacks move. */
+#include "harness.h"
+#include "virtual_time.h"
+
+#define TWILL__TICKS 0
+#define TWILL_IMPLEMENTATION
+#include "twill_parallel_map.h"
+
+#if VIRTUAL_TIME
+
+static twill_report report;
+
+static twill_parallel_options options_of(unsigned workers, twill_schedule schedule)
+{
+    twill_parallel_options options = {.schedule = schedule};
+
+    memset(&report, 0xa5, sizeof report);
+    options.run.workers = workers;
+    options.run.report = &report;
+    return options;
+}
+
+static twill_ns takes;
+static size_t runs;
+
+static int moves_the_clock(const twill_task *task)
+{
+    CHECK_EQ(task->index, runs);
+    runs++;
+    virtual_now += takes;
+    return 0;
+}
+
+/* Items that take long are looked at one by one, so no item begins late; short ones in eighths. */
+TEST(a_deadline_is_seen_at_the_item)
+{
+    static const twill_schedule schedules[] = {TWILL_SCHEDULE_AUTO, TWILL_SCHEDULE_STATIC,
+                                               TWILL_SCHEDULE_DYNAMIC, TWILL_SCHEDULE_GUIDED};
+    static const twill_ns costs[] = {1, 50, 199, 200, 201, 1000, 1000000};
+
+    for (size_t c = 0; c < sizeof costs / sizeof costs[0]; c++)
+        for (twill_ns most = 0; most < 60; most += 7)
+            for (int s = 0; s < 4; s++) {
+                twill_parallel_options options = options_of(1, schedules[s]);
+                twill_ns begun = virtual_now;
+                size_t exact, late;
+                takes = costs[c];
+                runs = 0;
+                options.chunk = 100;
+                options.run.until.deadline = begun + most * takes + takes / 2;
+                CHECK_EQ(twill_parallel_for(100, moves_the_clock, &options), TWILL_TIMEOUT);
+                exact = (size_t)((options.run.until.deadline - begun + takes - 1) / takes);
+                late = takes < 200 ? 7 : 0;
+                CHECK(runs >= exact && runs <= exact + late);
+                CHECK_EQ(report.status, TWILL_TIMEOUT);
+                CHECK_EQ(report.done, runs);
+                CHECK_EQ(report.skipped, 100 - runs);
+                CHECK_EQ(report.wall, virtual_now - begun);
+                virtual_now += 1000;
+            }
+}
+
+TEST(a_deadline_that_is_over_runs_nothing)
+{
+    twill_parallel_options options = options_of(1, TWILL_SCHEDULE_AUTO);
+
+    runs = 0;
+    options.run.until.deadline = virtual_now;
+    CHECK_EQ(twill_parallel_for(100, moves_the_clock, &options), TWILL_TIMEOUT);
+    CHECK_EQ(runs, 0);
+    CHECK_EQ(report.skipped, 100);
+    options.run.until.deadline = virtual_now + 1;
+    takes = 1000;
+    CHECK_EQ(twill_parallel_for(100, moves_the_clock, &options), TWILL_TIMEOUT);
+    CHECK_EQ(runs, 1);
+}
+
+#else
+
+TEST(a_deadline_is_seen_at_the_item)
+{
+    SKIP("time is virtual where waiting is a futex alone");
+}
+
+#endif
+
+HARNESS_MAIN
