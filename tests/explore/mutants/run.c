@@ -40,7 +40,8 @@ typedef struct unit {
     int hit_count;
 } unit;
 
-typedef struct part { /* a file of patterns/src: its checks that have noticed something, last first */
+typedef struct
+    part { /* a file of patterns/src: its checks that have noticed something, last first */
     char *name;
     int order[UNITS];
     int noticed;
