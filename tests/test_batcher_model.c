@@ -1,5 +1,5 @@
-/* test_batcher_model.c - what a batcher does with one lot, call by call, against a model; merges and
-   figures that are exact; and ends that are rare. */
+/* test_batcher_model.c - what a batcher does with one lot, call by call, against a model; merges
+   and figures that are exact; and ends that are rare. */
 #define HARNESS_FAULTS
 #include "harness.h"
 

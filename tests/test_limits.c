@@ -1,5 +1,5 @@
-/* test_limits.c - the sizes at which objects and calls say TOO_BIG, one below and one above: where no
-   memory is, what is not too big says so. */
+/* test_limits.c - the sizes at which objects and calls say TOO_BIG, one below and one above:
+   where no memory is, what is not too big says so. */
 #define HARNESS_FAULTS
 #include "harness.h"
 

@@ -1,4 +1,5 @@
-/* test_loop_ends.c - loops that another worker's failure or stop cuts short, and what they report. */
+/* test_loop_ends.c - loops that another worker's failure or stop cuts short, and what they
+   report. */
 #define HARNESS_FAULTS
 #include "harness.h"
 
