@@ -6496,7 +6496,7 @@ static inline size_t twill__crew_bytes(unsigned workers, unsigned own_threads)
 {
     size_t bytes = (size_t)workers * sizeof(twill__slot) +
                    (size_t)own_threads * sizeof(twill__helper) +
-                   3 * sizeof(uint64_t) * twill__words(workers);
+                   2 * sizeof(uint64_t) * twill__words(workers);
     return (bytes + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
 }
 
@@ -6517,8 +6517,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
     bits = (_Atomic uint64_t *)(void *)(job->slot + workers);
     job->taken = bits;
     job->ready = bits + twill__words(workers);
-    job->ranges = job->ready + twill__words(workers);
-    for (unsigned word = 0; word < 3 * twill__words(workers); word++)
+    for (unsigned word = 0; word < 2 * twill__words(workers); word++)
         atomic_init(&bits[word], 0);
     atomic_init(&job->limit, SIZE_MAX);
     atomic_init(&job->stop_at, SIZE_MAX);
@@ -6526,7 +6525,7 @@ static inline void twill__crew_init(twill__crew *crew, const twill_run *run, uns
     job->generation = twill__generation();
     /* set: generation was asked */
     crew->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    crew->helper = (twill__helper *)(void *)(bits + 3 * twill__words(workers));
+    crew->helper = (twill__helper *)(void *)(bits + 2 * twill__words(workers));
 }
 
 /* Whether this process opened it. */
