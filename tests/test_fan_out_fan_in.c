@@ -279,9 +279,9 @@ TEST(ordered_is_the_serial_loop)
 TEST(true_completion_order)
 {
     seen *s = fresh();
-    s->nap[0] = TWILL_MS(90);
-    s->nap[1] = TWILL_MS(20);
-    s->nap[2] = TWILL_MS(50);
+    s->nap[0] = TWILL_MS(600); /* far apart: a busy machine */
+    s->nap[1] = TWILL_MS(1);
+    s->nap[2] = TWILL_MS(300);
     CHECK_EQ(run(s, 3, OPTIONS(.run.workers = 3)), TWILL_OK);
     CHECK_EQ(s->order[0], 1);
     CHECK_EQ(s->order[1], 2);
@@ -637,7 +637,7 @@ TEST(left_behind_at_the_deadline)
                      items, sizeof *items, 3, deaf, sizeof(int), note_status,
                      OPTIONS(.run = {.workers = 3,
                                      .report = &report,
-                                     .until = twill_within_or_cancelled(TWILL_MS(50), token)},
+                                     .until = twill_within_or_cancelled(TWILL_MS(300), token)},
                              .max_abandoned = 2, .discard = late_result, .ordered = round == 1)),
                  TWILL_TIMEOUT);
         CHECK(twill_now() - began < TWILL_SEC(10));

@@ -730,7 +730,7 @@ TEST(maintain_keeps_what_it_must)
     twill_lease l[4] = {{0}};
     uint64_t early;
     twill_resource_pool *pool = pool_of((twill_resource_pool_options){
-        .max = 4, .min_idle = 2, .max_idle_time = TWILL_MS(4), .jitter_percent = UINT_MAX});
+        .max = 4, .min_idle = 2, .max_idle_time = TWILL_MS(80), .jitter_percent = UINT_MAX});
     OK(twill_resource_pool_maintain(pool, NULL, twill_within(TWILL_SEC(9))));
     CHECK_EQ(stats_of(pool).idle, 2);
     for (int k = 0; k < 4; k++)
@@ -738,7 +738,7 @@ TEST(maintain_keeps_what_it_must)
     early = stats_of(pool).destroyed[TWILL_RESOURCE_IDLE]; /* 0, unless this thread was held up */
     for (int k = 0; k < 4; k++)
         OK(twill_resource_pool_release(pool, &l[k]));
-    twill_sleep(twill_within(TWILL_MS(5)));
+    twill_sleep(twill_within(TWILL_MS(81)));
     OK(twill_resource_pool_maintain(pool, NULL, twill_within(TWILL_SEC(9))));
     CHECK_EQ(stats_of(pool).idle, 2); /* fresh ones: made before the old ones went */
     CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_IDLE] - early, 4);
