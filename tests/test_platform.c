@@ -724,7 +724,8 @@ TEST(ticks_are_told_as_time)
     (void)twill_sleep(twill_within(TWILL_MS(20)));
     twill__ticks_and_clock(&last, &now);
     told = twill__time_of_ticks(last - first);
-    CHECK(told > (now - since) / 100 * 98 && told < (now - since) / 100 * 102);
+    /* loose: the rate is measured in 20 us, where a reading of the clock may take 1 */
+    CHECK(told > (now - since) / 100 * 85 && told < (now - since) / 100 * 115);
     /* a counter of 24 MHz: not rounded to whole ticks a microsecond */
     atomic_store(&twill__process()->tick_rate, 25166);
     told = twill__time_of_ticks(24000000);
