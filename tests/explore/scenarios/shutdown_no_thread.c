@@ -1,0 +1,56 @@
+/* A hook ends its thread and no other can be had: the next hook runs in the thread of finish, while the
+   watcher looks round. */
+#include <stdatomic.h>
+#include <stdbool.h>
+
+static _Atomic int threads;
+
+static bool no_more(void)
+{
+    return atomic_fetch_add(&threads, 1) >= 3; /* watcher, runner, and the one that asks */
+}
+
+#define TWILL__FAIL_THREAD() no_more()
+#include "shutdown_common.h"
+
+static _Atomic int ran;
+
+static int ends(const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&ran, 10);
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+static int counts(const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&ran, 1);
+    return 0;
+}
+
+static void asks(void *side_)
+{
+    struct side *side = side_;
+    twill_shutdown_request(side->shutdown, 2);
+}
+
+int main(void)
+{
+    struct side other = {.count = 0};
+    twill_shutdown *shutdown = make((twill_shutdown_options){0});
+    twill_shutdown_report report;
+
+    assert(twill_shutdown_add(shutdown, "second", counts, NULL, 0) == TWILL_OK);
+    assert(twill_shutdown_add(shutdown, "first", ends, NULL, 0) == TWILL_OK);
+    go(&other, asks, shutdown);
+    assert(twill_shutdown_finish(shutdown, &report) == TWILL_FAILED);
+    assert(atomic_load(&ran) == 11 && report.hooks == 2);
+    end(&other);
+    assert(twill_shutdown_destroy(shutdown) == TWILL_OK);
+    return 0;
+}
