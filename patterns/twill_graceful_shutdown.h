@@ -3973,10 +3973,14 @@ static inline twill_status twill__shutdown_run_unguarded(twill_shutdown *shutdow
     twill_cancel token;
     twill_task task = twill__shutdown_task(hook->context, index, until, &token);
     twill_cancel_init(&token, NULL);
-    shutdown->job.hook = hook; /* for twill__shutdown_finisher_gone, as the instant of its start */
-    shutdown->job.until = twill__clock_now();
+    twill__lock(&shutdown->lock);
+    /* for twill__shutdown_finisher_gone, as the instant of its start; taken: for no runner */
+    shutdown->job = (twill__shutdown_job){hook, index, twill__clock_now(), true, false, false, 0};
+    twill__shutdown_unlock(shutdown);
     twill__shutdown_inline(shutdown, &task, hook, code);
+    twill__lock(&shutdown->lock);
     shutdown->job.hook = NULL;
+    twill__shutdown_unlock(shutdown);
     twill_cancel_detach(&token);
     return *code ? TWILL_FAILED : TWILL_NO_THREAD;
 }
