@@ -16,8 +16,10 @@ static void end_it(twill__record *record, twill_status status, int code, bool re
 {
     twill_outcome outcome = {.status = status, .code = code, .index = 7};
 
-    if (CHECK(twill__record_settle(record, returned)))
-        twill__record_publish(record, &outcome, disown);
+    if (!CHECK(twill__record_settle(record, returned)))
+        return;
+    record->outcome = outcome;
+    twill__record_publish(record, disown);
 }
 
 static void on_forget(twill__record *record)
@@ -36,11 +38,11 @@ static void on_expire(twill__record *record)
 static void on_cancel(twill__record *record)
 {
     atomic_fetch_add(&cancelled, 1);
-    if (twill__record_open(record))
+    if (!twill__record_ended(record))
         end_it(record, TWILL_CANCELLED, 0, false, true);
 }
 
-static const twill__record_table table = {NULL, on_expire, on_cancel, on_forget};
+static const twill__record_table table = {NULL, on_expire, on_cancel, on_forget, NULL};
 
 TEST(a_result_and_its_handle)
 {
@@ -92,8 +94,12 @@ TEST(how_it_ends_is_said_by_the_outcome)
     int result = 3;
     size_t which = 9;
 
-    for (int i = 0; i < 3; i++)
-        futures[i] = twill__record_hold(twill__record_get(core, sizeof(int)));
+    for (int i = 0; i < 3; i++) {
+        twill__record *record = twill__record_get(core, sizeof(int));
+
+        twill__record_tells(record);
+        futures[i] = twill__record_hold(record);
+    }
     end_it(futures[1].slot, TWILL_FAILED, 12, true, true);
     CHECK_EQ(twill_future_wait_any(futures, 3, &which, twill_within(0)), TWILL_OK);
     CHECK_EQ(which, 1);
@@ -208,6 +214,57 @@ TEST(records_are_used_again)
             before = faults_allocs();
     }
     CHECK_EQ(faults_allocs(), before);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_large_result_finds_room_that_is_there)
+{
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+    unsigned long before = 0;
+
+    for (int i = 0; i < 1000; i++) {
+        twill__record *record = twill__record_get(core, i % 2 ? 5000 : 0);
+        twill_future future = twill__record_hold(record);
+
+        end_it(record, TWILL_OK, 0, false, true);
+        twill_future_release(future);
+        if (i == 1)
+            before = faults_allocs();
+    }
+    CHECK_EQ(faults_allocs(), before);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(records_grow_in_number_only_when_few_are_free)
+{
+    enum { KEPT = 3000 };
+    static twill_future kept[KEPT];
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+    size_t records;
+
+    for (int i = 0; i < KEPT; i++)
+        kept[i] = twill__record_hold(twill__record_get(core, 0));
+    for (int i = 0; i < 100000; i++) {
+        twill__record *record = twill__record_get(core, 0);
+        twill_future future = twill__record_hold(record);
+
+        record->outcome.status = TWILL_OK;
+        CHECK(twill__record_finish_alone(record));
+        CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+        twill_future_release(future);
+        CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_STALE);
+    }
+    records = core->records;
+    CHECK(records <= 4 * KEPT);
+    for (int i = 0; i < KEPT; i++) {
+        end_it(kept[i].slot, TWILL_OK, 0, false, true);
+        twill_future_release(kept[i]);
+    }
+    for (int i = 0; i < 100000; i++)
+        twill__record_disown(twill__record_get(core, 0));
+    CHECK_EQ(core->records, records);
     twill__core_leave(core);
     CHECK_EQ(faults_live(), 0);
 }

@@ -357,13 +357,13 @@ static inline void twill__entry_tell(twill__batcher *batcher, twill__entry *entr
 
 static inline void twill__entry_promise(twill__entry *entry)
 {
-    twill_outcome outcome;
+    twill__record *record = &entry->record;
     if (!entry->has_future || entry->promised)
         return;
     entry->promised = true;
-    outcome = twill__entry_outcome(entry);
-    (void)twill__record_settle(&entry->record, outcome.status == TWILL_OK);
-    twill__record_publish(&entry->record, &outcome, false);
+    record->outcome = twill__entry_outcome(entry);
+    (void)twill__record_settle(record, record->outcome.status == TWILL_OK);
+    twill__record_publish(record, false);
 }
 
 /* Under the lock: entries that have been told leave the books. */

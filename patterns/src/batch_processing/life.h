@@ -10,7 +10,7 @@
    the record has not ended. */
 static inline bool twill__entry_open(twill__record *record)
 {
-    return twill__record_open(record);
+    return !twill__record_ended(record);
 }
 
 /* An item that is in no call ends now. Under the lock, which it leaves and takes again. */
@@ -44,9 +44,9 @@ static inline void twill__batcher_expire(twill__record *record)
         promise = entry->promised = true;
     }
     if (promise) { /* under the lock: the worker forgets it under the same */
-        twill_outcome outcome = twill__entry_outcome(entry);
         (void)twill__record_settle(record, false);
-        twill__record_publish(record, &outcome, false);
+        record->outcome = twill__entry_outcome(entry);
+        twill__record_publish(record, false);
     }
     twill__batcher_exit(batcher, &turn);
 }
@@ -70,18 +70,15 @@ static inline void twill__batcher_cancel(twill__record *record)
 static inline bool twill__batcher_help_unpinned(twill__batcher *batcher, twill__batcher_turn *turn,
                                                 twill__record *record, bool inside)
 {
-    uint64_t generation = record->generation;
-    bool helped, again;
+    twill_future future = {record, twill__record_generation(record)};
     twill__record_unpin(record);
-    helped = inside ? twill__batcher_inline(batcher, turn) == TWILL_OK
-                    : twill__batcher_help(batcher, turn);
-    if (helped)
+    if (inside ? twill__batcher_inline(batcher, turn) == TWILL_OK
+               : twill__batcher_help(batcher, turn))
         return true;
-    twill__lock(&record->lock);
-    again = record->generation != generation; /* released meanwhile: the waiter will see it */
-    record->pins += !again;
+    if (twill__future_pin(future) != TWILL_OK)
+        return true; /* released meanwhile: the waiter will see it */
     twill__unlock(&record->lock);
-    return again;
+    return false;
 }
 
 /* Who waits for an item inside of a callback of its batcher, or on the pool's only thread, works
@@ -110,7 +107,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL};
+                                              twill__batcher_cancel, NULL, NULL};
     return &table;
 }
 

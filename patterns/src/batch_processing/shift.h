@@ -151,14 +151,6 @@ static inline void *twill__shift_result(const twill__view *view, size_t i)
     return shift->batcher->options.result_size ? shift->call[i]->record.result : NULL;
 }
 
-/* Whether a wait may run the item itself. Not over ENDED: it may have expired in this very call. */
-static inline void twill__entry_stage(twill__entry *entry, uint32_t from, uint32_t to)
-{
-    /* relaxed: a hint for those who wait; they look at the item under the batcher's lock */
-    atomic_compare_exchange_strong_explicit(&entry->record.stage, &from, to, memory_order_relaxed,
-                                            memory_order_relaxed);
-}
-
 /* A wait inside the callback for one of these items could never end: the futures know that the
    thread stands in all of them. */
 static inline void twill__shift_stack(twill__shift *shift)
@@ -169,7 +161,7 @@ static inline void twill__shift_stack(twill__shift *shift)
             if (one->has_future) {
                 one->record.outer = twill__record_current();
                 twill__thread()->record = &one->record;
-                twill__entry_stage(one, TWILL__PENDING, TWILL__ACTIVE);
+                twill__record_claim(&one->record);
             }
 }
 
@@ -386,7 +378,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
     for (twill__entry *entry = lot->first; entry; entry = entry->next)
         for (twill__entry *one = entry; one; one = one->follower) {
             one->where = one == entry ? TWILL__PENDING_ITEM : TWILL__MERGED_ITEM;
-            twill__entry_stage(one, TWILL__ACTIVE, TWILL__PENDING);
+            twill__record_unclaim(&one->record);
             twill__idle_in(stock, one, false);
         }
     lot->attempt++;

@@ -18,8 +18,10 @@
 
 typedef struct
     twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
-    uint64_t place;     /* in the ring or the heap, + 1; 0: it has not been there */
-    size_t timer;       /* its place in the timer heap + 1; 0: none */
+    /* in the ring or the heap, + 1; 0: it has not been there. Relaxed: under the lock, or a
+       guess */
+    _Atomic uint64_t place;
+    size_t timer; /* its place in the timer heap + 1; 0: none */
     twill_ns when;
 } twill__todo_entry;
 
@@ -132,7 +134,13 @@ static inline void *twill__larger(void *old, size_t used, size_t bytes)
 static inline void twill__todo_placed(const twill__todo *todo, uint64_t place)
 {
     if (!todo->fn)
-        ((twill__todo_entry *)todo->arg)->place = place;
+        atomic_store_explicit(&((twill__todo_entry *)todo->arg)->place, place,
+                              memory_order_relaxed);
+}
+
+static inline uint64_t twill__todo_place(const twill__todo_entry *entry)
+{
+    return atomic_load_explicit(&entry->place, memory_order_relaxed);
 }
 
 static inline bool twill__is_hole(const twill__todo *todo)
@@ -248,10 +256,66 @@ static inline size_t twill__todos_length(twill__todos *todos)
 }
 
 typedef struct twill__taker { /* a thread that takes without the lock */
-    uint64_t tail;            /* as it was some time ago: whose line is the pushers' */
+    /* as they were some time ago: their line is the pushers' */
+    uint64_t tail;
+    twill__todo_ring *ring; /* while head is in these 64 places: */
+    uint64_t page;          /* + 1; 0: not known */
     /* the record that may be this thread's, before it is: who holds, sees it */
     _Atomic(twill__todo_entry *) claim;
+    const twill__todo_entry *ahead; /* a guess: a record whose turn it will be soon, or NULL */
 } twill__taker;
+
+#define TWILL__TAKES_AHEAD 3
+
+/* The lines of a record were another core's: it is named early enough to fetch them. */
+static inline void twill__todo_look_ahead(twill__todo_ring *ring, uint64_t head,
+                                          twill__taker *taker)
+{
+    const twill__todo_cell *cell = &ring->cell[(head + TWILL__TAKES_AHEAD) & (ring->size - 1)];
+    taker->ahead = NULL;
+    if ((int64_t)(taker->tail - head) > TWILL__CELLS_AHEAD)
+        __builtin_prefetch(&ring->cell[(head + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
+    if ((int64_t)(taker->tail - head) > TWILL__TAKES_AHEAD &&
+        !atomic_load_explicit(&cell->fn, memory_order_relaxed))
+        taker->ahead =
+            (const twill__todo_entry *)atomic_load_explicit(&cell->arg, memory_order_relaxed);
+}
+
+/* A guess, without the lock: how many stand before it. */
+static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry)
+{
+    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
+    /* acquire: what it points to */
+    const twill__todo_ring *ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
+    return (size_t)(twill__todo_place(entry) - 1 - head) & (ring->size - 1);
+}
+
+/* Letting go moves the head on by a whole turn, 64 places or more: so within 64 places it is the
+   same ring. acquire: what it points to. One that is too old or too new is found out by the CAS. */
+static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
+                                                  uint64_t head)
+{
+    if (taker->page != head / 64 + 1) {
+        taker->ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
+        taker->page = head / 64 + 1;
+    }
+    return taker->ring;
+}
+
+/* A guess, without the pushers' line: whether it knows of more. */
+static inline bool twill__todos_known(const twill__todos *todos, const twill__taker *taker)
+{
+    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
+    return !(head & TWILL__HELD) && (int64_t)(taker->tail - head) > 0;
+}
+
+/* A guess, as below: as long as the taker knows of more, the pushers' line is left alone. */
+static inline bool twill__todos_wait(const twill__todos *todos, twill__taker *taker)
+{
+    if (!twill__todos_known(todos, taker))
+        taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire); /* as below */
+    return twill__todos_known(todos, taker);
+}
 
 /* Without the lock: the oldest. False: there is none, or it is held. */
 static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twill__taker *taker)
@@ -268,30 +332,24 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
             taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire);
         if ((int64_t)(taker->tail - head) <= 0)
             return false;
-        /* acquire: what it points to. One that is too old or too new is found out by the CAS */
-        ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
+        ring = twill__taker_ring(todos, taker, head);
         twill__todo_read(ring, head, todo);
         /* relaxed: the CAS publishes it, to twill__todos_hold */
         atomic_store_explicit(&taker->claim, todo->fn ? NULL : (twill__todo_entry *)todo->arg,
                               memory_order_relaxed);
         /* release: the cell was read before it is filled again (twill__todos_see) */
         if (atomic_compare_exchange_weak_explicit(&todos->head, &head, head + 1,
-                                                  memory_order_acq_rel, memory_order_acquire))
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+            twill__todo_look_ahead(ring, head, taker);
             return true;
+        }
     }
 }
 
-/* Guesses, without the lock: whether it is held; whether there is something to take. */
+/* A guess, without the lock. */
 static inline bool twill__todos_are_held(const twill__todos *todos)
 {
     return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HELD;
-}
-
-static inline bool twill__todos_wait(const twill__todos *todos)
-{
-    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
-    return !(head & TWILL__HELD) &&
-           (int64_t)(atomic_load_explicit(&todos->tail, memory_order_relaxed) - head) > 0;
 }
 
 /* Pushes the ring together; into a larger one if `fresh` is not NULL. */
@@ -560,9 +618,9 @@ static inline twill__todo twill__todos_drop(twill__todos *todos, bool newest)
 static inline bool twill__todos_have(const twill__todos *todos, const twill__todo_entry *entry)
 {
     twill__todo_ring *ring = twill__todos_ring(todos);
-    size_t at = (size_t)entry->place - 1;
+    size_t at = (size_t)twill__todo_place(entry) - 1;
     twill__todo todo;
-    if (!entry->place)
+    if (!twill__todo_place(entry))
         return false;
     if (todos->keyed)
         return at < todos->heap_length && !todos->heap[at].todo.fn &&
@@ -577,7 +635,7 @@ static inline bool twill__todos_have(const twill__todos *todos, const twill__tod
 static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *entry)
 {
     static const twill__todo hole;
-    uint64_t at = entry->place - 1;
+    uint64_t at = twill__todo_place(entry) - 1;
     if (todos->keyed) {
         (void)twill__heap_take(todos, (size_t)at);
         return;

@@ -423,14 +423,14 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             todo = twill__todos_drop(&pool->todos, false);
         } else { /* all that is left is delayed, and has timers */
             size_t i = 0;
-            while (twill__errand_at(pool->todos.timers[i])->where != TWILL__LATER)
+            while (twill__errand_at(pool->todos.timers[i])->record.where != TWILL__LATER)
                 i++; /* exit: `later` is above 0 */
             todo.arg = pool->todos.timers[i];
             pool->later--;
         }
         if (!todo.fn) {
             twill__errand *work = twill__errand_at((twill__todo_entry *)todo.arg);
-            work->where = TWILL__NOWHERE;
+            work->record.where = TWILL__NOWHERE;
             twill__errand_untimed(pool, work);
         }
         twill__pool_level(pool, turn);
@@ -464,7 +464,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
             next = pinned->stop_chain;
-            twill__gate_fire(&pinned->gate, &pinned->token, TWILL_CANCELLED);
+            twill__errand_fire(pinned, TWILL_CANCELLED);
             twill__record_unpin(&pinned->record);
         }
         twill__turn_begin(pool, turn);

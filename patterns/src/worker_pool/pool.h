@@ -45,25 +45,23 @@ typedef enum twill__whereabouts {
 struct twill__pool;
 struct twill__hand;
 
+/* A task that is not plain. Its `outcome` has what was known at its submission (index, key, queued)
+   and then (started), before it has ended. `where` is a twill__whereabouts, under the pool's lock,
+   as the entry is; RUNNING stays until the next use, and one that was taken without the lock stays
+   READY (twill__errand_queued). `simple`: the options below are 0. `clean`: the token is the pool's
+   child, and nobody has used it or come to its gate. */
 typedef struct twill__errand {
     twill__record record;
     struct twill__pool *pool;
     twill__todo_entry entry;
-    /* under the pool's lock, as the entry is; RUNNING stays until the next use. One that was taken
-       without the lock stays READY (twill__errand_queued) */
-    twill__whereabouts where;
     struct twill__errand *below; /* that the same runner is in the middle of */
     /* of those that a tick, a stop, the watch are about to end: each takes a task once */
     struct twill__errand *chain, *stop_chain, *stuck_chain;
     bool stopped; /* a stop has fired its token, or is about to */
+    bool timed;   /* it has, or will have, a timer */
     /* set at submission */
-    twill_task_fn *fn;
-    void *arg, *context, *key;
-    size_t index;
-    uint64_t stamp;
     int priority;
-    bool timed; /* it has, or will have, a timer */
-    twill_ns queued, started, start_at, start_by, timeout;
+    twill_ns start_at, start_by, timeout;
     void (*on_done)(const twill_outcome *outcome, void *result, const twill_task *task);
     twill_drop_fn *drop;
     twill_discard_fn *discard;

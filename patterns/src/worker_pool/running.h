@@ -9,9 +9,9 @@ static inline twill__errand *twill__errand_of(twill__record *record)
     return (twill__errand *)(void *)record;
 }
 
-static inline twill__errand *twill__errand_at(twill__todo_entry *entry)
+static inline twill__errand *twill__errand_at(const twill__todo_entry *entry)
 {
-    return (twill__errand *)(void *)((char *)entry - offsetof(twill__errand, entry));
+    return (twill__errand *)(void *)((char *)(uintptr_t)entry - offsetof(twill__errand, entry));
 }
 
 /* The innermost record that a runner runs, or NULL; see there. */
@@ -28,30 +28,28 @@ static inline void twill__hand_on(twill__hand *runner, twill__errand *work)
 
 /* ---- how it ended ---- */
 
-static inline void twill__outcome_of(const twill__errand *work, twill_status status, int code,
-                                     unsigned worker, twill_ns finished, twill_outcome *outcome)
+/* By the one who says so. */
+static inline void twill__errand_ends(twill__errand *work, twill_status status, int code,
+                                      unsigned worker, twill_ns finished)
 {
+    twill_outcome *outcome = &work->record.outcome;
     outcome->status = status;
     outcome->code = status == TWILL_FAILED ? code : 0;
-    outcome->index = work->index;
-    outcome->key = work->key;
     outcome->worker = worker;
-    outcome->attempts = work->started ? 1 : 0;
-    outcome->queued = work->queued;
-    outcome->started = work->started;
+    outcome->attempts = outcome->started ? 1 : 0;
     outcome->finished = finished;
 }
 
 /* What everybody is told before the future wakes: counts, on_done, the event. */
 static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
-                                      const twill_outcome *outcome, bool returned,
-                                      const twill_task *task)
+                                      bool returned, const twill_task *task)
 {
+    const twill_outcome *outcome = &work->record.outcome;
     twill__count(pool, runner, twill__counted_of(outcome->status));
-    if (work->on_done)
+    if (!work->record.simple && work->on_done)
         work->on_done(outcome, returned ? work->record.result : NULL, task);
-    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, work->index, work->key, outcome->worker,
-                 task);
+    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
+                 outcome->worker, task);
 }
 
 /* Its token is of no use any more. */
@@ -60,22 +58,30 @@ static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
     if (work->hooked)
         twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
     work->hooked = false;
+    work->record.clean = false;
     twill__gate_shut(&work->gate);
     if (twill__token_used(twill__token_of(&work->token)))
         twill_cancel_detach(&work->token);
 }
 
+/* Fires the token of one that is pinned, and has not ended when it was looked under that pin. */
+static inline void twill__errand_fire(twill__errand *work, twill_status reason)
+{
+    /* relaxed: whoever ends it in one step finds the pin, or this */
+    atomic_fetch_or_explicit(&work->record.word, TWILL__TOUCHED, memory_order_relaxed);
+    twill__gate_fire(&work->gate, &work->token, (int)reason);
+}
+
 /* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
 static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, twill_status why)
 {
-    twill_task task = twill__task_about(pool, work->index, work->context);
-    twill_outcome outcome;
+    twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
     twill__errand_quiet(pool, work);
-    twill__outcome_of(work, why, 0, UINT_MAX, twill__clock_now(), &outcome);
+    twill__errand_ends(work, why, 0, UINT_MAX, twill__clock_now());
     if (work->drop)
-        work->drop(work->arg, why, &task);
-    twill__errand_told(pool, NULL, work, &outcome, false, &task);
-    twill__record_finish(&work->record, &outcome, false);
+        work->drop(work->record.arg, why, &task);
+    twill__errand_told(pool, NULL, work, false, &task);
+    twill__record_finish(&work->record, false);
 }
 
 static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, twill_status why)
@@ -94,13 +100,12 @@ static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work
                                           twill_status status)
 {
     if (twill__record_settle(&work->record, false)) {
-        twill_task task = twill__task_about(pool, work->index, work->context);
-        twill_outcome outcome;
-        twill__outcome_of(work, status, 0, UINT_MAX, twill__clock_now(), &outcome);
-        twill__errand_told(pool, NULL, work, &outcome, false, &task);
-        twill__record_publish(&work->record, &outcome, false);
+        twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
+        twill__errand_ends(work, status, 0, UINT_MAX, twill__clock_now());
+        twill__errand_told(pool, NULL, work, false, &task);
+        twill__record_publish(&work->record, false);
     }
-    twill__gate_fire(&work->gate, &work->token, (int)status);
+    twill__errand_fire(work, status);
 }
 
 /* ---- timers ---- */
@@ -138,9 +143,12 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
 
 static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twill__errand *work)
 {
-    twill__todo todo = {NULL, &work->entry, NULL, work->index, work->stamp};
-    work->where = TWILL__READY;
-    twill__todos_push(&pool->todos, &todo, work->priority, work->queued, pool->team.tick_rate);
+    twill__todo todo = {NULL, &work->entry, NULL, work->record.outcome.index, 0};
+    if (!(todo.index & pool->sample))
+        todo.stamp = twill__ticks();
+    work->record.where = TWILL__READY;
+    twill__todos_push(&pool->todos, &todo, work->priority, work->record.outcome.queued,
+                      pool->team.tick_rate);
     if (work->start_by)
         twill__errand_timer(pool, turn, work, work->start_by);
 }
@@ -148,23 +156,22 @@ static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twil
 /* Whether it has still to begin; under the lock, and from then on held, if it has not ended. */
 static inline bool twill__errand_queued(twill__pool *pool, twill__errand *work)
 {
-    /* acquire: pairs with the release of who published it. Then the pool may be gone; else its end
-       waits for this task, and so for our lock */
-    if (atomic_load_explicit(&work->record.stage, memory_order_acquire) == TWILL__ENDED)
+    /* then the pool may be gone; else its end waits for this task, and so for our lock */
+    if (twill__record_ended(&work->record))
         return false;
     twill__todos_hold(&pool->todos);
-    return work->where == TWILL__LATER ||
-           (work->where == TWILL__READY && twill__todos_have(&pool->todos, &work->entry));
+    return work->record.where == TWILL__LATER ||
+           (work->record.where == TWILL__READY && twill__todos_have(&pool->todos, &work->entry));
 }
 
 /* Out of the queue, or of the delayed ones; under the lock. The caller answers for it now. */
 static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 {
-    if (work->where == TWILL__READY)
+    if (work->record.where == TWILL__READY)
         twill__todos_remove(&pool->todos, &work->entry);
     else
         pool->later--;
-    work->where = TWILL__NOWHERE;
+    work->record.where = TWILL__NOWHERE;
 }
 
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
@@ -176,7 +183,7 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
     bool moved = false;
     while (twill__timer_next(&pool->todos) <= now) { /* exit: timers stop, or go on */
         twill__errand *work = twill__errand_at(pool->todos.timers[0]);
-        if (work->where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
+        if (work->record.where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
             /* its room was taken with the order */
             pool->later--;
             twill__timer_stop(&pool->todos, &work->entry);
@@ -184,7 +191,7 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             twill__errand_push(pool, turn, work);
             twill__pool_wants(pool, turn);
             moved = true;
-        } else if (work->where == TWILL__RUNNING) {
+        } else if (work->record.where == TWILL__RUNNING) {
             twill__errand_untimed(pool, work);
             if (twill__record_pin(&work->record)) {
                 work->chain = turn->stale;
@@ -345,27 +352,51 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     runner->context = context;
 }
 
+/* How long it may run; 0: as long as it likes. */
+static inline twill_ns twill__errand_limit(const twill__errand *work)
+{
+    return work->record.simple ? 0 : work->timeout;
+}
+
 /* What it said, by the rules of the manual. */
 static inline twill_status twill__errand_status(const twill__errand *work,
                                                 const twill__hand *runner, int code, twill_ns now)
 {
-    if (work->timeout && now >= work->started + work->timeout)
+    twill_ns limit = twill__errand_limit(work);
+    if (limit && now >= work->record.outcome.started + limit)
         return TWILL_TIMEOUT;
     if (code)
         return TWILL_FAILED;
     return runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
 }
 
-/* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
-static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
-                                      int code, bool returned, const twill_task *task)
+/* Whether nobody but its handle has come near it: then one step ends it. */
+static inline bool twill__errand_is_calm(const twill__errand *work)
 {
-    twill_ns now = twill__clock_now();
-    twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
-    bool raced = work->timeout || pool->options.stuck_after;
-    twill_outcome outcome;
-    twill__record_left(&work->record);
-    runner->now = now;
+    const twill__token *token = twill__token_of(&work->token);
+    return work->record.simple && !twill__token_used(token) &&
+           /* relaxed: a reason from above was found by the task itself, or is another's, who leaves
+              TWILL__TOUCHED */
+           !atomic_load_explicit(&token->state, memory_order_relaxed);
+}
+
+/* It counts as about to look for more, unless there is more: whoever hears of the end, and submits,
+   need call nobody. */
+static inline void twill__hand_looks(twill__pool *pool, twill__hand *runner)
+{
+    if (runner->depth != 1 || runner->outside || twill__pool_is_quick(pool) ||
+        twill__todos_wait(&pool->todos, &runner->taker))
+        return; /* quick ones are looked for without the lock (twill__worker_searches) */
+    runner->looks = true;
+    /* relaxed: the end publishes it, and the pool's lock orders its own end */
+    atomic_fetch_add_explicit(&pool->looking, 1, memory_order_relaxed);
+}
+
+/* Others may say that it is over, too. */
+static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runner,
+                                            twill__errand *work, twill_status status, int code,
+                                            bool returned, const twill_task *task, twill_ns now)
+{
     twill__errand_quiet(pool, work);
     if (work->timeout) { /* the others had their last timer before they began */
         twill__turn turn;
@@ -373,26 +404,44 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
         twill__errand_untimed(pool, work);
         twill__turn_end(pool, &turn);
     }
-    twill__outcome_of(work, status, code, runner->worker, now, &outcome);
-    twill__pool_took(pool, (uint64_t)(now - work->started));
-    if (returned && runner->ran)
-        twill__histogram_add(runner->ran, (uint64_t)(now - work->started));
-    if (!raced) {
-        twill__errand_told(pool, runner, work, &outcome, returned, task);
-        if (runner->depth == 1 && !runner->outside && !work->discard && returned &&
-            !twill__todos_wait(&pool->todos)) {
-            runner->looks = true;
-            /* relaxed: the record's lock publishes it, and the pool's lock orders its end */
-            atomic_fetch_add_explicit(&pool->looking, 1, memory_order_relaxed);
-        }
-        twill__record_finish(&work->record, &outcome, returned);
-    } else if (twill__record_settle(&work->record, returned)) {
-        twill__errand_told(pool, runner, work, &outcome, returned, task);
-        twill__record_publish(&work->record, &outcome, true);
+    if (twill__record_settle(&work->record, returned)) {
+        twill__errand_ends(work, status, code, runner->worker, now);
+        twill__errand_told(pool, runner, work, returned, task);
+        twill__record_publish(&work->record, true);
     } else {
         if (returned && work->discard) /* late: nobody can take it */
-            work->discard(work->arg, work->record.result, code, task);
+            work->discard(work->record.arg, work->record.result, code, task);
         twill__record_disown(&work->record);
+    }
+}
+
+/* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
+static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                      int code, bool returned, const twill_task *task)
+{
+    twill_ns now = twill__clock_now();
+    uint64_t took = (uint64_t)(now - work->record.outcome.started);
+    twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
+    bool calm = returned && twill__errand_is_calm(work);
+    twill__record_left(&work->record);
+    runner->now = now;
+    twill__pool_took(pool, took);
+    if (returned && runner->ran)
+        twill__histogram_add(runner->ran, took);
+    if (twill__errand_limit(work) || pool->options.stuck_after) {
+        twill__errand_over_raced(pool, runner, work, status, code, returned, task, now);
+    } else {
+        if (!calm)
+            twill__errand_quiet(pool, work);
+        twill__errand_ends(work, status, code, runner->worker, now);
+        twill__errand_told(pool, runner, work, returned, task);
+        if (returned && (work->record.simple || !work->discard))
+            twill__hand_looks(pool, runner);
+        if (!calm || !twill__record_finish_alone(&work->record)) {
+            if (calm) /* who has come meanwhile may have fired it */
+                twill__errand_quiet(pool, work);
+            twill__record_finish(&work->record, returned);
+        }
     }
     runner->ended++;
 }
@@ -400,26 +449,27 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
 /* The work was taken out of the queue for this runner (twill__hand_takes). */
 static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill__errand *work)
 {
+    const twill_outcome *outcome = &work->record.outcome;
+    twill_ns limit = twill__errand_limit(work);
     void *context = runner->context;
     unsigned said = runner->said;
     twill_task task;
     int code;
-    twill__hand_task(runner, work->index, work->context, &task);
+    twill__hand_task(runner, outcome->index, work->record.context, &task);
     task.until.cancel = &work->token;
-    if (work->timeout)
-        task.until.deadline = work->started + work->timeout;
+    if (limit)
+        task.until.deadline = outcome->started + limit;
     if (runner->waited)
-        twill__histogram_add(runner->waited, work->started > work->queued
-                                                 ? (uint64_t)(work->started - work->queued)
-                                                 : 0);
+        twill__histogram_add(runner->waited, (uint64_t)(outcome->started - outcome->queued));
     runner->said = 0;
-    runner->context = work->context;
+    runner->context = work->record.context;
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
     twill__record_enter(&work->record);
-    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, work->index, work->key, runner->worker,
+    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key, runner->worker,
                  &task);
-    code = work->fn(work->arg, work->record.result_size ? work->record.result : NULL, &task);
+    code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
+                           &task);
     twill__errand_over(pool, runner, work, code, true, &task);
     runner->depth--;
     runner->said = said;
@@ -429,9 +479,9 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
 /* Taken out of the queue, it is this runner's now. */
 static inline void twill__errand_begins(twill__hand *runner, twill__errand *work)
 {
-    work->started = runner->now ? runner->now : twill__clock_now();
-    if (work->started < work->queued)
-        work->started = work->queued;
+    work->record.outcome.started = runner->now ? runner->now : twill__clock_now();
+    if (work->record.outcome.started < work->record.outcome.queued)
+        work->record.outcome.started = work->record.outcome.queued;
     twill__record_claim(&work->record);
 }
 
@@ -440,16 +490,16 @@ static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill
                                      twill__errand *work)
 {
     twill__errand_begins(runner, work);
-    work->where = TWILL__RUNNING;
+    work->record.where = TWILL__RUNNING;
     work->below = runner->depth ? twill__hand_work(runner) : NULL;
     twill__hand_on(runner, work);
     if (!work->timed)
         return;
     if (work->timeout)
         twill__errand_timer(pool, turn, work,
-                            work->timeout > TWILL_FOREVER - 1 - work->started
+                            work->timeout > TWILL_FOREVER - 1 - work->record.outcome.started
                                 ? TWILL_FOREVER - 1
-                                : work->started + work->timeout);
+                                : work->record.outcome.started + work->timeout);
     else
         twill__errand_untimed(pool, work);
 }
@@ -555,7 +605,7 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
         runner->depth--;
         if (work) {
             below = work->below;
-            twill__hand_task(runner, work->index, work->context, &task);
+            twill__hand_task(runner, work->record.outcome.index, work->record.context, &task);
             twill__errand_over(pool, runner, work, 0, false, &task);
             twill__hand_on(runner, below);
         } else if (runner->depth || !runner->plain) { /* inlined */
@@ -647,7 +697,7 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
         return false;
     twill__turn_begin(pool, &turn);
-    if ((runner && runner->given_up) || work->where != TWILL__READY ||
+    if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
         !twill__errand_queued(pool, work) ||
         (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
         twill__turn_end(pool, &turn);
@@ -659,6 +709,24 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__record_unpin(record); /* the task may end the thread, and then nobody could */
     twill__run_here(pool, &turn, runner, work);
     return true;
+}
+
+#define TWILL__NEAR 64 /* tasks before it */
+
+/* Somebody is busy with quick tasks, and near this one. If it is the next one, he may as well have
+   lost his CPU. */
+static inline twill_ns twill__errand_comes(const twill__record *record)
+{
+    const twill__errand *work = (const twill__errand *)(const void *)record;
+    const twill__pool *pool = work->pool;
+    const twill__team *team = &pool->team;
+    size_t before;
+    if (!twill__pool_is_quick(pool) || twill__todos_are_held(&pool->todos) ||
+        /* a guess */
+        atomic_load_explicit(&team->idle, memory_order_relaxed) >= twill__team_threads(team))
+        return 0;
+    before = twill__todos_before(&pool->todos, &work->entry);
+    return before > 0 && before <= TWILL__NEAR ? TWILL__SPIN_WAIT : 0;
 }
 
 static inline void twill__errand_expire(twill__record *record)
@@ -694,8 +762,8 @@ static inline void twill__errand_cancel(twill__record *record)
     if (queued) {
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool, 1);
-    } else if (twill__record_open(record)) {
-        twill__gate_fire(&work->gate, &work->token, TWILL_CANCELLED);
+    } else if (!twill__record_ended(record)) {
+        twill__errand_fire(work, TWILL_CANCELLED);
     }
 }
 
@@ -703,15 +771,17 @@ static inline void twill__errand_forget(twill__record *record)
 {
     twill__errand *work = twill__errand_of(record);
     if (work->discard) {
-        twill_task task = {work->index, work->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        work->discard(work->arg, record->result, record->outcome.code, &task);
+        twill_task task = {
+            work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        work->discard(work->record.arg, record->result, record->outcome.code, &task);
     }
 }
 
 static inline const twill__record_table *twill__errand_table(void)
 {
     static const twill__record_table table = {twill__errand_help, twill__errand_expire,
-                                              twill__errand_cancel, twill__errand_forget};
+                                              twill__errand_cancel, twill__errand_forget,
+                                              twill__errand_comes};
     return &table;
 }
 

@@ -66,6 +66,38 @@ static inline void twill__hook_fires(int reason, const twill_task *task)
     twill_cancel_fire((twill_cancel *)task->context, reason);
 }
 
+/* Whether the future alone is told of its end. */
+static inline bool twill__order_simple(const twill_submit_options *options)
+{
+    return !options->priority && !options->start_at && !options->start_by && !options->timeout &&
+           !options->cancel && !options->on_done && !options->drop && !options->discard;
+}
+
+/* What stands in lines of its own, which most tasks leave as they are. */
+static inline void twill__errand_options(twill__errand *work, const twill_submit_options *options)
+{
+    work->priority = options->priority;
+    work->start_at = options->start_at;
+    work->start_by = options->start_by;
+    work->timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
+    work->on_done = options->on_done;
+    work->drop = options->drop;
+    work->discard = options->discard;
+    work->timed = work->hooked = false;
+    if (options->discard)
+        twill__record_tells(&work->record);
+}
+
+/* Its token, if that is not as it should be. */
+static inline void twill__errand_token(twill__pool *pool, twill__errand *work, twill_cancel *cancel)
+{
+    if (work->record.clean && !cancel)
+        return;
+    work->record.clean = !cancel;
+    atomic_store_explicit(&work->gate, 0, memory_order_relaxed); /* nobody knows it yet */
+    twill_cancel_init(&work->token, cancel ? cancel : pool->options.run.until.cancel);
+}
+
 /* The record of a task that is not plain. False: no memory. */
 static inline bool twill__order_record(twill__order *order)
 {
@@ -73,28 +105,25 @@ static inline bool twill__order_record(twill__order *order)
     twill__pool *pool = order->pool;
     twill__record *record = twill__record_get(pool->core, options->result_size);
     twill__errand *work = twill__errand_of(record);
+    bool simple = twill__order_simple(options);
     if (!record)
         return false;
-    work->pool = pool;
-    work->where = TWILL__NOWHERE;
-    work->below = NULL;
-    work->fn = order->fn;
-    work->arg = order->arg;
-    work->context = order->context;
-    work->key = options->key;
-    work->priority = options->priority;
-    work->started = 0;
-    work->start_at = options->start_at;
-    work->start_by = options->start_by;
-    work->timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
-    work->on_done = options->on_done;
-    work->drop = options->drop;
-    work->discard = options->discard;
-    work->timed = work->hooked = work->stopped = false;
-    /* nobody knows it yet */
-    atomic_store_explicit(&work->gate, 0, memory_order_relaxed);
-    twill_cancel_init(&work->token,
-                      options->cancel ? options->cancel : pool->options.run.until.cancel);
+    if (!simple || !record->simple) /* none of them was set by the one before */
+        twill__errand_options(work, options);
+    record->simple = simple;
+    if (work->pool != pool)
+        work->pool = pool;
+    if (work->below)
+        work->below = NULL;
+    if (work->stopped)
+        work->stopped = false;
+    record->where = TWILL__NOWHERE;
+    record->fn = order->fn;
+    record->arg = order->arg;
+    record->context = order->context;
+    record->outcome.key = options->key;
+    record->outcome.started = 0;
+    twill__errand_token(pool, work, options->cancel);
     order->work = work;
     return true;
 }
@@ -129,9 +158,8 @@ static inline void twill__order_number(twill__order *order)
     pool->unfinished++;
     if (!work)
         return;
-    work->index = order->index;
-    work->queued = twill__clock_now();
-    work->stamp = twill__ticks();
+    work->record.outcome.index = order->index;
+    work->record.outcome.queued = twill__clock_now();
     if (order->future)
         *order->future = twill__record_hold(&work->record);
     if (twill__order_timed(order->options)) {
@@ -147,15 +175,15 @@ static inline void twill__order_put(twill__order *order)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
+    if (!(order->index & pool->sample))
+        todo.stamp = twill__ticks();
     if (work) {
         todo.fn = NULL;
         todo.arg = &work->entry;
-        todo.stamp = work->stamp;
-        work->where = TWILL__READY;
-        twill__todos_push(&pool->todos, &todo, work->priority, work->queued, pool->team.tick_rate);
+        work->record.where = TWILL__READY;
+        twill__todos_push(&pool->todos, &todo, order->options->priority,
+                          work->record.outcome.queued, pool->team.tick_rate);
     } else {
-        if (!(order->index & pool->sample))
-            todo.stamp = twill__ticks();
         twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
     }
 }
@@ -166,8 +194,8 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__errand *work = order->work;
     if (!work) {
         twill__order_put(order);
-    } else if (work->start_at > work->queued) {
-        work->where = TWILL__LATER;
+    } else if (work->start_at > work->record.outcome.queued) {
+        work->record.where = TWILL__LATER;
         pool->later++;
         twill__errand_timer(pool, turn, work, twill__nearer(work->start_at, work->start_by));
         if (!pool->live) /* somebody must see the time */
@@ -176,7 +204,7 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
         twill__errand_push(pool, turn, work);
     }
     twill__pool_level(pool, turn);
-    if (!work || work->where == TWILL__READY)
+    if (!work || work->record.where == TWILL__READY)
         twill__pool_wants(pool, turn);
 }
 
@@ -200,8 +228,8 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
     }
     if (pool->options.on_event) {
         twill_task task = twill__task_about(pool, order->index, order->context);
-        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->index, work ? work->key : NULL,
-                     UINT_MAX, &task);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->index,
+                     work ? work->record.outcome.key : NULL, UINT_MAX, &task);
     }
     twill__turn_begin(pool, turn);
     pool->reserved--;
@@ -320,7 +348,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     victim = twill__todos_drop(&pool->todos, newest);
     if (!victim.fn) {
         twill__errand *work = twill__errand_at((twill__todo_entry *)victim.arg);
-        work->where = TWILL__NOWHERE;
+        work->record.where = TWILL__NOWHERE;
         twill__errand_untimed(pool, work);
     }
     /* the new one takes its room; the victim is waited for without any */

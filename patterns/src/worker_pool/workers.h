@@ -170,7 +170,7 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     if (!todo->fn) {
         twill__errand *work = twill__errand_at((twill__todo_entry *)todo->arg);
         twill__hand_takes(pool, turn, runner, work);
-        runner->index = work->index;
+        runner->index = work->record.outcome.index;
     }
     if (pool->has_watch) {
         runner->since = runner->now ? runner->now : twill__clock_now();
@@ -411,12 +411,18 @@ static inline bool twill__worker_searches(twill__worker *worker, twill__todo *to
 static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *todo)
 {
     twill__hand *runner = &worker->runner;
-    if (!runner->busy || runner->looks ||
-        (!twill__todos_take(&runner->pool->todos, todo, &runner->taker) &&
-         !twill__worker_searches(worker, todo)))
+    twill__todos *todos = &runner->pool->todos;
+    if (!runner->busy || runner->looks)
+        return false;
+    /* quick ones: does not look for every single one what has come */
+    if (!twill__todos_known(todos, &runner->taker) && twill__worker_searches(worker, todo))
+        ;
+    else if (!twill__todos_take(todos, todo, &runner->taker))
         return false;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
+    if (runner->taker.ahead)
+        twill__record_fetch(&twill__errand_at(runner->taker.ahead)->record);
     if (!todo->fn)
         twill__errand_begins(runner, twill__errand_at((twill__todo_entry *)todo->arg));
     return true;
