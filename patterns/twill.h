@@ -5424,6 +5424,11 @@ TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
 {
     twill__token *token = twill__token_of(cancel);
     memset(token, 0, sizeof *token);
+    /* relaxed: nobody else knows it yet; others may have known what stood here before */
+    atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->generation, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
     token->parent = twill__token_of(parent);
 }
 
@@ -26585,24 +26590,44 @@ TWILL__DEFINE void twill_batch_free(void *values)
 #define TWILL__ENGINE_FUTURE_H
 
 /* An object that gives out futures (a pool, a batcher) makes a core, and takes its records from it.
-   A record has up to three kinds of users: the object ("owned", from twill__record_get until
-   twill__record_disown), the handle ("held", until twill_future_release), and those who look at it
-   this moment ("pins"). Without any it goes back into the core. The memory of records is
-   type-stable and the core outlives the object as long as a record of it is in use: so an old
-   handle finds a record, and a generation in it that is not its own.
+   A record has up to three kinds of users: the object (from twill__record_get until
+   twill__record_disown), the handle (until twill_future_release), and those who look at it this
+   moment, the pins. Its memory is type-stable and the core outlives the object as long as a record
+   of it is in use: so an old handle finds a record, and a generation in it that is not its own.
+
+   `word` says who uses it, whether its task has ended, and in which generation: one CAS decides who
+   is the last user, and by it the record is free again. It is in no list then: twill__record_get
+   goes round and looks. So the end of a task for which nobody waits is one CAS, a wait that comes
+   later one load, and the release one more CAS. Whatever else there is to do goes by the lock,
+   whose holders change `word` by CAS, too.
 
    The life of a record:
-       twill__record_get       by one thread at a time (the object's lock); PENDING, owned
+       twill__record_get       by one thread at a time (the object's lock)
        twill__record_hold      gives the handle, before another thread can know the record
-       twill__record_begin     the runner's thread, just before the callback: ACTIVE
-       twill__record_settle    true to exactly one: that one says how the task ended
-       twill__record_publish   the outcome, once; wakes who waits
+       twill__record_begin     the runner's thread, just before the callback
+       twill__record_settle    true to exactly one: that one says how the task ended, in `outcome`
+       twill__record_publish   once; wakes who waits
        twill__record_left      the runner's thread, after the callback
        twill__record_disown    the object will not touch it again */
 
+#ifndef TWILL__FIRST_RECORDS /* the explorer wants fewer */
+#define TWILL__FIRST_RECORDS 32
+#endif
 #define TWILL__RESULT_ROOM 48 /* bytes of a result that need no allocation */
 
-enum { TWILL__PENDING = 0, TWILL__ACTIVE, TWILL__ENDED };
+enum { /* of record.word: the rest is the generation. None of them: it is free */
+       TWILL__BY_OBJECT = 1,
+       TWILL__BY_HANDLE = 2,
+       TWILL__BY_PIN = 4, /* pins != 0; changes under the lock */
+       TWILL__USERS = 7,
+       TWILL__ORPHAN = 8, /* the object has gone: the last user tells the core */
+       TWILL__ENDED = 16,
+       TWILL__WELL = 32,     /* ended with TWILL_OK */
+       TWILL__TOLD = 64,     /* the last user calls `forget`, if nobody took the result */
+       TWILL__TOUCHED = 128, /* the object's: no simple end */
+       TWILL__FLAGS = 255
+};
+#define TWILL__GENERATION 256 /* one more */
 
 struct twill__record;
 
@@ -26618,6 +26643,9 @@ typedef struct twill__record_table {
     void (*cancel)(struct twill__record *record);
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
+    /* A guess, of a record that nobody has begun, and without a pin: somebody is about to, so that
+       it is better to wait so long than to help. */
+    twill_ns (*comes)(const struct twill__record *record);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
@@ -26628,48 +26656,61 @@ typedef struct twill__future_wait { /* on the waiter's stack; guarded by its rec
 } twill__future_wait;
 
 typedef struct twill__record {
-    twill__call call; /* first: task->private_ of a pool's task points here */
-    /* what twill__record_get writes stands in the first line: another core had it last */
-    _Atomic uint32_t lock; /* lives on from task to task */
-    _Atomic uint32_t stage;
-    /* under the lock */
-    uint32_t pins;
-    bool owned, held;
-    bool orphan;   /* the object has gone: the last user tells the core */
-    bool settled;  /* somebody says, or has said, how it ended */
-    bool returned; /* its callback came back before that: there is a result */
-    bool taken;    /* by a wait */
-    /* the object's: written before the record is known, or by the runner */
-    struct twill__record *next; /* free list; the object's while it is in use */
+    /* One line: what the end of a task writes, and a wait reads. `outcome` is the object's, until
+       it has published it. */
+    _Atomic uint64_t word;
+    twill_outcome outcome;
+    /* Another one: what its runner reads. The object's, written before the record is known, or by
+       the runner. */
+    twill_task_fn *fn; /* of an object whose tasks have one each */
+    void *arg, *context;
     void *result;
     struct twill__record *outer; /* what its runner is in the middle of */
-    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
-    size_t result_size, result_room;
-    struct twill__core *core;
-    /* under the lock */
-    uint64_t generation;
+    size_t result_size;
+    _Atomic uint32_t begun; /* somebody's: nobody helps any more; a hint */
+    bool returned;          /* its callback came back before it was settled: there is a result */
+    bool simple, clean;     /* the object's */
+    int where;
+    /* under the lock, which lives on from task to task */
+    _Atomic uint32_t lock;
+    uint32_t pins;
+    bool settled; /* somebody says, or has said, how it ended */
+    bool taken;   /* by a wait */
     twill__future_wait *waits;
-    twill_outcome outcome;
+    struct twill__core *core;
+    struct twill__record *next;    /* of those that were put back */
+    struct twill__record *roomier; /* with room for a large result, all in a circle */
+    _Atomic twill_ns due;          /* somebody must `expire` it then; 0: never */
+    size_t result_room;
     TWILL_ALIGNAS(16) char room[TWILL__RESULT_ROOM];
 } twill__record;
+_Static_assert(offsetof(twill__record, fn) <= TWILL__LINE &&
+                   offsetof(twill__record, lock) <= 2 * TWILL__LINE,
+               "what is used by every task stands in two lines");
 
 typedef struct twill__slab {
     struct twill__slab *next;
     size_t count;
     void *memory;
+    char *first; /* record */
 } twill__slab;
 
 typedef struct twill__core {
-    _Atomic(twill__record *) returned; /* by their last users; taken all at once */
-    twill__record *free;               /* the rest: of the thread that may call twill__record_get */
-    size_t size;                       /* of a record, a multiple of TWILL__LINE */
-    size_t records;
+    /* of the thread that may call twill__record_get */
+    twill__record *put;   /* back */
+    twill__record *roomy; /* in the circle: the last that was taken */
     twill__slab *slabs;
+    twill__slab *hand; /* where it looks next for a free one: */
+    size_t at;         /* in that slab */
+    size_t found;      /* since it began at the first one */
+    size_t records;
+    char other_line[TWILL__LINE]; /* what follows is read by all */
+    size_t size;                  /* of a record, a multiple of TWILL__LINE */
     const twill__record_table *table;
-    void *owner;          /* memory that the records' functions need: freed with the core */
-    _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
-    uint32_t generation;  /* of the process */
+    void *owner; /* memory that the records' functions need: freed with the core */
     const _Atomic uint32_t *mark;
+    uint32_t generation;  /* of the process */
+    _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
 } twill__core;
 
 /* ---- memory ---- */
@@ -26698,15 +26739,21 @@ static inline bool twill__core_here(const twill__core *core)
 static inline twill__record *twill__slab_at(const twill__core *core, const twill__slab *slab,
                                             size_t i)
 {
-    char *first = (char *)slab->memory;
-    first += (TWILL__LINE - (uintptr_t)first % TWILL__LINE) % TWILL__LINE;
-    return (twill__record *)(void *)(first + i * core->size);
+    return (twill__record *)(void *)(slab->first + i * core->size);
 }
 
-/* Makes `count` records more. Of the thread that may call twill__record_get. */
+static inline bool twill__record_is_free(const twill__record *record)
+{
+    /* acquire: pairs with the CAS of its last user */
+    return !(atomic_load_explicit(&record->word, memory_order_acquire) & TWILL__FLAGS);
+}
+
+/* Makes `count` records more, and looks there next. Of the thread that may call
+   twill__record_get. */
 static inline bool twill__core_grow(twill__core *core, size_t count)
 {
     twill__slab *slab;
+    char *first;
     if (count > (SIZE_MAX - TWILL__LINE) / core->size ||
         !(slab = (twill__slab *)TWILL_MALLOC(sizeof *slab)))
         return false;
@@ -26715,17 +26762,19 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
         TWILL_FREE(slab);
         return false;
     }
+    first = (char *)slab->memory;
+    slab->first = first + (TWILL__LINE - (uintptr_t)first % TWILL__LINE) % TWILL__LINE;
     slab->count = count;
     slab->next = core->slabs;
-    core->slabs = slab;
+    core->slabs = core->hand = slab;
+    core->at = core->found = 0;
     core->records += count;
-    for (size_t i = count; i-- > 0;) {
+    memset(slab->first, 0, count * core->size);
+    for (size_t i = 0; i < count; i++) {
         twill__record *record = twill__slab_at(core, slab, i);
-        memset(record, 0, core->size);
         record->core = core;
-        record->generation = 1;
-        record->next = core->free;
-        core->free = record;
+        record->result = record->room;
+        atomic_init(&record->word, TWILL__GENERATION);
     }
     return true;
 }
@@ -26754,96 +26803,239 @@ static inline void twill__core_unuse(twill__core *core)
         twill__core_free(core);
 }
 
+static inline void twill__core_gives_room(twill__core *core, twill__record *record)
+{
+    record->roomier = core->roomy ? core->roomy->roomier : record;
+    if (core->roomy)
+        core->roomy->roomier = record;
+    core->roomy = record;
+}
+
+/* A free record with room for a large result, if one is near: else each would come to have some. */
+static inline twill__record *twill__core_roomy(twill__core *core, size_t size)
+{
+    twill__record *record = core->roomy;
+    for (unsigned looks = 0; record && looks < 8; looks++) {
+        record = record->roomier;
+        if (record->result_room >= size && twill__record_is_free(record))
+            return core->roomy = record;
+    }
+    return NULL;
+}
+
 /* Room for a result. False: no memory. */
 static inline bool twill__record_room(twill__record *record, size_t size)
 {
-    if (size <= TWILL__RESULT_ROOM) {
-        if (!record->result_room && record->result != record->room)
-            record->result = record->room;
-    } else if (record->result_room < size) {
+    if (size > TWILL__RESULT_ROOM && record->result_room < size) {
         void *room = TWILL_MALLOC(size);
         if (!room)
             return false;
         if (record->result_room)
             TWILL_FREE(record->result);
+        else
+            twill__core_gives_room(record->core, record);
         record->result = room;
         record->result_room = size;
     }
-    if (record->result_size != size)
-        record->result_size = size;
+    record->result_size = size;
     if (size)
         memset(record->result, 0, size);
     return true;
 }
 
-/* A record for a task: owned, PENDING, its result zeroed. NULL: no memory. By one thread at a
-   time. */
-static inline twill__record *twill__record_get(twill__core *core, size_t result_size)
+/* What is used by every task, to be written soon; it was another core's. */
+static inline void twill__record_fetch(const twill__record *record)
 {
-    twill__record *record;
-    if (!core->free) /* acquire: pairs with the push in twill__record_let_go */
-        core->free = atomic_exchange_explicit(&core->returned, NULL, memory_order_acquire);
-    if (!core->free && !twill__core_grow(core, core->records ? core->records : 32))
-        return NULL;
-    record = core->free;
-    if (!twill__record_room(record, result_size))
-        return NULL;
-    core->free = record->next;
-    /* an old handle looks at nothing but the generation: the rest is ours */
-    atomic_store_explicit(&record->stage, TWILL__PENDING, memory_order_relaxed);
-    atomic_store_explicit(&record->due, 0, memory_order_relaxed);
-    record->owned = true;
-    record->settled = record->returned = record->taken = false;
-    record->outer = NULL;
-    return record;
+    twill__prefetch(&record->word);
+    twill__prefetch(&record->fn);
+}
+
+#define TWILL__RECORDS_AHEAD 4
+
+/* The next free record on the way round. A round that has found less than a quarter of them free
+   makes as many new ones: so a look finds one after four others at most, on an average. NULL: there
+   is none, and no memory. */
+static inline twill__record *twill__core_find(twill__core *core)
+{
+    for (;;) { /* exit: found; or a whole round has found none, and there is no memory */
+        twill__slab *slab = core->hand;
+        if (!slab) {
+            size_t found = core->found;
+            core->hand = core->slabs;
+            core->at = core->found = 0;
+            if (found <= core->records / 4 &&
+                !twill__core_grow(core, core->records ? core->records : TWILL__FIRST_RECORDS) &&
+                !found)
+                return NULL;
+        } else if (core->at == slab->count) {
+            core->hand = slab->next;
+            core->at = 0;
+        } else {
+            twill__record *record = twill__slab_at(core, slab, core->at++);
+            if (core->at + TWILL__RECORDS_AHEAD <= slab->count)
+                twill__record_fetch(
+                    twill__slab_at(core, slab, core->at - 1 + TWILL__RECORDS_AHEAD));
+            if (twill__record_is_free(record)) {
+                core->found++;
+                return record;
+            }
+        }
+    }
+}
+
+/* Its word, from whoever gives it out: there is no other user, and an old handle looks at nothing
+   but the generation, which it will not find. */
+static inline void twill__record_flags(twill__record *record, uint64_t flags)
+{
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    atomic_store_explicit(&record->word, (word & ~(uint64_t)TWILL__FLAGS) | flags,
+                          memory_order_relaxed);
 }
 
 /* The object gives back a record that nobody else has known. By the thread that may call
    twill__record_get. */
 static inline void twill__record_put(twill__record *record)
 {
-    record->owned = false;
-    record->next = record->core->free;
-    record->core->free = record;
+    record->next = record->core->put;
+    record->core->put = record;
+}
+
+/* A record for a task: the object's, its result zeroed. NULL: no memory. By one thread at a
+   time. */
+static inline twill__record *twill__record_get(twill__core *core, size_t result_size)
+{
+    twill__record *record = NULL;
+    if (result_size > TWILL__RESULT_ROOM)
+        record = twill__core_roomy(core, result_size);
+    if (!record && (record = core->put))
+        core->put = record->next;
+    if (!record && !(record = twill__core_find(core)))
+        return NULL;
+    twill__record_flags(record, TWILL__BY_OBJECT);
+    if (!twill__record_room(record, result_size)) {
+        twill__record_put(record);
+        return NULL;
+    }
+    /* relaxed: ours alone */
+    atomic_store_explicit(&record->begun, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&record->due, memory_order_relaxed))
+        atomic_store_explicit(&record->due, 0, memory_order_relaxed);
+    record->returned = false;
+    if (record->settled || record->taken)
+        record->settled = record->taken = false;
+    return record;
+}
+
+/* The last user tells the object (`forget`). Before another thread can know the record. */
+static inline void twill__record_tells(twill__record *record)
+{
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    twill__record_flags(record, (word & TWILL__FLAGS) | TWILL__TOLD);
 }
 
 /* The handle; once a task, before another thread can know the record. */
 static inline twill_future twill__record_hold(twill__record *record)
 {
-    twill_future future = {record, record->generation};
-    record->held = true;
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    twill_future future = {record, word / TWILL__GENERATION};
+    atomic_store_explicit(&record->word, word | TWILL__BY_HANDLE, memory_order_relaxed);
     return future;
 }
 
-/* Called with the record locked, after one of its users has gone; unlocks. */
-static inline void twill__record_let_go(twill__record *record)
+/* Of a record with a handle that stays, or is pinned. */
+static inline uint64_t twill__record_generation(const twill__record *record)
+{
+    return atomic_load_explicit(&record->word, memory_order_relaxed) / TWILL__GENERATION;
+}
+
+/* ---- users ---- */
+
+/* One user less. True: it was the last, and has to `forget` now, with a pin of its own. */
+static inline bool twill__record_drop(twill__record *record, uint64_t user, bool *orphan)
+{
+    /* acquire: pairs with the release of the other users, whose last one reads what they wrote */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire), next;
+    bool last, forget;
+    do {
+        next = (word & ~user) + (user == TWILL__BY_HANDLE ? TWILL__GENERATION : 0);
+        last = !(next & TWILL__USERS);
+        forget = last && word & TWILL__TOLD && record->returned && !record->taken;
+        if (forget)
+            next |= TWILL__BY_PIN;
+        else if (last)
+            next &= ~(uint64_t)TWILL__FLAGS;
+        /* release: what this one did comes before the next use */
+    } while (!atomic_compare_exchange_weak_explicit(&record->word, &word, next,
+                                                    memory_order_acq_rel, memory_order_acquire));
+    *orphan = last && !forget && word & TWILL__ORPHAN;
+    return forget;
+}
+
+/* Called with the record locked, for one of its users that goes; unlocks. */
+static inline void twill__record_let_go(twill__record *record, uint64_t user)
 {
     twill__core *core = record->core;
-    const twill__record_table *table = core->table;
     bool orphan;
-    if (record->owned || record->held || record->pins) {
-        twill__unlock(&record->lock);
-        return;
-    }
-    if (record->returned && !record->taken && table->forget) {
+    if (twill__record_drop(record, user, &orphan)) {
         record->taken = true;
         record->pins++; /* nobody but us */
         twill__unlock(&record->lock);
-        table->forget(record);
+        core->table->forget(record);
         twill__lock(&record->lock);
         record->pins--;
+        (void)twill__record_drop(record, TWILL__BY_PIN, &orphan); /* it is taken */
     }
-    orphan = record->orphan;
-    if (!orphan) { /* under the lock: twill__core_leave takes it, and then the core may go */
-        record->next = atomic_load_explicit(&core->returned, memory_order_relaxed);
-        /* release: pairs with the exchange in twill__record_get; relaxed: a guess for the CAS */
-        while (!atomic_compare_exchange_weak_explicit(&core->returned, &record->next, record,
-                                                      memory_order_release, memory_order_relaxed)) {
-        }
-    }
-    twill__unlock(&record->lock);
+    twill__unlock(&record->lock); /* for which twill__core_leave waits */
     if (orphan)
         twill__core_unuse(core);
+}
+
+/* Under the lock, which it leaves: a pin less. */
+static inline void twill__record_pin_off(twill__record *record)
+{
+    if (--record->pins)
+        twill__unlock(&record->lock);
+    else
+        twill__record_let_go(record, TWILL__BY_PIN);
+}
+
+/* Under the lock: a pin more, if these bits of the word are such. */
+static inline bool twill__record_pin_if(twill__record *record, uint64_t mask, uint64_t bits)
+{
+    /* relaxed: the CAS decides; the lock orders all but what the last user left behind, which is
+       not looked at */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    do
+        if ((word & mask) != bits)
+            return false;
+    /* acquire: pairs with the end. It is an RMW also for the second pin: what others do by one CAS,
+       comes before it or fails */
+    while (!atomic_compare_exchange_weak_explicit(&record->word, &word, word | TWILL__BY_PIN,
+                                                  memory_order_acq_rel, memory_order_relaxed));
+    record->pins++;
+    return true;
+}
+
+/* Pins a record that may have come back already. False: its object has done with it. */
+static inline bool twill__record_pin(twill__record *record)
+{
+    bool there;
+    twill__lock(&record->lock);
+    there = twill__record_pin_if(record, TWILL__BY_OBJECT, TWILL__BY_OBJECT);
+    twill__unlock(&record->lock);
+    return there;
+}
+
+static inline void twill__record_unpin(twill__record *record)
+{
+    twill__lock(&record->lock);
+    twill__record_pin_off(record);
+}
+
+static inline void twill__record_disown(twill__record *record)
+{
+    twill__lock(&record->lock);
+    twill__record_let_go(record, TWILL__BY_OBJECT);
 }
 
 /* The object goes: it owns no record any more, or only such whose runners are still on their way
@@ -26851,10 +27043,15 @@ static inline void twill__record_let_go(twill__record *record)
 static inline void twill__core_leave(twill__core *core)
 {
     size_t users = 1;
+    for (; core->put; core->put = core->put->next)
+        twill__record_flags(core->put, 0);
     if (!twill__core_here(core)) { /* no thread of the parent's is here, but handles may be */
         for (twill__slab *slab = core->slabs; slab; slab = slab->next)
             for (size_t i = 0; i < slab->count; i++)
-                if (twill__slab_at(core, slab, i)->held)
+                /* relaxed: there is no other thread that could know it */
+                if (atomic_load_explicit(&twill__slab_at(core, slab, i)->word,
+                                         memory_order_relaxed) &
+                    TWILL__BY_HANDLE)
                     return;
         twill__core_free(core);
         return;
@@ -26863,9 +27060,12 @@ static inline void twill__core_leave(twill__core *core)
     for (twill__slab *slab = core->slabs; slab; slab = slab->next)
         for (size_t i = 0; i < slab->count; i++) {
             twill__record *record = twill__slab_at(core, slab, i);
-            twill__lock(&record->lock);
-            record->orphan = record->owned || record->held || record->pins;
-            users += record->orphan;
+            uint64_t word;
+            twill__lock(&record->lock); /* who was the last user, has left it */
+            word = atomic_load(&record->word);
+            while (word & TWILL__USERS &&
+                   !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
+            users += (word & TWILL__USERS) != 0;
             twill__unlock(&record->lock);
         }
     /* those who have gone meanwhile have counted themselves out already */
@@ -26887,14 +27087,21 @@ static inline twill__record *twill__record_current(void)
 static inline void twill__record_claim(twill__record *record)
 {
     /* relaxed: a hint for those who would help; they look again under the object's lock */
-    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+    atomic_store_explicit(&record->begun, 1, memory_order_relaxed);
+}
+
+/* The callback did not keep it. */
+static inline void twill__record_unclaim(twill__record *record)
+{
+    atomic_store_explicit(&record->begun, 0, memory_order_relaxed); /* as above */
 }
 
 /* The callback is about to run on this thread. */
 static inline void twill__record_enter(twill__record *record)
 {
-    record->outer = twill__record_current();
-    twill__thread()->record = record;
+    twill__self *self = twill__thread();
+    record->outer = (twill__record *)self->record;
+    self->record = record;
 }
 
 /* Both in one, where nobody else can settle it yet. */
@@ -26910,6 +27117,12 @@ static inline void twill__record_left(twill__record *record)
     twill__thread()->record = record->outer;
 }
 
+static inline bool twill__record_ended(const twill__record *record)
+{
+    /* acquire: pairs with the end */
+    return atomic_load_explicit(&record->word, memory_order_acquire) & TWILL__ENDED;
+}
+
 /* True: the caller decides how the task ended, and must publish it. */
 static inline bool twill__record_settle(twill__record *record, bool returned)
 {
@@ -26923,9 +27136,16 @@ static inline bool twill__record_settle(twill__record *record, bool returned)
     return first;
 }
 
-/* Under the record's lock. */
-static inline void twill__record_wake(twill__record *record)
+static inline uint64_t twill__record_end_flags(const twill__record *record)
 {
+    return TWILL__ENDED | (record->outcome.status == TWILL_OK ? TWILL__WELL : 0u);
+}
+
+/* Under the record's lock: it has ended. */
+static inline void twill__record_end(twill__record *record)
+{
+    /* release: publishes the outcome */
+    atomic_fetch_or_explicit(&record->word, twill__record_end_flags(record), memory_order_release);
     for (twill__future_wait *wait; (wait = record->waits);) {
         _Atomic uint32_t *word = &wait->node->word;
         record->waits = wait->next;
@@ -26937,60 +27157,41 @@ static inline void twill__record_wake(twill__record *record)
     }
 }
 
-/* After twill__record_settle said true. The record may have new users, or none, right after it: the
-   object still owns it, or does not touch it again. */
-static inline void twill__record_publish(twill__record *record, const twill_outcome *outcome,
-                                         bool disown)
+/* After twill__record_settle said true, the outcome written. The record may have new users, or
+   none, right after it: the object still owns it, or does not touch it again. */
+static inline void twill__record_publish(twill__record *record, bool disown)
 {
     twill__lock(&record->lock);
-    record->outcome = *outcome;
-    /* release: pairs with the acquire of who polls */
-    atomic_store_explicit(&record->stage, TWILL__ENDED, memory_order_release);
-    twill__record_wake(record);
+    twill__record_end(record);
     if (disown)
-        record->owned = false;
-    twill__record_let_go(record);
+        twill__record_let_go(record, TWILL__BY_OBJECT);
+    else
+        twill__unlock(&record->lock);
 }
 
 /* twill__record_settle and twill__record_publish in one, where nobody else can settle it. */
-static inline void twill__record_finish(twill__record *record, const twill_outcome *outcome,
-                                        bool returned)
+static inline void twill__record_finish(twill__record *record, bool returned)
 {
     twill__lock(&record->lock);
     record->settled = true;
     record->returned = returned;
-    record->outcome = *outcome;
-    /* release: as above */
-    atomic_store_explicit(&record->stage, TWILL__ENDED, memory_order_release);
-    if (record->waits)
-        twill__record_wake(record);
-    record->owned = false;
-    twill__record_let_go(record);
+    twill__record_end(record);
+    twill__record_let_go(record, TWILL__BY_OBJECT);
 }
 
-/* Pins a record that may have come back already. False: its object has done with it. */
-static inline bool twill__record_pin(twill__record *record)
+/* The same in one step, if nobody but the handle uses it, and nobody has touched it. */
+static inline bool twill__record_finish_alone(twill__record *record)
 {
-    bool there;
-    twill__lock(&record->lock);
-    there = record->owned;
-    record->pins += there;
-    twill__unlock(&record->lock);
-    return there;
-}
-
-static inline void twill__record_unpin(twill__record *record)
-{
-    twill__lock(&record->lock);
-    record->pins--;
-    twill__record_let_go(record);
-}
-
-static inline void twill__record_disown(twill__record *record)
-{
-    twill__lock(&record->lock);
-    record->owned = false;
-    twill__record_let_go(record);
+    /* relaxed: the CAS decides */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    record->returned = true; /* nobody looks yet */
+    return (word & TWILL__FLAGS & ~(uint64_t)TWILL__TOLD) ==
+               (TWILL__BY_OBJECT | TWILL__BY_HANDLE) &&
+           /* release: publishes the outcome, and all that the task did */
+           atomic_compare_exchange_strong_explicit(&record->word, &word,
+                                                   (word & ~(uint64_t)TWILL__BY_OBJECT) |
+                                                       twill__record_end_flags(record),
+                                                   memory_order_acq_rel, memory_order_relaxed);
 }
 
 /* ---- who waits for whom ---- */
@@ -27039,22 +27240,12 @@ static inline bool twill__on_stack(const twill__record *stack, const twill__reco
     return false;
 }
 
-static inline bool twill__record_open(twill__record *record)
-{
-    bool open;
-    twill__lock(&record->lock);
-    /* under the lock */
-    open = atomic_load_explicit(&record->stage, memory_order_relaxed) != TWILL__ENDED;
-    twill__unlock(&record->lock);
-    return open;
-}
-
 /* Whether `record` cannot end before a task of `stack` does. Under the list's lock: what the
    waits in it stand on does not move. */
 static inline bool twill__leads_back(twill__blocked *list, const twill__record *stack,
                                      twill__record *record)
 {
-    if (!twill__record_open(record))
+    if (twill__record_ended(record))
         return false;
     if (twill__on_stack(stack, record))
         return true;
@@ -27102,27 +27293,47 @@ static inline void twill__blocked_leave(twill__blocked *me)
 
 /* ---- the waiter's side ---- */
 
-/* Locks the record of a handle. INVALID, FORKED, STALE: it is not locked. */
-static inline twill_status twill__future_lock(twill_future future)
+/* One look without the lock: what the handle is good for, and the word. */
+static inline twill_status twill__future_look(twill_future future, uint64_t *word)
 {
     twill__record *record = (twill__record *)future.slot;
     if (!record)
         return TWILL_INVALID;
     if (!twill__core_here(record->core))
         return TWILL_FORKED;
+    /* acquire: pairs with the end */
+    *word = atomic_load_explicit(&record->word, memory_order_acquire);
+    return *word / TWILL__GENERATION == future.generation ? TWILL_OK : TWILL_STALE;
+}
+
+/* Locks and pins the record of a handle. INVALID, FORKED, STALE: neither. */
+static inline twill_status twill__future_pin(twill_future future)
+{
+    twill__record *record = (twill__record *)future.slot;
+    uint64_t word;
+    twill_status status = twill__future_look(future, &word);
+    if (status != TWILL_OK)
+        return status;
     twill__lock(&record->lock);
-    if (record->generation == future.generation)
+    if (twill__record_pin_if(record, ~(uint64_t)TWILL__FLAGS | TWILL__BY_HANDLE,
+                             future.generation * TWILL__GENERATION | TWILL__BY_HANDLE))
         return TWILL_OK;
     twill__unlock(&record->lock);
     return TWILL_STALE;
 }
 
-/* Under the lock: the answer of one who asks, if it has ended. */
+static inline twill_status twill__word_status(uint64_t word)
+{
+    return word & TWILL__WELL ? TWILL_OK : TWILL_FAILED;
+}
+
+/* Under the lock, pinned: the answer of one who asks, if it has ended. */
 static inline bool twill__record_answer(twill__record *record, void *result, twill_outcome *outcome,
                                         twill_status *status)
 {
-    /* under the lock */
-    if (atomic_load_explicit(&record->stage, memory_order_relaxed) != TWILL__ENDED)
+    /* acquire: as above */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire);
+    if (!(word & TWILL__ENDED))
         return false;
     if (outcome)
         *outcome = record->outcome;
@@ -27131,11 +27342,11 @@ static inline bool twill__record_answer(twill__record *record, void *result, twi
         if (record->result_size)
             memcpy(result, record->result, record->result_size);
     }
-    *status = record->outcome.status == TWILL_OK ? TWILL_OK : TWILL_FAILED;
+    *status = twill__word_status(word);
     return true;
 }
 
-/* Under the record's lock. */
+/* Under the record's lock, pinned. */
 static inline void twill__future_enlist(twill__record *record, twill__future_wait *wait,
                                         twill__node *node)
 {
@@ -27147,22 +27358,20 @@ static inline void twill__future_enlist(twill__record *record, twill__future_wai
     if (wait->next)
         wait->next->previous = wait;
     record->waits = wait;
-    record->pins++;
 }
 
 /* Under the record's lock. */
 static inline void twill__future_delist(twill__record *record, twill__future_wait *wait)
 {
-    if (wait->listed) {
-        if (wait->previous)
-            wait->previous->next = wait->next;
-        else
-            record->waits = wait->next;
-        if (wait->next)
-            wait->next->previous = wait->previous;
-        wait->listed = false;
-    }
-    record->pins--;
+    if (!wait->listed)
+        return;
+    if (wait->previous)
+        wait->previous->next = wait->next;
+    else
+        record->waits = wait->next;
+    if (wait->next)
+        wait->next->previous = wait->previous;
+    wait->listed = false;
 }
 
 static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
@@ -27177,6 +27386,13 @@ static inline bool twill__inside(void)
     return self->record || self->runner || self->job;
 }
 
+/* Whether nobody has begun it. A hint, as above. */
+static inline bool twill__record_waiting(const twill__record *record)
+{
+    return !atomic_load_explicit(&record->begun, memory_order_acquire) &&
+           !twill__record_ended(record);
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
@@ -27189,9 +27405,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help, bool 
         twill__record_unpin(record);
         return true;
     }
-    return help && table->help &&
-           /* as above */
-           atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__PENDING &&
+    return help && table->help && twill__record_waiting(record) &&
            table->help(record, idle && !twill__inside());
 }
 
@@ -27233,9 +27447,8 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
 static inline bool twill__future_push_on(twill_future future, bool help, bool idle)
 {
     twill__record *record = (twill__record *)future.slot;
-    if (twill__future_lock(future) != TWILL_OK)
+    if (twill__future_pin(future) != TWILL_OK)
         return false;
-    record->pins++;
     twill__unlock(&record->lock);
     if (twill__record_push_on(record, help, idle))
         return true;
@@ -27243,51 +27456,103 @@ static inline bool twill__future_push_on(twill_future future, bool help, bool id
     return false;
 }
 
-/* Whether it is worth a try; under the record's lock. */
+/* Whether it is worth a try. */
 static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
 {
-    /* under the lock, or hints */
+    /* hints, as above */
     return atomic_load_explicit(&record->due, memory_order_acquire) ||
-           (help && record->core->table->help &&
-            atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__PENDING);
+           (help && record->core->table->help && twill__record_waiting(record));
+}
+
+static inline bool twill__future_moved(void *future_)
+{
+    const twill_future *future = (const twill_future *)future_;
+    uint64_t word;
+    return twill__future_look(*future, &word) != TWILL_OK || word & TWILL__ENDED;
+}
+
+/* A moment, without a pin, which would cost the runner more than the look: for one who is at it, or
+   about to be. Less and less often: so it gets ahead with the next ones, too. */
+static inline void twill__future_spin(twill_future future, twill_until until)
+{
+    const twill__record *record = (const twill__record *)future.slot;
+    const twill__record_table *table = record->core->table;
+    twill_ns wait = TWILL__SPIN_WAIT;
+    if (until.cancel || !twill__no_deadline(until.deadline) || twill__future_moved(&future))
+        return;
+    if (twill__record_waiting(record))
+        wait = table->comes && !twill__inside() ? table->comes(record) : 0;
+    if (wait)
+        (void)twill__spin_for(twill__future_moved, &future, wait, 0);
+}
+
+/* Sleeps, pinned by this wait. True: it has ended. */
+static inline bool twill__future_wait_long(twill__record *record, void *result,
+                                           twill_outcome *outcome, twill_until until,
+                                           twill_status *status)
+{
+    twill__future_wait wait;
+    twill__node node;
+    twill_status answer = TWILL_OK;
+    bool ended;
+    twill__node_init(&node);
+    twill__future_enlist(record, &wait, &node);
+    twill__unlock(&record->lock);
+    *status = twill__future_sleep(&node, record, until);
+    twill__lock(&record->lock);
+    twill__future_delist(record, &wait);
+    ended = twill__record_answer(record, result, outcome, &answer);
+    twill__record_pin_off(record);
+    if (ended)
+        *status = answer;
+    return ended;
+}
+
+/* Not yet answered by one look. */
+static __attribute__((noinline)) twill_status twill__future_await_long(twill_future future,
+                                                                       void *result,
+                                                                       twill_outcome *outcome,
+                                                                       twill_until until)
+{
+    twill__record *record = (twill__record *)future.slot;
+    bool tried = false, spun = false;
+    for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
+        twill_status status = TWILL_OK;
+        bool help;
+        if (!spun)
+            twill__future_spin(future, until);
+        spun = true;
+        status = twill__future_pin(future);
+        if (status != TWILL_OK)
+            return status;
+        if (twill__record_answer(record, result, outcome, &status)) {
+            twill__record_pin_off(record);
+            return status;
+        }
+        help = !tried && twill__future_may_help(until);
+        if (!tried && twill__record_waits_for_us(record, help)) {
+            twill__record_pin_off(record);
+            tried = !twill__future_push_on(future, help, false);
+            continue;
+        }
+        if (twill__future_wait_long(record, result, outcome, until, &status))
+            return status;
+        if (status != TWILL_OK && status != TWILL_EMPTY)
+            return status;
+        tried = false;
+    }
 }
 
 static inline twill_status twill__future_await(twill_future future, void *result,
                                                twill_outcome *outcome, twill_until until)
 {
-    twill__record *record = (twill__record *)future.slot;
-    bool tried = false;
-    for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
-        twill__future_wait wait;
-        twill__node node;
-        twill_status status = twill__future_lock(future), answer = TWILL_OK;
-        bool ended, help;
-        if (status != TWILL_OK)
-            return status;
-        if (twill__record_answer(record, result, outcome, &answer)) {
-            twill__unlock(&record->lock);
-            return answer;
-        }
-        help = !tried && twill__future_may_help(until);
-        if (!tried && twill__record_waits_for_us(record, help)) {
-            twill__unlock(&record->lock);
-            tried = !twill__future_push_on(future, help, false);
-            continue;
-        }
-        twill__node_init(&node);
-        twill__future_enlist(record, &wait, &node);
-        twill__unlock(&record->lock);
-        status = twill__future_sleep(&node, record, until);
-        twill__lock(&record->lock);
-        twill__future_delist(record, &wait);
-        ended = twill__record_answer(record, result, outcome, &answer);
-        twill__record_let_go(record);
-        if (ended)
-            return answer;
-        if (status != TWILL_OK && status != TWILL_EMPTY)
-            return status;
-        tried = false;
-    }
+    uint64_t word = 0;
+    twill_status status = twill__future_look(future, &word);
+    if (status != TWILL_OK)
+        return status;
+    if (word & TWILL__ENDED && !result && !outcome)
+        return twill__word_status(word);
+    return twill__future_await_long(future, result, outcome, until);
 }
 
 /* ---- wait for any ---- */
@@ -27299,11 +27564,10 @@ static inline size_t twill__any_leave(twill__future_wait *waits, size_t n)
     for (size_t i = n; i-- > 0;) {
         twill__record *record = waits[i].record;
         twill__lock(&record->lock);
-        /* under the lock */
-        if (atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__ENDED)
+        if (twill__record_ended(record))
             ended = i;
         twill__future_delist(record, &waits[i]);
-        twill__record_let_go(record);
+        twill__record_pin_off(record);
     }
     return ended;
 }
@@ -27314,7 +27578,7 @@ static inline twill_status twill__any_enter(const twill_future *futures, size_t 
 {
     twill__node_init(node);
     for (size_t i = 0; i < n; i++) {
-        twill_status status = twill__future_lock(futures[i]);
+        twill_status status = twill__future_pin(futures[i]);
         if (status != TWILL_OK) {
             (void)twill__any_leave(waits, i);
             return status;
@@ -27335,7 +27599,7 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
     for (size_t i = 0; i < n; i++) {
         twill__record *record = waits[i].record;
         /* hints; who has ended grants the node, or is found at the end */
-        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED)
+        if (twill__record_ended(record))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
         sooner.deadline = twill__nearer(sooner.deadline,
@@ -27352,14 +27616,10 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
 static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
 {
     for (size_t i = 0; i < n; i++) {
-        twill__record *record = (twill__record *)futures[i].slot;
-        bool ended;
-        if (twill__future_lock(futures[i]) != TWILL_OK)
+        uint64_t word;
+        if (twill__future_look(futures[i], &word) != TWILL_OK)
             return n; /* entering will say so */
-        /* under the lock */
-        ended = atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__ENDED;
-        twill__unlock(&record->lock);
-        if (ended)
+        if (word & TWILL__ENDED)
             return i;
     }
     for (size_t i = 0; i < n; i++)
@@ -27412,25 +27672,25 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
 {
     twill__record *record = (twill__record *)future.slot;
     for (;;) { /* exit: answered; what is due is expired once */
-        twill_status status = twill__future_lock(future);
+        uint64_t word = 0;
+        twill_status status = twill__future_look(future, &word);
         twill_ns due;
+        if (status == TWILL_OK && !(word & TWILL__ENDED)) {
+            due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint */
+            if (!due || !record->core->table->expire || twill__clock_now() < due)
+                return TWILL_EMPTY;
+        }
+        if (status == TWILL_OK)
+            status = twill__future_pin(future);
         if (status != TWILL_OK)
             return status;
         if (twill__record_answer(record, result, outcome, &status)) {
-            twill__unlock(&record->lock);
+            twill__record_pin_off(record);
             return status;
         }
-        due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint */
-        if (!due || !record->core->table->expire || twill__clock_now() < due) {
-            twill__unlock(&record->lock);
-            return TWILL_EMPTY;
-        }
-        record->pins++;
         twill__unlock(&record->lock);
         record->core->table->expire(record);
-        twill__lock(&record->lock);
-        record->pins--;
-        twill__record_let_go(record);
+        twill__record_unpin(record);
     }
 }
 
@@ -27470,27 +27730,34 @@ TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size
 TWILL__WEAK twill_status twill_future_cancel(twill_future future)
 {
     twill__record *record = (twill__record *)future.slot;
-    twill_status status = twill__future_lock(future);
+    twill_status status = twill__future_pin(future);
     if (status != TWILL_OK)
         return status;
-    record->pins++;
     twill__unlock(&record->lock);
     if (record->core->table->cancel)
         record->core->table->cancel(record);
-    twill__lock(&record->lock);
-    record->pins--;
-    twill__record_let_go(record);
+    twill__record_unpin(record);
     return TWILL_OK;
 }
 
 TWILL__WEAK void twill_future_release(twill_future future)
 {
     twill__record *record = (twill__record *)future.slot;
-    if (twill__future_lock(future) != TWILL_OK)
+    uint64_t word = 0;
+    bool orphan;
+    if (twill__future_look(future, &word) != TWILL_OK)
         return;
-    record->held = false;
-    record->generation++;
-    twill__record_let_go(record);
+    if ((word & TWILL__FLAGS & ~(uint64_t)TWILL__WELL) == (TWILL__BY_HANDLE | TWILL__ENDED) &&
+        /* it is free: pairs with the acquire in twill__core_find */
+        atomic_compare_exchange_strong_explicit(
+            &record->word, &word, (word & ~(uint64_t)TWILL__FLAGS) + TWILL__GENERATION,
+            memory_order_acq_rel, memory_order_relaxed))
+        return;
+    if (twill__future_pin(future) != TWILL_OK)
+        return;
+    /* pinned: it stays this generation's, and this is not the last user */
+    (void)twill__record_drop(record, TWILL__BY_HANDLE, &orphan);
+    twill__record_pin_off(record);
 }
 
 #endif
@@ -28306,13 +28573,13 @@ static inline void twill__entry_tell(twill__batcher *batcher, twill__entry *entr
 
 static inline void twill__entry_promise(twill__entry *entry)
 {
-    twill_outcome outcome;
+    twill__record *record = &entry->record;
     if (!entry->has_future || entry->promised)
         return;
     entry->promised = true;
-    outcome = twill__entry_outcome(entry);
-    (void)twill__record_settle(&entry->record, outcome.status == TWILL_OK);
-    twill__record_publish(&entry->record, &outcome, false);
+    record->outcome = twill__entry_outcome(entry);
+    (void)twill__record_settle(record, record->outcome.status == TWILL_OK);
+    twill__record_publish(record, false);
 }
 
 /* Under the lock: entries that have been told leave the books. */
@@ -28546,14 +28813,6 @@ static inline void *twill__shift_result(const twill__view *view, size_t i)
     return shift->batcher->options.result_size ? shift->call[i]->record.result : NULL;
 }
 
-/* Whether a wait may run the item itself. Not over ENDED: it may have expired in this very call. */
-static inline void twill__entry_stage(twill__entry *entry, uint32_t from, uint32_t to)
-{
-    /* relaxed: a hint for those who wait; they look at the item under the batcher's lock */
-    atomic_compare_exchange_strong_explicit(&entry->record.stage, &from, to, memory_order_relaxed,
-                                            memory_order_relaxed);
-}
-
 /* A wait inside the callback for one of these items could never end: the futures know that the
    thread stands in all of them. */
 static inline void twill__shift_stack(twill__shift *shift)
@@ -28564,7 +28823,7 @@ static inline void twill__shift_stack(twill__shift *shift)
             if (one->has_future) {
                 one->record.outer = twill__record_current();
                 twill__thread()->record = &one->record;
-                twill__entry_stage(one, TWILL__PENDING, TWILL__ACTIVE);
+                twill__record_claim(&one->record);
             }
 }
 
@@ -28781,7 +29040,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
     for (twill__entry *entry = lot->first; entry; entry = entry->next)
         for (twill__entry *one = entry; one; one = one->follower) {
             one->where = one == entry ? TWILL__PENDING_ITEM : TWILL__MERGED_ITEM;
-            twill__entry_stage(one, TWILL__ACTIVE, TWILL__PENDING);
+            twill__record_unclaim(&one->record);
             twill__idle_in(stock, one, false);
         }
     lot->attempt++;
@@ -29373,7 +29632,7 @@ TWILL__DEFINE twill_status twill_batcher_add_until(twill_batcher *batcher, void 
    the record has not ended. */
 static inline bool twill__entry_open(twill__record *record)
 {
-    return twill__record_open(record);
+    return !twill__record_ended(record);
 }
 
 /* An item that is in no call ends now. Under the lock, which it leaves and takes again. */
@@ -29407,9 +29666,9 @@ static inline void twill__batcher_expire(twill__record *record)
         promise = entry->promised = true;
     }
     if (promise) { /* under the lock: the worker forgets it under the same */
-        twill_outcome outcome = twill__entry_outcome(entry);
         (void)twill__record_settle(record, false);
-        twill__record_publish(record, &outcome, false);
+        record->outcome = twill__entry_outcome(entry);
+        twill__record_publish(record, false);
     }
     twill__batcher_exit(batcher, &turn);
 }
@@ -29433,18 +29692,15 @@ static inline void twill__batcher_cancel(twill__record *record)
 static inline bool twill__batcher_help_unpinned(twill__batcher *batcher, twill__batcher_turn *turn,
                                                 twill__record *record, bool inside)
 {
-    uint64_t generation = record->generation;
-    bool helped, again;
+    twill_future future = {record, twill__record_generation(record)};
     twill__record_unpin(record);
-    helped = inside ? twill__batcher_inline(batcher, turn) == TWILL_OK
-                    : twill__batcher_help(batcher, turn);
-    if (helped)
+    if (inside ? twill__batcher_inline(batcher, turn) == TWILL_OK
+               : twill__batcher_help(batcher, turn))
         return true;
-    twill__lock(&record->lock);
-    again = record->generation != generation; /* released meanwhile: the waiter will see it */
-    record->pins += !again;
+    if (twill__future_pin(future) != TWILL_OK)
+        return true; /* released meanwhile: the waiter will see it */
     twill__unlock(&record->lock);
-    return again;
+    return false;
 }
 
 /* Who waits for an item inside of a callback of its batcher, or on the pool's only thread, works
@@ -29473,7 +29729,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL};
+                                              twill__batcher_cancel, NULL, NULL};
     return &table;
 }
 
@@ -35607,8 +35863,10 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
 
 typedef struct
     twill__todo_entry { /* of a task that can be taken out of the middle, or has a timer */
-    uint64_t place;     /* in the ring or the heap, + 1; 0: it has not been there */
-    size_t timer;       /* its place in the timer heap + 1; 0: none */
+    /* in the ring or the heap, + 1; 0: it has not been there. Relaxed: under the lock, or a
+       guess */
+    _Atomic uint64_t place;
+    size_t timer; /* its place in the timer heap + 1; 0: none */
     twill_ns when;
 } twill__todo_entry;
 
@@ -35721,7 +35979,13 @@ static inline void *twill__larger(void *old, size_t used, size_t bytes)
 static inline void twill__todo_placed(const twill__todo *todo, uint64_t place)
 {
     if (!todo->fn)
-        ((twill__todo_entry *)todo->arg)->place = place;
+        atomic_store_explicit(&((twill__todo_entry *)todo->arg)->place, place,
+                              memory_order_relaxed);
+}
+
+static inline uint64_t twill__todo_place(const twill__todo_entry *entry)
+{
+    return atomic_load_explicit(&entry->place, memory_order_relaxed);
 }
 
 static inline bool twill__is_hole(const twill__todo *todo)
@@ -35837,10 +36101,66 @@ static inline size_t twill__todos_length(twill__todos *todos)
 }
 
 typedef struct twill__taker { /* a thread that takes without the lock */
-    uint64_t tail;            /* as it was some time ago: whose line is the pushers' */
+    /* as they were some time ago: their line is the pushers' */
+    uint64_t tail;
+    twill__todo_ring *ring; /* while head is in these 64 places: */
+    uint64_t page;          /* + 1; 0: not known */
     /* the record that may be this thread's, before it is: who holds, sees it */
     _Atomic(twill__todo_entry *) claim;
+    const twill__todo_entry *ahead; /* a guess: a record whose turn it will be soon, or NULL */
 } twill__taker;
+
+#define TWILL__TAKES_AHEAD 3
+
+/* The lines of a record were another core's: it is named early enough to fetch them. */
+static inline void twill__todo_look_ahead(twill__todo_ring *ring, uint64_t head,
+                                          twill__taker *taker)
+{
+    const twill__todo_cell *cell = &ring->cell[(head + TWILL__TAKES_AHEAD) & (ring->size - 1)];
+    taker->ahead = NULL;
+    if ((int64_t)(taker->tail - head) > TWILL__CELLS_AHEAD)
+        __builtin_prefetch(&ring->cell[(head + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
+    if ((int64_t)(taker->tail - head) > TWILL__TAKES_AHEAD &&
+        !atomic_load_explicit(&cell->fn, memory_order_relaxed))
+        taker->ahead =
+            (const twill__todo_entry *)atomic_load_explicit(&cell->arg, memory_order_relaxed);
+}
+
+/* A guess, without the lock: how many stand before it. */
+static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry)
+{
+    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
+    /* acquire: what it points to */
+    const twill__todo_ring *ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
+    return (size_t)(twill__todo_place(entry) - 1 - head) & (ring->size - 1);
+}
+
+/* Letting go moves the head on by a whole turn, 64 places or more: so within 64 places it is the
+   same ring. acquire: what it points to. One that is too old or too new is found out by the CAS. */
+static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twill__taker *taker,
+                                                  uint64_t head)
+{
+    if (taker->page != head / 64 + 1) {
+        taker->ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
+        taker->page = head / 64 + 1;
+    }
+    return taker->ring;
+}
+
+/* A guess, without the pushers' line: whether it knows of more. */
+static inline bool twill__todos_known(const twill__todos *todos, const twill__taker *taker)
+{
+    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
+    return !(head & TWILL__HELD) && (int64_t)(taker->tail - head) > 0;
+}
+
+/* A guess, as below: as long as the taker knows of more, the pushers' line is left alone. */
+static inline bool twill__todos_wait(const twill__todos *todos, twill__taker *taker)
+{
+    if (!twill__todos_known(todos, taker))
+        taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire); /* as below */
+    return twill__todos_known(todos, taker);
+}
 
 /* Without the lock: the oldest. False: there is none, or it is held. */
 static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twill__taker *taker)
@@ -35857,30 +36177,24 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
             taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire);
         if ((int64_t)(taker->tail - head) <= 0)
             return false;
-        /* acquire: what it points to. One that is too old or too new is found out by the CAS */
-        ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
+        ring = twill__taker_ring(todos, taker, head);
         twill__todo_read(ring, head, todo);
         /* relaxed: the CAS publishes it, to twill__todos_hold */
         atomic_store_explicit(&taker->claim, todo->fn ? NULL : (twill__todo_entry *)todo->arg,
                               memory_order_relaxed);
         /* release: the cell was read before it is filled again (twill__todos_see) */
         if (atomic_compare_exchange_weak_explicit(&todos->head, &head, head + 1,
-                                                  memory_order_acq_rel, memory_order_acquire))
+                                                  memory_order_acq_rel, memory_order_acquire)) {
+            twill__todo_look_ahead(ring, head, taker);
             return true;
+        }
     }
 }
 
-/* Guesses, without the lock: whether it is held; whether there is something to take. */
+/* A guess, without the lock. */
 static inline bool twill__todos_are_held(const twill__todos *todos)
 {
     return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HELD;
-}
-
-static inline bool twill__todos_wait(const twill__todos *todos)
-{
-    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
-    return !(head & TWILL__HELD) &&
-           (int64_t)(atomic_load_explicit(&todos->tail, memory_order_relaxed) - head) > 0;
 }
 
 /* Pushes the ring together; into a larger one if `fresh` is not NULL. */
@@ -36149,9 +36463,9 @@ static inline twill__todo twill__todos_drop(twill__todos *todos, bool newest)
 static inline bool twill__todos_have(const twill__todos *todos, const twill__todo_entry *entry)
 {
     twill__todo_ring *ring = twill__todos_ring(todos);
-    size_t at = (size_t)entry->place - 1;
+    size_t at = (size_t)twill__todo_place(entry) - 1;
     twill__todo todo;
-    if (!entry->place)
+    if (!twill__todo_place(entry))
         return false;
     if (todos->keyed)
         return at < todos->heap_length && !todos->heap[at].todo.fn &&
@@ -36166,7 +36480,7 @@ static inline bool twill__todos_have(const twill__todos *todos, const twill__tod
 static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *entry)
 {
     static const twill__todo hole;
-    uint64_t at = entry->place - 1;
+    uint64_t at = twill__todo_place(entry) - 1;
     if (todos->keyed) {
         (void)twill__heap_take(todos, (size_t)at);
         return;
@@ -36278,25 +36592,23 @@ typedef enum twill__whereabouts {
 struct twill__pool;
 struct twill__hand;
 
+/* A task that is not plain. Its `outcome` has what was known at its submission (index, key, queued)
+   and then (started), before it has ended. `where` is a twill__whereabouts, under the pool's lock,
+   as the entry is; RUNNING stays until the next use, and one that was taken without the lock stays
+   READY (twill__errand_queued). `simple`: the options below are 0. `clean`: the token is the pool's
+   child, and nobody has used it or come to its gate. */
 typedef struct twill__errand {
     twill__record record;
     struct twill__pool *pool;
     twill__todo_entry entry;
-    /* under the pool's lock, as the entry is; RUNNING stays until the next use. One that was taken
-       without the lock stays READY (twill__errand_queued) */
-    twill__whereabouts where;
     struct twill__errand *below; /* that the same runner is in the middle of */
     /* of those that a tick, a stop, the watch are about to end: each takes a task once */
     struct twill__errand *chain, *stop_chain, *stuck_chain;
     bool stopped; /* a stop has fired its token, or is about to */
+    bool timed;   /* it has, or will have, a timer */
     /* set at submission */
-    twill_task_fn *fn;
-    void *arg, *context, *key;
-    size_t index;
-    uint64_t stamp;
     int priority;
-    bool timed; /* it has, or will have, a timer */
-    twill_ns queued, started, start_at, start_by, timeout;
+    twill_ns start_at, start_by, timeout;
     void (*on_done)(const twill_outcome *outcome, void *result, const twill_task *task);
     twill_drop_fn *drop;
     twill_discard_fn *discard;
@@ -36738,9 +37050,9 @@ static inline twill__errand *twill__errand_of(twill__record *record)
     return (twill__errand *)(void *)record;
 }
 
-static inline twill__errand *twill__errand_at(twill__todo_entry *entry)
+static inline twill__errand *twill__errand_at(const twill__todo_entry *entry)
 {
-    return (twill__errand *)(void *)((char *)entry - offsetof(twill__errand, entry));
+    return (twill__errand *)(void *)((char *)(uintptr_t)entry - offsetof(twill__errand, entry));
 }
 
 /* The innermost record that a runner runs, or NULL; see there. */
@@ -36757,30 +37069,28 @@ static inline void twill__hand_on(twill__hand *runner, twill__errand *work)
 
 /* ---- how it ended ---- */
 
-static inline void twill__outcome_of(const twill__errand *work, twill_status status, int code,
-                                     unsigned worker, twill_ns finished, twill_outcome *outcome)
+/* By the one who says so. */
+static inline void twill__errand_ends(twill__errand *work, twill_status status, int code,
+                                      unsigned worker, twill_ns finished)
 {
+    twill_outcome *outcome = &work->record.outcome;
     outcome->status = status;
     outcome->code = status == TWILL_FAILED ? code : 0;
-    outcome->index = work->index;
-    outcome->key = work->key;
     outcome->worker = worker;
-    outcome->attempts = work->started ? 1 : 0;
-    outcome->queued = work->queued;
-    outcome->started = work->started;
+    outcome->attempts = outcome->started ? 1 : 0;
     outcome->finished = finished;
 }
 
 /* What everybody is told before the future wakes: counts, on_done, the event. */
 static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
-                                      const twill_outcome *outcome, bool returned,
-                                      const twill_task *task)
+                                      bool returned, const twill_task *task)
 {
+    const twill_outcome *outcome = &work->record.outcome;
     twill__count(pool, runner, twill__counted_of(outcome->status));
-    if (work->on_done)
+    if (!work->record.simple && work->on_done)
         work->on_done(outcome, returned ? work->record.result : NULL, task);
-    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, work->index, work->key, outcome->worker,
-                 task);
+    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
+                 outcome->worker, task);
 }
 
 /* Its token is of no use any more. */
@@ -36789,22 +37099,30 @@ static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
     if (work->hooked)
         twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
     work->hooked = false;
+    work->record.clean = false;
     twill__gate_shut(&work->gate);
     if (twill__token_used(twill__token_of(&work->token)))
         twill_cancel_detach(&work->token);
 }
 
+/* Fires the token of one that is pinned, and has not ended when it was looked under that pin. */
+static inline void twill__errand_fire(twill__errand *work, twill_status reason)
+{
+    /* relaxed: whoever ends it in one step finds the pin, or this */
+    atomic_fetch_or_explicit(&work->record.word, TWILL__TOUCHED, memory_order_relaxed);
+    twill__gate_fire(&work->gate, &work->token, (int)reason);
+}
+
 /* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
 static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, twill_status why)
 {
-    twill_task task = twill__task_about(pool, work->index, work->context);
-    twill_outcome outcome;
+    twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
     twill__errand_quiet(pool, work);
-    twill__outcome_of(work, why, 0, UINT_MAX, twill__clock_now(), &outcome);
+    twill__errand_ends(work, why, 0, UINT_MAX, twill__clock_now());
     if (work->drop)
-        work->drop(work->arg, why, &task);
-    twill__errand_told(pool, NULL, work, &outcome, false, &task);
-    twill__record_finish(&work->record, &outcome, false);
+        work->drop(work->record.arg, why, &task);
+    twill__errand_told(pool, NULL, work, false, &task);
+    twill__record_finish(&work->record, false);
 }
 
 static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, twill_status why)
@@ -36823,13 +37141,12 @@ static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work
                                           twill_status status)
 {
     if (twill__record_settle(&work->record, false)) {
-        twill_task task = twill__task_about(pool, work->index, work->context);
-        twill_outcome outcome;
-        twill__outcome_of(work, status, 0, UINT_MAX, twill__clock_now(), &outcome);
-        twill__errand_told(pool, NULL, work, &outcome, false, &task);
-        twill__record_publish(&work->record, &outcome, false);
+        twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
+        twill__errand_ends(work, status, 0, UINT_MAX, twill__clock_now());
+        twill__errand_told(pool, NULL, work, false, &task);
+        twill__record_publish(&work->record, false);
     }
-    twill__gate_fire(&work->gate, &work->token, (int)status);
+    twill__errand_fire(work, status);
 }
 
 /* ---- timers ---- */
@@ -36867,9 +37184,12 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
 
 static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twill__errand *work)
 {
-    twill__todo todo = {NULL, &work->entry, NULL, work->index, work->stamp};
-    work->where = TWILL__READY;
-    twill__todos_push(&pool->todos, &todo, work->priority, work->queued, pool->team.tick_rate);
+    twill__todo todo = {NULL, &work->entry, NULL, work->record.outcome.index, 0};
+    if (!(todo.index & pool->sample))
+        todo.stamp = twill__ticks();
+    work->record.where = TWILL__READY;
+    twill__todos_push(&pool->todos, &todo, work->priority, work->record.outcome.queued,
+                      pool->team.tick_rate);
     if (work->start_by)
         twill__errand_timer(pool, turn, work, work->start_by);
 }
@@ -36877,23 +37197,22 @@ static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twil
 /* Whether it has still to begin; under the lock, and from then on held, if it has not ended. */
 static inline bool twill__errand_queued(twill__pool *pool, twill__errand *work)
 {
-    /* acquire: pairs with the release of who published it. Then the pool may be gone; else its end
-       waits for this task, and so for our lock */
-    if (atomic_load_explicit(&work->record.stage, memory_order_acquire) == TWILL__ENDED)
+    /* then the pool may be gone; else its end waits for this task, and so for our lock */
+    if (twill__record_ended(&work->record))
         return false;
     twill__todos_hold(&pool->todos);
-    return work->where == TWILL__LATER ||
-           (work->where == TWILL__READY && twill__todos_have(&pool->todos, &work->entry));
+    return work->record.where == TWILL__LATER ||
+           (work->record.where == TWILL__READY && twill__todos_have(&pool->todos, &work->entry));
 }
 
 /* Out of the queue, or of the delayed ones; under the lock. The caller answers for it now. */
 static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
 {
-    if (work->where == TWILL__READY)
+    if (work->record.where == TWILL__READY)
         twill__todos_remove(&pool->todos, &work->entry);
     else
         pool->later--;
-    work->where = TWILL__NOWHERE;
+    work->record.where = TWILL__NOWHERE;
 }
 
 static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
@@ -36905,7 +37224,7 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
     bool moved = false;
     while (twill__timer_next(&pool->todos) <= now) { /* exit: timers stop, or go on */
         twill__errand *work = twill__errand_at(pool->todos.timers[0]);
-        if (work->where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
+        if (work->record.where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
             /* its room was taken with the order */
             pool->later--;
             twill__timer_stop(&pool->todos, &work->entry);
@@ -36913,7 +37232,7 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             twill__errand_push(pool, turn, work);
             twill__pool_wants(pool, turn);
             moved = true;
-        } else if (work->where == TWILL__RUNNING) {
+        } else if (work->record.where == TWILL__RUNNING) {
             twill__errand_untimed(pool, work);
             if (twill__record_pin(&work->record)) {
                 work->chain = turn->stale;
@@ -37074,27 +37393,51 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     runner->context = context;
 }
 
+/* How long it may run; 0: as long as it likes. */
+static inline twill_ns twill__errand_limit(const twill__errand *work)
+{
+    return work->record.simple ? 0 : work->timeout;
+}
+
 /* What it said, by the rules of the manual. */
 static inline twill_status twill__errand_status(const twill__errand *work,
                                                 const twill__hand *runner, int code, twill_ns now)
 {
-    if (work->timeout && now >= work->started + work->timeout)
+    twill_ns limit = twill__errand_limit(work);
+    if (limit && now >= work->record.outcome.started + limit)
         return TWILL_TIMEOUT;
     if (code)
         return TWILL_FAILED;
     return runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
 }
 
-/* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
-static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
-                                      int code, bool returned, const twill_task *task)
+/* Whether nobody but its handle has come near it: then one step ends it. */
+static inline bool twill__errand_is_calm(const twill__errand *work)
 {
-    twill_ns now = twill__clock_now();
-    twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
-    bool raced = work->timeout || pool->options.stuck_after;
-    twill_outcome outcome;
-    twill__record_left(&work->record);
-    runner->now = now;
+    const twill__token *token = twill__token_of(&work->token);
+    return work->record.simple && !twill__token_used(token) &&
+           /* relaxed: a reason from above was found by the task itself, or is another's, who leaves
+              TWILL__TOUCHED */
+           !atomic_load_explicit(&token->state, memory_order_relaxed);
+}
+
+/* It counts as about to look for more, unless there is more: whoever hears of the end, and submits,
+   need call nobody. */
+static inline void twill__hand_looks(twill__pool *pool, twill__hand *runner)
+{
+    if (runner->depth != 1 || runner->outside || twill__pool_is_quick(pool) ||
+        twill__todos_wait(&pool->todos, &runner->taker))
+        return; /* quick ones are looked for without the lock (twill__worker_searches) */
+    runner->looks = true;
+    /* relaxed: the end publishes it, and the pool's lock orders its own end */
+    atomic_fetch_add_explicit(&pool->looking, 1, memory_order_relaxed);
+}
+
+/* Others may say that it is over, too. */
+static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runner,
+                                            twill__errand *work, twill_status status, int code,
+                                            bool returned, const twill_task *task, twill_ns now)
+{
     twill__errand_quiet(pool, work);
     if (work->timeout) { /* the others had their last timer before they began */
         twill__turn turn;
@@ -37102,26 +37445,44 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
         twill__errand_untimed(pool, work);
         twill__turn_end(pool, &turn);
     }
-    twill__outcome_of(work, status, code, runner->worker, now, &outcome);
-    twill__pool_took(pool, (uint64_t)(now - work->started));
-    if (returned && runner->ran)
-        twill__histogram_add(runner->ran, (uint64_t)(now - work->started));
-    if (!raced) {
-        twill__errand_told(pool, runner, work, &outcome, returned, task);
-        if (runner->depth == 1 && !runner->outside && !work->discard && returned &&
-            !twill__todos_wait(&pool->todos)) {
-            runner->looks = true;
-            /* relaxed: the record's lock publishes it, and the pool's lock orders its end */
-            atomic_fetch_add_explicit(&pool->looking, 1, memory_order_relaxed);
-        }
-        twill__record_finish(&work->record, &outcome, returned);
-    } else if (twill__record_settle(&work->record, returned)) {
-        twill__errand_told(pool, runner, work, &outcome, returned, task);
-        twill__record_publish(&work->record, &outcome, true);
+    if (twill__record_settle(&work->record, returned)) {
+        twill__errand_ends(work, status, code, runner->worker, now);
+        twill__errand_told(pool, runner, work, returned, task);
+        twill__record_publish(&work->record, true);
     } else {
         if (returned && work->discard) /* late: nobody can take it */
-            work->discard(work->arg, work->record.result, code, task);
+            work->discard(work->record.arg, work->record.result, code, task);
         twill__record_disown(&work->record);
+    }
+}
+
+/* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
+static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                      int code, bool returned, const twill_task *task)
+{
+    twill_ns now = twill__clock_now();
+    uint64_t took = (uint64_t)(now - work->record.outcome.started);
+    twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
+    bool calm = returned && twill__errand_is_calm(work);
+    twill__record_left(&work->record);
+    runner->now = now;
+    twill__pool_took(pool, took);
+    if (returned && runner->ran)
+        twill__histogram_add(runner->ran, took);
+    if (twill__errand_limit(work) || pool->options.stuck_after) {
+        twill__errand_over_raced(pool, runner, work, status, code, returned, task, now);
+    } else {
+        if (!calm)
+            twill__errand_quiet(pool, work);
+        twill__errand_ends(work, status, code, runner->worker, now);
+        twill__errand_told(pool, runner, work, returned, task);
+        if (returned && (work->record.simple || !work->discard))
+            twill__hand_looks(pool, runner);
+        if (!calm || !twill__record_finish_alone(&work->record)) {
+            if (calm) /* who has come meanwhile may have fired it */
+                twill__errand_quiet(pool, work);
+            twill__record_finish(&work->record, returned);
+        }
     }
     runner->ended++;
 }
@@ -37129,26 +37490,27 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
 /* The work was taken out of the queue for this runner (twill__hand_takes). */
 static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill__errand *work)
 {
+    const twill_outcome *outcome = &work->record.outcome;
+    twill_ns limit = twill__errand_limit(work);
     void *context = runner->context;
     unsigned said = runner->said;
     twill_task task;
     int code;
-    twill__hand_task(runner, work->index, work->context, &task);
+    twill__hand_task(runner, outcome->index, work->record.context, &task);
     task.until.cancel = &work->token;
-    if (work->timeout)
-        task.until.deadline = work->started + work->timeout;
+    if (limit)
+        task.until.deadline = outcome->started + limit;
     if (runner->waited)
-        twill__histogram_add(runner->waited, work->started > work->queued
-                                                 ? (uint64_t)(work->started - work->queued)
-                                                 : 0);
+        twill__histogram_add(runner->waited, (uint64_t)(outcome->started - outcome->queued));
     runner->said = 0;
-    runner->context = work->context;
+    runner->context = work->record.context;
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
     twill__record_enter(&work->record);
-    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, work->index, work->key, runner->worker,
+    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key, runner->worker,
                  &task);
-    code = work->fn(work->arg, work->record.result_size ? work->record.result : NULL, &task);
+    code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
+                           &task);
     twill__errand_over(pool, runner, work, code, true, &task);
     runner->depth--;
     runner->said = said;
@@ -37158,9 +37520,9 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
 /* Taken out of the queue, it is this runner's now. */
 static inline void twill__errand_begins(twill__hand *runner, twill__errand *work)
 {
-    work->started = runner->now ? runner->now : twill__clock_now();
-    if (work->started < work->queued)
-        work->started = work->queued;
+    work->record.outcome.started = runner->now ? runner->now : twill__clock_now();
+    if (work->record.outcome.started < work->record.outcome.queued)
+        work->record.outcome.started = work->record.outcome.queued;
     twill__record_claim(&work->record);
 }
 
@@ -37169,16 +37531,16 @@ static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill
                                      twill__errand *work)
 {
     twill__errand_begins(runner, work);
-    work->where = TWILL__RUNNING;
+    work->record.where = TWILL__RUNNING;
     work->below = runner->depth ? twill__hand_work(runner) : NULL;
     twill__hand_on(runner, work);
     if (!work->timed)
         return;
     if (work->timeout)
         twill__errand_timer(pool, turn, work,
-                            work->timeout > TWILL_FOREVER - 1 - work->started
+                            work->timeout > TWILL_FOREVER - 1 - work->record.outcome.started
                                 ? TWILL_FOREVER - 1
-                                : work->started + work->timeout);
+                                : work->record.outcome.started + work->timeout);
     else
         twill__errand_untimed(pool, work);
 }
@@ -37284,7 +37646,7 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
         runner->depth--;
         if (work) {
             below = work->below;
-            twill__hand_task(runner, work->index, work->context, &task);
+            twill__hand_task(runner, work->record.outcome.index, work->record.context, &task);
             twill__errand_over(pool, runner, work, 0, false, &task);
             twill__hand_on(runner, below);
         } else if (runner->depth || !runner->plain) { /* inlined */
@@ -37376,7 +37738,7 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
         return false;
     twill__turn_begin(pool, &turn);
-    if ((runner && runner->given_up) || work->where != TWILL__READY ||
+    if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
         !twill__errand_queued(pool, work) ||
         (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
         twill__turn_end(pool, &turn);
@@ -37388,6 +37750,24 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     twill__record_unpin(record); /* the task may end the thread, and then nobody could */
     twill__run_here(pool, &turn, runner, work);
     return true;
+}
+
+#define TWILL__NEAR 64 /* tasks before it */
+
+/* Somebody is busy with quick tasks, and near this one. If it is the next one, he may as well have
+   lost his CPU. */
+static inline twill_ns twill__errand_comes(const twill__record *record)
+{
+    const twill__errand *work = (const twill__errand *)(const void *)record;
+    const twill__pool *pool = work->pool;
+    const twill__team *team = &pool->team;
+    size_t before;
+    if (!twill__pool_is_quick(pool) || twill__todos_are_held(&pool->todos) ||
+        /* a guess */
+        atomic_load_explicit(&team->idle, memory_order_relaxed) >= twill__team_threads(team))
+        return 0;
+    before = twill__todos_before(&pool->todos, &work->entry);
+    return before > 0 && before <= TWILL__NEAR ? TWILL__SPIN_WAIT : 0;
 }
 
 static inline void twill__errand_expire(twill__record *record)
@@ -37423,8 +37803,8 @@ static inline void twill__errand_cancel(twill__record *record)
     if (queued) {
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool, 1);
-    } else if (twill__record_open(record)) {
-        twill__gate_fire(&work->gate, &work->token, TWILL_CANCELLED);
+    } else if (!twill__record_ended(record)) {
+        twill__errand_fire(work, TWILL_CANCELLED);
     }
 }
 
@@ -37432,15 +37812,17 @@ static inline void twill__errand_forget(twill__record *record)
 {
     twill__errand *work = twill__errand_of(record);
     if (work->discard) {
-        twill_task task = {work->index, work->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        work->discard(work->arg, record->result, record->outcome.code, &task);
+        twill_task task = {
+            work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        work->discard(work->record.arg, record->result, record->outcome.code, &task);
     }
 }
 
 static inline const twill__record_table *twill__errand_table(void)
 {
     static const twill__record_table table = {twill__errand_help, twill__errand_expire,
-                                              twill__errand_cancel, twill__errand_forget};
+                                              twill__errand_cancel, twill__errand_forget,
+                                              twill__errand_comes};
     return &table;
 }
 
@@ -37611,7 +37993,7 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     if (!todo->fn) {
         twill__errand *work = twill__errand_at((twill__todo_entry *)todo->arg);
         twill__hand_takes(pool, turn, runner, work);
-        runner->index = work->index;
+        runner->index = work->record.outcome.index;
     }
     if (pool->has_watch) {
         runner->since = runner->now ? runner->now : twill__clock_now();
@@ -37852,12 +38234,18 @@ static inline bool twill__worker_searches(twill__worker *worker, twill__todo *to
 static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *todo)
 {
     twill__hand *runner = &worker->runner;
-    if (!runner->busy || runner->looks ||
-        (!twill__todos_take(&runner->pool->todos, todo, &runner->taker) &&
-         !twill__worker_searches(worker, todo)))
+    twill__todos *todos = &runner->pool->todos;
+    if (!runner->busy || runner->looks)
+        return false;
+    /* quick ones: does not look for every single one what has come */
+    if (!twill__todos_known(todos, &runner->taker) && twill__worker_searches(worker, todo))
+        ;
+    else if (!twill__todos_take(todos, todo, &runner->taker))
         return false;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
+    if (runner->taker.ahead)
+        twill__record_fetch(&twill__errand_at(runner->taker.ahead)->record);
     if (!todo->fn)
         twill__errand_begins(runner, twill__errand_at((twill__todo_entry *)todo->arg));
     return true;
@@ -38139,6 +38527,38 @@ static inline void twill__hook_fires(int reason, const twill_task *task)
     twill_cancel_fire((twill_cancel *)task->context, reason);
 }
 
+/* Whether the future alone is told of its end. */
+static inline bool twill__order_simple(const twill_submit_options *options)
+{
+    return !options->priority && !options->start_at && !options->start_by && !options->timeout &&
+           !options->cancel && !options->on_done && !options->drop && !options->discard;
+}
+
+/* What stands in lines of its own, which most tasks leave as they are. */
+static inline void twill__errand_options(twill__errand *work, const twill_submit_options *options)
+{
+    work->priority = options->priority;
+    work->start_at = options->start_at;
+    work->start_by = options->start_by;
+    work->timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
+    work->on_done = options->on_done;
+    work->drop = options->drop;
+    work->discard = options->discard;
+    work->timed = work->hooked = false;
+    if (options->discard)
+        twill__record_tells(&work->record);
+}
+
+/* Its token, if that is not as it should be. */
+static inline void twill__errand_token(twill__pool *pool, twill__errand *work, twill_cancel *cancel)
+{
+    if (work->record.clean && !cancel)
+        return;
+    work->record.clean = !cancel;
+    atomic_store_explicit(&work->gate, 0, memory_order_relaxed); /* nobody knows it yet */
+    twill_cancel_init(&work->token, cancel ? cancel : pool->options.run.until.cancel);
+}
+
 /* The record of a task that is not plain. False: no memory. */
 static inline bool twill__order_record(twill__order *order)
 {
@@ -38146,28 +38566,25 @@ static inline bool twill__order_record(twill__order *order)
     twill__pool *pool = order->pool;
     twill__record *record = twill__record_get(pool->core, options->result_size);
     twill__errand *work = twill__errand_of(record);
+    bool simple = twill__order_simple(options);
     if (!record)
         return false;
-    work->pool = pool;
-    work->where = TWILL__NOWHERE;
-    work->below = NULL;
-    work->fn = order->fn;
-    work->arg = order->arg;
-    work->context = order->context;
-    work->key = options->key;
-    work->priority = options->priority;
-    work->started = 0;
-    work->start_at = options->start_at;
-    work->start_by = options->start_by;
-    work->timeout = options->timeout == TWILL_FOREVER ? 0 : options->timeout;
-    work->on_done = options->on_done;
-    work->drop = options->drop;
-    work->discard = options->discard;
-    work->timed = work->hooked = work->stopped = false;
-    /* nobody knows it yet */
-    atomic_store_explicit(&work->gate, 0, memory_order_relaxed);
-    twill_cancel_init(&work->token,
-                      options->cancel ? options->cancel : pool->options.run.until.cancel);
+    if (!simple || !record->simple) /* none of them was set by the one before */
+        twill__errand_options(work, options);
+    record->simple = simple;
+    if (work->pool != pool)
+        work->pool = pool;
+    if (work->below)
+        work->below = NULL;
+    if (work->stopped)
+        work->stopped = false;
+    record->where = TWILL__NOWHERE;
+    record->fn = order->fn;
+    record->arg = order->arg;
+    record->context = order->context;
+    record->outcome.key = options->key;
+    record->outcome.started = 0;
+    twill__errand_token(pool, work, options->cancel);
     order->work = work;
     return true;
 }
@@ -38202,9 +38619,8 @@ static inline void twill__order_number(twill__order *order)
     pool->unfinished++;
     if (!work)
         return;
-    work->index = order->index;
-    work->queued = twill__clock_now();
-    work->stamp = twill__ticks();
+    work->record.outcome.index = order->index;
+    work->record.outcome.queued = twill__clock_now();
     if (order->future)
         *order->future = twill__record_hold(&work->record);
     if (twill__order_timed(order->options)) {
@@ -38220,15 +38636,15 @@ static inline void twill__order_put(twill__order *order)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
+    if (!(order->index & pool->sample))
+        todo.stamp = twill__ticks();
     if (work) {
         todo.fn = NULL;
         todo.arg = &work->entry;
-        todo.stamp = work->stamp;
-        work->where = TWILL__READY;
-        twill__todos_push(&pool->todos, &todo, work->priority, work->queued, pool->team.tick_rate);
+        work->record.where = TWILL__READY;
+        twill__todos_push(&pool->todos, &todo, order->options->priority,
+                          work->record.outcome.queued, pool->team.tick_rate);
     } else {
-        if (!(order->index & pool->sample))
-            todo.stamp = twill__ticks();
         twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
     }
 }
@@ -38239,8 +38655,8 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__errand *work = order->work;
     if (!work) {
         twill__order_put(order);
-    } else if (work->start_at > work->queued) {
-        work->where = TWILL__LATER;
+    } else if (work->start_at > work->record.outcome.queued) {
+        work->record.where = TWILL__LATER;
         pool->later++;
         twill__errand_timer(pool, turn, work, twill__nearer(work->start_at, work->start_by));
         if (!pool->live) /* somebody must see the time */
@@ -38249,7 +38665,7 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
         twill__errand_push(pool, turn, work);
     }
     twill__pool_level(pool, turn);
-    if (!work || work->where == TWILL__READY)
+    if (!work || work->record.where == TWILL__READY)
         twill__pool_wants(pool, turn);
 }
 
@@ -38273,8 +38689,8 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
     }
     if (pool->options.on_event) {
         twill_task task = twill__task_about(pool, order->index, order->context);
-        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->index, work ? work->key : NULL,
-                     UINT_MAX, &task);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->index,
+                     work ? work->record.outcome.key : NULL, UINT_MAX, &task);
     }
     twill__turn_begin(pool, turn);
     pool->reserved--;
@@ -38393,7 +38809,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     victim = twill__todos_drop(&pool->todos, newest);
     if (!victim.fn) {
         twill__errand *work = twill__errand_at((twill__todo_entry *)victim.arg);
-        work->where = TWILL__NOWHERE;
+        work->record.where = TWILL__NOWHERE;
         twill__errand_untimed(pool, work);
     }
     /* the new one takes its room; the victim is waited for without any */
@@ -38802,8 +39218,8 @@ static inline twill_ns twill__pool_stuck(twill__pool *pool, twill__turn *turn, t
         stuck->found = runner->told = true;
         stuck->index = runner->index;
         stuck->worker = runner->worker;
-        stuck->key = base && !runner->plain ? base->key : NULL;
-        stuck->context = base && !runner->plain ? base->context : pool->options.run.context;
+        stuck->key = base && !runner->plain ? base->record.outcome.key : NULL;
+        stuck->context = base && !runner->plain ? base->record.context : pool->options.run.context;
         if (pool->abandoned < pool->options.max_abandoned)
             twill__worker_give_up(pool, worker, stuck);
     }
@@ -39313,14 +39729,14 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             todo = twill__todos_drop(&pool->todos, false);
         } else { /* all that is left is delayed, and has timers */
             size_t i = 0;
-            while (twill__errand_at(pool->todos.timers[i])->where != TWILL__LATER)
+            while (twill__errand_at(pool->todos.timers[i])->record.where != TWILL__LATER)
                 i++; /* exit: `later` is above 0 */
             todo.arg = pool->todos.timers[i];
             pool->later--;
         }
         if (!todo.fn) {
             twill__errand *work = twill__errand_at((twill__todo_entry *)todo.arg);
-            work->where = TWILL__NOWHERE;
+            work->record.where = TWILL__NOWHERE;
             twill__errand_untimed(pool, work);
         }
         twill__pool_level(pool, turn);
@@ -39354,7 +39770,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
             next = pinned->stop_chain;
-            twill__gate_fire(&pinned->gate, &pinned->token, TWILL_CANCELLED);
+            twill__errand_fire(pinned, TWILL_CANCELLED);
             twill__record_unpin(&pinned->record);
         }
         twill__turn_begin(pool, turn);

@@ -2670,6 +2670,11 @@ TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
 {
     twill__token *token = twill__token_of(cancel);
     memset(token, 0, sizeof *token);
+    /* relaxed: nobody else knows it yet; others may have known what stood here before */
+    atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->generation, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
     token->parent = twill__token_of(parent);
 }
 
@@ -6696,24 +6701,44 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
 #define TWILL__ENGINE_FUTURE_H
 
 /* An object that gives out futures (a pool, a batcher) makes a core, and takes its records from it.
-   A record has up to three kinds of users: the object ("owned", from twill__record_get until
-   twill__record_disown), the handle ("held", until twill_future_release), and those who look at it
-   this moment ("pins"). Without any it goes back into the core. The memory of records is
-   type-stable and the core outlives the object as long as a record of it is in use: so an old
-   handle finds a record, and a generation in it that is not its own.
+   A record has up to three kinds of users: the object (from twill__record_get until
+   twill__record_disown), the handle (until twill_future_release), and those who look at it this
+   moment, the pins. Its memory is type-stable and the core outlives the object as long as a record
+   of it is in use: so an old handle finds a record, and a generation in it that is not its own.
+
+   `word` says who uses it, whether its task has ended, and in which generation: one CAS decides who
+   is the last user, and by it the record is free again. It is in no list then: twill__record_get
+   goes round and looks. So the end of a task for which nobody waits is one CAS, a wait that comes
+   later one load, and the release one more CAS. Whatever else there is to do goes by the lock,
+   whose holders change `word` by CAS, too.
 
    The life of a record:
-       twill__record_get       by one thread at a time (the object's lock); PENDING, owned
+       twill__record_get       by one thread at a time (the object's lock)
        twill__record_hold      gives the handle, before another thread can know the record
-       twill__record_begin     the runner's thread, just before the callback: ACTIVE
-       twill__record_settle    true to exactly one: that one says how the task ended
-       twill__record_publish   the outcome, once; wakes who waits
+       twill__record_begin     the runner's thread, just before the callback
+       twill__record_settle    true to exactly one: that one says how the task ended, in `outcome`
+       twill__record_publish   once; wakes who waits
        twill__record_left      the runner's thread, after the callback
        twill__record_disown    the object will not touch it again */
 
+#ifndef TWILL__FIRST_RECORDS /* the explorer wants fewer */
+#define TWILL__FIRST_RECORDS 32
+#endif
 #define TWILL__RESULT_ROOM 48 /* bytes of a result that need no allocation */
 
-enum { TWILL__PENDING = 0, TWILL__ACTIVE, TWILL__ENDED };
+enum { /* of record.word: the rest is the generation. None of them: it is free */
+       TWILL__BY_OBJECT = 1,
+       TWILL__BY_HANDLE = 2,
+       TWILL__BY_PIN = 4, /* pins != 0; changes under the lock */
+       TWILL__USERS = 7,
+       TWILL__ORPHAN = 8, /* the object has gone: the last user tells the core */
+       TWILL__ENDED = 16,
+       TWILL__WELL = 32,     /* ended with TWILL_OK */
+       TWILL__TOLD = 64,     /* the last user calls `forget`, if nobody took the result */
+       TWILL__TOUCHED = 128, /* the object's: no simple end */
+       TWILL__FLAGS = 255
+};
+#define TWILL__GENERATION 256 /* one more */
 
 struct twill__record;
 
@@ -6729,6 +6754,9 @@ typedef struct twill__record_table {
     void (*cancel)(struct twill__record *record);
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
+    /* A guess, of a record that nobody has begun, and without a pin: somebody is about to, so that
+       it is better to wait so long than to help. */
+    twill_ns (*comes)(const struct twill__record *record);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
@@ -6739,48 +6767,61 @@ typedef struct twill__future_wait { /* on the waiter's stack; guarded by its rec
 } twill__future_wait;
 
 typedef struct twill__record {
-    twill__call call; /* first: task->private_ of a pool's task points here */
-    /* what twill__record_get writes stands in the first line: another core had it last */
-    _Atomic uint32_t lock; /* lives on from task to task */
-    _Atomic uint32_t stage;
-    /* under the lock */
-    uint32_t pins;
-    bool owned, held;
-    bool orphan;   /* the object has gone: the last user tells the core */
-    bool settled;  /* somebody says, or has said, how it ended */
-    bool returned; /* its callback came back before that: there is a result */
-    bool taken;    /* by a wait */
-    /* the object's: written before the record is known, or by the runner */
-    struct twill__record *next; /* free list; the object's while it is in use */
+    /* One line: what the end of a task writes, and a wait reads. `outcome` is the object's, until
+       it has published it. */
+    _Atomic uint64_t word;
+    twill_outcome outcome;
+    /* Another one: what its runner reads. The object's, written before the record is known, or by
+       the runner. */
+    twill_task_fn *fn; /* of an object whose tasks have one each */
+    void *arg, *context;
     void *result;
     struct twill__record *outer; /* what its runner is in the middle of */
-    _Atomic twill_ns due;        /* somebody must `expire` it then; 0: never */
-    size_t result_size, result_room;
-    struct twill__core *core;
-    /* under the lock */
-    uint64_t generation;
+    size_t result_size;
+    _Atomic uint32_t begun; /* somebody's: nobody helps any more; a hint */
+    bool returned;          /* its callback came back before it was settled: there is a result */
+    bool simple, clean;     /* the object's */
+    int where;
+    /* under the lock, which lives on from task to task */
+    _Atomic uint32_t lock;
+    uint32_t pins;
+    bool settled; /* somebody says, or has said, how it ended */
+    bool taken;   /* by a wait */
     twill__future_wait *waits;
-    twill_outcome outcome;
+    struct twill__core *core;
+    struct twill__record *next;    /* of those that were put back */
+    struct twill__record *roomier; /* with room for a large result, all in a circle */
+    _Atomic twill_ns due;          /* somebody must `expire` it then; 0: never */
+    size_t result_room;
     TWILL_ALIGNAS(16) char room[TWILL__RESULT_ROOM];
 } twill__record;
+_Static_assert(offsetof(twill__record, fn) <= TWILL__LINE &&
+                   offsetof(twill__record, lock) <= 2 * TWILL__LINE,
+               "what is used by every task stands in two lines");
 
 typedef struct twill__slab {
     struct twill__slab *next;
     size_t count;
     void *memory;
+    char *first; /* record */
 } twill__slab;
 
 typedef struct twill__core {
-    _Atomic(twill__record *) returned; /* by their last users; taken all at once */
-    twill__record *free;               /* the rest: of the thread that may call twill__record_get */
-    size_t size;                       /* of a record, a multiple of TWILL__LINE */
-    size_t records;
+    /* of the thread that may call twill__record_get */
+    twill__record *put;   /* back */
+    twill__record *roomy; /* in the circle: the last that was taken */
     twill__slab *slabs;
+    twill__slab *hand; /* where it looks next for a free one: */
+    size_t at;         /* in that slab */
+    size_t found;      /* since it began at the first one */
+    size_t records;
+    char other_line[TWILL__LINE]; /* what follows is read by all */
+    size_t size;                  /* of a record, a multiple of TWILL__LINE */
     const twill__record_table *table;
-    void *owner;          /* memory that the records' functions need: freed with the core */
-    _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
-    uint32_t generation;  /* of the process */
+    void *owner; /* memory that the records' functions need: freed with the core */
     const _Atomic uint32_t *mark;
+    uint32_t generation;  /* of the process */
+    _Atomic size_t users; /* set by twill__core_leave: records in use, and itself */
 } twill__core;
 
 /* ---- memory ---- */
@@ -6809,15 +6850,21 @@ static inline bool twill__core_here(const twill__core *core)
 static inline twill__record *twill__slab_at(const twill__core *core, const twill__slab *slab,
                                             size_t i)
 {
-    char *first = (char *)slab->memory;
-    first += (TWILL__LINE - (uintptr_t)first % TWILL__LINE) % TWILL__LINE;
-    return (twill__record *)(void *)(first + i * core->size);
+    return (twill__record *)(void *)(slab->first + i * core->size);
 }
 
-/* Makes `count` records more. Of the thread that may call twill__record_get. */
+static inline bool twill__record_is_free(const twill__record *record)
+{
+    /* acquire: pairs with the CAS of its last user */
+    return !(atomic_load_explicit(&record->word, memory_order_acquire) & TWILL__FLAGS);
+}
+
+/* Makes `count` records more, and looks there next. Of the thread that may call
+   twill__record_get. */
 static inline bool twill__core_grow(twill__core *core, size_t count)
 {
     twill__slab *slab;
+    char *first;
     if (count > (SIZE_MAX - TWILL__LINE) / core->size ||
         !(slab = (twill__slab *)TWILL_MALLOC(sizeof *slab)))
         return false;
@@ -6826,17 +6873,19 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
         TWILL_FREE(slab);
         return false;
     }
+    first = (char *)slab->memory;
+    slab->first = first + (TWILL__LINE - (uintptr_t)first % TWILL__LINE) % TWILL__LINE;
     slab->count = count;
     slab->next = core->slabs;
-    core->slabs = slab;
+    core->slabs = core->hand = slab;
+    core->at = core->found = 0;
     core->records += count;
-    for (size_t i = count; i-- > 0;) {
+    memset(slab->first, 0, count * core->size);
+    for (size_t i = 0; i < count; i++) {
         twill__record *record = twill__slab_at(core, slab, i);
-        memset(record, 0, core->size);
         record->core = core;
-        record->generation = 1;
-        record->next = core->free;
-        core->free = record;
+        record->result = record->room;
+        atomic_init(&record->word, TWILL__GENERATION);
     }
     return true;
 }
@@ -6865,96 +6914,239 @@ static inline void twill__core_unuse(twill__core *core)
         twill__core_free(core);
 }
 
+static inline void twill__core_gives_room(twill__core *core, twill__record *record)
+{
+    record->roomier = core->roomy ? core->roomy->roomier : record;
+    if (core->roomy)
+        core->roomy->roomier = record;
+    core->roomy = record;
+}
+
+/* A free record with room for a large result, if one is near: else each would come to have some. */
+static inline twill__record *twill__core_roomy(twill__core *core, size_t size)
+{
+    twill__record *record = core->roomy;
+    for (unsigned looks = 0; record && looks < 8; looks++) {
+        record = record->roomier;
+        if (record->result_room >= size && twill__record_is_free(record))
+            return core->roomy = record;
+    }
+    return NULL;
+}
+
 /* Room for a result. False: no memory. */
 static inline bool twill__record_room(twill__record *record, size_t size)
 {
-    if (size <= TWILL__RESULT_ROOM) {
-        if (!record->result_room && record->result != record->room)
-            record->result = record->room;
-    } else if (record->result_room < size) {
+    if (size > TWILL__RESULT_ROOM && record->result_room < size) {
         void *room = TWILL_MALLOC(size);
         if (!room)
             return false;
         if (record->result_room)
             TWILL_FREE(record->result);
+        else
+            twill__core_gives_room(record->core, record);
         record->result = room;
         record->result_room = size;
     }
-    if (record->result_size != size)
-        record->result_size = size;
+    record->result_size = size;
     if (size)
         memset(record->result, 0, size);
     return true;
 }
 
-/* A record for a task: owned, PENDING, its result zeroed. NULL: no memory. By one thread at a
-   time. */
-static inline twill__record *twill__record_get(twill__core *core, size_t result_size)
+/* What is used by every task, to be written soon; it was another core's. */
+static inline void twill__record_fetch(const twill__record *record)
 {
-    twill__record *record;
-    if (!core->free) /* acquire: pairs with the push in twill__record_let_go */
-        core->free = atomic_exchange_explicit(&core->returned, NULL, memory_order_acquire);
-    if (!core->free && !twill__core_grow(core, core->records ? core->records : 32))
-        return NULL;
-    record = core->free;
-    if (!twill__record_room(record, result_size))
-        return NULL;
-    core->free = record->next;
-    /* an old handle looks at nothing but the generation: the rest is ours */
-    atomic_store_explicit(&record->stage, TWILL__PENDING, memory_order_relaxed);
-    atomic_store_explicit(&record->due, 0, memory_order_relaxed);
-    record->owned = true;
-    record->settled = record->returned = record->taken = false;
-    record->outer = NULL;
-    return record;
+    twill__prefetch(&record->word);
+    twill__prefetch(&record->fn);
+}
+
+#define TWILL__RECORDS_AHEAD 4
+
+/* The next free record on the way round. A round that has found less than a quarter of them free
+   makes as many new ones: so a look finds one after four others at most, on an average. NULL: there
+   is none, and no memory. */
+static inline twill__record *twill__core_find(twill__core *core)
+{
+    for (;;) { /* exit: found; or a whole round has found none, and there is no memory */
+        twill__slab *slab = core->hand;
+        if (!slab) {
+            size_t found = core->found;
+            core->hand = core->slabs;
+            core->at = core->found = 0;
+            if (found <= core->records / 4 &&
+                !twill__core_grow(core, core->records ? core->records : TWILL__FIRST_RECORDS) &&
+                !found)
+                return NULL;
+        } else if (core->at == slab->count) {
+            core->hand = slab->next;
+            core->at = 0;
+        } else {
+            twill__record *record = twill__slab_at(core, slab, core->at++);
+            if (core->at + TWILL__RECORDS_AHEAD <= slab->count)
+                twill__record_fetch(
+                    twill__slab_at(core, slab, core->at - 1 + TWILL__RECORDS_AHEAD));
+            if (twill__record_is_free(record)) {
+                core->found++;
+                return record;
+            }
+        }
+    }
+}
+
+/* Its word, from whoever gives it out: there is no other user, and an old handle looks at nothing
+   but the generation, which it will not find. */
+static inline void twill__record_flags(twill__record *record, uint64_t flags)
+{
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    atomic_store_explicit(&record->word, (word & ~(uint64_t)TWILL__FLAGS) | flags,
+                          memory_order_relaxed);
 }
 
 /* The object gives back a record that nobody else has known. By the thread that may call
    twill__record_get. */
 static inline void twill__record_put(twill__record *record)
 {
-    record->owned = false;
-    record->next = record->core->free;
-    record->core->free = record;
+    record->next = record->core->put;
+    record->core->put = record;
+}
+
+/* A record for a task: the object's, its result zeroed. NULL: no memory. By one thread at a
+   time. */
+static inline twill__record *twill__record_get(twill__core *core, size_t result_size)
+{
+    twill__record *record = NULL;
+    if (result_size > TWILL__RESULT_ROOM)
+        record = twill__core_roomy(core, result_size);
+    if (!record && (record = core->put))
+        core->put = record->next;
+    if (!record && !(record = twill__core_find(core)))
+        return NULL;
+    twill__record_flags(record, TWILL__BY_OBJECT);
+    if (!twill__record_room(record, result_size)) {
+        twill__record_put(record);
+        return NULL;
+    }
+    /* relaxed: ours alone */
+    atomic_store_explicit(&record->begun, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&record->due, memory_order_relaxed))
+        atomic_store_explicit(&record->due, 0, memory_order_relaxed);
+    record->returned = false;
+    if (record->settled || record->taken)
+        record->settled = record->taken = false;
+    return record;
+}
+
+/* The last user tells the object (`forget`). Before another thread can know the record. */
+static inline void twill__record_tells(twill__record *record)
+{
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    twill__record_flags(record, (word & TWILL__FLAGS) | TWILL__TOLD);
 }
 
 /* The handle; once a task, before another thread can know the record. */
 static inline twill_future twill__record_hold(twill__record *record)
 {
-    twill_future future = {record, record->generation};
-    record->held = true;
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    twill_future future = {record, word / TWILL__GENERATION};
+    atomic_store_explicit(&record->word, word | TWILL__BY_HANDLE, memory_order_relaxed);
     return future;
 }
 
-/* Called with the record locked, after one of its users has gone; unlocks. */
-static inline void twill__record_let_go(twill__record *record)
+/* Of a record with a handle that stays, or is pinned. */
+static inline uint64_t twill__record_generation(const twill__record *record)
+{
+    return atomic_load_explicit(&record->word, memory_order_relaxed) / TWILL__GENERATION;
+}
+
+/* ---- users ---- */
+
+/* One user less. True: it was the last, and has to `forget` now, with a pin of its own. */
+static inline bool twill__record_drop(twill__record *record, uint64_t user, bool *orphan)
+{
+    /* acquire: pairs with the release of the other users, whose last one reads what they wrote */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire), next;
+    bool last, forget;
+    do {
+        next = (word & ~user) + (user == TWILL__BY_HANDLE ? TWILL__GENERATION : 0);
+        last = !(next & TWILL__USERS);
+        forget = last && word & TWILL__TOLD && record->returned && !record->taken;
+        if (forget)
+            next |= TWILL__BY_PIN;
+        else if (last)
+            next &= ~(uint64_t)TWILL__FLAGS;
+        /* release: what this one did comes before the next use */
+    } while (!atomic_compare_exchange_weak_explicit(&record->word, &word, next,
+                                                    memory_order_acq_rel, memory_order_acquire));
+    *orphan = last && !forget && word & TWILL__ORPHAN;
+    return forget;
+}
+
+/* Called with the record locked, for one of its users that goes; unlocks. */
+static inline void twill__record_let_go(twill__record *record, uint64_t user)
 {
     twill__core *core = record->core;
-    const twill__record_table *table = core->table;
     bool orphan;
-    if (record->owned || record->held || record->pins) {
-        twill__unlock(&record->lock);
-        return;
-    }
-    if (record->returned && !record->taken && table->forget) {
+    if (twill__record_drop(record, user, &orphan)) {
         record->taken = true;
         record->pins++; /* nobody but us */
         twill__unlock(&record->lock);
-        table->forget(record);
+        core->table->forget(record);
         twill__lock(&record->lock);
         record->pins--;
+        (void)twill__record_drop(record, TWILL__BY_PIN, &orphan); /* it is taken */
     }
-    orphan = record->orphan;
-    if (!orphan) { /* under the lock: twill__core_leave takes it, and then the core may go */
-        record->next = atomic_load_explicit(&core->returned, memory_order_relaxed);
-        /* release: pairs with the exchange in twill__record_get; relaxed: a guess for the CAS */
-        while (!atomic_compare_exchange_weak_explicit(&core->returned, &record->next, record,
-                                                      memory_order_release, memory_order_relaxed)) {
-        }
-    }
-    twill__unlock(&record->lock);
+    twill__unlock(&record->lock); /* for which twill__core_leave waits */
     if (orphan)
         twill__core_unuse(core);
+}
+
+/* Under the lock, which it leaves: a pin less. */
+static inline void twill__record_pin_off(twill__record *record)
+{
+    if (--record->pins)
+        twill__unlock(&record->lock);
+    else
+        twill__record_let_go(record, TWILL__BY_PIN);
+}
+
+/* Under the lock: a pin more, if these bits of the word are such. */
+static inline bool twill__record_pin_if(twill__record *record, uint64_t mask, uint64_t bits)
+{
+    /* relaxed: the CAS decides; the lock orders all but what the last user left behind, which is
+       not looked at */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    do
+        if ((word & mask) != bits)
+            return false;
+    /* acquire: pairs with the end. It is an RMW also for the second pin: what others do by one CAS,
+       comes before it or fails */
+    while (!atomic_compare_exchange_weak_explicit(&record->word, &word, word | TWILL__BY_PIN,
+                                                  memory_order_acq_rel, memory_order_relaxed));
+    record->pins++;
+    return true;
+}
+
+/* Pins a record that may have come back already. False: its object has done with it. */
+static inline bool twill__record_pin(twill__record *record)
+{
+    bool there;
+    twill__lock(&record->lock);
+    there = twill__record_pin_if(record, TWILL__BY_OBJECT, TWILL__BY_OBJECT);
+    twill__unlock(&record->lock);
+    return there;
+}
+
+static inline void twill__record_unpin(twill__record *record)
+{
+    twill__lock(&record->lock);
+    twill__record_pin_off(record);
+}
+
+static inline void twill__record_disown(twill__record *record)
+{
+    twill__lock(&record->lock);
+    twill__record_let_go(record, TWILL__BY_OBJECT);
 }
 
 /* The object goes: it owns no record any more, or only such whose runners are still on their way
@@ -6962,10 +7154,15 @@ static inline void twill__record_let_go(twill__record *record)
 static inline void twill__core_leave(twill__core *core)
 {
     size_t users = 1;
+    for (; core->put; core->put = core->put->next)
+        twill__record_flags(core->put, 0);
     if (!twill__core_here(core)) { /* no thread of the parent's is here, but handles may be */
         for (twill__slab *slab = core->slabs; slab; slab = slab->next)
             for (size_t i = 0; i < slab->count; i++)
-                if (twill__slab_at(core, slab, i)->held)
+                /* relaxed: there is no other thread that could know it */
+                if (atomic_load_explicit(&twill__slab_at(core, slab, i)->word,
+                                         memory_order_relaxed) &
+                    TWILL__BY_HANDLE)
                     return;
         twill__core_free(core);
         return;
@@ -6974,9 +7171,12 @@ static inline void twill__core_leave(twill__core *core)
     for (twill__slab *slab = core->slabs; slab; slab = slab->next)
         for (size_t i = 0; i < slab->count; i++) {
             twill__record *record = twill__slab_at(core, slab, i);
-            twill__lock(&record->lock);
-            record->orphan = record->owned || record->held || record->pins;
-            users += record->orphan;
+            uint64_t word;
+            twill__lock(&record->lock); /* who was the last user, has left it */
+            word = atomic_load(&record->word);
+            while (word & TWILL__USERS &&
+                   !atomic_compare_exchange_weak(&record->word, &word, word | TWILL__ORPHAN)) {}
+            users += (word & TWILL__USERS) != 0;
             twill__unlock(&record->lock);
         }
     /* those who have gone meanwhile have counted themselves out already */
@@ -6998,14 +7198,21 @@ static inline twill__record *twill__record_current(void)
 static inline void twill__record_claim(twill__record *record)
 {
     /* relaxed: a hint for those who would help; they look again under the object's lock */
-    atomic_store_explicit(&record->stage, TWILL__ACTIVE, memory_order_relaxed);
+    atomic_store_explicit(&record->begun, 1, memory_order_relaxed);
+}
+
+/* The callback did not keep it. */
+static inline void twill__record_unclaim(twill__record *record)
+{
+    atomic_store_explicit(&record->begun, 0, memory_order_relaxed); /* as above */
 }
 
 /* The callback is about to run on this thread. */
 static inline void twill__record_enter(twill__record *record)
 {
-    record->outer = twill__record_current();
-    twill__thread()->record = record;
+    twill__self *self = twill__thread();
+    record->outer = (twill__record *)self->record;
+    self->record = record;
 }
 
 /* Both in one, where nobody else can settle it yet. */
@@ -7021,6 +7228,12 @@ static inline void twill__record_left(twill__record *record)
     twill__thread()->record = record->outer;
 }
 
+static inline bool twill__record_ended(const twill__record *record)
+{
+    /* acquire: pairs with the end */
+    return atomic_load_explicit(&record->word, memory_order_acquire) & TWILL__ENDED;
+}
+
 /* True: the caller decides how the task ended, and must publish it. */
 static inline bool twill__record_settle(twill__record *record, bool returned)
 {
@@ -7034,9 +7247,16 @@ static inline bool twill__record_settle(twill__record *record, bool returned)
     return first;
 }
 
-/* Under the record's lock. */
-static inline void twill__record_wake(twill__record *record)
+static inline uint64_t twill__record_end_flags(const twill__record *record)
 {
+    return TWILL__ENDED | (record->outcome.status == TWILL_OK ? TWILL__WELL : 0u);
+}
+
+/* Under the record's lock: it has ended. */
+static inline void twill__record_end(twill__record *record)
+{
+    /* release: publishes the outcome */
+    atomic_fetch_or_explicit(&record->word, twill__record_end_flags(record), memory_order_release);
     for (twill__future_wait *wait; (wait = record->waits);) {
         _Atomic uint32_t *word = &wait->node->word;
         record->waits = wait->next;
@@ -7048,60 +7268,41 @@ static inline void twill__record_wake(twill__record *record)
     }
 }
 
-/* After twill__record_settle said true. The record may have new users, or none, right after it: the
-   object still owns it, or does not touch it again. */
-static inline void twill__record_publish(twill__record *record, const twill_outcome *outcome,
-                                         bool disown)
+/* After twill__record_settle said true, the outcome written. The record may have new users, or
+   none, right after it: the object still owns it, or does not touch it again. */
+static inline void twill__record_publish(twill__record *record, bool disown)
 {
     twill__lock(&record->lock);
-    record->outcome = *outcome;
-    /* release: pairs with the acquire of who polls */
-    atomic_store_explicit(&record->stage, TWILL__ENDED, memory_order_release);
-    twill__record_wake(record);
+    twill__record_end(record);
     if (disown)
-        record->owned = false;
-    twill__record_let_go(record);
+        twill__record_let_go(record, TWILL__BY_OBJECT);
+    else
+        twill__unlock(&record->lock);
 }
 
 /* twill__record_settle and twill__record_publish in one, where nobody else can settle it. */
-static inline void twill__record_finish(twill__record *record, const twill_outcome *outcome,
-                                        bool returned)
+static inline void twill__record_finish(twill__record *record, bool returned)
 {
     twill__lock(&record->lock);
     record->settled = true;
     record->returned = returned;
-    record->outcome = *outcome;
-    /* release: as above */
-    atomic_store_explicit(&record->stage, TWILL__ENDED, memory_order_release);
-    if (record->waits)
-        twill__record_wake(record);
-    record->owned = false;
-    twill__record_let_go(record);
+    twill__record_end(record);
+    twill__record_let_go(record, TWILL__BY_OBJECT);
 }
 
-/* Pins a record that may have come back already. False: its object has done with it. */
-static inline bool twill__record_pin(twill__record *record)
+/* The same in one step, if nobody but the handle uses it, and nobody has touched it. */
+static inline bool twill__record_finish_alone(twill__record *record)
 {
-    bool there;
-    twill__lock(&record->lock);
-    there = record->owned;
-    record->pins += there;
-    twill__unlock(&record->lock);
-    return there;
-}
-
-static inline void twill__record_unpin(twill__record *record)
-{
-    twill__lock(&record->lock);
-    record->pins--;
-    twill__record_let_go(record);
-}
-
-static inline void twill__record_disown(twill__record *record)
-{
-    twill__lock(&record->lock);
-    record->owned = false;
-    twill__record_let_go(record);
+    /* relaxed: the CAS decides */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_relaxed);
+    record->returned = true; /* nobody looks yet */
+    return (word & TWILL__FLAGS & ~(uint64_t)TWILL__TOLD) ==
+               (TWILL__BY_OBJECT | TWILL__BY_HANDLE) &&
+           /* release: publishes the outcome, and all that the task did */
+           atomic_compare_exchange_strong_explicit(&record->word, &word,
+                                                   (word & ~(uint64_t)TWILL__BY_OBJECT) |
+                                                       twill__record_end_flags(record),
+                                                   memory_order_acq_rel, memory_order_relaxed);
 }
 
 /* ---- who waits for whom ---- */
@@ -7150,22 +7351,12 @@ static inline bool twill__on_stack(const twill__record *stack, const twill__reco
     return false;
 }
 
-static inline bool twill__record_open(twill__record *record)
-{
-    bool open;
-    twill__lock(&record->lock);
-    /* under the lock */
-    open = atomic_load_explicit(&record->stage, memory_order_relaxed) != TWILL__ENDED;
-    twill__unlock(&record->lock);
-    return open;
-}
-
 /* Whether `record` cannot end before a task of `stack` does. Under the list's lock: what the
    waits in it stand on does not move. */
 static inline bool twill__leads_back(twill__blocked *list, const twill__record *stack,
                                      twill__record *record)
 {
-    if (!twill__record_open(record))
+    if (twill__record_ended(record))
         return false;
     if (twill__on_stack(stack, record))
         return true;
@@ -7213,27 +7404,47 @@ static inline void twill__blocked_leave(twill__blocked *me)
 
 /* ---- the waiter's side ---- */
 
-/* Locks the record of a handle. INVALID, FORKED, STALE: it is not locked. */
-static inline twill_status twill__future_lock(twill_future future)
+/* One look without the lock: what the handle is good for, and the word. */
+static inline twill_status twill__future_look(twill_future future, uint64_t *word)
 {
     twill__record *record = (twill__record *)future.slot;
     if (!record)
         return TWILL_INVALID;
     if (!twill__core_here(record->core))
         return TWILL_FORKED;
+    /* acquire: pairs with the end */
+    *word = atomic_load_explicit(&record->word, memory_order_acquire);
+    return *word / TWILL__GENERATION == future.generation ? TWILL_OK : TWILL_STALE;
+}
+
+/* Locks and pins the record of a handle. INVALID, FORKED, STALE: neither. */
+static inline twill_status twill__future_pin(twill_future future)
+{
+    twill__record *record = (twill__record *)future.slot;
+    uint64_t word;
+    twill_status status = twill__future_look(future, &word);
+    if (status != TWILL_OK)
+        return status;
     twill__lock(&record->lock);
-    if (record->generation == future.generation)
+    if (twill__record_pin_if(record, ~(uint64_t)TWILL__FLAGS | TWILL__BY_HANDLE,
+                             future.generation * TWILL__GENERATION | TWILL__BY_HANDLE))
         return TWILL_OK;
     twill__unlock(&record->lock);
     return TWILL_STALE;
 }
 
-/* Under the lock: the answer of one who asks, if it has ended. */
+static inline twill_status twill__word_status(uint64_t word)
+{
+    return word & TWILL__WELL ? TWILL_OK : TWILL_FAILED;
+}
+
+/* Under the lock, pinned: the answer of one who asks, if it has ended. */
 static inline bool twill__record_answer(twill__record *record, void *result, twill_outcome *outcome,
                                         twill_status *status)
 {
-    /* under the lock */
-    if (atomic_load_explicit(&record->stage, memory_order_relaxed) != TWILL__ENDED)
+    /* acquire: as above */
+    uint64_t word = atomic_load_explicit(&record->word, memory_order_acquire);
+    if (!(word & TWILL__ENDED))
         return false;
     if (outcome)
         *outcome = record->outcome;
@@ -7242,11 +7453,11 @@ static inline bool twill__record_answer(twill__record *record, void *result, twi
         if (record->result_size)
             memcpy(result, record->result, record->result_size);
     }
-    *status = record->outcome.status == TWILL_OK ? TWILL_OK : TWILL_FAILED;
+    *status = twill__word_status(word);
     return true;
 }
 
-/* Under the record's lock. */
+/* Under the record's lock, pinned. */
 static inline void twill__future_enlist(twill__record *record, twill__future_wait *wait,
                                         twill__node *node)
 {
@@ -7258,22 +7469,20 @@ static inline void twill__future_enlist(twill__record *record, twill__future_wai
     if (wait->next)
         wait->next->previous = wait;
     record->waits = wait;
-    record->pins++;
 }
 
 /* Under the record's lock. */
 static inline void twill__future_delist(twill__record *record, twill__future_wait *wait)
 {
-    if (wait->listed) {
-        if (wait->previous)
-            wait->previous->next = wait->next;
-        else
-            record->waits = wait->next;
-        if (wait->next)
-            wait->next->previous = wait->previous;
-        wait->listed = false;
-    }
-    record->pins--;
+    if (!wait->listed)
+        return;
+    if (wait->previous)
+        wait->previous->next = wait->next;
+    else
+        record->waits = wait->next;
+    if (wait->next)
+        wait->next->previous = wait->previous;
+    wait->listed = false;
 }
 
 static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
@@ -7288,6 +7497,13 @@ static inline bool twill__inside(void)
     return self->record || self->runner || self->job;
 }
 
+/* Whether nobody has begun it. A hint, as above. */
+static inline bool twill__record_waiting(const twill__record *record)
+{
+    return !atomic_load_explicit(&record->begun, memory_order_acquire) &&
+           !twill__record_ended(record);
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
@@ -7300,9 +7516,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help, bool 
         twill__record_unpin(record);
         return true;
     }
-    return help && table->help &&
-           /* as above */
-           atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__PENDING &&
+    return help && table->help && twill__record_waiting(record) &&
            table->help(record, idle && !twill__inside());
 }
 
@@ -7344,9 +7558,8 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
 static inline bool twill__future_push_on(twill_future future, bool help, bool idle)
 {
     twill__record *record = (twill__record *)future.slot;
-    if (twill__future_lock(future) != TWILL_OK)
+    if (twill__future_pin(future) != TWILL_OK)
         return false;
-    record->pins++;
     twill__unlock(&record->lock);
     if (twill__record_push_on(record, help, idle))
         return true;
@@ -7354,51 +7567,103 @@ static inline bool twill__future_push_on(twill_future future, bool help, bool id
     return false;
 }
 
-/* Whether it is worth a try; under the record's lock. */
+/* Whether it is worth a try. */
 static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
 {
-    /* under the lock, or hints */
+    /* hints, as above */
     return atomic_load_explicit(&record->due, memory_order_acquire) ||
-           (help && record->core->table->help &&
-            atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__PENDING);
+           (help && record->core->table->help && twill__record_waiting(record));
+}
+
+static inline bool twill__future_moved(void *future_)
+{
+    const twill_future *future = (const twill_future *)future_;
+    uint64_t word;
+    return twill__future_look(*future, &word) != TWILL_OK || word & TWILL__ENDED;
+}
+
+/* A moment, without a pin, which would cost the runner more than the look: for one who is at it, or
+   about to be. Less and less often: so it gets ahead with the next ones, too. */
+static inline void twill__future_spin(twill_future future, twill_until until)
+{
+    const twill__record *record = (const twill__record *)future.slot;
+    const twill__record_table *table = record->core->table;
+    twill_ns wait = TWILL__SPIN_WAIT;
+    if (until.cancel || !twill__no_deadline(until.deadline) || twill__future_moved(&future))
+        return;
+    if (twill__record_waiting(record))
+        wait = table->comes && !twill__inside() ? table->comes(record) : 0;
+    if (wait)
+        (void)twill__spin_for(twill__future_moved, &future, wait, 0);
+}
+
+/* Sleeps, pinned by this wait. True: it has ended. */
+static inline bool twill__future_wait_long(twill__record *record, void *result,
+                                           twill_outcome *outcome, twill_until until,
+                                           twill_status *status)
+{
+    twill__future_wait wait;
+    twill__node node;
+    twill_status answer = TWILL_OK;
+    bool ended;
+    twill__node_init(&node);
+    twill__future_enlist(record, &wait, &node);
+    twill__unlock(&record->lock);
+    *status = twill__future_sleep(&node, record, until);
+    twill__lock(&record->lock);
+    twill__future_delist(record, &wait);
+    ended = twill__record_answer(record, result, outcome, &answer);
+    twill__record_pin_off(record);
+    if (ended)
+        *status = answer;
+    return ended;
+}
+
+/* Not yet answered by one look. */
+static __attribute__((noinline)) twill_status twill__future_await_long(twill_future future,
+                                                                       void *result,
+                                                                       twill_outcome *outcome,
+                                                                       twill_until until)
+{
+    twill__record *record = (twill__record *)future.slot;
+    bool tried = false, spun = false;
+    for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
+        twill_status status = TWILL_OK;
+        bool help;
+        if (!spun)
+            twill__future_spin(future, until);
+        spun = true;
+        status = twill__future_pin(future);
+        if (status != TWILL_OK)
+            return status;
+        if (twill__record_answer(record, result, outcome, &status)) {
+            twill__record_pin_off(record);
+            return status;
+        }
+        help = !tried && twill__future_may_help(until);
+        if (!tried && twill__record_waits_for_us(record, help)) {
+            twill__record_pin_off(record);
+            tried = !twill__future_push_on(future, help, false);
+            continue;
+        }
+        if (twill__future_wait_long(record, result, outcome, until, &status))
+            return status;
+        if (status != TWILL_OK && status != TWILL_EMPTY)
+            return status;
+        tried = false;
+    }
 }
 
 static inline twill_status twill__future_await(twill_future future, void *result,
                                                twill_outcome *outcome, twill_until until)
 {
-    twill__record *record = (twill__record *)future.slot;
-    bool tried = false;
-    for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
-        twill__future_wait wait;
-        twill__node node;
-        twill_status status = twill__future_lock(future), answer = TWILL_OK;
-        bool ended, help;
-        if (status != TWILL_OK)
-            return status;
-        if (twill__record_answer(record, result, outcome, &answer)) {
-            twill__unlock(&record->lock);
-            return answer;
-        }
-        help = !tried && twill__future_may_help(until);
-        if (!tried && twill__record_waits_for_us(record, help)) {
-            twill__unlock(&record->lock);
-            tried = !twill__future_push_on(future, help, false);
-            continue;
-        }
-        twill__node_init(&node);
-        twill__future_enlist(record, &wait, &node);
-        twill__unlock(&record->lock);
-        status = twill__future_sleep(&node, record, until);
-        twill__lock(&record->lock);
-        twill__future_delist(record, &wait);
-        ended = twill__record_answer(record, result, outcome, &answer);
-        twill__record_let_go(record);
-        if (ended)
-            return answer;
-        if (status != TWILL_OK && status != TWILL_EMPTY)
-            return status;
-        tried = false;
-    }
+    uint64_t word = 0;
+    twill_status status = twill__future_look(future, &word);
+    if (status != TWILL_OK)
+        return status;
+    if (word & TWILL__ENDED && !result && !outcome)
+        return twill__word_status(word);
+    return twill__future_await_long(future, result, outcome, until);
 }
 
 /* ---- wait for any ---- */
@@ -7410,11 +7675,10 @@ static inline size_t twill__any_leave(twill__future_wait *waits, size_t n)
     for (size_t i = n; i-- > 0;) {
         twill__record *record = waits[i].record;
         twill__lock(&record->lock);
-        /* under the lock */
-        if (atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__ENDED)
+        if (twill__record_ended(record))
             ended = i;
         twill__future_delist(record, &waits[i]);
-        twill__record_let_go(record);
+        twill__record_pin_off(record);
     }
     return ended;
 }
@@ -7425,7 +7689,7 @@ static inline twill_status twill__any_enter(const twill_future *futures, size_t 
 {
     twill__node_init(node);
     for (size_t i = 0; i < n; i++) {
-        twill_status status = twill__future_lock(futures[i]);
+        twill_status status = twill__future_pin(futures[i]);
         if (status != TWILL_OK) {
             (void)twill__any_leave(waits, i);
             return status;
@@ -7446,7 +7710,7 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
     for (size_t i = 0; i < n; i++) {
         twill__record *record = waits[i].record;
         /* hints; who has ended grants the node, or is found at the end */
-        if (atomic_load_explicit(&record->stage, memory_order_acquire) == TWILL__ENDED)
+        if (twill__record_ended(record))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
         sooner.deadline = twill__nearer(sooner.deadline,
@@ -7463,14 +7727,10 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
 static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
 {
     for (size_t i = 0; i < n; i++) {
-        twill__record *record = (twill__record *)futures[i].slot;
-        bool ended;
-        if (twill__future_lock(futures[i]) != TWILL_OK)
+        uint64_t word;
+        if (twill__future_look(futures[i], &word) != TWILL_OK)
             return n; /* entering will say so */
-        /* under the lock */
-        ended = atomic_load_explicit(&record->stage, memory_order_relaxed) == TWILL__ENDED;
-        twill__unlock(&record->lock);
-        if (ended)
+        if (word & TWILL__ENDED)
             return i;
     }
     for (size_t i = 0; i < n; i++)
@@ -7523,25 +7783,25 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
 {
     twill__record *record = (twill__record *)future.slot;
     for (;;) { /* exit: answered; what is due is expired once */
-        twill_status status = twill__future_lock(future);
+        uint64_t word = 0;
+        twill_status status = twill__future_look(future, &word);
         twill_ns due;
+        if (status == TWILL_OK && !(word & TWILL__ENDED)) {
+            due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint */
+            if (!due || !record->core->table->expire || twill__clock_now() < due)
+                return TWILL_EMPTY;
+        }
+        if (status == TWILL_OK)
+            status = twill__future_pin(future);
         if (status != TWILL_OK)
             return status;
         if (twill__record_answer(record, result, outcome, &status)) {
-            twill__unlock(&record->lock);
+            twill__record_pin_off(record);
             return status;
         }
-        due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint */
-        if (!due || !record->core->table->expire || twill__clock_now() < due) {
-            twill__unlock(&record->lock);
-            return TWILL_EMPTY;
-        }
-        record->pins++;
         twill__unlock(&record->lock);
         record->core->table->expire(record);
-        twill__lock(&record->lock);
-        record->pins--;
-        twill__record_let_go(record);
+        twill__record_unpin(record);
     }
 }
 
@@ -7581,27 +7841,34 @@ TWILL__WEAK twill_status twill_future_wait_all(const twill_future *futures, size
 TWILL__WEAK twill_status twill_future_cancel(twill_future future)
 {
     twill__record *record = (twill__record *)future.slot;
-    twill_status status = twill__future_lock(future);
+    twill_status status = twill__future_pin(future);
     if (status != TWILL_OK)
         return status;
-    record->pins++;
     twill__unlock(&record->lock);
     if (record->core->table->cancel)
         record->core->table->cancel(record);
-    twill__lock(&record->lock);
-    record->pins--;
-    twill__record_let_go(record);
+    twill__record_unpin(record);
     return TWILL_OK;
 }
 
 TWILL__WEAK void twill_future_release(twill_future future)
 {
     twill__record *record = (twill__record *)future.slot;
-    if (twill__future_lock(future) != TWILL_OK)
+    uint64_t word = 0;
+    bool orphan;
+    if (twill__future_look(future, &word) != TWILL_OK)
         return;
-    record->held = false;
-    record->generation++;
-    twill__record_let_go(record);
+    if ((word & TWILL__FLAGS & ~(uint64_t)TWILL__WELL) == (TWILL__BY_HANDLE | TWILL__ENDED) &&
+        /* it is free: pairs with the acquire in twill__core_find */
+        atomic_compare_exchange_strong_explicit(
+            &record->word, &word, (word & ~(uint64_t)TWILL__FLAGS) + TWILL__GENERATION,
+            memory_order_acq_rel, memory_order_relaxed))
+        return;
+    if (twill__future_pin(future) != TWILL_OK)
+        return;
+    /* pinned: it stays this generation's, and this is not the last user */
+    (void)twill__record_drop(record, TWILL__BY_HANDLE, &orphan);
+    twill__record_pin_off(record);
 }
 
 #endif
@@ -8417,13 +8684,13 @@ static inline void twill__entry_tell(twill__batcher *batcher, twill__entry *entr
 
 static inline void twill__entry_promise(twill__entry *entry)
 {
-    twill_outcome outcome;
+    twill__record *record = &entry->record;
     if (!entry->has_future || entry->promised)
         return;
     entry->promised = true;
-    outcome = twill__entry_outcome(entry);
-    (void)twill__record_settle(&entry->record, outcome.status == TWILL_OK);
-    twill__record_publish(&entry->record, &outcome, false);
+    record->outcome = twill__entry_outcome(entry);
+    (void)twill__record_settle(record, record->outcome.status == TWILL_OK);
+    twill__record_publish(record, false);
 }
 
 /* Under the lock: entries that have been told leave the books. */
@@ -8657,14 +8924,6 @@ static inline void *twill__shift_result(const twill__view *view, size_t i)
     return shift->batcher->options.result_size ? shift->call[i]->record.result : NULL;
 }
 
-/* Whether a wait may run the item itself. Not over ENDED: it may have expired in this very call. */
-static inline void twill__entry_stage(twill__entry *entry, uint32_t from, uint32_t to)
-{
-    /* relaxed: a hint for those who wait; they look at the item under the batcher's lock */
-    atomic_compare_exchange_strong_explicit(&entry->record.stage, &from, to, memory_order_relaxed,
-                                            memory_order_relaxed);
-}
-
 /* A wait inside the callback for one of these items could never end: the futures know that the
    thread stands in all of them. */
 static inline void twill__shift_stack(twill__shift *shift)
@@ -8675,7 +8934,7 @@ static inline void twill__shift_stack(twill__shift *shift)
             if (one->has_future) {
                 one->record.outer = twill__record_current();
                 twill__thread()->record = &one->record;
-                twill__entry_stage(one, TWILL__PENDING, TWILL__ACTIVE);
+                twill__record_claim(&one->record);
             }
 }
 
@@ -8892,7 +9151,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
     for (twill__entry *entry = lot->first; entry; entry = entry->next)
         for (twill__entry *one = entry; one; one = one->follower) {
             one->where = one == entry ? TWILL__PENDING_ITEM : TWILL__MERGED_ITEM;
-            twill__entry_stage(one, TWILL__ACTIVE, TWILL__PENDING);
+            twill__record_unclaim(&one->record);
             twill__idle_in(stock, one, false);
         }
     lot->attempt++;
@@ -9484,7 +9743,7 @@ TWILL__DEFINE twill_status twill_batcher_add_until(twill_batcher *batcher, void 
    the record has not ended. */
 static inline bool twill__entry_open(twill__record *record)
 {
-    return twill__record_open(record);
+    return !twill__record_ended(record);
 }
 
 /* An item that is in no call ends now. Under the lock, which it leaves and takes again. */
@@ -9518,9 +9777,9 @@ static inline void twill__batcher_expire(twill__record *record)
         promise = entry->promised = true;
     }
     if (promise) { /* under the lock: the worker forgets it under the same */
-        twill_outcome outcome = twill__entry_outcome(entry);
         (void)twill__record_settle(record, false);
-        twill__record_publish(record, &outcome, false);
+        record->outcome = twill__entry_outcome(entry);
+        twill__record_publish(record, false);
     }
     twill__batcher_exit(batcher, &turn);
 }
@@ -9544,18 +9803,15 @@ static inline void twill__batcher_cancel(twill__record *record)
 static inline bool twill__batcher_help_unpinned(twill__batcher *batcher, twill__batcher_turn *turn,
                                                 twill__record *record, bool inside)
 {
-    uint64_t generation = record->generation;
-    bool helped, again;
+    twill_future future = {record, twill__record_generation(record)};
     twill__record_unpin(record);
-    helped = inside ? twill__batcher_inline(batcher, turn) == TWILL_OK
-                    : twill__batcher_help(batcher, turn);
-    if (helped)
+    if (inside ? twill__batcher_inline(batcher, turn) == TWILL_OK
+               : twill__batcher_help(batcher, turn))
         return true;
-    twill__lock(&record->lock);
-    again = record->generation != generation; /* released meanwhile: the waiter will see it */
-    record->pins += !again;
+    if (twill__future_pin(future) != TWILL_OK)
+        return true; /* released meanwhile: the waiter will see it */
     twill__unlock(&record->lock);
-    return again;
+    return false;
 }
 
 /* Who waits for an item inside of a callback of its batcher, or on the pool's only thread, works
@@ -9584,7 +9840,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL};
+                                              twill__batcher_cancel, NULL, NULL};
     return &table;
 }
 

@@ -2439,6 +2439,11 @@ TWILL__WEAK void twill_cancel_init(twill_cancel *cancel, twill_cancel *parent)
 {
     twill__token *token = twill__token_of(cancel);
     memset(token, 0, sizeof *token);
+    /* relaxed: nobody else knows it yet; others may have known what stood here before */
+    atomic_store_explicit(&token->lock, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->state, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->generation, 0, memory_order_relaxed);
+    atomic_store_explicit(&token->me.linked, 0, memory_order_relaxed);
     token->parent = twill__token_of(parent);
 }
 
