@@ -71,7 +71,7 @@ programs() {
         esac
         for backend in $backends; do echo "$name $file $backend"; done
     done
-    for file in $(grep -l '^#include "twill' tests/test_*.c); do
+    for file in $(grep -l '^#define TWILL_IMPLEMENTATION' tests/test_*.c); do
         name=$(basename "$file" .c)
         echo "$name $file futex"
         case $name in test_platform) echo "$name $file no-futex"; echo "$name $file no-futex-pthread" ;; esac
