@@ -74,6 +74,7 @@ openmp='#include <omp.h>'
     make pool_mutex peer_pool_mutex.c $cc $c
     make pipe_serial peer_pipe_serial.c $cc $c
     make resource_mutex peer_resource_mutex.c $cc $c
+    make resource_floor row_resource_floor.c $cc $c
     make timeout_thread peer_timeout_thread.c $cc $c
     make peer_shutdown peer_shutdown_cond.c $cc $c
     probe cxx cpp '#include <future>' $cxx -c &&
