@@ -528,6 +528,32 @@ TEST(pause_after_a_failed_creation)
     finish(pool);
 }
 
+/* Who waits for the end of the pause is first when it is over, also before a thread that does not
+   sleep. */
+TEST(nobody_overtakes_at_the_end_of_a_pause)
+{
+    for (int round = 0; round < 5; round++) {
+        actor waits = {.n = 0};
+        twill_lease l = {0};
+        twill_ns over;
+        twill_resource_pool *pool =
+            pool_of((twill_resource_pool_options){.max = 1, .create_pause = TWILL_MS(5)});
+        refuse_create = 1;
+        CHECK_EQ(twill_resource_pool_acquire(pool, &l), TWILL_FAILED);
+        over = twill_now() + TWILL_MS(6);
+        l = (twill_lease){0};
+        go(&waits, acquire_one, pool);
+        while (stats_of(pool).waits == 0 && twill_now() < over)
+            twill__yield();
+        while (stats_of(pool).waits && twill_now() < over)
+            CHECK_EQ(twill_resource_pool_try_acquire(pool, &l), TWILL_EMPTY);
+        join(&waits);
+        CHECK_EQ(waits.status, TWILL_OK);
+        OK(twill_resource_pool_release(pool, &waits.lease));
+        finish(pool);
+    }
+}
+
 TEST(creations_at_once_are_bounded)
 {
     atomic_int gate = 0;
@@ -752,6 +778,32 @@ TEST(maintain_keeps_what_it_must)
         OK(twill_resource_pool_release(pool, &l[k]));
     CHECK_EQ(stats_of(pool).idle, 1);
     CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_SURPLUS], 3);
+    finish(pool);
+}
+
+static void maintains(actor *me)
+{
+    me->status = twill_resource_pool_maintain(me->pool, NULL, me->until);
+}
+
+/* What maintain makes goes to who has come to wait meanwhile. */
+TEST(maintain_serves_who_waits)
+{
+    atomic_int gate = 0;
+    actor fills = {.n = 0}, waits = {.n = 0};
+    twill_resource_pool *pool =
+        pool_of((twill_resource_pool_options){.max = 1, .min_idle = 1, .max_uses = 9});
+    create_gate = &gate;
+    go(&fills, maintains, pool);
+    while (stats_of(pool).creating != 1)
+        twill_sleep(twill_within(TWILL_US(50)));
+    go(&waits, acquire_one, pool);
+    until_waiting(pool, 1);
+    atomic_store(&gate, 1);
+    join(&waits);
+    join(&fills);
+    CHECK(fills.status == TWILL_OK && waits.status == TWILL_OK);
+    OK(twill_resource_pool_release(pool, &waits.lease));
     finish(pool);
 }
 
@@ -1187,28 +1239,37 @@ TEST(created_after_close)
 
 /* ---- threads that end in callbacks ---- */
 
-static int deadly_where;
+static atomic_int deadly_where, dying;
+static twill_resource_pool *deadly_pool;
+
+/* Once, and when somebody waits for what this thread has in hand. */
+static void die(int where)
+{
+    if (atomic_load(&deadly_where) != where)
+        return;
+    atomic_store(&deadly_where, 0);
+    atomic_store(&dying, 1);
+    until_waiting(deadly_pool, 1);
+    END_THREAD();
+}
 
 static int deadly_create(void **resource, const twill_task *task)
 {
-    if (deadly_where == 1)
-        END_THREAD();
+    die(1);
     return make(resource, task);
 }
 
 static int deadly_validate(void *resource, const twill_task *task)
 {
     (void)resource, (void)task;
-    if (deadly_where == 2)
-        END_THREAD();
+    die(2);
     return 0;
 }
 
 static int deadly_reset(void *resource, const twill_task *task)
 {
     (void)resource, (void)task;
-    if (deadly_where == 3)
-        END_THREAD();
+    die(3);
     return 0;
 }
 
@@ -1225,20 +1286,24 @@ TEST(callbacks_that_end_their_thread)
         actor dies = {.n = 0}, waits = {.n = 0};
         twill_resource_pool *pool = pool_of((twill_resource_pool_options){
             .max = 1, .create = deadly_create, .validate = deadly_validate, .reset = deadly_reset});
-        deadly_where = 0;
+        deadly_pool = pool;
+        atomic_store(&deadly_where, 0);
+        atomic_store(&dying, 0);
         if (where == 2) {
             OK(twill_resource_pool_acquire(pool, &dies.lease));
             OK(twill_resource_pool_release(pool, &dies.lease));
         }
-        deadly_where = where;
+        atomic_store(&deadly_where, where);
         go(&dies, acquire_release, pool);
-        join(&dies);
-        CHECK_EQ(stats_of(pool).total, 0); /* the capacity is not lost */
-        CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_BROKEN], where > 1);
-        deadly_where = 0;
+        while (!atomic_load(&dying))
+            twill__yield();
         go(&waits, acquire_release, pool);
-        join(&waits);
+        join(&dies);
+        join(&waits); /* the capacity is not lost, and was handed on */
         CHECK_EQ(waits.status, TWILL_OK);
+        CHECK_EQ(stats_of(pool).waits, 1);
+        CHECK_EQ(stats_of(pool).total, 1);
+        CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_BROKEN], where > 1);
         finish(pool);
     }
 }

@@ -756,7 +756,6 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
         if (!borrower->retry && twill__resource_answer(pool, borrower, TWILL_CLOSED, turn))
             twill__resource_waited(pool, borrower);
     }
-    twill__resource_settle(pool, turn);
     twill__resource_leave(pool, turn);
 }
 

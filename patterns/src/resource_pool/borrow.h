@@ -603,8 +603,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     } else {
         status = twill__resource_try(pool, borrower, false, turn);
         if (status != TWILL_OK) {
-            twill__resource_give_back(pool, borrower);
-            twill__resource_settle(pool, turn);
+            twill__resource_give_back(pool, borrower); /* all that it took: nothing was freed */
             twill__resource_leave(pool, turn);
         }
     }

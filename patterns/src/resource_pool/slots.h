@@ -126,7 +126,9 @@ static inline void twill__resource_idle_out(struct twill_resource_pool *pool, ui
     pool->idle--;
 }
 
-/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. */
+/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. (What
+   is gathered from the desk counts as coming back: it is behind nothing that somebody has in hand,
+   who takes all that is idle before he wants more.) */
 static inline void twill__resource_idle_put(struct twill_resource_pool *pool, uint32_t index)
 {
     twill__resource_slot *slot = &pool->slots[index];
@@ -176,8 +178,6 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         lent -= lendings >> 32; /* those that would have been 0 */
         pool->counts.acquires += lent;
         pool->counts.releases += lent + slot->shown_lent;
-        if (lent || slot->shown_lent)
-            slot->came = 0; /* below, in their order; the others have been idle since before */
         if (lent) {
             slot->generation = (uint32_t)lendings;
             slot->signed_ = true;
@@ -196,12 +196,8 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         cells[place] = cell;
         idle[place] = k;
     }
-    for (place = 0; place < count; place++) {
-        if (pool->slots[idle[place]].came)
-            twill__resource_idle_put(pool, idle[place]);
-        else
-            twill__resource_idle_in(pool, idle[place]);
-    }
+    for (place = 0; place < count; place++)
+        twill__resource_idle_in(pool, idle[place]);
     /* relaxed: a figure */
     peak = atomic_load_explicit(&pool->desk.peak, memory_order_relaxed);
     if (peak > pool->counts.leased_peak)
