@@ -1025,6 +1025,44 @@ TEST(a_circle_is_answered)
     }
 }
 
+/* Lends, lets go of the lease, and wants another one. */
+static void lose_and_acquire(actor *me)
+{
+    twill_lease second = {0};
+    OK(twill_resource_pool_acquire(me->pool, &me->lease));
+    atomic_fetch_add(me->order, 1);
+    me->status = twill_resource_pool_acquire(me->pool, &second);
+    if (me->status == TWILL_OK)
+        OK(twill_resource_pool_release(me->pool, &second));
+}
+
+/* Without the promise a lease may move to another thread, which can give it back: so its borrower
+   may wait for ever. At the desk, and under the lock; made for him, or idle. */
+TEST(who_has_given_his_lease_away_may_wait)
+{
+    for (int kind = 0; kind < 4; kind++) {
+        atomic_int order = 0;
+        actor loses = {.order = &order};
+        twill_lease lease = {0};
+        twill_resource_pool *pool =
+            pool_of((twill_resource_pool_options){.max = 1, .max_uses = kind & 1 ? 99 : 0});
+        if (kind & 2) {
+            OK(twill_resource_pool_acquire(pool, &lease));
+            OK(twill_resource_pool_release(pool, &lease));
+        }
+        go(&loses, lose_and_acquire, pool);
+        while (atomic_load(&order) == 0)
+            twill__yield();
+        lease = loses.lease;
+        for (int k = 0; k < 500 && stats_of(pool).waits == 0; k++) /* in line, or told so wrongly */
+            twill_sleep(twill_within(TWILL_MS(1)));
+        OK(twill_resource_pool_release(pool, &lease));
+        join(&loses);
+        CHECK_EQ(loses.status, TWILL_OK);
+        finish(pool);
+    }
+}
+
 /* Without the promise a lease may move to another thread: no false alarm. */
 TEST(no_false_alarm)
 {

@@ -253,6 +253,16 @@ TEST(a_cancelled_call_is_not_a_failure_to_retry)
     CHECK_EQ(report.status, TWILL_CANCELLED);
     CHECK_EQ(report.attempts, 2);
     CHECK_EQ(report.code, 5);
+    options.max_attempts = 1; /* nor is it a reason that it was the last one */
+    script = (struct script){.code = {5}};
+    CHECK_EQ(run(&script, options).attempts, 0); /* the token has fired */
+    twill_cancel fresh = {0};
+    options.until.cancel = &fresh;
+    script = (struct script){.code = {5}, .fire_in = &fresh};
+    report = run(&script, options);
+    CHECK_EQ(report.end, TWILL_RETRY_CANCELLED);
+    CHECK_EQ(report.attempts, 1);
+    options.max_attempts = 0;
     /* success comes before all */
     twill_cancel again = {0};
     script = (struct script){.code = {0}, .fire_in = &again};
