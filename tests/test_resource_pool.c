@@ -82,7 +82,8 @@ static twill_resource_pool *pool_of(twill_resource_pool_options options)
     create_gate = NULL;
     if (!options.create)
         options.create = make;
-    options.destroy = end;
+    if (!options.destroy)
+        options.destroy = end;
     CHECK_EQ(twill_resource_pool_create(&pool, &options), TWILL_OK);
     return pool;
 }
@@ -1273,6 +1274,97 @@ TEST(created_after_close)
     CHECK_EQ(who.status, TWILL_CLOSED);
     CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_CLOSED);
     finish(pool);
+}
+
+/* ---- callbacks hold up nobody ---- */
+
+enum { NOWHERE, IN_CREATE, IN_VALIDATE, IN_RESET, IN_DESTROY };
+static atomic_int hangs_in, hanging, let_go;
+
+/* Once, until it is let go. */
+static void hang(int where)
+{
+    if (!atomic_compare_exchange_strong(&hangs_in, &where, NOWHERE))
+        return;
+    atomic_store(&hanging, 1);
+    while (!atomic_load(&let_go))
+        twill_sleep(twill_within(TWILL_US(100)));
+}
+
+static int hanging_create(void **resource, const twill_task *task)
+{
+    hang(IN_CREATE);
+    return make(resource, task);
+}
+
+static int hanging_validate(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    hang(IN_VALIDATE);
+    return 0;
+}
+
+static int hanging_reset(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    hang(IN_RESET);
+    return 0;
+}
+
+static void hanging_end(void *resource, twill_resource_end why, const twill_task *task)
+{
+    hang(IN_DESTROY);
+    end(resource, why, task);
+}
+
+/* Borrows, or gives back what it has. */
+static void come_or_go(actor *me)
+{
+    if (!me->lease.pool)
+        me->status = twill_resource_pool_acquire(me->pool, &me->lease);
+    else if (me->n)
+        me->status = twill_resource_pool_discard(me->pool, &me->lease);
+    else
+        me->status = twill_resource_pool_release(me->pool, &me->lease);
+}
+
+/* While one thread is in a callback, another one borrows what is idle. */
+TEST(callbacks_hold_up_nobody)
+{
+    for (int where = IN_CREATE; where <= IN_DESTROY; where++) {
+        actor slow = {.n = where == IN_DESTROY};
+        twill_lease l[2] = {{0}};
+        twill_resource_pool *pool =
+            pool_of((twill_resource_pool_options){.max = 3,
+                                                  .create = hanging_create,
+                                                  .destroy = hanging_end,
+                                                  .validate = hanging_validate,
+                                                  .reset = hanging_reset});
+        atomic_store(&hanging, 0);
+        atomic_store(&let_go, 0);
+        for (int k = 0; k < 2; k++)
+            OK(twill_resource_pool_acquire(pool, &l[k]));
+        if (where == IN_VALIDATE)
+            OK(twill_resource_pool_release(pool, &l[0]));
+        if (where >= IN_RESET)
+            slow.lease = l[0];
+        atomic_store(&hangs_in, where);
+        go(&slow, come_or_go, pool);
+        while (!atomic_load(&hanging))
+            twill_sleep(twill_within(TWILL_US(50)));
+        OK(twill_resource_pool_release(pool, &l[1]));
+        OK(twill_resource_pool_try_acquire(pool, &l[1]));
+        OK(twill_resource_pool_release(pool, &l[1]));
+        CHECK_EQ(stats_of(pool).waits, 0);
+        atomic_store(&let_go, 1);
+        join(&slow);
+        OK(slow.status);
+        if (where == IN_CREATE)
+            OK(twill_resource_pool_release(pool, &l[0]));
+        if (where <= IN_VALIDATE)
+            OK(twill_resource_pool_release(pool, &slow.lease));
+        finish(pool);
+    }
 }
 
 /* ---- threads that end in callbacks ---- */
