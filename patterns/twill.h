@@ -32201,7 +32201,9 @@ static inline void twill__resource_idle_out(struct twill_resource_pool *pool, ui
     pool->idle--;
 }
 
-/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. */
+/* In its place by `came`: the hottest one, or behind the few that came back since it was taken. (What
+   is gathered from the desk counts as coming back: it is behind nothing that somebody has in hand,
+   who takes all that is idle before he wants more.) */
 static inline void twill__resource_idle_put(struct twill_resource_pool *pool, uint32_t index)
 {
     twill__resource_slot *slot = &pool->slots[index];
@@ -32251,8 +32253,6 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         lent -= lendings >> 32; /* those that would have been 0 */
         pool->counts.acquires += lent;
         pool->counts.releases += lent + slot->shown_lent;
-        if (lent || slot->shown_lent)
-            slot->came = 0; /* below, in their order; the others have been idle since before */
         if (lent) {
             slot->generation = (uint32_t)lendings;
             slot->signed_ = true;
@@ -32271,12 +32271,8 @@ static __attribute__((noinline)) void twill__resource_gather(struct twill_resour
         cells[place] = cell;
         idle[place] = k;
     }
-    for (place = 0; place < count; place++) {
-        if (pool->slots[idle[place]].came)
-            twill__resource_idle_put(pool, idle[place]);
-        else
-            twill__resource_idle_in(pool, idle[place]);
-    }
+    for (place = 0; place < count; place++)
+        twill__resource_idle_in(pool, idle[place]);
     /* relaxed: a figure */
     peak = atomic_load_explicit(&pool->desk.peak, memory_order_relaxed);
     if (peak > pool->counts.leased_peak)
@@ -33298,8 +33294,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     } else {
         status = twill__resource_try(pool, borrower, false, turn);
         if (status != TWILL_OK) {
-            twill__resource_give_back(pool, borrower);
-            twill__resource_settle(pool, turn);
+            twill__resource_give_back(pool, borrower); /* all that it took: nothing was freed */
             twill__resource_leave(pool, turn);
         }
     }
@@ -34083,7 +34078,6 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
         if (!borrower->retry && twill__resource_answer(pool, borrower, TWILL_CLOSED, turn))
             twill__resource_waited(pool, borrower);
     }
-    twill__resource_settle(pool, turn);
     twill__resource_leave(pool, turn);
 }
 
