@@ -4075,6 +4075,7 @@ typedef struct twill__todos {
     _Atomic uint64_t tail; /* written under the lock */
     uint64_t seen;         /* the head as it was some time ago, or is, while held */
     _Atomic(twill__todo_ring *) ring;
+    _Atomic size_t size; /* the ring's, for those who may come after its end */
     bool held;
     bool keyed, mixed; /* now by keys; there were priorities at some time */
     bool newest_first;
@@ -4115,6 +4116,7 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
         size *= 2;
     ring = twill__todo_ring_make(size);
     atomic_init(&todos->ring, ring);
+    atomic_init(&todos->size, size);
     atomic_init(&todos->head, TWILL__HELD);
     todos->held = true;
     todos->newest_first = newest_first;
@@ -4297,13 +4299,12 @@ static inline void twill__todo_look_ahead(twill__todo_ring *ring, uint64_t head,
             (const twill__todo_entry *)atomic_load_explicit(&cell->arg, memory_order_relaxed);
 }
 
-/* A guess, without the lock: how many stand before it. */
+/* A guess, without the lock, and also after the end: how many stand before it. */
 static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry)
 {
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
-    /* acquire: what it points to */
-    const twill__todo_ring *ring = atomic_load_explicit(&todos->ring, memory_order_acquire);
-    return (size_t)(twill__todo_place(entry) - 1 - head) & (ring->size - 1);
+    size_t size = atomic_load_explicit(&todos->size, memory_order_relaxed);
+    return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
 
 /* Letting go moves the head on by a whole turn, 64 places or more: so within 64 places it is the
@@ -4390,6 +4391,7 @@ static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo_ring 
         fresh->older = ring;
         /* release: pairs with the acquire in twill__todos_take */
         atomic_store_explicit(&todos->ring, fresh, memory_order_release);
+        atomic_store_explicit(&todos->size, fresh->size, memory_order_relaxed); /* a figure */
     }
 }
 
