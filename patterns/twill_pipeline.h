@@ -125,8 +125,8 @@ ERRORS
 
 FIGURES (twill_stage_stats)
     in, out, filtered, failed, dropped       inputs seen, outputs, ...
-    busy            time in calls, summed; `longest` of them (calls below half a microsecond are
-                    timed in fours, and judged by what they usually take)
+    busy            time in calls, summed; `longest` of them (calls below four microseconds are
+                    timed several at once, and judged by what they usually take)
     starved, held   nothing ran: since nothing was there to run; since there was no room behind
     waiting, _peak  before it, now and at most; reorder_peak: of these, for an earlier number
     running, _peak  calls at once
@@ -5264,9 +5264,11 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
    a fixed place for each piece before each step, so outputs are written where the next step
    reads them. */
 enum { TWILL__FLOW_BURST = 256 };
+/* calls between two looks at the time; with a deadline or a token: they may turn slow */
+enum { TWILL__FLOW_LOOK_MOST = 64, TWILL__FLOW_LOOK_TIMED = 16 };
 #define TWILL__FLOW_BURST_NS 50000 /* what a burst shall last: its turn under the lock vanishes */
 #define TWILL__FLOW_SPIN     5000  /* ns: a burst of 256 is shown in a microsecond or two */
-#define TWILL__FLOW_QUICK_NS 500   /* calls that are quicker are timed four at a time */
+#define TWILL__FLOW_LOOK_NS  8000  /* what quick calls last together between two looks */
 
 enum {
     TWILL__FLOW_AGAIN_WORK = -1
@@ -5996,33 +5998,31 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
         hand->load[i].piece = step->queue[step->head++ & step->mask];
 }
 
-/* The rest of the taking, without the lock, before any of the loads is begun: until then nobody
-   else looks at them. What it reads is the hand's: the tickets, and of a ring by number the entries
-   that stay. */
-static inline void twill__flow_fill(twill__flow *p, twill__flow_hand *hand)
+/* The rest of the taking, a load at a time, by the hand and without the lock, no later than the load
+   is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and of a
+   ring by number the entries that stay. `number`: where the search for it begins; returns the next
+   one's. */
+static inline uint64_t twill__flow_fill(twill__flow *p, twill__flow_hand *hand, uint32_t i,
+                                        uint64_t number)
 {
-    bool source = hand->step == p->n_steps;
     const twill__flow_step *step = &p->step[hand->step];
-    bool ring = !source && step->in_order && !step->left;
-    uint64_t number = hand->first;
-    for (uint32_t i = 0; i < hand->n; i++, number++) {
-        twill__flow_load *load = &hand->load[i];
-        if (ring) {
-            uint32_t entry = step->ring[number & p->ring_mask];
-            for (; !(entry & 1); entry = step->ring[number & p->ring_mask])
-                number++; /* exit: n are there */
-            load->piece = (twill__flow_piece){entry / 2 - 1, 0};
-        } else if (source) {
-            twill__flow_ticket_init(p, load->piece.ticket, number);
-        } else {
-            number = p->ticket[load->piece.ticket].number;
-        }
-        load->number = number;
-        load->key = twill__flow_step_key(p, step, number, load->piece.sub);
-        load->outs = 0;
-        load->end = TWILL__FLOW_END_NONE;
-        load->plain = false;
+    twill__flow_load *load = &hand->load[i];
+    if (hand->step == p->n_steps) {
+        twill__flow_ticket_init(p, load->piece.ticket, number);
+    } else if (step->in_order && !step->left) {
+        uint32_t entry = step->ring[number & p->ring_mask];
+        for (; !(entry & 1); entry = step->ring[number & p->ring_mask])
+            number++; /* exit: n are there */
+        load->piece = (twill__flow_piece){entry / 2 - 1, 0};
+    } else {
+        number = p->ticket[load->piece.ticket].number;
     }
+    load->number = number;
+    load->key = twill__flow_step_key(p, step, number, load->piece.sub);
+    load->outs = 0;
+    load->end = TWILL__FLOW_END_NONE;
+    load->plain = false;
+    return number + 1;
 }
 
 /* How many of those that it can take a hand takes: a part, where others may come for the rest. */
@@ -6197,6 +6197,8 @@ static inline void twill__flow_sweep(twill__flow *p)
         if (!hand->active || hand->whole || !atomic_load(&hand->begun))
             continue;
         key = atomic_load(&hand->slot->begin);
+        if (hand->published && hand->load[hand->published - 1].key == key)
+            continue; /* what is behind it need not be filled yet */
         for (uint32_t i = hand->published; i < hand->n; i++)
             if (hand->load[i].key == key) {
                 twill__flow_publish(p, hand, i);
@@ -6702,8 +6704,12 @@ static inline void twill__flow_watch_begin(const twill__flow *p, twill__flow_wat
     watch->pace = pace;
     watch->count = 0;
     watch->every = 1;
-    if (pace && pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS)
-        watch->every = pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS / 4 ? 16 : 4;
+    if (pace) {
+        uint64_t fit = p->goal * TWILL__FLOW_LOOK_NS / TWILL__FLOW_BURST_NS / pace,
+                 most = p->timed ? TWILL__FLOW_LOOK_TIMED : TWILL__FLOW_LOOK_MOST;
+        if (fit > 1)
+            watch->every = (uint32_t)(fit < most ? fit : most);
+    }
 }
 
 /* After a call. Calls that are timed together: the longest is what is left after the others' usual
@@ -6755,12 +6761,22 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
     twill_map_fn *work = step->user.work;
     bool thin = p->thin,
          plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
+    uint64_t number = twill__flow_fill(p, hand, 0, hand->first);
     for (uint32_t i = 0; i < hand->n; i++) {
         twill__flow_load *load = &hand->load[i];
+        size_t place = (size_t)load->piece.ticket * step->spread + load->piece.sub;
+        const void *from = in + place * in_size;
         void *out = hand->scratch;
         int code;
         bool may_run;
         hand->at = i;
+        if (out_size == 0)
+            out = NULL;
+        else if (step->most == 1)
+            out = behind->in +
+                  ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
+        if (i + 1 < hand->n) /* while the processor still waits for the call before */
+            number = twill__flow_fill(p, hand, i + 1, number);
         may_run = twill__flow_load_begin(p, hand, load);
         if (i == 0)
             atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
@@ -6772,17 +6788,11 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
         }
         if (i && atomic_load(&p->hungry))
             twill__flow_publish_some(p, hand, i);
-        if (out_size == 0)
-            out = NULL;
-        else if (step->most == 1)
-            out = behind->in +
-                  ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
         hand->said = 0;
         hand->emitted = 0;
         task->index = (size_t)load->number;
         hand->calls = 1;
-        code = work(in + ((size_t)load->piece.ticket * step->spread + load->piece.sub) * in_size,
-                    out, task);
+        code = work(from, out, task);
         hand->calls = 0;
         if (!twill__flow_here(p))
             return i + 1;
@@ -6810,8 +6820,10 @@ static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand
 {
     const twill__flow_step *step = &p->step[hand->step];
     size_t limit = twill__flow_limit(p);
+    uint64_t number = hand->first;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < hand->n; i++)
+    for (uint32_t i = 0; i < hand->n; i++) {
+        number = twill__flow_fill(p, hand, i, number);
         if (hand->load[i].key < limit) {
             twill__flow_load load = hand->load[i];
             hand->load[i] = hand->load[n];
@@ -6819,6 +6831,7 @@ static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand
             memcpy(hand->scratch + n++ * step->in_size, twill__flow_step_at(step, load.piece),
                    step->in_size);
         }
+    }
     hand->at = 0;
     for (uint32_t i = 1; i < n; i++)
         if (hand->load[i].key < hand->load[hand->at].key)
@@ -6890,11 +6903,14 @@ static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *h
 static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *hand,
                                               twill_task *task, twill__flow_watch *watch, bool *end)
 {
-    uint32_t i = 0;
+    uint64_t number = hand->first;
+    uint32_t i = 0, filled = 0;
     for (uint32_t asked = 0; i < hand->n && asked < 2 * TWILL__FLOW_BURST; asked++) {
         twill__flow_load *load = &hand->load[i];
         int code;
         hand->at = i;
+        if (i == filled)
+            number = twill__flow_fill(p, hand, filled++, number);
         if (!twill__flow_load_begin(p, hand, load))
             break;
         if (asked == 0)
@@ -6930,7 +6946,6 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
 static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *hand,
                                             twill_task *task, twill__flow_watch *watch, bool *end)
 {
-    twill__flow_fill(p, hand);
     if (hand->step == p->n_steps) {
         task->context = p->run.context;
         twill__flow_watch_begin(p, watch, hand->pace);

@@ -122,8 +122,8 @@ ERRORS
 
 FIGURES (twill_stage_stats)
     in, out, filtered, failed, dropped       inputs seen, outputs, ...
-    busy            time in calls, summed; `longest` of them (calls below half a microsecond are
-                    timed in fours, and judged by what they usually take)
+    busy            time in calls, summed; `longest` of them (calls below four microseconds are
+                    timed several at once, and judged by what they usually take)
     starved, held   nothing ran: since nothing was there to run; since there was no room behind
     waiting, _peak  before it, now and at most; reorder_peak: of these, for an earlier number
     running, _peak  calls at once

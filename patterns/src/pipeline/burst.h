@@ -235,33 +235,31 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
         hand->load[i].piece = step->queue[step->head++ & step->mask];
 }
 
-/* The rest of the taking, without the lock, before any of the loads is begun: until then nobody
-   else looks at them. What it reads is the hand's: the tickets, and of a ring by number the entries
-   that stay. */
-static inline void twill__flow_fill(twill__flow *p, twill__flow_hand *hand)
+/* The rest of the taking, a load at a time, by the hand and without the lock, no later than the load
+   is begun: until then nobody else looks at it. What it reads is the hand's: the tickets, and of a
+   ring by number the entries that stay. `number`: where the search for it begins; returns the next
+   one's. */
+static inline uint64_t twill__flow_fill(twill__flow *p, twill__flow_hand *hand, uint32_t i,
+                                        uint64_t number)
 {
-    bool source = hand->step == p->n_steps;
     const twill__flow_step *step = &p->step[hand->step];
-    bool ring = !source && step->in_order && !step->left;
-    uint64_t number = hand->first;
-    for (uint32_t i = 0; i < hand->n; i++, number++) {
-        twill__flow_load *load = &hand->load[i];
-        if (ring) {
-            uint32_t entry = step->ring[number & p->ring_mask];
-            for (; !(entry & 1); entry = step->ring[number & p->ring_mask])
-                number++; /* exit: n are there */
-            load->piece = (twill__flow_piece){entry / 2 - 1, 0};
-        } else if (source) {
-            twill__flow_ticket_init(p, load->piece.ticket, number);
-        } else {
-            number = p->ticket[load->piece.ticket].number;
-        }
-        load->number = number;
-        load->key = twill__flow_step_key(p, step, number, load->piece.sub);
-        load->outs = 0;
-        load->end = TWILL__FLOW_END_NONE;
-        load->plain = false;
+    twill__flow_load *load = &hand->load[i];
+    if (hand->step == p->n_steps) {
+        twill__flow_ticket_init(p, load->piece.ticket, number);
+    } else if (step->in_order && !step->left) {
+        uint32_t entry = step->ring[number & p->ring_mask];
+        for (; !(entry & 1); entry = step->ring[number & p->ring_mask])
+            number++; /* exit: n are there */
+        load->piece = (twill__flow_piece){entry / 2 - 1, 0};
+    } else {
+        number = p->ticket[load->piece.ticket].number;
     }
+    load->number = number;
+    load->key = twill__flow_step_key(p, step, number, load->piece.sub);
+    load->outs = 0;
+    load->end = TWILL__FLOW_END_NONE;
+    load->plain = false;
+    return number + 1;
 }
 
 /* How many of those that it can take a hand takes: a part, where others may come for the rest. */
@@ -436,6 +434,8 @@ static inline void twill__flow_sweep(twill__flow *p)
         if (!hand->active || hand->whole || !atomic_load(&hand->begun))
             continue;
         key = atomic_load(&hand->slot->begin);
+        if (hand->published && hand->load[hand->published - 1].key == key)
+            continue; /* what is behind it need not be filled yet */
         for (uint32_t i = hand->published; i < hand->n; i++)
             if (hand->load[i].key == key) {
                 twill__flow_publish(p, hand, i);

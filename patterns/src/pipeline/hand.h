@@ -152,8 +152,12 @@ static inline void twill__flow_watch_begin(const twill__flow *p, twill__flow_wat
     watch->pace = pace;
     watch->count = 0;
     watch->every = 1;
-    if (pace && pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS)
-        watch->every = pace < p->goal * TWILL__FLOW_QUICK_NS / TWILL__FLOW_BURST_NS / 4 ? 16 : 4;
+    if (pace) {
+        uint64_t fit = p->goal * TWILL__FLOW_LOOK_NS / TWILL__FLOW_BURST_NS / pace,
+                 most = p->timed ? TWILL__FLOW_LOOK_TIMED : TWILL__FLOW_LOOK_MOST;
+        if (fit > 1)
+            watch->every = (uint32_t)(fit < most ? fit : most);
+    }
 }
 
 /* After a call. Calls that are timed together: the longest is what is left after the others' usual
@@ -205,12 +209,22 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
     twill_map_fn *work = step->user.work;
     bool thin = p->thin,
          plain = step->most == 1 && !(p->map_results && behind == &p->step[p->n_steps]);
+    uint64_t number = twill__flow_fill(p, hand, 0, hand->first);
     for (uint32_t i = 0; i < hand->n; i++) {
         twill__flow_load *load = &hand->load[i];
+        size_t place = (size_t)load->piece.ticket * step->spread + load->piece.sub;
+        const void *from = in + place * in_size;
         void *out = hand->scratch;
         int code;
         bool may_run;
         hand->at = i;
+        if (out_size == 0)
+            out = NULL;
+        else if (step->most == 1)
+            out = behind->in +
+                  ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
+        if (i + 1 < hand->n) /* while the processor still waits for the call before */
+            number = twill__flow_fill(p, hand, i + 1, number);
         may_run = twill__flow_load_begin(p, hand, load);
         if (i == 0)
             atomic_store(&hand->begun, 1); /* see twill__flow_sweep */
@@ -222,17 +236,11 @@ static inline uint32_t twill__flow_run_loads(twill__flow *p, twill__flow_hand *h
         }
         if (i && atomic_load(&p->hungry))
             twill__flow_publish_some(p, hand, i);
-        if (out_size == 0)
-            out = NULL;
-        else if (step->most == 1)
-            out = behind->in +
-                  ((size_t)load->piece.ticket * behind->spread + load->piece.sub) * out_size;
         hand->said = 0;
         hand->emitted = 0;
         task->index = (size_t)load->number;
         hand->calls = 1;
-        code = work(in + ((size_t)load->piece.ticket * step->spread + load->piece.sub) * in_size,
-                    out, task);
+        code = work(from, out, task);
         hand->calls = 0;
         if (!twill__flow_here(p))
             return i + 1;
@@ -260,8 +268,10 @@ static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand
 {
     const twill__flow_step *step = &p->step[hand->step];
     size_t limit = twill__flow_limit(p);
+    uint64_t number = hand->first;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < hand->n; i++)
+    for (uint32_t i = 0; i < hand->n; i++) {
+        number = twill__flow_fill(p, hand, i, number);
         if (hand->load[i].key < limit) {
             twill__flow_load load = hand->load[i];
             hand->load[i] = hand->load[n];
@@ -269,6 +279,7 @@ static inline uint32_t twill__flow_batch_gather(twill__flow *p, twill__flow_hand
             memcpy(hand->scratch + n++ * step->in_size, twill__flow_step_at(step, load.piece),
                    step->in_size);
         }
+    }
     hand->at = 0;
     for (uint32_t i = 1; i < n; i++)
         if (hand->load[i].key < hand->load[hand->at].key)
@@ -340,11 +351,14 @@ static inline uint32_t twill__flow_run_batch(twill__flow *p, twill__flow_hand *h
 static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *hand,
                                               twill_task *task, twill__flow_watch *watch, bool *end)
 {
-    uint32_t i = 0;
+    uint64_t number = hand->first;
+    uint32_t i = 0, filled = 0;
     for (uint32_t asked = 0; i < hand->n && asked < 2 * TWILL__FLOW_BURST; asked++) {
         twill__flow_load *load = &hand->load[i];
         int code;
         hand->at = i;
+        if (i == filled)
+            number = twill__flow_fill(p, hand, filled++, number);
         if (!twill__flow_load_begin(p, hand, load))
             break;
         if (asked == 0)
@@ -380,7 +394,6 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
 static inline uint32_t twill__flow_hand_run(twill__flow *p, twill__flow_hand *hand,
                                             twill_task *task, twill__flow_watch *watch, bool *end)
 {
-    twill__flow_fill(p, hand);
     if (hand->step == p->n_steps) {
         task->context = p->run.context;
         twill__flow_watch_begin(p, watch, hand->pace);
