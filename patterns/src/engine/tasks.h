@@ -2,13 +2,19 @@
 #ifndef TWILL__ENGINE_TASKS_H
 #define TWILL__ENGINE_TASKS_H
 
-#include "platform/platform.h"
+#include "engine/spin.h"
 
-/* All of it under the owner's lock, but for one thing: while it is not held (twill__todos_hold),
-   any thread may take the oldest task with one compare-and-swap on `head`, beside the owner's
-   pushes. Everything else that a task can be taken by holds first: one bit in `head`, and those
-   without the lock find nothing. Letting go moves all positions on by a whole turn of the ring, so
-   that whoever has read a cell before cannot take what stands there now.
+/* All of it under the owner's lock, but for two things. While it is not held (twill__todos_hold),
+   any thread may take the oldest task with one compare-and-swap on `head`. Everything else that a
+   task can be taken by holds first: one bit in `head`, and those without the lock find nothing.
+   Letting go moves all positions on by a whole turn of the ring, so that whoever has read a cell
+   before cannot take what stands there now.
+
+   And while it is not shut (twill__todos_shut), any thread may come in at the door: one
+   compare-and-swap sets a bit in `tail`, and until a plain store moves the tail on, it alone pushes
+   and writes what else is guarded by the door. One read-modify-write a push: for the holder of the
+   lock, who shuts the door first, the two together are one lock. Whoever finds the door taken or
+   shut waits at the lock instead. To hold is to shut, too.
 
    While all priorities are 0 the tasks stand in a ring in order of arrival. One taken out of the
    middle leaves a hole, which is passed over; a ring that is full of holes is pushed together, so
@@ -53,15 +59,22 @@ typedef struct twill__todo_ring {
     _Atomic uint64_t *stamp; /* of those that were measured */
 } twill__todo_ring;
 
-#define TWILL__HELD ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+#define TWILL__HELD   ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+#define TWILL__SHUT   ((uint64_t)1 << 63) /* in `tail`: nobody comes in without the lock */
+#define TWILL__INSIDE ((uint64_t)1 << 62) /* in `tail`: somebody has come in, and is at it */
 
 typedef struct twill__todos {
-    _Atomic uint64_t tail; /* written under the lock */
-    uint64_t seen;         /* the head as it was some time ago, or is, while held */
-    _Atomic(twill__todo_ring *) ring;
+    /* by who is inside, or, while shut, under the lock */
+    _Alignas(TWILL__LINE) _Atomic uint64_t tail;
+    uint64_t seen; /* the head as it was some time ago, or is, while held */
+    /* by who takes */
+    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    /* by nobody, for long: read by both */
+    _Alignas(TWILL__LINE) _Atomic(twill__todo_ring *) ring;
     _Atomic size_t size; /* the ring's, for those who may come after its end */
-    bool held;
-    bool keyed, mixed; /* now by keys; there were priorities at some time */
+    _Atomic bool shut;   /* or to be shut as soon as who is inside has left; under the lock */
+    bool held;           /* under the lock, as all that follows */
+    bool keyed, mixed;   /* now by keys; there were priorities at some time */
     bool newest_first;
     size_t holes;
     twill__keyed *heap;
@@ -69,7 +82,6 @@ typedef struct twill__todos {
     twill_ns ageing; /* TWILL_FOREVER: never */
     twill__todo_entry **timers;
     size_t timer_count, timer_room;
-    _Alignas(TWILL__LINE) _Atomic uint64_t head;
     _Alignas(TWILL__LINE) char other_line; /* what follows is written by others */
 } twill__todos;
 
@@ -102,6 +114,8 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
     atomic_init(&todos->ring, ring);
     atomic_init(&todos->size, size);
     atomic_init(&todos->head, TWILL__HELD);
+    atomic_init(&todos->tail, TWILL__SHUT);
+    atomic_init(&todos->shut, true);
     todos->held = true;
     todos->newest_first = newest_first;
     todos->ageing = ageing ? ageing : TWILL_SEC(1);
@@ -152,7 +166,8 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-#define TWILL__CELLS_AHEAD 8 /* cells */
+#define TWILL__CELLS_AHEAD  8 /* cells */
+#define TWILL__STAMPS_AHEAD 16
 
 /* The line will be written soon, and is another thread's now: else each unlock would wait for it.
    The compiler's own prefetch for writing is, without flags, one for reading. */
@@ -170,9 +185,26 @@ static inline twill__todo_ring *twill__todos_ring(const twill__todos *todos)
     return atomic_load_explicit(&todos->ring, memory_order_relaxed); /* under the lock */
 }
 
+/* For those who write it; else a guess. */
 static inline uint64_t twill__todos_tail(const twill__todos *todos)
 {
-    return atomic_load_explicit(&todos->tail, memory_order_relaxed); /* under the lock */
+    return atomic_load_explicit(&todos->tail, memory_order_relaxed) &
+           ~(TWILL__SHUT | TWILL__INSIDE);
+}
+
+/* For all others. */
+static inline uint64_t twill__todos_tail_now(const twill__todos *todos)
+{
+    /* acquire: pairs with the release in twill__todos_tail_to */
+    return atomic_load_explicit(&todos->tail, memory_order_acquire) &
+           ~(TWILL__SHUT | TWILL__INSIDE);
+}
+
+/* Under the lock and shut. */
+static inline void twill__todos_tail_to(twill__todos *todos, uint64_t position)
+{
+    /* release: pairs with the acquire of who takes */
+    atomic_store_explicit(&todos->tail, position | TWILL__SHUT, memory_order_release);
 }
 
 static inline void twill__todo_put(twill__todo_ring *ring, uint64_t position,
@@ -203,11 +235,75 @@ static inline void twill__todo_read(twill__todo_ring *ring, uint64_t position, t
     todo->stamp = number & 1 ? atomic_load_explicit(&ring->stamp[at], memory_order_relaxed) : 0;
 }
 
+/* ---- the door ---- */
+
+#define TWILL__DOOR_NAP 50000 /* ns: who is inside has lost his CPU, and may need ours */
+
+static inline bool twill__todos_are_shut(const twill__todos *todos)
+{
+    /* written under the lock; without it, a guess */
+    return atomic_load_explicit(&todos->shut, memory_order_relaxed);
+}
+
+/* Without the lock: from now on this thread alone pushes, until twill__todos_leave. False: another
+   one does, or the door is shut. Its CAS is what somebody who goes to sleep is compared with: he is
+   counted, then looks at the tail; we set the tail, then look for who is counted. */
+static inline bool twill__todos_enter(twill__todos *todos, uint64_t *tail)
+{
+    /* a guess for the CAS */
+    *tail = atomic_load_explicit(&todos->tail, memory_order_relaxed);
+    return !twill__todos_are_shut(todos) && !(*tail & (TWILL__SHUT | TWILL__INSIDE)) &&
+           atomic_compare_exchange_strong_explicit(&todos->tail, tail, *tail | TWILL__INSIDE,
+                                                   memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* The tail is there now; the last access. */
+static inline void twill__todos_leave(twill__todos *todos, uint64_t tail)
+{
+    /* release: pairs with the acquire of who takes, comes in next, or shuts */
+    atomic_store_explicit(&todos->tail, tail, memory_order_release);
+}
+
+/* Under the lock: from now on its holder alone pushes, until the door is opened. Who is inside is
+   waited for: he is about to leave, unless he has lost his CPU. */
+static inline void twill__todos_shut(twill__todos *todos)
+{
+    static const _Atomic uint32_t never;
+    unsigned yields = 0;
+    uint64_t tail;
+    if (twill__todos_are_shut(todos))
+        return;
+    atomic_store_explicit(&todos->shut, true, memory_order_relaxed); /* seen soon enough */
+    tail = atomic_load_explicit(&todos->tail, memory_order_relaxed); /* a guess for the CAS */
+    for (unsigned looks = 1;; looks++) { /* exit: who is inside leaves, and few come after him */
+        tail &= ~TWILL__INSIDE;
+        /* acquire: what those who were inside have written */
+        if (atomic_compare_exchange_weak_explicit(&todos->tail, &tail, tail | TWILL__SHUT,
+                                                  memory_order_acquire, memory_order_relaxed))
+            return;
+        if (TWILL__SPIN && looks % 64 != 0)
+            twill__pause();
+        else if (yields++ < 16)
+            twill__yield();
+        else
+            (void)twill__park(&never, 0, twill__clock_now() + TWILL__DOOR_NAP);
+    }
+}
+
+/* Under the lock, not held: others may push again. */
+static inline void twill__todos_open(twill__todos *todos)
+{
+    atomic_store_explicit(&todos->shut, false, memory_order_relaxed); /* a guess for others */
+    /* release: pairs with twill__todos_enter */
+    atomic_store_explicit(&todos->tail, twill__todos_tail(todos), memory_order_release);
+}
+
 /* From now on the lock's holder alone takes tasks, until it lets go. */
 static inline void twill__todos_hold(twill__todos *todos)
 {
     if (todos->held)
         return;
+    twill__todos_shut(todos);
     todos->held = true;
     /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
     todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HELD, memory_order_acq_rel);
@@ -218,8 +314,8 @@ static inline void twill__todos_let_go(twill__todos *todos)
     uint64_t turn = twill__todos_ring(todos)->size;
     todos->held = false;
     todos->seen += turn;
-    /* relaxed, then release: pairs with the acquire of who takes: it sees both, or none */
-    atomic_store_explicit(&todos->tail, twill__todos_tail(todos) + turn, memory_order_relaxed);
+    twill__todos_tail_to(todos, twill__todos_tail(todos) + turn);
+    /* release: pairs with the acquire of who takes: it sees both, or none */
     atomic_store_explicit(&todos->head, todos->seen, memory_order_release);
 }
 
@@ -231,30 +327,56 @@ static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
     atomic_store_explicit(&todos->head, position | TWILL__HELD, memory_order_relaxed);
 }
 
-/* Looks how far those without the lock have come. */
+/* Inside, or under the lock and shut: looks how far those who take without the lock have come. */
 static inline void twill__todos_see(twill__todos *todos)
 {
     if (!todos->held) /* acquire: a cell is filled again only after it was read */
         todos->seen = atomic_load_explicit(&todos->head, memory_order_acquire);
 }
 
-/* Places of the ring that are taken, at most: exact while held, or when it was looked just now. */
+/* Likewise: places of the ring that are taken, at most; exact while held, or after a look just
+   now. */
 static inline size_t twill__todos_span(const twill__todos *todos)
 {
     return (size_t)(twill__todos_tail(todos) - todos->seen);
 }
 
-/* How many wait at most: exactly so many while held. */
+/* Inside: whether there is room for one more, where `most` may wait. */
+static inline bool twill__todos_fits(twill__todos *todos, uint64_t tail, size_t most)
+{
+    size_t room = twill__todos_ring(todos)->size;
+    if (most < room)
+        room = most;
+    if (tail - todos->seen >= room)
+        twill__todos_see(todos);
+    return tail - todos->seen < room;
+}
+
+/* Under the lock and shut: how many wait at most; exactly so many while held. */
 static inline size_t twill__todos_at_most(const twill__todos *todos)
 {
     return todos->keyed ? todos->heap_length : twill__todos_span(todos) - todos->holes;
 }
 
-/* How many wait; if it is not held, at the moment of the call. */
-static inline size_t twill__todos_length(twill__todos *todos)
+/* Under the lock: how many wait; if it is not held, at the moment of the call, and who is just
+   inside has not come yet. */
+static inline size_t twill__todos_length(const twill__todos *todos)
 {
-    twill__todos_see(todos);
-    return twill__todos_at_most(todos);
+    uint64_t head;
+    if (todos->held)
+        return twill__todos_at_most(todos);
+    head = atomic_load_explicit(&todos->head, memory_order_acquire); /* first: it only follows */
+    return (size_t)(twill__todos_tail_now(todos) - head);
+}
+
+/* Under the lock, by who is counted among the idle: whether there is nothing. Whoever is inside
+   just now is waited for: he may not have seen that we are. */
+static inline bool twill__todos_are_empty(twill__todos *todos)
+{
+    /* seq_cst: see twill__todos_enter */
+    if (atomic_load(&todos->tail) & TWILL__INSIDE)
+        twill__todos_shut(todos);
+    return twill__todos_length(todos) == 0;
 }
 
 typedef struct twill__taker { /* a thread that takes without the lock */
@@ -314,7 +436,7 @@ static inline bool twill__todos_known(const twill__todos *todos, const twill__ta
 static inline bool twill__todos_wait(const twill__todos *todos, twill__taker *taker)
 {
     if (!twill__todos_known(todos, taker))
-        taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire); /* as below */
+        taker->tail = twill__todos_tail_now(todos);
     return twill__todos_known(todos, taker);
 }
 
@@ -327,10 +449,9 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
         twill__todo_ring *ring;
         if (head & TWILL__HELD)
             return false;
-        /* the tail goes back only while held, and then the head passes what it was. acquire: pairs
-           with the release in twill__todos_push */
+        /* the tail goes back only while held, and then the head passes what it was */
         if ((int64_t)(taker->tail - head) <= 0)
-            taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire);
+            taker->tail = twill__todos_tail_now(todos);
         if ((int64_t)(taker->tail - head) <= 0)
             return false;
         ring = twill__taker_ring(todos, taker, head);
@@ -370,7 +491,7 @@ static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo_ring 
         to++;
     }
     todos->holes = 0;
-    atomic_store_explicit(&todos->tail, to, memory_order_relaxed); /* held */
+    twill__todos_tail_to(todos, to);
     if (fresh) {
         fresh->older = ring;
         /* release: pairs with the acquire in twill__todos_take */
@@ -379,7 +500,7 @@ static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo_ring 
     }
 }
 
-/* Room for `count` more. */
+/* Under the lock and shut: room for `count` more. */
 static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
 {
     size_t size = twill__todos_ring(todos)->size, used;
@@ -422,7 +543,7 @@ static inline void twill__todos_ring_trim(twill__todos *todos)
             break;
     }
     twill__todos_head_to(todos, head);
-    atomic_store_explicit(&todos->tail, tail, memory_order_relaxed); /* held */
+    twill__todos_tail_to(todos, tail);
 }
 
 /* ---- the heap ---- */
@@ -558,6 +679,17 @@ static inline bool twill__timer_space(twill__todos *todos, size_t count)
     return true;
 }
 
+/* By who is inside, or under the lock and shut; there is room in the ring. */
+static inline void twill__todos_fill(twill__todos *todos, uint64_t tail, const twill__todo *todo)
+{
+    twill__todo_ring *ring = twill__todos_ring(todos);
+    twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
+    twill__todo_put(ring, tail, todo);
+    twill__prefetch_own(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
+    if (todo->stamp)
+        twill__prefetch_own(&ring->stamp[(tail + TWILL__STAMPS_AHEAD) & (ring->size - 1)]);
+}
+
 /* After twill__todos_room. queued: matters with priorities alone; 0: now. */
 static inline void twill__todos_push(twill__todos *todos, const twill__todo *todo, int priority,
                                      twill_ns queued, uint64_t rate)
@@ -572,12 +704,8 @@ static inline void twill__todos_push(twill__todos *todos, const twill__todo *tod
         twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     } else {
         uint64_t tail = twill__todos_tail(todos);
-        twill__todo_ring *ring = twill__todos_ring(todos);
-        twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
-        twill__todo_put(ring, tail, todo);
-        twill__prefetch_own(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
-        /* release: pairs with the acquire in twill__todos_take */
-        atomic_store_explicit(&todos->tail, tail + 1, memory_order_release);
+        twill__todos_fill(todos, tail, todo);
+        twill__todos_tail_to(todos, tail + 1);
     }
 }
 
@@ -588,7 +716,7 @@ static inline twill__todo twill__todos_ring_pop(twill__todos *todos, bool last)
     twill__todo todo;
     if (last) {
         twill__todo_read(ring, tail - 1, &todo);
-        atomic_store_explicit(&todos->tail, tail - 1, memory_order_relaxed); /* held */
+        twill__todos_tail_to(todos, tail - 1);
     } else {
         twill__todo_read(ring, todos->seen, &todo);
         twill__todos_head_to(todos, todos->seen + 1);

@@ -275,7 +275,7 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
 static inline bool twill__is_idle(const twill__pool *pool, const void *data)
 {
     (void)data;
-    return !pool->unfinished;
+    return !twill__pool_unfinished(pool);
 }
 
 TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, twill_until until)
@@ -361,6 +361,7 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
 /* Under the lock: no more from outside. */
 static inline void twill__pool_shut(twill__pool *pool, twill__turn *turn)
 {
+    twill__todos_shut(&pool->todos); /* and it stays so */
     pool->closed = true;
     for (twill__node *node = pool->senders.first, *next; node; node = next) {
         _Atomic uint32_t *word = &node->word;
@@ -438,7 +439,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         twill__turn_settle(pool, turn);
         twill__todo_drop(pool, &todo, TWILL_CANCELLED);
         twill__turn_begin(pool, turn);
-        pool->unfinished--;
+        pool->over++;
         twill__pool_changed(pool, turn);
     }
     for (twill__hand *runner = pool->runners; runner; runner = runner->next)
@@ -476,15 +477,15 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
 static inline bool twill__all_left(const twill__pool *pool, const void *data)
 {
     (void)data;
-    return !pool->live && !pool->abandoned && !pool->outside && !pool->unfinished;
+    return !pool->live && !pool->abandoned && !pool->outside && !twill__pool_unfinished(pool);
 }
 
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
 static inline bool twill__drained(const twill__pool *pool, const void *data)
 {
     (void)data;
-    return !pool->unfinished ||
-           (!pool->live && !pool->outside && (twill__todos_at_most(&pool->todos) || pool->later));
+    return !twill__pool_unfinished(pool) ||
+           (!pool->live && !pool->outside && (twill__todos_length(&pool->todos) || pool->later));
 }
 
 /* Drains; what nobody is left to run, since no thread can be had, is run here, if it may. */
@@ -495,7 +496,7 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
     for (;;) { /* exit: drained, or over; each turn runs a task, or has a new worker */
         twill_status status = twill__pool_await(pool, turn, drain, twill__drained, NULL);
         twill__todo todo;
-        if (status != TWILL_OK || !pool->unfinished)
+        if (status != TWILL_OK || !twill__pool_unfinished(pool))
             return status;
         /* a worker_start that has just failed would fail again */
         if ((!pool->options.run.worker_start || pool->failed_at == failed) &&
@@ -515,7 +516,7 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             twill__count(pool, NULL, TWILL__N_STARTED);
             twill__count(pool, NULL, twill__counted_of(ended));
             twill__turn_begin(pool, turn);
-            pool->unfinished--;
+            pool->over++;
         } else {
             twill__run_here(pool, turn, NULL, twill__errand_at((twill__todo_entry *)todo.arg));
             twill__turn_begin(pool, turn);
@@ -741,8 +742,10 @@ TWILL__DEFINE void twill_pool_get_stats(twill_pool *public_pool, twill_pool_stat
     memset(out, 0, sizeof *out);
     if (twill__pool_lock(public_pool, &turn) != TWILL_OK)
         return;
+    twill__todos_shut(&pool->todos); /* else more would come in while we count */
     twill__pool_sums(pool, sums);
-    out->submitted = pool->submitted + sums[TWILL__N_INLINED];
+    out->submitted =
+        atomic_load_explicit(&pool->submitted, memory_order_relaxed) + sums[TWILL__N_INLINED];
     out->refused = pool->refused;
     out->started = sums[TWILL__N_STARTED];
     out->done = sums[TWILL__N_DONE];

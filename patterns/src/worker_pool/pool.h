@@ -143,8 +143,6 @@ typedef struct twill__pool {
     twill_pool head; /* first: what others know of it */
     _Alignas(TWILL__LINE) _Atomic uint32_t lock;
     /* under the lock */
-    bool on_way;         /* an idle worker was called, and has not looked yet */
-    unsigned napping;    /* idle workers that look again soon, unasked */
     bool paused, closed; /* closed: to those outside */
     bool sealed;         /* to tasks, too */
     bool leaving;        /* workers go when there is nothing to do */
@@ -153,10 +151,8 @@ typedef struct twill__pool {
     twill__todos todos;
     size_t later, reserved; /* tasks that wait for their time; that are on their way in */
     size_t timed;           /* works with timers, set or to be set */
-    size_t unfinished, next_index;
-    size_t peak;
-    size_t sample; /* plain tasks whose number has one of these bits are not measured */
-    uint64_t submitted, refused, level_turns, level_told, each_number;
+    uint64_t over;          /* of those that were submitted; see twill__pool_unfinished */
+    uint64_t refused, level_turns, level_told, each_number;
     twill__list senders;  /* who wait for room */
     twill__list watchers; /* who wait for something to change */
     unsigned visitors;    /* calls in either */
@@ -173,14 +169,22 @@ typedef struct twill__pool {
     bool has_watch, watch_ends;
     _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
     _Atomic bool quick;           /* the task that was measured last took less than TWILL__QUICK */
+    /* relaxed: plain tasks whose number has one of these bits are not measured */
+    _Atomic size_t sample;
     /* while the queue is held, a guess for who is full anyway, else 0; written under the lock */
     _Atomic size_t used;
     /* workers that are about to take the lock and look: they count themselves before they publish
        an outcome, so whoever has seen it, and submits, need call nobody */
     _Atomic uint32_t looking;
+    _Atomic uint32_t napping; /* idle workers that look again soon, unasked */
+    _Atomic bool on_way;      /* an idle worker was called, and has not looked yet */
     _Atomic uint32_t watch_word;
     /* relaxed: counts of threads that are no runners */
     _Atomic uint64_t tally[TWILL__TALLIES];
+    /* by who is inside (twill__todos_enter), or, while shut, under the lock */
+    _Alignas(TWILL__LINE) size_t next_index;
+    size_t peak;
+    _Atomic uint64_t submitted; /* relaxed for others: see twill__pool_unfinished */
     /* set at creation */
     _Alignas(TWILL__LINE) size_t capacity;
     twill_pool_options options;
@@ -287,6 +291,12 @@ static inline uint64_t twill__ticks_ns(const twill__pool *pool, uint64_t ticks)
     return (ticks >> 20) * pool->tick_scale + ((ticks & 0xfffff) * pool->tick_scale >> 20);
 }
 
+/* Whether the task of that number is. relaxed: a guess */
+static inline bool twill__pool_measures(const twill__pool *pool, size_t index)
+{
+    return !(index & atomic_load_explicit(&pool->sample, memory_order_relaxed));
+}
+
 /* ---- a turn under the lock ---- */
 
 typedef struct twill__turn { /* what to do after it */
@@ -335,6 +345,28 @@ static inline bool twill__pool_in_order(const twill__pool *pool)
            pool->live - pool->going <= pool->most;
 }
 
+/* Under the lock: accepted, and not over. Whoever reports that a task is over has seen that it was
+   accepted. */
+static inline uint64_t twill__pool_unfinished(const twill__pool *pool)
+{
+    return atomic_load_explicit(&pool->submitted, memory_order_relaxed) - pool->over;
+}
+
+/* How many workers are not inside a region that blocks. */
+static inline unsigned twill__pool_active(const twill__pool *pool)
+{
+    return pool->live > pool->blocked ? pool->live - pool->blocked : 0;
+}
+
+/* Whether others may push without the lock: what they would overlook is not there either.
+   Whoever brings such a thing about, shuts the door. */
+static inline bool twill__pool_open(const twill__pool *pool)
+{
+    return !pool->closed && !pool->reserved &&
+           /* nobody would have to start a thread */
+           (pool->live >= pool->most || twill__pool_active(pool) >= pool->least);
+}
+
 static inline size_t twill__pool_used(twill__pool *pool)
 {
     return twill__todos_length(&pool->todos) + pool->later + pool->reserved;
@@ -349,15 +381,19 @@ static inline bool twill__pool_full(twill__pool *pool)
            twill__pool_used(pool) >= pool->capacity;
 }
 
-/* At the end of a turn in which the queue was held. */
+/* At the end of a turn in which the queue was shut, and perhaps held. */
 static inline void twill__pool_unhold(twill__pool *pool)
 {
     size_t used = 0;
-    if (twill__pool_in_order(pool))
-        twill__todos_let_go(&pool->todos);
-    else if (!pool->sealed)
-        used = twill__pool_used(pool);
-    atomic_store_explicit(&pool->used, used, memory_order_relaxed); /* a guess for others */
+    if (pool->todos.held) {
+        if (twill__pool_in_order(pool))
+            twill__todos_let_go(&pool->todos);
+        else if (!pool->sealed)
+            used = twill__pool_used(pool);
+        atomic_store_explicit(&pool->used, used, memory_order_relaxed); /* a guess for others */
+    }
+    if (!pool->todos.held && twill__pool_open(pool))
+        twill__todos_open(&pool->todos);
 }
 
 /* Unlocks, and does what is left to do, but for `level`, `late` and `stale`. The pool may be gone
@@ -365,7 +401,7 @@ static inline void twill__pool_unhold(twill__pool *pool)
 static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
 {
     bool last = twill__pool_empty(pool);
-    if (pool->todos.held)
+    if (twill__todos_are_shut(&pool->todos))
         twill__pool_unhold(pool);
     if (last)
         pool->gone = true;
@@ -432,12 +468,15 @@ twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
 
 /* ---- the level of the queue ---- */
 
-/* After the queue has grown or shrunk, under the lock. */
+/* After the queue has grown or shrunk, under the lock. While the door is open it has only shrunk, by
+   us, and nobody wants to know. */
 static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
 {
     size_t length;
-    if (!pool->todos.held && twill__todos_span(&pool->todos) <= pool->peak)
-        return; /* no new peak, even if nothing was taken since the last look */
+    if (twill__todos_are_shut(&pool->todos) && !pool->todos.held)
+        twill__todos_see(&pool->todos);
+    else if (!pool->todos.held)
+        return;
     length = twill__todos_length(&pool->todos) + pool->later;
     if (length > pool->peak)
         pool->peak = length;

@@ -144,7 +144,7 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
 static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twill__errand *work)
 {
     twill__todo todo = {NULL, &work->entry, NULL, work->record.outcome.index, 0};
-    if (!(todo.index & pool->sample))
+    if (twill__pool_measures(pool, todo.index))
         todo.stamp = twill__ticks();
     work->record.where = TWILL__READY;
     twill__todos_push(&pool->todos, &todo, work->priority, work->record.outcome.queued,
@@ -257,7 +257,7 @@ static inline void twill__pool_ended(twill__pool *pool, size_t count)
 {
     twill__turn turn;
     twill__turn_begin(pool, &turn);
-    pool->unfinished -= count;
+    pool->over += count;
     pool->reserved -= count;
     twill__pool_level(pool, &turn);
     twill__pool_room(pool, &turn);
@@ -548,7 +548,7 @@ static inline void twill__hand_report(twill__pool *pool, twill__turn *turn, twil
         runner->forgiven -= less;
         ended -= less;
     }
-    pool->unfinished -= ended;
+    pool->over += ended;
     if (pool->watchers.first)
         twill__pool_changed(pool, turn);
 }

@@ -14,7 +14,7 @@ typedef struct twill__order { /* one submission */
     twill__errand *work; /* NULL: plain */
     size_t index;
     bool plain, waits;
-    twill_until until;
+    const twill_until *until;
 } twill__order;
 
 static inline bool twill__is_plain(const twill_submit_options *options, const twill_future *future)
@@ -27,7 +27,7 @@ static inline bool twill__is_plain(const twill_submit_options *options, const tw
 static inline twill_status twill__order_init(twill__order *order, twill_pool *pool,
                                              twill_task_fn *fn, twill_future *future,
                                              const twill_submit_options *options, bool waits,
-                                             twill_until until)
+                                             const twill_until *until)
 {
     static const twill_submit_options none;
     if (!options)
@@ -154,8 +154,10 @@ static inline void twill__order_number(twill__order *order)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     order->index = pool->next_index++;
-    pool->submitted++;
-    pool->unfinished++;
+    /* by one thread at a time */
+    atomic_store_explicit(&pool->submitted,
+                          atomic_load_explicit(&pool->submitted, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
     if (!work)
         return;
     work->record.outcome.index = order->index;
@@ -169,23 +171,15 @@ static inline void twill__order_number(twill__order *order)
     }
 }
 
-/* Behind the others; or by its priority, if it is a work. */
-static inline void twill__order_put(twill__order *order)
+/* What goes into the queue. */
+static inline void twill__order_todo(const twill__order *order, twill__todo *todo)
 {
-    twill__pool *pool = order->pool;
-    twill__errand *work = order->work;
-    twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
-    if (!(order->index & pool->sample))
-        todo.stamp = twill__ticks();
-    if (work) {
-        todo.fn = NULL;
-        todo.arg = &work->entry;
-        work->record.where = TWILL__READY;
-        twill__todos_push(&pool->todos, &todo, order->options->priority,
-                          work->record.outcome.queued, pool->team.tick_rate);
-    } else {
-        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
-    }
+    const twill__errand *work = order->work;
+    todo->fn = work ? NULL : order->fn;
+    todo->arg = work ? (void *)(uintptr_t)&work->entry : order->arg;
+    todo->context = order->context;
+    todo->index = order->index;
+    todo->stamp = twill__pool_measures(order->pool, order->index) ? twill__ticks() : 0;
 }
 
 static inline void twill__order_push(twill__order *order, twill__turn *turn)
@@ -193,7 +187,9 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__order_put(order);
+        twill__todo todo;
+        twill__order_todo(order, &todo);
+        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
         work->record.where = TWILL__LATER;
         pool->later++;
@@ -282,6 +278,7 @@ static inline void twill__order_inline(twill__order *order)
     if (runner->number == runner->numbers_end) {
         twill__turn turn;
         twill__turn_begin(pool, &turn);
+        twill__todos_shut(&pool->todos);
         runner->number = pool->next_index;
         runner->numbers_end = pool->next_index += 64;
         twill__turn_end(pool, &turn);
@@ -356,7 +353,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     (void)twill__order_accept(order, turn);
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
     twill__turn_begin(pool, turn);
-    pool->unfinished--;
+    pool->over++;
     twill__pool_left(pool, turn);
     twill__turn_end(pool, turn);
     return TWILL_OK;
@@ -416,7 +413,7 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     pool->visitors++;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    status = twill__wait(&me, order->until);
+    status = twill__wait(&me, *order->until);
     twill__turn_begin(pool, turn);
     if (status == TWILL_OK)
         status = (twill_status)me.answer;
@@ -495,35 +492,46 @@ static inline bool twill__order_ordinary(const twill__order *order)
                              !(options->cancel && pool->run.until.cancel)));
 }
 
-/* The short way for most tasks, with the same result. False: it is for the long one. */
+/* Inside: the longest that the queue has been. */
+static inline void twill__order_peak(twill__pool *pool, uint64_t tail)
+{
+    if (tail - pool->todos.seen <= pool->peak)
+        return; /* not longer, even if nothing was taken since the last look */
+    twill__todos_see(&pool->todos);
+    if (tail - pool->todos.seen > pool->peak)
+        pool->peak = (size_t)(tail - pool->todos.seen);
+}
+
+/* The short way for most tasks, without the lock and with the same result. False: it is for the
+   long one. Once it has left it does not touch the pool again, which may be gone. */
 static inline bool twill__order_joins(twill__order *order)
 {
     twill__pool *pool = order->pool;
     twill__todos *todos = &pool->todos;
-    size_t room;
-    unsigned call;
-    twill__turn turn;
-    twill__lock(&pool->lock);
-    room = twill__todos_ring(todos)->size;
-    if (pool->capacity < room)
-        room = pool->capacity;
-    if (twill__todos_span(todos) + pool->reserved >= room)
-        twill__todos_see(todos);
-    if (todos->held || pool->closed || twill__todos_span(todos) + pool->reserved >= room ||
+    _Atomic uint32_t *epoch = &pool->team.epoch;
+    int sleepers = 0;
+    uint64_t tail;
+    uint32_t idle;
+    twill__todo todo;
+    if (!twill__todos_enter(todos, &tail))
+        return false;
+    if (!twill__todos_fits(todos, tail, pool->capacity) ||
         (!order->plain && !twill__order_record(order))) {
-        twill__unlock(&pool->lock);
+        twill__todos_leave(todos, tail);
         return false;
     }
-    turn.call = 0;
-    turn.watch = false; /* there is none */
     twill__order_number(order);
-    twill__order_put(order);
-    twill__pool_level(pool, &turn);
-    twill__pool_wants(pool, &turn);
-    call = turn.call;
-    twill__unlock(&pool->lock);
-    if (call)
-        twill__call_helpers(&pool->team, 1);
+    if (order->work)
+        order->work->record.where = TWILL__READY;
+    twill__order_todo(order, &todo);
+    twill__todos_fill(todos, tail, &todo);
+    twill__order_peak(pool, tail + 1);
+    idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
+    if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
+        sleepers = twill__call_round(&pool->team, 1);
+    twill__todos_leave(todos, tail + 1);
+    if (sleepers)
+        twill__wake(epoch, sleepers);
     return true;
 }
 
@@ -538,6 +546,7 @@ static inline twill_status twill__order_go(twill__order *order)
     if (twill__order_ordinary(order) && twill__order_joins(order))
         return TWILL_OK;
     twill__turn_begin(pool, &turn);
+    twill__todos_shut(&pool->todos);
     if (pool->sealed || (pool->closed && !order->runner))
         return twill__order_refuse(order, &turn, TWILL_CLOSED);
     if (!twill__order_memory(order))
@@ -550,7 +559,7 @@ static inline twill_status twill__order_go(twill__order *order)
 static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg,
                                              twill_future *future,
                                              const twill_submit_options *options, bool waits,
-                                             twill_until until)
+                                             const twill_until *until)
 {
     twill__order order;
     twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
@@ -564,23 +573,23 @@ TWILL__DEFINE twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn
                                              twill_future *future,
                                              const twill_submit_options *options)
 {
-    twill_until until = {0, NULL};
-    return twill__submit_one(pool, fn, arg, future, options, true, until);
+    static const twill_until forever = {0, NULL};
+    return twill__submit_one(pool, fn, arg, future, options, true, &forever);
 }
 
 TWILL__DEFINE twill_status twill_pool_try_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                  twill_future *future,
                                                  const twill_submit_options *options)
 {
-    twill_until until = {0, NULL};
-    return twill__submit_one(pool, fn, arg, future, options, false, until);
+    static const twill_until forever = {0, NULL};
+    return twill__submit_one(pool, fn, arg, future, options, false, &forever);
 }
 
 TWILL__DEFINE twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                    twill_future *future, twill_until until,
                                                    const twill_submit_options *options)
 {
-    return twill__submit_one(pool, fn, arg, future, options, true, until);
+    return twill__submit_one(pool, fn, arg, future, options, true, &until);
 }
 
 /* As many of args[*at..n-1] as there is room for, under one lock. */
@@ -591,6 +600,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     size_t from = *at;
     twill__turn turn;
     twill__turn_begin(pool, &turn);
+    twill__todos_shut(&pool->todos);
     while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
            !twill__pool_full(pool)) {
         order->work = NULL;
@@ -613,9 +623,9 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
                                                   twill_future *futures, size_t *accepted,
                                                   const twill_submit_options *options)
 {
-    twill_until until = {0, NULL};
+    static const twill_until forever = {0, NULL};
     twill__order order;
-    twill_status status = twill__order_init(&order, pool, fn, futures, options, true, until);
+    twill_status status = twill__order_init(&order, pool, fn, futures, options, true, &forever);
     bool dropped = false;
     size_t at = 0;
     if (accepted)

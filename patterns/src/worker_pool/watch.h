@@ -84,7 +84,7 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
     }
     runner->given_up = true;
     runner->forgiven = count;
-    pool->unfinished -= count;
+    pool->over += count;
     worker->life = TWILL__GIVEN_UP;
     pool->live--;
     pool->abandoned++;

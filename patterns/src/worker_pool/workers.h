@@ -82,10 +82,25 @@ static inline bool twill__worker_start(twill__pool *pool)
     return true;
 }
 
-/* How many workers are not inside a region that blocks. */
-static inline unsigned twill__pool_active(const twill__pool *pool)
+/* Work has come up, and so many of so many workers are idle: whether to call one. Whoever asks is
+   inside or has the lock. A worker takes himself off these counts first, and then looks at the
+   queue; so, all seq_cst: if one of them is set after somebody has come in, there is a worker who
+   will see it. `on_way` is taken off also by each who goes to sleep, before his last look: so it
+   says that all who are idle were called, or will be at once. */
+static inline bool twill__pool_calls(twill__pool *pool, uint32_t idle, unsigned live)
 {
-    return pool->live > pool->blocked ? pool->live - pool->blocked : 0;
+    if (atomic_load(&pool->on_way))
+        return false;
+    /* one that spins hears of it for a store; one that sleeps is not called while another is about
+       to look. relaxed: a guess */
+    if (atomic_load(&pool->looking) &&
+        idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed))
+        return false;
+    /* somebody is at work on quick ones, and another one looks soon whether that has changed */
+    if (atomic_load(&pool->napping) && idle < live && twill__pool_is_quick(pool))
+        return false;
+    atomic_store(&pool->on_way, true); /* and then the call, which moves the epoch on */
+    return true;
 }
 
 /* Under the lock, work has come up: one wake, none when a worker is on its way; or a thread more,
@@ -97,17 +112,7 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
     if (pool->paused)
         return;
     if (idle) {
-        /* one that spins hears of it for a store; one that sleeps is not called while another is on
-           its way (which may take long, when the CPUs are busy) or about to look. relaxed: a wrong
-           guess costs a wake, or a moment until the one on its way comes */
-        if (idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed) &&
-            (pool->on_way || atomic_load_explicit(&pool->looking, memory_order_relaxed)))
-            return;
-        /* somebody is at work on quick ones, and another one looks soon whether that has changed */
-        if (pool->napping && idle < pool->live - pool->coming && twill__pool_is_quick(pool))
-            return;
-        turn->call++;
-        pool->on_way = true;
+        turn->call += twill__pool_calls(pool, idle, pool->live - pool->coming);
         return;
     }
     if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
@@ -188,6 +193,14 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     return true;
 }
 
+/* A clock costs more than a tiny task: then one of 8 is measured. */
+static inline void twill__pool_sample(twill__pool *pool)
+{
+    size_t sample = TWILL__TICKS && !pool->has_watch && twill__pool_is_quick(pool) ? 7 : 0;
+    if (atomic_load_explicit(&pool->sample, memory_order_relaxed) != sample)
+        atomic_store_explicit(&pool->sample, sample, memory_order_relaxed);
+}
+
 static inline twill__next twill__worker_next(twill__worker *worker, twill__todo *todo,
                                              twill__everyone **each)
 {
@@ -201,15 +214,15 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_on(runner, NULL);
     runner->workers = pool->most + pool->options.max_abandoned;
     if (worker->woke)
-        pool->on_way = worker->woke = false;
+        atomic_store(&pool->on_way, false); /* this and the next two: see twill__pool_calls */
+    worker->woke = false;
     if (worker->naps)
-        pool->napping--;
+        atomic_fetch_sub(&pool->napping, 1);
     worker->naps = false;
-    /* a clock costs more than a tiny task: then one of 8 is measured */
-    pool->sample = TWILL__TICKS && !pool->has_watch && twill__pool_is_quick(pool) ? 7 : 0;
     if (runner->looks)
-        atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
+        atomic_fetch_sub(&pool->looking, 1);
     runner->looks = false;
+    twill__pool_sample(pool);
     if (pool->todos.timer_count)
         twill__pool_tick(pool, &turn, twill__clock_now());
     if (runner->given_up || twill__worker_surplus(pool)) {
@@ -263,20 +276,25 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
 {
     twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
              after = pool->options.idle_after;
+    uint64_t submitted;
     *until = TWILL_FOREVER;
-    if ((twill__todos_length(&pool->todos) && !pool->paused) || pool->leaving ||
+    if (atomic_load(&pool->on_way))
+        atomic_store(&pool->on_way, false); /* see twill__pool_calls */
+    if ((!twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
         worker->runner.given_up || twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
-    if (!pool->napping && twill__pool_is_quick(pool) && pool->submitted != worker->naps_since) {
+    submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed); /* a figure */
+    if (!atomic_load(&pool->napping) && twill__pool_is_quick(pool) &&
+        submitted != worker->naps_since) {
         twill_ns soon = twill__clock_now() + TWILL__NAP;
         *until = soon < *until ? soon : *until;
         worker->naps = true;
-        worker->naps_since = pool->submitted;
-        pool->napping++;
+        worker->naps_since = submitted;
+        atomic_fetch_add(&pool->napping, 1);
     }
     worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
@@ -372,7 +390,7 @@ static inline void twill__worker_looks_away(twill__worker *worker)
         return;
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
-    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
+    atomic_fetch_sub(&pool->looking, 1); /* see twill__pool_calls */
     if (twill__todos_length(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -471,6 +489,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
 static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twill__worker *worker)
 {
     twill__hand *runner = &worker->runner;
+    twill__todos_shut(&pool->todos); /* whoever comes may have to start a thread */
     if (worker->life == TWILL__GIVEN_UP)
         pool->abandoned--;
     else
@@ -630,6 +649,8 @@ static inline void twill__hand_block(const twill_task *task, bool begin)
         return;
     twill__turn_begin(pool, &turn);
     if (begin) {
+        if (pool->live < pool->most)
+            twill__todos_shut(&pool->todos); /* as in twill__worker_left */
         if (!runner->blocked++ && !runner->given_up)
             pool->blocked++;
         if (twill__todos_length(&pool->todos))
