@@ -12,10 +12,11 @@
    parallel calls. Taking a task out of the queue decides who answers for it: a worker, a waiter
    that helps, a cancel, a drop policy, a timer, the end. No user code runs under the lock.
 
-   A busy worker takes its next task without the lock (twill__worker_goes_on), as long as there is
-   nothing but the order of arrival to mind (twill__pool_in_order). Whatever else there is to mind,
-   a pause, a time, a sender that waits for room, holds the queue first: then all take the lock. A
-   worker reports its ended tasks when it takes the lock again, which it does before it is idle.
+   A busy worker takes its next task without the lock (twill__worker_goes_on), and a task comes in
+   without it (twill__order_joins), as long as there is nothing but the order of arrival to mind
+   (twill__pool_in_order, twill__pool_open). Whatever else there is to mind, a pause, a time, a
+   sender that waits for room, holds the queue first: then all take the lock. A worker reports its
+   ended tasks when it takes the lock again, which it does before it is idle.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */

@@ -363,7 +363,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
 static inline bool twill__pool_looks_roomy(const twill__pool *pool)
 {
     uint64_t head = atomic_load(&pool->todos.head);
-    uint64_t tail = atomic_load(&pool->todos.tail);
+    uint64_t tail = twill__todos_tail_now(&pool->todos);
     if (head & TWILL__HELD)
         return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
     /* or others have moved both meanwhile */
@@ -415,6 +415,7 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     twill__turn_settle(pool, turn);
     status = twill__wait(&me, *order->until);
     twill__turn_begin(pool, turn);
+    twill__todos_shut(&pool->todos);
     if (status == TWILL_OK)
         status = (twill_status)me.answer;
     else
