@@ -6733,21 +6733,29 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* Tells up to `need` idle threads to look round. */
-static inline void twill__call_helpers(twill__team *team, unsigned need)
+/* Tells up to `need` idle threads to look round. Returns how many of those who sleep on the epoch
+   are still to be woken: for that, the team may be gone. */
+static inline int twill__call_round(twill__team *team, unsigned need)
 {
     uint32_t parked, idle;
     atomic_fetch_add(&team->epoch, 1);
     parked = atomic_load(&team->parked);
     if (!parked)
-        return;
+        return 0;
     idle = atomic_load(&team->idle);
     if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
-            return;
+            return 0;
         need -= idle - parked;
     }
-    twill__wake(&team->epoch, need > INT_MAX ? INT_MAX : (int)need);
+    return need > INT_MAX ? INT_MAX : (int)need;
+}
+
+static inline void twill__call_helpers(twill__team *team, unsigned need)
+{
+    int sleepers = twill__call_round(team, need);
+    if (sleepers)
+        twill__wake(&team->epoch, sleepers);
 }
 
 /* ---- taking part ---- */
@@ -35858,11 +35866,17 @@ static inline twill_ns twill__percentile(const twill__histogram_sum *sum, unsign
 #ifndef TWILL__ENGINE_TASKS_H
 #define TWILL__ENGINE_TASKS_H
 
-/* All of it under the owner's lock, but for one thing: while it is not held (twill__todos_hold),
-   any thread may take the oldest task with one compare-and-swap on `head`, beside the owner's
-   pushes. Everything else that a task can be taken by holds first: one bit in `head`, and those
-   without the lock find nothing. Letting go moves all positions on by a whole turn of the ring, so
-   that whoever has read a cell before cannot take what stands there now.
+/* All of it under the owner's lock, but for two things. While it is not held (twill__todos_hold),
+   any thread may take the oldest task with one compare-and-swap on `head`. Everything else that a
+   task can be taken by holds first: one bit in `head`, and those without the lock find nothing.
+   Letting go moves all positions on by a whole turn of the ring, so that whoever has read a cell
+   before cannot take what stands there now.
+
+   And while it is not shut (twill__todos_shut), any thread may come in at the door: one
+   compare-and-swap sets a bit in `tail`, and until a plain store moves the tail on, it alone pushes
+   and writes what else is guarded by the door. One read-modify-write a push: for the holder of the
+   lock, who shuts the door first, the two together are one lock. Whoever finds the door taken or
+   shut waits at the lock instead. To hold is to shut, too.
 
    While all priorities are 0 the tasks stand in a ring in order of arrival. One taken out of the
    middle leaves a hole, which is passed over; a ring that is full of holes is pushed together, so
@@ -35907,15 +35921,22 @@ typedef struct twill__todo_ring {
     _Atomic uint64_t *stamp; /* of those that were measured */
 } twill__todo_ring;
 
-#define TWILL__HELD ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+#define TWILL__HELD   ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+#define TWILL__SHUT   ((uint64_t)1 << 63) /* in `tail`: nobody comes in without the lock */
+#define TWILL__INSIDE ((uint64_t)1 << 62) /* in `tail`: somebody has come in, and is at it */
 
 typedef struct twill__todos {
-    _Atomic uint64_t tail; /* written under the lock */
-    uint64_t seen;         /* the head as it was some time ago, or is, while held */
-    _Atomic(twill__todo_ring *) ring;
+    /* by who is inside, or, while shut, under the lock */
+    _Alignas(TWILL__LINE) _Atomic uint64_t tail;
+    uint64_t seen; /* the head as it was some time ago, or is, while held */
+    /* by who takes */
+    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    /* by nobody, for long: read by both */
+    _Alignas(TWILL__LINE) _Atomic(twill__todo_ring *) ring;
     _Atomic size_t size; /* the ring's, for those who may come after its end */
-    bool held;
-    bool keyed, mixed; /* now by keys; there were priorities at some time */
+    _Atomic bool shut;   /* or to be shut as soon as who is inside has left; under the lock */
+    bool held;           /* under the lock, as all that follows */
+    bool keyed, mixed;   /* now by keys; there were priorities at some time */
     bool newest_first;
     size_t holes;
     twill__keyed *heap;
@@ -35923,7 +35944,6 @@ typedef struct twill__todos {
     twill_ns ageing; /* TWILL_FOREVER: never */
     twill__todo_entry **timers;
     size_t timer_count, timer_room;
-    _Alignas(TWILL__LINE) _Atomic uint64_t head;
     _Alignas(TWILL__LINE) char other_line; /* what follows is written by others */
 } twill__todos;
 
@@ -35956,6 +35976,8 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
     atomic_init(&todos->ring, ring);
     atomic_init(&todos->size, size);
     atomic_init(&todos->head, TWILL__HELD);
+    atomic_init(&todos->tail, TWILL__SHUT);
+    atomic_init(&todos->shut, true);
     todos->held = true;
     todos->newest_first = newest_first;
     todos->ageing = ageing ? ageing : TWILL_SEC(1);
@@ -36006,7 +36028,8 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-#define TWILL__CELLS_AHEAD 8 /* cells */
+#define TWILL__CELLS_AHEAD  8 /* cells */
+#define TWILL__STAMPS_AHEAD 16
 
 /* The line will be written soon, and is another thread's now: else each unlock would wait for it.
    The compiler's own prefetch for writing is, without flags, one for reading. */
@@ -36024,9 +36047,26 @@ static inline twill__todo_ring *twill__todos_ring(const twill__todos *todos)
     return atomic_load_explicit(&todos->ring, memory_order_relaxed); /* under the lock */
 }
 
+/* For those who write it; else a guess. */
 static inline uint64_t twill__todos_tail(const twill__todos *todos)
 {
-    return atomic_load_explicit(&todos->tail, memory_order_relaxed); /* under the lock */
+    return atomic_load_explicit(&todos->tail, memory_order_relaxed) &
+           ~(TWILL__SHUT | TWILL__INSIDE);
+}
+
+/* For all others. */
+static inline uint64_t twill__todos_tail_now(const twill__todos *todos)
+{
+    /* acquire: pairs with the release in twill__todos_tail_to */
+    return atomic_load_explicit(&todos->tail, memory_order_acquire) &
+           ~(TWILL__SHUT | TWILL__INSIDE);
+}
+
+/* Under the lock and shut. */
+static inline void twill__todos_tail_to(twill__todos *todos, uint64_t position)
+{
+    /* release: pairs with the acquire of who takes */
+    atomic_store_explicit(&todos->tail, position | TWILL__SHUT, memory_order_release);
 }
 
 static inline void twill__todo_put(twill__todo_ring *ring, uint64_t position,
@@ -36057,11 +36097,75 @@ static inline void twill__todo_read(twill__todo_ring *ring, uint64_t position, t
     todo->stamp = number & 1 ? atomic_load_explicit(&ring->stamp[at], memory_order_relaxed) : 0;
 }
 
+/* ---- the door ---- */
+
+#define TWILL__DOOR_NAP 50000 /* ns: who is inside has lost his CPU, and may need ours */
+
+static inline bool twill__todos_are_shut(const twill__todos *todos)
+{
+    /* written under the lock; without it, a guess */
+    return atomic_load_explicit(&todos->shut, memory_order_relaxed);
+}
+
+/* Without the lock: from now on this thread alone pushes, until twill__todos_leave. False: another
+   one does, or the door is shut. Its CAS is what somebody who goes to sleep is compared with: he is
+   counted, then looks at the tail; we set the tail, then look for who is counted. */
+static inline bool twill__todos_enter(twill__todos *todos, uint64_t *tail)
+{
+    /* a guess for the CAS */
+    *tail = atomic_load_explicit(&todos->tail, memory_order_relaxed);
+    return !twill__todos_are_shut(todos) && !(*tail & (TWILL__SHUT | TWILL__INSIDE)) &&
+           atomic_compare_exchange_strong_explicit(&todos->tail, tail, *tail | TWILL__INSIDE,
+                                                   memory_order_seq_cst, memory_order_relaxed);
+}
+
+/* The tail is there now; the last access. */
+static inline void twill__todos_leave(twill__todos *todos, uint64_t tail)
+{
+    /* release: pairs with the acquire of who takes, comes in next, or shuts */
+    atomic_store_explicit(&todos->tail, tail, memory_order_release);
+}
+
+/* Under the lock: from now on its holder alone pushes, until the door is opened. Who is inside is
+   waited for: he is about to leave, unless he has lost his CPU. */
+static inline void twill__todos_shut(twill__todos *todos)
+{
+    static const _Atomic uint32_t never;
+    unsigned yields = 0;
+    uint64_t tail;
+    if (twill__todos_are_shut(todos))
+        return;
+    atomic_store_explicit(&todos->shut, true, memory_order_relaxed); /* seen soon enough */
+    tail = atomic_load_explicit(&todos->tail, memory_order_relaxed); /* a guess for the CAS */
+    for (unsigned looks = 1;; looks++) { /* exit: who is inside leaves, and few come after him */
+        tail &= ~TWILL__INSIDE;
+        /* acquire: what those who were inside have written */
+        if (atomic_compare_exchange_weak_explicit(&todos->tail, &tail, tail | TWILL__SHUT,
+                                                  memory_order_acquire, memory_order_relaxed))
+            return;
+        if (TWILL__SPIN && looks % 64 != 0)
+            twill__pause();
+        else if (yields++ < 16)
+            twill__yield();
+        else
+            (void)twill__park(&never, 0, twill__clock_now() + TWILL__DOOR_NAP);
+    }
+}
+
+/* Under the lock, not held: others may push again. */
+static inline void twill__todos_open(twill__todos *todos)
+{
+    atomic_store_explicit(&todos->shut, false, memory_order_relaxed); /* a guess for others */
+    /* release: pairs with twill__todos_enter */
+    atomic_store_explicit(&todos->tail, twill__todos_tail(todos), memory_order_release);
+}
+
 /* From now on the lock's holder alone takes tasks, until it lets go. */
 static inline void twill__todos_hold(twill__todos *todos)
 {
     if (todos->held)
         return;
+    twill__todos_shut(todos);
     todos->held = true;
     /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
     todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HELD, memory_order_acq_rel);
@@ -36072,8 +36176,8 @@ static inline void twill__todos_let_go(twill__todos *todos)
     uint64_t turn = twill__todos_ring(todos)->size;
     todos->held = false;
     todos->seen += turn;
-    /* relaxed, then release: pairs with the acquire of who takes: it sees both, or none */
-    atomic_store_explicit(&todos->tail, twill__todos_tail(todos) + turn, memory_order_relaxed);
+    twill__todos_tail_to(todos, twill__todos_tail(todos) + turn);
+    /* release: pairs with the acquire of who takes: it sees both, or none */
     atomic_store_explicit(&todos->head, todos->seen, memory_order_release);
 }
 
@@ -36085,30 +36189,56 @@ static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
     atomic_store_explicit(&todos->head, position | TWILL__HELD, memory_order_relaxed);
 }
 
-/* Looks how far those without the lock have come. */
+/* Inside, or under the lock and shut: looks how far those who take without the lock have come. */
 static inline void twill__todos_see(twill__todos *todos)
 {
     if (!todos->held) /* acquire: a cell is filled again only after it was read */
         todos->seen = atomic_load_explicit(&todos->head, memory_order_acquire);
 }
 
-/* Places of the ring that are taken, at most: exact while held, or when it was looked just now. */
+/* Likewise: places of the ring that are taken, at most; exact while held, or after a look just
+   now. */
 static inline size_t twill__todos_span(const twill__todos *todos)
 {
     return (size_t)(twill__todos_tail(todos) - todos->seen);
 }
 
-/* How many wait at most: exactly so many while held. */
+/* Inside: whether there is room for one more, where `most` may wait. */
+static inline bool twill__todos_fits(twill__todos *todos, uint64_t tail, size_t most)
+{
+    size_t room = twill__todos_ring(todos)->size;
+    if (most < room)
+        room = most;
+    if (tail - todos->seen >= room)
+        twill__todos_see(todos);
+    return tail - todos->seen < room;
+}
+
+/* Under the lock and shut: how many wait at most; exactly so many while held. */
 static inline size_t twill__todos_at_most(const twill__todos *todos)
 {
     return todos->keyed ? todos->heap_length : twill__todos_span(todos) - todos->holes;
 }
 
-/* How many wait; if it is not held, at the moment of the call. */
-static inline size_t twill__todos_length(twill__todos *todos)
+/* Under the lock: how many wait; if it is not held, at the moment of the call, and who is just
+   inside has not come yet. */
+static inline size_t twill__todos_length(const twill__todos *todos)
 {
-    twill__todos_see(todos);
-    return twill__todos_at_most(todos);
+    uint64_t head;
+    if (todos->held)
+        return twill__todos_at_most(todos);
+    head = atomic_load_explicit(&todos->head, memory_order_acquire); /* first: it only follows */
+    return (size_t)(twill__todos_tail_now(todos) - head);
+}
+
+/* Under the lock, by who is counted among the idle: whether there is nothing. Whoever is inside
+   just now is waited for: he may not have seen that we are. */
+static inline bool twill__todos_are_empty(twill__todos *todos)
+{
+    /* seq_cst: see twill__todos_enter */
+    if (atomic_load(&todos->tail) & TWILL__INSIDE)
+        twill__todos_shut(todos);
+    return twill__todos_length(todos) == 0;
 }
 
 typedef struct twill__taker { /* a thread that takes without the lock */
@@ -36168,7 +36298,7 @@ static inline bool twill__todos_known(const twill__todos *todos, const twill__ta
 static inline bool twill__todos_wait(const twill__todos *todos, twill__taker *taker)
 {
     if (!twill__todos_known(todos, taker))
-        taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire); /* as below */
+        taker->tail = twill__todos_tail_now(todos);
     return twill__todos_known(todos, taker);
 }
 
@@ -36181,10 +36311,9 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
         twill__todo_ring *ring;
         if (head & TWILL__HELD)
             return false;
-        /* the tail goes back only while held, and then the head passes what it was. acquire: pairs
-           with the release in twill__todos_push */
+        /* the tail goes back only while held, and then the head passes what it was */
         if ((int64_t)(taker->tail - head) <= 0)
-            taker->tail = atomic_load_explicit(&todos->tail, memory_order_acquire);
+            taker->tail = twill__todos_tail_now(todos);
         if ((int64_t)(taker->tail - head) <= 0)
             return false;
         ring = twill__taker_ring(todos, taker, head);
@@ -36224,7 +36353,7 @@ static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo_ring 
         to++;
     }
     todos->holes = 0;
-    atomic_store_explicit(&todos->tail, to, memory_order_relaxed); /* held */
+    twill__todos_tail_to(todos, to);
     if (fresh) {
         fresh->older = ring;
         /* release: pairs with the acquire in twill__todos_take */
@@ -36233,7 +36362,7 @@ static inline void twill__todos_ring_pack(twill__todos *todos, twill__todo_ring 
     }
 }
 
-/* Room for `count` more. */
+/* Under the lock and shut: room for `count` more. */
 static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
 {
     size_t size = twill__todos_ring(todos)->size, used;
@@ -36276,7 +36405,7 @@ static inline void twill__todos_ring_trim(twill__todos *todos)
             break;
     }
     twill__todos_head_to(todos, head);
-    atomic_store_explicit(&todos->tail, tail, memory_order_relaxed); /* held */
+    twill__todos_tail_to(todos, tail);
 }
 
 /* ---- the heap ---- */
@@ -36412,6 +36541,17 @@ static inline bool twill__timer_space(twill__todos *todos, size_t count)
     return true;
 }
 
+/* By who is inside, or under the lock and shut; there is room in the ring. */
+static inline void twill__todos_fill(twill__todos *todos, uint64_t tail, const twill__todo *todo)
+{
+    twill__todo_ring *ring = twill__todos_ring(todos);
+    twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
+    twill__todo_put(ring, tail, todo);
+    twill__prefetch_own(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
+    if (todo->stamp)
+        twill__prefetch_own(&ring->stamp[(tail + TWILL__STAMPS_AHEAD) & (ring->size - 1)]);
+}
+
 /* After twill__todos_room. queued: matters with priorities alone; 0: now. */
 static inline void twill__todos_push(twill__todos *todos, const twill__todo *todo, int priority,
                                      twill_ns queued, uint64_t rate)
@@ -36426,12 +36566,8 @@ static inline void twill__todos_push(twill__todos *todos, const twill__todo *tod
         twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     } else {
         uint64_t tail = twill__todos_tail(todos);
-        twill__todo_ring *ring = twill__todos_ring(todos);
-        twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
-        twill__todo_put(ring, tail, todo);
-        twill__prefetch_own(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
-        /* release: pairs with the acquire in twill__todos_take */
-        atomic_store_explicit(&todos->tail, tail + 1, memory_order_release);
+        twill__todos_fill(todos, tail, todo);
+        twill__todos_tail_to(todos, tail + 1);
     }
 }
 
@@ -36442,7 +36578,7 @@ static inline twill__todo twill__todos_ring_pop(twill__todos *todos, bool last)
     twill__todo todo;
     if (last) {
         twill__todo_read(ring, tail - 1, &todo);
-        atomic_store_explicit(&todos->tail, tail - 1, memory_order_relaxed); /* held */
+        twill__todos_tail_to(todos, tail - 1);
     } else {
         twill__todo_read(ring, todos->seen, &todo);
         twill__todos_head_to(todos, todos->seen + 1);
@@ -36570,10 +36706,11 @@ static inline twill_ns twill__timer_next(const twill__todos *todos)
    parallel calls. Taking a task out of the queue decides who answers for it: a worker, a waiter
    that helps, a cancel, a drop policy, a timer, the end. No user code runs under the lock.
 
-   A busy worker takes its next task without the lock (twill__worker_goes_on), as long as there is
-   nothing but the order of arrival to mind (twill__pool_in_order). Whatever else there is to mind,
-   a pause, a time, a sender that waits for room, holds the queue first: then all take the lock. A
-   worker reports its ended tasks when it takes the lock again, which it does before it is idle.
+   A busy worker takes its next task without the lock (twill__worker_goes_on), and a task comes in
+   without it (twill__order_joins), as long as there is nothing but the order of arrival to mind
+   (twill__pool_in_order, twill__pool_open). Whatever else there is to mind, a pause, a time, a
+   sender that waits for room, holds the queue first: then all take the lock. A worker reports its
+   ended tasks when it takes the lock again, which it does before it is idle.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
@@ -36701,8 +36838,6 @@ typedef struct twill__pool {
     twill_pool head; /* first: what others know of it */
     _Alignas(TWILL__LINE) _Atomic uint32_t lock;
     /* under the lock */
-    bool on_way;         /* an idle worker was called, and has not looked yet */
-    unsigned napping;    /* idle workers that look again soon, unasked */
     bool paused, closed; /* closed: to those outside */
     bool sealed;         /* to tasks, too */
     bool leaving;        /* workers go when there is nothing to do */
@@ -36711,10 +36846,8 @@ typedef struct twill__pool {
     twill__todos todos;
     size_t later, reserved; /* tasks that wait for their time; that are on their way in */
     size_t timed;           /* works with timers, set or to be set */
-    size_t unfinished, next_index;
-    size_t peak;
-    size_t sample; /* plain tasks whose number has one of these bits are not measured */
-    uint64_t submitted, refused, level_turns, level_told, each_number;
+    uint64_t over;          /* of those that were submitted; see twill__pool_unfinished */
+    uint64_t refused, level_turns, level_told, each_number;
     twill__list senders;  /* who wait for room */
     twill__list watchers; /* who wait for something to change */
     unsigned visitors;    /* calls in either */
@@ -36731,14 +36864,22 @@ typedef struct twill__pool {
     bool has_watch, watch_ends;
     _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
     _Atomic bool quick;           /* the task that was measured last took less than TWILL__QUICK */
+    /* relaxed: plain tasks whose number has one of these bits are not measured */
+    _Atomic size_t sample;
     /* while the queue is held, a guess for who is full anyway, else 0; written under the lock */
     _Atomic size_t used;
     /* workers that are about to take the lock and look: they count themselves before they publish
        an outcome, so whoever has seen it, and submits, need call nobody */
     _Atomic uint32_t looking;
+    _Atomic uint32_t napping; /* idle workers that look again soon, unasked */
+    _Atomic bool on_way;      /* an idle worker was called, and has not looked yet */
     _Atomic uint32_t watch_word;
     /* relaxed: counts of threads that are no runners */
     _Atomic uint64_t tally[TWILL__TALLIES];
+    /* by who is inside (twill__todos_enter), or, while shut, under the lock */
+    _Alignas(TWILL__LINE) size_t next_index;
+    size_t peak;
+    _Atomic uint64_t submitted; /* relaxed for others: see twill__pool_unfinished */
     /* set at creation */
     _Alignas(TWILL__LINE) size_t capacity;
     twill_pool_options options;
@@ -36845,6 +36986,12 @@ static inline uint64_t twill__ticks_ns(const twill__pool *pool, uint64_t ticks)
     return (ticks >> 20) * pool->tick_scale + ((ticks & 0xfffff) * pool->tick_scale >> 20);
 }
 
+/* Whether the task of that number is. relaxed: a guess */
+static inline bool twill__pool_measures(const twill__pool *pool, size_t index)
+{
+    return !(index & atomic_load_explicit(&pool->sample, memory_order_relaxed));
+}
+
 /* ---- a turn under the lock ---- */
 
 typedef struct twill__turn { /* what to do after it */
@@ -36893,6 +37040,28 @@ static inline bool twill__pool_in_order(const twill__pool *pool)
            pool->live - pool->going <= pool->most;
 }
 
+/* Under the lock: accepted, and not over. Whoever reports that a task is over has seen that it was
+   accepted. */
+static inline uint64_t twill__pool_unfinished(const twill__pool *pool)
+{
+    return atomic_load_explicit(&pool->submitted, memory_order_relaxed) - pool->over;
+}
+
+/* How many workers are not inside a region that blocks. */
+static inline unsigned twill__pool_active(const twill__pool *pool)
+{
+    return pool->live > pool->blocked ? pool->live - pool->blocked : 0;
+}
+
+/* Whether others may push without the lock: what they would overlook is not there either.
+   Whoever brings such a thing about, shuts the door. */
+static inline bool twill__pool_open(const twill__pool *pool)
+{
+    return !pool->closed && !pool->reserved &&
+           /* nobody would have to start a thread */
+           (pool->live >= pool->most || twill__pool_active(pool) >= pool->least);
+}
+
 static inline size_t twill__pool_used(twill__pool *pool)
 {
     return twill__todos_length(&pool->todos) + pool->later + pool->reserved;
@@ -36907,15 +37076,19 @@ static inline bool twill__pool_full(twill__pool *pool)
            twill__pool_used(pool) >= pool->capacity;
 }
 
-/* At the end of a turn in which the queue was held. */
+/* At the end of a turn in which the queue was shut, and perhaps held. */
 static inline void twill__pool_unhold(twill__pool *pool)
 {
     size_t used = 0;
-    if (twill__pool_in_order(pool))
-        twill__todos_let_go(&pool->todos);
-    else if (!pool->sealed)
-        used = twill__pool_used(pool);
-    atomic_store_explicit(&pool->used, used, memory_order_relaxed); /* a guess for others */
+    if (pool->todos.held) {
+        if (twill__pool_in_order(pool))
+            twill__todos_let_go(&pool->todos);
+        else if (!pool->sealed)
+            used = twill__pool_used(pool);
+        atomic_store_explicit(&pool->used, used, memory_order_relaxed); /* a guess for others */
+    }
+    if (!pool->todos.held && twill__pool_open(pool))
+        twill__todos_open(&pool->todos);
 }
 
 /* Unlocks, and does what is left to do, but for `level`, `late` and `stale`. The pool may be gone
@@ -36923,7 +37096,7 @@ static inline void twill__pool_unhold(twill__pool *pool)
 static inline void twill__turn_end(twill__pool *pool, twill__turn *turn)
 {
     bool last = twill__pool_empty(pool);
-    if (pool->todos.held)
+    if (twill__todos_are_shut(&pool->todos))
         twill__pool_unhold(pool);
     if (last)
         pool->gone = true;
@@ -36990,12 +37163,15 @@ twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
 
 /* ---- the level of the queue ---- */
 
-/* After the queue has grown or shrunk, under the lock. */
+/* After the queue has grown or shrunk, under the lock. While the door is open it has only shrunk, by
+   us, and nobody wants to know. */
 static inline void twill__pool_level(twill__pool *pool, twill__turn *turn)
 {
     size_t length;
-    if (!pool->todos.held && twill__todos_span(&pool->todos) <= pool->peak)
-        return; /* no new peak, even if nothing was taken since the last look */
+    if (twill__todos_are_shut(&pool->todos) && !pool->todos.held)
+        twill__todos_see(&pool->todos);
+    else if (!pool->todos.held)
+        return;
     length = twill__todos_length(&pool->todos) + pool->later;
     if (length > pool->peak)
         pool->peak = length;
@@ -37196,7 +37372,7 @@ static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twi
 static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twill__errand *work)
 {
     twill__todo todo = {NULL, &work->entry, NULL, work->record.outcome.index, 0};
-    if (!(todo.index & pool->sample))
+    if (twill__pool_measures(pool, todo.index))
         todo.stamp = twill__ticks();
     work->record.where = TWILL__READY;
     twill__todos_push(&pool->todos, &todo, work->priority, work->record.outcome.queued,
@@ -37309,7 +37485,7 @@ static inline void twill__pool_ended(twill__pool *pool, size_t count)
 {
     twill__turn turn;
     twill__turn_begin(pool, &turn);
-    pool->unfinished -= count;
+    pool->over += count;
     pool->reserved -= count;
     twill__pool_level(pool, &turn);
     twill__pool_room(pool, &turn);
@@ -37600,7 +37776,7 @@ static inline void twill__hand_report(twill__pool *pool, twill__turn *turn, twil
         runner->forgiven -= less;
         ended -= less;
     }
-    pool->unfinished -= ended;
+    pool->over += ended;
     if (pool->watchers.first)
         twill__pool_changed(pool, turn);
 }
@@ -37916,10 +38092,25 @@ static inline bool twill__worker_start(twill__pool *pool)
     return true;
 }
 
-/* How many workers are not inside a region that blocks. */
-static inline unsigned twill__pool_active(const twill__pool *pool)
+/* Work has come up, and so many of so many workers are idle: whether to call one. Whoever asks is
+   inside or has the lock. A worker takes himself off these counts first, and then looks at the
+   queue; so, all seq_cst: if one of them is set after somebody has come in, there is a worker who
+   will see it. `on_way` is taken off also by each who goes to sleep, before his last look: so it
+   says that all who are idle were called, or will be at once. */
+static inline bool twill__pool_calls(twill__pool *pool, uint32_t idle, unsigned live)
 {
-    return pool->live > pool->blocked ? pool->live - pool->blocked : 0;
+    if (atomic_load(&pool->on_way))
+        return false;
+    /* one that spins hears of it for a store; one that sleeps is not called while another is about
+       to look. relaxed: a guess */
+    if (atomic_load(&pool->looking) &&
+        idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed))
+        return false;
+    /* somebody is at work on quick ones, and another one looks soon whether that has changed */
+    if (atomic_load(&pool->napping) && idle < live && twill__pool_is_quick(pool))
+        return false;
+    atomic_store(&pool->on_way, true); /* and then the call, which moves the epoch on */
+    return true;
 }
 
 /* Under the lock, work has come up: one wake, none when a worker is on its way; or a thread more,
@@ -37931,17 +38122,7 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
     if (pool->paused)
         return;
     if (idle) {
-        /* one that spins hears of it for a store; one that sleeps is not called while another is on
-           its way (which may take long, when the CPUs are busy) or about to look. relaxed: a wrong
-           guess costs a wake, or a moment until the one on its way comes */
-        if (idle <= atomic_load_explicit(&pool->team.parked, memory_order_relaxed) &&
-            (pool->on_way || atomic_load_explicit(&pool->looking, memory_order_relaxed)))
-            return;
-        /* somebody is at work on quick ones, and another one looks soon whether that has changed */
-        if (pool->napping && idle < pool->live - pool->coming && twill__pool_is_quick(pool))
-            return;
-        turn->call++;
-        pool->on_way = true;
+        turn->call += twill__pool_calls(pool, idle, pool->live - pool->coming);
         return;
     }
     if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
@@ -38022,6 +38203,14 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     return true;
 }
 
+/* A clock costs more than a tiny task: then one of 8 is measured. */
+static inline void twill__pool_sample(twill__pool *pool)
+{
+    size_t sample = TWILL__TICKS && !pool->has_watch && twill__pool_is_quick(pool) ? 7 : 0;
+    if (atomic_load_explicit(&pool->sample, memory_order_relaxed) != sample)
+        atomic_store_explicit(&pool->sample, sample, memory_order_relaxed);
+}
+
 static inline twill__next twill__worker_next(twill__worker *worker, twill__todo *todo,
                                              twill__everyone **each)
 {
@@ -38035,15 +38224,15 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_on(runner, NULL);
     runner->workers = pool->most + pool->options.max_abandoned;
     if (worker->woke)
-        pool->on_way = worker->woke = false;
+        atomic_store(&pool->on_way, false); /* this and the next two: see twill__pool_calls */
+    worker->woke = false;
     if (worker->naps)
-        pool->napping--;
+        atomic_fetch_sub(&pool->napping, 1);
     worker->naps = false;
-    /* a clock costs more than a tiny task: then one of 8 is measured */
-    pool->sample = TWILL__TICKS && !pool->has_watch && twill__pool_is_quick(pool) ? 7 : 0;
     if (runner->looks)
-        atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
+        atomic_fetch_sub(&pool->looking, 1);
     runner->looks = false;
+    twill__pool_sample(pool);
     if (pool->todos.timer_count)
         twill__pool_tick(pool, &turn, twill__clock_now());
     if (runner->given_up || twill__worker_surplus(pool)) {
@@ -38097,20 +38286,25 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
 {
     twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
              after = pool->options.idle_after;
+    uint64_t submitted;
     *until = TWILL_FOREVER;
-    if ((twill__todos_length(&pool->todos) && !pool->paused) || pool->leaving ||
+    if (atomic_load(&pool->on_way))
+        atomic_store(&pool->on_way, false); /* see twill__pool_calls */
+    if ((!twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
         worker->runner.given_up || twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
-    if (!pool->napping && twill__pool_is_quick(pool) && pool->submitted != worker->naps_since) {
+    submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed); /* a figure */
+    if (!atomic_load(&pool->napping) && twill__pool_is_quick(pool) &&
+        submitted != worker->naps_since) {
         twill_ns soon = twill__clock_now() + TWILL__NAP;
         *until = soon < *until ? soon : *until;
         worker->naps = true;
-        worker->naps_since = pool->submitted;
-        pool->napping++;
+        worker->naps_since = submitted;
+        atomic_fetch_add(&pool->napping, 1);
     }
     worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
@@ -38206,7 +38400,7 @@ static inline void twill__worker_looks_away(twill__worker *worker)
         return;
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
-    atomic_fetch_sub_explicit(&pool->looking, 1, memory_order_relaxed); /* under the lock */
+    atomic_fetch_sub(&pool->looking, 1); /* see twill__pool_calls */
     if (twill__todos_length(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -38305,6 +38499,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
 static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twill__worker *worker)
 {
     twill__hand *runner = &worker->runner;
+    twill__todos_shut(&pool->todos); /* whoever comes may have to start a thread */
     if (worker->life == TWILL__GIVEN_UP)
         pool->abandoned--;
     else
@@ -38464,6 +38659,8 @@ static inline void twill__hand_block(const twill_task *task, bool begin)
         return;
     twill__turn_begin(pool, &turn);
     if (begin) {
+        if (pool->live < pool->most)
+            twill__todos_shut(&pool->todos); /* as in twill__worker_left */
         if (!runner->blocked++ && !runner->given_up)
             pool->blocked++;
         if (twill__todos_length(&pool->todos))
@@ -38486,7 +38683,7 @@ typedef struct twill__order { /* one submission */
     twill__errand *work; /* NULL: plain */
     size_t index;
     bool plain, waits;
-    twill_until until;
+    const twill_until *until;
 } twill__order;
 
 static inline bool twill__is_plain(const twill_submit_options *options, const twill_future *future)
@@ -38499,7 +38696,7 @@ static inline bool twill__is_plain(const twill_submit_options *options, const tw
 static inline twill_status twill__order_init(twill__order *order, twill_pool *pool,
                                              twill_task_fn *fn, twill_future *future,
                                              const twill_submit_options *options, bool waits,
-                                             twill_until until)
+                                             const twill_until *until)
 {
     static const twill_submit_options none;
     if (!options)
@@ -38626,8 +38823,10 @@ static inline void twill__order_number(twill__order *order)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     order->index = pool->next_index++;
-    pool->submitted++;
-    pool->unfinished++;
+    /* by one thread at a time */
+    atomic_store_explicit(&pool->submitted,
+                          atomic_load_explicit(&pool->submitted, memory_order_relaxed) + 1,
+                          memory_order_relaxed);
     if (!work)
         return;
     work->record.outcome.index = order->index;
@@ -38641,23 +38840,15 @@ static inline void twill__order_number(twill__order *order)
     }
 }
 
-/* Behind the others; or by its priority, if it is a work. */
-static inline void twill__order_put(twill__order *order)
+/* What goes into the queue. */
+static inline void twill__order_todo(const twill__order *order, twill__todo *todo)
 {
-    twill__pool *pool = order->pool;
-    twill__errand *work = order->work;
-    twill__todo todo = {order->fn, order->arg, order->context, order->index, 0};
-    if (!(order->index & pool->sample))
-        todo.stamp = twill__ticks();
-    if (work) {
-        todo.fn = NULL;
-        todo.arg = &work->entry;
-        work->record.where = TWILL__READY;
-        twill__todos_push(&pool->todos, &todo, order->options->priority,
-                          work->record.outcome.queued, pool->team.tick_rate);
-    } else {
-        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
-    }
+    const twill__errand *work = order->work;
+    todo->fn = work ? NULL : order->fn;
+    todo->arg = work ? (void *)(uintptr_t)&work->entry : order->arg;
+    todo->context = order->context;
+    todo->index = order->index;
+    todo->stamp = twill__pool_measures(order->pool, order->index) ? twill__ticks() : 0;
 }
 
 static inline void twill__order_push(twill__order *order, twill__turn *turn)
@@ -38665,7 +38856,9 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__order_put(order);
+        twill__todo todo;
+        twill__order_todo(order, &todo);
+        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
         work->record.where = TWILL__LATER;
         pool->later++;
@@ -38754,6 +38947,7 @@ static inline void twill__order_inline(twill__order *order)
     if (runner->number == runner->numbers_end) {
         twill__turn turn;
         twill__turn_begin(pool, &turn);
+        twill__todos_shut(&pool->todos);
         runner->number = pool->next_index;
         runner->numbers_end = pool->next_index += 64;
         twill__turn_end(pool, &turn);
@@ -38828,7 +39022,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     (void)twill__order_accept(order, turn);
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
     twill__turn_begin(pool, turn);
-    pool->unfinished--;
+    pool->over++;
     twill__pool_left(pool, turn);
     twill__turn_end(pool, turn);
     return TWILL_OK;
@@ -38838,7 +39032,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
 static inline bool twill__pool_looks_roomy(const twill__pool *pool)
 {
     uint64_t head = atomic_load(&pool->todos.head);
-    uint64_t tail = atomic_load(&pool->todos.tail);
+    uint64_t tail = twill__todos_tail_now(&pool->todos);
     if (head & TWILL__HELD)
         return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
     /* or others have moved both meanwhile */
@@ -38888,8 +39082,9 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     pool->visitors++;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    status = twill__wait(&me, order->until);
+    status = twill__wait(&me, *order->until);
     twill__turn_begin(pool, turn);
+    twill__todos_shut(&pool->todos);
     if (status == TWILL_OK)
         status = (twill_status)me.answer;
     else
@@ -38967,35 +39162,46 @@ static inline bool twill__order_ordinary(const twill__order *order)
                              !(options->cancel && pool->run.until.cancel)));
 }
 
-/* The short way for most tasks, with the same result. False: it is for the long one. */
+/* Inside: the longest that the queue has been. */
+static inline void twill__order_peak(twill__pool *pool, uint64_t tail)
+{
+    if (tail - pool->todos.seen <= pool->peak)
+        return; /* not longer, even if nothing was taken since the last look */
+    twill__todos_see(&pool->todos);
+    if (tail - pool->todos.seen > pool->peak)
+        pool->peak = (size_t)(tail - pool->todos.seen);
+}
+
+/* The short way for most tasks, without the lock and with the same result. False: it is for the
+   long one. Once it has left it does not touch the pool again, which may be gone. */
 static inline bool twill__order_joins(twill__order *order)
 {
     twill__pool *pool = order->pool;
     twill__todos *todos = &pool->todos;
-    size_t room;
-    unsigned call;
-    twill__turn turn;
-    twill__lock(&pool->lock);
-    room = twill__todos_ring(todos)->size;
-    if (pool->capacity < room)
-        room = pool->capacity;
-    if (twill__todos_span(todos) + pool->reserved >= room)
-        twill__todos_see(todos);
-    if (todos->held || pool->closed || twill__todos_span(todos) + pool->reserved >= room ||
+    _Atomic uint32_t *epoch = &pool->team.epoch;
+    int sleepers = 0;
+    uint64_t tail;
+    uint32_t idle;
+    twill__todo todo;
+    if (!twill__todos_enter(todos, &tail))
+        return false;
+    if (!twill__todos_fits(todos, tail, pool->capacity) ||
         (!order->plain && !twill__order_record(order))) {
-        twill__unlock(&pool->lock);
+        twill__todos_leave(todos, tail);
         return false;
     }
-    turn.call = 0;
-    turn.watch = false; /* there is none */
     twill__order_number(order);
-    twill__order_put(order);
-    twill__pool_level(pool, &turn);
-    twill__pool_wants(pool, &turn);
-    call = turn.call;
-    twill__unlock(&pool->lock);
-    if (call)
-        twill__call_helpers(&pool->team, 1);
+    if (order->work)
+        order->work->record.where = TWILL__READY;
+    twill__order_todo(order, &todo);
+    twill__todos_fill(todos, tail, &todo);
+    twill__order_peak(pool, tail + 1);
+    idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
+    if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
+        sleepers = twill__call_round(&pool->team, 1);
+    twill__todos_leave(todos, tail + 1);
+    if (sleepers)
+        twill__wake(epoch, sleepers);
     return true;
 }
 
@@ -39010,6 +39216,7 @@ static inline twill_status twill__order_go(twill__order *order)
     if (twill__order_ordinary(order) && twill__order_joins(order))
         return TWILL_OK;
     twill__turn_begin(pool, &turn);
+    twill__todos_shut(&pool->todos);
     if (pool->sealed || (pool->closed && !order->runner))
         return twill__order_refuse(order, &turn, TWILL_CLOSED);
     if (!twill__order_memory(order))
@@ -39022,7 +39229,7 @@ static inline twill_status twill__order_go(twill__order *order)
 static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg,
                                              twill_future *future,
                                              const twill_submit_options *options, bool waits,
-                                             twill_until until)
+                                             const twill_until *until)
 {
     twill__order order;
     twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
@@ -39036,23 +39243,23 @@ TWILL__DEFINE twill_status twill_pool_submit(twill_pool *pool, twill_task_fn *fn
                                              twill_future *future,
                                              const twill_submit_options *options)
 {
-    twill_until until = {0, NULL};
-    return twill__submit_one(pool, fn, arg, future, options, true, until);
+    static const twill_until forever = {0, NULL};
+    return twill__submit_one(pool, fn, arg, future, options, true, &forever);
 }
 
 TWILL__DEFINE twill_status twill_pool_try_submit(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                  twill_future *future,
                                                  const twill_submit_options *options)
 {
-    twill_until until = {0, NULL};
-    return twill__submit_one(pool, fn, arg, future, options, false, until);
+    static const twill_until forever = {0, NULL};
+    return twill__submit_one(pool, fn, arg, future, options, false, &forever);
 }
 
 TWILL__DEFINE twill_status twill_pool_submit_until(twill_pool *pool, twill_task_fn *fn, void *arg,
                                                    twill_future *future, twill_until until,
                                                    const twill_submit_options *options)
 {
-    return twill__submit_one(pool, fn, arg, future, options, true, until);
+    return twill__submit_one(pool, fn, arg, future, options, true, &until);
 }
 
 /* As many of args[*at..n-1] as there is room for, under one lock. */
@@ -39063,6 +39270,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     size_t from = *at;
     twill__turn turn;
     twill__turn_begin(pool, &turn);
+    twill__todos_shut(&pool->todos);
     while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
            !twill__pool_full(pool)) {
         order->work = NULL;
@@ -39085,9 +39293,9 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
                                                   twill_future *futures, size_t *accepted,
                                                   const twill_submit_options *options)
 {
-    twill_until until = {0, NULL};
+    static const twill_until forever = {0, NULL};
     twill__order order;
-    twill_status status = twill__order_init(&order, pool, fn, futures, options, true, until);
+    twill_status status = twill__order_init(&order, pool, fn, futures, options, true, &forever);
     bool dropped = false;
     size_t at = 0;
     if (accepted)
@@ -39195,7 +39403,7 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
     }
     runner->given_up = true;
     runner->forgiven = count;
-    pool->unfinished -= count;
+    pool->over += count;
     worker->life = TWILL__GIVEN_UP;
     pool->live--;
     pool->abandoned++;
@@ -39592,7 +39800,7 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
 static inline bool twill__is_idle(const twill__pool *pool, const void *data)
 {
     (void)data;
-    return !pool->unfinished;
+    return !twill__pool_unfinished(pool);
 }
 
 TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, twill_until until)
@@ -39678,6 +39886,7 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
 /* Under the lock: no more from outside. */
 static inline void twill__pool_shut(twill__pool *pool, twill__turn *turn)
 {
+    twill__todos_shut(&pool->todos); /* and it stays so */
     pool->closed = true;
     for (twill__node *node = pool->senders.first, *next; node; node = next) {
         _Atomic uint32_t *word = &node->word;
@@ -39755,7 +39964,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         twill__turn_settle(pool, turn);
         twill__todo_drop(pool, &todo, TWILL_CANCELLED);
         twill__turn_begin(pool, turn);
-        pool->unfinished--;
+        pool->over++;
         twill__pool_changed(pool, turn);
     }
     for (twill__hand *runner = pool->runners; runner; runner = runner->next)
@@ -39793,15 +40002,15 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
 static inline bool twill__all_left(const twill__pool *pool, const void *data)
 {
     (void)data;
-    return !pool->live && !pool->abandoned && !pool->outside && !pool->unfinished;
+    return !pool->live && !pool->abandoned && !pool->outside && !twill__pool_unfinished(pool);
 }
 
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
 static inline bool twill__drained(const twill__pool *pool, const void *data)
 {
     (void)data;
-    return !pool->unfinished ||
-           (!pool->live && !pool->outside && (twill__todos_at_most(&pool->todos) || pool->later));
+    return !twill__pool_unfinished(pool) ||
+           (!pool->live && !pool->outside && (twill__todos_length(&pool->todos) || pool->later));
 }
 
 /* Drains; what nobody is left to run, since no thread can be had, is run here, if it may. */
@@ -39812,7 +40021,7 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
     for (;;) { /* exit: drained, or over; each turn runs a task, or has a new worker */
         twill_status status = twill__pool_await(pool, turn, drain, twill__drained, NULL);
         twill__todo todo;
-        if (status != TWILL_OK || !pool->unfinished)
+        if (status != TWILL_OK || !twill__pool_unfinished(pool))
             return status;
         /* a worker_start that has just failed would fail again */
         if ((!pool->options.run.worker_start || pool->failed_at == failed) &&
@@ -39832,7 +40041,7 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             twill__count(pool, NULL, TWILL__N_STARTED);
             twill__count(pool, NULL, twill__counted_of(ended));
             twill__turn_begin(pool, turn);
-            pool->unfinished--;
+            pool->over++;
         } else {
             twill__run_here(pool, turn, NULL, twill__errand_at((twill__todo_entry *)todo.arg));
             twill__turn_begin(pool, turn);
@@ -40058,8 +40267,10 @@ TWILL__DEFINE void twill_pool_get_stats(twill_pool *public_pool, twill_pool_stat
     memset(out, 0, sizeof *out);
     if (twill__pool_lock(public_pool, &turn) != TWILL_OK)
         return;
+    twill__todos_shut(&pool->todos); /* else more would come in while we count */
     twill__pool_sums(pool, sums);
-    out->submitted = pool->submitted + sums[TWILL__N_INLINED];
+    out->submitted =
+        atomic_load_explicit(&pool->submitted, memory_order_relaxed) + sums[TWILL__N_INLINED];
     out->refused = pool->refused;
     out->started = sums[TWILL__N_STARTED];
     out->done = sums[TWILL__N_DONE];

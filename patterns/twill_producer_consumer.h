@@ -5594,21 +5594,29 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* Tells up to `need` idle threads to look round. */
-static inline void twill__call_helpers(twill__team *team, unsigned need)
+/* Tells up to `need` idle threads to look round. Returns how many of those who sleep on the epoch
+   are still to be woken: for that, the team may be gone. */
+static inline int twill__call_round(twill__team *team, unsigned need)
 {
     uint32_t parked, idle;
     atomic_fetch_add(&team->epoch, 1);
     parked = atomic_load(&team->parked);
     if (!parked)
-        return;
+        return 0;
     idle = atomic_load(&team->idle);
     if (idle > parked) { /* those who spin see the epoch */
         if (idle - parked >= need)
-            return;
+            return 0;
         need -= idle - parked;
     }
-    twill__wake(&team->epoch, need > INT_MAX ? INT_MAX : (int)need);
+    return need > INT_MAX ? INT_MAX : (int)need;
+}
+
+static inline void twill__call_helpers(twill__team *team, unsigned need)
+{
+    int sleepers = twill__call_round(team, need);
+    if (sleepers)
+        twill__wake(&team->epoch, sleepers);
 }
 
 /* ---- taking part ---- */
