@@ -869,6 +869,48 @@ TEST(threads_fail_while_it_runs)
     }
 }
 
+/* The only worker ends, and no other can be had at that moment: who waits sees to it later. */
+TEST(wait_idle_gets_a_worker_where_none_is_left)
+{
+    for (int later = 0; later < 2; later++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+
+        clear_counts();
+        CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_submit(
+                     pool, run_it, NULL, NULL,
+                     &(twill_submit_options){.start_at = later ? twill_now() + TWILL_MS(100) : 0}),
+                 TWILL_OK);
+        faults_fail_thread(1);
+        CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+        CHECK(comes_true(has_workers, pool, 0));
+        CHECK_EQ(twill_pool_wait_idle_until(pool, twill_within(TWILL_MS(5))), TWILL_TIMEOUT);
+        faults_fail_thread(0);
+        CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+        CHECK_EQ(atomic_load(&ran), 1);
+        CHECK_EQ(idle_stats(pool).lost, 1);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+TEST(a_wait_for_workers_that_cannot_start_ends_by_its_time)
+{
+    twill_pool *pool;
+
+    clear_counts();
+    pool = pool_of(&(twill_pool_options){.run.workers = 1, .run.worker_start = start_once});
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, exit_here, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_wait_idle_until(pool, twill_within(TWILL_MS(50))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(atomic_load(&ran), 0);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- forks ---- */
 
 TEST(a_child_has_no_pool)
