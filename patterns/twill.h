@@ -39797,6 +39797,19 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
 
 /* ---- waiting for the pool ---- */
 
+/* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
+static inline bool twill__drained(const twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !twill__pool_unfinished(pool) ||
+           (!pool->live && !pool->outside && (twill__todos_length(&pool->todos) || pool->later));
+}
+
+static inline bool twill__idle_or_bare(const twill__pool *pool, const void *data)
+{
+    return !twill__pool_unfinished(pool) || (!pool->paused && twill__drained(pool, data));
+}
+
 static inline bool twill__is_idle(const twill__pool *pool, const void *data)
 {
     (void)data;
@@ -39813,7 +39826,20 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
         return status;
-    status = twill__pool_await(pool, &turn, until, twill__is_idle, NULL);
+    for (;;) { /* exit: idle, or over; where no worker can be had, it is tried again and again */
+        twill_until soon = until;
+        status = twill__pool_await(pool, &turn, until, twill__idle_or_bare, NULL);
+        if (status != TWILL_OK || !twill__pool_unfinished(pool))
+            break;
+        if (!(pool->failed_at && twill__clock_now() - pool->failed_at <= TWILL__GROW_AFTER) &&
+            twill__worker_start(pool))
+            continue;
+        soon.deadline = twill__nearer(until.deadline, twill__clock_now() + TWILL__GROW_AFTER);
+        (void)twill__pool_await(pool, &turn, soon, twill__is_idle, NULL);
+        status = twill__pool_unfinished(pool) ? twill__over(until) : TWILL_OK;
+        if (status != TWILL_OK)
+            break;
+    }
     twill__turn_end(pool, &turn);
     return status;
 }
@@ -40003,14 +40029,6 @@ static inline bool twill__all_left(const twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->live && !pool->abandoned && !pool->outside && !twill__pool_unfinished(pool);
-}
-
-/* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
-static inline bool twill__drained(const twill__pool *pool, const void *data)
-{
-    (void)data;
-    return !twill__pool_unfinished(pool) ||
-           (!pool->live && !pool->outside && (twill__todos_length(&pool->todos) || pool->later));
 }
 
 /* Drains; what nobody is left to run, since no thread can be had, is run here, if it may. */
