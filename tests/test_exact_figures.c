@@ -38,11 +38,23 @@ static int child_of(int (*fn)(void *), void *arg)
 
 /* ---- queues ---- */
 
+/* Until somebody waits for the queue, and a while longer. */
+static void let_wait(twill_queue *queue)
+{
+    twill_queue_stats stats;
+
+    do {
+        (void)twill_sleep(twill_within(TWILL_US(200)));
+        twill_queue_get_stats(queue, &stats);
+    } while (!stats.waiting_push && !stats.waiting_pop);
+    (void)twill_sleep(twill_within(TWILL_MS(30)));
+}
+
 static void *pops_late(void *queue)
 {
     int item;
 
-    (void)twill_sleep(twill_within(TWILL_MS(30)));
+    let_wait(queue);
     CHECK_EQ(twill_queue_pop(queue, &item), TWILL_OK);
     (void)twill_sleep(twill_within(TWILL_MS(5)));
     CHECK_EQ(twill_queue_pop(queue, &item), TWILL_OK);
@@ -51,7 +63,7 @@ static void *pops_late(void *queue)
 
 static void *pushes_late(void *queue)
 {
-    (void)twill_sleep(twill_within(TWILL_MS(30)));
+    let_wait(queue);
     CHECK_EQ(twill_queue_push(queue, &(int){1}), TWILL_OK);
     (void)twill_sleep(twill_within(TWILL_MS(5)));
     CHECK_EQ(twill_queue_push(queue, &(int){1}), TWILL_OK);
@@ -576,6 +588,178 @@ TEST(no_chunk_is_smaller_than_asked)
         job.schedule = TWILL__GUIDED;
         CHECK_EQ(twill__pace_floor(&job), 1);
     }
+}
+
+/* ---- what is left behind ---- */
+
+static int is_not_called(const twill_task *task)
+{
+    (void)task;
+    return CHECK(false);
+}
+
+/* A call that is refused for want of memory gives its seat on the pool back. */
+TEST(a_refused_call_keeps_no_seat)
+{
+    enum { WORKERS = 66 };
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = WORKERS});
+    twill_report report;
+
+    for (int i = 0; i < 2 * TWILL__SEATS; i++) {
+        twill_parallel_options options = {
+            .run = {.pool = pool, .workers = WORKERS, .strict = true, .report = &report}};
+        faults_fail_alloc_from(1);
+        CHECK_EQ(twill_parallel_for(1000, is_not_called, &options), TWILL_NO_MEMORY);
+        faults_fail_alloc_from(0);
+        CHECK_EQ(report.skipped, 1000);
+    }
+    CHECK_EQ(twill_pool_stop(pool, for_ever(), twill_within(TWILL_SEC(20)), NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static void *borrows(void *pool)
+{
+    twill_lease lease = {0};
+
+    return (void *)(intptr_t)twill_resource_pool_acquire(pool, &lease);
+}
+
+/* More than a turn under the lock can note. */
+TEST(a_close_answers_any_number_of_borrowers)
+{
+    enum { WAIT = 40 };
+    twill_lease lease = {0};
+    pthread_t thread[WAIT];
+
+    CHECK_EQ(twill_resource_pool_create(&resources,
+                                        &(twill_resource_pool_options){.max = 1, .create = makes}),
+             TWILL_OK);
+    CHECK_EQ(twill_resource_pool_acquire(resources, &lease), TWILL_OK);
+    for (int i = 0; i < WAIT; i++)
+        CHECK_EQ(pthread_create(&thread[i], NULL, borrows, resources), 0);
+    (void)twill_sleep(twill_within(TWILL_MS(30)));
+    CHECK_EQ(twill_resource_pool_close(resources), TWILL_OK);
+    for (int i = 0; i < WAIT; i++) {
+        void *answer;
+        CHECK_EQ(pthread_join(thread[i], &answer), 0);
+        CHECK_EQ((intptr_t)answer, TWILL_CLOSED);
+    }
+    CHECK_EQ(twill_resource_pool_release(resources, &lease), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_destroy(resources), TWILL_OK);
+}
+
+/* ---- loops ---- */
+
+static twill_cancel at_last;
+
+static bool fires_at_the_last(const void *item, const twill_task *task)
+{
+    if (task->index == 99)
+        twill_cancel_fire(&at_last, 1);
+    return *(const int *)item % 2 == 0;
+}
+
+/* All items are done: the token comes too late, and what was kept is written. */
+TEST(a_token_that_fires_in_the_last_item_is_late)
+{
+    int in[100], out[100] = {0};
+    size_t n = 0;
+
+    for (int i = 0; i < 100; i++)
+        in[i] = i;
+    twill_cancel_init(&at_last, NULL);
+    CHECK_EQ(twill_parallel_filter(
+                 in, sizeof(int), 100, out, &n, fires_at_the_last,
+                 &(twill_parallel_options){.run = {.workers = 1, .until = {0, &at_last}}}),
+             TWILL_OK);
+    CHECK_EQ(n, 50);
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(out[i], 2 * i);
+    twill_cancel_detach(&at_last);
+}
+
+static uint64_t costs[24];
+static size_t ran_in[24], ran;
+
+static uint64_t cost_of(size_t index, const twill_task *task)
+{
+    (void)task;
+    return costs[index];
+}
+
+static int notes_its_turn(const twill_task *task)
+{
+    ran_in[ran++] = task->index;
+    return 0;
+}
+
+/* Each item a cut of its own: none is much cheaper than another. */
+TEST(the_dearest_cut_is_the_first)
+{
+    for (int round = 0; round < 20; round++) {
+        size_t n = 2 + (size_t)test_random_below(23);
+        for (size_t i = 0; i < n; i++)
+            costs[i] = 1000000 + test_random_below(1000);
+        ran = 0;
+        CHECK_EQ(twill_parallel_for(n, notes_its_turn,
+                                    &(twill_parallel_options){.run.workers = 1,
+                                                              .schedule = TWILL_SCHEDULE_COST,
+                                                              .cost_of = cost_of}),
+                 TWILL_OK);
+        CHECK_EQ(ran, n);
+        for (size_t k = 1; k < n; k++)
+            CHECK(costs[ran_in[k]] <= costs[ran_in[k - 1]]);
+    }
+}
+
+/* ---- options ---- */
+
+TEST(the_factor_of_a_jitter_is_used)
+{
+    twill_retry_options options = {.jitter = TWILL_JITTER_PROPORTIONAL};
+
+    CHECK_EQ(twill__retry_shape(&options).spread, UINT64_C(1) << 31);
+    options.jitter_factor = 0.25;
+    CHECK_EQ(twill__retry_shape(&options).spread, UINT64_C(1) << 30);
+}
+
+TEST(the_largest_queue_of_a_pool)
+{
+    const size_t most = SIZE_MAX / 4 / sizeof(twill__todo);
+    twill_pool *pool;
+
+    for (size_t above = 0; above < 2; above++) {
+        faults_fail_alloc_from(1);
+        CHECK_EQ(twill_pool_create(
+                     &pool, &(twill_pool_options){.run.workers = 1, .capacity = most + above}),
+                 above ? TWILL_TOO_BIG : TWILL_NO_MEMORY);
+        faults_fail_alloc_from(0);
+    }
+}
+
+static size_t dropped_index;
+
+static void notes_the_drop(void *arg, twill_status why, const twill_task *task)
+{
+    (void)arg;
+    CHECK_EQ(why, TWILL_DROPPED);
+    dropped_index = task->index;
+}
+
+TEST(a_dropped_task_has_its_number)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .capacity = 2, .overflow = TWILL_OVERFLOW_DROP_INCOMING});
+
+    dropped_index = SIZE_MAX;
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_pool_submit(pool, number_of, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, number_of, NULL, NULL,
+                               &(twill_submit_options){.drop = notes_the_drop}),
+             TWILL_DROPPED);
+    CHECK_EQ(dropped_index, 2);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
 HARNESS_MAIN
