@@ -155,7 +155,7 @@ static inline void twill__brief_end(twill__brief *brief)
 static inline void twill__brief_ended(void *brief)
 {
     twill__brief_end((twill__brief *)brief);
-    twill__release(((twill__brief *)brief)->job.seat, false);
+    twill__release(((twill__brief *)brief)->job.seat);
 }
 
 /* On a pool: its seat must not stay taken if a callback ends the thread. */
@@ -212,7 +212,7 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     }
     twill__brief_end(&brief);
     if (plan.seat)
-        twill__release(plan.seat, false);
+        twill__release(plan.seat);
     if (brief.slot.failed &&
         brief.slot.low <= atomic_load_explicit(&brief.job.stop_at, memory_order_relaxed))
         return TWILL_FAILED;

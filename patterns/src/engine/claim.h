@@ -17,6 +17,7 @@ typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
     uint64_t goal;           /* what a chunk should last, in ticks */
     uint64_t at, since;      /* the last look at the ticks; the first */
+    bool timed;              /* it looks at them */
 } twill__pace;
 
 static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
@@ -37,8 +38,16 @@ static inline uint64_t twill__hi(uint64_t range)
 /* The first item of a block; saturates at n. */
 static inline size_t twill__item_of(const twill__job *job, uint64_t block)
 {
-    return block > (job->n - job->start) / job->block ? job->n
-                                                      : job->start + (size_t)block * job->block;
+    size_t left = job->n - job->start;
+    if (job->block > 1) /* else a division spared */
+        left /= job->block;
+    return block > left ? job->n : job->start + (size_t)block * job->block;
+}
+
+/* The other way round: how many blocks so many items are, rounded up. */
+static inline size_t twill__blocks_of(const twill__job *job, size_t items)
+{
+    return job->block == 1 ? items : items / job->block + (items % job->block != 0);
 }
 
 /* Whether the range holds items that must run. */
@@ -91,6 +100,15 @@ static inline bool twill__has_work(twill__job *job)
 
 /* ---- claims ---- */
 
+/* How much of an own range of `left` blocks the next chunk takes: half at most, but for crumbs. */
+static inline uint64_t twill__chunk_of(const twill__pace *pace, uint64_t left)
+{
+    uint64_t half = (left + 1) / 2, chunk = pace->chunk < half ? pace->chunk : half;
+    if (chunk >= pace->least)
+        return chunk;
+    return pace->least < left ? pace->least : left;
+}
+
 /* AUTO, and what a thread that ended has left in any schedule: the next chunk of the own range. */
 static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace,
                                     size_t *begin, size_t *end)
@@ -98,10 +116,8 @@ static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twil
     /* a guess for the CAS */
     uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);
     while (twill__lo(range) < twill__hi(range)) {
-        uint64_t lo = twill__lo(range), hi = twill__hi(range), half = (hi - lo + 1) / 2;
-        uint64_t chunk = pace->chunk < half ? pace->chunk : half;
-        if (chunk < pace->least)
-            chunk = pace->least < hi - lo ? pace->least : hi - lo;
+        uint64_t lo = twill__lo(range), hi = twill__hi(range);
+        uint64_t chunk = twill__chunk_of(pace, hi - lo);
         if (!twill__range_wanted(job, range))
             chunk = hi - lo; /* all of it lies above the limit: drop it in one step */
         /* relaxed: the range carries no data; twill__set_begin orders the claim against a
@@ -179,8 +195,7 @@ static inline uint64_t twill__split(const twill__job *job, unsigned worker, cons
     if (size <= 2 * pace->least)
         return twill__lo(range);
     if (!me->used && job->schedule == TWILL__AUTO) {
-        size_t left = job->n - job->start;
-        uint64_t blocks = left / job->block + (left % job->block != 0);
+        uint64_t blocks = twill__blocks_of(job, job->n - job->start);
         home = blocks / job->np * worker;
         if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
             return home;
@@ -223,6 +238,16 @@ static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *m
     }
 }
 
+/* As twill__set_begin, while nobody else can be inside. */
+static inline void twill__begin_alone(twill__slot *me, size_t begin)
+{
+    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed); /* our own store */
+    if (old != SIZE_MAX && begin < old)
+        twill__renew(me, begin);
+    else /* opening publishes */
+        atomic_store_explicit(&me->begin, begin, memory_order_relaxed);
+}
+
 /* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the
    caller's next step is a seq_cst load of the limit, so a failure below either finds this chunk or
    is seen by it. */
@@ -248,15 +273,40 @@ static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
     pace->least = twill__pace_floor(job);
     pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
     pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
-    pace->at = pace->since = twill__ticks();
+    /* a few blocks are over before it could learn from them */
+    pace->timed = job->schedule != TWILL__AUTO || job->n - job->start > 2 || job->run->report;
+    pace->at = pace->since = 0;
+}
+
+static inline void twill__pace_start(twill__pace *pace)
+{
+    if (pace->timed)
+        pace->at = pace->since = twill__ticks();
+}
+
+/* AUTO, before the call is open: the caller gets all there is, and claims its first chunk. */
+static inline void twill__claim_first(twill__job *job, const twill__pace *pace, uint64_t blocks,
+                                      size_t *begin, size_t *end)
+{
+    twill__slot *me = &job->slot[0];
+    uint64_t chunk = twill__chunk_of(pace, blocks);
+    /* opening publishes */
+    atomic_store_explicit(&me->range, twill__pack(chunk, blocks), memory_order_relaxed);
+    *begin = twill__item_of(job, 0);
+    *end = twill__item_of(job, chunk);
+    twill__begin_alone(me, *begin);
 }
 
 /* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
 static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
 {
-    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
-    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    uint64_t now, took, fit;
     size_t floor = twill__pace_floor(job);
+    if (!pace->timed)
+        return;
+    now = twill__ticks();
+    took = now > pace->at ? now - pace->at : 1;
+    fit = pace->goal / TWILL__CRUMBS * blocks / took;
     pace->at = now;
     pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
     if (took < pace->goal / 2 && blocks >= pace->chunk)

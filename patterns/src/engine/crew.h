@@ -101,7 +101,7 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
             return TWILL_CLOSED;
         if (job->seat && run->pool && own_threads && !twill__team_threads(job->team)) {
             /* a lazy pool: its threads come with its first tasks, not for us */
-            twill__release(job->seat, false);
+            twill__release(job->seat);
             job->seat = NULL;
         }
         if (job->seat && nested && outer && outer->team == job->team) {
@@ -123,7 +123,7 @@ static inline twill_status twill__crew_open(twill__crew *crew, const twill_run *
     else if (run->pool && twill__team_threads(job->team) < own_threads)
         all = false;
     if (!all && run->strict) { /* before anybody can come in */
-        twill__release(job->seat, false);
+        twill__release(job->seat);
         if (crew->has_own)
             (void)twill__team_close(&crew->own);
         return TWILL_NO_THREAD;
@@ -205,7 +205,7 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
         twill__stop_workers(job);
         if (!crew->has_own)
             job->flags |= twill__team_flags(job->team);
-        twill__release(job->seat, true);
+        twill__release(job->seat);
         if (crew->has_own)
             job->flags |= twill__team_close(&crew->own);
         for (unsigned worker = 0; worker < job->np; worker++)

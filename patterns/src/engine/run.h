@@ -356,10 +356,13 @@ static inline bool twill__seated(twill__call_record *call)
     return job->seat != NULL;
 }
 
-static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__share_out(twill__call_record *call, size_t at,
+                                                       unsigned helpers)
 {
     twill__job *job = &call->job;
-    size_t blocks = job->n - at;
+    size_t blocks = job->n - at, begin = 0, end = 0;
+    twill__pace pace;
     if (!twill__seated(call)) { /* all seats are taken: the caller alone */
         twill__run_serial(job, &call->task, at);
         return;
@@ -367,21 +370,22 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
     if (job->schedule == TWILL__AUTO) {
         job->start = at;
         job->block = blocks / 0xfffffffeu + 1;
-        blocks = blocks / job->block + (blocks % job->block != 0);
-        job->chunk0 = (job->chunk0 - 1) / job->block + 1;
-        /* opening publishes */
-        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
+        blocks = twill__blocks_of(job, blocks);
+        job->chunk0 = twill__blocks_of(job, job->chunk0);
     }
     job->generation = twill__generation();
     job->tick_rate = job->team->tick_rate;
+    twill__pace_init(job, &pace);
+    if (job->schedule == TWILL__AUTO)
+        twill__claim_first(job, &pace, blocks, &begin, &end);
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
     if (job->team == &call->own && twill__team_threads(&call->own) < helpers)
         /* the first to come works while the others are started */
         (void)twill__hire(call, helpers);
-    twill__take_part(job, 0, &call->task);
-    twill__meet(job, &call->task, true);
+    if (!twill__work_on(job, 0, &call->task, &pace, begin, end))
+        twill__meet(job, &call->task, true);
 }
 
 /* ---- open, close ---- */
@@ -473,11 +477,11 @@ static inline twill_status twill__close_call(twill__call_record *call)
         next = call->scratch->next;
         TWILL_FREE(call->scratch);
     }
-    if (!call->opened && !call->has_own && !run->report && !job->detail &&
-        job->slot[0].done == call->total) {
-        /* the short way of a tiny call: all is done, and nobody asks how */
+    if (!call->has_own && !run->report && !job->detail && job->slot[0].done == call->total &&
+        (!call->opened || (job->np <= 64 && atomic_load(&job->ready[0]) == 1))) {
+        /* the short way of a tiny call: the caller has done all, and nobody asks how */
         if (job->seat)
-            twill__release(job->seat, false);
+            twill__release(job->seat);
         if (twill__token_used(twill__token_of(&job->slot[0].token)))
             twill_cancel_detach(&job->slot[0].token);
         return TWILL_OK;
@@ -487,7 +491,7 @@ static inline twill_status twill__close_call(twill__call_record *call)
     if (run->pool && run->report && call->opened)
         job->flags |= twill__team_flags(run->pool->team);
     if (job->seat) /* the pool may go now */
-        twill__release(job->seat, call->opened);
+        twill__release(job->seat);
     if (call->has_own) {
         report.workers_started = twill__team_threads(&call->own) + 1;
         job->flags |= twill__team_close(&call->own);
@@ -700,7 +704,7 @@ twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps,
     twill_status status;
     if (!memory && run->strict) {
         if (plan->seat)
-            twill__release(plan->seat, false);
+            twill__release(plan->seat);
         return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
     }
     if (!memory) {

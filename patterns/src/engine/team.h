@@ -18,6 +18,10 @@
 
 typedef struct twill__seat {
     _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    /* for threads that spin: whether so little is left for them that tiny items would be over
+       before they have come in; the epoch that the last opening made << 32 | openings so far */
+    _Atomic uint32_t little;
+    _Atomic uint64_t opened;
     twill__job *job; /* written by the owner before it opens */
 } twill__seat;
 
@@ -29,14 +33,14 @@ typedef struct twill__helper {
 } twill__helper;
 
 typedef struct twill__team {
-    /* One line for who opens a call and who waits for one: he writes it once, they read it once.
-       epoch: one more for each call that opens, and at the close */
+    /* One more for each call that opens, and at the close. Alone in its line: those who spin on it
+       take it from whoever writes, once a call */
     _Alignas(TWILL__LINE) _Atomic uint32_t epoch;
+    _Alignas(TWILL__LINE) _Atomic uint32_t idle; /* threads with nothing to do: spin or parked */
+    /* what seldom changes */
+    _Alignas(TWILL__LINE) _Atomic uint32_t parked;
     _Atomic uint32_t hint; /* the seat that opened last */
-    /* threads with nothing to do: spinning or parked */
-    _Atomic uint32_t idle;
-    _Atomic uint32_t parked;
-    _Alignas(TWILL__LINE) _Atomic uint32_t closed;
+    _Atomic uint32_t closed;
     _Atomic twill_ns alarm;   /* idle threads look round then at the latest; TWILL_FOREVER: never */
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
@@ -97,13 +101,10 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* Tells up to `need` idle threads to look round. Returns how many of those who sleep on the epoch
-   are still to be woken: for that, the team may be gone. */
-static inline int twill__call_round(twill__team *team, unsigned need)
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
-    uint32_t parked, idle;
-    atomic_fetch_add(&team->epoch, 1);
-    parked = atomic_load(&team->parked);
+    uint32_t parked = atomic_load(&team->parked), idle;
     if (!parked)
         return 0;
     idle = atomic_load(&team->idle);
@@ -113,6 +114,14 @@ static inline int twill__call_round(twill__team *team, unsigned need)
         need -= idle - parked;
     }
     return need > INT_MAX ? INT_MAX : (int)need;
+}
+
+/* Tells up to `need` idle threads to look round. Returns how many of those who sleep on the epoch
+   are still to be woken: for that, the team may be gone. */
+static inline int twill__call_round(twill__team *team, unsigned need)
+{
+    atomic_fetch_add(&team->epoch, 1);
+    return twill__sleepers_of(team, need);
 }
 
 static inline void twill__call_helpers(twill__team *team, unsigned need)
@@ -133,19 +142,23 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
            atomic_load(&job->ready[0]) == 1;
 }
 
-/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
-static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned worker,
-                                                       twill_task *task)
+/* Nothing is left for helpers: who came now would only be waited for. The seat is open. True:
+   nobody is inside, and nobody will be. */
+static inline bool twill__shut_out(twill__job *job)
+{
+    /* takes off a bit that is set: cheaper than an and whose result is asked for */
+    return !(atomic_fetch_sub(&job->seat->word, TWILL__SEAT_OPEN) & TWILL__SEAT_COUNT);
+}
+
+/* begin..end-1: a first chunk that is claimed already, or none. True: it was the only worker, and
+   the seat is shut: there is nobody to wait for. */
+static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned worker,
+                                                     twill_task *task, twill__pace *pace,
+                                                     size_t begin, size_t end)
 {
     twill__slot *me = &job->slot[worker];
-    twill__pace pace;
-    size_t begin, end;
-    if (job->crew) {
-        me->used = true;
-        job->crew->work(job->data, task);
-        return;
-    }
-    twill__pace_init(job, &pace);
+    bool claimed = begin < end, open = worker == 0, alone = false;
+    twill__pace_start(pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
         if (twill__stopped(job, job->may_end ? twill__clock_now() : 0)) {
@@ -153,25 +166,45 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
                 job->missed(job, TWILL__MISSED_OVER);
             break;
         }
-        if (twill__claim(job, worker, me, &pace, &begin, &end)) {
-            twill__set_begin(me, begin);
+        if (claimed || twill__claim(job, worker, me, pace, &begin, &end)) {
+            if (open && twill__all_mine(job, me)) {
+                alone = twill__shut_out(job);
+                open = false;
+            }
+            if (alone)
+                twill__begin_alone(me, begin);
+            else if (!claimed)
+                twill__set_begin(me, begin);
+            claimed = false;
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
                 continue;
-            if (worker == 0 && twill__all_mine(job, me))
-                /* nothing is left for helpers: who comes now would only be waited for */
-                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
             twill__run_chunk(job, me, task, begin, end);
-            twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
+            twill__pace_on(job, pace, twill__blocks_of(job, end - begin));
             continue;
         }
-        if (!twill__steal(job, worker, me, &pace))
+        if (alone || !twill__steal(job, worker, me, pace))
             break;
         twill__rouse_callers(job);
         if (atomic_load(&job->team->idle) && twill__number_free(job))
             /* one who looked between the theft and its publishing saw nothing */
             twill__call_helpers(job->team, 1);
     }
-    me->busy += pace.at - pace.since;
+    me->busy += pace->at - pace->since;
+    return alone;
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned worker,
+                                                       twill_task *task)
+{
+    twill__pace pace;
+    if (job->crew) {
+        job->slot[worker].used = true;
+        job->crew->work(job->data, task);
+        return;
+    }
+    twill__pace_init(job, &pace);
+    (void)twill__work_on(job, worker, task, &pace, 0, 0);
 }
 
 /* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
@@ -548,12 +581,12 @@ static inline twill__seat *twill__take_seat(twill__team *team)
     return NULL;
 }
 
-static inline void twill__release(twill__seat *seat, bool opened)
+static inline void twill__release(twill__seat *seat)
 {
-    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an
-       RMW. It may wipe out the BYE of a closing thread, which looks again by itself. release: pairs
-       with the CAS of the next owner */
-    if (!opened)
+    /* Shut and with nobody inside: only a closing thread may write here. A plain store spares a
+       tiny call an RMW; it may wipe out the BYE of one that comes just now, which looks again by
+       itself. release: pairs with the CAS of the next owner */
+    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE))
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
         twill__wake(&seat->word, INT_MAX);
@@ -563,12 +596,28 @@ static inline void twill__release(twill__seat *seat, bool opened)
 static inline void twill__open(twill__job *job, unsigned need)
 {
     twill__team *team = job->team;
+    uint32_t seat = (uint32_t)(job->seat - team->seat);
+    uint64_t opened;
+    int sleepers;
     job->seat->job = job;
-    /* epoch publishes */
-    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);
-    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
-    if (need)
-        twill__call_helpers(team, need);
+    /* relaxed: a hint, which `opened` makes valid */
+    atomic_store_explicit(&job->seat->little,
+                          job->schedule == TWILL__AUTO && !job->crew &&
+                              job->n - job->start <= 2 * (size_t)job->np,
+                          memory_order_relaxed);
+    /* a store, as in twill__release; seq_cst, since idle threads and callers around this one are
+       looked at below */
+    atomic_store(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+    /* relaxed: hints. The look spares taking a line from those who read it */
+    if (atomic_load_explicit(&team->hint, memory_order_relaxed) != seat)
+        atomic_store_explicit(&team->hint, seat, memory_order_relaxed);
+    opened = atomic_load_explicit(&job->seat->opened, memory_order_relaxed); /* an owner's store */
+    opened = (uint64_t)(atomic_fetch_add(&team->epoch, 1) + 1) << 32 | (uint32_t)(opened + 1);
+    /* relaxed: only compared with the epoch */
+    atomic_store_explicit(&job->seat->opened, opened, memory_order_relaxed);
+    sleepers = twill__sleepers_of(team, need);
+    if (sleepers)
+        twill__wake(&team->epoch, sleepers);
     if (job->parent)
         twill__rouse_callers(job->parent);
 }
@@ -646,7 +695,7 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 
 /* ---- what a header with run.pool knows of a pool ---- */
 
-#define TWILL__POOL_LAYOUT 2
+#define TWILL__POOL_LAYOUT 3
 struct twill_pool {
     unsigned layout;
     twill__team *team;

@@ -323,16 +323,67 @@ static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
         atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
 }
 
+/* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
+   and who is in is waited for. To wake a parked thread takes 10 us. */
+#define TWILL__AWAY 300
+
+typedef struct twill__lull { /* what a worker that spins has seen */
+    uint32_t epoch;          /* changes up to here do not concern it */
+    const twill__seat *seat; /* the last of them was made here; NULL: there was none */
+    uint64_t opened;         /* that seat's `opened`, and `little`, at that moment */
+    bool little;
+} twill__lull;
+
+/* Whether nothing but openings of one seat has changed the epoch. */
+static inline bool twill__only_calls(const twill__team *team, twill__lull *lull)
+{
+    /* relaxed, here and below: hints; `opened` is valid for the epoch that it names */
+    const twill__seat *seat =
+        &team->seat[atomic_load_explicit(&team->hint, memory_order_relaxed) % TWILL__SEATS];
+    uint64_t opened = atomic_load_explicit(&seat->opened, memory_order_relaxed);
+    uint32_t now = (uint32_t)(opened >> 32), calls = 1;
+    if (seat == lull->seat)
+        calls = (uint32_t)opened - (uint32_t)lull->opened;
+    if (!calls || now - lull->epoch != calls)
+        return false;
+    lull->epoch = now;
+    lull->seat = seat;
+    lull->opened = opened;
+    lull->little = atomic_load_explicit(&seat->little, memory_order_relaxed);
+    return true;
+}
+
+/* Whether the call that opened there last is worth coming in. */
+static inline bool twill__call_stays(const twill__lull *lull)
+{
+    const _Atomic uint32_t *word = &lull->seat->word;
+    if (!(atomic_load(word) & TWILL__SEAT_OPEN))
+        return false;
+    if (!lull->little || !TWILL__SPIN)
+        return true;
+    twill__spin_away(TWILL__AWAY / 2);
+    /* relaxed: only compared */
+    return atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened &&
+           (atomic_load(word) & TWILL__SEAT_OPEN);
+}
+
 /* For TWILL__IDLE_SPIN at most, letting others run every now and then: whom the last task has woken
-   may stand in the queue of this very CPU. */
+   may stand in the queue of this very CPU. A call that is over when it comes to it does not end the
+   spin: a look round takes the lines that the next call needs. False: nothing has changed the
+   epoch, and the worker may park; true: it has to look round. */
 static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
 {
     twill_ns until = twill__clock_now() + TWILL__IDLE_SPIN;
-    do
-        if (twill__spin(&team->epoch, epoch, TWILL__SPIN_WAIT, 1))
+    twill__lull lull = {epoch, NULL, 0, false};
+    do {
+        if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1))
+            continue;
+        if (lull.little)
+            twill__spin_away(TWILL__AWAY);
+        if (!twill__only_calls(team, &lull) || twill__call_stays(&lull))
             return true;
-    while (TWILL__SPIN && twill__clock_now() < until);
-    return false;
+    } while (TWILL__SPIN && twill__clock_now() < until);
+    return lull.seat != NULL;
 }
 
 /* Not while others are at work, if it looks again soon anyway. */
