@@ -10,7 +10,7 @@ OUT     ?= out
 # The tests are built in the shortest time, unless somebody says how; `make backends` builds them as users do.
 SAID    := $(CFLAGS)
 CFLAGS  ?= -O2 -g
-TEST_CFLAGS = $(or $(SAID),-O0 -g)
+TEST_CFLAGS = $(or $(SAID),-O0 -g1)
 WERROR  ?= -Werror
 EXTRA   ?=
 JOBS    ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
@@ -25,6 +25,8 @@ HEADERS  := $(patsubst patterns/twill_twill.h,patterns/twill.h,$(PATTERNS:patter
 
 TEST_SOURCES := $(wildcard tests/test_*.c tests/*/test_*.c)
 TESTS         = $(TEST_SOURCES:%.c=$(BUILD)/%)
+# Those that neither look inside nor replace a part have their code from one object, compiled once.
+SHARING      := $(shell grep -L '^.define TWILL_IMPLEMENTATION' $$(grep -l '^.include "twill_' $(TEST_SOURCES)))
 CHECKS       := $(wildcard tests/*/check.sh)
 
 # In a folder of examples, a file with main() is a program and is linked with the other files beside it.
@@ -90,6 +92,7 @@ $(BUILD)/tests/%.o: tests/%.c $(BUILD)/tests/command | $(HEADERS)
 	@echo '  CC $<'
 	@$(COMPILE) -MMD -MP -c -o $@ $<
 
+$(SHARING:%.c=$(BUILD)/%): $(BUILD)/tests/twill.o
 $(TESTS): %: %.o
 	@$(LINK) -o $@ $^ $(LIBS)
 

@@ -1,6 +1,5 @@
 /* test_parallel_map.c - what the manual of twill_parallel_map.h promises: loops and algorithms. */
 #include "harness.h"
-#define TWILL_IMPLEMENTATION
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
 

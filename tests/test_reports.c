@@ -1,7 +1,6 @@
 /* test_reports.c - what a report says about how the work was handed out. */
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
 #include "twill_parallel_map.h"
 
 enum { ITEMS = 2000 };
