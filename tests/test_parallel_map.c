@@ -1017,8 +1017,9 @@ TEST(report_tells_the_balance)
 
     CHECK_EQ(twill_parallel_for(40, pause_1ms, &options), TWILL_OK);
     CHECK_EQ(report.workers_started, 4);
-    CHECK_EQ(report.workers_used, 4);
-    CHECK(report.wall >= TWILL_MS(10));
+    /* a thread may come too late where the machine is busy; see the test above */
+    CHECK(report.workers_used >= 1 && report.workers_used <= 4);
+    CHECK(report.wall >= TWILL_MS(40) / report.workers_used);
     CHECK(report.busy >= TWILL_MS(40) && report.busy <= 4 * report.wall);
     CHECK(report.busiest >= TWILL_MS(10) && report.busiest <= report.wall);
     CHECK_EQ(report.flags & (TWILL_REPORT_SERIAL | TWILL_REPORT_NESTED | TWILL_REPORT_DEGRADED), 0);
