@@ -3312,6 +3312,7 @@ typedef struct twill__pace { /* of one thread in one call */
     size_t chunk, least;     /* next chunk, smallest chunk; in blocks */
     uint64_t goal;           /* what a chunk should last, in ticks */
     uint64_t at, since;      /* the last look at the ticks; the first */
+    bool timed;              /* it looks at them */
 } twill__pace;
 
 static inline uint64_t twill__pack(uint64_t lo, uint64_t hi)
@@ -3332,8 +3333,16 @@ static inline uint64_t twill__hi(uint64_t range)
 /* The first item of a block; saturates at n. */
 static inline size_t twill__item_of(const twill__job *job, uint64_t block)
 {
-    return block > (job->n - job->start) / job->block ? job->n
-                                                      : job->start + (size_t)block * job->block;
+    size_t left = job->n - job->start;
+    if (job->block > 1) /* else a division spared */
+        left /= job->block;
+    return block > left ? job->n : job->start + (size_t)block * job->block;
+}
+
+/* The other way round: how many blocks so many items are, rounded up. */
+static inline size_t twill__blocks_of(const twill__job *job, size_t items)
+{
+    return job->block == 1 ? items : items / job->block + (items % job->block != 0);
 }
 
 /* Whether the range holds items that must run. */
@@ -3386,6 +3395,15 @@ static inline bool twill__has_work(twill__job *job)
 
 /* ---- claims ---- */
 
+/* How much of an own range of `left` blocks the next chunk takes: half at most, but for crumbs. */
+static inline uint64_t twill__chunk_of(const twill__pace *pace, uint64_t left)
+{
+    uint64_t half = (left + 1) / 2, chunk = pace->chunk < half ? pace->chunk : half;
+    if (chunk >= pace->least)
+        return chunk;
+    return pace->least < left ? pace->least : left;
+}
+
 /* AUTO, and what a thread that ended has left in any schedule: the next chunk of the own range. */
 static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twill__pace *pace,
                                     size_t *begin, size_t *end)
@@ -3393,10 +3411,8 @@ static inline bool twill__claim_own(twill__job *job, twill__slot *me, const twil
     /* a guess for the CAS */
     uint64_t range = atomic_load_explicit(&me->range, memory_order_relaxed);
     while (twill__lo(range) < twill__hi(range)) {
-        uint64_t lo = twill__lo(range), hi = twill__hi(range), half = (hi - lo + 1) / 2;
-        uint64_t chunk = pace->chunk < half ? pace->chunk : half;
-        if (chunk < pace->least)
-            chunk = pace->least < hi - lo ? pace->least : hi - lo;
+        uint64_t lo = twill__lo(range), hi = twill__hi(range);
+        uint64_t chunk = twill__chunk_of(pace, hi - lo);
         if (!twill__range_wanted(job, range))
             chunk = hi - lo; /* all of it lies above the limit: drop it in one step */
         /* relaxed: the range carries no data; twill__set_begin orders the claim against a
@@ -3474,8 +3490,7 @@ static inline uint64_t twill__split(const twill__job *job, unsigned worker, cons
     if (size <= 2 * pace->least)
         return twill__lo(range);
     if (!me->used && job->schedule == TWILL__AUTO) {
-        size_t left = job->n - job->start;
-        uint64_t blocks = left / job->block + (left % job->block != 0);
+        uint64_t blocks = twill__blocks_of(job, job->n - job->start);
         home = blocks / job->np * worker;
         if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
             return home;
@@ -3518,6 +3533,16 @@ static inline bool twill__steal(twill__job *job, unsigned worker, twill__slot *m
     }
 }
 
+/* As twill__set_begin, while nobody else can be inside. */
+static inline void twill__begin_alone(twill__slot *me, size_t begin)
+{
+    size_t old = atomic_load_explicit(&me->begin, memory_order_relaxed); /* our own store */
+    if (old != SIZE_MAX && begin < old)
+        twill__renew(me, begin);
+    else /* opening publishes */
+        atomic_store_explicit(&me->begin, begin, memory_order_relaxed);
+}
+
 /* Tells which chunk runs next. The seq_cst store pairs with the load in twill__fire_from: the
    caller's next step is a seq_cst load of the limit, so a failure below either finds this chunk or
    is seen by it. */
@@ -3543,15 +3568,40 @@ static inline void twill__pace_init(const twill__job *job, twill__pace *pace)
     pace->least = twill__pace_floor(job);
     pace->chunk = job->chunk0 > pace->least ? job->chunk0 : pace->least;
     pace->goal = job->tick_rate * TWILL__CHUNK_NS / 1024;
-    pace->at = pace->since = twill__ticks();
+    /* a few blocks are over before it could learn from them */
+    pace->timed = job->schedule != TWILL__AUTO || job->n - job->start > 2 || job->run->report;
+    pace->at = pace->since = 0;
+}
+
+static inline void twill__pace_start(twill__pace *pace)
+{
+    if (pace->timed)
+        pace->at = pace->since = twill__ticks();
+}
+
+/* AUTO, before the call is open: the caller gets all there is, and claims its first chunk. */
+static inline void twill__claim_first(twill__job *job, const twill__pace *pace, uint64_t blocks,
+                                      size_t *begin, size_t *end)
+{
+    twill__slot *me = &job->slot[0];
+    uint64_t chunk = twill__chunk_of(pace, blocks);
+    /* opening publishes */
+    atomic_store_explicit(&me->range, twill__pack(chunk, blocks), memory_order_relaxed);
+    *begin = twill__item_of(job, 0);
+    *end = twill__item_of(job, chunk);
+    twill__begin_alone(me, *begin);
 }
 
 /* After a chunk of `blocks`: the next one shall last TWILL__CHUNK_NS. */
 static inline void twill__pace_on(const twill__job *job, twill__pace *pace, size_t blocks)
 {
-    uint64_t now = twill__ticks(), took = now > pace->at ? now - pace->at : 1;
-    uint64_t fit = pace->goal / TWILL__CRUMBS * blocks / took;
+    uint64_t now, took, fit;
     size_t floor = twill__pace_floor(job);
+    if (!pace->timed)
+        return;
+    now = twill__ticks();
+    took = now > pace->at ? now - pace->at : 1;
+    fit = pace->goal / TWILL__CRUMBS * blocks / took;
     pace->at = now;
     pace->least = fit < 1 ? 1 : fit > 1000000 ? 1000000 : (size_t)fit;
     if (took < pace->goal / 2 && blocks >= pace->chunk)
@@ -3628,6 +3678,10 @@ static inline bool twill__claim(twill__job *job, unsigned worker, twill__slot *m
 
 typedef struct twill__seat {
     _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    /* for threads that spin: whether so little is left for them that tiny items would be over
+       before they have come in; the epoch that the last opening made << 32 | openings so far */
+    _Atomic uint32_t little;
+    _Atomic uint64_t opened;
     twill__job *job; /* written by the owner before it opens */
 } twill__seat;
 
@@ -3639,14 +3693,14 @@ typedef struct twill__helper {
 } twill__helper;
 
 typedef struct twill__team {
-    /* One line for who opens a call and who waits for one: he writes it once, they read it once.
-       epoch: one more for each call that opens, and at the close */
+    /* One more for each call that opens, and at the close. Alone in its line: those who spin on it
+       take it from whoever writes, once a call */
     _Alignas(TWILL__LINE) _Atomic uint32_t epoch;
+    _Alignas(TWILL__LINE) _Atomic uint32_t idle; /* threads with nothing to do: spin or parked */
+    /* what seldom changes */
+    _Alignas(TWILL__LINE) _Atomic uint32_t parked;
     _Atomic uint32_t hint; /* the seat that opened last */
-    /* threads with nothing to do: spinning or parked */
-    _Atomic uint32_t idle;
-    _Atomic uint32_t parked;
-    _Alignas(TWILL__LINE) _Atomic uint32_t closed;
+    _Atomic uint32_t closed;
     _Atomic twill_ns alarm;   /* idle threads look round then at the latest; TWILL_FOREVER: never */
     unsigned spinners;        /* so many of them may spin: one CPU is the caller's */
     _Atomic unsigned threads; /* started, and not ended */
@@ -3707,13 +3761,10 @@ static inline void twill__rouse_callers(twill__job *job)
             twill__rouse(job->seat);
 }
 
-/* Tells up to `need` idle threads to look round. Returns how many of those who sleep on the epoch
-   are still to be woken: for that, the team may be gone. */
-static inline int twill__call_round(twill__team *team, unsigned need)
+/* After the epoch was raised: how many of those who sleep on it are to be woken for `need` of them. */
+static inline int twill__sleepers_of(twill__team *team, unsigned need)
 {
-    uint32_t parked, idle;
-    atomic_fetch_add(&team->epoch, 1);
-    parked = atomic_load(&team->parked);
+    uint32_t parked = atomic_load(&team->parked), idle;
     if (!parked)
         return 0;
     idle = atomic_load(&team->idle);
@@ -3723,6 +3774,14 @@ static inline int twill__call_round(twill__team *team, unsigned need)
         need -= idle - parked;
     }
     return need > INT_MAX ? INT_MAX : (int)need;
+}
+
+/* Tells up to `need` idle threads to look round. Returns how many of those who sleep on the epoch
+   are still to be woken: for that, the team may be gone. */
+static inline int twill__call_round(twill__team *team, unsigned need)
+{
+    atomic_fetch_add(&team->epoch, 1);
+    return twill__sleepers_of(team, need);
 }
 
 static inline void twill__call_helpers(twill__team *team, unsigned need)
@@ -3743,19 +3802,23 @@ static inline bool twill__all_mine(const twill__job *job, const twill__slot *me)
            atomic_load(&job->ready[0]) == 1;
 }
 
-/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
-static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned worker,
-                                                       twill_task *task)
+/* Nothing is left for helpers: who came now would only be waited for. The seat is open. True:
+   nobody is inside, and nobody will be. */
+static inline bool twill__shut_out(twill__job *job)
+{
+    /* takes off a bit that is set: cheaper than an and whose result is asked for */
+    return !(atomic_fetch_sub(&job->seat->word, TWILL__SEAT_OPEN) & TWILL__SEAT_COUNT);
+}
+
+/* begin..end-1: a first chunk that is claimed already, or none. True: it was the only worker, and
+   the seat is shut: there is nobody to wait for. */
+static __attribute__((noinline)) bool twill__work_on(twill__job *job, unsigned worker,
+                                                     twill_task *task, twill__pace *pace,
+                                                     size_t begin, size_t end)
 {
     twill__slot *me = &job->slot[worker];
-    twill__pace pace;
-    size_t begin, end;
-    if (job->crew) {
-        me->used = true;
-        job->crew->work(job->data, task);
-        return;
-    }
-    twill__pace_init(job, &pace);
+    bool claimed = begin < end, open = worker == 0, alone = false;
+    twill__pace_start(pace);
     /* exit: no work left to claim, or stopped; each turn claims, steals or returns */
     for (;;) {
         if (twill__stopped(job, job->may_end ? twill__clock_now() : 0)) {
@@ -3763,25 +3826,45 @@ static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned
                 job->missed(job, TWILL__MISSED_OVER);
             break;
         }
-        if (twill__claim(job, worker, me, &pace, &begin, &end)) {
-            twill__set_begin(me, begin);
+        if (claimed || twill__claim(job, worker, me, pace, &begin, &end)) {
+            if (open && twill__all_mine(job, me)) {
+                alone = twill__shut_out(job);
+                open = false;
+            }
+            if (alone)
+                twill__begin_alone(me, begin);
+            else if (!claimed)
+                twill__set_begin(me, begin);
+            claimed = false;
             if (begin >= atomic_load(&job->limit)) /* seq_cst: see twill__set_begin */
                 continue;
-            if (worker == 0 && twill__all_mine(job, me))
-                /* nothing is left for helpers: who comes now would only be waited for */
-                atomic_fetch_and(&job->seat->word, ~TWILL__SEAT_OPEN);
             twill__run_chunk(job, me, task, begin, end);
-            twill__pace_on(job, &pace, (end - begin - 1) / job->block + 1);
+            twill__pace_on(job, pace, twill__blocks_of(job, end - begin));
             continue;
         }
-        if (!twill__steal(job, worker, me, &pace))
+        if (alone || !twill__steal(job, worker, me, pace))
             break;
         twill__rouse_callers(job);
         if (atomic_load(&job->team->idle) && twill__number_free(job))
             /* one who looked between the theft and its publishing saw nothing */
             twill__call_helpers(job->team, 1);
     }
-    me->busy += pace.at - pace.since;
+    me->busy += pace->at - pace->since;
+    return alone;
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__take_part(twill__job *job, unsigned worker,
+                                                       twill_task *task)
+{
+    twill__pace pace;
+    if (job->crew) {
+        job->slot[worker].used = true;
+        job->crew->work(job->data, task);
+        return;
+    }
+    twill__pace_init(job, &pace);
+    (void)twill__work_on(job, worker, task, &pace, 0, 0);
 }
 
 /* What is left of a chunk, from place `from` on, goes back into the worker's range, where others
@@ -4158,12 +4241,12 @@ static inline twill__seat *twill__take_seat(twill__team *team)
     return NULL;
 }
 
-static inline void twill__release(twill__seat *seat, bool opened)
+static inline void twill__release(twill__seat *seat)
 {
-    /* A seat that was never open has no helper to wait for: a plain store spares a tiny call an
-       RMW. It may wipe out the BYE of a closing thread, which looks again by itself. release: pairs
-       with the CAS of the next owner */
-    if (!opened)
+    /* Shut and with nobody inside: only a closing thread may write here. A plain store spares a
+       tiny call an RMW; it may wipe out the BYE of one that comes just now, which looks again by
+       itself. release: pairs with the CAS of the next owner */
+    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE))
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
         twill__wake(&seat->word, INT_MAX);
@@ -4173,12 +4256,28 @@ static inline void twill__release(twill__seat *seat, bool opened)
 static inline void twill__open(twill__job *job, unsigned need)
 {
     twill__team *team = job->team;
+    uint32_t seat = (uint32_t)(job->seat - team->seat);
+    uint64_t opened;
+    int sleepers;
     job->seat->job = job;
-    /* epoch publishes */
-    atomic_store_explicit(&team->hint, (unsigned)(job->seat - team->seat), memory_order_relaxed);
-    atomic_fetch_or(&job->seat->word, TWILL__SEAT_OPEN);
-    if (need)
-        twill__call_helpers(team, need);
+    /* relaxed: a hint, which `opened` makes valid */
+    atomic_store_explicit(&job->seat->little,
+                          job->schedule == TWILL__AUTO && !job->crew &&
+                              job->n - job->start <= 2 * (size_t)job->np,
+                          memory_order_relaxed);
+    /* a store, as in twill__release; seq_cst, since idle threads and callers around this one are
+       looked at below */
+    atomic_store(&job->seat->word, TWILL__SEAT_OWNED | TWILL__SEAT_OPEN);
+    /* relaxed: hints. The look spares taking a line from those who read it */
+    if (atomic_load_explicit(&team->hint, memory_order_relaxed) != seat)
+        atomic_store_explicit(&team->hint, seat, memory_order_relaxed);
+    opened = atomic_load_explicit(&job->seat->opened, memory_order_relaxed); /* an owner's store */
+    opened = (uint64_t)(atomic_fetch_add(&team->epoch, 1) + 1) << 32 | (uint32_t)(opened + 1);
+    /* relaxed: only compared with the epoch */
+    atomic_store_explicit(&job->seat->opened, opened, memory_order_relaxed);
+    sleepers = twill__sleepers_of(team, need);
+    if (sleepers)
+        twill__wake(&team->epoch, sleepers);
     if (job->parent)
         twill__rouse_callers(job->parent);
 }
@@ -4256,7 +4355,7 @@ static inline void twill__meet(twill__job *job, twill_task *task, bool may_run)
 
 /* ---- what a header with run.pool knows of a pool ---- */
 
-#define TWILL__POOL_LAYOUT 2
+#define TWILL__POOL_LAYOUT 3
 struct twill_pool {
     unsigned layout;
     twill__team *team;
@@ -4616,10 +4715,13 @@ static inline bool twill__seated(twill__call_record *call)
     return job->seat != NULL;
 }
 
-static inline void twill__share_out(twill__call_record *call, size_t at, unsigned helpers)
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__share_out(twill__call_record *call, size_t at,
+                                                       unsigned helpers)
 {
     twill__job *job = &call->job;
-    size_t blocks = job->n - at;
+    size_t blocks = job->n - at, begin = 0, end = 0;
+    twill__pace pace;
     if (!twill__seated(call)) { /* all seats are taken: the caller alone */
         twill__run_serial(job, &call->task, at);
         return;
@@ -4627,21 +4729,22 @@ static inline void twill__share_out(twill__call_record *call, size_t at, unsigne
     if (job->schedule == TWILL__AUTO) {
         job->start = at;
         job->block = blocks / 0xfffffffeu + 1;
-        blocks = blocks / job->block + (blocks % job->block != 0);
-        job->chunk0 = (job->chunk0 - 1) / job->block + 1;
-        /* opening publishes */
-        atomic_store_explicit(&job->slot[0].range, twill__pack(0, blocks), memory_order_relaxed);
+        blocks = twill__blocks_of(job, blocks);
+        job->chunk0 = twill__blocks_of(job, job->chunk0);
     }
     job->generation = twill__generation();
     job->tick_rate = job->team->tick_rate;
+    twill__pace_init(job, &pace);
+    if (job->schedule == TWILL__AUTO)
+        twill__claim_first(job, &pace, blocks, &begin, &end);
     call->opened = true;
     job->flags &= ~(uint32_t)TWILL_REPORT_SERIAL;
     twill__open(job, helpers);
     if (job->team == &call->own && twill__team_threads(&call->own) < helpers)
         /* the first to come works while the others are started */
         (void)twill__hire(call, helpers);
-    twill__take_part(job, 0, &call->task);
-    twill__meet(job, &call->task, true);
+    if (!twill__work_on(job, 0, &call->task, &pace, begin, end))
+        twill__meet(job, &call->task, true);
 }
 
 /* ---- open, close ---- */
@@ -4733,11 +4836,11 @@ static inline twill_status twill__close_call(twill__call_record *call)
         next = call->scratch->next;
         TWILL_FREE(call->scratch);
     }
-    if (!call->opened && !call->has_own && !run->report && !job->detail &&
-        job->slot[0].done == call->total) {
-        /* the short way of a tiny call: all is done, and nobody asks how */
+    if (!call->has_own && !run->report && !job->detail && job->slot[0].done == call->total &&
+        (!call->opened || (job->np <= 64 && atomic_load(&job->ready[0]) == 1))) {
+        /* the short way of a tiny call: the caller has done all, and nobody asks how */
         if (job->seat)
-            twill__release(job->seat, false);
+            twill__release(job->seat);
         if (twill__token_used(twill__token_of(&job->slot[0].token)))
             twill_cancel_detach(&job->slot[0].token);
         return TWILL_OK;
@@ -4747,7 +4850,7 @@ static inline twill_status twill__close_call(twill__call_record *call)
     if (run->pool && run->report && call->opened)
         job->flags |= twill__team_flags(run->pool->team);
     if (job->seat) /* the pool may go now */
-        twill__release(job->seat, call->opened);
+        twill__release(job->seat);
     if (call->has_own) {
         report.workers_started = twill__team_threads(&call->own) + 1;
         job->flags |= twill__team_close(&call->own);
@@ -4960,7 +5063,7 @@ twill__run_huge(twill__plan *plan, const twill_run *run, twill__steps_fn *steps,
     twill_status status;
     if (!memory && run->strict) {
         if (plan->seat)
-            twill__release(plan->seat, false);
+            twill__release(plan->seat);
         return twill__refuse(run, plan->total, TWILL_NO_MEMORY);
     }
     if (!memory) {
@@ -5171,7 +5274,7 @@ static inline void twill__brief_end(twill__brief *brief)
 static inline void twill__brief_ended(void *brief)
 {
     twill__brief_end((twill__brief *)brief);
-    twill__release(((twill__brief *)brief)->job.seat, false);
+    twill__release(((twill__brief *)brief)->job.seat);
 }
 
 /* On a pool: its seat must not stay taken if a callback ends the thread. */
@@ -5228,7 +5331,7 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     }
     twill__brief_end(&brief);
     if (plan.seat)
-        twill__release(plan.seat, false);
+        twill__release(plan.seat);
     if (brief.slot.failed &&
         brief.slot.low <= atomic_load_explicit(&brief.job.stop_at, memory_order_relaxed))
         return TWILL_FAILED;
