@@ -288,6 +288,27 @@ TEST(true_completion_order)
     CHECK_EQ(s->order[2], 0);
 }
 
+/* Quick ones are taken several at a time: among them slow ones, failures, one that ends its thread,
+   and a stop. */
+TEST(quick_items_in_runs)
+{
+    for (int round = 0; round < 12; round++) {
+        bool stop = round % 3 == 1;
+        seen *s = fresh();
+        for (int k = 0; k < 5; k++)
+            s->nap[test_random_below(MOST)] = TWILL_US(300);
+        for (int k = 0; k < 20; k++)
+            s->code[test_random_below(MOST)] = 7;
+        if (round % 2)
+            s->end_thread = (int)test_random_below(MOST);
+        if (stop)
+            s->stop_at = 1000;
+        (void)run(s, MOST, OPTIONS(.run.workers = 1 + (unsigned)round % 4));
+        CHECK_EQ(s->count, stop ? 1001 : MOST);
+        check_books(s, MOST, !stop);
+    }
+}
+
 /* ---- goals and errors ---- */
 
 TEST(all_runs_everything)

@@ -4,6 +4,8 @@
 
 #include "fan_out_fan_in/life.h"
 
+enum { TWILL__FAN_SOME = 64 }; /* outcomes between two looks */
+
 typedef struct twill__fan_call {
     twill__call call; /* first: what aggregate and pull say */
     twill_fan *fan;
@@ -196,19 +198,20 @@ static inline bool twill__fan_may_abandon(const twill_fan *fan)
     return true;
 }
 
-/* Waits for an outcome. The lock is held before and after. */
+/* Waits for an outcome. The lock is held before and after. spun: a moment was waited in vain. While
+   quick tasks run, let them gather for a moment: to be woken for each costs more than they do. */
 static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *turn, bool *spun)
 {
     static const twill_until forever = {0, NULL};
     twill_fan *fan = call->fan;
-    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
+    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL), .strict = *spun};
     twill_status over;
-    if (!*spun) {
+    if (!*spun && !twill__fan_gathering(fan)) {
         *spun = true;
         twill__fan_moment(fan, turn);
         return;
     }
-    *spun = false;
+    *spun = !*spun;
     if (twill__fan_wait_in(fan, turn, &fan->readers, &me, forever, &over) &&
         me.node.answer == TWILL_OK)
         twill__fan_push(&call->batch, me.task);
@@ -226,6 +229,7 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         int instead;
         twill__fan_clock(fan, &turn);
+        twill__fan_sweep(fan, &turn);
         if (fan->pulled && twill__fan_spared(fan, fan->next_index)) {
             fan->cut_off = true; /* the source had not said that this is all */
             twill__fan_source_ended(fan, &turn);
@@ -236,8 +240,8 @@ static inline bool twill__fan_collect(twill__fan_call *call)
             /* one outcome after one item: neither side waits long for the other */
             if ((task = twill__fan_take(fan)) != NULL)
                 twill__fan_push(&call->batch, task);
-        } else {
-            while ((task = twill__fan_take(fan)) != NULL)
+        } else { /* some at a time: workers wait for their records */
+            for (unsigned k = 0; k < TWILL__FAN_SOME && (task = twill__fan_take(fan)); k++)
                 twill__fan_push(&call->batch, task);
         }
         if (call->batch.first) {

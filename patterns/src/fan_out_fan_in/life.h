@@ -14,7 +14,7 @@ typedef struct twill__fan_plan { /* what is to be made, and where it stands in i
     unsigned workers, own;
     size_t window, max_unread, capacity;
     size_t task_size, item_at, result_at;
-    size_t slots, crew, ring, records, first, bytes;
+    size_t slots, crew, ring, lanes, places, records, first, bytes; /* places: of a lane */
 } twill__fan_plan;
 
 static inline bool twill__fan_options_valid(const twill__fan_plan *plan)
@@ -65,6 +65,24 @@ static inline bool twill__fan_add(size_t *total, size_t count, size_t size)
     return true;
 }
 
+/* How many records a lane has; 0: there are none. Only where no outcome decides anything. They are
+   a part of those that the call may have. */
+static inline size_t twill__fan_plan_lanes(const twill__fan_plan *plan)
+{
+    const twill_fan_options *options = plan->options;
+    const twill_on_error policy = options->run.on_error;
+    size_t places = TWILL__FAN_PLACES;
+    if (!plan->call || plan->stream || options->goal != TWILL_FAN_ALL || options->ordered ||
+        (policy != TWILL_ON_ERROR_DEFAULT && policy != TWILL_ON_ERROR_COLLECT) ||
+        (options->timeout && options->timeout != TWILL_FOREVER) || options->max_abandoned ||
+        plan->workers > TWILL__FAN_LANES || !plan->n)
+        return 0;
+    while (places > plan->capacity / (2 * (size_t)plan->workers) ||
+           places > TWILL__FAN_BYTES / plan->task_size)
+        places /= 2;
+    return places < TWILL__FAN_FEWEST ? 0 : places;
+}
+
 /* Sizes and places; OK or TOO_BIG. */
 static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
 {
@@ -98,6 +116,13 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->ring = plan->bytes;
     if (options->ordered &&
         !twill__fan_add(&plan->bytes, plan->capacity, sizeof(twill__fan_task *)))
+        return TWILL_TOO_BIG;
+    plan->lanes = plan->bytes;
+    plan->places = twill__fan_plan_lanes(plan);
+    plan->capacity -= plan->workers * plan->places;
+    if (plan->first > plan->capacity)
+        plan->first = plan->capacity;
+    if (!twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size))
         return TWILL_TOO_BIG;
     plan->records = plan->bytes;
     return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
@@ -158,6 +183,12 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
         fan->ring = (twill__fan_task **)(void *)(base + plan->ring);
         memset(fan->ring, 0, plan->capacity * sizeof *fan->ring);
     }
+    fan->laned = plan->places != 0;
+    for (unsigned k = 0; k < fan->workers; k++) {
+        fan->slot[k].lane.places = (uint32_t)plan->places;
+        fan->slot[k].lane.records = base + plan->lanes + k * plan->places * plan->task_size;
+    }
+    atomic_store(&fan->cut, SIZE_MAX);
     twill__fan_add_records(fan, base + plan->records, plan->first);
     /* of what is left behind the fan alone is above: the user's token may go */
     twill_cancel_init(&fan->root, fan->max_abandoned ? NULL : fan->cancel);
@@ -240,6 +271,7 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
         int instead;
         size_t room = most > fan->answered ? most - fan->answered : 0;
         twill__fan_clock(fan, turn);
+        twill__fan_sweep(fan, turn);
         if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
             return TWILL_OK;
         if (twill__fan_drop_spared(fan, turn))

@@ -6,6 +6,15 @@
 
 /* ---- waiting ---- */
 
+/* Whether a worker is in a lane. */
+static inline bool twill__fan_gathering(const twill_fan *fan)
+{
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++)
+        if (fan->slot[k].lane.open)
+            return true;
+    return false;
+}
+
 /* Under the lock before and after: waits in `list`. True: answered, in wait->node.answer. False:
    *over is TIMEOUT or CANCELLED by `until`, or OK: time has brought something else. */
 static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
@@ -13,6 +22,7 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
 {
     twill_until soon = {twill__fan_next_instant(fan, until.deadline), until.cancel};
     twill_status status;
+    bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
         /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
         twill_ns next = twill__clock_now() + TWILL_MS(1);
@@ -21,9 +31,21 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
+    if (gather) { /* workers in lanes need not look whether somebody waits: they are quick */
+        fan->gather = twill__clock_now() + TWILL__FAN_GATHER_NS;
+        if (fan->gather + TWILL__FAN_GATHER_NS < soon.deadline)
+            soon.deadline = fan->gather + TWILL__FAN_GATHER_NS;
+    } else if (fan->laned) {
+        /* a worker in a lane raises `ended`, then looks at this: one of both sees the other */
+        atomic_store(&fan->hungry, 1);
+        twill__fan_sweep(fan, turn);
+    }
     twill__fan_exit(fan, turn);
     status = twill__wait(&wait->node, soon);
     twill__fan_lock(fan, turn);
+    fan->gather = 0;
+    if (fan->laned) /* the call's thread is the only one that waits */
+        atomic_store(&fan->hungry, 0);
     if (status == TWILL_OK)
         return true;
     twill__list_remove(list, &wait->node);
@@ -31,15 +53,37 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     return false;
 }
 
+typedef struct twill__fan_watch {
+    const twill_fan *fan;
+    uint32_t seen;
+} twill__fan_watch;
+
+/* Changes when there is something to look at. */
+static inline uint32_t twill__fan_moves(const twill_fan *fan)
+{
+    /* relaxed: hints to look again under the lock */
+    uint32_t moves = atomic_load_explicit(&fan->published, memory_order_relaxed);
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++)
+        moves += atomic_load_explicit(&fan->slot[k].lane.ended, memory_order_relaxed);
+    return moves;
+}
+
+static inline bool twill__fan_moved(void *watch_)
+{
+    twill__fan_watch *watch = (twill__fan_watch *)watch_;
+    return twill__fan_moves(watch->fan) != watch->seen;
+}
+
 /* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
    more. */
 static inline void twill__fan_moment(twill_fan *fan, twill__fan_turn *turn)
 {
-    uint32_t seen =
-        atomic_load_explicit(&fan->published, memory_order_relaxed); /* under the lock */
+    twill__fan_watch watch = {fan, twill__fan_moves(fan)}; /* under the lock */
     fan->spinning++;
     twill__fan_exit(fan, turn);
-    twill__spin(&fan->published, seen, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    if (twill__spin_for(twill__fan_moved, &watch, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS) &&
+        fan->laned)
+        twill__yield(); /* more will gather */
     twill__fan_lock(fan, turn);
     fan->spinning--;
 }

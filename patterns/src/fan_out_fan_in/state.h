@@ -71,7 +71,8 @@ static inline bool twill__fan_source_left(const twill_fan *fan)
 
 static inline bool twill__fan_available(const twill_fan *fan)
 {
-    return fan->queue.first || (twill__fan_source_left(fan) && fan->used < fan->capacity);
+    return fan->queue.first || (fan->used < fan->capacity &&
+                                (twill__fan_source_left(fan) || twill__fan_lane_left(fan)));
 }
 
 static inline bool twill__fan_readable(const twill_fan *fan)
@@ -103,6 +104,19 @@ static inline twill__fan_task *twill__fan_take(twill_fan *fan)
 
 /* ---- how it ends early ---- */
 
+/* Those in lanes that are above `index` are told; `cut` was lowered before. Items of a lane ascend:
+   once one is above, all that its worker begins later are, and none of them is begun. */
+static inline void twill__fan_lanes_tell(twill_fan *fan, twill__fan_turn *turn, size_t index)
+{
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        size_t lo = twill__lo(atomic_load(&lane->range)); /* before `current`: see its owner */
+        twill__fan_task *task = atomic_load(&lane->current);
+        if (task && lo && lane->base + lo - 1 > index)
+            task->tell = turn->fire_some = true;
+    }
+}
+
 /* Tasks above `index` need not run. */
 static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_t index)
 {
@@ -111,6 +125,9 @@ static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_
         return;
     fan->limit = index;
     fan->closed = turn->again = true;
+    if (!fan->over)
+        atomic_store(&fan->cut, index + 1);
+    twill__fan_lanes_tell(fan, turn, index);
     for (int k = 0; k < 2; k++)
         for (twill__fan_task *task = lists[k]->first; task; task = task->next)
             if (task->outcome.index > index)
@@ -126,6 +143,7 @@ static inline void twill__fan_end(twill_fan *fan, twill__fan_turn *turn, twill_s
     fan->over = why;
     fan->refusal = refusal;
     fan->closed = turn->again = turn->fire_all = true;
+    atomic_store(&fan->cut, 0);
 }
 
 /* The run's own end: looked at before each task and each wait. */
@@ -226,6 +244,48 @@ static inline void twill__fan_publish(twill_fan *fan, twill__fan_turn *turn, twi
         atomic_fetch_add_explicit(&fan->published, 1, memory_order_relaxed);
 }
 
+/* Publishes what the lanes have gathered, in the order of the ends. */
+static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
+{
+    uint32_t ended[TWILL__FAN_LANES];
+    if (!fan->laned)
+        return;
+    for (unsigned k = 0; k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        ended[k] = atomic_load(&lane->ended); /* seq_cst: see twill__fan_wait_in */
+        for (uint32_t at = lane->taken; at != ended[k]; at++)
+            __builtin_prefetch(&twill__fan_lane_at(fan, lane, at)->outcome);
+    }
+    for (;;) { /* exit: all that had ended */
+        twill__fan_task *first = NULL;
+        twill__fan_lane *from = NULL;
+        for (unsigned k = 0; k < fan->workers; k++) {
+            twill__fan_lane *lane = &fan->slot[k].lane;
+            twill__fan_task *task = twill__fan_lane_at(fan, lane, lane->taken);
+            if (lane->taken == ended[k] ||
+                (first && first->outcome.finished <= task->outcome.finished))
+                continue;
+            first = task;
+            from = lane;
+        }
+        if (!first)
+            return;
+        from->taken++;
+        twill__fan_publish(fan, turn, first, first->outcome.status, first->outcome.code,
+                           first->outcome.finished);
+    }
+}
+
+/* The lane's next record is passed over, by its owner: it has another end, or none. */
+static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
+                                        twill__fan_lane *lane)
+{
+    twill__fan_sweep(fan, turn);
+    lane->taken++;
+    atomic_store(&lane->ended, lane->taken);
+    atomic_store(&lane->current, NULL);
+}
+
 /* It gets its outcome although it still runs. */
 static inline void twill__fan_answer(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
                                      twill_status status)
@@ -285,14 +345,22 @@ static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns de
 
 /* ---- tasks ---- */
 
+/* All but the token, which twill_cancel_init sets. */
 static inline void twill__fan_fresh(twill_fan *fan, twill__fan_task *task,
                                     const twill__call_table *table)
 {
-    memset(task, 0, sizeof *task);
+    static const twill_outcome none = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, 0, 0, 0};
+    memset(&task->call, 0, sizeof task->call);
     task->call.table = table;
+    task->next = task->previous = task->after = task->outer = NULL;
     task->fan = fan;
-    task->outcome.worker = UINT_MAX;
+    task->lane = NULL;
+    task->fn = NULL;
+    task->arg = NULL;
+    task->outcome = none;
+    task->due = 0;
     task->holds = 2;
+    task->tell = task->told = task->expired = task->answered = task->skip = task->late = false;
 }
 
 static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
@@ -395,8 +463,12 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         wait->task = fan->ordered ? fan->ring[fan->emit % fan->capacity] : fan->done.first;
-        if (twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
-            (void)twill__fan_take(fan);
+        if (!twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
+            continue;
+        (void)twill__fan_take(fan);
+        fan->gather = 0;
+        if (fan->laned) /* it will sweep the rest itself */
+            atomic_store(&fan->hungry, 0);
     }
     if (twill__fan_finished(fan))
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
@@ -457,18 +529,30 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
 
 static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn);
 
+/* One that is to be told, and was not yet, or NULL. */
+static inline twill__fan_task *twill__fan_to_tell(const twill_fan *fan)
+{
+    const twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+    twill__fan_task *task;
+    for (int k = 0; k < 2; k++)
+        for (task = lists[k]->first; task; task = task->next)
+            if (task->tell && !task->told)
+                return task;
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++)
+        if ((task = atomic_load(&fan->slot[k].lane.current)) && task->tell && !task->told)
+            return task;
+    return NULL;
+}
+
 /* Fires the tokens of the tasks that are to be told. */
 static inline void twill__fan_fire_some(twill_fan *fan)
 {
     for (;;) { /* exit: each task is told once */
-        twill__fan_task *task = NULL;
-        twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+        twill__fan_task *task;
         twill__fan_turn turn;
         turn.visitor = false;
         twill__lock(&fan->lock);
-        for (int k = 0; k < 2 && !task; k++)
-            for (task = lists[k]->first; task && !(task->tell && !task->told);)
-                task = task->next;
+        task = twill__fan_to_tell(fan);
         if (task) {
             task->told = true;
             task->holds++; /* not used again before we are back */

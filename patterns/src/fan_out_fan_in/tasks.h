@@ -14,7 +14,8 @@ typedef struct twill__fan_task {
     struct twill__fan_task *after; /* its place among the outcomes: it may still run */
     struct twill__fan_task *outer; /* it runs inside that one, in the same thread */
     struct twill_fan *fan;
-    twill_task_fn *fn; /* NULL: the call's process */
+    struct twill__fan_lane *lane; /* whose record it is; NULL: anybody's */
+    twill_task_fn *fn;            /* NULL: the call's process */
     void *arg;
     twill_outcome outcome;
     twill_ns due;       /* its own time is over then; 0: it has no limit */
@@ -40,6 +41,37 @@ typedef struct twill__fan_chunk { /* of records */
     struct twill__fan_chunk *next;
 } twill__fan_chunk;
 
+/* LANES. A worker of a call whose tasks are quick takes a run of items at a time, and goes through
+   it without the lock. It takes items from the front of `range`; who runs out of work takes from
+   its back, under the lock. What it does stands in records of its own, a ring: [returned, taken)
+   are outcomes that were published and not yet read, [taken, ended) have ended, and whoever has the
+   lock publishes them (twill__fan_sweep), in the order of the ends. So neither an item nor an
+   outcome waits behind a task that turns out to be slow. */
+enum {
+    TWILL__FAN_LANES = 16,    /* so many workers at most: who sweeps looks at all of them */
+    TWILL__FAN_PLACES = 256,  /* records of a lane at most, */
+    TWILL__FAN_FEWEST = 4,    /* and at least */
+    TWILL__FAN_BYTES = 131072 /* of a lane at most */
+};
+#define TWILL__FAN_RUN_NS    20000 /* what a run shall last */
+#define TWILL__FAN_QUICK_NS  5000  /* longer tasks are taken one by one */
+#define TWILL__FAN_GATHER_NS 50000 /* so long outcomes of quick tasks may gather, while one waits */
+
+typedef struct twill__fan_lane {
+    /* the owner's; the others look, and take items */
+    _Alignas(TWILL__LINE) _Atomic uint64_t range; /* base + [lo, hi) are not begun */
+    _Atomic(twill__fan_task *) current;           /* the record of the item taken last; or NULL */
+    _Atomic uint32_t ended;
+    size_t base; /* changes under the lock, while the range is empty */
+    /* under the lock */
+    _Alignas(TWILL__LINE) uint32_t taken;
+    uint32_t returned;
+    bool open; /* the worker is in it */
+    /* set at creation */
+    uint32_t places; /* a power of two; 0: there are no lanes */
+    char *records;
+} twill__fan_lane;
+
 typedef struct twill__fan_slot { /* of one worker number; the thread that has it writes */
     /* its number: only the own thread finds itself here */
     _Atomic uint64_t thread;
@@ -48,6 +80,9 @@ typedef struct twill__fan_slot { /* of one worker number; the thread that has it
     bool starting;            /* inside worker_start; left so: the hook has ended its thread */
     size_t chunks;
     twill_ns busy;
+    twill_ns pace; /* ns a task, lately; 0: not known */
+    uint32_t run;  /* items of the last run */
+    twill__fan_lane lane;
 } twill__fan_slot;
 
 /* A thread that waits in a call of the fan. What it is told stands in node.answer. */
@@ -55,6 +90,7 @@ typedef struct twill__fan_wait {
     twill__node node;
     unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
     bool unread;           /* a go that waits for readers, too */
+    bool strict;           /* outcomes that gather must be shown at once */
     twill__fan_task *task; /* to be accepted, or handed over */
 } twill__fan_wait;
 enum { TWILL__FAN_AGAIN = -1 }; /* as an answer: look again */
@@ -109,6 +145,7 @@ struct twill_fan {
     int start_code;
     size_t deaths;     /* threads that ended in a callback */
     unsigned spinning; /* readers that wait outside the lock for a moment */
+    twill_ns gather;   /* a reader waits while outcomes gather in lanes, until then; 0: none does */
     /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
     const char *items;
     size_t source_next, source_n;
@@ -118,8 +155,12 @@ struct twill_fan {
     _Alignas(TWILL__LINE) _Atomic uint32_t ready; /* is there something to run? */
     _Atomic uint32_t published;                   /* changes for those who wait outside */
     _Atomic uint32_t visits; /* calls inside, and VISITS_WAIT: the destroyer sleeps on it */
+    /* looked at by workers in a lane, after each item; written seldom */
+    _Alignas(TWILL__LINE) _Atomic size_t cut; /* items from here on need not be begun */
+    _Atomic uint32_t hungry;                  /* somebody waits, and will not look by himself */
     /* ---- set at creation ---- */
     _Alignas(TWILL__LINE) twill_fan_goal goal;
+    bool laned; /* quick tasks may go through lanes */
     twill_on_error policy;
     size_t quorum, most_errors;
     bool ordered, copies; /* copies: items are the record's */
@@ -191,6 +232,39 @@ static inline twill__fan_task *twill__fan_pop(twill__fan_outcomes *outcomes)
     return task;
 }
 
+/* ---- lanes ---- */
+
+/* Takes an item that nobody has begun, from the front (the owner) or the back (under the lock). */
+static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t *index)
+{
+    uint64_t range = atomic_load(&lane->range);
+    while (twill__lo(range) < twill__hi(range)) { /* exit: empty, or one is ours */
+        size_t lo = twill__lo(range), hi = twill__hi(range), at = back ? hi - 1 : lo;
+        uint64_t rest = back ? twill__pack(lo, hi - 1) : twill__pack(lo + 1, hi);
+        /* seq_cst: who lowers `cut` then looks at the range, and the owner looks at `cut` then */
+        if (atomic_compare_exchange_weak(&lane->range, &range, rest)) {
+            *index = lane->base + at;
+            return true;
+        }
+    }
+    return false;
+}
+
+static inline bool twill__fan_lane_any(const twill__fan_lane *lane)
+{
+    uint64_t range = atomic_load(&lane->range);
+    return twill__lo(range) < twill__hi(range);
+}
+
+/* Under the lock: a lane with items that nobody has begun, or NULL. */
+static inline twill__fan_lane *twill__fan_lane_left(const twill_fan *fan)
+{
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++)
+        if (twill__fan_lane_any(&fan->slot[k].lane))
+            return &fan->slot[k].lane;
+    return NULL;
+}
+
 /* ---- records ---- */
 
 static inline void *twill__fan_result(const twill_fan *fan, twill__fan_task *task)
@@ -204,6 +278,7 @@ static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t c
     for (size_t k = count; k-- > 0;) { /* the first one lies on top */
         twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
         task->next = fan->free;
+        task->lane = NULL;
         fan->free = task;
     }
     fan->records += count;
@@ -251,10 +326,24 @@ static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
     return task;
 }
 
+/* The lane's record number `at`. */
+static inline twill__fan_task *twill__fan_lane_at(const twill_fan *fan, const twill__fan_lane *lane,
+                                                  uint32_t at)
+{
+    return (twill__fan_task *)(void *)(lane->records + (at & (lane->places - 1)) * fan->task_size);
+}
+
 static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
 {
+    twill__fan_lane *lane = task->lane;
     if (--task->holds)
         return;
+    if (lane) { /* the owner takes them again in their order */
+        while (lane->returned != lane->taken &&
+               twill__fan_lane_at(fan, lane, lane->returned)->holds == 0)
+            lane->returned++;
+        return;
+    }
     task->next = fan->free;
     fan->free = task;
     fan->used--;

@@ -99,14 +99,45 @@ static inline twill__fan_task *twill__fan_unqueue(twill_fan *fan)
     return task;
 }
 
+/* A record of the source's item. */
+static inline void twill__fan_item_record(twill_fan *fan, twill__fan_task *task, size_t index)
+{
+    task->outcome.index = index;
+    task->outcome.queued = fan->since;
+    task->arg = (void *)(uintptr_t)(fan->items + index * fan->item_size);
+}
+
+/* The highest item in a lane, if it need not run: becomes a task, or NULL. */
+static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
+{
+    twill__fan_task *task;
+    for (unsigned k = 0; fan->laned && fan->free && k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        size_t index = lane->base + twill__hi(atomic_load(&lane->range));
+        if (!twill__fan_lane_any(lane) || !twill__fan_spared(fan, index - 1) ||
+            !twill__fan_lane_take(lane, true, &index))
+            continue;
+        task = twill__fan_take_free(fan);
+        twill__fan_fresh(fan, task, twill__fan_task_table());
+        twill__fan_item_record(fan, task, index);
+        return task;
+    }
+    return NULL;
+}
+
 /* Drops what need not run any more, without waiting for a worker. False: there was nothing. */
 static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 {
     twill__fan_task *task = fan->queue.first;
-    if (!task || !twill__fan_spared(fan, task->outcome.index))
+    if (!task && (fan->over || fan->limit != SIZE_MAX))
+        task = twill__fan_lane_spared(fan);
+    else if (task && twill__fan_spared(fan, task->outcome.index))
+        (void)twill__fan_unqueue(fan);
+    else
         return false;
-    twill__fan_drop(fan, turn, twill__fan_unqueue(fan));
-    return true;
+    if (task)
+        twill__fan_drop(fan, turn, task);
+    return task != NULL;
 }
 
 /* ---- tasks that run ---- */
@@ -114,7 +145,9 @@ static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 /* The next item of a call's source becomes a task. NULL: no memory for one more now. */
 static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
 {
+    twill__fan_lane *lane = NULL;
     twill__fan_task *task;
+    size_t index;
     if (!fan->free) {
         size_t more = twill__fan_growth(fan);
         twill__fan_chunk *chunk;
@@ -130,16 +163,21 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
         if (!twill__fan_available(fan) || fan->queue.first)
             return NULL;
     }
-    task = twill__fan_take_free(fan);
-    if (!task)
+    if (!fan->free)
         return NULL;
+    if (!twill__fan_source_left(fan)) { /* what a lane has not begun, since its worker is slow */
+        lane = twill__fan_lane_left(fan);
+        if (!lane || !twill__fan_lane_take(lane, true, &index))
+            return NULL;
+    } else {
+        index = fan->source_next++;
+        fan->in_flight++;
+    }
+    task = twill__fan_take_free(fan);
     twill__fan_fresh(fan, task, twill__fan_task_table());
-    task->outcome.index = fan->source_next++;
-    task->outcome.queued = fan->since;
-    task->arg = (void *)(uintptr_t)(fan->items + task->outcome.index * fan->item_size);
+    twill__fan_item_record(fan, task, index);
     if (fan->copies) /* the caller may be gone before the task */
         memcpy((char *)task + fan->item_at, task->arg, fan->item_size);
-    fan->in_flight++;
     return task;
 }
 
@@ -192,8 +230,10 @@ static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__
         twill__fan_lock(fan, turn);
     }
     slot->chunks++;
-    if (!task->outer)
-        slot->busy += *now - task->outcome.started;
+    if (!task->outer) {
+        slot->pace = *now - task->outcome.started + 1;
+        slot->busy += slot->pace - 1;
+    }
     slot->current = task->outer;
     twill__fan_ended(fan, turn, task, code ? TWILL_FAILED : TWILL_OK, code, *now);
     return true;
@@ -217,6 +257,149 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
     if (fan->timeout)
         twill__fan_expire(fan, turn, *now);
     return true;
+}
+
+/* ---- lanes ---- */
+
+/* Under the lock: takes a run of items into the worker's lane; how many, 0: none. */
+static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slot)
+{
+    twill__fan_lane *lane = &slot->lane;
+    size_t left = fan->source_n - fan->source_next, n = slot->run ? 2 * (size_t)slot->run : 2, most;
+    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS || slot->current ||
+        !twill__fan_source_left(fan) || twill__fan_lane_any(lane))
+        return 0;
+    most = (left - 1) / (2 * (size_t)fan->workers) + 1; /* the end is for all */
+    if (most > (size_t)(TWILL__FAN_RUN_NS / slot->pace))
+        most = (size_t)(TWILL__FAN_RUN_NS / slot->pace);
+    if (most > lane->places / 2)
+        most = lane->places / 2;
+    if (most > n)
+        most = n;
+    n = lane->places -
+        (atomic_load_explicit(&lane->ended, memory_order_relaxed) - lane->returned); /* the own */
+    if (n > most)
+        n = most;
+    if (!n)
+        return 0;
+    lane->base = fan->source_next;
+    lane->open = true;
+    fan->source_next += n;
+    fan->in_flight += n;
+    fan->executing++;
+    slot->run = (uint32_t)n;
+    atomic_store(&lane->range, twill__pack(0, n));
+    return slot->run;
+}
+
+/* Under the lock: its worker leaves it; items that are left in it are for others. */
+static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_turn *turn,
+                                         twill__fan_lane *lane)
+{
+    twill__fan_task *task = atomic_load(&lane->current);
+    if (task) { /* another one was quicker to take its item; it may be told just now */
+        twill__fan_lane_pass(fan, turn, lane);
+        twill__fan_release(fan, task);
+    }
+    lane->open = false;
+    fan->executing--;
+}
+
+/* Takes the next item, under the next record; NULL: none is left. */
+static inline twill__fan_task *twill__fan_lane_next(twill_fan *fan, twill__fan_slot *slot)
+{
+    twill__fan_lane *lane = &slot->lane;
+    /* relaxed: the own store */
+    uint32_t at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    twill__fan_task *task = twill__fan_lane_at(fan, lane, at);
+    size_t index;
+    if (!twill__fan_lane_any(lane))
+        return NULL;
+    twill__fan_fresh(fan, task, twill__fan_task_table());
+    twill_cancel_init(&task->token, slot->task->until.cancel);
+    task->lane = lane;
+    task->outcome.worker = slot->task->worker;
+    task->outcome.attempts = 1;
+    task->holds = 1; /* of the outcome: nobody touches it here after its end */
+    /* release: with the take, before who tells those that run looks for it */
+    atomic_store_explicit(&lane->current, task, memory_order_release);
+    if (!twill__fan_lane_take(lane, false, &index))
+        return NULL;
+    twill__fan_item_record(fan, task, index);
+    return task;
+}
+
+/* Runs it, and gathers its outcome. False: it is another process now. */
+static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, twill__fan_task *task,
+                                       twill_ns *now)
+{
+    twill__fan_lane *lane = &slot->lane;
+    uint32_t ended = atomic_load_explicit(&lane->ended, memory_order_relaxed); /* the own store */
+    int code;
+    task->outcome.started = *now;
+    slot->current = task;
+    code = twill__fan_invoke(fan, slot->task, task);
+    if (!twill__fan_here(fan))
+        return false;
+    twill__token_leave(twill__token_of(&task->token)); /* no hook of a fire is running now */
+    slot->current = NULL;
+    *now = twill__clock_now();
+    slot->chunks++;
+    slot->busy += *now - task->outcome.started;
+    task->outcome.finished = *now;
+    task->outcome.code = code;
+    task->outcome.status = code ? TWILL_FAILED : task->skip ? TWILL_CANCELLED : TWILL_OK;
+    /* release: before `ended`, so that who has published it does not find it here */
+    atomic_store_explicit(&lane->current, NULL, memory_order_release);
+    atomic_store(&lane->ended, ended + 1); /* seq_cst: then `hungry` is looked at */
+    return true;
+}
+
+/* Whether the worker in a lane must have the lock: somebody waits for outcomes, or the run is
+   over. */
+static inline bool twill__fan_lane_calls(const twill_fan *fan, twill_ns now)
+{
+    twill_ns deadline = fan->crew.run.until.deadline;
+    return atomic_load(&fan->hungry) || (!twill__no_deadline(deadline) && now >= deadline) ||
+           (fan->cancel && twill_cancel_fired(fan->cancel));
+}
+
+/* A run of items, if tasks are quick. The lock is held before and after. 0: none was taken; 1; -1:
+   this is another process now. */
+static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, twill__fan_slot *slot,
+                                       twill_ns *now)
+{
+    twill__fan_lane *lane = &slot->lane;
+    twill__fan_task *task;
+    twill_ns began = *now;
+    uint32_t n = twill__fan_lane_fill(fan, slot);
+    if (!n)
+        return 0;
+    twill__fan_exit(fan, turn);
+    while ((task = twill__fan_lane_next(fan, slot)) != NULL) { /* exit: each turn takes one */
+        bool spared = task->outcome.index >= atomic_load(&fan->cut);
+        if (!spared && !twill__fan_lane_run(fan, slot, task, now))
+            return -1;
+        if (!spared && !twill__fan_lane_calls(fan, *now))
+            continue;
+        twill__fan_lock(fan, turn);
+        twill__fan_look(fan, turn, *now);
+        if (spared) {
+            twill__fan_lane_pass(fan, turn, lane);
+            task->holds++;
+            twill__fan_drop(fan, turn, task);
+        } else {
+            twill__fan_sweep(fan, turn);
+        }
+        twill__fan_exit(fan, turn);
+    }
+    twill__fan_lock(fan, turn);
+    twill__fan_lane_close(fan, turn, lane);
+    if (fan->gather && (*now >= fan->gather || lane->ended - lane->taken >= lane->places / 2))
+        twill__fan_sweep(fan, turn);
+    slot->pace = (*now - began) / n + 1;
+    twill__fan_look(fan, turn, *now);
+    return 1;
 }
 
 /* ---- the crew's functions ---- */
@@ -258,7 +441,7 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     twill__fan_slot *slot = &fan->slot[task->worker];
     twill__fan_turn turn;
     twill_ns now;
-    bool once;
+    bool once, full;
     turn.visitor = false;
     slot->task = task;
     /* relaxed: only the own thread finds its number here */
@@ -268,13 +451,17 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     now = twill__clock_now();
     twill__fan_clock(fan, &turn);
     while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
-        if (!twill__fan_step(fan, &turn, slot, &now))
+        int lane = once ? 0 : twill__fan_lane_work(fan, &turn, slot, &now);
+        if (lane < 0 || (!lane && !twill__fan_step(fan, &turn, slot, &now)))
             return;
         if (once)
             break;
     }
     atomic_store_explicit(&slot->thread, 0, memory_order_relaxed);
+    full = fan->laned && twill__fan_source_left(fan);
     twill__fan_exit(fan, &turn);
+    if (full && !once) /* of outcomes: who reads them may want this CPU */
+        twill__yield();
 }
 
 /* A callback has ended the thread: what it ran is LOST. */
@@ -292,6 +479,14 @@ static inline void twill__fan_died(void *fan_, twill_task *task)
         twill__token_leave(twill__token_of(&lost->token));
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
+    if (slot->lane.open) {
+        if (slot->current) {
+            twill__fan_lane_pass(fan, &turn, &slot->lane);
+            twill__fan_publish(fan, &turn, slot->current, TWILL_LOST, 0, now);
+        }
+        slot->current = NULL;
+        twill__fan_lane_close(fan, &turn, &slot->lane);
+    }
     for (twill__fan_task *lost = slot->current, *outer; lost; lost = outer) {
         outer = lost->outer;
         twill__fan_ended(fan, &turn, lost, TWILL_LOST, 0, now);
