@@ -1418,7 +1418,11 @@ OWNERSHIP    arg is the task's from OK of go on; the result is copied out by nex
              outcome is OK. Items of an array stay where they are, but with max_abandoned the fan
              has copies, since a task may outlive the call. What is left behind keeps the fan's
              block, a worker each and one thread that waits for them, and on a pool the pool.
-COSTS        One lock, taken twice a task; about 220 bytes and the result a record.
+COSTS        One lock, taken twice a task; about 220 bytes and the result a record. In a call over
+             an array a worker takes several tasks of less than 5 us at a time, if no outcome
+             decides anything (ALL, COLLECT, no timeout, max_abandoned 0, not ordered); their
+             outcomes may be seen up to 0.1 ms later, in the order of their ends. Such a call has
+             up to half of its records in its block (128 KB a worker at most).
 FORK         In the child: FORKED; destroy frees. Calls made there work. Only a task may return in a
              child: drop, discard, notify and enough, if they fork, let it exec or _exit.
 PITFALLS     A task left behind must not touch what its caller owns: give it an item, a result, and
@@ -16847,7 +16851,8 @@ typedef struct twill__fan_task {
     struct twill__fan_task *after; /* its place among the outcomes: it may still run */
     struct twill__fan_task *outer; /* it runs inside that one, in the same thread */
     struct twill_fan *fan;
-    twill_task_fn *fn; /* NULL: the call's process */
+    struct twill__fan_lane *lane; /* whose record it is; NULL: anybody's */
+    twill_task_fn *fn;            /* NULL: the call's process */
     void *arg;
     twill_outcome outcome;
     twill_ns due;       /* its own time is over then; 0: it has no limit */
@@ -16873,6 +16878,37 @@ typedef struct twill__fan_chunk { /* of records */
     struct twill__fan_chunk *next;
 } twill__fan_chunk;
 
+/* LANES. A worker of a call whose tasks are quick takes a run of items at a time, and goes through
+   it without the lock. It takes items from the front of `range`; who runs out of work takes from
+   its back, under the lock. What it does stands in records of its own, a ring: [returned, taken)
+   are outcomes that were published and not yet read, [taken, ended) have ended, and whoever has the
+   lock publishes them (twill__fan_sweep), in the order of the ends. So neither an item nor an
+   outcome waits behind a task that turns out to be slow. */
+enum {
+    TWILL__FAN_LANES = 16,    /* so many workers at most: who sweeps looks at all of them */
+    TWILL__FAN_PLACES = 256,  /* records of a lane at most, */
+    TWILL__FAN_FEWEST = 4,    /* and at least */
+    TWILL__FAN_BYTES = 131072 /* of a lane at most */
+};
+#define TWILL__FAN_RUN_NS    20000 /* what a run shall last */
+#define TWILL__FAN_QUICK_NS  5000  /* longer tasks are taken one by one */
+#define TWILL__FAN_GATHER_NS 50000 /* so long outcomes of quick tasks may gather, while one waits */
+
+typedef struct twill__fan_lane {
+    /* the owner's; the others look, and take items */
+    _Alignas(TWILL__LINE) _Atomic uint64_t range; /* base + [lo, hi) are not begun */
+    _Atomic(twill__fan_task *) current;           /* the record of the item taken last; or NULL */
+    _Atomic uint32_t ended;
+    size_t base; /* changes under the lock, while the range is empty */
+    /* under the lock */
+    _Alignas(TWILL__LINE) uint32_t taken;
+    uint32_t returned;
+    bool open; /* the worker is in it */
+    /* set at creation */
+    uint32_t places; /* a power of two; 0: there are no lanes */
+    char *records;
+} twill__fan_lane;
+
 typedef struct twill__fan_slot { /* of one worker number; the thread that has it writes */
     /* its number: only the own thread finds itself here */
     _Atomic uint64_t thread;
@@ -16881,6 +16917,9 @@ typedef struct twill__fan_slot { /* of one worker number; the thread that has it
     bool starting;            /* inside worker_start; left so: the hook has ended its thread */
     size_t chunks;
     twill_ns busy;
+    twill_ns pace; /* ns a task, lately; 0: not known */
+    uint32_t run;  /* items of the last run */
+    twill__fan_lane lane;
 } twill__fan_slot;
 
 /* A thread that waits in a call of the fan. What it is told stands in node.answer. */
@@ -16888,6 +16927,7 @@ typedef struct twill__fan_wait {
     twill__node node;
     unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
     bool unread;           /* a go that waits for readers, too */
+    bool strict;           /* outcomes that gather must be shown at once */
     twill__fan_task *task; /* to be accepted, or handed over */
 } twill__fan_wait;
 enum { TWILL__FAN_AGAIN = -1 }; /* as an answer: look again */
@@ -16942,6 +16982,7 @@ struct twill_fan {
     int start_code;
     size_t deaths;     /* threads that ended in a callback */
     unsigned spinning; /* readers that wait outside the lock for a moment */
+    twill_ns gather;   /* a reader waits while outcomes gather in lanes, until then; 0: none does */
     /* a call's items: taken by index; SIZE_MAX as source_n: nobody knows */
     const char *items;
     size_t source_next, source_n;
@@ -16951,8 +16992,12 @@ struct twill_fan {
     _Alignas(TWILL__LINE) _Atomic uint32_t ready; /* is there something to run? */
     _Atomic uint32_t published;                   /* changes for those who wait outside */
     _Atomic uint32_t visits; /* calls inside, and VISITS_WAIT: the destroyer sleeps on it */
+    /* looked at by workers in a lane, after each item; written seldom */
+    _Alignas(TWILL__LINE) _Atomic size_t cut; /* items from here on need not be begun */
+    _Atomic uint32_t hungry;                  /* somebody waits, and will not look by himself */
     /* ---- set at creation ---- */
     _Alignas(TWILL__LINE) twill_fan_goal goal;
+    bool laned; /* quick tasks may go through lanes */
     twill_on_error policy;
     size_t quorum, most_errors;
     bool ordered, copies; /* copies: items are the record's */
@@ -17024,6 +17069,39 @@ static inline twill__fan_task *twill__fan_pop(twill__fan_outcomes *outcomes)
     return task;
 }
 
+/* ---- lanes ---- */
+
+/* Takes an item that nobody has begun, from the front (the owner) or the back (under the lock). */
+static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t *index)
+{
+    uint64_t range = atomic_load(&lane->range);
+    while (twill__lo(range) < twill__hi(range)) { /* exit: empty, or one is ours */
+        size_t lo = twill__lo(range), hi = twill__hi(range), at = back ? hi - 1 : lo;
+        uint64_t rest = back ? twill__pack(lo, hi - 1) : twill__pack(lo + 1, hi);
+        /* seq_cst: who lowers `cut` then looks at the range, and the owner looks at `cut` then */
+        if (atomic_compare_exchange_weak(&lane->range, &range, rest)) {
+            *index = lane->base + at;
+            return true;
+        }
+    }
+    return false;
+}
+
+static inline bool twill__fan_lane_any(const twill__fan_lane *lane)
+{
+    uint64_t range = atomic_load(&lane->range);
+    return twill__lo(range) < twill__hi(range);
+}
+
+/* Under the lock: a lane with items that nobody has begun, or NULL. */
+static inline twill__fan_lane *twill__fan_lane_left(const twill_fan *fan)
+{
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++)
+        if (twill__fan_lane_any(&fan->slot[k].lane))
+            return &fan->slot[k].lane;
+    return NULL;
+}
+
 /* ---- records ---- */
 
 static inline void *twill__fan_result(const twill_fan *fan, twill__fan_task *task)
@@ -17037,6 +17115,7 @@ static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t c
     for (size_t k = count; k-- > 0;) { /* the first one lies on top */
         twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
         task->next = fan->free;
+        task->lane = NULL;
         fan->free = task;
     }
     fan->records += count;
@@ -17084,10 +17163,24 @@ static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
     return task;
 }
 
+/* The lane's record number `at`. */
+static inline twill__fan_task *twill__fan_lane_at(const twill_fan *fan, const twill__fan_lane *lane,
+                                                  uint32_t at)
+{
+    return (twill__fan_task *)(void *)(lane->records + (at & (lane->places - 1)) * fan->task_size);
+}
+
 static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
 {
+    twill__fan_lane *lane = task->lane;
     if (--task->holds)
         return;
+    if (lane) { /* the owner takes them again in their order */
+        while (lane->returned != lane->taken &&
+               twill__fan_lane_at(fan, lane, lane->returned)->holds == 0)
+            lane->returned++;
+        return;
+    }
     task->next = fan->free;
     fan->free = task;
     fan->used--;
@@ -17161,7 +17254,8 @@ static inline bool twill__fan_source_left(const twill_fan *fan)
 
 static inline bool twill__fan_available(const twill_fan *fan)
 {
-    return fan->queue.first || (twill__fan_source_left(fan) && fan->used < fan->capacity);
+    return fan->queue.first || (fan->used < fan->capacity &&
+                                (twill__fan_source_left(fan) || twill__fan_lane_left(fan)));
 }
 
 static inline bool twill__fan_readable(const twill_fan *fan)
@@ -17193,6 +17287,19 @@ static inline twill__fan_task *twill__fan_take(twill_fan *fan)
 
 /* ---- how it ends early ---- */
 
+/* Those in lanes that are above `index` are told; `cut` was lowered before. Items of a lane ascend:
+   once one is above, all that its worker begins later are, and none of them is begun. */
+static inline void twill__fan_lanes_tell(twill_fan *fan, twill__fan_turn *turn, size_t index)
+{
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        size_t lo = twill__lo(atomic_load(&lane->range)); /* before `current`: see its owner */
+        twill__fan_task *task = atomic_load(&lane->current);
+        if (task && lo && lane->base + lo - 1 > index)
+            task->tell = turn->fire_some = true;
+    }
+}
+
 /* Tasks above `index` need not run. */
 static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_t index)
 {
@@ -17201,6 +17308,9 @@ static inline void twill__fan_lower(twill_fan *fan, twill__fan_turn *turn, size_
         return;
     fan->limit = index;
     fan->closed = turn->again = true;
+    if (!fan->over)
+        atomic_store(&fan->cut, index + 1);
+    twill__fan_lanes_tell(fan, turn, index);
     for (int k = 0; k < 2; k++)
         for (twill__fan_task *task = lists[k]->first; task; task = task->next)
             if (task->outcome.index > index)
@@ -17216,6 +17326,7 @@ static inline void twill__fan_end(twill_fan *fan, twill__fan_turn *turn, twill_s
     fan->over = why;
     fan->refusal = refusal;
     fan->closed = turn->again = turn->fire_all = true;
+    atomic_store(&fan->cut, 0);
 }
 
 /* The run's own end: looked at before each task and each wait. */
@@ -17316,6 +17427,48 @@ static inline void twill__fan_publish(twill_fan *fan, twill__fan_turn *turn, twi
         atomic_fetch_add_explicit(&fan->published, 1, memory_order_relaxed);
 }
 
+/* Publishes what the lanes have gathered, in the order of the ends. */
+static inline void twill__fan_sweep(twill_fan *fan, twill__fan_turn *turn)
+{
+    uint32_t ended[TWILL__FAN_LANES];
+    if (!fan->laned)
+        return;
+    for (unsigned k = 0; k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        ended[k] = atomic_load(&lane->ended); /* seq_cst: see twill__fan_wait_in */
+        for (uint32_t at = lane->taken; at != ended[k]; at++)
+            __builtin_prefetch(&twill__fan_lane_at(fan, lane, at)->outcome);
+    }
+    for (;;) { /* exit: all that had ended */
+        twill__fan_task *first = NULL;
+        twill__fan_lane *from = NULL;
+        for (unsigned k = 0; k < fan->workers; k++) {
+            twill__fan_lane *lane = &fan->slot[k].lane;
+            twill__fan_task *task = twill__fan_lane_at(fan, lane, lane->taken);
+            if (lane->taken == ended[k] ||
+                (first && first->outcome.finished <= task->outcome.finished))
+                continue;
+            first = task;
+            from = lane;
+        }
+        if (!first)
+            return;
+        from->taken++;
+        twill__fan_publish(fan, turn, first, first->outcome.status, first->outcome.code,
+                           first->outcome.finished);
+    }
+}
+
+/* The lane's next record is passed over, by its owner: it has another end, or none. */
+static inline void twill__fan_lane_pass(twill_fan *fan, twill__fan_turn *turn,
+                                        twill__fan_lane *lane)
+{
+    twill__fan_sweep(fan, turn);
+    lane->taken++;
+    atomic_store(&lane->ended, lane->taken);
+    atomic_store(&lane->current, NULL);
+}
+
 /* It gets its outcome although it still runs. */
 static inline void twill__fan_answer(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
                                      twill_status status)
@@ -17375,14 +17528,22 @@ static inline twill_ns twill__fan_next_instant(const twill_fan *fan, twill_ns de
 
 /* ---- tasks ---- */
 
+/* All but the token, which twill_cancel_init sets. */
 static inline void twill__fan_fresh(twill_fan *fan, twill__fan_task *task,
                                     const twill__call_table *table)
 {
-    memset(task, 0, sizeof *task);
+    static const twill_outcome none = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, 0, 0, 0};
+    memset(&task->call, 0, sizeof task->call);
     task->call.table = table;
+    task->next = task->previous = task->after = task->outer = NULL;
     task->fan = fan;
-    task->outcome.worker = UINT_MAX;
+    task->lane = NULL;
+    task->fn = NULL;
+    task->arg = NULL;
+    task->outcome = none;
+    task->due = 0;
     task->holds = 2;
+    task->tell = task->told = task->expired = task->answered = task->skip = task->late = false;
 }
 
 static inline void twill__fan_accept(twill_fan *fan, twill__fan_turn *turn, twill__fan_task *task,
@@ -17485,8 +17646,12 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
         wait->task = fan->ordered ? fan->ring[fan->emit % fan->capacity] : fan->done.first;
-        if (twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
-            (void)twill__fan_take(fan);
+        if (!twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
+            continue;
+        (void)twill__fan_take(fan);
+        fan->gather = 0;
+        if (fan->laned) /* it will sweep the rest itself */
+            atomic_store(&fan->hungry, 0);
     }
     if (twill__fan_finished(fan))
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
@@ -17547,18 +17712,30 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
 
 static inline void twill__fan_exit(twill_fan *fan, twill__fan_turn *turn);
 
+/* One that is to be told, and was not yet, or NULL. */
+static inline twill__fan_task *twill__fan_to_tell(const twill_fan *fan)
+{
+    const twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+    twill__fan_task *task;
+    for (int k = 0; k < 2; k++)
+        for (task = lists[k]->first; task; task = task->next)
+            if (task->tell && !task->told)
+                return task;
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++)
+        if ((task = atomic_load(&fan->slot[k].lane.current)) && task->tell && !task->told)
+            return task;
+    return NULL;
+}
+
 /* Fires the tokens of the tasks that are to be told. */
 static inline void twill__fan_fire_some(twill_fan *fan)
 {
     for (;;) { /* exit: each task is told once */
-        twill__fan_task *task = NULL;
-        twill__fan_list *lists[2] = {&fan->running, &fan->overdue};
+        twill__fan_task *task;
         twill__fan_turn turn;
         turn.visitor = false;
         twill__lock(&fan->lock);
-        for (int k = 0; k < 2 && !task; k++)
-            for (task = lists[k]->first; task && !(task->tell && !task->told);)
-                task = task->next;
+        task = twill__fan_to_tell(fan);
         if (task) {
             task->told = true;
             task->holds++; /* not used again before we are back */
@@ -17762,14 +17939,45 @@ static inline twill__fan_task *twill__fan_unqueue(twill_fan *fan)
     return task;
 }
 
+/* A record of the source's item. */
+static inline void twill__fan_item_record(twill_fan *fan, twill__fan_task *task, size_t index)
+{
+    task->outcome.index = index;
+    task->outcome.queued = fan->since;
+    task->arg = (void *)(uintptr_t)(fan->items + index * fan->item_size);
+}
+
+/* The highest item in a lane, if it need not run: becomes a task, or NULL. */
+static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
+{
+    twill__fan_task *task;
+    for (unsigned k = 0; fan->laned && fan->free && k < fan->workers; k++) {
+        twill__fan_lane *lane = &fan->slot[k].lane;
+        size_t index = lane->base + twill__hi(atomic_load(&lane->range));
+        if (!twill__fan_lane_any(lane) || !twill__fan_spared(fan, index - 1) ||
+            !twill__fan_lane_take(lane, true, &index))
+            continue;
+        task = twill__fan_take_free(fan);
+        twill__fan_fresh(fan, task, twill__fan_task_table());
+        twill__fan_item_record(fan, task, index);
+        return task;
+    }
+    return NULL;
+}
+
 /* Drops what need not run any more, without waiting for a worker. False: there was nothing. */
 static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 {
     twill__fan_task *task = fan->queue.first;
-    if (!task || !twill__fan_spared(fan, task->outcome.index))
+    if (!task && (fan->over || fan->limit != SIZE_MAX))
+        task = twill__fan_lane_spared(fan);
+    else if (task && twill__fan_spared(fan, task->outcome.index))
+        (void)twill__fan_unqueue(fan);
+    else
         return false;
-    twill__fan_drop(fan, turn, twill__fan_unqueue(fan));
-    return true;
+    if (task)
+        twill__fan_drop(fan, turn, task);
+    return task != NULL;
 }
 
 /* ---- tasks that run ---- */
@@ -17777,7 +17985,9 @@ static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 /* The next item of a call's source becomes a task. NULL: no memory for one more now. */
 static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
 {
+    twill__fan_lane *lane = NULL;
     twill__fan_task *task;
+    size_t index;
     if (!fan->free) {
         size_t more = twill__fan_growth(fan);
         twill__fan_chunk *chunk;
@@ -17793,16 +18003,21 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
         if (!twill__fan_available(fan) || fan->queue.first)
             return NULL;
     }
-    task = twill__fan_take_free(fan);
-    if (!task)
+    if (!fan->free)
         return NULL;
+    if (!twill__fan_source_left(fan)) { /* what a lane has not begun, since its worker is slow */
+        lane = twill__fan_lane_left(fan);
+        if (!lane || !twill__fan_lane_take(lane, true, &index))
+            return NULL;
+    } else {
+        index = fan->source_next++;
+        fan->in_flight++;
+    }
+    task = twill__fan_take_free(fan);
     twill__fan_fresh(fan, task, twill__fan_task_table());
-    task->outcome.index = fan->source_next++;
-    task->outcome.queued = fan->since;
-    task->arg = (void *)(uintptr_t)(fan->items + task->outcome.index * fan->item_size);
+    twill__fan_item_record(fan, task, index);
     if (fan->copies) /* the caller may be gone before the task */
         memcpy((char *)task + fan->item_at, task->arg, fan->item_size);
-    fan->in_flight++;
     return task;
 }
 
@@ -17855,8 +18070,10 @@ static inline bool twill__fan_run(twill_fan *fan, twill__fan_turn *turn, twill__
         twill__fan_lock(fan, turn);
     }
     slot->chunks++;
-    if (!task->outer)
-        slot->busy += *now - task->outcome.started;
+    if (!task->outer) {
+        slot->pace = *now - task->outcome.started + 1;
+        slot->busy += slot->pace - 1;
+    }
     slot->current = task->outer;
     twill__fan_ended(fan, turn, task, code ? TWILL_FAILED : TWILL_OK, code, *now);
     return true;
@@ -17880,6 +18097,149 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
     if (fan->timeout)
         twill__fan_expire(fan, turn, *now);
     return true;
+}
+
+/* ---- lanes ---- */
+
+/* Under the lock: takes a run of items into the worker's lane; how many, 0: none. */
+static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slot)
+{
+    twill__fan_lane *lane = &slot->lane;
+    size_t left = fan->source_n - fan->source_next, n = slot->run ? 2 * (size_t)slot->run : 2, most;
+    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS || slot->current ||
+        !twill__fan_source_left(fan) || twill__fan_lane_any(lane))
+        return 0;
+    most = (left - 1) / (2 * (size_t)fan->workers) + 1; /* the end is for all */
+    if (most > (size_t)(TWILL__FAN_RUN_NS / slot->pace))
+        most = (size_t)(TWILL__FAN_RUN_NS / slot->pace);
+    if (most > lane->places / 2)
+        most = lane->places / 2;
+    if (most > n)
+        most = n;
+    n = lane->places -
+        (atomic_load_explicit(&lane->ended, memory_order_relaxed) - lane->returned); /* the own */
+    if (n > most)
+        n = most;
+    if (!n)
+        return 0;
+    lane->base = fan->source_next;
+    lane->open = true;
+    fan->source_next += n;
+    fan->in_flight += n;
+    fan->executing++;
+    slot->run = (uint32_t)n;
+    atomic_store(&lane->range, twill__pack(0, n));
+    return slot->run;
+}
+
+/* Under the lock: its worker leaves it; items that are left in it are for others. */
+static inline void twill__fan_lane_close(twill_fan *fan, twill__fan_turn *turn,
+                                         twill__fan_lane *lane)
+{
+    twill__fan_task *task = atomic_load(&lane->current);
+    if (task) { /* another one was quicker to take its item; it may be told just now */
+        twill__fan_lane_pass(fan, turn, lane);
+        twill__fan_release(fan, task);
+    }
+    lane->open = false;
+    fan->executing--;
+}
+
+/* Takes the next item, under the next record; NULL: none is left. */
+static inline twill__fan_task *twill__fan_lane_next(twill_fan *fan, twill__fan_slot *slot)
+{
+    twill__fan_lane *lane = &slot->lane;
+    /* relaxed: the own store */
+    uint32_t at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    twill__fan_task *task = twill__fan_lane_at(fan, lane, at);
+    size_t index;
+    if (!twill__fan_lane_any(lane))
+        return NULL;
+    twill__fan_fresh(fan, task, twill__fan_task_table());
+    twill_cancel_init(&task->token, slot->task->until.cancel);
+    task->lane = lane;
+    task->outcome.worker = slot->task->worker;
+    task->outcome.attempts = 1;
+    task->holds = 1; /* of the outcome: nobody touches it here after its end */
+    /* release: with the take, before who tells those that run looks for it */
+    atomic_store_explicit(&lane->current, task, memory_order_release);
+    if (!twill__fan_lane_take(lane, false, &index))
+        return NULL;
+    twill__fan_item_record(fan, task, index);
+    return task;
+}
+
+/* Runs it, and gathers its outcome. False: it is another process now. */
+static inline bool twill__fan_lane_run(twill_fan *fan, twill__fan_slot *slot, twill__fan_task *task,
+                                       twill_ns *now)
+{
+    twill__fan_lane *lane = &slot->lane;
+    uint32_t ended = atomic_load_explicit(&lane->ended, memory_order_relaxed); /* the own store */
+    int code;
+    task->outcome.started = *now;
+    slot->current = task;
+    code = twill__fan_invoke(fan, slot->task, task);
+    if (!twill__fan_here(fan))
+        return false;
+    twill__token_leave(twill__token_of(&task->token)); /* no hook of a fire is running now */
+    slot->current = NULL;
+    *now = twill__clock_now();
+    slot->chunks++;
+    slot->busy += *now - task->outcome.started;
+    task->outcome.finished = *now;
+    task->outcome.code = code;
+    task->outcome.status = code ? TWILL_FAILED : task->skip ? TWILL_CANCELLED : TWILL_OK;
+    /* release: before `ended`, so that who has published it does not find it here */
+    atomic_store_explicit(&lane->current, NULL, memory_order_release);
+    atomic_store(&lane->ended, ended + 1); /* seq_cst: then `hungry` is looked at */
+    return true;
+}
+
+/* Whether the worker in a lane must have the lock: somebody waits for outcomes, or the run is
+   over. */
+static inline bool twill__fan_lane_calls(const twill_fan *fan, twill_ns now)
+{
+    twill_ns deadline = fan->crew.run.until.deadline;
+    return atomic_load(&fan->hungry) || (!twill__no_deadline(deadline) && now >= deadline) ||
+           (fan->cancel && twill_cancel_fired(fan->cancel));
+}
+
+/* A run of items, if tasks are quick. The lock is held before and after. 0: none was taken; 1; -1:
+   this is another process now. */
+static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, twill__fan_slot *slot,
+                                       twill_ns *now)
+{
+    twill__fan_lane *lane = &slot->lane;
+    twill__fan_task *task;
+    twill_ns began = *now;
+    uint32_t n = twill__fan_lane_fill(fan, slot);
+    if (!n)
+        return 0;
+    twill__fan_exit(fan, turn);
+    while ((task = twill__fan_lane_next(fan, slot)) != NULL) { /* exit: each turn takes one */
+        bool spared = task->outcome.index >= atomic_load(&fan->cut);
+        if (!spared && !twill__fan_lane_run(fan, slot, task, now))
+            return -1;
+        if (!spared && !twill__fan_lane_calls(fan, *now))
+            continue;
+        twill__fan_lock(fan, turn);
+        twill__fan_look(fan, turn, *now);
+        if (spared) {
+            twill__fan_lane_pass(fan, turn, lane);
+            task->holds++;
+            twill__fan_drop(fan, turn, task);
+        } else {
+            twill__fan_sweep(fan, turn);
+        }
+        twill__fan_exit(fan, turn);
+    }
+    twill__fan_lock(fan, turn);
+    twill__fan_lane_close(fan, turn, lane);
+    if (fan->gather && (*now >= fan->gather || lane->ended - lane->taken >= lane->places / 2))
+        twill__fan_sweep(fan, turn);
+    slot->pace = (*now - began) / n + 1;
+    twill__fan_look(fan, turn, *now);
+    return 1;
 }
 
 /* ---- the crew's functions ---- */
@@ -17921,7 +18281,7 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     twill__fan_slot *slot = &fan->slot[task->worker];
     twill__fan_turn turn;
     twill_ns now;
-    bool once;
+    bool once, full;
     turn.visitor = false;
     slot->task = task;
     /* relaxed: only the own thread finds its number here */
@@ -17931,13 +18291,17 @@ static inline void twill__fan_work(void *fan_, twill_task *task)
     now = twill__clock_now();
     twill__fan_clock(fan, &turn);
     while (twill__fan_available(fan)) { /* exit: each turn takes a task; helpers one */
-        if (!twill__fan_step(fan, &turn, slot, &now))
+        int lane = once ? 0 : twill__fan_lane_work(fan, &turn, slot, &now);
+        if (lane < 0 || (!lane && !twill__fan_step(fan, &turn, slot, &now)))
             return;
         if (once)
             break;
     }
     atomic_store_explicit(&slot->thread, 0, memory_order_relaxed);
+    full = fan->laned && twill__fan_source_left(fan);
     twill__fan_exit(fan, &turn);
+    if (full && !once) /* of outcomes: who reads them may want this CPU */
+        twill__yield();
 }
 
 /* A callback has ended the thread: what it ran is LOST. */
@@ -17955,6 +18319,14 @@ static inline void twill__fan_died(void *fan_, twill_task *task)
         twill__token_leave(twill__token_of(&lost->token));
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
+    if (slot->lane.open) {
+        if (slot->current) {
+            twill__fan_lane_pass(fan, &turn, &slot->lane);
+            twill__fan_publish(fan, &turn, slot->current, TWILL_LOST, 0, now);
+        }
+        slot->current = NULL;
+        twill__fan_lane_close(fan, &turn, &slot->lane);
+    }
     for (twill__fan_task *lost = slot->current, *outer; lost; lost = outer) {
         outer = lost->outer;
         twill__fan_ended(fan, &turn, lost, TWILL_LOST, 0, now);
@@ -18055,6 +18427,15 @@ static inline int twill__fan_instead(twill_fan *fan, twill__fan_turn *turn, twil
 
 /* ---- waiting ---- */
 
+/* Whether a worker is in a lane. */
+static inline bool twill__fan_gathering(const twill_fan *fan)
+{
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++)
+        if (fan->slot[k].lane.open)
+            return true;
+    return false;
+}
+
 /* Under the lock before and after: waits in `list`. True: answered, in wait->node.answer. False:
    *over is TIMEOUT or CANCELLED by `until`, or OK: time has brought something else. */
 static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twill__list *list,
@@ -18062,6 +18443,7 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
 {
     twill_until soon = {twill__fan_next_instant(fan, until.deadline), until.cancel};
     twill_status status;
+    bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
         /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
         twill_ns next = twill__clock_now() + TWILL_MS(1);
@@ -18070,9 +18452,21 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
+    if (gather) { /* workers in lanes need not look whether somebody waits: they are quick */
+        fan->gather = twill__clock_now() + TWILL__FAN_GATHER_NS;
+        if (fan->gather + TWILL__FAN_GATHER_NS < soon.deadline)
+            soon.deadline = fan->gather + TWILL__FAN_GATHER_NS;
+    } else if (fan->laned) {
+        /* a worker in a lane raises `ended`, then looks at this: one of both sees the other */
+        atomic_store(&fan->hungry, 1);
+        twill__fan_sweep(fan, turn);
+    }
     twill__fan_exit(fan, turn);
     status = twill__wait(&wait->node, soon);
     twill__fan_lock(fan, turn);
+    fan->gather = 0;
+    if (fan->laned) /* the call's thread is the only one that waits */
+        atomic_store(&fan->hungry, 0);
     if (status == TWILL_OK)
         return true;
     twill__list_remove(list, &wait->node);
@@ -18080,15 +18474,37 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     return false;
 }
 
+typedef struct twill__fan_watch {
+    const twill_fan *fan;
+    uint32_t seen;
+} twill__fan_watch;
+
+/* Changes when there is something to look at. */
+static inline uint32_t twill__fan_moves(const twill_fan *fan)
+{
+    /* relaxed: hints to look again under the lock */
+    uint32_t moves = atomic_load_explicit(&fan->published, memory_order_relaxed);
+    for (unsigned k = 0; fan->laned && k < fan->workers; k++)
+        moves += atomic_load_explicit(&fan->slot[k].lane.ended, memory_order_relaxed);
+    return moves;
+}
+
+static inline bool twill__fan_moved(void *watch_)
+{
+    twill__fan_watch *watch = (twill__fan_watch *)watch_;
+    return twill__fan_moves(watch->fan) != watch->seen;
+}
+
 /* Before a node is put into a list: a moment outside the lock, since a parked round trip costs far
    more. */
 static inline void twill__fan_moment(twill_fan *fan, twill__fan_turn *turn)
 {
-    uint32_t seen =
-        atomic_load_explicit(&fan->published, memory_order_relaxed); /* under the lock */
+    twill__fan_watch watch = {fan, twill__fan_moves(fan)}; /* under the lock */
     fan->spinning++;
     twill__fan_exit(fan, turn);
-    twill__spin(&fan->published, seen, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS);
+    if (twill__spin_for(twill__fan_moved, &watch, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS) &&
+        fan->laned)
+        twill__yield(); /* more will gather */
     twill__fan_lock(fan, turn);
     fan->spinning--;
 }
@@ -18938,7 +19354,7 @@ typedef struct twill__fan_plan { /* what is to be made, and where it stands in i
     unsigned workers, own;
     size_t window, max_unread, capacity;
     size_t task_size, item_at, result_at;
-    size_t slots, crew, ring, records, first, bytes;
+    size_t slots, crew, ring, lanes, places, records, first, bytes; /* places: of a lane */
 } twill__fan_plan;
 
 static inline bool twill__fan_options_valid(const twill__fan_plan *plan)
@@ -18989,6 +19405,24 @@ static inline bool twill__fan_add(size_t *total, size_t count, size_t size)
     return true;
 }
 
+/* How many records a lane has; 0: there are none. Only where no outcome decides anything. They are
+   a part of those that the call may have. */
+static inline size_t twill__fan_plan_lanes(const twill__fan_plan *plan)
+{
+    const twill_fan_options *options = plan->options;
+    const twill_on_error policy = options->run.on_error;
+    size_t places = TWILL__FAN_PLACES;
+    if (!plan->call || plan->stream || options->goal != TWILL_FAN_ALL || options->ordered ||
+        (policy != TWILL_ON_ERROR_DEFAULT && policy != TWILL_ON_ERROR_COLLECT) ||
+        (options->timeout && options->timeout != TWILL_FOREVER) || options->max_abandoned ||
+        plan->workers > TWILL__FAN_LANES || !plan->n)
+        return 0;
+    while (places > plan->capacity / (2 * (size_t)plan->workers) ||
+           places > TWILL__FAN_BYTES / plan->task_size)
+        places /= 2;
+    return places < TWILL__FAN_FEWEST ? 0 : places;
+}
+
 /* Sizes and places; OK or TOO_BIG. */
 static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
 {
@@ -19022,6 +19456,13 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->ring = plan->bytes;
     if (options->ordered &&
         !twill__fan_add(&plan->bytes, plan->capacity, sizeof(twill__fan_task *)))
+        return TWILL_TOO_BIG;
+    plan->lanes = plan->bytes;
+    plan->places = twill__fan_plan_lanes(plan);
+    plan->capacity -= plan->workers * plan->places;
+    if (plan->first > plan->capacity)
+        plan->first = plan->capacity;
+    if (!twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size))
         return TWILL_TOO_BIG;
     plan->records = plan->bytes;
     return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
@@ -19082,6 +19523,12 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
         fan->ring = (twill__fan_task **)(void *)(base + plan->ring);
         memset(fan->ring, 0, plan->capacity * sizeof *fan->ring);
     }
+    fan->laned = plan->places != 0;
+    for (unsigned k = 0; k < fan->workers; k++) {
+        fan->slot[k].lane.places = (uint32_t)plan->places;
+        fan->slot[k].lane.records = base + plan->lanes + k * plan->places * plan->task_size;
+    }
+    atomic_store(&fan->cut, SIZE_MAX);
     twill__fan_add_records(fan, base + plan->records, plan->first);
     /* of what is left behind the fan alone is above: the user's token may go */
     twill_cancel_init(&fan->root, fan->max_abandoned ? NULL : fan->cancel);
@@ -19164,6 +19611,7 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
         int instead;
         size_t room = most > fan->answered ? most - fan->answered : 0;
         twill__fan_clock(fan, turn);
+        twill__fan_sweep(fan, turn);
         if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
             return TWILL_OK;
         if (twill__fan_drop_spared(fan, turn))
@@ -19303,6 +19751,8 @@ static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
     twill__fan_free(fan);
 }
 #endif
+
+enum { TWILL__FAN_SOME = 64 }; /* outcomes between two looks */
 
 typedef struct twill__fan_call {
     twill__call call; /* first: what aggregate and pull say */
@@ -19496,19 +19946,20 @@ static inline bool twill__fan_may_abandon(const twill_fan *fan)
     return true;
 }
 
-/* Waits for an outcome. The lock is held before and after. */
+/* Waits for an outcome. The lock is held before and after. spun: a moment was waited in vain. While
+   quick tasks run, let them gather for a moment: to be woken for each costs more than they do. */
 static inline void twill__fan_call_wait(twill__fan_call *call, twill__fan_turn *turn, bool *spun)
 {
     static const twill_until forever = {0, NULL};
     twill_fan *fan = call->fan;
-    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
+    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL), .strict = *spun};
     twill_status over;
-    if (!*spun) {
+    if (!*spun && !twill__fan_gathering(fan)) {
         *spun = true;
         twill__fan_moment(fan, turn);
         return;
     }
-    *spun = false;
+    *spun = !*spun;
     if (twill__fan_wait_in(fan, turn, &fan->readers, &me, forever, &over) &&
         me.node.answer == TWILL_OK)
         twill__fan_push(&call->batch, me.task);
@@ -19526,6 +19977,7 @@ static inline bool twill__fan_collect(twill__fan_call *call)
     for (;;) { /* exit: all is over; each turn is an outcome, an item, or time */
         int instead;
         twill__fan_clock(fan, &turn);
+        twill__fan_sweep(fan, &turn);
         if (fan->pulled && twill__fan_spared(fan, fan->next_index)) {
             fan->cut_off = true; /* the source had not said that this is all */
             twill__fan_source_ended(fan, &turn);
@@ -19536,8 +19988,8 @@ static inline bool twill__fan_collect(twill__fan_call *call)
             /* one outcome after one item: neither side waits long for the other */
             if ((task = twill__fan_take(fan)) != NULL)
                 twill__fan_push(&call->batch, task);
-        } else {
-            while ((task = twill__fan_take(fan)) != NULL)
+        } else { /* some at a time: workers wait for their records */
+            for (unsigned k = 0; k < TWILL__FAN_SOME && (task = twill__fan_take(fan)); k++)
                 twill__fan_push(&call->batch, task);
         }
         if (call->batch.first) {
@@ -19795,6 +20247,7 @@ static inline twill_status twill__fan_go(twill_fan *fan, twill_task_fn *fn, void
     if (!twill__fan_here(fan))
         return TWILL_FORKED;
     twill__fan_fresh(fan, &task, twill__fan_task_table());
+    twill_cancel_init(&task.token, NULL);
     task.fn = fn;
     task.arg = arg;
     task.outcome.key = key;
