@@ -17076,7 +17076,8 @@ static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t
 {
     uint64_t range = atomic_load(&lane->range);
     while (twill__lo(range) < twill__hi(range)) { /* exit: empty, or one is ours */
-        size_t lo = twill__lo(range), hi = twill__hi(range), at = back ? hi - 1 : lo;
+        size_t lo = (size_t)twill__lo(range), hi = (size_t)twill__hi(range),
+               at = back ? hi - 1 : lo;
         uint64_t rest = back ? twill__pack(lo, hi - 1) : twill__pack(lo + 1, hi);
         /* seq_cst: who lowers `cut` then looks at the range, and the owner looks at `cut` then */
         if (atomic_compare_exchange_weak(&lane->range, &range, rest)) {
@@ -17293,7 +17294,7 @@ static inline void twill__fan_lanes_tell(twill_fan *fan, twill__fan_turn *turn, 
 {
     for (unsigned k = 0; fan->laned && k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t lo = twill__lo(atomic_load(&lane->range)); /* before `current`: see its owner */
+        size_t lo = (size_t)twill__lo(atomic_load(&lane->range)); /* before `current` */
         twill__fan_task *task = atomic_load(&lane->current);
         if (task && lo && lane->base + lo - 1 > index)
             task->tell = turn->fire_some = true;
@@ -36477,7 +36478,7 @@ typedef struct twill__todo_ring {
     _Atomic uint64_t *stamp; /* of those that were measured */
 } twill__todo_ring;
 
-#define TWILL__HELD   ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+#define TWILL__HOLD   ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
 #define TWILL__SHUT   ((uint64_t)1 << 63) /* in `tail`: nobody comes in without the lock */
 #define TWILL__INSIDE ((uint64_t)1 << 62) /* in `tail`: somebody has come in, and is at it */
 
@@ -36531,7 +36532,7 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
     ring = twill__todo_ring_make(size);
     atomic_init(&todos->ring, ring);
     atomic_init(&todos->size, size);
-    atomic_init(&todos->head, TWILL__HELD);
+    atomic_init(&todos->head, TWILL__HOLD);
     atomic_init(&todos->tail, TWILL__SHUT);
     atomic_init(&todos->shut, true);
     todos->held = true;
@@ -36724,7 +36725,7 @@ static inline void twill__todos_hold(twill__todos *todos)
     twill__todos_shut(todos);
     todos->held = true;
     /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
-    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HELD, memory_order_acq_rel);
+    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acq_rel);
 }
 
 static inline void twill__todos_let_go(twill__todos *todos)
@@ -36742,7 +36743,7 @@ static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
 {
     todos->seen = position;
     /* relaxed: nobody takes */
-    atomic_store_explicit(&todos->head, position | TWILL__HELD, memory_order_relaxed);
+    atomic_store_explicit(&todos->head, position | TWILL__HOLD, memory_order_relaxed);
 }
 
 /* Inside, or under the lock and shut: looks how far those who take without the lock have come. */
@@ -36847,7 +36848,7 @@ static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twi
 static inline bool twill__todos_known(const twill__todos *todos, const twill__taker *taker)
 {
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
-    return !(head & TWILL__HELD) && (int64_t)(taker->tail - head) > 0;
+    return !(head & TWILL__HOLD) && (int64_t)(taker->tail - head) > 0;
 }
 
 /* A guess, as below: as long as the taker knows of more, the pushers' line is left alone. */
@@ -36865,7 +36866,7 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_acquire);
     for (;;) { /* exit: taken, or nothing there; each turn is another's take */
         twill__todo_ring *ring;
-        if (head & TWILL__HELD)
+        if (head & TWILL__HOLD)
             return false;
         /* the tail goes back only while held, and then the head passes what it was */
         if ((int64_t)(taker->tail - head) <= 0)
@@ -36889,7 +36890,7 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
 /* A guess, without the lock. */
 static inline bool twill__todos_are_held(const twill__todos *todos)
 {
-    return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HELD;
+    return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HOLD;
 }
 
 /* Pushes the ring together; into a larger one if `fresh` is not NULL. */
@@ -38891,7 +38892,7 @@ static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
 
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
    and who is in is waited for. To wake a parked thread takes 10 us. */
-#define TWILL__AWAY 300
+#define TWILL__STAND_BACK 300
 
 typedef struct twill__lull { /* what a worker that spins has seen */
     uint32_t epoch;          /* changes up to here do not concern it */
@@ -38927,7 +38928,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
         return false;
     if (!lull->little || !TWILL__SPIN)
         return true;
-    twill__spin_away(TWILL__AWAY / 2);
+    twill__spin_away(TWILL__STAND_BACK / 2);
     /* relaxed: only compared */
     return atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened &&
            (atomic_load(word) & TWILL__SEAT_OPEN);
@@ -38945,7 +38946,7 @@ static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
         if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1))
             continue;
         if (lull.little)
-            twill__spin_away(TWILL__AWAY);
+            twill__spin_away(TWILL__STAND_BACK);
         if (!twill__only_calls(team, &lull) || twill__call_stays(&lull))
             return true;
     } while (TWILL__SPIN && twill__clock_now() < until);
@@ -39640,7 +39641,7 @@ static inline bool twill__pool_looks_roomy(const twill__pool *pool)
 {
     uint64_t head = atomic_load(&pool->todos.head);
     uint64_t tail = twill__todos_tail_now(&pool->todos);
-    if (head & TWILL__HELD)
+    if (head & TWILL__HOLD)
         return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
     /* or others have moved both meanwhile */
     return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;

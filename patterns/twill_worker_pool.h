@@ -4075,7 +4075,7 @@ typedef struct twill__todo_ring {
     _Atomic uint64_t *stamp; /* of those that were measured */
 } twill__todo_ring;
 
-#define TWILL__HELD   ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+#define TWILL__HOLD   ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
 #define TWILL__SHUT   ((uint64_t)1 << 63) /* in `tail`: nobody comes in without the lock */
 #define TWILL__INSIDE ((uint64_t)1 << 62) /* in `tail`: somebody has come in, and is at it */
 
@@ -4129,7 +4129,7 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
     ring = twill__todo_ring_make(size);
     atomic_init(&todos->ring, ring);
     atomic_init(&todos->size, size);
-    atomic_init(&todos->head, TWILL__HELD);
+    atomic_init(&todos->head, TWILL__HOLD);
     atomic_init(&todos->tail, TWILL__SHUT);
     atomic_init(&todos->shut, true);
     todos->held = true;
@@ -4322,7 +4322,7 @@ static inline void twill__todos_hold(twill__todos *todos)
     twill__todos_shut(todos);
     todos->held = true;
     /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
-    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HELD, memory_order_acq_rel);
+    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acq_rel);
 }
 
 static inline void twill__todos_let_go(twill__todos *todos)
@@ -4340,7 +4340,7 @@ static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
 {
     todos->seen = position;
     /* relaxed: nobody takes */
-    atomic_store_explicit(&todos->head, position | TWILL__HELD, memory_order_relaxed);
+    atomic_store_explicit(&todos->head, position | TWILL__HOLD, memory_order_relaxed);
 }
 
 /* Inside, or under the lock and shut: looks how far those who take without the lock have come. */
@@ -4445,7 +4445,7 @@ static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twi
 static inline bool twill__todos_known(const twill__todos *todos, const twill__taker *taker)
 {
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
-    return !(head & TWILL__HELD) && (int64_t)(taker->tail - head) > 0;
+    return !(head & TWILL__HOLD) && (int64_t)(taker->tail - head) > 0;
 }
 
 /* A guess, as below: as long as the taker knows of more, the pushers' line is left alone. */
@@ -4463,7 +4463,7 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_acquire);
     for (;;) { /* exit: taken, or nothing there; each turn is another's take */
         twill__todo_ring *ring;
-        if (head & TWILL__HELD)
+        if (head & TWILL__HOLD)
             return false;
         /* the tail goes back only while held, and then the head passes what it was */
         if ((int64_t)(taker->tail - head) <= 0)
@@ -4487,7 +4487,7 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
 /* A guess, without the lock. */
 static inline bool twill__todos_are_held(const twill__todos *todos)
 {
-    return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HELD;
+    return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HOLD;
 }
 
 /* Pushes the ring together; into a larger one if `fresh` is not NULL. */
@@ -8137,7 +8137,7 @@ static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
 
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
    and who is in is waited for. To wake a parked thread takes 10 us. */
-#define TWILL__AWAY 300
+#define TWILL__STAND_BACK 300
 
 typedef struct twill__lull { /* what a worker that spins has seen */
     uint32_t epoch;          /* changes up to here do not concern it */
@@ -8173,7 +8173,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
         return false;
     if (!lull->little || !TWILL__SPIN)
         return true;
-    twill__spin_away(TWILL__AWAY / 2);
+    twill__spin_away(TWILL__STAND_BACK / 2);
     /* relaxed: only compared */
     return atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened &&
            (atomic_load(word) & TWILL__SEAT_OPEN);
@@ -8191,7 +8191,7 @@ static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
         if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1))
             continue;
         if (lull.little)
-            twill__spin_away(TWILL__AWAY);
+            twill__spin_away(TWILL__STAND_BACK);
         if (!twill__only_calls(team, &lull) || twill__call_stays(&lull))
             return true;
     } while (TWILL__SPIN && twill__clock_now() < until);
@@ -8886,7 +8886,7 @@ static inline bool twill__pool_looks_roomy(const twill__pool *pool)
 {
     uint64_t head = atomic_load(&pool->todos.head);
     uint64_t tail = twill__todos_tail_now(&pool->todos);
-    if (head & TWILL__HELD)
+    if (head & TWILL__HOLD)
         return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
     /* or others have moved both meanwhile */
     return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;

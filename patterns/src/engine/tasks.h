@@ -59,7 +59,7 @@ typedef struct twill__todo_ring {
     _Atomic uint64_t *stamp; /* of those that were measured */
 } twill__todo_ring;
 
-#define TWILL__HELD   ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
+#define TWILL__HOLD   ((uint64_t)1 << 63) /* in `head`: nobody takes without the lock */
 #define TWILL__SHUT   ((uint64_t)1 << 63) /* in `tail`: nobody comes in without the lock */
 #define TWILL__INSIDE ((uint64_t)1 << 62) /* in `tail`: somebody has come in, and is at it */
 
@@ -113,7 +113,7 @@ static inline bool twill__todos_init(twill__todos *todos, size_t capacity, bool 
     ring = twill__todo_ring_make(size);
     atomic_init(&todos->ring, ring);
     atomic_init(&todos->size, size);
-    atomic_init(&todos->head, TWILL__HELD);
+    atomic_init(&todos->head, TWILL__HOLD);
     atomic_init(&todos->tail, TWILL__SHUT);
     atomic_init(&todos->shut, true);
     todos->held = true;
@@ -306,7 +306,7 @@ static inline void twill__todos_hold(twill__todos *todos)
     twill__todos_shut(todos);
     todos->held = true;
     /* acq_rel: what those who took before have written (twill__todos_take) comes before this */
-    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HELD, memory_order_acq_rel);
+    todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acq_rel);
 }
 
 static inline void twill__todos_let_go(twill__todos *todos)
@@ -324,7 +324,7 @@ static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
 {
     todos->seen = position;
     /* relaxed: nobody takes */
-    atomic_store_explicit(&todos->head, position | TWILL__HELD, memory_order_relaxed);
+    atomic_store_explicit(&todos->head, position | TWILL__HOLD, memory_order_relaxed);
 }
 
 /* Inside, or under the lock and shut: looks how far those who take without the lock have come. */
@@ -429,7 +429,7 @@ static inline twill__todo_ring *twill__taker_ring(const twill__todos *todos, twi
 static inline bool twill__todos_known(const twill__todos *todos, const twill__taker *taker)
 {
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
-    return !(head & TWILL__HELD) && (int64_t)(taker->tail - head) > 0;
+    return !(head & TWILL__HOLD) && (int64_t)(taker->tail - head) > 0;
 }
 
 /* A guess, as below: as long as the taker knows of more, the pushers' line is left alone. */
@@ -447,7 +447,7 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_acquire);
     for (;;) { /* exit: taken, or nothing there; each turn is another's take */
         twill__todo_ring *ring;
-        if (head & TWILL__HELD)
+        if (head & TWILL__HOLD)
             return false;
         /* the tail goes back only while held, and then the head passes what it was */
         if ((int64_t)(taker->tail - head) <= 0)
@@ -471,7 +471,7 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
 /* A guess, without the lock. */
 static inline bool twill__todos_are_held(const twill__todos *todos)
 {
-    return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HELD;
+    return atomic_load_explicit(&todos->head, memory_order_relaxed) & TWILL__HOLD;
 }
 
 /* Pushes the ring together; into a larger one if `fresh` is not NULL. */

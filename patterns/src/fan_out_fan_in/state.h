@@ -110,7 +110,7 @@ static inline void twill__fan_lanes_tell(twill_fan *fan, twill__fan_turn *turn, 
 {
     for (unsigned k = 0; fan->laned && k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t lo = twill__lo(atomic_load(&lane->range)); /* before `current`: see its owner */
+        size_t lo = (size_t)twill__lo(atomic_load(&lane->range)); /* before `current` */
         twill__fan_task *task = atomic_load(&lane->current);
         if (task && lo && lane->base + lo - 1 > index)
             task->tell = turn->fire_some = true;

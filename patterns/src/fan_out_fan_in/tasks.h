@@ -239,7 +239,8 @@ static inline bool twill__fan_lane_take(twill__fan_lane *lane, bool back, size_t
 {
     uint64_t range = atomic_load(&lane->range);
     while (twill__lo(range) < twill__hi(range)) { /* exit: empty, or one is ours */
-        size_t lo = twill__lo(range), hi = twill__hi(range), at = back ? hi - 1 : lo;
+        size_t lo = (size_t)twill__lo(range), hi = (size_t)twill__hi(range),
+               at = back ? hi - 1 : lo;
         uint64_t rest = back ? twill__pack(lo, hi - 1) : twill__pack(lo + 1, hi);
         /* seq_cst: who lowers `cut` then looks at the range, and the owner looks at `cut` then */
         if (atomic_compare_exchange_weak(&lane->range, &range, rest)) {

@@ -364,7 +364,7 @@ static inline bool twill__pool_looks_roomy(const twill__pool *pool)
 {
     uint64_t head = atomic_load(&pool->todos.head);
     uint64_t tail = twill__todos_tail_now(&pool->todos);
-    if (head & TWILL__HELD)
+    if (head & TWILL__HOLD)
         return atomic_load_explicit(&pool->used, memory_order_relaxed) < pool->capacity;
     /* or others have moved both meanwhile */
     return tail - head < pool->capacity || atomic_load(&pool->todos.head) != head;

@@ -325,7 +325,7 @@ static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
 
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
    and who is in is waited for. To wake a parked thread takes 10 us. */
-#define TWILL__AWAY 300
+#define TWILL__STAND_BACK 300
 
 typedef struct twill__lull { /* what a worker that spins has seen */
     uint32_t epoch;          /* changes up to here do not concern it */
@@ -361,7 +361,7 @@ static inline bool twill__call_stays(const twill__lull *lull)
         return false;
     if (!lull->little || !TWILL__SPIN)
         return true;
-    twill__spin_away(TWILL__AWAY / 2);
+    twill__spin_away(TWILL__STAND_BACK / 2);
     /* relaxed: only compared */
     return atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened &&
            (atomic_load(word) & TWILL__SEAT_OPEN);
@@ -379,7 +379,7 @@ static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
         if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1))
             continue;
         if (lull.little)
-            twill__spin_away(TWILL__AWAY);
+            twill__spin_away(TWILL__STAND_BACK);
         if (!twill__only_calls(team, &lull) || twill__call_stays(&lull))
             return true;
     } while (TWILL__SPIN && twill__clock_now() < until);
