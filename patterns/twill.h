@@ -17954,7 +17954,7 @@ static inline twill__fan_task *twill__fan_lane_spared(twill_fan *fan)
     twill__fan_task *task;
     for (unsigned k = 0; fan->laned && fan->free && k < fan->workers; k++) {
         twill__fan_lane *lane = &fan->slot[k].lane;
-        size_t index = lane->base + twill__hi(atomic_load(&lane->range));
+        size_t index = lane->base + (size_t)twill__hi(atomic_load(&lane->range));
         if (!twill__fan_lane_any(lane) || !twill__fan_spared(fan, index - 1) ||
             !twill__fan_lane_take(lane, true, &index))
             continue;
