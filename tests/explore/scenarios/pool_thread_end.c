@@ -9,13 +9,17 @@ static int end_thread(void *arg, void *result, const twill_task *task)
 
 int main(void)
 {
-    struct side other = {0};
+    struct side other = {0}, next = {0};
 
     other.pool = pool_of(&(twill_pool_options){.run.workers = 1});
     other.until = without_helping();
     assert(twill_pool_submit(other.pool, end_thread, NULL, &other.future, NULL) == TWILL_OK);
     go(&other, wait_on);
-    assert(twill_pool_submit(other.pool, run_it, NULL, NULL, NULL) == TWILL_OK);
+    assert(twill_pool_submit(other.pool, run_it, NULL, &next.future, NULL) == TWILL_OK);
+    next.until = without_helping(); /* nor starting a worker, as wait_idle would */
+    wait_on(&next);
+    assert(next.status == TWILL_OK);
+    twill_future_release(next.future);
     assert(twill_pool_wait_idle(other.pool) == TWILL_OK);
     balanced(other.pool, 2);
     assert(ran == 1);

@@ -1,4 +1,6 @@
-/* A reservation is cancelled while a try takes by the word alone: no token twice, none lost. */
+/* EXPLORE-BACKENDS: futex pthread no-futex-pthread
+   A reservation is cancelled while a try takes by the word alone: no token twice, none lost. C11's
+   wall clock is waited for in slices of 20 ms: a million seconds have too many. */
 #include "rate_common.h"
 
 int main(void)
