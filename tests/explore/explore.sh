@@ -84,6 +84,7 @@ for file in $here/scenarios/*.c; do
     *) continue ;;
     esac
     turn=$((turn + 1))
+    others=
     case ${BACKENDS:-}$((turn % 3)) in
     all*) others='pthread no-futex no-futex-pthread' ;;
     0) others=pthread ;;
@@ -100,8 +101,8 @@ speed=$here/scenarios/queue_lock_close.c
         's/^random: .* \([0-9.]*\) steps on average.* \([0-9]*\)\/s$/`queue_lock_close`, \1 steps on average | \2/p' >"$W/speed"
 
 cut -d' ' -f1 "$W/todo" | grep -e futex -e pthread | sort -u | tr '\n' '\0' |
-    xargs -0 -n 1 -P "$JOBS" sh "$0" --library || { echo "FAIL explore: the library does not build"; failed=$((failed + 1)); }
-tr '\n' '\0' <"$W/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --one |
+    xargs -0 -r -n 1 -P "$JOBS" sh "$0" --library || { echo "FAIL explore: the library does not build"; failed=$((failed + 1)); }
+tr '\n' '\0' <"$W/todo" | xargs -0 -r -n 1 -P "$JOBS" sh "$0" --one |
     tee "$W/results"
 passed=$((passed + $(grep -c ': passed$' "$W/results")))
 failed=$((failed + $(grep -c ': FAILED$' "$W/results")))
