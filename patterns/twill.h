@@ -18236,7 +18236,8 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
     }
     twill__fan_lock(fan, turn);
     twill__fan_lane_close(fan, turn, lane);
-    if (fan->gather && (*now >= fan->gather || lane->ended - lane->taken >= lane->places / 2))
+    if (fan->gather &&
+        (*now >= fan->gather || atomic_load(&lane->ended) - lane->taken >= lane->places / 2))
         twill__fan_sweep(fan, turn);
     slot->pace = (*now - began) / n + 1;
     twill__fan_look(fan, turn, *now);
@@ -36585,8 +36586,8 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-#define TWILL__CELLS_AHEAD  8 /* cells */
-#define TWILL__STAMPS_AHEAD 16
+#define TWILL__CELLS_AHEAD  8  /* cells */
+#define TWILL__STAMPS_AHEAD 16 /* stamps: two lines */
 
 /* The line will be written soon, and is another thread's now: else each unlock would wait for it.
    The compiler's own prefetch for writing is, without flags, one for reading. */
@@ -39051,9 +39052,8 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
     if (!runner->busy || runner->looks)
         return false;
     /* quick ones: does not look for every single one what has come */
-    if (!twill__todos_known(todos, &runner->taker) && twill__worker_searches(worker, todo))
-        ;
-    else if (!twill__todos_take(todos, todo, &runner->taker))
+    if ((twill__todos_known(todos, &runner->taker) || !twill__worker_searches(worker, todo)) &&
+        !twill__todos_take(todos, todo, &runner->taker))
         return false;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;

@@ -6706,7 +6706,8 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
     }
     twill__fan_lock(fan, turn);
     twill__fan_lane_close(fan, turn, lane);
-    if (fan->gather && (*now >= fan->gather || lane->ended - lane->taken >= lane->places / 2))
+    if (fan->gather &&
+        (*now >= fan->gather || atomic_load(&lane->ended) - lane->taken >= lane->places / 2))
         twill__fan_sweep(fan, turn);
     slot->pace = (*now - began) / n + 1;
     twill__fan_look(fan, turn, *now);

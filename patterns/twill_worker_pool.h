@@ -4182,8 +4182,8 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-#define TWILL__CELLS_AHEAD  8 /* cells */
-#define TWILL__STAMPS_AHEAD 16
+#define TWILL__CELLS_AHEAD  8  /* cells */
+#define TWILL__STAMPS_AHEAD 16 /* stamps: two lines */
 
 /* The line will be written soon, and is another thread's now: else each unlock would wait for it.
    The compiler's own prefetch for writing is, without flags, one for reading. */
@@ -8296,9 +8296,8 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
     if (!runner->busy || runner->looks)
         return false;
     /* quick ones: does not look for every single one what has come */
-    if (!twill__todos_known(todos, &runner->taker) && twill__worker_searches(worker, todo))
-        ;
-    else if (!twill__todos_take(todos, todo, &runner->taker))
+    if ((twill__todos_known(todos, &runner->taker) || !twill__worker_searches(worker, todo)) &&
+        !twill__todos_take(todos, todo, &runner->taker))
         return false;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;

@@ -166,8 +166,8 @@ static inline bool twill__is_hole(const twill__todo *todo)
 
 /* ---- the ring ---- */
 
-#define TWILL__CELLS_AHEAD  8 /* cells */
-#define TWILL__STAMPS_AHEAD 16
+#define TWILL__CELLS_AHEAD  8  /* cells */
+#define TWILL__STAMPS_AHEAD 16 /* stamps: two lines */
 
 /* The line will be written soon, and is another thread's now: else each unlock would wait for it.
    The compiler's own prefetch for writing is, without flags, one for reading. */

@@ -484,9 +484,8 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
     if (!runner->busy || runner->looks)
         return false;
     /* quick ones: does not look for every single one what has come */
-    if (!twill__todos_known(todos, &runner->taker) && twill__worker_searches(worker, todo))
-        ;
-    else if (!twill__todos_take(todos, todo, &runner->taker))
+    if ((twill__todos_known(todos, &runner->taker) || !twill__worker_searches(worker, todo)) &&
+        !twill__todos_take(todos, todo, &runner->taker))
         return false;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
