@@ -26,7 +26,7 @@ HEADERS  := $(patsubst patterns/twill_twill.h,patterns/twill.h,$(PATTERNS:patter
 TEST_SOURCES := $(wildcard tests/test_*.c tests/*/test_*.c)
 TESTS         = $(TEST_SOURCES:%.c=$(BUILD)/%)
 # Those that neither look inside nor replace a part have their code from one object, compiled once.
-SHARING      := $(shell grep -L '^.define TWILL_IMPLEMENTATION' $$(grep -l '^.include "twill_' $(TEST_SOURCES)))
+SHARING      := $(shell grep -L '^.define TWILL_IMPLEMENTATION' $$(grep -l '^.include "twill[_.]' $(TEST_SOURCES)))
 CHECKS       := $(wildcard tests/*/check.sh)
 
 # In a folder of examples, a file with main() is a program and is linked with the other files beside it.
@@ -90,7 +90,7 @@ FORCE:
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/tests/command | $(HEADERS)
 	@mkdir -p $(@D); rm -f $(@:.o=)
 	@echo '  CC $<'
-	@$(COMPILE) -MMD -MP -c -o $@ $<
+	@$(COMPILE) $(if $(filter $<,$(SHARING)),-DHARNESS_SHARED) -MMD -MP -c -o $@ $<
 
 $(SHARING:%.c=$(BUILD)/%): $(BUILD)/tests/twill.o
 $(TESTS): %: %.o

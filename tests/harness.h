@@ -31,7 +31,8 @@
  * The last line is `N passed, N failed` (and `, N skipped` if any); exit status 0 only if 0 failed.
  *
  * With HARNESS_FAULTS defined before this header, it defines TWILL_MALLOC, TWILL_FREE and
- * TWILL__FAIL_THREAD, so include it before the twill headers; see "faults" below.
+ * TWILL__FAIL_THREAD, so include it before the twill headers; see "faults" below. Compiled with
+ * HARNESS_SHARED, as a test is that shares the code in twill.c, it sets the hooks there instead.
  */
 #ifndef TWILL_HARNESS_H
 #define TWILL_HARNESS_H
@@ -377,17 +378,33 @@ static inline int harness_thread_fails(void)
     return from && number >= from;
 }
 
+#ifdef HARNESS_SHARED
+#include "faults.h"
+
+static inline void harness_hook(void)
+{
+    test_allocates = test_malloc;
+    test_frees = test_free;
+    test_thread_fails = harness_thread_fails;
+}
+#else
+#define TWILL_MALLOC(size)   test_malloc(size)
+#define TWILL_FREE(block)    test_free(block)
+#define TWILL__FAIL_THREAD() harness_thread_fails()
+
+static inline void harness_hook(void)
+{
+}
+#endif
+
 static inline void harness_reset_faults(void)
 {
+    harness_hook();
     faults_fail_alloc(0);
     faults_fail_thread(0);
     atomic_store(&harness_allocs, 0);
     atomic_store(&harness_threads, 0);
 }
-
-#define TWILL_MALLOC(size)   test_malloc(size)
-#define TWILL_FREE(block)    test_free(block)
-#define TWILL__FAIL_THREAD() harness_thread_fails()
 
 #else
 

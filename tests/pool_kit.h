@@ -4,6 +4,16 @@
 #define TWILL_POOL_KIT_H
 
 #include <pthread.h>
+#include <stdint.h>
+#ifndef TWILL_USE_PTHREAD
+#include <threads.h>
+#endif
+
+/* Tells threads that live apart. */
+static inline uint64_t thread_mark(void)
+{
+    return (uint64_t)(uintptr_t)pthread_self();
+}
 
 /* A gate that tasks wait at; `inside` counts those who have come to it. */
 struct gate {

@@ -3,7 +3,6 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
 #include "twill_batch_processing.h"
 #include "twill_worker_pool.h"
 
@@ -440,7 +439,7 @@ static uint64_t ran_on;
 static int notes_its_thread(twill_batch *batch, const twill_task *task)
 {
     (void)batch, (void)task;
-    ran_on = twill__thread_number();
+    ran_on = thread_mark();
     return 0;
 }
 
@@ -472,7 +471,7 @@ TEST(a_stranger_with_a_limit_does_not_work_for_the_pool)
                  k == 2 ? TWILL_CANCELLED : TWILL_TIMEOUT);
         CHECK_EQ(ran_on, 0);
         CHECK_EQ(twill_batcher_flush(batcher), TWILL_OK); /* no limit: it may, and must */
-        CHECK_EQ(ran_on, twill__thread_number());
+        CHECK_EQ(ran_on, thread_mark());
         CHECK_EQ(twill_batcher_destroy(batcher), TWILL_OK);
     }
     gate_open(&held);

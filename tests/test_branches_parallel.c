@@ -4,7 +4,6 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
 #include "twill_parallel_map.h"
 
 enum { ITEMS = 1000, WIDEST = 16 };

@@ -2,12 +2,13 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
 #include "twill_fan_out_fan_in.h"
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
 
 #include "pool_kit.h"
+
+#include <limits.h>
 
 #ifdef TWILL_USE_PTHREAD
 #define END_THREAD() pthread_exit(NULL)
@@ -360,14 +361,14 @@ static struct {
 static int note_thread(void *arg, void *result, const twill_task *task)
 {
     (void)arg, (void)result, (void)task;
-    inner.inner = twill__thread_number();
+    inner.inner = thread_mark();
     return 0;
 }
 
 static int goes_on(void *arg, void *result, const twill_task *task)
 {
     (void)arg, (void)result, (void)task;
-    inner.thread = twill__thread_number();
+    inner.thread = thread_mark();
     inner.at_full_window = twill_fan_go(inner.fan, note_thread, NULL, NULL);
     CHECK_EQ(inner.inner, inner.thread); /* at once, inside it */
     CHECK_EQ(stats_now(inner.fan).unread, 1);

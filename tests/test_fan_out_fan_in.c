@@ -2,10 +2,12 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
+#include "platform/threads.h"
 #include "twill_fan_out_fan_in.h"
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
+
+#include <limits.h>
 
 #ifdef TWILL_USE_PTHREAD
 #define END_THREAD() pthread_exit(NULL)

@@ -3,7 +3,6 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
 #include "twill_parallel_map.h"
 
 static twill_report report;

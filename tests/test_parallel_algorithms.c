@@ -2,7 +2,7 @@
    twill_parallel_map.h against serial references. */
 #define HARNESS_FAULTS
 #include "harness.h"
-#define TWILL_IMPLEMENTATION
+#include "platform/system.h" /* TWILL__UNDER_TSAN */
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
 

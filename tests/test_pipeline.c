@@ -2,9 +2,11 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
+#include "platform/threads.h"
 #include "twill_pipeline.h"
 #include "twill_worker_pool.h"
+
+#include <limits.h>
 
 static twill_until soon(int ms)
 {

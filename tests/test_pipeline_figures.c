@@ -1,7 +1,6 @@
 /* test_pipeline_figures.c - what a pipeline tells about its stages, and who is told when it ends. */
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
 #include "twill_pipeline.h"
 #include "twill_worker_pool.h"
 

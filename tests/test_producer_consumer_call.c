@@ -2,9 +2,11 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
+#include "platform/threads.h"
 #include "twill_producer_consumer.h"
 #include "twill_worker_pool.h"
+
+#include <limits.h>
 
 enum { MOST = 20000 };
 static atomic_uchar consumed[MOST], dropped[MOST];

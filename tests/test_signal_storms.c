@@ -5,9 +5,10 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
-#define TWILL_IMPLEMENTATION
+#include "platform/threads.h"
 #include "twill.h"
 
+#include <limits.h>
 #include <pthread.h>
 
 enum { SIDES = 3 };

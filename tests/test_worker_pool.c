@@ -2,12 +2,13 @@
 #define _GNU_SOURCE
 #define HARNESS_FAULTS
 #include "harness.h"
-#define TWILL_IMPLEMENTATION
+#include "engine/team.h"
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
 
 #include "parallel_kit.h"
 
+#include <limits.h>
 #include <dirent.h>
 #include <sched.h>
 

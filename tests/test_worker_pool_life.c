@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #define HARNESS_FAULTS
 #include "harness.h"
-#define TWILL_IMPLEMENTATION
+#include "platform/system.h" /* TWILL__UNDER_TSAN */
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
 

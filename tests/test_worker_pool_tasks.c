@@ -3,12 +3,12 @@
 #define _GNU_SOURCE
 #define HARNESS_FAULTS
 #include "harness.h"
-#define TWILL_IMPLEMENTATION
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
 
 #include "pool_kit.h"
 
+#include <limits.h>
 #include <sys/resource.h>
 
 static const twill_submit_options with_number = {.result_size = sizeof(intptr_t)};

@@ -1,3 +1,21 @@
-/* The code of all headers, once: the checks link it to examples that have their own taken out. */
+/* twill.c: the code of all headers, compiled once, with hooks for faults. The tests that neither look
+   inside nor replace a part are linked to it, and what the checks make of the examples and snippets,
+   which have their own taken out. */
+#include "faults.h"
+
+#include <stdlib.h>
+
+static int never(void)
+{
+    return 0;
+}
+
+void *(*test_allocates)(size_t size) = malloc;
+void (*test_frees)(void *block) = free;
+int (*test_thread_fails)(void) = never;
+
+#define TWILL_MALLOC(size)   test_allocates(size)
+#define TWILL_FREE(block)    test_frees(block)
+#define TWILL__FAIL_THREAD() test_thread_fails()
 #define TWILL_IMPLEMENTATION
 #include "twill.h"

@@ -51,7 +51,7 @@ if [ "${1:-}" = --one ]; then
                 --strategy=$strategy $told >"$folder/log" 2>&1 || echo "$2 on $1: $(tail -n 1 "$folder/log")"
         done ;;
     *)
-        $CC -std=c11 --coverage -fprofile-update=atomic $(flags_of "$1") -pthread -Wl,--wrap=_exit \
+        $CC -std=c11 --coverage -fprofile-update=atomic -DTWILL_IMPLEMENTATION= $(flags_of "$1") -pthread -Wl,--wrap=_exit \
             -o "$folder/program" "$2" "$W/exit.c" -lm >"$folder/log" 2>&1 || { echo "$2 on $1 does not build"; exit 0; }
         timeout -k 2 180 "$folder/program" >"$folder/log" 2>&1 || echo "$2 on $1: $(tail -n 1 "$folder/log")" ;;
     esac

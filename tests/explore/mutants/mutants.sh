@@ -71,7 +71,7 @@ programs() {
         esac
         for backend in $backends; do echo "$name $file $backend"; done
     done
-    for file in $(grep -l '^#define TWILL_IMPLEMENTATION' tests/test_*.c); do
+    for file in $(grep -l -e '^#define TWILL_IMPLEMENTATION' -e '^#include "twill[_.]' tests/test_*.c); do
         name=$(basename "$file" .c)
         echo "$name $file futex"
         case $name in test_platform) echo "$name $file no-futex"; echo "$name $file no-futex-pthread" ;; esac
@@ -90,7 +90,7 @@ build_one() {  # name, file, back end
     *)
         # shellcheck disable=SC2046 # flags
         $CC -std=c11 -O1 -g1 -w -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTWILL_STATIC \
-            $(backend_flags "$3") -include $here/mutants/mutants.h -I"$M_/include" -Itests -I"$M_/src" -pthread \
+            -DTWILL_IMPLEMENTATION= $(backend_flags "$3") -include $here/mutants/mutants.h -I"$M_/include" -Itests -I"$M_/src" -pthread \
             -o "$target" "$2" "$M_/mutants.o" -lm ;;
     esac >"$target.log" 2>&1 || { echo "FAIL mutants: $1@$3 does not build"; tail -n 5 "$target.log"; return 1; }
     objcopy --dump-section .mutants="$target.numbers" "$target" "$target.copy" 2>/dev/null || : >"$target.numbers"
