@@ -4,7 +4,11 @@
 #include "harness.h"
 
 #define TWILL_IMPLEMENTATION
-#include "twill.h"
+#include "twill_graceful_shutdown.h"
+#include "twill_parallel_map.h"
+#include "twill_producer_consumer.h"
+#include "twill_rate_limiter.h"
+#include "twill_retry_backoff.h"
 
 #include <sys/resource.h>
 
