@@ -4385,8 +4385,8 @@ static inline size_t twill__todos_length(const twill__todos *todos)
     return (size_t)(twill__todos_tail_now(todos) - head);
 }
 
-/* Under the lock, by who is counted among the idle: whether there is nothing. Whoever is inside
-   just now is waited for: he may not have seen that we are. */
+/* Under the lock, by who has just counted himself among the idle, or off what others count on:
+   whether there is nothing. Whoever is inside just now is waited for: he may not have seen it. */
 static inline bool twill__todos_are_empty(twill__todos *todos)
 {
     /* seq_cst: see twill__todos_enter */
@@ -7970,7 +7970,10 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
 {
     twill__hand *runner = &worker->runner;
     if (!pool->todos.held) {
-        if (!twill__todos_take(&pool->todos, todo, &runner->taker))
+        /* who is inside may count on us (twill__pool_calls): he is waited for, and seen here or
+           below */
+        if (twill__todos_are_empty(&pool->todos) ||
+            !twill__todos_take(&pool->todos, todo, &runner->taker))
             return false;
     } else if (pool->paused || !twill__todos_length(&pool->todos)) {
         return false;
@@ -8254,7 +8257,7 @@ static inline void twill__worker_looks_away(twill__worker *worker)
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
     atomic_fetch_sub(&pool->looking, 1); /* see twill__pool_calls */
-    if (twill__todos_length(&pool->todos))
+    if (!twill__todos_are_empty(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
 }

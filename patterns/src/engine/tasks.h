@@ -369,8 +369,8 @@ static inline size_t twill__todos_length(const twill__todos *todos)
     return (size_t)(twill__todos_tail_now(todos) - head);
 }
 
-/* Under the lock, by who is counted among the idle: whether there is nothing. Whoever is inside
-   just now is waited for: he may not have seen that we are. */
+/* Under the lock, by who has just counted himself among the idle, or off what others count on:
+   whether there is nothing. Whoever is inside just now is waited for: he may not have seen it. */
 static inline bool twill__todos_are_empty(twill__todos *todos)
 {
     /* seq_cst: see twill__todos_enter */

@@ -158,7 +158,10 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
 {
     twill__hand *runner = &worker->runner;
     if (!pool->todos.held) {
-        if (!twill__todos_take(&pool->todos, todo, &runner->taker))
+        /* who is inside may count on us (twill__pool_calls): he is waited for, and seen here or
+           below */
+        if (twill__todos_are_empty(&pool->todos) ||
+            !twill__todos_take(&pool->todos, todo, &runner->taker))
             return false;
     } else if (pool->paused || !twill__todos_length(&pool->todos)) {
         return false;
@@ -442,7 +445,7 @@ static inline void twill__worker_looks_away(twill__worker *worker)
     worker->runner.looks = false;
     twill__turn_begin(pool, &turn);
     atomic_fetch_sub(&pool->looking, 1); /* see twill__pool_calls */
-    if (twill__todos_length(&pool->todos))
+    if (!twill__todos_are_empty(&pool->todos))
         twill__pool_wants(pool, &turn);
     twill__turn_end(pool, &turn);
 }
