@@ -10,6 +10,8 @@
 #include "pool_kit.h"
 #include "parallel_kit.h"
 
+#include <time.h>
+
 static atomic_uint dropped, ran, discarded, starts, stops, stuck_told, lost_told;
 
 static void clear_counts(void)
@@ -213,6 +215,45 @@ TEST(a_pool_grows_by_waiting_time_and_shrinks)
     CHECK(comes_true(has_workers, pool, 1));
     CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
     (void)idle_stats(pool);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* An instant so far away has no number. */
+TEST(for_ever_means_never)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                     .max_workers = 3,
+                                                     .idle_after = TWILL_FOREVER,
+                                                     .stuck_after = TWILL_FOREVER});
+    struct gate gate = {0}, other = {0};
+    twill_future future;
+    clock_t begin;
+
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 3)); /* it grows, and they stay */
+    gate_open(&gate);
+    CHECK_EQ(idle_stats(pool).workers, 3);
+    begin = clock();
+    (void)twill_sleep(twill_within(TWILL_MS(200)));
+    CHECK(clock() - begin < CLOCKS_PER_SEC / 10); /* and sleep */
+    CHECK_EQ(stats_of(pool).workers, 3);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+
+    pool = pool_of(
+        &(twill_pool_options){.run.workers = 1, .max_workers = 3, .grow_after = TWILL_FOREVER});
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &other, &future,
+                               &(twill_submit_options){.timeout = TWILL_FOREVER - 1}),
+             TWILL_OK);
+    CHECK(gate_inside(&other, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    (void)twill_sleep(twill_within(TWILL_MS(30)));
+    CHECK_EQ(stats_of(pool).workers, 1);
+    gate_open(&other);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(idle_stats(pool).workers_peak, 1);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }

@@ -392,6 +392,29 @@ TEST(who_waits_long_enough_comes_first)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+/* So much that no key could hold it: the larger one goes first all the same. */
+TEST(a_long_ageing_leaves_priorities_apart)
+{
+    static const int priorities[] = {2000, INT_MIN, 3000, -5, INT_MAX, 1000, -6, 0};
+    static const int order[] = {4, 2, 0, 5, 7, 3, 6, 1};
+    struct gate gate = {0};
+    twill_pool *pool =
+        pool_of(&(twill_pool_options){.run.workers = 1, .ageing = TWILL_FOREVER / 4});
+
+    notes_clear();
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    for (intptr_t i = 0; i < 8; i++)
+        CHECK_EQ(twill_pool_submit(pool, note_it, (void *)i, NULL,
+                                   &(twill_submit_options){.priority = priorities[i]}),
+                 TWILL_OK);
+    gate_open(&gate);
+    (void)idle_stats(pool);
+    for (int i = 0; i < 8; i++)
+        CHECK_EQ(atomic_load(&notes.what[i]), order[i]);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* ---- cancel ---- */
 
 TEST(a_queued_task_is_taken_out_of_the_middle)

@@ -615,8 +615,8 @@ static inline int64_t twill__key_of(const twill__todos *todos, twill_ns queued, 
     if (todos->newest_first || todos->ageing == TWILL_FOREVER)
         return -(int64_t)priority;
     key = (double)queued - (double)priority * (double)todos->ageing;
-    if (key >= 9e18 || key <= -9e18) /* saturated: the priority alone decides */
-        return key > 0 ? INT64_MAX : INT64_MIN;
+    if (key >= 9e18 || key <= -9e18) /* too far away for a number: the priority alone decides */
+        return (key > 0 ? INT64_C(9000000000000000000) : -INT64_C(9000000000000000000)) - priority;
     return queued - (int64_t)priority * todos->ageing;
 }
 

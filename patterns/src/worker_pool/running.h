@@ -363,7 +363,7 @@ static inline twill_status twill__errand_status(const twill__errand *work,
                                                 const twill__hand *runner, int code, twill_ns now)
 {
     twill_ns limit = twill__errand_limit(work);
-    if (limit && now >= work->record.outcome.started + limit)
+    if (limit && now >= twill__instant_after(work->record.outcome.started, limit))
         return TWILL_TIMEOUT;
     if (code)
         return TWILL_FAILED;
@@ -458,7 +458,7 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
     twill__hand_task(runner, outcome->index, work->record.context, &task);
     task.until.cancel = &work->token;
     if (limit)
-        task.until.deadline = outcome->started + limit;
+        task.until.deadline = twill__instant_after(outcome->started, limit);
     if (runner->waited)
         twill__histogram_add(runner->waited, (uint64_t)(outcome->started - outcome->queued));
     runner->said = 0;
@@ -497,9 +497,7 @@ static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill
         return;
     if (work->timeout)
         twill__errand_timer(pool, turn, work,
-                            work->timeout > TWILL_FOREVER - 1 - work->record.outcome.started
-                                ? TWILL_FOREVER - 1
-                                : work->record.outcome.started + work->timeout);
+                            twill__instant_after(work->record.outcome.started, work->timeout));
     else
         twill__errand_untimed(pool, work);
 }

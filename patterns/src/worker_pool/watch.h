@@ -45,16 +45,16 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     }
     oldest = twill__todos_oldest(&pool->todos);
     queued = oldest ? twill__stamp_ns(oldest, pool->team.tick_rate, twill__ticks(), now) : now;
-    due = (queued > pool->grown_at ? queued : pool->grown_at) + after;
+    due = twill__instant_after(queued > pool->grown_at ? queued : pool->grown_at, after);
     if (!pool->cpu_at) /* the span that is measured begins */
         (void)twill__pool_has_cpu(pool, now);
     else if (now >= due) {
         pool->grown_at = now;
         if (twill__pool_has_cpu(pool, now))
             (void)twill__worker_start(pool);
-        return now + after;
+        return twill__instant_after(now, after);
     }
-    return due > now ? due : now + after;
+    return due > now ? due : twill__instant_after(now, after);
 }
 
 /* ---- stuck ---- */
@@ -109,7 +109,7 @@ static inline twill_ns twill__pool_stuck(twill__pool *pool, twill__turn *turn, t
         if (runner->outside || !runner->busy || runner->told)
             continue;
         if (now - runner->since < after || stuck->found) {
-            twill_ns due = runner->since + after;
+            twill_ns due = twill__instant_after(runner->since, after);
             next = due < next ? due : next;
             continue;
         }

@@ -289,7 +289,7 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
     if (pool->live - pool->coming - pool->going > pool->least)
-        *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
+        *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
     submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed); /* a figure */
     if (!atomic_load(&pool->napping) && twill__pool_is_quick(pool) &&
         submitted != worker->naps_since) {
