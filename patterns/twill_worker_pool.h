@@ -4631,8 +4631,8 @@ static inline int64_t twill__key_of(const twill__todos *todos, twill_ns queued, 
     if (todos->newest_first || todos->ageing == TWILL_FOREVER)
         return -(int64_t)priority;
     key = (double)queued - (double)priority * (double)todos->ageing;
-    if (key >= 9e18 || key <= -9e18) /* saturated: the priority alone decides */
-        return key > 0 ? INT64_MAX : INT64_MIN;
+    if (key >= 9e18 || key <= -9e18) /* too far away for a number: the priority alone decides */
+        return (key > 0 ? INT64_C(9000000000000000000) : -INT64_C(9000000000000000000)) - priority;
     return queued - (int64_t)priority * todos->ageing;
 }
 
@@ -7393,7 +7393,7 @@ static inline twill_status twill__errand_status(const twill__errand *work,
                                                 const twill__hand *runner, int code, twill_ns now)
 {
     twill_ns limit = twill__errand_limit(work);
-    if (limit && now >= work->record.outcome.started + limit)
+    if (limit && now >= twill__instant_after(work->record.outcome.started, limit))
         return TWILL_TIMEOUT;
     if (code)
         return TWILL_FAILED;
@@ -7488,7 +7488,7 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
     twill__hand_task(runner, outcome->index, work->record.context, &task);
     task.until.cancel = &work->token;
     if (limit)
-        task.until.deadline = outcome->started + limit;
+        task.until.deadline = twill__instant_after(outcome->started, limit);
     if (runner->waited)
         twill__histogram_add(runner->waited, (uint64_t)(outcome->started - outcome->queued));
     runner->said = 0;
@@ -7527,9 +7527,7 @@ static inline void twill__hand_takes(twill__pool *pool, twill__turn *turn, twill
         return;
     if (work->timeout)
         twill__errand_timer(pool, turn, work,
-                            work->timeout > TWILL_FOREVER - 1 - work->record.outcome.started
-                                ? TWILL_FOREVER - 1
-                                : work->record.outcome.started + work->timeout);
+                            twill__instant_after(work->record.outcome.started, work->timeout));
     else
         twill__errand_untimed(pool, work);
 }
@@ -8101,7 +8099,7 @@ static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *wor
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
     if (pool->live - pool->coming - pool->going > pool->least)
-        *until = worker->idle_since + (after ? after : TWILL__IDLE_AFTER);
+        *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
     submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed); /* a figure */
     if (!atomic_load(&pool->napping) && twill__pool_is_quick(pool) &&
         submitted != worker->naps_since) {
@@ -9219,16 +9217,16 @@ static inline twill_ns twill__pool_grow(twill__pool *pool, twill_ns now)
     }
     oldest = twill__todos_oldest(&pool->todos);
     queued = oldest ? twill__stamp_ns(oldest, pool->team.tick_rate, twill__ticks(), now) : now;
-    due = (queued > pool->grown_at ? queued : pool->grown_at) + after;
+    due = twill__instant_after(queued > pool->grown_at ? queued : pool->grown_at, after);
     if (!pool->cpu_at) /* the span that is measured begins */
         (void)twill__pool_has_cpu(pool, now);
     else if (now >= due) {
         pool->grown_at = now;
         if (twill__pool_has_cpu(pool, now))
             (void)twill__worker_start(pool);
-        return now + after;
+        return twill__instant_after(now, after);
     }
-    return due > now ? due : now + after;
+    return due > now ? due : twill__instant_after(now, after);
 }
 
 /* ---- stuck ---- */
@@ -9283,7 +9281,7 @@ static inline twill_ns twill__pool_stuck(twill__pool *pool, twill__turn *turn, t
         if (runner->outside || !runner->busy || runner->told)
             continue;
         if (now - runner->since < after || stuck->found) {
-            twill_ns due = runner->since + after;
+            twill_ns due = twill__instant_after(runner->since, after);
             next = due < next ? due : next;
             continue;
         }
