@@ -861,7 +861,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout3
+#define twill__thread  twill__thread_layout4
 #define twill__process twill__process_layout4
 
 struct twill__job;
@@ -874,11 +874,14 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/future.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
-    /* the last parallel loop without wishes, if it was cheap: when it was judged, in ticks (0: it
-       was not), its function and its items; see engine/brief.h */
+    /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
+       later one was not); its function, team and items; how many of these run before the next look
+       at the ticks, and how many ticks may have passed by then; see engine/brief.h */
     uint64_t ticked;
     uintptr_t cheap;
-    size_t cheap_n;
+    struct twill__team *cheap_team;
+    size_t cheap_n, cheap_first;
+    uint64_t cheap_most;
     void *reserved[2]; /* later parts */
 } twill__self;
 
@@ -4604,9 +4607,15 @@ static inline twill__verdict twill__judge_slowly(twill__judge *judge, uint64_t p
     return TWILL__SHARED;
 }
 
+/* What the rest must cost to be worth a helper, in ticks. */
+static inline uint64_t twill__judge_price(uint64_t rate, bool hired)
+{
+    return rate * (hired ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024;
+}
+
 static inline twill__verdict twill__judge_rest(twill__judge *judge)
 {
-    uint64_t price = judge->rate * (judge->hired ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024;
+    uint64_t price = twill__judge_price(judge->rate, judge->hired);
     if ((judge->spent | judge->items | judge->left | price) >> 31 ==
             0 && /* then nothing overflows */
         judge->spent * judge->left <= price * judge->items)

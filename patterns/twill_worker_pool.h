@@ -929,7 +929,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout3
+#define twill__thread  twill__thread_layout4
 #define twill__process twill__process_layout4
 
 struct twill__job;
@@ -942,11 +942,14 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/future.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
-    /* the last parallel loop without wishes, if it was cheap: when it was judged, in ticks (0: it
-       was not), its function and its items; see engine/brief.h */
+    /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
+       later one was not); its function, team and items; how many of these run before the next look
+       at the ticks, and how many ticks may have passed by then; see engine/brief.h */
     uint64_t ticked;
     uintptr_t cheap;
-    size_t cheap_n;
+    struct twill__team *cheap_team;
+    size_t cheap_n, cheap_first;
+    uint64_t cheap_most;
     void *reserved[2]; /* later parts */
 } twill__self;
 
@@ -10467,9 +10470,15 @@ static inline twill__verdict twill__judge_slowly(twill__judge *judge, uint64_t p
     return TWILL__SHARED;
 }
 
+/* What the rest must cost to be worth a helper, in ticks. */
+static inline uint64_t twill__judge_price(uint64_t rate, bool hired)
+{
+    return rate * (hired ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024;
+}
+
 static inline twill__verdict twill__judge_rest(twill__judge *judge)
 {
-    uint64_t price = judge->rate * (judge->hired ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024;
+    uint64_t price = twill__judge_price(judge->rate, judge->hired);
     if ((judge->spent | judge->items | judge->left | price) >> 31 ==
             0 && /* then nothing overflows */
         judge->spent * judge->left <= price * judge->items)
@@ -10952,6 +10961,10 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
 
 #endif
 
+/* A loop that was cheap a moment ago may cost so many times a helper's price before its items are
+   timed by themselves: a bound of their time is what it is judged by. */
+#define TWILL__BRIEF_TRUST 2
+
 typedef struct twill__brief {
     twill__job job; /* first: task->private_ points here */
     twill__slot slot;
@@ -11007,8 +11020,10 @@ static inline void twill__brief_init(twill__brief *brief, const twill_run *run, 
     brief->task.workers = plan->np;
 }
 
-/* Runs the items begin..end-1. True: those were all, or the last that had to run. */
-static inline bool twill__brief_step(twill__brief *brief, size_t begin, size_t end)
+/* Runs the items begin..end-1. True: those were all, or the last that had to run. always_inline: a
+   tiny call takes two steps. */
+static inline __attribute__((always_inline)) bool twill__brief_step(twill__brief *brief,
+                                                                    size_t begin, size_t end)
 {
     twill__job *job = &brief->job;
     /* nobody else is here */
@@ -11017,28 +11032,45 @@ static inline bool twill__brief_step(twill__brief *brief, size_t begin, size_t e
     return end == job->n || !twill__may_run(job, end);
 }
 
-/* How many items to run before the first look at the ticks, and since when they count. Is it the
-   loop that was cheap a moment ago, then more of them, and since that moment, which spares a
-   reading: more has passed since then than they take. Should the loop have become dear, it is
-   noticed after a quarter of a worker's share. */
-static inline size_t twill__brief_first(const twill__brief *brief, bool few, uint64_t *since)
+/* Notes that this loop is cheap: judged at `now`. The next one like it runs a quarter of a worker's
+   share before it looks at the ticks. */
+static inline void twill__brief_cheap(const twill__brief *brief, uint64_t rate, uint64_t now)
 {
     const twill__job *job = &brief->job;
-    const twill__self *self = brief->self;
-    size_t size = job->n / brief->task.workers / 4;
-    if (self->ticked && self->cheap == brief->key && self->cheap_n == job->n && size >= 8) {
-        *since = self->ticked;
-        return size & ~(size_t)7;
+    twill__self *self = brief->self;
+    size_t first = job->n / brief->task.workers / 4 & ~(size_t)7;
+    uint64_t price = twill__judge_price(rate, job->team != NULL);
+    if (first >= 8 && job->n >> 31 == 0 && price >> 31 == 0) { /* then nothing overflows */
+        self->cheap = brief->key;
+        self->cheap_team = job->team;
+        self->cheap_n = job->n;
+        self->cheap_first = first;
+        self->cheap_most = TWILL__BRIEF_TRUST * price * first / (job->n - first);
+        self->ticked = now;
     }
-    *since = twill__ticks();
-    return twill__probe_size(job->n, few);
 }
 
-static inline void twill__brief_cheap(const twill__brief *brief, uint64_t now)
+/* Is it the loop that was cheap a moment ago? Then one reading of the ticks will do: what has passed
+   since the last one is more than its first items took. Should it have become dear, it is noticed
+   here. True: cheap again, and all has run, or all that must; else *at items have. */
+static inline bool twill__brief_again(twill__brief *brief, size_t *at, uint64_t *now)
 {
-    brief->self->ticked = now;
-    brief->self->cheap = brief->key;
-    brief->self->cheap_n = brief->job.n;
+    twill__job *job = &brief->job;
+    twill__self *self = brief->self;
+    uint64_t since = self->ticked, most = self->cheap_most;
+    size_t first = self->cheap_first;
+    if (!since || self->cheap != brief->key || self->cheap_n != job->n ||
+        self->cheap_team != job->team)
+        return false;
+    if (twill__brief_step(brief, 0, first))
+        return true;
+    *now = twill__ticks();
+    *at = first;
+    if (*now - since > most)
+        return false;
+    self->ticked = *now;
+    (void)twill__brief_step(brief, first, job->n);
+    return true;
 }
 
 /* The items that the caller runs alone. True: those were all; false: the rest is worth helpers. */
@@ -11046,15 +11078,18 @@ static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
 {
     twill__job *job = &brief->job;
     twill__judge judge;
-    bool bound;
-    size_t at = 0, from = 0, end, size;
-    uint64_t since, now;
+    size_t at = 0, from, end, size;
+    uint64_t since = 0, now;
+    if (twill__brief_again(brief, &at, &since))
+        return true;
+    if (!since)
+        since = twill__ticks();
+    from = at;
     judge.few = twill__is_few(job->n, brief->task.workers);
     judge.hired = job->team != NULL;
     judge.helpers = brief->task.workers - 1;
     judge.rate = job->team ? job->team->tick_rate : twill__ticks_per_us();
-    size = twill__brief_first(brief, judge.few, &since);
-    bound = since == brief->self->ticked; /* of the time, and no more */
+    size = twill__probe_size(job->n, judge.few);
     brief->self->ticked = 0;
     for (;;) { /* exit: all done, or the rest is worth threads */
         end = job->n - at > size ? at + size : job->n;
@@ -11067,20 +11102,13 @@ static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
         judge.left = job->n - at;
         switch (twill__judge_rest(&judge)) {
         case TWILL__ALONE:
-            twill__brief_cheap(brief, now);
+            twill__brief_cheap(brief, judge.rate, now);
             (void)twill__brief_step(brief, at, job->n);
             return true;
         case TWILL__UNSURE:
             size *= 4;
             break;
         case TWILL__SHARED:
-            if (bound) { /* time the next ones themselves */
-                bound = false;
-                from = at;
-                since = now;
-                size = twill__probe_size(job->n, judge.few);
-                break;
-            }
             brief->at = at;
             brief->chunk0 = judge.chunk0;
             brief->helpers = judge.helpers;

@@ -281,9 +281,15 @@ static inline twill__verdict twill__judge_slowly(twill__judge *judge, uint64_t p
     return TWILL__SHARED;
 }
 
+/* What the rest must cost to be worth a helper, in ticks. */
+static inline uint64_t twill__judge_price(uint64_t rate, bool hired)
+{
+    return rate * (hired ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024;
+}
+
 static inline twill__verdict twill__judge_rest(twill__judge *judge)
 {
-    uint64_t price = judge->rate * (judge->hired ? TWILL__WAKE_NS : TWILL__CREATE_NS) / 1024;
+    uint64_t price = twill__judge_price(judge->rate, judge->hired);
     if ((judge->spent | judge->items | judge->left | price) >> 31 ==
             0 && /* then nothing overflows */
         judge->spent * judge->left <= price * judge->items)
