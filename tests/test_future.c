@@ -218,6 +218,80 @@ TEST(records_are_used_again)
     CHECK_EQ(faults_live(), 0);
 }
 
+static twill__record *a_whole_round(twill__core *core)
+{
+    twill__record *record = NULL;
+    for (size_t i = 0; i < 2 * core->records; i++) {
+        record = twill__record_get(core, 0);
+        if (record)
+            twill__record_disown(record);
+    }
+    return record;
+}
+
+TEST(what_is_reserved_is_there_later_without_memory)
+{
+    enum { RESERVED = 500 };
+    static twill__record *some[RESERVED];
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+    size_t touched = 0;
+
+    for (int i = 0; i < RESERVED; i++)
+        CHECK(twill__core_reserve(core));
+    for (const twill__slab *slab = core->slabs; slab; slab = slab->next)
+        touched += slab->count;
+    CHECK(touched <= 8);
+    CHECK_EQ(core->records, 512);
+    faults_fail_alloc_from(1);
+    for (int i = 0; i < 12; i++)
+        CHECK((some[i] = twill__record_get(core, 0)) != NULL);
+    CHECK(!twill__record_get(core, 0));
+    CHECK(!twill__core_reserve(core));
+    for (int i = 0; i < 12; i++)
+        twill__record_disown(some[i]);
+    for (int i = 0; i < 12; i++) /* but for those that anybody may find */
+        CHECK(twill__core_reserve(core));
+    CHECK(!twill__core_reserve(core));
+    twill__core_unreserve(core, 12);
+    for (int i = 0; i < RESERVED; i++)
+        CHECK((some[i] = twill__record_get_reserved(core)) != NULL);
+    CHECK_EQ(core->reserved, 0);
+    for (int i = 0; i < RESERVED; i++)
+        for (int k = 0; k < 12 && i + k + 1 < RESERVED; k++)
+            CHECK(some[i] != some[i + k + 1]);
+    for (int i = 0; i < RESERVED; i++)
+        if (i % 2)
+            twill__record_put(some[i]);
+        else
+            twill__record_disown(some[i]);
+    faults_fail_alloc(0);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* What is reserved cannot be found: a round that meets little else needs no more memory for it. */
+TEST(reserving_makes_no_more_records_than_are_needed)
+{
+    enum { RESERVED = 1000 };
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+
+    for (int turn = 0; turn < 200; turn++) {
+        for (int i = 0; i < RESERVED; i++)
+            CHECK(twill__core_reserve(core));
+        CHECK(a_whole_round(core) != NULL);
+        for (int i = 0; i < RESERVED; i++)
+            if (turn % 2)
+                twill__record_put(twill__record_get_reserved(core));
+            else
+                twill__core_unreserve(core, 1);
+        CHECK(a_whole_round(core) != NULL);
+    }
+    CHECK(core->records <= 4096);
+    CHECK_EQ(core->reserved, 0);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
 TEST(a_large_result_finds_room_that_is_there)
 {
     twill__core *core = twill__core_create(sizeof(twill__record), &table);
