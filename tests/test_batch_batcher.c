@@ -505,6 +505,120 @@ TEST(every_accepted_item_ends_once)
     }
 }
 
+/* Some are asked for by a future, some fail, some by themselves and some with their batch; with and
+   without on_item. How each ends does not depend on who asks, nor on who stands beside it. */
+TEST(items_that_nobody_asks_for_end_like_the_others)
+{
+    static twill_future futures[3000];
+    for (int round = 0; round < 12; round++) {
+        plan *p = plan_of(OPTIONS(.run.workers = 1 + (unsigned)round % 3, .attempts = 2,
+                                  .max_items = 1 + test_random_below(40), .linger = TWILL_US(100),
+                                  .capacity = 200, .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+        twill_batcher_stats s;
+        size_t failed = 0;
+        bool tells = round % 2, some_fail = round >= 4;
+        if (!tells)
+            p->options.on_item = NULL;
+        if (round % 4 >= 2)
+            p->options.bytes_of = bytes_of, p->options.max_bytes = 900;
+        for (int i = 0; i < 3000; i++) {
+            p->fails[i] =
+                some_fail && test_random_below(100) == 0 ? 1 + (int)test_random_below(2) : 0;
+            p->poison[i] = some_fail && !p->fails[i] && test_random_below(200) == 0;
+            failed += p->fails[i] == 2 || p->poison[i];
+            futures[i].slot = NULL;
+        }
+        if (open_plan(p) != TWILL_OK)
+            return;
+        for (int i = 0; i < 3000; i++) {
+            bool asks = round % 3 && i / 50 % 3 == 1;
+            CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], asks ? &futures[i] : NULL),
+                     TWILL_OK);
+        }
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        s = stats_of(p);
+        CHECK_EQ(s.failed, failed);
+        CHECK_EQ(s.done, 3000 - failed);
+        CHECK_EQ(s.pending_bytes, 0);
+        for (int i = 0; i < 3000; i++) {
+            bool bad = p->fails[i] == 2 || p->poison[i];
+            twill_outcome outcome = p->outcomes[i];
+            CHECK_EQ(atomic_load(&p->taken[i]), !bad);
+            if (futures[i].slot) {
+                CHECK_EQ(twill_future_wait(futures[i], NULL, &outcome),
+                         bad ? TWILL_FAILED : TWILL_OK);
+                twill_future_release(futures[i]);
+            }
+            if (!tells)
+                atomic_store(&p->told[i], 1);
+            if (!tells && !futures[i].slot)
+                continue;
+            CHECK_EQ(outcome.status, bad ? TWILL_FAILED : TWILL_OK);
+            CHECK_EQ(outcome.code, p->poison[i] ? 7 : bad ? 1000 + i : 0);
+            CHECK_EQ(outcome.index, i);
+            CHECK_EQ(outcome.attempts, bad || p->fails[i] ? 2 : 1);
+            CHECK(outcome.queued <= outcome.started && outcome.started <= outcome.finished);
+        }
+        close_plan(p, 3000);
+    }
+}
+
+static size_t entries_touched(const twill__core *core)
+{
+    size_t count = 0;
+    for (const twill__slab *slab = core->slabs; slab; slab = slab->next)
+        count += slab->count;
+    return count;
+}
+
+/* Nor is there an entry for one, while nothing happens to it: but for one in each piece of memory,
+   it is not even touched. */
+TEST(items_that_nobody_asks_for_have_no_entry)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 50, .capacity = 1000));
+    const twill__core *core;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    core = p->batcher->stock.core;
+    for (int i = 0; i < 3000; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(core->reserved, 0);
+    CHECK(core->records <= 2048);
+    CHECK(entries_touched(core) <= 7);
+    p->poison[3000] = true;
+    CHECK_EQ(add(p, 3000), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK(entries_touched(core) <= 7);
+    CHECK_EQ(core->reserved, 0);
+    close_plan(p, 3001);
+}
+
+/* A dropped item has a number, too: those of a batch need not follow one another. */
+TEST(a_number_that_was_dropped_is_missing_in_a_batch)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 2, .capacity = 3, .linger = TWILL_FOREVER,
+                              .overflow = TWILL_OVERFLOW_DROP_INCOMING));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK_EQ(add(p, 1), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    CHECK_EQ(add(p, 2), TWILL_OK);
+    CHECK_EQ(add(p, 3), TWILL_DROPPED);
+    atomic_store(&p->hold, false);
+    while (stats_of(p).pending > 1)
+        nap(TWILL_US(50));
+    CHECK_EQ(add(p, 4), TWILL_OK); /* fills the batch that item 2 opened */
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).by_count, 2);
+    CHECK_EQ(p->sizes[1], 2);
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(p->outcomes[i].index, i);
+    close_plan(p, 5);
+}
+
 /* One adder, so that the order of a key is that of its numbers; several workers. */
 TEST(the_order_of_a_key_is_the_order_of_add)
 {

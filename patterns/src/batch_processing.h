@@ -73,7 +73,9 @@ OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one att
 OPTIONS OF THE BATCHER ALONE (the array forms refuse them)
     linger          an open batch leaves so long after its oldest item came; 0: 10 ms;
                     TWILL_FOREVER: by count, bytes, flush and close only. It is no rate limit: full
-                    ones leave at once. An item that comes at the very instant opens the next batch
+                    ones leave at once. An item that comes at the very instant opens the next
+                    batch, but for one that nobody is told of, and that comes before an idle
+                    worker has woken up
     idle            it leaves when nothing has come for so long; 0: off
     capacity        items accepted and not ended; 0: 10 max_items; exact. capacity_bytes; 0: no
                     limit
@@ -119,10 +121,10 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              call, 5 to 30 bytes an item of a batch and worker, with a backoff 24 bytes an item; by
              bytes 8 bytes a batch. flat_map: while it runs, what is emitted, and once more at the
              end. Batcher: one block at create; some 700 bytes an item while the number of items
-             grows.
-COSTS        A batcher takes one small lock for an add and twice a batch (three times, if somebody is
-             told of an item), and no timer thread: an idle worker sleeps until the next thing is
-             due.
+             grows. Of them an item without a future, in a batcher without key_of, item_timeout
+             and result_size, uses 8 (with on_item, bytes_of: 16, 24) until it fails or is dropped.
+COSTS        A batcher takes one small lock for an add and once a batch (twice, if somebody is told
+             of an item), and no timer thread: an idle worker sleeps until the next thing is due.
 FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
              forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;

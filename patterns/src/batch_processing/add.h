@@ -70,13 +70,16 @@ static inline twill__shift *twill__batcher_my_shift(twill__batcher *batcher)
 
 static inline size_t twill__shift_bytes(const twill__batcher *batcher)
 {
-    size_t each = sizeof(twill__entry *) + sizeof(int) + 1;
+    size_t each = twill__cell_bytes(&batcher->options) + sizeof(twill__entry *) + sizeof(int) + 1;
     return (batcher->max_items * each + 15) / 16 * 16;
 }
 
+/* `room`: aligned to 16. */
 static inline void twill__shift_room(const twill__batcher *batcher, twill__shift *shift, char *room)
 {
     size_t max = batcher->max_items;
+    shift->cells = twill__cells_in(&batcher->options, room, max);
+    room += max * twill__cell_bytes(&batcher->options);
     shift->list = (twill__entry **)(void *)room;
     shift->view.codes = (int *)(void *)(room + max * sizeof *shift->list);
     shift->view.set = (unsigned char *)(shift->view.codes + max);
@@ -105,7 +108,7 @@ static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill_
     twill__shift_begin(shift, batcher, &outer->task);
     any = twill__batcher_pick(batcher, shift);
     if (any)
-        twill__shift_work(shift);
+        (void)twill__shift_work(shift, false);
     if (!twill__batcher_here(batcher))
         return TWILL_FORKED;
     twill__shift_over(shift);
@@ -124,18 +127,42 @@ typedef struct twill__arrival {
     twill_future *future;
 } twill__arrival;
 
+/* A thread of the batcher's own has nothing to do: it closes the open lot when its time comes. */
+static inline bool twill__batcher_watched(const twill__batcher *batcher)
+{
+    const twill__crew *crew = &batcher->crew;
+    return crew->has_own && !batcher->refused &&
+           batcher->busy + (unsigned)atomic_load(&crew->own.lost) < twill__team_threads(&crew->own);
+}
+
+/* The open lot is far from its time, or somebody looks after it. */
+static inline bool twill__batcher_has_time(const twill__batcher *batcher)
+{
+    uint64_t half = (uint64_t)(batcher->linger / 2048) * batcher->crew.job.tick_rate;
+    return batcher->linger == TWILL_FOREVER || twill__batcher_watched(batcher) ||
+           twill__ticks() - batcher->stock.open->opened_ticks < half;
+}
+
 /* The instant of an arrival; 0: it makes no difference. A clock costs as much as all else here, so
    that it is not asked for an item that joins an open lot far from its time, and that nobody is told
    about. */
 static inline twill_ns twill__batcher_arrived(const twill__batcher *batcher, bool future)
 {
-    const twill__batch_lot *open = batcher->stock.open;
-    uint64_t half = (uint64_t)(batcher->linger / 2048) * batcher->crew.job.tick_rate;
-    if (future || !open || batcher->options.on_item || batcher->idle != TWILL_FOREVER ||
-        batcher->item_timeout != TWILL_FOREVER ||
-        (batcher->linger != TWILL_FOREVER && twill__ticks() - open->opened_ticks >= half))
+    if (future || !batcher->stock.open || batcher->options.on_item ||
+        batcher->idle != TWILL_FOREVER || batcher->item_timeout != TWILL_FOREVER ||
+        !twill__batcher_has_time(batcher))
         return twill__clock_now();
     return 0;
+}
+
+static inline void twill__batcher_enter_books(twill__batcher *batcher,
+                                              const twill__arrival *arrival)
+{
+    batcher->stock.numbers++;
+    batcher->stock.books++;
+    batcher->stock.count++;
+    batcher->stock.bytes += arrival->bytes;
+    batcher->counts.added++;
 }
 
 /* An entry in the books, and in no lot. NULL: no memory. */
@@ -149,27 +176,15 @@ static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
         !(record = twill__record_get(stock->core, batcher->options.result_size)))
         return NULL;
     entry = (twill__entry *)(void *)record;
-    memset(&entry->item, 0, sizeof *entry - offsetof(twill__entry, item));
-    entry->item = arrival->item;
-    entry->bytes = entry->weight = arrival->bytes;
+    twill__entry_fill(entry, arrival->item, arrival->bytes, stock->numbers,
+                      twill__batcher_arrived(batcher, arrival->future != NULL));
     if (batcher->options.key_of) {
         entry->key = arrival->key;
         entry->leader = entry->hashed = entry->same = NULL;
         entry->in_flight = false;
     }
-    entry->number = stock->numbers++;
-    entry->worker = UINT_MAX;
-    entry->added = twill__batcher_arrived(batcher, arrival->future != NULL);
-    entry->older = stock->newest;
-    if (stock->newest)
-        stock->newest->newer = entry;
-    else
-        stock->oldest = entry;
-    stock->newest = entry;
-    stock->books++;
-    stock->count++;
-    stock->bytes += entry->bytes;
-    batcher->counts.added++;
+    twill__books_behind(stock, entry, stock->newest);
+    twill__batcher_enter_books(batcher, arrival);
     if (arrival->future) {
         entry->has_future = true;
         entry->batcher = batcher;
@@ -204,40 +219,31 @@ static inline bool twill__batcher_merge(twill__batcher *batcher, twill__entry *e
     return true;
 }
 
-/* Into the open lot, which leaves if it is full. */
-static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_turn *turn,
-                                       twill__entry *entry)
+/* The open lot takes one of so many bytes; if it cannot, a new one does. True: it is a new one. */
+static inline bool twill__batcher_open_for(twill__batcher *batcher, const twill__arrival *arrival,
+                                           twill_ns added)
 {
     twill__stock *stock = &batcher->stock;
-    bool alone = entry->bytes > batcher->max_bytes, opens;
-    twill_ns due = TWILL_FOREVER;
-    const twill__batch_lot *last = stock->ready.last;
-    size_t used;
-    twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
-    twill__idle_in(stock, entry, true);
-    if (stock->count > batcher->counts.peak)
-        batcher->counts.peak = stock->count;
-    if (twill__batcher_merge(batcher, entry)) {
-        stock->open->arrival = entry->added;
-        return;
-    }
-    used = stock->open ? stock->open->bytes : 0;
-    if (alone || entry->bytes > batcher->max_bytes - used || twill__open_find(stock, entry->key))
+    size_t used = stock->open ? stock->open->bytes : 0;
+    if (arrival->bytes > batcher->max_bytes - used || twill__open_find(stock, arrival->key))
         twill__lot_close(stock, TWILL__BY_BYTES);
-    opens = !stock->open;
-    if (opens) {
-        stock->open = twill__lot_get(stock);
-        stock->open->opened = entry->added ? entry->added : twill__clock_now();
-        stock->open->opened_ticks = twill__ticks();
-    }
-    stock->open->arrival = entry->added;
-    entry->where = TWILL__PENDING_ITEM;
-    twill__lot_append(stock->open, entry);
-    twill__lot_ahead(stock->open, entry);
-    twill__open_in(stock, entry);
+    if (stock->open)
+        return false;
+    stock->open = twill__lot_get(stock);
+    stock->open->opened = added ? added : twill__clock_now();
+    stock->open->opened_ticks = twill__ticks();
+    return true;
+}
+
+/* The open lot leaves if it is full. `last`: the line's before the item came. */
+static inline void twill__batcher_filed(twill__batcher *batcher, twill__batcher_turn *turn,
+                                        const twill__batch_lot *last, bool opens)
+{
+    twill__stock *stock = &batcher->stock;
+    twill_ns due = TWILL_FOREVER;
     if (stock->open->count >= batcher->max_items)
         twill__lot_close(stock, TWILL__BY_COUNT);
-    else if (alone || stock->open->bytes == batcher->max_bytes)
+    else if (stock->open->bytes >= batcher->max_bytes) /* above it: one that is alone */
         twill__lot_close(stock, TWILL__BY_BYTES);
     else if (opens)
         due = twill__batcher_next_due(batcher);
@@ -245,17 +251,95 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
         turn->alarm = due;
     if (stock->ready.last != last)
         turn->call = 1;
+    if (stock->count > batcher->counts.peak)
+        batcher->counts.peak = stock->count;
+}
+
+/* An entry, into the open lot. */
+static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_turn *turn,
+                                       const twill__arrival *arrival, twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    const twill__batch_lot *last = stock->ready.last;
+    bool opens;
+    twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
+    if (stock->open && stock->open->packed)
+        twill__lot_unpack(stock, stock->open);
+    twill__idle_behind(stock, entry, stock->back);
+    if (twill__batcher_merge(batcher, entry)) {
+        stock->open->arrival = entry->added;
+        if (stock->count > batcher->counts.peak)
+            batcher->counts.peak = stock->count;
+        return;
+    }
+    opens = twill__batcher_open_for(batcher, arrival, entry->added);
+    stock->open->arrival = entry->added;
+    entry->where = TWILL__PENDING_ITEM;
+    twill__lot_append(stock->open, entry);
+    twill__lot_ahead(stock->open, entry);
+    twill__open_in(stock, entry);
+    twill__batcher_filed(batcher, turn, last, opens);
+}
+
+/* An item without an entry, likewise. After twill__packed_reserve. */
+static inline void twill__batcher_pack(twill__batcher *batcher, twill__batcher_turn *turn,
+                                       const twill__arrival *arrival)
+{
+    twill__stock *stock = &batcher->stock;
+    const twill__batch_lot *last = stock->ready.last;
+    twill_ns added = twill__batcher_arrived(batcher, false);
+    bool opens;
+    twill__open_look(batcher, added);
+    opens = twill__batcher_open_for(batcher, arrival, added);
+    if (opens) {
+        stock->open->packed = true;
+        stock->open->number = stock->numbers;
+        stock->open->place = stock->end;
+        twill__packed_in(stock, stock->open);
+    }
+    stock->open->arrival = added;
+    twill__packed_append(stock, stock->open, arrival->item, arrival->bytes, added);
+    stock->idle++;
+    twill__batcher_enter_books(batcher, arrival);
+    twill__batcher_filed(batcher, turn, last, opens);
+}
+
+/* There is room for it: it comes in. */
+static inline twill_status twill__batcher_take_in(twill__batcher *batcher,
+                                                  twill__batcher_turn *turn,
+                                                  const twill__arrival *arrival)
+{
+    twill__stock *stock = &batcher->stock;
+    twill__entry *entry;
+    if (stock->packs && !arrival->future && twill__packed_may_join(stock)) {
+        if (!twill__lots_for(stock, stock->books + 1) ||
+            !twill__packed_reserve(stock, &batcher->options))
+            return TWILL_NO_MEMORY;
+        twill__batcher_pack(batcher, turn, arrival);
+        return TWILL_OK;
+    }
+    entry = twill__batcher_book(batcher, arrival);
+    if (!entry)
+        return TWILL_NO_MEMORY;
+    twill__batcher_file(batcher, turn, arrival, entry);
+    return TWILL_OK;
 }
 
 /* ---- full ---- */
 
 /* The next one to go under DROP_OLDEST and DROP_NEWEST; NULL: all have been in a call. */
-static inline twill__entry *twill__batcher_victim(const twill__batcher *batcher)
+static inline twill__entry *twill__batcher_victim(twill__batcher *batcher)
 {
+    twill__stock *stock = &batcher->stock;
     bool oldest = batcher->options.overflow == TWILL_OVERFLOW_DROP_OLDEST;
-    twill__entry *entry = oldest ? batcher->stock.front : batcher->stock.back;
+    twill__batch_lot *lot = twill__packed_idle(stock, oldest);
+    twill__entry *entry = oldest ? stock->front : stock->back;
     while (entry && entry->called)
         entry = oldest ? entry->after : entry->before;
+    if (lot && (!entry || (lot->number < entry->number) == oldest)) {
+        twill__lot_unpack(stock, lot);
+        entry = oldest ? lot->first : lot->last;
+    }
     return entry;
 }
 
@@ -357,11 +441,7 @@ static inline twill_status twill__batcher_admit(twill__batcher *batcher, twill__
         if (status != TWILL_OK)
             return status;
     }
-    entry = twill__batcher_book(batcher, arrival);
-    if (!entry)
-        return TWILL_NO_MEMORY;
-    twill__batcher_file(batcher, turn, entry);
-    return TWILL_OK;
+    return twill__batcher_take_in(batcher, turn, arrival);
 }
 
 static inline twill_status twill__batcher_put(twill__batcher *batcher, void *item,

@@ -2,7 +2,7 @@
 #ifndef TWILL__BATCH_BATCHER_H
 #define TWILL__BATCH_BATCHER_H
 
-#include "batch_processing/stock.h"
+#include "batch_processing/packed.h"
 
 typedef struct twill__batcher_waiter { /* on the waiter's stack */
     twill__node node;                  /* first */
@@ -26,12 +26,17 @@ typedef struct twill__shift {
     struct twill__shift *outer; /* of the same worker */
     twill_task task;
     twill__batch_lot *lot;
+    bool busy;           /* counted in the batcher's */
+    bool packed;         /* the lot is: its items are in `cells`, and `list` is empty */
+    twill__cells cells;  /* [max] */
     twill__entry **list; /* [max] */
     size_t count, at;    /* of the lot's entries; the first that has no end yet */
     twill__entry **call; /* the part of `list` that is in the call */
     size_t called, settled, calls;
     twill__entry *ended, **ended_at; /* who is to be told */
     twill__entry *telling;           /* whose on_item runs */
+    twill_ns started;                /* when the lot was taken */
+    size_t packed_told;              /* of a packed lot: whose on_item runs, or has run */
     bool told;                       /* all are decided: they are being told */
     twill__record *around;           /* the thread's record outside the call */
 } twill__shift;
@@ -44,6 +49,8 @@ typedef struct twill__batcher_counts {
 
 typedef struct twill_batcher {
     _Atomic uint32_t lock;
+    /* nothing is to be done before; written under the lock, read without it, too */
+    _Atomic twill_ns due;
     /* under the lock */
     bool closed, doomed;
     _Atomic uint32_t
@@ -51,6 +58,7 @@ typedef struct twill_batcher {
     twill__stock stock;
     size_t reserved, reserved_bytes; /* for adds that were granted and have not come yet */
     size_t inside;                   /* calls that wait, or come back from waiting */
+    unsigned busy;                   /* shifts that have something to do */
     twill__list adders, flushers;
     twill__node *destroyer;
     twill__batcher_calling *callings;
@@ -74,8 +82,8 @@ typedef struct twill_batcher {
     twill__crew crew;
 } twill__batcher;
 
-/* ns: a worker that takes or gives back a large batch has the lock for some microseconds */
-#define TWILL__BATCHER_SPIN 5000
+/* ns: to park, and to be woken by an adder, costs more than to let adders pass for so long */
+#define TWILL__BATCHER_SPIN 20000
 
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
     unsigned count;
@@ -130,7 +138,9 @@ static inline bool twill__batcher_room(const twill__batcher *batcher, size_t byt
 /* The lowest number that is in the books; UINT64_MAX: none is. */
 static inline uint64_t twill__batcher_oldest(const twill__batcher *batcher)
 {
-    return batcher->stock.oldest ? batcher->stock.oldest->number : UINT64_MAX;
+    const twill__stock *stock = &batcher->stock;
+    uint64_t oldest = stock->oldest ? stock->oldest->number : UINT64_MAX;
+    return stock->eldest && stock->eldest->number < oldest ? stock->eldest->number : oldest;
 }
 
 /* Nothing but the open lot holds the room, and it cannot grow. */
@@ -185,6 +195,16 @@ static inline bool twill__batcher_deserted(const twill__batcher *batcher)
            !batcher->callings && !twill__lock_wanted(&batcher->lock);
 }
 
+/* Workers that look without the lock must see it, before they are called. */
+static inline void twill__batcher_due(twill__batcher *batcher, const twill__batcher_turn *turn)
+{
+    /* relaxed: written under the lock */
+    twill_ns due = atomic_load_explicit(&batcher->due, memory_order_relaxed);
+    twill_ns sooner = turn->call ? 0 : turn->alarm ? turn->alarm : due;
+    if (sooner < due)
+        atomic_store(&batcher->due, sooner);
+}
+
 /* The only way out of the lock. */
 static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_turn *turn)
 {
@@ -199,6 +219,7 @@ static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_t
         atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
         twill__wake(word, 1);
     }
+    twill__batcher_due(batcher, turn);
     if (turn->call)
         twill__crew_call(&batcher->crew, turn->call);
     if (turn->alarm)
@@ -282,7 +303,7 @@ static inline twill_ns twill__batcher_next_due(const twill__batcher *batcher)
         next = twill__nearer(next, stock->waiting.first->due);
     if (stock->front)
         next = twill__nearer(next, twill__entry_expires(batcher, stock->front));
-    if (stock->front && !twill__no_deadline(batcher->options.run.until.deadline))
+    if (stock->idle && !twill__no_deadline(batcher->options.run.until.deadline))
         next = twill__nearer(next, batcher->options.run.until.deadline);
     return next;
 }

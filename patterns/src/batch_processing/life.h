@@ -96,8 +96,10 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
     inside = twill__batcher_inside(batcher);
     if ((entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) &&
         (inside || (!batcher->crew.has_own && twill__thread()->team == batcher->crew.job.team))) {
-        if (inside && entry->lot == batcher->stock.open)
+        if (inside && entry->lot == batcher->stock.open) {
             twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
+            turn.call = 1;
+        }
         helped = twill__batcher_help_unpinned(batcher, &turn, record, inside);
     }
     twill__batcher_exit(batcher, &turn);
@@ -151,8 +153,10 @@ static inline void twill__batcher_init(twill__batcher *batcher, twill_batch_fn *
     batcher->linger = options->linger ? options->linger : TWILL_MS(10);
     batcher->idle = options->idle ? options->idle : TWILL_FOREVER;
     batcher->item_timeout = options->item_timeout ? options->item_timeout : TWILL_FOREVER;
+    atomic_init(&batcher->due, TWILL_FOREVER);
     batcher->shape = twill__batch_shape(options);
     batcher->seed = twill__batch_seed(options, batcher);
+    batcher->stock.packs = !options->key_of && !options->item_timeout && !options->result_size;
 }
 
 static inline size_t twill__batcher_buckets(const twill__batcher *batcher)
@@ -181,7 +185,7 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
     size_t buckets = twill__batcher_buckets(shape), workers = shape->workers, room;
     char *memory, *at;
     twill__batcher *batcher;
-    if (shape->max_items > SIZE_MAX / 32)
+    if (shape->max_items > SIZE_MAX / 64)
         return TWILL_TOO_BIG;
     room = twill__shift_bytes(shape);
     crew = sizeof *shape; /* a multiple of a line, by its alignment */
@@ -234,6 +238,8 @@ static inline void twill__batcher_free(twill__batcher *batcher)
         next = block->next;
         TWILL_FREE(block);
     }
+    if (batcher->stock.ring_memory)
+        TWILL_FREE(batcher->stock.ring_memory);
     if (batcher->stock.core)
         twill__core_leave(batcher->stock.core);
     TWILL_FREE(batcher->memory);

@@ -6,12 +6,30 @@
 
 /* ---- taking ---- */
 
+/* A packed lot: its cells are copied, since others must not wait for this call to have them. */
+static inline bool twill__shift_take_packed(twill__shift *shift, twill__batch_lot *lot)
+{
+    twill__stock *stock = &shift->batcher->stock;
+    twill__line_remove(&stock->ready, lot);
+    twill__ring_copy(stock, lot->place, lot->count, &shift->cells);
+    lot->taken = true;
+    twill__ring_trim(stock);
+    stock->idle -= lot->count;
+    shift->lot = lot;
+    shift->packed = true;
+    shift->count = lot->count;
+    shift->at = 0;
+    return true;
+}
+
 /* Takes the entries of a lot whose keys are free. False: there is none. */
 static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot, bool waiting,
                                      twill_ns now)
 {
     twill__stock *stock = &shift->batcher->stock;
     twill__batch_lot *mine = lot;
+    if (lot->packed)
+        return twill__shift_take_packed(shift, lot);
     if (stock->flights && !waiting && lot->stuck == stock->releases)
         return false;
     if (stock->flights && !waiting) { /* those that wait hold their keys */
@@ -82,6 +100,8 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
     else if (stock->books && !twill__no_deadline(until->deadline) && now >= until->deadline)
         twill__batcher_cut(batcher, TWILL_TIMEOUT);
     cut = atomic_load(&batcher->cut);
+    for (twill__batch_lot *lot; cut && (lot = twill__packed_idle(stock, true));)
+        twill__lot_unpack(stock, lot); /* each ends by itself */
     while (stock->front && (cut || now >= twill__entry_expires(batcher, stock->front))) {
         twill__entry *entry = stock->front;
         twill_status status = (twill_status)cut;
@@ -110,6 +130,12 @@ static inline void twill__shift_left(twill__shift *shift)
     counts->items += shift->count;
 }
 
+static inline void twill__shift_idle(twill__shift *shift)
+{
+    shift->batcher->busy -= shift->busy;
+    shift->busy = false;
+}
+
 /* The next thing to do for a worker. False: nothing is. */
 static inline bool twill__shift_pick(twill__shift *shift)
 {
@@ -117,11 +143,16 @@ static inline bool twill__shift_pick(twill__shift *shift)
     twill__stock *stock = &batcher->stock;
     twill_ns now = twill__clock_now();
     shift->lot = NULL;
+    shift->packed = false;
     shift->count = 0;
     shift->ended = NULL;
     shift->ended_at = &shift->ended;
     shift->told = false;
+    shift->packed_told = 0;
+    shift->started = now;
     shift->telling = NULL;
+    batcher->busy += !shift->busy;
+    shift->busy = true;
     if (twill__batcher_reap(batcher, now, &shift->ended_at))
         return true;
     twill__open_look(batcher, now);
@@ -132,8 +163,11 @@ static inline bool twill__shift_pick(twill__shift *shift)
     for (twill__batch_lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
         if (twill__shift_take(shift, lot, false, now))
             break;
-    if (!shift->lot)
+    if (!shift->lot) {
+        atomic_store(&batcher->due, twill__batcher_next_due(batcher));
+        twill__shift_idle(shift);
         return false;
+    }
     twill__shift_left(shift);
     return true;
 }
@@ -142,7 +176,8 @@ static inline bool twill__shift_pick(twill__shift *shift)
 
 static inline void *twill__shift_item(const twill__view *view, size_t i)
 {
-    return ((const twill__shift *)(const void *)view)->call[i]->item;
+    const twill__shift *shift = (const twill__shift *)(const void *)view;
+    return shift->packed ? shift->cells.item[i] : shift->call[i]->item;
 }
 
 static inline void *twill__shift_result(const twill__view *view, size_t i)
@@ -155,7 +190,6 @@ static inline void *twill__shift_result(const twill__view *view, size_t i)
    thread stands in all of them. */
 static inline void twill__shift_stack(twill__shift *shift)
 {
-    shift->around = twill__record_current();
     for (size_t i = 0; i < shift->called; i++)
         for (twill__entry *one = shift->call[i]; one; one = one->follower)
             if (one->has_future) {
@@ -165,13 +199,15 @@ static inline void twill__shift_stack(twill__shift *shift)
             }
 }
 
-static inline int twill__shift_call(twill__shift *shift, twill__entry **call, size_t count)
+/* The entries from shift->at on; a packed lot is called as a whole. */
+static inline int twill__shift_call(twill__shift *shift, size_t count)
 {
     twill__batcher *batcher = shift->batcher;
-    twill_batch batch = {count, shift->lot->attempt, (size_t)call[0]->number, NULL,
-                         NULL,  &shift->view};
+    twill__entry **call = shift->list + shift->at;
+    uint64_t first = shift->packed ? shift->lot->number : call[0]->number;
+    twill_batch batch = {count, shift->lot->attempt, (size_t)first, NULL, NULL, &shift->view};
     int code;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && !shift->packed; i++)
         for (twill__entry *one = call[i]; one; one = one->follower) {
             one->called = true;
             if (batcher->options.result_size)
@@ -182,7 +218,9 @@ static inline int twill__shift_call(twill__shift *shift, twill__entry **call, si
     shift->settled = 0;
     shift->calls++;
     shift->task.index = batch.first;
-    twill__shift_stack(shift);
+    shift->around = twill__record_current();
+    if (!shift->packed)
+        twill__shift_stack(shift);
     code = batcher->fn(&batch, &shift->task);
     twill__thread()->record = shift->around;
     return code;
@@ -238,6 +276,57 @@ static inline void twill__shift_end(twill__shift *shift, twill__entry *entry, tw
         *shift->ended_at = one;
         shift->ended_at = &one->ended;
     }
+}
+
+/* A packed lot in this worker's hands has entries from now on, as if it had taken them. Takes the
+   lock for a moment. */
+static inline void twill__shift_unpack(twill__shift *shift)
+{
+    twill__stock *stock = &shift->batcher->stock;
+    twill__batch_lot *lot = shift->lot;
+    twill__batcher_turn turn;
+    twill__entry *older;
+    if (!shift->packed)
+        return;
+    twill__batcher_enter(shift->batcher, &turn);
+    older = twill__packed_behind(stock, lot);
+    twill__packed_out(stock, lot);
+    lot->packed = lot->taken = false;
+    lot->count = lot->bytes = 0; /* what is tried again is put in */
+    for (size_t i = 0; i < shift->count; i++) {
+        older = twill__packed_entry(stock, lot, i, &shift->cells, i, older);
+        older->lot = lot;
+        older->where = TWILL__RUNNING_ITEM;
+        older->attempts = lot->attempt;
+        older->worker = shift->task.worker;
+        older->started = shift->started;
+        older->called = shift->called != 0;
+        shift->list[i] = older;
+    }
+    twill__batcher_exit(shift->batcher, &turn);
+    shift->packed = false;
+}
+
+/* After the call of a packed lot: true: all are done, and it stays packed. Else it is unpacked. */
+static inline bool twill__shift_settled_packed(twill__shift *shift, int code)
+{
+    size_t count = shift->called;
+    bool any, done;
+    if (!shift->packed)
+        return false;
+    any = memchr(shift->view.set, 1, count) != NULL;
+    done = any ? !memchr(shift->view.set, 0, count) : !code;
+    for (size_t i = 0; i < count && any && done; i++)
+        done = !shift->view.codes[i];
+    if (!done) {
+        twill__shift_unpack(shift);
+        return false;
+    }
+    if (any)
+        memset(shift->view.set, 0, count);
+    shift->at += count;
+    shift->called = 0;
+    return true;
 }
 
 /* After a call: each entry has its end, or waits in the lot, or is BAD: how many are. Those stand
@@ -316,11 +405,12 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
             continue;
         }
         if (atomic_load(&shift->batcher->cut)) {
+            twill__shift_unpack(shift);
             twill__shift_give_up(shift, end);
             continue;
         }
-        code = twill__shift_call(shift, shift->list + shift->at, end - shift->at);
-        if (!twill__batcher_here(shift->batcher))
+        code = twill__shift_call(shift, end - shift->at);
+        if (!twill__batcher_here(shift->batcher) || twill__shift_settled_packed(shift, code))
             return;
         bad = twill__shift_settle(shift, code);
         shift->at = end - bad;
@@ -332,12 +422,63 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 /* Those that failed alone are called alone; the others together, as far as they stand together. */
 static inline void twill__shift_call_all(twill__shift *shift)
 {
+    if (shift->packed)
+        twill__shift_divide(shift, shift->count);
     while (shift->at < shift->count && twill__batcher_here(shift->batcher)) {
         size_t to = shift->at + 1;
         if (shift->list[shift->at]->state != TWILL__SLOT_ALONE)
             while (to < shift->count && shift->list[to]->state != TWILL__SLOT_ALONE)
                 to++;
         twill__shift_divide(shift, to);
+    }
+}
+
+/* Under the lock: all of a packed lot are done. Whether anybody is to be told. */
+static inline bool twill__shift_decide_packed(twill__shift *shift)
+{
+    twill__batcher *batcher = shift->batcher;
+    twill__stock *stock = &batcher->stock;
+    const twill__batch_lot *lot = shift->lot;
+    batcher->counts.done += lot->count;
+    stock->count -= lot->count;
+    stock->bytes -= lot->bytes;
+    stock->leaving += lot->count;
+    stock->leaving_bytes += lot->bytes;
+    return batcher->options.on_item != NULL;
+}
+
+/* Under the lock: all of it have been told. */
+static inline void twill__shift_forget_packed(twill__shift *shift)
+{
+    twill__stock *stock = &shift->batcher->stock;
+    twill__batch_lot *lot = shift->lot;
+    twill__packed_out(stock, lot);
+    twill__core_unreserve(stock->core, lot->count);
+    stock->books -= lot->count;
+    stock->leaving -= lot->count;
+    stock->leaving_bytes -= lot->bytes;
+    twill__lot_put(stock, lot);
+    shift->lot = NULL;
+    shift->packed = false;
+}
+
+/* Without the lock, as twill__shift_tell. */
+static inline void twill__shift_tell_packed(twill__shift *shift)
+{
+    twill__batcher *batcher = shift->batcher;
+    twill_outcome outcome;
+    memset(&outcome, 0, sizeof outcome); /* OK, code 0 */
+    outcome.worker = shift->task.worker;
+    outcome.attempts = 1;
+    outcome.started = shift->started;
+    while (shift->packed_told < shift->count && twill__batcher_here(batcher)) {
+        size_t i = shift->packed_told++;
+        outcome.key = shift->cells.item[i];
+        outcome.index = (size_t)(shift->lot->number + i);
+        outcome.queued = shift->cells.added[i];
+        outcome.finished = twill__clock_now();
+        shift->task.index = outcome.index;
+        batcher->options.on_item(shift->cells.item[i], &outcome, NULL, &shift->task);
     }
 }
 
@@ -353,6 +494,8 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
     shift->told = true;
     batcher->counts.calls += shift->calls;
     shift->calls = 0;
+    if (shift->packed)
+        return twill__shift_decide_packed(shift);
     for (twill__entry *entry = shift->ended; entry; entry = entry->ended) {
         bool late = now >= twill__entry_expires(batcher, entry);
         if (!entry->decided) {
@@ -379,7 +522,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         for (twill__entry *one = entry; one; one = one->follower) {
             one->where = one == entry ? TWILL__PENDING_ITEM : TWILL__MERGED_ITEM;
             twill__record_unclaim(&one->record);
-            twill__idle_in(stock, one, false);
+            twill__idle_in(stock, one);
         }
     lot->attempt++;
     lot->due = now;
@@ -389,6 +532,8 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
                                                          (size_t)lot->first->number, lot->attempt));
     twill__line_sort(&stock->waiting, lot);
     turn->alarm = lot->due;
+    if (atomic_load(&batcher->cut))
+        turn->call = 1; /* to its end */
     return tells;
 }
 
@@ -396,6 +541,10 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
 static inline void twill__shift_tell(twill__shift *shift)
 {
     twill__entry *entry = shift->telling;
+    if (shift->packed) {
+        twill__shift_tell_packed(shift);
+        return;
+    }
     if (entry)
         twill__entry_promise(entry);
     entry = entry ? entry->ended : shift->ended;
@@ -408,7 +557,9 @@ static inline void twill__shift_tell(twill__shift *shift)
     }
 }
 
-static inline void twill__shift_finish(twill__shift *shift)
+/* How all ended is told, and forgotten. `on`: then the next lot is taken, in the same turn; true:
+   there was one. */
+static inline bool twill__shift_finish(twill__shift *shift, bool on)
 {
     twill__batcher *batcher = shift->batcher;
     twill__batcher_turn turn;
@@ -422,14 +573,21 @@ static inline void twill__shift_finish(twill__shift *shift)
     if (tells) {
         twill__shift_tell(shift);
         if (!twill__batcher_here(batcher))
-            return;
+            return false;
         twill__batcher_enter(batcher, &turn);
     }
+    if (shift->packed)
+        twill__shift_forget_packed(shift);
     twill__batcher_forget(batcher, shift->ended);
     shift->ended = NULL;
     if (batcher->stock.flights && batcher->stock.ready.first)
         turn.call = batcher->workers; /* keys are free */
+    if (on)
+        on = twill__shift_pick(shift);
+    else
+        twill__shift_idle(shift);
     twill__batcher_exit(batcher, &turn);
+    return on;
 }
 
 /* ---- a worker ---- */
@@ -456,13 +614,12 @@ static inline void twill__shift_over(twill__shift *shift)
     atomic_store_explicit(&shift->owner, 0, memory_order_relaxed); /* as above */
 }
 
-/* Works on what twill__shift_pick has given. */
-static inline void twill__shift_work(twill__shift *shift)
+/* Works on what twill__shift_pick has given. `on`, and the answer: as twill__shift_finish. */
+static inline bool twill__shift_work(twill__shift *shift, bool on)
 {
     if (shift->lot)
         twill__shift_call_all(shift);
-    if (twill__batcher_here(shift->batcher))
-        twill__shift_finish(shift);
+    return twill__batcher_here(shift->batcher) && twill__shift_finish(shift, on);
 }
 
 static inline bool twill__batcher_pick(twill__batcher *batcher, twill__shift *shift)
@@ -486,8 +643,8 @@ static inline void twill__batcher_work(void *object, twill_task *task)
     twill__crew_begin(&batcher->crew, task->worker, 0);
     if (atomic_load(&batcher->cut))
         twill_cancel_fire(task->until.cancel, TWILL_CANCELLED);
-    while (twill__batcher_pick(batcher, shift)) /* exit: nothing is ready */
-        twill__shift_work(shift);
+    if (twill__batcher_pick(batcher, shift))
+        while (twill__shift_work(shift, true)) {} /* exit: nothing is ready */
     twill__shift_over(shift);
 }
 
@@ -497,6 +654,7 @@ static inline void twill__shift_ended(twill__shift *shift)
 {
     if (!shift->told) {
         size_t called = shift->called, settled = shift->settled;
+        twill__shift_unpack(shift);
         for (size_t i = 0; i < called; i++)
             if (shift->call[i])
                 twill__shift_end(shift, shift->call[i], i < settled ? TWILL_FAILED : TWILL_LOST);
@@ -505,7 +663,7 @@ static inline void twill__shift_ended(twill__shift *shift)
         twill__shift_give_up(shift, shift->count);
         memset(shift->view.set, 0, shift->count);
     }
-    twill__shift_finish(shift);
+    (void)twill__shift_finish(shift, false);
 }
 
 static inline void twill__batcher_worker_ended(void *object, twill_task *task)
@@ -522,26 +680,21 @@ static inline void twill__batcher_worker_ended(void *object, twill_task *task)
     }
 }
 
+/* Without the lock. A worker that comes in vain puts `due` right. */
 static inline bool twill__batcher_ready(void *object)
 {
     twill__batcher *batcher = (twill__batcher *)object;
-    twill__stock *stock = &batcher->stock;
-    twill__batcher_turn turn;
-    twill_ns now = twill__clock_now(), next;
-    bool ready = false;
-    if (!twill__batcher_here(batcher))
+    /* seq_cst: who makes work stores it, then raises the team's epoch; who will sleep on the epoch
+       loads that first */
+    twill_ns due = atomic_load(&batcher->due);
+    if (!due || !twill__batcher_here(batcher))
+        return twill__batcher_here(batcher);
+    if (due == TWILL_FOREVER)
         return false;
-    twill__batcher_enter(batcher, &turn);
-    twill__open_look(batcher, now);
-    for (const twill__batch_lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
-        ready = !stock->flights || lot->stuck != stock->releases;
-    next = twill__batcher_next_due(batcher);
-    ready = ready || next <= now || (stock->front && atomic_load(&batcher->cut)) ||
-            (stock->front && twill_cancel_fired(batcher->options.run.until.cancel));
-    if (!ready && next != TWILL_FOREVER)
-        turn.alarm = next;
-    twill__batcher_exit(batcher, &turn);
-    return ready;
+    if (twill__clock_now() >= due)
+        return true;
+    twill__crew_alarm(&batcher->crew, due);
+    return false;
 }
 
 #endif

@@ -13,7 +13,12 @@
    together form a lot. The open lot takes what comes; closed, it stands in the line of those that
    are ready; taken by a worker, its entries stand in that worker's shift; what is to be tried again
    goes back into a lot, in the line of those that wait for an instant. An entry is in exactly one
-   lot or shift, and leaves the books when its on_item has returned. */
+   lot or shift, and leaves the books when its on_item has returned.
+
+   Most items have no need of that: nobody asks for them by a future, a key or a time limit, and all
+   goes well. Their lot is packed: cells in a ring, which a worker takes, and ends, as a whole. As
+   soon as one of its items has a fate of its own, the lot is unpacked (packed.h), and from then on
+   it is as if it had never been anything but entries. */
 
 typedef enum twill__where {
     TWILL__PENDING_ITEM, /* in a lot */
@@ -69,6 +74,13 @@ typedef struct twill__entry {
 
 enum { TWILL__LOT_AHEAD = 4 }; /* entries that a worker fetches while it looks at one */
 
+/* What is known of an item of a packed lot. Arrays, so that what nobody asks for costs nothing. */
+typedef struct twill__cells {
+    void **item;
+    twill_ns *added; /* NULL: nobody asks */
+    size_t *bytes;   /* NULL: they do not count */
+} twill__cells;
+
 typedef struct twill__batch_lot {
     struct twill__batch_lot *next; /* in a line */
     twill__entry *first, *last;
@@ -82,10 +94,16 @@ typedef struct twill__batch_lot {
     uint64_t opened_ticks;
     twill__entry *recent[TWILL__LOT_AHEAD]; /* of the open one: the last that came */
     unsigned came;
+    /* of a packed one: it has no entries, and is in the list of all that are packed */
+    bool packed, taken;                       /* taken: a worker has it, and its cells */
+    uint64_t number;                          /* of its first item; the others follow */
+    uint64_t place;                           /* of its first item, in the ring */
+    struct twill__batch_lot *elder, *younger; /* by number */
 } twill__batch_lot;
 
 typedef struct twill__lot_block { /* of memory */
     struct twill__lot_block *next;
+    size_t count, used; /* lots from `used` on were never touched */
     twill__batch_lot lot[];
 } twill__lot_block;
 
@@ -115,6 +133,12 @@ typedef struct twill__stock {
     twill__entry **flights;              /* [buckets]: keys in flight; NULL: no keys */
     twill__key_bucket *opens;            /* [buckets]: keys of the open lot; NULL: no merging */
     size_t buckets;                      /* a power of 2 */
+    bool packs;                          /* items may be packed */
+    twill__batch_lot *eldest, *youngest; /* packed lots */
+    twill__cells cells;                  /* of packed lots that no worker has taken yet */
+    size_t ring;                         /* so many; a power of 2, or 0 */
+    uint64_t begin, end;                 /* places in use */
+    void *ring_memory;
 } twill__stock;
 
 /* ---- lists ---- */
@@ -221,23 +245,30 @@ static inline void twill__line_remove(twill__line *line, twill__batch_lot *lot)
         line->last = previous;
 }
 
-/* Into the list of those that are in no call, by number; one that comes back is near the front. */
-static inline void twill__idle_in(twill__stock *stock, twill__entry *entry, bool newest)
+/* Into the list of those that are in no call, behind `before`; NULL: to its front. */
+static inline void twill__idle_behind(twill__stock *stock, twill__entry *entry,
+                                      twill__entry *before)
 {
-    twill__entry *after = newest ? NULL : stock->front;
-    while (after && after->number < entry->number)
-        after = after->after;
     stock->idle++;
-    entry->after = after;
-    entry->before = after ? after->before : stock->back;
-    if (entry->before)
-        entry->before->after = entry;
+    entry->before = before;
+    entry->after = before ? before->after : stock->front;
+    if (before)
+        before->after = entry;
     else
         stock->front = entry;
-    if (after)
-        after->before = entry;
+    if (entry->after)
+        entry->after->before = entry;
     else
         stock->back = entry;
+}
+
+/* By number; one that comes back is near the front. */
+static inline void twill__idle_in(twill__stock *stock, twill__entry *entry)
+{
+    twill__entry *after = stock->front;
+    while (after && after->number < entry->number)
+        after = after->after;
+    twill__idle_behind(stock, entry, after ? after->before : stock->back);
 }
 
 static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
@@ -253,6 +284,22 @@ static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
         stock->back = entry->before;
 }
 
+/* Into the books, behind `older`; NULL: as the oldest. */
+static inline void twill__books_behind(twill__stock *stock, twill__entry *entry,
+                                       twill__entry *older)
+{
+    entry->older = older;
+    entry->newer = older ? older->newer : stock->oldest;
+    if (older)
+        older->newer = entry;
+    else
+        stock->oldest = entry;
+    if (entry->newer)
+        entry->newer->older = entry;
+    else
+        stock->newest = entry;
+}
+
 /* ---- lots ---- */
 
 /* There is a lot for each entry in the books, and one more: a lot that is used has at least one. */
@@ -266,11 +313,9 @@ static inline bool twill__lots_for(twill__stock *stock, size_t entries)
     if (!block)
         return false;
     block->next = stock->blocks;
+    block->count = more;
+    block->used = 0;
     stock->blocks = block;
-    for (size_t i = more; i-- > 0;) {
-        block->lot[i].next = stock->spare;
-        stock->spare = &block->lot[i];
-    }
     stock->lot_count += more;
     return true;
 }
@@ -278,7 +323,14 @@ static inline bool twill__lots_for(twill__stock *stock, size_t entries)
 static inline twill__batch_lot *twill__lot_get(twill__stock *stock)
 {
     twill__batch_lot *lot = stock->spare;
-    stock->spare = lot->next;
+    twill__lot_block *block = stock->blocks;
+    if (lot) {
+        stock->spare = lot->next;
+    } else {
+        while (block->used == block->count)
+            block = block->next;
+        lot = &block->lot[block->used++];
+    }
     memset(lot, 0, sizeof *lot);
     lot->attempt = 1;
     lot->serial = ++stock->serials;

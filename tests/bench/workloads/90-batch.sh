@@ -5,5 +5,5 @@ for form in process batcher; do
     for size in 1 10 100 1000; do
         contender twill "$form-$size" "$bin/twill_batch $form $size"
     done
-    [ $form = process ] && goal 'batches of 100 against 1' process-100 median '0.2 x process-1'
+    goal "$form: batches of 100 against 1" "$form-100" median "0.2 x $form-1"
 done
