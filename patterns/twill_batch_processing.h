@@ -76,7 +76,9 @@ OPTIONS OF BOTH (twill_batch_options; zeroed or NULL: 100 items a batch, one att
 OPTIONS OF THE BATCHER ALONE (the array forms refuse them)
     linger          an open batch leaves so long after its oldest item came; 0: 10 ms;
                     TWILL_FOREVER: by count, bytes, flush and close only. It is no rate limit: full
-                    ones leave at once. An item that comes at the very instant opens the next batch
+                    ones leave at once. An item that comes at the very instant opens the next
+                    batch, but for one that nobody is told of, and that comes before an idle
+                    worker has woken up
     idle            it leaves when nothing has come for so long; 0: off
     capacity        items accepted and not ended; 0: 10 max_items; exact. capacity_bytes; 0: no
                     limit
@@ -122,10 +124,10 @@ ALLOCATES    process: nothing for up to 128 items a batch and one attempt; else,
              call, 5 to 30 bytes an item of a batch and worker, with a backoff 24 bytes an item; by
              bytes 8 bytes a batch. flat_map: while it runs, what is emitted, and once more at the
              end. Batcher: one block at create; some 700 bytes an item while the number of items
-             grows.
-COSTS        A batcher takes one small lock for an add and twice a batch (three times, if somebody is
-             told of an item), and no timer thread: an idle worker sleeps until the next thing is
-             due.
+             grows. Of them an item without a future, in a batcher without key_of, item_timeout
+             and result_size, uses 8 (with on_item, bytes_of: 16, 24) until it fails or is dropped.
+COSTS        A batcher takes one small lock for an add and once a batch (twice, if somebody is told
+             of an item), and no timer thread: an idle worker sleeps until the next thing is due.
 FORK         In the child array forms work, a batcher is FORKED, destroy frees it. A callback that
              forks: nothing more is called in the child, and calls around the callback are FORKED.
 PITFALLS     A wait inside of a callback for an item of the same batcher works on others meanwhile;
@@ -6582,6 +6584,12 @@ TWILL__DEFINE void twill_batch_free(void *values)
 #ifndef TWILL__BATCH_BATCHER_H
 #define TWILL__BATCH_BATCHER_H
 
+/* ---- batch_processing/packed.h ---- */
+/* packed.h: lots of items that nobody asks for one by one: cells in a ring, until something happens
+   to one of them. */
+#ifndef TWILL__BATCH_PACKED_H
+#define TWILL__BATCH_PACKED_H
+
 /* ---- batch_processing/stock.h ---- */
 /* stock.h: the batcher's items: where each of them is, and in which lot it will leave. */
 #ifndef TWILL__BATCH_STOCK_H
@@ -6832,6 +6840,10 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
    later one load, and the release one more CAS. Whatever else there is to do goes by the lock,
    whose holders change `word` by CAS, too.
 
+   A record that was never used stands at the end of its slab, in memory that nobody has touched,
+   and one that the object has put back in a list. Of these an object may reserve some, for what
+   must not fail later.
+
    The life of a record:
        twill__record_get       by one thread at a time (the object's lock)
        twill__record_hold      gives the handle, before another thread can know the record
@@ -6921,7 +6933,7 @@ _Static_assert(offsetof(twill__record, fn) <= TWILL__LINE &&
 
 typedef struct twill__slab {
     struct twill__slab *next;
-    size_t count;
+    size_t count, room; /* records; memory for so many, of which the rest was never touched */
     void *memory;
     char *first; /* record */
 } twill__slab;
@@ -6935,6 +6947,7 @@ typedef struct twill__core {
     size_t at;         /* in that slab */
     size_t found;      /* since it began at the first one */
     size_t records;
+    size_t sure, reserved; /* records: put back, or never touched; of them: twill__core_reserve */
     char other_line[TWILL__LINE]; /* what follows is read by all */
     size_t size;                  /* of a record, a multiple of TWILL__LINE */
     const twill__record_table *table;
@@ -6979,7 +6992,7 @@ static inline bool twill__record_is_free(const twill__record *record)
     return !(atomic_load_explicit(&record->word, memory_order_acquire) & TWILL__FLAGS);
 }
 
-/* Makes `count` records more, and looks there next. Of the thread that may call
+/* Memory for `count` records more, and looks there next. Of the thread that may call
    twill__record_get. */
 static inline bool twill__core_grow(twill__core *core, size_t count)
 {
@@ -6995,19 +7008,26 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
     }
     first = (char *)slab->memory;
     slab->first = first + (TWILL__LINE - (uintptr_t)first % TWILL__LINE) % TWILL__LINE;
-    slab->count = count;
+    slab->count = 0;
+    slab->room = count;
     slab->next = core->slabs;
     core->slabs = core->hand = slab;
     core->at = core->found = 0;
     core->records += count;
-    memset(slab->first, 0, count * core->size);
-    for (size_t i = 0; i < count; i++) {
-        twill__record *record = twill__slab_at(core, slab, i);
-        record->core = core;
-        record->result = record->room;
-        atomic_init(&record->word, TWILL__GENERATION);
-    }
+    core->sure += count;
     return true;
+}
+
+/* The next of a slab's that were never touched. */
+static inline twill__record *twill__core_unwrap(twill__core *core, twill__slab *slab)
+{
+    twill__record *record = twill__slab_at(core, slab, slab->count++);
+    core->sure--;
+    memset(record, 0, core->size);
+    record->core = core;
+    record->result = record->room;
+    atomic_init(&record->word, TWILL__GENERATION);
+    return record;
 }
 
 static inline void twill__core_free(twill__core *core)
@@ -7083,22 +7103,28 @@ static inline void twill__record_fetch(const twill__record *record)
 
 #define TWILL__RECORDS_AHEAD 4
 
-/* The next free record on the way round. A round that has found less than a quarter of them free
-   makes as many new ones: so a look finds one after four others at most, on an average. NULL: there
-   is none, and no memory. */
+/* The next free record on the way round, or a new one; those that were put back are reserved, or
+   there are none. A round that has found less than a quarter of them free makes as many new ones:
+   so a look finds one after four others at most, on an average. NULL: there is none, and no
+   memory. */
 static inline twill__record *twill__core_find(twill__core *core)
 {
     for (;;) { /* exit: found; or a whole round has found none, and there is no memory */
         twill__slab *slab = core->hand;
         if (!slab) {
-            size_t found = core->found;
+            size_t found = core->found + (core->sure - core->reserved);
             core->hand = core->slabs;
             core->at = core->found = 0;
-            if (found <= core->records / 4 &&
+            if (found <= (core->records - core->reserved) / 4 &&
                 !twill__core_grow(core, core->records ? core->records : TWILL__FIRST_RECORDS) &&
                 !found)
                 return NULL;
         } else if (core->at == slab->count) {
+            if (slab->count < slab->room && core->sure > core->reserved) {
+                core->at++;
+                core->found++;
+                return twill__core_unwrap(core, slab);
+            }
             core->hand = slab->next;
             core->at = 0;
         } else {
@@ -7127,8 +7153,38 @@ static inline void twill__record_flags(twill__record *record, uint64_t flags)
    twill__record_get. */
 static inline void twill__record_put(twill__record *record)
 {
-    record->next = record->core->put;
-    record->core->put = record;
+    twill__core *core = record->core;
+    record->next = core->put;
+    core->put = record;
+    core->sure++;
+}
+
+/* One of those that were put back or never touched. There is one. */
+static inline twill__record *twill__core_sure(twill__core *core)
+{
+    twill__record *record = core->put;
+    twill__slab *slab = core->slabs;
+    if (record) {
+        core->put = record->next;
+        core->sure--;
+        return record;
+    }
+    while (slab->count == slab->room)
+        slab = slab->next;
+    return twill__core_unwrap(core, slab);
+}
+
+/* It is the object's. */
+static inline void twill__record_ready(twill__record *record)
+{
+    twill__record_flags(record, TWILL__BY_OBJECT);
+    /* relaxed: ours alone */
+    atomic_store_explicit(&record->begun, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&record->due, memory_order_relaxed))
+        atomic_store_explicit(&record->due, 0, memory_order_relaxed);
+    record->returned = false;
+    if (record->settled || record->taken)
+        record->settled = record->taken = false;
 }
 
 /* A record for a task: the object's, its result zeroed. NULL: no memory. By one thread at a
@@ -7138,22 +7194,45 @@ static inline twill__record *twill__record_get(twill__core *core, size_t result_
     twill__record *record = NULL;
     if (result_size > TWILL__RESULT_ROOM)
         record = twill__core_roomy(core, result_size);
-    if (!record && (record = core->put))
-        core->put = record->next;
+    if (!record && core->put && core->sure > core->reserved)
+        record = twill__core_sure(core);
     if (!record && !(record = twill__core_find(core)))
         return NULL;
-    twill__record_flags(record, TWILL__BY_OBJECT);
-    if (!twill__record_room(record, result_size)) {
+    twill__record_ready(record);
+    if (twill__record_room(record, result_size))
+        return record;
+    twill__record_put(record);
+    return NULL;
+}
+
+/* One record more than are reserved: so many calls of twill__record_get_reserved cannot fail. Hardly
+   one is touched before. False: no memory. By the thread that may call twill__record_get, as what
+   follows. */
+static inline bool twill__core_reserve(twill__core *core)
+{
+    if (core->sure == core->reserved) {
+        twill__record *record = twill__core_find(core);
+        if (!record)
+            return false;
+        twill__record_ready(record);
         twill__record_put(record);
-        return NULL;
     }
-    /* relaxed: ours alone */
-    atomic_store_explicit(&record->begun, 0, memory_order_relaxed);
-    if (atomic_load_explicit(&record->due, memory_order_relaxed))
-        atomic_store_explicit(&record->due, 0, memory_order_relaxed);
-    record->returned = false;
-    if (record->settled || record->taken)
-        record->settled = record->taken = false;
+    core->reserved++;
+    return true;
+}
+
+static inline void twill__core_unreserve(twill__core *core, size_t count)
+{
+    core->reserved -= count;
+}
+
+/* For a task without a result. */
+static inline twill__record *twill__record_get_reserved(twill__core *core)
+{
+    twill__record *record = twill__core_sure(core);
+    core->reserved--;
+    twill__record_ready(record);
+    record->result_size = 0;
     return record;
 }
 
@@ -8000,7 +8079,12 @@ TWILL__WEAK void twill_future_release(twill_future future)
    together form a lot. The open lot takes what comes; closed, it stands in the line of those that
    are ready; taken by a worker, its entries stand in that worker's shift; what is to be tried again
    goes back into a lot, in the line of those that wait for an instant. An entry is in exactly one
-   lot or shift, and leaves the books when its on_item has returned. */
+   lot or shift, and leaves the books when its on_item has returned.
+
+   Most items have no need of that: nobody asks for them by a future, a key or a time limit, and all
+   goes well. Their lot is packed: cells in a ring, which a worker takes, and ends, as a whole. As
+   soon as one of its items has a fate of its own, the lot is unpacked (packed.h), and from then on
+   it is as if it had never been anything but entries. */
 
 typedef enum twill__where {
     TWILL__PENDING_ITEM, /* in a lot */
@@ -8056,6 +8140,13 @@ typedef struct twill__entry {
 
 enum { TWILL__LOT_AHEAD = 4 }; /* entries that a worker fetches while it looks at one */
 
+/* What is known of an item of a packed lot. Arrays, so that what nobody asks for costs nothing. */
+typedef struct twill__cells {
+    void **item;
+    twill_ns *added; /* NULL: nobody asks */
+    size_t *bytes;   /* NULL: they do not count */
+} twill__cells;
+
 typedef struct twill__batch_lot {
     struct twill__batch_lot *next; /* in a line */
     twill__entry *first, *last;
@@ -8069,10 +8160,16 @@ typedef struct twill__batch_lot {
     uint64_t opened_ticks;
     twill__entry *recent[TWILL__LOT_AHEAD]; /* of the open one: the last that came */
     unsigned came;
+    /* of a packed one: it has no entries, and is in the list of all that are packed */
+    bool packed, taken;                       /* taken: a worker has it, and its cells */
+    uint64_t number;                          /* of its first item; the others follow */
+    uint64_t place;                           /* of its first item, in the ring */
+    struct twill__batch_lot *elder, *younger; /* by number */
 } twill__batch_lot;
 
 typedef struct twill__lot_block { /* of memory */
     struct twill__lot_block *next;
+    size_t count, used; /* lots from `used` on were never touched */
     twill__batch_lot lot[];
 } twill__lot_block;
 
@@ -8102,6 +8199,12 @@ typedef struct twill__stock {
     twill__entry **flights;              /* [buckets]: keys in flight; NULL: no keys */
     twill__key_bucket *opens;            /* [buckets]: keys of the open lot; NULL: no merging */
     size_t buckets;                      /* a power of 2 */
+    bool packs;                          /* items may be packed */
+    twill__batch_lot *eldest, *youngest; /* packed lots */
+    twill__cells cells;                  /* of packed lots that no worker has taken yet */
+    size_t ring;                         /* so many; a power of 2, or 0 */
+    uint64_t begin, end;                 /* places in use */
+    void *ring_memory;
 } twill__stock;
 
 /* ---- lists ---- */
@@ -8208,23 +8311,30 @@ static inline void twill__line_remove(twill__line *line, twill__batch_lot *lot)
         line->last = previous;
 }
 
-/* Into the list of those that are in no call, by number; one that comes back is near the front. */
-static inline void twill__idle_in(twill__stock *stock, twill__entry *entry, bool newest)
+/* Into the list of those that are in no call, behind `before`; NULL: to its front. */
+static inline void twill__idle_behind(twill__stock *stock, twill__entry *entry,
+                                      twill__entry *before)
 {
-    twill__entry *after = newest ? NULL : stock->front;
-    while (after && after->number < entry->number)
-        after = after->after;
     stock->idle++;
-    entry->after = after;
-    entry->before = after ? after->before : stock->back;
-    if (entry->before)
-        entry->before->after = entry;
+    entry->before = before;
+    entry->after = before ? before->after : stock->front;
+    if (before)
+        before->after = entry;
     else
         stock->front = entry;
-    if (after)
-        after->before = entry;
+    if (entry->after)
+        entry->after->before = entry;
     else
         stock->back = entry;
+}
+
+/* By number; one that comes back is near the front. */
+static inline void twill__idle_in(twill__stock *stock, twill__entry *entry)
+{
+    twill__entry *after = stock->front;
+    while (after && after->number < entry->number)
+        after = after->after;
+    twill__idle_behind(stock, entry, after ? after->before : stock->back);
 }
 
 static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
@@ -8240,6 +8350,22 @@ static inline void twill__idle_out(twill__stock *stock, twill__entry *entry)
         stock->back = entry->before;
 }
 
+/* Into the books, behind `older`; NULL: as the oldest. */
+static inline void twill__books_behind(twill__stock *stock, twill__entry *entry,
+                                       twill__entry *older)
+{
+    entry->older = older;
+    entry->newer = older ? older->newer : stock->oldest;
+    if (older)
+        older->newer = entry;
+    else
+        stock->oldest = entry;
+    if (entry->newer)
+        entry->newer->older = entry;
+    else
+        stock->newest = entry;
+}
+
 /* ---- lots ---- */
 
 /* There is a lot for each entry in the books, and one more: a lot that is used has at least one. */
@@ -8253,11 +8379,9 @@ static inline bool twill__lots_for(twill__stock *stock, size_t entries)
     if (!block)
         return false;
     block->next = stock->blocks;
+    block->count = more;
+    block->used = 0;
     stock->blocks = block;
-    for (size_t i = more; i-- > 0;) {
-        block->lot[i].next = stock->spare;
-        stock->spare = &block->lot[i];
-    }
     stock->lot_count += more;
     return true;
 }
@@ -8265,7 +8389,14 @@ static inline bool twill__lots_for(twill__stock *stock, size_t entries)
 static inline twill__batch_lot *twill__lot_get(twill__stock *stock)
 {
     twill__batch_lot *lot = stock->spare;
-    stock->spare = lot->next;
+    twill__lot_block *block = stock->blocks;
+    if (lot) {
+        stock->spare = lot->next;
+    } else {
+        while (block->used == block->count)
+            block = block->next;
+        lot = &block->lot[block->used++];
+    }
     memset(lot, 0, sizeof *lot);
     lot->attempt = 1;
     lot->serial = ++stock->serials;
@@ -8451,6 +8582,205 @@ static inline void twill__entry_decide(twill__stock *stock, twill__entry *entry,
 
 #endif
 
+/* An item in a packed lot costs a cell and a few sums. The memory of an entry is reserved for it
+   when it comes in, and not touched: so unpacking cannot fail, and what was accepted has its end. */
+
+/* ---- cells ---- */
+
+static inline size_t twill__cell_bytes(const twill_batch_options *options)
+{
+    return sizeof(void *) + (options->on_item ? sizeof(twill_ns) : 0) +
+           (options->bytes_of ? sizeof(size_t) : 0);
+}
+
+/* `room`: aligned to 16, twill__cell_bytes for each of `count`. */
+static inline twill__cells twill__cells_in(const twill_batch_options *options, void *room,
+                                           size_t count)
+{
+    twill__cells cells = {NULL, NULL, NULL};
+    if (options->on_item) {
+        cells.added = (twill_ns *)room;
+        room = cells.added + count;
+    }
+    cells.item = (void **)room;
+    if (options->bytes_of)
+        cells.bytes = (size_t *)(void *)(cells.item + count);
+    return cells;
+}
+
+static inline void twill__cells_copy(const twill__cells *to, size_t at, const twill__cells *from,
+                                     size_t first, size_t count)
+{
+    memcpy(to->item + at, from->item + first, count * sizeof *to->item);
+    if (to->added)
+        memcpy(to->added + at, from->added + first, count * sizeof *to->added);
+    if (to->bytes)
+        memcpy(to->bytes + at, from->bytes + first, count * sizeof *to->bytes);
+}
+
+/* `count` cells from a place of the ring on, which may go round its end. */
+static inline void twill__ring_copy(const twill__stock *stock, uint64_t place, size_t count,
+                                    const twill__cells *to)
+{
+    size_t first = (size_t)place & (stock->ring - 1), whole = stock->ring - first;
+    if (whole > count)
+        whole = count;
+    twill__cells_copy(to, 0, &stock->cells, first, whole);
+    if (whole < count)
+        twill__cells_copy(to, whole, &stock->cells, 0, count - whole);
+}
+
+/* Twice as many cells. False: no memory. */
+static inline bool twill__ring_grow(twill__stock *stock, const twill_batch_options *options)
+{
+    size_t ring = stock->ring ? 2 * stock->ring : 16, each = twill__cell_bytes(options);
+    twill__cells cells;
+    void *memory;
+    if (ring < stock->ring || ring > SIZE_MAX / each || !(memory = TWILL_MALLOC(ring * each)))
+        return false;
+    cells = twill__cells_in(options, memory, ring);
+    for (uint64_t place = stock->begin; place < stock->end; place++)
+        twill__cells_copy(&cells, (size_t)place & (ring - 1), &stock->cells,
+                          (size_t)place & (stock->ring - 1), 1);
+    if (stock->ring_memory)
+        TWILL_FREE(stock->ring_memory);
+    stock->ring_memory = memory;
+    stock->cells = cells;
+    stock->ring = ring;
+    return true;
+}
+
+/* ---- the list of packed lots ---- */
+
+static inline void twill__packed_in(twill__stock *stock, twill__batch_lot *lot)
+{
+    lot->elder = stock->youngest;
+    lot->younger = NULL;
+    if (stock->youngest)
+        stock->youngest->younger = lot;
+    else
+        stock->eldest = lot;
+    stock->youngest = lot;
+}
+
+static inline void twill__packed_out(twill__stock *stock, twill__batch_lot *lot)
+{
+    if (lot->elder)
+        lot->elder->younger = lot->younger;
+    else
+        stock->eldest = lot->younger;
+    if (lot->younger)
+        lot->younger->elder = lot->elder;
+    else
+        stock->youngest = lot->elder;
+}
+
+/* The eldest, or the youngest, that no worker has; NULL: there is none. */
+static inline twill__batch_lot *twill__packed_idle(const twill__stock *stock, bool eldest)
+{
+    twill__batch_lot *lot = eldest ? stock->eldest : stock->youngest;
+    while (lot && lot->taken)
+        lot = eldest ? lot->younger : lot->elder;
+    return lot;
+}
+
+/* Cells that are not needed any more are free. */
+static inline void twill__ring_trim(twill__stock *stock)
+{
+    const twill__batch_lot *eldest = twill__packed_idle(stock, true);
+    stock->begin = eldest ? eldest->place : stock->end;
+}
+
+/* ---- in ---- */
+
+/* Whether the next item, if it can be packed, can join the open lot so. */
+static inline bool twill__packed_may_join(const twill__stock *stock)
+{
+    const twill__batch_lot *open = stock->open;
+    return !open || (open->packed && open->number + open->count == stock->numbers);
+}
+
+/* A cell, and an entry, should it be unpacked. False: no memory. */
+static inline bool twill__packed_reserve(twill__stock *stock, const twill_batch_options *options)
+{
+    return (stock->end - stock->begin < stock->ring || twill__ring_grow(stock, options)) &&
+           twill__core_reserve(stock->core);
+}
+
+/* The lot's last. After twill__packed_reserve. */
+static inline void twill__packed_append(twill__stock *stock, twill__batch_lot *lot, void *item,
+                                        size_t bytes, twill_ns added)
+{
+    size_t cell = (size_t)stock->end++ & (stock->ring - 1);
+    stock->cells.item[cell] = item;
+    if (stock->cells.added)
+        stock->cells.added[cell] = added;
+    if (stock->cells.bytes)
+        stock->cells.bytes[cell] = bytes;
+    lot->count++;
+    lot->bytes += bytes;
+}
+
+/* ---- out ---- */
+
+/* An entry for an item, in no list yet; all but what a book keeps of it is zero. */
+static inline void twill__entry_fill(twill__entry *entry, void *item, size_t bytes, uint64_t number,
+                                     twill_ns added)
+{
+    memset(&entry->item, 0, sizeof *entry - offsetof(twill__entry, item));
+    entry->item = item;
+    entry->bytes = entry->weight = bytes;
+    entry->number = number;
+    entry->worker = UINT_MAX;
+    entry->added = added;
+}
+
+/* Item i of a lot that is being unpacked, from cell `at`; behind `older` in the books. */
+static inline twill__entry *twill__packed_entry(twill__stock *stock, const twill__batch_lot *lot,
+                                                size_t i, const twill__cells *cells, size_t at,
+                                                twill__entry *older)
+{
+    twill__entry *entry = (twill__entry *)(void *)twill__record_get_reserved(stock->core);
+    twill__entry_fill(entry, cells->item[at], cells->bytes ? cells->bytes[at] : 0, lot->number + i,
+                      cells->added ? cells->added[at] : 0);
+    twill__books_behind(stock, entry, older);
+    return entry;
+}
+
+/* The last entry in the books that is older than a lot. */
+static inline twill__entry *twill__packed_behind(const twill__stock *stock,
+                                                 const twill__batch_lot *lot)
+{
+    twill__entry *older = stock->newest;
+    while (older && older->number > lot->number)
+        older = older->older;
+    return older;
+}
+
+/* A lot that no worker has: it has entries now. */
+static inline void twill__lot_unpack(twill__stock *stock, twill__batch_lot *lot)
+{
+    twill__entry *older = twill__packed_behind(stock, lot), *before = stock->back;
+    size_t count = lot->count;
+    while (before && before->number > lot->number)
+        before = before->before;
+    twill__packed_out(stock, lot);
+    stock->idle -= count; /* each counts itself again */
+    lot->packed = false;
+    lot->count = lot->bytes = 0;
+    for (size_t i = 0; i < count; i++) {
+        size_t cell = (size_t)(lot->place + i) & (stock->ring - 1);
+        older = twill__packed_entry(stock, lot, i, &stock->cells, cell, older);
+        older->where = TWILL__PENDING_ITEM;
+        twill__lot_append(lot, older);
+        twill__idle_behind(stock, older, before);
+        before = older;
+    }
+    twill__ring_trim(stock);
+}
+
+#endif
+
 typedef struct twill__batcher_waiter { /* on the waiter's stack */
     twill__node node;                  /* first */
     uint64_t target;                   /* a flush: the number after its last item */
@@ -8473,12 +8803,17 @@ typedef struct twill__shift {
     struct twill__shift *outer; /* of the same worker */
     twill_task task;
     twill__batch_lot *lot;
+    bool busy;           /* counted in the batcher's */
+    bool packed;         /* the lot is: its items are in `cells`, and `list` is empty */
+    twill__cells cells;  /* [max] */
     twill__entry **list; /* [max] */
     size_t count, at;    /* of the lot's entries; the first that has no end yet */
     twill__entry **call; /* the part of `list` that is in the call */
     size_t called, settled, calls;
     twill__entry *ended, **ended_at; /* who is to be told */
     twill__entry *telling;           /* whose on_item runs */
+    twill_ns started;                /* when the lot was taken */
+    size_t packed_told;              /* of a packed lot: whose on_item runs, or has run */
     bool told;                       /* all are decided: they are being told */
     twill__record *around;           /* the thread's record outside the call */
 } twill__shift;
@@ -8491,6 +8826,8 @@ typedef struct twill__batcher_counts {
 
 typedef struct twill_batcher {
     _Atomic uint32_t lock;
+    /* nothing is to be done before; written under the lock, read without it, too */
+    _Atomic twill_ns due;
     /* under the lock */
     bool closed, doomed;
     _Atomic uint32_t
@@ -8498,6 +8835,7 @@ typedef struct twill_batcher {
     twill__stock stock;
     size_t reserved, reserved_bytes; /* for adds that were granted and have not come yet */
     size_t inside;                   /* calls that wait, or come back from waiting */
+    unsigned busy;                   /* shifts that have something to do */
     twill__list adders, flushers;
     twill__node *destroyer;
     twill__batcher_calling *callings;
@@ -8521,8 +8859,8 @@ typedef struct twill_batcher {
     twill__crew crew;
 } twill__batcher;
 
-/* ns: a worker that takes or gives back a large batch has the lock for some microseconds */
-#define TWILL__BATCHER_SPIN 5000
+/* ns: to park, and to be woken by an adder, costs more than to let adders pass for so long */
+#define TWILL__BATCHER_SPIN 20000
 
 typedef struct twill__batcher_turn { /* what to do after a turn under the lock */
     unsigned count;
@@ -8577,7 +8915,9 @@ static inline bool twill__batcher_room(const twill__batcher *batcher, size_t byt
 /* The lowest number that is in the books; UINT64_MAX: none is. */
 static inline uint64_t twill__batcher_oldest(const twill__batcher *batcher)
 {
-    return batcher->stock.oldest ? batcher->stock.oldest->number : UINT64_MAX;
+    const twill__stock *stock = &batcher->stock;
+    uint64_t oldest = stock->oldest ? stock->oldest->number : UINT64_MAX;
+    return stock->eldest && stock->eldest->number < oldest ? stock->eldest->number : oldest;
 }
 
 /* Nothing but the open lot holds the room, and it cannot grow. */
@@ -8632,6 +8972,16 @@ static inline bool twill__batcher_deserted(const twill__batcher *batcher)
            !batcher->callings && !twill__lock_wanted(&batcher->lock);
 }
 
+/* Workers that look without the lock must see it, before they are called. */
+static inline void twill__batcher_due(twill__batcher *batcher, const twill__batcher_turn *turn)
+{
+    /* relaxed: written under the lock */
+    twill_ns due = atomic_load_explicit(&batcher->due, memory_order_relaxed);
+    twill_ns sooner = turn->call ? 0 : turn->alarm ? turn->alarm : due;
+    if (sooner < due)
+        atomic_store(&batcher->due, sooner);
+}
+
 /* The only way out of the lock. */
 static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_turn *turn)
 {
@@ -8646,6 +8996,7 @@ static inline void twill__batcher_exit(twill__batcher *batcher, twill__batcher_t
         atomic_fetch_or_explicit(word, TWILL__GRANTED, memory_order_acq_rel);
         twill__wake(word, 1);
     }
+    twill__batcher_due(batcher, turn);
     if (turn->call)
         twill__crew_call(&batcher->crew, turn->call);
     if (turn->alarm)
@@ -8729,7 +9080,7 @@ static inline twill_ns twill__batcher_next_due(const twill__batcher *batcher)
         next = twill__nearer(next, stock->waiting.first->due);
     if (stock->front)
         next = twill__nearer(next, twill__entry_expires(batcher, stock->front));
-    if (stock->front && !twill__no_deadline(batcher->options.run.until.deadline))
+    if (stock->idle && !twill__no_deadline(batcher->options.run.until.deadline))
         next = twill__nearer(next, batcher->options.run.until.deadline);
     return next;
 }
@@ -8899,12 +9250,30 @@ static inline void twill__batcher_tell(twill__batcher *batcher, twill__batcher_t
 
 /* ---- taking ---- */
 
+/* A packed lot: its cells are copied, since others must not wait for this call to have them. */
+static inline bool twill__shift_take_packed(twill__shift *shift, twill__batch_lot *lot)
+{
+    twill__stock *stock = &shift->batcher->stock;
+    twill__line_remove(&stock->ready, lot);
+    twill__ring_copy(stock, lot->place, lot->count, &shift->cells);
+    lot->taken = true;
+    twill__ring_trim(stock);
+    stock->idle -= lot->count;
+    shift->lot = lot;
+    shift->packed = true;
+    shift->count = lot->count;
+    shift->at = 0;
+    return true;
+}
+
 /* Takes the entries of a lot whose keys are free. False: there is none. */
 static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot, bool waiting,
                                      twill_ns now)
 {
     twill__stock *stock = &shift->batcher->stock;
     twill__batch_lot *mine = lot;
+    if (lot->packed)
+        return twill__shift_take_packed(shift, lot);
     if (stock->flights && !waiting && lot->stuck == stock->releases)
         return false;
     if (stock->flights && !waiting) { /* those that wait hold their keys */
@@ -8975,6 +9344,8 @@ static inline bool twill__batcher_reap(twill__batcher *batcher, twill_ns now,
     else if (stock->books && !twill__no_deadline(until->deadline) && now >= until->deadline)
         twill__batcher_cut(batcher, TWILL_TIMEOUT);
     cut = atomic_load(&batcher->cut);
+    for (twill__batch_lot *lot; cut && (lot = twill__packed_idle(stock, true));)
+        twill__lot_unpack(stock, lot); /* each ends by itself */
     while (stock->front && (cut || now >= twill__entry_expires(batcher, stock->front))) {
         twill__entry *entry = stock->front;
         twill_status status = (twill_status)cut;
@@ -9003,6 +9374,12 @@ static inline void twill__shift_left(twill__shift *shift)
     counts->items += shift->count;
 }
 
+static inline void twill__shift_idle(twill__shift *shift)
+{
+    shift->batcher->busy -= shift->busy;
+    shift->busy = false;
+}
+
 /* The next thing to do for a worker. False: nothing is. */
 static inline bool twill__shift_pick(twill__shift *shift)
 {
@@ -9010,11 +9387,16 @@ static inline bool twill__shift_pick(twill__shift *shift)
     twill__stock *stock = &batcher->stock;
     twill_ns now = twill__clock_now();
     shift->lot = NULL;
+    shift->packed = false;
     shift->count = 0;
     shift->ended = NULL;
     shift->ended_at = &shift->ended;
     shift->told = false;
+    shift->packed_told = 0;
+    shift->started = now;
     shift->telling = NULL;
+    batcher->busy += !shift->busy;
+    shift->busy = true;
     if (twill__batcher_reap(batcher, now, &shift->ended_at))
         return true;
     twill__open_look(batcher, now);
@@ -9025,8 +9407,11 @@ static inline bool twill__shift_pick(twill__shift *shift)
     for (twill__batch_lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
         if (twill__shift_take(shift, lot, false, now))
             break;
-    if (!shift->lot)
+    if (!shift->lot) {
+        atomic_store(&batcher->due, twill__batcher_next_due(batcher));
+        twill__shift_idle(shift);
         return false;
+    }
     twill__shift_left(shift);
     return true;
 }
@@ -9035,7 +9420,8 @@ static inline bool twill__shift_pick(twill__shift *shift)
 
 static inline void *twill__shift_item(const twill__view *view, size_t i)
 {
-    return ((const twill__shift *)(const void *)view)->call[i]->item;
+    const twill__shift *shift = (const twill__shift *)(const void *)view;
+    return shift->packed ? shift->cells.item[i] : shift->call[i]->item;
 }
 
 static inline void *twill__shift_result(const twill__view *view, size_t i)
@@ -9048,7 +9434,6 @@ static inline void *twill__shift_result(const twill__view *view, size_t i)
    thread stands in all of them. */
 static inline void twill__shift_stack(twill__shift *shift)
 {
-    shift->around = twill__record_current();
     for (size_t i = 0; i < shift->called; i++)
         for (twill__entry *one = shift->call[i]; one; one = one->follower)
             if (one->has_future) {
@@ -9058,13 +9443,15 @@ static inline void twill__shift_stack(twill__shift *shift)
             }
 }
 
-static inline int twill__shift_call(twill__shift *shift, twill__entry **call, size_t count)
+/* The entries from shift->at on; a packed lot is called as a whole. */
+static inline int twill__shift_call(twill__shift *shift, size_t count)
 {
     twill__batcher *batcher = shift->batcher;
-    twill_batch batch = {count, shift->lot->attempt, (size_t)call[0]->number, NULL,
-                         NULL,  &shift->view};
+    twill__entry **call = shift->list + shift->at;
+    uint64_t first = shift->packed ? shift->lot->number : call[0]->number;
+    twill_batch batch = {count, shift->lot->attempt, (size_t)first, NULL, NULL, &shift->view};
     int code;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count && !shift->packed; i++)
         for (twill__entry *one = call[i]; one; one = one->follower) {
             one->called = true;
             if (batcher->options.result_size)
@@ -9075,7 +9462,9 @@ static inline int twill__shift_call(twill__shift *shift, twill__entry **call, si
     shift->settled = 0;
     shift->calls++;
     shift->task.index = batch.first;
-    twill__shift_stack(shift);
+    shift->around = twill__record_current();
+    if (!shift->packed)
+        twill__shift_stack(shift);
     code = batcher->fn(&batch, &shift->task);
     twill__thread()->record = shift->around;
     return code;
@@ -9131,6 +9520,57 @@ static inline void twill__shift_end(twill__shift *shift, twill__entry *entry, tw
         *shift->ended_at = one;
         shift->ended_at = &one->ended;
     }
+}
+
+/* A packed lot in this worker's hands has entries from now on, as if it had taken them. Takes the
+   lock for a moment. */
+static inline void twill__shift_unpack(twill__shift *shift)
+{
+    twill__stock *stock = &shift->batcher->stock;
+    twill__batch_lot *lot = shift->lot;
+    twill__batcher_turn turn;
+    twill__entry *older;
+    if (!shift->packed)
+        return;
+    twill__batcher_enter(shift->batcher, &turn);
+    older = twill__packed_behind(stock, lot);
+    twill__packed_out(stock, lot);
+    lot->packed = lot->taken = false;
+    lot->count = lot->bytes = 0; /* what is tried again is put in */
+    for (size_t i = 0; i < shift->count; i++) {
+        older = twill__packed_entry(stock, lot, i, &shift->cells, i, older);
+        older->lot = lot;
+        older->where = TWILL__RUNNING_ITEM;
+        older->attempts = lot->attempt;
+        older->worker = shift->task.worker;
+        older->started = shift->started;
+        older->called = shift->called != 0;
+        shift->list[i] = older;
+    }
+    twill__batcher_exit(shift->batcher, &turn);
+    shift->packed = false;
+}
+
+/* After the call of a packed lot: true: all are done, and it stays packed. Else it is unpacked. */
+static inline bool twill__shift_settled_packed(twill__shift *shift, int code)
+{
+    size_t count = shift->called;
+    bool any, done;
+    if (!shift->packed)
+        return false;
+    any = memchr(shift->view.set, 1, count) != NULL;
+    done = any ? !memchr(shift->view.set, 0, count) : !code;
+    for (size_t i = 0; i < count && any && done; i++)
+        done = !shift->view.codes[i];
+    if (!done) {
+        twill__shift_unpack(shift);
+        return false;
+    }
+    if (any)
+        memset(shift->view.set, 0, count);
+    shift->at += count;
+    shift->called = 0;
+    return true;
 }
 
 /* After a call: each entry has its end, or waits in the lot, or is BAD: how many are. Those stand
@@ -9209,11 +9649,12 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
             continue;
         }
         if (atomic_load(&shift->batcher->cut)) {
+            twill__shift_unpack(shift);
             twill__shift_give_up(shift, end);
             continue;
         }
-        code = twill__shift_call(shift, shift->list + shift->at, end - shift->at);
-        if (!twill__batcher_here(shift->batcher))
+        code = twill__shift_call(shift, end - shift->at);
+        if (!twill__batcher_here(shift->batcher) || twill__shift_settled_packed(shift, code))
             return;
         bad = twill__shift_settle(shift, code);
         shift->at = end - bad;
@@ -9225,12 +9666,63 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 /* Those that failed alone are called alone; the others together, as far as they stand together. */
 static inline void twill__shift_call_all(twill__shift *shift)
 {
+    if (shift->packed)
+        twill__shift_divide(shift, shift->count);
     while (shift->at < shift->count && twill__batcher_here(shift->batcher)) {
         size_t to = shift->at + 1;
         if (shift->list[shift->at]->state != TWILL__SLOT_ALONE)
             while (to < shift->count && shift->list[to]->state != TWILL__SLOT_ALONE)
                 to++;
         twill__shift_divide(shift, to);
+    }
+}
+
+/* Under the lock: all of a packed lot are done. Whether anybody is to be told. */
+static inline bool twill__shift_decide_packed(twill__shift *shift)
+{
+    twill__batcher *batcher = shift->batcher;
+    twill__stock *stock = &batcher->stock;
+    const twill__batch_lot *lot = shift->lot;
+    batcher->counts.done += lot->count;
+    stock->count -= lot->count;
+    stock->bytes -= lot->bytes;
+    stock->leaving += lot->count;
+    stock->leaving_bytes += lot->bytes;
+    return batcher->options.on_item != NULL;
+}
+
+/* Under the lock: all of it have been told. */
+static inline void twill__shift_forget_packed(twill__shift *shift)
+{
+    twill__stock *stock = &shift->batcher->stock;
+    twill__batch_lot *lot = shift->lot;
+    twill__packed_out(stock, lot);
+    twill__core_unreserve(stock->core, lot->count);
+    stock->books -= lot->count;
+    stock->leaving -= lot->count;
+    stock->leaving_bytes -= lot->bytes;
+    twill__lot_put(stock, lot);
+    shift->lot = NULL;
+    shift->packed = false;
+}
+
+/* Without the lock, as twill__shift_tell. */
+static inline void twill__shift_tell_packed(twill__shift *shift)
+{
+    twill__batcher *batcher = shift->batcher;
+    twill_outcome outcome;
+    memset(&outcome, 0, sizeof outcome); /* OK, code 0 */
+    outcome.worker = shift->task.worker;
+    outcome.attempts = 1;
+    outcome.started = shift->started;
+    while (shift->packed_told < shift->count && twill__batcher_here(batcher)) {
+        size_t i = shift->packed_told++;
+        outcome.key = shift->cells.item[i];
+        outcome.index = (size_t)(shift->lot->number + i);
+        outcome.queued = shift->cells.added[i];
+        outcome.finished = twill__clock_now();
+        shift->task.index = outcome.index;
+        batcher->options.on_item(shift->cells.item[i], &outcome, NULL, &shift->task);
     }
 }
 
@@ -9246,6 +9738,8 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
     shift->told = true;
     batcher->counts.calls += shift->calls;
     shift->calls = 0;
+    if (shift->packed)
+        return twill__shift_decide_packed(shift);
     for (twill__entry *entry = shift->ended; entry; entry = entry->ended) {
         bool late = now >= twill__entry_expires(batcher, entry);
         if (!entry->decided) {
@@ -9272,7 +9766,7 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
         for (twill__entry *one = entry; one; one = one->follower) {
             one->where = one == entry ? TWILL__PENDING_ITEM : TWILL__MERGED_ITEM;
             twill__record_unclaim(&one->record);
-            twill__idle_in(stock, one, false);
+            twill__idle_in(stock, one);
         }
     lot->attempt++;
     lot->due = now;
@@ -9282,6 +9776,8 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
                                                          (size_t)lot->first->number, lot->attempt));
     twill__line_sort(&stock->waiting, lot);
     turn->alarm = lot->due;
+    if (atomic_load(&batcher->cut))
+        turn->call = 1; /* to its end */
     return tells;
 }
 
@@ -9289,6 +9785,10 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
 static inline void twill__shift_tell(twill__shift *shift)
 {
     twill__entry *entry = shift->telling;
+    if (shift->packed) {
+        twill__shift_tell_packed(shift);
+        return;
+    }
     if (entry)
         twill__entry_promise(entry);
     entry = entry ? entry->ended : shift->ended;
@@ -9301,7 +9801,9 @@ static inline void twill__shift_tell(twill__shift *shift)
     }
 }
 
-static inline void twill__shift_finish(twill__shift *shift)
+/* How all ended is told, and forgotten. `on`: then the next lot is taken, in the same turn; true:
+   there was one. */
+static inline bool twill__shift_finish(twill__shift *shift, bool on)
 {
     twill__batcher *batcher = shift->batcher;
     twill__batcher_turn turn;
@@ -9315,14 +9817,21 @@ static inline void twill__shift_finish(twill__shift *shift)
     if (tells) {
         twill__shift_tell(shift);
         if (!twill__batcher_here(batcher))
-            return;
+            return false;
         twill__batcher_enter(batcher, &turn);
     }
+    if (shift->packed)
+        twill__shift_forget_packed(shift);
     twill__batcher_forget(batcher, shift->ended);
     shift->ended = NULL;
     if (batcher->stock.flights && batcher->stock.ready.first)
         turn.call = batcher->workers; /* keys are free */
+    if (on)
+        on = twill__shift_pick(shift);
+    else
+        twill__shift_idle(shift);
     twill__batcher_exit(batcher, &turn);
+    return on;
 }
 
 /* ---- a worker ---- */
@@ -9349,13 +9858,12 @@ static inline void twill__shift_over(twill__shift *shift)
     atomic_store_explicit(&shift->owner, 0, memory_order_relaxed); /* as above */
 }
 
-/* Works on what twill__shift_pick has given. */
-static inline void twill__shift_work(twill__shift *shift)
+/* Works on what twill__shift_pick has given. `on`, and the answer: as twill__shift_finish. */
+static inline bool twill__shift_work(twill__shift *shift, bool on)
 {
     if (shift->lot)
         twill__shift_call_all(shift);
-    if (twill__batcher_here(shift->batcher))
-        twill__shift_finish(shift);
+    return twill__batcher_here(shift->batcher) && twill__shift_finish(shift, on);
 }
 
 static inline bool twill__batcher_pick(twill__batcher *batcher, twill__shift *shift)
@@ -9379,8 +9887,8 @@ static inline void twill__batcher_work(void *object, twill_task *task)
     twill__crew_begin(&batcher->crew, task->worker, 0);
     if (atomic_load(&batcher->cut))
         twill_cancel_fire(task->until.cancel, TWILL_CANCELLED);
-    while (twill__batcher_pick(batcher, shift)) /* exit: nothing is ready */
-        twill__shift_work(shift);
+    if (twill__batcher_pick(batcher, shift))
+        while (twill__shift_work(shift, true)) {} /* exit: nothing is ready */
     twill__shift_over(shift);
 }
 
@@ -9390,6 +9898,7 @@ static inline void twill__shift_ended(twill__shift *shift)
 {
     if (!shift->told) {
         size_t called = shift->called, settled = shift->settled;
+        twill__shift_unpack(shift);
         for (size_t i = 0; i < called; i++)
             if (shift->call[i])
                 twill__shift_end(shift, shift->call[i], i < settled ? TWILL_FAILED : TWILL_LOST);
@@ -9398,7 +9907,7 @@ static inline void twill__shift_ended(twill__shift *shift)
         twill__shift_give_up(shift, shift->count);
         memset(shift->view.set, 0, shift->count);
     }
-    twill__shift_finish(shift);
+    (void)twill__shift_finish(shift, false);
 }
 
 static inline void twill__batcher_worker_ended(void *object, twill_task *task)
@@ -9415,26 +9924,21 @@ static inline void twill__batcher_worker_ended(void *object, twill_task *task)
     }
 }
 
+/* Without the lock. A worker that comes in vain puts `due` right. */
 static inline bool twill__batcher_ready(void *object)
 {
     twill__batcher *batcher = (twill__batcher *)object;
-    twill__stock *stock = &batcher->stock;
-    twill__batcher_turn turn;
-    twill_ns now = twill__clock_now(), next;
-    bool ready = false;
-    if (!twill__batcher_here(batcher))
+    /* seq_cst: who makes work stores it, then raises the team's epoch; who will sleep on the epoch
+       loads that first */
+    twill_ns due = atomic_load(&batcher->due);
+    if (!due || !twill__batcher_here(batcher))
+        return twill__batcher_here(batcher);
+    if (due == TWILL_FOREVER)
         return false;
-    twill__batcher_enter(batcher, &turn);
-    twill__open_look(batcher, now);
-    for (const twill__batch_lot *lot = stock->ready.first; lot && !ready; lot = lot->next)
-        ready = !stock->flights || lot->stuck != stock->releases;
-    next = twill__batcher_next_due(batcher);
-    ready = ready || next <= now || (stock->front && atomic_load(&batcher->cut)) ||
-            (stock->front && twill_cancel_fired(batcher->options.run.until.cancel));
-    if (!ready && next != TWILL_FOREVER)
-        turn.alarm = next;
-    twill__batcher_exit(batcher, &turn);
-    return ready;
+    if (twill__clock_now() >= due)
+        return true;
+    twill__crew_alarm(&batcher->crew, due);
+    return false;
 }
 
 #endif
@@ -9505,13 +10009,16 @@ static inline twill__shift *twill__batcher_my_shift(twill__batcher *batcher)
 
 static inline size_t twill__shift_bytes(const twill__batcher *batcher)
 {
-    size_t each = sizeof(twill__entry *) + sizeof(int) + 1;
+    size_t each = twill__cell_bytes(&batcher->options) + sizeof(twill__entry *) + sizeof(int) + 1;
     return (batcher->max_items * each + 15) / 16 * 16;
 }
 
+/* `room`: aligned to 16. */
 static inline void twill__shift_room(const twill__batcher *batcher, twill__shift *shift, char *room)
 {
     size_t max = batcher->max_items;
+    shift->cells = twill__cells_in(&batcher->options, room, max);
+    room += max * twill__cell_bytes(&batcher->options);
     shift->list = (twill__entry **)(void *)room;
     shift->view.codes = (int *)(void *)(room + max * sizeof *shift->list);
     shift->view.set = (unsigned char *)(shift->view.codes + max);
@@ -9540,7 +10047,7 @@ static inline twill_status twill__batcher_inline(twill__batcher *batcher, twill_
     twill__shift_begin(shift, batcher, &outer->task);
     any = twill__batcher_pick(batcher, shift);
     if (any)
-        twill__shift_work(shift);
+        (void)twill__shift_work(shift, false);
     if (!twill__batcher_here(batcher))
         return TWILL_FORKED;
     twill__shift_over(shift);
@@ -9559,18 +10066,42 @@ typedef struct twill__arrival {
     twill_future *future;
 } twill__arrival;
 
+/* A thread of the batcher's own has nothing to do: it closes the open lot when its time comes. */
+static inline bool twill__batcher_watched(const twill__batcher *batcher)
+{
+    const twill__crew *crew = &batcher->crew;
+    return crew->has_own && !batcher->refused &&
+           batcher->busy + (unsigned)atomic_load(&crew->own.lost) < twill__team_threads(&crew->own);
+}
+
+/* The open lot is far from its time, or somebody looks after it. */
+static inline bool twill__batcher_has_time(const twill__batcher *batcher)
+{
+    uint64_t half = (uint64_t)(batcher->linger / 2048) * batcher->crew.job.tick_rate;
+    return batcher->linger == TWILL_FOREVER || twill__batcher_watched(batcher) ||
+           twill__ticks() - batcher->stock.open->opened_ticks < half;
+}
+
 /* The instant of an arrival; 0: it makes no difference. A clock costs as much as all else here, so
    that it is not asked for an item that joins an open lot far from its time, and that nobody is told
    about. */
 static inline twill_ns twill__batcher_arrived(const twill__batcher *batcher, bool future)
 {
-    const twill__batch_lot *open = batcher->stock.open;
-    uint64_t half = (uint64_t)(batcher->linger / 2048) * batcher->crew.job.tick_rate;
-    if (future || !open || batcher->options.on_item || batcher->idle != TWILL_FOREVER ||
-        batcher->item_timeout != TWILL_FOREVER ||
-        (batcher->linger != TWILL_FOREVER && twill__ticks() - open->opened_ticks >= half))
+    if (future || !batcher->stock.open || batcher->options.on_item ||
+        batcher->idle != TWILL_FOREVER || batcher->item_timeout != TWILL_FOREVER ||
+        !twill__batcher_has_time(batcher))
         return twill__clock_now();
     return 0;
+}
+
+static inline void twill__batcher_enter_books(twill__batcher *batcher,
+                                              const twill__arrival *arrival)
+{
+    batcher->stock.numbers++;
+    batcher->stock.books++;
+    batcher->stock.count++;
+    batcher->stock.bytes += arrival->bytes;
+    batcher->counts.added++;
 }
 
 /* An entry in the books, and in no lot. NULL: no memory. */
@@ -9584,27 +10115,15 @@ static inline twill__entry *twill__batcher_book(twill__batcher *batcher,
         !(record = twill__record_get(stock->core, batcher->options.result_size)))
         return NULL;
     entry = (twill__entry *)(void *)record;
-    memset(&entry->item, 0, sizeof *entry - offsetof(twill__entry, item));
-    entry->item = arrival->item;
-    entry->bytes = entry->weight = arrival->bytes;
+    twill__entry_fill(entry, arrival->item, arrival->bytes, stock->numbers,
+                      twill__batcher_arrived(batcher, arrival->future != NULL));
     if (batcher->options.key_of) {
         entry->key = arrival->key;
         entry->leader = entry->hashed = entry->same = NULL;
         entry->in_flight = false;
     }
-    entry->number = stock->numbers++;
-    entry->worker = UINT_MAX;
-    entry->added = twill__batcher_arrived(batcher, arrival->future != NULL);
-    entry->older = stock->newest;
-    if (stock->newest)
-        stock->newest->newer = entry;
-    else
-        stock->oldest = entry;
-    stock->newest = entry;
-    stock->books++;
-    stock->count++;
-    stock->bytes += entry->bytes;
-    batcher->counts.added++;
+    twill__books_behind(stock, entry, stock->newest);
+    twill__batcher_enter_books(batcher, arrival);
     if (arrival->future) {
         entry->has_future = true;
         entry->batcher = batcher;
@@ -9639,40 +10158,31 @@ static inline bool twill__batcher_merge(twill__batcher *batcher, twill__entry *e
     return true;
 }
 
-/* Into the open lot, which leaves if it is full. */
-static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_turn *turn,
-                                       twill__entry *entry)
+/* The open lot takes one of so many bytes; if it cannot, a new one does. True: it is a new one. */
+static inline bool twill__batcher_open_for(twill__batcher *batcher, const twill__arrival *arrival,
+                                           twill_ns added)
 {
     twill__stock *stock = &batcher->stock;
-    bool alone = entry->bytes > batcher->max_bytes, opens;
-    twill_ns due = TWILL_FOREVER;
-    const twill__batch_lot *last = stock->ready.last;
-    size_t used;
-    twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
-    twill__idle_in(stock, entry, true);
-    if (stock->count > batcher->counts.peak)
-        batcher->counts.peak = stock->count;
-    if (twill__batcher_merge(batcher, entry)) {
-        stock->open->arrival = entry->added;
-        return;
-    }
-    used = stock->open ? stock->open->bytes : 0;
-    if (alone || entry->bytes > batcher->max_bytes - used || twill__open_find(stock, entry->key))
+    size_t used = stock->open ? stock->open->bytes : 0;
+    if (arrival->bytes > batcher->max_bytes - used || twill__open_find(stock, arrival->key))
         twill__lot_close(stock, TWILL__BY_BYTES);
-    opens = !stock->open;
-    if (opens) {
-        stock->open = twill__lot_get(stock);
-        stock->open->opened = entry->added ? entry->added : twill__clock_now();
-        stock->open->opened_ticks = twill__ticks();
-    }
-    stock->open->arrival = entry->added;
-    entry->where = TWILL__PENDING_ITEM;
-    twill__lot_append(stock->open, entry);
-    twill__lot_ahead(stock->open, entry);
-    twill__open_in(stock, entry);
+    if (stock->open)
+        return false;
+    stock->open = twill__lot_get(stock);
+    stock->open->opened = added ? added : twill__clock_now();
+    stock->open->opened_ticks = twill__ticks();
+    return true;
+}
+
+/* The open lot leaves if it is full. `last`: the line's before the item came. */
+static inline void twill__batcher_filed(twill__batcher *batcher, twill__batcher_turn *turn,
+                                        const twill__batch_lot *last, bool opens)
+{
+    twill__stock *stock = &batcher->stock;
+    twill_ns due = TWILL_FOREVER;
     if (stock->open->count >= batcher->max_items)
         twill__lot_close(stock, TWILL__BY_COUNT);
-    else if (alone || stock->open->bytes == batcher->max_bytes)
+    else if (stock->open->bytes >= batcher->max_bytes) /* above it: one that is alone */
         twill__lot_close(stock, TWILL__BY_BYTES);
     else if (opens)
         due = twill__batcher_next_due(batcher);
@@ -9680,17 +10190,95 @@ static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_t
         turn->alarm = due;
     if (stock->ready.last != last)
         turn->call = 1;
+    if (stock->count > batcher->counts.peak)
+        batcher->counts.peak = stock->count;
+}
+
+/* An entry, into the open lot. */
+static inline void twill__batcher_file(twill__batcher *batcher, twill__batcher_turn *turn,
+                                       const twill__arrival *arrival, twill__entry *entry)
+{
+    twill__stock *stock = &batcher->stock;
+    const twill__batch_lot *last = stock->ready.last;
+    bool opens;
+    twill__open_look(batcher, entry->added); /* one whose time has come takes nothing more */
+    if (stock->open && stock->open->packed)
+        twill__lot_unpack(stock, stock->open);
+    twill__idle_behind(stock, entry, stock->back);
+    if (twill__batcher_merge(batcher, entry)) {
+        stock->open->arrival = entry->added;
+        if (stock->count > batcher->counts.peak)
+            batcher->counts.peak = stock->count;
+        return;
+    }
+    opens = twill__batcher_open_for(batcher, arrival, entry->added);
+    stock->open->arrival = entry->added;
+    entry->where = TWILL__PENDING_ITEM;
+    twill__lot_append(stock->open, entry);
+    twill__lot_ahead(stock->open, entry);
+    twill__open_in(stock, entry);
+    twill__batcher_filed(batcher, turn, last, opens);
+}
+
+/* An item without an entry, likewise. After twill__packed_reserve. */
+static inline void twill__batcher_pack(twill__batcher *batcher, twill__batcher_turn *turn,
+                                       const twill__arrival *arrival)
+{
+    twill__stock *stock = &batcher->stock;
+    const twill__batch_lot *last = stock->ready.last;
+    twill_ns added = twill__batcher_arrived(batcher, false);
+    bool opens;
+    twill__open_look(batcher, added);
+    opens = twill__batcher_open_for(batcher, arrival, added);
+    if (opens) {
+        stock->open->packed = true;
+        stock->open->number = stock->numbers;
+        stock->open->place = stock->end;
+        twill__packed_in(stock, stock->open);
+    }
+    stock->open->arrival = added;
+    twill__packed_append(stock, stock->open, arrival->item, arrival->bytes, added);
+    stock->idle++;
+    twill__batcher_enter_books(batcher, arrival);
+    twill__batcher_filed(batcher, turn, last, opens);
+}
+
+/* There is room for it: it comes in. */
+static inline twill_status twill__batcher_take_in(twill__batcher *batcher,
+                                                  twill__batcher_turn *turn,
+                                                  const twill__arrival *arrival)
+{
+    twill__stock *stock = &batcher->stock;
+    twill__entry *entry;
+    if (stock->packs && !arrival->future && twill__packed_may_join(stock)) {
+        if (!twill__lots_for(stock, stock->books + 1) ||
+            !twill__packed_reserve(stock, &batcher->options))
+            return TWILL_NO_MEMORY;
+        twill__batcher_pack(batcher, turn, arrival);
+        return TWILL_OK;
+    }
+    entry = twill__batcher_book(batcher, arrival);
+    if (!entry)
+        return TWILL_NO_MEMORY;
+    twill__batcher_file(batcher, turn, arrival, entry);
+    return TWILL_OK;
 }
 
 /* ---- full ---- */
 
 /* The next one to go under DROP_OLDEST and DROP_NEWEST; NULL: all have been in a call. */
-static inline twill__entry *twill__batcher_victim(const twill__batcher *batcher)
+static inline twill__entry *twill__batcher_victim(twill__batcher *batcher)
 {
+    twill__stock *stock = &batcher->stock;
     bool oldest = batcher->options.overflow == TWILL_OVERFLOW_DROP_OLDEST;
-    twill__entry *entry = oldest ? batcher->stock.front : batcher->stock.back;
+    twill__batch_lot *lot = twill__packed_idle(stock, oldest);
+    twill__entry *entry = oldest ? stock->front : stock->back;
     while (entry && entry->called)
         entry = oldest ? entry->after : entry->before;
+    if (lot && (!entry || (lot->number < entry->number) == oldest)) {
+        twill__lot_unpack(stock, lot);
+        entry = oldest ? lot->first : lot->last;
+    }
     return entry;
 }
 
@@ -9792,11 +10380,7 @@ static inline twill_status twill__batcher_admit(twill__batcher *batcher, twill__
         if (status != TWILL_OK)
             return status;
     }
-    entry = twill__batcher_book(batcher, arrival);
-    if (!entry)
-        return TWILL_NO_MEMORY;
-    twill__batcher_file(batcher, turn, entry);
-    return TWILL_OK;
+    return twill__batcher_take_in(batcher, turn, arrival);
 }
 
 static inline twill_status twill__batcher_put(twill__batcher *batcher, void *item,
@@ -9949,8 +10533,10 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
     inside = twill__batcher_inside(batcher);
     if ((entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) &&
         (inside || (!batcher->crew.has_own && twill__thread()->team == batcher->crew.job.team))) {
-        if (inside && entry->lot == batcher->stock.open)
+        if (inside && entry->lot == batcher->stock.open) {
             twill__lot_close(&batcher->stock, TWILL__BY_FLUSH);
+            turn.call = 1;
+        }
         helped = twill__batcher_help_unpinned(batcher, &turn, record, inside);
     }
     twill__batcher_exit(batcher, &turn);
@@ -10004,8 +10590,10 @@ static inline void twill__batcher_init(twill__batcher *batcher, twill_batch_fn *
     batcher->linger = options->linger ? options->linger : TWILL_MS(10);
     batcher->idle = options->idle ? options->idle : TWILL_FOREVER;
     batcher->item_timeout = options->item_timeout ? options->item_timeout : TWILL_FOREVER;
+    atomic_init(&batcher->due, TWILL_FOREVER);
     batcher->shape = twill__batch_shape(options);
     batcher->seed = twill__batch_seed(options, batcher);
+    batcher->stock.packs = !options->key_of && !options->item_timeout && !options->result_size;
 }
 
 static inline size_t twill__batcher_buckets(const twill__batcher *batcher)
@@ -10034,7 +10622,7 @@ static inline twill_status twill__batcher_memory(twill__batcher **out, const twi
     size_t buckets = twill__batcher_buckets(shape), workers = shape->workers, room;
     char *memory, *at;
     twill__batcher *batcher;
-    if (shape->max_items > SIZE_MAX / 32)
+    if (shape->max_items > SIZE_MAX / 64)
         return TWILL_TOO_BIG;
     room = twill__shift_bytes(shape);
     crew = sizeof *shape; /* a multiple of a line, by its alignment */
@@ -10087,6 +10675,8 @@ static inline void twill__batcher_free(twill__batcher *batcher)
         next = block->next;
         TWILL_FREE(block);
     }
+    if (batcher->stock.ring_memory)
+        TWILL_FREE(batcher->stock.ring_memory);
     if (batcher->stock.core)
         twill__core_leave(batcher->stock.core);
     TWILL_FREE(batcher->memory);

@@ -2777,6 +2777,10 @@ TWILL__WEAK const char *twill_status_text(twill_status status)
    later one load, and the release one more CAS. Whatever else there is to do goes by the lock,
    whose holders change `word` by CAS, too.
 
+   A record that was never used stands at the end of its slab, in memory that nobody has touched,
+   and one that the object has put back in a list. Of these an object may reserve some, for what
+   must not fail later.
+
    The life of a record:
        twill__record_get       by one thread at a time (the object's lock)
        twill__record_hold      gives the handle, before another thread can know the record
@@ -2866,7 +2870,7 @@ _Static_assert(offsetof(twill__record, fn) <= TWILL__LINE &&
 
 typedef struct twill__slab {
     struct twill__slab *next;
-    size_t count;
+    size_t count, room; /* records; memory for so many, of which the rest was never touched */
     void *memory;
     char *first; /* record */
 } twill__slab;
@@ -2880,6 +2884,7 @@ typedef struct twill__core {
     size_t at;         /* in that slab */
     size_t found;      /* since it began at the first one */
     size_t records;
+    size_t sure, reserved; /* records: put back, or never touched; of them: twill__core_reserve */
     char other_line[TWILL__LINE]; /* what follows is read by all */
     size_t size;                  /* of a record, a multiple of TWILL__LINE */
     const twill__record_table *table;
@@ -2924,7 +2929,7 @@ static inline bool twill__record_is_free(const twill__record *record)
     return !(atomic_load_explicit(&record->word, memory_order_acquire) & TWILL__FLAGS);
 }
 
-/* Makes `count` records more, and looks there next. Of the thread that may call
+/* Memory for `count` records more, and looks there next. Of the thread that may call
    twill__record_get. */
 static inline bool twill__core_grow(twill__core *core, size_t count)
 {
@@ -2940,19 +2945,26 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
     }
     first = (char *)slab->memory;
     slab->first = first + (TWILL__LINE - (uintptr_t)first % TWILL__LINE) % TWILL__LINE;
-    slab->count = count;
+    slab->count = 0;
+    slab->room = count;
     slab->next = core->slabs;
     core->slabs = core->hand = slab;
     core->at = core->found = 0;
     core->records += count;
-    memset(slab->first, 0, count * core->size);
-    for (size_t i = 0; i < count; i++) {
-        twill__record *record = twill__slab_at(core, slab, i);
-        record->core = core;
-        record->result = record->room;
-        atomic_init(&record->word, TWILL__GENERATION);
-    }
+    core->sure += count;
     return true;
+}
+
+/* The next of a slab's that were never touched. */
+static inline twill__record *twill__core_unwrap(twill__core *core, twill__slab *slab)
+{
+    twill__record *record = twill__slab_at(core, slab, slab->count++);
+    core->sure--;
+    memset(record, 0, core->size);
+    record->core = core;
+    record->result = record->room;
+    atomic_init(&record->word, TWILL__GENERATION);
+    return record;
 }
 
 static inline void twill__core_free(twill__core *core)
@@ -3028,22 +3040,28 @@ static inline void twill__record_fetch(const twill__record *record)
 
 #define TWILL__RECORDS_AHEAD 4
 
-/* The next free record on the way round. A round that has found less than a quarter of them free
-   makes as many new ones: so a look finds one after four others at most, on an average. NULL: there
-   is none, and no memory. */
+/* The next free record on the way round, or a new one; those that were put back are reserved, or
+   there are none. A round that has found less than a quarter of them free makes as many new ones:
+   so a look finds one after four others at most, on an average. NULL: there is none, and no
+   memory. */
 static inline twill__record *twill__core_find(twill__core *core)
 {
     for (;;) { /* exit: found; or a whole round has found none, and there is no memory */
         twill__slab *slab = core->hand;
         if (!slab) {
-            size_t found = core->found;
+            size_t found = core->found + (core->sure - core->reserved);
             core->hand = core->slabs;
             core->at = core->found = 0;
-            if (found <= core->records / 4 &&
+            if (found <= (core->records - core->reserved) / 4 &&
                 !twill__core_grow(core, core->records ? core->records : TWILL__FIRST_RECORDS) &&
                 !found)
                 return NULL;
         } else if (core->at == slab->count) {
+            if (slab->count < slab->room && core->sure > core->reserved) {
+                core->at++;
+                core->found++;
+                return twill__core_unwrap(core, slab);
+            }
             core->hand = slab->next;
             core->at = 0;
         } else {
@@ -3072,8 +3090,38 @@ static inline void twill__record_flags(twill__record *record, uint64_t flags)
    twill__record_get. */
 static inline void twill__record_put(twill__record *record)
 {
-    record->next = record->core->put;
-    record->core->put = record;
+    twill__core *core = record->core;
+    record->next = core->put;
+    core->put = record;
+    core->sure++;
+}
+
+/* One of those that were put back or never touched. There is one. */
+static inline twill__record *twill__core_sure(twill__core *core)
+{
+    twill__record *record = core->put;
+    twill__slab *slab = core->slabs;
+    if (record) {
+        core->put = record->next;
+        core->sure--;
+        return record;
+    }
+    while (slab->count == slab->room)
+        slab = slab->next;
+    return twill__core_unwrap(core, slab);
+}
+
+/* It is the object's. */
+static inline void twill__record_ready(twill__record *record)
+{
+    twill__record_flags(record, TWILL__BY_OBJECT);
+    /* relaxed: ours alone */
+    atomic_store_explicit(&record->begun, 0, memory_order_relaxed);
+    if (atomic_load_explicit(&record->due, memory_order_relaxed))
+        atomic_store_explicit(&record->due, 0, memory_order_relaxed);
+    record->returned = false;
+    if (record->settled || record->taken)
+        record->settled = record->taken = false;
 }
 
 /* A record for a task: the object's, its result zeroed. NULL: no memory. By one thread at a
@@ -3083,22 +3131,45 @@ static inline twill__record *twill__record_get(twill__core *core, size_t result_
     twill__record *record = NULL;
     if (result_size > TWILL__RESULT_ROOM)
         record = twill__core_roomy(core, result_size);
-    if (!record && (record = core->put))
-        core->put = record->next;
+    if (!record && core->put && core->sure > core->reserved)
+        record = twill__core_sure(core);
     if (!record && !(record = twill__core_find(core)))
         return NULL;
-    twill__record_flags(record, TWILL__BY_OBJECT);
-    if (!twill__record_room(record, result_size)) {
+    twill__record_ready(record);
+    if (twill__record_room(record, result_size))
+        return record;
+    twill__record_put(record);
+    return NULL;
+}
+
+/* One record more than are reserved: so many calls of twill__record_get_reserved cannot fail. Hardly
+   one is touched before. False: no memory. By the thread that may call twill__record_get, as what
+   follows. */
+static inline bool twill__core_reserve(twill__core *core)
+{
+    if (core->sure == core->reserved) {
+        twill__record *record = twill__core_find(core);
+        if (!record)
+            return false;
+        twill__record_ready(record);
         twill__record_put(record);
-        return NULL;
     }
-    /* relaxed: ours alone */
-    atomic_store_explicit(&record->begun, 0, memory_order_relaxed);
-    if (atomic_load_explicit(&record->due, memory_order_relaxed))
-        atomic_store_explicit(&record->due, 0, memory_order_relaxed);
-    record->returned = false;
-    if (record->settled || record->taken)
-        record->settled = record->taken = false;
+    core->reserved++;
+    return true;
+}
+
+static inline void twill__core_unreserve(twill__core *core, size_t count)
+{
+    core->reserved -= count;
+}
+
+/* For a task without a result. */
+static inline twill__record *twill__record_get_reserved(twill__core *core)
+{
+    twill__record *record = twill__core_sure(core);
+    core->reserved--;
+    twill__record_ready(record);
+    record->result_size = 0;
     return record;
 }
 
