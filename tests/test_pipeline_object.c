@@ -472,6 +472,142 @@ TEST(a_stage_may_push_while_there_is_room)
         }
 }
 
+/* All tokens are out, but a batch that lingers brings some back: the push inside waits for it. */
+static int pushes_late(const void *in, void *out, const twill_task *task)
+{
+    if (*(const int *)in == 2) {
+        int more = 100;
+        while (figures(t.pipe).run.total < 3) /* all tokens are out */
+            twill_sleep(twill_within(TWILL_US(50)));
+        t.answer = twill_pipeline_push(t.pipe, &more);
+        atomic_store(&t.told, 1);
+    }
+    return pass_on(in, out, task);
+}
+
+static int note_size(const void *items, size_t n, const twill_task *task);
+
+TEST(a_push_inside_waits_for_a_batch_that_is_due)
+{
+    const twill_stage stages[] = {
+        WORK(pushes_late, .workers = 1),
+        {.batch = note_size, .kind = TWILL_STAGE_SERIAL, .batch_max = 8, .linger = TWILL_MS(20)}};
+    tally_init();
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 3, .run.workers = 2});
+    push_all(p, 0, 3);
+    while (!atomic_load(&t.told))
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(t.answer, TWILL_OK);
+    CHECK_EQ(figures(p).run.done, 4);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* One worker, in a burst of two: what the first of them has done is out of it before the push of
+   the second is told that nobody is left. */
+static int last_pushes(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in, more = 100;
+    (void)out;
+    (void)task;
+    if (i == 40) {
+        while (!atomic_load(&t.gate))
+            twill_sleep(twill_within(TWILL_US(50)));
+    }
+    if (i == 43) {
+        t.answer = twill_pipeline_push(t.pipe, &more);
+        if (twill__thread()->team) /* else it is a pusher that helps: its item may be needed */
+            CHECK_EQ(t.answer, TWILL_OK);
+        atomic_store(&t.told, 1);
+    }
+    return 0;
+}
+
+static void push_one_more(void *unused)
+{
+    (void)unused;
+    push_all(t.pipe, 45, 46);
+}
+
+TEST(a_push_inside_counts_what_its_burst_has_done)
+{
+    const twill_stage stages[] = {{.work = last_pushes, .kind = TWILL_STAGE_IN_ORDER}};
+    twill__thrd thread[2];
+    tally_init();
+    twill_pipeline *p = make(stages, 1, &(twill_pipeline_options){.tokens = 5, .run.workers = 1});
+    for (int i = 0; i < 45; i++) /* 40 waits, and 41 to 44 behind it; we do not help */
+        while (twill_pipeline_try_push(p, &i) == TWILL_FULL)
+            twill_sleep(twill_within(TWILL_US(50)));
+    for (int k = 0; k < 2; k++) {
+        thread[k] = (twill__thrd){.fn = push_one_more, .cpu = UINT_MAX};
+        CHECK(twill__thread_start(&thread[k]));
+    }
+    twill_sleep(twill_within(TWILL_MS(5))); /* more likely than not: they wait for tokens */
+    atomic_store(&t.gate, 1);
+    for (int k = 0; k < 2; k++)
+        twill__thread_join(&thread[k]);
+    while (!atomic_load(&t.told))
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(figures(p).run.done, 47 + (t.answer == TWILL_OK));
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* No thread could be started: who helps is alone, and a push of its callback can never end. */
+static int pushes_if_it_can(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in, more = i + 100;
+    if (i < 100) {
+        twill_status status = twill_pipeline_push(t.pipe, &more);
+        atomic_fetch_add(status == TWILL_OK ? &t.told : &t.late, 1);
+        CHECK(status == TWILL_OK || status == TWILL_DEADLOCK || status == TWILL_CLOSED);
+    }
+    return pass_on(in, out, task);
+}
+
+TEST(a_push_inside_without_threads)
+{
+    const twill_stage stages[] = {WORK(pushes_if_it_can, .workers = 2), SINK()};
+    tally_init();
+    faults_fail_thread(1);
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 2});
+    push_all(p, 0, 10);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK(atomic_load(&t.late) > 0);
+    CHECK_EQ(figures(p).run.done, 10 + (size_t)atomic_load(&t.told));
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* A caller helps no longer than it waits, however much there is to do. */
+static int naps(const void *in, void *out, const twill_task *task)
+{
+    twill_sleep(twill_within(TWILL_MS(1)));
+    return pass_on(in, out, task);
+}
+
+TEST(who_helps_keeps_its_own_time)
+{
+    enum { N = 2000 };
+    const twill_stage stages[] = {WORK(naps, .kind = TWILL_STAGE_SERIAL)};
+    for (int helpers = 0; helpers < 2; helpers++) { /* also where the joiner is alone */
+        twill_stopped stopped;
+        tally_init();
+        faults_fail_thread(helpers ? 0 : 1);
+        twill_pipeline *p =
+            make(stages, 1, &(twill_pipeline_options){.tokens = N, .run.workers = 2});
+        faults_fail_thread(0);
+        push_all(p, 0, N);
+        CHECK_EQ(twill_pipeline_join_until(p, twill_within(TWILL_MS(10))), TWILL_TIMEOUT);
+        CHECK(figures(p).run.done < N / 2);
+        CHECK_EQ(twill_pipeline_stop(p, twill_within(TWILL_MS(10)), twill_within(TWILL_SEC(50)),
+                                     &stopped),
+                 TWILL_OK);
+        CHECK(stopped.cancelled > 0);
+        CHECK_EQ(figures(p).run.total, N);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
+}
+
 /* ---- linger ---- */
 
 static int note_size(const void *items, size_t n, const twill_task *task)
@@ -826,6 +962,60 @@ TEST(a_callback_ends_the_caller)
             for (int i = 0; i < 100; i++)
                 CHECK(atomic_load(&t.seen[i]) + atomic_load(&t.dropped[i]) <= 1);
         }
+    CHECK_EQ(faults_live(), live);
+}
+
+/* A caller that helps: a push, or a join. The pipeline does not wait for it any more. */
+static void push_alone(void *unused)
+{
+    (void)unused;
+    main_thread = 0;
+    push_all(t.pipe, 0, 60);
+    CHECK_EQ(twill_pipeline_join(t.pipe), TWILL_OK); /* it does not return */
+    CHECK(false);
+}
+
+static void stop_ends(void *state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    if (atomic_fetch_add(&t.told, 1) == 0)
+        end_thread();
+}
+
+static int start_well(void **state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    return 0;
+}
+
+TEST(a_callback_ends_a_caller_that_helps)
+{
+    const twill_stage stages[] = {WORK(pass_on), WORK(ends, .workers = 2), SINK()};
+    long live = faults_live();
+    for (int at = 0; at < 66; at += 11) { /* 60 and on: worker_stop, in the join */
+        twill__thrd thread = {.fn = push_alone, .cpu = UINT_MAX};
+        twill_pipeline_report r;
+        tally_init();
+        t.caller_too = true;
+        t.end_at = at < 60 ? at : -1;
+        faults_fail_thread(1); /* nobody else works */
+        twill_pipeline *p =
+            make(stages, 3,
+                 &(twill_pipeline_options){.tokens = at < 33 ? 5 : 100,
+                                           .run.worker_start = start_well,
+                                           .run.worker_stop = at < 60 ? NULL : stop_ends,
+                                           .run.workers = 3});
+        faults_fail_thread(0);
+        CHECK(twill__thread_start(&thread));
+        twill__thread_join(&thread);
+        CHECK_EQ(twill_pipeline_join(p), at < 60 ? TWILL_FAILED : TWILL_OK);
+        r = figures(p);
+        CHECK_EQ(r.run.failed, at < 60);
+        CHECK_EQ(r.run.total, r.run.done + r.run.failed + r.run.skipped);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
     CHECK_EQ(faults_live(), live);
 }
 

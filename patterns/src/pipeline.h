@@ -133,7 +133,8 @@ FIGURES (twill_stage_stats)
 THREADS      All functions by any thread; destroy last. A stage's calls may run on any thread;
              those of a SERIAL or IN_ORDER stage happen one after the other, so their context needs
              no lock. Workers share the stages: the latest one that can go is served first.
-BLOCKS       run, map, join; push while no token is free. All of these work meanwhile. No worker
+BLOCKS       run, map, join; push while no token is free. All of these work meanwhile, as long as
+             they have to wait: a deadline ends the help, too, after the call that runs. No worker
              ever waits for room. A callback may block: others take over the rest.
 ALLOCATES    One block at the beginning. Nothing later.
 OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's during the call; what

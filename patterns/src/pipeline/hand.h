@@ -185,6 +185,8 @@ static inline bool twill__flow_look(twill__flow *p, twill__flow_hand *hand,
         twill__flow_publish_some(p, hand, to);
         watch->published = watch->looked;
     }
+    if (hand->helper && twill__over(hand->helper->until) != TWILL_OK)
+        return false;
     if (watch->looked - watch->published > 2 * p->goal && to < hand->n) {
         if (hand->step < p->n_steps && p->step[hand->step].limit > 1)
             return false;
@@ -451,18 +453,40 @@ static inline bool twill__flow_ready(void *pipe)
     return any;
 }
 
+/* The caller that this thread is, at work instead of waiting; NULL: it is one of the crew's. */
+static inline const twill__flow_waiter *twill__flow_helper(const twill__flow *p)
+{
+    uint64_t me = p->helpers.first ? twill__thread_number() : 0;
+    for (twill__node *node = p->helpers.first; node; node = node->next)
+        if (twill__flow_waiter_of(node)->thread == me)
+            return twill__flow_waiter_of(node);
+    return NULL;
+}
+
+/* Whether it had better go back: its wait is over, or there is a ticket for it, and it has done
+   enough for its way here. */
+static inline bool twill__flow_helper_leaves(const twill__flow *p, const twill__flow_waiter *helper,
+                                             uint64_t took)
+{
+    return (helper->item && (p->shut || (p->free_count && took > p->goal))) ||
+           twill__over(helper->until) != TWILL_OK;
+}
+
 /* Bursts, until nothing is ready. */
 static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand, twill_task *task)
 {
     twill__flow_turn turn;
-    uint64_t now = twill__ticks();
+    uint64_t now = twill__ticks(), since = now;
     twill__flow_enter(p, &turn);
+    hand->helper = hand->slot ? twill__flow_helper(p) : NULL;
     p->working += hand->slot != NULL;
     for (;;) { /* exit: nothing to take */
         twill__flow_watch watch;
         bool end = false, taken;
         uint32_t to;
         twill__flow_poll(p);
+        if (hand->helper && now != since && twill__flow_helper_leaves(p, hand->helper, now - since))
+            break;
         taken = twill__flow_take(p, hand);
         twill__flow_moods(p, now);
         if (!taken && !(twill__flow_any(p) && twill__flow_take(p, hand)))

@@ -112,6 +112,7 @@ typedef struct twill__flow_hand {
     twill__flow_load *load;
     char *scratch; /* a batch side by side, or an output that is not emitted yet */
     bool starting; /* in worker_start; left so: the hook has ended its thread */
+    const struct twill__flow_waiter *helper; /* a caller, until its own wait is over; or NULL */
     /* the running call's: the owner's alone */
     uint32_t at;      /* its load */
     uint32_t emitted; /* outputs */
@@ -152,6 +153,7 @@ typedef struct twill_pipeline {
     bool sourcing; /* a hand is at the source */
     bool ended;    /* nothing is inside, and nothing will come */
     bool closing, crew_closed;
+    bool sent;     /* the workers are at home: what is left is being dropped */
     bool tell_all; /* the hands' tokens are to be fired */
     bool dead;     /* no worker could start: nobody will run anything */
     uint32_t over; /* CANCELLED, TIMEOUT; 0: neither */
@@ -161,7 +163,7 @@ typedef struct twill_pipeline {
     size_t in_flight_peak;
     uint32_t working;        /* threads in twill__flow_work */
     uint32_t blocked_inside; /* of these, in a push */
-    uint32_t helping;        /* callers that are at work for it, outside the lock */
+    twill__list helpers;     /* callers that are at work for it, outside the lock */
     uint32_t starting;       /* threads in worker_start */
     uint32_t refused;        /* worker numbers whose worker_start failed */
     int start_code;
@@ -216,9 +218,11 @@ typedef struct twill_pipeline {
 typedef struct twill__flow_waiter {
     twill__node node;
     const void *item; /* to push; NULL: joins */
-    bool helps;       /* may be called for work */
-    bool told;        /* has been: it stays in the list, and looks again by itself */
-    bool inside;      /* in a callback of this pipeline */
+    twill_until until;
+    uint64_t thread; /* its number */
+    bool helps;      /* may be called for work */
+    bool told;       /* has been: it stays in the list, and looks again by itself */
+    bool inside;     /* in a callback of this pipeline */
 } twill__flow_waiter;
 
 static inline bool twill__flow_here(const twill__flow *p)

@@ -147,11 +147,35 @@ static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *
     }
 }
 
-/* Pushers inside callbacks wait, and nobody is left who could bring a ticket back. */
-static inline bool twill__flow_stuck(twill__flow *p)
+static inline bool twill__flow_helps_soon(const twill__list *list)
 {
-    return p->working == p->blocked_inside && !p->free_count && !p->shut &&
-           (p->working == p->np || !twill__flow_surplus(p, 1));
+    for (twill__node *node = list->first; node; node = node->next)
+        if (twill__flow_waiter_of(node)->helps)
+            return true;
+    return false;
+}
+
+/* Whether more threads can come than those at work: there are numbers for them, and they exist. */
+static inline bool twill__flow_more_threads(twill__flow *p)
+{
+    size_t threads = twill__team_threads(p->crew.job.team);
+    if (p->working == p->np)
+        return false;
+    for (twill__node *node = p->helpers.first; node; node = node->next)
+        threads++;
+    return !p->crew.has_own || p->working + atomic_load(&p->crew.own.lost) < threads ||
+           twill__flow_helps_soon(&p->joiners) || twill__flow_helps_soon(&p->pushers);
+}
+
+/* So many pushers inside callbacks wait, and nobody is left who could bring a ticket back: not even
+   who looks at a batch when it is due. */
+static inline bool twill__flow_stuck(twill__flow *p, uint32_t blocked)
+{
+    if (p->working != blocked || p->shut || p->free_count)
+        return false;
+    return !twill__flow_more_threads(p) ||
+           (!twill__flow_any(p) && !p->free_count &&
+            (!p->due || (p->timed && p->due == p->run.until.deadline)));
 }
 
 /* ---- the end ---- */
@@ -195,7 +219,8 @@ static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn
 
 static inline bool twill__flow_deserted(const twill__flow *p)
 {
-    return !p->pushers.first && !p->joiners.first && !p->helping && !twill__lock_wanted(&p->lock);
+    return !p->pushers.first && !p->joiners.first && !p->helpers.first &&
+           !twill__lock_wanted(&p->lock);
 }
 
 /* Who waits gets what is there. */
@@ -208,7 +233,7 @@ static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
         else
             twill__flow_settle_pushers(p, turn);
     }
-    if (p->blocked_inside && twill__flow_stuck(p))
+    if (p->blocked_inside && twill__flow_stuck(p, p->blocked_inside))
         for (twill__node *node = p->pushers.first, *next; node; node = next) {
             next = node->next;
             if (twill__flow_waiter_of(node)->inside && !twill__flow_waiter_of(node)->told)

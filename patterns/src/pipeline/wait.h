@@ -4,6 +4,16 @@
 
 #include "pipeline/hand.h"
 
+static inline void twill__flow_waiter_init(twill__flow_waiter *waiter, const void *item,
+                                           twill_until until)
+{
+    waiter->item = item;
+    waiter->until = until;
+    waiter->thread = twill__thread_number();
+    waiter->told = waiter->inside = false;
+    waiter->helps = true;
+}
+
 /* Waits in `list`, the lock held. True: answered, in node.answer, and the pipeline is not touched
    again. False: the lock is held again; *over: TIMEOUT, CANCELLED, or OK: look again. */
 static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twill__list *list,
@@ -35,6 +45,80 @@ static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twil
     return false;
 }
 
+/* ---- callers that work ---- */
+
+/* Sends the workers home; `closing` is ours. What nobody can run any more is dropped here. */
+static inline void twill__flow_send_home(twill__flow *p)
+{
+    twill__flow_hand *spare = &p->hand[p->np];
+    twill__flow_turn turn;
+    twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
+    if (p->hooked)
+        twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
+    if (!p->sent) /* else a callback has ended the thread of who did */
+        twill__crew_close(&p->crew, &p->crew_report);
+    p->sent = true;
+    twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
+    if (!twill__flow_here(p))
+        return;
+    twill__flow_enter(p, &turn);
+    if (p->run.errors_capacity)
+        twill__heap_sort(p->run.errors, p->errors_count);
+    p->hooked = false;
+    p->crew_closed = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+typedef struct twill__flow_turnout { /* what the clean-up needs when a callback ends the thread */
+    twill__flow *p;
+    twill__flow_waiter *waiter;
+    bool closes;
+    bool served;
+} twill__flow_turnout;
+
+/* A callback has ended the thread: nobody shall wait for it, and another one may close. */
+static inline void twill__flow_turnout_ended(void *turnout_)
+{
+    twill__flow_turnout *turnout = (twill__flow_turnout *)turnout_;
+    twill__flow *p = turnout->p;
+    twill__flow_turn turn;
+    if (!twill__flow_here(p))
+        return;
+    twill__flow_enter(p, &turn);
+    twill__list_remove(&p->helpers, &turnout->waiter->node);
+    if (turnout->closes)
+        p->closing = p->crew_closed;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+}
+
+/* noinline: as twill__take_part */
+static __attribute__((noinline)) void twill__flow_turnout_run(twill__flow_turnout *turnout)
+{
+    TWILL__GUARD_PUSH(twill__flow_turnout_ended, turnout);
+    if (turnout->closes)
+        twill__flow_send_home(turnout->p);
+    else
+        turnout->served = twill__crew_help(&turnout->p->crew);
+    TWILL__GUARD_POP(0);
+}
+
+/* The caller is at work, the lock held on both sides. In a forked child the lock is nobody's. */
+static inline void twill__flow_turn_out(twill__flow *p, twill__flow_turn *turn,
+                                        twill__flow_waiter *waiter, bool closes)
+{
+    twill__flow_turnout turnout = {p, waiter, closes, true};
+    twill__node_init(&waiter->node);
+    twill__list_append(&p->helpers, &waiter->node);
+    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
+    twill__flow_turnout_run(&turnout);
+    if (!twill__flow_here(p))
+        return;
+    if (!turnout.served)
+        twill__yield(); /* somebody else has it, or has not given back his number yet */
+    twill__flow_enter(p, turn);
+    twill__list_remove(&p->helpers, &waiter->node);
+}
+
 /* The calling thread works, the lock held on both sides, if there is work. False: it cannot. */
 static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
                                     twill__flow_waiter *waiter)
@@ -42,14 +126,7 @@ static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
     if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p) ||
         p->working + p->starting + p->refused >= p->np) /* no number is free for us */
         return false;
-    p->helping++;
-    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
-    if (!twill__crew_help(&p->crew))
-        twill__yield(); /* somebody else has it, or has not given back his number yet */
-    if (!twill__flow_here(p))
-        return true;
-    twill__flow_enter(p, turn);
-    p->helping--;
+    twill__flow_turn_out(p, turn, waiter, false);
     return true;
 }
 
@@ -61,12 +138,16 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
     twill__flow_waiter waiter;
     twill__flow_turn turn;
     twill_status over = TWILL_OK;
-    waiter.item = item;
+    twill__flow_waiter_init(&waiter, item, until);
     waiter.inside = twill__crew_inside(&p->crew);
     waiter.helps = !waiter.inside;
     twill__flow_enter(p, &turn);
     for (;;) { /* exit: an answer; each turn is work done or another's progress */
         twill__flow_poll(p);
+        if (!p->free_count && !p->shut) { /* what is done, and not shown yet */
+            twill__flow_sweep(p);
+            twill__flow_settle(p, &turn);
+        }
         if (p->shut) {
             over = TWILL_CLOSED;
             break;
@@ -78,8 +159,7 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
         }
         if (over == TWILL_OK && !wait)
             over = TWILL_FULL;
-        if (over == TWILL_OK && waiter.inside && p->working == p->blocked_inside + 1 &&
-            (p->working == p->np || !twill__flow_any(p)))
+        if (over == TWILL_OK && waiter.inside && twill__flow_stuck(p, p->blocked_inside + 1))
             over = TWILL_DEADLOCK;
         if (over == TWILL_OK)
             over = twill__over(until);
@@ -99,24 +179,6 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
 
 /* ---- the end ---- */
 
-/* Sends the workers home; `closing` is ours. What nobody can run any more is dropped here. */
-static inline void twill__flow_send_home(twill__flow *p)
-{
-    twill__flow_hand *spare = &p->hand[p->np];
-    twill__flow_turn turn;
-    twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
-    if (p->hooked)
-        twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
-    twill__crew_close(&p->crew, &p->crew_report);
-    twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
-    twill__flow_enter(p, &turn);
-    if (p->run.errors_capacity)
-        twill__heap_sort(p->run.errors, p->errors_count);
-    p->hooked = false;
-    p->crew_closed = true;
-    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
-}
-
 /* Helps, and waits until all has ended. OK, FAILED, CANCELLED, TIMEOUT: how it ended; or, *early,
    CANCELLED or TIMEOUT: `until` was over first. */
 static inline twill_status twill__flow_join(twill__flow *p, twill_until until, bool *early)
@@ -124,9 +186,7 @@ static inline twill_status twill__flow_join(twill__flow *p, twill_until until, b
     twill__flow_waiter waiter;
     twill__flow_turn turn;
     twill_status over = TWILL_OK;
-    waiter.item = NULL;
-    waiter.inside = false;
-    waiter.helps = true;
+    twill__flow_waiter_init(&waiter, NULL, until);
     *early = false;
     twill__flow_enter(p, &turn);
     for (;;) { /* exit: as above */
@@ -138,11 +198,9 @@ static inline twill_status twill__flow_join(twill__flow *p, twill_until until, b
         }
         if ((p->ended || p->dead) && !p->closing) {
             p->closing = true;
-            p->helping++;
-            twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
-            twill__flow_send_home(p);
-            twill__flow_enter(p, &turn);
-            p->helping--;
+            twill__flow_turn_out(p, &turn, &waiter, true);
+            if (!twill__flow_here(p))
+                return TWILL_FORKED;
             continue;
         }
         if (over == TWILL_OK && !p->ended)
