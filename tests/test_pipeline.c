@@ -1014,15 +1014,70 @@ TEST(map_gives_each_item_its_result)
     CHECK_EQ(statuses[99], TWILL_CANCELLED);
     for (int i = 0; i < 35; i++)
         CHECK_EQ(statuses[i], TWILL_OK);
+    /* what the end came before says why, also what was never taken */
+    o.run.until = twill_within(0);
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(long), 100, stages, 2, &o),
+             TWILL_TIMEOUT);
+    CHECK_EQ(r.run.skipped, 100);
+    for (int i = 0; i < 100; i++)
+        CHECK_EQ(statuses[i], TWILL_TIMEOUT);
     /* no stages: a copy */
     int copy[100] = {0};
-    CHECK_EQ(twill_pipeline_map(items, sizeof(int), copy, sizeof(int), 100, NULL, 0, NULL),
-             TWILL_OK);
+    o.run.until = (twill_until){0, NULL};
+    memset(codes, 1, sizeof codes);
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), copy, sizeof(int), 100, NULL, 0, &o), TWILL_OK);
     CHECK(memcmp(copy, items, sizeof copy) == 0);
-    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(long), 100, NULL, 0, NULL),
+    for (int i = 0; i < 100; i++)
+        CHECK(statuses[i] == TWILL_OK && codes[i] == 0);
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(short), 100, NULL, 0, NULL),
              TWILL_INVALID);
     CHECK_EQ(twill_pipeline_map(NULL, sizeof(int), NULL, sizeof(long), 0, stages, 2, NULL),
              TWILL_OK);
+}
+
+/* ---- where keys end: number and sub-number in a size_t of 32 bits ---- */
+
+enum { KEYS_SPLIT = 65536 };
+
+static int to_keys_split(void *out, const twill_task *task)
+{
+    *(int *)out = (int)task->index;
+    return task->index == KEYS_SPLIT + 1 ? twill_task_stop(task) : 0;
+}
+
+static int splits_at_last(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in, bad = 0;
+    (void)out;
+    if (i < KEYS_SPLIT - 1)
+        return twill_pipeline_filter(task);
+    for (int k = 0; k < KEYS_SPLIT; k++)
+        bad += twill_pipeline_emit(task, &i) != TWILL_OK;
+    return bad;
+}
+
+static int adds_one(const void *in, void *out, const twill_task *task)
+{
+    (void)in;
+    (void)out;
+    ++*(int *)task->context;
+    return 0;
+}
+
+TEST(keys_beyond_32_bits)
+{
+    int count = 0;
+    twill_pipeline_report r;
+    const twill_stage stages[] = {
+        {.work = splits_at_last, .out_size = sizeof(int), .outputs_max = KEYS_SPLIT, .workers = 1},
+        {.work = adds_one, .kind = TWILL_STAGE_IN_ORDER, .context = &count},
+    };
+    CHECK_EQ(twill_pipeline_run(to_keys_split, sizeof(int), stages, 2,
+                                &(twill_pipeline_options){.report = &r, .tokens = 2}),
+             TWILL_OK);
+    CHECK_EQ(count, 2 * KEYS_SPLIT);
+    CHECK_EQ(r.run.done, KEYS_SPLIT + 1);
+    CHECK_EQ(r.run.skipped, 0);
 }
 
 /* ---- what a callback may not ---- */

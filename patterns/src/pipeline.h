@@ -386,6 +386,8 @@ static inline twill_status twill__flow_copy(const twill__flow_plan *plan, size_t
         memmove(plan->map_results, plan->map_items, n * plan->item_size);
     for (size_t i = 0; options->run.statuses && i < n; i++)
         options->run.statuses[i] = TWILL_OK;
+    if (options->run.codes && n)
+        memset(options->run.codes, 0, n * sizeof *options->run.codes);
     report.run.total = report.run.done = n;
     report.run.workers_started = report.run.workers_used = 1;
     report.delivered = n;

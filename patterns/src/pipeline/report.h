@@ -88,6 +88,8 @@ static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *sta
 static inline void twill__flow_report(twill__flow *p)
 {
     twill_pipeline_report report;
+    for (uint64_t i = p->issued; p->run.statuses && p->over && i < p->map_n; i++)
+        p->run.statuses[i] = (twill_status)p->over; /* what never came in says why */
     twill__flow_fill_report(p, &report);
     if (p->options.report)
         *p->options.report = report;

@@ -244,7 +244,10 @@ static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flo
 static inline size_t twill__flow_step_key(const twill__flow *p, const twill__flow_step *step,
                                           uint64_t number, uint32_t sub)
 {
-    return (size_t)number * p->step[p->n_steps].spread + sub * step->scale;
+    uint64_t key = number * p->step[p->n_steps].spread + (uint64_t)sub * step->scale;
+    /* where size_t has 32 bits they end some day: then all that follow stand in one place, and only
+       which of their errors is the lowest is not known */
+    return key < SIZE_MAX ? (size_t)key : SIZE_MAX - 1;
 }
 
 static inline twill_task twill__flow_task(const twill__flow *p, uint64_t number, void *context)
