@@ -1157,7 +1157,8 @@ FIGURES (twill_stage_stats)
 THREADS      All functions by any thread; destroy last. A stage's calls may run on any thread;
              those of a SERIAL or IN_ORDER stage happen one after the other, so their context needs
              no lock. Workers share the stages: the latest one that can go is served first.
-BLOCKS       run, map, join; push while no token is free. All of these work meanwhile. No worker
+BLOCKS       run, map, join; push while no token is free. All of these work meanwhile, as long as
+             they have to wait: a deadline ends the help, too, after the call that runs. No worker
              ever waits for room. A callback may block: others take over the rest.
 ALLOCATES    One block at the beginning. Nothing later.
 OWNERSHIP    Items are bytes in the pipeline's memory: `in` is the callback's during the call; what
@@ -14090,6 +14091,7 @@ typedef struct twill__flow_hand {
     twill__flow_load *load;
     char *scratch; /* a batch side by side, or an output that is not emitted yet */
     bool starting; /* in worker_start; left so: the hook has ended its thread */
+    const struct twill__flow_waiter *helper; /* a caller, until its own wait is over; or NULL */
     /* the running call's: the owner's alone */
     uint32_t at;      /* its load */
     uint32_t emitted; /* outputs */
@@ -14130,6 +14132,7 @@ typedef struct twill_pipeline {
     bool sourcing; /* a hand is at the source */
     bool ended;    /* nothing is inside, and nothing will come */
     bool closing, crew_closed;
+    bool sent;     /* the workers are at home: what is left is being dropped */
     bool tell_all; /* the hands' tokens are to be fired */
     bool dead;     /* no worker could start: nobody will run anything */
     uint32_t over; /* CANCELLED, TIMEOUT; 0: neither */
@@ -14139,7 +14142,7 @@ typedef struct twill_pipeline {
     size_t in_flight_peak;
     uint32_t working;        /* threads in twill__flow_work */
     uint32_t blocked_inside; /* of these, in a push */
-    uint32_t helping;        /* callers that are at work for it, outside the lock */
+    twill__list helpers;     /* callers that are at work for it, outside the lock */
     uint32_t starting;       /* threads in worker_start */
     uint32_t refused;        /* worker numbers whose worker_start failed */
     int start_code;
@@ -14194,9 +14197,11 @@ typedef struct twill_pipeline {
 typedef struct twill__flow_waiter {
     twill__node node;
     const void *item; /* to push; NULL: joins */
-    bool helps;       /* may be called for work */
-    bool told;        /* has been: it stays in the list, and looks again by itself */
-    bool inside;      /* in a callback of this pipeline */
+    twill_until until;
+    uint64_t thread; /* its number */
+    bool helps;      /* may be called for work */
+    bool told;       /* has been: it stays in the list, and looks again by itself */
+    bool inside;     /* in a callback of this pipeline */
 } twill__flow_waiter;
 
 static inline bool twill__flow_here(const twill__flow *p)
@@ -14218,7 +14223,10 @@ static inline char *twill__flow_step_at(const twill__flow_step *step, twill__flo
 static inline size_t twill__flow_step_key(const twill__flow *p, const twill__flow_step *step,
                                           uint64_t number, uint32_t sub)
 {
-    return (size_t)number * p->step[p->n_steps].spread + sub * step->scale;
+    uint64_t key = number * p->step[p->n_steps].spread + (uint64_t)sub * step->scale;
+    /* where size_t has 32 bits they end some day: then all that follow stand in one place, and only
+       which of their errors is the lowest is not known */
+    return key < SIZE_MAX ? (size_t)key : SIZE_MAX - 1;
 }
 
 static inline twill_task twill__flow_task(const twill__flow *p, uint64_t number, void *context)
@@ -15089,11 +15097,35 @@ static inline void twill__flow_settle_pushers(twill__flow *p, twill__flow_turn *
     }
 }
 
-/* Pushers inside callbacks wait, and nobody is left who could bring a ticket back. */
-static inline bool twill__flow_stuck(twill__flow *p)
+static inline bool twill__flow_helps_soon(const twill__list *list)
 {
-    return p->working == p->blocked_inside && !p->free_count && !p->shut &&
-           (p->working == p->np || !twill__flow_surplus(p, 1));
+    for (twill__node *node = list->first; node; node = node->next)
+        if (twill__flow_waiter_of(node)->helps)
+            return true;
+    return false;
+}
+
+/* Whether more threads can come than those at work: there are numbers for them, and they exist. */
+static inline bool twill__flow_more_threads(twill__flow *p)
+{
+    size_t threads = twill__team_threads(p->crew.job.team);
+    if (p->working == p->np)
+        return false;
+    for (twill__node *node = p->helpers.first; node; node = node->next)
+        threads++;
+    return !p->crew.has_own || p->working + atomic_load(&p->crew.own.lost) < threads ||
+           twill__flow_helps_soon(&p->joiners) || twill__flow_helps_soon(&p->pushers);
+}
+
+/* So many pushers inside callbacks wait, and nobody is left who could bring a ticket back: not even
+   who looks at a batch when it is due. */
+static inline bool twill__flow_stuck(twill__flow *p, uint32_t blocked)
+{
+    if (p->working != blocked || p->shut || p->free_count)
+        return false;
+    return !twill__flow_more_threads(p) ||
+           (!twill__flow_any(p) && !p->free_count &&
+            (!p->due || (p->timed && p->due == p->run.until.deadline)));
 }
 
 /* ---- the end ---- */
@@ -15137,7 +15169,8 @@ static inline void twill__flow_settle_end(twill__flow *p, twill__flow_turn *turn
 
 static inline bool twill__flow_deserted(const twill__flow *p)
 {
-    return !p->pushers.first && !p->joiners.first && !p->helping && !twill__lock_wanted(&p->lock);
+    return !p->pushers.first && !p->joiners.first && !p->helpers.first &&
+           !twill__lock_wanted(&p->lock);
 }
 
 /* Who waits gets what is there. */
@@ -15150,7 +15183,7 @@ static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
         else
             twill__flow_settle_pushers(p, turn);
     }
-    if (p->blocked_inside && twill__flow_stuck(p))
+    if (p->blocked_inside && twill__flow_stuck(p, p->blocked_inside))
         for (twill__node *node = p->pushers.first, *next; node; node = next) {
             next = node->next;
             if (twill__flow_waiter_of(node)->inside && !twill__flow_waiter_of(node)->told)
@@ -15464,6 +15497,8 @@ static inline bool twill__flow_look(twill__flow *p, twill__flow_hand *hand,
         twill__flow_publish_some(p, hand, to);
         watch->published = watch->looked;
     }
+    if (hand->helper && twill__over(hand->helper->until) != TWILL_OK)
+        return false;
     if (watch->looked - watch->published > 2 * p->goal && to < hand->n) {
         if (hand->step < p->n_steps && p->step[hand->step].limit > 1)
             return false;
@@ -15730,18 +15765,40 @@ static inline bool twill__flow_ready(void *pipe)
     return any;
 }
 
+/* The caller that this thread is, at work instead of waiting; NULL: it is one of the crew's. */
+static inline const twill__flow_waiter *twill__flow_helper(const twill__flow *p)
+{
+    uint64_t me = p->helpers.first ? twill__thread_number() : 0;
+    for (twill__node *node = p->helpers.first; node; node = node->next)
+        if (twill__flow_waiter_of(node)->thread == me)
+            return twill__flow_waiter_of(node);
+    return NULL;
+}
+
+/* Whether it had better go back: its wait is over, or there is a ticket for it, and it has done
+   enough for its way here. */
+static inline bool twill__flow_helper_leaves(const twill__flow *p, const twill__flow_waiter *helper,
+                                             uint64_t took)
+{
+    return (helper->item && (p->shut || (p->free_count && took > p->goal))) ||
+           twill__over(helper->until) != TWILL_OK;
+}
+
 /* Bursts, until nothing is ready. */
 static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand, twill_task *task)
 {
     twill__flow_turn turn;
-    uint64_t now = twill__ticks();
+    uint64_t now = twill__ticks(), since = now;
     twill__flow_enter(p, &turn);
+    hand->helper = hand->slot ? twill__flow_helper(p) : NULL;
     p->working += hand->slot != NULL;
     for (;;) { /* exit: nothing to take */
         twill__flow_watch watch;
         bool end = false, taken;
         uint32_t to;
         twill__flow_poll(p);
+        if (hand->helper && now != since && twill__flow_helper_leaves(p, hand->helper, now - since))
+            break;
         taken = twill__flow_take(p, hand);
         twill__flow_moods(p, now);
         if (!taken && !(twill__flow_any(p) && twill__flow_take(p, hand)))
@@ -15812,6 +15869,16 @@ static inline void twill__flow_thread_ended(void *pipe, twill_task *task)
 
 #endif
 
+static inline void twill__flow_waiter_init(twill__flow_waiter *waiter, const void *item,
+                                           twill_until until)
+{
+    waiter->item = item;
+    waiter->until = until;
+    waiter->thread = twill__thread_number();
+    waiter->told = waiter->inside = false;
+    waiter->helps = true;
+}
+
 /* Waits in `list`, the lock held. True: answered, in node.answer, and the pipeline is not touched
    again. False: the lock is held again; *over: TIMEOUT, CANCELLED, or OK: look again. */
 static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twill__list *list,
@@ -15843,6 +15910,80 @@ static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twil
     return false;
 }
 
+/* ---- callers that work ---- */
+
+/* Sends the workers home; `closing` is ours. What nobody can run any more is dropped here. */
+static inline void twill__flow_send_home(twill__flow *p)
+{
+    twill__flow_hand *spare = &p->hand[p->np];
+    twill__flow_turn turn;
+    twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
+    if (p->hooked)
+        twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
+    if (!p->sent) /* else a callback has ended the thread of who did */
+        twill__crew_close(&p->crew, &p->crew_report);
+    p->sent = true;
+    twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
+    if (!twill__flow_here(p))
+        return;
+    twill__flow_enter(p, &turn);
+    if (p->run.errors_capacity)
+        twill__heap_sort(p->run.errors, p->errors_count);
+    p->hooked = false;
+    p->crew_closed = true;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
+}
+
+typedef struct twill__flow_turnout { /* what the clean-up needs when a callback ends the thread */
+    twill__flow *p;
+    twill__flow_waiter *waiter;
+    bool closes;
+    bool served;
+} twill__flow_turnout;
+
+/* A callback has ended the thread: nobody shall wait for it, and another one may close. */
+static inline void twill__flow_turnout_ended(void *turnout_)
+{
+    twill__flow_turnout *turnout = (twill__flow_turnout *)turnout_;
+    twill__flow *p = turnout->p;
+    twill__flow_turn turn;
+    if (!twill__flow_here(p))
+        return;
+    twill__flow_enter(p, &turn);
+    twill__list_remove(&p->helpers, &turnout->waiter->node);
+    if (turnout->closes)
+        p->closing = p->crew_closed;
+    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
+}
+
+/* noinline: as twill__take_part */
+static __attribute__((noinline)) void twill__flow_turnout_run(twill__flow_turnout *turnout)
+{
+    TWILL__GUARD_PUSH(twill__flow_turnout_ended, turnout);
+    if (turnout->closes)
+        twill__flow_send_home(turnout->p);
+    else
+        turnout->served = twill__crew_help(&turnout->p->crew);
+    TWILL__GUARD_POP(0);
+}
+
+/* The caller is at work, the lock held on both sides. In a forked child the lock is nobody's. */
+static inline void twill__flow_turn_out(twill__flow *p, twill__flow_turn *turn,
+                                        twill__flow_waiter *waiter, bool closes)
+{
+    twill__flow_turnout turnout = {p, waiter, closes, true};
+    twill__node_init(&waiter->node);
+    twill__list_append(&p->helpers, &waiter->node);
+    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
+    twill__flow_turnout_run(&turnout);
+    if (!twill__flow_here(p))
+        return;
+    if (!turnout.served)
+        twill__yield(); /* somebody else has it, or has not given back his number yet */
+    twill__flow_enter(p, turn);
+    twill__list_remove(&p->helpers, &waiter->node);
+}
+
 /* The calling thread works, the lock held on both sides, if there is work. False: it cannot. */
 static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
                                     twill__flow_waiter *waiter)
@@ -15850,14 +15991,7 @@ static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
     if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p) ||
         p->working + p->starting + p->refused >= p->np) /* no number is free for us */
         return false;
-    p->helping++;
-    twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
-    if (!twill__crew_help(&p->crew))
-        twill__yield(); /* somebody else has it, or has not given back his number yet */
-    if (!twill__flow_here(p))
-        return true;
-    twill__flow_enter(p, turn);
-    p->helping--;
+    twill__flow_turn_out(p, turn, waiter, false);
     return true;
 }
 
@@ -15869,12 +16003,16 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
     twill__flow_waiter waiter;
     twill__flow_turn turn;
     twill_status over = TWILL_OK;
-    waiter.item = item;
+    twill__flow_waiter_init(&waiter, item, until);
     waiter.inside = twill__crew_inside(&p->crew);
     waiter.helps = !waiter.inside;
     twill__flow_enter(p, &turn);
     for (;;) { /* exit: an answer; each turn is work done or another's progress */
         twill__flow_poll(p);
+        if (!p->free_count && !p->shut) { /* what is done, and not shown yet */
+            twill__flow_sweep(p);
+            twill__flow_settle(p, &turn);
+        }
         if (p->shut) {
             over = TWILL_CLOSED;
             break;
@@ -15886,8 +16024,7 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
         }
         if (over == TWILL_OK && !wait)
             over = TWILL_FULL;
-        if (over == TWILL_OK && waiter.inside && p->working == p->blocked_inside + 1 &&
-            (p->working == p->np || !twill__flow_any(p)))
+        if (over == TWILL_OK && waiter.inside && twill__flow_stuck(p, p->blocked_inside + 1))
             over = TWILL_DEADLOCK;
         if (over == TWILL_OK)
             over = twill__over(until);
@@ -15907,24 +16044,6 @@ static inline twill_status twill__flow_push(twill__flow *p, const void *item, tw
 
 /* ---- the end ---- */
 
-/* Sends the workers home; `closing` is ours. What nobody can run any more is dropped here. */
-static inline void twill__flow_send_home(twill__flow *p)
-{
-    twill__flow_hand *spare = &p->hand[p->np];
-    twill__flow_turn turn;
-    twill_task task = twill__flow_task(p, SIZE_MAX, NULL);
-    if (p->hooked)
-        twill_cancel_remove_hook(p->run.until.cancel, &p->hook);
-    twill__crew_close(&p->crew, &p->crew_report);
-    twill__flow_hand_work(p, spare, &task); /* finds something only when it was halted */
-    twill__flow_enter(p, &turn);
-    if (p->run.errors_capacity)
-        twill__heap_sort(p->run.errors, p->errors_count);
-    p->hooked = false;
-    p->crew_closed = true;
-    twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
-}
-
 /* Helps, and waits until all has ended. OK, FAILED, CANCELLED, TIMEOUT: how it ended; or, *early,
    CANCELLED or TIMEOUT: `until` was over first. */
 static inline twill_status twill__flow_join(twill__flow *p, twill_until until, bool *early)
@@ -15932,9 +16051,7 @@ static inline twill_status twill__flow_join(twill__flow *p, twill_until until, b
     twill__flow_waiter waiter;
     twill__flow_turn turn;
     twill_status over = TWILL_OK;
-    waiter.item = NULL;
-    waiter.inside = false;
-    waiter.helps = true;
+    twill__flow_waiter_init(&waiter, NULL, until);
     *early = false;
     twill__flow_enter(p, &turn);
     for (;;) { /* exit: as above */
@@ -15946,11 +16063,9 @@ static inline twill_status twill__flow_join(twill__flow *p, twill_until until, b
         }
         if ((p->ended || p->dead) && !p->closing) {
             p->closing = true;
-            p->helping++;
-            twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
-            twill__flow_send_home(p);
-            twill__flow_enter(p, &turn);
-            p->helping--;
+            twill__flow_turn_out(p, &turn, &waiter, true);
+            if (!twill__flow_here(p))
+                return TWILL_FORKED;
             continue;
         }
         if (over == TWILL_OK && !p->ended)
@@ -16109,6 +16224,8 @@ static inline void twill__flow_fill_stats(twill__flow *p, twill_stage_stats *sta
 static inline void twill__flow_report(twill__flow *p)
 {
     twill_pipeline_report report;
+    for (uint64_t i = p->issued; p->run.statuses && p->over && i < p->map_n; i++)
+        p->run.statuses[i] = (twill_status)p->over; /* what never came in says why */
     twill__flow_fill_report(p, &report);
     if (p->options.report)
         *p->options.report = report;
@@ -16630,6 +16747,8 @@ static inline twill_status twill__flow_copy(const twill__flow_plan *plan, size_t
         memmove(plan->map_results, plan->map_items, n * plan->item_size);
     for (size_t i = 0; options->run.statuses && i < n; i++)
         options->run.statuses[i] = TWILL_OK;
+    if (options->run.codes && n)
+        memset(options->run.codes, 0, n * sizeof *options->run.codes);
     report.run.total = report.run.done = n;
     report.run.workers_started = report.run.workers_used = 1;
     report.delivered = n;
