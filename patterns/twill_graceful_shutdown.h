@@ -848,7 +848,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout4
+#define twill__thread  twill__thread_layout5
 #define twill__process twill__process_layout4
 
 struct twill__job;
@@ -869,6 +869,11 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *cheap_team;
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
+    /* the last one that was worth helpers, 0: a later one was not; its function, team and items, and
+       its first chunk */
+    uintptr_t dear;
+    struct twill__team *dear_team;
+    size_t dear_n, dear_chunk;
     void *reserved[2]; /* later parts */
 } twill__self;
 

@@ -917,7 +917,7 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout4
+#define twill__thread  twill__thread_layout5
 #define twill__process twill__process_layout4
 
 struct twill__job;
@@ -938,6 +938,11 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *cheap_team;
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
+    /* the last one that was worth helpers, 0: a later one was not; its function, team and items, and
+       its first chunk */
+    uintptr_t dear;
+    struct twill__team *dear_team;
+    size_t dear_n, dear_chunk;
     void *reserved[2]; /* later parts */
 } twill__self;
 
@@ -3329,6 +3334,7 @@ static inline void twill__give_number(twill__job *job, unsigned worker)
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
 #define TWILL__CHUNK_NS 10000 /* of a chunk: a look at the ticks and a few RMWs vanish in it */
+#define TWILL__FIRST_NS 600   /* of the caller's first one: until then a thread that spins is in */
 #define TWILL__CRUMBS   8     /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
@@ -3504,8 +3510,8 @@ static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
 }
 
 /* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
-   its own part of an even split, if that is still there: in call after call the same items meet the
-   same cache. */
+   its own part of an even split of all but the caller's first chunk, if that is still there: in call
+   after call the same items meet the same cache. */
 static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
                                     const twill__pace *pace, uint64_t range)
 {
@@ -3514,7 +3520,9 @@ static inline uint64_t twill__split(const twill__job *job, unsigned worker, cons
         return twill__lo(range);
     if (!me->used && job->schedule == TWILL__AUTO) {
         uint64_t blocks = twill__blocks_of(job, job->n - job->start);
-        home = blocks / job->np * worker;
+        if (job->chunk0 > blocks) /* a floor that the user has set */
+            return twill__lo(range) + size / 2;
+        home = job->chunk0 + (blocks - job->chunk0) / job->np * worker;
         if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
             return home;
     }
@@ -3705,7 +3713,9 @@ typedef struct twill__seat {
        before they have come in; the epoch that the last opening made << 32 | openings so far */
     _Atomic uint32_t little;
     _Atomic uint64_t opened;
-    twill__job *job; /* written by the owner before it opens */
+    /* written by the owner before it opens; who has not come in may fetch their lines, and no more */
+    _Atomic(twill__job *) job;
+    _Atomic(twill__slot *) slot;
 } twill__seat;
 
 typedef struct twill__helper {
@@ -3748,12 +3758,26 @@ static inline void twill__fetch(const twill__job *job)
         __builtin_prefetch((const char *)job + at);
 }
 
+/* For one that spins and is about to come in. */
+static inline void twill__fetch_ahead(const twill__seat *seat)
+{
+    /* relaxed: only their lines are fetched */
+    const twill__job *job = atomic_load_explicit(&seat->job, memory_order_relaxed);
+    twill__prefetch(seat);
+    twill__prefetch(atomic_load_explicit(&seat->slot, memory_order_relaxed));
+    if (job) {
+        twill__prefetch(&job->limit);
+        twill__fetch(job);
+    }
+}
+
 static inline twill__job *twill__enter(twill__seat *seat)
 {
     uint32_t word = atomic_load(&seat->word);
     while (word & TWILL__SEAT_OPEN)
         if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
-            return seat->job;
+            /* the word orders it */
+            return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
 }
 
@@ -4282,8 +4306,10 @@ static inline void twill__open(twill__job *job, unsigned need)
     uint32_t seat = (uint32_t)(job->seat - team->seat);
     uint64_t opened;
     int sleepers;
-    job->seat->job = job;
-    /* relaxed: a hint, which `opened` makes valid */
+    /* relaxed, here and below: who comes in has seen the word; for others they are hints, which
+       `opened` makes valid */
+    atomic_store_explicit(&job->seat->job, job, memory_order_relaxed);
+    atomic_store_explicit(&job->seat->slot, job->slot, memory_order_relaxed);
     atomic_store_explicit(&job->seat->little,
                           job->schedule == TWILL__AUTO && !job->crew &&
                               job->n - job->start <= 2 * (size_t)job->np,
@@ -4469,8 +4495,10 @@ typedef struct twill__plan {
     unsigned np;
     bool guard; /* something must be undone if a callback ends the thread */
     size_t total;
-    /* 0, or: the first `at` items have run (engine/brief.h); those that follow are worth so many
-       helpers, and shall begin with such a chunk */
+    /* a loop without wishes (engine/brief.h): the user's function; else 0 */
+    uintptr_t key;
+    /* chunk0 is 0, or: the first `at` items have run; those that follow are worth so many helpers,
+       and shall begin with such a chunk */
     size_t at, chunk0;
     unsigned helpers;
 } twill__plan;
@@ -4488,6 +4516,7 @@ twill__make_plan(twill__plan *plan, const twill__self *self, const twill_run *ru
     plan->flags = 0;
     plan->guard = false;
     plan->total = total;
+    plan->key = 0;
     plan->at = plan->chunk0 = 0;
     if (workers > total) /* first: what is too many for the items is not too many for the pool */
         workers = total > 1 ? (unsigned)total : 1;
@@ -4646,18 +4675,24 @@ typedef struct twill__judge {
     unsigned helpers; /* in and out: how many are worth calling */
 } twill__judge;
 
+/* How many items the caller's first chunk has, where `items` of them took so many ticks. */
+static inline size_t twill__first_chunk(uint64_t rate, uint64_t spent, size_t items)
+{
+    double chunk =
+        (double)(rate * TWILL__FIRST_NS / 1024) / (double)spent * (double)items;
+    return chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+}
+
 static inline twill__verdict twill__judge_slowly(twill__judge *judge, uint64_t price)
 {
     /* times `items`: a division spared */
     double left = (double)judge->spent * (double)judge->left;
-    double cost = (double)price * (double)judge->items, chunk;
+    double cost = (double)price * (double)judge->items;
     if (left <= cost)
         return TWILL__ALONE;
     if (!judge->few && judge->spent <= judge->rate * 200 / 1024 && left <= 8 * cost)
         return TWILL__UNSURE;
-    chunk = (double)(judge->rate * (TWILL__CHUNK_NS / 4) / 1024) / (double)judge->spent *
-            (double)judge->items;
-    judge->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+    judge->chunk0 = twill__first_chunk(judge->rate, judge->spent, judge->items);
     if (!judge->hired && left / cost < judge->helpers)
         judge->helpers = (unsigned)(left / cost);
     return TWILL__SHARED;
@@ -4951,10 +4986,10 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
         return;
     }
     few = !pass->parts && twill__is_few(pass->n, job->np);
-    if (call->at) { /* of the only pass: as probed */
+    if (call->chunk0) { /* of the only pass: as probed, or as it was a moment ago */
         at = call->at;
-        call->at = 0;
         job->chunk0 = call->chunk0;
+        call->chunk0 = 0;
     } else if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced &&
                !(few && job->team))
         at = twill__probe(job, &call->task, few, &helpers);
@@ -5023,6 +5058,26 @@ static inline void twill__prefill(const twill_run *run, size_t total)
         memset(run->codes, 0, total * sizeof *run->codes);
 }
 
+/* Notes whether the loop was worth a team's helpers, by what the caller's own items took: the next
+   one like it opens before its first item, and is judged again when it is over. */
+static inline void twill__note_dear(const twill__call_record *call, const twill__plan *plan)
+{
+    const twill__job *job = &call->job;
+    const twill__slot *mine = &job->slot[0];
+    twill__self *self = twill__thread();
+    size_t items = mine->done - plan->at;
+    self->dear = 0;
+    if (!call->opened || call->has_own || !items || !mine->busy)
+        return;
+    if ((double)mine->busy * (double)plan->total <=
+        2 * (double)twill__judge_price(job->tick_rate, true) * (double)items)
+        return;
+    self->dear = plan->key;
+    self->dear_team = job->team;
+    self->dear_n = plan->total;
+    self->dear_chunk = twill__first_chunk(job->tick_rate, mine->busy, items);
+}
+
 static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
                                          const twill_run *run, twill__slot *slots,
                                          _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
@@ -5036,7 +5091,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     job->seat = plan->seat;
     job->parent = plan->parent;
     job->flags = plan->flags;
-    call->want = plan->at && plan->helpers < np ? plan->helpers : np - 1;
+    call->want = plan->chunk0 && plan->helpers < np ? plan->helpers : np - 1;
     call->at = plan->at;
     call->chunk0 = plan->chunk0;
     job->slot[0].done = plan->at; /* or skipped: nobody asks */
@@ -5062,6 +5117,8 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
         twill__task_init(job, 0, &call->task);
         steps(job, data);
     }
+    if (plan->key)
+        twill__note_dear(call, plan);
     return twill__close_call(call);
 }
 

@@ -190,6 +190,19 @@ static __attribute__((noinline)) bool twill__brief_guarded(twill__brief *brief)
 
 /* ---- as a whole call ---- */
 
+/* Whether it is the loop that was worth its helpers a moment ago: then they are called before the
+   first item. */
+static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill__plan *plan)
+{
+    const twill__self *self = brief->self;
+    if (self->dear != brief->key || self->dear_n != n || self->dear_team != plan->team ||
+        !plan->team)
+        return false;
+    plan->chunk0 = self->dear_chunk;
+    plan->helpers = plan->np - 1;
+    return true;
+}
+
 static inline void twill__brief_steps(twill__job *job, void *pass)
 {
     twill__run_pass(job, (const twill__pass *)pass);
@@ -219,7 +232,9 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     twill__make_plan(&plan, brief.self, run, n);
     if (run->pool && !twill__plan_seat(&plan))
         return TWILL_CLOSED;
-    if (plan.np == 1 || (plan.team && twill__is_few(n, plan.np)))
+    plan.key = key;
+    if (plan.np == 1 || (plan.team && twill__is_few(n, plan.np)) ||
+        twill__brief_dear(&brief, n, &plan))
         return twill__run_at_length(plan, run, body, data, whole);
     twill__brief_init(&brief, run, n, body, data, &plan);
     if (!(plan.seat ? twill__brief_guarded(&brief) : twill__brief_run(&brief))) {

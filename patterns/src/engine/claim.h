@@ -11,6 +11,7 @@
    Binary-Splitting" (PPoPP 2010); chunks sized by time. */
 
 #define TWILL__CHUNK_NS 10000 /* of a chunk: a look at the ticks and a few RMWs vanish in it */
+#define TWILL__FIRST_NS 600   /* of the caller's first one: until then a thread that spins is in */
 #define TWILL__CRUMBS   8     /* a chunk is worth so many of what is not worth halving */
 
 typedef struct twill__pace { /* of one thread in one call */
@@ -186,8 +187,8 @@ static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
 }
 
 /* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
-   its own part of an even split, if that is still there: in call after call the same items meet the
-   same cache. */
+   its own part of an even split of all but the caller's first chunk, if that is still there: in call
+   after call the same items meet the same cache. */
 static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
                                     const twill__pace *pace, uint64_t range)
 {
@@ -196,7 +197,9 @@ static inline uint64_t twill__split(const twill__job *job, unsigned worker, cons
         return twill__lo(range);
     if (!me->used && job->schedule == TWILL__AUTO) {
         uint64_t blocks = twill__blocks_of(job, job->n - job->start);
-        home = blocks / job->np * worker;
+        if (job->chunk0 > blocks) /* a floor that the user has set */
+            return twill__lo(range) + size / 2;
+        home = job->chunk0 + (blocks - job->chunk0) / job->np * worker;
         if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
             return home;
     }

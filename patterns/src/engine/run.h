@@ -87,8 +87,10 @@ typedef struct twill__plan {
     unsigned np;
     bool guard; /* something must be undone if a callback ends the thread */
     size_t total;
-    /* 0, or: the first `at` items have run (engine/brief.h); those that follow are worth so many
-       helpers, and shall begin with such a chunk */
+    /* a loop without wishes (engine/brief.h): the user's function; else 0 */
+    uintptr_t key;
+    /* chunk0 is 0, or: the first `at` items have run; those that follow are worth so many helpers,
+       and shall begin with such a chunk */
     size_t at, chunk0;
     unsigned helpers;
 } twill__plan;
@@ -106,6 +108,7 @@ twill__make_plan(twill__plan *plan, const twill__self *self, const twill_run *ru
     plan->flags = 0;
     plan->guard = false;
     plan->total = total;
+    plan->key = 0;
     plan->at = plan->chunk0 = 0;
     if (workers > total) /* first: what is too many for the items is not too many for the pool */
         workers = total > 1 ? (unsigned)total : 1;
@@ -264,18 +267,24 @@ typedef struct twill__judge {
     unsigned helpers; /* in and out: how many are worth calling */
 } twill__judge;
 
+/* How many items the caller's first chunk has, where `items` of them took so many ticks. */
+static inline size_t twill__first_chunk(uint64_t rate, uint64_t spent, size_t items)
+{
+    double chunk =
+        (double)(rate * TWILL__FIRST_NS / 1024) / (double)spent * (double)items;
+    return chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+}
+
 static inline twill__verdict twill__judge_slowly(twill__judge *judge, uint64_t price)
 {
     /* times `items`: a division spared */
     double left = (double)judge->spent * (double)judge->left;
-    double cost = (double)price * (double)judge->items, chunk;
+    double cost = (double)price * (double)judge->items;
     if (left <= cost)
         return TWILL__ALONE;
     if (!judge->few && judge->spent <= judge->rate * 200 / 1024 && left <= 8 * cost)
         return TWILL__UNSURE;
-    chunk = (double)(judge->rate * (TWILL__CHUNK_NS / 4) / 1024) / (double)judge->spent *
-            (double)judge->items;
-    judge->chunk0 = chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
+    judge->chunk0 = twill__first_chunk(judge->rate, judge->spent, judge->items);
     if (!judge->hired && left / cost < judge->helpers)
         judge->helpers = (unsigned)(left / cost);
     return TWILL__SHARED;
@@ -569,10 +578,10 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
         return;
     }
     few = !pass->parts && twill__is_few(pass->n, job->np);
-    if (call->at) { /* of the only pass: as probed */
+    if (call->chunk0) { /* of the only pass: as probed, or as it was a moment ago */
         at = call->at;
-        call->at = 0;
         job->chunk0 = call->chunk0;
+        call->chunk0 = 0;
     } else if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced &&
                !(few && job->team))
         at = twill__probe(job, &call->task, few, &helpers);
@@ -641,6 +650,26 @@ static inline void twill__prefill(const twill_run *run, size_t total)
         memset(run->codes, 0, total * sizeof *run->codes);
 }
 
+/* Notes whether the loop was worth a team's helpers, by what the caller's own items took: the next
+   one like it opens before its first item, and is judged again when it is over. */
+static inline void twill__note_dear(const twill__call_record *call, const twill__plan *plan)
+{
+    const twill__job *job = &call->job;
+    const twill__slot *mine = &job->slot[0];
+    twill__self *self = twill__thread();
+    size_t items = mine->done - plan->at;
+    self->dear = 0;
+    if (!call->opened || call->has_own || !items || !mine->busy)
+        return;
+    if ((double)mine->busy * (double)plan->total <=
+        2 * (double)twill__judge_price(job->tick_rate, true) * (double)items)
+        return;
+    self->dear = plan->key;
+    self->dear_team = job->team;
+    self->dear_n = plan->total;
+    self->dear_chunk = twill__first_chunk(job->tick_rate, mine->busy, items);
+}
+
 static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
                                          const twill_run *run, twill__slot *slots,
                                          _Atomic uint64_t *bits, twill__steps_fn *steps, void *data)
@@ -654,7 +683,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     job->seat = plan->seat;
     job->parent = plan->parent;
     job->flags = plan->flags;
-    call->want = plan->at && plan->helpers < np ? plan->helpers : np - 1;
+    call->want = plan->chunk0 && plan->helpers < np ? plan->helpers : np - 1;
     call->at = plan->at;
     call->chunk0 = plan->chunk0;
     job->slot[0].done = plan->at; /* or skipped: nobody asks */
@@ -680,6 +709,8 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
         twill__task_init(job, 0, &call->task);
         steps(job, data);
     }
+    if (plan->key)
+        twill__note_dear(call, plan);
     return twill__close_call(call);
 }
 

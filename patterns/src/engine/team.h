@@ -22,7 +22,9 @@ typedef struct twill__seat {
        before they have come in; the epoch that the last opening made << 32 | openings so far */
     _Atomic uint32_t little;
     _Atomic uint64_t opened;
-    twill__job *job; /* written by the owner before it opens */
+    /* written by the owner before it opens; who has not come in may fetch their lines, and no more */
+    _Atomic(twill__job *) job;
+    _Atomic(twill__slot *) slot;
 } twill__seat;
 
 typedef struct twill__helper {
@@ -65,12 +67,26 @@ static inline void twill__fetch(const twill__job *job)
         __builtin_prefetch((const char *)job + at);
 }
 
+/* For one that spins and is about to come in. */
+static inline void twill__fetch_ahead(const twill__seat *seat)
+{
+    /* relaxed: only their lines are fetched */
+    const twill__job *job = atomic_load_explicit(&seat->job, memory_order_relaxed);
+    twill__prefetch(seat);
+    twill__prefetch(atomic_load_explicit(&seat->slot, memory_order_relaxed));
+    if (job) {
+        twill__prefetch(&job->limit);
+        twill__fetch(job);
+    }
+}
+
 static inline twill__job *twill__enter(twill__seat *seat)
 {
     uint32_t word = atomic_load(&seat->word);
     while (word & TWILL__SEAT_OPEN)
         if (atomic_compare_exchange_weak(&seat->word, &word, word + 1))
-            return seat->job;
+            /* the word orders it */
+            return atomic_load_explicit(&seat->job, memory_order_relaxed);
     return NULL;
 }
 
@@ -599,8 +615,10 @@ static inline void twill__open(twill__job *job, unsigned need)
     uint32_t seat = (uint32_t)(job->seat - team->seat);
     uint64_t opened;
     int sleepers;
-    job->seat->job = job;
-    /* relaxed: a hint, which `opened` makes valid */
+    /* relaxed, here and below: who comes in has seen the word; for others they are hints, which
+       `opened` makes valid */
+    atomic_store_explicit(&job->seat->job, job, memory_order_relaxed);
+    atomic_store_explicit(&job->seat->slot, job->slot, memory_order_relaxed);
     atomic_store_explicit(&job->seat->little,
                           job->schedule == TWILL__AUTO && !job->crew &&
                               job->n - job->start <= 2 * (size_t)job->np,

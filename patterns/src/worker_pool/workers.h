@@ -362,8 +362,10 @@ static inline bool twill__call_stays(const twill__lull *lull)
     const _Atomic uint32_t *word = &lull->seat->word;
     if (!(atomic_load(word) & TWILL__SEAT_OPEN))
         return false;
-    if (!lull->little || !TWILL__SPIN)
+    if (!lull->little || !TWILL__SPIN) {
+        twill__fetch_ahead(lull->seat);
         return true;
+    }
     twill__spin_away(TWILL__STAND_BACK / 2);
     /* relaxed: only compared */
     return atomic_load_explicit(&lull->seat->opened, memory_order_relaxed) == lull->opened &&
