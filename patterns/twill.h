@@ -61,10 +61,11 @@
      sort       stable
 
    HOW IT WORKS
-   The caller runs the first items alone and times them. Is the rest worth it, helpers come: of the
-   pool in run.pool, else of the call around this one, else threads that the call starts and joins.
-   Each works on a range of its own, in chunks that last about 10 us, and steals half of another's
-   range when its own is done. Nobody waits for a thread that has not come in.
+   The caller runs the first items alone and times them, unless the loop was worth a pool's helpers a
+   moment ago. Is the rest worth it, helpers come: of the pool in run.pool, else of the call around
+   this one, else threads that the call starts and joins. Each works on a range of its own, in chunks
+   that last about 10 us, and steals half of another's range when its own is done. Nobody waits for a
+   thread that has not come in.
 
    OPTIONS (twill_parallel_options; NULL or zeroed: defaults)
      run          see twill_run: pool, workers, deadline and token, hooks, errors, report
@@ -7691,8 +7692,7 @@ typedef struct twill__judge {
 /* How many items the caller's first chunk has, where `items` of them took so many ticks. */
 static inline size_t twill__first_chunk(uint64_t rate, uint64_t spent, size_t items)
 {
-    double chunk =
-        (double)(rate * TWILL__FIRST_NS / 1024) / (double)spent * (double)items;
+    double chunk = (double)(rate * TWILL__FIRST_NS / 1024) / (double)spent * (double)items;
     return chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
 }
 

@@ -4678,8 +4678,7 @@ typedef struct twill__judge {
 /* How many items the caller's first chunk has, where `items` of them took so many ticks. */
 static inline size_t twill__first_chunk(uint64_t rate, uint64_t spent, size_t items)
 {
-    double chunk =
-        (double)(rate * TWILL__FIRST_NS / 1024) / (double)spent * (double)items;
+    double chunk = (double)(rate * TWILL__FIRST_NS / 1024) / (double)spent * (double)items;
     return chunk < 1 ? 1 : chunk > 4096 ? 4096 : (size_t)chunk;
 }
 

@@ -1049,4 +1049,55 @@ TEST(cheap_call_that_becomes_dear_is_helped)
     CHECK_EQ(twill_pool_destroy(call.pool), TWILL_OK);
 }
 
+static int dear_item(const twill_task *task)
+{
+    atomic_fetch_add(&((atomic_uint *)task->context)[task->index], 1);
+    twill__spin_away(TWILL_US(2));
+    return 0;
+}
+
+/* A loop that was worth helpers calls them before its first item. */
+TEST(dear_loop_is_known_again)
+{
+    atomic_uint ran[128];
+    twill_parallel_options options = {.run = {.pool = make_pool(2), .context = ran}};
+    const twill__self *self = twill__thread();
+
+    for (size_t i = 0; i < 128; i++)
+        atomic_init(&ran[i], 0);
+    for (int round = 0; round < 50; round++) {
+        CHECK_EQ(twill_parallel_for(128, dear_item, &options), TWILL_OK);
+        for (size_t i = 0; i < 128; i++)
+            CHECK_EQ(atomic_exchange(&ran[i], 0), 1);
+        CHECK(self->dear == (uintptr_t)dear_item && self->dear_n == 128 && self->dear_chunk);
+    }
+    CHECK_EQ(twill_pool_destroy(options.run.pool), TWILL_OK);
+}
+
+TEST(dear_is_what_costs_more_than_two_wakes)
+{
+    static const struct {
+        uint64_t busy;
+        size_t done, at;
+        bool opened, dear;
+    } table[] = {{7000, 100, 0, true, true},   {5000, 100, 0, true, false},
+                 {4000, 50, 0, true, true},    {4000, 100, 50, true, true},
+                 {7000, 100, 0, false, false}, {0, 100, 0, true, false},
+                 {7000, 50, 50, true, false}};
+    const twill__self *self = twill__thread();
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        static twill__call_record call;
+        twill__slot slot = {.busy = table[i].busy, .done = table[i].done};
+        twill__plan plan = {.key = 1, .total = 100, .at = table[i].at};
+
+        call.opened = table[i].opened;
+        call.job.slot = &slot;
+        call.job.tick_rate = 1024; /* a tick is a nanosecond */
+        twill__note_dear(&call, &plan);
+        CHECK_EQ(self->dear != 0, table[i].dear);
+    }
+    twill__thread()->dear = 0;
+}
+
 HARNESS_MAIN

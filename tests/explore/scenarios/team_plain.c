@@ -1,5 +1,5 @@
-/* Two loops without wishes on a pool, cheap enough for the caller alone or not, and the end of the
-   pool. In one of them a callback ends its thread: nobody waits for the seat of a thread that is
+/* Two loops without wishes on a pool, cheap enough for the caller alone or not, or known to be dear
+   from the last time, and the end of the pool. In one of them a callback ends its thread: nobody waits for the seat of a thread that is
    gone. */
 #include "team_common.h"
 
@@ -41,6 +41,13 @@ static void make_call(void *deadly)
     mine->deadly = deadly;
     if (deadly)
         left = mine;
+    if (choose(2)) { /* as if the loop had been worth helpers a moment ago */
+        twill__self *self = twill__thread();
+        self->dear = (uintptr_t)item;
+        self->dear_team = pool->team;
+        self->dear_n = ITEMS;
+        self->dear_chunk = 16;
+    }
     status = twill_parallel_for(ITEMS, item, &options);
     assert(status == (deadly ? TWILL_FAILED : TWILL_OK)); /* deadly: a helper met the item */
     for (int i = 0; i < ITEMS && !deadly; i += 16)
