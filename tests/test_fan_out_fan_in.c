@@ -815,6 +815,60 @@ static void stop(void *state, const twill_task *task)
     atomic_fetch_add(&stops, 1);
 }
 
+static bool comes_to(atomic_int *count, int least)
+{
+    twill_ns end = twill_now() + TWILL_SEC(10);
+    while (atomic_load(count) < least && twill_now() < end)
+        twill_sleep(twill_within(TWILL_US(50)));
+    return atomic_load(count) >= least;
+}
+
+/* The reader keeps up with the first items: there are few records. Then one is slow, and while others
+   gather behind it there is no memory for more. */
+static int slow_while_full(const void *in, void *out, const twill_task *task)
+{
+    seen *s = task->context;
+    int i = *(const int *)in;
+    CHECK(i <= 20 ? comes_to(&s->most, i - 1) : comes_to(&s->out, 1));
+    if (i == 20) {
+        unsigned long asked = faults_allocs();
+        faults_fail_alloc_from(1);
+        atomic_store(&s->out, 1);
+        for (int k = 0; k < 200000 && faults_allocs() == asked; k++)
+            twill_sleep(twill_within(TWILL_US(50)));
+        CHECK(faults_allocs() > asked);
+        faults_fail_alloc(0);
+    }
+    *(int *)out = i * 2;
+    return 0;
+}
+
+static int count_and_aggregate(const void *result, const twill_outcome *outcome,
+                               const twill_task *task)
+{
+    int code = aggregate(result, outcome, task);
+    atomic_fetch_add(&((seen *)task->context)->most, 1);
+    return code;
+}
+
+TEST(order_is_kept_when_memory_runs_out_on_the_way)
+{
+    seen *s = fresh();
+    CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof *numbers, 100, slow_while_full, sizeof(int),
+                                  count_and_aggregate,
+                                  OPTIONS(.run = {.workers = 2,
+                                                  .context = s,
+                                                  .report = &s->report,
+                                                  .until = twill_within(TWILL_SEC(30))},
+                                          .ordered = true, .in_flight = 2, .max_unread = 64)),
+             TWILL_OK);
+    CHECK_EQ(s->count, 100);
+    for (size_t i = 0; i < 100; i++)
+        CHECK_EQ(s->order[i], i);
+    CHECK_EQ(s->report.done, 100);
+    CHECK_EQ(faults_live(), 0);
+}
+
 TEST(worker_hooks)
 {
     for (int fails = -1; fails <= 3; fails++) {

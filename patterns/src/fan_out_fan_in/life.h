@@ -181,6 +181,7 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
     memset(fan->slot, 0, plan->workers * sizeof *fan->slot);
     if (fan->ordered) {
         fan->ring = (twill__fan_task **)(void *)(base + plan->ring);
+        fan->ring_size = plan->capacity;
         memset(fan->ring, 0, plan->capacity * sizeof *fan->ring);
     }
     fan->laned = plan->places != 0;

@@ -299,7 +299,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
             twill__fan_clock(fan, &turn);
         if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
             break;
-        if (in_line && fan->next_index - fan->emit >= fan->capacity && fan->ordered) {
+        if (in_line && fan->ordered && fan->next_index - fan->emit >= fan->ring_size) {
             status = TWILL_FULL;
             break;
         }

@@ -75,9 +75,15 @@ static inline bool twill__fan_available(const twill_fan *fan)
                                 (twill__fan_source_left(fan) || twill__fan_lane_left(fan)));
 }
 
+/* ordered: where the outcome of an index is kept. `capacity` may get less, the ring does not. */
+static inline twill__fan_task **twill__fan_place(const twill_fan *fan, size_t index)
+{
+    return &fan->ring[index % fan->ring_size];
+}
+
 static inline bool twill__fan_readable(const twill_fan *fan)
 {
-    return fan->ordered ? fan->ring[fan->emit % fan->capacity] != NULL : fan->done.first != NULL;
+    return fan->ordered ? *twill__fan_place(fan, fan->emit) != NULL : fan->done.first != NULL;
 }
 
 /* No outcome is left, and none will come. */
@@ -91,7 +97,7 @@ static inline twill__fan_task *twill__fan_take(twill_fan *fan)
 {
     twill__fan_task *task;
     if (fan->ordered) {
-        twill__fan_task **place = &fan->ring[fan->emit % fan->capacity];
+        twill__fan_task **place = twill__fan_place(fan, fan->emit);
         task = *place;
         *place = NULL;
         fan->emit += task != NULL;
@@ -234,7 +240,7 @@ static inline void twill__fan_publish(twill_fan *fan, twill__fan_turn *turn, twi
     fan->unread++;
     twill__fan_count(fan, turn, task);
     if (fan->ordered) {
-        fan->ring[task->outcome.index % fan->capacity] = task;
+        *twill__fan_place(fan, task->outcome.index) = task;
         turn->notify |= task->outcome.index == fan->emit;
     } else {
         turn->notify |= !fan->done.first;
@@ -462,7 +468,7 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
          node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        wait->task = fan->ordered ? fan->ring[fan->emit % fan->capacity] : fan->done.first;
+        wait->task = fan->ordered ? *twill__fan_place(fan, fan->emit) : fan->done.first;
         if (!twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
             continue;
         (void)twill__fan_take(fan);

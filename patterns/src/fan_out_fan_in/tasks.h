@@ -180,7 +180,8 @@ struct twill_fan {
     twill_cancel *cancel; /* run.until's */
     twill_cancel_hook hook;
     twill_cancel root;      /* above all tokens of the fan */
-    twill__fan_task **ring; /* ordered: the outcomes by index % capacity */
+    twill__fan_task **ring; /* ordered: the outcomes by index % ring_size */
+    size_t ring_size;
     twill__fan_slot *slot;
     unsigned workers;
     void *memory;
