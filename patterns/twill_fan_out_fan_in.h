@@ -5552,7 +5552,8 @@ struct twill_fan {
     twill_cancel *cancel; /* run.until's */
     twill_cancel_hook hook;
     twill_cancel root;      /* above all tokens of the fan */
-    twill__fan_task **ring; /* ordered: the outcomes by index % capacity */
+    twill__fan_task **ring; /* ordered: the outcomes by index % ring_size */
+    size_t ring_size;
     twill__fan_slot *slot;
     unsigned workers;
     void *memory;
@@ -5794,9 +5795,15 @@ static inline bool twill__fan_available(const twill_fan *fan)
                                 (twill__fan_source_left(fan) || twill__fan_lane_left(fan)));
 }
 
+/* ordered: where the outcome of an index is kept. `capacity` may get less, the ring does not. */
+static inline twill__fan_task **twill__fan_place(const twill_fan *fan, size_t index)
+{
+    return &fan->ring[index % fan->ring_size];
+}
+
 static inline bool twill__fan_readable(const twill_fan *fan)
 {
-    return fan->ordered ? fan->ring[fan->emit % fan->capacity] != NULL : fan->done.first != NULL;
+    return fan->ordered ? *twill__fan_place(fan, fan->emit) != NULL : fan->done.first != NULL;
 }
 
 /* No outcome is left, and none will come. */
@@ -5810,7 +5817,7 @@ static inline twill__fan_task *twill__fan_take(twill_fan *fan)
 {
     twill__fan_task *task;
     if (fan->ordered) {
-        twill__fan_task **place = &fan->ring[fan->emit % fan->capacity];
+        twill__fan_task **place = twill__fan_place(fan, fan->emit);
         task = *place;
         *place = NULL;
         fan->emit += task != NULL;
@@ -5953,7 +5960,7 @@ static inline void twill__fan_publish(twill_fan *fan, twill__fan_turn *turn, twi
     fan->unread++;
     twill__fan_count(fan, turn, task);
     if (fan->ordered) {
-        fan->ring[task->outcome.index % fan->capacity] = task;
+        *twill__fan_place(fan, task->outcome.index) = task;
         turn->notify |= task->outcome.index == fan->emit;
     } else {
         turn->notify |= !fan->done.first;
@@ -6181,7 +6188,7 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
          node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        wait->task = fan->ordered ? fan->ring[fan->emit % fan->capacity] : fan->done.first;
+        wait->task = fan->ordered ? *twill__fan_place(fan, fan->emit) : fan->done.first;
         if (!twill__fan_grant(turn, &fan->readers, wait, TWILL_OK))
             continue;
         (void)twill__fan_take(fan);
@@ -7257,7 +7264,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
             twill__fan_clock(fan, &turn);
         if ((status = twill__fan_refusal(fan, inside)) != TWILL_OK)
             break;
-        if (in_line && fan->next_index - fan->emit >= fan->capacity && fan->ordered) {
+        if (in_line && fan->ordered && fan->next_index - fan->emit >= fan->ring_size) {
             status = TWILL_FULL;
             break;
         }
@@ -8058,6 +8065,7 @@ static inline void twill__fan_init(twill_fan *fan, const twill__fan_plan *plan)
     memset(fan->slot, 0, plan->workers * sizeof *fan->slot);
     if (fan->ordered) {
         fan->ring = (twill__fan_task **)(void *)(base + plan->ring);
+        fan->ring_size = plan->capacity;
         memset(fan->ring, 0, plan->capacity * sizeof *fan->ring);
     }
     fan->laned = plan->places != 0;
