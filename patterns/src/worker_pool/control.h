@@ -31,6 +31,7 @@ static inline void twill__pool_free(twill__pool *pool)
         if (pool->worker[i])
             TWILL_FREE(pool->worker[i]->memory);
     TWILL_FREE(pool->worker);
+    twill__stand_ins_free(pool);
     pool->worker = NULL;
     pool->numbers = 0;
     twill__todos_free(&pool->todos);
@@ -85,7 +86,7 @@ static inline twill__pool *twill__pool_make(const twill_pool_options *options, u
     }
     pool->core->owner = memory;
     if (!twill__todos_init(&pool->todos, pool->capacity, options->newest_first, options->ageing) ||
-        !twill__pool_numbers(pool, pool->most)) {
+        !twill__pool_numbers(pool, pool->most) || !twill__stand_ins_make(pool)) {
         twill__pool_free(pool);
         return NULL;
     }
@@ -389,6 +390,7 @@ static inline void twill__pool_shut(twill__pool *pool, twill__turn *turn)
 {
     twill__todos_shut(&pool->todos); /* and it stays so */
     pool->closed = true;
+    twill__stand_ins_shut(pool);
     for (twill__node *node = pool->senders.first, *next; node; node = next) {
         _Atomic uint32_t *word = &node->word;
         next = node->next;
@@ -434,7 +436,7 @@ static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before
     out->cancelled = (size_t)(now[TWILL__N_CANCELLED] + now[TWILL__N_DROPPED] -
                               before[TWILL__N_CANCELLED] - before[TWILL__N_DROPPED]);
     for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
-        out->stuck += runner->busy;
+        out->stuck += twill__hand_is_busy(runner);
 }
 
 /* Takes all that has not begun out, and ends it as CANCELLED; fires the tokens of what runs. Under
@@ -472,7 +474,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         runner->fired = false;
     for (twill__hand *runner = pool->runners; runner;) { /* exit: each is fired once */
         twill__errand *pinned = NULL;
-        if (runner->fired || !runner->busy) {
+        if (runner->fired || !twill__hand_is_busy(runner)) {
             runner = runner->next;
             continue;
         }
@@ -487,7 +489,8 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             }
         twill__turn_end(pool, turn);
         twill__turn_settle(pool, turn);
-        if (!runner->outside) /* a worker's record stays; a guest's is on its stack */
+        /* a worker's record stays, as a stand-in's; a guest's is on its stack */
+        if (!runner->outside || runner->stands)
             twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
             next = pinned->stop_chain;

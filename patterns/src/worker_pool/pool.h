@@ -18,6 +18,9 @@
    sender that waits for room, holds the queue first: then all take the lock. A worker reports its
    ended tasks when it takes the lock again, which it does before it is idle.
 
+   Who runs a plain task himself because the queue is full (CALLER_RUNS) takes neither lock nor
+   record, if he finds a stand-in free.
+
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
 
@@ -92,6 +95,7 @@ typedef struct twill__hand {
     /* its own */
     unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
     bool outside, fired;      /* not a worker; `fired`: under the lock */
+    _Atomic uint32_t *stands; /* of a stand-in: its word */
     bool looks;               /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
@@ -104,6 +108,20 @@ typedef struct twill__hand {
     _Atomic uint64_t tally[TWILL__TALLIES];
     twill__histogram *waited, *ran; /* NULL: not kept */
 } twill__hand;
+
+/* What those outside run a plain task as, at once, because the queue is full: runners that stay, so
+   that it takes two steps, no record and no lock. The pool's lock comes in only while somebody looks:
+   who waits for the pool, or has closed it. */
+#define TWILL__STAND_INS 4 /* a thread has one of them, if no other one uses it just now */
+enum { TWILL__STANDING = 1, TWILL__WATCHED = 2 }; /* of stand_in.word */
+
+typedef struct twill__stand_in {
+    /* STANDING: it runs a task; WATCHED: it ends, or would begin, under the lock */
+    _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    /* relaxed: so many tasks of its thread go on without a look whether there is room by now */
+    _Atomic uint32_t runs_on;
+    twill__hand runner;
+} twill__stand_in;
 
 typedef enum twill__life {
     TWILL__NO_THREAD_YET,
@@ -192,6 +210,8 @@ typedef struct twill__pool {
     char name[16];
     uint64_t tick_scale; /* ns in 2^20 ticks */
     twill__core *core;
+    twill__stand_in *stand_in; /* TWILL__STAND_INS of them; NULL: not with this overflow */
+    void *stand_in_memory;
     twill__team team;
 } twill__pool;
 
@@ -257,6 +277,12 @@ static inline void twill__gate_shut(_Atomic uint32_t *gate)
 }
 
 /* ---- counts ---- */
+
+static inline bool twill__hand_is_busy(const twill__hand *runner)
+{
+    /* seq_cst: a stop has set WATCHED before it looks, so none begins after that */
+    return runner->busy || (runner->stands && atomic_load(runner->stands) & TWILL__STANDING);
+}
 
 static inline void twill__count(twill__pool *pool, twill__hand *runner, twill__counted what)
 {
@@ -328,11 +354,28 @@ static inline void twill__turn_wake(twill__turn *turn, _Atomic uint32_t *word)
 
 static inline void twill__pool_free(twill__pool *pool);
 
+/* Under the lock: whether a stand-in runs a task. Then its end will come to the lock, and change
+   something. */
+static inline bool twill__pool_stood_in(const twill__pool *pool)
+{
+    bool busy = false;
+    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS; i++) {
+        uint32_t word = TWILL__STANDING;
+        /* acquire: pairs with its end, at which it finds the bit */
+        if (atomic_compare_exchange_strong_explicit(&pool->stand_in[i].word, &word,
+                                                    TWILL__STANDING | TWILL__WATCHED,
+                                                    memory_order_acquire, memory_order_acquire) ||
+            word & TWILL__STANDING)
+            busy = true;
+    }
+    return busy;
+}
+
 /* Whether nobody will ever come back to an abandoned pool. */
 static inline bool twill__pool_empty(const twill__pool *pool)
 {
     return pool->forsaken && !pool->gone && !pool->live && !pool->abandoned && !pool->outside &&
-           !pool->visitors && !pool->has_watch;
+           !pool->visitors && !pool->has_watch && !twill__pool_stood_in(pool);
 }
 
 /* Whether workers may take tasks without the lock: none of what they would overlook is there.
@@ -346,11 +389,12 @@ static inline bool twill__pool_in_order(const twill__pool *pool)
            pool->live - pool->going <= pool->most;
 }
 
-/* Under the lock: accepted, and not over. Whoever reports that a task is over has seen that it was
-   accepted. */
-static inline uint64_t twill__pool_unfinished(const twill__pool *pool)
+/* Under the lock: whether a task is accepted, and not over. Whoever reports that a task is over has
+   seen that it was accepted. First the stand-ins: what their tasks submitted is seen then. */
+static inline bool twill__pool_unfinished(const twill__pool *pool)
 {
-    return atomic_load_explicit(&pool->submitted, memory_order_relaxed) - pool->over;
+    return twill__pool_stood_in(pool) ||
+           atomic_load_explicit(&pool->submitted, memory_order_relaxed) != pool->over;
 }
 
 /* How many workers are not inside a region that blocks. */

@@ -668,6 +668,114 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
         twill__guest_runs(&guest);
 }
 
+/* ---- a stand-in ---- */
+
+/* At the pool's beginning. False: no memory. */
+static inline bool twill__stand_ins_make(twill__pool *pool)
+{
+    size_t size = TWILL__STAND_INS * sizeof(twill__stand_in);
+    char *memory;
+    if (pool->options.overflow != TWILL_OVERFLOW_CALLER_RUNS)
+        return true;
+    if (!(memory = (char *)TWILL_MALLOC(size + TWILL__LINE)))
+        return false;
+    pool->stand_in_memory = memory;
+    memset(memory, 0, size + TWILL__LINE);
+    memory += (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+    pool->stand_in = (twill__stand_in *)(void *)memory;
+    for (unsigned i = 0; i < TWILL__STAND_INS; i++) {
+        twill__hand *runner = &pool->stand_in[i].runner;
+        runner->call.table = twill__hand_table();
+        runner->worker = UINT_MAX;
+        runner->outside = true;
+        runner->stands = &pool->stand_in[i].word;
+        twill_cancel_init(&runner->token, pool->options.run.until.cancel);
+        twill__hand_in(pool, runner);
+    }
+    return true;
+}
+
+/* The pool goes, and nobody is in it. */
+static inline void twill__stand_ins_free(twill__pool *pool)
+{
+    /* in a child of a fork others of the parent's may stand in their tokens' lists */
+    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS && twill__pool_here(pool); i++) {
+        twill_cancel *token = &pool->stand_in[i].runner.token;
+        if (twill__token_used(twill__token_of(token)))
+            twill_cancel_detach(token);
+    }
+    TWILL_FREE(pool->stand_in_memory);
+    pool->stand_in_memory = NULL;
+    pool->stand_in = NULL;
+}
+
+/* Under the lock, at a close: nobody stands in any more, but for those who do. */
+static inline void twill__stand_ins_shut(twill__pool *pool)
+{
+    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS; i++)
+        atomic_fetch_or(&pool->stand_in[i].word, TWILL__WATCHED);
+}
+
+/* False: somebody else does, or the pool is closed. */
+static inline bool twill__stand_in_begins(twill__stand_in *stand_in)
+{
+    uint32_t word = 0;
+    /* acquire: pairs with the end of the one before */
+    return atomic_compare_exchange_strong_explicit(&stand_in->word, &word, TWILL__STANDING,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+/* The last access to the pool, which may be gone then. */
+static inline void twill__stand_in_ends(twill__guest *guest)
+{
+    twill__pool *pool = guest->pool;
+    _Atomic uint32_t *stands = guest->runner->stands;
+    uint32_t word = TWILL__STANDING;
+    twill__turn turn;
+    twill__thread()->runner = guest->runner->outer;
+    twill__thread()->team = guest->team;
+    /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
+    if (atomic_compare_exchange_strong_explicit(stands, &word, 0, memory_order_release,
+                                                memory_order_relaxed))
+        return;
+    twill__turn_begin(pool, &turn);
+    /* release: as above. Nobody else writes it now */
+    atomic_store_explicit(stands, pool->closed ? TWILL__WATCHED : 0, memory_order_release);
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+static inline void twill__stand_in_ended(void *guest_)
+{
+    twill__guest *guest = (twill__guest *)guest_;
+    twill__hand *runner = guest->runner;
+    twill__turn turn;
+    twill__hand_lost(guest->pool, runner);
+    runner->said = 0;
+    runner->context = NULL;
+    twill__turn_begin(guest->pool, &turn);
+    twill__hand_on(runner, NULL);
+    twill__hand_report(guest->pool, &turn, runner);
+    twill__turn_end(guest->pool, &turn);
+    twill__stand_in_ends(guest);
+}
+
+/* After twill__stand_in_begins. noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, twill__hand *runner,
+                                                           const twill__todo *todo)
+{
+    twill__self *self = twill__thread();
+    twill__guest guest = {pool, runner, NULL, self->team};
+    runner->outer = (twill__hand *)self->runner;
+    runner->index = todo->index;
+    self->runner = runner;
+    self->team = &pool->team;
+    TWILL__GUARD_PUSH(twill__stand_in_ended, &guest);
+    twill__run_plain(pool, runner, todo, true);
+    TWILL__GUARD_POP(0);
+    twill__stand_in_ends(&guest);
+}
+
 /* ---- what tasks say ---- */
 
 static inline void twill__hand_skip(const twill_task *task)

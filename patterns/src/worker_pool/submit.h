@@ -8,11 +8,9 @@ typedef struct twill__order { /* one submission */
     twill__pool *pool;
     twill__hand *runner; /* of this thread; NULL: it is none of the pool's */
     const twill_submit_options *options;
-    twill_task_fn *fn;
-    void *arg, *context;
+    twill__todo todo; /* as it goes into the queue, if it is plain */
     twill_future *future;
     twill__errand *work; /* NULL: plain */
-    size_t index;
     bool plain, waits;
     const twill_until *until;
 } twill__order;
@@ -40,17 +38,17 @@ static inline twill_status twill__order_init(twill__order *order, twill_pool *po
         return TWILL_FORKED;
     order->runner = twill__hand_here(order->pool);
     order->options = options;
-    order->fn = fn;
+    order->todo.fn = fn;
     order->future = future;
     order->work = NULL;
     order->plain = twill__is_plain(options, future);
     order->waits = waits;
     order->until = until;
-    order->context = options->context;
-    if (!order->context && order->runner && order->runner->depth)
-        order->context = order->runner->context; /* inherited */
-    else if (!order->context)
-        order->context = order->pool->options.run.context;
+    order->todo.context = options->context;
+    if (!order->todo.context && order->runner && order->runner->depth)
+        order->todo.context = order->runner->context; /* inherited */
+    else if (!order->todo.context)
+        order->todo.context = order->pool->options.run.context;
     return TWILL_OK;
 }
 
@@ -118,9 +116,9 @@ static inline bool twill__order_record(twill__order *order)
     if (work->stopped)
         work->stopped = false;
     record->where = TWILL__NOWHERE;
-    record->fn = order->fn;
-    record->arg = order->arg;
-    record->context = order->context;
+    record->fn = order->todo.fn;
+    record->arg = order->todo.arg;
+    record->context = order->todo.context;
     record->outcome.key = options->key;
     record->outcome.started = 0;
     twill__errand_token(pool, work, options->cancel);
@@ -153,14 +151,14 @@ static inline void twill__order_number(twill__order *order)
 {
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
-    order->index = pool->next_index++;
+    order->todo.index = pool->next_index++;
     /* by one thread at a time */
     atomic_store_explicit(&pool->submitted,
                           atomic_load_explicit(&pool->submitted, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     if (!work)
         return;
-    work->record.outcome.index = order->index;
+    work->record.outcome.index = order->todo.index;
     work->record.outcome.queued = twill__clock_now();
     if (order->future)
         *order->future = twill__record_hold(&work->record);
@@ -171,15 +169,19 @@ static inline void twill__order_number(twill__order *order)
     }
 }
 
-/* What goes into the queue. */
-static inline void twill__order_todo(const twill__order *order, twill__todo *todo)
+/* What goes into the queue; `entry`: room for it. */
+static inline const twill__todo *twill__order_todo(twill__order *order, twill__todo *entry)
 {
-    const twill__errand *work = order->work;
-    todo->fn = work ? NULL : order->fn;
-    todo->arg = work ? (void *)(uintptr_t)&work->entry : order->arg;
-    todo->context = order->context;
-    todo->index = order->index;
-    todo->stamp = twill__pool_measures(order->pool, order->index) ? twill__ticks() : 0;
+    twill__todo *todo = &order->todo;
+    if (order->work) {
+        todo = entry;
+        todo->fn = NULL;
+        todo->arg = &order->work->entry;
+        todo->context = NULL;
+        todo->index = order->todo.index;
+    }
+    todo->stamp = twill__pool_measures(order->pool, todo->index) ? twill__ticks() : 0;
+    return todo;
 }
 
 static inline void twill__order_push(twill__order *order, twill__turn *turn)
@@ -187,9 +189,8 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__todo todo;
-        twill__order_todo(order, &todo);
-        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
+        twill__todos_push(&pool->todos, twill__order_todo(order, NULL), 0, 0,
+                          pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
         work->record.where = TWILL__LATER;
         pool->later++;
@@ -223,8 +224,8 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
         twill_cancel_add_hook(pool->options.run.until.cancel, &work->hook);
     }
     if (pool->options.on_event) {
-        twill_task task = twill__task_about(pool, order->index, order->context);
-        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->index,
+        twill_task task = twill__task_about(pool, order->todo.index, order->todo.context);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index,
                      work ? work->record.outcome.key : NULL, UINT_MAX, &task);
     }
     twill__turn_begin(pool, turn);
@@ -244,7 +245,7 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     if (told) {
-        twill_task task = twill__task_about(pool, SIZE_MAX, order->context);
+        twill_task task = twill__task_about(pool, SIZE_MAX, order->todo.context);
         twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
                      &task);
         twill__turn_begin(pool, turn);
@@ -269,45 +270,87 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
     return TWILL_OK;
 }
 
-/* A plain task of a task, while the queue is full: no lock. */
-static inline void twill__order_inline(twill__order *order)
+/* A plain task that will run on this thread as `runner`, at once: no lock, but for numbers. */
+static inline void twill__order_inlined(twill__order *order, twill__hand *runner)
 {
     twill__pool *pool = order->pool;
-    twill__hand *runner = order->runner;
-    twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
     if (runner->number == runner->numbers_end) {
         twill__turn turn;
         twill__turn_begin(pool, &turn);
         twill__todos_shut(&pool->todos);
         runner->number = pool->next_index;
         runner->numbers_end = pool->next_index += 64;
+        if (runner->outside)
+            runner->workers = pool->most + pool->options.max_abandoned;
         twill__turn_end(pool, &turn);
     }
-    todo.index = runner->number++;
+    order->todo.index = runner->number++;
+    order->todo.stamp = 0;
     twill__count(pool, runner, TWILL__N_CALLER_RAN);
     twill__count(pool, runner, TWILL__N_INLINED);
     if (pool->options.on_event) {
-        twill_task task = twill__task_about(pool, todo.index, order->context);
-        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, todo.index, NULL, UINT_MAX, &task);
+        twill_task task = twill__task_about(pool, order->todo.index, order->todo.context);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index, NULL, UINT_MAX, &task);
     }
-    twill__run_plain(pool, runner, &todo, true);
+}
+
+/* A plain task of a task, while the queue is full. */
+static inline void twill__order_inline(twill__order *order)
+{
+    twill__order_inlined(order, order->runner);
+    twill__run_plain(order->pool, order->runner, &order->todo, true);
+}
+
+#define TWILL__RUNS_ON 7 /* tasks */
+
+/* This thread's, if it is one from outside whose plain tasks it runs itself while the queue is
+   full; else NULL. */
+static inline twill__stand_in *twill__order_stand_in(const twill__order *order)
+{
+    if (!order->pool->stand_in || !order->plain || order->runner || !order->waits)
+        return NULL;
+    return &order->pool->stand_in[twill__thread_number() % TWILL__STAND_INS];
+}
+
+/* It runs as a plain task of this thread. False: somebody else is the stand-in just now, or the pool
+   is closed. `more`: so many may follow without a look. */
+static inline bool twill__order_stands_in(twill__order *order, twill__stand_in *stand_in,
+                                          uint32_t more)
+{
+    if (!twill__stand_in_begins(stand_in))
+        return false;
+    /* relaxed: a guess */
+    atomic_store_explicit(&stand_in->runs_on, more, memory_order_relaxed);
+    twill__order_inlined(order, &stand_in->runner);
+    twill__stand_in_runs(order->pool, &stand_in->runner, &order->todo);
+    return true;
+}
+
+/* There was no room a moment ago, tasks are quick, and workers at it: not each of them looks again,
+   since a look takes the workers' line from them. */
+static inline bool twill__order_runs_on(twill__order *order, twill__stand_in *stand_in)
+{
+    twill__pool *pool = order->pool;
+    /* relaxed, here and below: guesses */
+    uint32_t more = atomic_load_explicit(&stand_in->runs_on, memory_order_relaxed);
+    if (!more || !twill__pool_is_quick(pool) ||
+        atomic_load_explicit(&pool->team.idle, memory_order_relaxed) >=
+            twill__team_threads(&pool->team))
+        return false;
+    return twill__order_stands_in(order, stand_in, more - 1);
 }
 
 /* It has a number, and will not run. */
 static inline void twill__order_drop(twill__order *order, twill__turn *turn, twill_status why)
 {
     twill__pool *pool = order->pool;
-    twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
+    twill__todo entry;
     pool->reserved++;
-    if (order->work) {
+    if (order->work)
         twill__errand_untimed(pool, order->work);
-        todo.fn = NULL;
-        todo.arg = &order->work->entry;
-    }
-    todo.index = order->index;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    twill__todo_drop(pool, &todo, why);
+    twill__todo_drop(pool, twill__order_todo(order, &entry), why);
     twill__pool_ended(pool, 1);
 }
 
@@ -513,7 +556,7 @@ static inline bool twill__order_joins(twill__order *order)
     int sleepers = 0;
     uint64_t tail;
     uint32_t idle;
-    twill__todo todo;
+    twill__todo entry;
     if (!twill__todos_enter(todos, &tail))
         return false;
     if (!twill__todos_fits(todos, tail, pool->capacity) ||
@@ -524,8 +567,7 @@ static inline bool twill__order_joins(twill__order *order)
     twill__order_number(order);
     if (order->work)
         order->work->record.where = TWILL__READY;
-    twill__order_todo(order, &todo);
-    twill__todos_fill(todos, tail, &todo);
+    twill__todos_fill(todos, tail, twill__order_todo(order, &entry));
     twill__order_peak(pool, tail + 1);
     idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
     if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
@@ -539,12 +581,16 @@ static inline bool twill__order_joins(twill__order *order)
 static inline twill_status twill__order_go(twill__order *order)
 {
     twill__pool *pool = order->pool;
+    twill__stand_in *stand_in = twill__order_stand_in(order);
     twill__turn turn;
     if (twill__order_is_inline(order)) {
         twill__order_inline(order);
         return TWILL_OK;
     }
-    if (twill__order_ordinary(order) && twill__order_joins(order))
+    if ((stand_in && twill__order_runs_on(order, stand_in)) ||
+        (twill__order_ordinary(order) && twill__order_joins(order)) ||
+        (stand_in && !twill__pool_looks_roomy(pool) &&
+         twill__order_stands_in(order, stand_in, TWILL__RUNS_ON)))
         return TWILL_OK;
     twill__turn_begin(pool, &turn);
     twill__todos_shut(&pool->todos);
@@ -566,7 +612,7 @@ static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn
     twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
     if (status != TWILL_OK)
         return status;
-    order.arg = arg;
+    order.todo.arg = arg;
     return twill__order_go(&order);
 }
 
@@ -605,7 +651,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
            !twill__pool_full(pool)) {
         order->work = NULL;
-        order->arg = args ? args[*at] : NULL;
+        order->todo.arg = args ? args[*at] : NULL;
         order->future = futures ? &futures[*at] : NULL;
         if (!twill__order_memory(order))
             break;
@@ -641,7 +687,7 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
         if (at == n)
             break;
         order.work = NULL;
-        order.arg = args ? args[at] : NULL;
+        order.todo.arg = args ? args[at] : NULL;
         order.future = futures ? &futures[at] : NULL;
         status = twill__order_go(&order);
         dropped = dropped || status == TWILL_DROPPED;
