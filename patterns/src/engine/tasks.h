@@ -387,6 +387,8 @@ typedef struct twill__taker { /* a thread that takes without the lock */
     /* the record that may be this thread's, before it is: who holds, sees it */
     _Atomic(twill__todo_entry *) claim;
     const twill__todo_entry *ahead; /* a guess: a record whose turn it will be soon, or NULL */
+    uint64_t next;                  /* its last place, + 1 */
+    bool beside;                    /* a guess: others have taken some since */
 } twill__taker;
 
 #define TWILL__TAKES_AHEAD 3
@@ -462,6 +464,8 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
         /* release: the cell was read before it is filled again (twill__todos_see) */
         if (atomic_compare_exchange_weak_explicit(&todos->head, &head, head + 1,
                                                   memory_order_acq_rel, memory_order_acquire)) {
+            taker->beside = head != taker->next;
+            taker->next = head + 1;
             twill__todo_look_ahead(ring, head, taker);
             return true;
         }

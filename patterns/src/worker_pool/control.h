@@ -629,7 +629,7 @@ TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, 
 static inline bool twill__no_visitors(const twill__pool *pool, const void *data)
 {
     (void)data;
-    return pool->visitors == 1; /* ourselves */
+    return pool->visitors == 1 && !pool->lingering; /* ourselves; closed, so it is ours to read */
 }
 
 TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)

@@ -25,6 +25,7 @@
    alone. Any other one is a twill__errand, a record of engine/future.h. */
 
 #define TWILL__QUICK 1000 /* ns: to call somebody for such a task costs more than the task */
+#define TWILL__TINY  64   /* ns: two who take such tasks side by side are slower than one */
 
 typedef enum twill__counted {
     TWILL__N_STARTED,
@@ -150,6 +151,9 @@ typedef struct twill__worker {
     bool woke;           /* it comes from sleep: its own, as the next */
     bool naps;           /* counted in the pool's `napping` */
     uint64_t naps_since; /* what was submitted then */
+    bool gives_way;      /* another one is enough: its own, as the next two */
+    twill_ns naps_at;    /* its nap began then, */
+    uint64_t naps_taken; /* after so many tasks */
     twill_ns idle_since;
     uint64_t each_seen;
     twill__everyone *each; /* that it is in; its own */
@@ -187,7 +191,8 @@ typedef struct twill__pool {
     twill__thrd watch;
     bool has_watch, watch_ends;
     _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
-    _Atomic bool quick;           /* the task that was measured last took less than TWILL__QUICK */
+    /* the task that was measured last took less than TWILL__QUICK, TWILL__TINY */
+    _Atomic bool quick, tiny;
     /* relaxed: plain tasks whose number has one of these bits are not measured */
     _Atomic size_t sample;
     /* while the queue is held, a guess for who is full anyway, else 0; written under the lock */
@@ -203,6 +208,7 @@ typedef struct twill__pool {
     /* by who is inside (twill__todos_enter), or, while shut, under the lock */
     _Alignas(TWILL__LINE) size_t next_index;
     size_t peak;
+    size_t lingering;           /* submits that look for room out there; they come back */
     _Atomic uint64_t submitted; /* relaxed for others: see twill__pool_unfinished */
     /* set at creation */
     _Alignas(TWILL__LINE) size_t capacity;
@@ -375,7 +381,7 @@ static inline bool twill__pool_stood_in(const twill__pool *pool)
 static inline bool twill__pool_empty(const twill__pool *pool)
 {
     return pool->forsaken && !pool->gone && !pool->live && !pool->abandoned && !pool->outside &&
-           !pool->visitors && !pool->has_watch && !twill__pool_stood_in(pool);
+           !pool->visitors && !pool->lingering && !pool->has_watch && !twill__pool_stood_in(pool);
 }
 
 /* Whether workers may take tasks without the lock: none of what they would overlook is there.

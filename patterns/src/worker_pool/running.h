@@ -286,10 +286,17 @@ static inline bool twill__pool_is_quick(const twill__pool *pool)
     return atomic_load_explicit(&pool->quick, memory_order_relaxed);
 }
 
+static inline bool twill__pool_is_tiny(const twill__pool *pool)
+{
+    return atomic_load_explicit(&pool->tiny, memory_order_relaxed);
+}
+
 static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
 {
     if (twill__pool_is_quick(pool) != (ns < TWILL__QUICK))
         atomic_store_explicit(&pool->quick, ns < TWILL__QUICK, memory_order_relaxed);
+    if (twill__pool_is_tiny(pool) != (ns < TWILL__TINY))
+        atomic_store_explicit(&pool->tiny, ns < TWILL__TINY, memory_order_relaxed);
 }
 
 /* The outermost task of a worker, a plain one, is over: false: the watch has counted it as LOST.

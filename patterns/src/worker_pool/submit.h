@@ -189,8 +189,7 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__todos_push(&pool->todos, twill__order_todo(order, NULL), 0, 0,
-                          pool->team.tick_rate);
+        twill__todos_push(&pool->todos, twill__order_todo(order, NULL), 0, 0, pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
         work->record.where = TWILL__LATER;
         pool->later++;
@@ -546,9 +545,38 @@ static inline void twill__order_peak(twill__pool *pool, uint64_t tail)
         pool->peak = (size_t)(tail - pool->todos.seen);
 }
 
-/* The short way for most tasks, without the lock and with the same result. False: it is for the
-   long one. Once it has left it does not touch the pool again, which may be gone. */
-static inline bool twill__order_joins(twill__order *order)
+/* Whether it is better to look for room out there for a moment than to take the lock, and to sleep. */
+static inline bool twill__order_may_linger(const twill__order *order)
+{
+    const twill__pool *pool = order->pool;
+    return pool->options.overflow == TWILL_OVERFLOW_BLOCK && order->waits && !order->runner &&
+           !order->until->deadline && !order->until->cancel && twill__pool_is_quick(pool) &&
+           twill__cpus_hint() != 1;
+}
+
+/* After that, outside. The looks are far apart, so that a few tasks may come in one after another:
+   each takes the workers' line from them. False: there was no room for long. The end waits for who
+   lingers. */
+static inline bool twill__order_lingers(const twill__order *order)
+{
+    const twill__pool *pool = order->pool;
+    uint64_t since = twill__ticks(), wait = pool->team.tick_rate * TWILL__SEARCH >> 10;
+    for (unsigned look = 0; look < 3; look++, wait *= 2) {
+        while (TWILL__SPIN && twill__ticks() - since < wait)
+            for (unsigned pause = 0; pause < 16; pause++)
+                twill__pause();
+        if (twill__pool_looks_roomy(pool))
+            return true;
+    }
+    return false;
+}
+
+typedef enum twill__joined { TWILL__NOT_IN, TWILL__NO_ROOM, TWILL__IN } twill__joined;
+
+/* The short way for most tasks, without the lock and with the same result. NOT_IN: it is for the long
+   one; NO_ROOM: there may be some in a moment. `lingers`: is counted among those who have to come
+   back. Once it is in, it does not touch the pool again, which may be gone. */
+static inline twill__joined twill__order_joins(twill__order *order, bool *lingers)
 {
     twill__pool *pool = order->pool;
     twill__todos *todos = &pool->todos;
@@ -558,11 +586,14 @@ static inline bool twill__order_joins(twill__order *order)
     uint32_t idle;
     twill__todo entry;
     if (!twill__todos_enter(todos, &tail))
-        return false;
-    if (!twill__todos_fits(todos, tail, pool->capacity) ||
-        (!order->plain && !twill__order_record(order))) {
+        return TWILL__NOT_IN;
+    pool->lingering -= *lingers;
+    *lingers = !twill__todos_fits(todos, tail, pool->capacity);
+    if (*lingers || (!order->plain && !twill__order_record(order))) {
+        *lingers = *lingers && twill__order_may_linger(order);
+        pool->lingering += *lingers;
         twill__todos_leave(todos, tail);
-        return false;
+        return *lingers ? TWILL__NO_ROOM : TWILL__NOT_IN;
     }
     twill__order_number(order);
     if (order->work)
@@ -575,32 +606,63 @@ static inline bool twill__order_joins(twill__order *order)
     twill__todos_leave(todos, tail + 1);
     if (sleepers)
         twill__wake(epoch, sleepers);
-    return true;
+    return TWILL__IN;
+}
+
+/* Without the lock. False: it is for the long way. */
+static inline bool twill__order_is_short(twill__order *order, bool *lingers)
+{
+    twill__pool *pool = order->pool;
+    twill__stand_in *stand_in = twill__order_stand_in(order);
+    if (twill__order_is_inline(order)) {
+        twill__order_inline(order);
+        return true;
+    }
+    if (stand_in && twill__order_runs_on(order, stand_in))
+        return true;
+    if (twill__order_ordinary(order)) {
+        twill__joined joined;
+        do /* exit: it is in, or the door is shut, or there was no room for long */
+            if ((joined = twill__order_joins(order, lingers)) == TWILL__IN)
+                return true;
+        while (joined == TWILL__NO_ROOM && twill__order_lingers(order));
+    }
+    return stand_in && !twill__pool_looks_roomy(pool) &&
+           twill__order_stands_in(order, stand_in, TWILL__RUNS_ON);
+}
+
+/* Under the lock and shut, which it leaves. */
+static inline twill_status twill__order_decides(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    if (pool->sealed || (pool->closed && !order->runner))
+        return twill__order_refuse(order, turn, TWILL_CLOSED);
+    if (!twill__order_memory(order))
+        return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
+    if (twill__pool_full(pool))
+        return twill__order_full(order, turn);
+    return twill__order_accept(order, turn);
 }
 
 static inline twill_status twill__order_go(twill__order *order)
 {
     twill__pool *pool = order->pool;
-    twill__stand_in *stand_in = twill__order_stand_in(order);
+    bool lingers = false;
     twill__turn turn;
-    if (twill__order_is_inline(order)) {
-        twill__order_inline(order);
-        return TWILL_OK;
-    }
-    if ((stand_in && twill__order_runs_on(order, stand_in)) ||
-        (twill__order_ordinary(order) && twill__order_joins(order)) ||
-        (stand_in && !twill__pool_looks_roomy(pool) &&
-         twill__order_stands_in(order, stand_in, TWILL__RUNS_ON)))
+    twill_status status;
+    if (twill__order_is_short(order, &lingers))
         return TWILL_OK;
     twill__turn_begin(pool, &turn);
     twill__todos_shut(&pool->todos);
-    if (pool->sealed || (pool->closed && !order->runner))
-        return twill__order_refuse(order, &turn, TWILL_CLOSED);
-    if (!twill__order_memory(order))
-        return twill__order_refuse(order, &turn, TWILL_NO_MEMORY);
-    if (twill__pool_full(pool))
-        return twill__order_full(order, &turn);
-    return twill__order_accept(order, &turn);
+    if (!lingers)
+        return twill__order_decides(order, &turn);
+    pool->lingering--;
+    pool->visitors++; /* the end waits for it until it has left */
+    status = twill__order_decides(order, &turn);
+    twill__turn_begin(pool, &turn);
+    twill__pool_left(pool, &turn);
+    twill__turn_end(pool, &turn);
+    return status;
 }
 
 static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg,

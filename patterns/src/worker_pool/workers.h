@@ -8,7 +8,8 @@
 #define TWILL__IDLE_AFTER  TWILL_SEC(10)
 #define TWILL__GROW_AFTER  TWILL_MS(10)
 #define TWILL__MAX_NUMBERS 65536u
-#define TWILL__NAP         200000 /* ns: an idle worker looks again then, while quick tasks come */
+#define TWILL__NAP         100000 /* ns: an idle worker looks again then, while quick tasks come */
+#define TWILL__NO_CROWD    128    /* ns a task: so fast, those at work want no help */
 #define TWILL__SEARCH      1500   /* ns a busy worker lets the next quick tasks come together */
 
 /* ---- starting ---- */
@@ -234,7 +235,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->each_seen = (*each)->number;
         (*each)->inside++;
         next = TWILL__RUN_EACH;
-    } else if (twill__worker_takes(pool, &turn, worker, todo)) {
+    } else if (!worker->gives_way && twill__worker_takes(pool, &turn, worker, todo)) {
         next = TWILL__RUN_IT;
     } else if (pool->leaving || twill__worker_retires(pool, worker)) {
         next = TWILL__GO;
@@ -273,32 +274,50 @@ static inline void twill__worker_each(twill__worker *worker, twill__everyone *ea
 
 /* ---- idle ---- */
 
-/* Under the lock, counted as idle: whether there is nothing to do. *until: when to look again. */
+/* How many tasks have begun, or were taken out otherwise. A guess, without the lock. */
+static inline uint64_t twill__pool_taken(const twill__pool *pool)
+{
+    uint64_t head = atomic_load_explicit(&pool->todos.head, memory_order_relaxed) & ~TWILL__HOLD;
+    return atomic_load_explicit(&pool->submitted, memory_order_relaxed) -
+           (twill__todos_tail(&pool->todos) - head);
+}
+
+/* Under the lock, counted as idle, while quick tasks come, or (`crowd`) are left to others: one looks
+   again soon, unasked. */
+static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, bool crowd)
+{
+    /* relaxed: a figure */
+    uint64_t submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed);
+    if (atomic_load(&pool->napping) ||
+        !(crowd || (twill__pool_is_quick(pool) && submitted != worker->naps_since)))
+        return;
+    worker->naps = true;
+    worker->naps_since = submitted;
+    worker->naps_at = twill__clock_now();
+    worker->naps_taken = twill__pool_taken(pool);
+    atomic_fetch_add(&pool->napping, 1);
+}
+
+/* Under the lock, counted as idle: whether there is nothing to do, or others are at it. *until: when
+   to look again. */
 static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *worker,
                                            twill_ns *until)
 {
     twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
              after = pool->options.idle_after;
-    uint64_t submitted;
+    bool crowd = worker->gives_way && !pool->todos.held &&
+                 atomic_load(&pool->team.idle) < pool->live - pool->coming;
     *until = TWILL_FOREVER;
     if (atomic_load(&pool->on_way))
         atomic_store(&pool->on_way, false); /* see twill__pool_calls */
-    if ((!twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
+    if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
         worker->runner.given_up || twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
-    submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed); /* a figure */
-    if (!atomic_load(&pool->napping) && twill__pool_is_quick(pool) &&
-        submitted != worker->naps_since) {
-        twill_ns soon = twill__clock_now() + TWILL__NAP;
-        *until = soon < *until ? soon : *until;
-        worker->naps = true;
-        worker->naps_since = submitted;
-        atomic_fetch_add(&pool->napping, 1);
-    }
+    twill__worker_naps(pool, worker, crowd);
     worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
     return true;
@@ -314,7 +333,8 @@ static inline bool twill__worker_looks(twill__pool *pool, twill__worker *worker,
     return sleeps;
 }
 
-static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill_ns until)
+/* True: for this there is no more to do than before. */
+static inline bool twill__worker_sleeps(twill__team *team, uint32_t epoch, twill_ns until)
 {
     twill_ns alarm = atomic_load(&team->alarm), now = twill__clock_now();
     twill_ns end = alarm < until ? alarm : until;
@@ -322,8 +342,36 @@ static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
         twill__park(&team->epoch, epoch, 0);
     else if (now < end)
         (void)twill__park(&team->epoch, epoch, end);
-    if (alarm != TWILL_FOREVER && twill__clock_now() >= alarm)
-        atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+    if (alarm == TWILL_FOREVER || twill__clock_now() < alarm)
+        return true;
+    atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+    return false;
+}
+
+/* After a nap: whether those who are at work want no help, since they are faster alone. */
+static inline bool twill__worker_naps_on(twill__worker *worker, twill_ns until)
+{
+    twill__pool *pool = worker->runner.pool;
+    uint64_t taken = twill__pool_taken(pool), since = worker->naps_taken;
+    twill_ns now = twill__clock_now(), took = now - worker->naps_at;
+    worker->naps_at = now;
+    worker->naps_taken = taken;
+    return worker->naps && now < until && twill__pool_is_tiny(pool) &&
+           !twill__todos_are_held(&pool->todos) &&
+           atomic_load(&pool->team.idle) < twill__team_threads(&pool->team) &&
+           (int64_t)(taken - since) > took / TWILL__NO_CROWD;
+}
+
+/* Counted as parked. */
+static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, twill_ns until)
+{
+    twill__team *team = &worker->runner.pool->team;
+    twill_ns soon;
+    do /* exit: it was called, or has to look */
+        soon = worker->naps ? worker->naps_at + TWILL__NAP : until;
+    while (atomic_load(&team->epoch) == epoch &&
+           twill__worker_sleeps(team, epoch, soon < until ? soon : until) &&
+           twill__worker_naps_on(worker, until));
 }
 
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
@@ -414,11 +462,11 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
         atomic_load(&team->epoch) == epoch &&
         !(twill__worker_may_spin(worker) && twill__worker_spins(team, epoch))) {
         atomic_fetch_add(&team->parked, 1);
-        if (atomic_load(&team->epoch) == epoch)
-            twill__worker_sleeps(team, epoch, until);
+        twill__worker_rests(worker, epoch, until);
         atomic_fetch_sub(&team->parked, 1);
     }
     atomic_fetch_sub(&team->idle, 1);
+    worker->gives_way = false;
     /* relaxed: statistics */
     atomic_store_explicit(&worker->idle_ticks,
                           atomic_load_explicit(&worker->idle_ticks, memory_order_relaxed) +
@@ -480,13 +528,21 @@ static inline bool twill__worker_searches(twill__worker *worker, twill__todo *to
     return false;
 }
 
+/* Two who take tiny tasks side by side are slower than one, since each take fetches the line that the
+   other has written: one of them naps. */
+static inline bool twill__worker_gives_way(twill__worker *worker)
+{
+    worker->gives_way = worker->runner.taker.beside && twill__pool_is_tiny(worker->runner.pool);
+    return worker->gives_way;
+}
+
 /* The next task without the lock, for one that is busy: then it counts as such, and has told that
    it is awake. */
 static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *todo)
 {
     twill__hand *runner = &worker->runner;
     twill__todos *todos = &runner->pool->todos;
-    if (!runner->busy || runner->looks)
+    if (!runner->busy || runner->looks || twill__worker_gives_way(worker))
         return false;
     /* quick ones: does not look for every single one what has come */
     if ((twill__todos_known(todos, &runner->taker) || !twill__worker_searches(worker, todo)) &&
@@ -532,7 +588,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             worker->runner.now = 0;
             twill__worker_hands_on(worker);
             if (twill__serve_team(team, worker->runner.worker + 1))
-                worker->idle_since = 0;
+                worker->idle_since = 0, worker->gives_way = false;
             else
                 twill__worker_idle(worker, epoch);
             break;
