@@ -848,6 +848,187 @@ TEST(an_abandoned_pool_goes_with_its_last_thread)
     }
 }
 
+/* ---- who runs his task himself, because the queue is full ---- */
+
+struct outsider {
+    pthread_t thread;
+    twill_pool *pool;
+    twill_task_fn *fn;
+    void *arg;
+    twill_status status;
+};
+
+static void *outsider_main(void *outsider_)
+{
+    struct outsider *outsider = outsider_;
+
+    outsider->status = twill_pool_submit(outsider->pool, outsider->fn, outsider->arg, NULL, NULL);
+    return NULL;
+}
+
+/* One worker at the gate, one task behind it, and the next on its submitter's thread. */
+static struct outsider outside(twill_pool *pool, struct gate *gate)
+{
+    struct outsider outsider = {.pool = pool};
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate_or_told, gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    return outsider;
+}
+
+static void outsider_go(struct outsider *outsider, twill_task_fn *fn, void *arg)
+{
+    outsider->fn = fn;
+    outsider->arg = arg;
+    CHECK_EQ(pthread_create(&outsider->thread, NULL, outsider_main, outsider), 0);
+}
+
+static twill_pool *caller_runs(void)
+{
+    return pool_of(&(twill_pool_options){
+        .run.workers = 1, .capacity = 1, .overflow = TWILL_OVERFLOW_CALLER_RUNS});
+}
+
+TEST(who_waits_for_a_pool_waits_for_tasks_of_callers_too)
+{
+    struct gate gate = {0}, beside = {0};
+    twill_pool *pool = caller_runs();
+    struct outsider outsider = outside(pool, &gate);
+    twill_pool_stats stats;
+
+    outsider_go(&outsider, at_gate, &beside);
+    CHECK(gate_inside(&beside, 1));
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_wait_idle_until(pool, twill_within(TWILL_MS(5))), TWILL_TIMEOUT);
+    gate_open(&beside);
+    stats = idle_stats(pool);
+    CHECK_EQ(stats.submitted, 3);
+    CHECK_EQ(stats.done, 3);
+    CHECK_EQ(stats.caller_ran, 1);
+    pthread_join(outsider.thread, NULL);
+    CHECK_EQ(outsider.status, TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_stop_tells_tasks_of_callers_and_lets_none_begin)
+{
+    struct gate gate = {0}, beside = {0};
+    twill_pool *pool = caller_runs();
+    struct outsider outsider = outside(pool, &gate);
+    twill_stopped stopped;
+
+    outsider_go(&outsider, at_gate_or_told, &beside);
+    CHECK(gate_inside(&beside, 1));
+    CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(TWILL_SEC(50)), &stopped),
+             TWILL_OK);
+    CHECK_EQ(stopped.cancelled, 3);
+    CHECK_EQ(stopped.stuck, 0);
+    pthread_join(outsider.thread, NULL);
+    CHECK_EQ(outsider.status, TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_CLOSED);
+    CHECK_EQ(stats_of(pool).cancelled, 3);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_closed_pool_takes_no_task_from_a_caller_though_it_is_full)
+{
+    struct gate gate = {0};
+    twill_pool *pool = caller_runs();
+
+    (void)outside(pool, &gate);
+    CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_CLOSED);
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static int here;
+
+static int on_the_callers_thread(void *pool, void *result, const twill_task *task)
+{
+    twill_future future;
+
+    (void)result;
+    CHECK_PTR(twill_pool_current(), pool);
+    CHECK_EQ(task->worker, UINT_MAX);
+    CHECK_EQ(task->workers, 1);
+    CHECK_PTR(task->context, &here);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK); /* on top of it */
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    return 5;
+}
+
+TEST(a_caller_that_runs_a_task_is_a_part_of_the_pool)
+{
+    struct gate gate = {0};
+    twill_pool *pool = caller_runs();
+    twill_submit_options options = {.context = &here};
+    twill_pool_stats stats;
+
+    (void)outside(pool, &gate);
+    atomic_store(&ran, 0);
+    CHECK_EQ(twill_pool_submit(pool, on_the_callers_thread, pool, NULL, &options), TWILL_OK);
+    CHECK_PTR(twill_pool_current(), NULL);
+    CHECK_EQ(atomic_load(&ran), 2);
+    gate_open(&gate);
+    stats = idle_stats(pool);
+    CHECK_EQ(stats.caller_ran, 3);
+    CHECK_EQ(stats.failed, 1);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_caller_whose_thread_ends_in_its_task_leaves_its_place)
+{
+    struct gate gate = {0};
+    twill_pool *pool = caller_runs();
+    struct outsider outsider = outside(pool, &gate);
+    twill_pool_stats stats;
+
+    for (int i = 0; i < 6; i++) {
+        outsider_go(&outsider, exit_here, NULL);
+        pthread_join(outsider.thread, NULL);
+    }
+    for (int i = 0; i < 6; i++) {
+        outsider_go(&outsider, run_it, NULL);
+        pthread_join(outsider.thread, NULL);
+    }
+    gate_open(&gate);
+    stats = idle_stats(pool);
+    CHECK_EQ(stats.lost, 6);
+    CHECK_EQ(stats.caller_ran, 12);
+    CHECK_EQ(stats.started, 14);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_caller_frees_the_abandoned_pool_whose_task_it_runs)
+{
+    for (int round = 0; round < 20; round++) {
+        struct gate gate = {0}, beside = {0};
+        twill_pool *pool = caller_runs();
+        struct outsider outsider = outside(pool, &gate);
+        twill_stopped stopped;
+
+        outsider_go(&outsider, at_gate, &beside);
+        CHECK(gate_inside(&beside, 1));
+        CHECK_EQ(twill_pool_abandon(pool, &stopped), TWILL_OK);
+        CHECK(stopped.stuck >= 1);
+        gate_open(&beside);
+        pthread_join(outsider.thread, NULL);
+        for (int i = 0; i < 20000 && faults_live(); i++)
+            (void)twill_sleep(twill_within(TWILL_US(100)));
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 /* ---- faults ---- */
 
 TEST(every_allocation_fails_once)
@@ -858,8 +1039,11 @@ TEST(every_allocation_fails_once)
         unsigned accepted = 0, refused = 0;
 
         faults_fail_alloc(k);
-        status = twill_pool_create(
-            &pool, &(twill_pool_options){.run.workers = 2, .capacity = 200, .max_workers = 3});
+        status =
+            twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2,
+                                                           .max_workers = 3,
+                                                           .capacity = 200,
+                                                           .overflow = TWILL_OVERFLOW_CALLER_RUNS});
         if (status == TWILL_OK) {
             twill_future futures[60];
 

@@ -111,8 +111,8 @@ typedef struct twill__hand {
 } twill__hand;
 
 /* What those outside run a plain task as, at once, because the queue is full: runners that stay, so
-   that it takes two steps, no record and no lock. The pool's lock comes in only while somebody looks:
-   who waits for the pool, or has closed it. */
+   that it takes two steps, no record and no lock. The pool's lock comes in only while somebody
+   looks: who waits for the pool, or has closed it. */
 #define TWILL__STAND_INS 4 /* a thread has one of them, if no other one uses it just now */
 enum { TWILL__STANDING = 1, TWILL__WATCHED = 2 }; /* of stand_in.word */
 

@@ -311,8 +311,8 @@ static inline twill__stand_in *twill__order_stand_in(const twill__order *order)
     return &order->pool->stand_in[twill__thread_number() % TWILL__STAND_INS];
 }
 
-/* It runs as a plain task of this thread. False: somebody else is the stand-in just now, or the pool
-   is closed. `more`: so many may follow without a look. */
+/* It runs as a plain task of this thread. False: somebody else is the stand-in just now, or the
+   pool is closed. `more`: so many may follow without a look. */
 static inline bool twill__order_stands_in(twill__order *order, twill__stand_in *stand_in,
                                           uint32_t more)
 {
@@ -545,7 +545,7 @@ static inline void twill__order_peak(twill__pool *pool, uint64_t tail)
         pool->peak = (size_t)(tail - pool->todos.seen);
 }
 
-/* Whether it is better to look for room out there for a moment than to take the lock, and to sleep. */
+/* Whether it is better to look for room out there for a moment than to take the lock, and sleep. */
 static inline bool twill__order_may_linger(const twill__order *order)
 {
     const twill__pool *pool = order->pool;
@@ -573,9 +573,9 @@ static inline bool twill__order_lingers(const twill__order *order)
 
 typedef enum twill__joined { TWILL__NOT_IN, TWILL__NO_ROOM, TWILL__IN } twill__joined;
 
-/* The short way for most tasks, without the lock and with the same result. NOT_IN: it is for the long
-   one; NO_ROOM: there may be some in a moment. `lingers`: is counted among those who have to come
-   back. Once it is in, it does not touch the pool again, which may be gone. */
+/* The short way for most tasks, without the lock and with the same result. NOT_IN: it is for the
+   long one; NO_ROOM: there may be some in a moment. `lingers`: is counted among those who have to
+   come back. Once it is in, it does not touch the pool again, which may be gone. */
 static inline twill__joined twill__order_joins(twill__order *order, bool *lingers)
 {
     twill__pool *pool = order->pool;

@@ -282,8 +282,8 @@ static inline uint64_t twill__pool_taken(const twill__pool *pool)
            (twill__todos_tail(&pool->todos) - head);
 }
 
-/* Under the lock, counted as idle, while quick tasks come, or (`crowd`) are left to others: one looks
-   again soon, unasked. */
+/* Under the lock, counted as idle, while quick tasks come, or (`crowd`) are left to others: one
+   looks again soon, unasked. */
 static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, bool crowd)
 {
     /* relaxed: a figure */
@@ -298,8 +298,8 @@ static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, 
     atomic_fetch_add(&pool->napping, 1);
 }
 
-/* Under the lock, counted as idle: whether there is nothing to do, or others are at it. *until: when
-   to look again. */
+/* Under the lock, counted as idle: whether there is nothing to do, or others are at it. *until:
+   when to look again. */
 static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *worker,
                                            twill_ns *until)
 {
@@ -528,8 +528,8 @@ static inline bool twill__worker_searches(twill__worker *worker, twill__todo *to
     return false;
 }
 
-/* Two who take tiny tasks side by side are slower than one, since each take fetches the line that the
-   other has written: one of them naps. */
+/* Two who take tiny tasks side by side are slower than one, since each take fetches the line that
+   the other has written: one of them naps. */
 static inline bool twill__worker_gives_way(twill__worker *worker)
 {
     worker->gives_way = worker->runner.taker.beside && twill__pool_is_tiny(worker->runner.pool);
