@@ -3490,7 +3490,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                       queue
        REJECT         FULL
        CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
-                      worker_state); try_submit says FULL
+                      worker_state); try_submit says FULL. While tasks take less than a microsecond
+                      and workers are busy, up to 7 that follow at once go the same way without a
+                      look whether there is room by now
        DROP_OLDEST, DROP_NEWEST   one that waits ends DROPPED, by its `drop`
        DROP_INCOMING  the new one does; submit says DROPPED
 
@@ -3532,7 +3534,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
    IDLE         Workers look for work for 50 us after the last one (one CPU is left to others), then
                 sleep: no CPU time. While tasks of less than a microsecond come one after another,
                 and a worker is at work on them, nobody is called for each: one of the others looks
-                every 0.2 ms whether it is needed, which is the longest that a task waits so.
+                every 0.1 ms whether it is needed; 0.2 ms is the longest that a task waits so. Of
+                empty tasks one worker runs more alone than two that take turns.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
                 nobody.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
@@ -37624,6 +37627,8 @@ typedef struct twill__taker { /* a thread that takes without the lock */
     /* the record that may be this thread's, before it is: who holds, sees it */
     _Atomic(twill__todo_entry *) claim;
     const twill__todo_entry *ahead; /* a guess: a record whose turn it will be soon, or NULL */
+    uint64_t next;                  /* its last place, + 1 */
+    bool beside;                    /* a guess: others have taken some since */
 } twill__taker;
 
 #define TWILL__TAKES_AHEAD 3
@@ -37699,6 +37704,8 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
         /* release: the cell was read before it is filled again (twill__todos_see) */
         if (atomic_compare_exchange_weak_explicit(&todos->head, &head, head + 1,
                                                   memory_order_acq_rel, memory_order_acquire)) {
+            taker->beside = head != taker->next;
+            taker->next = head + 1;
             twill__todo_look_ahead(ring, head, taker);
             return true;
         }
@@ -38087,10 +38094,14 @@ static inline twill_ns twill__timer_next(const twill__todos *todos)
    sender that waits for room, holds the queue first: then all take the lock. A worker reports its
    ended tasks when it takes the lock again, which it does before it is idle.
 
+   Who runs a plain task himself because the queue is full (CALLER_RUNS) takes neither lock nor
+   record, if he finds a stand-in free.
+
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
 
 #define TWILL__QUICK 1000 /* ns: to call somebody for such a task costs more than the task */
+#define TWILL__TINY  64   /* ns: two who take such tasks side by side are slower than one */
 
 typedef enum twill__counted {
     TWILL__N_STARTED,
@@ -38161,6 +38172,7 @@ typedef struct twill__hand {
     /* its own */
     unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
     bool outside, fired;      /* not a worker; `fired`: under the lock */
+    _Atomic uint32_t *stands; /* of a stand-in: its word */
     bool looks;               /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
@@ -38173,6 +38185,20 @@ typedef struct twill__hand {
     _Atomic uint64_t tally[TWILL__TALLIES];
     twill__histogram *waited, *ran; /* NULL: not kept */
 } twill__hand;
+
+/* What those outside run a plain task as, at once, because the queue is full: runners that stay, so
+   that it takes two steps, no record and no lock. The pool's lock comes in only while somebody
+   looks: who waits for the pool, or has closed it. */
+#define TWILL__STAND_INS 4 /* a thread has one of them, if no other one uses it just now */
+enum { TWILL__STANDING = 1, TWILL__WATCHED = 2 }; /* of stand_in.word */
+
+typedef struct twill__stand_in {
+    /* STANDING: it runs a task; WATCHED: it ends, or would begin, under the lock */
+    _Alignas(TWILL__LINE) _Atomic uint32_t word;
+    /* relaxed: so many tasks of its thread go on without a look whether there is room by now */
+    _Atomic uint32_t runs_on;
+    twill__hand runner;
+} twill__stand_in;
 
 typedef enum twill__life {
     TWILL__NO_THREAD_YET,
@@ -38201,6 +38227,9 @@ typedef struct twill__worker {
     bool woke;           /* it comes from sleep: its own, as the next */
     bool naps;           /* counted in the pool's `napping` */
     uint64_t naps_since; /* what was submitted then */
+    bool gives_way;      /* another one is enough: its own, as the next two */
+    twill_ns naps_at;    /* its nap began then, */
+    uint64_t naps_taken; /* after so many tasks */
     twill_ns idle_since;
     uint64_t each_seen;
     twill__everyone *each; /* that it is in; its own */
@@ -38238,7 +38267,8 @@ typedef struct twill__pool {
     twill__thrd watch;
     bool has_watch, watch_ends;
     _Atomic twill_ns watch_until; /* it sleeps until then; 0: it does not */
-    _Atomic bool quick;           /* the task that was measured last took less than TWILL__QUICK */
+    /* the task that was measured last took less than TWILL__QUICK, TWILL__TINY */
+    _Atomic bool quick, tiny;
     /* relaxed: plain tasks whose number has one of these bits are not measured */
     _Atomic size_t sample;
     /* while the queue is held, a guess for who is full anyway, else 0; written under the lock */
@@ -38254,6 +38284,7 @@ typedef struct twill__pool {
     /* by who is inside (twill__todos_enter), or, while shut, under the lock */
     _Alignas(TWILL__LINE) size_t next_index;
     size_t peak;
+    size_t lingering;           /* submits that look for room out there; they come back */
     _Atomic uint64_t submitted; /* relaxed for others: see twill__pool_unfinished */
     /* set at creation */
     _Alignas(TWILL__LINE) size_t capacity;
@@ -38261,6 +38292,8 @@ typedef struct twill__pool {
     char name[16];
     uint64_t tick_scale; /* ns in 2^20 ticks */
     twill__core *core;
+    twill__stand_in *stand_in; /* TWILL__STAND_INS of them; NULL: not with this overflow */
+    void *stand_in_memory;
     twill__team team;
 } twill__pool;
 
@@ -38326,6 +38359,12 @@ static inline void twill__gate_shut(_Atomic uint32_t *gate)
 }
 
 /* ---- counts ---- */
+
+static inline bool twill__hand_is_busy(const twill__hand *runner)
+{
+    /* seq_cst: a stop has set WATCHED before it looks, so none begins after that */
+    return runner->busy || (runner->stands && atomic_load(runner->stands) & TWILL__STANDING);
+}
 
 static inline void twill__count(twill__pool *pool, twill__hand *runner, twill__counted what)
 {
@@ -38397,11 +38436,28 @@ static inline void twill__turn_wake(twill__turn *turn, _Atomic uint32_t *word)
 
 static inline void twill__pool_free(twill__pool *pool);
 
+/* Under the lock: whether a stand-in runs a task. Then its end will come to the lock, and change
+   something. */
+static inline bool twill__pool_stood_in(const twill__pool *pool)
+{
+    bool busy = false;
+    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS; i++) {
+        uint32_t word = TWILL__STANDING;
+        /* acquire: pairs with its end, at which it finds the bit */
+        if (atomic_compare_exchange_strong_explicit(&pool->stand_in[i].word, &word,
+                                                    TWILL__STANDING | TWILL__WATCHED,
+                                                    memory_order_acquire, memory_order_acquire) ||
+            word & TWILL__STANDING)
+            busy = true;
+    }
+    return busy;
+}
+
 /* Whether nobody will ever come back to an abandoned pool. */
 static inline bool twill__pool_empty(const twill__pool *pool)
 {
     return pool->forsaken && !pool->gone && !pool->live && !pool->abandoned && !pool->outside &&
-           !pool->visitors && !pool->has_watch;
+           !pool->visitors && !pool->lingering && !pool->has_watch && !twill__pool_stood_in(pool);
 }
 
 /* Whether workers may take tasks without the lock: none of what they would overlook is there.
@@ -38415,11 +38471,12 @@ static inline bool twill__pool_in_order(const twill__pool *pool)
            pool->live - pool->going <= pool->most;
 }
 
-/* Under the lock: accepted, and not over. Whoever reports that a task is over has seen that it was
-   accepted. */
-static inline uint64_t twill__pool_unfinished(const twill__pool *pool)
+/* Under the lock: whether a task is accepted, and not over. Whoever reports that a task is over has
+   seen that it was accepted. First the stand-ins: what their tasks submitted is seen then. */
+static inline bool twill__pool_unfinished(const twill__pool *pool)
 {
-    return atomic_load_explicit(&pool->submitted, memory_order_relaxed) - pool->over;
+    return twill__pool_stood_in(pool) ||
+           atomic_load_explicit(&pool->submitted, memory_order_relaxed) != pool->over;
 }
 
 /* How many workers are not inside a region that blocks. */
@@ -38889,10 +38946,17 @@ static inline bool twill__pool_is_quick(const twill__pool *pool)
     return atomic_load_explicit(&pool->quick, memory_order_relaxed);
 }
 
+static inline bool twill__pool_is_tiny(const twill__pool *pool)
+{
+    return atomic_load_explicit(&pool->tiny, memory_order_relaxed);
+}
+
 static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
 {
     if (twill__pool_is_quick(pool) != (ns < TWILL__QUICK))
         atomic_store_explicit(&pool->quick, ns < TWILL__QUICK, memory_order_relaxed);
+    if (twill__pool_is_tiny(pool) != (ns < TWILL__TINY))
+        atomic_store_explicit(&pool->tiny, ns < TWILL__TINY, memory_order_relaxed);
 }
 
 /* The outermost task of a worker, a plain one, is over: false: the watch has counted it as LOST.
@@ -39271,6 +39335,114 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
         twill__guest_runs(&guest);
 }
 
+/* ---- a stand-in ---- */
+
+/* At the pool's beginning. False: no memory. */
+static inline bool twill__stand_ins_make(twill__pool *pool)
+{
+    size_t size = TWILL__STAND_INS * sizeof(twill__stand_in);
+    char *memory;
+    if (pool->options.overflow != TWILL_OVERFLOW_CALLER_RUNS)
+        return true;
+    if (!(memory = (char *)TWILL_MALLOC(size + TWILL__LINE)))
+        return false;
+    pool->stand_in_memory = memory;
+    memset(memory, 0, size + TWILL__LINE);
+    memory += (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
+    pool->stand_in = (twill__stand_in *)(void *)memory;
+    for (unsigned i = 0; i < TWILL__STAND_INS; i++) {
+        twill__hand *runner = &pool->stand_in[i].runner;
+        runner->call.table = twill__hand_table();
+        runner->worker = UINT_MAX;
+        runner->outside = true;
+        runner->stands = &pool->stand_in[i].word;
+        twill_cancel_init(&runner->token, pool->options.run.until.cancel);
+        twill__hand_in(pool, runner);
+    }
+    return true;
+}
+
+/* The pool goes, and nobody is in it. */
+static inline void twill__stand_ins_free(twill__pool *pool)
+{
+    /* in a child of a fork others of the parent's may stand in their tokens' lists */
+    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS && twill__pool_here(pool); i++) {
+        twill_cancel *token = &pool->stand_in[i].runner.token;
+        if (twill__token_used(twill__token_of(token)))
+            twill_cancel_detach(token);
+    }
+    TWILL_FREE(pool->stand_in_memory);
+    pool->stand_in_memory = NULL;
+    pool->stand_in = NULL;
+}
+
+/* Under the lock, at a close: nobody stands in any more, but for those who do. */
+static inline void twill__stand_ins_shut(twill__pool *pool)
+{
+    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS; i++)
+        atomic_fetch_or(&pool->stand_in[i].word, TWILL__WATCHED);
+}
+
+/* False: somebody else does, or the pool is closed. */
+static inline bool twill__stand_in_begins(twill__stand_in *stand_in)
+{
+    uint32_t word = 0;
+    /* acquire: pairs with the end of the one before */
+    return atomic_compare_exchange_strong_explicit(&stand_in->word, &word, TWILL__STANDING,
+                                                   memory_order_acquire, memory_order_relaxed);
+}
+
+/* The last access to the pool, which may be gone then. */
+static inline void twill__stand_in_ends(twill__guest *guest)
+{
+    twill__pool *pool = guest->pool;
+    _Atomic uint32_t *stands = guest->runner->stands;
+    uint32_t word = TWILL__STANDING;
+    twill__turn turn;
+    twill__thread()->runner = guest->runner->outer;
+    twill__thread()->team = guest->team;
+    /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
+    if (atomic_compare_exchange_strong_explicit(stands, &word, 0, memory_order_release,
+                                                memory_order_relaxed))
+        return;
+    twill__turn_begin(pool, &turn);
+    /* release: as above. Nobody else writes it now */
+    atomic_store_explicit(stands, pool->closed ? TWILL__WATCHED : 0, memory_order_release);
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+static inline void twill__stand_in_ended(void *guest_)
+{
+    twill__guest *guest = (twill__guest *)guest_;
+    twill__hand *runner = guest->runner;
+    twill__turn turn;
+    twill__hand_lost(guest->pool, runner);
+    runner->said = 0;
+    runner->context = NULL;
+    twill__turn_begin(guest->pool, &turn);
+    twill__hand_on(runner, NULL);
+    twill__hand_report(guest->pool, &turn, runner);
+    twill__turn_end(guest->pool, &turn);
+    twill__stand_in_ends(guest);
+}
+
+/* After twill__stand_in_begins. noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, twill__hand *runner,
+                                                           const twill__todo *todo)
+{
+    twill__self *self = twill__thread();
+    twill__guest guest = {pool, runner, NULL, self->team};
+    runner->outer = (twill__hand *)self->runner;
+    runner->index = todo->index;
+    self->runner = runner;
+    self->team = &pool->team;
+    TWILL__GUARD_PUSH(twill__stand_in_ended, &guest);
+    twill__run_plain(pool, runner, todo, true);
+    TWILL__GUARD_POP(0);
+    twill__stand_in_ends(&guest);
+}
+
 /* ---- what tasks say ---- */
 
 static inline void twill__hand_skip(const twill_task *task)
@@ -39391,7 +39563,8 @@ static inline const twill__record_table *twill__errand_table(void)
 #define TWILL__IDLE_AFTER  TWILL_SEC(10)
 #define TWILL__GROW_AFTER  TWILL_MS(10)
 #define TWILL__MAX_NUMBERS 65536u
-#define TWILL__NAP         200000 /* ns: an idle worker looks again then, while quick tasks come */
+#define TWILL__NAP         100000 /* ns: an idle worker looks again then, while quick tasks come */
+#define TWILL__NO_CROWD    128    /* ns a task: so fast, those at work want no help */
 #define TWILL__SEARCH      1500   /* ns a busy worker lets the next quick tasks come together */
 
 /* ---- starting ---- */
@@ -39617,7 +39790,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
         worker->each_seen = (*each)->number;
         (*each)->inside++;
         next = TWILL__RUN_EACH;
-    } else if (twill__worker_takes(pool, &turn, worker, todo)) {
+    } else if (!worker->gives_way && twill__worker_takes(pool, &turn, worker, todo)) {
         next = TWILL__RUN_IT;
     } else if (pool->leaving || twill__worker_retires(pool, worker)) {
         next = TWILL__GO;
@@ -39656,32 +39829,50 @@ static inline void twill__worker_each(twill__worker *worker, twill__everyone *ea
 
 /* ---- idle ---- */
 
-/* Under the lock, counted as idle: whether there is nothing to do. *until: when to look again. */
+/* How many tasks have begun, or were taken out otherwise. A guess, without the lock. */
+static inline uint64_t twill__pool_taken(const twill__pool *pool)
+{
+    uint64_t head = atomic_load_explicit(&pool->todos.head, memory_order_relaxed) & ~TWILL__HOLD;
+    return atomic_load_explicit(&pool->submitted, memory_order_relaxed) -
+           (twill__todos_tail(&pool->todos) - head);
+}
+
+/* Under the lock, counted as idle, while quick tasks come, or (`crowd`) are left to others: one
+   looks again soon, unasked. */
+static inline void twill__worker_naps(twill__pool *pool, twill__worker *worker, bool crowd)
+{
+    /* relaxed: a figure */
+    uint64_t submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed);
+    if (atomic_load(&pool->napping) ||
+        !(crowd || (twill__pool_is_quick(pool) && submitted != worker->naps_since)))
+        return;
+    worker->naps = true;
+    worker->naps_since = submitted;
+    worker->naps_at = twill__clock_now();
+    worker->naps_taken = twill__pool_taken(pool);
+    atomic_fetch_add(&pool->napping, 1);
+}
+
+/* Under the lock, counted as idle: whether there is nothing to do, or others are at it. *until:
+   when to look again. */
 static inline bool twill__worker_may_sleep(twill__pool *pool, twill__worker *worker,
                                            twill_ns *until)
 {
     twill_ns timer = twill__timer_next(&pool->todos), alarm = atomic_load(&pool->team.alarm),
              after = pool->options.idle_after;
-    uint64_t submitted;
+    bool crowd = worker->gives_way && !pool->todos.held &&
+                 atomic_load(&pool->team.idle) < pool->live - pool->coming;
     *until = TWILL_FOREVER;
     if (atomic_load(&pool->on_way))
         atomic_store(&pool->on_way, false); /* see twill__pool_calls */
-    if ((!twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
+    if ((!crowd && !twill__todos_are_empty(&pool->todos) && !pool->paused) || pool->leaving ||
         worker->runner.given_up || twill__worker_surplus(pool) || twill__each_next(pool, worker))
         return false;
     if (!worker->idle_since)
         worker->idle_since = twill__clock_now();
     if (pool->live - pool->coming - pool->going > pool->least)
         *until = twill__instant_after(worker->idle_since, after ? after : TWILL__IDLE_AFTER);
-    submitted = atomic_load_explicit(&pool->submitted, memory_order_relaxed); /* a figure */
-    if (!atomic_load(&pool->napping) && twill__pool_is_quick(pool) &&
-        submitted != worker->naps_since) {
-        twill_ns soon = twill__clock_now() + TWILL__NAP;
-        *until = soon < *until ? soon : *until;
-        worker->naps = true;
-        worker->naps_since = submitted;
-        atomic_fetch_add(&pool->napping, 1);
-    }
+    twill__worker_naps(pool, worker, crowd);
     worker->keeper = timer != TWILL_FOREVER;
     while (timer < alarm && !atomic_compare_exchange_weak(&pool->team.alarm, &alarm, timer)) {}
     return true;
@@ -39697,7 +39888,8 @@ static inline bool twill__worker_looks(twill__pool *pool, twill__worker *worker,
     return sleeps;
 }
 
-static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill_ns until)
+/* True: for this there is no more to do than before. */
+static inline bool twill__worker_sleeps(twill__team *team, uint32_t epoch, twill_ns until)
 {
     twill_ns alarm = atomic_load(&team->alarm), now = twill__clock_now();
     twill_ns end = alarm < until ? alarm : until;
@@ -39705,8 +39897,36 @@ static inline void twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
         twill__park(&team->epoch, epoch, 0);
     else if (now < end)
         (void)twill__park(&team->epoch, epoch, end);
-    if (alarm != TWILL_FOREVER && twill__clock_now() >= alarm)
-        atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+    if (alarm == TWILL_FOREVER || twill__clock_now() < alarm)
+        return true;
+    atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+    return false;
+}
+
+/* After a nap: whether those who are at work want no help, since they are faster alone. */
+static inline bool twill__worker_naps_on(twill__worker *worker, twill_ns until)
+{
+    twill__pool *pool = worker->runner.pool;
+    uint64_t taken = twill__pool_taken(pool), since = worker->naps_taken;
+    twill_ns now = twill__clock_now(), took = now - worker->naps_at;
+    worker->naps_at = now;
+    worker->naps_taken = taken;
+    return worker->naps && now < until && twill__pool_is_tiny(pool) &&
+           !twill__todos_are_held(&pool->todos) &&
+           atomic_load(&pool->team.idle) < twill__team_threads(&pool->team) &&
+           (int64_t)(taken - since) > took / TWILL__NO_CROWD;
+}
+
+/* Counted as parked. */
+static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, twill_ns until)
+{
+    twill__team *team = &worker->runner.pool->team;
+    twill_ns soon;
+    do /* exit: it was called, or has to look */
+        soon = worker->naps ? worker->naps_at + TWILL__NAP : until;
+    while (atomic_load(&team->epoch) == epoch &&
+           twill__worker_sleeps(team, epoch, soon < until ? soon : until) &&
+           twill__worker_naps_on(worker, until));
 }
 
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
@@ -39797,11 +40017,11 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
         atomic_load(&team->epoch) == epoch &&
         !(twill__worker_may_spin(worker) && twill__worker_spins(team, epoch))) {
         atomic_fetch_add(&team->parked, 1);
-        if (atomic_load(&team->epoch) == epoch)
-            twill__worker_sleeps(team, epoch, until);
+        twill__worker_rests(worker, epoch, until);
         atomic_fetch_sub(&team->parked, 1);
     }
     atomic_fetch_sub(&team->idle, 1);
+    worker->gives_way = false;
     /* relaxed: statistics */
     atomic_store_explicit(&worker->idle_ticks,
                           atomic_load_explicit(&worker->idle_ticks, memory_order_relaxed) +
@@ -39863,13 +40083,21 @@ static inline bool twill__worker_searches(twill__worker *worker, twill__todo *to
     return false;
 }
 
+/* Two who take tiny tasks side by side are slower than one, since each take fetches the line that
+   the other has written: one of them naps. */
+static inline bool twill__worker_gives_way(twill__worker *worker)
+{
+    worker->gives_way = worker->runner.taker.beside && twill__pool_is_tiny(worker->runner.pool);
+    return worker->gives_way;
+}
+
 /* The next task without the lock, for one that is busy: then it counts as such, and has told that
    it is awake. */
 static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *todo)
 {
     twill__hand *runner = &worker->runner;
     twill__todos *todos = &runner->pool->todos;
-    if (!runner->busy || runner->looks)
+    if (!runner->busy || runner->looks || twill__worker_gives_way(worker))
         return false;
     /* quick ones: does not look for every single one what has come */
     if ((twill__todos_known(todos, &runner->taker) || !twill__worker_searches(worker, todo)) &&
@@ -39915,7 +40143,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             worker->runner.now = 0;
             twill__worker_hands_on(worker);
             if (twill__serve_team(team, worker->runner.worker + 1))
-                worker->idle_since = 0;
+                worker->idle_since = 0, worker->gives_way = false;
             else
                 twill__worker_idle(worker, epoch);
             break;
@@ -40105,11 +40333,9 @@ typedef struct twill__order { /* one submission */
     twill__pool *pool;
     twill__hand *runner; /* of this thread; NULL: it is none of the pool's */
     const twill_submit_options *options;
-    twill_task_fn *fn;
-    void *arg, *context;
+    twill__todo todo; /* as it goes into the queue, if it is plain */
     twill_future *future;
     twill__errand *work; /* NULL: plain */
-    size_t index;
     bool plain, waits;
     const twill_until *until;
 } twill__order;
@@ -40137,17 +40363,17 @@ static inline twill_status twill__order_init(twill__order *order, twill_pool *po
         return TWILL_FORKED;
     order->runner = twill__hand_here(order->pool);
     order->options = options;
-    order->fn = fn;
+    order->todo.fn = fn;
     order->future = future;
     order->work = NULL;
     order->plain = twill__is_plain(options, future);
     order->waits = waits;
     order->until = until;
-    order->context = options->context;
-    if (!order->context && order->runner && order->runner->depth)
-        order->context = order->runner->context; /* inherited */
-    else if (!order->context)
-        order->context = order->pool->options.run.context;
+    order->todo.context = options->context;
+    if (!order->todo.context && order->runner && order->runner->depth)
+        order->todo.context = order->runner->context; /* inherited */
+    else if (!order->todo.context)
+        order->todo.context = order->pool->options.run.context;
     return TWILL_OK;
 }
 
@@ -40215,9 +40441,9 @@ static inline bool twill__order_record(twill__order *order)
     if (work->stopped)
         work->stopped = false;
     record->where = TWILL__NOWHERE;
-    record->fn = order->fn;
-    record->arg = order->arg;
-    record->context = order->context;
+    record->fn = order->todo.fn;
+    record->arg = order->todo.arg;
+    record->context = order->todo.context;
     record->outcome.key = options->key;
     record->outcome.started = 0;
     twill__errand_token(pool, work, options->cancel);
@@ -40250,14 +40476,14 @@ static inline void twill__order_number(twill__order *order)
 {
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
-    order->index = pool->next_index++;
+    order->todo.index = pool->next_index++;
     /* by one thread at a time */
     atomic_store_explicit(&pool->submitted,
                           atomic_load_explicit(&pool->submitted, memory_order_relaxed) + 1,
                           memory_order_relaxed);
     if (!work)
         return;
-    work->record.outcome.index = order->index;
+    work->record.outcome.index = order->todo.index;
     work->record.outcome.queued = twill__clock_now();
     if (order->future)
         *order->future = twill__record_hold(&work->record);
@@ -40268,15 +40494,19 @@ static inline void twill__order_number(twill__order *order)
     }
 }
 
-/* What goes into the queue. */
-static inline void twill__order_todo(const twill__order *order, twill__todo *todo)
+/* What goes into the queue; `entry`: room for it. */
+static inline const twill__todo *twill__order_todo(twill__order *order, twill__todo *entry)
 {
-    const twill__errand *work = order->work;
-    todo->fn = work ? NULL : order->fn;
-    todo->arg = work ? (void *)(uintptr_t)&work->entry : order->arg;
-    todo->context = order->context;
-    todo->index = order->index;
-    todo->stamp = twill__pool_measures(order->pool, order->index) ? twill__ticks() : 0;
+    twill__todo *todo = &order->todo;
+    if (order->work) {
+        todo = entry;
+        todo->fn = NULL;
+        todo->arg = &order->work->entry;
+        todo->context = NULL;
+        todo->index = order->todo.index;
+    }
+    todo->stamp = twill__pool_measures(order->pool, todo->index) ? twill__ticks() : 0;
+    return todo;
 }
 
 static inline void twill__order_push(twill__order *order, twill__turn *turn)
@@ -40284,9 +40514,7 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
     if (!work) {
-        twill__todo todo;
-        twill__order_todo(order, &todo);
-        twill__todos_push(&pool->todos, &todo, 0, 0, pool->team.tick_rate);
+        twill__todos_push(&pool->todos, twill__order_todo(order, NULL), 0, 0, pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
         work->record.where = TWILL__LATER;
         pool->later++;
@@ -40320,8 +40548,8 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
         twill_cancel_add_hook(pool->options.run.until.cancel, &work->hook);
     }
     if (pool->options.on_event) {
-        twill_task task = twill__task_about(pool, order->index, order->context);
-        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->index,
+        twill_task task = twill__task_about(pool, order->todo.index, order->todo.context);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index,
                      work ? work->record.outcome.key : NULL, UINT_MAX, &task);
     }
     twill__turn_begin(pool, turn);
@@ -40341,7 +40569,7 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     if (told) {
-        twill_task task = twill__task_about(pool, SIZE_MAX, order->context);
+        twill_task task = twill__task_about(pool, SIZE_MAX, order->todo.context);
         twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
                      &task);
         twill__turn_begin(pool, turn);
@@ -40366,45 +40594,87 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
     return TWILL_OK;
 }
 
-/* A plain task of a task, while the queue is full: no lock. */
-static inline void twill__order_inline(twill__order *order)
+/* A plain task that will run on this thread as `runner`, at once: no lock, but for numbers. */
+static inline void twill__order_inlined(twill__order *order, twill__hand *runner)
 {
     twill__pool *pool = order->pool;
-    twill__hand *runner = order->runner;
-    twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
     if (runner->number == runner->numbers_end) {
         twill__turn turn;
         twill__turn_begin(pool, &turn);
         twill__todos_shut(&pool->todos);
         runner->number = pool->next_index;
         runner->numbers_end = pool->next_index += 64;
+        if (runner->outside)
+            runner->workers = pool->most + pool->options.max_abandoned;
         twill__turn_end(pool, &turn);
     }
-    todo.index = runner->number++;
+    order->todo.index = runner->number++;
+    order->todo.stamp = 0;
     twill__count(pool, runner, TWILL__N_CALLER_RAN);
     twill__count(pool, runner, TWILL__N_INLINED);
     if (pool->options.on_event) {
-        twill_task task = twill__task_about(pool, todo.index, order->context);
-        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, todo.index, NULL, UINT_MAX, &task);
+        twill_task task = twill__task_about(pool, order->todo.index, order->todo.context);
+        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index, NULL, UINT_MAX, &task);
     }
-    twill__run_plain(pool, runner, &todo, true);
+}
+
+/* A plain task of a task, while the queue is full. */
+static inline void twill__order_inline(twill__order *order)
+{
+    twill__order_inlined(order, order->runner);
+    twill__run_plain(order->pool, order->runner, &order->todo, true);
+}
+
+#define TWILL__RUNS_ON 7 /* tasks */
+
+/* This thread's, if it is one from outside whose plain tasks it runs itself while the queue is
+   full; else NULL. */
+static inline twill__stand_in *twill__order_stand_in(const twill__order *order)
+{
+    if (!order->pool->stand_in || !order->plain || order->runner || !order->waits)
+        return NULL;
+    return &order->pool->stand_in[twill__thread_number() % TWILL__STAND_INS];
+}
+
+/* It runs as a plain task of this thread. False: somebody else is the stand-in just now, or the
+   pool is closed. `more`: so many may follow without a look. */
+static inline bool twill__order_stands_in(twill__order *order, twill__stand_in *stand_in,
+                                          uint32_t more)
+{
+    if (!twill__stand_in_begins(stand_in))
+        return false;
+    /* relaxed: a guess */
+    atomic_store_explicit(&stand_in->runs_on, more, memory_order_relaxed);
+    twill__order_inlined(order, &stand_in->runner);
+    twill__stand_in_runs(order->pool, &stand_in->runner, &order->todo);
+    return true;
+}
+
+/* There was no room a moment ago, tasks are quick, and workers at it: not each of them looks again,
+   since a look takes the workers' line from them. */
+static inline bool twill__order_runs_on(twill__order *order, twill__stand_in *stand_in)
+{
+    twill__pool *pool = order->pool;
+    /* relaxed, here and below: guesses */
+    uint32_t more = atomic_load_explicit(&stand_in->runs_on, memory_order_relaxed);
+    if (!more || !twill__pool_is_quick(pool) ||
+        atomic_load_explicit(&pool->team.idle, memory_order_relaxed) >=
+            twill__team_threads(&pool->team))
+        return false;
+    return twill__order_stands_in(order, stand_in, more - 1);
 }
 
 /* It has a number, and will not run. */
 static inline void twill__order_drop(twill__order *order, twill__turn *turn, twill_status why)
 {
     twill__pool *pool = order->pool;
-    twill__todo todo = {order->fn, order->arg, order->context, 0, 0};
+    twill__todo entry;
     pool->reserved++;
-    if (order->work) {
+    if (order->work)
         twill__errand_untimed(pool, order->work);
-        todo.fn = NULL;
-        todo.arg = &order->work->entry;
-    }
-    todo.index = order->index;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
-    twill__todo_drop(pool, &todo, why);
+    twill__todo_drop(pool, twill__order_todo(order, &entry), why);
     twill__pool_ended(pool, 1);
 }
 
@@ -40600,9 +40870,38 @@ static inline void twill__order_peak(twill__pool *pool, uint64_t tail)
         pool->peak = (size_t)(tail - pool->todos.seen);
 }
 
-/* The short way for most tasks, without the lock and with the same result. False: it is for the
-   long one. Once it has left it does not touch the pool again, which may be gone. */
-static inline bool twill__order_joins(twill__order *order)
+/* Whether it is better to look for room out there for a moment than to take the lock, and sleep. */
+static inline bool twill__order_may_linger(const twill__order *order)
+{
+    const twill__pool *pool = order->pool;
+    return pool->options.overflow == TWILL_OVERFLOW_BLOCK && order->waits && !order->runner &&
+           !order->until->deadline && !order->until->cancel && twill__pool_is_quick(pool) &&
+           twill__cpus_hint() != 1;
+}
+
+/* After that, outside. The looks are far apart, so that a few tasks may come in one after another:
+   each takes the workers' line from them. False: there was no room for long. The end waits for who
+   lingers. */
+static inline bool twill__order_lingers(const twill__order *order)
+{
+    const twill__pool *pool = order->pool;
+    uint64_t since = twill__ticks(), wait = pool->team.tick_rate * TWILL__SEARCH >> 10;
+    for (unsigned look = 0; look < 3; look++, wait *= 2) {
+        while (TWILL__SPIN && twill__ticks() - since < wait)
+            for (unsigned pause = 0; pause < 16; pause++)
+                twill__pause();
+        if (twill__pool_looks_roomy(pool))
+            return true;
+    }
+    return false;
+}
+
+typedef enum twill__joined { TWILL__NOT_IN, TWILL__NO_ROOM, TWILL__IN } twill__joined;
+
+/* The short way for most tasks, without the lock and with the same result. NOT_IN: it is for the
+   long one; NO_ROOM: there may be some in a moment. `lingers`: is counted among those who have to
+   come back. Once it is in, it does not touch the pool again, which may be gone. */
+static inline twill__joined twill__order_joins(twill__order *order, bool *lingers)
 {
     twill__pool *pool = order->pool;
     twill__todos *todos = &pool->todos;
@@ -40610,19 +40909,21 @@ static inline bool twill__order_joins(twill__order *order)
     int sleepers = 0;
     uint64_t tail;
     uint32_t idle;
-    twill__todo todo;
+    twill__todo entry;
     if (!twill__todos_enter(todos, &tail))
-        return false;
-    if (!twill__todos_fits(todos, tail, pool->capacity) ||
-        (!order->plain && !twill__order_record(order))) {
+        return TWILL__NOT_IN;
+    pool->lingering -= *lingers;
+    *lingers = !twill__todos_fits(todos, tail, pool->capacity);
+    if (*lingers || (!order->plain && !twill__order_record(order))) {
+        *lingers = *lingers && twill__order_may_linger(order);
+        pool->lingering += *lingers;
         twill__todos_leave(todos, tail);
-        return false;
+        return *lingers ? TWILL__NO_ROOM : TWILL__NOT_IN;
     }
     twill__order_number(order);
     if (order->work)
         order->work->record.where = TWILL__READY;
-    twill__order_todo(order, &todo);
-    twill__todos_fill(todos, tail, &todo);
+    twill__todos_fill(todos, tail, twill__order_todo(order, &entry));
     twill__order_peak(pool, tail + 1);
     idle = atomic_load(&pool->team.idle); /* seq_cst: see twill__todos_enter */
     if (idle && twill__pool_calls(pool, idle, twill__team_threads(&pool->team)))
@@ -40630,28 +40931,63 @@ static inline bool twill__order_joins(twill__order *order)
     twill__todos_leave(todos, tail + 1);
     if (sleepers)
         twill__wake(epoch, sleepers);
-    return true;
+    return TWILL__IN;
+}
+
+/* Without the lock. False: it is for the long way. */
+static inline bool twill__order_is_short(twill__order *order, bool *lingers)
+{
+    twill__pool *pool = order->pool;
+    twill__stand_in *stand_in = twill__order_stand_in(order);
+    if (twill__order_is_inline(order)) {
+        twill__order_inline(order);
+        return true;
+    }
+    if (stand_in && twill__order_runs_on(order, stand_in))
+        return true;
+    if (twill__order_ordinary(order)) {
+        twill__joined joined;
+        do /* exit: it is in, or the door is shut, or there was no room for long */
+            if ((joined = twill__order_joins(order, lingers)) == TWILL__IN)
+                return true;
+        while (joined == TWILL__NO_ROOM && twill__order_lingers(order));
+    }
+    return stand_in && !twill__pool_looks_roomy(pool) &&
+           twill__order_stands_in(order, stand_in, TWILL__RUNS_ON);
+}
+
+/* Under the lock and shut, which it leaves. */
+static inline twill_status twill__order_decides(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    if (pool->sealed || (pool->closed && !order->runner))
+        return twill__order_refuse(order, turn, TWILL_CLOSED);
+    if (!twill__order_memory(order))
+        return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
+    if (twill__pool_full(pool))
+        return twill__order_full(order, turn);
+    return twill__order_accept(order, turn);
 }
 
 static inline twill_status twill__order_go(twill__order *order)
 {
     twill__pool *pool = order->pool;
+    bool lingers = false;
     twill__turn turn;
-    if (twill__order_is_inline(order)) {
-        twill__order_inline(order);
-        return TWILL_OK;
-    }
-    if (twill__order_ordinary(order) && twill__order_joins(order))
+    twill_status status;
+    if (twill__order_is_short(order, &lingers))
         return TWILL_OK;
     twill__turn_begin(pool, &turn);
     twill__todos_shut(&pool->todos);
-    if (pool->sealed || (pool->closed && !order->runner))
-        return twill__order_refuse(order, &turn, TWILL_CLOSED);
-    if (!twill__order_memory(order))
-        return twill__order_refuse(order, &turn, TWILL_NO_MEMORY);
-    if (twill__pool_full(pool))
-        return twill__order_full(order, &turn);
-    return twill__order_accept(order, &turn);
+    if (!lingers)
+        return twill__order_decides(order, &turn);
+    pool->lingering--;
+    pool->visitors++; /* the end waits for it until it has left */
+    status = twill__order_decides(order, &turn);
+    twill__turn_begin(pool, &turn);
+    twill__pool_left(pool, &turn);
+    twill__turn_end(pool, &turn);
+    return status;
 }
 
 static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg,
@@ -40663,7 +40999,7 @@ static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn
     twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
     if (status != TWILL_OK)
         return status;
-    order.arg = arg;
+    order.todo.arg = arg;
     return twill__order_go(&order);
 }
 
@@ -40702,7 +41038,7 @@ static inline void twill__submit_some(twill__order *order, void *const *args, si
     while (*at < n && !pool->sealed && !(pool->closed && !order->runner) &&
            !twill__pool_full(pool)) {
         order->work = NULL;
-        order->arg = args ? args[*at] : NULL;
+        order->todo.arg = args ? args[*at] : NULL;
         order->future = futures ? &futures[*at] : NULL;
         if (!twill__order_memory(order))
             break;
@@ -40738,7 +41074,7 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
         if (at == n)
             break;
         order.work = NULL;
-        order.arg = args ? args[at] : NULL;
+        order.todo.arg = args ? args[at] : NULL;
         order.future = futures ? &futures[at] : NULL;
         status = twill__order_go(&order);
         dropped = dropped || status == TWILL_DROPPED;
@@ -40984,6 +41320,7 @@ static inline void twill__pool_free(twill__pool *pool)
         if (pool->worker[i])
             TWILL_FREE(pool->worker[i]->memory);
     TWILL_FREE(pool->worker);
+    twill__stand_ins_free(pool);
     pool->worker = NULL;
     pool->numbers = 0;
     twill__todos_free(&pool->todos);
@@ -41038,7 +41375,7 @@ static inline twill__pool *twill__pool_make(const twill_pool_options *options, u
     }
     pool->core->owner = memory;
     if (!twill__todos_init(&pool->todos, pool->capacity, options->newest_first, options->ageing) ||
-        !twill__pool_numbers(pool, pool->most)) {
+        !twill__pool_numbers(pool, pool->most) || !twill__stand_ins_make(pool)) {
         twill__pool_free(pool);
         return NULL;
     }
@@ -41342,6 +41679,7 @@ static inline void twill__pool_shut(twill__pool *pool, twill__turn *turn)
 {
     twill__todos_shut(&pool->todos); /* and it stays so */
     pool->closed = true;
+    twill__stand_ins_shut(pool);
     for (twill__node *node = pool->senders.first, *next; node; node = next) {
         _Atomic uint32_t *word = &node->word;
         next = node->next;
@@ -41387,7 +41725,7 @@ static inline void twill__pool_stopped(twill__pool *pool, const uint64_t *before
     out->cancelled = (size_t)(now[TWILL__N_CANCELLED] + now[TWILL__N_DROPPED] -
                               before[TWILL__N_CANCELLED] - before[TWILL__N_DROPPED]);
     for (const twill__hand *runner = pool->runners; runner; runner = runner->next)
-        out->stuck += runner->busy;
+        out->stuck += twill__hand_is_busy(runner);
 }
 
 /* Takes all that has not begun out, and ends it as CANCELLED; fires the tokens of what runs. Under
@@ -41425,7 +41763,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         runner->fired = false;
     for (twill__hand *runner = pool->runners; runner;) { /* exit: each is fired once */
         twill__errand *pinned = NULL;
-        if (runner->fired || !runner->busy) {
+        if (runner->fired || !twill__hand_is_busy(runner)) {
             runner = runner->next;
             continue;
         }
@@ -41440,7 +41778,8 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
             }
         twill__turn_end(pool, turn);
         twill__turn_settle(pool, turn);
-        if (!runner->outside) /* a worker's record stays; a guest's is on its stack */
+        /* a worker's record stays, as a stand-in's; a guest's is on its stack */
+        if (!runner->outside || runner->stands)
             twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
             next = pinned->stop_chain;
@@ -41579,7 +41918,7 @@ TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, 
 static inline bool twill__no_visitors(const twill__pool *pool, const void *data)
 {
     (void)data;
-    return pool->visitors == 1; /* ourselves */
+    return pool->visitors == 1 && !pool->lingering; /* ourselves; closed, so it is ours to read */
 }
 
 TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
