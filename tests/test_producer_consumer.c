@@ -2,6 +2,8 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
+#include <limits.h>
+
 #define TWILL_IMPLEMENTATION
 #include "twill_producer_consumer.h"
 
@@ -96,6 +98,9 @@ static twill_queue *queue_of(twill_queue_options options)
     return queue;
 }
 
+static int by_value(const void *item, const twill_task *task);
+static size_t as_bytes(const void *item, const twill_task *task);
+
 static twill_status push(twill_queue *queue, int item)
 {
     return twill_queue_push_until(queue, &item, twill_within(0));
@@ -167,6 +172,120 @@ TEST(order_of_answers)
     CHECK_EQ(twill_queue_pop_until(queue, &item, both), TWILL_FAILED);
     CHECK_EQ(twill_queue_ready_until(queue, both), TWILL_FAILED);
     CHECK(twill_queue_is_closed(queue));
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+static void ignore_level(bool high, size_t length, const twill_task *task)
+{
+    (void)high;
+    (void)length;
+    (void)task;
+}
+
+TEST(options_that_make_no_sense)
+{
+    const twill_queue_options bad[] = {
+        {.order = TWILL_ORDER_PRIORITY, .priority_of = by_value, .ageing = -1},
+        {.priority_of = by_value},
+        {.engine = (twill_queue_engine)3},
+        {.on_level = ignore_level, .high_mark = 2, .low_mark = 2},
+        {.on_level = ignore_level, .high_mark = 1025},
+        {.on_level = ignore_level, .capacity = 4, .high_mark = 5},
+        {.low_mark = 1},
+        {.capacity = TWILL_RENDEZVOUS, .bytes_of = as_bytes},
+        {.capacity = TWILL_RENDEZVOUS, .on_level = ignore_level, .high_mark = 1},
+        {.capacity = TWILL_RENDEZVOUS, .overflow = TWILL_OVERFLOW_DROP_NEWEST},
+    };
+    for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
+        twill_queue *queue = (twill_queue *)&queue;
+        CHECK_EQ(twill_queue_create(&queue, 4, &bad[k]), TWILL_INVALID);
+        CHECK_PTR(queue, NULL);
+        CHECK_EQ(twill_queue_bytes(4, &bad[k]), 0);
+    }
+}
+
+TEST(sizes_beyond_size_t)
+{
+    const struct {
+        size_t size;
+        twill_queue_options options;
+    } row[] = {
+        {1, {.capacity = SIZE_MAX / 2 - 16, .engine = TWILL_ENGINE_LOCK}}, /* the sum */
+        {SIZE_MAX / 2 + 1, {.capacity = 1}},
+        {SIZE_MAX / 2 + 1, {.capacity = TWILL_RENDEZVOUS}},
+        {1, {.capacity = SIZE_MAX / 32, .order = TWILL_ORDER_LIFO}}, /* the cells */
+        {1,                                                          /* the heap beside them */
+         {.capacity = SIZE_MAX / 2 / (sizeof(twill__cell) + sizeof(size_t) / 2),
+          .order = TWILL_ORDER_PRIORITY,
+          .priority_of = by_value}},
+    };
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        twill_queue *queue = (twill_queue *)&queue;
+        CHECK_EQ(twill_queue_create(&queue, row[k].size, &row[k].options), TWILL_TOO_BIG);
+        CHECK_PTR(queue, NULL);
+        CHECK_EQ(twill_queue_bytes(row[k].size, &row[k].options), 0);
+    }
+}
+
+TEST(nothing_where_something_is_needed)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 2});
+    twill_queue_stats stats, zero;
+    twill_until now = twill_within(0);
+    int item = 0;
+    size_t count = 9;
+    CHECK_EQ(twill_queue_try_push(NULL, &item), TWILL_INVALID);
+    CHECK_EQ(twill_queue_try_pop(NULL, &item), TWILL_INVALID);
+    CHECK_EQ(twill_queue_try_push(queue, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_try_pop(queue, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_push_many_until(NULL, &item, 1, &count, now), TWILL_INVALID);
+    CHECK_EQ(count, 0);
+    CHECK_EQ(twill_queue_push_bulk_until(NULL, &item, 1, now), TWILL_INVALID);
+    count = 9;
+    CHECK_EQ(twill_queue_pop_batch_until(NULL, &item, 1, &count, 0, now), TWILL_INVALID);
+    CHECK_EQ(count, 0);
+    CHECK_EQ(twill_queue_ready_until(NULL, now), TWILL_INVALID);
+    CHECK_EQ(twill_queue_close(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_fail(NULL, 1), TWILL_INVALID);
+    CHECK_EQ(twill_queue_attach(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_detach(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_task_done(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_join(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_queue_code(NULL), 0);
+    CHECK_EQ(twill_queue_code(queue), 0);
+    CHECK_EQ(twill_queue_clear(NULL), 0);
+    CHECK_EQ(twill_queue_length(NULL), 0);
+    CHECK(!twill_queue_is_closed(NULL));
+    twill_queue_abandon(NULL);
+    memset(&zero, 0, sizeof zero);
+    memset(&stats, 1, sizeof stats);
+    twill_queue_get_stats(NULL, &stats);
+    CHECK(memcmp(&stats, &zero, sizeof zero) == 0);
+    twill_queue_get_stats(queue, NULL);
+    /* none of it has done anything, and no items are as good as all of them */
+    CHECK_EQ(twill_queue_push_many_until(queue, &item, 0, &count, now), TWILL_OK);
+    CHECK_EQ(twill_queue_push_bulk_until(queue, &item, 0, now), TWILL_OK);
+    CHECK_EQ(stats_of(queue).accepted, 0);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+TEST(counts_that_nobody_asks_for)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 4});
+    int items[4] = {1, 2, 3, 4}, out[4] = {0};
+    CHECK_EQ(twill_queue_push_many_until(queue, items, 4, NULL, twill_within(0)), TWILL_OK);
+    CHECK_EQ(twill_queue_pop_many_until(queue, out, 4, NULL, twill_within(0)), TWILL_OK);
+    CHECK(memcmp(items, out, sizeof items) == 0);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
+TEST(producers_are_counted_to_the_last)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.producers = UINT_MAX});
+    CHECK_EQ(twill_queue_attach(queue), TWILL_TOO_BIG);
+    CHECK_EQ(twill_queue_detach(queue), TWILL_OK);
+    CHECK_EQ(twill_queue_attach(queue), TWILL_OK);
+    CHECK(!twill_queue_is_closed(queue));
     CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
 }
 
@@ -346,6 +465,67 @@ TEST(destroy_waits_for_those_inside)
         CHECK_EQ(who[2].status, TWILL_CLOSED);
     }
     CHECK_EQ(faults_live(), 0);
+}
+
+static atomic_bool gate_shut;
+
+static void wait_at_gate(void)
+{
+    while (atomic_load(&gate_shut))
+        twill_sleep(twill_within(TWILL_US(50)));
+}
+
+static void drop_at_gate(void *item, twill_status why, const twill_task *task)
+{
+    (void)item;
+    (void)task;
+    CHECK_EQ(why, TWILL_DROPPED);
+    wait_at_gate();
+}
+
+static void level_at_gate(bool high, size_t length, const twill_task *task)
+{
+    (void)length;
+    (void)task;
+    if (high)
+        wait_at_gate();
+}
+
+static void destroy_it(actor *me)
+{
+    me->status = twill_queue_destroy(me->queue);
+}
+
+/* A call that is in a callback is waited for. */
+TEST(destroy_waits_for_callbacks)
+{
+    for (int level = 0; level < 2; level++) {
+        twill_queue *queue = queue_of(
+            level ? (twill_queue_options){.capacity = 4, .on_level = level_at_gate, .high_mark = 2}
+                  : (twill_queue_options){.capacity = 1,
+                                          .overflow = TWILL_OVERFLOW_DROP_INCOMING,
+                                          .drop = drop_at_gate});
+        actor inside = {.item = 2}, who = {.item = 0};
+        atomic_store(&gate_shut, true);
+        push(queue, 1);
+        CHECK_EQ(pop(queue), 1);
+        push(queue, 1);
+        go(&inside, push_one, queue);
+        while (stats_of(queue).accepted != 3)
+            twill_sleep(twill_within(TWILL_US(50)));
+        if (level)
+            CHECK_EQ(pop(queue), 1);
+        CHECK_EQ(pop(queue), level ? 2 : 1); /* nothing is left to drop */
+        go(&who, destroy_it, queue);
+        twill_sleep(twill_within(TWILL_MS(2)));
+        CHECK(!atomic_load(&who.over));
+        CHECK(!atomic_load(&inside.over));
+        atomic_store(&gate_shut, false);
+        join(&who);
+        join(&inside);
+        CHECK_EQ(who.status, TWILL_OK);
+        CHECK_EQ(inside.status, level ? TWILL_OK : TWILL_DROPPED);
+    }
 }
 
 TEST(join_counts_finished_items)
@@ -761,6 +941,147 @@ TEST(a_limit_in_bytes)
     twill_queue_destroy(queue);
 }
 
+TEST(sizes_alone_limit_nothing)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 2, .bytes_of = as_bytes});
+    CHECK_EQ(push(queue, 1000000), TWILL_OK);
+    CHECK_EQ(push(queue, 7), TWILL_OK);
+    CHECK_EQ(stats_of(queue).bytes, 1000007);
+    CHECK_EQ(pop(queue), 1000000);
+    CHECK_EQ(stats_of(queue).bytes, 7);
+    twill_queue_destroy(queue);
+}
+
+static int wide_priority(const void *item, const twill_task *task)
+{
+    (void)task;
+    return *(const int *)item;
+}
+
+/* priority x ageing beyond what a time can hold: first or last, and equal ones in order. */
+TEST(priorities_beyond_all_waiting)
+{
+    const twill_ns ageing[] = {TWILL_FOREVER - 1, TWILL_FOREVER / 2, TWILL_FOREVER};
+    for (int k = 0; k < 3; k++) {
+        twill_queue *queue = queue_of((twill_queue_options){.capacity = 8,
+                                                            .order = TWILL_ORDER_PRIORITY,
+                                                            .priority_of = wide_priority,
+                                                            .ageing = ageing[k]});
+        const int in[] = {0, -2, 3, 0, INT_MIN / 2, INT_MAX};
+        for (int i = 0; i < 6; i++)
+            CHECK_EQ(push(queue, in[i]), TWILL_OK);
+        int first = pop(queue), second = pop(queue);
+        CHECK(first == (k == 2 ? INT_MAX : 3)); /* both are beyond: in order of arrival */
+        CHECK(second == (k == 2 ? 3 : INT_MAX));
+        CHECK_EQ(pop(queue), 0);
+        CHECK_EQ(pop(queue), 0);
+        CHECK_EQ(pop(queue), -2);
+        CHECK_EQ(pop(queue), INT_MIN / 2);
+        twill_queue_destroy(queue);
+    }
+}
+
+TEST(many_that_have_sizes)
+{
+    const struct {
+        twill_overflow overflow;
+        twill_status status;
+        size_t count;
+        int drops;
+    } row[] = {{TWILL_OVERFLOW_REJECT, TWILL_FULL, 2, 0},
+               {TWILL_OVERFLOW_DROP_INCOMING, TWILL_DROPPED, 2, 3},
+               {TWILL_OVERFLOW_DROP_OLDEST, TWILL_OK, 5, 3},
+               {TWILL_OVERFLOW_BLOCK, TWILL_TIMEOUT, 2, 0}};
+    const int items[] = {1, 2, 3, 4, 5};
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        twill_queue *queue = queue_of((twill_queue_options){
+            .capacity = 2, .bytes_of = as_bytes, .overflow = row[k].overflow, .drop = note_drop});
+        size_t count = 9;
+        CHECK_EQ(twill_queue_push_many_until(queue, items, 5, &count, twill_within(0)),
+                 row[k].status);
+        CHECK_EQ(count, row[k].count);
+        CHECK_EQ(atomic_load(&drop_count), row[k].drops);
+        for (int d = 0; d < row[k].drops; d++)
+            CHECK_EQ(drops[d], row[k].overflow == TWILL_OVERFLOW_DROP_INCOMING ? 3 + d : 1 + d);
+        CHECK_EQ(stats_of(queue).bytes, row[k].overflow == TWILL_OVERFLOW_DROP_OLDEST ? 9 : 3);
+        CHECK(balanced(queue));
+        CHECK_EQ(twill_queue_push_bulk_until(queue, items, 1, twill_within(0)), TWILL_INVALID);
+        twill_queue_destroy(queue);
+    }
+}
+
+/* Of priorities, the oldest and the newest are looked for. */
+TEST(a_heap_evicts_by_age)
+{
+    for (int newest = 0; newest < 2; newest++) {
+        twill_queue *queue = queue_of((twill_queue_options){
+            .capacity = 5,
+            .order = TWILL_ORDER_PRIORITY,
+            .priority_of = wide_priority,
+            .ageing = TWILL_FOREVER,
+            .overflow = newest ? TWILL_OVERFLOW_DROP_NEWEST : TWILL_OVERFLOW_DROP_OLDEST,
+            .drop = note_drop});
+        const int in[] = {2, 5, 1, 4, 3};
+        for (int i = 0; i < 5; i++)
+            CHECK_EQ(push(queue, in[i]), TWILL_OK);
+        CHECK_EQ(push(queue, 0), TWILL_OK);
+        CHECK_EQ(drops[0], newest ? 3 : 2);
+        CHECK_EQ(push(queue, 6), TWILL_OK);
+        CHECK_EQ(drops[1], newest ? 0 : 5);
+        const int out[2][5] = {{6, 4, 3, 1, 0}, {6, 5, 4, 2, 1}};
+        for (int i = 0; i < 5; i++)
+            CHECK_EQ(pop(queue), out[newest][i]);
+        CHECK(balanced(queue));
+        twill_queue_destroy(queue);
+    }
+}
+
+/* A place in the middle of a heap: what fills it may have to go up. */
+TEST(evictions_keep_a_heap_in_order)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 15,
+                                                        .order = TWILL_ORDER_PRIORITY,
+                                                        .priority_of = wide_priority,
+                                                        .ageing = TWILL_FOREVER,
+                                                        .overflow = TWILL_OVERFLOW_DROP_OLDEST});
+    int last[15], count = 0; /* the model: the last 15 pushed */
+    for (int step = 0; step < 600; step++) {
+        int item = (int)test_random_below(1000000);
+        if (count == 15)
+            memmove(last, last + 1, (size_t)--count * sizeof last[0]);
+        last[count++] = item;
+        CHECK_EQ(push(queue, item), TWILL_OK);
+        if (test_random_below(3) == 0) {
+            int best = 0;
+            for (int k = 1; k < count; k++)
+                if (last[k] > last[best])
+                    best = k;
+            if (!CHECK_EQ(pop(queue), last[best]))
+                break;
+            memmove(&last[best], &last[best + 1], (size_t)(--count - best) * sizeof last[0]);
+        }
+    }
+    CHECK(balanced(queue));
+    twill_queue_destroy(queue);
+}
+
+TEST(ages_are_measured)
+{
+    const twill_ns max_age[] = {TWILL_FOREVER, TWILL_FOREVER - 1};
+    for (int k = 0; k < 2; k++) {
+        twill_queue *queue = queue_of((twill_queue_options){.capacity = 2, .max_age = max_age[k]});
+        push(queue, 1);
+        twill_sleep(twill_within(TWILL_MS(2)));
+        push(queue, 2);
+        CHECK_EQ(pop(queue), 1);
+        CHECK_EQ(pop(queue), 2);
+        CHECK(stats_of(queue).age_max >= TWILL_MS(2));
+        CHECK(stats_of(queue).age_total >= stats_of(queue).age_max);
+        CHECK_EQ(stats_of(queue).expired, 0);
+        twill_queue_destroy(queue);
+    }
+}
+
 TEST(items_expire)
 {
     twill_queue *queue =
@@ -907,6 +1228,31 @@ TEST(batches)
     twill_queue_destroy(queue);
 }
 
+TEST(a_batch_lingers_no_longer_than_it_may)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 4});
+    const struct {
+        twill_ns linger, within;
+    } row[] = {{TWILL_MS(2), TWILL_FOREVER},
+               {TWILL_FOREVER, TWILL_MS(2)},
+               {TWILL_SEC(30), TWILL_MS(2)},
+               {TWILL_MS(2), TWILL_SEC(30)}};
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        int items[3] = {0};
+        size_t count = 9;
+        twill_ns begun = twill_now();
+        push(queue, 7);
+        CHECK_EQ(twill_queue_pop_batch_until(queue, items, 3, &count, row[k].linger,
+                                             twill_within(row[k].within)),
+                 TWILL_OK);
+        CHECK_EQ(count, 1);
+        CHECK_EQ(items[0], 7);
+        CHECK(twill_now() - begun >= TWILL_MS(2));
+        CHECK(twill_now() - begun < TWILL_SEC(20));
+    }
+    twill_queue_destroy(queue);
+}
+
 TEST(ready_takes_nothing)
 {
     twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
@@ -961,6 +1307,123 @@ TEST(select_answers)
     CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_FAIR, &chosen), TWILL_FAILED);
     twill_queue_destroy(a);
     twill_queue_destroy(b);
+}
+
+TEST(select_refuses)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
+    int x = 0;
+    size_t chosen = 9;
+    twill_queue_case one = {.queue = queue, .item = &x}, bare = {.queue = queue};
+    CHECK_EQ(twill_queue_try_select(NULL, 1, TWILL_SELECT_FAIR, &chosen), TWILL_INVALID);
+    CHECK_EQ(twill_queue_try_select(&one, 1, (twill_select_order)2, &chosen), TWILL_INVALID);
+    CHECK_EQ(twill_queue_try_select(&bare, 1, TWILL_SELECT_FAIR, &chosen), TWILL_INVALID);
+    CHECK_EQ(chosen, 9);
+    twill_queue_case many[17];
+    for (int k = 0; k < 17; k++)
+        many[k] = one;
+    faults_fail_alloc(1);
+    CHECK_EQ(twill_queue_try_select(many, 17, TWILL_SELECT_FAIR, &chosen), TWILL_NO_MEMORY);
+    faults_fail_alloc(0);
+    CHECK_EQ(twill_queue_try_select(many, 17, TWILL_SELECT_FAIR, &chosen), TWILL_EMPTY);
+    push(queue, 4);
+    CHECK_EQ(twill_queue_try_select(many, 17, TWILL_SELECT_FAIR, NULL), TWILL_OK);
+    CHECK_EQ(x, 4);
+    twill_queue_destroy(queue);
+}
+
+/* A push by select is what a push is: dropped, refused for its size, evicting. */
+TEST(select_pushes_by_the_policy)
+{
+    twill_queue_options options = {
+        .capacity = 1, .bytes_of = as_bytes, .max_bytes = 10, .drop = note_drop};
+    const struct {
+        twill_overflow overflow;
+        twill_status status;
+        int dropped, left;
+    } row[] = {{TWILL_OVERFLOW_DROP_INCOMING, TWILL_DROPPED, 2, 1},
+               {TWILL_OVERFLOW_DROP_OLDEST, TWILL_OK, 1, 2},
+               {TWILL_OVERFLOW_REJECT, TWILL_FULL, 0, 1}};
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        options.overflow = row[k].overflow;
+        twill_queue *queue = queue_of(options);
+        int x = 2, large = 11;
+        size_t chosen = 9;
+        twill_queue_case cases[] = {{.queue = NULL},
+                                    {.queue = queue, .push = true, .item = &x},
+                                    {.queue = queue, .push = true, .item = &large}};
+        push(queue, 1);
+        CHECK_EQ(twill_queue_try_select(cases, 2, TWILL_SELECT_IN_ORDER, &chosen), row[k].status);
+        CHECK_EQ(chosen, row[k].status == TWILL_FULL ? 9 : 1);
+        CHECK_EQ(atomic_load(&drop_count), row[k].dropped != 0);
+        if (row[k].dropped)
+            CHECK_EQ(drops[0], row[k].dropped);
+        CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_IN_ORDER, &chosen), TWILL_TOO_BIG);
+        CHECK_EQ(chosen, 2);
+        CHECK_EQ(pop(queue), row[k].left);
+        CHECK(balanced(queue));
+        twill_queue_destroy(queue);
+    }
+}
+
+static twill_queue *chosen_inside;
+static twill_status select_inside[2];
+
+static void drop_selects(void *item, twill_status why, const twill_task *task)
+{
+    twill_queue_case one = {.queue = chosen_inside, .item = item};
+    size_t chosen;
+    (void)why;
+    (void)task;
+    while (twill_queue_try_pop(chosen_inside, item) == TWILL_OK) {}
+    select_inside[0] =
+        twill_queue_select_until(&one, 1, TWILL_SELECT_FAIR, &chosen, (twill_until){0, NULL});
+    select_inside[1] = twill_queue_try_select(&one, 1, TWILL_SELECT_FAIR, &chosen);
+}
+
+TEST(a_select_that_waits_inside_a_callback_is_a_deadlock)
+{
+    chosen_inside = queue_of((twill_queue_options){
+        .capacity = 1, .overflow = TWILL_OVERFLOW_DROP_OLDEST, .drop = drop_selects});
+    push(chosen_inside, 1);
+    CHECK_EQ(push(chosen_inside, 2), TWILL_OK);
+    CHECK_EQ(select_inside[0], TWILL_DEADLOCK);
+    CHECK_EQ(select_inside[1], TWILL_EMPTY);
+    CHECK_EQ(stats_of(chosen_inside).waiting_pop, 0);
+    CHECK(balanced(chosen_inside));
+    CHECK_EQ(twill_queue_destroy(chosen_inside), TWILL_OK);
+}
+
+static void choose_one(actor *me)
+{
+    twill_queue_case cases[] = {{.queue = chosen_inside, .item = &me->item},
+                                {.queue = me->queue, .item = &me->item}};
+    me->status = twill_queue_select_until(cases, 2, TWILL_SELECT_IN_ORDER, &me->moved, me->until);
+}
+
+/* One queue has failed; the other one's end is the last. */
+TEST(select_remembers_a_failed_queue)
+{
+    for (int fired = 0; fired < 2; fired++) {
+        twill_queue *b = queue_of((twill_queue_options){.capacity = 1});
+        actor who = {.item = 0};
+        twill_cancel token;
+        twill_cancel_init(&token, NULL);
+        who.until = twill_until_cancelled(&token);
+        chosen_inside = queue_of((twill_queue_options){.capacity = 1});
+        CHECK_EQ(twill_queue_fail(chosen_inside, 3), TWILL_OK);
+        go(&who, choose_one, b);
+        until_waiting(b, 0, 1);
+        if (fired)
+            twill_cancel_fire(&token, 1);
+        else
+            twill_queue_close(b);
+        join(&who);
+        CHECK_EQ(who.status, fired ? TWILL_CANCELLED : TWILL_FAILED);
+        twill_cancel_detach(&token);
+        twill_queue_destroy(b);
+        twill_queue_destroy(chosen_inside);
+    }
 }
 
 typedef struct chooser {
@@ -1073,6 +1536,17 @@ TEST(a_forked_child_is_told)
     }
     CHECK(waitpid(child, &status, 0) == child && status == 0);
     twill_queue_abandon(queue); /* not forked: nothing */
+    static _Alignas(64) char memory[4096];
+    twill_queue *mine = queue_of(
+        (twill_queue_options){.capacity = 2, .memory = memory, .memory_bytes = sizeof memory});
+    child = fork();
+    if (child == 0) {
+        twill_queue_abandon(mine); /* the memory is its owner's */
+        CHECK_EQ(twill_queue_length(mine), 0);
+        _exit(0);
+    }
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    CHECK_EQ(twill_queue_destroy(mine), TWILL_OK);
     CHECK_EQ(pop(queue), 1);
     twill_queue_destroy(queue);
 }

@@ -204,6 +204,82 @@ TEST(defaults_and_refusals)
     CHECK_EQ(faults_live(), 0);
 }
 
+TEST(refusals_of_the_call)
+{
+    twill_status statuses[4];
+    const struct {
+        twill_status status;
+        size_t size;
+        twill_produce_consume_options options;
+    } row[] = {
+        {TWILL_INVALID, 4, {.run.statuses = statuses}},
+        {TWILL_INVALID, 4, {.run.on_error = (twill_on_error)99}},
+        {TWILL_INVALID, 4, {.queue.order = (twill_queue_order)9}},
+        {TWILL_TOO_BIG, 4, {.producers = 65536}},
+        {TWILL_TOO_BIG, 4, {.producers = 65535, .run.workers = 2}},
+        {TWILL_TOO_BIG, 4, {.producers = 1, .run.workers = 65536}},
+        {TWILL_TOO_BIG, 4096, {.run.workers = 1, .batch = SIZE_MAX / 4096}},
+        {TWILL_TOO_BIG, 1, {.run.workers = 7, .batch = SIZE_MAX / 40}},   /* their numbers */
+        {TWILL_TOO_BIG, 64, {.run.workers = 1, .batch = SIZE_MAX / 256}}, /* their items */
+    };
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        twill_produce_consume_options options = row[k].options;
+        twill_report report;
+        options.run.report = &report;
+        CHECK_EQ(twill_produce_consume(row[k].size, produce_20, squares, &options), row[k].status);
+        CHECK_EQ(report.status, row[k].status);
+        CHECK_EQ(report.total, 0);
+    }
+    CHECK_EQ(twill_produce_consume(4, produce_20, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int twice(void *item, const twill_task *task)
+{
+    atomic_fetch_add((atomic_int *)task->context, *(int *)item);
+    return 0;
+}
+
+static void drop_for_itself(void *item, twill_status why, const twill_task *task)
+{
+    CHECK_EQ(why, TWILL_DROPPED);
+    atomic_fetch_add((atomic_int *)task->context, *(int *)item);
+}
+
+TEST(the_queue_has_a_context_of_its_own)
+{
+    atomic_int ran = 0, gone = 0;
+    twill_report report;
+    CHECK_EQ(twill_produce_consume(sizeof(int), produce_20, twice,
+                                   &OPTIONS(.run.workers = 1, .run.context = &ran,
+                                            .run.report = &report, .queue.context = &gone,
+                                            .queue.capacity = 1, .queue.drop = drop_for_itself,
+                                            .queue.overflow = TWILL_OVERFLOW_DROP_OLDEST)),
+             TWILL_OK);
+    CHECK_EQ(atomic_load(&ran) + atomic_load(&gone), 190);
+    CHECK_EQ(report.total, 20);
+}
+
+static int call_inside(void *item, const twill_task *task)
+{
+    atomic_int sum = 0;
+    (void)item;
+    CHECK_EQ(twill_produce_consume(sizeof(int), produce_20, twice, &OPTIONS(.run.context = &sum)),
+             TWILL_OK);
+    CHECK_EQ(atomic_load(&sum), 190);
+    atomic_fetch_add((atomic_int *)task->context, 1);
+    return 0;
+}
+
+TEST(a_call_inside_a_call)
+{
+    atomic_int calls = 0;
+    CHECK_EQ(twill_produce_consume(sizeof(int), produce_20, call_inside,
+                                   &OPTIONS(.run.workers = 2, .run.context = &calls)),
+             TWILL_OK);
+    CHECK_EQ(atomic_load(&calls), 20);
+}
+
 /* ---- errors ---- */
 
 TEST(the_lowest_error_every_time)
@@ -281,6 +357,101 @@ TEST(a_producer_fails)
     }
 }
 
+/* Each policy, for producers: what the first two of four return. */
+TEST(policies_hold_for_producers)
+{
+    const struct {
+        twill_on_error policy;
+        size_t most;
+        bool all; /* every producer is called */
+    } row[] = {{TWILL_ON_ERROR_LOWEST, 0, false}, {TWILL_ON_ERROR_FIRST, 0, false},
+               {TWILL_ON_ERROR_FIRST, 5, false},  {TWILL_ON_ERROR_LIMIT, 1, false},
+               {TWILL_ON_ERROR_LIMIT, 2, true},   {TWILL_ON_ERROR_COLLECT, 0, true}};
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        plan p = plan_of(20);
+        p.bad_producer = 0;
+        faults_fail_thread(1); /* one thread: the producers come one after another */
+        outcome out =
+            run(&p, OPTIONS(.run.workers = 1, .producers = 4, .queue.capacity = 4,
+                            .run.on_error = row[k].policy, .run.max_errors = row[k].most));
+        faults_fail_thread(0);
+        CHECK_EQ(out.status, TWILL_FAILED);
+        CHECK_EQ(out.report.first_error.index, SIZE_MAX);
+        CHECK_EQ(out.report.first_error.code, 77);
+        if (row[k].all)
+            CHECK_EQ(out.report.done, 70);
+        else
+            CHECK(out.report.total <= 70);
+        if (row[k].all)
+            CHECK_EQ(atomic_load(&producers_run), 4);
+        check_books(&out.report, &out.stats);
+    }
+}
+
+static int all_fail(twill_queue *queue, const twill_task *task)
+{
+    (void)queue;
+    return 50 + (int)task->index;
+}
+
+TEST(the_first_of_two_producers_that_fail)
+{
+    plan p = plan_of(0);
+    twill_report report;
+    CHECK_EQ(twill_produce_consume(sizeof(int), all_fail, consume,
+                                   &OPTIONS(.run.workers = 1, .run.context = &p, .producers = 3,
+                                            .run.on_error = TWILL_ON_ERROR_COLLECT,
+                                            .run.report = &report)),
+             TWILL_FAILED);
+    CHECK_EQ(report.first_error.index, SIZE_MAX);
+    CHECK(report.first_error.code >= 50 && report.first_error.code < 53);
+    CHECK_EQ(report.failed, 0);
+}
+
+static int ends_itself(twill_queue *queue, const twill_task *task)
+{
+    const plan *p = task->context;
+    CHECK_EQ(twill_queue_push(queue, &(int){0}), TWILL_OK);
+    if (p->code == 1)
+        return (int)TWILL_CLOSED; /* said, and not so */
+    CHECK_EQ(p->code == 2 ? twill_queue_close(queue) : twill_queue_fail(queue, 42), TWILL_OK);
+    return (int)twill_queue_push(queue, &(int){1});
+}
+
+TEST(a_producer_ends_the_queue)
+{
+    for (int how = 1; how <= 3; how++) {
+        plan p = plan_of(0);
+        p.code = how;
+        twill_report report;
+        CHECK_EQ(twill_produce_consume(
+                     sizeof(int), ends_itself, consume,
+                     &OPTIONS(.run.workers = 1, .run.context = &p, .run.report = &report)),
+                 how == 2 ? TWILL_OK : TWILL_FAILED);
+        CHECK_EQ(report.total, 1);
+        CHECK_EQ(report.done, 1);
+        CHECK_EQ(report.first_error.code, how == 1 ? (int)TWILL_CLOSED : how == 2 ? 0 : 42);
+        if (how != 2)
+            CHECK_EQ(report.first_error.index, SIZE_MAX);
+        p.code = 0;
+    }
+}
+
+TEST(an_error_with_nothing_to_drop_to)
+{
+    plan p = plan_of(500);
+    twill_report report;
+    p.bad = 3;
+    p.code = 5;
+    CHECK_EQ(twill_produce_consume(sizeof(int), produce, consume,
+                                   &OPTIONS(.run.workers = 2, .run.context = &p, .batch = 8,
+                                            .run.report = &report, .queue.capacity = 32)),
+             TWILL_FAILED);
+    CHECK_EQ(report.first_error.index, 3);
+    CHECK_EQ(report.total, report.done + report.failed + report.skipped);
+    CHECK(report.total < 500);
+}
+
 TEST(stop_in_consume)
 {
     plan p = plan_of(3000);
@@ -349,6 +520,63 @@ TEST(cancel_and_deadline_end_both_sides)
         check_books(&out.report, &out.stats);
         twill_cancel_detach(&token);
     }
+}
+
+static int produce_late(twill_queue *queue, const twill_task *task)
+{
+    (void)queue;
+    (void)twill_sleep(task->until);
+    return 0;
+}
+
+/* The consumers wait for an item when it ends. */
+TEST(run_until_ends_consumers_that_wait)
+{
+    for (int round = 0; round < 2; round++) {
+        plan p = plan_of(0);
+        twill_cancel token;
+        twill__thrd thread;
+        twill_report report;
+        twill_cancel_init(&token, NULL);
+        memset(&thread, 0, sizeof thread);
+        thread.fn = fire_soon;
+        thread.arg = &token;
+        thread.cpu = UINT_MAX;
+        if (round)
+            CHECK(twill__thread_start(&thread));
+        CHECK_EQ(twill_produce_consume(sizeof(int), produce_late, consume,
+                                       &OPTIONS(.run.workers = 1, .run.context = &p,
+                                                .run.report = &report,
+                                                .run.until = round ? twill_until_cancelled(&token)
+                                                                   : twill_within(TWILL_MS(5)))),
+                 round ? TWILL_CANCELLED : TWILL_TIMEOUT);
+        CHECK_EQ(report.total, 0);
+        if (round)
+            twill__thread_join(&thread);
+        twill_cancel_detach(&token);
+    }
+}
+
+static int produce_slowly(twill_queue *queue, const twill_task *task)
+{
+    twill_status status = twill_queue_push(queue, &(int){0});
+    while (!atomic_load(&consumed[0]))
+        twill_sleep(twill_within(TWILL_US(100)));
+    (void)twill_sleep(task->until);
+    return (int)status;
+}
+
+/* Everything was produced and consumed when the deadline came: but producers had still to begin. */
+TEST(producers_that_were_never_called)
+{
+    plan p = plan_of(0);
+    twill_report report;
+    CHECK_EQ(
+        twill_produce_consume(sizeof(int), produce_slowly, consume,
+                              &OPTIONS(.run.workers = 1, .run.context = &p, .run.report = &report,
+                                       .producers = 2, .run.until = twill_within(TWILL_MS(5)))),
+        TWILL_TIMEOUT);
+    CHECK_EQ(report.total, report.done + report.skipped);
 }
 
 TEST(over_before_it_began)
@@ -533,6 +761,181 @@ TEST(the_producer_consumes_when_the_queue_is_full)
     check_books(&out.report, &out.stats);
 }
 
+/* It is seen at work: with one consumer two items run at once. */
+TEST(a_push_to_a_full_queue_consumes)
+{
+    plan p = plan_of(60);
+    p.nap = TWILL_US(300);
+    outcome out = run(&p, OPTIONS(.run.workers = 1, .queue.capacity = 1,
+                                  .queue.overflow = TWILL_OVERFLOW_CALLER_RUNS));
+    CHECK_EQ(out.status, TWILL_OK);
+    CHECK_EQ(out.report.done, 60);
+    CHECK_EQ(atomic_load(&most_at_once), 2);
+    check_books(&out.report, &out.stats);
+}
+
+/* Alone, a producer consumes what it has pushed: and what it runs may stop, fail or fill up. */
+TEST(alone_a_stop_is_a_consumers)
+{
+    plan p = plan_of(100);
+    p.stop_at = 10;
+    faults_fail_thread(1);
+    outcome out = run(&p, OPTIONS(.run.workers = 1, .queue.capacity = 4));
+    faults_fail_thread(0);
+    CHECK_EQ(out.status, TWILL_OK);
+    CHECK_EQ(out.report.done, 11);
+    check_books(&out.report, &out.stats);
+}
+
+static twill_queue *foreign;
+
+static int consume_and_push_again(void *item, const twill_task *task)
+{
+    int more = *(int *)item + 100;
+    atomic_fetch_add(&consumed[*(int *)item], 1);
+    (void)task;
+    if (more < 103) { /* its own place is free; behind it only this thread could make room */
+        CHECK_EQ(twill_queue_push(foreign, &more), TWILL_OK);
+        CHECK_EQ(twill_queue_push_until(foreign, &more, twill_within(TWILL_US(500))),
+                 TWILL_TIMEOUT);
+    }
+    return 0;
+}
+
+static int produce_four(twill_queue *queue, const twill_task *task)
+{
+    (void)task;
+    foreign = queue;
+    for (int k = 0; k < 4; k++)
+        CHECK_EQ(twill_queue_push(queue, &k), TWILL_OK);
+    return 0;
+}
+
+static void push_from_outside(void *told)
+{
+    for (int k = 0; k < 50 && *(twill_status *)told == TWILL_OK; k++)
+        *(twill_status *)told = twill_queue_push(foreign, &k);
+}
+
+static int produce_elsewhere(twill_queue *queue, const twill_task *task)
+{
+    twill__thrd thread;
+    twill_status told = TWILL_OK;
+    (void)task;
+    foreign = queue;
+    memset(&thread, 0, sizeof thread);
+    thread.fn = push_from_outside;
+    thread.arg = &told;
+    thread.cpu = UINT_MAX;
+    CHECK(twill__thread_start(&thread));
+    twill__thread_join(&thread);
+    return (int)told;
+}
+
+/* A thread that is none of the call's cannot consume: it waits for room. */
+TEST(a_push_from_a_thread_outside)
+{
+    for (int caller_runs = 0; caller_runs < 2; caller_runs++) {
+        plan p = plan_of(0);
+        twill_report report;
+        p.nap = TWILL_US(200);
+        CHECK_EQ(twill_produce_consume(sizeof(int), produce_elsewhere, consume,
+                                       &OPTIONS(.run.workers = 1, .run.context = &p,
+                                                .run.report = &report, .queue.capacity = 1,
+                                                .queue.overflow = caller_runs
+                                                                      ? TWILL_OVERFLOW_CALLER_RUNS
+                                                                      : TWILL_OVERFLOW_BLOCK)),
+                 TWILL_OK);
+        CHECK_EQ(report.done, 50);
+    }
+}
+
+/* A producer alone consumes an item, which pushes: it cannot consume another one meanwhile. */
+TEST(a_push_inside_a_relief_waits)
+{
+    plan p = plan_of(0);
+    twill_report report;
+    faults_fail_thread(1);
+    CHECK_EQ(twill_produce_consume(sizeof(int), produce_four, consume_and_push_again,
+                                   &OPTIONS(.run.workers = 1, .run.context = &p,
+                                            .run.report = &report, .queue.capacity = 1)),
+             TWILL_OK);
+    faults_fail_thread(0);
+    CHECK_EQ(report.total, 7);
+    CHECK_EQ(report.done, 7);
+}
+
+static atomic_int step;
+
+static void until_step(int at_least)
+{
+    while (atomic_load(&step) < at_least)
+        twill_sleep(twill_within(TWILL_US(50)));
+}
+
+static int produce_two_fills(twill_queue *queue, const twill_task *task)
+{
+    (void)task;
+    foreign = queue;
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(twill_queue_push(queue, &k), TWILL_OK);
+    atomic_store(&step, 1); /* the consumer may start */
+    until_step(2);          /* it has item 0, and perhaps two more in its hand */
+    while (twill_queue_length(queue) < 3) {
+        static int next = 3;
+        CHECK_EQ(twill_queue_push(queue, &next), TWILL_OK);
+        next++;
+    }
+    atomic_store(&step, 3);
+    until_step(4);
+    return 0;
+}
+
+static int start_at_step_1(void **state, const twill_task *task)
+{
+    *state = NULL;
+    if (task->worker != 0)
+        until_step(1);
+    return 0;
+}
+
+static int consume_and_push(void *item_, const twill_task *task)
+{
+    int item = *(int *)item_, more = 99;
+    (void)task;
+    if (item == 0) {
+        atomic_store(&step, 2);
+        until_step(3);
+        CHECK_EQ(twill_queue_push_until(foreign, &more, twill_within(TWILL_MS(2))), TWILL_TIMEOUT);
+        CHECK_EQ(*(int *)item_, 0);
+        atomic_store(&step, 4);
+    }
+    atomic_fetch_add(&consumed[item], 1);
+    return 0;
+}
+
+/* Who consumes cannot make room by consuming: he has a batch in his hand. */
+TEST(a_consumer_that_pushes_waits)
+{
+    for (size_t batch = 1; batch <= 3; batch += 2)
+        for (int caller_runs = 0; caller_runs < 2; caller_runs++) {
+            plan p = plan_of(0);
+            twill_report report;
+            twill_queue_stats stats;
+            atomic_store(&step, 0);
+            CHECK_EQ(twill_produce_consume(
+                         sizeof(int), produce_two_fills, consume_and_push,
+                         &OPTIONS(.run.workers = 1, .run.context = &p, .run.report = &report,
+                                  .run.worker_start = start_at_step_1, .queue.capacity = 3,
+                                  .batch = batch, .queue_stats = &stats,
+                                  .queue.overflow = caller_runs ? TWILL_OVERFLOW_CALLER_RUNS
+                                                                : TWILL_OVERFLOW_BLOCK)),
+                     TWILL_OK);
+            CHECK_EQ(report.done, report.total);
+            check_books(&report, &stats);
+        }
+}
+
 TEST(drops_are_counted_as_skipped)
 {
     plan p = plan_of(3000);
@@ -545,6 +948,79 @@ TEST(drops_are_counted_as_skipped)
 }
 
 /* ---- a callback that ends its thread ---- */
+
+static void end_here(void)
+{
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+enum where { IN_PRODUCE, IN_RELIEF, IN_CONSUME };
+typedef struct ending { /* a call that is ended with its thread */
+    enum where where;
+    twill_on_error policy;
+    twill_report report;
+    bool returned;
+} ending;
+
+static int produce_and_end(twill_queue *queue, const twill_task *task)
+{
+    const ending *e = task->context;
+    for (int k = 0; k < 4; k++)
+        if (twill_queue_push(queue, &k) != TWILL_OK)
+            return 1;
+    if (e->where == IN_PRODUCE)
+        end_here();
+    return 0;
+}
+
+static int consume_and_end(void *item, const twill_task *task)
+{
+    const ending *e = task->context;
+    atomic_fetch_add(&consumed[*(int *)item], 1);
+    if (task->index == 1 && e->where != IN_PRODUCE)
+        end_here();
+    return 0;
+}
+
+static void call_that_ends(void *ending_)
+{
+    ending *e = ending_;
+    faults_fail_thread(1);
+    (void)twill_produce_consume(sizeof(int), produce_and_end, consume_and_end,
+                                &OPTIONS(.run.workers = 1, .run.context = e,
+                                         .run.on_error = e->policy, .run.report = &e->report,
+                                         .queue.capacity = e->where == IN_RELIEF ? 2 : 16));
+    e->returned = true;
+}
+
+/* One thread alone, the caller's: the other one cannot be started. */
+TEST(the_calling_thread_ends)
+{
+    for (int where = IN_PRODUCE; where <= IN_CONSUME; where++)
+        for (int policy = TWILL_ON_ERROR_LOWEST; policy <= TWILL_ON_ERROR_LIMIT; policy++) {
+            ending e = {(enum where)where, (twill_on_error)policy, {0}, false};
+            twill__thrd thread;
+            plan_of(0);
+            memset(&thread, 0, sizeof thread);
+            thread.fn = call_that_ends;
+            thread.arg = &e;
+            thread.cpu = UINT_MAX;
+            CHECK(twill__thread_start(&thread));
+            twill__thread_join(&thread);
+            faults_fail_thread(0);
+            CHECK(!e.returned);
+            CHECK_EQ(e.report.status, TWILL_FAILED);
+            CHECK_EQ(e.report.first_error.status, TWILL_LOST);
+            CHECK_EQ(e.report.first_error.index, where == IN_PRODUCE ? SIZE_MAX : 1);
+            CHECK_EQ(e.report.failed, where != IN_PRODUCE);
+            CHECK_EQ(e.report.total, e.report.done + e.report.failed + e.report.skipped);
+            CHECK_EQ(faults_live(), base_live);
+        }
+}
 
 TEST(a_consumer_ends_its_thread)
 {
