@@ -164,7 +164,7 @@ static void some_action(int number, const twill_task *task)
 TEST(bad_options_are_refused)
 {
     static const int twice[] = {SIGTERM, SIGTERM}, fault[] = {SIGSEGV}, none[] = {0},
-                     huge[] = {1000}, hard[] = {SIGKILL};
+                     huge[] = {1000}, hard[] = {SIGKILL}, stop[] = {SIGSTOP};
     static const twill_signal_action stops[] = {{SIGINT, some_action, NULL}},
                                      no_fn[] = {{SIGHUP, NULL, NULL}},
                                      pair[] = {{SIGHUP, some_action, NULL},
@@ -183,15 +183,22 @@ TEST(bad_options_are_refused)
         {.signals = none, .signal_count = 1},
         {.signals = huge, .signal_count = 1},
         {.signals = hard, .signal_count = 1},
+        {.signals = stop, .signal_count = 1},
         {.signals = twice},
+        {.signals = twice, .signal_count = 1000},
         {.signal_count = 1},
+        {.actions = pair, .action_count = 1000},
         {.actions = stops, .action_count = 1},
         {.actions = no_fn, .action_count = 1},
         {.actions = pair, .action_count = 2},
         {.actions = pair},
         {.action_count = 2},
         {QUIET, .signals = hard, .signal_count = 1},
+        {QUIET, .signals = hard},
+        {QUIET, .signal_count = 1},
         {QUIET, .actions = pair, .action_count = 1},
+        {QUIET, .actions = pair},
+        {QUIET, .action_count = 1},
         {QUIET, .message = "no handler writes it"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
@@ -452,6 +459,24 @@ TEST(phases_change_at_their_instants)
         check_budget(late, 100, 90, 0, 90, 115); /* the end comes first */
         check_budget(late, 100, 0, 60, 50, 110);
         check_budget(late, TWILL_FOREVER, 5, 7, 5, 12);
+    }
+}
+
+TEST(windows_of_odd_totals)
+{
+    const twill_ns row[][5] = {/* total, drain, cancel; what they come to */
+                               {TWILL_FOREVER, 0, 0, TWILL_FOREVER, TWILL_FOREVER},
+                               {1, 0, 0, 1, 1},
+                               {3, 0, 0, 1, 3},
+                               {10, 11, 0, 10, 2},
+                               {10, 0, 20, 5, 20}};
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        twill_shutdown_options options = {
+            .total = row[k][0], .drain = row[k][1], .cancel = row[k][2]};
+        CHECK(twill__shutdown_plan(&options));
+        CHECK_EQ(options.total, row[k][0]);
+        CHECK_EQ(options.drain, row[k][3]);
+        CHECK_EQ(options.cancel, row[k][4]);
     }
 }
 
@@ -745,6 +770,74 @@ TEST(on_phase_may_hang)
     end_with_abandoned(s);
 }
 
+static void every_phase_hangs(twill_shutdown_phase phase, int reason, const twill_task *task)
+{
+    struct note *note = task->context;
+    (void)reason;
+    note->order[phase] = 1;
+    while (!atomic_load(&note->release))
+        (void)twill_sleep(twill_within(TWILL_MS(1)));
+}
+
+/* Each takes its thread with it: the hook runs, and finish comes back in its time. */
+TEST(each_phase_may_hang)
+{
+    static struct note note;
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(300), .drain = 1, .cancel = 1,
+                                       .on_phase = every_phase_hangs, .context = &note});
+    twill_shutdown_report report;
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
+    CHECK(report.wall < TWILL_SEC(10));
+    CHECK_EQ(note.count, 1);
+    for (int phase = TWILL_SHUTDOWN_DRAINING; phase <= TWILL_SHUTDOWN_STOPPED; phase++)
+        CHECK_EQ(note.order[phase], 1);
+    atomic_store(&note.release, 1);
+    end_with_abandoned(s);
+}
+
+static void phase_until(twill_shutdown_phase phase, int reason, const twill_task *task)
+{
+    struct note *note = task->context;
+    (void)reason;
+    note->order[phase] = task->until.deadline == 0;
+}
+
+TEST(a_total_without_end)
+{
+    struct note note = {.count = 0};
+    twill_shutdown_step steps[2];
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_FOREVER, .on_phase = phase_until,
+                                       .context = &note, .steps = steps, .steps_capacity = 2});
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_add(s, "", hook_two, &note, TWILL_SEC(5)), TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    CHECK_EQ(note.count, 2);
+    CHECK_EQ(note.until, 0); /* of the last that ran: it has no limit */
+    CHECK_EQ(steps[0].status + steps[1].status, TWILL_OK);
+    for (int phase = TWILL_SHUTDOWN_DRAINING; phase <= TWILL_SHUTDOWN_STOPPED; phase++)
+        CHECK_EQ(note.order[phase], 1);
+    end(s);
+}
+
+/* finish comes when the total is over: it runs no hook, and says so. */
+TEST(a_late_finish)
+{
+    struct note note = {.count = 0};
+    twill_shutdown_report report;
+    twill_shutdown *s = make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(1)});
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+    twill_shutdown_request(s, 3);
+    twill_sleep(twill_within(TWILL_MS(5)));
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
+    CHECK_EQ(report.hooks, 1);
+    CHECK_EQ(report.hooks_overran, 1);
+    CHECK_EQ(note.count, 0);
+    end(s);
+}
+
 static void finish_there(struct thread *me)
 {
     me->status = twill_shutdown_finish(me->shutdown, NULL);
@@ -892,6 +985,72 @@ TEST(hooks_without_a_thread)
         atomic_store(&note.release, 1);
         end_with_abandoned(s);
     }
+}
+
+/* A phase hangs, and no other thread can be had: the rest is told in the thread of finish. */
+TEST(phases_without_a_thread)
+{
+    static struct note note;
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(100), .drain = 1, .cancel = 1,
+                                       .on_phase = phase_hangs, .context = &note});
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+    faults_fail_thread(1);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_TIMEOUT);
+    CHECK_EQ(note.count, 1);
+    for (int phase = TWILL_SHUTDOWN_DRAINING; phase <= TWILL_SHUTDOWN_STOPPED; phase++)
+        CHECK_EQ(note.order[phase], 1);
+    pid_t child = fork(); /* the copy has no thread to forget, either */
+    if (child == 0) {
+        CHECK_EQ(twill_shutdown_destroy(s), TWILL_FORKED);
+        _exit(harness_failures ? 1 : 6);
+    }
+    int status = -1;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 6);
+    faults_fail_thread(0);
+    atomic_store(&note.release, 1);
+    end_with_abandoned(s);
+}
+
+static void phase_exits(twill_shutdown_phase phase, int reason, const twill_task *task)
+{
+    struct note *note = task->context;
+    (void)reason;
+    note->order[phase]++;
+    if (phase == TWILL_SHUTDOWN_DRAINING)
+        while (!atomic_load(&note->release))
+            (void)twill_sleep(twill_within(TWILL_MS(1)));
+    if (phase != TWILL_SHUTDOWN_HOOKS)
+        return;
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+/* on_phase ends the thread of finish, the only one: it is no hook, and another finish goes on. */
+TEST(a_phase_ends_the_finisher)
+{
+    static struct note note;
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(400), .drain = 1, .cancel = 1,
+                                       .on_phase = phase_exits, .context = &note});
+    twill_shutdown_report report;
+    struct thread finishes = {.status = TWILL_BUSY};
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+    faults_fail_thread(2); /* the first is the one that finishes */
+    go(&finishes, finish_there, s);
+    join(&finishes);
+    faults_fail_thread(0);
+    CHECK_EQ(finishes.status, TWILL_BUSY); /* it never came back */
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
+    CHECK_EQ(report.hooks_failed, 0);
+    CHECK_EQ(note.order[TWILL_SHUTDOWN_HOOKS], 1);
+    CHECK_EQ(note.order[TWILL_SHUTDOWN_STOPPED], 1);
+    atomic_store(&note.release, 1);
+    end_with_abandoned(s);
 }
 
 /* The only thread that was left ends in a hook: another finish goes on where it stopped. */

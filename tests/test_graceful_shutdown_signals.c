@@ -229,6 +229,22 @@ TEST(ignored_stays_ignored)
     set(SIGINT, SIG_DFL);
 }
 
+TEST(a_quit_that_is_ignored_stays_so)
+{
+    static const int quit[] = {SIGQUIT, SIGUSR1};
+    set(SIGQUIT, SIG_IGN);
+    set(SIGUSR1, SIG_IGN); /* of this one nobody keeps that */
+    twill_shutdown *s = make(&(twill_shutdown_options){.signals = quit, .signal_count = 2});
+    CHECK(get(SIGQUIT) == SIG_IGN);
+    CHECK(get(SIGUSR1) == twill__shutdown_handler);
+    raise(SIGQUIT);
+    CHECK(!twill_shutdown_requested(s));
+    end(s);
+    CHECK(get(SIGUSR1) == SIG_IGN);
+    set(SIGQUIT, SIG_DFL);
+    set(SIGUSR1, SIG_DFL);
+}
+
 TEST(one_owner)
 {
     twill_shutdown *s = make(NULL), *other = (twill_shutdown *)(uintptr_t)8, *quiet;
@@ -308,6 +324,48 @@ TEST(an_action_is_never_lost)
     end(s);
     CHECK(atomic_load(&reloads) > before);
     CHECK(get(SIGHUP) == SIG_DFL);
+}
+
+static void action_waits(int number, const twill_task *task)
+{
+    struct thread *gate = task->context;
+    (void)number;
+    atomic_store(&gate->stage, 1);
+    while (atomic_load(&gate->stage) == 1)
+        nap(TWILL_US(50));
+}
+
+static void destroys(struct thread *me)
+{
+    end(me->shutdown);
+    atomic_store(&me->sent, 1);
+}
+
+static int no_hook(const twill_task *task)
+{
+    (void)task;
+    return 0;
+}
+
+/* destroy waits for an action; who comes meanwhile is told. */
+TEST(a_destroy_that_waits)
+{
+    struct thread gate = {.count = 0}, who = {.count = 0};
+    twill_signal_action action = {SIGHUP, action_waits, &gate};
+    twill_shutdown *s = make(&(twill_shutdown_options){.actions = &action, .action_count = 1});
+    raise(SIGHUP);
+    while (!atomic_load(&gate.stage))
+        nap(TWILL_US(50));
+    who.shutdown = s;
+    go(&who, destroys);
+    while (twill_shutdown_wait(s, twill_within(0)) != TWILL_CLOSED)
+        nap(TWILL_US(50));
+    CHECK_EQ(twill_shutdown_add(s, "", no_hook, NULL, 0), TWILL_CLOSED);
+    CHECK_EQ(twill_shutdown_destroy(s), TWILL_BUSY);
+    CHECK(!atomic_load(&who.sent));
+    atomic_store(&gate.stage, 2);
+    twill__thread_join(&who.thread);
+    CHECK_EQ(faults_live(), 0);
 }
 
 static void action_exits(int number, const twill_task *task)
@@ -584,6 +642,106 @@ TEST(the_message_and_what_was_printed)
     close(said[1]);
 }
 
+static void says_much(void)
+{
+    static char long_message[5001];
+    memset(long_message, 'm', sizeof long_message - 1);
+    twill_shutdown *s = make(&(twill_shutdown_options){.message = long_message});
+    dup2(said[1], 2);
+    raise(SIGTERM);
+    end(s);
+    _exit(0);
+}
+
+TEST(a_message_has_an_end)
+{
+    static char text[6000];
+    if (!CHECK(pipe(said) == 0))
+        return;
+    CHECK_EQ(run(says_much), 256 + SIGTERM); /* nobody had been told: raised again */
+    CHECK_EQ(read(said[0], text, sizeof text), 4096);
+    close(said[0]);
+    close(said[1]);
+}
+
+static void fails_memory(void)
+{
+    faults_fail_alloc_from(1);
+}
+
+static void fails_threads(void)
+{
+    faults_fail_thread(1);
+}
+
+static void (*exit_fails)(void);
+static bool exit_stuck;
+
+static void says_in_need(void)
+{
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){.total = TWILL_MS(30), .no_hard_stop = true});
+    dup2(said[1], 1);
+    raise(SIGTERM);
+    if (exit_stuck)
+        CHECK_EQ(twill_shutdown_enter(s), TWILL_CLOSED);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    if (exit_stuck) {
+        twill__lock(&s->lock);
+        s->hung = 1; /* as if a hook had been passed over */
+        twill__unlock(&s->lock);
+    }
+    printf("flushed");
+    exit_fails();
+    twill_shutdown_exit(s, 0);
+}
+
+/* Without a thread of its own that flushes, exit does it itself, unless somebody is stuck. */
+TEST(what_was_printed_without_memory_or_thread)
+{
+    void (*fails[])(void) = {fails_memory, fails_threads};
+    for (int k = 0; k < 4; k++) {
+        char text[64] = {0};
+        exit_fails = fails[k / 2];
+        exit_stuck = k % 2;
+        if (!CHECK(pipe(said) == 0))
+            return;
+        CHECK_EQ(run(says_in_need), 256 + SIGTERM);
+        close(said[1]);
+        CHECK_EQ(read(said[0], text, sizeof text - 1), exit_stuck ? 0 : 7);
+        CHECK_STR(text, exit_stuck ? "" : "flushed");
+        close(said[0]);
+    }
+}
+
+static void holds_a_stream(struct thread *me)
+{
+    flockfile(stdout);
+    atomic_store(&me->stage, 1);
+    for (;;)
+        nap(TWILL_SEC(1));
+}
+
+static void a_stream_is_held(void)
+{
+    static struct thread holds;
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){.total = TWILL_MS(20), .no_hard_stop = true});
+    go(&holds, holds_a_stream);
+    while (!atomic_load(&holds.stage))
+        nap(TWILL_US(50));
+    raise(SIGTERM);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_OK);
+    twill_shutdown_exit(s, 0);
+}
+
+TEST(a_stream_that_is_held_for_ever)
+{
+    twill_ns start = twill_now();
+    CHECK_EQ(run(a_stream_is_held), 256 + SIGTERM);
+    CHECK(twill_now() - start >= TWILL_MS(100) && twill_now() - start < TWILL_SEC(15));
+}
+
 static void says_to_nobody(void)
 {
     twill_shutdown *s = make(&(twill_shutdown_options){.message = "stopping\n"});
@@ -701,16 +859,40 @@ static void child_has_its_own(void)
     _exit(4);
 }
 
+static void child_exits(void)
+{
+    twill_shutdown_exit(inherited, 9);
+}
+
+/* The parent has TERM and INT; of what the child takes, one is new and one not the parent's any
+   more. */
+static void child_has_others(void)
+{
+    static const int some[] = {SIGUSR1, SIGTERM};
+    set(SIGTERM, SIG_IGN);
+    twill_shutdown *s = make(&(twill_shutdown_options){.signals = some, .signal_count = 2});
+    CHECK(get(SIGUSR1) == twill__shutdown_handler);
+    CHECK(get(SIGTERM) == twill__shutdown_handler);
+    end(s);
+    CHECK(get(SIGUSR1) == SIG_DFL);
+    CHECK(get(SIGTERM) == SIG_IGN);
+    CHECK_EQ(twill_shutdown_destroy(inherited), TWILL_FORKED);
+    _exit(harness_failures ? 1 : 4);
+}
+
 TEST(a_forked_child)
 {
     struct pollfd fd;
     inherited = make(NULL);
     fd = (struct pollfd){twill_shutdown_fd(inherited), POLLIN, 0};
     CHECK_EQ(run(child_hears_nothing), 256 + SIGTERM);
+    CHECK_EQ(run(child_exits), 9);
 #ifndef __SANITIZE_ADDRESS__ /* it knows nothing of new threads in a child of many */
     CHECK_EQ(run(child_has_its_own), 4);
+    CHECK_EQ(run(child_has_others), 4);
 #else
     (void)child_has_its_own;
+    (void)child_has_others;
 #endif
     CHECK_EQ(poll(&fd, 1, 20), 0); /* nothing came through the pipe that they share */
     CHECK(!twill_shutdown_requested(inherited));

@@ -51,8 +51,8 @@ if [ "${1:-}" = --one ]; then
                 --strategy=$strategy $told >"$folder/log" 2>&1 || echo "$2 on $1: $(tail -n 1 "$folder/log")"
         done ;;
     *)
-        $CC -std=c11 --coverage -fprofile-update=atomic -DTWILL_IMPLEMENTATION= $(flags_of "$1") -pthread -Wl,--wrap=_exit \
-            -o "$folder/program" "$2" "$W/exit.c" -lm >"$folder/log" 2>&1 || { echo "$2 on $1 does not build"; exit 0; }
+        $CC -std=c11 --coverage -fprofile-update=atomic -DTWILL_IMPLEMENTATION= $(flags_of "$1") -pthread \
+            -Wl,--wrap=_exit,--wrap=_Exit,--wrap=raise -o "$folder/program" "$2" "$W/exit.c" -lm >"$folder/log" 2>&1 || { echo "$2 on $1 does not build"; exit 0; }
         timeout -k 2 180 "$folder/program" >"$folder/log" 2>&1 || echo "$2 on $1: $(tail -n 1 "$folder/log")" ;;
     esac
     count "$folder"
@@ -66,15 +66,33 @@ for header in patterns/src/*.h; do
     name=$(basename "$header")
     [ "$name" = twill.h ] || echo "#include \"$name\"" >"$W/include/twill_$name"
 done
-# A child that leaves by _exit must write its counters, too.
+# A process that leaves by _exit, or dies by a signal of its own, must write its counters, too.
 cat >"$W/exit.c" <<'END'
+#define _GNU_SOURCE
+#include <signal.h>
 extern void __gcov_dump(void);
+extern void __gcov_reset(void);
 extern void __real__exit(int status);
-void __wrap__exit(int status);
+extern void __real__Exit(int status);
+extern int __real_raise(int number);
 void __wrap__exit(int status)
 {
     __gcov_dump();
     __real__exit(status);
+}
+void __wrap__Exit(int status)
+{
+    __gcov_dump();
+    __real__Exit(status);
+}
+int __wrap_raise(int number)
+{
+    struct sigaction now;
+    if (sigaction(number, 0, &now) == 0 && now.sa_handler == SIG_DFL) {
+        __gcov_dump();
+        __gcov_reset(); /* if it does not die, what follows counts */
+    }
+    return __real_raise(number);
 }
 END
 tests/explore/explore-cc || exit 1
