@@ -465,6 +465,7 @@ TEST(times_are_rounded)
     CHECK_STR(time_text(INT64_MAX, false), "2562047 h 47 min");
     CHECK_STR(time_text(TWILL_MS(450), true), "0.4 s");
     CHECK_STR(time_text(TWILL_MS(12345), true), "12 s");
+    CHECK_STR(time_text(-1, true), "0 s");
 }
 
 static const char *rate_text(double rate, unsigned step, const char *name)
@@ -496,6 +497,89 @@ static const char *label_text(const char *label, unsigned limit, bool ascii, uns
     buffer[text.length] = '\0';
     *cells = text.cells;
     return buffer;
+}
+
+/* What follows the numbers, row by row. */
+TEST(words_behind_the_numbers)
+{
+    const struct {
+        uint64_t seen;
+        twill_progress_view view;
+        const char *says;
+    } row[] = {
+        {1, {.left = -1}, ""},
+        {1, {.left = 0, .elapsed = TWILL_SEC(9)}, ""}, /* no total */
+        {50, {.total = 100, .left = TWILL_MS(2500), .elapsed = TWILL_SEC(1)}, ""},
+        {50, {.total = 100, .left = TWILL_MS(2500), .elapsed = TWILL_SEC(2)}, ", 3 s left"},
+        {1, {.total = 1000, .left = 5, .elapsed = TWILL_SEC(2)}, ""}, /* a guess */
+        {9, {.total = 100, .left = 5, .elapsed = TWILL_SEC(2)}, ", 1 s left"},
+        {9, {.total = 5, .left = 0, .elapsed = TWILL_SEC(2)}, ""},
+        {10, {.total = 1000000, .left = 0, .elapsed = TWILL_SEC(2)}, ", 0 s left"},
+        {10, {.total = 20, .left = INT64_MAX, .elapsed = TWILL_SEC(2)}, ", 2562047 h 47 min left"},
+        {10,
+         {.total = 20, .left = 5, .elapsed = TWILL_SEC(2), .stalled = TWILL_SEC(61)},
+         ", stalled 1 min 00 s"},
+        {3, {.failed = 1, .left = -1}, ", 1 failed"},
+        {3, {.skipped = 2, .left = -1}, ", 2 skipped"},
+        {3, {.failed = 1, .skipped = 2, .left = -1}, ", 1 failed, 2 skipped"},
+        {3, {.finished = true, .elapsed = TWILL_SEC(70)}, ", 1 min 10 s"},
+        {3, {.finished = true, .outcome = TWILL_TIMEOUT}, ", 0.0 s, timed out"},
+        {3, {.finished = true, .outcome = TWILL_CANCELLED}, ", 0.0 s, cancelled"},
+    };
+    twill_progress *progress =
+        make((twill_progress_options){.label = "W", .style = TWILL_PROGRESS_SILENT, .ascii = true});
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        char buffer[512], expected[128];
+        twill__print text = {buffer, sizeof buffer - 1, 0, 0};
+        twill_progress_view view = row[k].view;
+        view.percent = -1;
+        progress->seen[TWILL__TALLY_DONE] = row[k].seen;
+        twill__progress_line_plain(&text, progress->screen, progress, &view);
+        buffer[text.length] = '\0';
+        snprintf(expected, sizeof expected, "W: %d%s", (int)row[k].seen, row[k].says);
+        CHECK_STR(buffer, expected);
+    }
+    CHECK_STR(twill__progress_outcome(TWILL_LOST), twill_status_text(TWILL_LOST));
+    progress->seen[TWILL__TALLY_DONE] = 0;
+    twill_progress_destroy(progress);
+}
+
+TEST(json_has_units_and_bounded_rates)
+{
+    twill_progress *progress = make((twill_progress_options){
+        .label = "W", .style = TWILL_PROGRESS_SILENT, .unit = TWILL_UNIT_BYTES_SI});
+    char buffer[512];
+    twill__print text = {buffer, sizeof buffer - 1, 0, 0};
+    twill_progress_view view = {.percent = -1, .left = -1, .rate = 1e300};
+    twill__progress_line_json(&text, progress, &view);
+    buffer[text.length] = '\0';
+    CHECK(strstr(buffer, "\"rate\": 1000000000000000.000") != NULL);
+    CHECK(strstr(buffer, "\"unit\": \"B\"") != NULL);
+    twill_progress_destroy(progress);
+}
+
+/* What does not fit is left away. */
+TEST(text_stays_in_its_buffer)
+{
+    char buffer[8] = "-------";
+    twill__print text = {buffer, 4, 0, 0};
+    twill__print_ascii(&text, "abc");
+    twill__print_ascii(&text, "defg");
+    twill__print_ascii(&text, "h");
+    CHECK_EQ(text.length, 4);
+    CHECK_STR(buffer, "abcd---");
+}
+
+TEST(what_is_a_control_character)
+{
+    const uint32_t in[][2] = {{0, 0x1f},        {0x7f, 0x9f},     {0xad, 0xad},
+                              {0x200b, 0x200f}, {0x2028, 0x202e}, {0x2060, 0x206f},
+                              {0xfeff, 0xfeff}, {0xfff0, 0xfffb}, {0xfffd, 0xfffd}};
+    for (size_t k = 0; k < sizeof in / sizeof in[0]; k++) {
+        CHECK(twill__print_control(in[k][0]) && twill__print_control(in[k][1]));
+        CHECK(!twill__print_control(in[k][1] + 1));
+        CHECK(k == 0 || !twill__print_control(in[k][0] - 1));
+    }
 }
 
 TEST(labels_cannot_break_the_line)
@@ -780,6 +864,61 @@ TEST(a_counter_counts_failures_and_names_the_outcome)
     tape_close(tape);
 }
 
+/* Nothing wraps: a label gives way to the numbers, and these to the width. */
+TEST(a_counter_on_a_terminal)
+{
+    for (unsigned width = 12; width <= 40; width += 28) {
+        struct tape *tape = tape_terminal(width, 24);
+        struct term *term;
+
+        plain_environment();
+        twill_progress *progress = make((twill_progress_options){.total = 20,
+                                                                 .label = "A rather long label",
+                                                                 .style = TWILL_PROGRESS_COUNTER,
+                                                                 .draw_by = TWILL_PROGRESS_EACH,
+                                                                 .fd = tape->out});
+        twill_progress_add(progress, 5);
+        CHECK_EQ(twill_progress_log(progress, "a line"), 6);
+        twill_progress_suspend(progress);
+        CHECK(write(tape->out, "between\n", 8) == 8);
+        twill_progress_resume(progress);
+        twill_progress_add(progress, 5);
+        twill_progress_finish(progress, TWILL_OK);
+        twill_progress_destroy(progress);
+        term = tape_show(tape, width, 24);
+        CHECK_EQ(term->unknown, 0);
+        CHECK(width == 12 || term->wraps == 0);
+        if (width == 40) {
+            CHECK_STR(term_line(term, 0), "a line");
+            CHECK_STR(term_line(term, 1), "between");
+            CHECK_STR(term_line(term, 2), "A rather long label: 10/20 (50%)");
+            CHECK_EQ(term->row, 3);
+        }
+        free(term);
+        tape_close(tape);
+    }
+}
+
+TEST(log_has_a_format)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress =
+        make((twill_progress_options){.style = TWILL_PROGRESS_JSON, .fd = tape->out});
+    char large[3000];
+
+    memset(large, '"', sizeof large - 1);
+    large[sizeof large - 1] = '\0';
+    CHECK_EQ(twill_progress_log(NULL, "%d", 1), 0);
+    CHECK_EQ(twill_progress_log(progress, NULL), -1);
+    CHECK_EQ(twill_progress_log(progress, "%ls", L"\x7fffffff"), -1); /* no such character */
+    CHECK_EQ(tape_read(tape)[0], '\0');
+    CHECK_EQ(twill_progress_log(progress, "%s", large), (int)sizeof large - 1); /* all escaped */
+    tape_read(tape);
+    CHECK(tape->length > 2 * (sizeof large - 1));
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
 /* D19: whoever updates does not write; the last state is always drawn. */
 TEST(lines_have_no_control_characters)
 {
@@ -825,6 +964,8 @@ TEST(the_style_follows_descriptor_and_environment)
     CHECK_EQ(style_on(terminal->out), TWILL_PROGRESS_LINES);
     unsetenv("TERM");
     CHECK_EQ(style_on(terminal->out), TWILL_PROGRESS_LINES);
+    setenv("TERM", "", 1);
+    CHECK_EQ(style_on(terminal->out), TWILL_PROGRESS_LINES);
     plain_environment();
     setenv("FORCE_COLOR", "1", 1);
     CHECK_EQ(style_on(tape->out), TWILL_PROGRESS_LINES);
@@ -848,6 +989,40 @@ TEST(the_style_follows_descriptor_and_environment)
     tape_close(terminal);
 }
 
+TEST(accessible_is_a_style_of_lines)
+{
+    const twill_progress_style style[][2] = {{TWILL_PROGRESS_BAR, TWILL_PROGRESS_LINES},
+                                             {TWILL_PROGRESS_COUNTER, TWILL_PROGRESS_LINES},
+                                             {TWILL_PROGRESS_LINES, TWILL_PROGRESS_LINES},
+                                             {TWILL_PROGRESS_JSON, TWILL_PROGRESS_JSON},
+                                             {TWILL_PROGRESS_SILENT, TWILL_PROGRESS_SILENT}};
+    for (int k = 0; k < 5; k++) {
+        struct tape *tape = tape_pipe();
+        twill_progress *progress = make((twill_progress_options){
+            .fd = tape->out, .accessible = true, .style = style[k][0], .quiet_for = TWILL_SEC(99)});
+        CHECK_EQ(progress->screen->style, style[k][1]);
+        CHECK_EQ(progress->screen->accessible, style[k][1] == TWILL_PROGRESS_LINES);
+        twill_progress_destroy(progress);
+        tape_close(tape);
+    }
+}
+
+TEST(columns_is_a_number)
+{
+    const struct {
+        const char *says;
+        unsigned columns;
+    } row[] = {{"", 80},   {"no", 80},  {"-4", 80},           {"0", 80},
+               {"57", 57}, {"57:", 57}, {"1234567890", 12345}};
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        setenv("COLUMNS", row[k].says, 1);
+        twill_progress *progress = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+        CHECK_EQ(progress->screen->columns, row[k].columns);
+        twill_progress_destroy(progress);
+    }
+    plain_environment();
+}
+
 TEST(the_locale_decides_on_ascii)
 {
     const char *utf8[] = {"C.UTF-8", "de_DE.utf8", "en_US.UTF8"};
@@ -862,6 +1037,16 @@ TEST(the_locale_decides_on_ascii)
     }
     setenv("LC_ALL", "C", 1);
     setenv("LANG", "C.UTF-8", 1); /* LC_ALL goes before */
+    progress = make(options);
+    CHECK(progress->screen->ascii);
+    twill_progress_destroy(progress);
+    setenv("LC_ALL", "", 1); /* as if it were not there */
+    unsetenv("LC_CTYPE");
+    progress = make(options);
+    CHECK(!progress->screen->ascii);
+    twill_progress_destroy(progress);
+    unsetenv("LC_ALL");
+    unsetenv("LANG");
     progress = make(options);
     CHECK(progress->screen->ascii);
     twill_progress_destroy(progress);
@@ -2474,6 +2659,72 @@ TEST(on_view_ends_nothing_when_the_root_is_over_already)
     CHECK_EQ(ends_in_view[1], TWILL_DEADLOCK);
     CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
     CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+}
+
+static void add_totals(void *progress)
+{
+    for (int i = 0; i < 5000; i++)
+        twill_progress_add_total(progress, 1);
+}
+
+TEST(totals_from_many_threads)
+{
+    twill_progress *progress =
+        make((twill_progress_options){.style = TWILL_PROGRESS_SILENT, .memory = TWILL_SEC(2)});
+    twill__thrd threads[4];
+    begin_threads(threads, 4, add_totals, progress);
+    join_threads(threads, 4);
+    CHECK_EQ(view_of(progress).total, 20000);
+    CHECK(view_of(progress).total_known);
+    twill_progress_get_view(progress, NULL); /* nothing to fill */
+    twill_progress_destroy(progress);
+}
+
+/* A family is listed with each child behind its parent's, and its grandchildren before the next. */
+TEST(families_in_order)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *root = make((twill_progress_options){.label = "r",
+                                                         .style = TWILL_PROGRESS_LINES,
+                                                         .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                         .fd = tape->out});
+    twill_progress *a = make((twill_progress_options){.label = "a", .parent = root});
+    twill_progress *b = make((twill_progress_options){.label = "b", .parent = root});
+    twill_progress *below[] = {make((twill_progress_options){.label = "a1", .parent = a}),
+                               make((twill_progress_options){.label = "b1", .parent = b}),
+                               make((twill_progress_options){.label = "a2", .parent = a})};
+    const char *order[] = {"r", "a", "a1", "a2", "b", "b1"};
+    twill_progress *p = root->screen->first;
+    for (int k = 0; k < 6; k++, p = p->next) {
+        CHECK_STR(p->label, order[k]);
+        CHECK(!p->next || p->next->previous == p);
+    }
+    CHECK_PTR(p, NULL);
+    CHECK_STR(root->screen->last->label, "b1");
+    CHECK_EQ(twill_progress_finish(a, TWILL_OK), TWILL_OK);
+    twill_progress *late = root;
+    CHECK_EQ(twill_progress_create(&late, &(twill_progress_options){.parent = a}), TWILL_CLOSED);
+    CHECK_PTR(late, NULL);
+    for (int k = 0; k < 3; k++)
+        twill_progress_destroy(below[k]);
+    twill_progress_destroy(a);
+    twill_progress_destroy(b);
+    twill_progress_destroy(root);
+    tape_close(tape);
+}
+
+TEST(accessible_lines_of_an_unknown_total)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){
+        .label = "W", .accessible = true, .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
+    for (int k = 0; k < 50; k++)
+        twill_progress_add(progress, 1);
+    tape_read(tape);
+    CHECK(strncmp(tape->bytes, "W: 1, ", 6) == 0); /* the first, and then one in ten seconds */
+    CHECK(strchr(tape->bytes, '\n') == tape->bytes + tape->length - 1);
+    twill_progress_destroy(progress);
+    tape_close(tape);
 }
 
 TEST(an_interval_may_be_for_ever)

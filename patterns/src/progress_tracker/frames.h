@@ -400,7 +400,7 @@ static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool 
     twill_progress *progress;
     twill__lock(&screen->lock);
     screen->pass++;
-    do {
+    for (;;) { /* exit: each has been told in this pass */
         twill_task task = {SIZE_MAX, NULL, UINT_MAX, 0, NULL, {0, NULL}, NULL};
         twill_progress_view view;
         char label[TWILL__PROGRESS_LABEL];
@@ -426,7 +426,7 @@ static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool 
         screen->calling = NULL;
         atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
         twill__wake(&screen->called, INT_MAX);
-    } while (progress);
+    }
     twill__unlock(&screen->lock);
 }
 

@@ -208,7 +208,7 @@ static inline void twill__print_prefixed(twill__print *text, uint64_t n, unsigne
     uint64_t one = 1, whole, thousandths;
     unsigned power = 0, digits;
     char prefix[3] = "k";
-    while (n / one >= step && power < 6) {
+    while (n / one >= step) { /* ends: 1000 to the 7th is beyond 64 bits */
         one *= step;
         power++;
     }
