@@ -83,8 +83,8 @@ OPTIONS OF THE CALL (twill_produce_consume_options)
     run             workers: consumers at once, 0: the CPUs. statuses and codes must be NULL. The
                     call runs on threads of its own or on run.pool
     producers       0: 1. Each index is called once; an error or a stop spares those not yet begun
-    queue           as above, with producers 0. context 0: run.context. CALLER_RUNS: a push that
-                    finds the queue full consumes the next item itself
+    queue           as above, with producers 0. context 0: run.context. CALLER_RUNS: a
+                    producer's push that finds the queue full consumes the next item itself
     batch           a consumer takes up to so many a visit; 0: 1
     dead_letter     sees an item whose consume has failed, after that
     queue_stats     filled at the end
@@ -7434,7 +7434,7 @@ TWILL__DEFINE twill_status twill_queue_push_bulk_until(twill_queue *queue, const
         return status;
     if (queue->bytes_of || queue->priority_of)
         return TWILL_INVALID;
-    if (n > queue->store.capacity && !(n == 1 && !queue->store.capacity))
+    if (n > queue->store.capacity && n != 1) /* one is more than a rendezvous has room for */
         return TWILL_TOO_BIG;
     return twill__push(queue, items, n, true, NULL, until, true);
 }
@@ -7995,15 +7995,19 @@ static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status,
 {
     twill__job *job = pc->job;
     uint32_t none = 0;
-    size_t most = job->run->max_errors ? job->run->max_errors : 1;
+    size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
     if (atomic_compare_exchange_strong(&pc->failed, &none, (uint32_t)status))
         pc->code = code; /* read after the join */
     if (job->policy == TWILL_ON_ERROR_COLLECT)
         return;
     if (job->policy == TWILL_ON_ERROR_LOWEST) {
         twill__pc_end_here(pc, false);
-    } else if (atomic_fetch_add(&job->failures, 1) + 1 >=
-               (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most)) {
+        return;
+    }
+    before = atomic_fetch_add(&job->failures, 1);
+    if (before == 0)
+        job->earliest = (twill_item_error){SIZE_MAX, status, code};
+    if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most)) {
         twill__stop_all(job, TWILL_FAILED, true);
         twill__pc_end(pc);
     }
@@ -8224,7 +8228,7 @@ static inline int twill__pc_relief(void *pc_)
         /* its own entry is the only one that this thread can take for its own */
         if (atomic_load_explicit(&pc->workers[k].owner, memory_order_relaxed) != thread)
             continue;
-        if (worker->relieving)
+        if (!worker->producing || worker->relieving) /* a consumer has its batch in hand */
             return -1;
         if (!pc->caller_runs &&
             (atomic_load(&pc->others) ||

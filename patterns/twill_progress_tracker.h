@@ -6502,7 +6502,7 @@ static inline void twill__print_prefixed(twill__print *text, uint64_t n, unsigne
     uint64_t one = 1, whole, thousandths;
     unsigned power = 0, digits;
     char prefix[3] = "k";
-    while (n / one >= step && power < 6) {
+    while (n / one >= step) { /* ends: 1000 to the 7th is beyond 64 bits */
         one *= step;
         power++;
     }
@@ -7533,7 +7533,7 @@ static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool 
     twill_progress *progress;
     twill__lock(&screen->lock);
     screen->pass++;
-    do {
+    for (;;) { /* exit: each has been told in this pass */
         twill_task task = {SIZE_MAX, NULL, UINT_MAX, 0, NULL, {0, NULL}, NULL};
         twill_progress_view view;
         char label[TWILL__PROGRESS_LABEL];
@@ -7559,7 +7559,7 @@ static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool 
         screen->calling = NULL;
         atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
         twill__wake(&screen->called, INT_MAX);
-    } while (progress);
+    }
     twill__unlock(&screen->lock);
 }
 
