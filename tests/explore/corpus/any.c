@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 enum { THREADS = 3, STEPS = 4, PLACES = 3 };
@@ -52,6 +53,17 @@ static int system_step(unsigned *state)
     }
 }
 
+static int any_fence(unsigned kind)
+{
+    if (kind < 2)
+        atomic_thread_fence(kind ? memory_order_seq_cst : memory_order_acq_rel);
+    else if (kind == 2)
+        atomic_signal_fence(memory_order_seq_cst);
+    else /* membarrier, any_program has registered */
+        assert(syscall(SYS_membarrier, 8, 0, 0) == 0);
+    return 9;
+}
+
 static int one_step(unsigned *state)
 {
     static const memory_order loads[] = {memory_order_relaxed, memory_order_acquire,
@@ -76,8 +88,7 @@ static int one_step(unsigned *state)
                                                 memory_order_relaxed);
         return expected;
     case 6:
-        atomic_thread_fence(draw(state, 2) ? memory_order_seq_cst : memory_order_acq_rel);
-        return 9;
+        return any_fence(draw(state, 4));
     case 7:
         mtx_lock(&mutex);
         seen = guarded++;
@@ -116,6 +127,7 @@ int any_program(int number)
     cnd_init(&condition);
     sigaction(SIGUSR1, &(struct sigaction){.sa_handler = count_signal}, NULL);
     assert(pipe2(fds, O_NONBLOCK) == 0);
+    assert(syscall(SYS_membarrier, 16, 0, 0) == 0);
     for (int i = 0; i < THREADS; i++)
         assert(thrd_create(&threads[i], body, (void *)(intptr_t)i) == thrd_success);
     for (int i = 0; i < THREADS; i++)

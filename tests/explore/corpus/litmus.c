@@ -2,12 +2,24 @@
    reached. The names are those of the literature. */
 #include "corpus.h"
 
+#include <sys/syscall.h>
+
+long syscall(long number, ...);
+
 static atomic_int x, y;
 static int data, r1, r2, r3, r4;
 
 #define GET(object, order)        atomic_load_explicit(&object, memory_order_##order)
 #define SET(object, value, order) atomic_store_explicit(&object, value, memory_order_##order)
 #define FENCE(order)              atomic_thread_fence(memory_order_##order)
+#define LIGHT()                   atomic_signal_fence(memory_order_seq_cst)
+
+/* membarrier: its private, expedited form */
+static void heavy(void)
+{
+    assert(syscall(SYS_membarrier, 16, 0, 0) == 0); /* registers */
+    assert(syscall(SYS_membarrier, 8, 0, 0) == 0);
+}
 
 /* A body that runs some statements. */
 #define DO(name, ...) \
@@ -31,6 +43,19 @@ DO(sb_acq_rel_fences_a, SET(x, 1, relaxed); FENCE(acq_rel), r1 = GET(y, relaxed)
 DO(sb_acq_rel_fences_b, SET(y, 1, relaxed); FENCE(acq_rel), r2 = GET(x, relaxed))
 DO(sb_mixed_a, SET(x, 1, relaxed); FENCE(seq_cst), r1 = GET(y, relaxed))
 DO(sb_mixed_b, SET(y, 1, seq_cst), r2 = GET(x, seq_cst))
+/* the same with a fence that only one side pays for */
+DO(sb_light_heavy_a, SET(x, 1, relaxed); LIGHT(), r1 = GET(y, relaxed))
+DO(sb_light_heavy_b, SET(y, 1, relaxed); heavy(), r2 = GET(x, relaxed))
+DO(sb_heavy_heavy_a, SET(x, 1, relaxed); heavy(), r1 = GET(y, relaxed))
+DO(sb_heavy_heavy_b, SET(y, 1, relaxed); heavy(), r2 = GET(x, relaxed))
+DO(sb_fence_heavy_a, SET(x, 1, relaxed); FENCE(seq_cst), r1 = GET(y, relaxed))
+DO(sb_fence_heavy_b, SET(y, 1, relaxed); heavy(), r2 = GET(x, relaxed))
+DO(sb_light_light_a, SET(x, 1, relaxed); LIGHT(), r1 = GET(y, relaxed))
+DO(sb_light_light_b, SET(y, 1, relaxed); LIGHT(), r2 = GET(x, relaxed))
+DO(sb_light_fence_a, SET(x, 1, relaxed); LIGHT(), r1 = GET(y, relaxed))
+DO(sb_light_fence_b, SET(y, 1, relaxed); FENCE(seq_cst), r2 = GET(x, relaxed))
+DO(sb_none_heavy_a, SET(x, 1, relaxed), r1 = GET(y, relaxed))
+DO(sb_none_heavy_b, SET(y, 1, relaxed); heavy(), r2 = GET(x, relaxed))
 
 #define SB(name)                      \
     static int name(void)             \
@@ -44,6 +69,12 @@ SB(sb_seq_cst)
 SB(sb_fences)
 SB(sb_acq_rel_fences)
 SB(sb_mixed)
+SB(sb_light_heavy)
+SB(sb_heavy_heavy)
+SB(sb_fence_heavy)
+SB(sb_light_light)
+SB(sb_light_fence)
+SB(sb_none_heavy)
 
 /* ---- message passing ---- */
 DO(mp_release_a, data = 42, SET(x, 1, release))
@@ -72,6 +103,32 @@ static int mp_fences(void)
 {
     TOGETHER(mp_fence_a, mp_fence_b);
     return r1 != 42;
+}
+
+/* Order without a fence of the processor, on either side. */
+DO(mp_light_heavy_a, SET(x, 1, relaxed); LIGHT(), SET(y, 1, relaxed))
+DO(mp_light_heavy_b, r1 = GET(y, relaxed); heavy(), r2 = GET(x, relaxed))
+DO(mp_heavy_light_a, SET(x, 1, relaxed); heavy(), SET(y, 1, relaxed))
+DO(mp_heavy_light_b, r1 = GET(y, relaxed); LIGHT(), r2 = GET(x, relaxed))
+DO(mp_light_light_a, SET(x, 1, relaxed); LIGHT(), SET(y, 1, relaxed))
+DO(mp_light_light_b, r1 = GET(y, relaxed); LIGHT(), r2 = GET(x, relaxed))
+
+static int mp_light_heavy(void)
+{
+    TOGETHER(mp_light_heavy_a, mp_light_heavy_b);
+    return r1 == 1 && r2 == 0;
+}
+
+static int mp_heavy_light(void)
+{
+    TOGETHER(mp_heavy_light_a, mp_heavy_light_b);
+    return r1 == 1 && r2 == 0;
+}
+
+static int mp_light_light(void)
+{
+    TOGETHER(mp_light_light_a, mp_light_light_b);
+    return r1 == 1 && r2 == 0;
 }
 
 /* Sequentially consistent fences without an atomic between them order nothing. */
@@ -184,6 +241,15 @@ const struct corpus_case litmus_cases[] = {
     {"sb_acq_rel", sb_acq_rel},
     {"sb_seq_cst", sb_seq_cst},
     {"sb_fences", sb_fences},
+    {"sb_light_heavy", sb_light_heavy},
+    {"sb_heavy_heavy", sb_heavy_heavy},
+    {"sb_fence_heavy", sb_fence_heavy},
+    {"sb_light_light", sb_light_light},
+    {"sb_light_fence", sb_light_fence},
+    {"sb_none_heavy", sb_none_heavy},
+    {"mp_light_heavy", mp_light_heavy},
+    {"mp_heavy_light", mp_heavy_light},
+    {"mp_light_light", mp_light_light},
     {"sb_acq_rel_fences", sb_acq_rel_fences},
     {"sb_mixed", sb_mixed},
     {"mp_release", mp_release},

@@ -47,6 +47,7 @@ extern uint64_t explore_plain_modify(void *object, int size, int operation, uint
 extern int explore_plain_exchange(void *object, int size, void *expected, uint64_t value, int weak, int order,
                                   int failure_order);
 extern void explore_plain_fence(int order);
+extern void explore_plain_signal_fence(int order);
 
 #define EXPLORE_VALUE(p)  __typeof__((void)0, *(p))
 #define EXPLORE_OBJECT(p) ((void *)(uintptr_t)(p))
@@ -100,7 +101,7 @@ extern void explore_plain_fence(int order);
     EXPLORE_CAS(p, e, v, 1, memory_order_seq_cst, memory_order_seq_cst)
 
 #define atomic_thread_fence(order) explore_plain_fence(order)
-#define atomic_signal_fence(order) ((void)(order))
+#define atomic_signal_fence(order) explore_plain_signal_fence(order)
 #define atomic_is_lock_free(p)     ((void)(p), 1)
 #define kill_dependency(v)         (v)
 #define ATOMIC_VAR_INIT(v)         (v)

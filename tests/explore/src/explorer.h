@@ -78,6 +78,9 @@ typedef struct thread {
     vclock sc_view;    /* stores that sequentially consistent fences oblige it to see; no
                          happens-before */
     uint64_t sc_fence; /* place of its last such fence in the one order of them all */
+    vclock light_view; /* what it knew at its last signal fence: who calls membarrier sees it */
+    vclock heavy_view; /* what it must see from its next one on, for those who called membarrier */
+    uint64_t heavy_fence;
 } thread;
 
 typedef struct explorer {
@@ -103,6 +106,7 @@ typedef struct explorer {
     int reads_of_now;       /* since it last changed */
     vclock sc_view;         /* joined by sequentially consistent fences */
     uint64_t sc_order;
+    bool registered;                 /* for membarrier */
     uint32_t allocations, creations; /* so far, for the k-th to fail */
     bool fault_hit;
     char message[600], details[4000]; /* of the failure; details: more lines, or "" */
@@ -118,7 +122,8 @@ typedef struct explorer {
     uint32_t max_steps;
     bool no_polling, weak_memory, spurious, quiet, verbose, check_leaks, show_output;
     uint32_t fail_allocation, fail_creation; /* the k-th; 0: none */
-    bool random_allocation, random_creation, random_condition, no_futex, wall_jumps, give_pages;
+    bool random_allocation, random_creation, random_condition, no_futex, no_membarrier, wall_jumps,
+        give_pages;
     int cpus;
     const char *svg; /* a file for the picture of a failure, or NULL */
     int argument_count;
@@ -224,6 +229,7 @@ static inline void touch_plain(uintptr_t address, size_t size, bool write, const
 /* ---- memory.c: atomics ---- */
 void forget_stores(uintptr_t address, size_t size); /* overwritten by a plain store */
 uint64_t newest_value(const void *address, int size);
+long membarrier(int command, const void *pc);
 
 /* ---- heap.c ---- */
 void heap_create(void);

@@ -218,6 +218,7 @@ bool run_once(uint64_t number)
     x.allocations = x.creations = 0;
     x.fault_hit = false;
     x.sc_order = 0;
+    x.registered = false;
     x.lowest_priority = 0;
     memset(&x.sc_view, 0, sizeof x.sc_view);
     x.runs++;
@@ -408,6 +409,7 @@ static void usage(void)
           "  --wall-jumps    the wall clock is set back and forth by an hour\n"
           "  --mmap          mmap gives pages          "
           "  --no-futex      futex answers ENOSYS       --cpus=N      processors (2)\n"
+          "  --no-membarrier   membarrier answers ENOSYS\n"
           "  --no-polling    a thread that looks again and again without sleeping has failed\n"
           "  --no-weak       no stale reads             --no-leaks    no check for leaks\n"
           "  --max-steps=N   more is a livelock (20000)\n"
@@ -502,6 +504,7 @@ static bool set_switch(const char *option)
         {"--no-weak", &x.weak_memory, false},
         {"--no-leaks", &x.check_leaks, false},
         {"--no-futex", &x.no_futex, true},
+        {"--no-membarrier", &x.no_membarrier, true},
         {"--quiet", &x.quiet, true},
         {"--verbose", &x.verbose, true},
         {"--show-output", &x.show_output, true},

@@ -6,6 +6,7 @@
    the latest after three stale reads in a row, or after HISTORY newer stores. */
 #include "explorer.h"
 
+#include <errno.h>
 #include <string.h>
 
 enum { CELLS = 1 << 12, HISTORY = 6 };
@@ -407,6 +408,77 @@ static void fence(int order, const void *pc)
     }
 }
 
+/* ---- fences that only one side pays for ----
+
+   membarrier makes every other thread pass a full fence at some moment between its begin and its
+   end. Where that falls in the other thread is known to the processor, but the compiler may have
+   moved accesses across that place, unless a signal fence keeps them apart. So it counts for less
+   here: what the other thread did before its last signal fence is seen by the caller, and what the
+   caller did is seen by the other one from its next signal fence on. */
+
+static const char heavy_object; /* where light and heavy ones meet: for the reduction */
+
+static void light_fence(int order, const void *pc)
+{
+    thread *t = self();
+
+    if (!x.active || order != SEQ_CST)
+        return;
+    point();
+    trace("signal fence", NULL, 0, 0, order, false, pc);
+    if (x.alone)
+        return;
+    step_on(&heavy_object, false, 9);
+    vclock_join(&t->sc_view, &t->heavy_view);
+    if (t->sc_fence < t->heavy_fence)
+        t->sc_fence = t->heavy_fence;
+    t->light_view = t->now;
+    vclock_join(&t->light_view, &t->sc_view);
+    t->now.at[x.current]++;
+}
+
+/* The others pass their fences one after the other, and whoever can run may do so in between. */
+static void heavy_fence(const void *pc)
+{
+    fence(SEQ_CST, pc);
+    for (int i = 0; i < x.thread_count && !x.alone; i++) {
+        thread *t = self(), *other = &x.threads[i];
+        if (other == t)
+            continue;
+        point();
+        if (x.alone)
+            return;
+        step_on(&heavy_object, true, 10);
+        vclock_join(&t->sc_view, other->state == ENDED ? &other->now : &other->light_view);
+        vclock_join(&other->heavy_view, &t->now);
+        vclock_join(&other->heavy_view, &t->sc_view);
+        other->heavy_fence = ++x.sc_order;
+    }
+    fence(SEQ_CST, pc);
+}
+
+/* The system call: queries, registers, and does it. */
+long membarrier(int command, const void *pc)
+{
+    enum { QUERY = 0, PRIVATE = 8, REGISTER = 16 };
+
+    if (x.no_membarrier || (command != QUERY && command != PRIVATE && command != REGISTER)) {
+        self()->error = x.no_membarrier ? ENOSYS : EINVAL;
+        return -1;
+    }
+    if (command == QUERY)
+        return PRIVATE | REGISTER;
+    if (command == REGISTER) {
+        x.registered = true; /* a child of fork is, too */
+    } else if (!x.registered) {
+        self()->error = EPERM;
+        return -1;
+    } else {
+        heavy_fence(pc);
+    }
+    return 0;
+}
+
 /* ---- what the compilers call ---- */
 
 EXPORT void __tsan_atomic_thread_fence(int order)
@@ -416,7 +488,7 @@ EXPORT void __tsan_atomic_thread_fence(int order)
 
 EXPORT void __tsan_atomic_signal_fence(int order)
 {
-    (void)order;
+    light_fence(order, PC);
 }
 
 #define MODIFY(bits, type, name, operation)                                           \
@@ -487,6 +559,11 @@ EXPORT int explore_plain_exchange(void *object, int size, void *expected, uint64
                                   int order, int failure_order)
 {
     return compare_exchange(object, size, expected, value, weak != 0, order, failure_order, PC);
+}
+
+EXPORT void explore_plain_signal_fence(int order)
+{
+    light_fence(order, PC);
 }
 
 EXPORT void explore_plain_fence(int order)

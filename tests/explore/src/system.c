@@ -42,6 +42,8 @@ EXPORT long explore_syscall(long number, ...)
     case SYS_futex:
         return futex((uint32_t *)a[0], (int)a[1], (uint32_t)a[2], (const struct timespec *)a[3],
                      PC);
+    case SYS_membarrier:
+        return membarrier((int)a[0], PC);
     case SYS_sched_getaffinity:
         return get_affinity((size_t)a[1], (unsigned char *)a[2]);
     case SYS_sched_setaffinity:

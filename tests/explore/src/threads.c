@@ -164,6 +164,8 @@ int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, 
     if (index) {
         thread *parent = self();
         t->now = parent->now;
+        t->heavy_view = parent->heavy_view;
+        t->heavy_fence = parent->heavy_fence;
         t->mask = parent->mask;
         parent->now.at[x.current]++;
         step_on(&x.thread_count, true, 9);
