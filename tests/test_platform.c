@@ -779,6 +779,57 @@ TEST(thread_numbers)
     CHECK(twill__thread_number() < mine);
 }
 
+/* ---- a fence that one side pays for ---- */
+
+enum { ROUNDS = 400 };
+static _Atomic uint32_t light_word, heavy_word, light_round, heavy_round;
+static uint32_t light_saw[ROUNDS + 1];
+
+static void pass_lightly(void *unused)
+{
+    (void)unused;
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        while (atomic_load_explicit(&heavy_round, memory_order_acquire) != round)
+            twill__yield();
+        atomic_store_explicit(&light_word, round, memory_order_relaxed);
+        twill__fence_light();
+        light_saw[round] = atomic_load_explicit(&heavy_word, memory_order_relaxed);
+        atomic_store_explicit(&light_round, round, memory_order_release);
+    }
+}
+
+/* Of two that store and then look, one sees the other. */
+TEST(fences_light_and_heavy)
+{
+    twill__thrd thread;
+    if (!twill__fence_offered()) {
+        CHECK(twill__membarrier(TWILL__MEMBARRIER_REGISTER) != 0);
+        return;
+    }
+    go(&thread, pass_lightly, NULL);
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        uint32_t saw;
+        atomic_store_explicit(&heavy_round, round, memory_order_release);
+        atomic_store_explicit(&heavy_word, round, memory_order_relaxed);
+        errno = 33;
+        CHECK(twill__fence_heavy());
+        CHECK_EQ(errno, 33);
+        saw = atomic_load_explicit(&light_word, memory_order_relaxed);
+        while (atomic_load_explicit(&light_round, memory_order_acquire) != round)
+            twill__yield();
+        CHECK(saw == round || light_saw[round] == round);
+    }
+    twill__thread_join(&thread);
+    CHECK(twill__fence_offered());
+}
+
+TEST(doze_lasts)
+{
+    twill_ns begun = twill_now();
+    twill__doze(TWILL_MS(2));
+    CHECK(twill_now() - begun >= TWILL_MS(2));
+}
+
 /* ---- a callback that ends its thread ---- */
 
 struct frame {

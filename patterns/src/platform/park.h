@@ -271,4 +271,12 @@ static inline void twill__wake(const void *address, int n)
 }
 #endif
 
+/* Sleeps for so long. */
+static inline void twill__doze(twill_ns time)
+{
+    _Atomic uint32_t nobody = 0;
+    twill_ns deadline = twill__clock_now() + time;
+    while (twill__park(&nobody, 0, deadline)) {} /* exit: the deadline */
+}
+
 #endif

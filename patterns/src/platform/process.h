@@ -56,7 +56,8 @@ typedef struct twill__global { /* of the process */
     _Atomic uint64_t signal_claim;
     _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
     void *stragglers[16 / sizeof(void *) + 3]; /* twill__stragglers of timeout_fallback/books.h */
-    void *reserved[3];                         /* later parts */
+    _Atomic uintptr_t fence;                   /* what the kernel said; see platform/fence.h */
+    void *reserved[2];                         /* later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
