@@ -75,13 +75,21 @@ TWILL__ONE twill__global *twill__process(void)
     return &global;
 }
 
-static inline uint64_t twill__thread_number(void)
+static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
 {
     twill__self *self = twill__thread();
     if (!self->number) /* relaxed: only the value matters */
         self->number =
             atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
     return self->number;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    static _Thread_local uint64_t copy; /* it never changes, and needs no call here */
+    if (!copy)
+        copy = twill__thread_number_new();
+    return copy;
 }
 
 /* ---- fork ---- */
