@@ -932,7 +932,8 @@ typedef struct twill__global { /* of the process */
     _Atomic uint64_t signal_claim;
     _Atomic(void *) signal_owner; /* NULL while it comes and goes; see platform/signals.h */
     void *stragglers[16 / sizeof(void *) + 3]; /* twill__stragglers of timeout_fallback/books.h */
-    void *reserved[3];                         /* later parts */
+    _Atomic uintptr_t fence;                   /* what the kernel said; see platform/fence.h */
+    void *reserved[2];                         /* later parts */
 } twill__global;
 
 TWILL__ONE twill__self *twill__thread(void);
@@ -950,13 +951,21 @@ TWILL__ONE twill__global *twill__process(void)
     return &global;
 }
 
-static inline uint64_t twill__thread_number(void)
+static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
 {
     twill__self *self = twill__thread();
     if (!self->number) /* relaxed: only the value matters */
         self->number =
             atomic_fetch_add_explicit(&twill__process()->threads, 1, memory_order_relaxed) + 1;
     return self->number;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    static _Thread_local uint64_t copy; /* it never changes, and needs no call here */
+    if (!copy)
+        copy = twill__thread_number_new();
+    return copy;
 }
 
 /* ---- fork ---- */
@@ -1322,6 +1331,98 @@ static inline void twill__wake(const void *address, int n)
     errno = saved;
 }
 #endif
+
+/* Sleeps for so long. */
+static inline void twill__doze(twill_ns time)
+{
+    _Atomic uint32_t nobody = 0;
+    twill_ns deadline = twill__clock_now() + time;
+    while (twill__park(&nobody, 0, deadline)) {} /* exit: the deadline */
+}
+
+#endif
+
+/* ---- platform/fence.h ---- */
+/* fence.h: a fence between two sides of which one passes by all the time and the other one seldom:
+   the seldom side pays for both. */
+#ifndef TWILL__PLATFORM_FENCE_H
+#define TWILL__PLATFORM_FENCE_H
+
+/* Two threads that each store one word and then look at the other's must not both miss the other's
+   store. C11 wants a sequentially consistent fence in both. Here one has a light fence, which keeps
+   the compiler from moving its accesses across and costs nothing, and the other one a heavy fence,
+   in which the kernel makes every thread of the process that runs just now pass a fence of the
+   processor, and who does not run has passed one (membarrier, Linux 4.14). So of what a thread does
+   before and after its light fence, one lies on this side of the heavy one:
+   - what it stored before its light fence is seen by who comes out of the heavy one, or
+   - what was stored before the heavy one is seen by it after its light fence.
+   C11 does not know this pair: what is assumed is that membarrier does as its manual says, and that
+   the compiler orders atomic accesses around atomic_signal_fence as it would for a handler on the
+   same thread. A light fence alone, or two, order nothing.
+
+   Source: M. Desnoyers, membarrier(2); P. McKenney, "Is Parallel Programming Hard", memory barriers
+   for read-mostly sides. */
+
+enum { TWILL__FENCE_UNKNOWN = 0, TWILL__FENCE_HEAVY, TWILL__FENCE_NONE };
+enum { TWILL__MEMBARRIER_PRIVATE = 8, TWILL__MEMBARRIER_REGISTER = 16 };
+
+#ifndef TWILL__MEMBARRIER /* tests: a kernel that has none, or takes it away */
+#define TWILL__MEMBARRIER(command) twill__membarrier(command)
+#endif
+
+/* 0: done. ThreadSanitizer does not know it. */
+static inline long twill__membarrier(int command)
+{
+#if defined __linux__ && defined SYS_membarrier && !defined TWILL_NO_FUTEX && \
+    !defined TWILL__UNDER_TSAN && !defined TWILL__NO_MEMBARRIER
+    return syscall(SYS_membarrier, command, 0, 0);
+#else
+    (void)command;
+    return -1;
+#endif
+}
+
+/* Is there a heavy fence? Asks, and registers, at the first call in a process, which may then take
+   some ms if it has threads already: not under a lock. */
+static inline bool twill__fence_offered(void)
+{
+    _Atomic uintptr_t *word = &twill__process()->fence;
+    /* relaxed: the kernel's answer alone, and the same for all */
+    uintptr_t known = atomic_load_explicit(word, memory_order_relaxed);
+    if (known == TWILL__FENCE_UNKNOWN) {
+        int saved = errno;
+        known = TWILL__MEMBARRIER(TWILL__MEMBARRIER_REGISTER) == 0 &&
+                        TWILL__MEMBARRIER(TWILL__MEMBARRIER_PRIVATE) == 0
+                    ? TWILL__FENCE_HEAVY
+                    : TWILL__FENCE_NONE;
+        errno = saved;
+        atomic_store_explicit(word, known, memory_order_relaxed);
+    }
+    return known == TWILL__FENCE_HEAVY;
+}
+
+static inline void twill__fence_light(void)
+{
+    atomic_signal_fence(memory_order_seq_cst);
+}
+
+/* After twill__fence_offered has said yes. False: the kernel has none any more (a sandbox that was
+   closed meanwhile): then it was a long sleep, in which every processor's stores have come out; and
+   nobody is offered one again. */
+static inline bool twill__fence_heavy(void)
+{
+    int saved = errno;
+    bool done = TWILL__MEMBARRIER(TWILL__MEMBARRIER_PRIVATE) == 0 ||
+                (TWILL__MEMBARRIER(TWILL__MEMBARRIER_REGISTER) == 0 && /* by a fork, perhaps */
+                 TWILL__MEMBARRIER(TWILL__MEMBARRIER_PRIVATE) == 0);
+    errno = saved;
+    if (!done) {
+        /* relaxed: as above */
+        atomic_store_explicit(&twill__process()->fence, TWILL__FENCE_NONE, memory_order_relaxed);
+        twill__doze(TWILL_MS(1));
+    }
+    return done;
+}
 
 #endif
 
