@@ -3,7 +3,9 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
+#include "twill_fan_out_fan_in.h"
 #include "twill_parallel_map.h"
+#include "twill_pipeline.h"
 
 static twill_report report;
 
@@ -130,6 +132,53 @@ TEST(a_workers_time_is_within_the_calls)
         CHECK(report.busiest <= report.wall + TWILL_MS(1));
         CHECK(report.busy >= TWILL_US(20) * 400);
         CHECK(report.busy <= report.wall * (twill_ns)workers + TWILL_MS(1));
+    }
+}
+
+/* ---- one item says both ---- */
+
+static int stops_and_fails(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    if (task->index != 3)
+        return 0;
+    (void)twill_task_stop(task);
+    return 7;
+}
+
+static int six(void *out, const twill_task *task)
+{
+    *(int *)out = 0;
+    return task->index == 6 ? twill_task_stop(task) : 0;
+}
+
+/* The item has run, and says that it has failed: that is no error above the stop. */
+TEST(an_item_that_stops_and_fails_has_failed)
+{
+    static const int in[6];
+    int out[6];
+    const twill_on_error policies[3] = {TWILL_ON_ERROR_LOWEST, TWILL_ON_ERROR_FIRST,
+                                        TWILL_ON_ERROR_LIMIT};
+
+    for (int k = 0; k < 3; k++) {
+        const twill_stage stage = {.work = stops_and_fails, .kind = TWILL_STAGE_SERIAL};
+        twill_pipeline_report flow;
+        twill_run run = {.workers = 1, .on_error = policies[k], .report = &report};
+        CHECK_EQ(twill_parallel_map(in, sizeof *in, out, sizeof *out, 6, stops_and_fails,
+                                    &(twill_parallel_options){.run = run}),
+                 TWILL_FAILED);
+        CHECK_EQ(report.first_error.index, 3);
+        CHECK_EQ(twill_fan_out_fan_in(in, sizeof *in, 6, stops_and_fails, sizeof *out, NULL,
+                                      &(twill_fan_options){.run = run}),
+                 TWILL_FAILED);
+        CHECK_EQ(report.first_error.index, 3);
+        run.report = NULL;
+        CHECK_EQ(twill_pipeline_run(six, sizeof *in, &stage, 1,
+                                    &(twill_pipeline_options){.run = run, .report = &flow}),
+                 TWILL_FAILED);
+        CHECK_EQ(flow.run.first_error.index, 3);
+        CHECK_EQ(flow.run.first_error.code, 7);
+        CHECK_EQ(flow.run.failed, 1);
     }
 }
 

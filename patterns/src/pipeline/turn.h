@@ -184,8 +184,8 @@ static inline bool twill__flow_failed_at_last(const twill__flow *p)
 {
     if (!p->lowest.status)
         return false;
-    /* the serial loop never got to an error above a stop */
-    return p->lowest.key < p->stop_key || p->earliest.status;
+    /* the serial loop never got to an error above a stop; one that says both has failed */
+    return p->lowest.key <= p->stop_key || p->earliest.status;
 }
 
 static inline twill_status twill__flow_status(const twill__flow *p)
@@ -330,7 +330,7 @@ static inline void twill__flow_fail(twill__flow *p, uint32_t k, const twill__flo
     twill__flow_enter(p, &turn);
     twill__flow_keep_error(p, &error);
     keep = !source && (policy == TWILL_ON_ERROR_COLLECT || p->step[k].user.keep_going);
-    if (!keep && load->key < p->stop_key) {
+    if (!keep && load->key <= p->stop_key) {
         p->failures++;
         if (policy == TWILL_ON_ERROR_FIRST) {
             if (!p->earliest.status)
