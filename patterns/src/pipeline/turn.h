@@ -284,8 +284,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
     if (p->destroyer && twill__flow_deserted(p)) {
         twill__node *node = p->destroyer;
         p->destroyer = NULL;
-        /* acq_rel: pairs with twill__await */
-        atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel);
+        /* relaxed: it takes the lock, which we hold, before it goes on */
+        atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_relaxed);
         twill__flow_wake(turn, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
