@@ -6,6 +6,7 @@
 #   SAMPLE=50         so many of each file, drawn by SEED=1   HARD=4    four times the schedules and tests
 #   M=text            only mutants whose name contains it     AGAIN=1   those that are not killed yet, once more
 #   SECS=300          for so long; called again, it goes on where it was
+#   P='queue test_x'  do programs whose name contains one of them notice what is open?
 #
 # All mutants are compiled into each program at once, each behind a switch, and one run with all of them off tells which
 # program comes to which. A mutant is tried by these alone (run.c). One that is in no program (the code of another
@@ -184,7 +185,10 @@ if [ "$(cat "$M_/sum" 2>/dev/null)" != "$sum" ]; then
     git log -1 --format=%h -- patterns/src >"$M_/commit" 2>/dev/null
 fi
 $CC -std=gnu11 -O2 -Wall -Wextra -Werror -o "$M_/run" $here/mutants/run.c || exit 1
-programs >"$M_/todo"
+programs | awk -v only="${P:-}" '
+    BEGIN { n = split(only, wanted, " ") }
+    { for (i = 1; i <= n; i++) if (index($1, wanted[i])) break }
+    i <= n || !n' >"$M_/todo"
 tr '\n' '\0' <"$M_/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --build || failed=$((failed + 1))
 while read -r name _ backend; do cat "$M_/programs/$name@$backend.unit"; done <"$M_/todo" >"$M_/units"
 while read -r name _ backend; do cat "$M_/programs/$name@$backend.numbers"; done <"$M_/todo" | od -An -v -t d4 | tr -s ' ' '\n' |
@@ -206,6 +210,13 @@ awk -F'\t' -v only="${F:-}" -v text="${M:-}" -v sample="${SAMPLE:-1000000}" -v s
     $2 != file { draw(); file = $2 }
     among($2) && index($3, text) { drawn[++n] = $0 }
     END { draw() }' "$M_/list" | sort -n >"$M_/selected.$$"
+if [ -n "${P:-}" ]; then
+    AGAIN=1
+    export AGAIN
+    sh $here/mutants/score.sh "$M_" --unexplained >"$M_/open.$$"
+    awk -F'\t' 'FILENAME ~ /open/ { open[$0] = 1; next } ($2 " | " $3) in open' "$M_/open.$$" "$M_/selected.$$" >"$M_/few.$$"
+    mv "$M_/few.$$" "$M_/selected.$$"
+fi
 [ "${1:-}" != --list ] || exit 0
 
 # ---- all of them ----
