@@ -127,6 +127,44 @@ TEST(what_waits_for_its_turn_is_counted)
     CHECK_EQ(twill_pipeline_destroy(pipeline), TWILL_OK);
 }
 
+/* Each item as two. */
+static int doubles(const void *in, void *out, const twill_task *task)
+{
+    if (*(const int *)in == 0)
+        CHECK(gate_wait(&gate));
+    (void)out;
+    for (int k = 0; k < 2; k++)
+        CHECK_EQ(twill_pipeline_emit(task, in), TWILL_OK);
+    return 0;
+}
+
+TEST(what_waits_for_its_turn_is_counted_by_pieces)
+{
+    const twill_stage stages[2] = {
+        {.work = doubles, .out_size = sizeof(int), .outputs_max = 2, .workers = 2},
+        {.work = passes, .out_size = sizeof(int), .kind = TWILL_STAGE_IN_ORDER}};
+    twill_stage_stats stats[2];
+    twill_pipeline *pipeline =
+        pipeline_of(stages, 2, &(twill_pipeline_options){.run.workers = 2, .tokens = 8});
+    twill_ns end = twill_now() + TWILL_SEC(20);
+
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(twill_pipeline_push(pipeline, &i), TWILL_OK);
+        if (i == 0)
+            CHECK(gate_inside(&gate, 1));
+    }
+    do {
+        twill_pipeline_get_stats(pipeline, NULL, stats);
+        (void)twill_sleep(twill_within(TWILL_US(200)));
+    } while (stats[1].waiting < 6 && twill_now() < end);
+    gate_open(&gate);
+    CHECK_EQ(twill_pipeline_join(pipeline), TWILL_OK);
+    twill_pipeline_get_stats(pipeline, NULL, stats);
+    CHECK(stats[1].reorder_peak >= 6 && stats[1].reorder_peak <= 7); /* one of the first item's two */
+    CHECK_EQ(stats[1].in, 8);
+    CHECK_EQ(twill_pipeline_destroy(pipeline), TWILL_OK);
+}
+
 TEST(the_bottleneck_is_the_busiest_stage)
 {
     const twill_stage stages[3] = {{.work = passes, .out_size = sizeof(int)},
@@ -143,6 +181,8 @@ TEST(the_bottleneck_is_the_busiest_stage)
     CHECK_EQ(twill_pipeline_join(pipeline), TWILL_OK);
     CHECK_EQ(twill_pipeline_destroy(pipeline), TWILL_OK);
     CHECK_EQ(report.bottleneck, 1);
+    for (int k = 0; k < 3; k++) /* there was room behind each, always */
+        CHECK_EQ(stats[k].held, 0);
     CHECK(stats[1].longest >= TWILL_MS(2));
     CHECK(stats[1].busy >= TWILL_MS(8));
     CHECK(report.run.busy >= TWILL_MS(8));

@@ -14,6 +14,7 @@
 
 #define TWILL__SYSTEM_ROOT "." /* a test goes to a folder of its own, with a proc/ and a sys/ */
 #define TWILL_IMPLEMENTATION
+#include "platform/tempo.h"
 #include "twill_parallel_map.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
@@ -734,6 +735,42 @@ TEST(ticks_are_told_as_time)
     atomic_store(&twill__process()->tick_rate, rate);
 }
 #endif
+
+/* Anchors are taken from outside: here is a counter of 2 ticks a nanosecond. */
+TEST(a_tempo_is_known_from_anchors_far_apart)
+{
+    const twill_ns at = TWILL_SEC(1000), far = TWILL_MS(100);
+    const uint64_t tick = UINT64_C(1) << 40;
+    twill__tempo tempo = {0};
+
+    CHECK(!twill__tempo_anchor(&tempo, at, tick - 40, tick)); /* the first one */
+    /* so near that the widths of the readings are an error of a fifth */
+    CHECK(!twill__tempo_anchor(&tempo, at + 120, tick + 160, tick + 200));
+    CHECK_EQ(tempo.factor, 0);
+    CHECK(twill__tempo_anchor(&tempo, at + far, tick + 2 * (uint64_t)far - 40,
+                              tick + 2 * (uint64_t)far));
+    CHECK_EQ(tempo.factor, TWILL__TEMPO_ONE / 2);
+    /* near the last one again, and by an interrupted reading: the tempo stays, but is not good
+       enough with that one */
+    CHECK(twill__tempo_anchor(&tempo, at + far + 50, tick + 2 * (uint64_t)far + 60,
+                              tick + 2 * (uint64_t)far + 100));
+    CHECK(!twill__tempo_anchor(&tempo, at + far + 50, tick + 2 * (uint64_t)far,
+                               tick + 2 * (uint64_t)far + 2000));
+    CHECK(tempo.factor >= TWILL__TEMPO_ONE / 2 - TWILL__TEMPO_ONE / TWILL__TEMPO_APART &&
+          tempo.factor <= TWILL__TEMPO_ONE / 2 + TWILL__TEMPO_ONE / TWILL__TEMPO_APART);
+    /* the counter has jumped: nothing is known then, and anew from the anchor after it on */
+    CHECK(!twill__tempo_anchor(&tempo, at + far + 100, tick + (UINT64_C(1) << 36) - 40,
+                               tick + (UINT64_C(1) << 36)));
+    CHECK_EQ(tempo.factor, 0);
+    CHECK(twill__tempo_anchor(&tempo, at + 2 * far + 100,
+                              tick + (UINT64_C(1) << 36) + 2 * (uint64_t)far - 40,
+                              tick + (UINT64_C(1) << 36) + 2 * (uint64_t)far));
+    CHECK_EQ(tempo.factor, TWILL__TEMPO_ONE / 2);
+    /* the clock has jumped */
+    CHECK(!twill__tempo_anchor(&tempo, at + TWILL_SEC(100), tick + (UINT64_C(1) << 36) + 600,
+                               tick + (UINT64_C(1) << 36) + 640));
+    CHECK_EQ(tempo.factor, 0);
+}
 
 TEST(thread_creation_fails)
 {

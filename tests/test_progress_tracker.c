@@ -750,6 +750,30 @@ TEST(a_stall_is_told_and_left_out_a_second_one_counts)
     CHECK_EQ(speed.active, now - 1);
 }
 
+/* Patience is three times the longest gap that counted, however short those after it were; and what a
+   clock shows that stands still or goes back counts for nothing. */
+TEST(the_longest_gap_is_kept)
+{
+    twill__speed speed, copy;
+    twill_ns at = 1;
+
+    twill__speed_start(&speed, TWILL_SEC(15), at, 0);
+    twill__speed_tick(&speed, at += TWILL_SEC(1), 10);
+    for (int part = 0; part < 4; part++) /* a gap of 1.5 s that ticks see pass */
+        twill__speed_tick(&speed, at += TWILL_MS(500), part < 3 ? 10 : 20);
+    CHECK_EQ(speed.longest, TWILL_MS(1500));
+    for (int part = 0; part < 2; part++)
+        twill__speed_tick(&speed, at += TWILL_MS(100), part < 1 ? 20 : 30);
+    CHECK_EQ(speed.longest, TWILL_MS(1500));
+    CHECK_EQ(twill__speed_patience(&speed), TWILL_MS(4500));
+    copy = speed;
+    twill__speed_tick(&speed, at, 40);
+    twill__speed_tick(&speed, at - TWILL_MS(50), 40);
+    CHECK(memcmp(&speed, &copy, sizeof speed) == 0);
+    twill__speed_tick(&speed, at + TWILL_MS(100), 40);
+    CHECK(twill__speed_now(&speed, 0) > 0 && speed.active > copy.active);
+}
+
 TEST(slow_first_items_are_no_stall)
 {
     twill__speed speed;
@@ -1631,6 +1655,12 @@ TEST(an_unknown_total_has_a_walking_mark)
     CHECK(strstr(term_line(term, 0), "<=>") != NULL);
     CHECK(strchr(term_line(term, 0), '<') - term->text != strchr(before, '<') - before);
     free(term);
+    for (int i = 0; i < 100; i++) { /* wherever the mark is, the frame is as wide */
+        twill_progress_add(progress, 1);
+        term = tape_show(tape, 60, 4);
+        CHECK_EQ(strlen(term_line(term, 0)), 59);
+        free(term);
+    }
     twill_progress_destroy(progress);
     tape_close(tape);
 }
@@ -1679,6 +1709,7 @@ static void session_leader(const char *name, int in, const int *ready, const int
     pid_t job;
     char byte;
 
+    alarm(60); /* should the job be stopped: both go */
     setsid();
     fd = open(name, O_RDWR);
     if (!CHECK(fd >= 0 && ioctl(fd, TIOCSCTTY, 0) == 0))

@@ -366,6 +366,10 @@ TEST(take_up_to_takes_what_is_there)
     CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, UINT64_MAX), 3);
     CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 1), 0);
     CHECK_EQ(stats_of(&limiter).granted, 10);
+    twill_rate_limiter_give_back(&limiter, 5);
+    CHECK_EQ(twill_rate_limiter_close(&limiter), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 3), 0);
+    CHECK_EQ(stats_of(&limiter).granted, 10);
 }
 
 TEST(grants_are_counted_when_asked)
@@ -734,6 +738,10 @@ TEST(window_changes)
     CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, 0, 3 * S, &r), TWILL_TIMEOUT);
     twill_rate_limiter_penalise(&limiter, 10 * S);
     CHECK_EQ(drain_at(&limiter, 13 * S - 1), 0);
+    CHECK_EQ(drain_at(&limiter, 13 * S), 3);
+    CHECK_EQ(stats_of(&limiter).given_back, 2);
+    twill_rate_limiter_give_back(&limiter, 100); /* no window had more than 3 */
+    CHECK_EQ(stats_of(&limiter).given_back, 5);
     CHECK_EQ(drain_at(&limiter, 13 * S), 3);
 }
 

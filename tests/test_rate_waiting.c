@@ -190,6 +190,20 @@ TEST(what_stands_in_front_is_reckoned)
     CHECK_EQ(twill_rate_limiter_reserve(&limiter, 1, TWILL_FOREVER, &reservation), TWILL_OK);
 }
 
+TEST(nobody_goes_past_those_who_wait)
+{
+    twill_rate_limiter limiter = slow((twill_rate_limiter_options){.burst = 8});
+    caller who = {.limiter = &limiter, .n = 5};
+    go(&who, acquire);
+    until_waiting(&limiter, 1);
+    twill_rate_limiter_give_back(&limiter, 3);
+    CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, 1), TWILL_EMPTY);
+    CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 9), 0);
+    twill_rate_limiter_give_back(&limiter, 2);
+    join(&who);
+    CHECK_EQ(who.status, TWILL_OK);
+}
+
 TEST(barging_goes_past_those_who_wait)
 {
     twill_rate_limiter limiter = slow((twill_rate_limiter_options){.burst = 8, .barging = true});

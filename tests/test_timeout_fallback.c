@@ -1218,6 +1218,64 @@ static void drain_until(actor *me)
     me->out = (int)left;
 }
 
+/* ---- the same of the one-call form, and not only for the newest ---- */
+
+static atomic_bool straggler_goes;
+
+static int straggles(const void *in, void *out, const twill_task *task)
+{
+    twill_ns end = twill_now() + TWILL_SEC(30);
+
+    (void)in, (void)out, (void)task;
+    while (!atomic_load(&straggler_goes) && twill_now() < end)
+        (void)twill_sleep(twill_within(TWILL_US(200)));
+    return 0;
+}
+
+static int drains_behind_another(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out, (void)task;
+    CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, straggles, TWILL_MS(1), NULL),
+             TWILL_TIMEOUT);
+    CHECK_EQ(twill_timeout_drain(NULL, twill_within(TWILL_MS(20)), NULL), TWILL_DEADLOCK);
+    return 0;
+}
+
+TEST(an_older_straggler_cannot_drain_itself_either)
+{
+    atomic_store(&straggler_goes, false);
+    CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, drains_behind_another,
+                                     TWILL_SEC(30), NULL),
+             TWILL_OK);
+    atomic_store(&straggler_goes, true);
+    CHECK_EQ(twill_timeout_drain(NULL, twill_within(TWILL_SEC(30)), NULL), TWILL_OK);
+}
+
+/* Who waits for his function tells it at the deadline, and it need not look at the time. */
+static int waits_for_its_token(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    CHECK_EQ(twill_sleep((twill_until){0, task->until.cancel}), TWILL_CANCELLED);
+    CHECK_EQ(twill_cancel_reason(task->until.cancel), TWILL_TIMEOUT);
+    return 5;
+}
+
+TEST(a_deadline_tells_the_function)
+{
+    for (int grace = 0; grace < 2; grace++) {
+        twill_timeout *timeout =
+            timeout_of((twill_timeout_options){.timeout = TWILL_MS(2),
+                                               .mode = grace ? TWILL_TIMEOUT_ABANDON
+                                                             : TWILL_TIMEOUT_JOIN,
+                                               .grace = grace ? TWILL_SEC(30) : 0});
+        CHECK_EQ(twill_timeout_call(timeout, &grace, sizeof grace, NULL, 0, waits_for_its_token,
+                                    for_ever, &report),
+                 TWILL_TIMEOUT);
+        CHECK_EQ(stats_of(timeout).abandoned, 0);
+        CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+    }
+}
+
 TEST(drain_answers)
 {
     atomic_int gate = 0;

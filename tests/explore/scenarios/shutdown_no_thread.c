@@ -1,5 +1,5 @@
-/* A hook ends its thread and no other can be had: the next hook runs in the thread of finish, while the
-   watcher looks round. */
+/* A hook ends its thread and no other can be had: the next hook, and on_phase, run in the thread of
+   finish, while the watcher looks round. */
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -14,6 +14,14 @@ static bool no_more(void)
 #include "shutdown_common.h"
 
 static _Atomic int ran;
+static twill_shutdown_phase last;
+
+static void note_phase(twill_shutdown_phase phase, int reason, const twill_task *task)
+{
+    (void)reason;
+    (void)task;
+    last = phase;
+}
 
 static int ends(const twill_task *task)
 {
@@ -42,7 +50,7 @@ static void asks(void *side_)
 int main(void)
 {
     struct side other = {.count = 0};
-    twill_shutdown *shutdown = make((twill_shutdown_options){0});
+    twill_shutdown *shutdown = make((twill_shutdown_options){.on_phase = note_phase});
     twill_shutdown_report report;
 
     assert(twill_shutdown_add(shutdown, "second", counts, NULL, 0) == TWILL_OK);
@@ -50,6 +58,7 @@ int main(void)
     go(&other, asks, shutdown);
     assert(twill_shutdown_finish(shutdown, &report) == TWILL_FAILED);
     assert(atomic_load(&ran) == 11 && report.hooks == 2);
+    assert(last == TWILL_SHUTDOWN_STOPPED);
     end(&other);
     assert(twill_shutdown_destroy(shutdown) == TWILL_OK);
     return 0;
