@@ -1268,8 +1268,8 @@ TEST(a_deadline_tells_the_function)
                                                .mode = grace ? TWILL_TIMEOUT_ABANDON
                                                              : TWILL_TIMEOUT_JOIN,
                                                .grace = grace ? TWILL_SEC(30) : 0});
-        CHECK_EQ(twill_timeout_call(timeout, &grace, sizeof grace, NULL, 0, waits_for_its_token,
-                                    for_ever, &report),
+        CHECK_EQ(twill_timeout_call(timeout, &grace, sizeof grace, &out_of_call, sizeof out_of_call,
+                                    waits_for_its_token, for_ever, &report),
                  TWILL_TIMEOUT);
         CHECK_EQ(stats_of(timeout).abandoned, 0);
         CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
