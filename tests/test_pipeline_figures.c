@@ -160,7 +160,8 @@ TEST(what_waits_for_its_turn_is_counted_by_pieces)
     gate_open(&gate);
     CHECK_EQ(twill_pipeline_join(pipeline), TWILL_OK);
     twill_pipeline_get_stats(pipeline, NULL, stats);
-    CHECK(stats[1].reorder_peak >= 6 && stats[1].reorder_peak <= 7); /* one of the first item's two */
+    CHECK(stats[1].reorder_peak >= 6 &&
+          stats[1].reorder_peak <= 7); /* one of the first item's two */
     CHECK_EQ(stats[1].in, 8);
     CHECK_EQ(twill_pipeline_destroy(pipeline), TWILL_OK);
 }

@@ -1935,6 +1935,77 @@ TEST(a_frame_that_does_not_fit_is_dropped)
     tape_close(tape);
 }
 
+/* And it is dropped at once, instead of waiting for who reads. A busy machine has three tries. */
+TEST(a_full_descriptor_is_not_waited_for)
+{
+    struct tape *tape = tape_pipe();
+    char filling[4096];
+    twill_ns least = TWILL_FOREVER;
+
+    memset(filling, '.', sizeof filling);
+    fcntl(tape->out, F_SETFL, O_NONBLOCK);
+    while (write(tape->out, filling, sizeof filling) > 0)
+        continue;
+    for (int tries = 0; tries < 3; tries++) {
+        twill_ns begun = twill_now(), took;
+        CHECK_EQ(twill__write_calmly(tape->out, filling, sizeof filling, false, false),
+                 TWILL__WROTE_NOT);
+        took = twill_now() - begun;
+        least = took < least ? took : least;
+    }
+    CHECK(least < TWILL_MS(500));
+    tape_close(tape);
+}
+
+/* Nor does the end wait for the renderer's next look. */
+TEST(the_end_does_not_wait_for_the_interval)
+{
+    twill_ns least = TWILL_FOREVER;
+
+    for (int tries = 0; tries < 3; tries++) {
+        struct tape *tape = tape_pipe();
+        twill_ns begun, took;
+        twill_progress *progress =
+            make((twill_progress_options){.total = 9,
+                                          .style = TWILL_PROGRESS_LINES,
+                                          .draw_by = TWILL_PROGRESS_BY_THREAD,
+                                          .interval = TWILL_SEC(60),
+                                          .fd = tape->out});
+        twill_progress_add(progress, 9);
+        twill_sleep(twill_within(TWILL_MS(20)));
+        begun = twill_now();
+        twill_progress_destroy(progress);
+        took = twill_now() - begun;
+        least = took < least ? took : least;
+        tape_read(tape);
+        CHECK(strstr(tape->bytes, "9/9 (100%)") != NULL);
+        tape_close(tape);
+    }
+    CHECK(least < TWILL_MS(500));
+}
+
+/* Below the last frame stands what comes after it, and nothing of the frame is cleared for that. */
+TEST(a_log_line_after_the_end)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.total = 2,
+                                                             .style = TWILL_PROGRESS_BAR,
+                                                             .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                             .ascii = true,
+                                                             .width = 60,
+                                                             .fd = tape->out});
+
+    twill_progress_add(progress, 2);
+    twill_progress_draw(progress);
+    CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_OK);
+    tape_read(tape);
+    tape_forget(tape);
+    CHECK_EQ(twill_progress_log(progress, "after"), 5);
+    CHECK_STR(tape_read(tape), "after\n");
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
 static void log_one(void *progress)
 {
     CHECK_EQ(twill_progress_log(progress, "waits for room"), 14);

@@ -1244,8 +1244,7 @@ static int drains_behind_another(const void *in, void *out, const twill_task *ta
 TEST(an_older_straggler_cannot_drain_itself_either)
 {
     atomic_store(&straggler_goes, false);
-    CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, drains_behind_another,
-                                     TWILL_SEC(30), NULL),
+    CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, drains_behind_another, TWILL_SEC(30), NULL),
              TWILL_OK);
     atomic_store(&straggler_goes, true);
     CHECK_EQ(twill_timeout_drain(NULL, twill_within(TWILL_SEC(30)), NULL), TWILL_OK);
@@ -1263,11 +1262,10 @@ static int waits_for_its_token(const void *in, void *out, const twill_task *task
 TEST(a_deadline_tells_the_function)
 {
     for (int grace = 0; grace < 2; grace++) {
-        twill_timeout *timeout =
-            timeout_of((twill_timeout_options){.timeout = TWILL_MS(2),
-                                               .mode = grace ? TWILL_TIMEOUT_ABANDON
-                                                             : TWILL_TIMEOUT_JOIN,
-                                               .grace = grace ? TWILL_SEC(30) : 0});
+        twill_timeout *timeout = timeout_of(
+            (twill_timeout_options){.timeout = TWILL_MS(2),
+                                    .mode = grace ? TWILL_TIMEOUT_ABANDON : TWILL_TIMEOUT_JOIN,
+                                    .grace = grace ? TWILL_SEC(30) : 0});
         CHECK_EQ(twill_timeout_call(timeout, &grace, sizeof grace, &out_of_call, sizeof out_of_call,
                                     waits_for_its_token, for_ever, &report),
                  TWILL_TIMEOUT);

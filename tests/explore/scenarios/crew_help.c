@@ -65,8 +65,8 @@ int main(void)
     atomic_store(&global->own_mark, 1);
     atomic_store(&global->mark, &global->own_mark);
     assert(twill__crew_bytes(1, 1) <= sizeof memory);
-    assert(twill__crew_open(&crew, &(twill_run){.workers = 1}, 1, 1, false, &table, &heap, memory) ==
-           TWILL_OK);
+    assert(twill__crew_open(&crew, &(twill_run){.workers = 1}, 1, 1, false, &table, &heap,
+                            memory) == TWILL_OK);
     assert(twill__thread_start(&other));
     give(NULL);
     (void)twill__crew_help(&crew);

@@ -36,9 +36,9 @@ int main(void)
     int zero = 0;
 
     quiet();
-    assert(twill_pipeline_create(&p, sizeof(int), &stage, 1,
-                                 &(twill_pipeline_options){
-                                     .run.workers = 1, .tokens = 1, .report = &r}) == TWILL_OK);
+    assert(twill_pipeline_create(
+               &p, sizeof(int), &stage, 1,
+               &(twill_pipeline_options){.run.workers = 1, .tokens = 1, .report = &r}) == TWILL_OK);
     assert(twill_pipeline_push(p, &zero) == TWILL_OK);
     go(&a, waiting_push, p);
     (void)twill_sleep(a.until);
