@@ -11284,10 +11284,12 @@ static inline void twill__delist(twill__queue *queue, twill__queue_list *list,
         list->last = waiter->previous;
 }
 
-/* Ring: whether a bulk waits that this one must not overtake. */
+/* Ring: whether a bulk waits that this one must not overtake. Under the lock, which alone changes
+   the count: relaxed. */
 static inline bool twill__queue_behind(const twill__queue *queue, const twill__waiter *waiter)
 {
-    return atomic_load(&queue->givers) - (waiter->counted ? twill__queue_weight(waiter) : 0) >=
+    return atomic_load_explicit(&queue->givers, memory_order_relaxed) -
+               (waiter->counted ? twill__queue_weight(waiter) : 0) >=
            TWILL__BULK;
 }
 
@@ -15314,8 +15316,8 @@ static inline bool twill__flow_failed_at_last(const twill__flow *p)
 {
     if (!p->lowest.status)
         return false;
-    /* the serial loop never got to an error above a stop */
-    return p->lowest.key < p->stop_key || p->earliest.status;
+    /* the serial loop never got to an error above a stop; one that says both has failed */
+    return p->lowest.key <= p->stop_key || p->earliest.status;
 }
 
 static inline twill_status twill__flow_status(const twill__flow *p)
@@ -15414,8 +15416,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
     if (p->destroyer && twill__flow_deserted(p)) {
         twill__node *node = p->destroyer;
         p->destroyer = NULL;
-        /* acq_rel: pairs with twill__await */
-        atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel);
+        /* relaxed: it takes the lock, which we hold, before it goes on */
+        atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_relaxed);
         twill__flow_wake(turn, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
@@ -15460,7 +15462,7 @@ static inline void twill__flow_fail(twill__flow *p, uint32_t k, const twill__flo
     twill__flow_enter(p, &turn);
     twill__flow_keep_error(p, &error);
     keep = !source && (policy == TWILL_ON_ERROR_COLLECT || p->step[k].user.keep_going);
-    if (!keep && load->key < p->stop_key) {
+    if (!keep && load->key <= p->stop_key) {
         p->failures++;
         if (policy == TWILL_ON_ERROR_FIRST) {
             if (!p->earliest.status)
@@ -23597,8 +23599,8 @@ static inline bool twill__scale_make(twill__scale *scale, uint64_t tokens, uint6
     return true;
 }
 
-/* A positive double is an integer times a power of two: the rate is exact. False: NaN, infinite,
-   zero, negative. */
+/* A positive double is an integer times a power of two: the rate is exact. False: NaN, zero,
+   negative. (Infinite comes out as 2^1024, which is more than twill__scale_make takes.) */
 static inline bool twill__scale_split(double rate, uint64_t *tokens, int *power)
 {
     uint64_t bits;
@@ -23608,8 +23610,6 @@ static inline bool twill__scale_split(double rate, uint64_t *tokens, int *power)
     memcpy(&bits, &rate, sizeof bits);
     exponent = (int)(bits >> 52 & 0x7ff);
     *tokens = bits & ((UINT64_C(1) << 52) - 1);
-    if (exponent == 0x7ff)
-        return false;
     if (exponent)
         *tokens |= UINT64_C(1) << 52;
     *power = (exponent ? exponent : 1) - 1075;

@@ -6684,8 +6684,8 @@ static inline bool twill__flow_failed_at_last(const twill__flow *p)
 {
     if (!p->lowest.status)
         return false;
-    /* the serial loop never got to an error above a stop */
-    return p->lowest.key < p->stop_key || p->earliest.status;
+    /* the serial loop never got to an error above a stop; one that says both has failed */
+    return p->lowest.key <= p->stop_key || p->earliest.status;
 }
 
 static inline twill_status twill__flow_status(const twill__flow *p)
@@ -6784,8 +6784,8 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
     if (p->destroyer && twill__flow_deserted(p)) {
         twill__node *node = p->destroyer;
         p->destroyer = NULL;
-        /* acq_rel: pairs with twill__await */
-        atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_acq_rel);
+        /* relaxed: it takes the lock, which we hold, before it goes on */
+        atomic_fetch_or_explicit(&node->word, TWILL__GRANTED, memory_order_relaxed);
         twill__flow_wake(turn, &node->word);
     }
     leaving = who == TWILL__FLOW_EXIT_CALLER && (tell_all || need || due);
@@ -6830,7 +6830,7 @@ static inline void twill__flow_fail(twill__flow *p, uint32_t k, const twill__flo
     twill__flow_enter(p, &turn);
     twill__flow_keep_error(p, &error);
     keep = !source && (policy == TWILL_ON_ERROR_COLLECT || p->step[k].user.keep_going);
-    if (!keep && load->key < p->stop_key) {
+    if (!keep && load->key <= p->stop_key) {
         p->failures++;
         if (policy == TWILL_ON_ERROR_FIRST) {
             if (!p->earliest.status)

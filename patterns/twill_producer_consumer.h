@@ -3418,10 +3418,12 @@ static inline void twill__delist(twill__queue *queue, twill__queue_list *list,
         list->last = waiter->previous;
 }
 
-/* Ring: whether a bulk waits that this one must not overtake. */
+/* Ring: whether a bulk waits that this one must not overtake. Under the lock, which alone changes
+   the count: relaxed. */
 static inline bool twill__queue_behind(const twill__queue *queue, const twill__waiter *waiter)
 {
-    return atomic_load(&queue->givers) - (waiter->counted ? twill__queue_weight(waiter) : 0) >=
+    return atomic_load_explicit(&queue->givers, memory_order_relaxed) -
+               (waiter->counted ? twill__queue_weight(waiter) : 0) >=
            TWILL__BULK;
 }
 

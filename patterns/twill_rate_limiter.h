@@ -3122,8 +3122,8 @@ static inline bool twill__scale_make(twill__scale *scale, uint64_t tokens, uint6
     return true;
 }
 
-/* A positive double is an integer times a power of two: the rate is exact. False: NaN, infinite,
-   zero, negative. */
+/* A positive double is an integer times a power of two: the rate is exact. False: NaN, zero,
+   negative. (Infinite comes out as 2^1024, which is more than twill__scale_make takes.) */
 static inline bool twill__scale_split(double rate, uint64_t *tokens, int *power)
 {
     uint64_t bits;
@@ -3133,8 +3133,6 @@ static inline bool twill__scale_split(double rate, uint64_t *tokens, int *power)
     memcpy(&bits, &rate, sizeof bits);
     exponent = (int)(bits >> 52 & 0x7ff);
     *tokens = bits & ((UINT64_C(1) << 52) - 1);
-    if (exponent == 0x7ff)
-        return false;
     if (exponent)
         *tokens |= UINT64_C(1) << 52;
     *power = (exponent ? exponent : 1) - 1075;
