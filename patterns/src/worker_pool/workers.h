@@ -344,7 +344,7 @@ static inline bool twill__worker_sleeps(twill__team *team, uint32_t epoch, twill
         (void)twill__park(&team->epoch, epoch, end);
     if (alarm == TWILL_FOREVER || twill__clock_now() < alarm)
         return true;
-    atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+    twill__take_alarm(team, alarm);
     return false;
 }
 
