@@ -4219,15 +4219,22 @@ static inline bool twill__call_waits(twill__team *team)
     return false;
 }
 
-/* Until the epoch changes, or an alarm is due. Whoever takes the alarm looks round; the crews that
-   he asks set theirs anew. */
+/* It is due. Who takes it looks round, but stays with the first work that he finds: so another one
+   looks, too, and all who are about to sleep; the crews that they ask set theirs anew. */
+static inline void twill__take_alarm(twill__team *team, twill_ns alarm)
+{
+    if (atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER))
+        twill__call_helpers(team, 1);
+}
+
+/* Until the epoch changes, or an alarm is due. */
 static inline void twill__nap(twill__team *team, uint32_t epoch)
 {
     twill_ns alarm = atomic_load(&team->alarm);
     if (alarm == TWILL_FOREVER)
         twill__park(&team->epoch, epoch, 0);
     else if (twill__clock_now() >= alarm || !twill__park(&team->epoch, epoch, alarm))
-        atomic_compare_exchange_strong(&team->alarm, &alarm, TWILL_FOREVER);
+        twill__take_alarm(team, alarm);
 }
 
 /* Whether this process made the team: a forked child has none of its threads. */
