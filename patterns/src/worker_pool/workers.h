@@ -375,8 +375,10 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
 }
 
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
-   and who is in is waited for. To wake a parked thread takes 10 us. */
-#define TWILL__STAND_BACK 300
+   and who is in is waited for. While one tiny call follows the other it looks less and less often,
+   since each look takes two lines that the next call needs. To wake a parked thread takes 10 us. */
+#define TWILL__STAND_BACK      300
+#define TWILL__STAND_BACK_MOST 2400
 
 typedef struct twill__lull { /* what a worker that spins has seen */
     uint32_t epoch;          /* changes up to here do not concern it */
@@ -427,12 +429,17 @@ static inline bool twill__call_stays(const twill__lull *lull)
 static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
 {
     twill_ns until = twill__clock_now() + TWILL__IDLE_SPIN;
+    twill_ns back = TWILL__STAND_BACK;
     twill__lull lull = {epoch, NULL, 0, false};
     do {
-        if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1))
+        if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1)) {
+            back = TWILL__STAND_BACK;
             continue;
-        if (lull.little)
-            twill__spin_away(TWILL__STAND_BACK);
+        }
+        if (lull.little) {
+            twill__spin_away(back);
+            back = back < TWILL__STAND_BACK_MOST ? 2 * back : back;
+        }
         if (!twill__only_calls(team, &lull) || twill__call_stays(&lull))
             return true;
     } while (TWILL__SPIN && twill__clock_now() < until);
