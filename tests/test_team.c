@@ -1093,11 +1093,38 @@ TEST(dear_is_what_costs_more_than_two_wakes)
 
         call.opened = table[i].opened;
         call.job.slot = &slot;
+        call.job.np = 2;
+        call.job.ready = call.job.bits;
         call.job.tick_rate = 1024; /* a tick is a nanosecond */
         twill__note_dear(&call, &plan);
         CHECK_EQ(self->dear != 0, table[i].dear);
     }
     twill__thread()->dear = 0;
+}
+
+/* The caller's part moves to what it did, by a quarter of the way, and not too far; without helpers
+   it stays. */
+TEST(callers_part_follows_what_it_did)
+{
+    static const struct {
+        size_t kept, done, next;
+        unsigned np;
+        uint64_t ready;
+    } table[] = {{0, 600, 525, 2, 3},    {400, 600, 450, 2, 3},  {600, 400, 550, 2, 3},
+                 {400, 1000, 400, 2, 1}, {740, 1000, 750, 2, 3}, {260, 0, 250, 2, 3},
+                 {0, 250, 250, 4, 15},   {300, 1000, 375, 4, 3}};
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        static twill__call_record call;
+        twill__slot slot = {.done = table[i].done};
+        twill__plan plan = {.total = 1000, .kept = table[i].kept};
+
+        call.job.slot = &slot;
+        call.job.np = table[i].np;
+        call.job.ready = call.job.bits;
+        atomic_store(&call.job.bits[0], table[i].ready);
+        CHECK_EQ(twill__next_kept(&call, &plan), table[i].next);
+    }
 }
 
 HARNESS_MAIN

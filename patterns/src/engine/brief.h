@@ -199,6 +199,7 @@ static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill_
         !plan->team)
         return false;
     plan->chunk0 = self->dear_chunk;
+    plan->kept = self->dear_kept;
     plan->helpers = plan->np - 1;
     return true;
 }

@@ -186,20 +186,17 @@ static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
     return false;
 }
 
-/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
-   its own part of an even split of all but the caller's first chunk, if that is still there: in call
-   after call the same items meet the same cache. */
+/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes a part of its
+   own, if that is still there: in call after call the same items meet the same cache. */
 static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
                                     const twill__pace *pace, uint64_t range)
 {
     uint64_t size = twill__hi(range) - twill__lo(range), home;
     if (size <= 2 * pace->least)
         return twill__lo(range);
-    if (!me->used && job->schedule == TWILL__AUTO) {
+    if (!me->used && worker && job->schedule == TWILL__AUTO) {
         uint64_t blocks = twill__blocks_of(job, job->n - job->start);
-        if (job->chunk0 > blocks) /* a floor that the user has set */
-            return twill__lo(range) + size / 2;
-        home = job->chunk0 + (blocks - job->chunk0) / job->np * worker;
+        home = job->kept + (blocks - job->kept) / (job->np - 1) * (worker - 1);
         if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
             return home;
     }

@@ -83,6 +83,7 @@ typedef struct twill__job {
     _Atomic uint64_t *taken, *ready;
     size_t n;             /* of this pass */
     size_t start, block;  /* AUTO: the first item of the ranges, items a block */
+    size_t kept;          /* so many blocks newcomers leave to the caller; the rest they share */
     size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
     uint64_t tick_rate;   /* see platform/ticks.h; set with the team */
     const twill_run *run;

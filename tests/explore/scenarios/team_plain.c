@@ -47,6 +47,7 @@ static void make_call(void *deadly)
         self->dear_team = pool->team;
         self->dear_n = ITEMS;
         self->dear_chunk = 16;
+        self->dear_kept = 32;
     }
     status = twill_parallel_for(ITEMS, item, &options);
     assert(status == (deadly ? TWILL_FAILED : TWILL_OK)); /* deadly: a helper met the item */
