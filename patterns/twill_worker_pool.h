@@ -953,11 +953,11 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *cheap_team;
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
-    /* the last one that was worth helpers, 0: a later one was not; its function, team and items, and
-       its first chunk */
+    /* the last one that was worth helpers, 0: a later one was not; its function, team and items, its
+       first chunk, and how many items are the caller's */
     uintptr_t dear;
     struct twill__team *dear_team;
-    size_t dear_n, dear_chunk;
+    size_t dear_n, dear_chunk, dear_kept;
     void *reserved[2]; /* later parts */
 } twill__self;
 
@@ -5135,6 +5135,7 @@ typedef struct twill__job {
     _Atomic uint64_t *taken, *ready;
     size_t n;             /* of this pass */
     size_t start, block;  /* AUTO: the first item of the ranges, items a block */
+    size_t kept;          /* so many blocks newcomers leave to the caller; the rest they share */
     size_t chunk, chunk0; /* floor or size asked for; first chunk, in blocks */
     uint64_t tick_rate;   /* see platform/ticks.h; set with the team */
     const twill_run *run;
@@ -5808,20 +5809,17 @@ static inline bool twill__claim_cut(twill__job *job, size_t *begin, size_t *end)
     return false;
 }
 
-/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes what would be
-   its own part of an even split of all but the caller's first chunk, if that is still there: in call
-   after call the same items meet the same cache. */
+/* Where a thief cuts a range: in the middle; crumbs it takes whole. A newcomer takes a part of its
+   own, if that is still there: in call after call the same items meet the same cache. */
 static inline uint64_t twill__split(const twill__job *job, unsigned worker, const twill__slot *me,
                                     const twill__pace *pace, uint64_t range)
 {
     uint64_t size = twill__hi(range) - twill__lo(range), home;
     if (size <= 2 * pace->least)
         return twill__lo(range);
-    if (!me->used && job->schedule == TWILL__AUTO) {
+    if (!me->used && worker && job->schedule == TWILL__AUTO) {
         uint64_t blocks = twill__blocks_of(job, job->n - job->start);
-        if (job->chunk0 > blocks) /* a floor that the user has set */
-            return twill__lo(range) + size / 2;
-        home = job->chunk0 + (blocks - job->chunk0) / job->np * worker;
+        home = job->kept + (blocks - job->kept) / (job->np - 1) * (worker - 1);
         if (home > twill__lo(range) && home < twill__hi(range) && twill__hi(range) == blocks)
             return home;
     }
@@ -8565,8 +8563,10 @@ static inline void twill__worker_rests(twill__worker *worker, uint32_t epoch, tw
 }
 
 /* ns without a look after a call of a few items: tiny ones would be over before a spinner is in,
-   and who is in is waited for. To wake a parked thread takes 10 us. */
-#define TWILL__STAND_BACK 300
+   and who is in is waited for. While one tiny call follows the other it looks less and less often,
+   since each look takes two lines that the next call needs. To wake a parked thread takes 10 us. */
+#define TWILL__STAND_BACK      300
+#define TWILL__STAND_BACK_MOST 2400
 
 typedef struct twill__lull { /* what a worker that spins has seen */
     uint32_t epoch;          /* changes up to here do not concern it */
@@ -8617,12 +8617,17 @@ static inline bool twill__call_stays(const twill__lull *lull)
 static inline bool twill__worker_spins(const twill__team *team, uint32_t epoch)
 {
     twill_ns until = twill__clock_now() + TWILL__IDLE_SPIN;
+    twill_ns back = TWILL__STAND_BACK;
     twill__lull lull = {epoch, NULL, 0, false};
     do {
-        if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1))
+        if (!twill__spin(&team->epoch, lull.epoch, TWILL__SPIN_WAIT, 1)) {
+            back = TWILL__STAND_BACK;
             continue;
-        if (lull.little)
-            twill__spin_away(TWILL__STAND_BACK);
+        }
+        if (lull.little) {
+            twill__spin_away(back);
+            back = back < TWILL__STAND_BACK_MOST ? 2 * back : back;
+        }
         if (!twill__only_calls(team, &lull) || twill__call_stays(&lull))
             return true;
     } while (TWILL__SPIN && twill__clock_now() < until);
@@ -10758,7 +10763,7 @@ typedef struct twill__call_record { /* what a call needs besides the job */
     bool start_failed;
     int start_code;
     size_t total;
-    size_t at, chunk0; /* plan's, until the pass has taken them */
+    size_t at, chunk0, kept; /* plan's, until the pass has taken them */
     twill_ns since;
     /* freed at the close, also when a callback ends the thread */
     struct twill__scratch *scratch;
@@ -10825,8 +10830,8 @@ typedef struct twill__plan {
     /* a loop without wishes (engine/brief.h): the user's function; else 0 */
     uintptr_t key;
     /* chunk0 is 0, or: the first `at` items have run; those that follow are worth so many helpers,
-       and shall begin with such a chunk */
-    size_t at, chunk0;
+       and shall begin with such a chunk; of them, so many shall be left to the caller (0: not known) */
+    size_t at, chunk0, kept;
     unsigned helpers;
 } twill__plan;
 
@@ -10844,7 +10849,7 @@ twill__make_plan(twill__plan *plan, const twill__self *self, const twill_run *ru
     plan->guard = false;
     plan->total = total;
     plan->key = 0;
-    plan->at = plan->chunk0 = 0;
+    plan->at = plan->chunk0 = plan->kept = 0;
     if (workers > total) /* first: what is too many for the items is not too many for the pool */
         workers = total > 1 ? (unsigned)total : 1;
     if (run->pool) {
@@ -10922,6 +10927,7 @@ static inline void twill__pass_init(twill__call_record *call, const twill__pass 
     job->block = 1;
     job->chunk = pass->chunk;
     job->chunk0 = 1;
+    job->kept = 0;
     job->schedule = pass->schedule;
     job->whole = pass->whole;
     job->body = pass->body;
@@ -11121,6 +11127,9 @@ static __attribute__((noinline)) void twill__share_out(twill__call_record *call,
         job->block = blocks / 0xfffffffeu + 1;
         blocks = twill__blocks_of(job, blocks);
         job->chunk0 = twill__blocks_of(job, job->chunk0);
+        job->kept = job->kept              ? twill__blocks_of(job, job->kept)
+                    : job->chunk0 < blocks ? job->chunk0 + (blocks - job->chunk0) / job->np
+                                           : blocks;
     }
     job->generation = twill__generation();
     job->tick_rate = job->team->tick_rate;
@@ -11315,6 +11324,7 @@ static inline void twill__run_pass(twill__job *job, const twill__pass *pass)
     if (call->chunk0) { /* of the only pass: as probed, or as it was a moment ago */
         at = call->at;
         job->chunk0 = call->chunk0;
+        job->kept = call->kept;
         call->chunk0 = 0;
     } else if (!call->eager && pass->schedule == TWILL__AUTO && !pass->forced &&
                !(few && job->team))
@@ -11384,6 +11394,19 @@ static inline void twill__prefill(const twill_run *run, size_t total)
         memset(run->codes, 0, total * sizeof *run->codes);
 }
 
+/* How many items newcomers shall leave to the caller the next time: what it came to do this time,
+   if anybody has helped. By and by, so that one odd call does not send the items of many others to
+   another cache. */
+static inline size_t twill__next_kept(const twill__call_record *call, const twill__plan *plan)
+{
+    const twill__job *job = &call->job;
+    size_t even = plan->total / job->np, kept = plan->kept ? plan->kept : even;
+    size_t done = job->slot[0].done;
+    if (job->np > 64 || atomic_load(&job->ready[0]) != 1)
+        kept = done > kept ? kept + (done - kept) / 4 : kept - (kept - done) / 4;
+    return kept < even / 2 ? even / 2 : kept > even + even / 2 ? even + even / 2 : kept;
+}
+
 /* Notes whether the loop was worth a team's helpers, by what the caller's own items took: the next
    one like it opens before its first item, and is judged again when it is over. */
 static inline void twill__note_dear(const twill__call_record *call, const twill__plan *plan)
@@ -11402,6 +11425,7 @@ static inline void twill__note_dear(const twill__call_record *call, const twill_
     self->dear_team = job->team;
     self->dear_n = plan->total;
     self->dear_chunk = twill__first_chunk(job->tick_rate, mine->busy, items);
+    self->dear_kept = twill__next_kept(call, plan);
 }
 
 static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
@@ -11420,6 +11444,7 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     call->want = plan->chunk0 && plan->helpers < np ? plan->helpers : np - 1;
     call->at = plan->at;
     call->chunk0 = plan->chunk0;
+    call->kept = plan->kept;
     job->slot[0].done = plan->at; /* or skipped: nobody asks */
     call->total = plan->total;
     call->since = run->report ? twill__clock_now() : 0;
@@ -11730,6 +11755,7 @@ static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill_
         !plan->team)
         return false;
     plan->chunk0 = self->dear_chunk;
+    plan->kept = self->dear_kept;
     plan->helpers = plan->np - 1;
     return true;
 }
