@@ -847,6 +847,95 @@ TEST(a_wait_inside_a_callback_is_a_deadlock)
     CHECK_EQ(twill_queue_destroy(reentered), TWILL_OK);
 }
 
+/* ---- a callback that ends its thread ---- */
+
+static void end_thread(void)
+{
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+static void drop_and_end(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    if (*(int *)item == 1)
+        end_thread();
+}
+
+static void level_ends(bool high, size_t length, const twill_task *task)
+{
+    (void)length;
+    (void)task;
+    atomic_fetch_add(&drop_count, high ? 1 : 100);
+    if (high)
+        end_thread();
+}
+
+static void push_four(actor *me)
+{
+    int items[] = {1, 2, 3, 4};
+    me->status = twill_queue_push_many_until(me->queue, items, 4, NULL, me->until);
+}
+
+static void clear_all(actor *me)
+{
+    (void)twill_queue_clear(me->queue);
+    me->status = TWILL_LOST;
+}
+
+/* In line before one queue, it drops an item of the other. */
+static twill_queue *other_queue;
+
+static void select_two(actor *me)
+{
+    twill_queue_case cases[20] = {{.queue = other_queue, .item = &me->count},
+                                  {.queue = me->queue, .push = true, .item = &me->item}};
+    me->status = twill_queue_select_until(cases, 20, TWILL_SELECT_IN_ORDER, NULL, me->until);
+}
+
+TEST(a_callback_ends_its_thread)
+{
+    void (*const calls[])(actor *) = {push_one, push_four, clear_all, select_two};
+    long live = faults_live();
+    for (int k = 0; k < 4; k++) {
+        actor who = {.item = 9, .status = TWILL_EMPTY};
+        twill_queue *queue = queue_of((twill_queue_options){
+            .capacity = 2, .overflow = TWILL_OVERFLOW_DROP_OLDEST, .drop = drop_and_end});
+        other_queue = queue_of((twill_queue_options){.capacity = 2});
+        push(queue, 1);
+        push(queue, 2);
+        go(&who, calls[k], queue);
+        join(&who);
+        CHECK_EQ(who.status, TWILL_EMPTY); /* it did not return */
+        CHECK_EQ(drops[0], 1);
+        push(other_queue, 5); /* nobody is in line there */
+        CHECK_EQ(pop(other_queue), 5);
+        CHECK(balanced(queue));
+        while (pop(queue) > 0)
+            CHECK_EQ(twill_queue_task_done(queue), TWILL_OK);
+        CHECK_EQ(twill_queue_join_until(queue, twill_within(0)), TWILL_OK);
+        CHECK_EQ(twill_queue_destroy(other_queue), TWILL_OK);
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    }
+    CHECK_EQ(faults_live(), live);
+    /* who comes later tells the next change */
+    actor who = {.item = 9, .status = TWILL_EMPTY};
+    twill_queue *queue = queue_of((twill_queue_options){
+        .capacity = 4, .on_level = level_ends, .high_mark = 2, .low_mark = 1});
+    atomic_store(&drop_count, 0);
+    push(queue, 1);
+    go(&who, push_one, queue);
+    join(&who);
+    CHECK_EQ(who.status, TWILL_EMPTY);
+    CHECK_EQ(atomic_load(&drop_count), 1);
+    CHECK_EQ(pop(queue), 1);
+    CHECK_EQ(atomic_load(&drop_count), 101);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
 TEST(last_in_first_out)
 {
     twill_queue *queue = queue_of((twill_queue_options){.capacity = 3, .order = TWILL_ORDER_LIFO});
@@ -1078,6 +1167,41 @@ TEST(ages_are_measured)
         CHECK(stats_of(queue).age_max >= TWILL_MS(2));
         CHECK(stats_of(queue).age_total >= stats_of(queue).age_max);
         CHECK_EQ(stats_of(queue).expired, 0);
+        twill_queue_destroy(queue);
+    }
+}
+
+/* Many at once, where items are dropped that find no room: each that is not in is dropped, also one
+   that would never fit, or that comes after a close. */
+static twill_queue *closes_at_drop;
+
+static void drop_and_close(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    if (closes_at_drop)
+        twill_queue_close(closes_at_drop);
+}
+
+TEST(many_are_in_or_dropped)
+{
+    const int items[] = {60, 70, 101, 5, 80, 6};
+    for (int closes = 0; closes < 2; closes++) {
+        size_t in = 0;
+        twill_queue *queue =
+            queue_of((twill_queue_options){.max_bytes = 100,
+                                           .bytes_of = as_bytes,
+                                           .overflow = TWILL_OVERFLOW_DROP_INCOMING,
+                                           .drop = drop_and_close});
+        closes_at_drop = closes ? queue : NULL;
+        CHECK_EQ(twill_queue_push_many_until(queue, items, 6, &in, (twill_until){0, NULL}),
+                 TWILL_DROPPED);
+        CHECK_EQ(in, closes ? 1 : 3);
+        CHECK_EQ(atomic_load(&drop_count) + (int)in, 6);
+        CHECK_EQ(drops[1], 101);
+        CHECK_EQ(drop_why[1], TWILL_DROPPED);
+        CHECK_EQ(drop_index[1], 2);
+        CHECK(balanced(queue));
+        CHECK_EQ(stats_of(queue).accepted, 6);
         twill_queue_destroy(queue);
     }
 }

@@ -691,6 +691,25 @@ TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
     return status ? status : twill__pop(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
 }
 
+/* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
+   too big, or that comes after a close. */
+static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
+                                                          size_t *pushed, twill_until until)
+{
+    twill_status status = twill__push(queue, item, 1, false, pushed, until, true);
+    twill__queue_turn turn;
+    twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
+    twill__kept kept;
+    if (status == TWILL_OK || status == TWILL_DROPPED)
+        return;
+    twill__queue_enter(queue, &turn);
+    dropped.number = queue->store.next++;
+    queue->counts.accepted++;
+    queue->counts.dropped++;
+    twill__queue_drop(queue, &turn, &dropped, kept.item);
+    twill__queue_exit(queue, &turn);
+}
+
 TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
                                                        size_t n, size_t *count, twill_until until)
 {
@@ -703,8 +722,8 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
                                  &pushed, until, true);
         if (status == TWILL_DROPPED) /* the rest, likewise */
             for (size_t k = pushed + 1; k < n; k++)
-                twill__push(queue, (const char *)items + k * queue->store.size, 1, false, &pushed,
-                            until, true);
+                twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
+                                    until);
     } else if (status == TWILL_OK && n) {
         status = twill__push(queue, items, n, false, &pushed, until, true);
     }
@@ -948,6 +967,8 @@ typedef struct twill__select {
     size_t n, start, chosen, live;
     bool inside, nap; /* nap: see twill__queue_naps */
     bool unable;      /* this thread cannot relieve a queue */
+    bool many;        /* the waiters are to be freed */
+    twill_status status;
     twill__node node;
     char *kept;
 } twill__select;
@@ -1136,6 +1157,28 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
     }
 }
 
+/* A drop callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
+   in its case, where a thread that goes on would find it. */
+static inline void twill__select_ended(void *select_)
+{
+    twill__select *select = (twill__select *)select_;
+    if (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+        TWILL__TAKEN)
+        twill__await(&select->node);
+    twill__select_leave(select);
+    if (select->many)
+        TWILL_FREE(select->waiters);
+}
+
+/* noinline: as twill__queue_call_drop */
+static __attribute__((noinline)) void twill__select_guarded(twill__select *select,
+                                                            twill_until until, bool wait)
+{
+    TWILL__GUARD_PUSH(twill__select_ended, select);
+    select->status = twill__select_run(select, until, wait);
+    TWILL__GUARD_POP(0);
+}
+
 static inline twill_status twill__select_check(const twill_queue_case *cases, size_t n,
                                                twill_select_order order)
 {
@@ -1165,7 +1208,8 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
     select.n = n;
     select.kept = kept.item;
     select.waiters = few;
-    if (n > TWILL__SELECT_SMALL)
+    select.many = n > TWILL__SELECT_SMALL;
+    if (select.many)
         select.waiters =
             n > SIZE_MAX / sizeof few[0] ? NULL : (twill__waiter *)TWILL_MALLOC(n * sizeof few[0]);
     if (!select.waiters)
@@ -1188,11 +1232,13 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
         }
         select.chosen = i;
     }
-    if (status == TWILL_OK)
-        status = twill__select_run(&select, until, wait);
+    if (status == TWILL_OK) {
+        twill__select_guarded(&select, until, wait);
+        status = select.status;
+    }
     if (chosen && (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_TOO_BIG))
         *chosen = select.chosen;
-    if (select.waiters != few)
+    if (select.many)
         TWILL_FREE(select.waiters);
     return status;
 }

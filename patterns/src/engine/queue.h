@@ -55,7 +55,9 @@ typedef struct twill__queue_list { /* in order of arrival */
 /* A callback of the queue that runs now, on its caller's stack. */
 typedef struct twill__queue_calling {
     struct twill__queue_calling *next;
+    struct twill_queue *queue;
     uint64_t thread;
+    struct twill__dropped *dropped; /* NULL: it is on_level */
 } twill__queue_calling;
 
 typedef struct twill__queue_counts {
@@ -558,12 +560,12 @@ static inline bool twill__queue_level(twill__queue *queue)
     return queue->level_turns != queue->told && !queue->telling;
 }
 
-/* The only way out of the lock. */
-static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
+/* The only way out of the lock. quiet: a change of level is told by the next one who comes. */
+static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *turn, bool quiet)
 {
     bool tell;
     twill__queue_settle(queue, turn);
-    tell = twill__queue_level(queue);
+    tell = twill__queue_level(queue) && !quiet;
     if (tell)
         queue->telling = true;
     if (queue->destroyer && !tell && !queue->telling && twill__queue_deserted(queue)) {
@@ -578,9 +580,16 @@ static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *tur
         twill__queue_tell(queue);
 }
 
+static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
+{
+    twill__queue_leave(queue, turn, false);
+}
+
 static inline void twill__calling_begin(twill__queue *queue, twill__queue_calling *calling)
 {
+    calling->queue = queue;
     calling->thread = twill__thread_number();
+    calling->dropped = NULL;
     calling->next = queue->calls;
     queue->calls = calling;
 }
@@ -608,6 +617,48 @@ static inline twill_task twill__queue_task(const twill__queue *queue, size_t ind
     return task;
 }
 
+typedef struct twill__dropped { /* items that the drop callback has to see, once unlocked */
+    const char *from;
+    size_t count;
+    uint64_t number;
+    twill_status why;
+} twill__dropped;
+
+/* A callback has ended the thread: what it had to tell or to drop beside counts as told and gone. */
+static inline void twill__calling_ended(void *calling_)
+{
+    twill__queue_calling *calling = (twill__queue_calling *)calling_;
+    twill__queue *queue = calling->queue;
+    twill__queue_turn turn;
+    if (!twill__queue_here(queue))
+        return;
+    twill__queue_enter(queue, &turn);
+    if (calling->dropped)
+        queue->gone += calling->dropped->count;
+    else
+        queue->telling = false;
+    twill__calling_end(queue, calling);
+    twill__queue_leave(queue, &turn, true);
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__queue_call_drop(twill__queue_calling *calling,
+                                                             char *item, const twill_task *task)
+{
+    TWILL__GUARD_PUSH(twill__calling_ended, calling);
+    calling->queue->drop(item, calling->dropped->why, task);
+    TWILL__GUARD_POP(0);
+}
+
+static __attribute__((noinline)) void twill__queue_call_level(twill__queue_calling *calling,
+                                                              bool high, size_t length,
+                                                              const twill_task *task)
+{
+    TWILL__GUARD_PUSH(twill__calling_ended, calling);
+    calling->queue->on_level(high, length, task);
+    TWILL__GUARD_POP(0);
+}
+
 /* Whoever set `telling` tells all changes of level, in order. */
 static inline void twill__queue_tell(twill__queue *queue)
 {
@@ -620,7 +671,7 @@ static inline void twill__queue_tell(twill__queue *queue)
         bool high = queue->told++ % 2 == 0;
         size_t length = queue->store.length;
         twill__queue_exit(queue, &turn);
-        queue->on_level(high, length, &task);
+        twill__queue_call_level(&calling, high, length, &task);
         twill__queue_enter(queue, &turn);
     }
     queue->telling = false;
@@ -629,13 +680,6 @@ static inline void twill__queue_tell(twill__queue *queue)
 }
 
 /* ---- drops ---- */
-
-typedef struct twill__dropped { /* items that the drop callback has to see, once unlocked */
-    const char *from;
-    size_t count;
-    uint64_t number;
-    twill_status why;
-} twill__dropped;
 
 /* Under the lock, which it leaves for each callback. `kept`: room for an item. */
 static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
@@ -648,6 +692,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
         return;
     }
     twill__calling_begin(queue, &calling);
+    calling.dropped = dropped;
     for (; dropped->count; dropped->count--) {
         twill_task task = twill__queue_task(queue, (size_t)dropped->number++);
         twill__queue_exit(queue, turn);
@@ -655,7 +700,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
             memcpy(kept, dropped->from, queue->store.size);
             dropped->from += queue->store.size;
         }
-        queue->drop(kept, dropped->why, &task);
+        twill__queue_call_drop(&calling, kept, &task);
         twill__queue_enter(queue, turn);
         queue->gone++;
     }
