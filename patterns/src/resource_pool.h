@@ -575,12 +575,13 @@ static inline void twill__resource_report(twill__resource_use *use, twill_status
 static void twill__resource_use_lost(void *use_)
 {
     twill__resource_use *use = (twill__resource_use *)use_;
+    if (!use->lease.pool) /* given back already: the pool may be gone */
+        return;
     if (!twill__resource_here(use->pool))
         return;
     if (!use->over)
         twill__resource_report(use, TWILL_LOST, 0, true);
-    if (use->lease.pool)
-        (void)twill_resource_pool_discard(use->pool, &use->lease);
+    (void)twill_resource_pool_discard(use->pool, &use->lease);
 }
 
 static __attribute__((noinline)) twill_status twill__resource_use_run(twill__resource_use *record,
@@ -805,6 +806,8 @@ TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *
     twill__resource_enter(pool, &turn);
     twill__list_remove(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
+    if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
+        status = TWILL_CANCELLED;
     return status;
 }
 

@@ -263,6 +263,8 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill__resource_enter(pool, turn);
         twill__list_remove(&pool->waiters, &borrower->node);
         front = true; /* it keeps its place */
+        if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
+            status = TWILL_CANCELLED;
         if (!pool->closed && (status == TWILL_CANCELLED ||
                               (status == TWILL_TIMEOUT && twill__expired(until.deadline))))
             break;
@@ -311,6 +313,8 @@ static void twill__resource_quit(void *visit_)
     twill__resource_visit *visit = (twill__resource_visit *)visit_;
     struct twill_resource_pool *pool = visit->pool;
     twill__resource_turn turn;
+    if (visit->doing == TWILL__DOING_NOTHING && !visit->borrower.got)
+        return; /* with nothing in hand: the pool may be gone */
     if (!twill__resource_here(pool))
         return;
     if (visit->doing == TWILL__DOING_VALIDATE) {
