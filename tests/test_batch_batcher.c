@@ -1498,6 +1498,59 @@ TEST(a_callback_that_ends_its_thread)
     }
 }
 
+static int ends_at(twill_batch *batch, const twill_task *task)
+{
+    const plan *p = task->context;
+    if ((size_t)number_of(twill_batch_item(batch, 0)) == p->end_at)
+        end_thread();
+    return 0;
+}
+
+/* A caller that helps, since the pool's only thread is busy: the batcher does not wait for it. */
+static void add_until_the_end(void *plan_)
+{
+    plan *p = plan_;
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK(false); /* item 7 has ended the thread */
+}
+
+TEST(a_callback_ends_a_caller_that_helps)
+{
+    twill_pool *pool;
+    twill__thrd thread;
+    plan *p = plan_of(OPTIONS(.max_items = 1, .linger = TWILL_FOREVER, .capacity = 2));
+    p->end_at = 7;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    p->options.run.pool = pool;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(twill_pool_submit(pool, hold_worker, p, NULL, NULL), TWILL_OK);
+    while (!atomic_load(&p->inside))
+        nap(TWILL_US(50));
+    CHECK_EQ(twill_batcher_create(&p->batcher, ends_at, &p->options), TWILL_OK);
+    memset(&thread, 0, sizeof thread);
+    thread.fn = add_until_the_end;
+    thread.arg = p;
+    thread.cpu = UINT_MAX;
+    CHECK(twill__thread_start(&thread));
+    twill__thread_join(&thread);
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).lost, 1);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    free(p);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* The one who stops it tells what is dropped, and is ended by that: the next one destroys it. */
+static void stop_it(void *plan_)
+{
+    plan *p = plan_;
+    (void)twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL);
+    CHECK(false);
+}
+
 static void ends_its_thread(void *item, const twill_outcome *outcome, void *result,
                             const twill_task *task)
 {
@@ -1517,6 +1570,28 @@ TEST(an_on_item_that_ends_its_thread)
     CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
     CHECK_EQ(stats_of(p).done, 50);
     close_plan(p, 50);
+}
+
+TEST(an_on_item_that_ends_who_stops)
+{
+    twill__thrd thread;
+    plan *p = plan_of(OPTIONS(.max_items = 10, .linger = TWILL_FOREVER));
+    p->options.on_item = ends_its_thread;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    memset(&thread, 0, sizeof thread);
+    thread.fn = stop_it;
+    thread.arg = p;
+    thread.cpu = UINT_MAX;
+    CHECK(twill__thread_start(&thread));
+    twill__thread_join(&thread);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(p->outcomes[i].status, TWILL_CANCELLED);
+    free(p);
+    CHECK_EQ(faults_live(), 0);
 }
 
 TEST(allocation_k_fails)

@@ -435,7 +435,9 @@ static inline void twill__batcher_give_up(twill__batcher *batcher, twill__batche
     twill__batcher_cut(batcher, TWILL_CANCELLED);
     (void)twill__batcher_reap(batcher, twill__clock_now(), &at);
     batcher->inside++;
+    TWILL__GUARD_PUSH(twill__batcher_gone, batcher);
     twill__batcher_tell(batcher, turn, ended);
+    TWILL__GUARD_POP(0);
     twill__batcher_exit(batcher, turn);
     twill__crew_fire_from(&batcher->crew, 0);
     twill__batcher_enter(batcher, turn);
