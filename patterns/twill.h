@@ -11176,7 +11176,9 @@ typedef struct twill__queue_list { /* in order of arrival */
 /* A callback of the queue that runs now, on its caller's stack. */
 typedef struct twill__queue_calling {
     struct twill__queue_calling *next;
+    struct twill_queue *queue;
     uint64_t thread;
+    struct twill__dropped *dropped; /* NULL: it is on_level */
 } twill__queue_calling;
 
 typedef struct twill__queue_counts {
@@ -11679,12 +11681,12 @@ static inline bool twill__queue_level(twill__queue *queue)
     return queue->level_turns != queue->told && !queue->telling;
 }
 
-/* The only way out of the lock. */
-static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
+/* The only way out of the lock. quiet: a change of level is told by the next one who comes. */
+static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *turn, bool quiet)
 {
     bool tell;
     twill__queue_settle(queue, turn);
-    tell = twill__queue_level(queue);
+    tell = twill__queue_level(queue) && !quiet;
     if (tell)
         queue->telling = true;
     if (queue->destroyer && !tell && !queue->telling && twill__queue_deserted(queue)) {
@@ -11699,9 +11701,16 @@ static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *tur
         twill__queue_tell(queue);
 }
 
+static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
+{
+    twill__queue_leave(queue, turn, false);
+}
+
 static inline void twill__calling_begin(twill__queue *queue, twill__queue_calling *calling)
 {
+    calling->queue = queue;
     calling->thread = twill__thread_number();
+    calling->dropped = NULL;
     calling->next = queue->calls;
     queue->calls = calling;
 }
@@ -11729,6 +11738,48 @@ static inline twill_task twill__queue_task(const twill__queue *queue, size_t ind
     return task;
 }
 
+typedef struct twill__dropped { /* items that the drop callback has to see, once unlocked */
+    const char *from;
+    size_t count;
+    uint64_t number;
+    twill_status why;
+} twill__dropped;
+
+/* A callback has ended the thread: what it had to tell or to drop beside counts as told and gone. */
+static inline void twill__calling_ended(void *calling_)
+{
+    twill__queue_calling *calling = (twill__queue_calling *)calling_;
+    twill__queue *queue = calling->queue;
+    twill__queue_turn turn;
+    if (!twill__queue_here(queue))
+        return;
+    twill__queue_enter(queue, &turn);
+    if (calling->dropped)
+        queue->gone += calling->dropped->count;
+    else
+        queue->telling = false;
+    twill__calling_end(queue, calling);
+    twill__queue_leave(queue, &turn, true);
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__queue_call_drop(twill__queue_calling *calling,
+                                                             char *item, const twill_task *task)
+{
+    TWILL__GUARD_PUSH(twill__calling_ended, calling);
+    calling->queue->drop(item, calling->dropped->why, task);
+    TWILL__GUARD_POP(0);
+}
+
+static __attribute__((noinline)) void twill__queue_call_level(twill__queue_calling *calling,
+                                                              bool high, size_t length,
+                                                              const twill_task *task)
+{
+    TWILL__GUARD_PUSH(twill__calling_ended, calling);
+    calling->queue->on_level(high, length, task);
+    TWILL__GUARD_POP(0);
+}
+
 /* Whoever set `telling` tells all changes of level, in order. */
 static inline void twill__queue_tell(twill__queue *queue)
 {
@@ -11741,7 +11792,7 @@ static inline void twill__queue_tell(twill__queue *queue)
         bool high = queue->told++ % 2 == 0;
         size_t length = queue->store.length;
         twill__queue_exit(queue, &turn);
-        queue->on_level(high, length, &task);
+        twill__queue_call_level(&calling, high, length, &task);
         twill__queue_enter(queue, &turn);
     }
     queue->telling = false;
@@ -11750,13 +11801,6 @@ static inline void twill__queue_tell(twill__queue *queue)
 }
 
 /* ---- drops ---- */
-
-typedef struct twill__dropped { /* items that the drop callback has to see, once unlocked */
-    const char *from;
-    size_t count;
-    uint64_t number;
-    twill_status why;
-} twill__dropped;
 
 /* Under the lock, which it leaves for each callback. `kept`: room for an item. */
 static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
@@ -11769,6 +11813,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
         return;
     }
     twill__calling_begin(queue, &calling);
+    calling.dropped = dropped;
     for (; dropped->count; dropped->count--) {
         twill_task task = twill__queue_task(queue, (size_t)dropped->number++);
         twill__queue_exit(queue, turn);
@@ -11776,7 +11821,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
             memcpy(kept, dropped->from, queue->store.size);
             dropped->from += queue->store.size;
         }
-        queue->drop(kept, dropped->why, &task);
+        twill__queue_call_drop(&calling, kept, &task);
         twill__queue_enter(queue, turn);
         queue->gone++;
     }
@@ -12822,6 +12867,25 @@ TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
     return status ? status : twill__pop(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
 }
 
+/* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
+   too big, or that comes after a close. */
+static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
+                                                          size_t *pushed, twill_until until)
+{
+    twill_status status = twill__push(queue, item, 1, false, pushed, until, true);
+    twill__queue_turn turn;
+    twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
+    twill__kept kept;
+    if (status == TWILL_OK || status == TWILL_DROPPED)
+        return;
+    twill__queue_enter(queue, &turn);
+    dropped.number = queue->store.next++;
+    queue->counts.accepted++;
+    queue->counts.dropped++;
+    twill__queue_drop(queue, &turn, &dropped, kept.item);
+    twill__queue_exit(queue, &turn);
+}
+
 TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
                                                        size_t n, size_t *count, twill_until until)
 {
@@ -12834,8 +12898,8 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
                                  &pushed, until, true);
         if (status == TWILL_DROPPED) /* the rest, likewise */
             for (size_t k = pushed + 1; k < n; k++)
-                twill__push(queue, (const char *)items + k * queue->store.size, 1, false, &pushed,
-                            until, true);
+                twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
+                                    until);
     } else if (status == TWILL_OK && n) {
         status = twill__push(queue, items, n, false, &pushed, until, true);
     }
@@ -13079,6 +13143,8 @@ typedef struct twill__select {
     size_t n, start, chosen, live;
     bool inside, nap; /* nap: see twill__queue_naps */
     bool unable;      /* this thread cannot relieve a queue */
+    bool many;        /* the waiters are to be freed */
+    twill_status status;
     twill__node node;
     char *kept;
 } twill__select;
@@ -13267,6 +13333,28 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
     }
 }
 
+/* A drop callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
+   in its case, where a thread that goes on would find it. */
+static inline void twill__select_ended(void *select_)
+{
+    twill__select *select = (twill__select *)select_;
+    if (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+        TWILL__TAKEN)
+        twill__await(&select->node);
+    twill__select_leave(select);
+    if (select->many)
+        TWILL_FREE(select->waiters);
+}
+
+/* noinline: as twill__queue_call_drop */
+static __attribute__((noinline)) void twill__select_guarded(twill__select *select,
+                                                            twill_until until, bool wait)
+{
+    TWILL__GUARD_PUSH(twill__select_ended, select);
+    select->status = twill__select_run(select, until, wait);
+    TWILL__GUARD_POP(0);
+}
+
 static inline twill_status twill__select_check(const twill_queue_case *cases, size_t n,
                                                twill_select_order order)
 {
@@ -13296,7 +13384,8 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
     select.n = n;
     select.kept = kept.item;
     select.waiters = few;
-    if (n > TWILL__SELECT_SMALL)
+    select.many = n > TWILL__SELECT_SMALL;
+    if (select.many)
         select.waiters =
             n > SIZE_MAX / sizeof few[0] ? NULL : (twill__waiter *)TWILL_MALLOC(n * sizeof few[0]);
     if (!select.waiters)
@@ -13319,11 +13408,13 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
         }
         select.chosen = i;
     }
-    if (status == TWILL_OK)
-        status = twill__select_run(&select, until, wait);
+    if (status == TWILL_OK) {
+        twill__select_guarded(&select, until, wait);
+        status = select.status;
+    }
     if (chosen && (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_TOO_BIG))
         *chosen = select.chosen;
-    if (select.waiters != few)
+    if (select.many)
         TWILL_FREE(select.waiters);
     return status;
 }
@@ -30664,16 +30755,41 @@ static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_
                                       twill__thread()->team == batcher->crew.job.team);
 }
 
+typedef struct twill__batcher_helper {
+    twill__batcher *batcher;
+    bool helped;
+} twill__batcher_helper;
+
+/* A callback has ended the thread: nobody waits for it to come back. */
+static void twill__batcher_gone(void *batcher_)
+{
+    twill__batcher *batcher = (twill__batcher *)batcher_;
+    twill__batcher_turn turn;
+    if (!twill__batcher_here(batcher))
+        return;
+    twill__batcher_enter(batcher, &turn);
+    batcher->inside--;
+    twill__batcher_exit(batcher, &turn);
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__batcher_help_guarded(twill__batcher_helper *helper)
+{
+    TWILL__GUARD_PUSH(twill__batcher_gone, helper->batcher);
+    helper->helped = twill__crew_help(&helper->batcher->crew);
+    TWILL__GUARD_POP(0);
+}
+
 /* Leaves the lock and takes it again; true: look again (in a forked child, too). */
 static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_turn *turn)
 {
-    bool helped;
+    twill__batcher_helper helper = {batcher, false};
     batcher->inside++;
     twill__batcher_exit(batcher, turn);
-    helped = twill__crew_help(&batcher->crew);
+    twill__batcher_help_guarded(&helper);
     twill__batcher_enter(batcher, turn);
     batcher->inside--;
-    return helped || !twill__batcher_here(batcher);
+    return helper.helped || !twill__batcher_here(batcher);
 }
 
 /* Under the lock, which it leaves and takes again. OK: granted, see node.answer; EMPTY: look again;
@@ -31583,7 +31699,9 @@ static inline void twill__batcher_give_up(twill__batcher *batcher, twill__batche
     twill__batcher_cut(batcher, TWILL_CANCELLED);
     (void)twill__batcher_reap(batcher, twill__clock_now(), &at);
     batcher->inside++;
+    TWILL__GUARD_PUSH(twill__batcher_gone, batcher);
     twill__batcher_tell(batcher, turn, ended);
+    TWILL__GUARD_POP(0);
     twill__batcher_exit(batcher, turn);
     twill__crew_fire_from(&batcher->crew, 0);
     twill__batcher_enter(batcher, turn);
@@ -34486,6 +34604,8 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill__resource_enter(pool, turn);
         twill__list_remove(&pool->waiters, &borrower->node);
         front = true; /* it keeps its place */
+        if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
+            status = TWILL_CANCELLED;
         if (!pool->closed && (status == TWILL_CANCELLED ||
                               (status == TWILL_TIMEOUT && twill__expired(until.deadline))))
             break;
@@ -34534,6 +34654,8 @@ static void twill__resource_quit(void *visit_)
     twill__resource_visit *visit = (twill__resource_visit *)visit_;
     struct twill_resource_pool *pool = visit->pool;
     twill__resource_turn turn;
+    if (visit->doing == TWILL__DOING_NOTHING && !visit->borrower.got)
+        return; /* with nothing in hand: the pool may be gone */
     if (!twill__resource_here(pool))
         return;
     if (visit->doing == TWILL__DOING_VALIDATE) {
@@ -35429,12 +35551,13 @@ static inline void twill__resource_report(twill__resource_use *use, twill_status
 static void twill__resource_use_lost(void *use_)
 {
     twill__resource_use *use = (twill__resource_use *)use_;
+    if (!use->lease.pool) /* given back already: the pool may be gone */
+        return;
     if (!twill__resource_here(use->pool))
         return;
     if (!use->over)
         twill__resource_report(use, TWILL_LOST, 0, true);
-    if (use->lease.pool)
-        (void)twill_resource_pool_discard(use->pool, &use->lease);
+    (void)twill_resource_pool_discard(use->pool, &use->lease);
 }
 
 static __attribute__((noinline)) twill_status twill__resource_use_run(twill__resource_use *record,
@@ -35659,6 +35782,8 @@ TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *
     twill__resource_enter(pool, &turn);
     twill__list_remove(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
+    if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
+        status = TWILL_CANCELLED;
     return status;
 }
 

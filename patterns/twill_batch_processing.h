@@ -10135,16 +10135,41 @@ static inline bool twill__batcher_may_help(const twill__batcher *batcher, twill_
                                       twill__thread()->team == batcher->crew.job.team);
 }
 
+typedef struct twill__batcher_helper {
+    twill__batcher *batcher;
+    bool helped;
+} twill__batcher_helper;
+
+/* A callback has ended the thread: nobody waits for it to come back. */
+static void twill__batcher_gone(void *batcher_)
+{
+    twill__batcher *batcher = (twill__batcher *)batcher_;
+    twill__batcher_turn turn;
+    if (!twill__batcher_here(batcher))
+        return;
+    twill__batcher_enter(batcher, &turn);
+    batcher->inside--;
+    twill__batcher_exit(batcher, &turn);
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__batcher_help_guarded(twill__batcher_helper *helper)
+{
+    TWILL__GUARD_PUSH(twill__batcher_gone, helper->batcher);
+    helper->helped = twill__crew_help(&helper->batcher->crew);
+    TWILL__GUARD_POP(0);
+}
+
 /* Leaves the lock and takes it again; true: look again (in a forked child, too). */
 static inline bool twill__batcher_help(twill__batcher *batcher, twill__batcher_turn *turn)
 {
-    bool helped;
+    twill__batcher_helper helper = {batcher, false};
     batcher->inside++;
     twill__batcher_exit(batcher, turn);
-    helped = twill__crew_help(&batcher->crew);
+    twill__batcher_help_guarded(&helper);
     twill__batcher_enter(batcher, turn);
     batcher->inside--;
-    return helped || !twill__batcher_here(batcher);
+    return helper.helped || !twill__batcher_here(batcher);
 }
 
 /* Under the lock, which it leaves and takes again. OK: granted, see node.answer; EMPTY: look again;
@@ -11054,7 +11079,9 @@ static inline void twill__batcher_give_up(twill__batcher *batcher, twill__batche
     twill__batcher_cut(batcher, TWILL_CANCELLED);
     (void)twill__batcher_reap(batcher, twill__clock_now(), &at);
     batcher->inside++;
+    TWILL__GUARD_PUSH(twill__batcher_gone, batcher);
     twill__batcher_tell(batcher, turn, ended);
+    TWILL__GUARD_POP(0);
     twill__batcher_exit(batcher, turn);
     twill__crew_fire_from(&batcher->crew, 0);
     twill__batcher_enter(batcher, turn);

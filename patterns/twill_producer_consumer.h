@@ -3284,7 +3284,9 @@ typedef struct twill__queue_list { /* in order of arrival */
 /* A callback of the queue that runs now, on its caller's stack. */
 typedef struct twill__queue_calling {
     struct twill__queue_calling *next;
+    struct twill_queue *queue;
     uint64_t thread;
+    struct twill__dropped *dropped; /* NULL: it is on_level */
 } twill__queue_calling;
 
 typedef struct twill__queue_counts {
@@ -3787,12 +3789,12 @@ static inline bool twill__queue_level(twill__queue *queue)
     return queue->level_turns != queue->told && !queue->telling;
 }
 
-/* The only way out of the lock. */
-static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
+/* The only way out of the lock. quiet: a change of level is told by the next one who comes. */
+static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *turn, bool quiet)
 {
     bool tell;
     twill__queue_settle(queue, turn);
-    tell = twill__queue_level(queue);
+    tell = twill__queue_level(queue) && !quiet;
     if (tell)
         queue->telling = true;
     if (queue->destroyer && !tell && !queue->telling && twill__queue_deserted(queue)) {
@@ -3807,9 +3809,16 @@ static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *tur
         twill__queue_tell(queue);
 }
 
+static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
+{
+    twill__queue_leave(queue, turn, false);
+}
+
 static inline void twill__calling_begin(twill__queue *queue, twill__queue_calling *calling)
 {
+    calling->queue = queue;
     calling->thread = twill__thread_number();
+    calling->dropped = NULL;
     calling->next = queue->calls;
     queue->calls = calling;
 }
@@ -3837,6 +3846,48 @@ static inline twill_task twill__queue_task(const twill__queue *queue, size_t ind
     return task;
 }
 
+typedef struct twill__dropped { /* items that the drop callback has to see, once unlocked */
+    const char *from;
+    size_t count;
+    uint64_t number;
+    twill_status why;
+} twill__dropped;
+
+/* A callback has ended the thread: what it had to tell or to drop beside counts as told and gone. */
+static inline void twill__calling_ended(void *calling_)
+{
+    twill__queue_calling *calling = (twill__queue_calling *)calling_;
+    twill__queue *queue = calling->queue;
+    twill__queue_turn turn;
+    if (!twill__queue_here(queue))
+        return;
+    twill__queue_enter(queue, &turn);
+    if (calling->dropped)
+        queue->gone += calling->dropped->count;
+    else
+        queue->telling = false;
+    twill__calling_end(queue, calling);
+    twill__queue_leave(queue, &turn, true);
+}
+
+/* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
+static __attribute__((noinline)) void twill__queue_call_drop(twill__queue_calling *calling,
+                                                             char *item, const twill_task *task)
+{
+    TWILL__GUARD_PUSH(twill__calling_ended, calling);
+    calling->queue->drop(item, calling->dropped->why, task);
+    TWILL__GUARD_POP(0);
+}
+
+static __attribute__((noinline)) void twill__queue_call_level(twill__queue_calling *calling,
+                                                              bool high, size_t length,
+                                                              const twill_task *task)
+{
+    TWILL__GUARD_PUSH(twill__calling_ended, calling);
+    calling->queue->on_level(high, length, task);
+    TWILL__GUARD_POP(0);
+}
+
 /* Whoever set `telling` tells all changes of level, in order. */
 static inline void twill__queue_tell(twill__queue *queue)
 {
@@ -3849,7 +3900,7 @@ static inline void twill__queue_tell(twill__queue *queue)
         bool high = queue->told++ % 2 == 0;
         size_t length = queue->store.length;
         twill__queue_exit(queue, &turn);
-        queue->on_level(high, length, &task);
+        twill__queue_call_level(&calling, high, length, &task);
         twill__queue_enter(queue, &turn);
     }
     queue->telling = false;
@@ -3858,13 +3909,6 @@ static inline void twill__queue_tell(twill__queue *queue)
 }
 
 /* ---- drops ---- */
-
-typedef struct twill__dropped { /* items that the drop callback has to see, once unlocked */
-    const char *from;
-    size_t count;
-    uint64_t number;
-    twill_status why;
-} twill__dropped;
 
 /* Under the lock, which it leaves for each callback. `kept`: room for an item. */
 static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
@@ -3877,6 +3921,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
         return;
     }
     twill__calling_begin(queue, &calling);
+    calling.dropped = dropped;
     for (; dropped->count; dropped->count--) {
         twill_task task = twill__queue_task(queue, (size_t)dropped->number++);
         twill__queue_exit(queue, turn);
@@ -3884,7 +3929,7 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
             memcpy(kept, dropped->from, queue->store.size);
             dropped->from += queue->store.size;
         }
-        queue->drop(kept, dropped->why, &task);
+        twill__queue_call_drop(&calling, kept, &task);
         twill__queue_enter(queue, turn);
         queue->gone++;
     }
@@ -7532,6 +7577,25 @@ TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
     return status ? status : twill__pop(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
 }
 
+/* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
+   too big, or that comes after a close. */
+static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
+                                                          size_t *pushed, twill_until until)
+{
+    twill_status status = twill__push(queue, item, 1, false, pushed, until, true);
+    twill__queue_turn turn;
+    twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
+    twill__kept kept;
+    if (status == TWILL_OK || status == TWILL_DROPPED)
+        return;
+    twill__queue_enter(queue, &turn);
+    dropped.number = queue->store.next++;
+    queue->counts.accepted++;
+    queue->counts.dropped++;
+    twill__queue_drop(queue, &turn, &dropped, kept.item);
+    twill__queue_exit(queue, &turn);
+}
+
 TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
                                                        size_t n, size_t *count, twill_until until)
 {
@@ -7544,8 +7608,8 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
                                  &pushed, until, true);
         if (status == TWILL_DROPPED) /* the rest, likewise */
             for (size_t k = pushed + 1; k < n; k++)
-                twill__push(queue, (const char *)items + k * queue->store.size, 1, false, &pushed,
-                            until, true);
+                twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
+                                    until);
     } else if (status == TWILL_OK && n) {
         status = twill__push(queue, items, n, false, &pushed, until, true);
     }
@@ -7789,6 +7853,8 @@ typedef struct twill__select {
     size_t n, start, chosen, live;
     bool inside, nap; /* nap: see twill__queue_naps */
     bool unable;      /* this thread cannot relieve a queue */
+    bool many;        /* the waiters are to be freed */
+    twill_status status;
     twill__node node;
     char *kept;
 } twill__select;
@@ -7977,6 +8043,28 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
     }
 }
 
+/* A drop callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
+   in its case, where a thread that goes on would find it. */
+static inline void twill__select_ended(void *select_)
+{
+    twill__select *select = (twill__select *)select_;
+    if (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+        TWILL__TAKEN)
+        twill__await(&select->node);
+    twill__select_leave(select);
+    if (select->many)
+        TWILL_FREE(select->waiters);
+}
+
+/* noinline: as twill__queue_call_drop */
+static __attribute__((noinline)) void twill__select_guarded(twill__select *select,
+                                                            twill_until until, bool wait)
+{
+    TWILL__GUARD_PUSH(twill__select_ended, select);
+    select->status = twill__select_run(select, until, wait);
+    TWILL__GUARD_POP(0);
+}
+
 static inline twill_status twill__select_check(const twill_queue_case *cases, size_t n,
                                                twill_select_order order)
 {
@@ -8006,7 +8094,8 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
     select.n = n;
     select.kept = kept.item;
     select.waiters = few;
-    if (n > TWILL__SELECT_SMALL)
+    select.many = n > TWILL__SELECT_SMALL;
+    if (select.many)
         select.waiters =
             n > SIZE_MAX / sizeof few[0] ? NULL : (twill__waiter *)TWILL_MALLOC(n * sizeof few[0]);
     if (!select.waiters)
@@ -8029,11 +8118,13 @@ static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
         }
         select.chosen = i;
     }
-    if (status == TWILL_OK)
-        status = twill__select_run(&select, until, wait);
+    if (status == TWILL_OK) {
+        twill__select_guarded(&select, until, wait);
+        status = select.status;
+    }
     if (chosen && (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_TOO_BIG))
         *chosen = select.chosen;
-    if (select.waiters != few)
+    if (select.many)
         TWILL_FREE(select.waiters);
     return status;
 }

@@ -4035,6 +4035,8 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill__resource_enter(pool, turn);
         twill__list_remove(&pool->waiters, &borrower->node);
         front = true; /* it keeps its place */
+        if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
+            status = TWILL_CANCELLED;
         if (!pool->closed && (status == TWILL_CANCELLED ||
                               (status == TWILL_TIMEOUT && twill__expired(until.deadline))))
             break;
@@ -4083,6 +4085,8 @@ static void twill__resource_quit(void *visit_)
     twill__resource_visit *visit = (twill__resource_visit *)visit_;
     struct twill_resource_pool *pool = visit->pool;
     twill__resource_turn turn;
+    if (visit->doing == TWILL__DOING_NOTHING && !visit->borrower.got)
+        return; /* with nothing in hand: the pool may be gone */
     if (!twill__resource_here(pool))
         return;
     if (visit->doing == TWILL__DOING_VALIDATE) {
@@ -4978,12 +4982,13 @@ static inline void twill__resource_report(twill__resource_use *use, twill_status
 static void twill__resource_use_lost(void *use_)
 {
     twill__resource_use *use = (twill__resource_use *)use_;
+    if (!use->lease.pool) /* given back already: the pool may be gone */
+        return;
     if (!twill__resource_here(use->pool))
         return;
     if (!use->over)
         twill__resource_report(use, TWILL_LOST, 0, true);
-    if (use->lease.pool)
-        (void)twill_resource_pool_discard(use->pool, &use->lease);
+    (void)twill_resource_pool_discard(use->pool, &use->lease);
 }
 
 static __attribute__((noinline)) twill_status twill__resource_use_run(twill__resource_use *record,
@@ -5208,6 +5213,8 @@ TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *
     twill__resource_enter(pool, &turn);
     twill__list_remove(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
+    if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
+        status = TWILL_CANCELLED;
     return status;
 }
 
