@@ -1170,6 +1170,88 @@ TEST(a_child_has_no_pool)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* The child has one thread, the one that forked. It must not hang, and run nothing of the parent's. */
+static int fork_here(void *ends, void *result, const twill_task *task)
+{
+    int status = -1;
+    pid_t child;
+
+    (void)result, (void)task;
+    child = fork();
+    if (child == 0) {
+        (void)alarm(20);
+        if (ends)
+            exit_here(NULL, NULL, task);
+        return 0;
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    return 0;
+}
+
+static int only_in_parent(void *parent, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    if (getpid() != *(pid_t *)parent)
+        _exit(3);
+    return 0;
+}
+
+TEST(a_task_that_forks_ends_in_the_child)
+{
+    pid_t parent = getpid();
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+    SKIP("another thread may hold a lock of the sanitizer's own while one forks");
+#endif
+    for (int kind = 0; kind < 12; kind++) {
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 2, .stuck_after = kind & 1 ? TWILL_SEC(100) : 0});
+        twill_future future;
+
+        CHECK_EQ(twill_pool_submit(pool, fork_here, kind & 4 ? pool : NULL,
+                                   kind & 2 ? &future : NULL, NULL),
+                 TWILL_OK);
+        for (int i = 0; i < 20; i++)
+            CHECK_EQ(twill_pool_submit(pool, only_in_parent, &parent, NULL, NULL), TWILL_OK);
+        if (kind & 2) {
+            CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_SEC(60))),
+                     TWILL_OK);
+            twill_future_release(future);
+        }
+        if (kind & 8)
+            CHECK_EQ(twill_pool_each_worker(pool, fork_here, NULL, (twill_until){0, NULL}),
+                     TWILL_OK);
+        CHECK_EQ(idle_stats(pool).done, 21);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+TEST(a_helped_task_that_forks_says_so)
+{
+    pid_t parent = getpid(), child;
+    struct gate gate = {0};
+    twill_pool *pool;
+    twill_future future;
+    twill_status status;
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+    SKIP("as above");
+#endif
+    pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, fork_here, NULL, &future, NULL), TWILL_OK);
+    status = twill_future_wait(future, NULL, NULL); /* it runs here */
+    child = getpid();
+    if (child != parent)
+        _exit(status == TWILL_FORKED && twill_pool_destroy(pool) == TWILL_OK ? 0 : 4);
+    CHECK_EQ(status, TWILL_OK);
+    twill_future_release(future);
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- calls and tasks on the same threads ---- */
 
 static int square_in(const void *in, void *out, const twill_task *task)

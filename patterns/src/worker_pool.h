@@ -114,7 +114,8 @@
                 every 0.1 ms whether it is needed; 0.2 ms is the longest that a task waits so. Of
                 empty tasks one worker runs more alone than two that take turns.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
-                nobody.
+                nobody. A task that forks, and returns in the child, too, ends its worker there: so
+                the child, which has no other thread.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
                 asked for 5, and 4 by default. task->worker is below max_workers + max_abandoned,

@@ -314,16 +314,36 @@ static inline bool twill__plain_counts(twill__pool *pool, twill__hand *runner)
     return counts;
 }
 
-/* A plain task; `inlined`: on top of another one, and never queued. */
-static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
+/* It has returned `code`; `since`: 0, or its start in ticks. */
+static inline void twill__plain_over(twill__pool *pool, twill__hand *runner, const twill_task *task,
+                                     uint64_t since, int code, bool inlined)
+{
+    twill_status status = code                              ? TWILL_FAILED
+                          : runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED
+                                                            : TWILL_OK;
+    bool counts;
+    if (since && runner->ran) {
+        uint64_t ns = twill__ticks_ns(pool, twill__ticks() - since);
+        twill__histogram_add(runner->ran, ns);
+        twill__pool_took(pool, ns);
+    }
+    counts = inlined || twill__plain_counts(pool, runner);
+    if (counts)
+        twill__count(pool, runner, twill__counted_of(status));
+    if (pool->options.on_event && counts)
+        twill__event(pool, TWILL_EVENT_ENDED, status, task->index, NULL, runner->worker, task);
+}
+
+/* A plain task; `inlined`: on top of another one, and never queued. False: it has forked, and this
+   is the child: the parent has the pool, and nothing of it is touched any more. */
+static inline bool twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
                                     bool inlined)
 {
     void *context = runner->context;
     unsigned said = runner->said;
     uint64_t since = 0;
-    twill_status status;
     twill_task task;
-    bool counts;
+    bool here;
     int code;
     twill__hand_task(runner, todo->index, todo->context, &task);
     task.until.cancel = &runner->token;
@@ -341,22 +361,14 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     if (pool->options.on_event)
         twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, todo->index, NULL, runner->worker, &task);
     code = todo->fn(todo->arg, NULL, &task);
-    status = code ? TWILL_FAILED : runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
-    if (since && runner->ran) {
-        uint64_t ns = twill__ticks_ns(pool, twill__ticks() - since);
-        twill__histogram_add(runner->ran, ns);
-        twill__pool_took(pool, ns);
-    }
-    counts = inlined || twill__plain_counts(pool, runner);
-    if (counts)
-        twill__count(pool, runner, twill__counted_of(status));
-    if (pool->options.on_event && counts)
-        twill__event(pool, TWILL_EVENT_ENDED, status, todo->index, NULL, runner->worker, &task);
+    if ((here = twill__pool_here(pool)))
+        twill__plain_over(pool, runner, &task, since, code, inlined);
     runner->depth--;
     runner->ended += !inlined;
     runner->now = 0;
     runner->said = said;
     runner->context = context;
+    return here;
 }
 
 /* How long it may run; 0: as long as it likes. */
@@ -453,14 +465,16 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     runner->ended++;
 }
 
-/* The work was taken out of the queue for this runner (twill__hand_takes). */
-static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill__errand *work)
+/* The work was taken out of the queue for this runner (twill__hand_takes). False: as
+   twill__run_plain. */
+static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill__errand *work)
 {
     const twill_outcome *outcome = &work->record.outcome;
     twill_ns limit = twill__errand_limit(work);
     void *context = runner->context;
     unsigned said = runner->said;
     twill_task task;
+    bool here;
     int code;
     twill__hand_task(runner, outcome->index, work->record.context, &task);
     task.until.cancel = &work->token;
@@ -477,10 +491,14 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
                  &task);
     code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
                            &task);
-    twill__errand_over(pool, runner, work, code, true, &task);
+    if ((here = twill__pool_here(pool)))
+        twill__errand_over(pool, runner, work, code, true, &task);
+    else
+        twill__record_left(&work->record);
     runner->depth--;
     runner->said = said;
     runner->context = context;
+    return here;
 }
 
 /* Taken out of the queue, it is this runner's now. */
@@ -579,6 +597,8 @@ static inline void twill__guest_out(twill__guest *guest)
     twill__turn turn;
     twill__thread()->runner = runner->outer;
     twill__thread()->team = guest->team;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     twill__hand_out(pool, runner);
@@ -604,7 +624,7 @@ static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
 /* What runs on a runner ends with its thread: all of it is LOST. */
 static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
 {
-    while (runner->depth) { /* exit: one less each time */
+    while (runner->depth && twill__pool_here(pool)) { /* exit: one less each time; or a fork */
         twill__errand *work = twill__hand_work(runner), *below;
         twill_task task;
         runner->depth--;
@@ -638,7 +658,7 @@ static inline void twill__guest_runs(twill__guest *guest)
     guest->team = self->team;
     self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
-    twill__run_work(guest->pool, guest->runner, guest->work);
+    (void)twill__run_work(guest->pool, guest->runner, guest->work);
     TWILL__GUARD_POP(0);
     twill__guest_out(guest);
 }
@@ -648,7 +668,8 @@ static inline void twill__run_nested(twill__pool *pool, twill__hand *runner, twi
 {
     twill__errand *below = work->below; /* the work may be another task's when it is over */
     twill__turn turn;
-    twill__run_work(pool, runner, work);
+    if (!twill__run_work(pool, runner, work))
+        return;
     twill__turn_begin(pool, &turn);
     twill__hand_on(runner, below);
     twill__hand_report(pool, &turn, runner);
@@ -741,6 +762,8 @@ static inline void twill__stand_in_ends(twill__guest *guest)
     twill__turn turn;
     twill__thread()->runner = guest->runner->outer;
     twill__thread()->team = guest->team;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
     /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
     if (atomic_compare_exchange_strong_explicit(stands, &word, 0, memory_order_release,
                                                 memory_order_relaxed))
@@ -757,13 +780,15 @@ static inline void twill__stand_in_ended(void *guest_)
     twill__guest *guest = (twill__guest *)guest_;
     twill__hand *runner = guest->runner;
     twill__turn turn;
-    twill__hand_lost(guest->pool, runner);
-    runner->said = 0;
-    runner->context = NULL;
-    twill__turn_begin(guest->pool, &turn);
-    twill__hand_on(runner, NULL);
-    twill__hand_report(guest->pool, &turn, runner);
-    twill__turn_end(guest->pool, &turn);
+    if (twill__pool_here(guest->pool)) {
+        twill__hand_lost(guest->pool, runner);
+        runner->said = 0;
+        runner->context = NULL;
+        twill__turn_begin(guest->pool, &turn);
+        twill__hand_on(runner, NULL);
+        twill__hand_report(guest->pool, &turn, runner);
+        twill__turn_end(guest->pool, &turn);
+    }
     twill__stand_in_ends(guest);
 }
 
@@ -778,7 +803,7 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
     self->runner = runner;
     self->team = &pool->team;
     TWILL__GUARD_PUSH(twill__stand_in_ended, &guest);
-    twill__run_plain(pool, runner, todo, true);
+    (void)twill__run_plain(pool, runner, todo, true);
     TWILL__GUARD_POP(0);
     twill__stand_in_ends(&guest);
 }

@@ -297,7 +297,7 @@ static inline void twill__order_inlined(twill__order *order, twill__hand *runner
 static inline void twill__order_inline(twill__order *order)
 {
     twill__order_inlined(order, order->runner);
-    twill__run_plain(order->pool, order->runner, &order->todo, true);
+    (void)twill__run_plain(order->pool, order->runner, &order->todo, true);
 }
 
 #define TWILL__RUNS_ON 7 /* tasks */

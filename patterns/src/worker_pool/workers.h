@@ -212,6 +212,8 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__pool *pool = runner->pool;
     twill__next next = TWILL__IDLE_NOW;
     twill__turn turn;
+    if (!twill__pool_here(pool))
+        return TWILL__GO;
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
@@ -264,6 +266,8 @@ static inline void twill__worker_each(twill__worker *worker, twill__everyone *ea
     worker->each = each;
     code = each->fn(each->arg, NULL, &task);
     worker->each = NULL;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
     twill__turn_begin(pool, &turn);
     each->inside--;
     each->left--;
@@ -483,13 +487,12 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
 
 /* ---- a worker's life ---- */
 
-static inline void twill__worker_run(twill__worker *worker, const twill__todo *todo)
+static inline bool twill__worker_run(twill__worker *worker, const twill__todo *todo)
 {
-    twill__pool *pool = worker->runner.pool;
-    if (todo->fn)
-        twill__run_plain(pool, &worker->runner, todo, false);
-    else
-        twill__run_work(pool, &worker->runner, twill__errand_at((twill__todo_entry *)todo->arg));
+    twill__hand *runner = &worker->runner;
+    return todo->fn ? twill__run_plain(runner->pool, runner, todo, false)
+                    : twill__run_work(runner->pool, runner,
+                                      twill__errand_at((twill__todo_entry *)todo->arg));
 }
 
 /* A call may take it for long: whoever submits must not count on it. */
@@ -570,7 +573,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
     twill__pool *pool = worker->runner.pool;
     twill__team *team = &pool->team;
     uint32_t served = 0;
-    for (;;) { /* exit: it is to go */
+    for (;;) { /* exit: it is to go, or a callback has forked, and this is the child */
         uint32_t epoch = atomic_load(&team->epoch);
         twill__everyone *each = NULL;
         twill__todo todo;
@@ -583,13 +586,17 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             worker->runner.now = 0;
             break;
         case TWILL__RUN_IT:
-            twill__worker_run(worker, &todo);
+            if (!twill__worker_run(worker, &todo))
+                return;
             if (epoch == served) /* no call was opened since it looked */
                 break;
             served = epoch;
             twill__worker_looks_away(worker);
-            if (twill__serve_team(team, worker->runner.worker + 1))
+            if (twill__serve_team(team, worker->runner.worker + 1)) {
                 worker->runner.now = 0;
+                if (!twill__pool_here(pool))
+                    return;
+            }
             break;
         case TWILL__IDLE_NOW:
             worker->runner.now = 0;
@@ -671,6 +678,8 @@ static inline void twill__worker_ended(void *worker_)
     twill__hand_lost(pool, &worker->runner);
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
     twill__worker_stop_hook(worker);
     twill__gate_shut(&worker->runner.gate);
     if (twill__token_used(twill__token_of(&worker->runner.token)))
@@ -747,6 +756,8 @@ static void twill__worker_main(void *worker_)
     TWILL__GUARD_POP(0);
     self->team = NULL;
     self->runner = NULL;
+    if (!twill__pool_here(pool)) /* a callback has forked: the pool is the parent's */
+        return;
     twill__worker_stop_hook(worker);
     twill__gate_shut(&worker->runner.gate);
     if (twill__token_used(twill__token_of(&worker->runner.token)))
