@@ -117,7 +117,8 @@
                 every 0.1 ms whether it is needed; 0.2 ms is the longest that a task waits so. Of
                 empty tasks one worker runs more alone than two that take turns.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
-                nobody.
+                nobody. A task that forks, and returns in the child, too, ends its worker there: so
+                the child, which has no other thread.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
                 asked for 5, and 4 by default. task->worker is below max_workers + max_abandoned,
@@ -7607,16 +7608,36 @@ static inline bool twill__plain_counts(twill__pool *pool, twill__hand *runner)
     return counts;
 }
 
-/* A plain task; `inlined`: on top of another one, and never queued. */
-static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
+/* It has returned `code`; `since`: 0, or its start in ticks. */
+static inline void twill__plain_over(twill__pool *pool, twill__hand *runner, const twill_task *task,
+                                     uint64_t since, int code, bool inlined)
+{
+    twill_status status = code                              ? TWILL_FAILED
+                          : runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED
+                                                            : TWILL_OK;
+    bool counts;
+    if (since && runner->ran) {
+        uint64_t ns = twill__ticks_ns(pool, twill__ticks() - since);
+        twill__histogram_add(runner->ran, ns);
+        twill__pool_took(pool, ns);
+    }
+    counts = inlined || twill__plain_counts(pool, runner);
+    if (counts)
+        twill__count(pool, runner, twill__counted_of(status));
+    if (pool->options.on_event && counts)
+        twill__event(pool, TWILL_EVENT_ENDED, status, task->index, NULL, runner->worker, task);
+}
+
+/* A plain task; `inlined`: on top of another one, and never queued. False: it has forked, and this
+   is the child: the parent has the pool, and nothing of it is touched any more. */
+static inline bool twill__run_plain(twill__pool *pool, twill__hand *runner, const twill__todo *todo,
                                     bool inlined)
 {
     void *context = runner->context;
     unsigned said = runner->said;
     uint64_t since = 0;
-    twill_status status;
     twill_task task;
-    bool counts;
+    bool here;
     int code;
     twill__hand_task(runner, todo->index, todo->context, &task);
     task.until.cancel = &runner->token;
@@ -7634,22 +7655,14 @@ static inline void twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     if (pool->options.on_event)
         twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, todo->index, NULL, runner->worker, &task);
     code = todo->fn(todo->arg, NULL, &task);
-    status = code ? TWILL_FAILED : runner->said & TWILL__SAID_SKIP ? TWILL_CANCELLED : TWILL_OK;
-    if (since && runner->ran) {
-        uint64_t ns = twill__ticks_ns(pool, twill__ticks() - since);
-        twill__histogram_add(runner->ran, ns);
-        twill__pool_took(pool, ns);
-    }
-    counts = inlined || twill__plain_counts(pool, runner);
-    if (counts)
-        twill__count(pool, runner, twill__counted_of(status));
-    if (pool->options.on_event && counts)
-        twill__event(pool, TWILL_EVENT_ENDED, status, todo->index, NULL, runner->worker, &task);
+    if ((here = twill__pool_here(pool)))
+        twill__plain_over(pool, runner, &task, since, code, inlined);
     runner->depth--;
     runner->ended += !inlined;
     runner->now = 0;
     runner->said = said;
     runner->context = context;
+    return here;
 }
 
 /* How long it may run; 0: as long as it likes. */
@@ -7746,14 +7759,16 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     runner->ended++;
 }
 
-/* The work was taken out of the queue for this runner (twill__hand_takes). */
-static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill__errand *work)
+/* The work was taken out of the queue for this runner (twill__hand_takes). False: as
+   twill__run_plain. */
+static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill__errand *work)
 {
     const twill_outcome *outcome = &work->record.outcome;
     twill_ns limit = twill__errand_limit(work);
     void *context = runner->context;
     unsigned said = runner->said;
     twill_task task;
+    bool here;
     int code;
     twill__hand_task(runner, outcome->index, work->record.context, &task);
     task.until.cancel = &work->token;
@@ -7770,10 +7785,14 @@ static inline void twill__run_work(twill__pool *pool, twill__hand *runner, twill
                  &task);
     code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
                            &task);
-    twill__errand_over(pool, runner, work, code, true, &task);
+    if ((here = twill__pool_here(pool)))
+        twill__errand_over(pool, runner, work, code, true, &task);
+    else
+        twill__record_left(&work->record);
     runner->depth--;
     runner->said = said;
     runner->context = context;
+    return here;
 }
 
 /* Taken out of the queue, it is this runner's now. */
@@ -7872,6 +7891,8 @@ static inline void twill__guest_out(twill__guest *guest)
     twill__turn turn;
     twill__thread()->runner = runner->outer;
     twill__thread()->team = guest->team;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     twill__hand_out(pool, runner);
@@ -7897,7 +7918,7 @@ static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
 /* What runs on a runner ends with its thread: all of it is LOST. */
 static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
 {
-    while (runner->depth) { /* exit: one less each time */
+    while (runner->depth && twill__pool_here(pool)) { /* exit: one less each time; or a fork */
         twill__errand *work = twill__hand_work(runner), *below;
         twill_task task;
         runner->depth--;
@@ -7931,7 +7952,7 @@ static inline void twill__guest_runs(twill__guest *guest)
     guest->team = self->team;
     self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
-    twill__run_work(guest->pool, guest->runner, guest->work);
+    (void)twill__run_work(guest->pool, guest->runner, guest->work);
     TWILL__GUARD_POP(0);
     twill__guest_out(guest);
 }
@@ -7941,7 +7962,8 @@ static inline void twill__run_nested(twill__pool *pool, twill__hand *runner, twi
 {
     twill__errand *below = work->below; /* the work may be another task's when it is over */
     twill__turn turn;
-    twill__run_work(pool, runner, work);
+    if (!twill__run_work(pool, runner, work))
+        return;
     twill__turn_begin(pool, &turn);
     twill__hand_on(runner, below);
     twill__hand_report(pool, &turn, runner);
@@ -8034,6 +8056,8 @@ static inline void twill__stand_in_ends(twill__guest *guest)
     twill__turn turn;
     twill__thread()->runner = guest->runner->outer;
     twill__thread()->team = guest->team;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
     /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
     if (atomic_compare_exchange_strong_explicit(stands, &word, 0, memory_order_release,
                                                 memory_order_relaxed))
@@ -8050,13 +8074,15 @@ static inline void twill__stand_in_ended(void *guest_)
     twill__guest *guest = (twill__guest *)guest_;
     twill__hand *runner = guest->runner;
     twill__turn turn;
-    twill__hand_lost(guest->pool, runner);
-    runner->said = 0;
-    runner->context = NULL;
-    twill__turn_begin(guest->pool, &turn);
-    twill__hand_on(runner, NULL);
-    twill__hand_report(guest->pool, &turn, runner);
-    twill__turn_end(guest->pool, &turn);
+    if (twill__pool_here(guest->pool)) {
+        twill__hand_lost(guest->pool, runner);
+        runner->said = 0;
+        runner->context = NULL;
+        twill__turn_begin(guest->pool, &turn);
+        twill__hand_on(runner, NULL);
+        twill__hand_report(guest->pool, &turn, runner);
+        twill__turn_end(guest->pool, &turn);
+    }
     twill__stand_in_ends(guest);
 }
 
@@ -8071,7 +8097,7 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
     self->runner = runner;
     self->team = &pool->team;
     TWILL__GUARD_PUSH(twill__stand_in_ended, &guest);
-    twill__run_plain(pool, runner, todo, true);
+    (void)twill__run_plain(pool, runner, todo, true);
     TWILL__GUARD_POP(0);
     twill__stand_in_ends(&guest);
 }
@@ -8400,6 +8426,8 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__pool *pool = runner->pool;
     twill__next next = TWILL__IDLE_NOW;
     twill__turn turn;
+    if (!twill__pool_here(pool))
+        return TWILL__GO;
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
@@ -8452,6 +8480,8 @@ static inline void twill__worker_each(twill__worker *worker, twill__everyone *ea
     worker->each = each;
     code = each->fn(each->arg, NULL, &task);
     worker->each = NULL;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
     twill__turn_begin(pool, &turn);
     each->inside--;
     each->left--;
@@ -8671,13 +8701,12 @@ static inline void twill__worker_idle(twill__worker *worker, uint32_t epoch)
 
 /* ---- a worker's life ---- */
 
-static inline void twill__worker_run(twill__worker *worker, const twill__todo *todo)
+static inline bool twill__worker_run(twill__worker *worker, const twill__todo *todo)
 {
-    twill__pool *pool = worker->runner.pool;
-    if (todo->fn)
-        twill__run_plain(pool, &worker->runner, todo, false);
-    else
-        twill__run_work(pool, &worker->runner, twill__errand_at((twill__todo_entry *)todo->arg));
+    twill__hand *runner = &worker->runner;
+    return todo->fn ? twill__run_plain(runner->pool, runner, todo, false)
+                    : twill__run_work(runner->pool, runner,
+                                      twill__errand_at((twill__todo_entry *)todo->arg));
 }
 
 /* A call may take it for long: whoever submits must not count on it. */
@@ -8758,7 +8787,7 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
     twill__pool *pool = worker->runner.pool;
     twill__team *team = &pool->team;
     uint32_t served = 0;
-    for (;;) { /* exit: it is to go */
+    for (;;) { /* exit: it is to go, or a callback has forked, and this is the child */
         uint32_t epoch = atomic_load(&team->epoch);
         twill__everyone *each = NULL;
         twill__todo todo;
@@ -8771,13 +8800,17 @@ static __attribute__((noinline)) void twill__worker_loop(twill__worker *worker)
             worker->runner.now = 0;
             break;
         case TWILL__RUN_IT:
-            twill__worker_run(worker, &todo);
+            if (!twill__worker_run(worker, &todo))
+                return;
             if (epoch == served) /* no call was opened since it looked */
                 break;
             served = epoch;
             twill__worker_looks_away(worker);
-            if (twill__serve_team(team, worker->runner.worker + 1))
+            if (twill__serve_team(team, worker->runner.worker + 1)) {
                 worker->runner.now = 0;
+                if (!twill__pool_here(pool))
+                    return;
+            }
             break;
         case TWILL__IDLE_NOW:
             worker->runner.now = 0;
@@ -8859,6 +8892,8 @@ static inline void twill__worker_ended(void *worker_)
     twill__hand_lost(pool, &worker->runner);
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
+    if (!twill__pool_here(pool)) /* it has forked */
+        return;
     twill__worker_stop_hook(worker);
     twill__gate_shut(&worker->runner.gate);
     if (twill__token_used(twill__token_of(&worker->runner.token)))
@@ -8935,6 +8970,8 @@ static void twill__worker_main(void *worker_)
     TWILL__GUARD_POP(0);
     self->team = NULL;
     self->runner = NULL;
+    if (!twill__pool_here(pool)) /* a callback has forked: the pool is the parent's */
+        return;
     twill__worker_stop_hook(worker);
     twill__gate_shut(&worker->runner.gate);
     if (twill__token_used(twill__token_of(&worker->runner.token)))
@@ -9262,7 +9299,7 @@ static inline void twill__order_inlined(twill__order *order, twill__hand *runner
 static inline void twill__order_inline(twill__order *order)
 {
     twill__order_inlined(order, order->runner);
-    twill__run_plain(order->pool, order->runner, &order->todo, true);
+    (void)twill__run_plain(order->pool, order->runner, &order->todo, true);
 }
 
 #define TWILL__RUNS_ON 7 /* tasks */
