@@ -52,6 +52,26 @@ TEST(results_and_errors_by_index)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* they are dated by ticks: right to 0.3 us, but where the counter jumps, and then to a span */
+TEST(instants_of_quick_tasks_are_those_of_the_clock)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+
+    for (int i = 0; i < 2000; i++) {
+        twill_ns before = twill_now();
+        twill_future future;
+        twill_outcome outcome;
+
+        CHECK_EQ(twill_pool_submit(pool, number_of, NULL, &future, NULL), TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_OK);
+        twill_future_release(future);
+        CHECK(outcome.queued >= before - TWILL_US(200));
+        CHECK(outcome.started >= outcome.queued && outcome.finished >= outcome.started);
+        CHECK(outcome.finished <= twill_now() + TWILL_US(200));
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(futures_outlive_their_pool)
 {
     twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});

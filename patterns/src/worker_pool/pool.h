@@ -6,6 +6,7 @@
 #include "engine/histogram.h"
 #include "engine/tasks.h"
 #include "engine/team.h"
+#include "platform/tempo.h"
 
 /* One lock guards the pool. Its tasks wait in engine/tasks.h; its threads are a team
    (engine/team.h) whose main loop looks for tasks, too, so that one set of threads serves tasks and
@@ -102,7 +103,8 @@ typedef struct twill__hand {
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */
     size_t number, numbers_end; /* for inlined tasks: the next, and the end of those reserved */
-    twill_ns now;          /* the end of the last task, if the next one begins at once; else 0 */
+    twill_ns now; /* the end of the last task, if the next one begins at once; else 0 */
+    twill__ticker ticker;
     twill_cancel token;    /* of plain tasks */
     _Atomic uint32_t gate; /* of those who fire it */
     /* relaxed, by the owner: statistics */
@@ -209,6 +211,7 @@ typedef struct twill__pool {
     _Alignas(TWILL__LINE) size_t next_index;
     size_t peak;
     size_t lingering;           /* submits that look for room out there; they come back */
+    twill__ticker ticker;       /* of those who come in */
     _Atomic uint64_t submitted; /* relaxed for others: see twill__pool_unfinished */
     /* set at creation */
     _Alignas(TWILL__LINE) size_t capacity;

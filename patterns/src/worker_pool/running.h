@@ -434,11 +434,22 @@ static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runn
     }
 }
 
+/* When the task that runs there ends: by ticks, if nothing but an outcome depends on it. */
+static inline twill_ns twill__hand_now(const twill__pool *pool, twill__hand *runner,
+                                       const twill__errand *work)
+{
+    twill_ns now, started = work->record.outcome.started;
+    if (!work->record.simple || runner->outside || pool->options.stuck_after)
+        return twill__clock_now();
+    now = twill__ticker_now(&runner->ticker);
+    return now > started ? now : started; /* that may be the clock's, or of an older anchor */
+}
+
 /* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
 static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, twill__errand *work,
                                       int code, bool returned, const twill_task *task)
 {
-    twill_ns now = twill__clock_now();
+    twill_ns now = twill__hand_now(pool, runner, work);
     uint64_t took = (uint64_t)(now - work->record.outcome.started);
     twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
     bool calm = returned && twill__errand_is_calm(work);

@@ -159,7 +159,8 @@ static inline void twill__order_number(twill__order *order)
     if (!work)
         return;
     work->record.outcome.index = order->todo.index;
-    work->record.outcome.queued = twill__clock_now();
+    work->record.outcome.queued =
+        work->record.simple ? twill__ticker_now(&pool->ticker) : twill__clock_now();
     if (order->future)
         *order->future = twill__record_hold(&work->record);
     if (twill__order_timed(order->options)) {
