@@ -3349,6 +3349,34 @@ static inline bool twill__tempo_anchor(twill__tempo *me, twill_ns clock, uint64_
            width * me->factor >> 32 < TWILL__TEMPO_WIDTH;
 }
 
+/* A clock made of that. Zeroed: not wound up. One thread at a time. */
+typedef struct TWILL__VIEW twill__ticker {
+    twill__tempo tempo;
+    uint64_t tick; /* the last anchor */
+    twill_ns now;
+    bool runs; /* from it */
+} twill__ticker;
+
+static inline twill_ns twill__ticker_anchor(twill__ticker *me)
+{
+    uint64_t before = twill__ticks();
+    me->now = twill__clock_now();
+    me->tick = twill__ticks();
+    me->runs = twill__tempo_anchor(&me->tempo, me->now, before, me->tick);
+    return me->now;
+}
+
+static inline twill_ns twill__ticker_now(twill__ticker *me)
+{
+    uint64_t since;
+    if (!TWILL__TEMPO)
+        return twill__clock_now();
+    since = twill__ticks() - me->tick;
+    if (!me->runs || since >= TWILL__TEMPO_SPAN)
+        return twill__ticker_anchor(me);
+    return me->now + (twill_ns)(since * me->tempo.factor >> 32);
+}
+
 #endif
 
 /* The word is a point on the axis of units: tokens up to it are taken. Where V has passed it, the
