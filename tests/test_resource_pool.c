@@ -2,6 +2,16 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 
+/* Returns at the desk are light after so many lendings there; and what the kernel has for that. */
+static unsigned desk_rest = 1024;
+static bool desk_alone = true;
+enum { KERNEL_AS_IT_IS, KERNEL_HAS_NONE };
+static atomic_int kernel, heavy_fences;
+static long ask_the_kernel(int command);
+#define TWILL__DESK_REST           desk_rest
+#define TWILL__DESK_ALONE          desk_alone
+#define TWILL__MEMBARRIER(command) ask_the_kernel(command)
+
 #define TWILL_IMPLEMENTATION
 #include "twill_resource_pool.h"
 
@@ -10,6 +20,15 @@
 #else
 #define END_THREAD() thrd_exit(0)
 #endif
+
+static long ask_the_kernel(int command)
+{
+    atomic_fetch_add(&heavy_fences, command == TWILL__MEMBARRIER_PRIVATE);
+    if (atomic_load(&kernel) == KERNEL_AS_IT_IS)
+        return twill__membarrier(command);
+    errno = ENOSYS;
+    return -1;
+}
 
 /* ---- kit ---- */
 
@@ -325,16 +344,18 @@ TEST(newest_first_or_oldest_first)
 TEST(order_against_a_list)
 {
     static const size_t sizes[] = {1, 2, 5, 16, 17};
+    static const unsigned rests[] = {1024, 16, 1};
     uint32_t random = 12345;
-    for (size_t round = 0; round < 2 * sizeof sizes / sizeof sizes[0]; round++) {
-        size_t max = sizes[round / 2], idle = 0, lent = 0;
+    for (size_t round = 0; round < 30; round++) {
+        size_t max = sizes[round / 2 % 5], idle = 0, lent = 0;
         bool fifo = round % 2 != 0;
         int list[17];
         twill_lease leases[17] = {{0}};
         twill_lease_info info[17];
         uint64_t acquires = 0;
-        twill_resource_pool *pool =
-            pool_of((twill_resource_pool_options){.max = max, .fifo = fifo});
+        twill_resource_pool *pool;
+        desk_rest = rests[round / 10];
+        pool = pool_of((twill_resource_pool_options){.max = max, .fifo = fifo});
         for (int step = 0; step < 4000; step++) {
             random = random * 1664525 + 1013904223;
             if (random >> 31 && lent < max) {
@@ -367,19 +388,22 @@ TEST(order_against_a_list)
             OK(twill_resource_pool_release(pool, &leases[--lent]));
         finish(pool);
     }
+    desk_rest = 1024;
 }
 
 /* Generations go on from the highest to 1, and are counted right, without the lock too. */
-TEST(generations_skip_nothing_but_0)
+static void generations_skip_nothing_but_0_at(unsigned rest)
 {
-    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    twill_resource_pool *pool;
     twill_lease lease = {0}, copy;
     twill_resource_pool_stats s;
     twill__resource_turn turn;
+    desk_rest = rest;
+    pool = pool_of((twill_resource_pool_options){.max = 1});
     OK(twill_resource_pool_acquire(pool, &lease));
     OK(twill_resource_pool_release(pool, &lease));
     twill__resource_enter(pool, &turn);
-    pool->slots[0].generation = UINT32_MAX - 1;
+    pool->slots[0].lendings = UINT32_MAX - 1;
     twill__resource_exit(pool, &turn);
     for (uint32_t k = 0; k < 3; k++) {
         OK(twill_resource_pool_acquire(pool, &lease));
@@ -392,6 +416,217 @@ TEST(generations_skip_nothing_but_0)
     CHECK_EQ(s.acquires, 4);
     CHECK_EQ(s.releases, 4);
     finish(pool);
+    desk_rest = 1024;
+}
+
+TEST(generations_skip_nothing_but_0)
+{
+    generations_skip_nothing_but_0_at(1024);
+    generations_skip_nothing_but_0_at(1);
+}
+
+/* ---- returns without a compare-and-swap ---- */
+
+static bool light(twill_resource_pool *pool)
+{
+    return atomic_load(&pool->desk.mode) == TWILL__DESK_LIGHT;
+}
+
+static void pairs(twill_resource_pool *pool, int n)
+{
+    twill_lease lease = {0};
+    while (n-- > 0) {
+        OK(twill_resource_pool_acquire(pool, &lease));
+        OK(twill_resource_pool_release(pool, &lease));
+    }
+}
+
+/* They begin after a rest, and are as exact as the others; a heavy fence is paid for only by who
+   takes the cells away while one is lent. */
+TEST(light_returns)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
+    twill_lease lease = {0}, copy;
+    bool offered = twill__fence_offered();
+    int before;
+    CHECK_EQ(offered, atomic_load(&pool->desk.mode) == TWILL__DESK_WARY);
+    pairs(pool, 1000);
+    CHECK(!light(pool));
+    pairs(pool, 2000);
+    CHECK_EQ(light(pool), offered);
+    OK(twill_resource_pool_acquire(pool, &lease));
+    copy = lease;
+    before = atomic_load(&heavy_fences);
+    CHECK_EQ(stats_of(pool).leased, 1);
+    CHECK_EQ(atomic_load(&heavy_fences) - before, offered);
+    CHECK(light(pool) == offered); /* it was long ago that somebody came */
+    CHECK_EQ(stats_of(pool).acquires, 3001);
+    CHECK_EQ(atomic_load(&heavy_fences) - before, offered ? 2 : 0);
+    CHECK(!light(pool)); /* now it was not */
+    OK(twill_resource_pool_release(pool, &lease));
+    CHECK_EQ(twill_resource_pool_release(pool, &copy), TWILL_STALE);
+    pairs(pool, 3000);
+    CHECK_EQ(light(pool), offered);
+    OK(twill_resource_pool_acquire(pool, &lease));
+    copy = lease;
+    OK(twill_resource_pool_release(pool, &lease));
+    CHECK_EQ(twill_resource_pool_release(pool, &copy), TWILL_STALE);
+    before = atomic_load(&heavy_fences);
+    CHECK_EQ(stats_of(pool).releases, 6002);
+    CHECK_EQ(atomic_load(&heavy_fences), before);
+    finish(pool);
+}
+
+static void come_often(actor *me)
+{
+    pairs(me->pool, (int)me->n);
+}
+
+/* They are for who comes alone: not while two come by turns, and again for the next one alone. */
+TEST(light_returns_for_one_thread)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    actor other = {.n = 1};
+    pairs(pool, 4000);
+    CHECK_EQ(light(pool), twill__fence_offered());
+    for (int k = 0; k < 40; k++) {
+        go(&other, come_often, pool);
+        join(&other);
+        pairs(pool, 100);
+    }
+    CHECK(!light(pool));
+    CHECK(twill__fence_offered() == (atomic_load(&pool->desk.mode) == TWILL__DESK_WARY));
+    other.n = 4000;
+    go(&other, come_often, pool);
+    join(&other);
+    CHECK_EQ(light(pool), twill__fence_offered());
+    finish(pool);
+}
+
+static void give_back(actor *me)
+{
+    twill_lease copy = me->lease;
+    me->status = twill_resource_pool_release(me->pool, &me->lease);
+    CHECK_EQ(twill_resource_pool_release(me->pool, &copy), TWILL_STALE);
+    pairs(me->pool, 3);
+}
+
+/* By another thread: legal, and from then on nobody's return is light in this pool. */
+TEST(leases_that_move_end_light_returns)
+{
+    twill_resource_pool *pool;
+    twill_lease copy;
+    actor other = {.n = 0};
+    desk_rest = 1;
+    pool = pool_of((twill_resource_pool_options){.max = 1});
+    OK(twill_resource_pool_acquire(pool, &other.lease));
+    CHECK_EQ(light(pool), twill__fence_offered());
+    copy = other.lease;
+    go(&other, give_back, pool);
+    join(&other);
+    CHECK_EQ(other.status, TWILL_OK);
+    CHECK_EQ(twill_resource_pool_release(pool, &copy), TWILL_STALE);
+    CHECK_EQ(atomic_load(&pool->desk.mode), TWILL__DESK_MOVING);
+    pairs(pool, 3);
+    CHECK_EQ(atomic_load(&pool->desk.mode), TWILL__DESK_MOVING);
+    CHECK_EQ(stats_of(pool).releases, 7);
+    finish(pool);
+    desk_rest = 1024;
+}
+
+/* A lease and its copy at once: one of them, and nothing is lost. */
+TEST(copies_given_back_at_once)
+{
+    desk_rest = 1;
+    for (int round = 0; round < 200; round++) {
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+        actor other = {.n = 0};
+        twill_lease lease = {0};
+        twill_status mine;
+        OK(twill_resource_pool_acquire(pool, &lease));
+        other.lease = lease;
+        go(&other, give_back, pool);
+        for (int k = round % 8 * 100; k > 0; k--)
+            twill__pause();
+        mine = twill_resource_pool_release(pool, &lease);
+        join(&other);
+        CHECK((mine == TWILL_OK && other.status == TWILL_STALE) ||
+              (mine == TWILL_STALE && other.status == TWILL_OK));
+        CHECK_EQ(stats_of(pool).idle, 1);
+        finish(pool);
+    }
+    desk_rest = 1024;
+}
+
+static void use_alone(actor *me)
+{
+    for (size_t k = 0; k < me->n; k++) {
+        OK(twill_resource_pool_acquire(me->pool, &me->lease));
+        struct thing *thing = &things[number_of(me->lease.resource)];
+        CHECK_EQ(atomic_fetch_add(&thing->used, 1), 0);
+        atomic_fetch_sub(&thing->used, 1);
+        OK(twill_resource_pool_release(me->pool, &me->lease));
+    }
+}
+
+/* Light, wary and waited for by turns: nobody has what another has, nobody waits for ever, and the
+   books balance. */
+TEST(light_returns_meet_who_takes_the_cells)
+{
+    static const unsigned rests[] = {1, 4, 64};
+    for (int round = 0; round < 6; round++) {
+        actor who[3] = {{.n = 2000}, {.n = 2000}, {.n = 2000}};
+        twill_resource_pool *pool;
+        desk_rest = rests[round / 2];
+        desk_alone = false;
+        pool = pool_of((twill_resource_pool_options){.max = 1 + (size_t)round % 2 * 2});
+        for (int k = 0; k < 3; k++)
+            go(&who[k], use_alone, pool);
+        for (int k = 0; k < 200; k++) {
+            twill_resource_pool_stats s = stats_of(pool);
+            CHECK_EQ(s.acquires, s.releases + s.leased);
+            (void)twill_resource_pool_evict(pool);
+            twill__yield();
+        }
+        for (int k = 0; k < 3; k++)
+            join(&who[k]);
+        CHECK_EQ(stats_of(pool).acquires, 6000);
+        finish(pool);
+    }
+    desk_rest = 1024;
+    desk_alone = true;
+}
+
+/* A kernel without the fence: all the same, by compare-and-swap. One that takes it away while a
+   lease is out (a sandbox): nothing is lost, and nobody's return is light any more. */
+TEST(light_returns_without_the_kernel)
+{
+    twill_resource_pool *pool;
+    twill_lease lease = {0}, copy;
+    desk_rest = 1;
+    for (int taken = 0; taken < 2; taken++) {
+        atomic_store(&twill__process()->fence, TWILL__FENCE_UNKNOWN);
+        atomic_store(&kernel, taken ? KERNEL_AS_IT_IS : KERNEL_HAS_NONE);
+        pool = pool_of((twill_resource_pool_options){.max = 1});
+        pairs(pool, 3);
+        OK(twill_resource_pool_acquire(pool, &lease));
+        CHECK_EQ(light(pool), taken && twill__fence_offered());
+        copy = lease;
+        atomic_store(&kernel, KERNEL_HAS_NONE);
+        errno = 77;
+        CHECK_EQ(stats_of(pool).leased, 1);
+        CHECK_EQ(errno, 77);
+        CHECK_EQ(atomic_load(&pool->desk.mode), TWILL__DESK_MOVING);
+        OK(twill_resource_pool_release(pool, &lease));
+        CHECK_EQ(twill_resource_pool_release(pool, &copy), TWILL_STALE);
+        pairs(pool, 3);
+        CHECK_EQ(stats_of(pool).releases, 7);
+        CHECK(!twill__fence_offered());
+        finish(pool);
+    }
+    atomic_store(&twill__process()->fence, TWILL__FENCE_UNKNOWN);
+    atomic_store(&kernel, KERNEL_AS_IT_IS);
+    desk_rest = 1024;
 }
 
 TEST(waiters_are_served_in_order)

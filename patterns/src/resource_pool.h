@@ -102,7 +102,11 @@ ALLOCATES    create: two blocks; resize up: one. Nothing else.
 BLOCKS       acquire as it says; close and evict run `destroy` for the idle ones.
 COSTS        An uncontended acquire or release: one compare-and-swap in a plain pool (max at most
              16, max_idle unset, no validate, reset, max_uses, nor an option that asks for times);
-             else one lock round, and one reading of the clock if an option asks for times. A
+             else one lock round, and one reading of the clock if an option asks for times. On Linux
+             a release in a plain pool that one thread alone uses for long is a store, unless leases
+             move; then a call that needs the lock while one is out (a wait, stats) may take some us
+             and interrupt the process's other threads, after 1024 lendings at the soonest. The
+             first such pool of a process tells the kernel: some ms if threads run already. A
              waiter spins a moment, then sleeps; one wake each. In a plain pool he spins before he
              stands in line, too: the order of arrival is that of the line.
 FORK         In a forked child all answers are FORKED; abandon frees the pool there.
@@ -360,6 +364,10 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
     pool->examined =
         options->reset || options->max_idle_time || options->max_lifetime || options->max_uses;
     pool->plain = !pool->timed && !pool->checked && !pool->examined && max <= TWILL__DESK_SLOTS;
+    pool->rested = TWILL__DESK_REST == 1;
+    /* relaxed: nobody else has the pool yet */
+    if (pool->plain && twill__fence_offered())
+        atomic_store_explicit(&pool->desk.mode, TWILL__DESK_WARY, memory_order_relaxed);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
@@ -443,9 +451,10 @@ twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
         return TWILL_FORKED;
     glance.pool = pool;
     if (!order.try_only && twill__resource_glance_for(&glance, order.until)) {
-        twill__resource_desk_lend(pool, lease, &glance,
-                                  twill__resource_desk_holder(pool, order.stays), order.file,
-                                  order.line);
+        twill__resource_desk_lend(
+            pool, lease, glance.slot, glance.lending,
+            twill__resource_desk_who(pool, twill__thread_number(), order.stays), order.file,
+            order.line);
         return TWILL_OK;
     }
     order.leases = &mine;
@@ -458,15 +467,24 @@ twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
     return status;
 }
 
-TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
-                                                          twill_lease *lease, twill_until until,
-                                                          const char *file, int line)
+static __attribute__((noinline)) twill_status
+twill__resource_acquire_any(twill_resource_pool *pool, twill_lease *lease, twill_until until,
+                            const char *file, int line)
 {
     twill__resource_order order;
     if (twill__resource_desk_acquire(pool, lease, false, file, line))
         return TWILL_OK;
     order = (twill__resource_order){NULL, 1, until, false, false, file, line};
     return twill__resource_acquire_one(pool, lease, order);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
+                                                          twill_lease *lease, twill_until until,
+                                                          const char *file, int line)
+{
+    if (twill__resource_desk_acquire_single(pool, lease, file, line))
+        return TWILL_OK;
+    return twill__resource_acquire_any(pool, lease, until, file, line);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_try_acquire_at(twill_resource_pool *pool,
@@ -511,13 +529,21 @@ twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease, int how
     return twill__resource_give(pool, lease, how, resource);
 }
 
-TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
-                                                       twill_lease *lease)
+static __attribute__((noinline)) twill_status twill__resource_release_any(twill_resource_pool *pool,
+                                                                          twill_lease *lease)
 {
-    twill_status status = twill__resource_desk_release(pool, lease);
+    twill_status status = twill__resource_desk_release(pool, lease, false);
     if (status != TWILL_EMPTY)
         return status;
     return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_RELEASE, NULL);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
+                                                       twill_lease *lease)
+{
+    if (twill__resource_desk_release(pool, lease, true) == TWILL_OK)
+        return TWILL_OK;
+    return twill__resource_release_any(pool, lease);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_discard(twill_resource_pool *pool,
@@ -735,7 +761,7 @@ TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill
             twill_ns held = slot->lent_at && now > slot->lent_at ? now - slot->lent_at : 0;
             infos[out] = (twill_lease_info){slot->resource, slot->file, slot->line, held, k};
             if (slot->signed_)
-                twill__desk_place(&pool->desk, k, slot->generation, &infos[out]);
+                twill__desk_place(&pool->desk, k, (uint32_t)slot->lendings, &infos[out]);
         }
         out++;
     }

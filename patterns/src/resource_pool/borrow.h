@@ -511,24 +511,23 @@ static inline bool twill__resource_desk_open(const struct twill_resource_pool *p
            atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
 }
 
-/* Who alone can give back what this thread is about to be lent; 0: anybody. Asked for before the
-   claim, since a call right after it waits until that is through. */
-static inline uint64_t twill__resource_desk_holder(const struct twill_resource_pool *pool,
-                                                   bool stays)
+/* What the thread of this number signs with. */
+static inline uint64_t twill__resource_desk_who(const struct twill_resource_pool *pool,
+                                                uint64_t thread, bool stays)
 {
-    return stays || pool->options.leases_stay ? twill__thread_number() : 0;
+    return thread * 2 + (stays || pool->options.leases_stay);
 }
 
 static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
-                                             const twill__resource_glance *glance, uint64_t holder,
+                                             uint32_t slot, uint64_t lending, uint64_t who,
                                              const char *file, int line)
 {
     lease->pool = pool;
-    lease->slot = glance->slot;
-    lease->generation = (uint32_t)glance->lending;
+    lease->slot = slot;
+    lease->generation = (uint32_t)lending;
     lease->code = 0;
-    lease->resource =
-        twill__desk_sign(&pool->desk, glance->slot, glance->lending, holder, file, line);
+    twill__desk_meet(&pool->desk, slot, who);
+    lease->resource = twill__desk_sign(&pool->desk, slot, lending, who, file, line);
 }
 
 /* One resource without the lock. False: *lease is as before. */
@@ -536,25 +535,44 @@ static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool
                                                 twill_lease *lease, bool stays, const char *file,
                                                 int line)
 {
-    twill__resource_glance glance = {pool, 0, 0};
-    uint64_t holder;
+    uint64_t lending, who;
+    uint32_t slot;
     if (!pool || !lease || !twill__resource_desk_open(pool))
         return false;
-    holder = twill__resource_desk_holder(pool, stays);
-    if (!twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
+    /* asked for before the claim, since a call right after it waits until that is through */
+    who = twill__resource_desk_who(pool, twill__thread_number(), stays);
+    if (!twill__desk_take(&pool->desk, pool->options.fifo, &slot, &lending))
         return false;
-    twill__resource_desk_lend(pool, lease, &glance, holder, file, line);
+    twill__resource_desk_lend(pool, lease, slot, lending, who, file, line);
     return true;
 }
 
-/* A resource back without the lock: OK or STALE. EMPTY: not so. */
+/* The same for the only resource, by a thread that has a number: without a call, which would keep
+   what this one does not need. */
+static inline bool twill__resource_desk_acquire_single(struct twill_resource_pool *pool,
+                                                       twill_lease *lease, const char *file,
+                                                       int line)
+{
+    uint64_t me = twill__thread_number_known(), lending;
+    if (!pool || !lease || !me || !twill__resource_desk_open(pool) ||
+        !twill__desk_take_single(&pool->desk, &lending))
+        return false;
+    twill__resource_desk_lend(pool, lease, 0, lending, twill__resource_desk_who(pool, me, false),
+                              file, line);
+    return true;
+}
+
+/* A resource back without the lock: OK or STALE. EMPTY: not so. `single`: the simplest case alone. */
 static inline twill_status twill__resource_desk_release(struct twill_resource_pool *pool,
-                                                        twill_lease *lease)
+                                                        twill_lease *lease, bool single)
 {
     twill_status status = TWILL_EMPTY;
     if (!pool || !lease || lease->pool != pool || !twill__resource_desk_open(pool))
         return TWILL_EMPTY;
-    status = twill__desk_back(&pool->desk, lease->slot, lease->generation);
+    if (!single)
+        status = twill__desk_back(&pool->desk, lease->slot, lease->generation);
+    else if (twill__desk_back_single(&pool->desk, lease->slot, lease->generation))
+        status = TWILL_OK;
     if (status == TWILL_OK)
         memset(lease, 0, sizeof *lease);
     return status;
@@ -667,9 +685,26 @@ static inline twill_status twill__resource_lease_check(const struct twill_resour
                                                        const twill_lease *lease)
 {
     const twill__resource_slot *slot = lease->slot < pool->room ? &pool->slots[lease->slot] : NULL;
-    if (!slot || slot->state != TWILL__RESOURCE_LENT || slot->generation != lease->generation)
+    if (!slot || slot->state != TWILL__RESOURCE_LENT ||
+        (uint32_t)slot->lendings != lease->generation)
         return TWILL_STALE;
     return TWILL_OK;
+}
+
+/* Under the lock: a lease comes back. By another thread than the borrower: returns cannot be light
+   in this pool. */
+static inline void twill__resource_note_return(struct twill_resource_pool *pool, uint32_t index)
+{
+    const twill__resource_slot *slot = &pool->slots[index];
+    uint64_t me = twill__thread_number(), lending;
+    bool mine = slot->holder == me;
+    if (slot->signed_)
+        mine =
+            twill__desk_own(&pool->desk, index, (uint32_t)slot->lendings, me, &lending) == TWILL_OK;
+    if (pool->plain && !mine)
+        twill__resource_set_mode(pool, TWILL__DESK_MOVING);
+    else if (slot->signed_)
+        twill__desk_note(&pool->desk, index, slot->lendings);
 }
 
 /* With the lock, which it gives back: the slot is TAKEN, and its resource comes back or ends. */
@@ -721,6 +756,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
         return status;
     }
     slot = &pool->slots[back.slot];
+    twill__resource_note_return(pool, back.slot);
     pool->leased--;
     if (pool->timed) {
         pool->counts.use_total += now - slot->lent_at;

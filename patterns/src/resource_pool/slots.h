@@ -28,7 +28,8 @@ enum {
 
 typedef struct twill__resource_slot {
     void *resource;
-    uint32_t state, generation;
+    uint64_t lendings; /* so far, of 44 bits; the lowest 32 are the lease's generation */
+    uint32_t state;
     uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
     uint64_t holder;         /* the thread that has borrowed it, or runs a callback for it */
     uint64_t epoch;          /* of the pool, when it was created */
@@ -89,7 +90,9 @@ struct twill_resource_pool {
     bool checked;  /* a resource may be refused to a borrower */
     bool examined; /* or to the pool, when it comes back */
     bool plain;    /* none of these, and few: there is a desk */
-    bool shown;    /* under the lock: slots are at the desk */
+    /* under the lock */
+    bool shown;  /* slots are at the desk */
+    bool rested; /* the last time for long, and for one thread: next time returns are light */
     /* the thread of maintain_every */
     twill__thrd keeper;
     _Atomic uint64_t keeper_number;
@@ -161,41 +164,71 @@ static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uin
 
 /* ---- the desk ---- */
 
-/* Under the lock: takes all cells away, and writes into the books what has happened there. */
+/* Under the lock: returns come so from now on, unless leases are known to move. */
+static inline void twill__resource_set_mode(struct twill_resource_pool *pool, uint32_t mode)
+{
+    /* relaxed: who has the lock writes it */
+    if (atomic_load_explicit(&pool->desk.mode, memory_order_relaxed) != TWILL__DESK_MOVING)
+        /* release: pairs with the acquire in twill__desk_back; that they are not LIGHT any more, by
+           the fences with twill__desk_back_lightly */
+        atomic_store_explicit(&pool->desk.mode, mode, memory_order_release);
+}
+
+/* Under the lock: takes all cells away; each of them is IDLE or LENT, or 0 (there was none). */
+static inline void twill__resource_take_cells(struct twill_resource_pool *pool,
+                                              uint64_t cell[TWILL__DESK_SLOTS])
+{
+    /* relaxed: who has the lock writes it */
+    bool light = atomic_load_explicit(&pool->desk.mode, memory_order_relaxed) == TWILL__DESK_LIGHT;
+    pool->shown = false;
+    if (light)
+        twill__resource_set_mode(pool, TWILL__DESK_WARY);
+    for (uint32_t k = 0; k < TWILL__DESK_SLOTS; k++) {
+        cell[k] = 0;
+        if (k < pool->room && pool->slots[k].state == TWILL__RESOURCE_SHOWN)
+            /* acquire: pairs with the release of who gave it back */
+            cell[k] = atomic_exchange_explicit(&pool->desk.slot[k].cell, 0, memory_order_acquire);
+    }
+    if (light && !twill__desk_join(&pool->desk, cell))
+        twill__resource_set_mode(pool, TWILL__DESK_MOVING);
+}
+
+/* Under the lock: writes into the books what has happened at the desk. */
 static __attribute__((noinline)) void twill__resource_gather(struct twill_resource_pool *pool)
 {
-    uint64_t cells[TWILL__DESK_SLOTS];
+    uint64_t cell[TWILL__DESK_SLOTS], sum = 0, lendings, lent;
     uint32_t idle[TWILL__DESK_SLOTS], count = 0, place, peak;
-    pool->shown = false;
+    twill__resource_take_cells(pool, cell);
     for (uint32_t k = 0; k < TWILL__DESK_SLOTS && k < pool->room; k++) {
         twill__resource_slot *slot = &pool->slots[k];
         if (slot->state != TWILL__RESOURCE_SHOWN)
             continue;
-        /* acquire: pairs with the release of who gave it back */
-        uint64_t cell = atomic_exchange_explicit(&pool->desk.cell[k], 0, memory_order_acquire);
-        uint64_t lendings = cell >> TWILL__DESK_LENDING_SHIFT;
-        uint64_t lent = lendings - slot->generation;
-        lent -= lendings >> 32; /* those that would have been 0 */
+        lendings = cell[k] >> TWILL__DESK_LENDING_SHIFT;
+        lent = (lendings - slot->lendings) & TWILL__DESK_LENDINGS;
+        /* less those that would have been 0 */
+        lent -= ((lendings >> 32) - (slot->lendings >> 32)) & (TWILL__DESK_LENDINGS >> 32);
+        sum += lent;
         pool->counts.acquires += lent;
         pool->counts.releases += lent + slot->shown_lent;
         if (lent) {
-            slot->generation = (uint32_t)lendings;
+            slot->lendings = lendings;
             slot->signed_ = true;
             slot->stuck = slot->reported = false;
         }
-        if (twill__desk_state(cell) == TWILL__DESK_LENT) {
+        if (twill__desk_state(cell[k]) == TWILL__DESK_LENT) {
             slot->state = TWILL__RESOURCE_LENT;
             pool->counts.releases--;
             pool->leased++;
             continue;
         }
-        for (place = count++; place && twill__desk_later(cells[place - 1], cell); place--) {
-            cells[place] = cells[place - 1];
+        for (place = count++; place && twill__desk_later(cell[idle[place - 1]], cell[k]); place--)
             idle[place] = idle[place - 1];
-        }
-        cells[place] = cell;
         idle[place] = k;
     }
+    /* relaxed, both: a hint */
+    pool->rested = sum + 1 >= TWILL__DESK_REST &&
+                   !atomic_load_explicit(&pool->desk.crowd, memory_order_relaxed);
+    atomic_store_explicit(&pool->desk.crowd, false, memory_order_relaxed);
     for (place = 0; place < count; place++)
         twill__resource_idle_in(pool, idle[place]);
     /* relaxed: a figure */
@@ -212,7 +245,7 @@ static inline bool twill__resource_calm(const struct twill_resource_pool *pool)
 }
 
 static inline void twill__resource_show_slot(struct twill_resource_pool *pool, uint32_t index,
-                                             uint32_t stamp)
+                                             uint32_t stamp, bool light)
 {
     twill__resource_slot *slot = &pool->slots[index];
     uint32_t state = TWILL__DESK_IDLE;
@@ -220,14 +253,42 @@ static inline void twill__resource_show_slot(struct twill_resource_pool *pool, u
     if (slot->shown_lent) {
         state = TWILL__DESK_LENT;
         pool->leased--;
+    } else if (light) {
+        twill__desk_prepare(&pool->desk, index, slot->lendings, stamp);
     }
+    if (light)
+        state = TWILL__DESK_SPLIT;
     slot->state = TWILL__RESOURCE_SHOWN;
     pool->shown = true;
     /* relaxed: the cell carries it */
     atomic_store_explicit(&pool->desk.site[index].resource, slot->resource, memory_order_relaxed);
     /* release: pairs with the acquire in twill__desk_take */
-    atomic_store_explicit(&pool->desk.cell[index], twill__desk_cell(slot->generation, stamp, state),
+    atomic_store_explicit(&pool->desk.slot[index].cell,
+                          twill__desk_cell(slot->lendings, light ? 0 : stamp, state),
                           memory_order_release);
+}
+
+/* Under the lock, before slots are shown: how their returns shall come. Who was lent one under the
+   lock is signed for as at the desk; and once returns are LIGHT, `done` is the borrower's. */
+static inline bool twill__resource_show_mode(struct twill_resource_pool *pool, bool light)
+{
+    /* relaxed: who has the lock writes it */
+    light = light && pool->rested &&
+            atomic_load_explicit(&pool->desk.mode, memory_order_relaxed) != TWILL__DESK_MOVING;
+    for (uint32_t k = 0; k < pool->room; k++) {
+        twill__resource_slot *slot = &pool->slots[k];
+        if (slot->state != TWILL__RESOURCE_LENT)
+            continue;
+        if (!slot->signed_) {
+            twill__desk_sign(&pool->desk, k, slot->lendings, slot->holder * 2 + slot->stays,
+                             slot->file, slot->line);
+            slot->signed_ = true;
+        }
+        if (light)
+            twill__desk_prepare(&pool->desk, k, slot->lendings - 1, 0);
+    }
+    twill__resource_set_mode(pool, light ? TWILL__DESK_LIGHT : TWILL__DESK_WARY);
+    return light;
 }
 
 /* Under the lock, right before it is given back, and calm: what is idle or lent goes to the desk,
@@ -235,6 +296,7 @@ static inline void twill__resource_show_slot(struct twill_resource_pool *pool, u
 static __attribute__((noinline)) void twill__resource_show(struct twill_resource_pool *pool)
 {
     uint32_t stamp = 1, count = 0, beside = 0;
+    bool light;
     for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
         if (pool->slots[k].epoch != pool->epoch)
             return;
@@ -248,13 +310,15 @@ static __attribute__((noinline)) void twill__resource_show(struct twill_resource
     atomic_store_explicit(&pool->desk.full, pool->total == pool->max, memory_order_relaxed);
     atomic_store_explicit(&pool->desk.beside, beside, memory_order_relaxed);
     atomic_store_explicit(&pool->desk.count, count, memory_order_relaxed);
+    /* an evicted one comes to the lock, and so do they all until then */
+    light = twill__resource_show_mode(pool, !beside && (pool->idle || pool->leased));
     for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
-        twill__resource_show_slot(pool, k, stamp++);
+        twill__resource_show_slot(pool, k, stamp++, light);
     pool->hot = pool->cold = TWILL__RESOURCE_NONE;
     pool->idle = 0;
     for (uint32_t k = 0; k < count; k++)
         if (pool->slots[k].state == TWILL__RESOURCE_LENT && pool->slots[k].epoch == pool->epoch)
-            twill__resource_show_slot(pool, k, 0);
+            twill__resource_show_slot(pool, k, 0, light);
 }
 
 /* ---- in and out ---- */
@@ -355,8 +419,7 @@ static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, u
 {
     twill__resource_slot *slot = &pool->slots[index];
     slot->state = TWILL__RESOURCE_LENT;
-    if (++slot->generation == 0)
-        slot->generation = 1;
+    slot->lendings = twill__desk_after(slot->lendings) & TWILL__DESK_LENDINGS;
     slot->holder = thread;
     slot->uses++;
     slot->stuck = slot->reported = slot->signed_ = false;
@@ -368,7 +431,7 @@ static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, u
     lease->resource = slot->resource;
     lease->pool = pool;
     lease->slot = index;
-    lease->generation = slot->generation;
+    lease->generation = (uint32_t)slot->lendings;
     lease->code = 0;
 }
 
@@ -406,8 +469,8 @@ static inline bool twill__resource_holds(const struct twill_resource_pool *pool,
     if (!slot->signed_)
         return slot->holder == thread && slot->stays;
     /* relaxed: twill__desk_signed synchronises. Not signed yet: it is another thread's */
-    return twill__desk_signed(&pool->desk, index, slot->generation) &&
-           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread;
+    return twill__desk_signed(&pool->desk, index, (uint32_t)slot->lendings) &&
+           atomic_load_explicit(&site->who, memory_order_relaxed) == thread * 2 + 1;
 }
 
 /* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much

@@ -1,4 +1,5 @@
-/* A plain pool's desk: two come and go without the lock while a third stands in line, looks at the
+/* EXPLORE-FLAGS: -DTWILL__NO_MEMBARRIER
+   A plain pool's desk: two come and go without the lock while a third stands in line, looks at the
    books, or shrinks the pool. What a resource holds is plain memory: its last user comes before the
    next one; a lease that is kept as a copy gives nothing back a second time. */
 #include "explore.h"

@@ -1,4 +1,5 @@
-/* At the desk, a lease and its copy are given back at once, while another borrows and holds: one of
+/* EXPLORE-FLAGS: -DTWILL__NO_MEMBARRIER
+   At the desk, a lease and its copy are given back at once, while another borrows and holds: one of
    the two is STALE, and the holder is not disturbed, whenever they come. He waits for the same pool
    again with it in his hands: no other deadlock is found than his own. */
 #include "resource_common.h"
