@@ -2999,7 +2999,11 @@ ALLOCATES    create: two blocks; resize up: one. Nothing else.
 BLOCKS       acquire as it says; close and evict run `destroy` for the idle ones.
 COSTS        An uncontended acquire or release: one compare-and-swap in a plain pool (max at most
              16, max_idle unset, no validate, reset, max_uses, nor an option that asks for times);
-             else one lock round, and one reading of the clock if an option asks for times. A
+             else one lock round, and one reading of the clock if an option asks for times. On Linux
+             a release in a plain pool that one thread alone uses for long is a store, unless leases
+             move; then a call that needs the lock while one is out (a wait, stats) may take some us
+             and interrupt the process's other threads, after 1024 lendings at the soonest. The
+             first such pool of a process tells the kernel: some ms if threads run already. A
              waiter spins a moment, then sleeps; one wake each. In a plain pool he spins before he
              stands in line, too: the order of arrival is that of the line.
 FORK         In a forked child all answers are FORKED; abandon frees the pool there.
@@ -4008,12 +4012,24 @@ static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
     return self->number;
 }
 
-static inline uint64_t twill__thread_number(void)
+static inline uint64_t *twill__thread_number_copy(void)
 {
     static _Thread_local uint64_t copy; /* it never changes, and needs no call here */
-    if (!copy)
-        copy = twill__thread_number_new();
-    return copy;
+    return &copy;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    uint64_t *copy = twill__thread_number_copy();
+    if (!*copy)
+        *copy = twill__thread_number_new();
+    return *copy;
+}
+
+/* The same without a call; 0: it was not asked for before. */
+static inline uint64_t twill__thread_number_known(void)
+{
+    return *twill__thread_number_copy();
 }
 
 /* ---- fork ---- */
@@ -33551,6 +33567,21 @@ TWILL__DEFINE void twill_shutdown_exit(twill_shutdown *shutdown, int code)
    waits: while anybody does, there are no cells. Each cell is decided by itself: acquire and
    release are enough.
 
+   Those two are nearly all that a pair of calls costs. So where nobody has come to the lock for a
+   while, returns are LIGHT: the cells are SPLIT, and say how often a slot was lent; a second word,
+   `done`, says how many of these lendings have come back: idle is what has them all. It is written
+   without a compare-and-swap, since only one thread writes it: the one that has borrowed. It notes
+   in its site that this lending goes back, passes a light fence, looks whether returns are LIGHT,
+   then writes `done`; or takes the note back and comes to the lock. Whoever has the lock says first
+   that returns are not LIGHT any more, takes the cells, passes a heavy fence (platform/fence.h)
+   and looks at `done` and at the notes: a return of which he sees neither will see what he has
+   said; for one of which he sees the note alone, he waits a few steps. So none is under way once
+   the cells are gone. The note stays: a second return by the same thread finds it.
+
+   Another thread's return comes to the lock. From then on leases are MOVING in this pool: never
+   again LIGHT. For a thread that gives back what another one gives back at the same time, by a
+   copy, may be about to write to `done` at any time later: it is not read any more.
+
    Stamps keep the idle order: a return gets the one after the highest idle one. They are compared
    as distances, which are short: either the highest or the lowest goes first. 44 bits of lendings:
    the figures lose count after 2^44 of one slot with no call in between that needs the lock. */
@@ -33558,28 +33589,56 @@ enum {
     TWILL__DESK_SLOTS = 16,
     TWILL__DESK_IDLE = 1,
     TWILL__DESK_LENT = 2,
+    TWILL__DESK_SPLIT = 3,
     TWILL__DESK_STATE = 3,
     TWILL__DESK_STAMP_SHIFT = 2,
     TWILL__DESK_LENDING_SHIFT = 20
 };
-#define TWILL__DESK_STAMPS ((UINT32_C(1) << 18) - 1)
+#define TWILL__DESK_STAMPS   ((UINT32_C(1) << 18) - 1)
+#define TWILL__DESK_LENDINGS ((UINT64_C(1) << 44) - 1)
+
+enum {                         /* how returns come: */
+       TWILL__DESK_MOVING = 0, /* by anybody */
+       TWILL__DESK_WARY,       /* by a compare-and-swap, of the borrower */
+       TWILL__DESK_LIGHT
+};
+
+/* A heavy fence costs as much as some hundred light returns spare: they are LIGHT after so many
+   lendings without a call that needs the lock, and every so often a return comes there to see. A
+   power of 2. And only while one thread alone comes and goes: where several do, a line of memory
+   changes hands for each call, and a store is seen later than a compare-and-swap. */
+#ifndef TWILL__DESK_REST
+#define TWILL__DESK_REST 1024
+#endif
+#ifndef TWILL__DESK_ALONE
+#define TWILL__DESK_ALONE true
+#endif
 
 typedef struct twill__desk_site { /* who has it: written by the borrower, after the claim */
     _Atomic(void *) resource;     /* by who shows the cell */
-    _Atomic uint64_t holder;      /* who alone can give it back; 0: anybody */
+    _Atomic uint64_t who;         /* 2 x the thread's number + only he can give it back */
     _Atomic(const char *) file;
     _Atomic int line;
     _Atomic uint64_t lending; /* that the rest is about; stored last */
-    char apart[TWILL__LINE - 40];
+    _Atomic uint64_t back;    /* the lending that its borrower has given back, or is about to */
+    char apart[TWILL__LINE - 48];
 } twill__desk_site;
+
+typedef struct twill__desk_slot { /* side by side: who needs one mostly needs the other, too */
+    _Atomic uint64_t cell;
+    _Atomic uint64_t done; /* by who gives back; by who shows LIGHT cells */
+} twill__desk_slot;
 
 typedef struct twill__desk {
     char before[TWILL__LINE]; /* apart from the lock */
-    _Atomic uint64_t cell[TWILL__DESK_SLOTS];
+    twill__desk_slot slot[TWILL__DESK_SLOTS];
+    char aside[TWILL__LINE];
+    _Atomic uint32_t mode;   /* MOVING, WARY, LIGHT: by who has the lock */
     _Atomic uint32_t count;  /* cells to look at */
     _Atomic uint32_t beside; /* lent ones that have none: evicted */
     _Atomic uint32_t peak;   /* of those lent, as the borrowers saw it */
     _Atomic bool full;       /* nothing can be created: it may be worth while to wait a moment */
+    _Atomic bool crowd;      /* several threads have come since the cells were shown */
     char between[TWILL__LINE];
     _Atomic uint64_t last; /* the only slot's cell, when it came back; else 0 */
     char after[TWILL__LINE];
@@ -33602,6 +33661,14 @@ static inline uint32_t twill__desk_stamp(uint64_t cell)
     return (uint32_t)(cell >> TWILL__DESK_STAMP_SHIFT) & TWILL__DESK_STAMPS;
 }
 
+/* The number of the lending after so many; of more than 44 bits when they are used up: what a cell
+   holds of it is right. */
+static inline uint64_t twill__desk_after(uint64_t lendings)
+{
+    lendings++;
+    return lendings + ((uint32_t)lendings == 0); /* no generation is 0 */
+}
+
 /* Did a come back after b? */
 static inline bool twill__desk_later(uint64_t a, uint64_t b)
 {
@@ -33618,15 +33685,37 @@ static inline void twill__desk_peak(twill__desk *desk, uint32_t lent)
                                                   memory_order_relaxed)) {}
 }
 
+/* What a split cell says, with what `done` says: IDLE or LENT. */
+static inline uint64_t twill__desk_joined(uint64_t cell, uint64_t done)
+{
+    uint64_t lendings = cell >> TWILL__DESK_LENDING_SHIFT;
+    return done >> TWILL__DESK_LENDING_SHIFT == lendings
+               ? done
+               : twill__desk_cell(lendings, 0, TWILL__DESK_LENT);
+}
+
+/* What the slot's cell says; *cell: what is in it. A guess for the CAS; but once that has found the
+   cell as it was, what it says was right. */
+static inline uint64_t twill__desk_look(const twill__desk *desk, uint32_t slot, uint64_t *cell)
+{
+    *cell = atomic_load_explicit(&desk->slot[slot].cell, memory_order_relaxed);
+    if (twill__desk_state(*cell) != TWILL__DESK_SPLIT)
+        return *cell;
+    /* acquire: pairs with the release in twill__desk_back_lightly */
+    return twill__desk_joined(*cell,
+                              atomic_load_explicit(&desk->slot[slot].done, memory_order_acquire));
+}
+
 /* Makes an idle cell a lent one, if it is still `old`. */
 static inline bool twill__desk_claim(twill__desk *desk, uint32_t slot, uint64_t old,
                                      uint64_t *lending)
 {
-    *lending = (old >> TWILL__DESK_LENDING_SHIFT) + 1;
-    *lending += (uint32_t)*lending == 0; /* no generation is 0 */
+    uint32_t state =
+        twill__desk_state(old) == TWILL__DESK_SPLIT ? TWILL__DESK_SPLIT : TWILL__DESK_LENT;
+    *lending = twill__desk_after(old >> TWILL__DESK_LENDING_SHIFT);
     /* acquire: pairs with the release of who gave it back, or showed it */
-    return atomic_compare_exchange_strong_explicit(&desk->cell[slot], &old,
-                                                   twill__desk_cell(*lending, 0, TWILL__DESK_LENT),
+    return atomic_compare_exchange_strong_explicit(&desk->slot[slot].cell, &old,
+                                                   twill__desk_cell(*lending, 0, state),
                                                    memory_order_acquire, memory_order_relaxed);
 }
 
@@ -33635,16 +33724,18 @@ static inline uint32_t twill__desk_next(const twill__desk *desk, bool fifo, uint
                                         uint32_t *lent)
 {
     uint32_t found = TWILL__DESK_SLOTS;
+    uint64_t next = 0;
     /* relaxed, all: guesses for the CAS */
     uint32_t count = atomic_load_explicit(&desk->count, memory_order_relaxed);
     *lent = atomic_load_explicit(&desk->beside, memory_order_relaxed);
     for (uint32_t k = 0; k < count; k++) {
-        uint64_t now = atomic_load_explicit(&desk->cell[k], memory_order_relaxed);
-        *lent += twill__desk_state(now) == TWILL__DESK_LENT;
-        if (twill__desk_state(now) != TWILL__DESK_IDLE ||
-            (found != TWILL__DESK_SLOTS && twill__desk_later(now, *cell) == fifo))
+        uint64_t now, said = twill__desk_look(desk, k, &now);
+        *lent += twill__desk_state(said) == TWILL__DESK_LENT;
+        if (twill__desk_state(said) != TWILL__DESK_IDLE ||
+            (found != TWILL__DESK_SLOTS && twill__desk_later(said, next) == fifo))
             continue;
         found = k;
+        next = said;
         *cell = now;
     }
     return found;
@@ -33667,32 +33758,64 @@ static __attribute__((noinline)) bool twill__desk_search(twill__desk *desk, bool
     }
 }
 
+/* Is there one slot, the first one? Relaxed: a hint. */
+static inline bool twill__desk_single(const twill__desk *desk)
+{
+    return atomic_load_explicit(&desk->count, memory_order_relaxed) == 1;
+}
+
+/* Claims the only slot while returns are LIGHT. False: there are more, or it was not seen to be
+   idle. What its cell should be, if it is idle, `done` says: a cell that was just written is slow
+   to read. */
+static inline bool twill__desk_take_single(twill__desk *desk, uint64_t *lending)
+{
+    uint64_t done;
+    /* relaxed: a hint */
+    if (!twill__desk_single(desk) ||
+        atomic_load_explicit(&desk->mode, memory_order_relaxed) != TWILL__DESK_LIGHT)
+        return false;
+    /* acquire: as in twill__desk_look */
+    done = atomic_load_explicit(&desk->slot[0].done, memory_order_acquire);
+    return twill__desk_claim(
+        desk, 0, twill__desk_cell(done >> TWILL__DESK_LENDING_SHIFT, 0, TWILL__DESK_SPLIT),
+        lending);
+}
+
 /* Claims an idle slot. False: as above. */
 static inline bool twill__desk_take(twill__desk *desk, bool fifo, uint32_t *slot, uint64_t *lending)
 {
-    /* A cell that was just written is slow to read. Where no order has to be looked for, what came
-       back last says what is in it. Relaxed, all: guesses for the CAS, or cleared for the next. */
-    uint64_t cell = atomic_load_explicit(&desk->last, memory_order_relaxed);
-    if (cell && atomic_load_explicit(&desk->count, memory_order_relaxed) == 1 &&
-        twill__desk_claim(desk, 0, cell, lending)) {
-        *slot = 0;
-        return true;
-    }
-    return twill__desk_search(desk, fifo, slot, lending);
+    /* relaxed: what came back last, for the same reason */
+    uint64_t cell =
+        twill__desk_single(desk) ? atomic_load_explicit(&desk->last, memory_order_relaxed) : 0;
+    *slot = 0;
+    return twill__desk_take_single(desk, lending) ||
+           (cell && twill__desk_claim(desk, 0, cell, lending)) ||
+           twill__desk_search(desk, fifo, slot, lending);
 }
 
 /* After a claim: who has it. Returns the resource. */
 static inline void *twill__desk_sign(twill__desk *desk, uint32_t slot, uint64_t lending,
-                                     uint64_t holder, const char *file, int line)
+                                     uint64_t who, const char *file, int line)
 {
     twill__desk_site *site = &desk->site[slot];
-    atomic_store_explicit(&site->holder, holder, memory_order_relaxed);
+    atomic_store_explicit(&site->who, who, memory_order_relaxed);
     atomic_store_explicit(&site->file, file, memory_order_relaxed);
     atomic_store_explicit(&site->line, line, memory_order_relaxed);
     /* release: pairs with twill__desk_signed */
     atomic_store_explicit(&site->lending, lending, memory_order_release);
     /* relaxed: the claim synchronises */
     return atomic_load_explicit(&site->resource, memory_order_relaxed);
+}
+
+/* After a claim, before that: was it another thread's before? */
+static inline void twill__desk_meet(twill__desk *desk, uint32_t slot, uint64_t who)
+{
+    /* Relaxed, all: a hint. Looked for no longer than needed: another's line is slow to read. */
+    if (TWILL__DESK_ALONE && !atomic_load_explicit(&desk->crowd, memory_order_relaxed)) {
+        uint64_t last = atomic_load_explicit(&desk->site[slot].who, memory_order_relaxed);
+        if (last && last / 2 != who / 2)
+            atomic_store_explicit(&desk->crowd, true, memory_order_relaxed);
+    }
 }
 
 /* Has the borrower of this lending written who he is? Else he is about to. */
@@ -33713,52 +33836,220 @@ static inline void twill__desk_place(const twill__desk *desk, uint32_t slot, uin
     info->line = known ? atomic_load_explicit(&site->line, memory_order_relaxed) : 0;
 }
 
-/* Under the same count of cells: the stamp of what comes back now. */
-static __attribute__((noinline)) uint32_t twill__desk_new_stamp(const twill__desk *desk,
-                                                                uint32_t count)
+/* The stamp of what comes back now, where it is not the only one: that has 1. */
+static __attribute__((noinline)) uint32_t twill__desk_new_stamp(const twill__desk *desk)
 {
+    /* relaxed: a hint */
+    uint32_t count = atomic_load_explicit(&desk->count, memory_order_relaxed);
     uint64_t top = 0;
     for (uint32_t k = 0; k < count; k++) {
-        /* relaxed: returns at the same time have no order */
-        uint64_t cell = atomic_load_explicit(&desk->cell[k], memory_order_relaxed);
+        uint64_t raw, cell = twill__desk_look(desk, k, &raw); /* two at once have no order */
         if (twill__desk_state(cell) == TWILL__DESK_IDLE && (!top || twill__desk_later(cell, top)))
             top = cell;
     }
     return twill__desk_stamp(top) + 1;
 }
 
-/* Gives a lending back; the CAS is the last access. OK; STALE; EMPTY: it is in the books. */
-static inline twill_status twill__desk_back(twill__desk *desk, uint32_t slot, uint32_t generation)
+/* Notes that the borrower gives this lending back; 0: not yet, after all. */
+static inline void twill__desk_note(twill__desk *desk, uint32_t slot, uint64_t lending)
 {
-    uint64_t cell, idle;
-    if (slot >= TWILL__DESK_SLOTS)
+    /* release: pairs with twill__desk_own; and by the two fences with who takes the cells away */
+    atomic_store_explicit(&desk->site[slot].back, lending, memory_order_release);
+}
+
+/* Is the lending of this generation one that this thread, number `me`, has borrowed and not given
+   back? OK: *lending; STALE: it has given it back; EMPTY: the lock decides. */
+static inline __attribute__((always_inline)) twill_status
+twill__desk_own(const twill__desk *desk, uint32_t slot, uint32_t generation, uint64_t me,
+                uint64_t *lending)
+{
+    /* acquire: pairs with the release in twill__desk_note. What another thread notes here comes
+       after what it has signed: so who does not see his own note any more sees that it is not his
+       lending any more. */
+    uint64_t back = atomic_load_explicit(&desk->site[slot].back, memory_order_acquire);
+    /* relaxed: this thread wrote it, or was shown it; or sees another's */
+    *lending = atomic_load_explicit(&desk->site[slot].lending, memory_order_relaxed);
+    if ((uint32_t)*lending != generation ||
+        atomic_load_explicit(&desk->site[slot].who, memory_order_relaxed) / 2 != me)
         return TWILL_EMPTY;
+    return back == *lending ? TWILL_STALE : TWILL_OK;
+}
+
+/* Gives a lending back, while returns are LIGHT; the last store is the last access. */
+static inline __attribute__((always_inline)) twill_status
+twill__desk_back_lightly(twill__desk *desk, uint32_t slot, uint32_t generation, uint64_t me,
+                         bool single)
+{
+    uint64_t lending;
+    uint32_t stamp = 1;
+    twill_status status = twill__desk_own(desk, slot, generation, me, &lending);
+    if (status != TWILL_OK)
+        return status;
+    /* relaxed: a hint */
+    if (generation % TWILL__DESK_REST == 0 &&
+        atomic_load_explicit(&desk->crowd, memory_order_relaxed))
+        return TWILL_EMPTY;
+    if (!single)
+        stamp = twill__desk_new_stamp(desk);
+    twill__desk_note(desk, slot, lending);
+    twill__fence_light();
+    /* acquire: pairs with the release in twill__resource_set_mode: what was stored to `done` before
+       comes before this */
+    if (atomic_load_explicit(&desk->mode, memory_order_acquire) != TWILL__DESK_LIGHT) {
+        twill__desk_note(desk, slot, 0);
+        return TWILL_EMPTY;
+    }
+    /* release: pairs with the acquire of who borrows it next, or takes the cells away */
+    atomic_store_explicit(&desk->slot[slot].done,
+                          twill__desk_cell(lending, stamp, TWILL__DESK_IDLE), memory_order_release);
+    return TWILL_OK;
+}
+
+/* The same by a compare-and-swap, which is the last access. */
+static inline twill_status twill__desk_back_warily(twill__desk *desk, uint32_t slot,
+                                                   uint32_t generation)
+{
     /* What its borrower has signed is what is in the cell, if it is this lending; else the cell, in
        which the borrower's own claim, or 0, comes before his return. Relaxed: guesses for the CAS
        below */
-    cell = atomic_load_explicit(&desk->site[slot].lending, memory_order_relaxed);
+    uint64_t cell = atomic_load_explicit(&desk->site[slot].lending, memory_order_relaxed), idle;
     if ((uint32_t)cell == generation)
         cell = twill__desk_cell(cell, 0, TWILL__DESK_LENT);
     else
-        cell = atomic_load_explicit(&desk->cell[slot], memory_order_relaxed);
+        cell = atomic_load_explicit(&desk->slot[slot].cell, memory_order_relaxed);
     for (;;) { /* exit: back, or not here; each turn is who has the lock */
-        /* relaxed: a hint */
-        uint32_t count = atomic_load_explicit(&desk->count, memory_order_relaxed);
-        if (!cell)
+        bool single = twill__desk_single(desk);
+        if (!cell || twill__desk_state(cell) == TWILL__DESK_SPLIT)
             return TWILL_EMPTY;
         if (twill__desk_state(cell) != TWILL__DESK_LENT ||
             (uint32_t)(cell >> TWILL__DESK_LENDING_SHIFT) != generation)
             return TWILL_STALE;
-        idle =
-            twill__desk_cell(cell >> TWILL__DESK_LENDING_SHIFT,
-                             count == 1 ? 1 : twill__desk_new_stamp(desk, count), TWILL__DESK_IDLE);
-        if (count == 1) /* relaxed: a guess for who comes next */
+        idle = twill__desk_cell(cell >> TWILL__DESK_LENDING_SHIFT,
+                                single ? 1 : twill__desk_new_stamp(desk), TWILL__DESK_IDLE);
+        if (single) /* relaxed: a guess for who comes next */
             atomic_store_explicit(&desk->last, idle, memory_order_relaxed);
         /* release: pairs with the acquire in twill__desk_claim, or of who takes the cells away */
-        if (atomic_compare_exchange_strong_explicit(&desk->cell[slot], &cell, idle,
+        if (atomic_compare_exchange_strong_explicit(&desk->slot[slot].cell, &cell, idle,
                                                     memory_order_release, memory_order_relaxed))
             return TWILL_OK;
     }
+}
+
+/* The same where returns may be LIGHT later: by the borrower, who notes it; and every so often not
+   here. */
+static inline twill_status twill__desk_back_noted(twill__desk *desk, uint32_t slot,
+                                                  uint32_t generation, uint64_t me)
+{
+    uint64_t lending;
+    twill_status status = twill__desk_own(desk, slot, generation, me, &lending);
+    if (status != TWILL_OK)
+        return status;
+    if (generation % TWILL__DESK_REST == 0)
+        return TWILL_EMPTY;
+    twill__desk_note(desk, slot, lending);
+    status = twill__desk_back_warily(desk, slot, generation);
+    if (status == TWILL_EMPTY)
+        twill__desk_note(desk, slot, 0);
+    return status;
+}
+
+/* Gives a lending back: OK; STALE; EMPTY: the lock decides. */
+static inline twill_status twill__desk_back(twill__desk *desk, uint32_t slot, uint32_t generation)
+{
+    uint64_t me = twill__thread_number();
+    uint32_t mode;
+    if (slot >= TWILL__DESK_SLOTS)
+        return TWILL_EMPTY;
+    /* acquire: pairs with the release in twill__resource_set_mode: the site */
+    mode = atomic_load_explicit(&desk->mode, memory_order_acquire);
+    if (mode == TWILL__DESK_LIGHT)
+        return twill__desk_back_lightly(desk, slot, generation, me, twill__desk_single(desk));
+    if (mode == TWILL__DESK_WARY)
+        return twill__desk_back_noted(desk, slot, generation, me);
+    return twill__desk_back_warily(desk, slot, generation);
+}
+
+/* The same for the only slot, lightly, by a thread that has a number: without a call. False: not
+   so. */
+static inline bool twill__desk_back_single(twill__desk *desk, uint32_t slot, uint32_t generation)
+{
+    uint64_t me = twill__thread_number_known();
+    /* acquire: as above */
+    return me && slot == 0 && twill__desk_single(desk) &&
+           atomic_load_explicit(&desk->mode, memory_order_acquire) == TWILL__DESK_LIGHT &&
+           twill__desk_back_lightly(desk, 0, generation, me, true) == TWILL_OK;
+}
+
+/* ---- by who has the lock and has taken the cells ---- */
+
+typedef struct twill__desk_wait {
+    const twill__desk *desk;
+    uint32_t slot;
+    uint64_t cell; /* split; then what it says */
+} twill__desk_wait;
+
+/* Is it known whether it is back? */
+static bool twill__desk_settled(void *wait_)
+{
+    twill__desk_wait *wait = (twill__desk_wait *)wait_;
+    /* acquire: pairs with the release in twill__desk_back_lightly */
+    uint64_t said = twill__desk_joined(
+        wait->cell, atomic_load_explicit(&wait->desk->slot[wait->slot].done, memory_order_acquire));
+    /* relaxed: pairs by the two fences */
+    uint64_t back = atomic_load_explicit(&wait->desk->site[wait->slot].back, memory_order_relaxed);
+    if (twill__desk_state(said) != TWILL__DESK_IDLE &&
+        twill__desk_cell(back, 0, TWILL__DESK_LENT) == said)
+        return false;
+    wait->cell = said;
+    return true;
+}
+
+/* After the heavy fence: what a split cell of this slot says; a return that is under way is waited
+   for. */
+static inline uint64_t twill__desk_settle(const twill__desk *desk, uint32_t slot, uint64_t cell)
+{
+    twill__desk_wait wait = {desk, slot, cell};
+    if (!twill__desk_settled(&wait) &&
+        !twill__spin_for(twill__desk_settled, &wait, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
+        while (!twill__desk_settled(&wait)) /* exit: it has a few steps to go, once it runs */
+            twill__doze(TWILL_US(50));
+    return wait.cell;
+}
+
+/* Returns are not LIGHT any more, and these cells are taken: makes those that are split IDLE or
+   LENT. False: the kernel has taken its fence away. */
+static __attribute__((noinline)) bool twill__desk_join(twill__desk *desk,
+                                                       uint64_t cell[TWILL__DESK_SLOTS])
+{
+    bool lent = false, fenced = true;
+    for (uint32_t k = 0; k < TWILL__DESK_SLOTS; k++) {
+        uint64_t said;
+        if (twill__desk_state(cell[k]) != TWILL__DESK_SPLIT)
+            continue;
+        /* acquire: as above */
+        said = twill__desk_joined(cell[k],
+                                  atomic_load_explicit(&desk->slot[k].done, memory_order_acquire));
+        if (twill__desk_state(said) == TWILL__DESK_IDLE)
+            cell[k] = said; /* and so it stays: who has borrowed it is through */
+        else
+            lent = true;
+    }
+    if (lent)
+        fenced = twill__fence_heavy();
+    for (uint32_t k = 0; lent && k < TWILL__DESK_SLOTS; k++)
+        if (twill__desk_state(cell[k]) == TWILL__DESK_SPLIT)
+            cell[k] = twill__desk_settle(desk, k, cell[k]);
+    return fenced;
+}
+
+/* Before LIGHT cells are shown: so many lendings of the slot have come back. */
+static inline void twill__desk_prepare(twill__desk *desk, uint32_t slot, uint64_t lendings,
+                                       uint32_t stamp)
+{
+    /* relaxed: published by the mode, and by the cell */
+    atomic_store_explicit(&desk->slot[slot].done,
+                          twill__desk_cell(lendings, stamp, TWILL__DESK_IDLE),
+                          memory_order_relaxed);
 }
 
 #endif
@@ -33783,7 +34074,8 @@ enum {
 
 typedef struct twill__resource_slot {
     void *resource;
-    uint32_t state, generation;
+    uint64_t lendings; /* so far, of 44 bits; the lowest 32 are the lease's generation */
+    uint32_t state;
     uint32_t hotter, colder; /* idle: its neighbours; FREE: hotter is the next free one */
     uint64_t holder;         /* the thread that has borrowed it, or runs a callback for it */
     uint64_t epoch;          /* of the pool, when it was created */
@@ -33844,7 +34136,9 @@ struct twill_resource_pool {
     bool checked;  /* a resource may be refused to a borrower */
     bool examined; /* or to the pool, when it comes back */
     bool plain;    /* none of these, and few: there is a desk */
-    bool shown;    /* under the lock: slots are at the desk */
+    /* under the lock */
+    bool shown;  /* slots are at the desk */
+    bool rested; /* the last time for long, and for one thread: next time returns are light */
     /* the thread of maintain_every */
     twill__thrd keeper;
     _Atomic uint64_t keeper_number;
@@ -33916,41 +34210,71 @@ static inline void twill__resource_idle_in(struct twill_resource_pool *pool, uin
 
 /* ---- the desk ---- */
 
-/* Under the lock: takes all cells away, and writes into the books what has happened there. */
+/* Under the lock: returns come so from now on, unless leases are known to move. */
+static inline void twill__resource_set_mode(struct twill_resource_pool *pool, uint32_t mode)
+{
+    /* relaxed: who has the lock writes it */
+    if (atomic_load_explicit(&pool->desk.mode, memory_order_relaxed) != TWILL__DESK_MOVING)
+        /* release: pairs with the acquire in twill__desk_back; that they are not LIGHT any more, by
+           the fences with twill__desk_back_lightly */
+        atomic_store_explicit(&pool->desk.mode, mode, memory_order_release);
+}
+
+/* Under the lock: takes all cells away; each of them is IDLE or LENT, or 0 (there was none). */
+static inline void twill__resource_take_cells(struct twill_resource_pool *pool,
+                                              uint64_t cell[TWILL__DESK_SLOTS])
+{
+    /* relaxed: who has the lock writes it */
+    bool light = atomic_load_explicit(&pool->desk.mode, memory_order_relaxed) == TWILL__DESK_LIGHT;
+    pool->shown = false;
+    if (light)
+        twill__resource_set_mode(pool, TWILL__DESK_WARY);
+    for (uint32_t k = 0; k < TWILL__DESK_SLOTS; k++) {
+        cell[k] = 0;
+        if (k < pool->room && pool->slots[k].state == TWILL__RESOURCE_SHOWN)
+            /* acquire: pairs with the release of who gave it back */
+            cell[k] = atomic_exchange_explicit(&pool->desk.slot[k].cell, 0, memory_order_acquire);
+    }
+    if (light && !twill__desk_join(&pool->desk, cell))
+        twill__resource_set_mode(pool, TWILL__DESK_MOVING);
+}
+
+/* Under the lock: writes into the books what has happened at the desk. */
 static __attribute__((noinline)) void twill__resource_gather(struct twill_resource_pool *pool)
 {
-    uint64_t cells[TWILL__DESK_SLOTS];
+    uint64_t cell[TWILL__DESK_SLOTS], sum = 0, lendings, lent;
     uint32_t idle[TWILL__DESK_SLOTS], count = 0, place, peak;
-    pool->shown = false;
+    twill__resource_take_cells(pool, cell);
     for (uint32_t k = 0; k < TWILL__DESK_SLOTS && k < pool->room; k++) {
         twill__resource_slot *slot = &pool->slots[k];
         if (slot->state != TWILL__RESOURCE_SHOWN)
             continue;
-        /* acquire: pairs with the release of who gave it back */
-        uint64_t cell = atomic_exchange_explicit(&pool->desk.cell[k], 0, memory_order_acquire);
-        uint64_t lendings = cell >> TWILL__DESK_LENDING_SHIFT;
-        uint64_t lent = lendings - slot->generation;
-        lent -= lendings >> 32; /* those that would have been 0 */
+        lendings = cell[k] >> TWILL__DESK_LENDING_SHIFT;
+        lent = (lendings - slot->lendings) & TWILL__DESK_LENDINGS;
+        /* less those that would have been 0 */
+        lent -= ((lendings >> 32) - (slot->lendings >> 32)) & (TWILL__DESK_LENDINGS >> 32);
+        sum += lent;
         pool->counts.acquires += lent;
         pool->counts.releases += lent + slot->shown_lent;
         if (lent) {
-            slot->generation = (uint32_t)lendings;
+            slot->lendings = lendings;
             slot->signed_ = true;
             slot->stuck = slot->reported = false;
         }
-        if (twill__desk_state(cell) == TWILL__DESK_LENT) {
+        if (twill__desk_state(cell[k]) == TWILL__DESK_LENT) {
             slot->state = TWILL__RESOURCE_LENT;
             pool->counts.releases--;
             pool->leased++;
             continue;
         }
-        for (place = count++; place && twill__desk_later(cells[place - 1], cell); place--) {
-            cells[place] = cells[place - 1];
+        for (place = count++; place && twill__desk_later(cell[idle[place - 1]], cell[k]); place--)
             idle[place] = idle[place - 1];
-        }
-        cells[place] = cell;
         idle[place] = k;
     }
+    /* relaxed, both: a hint */
+    pool->rested = sum + 1 >= TWILL__DESK_REST &&
+                   !atomic_load_explicit(&pool->desk.crowd, memory_order_relaxed);
+    atomic_store_explicit(&pool->desk.crowd, false, memory_order_relaxed);
     for (place = 0; place < count; place++)
         twill__resource_idle_in(pool, idle[place]);
     /* relaxed: a figure */
@@ -33967,7 +34291,7 @@ static inline bool twill__resource_calm(const struct twill_resource_pool *pool)
 }
 
 static inline void twill__resource_show_slot(struct twill_resource_pool *pool, uint32_t index,
-                                             uint32_t stamp)
+                                             uint32_t stamp, bool light)
 {
     twill__resource_slot *slot = &pool->slots[index];
     uint32_t state = TWILL__DESK_IDLE;
@@ -33975,14 +34299,42 @@ static inline void twill__resource_show_slot(struct twill_resource_pool *pool, u
     if (slot->shown_lent) {
         state = TWILL__DESK_LENT;
         pool->leased--;
+    } else if (light) {
+        twill__desk_prepare(&pool->desk, index, slot->lendings, stamp);
     }
+    if (light)
+        state = TWILL__DESK_SPLIT;
     slot->state = TWILL__RESOURCE_SHOWN;
     pool->shown = true;
     /* relaxed: the cell carries it */
     atomic_store_explicit(&pool->desk.site[index].resource, slot->resource, memory_order_relaxed);
     /* release: pairs with the acquire in twill__desk_take */
-    atomic_store_explicit(&pool->desk.cell[index], twill__desk_cell(slot->generation, stamp, state),
+    atomic_store_explicit(&pool->desk.slot[index].cell,
+                          twill__desk_cell(slot->lendings, light ? 0 : stamp, state),
                           memory_order_release);
+}
+
+/* Under the lock, before slots are shown: how their returns shall come. Who was lent one under the
+   lock is signed for as at the desk; and once returns are LIGHT, `done` is the borrower's. */
+static inline bool twill__resource_show_mode(struct twill_resource_pool *pool, bool light)
+{
+    /* relaxed: who has the lock writes it */
+    light = light && pool->rested &&
+            atomic_load_explicit(&pool->desk.mode, memory_order_relaxed) != TWILL__DESK_MOVING;
+    for (uint32_t k = 0; k < pool->room; k++) {
+        twill__resource_slot *slot = &pool->slots[k];
+        if (slot->state != TWILL__RESOURCE_LENT)
+            continue;
+        if (!slot->signed_) {
+            twill__desk_sign(&pool->desk, k, slot->lendings, slot->holder * 2 + slot->stays,
+                             slot->file, slot->line);
+            slot->signed_ = true;
+        }
+        if (light)
+            twill__desk_prepare(&pool->desk, k, slot->lendings - 1, 0);
+    }
+    twill__resource_set_mode(pool, light ? TWILL__DESK_LIGHT : TWILL__DESK_WARY);
+    return light;
 }
 
 /* Under the lock, right before it is given back, and calm: what is idle or lent goes to the desk,
@@ -33990,6 +34342,7 @@ static inline void twill__resource_show_slot(struct twill_resource_pool *pool, u
 static __attribute__((noinline)) void twill__resource_show(struct twill_resource_pool *pool)
 {
     uint32_t stamp = 1, count = 0, beside = 0;
+    bool light;
     for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
         if (pool->slots[k].epoch != pool->epoch)
             return;
@@ -34003,13 +34356,15 @@ static __attribute__((noinline)) void twill__resource_show(struct twill_resource
     atomic_store_explicit(&pool->desk.full, pool->total == pool->max, memory_order_relaxed);
     atomic_store_explicit(&pool->desk.beside, beside, memory_order_relaxed);
     atomic_store_explicit(&pool->desk.count, count, memory_order_relaxed);
+    /* an evicted one comes to the lock, and so do they all until then */
+    light = twill__resource_show_mode(pool, !beside && (pool->idle || pool->leased));
     for (uint32_t k = pool->cold; k != TWILL__RESOURCE_NONE; k = pool->slots[k].hotter)
-        twill__resource_show_slot(pool, k, stamp++);
+        twill__resource_show_slot(pool, k, stamp++, light);
     pool->hot = pool->cold = TWILL__RESOURCE_NONE;
     pool->idle = 0;
     for (uint32_t k = 0; k < count; k++)
         if (pool->slots[k].state == TWILL__RESOURCE_LENT && pool->slots[k].epoch == pool->epoch)
-            twill__resource_show_slot(pool, k, 0);
+            twill__resource_show_slot(pool, k, 0, light);
 }
 
 /* ---- in and out ---- */
@@ -34110,8 +34465,7 @@ static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, u
 {
     twill__resource_slot *slot = &pool->slots[index];
     slot->state = TWILL__RESOURCE_LENT;
-    if (++slot->generation == 0)
-        slot->generation = 1;
+    slot->lendings = twill__desk_after(slot->lendings) & TWILL__DESK_LENDINGS;
     slot->holder = thread;
     slot->uses++;
     slot->stuck = slot->reported = slot->signed_ = false;
@@ -34123,7 +34477,7 @@ static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, u
     lease->resource = slot->resource;
     lease->pool = pool;
     lease->slot = index;
-    lease->generation = slot->generation;
+    lease->generation = (uint32_t)slot->lendings;
     lease->code = 0;
 }
 
@@ -34161,8 +34515,8 @@ static inline bool twill__resource_holds(const struct twill_resource_pool *pool,
     if (!slot->signed_)
         return slot->holder == thread && slot->stays;
     /* relaxed: twill__desk_signed synchronises. Not signed yet: it is another thread's */
-    return twill__desk_signed(&pool->desk, index, slot->generation) &&
-           atomic_load_explicit(&site->holder, memory_order_relaxed) == thread;
+    return twill__desk_signed(&pool->desk, index, (uint32_t)slot->lendings) &&
+           atomic_load_explicit(&site->who, memory_order_relaxed) == thread * 2 + 1;
 }
 
 /* Marks what this thread holds as held by one who waits for ever, or not any more. Returns how much
@@ -34882,24 +35236,23 @@ static inline bool twill__resource_desk_open(const struct twill_resource_pool *p
            atomic_load_explicit(pool->mark, memory_order_relaxed) == pool->generation;
 }
 
-/* Who alone can give back what this thread is about to be lent; 0: anybody. Asked for before the
-   claim, since a call right after it waits until that is through. */
-static inline uint64_t twill__resource_desk_holder(const struct twill_resource_pool *pool,
-                                                   bool stays)
+/* What the thread of this number signs with. */
+static inline uint64_t twill__resource_desk_who(const struct twill_resource_pool *pool,
+                                                uint64_t thread, bool stays)
 {
-    return stays || pool->options.leases_stay ? twill__thread_number() : 0;
+    return thread * 2 + (stays || pool->options.leases_stay);
 }
 
 static inline void twill__resource_desk_lend(struct twill_resource_pool *pool, twill_lease *lease,
-                                             const twill__resource_glance *glance, uint64_t holder,
+                                             uint32_t slot, uint64_t lending, uint64_t who,
                                              const char *file, int line)
 {
     lease->pool = pool;
-    lease->slot = glance->slot;
-    lease->generation = (uint32_t)glance->lending;
+    lease->slot = slot;
+    lease->generation = (uint32_t)lending;
     lease->code = 0;
-    lease->resource =
-        twill__desk_sign(&pool->desk, glance->slot, glance->lending, holder, file, line);
+    twill__desk_meet(&pool->desk, slot, who);
+    lease->resource = twill__desk_sign(&pool->desk, slot, lending, who, file, line);
 }
 
 /* One resource without the lock. False: *lease is as before. */
@@ -34907,25 +35260,44 @@ static inline bool twill__resource_desk_acquire(struct twill_resource_pool *pool
                                                 twill_lease *lease, bool stays, const char *file,
                                                 int line)
 {
-    twill__resource_glance glance = {pool, 0, 0};
-    uint64_t holder;
+    uint64_t lending, who;
+    uint32_t slot;
     if (!pool || !lease || !twill__resource_desk_open(pool))
         return false;
-    holder = twill__resource_desk_holder(pool, stays);
-    if (!twill__desk_take(&pool->desk, pool->options.fifo, &glance.slot, &glance.lending))
+    /* asked for before the claim, since a call right after it waits until that is through */
+    who = twill__resource_desk_who(pool, twill__thread_number(), stays);
+    if (!twill__desk_take(&pool->desk, pool->options.fifo, &slot, &lending))
         return false;
-    twill__resource_desk_lend(pool, lease, &glance, holder, file, line);
+    twill__resource_desk_lend(pool, lease, slot, lending, who, file, line);
     return true;
 }
 
-/* A resource back without the lock: OK or STALE. EMPTY: not so. */
+/* The same for the only resource, by a thread that has a number: without a call, which would keep
+   what this one does not need. */
+static inline bool twill__resource_desk_acquire_single(struct twill_resource_pool *pool,
+                                                       twill_lease *lease, const char *file,
+                                                       int line)
+{
+    uint64_t me = twill__thread_number_known(), lending;
+    if (!pool || !lease || !me || !twill__resource_desk_open(pool) ||
+        !twill__desk_take_single(&pool->desk, &lending))
+        return false;
+    twill__resource_desk_lend(pool, lease, 0, lending, twill__resource_desk_who(pool, me, false),
+                              file, line);
+    return true;
+}
+
+/* A resource back without the lock: OK or STALE. EMPTY: not so. `single`: the simplest case alone. */
 static inline twill_status twill__resource_desk_release(struct twill_resource_pool *pool,
-                                                        twill_lease *lease)
+                                                        twill_lease *lease, bool single)
 {
     twill_status status = TWILL_EMPTY;
     if (!pool || !lease || lease->pool != pool || !twill__resource_desk_open(pool))
         return TWILL_EMPTY;
-    status = twill__desk_back(&pool->desk, lease->slot, lease->generation);
+    if (!single)
+        status = twill__desk_back(&pool->desk, lease->slot, lease->generation);
+    else if (twill__desk_back_single(&pool->desk, lease->slot, lease->generation))
+        status = TWILL_OK;
     if (status == TWILL_OK)
         memset(lease, 0, sizeof *lease);
     return status;
@@ -35038,9 +35410,26 @@ static inline twill_status twill__resource_lease_check(const struct twill_resour
                                                        const twill_lease *lease)
 {
     const twill__resource_slot *slot = lease->slot < pool->room ? &pool->slots[lease->slot] : NULL;
-    if (!slot || slot->state != TWILL__RESOURCE_LENT || slot->generation != lease->generation)
+    if (!slot || slot->state != TWILL__RESOURCE_LENT ||
+        (uint32_t)slot->lendings != lease->generation)
         return TWILL_STALE;
     return TWILL_OK;
+}
+
+/* Under the lock: a lease comes back. By another thread than the borrower: returns cannot be light
+   in this pool. */
+static inline void twill__resource_note_return(struct twill_resource_pool *pool, uint32_t index)
+{
+    const twill__resource_slot *slot = &pool->slots[index];
+    uint64_t me = twill__thread_number(), lending;
+    bool mine = slot->holder == me;
+    if (slot->signed_)
+        mine =
+            twill__desk_own(&pool->desk, index, (uint32_t)slot->lendings, me, &lending) == TWILL_OK;
+    if (pool->plain && !mine)
+        twill__resource_set_mode(pool, TWILL__DESK_MOVING);
+    else if (slot->signed_)
+        twill__desk_note(&pool->desk, index, slot->lendings);
 }
 
 /* With the lock, which it gives back: the slot is TAKEN, and its resource comes back or ends. */
@@ -35092,6 +35481,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
         return status;
     }
     slot = &pool->slots[back.slot];
+    twill__resource_note_return(pool, back.slot);
     pool->leased--;
     if (pool->timed) {
         pool->counts.use_total += now - slot->lent_at;
@@ -35366,6 +35756,10 @@ static inline void twill__resource_init(struct twill_resource_pool *pool,
     pool->examined =
         options->reset || options->max_idle_time || options->max_lifetime || options->max_uses;
     pool->plain = !pool->timed && !pool->checked && !pool->examined && max <= TWILL__DESK_SLOTS;
+    pool->rested = TWILL__DESK_REST == 1;
+    /* relaxed: nobody else has the pool yet */
+    if (pool->plain && twill__fence_offered())
+        atomic_store_explicit(&pool->desk.mode, TWILL__DESK_WARY, memory_order_relaxed);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
@@ -35449,9 +35843,10 @@ twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
         return TWILL_FORKED;
     glance.pool = pool;
     if (!order.try_only && twill__resource_glance_for(&glance, order.until)) {
-        twill__resource_desk_lend(pool, lease, &glance,
-                                  twill__resource_desk_holder(pool, order.stays), order.file,
-                                  order.line);
+        twill__resource_desk_lend(
+            pool, lease, glance.slot, glance.lending,
+            twill__resource_desk_who(pool, twill__thread_number(), order.stays), order.file,
+            order.line);
         return TWILL_OK;
     }
     order.leases = &mine;
@@ -35464,15 +35859,24 @@ twill__resource_acquire_one(twill_resource_pool *pool, twill_lease *lease,
     return status;
 }
 
-TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
-                                                          twill_lease *lease, twill_until until,
-                                                          const char *file, int line)
+static __attribute__((noinline)) twill_status
+twill__resource_acquire_any(twill_resource_pool *pool, twill_lease *lease, twill_until until,
+                            const char *file, int line)
 {
     twill__resource_order order;
     if (twill__resource_desk_acquire(pool, lease, false, file, line))
         return TWILL_OK;
     order = (twill__resource_order){NULL, 1, until, false, false, file, line};
     return twill__resource_acquire_one(pool, lease, order);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_acquire_at(twill_resource_pool *pool,
+                                                          twill_lease *lease, twill_until until,
+                                                          const char *file, int line)
+{
+    if (twill__resource_desk_acquire_single(pool, lease, file, line))
+        return TWILL_OK;
+    return twill__resource_acquire_any(pool, lease, until, file, line);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_try_acquire_at(twill_resource_pool *pool,
@@ -35517,13 +35921,21 @@ twill__resource_return_of(twill_resource_pool *pool, twill_lease *lease, int how
     return twill__resource_give(pool, lease, how, resource);
 }
 
-TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
-                                                       twill_lease *lease)
+static __attribute__((noinline)) twill_status twill__resource_release_any(twill_resource_pool *pool,
+                                                                          twill_lease *lease)
 {
-    twill_status status = twill__resource_desk_release(pool, lease);
+    twill_status status = twill__resource_desk_release(pool, lease, false);
     if (status != TWILL_EMPTY)
         return status;
     return twill__resource_return_of(pool, lease, TWILL__RESOURCE_GIVE_RELEASE, NULL);
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_release(twill_resource_pool *pool,
+                                                       twill_lease *lease)
+{
+    if (twill__resource_desk_release(pool, lease, true) == TWILL_OK)
+        return TWILL_OK;
+    return twill__resource_release_any(pool, lease);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_discard(twill_resource_pool *pool,
@@ -35741,7 +36153,7 @@ TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill
             twill_ns held = slot->lent_at && now > slot->lent_at ? now - slot->lent_at : 0;
             infos[out] = (twill_lease_info){slot->resource, slot->file, slot->line, held, k};
             if (slot->signed_)
-                twill__desk_place(&pool->desk, k, slot->generation, &infos[out]);
+                twill__desk_place(&pool->desk, k, (uint32_t)slot->lendings, &infos[out]);
         }
         out++;
     }

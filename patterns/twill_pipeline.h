@@ -989,12 +989,24 @@ static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
     return self->number;
 }
 
-static inline uint64_t twill__thread_number(void)
+static inline uint64_t *twill__thread_number_copy(void)
 {
     static _Thread_local uint64_t copy; /* it never changes, and needs no call here */
-    if (!copy)
-        copy = twill__thread_number_new();
-    return copy;
+    return &copy;
+}
+
+static inline uint64_t twill__thread_number(void)
+{
+    uint64_t *copy = twill__thread_number_copy();
+    if (!*copy)
+        *copy = twill__thread_number_new();
+    return *copy;
+}
+
+/* The same without a call; 0: it was not asked for before. */
+static inline uint64_t twill__thread_number_known(void)
+{
+    return *twill__thread_number_copy();
 }
 
 /* ---- fork ---- */
