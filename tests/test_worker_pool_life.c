@@ -1136,6 +1136,54 @@ TEST(a_wait_for_workers_that_cannot_start_ends_by_its_time)
     CHECK_EQ(faults_live(), 0);
 }
 
+static atomic_uint heard[TWILL_EVENT_REFUSED + 1];
+
+static void hear(const twill_task_info *info, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&heard[info->event], 1);
+}
+
+static int until_fired(void *token, void *result, const twill_task *task)
+{
+    (void)result;
+    CHECK_PTR(twill_pool_current(), task->context);
+    CHECK(!twill_task_cancelled(task));
+    twill_cancel_fire(token, 0);
+    return twill_task_cancelled(task) ? twill_task_skip(task) : 98;
+}
+
+/* What destroy runs itself, since no worker can be had, is a task like any other. */
+TEST(destroy_runs_tasks_as_a_worker_would)
+{
+    for (int ask = 0; ask < 2; ask++) { /* a plain one, or one with a future */
+        twill_cancel token = {0};
+        twill_future future;
+        twill_stopped stopped;
+        twill_pool *pool = pool_of(&(twill_pool_options){
+            .run.workers = 1, .lazy = true, .run.until.cancel = &token, .on_event = hear});
+
+        for (unsigned i = 0; i <= TWILL_EVENT_REFUSED; i++)
+            atomic_store(&heard[i], 0);
+        faults_fail_thread(1);
+        CHECK_EQ(twill_pool_submit(pool, until_fired, &token, ask ? &future : NULL,
+                                   &(twill_submit_options){.context = pool}),
+                 TWILL_OK);
+        CHECK_EQ(twill_pool_stop(pool, (twill_until){0, NULL}, (twill_until){0, NULL}, &stopped),
+                 TWILL_OK);
+        faults_fail_thread(0);
+        CHECK_EQ(atomic_load(&heard[TWILL_EVENT_STARTED]), 1);
+        CHECK_EQ(atomic_load(&heard[TWILL_EVENT_ENDED]), 1);
+        CHECK_EQ(stopped.cancelled, 1); /* it gave up */
+        CHECK_EQ(stats_of(pool).started, 1);
+        CHECK_EQ(stats_of(pool).cancelled, 1);
+        if (ask)
+            twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 /* ---- forks ---- */
 
 TEST(a_child_has_no_pool)

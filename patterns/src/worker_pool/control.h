@@ -529,19 +529,11 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             return TWILL_CANCELLED;
         todo = twill__todos_pop(&pool->todos);
         pool->visitors++;
-        if (todo.fn) {
-            twill_task task = twill__task_about(pool, todo.index, todo.context);
-            twill_status ended;
-            twill__turn_end(pool, turn);
-            ended = todo.fn(todo.arg, NULL, &task) ? TWILL_FAILED : TWILL_OK;
-            twill__count(pool, NULL, TWILL__N_STARTED);
-            twill__count(pool, NULL, twill__counted_of(ended));
-            twill__turn_begin(pool, turn);
-            pool->over++;
-        } else {
+        if (todo.fn)
+            twill__run_plain_here(pool, turn, &todo);
+        else
             twill__run_here(pool, turn, NULL, twill__errand_at((twill__todo_entry *)todo.arg));
-            twill__turn_begin(pool, turn);
-        }
+        twill__turn_begin(pool, turn);
         twill__pool_left(pool, turn);
     }
 }
