@@ -39905,6 +39905,7 @@ typedef struct twill__guest { /* what the clean-up needs */
     twill__hand *runner;
     twill__errand *work;
     twill__team *team; /* of the thread itself: a call inside the task is this pool's meanwhile */
+    const twill__todo *todo; /* work NULL: a plain one */
 } twill__guest;
 
 /* Under the lock: this thread may run tasks now. */
@@ -39956,6 +39957,7 @@ static inline void twill__guest_in(twill__pool *pool, twill__hand *runner)
     runner->worker = UINT_MAX;
     runner->outside = runner->busy = true;
     runner->outer = (twill__hand *)twill__thread()->runner;
+    twill_cancel_init(&runner->token, pool->options.run.until.cancel);
     twill__hand_in(pool, runner);
     pool->outside++;
 }
@@ -39970,6 +39972,8 @@ static inline void twill__guest_out(twill__guest *guest)
     twill__thread()->team = guest->team;
     if (!twill__pool_here(pool)) /* it has forked */
         return;
+    if (twill__token_used(twill__token_of(&runner->token)))
+        twill_cancel_detach(&runner->token);
     twill__turn_begin(pool, &turn);
     twill__hand_report(pool, &turn, runner);
     twill__hand_out(pool, runner);
@@ -40021,7 +40025,7 @@ static inline void twill__guest_ended(void *guest_)
     twill__guest_out(guest);
 }
 
-/* Runs a work that was taken for this guest. */
+/* Runs what was taken for this guest. */
 static inline void twill__guest_runs(twill__guest *guest)
 {
     twill__self *self = twill__thread();
@@ -40029,7 +40033,8 @@ static inline void twill__guest_runs(twill__guest *guest)
     guest->team = self->team;
     self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
-    (void)twill__run_work(guest->pool, guest->runner, guest->work);
+    (void)(guest->work ? twill__run_work(guest->pool, guest->runner, guest->work)
+                       : twill__run_plain(guest->pool, guest->runner, guest->todo, false));
     TWILL__GUARD_POP(0);
     twill__guest_out(guest);
 }
@@ -40053,7 +40058,7 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
                                    twill__errand *work)
 {
     twill__hand guest_runner;
-    twill__guest guest = {pool, &guest_runner, work, NULL};
+    twill__guest guest = {pool, &guest_runner, work, NULL, NULL};
     if (!runner)
         twill__guest_in(pool, &guest_runner);
     else
@@ -40065,6 +40070,20 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
         twill__run_nested(pool, runner, work);
     else
         twill__guest_runs(&guest);
+}
+
+/* The same with a plain task, on a thread that is none of the pool's. */
+static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
+                                         const twill__todo *todo)
+{
+    twill__hand runner;
+    twill__guest guest = {pool, &runner, NULL, NULL, todo};
+    twill__guest_in(pool, &runner);
+    runner.plain = true;
+    runner.index = todo->index;
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    twill__guest_runs(&guest);
 }
 
 /* ---- a stand-in ---- */
@@ -40168,7 +40187,7 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
                                                            const twill__todo *todo)
 {
     twill__self *self = twill__thread();
-    twill__guest guest = {pool, runner, NULL, self->team};
+    twill__guest guest = {pool, runner, NULL, self->team, todo};
     runner->outer = (twill__hand *)self->runner;
     runner->index = todo->index;
     self->runner = runner;
@@ -42573,19 +42592,11 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             return TWILL_CANCELLED;
         todo = twill__todos_pop(&pool->todos);
         pool->visitors++;
-        if (todo.fn) {
-            twill_task task = twill__task_about(pool, todo.index, todo.context);
-            twill_status ended;
-            twill__turn_end(pool, turn);
-            ended = todo.fn(todo.arg, NULL, &task) ? TWILL_FAILED : TWILL_OK;
-            twill__count(pool, NULL, TWILL__N_STARTED);
-            twill__count(pool, NULL, twill__counted_of(ended));
-            twill__turn_begin(pool, turn);
-            pool->over++;
-        } else {
+        if (todo.fn)
+            twill__run_plain_here(pool, turn, &todo);
+        else
             twill__run_here(pool, turn, NULL, twill__errand_at((twill__todo_entry *)todo.arg));
-            twill__turn_begin(pool, turn);
-        }
+        twill__turn_begin(pool, turn);
         twill__pool_left(pool, turn);
     }
 }
