@@ -355,6 +355,44 @@ TEST(a_stopped_pool_takes_no_object)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+static void *stops_the_pool(void *pool)
+{
+    return (void *)(intptr_t)twill_pool_stop(pool, (twill_until){0, NULL}, (twill_until){0, NULL},
+                                             NULL);
+}
+
+/* A pool stops: its first seat is shut, on the second one a crew goes on, and the third is free. Whoever
+   gets that has it, and the stop waits for it. */
+TEST(a_seat_that_is_had_is_kept)
+{
+    twill_pool *pool;
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    pthread_t thread;
+    void *status;
+    site s[3];
+    twill_status third;
+
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+    CHECK_EQ(open_site(&s[0], &(twill_run){.pool = pool}, 2, 0), TWILL_OK);
+    CHECK_EQ(open_site(&s[1], &(twill_run){.pool = pool}, 2, 0), TWILL_OK);
+    CHECK(s[0].heap.crew->job.seat == &s[0].heap.crew->job.team->seat[0]);
+    close_site(&s[0], NULL);
+    CHECK_EQ(pthread_create(&thread, NULL, stops_the_pool, pool), 0);
+    while (!(atomic_load(&s[1].heap.crew->job.team->seat[0].word) & TWILL__SEAT_SHUT) &&
+           twill_now() < end)
+        twill_sleep(twill_within(TWILL_US(200)));
+    third = open_site(&s[2], &(twill_run){.pool = pool}, 2, 0);
+    CHECK(third == TWILL_OK || third == TWILL_CLOSED);
+    if (third == TWILL_OK)
+        close_site(&s[2], NULL);
+    else
+        free(s[2].memory);
+    close_site(&s[1], NULL);
+    CHECK_EQ(pthread_join(thread, &status), 0);
+    CHECK_EQ((intptr_t)status, TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* What the threads of a pool could not be given, its crews report. */
 TEST(a_crew_reports_what_its_pool_could_not_do)
 {

@@ -873,6 +873,78 @@ static void until_step(int at_least)
         twill_sleep(twill_within(TWILL_US(50)));
 }
 
+/* The first producer has consumed an item itself when it waits; then the second one consumes, and
+   fails. */
+static twill_status told_to_the_first;
+
+static int produce_and_wait(twill_queue *queue, const twill_task *task)
+{
+    if (task->index == 0) {
+        for (int k = 1; k <= 2; k++)
+            CHECK_EQ(twill_queue_push(queue, &k), TWILL_OK);
+        atomic_store(&step, 1);
+        told_to_the_first =
+            twill_sleep(twill_within_or_cancelled(TWILL_SEC(30), task->until.cancel));
+        return 0;
+    }
+    until_step(1);
+    (void)twill_queue_push(queue, &(int){3});
+    return 0;
+}
+
+static int two_is_bad(void *item, const twill_task *task)
+{
+    (void)task;
+    return *(int *)item == 2 ? 9 : 0;
+}
+
+TEST(a_producer_that_has_consumed_is_told_of_a_failure_above)
+{
+    twill_report report;
+
+    atomic_store(&step, 0);
+    CHECK_EQ(twill_produce_consume(
+                 sizeof(int), produce_and_wait, two_is_bad,
+                 &(twill_produce_consume_options){.run = {.workers = 2, .report = &report},
+                                                  .producers = 2,
+                                                  .queue.capacity = 1}),
+             TWILL_FAILED);
+    CHECK_EQ(told_to_the_first, TWILL_CANCELLED);
+    CHECK_EQ(report.first_error.index, 1);
+    CHECK_EQ(report.first_error.code, 9);
+}
+
+static int produce_four_at_once(twill_queue *queue, const twill_task *task)
+{
+    (void)task;
+    for (int k = 2; k < 6; k++)
+        CHECK_EQ(twill_queue_push(queue, &k), TWILL_OK);
+    return 0;
+}
+
+/* What was popped beside an item that fails, and is not consumed, was not popped in the books. */
+TEST(items_that_are_spared_were_cleared)
+{
+    const twill_queue_engine engines[2] = {TWILL_ENGINE_DEFAULT, TWILL_ENGINE_LOCK};
+
+    for (int k = 0; k < 2; k++) {
+        twill_queue_stats stats;
+        faults_fail_thread(1);
+        CHECK_EQ(twill_produce_consume(sizeof(int), produce_four_at_once, two_is_bad,
+                                       &(twill_produce_consume_options){
+                                           .run.workers = 1,
+                                           .batch = 4,
+                                           .queue = {.capacity = 4, .engine = engines[k]},
+                                           .queue_stats = &stats}),
+                 TWILL_FAILED);
+        faults_fail_thread(0);
+        CHECK_EQ(stats.accepted, 4);
+        CHECK_EQ(stats.popped, 1);
+        CHECK_EQ(stats.cleared, 3);
+        CHECK_EQ(stats.dropped + stats.expired + stats.length, 0);
+    }
+}
+
 static int produce_two_fills(twill_queue *queue, const twill_task *task)
 {
     (void)task;

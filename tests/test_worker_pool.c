@@ -116,6 +116,12 @@ TEST(too_many_workers_are_refused)
     CHECK_PTR(pool, NULL);
 }
 
+static int no_task(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    return 0;
+}
+
 TEST(threads_that_cannot_be_started)
 {
     int before = kit_threads();
@@ -136,6 +142,10 @@ TEST(threads_that_cannot_be_started)
                 continue;
             }
             CHECK_EQ(twill_pool_workers(pool), k - 1);
+            for (int i = 0; i < 10; i++)
+                CHECK_EQ(twill_pool_submit(pool, no_task, NULL, NULL, NULL), TWILL_OK);
+            CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+            CHECK_EQ(twill_pool_workers(pool), k - 1); /* it does not try again by itself */
             CHECK_EQ(twill_parallel_for(1000, no_work, &(twill_parallel_options){.run.pool = pool}),
                      TWILL_OK);
             CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
