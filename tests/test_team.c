@@ -1057,6 +1057,29 @@ static int dear_item(const twill_task *task)
 }
 
 /* A loop that was worth helpers calls them before its first item. */
+static int takes_20_us(const twill_task *task)
+{
+    twill_ns end = twill_now() + TWILL_US(20);
+
+    (void)task;
+    while (twill_now() < end)
+        continue;
+    return 0;
+}
+
+/* However a call without wishes ends, alone, helped, on a pool: its thread is in no call then. */
+TEST(a_thread_is_in_no_call_after_its_calls)
+{
+    twill_parallel_options pooled = {.run.pool = make_pool(2)};
+
+    for (int i = 0; i < 6; i++) {
+        CHECK_EQ(twill_parallel_for(i < 3 ? 10 : 400, takes_20_us, i % 3 == 2 ? &pooled : NULL),
+                 TWILL_OK);
+        CHECK(twill__thread()->job == NULL);
+    }
+    CHECK_EQ(twill_pool_destroy(pooled.run.pool), TWILL_OK);
+}
+
 TEST(dear_loop_is_known_again)
 {
     atomic_uint ran[128];
