@@ -1379,7 +1379,9 @@ TEST(fork_child_has_no_batcher)
 /* A fork in a callback, while another thread has the lock. In the child it stays locked: there
    nothing is called or told any more, and the calls that went round the callback say FORKED. */
 static pid_t fork_child = -1;
-static int fork_where; /* 0: fn; 1: on_item; 2: fn of a batch inside of an add in fn */
+/* 0: fn; 1: on_item; 2: fn of a batch inside of an add in fn; 3: on_item of the first of two; 4: fn of
+   a batch inside of a flush */
+static int fork_where;
 
 static void fork_here(plan *p)
 {
@@ -1403,7 +1405,7 @@ static int forking_fn(twill_batch *batch, const twill_task *task)
             return status == TWILL_FORKED ? 7 : (_exit(3), 0);
         CHECK_EQ(status, TWILL_OK);
     }
-    if (fork_child < 0 && fork_where != 1 && (fork_where == 0 || item == 1))
+    if (fork_child < 0 && fork_where % 2 == 0 && (fork_where != 2 || item == 1))
         fork_here(p);
     return fork_child == 0 ? 7 : 0;
 }
@@ -1417,7 +1419,7 @@ static void forking_told(void *item, const twill_outcome *outcome, void *result,
         _exit(4);
     CHECK_EQ(outcome->status, TWILL_OK);
     atomic_fetch_add(&p->told[number_of(item)], 1);
-    if (fork_child < 0 && fork_where == 1)
+    if (fork_child < 0 && fork_where % 2 == 1)
         fork_here(p);
 }
 
@@ -1435,12 +1437,14 @@ static int hold_worker(void *arg, void *result, const twill_task *task)
 /* On a pool of one the caller works. */
 TEST(a_fork_in_a_callback)
 {
-    for (fork_where = 0; fork_where < 3; fork_where++) {
+    for (fork_where = 0; fork_where < 5; fork_where++) {
+        const int adds = fork_where == 4 ? 2 : 3;
         pid_t parent = getpid();
         twill_pool *pool;
         twill_status status = TWILL_OK;
         int child = -1;
-        plan *p = plan_of(OPTIONS(.max_items = 1, .linger = TWILL_FOREVER, .capacity = 2));
+        plan *p = plan_of(
+            OPTIONS(.max_items = fork_where == 3 ? 2 : 1, .linger = TWILL_FOREVER, .capacity = 2));
         fork_child = -1;
         CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
         p->options.run.pool = pool;
@@ -1451,19 +1455,22 @@ TEST(a_fork_in_a_callback)
         while (!atomic_load(&p->inside))
             nap(TWILL_US(50));
         CHECK_EQ(twill_batcher_create(&p->batcher, forking_fn, &p->options), TWILL_OK);
-        for (int i = 0; i < 3 && status == TWILL_OK; i++)
+        for (int i = 0; i < adds && status == TWILL_OK; i++)
             status = add(p, i);
         if (status == TWILL_OK)
             status = twill_batcher_flush(p->batcher);
-        if (getpid() != parent)
+        if (getpid() != parent) {
+            if (!(atomic_load(&p->batcher->lock) & 1)) /* the parent's, and nobody's to give back */
+                _exit(5);
             _exit(status == TWILL_FORKED && twill_batcher_destroy(p->batcher) == TWILL_OK ? 0 : 1);
+        }
         CHECK_EQ(status, TWILL_OK);
         atomic_store(&p->hold, false);
         CHECK(fork_child > 0);
         CHECK_EQ(waitpid(fork_child, &child, 0), fork_child);
         CHECK(WIFEXITED(child));
         CHECK_EQ(WEXITSTATUS(child), 0);
-        CHECK_EQ(stats_of(p).done, fork_where == 2 ? 4 : 3);
+        CHECK_EQ(stats_of(p).done, fork_where == 2 ? 4 : adds);
         CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
         free(p);
