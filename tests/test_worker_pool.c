@@ -7,6 +7,7 @@
 #include "twill_worker_pool.h"
 
 #include "parallel_kit.h"
+#include "pool_kit.h"
 
 #include <limits.h>
 #include <dirent.h>
@@ -142,10 +143,19 @@ TEST(threads_that_cannot_be_started)
                 continue;
             }
             CHECK_EQ(twill_pool_workers(pool), k - 1);
-            for (int i = 0; i < 10; i++)
-                CHECK_EQ(twill_pool_submit(pool, no_task, NULL, NULL, NULL), TWILL_OK);
-            CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
-            CHECK_EQ(twill_pool_workers(pool), k - 1); /* it does not try again by itself */
+            if (k == 3) { /* it does not try again by itself, later and with all of them busy */
+                struct gate gate = {0};
+                (void)twill_sleep(twill_within(TWILL_MS(30)));
+                for (int i = 0; i < 2; i++)
+                    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+                CHECK(gate_inside(&gate, 2));
+                for (int i = 0; i < 10; i++)
+                    CHECK_EQ(twill_pool_submit(pool, no_task, NULL, NULL, NULL), TWILL_OK);
+                CHECK_EQ(twill_pool_workers(pool), 2);
+                gate_open(&gate);
+                CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+                CHECK_EQ(twill_pool_workers(pool), 2);
+            }
             CHECK_EQ(twill_parallel_for(1000, no_work, &(twill_parallel_options){.run.pool = pool}),
                      TWILL_OK);
             CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);

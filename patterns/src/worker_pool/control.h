@@ -107,7 +107,7 @@ static inline twill_status twill__pool_begin(twill__pool *pool)
 {
     const twill_pool_options *options = &pool->options;
     twill_until forever = {0, NULL};
-    bool watched = options->stuck_after || pool->most > pool->least, well = true;
+    bool watched = options->stuck_after || pool->most > pool->least, well = true, few;
     unsigned live;
     twill__turn turn;
     twill__turn_begin(pool, &turn);
@@ -117,13 +117,11 @@ static inline twill_status twill__pool_begin(twill__pool *pool)
         well = twill__worker_start(pool);
     (void)twill__pool_await(pool, &turn, forever, twill__all_came, NULL);
     live = pool->live;
-    if (live < pool->least && !options->lazy && live) {
+    few = !options->lazy && live < pool->least;
+    if (few && live)
         pool->least = live; /* it does not try again by itself; twill_pool_resize does */
-        pool->degraded = true;
-    }
     twill__turn_end(pool, &turn);
-    if ((watched && !pool->has_watch) || (!options->lazy && !live) ||
-        (options->run.strict && !well) || (options->run.strict && pool->degraded)) {
+    if ((watched && !pool->has_watch) || (few && (!live || options->run.strict))) {
         (void)twill__pool_end(pool, forever, forever, NULL);
         twill__pool_free(pool);
         return TWILL_NO_THREAD;

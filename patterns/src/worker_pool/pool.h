@@ -172,7 +172,7 @@ typedef struct twill__pool {
     bool sealed;         /* to tasks, too */
     bool leaving;        /* workers go when there is nothing to do */
     bool forsaken, gone; /* twill_pool_abandon; the memory goes */
-    bool degraded, telling, is_high;
+    bool telling, is_high;
     twill__todos todos;
     size_t later, reserved; /* tasks that wait for their time; that are on their way in */
     size_t timed;           /* works with timers, set or to be set */

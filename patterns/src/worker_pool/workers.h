@@ -75,7 +75,6 @@ static inline bool twill__worker_start(twill__pool *pool)
         worker->life = TWILL__NO_THREAD_YET;
         pool->live--;
         pool->coming--;
-        pool->degraded = true;
         pool->failed_at = twill__clock_now();
         return false;
     }
@@ -732,7 +731,6 @@ static inline bool twill__worker_begins(twill__worker *worker)
         twill__hand_in(pool, runner);
         twill__pool_changed(pool, &turn);
     } else {
-        pool->degraded = true;
         pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
     }
