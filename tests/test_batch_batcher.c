@@ -1380,7 +1380,7 @@ TEST(fork_child_has_no_batcher)
    nothing is called or told any more, and the calls that went round the callback say FORKED. */
 static pid_t fork_child = -1;
 /* 0: fn; 1: on_item; 2: fn of a batch inside of an add in fn; 3: on_item of the first of two; 4: fn of
-   a batch inside of a flush */
+   a batch inside of a flush; 5: on_item of the first of two in a stop */
 static int fork_where;
 
 static void fork_here(plan *p)
@@ -1417,7 +1417,7 @@ static void forking_told(void *item, const twill_outcome *outcome, void *result,
     (void)result;
     if (fork_child == 0)
         _exit(4);
-    CHECK_EQ(outcome->status, TWILL_OK);
+    CHECK_EQ(outcome->status, fork_where == 5 ? TWILL_CANCELLED : TWILL_OK);
     atomic_fetch_add(&p->told[number_of(item)], 1);
     if (fork_child < 0 && fork_where % 2 == 1)
         fork_here(p);
@@ -1437,14 +1437,16 @@ static int hold_worker(void *arg, void *result, const twill_task *task)
 /* On a pool of one the caller works. */
 TEST(a_fork_in_a_callback)
 {
-    for (fork_where = 0; fork_where < 5; fork_where++) {
-        const int adds = fork_where == 4 ? 2 : 3;
+    for (fork_where = 0; fork_where < 6; fork_where++) {
+        const int adds = fork_where >= 4 ? 2 : 3;
+        const size_t max_items[6] = {1, 1, 1, 2, 1, 9};
+        twill_future future = {0};
         pid_t parent = getpid();
         twill_pool *pool;
         twill_status status = TWILL_OK;
         int child = -1;
         plan *p = plan_of(
-            OPTIONS(.max_items = fork_where == 3 ? 2 : 1, .linger = TWILL_FOREVER, .capacity = 2));
+            OPTIONS(.max_items = max_items[fork_where], .linger = TWILL_FOREVER, .capacity = 2));
         fork_child = -1;
         CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
         p->options.run.pool = pool;
@@ -1456,8 +1458,10 @@ TEST(a_fork_in_a_callback)
             nap(TWILL_US(50));
         CHECK_EQ(twill_batcher_create(&p->batcher, forking_fn, &p->options), TWILL_OK);
         for (int i = 0; i < adds && status == TWILL_OK; i++)
-            status = add(p, i);
-        if (status == TWILL_OK)
+            status = twill_batcher_add(p->batcher, &p->numbers[i], i ? NULL : &future);
+        if (status == TWILL_OK && fork_where == 5)
+            status = twill_batcher_stop(p->batcher, twill_within(0), (twill_until){0, NULL}, NULL);
+        else if (status == TWILL_OK)
             status = twill_batcher_flush(p->batcher);
         if (getpid() != parent) {
             if (!(atomic_load(&p->batcher->lock) & 1)) /* the parent's, and nobody's to give back */
@@ -1470,7 +1474,8 @@ TEST(a_fork_in_a_callback)
         CHECK_EQ(waitpid(fork_child, &child, 0), fork_child);
         CHECK(WIFEXITED(child));
         CHECK_EQ(WEXITSTATUS(child), 0);
-        CHECK_EQ(stats_of(p).done, fork_where == 2 ? 4 : adds);
+        CHECK_EQ(stats_of(p).done, fork_where == 5 ? 0 : fork_where == 2 ? 4 : adds);
+        twill_future_release(future);
         CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
         free(p);
