@@ -1440,7 +1440,7 @@ TEST(a_fork_in_a_callback)
     for (fork_where = 0; fork_where < 6; fork_where++) {
         const int adds = fork_where >= 4 ? 2 : 3;
         const size_t max_items[6] = {1, 1, 1, 2, 1, 9};
-        twill_future future = {0};
+        twill_future futures[3] = {{0}}; /* those are told one by one */
         pid_t parent = getpid();
         twill_pool *pool;
         twill_status status = TWILL_OK;
@@ -1458,7 +1458,8 @@ TEST(a_fork_in_a_callback)
             nap(TWILL_US(50));
         CHECK_EQ(twill_batcher_create(&p->batcher, forking_fn, &p->options), TWILL_OK);
         for (int i = 0; i < adds && status == TWILL_OK; i++)
-            status = twill_batcher_add(p->batcher, &p->numbers[i], i ? NULL : &future);
+            status =
+                twill_batcher_add(p->batcher, &p->numbers[i], fork_where % 2 ? &futures[i] : NULL);
         if (status == TWILL_OK && fork_where == 5)
             status = twill_batcher_stop(p->batcher, twill_within(0), (twill_until){0, NULL}, NULL);
         else if (status == TWILL_OK)
@@ -1475,7 +1476,8 @@ TEST(a_fork_in_a_callback)
         CHECK(WIFEXITED(child));
         CHECK_EQ(WEXITSTATUS(child), 0);
         CHECK_EQ(stats_of(p).done, fork_where == 5 ? 0 : fork_where == 2 ? 4 : adds);
-        twill_future_release(future);
+        for (int i = 0; i < 3; i++)
+            twill_future_release(futures[i]);
         CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
         free(p);
