@@ -20986,8 +20986,9 @@ static inline uint64_t twill__tally_read(const twill__tally *counter, unsigned k
    first value (where an earlier run left off), are no progress: they start the rate anew. */
 static inline void twill__tally_set(twill__tally *counter, uint64_t value)
 {
-    uint64_t base =
-        atomic_load_explicit(&counter->base, memory_order_acquire); /* as in twill__tally_read */
+    /* relaxed: a call that came before is seen, and what it stood for; one beside us may be the later
+       one, with all that came to it */
+    uint64_t base = atomic_load_explicit(&counter->base, memory_order_relaxed);
     uint64_t sum = twill__tally_sum(counter, TWILL__TALLY_DONE);
     bool anew = value < base + sum || base + sum == 0;
     atomic_store_explicit(&counter->base, value - sum,
@@ -27616,7 +27617,7 @@ TWILL__DEFINE twill_status twill_batch_flat_map(const void *items, size_t item_s
                                                 size_t *values_n,
                                                 const twill_batch_options *options)
 {
-    twill__flat flat;
+    twill__flat flat = {.fn = fn, .value_size = value_size, .values = values, .values_n = values_n};
     twill_status status;
     options = twill__batch_options(options);
     if (values)
@@ -27627,13 +27628,8 @@ TWILL__DEFINE twill_status twill_batch_flat_map(const void *items, size_t item_s
                                 fn != NULL && value_size && values && values_n);
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    memset(&flat, 0, sizeof flat);
     twill__calls_init(&flat.calls, options, items, item_size, n);
     flat.calls.flat = &flat;
-    flat.fn = fn;
-    flat.value_size = value_size;
-    flat.values = values;
-    flat.values_n = values_n;
     atomic_init(&flat.no_memory, 0);
     return twill__calls_run(&flat.calls, twill__flat_steps, twill__flat_finish, &flat);
 }
@@ -34399,8 +34395,8 @@ static inline void twill__resource_exit(struct twill_resource_pool *pool,
     twill__node *destroyer = pool->destroyer;
     if (destroyer && twill__resource_deserted(pool)) {
         pool->destroyer = NULL;
-        /* pairs with twill__await; the destroyer takes the lock again before it frees */
-        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
+        /* relaxed: the destroyer takes the lock, which we hold, before it frees */
+        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_relaxed);
         twill__resource_wake(turn, &destroyer->word);
     }
     if (twill__resource_calm(pool))
@@ -38945,7 +38941,7 @@ typedef struct twill__pool {
     bool sealed;         /* to tasks, too */
     bool leaving;        /* workers go when there is nothing to do */
     bool forsaken, gone; /* twill_pool_abandon; the memory goes */
-    bool degraded, telling, is_high;
+    bool telling, is_high;
     twill__todos todos;
     size_t later, reserved; /* tasks that wait for their time; that are on their way in */
     size_t timed;           /* works with timers, set or to be set */
@@ -40385,7 +40381,6 @@ static inline bool twill__worker_start(twill__pool *pool)
         worker->life = TWILL__NO_THREAD_YET;
         pool->live--;
         pool->coming--;
-        pool->degraded = true;
         pool->failed_at = twill__clock_now();
         return false;
     }
@@ -41042,7 +41037,6 @@ static inline bool twill__worker_begins(twill__worker *worker)
         twill__hand_in(pool, runner);
         twill__pool_changed(pool, &turn);
     } else {
-        pool->degraded = true;
         pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
     }
@@ -42170,7 +42164,7 @@ static inline twill_status twill__pool_begin(twill__pool *pool)
 {
     const twill_pool_options *options = &pool->options;
     twill_until forever = {0, NULL};
-    bool watched = options->stuck_after || pool->most > pool->least, well = true;
+    bool watched = options->stuck_after || pool->most > pool->least, well = true, few;
     unsigned live;
     twill__turn turn;
     twill__turn_begin(pool, &turn);
@@ -42180,13 +42174,11 @@ static inline twill_status twill__pool_begin(twill__pool *pool)
         well = twill__worker_start(pool);
     (void)twill__pool_await(pool, &turn, forever, twill__all_came, NULL);
     live = pool->live;
-    if (live < pool->least && !options->lazy && live) {
+    few = !options->lazy && live < pool->least;
+    if (few && live)
         pool->least = live; /* it does not try again by itself; twill_pool_resize does */
-        pool->degraded = true;
-    }
     twill__turn_end(pool, &turn);
-    if ((watched && !pool->has_watch) || (!options->lazy && !live) ||
-        (options->run.strict && !well) || (options->run.strict && pool->degraded)) {
+    if ((watched && !pool->has_watch) || (few && (!live || options->run.strict))) {
         (void)twill__pool_end(pool, forever, forever, NULL);
         twill__pool_free(pool);
         return TWILL_NO_THREAD;

@@ -6734,7 +6734,7 @@ TWILL__DEFINE twill_status twill_batch_flat_map(const void *items, size_t item_s
                                                 size_t *values_n,
                                                 const twill_batch_options *options)
 {
-    twill__flat flat;
+    twill__flat flat = {.fn = fn, .value_size = value_size, .values = values, .values_n = values_n};
     twill_status status;
     options = twill__batch_options(options);
     if (values)
@@ -6745,13 +6745,8 @@ TWILL__DEFINE twill_status twill_batch_flat_map(const void *items, size_t item_s
                                 fn != NULL && value_size && values && values_n);
     if (status != TWILL_OK)
         return twill__refuse(&options->run, n, status);
-    memset(&flat, 0, sizeof flat);
     twill__calls_init(&flat.calls, options, items, item_size, n);
     flat.calls.flat = &flat;
-    flat.fn = fn;
-    flat.value_size = value_size;
-    flat.values = values;
-    flat.values_n = values_n;
     atomic_init(&flat.no_memory, 0);
     return twill__calls_run(&flat.calls, twill__flat_steps, twill__flat_finish, &flat);
 }

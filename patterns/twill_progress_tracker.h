@@ -6241,8 +6241,9 @@ static inline uint64_t twill__tally_read(const twill__tally *counter, unsigned k
    first value (where an earlier run left off), are no progress: they start the rate anew. */
 static inline void twill__tally_set(twill__tally *counter, uint64_t value)
 {
-    uint64_t base =
-        atomic_load_explicit(&counter->base, memory_order_acquire); /* as in twill__tally_read */
+    /* relaxed: a call that came before is seen, and what it stood for; one beside us may be the later
+       one, with all that came to it */
+    uint64_t base = atomic_load_explicit(&counter->base, memory_order_relaxed);
     uint64_t sum = twill__tally_sum(counter, TWILL__TALLY_DONE);
     bool anew = value < base + sum || base + sum == 0;
     atomic_store_explicit(&counter->base, value - sum,

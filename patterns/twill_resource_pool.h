@@ -3800,8 +3800,8 @@ static inline void twill__resource_exit(struct twill_resource_pool *pool,
     twill__node *destroyer = pool->destroyer;
     if (destroyer && twill__resource_deserted(pool)) {
         pool->destroyer = NULL;
-        /* pairs with twill__await; the destroyer takes the lock again before it frees */
-        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_acq_rel);
+        /* relaxed: the destroyer takes the lock, which we hold, before it frees */
+        atomic_fetch_or_explicit(&destroyer->word, TWILL__GRANTED, memory_order_relaxed);
         twill__resource_wake(turn, &destroyer->word);
     }
     if (twill__resource_calm(pool))

@@ -6988,7 +6988,7 @@ typedef struct twill__pool {
     bool sealed;         /* to tasks, too */
     bool leaving;        /* workers go when there is nothing to do */
     bool forsaken, gone; /* twill_pool_abandon; the memory goes */
-    bool degraded, telling, is_high;
+    bool telling, is_high;
     twill__todos todos;
     size_t later, reserved; /* tasks that wait for their time; that are on their way in */
     size_t timed;           /* works with timers, set or to be set */
@@ -8428,7 +8428,6 @@ static inline bool twill__worker_start(twill__pool *pool)
         worker->life = TWILL__NO_THREAD_YET;
         pool->live--;
         pool->coming--;
-        pool->degraded = true;
         pool->failed_at = twill__clock_now();
         return false;
     }
@@ -9085,7 +9084,6 @@ static inline bool twill__worker_begins(twill__worker *worker)
         twill__hand_in(pool, runner);
         twill__pool_changed(pool, &turn);
     } else {
-        pool->degraded = true;
         pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
     }
@@ -10213,7 +10211,7 @@ static inline twill_status twill__pool_begin(twill__pool *pool)
 {
     const twill_pool_options *options = &pool->options;
     twill_until forever = {0, NULL};
-    bool watched = options->stuck_after || pool->most > pool->least, well = true;
+    bool watched = options->stuck_after || pool->most > pool->least, well = true, few;
     unsigned live;
     twill__turn turn;
     twill__turn_begin(pool, &turn);
@@ -10223,13 +10221,11 @@ static inline twill_status twill__pool_begin(twill__pool *pool)
         well = twill__worker_start(pool);
     (void)twill__pool_await(pool, &turn, forever, twill__all_came, NULL);
     live = pool->live;
-    if (live < pool->least && !options->lazy && live) {
+    few = !options->lazy && live < pool->least;
+    if (few && live)
         pool->least = live; /* it does not try again by itself; twill_pool_resize does */
-        pool->degraded = true;
-    }
     twill__turn_end(pool, &turn);
-    if ((watched && !pool->has_watch) || (!options->lazy && !live) ||
-        (options->run.strict && !well) || (options->run.strict && pool->degraded)) {
+    if ((watched && !pool->has_watch) || (few && (!live || options->run.strict))) {
         (void)twill__pool_end(pool, forever, forever, NULL);
         twill__pool_free(pool);
         return TWILL_NO_THREAD;
