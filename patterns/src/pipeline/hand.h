@@ -463,12 +463,12 @@ static inline const twill__flow_waiter *twill__flow_helper(const twill__flow *p)
     return NULL;
 }
 
-/* Whether it had better go back: its wait is over, or there is a ticket for it, and it has done
-   enough for its way here. */
+/* Whether it had better go back: its wait is over, or there has been enough of it, and there is a
+   ticket. Not sooner: while nothing else is ready, many tickets come back at once. */
 static inline bool twill__flow_helper_leaves(const twill__flow *p, const twill__flow_waiter *helper,
                                              uint64_t took)
 {
-    return (helper->item && (p->shut || (p->free_count && took > p->goal))) ||
+    return (helper->item && (p->shut || (p->free_count && took / TWILL__FLOW_HELP > p->goal))) ||
            twill__over(helper->until) != TWILL_OK;
 }
 

@@ -15,6 +15,7 @@
 enum { TWILL__FLOW_BURST = 256 };
 /* calls between two looks at the time; with a deadline or a token: they may turn slow */
 enum { TWILL__FLOW_LOOK_MOST = 64, TWILL__FLOW_LOOK_TIMED = 16 };
+enum { TWILL__FLOW_HELP = 20 };    /* bursts' time that a push helps, although there is a ticket */
 #define TWILL__FLOW_BURST_NS 50000 /* what a burst shall last: its turn under the lock vanishes */
 #define TWILL__FLOW_SPIN     5000  /* ns: a burst of 256 is shown in a microsecond or two */
 #define TWILL__FLOW_LOOK_NS  8000  /* what quick calls last together between two looks */
