@@ -1675,6 +1675,147 @@ TEST(a_forked_child_is_told)
     twill_queue_destroy(queue);
 }
 
+/* A callback forks while the lock is held (by itself, in the place of another thread): in the child
+   it stays locked, and nothing of the queue may be waited for, nor any item run. */
+#if HARNESS_FORKS
+extern unsigned alarm(unsigned seconds);
+
+static pid_t forked;
+static twill_queue *fork_queue;
+
+static void fork_once(void)
+{
+    if (forked == 0)
+        _exit(2); /* nothing is run in the child */
+    if (forked > 0)
+        return;
+    twill__lock(&fork_queue->lock);
+    forked = fork();
+    if (forked == 0)
+        alarm(20); /* instead of a hang */
+    else
+        twill__unlock(&fork_queue->lock);
+}
+
+static void drop_and_fork(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    fork_once();
+}
+
+static void the_child_has_ended(void)
+{
+    int status = -1;
+    CHECK(forked > 0);
+    CHECK_EQ(waitpid(forked, &status, 0), forked);
+    CHECK_EQ(status, 0);
+}
+
+static twill_status call_that_drops(int which, twill_queue *queue, twill_queue *other)
+{
+    int items[] = {1, 2, 3, 4}, got;
+    twill_queue_case cases[] = {{.queue = other, .item = &got},
+                                {.queue = queue, .push = true, .item = items}};
+    switch (which) {
+    case 0:
+        return twill_queue_push(queue, items);
+    case 1:
+        return twill_queue_push_many_until(queue, items, 4, NULL, (twill_until){0, NULL});
+    case 2:
+        return twill_queue_select_until(cases, 2, TWILL_SELECT_IN_ORDER, NULL,
+                                        (twill_until){0, NULL});
+    default:
+        (void)twill_queue_clear(queue);
+        return twill_queue_push(queue, items);
+    }
+}
+
+TEST(a_drop_forks)
+{
+    for (int which = 0; which < 4; which++) {
+        pid_t self = getpid();
+        twill_queue *other = queue_of((twill_queue_options){.capacity = 2});
+        twill_queue *queue = queue_of((twill_queue_options){
+            .capacity = 2, .overflow = TWILL_OVERFLOW_DROP_OLDEST, .drop = drop_and_fork});
+        twill_status status;
+        forked = -1;
+        fork_queue = queue;
+        push(queue, 7);
+        push(queue, 8);
+        status = call_that_drops(which, queue, other);
+        if (getpid() != self)
+            _exit(status == TWILL_FORKED ? 0 : 1);
+        CHECK_EQ(status, TWILL_OK);
+        the_child_has_ended();
+        CHECK(balanced(queue));
+        CHECK_EQ(twill_queue_destroy(other), TWILL_OK);
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    }
+}
+
+typedef struct forking { /* of the call */
+    int at;              /* the item; -1: the producer does it */
+    int seen[40];
+} forking;
+
+static int produce_40(twill_queue *queue, const twill_task *task)
+{
+    const forking *f = task->context;
+    fork_queue = queue;
+    for (int i = 0; i < 40; i++) {
+        twill_status status = twill_queue_push(queue, &i);
+        if (status != TWILL_OK)
+            return (int)status;
+        if (i == 20 && f->at < 0) {
+            fork_once();
+            if (forked == 0)
+                return 0;
+        }
+    }
+    return 0;
+}
+
+static int consume_one(void *item, const twill_task *task)
+{
+    forking *f = task->context;
+    int i = *(int *)item;
+    if (i == f->at || forked == 0)
+        fork_once();
+    f->seen[i]++;
+    return 0;
+}
+
+TEST(a_callback_of_the_call_forks)
+{
+    /* the caller alone: while it relieves the queue; after that; in the producer */
+    static const struct {
+        int at;
+        size_t capacity, batch;
+    } ways[] = {{10, 4, 0}, {10, 100, 0}, {10, 100, 8}, {39, 4, 0}, {-1, 4, 0}, {-1, 100, 0}};
+    for (size_t k = 0; k < sizeof ways / sizeof ways[0]; k++) {
+        pid_t self = getpid();
+        forking f = {.at = ways[k].at};
+        twill_status status;
+        forked = -1;
+        faults_fail_thread(1);
+        status = twill_produce_consume(
+            sizeof(int), produce_40, consume_one,
+            &(twill_produce_consume_options){
+                .run.workers = 1,
+                .run.context = &f,
+                .batch = ways[k].batch,
+                .queue = {.capacity = ways[k].capacity, .engine = TEST_ENGINE}});
+        faults_fail_thread(0);
+        if (getpid() != self)
+            _exit(status == TWILL_FORKED ? 0 : 1);
+        CHECK_EQ(status, TWILL_OK);
+        the_child_has_ended();
+        for (int i = 0; i < 40; i++)
+            CHECK_EQ(f.seen[i], 1);
+    }
+}
+#endif
+
 /* ---- typed ---- */
 
 typedef struct job {

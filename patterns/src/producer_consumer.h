@@ -94,7 +94,8 @@ ERRORS
                     queue; destroy from there
     TWILL_INVALID   NULL where something is needed; an option; task_done more often than popped
     TWILL_TOO_BIG   an item beyond max_bytes, a bulk beyond the capacity, sizes
-    TWILL_FORKED    a queue of the parent process. twill_queue_abandon frees it
+    TWILL_FORKED    a queue of the parent process; also the answer of a call whose callback has forked,
+                    in the child: nothing more is run there. twill_queue_abandon frees it
     An item comes before all other answers: an expired deadline or a fired token still gets what is
     there. A blocked push that is told CLOSED has not given its item away.
     twill_produce_consume answers FAILED when an item or a producer failed; report.first_error says
@@ -700,14 +701,14 @@ static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, co
     twill__queue_turn turn;
     twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
     twill__kept kept;
-    if (status == TWILL_OK || status == TWILL_DROPPED)
+    if (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_FORKED)
         return;
     twill__queue_enter(queue, &turn);
     dropped.number = queue->store.next++;
     queue->counts.accepted++;
     queue->counts.dropped++;
-    twill__queue_drop(queue, &turn, &dropped, kept.item);
-    twill__queue_exit(queue, &turn);
+    if (twill__queue_drop(queue, &turn, &dropped, kept.item))
+        twill__queue_exit(queue, &turn);
 }
 
 TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
@@ -721,7 +722,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
             status = twill__push(queue, (const char *)items + k * queue->store.size, 1, false,
                                  &pushed, until, true);
         if (status == TWILL_DROPPED) /* the rest, likewise */
-            for (size_t k = pushed + 1; k < n; k++)
+            for (size_t k = pushed + 1; k < n && twill__queue_here(queue); k++)
                 twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
                                     until);
     } else if (status == TWILL_OK && n) {
@@ -982,12 +983,14 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     int answer;
     waiter->shared = listing;
+    if (!twill__queue_here(queue)) /* a callback has forked */
+        return TWILL_FORKED;
     twill__queue_enter(queue, &turn);
     do { /* exit: each turn drops an item */
         answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
                       : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
-        if (dropped.count)
-            twill__queue_drop(queue, &turn, &dropped, select->kept);
+        if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, select->kept))
+            return TWILL_FORKED;
     } while (answer == TWILL__AGAIN ||
              (!listing && (answer == TWILL_FULL || answer == TWILL_EMPTY) &&
               twill__queue_see(queue, &turn, waiter)));
@@ -1046,7 +1049,7 @@ static inline int twill__select_round(twill__select *select, bool listing)
             continue;
         }
         int now = twill__select_case(select, i, listing);
-        if (now == TWILL__ELSEWHERE || now == TWILL__ANEW)
+        if (now == TWILL__ELSEWHERE || now == TWILL__ANEW || now == TWILL_FORKED)
             return now;
         at->status = (twill_status)now;
         if (now == TWILL_OK || now == TWILL_DROPPED) {
@@ -1073,7 +1076,7 @@ static inline void twill__select_leave(twill__select *select)
         twill_queue *queue = select->cases[i].queue;
         twill__waiter *waiter = &select->waiters[i];
         twill__queue_turn turn;
-        if (!waiter->listed)
+        if (!waiter->listed || !twill__queue_here(queue))
             continue;
         twill__queue_enter(queue, &turn);
         twill__queue_waited(queue, waiter);
@@ -1091,6 +1094,8 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
     twill__node_init(&select->node);
     select->nap = false;
     answer = twill__select_round(select, true);
+    if (answer == TWILL_FORKED)
+        return answer;
     if (answer == TWILL__ANEW) { /* ours: no queue may answer any more */
         twill__select_leave(select);
         return TWILL__AGAIN;
@@ -1138,7 +1143,8 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
     for (;;) { /* exit: chosen, all out, or over; else an item consumed, or another's progress */
         int answer = twill__select_round(select, false);
         twill_status over;
-        if (answer == TWILL_OK || answer == TWILL_DROPPED || !select->live || !wait)
+        if (answer == TWILL_OK || answer == TWILL_DROPPED || answer == TWILL_FORKED ||
+            !select->live || !wait)
             return (twill_status)answer;
         over = twill__over(until);
         if (over != TWILL_OK)
@@ -1149,7 +1155,8 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
             over = (twill_status)answer;
             answer = twill__select_round(select, false); /* what came while we left */
-            if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live)
+            if (answer != TWILL_OK && answer != TWILL_DROPPED && answer != TWILL_FORKED &&
+                select->live)
                 return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : over;
         }
         if (answer != TWILL__AGAIN)
@@ -1444,11 +1451,13 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     me->inside = true;
     code = pc->consume(item, task);
     me->inside = false;
+    if (!twill__queue_here(pc->queue)) /* forked: in the child nothing more is run, nor touched */
+        return;
     twill__item_end(job, me, index, code);
     if (code && pc->options->dead_letter)
         pc->options->dead_letter(item, code, task);
     me->said = 0;
-    if (twill__pc_over(pc))
+    if (twill__queue_here(pc->queue) && twill__pc_over(pc))
         twill__pc_end(pc);
 }
 
@@ -1476,7 +1485,7 @@ static inline twill_status twill__pc_take(twill__pc *pc, twill__pc_worker *worke
 
 static inline void twill__pc_batch(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
-    while (worker->at < worker->count) {
+    while (worker->at < worker->count && twill__queue_here(pc->queue)) {
         size_t k = worker->at++;
         twill__pc_item(pc, task, worker->items + k * pc->queue->store.size, worker->numbers[k]);
     }
@@ -1500,20 +1509,31 @@ static inline void twill__pc_consumer_ended(void *worker_)
     twill__pc_left(pc, 1);
 }
 
+/* noinline: as twill__queue_call_drop */
+static __attribute__((noinline)) twill_status
+twill__pc_consume_all(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    twill_status status = TWILL_OK;
+    while (twill__queue_here(pc->queue) &&
+           (status = twill__pc_take(pc, worker, pc->batch, true)) == TWILL_OK)
+        twill__pc_batch(pc, worker, task);
+    return status;
+}
+
 static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
     twill_status status;
     twill__slot *me = &pc->job->slot[task->worker];
     TWILL__GUARD_PUSH(twill__pc_consumer_ended, worker);
     me->inside = false;
-    while ((status = twill__pc_take(pc, worker, pc->batch, true)) == TWILL_OK)
-        twill__pc_batch(pc, worker, task);
+    status = twill__pc_consume_all(pc, worker, task);
     if (status == TWILL_CANCELLED || status == TWILL_TIMEOUT) {
         twill__stop_all(pc->job, status, true);
         twill__pc_end(pc);
     }
     TWILL__GUARD_POP(0);
-    twill__pc_left(pc, 1);
+    if (twill__queue_here(pc->queue))
+        twill__pc_left(pc, 1);
 }
 
 /* A place among the consumers. If there is none because a producer has one for the moment, `wait`
@@ -1574,6 +1594,8 @@ static inline int twill__pc_relief(void *pc_)
             worker->relieving = true;
             worker->relieved = (size_t)worker->numbers[0];
             twill__pc_batch(pc, worker, &task);
+            if (!twill__queue_here(pc->queue))
+                return -1;
             worker->relieving = false;
             pc->job->slot[k].inside = false;
             twill__set_begin(&pc->job->slot[k], SIZE_MAX - 1);
@@ -1625,6 +1647,8 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
         me->inside = false;
         code = pc->produce(pc->queue, task);
         TWILL__GUARD_POP(0);
+        if (!twill__queue_here(pc->queue))
+            return false;
         me->said = 0;
         worker->producing = false;
         if (code && !atomic_load(&pc->ended) &&
@@ -1650,11 +1674,11 @@ static inline void twill__pc_body(twill__job *job, twill_task *task, size_t begi
     worker->task = task;
     /* read by this thread alone; other numbers differ */
     atomic_store_explicit(&worker->owner, twill__thread_number(), memory_order_relaxed);
-    if (!caller && twill__pc_may_consume(pc, false))
+    if (!caller && twill__queue_here(pc->queue) && twill__pc_may_consume(pc, false))
         twill__pc_consume(pc, worker, task);
-    while (twill__pc_produce(pc, worker, task)) {}
+    while (twill__queue_here(pc->queue) && twill__pc_produce(pc, worker, task)) {}
     /* in vain only beside consumers, who drain */
-    if (twill__pc_may_consume(pc, true))
+    if (twill__queue_here(pc->queue) && twill__pc_may_consume(pc, true))
         twill__pc_consume(pc, worker, task);
     worker->task = NULL;
     atomic_store_explicit(&worker->owner, 0, memory_order_relaxed);
@@ -1722,6 +1746,12 @@ static inline void twill__pc_finish(void *pc_)
     const twill_produce_consume_options *options = pc->options;
     twill_queue_stats stats;
     twill_report report = pc->inner;
+    if (!twill__queue_here(pc->queue)) { /* forked in a callback: the call is the parent's */
+        pc->status = TWILL_FORKED;
+        twill_queue_abandon(pc->queue);
+        TWILL_FREE(pc->memory);
+        return;
+    }
     (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
     (void)twill_queue_clear(pc->queue);
     twill_queue_get_stats(pc->queue, &stats);

@@ -659,6 +659,9 @@ static __attribute__((noinline)) void twill__queue_call_level(twill__queue_calli
     TWILL__GUARD_POP(0);
 }
 
+/* A callback may fork. In the child nothing of the queue is touched from its return on: another
+   thread of the parent may have had the lock. */
+
 /* Whoever set `telling` tells all changes of level, in order. */
 static inline void twill__queue_tell(twill__queue *queue)
 {
@@ -672,6 +675,8 @@ static inline void twill__queue_tell(twill__queue *queue)
         size_t length = queue->store.length;
         twill__queue_exit(queue, &turn);
         twill__queue_call_level(&calling, high, length, &task);
+        if (!twill__queue_here(queue))
+            return;
         twill__queue_enter(queue, &turn);
     }
     queue->telling = false;
@@ -681,15 +686,16 @@ static inline void twill__queue_tell(twill__queue *queue)
 
 /* ---- drops ---- */
 
-/* Under the lock, which it leaves for each callback. `kept`: room for an item. */
-static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
+/* Under the lock, which it leaves for each callback. `kept`: room for an item. False: this is a
+   forked child, where nobody has the lock. */
+static inline bool twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
                                      twill__dropped *dropped, char *kept)
 {
     twill__queue_calling calling;
     if (!queue->drop) {
         queue->gone += dropped->count;
         dropped->count = 0;
-        return;
+        return true;
     }
     twill__calling_begin(queue, &calling);
     calling.dropped = dropped;
@@ -701,10 +707,13 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
             dropped->from += queue->store.size;
         }
         twill__queue_call_drop(&calling, kept, &task);
+        if (!twill__queue_here(queue))
+            return false;
         twill__queue_enter(queue, turn);
         queue->gone++;
     }
     twill__calling_end(queue, &calling);
+    return true;
 }
 
 /* Takes one item out to be dropped. */
@@ -1045,8 +1054,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
     twill__queue_come(queue, &turn, waiter);
     for (;;) { /* exit: a final answer; each turn is an item dropped or another's progress */
         answer = twill__push_now(queue, &turn, waiter, kept, &dropped);
-        if (dropped.count)
-            twill__queue_drop(queue, &turn, &dropped, kept);
+        if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, kept))
+            return TWILL_FORKED;
         if (answer == TWILL__AGAIN)
             continue;
         if (answer == TWILL_FULL && over == TWILL_OK)
@@ -1059,6 +1068,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             int relieved;
             twill__queue_exit(queue, &turn);
             relieved = queue->relief(queue->relief_data);
+            if (!twill__queue_here(queue))
+                return TWILL_FORKED;
             twill__queue_enter(queue, &turn);
             able = relieved >= 0;
             asked = relieved <= 0;
@@ -1098,8 +1109,8 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
     twill__queue_come(queue, &turn, waiter);
     for (;;) { /* exit: as above */
         answer = twill__pop_now(queue, &turn, waiter, kept, &dropped);
-        if (dropped.count)
-            twill__queue_drop(queue, &turn, &dropped, kept);
+        if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, kept))
+            return TWILL_FORKED;
         if (answer == TWILL__AGAIN)
             continue;
         if (answer == TWILL_EMPTY && over == TWILL_OK)
@@ -1382,9 +1393,10 @@ static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
         twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
                            kept, &dropped);
         cleared += dropped.count;
-        if (dropped.count)
-            twill__queue_drop(queue, &turn, &dropped, kept);
-        else if (!twill__queue_see(queue, &turn, &taker))
+        if (dropped.count) {
+            if (!twill__queue_drop(queue, &turn, &dropped, kept))
+                return cleared;
+        } else if (!twill__queue_see(queue, &turn, &taker))
             break;
     }
     twill__queue_exit(queue, &turn);
