@@ -761,7 +761,8 @@ ERRORS
                     queue; destroy from there
     TWILL_INVALID   NULL where something is needed; an option; task_done more often than popped
     TWILL_TOO_BIG   an item beyond max_bytes, a bulk beyond the capacity, sizes
-    TWILL_FORKED    a queue of the parent process. twill_queue_abandon frees it
+    TWILL_FORKED    a queue of the parent process; also the answer of a call whose callback has forked,
+                    in the child: nothing more is run there. twill_queue_abandon frees it
     An item comes before all other answers: an expired deadline or a fired token still gets what is
     there. A blocked push that is told CLOSED has not given its item away.
     twill_produce_consume answers FAILED when an item or a producer failed; report.first_error says
@@ -11798,6 +11799,9 @@ static __attribute__((noinline)) void twill__queue_call_level(twill__queue_calli
     TWILL__GUARD_POP(0);
 }
 
+/* A callback may fork. In the child nothing of the queue is touched from its return on: another
+   thread of the parent may have had the lock. */
+
 /* Whoever set `telling` tells all changes of level, in order. */
 static inline void twill__queue_tell(twill__queue *queue)
 {
@@ -11811,6 +11815,8 @@ static inline void twill__queue_tell(twill__queue *queue)
         size_t length = queue->store.length;
         twill__queue_exit(queue, &turn);
         twill__queue_call_level(&calling, high, length, &task);
+        if (!twill__queue_here(queue))
+            return;
         twill__queue_enter(queue, &turn);
     }
     queue->telling = false;
@@ -11820,15 +11826,16 @@ static inline void twill__queue_tell(twill__queue *queue)
 
 /* ---- drops ---- */
 
-/* Under the lock, which it leaves for each callback. `kept`: room for an item. */
-static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
+/* Under the lock, which it leaves for each callback. `kept`: room for an item. False: this is a
+   forked child, where nobody has the lock. */
+static inline bool twill__queue_drop(twill__queue *queue, twill__queue_turn *turn,
                                      twill__dropped *dropped, char *kept)
 {
     twill__queue_calling calling;
     if (!queue->drop) {
         queue->gone += dropped->count;
         dropped->count = 0;
-        return;
+        return true;
     }
     twill__calling_begin(queue, &calling);
     calling.dropped = dropped;
@@ -11840,10 +11847,13 @@ static inline void twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
             dropped->from += queue->store.size;
         }
         twill__queue_call_drop(&calling, kept, &task);
+        if (!twill__queue_here(queue))
+            return false;
         twill__queue_enter(queue, turn);
         queue->gone++;
     }
     twill__calling_end(queue, &calling);
+    return true;
 }
 
 /* Takes one item out to be dropped. */
@@ -12184,8 +12194,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
     twill__queue_come(queue, &turn, waiter);
     for (;;) { /* exit: a final answer; each turn is an item dropped or another's progress */
         answer = twill__push_now(queue, &turn, waiter, kept, &dropped);
-        if (dropped.count)
-            twill__queue_drop(queue, &turn, &dropped, kept);
+        if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, kept))
+            return TWILL_FORKED;
         if (answer == TWILL__AGAIN)
             continue;
         if (answer == TWILL_FULL && over == TWILL_OK)
@@ -12198,6 +12208,8 @@ static inline twill_status twill__queue_put(twill__queue *queue, twill__waiter *
             int relieved;
             twill__queue_exit(queue, &turn);
             relieved = queue->relief(queue->relief_data);
+            if (!twill__queue_here(queue))
+                return TWILL_FORKED;
             twill__queue_enter(queue, &turn);
             able = relieved >= 0;
             asked = relieved <= 0;
@@ -12237,8 +12249,8 @@ static inline twill_status twill__queue_get(twill__queue *queue, twill__waiter *
     twill__queue_come(queue, &turn, waiter);
     for (;;) { /* exit: as above */
         answer = twill__pop_now(queue, &turn, waiter, kept, &dropped);
-        if (dropped.count)
-            twill__queue_drop(queue, &turn, &dropped, kept);
+        if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, kept))
+            return TWILL_FORKED;
         if (answer == TWILL__AGAIN)
             continue;
         if (answer == TWILL_EMPTY && over == TWILL_OK)
@@ -12521,9 +12533,10 @@ static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
         twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
                            kept, &dropped);
         cleared += dropped.count;
-        if (dropped.count)
-            twill__queue_drop(queue, &turn, &dropped, kept);
-        else if (!twill__queue_see(queue, &turn, &taker))
+        if (dropped.count) {
+            if (!twill__queue_drop(queue, &turn, &dropped, kept))
+                return cleared;
+        } else if (!twill__queue_see(queue, &turn, &taker))
             break;
     }
     twill__queue_exit(queue, &turn);
@@ -12894,14 +12907,14 @@ static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, co
     twill__queue_turn turn;
     twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
     twill__kept kept;
-    if (status == TWILL_OK || status == TWILL_DROPPED)
+    if (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_FORKED)
         return;
     twill__queue_enter(queue, &turn);
     dropped.number = queue->store.next++;
     queue->counts.accepted++;
     queue->counts.dropped++;
-    twill__queue_drop(queue, &turn, &dropped, kept.item);
-    twill__queue_exit(queue, &turn);
+    if (twill__queue_drop(queue, &turn, &dropped, kept.item))
+        twill__queue_exit(queue, &turn);
 }
 
 TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
@@ -12915,7 +12928,7 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
             status = twill__push(queue, (const char *)items + k * queue->store.size, 1, false,
                                  &pushed, until, true);
         if (status == TWILL_DROPPED) /* the rest, likewise */
-            for (size_t k = pushed + 1; k < n; k++)
+            for (size_t k = pushed + 1; k < n && twill__queue_here(queue); k++)
                 twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
                                     until);
     } else if (status == TWILL_OK && n) {
@@ -13176,12 +13189,14 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
     int answer;
     waiter->shared = listing;
+    if (!twill__queue_here(queue)) /* a callback has forked */
+        return TWILL_FORKED;
     twill__queue_enter(queue, &turn);
     do { /* exit: each turn drops an item */
         answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
                       : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
-        if (dropped.count)
-            twill__queue_drop(queue, &turn, &dropped, select->kept);
+        if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, select->kept))
+            return TWILL_FORKED;
     } while (answer == TWILL__AGAIN ||
              (!listing && (answer == TWILL_FULL || answer == TWILL_EMPTY) &&
               twill__queue_see(queue, &turn, waiter)));
@@ -13240,7 +13255,7 @@ static inline int twill__select_round(twill__select *select, bool listing)
             continue;
         }
         int now = twill__select_case(select, i, listing);
-        if (now == TWILL__ELSEWHERE || now == TWILL__ANEW)
+        if (now == TWILL__ELSEWHERE || now == TWILL__ANEW || now == TWILL_FORKED)
             return now;
         at->status = (twill_status)now;
         if (now == TWILL_OK || now == TWILL_DROPPED) {
@@ -13267,7 +13282,7 @@ static inline void twill__select_leave(twill__select *select)
         twill_queue *queue = select->cases[i].queue;
         twill__waiter *waiter = &select->waiters[i];
         twill__queue_turn turn;
-        if (!waiter->listed)
+        if (!waiter->listed || !twill__queue_here(queue))
             continue;
         twill__queue_enter(queue, &turn);
         twill__queue_waited(queue, waiter);
@@ -13285,6 +13300,8 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
     twill__node_init(&select->node);
     select->nap = false;
     answer = twill__select_round(select, true);
+    if (answer == TWILL_FORKED)
+        return answer;
     if (answer == TWILL__ANEW) { /* ours: no queue may answer any more */
         twill__select_leave(select);
         return TWILL__AGAIN;
@@ -13332,7 +13349,8 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
     for (;;) { /* exit: chosen, all out, or over; else an item consumed, or another's progress */
         int answer = twill__select_round(select, false);
         twill_status over;
-        if (answer == TWILL_OK || answer == TWILL_DROPPED || !select->live || !wait)
+        if (answer == TWILL_OK || answer == TWILL_DROPPED || answer == TWILL_FORKED ||
+            !select->live || !wait)
             return (twill_status)answer;
         over = twill__over(until);
         if (over != TWILL_OK)
@@ -13343,7 +13361,8 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
             over = (twill_status)answer;
             answer = twill__select_round(select, false); /* what came while we left */
-            if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live)
+            if (answer != TWILL_OK && answer != TWILL_DROPPED && answer != TWILL_FORKED &&
+                select->live)
                 return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : over;
         }
         if (answer != TWILL__AGAIN)
@@ -13638,11 +13657,13 @@ static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, u
     me->inside = true;
     code = pc->consume(item, task);
     me->inside = false;
+    if (!twill__queue_here(pc->queue)) /* forked: in the child nothing more is run, nor touched */
+        return;
     twill__item_end(job, me, index, code);
     if (code && pc->options->dead_letter)
         pc->options->dead_letter(item, code, task);
     me->said = 0;
-    if (twill__pc_over(pc))
+    if (twill__queue_here(pc->queue) && twill__pc_over(pc))
         twill__pc_end(pc);
 }
 
@@ -13670,7 +13691,7 @@ static inline twill_status twill__pc_take(twill__pc *pc, twill__pc_worker *worke
 
 static inline void twill__pc_batch(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
-    while (worker->at < worker->count) {
+    while (worker->at < worker->count && twill__queue_here(pc->queue)) {
         size_t k = worker->at++;
         twill__pc_item(pc, task, worker->items + k * pc->queue->store.size, worker->numbers[k]);
     }
@@ -13694,20 +13715,31 @@ static inline void twill__pc_consumer_ended(void *worker_)
     twill__pc_left(pc, 1);
 }
 
+/* noinline: as twill__queue_call_drop */
+static __attribute__((noinline)) twill_status
+twill__pc_consume_all(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    twill_status status = TWILL_OK;
+    while (twill__queue_here(pc->queue) &&
+           (status = twill__pc_take(pc, worker, pc->batch, true)) == TWILL_OK)
+        twill__pc_batch(pc, worker, task);
+    return status;
+}
+
 static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
 {
     twill_status status;
     twill__slot *me = &pc->job->slot[task->worker];
     TWILL__GUARD_PUSH(twill__pc_consumer_ended, worker);
     me->inside = false;
-    while ((status = twill__pc_take(pc, worker, pc->batch, true)) == TWILL_OK)
-        twill__pc_batch(pc, worker, task);
+    status = twill__pc_consume_all(pc, worker, task);
     if (status == TWILL_CANCELLED || status == TWILL_TIMEOUT) {
         twill__stop_all(pc->job, status, true);
         twill__pc_end(pc);
     }
     TWILL__GUARD_POP(0);
-    twill__pc_left(pc, 1);
+    if (twill__queue_here(pc->queue))
+        twill__pc_left(pc, 1);
 }
 
 /* A place among the consumers. If there is none because a producer has one for the moment, `wait`
@@ -13768,6 +13800,8 @@ static inline int twill__pc_relief(void *pc_)
             worker->relieving = true;
             worker->relieved = (size_t)worker->numbers[0];
             twill__pc_batch(pc, worker, &task);
+            if (!twill__queue_here(pc->queue))
+                return -1;
             worker->relieving = false;
             pc->job->slot[k].inside = false;
             twill__set_begin(&pc->job->slot[k], SIZE_MAX - 1);
@@ -13819,6 +13853,8 @@ static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, tw
         me->inside = false;
         code = pc->produce(pc->queue, task);
         TWILL__GUARD_POP(0);
+        if (!twill__queue_here(pc->queue))
+            return false;
         me->said = 0;
         worker->producing = false;
         if (code && !atomic_load(&pc->ended) &&
@@ -13844,11 +13880,11 @@ static inline void twill__pc_body(twill__job *job, twill_task *task, size_t begi
     worker->task = task;
     /* read by this thread alone; other numbers differ */
     atomic_store_explicit(&worker->owner, twill__thread_number(), memory_order_relaxed);
-    if (!caller && twill__pc_may_consume(pc, false))
+    if (!caller && twill__queue_here(pc->queue) && twill__pc_may_consume(pc, false))
         twill__pc_consume(pc, worker, task);
-    while (twill__pc_produce(pc, worker, task)) {}
+    while (twill__queue_here(pc->queue) && twill__pc_produce(pc, worker, task)) {}
     /* in vain only beside consumers, who drain */
-    if (twill__pc_may_consume(pc, true))
+    if (twill__queue_here(pc->queue) && twill__pc_may_consume(pc, true))
         twill__pc_consume(pc, worker, task);
     worker->task = NULL;
     atomic_store_explicit(&worker->owner, 0, memory_order_relaxed);
@@ -13916,6 +13952,12 @@ static inline void twill__pc_finish(void *pc_)
     const twill_produce_consume_options *options = pc->options;
     twill_queue_stats stats;
     twill_report report = pc->inner;
+    if (!twill__queue_here(pc->queue)) { /* forked in a callback: the call is the parent's */
+        pc->status = TWILL_FORKED;
+        twill_queue_abandon(pc->queue);
+        TWILL_FREE(pc->memory);
+        return;
+    }
     (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
     (void)twill_queue_clear(pc->queue);
     twill_queue_get_stats(pc->queue, &stats);
@@ -14311,6 +14353,7 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
 enum { TWILL__FLOW_BURST = 256 };
 /* calls between two looks at the time; with a deadline or a token: they may turn slow */
 enum { TWILL__FLOW_LOOK_MOST = 64, TWILL__FLOW_LOOK_TIMED = 16 };
+enum { TWILL__FLOW_HELP = 20 };    /* bursts' time that a push helps, although there is a ticket */
 #define TWILL__FLOW_BURST_NS 50000 /* what a burst shall last: its turn under the lock vanishes */
 #define TWILL__FLOW_SPIN     5000  /* ns: a burst of 256 is shown in a microsecond or two */
 #define TWILL__FLOW_LOOK_NS  8000  /* what quick calls last together between two looks */
@@ -16092,12 +16135,12 @@ static inline const twill__flow_waiter *twill__flow_helper(const twill__flow *p)
     return NULL;
 }
 
-/* Whether it had better go back: its wait is over, or there is a ticket for it, and it has done
-   enough for its way here. */
+/* Whether it had better go back: its wait is over, or there has been enough of it, and there is a
+   ticket. Not sooner: while nothing else is ready, many tickets come back at once. */
 static inline bool twill__flow_helper_leaves(const twill__flow *p, const twill__flow_waiter *helper,
                                              uint64_t took)
 {
-    return (helper->item && (p->shut || (p->free_count && took > p->goal))) ||
+    return (helper->item && (p->shut || (p->free_count && took / TWILL__FLOW_HELP > p->goal))) ||
            twill__over(helper->until) != TWILL_OK;
 }
 

@@ -5581,6 +5581,7 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
 enum { TWILL__FLOW_BURST = 256 };
 /* calls between two looks at the time; with a deadline or a token: they may turn slow */
 enum { TWILL__FLOW_LOOK_MOST = 64, TWILL__FLOW_LOOK_TIMED = 16 };
+enum { TWILL__FLOW_HELP = 20 };    /* bursts' time that a push helps, although there is a ticket */
 #define TWILL__FLOW_BURST_NS 50000 /* what a burst shall last: its turn under the lock vanishes */
 #define TWILL__FLOW_SPIN     5000  /* ns: a burst of 256 is shown in a microsecond or two */
 #define TWILL__FLOW_LOOK_NS  8000  /* what quick calls last together between two looks */
@@ -7362,12 +7363,12 @@ static inline const twill__flow_waiter *twill__flow_helper(const twill__flow *p)
     return NULL;
 }
 
-/* Whether it had better go back: its wait is over, or there is a ticket for it, and it has done
-   enough for its way here. */
+/* Whether it had better go back: its wait is over, or there has been enough of it, and there is a
+   ticket. Not sooner: while nothing else is ready, many tickets come back at once. */
 static inline bool twill__flow_helper_leaves(const twill__flow *p, const twill__flow_waiter *helper,
                                              uint64_t took)
 {
-    return (helper->item && (p->shut || (p->free_count && took > p->goal))) ||
+    return (helper->item && (p->shut || (p->free_count && took / TWILL__FLOW_HELP > p->goal))) ||
            twill__over(helper->until) != TWILL_OK;
 }
 
