@@ -1,4 +1,4 @@
-/* test_histogram.c - the engine part below the pool's percentiles. */
+/* test_histogram.c - engine parts below the pool: percentiles, and places in its queue. */
 #include "harness.h"
 
 #define TWILL_IMPLEMENTATION
@@ -92,6 +92,45 @@ TEST(sums_of_several_know_the_longest_of_all)
         CHECK_EQ(sum.longest, 7000);
         CHECK_EQ(twill__percentile(&sum, 33), 3);
         CHECK_EQ(twill__percentile(&sum, 100), 7000);
+    }
+}
+
+/* ---- months of a pool ---- */
+
+static int count_up_to(void *count, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    atomic_fetch_add((atomic_uint *)count, 1);
+    return 0;
+}
+
+/* Each letting go of the queue takes a turn of places: near the last ones it stays held. */
+TEST(a_pool_does_not_come_to_the_end_of_its_places)
+{
+    static const uint64_t far[] = {TWILL__INSIDE / 2, TWILL__INSIDE};
+    for (unsigned i = 0; i < 2; i++) {
+        atomic_uint count = 0;
+        twill_pool *pool;
+        twill__todos *todos;
+        uint64_t more;
+        CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2}), TWILL_OK);
+        CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+        todos = &twill__pool_of(pool)->todos;
+        more = far[i] - 8 * twill__todos_ring(todos)->size;
+        twill__lock(&twill__pool_of(pool)->lock); /* held: nobody else writes these */
+        twill__todos_head_to(todos, todos->seen + more);
+        twill__todos_tail_to(todos, twill__todos_tail(todos) + more);
+        twill__unlock(&twill__pool_of(pool)->lock);
+        CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+        for (unsigned k = 0; k < 40; k++) {
+            CHECK_EQ(twill_pool_submit(pool, count_up_to, &count, NULL, NULL), TWILL_OK);
+            CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+            CHECK_EQ(twill_pool_submit(pool, count_up_to, &count, NULL, NULL), TWILL_OK);
+            CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+            CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+            CHECK_EQ(atomic_load(&count), 2 * k + 2);
+        }
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     }
 }
 

@@ -440,7 +440,7 @@ static inline void twill__pool_unhold(twill__pool *pool)
 {
     size_t used = 0;
     if (pool->todos.held) {
-        if (twill__pool_in_order(pool))
+        if (twill__pool_in_order(pool) && twill__todos_may_let_go(&pool->todos))
             twill__todos_let_go(&pool->todos);
         else if (!pool->sealed)
             used = twill__pool_used(pool);
