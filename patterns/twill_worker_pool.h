@@ -4522,6 +4522,13 @@ static inline void twill__todos_hold(twill__todos *todos)
     todos->seen = atomic_fetch_or_explicit(&todos->head, TWILL__HOLD, memory_order_acq_rel);
 }
 
+/* Whether there are places enough for that: each letting go takes a whole turn, which for a large
+   ring is 2^61 places after months. Then it stays held, and all goes by the lock. */
+static inline bool twill__todos_may_let_go(const twill__todos *todos)
+{
+    return twill__todos_tail(todos) < TWILL__INSIDE / 2;
+}
+
 static inline void twill__todos_let_go(twill__todos *todos)
 {
     uint64_t turn = twill__todos_ring(todos)->size;
@@ -7256,7 +7263,7 @@ static inline void twill__pool_unhold(twill__pool *pool)
 {
     size_t used = 0;
     if (pool->todos.held) {
-        if (twill__pool_in_order(pool))
+        if (twill__pool_in_order(pool) && twill__todos_may_let_go(&pool->todos))
             twill__todos_let_go(&pool->todos);
         else if (!pool->sealed)
             used = twill__pool_used(pool);
