@@ -223,7 +223,8 @@ static inline void twill__todo_put(twill__todo_ring *ring, uint64_t position,
     atomic_store_explicit(&cell->number, number, memory_order_relaxed);
 }
 
-static inline void twill__todo_read(twill__todo_ring *ring, uint64_t position, twill__todo *todo)
+static inline __attribute__((always_inline)) void
+twill__todo_read(twill__todo_ring *ring, uint64_t position, twill__todo *todo)
 {
     size_t at = (size_t)(position & (ring->size - 1));
     twill__todo_cell *cell = &ring->cell[at];

@@ -22,10 +22,10 @@ static inline bool twill__is_plain(const twill_submit_options *options, const tw
            !options->on_done && !options->drop && !options->discard;
 }
 
-static inline twill_status twill__order_init(twill__order *order, twill_pool *pool,
-                                             twill_task_fn *fn, twill_future *future,
-                                             const twill_submit_options *options, bool waits,
-                                             const twill_until *until)
+/* always_inline, here and below: most of it is known where it is called; 4 % of a plain submit */
+static inline __attribute__((always_inline)) twill_status
+twill__order_init(twill__order *order, twill_pool *pool, twill_task_fn *fn, twill_future *future,
+                  const twill_submit_options *options, bool waits, const twill_until *until)
 {
     static const twill_submit_options none;
     if (!options)
@@ -147,7 +147,7 @@ static inline void twill__order_forget(twill__order *order)
 }
 
 /* It is accepted: it has a number, and ends in exactly one way. */
-static inline void twill__order_number(twill__order *order)
+static inline __attribute__((always_inline)) void twill__order_number(twill__order *order)
 {
     twill__pool *pool = order->pool;
     twill__errand *work = order->work;
@@ -666,10 +666,9 @@ static inline twill_status twill__order_go(twill__order *order)
     return status;
 }
 
-static inline twill_status twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg,
-                                             twill_future *future,
-                                             const twill_submit_options *options, bool waits,
-                                             const twill_until *until)
+static inline __attribute__((always_inline)) twill_status
+twill__submit_one(twill_pool *pool, twill_task_fn *fn, void *arg, twill_future *future,
+                  const twill_submit_options *options, bool waits, const twill_until *until)
 {
     twill__order order;
     twill_status status = twill__order_init(&order, pool, fn, future, options, waits, until);
