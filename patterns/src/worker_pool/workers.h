@@ -541,7 +541,12 @@ static inline bool twill__worker_searches(twill__worker *worker, twill__todo *to
    the other has written: one of them naps. */
 static inline bool twill__worker_gives_way(twill__worker *worker)
 {
-    worker->gives_way = worker->runner.taker.beside && twill__pool_is_tiny(worker->runner.pool);
+    const twill__pool *pool = worker->runner.pool;
+    worker->gives_way =
+        worker->runner.taker.beside && twill__pool_is_tiny(pool) &&
+        /* a guess; whether others are at it is looked at when it is counted as idle */
+        atomic_load_explicit(&pool->team.idle, memory_order_relaxed) + 1 <
+            twill__team_threads(&pool->team);
     return worker->gives_way;
 }
 
