@@ -288,6 +288,51 @@ TEST(odd_numbers_are_refused)
     CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 0, 1, 1), TWILL_INVALID);
     CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 1, -1, 1), TWILL_INVALID);
     CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 3, 1, 1), TWILL_INVALID);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 3, 1, 0), TWILL_INVALID);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 1, 1, UINT64_MAX), TWILL_INVALID);
+    CHECK_EQ(try_at(NULL, 1, 0), TWILL_INVALID);
+    CHECK_EQ(try_at(&zeroed, 1, 0), TWILL_INVALID);
+    CHECK(!twill_rate_limiter_cancel(&limiter, NULL));
+    CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 0), 0);
+    CHECK_EQ(twill_rate_limiter_wait_time(&limiter, 0), 0);
+    twill_rate_limiter_get_stats(&limiter, NULL);
+    CHECK_EQ(stats_of(&limiter).granted + stats_of(&limiter).refused, 0); /* none has counted */
+}
+
+/* The arithmetic at its ends. */
+TEST(instants_at_the_ends)
+{
+    twill__scale scale = {0};
+    uint64_t tokens;
+    int power;
+    CHECK_EQ(twill__rate_between(INT64_MIN, INT64_MAX), TWILL_FOREVER);
+    CHECK_EQ(twill__rate_between(INT64_MIN, -1), INT64_MAX);
+    CHECK_EQ(twill__rate_between(5, 4), 0);
+    CHECK_EQ(twill__rate_bits(0), 0);
+    CHECK_EQ(twill__rate_bits(UINT64_MAX), 64);
+    CHECK(twill__scale_make(&scale, 2, 1, 0, 1)); /* 2 a nanosecond just fit */
+    CHECK_EQ(scale.shift, 0);
+    CHECK_EQ(twill__scale_at(&scale, 1000), 2000);
+    CHECK_EQ(twill__scale_when(&scale, 2000), 1000);
+    CHECK(
+        !twill__scale_make(&scale, UINT64_MAX, UINT64_MAX / 2, 0, 1)); /* a little more does not */
+    CHECK(!twill__scale_make(&scale, 2, 1, 1, 1));
+    CHECK(twill__scale_split(DBL_MIN, &tokens, &power)); /* as good as never, and still a rate */
+    CHECK(twill__scale_make(&scale, tokens, TWILL_SEC(1), power, 1));
+    CHECK_EQ(twill__scale_at(&scale, INT64_MAX), 0);
+    CHECK_EQ(twill__scale_when(&scale, 1), TWILL_FOREVER);
+    CHECK(twill__scale_make(&scale, 1, UINT64_C(1) << 62, 0, 1)); /* once in 146 years */
+    CHECK_EQ(twill__scale_when(&scale, scale.burst), TWILL_FOREVER);
+    CHECK(twill__scale_when(&scale, scale.burst / 4) < TWILL_FOREVER);
+}
+
+TEST(who_barges_waits_for_nobody)
+{
+    twill_rate_limiter limiter =
+        limiter_of((twill_rate_limiter_options){.tokens = 1, .per = S, .barging = true, .used = 1});
+    twill_ns wait = twill_rate_limiter_wait_time(&limiter, 1);
+    CHECK(wait > 0 && wait <= S);
+    CHECK_EQ(twill_rate_limiter_wait_time(&limiter, 2), TWILL_FOREVER); /* beyond the burst */
 }
 
 TEST(the_clock_never_makes_tokens)
@@ -878,6 +923,27 @@ TEST(keys_refusals)
     CHECK_PTR(keys, NULL);
     CHECK_EQ(twill_rate_keys_try_acquire(NULL, 1, 1), TWILL_INVALID);
     CHECK_EQ(twill_rate_keys_wait_time(NULL, 1, 1), TWILL_FOREVER);
+    CHECK_EQ(twill_rate_keys_create(&keys, 1, &good), TWILL_OK);
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 1, 0), TWILL_OK);
+    CHECK_EQ(twill_rate_keys_wait_time(keys, 1, 0), 0);
+    CHECK_EQ(twill_rate_keys_wait_time(keys, 1, 1), 0);
+    CHECK_EQ(twill_rate_keys_wait_time(keys, 1, 2), TWILL_FOREVER);
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 1, 2), TWILL_TOO_BIG);
+    CHECK_EQ(twill_rate_keys_destroy(keys), TWILL_OK);
+    good.oversize = TWILL_RATE_DEBT;
+    CHECK_EQ(twill_rate_keys_create(&keys, 1, &good), TWILL_OK);
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 1, UINT64_MAX), TWILL_TOO_BIG);
+    CHECK_EQ(twill_rate_keys_wait_time(keys, 1, UINT64_C(1) << 60), TWILL_FOREVER);
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 1, 1), TWILL_OK); /* none was taken by that */
+    CHECK_EQ(twill_rate_keys_destroy(keys), TWILL_OK);
+    good.oversize = 0;
+    good.tokens = 1;
+    good.per = TWILL_FOREVER; /* a key that is never full again */
+    CHECK_EQ(twill_rate_keys_create(&keys, 1, &good), TWILL_OK);
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 1, 1), TWILL_OK);
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 1, 1), TWILL_EMPTY);
+    CHECK_EQ(twill_rate_keys_wait_time(keys, 1, 1), TWILL_FOREVER);
+    CHECK_EQ(twill_rate_keys_destroy(keys), TWILL_OK);
     CHECK_EQ(twill_rate_keys_destroy(NULL), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }

@@ -161,6 +161,10 @@ TEST(bad_options_call_nothing)
     CHECK_EQ(twill_retry_call(NULL, NULL, NULL, NULL, &report), TWILL_INVALID);
     CHECK_EQ(report.attempts, 0);
     CHECK(!twill_retry_next(NULL));
+    twill_ns due = 7;
+    CHECK(!twill_retry_next_at(NULL, &due));
+    CHECK(!twill_retry_next_at(&retry, NULL));
+    CHECK_EQ(due, 7);
     CHECK_EQ(twill_retry_attempt_number(NULL), 0);
     CHECK_EQ(twill_retry_until(NULL).deadline, 0);
     twill_retry_result(NULL, 0);
@@ -677,6 +681,28 @@ TEST(schedule_is_what_the_loop_does)
     }
 }
 
+/* Limits beyond the end of time are none. */
+TEST(limits_for_ever)
+{
+    twill_retry_options options = {.max_elapsed = TWILL_FOREVER - 1,
+                                   .attempt_timeout = TWILL_FOREVER - 1,
+                                   .jitter = TWILL_JITTER_NONE,
+                                   .base = TWILL_FOREVER,
+                                   .cap = TWILL_FOREVER};
+    twill_retry retry;
+    twill_ns due = 0;
+    CHECK_EQ(twill_retry_init(&retry, &options), TWILL_OK);
+    CHECK_EQ(twill_retry_until(&retry).deadline, 0);
+    CHECK(twill_retry_next_at(&retry, &due));
+    CHECK_EQ(twill_retry_until(&retry).deadline, TWILL_FOREVER);
+    twill_retry_result(&retry, 1);
+    CHECK(!twill_retry_next_at(&retry, &due)); /* the pause would not end */
+    twill_retry_report report;
+    CHECK_EQ(twill_retry_finish(&retry, &report), TWILL_TIMEOUT);
+    CHECK_EQ(report.attempts, 1);
+    CHECK_EQ(report.end, TWILL_RETRY_DEADLINE);
+}
+
 TEST(schedule_edges)
 {
     uint64_t state = 1;
@@ -693,6 +719,9 @@ TEST(schedule_edges)
     CHECK_EQ(twill_retry_delay(&options, 100, &state, &previous), INT64_MAX);
     CHECK_EQ(twill_retry_delay(NULL, 0, NULL, &previous), -1);
     CHECK_EQ(twill_retry_delay(NULL, 0, &state, NULL), -1);
+    previous = -1;
+    CHECK_EQ(twill_retry_delay(NULL, 0, &state, &previous), -1);
+    previous = 0;
     options.immediate_first_retry = true;
     CHECK_EQ(twill_retry_delay(&options, 0, &state, &previous), 0);
 }

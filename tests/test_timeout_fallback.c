@@ -286,6 +286,9 @@ TEST(no_input_no_output)
 
 /* ---- the object ---- */
 
+static int start_hook(void **state, const twill_task *task);
+static void stop_hook(void *state, const twill_task *task);
+
 TEST(refusals)
 {
     static const twill_fallback nothing = {NULL, 0}, negative = {work, -1};
@@ -293,6 +296,9 @@ TEST(refusals)
     static const int value = 1;
     twill_timeout *timeout = (twill_timeout *)&timeout;
     twill_report run_report;
+    twill_item_error run_errors[1];
+    twill_status run_status;
+    int run_code;
     const twill_timeout_options bad[] = {
         {.timeout = -1},
         {.grace = -1},
@@ -316,6 +322,16 @@ TEST(refusals)
         {.run.cpus = &cpu, .run.cpu_count = 1},
         {.run.on_error = TWILL_ON_ERROR_FIRST},
         {.run.report = &run_report},
+        {.run.max_errors = 1},
+        {.run.errors = run_errors},
+        {.run.errors_capacity = 1},
+        {.run.statuses = &run_status},
+        {.run.codes = &run_code},
+        {.run.cpus = &cpu},
+        {.run.cpu_count = 1},
+        {.run.worker_start = start_hook, .mode = TWILL_TIMEOUT_COOPERATE},
+        {.run.worker_stop = stop_hook, .mode = TWILL_TIMEOUT_COOPERATE},
+        {.run.stack_size = 1 << 20, .mode = TWILL_TIMEOUT_COOPERATE},
     };
     CHECK_EQ(twill_timeout_create(NULL, NULL), TWILL_INVALID);
     for (size_t k = 0; k < sizeof bad / sizeof bad[0]; k++) {
@@ -329,6 +345,20 @@ TEST(refusals)
     CHECK_EQ(twill_timeout_create(
                  &timeout, &(twill_timeout_options){.hedge_after = 1, .max_hedges = SIZE_MAX}),
              TWILL_TOO_BIG);
+    CHECK_EQ(twill_timeout_create(&timeout,
+                                  &(twill_timeout_options){.fallback_value = &value,
+                                                           .fallback_value_size = SIZE_MAX / 2}),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_timeout_create(
+                 &timeout,
+                 &(twill_timeout_options){.hedge_after = 1, .max_hedges = (size_t)UINT_MAX + 1}),
+             TWILL_TOO_BIG);
+    twill_timeout_stats stats, zero;
+    memset(&zero, 0, sizeof zero);
+    memset(&stats, 1, sizeof stats);
+    twill_timeout_get_stats(NULL, &stats);
+    CHECK(memcmp(&stats, &zero, sizeof zero) == 0);
+    twill_timeout_get_stats(NULL, NULL);
     CHECK_EQ(twill_timeout_call(NULL, NULL, 0, NULL, 0, no_result, for_ever, &report),
              TWILL_INVALID);
     CHECK_EQ(report.primary, TWILL_INVALID);
