@@ -1334,6 +1334,7 @@ TEST(refusals)
     REFUSED(TWILL_INVALID, .linger = -1);
     REFUSED(TWILL_INVALID, .idle = -1);
     REFUSED(TWILL_INVALID, .backoff = -1);
+    REFUSED(TWILL_INVALID, .backoff_max = -1);
     REFUSED(TWILL_INVALID, .overflow = (twill_overflow)6);
     REFUSED(TWILL_INVALID, .on_bad_batch = (twill_bad_batch)3);
     REFUSED(TWILL_INVALID, .run.on_error = TWILL_ON_ERROR_FIRST);

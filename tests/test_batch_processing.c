@@ -777,6 +777,8 @@ TEST(a_token_or_a_deadline_ends_it_between_batches)
     finish(p, out);
 }
 
+static int spread(const twill_batch *batch, const twill_task *task);
+
 TEST(refusals)
 {
     int items[4] = {0};
@@ -811,6 +813,11 @@ TEST(refusals)
     CHECK_EQ(twill_batch_process(items, 4, NULL, 0, SIZE_MAX / 2, act, NULL), TWILL_TOO_BIG);
     CHECK_EQ(twill_batch_process(items, 1, items, 4, SIZE_MAX / 2, act, NULL), TWILL_TOO_BIG);
     CHECK_EQ(twill_batch_process(NULL, 0, NULL, 0, 0, nothing, NULL), TWILL_OK);
+    CHECK_EQ(twill_batch_flat_map(NULL, 0, 0, spread, 0, &values, &count, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batch_flat_map(NULL, 0, 0, spread, 4, NULL, &count, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batch_flat_map(NULL, 0, 0, spread, 4, &values, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batch_emit(NULL, items), TWILL_INVALID);
+    CHECK_EQ(twill_batch_emit(&(twill_task){0}, items), TWILL_INVALID);
     CHECK_EQ(twill_batch_flat_map(NULL, 0, 0, NULL, 4, &values, &count, NULL), TWILL_INVALID);
     CHECK_PTR(values, NULL);
     CHECK_EQ(count, 0);

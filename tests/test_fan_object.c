@@ -232,6 +232,10 @@ TEST(empty_and_bad_input)
     twill_status statuses[1];
     CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.statuses = statuses)), TWILL_INVALID);
     CHECK_PTR(fan, NULL);
+    int code;
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.codes = &code)), TWILL_INVALID);
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.ordered = true, .in_flight = SIZE_MAX / 16)),
+             TWILL_TOO_BIG);
     CHECK_EQ(twill_fan_create(&fan, OPTIONS(.goal = TWILL_FAN_QUORUM)), TWILL_INVALID);
     CHECK_EQ(twill_fan_create(&fan, OPTIONS(.result_size = SIZE_MAX / 2)), TWILL_TOO_BIG);
     CHECK_EQ(twill_fan_create(&fan, OPTIONS(.max_unread = SIZE_MAX)), TWILL_TOO_BIG);

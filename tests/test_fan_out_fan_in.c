@@ -175,10 +175,22 @@ TEST(defaults)
     CHECK_EQ(s->report.done, 50);
 }
 
+static void ignore_notice(const twill_task *task)
+{
+    (void)task;
+}
+
+static int no_items(void *item, const twill_task *task)
+{
+    (void)item;
+    return twill_task_stop(task);
+}
+
 TEST(bad_input)
 {
     seen *s = fresh();
     twill_status statuses[1];
+    int code;
 #define CALL(...)                                                                   \
     twill_fan_out_fan_in(numbers, sizeof(int), 10, process, sizeof(int), aggregate, \
                          OPTIONS(.run.context = s, __VA_ARGS__))
@@ -201,6 +213,20 @@ TEST(bad_input)
     CHECK_EQ(CALL(.run.errors_capacity = 3), TWILL_INVALID);
     CHECK_EQ(CALL(.run.workers = 1u << 20), TWILL_TOO_BIG);
     CHECK_EQ(CALL(.in_flight = SIZE_MAX / 2), TWILL_TOO_BIG);
+    CHECK_EQ(CALL(.in_flight = SIZE_MAX), TWILL_TOO_BIG);
+    CHECK_EQ(CALL(.max_unread = SIZE_MAX), TWILL_TOO_BIG);
+    CHECK_EQ(CALL(.notify = ignore_notice), TWILL_INVALID);
+    CHECK_EQ(twill_fan_stream(no_items, 4, NULL, 4, aggregate, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_fan_stream(no_items, 0, process, 4, aggregate, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_fan_stream(no_items, SIZE_MAX / 4, process, 4, aggregate, NULL), TWILL_TOO_BIG);
+    CHECK_EQ(
+        twill_fan_stream(no_items, 4, process, 4, aggregate, OPTIONS(.run.statuses = statuses)),
+        TWILL_INVALID);
+    CHECK_EQ(twill_fan_stream(no_items, 4, process, 4, aggregate, OPTIONS(.run.codes = &code)),
+             TWILL_INVALID);
+    CHECK_EQ(
+        twill_fan_stream(no_items, 4, process, 4, aggregate, OPTIONS(.goal = TWILL_FAN_ALL_OK)),
+        TWILL_INVALID);
     CHECK_EQ(twill_fan_stream(NULL, 4, process, 4, aggregate, NULL), TWILL_INVALID);
     CHECK_EQ(s->count, 0);
     for (int i = 0; i < 10; i++)

@@ -568,6 +568,7 @@ TEST(invalid_reductions)
         CHECK_EQ(report.status, TWILL_INVALID);
         CHECK_EQ(report.skipped, 9);
     }
+    CHECK_EQ(twill_parallel_reduce(0, &bad[0], &sum, &options), TWILL_OK); /* nothing to keep */
     CHECK_EQ(twill_parallel_reduce(9, NULL, &sum, &options), TWILL_INVALID);
     CHECK_EQ(twill_parallel_reduce(9, &good, NULL, &options), TWILL_INVALID);
     CHECK_EQ(sum, 5);
@@ -673,10 +674,75 @@ TEST(scan_whose_combine_fails)
     }
 }
 
+typedef struct large { /* beyond what a scan keeps on a stack */
+    uint64_t sum, rest[63];
+} large;
+
+static int add_large(void *left, void *right, const twill_task *task)
+{
+    large *a = left;
+    const large *b = right;
+
+    (void)task;
+    a->sum += b->sum;
+    for (int i = 0; i < 63; i++)
+        a->rest[i] ^= b->rest[i];
+    return 0;
+}
+
+TEST(scan_of_large_elements)
+{
+    enum { N = 700 };
+    large *in = calloc(N, sizeof *in), *out = calloc(N, sizeof *out), start = {100, {0}};
+
+    for (int i = 0; i < N; i++) {
+        in[i].sum = (uint64_t)i;
+        in[i].rest[i % 63] = test_random();
+    }
+    for (unsigned workers = 1; workers <= 3; workers++)
+        for (int exclusive = 0; exclusive < 2; exclusive++) {
+            twill_parallel_options options = {.run.workers = workers};
+            large now = start;
+            int wrong = 0;
+
+            CHECK_EQ(twill_parallel_scan(in, out, sizeof *in, N, exclusive ? &start : NULL,
+                                         add_large, &options),
+                     TWILL_OK);
+            if (!exclusive)
+                memset(&now, 0, sizeof now);
+            for (int i = 0; i < N; i++) {
+                large before = now;
+                (void)add_large(&now, &in[i], NULL);
+                wrong += memcmp(&out[i], exclusive ? &before : &now, sizeof now) != 0;
+            }
+            CHECK_EQ(wrong, 0);
+            faults_fail_alloc(1);
+            CHECK_EQ(twill_parallel_scan(in, out, sizeof *in, N, NULL, add_large, &options),
+                     workers > 1 ? TWILL_NO_MEMORY : TWILL_OK); /* alone it needs none */
+            faults_fail_alloc(0);
+        }
+    free(in);
+    free(out);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static uint64_t any_cost(size_t index, const twill_task *task)
+{
+    (void)task;
+    return index;
+}
+
 TEST(invalid_scans)
 {
+    twill_parallel_options refused[] = {{.schedule = (twill_schedule)9},
+                                        {.chunk = 1},
+                                        {.cost_of = any_cost},
+                                        {.run.errors_capacity = 1}};
     affine in[2] = {{1, 0}, {1, 0}}, out[2];
 
+    for (int k = 0; k < 4; k++)
+        CHECK_EQ(twill_parallel_scan(in, out, 16, 2, NULL, compose_maps, &refused[k]),
+                 TWILL_INVALID);
     CHECK_EQ(twill_parallel_scan(in, out, 16, 2, NULL, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_parallel_scan(NULL, out, 16, 2, NULL, compose_maps, NULL), TWILL_INVALID);
     CHECK_EQ(twill_parallel_scan(in, NULL, 16, 2, NULL, compose_maps, NULL), TWILL_INVALID);
@@ -962,6 +1028,44 @@ TEST(sort_that_is_cancelled_keeps_every_item)
     }
     CHECK(cancelled > 0);
     CHECK_EQ(faults_live(), 0);
+}
+
+static size_t bytes_size;
+
+static int by_bytes(const void *a, const void *b)
+{
+    return memcmp(a, b, bytes_size);
+}
+
+static int by_bytes_too(const void *a, const void *b, const twill_task *task)
+{
+    (void)task;
+    return by_bytes(a, b);
+}
+
+/* Each size has a way to be copied. */
+TEST(sorts_of_every_size)
+{
+    static const size_t sizes[] = {1, 2, 3, 4, 5, 8, 12, 16, 24, 64};
+    enum { N = 3000 };
+
+    for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
+        for (unsigned workers = 1; workers <= 3; workers += 2) {
+            size_t bytes = N * sizes[k];
+            unsigned char *items = malloc(bytes), *model = malloc(bytes);
+
+            for (size_t i = 0; i < bytes; i++)
+                items[i] = (unsigned char)test_random_below(i % sizes[k] ? 256 : 7);
+            memcpy(model, items, bytes);
+            bytes_size = sizes[k];
+            qsort(model, N, sizes[k], by_bytes);
+            CHECK_EQ(twill_parallel_sort(items, N, sizes[k], by_bytes_too,
+                                         &(twill_parallel_options){.run.workers = workers}),
+                     TWILL_OK);
+            CHECK(memcmp(items, model, bytes) == 0);
+            free(items);
+            free(model);
+        }
 }
 
 TEST(invalid_sorts)

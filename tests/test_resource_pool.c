@@ -268,6 +268,12 @@ TEST(discard_and_detach)
     finish(pool);
 }
 
+static void ignore_leak(const twill_lease_info *info, const twill_task *task)
+{
+    (void)info;
+    (void)task;
+}
+
 TEST(refusals)
 {
     twill_resource_pool *pool = (twill_resource_pool *)&pool;
@@ -283,6 +289,8 @@ TEST(refusals)
         {.create = make, .leak_after = -1},
         {.create = make, .maintain_every = -1},
         {.create = make, .jitter_percent = 101},
+        {.create = make, .jitter_percent = UINT_MAX - 1},
+        {.create = make, .on_leak = ignore_leak},
         {.min_idle = 1},
         {.max_creating = 1},
         {.create_pause = 1},
@@ -301,9 +309,31 @@ TEST(refusals)
     CHECK_EQ(twill_resource_pool_destroy(NULL), TWILL_OK);
     CHECK_EQ(twill_resource_pool_maintain(NULL, NULL, twill_within(0)), TWILL_INVALID);
     CHECK_EQ(twill_resource_pool_evict(NULL), 0);
+    CHECK_EQ(twill_resource_pool_add(NULL, &lease), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_resize(NULL, 1), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_acquire_many_until(NULL, &lease, 1, twill_within(0)),
+             TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_leases(NULL, NULL, 0), 0);
+    twill_resource_pool_abandon(NULL);
+    twill_resource_pool_stats stats, zero;
+    memset(&zero, 0, sizeof zero);
+    memset(&stats, 1, sizeof stats);
+    twill_resource_pool_get_stats(NULL, &stats);
+    CHECK(memcmp(&stats, &zero, sizeof zero) == 0);
+    twill_resource_pool_get_stats(NULL, NULL);
     pool = pool_of((twill_resource_pool_options){.max = 1});
     CHECK_EQ(twill_resource_pool_acquire(pool, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, NULL, 1, twill_within(0)), TWILL_INVALID);
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, NULL, 0, twill_within(0)), TWILL_OK);
+    twill_resource_pool_abandon(pool); /* not forked: nothing */
     CHECK_EQ(twill_resource_pool_resize(pool, 0), TWILL_INVALID);
+    OK(twill_resource_pool_acquire(pool, &lease));
+    twill_lease_info info[1];
+    CHECK_EQ(twill_resource_pool_leases(pool, NULL, 5), 1); /* only counted */
+    CHECK_EQ(twill_resource_pool_leases(pool, info, 0), 1);
+    CHECK_EQ(twill_resource_pool_leases(pool, info, 1), 1);
+    CHECK_PTR(info[0].resource, lease.resource);
+    OK(twill_resource_pool_release(pool, &lease));
     CHECK_EQ(twill_resource_pool_resize(pool, SIZE_MAX), TWILL_TOO_BIG);
     CHECK_EQ(twill_with_resource(pool, NULL, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_resource_pool_drain(pool), TWILL_INVALID); /* before close */

@@ -68,7 +68,7 @@ static void any_level(bool high, size_t length, const twill_task *task)
 
 TEST(fields_that_a_pool_cannot_honour_are_invalid)
 {
-    twill_pool_options bad[18];
+    twill_pool_options bad[22];
     twill_cancel token = {{0}};
     twill_item_error error;
     twill_report report;
@@ -97,7 +97,11 @@ TEST(fields_that_a_pool_cannot_honour_are_invalid)
     bad[11].run.codes = &code;
     bad[12].run.report = &report;
     bad[13].run.cpu_count = 1; /* without cpus */
-    for (int i = 0; i < 18; i++) {
+    bad[18].grow_after = -1;
+    bad[19].ageing = -1;
+    bad[20].low_mark = 3; /* without on_level */
+    bad[21].run.cpus = (unsigned *)&code;
+    for (int i = 0; i < 22; i++) {
         twill_pool *pool = (twill_pool *)&token;
 
         CHECK_EQ(twill_pool_create(&pool, &bad[i]), TWILL_INVALID);
@@ -115,6 +119,25 @@ TEST(too_many_workers_are_refused)
     CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = UINT_MAX}),
              TWILL_TOO_BIG);
     CHECK_PTR(pool, NULL);
+    const twill_pool_options large[] = {{.run.workers = 1, .max_workers = UINT_MAX},
+                                        {.max_abandoned = UINT_MAX, .stuck_after = 1},
+                                        {.capacity = SIZE_MAX}};
+    for (size_t i = 0; i < sizeof large / sizeof large[0]; i++) {
+        CHECK_EQ(twill_pool_create(&pool, &large[i]), TWILL_TOO_BIG);
+        CHECK_PTR(pool, NULL);
+    }
+}
+
+/* No number given: not more than the most, whatever the processors. */
+TEST(max_workers_alone)
+{
+    twill_pool *pool = NULL;
+    twill_pool_stats stats;
+
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.max_workers = 1}), TWILL_OK);
+    twill_pool_get_stats(pool, &stats);
+    CHECK_EQ(stats.workers, 1);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
 static int no_task(void *arg, void *result, const twill_task *task)

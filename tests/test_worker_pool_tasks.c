@@ -106,6 +106,12 @@ TEST(bad_arguments)
     CHECK_EQ(twill_pool_submit_many(pool, NULL, NULL, 3, NULL, &accepted, NULL), TWILL_INVALID);
     CHECK_EQ(accepted, 0);
     CHECK_EQ(twill_pool_submit_many(pool, number_of, NULL, 0, NULL, &accepted, NULL), TWILL_OK);
+    const twill_submit_options refused[] = {{.start_at = -1}, {.start_by = -1}};
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_pool_submit(pool, number_of, NULL, &future, &refused[i]), TWILL_INVALID);
+    CHECK_EQ(twill_pool_resume(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pool_resize(NULL, 1, 1), TWILL_INVALID);
+    CHECK_EQ(twill_pool_each_worker(NULL, number_of, NULL, twill_within(0)), TWILL_INVALID);
     CHECK_EQ(twill_pool_pause(NULL), TWILL_INVALID);
     CHECK_EQ(twill_pool_close(NULL), TWILL_INVALID);
     CHECK_EQ(twill_pool_wait_idle(NULL), TWILL_INVALID);
@@ -117,6 +123,59 @@ TEST(bad_arguments)
     CHECK_EQ(twill_pool_abandon(NULL, NULL), TWILL_INVALID);
     CHECK_PTR(twill_pool_current(), NULL);
     CHECK_EQ(stats_of(pool).submitted, 0);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int fails_each(void *arg, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    atomic_fetch_add((atomic_int *)arg, 1);
+    return 3;
+}
+
+static int each_inside(void *arg, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    return (int)twill_pool_each_worker(arg, fails_each, arg, twill_within(0));
+}
+
+TEST(each_worker_answers)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+    atomic_int calls = 0;
+    twill_future future;
+    twill_outcome outcome;
+
+    CHECK_EQ(twill_pool_each_worker(pool, fails_each, &calls, twill_within(TWILL_SEC(20))),
+             TWILL_FAILED);
+    CHECK_EQ(atomic_load(&calls), 2);
+    CHECK_EQ(twill_pool_submit(pool, each_inside, pool, &future, &with_number), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.code, TWILL_DEADLOCK);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_each_worker(pool, fails_each, &calls, twill_within(0)), TWILL_CLOSED);
+    CHECK_EQ(twill_pool_pause(pool), TWILL_CLOSED);
+    CHECK_EQ(twill_pool_resize(pool, 1, 1), TWILL_CLOSED);
+    CHECK_EQ(atomic_load(&calls), 2);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+TEST(resize_without_memory_or_thread)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+
+    faults_fail_alloc(1);
+    CHECK_EQ(twill_pool_resize(pool, 3, 3), TWILL_NO_MEMORY);
+    faults_fail_alloc(0);
+    faults_fail_thread(1);
+    CHECK_EQ(twill_pool_resize(pool, 3, 3), TWILL_NO_THREAD);
+    faults_fail_thread(1);
+    CHECK_EQ(twill_pool_resize(pool, 1, 2), TWILL_NO_THREAD); /* the watch */
+    faults_fail_thread(0);
+    CHECK_EQ(twill_pool_resize(pool, 2, 3), TWILL_OK);
+    CHECK_EQ(stats_of(pool).workers, 2);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
@@ -1352,6 +1411,22 @@ TEST(run_all_gives_every_outcome_in_order)
     CHECK_EQ(twill_run_all(numbers, sizeof *numbers, results, sizeof *results, 3, NULL, NULL, NULL),
              TWILL_INVALID);
     CHECK_EQ(twill_run_all(NULL, 8, results, 8, 3, square, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_run_all(numbers, 0, results, 8, 3, square, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_run_all(numbers, 8, NULL, 8, 3, square, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_run_all(numbers, 8, results, 0, 3, square, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_run_all(numbers, 8, results, 8, 3, square, NULL,
+                           &(twill_run_all_options){.timeout = -1}),
+             TWILL_INVALID);
+    CHECK_EQ(twill_run_all(numbers, 8, results, SIZE_MAX / 2, 3, square, NULL, NULL),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_run_all(numbers, 1, results, 1, SIZE_MAX / 8, square, outcomes, NULL),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_run_all(numbers, 8, results, 8, 3, square, outcomes,
+                           &(twill_run_all_options){.timeout = TWILL_FOREVER,
+                                                    .run.on_error = TWILL_ON_ERROR_LOWEST,
+                                                    .run.until = twill_within(TWILL_SEC(60))}),
+             TWILL_OK);
+    CHECK_EQ(results[2], 4);
     CHECK_EQ(twill_run_all(numbers, SIZE_MAX / 2, results, 8, 3, square, NULL, NULL),
              TWILL_TOO_BIG);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
