@@ -43,12 +43,13 @@ BEGIN {
     gsub(/ \| /, " OR ", text)
     code[part, at] = text
     if (at > last[part]) last[part] = at
-    if (count == "-") next
+    assertion = text ~ /^TWILL_ASSERT\(/ # a program may have one of its own
+    if (count == "-" || assertion) next
     is_line[part, at] = 1
     if (count + 0 > 0) hit_line[part, at] = 1
     next
 }
-/^branch / { hit[++branches] = $0 ~ /taken [1-9]/ }
+/^branch / && !assertion { hit[++branches] = $0 ~ /taken [1-9]/ }
 
 # The variant with the fewest branches left; sets `missing` (their numbers) and returns how many it has.
 function best(part, at,  list, m, i, k, n, text, left, least, size) {
