@@ -476,6 +476,29 @@ TEST(invalid_options_run_nothing)
     CHECK_EQ(atomic_load(&calls), 9);
 }
 
+static int start_says_much(void **state, const twill_task *task)
+{
+    *state = NULL;
+    CHECK_EQ(task->index, SIZE_MAX);
+    (void)twill_task_stop(task); /* above no item */
+    (void)twill_task_skip(task);
+    return 0;
+}
+
+TEST(a_start_that_stops_and_skips_is_about_no_item)
+{
+    for (unsigned workers = 1; workers <= 3; workers++) {
+        twill_report report;
+        twill_parallel_options options = {
+            .run.workers = workers, .run.worker_start = start_says_much, .run.report = &report};
+
+        atomic_store(&calls, 0);
+        CHECK_EQ(twill_parallel_for(100, count_for, &options), TWILL_OK);
+        CHECK_EQ(atomic_load(&calls), 100);
+        CHECK_EQ(report.done, 100);
+    }
+}
+
 TEST(invalid_algorithms_run_nothing)
 {
     twill_parallel_options ok = {.run.report = &refused};
