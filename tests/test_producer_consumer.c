@@ -385,6 +385,23 @@ TEST(close_answers_all_who_wait)
     twill_queue_destroy(queue);
 }
 
+/* More than are woken by one look at a list of words. */
+TEST(close_answers_very_many)
+{
+    static actor who[24];
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 1});
+    memset(who, 0, sizeof who);
+    for (int k = 0; k < 24; k++)
+        go(&who[k], pop_one, queue);
+    until_waiting(queue, 0, 24);
+    CHECK_EQ(twill_queue_close(queue), TWILL_OK);
+    for (int k = 0; k < 24; k++) {
+        join(&who[k]);
+        CHECK_EQ(who[k].status, TWILL_CLOSED);
+    }
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+}
+
 TEST(clear_frees_blocked_pushers)
 {
     twill_queue *queue = queue_of((twill_queue_options){.capacity = 2, .drop = note_drop});
@@ -1154,6 +1171,46 @@ TEST(evictions_keep_a_heap_in_order)
     twill_queue_destroy(queue);
 }
 
+/* Where one is not enough, more go. */
+TEST(evictions_until_there_is_room)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = 8,
+                                                        .bytes_of = as_bytes,
+                                                        .max_bytes = 10,
+                                                        .overflow = TWILL_OVERFLOW_DROP_OLDEST,
+                                                        .drop = note_drop});
+    const int in[] = {1, 2, 7};
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(push(queue, in[k]), TWILL_OK);
+    CHECK_EQ(push(queue, 9), TWILL_OK);
+    CHECK_EQ(atomic_load(&drop_count), 3);
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(drops[k], in[k]);
+    CHECK_EQ(push(queue, 1), TWILL_OK);
+    CHECK_EQ(atomic_load(&drop_count), 3);
+    CHECK_EQ(pop(queue), 9);
+    CHECK_EQ(pop(queue), 1);
+    CHECK(balanced(queue));
+    twill_queue_destroy(queue);
+}
+
+/* A blocked push goes in when an item is old enough, if that is before its own end. */
+TEST(age_makes_room_in_time_or_not)
+{
+    for (int in_time = 0; in_time < 2; in_time++) {
+        twill_queue *queue = queue_of((twill_queue_options){
+            .capacity = 1, .max_age = in_time ? TWILL_MS(3) : TWILL_SEC(60), .drop = note_drop});
+        CHECK_EQ(push(queue, 1), TWILL_OK);
+        CHECK_EQ(twill_queue_push_until(queue, &(int){2},
+                                        twill_within(in_time ? TWILL_SEC(60) : TWILL_MS(3))),
+                 in_time ? TWILL_OK : TWILL_TIMEOUT);
+        CHECK_EQ(atomic_load(&drop_count), in_time);
+        CHECK_EQ(stats_of(queue).expired, in_time);
+        CHECK(balanced(queue));
+        twill_queue_destroy(queue);
+    }
+}
+
 TEST(ages_are_measured)
 {
     const twill_ns max_age[] = {TWILL_FOREVER, TWILL_FOREVER - 1};
@@ -1431,6 +1488,52 @@ TEST(select_answers)
     CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_FAIR, &chosen), TWILL_FAILED);
     twill_queue_destroy(a);
     twill_queue_destroy(b);
+}
+
+/* Nobody meets himself. */
+TEST(select_on_both_ends_of_a_rendezvous)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = TWILL_RENDEZVOUS});
+    int x = 0, y = 5;
+    size_t chosen = 9;
+    actor who = {.item = 8};
+    twill_queue_case cases[] = {{.queue = queue, .item = &x},
+                                {.queue = queue, .push = true, .item = &y}};
+    CHECK_EQ(twill_queue_try_select(cases, 2, TWILL_SELECT_IN_ORDER, &chosen), TWILL_EMPTY);
+    CHECK_EQ(twill_queue_select_until(cases, 2, TWILL_SELECT_IN_ORDER, &chosen,
+                                      twill_within(TWILL_MS(2))),
+             TWILL_TIMEOUT);
+    go(&who, push_one, queue);
+    CHECK_EQ(twill_queue_select_until(cases, 2, TWILL_SELECT_IN_ORDER, &chosen, (twill_until){0}),
+             TWILL_OK);
+    join(&who);
+    CHECK_EQ(chosen, 0);
+    CHECK_EQ(x, 8);
+    CHECK_EQ(stats_of(queue).accepted, 1);
+    twill_queue_destroy(queue);
+}
+
+/* Many at once, from hand to hand. */
+TEST(many_to_those_who_wait)
+{
+    twill_queue *queue = queue_of((twill_queue_options){.capacity = TWILL_RENDEZVOUS});
+    actor who[3];
+    const int items[3] = {4, 5, 6};
+    int sum = 0;
+    size_t count = 0;
+    memset(who, 0, sizeof who);
+    for (int k = 0; k < 3; k++)
+        go(&who[k], pop_one, queue);
+    until_waiting(queue, 0, 3);
+    CHECK_EQ(twill_queue_push_many_until(queue, items, 3, &count, twill_within(0)), TWILL_OK);
+    CHECK_EQ(count, 3);
+    for (int k = 0; k < 3; k++) {
+        join(&who[k]);
+        CHECK_EQ(who[k].status, TWILL_OK);
+        sum += who[k].item;
+    }
+    CHECK_EQ(sum, 15);
+    twill_queue_destroy(queue);
 }
 
 TEST(select_refuses)

@@ -1008,6 +1008,26 @@ TEST(a_consumer_that_pushes_waits)
         }
 }
 
+/* From hand to hand: the items have their numbers all the same. */
+TEST(a_call_on_a_rendezvous)
+{
+    for (unsigned workers = 1; workers <= 3; workers += 2) {
+        plan p = plan_of(200);
+        outcome out = run(&p, OPTIONS(.run.workers = workers, .producers = 2, .batch = 3,
+                                      .queue.capacity = TWILL_RENDEZVOUS));
+        CHECK_EQ(out.status, TWILL_OK);
+        CHECK_EQ(out.report.done, 400);
+        check_books(&out.report, &out.stats);
+        p = plan_of(200);
+        p.bad = 30;
+        p.code = 4;
+        out = run(&p, OPTIONS(.run.workers = workers, .queue.capacity = TWILL_RENDEZVOUS));
+        CHECK_EQ(out.status, TWILL_FAILED);
+        CHECK_EQ(out.report.first_error.index, 30);
+        check_books(&out.report, &out.stats);
+    }
+}
+
 TEST(drops_are_counted_as_skipped)
 {
     plan p = plan_of(3000);

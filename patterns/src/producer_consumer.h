@@ -1796,8 +1796,7 @@ static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
 {
     size_t count = pc->run.workers, bytes = 0, numbers, items;
     char *at;
-    if (!twill__queue_add(&bytes, count, sizeof(twill__pc_worker)))
-        return TWILL_TOO_BIG;
+    (void)twill__queue_add(&bytes, count, sizeof(twill__pc_worker)); /* see TWILL__MAX_WORKERS */
     numbers = bytes;
     if (pc->batch > SIZE_MAX / 4 / count || pc->batch > SIZE_MAX / 4 / item_size ||
         !twill__queue_add(&bytes, count * pc->batch, sizeof(uint64_t)))

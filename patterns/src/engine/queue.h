@@ -862,7 +862,7 @@ static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
         int answer;
         do /* exit: bounded by the room for items */
             answer = twill__queue_meet(queue, turn, waiter, false);
-        while (answer == TWILL_OK && waiter->done < waiter->n && !waiter->shared);
+        while (answer == TWILL_OK && waiter->done < waiter->n);
         if (answer == TWILL_EMPTY && waiter->done && !waiter->whole)
             return TWILL_OK;
         if (answer != TWILL_EMPTY)
