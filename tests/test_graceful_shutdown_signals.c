@@ -714,6 +714,8 @@ TEST(what_was_printed_without_memory_or_thread)
     }
 }
 
+extern void flockfile(FILE *file); /* -std=c11 hides it */
+
 static void holds_a_stream(struct thread *me)
 {
     flockfile(stdout);
