@@ -2026,6 +2026,28 @@ static void twin_pop(twin *twins)
     CHECK(memcmp(items[0], items[1], sizeof items[0]) == 0);
 }
 
+TEST(items_of_any_size)
+{
+    for (int engine = TWILL_ENGINE_LOCK; engine <= TWILL_ENGINE_RING; engine++)
+        for (size_t size = 1; size <= 33; size++) {
+            unsigned char in[33], out[34];
+            twill_queue *queue;
+            CHECK_EQ(twill_queue_create(&queue, size,
+                                        &(twill_queue_options){
+                                            .capacity = 3, .engine = (twill_queue_engine)engine}),
+                     TWILL_OK);
+            for (int round = 0; round < 8; round++) {
+                for (size_t k = 0; k < size; k++)
+                    in[k] = (unsigned char)test_random();
+                memset(out, 0x5a, sizeof out);
+                CHECK_EQ(twill_queue_try_push(queue, in), TWILL_OK);
+                CHECK_EQ(twill_queue_try_pop(queue, out), TWILL_OK);
+                CHECK(memcmp(in, out, size) == 0 && out[size] == 0x5a);
+            }
+            twill_queue_destroy(queue);
+        }
+}
+
 TEST(both_engines_say_the_same)
 {
     static const size_t capacities[] = {1, 2, 3, 5, 8, 63, 64, 65};
