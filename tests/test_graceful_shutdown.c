@@ -784,7 +784,7 @@ TEST(each_phase_may_hang)
 {
     static struct note note;
     twill_shutdown *s =
-        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(300), .drain = 1, .cancel = 1,
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(800), .drain = 1, .cancel = 1,
                                        .on_phase = every_phase_hangs, .context = &note});
     twill_shutdown_report report;
     CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
@@ -992,7 +992,7 @@ TEST(phases_without_a_thread)
 {
     static struct note note;
     twill_shutdown *s =
-        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(100), .drain = 1, .cancel = 1,
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_SEC(1), .drain = 1, .cancel = 1,
                                        .on_phase = phase_hangs, .context = &note});
     CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
     faults_fail_thread(1);
@@ -1035,7 +1035,7 @@ TEST(a_phase_ends_the_finisher)
 {
     static struct note note;
     twill_shutdown *s =
-        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(400), .drain = 1, .cancel = 1,
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_SEC(1), .drain = 1, .cancel = 1,
                                        .on_phase = phase_exits, .context = &note});
     twill_shutdown_report report;
     struct thread finishes = {.status = TWILL_BUSY};
