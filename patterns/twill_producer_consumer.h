@@ -4104,7 +4104,7 @@ static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
         int answer;
         do /* exit: bounded by the room for items */
             answer = twill__queue_meet(queue, turn, waiter, false);
-        while (answer == TWILL_OK && waiter->done < waiter->n && !waiter->shared);
+        while (answer == TWILL_OK && waiter->done < waiter->n);
         if (answer == TWILL_EMPTY && waiter->done && !waiter->whole)
             return TWILL_OK;
         if (answer != TWILL_EMPTY)
@@ -5246,8 +5246,8 @@ static inline void twill__job_stop(const twill_task *task)
     twill__job *job = (twill__job *)task->private_;
     if (task->index == SIZE_MAX)
         return;
-    if (task->worker < job->np)
-        job->slot[task->worker].said |= TWILL__SAID_STOP;
+    TWILL_ASSERT(task->worker < job->np); /* here and below: see twill__task_init */
+    job->slot[task->worker].said |= TWILL__SAID_STOP;
     twill__lower(&job->stop_at, task->index);
     twill__lower(&job->limit, twill__place_of(job, task->index));
     twill__fire_from(job, twill__place_of(job, task->index) + 1);
@@ -5256,15 +5256,15 @@ static inline void twill__job_stop(const twill_task *task)
 static inline void twill__job_skip(const twill_task *task)
 {
     twill__job *job = (twill__job *)task->private_;
-    if (task->worker < job->np)
-        job->slot[task->worker].said |= TWILL__SAID_SKIP;
+    TWILL_ASSERT(task->worker < job->np);
+    job->slot[task->worker].said |= TWILL__SAID_SKIP;
 }
 
 static inline void twill__job_fail(const twill_task *task, size_t index)
 {
     twill__job *job = (twill__job *)task->private_;
-    if (task->worker < job->np)
-        job->slot[task->worker].fail_index = index;
+    TWILL_ASSERT(task->worker < job->np);
+    job->slot[task->worker].fail_index = index;
 }
 
 static inline const twill__call_table *twill__job_table(void)
@@ -8706,8 +8706,7 @@ static inline twill_status twill__pc_memory(twill__pc *pc, size_t item_size)
 {
     size_t count = pc->run.workers, bytes = 0, numbers, items;
     char *at;
-    if (!twill__queue_add(&bytes, count, sizeof(twill__pc_worker)))
-        return TWILL_TOO_BIG;
+    (void)twill__queue_add(&bytes, count, sizeof(twill__pc_worker)); /* see TWILL__MAX_WORKERS */
     numbers = bytes;
     if (pc->batch > SIZE_MAX / 4 / count || pc->batch > SIZE_MAX / 4 / item_size ||
         !twill__queue_add(&bytes, count * pc->batch, sizeof(uint64_t)))

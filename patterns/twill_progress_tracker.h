@@ -3285,8 +3285,8 @@ static inline void twill__job_stop(const twill_task *task)
     twill__job *job = (twill__job *)task->private_;
     if (task->index == SIZE_MAX)
         return;
-    if (task->worker < job->np)
-        job->slot[task->worker].said |= TWILL__SAID_STOP;
+    TWILL_ASSERT(task->worker < job->np); /* here and below: see twill__task_init */
+    job->slot[task->worker].said |= TWILL__SAID_STOP;
     twill__lower(&job->stop_at, task->index);
     twill__lower(&job->limit, twill__place_of(job, task->index));
     twill__fire_from(job, twill__place_of(job, task->index) + 1);
@@ -3295,15 +3295,15 @@ static inline void twill__job_stop(const twill_task *task)
 static inline void twill__job_skip(const twill_task *task)
 {
     twill__job *job = (twill__job *)task->private_;
-    if (task->worker < job->np)
-        job->slot[task->worker].said |= TWILL__SAID_SKIP;
+    TWILL_ASSERT(task->worker < job->np);
+    job->slot[task->worker].said |= TWILL__SAID_SKIP;
 }
 
 static inline void twill__job_fail(const twill_task *task, size_t index)
 {
     twill__job *job = (twill__job *)task->private_;
-    if (task->worker < job->np)
-        job->slot[task->worker].fail_index = index;
+    TWILL_ASSERT(task->worker < job->np);
+    job->slot[task->worker].fail_index = index;
 }
 
 static inline const twill__call_table *twill__job_table(void)
