@@ -53,11 +53,11 @@
      sort       stable
 
    HOW IT WORKS
-   The caller runs the first items alone and times them, unless the loop was worth a pool's helpers a
-   moment ago. Is the rest worth it, helpers come: of the pool in run.pool, else of the call around
-   this one, else threads that the call starts and joins. Each works on a range of its own, in chunks
-   that last about 10 us, and steals half of another's range when its own is done. Nobody waits for a
-   thread that has not come in.
+   The caller runs the first items alone and times them, unless the loop was worth a pool's helpers
+   a moment ago. Is the rest worth it, helpers come: of the pool in run.pool, else of the call
+   around this one, else threads that the call starts and joins. Each works on a range of its own,
+   in chunks that last about 10 us, and steals half of another's range when its own is done. Nobody
+   waits for a thread that has not come in.
 
    OPTIONS (twill_parallel_options; NULL or zeroed: defaults)
      run          see twill_run: pool, workers, deadline and token, hooks, errors, report

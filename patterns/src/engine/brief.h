@@ -95,9 +95,9 @@ static inline void twill__brief_cheap(const twill__brief *brief, uint64_t rate, 
     }
 }
 
-/* Is it the loop that was cheap a moment ago? Then one reading of the ticks will do: what has passed
-   since the last one is more than its first items took. Should it have become dear, it is noticed
-   here. True: cheap again, and all has run, or all that must; else *at items have. */
+/* Is it the loop that was cheap a moment ago? Then one reading of the ticks will do: what has
+   passed since the last one is more than its first items took. Should it have become dear, it is
+   noticed here. True: cheap again, and all has run, or all that must; else *at items have. */
 static inline bool twill__brief_again(twill__brief *brief, size_t *at, uint64_t *now)
 {
     twill__job *job = &brief->job;

@@ -90,7 +90,7 @@ typedef struct twill__plan {
     /* a loop without wishes (engine/brief.h): the user's function; else 0 */
     uintptr_t key;
     /* chunk0 is 0, or: the first `at` items have run; those that follow are worth so many helpers,
-       and shall begin with such a chunk; of them, so many shall be left to the caller (0: not known) */
+       and shall begin with such a chunk; of them, so many shall be left to the caller (0: any) */
     size_t at, chunk0, kept;
     unsigned helpers;
 } twill__plan;

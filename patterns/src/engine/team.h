@@ -22,7 +22,7 @@ typedef struct twill__seat {
        before they have come in; the epoch that the last opening made << 32 | openings so far */
     _Atomic uint32_t little;
     _Atomic uint64_t opened;
-    /* written by the owner before it opens; who has not come in may fetch their lines, and no more */
+    /* written by the owner before it opens; who is not in may fetch their lines, and no more */
     _Atomic(twill__job *) job;
     _Atomic(twill__slot *) slot;
 } twill__seat;
