@@ -61,11 +61,11 @@
      sort       stable
 
    HOW IT WORKS
-   The caller runs the first items alone and times them, unless the loop was worth a pool's helpers a
-   moment ago. Is the rest worth it, helpers come: of the pool in run.pool, else of the call around
-   this one, else threads that the call starts and joins. Each works on a range of its own, in chunks
-   that last about 10 us, and steals half of another's range when its own is done. Nobody waits for a
-   thread that has not come in.
+   The caller runs the first items alone and times them, unless the loop was worth a pool's helpers
+   a moment ago. Is the rest worth it, helpers come: of the pool in run.pool, else of the call
+   around this one, else threads that the call starts and joins. Each works on a range of its own,
+   in chunks that last about 10 us, and steals half of another's range when its own is done. Nobody
+   waits for a thread that has not come in.
 
    OPTIONS (twill_parallel_options; NULL or zeroed: defaults)
      run          see twill_run: pool, workers, deadline and token, hooks, errors, report
@@ -3962,8 +3962,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *cheap_team;
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
-    /* the last one that was worth helpers, 0: a later one was not; its function, team and items, its
-       first chunk, and how many items are the caller's */
+    /* the last one that was worth helpers, 0: a later one was not; its function, team and items,
+       its first chunk, and how many items are the caller's */
     uintptr_t dear;
     struct twill__team *dear_team;
     size_t dear_n, dear_chunk, dear_kept;
@@ -6848,7 +6848,7 @@ typedef struct twill__seat {
        before they have come in; the epoch that the last opening made << 32 | openings so far */
     _Atomic uint32_t little;
     _Atomic uint64_t opened;
-    /* written by the owner before it opens; who has not come in may fetch their lines, and no more */
+    /* written by the owner before it opens; who is not in may fetch their lines, and no more */
     _Atomic(twill__job *) job;
     _Atomic(twill__slot *) slot;
 } twill__seat;
@@ -7640,7 +7640,7 @@ typedef struct twill__plan {
     /* a loop without wishes (engine/brief.h): the user's function; else 0 */
     uintptr_t key;
     /* chunk0 is 0, or: the first `at` items have run; those that follow are worth so many helpers,
-       and shall begin with such a chunk; of them, so many shall be left to the caller (0: not known) */
+       and shall begin with such a chunk; of them, so many shall be left to the caller (0: any) */
     size_t at, chunk0, kept;
     unsigned helpers;
 } twill__plan;
@@ -8461,9 +8461,9 @@ static inline void twill__brief_cheap(const twill__brief *brief, uint64_t rate, 
     }
 }
 
-/* Is it the loop that was cheap a moment ago? Then one reading of the ticks will do: what has passed
-   since the last one is more than its first items took. Should it have become dear, it is noticed
-   here. True: cheap again, and all has run, or all that must; else *at items have. */
+/* Is it the loop that was cheap a moment ago? Then one reading of the ticks will do: what has
+   passed since the last one is more than its first items took. Should it have become dear, it is
+   noticed here. True: cheap again, and all has run, or all that must; else *at items have. */
 static inline bool twill__brief_again(twill__brief *brief, size_t *at, uint64_t *now)
 {
     twill__job *job = &brief->job;

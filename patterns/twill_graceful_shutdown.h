@@ -869,8 +869,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *cheap_team;
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
-    /* the last one that was worth helpers, 0: a later one was not; its function, team and items, its
-       first chunk, and how many items are the caller's */
+    /* the last one that was worth helpers, 0: a later one was not; its function, team and items,
+       its first chunk, and how many items are the caller's */
     uintptr_t dear;
     struct twill__team *dear_team;
     size_t dear_n, dear_chunk, dear_kept;

@@ -960,8 +960,8 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__team *cheap_team;
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
-    /* the last one that was worth helpers, 0: a later one was not; its function, team and items, its
-       first chunk, and how many items are the caller's */
+    /* the last one that was worth helpers, 0: a later one was not; its function, team and items,
+       its first chunk, and how many items are the caller's */
     uintptr_t dear;
     struct twill__team *dear_team;
     size_t dear_n, dear_chunk, dear_kept;
@@ -5751,7 +5751,7 @@ typedef struct twill__seat {
        before they have come in; the epoch that the last opening made << 32 | openings so far */
     _Atomic uint32_t little;
     _Atomic uint64_t opened;
-    /* written by the owner before it opens; who has not come in may fetch their lines, and no more */
+    /* written by the owner before it opens; who is not in may fetch their lines, and no more */
     _Atomic(twill__job *) job;
     _Atomic(twill__slot *) slot;
 } twill__seat;
@@ -6543,7 +6543,7 @@ typedef struct twill__plan {
     /* a loop without wishes (engine/brief.h): the user's function; else 0 */
     uintptr_t key;
     /* chunk0 is 0, or: the first `at` items have run; those that follow are worth so many helpers,
-       and shall begin with such a chunk; of them, so many shall be left to the caller (0: not known) */
+       and shall begin with such a chunk; of them, so many shall be left to the caller (0: any) */
     size_t at, chunk0, kept;
     unsigned helpers;
 } twill__plan;
