@@ -331,8 +331,8 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
     twill__cell cell = waiter->cell;
     if (queue->ring.cells) {
         waiter->done +=
-            twill__ring_put(&queue->ring, waiter->from + waiter->done * queue->store.size, count,
-                            waiter->whole ? waiter->n - waiter->done : 1);
+            twill__ring_put_many(&queue->ring, waiter->from + waiter->done * queue->store.size,
+                                 count, waiter->whole ? waiter->n - waiter->done : 1);
         return;
     }
     if (queue->times)
@@ -373,8 +373,8 @@ static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *wait
 {
     if (queue->ring.cells) {
         waiter->done +=
-            twill__ring_take(&queue->ring, waiter->to + waiter->done * queue->store.size,
-                             waiter->numbers ? waiter->numbers + waiter->done : NULL, count);
+            twill__ring_take_many(&queue->ring, waiter->to + waiter->done * queue->store.size,
+                                  waiter->numbers ? waiter->numbers + waiter->done : NULL, count);
         return;
     }
     for (size_t k = 0; k < count; k++) {
@@ -725,7 +725,7 @@ static inline void twill__queue_evict(twill__queue *queue, twill__which which, t
     dropped->why = why;
     if (!queue->ring.cells)
         dropped->number = twill__queue_take(queue, which, queue->drop ? kept : NULL).number;
-    else if (!twill__ring_take(&queue->ring, queue->drop ? kept : NULL, &dropped->number, 1)) {
+    else if (!twill__ring_take_one(&queue->ring, queue->drop ? kept : NULL, &dropped->number)) {
         dropped->count = 0; /* somebody was quicker */
         return;
     }
@@ -1246,7 +1246,7 @@ static inline bool twill__queue_bulk(const twill__queue *queue)
 static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__queue *queue,
                                                                        const void *item)
 {
-    if (twill__queue_bulk(queue) || !twill__ring_put(&queue->ring, item, 1, 1))
+    if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
         return false;
     if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
         twill__queue_serve(queue);
@@ -1256,7 +1256,7 @@ static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__qu
 static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__queue *queue,
                                                                         void *item)
 {
-    if (!twill__ring_take(&queue->ring, item, NULL, 1))
+    if (!twill__ring_take_one(&queue->ring, item, NULL))
         return false;
     if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
         twill__queue_serve(queue);
@@ -1271,7 +1271,7 @@ static inline bool twill__quick_try_put(void *quick_)
         return twill__quick_put_one(queue, quick->from) && ++quick->done;
     if (twill__queue_bulk(queue))
         return false;
-    quick->done = twill__ring_put(&queue->ring, quick->from, quick->most, quick->least);
+    quick->done = twill__ring_put_many(&queue->ring, quick->from, quick->most, quick->least);
     if (!quick->done)
         return false;
     if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
@@ -1285,7 +1285,7 @@ static inline bool twill__quick_try_take(void *quick_)
     twill__queue *queue = quick->queue;
     if (quick->most == 1 && !quick->numbers)
         return twill__quick_take_one(queue, quick->to) && ++quick->done;
-    quick->done = twill__ring_take(&queue->ring, quick->to, quick->numbers, quick->most);
+    quick->done = twill__ring_take_many(&queue->ring, quick->to, quick->numbers, quick->most);
     if (!quick->done)
         return false;
     if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
