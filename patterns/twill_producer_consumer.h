@@ -3024,14 +3024,6 @@ static inline twill__stamp *twill__ring_stamp(twill__ring_place place)
     return (twill__stamp *)(void *)place.cell;
 }
 
-/* For a batch, which would wait for line after line that the other side wrote last. */
-static inline void twill__ring_fetch(const twill__ring *ring, const char *cell)
-{
-    size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_AHEAD;
-    if (ahead % 64 < ring->stride && ahead < ring->span) /* once a line */
-        twill__prefetch(ring->cells + ahead);
-}
-
 /* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
    `position + turn`; fewer than `least`: none. Returns how many; *first is the first.
 
@@ -3071,48 +3063,147 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
     }
 }
 
-/* Puts up to `most` items in, fewer than `least`: none. Returns how many. */
-static inline __attribute__((always_inline)) size_t
-twill__ring_put(twill__ring *ring, const void *items, size_t most, size_t least)
+/* ---- one in, one out ---- */
+
+static inline __attribute__((always_inline)) bool twill__ring_put_one(twill__ring *ring,
+                                                                      const void *item)
 {
     twill__ring_place place;
-    const char *item = (const char *)items;
-    size_t count = twill__ring_claim(ring, &ring->tail, 0, most, least, &place);
-    for (size_t k = 0; k < count; k++, item += ring->size) {
-        twill__stamp *stamp = twill__ring_stamp(place);
-        twill__copy(stamp + 1, item, ring->size);
+    twill__stamp *stamp;
+    if (!twill__ring_claim(ring, &ring->tail, 0, 1, 1, &place))
+        return false;
+    stamp = twill__ring_stamp(place);
+    twill__copy(stamp + 1, item, ring->size);
+    /* pairs with the acquire in twill__ring_claim, of a pop */
+    atomic_store_explicit(stamp, place.position + 1, memory_order_release);
+    twill__ring_peak(ring, twill__ring_step(ring, place).position);
+    return true;
+}
+
+/* `item` and `number` (of its acceptance) may be NULL. */
+static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ring *ring,
+                                                                       void *item, uint64_t *number)
+{
+    twill__ring_place place;
+    twill__stamp *stamp;
+    if (!twill__ring_claim(ring, &ring->head, 1, 1, 1, &place))
+        return false;
+    stamp = twill__ring_stamp(place);
+    if (item)
+        twill__copy(item, stamp + 1, ring->size);
+    if (number)
+        *number = twill__ring_count(ring, place.position);
+    /* pairs with the acquire in twill__ring_claim, of a push */
+    atomic_store_explicit(stamp, place.position + ring->lap, memory_order_release);
+    return true;
+}
+
+/* ---- many in, many out ---- */
+
+/* A batch would wait for lines that the other side wrote last: it asks for those that the next ones
+   will need. */
+static inline void twill__ring_fetch(const twill__ring *ring, const char *cell, size_t bytes)
+{
+    size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_AHEAD, end = ahead + bytes;
+    if (end > ring->span)
+        end = ring->span;
+    for (; ahead < end; ahead += TWILL__LINE)
+        twill__prefetch(ring->cells + ahead);
+}
+
+/* Fills `count` claimed cells that stand behind one another in memory. */
+static inline __attribute__((always_inline)) void twill__ring_fill(const twill__ring *ring,
+                                                                   char *first, uint64_t position,
+                                                                   const char *items, size_t count,
+                                                                   size_t size)
+{
+    size_t stride = twill__ring_stride(size);
+    twill__ring_fetch(ring, first, count * stride);
+    for (size_t k = 0; k < count; k++) {
+        twill__stamp *stamp = (twill__stamp *)(void *)(first + k * stride);
+        twill__copy(stamp + 1, items + k * size, size);
         /* pairs with the acquire in twill__ring_claim, of a pop */
-        atomic_store_explicit(stamp, place.position + 1, memory_order_release);
-        if (most > 1)
-            twill__ring_fetch(ring, place.cell);
-        place = twill__ring_step(ring, place);
+        atomic_store_explicit(stamp, position + k + 1, memory_order_release);
     }
-    if (count)
-        twill__ring_peak(ring, place.position);
+}
+
+/* Empties them likewise. */
+static inline __attribute__((always_inline)) void twill__ring_drain(const twill__ring *ring,
+                                                                    char *first, uint64_t position,
+                                                                    char *items, size_t count,
+                                                                    size_t size)
+{
+    size_t stride = twill__ring_stride(size);
+    twill__ring_fetch(ring, first, count * stride);
+    for (size_t k = 0; k < count; k++) {
+        twill__stamp *stamp = (twill__stamp *)(void *)(first + k * stride);
+        twill__copy(items + k * size, stamp + 1, size);
+        /* pairs with the acquire in twill__ring_claim, of a push */
+        atomic_store_explicit(stamp, position + k + ring->lap, memory_order_release);
+    }
+}
+
+/* How many of `count` stand before the end of the memory. */
+static inline size_t twill__ring_straight(twill__ring_place place, size_t count)
+{
+    return count < place.left ? count : place.left;
+}
+
+static inline __attribute__((always_inline)) void twill__ring_fill_all(const twill__ring *ring,
+                                                                       twill__ring_place place,
+                                                                       const char *items,
+                                                                       size_t count, size_t size)
+{
+    size_t run = twill__ring_straight(place, count);
+    twill__ring_fill(ring, place.cell, place.position, items, run, size);
+    if (run < count)
+        twill__ring_fill(ring, ring->cells, twill__ring_after(ring, place.position, run),
+                         items + run * size, count - run, size);
+}
+
+static inline __attribute__((always_inline)) void twill__ring_drain_all(const twill__ring *ring,
+                                                                        twill__ring_place place,
+                                                                        char *items, size_t count,
+                                                                        size_t size)
+{
+    size_t run = twill__ring_straight(place, count);
+    twill__ring_drain(ring, place.cell, place.position, items, run, size);
+    if (run < count)
+        twill__ring_drain(ring, ring->cells, twill__ring_after(ring, place.position, run),
+                          items + run * size, count - run, size);
+}
+
+/* Puts up to `most` items in, fewer than `least`: none. Returns how many. Items of 8 bytes have code
+   of their own: two thirds of the instructions. */
+static inline size_t twill__ring_put_many(twill__ring *ring, const char *items, size_t most,
+                                          size_t least)
+{
+    twill__ring_place place;
+    size_t count = twill__ring_claim(ring, &ring->tail, 0, most, least, &place);
+    if (!count)
+        return 0;
+    if (ring->size == 8)
+        twill__ring_fill_all(ring, place, items, count, 8);
+    else
+        twill__ring_fill_all(ring, place, items, count, ring->size);
+    twill__ring_peak(ring, twill__ring_after(ring, place.position, count));
     return count;
 }
 
-/* Takes up to `most` items; `items` and `numbers` (of their acceptance) may be NULL. */
-static inline __attribute__((always_inline)) size_t twill__ring_take(twill__ring *ring, void *items,
-                                                                     uint64_t *numbers, size_t most)
+/* Takes up to `most` items; `numbers` (of their acceptance) may be NULL. */
+static inline size_t twill__ring_take_many(twill__ring *ring, char *items, uint64_t *numbers,
+                                           size_t most)
 {
     twill__ring_place place;
-    char *item = (char *)items;
     size_t count = twill__ring_claim(ring, &ring->head, 1, most, 1, &place);
-    for (size_t k = 0; k < count; k++) {
-        twill__stamp *stamp = twill__ring_stamp(place);
-        if (item) {
-            twill__copy(item, stamp + 1, ring->size);
-            item += ring->size;
-        }
-        if (numbers)
-            numbers[k] = twill__ring_count(ring, place.position);
-        /* pairs with the acquire in twill__ring_claim, of a push */
-        atomic_store_explicit(stamp, place.position + ring->lap, memory_order_release);
-        if (most > 1)
-            twill__ring_fetch(ring, place.cell);
-        place = twill__ring_step(ring, place);
-    }
+    for (size_t k = 0; numbers && k < count; k++)
+        numbers[k] = twill__ring_count(ring, place.position) + k;
+    if (!count)
+        return 0;
+    if (ring->size == 8)
+        twill__ring_drain_all(ring, place, items, count, 8);
+    else
+        twill__ring_drain_all(ring, place, items, count, ring->size);
     return count;
 }
 
@@ -3573,8 +3664,8 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
     twill__cell cell = waiter->cell;
     if (queue->ring.cells) {
         waiter->done +=
-            twill__ring_put(&queue->ring, waiter->from + waiter->done * queue->store.size, count,
-                            waiter->whole ? waiter->n - waiter->done : 1);
+            twill__ring_put_many(&queue->ring, waiter->from + waiter->done * queue->store.size,
+                                 count, waiter->whole ? waiter->n - waiter->done : 1);
         return;
     }
     if (queue->times)
@@ -3615,8 +3706,8 @@ static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *wait
 {
     if (queue->ring.cells) {
         waiter->done +=
-            twill__ring_take(&queue->ring, waiter->to + waiter->done * queue->store.size,
-                             waiter->numbers ? waiter->numbers + waiter->done : NULL, count);
+            twill__ring_take_many(&queue->ring, waiter->to + waiter->done * queue->store.size,
+                                  waiter->numbers ? waiter->numbers + waiter->done : NULL, count);
         return;
     }
     for (size_t k = 0; k < count; k++) {
@@ -3967,7 +4058,7 @@ static inline void twill__queue_evict(twill__queue *queue, twill__which which, t
     dropped->why = why;
     if (!queue->ring.cells)
         dropped->number = twill__queue_take(queue, which, queue->drop ? kept : NULL).number;
-    else if (!twill__ring_take(&queue->ring, queue->drop ? kept : NULL, &dropped->number, 1)) {
+    else if (!twill__ring_take_one(&queue->ring, queue->drop ? kept : NULL, &dropped->number)) {
         dropped->count = 0; /* somebody was quicker */
         return;
     }
@@ -4488,7 +4579,7 @@ static inline bool twill__queue_bulk(const twill__queue *queue)
 static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__queue *queue,
                                                                        const void *item)
 {
-    if (twill__queue_bulk(queue) || !twill__ring_put(&queue->ring, item, 1, 1))
+    if (twill__queue_bulk(queue) || !twill__ring_put_one(&queue->ring, item))
         return false;
     if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
         twill__queue_serve(queue);
@@ -4498,7 +4589,7 @@ static inline __attribute__((always_inline)) bool twill__quick_put_one(twill__qu
 static inline __attribute__((always_inline)) bool twill__quick_take_one(twill__queue *queue,
                                                                         void *item)
 {
-    if (!twill__ring_take(&queue->ring, item, NULL, 1))
+    if (!twill__ring_take_one(&queue->ring, item, NULL))
         return false;
     if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
         twill__queue_serve(queue);
@@ -4513,7 +4604,7 @@ static inline bool twill__quick_try_put(void *quick_)
         return twill__quick_put_one(queue, quick->from) && ++quick->done;
     if (twill__queue_bulk(queue))
         return false;
-    quick->done = twill__ring_put(&queue->ring, quick->from, quick->most, quick->least);
+    quick->done = twill__ring_put_many(&queue->ring, quick->from, quick->most, quick->least);
     if (!quick->done)
         return false;
     if (atomic_load(&queue->takers)) /* seq_cst: pairs with twill__enlist */
@@ -4527,7 +4618,7 @@ static inline bool twill__quick_try_take(void *quick_)
     twill__queue *queue = quick->queue;
     if (quick->most == 1 && !quick->numbers)
         return twill__quick_take_one(queue, quick->to) && ++quick->done;
-    quick->done = twill__ring_take(&queue->ring, quick->to, quick->numbers, quick->most);
+    quick->done = twill__ring_take_many(&queue->ring, quick->to, quick->numbers, quick->most);
     if (!quick->done)
         return false;
     if (atomic_load(&queue->givers)) /* seq_cst: pairs with twill__enlist */
