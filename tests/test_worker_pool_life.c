@@ -1184,6 +1184,33 @@ TEST(destroy_runs_tasks_as_a_worker_would)
     }
 }
 
+static atomic_uint highs, lows;
+
+static void edge(bool high, size_t length, const twill_task *task)
+{
+    (void)length, (void)task;
+    atomic_fetch_add(high ? &highs : &lows, 1);
+}
+
+TEST(destroy_tells_the_low_mark_of_what_it_runs)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .lazy = true, .high_mark = 3, .low_mark = 1, .on_level = edge});
+
+    atomic_store(&highs, 0);
+    atomic_store(&lows, 0);
+    clear_counts();
+    faults_fail_thread(1);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    faults_fail_thread(0);
+    CHECK_EQ(atomic_load(&ran), 4);
+    CHECK_EQ(atomic_load(&highs), 1);
+    CHECK_EQ(atomic_load(&lows), 1);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- forks ---- */
 
 TEST(a_child_has_no_pool)
