@@ -10642,6 +10642,7 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
             !twill__todos_length(&pool->todos))
             return TWILL_CANCELLED;
         todo = twill__todos_pop(&pool->todos);
+        twill__pool_level(pool, turn);
         pool->visitors++;
         if (todo.fn)
             twill__run_plain_here(pool, turn, &todo);
