@@ -6,7 +6,7 @@
 #include "batch_processing/stock.h"
 
 /* An item in a packed lot costs a cell and a few sums. The memory of an entry is reserved for it
-   when it comes in, and not touched: so unpacking cannot fail, and what was accepted has its end. */
+   when it comes in, and not touched: so unpacking cannot fail, and what was accepted has an end. */
 
 /* ---- cells ---- */
 

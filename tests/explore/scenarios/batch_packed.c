@@ -1,5 +1,5 @@
-/* A packed lot fails in a worker's hands and is tried again item by item, while another item without
-   a future comes in, and one with a future, which unpacks the open lot. */
+/* A packed lot fails in a worker's hands and is tried again item by item, while another item
+   without a future comes in, and one with a future, which unpacks the open lot. */
 #include "batch_common.h"
 
 static _Atomic int calls;
