@@ -11071,8 +11071,8 @@ static inline __attribute__((always_inline)) void twill__ring_drain_all(const tw
                           items + run * size, count - run, size);
 }
 
-/* Puts up to `most` items in, fewer than `least`: none. Returns how many. Items of 8 bytes have code
-   of their own: two thirds of the instructions. */
+/* Puts up to `most` items in, fewer than `least`: none. Returns how many. Items of 8 bytes have
+   code of their own: two thirds of the instructions. */
 static inline size_t twill__ring_put_many(twill__ring *ring, const char *items, size_t most,
                                           size_t least)
 {
@@ -28182,8 +28182,8 @@ static inline twill__record *twill__record_get(twill__core *core, size_t result_
     return NULL;
 }
 
-/* One record more than are reserved: so many calls of twill__record_get_reserved cannot fail. Hardly
-   one is touched before. False: no memory. By the thread that may call twill__record_get, as what
+/* One record more than are reserved: so many calls of twill__record_get_reserved cannot fail.
+   Hardly one is touched before. False: no memory. By the thread that may call twill__record_get, as what
    follows. */
 static inline bool twill__core_reserve(twill__core *core)
 {
@@ -29560,7 +29560,7 @@ static inline void twill__entry_decide(twill__stock *stock, twill__entry *entry,
 #endif
 
 /* An item in a packed lot costs a cell and a few sums. The memory of an entry is reserved for it
-   when it comes in, and not touched: so unpacking cannot fail, and what was accepted has its end. */
+   when it comes in, and not touched: so unpacking cannot fail, and what was accepted has an end. */
 
 /* ---- cells ---- */
 

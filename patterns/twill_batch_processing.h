@@ -7394,8 +7394,8 @@ static inline twill__record *twill__record_get(twill__core *core, size_t result_
     return NULL;
 }
 
-/* One record more than are reserved: so many calls of twill__record_get_reserved cannot fail. Hardly
-   one is touched before. False: no memory. By the thread that may call twill__record_get, as what
+/* One record more than are reserved: so many calls of twill__record_get_reserved cannot fail.
+   Hardly one is touched before. False: no memory. By the thread that may call twill__record_get, as what
    follows. */
 static inline bool twill__core_reserve(twill__core *core)
 {
@@ -8772,7 +8772,7 @@ static inline void twill__entry_decide(twill__stock *stock, twill__entry *entry,
 #endif
 
 /* An item in a packed lot costs a cell and a few sums. The memory of an entry is reserved for it
-   when it comes in, and not touched: so unpacking cannot fail, and what was accepted has its end. */
+   when it comes in, and not touched: so unpacking cannot fail, and what was accepted has an end. */
 
 /* ---- cells ---- */
 

@@ -3173,8 +3173,8 @@ static inline __attribute__((always_inline)) void twill__ring_drain_all(const tw
                           items + run * size, count - run, size);
 }
 
-/* Puts up to `most` items in, fewer than `least`: none. Returns how many. Items of 8 bytes have code
-   of their own: two thirds of the instructions. */
+/* Puts up to `most` items in, fewer than `least`: none. Returns how many. Items of 8 bytes have
+   code of their own: two thirds of the instructions. */
 static inline size_t twill__ring_put_many(twill__ring *ring, const char *items, size_t most,
                                           size_t least)
 {
