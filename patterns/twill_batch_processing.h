@@ -7395,8 +7395,8 @@ static inline twill__record *twill__record_get(twill__core *core, size_t result_
 }
 
 /* One record more than are reserved: so many calls of twill__record_get_reserved cannot fail.
-   Hardly one is touched before. False: no memory. By the thread that may call twill__record_get, as what
-   follows. */
+   Hardly one is touched before. False: no memory. By the thread that may call twill__record_get, as
+   what follows. */
 static inline bool twill__core_reserve(twill__core *core)
 {
     if (core->sure == core->reserved) {
