@@ -20218,9 +20218,10 @@ static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_tur
     twill_status over = TWILL_OK;
     for (;;) { /* exit: tasks end, or `until` */
         int instead;
-        size_t room = most > fan->answered ? most - fan->answered : 0;
+        size_t room;
         twill__fan_clock(fan, turn);
         twill__fan_sweep(fan, turn);
+        room = most > fan->answered ? most - fan->answered : 0; /* now: the clock answers some */
         if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
             return TWILL_OK;
         if (twill__fan_drop_spared(fan, turn))
