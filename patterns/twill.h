@@ -4673,7 +4673,8 @@ static inline void twill__pause(void)
 #endif
 }
 
-/* a line that this thread will write soon */
+/* A line that this thread will write soon, and that may be another one's now. The compiler's own
+   prefetch for writing is, without flags, one for reading. */
 static inline void twill__prefetch(const void *place)
 {
 #if defined __x86_64__
@@ -38237,17 +38238,6 @@ static inline bool twill__is_hole(const twill__todo *todo)
 #define TWILL__CELLS_AHEAD  8  /* cells */
 #define TWILL__STAMPS_AHEAD 16 /* stamps: two lines */
 
-/* The line will be written soon, and is another thread's now: else each unlock would wait for it.
-   The compiler's own prefetch for writing is, without flags, one for reading. */
-static inline void twill__prefetch_own(const void *at)
-{
-#if defined __x86_64__
-    __asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
-#else
-    __builtin_prefetch(at, 1);
-#endif
-}
-
 static inline twill__todo_ring *twill__todos_ring(const twill__todos *todos)
 {
     return atomic_load_explicit(&todos->ring, memory_order_relaxed); /* under the lock */
@@ -38765,9 +38755,9 @@ static inline void twill__todos_fill(twill__todos *todos, uint64_t tail, const t
     twill__todo_ring *ring = twill__todos_ring(todos);
     twill__todo_placed(todo, (tail & (ring->size - 1)) + 1);
     twill__todo_put(ring, tail, todo);
-    twill__prefetch_own(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
+    twill__prefetch(&ring->cell[(tail + TWILL__CELLS_AHEAD) & (ring->size - 1)]);
     if (todo->stamp)
-        twill__prefetch_own(&ring->stamp[(tail + TWILL__STAMPS_AHEAD) & (ring->size - 1)]);
+        twill__prefetch(&ring->stamp[(tail + TWILL__STAMPS_AHEAD) & (ring->size - 1)]);
 }
 
 /* After twill__todos_room. queued: matters with priorities alone; 0: now. */

@@ -1649,7 +1649,8 @@ static inline void twill__pause(void)
 #endif
 }
 
-/* a line that this thread will write soon */
+/* A line that this thread will write soon, and that may be another one's now. The compiler's own
+   prefetch for writing is, without flags, one for reading. */
 static inline void twill__prefetch(const void *place)
 {
 #if defined __x86_64__
