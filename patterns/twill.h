@@ -18590,7 +18590,8 @@ static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 
 /* ---- tasks that run ---- */
 
-/* The next item of a call's source becomes a task. NULL: no memory for one more now. */
+/* The next item of a call's source becomes a task. NULL: none, or the lock was given back: look
+   again. */
 static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
 {
     twill__fan_lane *lane = NULL;
@@ -18608,11 +18609,8 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
             twill__fan_lock(fan, turn);
         } else if (!chunk && !fan->free)
             fan->capacity = fan->used; /* it goes on with those that it has */
-        if (!twill__fan_available(fan) || fan->queue.first)
-            return NULL;
+        return NULL;                   /* the lock was given back: items may be spared by now */
     }
-    if (!fan->free)
-        return NULL;
     if (!twill__fan_source_left(fan)) { /* what a lane has not begun, since its worker is slow */
         lane = twill__fan_lane_left(fan);
         if (!lane || !twill__fan_lane_take(lane, true, &index))
