@@ -65,7 +65,6 @@ static void set(_Atomic uint32_t *step, uint32_t value)
 
 static _Atomic int64_t wall_offset;
 static _Atomic int wall_reads, wall_moved;
-static _Atomic int64_t longest_slice; /* asked of C11's wait while the wall moves */
 
 static int64_t wall_now(void)
 {
@@ -99,6 +98,7 @@ int timespec_get(struct timespec *at, int base)
 }
 
 #ifndef TWILL_USE_PTHREAD
+static _Atomic int64_t longest_slice; /* asked of C11's wait while the wall moves */
 /* As the system does it: the wait is over once the wall clock, steps and all, has come to `at`. */
 int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex,
                   const struct timespec *restrict at)
