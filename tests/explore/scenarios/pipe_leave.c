@@ -22,7 +22,7 @@ static bool inside(twill_pipeline *p)
 {
     bool found;
     twill__lock(&p->lock);
-    found = p->pushers.first || p->helping;
+    found = p->pushers.first || p->helpers.first;
     twill__unlock(&p->lock);
     return found;
 }
