@@ -2143,6 +2143,43 @@ TEST(the_renderer_takes_no_signals)
     tape_close(tape);
 }
 
+/* On the thread whose addition it comes in between. */
+static twill_progress *signalled;
+
+static void count_signal(int number)
+{
+    (void)number;
+    twill_progress_add(signalled, 1000000);
+    atomic_fetch_add(&signals_seen, 1);
+}
+
+static void send_signals(void *to)
+{
+    for (int i = 0; i < 40 / SLOW; i++) {
+        unsigned before = atomic_load(&signals_seen);
+        pthread_kill(*(pthread_t *)to, SIGUSR2);
+        while (atomic_load(&signals_seen) == before) /* ends: the handler runs */
+            twill__yield();
+    }
+}
+
+TEST(additions_in_a_signal_handler)
+{
+    pthread_t self = pthread_self();
+    twill__thrd sender;
+    uint64_t count = 0;
+
+    signalled = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+    atomic_store(&signals_seen, 0);
+    signal(SIGUSR2, count_signal);
+    begin_threads(&sender, 1, send_signals, &self);
+    for (; atomic_load_explicit(&signals_seen, memory_order_relaxed) < 40 / SLOW; count++)
+        twill_progress_add(signalled, 1);
+    join_threads(&sender, 1);
+    CHECK_EQ(view_of(signalled).done, count + UINT64_C(1000000) * (40 / SLOW));
+    twill_progress_destroy(signalled);
+}
+
 #ifdef TWILL__UNDER_TSAN /* it allows no threads in a forked child */
 #define IN_FORKED TWILL_PROGRESS_BY_CALL
 #else

@@ -102,7 +102,8 @@ OWNERSHIP
     are destroyed before their parent.
 
 COSTS
-    add: one relaxed addition to one of 16 cells: see docs/progress_tracker.md for figures.
+    add: an addition to a word of the thread's own, beyond 16 threads a relaxed one to a word that
+    some share: see docs/progress_tracker.md for figures.
     BY_UPDATER reads the clock on top of it, EACH writes. About 3 KB a tracker and 17 KB a root,
     allocated by create; nothing is allocated later, but for log lines of more than 500 bytes. One
     thread a root, which wakes at each interval (each second, if that is longer). A frame is one

@@ -3,18 +3,25 @@
 #ifndef TWILL__PROGRESS_COUNT_H
 #define TWILL__PROGRESS_COUNT_H
 
+#include "platform/own.h"
 #include "platform/platform.h"
 
 /* ---- counters ---- */
 
 /* A thread adds to the cell of its number: threads that update at once do not pull one line back
-   and forth. The reader sums. 16 cells: beyond that many threads some share one, and all stays
-   exact. */
+   and forth. The first one that comes to a cell owns it for ever: it alone writes `own`, which costs
+   a third of a word that others may write, too. Those that come later, beyond 16 threads, share the
+   other words, and all stays exact. The reader sums. */
+#ifndef TWILL__TALLY_CELLS
 #define TWILL__TALLY_CELLS 16
+#endif
 enum { TWILL__TALLY_DONE, TWILL__TALLY_FAILED, TWILL__TALLY_SKIPPED, TWILL__TALLY_KINDS };
 
 typedef struct twill__tally_cell {
-    _Alignas(TWILL__LINE) _Atomic uint64_t n[TWILL__TALLY_KINDS];
+    /* a thread's number, which no other one ever gets; 0: nobody's yet */
+    _Alignas(TWILL__LINE) _Atomic uint64_t owner;
+    _Atomic uint64_t own[TWILL__TALLY_KINDS];
+    _Atomic uint64_t shared[TWILL__TALLY_KINDS];
 } twill__tally_cell;
 
 typedef struct twill__tally {
@@ -25,18 +32,36 @@ typedef struct twill__tally {
         anchors; /* one more for each `set` that is no progress: the rate starts anew */
 } twill__tally;
 
+/* True: the cell is this thread's, and was nobody's, or has become so in a signal handler just
+   now. */
+static __attribute__((noinline)) bool twill__tally_take(twill__tally_cell *cell, uint64_t me)
+{
+    uint64_t nobody = 0; /* relaxed: the winner's number alone */
+    return atomic_compare_exchange_strong_explicit(&cell->owner, &nobody, me, memory_order_relaxed,
+                                                   memory_order_relaxed) ||
+           nobody == me;
+}
+
 static inline void twill__tally_add(twill__tally *counter, unsigned kind, uint64_t n)
 {
-    /* relaxed: a number, no data behind it; who joins the updaters sees all of it */
-    atomic_fetch_add_explicit(&counter->cell[twill__thread_number() % TWILL__TALLY_CELLS].n[kind],
-                              n, memory_order_relaxed);
+    uint64_t me = twill__thread_number();
+    twill__tally_cell *cell = &counter->cell[me % TWILL__TALLY_CELLS];
+    /* relaxed, here and below: numbers, no data behind them; who joins the updaters sees all of
+       it */
+    uint64_t owner = atomic_load_explicit(&cell->owner, memory_order_relaxed);
+    if (owner == me || (!owner && twill__tally_take(cell, me)))
+        twill__own_add(&cell->own[kind], n);
+    else
+        atomic_fetch_add_explicit(&cell->shared[kind], n, memory_order_relaxed);
 }
 
 static inline uint64_t twill__tally_sum(const twill__tally *counter, unsigned kind)
 {
     uint64_t sum = 0;
-    for (unsigned i = 0; i < TWILL__TALLY_CELLS; i++) /* relaxed: as above; each cell only grows */
-        sum += atomic_load_explicit(&counter->cell[i].n[kind], memory_order_relaxed);
+    for (unsigned i = 0; i < TWILL__TALLY_CELLS; i++) { /* relaxed: as above; each only grows */
+        sum += atomic_load_explicit(&counter->cell[i].own[kind], memory_order_relaxed);
+        sum += atomic_load_explicit(&counter->cell[i].shared[kind], memory_order_relaxed);
+    }
     return sum;
 }
 
