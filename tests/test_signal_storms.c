@@ -1,7 +1,7 @@
 /* test_signal_storms.c - signals all the time, to every thread, while each operation runs that may
    wait: no wait ends early, no status is another one for it, nothing is lost, and the books
    balance. The signals that shutdown takes are in test_graceful_shutdown_signals.c. */
-#define _POSIX_C_SOURCE 200809L
+#define _XOPEN_SOURCE 700
 #define HARNESS_FAULTS
 #include "harness.h"
 
@@ -10,6 +10,7 @@
 
 #include <limits.h>
 #include <pthread.h>
+#include <sys/time.h>
 
 enum { SIDES = 3 };
 
@@ -532,6 +533,112 @@ TEST(objects_that_wait)
     CHECK_EQ(twill_batcher_destroy(all.batcher), TWILL_OK);
     CHECK_EQ(twill_pool_destroy(all.pool), TWILL_OK);
     twill_queue_destroy(all.queue);
+}
+
+/* ---- a request and a deadline ---- */
+
+/* A signal handler's request wakes nobody: each wait sleeps until its deadline, and then says that
+   it was cancelled, since the cause goes before the consequence. */
+static twill_cancel asked;
+static atomic_bool release;
+
+static void asks(int number)
+{
+    (void)number;
+    twill_cancel_request(&asked, 3);
+}
+
+static int stays(void *arg, void *result, const twill_task *task)
+{
+    (void)arg;
+    (void)result;
+    (void)task;
+    while (!atomic_load(&release))
+        twill_sleep(twill_within(TWILL_MS(1)));
+    return 0;
+}
+
+static int stays_too(const void *in, void *out, const twill_task *task)
+{
+    (void)in;
+    return stays(NULL, out, task);
+}
+
+/* The deadline, with the request long before it. */
+static twill_until soon(void)
+{
+    struct itimerval in = {{0, 0}, {0, 500}};
+    twill_cancel_detach(&asked);
+    asked = (twill_cancel){{0}};
+    CHECK_EQ(setitimer(ITIMER_REAL, &in, NULL), 0);
+    return twill_within_or_cancelled(TWILL_MS(3), &asked);
+}
+
+TEST(a_deadline_after_a_request)
+{
+    struct sigaction action, old;
+    struct flow all = {.queue = NULL};
+    twill_resource_pool *pool;
+    twill_shutdown *stop;
+    twill_timeout *timeout;
+    twill_bulkhead door_of_one;
+    twill_future future;
+    twill_lease lease = {0}, none = {0};
+    size_t which, left;
+    int item = 1;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = asks;
+    CHECK_EQ(sigaction(SIGALRM, &action, &old), 0);
+    atomic_store(&release, false);
+    CHECK_EQ(twill_queue_create(&all.queue, sizeof item, &(twill_queue_options){.capacity = 1}),
+             TWILL_OK);
+    CHECK_EQ(twill_pool_create(&all.pool, &(twill_pool_options){.run.workers = 1, .capacity = 1}),
+             TWILL_OK);
+    CHECK_EQ(
+        twill_resource_pool_create(
+            &pool, &(twill_resource_pool_options){.max = 1, .create = make, .destroy = unmake}),
+        TWILL_OK);
+    CHECK_EQ(twill_shutdown_create(&stop, &(twill_shutdown_options){.no_signals = true}), TWILL_OK);
+    CHECK_EQ(twill_timeout_create(&timeout, &(twill_timeout_options){.timeout = TWILL_MS(1)}),
+             TWILL_OK);
+    CHECK_EQ(twill_bulkhead_init(&door_of_one, 1, SIZE_MAX), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(all.pool, stays, NULL, &future, NULL), TWILL_OK);
+    while (!twill_timeout_abandoned(timeout)) /* it was too late to begin */
+        CHECK_EQ(twill_timeout_call(timeout, &item, sizeof item, NULL, 0, stays_too,
+                                    (twill_until){0, NULL}, NULL),
+                 TWILL_TIMEOUT);
+
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_future_wait_any(&future, 1, &which, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_future_wait_all(&future, 1, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_pool_wait_idle_until(all.pool, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_timeout_drain(timeout, soon(), &left), TWILL_CANCELLED);
+    CHECK_EQ(left, 1);
+    CHECK_EQ(twill_shutdown_wait(stop, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_queue_pop_until(all.queue, &item, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_queue_push(all.queue, &item), TWILL_OK);
+    CHECK_EQ(twill_queue_push_until(all.queue, &item, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_resource_pool_acquire(pool, &lease), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_acquire_until(pool, &none, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_resource_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_drain_until(pool, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_bulkhead_enter(&door_of_one), TWILL_OK);
+    CHECK_EQ(twill_bulkhead_enter_until(&door_of_one, soon()), TWILL_CANCELLED);
+    CHECK_EQ(twill_sleep(soon()), TWILL_OK); /* it has slept: success goes before both */
+
+    CHECK_EQ(sigaction(SIGALRM, &old, NULL), 0);
+    atomic_store(&release, true);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(twill_timeout_drain(timeout, twill_within(TWILL_SEC(30)), NULL), TWILL_OK);
+    CHECK_EQ(twill_bulkhead_leave(&door_of_one), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_release(pool, &lease), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+    CHECK_EQ(twill_shutdown_destroy(stop), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(all.pool), TWILL_OK);
+    twill_queue_destroy(all.queue);
+    twill_cancel_detach(&asked);
 }
 
 HARNESS_MAIN

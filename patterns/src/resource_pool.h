@@ -832,8 +832,6 @@ TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *
     twill__resource_enter(pool, &turn);
     twill__list_remove(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
-    if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
     return status;
 }
 

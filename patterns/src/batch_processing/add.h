@@ -57,27 +57,20 @@ static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__b
                                                twill__list *list, twill__batcher_waiter *wait,
                                                twill_until until)
 {
-    twill_until sooner = until;
+    twill_ns sooner = until.deadline;
     twill_status status;
-    if (twill__batcher_may_help(batcher, until)) {
-        twill_ns due = twill__batcher_next_due(batcher);
-        if (due != TWILL_FOREVER && (twill__no_deadline(until.deadline) || due < until.deadline))
-            sooner.deadline = due;
-    }
+    if (twill__batcher_may_help(batcher, until))
+        sooner = twill__nearer(sooner, twill__batcher_next_due(batcher));
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
     batcher->inside++;
     twill__batcher_exit(batcher, turn);
-    status = twill__wait(&wait->node, sooner);
+    status = twill__wait_sooner(&wait->node, sooner, until);
     twill__batcher_enter(batcher, turn);
     batcher->inside--;
-    if (status == TWILL_OK)
-        return TWILL_OK;
-    twill__list_remove(list, &wait->node);
-    if (status == TWILL_TIMEOUT && sooner.deadline != until.deadline &&
-        !twill__expired(until.deadline))
-        return TWILL_EMPTY;
-    return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : status;
+    if (status != TWILL_OK)
+        twill__list_remove(list, &wait->node);
+    return status;
 }
 
 /* ---- inside of a callback ---- */

@@ -862,11 +862,6 @@ static inline void twill__future_delist(twill__record *record, twill__future_wai
     wait->listed = false;
 }
 
-static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
-{
-    return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
-}
-
 /* Whether this thread is inside a task or a call, on which others may wait. */
 static inline bool twill__inside(void)
 {
@@ -916,11 +911,8 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
     twill_status status;
     if (twill__on_stack(blocked.stack, record))
         return TWILL_DEADLOCK;
-    if (due || until.cancel || !twill__no_deadline(until.deadline)) {
-        twill_until sooner = {twill__nearer(until.deadline, due), until.cancel};
-        status = twill__wait(node, sooner);
-        return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
-    }
+    if (due || until.cancel || !twill__no_deadline(until.deadline))
+        return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
         return TWILL_OK; /* no other bit comes without a token */
     if (!twill__blocked_enter(&blocked))
@@ -1081,8 +1073,7 @@ static inline twill_status twill__any_enter(const twill_future *futures, size_t 
 static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n, twill__node *node,
                                             twill_until until)
 {
-    twill_until sooner = until;
-    twill_status status;
+    twill_ns sooner = until.deadline;
     bool mine = true;
     for (size_t i = 0; i < n; i++) {
         twill__record *record = waits[i].record;
@@ -1090,13 +1081,9 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         if (twill__record_ended(record))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
-        sooner.deadline = twill__nearer(sooner.deadline,
-                                        atomic_load_explicit(&record->due, memory_order_acquire));
+        sooner = twill__nearer(sooner, atomic_load_explicit(&record->due, memory_order_acquire));
     }
-    if (mine)
-        return TWILL_DEADLOCK;
-    status = twill__wait(node, sooner);
-    return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
+    return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
 
 /* The first that has ended, or n; brings them forward on the way, until one has. A thread from

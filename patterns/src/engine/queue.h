@@ -1007,8 +1007,6 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
     waiter->first = !waiter->previous;
     waiter->counted = queue->ring.cells && twill__queue_weight(waiter) != 1; /* nobody slips by */
     twill__delist(queue, list, waiter);
-    if (*status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
-        *status = TWILL_CANCELLED;
     return false;
 }
 

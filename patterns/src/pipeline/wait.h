@@ -20,28 +20,20 @@ static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twil
                                     twill__flow_waiter *waiter, twill_until until,
                                     twill_status *over)
 {
-    twill_until soon = until;
-    bool early =
-        waiter->helps && p->due && (twill__no_deadline(until.deadline) || p->due < until.deadline);
+    twill_ns sooner = waiter->helps ? twill__nearer(until.deadline, p->due) : until.deadline;
     twill_status status;
-    if (early)
-        soon.deadline = p->due;
     twill__node_init(&waiter->node);
     waiter->told = false;
     twill__list_append(list, &waiter->node);
     p->blocked_inside += waiter->inside;
     twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
-    status = twill__wait(&waiter->node, soon);
+    status = twill__wait_sooner(&waiter->node, sooner, until);
     if (status == TWILL_OK && waiter->node.answer != TWILL__FLOW_AGAIN_WORK)
         return true;
     twill__flow_enter(p, turn);
     twill__list_remove(list, &waiter->node);
     p->blocked_inside -= waiter->inside;
-    if (status == TWILL_TIMEOUT && early && !twill__expired(until.deadline))
-        status = TWILL_OK;
-    if (status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
-    *over = status;
+    *over = status == TWILL_EMPTY ? TWILL_OK : status;
     return false;
 }
 

@@ -95,8 +95,6 @@ static inline twill_status twill__bulkhead_wait(twill__bulkhead *me, twill_until
     me->waiting--;
     if (me->closed)
         status = TWILL_CLOSED;
-    else if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
     twill__unlock(&me->lock);
     return status;
 }

@@ -251,7 +251,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         }
         deadline = twill__resource_enlist(pool, borrower, until.deadline, front);
         twill__resource_exit(pool, turn);
-        status = twill__wait(&borrower->node, (twill_until){deadline, until.cancel});
+        status = twill__wait_sooner(&borrower->node, deadline, until);
         if (status == TWILL_OK && !borrower->retry) {
             status = (twill_status)borrower->node.answer;
             if (status != TWILL_OK)
@@ -263,10 +263,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill__resource_enter(pool, turn);
         twill__list_remove(&pool->waiters, &borrower->node);
         front = true; /* it keeps its place */
-        if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
-            status = TWILL_CANCELLED;
-        if (!pool->closed && (status == TWILL_CANCELLED ||
-                              (status == TWILL_TIMEOUT && twill__expired(until.deadline))))
+        if (!pool->closed && (status == TWILL_CANCELLED || status == TWILL_TIMEOUT))
             break;
     }
     if (borrower->for_ever)
