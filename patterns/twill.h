@@ -5682,6 +5682,11 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 
 /* ---- THE wait ---- */
 
+static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
+{
+    return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
+}
+
 static inline bool twill__expired(twill_ns deadline)
 {
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
@@ -5696,7 +5701,8 @@ static inline twill_status twill__over(twill_until until)
 }
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
-   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
+   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -5733,7 +5739,7 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
         if (word & TWILL__GRANTED)
             status = TWILL_OK;
-        else if (word & TWILL__NUDGED)
+        else if ((word & TWILL__NUDGED) || twill_cancel_fired(until.cancel))
             status = TWILL_CANCELLED;
     }
     /* acquire: pairs with the nudge, whose last access to the node this is */
@@ -5746,6 +5752,14 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         twill__unlock(&token->lock);
     }
     return status;
+}
+
+/* The same until `sooner`, an instant not after the deadline at which the caller has to look again:
+   EMPTY. */
+static inline twill_status twill__wait_sooner(twill__node *node, twill_ns sooner, twill_until until)
+{
+    twill_status status = twill__wait(node, (twill_until){sooner, until.cancel});
+    return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
 /* ---- time ---- */
@@ -5793,7 +5807,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
         return TWILL_CANCELLED;
     twill__node_init(&me);
     status = twill__wait(&me, until);
-    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+    return twill__expired(until.deadline) ? TWILL_OK : status; /* slept enough: a success */
 }
 
 #endif
@@ -12240,8 +12254,6 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
     waiter->first = !waiter->previous;
     waiter->counted = queue->ring.cells && twill__queue_weight(waiter) != 1; /* nobody slips by */
     twill__delist(queue, list, waiter);
-    if (*status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
-        *status = TWILL_CANCELLED;
     return false;
 }
 
@@ -16337,28 +16349,20 @@ static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twil
                                     twill__flow_waiter *waiter, twill_until until,
                                     twill_status *over)
 {
-    twill_until soon = until;
-    bool early =
-        waiter->helps && p->due && (twill__no_deadline(until.deadline) || p->due < until.deadline);
+    twill_ns sooner = waiter->helps ? twill__nearer(until.deadline, p->due) : until.deadline;
     twill_status status;
-    if (early)
-        soon.deadline = p->due;
     twill__node_init(&waiter->node);
     waiter->told = false;
     twill__list_append(list, &waiter->node);
     p->blocked_inside += waiter->inside;
     twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
-    status = twill__wait(&waiter->node, soon);
+    status = twill__wait_sooner(&waiter->node, sooner, until);
     if (status == TWILL_OK && waiter->node.answer != TWILL__FLOW_AGAIN_WORK)
         return true;
     twill__flow_enter(p, turn);
     twill__list_remove(list, &waiter->node);
     p->blocked_inside -= waiter->inside;
-    if (status == TWILL_TIMEOUT && early && !twill__expired(until.deadline))
-        status = TWILL_OK;
-    if (status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
-    *over = status;
+    *over = status == TWILL_EMPTY ? TWILL_OK : status;
     return false;
 }
 
@@ -23665,8 +23669,6 @@ static inline twill_status twill__bulkhead_wait(twill__bulkhead *me, twill_until
     me->waiting--;
     if (me->closed)
         status = TWILL_CLOSED;
-    else if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
     twill__unlock(&me->lock);
     return status;
 }
@@ -28716,11 +28718,6 @@ static inline void twill__future_delist(twill__record *record, twill__future_wai
     wait->listed = false;
 }
 
-static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
-{
-    return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
-}
-
 /* Whether this thread is inside a task or a call, on which others may wait. */
 static inline bool twill__inside(void)
 {
@@ -28770,11 +28767,8 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
     twill_status status;
     if (twill__on_stack(blocked.stack, record))
         return TWILL_DEADLOCK;
-    if (due || until.cancel || !twill__no_deadline(until.deadline)) {
-        twill_until sooner = {twill__nearer(until.deadline, due), until.cancel};
-        status = twill__wait(node, sooner);
-        return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
-    }
+    if (due || until.cancel || !twill__no_deadline(until.deadline))
+        return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
         return TWILL_OK; /* no other bit comes without a token */
     if (!twill__blocked_enter(&blocked))
@@ -28935,8 +28929,7 @@ static inline twill_status twill__any_enter(const twill_future *futures, size_t 
 static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n, twill__node *node,
                                             twill_until until)
 {
-    twill_until sooner = until;
-    twill_status status;
+    twill_ns sooner = until.deadline;
     bool mine = true;
     for (size_t i = 0; i < n; i++) {
         twill__record *record = waits[i].record;
@@ -28944,13 +28937,9 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         if (twill__record_ended(record))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
-        sooner.deadline = twill__nearer(sooner.deadline,
-                                        atomic_load_explicit(&record->due, memory_order_acquire));
+        sooner = twill__nearer(sooner, atomic_load_explicit(&record->due, memory_order_acquire));
     }
-    if (mine)
-        return TWILL_DEADLOCK;
-    status = twill__wait(node, sooner);
-    return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
+    return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
 
 /* The first that has ended, or n; brings them forward on the way, until one has. A thread from
@@ -31028,27 +31017,20 @@ static inline twill_status twill__batcher_wait(twill__batcher *batcher, twill__b
                                                twill__list *list, twill__batcher_waiter *wait,
                                                twill_until until)
 {
-    twill_until sooner = until;
+    twill_ns sooner = until.deadline;
     twill_status status;
-    if (twill__batcher_may_help(batcher, until)) {
-        twill_ns due = twill__batcher_next_due(batcher);
-        if (due != TWILL_FOREVER && (twill__no_deadline(until.deadline) || due < until.deadline))
-            sooner.deadline = due;
-    }
+    if (twill__batcher_may_help(batcher, until))
+        sooner = twill__nearer(sooner, twill__batcher_next_due(batcher));
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
     batcher->inside++;
     twill__batcher_exit(batcher, turn);
-    status = twill__wait(&wait->node, sooner);
+    status = twill__wait_sooner(&wait->node, sooner, until);
     twill__batcher_enter(batcher, turn);
     batcher->inside--;
-    if (status == TWILL_OK)
-        return TWILL_OK;
-    twill__list_remove(list, &wait->node);
-    if (status == TWILL_TIMEOUT && sooner.deadline != until.deadline &&
-        !twill__expired(until.deadline))
-        return TWILL_EMPTY;
-    return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : status;
+    if (status != TWILL_OK)
+        twill__list_remove(list, &wait->node);
+    return status;
 }
 
 /* ---- inside of a callback ---- */
@@ -35160,7 +35142,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         }
         deadline = twill__resource_enlist(pool, borrower, until.deadline, front);
         twill__resource_exit(pool, turn);
-        status = twill__wait(&borrower->node, (twill_until){deadline, until.cancel});
+        status = twill__wait_sooner(&borrower->node, deadline, until);
         if (status == TWILL_OK && !borrower->retry) {
             status = (twill_status)borrower->node.answer;
             if (status != TWILL_OK)
@@ -35172,10 +35154,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill__resource_enter(pool, turn);
         twill__list_remove(&pool->waiters, &borrower->node);
         front = true; /* it keeps its place */
-        if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
-            status = TWILL_CANCELLED;
-        if (!pool->closed && (status == TWILL_CANCELLED ||
-                              (status == TWILL_TIMEOUT && twill__expired(until.deadline))))
+        if (!pool->closed && (status == TWILL_CANCELLED || status == TWILL_TIMEOUT))
             break;
     }
     if (borrower->for_ever)
@@ -36408,8 +36387,6 @@ TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *
     twill__resource_enter(pool, &turn);
     twill__list_remove(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
-    if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
     return status;
 }
 

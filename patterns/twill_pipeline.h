@@ -2657,6 +2657,11 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 
 /* ---- THE wait ---- */
 
+static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
+{
+    return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
+}
+
 static inline bool twill__expired(twill_ns deadline)
 {
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
@@ -2671,7 +2676,8 @@ static inline twill_status twill__over(twill_until until)
 }
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
-   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
+   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -2708,7 +2714,7 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
         if (word & TWILL__GRANTED)
             status = TWILL_OK;
-        else if (word & TWILL__NUDGED)
+        else if ((word & TWILL__NUDGED) || twill_cancel_fired(until.cancel))
             status = TWILL_CANCELLED;
     }
     /* acquire: pairs with the nudge, whose last access to the node this is */
@@ -2721,6 +2727,14 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         twill__unlock(&token->lock);
     }
     return status;
+}
+
+/* The same until `sooner`, an instant not after the deadline at which the caller has to look again:
+   EMPTY. */
+static inline twill_status twill__wait_sooner(twill__node *node, twill_ns sooner, twill_until until)
+{
+    twill_status status = twill__wait(node, (twill_until){sooner, until.cancel});
+    return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
 /* ---- time ---- */
@@ -2768,7 +2782,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
         return TWILL_CANCELLED;
     twill__node_init(&me);
     status = twill__wait(&me, until);
-    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+    return twill__expired(until.deadline) ? TWILL_OK : status; /* slept enough: a success */
 }
 
 #endif
@@ -7474,28 +7488,20 @@ static inline bool twill__flow_wait(twill__flow *p, twill__flow_turn *turn, twil
                                     twill__flow_waiter *waiter, twill_until until,
                                     twill_status *over)
 {
-    twill_until soon = until;
-    bool early =
-        waiter->helps && p->due && (twill__no_deadline(until.deadline) || p->due < until.deadline);
+    twill_ns sooner = waiter->helps ? twill__nearer(until.deadline, p->due) : until.deadline;
     twill_status status;
-    if (early)
-        soon.deadline = p->due;
     twill__node_init(&waiter->node);
     waiter->told = false;
     twill__list_append(list, &waiter->node);
     p->blocked_inside += waiter->inside;
     twill__flow_exit(p, turn, TWILL__FLOW_EXIT_CALLER);
-    status = twill__wait(&waiter->node, soon);
+    status = twill__wait_sooner(&waiter->node, sooner, until);
     if (status == TWILL_OK && waiter->node.answer != TWILL__FLOW_AGAIN_WORK)
         return true;
     twill__flow_enter(p, turn);
     twill__list_remove(list, &waiter->node);
     p->blocked_inside -= waiter->inside;
-    if (status == TWILL_TIMEOUT && early && !twill__expired(until.deadline))
-        status = TWILL_OK;
-    if (status == TWILL_TIMEOUT && until.cancel && twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
-    *over = status;
+    *over = status == TWILL_EMPTY ? TWILL_OK : status;
     return false;
 }
 

@@ -2566,6 +2566,11 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 
 /* ---- THE wait ---- */
 
+static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
+{
+    return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
+}
+
 static inline bool twill__expired(twill_ns deadline)
 {
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
@@ -2580,7 +2585,8 @@ static inline twill_status twill__over(twill_until until)
 }
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
-   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
+   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -2617,7 +2623,7 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
         if (word & TWILL__GRANTED)
             status = TWILL_OK;
-        else if (word & TWILL__NUDGED)
+        else if ((word & TWILL__NUDGED) || twill_cancel_fired(until.cancel))
             status = TWILL_CANCELLED;
     }
     /* acquire: pairs with the nudge, whose last access to the node this is */
@@ -2630,6 +2636,14 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         twill__unlock(&token->lock);
     }
     return status;
+}
+
+/* The same until `sooner`, an instant not after the deadline at which the caller has to look again:
+   EMPTY. */
+static inline twill_status twill__wait_sooner(twill__node *node, twill_ns sooner, twill_until until)
+{
+    twill_status status = twill__wait(node, (twill_until){sooner, until.cancel});
+    return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
 /* ---- time ---- */
@@ -2677,7 +2691,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
         return TWILL_CANCELLED;
     twill__node_init(&me);
     status = twill__wait(&me, until);
-    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+    return twill__expired(until.deadline) ? TWILL_OK : status; /* slept enough: a success */
 }
 
 #endif
@@ -2877,8 +2891,6 @@ static inline twill_status twill__bulkhead_wait(twill__bulkhead *me, twill_until
     me->waiting--;
     if (me->closed)
         status = TWILL_CLOSED;
-    else if (status == TWILL_TIMEOUT && twill_cancel_fired(until.cancel))
-        status = TWILL_CANCELLED;
     twill__unlock(&me->lock);
     return status;
 }

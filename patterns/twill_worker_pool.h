@@ -2674,6 +2674,11 @@ TWILL__WEAK void twill_cancel_remove_hook(twill_cancel *cancel, twill_cancel_hoo
 
 /* ---- THE wait ---- */
 
+static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
+{
+    return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
+}
+
 static inline bool twill__expired(twill_ns deadline)
 {
     return !twill__no_deadline(deadline) && twill__clock_now() >= deadline;
@@ -2688,7 +2693,8 @@ static inline twill_status twill__over(twill_until until)
 }
 
 /* The node stands in its object's list already (or in none). TWILL_OK: granted, and the object is
-   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. */
+   not touched again. TIMEOUT, CANCELLED: the caller locks the object and unlinks the node. A
+   deadline that finds the token fired hides behind it, whether its firer has come this far or not. */
 static inline twill_status twill__wait(twill__node *node, twill_until until)
 {
     twill__token *token = twill__token_of(until.cancel);
@@ -2725,7 +2731,7 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         uint32_t word = atomic_fetch_or_explicit(&node->word, TWILL__LEAVING, memory_order_acq_rel);
         if (word & TWILL__GRANTED)
             status = TWILL_OK;
-        else if (word & TWILL__NUDGED)
+        else if ((word & TWILL__NUDGED) || twill_cancel_fired(until.cancel))
             status = TWILL_CANCELLED;
     }
     /* acquire: pairs with the nudge, whose last access to the node this is */
@@ -2738,6 +2744,14 @@ static inline twill_status twill__wait(twill__node *node, twill_until until)
         twill__unlock(&token->lock);
     }
     return status;
+}
+
+/* The same until `sooner`, an instant not after the deadline at which the caller has to look again:
+   EMPTY. */
+static inline twill_status twill__wait_sooner(twill__node *node, twill_ns sooner, twill_until until)
+{
+    twill_status status = twill__wait(node, (twill_until){sooner, until.cancel});
+    return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
 }
 
 /* ---- time ---- */
@@ -2785,7 +2799,7 @@ TWILL__WEAK twill_status twill_sleep(twill_until until)
         return TWILL_CANCELLED;
     twill__node_init(&me);
     status = twill__wait(&me, until);
-    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+    return twill__expired(until.deadline) ? TWILL_OK : status; /* slept enough: a success */
 }
 
 #endif
@@ -3745,11 +3759,6 @@ static inline void twill__future_delist(twill__record *record, twill__future_wai
     wait->listed = false;
 }
 
-static inline twill_ns twill__nearer(twill_ns a, twill_ns b)
-{
-    return twill__no_deadline(a) ? b : twill__no_deadline(b) ? a : a < b ? a : b;
-}
-
 /* Whether this thread is inside a task or a call, on which others may wait. */
 static inline bool twill__inside(void)
 {
@@ -3799,11 +3808,8 @@ static inline twill_status twill__future_sleep(twill__node *node, twill__record 
     twill_status status;
     if (twill__on_stack(blocked.stack, record))
         return TWILL_DEADLOCK;
-    if (due || until.cancel || !twill__no_deadline(until.deadline)) {
-        twill_until sooner = {twill__nearer(until.deadline, due), until.cancel};
-        status = twill__wait(node, sooner);
-        return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
-    }
+    if (due || until.cancel || !twill__no_deadline(until.deadline))
+        return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
         return TWILL_OK; /* no other bit comes without a token */
     if (!twill__blocked_enter(&blocked))
@@ -3964,8 +3970,7 @@ static inline twill_status twill__any_enter(const twill_future *futures, size_t 
 static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n, twill__node *node,
                                             twill_until until)
 {
-    twill_until sooner = until;
-    twill_status status;
+    twill_ns sooner = until.deadline;
     bool mine = true;
     for (size_t i = 0; i < n; i++) {
         twill__record *record = waits[i].record;
@@ -3973,13 +3978,9 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         if (twill__record_ended(record))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
-        sooner.deadline = twill__nearer(sooner.deadline,
-                                        atomic_load_explicit(&record->due, memory_order_acquire));
+        sooner = twill__nearer(sooner, atomic_load_explicit(&record->due, memory_order_acquire));
     }
-    if (mine)
-        return TWILL_DEADLOCK;
-    status = twill__wait(node, sooner);
-    return status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? TWILL_EMPTY : status;
+    return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
 
 /* The first that has ended, or n; brings them forward on the way, until one has. A thread from
