@@ -87,7 +87,8 @@ typedef struct explorer {
     /* ---- this run ---- */
     thread threads[MAX_THREADS];
     int thread_count, current;
-    bool active; /* the program runs, not the driver */
+    uint32_t runnable, timed; /* threads: a bit for each; timed: blocked, with a deadline */
+    bool active;              /* the program runs, not the driver */
     bool failed, finished;
     bool pruned;         /* cut short: this state was there before */
     bool died, in_child; /* by a signal or _exit; after fork: not all can have been given back */
@@ -100,7 +101,7 @@ typedef struct explorer {
     uint32_t steps;
     uint32_t idle_yields;   /* since anything has changed */
     uint32_t polite_yields; /* since anybody has blocked, was woken or has begun or ended */
-    bool polite, deadlines; /* some thread was polite, has waited with a deadline: in this run */
+    bool polite;            /* some thread was, in this run */
     uint64_t now;           /* monotonic, ns */
     uint64_t wall;          /* wall clock minus monotonic */
     int reads_of_now;       /* since it last changed */
@@ -194,37 +195,16 @@ bool search_was_here(int current); /* search.c */
 
 /* ---- race.c: vector clocks over plain and atomic accesses ---- */
 void vclock_join(vclock *into, const vclock *from);
-void release_to(vclock *clock); /* and the past of this thread goes on */
-void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc);
+void release_to(vclock *clock);                    /* and the past of this thread goes on */
+void watch_memory(const char *begin, size_t size); /* the heap and the stacks: found at once */
+void watch_data(const char *begin, size_t size);   /* the program's variables: likewise */
+void touch(uintptr_t address, size_t size, bool write, const void *pc);
+void touch_read(uintptr_t address, unsigned mask, const void *pc); /* of 1 to 8 bytes, plain */
+void touch_write(uintptr_t address, unsigned mask, const void *pc);
+void touch_atomic(uintptr_t address, size_t size, bool write, const void *pc);
 void touch_last(uintptr_t address, size_t size, const void *pc);
 void stay_alone(void); /* if nobody else has anything to do that the current thread does not know */
 void mark_atomic(uintptr_t address);
-
-/* What a thread has touched since its clock last advanced. The same again can be no other race: whoever
-   came in between does not know of the first time either. */
-enum { GLANCES = 256 };
-typedef struct glance {
-    uintptr_t word; /* address / 8 */
-    uint64_t when;
-    uint8_t read, written; /* which of its bytes */
-} glance;
-extern glance glances[MAX_THREADS][GLANCES];
-
-static inline uint64_t glance_time(void)
-{
-    return (uint64_t)x.run << 32 | self()->now.at[x.current];
-}
-
-/* A plain access of at most 8 bytes: what most of them are is answered here. */
-static inline void touch_plain(uintptr_t address, size_t size, bool write, const void *pc)
-{
-    const glance *g = &glances[x.current][address >> 3 & (GLANCES - 1)];
-    unsigned bytes = ((1u << size) - 1) << (address & 7);
-
-    if (g->word != address >> 3 || g->when != glance_time() ||
-        (bytes & ~(unsigned)(write ? g->written : g->read | g->written)) != 0)
-        touch(address, size, write, false, pc);
-}
 
 /* ---- memory.c: atomics ---- */
 void forget_stores(uintptr_t address, size_t size); /* overwritten by a plain store */
@@ -232,9 +212,10 @@ uint64_t newest_value(const void *address, int size);
 long membarrier(int command, const void *pc);
 
 /* ---- heap.c ---- */
-void heap_create(void);
+char *heap_create(size_t more); /* gives so much memory behind the heap */
 void heap_reset(void);
 void heap_check(uintptr_t address, size_t size, const void *pc);
+void heap_check_word(uintptr_t word, unsigned bytes, const void *pc); /* some of its 8 bytes */
 bool heap_name(const void *address, char *text, size_t size);
 bool heap_leak(char *text, size_t size);
 void *big(size_t size); /* zeroed memory from the system */

@@ -204,7 +204,7 @@ EXPORT ssize_t explore_read(int fd, void *data, size_t size)
             return error(EINTR);
     }
     count = size < p->count ? size : p->count;
-    touch((uintptr_t)data, count, true, false, PC);
+    touch((uintptr_t)data, count, true, PC);
     for (size_t i = 0; i < count; i++)
         ((unsigned char *)data)[i] = p->bytes[(p->first + i) % ROOM];
     p->first = (uint32_t)((p->first + count) % ROOM);
@@ -245,7 +245,7 @@ EXPORT ssize_t explore_write(int fd, const void *data, size_t size)
     int at;
 
     point();
-    touch((uintptr_t)data, size, false, false, PC);
+    touch((uintptr_t)data, size, false, PC);
     at = place_of(fd);
     if (at >= 0 && system_files.files[at].writes)
         return write_pipe(at, data, size, PC);
@@ -285,7 +285,7 @@ EXPORT int explore_poll(struct pollfd *list, nfds_t count, int timeout)
                 list[i].revents = (short)(events_of(list[i].fd) &
                                           (list[i].events | POLLERR | POLLHUP | POLLNVAL));
             ready += list[i].revents != 0;
-            touch((uintptr_t)&list[i].revents, sizeof list[i].revents, true, false, PC);
+            touch((uintptr_t)&list[i].revents, sizeof list[i].revents, true, PC);
         }
         if (ready || late) {
             trace(ready ? "poll-ready" : "poll-timeout", NULL, 0, 0, NO_ORDER, false, PC);

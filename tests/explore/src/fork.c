@@ -58,6 +58,8 @@ static void become_child(void)
         if (other->vanished)
             other->state = ENDED;
     }
+    x.runnable = 1u << x.current;
+    x.timed = 0;
     x.alone = false;
     stay_alone();
     for (int i = 0; i < MAPS; i++)

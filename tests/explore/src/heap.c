@@ -47,10 +47,12 @@ void *big(size_t size)
     return p;
 }
 
-void heap_create(void)
+char *heap_create(size_t more)
 {
-    arena = big(ARENA);
+    arena = big(ARENA + more);
     state = big(ARENA / 8);
+    watch_memory(arena, ARENA + more);
+    return arena + ARENA;
 }
 
 void heap_reset(void)
@@ -125,6 +127,15 @@ void heap_check(uintptr_t address, size_t size, const void *pc)
             report_access((uintptr_t)arena + at, pc);
         at = next;
     }
+}
+
+void heap_check_word(uintptr_t word, unsigned bytes, const void *pc)
+{
+    uintptr_t at = word - ((uintptr_t)arena >> 3);
+    unsigned bad;
+
+    if (at < ARENA / 8 && (bad = bytes >> state[at] << state[at]) != 0)
+        report_access(word * 8 + (unsigned)__builtin_ctz(bad), pc);
 }
 
 bool heap_leak(char *text, size_t size)
@@ -271,28 +282,28 @@ EXPORT char *explore_strdup(const char *text)
 
 EXPORT void *explore_memcpy(void *to, const void *from, size_t size)
 {
-    touch((uintptr_t)from, size, false, false, PC);
-    touch((uintptr_t)to, size, true, false, PC);
+    touch((uintptr_t)from, size, false, PC);
+    touch((uintptr_t)to, size, true, PC);
     return memcpy(to, from, size);
 }
 
 EXPORT void *explore_memmove(void *to, const void *from, size_t size)
 {
-    touch((uintptr_t)from, size, false, false, PC);
-    touch((uintptr_t)to, size, true, false, PC);
+    touch((uintptr_t)from, size, false, PC);
+    touch((uintptr_t)to, size, true, PC);
     return memmove(to, from, size);
 }
 
 EXPORT void *explore_memset(void *to, int byte, size_t size)
 {
-    touch((uintptr_t)to, size, true, false, PC);
+    touch((uintptr_t)to, size, true, PC);
     return memset(to, byte, size);
 }
 
 EXPORT int explore_memcmp(const void *a, const void *b, size_t size)
 {
-    touch((uintptr_t)a, size, false, false, PC);
-    touch((uintptr_t)b, size, false, false, PC);
+    touch((uintptr_t)a, size, false, PC);
+    touch((uintptr_t)b, size, false, PC);
     return memcmp(a, b, size);
 }
 
@@ -303,14 +314,14 @@ EXPORT size_t explore_strlen(const char *text)
 {
     size_t length = strlen(text);
 
-    touch((uintptr_t)text, length + 1, false, false, PC);
+    touch((uintptr_t)text, length + 1, false, PC);
     return length;
 }
 
 EXPORT int explore_strcmp(const char *a, const char *b)
 {
-    touch((uintptr_t)a, strlen(a) + 1, false, false, PC);
-    touch((uintptr_t)b, strlen(b) + 1, false, false, PC);
+    touch((uintptr_t)a, strlen(a) + 1, false, PC);
+    touch((uintptr_t)b, strlen(b) + 1, false, PC);
     return strcmp(a, b);
 }
 
@@ -318,7 +329,7 @@ EXPORT char *explore_strcpy(char *to, const char *from)
 {
     size_t size = strlen(from) + 1;
 
-    touch((uintptr_t)from, size, false, false, PC);
-    touch((uintptr_t)to, size, true, false, PC);
+    touch((uintptr_t)from, size, false, PC);
+    touch((uintptr_t)to, size, true, PC);
     return memcpy(to, from, size);
 }

@@ -211,7 +211,8 @@ bool run_once(uint64_t number)
     x.pid = 1000;
     x.details[0] = '\0';
     x.steps = x.idle_yields = x.polite_yields = 0;
-    x.polite = x.deadlines = false;
+    x.polite = false;
+    x.runnable = x.timed = 0;
     x.now = UINT64_C(1000000000000);
     x.wall = UINT64_C(1700000000000000000);
     x.reads_of_now = 0;
@@ -587,10 +588,13 @@ static bool read_options(int count, char **list)
 
 static void prepare(void)
 {
+    char *stacks;
+
     dl_iterate_phdr(find_locals, NULL);
-    heap_create();
+    stacks = heap_create(MAX_THREADS * STACK_SIZE);
+    watch_data(data, data_size);
     for (int i = 0; i < MAX_THREADS; i++) {
-        x.threads[i].stack = big(STACK_SIZE);
+        x.threads[i].stack = stacks + i * STACK_SIZE;
         mprotect(x.threads[i].stack, 4096, PROT_NONE);
         if (locals_size)
             x.threads[i].locals = big(locals_size);

@@ -247,7 +247,7 @@ static uint64_t load(const void *address, int size, int order, const void *pc)
     if (!x.active)
         return peek(address, size);
     point();
-    touch((uintptr_t)address, (size_t)size, false, true, pc);
+    touch_atomic((uintptr_t)address, (size_t)size, false, pc);
     if (x.alone) {
         trace("load", address, 0, peek(address, size), order, false, pc);
         return peek(address, size);
@@ -268,7 +268,7 @@ static void save(void *address, int size, uint64_t value, int order, const void 
         return;
     }
     point();
-    touch((uintptr_t)address, (size_t)size, true, true, pc);
+    touch_atomic((uintptr_t)address, (size_t)size, true, pc);
     trace("store", address, peek(address, size), cut(value, size), order, false, pc);
     if (x.alone) {
         progress();
@@ -307,7 +307,6 @@ static void exchange(const void *address, int size, uint64_t new, int order)
 {
     cell *c;
     store *s;
-    vclock chain;
 
     if (x.alone) {
         progress();
@@ -317,8 +316,7 @@ static void exchange(const void *address, int size, uint64_t new, int order)
     step_on_atomic(address, order, true);
     s = nth(c, c->count - 1);
     read_from(s, order);
-    chain = s->sync;
-    publish(c, new, order, &chain);
+    publish(c, new, order, &s->sync); /* the newest one: it is not the one that is forgotten */
 }
 
 static void read_newest(const void *address, int size, int order)
@@ -342,7 +340,7 @@ static uint64_t modify(void *address, int size, rmw operation, uint64_t value, i
     old = peek(address, size);
     new = cut(change(operation, old, value), size);
     if (x.active) {
-        touch((uintptr_t)address, (size_t)size, true, true, pc);
+        touch_atomic((uintptr_t)address, (size_t)size, true, pc);
         trace(names[operation], address, old, new, order, false, pc);
         exchange(address, size, new, order);
     }
@@ -360,7 +358,7 @@ static bool compare_exchange(void *address, int size, void *expected, uint64_t v
     old = peek(address, size);
     equal = old == wanted;
     if (x.active) {
-        touch((uintptr_t)address, (size_t)size, equal, true, pc);
+        touch_atomic((uintptr_t)address, (size_t)size, equal, pc);
         if (equal && weak && fault(8))
             equal = false;
         if (equal) {

@@ -5,43 +5,63 @@
 #include <stdio.h>
 
 enum {
-    WORDS = 1 << 16, /* of 8 bytes, touched in one run */
+    WORDS = 1 << 16, /* of 8 bytes, touched in one run and found by their hash */
     PLACES = 2 * WORDS,
-    RECORDS = 12 /* of earlier accesses to one word; the oldest are forgotten */
+    RECORDS = 12,     /* of earlier accesses to one word; beyond, one of them is forgotten */
+    CROWDED = 1 << 14 /* words with more than four */
 };
 
 extern char *locals_address;
 extern size_t locals_size;
 
-typedef struct record {
-    const void *pc;
-    uint32_t time; /* of the thread's own clock */
-    uint8_t thread, bytes, write, atomic;
-} record;
+/* What an access is, in 32 bits: the bytes, then the kind, then the thread. 0: none. */
+enum { BYTES = 0xff, A_WRITE = 1 << 8, ATOMIC = 1 << 9, ACCESS = 1 << 10, BY = 24 };
 
+/* Earlier accesses, four side by side, so that all are compared at once; in no order. */
+typedef uint32_t lanes __attribute__((vector_size(16)));
+typedef struct group {
+    lanes what;
+    uint32_t time[4]; /* of that thread's own clock */
+    uint32_t pc[4];   /* half of it: the program is linked below 4 GiB */
+} group;
+
+/* What is known of a word: a line of the cache, and a second one where it is crowded. */
 typedef struct shadow {
-    _Alignas(64) uint8_t count; /* by lines of the cache: most words need the first alone */
-    uint8_t last, has_atomic;   /* last: the place of the newest record */
-    record records[RECORDS];
+    _Alignas(64) group here;
+    uint32_t era;
+    uint16_t more;   /* 0: none; else where the second one is */
+    uint8_t atomics; /* bytes at which atomic objects begin */
 } shadow;
 
-/* Words are found by a small table of places, and stand one behind the other in the order of their
-   first use: what a run touches stays in the cache. */
+/* Memory that is found at once. */
+typedef struct window {
+    uintptr_t first, count; /* words */
+    shadow *shadows;
+} window;
+
+/* Other words are found by a small table of places, and stand one behind the other in the order of their
+   first use. */
 typedef struct place {
     uintptr_t word; /* address / 8 */
     uint32_t era, at;
 } place;
 
+static window memory, variables;
 static place *places;
 static shadow *shadows;
-static uint32_t shadow_count, shadow_era;
-glance glances[MAX_THREADS][GLANCES];
+static group (*behind)[2];
+static uint32_t shadow_count, crowded_count, shadow_era;
+
+typedef int32_t times __attribute__((vector_size(16), aligned(4), may_alias));
 
 void vclock_join(vclock *into, const vclock *from)
 {
-    for (int i = 0; i < x.thread_count; i++)
-        if (from->at[i] > into->at[i])
-            into->at[i] = from->at[i];
+    for (int i = 0; i < x.thread_count; i += 4) {
+        const times there = *(const times *)&from->at[i];
+        times *here = (times *)&into->at[i];
+        times later = there > *here;
+        *here = (there & later) | (*here & ~later);
+    }
 }
 
 /* First publish, then advance: what the thread does from now on is not covered. */
@@ -65,25 +85,44 @@ void stay_alone(void)
     x.era++;
 }
 
+/* ---- words ---- */
+
+static void watch(window *w, const char *begin, size_t size)
+{
+    w->first = (uintptr_t)begin >> 3;
+    w->count = ((uintptr_t)begin + size + 7) / 8 - w->first;
+    w->shadows = big(w->count * sizeof *w->shadows);
+}
+
+void watch_memory(const char *begin, size_t size)
+{
+    watch(&memory, begin, size);
+}
+
+void watch_data(const char *begin, size_t size)
+{
+    watch(&variables, begin, size);
+}
+
+static void begin_era(void)
+{
+    if (shadow_era != x.era)
+        shadow_count = crowded_count = 0;
+    shadow_era = x.era;
+}
+
 static shadow *new_shadow(place *p, uintptr_t word)
 {
-    shadow *s;
-
-    if (shadow_era != x.era) {
-        shadow_era = x.era;
-        shadow_count = 0;
-    }
     if (shadow_count == WORDS)
-        limit("the program touches too much memory: 512 KiB are watched");
+        limit("the program touches too much memory of its own making: 512 KiB are watched");
     p->era = x.era;
     p->word = word;
     p->at = shadow_count++;
-    s = &shadows[p->at];
-    s->count = s->last = s->has_atomic = 0;
-    return s;
+    return &shadows[p->at];
 }
 
-static shadow *find_shadow(uintptr_t word, bool create)
+/* A word that is neither of the heap, nor of a stack, nor of a variable. */
+static shadow *far_shadow(uintptr_t word, bool create)
 {
     uint32_t at = (uint32_t)(word + (word >> 13) * 0x9e3779b1u) & (PLACES - 1);
 
@@ -91,6 +130,7 @@ static shadow *find_shadow(uintptr_t word, bool create)
         places = big(PLACES * sizeof *places);
         shadows = big(WORDS * sizeof *shadows);
     }
+    begin_era();
     for (;; at = (at + 1) & (PLACES - 1)) { /* ends: half of the places are free */
         place *p = &places[at];
         if (p->era != x.era)
@@ -100,111 +140,268 @@ static shadow *find_shadow(uintptr_t word, bool create)
     }
 }
 
+static inline shadow *near_shadow(uintptr_t word)
+{
+    uintptr_t at = word - memory.first;
+
+    if (at < memory.count)
+        return &memory.shadows[at];
+    at = word - variables.first;
+    return at < variables.count ? &variables.shadows[at] : NULL;
+}
+
+static shadow *begin_shadow(shadow *s)
+{
+    s->here.what = (lanes){0};
+    s->more = s->atomics = 0;
+    s->era = x.era;
+    return s;
+}
+
+static inline shadow *shadow_of(uintptr_t word)
+{
+    shadow *s = near_shadow(word);
+
+    if (__builtin_expect(!s, 0))
+        s = far_shadow(word, true);
+    return s->era == x.era ? s : begin_shadow(s);
+}
+
 void mark_atomic(uintptr_t address)
 {
-    find_shadow(address >> 3, true)->has_atomic = 1;
-    self()->now.at[x.current]++; /* past the glances: a plain write to it matters from now on */
+    shadow_of(address >> 3)->atomics |= (uint8_t)(1u << (address & 7));
 }
 
-static const char *kind_of(bool write, bool atomic)
+/* ---- races ---- */
+
+static const char *kind_of(uint32_t what)
 {
-    return atomic ? write ? "atomic write" : "atomic read" : write ? "write" : "read";
+    return what & ATOMIC    ? what & A_WRITE ? "atomic write" : "atomic read"
+           : what & A_WRITE ? "write"
+                            : "read";
 }
 
-static void report_race(const record *earlier, uintptr_t word, uint8_t bytes, bool write,
-                        bool atomic, const void *pc)
+static group *group_of(shadow *s, int i)
 {
+    return i < 4 ? &s->here : &behind[s->more][i / 4 - 1];
+}
+
+static void report_race(shadow *s, int i, uintptr_t word, uint32_t what, const void *pc)
+{
+    const group *g = group_of(s, i);
+    uint32_t earlier = g->what[i % 4];
     char name[80], here[80], there[80];
-    unsigned first = 0;
 
-    while (!(bytes & earlier->bytes & 1u << first))
-        first++;
-    name_of((const void *)(word * 8 + first), name, sizeof name);
+    name_of((const void *)(word * 8 + (unsigned)__builtin_ctz(what & earlier & BYTES)), name,
+            sizeof name);
     source_of(pc, here, sizeof here);
-    source_of(earlier->pc, there, sizeof there);
-    fail("data race on %s: T%d %s at %s, earlier T%d %s at %s", name, x.current,
-         kind_of(write, atomic), here, earlier->thread, kind_of(earlier->write, earlier->atomic),
-         there);
+    source_of((const void *)(uintptr_t)g->pc[i % 4], there, sizeof there);
+    fail("data race on %s: T%d %s at %s, earlier T%d %s at %s", name, x.current, kind_of(what),
+         here, (int)(earlier >> BY), kind_of(earlier), there);
 }
 
-/* Records that this access stands for from now on go. */
-static void compare_word(shadow *s, uintptr_t word, uint8_t bytes, bool write, bool atomic,
-                         const void *pc)
-{
-    const thread *t = self();
+#define BITS(test, shift) \
+    ((lanes)(test) & (lanes){1u << (shift), 2u << (shift), 4u << (shift), 8u << (shift)})
 
-    for (int i = 0; i < s->count;) {
-        record *r = &s->records[i];
-        bool before, covered;
-        before = r->thread == x.current || r->time <= t->now.at[r->thread];
-        covered = (r->bytes & ~bytes) == 0 && (write || !r->write) && (!atomic || r->atomic);
-        if (!before && (r->bytes & bytes) && (write || r->write) && !(atomic && r->atomic))
-            report_race(r, word, bytes, write, atomic, pc);
-        if (before && covered) /* whatever races with it races with this one */
-            *r = s->records[--s->count];
-        else
-            i++;
+/* A bit for each record `is` of which the test is true. */
+#define EACH(s, test)                                              \
+    __extension__({                                                \
+        lanes is = (s)->here.what, bits_ = BITS(test, 0);          \
+        if ((s)->more) {                                           \
+            is = behind[(s)->more][0].what;                        \
+            bits_ |= BITS(test, 4);                                \
+            is = behind[(s)->more][1].what;                        \
+            bits_ |= BITS(test, 8);                                \
+        }                                                          \
+        (unsigned)((bits_[0] | bits_[1]) | (bits_[2] | bits_[3])); \
+    })
+
+/* Those that overlap, by other threads; one of the two writes, and one is plain. */
+static inline __attribute__((always_inline)) unsigned conflicts(shadow *s, uint32_t what)
+{
+    uint32_t kinds = (what & A_WRITE ? 0u : A_WRITE) | (what & ATOMIC);
+    uint32_t wanted = kinds & A_WRITE, bytes = what & BYTES;
+
+    return EACH(s, ((is & bytes) != 0) & ((is & kinds) == wanted) & (is >> BY != what >> BY));
+}
+
+static inline bool is_before(shadow *s, int i)
+{
+    const group *g = group_of(s, i);
+    uint32_t by = g->what[i % 4] >> BY;
+
+    return (int)by == x.current || g->time[i % 4] <= self()->now.at[by];
+}
+
+/* Full: what this access stands for goes; else any of them is forgotten. */
+static int forget_one(shadow *s, uintptr_t word, uint32_t what)
+{
+    unsigned room;
+
+    for (int i = 0; i < RECORDS; i++) {
+        uint32_t is = group_of(s, i)->what[i % 4];
+        bool less = (what & A_WRITE || !(is & A_WRITE)) && (!(what & ATOMIC) || (is & ATOMIC));
+        if (less && (is & ~what & BYTES) == 0 && is_before(s, i))
+            group_of(s, i)->what[i % 4] = 0;
+    }
+    room = EACH(s, is == 0);
+    return room ? __builtin_ctz(room) : (int)((word + x.steps) % RECORDS);
+}
+
+static __attribute__((noinline)) int make_room(shadow *s, uintptr_t word, uint32_t what)
+{
+    if (s->more)
+        return forget_one(s, word, what);
+    if (!behind)
+        behind = big(CROWDED * sizeof *behind);
+    begin_era();
+    if (++crowded_count == CROWDED)
+        limit("too many words that many threads share");
+    s->more = (uint16_t)crowded_count;
+    behind[s->more][0].what = behind[s->more][1].what = (lanes){0};
+    return 4;
+}
+
+/* What a plain write stands for from now on goes: whatever races with it races with this one. What the
+   thread itself does with these very bytes it will do again. */
+static inline lanes uncovered(lanes is, uint32_t what)
+{
+    uint32_t bytes = what & BYTES;
+
+    return is & (lanes)(((is & BYTES & ~bytes) != 0) |
+                        ((is >> BY == what >> BY) & ((is & BYTES) == bytes)));
+}
+
+static void cover(shadow *s, uint32_t what)
+{
+    s->here.what = uncovered(s->here.what, what);
+    for (int i = 0; s->more && i < 2; i++)
+        behind[s->more][i].what = uncovered(behind[s->more][i].what, what);
+}
+
+/* New, or met by others: where it is taken down. */
+static __attribute__((noinline)) int look_closely(shadow *s, uintptr_t word, uint32_t what,
+                                                  unsigned same, const void *pc)
+{
+    unsigned room;
+    int at;
+
+    for (unsigned rest = conflicts(s, what); rest; rest &= rest - 1)
+        if (!is_before(s, __builtin_ctz(rest)))
+            report_race(s, __builtin_ctz(rest), word, what, pc);
+    if ((what & (A_WRITE | ATOMIC)) == A_WRITE)
+        cover(s, what);
+    if (same)
+        return __builtin_ctz(same);
+    heap_check_word(word, what & BYTES, pc);
+    room = EACH(s, is == 0);
+    at = room ? __builtin_ctz(room) : make_room(s, word, what);
+    group_of(s, at)->what[at % 4] = what;
+    return at;
+}
+
+static inline uint32_t access_of(unsigned bytes, bool write, bool atomic)
+{
+    return bytes | (write ? A_WRITE : 0u) | (atomic ? ATOMIC : 0u) | ACCESS |
+           (uint32_t)x.current << BY;
+}
+
+/* `write` and `atomic` are constants where this is called. Mostly the thread has done the same before, and
+   there is nothing to do but to note when. */
+static inline __attribute__((always_inline)) void
+touch_word(uintptr_t address, unsigned bytes, bool write, bool atomic, const void *pc)
+{
+    shadow *s = shadow_of(address >> 3);
+    uint32_t what = access_of(bytes, write, atomic);
+    unsigned same = EACH(s, is == what);
+    int at;
+    group *g;
+
+    if (same && !conflicts(s, what))
+        at = __builtin_ctz(same);
+    else
+        at = look_closely(s, address >> 3, what, same, pc);
+    g = group_of(s, at);
+    g->time[at % 4] = self()->now.at[x.current];
+    g->pc[at % 4] = (uint32_t)(uintptr_t)pc;
+    if (write && !atomic && (s->atomics & bytes))
+        forget_stores(address, (size_t)__builtin_popcount(bytes));
+}
+
+/* A block is freed: that races with any use before. The heap is asked about a use after it, as the use is in
+   no record any more. */
+void touch_last(uintptr_t address, size_t size, const void *pc)
+{
+    uint32_t what = access_of(BYTES, true, false);
+
+    for (uintptr_t word = address >> 3; !x.alone && word <= (address + size - 1) >> 3; word++) {
+        shadow *s = near_shadow(word);
+        if (!s || s->era != x.era)
+            continue;
+        for (unsigned rest = conflicts(s, what); rest; rest &= rest - 1)
+            if (!is_before(s, __builtin_ctz(rest)))
+                report_race(s, __builtin_ctz(rest), word, what, pc);
+        begin_shadow(s);
     }
 }
 
-static void access_word(shadow *s, uintptr_t word, uint8_t bytes, bool write, bool atomic,
-                        const void *pc)
+/* What most accesses are: within a word, by a thread that is not alone. */
+static inline bool is_simple(uintptr_t address, unsigned mask)
 {
-    const thread *t = self();
-    const record *r = &s->records[s->last];
-
-    /* the same again, and nobody was here in between */
-    if (s->count && r->thread == x.current && r->time == t->now.at[x.current] &&
-        r->bytes == bytes && r->write == write && r->atomic == atomic)
-        return;
-    compare_word(s, word, bytes, write, atomic, pc);
-    s->last = (uint8_t)(s->count < RECORDS ? s->count++ : (word + x.steps) % RECORDS);
-    s->records[s->last] =
-        (record){pc, t->now.at[x.current], (uint8_t)x.current, bytes, write, atomic};
+    return mask << (address & 7) <= BYTES && near_shadow(address >> 3) && x.active && !x.alone;
 }
 
-/* A block is freed: that races with any use before. A use after it is seen by the heap. */
-void touch_last(uintptr_t address, size_t size, const void *pc)
+static size_t width(unsigned mask)
 {
-    shadow *s;
-
-    for (uintptr_t word = address >> 3; !x.alone && word <= (address + size - 1) >> 3; word++)
-        if ((s = find_shadow(word, false)) != NULL)
-            compare_word(s, word, 0xff, true, false, pc);
-    self()->now.at[x.current]++; /* past its glances: later uses are looked at */
+    return 32 - (size_t)__builtin_clz(mask);
 }
 
-static void remember_glance(uintptr_t word, uint8_t bytes, bool write)
+void touch_read(uintptr_t address, unsigned mask, const void *pc)
 {
-    glance *g = &glances[x.current][word & (GLANCES - 1)];
-    uint64_t now = glance_time();
-
-    if (g->word != word || g->when != now)
-        *g = (glance){word, now, 0, 0};
-    if (write)
-        g->written |= bytes;
+    if (is_simple(address, mask))
+        touch_word(address, mask << (address & 7), false, false, pc);
     else
-        g->read |= bytes;
+        touch(address, width(mask), false, pc);
 }
 
-void touch(uintptr_t address, size_t size, bool write, bool atomic, const void *pc)
+void touch_write(uintptr_t address, unsigned mask, const void *pc)
+{
+    if (is_simple(address, mask))
+        touch_word(address, mask << (address & 7), true, false, pc);
+    else
+        touch(address, width(mask), true, pc);
+}
+
+/* Atomic objects are aligned: within a word. */
+void touch_atomic(uintptr_t address, size_t size, bool write, const void *pc)
+{
+    unsigned bytes = ((1u << size) - 1) << (address & 7) & BYTES;
+
+    if (address - (uintptr_t)locals_address < locals_size)
+        return;
+    if (x.alone)
+        heap_check(address, size, pc);
+    else if (write)
+        touch_word(address, bytes, true, true, pc);
+    else
+        touch_word(address, bytes, false, true, pc);
+}
+
+void touch(uintptr_t address, size_t size, bool write, const void *pc)
 {
     if (!x.active || !size || address - (uintptr_t)locals_address < locals_size)
         return; /* the program's thread-local block has one address for all threads */
-    heap_check(address, size, pc);
-    if (x.alone)
-        return;
-    while (size) {
+    if (x.alone || size > 8)
+        heap_check(address, size, pc);
+    while (size && !x.alone) {
         unsigned offset = address & 7;
         unsigned count = 8 - offset < size ? 8 - offset : (unsigned)size;
-        uint8_t bytes = (uint8_t)(((1u << count) - 1) << offset);
+        unsigned bytes = ((1u << count) - 1) << offset;
 
-        shadow *s = find_shadow(address >> 3, true);
-        access_word(s, address >> 3, bytes, write, atomic, pc);
-        if (write && !atomic && s->has_atomic)
-            forget_stores(address, count);
-        else if (!atomic)
-            remember_glance(address >> 3, bytes, write);
+        if (write)
+            touch_word(address, bytes, true, false, pc);
+        else
+            touch_word(address, bytes, false, false, pc);
         address += count;
         size -= count;
     }

@@ -40,11 +40,6 @@ static uint64_t due(const thread *t)
     return t->deadline > x.wall ? t->deadline - x.wall : 0;
 }
 
-static bool waits_for_time(const thread *t)
-{
-    return t->state == BLOCKED && t->deadline;
-}
-
 /* To the next deadline: nothing happens in between. */
 void time_passes(void)
 {
@@ -52,7 +47,7 @@ void time_passes(void)
     int current = x.current;
 
     for (int i = 0; i < x.thread_count; i++)
-        if (waits_for_time(&x.threads[i]) && due(&x.threads[i]) < next)
+        if ((x.timed >> i & 1) && due(&x.threads[i]) < next)
             next = due(&x.threads[i]);
     if (next == UINT64_MAX)
         return;
@@ -66,20 +61,15 @@ void time_passes(void)
     step_of_clock(&x.now);
     x.current = current;
     for (int i = 0; i < x.thread_count; i++)
-        if (waits_for_time(&x.threads[i]) && due(&x.threads[i]) <= x.now)
+        if ((x.timed >> i & 1) && due(&x.threads[i]) <= x.now)
             wake(&x.threads[i], true);
 }
 
 /* ---- the choice ---- */
 
-static uint32_t runnable_but(int self_index)
+static uint32_t other_runnable(void)
 {
-    uint32_t mask = 0;
-
-    for (int i = 0; i < x.thread_count; i++)
-        if (i != self_index && x.threads[i].state == RUNNABLE)
-            mask |= 1u << i;
-    return mask;
+    return x.runnable & ~(1u << x.current);
 }
 
 /* Fills `able`, the current thread first if it is able. A thread that has yielded is not, until
@@ -87,14 +77,14 @@ static uint32_t runnable_but(int self_index)
    loop that waits politely gets no chance to starve the thread it waits for). */
 static int able_threads(int *able, bool *current_first)
 {
-    uint32_t runnable = runnable_but(-1);
+    uint32_t runnable = x.runnable;
     int count = 0;
 
     if (!x.polite) {
         *current_first = runnable >> x.current & 1;
         if (*current_first)
             able[count++] = x.current;
-        for (uint32_t rest = runnable & ~(1u << x.current); rest; rest &= rest - 1)
+        for (uint32_t rest = other_runnable(); rest; rest &= rest - 1)
             able[count++] = __builtin_ctz(rest);
         return count;
     }
@@ -118,12 +108,10 @@ static int pick(bool blocked)
 {
     for (;;) { /* ends: each turn takes deadlines away */
         int able[MAX_THREADS + 1], count, next;
-        bool current_first, timers = false;
+        bool current_first, timers = x.timed != 0;
 
         count = able_threads(able, &current_first);
         current_first = current_first && !blocked;
-        for (int i = 0; x.deadlines && i < x.thread_count && !timers; i++)
-            timers = waits_for_time(&x.threads[i]);
         if (x.coming && (count == 0 || signal_comes())) {
             signal_arrives();
             continue;
@@ -171,7 +159,7 @@ static void count_step(void)
         fail("T%d polls: it looks again and again, and does not sleep", x.current);
     if (++t->steps_in_row > UNFAIR_STEPS) {
         t->steps_in_row = 0;
-        t->polite_to = runnable_but(x.current);
+        t->polite_to = other_runnable();
         x.polite = true;
     }
 }
@@ -205,7 +193,9 @@ bool block(const char *call, const void *on, uint64_t deadline, bool wall_clock)
     t->waits_in = call;
     t->waits_on = on;
     t->deadline = deadline;
-    x.deadlines |= deadline != 0;
+    x.runnable &= ~(1u << x.current);
+    if (deadline)
+        x.timed |= 1u << x.current;
     t->wall_clock = wall_clock;
     t->timed_out = t->interrupted = false;
     t->steps_in_row = t->idle_steps = 0;
@@ -222,6 +212,8 @@ void wake(thread *t, bool timed_out)
 {
     step_reaches(t, timed_out);
     t->state = RUNNABLE;
+    x.runnable |= 1u << (t - x.threads);
+    x.timed &= ~(1u << (t - x.threads));
     t->timed_out = timed_out;
     x.polite_yields = 0;
     t->waits_on = NULL;
@@ -247,6 +239,7 @@ void leave(void)
     progress();
     x.polite_yields = 0;
     self()->state = ENDED;
+    x.runnable &= ~(1u << x.current);
     run_another();
 }
 
@@ -269,7 +262,7 @@ void yield(const void *pc)
     count_step();
     trace("yield", NULL, 0, 0, NO_ORDER, false, pc);
     t->steps_in_row = t->idle_steps = 0;
-    t->polite_to = runnable_but(x.current);
+    t->polite_to = other_runnable();
     x.polite = true;
     t->priority = --x.lowest_priority;
     step_alone(5);

@@ -21,7 +21,7 @@ static long get_affinity(size_t size, unsigned char *mask)
 {
     size_t used = size < 128 ? size : 128;
 
-    touch((uintptr_t)mask, used, true, false, PC);
+    touch((uintptr_t)mask, used, true, PC);
     memset(mask, 0, used);
     for (int i = 0; i < x.cpus && (size_t)i < 8 * used; i++)
         mask[i / 8] |= (unsigned char)(1 << i % 8);
@@ -148,7 +148,7 @@ EXPORT int explore_putchar(int c)
 
 EXPORT size_t explore_fwrite(const void *data, size_t size, size_t count, FILE *file)
 {
-    touch((uintptr_t)data, size * count, false, false, PC);
+    touch((uintptr_t)data, size * count, false, PC);
     return silent(file) ? count : fwrite(data, size, count, file);
 }
 

@@ -159,6 +159,7 @@ int thread_create(int (*c11)(void *), void *(*pthread)(void *), void *argument, 
     t->pthread_main = pthread;
     t->argument = argument;
     t->state = RUNNABLE;
+    x.runnable |= 1u << index;
     t->sp = stack_prepare(stack, STACK_SIZE, entry);
     new_priority(t);
     if (index) {
@@ -214,7 +215,7 @@ EXPORT int explore_thrd_create(thrd_t *id, thrd_start_t fn, void *argument)
 
     if (index < 0)
         return thrd_error;
-    touch((uintptr_t)id, sizeof *id, true, false, PC);
+    touch((uintptr_t)id, sizeof *id, true, PC);
     *id = (thrd_t)(index + 1);
     return thrd_success;
 }
@@ -268,7 +269,7 @@ EXPORT int explore_pthread_create(pthread_t *id, const pthread_attr_t *attribute
     if (attributes)
         pthread_attr_getdetachstate(attributes, &detached);
     x.threads[index].detached = detached == PTHREAD_CREATE_DETACHED;
-    touch((uintptr_t)id, sizeof *id, true, false, PC);
+    touch((uintptr_t)id, sizeof *id, true, PC);
     *id = (pthread_t)(index + 1);
     return 0;
 }

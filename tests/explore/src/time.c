@@ -44,14 +44,14 @@ static uint64_t read_clock(clockid_t clock)
 
 EXPORT int explore_clock_gettime(clockid_t clock, struct timespec *t)
 {
-    touch((uintptr_t)t, sizeof *t, true, false, PC);
+    touch((uintptr_t)t, sizeof *t, true, PC);
     split(read_clock(clock), t);
     return 0;
 }
 
 EXPORT int explore_timespec_get(struct timespec *t, int base)
 {
-    touch((uintptr_t)t, sizeof *t, true, false, PC);
+    touch((uintptr_t)t, sizeof *t, true, PC);
     split(read_clock(CLOCK_REALTIME), t);
     return base;
 }

@@ -2,14 +2,16 @@
    stand in memory.c. */
 #include "explorer.h"
 
-#define PLAIN_ACCESS(name, size, writes)                        \
-    EXPORT void __tsan_##name##size(void *address);             \
-    EXPORT void __tsan_##name##size(void *address)              \
-    {                                                           \
-        if (size > 8)                                           \
-            touch((uintptr_t)address, size, writes, false, PC); \
-        else                                                    \
-            touch_plain((uintptr_t)address, size, writes, PC);  \
+#define PLAIN_ACCESS(name, size, writes)                               \
+    EXPORT void __tsan_##name##size(void *address);                    \
+    EXPORT void __tsan_##name##size(void *address)                     \
+    {                                                                  \
+        if (size > 8)                                                  \
+            touch((uintptr_t)address, size, writes, PC);               \
+        else if (writes)                                               \
+            touch_write((uintptr_t)address, (1u << size % 9) - 1, PC); \
+        else                                                           \
+            touch_read((uintptr_t)address, (1u << size % 9) - 1, PC);  \
     }
 
 #define PLAIN(size)                           \
@@ -31,13 +33,13 @@ PLAIN(16)
 EXPORT void __tsan_read_range(void *address, size_t size);
 EXPORT void __tsan_read_range(void *address, size_t size)
 {
-    touch((uintptr_t)address, size, false, false, PC);
+    touch((uintptr_t)address, size, false, PC);
 }
 
 EXPORT void __tsan_write_range(void *address, size_t size);
 EXPORT void __tsan_write_range(void *address, size_t size)
 {
-    touch((uintptr_t)address, size, true, false, PC);
+    touch((uintptr_t)address, size, true, PC);
 }
 
 EXPORT void __tsan_init(void);
