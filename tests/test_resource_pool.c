@@ -1047,6 +1047,17 @@ TEST(maintain_keeps_what_it_must)
     finish(pool);
 }
 
+/* What expires sooner than the next one is made is not replaced for ever. */
+TEST(maintain_ends)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){
+        .max = 4, .min_idle = 2, .max_idle_time = 1, .jitter_percent = UINT_MAX});
+    OK(twill_resource_pool_maintain(pool, NULL, (twill_until){0, NULL}));
+    CHECK_EQ(stats_of(pool).idle, 2);
+    CHECK(atomic_load(&made) <= 4);
+    finish(pool);
+}
+
 static void maintains(actor *me)
 {
     me->status = twill_resource_pool_maintain(me->pool, NULL, me->until);

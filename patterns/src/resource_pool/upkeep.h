@@ -56,6 +56,15 @@ static inline twill_status twill__resource_add_one(twill__resource_visit *visit,
     return *code ? TWILL_FAILED : TWILL_OK;
 }
 
+/* Under the lock: may there be one more, since too few are idle, or (`old`) one has expired? */
+static inline bool twill__resource_may_fill(const struct twill_resource_pool *pool, bool old)
+{
+    size_t least = pool->options.min_idle;
+    return !pool->closed && pool->total < pool->max && !pool->waiters.first &&
+           (pool->idle < least ||
+            (pool->idle == least && old && twill__resource_any_expired(pool)));
+}
+
 /* Fills up to min_idle; while an expired one is among those, one more, which takes its place. With
    the lock, which it gives back meanwhile. */
 static inline twill_status twill__resource_fill(twill__resource_visit *visit, int *code,
@@ -63,10 +72,11 @@ static inline twill_status twill__resource_fill(twill__resource_visit *visit, in
 {
     struct twill_resource_pool *pool = visit->pool;
     size_t least = pool->options.min_idle;
-    while (!pool->closed && pool->total < pool->max && !pool->waiters.first &&
-           (pool->idle < least || (pool->idle == least && twill__resource_any_expired(pool)))) {
+    size_t old = least; /* so many may be replaced: not those, too, that were made for them */
+    while (twill__resource_may_fill(pool, old != 0)) {
         /* exit: each turn makes one, and replaces at most one that has expired */
         twill_status status = TWILL_OK;
+        old -= pool->idle == least;
         if (pool->not_before && twill__clock_now() < pool->not_before) {
             *code = pool->last_code;
             return TWILL_FAILED;
