@@ -1554,7 +1554,7 @@ TEST(created_after_close)
 
 /* ---- callbacks hold up nobody ---- */
 
-enum { NOWHERE, IN_CREATE, IN_VALIDATE, IN_RESET, IN_DESTROY };
+enum { NOWHERE, IN_CREATE, IN_VALIDATE, IN_RESET, IN_DESTROY, IN_ON_LEAK };
 static atomic_int hangs_in, hanging, let_go;
 
 /* Once, until it is let go. */
@@ -1765,6 +1765,186 @@ TEST(forked_child)
     twill_resource_pool_abandon(pool); /* in the parent it does nothing */
     OK(twill_resource_pool_release(pool, &a));
     finish(pool);
+}
+
+/* A fork in a callback, while another thread has the lock. In the child it stays locked: there
+   nothing is called any more, and the call that went round the callback says FORKED. */
+static int forks_at;
+static pid_t fork_child = -1;
+static twill_resource_pool *fork_pool;
+
+static void fork_in(int here)
+{
+    if (fork_child == 0)
+        _exit(2);
+    if (fork_child > 0 || here != forks_at || !fork_pool)
+        return;
+    twill__lock(&fork_pool->lock);
+    fork_child = fork();
+    if (fork_child)
+        twill__unlock(&fork_pool->lock);
+    else
+        alarm(20); /* instead of a hang */
+}
+
+static int forking_create(void **resource, const twill_task *task)
+{
+    fork_in(IN_CREATE);
+    return fork_child ? make(resource, task) : 0;
+}
+
+static int forking_validate(void *resource, const twill_task *task)
+{
+    int code = examine(resource, task);
+    fork_in(IN_VALIDATE);
+    return code;
+}
+
+static void forking_destroy(void *resource, twill_resource_end why, const twill_task *task)
+{
+    end(resource, why, task);
+    fork_in(IN_DESTROY);
+}
+
+static int forking_reset(void *resource, const twill_task *task)
+{
+    (void)resource;
+    (void)task;
+    fork_in(IN_RESET);
+    return 0;
+}
+
+static void forking_leak(const twill_lease_info *info, const twill_task *task)
+{
+    (void)info;
+    (void)task;
+    fork_in(IN_ON_LEAK);
+}
+
+static twill_status fork_acquire(twill_lease *lease)
+{
+    return twill_resource_pool_try_acquire(fork_pool, lease);
+}
+
+static twill_status fork_refused(twill_lease *lease)
+{
+    atomic_store(&refuse_validate, 1);
+    return twill_resource_pool_try_acquire(fork_pool, lease);
+}
+
+static twill_status fork_wait(twill_lease *lease)
+{
+    twill_status status =
+        twill_resource_pool_acquire_until(fork_pool, lease, twill_within(TWILL_US(1)));
+    return status == TWILL_TIMEOUT ? TWILL_OK : status;
+}
+
+static twill_status fork_release(twill_lease *lease)
+{
+    return twill_resource_pool_release(fork_pool, lease);
+}
+
+static twill_status fork_maintain(twill_lease *lease)
+{
+    int code;
+    (void)lease;
+    return twill_resource_pool_maintain(fork_pool, &code, (twill_until){0, NULL});
+}
+
+static twill_status fork_evict(twill_lease *lease)
+{
+    size_t ended = twill_resource_pool_evict(fork_pool);
+    (void)lease;
+    CHECK_EQ(ended, fork_child ? 2 : 1);
+    return fork_child ? TWILL_OK : TWILL_FORKED;
+}
+
+static twill_status fork_resize(twill_lease *lease)
+{
+    (void)lease;
+    return twill_resource_pool_resize(fork_pool, 1);
+}
+
+static twill_status fork_close(twill_lease *lease)
+{
+    (void)lease;
+    return twill_resource_pool_close(fork_pool);
+}
+
+static twill_status fork_destroy(twill_lease *lease)
+{
+    twill_status status = twill_resource_pool_destroy(fork_pool);
+    (void)lease;
+    if (fork_child)
+        fork_pool = NULL;
+    return status;
+}
+
+TEST(a_fork_in_a_callback)
+{
+    static const struct {
+        int at;
+        size_t lent, idle; /* before */
+        size_t min_idle;
+        bool old; /* all idle ones have expired */
+        twill_status (*call)(twill_lease *lease);
+    } row[] = {
+        {IN_CREATE, 0, 0, 0, false, fork_acquire},   {IN_VALIDATE, 0, 2, 0, false, fork_acquire},
+        {IN_VALIDATE, 0, 2, 0, false, fork_refused}, {IN_DESTROY, 0, 2, 0, false, fork_refused},
+        {IN_ON_LEAK, 2, 0, 0, false, fork_wait},     {IN_RESET, 1, 0, 0, false, fork_release},
+        {IN_ON_LEAK, 2, 0, 0, false, fork_maintain}, {IN_CREATE, 0, 0, 2, false, fork_maintain},
+        {IN_DESTROY, 0, 2, 0, true, fork_maintain},  {IN_DESTROY, 0, 1, 1, true, fork_maintain},
+        {IN_DESTROY, 0, 2, 0, false, fork_evict},    {IN_DESTROY, 0, 2, 0, false, fork_resize},
+        {IN_DESTROY, 0, 2, 0, false, fork_close},    {IN_DESTROY, 0, 2, 0, false, fork_destroy},
+    };
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        twill_lease lease[2] = {{0}}, more = {0}, *mine = row[k].lent == 1 ? &lease[0] : &more;
+        pid_t parent = getpid();
+        twill_status status;
+        int how = -1;
+        size_t made_before = row[k].lent > row[k].idle ? row[k].lent : row[k].idle;
+        twill_resource_pool *pool =
+            pool_of((twill_resource_pool_options){.max = 2,
+                                                  .create = forking_create,
+                                                  .validate = forking_validate,
+                                                  .destroy = forking_destroy,
+                                                  .reset = forking_reset,
+                                                  .min_idle = row[k].min_idle,
+                                                  .leak_after = 1,
+                                                  .on_leak = forking_leak,
+                                                  .max_idle_time = TWILL_SEC(3600)});
+        fork_pool = NULL; /* not yet */
+        fork_child = -1;
+        for (size_t i = 0; i < made_before; i++)
+            OK(twill_resource_pool_acquire(pool, &lease[i]));
+        for (size_t i = row[k].lent; i < made_before; i++)
+            OK(twill_resource_pool_release(pool, &lease[i]));
+        for (size_t i = 0; row[k].old && i < row[k].idle; i++)
+            pool->slots[i].idle_since = twill__clock_now() - TWILL_SEC(7200);
+        fork_pool = pool;
+        forks_at = row[k].at;
+        status = row[k].call(mine);
+        if (getpid() != parent) {
+            if (!(atomic_load(&pool->lock) & 1)) /* the parent's, and nobody's to give back */
+                _exit(3);
+            if (status != TWILL_FORKED)
+                _exit(4);
+            twill_resource_pool_abandon(pool);
+            _exit(faults_live() != 0);
+        }
+        CHECK_EQ(status, TWILL_OK);
+        CHECK(fork_child > 0);
+        CHECK_EQ(waitpid(fork_child, &how, 0), fork_child);
+        CHECK(WIFEXITED(how));
+        CHECK_EQ(WEXITSTATUS(how), 0);
+        for (size_t i = 0; i < 2; i++)
+            if (lease[i].pool)
+                OK(twill_resource_pool_release(pool, &lease[i]));
+        if (more.pool)
+            OK(twill_resource_pool_release(pool, &more));
+        if (fork_pool)
+            finish(pool);
+    }
 }
 
 /* ---- many at once ---- */

@@ -109,7 +109,8 @@ COSTS        An uncontended acquire or release: one compare-and-swap in a plain 
              first such pool of a process tells the kernel: some ms if threads run already. A
              waiter spins a moment, then sleeps; one wake each. In a plain pool he spins before he
              stands in line, too: the order of arrival is that of the line.
-FORK         In a forked child all answers are FORKED; abandon frees the pool there.
+FORK         In a forked child all answers are FORKED; abandon frees the pool there. A callback that
+             forks: nothing more is called in the child, and the call around it is FORKED.
 PITFALLS     A copy of a lease that is kept for 2^32 lendings of its slot is not noticed. Oldest
              first keeps idle expiry from shrinking the pool under light load. A callback may call
              other pools; a wait on its own pool that only its own slot could serve is DEADLOCK.
@@ -409,11 +410,12 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
-    uint32_t index;
+    uint32_t index, generation;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
+    generation = pool->generation;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         status = TWILL_CLOSED;
@@ -431,7 +433,7 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave(pool, &turn);
-    return status;
+    return twill__resource_answered(generation, status);
 }
 
 /* ---- acquire, release ---- */
@@ -691,7 +693,8 @@ TWILL__DEFINE size_t twill_resource_pool_evict(twill_resource_pool *pool)
     pool->busy++;
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
     ended = twill__resource_sweep(pool, 0, &turn);
-    twill__resource_exit(pool, &turn);
+    if (twill__resource_here(pool))
+        twill__resource_exit(pool, &turn);
     TWILL__GUARD_POP(1);
     return ended;
 }
@@ -700,7 +703,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
 {
     twill__resource_turn turn;
     twill__resource_slot *slots = NULL, *old = NULL;
-    uint32_t room = 0;
+    uint32_t room = 0, generation;
     twill_status status = TWILL_OK;
     if (!pool || !max)
         return TWILL_INVALID;
@@ -708,6 +711,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         return TWILL_FORKED;
     if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
         return TWILL_TOO_BIG;
+    generation = pool->generation;
     twill__resource_enter(pool, &turn);
     while (max > pool->room && room < max && status == TWILL_OK) { /* exit: after one turn */
         pool->busy++;
@@ -740,7 +744,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
     twill__resource_leave(pool, &turn);
     if (old)
         TWILL_FREE(old);
-    return status;
+    return twill__resource_answered(generation, status);
 }
 
 TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
@@ -789,17 +793,19 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
 TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
 {
     twill__resource_turn turn;
+    uint32_t generation;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
+    generation = pool->generation;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         twill__resource_exit(pool, &turn);
         return TWILL_CLOSED;
     }
     twill__resource_shut(pool, &turn);
-    return TWILL_OK;
+    return twill__resource_answered(generation, TWILL_OK);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
@@ -851,6 +857,8 @@ TWILL__DEFINE twill_status twill_resource_pool_destroy(twill_resource_pool *pool
     twill__resource_enter(pool, &turn);
     if (!pool->closed) {
         twill__resource_shut(pool, &turn);
+        if (!twill__resource_here(pool))
+            return TWILL_FORKED;
         twill__resource_enter(pool, &turn);
     }
     /* relaxed: only the keeper itself has this number */

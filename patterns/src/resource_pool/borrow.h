@@ -1,5 +1,7 @@
 /* borrow.h: how a slot is lent and comes back, with the callbacks on the way. No callback runs
-   under the lock; the slot that it is about is TAKEN meanwhile. */
+   under the lock; the slot that it is about is TAKEN meanwhile. One may fork, and return in the
+   child, too: another thread of the parent's may have had the lock, so nothing of the pool is
+   touched there, nothing more is called, and the call around the callback says FORKED. */
 #ifndef TWILL__RESOURCE_BORROW_H
 #define TWILL__RESOURCE_BORROW_H
 
@@ -30,6 +32,12 @@ static void twill__resource_ended(void *ending_)
         twill__resource_settle(pool, &turn);
     }
     twill__resource_exit(pool, &turn);
+}
+
+/* The answer of a call that may have run callbacks, and after which the pool may be gone. */
+static inline twill_status twill__resource_answered(uint32_t generation, twill_status status)
+{
+    return twill__same_process(generation) ? status : TWILL_FORKED;
 }
 
 /* Destroys the resource of a TAKEN slot, and frees the slot unless it is to be kept. If not, the
@@ -92,13 +100,16 @@ static __attribute__((noinline)) void twill__resource_end_idle(struct twill_reso
 {
     pool->busy++; /* the pool stays */
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
-    while (shed->slot != TWILL__RESOURCE_NONE) { /* exit: each turn takes one */
+    while (shed->slot != TWILL__RESOURCE_NONE) { /* exit: each turn takes one; a fork */
         twill__resource_exit(pool, turn);
         twill__resource_destroy_one(pool, shed->slot, shed->resource, shed->why, false);
+        if (!twill__resource_here(pool))
+            break;
         twill__resource_enter(pool, turn);
         shed->slot = twill__resource_pick(pool, false, &shed->why, &shed->resource);
     }
-    twill__resource_exit(pool, turn);
+    if (shed->slot == TWILL__RESOURCE_NONE)
+        twill__resource_exit(pool, turn);
     TWILL__GUARD_POP(1);
 }
 
@@ -124,7 +135,7 @@ static inline void twill__resource_leaks(struct twill_resource_pool *pool)
     twill_lease_info info = {NULL, NULL, 0, 0, 0};
     uint32_t k = 0;
     bool found = pool->options.leak_after != 0;
-    while (found) { /* exit: every slot has been looked at */
+    while (found && twill__resource_here(pool)) { /* exit: every slot has been looked at; a fork */
         twill_ns now = twill__clock_now();
         found = false;
         twill__resource_enter(pool, &turn);
@@ -146,19 +157,23 @@ static inline void twill__resource_leaks(struct twill_resource_pool *pool)
     }
 }
 
-/* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. */
-static inline void twill__resource_leaks_waiting(struct twill_resource_pool *pool,
+/* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. False:
+   this is a child, and there is no lock to hold. */
+static inline bool twill__resource_leaks_waiting(struct twill_resource_pool *pool,
                                                  twill__resource_turn *turn)
 {
     if (!pool->options.leak_after)
-        return;
+        return true;
     pool->busy++;
     twill__resource_exit(pool, turn);
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
     twill__resource_leaks(pool);
     TWILL__GUARD_POP(0);
+    if (!twill__resource_here(pool))
+        return false;
     twill__resource_enter(pool, turn);
     pool->busy--;
+    return true;
 }
 
 /* ---- to wait ---- */
@@ -235,7 +250,8 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill_ns deadline;
         status = twill__resource_try(pool, borrower, front, turn);
         if (status == TWILL_EMPTY && !listed) {
-            twill__resource_leaks_waiting(pool, turn);
+            if (!twill__resource_leaks_waiting(pool, turn))
+                return TWILL_FORKED;
             status = twill__resource_try(pool, borrower, front, turn);
         }
         if (status == TWILL_EMPTY && borrower->for_ever && twill__resource_circle(pool, borrower))
@@ -318,6 +334,8 @@ static void twill__resource_quit(void *visit_)
         visit->doing = TWILL__DOING_NOTHING;
         twill__resource_destroy_one(pool, visit->slot, visit->resource, TWILL_RESOURCE_BROKEN,
                                     true);
+        if (!twill__resource_here(pool))
+            return;
     }
     twill__resource_enter(pool, &turn);
     if (visit->doing == TWILL__DOING_CREATE)
@@ -344,26 +362,27 @@ static inline void twill__resource_live(struct twill_resource_pool *pool,
 }
 
 /* With the lock, which it gives back meanwhile: a resource for an empty slot in hand, by creation.
-   Returns its code. */
-static inline int twill__resource_create_one(twill__resource_visit *visit, uint32_t index,
-                                             twill__resource_turn *turn)
+   OK; FAILED: *code is its own; FORKED: this is a child, without the lock. */
+static inline twill_status twill__resource_create_one(twill__resource_visit *visit, uint32_t index,
+                                                      int *code, twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
     twill_task task = twill__resource_task(pool, index, visit->until);
     twill_ns begun = twill__clock_now();
     twill__resource_slot *slot;
-    int code;
     visit->resource = NULL;
     visit->slot = index;
     pool->slots[index].permit = false; /* used now */
     twill__resource_exit(pool, turn);
     visit->doing = TWILL__DOING_CREATE;
-    code = pool->options.create(&visit->resource, &task);
+    *code = pool->options.create(&visit->resource, &task);
     visit->doing = TWILL__DOING_NOTHING;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
     twill__resource_enter(pool, turn);
-    if (code != 0) {
-        twill__resource_failed(pool, code);
-        return code;
+    if (*code != 0) {
+        twill__resource_failed(pool, *code);
+        return TWILL_FAILED;
     }
     slot = &pool->slots[index];
     pool->not_before = 0;
@@ -373,13 +392,13 @@ static inline int twill__resource_create_one(twill__resource_visit *visit, uint3
     slot->epoch = pool->epoch;
     twill__resource_live(pool, slot);
     pool->counts.create_total += slot->idle_since - begun;
-    return 0;
+    return TWILL_OK;
 }
 
-/* With the lock, which it gives back meanwhile: is this resource fit? Else it is destroyed, and its
-   slot is empty. */
-static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t index,
-                                       twill__resource_turn *turn)
+/* With the lock, which it gives back meanwhile: is this resource fit? OK; EMPTY: no, and it is
+   destroyed, its slot has none; FORKED: as above. */
+static inline twill_status twill__resource_fit(twill__resource_visit *visit, uint32_t index,
+                                               twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
     twill__resource_slot *slot = &pool->slots[index];
@@ -388,7 +407,7 @@ static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t in
     bool asked = pool->options.validate && (!pool->options.validate_after ||
                                             now - slot->idle_since >= pool->options.validate_after);
     if (!why && !asked)
-        return true;
+        return TWILL_OK;
     visit->resource = slot->resource;
     visit->slot = index;
     twill__resource_exit(pool, turn);
@@ -399,10 +418,16 @@ static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t in
             why = TWILL_RESOURCE_INVALID;
     }
     visit->doing = TWILL__DOING_NOTHING;
-    if (why)
+    if (why && twill__resource_here(pool))
         twill__resource_destroy_one(pool, index, visit->resource, why, true);
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
     twill__resource_enter(pool, turn);
-    return why == 0;
+    if (!why)
+        return TWILL_OK;
+    pool->slots[index].permit = pool->options.create != NULL;
+    visit->borrower.empty++;
+    return TWILL_EMPTY;
 }
 
 /* Under the lock: slot k in hand is empty: is there something else for it, or a right to create? */
@@ -430,12 +455,10 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
         if (pool->closed) {
             status = TWILL_CLOSED;
         } else if (pool->slots[index].there) {
-            if (twill__resource_fit(visit, index, turn)) {
-                k++;
-            } else {
-                pool->slots[index].permit = pool->options.create != NULL;
-                borrower->empty++;
-            }
+            status = twill__resource_fit(visit, index, turn);
+            k += status == TWILL_OK;
+            if (status == TWILL_EMPTY)
+                status = TWILL_OK; /* it gets another one */
         } else if (!twill__resource_refit(visit, k)) {
             /* neither an idle one nor a right to create: it waits again, first of all */
             if (visit->try_only) {
@@ -447,14 +470,13 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
                 k = 0; /* what it had in hand may have gone to one in front, and be another now */
             }
         } else if (!pool->slots[borrower->leases[k].slot].there) {
-            *code = twill__resource_create_one(visit, borrower->leases[k].slot, turn);
-            if (*code != 0)
-                status = TWILL_FAILED;
-            else
-                borrower->empty--;
-            k += *code == 0;
+            status = twill__resource_create_one(visit, borrower->leases[k].slot, code, turn);
+            borrower->empty -= status == TWILL_OK;
+            k += status == TWILL_OK;
         }
     }
+    if (status == TWILL_FORKED)
+        return status;
     if (borrower->right) {
         pool->creating--;
         borrower->right = false;
@@ -605,6 +627,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     twill__resource_visit visit;
     twill__resource_borrower *borrower = &visit.borrower;
     twill_status status = TWILL_OK;
+    uint32_t generation = pool->generation;
     memset(&visit, 0, sizeof visit);
     visit.pool = pool;
     visit.until = order->until;
@@ -636,7 +659,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
         }
     }
     TWILL__GUARD_POP(0);
-    return status;
+    return twill__resource_answered(generation, status);
 }
 
 static inline twill_status twill__resource_acquire(struct twill_resource_pool *pool,
@@ -745,6 +768,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     twill__resource_slot *slot;
     twill_status status;
     twill_ns now = pool->timed ? twill__clock_now() : 0;
+    uint32_t generation = pool->generation;
     int why;
     twill__resource_enter(pool, &turn);
     status = twill__resource_lease_check(pool, lease);
@@ -784,7 +808,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     } else {
         twill__resource_take_back(&back, why, &turn);
     }
-    return TWILL_OK;
+    return twill__resource_answered(generation, TWILL_OK);
 }
 
 #endif

@@ -4,15 +4,16 @@
 
 #include "resource_pool/borrow.h"
 
-/* With the lock, which it gives back meanwhile: ends idle resources for which `verdict` has a
-   reason, from the coldest on, while more than `least` are idle. Returns how many. `busy`. */
+/* With the lock, which it gives back meanwhile, and for good in a child: ends idle resources for
+   which `verdict` has a reason, from the coldest on, while more than `least` are idle. Returns how
+   many. `busy`. */
 static inline size_t twill__resource_sweep(struct twill_resource_pool *pool, size_t least,
                                            twill__resource_turn *turn)
 {
     size_t ended = 0;
     uint32_t index = pool->cold;
     while (index != TWILL__RESOURCE_NONE && pool->idle > least) {
-        /* exit: each turn ends one, or goes on to a hotter one */
+        /* exit: each turn ends one, or goes on to a hotter one; a fork */
         twill__resource_slot *slot = &pool->slots[index];
         void *resource = slot->resource;
         int why = twill__resource_slot_verdict(pool, slot, pool->timed ? twill__clock_now() : 0);
@@ -23,8 +24,10 @@ static inline size_t twill__resource_sweep(struct twill_resource_pool *pool, siz
         twill__resource_slot_take(pool, index, twill__thread_number());
         twill__resource_exit(pool, turn);
         twill__resource_destroy_one(pool, index, resource, why, false);
-        twill__resource_enter(pool, turn);
         ended++;
+        if (!twill__resource_here(pool))
+            break;
+        twill__resource_enter(pool, turn);
         index = pool->cold; /* the list may be another one now */
     }
     return ended;
@@ -40,20 +43,24 @@ static inline bool twill__resource_any_expired(const struct twill_resource_pool 
     return false;
 }
 
-/* With the lock, which it gives back meanwhile: one more idle resource. */
+/* With the lock, which it gives back meanwhile: one more idle resource. As
+   twill__resource_create_one. */
 static inline twill_status twill__resource_add_one(twill__resource_visit *visit, int *code,
                                                    twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
     twill__resource_borrower *borrower = &visit->borrower;
+    twill_status status;
     borrower->leases[0].slot = twill__resource_slot_new(pool, borrower->thread);
     borrower->n = borrower->got = borrower->empty = 1;
     borrower->right = true;
     pool->creating++;
-    *code = twill__resource_create_one(visit, borrower->leases[0].slot, turn);
+    status = twill__resource_create_one(visit, borrower->leases[0].slot, code, turn);
+    if (status == TWILL_FORKED)
+        return status;
     twill__resource_give_back(pool, borrower); /* idle, or free */
     twill__resource_settle(pool, turn);
-    return *code ? TWILL_FAILED : TWILL_OK;
+    return status;
 }
 
 /* Under the lock: may there be one more, since too few are idle, or (`old`) one has expired? */
@@ -66,7 +73,7 @@ static inline bool twill__resource_may_fill(const struct twill_resource_pool *po
 }
 
 /* Fills up to min_idle; while an expired one is among those, one more, which takes its place. With
-   the lock, which it gives back meanwhile. */
+   the lock, which it gives back meanwhile, and for good in a child: FORKED. */
 static inline twill_status twill__resource_fill(twill__resource_visit *visit, int *code,
                                                 twill__resource_turn *turn)
 {
@@ -91,6 +98,8 @@ static inline twill_status twill__resource_fill(twill__resource_visit *visit, in
         if (status != TWILL_OK)
             return status;
         (void)twill__resource_sweep(pool, least, turn);
+        if (!twill__resource_here(pool))
+            return TWILL_FORKED;
     }
     return TWILL_OK;
 }
@@ -108,9 +117,28 @@ static void twill__resource_kept(void *keeping_)
     twill__resource_not_busy(keeping->visit.pool);
 }
 
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__resource_upkeep(twill__resource_keeping *keeping,
+                                                             int *code)
+{
+    struct twill_resource_pool *pool = keeping->visit.pool;
+    twill__resource_turn turn;
+    twill__resource_leaks(pool);
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    if (keeping->status == TWILL_OK)
+        (void)twill__resource_sweep(pool, pool->options.min_idle, &turn);
+    if (keeping->status == TWILL_OK && twill__resource_here(pool))
+        keeping->status = twill__resource_fill(&keeping->visit, code, &turn);
+    if (twill__resource_here(pool))
+        twill__resource_leave(pool, &turn);
+}
+
 static inline twill_status twill__resource_maintain(struct twill_resource_pool *pool, int *code,
                                                     twill_until until)
 {
+    uint32_t generation = pool->generation;
     twill__resource_keeping keeping;
     twill__resource_turn turn;
     *code = 0;
@@ -125,16 +153,10 @@ static inline twill_status twill__resource_maintain(struct twill_resource_pool *
         keeping.status = TWILL_CLOSED;
     twill__resource_exit(pool, &turn);
     TWILL__GUARD_PUSH(twill__resource_kept, &keeping);
-    twill__resource_leaks(pool);
-    twill__resource_enter(pool, &turn);
-    if (keeping.status == TWILL_OK) {
-        (void)twill__resource_sweep(pool, pool->options.min_idle, &turn);
-        keeping.status = twill__resource_fill(&keeping.visit, code, &turn);
-    }
-    twill__resource_leave(pool, &turn);
+    twill__resource_upkeep(&keeping, code);
     TWILL__GUARD_POP(0);
     twill__resource_not_busy(pool);
-    return keeping.status;
+    return twill__resource_answered(generation, keeping.status);
 }
 
 /* ---- the keeper ---- */
@@ -146,7 +168,7 @@ static inline void twill__resource_keep(void *pool_)
     /* relaxed: only this thread asks for its own number */
     atomic_store_explicit(&pool->keeper_number, twill__thread_number(), memory_order_relaxed);
     twill__resource_enter(pool, &turn);
-    while (!pool->stop) { /* exit: destroy says so */
+    while (!pool->stop) { /* exit: destroy says so; a callback has forked, and this is the child */
         twill__node node;
         twill_status status;
         int code;
@@ -160,7 +182,8 @@ static inline void twill__resource_keep(void *pool_)
         if (pool->stop)
             break;
         twill__resource_exit(pool, &turn);
-        (void)twill__resource_maintain(pool, &code, (twill_until){0, NULL});
+        if (twill__resource_maintain(pool, &code, (twill_until){0, NULL}) == TWILL_FORKED)
+            return;
         twill__resource_enter(pool, &turn);
     }
     twill__resource_exit(pool, &turn);
