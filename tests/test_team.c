@@ -314,6 +314,32 @@ TEST(calls_that_open_together_both_get_a_helper)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+static int does_nothing(void *arg, void *result, const twill_task *task)
+{
+    (void)arg;
+    (void)result;
+    (void)task;
+    return 0;
+}
+
+/* BUSY: nothing has changed, also for calls that come later and take the other seats. */
+TEST(abandon_while_a_call_is_on_the_pool)
+{
+    twill_pool *pool = make_pool(1);
+    twill__seat *first = twill__take_seat(pool->team), *second = twill__take_seat(pool->team);
+    twill_future future;
+    twill__release(first);
+    CHECK_EQ(twill_pool_abandon(pool, NULL), TWILL_BUSY);
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        CHECK_EQ(atomic_load(&pool->team->seat[i].word),
+                 &pool->team->seat[i] == second ? TWILL__SEAT_OWNED : 0);
+    CHECK_EQ(twill_pool_submit(pool, does_nothing, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    twill__release(second);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 TEST(many_more_calls_at_once_than_seats)
 {
     side plan = {.pool = make_pool(2)};

@@ -646,19 +646,9 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
     return TWILL_OK;
 }
 
-/* Whether a call has a seat on the pool. */
-static inline bool twill__pool_called(const twill__pool *pool)
-{
-    for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (atomic_load(&pool->team.seat[i].word) & ~TWILL__SEAT_SHUT)
-            return true;
-    return false;
-}
-
 TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_stopped *out)
 {
     twill__pool *pool = twill__pool_of(public_pool);
-    twill_until now = {1, NULL};
     uint64_t before[TWILL__TALLIES];
     twill__turn turn;
     twill_status status = twill__pool_may_end(public_pool);
@@ -668,7 +658,7 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     }
     if (status == TWILL_INVALID)
         return status;
-    if (twill__pool_called(pool) || twill__team_shut(&pool->team, now) != TWILL_OK)
+    if (!twill__team_try_shut(&pool->team))
         return TWILL_BUSY;
     twill__turn_begin(pool, &turn);
     pool->visitors++;
