@@ -95,6 +95,25 @@ TEST(sums_of_several_know_the_longest_of_all)
     }
 }
 
+/* ---- instants of two clocks ---- */
+
+/* What handed a task over may have had a counter ahead of the clock that its end is read from. */
+TEST(a_task_ends_no_sooner_than_it_began)
+{
+    static twill__errand work;
+    static twill__hand runner;
+    twill_pool *pool;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    for (int k = 0; k < 4; k++) {
+        twill_ns began = twill__clock_now() + TWILL_SEC(1);
+        work.record.simple = k & 1;
+        runner.outside = k & 2;
+        work.record.outcome.started = began;
+        CHECK_EQ(twill__hand_now(twill__pool_of(pool), &runner, &work), began);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 /* ---- months of a pool ---- */
 
 static int count_up_to(void *count, void *result, const twill_task *task)

@@ -434,15 +434,17 @@ static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runn
     }
 }
 
-/* When the task that runs there ends: by ticks, if nothing but an outcome depends on it. */
+/* When the task that runs there ends: by ticks, if nothing but an outcome depends on it. No sooner
+   than it began: that may be the clock's, or of an older anchor, or of whoever handed it over. */
 static inline twill_ns twill__hand_now(const twill__pool *pool, twill__hand *runner,
                                        const twill__errand *work)
 {
     twill_ns now, started = work->record.outcome.started;
     if (!work->record.simple || runner->outside || pool->options.stuck_after)
-        return twill__clock_now();
-    now = twill__ticker_now(&runner->ticker);
-    return now > started ? now : started; /* that may be the clock's, or of an older anchor */
+        now = twill__clock_now();
+    else
+        now = twill__ticker_now(&runner->ticker);
+    return now > started ? now : started;
 }
 
 /* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
