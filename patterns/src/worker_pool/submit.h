@@ -496,8 +496,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     if (pool->sealed || (pool->closed && !order->runner))
         return twill__order_refuse(order, turn, TWILL_CLOSED);
     twill__todos_hold(&pool->todos);
-    if (!pool->senders.first && !twill__pool_full(pool) && twill__order_memory(order))
-        return twill__order_accept(order, turn);
+    if (!pool->senders.first && !twill__pool_full(pool))
+        return twill__order_memory(order) ? twill__order_accept(order, turn)
+                                          : twill__order_refuse(order, turn, TWILL_NO_MEMORY);
     status = twill__order_wait(order, turn);
     if (status == TWILL_OK) {
         pool->reserved--;
