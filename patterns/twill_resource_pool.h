@@ -112,7 +112,8 @@ COSTS        An uncontended acquire or release: one compare-and-swap in a plain 
              first such pool of a process tells the kernel: some ms if threads run already. A
              waiter spins a moment, then sleeps; one wake each. In a plain pool he spins before he
              stands in line, too: the order of arrival is that of the line.
-FORK         In a forked child all answers are FORKED; abandon frees the pool there.
+FORK         In a forked child all answers are FORKED; abandon frees the pool there. A callback that
+             forks: nothing more is called in the child, and the call around it is FORKED.
 PITFALLS     A copy of a lease that is kept for 2^32 lendings of its slot is not noticed. Oldest
              first keeps idle expiry from shrinking the pool under light load. A callback may call
              other pools; a wait on its own pool that only its own slot could serve is DEADLOCK.
@@ -685,7 +686,9 @@ TWILL__DECL void twill_resource_pool_get_stats(twill_resource_pool *pool,
 
 /* ---- resource_pool/borrow.h ---- */
 /* borrow.h: how a slot is lent and comes back, with the callbacks on the way. No callback runs
-   under the lock; the slot that it is about is TAKEN meanwhile. */
+   under the lock; the slot that it is about is TAKEN meanwhile. One may fork, and return in the
+   child, too: another thread of the parent's may have had the lock, so nothing of the pool is
+   touched there, nothing more is called, and the call around the callback says FORKED. */
 #ifndef TWILL__RESOURCE_BORROW_H
 #define TWILL__RESOURCE_BORROW_H
 
@@ -4173,6 +4176,12 @@ static void twill__resource_ended(void *ending_)
     twill__resource_exit(pool, &turn);
 }
 
+/* The answer of a call that may have run callbacks, and after which the pool may be gone. */
+static inline twill_status twill__resource_answered(uint32_t generation, twill_status status)
+{
+    return twill__same_process(generation) ? status : TWILL_FORKED;
+}
+
 /* Destroys the resource of a TAKEN slot, and frees the slot unless it is to be kept. If not, the
    pool may be gone after it. */
 static inline void twill__resource_destroy_one(struct twill_resource_pool *pool, uint32_t slot,
@@ -4233,13 +4242,16 @@ static __attribute__((noinline)) void twill__resource_end_idle(struct twill_reso
 {
     pool->busy++; /* the pool stays */
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
-    while (shed->slot != TWILL__RESOURCE_NONE) { /* exit: each turn takes one */
+    while (shed->slot != TWILL__RESOURCE_NONE) { /* exit: each turn takes one; a fork */
         twill__resource_exit(pool, turn);
         twill__resource_destroy_one(pool, shed->slot, shed->resource, shed->why, false);
+        if (!twill__resource_here(pool))
+            break;
         twill__resource_enter(pool, turn);
         shed->slot = twill__resource_pick(pool, false, &shed->why, &shed->resource);
     }
-    twill__resource_exit(pool, turn);
+    if (shed->slot == TWILL__RESOURCE_NONE)
+        twill__resource_exit(pool, turn);
     TWILL__GUARD_POP(1);
 }
 
@@ -4265,7 +4277,7 @@ static inline void twill__resource_leaks(struct twill_resource_pool *pool)
     twill_lease_info info = {NULL, NULL, 0, 0, 0};
     uint32_t k = 0;
     bool found = pool->options.leak_after != 0;
-    while (found) { /* exit: every slot has been looked at */
+    while (found && twill__resource_here(pool)) { /* exit: every slot has been looked at; a fork */
         twill_ns now = twill__clock_now();
         found = false;
         twill__resource_enter(pool, &turn);
@@ -4287,19 +4299,23 @@ static inline void twill__resource_leaks(struct twill_resource_pool *pool)
     }
 }
 
-/* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. */
-static inline void twill__resource_leaks_waiting(struct twill_resource_pool *pool,
+/* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. False:
+   this is a child, and there is no lock to hold. */
+static inline bool twill__resource_leaks_waiting(struct twill_resource_pool *pool,
                                                  twill__resource_turn *turn)
 {
     if (!pool->options.leak_after)
-        return;
+        return true;
     pool->busy++;
     twill__resource_exit(pool, turn);
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
     twill__resource_leaks(pool);
     TWILL__GUARD_POP(0);
+    if (!twill__resource_here(pool))
+        return false;
     twill__resource_enter(pool, turn);
     pool->busy--;
+    return true;
 }
 
 /* ---- to wait ---- */
@@ -4376,7 +4392,8 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill_ns deadline;
         status = twill__resource_try(pool, borrower, front, turn);
         if (status == TWILL_EMPTY && !listed) {
-            twill__resource_leaks_waiting(pool, turn);
+            if (!twill__resource_leaks_waiting(pool, turn))
+                return TWILL_FORKED;
             status = twill__resource_try(pool, borrower, front, turn);
         }
         if (status == TWILL_EMPTY && borrower->for_ever && twill__resource_circle(pool, borrower))
@@ -4459,6 +4476,8 @@ static void twill__resource_quit(void *visit_)
         visit->doing = TWILL__DOING_NOTHING;
         twill__resource_destroy_one(pool, visit->slot, visit->resource, TWILL_RESOURCE_BROKEN,
                                     true);
+        if (!twill__resource_here(pool))
+            return;
     }
     twill__resource_enter(pool, &turn);
     if (visit->doing == TWILL__DOING_CREATE)
@@ -4485,26 +4504,27 @@ static inline void twill__resource_live(struct twill_resource_pool *pool,
 }
 
 /* With the lock, which it gives back meanwhile: a resource for an empty slot in hand, by creation.
-   Returns its code. */
-static inline int twill__resource_create_one(twill__resource_visit *visit, uint32_t index,
-                                             twill__resource_turn *turn)
+   OK; FAILED: *code is its own; FORKED: this is a child, without the lock. */
+static inline twill_status twill__resource_create_one(twill__resource_visit *visit, uint32_t index,
+                                                      int *code, twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
     twill_task task = twill__resource_task(pool, index, visit->until);
     twill_ns begun = twill__clock_now();
     twill__resource_slot *slot;
-    int code;
     visit->resource = NULL;
     visit->slot = index;
     pool->slots[index].permit = false; /* used now */
     twill__resource_exit(pool, turn);
     visit->doing = TWILL__DOING_CREATE;
-    code = pool->options.create(&visit->resource, &task);
+    *code = pool->options.create(&visit->resource, &task);
     visit->doing = TWILL__DOING_NOTHING;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
     twill__resource_enter(pool, turn);
-    if (code != 0) {
-        twill__resource_failed(pool, code);
-        return code;
+    if (*code != 0) {
+        twill__resource_failed(pool, *code);
+        return TWILL_FAILED;
     }
     slot = &pool->slots[index];
     pool->not_before = 0;
@@ -4514,13 +4534,13 @@ static inline int twill__resource_create_one(twill__resource_visit *visit, uint3
     slot->epoch = pool->epoch;
     twill__resource_live(pool, slot);
     pool->counts.create_total += slot->idle_since - begun;
-    return 0;
+    return TWILL_OK;
 }
 
-/* With the lock, which it gives back meanwhile: is this resource fit? Else it is destroyed, and its
-   slot is empty. */
-static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t index,
-                                       twill__resource_turn *turn)
+/* With the lock, which it gives back meanwhile: is this resource fit? OK; EMPTY: no, and it is
+   destroyed, its slot has none; FORKED: as above. */
+static inline twill_status twill__resource_fit(twill__resource_visit *visit, uint32_t index,
+                                               twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
     twill__resource_slot *slot = &pool->slots[index];
@@ -4529,7 +4549,7 @@ static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t in
     bool asked = pool->options.validate && (!pool->options.validate_after ||
                                             now - slot->idle_since >= pool->options.validate_after);
     if (!why && !asked)
-        return true;
+        return TWILL_OK;
     visit->resource = slot->resource;
     visit->slot = index;
     twill__resource_exit(pool, turn);
@@ -4540,10 +4560,16 @@ static inline bool twill__resource_fit(twill__resource_visit *visit, uint32_t in
             why = TWILL_RESOURCE_INVALID;
     }
     visit->doing = TWILL__DOING_NOTHING;
-    if (why)
+    if (why && twill__resource_here(pool))
         twill__resource_destroy_one(pool, index, visit->resource, why, true);
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
     twill__resource_enter(pool, turn);
-    return why == 0;
+    if (!why)
+        return TWILL_OK;
+    pool->slots[index].permit = pool->options.create != NULL;
+    visit->borrower.empty++;
+    return TWILL_EMPTY;
 }
 
 /* Under the lock: slot k in hand is empty: is there something else for it, or a right to create? */
@@ -4571,12 +4597,10 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
         if (pool->closed) {
             status = TWILL_CLOSED;
         } else if (pool->slots[index].there) {
-            if (twill__resource_fit(visit, index, turn)) {
-                k++;
-            } else {
-                pool->slots[index].permit = pool->options.create != NULL;
-                borrower->empty++;
-            }
+            status = twill__resource_fit(visit, index, turn);
+            k += status == TWILL_OK;
+            if (status == TWILL_EMPTY)
+                status = TWILL_OK; /* it gets another one */
         } else if (!twill__resource_refit(visit, k)) {
             /* neither an idle one nor a right to create: it waits again, first of all */
             if (visit->try_only) {
@@ -4588,14 +4612,13 @@ static inline twill_status twill__resource_prepare(twill__resource_visit *visit,
                 k = 0; /* what it had in hand may have gone to one in front, and be another now */
             }
         } else if (!pool->slots[borrower->leases[k].slot].there) {
-            *code = twill__resource_create_one(visit, borrower->leases[k].slot, turn);
-            if (*code != 0)
-                status = TWILL_FAILED;
-            else
-                borrower->empty--;
-            k += *code == 0;
+            status = twill__resource_create_one(visit, borrower->leases[k].slot, code, turn);
+            borrower->empty -= status == TWILL_OK;
+            k += status == TWILL_OK;
         }
     }
+    if (status == TWILL_FORKED)
+        return status;
     if (borrower->right) {
         pool->creating--;
         borrower->right = false;
@@ -4746,6 +4769,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     twill__resource_visit visit;
     twill__resource_borrower *borrower = &visit.borrower;
     twill_status status = TWILL_OK;
+    uint32_t generation = pool->generation;
     memset(&visit, 0, sizeof visit);
     visit.pool = pool;
     visit.until = order->until;
@@ -4777,7 +4801,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
         }
     }
     TWILL__GUARD_POP(0);
-    return status;
+    return twill__resource_answered(generation, status);
 }
 
 static inline twill_status twill__resource_acquire(struct twill_resource_pool *pool,
@@ -4886,6 +4910,7 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     twill__resource_slot *slot;
     twill_status status;
     twill_ns now = pool->timed ? twill__clock_now() : 0;
+    uint32_t generation = pool->generation;
     int why;
     twill__resource_enter(pool, &turn);
     status = twill__resource_lease_check(pool, lease);
@@ -4925,20 +4950,21 @@ static inline twill_status twill__resource_give(struct twill_resource_pool *pool
     } else {
         twill__resource_take_back(&back, why, &turn);
     }
-    return TWILL_OK;
+    return twill__resource_answered(generation, TWILL_OK);
 }
 
 #endif
 
-/* With the lock, which it gives back meanwhile: ends idle resources for which `verdict` has a
-   reason, from the coldest on, while more than `least` are idle. Returns how many. `busy`. */
+/* With the lock, which it gives back meanwhile, and for good in a child: ends idle resources for
+   which `verdict` has a reason, from the coldest on, while more than `least` are idle. Returns how
+   many. `busy`. */
 static inline size_t twill__resource_sweep(struct twill_resource_pool *pool, size_t least,
                                            twill__resource_turn *turn)
 {
     size_t ended = 0;
     uint32_t index = pool->cold;
     while (index != TWILL__RESOURCE_NONE && pool->idle > least) {
-        /* exit: each turn ends one, or goes on to a hotter one */
+        /* exit: each turn ends one, or goes on to a hotter one; a fork */
         twill__resource_slot *slot = &pool->slots[index];
         void *resource = slot->resource;
         int why = twill__resource_slot_verdict(pool, slot, pool->timed ? twill__clock_now() : 0);
@@ -4949,8 +4975,10 @@ static inline size_t twill__resource_sweep(struct twill_resource_pool *pool, siz
         twill__resource_slot_take(pool, index, twill__thread_number());
         twill__resource_exit(pool, turn);
         twill__resource_destroy_one(pool, index, resource, why, false);
-        twill__resource_enter(pool, turn);
         ended++;
+        if (!twill__resource_here(pool))
+            break;
+        twill__resource_enter(pool, turn);
         index = pool->cold; /* the list may be another one now */
     }
     return ended;
@@ -4966,33 +4994,47 @@ static inline bool twill__resource_any_expired(const struct twill_resource_pool 
     return false;
 }
 
-/* With the lock, which it gives back meanwhile: one more idle resource. */
+/* With the lock, which it gives back meanwhile: one more idle resource. As
+   twill__resource_create_one. */
 static inline twill_status twill__resource_add_one(twill__resource_visit *visit, int *code,
                                                    twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
     twill__resource_borrower *borrower = &visit->borrower;
+    twill_status status;
     borrower->leases[0].slot = twill__resource_slot_new(pool, borrower->thread);
     borrower->n = borrower->got = borrower->empty = 1;
     borrower->right = true;
     pool->creating++;
-    *code = twill__resource_create_one(visit, borrower->leases[0].slot, turn);
+    status = twill__resource_create_one(visit, borrower->leases[0].slot, code, turn);
+    if (status == TWILL_FORKED)
+        return status;
     twill__resource_give_back(pool, borrower); /* idle, or free */
     twill__resource_settle(pool, turn);
-    return *code ? TWILL_FAILED : TWILL_OK;
+    return status;
+}
+
+/* Under the lock: may there be one more, since too few are idle, or (`old`) one has expired? */
+static inline bool twill__resource_may_fill(const struct twill_resource_pool *pool, bool old)
+{
+    size_t least = pool->options.min_idle;
+    return !pool->closed && pool->total < pool->max && !pool->waiters.first &&
+           (pool->idle < least ||
+            (pool->idle == least && old && twill__resource_any_expired(pool)));
 }
 
 /* Fills up to min_idle; while an expired one is among those, one more, which takes its place. With
-   the lock, which it gives back meanwhile. */
+   the lock, which it gives back meanwhile, and for good in a child: FORKED. */
 static inline twill_status twill__resource_fill(twill__resource_visit *visit, int *code,
                                                 twill__resource_turn *turn)
 {
     struct twill_resource_pool *pool = visit->pool;
     size_t least = pool->options.min_idle;
-    while (!pool->closed && pool->total < pool->max && !pool->waiters.first &&
-           (pool->idle < least || (pool->idle == least && twill__resource_any_expired(pool)))) {
+    size_t old = least; /* so many may be replaced: not those, too, that were made for them */
+    while (twill__resource_may_fill(pool, old != 0)) {
         /* exit: each turn makes one, and replaces at most one that has expired */
         twill_status status = TWILL_OK;
+        old -= pool->idle == least;
         if (pool->not_before && twill__clock_now() < pool->not_before) {
             *code = pool->last_code;
             return TWILL_FAILED;
@@ -5007,6 +5049,8 @@ static inline twill_status twill__resource_fill(twill__resource_visit *visit, in
         if (status != TWILL_OK)
             return status;
         (void)twill__resource_sweep(pool, least, turn);
+        if (!twill__resource_here(pool))
+            return TWILL_FORKED;
     }
     return TWILL_OK;
 }
@@ -5024,9 +5068,28 @@ static void twill__resource_kept(void *keeping_)
     twill__resource_not_busy(keeping->visit.pool);
 }
 
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__resource_upkeep(twill__resource_keeping *keeping,
+                                                             int *code)
+{
+    struct twill_resource_pool *pool = keeping->visit.pool;
+    twill__resource_turn turn;
+    twill__resource_leaks(pool);
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    if (keeping->status == TWILL_OK)
+        (void)twill__resource_sweep(pool, pool->options.min_idle, &turn);
+    if (keeping->status == TWILL_OK && twill__resource_here(pool))
+        keeping->status = twill__resource_fill(&keeping->visit, code, &turn);
+    if (twill__resource_here(pool))
+        twill__resource_leave(pool, &turn);
+}
+
 static inline twill_status twill__resource_maintain(struct twill_resource_pool *pool, int *code,
                                                     twill_until until)
 {
+    uint32_t generation = pool->generation;
     twill__resource_keeping keeping;
     twill__resource_turn turn;
     *code = 0;
@@ -5041,16 +5104,10 @@ static inline twill_status twill__resource_maintain(struct twill_resource_pool *
         keeping.status = TWILL_CLOSED;
     twill__resource_exit(pool, &turn);
     TWILL__GUARD_PUSH(twill__resource_kept, &keeping);
-    twill__resource_leaks(pool);
-    twill__resource_enter(pool, &turn);
-    if (keeping.status == TWILL_OK) {
-        (void)twill__resource_sweep(pool, pool->options.min_idle, &turn);
-        keeping.status = twill__resource_fill(&keeping.visit, code, &turn);
-    }
-    twill__resource_leave(pool, &turn);
+    twill__resource_upkeep(&keeping, code);
     TWILL__GUARD_POP(0);
     twill__resource_not_busy(pool);
-    return keeping.status;
+    return twill__resource_answered(generation, keeping.status);
 }
 
 /* ---- the keeper ---- */
@@ -5062,7 +5119,7 @@ static inline void twill__resource_keep(void *pool_)
     /* relaxed: only this thread asks for its own number */
     atomic_store_explicit(&pool->keeper_number, twill__thread_number(), memory_order_relaxed);
     twill__resource_enter(pool, &turn);
-    while (!pool->stop) { /* exit: destroy says so */
+    while (!pool->stop) { /* exit: destroy says so; a callback has forked, and this is the child */
         twill__node node;
         twill_status status;
         int code;
@@ -5076,7 +5133,8 @@ static inline void twill__resource_keep(void *pool_)
         if (pool->stop)
             break;
         twill__resource_exit(pool, &turn);
-        (void)twill__resource_maintain(pool, &code, (twill_until){0, NULL});
+        if (twill__resource_maintain(pool, &code, (twill_until){0, NULL}) == TWILL_FORKED)
+            return;
         twill__resource_enter(pool, &turn);
     }
     twill__resource_exit(pool, &turn);
@@ -5214,11 +5272,12 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
-    uint32_t index;
+    uint32_t index, generation;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
+    generation = pool->generation;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         status = TWILL_CLOSED;
@@ -5236,7 +5295,7 @@ TWILL__DEFINE twill_status twill_resource_pool_add(twill_resource_pool *pool, vo
         twill__resource_settle(pool, &turn);
     }
     twill__resource_leave(pool, &turn);
-    return status;
+    return twill__resource_answered(generation, status);
 }
 
 /* ---- acquire, release ---- */
@@ -5496,7 +5555,8 @@ TWILL__DEFINE size_t twill_resource_pool_evict(twill_resource_pool *pool)
     pool->busy++;
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
     ended = twill__resource_sweep(pool, 0, &turn);
-    twill__resource_exit(pool, &turn);
+    if (twill__resource_here(pool))
+        twill__resource_exit(pool, &turn);
     TWILL__GUARD_POP(1);
     return ended;
 }
@@ -5505,7 +5565,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
 {
     twill__resource_turn turn;
     twill__resource_slot *slots = NULL, *old = NULL;
-    uint32_t room = 0;
+    uint32_t room = 0, generation;
     twill_status status = TWILL_OK;
     if (!pool || !max)
         return TWILL_INVALID;
@@ -5513,6 +5573,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         return TWILL_FORKED;
     if (max >= UINT32_MAX || max > SIZE_MAX / 2 / sizeof(twill__resource_slot))
         return TWILL_TOO_BIG;
+    generation = pool->generation;
     twill__resource_enter(pool, &turn);
     while (max > pool->room && room < max && status == TWILL_OK) { /* exit: after one turn */
         pool->busy++;
@@ -5545,7 +5606,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
     twill__resource_leave(pool, &turn);
     if (old)
         TWILL_FREE(old);
-    return status;
+    return twill__resource_answered(generation, status);
 }
 
 TWILL__DEFINE size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_lease_info *infos,
@@ -5594,17 +5655,19 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
 TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
 {
     twill__resource_turn turn;
+    uint32_t generation;
     if (!pool)
         return TWILL_INVALID;
     if (!twill__resource_here(pool))
         return TWILL_FORKED;
+    generation = pool->generation;
     twill__resource_enter(pool, &turn);
     if (pool->closed) {
         twill__resource_exit(pool, &turn);
         return TWILL_CLOSED;
     }
     twill__resource_shut(pool, &turn);
-    return TWILL_OK;
+    return twill__resource_answered(generation, TWILL_OK);
 }
 
 TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
@@ -5656,6 +5719,8 @@ TWILL__DEFINE twill_status twill_resource_pool_destroy(twill_resource_pool *pool
     twill__resource_enter(pool, &turn);
     if (!pool->closed) {
         twill__resource_shut(pool, &turn);
+        if (!twill__resource_here(pool))
+            return TWILL_FORKED;
         twill__resource_enter(pool, &turn);
     }
     /* relaxed: only the keeper itself has this number */

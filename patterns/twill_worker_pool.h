@@ -6563,6 +6563,25 @@ static inline twill_status twill__team_shut(twill__team *team, twill_until until
     return TWILL_OK;
 }
 
+/* The same without a wait. False: a call is on it, and nothing has changed. From the last seat on:
+   a call that comes meanwhile takes the first one, and does not take the team for a closed one. */
+static inline bool twill__team_try_shut(twill__team *team)
+{
+    bool mine[TWILL__SEATS];
+    unsigned i = TWILL__SEATS;
+    while (i-- > 0) {
+        uint32_t seen = 0;
+        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_SHUT);
+        if (mine[i] || seen & TWILL__SEAT_SHUT)
+            continue;
+        while (++i < TWILL__SEATS)
+            if (mine[i])
+                atomic_store(&team->seat[i].word, 0);
+        return false;
+    }
+    return true;
+}
+
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
@@ -7836,15 +7855,17 @@ static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runn
     }
 }
 
-/* When the task that runs there ends: by ticks, if nothing but an outcome depends on it. */
+/* When the task that runs there ends: by ticks, if nothing but an outcome depends on it. No sooner
+   than it began: that may be the clock's, or of an older anchor, or of whoever handed it over. */
 static inline twill_ns twill__hand_now(const twill__pool *pool, twill__hand *runner,
                                        const twill__errand *work)
 {
     twill_ns now, started = work->record.outcome.started;
     if (!work->record.simple || runner->outside || pool->options.stuck_after)
-        return twill__clock_now();
-    now = twill__ticker_now(&runner->ticker);
-    return now > started ? now : started; /* that may be the clock's, or of an older anchor */
+        now = twill__clock_now();
+    else
+        now = twill__ticker_now(&runner->ticker);
+    return now > started ? now : started;
 }
 
 /* The callback is over: it returned, or (LOST) ended its thread. On its runner's thread. */
@@ -9639,8 +9660,9 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
     if (pool->sealed || (pool->closed && !order->runner))
         return twill__order_refuse(order, turn, TWILL_CLOSED);
     twill__todos_hold(&pool->todos);
-    if (!pool->senders.first && !twill__pool_full(pool) && twill__order_memory(order))
-        return twill__order_accept(order, turn);
+    if (!pool->senders.first && !twill__pool_full(pool))
+        return twill__order_memory(order) ? twill__order_accept(order, turn)
+                                          : twill__order_refuse(order, turn, TWILL_NO_MEMORY);
     status = twill__order_wait(order, turn);
     if (status == TWILL_OK) {
         pool->reserved--;
@@ -10753,19 +10775,9 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
     return TWILL_OK;
 }
 
-/* Whether a call has a seat on the pool. */
-static inline bool twill__pool_called(const twill__pool *pool)
-{
-    for (unsigned i = 0; i < TWILL__SEATS; i++)
-        if (atomic_load(&pool->team.seat[i].word) & ~TWILL__SEAT_SHUT)
-            return true;
-    return false;
-}
-
 TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_stopped *out)
 {
     twill__pool *pool = twill__pool_of(public_pool);
-    twill_until now = {1, NULL};
     uint64_t before[TWILL__TALLIES];
     twill__turn turn;
     twill_status status = twill__pool_may_end(public_pool);
@@ -10775,7 +10787,7 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     }
     if (status == TWILL_INVALID)
         return status;
-    if (twill__pool_called(pool) || twill__team_shut(&pool->team, now) != TWILL_OK)
+    if (!twill__team_try_shut(&pool->team))
         return TWILL_BUSY;
     twill__turn_begin(pool, &turn);
     pool->visitors++;
