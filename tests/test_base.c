@@ -82,6 +82,9 @@ TEST(time_macros)
     CHECK_EQ(TWILL_SEC(INT_MAX),
              INT64_C(2147483647000000000)); /* an int is widened before the product */
     CHECK_EQ(TWILL_US(1 + 1), 2000);
+    CHECK_EQ(TWILL_SEC(0.5), 500000000); /* not cut to whole seconds before the product */
+    CHECK_EQ(TWILL_MS(2.5), 2500000);
+    CHECK_EQ(TWILL_MS(sizeof(int) / sizeof(int)), 1000000);
     CHECK_EQ(TWILL_FOREVER, INT64_MAX);
 }
 

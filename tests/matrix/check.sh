@@ -10,7 +10,7 @@ here=$(pwd)/tests/matrix
 patterns=$(pwd)/patterns
 quoted="'$(pwd)'"  # in commands, which are evaluated: the path may have blanks
 WARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
-CXXWARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Werror"
+CXXWARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wold-style-cast -Werror"
 # gcc takes seconds for one warning in a long file
 if [ -z "${FULL:-}" ]; then
     WARN="$WARN -Wno-misleading-indentation" CXXWARN="$CXXWARN -Wno-misleading-indentation"
