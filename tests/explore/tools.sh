@@ -90,9 +90,10 @@ told() {  # file, word
 
 backend_flags() {
     case $1 in
-    pthread) echo -DTWILL_USE_PTHREAD ;;
-    no-futex) echo -DTWILL_NO_FUTEX ;;
-    no-futex-pthread) echo -DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD ;;
+    pthread) echo -std=c11 -DTWILL_USE_PTHREAD ;;
+    no-futex) echo -std=c11 -DTWILL_NO_FUTEX ;;
+    no-futex-pthread) echo -std=c11 -DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD ;;
+    *) echo -std=c11 ;;
     esac
 }
 
@@ -212,7 +213,7 @@ broken() {  # name
     # shellcheck disable=SC2046 # flags
     if [ ! -f "$folder/applied" ]; then
         echo "broken $1: its line in broken.txt applies to nothing any more: FAILED"
-    elif ! $here/explore-cc -w -DTWILL_STATIC $(told $here/scenarios/"$target".c EXPLORE-FLAGS) -I"$folder/include" \
+    elif ! $here/explore-cc -std=c11 -w -DTWILL_STATIC $(told $here/scenarios/"$target".c EXPLORE-FLAGS) -I"$folder/include" \
         -o "$folder/program" $here/scenarios/"$target".c >"$folder/log" 2>&1; then
         head -n 5 "$folder/log"
         echo "broken $1: does not build: FAILED"

@@ -3,8 +3,9 @@
 
 int main(int count, char **list)
 {
-    const struct corpus_case *const all[] = {litmus_cases, lock_cases, memory_cases, order_cases,
-                                             good_cases,   linear_cases,  system_cases, defect_cases};
+    const struct corpus_case *const all[] = {litmus_cases, lock_cases,   memory_cases,
+                                             order_cases,  good_cases,   linear_cases,
+                                             system_cases, defect_cases, posix_cases};
 
     assert(count == 2);
     if (list[1][0] >= '0' && list[1][0] <= '9')

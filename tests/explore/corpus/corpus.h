@@ -32,6 +32,7 @@ CASES(good_cases);
 CASES(linear_cases);
 CASES(system_cases);
 CASES(defect_cases);
+CASES(posix_cases);
 
 int any_program(int number);
 

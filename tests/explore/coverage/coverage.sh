@@ -44,7 +44,7 @@ if [ "${1:-}" = --one ]; then
     case $2 in
     */scenarios/*)
         told=$(sed -n 's/^.*EXPLORE: *\(.*\)/\1/p' "$2" | sed -e 's/ *\*\/.*//' | head -n 1)
-        tests/explore/explore-cc --plain --coverage $(flags_of "$1") -o "$folder/program" "$2" >"$folder/log" 2>&1 ||
+        tests/explore/explore-cc -std=c11 --plain --coverage $(flags_of "$1") -o "$folder/program" "$2" >"$folder/log" 2>&1 ||
             { echo "$2 on $1 does not build"; exit 0; }
         for strategy in random pct; do
             timeout -k 2 60 "$folder/program" --keep-counters --spurious --schedules=2000 --seconds=2 \

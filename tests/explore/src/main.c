@@ -572,7 +572,8 @@ static bool read_options(int count, char **list)
     x.reduction = x.weak_memory = x.check_leaks = options.rising = true;
     for (i = 1; i < count && strcmp(list[i], "--") != 0; i++) {
         if (!set_option(list[i])) {
-            fprintf(stderr, "explorer: %s?\n", list[i]);
+            if (strcmp(list[i], "--help") != 0)
+                fprintf(stderr, "explorer: %s?\n", list[i]);
             return false;
         }
         schedules |= strncmp(list[i], "--schedules", 11) == 0;

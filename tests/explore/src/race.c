@@ -190,12 +190,14 @@ static void report_race(shadow *s, int i, uintptr_t word, uint32_t what, const v
 {
     const group *g = group_of(s, i);
     uint32_t earlier = g->what[i % 4];
+    const void *common = (const void *)(word * 8 + (unsigned)__builtin_ctz(what & earlier & BYTES));
     char name[80], here[80], there[80];
 
-    name_of((const void *)(word * 8 + (unsigned)__builtin_ctz(what & earlier & BYTES)), name,
-            sizeof name);
+    name_of(common, name, sizeof name);
     source_of(pc, here, sizeof here);
     source_of((const void *)(uintptr_t)g->pc[i % 4], there, sizeof there);
+    if (!(what & ATOMIC)) /* the report's last line; atomic ones are there already */
+        trace(kind_of(what), common, 0, 0, NO_ORDER, false, pc);
     fail("data race on %s: T%d %s at %s, earlier T%d %s at %s", name, x.current, kind_of(what),
          here, (int)(earlier >> BY), kind_of(earlier), there);
 }

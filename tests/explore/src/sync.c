@@ -1,6 +1,7 @@
 /* sync.c: mutexes, conditions, once flags, futexes. What the system would keep inside the object is
-   kept here, by address, so that static initialisers and copies do no harm. */
-#include "explorer.h"
+   kept here, by address, so that static initialisers and copies do no harm. (Semaphores and the rest
+   of POSIX: posix.c.) */
+#include "sync.h"
 
 #include <errno.h>
 #include <linux/futex.h>
@@ -10,20 +11,19 @@
 #include <threads.h>
 
 enum { OBJECTS = 1 << 10 };
-typedef enum { NONE, MUTEX, CONDITION, ONCE } kind;
-typedef enum { C11, POSIX } family;
-
-typedef struct object {
-    const void *address;
-    uint32_t run;
-    kind kind;
-    bool destroyed, recursive, error_check, wall_clock;
-    int owner; /* MUTEX: -1 none */
-    int count; /* MUTEX: how often locked; ONCE: 0 new, 1 running, 2 done */
-    vclock clock;
-} object;
 
 static object table[OBJECTS];
+
+/* What a report calls the wait: as the program does. */
+static const char *lock_of(family f)
+{
+    return f == POSIX ? "pthread_mutex_lock" : "mtx_lock";
+}
+
+static const char *wait_of(family f)
+{
+    return f == POSIX ? "pthread_cond_wait" : "cnd_wait";
+}
 
 static object *object_at(const void *address)
 {
@@ -45,7 +45,7 @@ static object *object_at(const void *address)
 }
 
 /* POSIX objects may be initialised statically; C11's may not. */
-static object *use(const char *call, const void *address, kind wanted, family f)
+object *sync_use(const char *call, const void *address, kind wanted, family f)
 {
     object *o;
     char name[80];
@@ -65,7 +65,7 @@ static object *use(const char *call, const void *address, kind wanted, family f)
     return o;
 }
 
-static object *init(const char *call, const void *address, kind new_kind)
+object *sync_init(const char *call, const void *address, kind new_kind)
 {
     object *o;
     int list[MAX_THREADS];
@@ -75,15 +75,18 @@ static object *init(const char *call, const void *address, kind new_kind)
     step_on(address, true, 15);
     if (o->kind == MUTEX && !o->destroyed && o->owner >= 0 && !x.threads[o->owner].vanished)
         fail("%s of a mutex that T%d holds", call, o->owner);
-    if (o->kind == CONDITION && !o->destroyed && waiters(address, "cnd_wait", list))
+    if (o->kind == CONDITION && !o->destroyed &&
+        (waiters(address, wait_of(C11), list) || waiters(address, wait_of(POSIX), list)))
         fail("%s of a condition that threads wait for", call);
     if (o->kind == new_kind && !o->destroyed && !x.in_child)
         fail("%s of what is initialised already, and was not destroyed", call);
     o->kind = new_kind;
     o->destroyed = o->recursive = o->error_check = o->wall_clock = false;
     o->owner = -1;
-    o->count = 0;
+    o->count = o->wanted = o->round = 0;
+    memset(o->readers, 0, sizeof o->readers);
     memset(&o->clock, 0, sizeof o->clock);
+    memset(&o->read_clock, 0, sizeof o->read_clock);
     return o;
 }
 
@@ -104,27 +107,34 @@ void describe_wait(const thread *t, char *text, size_t size)
         return;
     }
     name_of(t->waits_on, name, sizeof name);
+    if (strcmp(name, "memory of no object") == 0) { /* a sleep */
+        snprintf(text, size, "in %s", t->waits_in);
+        return;
+    }
     if (strcmp(t->waits_in, "futex") == 0) {
         snprintf(text, size, "in futex on %s", name);
         return;
     }
     o = object_at(t->waits_on);
-    if (o->kind == MUTEX && o->owner >= 0)
+    if ((o->kind == MUTEX || o->kind == READ_WRITE) && o->owner >= 0)
         snprintf(text, size, "in %s for %s, held by T%d", t->waits_in, name, o->owner);
+    else if (o->kind == BARRIER)
+        snprintf(text, size, "in %s on %s, %d of %d are there", t->waits_in, name, o->count,
+                 o->wanted);
     else
         snprintf(text, size, "in %s on %s", t->waits_in, name);
 }
 
 /* ---- mutexes ---- */
 
-typedef struct patience {
-    bool try, timed, wall_clock;
-    uint64_t deadline;
-} patience;
-
-static bool passed(const patience *p)
+bool passed(const patience *p)
 {
     return p->deadline <= (p->wall_clock ? x.now + x.wall : x.now);
+}
+
+patience until(const struct timespec *t, bool wall_clock)
+{
+    return (patience){.timed = true, .wall_clock = wall_clock, .deadline = nanoseconds(t)};
 }
 
 static int lock(const void *m, family f, patience p, const void *pc)
@@ -133,7 +143,7 @@ static int lock(const void *m, family f, patience p, const void *pc)
 
     not_in_handler("locking a mutex");
     point();
-    o = use("lock", m, MUTEX, f);
+    o = sync_use("lock", m, MUTEX, f);
     if (o->owner == x.current) {
         if (o->recursive) {
             o->count++;
@@ -149,8 +159,8 @@ static int lock(const void *m, family f, patience p, const void *pc)
         if (p.timed && passed(&p))
             return ETIMEDOUT;
         trace("lock-waits", m, 0, 0, NO_ORDER, false, pc);
-        block("mtx_lock", m, p.timed ? p.deadline : 0, p.wall_clock);
-        o = use("lock", m, MUTEX, f);
+        block(lock_of(f), m, p.timed ? p.deadline : 0, p.wall_clock);
+        o = sync_use("lock", m, MUTEX, f);
     }
     o->owner = x.current;
     o->count = 1;
@@ -162,7 +172,7 @@ static int lock(const void *m, family f, patience p, const void *pc)
 
 static int let_go(const char *call, const void *m, family f)
 {
-    object *o = use(call, m, MUTEX, f);
+    object *o = sync_use(call, m, MUTEX, f);
     int list[MAX_THREADS], count;
 
     if (o->owner != x.current) {
@@ -177,7 +187,7 @@ static int let_go(const char *call, const void *m, family f)
     o->owner = -1;
     release_to(&o->clock);
     progress();
-    count = waiters(m, "mtx_lock", list);
+    count = waiters(m, lock_of(f), list);
     for (int i = 0; i < count; i++) /* who comes first gets it */
         wake(&x.threads[list[i]], false);
     return 0;
@@ -196,7 +206,7 @@ static void destroy_mutex(const void *m, family f)
     object *o;
 
     point();
-    o = use("destroy", m, MUTEX, f);
+    o = sync_use("destroy", m, MUTEX, f);
     if (o->owner >= 0)
         fail("destroy of a mutex that T%d holds", o->owner);
     o->destroyed = true;
@@ -209,17 +219,17 @@ static int cond_wait(const void *c, const void *m, family f, patience p, const v
     bool late = false;
 
     point();
-    use("cnd_wait", c, CONDITION, f);
-    if (use("cnd_wait", m, MUTEX, f)->owner != x.current)
-        fail("cnd_wait by T%d, which does not hold the mutex", x.current);
+    sync_use(wait_of(f), c, CONDITION, f);
+    if (sync_use(wait_of(f), m, MUTEX, f)->owner != x.current)
+        fail("%s by T%d, which does not hold the mutex", wait_of(f), x.current);
     trace("cond-wait", c, 0, 0, NO_ORDER, false, pc);
-    let_go("cnd_wait", m, f);
+    let_go(wait_of(f), m, f);
     if (fault(12))
         trace("cond-spurious", c, 0, 0, NO_ORDER, false, pc);
     else if (p.timed && passed(&p))
         late = true;
     else
-        late = block("cnd_wait", c, p.timed ? p.deadline : 0, p.wall_clock);
+        late = block(wait_of(f), c, p.timed ? p.deadline : 0, p.wall_clock);
     trace(late ? "cond-timeout" : "cond-woken", c, 0, 0, NO_ORDER, false, pc);
     lock(m, f, (patience){0}, pc);
     return late ? ETIMEDOUT : 0;
@@ -231,8 +241,8 @@ static void cond_signal(const void *c, family f, bool all, const void *pc)
 
     not_in_handler(all ? "a broadcast" : "signalling a condition");
     point();
-    use(all ? "broadcast" : "signal", c, CONDITION, f);
-    count = waiters(c, "cnd_wait", list);
+    sync_use(all ? "broadcast" : "signal", c, CONDITION, f);
+    count = waiters(c, wait_of(f), list);
     trace(all ? "broadcast" : "signal", c, 0, (uint64_t)count, NO_ORDER, false, pc);
     if (count && !all)
         wake(&x.threads[list[choose(count)]], false);
@@ -247,8 +257,8 @@ static void destroy_condition(const void *c, family f)
     object *o;
 
     point();
-    o = use("destroy", c, CONDITION, f);
-    if (waiters(c, "cnd_wait", list))
+    o = sync_use("destroy", c, CONDITION, f);
+    if (waiters(c, wait_of(f), list))
         fail("destroy of a condition that T%d waits for", list[0]);
     o->destroyed = true;
 }
@@ -262,7 +272,7 @@ static void once(const void *flag, void (*fn)(void), const void *pc)
 
     not_in_handler("call_once");
     point();
-    o = use("call_once", flag, ONCE, C11);
+    o = sync_use("call_once", flag, ONCE, C11);
     while (o->count == 1) {
         block("call_once", flag, 0, false);
         step_on(flag, true, 14);
@@ -293,14 +303,9 @@ static int c11_status(int error)
                                 : thrd_error;
 }
 
-static patience until(const struct timespec *t, bool wall_clock)
-{
-    return (patience){.timed = true, .wall_clock = wall_clock, .deadline = nanoseconds(t)};
-}
-
 EXPORT int explore_mtx_init(mtx_t *m, int type)
 {
-    init("mtx_init", m, MUTEX)->recursive = type & mtx_recursive;
+    sync_init("mtx_init", m, MUTEX)->recursive = type & mtx_recursive;
     return thrd_success;
 }
 
@@ -341,7 +346,7 @@ EXPORT int explore_cnd_init(cnd_t *c)
 {
     if (condition_fails(c, PC))
         return thrd_nomem;
-    init("cnd_init", c, CONDITION);
+    sync_init("cnd_init", c, CONDITION);
     return thrd_success;
 }
 
@@ -381,7 +386,7 @@ EXPORT void explore_call_once(once_flag *flag, void (*fn)(void))
 
 EXPORT int explore_pthread_mutex_init(pthread_mutex_t *m, const pthread_mutexattr_t *attributes)
 {
-    object *o = init("pthread_mutex_init", m, MUTEX);
+    object *o = sync_init("pthread_mutex_init", m, MUTEX);
     int type = PTHREAD_MUTEX_NORMAL;
 
     if (attributes)
@@ -425,7 +430,7 @@ EXPORT int explore_pthread_cond_init(pthread_cond_t *c, const pthread_condattr_t
         return ENOMEM;
     if (attributes)
         pthread_condattr_getclock(attributes, &clock);
-    init("pthread_cond_init", c, CONDITION)->wall_clock = clock == CLOCK_REALTIME;
+    sync_init("pthread_cond_init", c, CONDITION)->wall_clock = clock == CLOCK_REALTIME;
     return 0;
 }
 
@@ -443,7 +448,7 @@ EXPORT int explore_pthread_cond_wait(pthread_cond_t *c, pthread_mutex_t *m)
 EXPORT int explore_pthread_cond_timedwait(pthread_cond_t *c, pthread_mutex_t *m,
                                           const struct timespec *t)
 {
-    bool wall_clock = use("pthread_cond_timedwait", c, CONDITION, POSIX)->wall_clock;
+    bool wall_clock = sync_use("pthread_cond_timedwait", c, CONDITION, POSIX)->wall_clock;
 
     return cond_wait(c, m, POSIX, until(t, wall_clock), PC);
 }
@@ -470,6 +475,35 @@ EXPORT int explore_pthread_once(pthread_once_t *flag, void (*fn)(void))
 {
     once(flag, fn, PC);
     return 0;
+}
+
+/* A spin lock is a mutex here: how its waiters pass the time is no matter of the schedule. */
+EXPORT int explore_pthread_spin_init(pthread_spinlock_t *s, int shared)
+{
+    (void)shared;
+    sync_init("pthread_spin_init", (const void *)s, MUTEX);
+    return 0;
+}
+
+EXPORT int explore_pthread_spin_destroy(pthread_spinlock_t *s)
+{
+    destroy_mutex((const void *)s, C11);
+    return 0;
+}
+
+EXPORT int explore_pthread_spin_lock(pthread_spinlock_t *s)
+{
+    return lock((const void *)s, C11, (patience){0}, PC);
+}
+
+EXPORT int explore_pthread_spin_trylock(pthread_spinlock_t *s)
+{
+    return lock((const void *)s, C11, (patience){.try = true}, PC);
+}
+
+EXPORT int explore_pthread_spin_unlock(pthread_spinlock_t *s)
+{
+    return unlock((const void *)s, C11, PC);
 }
 
 /* ---- futex ---- */
