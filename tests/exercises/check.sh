@@ -8,7 +8,8 @@ W=$BUILD/exercises-tests
 mkdir -p "$W"
 here=examples/exercises
 # a loaded machine may be slow: the upper limits are for students
-export CC SLOW=1 ROUNDS=1 LIMIT=10 FLAGS="${FLAGS:--O0} -g0"
+mkdir -p "$BUILD/explore"
+export CC SLOW=1 ROUNDS=1 LIMIT=10 QUICK=1 FLAGS="${FLAGS:--O0} -g0" EXPLORE_BUILD="$(cd "$BUILD/explore" && pwd)"
 code=$(pwd)/$BUILD/tests/twill.o own='s/^#define TWILL_IMPLEMENTATION$//'
 if [ -n "${FULL:-}" ]; then
     own=
@@ -16,15 +17,16 @@ else
     [ -f "$code" ] || ${MAKE:-make} -s BUILD="$BUILD" "$BUILD/tests/twill.o" || { echo "0 passed, 1 failed"; exit 1; }
     FLAGS="$FLAGS $code"
 fi
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 pass() { passed=$((passed + 1)); }
+skip() { skipped=$((skipped + 1)); echo "SKIP exercises: $1: the explorer does not build here"; }
 fail() { failed=$((failed + 1)); echo "FAIL exercises: $1"; cat "$W/log"; }
 
 for solution in "$here"/solutions/*.c; do
     file=$W/${solution##*/}
     sed -e "$own" "$solution" >"$file"
-    if sh $here/check.sh "$file" >"$W/log" 2>&1; then pass; else fail "$solution"; fi
+    if ! sh $here/check.sh "$file" >"$W/log" 2>&1; then fail "$solution"; elif grep -q 'not checked' "$W/log"; then skip "$solution"; else pass; fi
 done
 for exercise in "$here"/*.c; do
     sh $here/check.sh "$exercise" >"$W/log" 2>&1
@@ -43,8 +45,24 @@ wrong fan_out_fan_in 'the first 10 lines are not' 's/uint64_t n = \*(const uint6
 wrong fan_out_fan_in 'then must come' 's/all->total += sum;/(void)0;/'
 wrong progress_tracker 'then must come' 's/all->done++;/all->done += 2;/'
 wrong progress_tracker 'with all its sleeps' 's/TWILL_MS(100)/TWILL_MS(1)/'
+# bad NAME WORDS: as it is given, the explorer finds what is to be mended, and says so
+bad() {
+    grep -v 'not solved yet' "$here/$1.c" >"$W/$1.c"
+    sh $here/check.sh "$W/$1.c" >"$W/log" 2>&1
+    if grep -q "$2" "$W/log"; then pass; elif grep -q 'not checked' "$W/log"; then skip "$1"; else fail "$1 as it is given"; fi
+}
+bad mend_sum 'data race on total: T. read'
+bad mend_ticket 'assertion sold == 1'
+bad mend_publish 'data race on data'
+bad mend_door 'STALE'
+bad mend_wake 'waits in pthread_cond_wait on changed'
+bad mend_forks 'T3 waits in pthread_mutex_lock for forks, held by T1'
+bad mend_stack 'assertion left == NODES'
+wrong graceful_shutdown 'then must come' 's/"log", close_it, "log"/"log", close_it, "listener"/'
 LIMIT=2
 wrong producer_consumer 'does not end' 's/for (int k = 0; k < CONSUMERS; k++)$/for (int k = 0; k < 1; k++)/'
 
-printf '%d passed, %d failed\n' $passed $failed
+printf '%d passed, %d failed' $passed $failed
+[ $skipped -eq 0 ] || printf ', %d skipped' $skipped
+echo
 [ $failed -eq 0 ]
