@@ -448,6 +448,7 @@ TEST(next_at_never_sleeps)
 TEST(a_promised_call_that_is_not_made_costs_nothing)
 {
     twill_retry_budget budget = {{0}};
+    twill_retry_report report;
     twill_retry retry;
     twill_ns due;
     twill_retry_options options = {
@@ -457,8 +458,12 @@ TEST(a_promised_call_that_is_not_made_costs_nothing)
     twill_retry_result(&retry, 5);
     CHECK(twill_retry_next_at(&retry, &due));
     CHECK_EQ(twill_retry_budget_left(&budget), 495);
-    CHECK_EQ(twill_retry_finish(&retry, NULL), TWILL_FAILED);
+    CHECK_EQ(twill_retry_finish(&retry, &report), TWILL_FAILED);
     CHECK_EQ(twill_retry_budget_left(&budget), 500);
+    CHECK_EQ(report.attempts, 1);
+    CHECK_EQ(report.slept, 0);
+    CHECK_EQ(twill_retry_finish(&retry, &report), TWILL_FAILED); /* the same again */
+    CHECK_EQ(report.attempts, 1);
 }
 
 TEST(hints_in_the_loop)
@@ -773,6 +778,31 @@ TEST(a_callback_that_ends_its_thread)
     CHECK_EQ(report.status, TWILL_FAILED); /* the first call had failed */
     CHECK_EQ(report.attempts, 2);
     CHECK_EQ(faults_allocs(), 0);
+}
+
+static void end_when_told(const twill_retry_attempt *failed, twill_ns delay, const twill_task *task)
+{
+    (void)failed;
+    (void)delay;
+    (void)task;
+    END_THREAD();
+}
+
+static void be_told_and_end(void *options)
+{
+    (void)twill_retry_call(NULL, NULL, end_thread, options, NULL);
+    CHECK(false);
+}
+
+TEST(a_retry_that_is_told_of_and_not_made_costs_nothing)
+{
+    static twill_retry_budget budget;
+    twill_retry_options options = {
+        .base = TWILL_US(1), .budget = &budget, .on_retry = end_when_told};
+    twill__thrd thread;
+    start(&thread, be_told_and_end, &options);
+    twill__thread_join(&thread);
+    CHECK_EQ(twill_retry_budget_left(&budget), 500);
 }
 
 TEST(a_child_process_goes_on_out_of_step)
