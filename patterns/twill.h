@@ -26399,6 +26399,26 @@ static inline bool twill__retry_place(twill_retry *retry, twill_ns now, twill_ns
     return twill__retry_stop(me, TWILL_RETRY_DEADLINE);
 }
 
+static inline void twill__retry_refund(void *retry_)
+{
+    twill_retry *retry = (twill_retry *)retry_;
+    twill__retry *me = twill__retry_of(retry);
+    if (retry->options.budget)
+        twill__budget_give(retry->options.budget, me->paid);
+    me->paid = 0;
+}
+
+/* A callback that ends its thread: the call it was told of, which is paid for, is not made. */
+static inline void twill__retry_tell(twill_retry *retry, twill_ns delay)
+{
+    twill_retry_attempt failed;
+    twill_task task = twill__retry_task(retry, false);
+    twill__retry_attempt_of(twill__retry_of(retry), &failed);
+    TWILL__GUARD_PUSH(twill__retry_refund, retry);
+    retry->options.on_retry(&failed, delay, &task);
+    TWILL__GUARD_POP(0);
+}
+
 /* Decides what a failure leads to. True: a call at *at, paid for. */
 static inline bool twill__retry_decide(twill_retry *retry, twill_ns now, twill_ns *at)
 {
@@ -26412,21 +26432,9 @@ static inline bool twill__retry_decide(twill_retry *retry, twill_ns now, twill_n
         !twill__budget_take(options->budget, twill__retry_overran(retry), &me->paid))
         return twill__retry_stop(me, TWILL_RETRY_NO_BUDGET);
     me->next_delay = 0;
-    if (options->on_retry) {
-        twill_retry_attempt failed;
-        twill_task task = twill__retry_task(retry, false);
-        twill__retry_attempt_of(me, &failed);
-        options->on_retry(&failed, *at - now, &task);
-    }
+    if (options->on_retry)
+        twill__retry_tell(retry, *at - now);
     return true;
-}
-
-static inline void twill__retry_refund(twill_retry *retry)
-{
-    twill__retry *me = twill__retry_of(retry);
-    if (retry->options.budget)
-        twill__budget_give(retry->options.budget, me->paid);
-    me->paid = 0;
 }
 
 /* Both forms of next. */
@@ -26597,9 +26605,12 @@ TWILL__DEFINE twill_status twill_retry_finish(twill_retry *retry, twill_retry_re
     if (!me->ready) {
         (void)twill__retry_stop(me, TWILL_RETRY_REFUSED);
     } else if (me->phase != TWILL__RETRY_OVER) {
-        /* next_at has promised a call whose time has not come: it was not made */
-        if (me->phase == TWILL__RETRY_RUNNING && twill__clock_now() < me->started)
+        /* next_at has promised a call whose time has not come: it was not made, nor waited for */
+        if (me->phase == TWILL__RETRY_RUNNING && twill__clock_now() < me->started) {
             twill__retry_refund(retry);
+            me->number--; /* the first call's time is never to come */
+            me->slept -= me->slept_before;
+        }
         (void)twill__retry_stop(me, TWILL_RETRY_LEFT);
     }
     status = twill__retry_status(me);
