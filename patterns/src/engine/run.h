@@ -95,12 +95,13 @@ typedef struct twill__plan {
     unsigned helpers;
 } twill__plan;
 
-/* always_inline: twill__run_brief keeps the plan in registers */
-static inline __attribute__((always_inline)) void
-twill__make_plan(twill__plan *plan, const twill__self *self, const twill_run *run, size_t total)
+/* workers: as asked for. always_inline: twill__run_brief keeps the plan in registers */
+static inline __attribute__((always_inline)) void twill__make_plan(twill__plan *plan,
+                                                                   const twill__self *self,
+                                                                   const twill_run *run,
+                                                                   unsigned workers, size_t total)
 {
     twill__job *outer = self->job;
-    unsigned workers = run->workers;
     plan->outer = outer;
     plan->team = NULL;
     plan->seat = NULL;
@@ -811,7 +812,7 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
     twill_status status = twill__check_run(run);
     if (status != TWILL_OK)
         return twill__refuse(run, total, status);
-    twill__make_plan(&plan, twill__thread(), run, total);
+    twill__make_plan(&plan, twill__thread(), run, run->workers, total);
     plan.guard = guard;
     if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
         return twill__refuse(run, total, TWILL_NO_THREAD);

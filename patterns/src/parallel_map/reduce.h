@@ -339,7 +339,7 @@ static __attribute__((noinline)) twill_status twill__reduce_guarded(twill__reduc
 static inline unsigned twill__workers_for(const twill_run *run, size_t n)
 {
     twill__plan plan;
-    twill__make_plan(&plan, twill__thread(), run, n);
+    twill__make_plan(&plan, twill__thread(), run, run->workers, n);
     return plan.np;
 }
 
