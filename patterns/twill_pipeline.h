@@ -3369,14 +3369,15 @@ static inline const twill__call_table *twill__job_table(void)
 
 /* ---- worker numbers ---- */
 
-/* Field by field: a memset of two lines costs more than a tiny call may. */
-static inline void twill__slot_init(twill__job *job, unsigned worker)
+/* Field by field: a memset of two lines costs more than a tiny call may. always_inline: of a slot
+   whose place it knows the compiler sets several at once. */
+static inline __attribute__((always_inline)) void twill__slot_reset(twill__slot *slot,
+                                                                    twill__token *parent)
 {
-    twill__slot *slot = &job->slot[worker];
     twill__token *token = twill__token_of(&slot->token);
     atomic_init(&slot->range, 0);
     atomic_init(&slot->begin, SIZE_MAX);
-    token->parent = twill__token_of(job->run->until.cancel);
+    token->parent = parent;
     token->head.link = NULL;
     token->firing = NULL;
     atomic_init(&token->me.linked, 0);
@@ -3389,6 +3390,11 @@ static inline void twill__slot_init(twill__job *job, unsigned worker)
     slot->said = 0;
     slot->state = NULL;
     slot->busy = 0;
+}
+
+static inline void twill__slot_init(twill__job *job, unsigned worker)
+{
+    twill__slot_reset(&job->slot[worker], twill__token_of(job->run->until.cancel));
 }
 
 static inline void twill__task_init(twill__job *job, unsigned worker, twill_task *task)
@@ -4660,12 +4666,13 @@ typedef struct twill__plan {
     unsigned helpers;
 } twill__plan;
 
-/* always_inline: twill__run_brief keeps the plan in registers */
-static inline __attribute__((always_inline)) void
-twill__make_plan(twill__plan *plan, const twill__self *self, const twill_run *run, size_t total)
+/* workers: as asked for. always_inline: twill__run_brief keeps the plan in registers */
+static inline __attribute__((always_inline)) void twill__make_plan(twill__plan *plan,
+                                                                   const twill__self *self,
+                                                                   const twill_run *run,
+                                                                   unsigned workers, size_t total)
 {
     twill__job *outer = self->job;
-    unsigned workers = run->workers;
     plan->outer = outer;
     plan->team = NULL;
     plan->seat = NULL;
@@ -5376,7 +5383,7 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
     twill_status status = twill__check_run(run);
     if (status != TWILL_OK)
         return twill__refuse(run, total, status);
-    twill__make_plan(&plan, twill__thread(), run, total);
+    twill__make_plan(&plan, twill__thread(), run, run->workers, total);
     plan.guard = guard;
     if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
         return twill__refuse(run, total, TWILL_NO_THREAD);

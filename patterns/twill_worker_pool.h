@@ -5553,14 +5553,15 @@ static inline const twill__call_table *twill__job_table(void)
 
 /* ---- worker numbers ---- */
 
-/* Field by field: a memset of two lines costs more than a tiny call may. */
-static inline void twill__slot_init(twill__job *job, unsigned worker)
+/* Field by field: a memset of two lines costs more than a tiny call may. always_inline: of a slot
+   whose place it knows the compiler sets several at once. */
+static inline __attribute__((always_inline)) void twill__slot_reset(twill__slot *slot,
+                                                                    twill__token *parent)
 {
-    twill__slot *slot = &job->slot[worker];
     twill__token *token = twill__token_of(&slot->token);
     atomic_init(&slot->range, 0);
     atomic_init(&slot->begin, SIZE_MAX);
-    token->parent = twill__token_of(job->run->until.cancel);
+    token->parent = parent;
     token->head.link = NULL;
     token->firing = NULL;
     atomic_init(&token->me.linked, 0);
@@ -5573,6 +5574,11 @@ static inline void twill__slot_init(twill__job *job, unsigned worker)
     slot->said = 0;
     slot->state = NULL;
     slot->busy = 0;
+}
+
+static inline void twill__slot_init(twill__job *job, unsigned worker)
+{
+    twill__slot_reset(&job->slot[worker], twill__token_of(job->run->until.cancel));
 }
 
 static inline void twill__task_init(twill__job *job, unsigned worker, twill_task *task)
@@ -11021,12 +11027,13 @@ typedef struct twill__plan {
     unsigned helpers;
 } twill__plan;
 
-/* always_inline: twill__run_brief keeps the plan in registers */
-static inline __attribute__((always_inline)) void
-twill__make_plan(twill__plan *plan, const twill__self *self, const twill_run *run, size_t total)
+/* workers: as asked for. always_inline: twill__run_brief keeps the plan in registers */
+static inline __attribute__((always_inline)) void twill__make_plan(twill__plan *plan,
+                                                                   const twill__self *self,
+                                                                   const twill_run *run,
+                                                                   unsigned workers, size_t total)
 {
     twill__job *outer = self->job;
-    unsigned workers = run->workers;
     plan->outer = outer;
     plan->team = NULL;
     plan->seat = NULL;
@@ -11737,7 +11744,7 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
     twill_status status = twill__check_run(run);
     if (status != TWILL_OK)
         return twill__refuse(run, total, status);
-    twill__make_plan(&plan, twill__thread(), run, total);
+    twill__make_plan(&plan, twill__thread(), run, run->workers, total);
     plan.guard = guard;
     if (run->strict && (plan.flags & TWILL_REPORT_DEGRADED))
         return twill__refuse(run, total, TWILL_NO_THREAD);
@@ -11775,8 +11782,9 @@ static inline bool twill__has_no_wishes(const twill_run *run)
 }
 
 /* What callbacks, and calls nested in them, may look at. The rest is not set. */
-static inline void twill__brief_init(twill__brief *brief, const twill_run *run, size_t n,
-                                     twill__body_fn *body, void *data, const twill__plan *plan)
+static inline __attribute__((always_inline)) void
+twill__brief_init(twill__brief *brief, const twill_run *run, size_t n, twill__body_fn *body,
+                  void *data, const twill__plan *plan)
 {
     twill__job *job = &brief->job;
     job->call.table = twill__job_table();
@@ -11802,9 +11810,15 @@ static inline void twill__brief_init(twill__brief *brief, const twill_run *run, 
     atomic_init(&job->stop_at, SIZE_MAX);
     atomic_init(&job->stop, 0);
     atomic_init(&job->bits[1], 1);
-    twill__slot_init(job, 0);
-    twill__task_init(job, 0, &brief->task);
+    twill__slot_reset(&brief->slot, NULL);
+    brief->task.index = SIZE_MAX;
+    brief->task.context = run->context;
+    brief->task.worker = 0;
     brief->task.workers = plan->np;
+    brief->task.worker_state = NULL;
+    brief->task.until.deadline = run->until.deadline;
+    brief->task.until.cancel = &brief->slot.token;
+    brief->task.private_ = job;
 }
 
 /* Runs the items begin..end-1. True: those were all, or the last that had to run. always_inline: a
@@ -11860,18 +11874,14 @@ static inline bool twill__brief_again(twill__brief *brief, size_t *at, uint64_t 
     return true;
 }
 
-/* The items that the caller runs alone. True: those were all; false: the rest is worth helpers. */
-static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
+/* From item `at` on: until they have been judged. since: when the first of them began. */
+static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, size_t at,
+                                                         uint64_t since)
 {
     twill__job *job = &brief->job;
     twill__judge judge;
-    size_t at = 0, from, end, size;
-    uint64_t since = 0, now;
-    if (twill__brief_again(brief, &at, &since))
-        return true;
-    if (!since)
-        since = twill__ticks();
-    from = at;
+    size_t from = at, end, size;
+    uint64_t now;
     judge.few = twill__is_few(job->n, brief->task.workers);
     judge.hired = job->team != NULL;
     judge.helpers = brief->task.workers - 1;
@@ -11902,6 +11912,16 @@ static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
             return false;
         }
     }
+}
+
+/* The items that the caller runs alone. True: those were all; false: the rest is worth helpers. */
+static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
+{
+    size_t at = 0;
+    uint64_t since = 0;
+    if (twill__brief_again(brief, &at, &since))
+        return true;
+    return twill__brief_probe(brief, at, since ? since : twill__ticks());
 }
 
 static inline void twill__brief_end(twill__brief *brief)
@@ -11961,6 +11981,23 @@ static __attribute__((noinline)) twill_status twill__run_at_length(twill__plan p
     return twill__run_planned(&plan, run, twill__brief_steps, &pass);
 }
 
+/* The rest, which is worth helpers. */
+static __attribute__((noinline)) twill_status twill__brief_whole(const twill__brief *brief)
+{
+    const twill__job *job = &brief->job;
+    twill__plan plan = {.outer = job->outer,
+                        .team = job->team,
+                        .seat = job->seat,
+                        .parent = job->parent,
+                        .np = brief->task.workers,
+                        .total = job->n,
+                        .key = brief->key,
+                        .at = brief->at,
+                        .chunk0 = brief->chunk0,
+                        .helpers = brief->helpers};
+    return twill__run_at_length(plan, job->run, job->body, job->data, job->whole);
+}
+
 /* key: the user's function. */
 static inline twill_status twill__run_brief(const twill_run *run, size_t n, uintptr_t key,
                                             twill__body_fn *body, void *data, bool whole)
@@ -11972,24 +12009,23 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
         return status;
     brief.self = twill__thread();
     brief.key = key;
-    twill__make_plan(&plan, brief.self, run, n);
+    twill__make_plan(&plan, brief.self, run, 0, n);
     if (run->pool && !twill__plan_seat(&plan))
         return TWILL_CLOSED;
-    plan.key = key;
     if (plan.np == 1 || (plan.team && twill__is_few(n, plan.np)) ||
-        twill__brief_dear(&brief, n, &plan))
-        return twill__run_at_length(plan, run, body, data, whole);
-    twill__brief_init(&brief, run, n, body, data, &plan);
-    if (!(plan.seat ? twill__brief_guarded(&brief) : twill__brief_run(&brief))) {
-        twill__brief_end(&brief);
-        plan.at = brief.at;
-        plan.chunk0 = brief.chunk0;
-        plan.helpers = brief.helpers;
+        twill__brief_dear(&brief, n, &plan)) {
+        plan.key = key;
         return twill__run_at_length(plan, run, body, data, whole);
     }
+    twill__brief_init(&brief, run, n, body, data, &plan);
+    brief.job.whole = whole;
+    if (!(brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_run(&brief))) {
+        twill__brief_end(&brief);
+        return twill__brief_whole(&brief);
+    }
     twill__brief_end(&brief);
-    if (plan.seat)
-        twill__release(plan.seat);
+    if (brief.job.seat)
+        twill__release(brief.job.seat);
     if (brief.slot.failed &&
         brief.slot.low <= atomic_load_explicit(&brief.job.stop_at, memory_order_relaxed))
         return TWILL_FAILED;
