@@ -6,7 +6,7 @@
 #
 # CC: the compiler. FLAGS: -O1, for it. ROUNDS: "1 2", how often each runs; LIMIT: 20 s; SLOW: set, do not mind slowness;
 # QUICK: set, leave out what tests need not see again. A file that still says "not solved yet" is to do, and no failure.
-# What is named mend_* is run by the explorer, under every schedule up to two preemptions, and must not fail.
+# What lies in a folder `mend` is run by the explorer, under every schedule up to two preemptions, and must not fail.
 # The last line is `N passed, N failed`.
 set -u
 CC=${CC:-cc}
@@ -123,7 +123,7 @@ check() {
 
 # mended FILE NAME: the same for a program that the explorer (tests/explore) has to be content with
 mended() {
-    program=$work/$2
+    program=$work/${2#mend/}
     if [ -z "${QUICK:-}" ]; then # that it is a C program, too
         $CC -std=c11 -Wall -Wextra -Wpedantic -Werror -O1 -pthread -o "$program" "$1" >"$work/log" 2>&1 ||
             { echo "it does not compile:"; head -n 12 "$work/log"; return; }
@@ -138,7 +138,7 @@ mended() {
         1)
             echo "a schedule goes wrong:"
             grep -v -e '^$' -e '^Schedule ' -e EXHAUSTED -e ' schedules, ' "$work/out" | head -n 60
-            echo "(tests/explore/explore-cc -o $2 $1 && ./$2 $search --svg=$2.svg draws it)"
+            echo "(tests/explore/explore-cc -o a.out $1 && ./a.out $search --svg=a.svg draws it)"
             return ;;
         *) echo "the explorer stops:"; tail -n 4 "$work/out"; return ;;
         esac
@@ -156,8 +156,9 @@ explorer() {
 # one FILE: a line for it
 one() {
     name=$(basename "$1" .c)
-    case $name in
-    mend_*)
+    case $1 in
+    */mend/*)
+        name=mend/$name
         if grep -q 'not solved yet' "$1"; then
             echo "$name: to do"
         elif ! explorer; then
@@ -192,9 +193,9 @@ if [ $# -gt 0 ]; then
     for file; do one "$file"; done
 else
     echo "solutions:"
-    for file in "$here"/solutions/*.c; do one "$file"; done
+    for file in "$here"/solutions/*.c "$here"/solutions/mend/*.c; do one "$file"; done
     echo "exercises:"
-    for file in "$here"/*.c; do one "$file"; done
+    for file in "$here"/mend/*.c "$here"/*.c; do one "$file"; done
 fi
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

@@ -1,6 +1,6 @@
 /* Mend 1: a sum.
  *
- *     make exercises E=mend_sum
+ *     make exercises E=mend/sum
  *
  * Two threads add up three items each. On a quiet machine the sum is right, and it is wrong all the
  * same: `total += n` is a read, an addition and a write, and another thread may come in between.

@@ -1,6 +1,6 @@
 /* Mend 4: after you.
  *
- *     make exercises E=mend_door
+ *     make exercises E=mend/door
  *
  * Each of two threads says that it wants to go in, then looks whether the other one does, and goes in
  * only if not. (Both may turn away; that is allowed.) Whoever is inside must be alone. Release and

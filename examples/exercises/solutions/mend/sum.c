@@ -1,4 +1,4 @@
-/* Solution: a sum. The task is in ../mend_sum.c. */
+/* Solution: a sum. The task is in ../../mend/sum.c. */
 #include <pthread.h>
 #include <stddef.h>
 

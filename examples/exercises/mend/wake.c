@@ -1,6 +1,6 @@
 /* Mend 5: a wake that nobody hears.
  *
- *     make exercises E=mend_wake
+ *     make exercises E=mend/wake
  *
  * One thread waits until there is a letter, another one brings it. It works a thousand times; then the
  * reader sleeps for ever. Find out when, from the lanes of the report, and mend it.

@@ -1,15 +1,4 @@
-/* Mend 7: A, B, and A again.
- *
- *     make exercises E=mend_stack
- *
- * A stack without a lock, of nodes that are pushed again after they were popped. `pop` reads the top
- * and what is below it, and swaps the top if it is still the same: "the same" is not "unchanged".
- * Follow the lanes of the report: who holds an old `below` while the others pop two and push one?
- *
- * Hints: the nodes are numbered (0: none), so a number needs few bits of the word `top`. What could
- * the others be for, so that no state of the stack ever comes again?
- */
-/* not solved yet: delete this line when you have mended it */
+/* Solution: A, B, and A again. The task is in ../../mend/stack.c. */
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -17,24 +6,38 @@
 #include <stdint.h>
 
 enum { NODES = 3 };
-static _Atomic uint64_t top;              /* number of the first node; 0: empty */
+/* The low half: the number of the first node, 0: empty. The high half counts the changes, so that the
+   same node on top is another word when anything has happened in between. (It comes round after 2^32
+   changes: somebody would have to sleep between his load and his swap for that long.) */
+static _Atomic uint64_t top;
 static _Atomic uint64_t below[NODES + 1]; /* of each node: the one below it */
 static atomic_int owned[NODES + 1];
 
+static uint64_t number_of(uint64_t word)
+{
+    return word & UINT32_MAX;
+}
+
+static uint64_t next(uint64_t word, uint64_t number)
+{
+    return ((word >> 32) + 1) << 32 | number;
+}
+
 static void push(uint64_t node)
 {
-    uint64_t first = atomic_load(&top);
+    uint64_t seen = atomic_load(&top);
     do
-        atomic_store(&below[node], first);
-    while (!atomic_compare_exchange_strong(&top, &first, node));
+        atomic_store(&below[node], number_of(seen));
+    while (!atomic_compare_exchange_strong(&top, &seen, next(seen, node)));
 }
 
 static uint64_t pop(void)
 {
-    uint64_t first = atomic_load(&top);
-    while (first && !atomic_compare_exchange_strong(&top, &first, atomic_load(&below[first])))
+    uint64_t seen = atomic_load(&top);
+    while (number_of(seen) && !atomic_compare_exchange_strong(
+                                  &top, &seen, next(seen, atomic_load(&below[number_of(seen)]))))
         continue;
-    return first;
+    return number_of(seen);
 }
 
 static void *borrow_two(void *unused)

@@ -1,4 +1,4 @@
-/* Solution: happens before. The task is in ../mend_publish.c. */
+/* Solution: happens before. The task is in ../../mend/publish.c. */
 #include <assert.h>
 #include <pthread.h>
 #include <sched.h>

@@ -1,4 +1,4 @@
-/* Solution: the last ticket. The task is in ../mend_ticket.c. */
+/* Solution: the last ticket. The task is in ../../mend/ticket.c. */
 #include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>

@@ -1,6 +1,6 @@
 /* Mend 3: happens before.
  *
- *     make exercises E=mend_publish
+ *     make exercises E=mend/publish
  *
  * A writes `data` and says so in `ready`. B waits for `ready` and says so in `passed_on`. C waits for
  * `passed_on` and reads `data`, which it has never heard of from A. Which memory orders are needed,

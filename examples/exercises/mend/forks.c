@@ -1,4 +1,13 @@
-/* Solution: three philosophers. The task is in ../mend_forks.c. */
+/* Mend 6: three philosophers.
+ *
+ *     make exercises E=mend/forks
+ *
+ * Three sit around a table, a fork between each two, and each needs both of his. The report names who
+ * holds what and waits for what. Mend it without a lock around everything.
+ *
+ * Hints: a circle of waits needs somebody who takes the higher-numbered lock first. Who is it here?
+ */
+/* not solved yet: delete this line when you have mended it */
 #include <pthread.h>
 #include <stddef.h>
 
@@ -9,14 +18,11 @@ static int meals[3];
 static void *dine(void *arg)
 {
     int me = *(int *)arg, left = me, right = (me + 1) % 3;
-    /* Always the lower number first. A circle would need somebody who holds a higher fork while he
-       waits for a lower one; without such a one whoever holds the highest can go on. */
-    int first = left < right ? left : right, second = left < right ? right : left;
-    pthread_mutex_lock(&forks[first]);
-    pthread_mutex_lock(&forks[second]);
+    pthread_mutex_lock(&forks[left]);
+    pthread_mutex_lock(&forks[right]);
     meals[me]++;
-    pthread_mutex_unlock(&forks[second]);
-    pthread_mutex_unlock(&forks[first]);
+    pthread_mutex_unlock(&forks[right]);
+    pthread_mutex_unlock(&forks[left]);
     return NULL;
 }
 

@@ -1,4 +1,4 @@
-/* Solution: a wake that nobody hears. The task is in ../mend_wake.c. */
+/* Solution: a wake that nobody hears. The task is in ../../mend/wake.c. */
 #include <pthread.h>
 #include <stddef.h>
 

@@ -1,6 +1,6 @@
 /* Mend 2: the last ticket.
  *
- *     make exercises E=mend_ticket
+ *     make exercises E=mend/ticket
  *
  * There is one ticket and there are two buyers. Every access is atomic, so there is no data race and
  * no sanitizer complains; and sometimes the ticket is sold twice. Why? Mend it.
