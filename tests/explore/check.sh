@@ -98,6 +98,22 @@ passed=$((passed + (same > 0)))
 echo "reduction: $same searches alike, $shorter schedules instead of $all" >"$W/reduction"
 [ -z "${VERBOSE:-}" ] || cat "$W/reduction"
 
+# A search that goes on in other processes comes to the same outcomes, and to its end.
+rm -f "$W/place"
+outcomes --preemptions=2 --stale=1 -- 1 >"$W/whole"
+for piece in $(seq 1 50); do
+    outcomes --preemptions=2 --stale=1 --resume="$W/place" --schedules=$((20 + piece * 20)) -- 1
+    [ -e "$W/place" ] || break
+done | sort -u >"$W/pieces"
+if cmp -s "$W/whole" "$W/pieces" && [ -s "$W/pieces" ] && [ ! -e "$W/place" ] &&
+    grep -q '^exhaustive: EXHAUSTED.* 2 preemptions' "$W/outcomes.log"; then
+    passed=$((passed + 1))
+else
+    failed=$((failed + 1))
+    echo "FAIL explore: a search in pieces has other outcomes than one:"
+    diff "$W/whole" "$W/pieces" | head -n 4
+fi
+
 # What the explorer does not know is refused by name.
 printf '#include <unistd.h>\nint main(void)\n{\n    return vfork() == 0;\n}\n' >"$W/unknown.c"
 if $here/explore-cc -std=gnu11 -o "$W/unknown" "$W/unknown.c" >"$W/unknown.log" 2>&1 ||

@@ -159,6 +159,12 @@ void new_priority(thread *t);
 bool search_next(void);    /* EXHAUSTIVE: prepare the next run; false: all done */
 void search_restart(void); /* EXHAUSTIVE: from the first run again */
 void search_learn(void);
+typedef struct search_place { /* in the tree */
+    int level;                /* preemptions allowed */
+    uint64_t schedules;       /* so many are done at this level */
+} search_place;
+bool search_keep(const char *name, const search_place *place); /* in a file; false: it cannot */
+bool search_go_on(const char *name, search_place *place);      /* false: from the beginning */
 void replay_id(char *text, size_t size);
 
 enum { MAX_CHOICES = 1 << 16, UNBOUNDED = 99999 };

@@ -24,6 +24,7 @@ static struct {
     double seconds;
     bool keep_going, sweep_allocations, sweep_creations, expect_failure, replay, rising, shrink;
     bool keep_counters;
+    const char *resume; /* a file, or NULL */
 } options = {.schedules = 100000, .trials = 1, .shrink = true};
 
 /* ---- --keep-counters: gcov's are variables of the program, and must outlive a run ---- */
@@ -266,6 +267,7 @@ static double wall_clock(void)
 static double started;
 
 static bool unfinished; /* the search: what it has not reached, it might have */
+static bool continued;  /* or has: it began in another process */
 
 static bool out_of_time(uint64_t i)
 {
@@ -288,6 +290,7 @@ static uint64_t explore_by_number(void)
     return found;
 }
 
+/* From the path on that is set. */
 static uint64_t explore_tree(bool *complete)
 {
     uint64_t i = 0;
@@ -295,7 +298,6 @@ static uint64_t explore_tree(bool *complete)
     *complete = false;
     if (x.reduction)
         reduce_begin();
-    search_restart();
     while (i < options.schedules && !out_of_time(i)) {
         i++;
         if (run_and_report(0) && !options.keep_going)
@@ -308,32 +310,44 @@ static uint64_t explore_tree(bool *complete)
     return 0;
 }
 
+static void set_bounds(int level, int preemptions, int stale, int faults)
+{
+    x.max_preemptions = level;
+    x.max_stale = level < stale && level < preemptions ? level : stale;
+    x.max_faults = level < faults && level < preemptions ? level : faults;
+}
+
 /* Bound by bound: the first failure has the fewest preemptions, then stale reads, then faults. */
 static bool explore_exhaustively(void)
 {
     int preemptions = x.max_preemptions, stale = x.max_stale, faults = x.max_faults;
+    search_place place = {options.rising ? 0 : preemptions, 0};
     bool complete = false;
 
-    for (int level = options.rising ? 0 : preemptions; level <= preemptions; level++) {
+    continued = options.resume && search_go_on(options.resume, &place);
+    if (!continued)
+        search_restart();
+    for (; place.level <= preemptions; place = (search_place){place.level + 1, 0}) {
         uint64_t before = x.runs, cut_short = x.cut_short;
-        x.max_preemptions = level;
-        x.max_stale = level < stale ? level : stale;
-        x.max_faults = level < faults ? level : faults;
-        if (level == preemptions) {
-            x.max_stale = stale;
-            x.max_faults = faults;
-        }
+        set_bounds(place.level, preemptions, stale, faults);
         if (explore_tree(&complete))
             break;
+        place.schedules += x.runs - before;
         printf("exhaustive: %s: %llu schedules with at most %d preemptions, %d stale reads, %d "
                "faults; %llu of them came to a state that was known\n",
-               complete ? "EXHAUSTED" : "NOT EXHAUSTED", (unsigned long long)(x.runs - before),
-               level, x.max_stale, x.max_faults, (unsigned long long)(x.cut_short - cut_short));
+               complete ? "EXHAUSTED" : "NOT EXHAUSTED", (unsigned long long)place.schedules,
+               place.level, x.max_stale, x.max_faults,
+               (unsigned long long)(x.cut_short - cut_short));
         if (!complete) {
             unfinished = true;
+            if (options.resume && !search_keep(options.resume, &place))
+                limit("the place in the tree cannot be kept");
             break;
         }
+        search_restart();
     }
+    if (complete && options.resume)
+        remove(options.resume);
     return complete;
 }
 
@@ -402,6 +416,8 @@ static void usage(void)
           "  --preemptions=N --stale=N --faults=N   exhaustive: at most so many (2, 1, 0)\n"
           "  --no-reduction  exhaustive: also what leads to a state that was there before\n"
           "  --no-rising     exhaustive: only the last bound, not bound by bound\n"
+          "  --resume=FILE   exhaustive: a search that ends early leaves its place there, and goes "
+          "on\n"
           "  --spurious      spurious wakes, EINTR, weak CAS failures\n"
           "  --fail=alloc,thread,cond   allocations, threads and conditions, conditions fail at "
           "random\n"
@@ -540,6 +556,8 @@ static bool set_option(const char *option)
         return (options.seconds = strtod(value, NULL)) > 0;
     if (is(option, "--svg", &value))
         return *(x.svg = value) != '\0';
+    if (is(option, "--resume", &value))
+        return *(options.resume = value) != '\0';
     if (is(option, "--fail", &value))
         return set_fail(value);
     if (is(option, "--expect", &value))
@@ -612,7 +630,7 @@ static void print_totals(const char *name)
 {
     double took = wall_clock() - started, busy = (double)clock() / CLOCKS_PER_SEC;
 
-    bool may_be_missed = unfinished || options.replay || x.failures;
+    bool may_be_missed = unfinished || continued || options.first || options.replay || x.failures;
 
     for (int i = 0; i < label_count; i++) {
         printf("%s: %s in %llu schedules\n",

@@ -255,6 +255,42 @@ void search_restart(void)
     path_length = path_at = 0;
 }
 
+/* ---- a search that is stopped, and goes on in another process ----
+
+   What is kept is the path that comes next: all before it in the order of the tree is done. */
+
+bool search_keep(const char *name, const search_place *place)
+{
+    FILE *file = fopen(name, "w");
+
+    if (!file)
+        return false;
+    fprintf(file, "%d %llu %u\n", place->level, (unsigned long long)place->schedules, path_length);
+    for (uint32_t i = 0; i < path_length; i++)
+        fprintf(file, "%u/%u\n", path[i].taken, path[i].of);
+    return fclose(file) == 0;
+}
+
+bool search_go_on(const char *name, search_place *place)
+{
+    FILE *file = fopen(name, "r");
+    unsigned long long schedules;
+    unsigned length = 0, read = 0;
+
+    if (!file)
+        return false;
+    if (fscanf(file, "%d %llu %u", &place->level, &schedules, &length) == 3 &&
+        length <= MAX_CHOICES)
+        while (read < length && fscanf(file, "%hu/%hu", &path[read].taken, &path[read].of) == 2)
+            read++;
+    fclose(file);
+    if (!length || read < length)
+        return false;
+    place->schedules = schedules;
+    path_length = length;
+    return true;
+}
+
 /* ---- shrinking ---- */
 
 /* The run that has just ended, as a path that may be changed and tried. */
