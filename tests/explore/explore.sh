@@ -1,8 +1,12 @@
 #!/bin/sh
-# explore.sh - `make explore`: the explorer's own tests; every scenario on futexes and, by turns, on one
-# of the other three back ends (BACKENDS=all: on all four); sweeps; the broken variants. T=name takes
-# only scenarios whose name contains it, SCALE=n multiplies the schedules, SECS= is the time for one
-# search (by itself: a share of what is left of five minutes), JOBS= how many at once.
+# explore.sh - `make explore`: the explorer's own tests; the broken variants; sweeps; every scenario on futexes and, by turns, on one
+# of the other three back ends (BACKENDS=all: on all four), from where the last run left it (tools.sh: the ledger).
+#
+#   T=name      only scenarios whose name contains it      BACKENDS=all or futex
+#   MINUTES=5   in sum; what is not built yet is built first, and takes of it
+#   SECS=n      for each search, in place of a share of that
+#   FULL=1      until every random and PCT search is done; trees up to TREE=1000000 schedules
+#   SCALE=n     times as many schedules
 #
 #   explore.sh --replay BACKEND ID [options]    one schedule of scenario T again
 #   explore.sh --soak                           fresh seeds for SECS seconds, or until a failure
@@ -17,17 +21,21 @@ passed=0 failed=0 skipped=0
 . $here/tools.sh
 
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
-END=${END:-$(($(date +%s) + 290))}
-export JOBS END
+begin=${begin:-$(date +%s)}
+END=${END:-$((begin + ${MINUTES:-5} * 60 - 10))}
+[ "${SEED:-1}" = 1 ] || LEDGER= # it counts the schedules of the first seed
+LEDGER=${LEDGER-$W/ledger.$CC} NEW=${NEW-$W/new}
+export JOBS END LEDGER NEW
 RANDOM_RUNS=$((100000 * SCALE)) PCT_RUNS=$((50000 * SCALE)) TREE_RUNS=$((10000000 * SCALE))
+[ -z "${FULL:-}" ] || TREE_RUNS=${TREE:-1000000}
 TREE_BOUNDS='--preemptions=2 --stale=1 --faults=1'
-if [ "${1:-}" = --library ]; then
-    build_library "$2"
-    exit
-fi
 if [ "${1:-}" = --one ]; then
+    # shellcheck disable=SC2086 # words
     set -- $2
     case $1 in
+    kit) shift; build_kit "$@" || echo "kit $1 $2 does not build: FAILED" ;;
+    build) build_scenario "$2" "$3" >/dev/null && write_key "$W/$2/$(basename "$3" .c)" ;;
+    build-broken) build_broken "$2" ;;
     broken | sweeps) "$1" "$2" ;;
     *)
         # the other back ends share all but the park: less of it
@@ -35,12 +43,9 @@ if [ "${1:-}" = --one ]; then
         [ "$1" = futex ] || { RANDOM_RUNS=$((RANDOM_RUNS / 5)) PCT_RUNS=$((PCT_RUNS / 5)) weight=1; }
         bounds=$(told "$2" EXPLORE-TREE)
         TREE_BOUNDS=${bounds:-$TREE_BOUNDS}
-        build_scenario "$1" "$2" >/dev/null
-        # a share of the time that is left, of all processors, less what it costs to build the programs
-        LIMIT="--seed=${SEED:-1} --seconds=$(awk -v fixed="${SECS:-}" -v left=$((END - $(date +%s))) -v jobs="$JOBS" \
-            -v weight=$weight -v weights="${3:-$weight}" -v programs="${4:-0}" 'BEGIN {
-                share = (left * jobs - programs * 0.4) * weight / weights / 3
-                print (fixed != "" ? fixed : share < 0.2 ? 0.2 : share > 30 ? 30 : share) }')"
+        LIMIT=--seed=${SEED:-1} EACH=${SECS:-} BUDGET=
+        # a share of the time that is left, of all processors
+        [ -n "${SECS:-}${FULL:-}" ] || BUDGET=$(((END - $(date +%s)) * JOBS * 1000 * weight / ${3:-$weight}))
         scenario "$1" "$2" ;;
     esac
     exit 0
@@ -61,7 +66,7 @@ if [ "${1:-}" = --soak ]; then
     $here/explore-cc || exit 1
     while [ "$(date +%s)" -lt "$end" ]; do
         ls $here/scenarios/*.c | grep -e "${T:-.}" | sed -e 's/^/futex /' | tr '\n' '\0' |
-            SECS=10 SEED=$seed SCALE=100 xargs -0 -n 1 -P "$JOBS" sh "$0" --one >"$W/soak.round"
+            LEDGER= NEW= SECS=10 SEED=$seed SCALE=100 xargs -0 -n 1 -P "$JOBS" sh "$0" --one >"$W/soak.round"
         sed -e "s/^/seed $seed: /" "$W/soak.round" | tee -a "$W/soak.log"
         passed=$((passed + $(grep -c ': passed$' "$W/soak.round")))
         failed=$((failed + $(grep -c ': FAILED$' "$W/soak.round")))
@@ -73,8 +78,12 @@ if [ "${1:-}" = --soak ]; then
 fi
 $here/explore-cc || { echo "0 passed, 1 failed"; exit 1; }
 build_corpus || { echo "FAIL explore: the corpus does not build"; cat "$W/corpus.log"; echo "0 passed, 1 failed"; exit 1; }
-cases "$W/corpus" "$W/cases"
 
+todo() {  # file: all of its lines, as many at once as there are processors
+    tr '\n' '\0' <"$1" | xargs -0 -r -n 1 -P "$JOBS" sh "$0" --one
+}
+
+plan $here/scenarios/*.c
 sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/broken \1/p' $here/broken.txt | grep -e "${T:-.}" >"$W/todo"
 sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/sweeps \1/p' $here/sweeps.txt | grep -e "${T:-.}" >>"$W/todo"
 turn=0
@@ -87,28 +96,70 @@ for file in $here/scenarios/*.c; do
     others=
     case ${BACKENDS:-}$((turn % 3)) in
     all*) others='pthread no-futex no-futex-pthread' ;;
+    futex*) ;;
     0) others=pthread ;;
     1) others=no-futex ;;
     2) others=no-futex-pthread ;;
     esac
-    for backend in futex $others; do echo "$backend $file"; done
-done | awk '{ line[NR] = $0; weight[NR] = $1 == "futex" ? 5 : 1; sum += weight[NR] }
-    END { for (i = 1; i <= NR; i++) { print line[i], sum, NR - i; sum -= weight[i] } }' >>"$W/todo"
-# how fast it is: docs/verification.md
+    wanted=$(told "$file" EXPLORE-BACKENDS)
+    for backend in futex $others; do
+        case " ${wanted:-$backend} " in
+        *" $backend "*) echo "$backend $file" ;;
+        esac
+    done
+done >"$W/searches"
+
+# ---- what is to be built: kits, then programs ----
+awk -v here=$here/scenarios/ 'NR == FNR { kit[here $1 ".c"] = $2; for (i = 3; i <= NF; i++) headers[$2, here $1 ".c"] = headers[$2, here $1 ".c"] " patterns/" $i; next }
+    kit[$2] != "-" && !seen[$1, kit[$2]]++ { print "kit " $1, kit[$2] headers[kit[$2], $2] }' "$W/plan" "$W/searches" >"$W/kits/todo"
+todo "$W/kits/todo" | tee "$W/results"
+{ sed 's/^/build /' "$W/searches"; sed -n 's/^broken /build-broken /p' "$W/todo"; } >"$W/kits/todo"
+todo "$W/kits/todo"
+built=$(date +%s)
+cases "$W/corpus" "$W/cases"
+
+# ---- how fast it is: docs/verification.md ----
 speed=$here/scenarios/queue_lock_close.c
 [ ! -f $speed ] || ! build_scenario futex $speed >/dev/null ||
     "$W/futex/queue_lock_close" --spurious --schedules=40000 | sed -n \
         's/^random: .* \([0-9.]*\) steps on average.* \([0-9]*\)\/s$/`queue_lock_close`, \1 steps on average | \2/p' >"$W/speed"
 
-cut -d' ' -f1 "$W/todo" | grep -e futex -e pthread | sort -u | tr '\n' '\0' |
-    xargs -0 -r -n 1 -P "$JOBS" sh "$0" --library || { echo "FAIL explore: the library does not build"; failed=$((failed + 1)); }
-tr '\n' '\0' <"$W/todo" | xargs -0 -r -n 1 -P "$JOBS" sh "$0" --one |
-    tee "$W/results"
+# ---- the searches: the variants and sweeps, then the scenarios, those first that need least ----
+need() {  # lines of $W/searches with, in front, how many schedules are left to do: a scenario that nobody knows comes first
+    while read -r backend file; do
+        key=$(cat "$W/$backend/$(basename "$file" .c).key" 2>/dev/null)
+        echo "${key:-none} $backend $file"
+    done <"$W/searches" | awk -v random=$RANDOM_RUNS -v pct=$PCT_RUNS '
+        ledger && $2 == "random" && $4 > r[$1] { r[$1] = $4 }
+        ledger && $2 == "pct" && $4 > p[$1] { p[$1] = $4 }
+        ledger && $2 == "exhausted" { e[$1] = 1 }
+        ledger { known[$1] = 1; next }
+        {
+            part = $2 == "futex" ? 1 : 5
+            left = random / part - r[$1] + pct / part - p[$1]
+            weight = left <= 0 && e[$1] ? 0 : 1
+            print (known[$1] ? left + (e[$1] ? 0 : 1) : 0), (weight ? 5 / part : 0), $2, $3
+        }' ledger=1 "${LEDGER:-/dev/null}" ledger=0 -
+}
+[ -z "$LEDGER" ] || touch "$LEDGER"
+: >"$NEW"
+need | sort -n | awk '{ line[NR] = $3 " " $4; weight[NR] = $2; sum += $2 }
+    END { for (i = 1; i <= NR; i++) { print line[i], (sum > 0 ? sum : 1); sum -= weight[i] } }' >>"$W/todo"
+if [ -n "${FULL:-}" ]; then # the trees last: some of them have no end in sight
+    grep -v -e '^broken ' -e '^sweeps ' "$W/todo" >"$W/todo.numbers"
+    TREE=0 todo "$W/todo.numbers" | grep --line-buffered -v ': passed$' | tee -a "$W/results"
+fi
+todo "$W/todo" | tee -a "$W/results"
+new_schedules() {
+    awk '{ sum += $3 == "random" || $3 == "pct" ? $5 - $4 : $4 } END { printf "%.0f\n", sum }' "$NEW"
+}
 passed=$((passed + $(grep -c ': passed$' "$W/results")))
 failed=$((failed + $(grep -c ': FAILED$' "$W/results")))
 if [ -z "${T:-}" ]; then # for docs/verification.md
     cp "$W/results" "$W/results.all"
-elif [ -n "${SECS:-}" ]; then
+    new_schedules >"$W/new.all"
+elif [ -n "${SECS:-}${FULL:-}" ]; then
     grep ', exhausted in .*: passed$' "$W/results" >>"$W/longer"
 fi
+echo "built in $((built - begin)) s, then $(($(date +%s) - built)) s of tests and searches; $(new_schedules | awk '{ printf "%.1f", $1 / 1e6 }') million schedules that are new"
 total

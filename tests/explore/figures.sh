@@ -46,25 +46,32 @@ longer() {  # what a run with a T= and a SECS= of its own has exhausted
 
 # ---- make explore ----
 [ ! -s "$W/longer" ] || { printf '| | exhausted at | schedules |\n|---|---|---|\n'; longer; } | fill longer
-[ ! -s "$W/results.all" ] || awk -v commit="$commit" '
+[ ! -s "$W/results.all" ] || awk -v commit="$commit" -v new="$(cat "$W/new.all")" '
     /: FAILED$/ { failed++; next }
     /^broken / { if (/: passed$/) broken++; next }
     /place.* of / { sweeps++; next }
-    / on .*: (random|passed)/ || /: random/ {
+    / on .*: random/ {
         programs++
         split($0, part, " on ")
         if (!(part[1] in seen)) { seen[part[1]] = 1; scenarios++ }
-        if (match($0, /random [0-9]+/)) schedules += substr($0, RSTART + 7, RLENGTH - 7)
-        if (match($0, /pct [0-9]+/)) schedules += substr($0, RSTART + 4, RLENGTH - 4)
-        if (match($0, /exhausted in [0-9]+/)) schedules += substr($0, RSTART + 13, RLENGTH - 13)
-        if (/, exhausted in/) exhausted++
+        gsub(/[,:]/, " ")
+        futex = $3 == "futex"
+        exhausted = $8 == "exhausted"
+        random += $5; pct += $7; tree += $(exhausted ? 10 : 11)
+        share = futex ? 1 : 5
+        full = $5 >= 100000 / share && $7 >= 50000 / share
+        if (futex) { all++; all_full += full; all_tree += exhausted }
+        else { other++; other_full += full; other_tree += exhausted }
     }
     END {
         print "| | |"
         print "|---|---|"
         print "| scenarios | " scenarios " (" programs " with the other back ends) |"
-        printf "| schedules of the last `make explore` | %.1f million, %d failed |\n", schedules / 1e6, failed
-        print "| exhausted at 2 preemptions, 1 stale read, 1 fault | " exhausted + 0 " of " programs " |"
+        print "| on futexes: all 100 000 random and 50 000 PCT schedules done | " all_full + 0 " of " all " |"
+        print "| on another back end: a fifth of that done | " other_full + 0 " of " other " |"
+        print "| trees exhausted at 2 preemptions, 1 stale read, 1 fault, or bounds of their own | " all_tree + other_tree " of " programs " |"
+        printf "| schedules of these programs, in sum of the runs | %.1f million random, %.1f million PCT, %.1f million of trees |\n", random / 1e6, pct / 1e6, tree / 1e6
+        printf "| of the last `make explore` | %.1f million, %d failed |\n", new / 1e6, failed
         print "| scenarios swept: the k-th allocation or thread fails, every k | " sweeps + 0 " |"
         print "| broken variants of the library, all found | " broken + 0 " |"
         print "| commit | " commit " |"

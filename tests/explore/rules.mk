@@ -1,8 +1,8 @@
 # tests/explore/README.md
-EXPLORE = CC='$(or $(filter gcc clang,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)' BACKENDS='$(BACKENDS)'
+EXPLORE = CC='$(or $(filter gcc clang,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)' BACKENDS='$(BACKENDS)' MINUTES='$(or $(MINUTES),5)' FULL='$(FULL)'
 
 .PHONY: explore soak replay mutants coverage figures
-explore: headers  ## every schedule of the scenarios [T=name] [SCALE=1] [SECS=n] [BACKENDS=all] [JOBS=n]
+explore: headers  ## every schedule of the scenarios, on from the last run [T=name] [MINUTES=5] [FULL=1] [SECS=n] [SCALE=1] [BACKENDS=all] [JOBS=n]
 	@$(EXPLORE) sh tests/explore/explore.sh
 
 soak: headers  ## fresh schedules of the scenarios until one fails [SECS=3600] [SEED=n] [T=name]

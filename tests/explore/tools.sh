@@ -97,86 +97,231 @@ backend_flags() {
     esac
 }
 
-has_library() {  # back end
-    [ -e "$W/$1/twill.o" ] && [ -z "$(find patterns/*.h $here/explore-cc $here/redirect.txt -newer "$W/$1/twill.o")" ]
+# What each scenario is built from: a line "name kit headers", and in $W/kits/KIT.c the library as it sees it: its
+# headers with the macros that it, or what it includes, sets. A macro may call a function of the scenario if a line
+# "extern ...;" declares it; else the kit is "-", and the library is compiled into the program.
+plan() {
+    mkdir -p "$W/kits"
+    awk -v here="$here/scenarios/" -v kits="$W/kits/" '
+        function take(file,   line, found, i, n, list) {
+            if (!(file in text)) {
+                text[file] = ""
+                while ((getline line < (here file)) > 0)
+                    if (line ~ /^#include "[a-z_]*\.[ch]"/ || line ~ /^#define TWILL_/ || line ~ /^extern / || line ~ /EXPLORE-FLAGS:/)
+                        text[file] = text[file] line "\n"
+                close(here file)
+            }
+            n = split(text[file], list, "\n")
+            for (i = 1; i < n; i++) {
+                line = list[i]
+                if (line ~ /^#include "twill/)
+                    headers = headers (index(headers, line) ? "" : line "\n")
+                else if (line ~ /^#include/) {
+                    found = line
+                    gsub(/^#include "|".*/, "", found)
+                    if (found != "explore.h" && found != "linear.h" && !(found in taken)) {
+                        taken[found] = 1
+                        take(found)
+                    }
+                } else if (line ~ /^#define TWILL_/ && line !~ /TWILL_IMPLEMENTATION/) {
+                    macros = macros line "\n"
+                    if (match(line, /[a-z_]+\([a-z]*\)$/) && !index(externs, substr(line, RSTART, index(substr(line, RSTART), "("))))
+                        own = 1
+                } else if (line ~ /^extern /) {
+                    sub(/ *\/\*.*/, "", line)
+                    externs = externs line "\n"
+                } else if (line ~ /EXPLORE-FLAGS:/ && flags == "") {
+                    flags = line
+                    gsub(/^.*EXPLORE-FLAGS: *| *\*\/.*/, "", flags)
+                }
+            }
+        }
+        function sum(words,   i, h) {
+            h = 5381
+            for (i = 1; i <= length(words); i++)
+                h = (h * 33 + index(letters, substr(words, i, 1))) % 2147483647
+            return h
+        }
+        BEGIN {
+            letters = "\n !\"#()*+,-./0123456789=ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+            for (i = 1; i < ARGC; i++) {
+                file = ARGV[i]
+                sub(/.*\//, "", file)
+                headers = macros = flags = externs = ""
+                own = 0
+                split("", taken)
+                take(file)
+                kit = own || headers == "" ? "-" : sum(headers externs macros flags)
+                used = headers
+                gsub(/#include "|"[^\n]*/, "", used)
+                gsub(/\n/, " ", used)
+                sub(/\.c$/, "", file)
+                print file, kit, used
+                if (kit != "-" && !(kit in written)) {
+                    written[kit] = 1
+                    print "#include <stddef.h>\n" externs macros "#define TWILL_IMPLEMENTATION\n" headers >(kits kit ".c")
+                    print flags >(kits kit ".flags")
+                    close(kits kit ".c")
+                    close(kits kit ".flags")
+                }
+            }
+        }' "$@" >"$W/plan.$$" && mv "$W/plan.$$" "$W/plan"
+    echo '#define TWILL_API extern inline __attribute__((gnu_inline))' >"$W/kits/borrow.h"
 }
 
-# The library, compiled once a back end: most of what a scenario costs to build. $1: back end
-build_library() {
-    has_library "$1" && return 0
-    mkdir -p "$W/$1"
-    echo '#define TWILL_API extern inline __attribute__((gnu_inline))' >"$W/$1/borrow.h"
-    printf '#define TWILL_IMPLEMENTATION\n#include "twill.h"\n' >"$W/$1/twill.c"
+planned() {  # file: sets $kit and $headers
+    [ -e "$W/plan" ] || plan $here/scenarios/*.c
+    # shellcheck disable=SC2046 # words
+    set -- $(grep "^$(basename "$1" .c) " "$W/plan")
+    kit=${2:--}
+    [ $# -lt 2 ] || shift 2
+    headers=$(printf 'patterns/%s ' "$@")
+    [ $# -gt 0 ] || headers=$(echo patterns/*.h)
+}
+
+# A kit on a back end, compiled once: most of what a scenario costs to build. $1: back end, $2: kit, then its headers
+build_kit() {
+    object=$W/$1/$2.o
+    backend=$1 kit_=$2
+    shift 2
+    [ ! -e "$object" ] || [ -n "$(find "$@" "$W/kits/$kit_.c" $here/explore-cc $here/redirect.txt -newer "$object")" ] || return 0
+    mkdir -p "$W/$backend"
     # shellcheck disable=SC2046 # flags
-    $here/explore-cc -w $(backend_flags "$1") -Ipatterns -c -o "$W/$1/twill.o" "$W/$1/twill.c"
+    $here/explore-cc -w $(backend_flags "$backend") $(cat "$W/kits/$kit_.flags") -Ipatterns -c -o "$object.$$" "$W/kits/$kit_.c" &&
+        mv "$object.$$" "$object"
 }
 
-# Does the scenario, or what it includes, replace something of the library?
-has_macros() {  # file
-    files=$1
-    for _ in 1 2 3; do
-        # shellcheck disable=SC2086 # a list of files
-        files="$files $(sed -n "s,^#include \"\([a-z_]*\.[ch]\)\".*,$here/scenarios/\1,p" $files 2>/dev/null | sort -u | tr '\n' ' ')"
-    done
-    # shellcheck disable=SC2086
-    grep -h '^#define TWILL_' $files 2>/dev/null | grep -v -q TWILL_IMPLEMENTATION
-}
-
-# A scenario sees all of its header, and what the library has of it is not compiled again (gnu_inline: a
-# definition to look at; nothing inlined, or gcc keeps all that it might inline). With flags or macros of its
-# own it is compiled whole.
+# A scenario sees all of its headers, and what the kit has of them is not compiled again (gnu_inline: a
+# definition to look at; nothing inlined, or gcc keeps all that it might inline).
 build_scenario() {  # back end, file
     target=$W/$1/$(basename "$2" .c)
     mkdir -p "$W/$1"
-    newest "$target" "$2" patterns/*.h $here/scenarios/*.h && return 0
+    planned "$2"
+    # shellcheck disable=SC2086 # files
+    newest "$target" "$2" $headers $here/scenarios/*.h && return 0
     flags=$(told "$2" EXPLORE-FLAGS)
     # shellcheck disable=SC2046,SC2086 # flags
-    if [ -z "$flags" ] && has_library "$1" && ! has_macros "$2"; then
-        $here/explore-cc -w -fno-inline -include "$W/$1/borrow.h" $(backend_flags "$1") -Ipatterns -o "$target" "$2" \
-            "$W/$1/twill.o"
+    if [ "$kit" != - ]; then
+        build_kit "$1" "$kit" $headers &&
+            $here/explore-cc -w -fno-inline -include "$W/kits/borrow.h" $(backend_flags "$1") $flags -Ipatterns -o "$target" "$2" \
+                "$W/$1/$kit.o"
     else
-        $here/explore-cc -DTWILL_STATIC $(backend_flags "$1") $flags -Ipatterns -o "$target" "$2"
+        $here/explore-cc -w -DTWILL_STATIC $(backend_flags "$1") $flags -Ipatterns -o "$target" "$2"
     fi >"$target.log" 2>&1 && return 0
+    rm -f "$target"
     head -n 12 "$target.log"
     return 1
 }
 
-# One scenario on one back end: random, PCT, exhaustive. Prints one line that ends with `passed` or
-# `FAILED`, before it the report of a failure.
+# ---- the ledger: what has passed ----
+# $LEDGER has a line for each search that ended without a failure: "KEY random FIRST LAST", the schedules of seed 1
+# with these numbers, likewise pct; "KEY tree SCHEDULES", a piece of the tree, the next one begins where it
+# ended; "KEY exhausted SCHEDULES", its last piece. KEY is a sum over the code of the program (the scenario and
+# what it has of the library) and over the explorer: what has changed begins anew, and nothing else does.
+
+write_key() {  # program: a file beside it
+    [ ! -e "$1.key" ] || [ -n "$(find "$1" "$W/libexplore.so" -newer "$1.key")" ] || return 0
+    objcopy --strip-all -R .note.gnu.build-id "$1" "$1.bare" &&
+        echo "$(cksum <"$1.bare" | tr -d ' ').$(cat $here/src/*.[ch] $here/redirect.txt | cksum | cut -d' ' -f1)" >"$1.key"
+    rm -f "$1.bare"
+}
+
+stands() {  # key: sets $random_done, $pct_done, $tree_done, and $tree: exhausted or not
+    # shellcheck disable=SC2046 # words
+    set -- $(awk -v key="$1" '$1 == key && $2 == "random" && $3 <= random && $4 > random { random = $4 }
+        $1 == key && $2 == "pct" && $3 <= pct && $4 > pct { pct = $4 }
+        $1 == key && ($2 == "tree" || $2 == "exhausted") { tree += $3 }
+        $1 == key && $2 == "exhausted" { done = 1 }
+        END { print random + 0, pct + 0, tree + 0, done ? "exhausted" : "not" }' "$LEDGER" 2>/dev/null)
+    random_done=${1:-0} pct_done=${2:-0} tree_done=${3:-0} tree=${4:-not}
+}
+
+now_ms() {
+    date +%s%3N
+}
+
+# ---- one scenario on one back end ----
+# Random and PCT up to $RANDOM_RUNS and $PCT_RUNS, the tree up to $TREE_RUNS; with a $LEDGER from where they were left. Each
+# goes on for a piece of time: $EACH seconds, or its part of $BUDGET milliseconds; with neither, piece after piece to its
+# end. Prints one line that ends with `passed` or `FAILED`, before it the report of a failure.
+
+PIECE=30 # seconds, at most
+
+search() {  # strategy, options: 0 and $count schedules more, or 1 and a report
+    seconds=${EACH:-$PIECE}
+    if [ -n "${BUDGET:-}" ]; then
+        left=$(((begun + BUDGET - $(now_ms)) / parts))
+        [ $left -ge 100 ] || left=100
+        [ $left -lt $((PIECE * 1000)) ] || left=$((PIECE * 1000))
+        seconds=$((left / 1000)).$(printf %03d $((left % 1000)))
+    fi
+    # shellcheck disable=SC2086 # options
+    timeout -k 2 $((${seconds%.*} + 60)) "$program" --strategy=$* $options --seconds=$seconds >"$log.one" 2>&1
+    status=$?
+    cat "$log.one" >>"$log"
+    count=$(sed -n 's/^[a-z]*: \([0-9]*\) schedules, .*/\1/p' "$log.one" | tail -n 1)
+    [ $status -ne 0 ] || return 0
+    grep -v '^exhaustive: ' "$log.one" | head -n 90
+    echo "$name on $backend: --strategy=$* $options: status $status: FAILED"
+    return 1
+}
+
+enter() {  # words: into the ledger
+    [ -z "${LEDGER:-}" ] || echo "$key $*" >>"$LEDGER"
+    [ -z "${NEW:-}" ] || echo "$name $backend $*" >>"$NEW"
+}
+
+by_number() {  # random or pct, done, goal: sets $reached
+    reached=$2
+    while [ "$reached" -lt "$3" ]; do
+        search "$1 --spurious --first=$reached --schedules=$(($3 - reached))" || return 1
+        enter "$1" "$reached" $((reached + count))
+        reached=$((reached + count))
+        [ -z "${EACH:-}${BUDGET:-}" ] || break
+    done
+}
+
+by_tree() {
+    while [ "$tree" = not ] && [ "$tree_done" -lt "$TREE_RUNS" ]; do
+        place=
+        [ -z "${LEDGER:-}" ] || { mkdir -p "$W/trees" && place=--resume=$W/trees/$key; }
+        search "exhaustive --schedules=$((TREE_RUNS - tree_done)) $TREE_BOUNDS $place" || return 1
+        case $(grep -o '[NOT ]*EXHAUSTED' "$log.one" | tail -n 1) in
+        EXHAUSTED | ' EXHAUSTED') tree=exhausted ;;
+        esac
+        tree_done=$((tree_done + count))
+        if [ $tree = exhausted ]; then enter exhausted "$count"; else enter tree "$count"; fi
+        [ -n "${LEDGER:-}" ] && [ -z "${EACH:-}${BUDGET:-}" ] || break # it would begin anew
+    done
+}
+
 scenario() {  # back end, file
-    name=$(basename "$2" .c)
+    name=$(basename "$2" .c) backend=$1
     program=$W/$1/$name
     log=$program.log
+    random_done=0 pct_done=0 tree_done=0 tree=not key=
     backends=$(told "$2" EXPLORE-BACKENDS)
     case " ${backends:-$1} " in
     *" $1 "*) ;;
     *) return 0 ;;
     esac
     build_scenario "$1" "$2" || { echo "$name on $1: does not build: FAILED"; return 0; }
+    if [ -n "${LEDGER:-}" ]; then
+        write_key "$program"
+        key=$(cat "$program.key")
+        stands "$key"
+    fi
     options="--no-polling $(told "$2" EXPLORE) ${LIMIT:-}"
-    line=
+    begun=$(now_ms)
     : >"$log"
-    for search in "random --spurious --schedules=$RANDOM_RUNS" "pct --spurious --schedules=$PCT_RUNS" \
-        "exhaustive --schedules=$TREE_RUNS $TREE_BOUNDS"; do
-        # shellcheck disable=SC2086 # options
-        timeout -k 2 $((${SECS:-60} + 60)) "$program" --strategy=$search $options >"$log.one" 2>&1
-        status=$?
-        cat "$log.one" >>"$log"
-        if [ $status -ne 0 ]; then
-            grep -v '^exhaustive: ' "$log.one" | head -n 90
-            echo "$name on $1: --strategy=$search $options: status $status: FAILED"
-            return 0
-        fi
-        done=$(sed -n 's/^[a-z]*: \([0-9]*\) schedules, .*/\1/p' "$log.one" | tail -n 1)
-        case $search in
-        exhaustive*) case $(grep -o '[NOT ]*EXHAUSTED' "$log.one" | tail -n 1) in
-            EXHAUSTED | ' EXHAUSTED') line="$line, exhausted in $done" ;;
-            *) line="$line, not exhausted in $done" ;;
-            esac ;;
-        *) line="$line, ${search%% *} $done" ;;
-        esac
-    done
-    echo "$name on $1: ${line#, }: passed"
+    parts=3
+    by_number random "$random_done" "$RANDOM_RUNS" || return 0
+    random_done=$reached parts=2
+    by_number pct "$pct_done" "$PCT_RUNS" || return 0
+    pct_done=$reached parts=1
+    by_tree || return 0
+    [ $tree = exhausted ] || tree='not exhausted'
+    echo "$name on $1: random $random_done, pct $pct_done, $tree in $tree_done: passed"
 }
 
 # ---- failing allocations and threads: each line of sweeps.txt ----
@@ -198,23 +343,40 @@ sweeps() {  # name
 
 # ---- broken variants of the library: each line of broken.txt must fail ----
 
-broken() {  # name
+broken_line() {  # name: sets $target, $search, $edit, $folder
     line=$(grep "^$1 *|" "${BROKEN:-$here/broken.txt}")
     target=$(echo "$line" | cut -d'|' -f2 | tr -d ' ')
     search=$(echo "$line" | cut -d'|' -f3 | sed -e 's,^ *\([a-z]*\) \([0-9]*\) *$,--strategy=\1 --schedules=\2,')
     edit=$(echo "$line" | sed -e 's/^[^|]*|[^|]*|[^|]*| //')
     folder=$W/broken/$1
-    rm -rf "$folder"
+}
+
+# Of the headers that its scenario includes; built anew when one of them has changed with the line of broken.txt in it.
+build_broken() {  # name
+    broken_line "$1"
+    file=$here/scenarios/$target.c
+    planned "$file"
     mkdir -p "$folder/include"
-    for header in patterns/twill*.h; do
-        sed -e "$edit" "$header" >"$folder/include/${header#patterns/}"
-        cmp -s "$header" "$folder/include/${header#patterns/}" || : >"$folder/applied"
+    rm -f "$folder/applied"
+    for header in $headers; do
+        copy=$folder/include/${header#patterns/}
+        sed -e "$edit" "$header" >"$folder/new"
+        cmp -s "$header" "$folder/new" || : >"$folder/applied"
+        cmp -s "$copy" "$folder/new" || cp "$folder/new" "$copy"
     done
+    rm -f "$folder/new"
+    newest "$folder/program" "$folder/include" $here/scenarios/"$target".c $here/scenarios/*.h && return 0
+    rm -f "$folder/program"
     # shellcheck disable=SC2046 # flags
+    [ ! -f "$folder/applied" ] || $here/explore-cc -std=c11 -w -DTWILL_STATIC $(told "$file" EXPLORE-FLAGS) -I"$folder/include" \
+        -o "$folder/program" "$file" >"$folder/log" 2>&1
+}
+
+broken() {  # name
+    build_broken "$1"
     if [ ! -f "$folder/applied" ]; then
-        echo "broken $1: its line in broken.txt applies to nothing any more: FAILED"
-    elif ! $here/explore-cc -std=c11 -w -DTWILL_STATIC $(told $here/scenarios/"$target".c EXPLORE-FLAGS) -I"$folder/include" \
-        -o "$folder/program" $here/scenarios/"$target".c >"$folder/log" 2>&1; then
+        echo "broken $1: its line in broken.txt applies to nothing that $target includes: FAILED"
+    elif [ ! -x "$folder/program" ]; then
         head -n 5 "$folder/log"
         echo "broken $1: does not build: FAILED"
     elif timeout -k 2 120 "$folder/program" --spurious --expect=fail $search \

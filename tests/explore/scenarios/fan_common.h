@@ -11,7 +11,10 @@
 
 static _Atomic int live_blocks;
 
-static inline void *counted_malloc(size_t size)
+extern void *counted_malloc(size_t size); /* extern: the library is compiled apart */
+extern void counted_free(void *block);
+
+void *counted_malloc(size_t size)
 {
     void *block = malloc(size);
     if (block)
@@ -19,7 +22,7 @@ static inline void *counted_malloc(size_t size)
     return block;
 }
 
-static inline void counted_free(void *block)
+void counted_free(void *block)
 {
     free(block);
     atomic_fetch_sub(&live_blocks, block != NULL);

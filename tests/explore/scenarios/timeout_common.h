@@ -12,7 +12,10 @@
 
 static atomic_int ran, taken, discarded, freed, live /* blocks */;
 
-static inline void *count_malloc(size_t size)
+extern void *count_malloc(size_t size); /* extern: the library is compiled apart */
+extern void count_free(void *block);
+
+void *count_malloc(size_t size)
 {
     void *block = malloc(size);
     if (block)
@@ -20,7 +23,7 @@ static inline void *count_malloc(size_t size)
     return block;
 }
 
-static inline void count_free(void *block)
+void count_free(void *block)
 {
     free(block);
     atomic_fetch_sub(&live, 1); /* after it: who sees 0 sees them gone */
