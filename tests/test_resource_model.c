@@ -485,3 +485,92 @@ TEST(random_calls_against_a_model)
 }
 
 HARNESS_MAIN
+
+/* ---- by hand, to the nanosecond ---- */
+
+#if VIRTUAL_TIME
+static int open_one(void **resource, const twill_task *task)
+{
+    (void)task;
+    *resource = &m;
+    return 0;
+}
+
+static int reset_slowly(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    twill_sleep(twill_within(TWILL_MS(20)));
+    return 0;
+}
+
+static twill_resource_pool_stats figures(twill_resource_pool *pool)
+{
+    twill_resource_pool_stats stats;
+    twill_resource_pool_get_stats(pool, &stats);
+    return stats;
+}
+
+/* A call ends one of those that are only expired, however many there are: it stays cheap. */
+TEST(one_expired_resource_goes_with_each_release)
+{
+    twill_resource_pool *pool;
+    twill_lease leases[5] = {{0}};
+    CHECK_EQ(
+        twill_resource_pool_create(&pool,
+                                   &(twill_resource_pool_options){
+                                       .max = 5, .create = open_one, .max_idle_time = TWILL_MS(1)}),
+        TWILL_OK);
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, leases, 5, (twill_until){0, NULL}),
+             TWILL_OK);
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(twill_resource_pool_release(pool, &leases[k]), TWILL_OK);
+    twill_sleep(twill_within(TWILL_MS(1)));
+    for (unsigned k = 3; k < 5; k++) {
+        CHECK_EQ(twill_resource_pool_release(pool, &leases[k]), TWILL_OK);
+        CHECK_EQ(figures(pool).destroyed[TWILL_RESOURCE_IDLE], k - 2);
+    }
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+}
+
+/* A resource is not idle while it is being reset. */
+TEST(a_long_reset_is_no_idle_time)
+{
+    twill_resource_pool *pool;
+    twill_lease lease = {0};
+    CHECK_EQ(twill_resource_pool_create(
+                 &pool, &(twill_resource_pool_options){.create = open_one,
+                                                       .reset = reset_slowly,
+                                                       .max_idle_time = TWILL_MS(10)}),
+             TWILL_OK);
+    CHECK_EQ(twill_resource_pool_acquire(pool, &lease), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_release(pool, &lease), TWILL_OK);
+    CHECK_EQ(figures(pool).idle, 1);
+    twill_sleep(twill_within(TWILL_MS(10) - 1));
+    CHECK_EQ(twill_resource_pool_maintain(pool, NULL, (twill_until){0, NULL}), TWILL_OK);
+    CHECK_EQ(figures(pool).idle, 1);
+    twill_sleep(twill_within(1));
+    CHECK_EQ(twill_resource_pool_maintain(pool, NULL, (twill_until){0, NULL}), TWILL_OK);
+    CHECK_EQ(figures(pool).idle, 0);
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+}
+
+/* Leaks are told by who is about to wait, not by who need not. */
+TEST(who_need_not_wait_tells_no_leak)
+{
+    twill_resource_pool *pool;
+    twill_lease a = {0}, b = {0}, c = {0};
+    CHECK_EQ(
+        twill_resource_pool_create(
+            &pool, &(twill_resource_pool_options){.max = 2, .create = open_one, .leak_after = 100}),
+        TWILL_OK);
+    CHECK_EQ(twill_resource_pool_acquire(pool, &a), TWILL_OK);
+    twill_sleep(twill_within(100));
+    CHECK_EQ(twill_resource_pool_acquire(pool, &b), TWILL_OK);
+    CHECK_EQ(figures(pool).leaks, 0);
+    CHECK_EQ(twill_resource_pool_acquire_until(pool, &c, twill_within(50)), TWILL_TIMEOUT);
+    CHECK_EQ(figures(pool).leaks, 1);
+    CHECK_EQ(twill_resource_pool_release(pool, &a), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_release(pool, &b), TWILL_OK);
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+}
+#endif

@@ -217,6 +217,23 @@ TEST(borrow_and_give_back)
 
 /* A second release of the same lease, or of a copy of it, disturbs nobody (D26: the original lent
    the same connection to two). */
+/* At the desk as under the lock. */
+TEST(a_lease_says_where_it_was_taken)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    twill_lease lease = {0};
+    twill_lease_info info;
+    for (int line = 1; line < 4; line++) {
+        OK(twill_resource_pool_acquire_at(pool, &lease, (twill_until){0, NULL}, "here", line));
+        memset(&info, 0xff, sizeof info);
+        CHECK_EQ(twill_resource_pool_leases(pool, &info, 1), 1);
+        CHECK_EQ(info.line, line);
+        CHECK_STR(info.file, "here");
+        OK(twill_resource_pool_release(pool, &lease));
+    }
+    finish(pool);
+}
+
 TEST(release_is_checked)
 {
     twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1}), *other = NULL;
@@ -1095,6 +1112,22 @@ TEST(a_keeper_maintains)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* It sleeps for an hour, and nobody waits for that. */
+TEST(a_keeper_that_sleeps_ends_at_once)
+{
+    bool sleeps = false;
+    twill_resource_pool *pool = pool_of(
+        (twill_resource_pool_options){.max = 4, .min_idle = 3, .maintain_every = TWILL_SEC(3600)});
+    while (!sleeps) { /* the watchdog is the bound */
+        twill_sleep(twill_within(TWILL_US(100)));
+        twill__lock(&pool->lock);
+        sleeps = pool->keeper_waits.first != NULL;
+        twill__unlock(&pool->lock);
+    }
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 /* ---- evict, resize ---- */
 
 TEST(evict_by_generation)
@@ -1341,6 +1374,37 @@ TEST(who_has_given_his_lease_away_may_wait)
 }
 
 /* Without the promise a lease may move to another thread: no false alarm. */
+static void add_one(actor *me)
+{
+    while (stats_of(me->pool).waiting != 1 && !atomic_load(&me->over))
+        twill_sleep(twill_within(TWILL_US(100)));
+    me->status = twill_resource_pool_add(me->pool, thing_of(3));
+}
+
+/* What it has discarded is not in its hands any more: it may wait for all that there can be. */
+TEST(who_has_discarded_a_resource_may_wait)
+{
+    twill_resource_pool *pool = NULL;
+    twill_lease a = {0}, both[2] = {{0}};
+    actor adds = {.n = 0};
+    OK(twill_resource_pool_create(
+        &pool, &(twill_resource_pool_options){.max = 2, .max_uses = 9, .leases_stay = true}));
+    OK(twill_resource_pool_add(pool, thing_of(1)));
+    OK(twill_resource_pool_add(pool, thing_of(2)));
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_discard(pool, &a));
+    go(&adds, add_one, pool);
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, both, 2, (twill_until){0, NULL}),
+             TWILL_OK);
+    atomic_store(&adds.over, true);
+    join(&adds);
+    CHECK_EQ(adds.status, TWILL_OK);
+    OK(twill_resource_pool_release(pool, &both[0]));
+    OK(twill_resource_pool_release(pool, &both[1]));
+    OK(twill_resource_pool_destroy(pool));
+    CHECK_EQ(faults_live(), 0);
+}
+
 TEST(no_false_alarm)
 {
     twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
