@@ -88,7 +88,8 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
 HOOKS
     A hook gets task->until: its limit, and a token that fires then. It has 10 ms more to come back;
     then it is passed over: TIMEOUT, its thread is abandoned, the next hook gets another. What it
-    uses must outlive that. A pool or a queue is closed by a hook that calls its close or drain with
+    uses must outlive that: destroy none of it when hooks_overran is not 0, but leave by
+    twill_shutdown_exit. A pool or a queue is closed by a hook that calls its close or drain with
     task->until. FAILED: it returned a code. LOST: it ended its thread. NO_THREAD: it returned 0,
     but ran in the thread of finish, unguarded, as no other was to be had. When total is over it
     does not run: TIMEOUT.
