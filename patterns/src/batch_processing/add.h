@@ -243,7 +243,7 @@ static inline bool twill__batcher_open_for(twill__batcher *batcher, const twill_
 {
     twill__stock *stock = &batcher->stock;
     size_t used = stock->open ? stock->open->bytes : 0;
-    if (arrival->bytes > batcher->max_bytes - used || twill__open_find(stock, arrival->key))
+    if (arrival->bytes > batcher->max_bytes - used)
         twill__lot_close(stock, TWILL__BY_BYTES);
     if (stock->open)
         return false;
@@ -398,8 +398,6 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
         return status;
     if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
         return twill__batcher_here(batcher) ? TWILL_OK : TWILL_FORKED;
-    if (batcher->closed || (!batcher->adders.first && twill__batcher_room(batcher, bytes, true)))
-        return TWILL_OK;
     me.bytes = bytes;
     status = twill__batcher_wait(batcher, turn, &batcher->adders, &me, until);
     *granted = status == TWILL_OK && me.node.answer == TWILL_OK;

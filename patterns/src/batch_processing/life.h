@@ -34,9 +34,7 @@ static inline void twill__batcher_expire(twill__record *record)
     if (!twill__entry_open(record))
         return;
     twill__batcher_enter(batcher, &turn);
-    if (twill__clock_now() < twill__entry_expires(batcher, entry)) {
-        /* too early */
-    } else if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
+    if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
         twill__batcher_end_one(batcher, &turn, entry, TWILL_TIMEOUT);
     } else if (entry->where == TWILL__RUNNING_ITEM && !entry->decided) {
         twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
@@ -169,44 +167,26 @@ static inline size_t twill__batcher_buckets(const twill__batcher *batcher)
     return buckets;
 }
 
-/* Adds count * size to *bytes. False: too much. */
-static inline bool twill__bytes_add(size_t *bytes, size_t count, size_t size)
-{
-    if (size && count > (SIZE_MAX / 2 - *bytes) / size)
-        return false;
-    *bytes += count * size;
-    return true;
-}
-
 /* One block: the batcher, the crew's memory, shifts, keys. */
 static inline twill_status twill__batcher_memory(twill__batcher **out, const twill__batcher *shape)
 {
-    size_t bytes = TWILL__LINE + sizeof *shape, crew, shifts, rooms, tops, flights, opens;
+    size_t crew, shifts, rooms, tops, flights, opens, end;
     size_t buckets = twill__batcher_buckets(shape), workers = shape->workers, room;
     char *memory, *at;
     twill__batcher *batcher;
     if (shape->max_items > SIZE_MAX / 64)
         return TWILL_TOO_BIG;
     room = twill__shift_bytes(shape);
+    if (room > SIZE_MAX / 2 / workers) /* workers, and all but the rooms, are bounded */
+        return TWILL_TOO_BIG;
     crew = sizeof *shape; /* a multiple of a line, by its alignment */
-    if (!twill__bytes_add(&bytes, 1, twill__crew_bytes(shape->workers, shape->workers)))
-        return TWILL_TOO_BIG;
-    shifts = bytes - TWILL__LINE;
-    if (!twill__bytes_add(&bytes, workers, (sizeof(twill__shift) + 15) / 16 * 16))
-        return TWILL_TOO_BIG;
-    rooms = bytes - TWILL__LINE;
-    if (!twill__bytes_add(&bytes, workers, room))
-        return TWILL_TOO_BIG;
-    tops = bytes - TWILL__LINE;
-    if (!twill__bytes_add(&bytes, workers, sizeof(twill__shift *)))
-        return TWILL_TOO_BIG;
-    flights = bytes - TWILL__LINE;
-    if (!twill__bytes_add(&bytes, buckets, sizeof(twill__entry *)))
-        return TWILL_TOO_BIG;
-    opens = bytes - TWILL__LINE;
-    if (shape->options.coalesce && !twill__bytes_add(&bytes, buckets, sizeof(twill__key_bucket)))
-        return TWILL_TOO_BIG;
-    memory = (char *)TWILL_MALLOC(bytes);
+    shifts = crew + twill__crew_bytes(shape->workers, shape->workers);
+    rooms = shifts + workers * ((sizeof(twill__shift) + 15) / 16 * 16);
+    tops = rooms + workers * room;
+    flights = tops + workers * sizeof(twill__shift *);
+    opens = flights + buckets * sizeof(twill__entry *);
+    end = opens + (shape->options.coalesce ? buckets * sizeof(twill__key_bucket) : 0);
+    memory = (char *)TWILL_MALLOC(TWILL__LINE + end);
     if (!memory)
         return TWILL_NO_MEMORY;
     at = memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
@@ -359,8 +339,6 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
                 return TWILL_FORKED;
             continue;
         }
-        if (twill__batcher_oldest(batcher) >= target)
-            break;
         me.target = target;
         status = twill__batcher_wait(batcher, turn, &batcher->flushers, &me, until);
         if (status != TWILL_OK && status != TWILL_EMPTY)

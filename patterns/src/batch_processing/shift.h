@@ -35,7 +35,7 @@ static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot,
     if (stock->flights && !waiting) { /* those that wait hold their keys */
         bool all = true, any = false;
         for (twill__entry *entry = lot->first; entry; entry = entry->next) {
-            bool taken = twill__key_taken(stock, entry, lot);
+            bool taken = twill__key_taken(stock, entry);
             entry->state = taken ? TWILL__SLOT_BAD : TWILL__SLOT_ENDED;
             all = all && !taken;
             any = any || !taken;
@@ -156,10 +156,8 @@ static inline bool twill__shift_pick(twill__shift *shift)
     if (twill__batcher_reap(batcher, now, &shift->ended_at))
         return true;
     twill__open_look(batcher, now);
-    for (twill__batch_lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
-         lot = lot->next)
-        if (twill__shift_take(shift, lot, true, now))
-            break;
+    if (stock->waiting.first && stock->waiting.first->due <= now)
+        (void)twill__shift_take(shift, stock->waiting.first, true, now);
     for (twill__batch_lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
         if (twill__shift_take(shift, lot, false, now))
             break;
@@ -508,7 +506,6 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
             entry->started = 0;
         }
         entry->where = TWILL__ENDED_ITEM;
-        entry->lot = NULL; /* it may be another one before the key is given back */
         tells = tells || entry->has_future;
     }
     if (!lot)

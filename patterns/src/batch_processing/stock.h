@@ -373,16 +373,13 @@ static inline size_t twill__key_bucket_of(const twill__stock *stock, uint64_t ke
     return (size_t)twill__random(&mixed) & (stock->buckets - 1);
 }
 
-/* Whether an entry must wait for one with its key that is in another lot's hands. */
-static inline bool twill__key_taken(const twill__stock *stock, const twill__entry *entry,
-                                    const twill__batch_lot *lot)
+/* Whether an entry that holds no key must wait for the one that holds its. */
+static inline bool twill__key_taken(const twill__stock *stock, const twill__entry *entry)
 {
     const twill__entry *other;
-    if (!stock->flights || entry->in_flight)
-        return false;
     for (other = stock->flights[twill__key_bucket_of(stock, entry->key)]; other;
          other = other->hashed)
-        if (other->key == entry->key && other->lot != lot)
+        if (other->key == entry->key)
             return true;
     return false;
 }
@@ -477,7 +474,7 @@ static inline void twill__entry_promote(twill__stock *stock, twill__entry *entry
     for (twill__entry *other = heir->follower; other; other = other->follower)
         other->leader = heir;
     twill__open_out(stock, entry, heir);
-    if (stock->flights && entry->in_flight)
+    if (entry->in_flight)
         twill__key_take(stock, heir);
 }
 
