@@ -731,17 +731,20 @@ TEST(a_full_batcher_refuses_drops_or_waits)
 
 TEST(nothing_to_drop_is_full)
 {
-    plan *p = plan_of(OPTIONS(.max_items = 2, .capacity = 2, .linger = TWILL_FOREVER,
-                              .overflow = TWILL_OVERFLOW_DROP_OLDEST));
-    if (open_plan(p) != TWILL_OK)
-        return;
-    atomic_store(&p->hold, true);
-    add(p, 0);
-    add(p, 1);
-    CHECK(soon(one_inside, p));
-    CHECK_EQ(add(p, 2), TWILL_FULL);
-    atomic_store(&p->hold, false);
-    close_plan(p, 2);
+    for (int newest = 0; newest < 2; newest++) {
+        plan *p = plan_of(
+            OPTIONS(.max_items = 2, .capacity = 2, .linger = TWILL_FOREVER,
+                    .overflow = newest ? TWILL_OVERFLOW_DROP_NEWEST : TWILL_OVERFLOW_DROP_OLDEST));
+        if (open_plan(p) != TWILL_OK)
+            return;
+        atomic_store(&p->hold, true);
+        add(p, 0);
+        add(p, 1);
+        CHECK(soon(one_inside, p));
+        CHECK_EQ(add(p, 2), TWILL_FULL);
+        atomic_store(&p->hold, false);
+        close_plan(p, 2);
+    }
 }
 
 TEST(the_peak_is_the_most_that_was_pending)
@@ -1048,6 +1051,7 @@ TEST(an_item_that_waits_too_long_times_out)
     add(p, 1);
     second = twill_now();
     /* in the running batch: the future is told at once, on_item when the callback lets go of it */
+    CHECK_EQ(twill_future_cancel(future), TWILL_OK); /* a request: it goes on */
     CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
     CHECK_EQ(outcome.status, TWILL_TIMEOUT);
     CHECK(outcome.finished - outcome.queued >= TWILL_MS(250));
@@ -1182,6 +1186,8 @@ TEST(the_token_of_the_run_ends_it)
 TEST(the_deadline_of_the_run_ends_it)
 {
     plan *p = plan_of(OPTIONS(.max_items = 10, .linger = TWILL_FOREVER));
+    twill_report report;
+    p->options.run.report = &report;
     p->options.run.until = twill_within(TWILL_MS(250)); /* after the adds, also on a busy machine */
     if (open_plan(p) != TWILL_OK)
         return;
@@ -1191,6 +1197,8 @@ TEST(the_deadline_of_the_run_ends_it)
     CHECK_EQ(p->outcomes[0].status, TWILL_TIMEOUT);
     CHECK_EQ(add(p, 7), TWILL_CLOSED);
     close_plan(p, 5);
+    CHECK_EQ(report.status, TWILL_TIMEOUT);
+    CHECK_EQ(report.skipped, 5);
 }
 
 TEST(destroy_processes_the_rest)
@@ -1322,6 +1330,8 @@ TEST(refusals)
     twill_batcher *batcher = (void *)1;
     int items[2];
     twill_status statuses[2];
+    twill_item_error error;
+    twill_batcher_stats stats;
 #define REFUSED(why, ...)                                                      \
     CHECK_EQ(twill_batcher_create(&batcher, act, &OPTIONS(__VA_ARGS__)), why); \
     CHECK_PTR(batcher, NULL)
@@ -1338,13 +1348,25 @@ TEST(refusals)
     REFUSED(TWILL_INVALID, .overflow = (twill_overflow)6);
     REFUSED(TWILL_INVALID, .on_bad_batch = (twill_bad_batch)3);
     REFUSED(TWILL_INVALID, .run.on_error = TWILL_ON_ERROR_FIRST);
+    REFUSED(TWILL_INVALID, .run.max_errors = 1);
+    REFUSED(TWILL_INVALID, .run.errors = &error);
+    REFUSED(TWILL_INVALID, .run.errors_capacity = 1);
     REFUSED(TWILL_INVALID, .run.statuses = statuses);
+    REFUSED(TWILL_INVALID, .run.codes = items);
+    REFUSED(TWILL_INVALID, .item_timeout = -1);
+    REFUSED(TWILL_INVALID, .attempts = (unsigned)INT_MAX + 1);
     REFUSED(TWILL_TOO_BIG, .max_items = SIZE_MAX);
+    REFUSED(TWILL_TOO_BIG, .max_items = SIZE_MAX / 64, .run.workers = 2);
+    REFUSED(TWILL_NO_MEMORY, .max_items = SIZE_MAX / 64);
     REFUSED(TWILL_TOO_BIG, .run.workers = 1000000);
     CHECK_EQ(twill_batcher_create(&batcher, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_batcher_create(NULL, act, NULL), TWILL_INVALID);
     CHECK_EQ(twill_batcher_add(NULL, items, NULL), TWILL_INVALID);
     CHECK_EQ(twill_batcher_flush(NULL), TWILL_INVALID);
+    memset(&stats, 1, sizeof stats);
+    twill_batcher_get_stats(NULL, &stats);
+    CHECK_EQ(stats.added, 0);
+    twill_batcher_get_stats(NULL, NULL); /* nothing to be written */
     CHECK_EQ(twill_batcher_close(NULL), TWILL_INVALID);
     CHECK_EQ(twill_batcher_stop(NULL, twill_within(0), twill_within(0), NULL), TWILL_INVALID);
     CHECK_EQ(faults_live(), 0);
@@ -1607,6 +1629,1071 @@ TEST(an_on_item_that_ends_who_stops)
         CHECK_EQ(p->outcomes[i].status, TWILL_CANCELLED);
     free(p);
     CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- threads that end in odd places ---- */
+
+/* retryable ends the thread between two items: what the call had said stays said, what nobody came to
+   is lost, and a batch that was bad before it has failed. */
+static bool retryable_ends(const void *item, int code, const twill_task *task)
+{
+    (void)code;
+    (void)task;
+    if (number_of(item) == 2)
+        end_thread();
+    return false;
+}
+
+static int bad_but_for_two(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    for (size_t i = 0; i < batch->count; i++) {
+        int item = number_of(twill_batch_item(batch, i));
+        atomic_fetch_add(&p->seen[item], 1);
+        if (item == 0 || item == 2)
+            twill_batch_set(batch, i, item == 0 ? 0 : 1002);
+    }
+    return 7;
+}
+
+TEST(retryable_may_end_its_thread)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 4, .attempts = 2, .linger = TWILL_FOREVER,
+                              .retryable = retryable_ends, .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+    CHECK_EQ(twill_batcher_create(&p->batcher, bad_but_for_two, &p->options), TWILL_OK);
+    for (int i = 0; i < 4; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(p->outcomes[0].status, TWILL_OK);
+    CHECK_EQ(p->outcomes[1].status, TWILL_FAILED);
+    CHECK_EQ(p->outcomes[2].status, TWILL_LOST);
+    CHECK_EQ(p->outcomes[3].status, TWILL_LOST);
+    close_plan(p, 4);
+}
+
+/* A callback that adds to its own full batcher works on another batch, which ends the thread: both
+   are lost, and nothing else is. */
+static int adds_and_is_ended(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    int item = number_of(twill_batch_item(batch, 0));
+    atomic_fetch_add(&p->seen[item], 1);
+    while (item == 0 && atomic_load(&p->hold))
+        nap(TWILL_US(50));
+    if (item == 0) {
+        (void)add(p, 3);
+        CHECK(false);
+    }
+    if (item == 1)
+        end_thread();
+    return 0;
+}
+
+static bool first_was_seen(plan *p)
+{
+    return atomic_load(&p->seen[0]) == 1;
+}
+
+TEST(a_batch_inside_of_another_ends_the_thread)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 3));
+    CHECK_EQ(twill_batcher_create(&p->batcher, adds_and_is_ended, &p->options), TWILL_OK);
+    atomic_store(&p->hold, true);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK(soon(first_was_seen, p));
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(p->outcomes[0].status, TWILL_LOST);
+    CHECK_EQ(p->outcomes[1].status, TWILL_LOST);
+    CHECK_EQ(p->outcomes[2].status, TWILL_OK);
+    close_plan(p, 3);
+}
+
+/* As above, of items with entries: those behind the one that was told are told, too. */
+TEST(an_on_item_that_ends_its_thread_between_two_futures)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 10, .linger = TWILL_FOREVER));
+    twill_future futures[10];
+    p->options.on_item = ends_its_thread;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 10; i++)
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    for (int i = 0; i < 10; i++) {
+        CHECK_EQ(twill_future_wait(futures[i], NULL, NULL), TWILL_OK);
+        twill_future_release(futures[i]);
+    }
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    close_plan(p, 10);
+}
+
+/* ---- who waits, and for how long ---- */
+
+static bool someone_waits(plan *p)
+{
+    bool waits;
+    twill__lock(&p->batcher->lock);
+    waits = p->batcher->adders.first || p->batcher->flushers.first;
+    twill__unlock(&p->batcher->lock);
+    return waits;
+}
+
+static twill_cancel patience;
+
+static void impatient_add(void *plan_)
+{
+    plan *p = plan_;
+    CHECK_EQ(twill_batcher_add_until(p->batcher, &p->numbers[1], NULL, (twill_until){0, &patience}),
+             TWILL_CANCELLED);
+    CHECK_EQ(twill_batcher_add_until(p->batcher, &p->numbers[1], NULL, (twill_until){0, &patience}),
+             TWILL_CANCELLED); /* does not begin to wait */
+}
+
+TEST(an_add_that_waits_ends_with_its_token)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 1));
+    twill_cancel_init(&patience, NULL);
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    go(0, impatient_add, p);
+    CHECK(soon(someone_waits, p));
+    CHECK_EQ(twill_batcher_add_until(p->batcher, &p->numbers[1], NULL, (twill_until){1, NULL}),
+             TWILL_TIMEOUT);
+    twill_cancel_fire(&patience, 1);
+    join(0);
+    CHECK_EQ(stats_of(p).added, 1);
+    atomic_store(&p->hold, false);
+    close_plan(p, 1);
+    twill_cancel_detach(&patience);
+}
+
+/* A pool of one whose thread is held: the caller is who works. */
+static twill_pool *pool_that_is_held(plan *p)
+{
+    twill_pool *pool = NULL;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    p->options.run.pool = pool;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(twill_pool_submit(pool, hold_worker, p, NULL, NULL), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    return pool;
+}
+
+static void close_pool_plan(plan *p, twill_pool *pool)
+{
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    free(p);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int sees(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    int worst = 0;
+    for (size_t i = 0; i < batch->count; i++) {
+        int number = number_of(twill_batch_item(batch, i));
+        atomic_fetch_add(&p->seen[number], 1);
+        if ((int)batch->attempt <= p->fails[number])
+            worst = 1000 + number;
+    }
+    return worst;
+}
+
+static void fires_when_someone_waits(void *plan_)
+{
+    CHECK(soon(someone_waits, plan_));
+    twill_cancel_fire(&patience, 1);
+}
+
+/* Nothing is ready until a retry is due: the caller sleeps that long, and does it. */
+TEST(a_flush_that_works_sleeps_until_a_retry_is_due)
+{
+    plan *p = plan_of(
+        OPTIONS(.max_items = 1, .linger = TWILL_FOREVER, .attempts = 3, .backoff = TWILL_US(300)));
+    twill_pool *pool = pool_that_is_held(p);
+    twill_future future;
+    p->fails[0] = 2;
+    p->options.run.until = twill_within(TWILL_SEC(3600)); /* far away */
+    CHECK_EQ(twill_batcher_create(&p->batcher, sees, &p->options), TWILL_OK);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(atomic_load(&p->seen[0]), 3);
+    CHECK_EQ(p->outcomes[0].status, TWILL_OK);
+    CHECK_EQ(stats_of(p).retried, 2);
+    /* one who may not overrun its time waits for others */
+    CHECK_EQ(add(p, 1), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    twill_cancel_init(&patience, NULL);
+    go(0, fires_when_someone_waits, p);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){0, &patience}), TWILL_CANCELLED);
+    join(0);
+    twill_cancel_detach(&patience);
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[2], &future), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    twill_future_release(future);
+    CHECK_EQ(atomic_load(&p->seen[1]), 0);
+    close_pool_plan(p, pool);
+}
+
+/* Likewise an add: there is room when the retry is done. */
+TEST(an_add_that_works_sleeps_until_a_retry_is_due)
+{
+    plan *p =
+        plan_of(OPTIONS(.max_items = 1, .capacity = 1, .attempts = 3, .backoff = TWILL_US(300)));
+    twill_pool *pool = pool_that_is_held(p);
+    p->fails[0] = 2;
+    CHECK_EQ(twill_batcher_create(&p->batcher, sees, &p->options), TWILL_OK);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK_EQ(add(p, 1), TWILL_OK);
+    CHECK_EQ(p->outcomes[0].status, TWILL_OK);
+    CHECK_EQ(atomic_load(&p->seen[0]), 3);
+    close_pool_plan(p, pool);
+}
+
+/* Nobody looks after the open batch: the next item does, although nobody asks when it came. */
+TEST(on_a_pool_the_next_item_sees_that_a_batch_is_old)
+{
+    plan *p = plan_of(OPTIONS(.linger = TWILL_MS(2)));
+    twill_pool *pool = pool_that_is_held(p);
+    p->options.on_item = NULL;
+    CHECK_EQ(twill_batcher_create(&p->batcher, sees, &p->options), TWILL_OK);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK_EQ(add(p, 1), TWILL_OK);
+    nap(TWILL_MS(3));
+    CHECK_EQ(add(p, 2), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK(stats_of(p).by_linger >= 1);
+    CHECK_EQ(atomic_load(&p->seen[2]), 1);
+    CHECK_EQ(stats_of(p).done, 3);
+    close_pool_plan(p, pool);
+}
+
+/* On the pool's only thread: nobody else could do it, whatever the time. */
+static int waits_on_the_pool(void *plan_, void *result, const twill_task *task)
+{
+    plan *p = plan_;
+    twill_future futures[5];
+    (void)result;
+    (void)task;
+    for (int i = 0; i < 3; i++) /* 2 is merged with 0 */
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(futures[2], NULL, NULL, twill_within(TWILL_MS(1))),
+             TWILL_TIMEOUT); /* the batch lingers */
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_SEC(20))), TWILL_OK);
+    CHECK_EQ(p->outcomes[0].status, TWILL_OK);
+    p->fails[4] = 99; /* tried again in an hour, or nearly */
+    CHECK_EQ(add(p, 4), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[5], &futures[3]), TWILL_OK);
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[7], &futures[4]), TWILL_OK);
+    CHECK_EQ(twill_batcher_close(p->batcher), TWILL_OK);
+    CHECK_EQ(twill_future_wait(futures[4], NULL, NULL), TWILL_OK); /* by this wait */
+    CHECK_EQ(stats_of(p).pending, 1);
+    for (int i = 0; i < 5; i++)
+        twill_future_release(futures[i]);
+    return 0;
+}
+
+TEST(the_only_thread_of_a_pool_works_while_it_waits)
+{
+    plan *p = plan_of(OPTIONS(.linger = TWILL_FOREVER, .attempts = 2, .backoff = TWILL_SEC(3600),
+                              .backoff_max = TWILL_SEC(3600), .key_of = key_of, .coalesce = true));
+    twill_pool *pool;
+    twill_future future;
+    p->keys = 2;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    p->options.run.pool = pool;
+    CHECK_EQ(twill_batcher_create(&p->batcher, sees, &p->options), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, waits_on_the_pool, p, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL),
+             TWILL_OK);
+    CHECK_EQ(p->outcomes[4].status, TWILL_FAILED); /* it was called */
+    CHECK_EQ(p->outcomes[4].code, 1004);
+    close_pool_plan(p, pool);
+}
+
+/* ---- inside of a callback: no worker's hands, no memory, its own key ---- */
+
+static twill_status room_of_its_own, room_of_another;
+static void adds_two(void *item, const twill_outcome *outcome, void *result, const twill_task *task)
+{
+    plan *p = task->context;
+    told(item, outcome, result, task);
+    if (number_of(item) != 1)
+        return;
+    room_of_its_own = add(p, 2);
+    room_of_another = add(p, 3);
+}
+
+TEST(an_on_item_outside_of_a_worker_cannot_make_room)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 2));
+    twill_future future;
+    p->options.on_item = adds_two;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[1], &future), TWILL_OK);
+    CHECK_EQ(twill_future_cancel(future), TWILL_OK);
+    CHECK_EQ(room_of_its_own, TWILL_OK);
+    CHECK_EQ(room_of_another, TWILL_DEADLOCK);
+    CHECK_EQ(p->outcomes[1].status, TWILL_CANCELLED);
+    twill_future_release(future);
+    atomic_store(&p->hold, false);
+    close_plan(p, 3);
+}
+
+static atomic_int without_memory;
+static int adds_without_memory(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    if (number_of(twill_batch_item(batch, 0)) == 0) {
+        faults_fail_alloc_from(1);
+        atomic_store(&without_memory, (int)add(p, 2));
+        faults_fail_alloc(0);
+    }
+    return 0;
+}
+
+TEST(a_callback_without_memory_for_another_batch)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .capacity = 2));
+    CHECK_EQ(twill_batcher_create(&p->batcher, adds_without_memory, &p->options), TWILL_OK);
+    twill__lock(&p->batcher->lock); /* both are there before the first is called */
+    twill__unlock(&p->batcher->lock);
+    atomic_store(&without_memory, -1);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK_EQ(add(p, 1), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK(atomic_load(&without_memory) == TWILL_NO_MEMORY ||
+          atomic_load(&without_memory) == TWILL_OK); /* OK: 1 came after it */
+    atomic_store(&p->told[2], 1);
+    close_plan(p, 3);
+}
+
+static int waits_for_its_key(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    twill_future same;
+    if (number_of(twill_batch_item(batch, 0)) != 0)
+        return 0;
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[3], &same), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(same, NULL, NULL, twill_within(TWILL_MS(2))), TWILL_TIMEOUT);
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[4], NULL), TWILL_OK);
+    twill_future_release(same);
+    return 0;
+}
+
+TEST(a_callback_cannot_work_on_its_own_key)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .key_of = key_of));
+    p->keys = 3;
+    CHECK_EQ(twill_batcher_create(&p->batcher, waits_for_its_key, &p->options), TWILL_OK);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK(soon(nothing_pending, p));
+    CHECK_EQ(stats_of(p).done, 3);
+    atomic_store(&p->told[1], 1);
+    atomic_store(&p->told[2], 1);
+    close_plan(p, 5);
+}
+
+/* ---- keys ---- */
+
+/* The first with its key stands for the others, and is as heavy as the heaviest. */
+TEST(a_merged_item_counts_what_it_adds)
+{
+    plan *p = plan_of(OPTIONS(.key_of = key_of, .coalesce = true, .linger = TWILL_FOREVER,
+                              .bytes_of = bytes_of, .max_bytes = 100));
+    p->keys = 3;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    CHECK_EQ(add(p, 0), TWILL_OK);  /* 10 bytes */
+    CHECK_EQ(add(p, 1), TWILL_OK);  /* 20 */
+    CHECK_EQ(add(p, 3), TWILL_OK);  /* 40, for 0's: 30 more */
+    CHECK_EQ(add(p, 6), TWILL_OK);  /* 70: 30 more */
+    CHECK_EQ(add(p, 10), TWILL_OK); /* 10, for 1's: none more */
+    CHECK_EQ(stats_of(p).batches, 0);
+    CHECK_EQ(add(p, 9), TWILL_OK); /* 100: has no room beside 1 */
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).batches, 2);
+    CHECK_EQ(stats_of(p).merged, 3);
+    CHECK_EQ(p->sizes[0], 2);
+    CHECK_EQ(p->sizes[1], 1);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK_EQ(add(p, 3), TWILL_OK); /* the peak was higher */
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).pending_peak, 6);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    free(p);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* Three items a key, 70 keys in one batch: many of them share a bucket. Who stands for its key goes,
+   in whatever place; the next one stands for it. */
+TEST(whoever_is_taken_out_is_replaced)
+{
+    enum { KEYS = 60 };
+    static twill_future futures[3 * KEYS + 3];
+    plan *p = plan_of(
+        OPTIONS(.key_of = key_of, .coalesce = true, .linger = TWILL_FOREVER, .capacity = 190));
+    p->keys = KEYS;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 3 * KEYS; i++)
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    for (int i = 0; i < KEYS; i++) {
+        int first = i % 4 == 3 ? 2 * KEYS + i : i; /* the last behind it, or itself */
+        CHECK_EQ(twill_future_cancel(futures[first]), TWILL_OK);
+        if (i % 4 == 1) /* all of a key */
+            for (int k = 1; k < 3; k++)
+                CHECK_EQ(twill_future_cancel(futures[k * KEYS + i]), TWILL_OK);
+        CHECK_EQ(p->outcomes[first].status, TWILL_CANCELLED);
+    }
+    /* a key whose all have gone begins anew; another is joined */
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[3 * KEYS + 1], NULL), TWILL_OK);
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[3 * KEYS + 2], NULL), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).batches, 1);
+    CHECK_EQ(p->sizes[0], KEYS - KEYS / 4 + 1);
+    CHECK_EQ(stats_of(p).cancelled, KEYS + 2 * (KEYS / 4));
+    for (int i = 0; i < KEYS; i++) { /* who stood for the key was called, and nobody else */
+        int stands = i % 4 == 1 ? -1 : i % 4 == 3 ? i : KEYS + i;
+        for (int k = 0; k < 3; k++)
+            CHECK_EQ(atomic_load(&p->seen[k * KEYS + i]), k * KEYS + i == stands);
+    }
+    for (int i = 0; i < 3 * KEYS; i++)
+        twill_future_release(futures[i]);
+    atomic_store(&p->told[3 * KEYS], 1);
+    close_plan(p, 3 * KEYS + 3);
+}
+
+static bool one_was_seen(plan *p)
+{
+    return atomic_load(&p->seen[0]) >= 1 && atomic_load(&p->inside) == 0;
+}
+
+/* It waits for its next attempt with two behind it, and its key is taken. Cancelled, the first of
+   those waits in its place, and keeps the key. In a batch that has left, nobody is behind it. */
+TEST(whoever_waits_for_a_retry_leaves_its_key_to_the_next)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 3, .key_of = key_of, .coalesce = true, .attempts = 2,
+                              .linger = TWILL_FOREVER, .backoff = TWILL_SEC(3600), .seed = 5,
+                              .backoff_max = TWILL_SEC(3600)));
+    twill_future futures[12];
+    p->keys = 3;
+    p->fails[0] = 9;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 12; i++)
+        if (i % 3 == 0)
+            CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    atomic_store(&p->hold, true);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){1, NULL}), TWILL_TIMEOUT);
+    CHECK(soon(one_inside, p));
+    for (int i = 1; i < 12; i += 3) /* a batch of two keys stands in its line meanwhile */
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    CHECK_EQ(add(p, 2), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){1, NULL}), TWILL_TIMEOUT);
+    CHECK_EQ(twill_future_cancel(futures[1]), TWILL_OK); /* 4 takes its place */
+    CHECK_EQ(p->outcomes[1].status, TWILL_CANCELLED);
+    CHECK_EQ(twill_future_cancel(futures[10]), TWILL_OK);
+    atomic_store(&p->hold, false);
+    CHECK(soon(one_was_seen, p));
+    while (stats_of(p).done < 3) /* 4, 7 and 2 */
+        nap(TWILL_US(50));
+    CHECK_EQ(atomic_load(&p->seen[4]), 1);
+    CHECK_EQ(twill_future_cancel(futures[0]), TWILL_OK); /* 3 takes its place */
+    CHECK_EQ(p->outcomes[0].status, TWILL_CANCELLED);
+    CHECK_EQ(add(p, 12), TWILL_OK); /* behind 3, 6 and 9, in another batch */
+    CHECK_EQ(twill_batcher_flush_until(p->batcher, twill_within(TWILL_MS(2))), TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&p->seen[12]), 0);
+    CHECK_EQ(twill_future_cancel(futures[3]), TWILL_OK);
+    CHECK_EQ(twill_future_cancel(futures[6]), TWILL_OK);
+    CHECK_EQ(atomic_load(&p->seen[12]), 0);
+    CHECK_EQ(twill_future_cancel(futures[9]), TWILL_OK); /* the last of them: the key is free */
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(atomic_load(&p->seen[12]), 1);
+    CHECK_EQ(stats_of(p).cancelled, 6);
+    for (int i = 0; i < 12; i++)
+        if (i % 3 != 2)
+            twill_future_release(futures[i]);
+        else if (i != 2)
+            atomic_store(&p->told[i], 1);
+    close_plan(p, 13);
+}
+
+/* ---- retries ---- */
+
+static atomic_int asked_about;
+static bool retries_even(const void *item, int code, const twill_task *task)
+{
+    CHECK_EQ(code, 1000 + number_of(item));
+    CHECK_EQ(task->index, number_of(item)); /* items are added in their order */
+    atomic_fetch_add(&asked_about, 1);
+    return number_of(item) % 2 == 0;
+}
+
+TEST(retryable_says_what_is_tried_again)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 4, .attempts = 3, .retryable = retries_even));
+    atomic_store(&asked_about, 0);
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 4; i++)
+        p->fails[i] = i < 2 ? 9 : 1;
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    for (int i = 0; i < 5; i++) {
+        CHECK_EQ(atomic_load(&p->seen[i]), i == 0 ? 3 : i == 2 ? 2 : 1);
+        CHECK_EQ(p->outcomes[i].status, i == 2 || i == 4 ? TWILL_OK : TWILL_FAILED);
+    }
+    CHECK_EQ(atomic_load(&asked_about), 5); /* not after the last attempt */
+    close_plan(p, 5);
+}
+
+/* Attempts with growing delays overtake one another. */
+TEST(what_is_due_first_is_tried_first)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .attempts = 6, .backoff = TWILL_US(20), .seed = 9));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 60; i++) {
+        p->fails[i] = i % 6;
+        CHECK_EQ(add(p, i), TWILL_OK);
+    }
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    for (int i = 0; i < 60; i++) {
+        CHECK_EQ(p->outcomes[i].status, TWILL_OK);
+        CHECK_EQ(atomic_load(&p->seen[i]), i % 6 + 1);
+    }
+    CHECK_EQ(stats_of(p).retried, 150);
+    close_plan(p, 60);
+}
+
+/* The third is named, the call is bad as a whole, and so is what stands beside it: all are tried
+   again, each in its order, one alone. */
+static int order_of_retries[16];
+static atomic_int order_count;
+static int bad_beside_a_named_one(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    bool bad = false;
+    for (size_t i = 0; i < batch->count; i++) {
+        int item = number_of(twill_batch_item(batch, i));
+        atomic_fetch_add(&p->seen[item], 1);
+        if (batch->attempt == 2)
+            order_of_retries[atomic_fetch_add(&order_count, 1) % 16] = item;
+        if (batch->attempt == 1 && item == 2)
+            twill_batch_set(batch, i, 1002);
+        bad = bad || (batch->attempt == 1 && item < 2);
+    }
+    return bad ? 7 : 0;
+}
+
+TEST(what_failed_by_itself_and_what_failed_with_others)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 5, .attempts = 2, .linger = TWILL_FOREVER,
+                              .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+    atomic_store(&order_count, 0);
+    CHECK_EQ(twill_batcher_create(&p->batcher, bad_beside_a_named_one, &p->options), TWILL_OK);
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    for (int i = 0; i < 5; i++)
+        CHECK_EQ(p->outcomes[i].status, TWILL_OK);
+    CHECK_EQ(atomic_load(&order_count), 3);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(order_of_retries[i], i);
+    close_plan(p, 5);
+}
+
+static int sets_all(twill_batch *batch, const twill_task *task)
+{
+    const plan *p = task->context;
+    for (size_t i = 0; i < batch->count; i++)
+        twill_batch_set(batch, i, p->fails[number_of(twill_batch_item(batch, i))]);
+    return 7; /* not asked: all are named */
+}
+
+TEST(a_callback_that_names_each)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 3));
+    p->fails[4] = 44;
+    p->options.idle = TWILL_FOREVER;
+    CHECK_EQ(twill_batcher_create(&p->batcher, sets_all, &p->options), TWILL_OK);
+    for (int i = 0; i < 9; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    for (int i = 0; i < 9; i++) {
+        CHECK_EQ(p->outcomes[i].status, i == 4 ? TWILL_FAILED : TWILL_OK);
+        CHECK_EQ(p->outcomes[i].code, i == 4 ? 44 : 0);
+    }
+    close_plan(p, 9);
+}
+
+/* With keys: while an item waits, the later ones of its key in the same batch wait, too, and not the
+   earlier ones. */
+TEST(a_retry_holds_back_the_later_ones_of_its_key)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 6, .attempts = 4, .linger = TWILL_FOREVER,
+                              .key_of = key_of, .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+    p->keys = 2;
+    p->poison[2] = true;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(p->outcomes[i].status, i == 2 ? TWILL_FAILED : TWILL_OK);
+    close_plan(p, 6);
+}
+
+/* The later one of a key waits, by its own code: the earlier one, bad with the others, goes before it. */
+static int names_the_last_of_its_key(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    bool first = false, last = false;
+    for (size_t i = 0; i < batch->count; i++) {
+        int item = number_of(twill_batch_item(batch, i));
+        first = first || item == 0;
+        last = last || item == 4;
+        if (batch->count == 6 && item == 4)
+            twill_batch_set(batch, i, 1004);
+    }
+    if (batch->count == 6)
+        return 7;
+    for (size_t i = 0; i < batch->count; i++) {
+        int item = number_of(twill_batch_item(batch, i));
+        if (atomic_exchange(&p->last_of_key[item % p->keys], item) > item)
+            atomic_fetch_add(&p->disorder, 1);
+    }
+    CHECK(!first || !last);
+    return 0;
+}
+
+TEST(an_earlier_one_of_a_key_does_not_wait_for_a_later_one)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 6, .attempts = 2, .linger = TWILL_FOREVER,
+                              .key_of = key_of, .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+    p->keys = 2;
+    CHECK_EQ(twill_batcher_create(&p->batcher, names_the_last_of_its_key, &p->options), TWILL_OK);
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    for (int i = 0; i < 6; i++)
+        CHECK_EQ(p->outcomes[i].status, TWILL_OK);
+    CHECK_EQ(p->outcomes[4].attempts, 2);
+    close_plan(p, 6);
+}
+
+/* The run is over while a call that fails is running: what it has called has failed, and neither
+   halves nor retries follow. */
+static twill_cancel whole;
+static int fires_and_fails(twill_batch *batch, const twill_task *task)
+{
+    plan *p = task->context;
+    atomic_fetch_add(&p->calls, 1);
+    twill_cancel_fire(&whole, 1);
+    if (p->sizes[0] == 1) /* each by itself: they would be tried again */
+        for (size_t i = 0; i < batch->count; i++)
+            twill_batch_set(batch, i, 1000 + number_of(twill_batch_item(batch, i)));
+    return 7;
+}
+
+TEST(what_was_called_when_the_run_ends_has_failed)
+{
+    for (size_t each = 0; each < 2; each++) {
+        plan *p = plan_of(OPTIONS(.max_items = 4, .attempts = 3, .linger = TWILL_FOREVER,
+                                  .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+        twill_report report;
+        twill_cancel_init(&whole, NULL);
+        p->sizes[0] = each;
+        p->options.run.until.cancel = &whole;
+        p->options.run.report = &report;
+        CHECK_EQ(twill_batcher_create(&p->batcher, fires_and_fails, &p->options), TWILL_OK);
+        for (int i = 0; i < 4; i++)
+            CHECK_EQ(add(p, i), TWILL_OK);
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        for (int i = 0; i < 4; i++) {
+            CHECK_EQ(p->outcomes[i].status, TWILL_FAILED);
+            CHECK_EQ(p->outcomes[i].code, each ? 1000 + i : 7);
+            CHECK_EQ(p->outcomes[i].attempts, 1);
+        }
+        CHECK_EQ(atomic_load(&p->calls), 1);
+        close_plan(p, 4);
+        CHECK_EQ(report.failed, 4);
+        twill_cancel_detach(&whole);
+    }
+}
+
+/* ---- many lots ---- */
+
+/* Memory for lots grows with the items; more lots than its newest block holds take from the others. */
+TEST(first_many_items_and_then_many_batches)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 100, .linger = TWILL_FOREVER, .result_size = sizeof(int),
+                              .capacity = 400));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    for (int i = 0; i < 120; i++) /* one batch in a call, one open */
+        CHECK_EQ(add(p, i), TWILL_OK);
+    for (int i = 120; i < 240; i++) {
+        CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){1, NULL}), TWILL_TIMEOUT);
+        CHECK_EQ(add(p, i), TWILL_OK);
+    }
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).batches, 122);
+    CHECK_EQ(stats_of(p).done, 240);
+    close_plan(p, 240);
+}
+
+/* ---- two who tell, two who flush ---- */
+
+static atomic_int tellers;
+static void both_are_told(void *item, const twill_outcome *outcome, void *result,
+                          const twill_task *task)
+{
+    plan *p = task->context;
+    int number = number_of(item);
+    told(item, outcome, result, task);
+    if (number == 1) { /* the first to begin, and the first to end */
+        atomic_store(&tellers, 1);
+        while (atomic_load(&tellers) < 2)
+            nap(TWILL_US(20));
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_DEADLOCK);
+    } else if (number == 2) {
+        atomic_store(&tellers, 2);
+        while (atomic_load(&tellers) < 3)
+            nap(TWILL_US(20));
+    }
+}
+
+static twill_future two_futures[2];
+static void cancels_the_first(void *unused)
+{
+    (void)unused;
+    CHECK_EQ(twill_future_cancel(two_futures[0]), TWILL_OK);
+    atomic_store(&tellers, 3);
+}
+
+static void flushes(void *plan_)
+{
+    plan *p = plan_;
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+}
+
+static bool two_flush(plan *p)
+{
+    bool two;
+    twill__lock(&p->batcher->lock);
+    two = p->batcher->flushers.first && p->batcher->flushers.first != p->batcher->flushers.last;
+    twill__unlock(&p->batcher->lock);
+    return two;
+}
+
+TEST(two_threads_tell_and_two_flush)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1));
+    p->options.on_item = both_are_told;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&tellers, 0);
+    atomic_store(&p->hold, true);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i + 1], &two_futures[i]), TWILL_OK);
+    go(0, cancels_the_first, NULL);
+    while (!atomic_load(&tellers))
+        nap(TWILL_US(20));
+    CHECK_EQ(twill_future_cancel(two_futures[1]), TWILL_OK);
+    join(0);
+    go(0, flushes, p);
+    go(1, flushes, p);
+    CHECK(soon(two_flush, p));
+    CHECK_EQ(stats_of(p).cancelled, 2);
+    atomic_store(&p->hold, false);
+    join(0);
+    join(1);
+    for (int i = 0; i < 2; i++)
+        twill_future_release(two_futures[i]);
+    close_plan(p, 3);
+}
+
+/* ---- full: which one is dropped ---- */
+
+/* 2 and 3, and 4: packed, or not, and whichever of them is older. */
+TEST(the_oldest_or_the_newest_goes_packed_or_not)
+{
+    for (int k = 0; k < 4; k++) {
+        bool newest = k & 1, first_packed = k & 2;
+        plan *p = plan_of(
+            OPTIONS(.max_items = 2, .capacity = 5, .linger = TWILL_FOREVER,
+                    .overflow = newest ? TWILL_OVERFLOW_DROP_NEWEST : TWILL_OVERFLOW_DROP_OLDEST));
+        twill_future future;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        atomic_store(&p->hold, true);
+        CHECK_EQ(add(p, 0), TWILL_OK);
+        CHECK_EQ(add(p, 1), TWILL_OK);
+        CHECK(soon(one_inside, p));
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[2], first_packed ? NULL : &future),
+                 TWILL_OK);
+        CHECK_EQ(add(p, 3), TWILL_OK);
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[4], first_packed ? &future : NULL),
+                 TWILL_OK);
+        CHECK_EQ(add(p, 5), TWILL_OK);
+        CHECK_EQ(p->outcomes[newest ? 4 : 2].status, TWILL_DROPPED);
+        CHECK_EQ(stats_of(p).dropped, 1);
+        atomic_store(&p->hold, false);
+        twill_future_release(future);
+        close_plan(p, 6);
+    }
+}
+
+static bool two_were_seen(plan *p)
+{
+    return atomic_load(&p->seen[0]) && atomic_load(&p->seen[1]) && !atomic_load(&p->inside);
+}
+
+/* What waits for another attempt has been called: it is not dropped, older or newer. */
+TEST(what_was_called_is_not_dropped)
+{
+    for (int newest = 0; newest < 2; newest++) {
+        plan *p = plan_of(
+            OPTIONS(.max_items = 2, .capacity = 3, .linger = TWILL_FOREVER, .attempts = 2,
+                    .key_of = key_of, .backoff = TWILL_SEC(3600), .backoff_max = TWILL_SEC(3600),
+                    .overflow = newest ? TWILL_OVERFLOW_DROP_NEWEST : TWILL_OVERFLOW_DROP_OLDEST));
+        p->keys = 2;
+        p->fails[0] = p->fails[1] = 9;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        CHECK_EQ(add(p, 0), TWILL_OK);
+        CHECK_EQ(twill_batcher_flush_until(p->batcher, (twill_until){1, NULL}), TWILL_TIMEOUT);
+        CHECK_EQ(add(p, 2), TWILL_OK); /* waits for 0's key */
+        CHECK_EQ(add(p, 1), TWILL_OK); /* leaves without it */
+        CHECK(soon(two_were_seen, p));
+        while (stats_of(p).calls < 2) /* both wait for another attempt */
+            nap(TWILL_US(50));
+        CHECK_EQ(add(p, 4), TWILL_OK); /* between two that were called */
+        CHECK_EQ(p->outcomes[2].status, TWILL_DROPPED);
+        CHECK_EQ(atomic_load(&p->told[0]) + atomic_load(&p->told[1]), 0);
+        CHECK_EQ(add(p, 6), TWILL_OK);
+        CHECK_EQ(p->outcomes[4].status, TWILL_DROPPED);
+        CHECK_EQ(twill_batcher_stop(p->batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL),
+                 TWILL_OK);
+        CHECK_EQ(p->outcomes[0].status, TWILL_FAILED);
+        CHECK_EQ(p->outcomes[6].status, TWILL_CANCELLED);
+        atomic_store(&p->told[3], 1);
+        atomic_store(&p->told[5], 1);
+        close_plan(p, 7);
+    }
+}
+
+/* The bytes of one that is being told, and of one that on_item has added in its place. */
+static void adds_in_its_place(void *item, const twill_outcome *outcome, void *result,
+                              const twill_task *task)
+{
+    plan *p = task->context;
+    told(item, outcome, result, task);
+    if (number_of(item) != 9)
+        return;
+    CHECK_EQ(add(p, 19), TWILL_OK);
+    CHECK_EQ(twill_batcher_try_add(p->batcher, &p->numbers[29], NULL), TWILL_FULL);
+}
+
+TEST(what_is_told_and_what_comes_in_its_place_may_be_above_the_bytes)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 1, .bytes_of = bytes_of, .capacity_bytes = 100));
+    p->options.on_item = adds_in_its_place;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    CHECK_EQ(add(p, 9), TWILL_OK);
+    CHECK_EQ(add(p, 0), TWILL_OK); /* waits for both */
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(stats_of(p).done, 3);
+    CHECK_EQ(stats_of(p).pending_bytes, 0);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    free(p);
+    p = plan_of(OPTIONS(.max_items = 1, .bytes_of = bytes_of, .capacity_bytes = 50));
+    if (open_plan(p) != TWILL_OK)
+        return;
+    CHECK_EQ(add(p, 9), TWILL_TOO_BIG); /* never fits */
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    close_plan(p, 1);
+}
+
+/* ---- time limits of items ---- */
+
+/* Its future was told while it ran; its callback fails then, and it would have been tried again. */
+TEST(an_item_whose_time_was_over_is_told_once)
+{
+    plan *p =
+        plan_of(OPTIONS(.max_items = 1, .linger = 1, .item_timeout = TWILL_MS(20), .attempts = 2));
+    twill_future future;
+    twill_outcome outcome;
+    p->fails[0] = 9;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[0], &future), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    atomic_store(&p->hold, false);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(p->outcomes[0].status, TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&p->seen[0]), 1);
+    CHECK_EQ(stats_of(p).timed_out, 1);
+    twill_future_release(future);
+    close_plan(p, 1);
+}
+
+/* One that was merged into another's place has a time of its own. */
+TEST(a_merged_item_times_out)
+{
+    plan *p = plan_of(OPTIONS(.linger = TWILL_US(1), .item_timeout = TWILL_MS(20), .key_of = key_of,
+                              .coalesce = true));
+    twill_future futures[3];
+    twill_outcome outcome;
+    p->keys = 1;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    CHECK_EQ(add(p, 0), TWILL_OK);
+    CHECK(soon(one_inside, p));
+    twill__lock(&p->batcher->lock);
+    p->batcher->linger = TWILL_FOREVER;
+    twill__unlock(&p->batcher->lock);
+    for (int i = 1; i < 3; i++)
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], &futures[i]), TWILL_OK);
+    CHECK_EQ(twill_future_wait(futures[2], NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    CHECK_EQ(outcome.attempts, 0);
+    CHECK_EQ(twill_future_wait(futures[1], NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    atomic_store(&p->hold, false);
+    twill_future_release(futures[1]);
+    twill_future_release(futures[2]);
+    CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+    CHECK_EQ(p->outcomes[2].status, TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&p->seen[2]), 0);
+    close_plan(p, 3);
+}
+
+/* ---- nobody is told ---- */
+
+TEST(without_on_item_a_gap_and_a_time_limit_count_all_the_same)
+{
+    for (int k = 0; k < 2; k++) {
+        plan *p = plan_of(OPTIONS(.max_items = 50));
+        if (k == 0)
+            p->options.idle = TWILL_US(100);
+        else
+            p->options.item_timeout = TWILL_SEC(1000);
+        p->options.on_item = NULL;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        for (int i = 0; i < 10; i++)
+            CHECK_EQ(add(p, i), TWILL_OK);
+        CHECK(soon(nothing_pending, p));
+        for (int i = 0; i < 10; i++)
+            CHECK_EQ(atomic_load(&p->taken[i]), 1);
+        CHECK_EQ(stats_of(p).by_idle > 0 || k == 1, true);
+        CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+        free(p);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+static bool one_has_refused(plan *p)
+{
+    unsigned refused;
+    twill__lock(&p->batcher->lock);
+    refused = p->batcher->refused;
+    twill__unlock(&p->batcher->lock);
+    return refused == 1;
+}
+
+static int first_cannot_start(void **state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    return atomic_fetch_add(&starts, 1) == 0 ? 3 : 0;
+}
+
+TEST(one_worker_of_two_cannot_start)
+{
+    twill_report report;
+    plan *p = plan_of(OPTIONS(.max_items = 2, .run.workers = 2, .run.report = &report,
+                              .run.worker_start = first_cannot_start));
+    p->options.on_item = NULL;
+    atomic_store(&starts, 0);
+    if (open_plan(p) != TWILL_OK)
+        return;
+    for (int i = 0; i < 21; i++) {
+        CHECK_EQ(add(p, i), TWILL_OK);
+        if (i == 0)
+            CHECK(soon(one_has_refused, p));
+    }
+    CHECK(soon(nothing_pending, p));
+    CHECK_EQ(stats_of(p).done, 21);
+    CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+    CHECK_EQ(report.status, TWILL_OK);
+    CHECK_EQ(report.done, 21);
+    free(p);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* Items that need no entries, and those that are dropped as they come. */
+TEST(allocation_k_fails_without_futures)
+{
+    for (int drops = 0; drops < 2; drops++)
+        for (unsigned long k = 1;; k++) {
+            plan *p = plan_of(
+                OPTIONS(.max_items = 3, .capacity = drops ? 3 : 100, .linger = TWILL_FOREVER,
+                        .overflow = drops ? TWILL_OVERFLOW_DROP_INCOMING : TWILL_OVERFLOW_BLOCK));
+            unsigned long asked;
+            size_t ended = 0;
+            faults_fail_alloc(k);
+            if (twill_batcher_create(&p->batcher, act, &p->options) == TWILL_OK) {
+                atomic_store(&p->hold, true);
+                for (int i = 0; i < 90; i++) {
+                    twill_status status = add(p, i);
+                    CHECK(status == TWILL_OK || status == TWILL_NO_MEMORY ||
+                          (drops && status == TWILL_DROPPED));
+                    if (status == TWILL_NO_MEMORY)
+                        atomic_store(&p->told[i], 1);
+                    else
+                        ended++;
+                }
+                CHECK_EQ(stats_of(p).added, ended);
+                asked = faults_allocs();
+                CHECK(ended >= 89);
+                atomic_store(&p->hold, false);
+                close_plan(p, 90);
+            } else {
+                asked = faults_allocs();
+                free(p);
+                CHECK_EQ(faults_live(), 0);
+            }
+            harness_reset_faults();
+            if (asked < k)
+                break;
+        }
 }
 
 TEST(allocation_k_fails)

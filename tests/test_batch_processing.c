@@ -779,6 +779,21 @@ TEST(a_token_or_a_deadline_ends_it_between_batches)
 
 static int spread(const twill_batch *batch, const twill_task *task);
 
+static uint64_t no_key(const void *item, const twill_task *task)
+{
+    (void)item;
+    (void)task;
+    return 0;
+}
+
+static void no_item(void *item, const twill_outcome *end, void *result, const twill_task *task)
+{
+    (void)item;
+    (void)end;
+    (void)result;
+    (void)task;
+}
+
 TEST(refusals)
 {
     int items[4] = {0};
@@ -804,6 +819,8 @@ TEST(refusals)
     REFUSED(TWILL_INVALID, .capacity_bytes = 4);
     REFUSED(TWILL_INVALID, .overflow = TWILL_OVERFLOW_REJECT);
     REFUSED(TWILL_INVALID, .coalesce = true);
+    REFUSED(TWILL_INVALID, .key_of = no_key);
+    REFUSED(TWILL_INVALID, .on_item = no_item);
     REFUSED(TWILL_INVALID, .item_timeout = 4);
     REFUSED(TWILL_INVALID, .run.errors_capacity = 4);
     CHECK_EQ(twill_batch_process(items, 4, NULL, 0, 4, NULL, NULL), TWILL_INVALID);
@@ -1077,6 +1094,200 @@ TEST(fork_child_runs_calls)
     }
     CHECK_EQ(waitpid(child, &status, 0), child);
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+/* ---- calls that say something of some of their items ---- */
+
+/* n items in one call, which names `named` of them, good or bad, and returns `code`. */
+typedef struct saying {
+    int code, codes[8];
+    bool named[8], skips;
+    int calls, counts[16];
+} saying;
+
+static int says(twill_batch *batch, const twill_task *task)
+{
+    saying *s = task->context;
+    s->counts[s->calls++ % 16] = (int)batch->count;
+    if (s->calls > 1)
+        return batch->count == 1 ? 7 : 0;
+    for (size_t i = 0; i < batch->count; i++)
+        if (s->named[i])
+            twill_batch_set(batch, i, s->codes[i]);
+    return s->skips ? twill_task_skip(task) : s->code;
+}
+
+typedef struct said {
+    twill_status status, statuses[8];
+    int codes[8];
+    twill_report report;
+} said;
+
+static said after(saying *s, size_t n, twill_batch_options options)
+{
+    static const int items[8] = {0};
+    said out;
+    memset(&out, 0, sizeof out);
+    options.run.context = s;
+    options.run.workers = 1;
+    options.run.report = &out.report;
+    options.run.statuses = out.statuses;
+    options.run.codes = out.codes;
+    out.status = twill_batch_process(items, sizeof *items, NULL, 0, n, says, &options);
+    CHECK_EQ(out.report.total, out.report.done + out.report.failed + out.report.skipped);
+    return out;
+}
+
+TEST(a_skip_is_of_those_that_were_not_named)
+{
+    saying s = {.named = {true, true}, .codes = {55, 0}, .skips = true};
+    said out = after(&s, 4, OPTIONS(.max_items = 4));
+    CHECK_EQ(out.status, TWILL_FAILED);
+    CHECK_EQ(out.report.done, 1);
+    CHECK_EQ(out.report.failed, 1);
+    CHECK_EQ(out.report.skipped, 2);
+    CHECK_EQ(out.statuses[0], TWILL_FAILED);
+    CHECK_EQ(out.codes[0], 55);
+    CHECK_EQ(out.statuses[1], TWILL_OK);
+    s = (saying){.skips = true};
+    out = after(&s, 4, OPTIONS(.max_items = 4));
+    CHECK_EQ(out.report.skipped, 4);
+}
+
+TEST(a_bad_call_names_some_and_the_others_go_again)
+{
+    saying s = {.named = {false, true, false, true}, .code = 7};
+    said out = after(&s, 6, OPTIONS(.max_items = 6, .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+    CHECK_EQ(s.calls, 3); /* 0, 2, 4 and 5, in halves: both are good */
+    CHECK_EQ(s.counts[1], 2);
+    CHECK_EQ(s.counts[2], 2);
+    CHECK_EQ(out.report.done, 6);
+    s = (saying){.named = {true, true, false, true}, .code = 7};
+    out = after(&s, 4, OPTIONS(.max_items = 4, .on_bad_batch = TWILL_BAD_BATCH_BISECT));
+    CHECK_EQ(s.calls, 2); /* the one that is left, alone */
+    CHECK_EQ(out.report.done, 3);
+    CHECK_EQ(out.statuses[2], TWILL_FAILED);
+    CHECK_EQ(out.codes[2], 7);
+}
+
+/* Larger than what a worker has on its stack, and nothing is tried again. */
+TEST(large_batches_without_a_second_try)
+{
+    plan *p = plan_of(600);
+    outcome *out;
+    p->poison[250] = true;
+    p->fails[5] = p->fails[599] = -1;
+    out = run(p, OPTIONS(.max_items = 200, .on_bad_batch = TWILL_BAD_BATCH_FAIL));
+    CHECK_EQ(out->report.failed, 202);
+    CHECK_EQ(out->report.done, 398);
+    for (size_t i = 0; i < 600; i++)
+        CHECK_EQ(out->codes[i], i / 200 == 1 ? 7 : i == 5 || i == 599 ? 1000 + (int)i : 0);
+    CHECK_EQ(atomic_load(&p->calls), 3);
+    finish(p, out);
+}
+
+/* Two batches wait for their retries, in an order that the seed gives. When the first fails for good,
+   nothing of the second matters any more; the other way round it does. */
+TEST(a_batch_above_the_lowest_error_gives_up_its_retries)
+{
+    size_t cut = 0;
+    for (uint64_t seed = 1; seed <= 16; seed++) {
+        plan *p = plan_of(2);
+        outcome *out;
+        p->fails[0] = p->fails[1] = -1;
+        out = run(p, OPTIONS(.max_items = 1, .attempts = 2, .backoff = TWILL_US(20), .seed = seed,
+                             .run.workers = 1, .run.on_error = TWILL_ON_ERROR_LOWEST,
+                             .run.until = twill_within(TWILL_SEC(3600))));
+        CHECK_EQ(out->status, TWILL_FAILED);
+        CHECK_EQ(out->report.first_error.index, 0);
+        CHECK_EQ(out->report.first_error.code, 1000);
+        CHECK_EQ(atomic_load(&p->seen[0]), 2);
+        cut += atomic_load(&p->calls) == 3;
+        finish(p, out);
+    }
+    CHECK(cut > 0 && cut < 16);
+}
+
+/* ---- more than there is ---- */
+
+TEST(more_items_than_any_memory_holds)
+{
+    int item = 0;
+    void *values;
+    size_t count;
+    twill_report report;
+#define TOO_MANY(n, ...)                                                                          \
+    CHECK_EQ(twill_batch_process(&item, 1, NULL, 0, n, act,                                       \
+                                 &OPTIONS(.run.report = &report, .run.workers = 1, __VA_ARGS__)), \
+             TWILL_NO_MEMORY);                                                                    \
+    CHECK_EQ(report.status, TWILL_NO_MEMORY);                                                     \
+    CHECK_EQ(report.skipped, n)
+    TOO_MANY(SIZE_MAX / 16, .max_items = SIZE_MAX, .attempts = 2);
+    TOO_MANY(SIZE_MAX / 16, .max_items = 1, .attempts = 2, .backoff = 1);
+    TOO_MANY(SIZE_MAX / 64, .max_items = 1, .attempts = 2, .backoff = 1);
+    CHECK_EQ(twill_batch_flat_map(&item, 1, SIZE_MAX / 4, spread, sizeof item, &values, &count,
+                                  &OPTIONS(.max_items = 1)),
+             TWILL_NO_MEMORY);
+    CHECK_PTR(values, NULL);
+}
+
+static int emits_too_much(const twill_batch *batch, const twill_task *task)
+{
+    int value = 1;
+    (void)batch;
+    CHECK_EQ(twill_batch_emit(task, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_batch_emit(task, &value), TWILL_NO_MEMORY);
+    return *(const int *)task->context; /* it may say so, or not */
+}
+
+TEST(a_value_that_no_memory_holds)
+{
+    for (int code = 0; code < 2; code++) {
+        int item = 0;
+        void *values;
+        size_t count;
+        twill_report report;
+        CHECK_EQ(twill_batch_flat_map(&item, sizeof item, 1, emits_too_much, SIZE_MAX - 8, &values,
+                                      &count,
+                                      &OPTIONS(.run.report = &report, .run.context = &code)),
+                 TWILL_NO_MEMORY);
+        CHECK_PTR(values, NULL);
+        CHECK_EQ(count, 0);
+        CHECK_EQ(report.done, 0);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static size_t big_at_7(const void *item, const twill_task *task)
+{
+    (void)task;
+    return *(const int *)item == 7 ? 100 : 1;
+}
+
+/* 64 batches: the list of where they begin is full when its end is put behind it. */
+TEST(allocation_k_fails_while_batches_are_cut)
+{
+    for (unsigned long k = 1;; k++) {
+        plan *p = plan_of(64);
+        twill_report report;
+        bool all;
+        twill_status status;
+        faults_fail_alloc(k);
+        status = twill_batch_process(p->items, sizeof *p->items, NULL, 0, 64, act,
+                                     &OPTIONS(.run.context = p, .run.report = &report,
+                                              .max_bytes = 10, .max_items = 1, .attempts = 2,
+                                              .bytes_of = big_at_7, .run.workers = 1));
+        all = faults_allocs() < k;
+        CHECK_EQ(status, all ? TWILL_FAILED : TWILL_NO_MEMORY);
+        CHECK_EQ(report.done, all ? 63 : 0);
+        CHECK_EQ(report.failed, all);
+        CHECK_EQ(atomic_load(&p->calls), all ? 63 : 0);
+        harness_reset_faults();
+        CHECK_EQ(faults_live(), 0);
+        free(p);
+        if (all)
+            break;
+    }
 }
 
 TEST(allocation_k_fails)
