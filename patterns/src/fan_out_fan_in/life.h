@@ -107,8 +107,7 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     if (plan->first > plan->capacity)
         plan->first = plan->capacity;
     plan->bytes = TWILL__LINE;
-    if (!twill__fan_add(&plan->bytes, 1, sizeof(twill_fan)))
-        return TWILL_TOO_BIG;
+    (void)twill__fan_add(&plan->bytes, 1, sizeof(twill_fan));
     plan->slots = plan->bytes;
     (void)twill__fan_add(&plan->bytes, plan->workers, sizeof(twill__fan_slot));
     plan->crew = plan->bytes;
@@ -122,8 +121,8 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->capacity -= plan->workers * plan->places;
     if (plan->first > plan->capacity)
         plan->first = plan->capacity;
-    if (!twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size))
-        return TWILL_TOO_BIG;
+    /* no more than TWILL__FAN_BYTES for each of a few workers */
+    (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size);
     plan->records = plan->bytes;
     return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
 }

@@ -242,6 +242,11 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
                                    twill_ns *now)
 {
     twill__fan_task *task;
+    if (turn->notify && fan->notify) { /* it may end the thread: not with the next one in hand */
+        twill__fan_exit(fan, turn);
+        twill__fan_lock(fan, turn);
+        return true;
+    }
     if (twill__fan_drop_spared(fan, turn)) {
         *now = twill__clock_now();
         return true;
