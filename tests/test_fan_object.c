@@ -1183,3 +1183,294 @@ TEST(create_and_destroy_on_a_pool)
 }
 
 HARNESS_MAIN
+
+/* ---- whatever the options ---- */
+
+/* Goers, readers, and tasks that go and read themselves, on one fan that may end at any time: each
+   task that was accepted runs or is dropped once, each outcome is read once, and nothing hangs. */
+typedef struct crowd {
+    twill_fan *fan;
+    atomic_int next, accepted, read;
+    int n;
+    bool inner;
+    twill_cancel token;
+    int ends_at;
+} crowd;
+
+static crowd all_of_them;
+
+static twill_status go_one(int i, int how);
+
+static int crowd_task(void *arg, void *result, const twill_task *task)
+{
+    int i = (int)(intptr_t)arg;
+    crowd *c = &all_of_them;
+    enter(i);
+    if (result)
+        *(int *)result = i * 2;
+    if (c->inner && i % 5 == 2) {
+        int more = atomic_fetch_add(&c->next, 1);
+        if (more < c->n)
+            (void)go_one(more, i % 3);
+    }
+    if (c->inner && i % 7 == 3) {
+        twill_outcome outcome;
+        int its;
+        if (twill_fan_next_until(c->fan, &its, &outcome, twill_within(TWILL_US(20))) == TWILL_OK) {
+            CHECK(outcome.status != TWILL_OK || its == 2 * (int)(intptr_t)outcome.key);
+            atomic_fetch_add(&c->read, 1);
+        }
+    }
+    if (i % 11 == 4)
+        (void)twill_sleep(twill_within_or_cancelled(TWILL_US(150), task->until.cancel));
+    atomic_fetch_sub(&at_once, 1);
+    if (i == c->ends_at)
+        return twill_task_stop(task);
+    return i % 10 == 9 ? i : i % 13 == 12 ? twill_task_skip(task) : 0;
+}
+
+static twill_status go_one(int i, int how)
+{
+    crowd *c = &all_of_them;
+    twill_status status = how == 0   ? twill_fan_go(c->fan, crowd_task, tag(i), tag(i))
+                          : how == 1 ? twill_fan_try_go(c->fan, crowd_task, tag(i), tag(i))
+                                     : twill_fan_go_until(c->fan, crowd_task, tag(i), tag(i),
+                                                          twill_within(TWILL_US(100)));
+    if (status == TWILL_OK)
+        atomic_fetch_add(&c->accepted, 1);
+    else
+        atomic_fetch_add(&dropped[i], 1); /* it never was the fan's */
+    return status;
+}
+
+static void crowd_goes(void *unused)
+{
+    crowd *c = &all_of_them;
+    int i;
+    (void)unused;
+    while ((i = atomic_fetch_add(&c->next, 1)) < c->n)
+        (void)go_one(i, i % 3);
+}
+
+static void crowd_reads(void *unused)
+{
+    crowd *c = &all_of_them;
+    twill_outcome outcome;
+    twill_status status;
+    int result;
+    (void)unused;
+    for (;;) {
+        status = atomic_load(&c->read) % 3 == 0
+                     ? twill_fan_next_until(c->fan, &result, &outcome, twill_within(TWILL_US(50)))
+                     : twill_fan_next(c->fan, &result, &outcome);
+        if (status == TWILL_CLOSED)
+            return;
+        CHECK(status == TWILL_OK || status == TWILL_TIMEOUT);
+        if (status == TWILL_OK) {
+            CHECK(outcome.status != TWILL_OK || result == 2 * (int)(intptr_t)outcome.key);
+            atomic_fetch_add(&c->read, 1);
+        }
+    }
+}
+
+static unsigned below(unsigned limit)
+{
+    return (unsigned)test_random_below(limit);
+}
+
+TEST(whoever_goes_and_reads_the_books_add_up)
+{
+    crowd *c = &all_of_them;
+    for (int round = 0; round < 60; round++) {
+        twill_pool *pool = NULL;
+        twill_fan_options options = {.run.workers = below(4),
+                                     .in_flight = below(4),
+                                     .max_unread = below(3) ? below(6) : 0,
+                                     .ordered = below(2),
+                                     .timeout = below(3) ? 0 : TWILL_US(100)};
+        unsigned end = below(5);
+        side sides[4];
+        memset(sides, 0, sizeof sides);
+        clear();
+        atomic_store(&c->next, 0);
+        atomic_store(&c->accepted, 0);
+        atomic_store(&c->read, 0);
+        c->n = 20 + (int)below(60);
+        c->inner = below(2);
+        c->ends_at = end == 0 ? (int)below(40) : -1;
+        if (round % 4 == 3) {
+            CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+            options.run.pool = pool;
+        }
+        twill_cancel_init(&c->token, NULL);
+        options.run.until.cancel = end == 1 ? &c->token : NULL;
+        options.run.until.deadline = end == 2 ? twill_now() + TWILL_US(below(500)) : 0;
+        c->fan = make(&options);
+        for (int k = 0; k < 4; k++)
+            begin(&sides[k], c->fan, k < 2 ? crowd_goes : crowd_reads);
+        if (end == 1)
+            twill_cancel_fire(&c->token, 1);
+        else if (end == 3)
+            CHECK_EQ(twill_fan_cancel(c->fan), TWILL_OK);
+        for (int k = 0; k < 4; k++) {
+            if (k == 2)
+                (void)twill_fan_close(c->fan);
+            twill__thread_join(&sides[k].thread);
+        }
+        CHECK_EQ(twill_fan_destroy(c->fan), TWILL_OK);
+        CHECK_EQ(atomic_load(&c->read), atomic_load(&c->accepted));
+        for (int i = 0; i < c->n; i++)
+            CHECK_EQ(atomic_load(&ran[i]) + atomic_load(&dropped[i]), 1);
+        twill_cancel_detach(&c->token);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* ---- other callbacks that end their thread ---- */
+
+static int who_ends; /* the key at whose callback the thread ends */
+
+static void drop_and_end(void *arg, twill_status why, const twill_task *task)
+{
+    note_drop(arg, why, task);
+    if ((int)(intptr_t)arg == who_ends)
+        END_THREAD();
+}
+
+static void cancels(void *side_)
+{
+    side *s = side_;
+    (void)twill_fan_cancel(s->fan);
+    CHECK(false); /* drop has ended this thread */
+}
+
+/* A worker whose task says stop: the rest is dropped by it, or by who reads. */
+static int stops_at_once(void *arg, void *result, const twill_task *task)
+{
+    (void)gated(arg, result, task);
+    return twill_task_stop(task);
+}
+
+/* In a call from outside, and on a worker: what was to be dropped is dropped once, its outcome can be
+   read, and destroy waits for nobody who has gone. */
+TEST(a_drop_ends_its_thread)
+{
+    for (int by = 0; by < 2; by++) {
+        twill_fan *fan;
+        side caller = {.status = TWILL_OK};
+        twill_outcome outcome;
+        int count = 0;
+        clear();
+        who_ends = 2;
+        CHECK_EQ(
+            twill_fan_create(&fan, OPTIONS(.run.workers = 1, .in_flight = 8, .drop = drop_and_end)),
+            TWILL_OK);
+        CHECK_EQ(twill_fan_go(fan, by ? stops_at_once : gated, tag(0), tag(0)), TWILL_OK);
+        wait_inside(1);
+        for (int i = 1; i < 5; i++)
+            CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+        if (by == 0) {
+            begin(&caller, fan, cancels);
+            twill__thread_join(&caller.thread);
+        }
+        atomic_store(&gate, 1);
+        CHECK_EQ(twill_fan_close(fan), by ? TWILL_OK : TWILL_CLOSED);
+        while (twill_fan_next(fan, NULL, &outcome) == TWILL_OK) {
+            CHECK_EQ(outcome.status, outcome.index ? TWILL_CANCELLED : TWILL_OK);
+            count++;
+        }
+        CHECK_EQ(count, 5);
+        CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+        check_books(5, false);
+    }
+}
+
+static int fails(void *arg, void *result, const twill_task *task)
+{
+    (void)result;
+    (void)task;
+    atomic_fetch_add(&ran[(intptr_t)arg], 1);
+    return 3;
+}
+
+static bool enough_and_end(const twill_outcome *outcome, const void *result, const twill_task *task)
+{
+    (void)task;
+    CHECK_EQ(outcome->status == TWILL_OK, result != NULL);
+    END_THREAD();
+    return false;
+}
+
+static void notify_and_end(const twill_task *task)
+{
+    (void)task;
+    if (atomic_exchange(&gate, 1) == 0)
+        END_THREAD();
+}
+
+/* `enough`, in the thread that reads; `notify`, in the worker whose outcome is the first. */
+TEST(enough_or_notify_ends_its_thread)
+{
+    twill_fan *fan;
+    side reader = {.status = TWILL_OK};
+    twill_outcome outcome;
+    int result;
+    clear();
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.workers = 1, .in_flight = 4, .result_size = 4,
+                                            .goal = TWILL_FAN_ENOUGH, .enough = enough_and_end)),
+             TWILL_OK);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_fan_go(fan, i ? quick : fails, tag(i), tag(i)), TWILL_OK);
+    for (int k = 0; k < 2; k++) {
+        begin(&reader, fan, next_and_end);
+        twill__thread_join(&reader.thread);
+    }
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+    clear();
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.workers = 1, .in_flight = 4, .result_size = 4,
+                                            .notify = notify_and_end)),
+             TWILL_OK);
+    for (int i = 0; i < 3; i++)
+        CHECK_EQ(twill_fan_go(fan, quick, tag(i), tag(i)), TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    for (int i = 0; i < 3; i++) {
+        CHECK_EQ(twill_fan_next(fan, &result, &outcome), TWILL_OK);
+        CHECK_EQ(result, 2 * (int)(intptr_t)outcome.key);
+    }
+    CHECK_EQ(twill_fan_next(fan, &result, &outcome), TWILL_CLOSED);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+}
+
+/* Its time is over and its outcome given when it says stop: nothing is spared by that any more. */
+static int late_stop(void *arg, void *result, const twill_task *task)
+{
+    (void)result;
+    enter((int)(intptr_t)arg);
+    (void)twill_sleep((twill_until){0, task->until.cancel});
+    while (!atomic_load(&gate))
+        twill_sleep(twill_within(TWILL_US(50)));
+    (void)twill_task_stop(task);
+    atomic_fetch_sub(&at_once, 1);
+    return 0;
+}
+
+TEST(a_stop_after_the_outcome_says_nothing)
+{
+    twill_outcome outcome;
+    int result = 7;
+    clear();
+    twill_fan *fan =
+        make(OPTIONS(.run.workers = 2, .in_flight = 4, .timeout = TWILL_MS(2), .max_abandoned = 1));
+    CHECK_EQ(twill_fan_go(fan, late_stop, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_next(fan, &result, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    CHECK_EQ(result, 0);
+    atomic_store(&gate, 1);
+    while (atomic_load(&discarded[0]) == 0)
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK); /* it is not closed */
+    CHECK_EQ(twill_fan_next(fan, &result, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_OK);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+}

@@ -1198,3 +1198,258 @@ TEST(the_caller_ends_in_aggregate)
 }
 
 HARNESS_MAIN
+
+/* ---- whatever the options ---- */
+
+typedef struct odd { /* a call of which everything may be odd */
+    int n, task_stop, task_skip, enough_from, ends_at;
+    twill_cancel token;
+    int fires_at;
+    twill_status statuses[MOST];
+    int codes[MOST];
+} odd;
+
+static odd strange;
+
+static int odd_process(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in;
+    int code = process(in, out, task);
+    if (i == strange.fires_at)
+        twill_cancel_fire(&strange.token, 1);
+    if (i == strange.task_stop)
+        return twill_task_stop(task);
+    return i == strange.task_skip ? twill_task_skip(task) : code;
+}
+
+static bool odd_enough(const twill_outcome *outcome, const void *result, const twill_task *task)
+{
+    (void)task;
+    CHECK_EQ(outcome->status == TWILL_OK, result != NULL);
+    return outcome->status == TWILL_OK && (int)outcome->index >= strange.enough_from;
+}
+
+static int below(int limit)
+{
+    return (int)test_random_below((uint64_t)limit);
+}
+
+/* -1, three times of four; else one of n. */
+static int seldom(int n)
+{
+    return below(4) ? -1 : below(n);
+}
+
+static twill_fan_options odd_options(seen *s)
+{
+    static const twill_on_error policies[] = {TWILL_ON_ERROR_DEFAULT, TWILL_ON_ERROR_COLLECT,
+                                              TWILL_ON_ERROR_FIRST, TWILL_ON_ERROR_LIMIT,
+                                              TWILL_ON_ERROR_LOWEST};
+    twill_fan_options o = {.run.workers = (unsigned)below(4), .in_flight = (size_t)below(5)};
+    int n = strange.n = 1 + below(below(4) ? 12 : 200), longest = n > 12 ? 1 : 100;
+    bool quick = below(2);
+    o.goal = (twill_fan_goal)below(TWILL_FAN_ENOUGH + 1);
+    o.quorum = o.goal == TWILL_FAN_QUORUM ? 1 + (size_t)below(n) : 0;
+    o.enough = o.goal == TWILL_FAN_ENOUGH ? odd_enough : NULL;
+    o.max_unread = (size_t)below(3) * (size_t)below(8);
+    o.ordered = below(2);
+    o.run.on_error = policies[below(5)];
+    o.run.max_errors = o.run.on_error == TWILL_ON_ERROR_LIMIT ? (size_t)(1 + below(3)) : 0;
+    o.timeout = below(4) ? 0 : below(2) ? TWILL_FOREVER : TWILL_US(1 + below(300));
+    if (!below(6))
+        o.run.until.deadline = twill_now() + TWILL_US(below(300));
+    if (!below(3))
+        o.run.until.cancel = &strange.token;
+    strange.task_stop = seldom(n);
+    strange.task_skip = seldom(n);
+    strange.fires_at = seldom(n);
+    strange.enough_from = below(2 * n);
+    s->stop_at = seldom(n);
+    s->fail_at = seldom(n);
+    s->pull_fails = seldom(2 * n);
+    s->items = n;
+    s->deaf = below(2);
+    for (int i = 0; i < n; i++) {
+        s->code[i] = below(5) ? 0 : 1 + below(9);
+        s->nap[i] = quick || below(3) ? 0 : TWILL_US(below(longest));
+    }
+    return o;
+}
+
+TEST(whatever_the_options_the_books_add_up)
+{
+    for (int round = 0; round < 100; round++) {
+        seen *s = fresh();
+        bool streams = round % 3 == 0;
+        twill_fan_options o = odd_options(s);
+        size_t counts[3] = {0, 0, 0};
+        twill_cancel_init(&strange.token, NULL);
+        if (streams && o.goal == TWILL_FAN_ALL_OK)
+            o.goal = TWILL_FAN_ALL;
+        o.run.context = s;
+        o.run.report = &s->report;
+        o.drop = note_drop;
+        o.discard = note_discard;
+        if (streams) {
+            (void)twill_fan_stream(pull, sizeof(int), odd_process, sizeof(int), aggregate, &o);
+            check_books(s, (int)s->report.total, false);
+            CHECK(s->report.total <= (size_t)strange.n);
+            twill_cancel_detach(&strange.token);
+            continue;
+        }
+        o.run.statuses = round & 1 ? strange.statuses : NULL;
+        o.run.codes = round & 2 ? strange.codes : NULL;
+        (void)twill_fan_out_fan_in(numbers, sizeof(int), (size_t)strange.n, odd_process,
+                                   sizeof(int), round % 5 ? aggregate : NULL, &o);
+        check_books(s, strange.n, false);
+        for (int i = 0; i < strange.n; i++) {
+            if (o.run.statuses) {
+                twill_status status = strange.statuses[i];
+                bool ran = atomic_load(&s->ran[i]);
+                counts[status == TWILL_OK                                            ? 0
+                       : status == TWILL_CANCELLED || (!ran && status != TWILL_LOST) ? 2
+                                                                                     : 1]++;
+                if (s->aggregated[i])
+                    CHECK_EQ(status, s->status[i]);
+                if (o.run.codes)
+                    CHECK_EQ(strange.codes[i], status == TWILL_FAILED ? s->code[i] : 0);
+            }
+        }
+        if (o.run.statuses) {
+            CHECK_EQ(counts[0], s->report.done);
+            CHECK_EQ(counts[1], s->report.failed);
+            CHECK_EQ(counts[2], s->report.skipped);
+        }
+        twill_cancel_detach(&strange.token);
+    }
+}
+
+/* Sizes at which records, lanes or rings are as small, or as large, as they get. */
+TEST(sizes_at_their_bounds)
+{
+    seen *s = fresh();
+    CHECK_EQ(run(s, 100, OPTIONS(.run.workers = 1, .in_flight = 40, .max_unread = 1)), TWILL_OK);
+    check_books(s, 100, true); /* a lane has most of the records */
+    s = fresh();
+    CHECK_EQ(run(s, 100, OPTIONS(.run.workers = 17, .in_flight = 17, .timeout = TWILL_FOREVER)),
+             TWILL_OK); /* more workers than lanes */
+    check_books(s, 100, true);
+    s = fresh();
+    CHECK_EQ(run(s, 100, OPTIONS(.max_abandoned = 1, .run.workers = 2)), TWILL_OK);
+    check_books(s, 100, true);
+    CHECK_EQ(run(s, 10, OPTIONS(.result_size = 3)), TWILL_INVALID);
+    CHECK_EQ(run(s, 10,
+                 OPTIONS(.ordered = true, .run.workers = 1, .in_flight = SIZE_MAX / 8,
+                         .max_unread = SIZE_MAX / 8)),
+             TWILL_OK); /* no more than there are items */
+    {
+        twill_fan *fan;
+        CHECK_EQ(twill_fan_create(&fan, OPTIONS(.ordered = true, .run.workers = 1, .in_flight = 1,
+                                                .max_unread = SIZE_MAX / 8)),
+                 TWILL_TOO_BIG);
+        CHECK_EQ(twill_fan_create(&fan, OPTIONS(.ordered = true, .run.workers = 1, .in_flight = 32,
+                                                .max_unread = SIZE_MAX / 32 - 4096,
+                                                .result_size = 1 << 20)),
+                 TWILL_TOO_BIG);
+        CHECK_EQ(twill_fan_create(
+                     &fan, OPTIONS(.run.workers = 1, .in_flight = 32, .result_size = SIZE_MAX / 9)),
+                 TWILL_TOO_BIG);
+        CHECK_EQ(twill_fan_create(
+                     &fan, OPTIONS(.run.workers = 1, .in_flight = 1, .result_size = SIZE_MAX / 9)),
+                 TWILL_NO_MEMORY);
+    }
+}
+
+/* ---- forks in the other callbacks of a call ---- */
+
+enum { IN_PULL, IN_ENOUGH, IN_KEPT, IN_REST, IN_PROCESS, FORKS };
+static int fork_in;
+static pid_t call_child;
+
+static void fork_now(int where)
+{
+    if (where == fork_in && call_child < 0)
+        call_child = fork();
+}
+
+static int forking_pull(void *item, const twill_task *task)
+{
+    fork_now(IN_PULL);
+    *(int *)item = 1;
+    return task->index == 3 ? twill_task_stop(task) : 0;
+}
+
+static bool forking_enough(const twill_outcome *outcome, const void *result, const twill_task *task)
+{
+    (void)outcome;
+    (void)result;
+    (void)task;
+    fork_now(IN_ENOUGH);
+    return false;
+}
+
+static int forking_aggregate(const void *result, const twill_outcome *outcome,
+                             const twill_task *task)
+{
+    (void)result;
+    (void)task;
+    fork_now(outcome->started ? IN_KEPT : IN_REST);
+    return 0;
+}
+
+static int forking_process(const void *in, void *out, const twill_task *task)
+{
+    (void)in;
+    (void)out;
+    (void)task;
+    fork_now(IN_PROCESS);
+    return 0;
+}
+
+/* In the child the call says so, in its report, too, and leaves the rest to the parent. */
+TEST(a_fork_in_any_callback_of_a_call)
+{
+#ifdef __SANITIZE_ADDRESS__
+    SKIP("a thread may hold the address sanitizer's own lock while another one forks");
+#endif
+    for (fork_in = 0; fork_in < FORKS; fork_in++) {
+        static const int items[4] = {1, 2, 3, 4};
+        pid_t parent = getpid();
+        twill_report report;
+        twill_cancel token;
+        int status = -1;
+        twill_status answer;
+        twill_fan_options options = {.run.workers = 1, .run.report = &report};
+        call_child = -1;
+        twill_cancel_init(&token, NULL);
+        if (fork_in == IN_REST) { /* no item is begun */
+            twill_cancel_fire(&token, 1);
+            options.run.until.cancel = &token;
+        }
+        if (fork_in == IN_KEPT)
+            options.goal = TWILL_FAN_ALL_OK;
+        if (fork_in == IN_ENOUGH) {
+            options.goal = TWILL_FAN_ENOUGH;
+            options.enough = forking_enough;
+        }
+        if (fork_in == IN_PROCESS)
+            faults_fail_thread(1); /* so the caller runs it */
+        if (fork_in == IN_PULL)
+            answer = twill_fan_stream(forking_pull, sizeof(int), forking_process, 0,
+                                      forking_aggregate, &options);
+        else
+            answer = twill_fan_out_fan_in(items, sizeof *items, 4, forking_process, 0,
+                                          forking_aggregate, &options);
+        if (getpid() != parent)
+            _exit(answer != TWILL_FORKED || report.status != TWILL_FORKED);
+        faults_fail_thread(0);
+        CHECK_EQ(answer, fork_in == IN_REST     ? TWILL_CANCELLED
+                         : fork_in == IN_ENOUGH ? TWILL_FAILED
+                                                : TWILL_OK);
+        CHECK(call_child > 0);
+        CHECK_EQ(waitpid(call_child, &status, 0), call_child);
+        CHECK_EQ(status, 0);
+        twill_cancel_detach(&token);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
