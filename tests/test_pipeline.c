@@ -1116,11 +1116,12 @@ TEST(refusals)
     tally t;
     twill_pipeline_report r;
     twill_status statuses[1];
+    int codes[1];
     tally_init(&t, 3);
     const twill_stage good = SINK(), both = {.work = note, .batch = note_size}, neither = {0},
                       no_output = {.work = note}, passes = WORK(pass_on);
     struct {
-        twill_stage stage[2];
+        twill_stage stage[4];
         size_t n;
         twill_pipeline_options options;
         twill_status status;
@@ -1151,6 +1152,20 @@ TEST(refusals)
          {.tokens = 9},
          TWILL_TOO_BIG},
         {{{.work = note, .workers = UINT_MAX}}, 1, {.tokens = 1u << 20}, TWILL_TOO_BIG},
+        {{{.batch = note_size, .batch_max = SIZE_MAX}}, 1, {.tokens = 9}, TWILL_TOO_BIG},
+        {{good}, 65537, {.tokens = 9}, TWILL_TOO_BIG},
+        {{good}, 1, {.run.codes = codes}, TWILL_INVALID},
+        {{{.work = pass_on, .out_size = 4, .outputs_max = 4096},
+          {.work = pass_on, .out_size = 4, .outputs_max = 4096},
+          {.work = pass_on, .out_size = 4, .outputs_max = 4096},
+          good},
+         4,
+         {.tokens = 9},
+         TWILL_TOO_BIG},
+        {{{.work = pass_on, .out_size = SIZE_MAX / 64}, {.batch = note_size, .batch_max = 100}},
+         2,
+         {.tokens = 100},
+         TWILL_TOO_BIG},
     };
     for (size_t k = 0; k < sizeof rows / sizeof rows[0]; k++) {
         twill_pipeline *p = (twill_pipeline *)&t;
@@ -1171,11 +1186,157 @@ TEST(refusals)
     CHECK_EQ(twill_pipeline_map(&t, 4, &r, 4, 1, &passes, 1,
                                 &(twill_pipeline_options){.run.errors_capacity = 1}),
              TWILL_INVALID);
+    for (size_t pad = 0; pad < 20000; pad += 256) { /* at the bound, whatever stands beside it */
+        const twill_stage wide[] = {{.work = pass_on, .out_size = SIZE_MAX / 2 - pad}, good};
+        twill_status status = twill_pipeline_run(numbers, sizeof(int), wide, 2,
+                                                 &(twill_pipeline_options){.tokens = 1});
+        CHECK(status == TWILL_TOO_BIG || status == TWILL_NO_MEMORY);
+    }
     twill_stage many = passes;
     many.outputs_max = 1;
     CHECK_EQ(twill_pipeline_map(&t, 4, &r, 4, 1, &many, 1, NULL), TWILL_INVALID);
     CHECK_EQ(twill_pipeline_map(&t, 4, &r, 8, 1, &passes, 1, NULL), TWILL_INVALID);
     CHECK_EQ(twill_pipeline_map(&t, 4, &r, 4, SIZE_MAX / 2, &passes, 1, NULL), TWILL_TOO_BIG);
+}
+
+/* ---- at the seams ---- */
+
+static int as_long(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    *(long *)out = *(const int *)in * 2L;
+    return *(const int *)in == 77 ? 5 : 0;
+}
+
+static int as_char(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    *(char *)out = *(const char *)in;
+    return 0;
+}
+
+TEST(a_map_that_makes_no_sense)
+{
+    int items[2] = {1, 2};
+    long results[2] = {7, 7};
+    twill_report report;
+    twill_status statuses[2] = {TWILL_LOST, TWILL_LOST};
+    int codes[2] = {9, 9};
+    const twill_stage longer = {.work = as_long, .out_size = sizeof(long)},
+                      letter = {.work = as_char, .out_size = 4096};
+    twill_pipeline_options o = {
+        .run.report = &report, .run.statuses = statuses, .run.codes = codes};
+    CHECK_EQ(twill_pipeline_map(items, 0, results, 8, 2, &longer, 1, &o), TWILL_INVALID);
+    CHECK_EQ(report.status, TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(NULL, 4, results, 8, 2, &longer, 1, &o), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(items, 4, NULL, 8, 2, &longer, 1, &o), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(items, 4, items, 8, 2, &longer, 1, &o), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(items, 4, results, 8, 2, NULL, 1, &o), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(items, 4, results, 4, 2, NULL, 1, &o), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_map(items, 1, results, 4096, SIZE_MAX / 64, &letter, 1, &o),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_pipeline_map(NULL, 4, NULL, 8, 0, &longer, 1, &o), TWILL_OK); /* nothing */
+    CHECK_EQ(report.total, 0);
+    CHECK_EQ(results[0], 7);
+}
+
+TEST(a_map_without_stages_is_a_copy)
+{
+    int items[2] = {1, 2}, results[2] = {7, 7}, codes[2] = {9, 9};
+    twill_status statuses[2] = {TWILL_LOST, TWILL_LOST};
+    twill_report report;
+    twill_pipeline_options o = {
+        .run.report = &report, .run.statuses = statuses, .run.codes = codes};
+    CHECK_EQ(twill_pipeline_map(items, 4, results, 4, 0, NULL, 0, &o), TWILL_OK);
+    CHECK_EQ(results[0], 7);
+    CHECK_EQ(codes[0], 9);
+    CHECK_EQ(report.total, 0);
+    CHECK_EQ(twill_pipeline_map(items, 4, results, 4, 2, NULL, 0, NULL), TWILL_OK);
+    CHECK_EQ(results[1], 2);
+    CHECK_EQ(statuses[0], TWILL_LOST);
+    CHECK_EQ(twill_pipeline_map(items, 4, results, 4, 2, NULL, 0, &o), TWILL_OK);
+    CHECK_EQ(statuses[1], TWILL_OK);
+    CHECK_EQ(codes[1], 0);
+    CHECK_EQ(report.done, 2);
+    CHECK_EQ(twill_pipeline_map(items, 4, items, 4, 2, NULL, 0, &o), TWILL_OK); /* in place */
+}
+
+/* Codes, statuses, both or neither, of a map that ends early or not, in bursts or one by one. */
+TEST(a_map_says_how_each_item_ended)
+{
+    for (int k = 0; k < 24; k++) {
+        enum { N = 200 };
+        static int items[N], codes[N];
+        static long results[N];
+        static twill_status statuses[N];
+        twill_cancel token;
+        twill_report report;
+        size_t done = 0, failed = 0, skipped = 0;
+        bool stops = k & 4, collects = k & 8;
+        const twill_stage stage = {.work = as_long,
+                                   .out_size = sizeof(long),
+                                   .kind = k < 16 ? TWILL_STAGE_PARALLEL : TWILL_STAGE_IN_ORDER,
+                                   .workers = k < 16 ? 2 : 0};
+        twill_pipeline_options o = {.run.report = &report,
+                                    .run.statuses = k & 1 ? statuses : NULL,
+                                    .run.codes = k & 2 ? codes : NULL,
+                                    .run.on_error =
+                                        collects ? TWILL_ON_ERROR_COLLECT : TWILL_ON_ERROR_FIRST};
+        twill_cancel_init(&token, NULL);
+        if (stops) {
+            twill_cancel_fire(&token, 1);
+            o.run.until.cancel = &token;
+        }
+        for (int i = 0; i < N; i++) {
+            items[i] = i;
+            results[i] = -1;
+            codes[i] = 99;
+            statuses[i] = TWILL_DROPPED;
+        }
+        CHECK_EQ(twill_pipeline_map(items, 4, results, sizeof(long), N, &stage, 1, &o),
+                 stops ? TWILL_CANCELLED : TWILL_FAILED);
+        for (int i = 0; i < N; i++) {
+            done += statuses[i] == TWILL_OK;
+            failed += statuses[i] == TWILL_FAILED;
+            skipped += statuses[i] == TWILL_CANCELLED;
+            if (statuses[i] == TWILL_OK)
+                CHECK_EQ(results[i], 2 * i);
+            if (k & 2)
+                CHECK_EQ(codes[i], !stops && i == 77 ? 5 : 0);
+        }
+        if (k & 1) {
+            CHECK_EQ(done + failed + skipped, N);
+            CHECK_EQ(done, report.done);
+            CHECK_EQ(failed, report.failed);
+            CHECK_EQ(failed, !stops);
+        }
+        if (!stops && collects)
+            CHECK_EQ(report.done, N - 1);
+        twill_cancel_detach(&token);
+    }
+}
+
+/* Into its own output, where one goes. */
+static int emits_in_place(const void *in, void *out, const twill_task *task)
+{
+    int other = 5;
+    *(int *)out = *(const int *)in;
+    if (twill_pipeline_emit(task, NULL) != TWILL_INVALID)
+        return 1;
+    if (twill_pipeline_emit(task, out) != TWILL_OK)
+        return 2;
+    return twill_pipeline_emit(task, &other) == TWILL_TOO_BIG ? 0 : 3;
+}
+
+TEST(an_output_may_be_emitted_where_it_stands)
+{
+    tally t;
+    tally_init(&t, 50);
+    twill_pipeline_options o = with(&t, NULL);
+    const twill_stage stages[] = {WORK(emits_in_place), SINK()};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    for (int i = 0; i < 50; i++)
+        CHECK_EQ(atomic_load(&t.seen[i]), 1);
 }
 
 /* ---- figures ---- */

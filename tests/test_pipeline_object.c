@@ -1324,3 +1324,34 @@ TEST(figures_are_live)
 }
 
 HARNESS_MAIN
+
+TEST(arguments_that_are_not_there)
+{
+    const twill_stage stages[] = {WORK(pass_on), SINK()};
+    twill_pipeline_report report;
+    twill_stage_stats stats[2];
+    twill_stopped stopped = {9, 9, 9};
+    int item = 0;
+    tally_init();
+    CHECK_EQ(twill_pipeline_push(NULL, &item), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_close(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_cancel(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_join(NULL), TWILL_INVALID);
+    CHECK_EQ(twill_pipeline_stop(NULL, twill_within(0), twill_within(0), &stopped), TWILL_INVALID);
+    CHECK_EQ(stopped.finished, 0);
+    CHECK_EQ(twill_pipeline_destroy(NULL), TWILL_OK);
+    twill_pipeline_abandon(NULL);
+    twill_pipeline_get_stats(NULL, &report, NULL);
+    CHECK_EQ(report.run.total, 0);
+    CHECK_EQ(report.failed_stage, SIZE_MAX);
+    twill_pipeline *p = make(stages, 2, NULL);
+    CHECK_EQ(twill_pipeline_push(p, NULL), TWILL_INVALID);
+    push_all(p, 0, 4);
+    CHECK_EQ(twill_pipeline_stop(p, twill_within(TWILL_SEC(20)), twill_within(TWILL_SEC(20)), NULL),
+             TWILL_OK);
+    twill_pipeline_get_stats(p, &report, NULL);
+    CHECK_EQ(report.run.done, 4);
+    twill_pipeline_get_stats(p, NULL, stats);
+    CHECK_EQ(stats[1].in, 4);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
