@@ -1540,3 +1540,235 @@ TEST(statistics_of_time)
 }
 
 HARNESS_MAIN
+
+/* ---- each option by itself ---- */
+
+static atomic_uint option_done, option_ended;
+
+static void option_on_done(const twill_outcome *outcome, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(outcome->status, TWILL_OK);
+    atomic_fetch_add(&option_done, 1);
+}
+
+static void option_discard(void *arg, void *result, int code, const twill_task *task)
+{
+    (void)arg, (void)result, (void)code, (void)task;
+    atomic_fetch_add(&option_ended, 1);
+}
+
+static void option_drop(void *arg, twill_status why, const twill_task *task)
+{
+    (void)arg, (void)why, (void)task;
+    CHECK(false); /* it runs */
+}
+
+static int option_task(void *arg, void *result, const twill_task *task)
+{
+    const twill_submit_options *its = arg;
+    CHECK_EQ(result != NULL, its->result_size != 0);
+    CHECK_PTR(task->context, its->context);
+    CHECK_EQ(!twill_task_cancelled(task), true);
+    return 0;
+}
+
+/* One option that is set makes a task of its own, whichever it is; none makes a plain one. */
+TEST(any_option_alone_is_honoured)
+{
+    twill_cancel token;
+    const twill_submit_options each[] = {{0},
+                                         {.priority = 1},
+                                         {.result_size = 8},
+                                         {.key = &token},
+                                         {.context = &token},
+                                         {.start_at = 1},
+                                         {.start_by = TWILL_FOREVER},
+                                         {.timeout = TWILL_FOREVER},
+                                         {.timeout = TWILL_SEC(3600)},
+                                         {.cancel = &token},
+                                         {.on_done = option_on_done},
+                                         {.drop = option_drop},
+                                         {.discard = option_discard}};
+    enum { EACH = sizeof each / sizeof each[0] };
+    twill_cancel whole;
+    twill_cancel_init(&token, NULL);
+    twill_cancel_init(&whole, NULL);
+    atomic_store(&option_done, 0);
+    atomic_store(&option_ended, 0);
+    for (int k = 0; k < 4; k++) { /* with and without a token of the pool; asked for, or not */
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.workers = 1, .run.until.cancel = k & 1 ? &whole : NULL});
+        twill_future futures[EACH];
+        for (size_t i = 0; i < EACH; i++)
+            CHECK_EQ(twill_pool_submit(pool, option_task, (void *)(uintptr_t)&each[i],
+                                       k & 2 ? &futures[i] : NULL, &each[i]),
+                     TWILL_OK);
+        for (size_t i = 0; i < EACH && k & 2; i++) {
+            twill_outcome outcome;
+            CHECK_EQ(twill_future_wait(futures[i], NULL, &outcome), TWILL_OK);
+            CHECK_PTR(outcome.key, each[i].key);
+            twill_future_release(futures[i]);
+        }
+        CHECK_EQ(idle_stats(pool).done, EACH);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+    CHECK_EQ(atomic_load(&option_done), 4);
+    CHECK_EQ(atomic_load(&option_ended), 4); /* nobody takes a result */
+    twill_cancel_detach(&token);
+    twill_cancel_detach(&whole);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- many at once, one by one ---- */
+
+static atomic_uint many_events, many_queued;
+static void many_event(const twill_task_info *info, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&many_events, 1);
+    atomic_fetch_add(&many_queued, info->event == TWILL_EVENT_QUEUED);
+}
+
+/* With events, or a second token, they go in one by one; and what a full queue does is said of all. */
+TEST(submit_many_by_each_policy)
+{
+    static const twill_overflow policies[] = {
+        TWILL_OVERFLOW_REJECT, TWILL_OVERFLOW_DROP_INCOMING, TWILL_OVERFLOW_DROP_OLDEST,
+        TWILL_OVERFLOW_DROP_NEWEST, TWILL_OVERFLOW_CALLER_RUNS};
+    enum { N = 12 };
+    for (int k = 0; k < 20; k++) {
+        twill_overflow policy = policies[k % 5];
+        bool events = k / 5 & 1, tokens = k / 10 & 1;
+        twill_future futures[N];
+        twill_cancel token, whole;
+        struct gate gate = {0};
+        size_t accepted = 99, ended = 0;
+        twill_pool_stats stats;
+        twill_status status;
+        twill_pool *pool;
+        memset(futures, 0, sizeof futures);
+        twill_cancel_init(&token, NULL);
+        twill_cancel_init(&whole, NULL);
+        atomic_store(&many_events, 0);
+        atomic_store(&many_queued, 0);
+        pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                             .capacity = 5,
+                                             .overflow = policy,
+                                             .run.until.cancel = tokens ? &whole : NULL,
+                                             .on_event = events ? many_event : NULL});
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        status = twill_pool_submit_many(pool, run_it, NULL, N, futures, &accepted,
+                                        tokens ? &(twill_submit_options){.cancel = &token} : NULL);
+        CHECK_EQ(status, policy == TWILL_OVERFLOW_REJECT          ? TWILL_FULL
+                         : policy == TWILL_OVERFLOW_DROP_INCOMING ? TWILL_DROPPED
+                                                                  : TWILL_OK);
+        CHECK_EQ(accepted, policy == TWILL_OVERFLOW_REJECT ? 5 : N);
+        gate_open(&gate);
+        for (size_t i = 0; i < N; i++) {
+            twill_status each = twill_future_wait(futures[i], NULL, NULL);
+            CHECK(each == (i < accepted ? TWILL_OK : TWILL_INVALID) || each == TWILL_FAILED ||
+                  each == TWILL_STALE);
+            ended += each == TWILL_OK;
+            twill_future_release(futures[i]);
+        }
+        CHECK_EQ(ended, policy == TWILL_OVERFLOW_CALLER_RUNS ? N : 5);
+        stats = idle_stats(pool);
+        CHECK_EQ(stats.done, 1 + ended);
+        CHECK_EQ(stats.dropped, accepted - ended);
+        CHECK_EQ(stats.submitted, 1 + accepted);
+        if (events)
+            CHECK_EQ(atomic_load(&many_queued), 1 + accepted);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        twill_cancel_detach(&token);
+        twill_cancel_detach(&whole);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* Some are in when memory ends: they run, and the count says how many. */
+TEST(submit_many_without_memory)
+{
+    for (unsigned long k = 1;; k++) {
+        enum { N = 200 };
+        static twill_future futures[N];
+        size_t accepted = 0;
+        bool all;
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 500});
+        twill_status status;
+        faults_fail_alloc(k);
+        status = twill_pool_submit_many(pool, run_it, NULL, N, futures, &accepted,
+                                        &(twill_submit_options){.result_size = 100});
+        all = status == TWILL_OK;
+        faults_fail_alloc(0);
+        CHECK(status == TWILL_OK || status == TWILL_NO_MEMORY);
+        CHECK_EQ(accepted == N, all);
+        CHECK_EQ(idle_stats(pool).done, accepted);
+        for (size_t i = 0; i < accepted; i++)
+            twill_future_release(futures[i]);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+        if (all)
+            break;
+    }
+}
+
+/* ---- run_all at its seams ---- */
+
+static int all_naps(const void *in, void *out, const twill_task *task)
+{
+    (void)out;
+    if (*(const int *)in == 1)
+        (void)twill_sleep(task->until); /* as long as it may */
+    if (*(const int *)in == 2)
+        return twill_task_stop(task);
+    return *(const int *)in == 3 ? twill_task_skip(task) : 0;
+}
+
+TEST(run_all_at_its_seams)
+{
+    const int items[6] = {0, 3, 0, 2, 0, 0}, late[3] = {0, 1, 0};
+    int results[6];
+    twill_outcome outcomes[6];
+    twill_report report;
+    twill_run_all_options o = {.run.workers = 1, .run.report = &report};
+    CHECK_EQ(twill_run_all(items, 4, NULL, 4, 6, all_naps, NULL, &o), TWILL_INVALID);
+    CHECK_EQ(twill_run_all(items, 4, results, 0, 6, all_naps, NULL, &o), TWILL_INVALID);
+    CHECK_EQ(twill_run_all(items, 4, NULL, 4, 0, all_naps, NULL, &o), TWILL_OK); /* of none */
+    o.timeout = TWILL_FOREVER;
+    CHECK_EQ(twill_run_all(items, 4, NULL, 0, 6, all_naps, outcomes, &o), TWILL_OK);
+    CHECK_EQ(outcomes[1].status, TWILL_CANCELLED); /* it said skip */
+    CHECK_EQ(outcomes[3].status, TWILL_OK);
+    CHECK_EQ(outcomes[5].status, TWILL_CANCELLED); /* it never ran */
+    CHECK_EQ(outcomes[5].attempts, 0);
+    o.timeout = TWILL_FOREVER - 1; /* from now on: for ever */
+    CHECK_EQ(twill_run_all(items, 4, NULL, 0, 1, all_naps, outcomes, &o), TWILL_OK);
+    o.timeout = TWILL_MS(1); /* its own comes before the whole's */
+    o.run.until = twill_within(TWILL_SEC(20));
+    CHECK_EQ(twill_run_all(late, 4, NULL, 0, 3, all_naps, outcomes, &o), TWILL_FAILED);
+    CHECK_EQ(outcomes[1].status, TWILL_TIMEOUT);
+    CHECK_EQ(outcomes[2].status, TWILL_OK);
+    o.run.on_error = TWILL_ON_ERROR_FIRST; /* and the rest does not run */
+    CHECK_EQ(twill_run_all(late, 4, NULL, 0, 3, all_naps, outcomes, &o), TWILL_FAILED);
+    CHECK_EQ(report.first_error.index, 1);
+    CHECK_EQ(report.first_error.status, TWILL_TIMEOUT);
+    CHECK_EQ(outcomes[2].status, TWILL_CANCELLED);
+    o.timeout = TWILL_SEC(3600); /* the whole's comes first */
+    o.run.until = twill_within(TWILL_MS(1));
+    CHECK_EQ(twill_run_all(late, 4, NULL, 0, 3, all_naps, outcomes, &o), TWILL_TIMEOUT);
+    CHECK_EQ(outcomes[1].status, TWILL_OK); /* it came back by itself, in its own time */
+    CHECK_EQ(outcomes[2].status, TWILL_TIMEOUT);
+    CHECK_EQ(outcomes[2].attempts, 0);
+}
+
+TEST(figures_of_no_pool)
+{
+    twill_pool_stats stats;
+    memset(&stats, 1, sizeof stats);
+    twill_pool_get_stats(NULL, &stats);
+    CHECK_EQ(stats.submitted, 0);
+    CHECK_EQ(stats.workers, 0);
+    twill_pool_get_stats(NULL, NULL);
+    CHECK_EQ(twill_pool_workers(NULL), 0);
+}
