@@ -1424,3 +1424,88 @@ TEST(many_pools_come_and_go)
 }
 
 HARNESS_MAIN
+
+/* ---- given up in odd places ---- */
+
+typedef struct nest {
+    struct gate gate;
+    twill_pool *pool;
+    twill_future inner;
+    pthread_t thread;
+    twill_status each;
+} nest;
+
+/* Runs another task while it waits for it, which says that it blocks, and is stuck. */
+static int outer_of_nest(void *nest_, void *result, const twill_task *task)
+{
+    nest *n = nest_;
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(n->pool, block_here, &n->gate, &n->inner, NULL), TWILL_OK);
+    return twill_future_wait(n->inner, NULL, NULL) == TWILL_OK ? 5 : 6;
+}
+
+static void *each_of_nest(void *nest_)
+{
+    nest *n = nest_;
+    n->each = twill_pool_each_worker(n->pool, run_it, NULL, twill_within(TWILL_SEC(20)));
+    return NULL;
+}
+
+/* Both are LOST, who waits for every worker does not wait for this one, and the pool goes on. */
+TEST(a_worker_is_given_up_with_all_that_it_stands_in)
+{
+    nest n = {.each = TWILL_LOST};
+    twill_future outer;
+    twill_outcome outcome;
+    twill_pool_stats stats;
+    clear_counts();
+    n.pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .stuck_after = TWILL_MS(8), .max_abandoned = 1, .on_event = on_event});
+    CHECK_EQ(twill_pool_submit(n.pool, outer_of_nest, &n, &outer, NULL), TWILL_OK);
+    CHECK(gate_inside(&n.gate, 1));
+    CHECK_EQ(pthread_create(&n.thread, NULL, each_of_nest, &n), 0);
+    CHECK_EQ(twill_future_wait(outer, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_LOST);
+    CHECK_EQ(twill_future_wait(n.inner, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_LOST);
+    CHECK(comes_true(gave_up, n.pool, 1));
+    CHECK_EQ(stats_of(n.pool).blocked, 0);
+    pthread_join(n.thread, NULL);
+    CHECK_EQ(n.each, TWILL_OK);
+    CHECK_EQ(twill_pool_submit(n.pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_wait_idle(n.pool), TWILL_OK);
+    gate_open(&n.gate);
+    CHECK(comes_true(gave_up, n.pool, 0));
+    stats = idle_stats(n.pool);
+    CHECK_EQ(stats.lost, 2);
+    CHECK_EQ(stats.blocked, 0);
+    twill_future_release(outer);
+    twill_future_release(n.inner);
+    CHECK_EQ(twill_pool_destroy(n.pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* A pool that was made smaller does not replace the one that is stuck. */
+TEST(one_too_many_is_given_up_and_not_replaced)
+{
+    struct gate gate = {0};
+    twill_pool *pool;
+    clear_counts();
+    pool = pool_of(&(twill_pool_options){
+        .run.workers = 2, .stuck_after = TWILL_MS(20), .max_abandoned = 2, .on_event = on_event});
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(
+            twill_pool_submit(pool, stuck_here, &gate, NULL, &(twill_submit_options){.key = &gate}),
+            TWILL_OK);
+    CHECK(gate_inside(&gate, 2));
+    CHECK_EQ(twill_pool_resize(pool, 1, 0), TWILL_OK);
+    CHECK(comes_true(gave_up, pool, 2));
+    CHECK(comes_true(has_workers, pool, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+    CHECK_EQ(stats_of(pool).lost, 2);
+    gate_open(&gate);
+    CHECK(comes_true(gave_up, pool, 0));
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
