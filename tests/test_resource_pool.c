@@ -2011,6 +2011,234 @@ TEST(a_fork_in_a_callback)
     }
 }
 
+/* In the child every call says so, and touches nothing. */
+static bool all_say_forked(twill_resource_pool *pool)
+{
+    twill_lease two[2] = {{0}};
+    twill_lease_info infos[2];
+    twill_until soon = twill_within(0);
+    int code = 7;
+    return twill_resource_pool_add(pool, thing_of(9)) == TWILL_FORKED &&
+           twill_resource_pool_try_acquire(pool, two) == TWILL_FORKED &&
+           twill_resource_pool_acquire_many_until(pool, two, 2, soon) == TWILL_FORKED &&
+           twill_resource_pool_maintain(pool, &code, soon) == TWILL_FORKED && code == 0 &&
+           twill_resource_pool_evict(pool) == 0 &&
+           twill_resource_pool_resize(pool, 4) == TWILL_FORKED &&
+           twill_resource_pool_leases(pool, infos, 2) == 0 &&
+           twill_resource_pool_drain_until(pool, soon) == TWILL_FORKED;
+}
+
+static pid_t use_child;
+static int use_and_fork(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    use_child = fork();
+    return 0;
+}
+
+TEST(no_call_of_a_forked_child_does_anything)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
+    twill_lease a = {0};
+    int how = 0;
+    pid_t child;
+    OK(twill_resource_pool_acquire(pool, &a));
+    child = fork();
+    if (child == 0)
+        _exit(!all_say_forked(pool));
+    CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    OK(twill_resource_pool_release(pool, &a));
+    /* in the middle of a use: the lease is the parent's */
+    CHECK_EQ(twill_with_resource(pool, use_and_fork, NULL, NULL), TWILL_OK);
+    if (use_child == 0)
+        _exit(atomic_load(&existing) != 1);
+    CHECK(waitpid(use_child, &how, 0) == use_child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    finish(pool);
+}
+
+/* ---- waits that end, or do not begin ---- */
+
+static void drain_it(actor *me)
+{
+    me->status = twill_resource_pool_drain_until(me->pool, me->until);
+}
+
+TEST(a_drain_ends_with_the_last_lease_or_its_token)
+{
+    twill_lease a = {0};
+    twill_cancel token;
+    actor waits = {.n = 0}, gives_up = {.n = 0};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    twill_cancel_init(&token, NULL);
+    CHECK_EQ(twill_resource_pool_drain_until(pool, twill_within(0)),
+             TWILL_INVALID); /* not closed */
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_close(pool));
+    gives_up.until = twill_until_cancelled(&token);
+    go(&gives_up, drain_it, pool);
+    go(&waits, drain_it, pool);
+    for (;;) { /* both wait */
+        bool both;
+        twill__lock(&pool->lock);
+        both = pool->drainers.first && pool->drainers.first != pool->drainers.last;
+        twill__unlock(&pool->lock);
+        if (both)
+            break;
+        twill_sleep(twill_within(TWILL_US(50)));
+    }
+    twill_cancel_fire(&token, 1);
+    join(&gives_up);
+    CHECK_EQ(gives_up.status, TWILL_CANCELLED);
+    OK(twill_resource_pool_release(pool, &a));
+    join(&waits);
+    CHECK_EQ(waits.status, TWILL_OK);
+    twill_cancel_detach(&token);
+    finish(pool);
+}
+
+/* Somebody waits for three of a pool that shrinks to two: never any more. */
+TEST(who_waits_for_more_than_is_left_is_told)
+{
+    twill_lease a[2] = {{0}};
+    actor timed = {.n = 3, .until = twill_within(TWILL_SEC(20))}, for_ever = {.n = 3};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 4});
+    for (int k = 0; k < 2; k++)
+        OK(twill_resource_pool_acquire(pool, &a[k]));
+    go(&timed, acquire_many, pool);
+    until_waiting(pool, 1);
+    go(&for_ever, acquire_many, pool);
+    until_waiting(pool, 2);
+    OK(twill_resource_pool_resize(pool, 2));
+    join(&timed);
+    join(&for_ever);
+    CHECK_EQ(timed.status, TWILL_TOO_BIG);
+    CHECK_EQ(for_ever.status, TWILL_TOO_BIG);
+    for (int k = 0; k < 2; k++)
+        OK(twill_resource_pool_release(pool, &a[k]));
+    CHECK_EQ(twill_resource_pool_resize(pool, SIZE_MAX), TWILL_TOO_BIG);
+    finish(pool);
+}
+
+TEST(a_larger_pool_without_memory)
+{
+    twill_lease a = {0};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
+    faults_fail_alloc(1);
+    CHECK_EQ(twill_resource_pool_resize(pool, 100), TWILL_NO_MEMORY);
+    faults_fail_alloc(0);
+    CHECK_EQ(stats_of(pool).max, 2);
+    OK(twill_resource_pool_acquire(pool, &a));
+    OK(twill_resource_pool_resize(pool, 100));
+    OK(twill_resource_pool_release(pool, &a));
+    finish(pool);
+}
+
+/* After a failed creation: who has less time than the pause takes that, who has more the pause. */
+TEST(a_pause_and_a_deadline)
+{
+    twill_lease a = {0};
+    twill_resource_pool *pool = pool_of(
+        (twill_resource_pool_options){.max = 1, .create_pause = TWILL_MS(8), .max_creating = 1});
+    atomic_store(&refuse_create, 1);
+    CHECK_EQ(twill_resource_pool_acquire(pool, &a), TWILL_FAILED);
+    CHECK_EQ(twill_resource_pool_acquire_until(pool, &a, twill_within(TWILL_US(200))),
+             TWILL_TIMEOUT);
+    CHECK_EQ(twill_resource_pool_maintain(pool, NULL, twill_within(TWILL_SEC(9))), TWILL_OK);
+    OK(twill_resource_pool_acquire_until(pool, &a, twill_within(TWILL_SEC(20))));
+    OK(twill_resource_pool_release(pool, &a));
+    finish(pool);
+}
+
+/* A lifetime for ever ends nothing; a leak that nobody wants to hear of is counted. */
+TEST(for_ever_and_unheard)
+{
+    twill_lease a = {0}, b = {0};
+    twill_resource_pool *pool =
+        pool_of((twill_resource_pool_options){.max = 1,
+                                              .max_lifetime = TWILL_FOREVER,
+                                              .max_idle_time = TWILL_FOREVER,
+                                              .leak_after = TWILL_US(100)});
+    OK(twill_resource_pool_acquire(pool, &a));
+    twill_sleep(twill_within(TWILL_US(200)));
+    CHECK_EQ(twill_resource_pool_acquire_until(pool, &b, twill_within(TWILL_US(100))),
+             TWILL_TIMEOUT);
+    CHECK_EQ(stats_of(pool).leaks, 1);
+    OK(twill_resource_pool_release(pool, &a));
+    OK(twill_resource_pool_maintain(pool, NULL, twill_within(TWILL_SEC(9))));
+    CHECK_EQ(stats_of(pool).idle, 1);
+    finish(pool);
+}
+
+/* ---- ended threads around a use ---- */
+
+static atomic_int end_in_reset;
+static int renew_and_end(void *resource, const twill_task *task)
+{
+    (void)renew(resource, task);
+    if (atomic_exchange(&end_in_reset, 0))
+        END_THREAD();
+    return 0;
+}
+
+static void end_in_thread(void *resource, twill_resource_end why, const twill_task *task)
+{
+    end(resource, why, task);
+    if (atomic_exchange(&end_in_reset, 0))
+        END_THREAD();
+}
+
+static void use_well(actor *me)
+{
+    int code = 0;
+    (void)twill_with_resource(me->pool, use_it, &code, NULL);
+    CHECK(false);
+}
+
+static void use_breaks(actor *me)
+{
+    twill_report report;
+    int code = 2; /* it says that it is broken */
+    twill_with_resource_options options = {.report = &report};
+    (void)twill_with_resource(me->pool, use_it, &code, &options);
+    CHECK(false); /* a callback has ended this thread */
+}
+
+/* `use` was over: what reset or destroy does to the thread is not its fault, and nothing is lent. */
+TEST(what_follows_a_use_may_end_its_thread)
+{
+    for (int by = 0; by < 2; by++) {
+        actor who = {.n = 0};
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){
+            .max = 1, .reset = by ? NULL : renew_and_end, .destroy = by ? end_in_thread : NULL});
+        atomic_store(&end_in_reset, 1);
+        go(&who, by ? use_breaks : use_well, pool);
+        twill__thread_join(&who.thread);
+        CHECK_EQ(atomic_load(&end_in_reset), 0);
+        CHECK_EQ(stats_of(pool).leased, 0);
+        finish(pool);
+    }
+}
+
+static int other_call(void *resource, const twill_task *task)
+{
+    twill__call other = {NULL};
+    twill_task of_another = {.private_ = &other};
+    (void)resource;
+    twill_resource_pool_broken(NULL);
+    twill_resource_pool_broken(&(twill_task){0});
+    twill_resource_pool_broken(&of_another);
+    (void)task;
+    return 0;
+}
+
+TEST(broken_is_said_by_the_task_of_a_use_alone)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    CHECK_EQ(twill_with_resource(pool, other_call, NULL, NULL), TWILL_OK);
+    CHECK_EQ(stats_of(pool).idle, 1);
+    finish(pool);
+}
+
 /* ---- many at once ---- */
 
 static void use_often(actor *me)
