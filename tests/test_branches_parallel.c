@@ -241,4 +241,271 @@ TEST(costs_do_not_cut_an_ordered_reduce)
     CHECK_EQ(sum, 77);
 }
 
+/* ---- whatever the options ---- */
+
+/* A loop whose items may fail, stop, skip or fire the token of the whole: no item runs twice, the report
+   and the statuses add up and say the same, and a loop that nothing has ended gives its result. */
+enum { ODD_MOST = 400, NEVER = ODD_MOST };
+static struct odd {
+    size_t n, fails_at, stops_at, skips_at, fires_at, slow_from;
+    twill_cancel token;
+    atomic_uchar ran[ODD_MOST];
+    atomic_int live; /* accumulators */
+} odd;
+
+static size_t below(size_t limit)
+{
+    return (size_t)test_random_below(limit);
+}
+
+static size_t seldom(size_t n)
+{
+    return below(3) || !n ? NEVER : below(n);
+}
+
+static int odd_item(size_t i, const twill_task *task)
+{
+    CHECK_EQ(atomic_fetch_add(&odd.ran[i], 1), 0);
+    if (i >= odd.slow_from) {
+        twill_ns end = twill_now() + TWILL_US(15);
+        while (twill_now() < end) {}
+    }
+    if (i == odd.fires_at)
+        twill_cancel_fire(&odd.token, 1);
+    if (i == odd.stops_at)
+        return twill_task_stop(task);
+    if (i == odd.skips_at)
+        return twill_task_skip(task);
+    return i == odd.fails_at ? 100 + (int)i : 0;
+}
+
+static int odd_for(const twill_task *task)
+{
+    return odd_item(task->index, task);
+}
+
+static int odd_map(const void *in, void *out, const twill_task *task)
+{
+    CHECK_EQ(*(const uint32_t *)in, task->index);
+    *(uint32_t *)out = *(const uint32_t *)in * 2;
+    return odd_item(task->index, task);
+}
+
+static int odd_range(size_t begin, size_t end, const twill_task *task)
+{
+    for (size_t i = begin; i < end; i++) {
+        int code = odd_item(i, task);
+        if (i == odd.stops_at || i == odd.skips_at) /* said of the range */
+            return 0;
+        if (code)
+            return twill_task_fail(task, i, code);
+    }
+    return 0;
+}
+
+static uint64_t odd_cost(size_t index, const twill_task *task)
+{
+    (void)task;
+    return index % 7;
+}
+
+static bool odd_test(const void *item, const twill_task *task)
+{
+    (void)odd_item(task->index, task);
+    return *(const uint32_t *)item % 5 == 2;
+}
+
+static int odd_identity(void *acc, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&odd.live, 1);
+    memset(acc, 0, 200);
+    return 0;
+}
+
+static void odd_dispose(void *acc, const twill_task *task)
+{
+    (void)acc, (void)task;
+    atomic_fetch_sub(&odd.live, 1);
+}
+
+static int odd_fold(void *acc, size_t begin, size_t end, const twill_task *task)
+{
+    for (size_t i = begin; i < end; i++) {
+        int code = odd_item(i, task);
+        *(uint64_t *)acc += i + 1;
+        if (code)
+            return code;
+    }
+    return 0;
+}
+
+static int odd_sum(void *left, void *right, const twill_task *task)
+{
+    (void)task;
+    *(uint32_t *)left += *(uint32_t *)right;
+    return 0;
+}
+
+static twill_parallel_options odd_options(void)
+{
+    twill_parallel_options o = {.run.workers = (unsigned)below(5), .chunk = below(2) * below(9)};
+    size_t n = odd.n = below(8) ? below(60) : below(ODD_MOST);
+    o.schedule = (twill_schedule)below(TWILL_SCHEDULE_COST + 1);
+    o.cost_of = o.schedule == TWILL_SCHEDULE_COST ? odd_cost : NULL;
+    o.run.on_error = (twill_on_error)below(TWILL_ON_ERROR_LIMIT + 1);
+    o.run.max_errors = o.run.on_error == TWILL_ON_ERROR_LIMIT ? 1 + below(3) : 0;
+    o.run.until.cancel = below(2) ? &odd.token : NULL;
+    if (!below(8))
+        o.run.until.deadline = twill_now() + TWILL_US((twill_ns)below(100));
+    odd.fails_at = seldom(n);
+    odd.stops_at = seldom(n);
+    odd.skips_at = seldom(n);
+    odd.fires_at = seldom(n);
+    odd.slow_from = below(4) ? NEVER : below(n + 1);
+    memset((void *)odd.ran, 0, sizeof odd.ran);
+    atomic_store(&odd.live, 0);
+    return o;
+}
+
+/* Nothing has ended it, and nothing was left out. */
+static bool odd_is_whole(const twill_parallel_options *o)
+{
+    return odd.fails_at == NEVER && odd.stops_at == NEVER && odd.skips_at == NEVER &&
+           (odd.fires_at == NEVER || !o->run.until.cancel) && !o->run.until.deadline;
+}
+
+static void check_odd(const twill_report *report, const twill_status *statuses)
+{
+    size_t counts[3] = {0, 0, 0};
+    CHECK_EQ(report->total, odd.n);
+    CHECK_EQ(report->total, report->done + report->failed + report->skipped);
+    for (size_t i = 0; statuses && i < odd.n; i++)
+        counts[statuses[i] == TWILL_OK ? 0 : statuses[i] == TWILL_FAILED ? 1 : 2]++;
+    if (statuses) {
+        CHECK_EQ(counts[0], report->done);
+        CHECK_EQ(counts[1], report->failed);
+        CHECK_EQ(counts[2], report->skipped);
+    }
+}
+
+TEST(loops_add_up_whatever_the_options)
+{
+    static uint32_t in[ODD_MOST], out[ODD_MOST];
+    static twill_status statuses[ODD_MOST];
+    static int codes[ODD_MOST];
+    for (uint32_t i = 0; i < ODD_MOST; i++)
+        in[i] = i;
+    for (int round = 0; round < 300; round++) {
+        twill_parallel_options o = odd_options();
+        twill_report report;
+        twill_status status;
+        bool asks = below(2);
+        twill_cancel_init(&odd.token, NULL);
+        o.run.report = &report;
+        o.run.statuses = asks ? statuses : NULL;
+        o.run.codes = asks && below(2) ? codes : NULL;
+        if (round % 3 == 0)
+            status = twill_parallel_for(odd.n, odd_for, &o);
+        else if (round % 3 == 1)
+            status = twill_parallel_map(in, 4, out, 4, odd.n, odd_map, &o);
+        else
+            status = twill_parallel_range(odd.n, odd_range, &o);
+        CHECK_EQ(status, report.status);
+        check_odd(&report, o.run.statuses);
+        if (odd_is_whole(&o)) {
+            CHECK_EQ(status, TWILL_OK);
+            CHECK_EQ(report.done, odd.n);
+        }
+        if (report.first_error.status) /* none where the serial loop stops before it */
+            CHECK_EQ(report.first_error.index, odd.fails_at);
+        for (size_t i = 0; o.run.codes && i < odd.n; i++)
+            CHECK_EQ(codes[i], statuses[i] == TWILL_FAILED ? 100 + (int)i : 0);
+        for (size_t i = 0; round % 3 == 1 && i < odd.n && status == TWILL_OK; i++)
+            if (asks && statuses[i] == TWILL_OK)
+                CHECK_EQ(out[i], 2 * i);
+        twill_cancel_detach(&odd.token);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int odd_order(const void *a, const void *b, const twill_task *task)
+{
+    uint32_t x = *(const uint32_t *)a / 4, y = *(const uint32_t *)b / 4;
+    (void)task;
+    if (odd.fires_at != NEVER && x == odd.fires_at)
+        twill_cancel_fire(&odd.token, 1);
+    return x < y ? -1 : x > y;
+}
+
+TEST(algorithms_give_their_result_or_say_why_not)
+{
+    static uint32_t in[ODD_MOST], out[ODD_MOST];
+    for (int round = 0; round < 300; round++) {
+        twill_parallel_options o = odd_options();
+        twill_status status;
+        bool whole;
+        size_t got = 77;
+        uint64_t sum[25] = {77};
+        twill_cancel_init(&odd.token, NULL);
+        if (round % 5 && o.schedule == TWILL_SCHEDULE_COST) {
+            o.schedule = TWILL_SCHEDULE_AUTO;
+            o.cost_of = NULL;
+        }
+        whole = odd_is_whole(&o);
+        for (uint32_t i = 0; i < ODD_MOST; i++)
+            in[i] = i;
+        if (round % 5 == 0) {
+            status = twill_parallel_find(in, 4, odd.n, &got, odd_test, &o);
+            if (status == TWILL_OK && whole)
+                CHECK_EQ(got, odd.n > 2 ? 2 : odd.n);
+            CHECK(got == odd.n || got % 5 == 2);
+        } else if (round % 5 == 1) {
+            status = twill_parallel_filter(in, 4, odd.n, below(2) ? in : NULL, &got, odd_test, &o);
+            if (status == TWILL_OK && whole)
+                CHECK_EQ(got, (odd.n + 2) / 5);
+            if (status != TWILL_OK)
+                CHECK_EQ(got, 0);
+        } else if (round % 5 == 2) {
+            twill_reducer reducer = {.size = below(2) ? 200 : 8,
+                                     .fold = odd_fold,
+                                     .combine = add_right,
+                                     .unordered = below(2),
+                                     .blocks = below(2) * below(20)};
+            if (reducer.size == 200) {
+                reducer.identity = odd_identity;
+                reducer.dispose = odd_dispose;
+            }
+            o.schedule = TWILL_SCHEDULE_AUTO;
+            o.cost_of = NULL;
+            status = twill_parallel_reduce(odd.n, &reducer, sum, &o);
+            if (status == TWILL_OK && whole)
+                CHECK_EQ(sum[0], (uint64_t)odd.n * (odd.n + 1) / 2);
+            if (status != TWILL_OK)
+                CHECK_EQ(sum[0], 77);
+            if (reducer.dispose)
+                CHECK_EQ(atomic_load(&odd.live), status == TWILL_OK);
+        } else if (round % 5 == 3) {
+            uint32_t start = 5;
+            status = twill_parallel_scan(in, out, 4, odd.n, below(2) ? &start : NULL, odd_sum, &o);
+            if (status == TWILL_OK && odd.n > 1)
+                CHECK(out[odd.n - 1] == odd.n * (odd.n - 1) / 2 ||
+                      out[odd.n - 1] == 5 + (odd.n - 1) * (odd.n - 2) / 2);
+        } else {
+            o.chunk = 0;
+            o.schedule = TWILL_SCHEDULE_AUTO;
+            o.cost_of = NULL;
+            for (size_t i = 0; i < odd.n; i++)
+                in[i] = (uint32_t)((i * 37) % (odd.n ? odd.n : 1));
+            status = twill_parallel_sort(in, odd.n, 4, odd_order, &o);
+            for (size_t i = 1; i < odd.n && status == TWILL_OK; i++)
+                CHECK(in[i - 1] / 4 <= in[i] / 4);
+        }
+        if (whole)
+            CHECK(status == TWILL_OK || status == TWILL_INVALID);
+        twill_cancel_detach(&odd.token);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 HARNESS_MAIN

@@ -179,7 +179,7 @@ static inline void twill__filter_steps(twill__job *job, void *data)
     twill__sweep_init(&loop, filter->n, twill__filter_body, filter, filter->options);
     loop.cuts = filter->cuts;
     twill__sweep_pass(job, &loop);
-    if (!twill__all_well(job, filter->n)) {
+    if (!twill__ends_well(job, filter->n)) {
         filter->kept = 0;
         return;
     }

@@ -24,6 +24,20 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     return !stop || ended == total;
 }
 
+/* After the last pass over the items, before a result is given: likewise. If items were skipped, and the
+   token has fired or the deadline passed by now, they may have given up because of it; if not by now,
+   it comes too late. */
+static inline bool twill__ends_well(twill__job *job, size_t total)
+{
+    /* relaxed: after the join */
+    if (job->may_end && atomic_load_explicit(&job->stop_at, memory_order_relaxed) == SIZE_MAX)
+        (void)twill__stopped(job, twill__clock_now());
+    if (!twill__all_well(job, total))
+        return false;
+    job->may_end = false; /* twill__answer does not look again */
+    return true;
+}
+
 /* A pass after the last item is done, when token and deadline come too late: it runs to its end.
    deaf: memory that stays if a callback ends the calling thread. */
 static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,

@@ -245,6 +245,8 @@ static inline bool twill__reduce_run(twill__job *job, twill__reduce *reduce, twi
             return false;
     if (reduce->levels)
         twill__acc_move(reduce, reduce->group, 0);
+    if (!twill__ends_well(job, reduce->n))
+        return false;
     memcpy(reduce->result, twill__acc(reduce, 0), reduce->reducer->size);
     reduce->state[0] = TWILL__ACC_NONE;
     return true;
@@ -282,7 +284,7 @@ static inline void twill__unordered_body(twill__job *job, twill_task *task, size
 static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce, twill_task *task)
 {
     size_t first = 0;
-    if (!twill__all_well(job, reduce->n))
+    if (!twill__ends_well(job, reduce->n))
         return false;
     while (first < reduce->group && reduce->state[first] == TWILL__ACC_NONE)
         first++;
