@@ -790,6 +790,118 @@ TEST(window_changes)
     CHECK_EQ(drain_at(&limiter, 13 * S), 3);
 }
 
+/* ---- windows by the real clock, and far ahead ---- */
+
+TEST(a_window_gives_what_it_has)
+{
+    twill_ns starts[5];
+    twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){.tokens = 5,
+                                                                         .per = TWILL_SEC(3600),
+                                                                         .kind = TWILL_RATE_WINDOW,
+                                                                         .starts = starts,
+                                                                         .starts_count = 5});
+    CHECK_EQ(twill_rate_limiter_available(&limiter), 5);
+    CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 3), 3);
+    CHECK_EQ(twill_rate_limiter_available(&limiter), 2);
+    CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 9), 2);
+    CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 9), 0);
+    CHECK_EQ(twill_rate_limiter_take_up_to(&limiter, 0), 0);
+    CHECK_EQ(twill_rate_limiter_available(&limiter), 0);
+    CHECK(twill_rate_limiter_wait_time(&limiter, 1) > TWILL_SEC(3500));
+    twill_rate_limiter_give_back(&limiter, 2);
+    CHECK_EQ(twill_rate_limiter_available(&limiter), 2);
+    CHECK_EQ(stats_of(&limiter).granted, 5);
+}
+
+/* One window after another; what is reserved is not unused. */
+TEST(a_window_is_reserved_ahead)
+{
+    twill_ns starts[8];
+    twill_reservation r, late;
+    twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){
+        .tokens = 2, .kind = TWILL_RATE_WINDOW, .starts = starts, .starts_count = 8});
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 2, TWILL_FOREVER, 0, &r), TWILL_OK);
+    CHECK_EQ(r.due, 0);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 2, TWILL_FOREVER, 0, &r), TWILL_OK);
+    CHECK_EQ(r.due, S);
+    twill_rate_limiter_give_back(&limiter, 2); /* the newest are reserved: nothing is unused */
+    CHECK_EQ(stats_of(&limiter).given_back, 0);
+    CHECK_EQ(try_at(&limiter, 1, S / 2), TWILL_EMPTY);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, S / 2, &late), TWILL_OK);
+    CHECK_EQ(late.due, 2 * S);
+    twill_rate_limiter_penalise(&limiter, 10 * S); /* from the newest instant on */
+    twill_rate_limiter_penalise(&limiter, 1);      /* a smaller one changes nothing */
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, S / 2, &late), TWILL_OK);
+    CHECK_EQ(late.due, S / 2 + 10 * S);
+}
+
+TEST(a_window_longer_than_time)
+{
+    twill_ns starts[2];
+    twill_reservation r;
+    twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){.tokens = 1,
+                                                                         .per = TWILL_FOREVER - 1,
+                                                                         .kind = TWILL_RATE_WINDOW,
+                                                                         .starts = starts,
+                                                                         .starts_count = 2});
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, S, &r), TWILL_OK);
+    CHECK_EQ(r.due, S);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, S, &r), TWILL_TIMEOUT);
+    CHECK_EQ(drain_at(&limiter, INT64_MAX - 1), 0);
+    twill_rate_limiter_give_back(&limiter, 1); /* long before there was time */
+    CHECK_EQ(drain_at(&limiter, INT64_MAX - 1), 1);
+}
+
+/* ---- reservations that are more, or later, than there can be ---- */
+
+TEST(reservations_at_the_ends)
+{
+    twill_reservation r, s, t;
+    twill_rate_limiter debt = limiter_of(
+        (twill_rate_limiter_options){.tokens = 10, .burst = 4, .oversize = TWILL_RATE_DEBT});
+    CHECK_EQ(twill_rate_limiter_reserve_at(&debt, 9, TWILL_FOREVER, 0, &r), TWILL_OK); /* a debt */
+    CHECK_EQ(twill_rate_limiter_reserve_at(&debt, 1, TWILL_FOREVER, 0, &s), TWILL_OK);
+    CHECK_EQ(s.due, 6 * S / 10);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&debt, 9, TWILL_FOREVER, 0, &t), TWILL_OK);
+    CHECK_EQ(t.due, 10 * S / 10);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&debt, 1, TWILL_FOREVER, 0, &r), TWILL_OK);
+    CHECK(!twill_rate_limiter_cancel(&debt, &t)); /* a debt with another behind it: no hole */
+    CHECK(twill_rate_limiter_cancel(&debt, &s));  /* a hole */
+    CHECK_EQ(twill_rate_limiter_reserve_at(&debt, 9, TWILL_FOREVER, 0, &t), TWILL_OK);
+    CHECK(t.due > r.due); /* a debt takes no hole */
+    CHECK_EQ(twill_rate_limiter_reserve_at(&debt, 1, 0, 0, &s), TWILL_TIMEOUT);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&debt, 1, TWILL_FOREVER, 0, &s), TWILL_OK);
+    CHECK_EQ(s.due, 6 * S / 10);
+    CHECK(twill_rate_limiter_cancel(&debt, &s));
+    twill_rate_limiter_penalise(&debt, 100 * S); /* holes are lost */
+    CHECK_EQ(stats_of(&debt).lost_in_cancel, 9 + 1);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&debt, 1, 99 * S, 0, &s), TWILL_TIMEOUT);
+    /* one a century: the second is beyond all time */
+    twill_rate_limiter slow =
+        limiter_of((twill_rate_limiter_options){.tokens = 1, .per = TWILL_FOREVER - 1, .burst = 1});
+    CHECK_EQ(twill_rate_limiter_reserve_at(&slow, 1, TWILL_FOREVER, S, &r), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&slow, 1, TWILL_FOREVER, S, &r), TWILL_TIMEOUT);
+    /* and more than any word holds */
+    twill_rate_limiter wide = limiter_of((twill_rate_limiter_options){
+        .tokens = 1, .per = 1, .burst = UINT64_C(1) << 60, .oversize = TWILL_RATE_SPLIT});
+    twill_status status = TWILL_OK;
+    for (int k = 0; k < 64 && status == TWILL_OK; k++)
+        status = twill_rate_limiter_reserve_at(&wide, UINT64_C(1) << 60, TWILL_FOREVER, S, &r);
+    CHECK(status == TWILL_TOO_BIG || status == TWILL_TIMEOUT);
+}
+
+TEST(slower_than_a_unit_in_years)
+{
+    twill_rate_limiter limiter;
+    twill_reservation r;
+    for (int power = -1074; power < -40; power += 11) {
+        CHECK_EQ(twill_rate_limiter_init_per_second(&limiter, ldexp(1, power), 1), TWILL_OK);
+        CHECK_EQ(try_at(&limiter, 1, 0), TWILL_OK);
+        CHECK_EQ(try_at(&limiter, 1, TWILL_SEC(1000000)), TWILL_EMPTY);
+        (void)twill_rate_limiter_reserve_at(&limiter, 1, TWILL_FOREVER, 0, &r);
+    }
+}
+
 /* Try, reserve, cancel and give back at random: no half-open window has more than N. */
 TEST(no_window_of_n_has_more)
 {
