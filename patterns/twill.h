@@ -9254,6 +9254,20 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     return !stop || ended == total;
 }
 
+/* After the last pass over the items, before a result is given: likewise. If items were skipped, and the
+   token has fired or the deadline passed by now, they may have given up because of it; if not by now,
+   it comes too late. */
+static inline bool twill__ends_well(twill__job *job, size_t total)
+{
+    /* relaxed: after the join */
+    if (job->may_end && atomic_load_explicit(&job->stop_at, memory_order_relaxed) == SIZE_MAX)
+        (void)twill__stopped(job, twill__clock_now());
+    if (!twill__all_well(job, total))
+        return false;
+    job->may_end = false; /* twill__answer does not look again */
+    return true;
+}
+
 /* A pass after the last item is done, when token and deadline come too late: it runs to its end.
    deaf: memory that stays if a callback ends the calling thread. */
 static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
@@ -9549,6 +9563,8 @@ static inline bool twill__reduce_run(twill__job *job, twill__reduce *reduce, twi
             return false;
     if (reduce->levels)
         twill__acc_move(reduce, reduce->group, 0);
+    if (!twill__ends_well(job, reduce->n))
+        return false;
     memcpy(reduce->result, twill__acc(reduce, 0), reduce->reducer->size);
     reduce->state[0] = TWILL__ACC_NONE;
     return true;
@@ -9586,7 +9602,7 @@ static inline void twill__unordered_body(twill__job *job, twill_task *task, size
 static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce, twill_task *task)
 {
     size_t first = 0;
-    if (!twill__all_well(job, reduce->n))
+    if (!twill__ends_well(job, reduce->n))
         return false;
     while (first < reduce->group && reduce->state[first] == TWILL__ACC_NONE)
         first++;
@@ -9944,7 +9960,7 @@ static inline void twill__filter_steps(twill__job *job, void *data)
     twill__sweep_init(&loop, filter->n, twill__filter_body, filter, filter->options);
     loop.cuts = filter->cuts;
     twill__sweep_pass(job, &loop);
-    if (!twill__all_well(job, filter->n)) {
+    if (!twill__ends_well(job, filter->n)) {
         filter->kept = 0;
         return;
     }
@@ -18757,6 +18773,11 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
                                    twill_ns *now)
 {
     twill__fan_task *task;
+    if (turn->notify && fan->notify) { /* it may end the thread: not with the next one in hand */
+        twill__fan_exit(fan, turn);
+        twill__fan_lock(fan, turn);
+        return true;
+    }
     if (twill__fan_drop_spared(fan, turn)) {
         *now = twill__clock_now();
         return true;
@@ -20121,8 +20142,7 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     if (plan->first > plan->capacity)
         plan->first = plan->capacity;
     plan->bytes = TWILL__LINE;
-    if (!twill__fan_add(&plan->bytes, 1, sizeof(twill_fan)))
-        return TWILL_TOO_BIG;
+    (void)twill__fan_add(&plan->bytes, 1, sizeof(twill_fan));
     plan->slots = plan->bytes;
     (void)twill__fan_add(&plan->bytes, plan->workers, sizeof(twill__fan_slot));
     plan->crew = plan->bytes;
@@ -20136,8 +20156,8 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->capacity -= plan->workers * plan->places;
     if (plan->first > plan->capacity)
         plan->first = plan->capacity;
-    if (!twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size))
-        return TWILL_TOO_BIG;
+    /* no more than TWILL__FAN_BYTES for each of a few workers */
+    (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size);
     plan->records = plan->bytes;
     return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
 }
@@ -25197,7 +25217,6 @@ static inline bool twill__rate_unreserve(twill__rate *me, uint64_t *word,
     bool back;
     if (!(tag & TWILL__RESERVED_LIVE) || tag >> 2 != me->turn || now >= reservation->due)
         return false;
-    reservation->private_words[2] = 0;
     if (me->kind) {
         back = reservation->private_words[0] == me->u.window.written;
         if (back)
@@ -25208,6 +25227,7 @@ static inline bool twill__rate_unreserve(twill__rate *me, uint64_t *word,
         n >>= scale.shift;
         back = twill__rate_unreserve_bucket(me, word, reservation);
     }
+    reservation->private_words[2] = 0; /* not again */
     if (back)
         me->given_back += n;
     else
@@ -29533,16 +29553,13 @@ static inline size_t twill__key_bucket_of(const twill__stock *stock, uint64_t ke
     return (size_t)twill__random(&mixed) & (stock->buckets - 1);
 }
 
-/* Whether an entry must wait for one with its key that is in another lot's hands. */
-static inline bool twill__key_taken(const twill__stock *stock, const twill__entry *entry,
-                                    const twill__batch_lot *lot)
+/* Whether an entry that holds no key must wait for the one that holds its. */
+static inline bool twill__key_taken(const twill__stock *stock, const twill__entry *entry)
 {
     const twill__entry *other;
-    if (!stock->flights || entry->in_flight)
-        return false;
     for (other = stock->flights[twill__key_bucket_of(stock, entry->key)]; other;
          other = other->hashed)
-        if (other->key == entry->key && other->lot != lot)
+        if (other->key == entry->key)
             return true;
     return false;
 }
@@ -29637,7 +29654,7 @@ static inline void twill__entry_promote(twill__stock *stock, twill__entry *entry
     for (twill__entry *other = heir->follower; other; other = other->follower)
         other->leader = heir;
     twill__open_out(stock, entry, heir);
-    if (stock->flights && entry->in_flight)
+    if (entry->in_flight)
         twill__key_take(stock, heir);
 }
 
@@ -30060,10 +30077,10 @@ static inline void twill__batcher_settle(twill__batcher *batcher, twill__batcher
     }
 }
 
+/* After the last item has left the books: nobody tells, and whoever waits is inside. */
 static inline bool twill__batcher_deserted(const twill__batcher *batcher)
 {
-    return !batcher->adders.first && !batcher->flushers.first && !batcher->inside &&
-           !batcher->callings && !twill__lock_wanted(&batcher->lock);
+    return !batcher->inside && !twill__lock_wanted(&batcher->lock);
 }
 
 /* Workers that look without the lock must see it, before they are called. */
@@ -30373,7 +30390,7 @@ static inline bool twill__shift_take(twill__shift *shift, twill__batch_lot *lot,
     if (stock->flights && !waiting) { /* those that wait hold their keys */
         bool all = true, any = false;
         for (twill__entry *entry = lot->first; entry; entry = entry->next) {
-            bool taken = twill__key_taken(stock, entry, lot);
+            bool taken = twill__key_taken(stock, entry);
             entry->state = taken ? TWILL__SLOT_BAD : TWILL__SLOT_ENDED;
             all = all && !taken;
             any = any || !taken;
@@ -30494,10 +30511,8 @@ static inline bool twill__shift_pick(twill__shift *shift)
     if (twill__batcher_reap(batcher, now, &shift->ended_at))
         return true;
     twill__open_look(batcher, now);
-    for (twill__batch_lot *lot = stock->waiting.first; lot && lot->due <= now && !shift->lot;
-         lot = lot->next)
-        if (twill__shift_take(shift, lot, true, now))
-            break;
+    if (stock->waiting.first && stock->waiting.first->due <= now)
+        (void)twill__shift_take(shift, stock->waiting.first, true, now);
     for (twill__batch_lot *lot = stock->ready.first; lot && !shift->lot; lot = lot->next)
         if (twill__shift_take(shift, lot, false, now))
             break;
@@ -30846,7 +30861,6 @@ static inline bool twill__shift_decide(twill__shift *shift, twill__batcher_turn 
             entry->started = 0;
         }
         entry->where = TWILL__ENDED_ITEM;
-        entry->lot = NULL; /* it may be another one before the key is given back */
         tells = tells || entry->has_future;
     }
     if (!lot)
@@ -31276,7 +31290,7 @@ static inline bool twill__batcher_open_for(twill__batcher *batcher, const twill_
 {
     twill__stock *stock = &batcher->stock;
     size_t used = stock->open ? stock->open->bytes : 0;
-    if (arrival->bytes > batcher->max_bytes - used || twill__open_find(stock, arrival->key))
+    if (arrival->bytes > batcher->max_bytes - used)
         twill__lot_close(stock, TWILL__BY_BYTES);
     if (stock->open)
         return false;
@@ -31431,8 +31445,6 @@ static inline twill_status twill__batcher_wait_room(twill__batcher *batcher,
         return status;
     if ((runs || twill__batcher_may_help(batcher, until)) && twill__batcher_help(batcher, turn))
         return twill__batcher_here(batcher) ? TWILL_OK : TWILL_FORKED;
-    if (batcher->closed || (!batcher->adders.first && twill__batcher_room(batcher, bytes, true)))
-        return TWILL_OK;
     me.bytes = bytes;
     status = twill__batcher_wait(batcher, turn, &batcher->adders, &me, until);
     *granted = status == TWILL_OK && me.node.answer == TWILL_OK;
@@ -31583,9 +31595,7 @@ static inline void twill__batcher_expire(twill__record *record)
     if (!twill__entry_open(record))
         return;
     twill__batcher_enter(batcher, &turn);
-    if (twill__clock_now() < twill__entry_expires(batcher, entry)) {
-        /* too early */
-    } else if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
+    if (entry->where == TWILL__PENDING_ITEM || entry->where == TWILL__MERGED_ITEM) {
         twill__batcher_end_one(batcher, &turn, entry, TWILL_TIMEOUT);
     } else if (entry->where == TWILL__RUNNING_ITEM && !entry->decided) {
         twill__entry_decide(&batcher->stock, entry, TWILL_TIMEOUT, 0);
@@ -31718,44 +31728,26 @@ static inline size_t twill__batcher_buckets(const twill__batcher *batcher)
     return buckets;
 }
 
-/* Adds count * size to *bytes. False: too much. */
-static inline bool twill__bytes_add(size_t *bytes, size_t count, size_t size)
-{
-    if (size && count > (SIZE_MAX / 2 - *bytes) / size)
-        return false;
-    *bytes += count * size;
-    return true;
-}
-
 /* One block: the batcher, the crew's memory, shifts, keys. */
 static inline twill_status twill__batcher_memory(twill__batcher **out, const twill__batcher *shape)
 {
-    size_t bytes = TWILL__LINE + sizeof *shape, crew, shifts, rooms, tops, flights, opens;
+    size_t crew, shifts, rooms, tops, flights, opens, end;
     size_t buckets = twill__batcher_buckets(shape), workers = shape->workers, room;
     char *memory, *at;
     twill__batcher *batcher;
     if (shape->max_items > SIZE_MAX / 64)
         return TWILL_TOO_BIG;
     room = twill__shift_bytes(shape);
+    if (room > SIZE_MAX / 2 / workers) /* workers, and all but the rooms, are bounded */
+        return TWILL_TOO_BIG;
     crew = sizeof *shape; /* a multiple of a line, by its alignment */
-    if (!twill__bytes_add(&bytes, 1, twill__crew_bytes(shape->workers, shape->workers)))
-        return TWILL_TOO_BIG;
-    shifts = bytes - TWILL__LINE;
-    if (!twill__bytes_add(&bytes, workers, (sizeof(twill__shift) + 15) / 16 * 16))
-        return TWILL_TOO_BIG;
-    rooms = bytes - TWILL__LINE;
-    if (!twill__bytes_add(&bytes, workers, room))
-        return TWILL_TOO_BIG;
-    tops = bytes - TWILL__LINE;
-    if (!twill__bytes_add(&bytes, workers, sizeof(twill__shift *)))
-        return TWILL_TOO_BIG;
-    flights = bytes - TWILL__LINE;
-    if (!twill__bytes_add(&bytes, buckets, sizeof(twill__entry *)))
-        return TWILL_TOO_BIG;
-    opens = bytes - TWILL__LINE;
-    if (shape->options.coalesce && !twill__bytes_add(&bytes, buckets, sizeof(twill__key_bucket)))
-        return TWILL_TOO_BIG;
-    memory = (char *)TWILL_MALLOC(bytes);
+    shifts = crew + twill__crew_bytes(shape->workers, shape->workers);
+    rooms = shifts + workers * ((sizeof(twill__shift) + 15) / 16 * 16);
+    tops = rooms + workers * room;
+    flights = tops + workers * sizeof(twill__shift *);
+    opens = flights + buckets * sizeof(twill__entry *);
+    end = opens + (shape->options.coalesce ? buckets * sizeof(twill__key_bucket) : 0);
+    memory = (char *)TWILL_MALLOC(TWILL__LINE + end);
     if (!memory)
         return TWILL_NO_MEMORY;
     at = memory + (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
@@ -31908,8 +31900,6 @@ static inline twill_status twill__batcher_await(twill__batcher *batcher, twill__
                 return TWILL_FORKED;
             continue;
         }
-        if (twill__batcher_oldest(batcher) >= target)
-            break;
         me.target = target;
         status = twill__batcher_wait(batcher, turn, &batcher->flushers, &me, until);
         if (status != TWILL_OK && status != TWILL_EMPTY)

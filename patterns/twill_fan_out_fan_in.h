@@ -6809,6 +6809,11 @@ static inline bool twill__fan_step(twill_fan *fan, twill__fan_turn *turn, twill_
                                    twill_ns *now)
 {
     twill__fan_task *task;
+    if (turn->notify && fan->notify) { /* it may end the thread: not with the next one in hand */
+        twill__fan_exit(fan, turn);
+        twill__fan_lock(fan, turn);
+        return true;
+    }
     if (twill__fan_drop_spared(fan, turn)) {
         *now = twill__clock_now();
         return true;
@@ -8173,8 +8178,7 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     if (plan->first > plan->capacity)
         plan->first = plan->capacity;
     plan->bytes = TWILL__LINE;
-    if (!twill__fan_add(&plan->bytes, 1, sizeof(twill_fan)))
-        return TWILL_TOO_BIG;
+    (void)twill__fan_add(&plan->bytes, 1, sizeof(twill_fan));
     plan->slots = plan->bytes;
     (void)twill__fan_add(&plan->bytes, plan->workers, sizeof(twill__fan_slot));
     plan->crew = plan->bytes;
@@ -8188,8 +8192,8 @@ static inline twill_status twill__fan_plan_memory(twill__fan_plan *plan)
     plan->capacity -= plan->workers * plan->places;
     if (plan->first > plan->capacity)
         plan->first = plan->capacity;
-    if (!twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size))
-        return TWILL_TOO_BIG;
+    /* no more than TWILL__FAN_BYTES for each of a few workers */
+    (void)twill__fan_add(&plan->bytes, plan->workers * plan->places, plan->task_size);
     plan->records = plan->bytes;
     return twill__fan_add(&plan->bytes, plan->first, plan->task_size) ? TWILL_OK : TWILL_TOO_BIG;
 }

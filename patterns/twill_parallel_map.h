@@ -6208,6 +6208,20 @@ static inline bool twill__all_well(twill__job *job, size_t total)
     return !stop || ended == total;
 }
 
+/* After the last pass over the items, before a result is given: likewise. If items were skipped, and the
+   token has fired or the deadline passed by now, they may have given up because of it; if not by now,
+   it comes too late. */
+static inline bool twill__ends_well(twill__job *job, size_t total)
+{
+    /* relaxed: after the join */
+    if (job->may_end && atomic_load_explicit(&job->stop_at, memory_order_relaxed) == SIZE_MAX)
+        (void)twill__stopped(job, twill__clock_now());
+    if (!twill__all_well(job, total))
+        return false;
+    job->may_end = false; /* twill__answer does not look again */
+    return true;
+}
+
 /* A pass after the last item is done, when token and deadline come too late: it runs to its end.
    deaf: memory that stays if a callback ends the calling thread. */
 static __attribute__((noinline)) void twill__run_deaf(twill__job *job, twill__pass *pass,
@@ -6503,6 +6517,8 @@ static inline bool twill__reduce_run(twill__job *job, twill__reduce *reduce, twi
             return false;
     if (reduce->levels)
         twill__acc_move(reduce, reduce->group, 0);
+    if (!twill__ends_well(job, reduce->n))
+        return false;
     memcpy(reduce->result, twill__acc(reduce, 0), reduce->reducer->size);
     reduce->state[0] = TWILL__ACC_NONE;
     return true;
@@ -6540,7 +6556,7 @@ static inline void twill__unordered_body(twill__job *job, twill_task *task, size
 static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce, twill_task *task)
 {
     size_t first = 0;
-    if (!twill__all_well(job, reduce->n))
+    if (!twill__ends_well(job, reduce->n))
         return false;
     while (first < reduce->group && reduce->state[first] == TWILL__ACC_NONE)
         first++;
@@ -6898,7 +6914,7 @@ static inline void twill__filter_steps(twill__job *job, void *data)
     twill__sweep_init(&loop, filter->n, twill__filter_body, filter, filter->options);
     loop.cuts = filter->cuts;
     twill__sweep_pass(job, &loop);
-    if (!twill__all_well(job, filter->n)) {
+    if (!twill__ends_well(job, filter->n)) {
         filter->kept = 0;
         return;
     }

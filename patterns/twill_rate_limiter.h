@@ -4362,7 +4362,6 @@ static inline bool twill__rate_unreserve(twill__rate *me, uint64_t *word,
     bool back;
     if (!(tag & TWILL__RESERVED_LIVE) || tag >> 2 != me->turn || now >= reservation->due)
         return false;
-    reservation->private_words[2] = 0;
     if (me->kind) {
         back = reservation->private_words[0] == me->u.window.written;
         if (back)
@@ -4373,6 +4372,7 @@ static inline bool twill__rate_unreserve(twill__rate *me, uint64_t *word,
         n >>= scale.shift;
         back = twill__rate_unreserve_bucket(me, word, reservation);
     }
+    reservation->private_words[2] = 0; /* not again */
     if (back)
         me->given_back += n;
     else
