@@ -215,7 +215,8 @@ TEST(sizes_beyond_size_t)
         {SIZE_MAX / 2 + 1, {.capacity = TWILL_RENDEZVOUS}},
         {1, {.capacity = SIZE_MAX / 32, .order = TWILL_ORDER_LIFO}}, /* the cells */
         {1,                                                          /* the heap beside them */
-         {.capacity = SIZE_MAX / 2 / (sizeof(twill__cell) + sizeof(size_t) / 2),
+         {.capacity = SIZE_MAX / 2 / (sizeof(twill__cell) + sizeof(twill__ranked) / 2),
+          .max_age = 1,
           .order = TWILL_ORDER_PRIORITY,
           .priority_of = by_value}},
     };

@@ -417,9 +417,10 @@ static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t 
                                                 const twill_queue_options *options)
 {
     bool priority = options->order == TWILL_ORDER_PRIORITY;
-    bool cells = priority || options->order == TWILL_ORDER_LIFO || options->bytes_of ||
-                 options->max_age || options->overflow == TWILL_OVERFLOW_DROP_INCOMING ||
-                 options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    bool unordered = options->order == TWILL_ORDER_LIFO ||
+                     options->overflow == TWILL_OVERFLOW_DROP_INCOMING ||
+                     options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    bool cells = options->bytes_of || options->max_age || (unordered && !priority);
     memset(plan, 0, sizeof *plan);
     if (!item_size || !twill__queue_options_valid(options))
         return TWILL_INVALID;
@@ -436,7 +437,7 @@ static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t 
     }
     if (priority) {
         plan->heap = plan->bytes;
-        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(size_t)))
+        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__ranked)))
             return TWILL_TOO_BIG;
     }
     plan->ring = options->engine != TWILL_ENGINE_LOCK && twill__queue_plain(options);
@@ -468,11 +469,11 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
     if (plan->cells)
         queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
     if (plan->heap)
-        queue->store.heap = (size_t *)(void *)(base + plan->heap);
+        queue->store.heap = (twill__ranked *)(void *)(base + plan->heap);
     if (plan->ring)
         twill__ring_init(&queue->ring, item_size, plan->capacity, base + plan->items);
     for (size_t k = 0; plan->heap && k < plan->capacity; k++)
-        queue->store.heap[k] = k;
+        queue->store.heap[k].place = k;
     queue->generation = twill__generation();
     /* set: generation was asked */
     queue->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);

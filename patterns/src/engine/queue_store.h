@@ -12,12 +12,19 @@ typedef struct twill__cell { /* what is known of an item */
     size_t bytes;
 } twill__cell;
 
+/* In a heap: all that its order asks for, so that a step touches one line. */
+typedef struct twill__ranked {
+    int64_t key;
+    uint64_t number;
+    size_t place;
+} twill__ranked;
+
 typedef struct twill__store {
     size_t size, capacity, length; /* size of an item; places; items inside */
     char *items;
-    twill__cell *cells; /* NULL: the place of an item says its number */
-    size_t *heap;       /* places: [0, length) are a heap, the rest are free; NULL: a ring */
-    size_t head;        /* ring: the place of the oldest */
+    twill__cell *cells;  /* by place; NULL: the entry, or the place of an item, says its number */
+    twill__ranked *heap; /* [0, length) are a heap, the places of the rest are free; NULL: a ring */
+    size_t head;         /* ring: the place of the oldest */
     bool lifo;
     uint64_t next; /* the number of the next item */
 } twill__store;
@@ -30,48 +37,50 @@ static inline size_t twill__place_at(const twill__store *store, size_t k)
 }
 
 /* ---- heap ---- */
-/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of places, so that items
+/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of entries, so that items
    stay where they are. */
 
-static inline bool twill__sooner(const twill__store *store, size_t place, size_t other)
+/* Without a branch: which of two is the sooner is anybody's guess. */
+static inline bool twill__sooner(const twill__ranked *a, const twill__ranked *b)
 {
-    const twill__cell *a = &store->cells[place], *b = &store->cells[other];
-    return a->key != b->key ? a->key < b->key : a->number < b->number;
+    return (a->key < b->key) | ((a->key == b->key) & (a->number < b->number));
 }
 
-static inline void twill__sift_up(twill__store *store, size_t at, size_t place)
+static inline void twill__sift_up(twill__store *store, size_t at, twill__ranked entry)
 {
-    while (at > 0 && twill__sooner(store, place, store->heap[(at - 1) / 2])) {
-        store->heap[at] = store->heap[(at - 1) / 2];
+    twill__ranked *heap = store->heap;
+    while (at > 0 && twill__sooner(&entry, &heap[(at - 1) / 2])) {
+        heap[at] = heap[(at - 1) / 2];
         at = (at - 1) / 2;
     }
-    store->heap[at] = place;
+    heap[at] = entry;
 }
 
-static inline void twill__sift_down(twill__store *store, size_t at, size_t place)
+static inline void twill__sift_down(twill__store *store, size_t at, twill__ranked entry)
 {
+    twill__ranked *heap = store->heap;
     for (size_t child; at < store->length / 2; at = child) {
         child = 2 * at + 1;
-        if (child + 1 < store->length &&
-            twill__sooner(store, store->heap[child + 1], store->heap[child]))
-            child++;
-        if (!twill__sooner(store, store->heap[child], place))
+        if (child + 1 < store->length)
+            child += twill__sooner(&heap[child + 1], &heap[child]);
+        if (!twill__sooner(&heap[child], &entry))
             break;
-        store->heap[at] = store->heap[child];
+        heap[at] = heap[child];
     }
-    store->heap[at] = place;
+    heap[at] = entry;
 }
 
 static inline void twill__heap_remove(twill__store *store, size_t at)
 {
-    size_t gone = store->heap[at], last = store->heap[--store->length];
+    size_t gone = store->heap[at].place;
+    twill__ranked last = store->heap[--store->length];
     if (at < store->length) {
-        if (at > 0 && twill__sooner(store, last, store->heap[(at - 1) / 2]))
+        if (at > 0 && twill__sooner(&last, &store->heap[(at - 1) / 2]))
             twill__sift_up(store, at, last);
         else
             twill__sift_down(store, at, last);
     }
-    store->heap[store->length] = gone; /* free */
+    store->heap[store->length].place = gone; /* free */
 }
 
 /* ---- in, out ---- */
@@ -79,13 +88,14 @@ static inline void twill__heap_remove(twill__store *store, size_t at)
 /* There is room. */
 static inline void twill__store_put(twill__store *store, const void *item, const twill__cell *cell)
 {
-    size_t place = store->heap ? store->heap[store->length] : twill__place_at(store, store->length);
+    size_t place =
+        store->heap ? store->heap[store->length].place : twill__place_at(store, store->length);
     twill__copy(store->items + place * store->size, item, store->size);
     if (store->cells)
         store->cells[place] = *cell;
     store->length++;
     if (store->heap)
-        twill__sift_up(store, store->length - 1, place);
+        twill__sift_up(store, store->length - 1, (twill__ranked){cell->key, cell->number, place});
 }
 
 typedef enum twill__which { TWILL__NEXT, TWILL__OLDEST, TWILL__NEWEST } twill__which;
@@ -99,8 +109,7 @@ static inline size_t twill__store_find(const twill__store *store, twill__which w
         return last ? store->length - 1 : 0;
     }
     for (size_t at = 1; which != TWILL__NEXT && at < store->length; at++) {
-        uint64_t number = store->cells[store->heap[at]].number;
-        uint64_t best = store->cells[store->heap[found]].number;
+        uint64_t number = store->heap[at].number, best = store->heap[found].number;
         if (which == TWILL__OLDEST ? number < best : number > best)
             found = at;
     }
@@ -112,14 +121,16 @@ static inline twill__cell twill__store_cell(const twill__store *store, size_t at
 {
     twill__cell cell = {store->next - store->length + at, 0, 0, 0};
     if (store->cells)
-        cell = store->cells[store->heap ? store->heap[at] : twill__place_at(store, at)];
+        return store->cells[store->heap ? store->heap[at].place : twill__place_at(store, at)];
+    if (store->heap)
+        cell.number = store->heap[at].number;
     return cell;
 }
 
 /* Takes the item at `at` (in a ring: the first or the last); `to` may be NULL. */
 static inline void twill__store_take(twill__store *store, size_t at, void *to)
 {
-    size_t place = store->heap ? store->heap[at] : twill__place_at(store, at);
+    size_t place = store->heap ? store->heap[at].place : twill__place_at(store, at);
     if (to)
         twill__copy(to, store->items + place * store->size, store->size);
     if (store->heap) {
