@@ -1,4 +1,5 @@
-/* twill_queue, blocking: one item at a time, or in batches. */
+/* twill_queue, blocking: one item at a time, or in batches; the sixth argument: with a feature that
+ * a ring cannot have. */
 #include "bench_queue.h"
 
 #define TWILL_IMPLEMENTATION
@@ -6,12 +7,61 @@
 
 static twill_queue *queue;
 
-static twill_queue_engine engine;
+static twill_queue_options options;
+
+static int queue_priority(const void *item, const twill_task *task)
+{
+    (void)task;
+    return (int)(*(const uint64_t *)item % 4);
+}
+
+static size_t queue_bytes(const void *item, const twill_task *task)
+{
+    (void)item;
+    (void)task;
+    return 8;
+}
+
+static void queue_level(bool high, size_t length, const twill_task *task)
+{
+    (void)high;
+    (void)length;
+    (void)task;
+}
+
+/* A feature that costs something, by name; false: there is no such one. */
+static bool queue_with(const char *feature)
+{
+    if (strcmp(feature, "lock") == 0) {
+        options.engine = TWILL_ENGINE_LOCK;
+    } else if (strcmp(feature, "priority") == 0) {
+        options.order = TWILL_ORDER_PRIORITY;
+        options.priority_of = queue_priority;
+        options.ageing = TWILL_FOREVER;
+    } else if (strcmp(feature, "lifo") == 0) {
+        options.order = TWILL_ORDER_LIFO;
+    } else if (strcmp(feature, "bytes") == 0) {
+        options.bytes_of = queue_bytes;
+        options.max_bytes = SIZE_MAX;
+    } else if (strcmp(feature, "level") == 0) {
+        options.on_level = queue_level;
+        options.high_mark = 1;
+    } else if (strcmp(feature, "age") == 0) {
+        options.max_age = TWILL_FOREVER;
+    } else {
+        return false;
+    }
+    return true;
+}
 
 static void queue_open(size_t capacity)
 {
-    if (twill_queue_create(
-            &queue, 8, &(twill_queue_options){.capacity = capacity, .engine = engine}) != TWILL_OK)
+    options.capacity = capacity;
+    if (options.high_mark) {
+        options.low_mark = capacity / 4;
+        options.high_mark = capacity - options.low_mark;
+    }
+    if (twill_queue_create(&queue, 8, &options) != TWILL_OK)
         exit(4);
 }
 
@@ -51,8 +101,8 @@ static void queue_close(void)
 
 int main(int argc, char **argv)
 {
-    if (argc > 6 && strcmp(argv[6], "lock") == 0)
-        engine = TWILL_ENGINE_LOCK;
+    if (argc > 6 && !queue_with(argv[6]))
+        return 2;
     int status = bench_queue_main(argc, argv);
     if (status == 0 && getenv("BENCH_STATS")) { /* for tuning, not for the tables */
         twill_queue_stats s;
