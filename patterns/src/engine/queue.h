@@ -739,7 +739,7 @@ static inline void twill__queue_evict(twill__queue *queue, twill__which which, t
 
 /* When the first item to look at expires; TWILL_FOREVER: never. A push in need of room looks at the
    oldest, a pop at the one that it would get. */
-static inline twill_ns twill__queue_expiry(const twill__queue *queue, twill__which which)
+static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
 {
     twill_ns at;
     if (queue->max_age == TWILL_FOREVER || !queue->store.length)

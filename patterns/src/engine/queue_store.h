@@ -22,9 +22,12 @@ typedef struct twill__ranked {
 typedef struct twill__store {
     size_t size, capacity, length; /* size of an item; places; items inside */
     char *items;
-    twill__cell *cells;  /* by place; NULL: the entry, or the place of an item, says its number */
-    twill__ranked *heap; /* [0, length) are a heap, the places of the rest are free; NULL: a ring */
-    size_t head;         /* ring: the place of the oldest */
+    twill__cell *cells; /* by place; NULL: the entry, or the place of an item, says its number */
+    twill__ranked
+        *heap; /* [0, sorted) are a heap, [sorted, length) stand behind it as they came, the
+                            places of the rest are free; NULL: a ring */
+    size_t sorted;
+    size_t head; /* ring: the place of the oldest */
     bool lifo;
     uint64_t next; /* the number of the next item */
 } twill__store;
@@ -38,7 +41,8 @@ static inline size_t twill__place_at(const twill__store *store, size_t k)
 
 /* ---- heap ---- */
 /* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of entries, so that items
-   stay where they are. */
+   stay where they are. Who puts an item in leaves its entry behind the heap, and who looks for one
+   lets all of those rise: so the lines of the heap stay with those who take. */
 
 /* Without a branch: which of two is the sooner is anybody's guess. */
 static inline bool twill__sooner(const twill__ranked *a, const twill__ranked *b)
@@ -81,6 +85,13 @@ static inline void twill__heap_remove(twill__store *store, size_t at)
             twill__sift_down(store, at, last);
     }
     store->heap[store->length].place = gone; /* free */
+    store->sorted = store->length;
+}
+
+static inline void twill__store_rank(twill__store *store)
+{
+    for (; store->sorted < store->length; store->sorted++)
+        twill__sift_up(store, store->sorted, store->heap[store->sorted]);
 }
 
 /* ---- in, out ---- */
@@ -93,21 +104,22 @@ static inline void twill__store_put(twill__store *store, const void *item, const
     twill__copy(store->items + place * store->size, item, store->size);
     if (store->cells)
         store->cells[place] = *cell;
-    store->length++;
     if (store->heap)
-        twill__sift_up(store, store->length - 1, (twill__ranked){cell->key, cell->number, place});
+        store->heap[store->length] = (twill__ranked){cell->key, cell->number, place};
+    store->length++;
 }
 
 typedef enum twill__which { TWILL__NEXT, TWILL__OLDEST, TWILL__NEWEST } twill__which;
 
 /* Where in the heap (or, in a ring, how far from the oldest) an item stands. There is one. */
-static inline size_t twill__store_find(const twill__store *store, twill__which which)
+static inline size_t twill__store_find(twill__store *store, twill__which which)
 {
     size_t found = 0;
     if (!store->heap) {
         bool last = which == TWILL__NEWEST || (which == TWILL__NEXT && store->lifo);
         return last ? store->length - 1 : 0;
     }
+    twill__store_rank(store);
     for (size_t at = 1; which != TWILL__NEXT && at < store->length; at++) {
         uint64_t number = store->heap[at].number, best = store->heap[found].number;
         if (which == TWILL__OLDEST ? number < best : number > best)
