@@ -26,7 +26,12 @@
 enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
 /* beside the public statuses */
 enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2, TWILL__ANEW = -3 };
-enum { TWILL__AWAY = 200, TWILL__PATIENCE = 1500, TWILL__ROW = 1000 }; /* ns */
+enum {
+    TWILL__AWAY = 200,
+    TWILL__PATIENCE = 1500,
+    TWILL__ROW = 1000,
+    TWILL__ROW_MOST = 8000
+}; /* ns */
 /* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one lock
    would do nothing else. */
 enum { TWILL__QUEUE_SPIN = 20000 };
@@ -243,10 +248,32 @@ static inline bool twill__queue_here(const twill__queue *queue)
     return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
 }
 
+/* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,
+   and a longer one if he still has it. Where there are more threads than CPUs, it may be this one's
+   CPU that he waits for. */
+static __attribute__((noinline)) void twill__queue_lock_late(twill__queue *queue)
+{
+    for (twill_ns row = TWILL__ROW; row <= TWILL__ROW_MOST && twill__spin_helps(); row *= 2) {
+        twill__spin_away(row);
+        if (twill__try_lock(&queue->lock))
+            return;
+        twill__yield();
+        if (twill__try_lock(&queue->lock))
+            return;
+    }
+    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+}
+
+static inline void twill__queue_lock(twill__queue *queue)
+{
+    if (!twill__try_lock(&queue->lock))
+        twill__queue_lock_late(queue);
+}
+
 static inline void twill__queue_enter(twill__queue *queue, twill__queue_turn *turn)
 {
     turn->count = 0;
-    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+    twill__queue_lock(queue);
 }
 
 static inline void twill__queue_come(twill__queue *queue, twill__queue_turn *turn,
@@ -254,7 +281,7 @@ static inline void twill__queue_come(twill__queue *queue, twill__queue_turn *tur
 {
     turn->count = 0;
     if (!waiter->inside)
-        twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+        twill__queue_lock(queue);
     waiter->inside = false;
 }
 
@@ -1167,21 +1194,11 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
    room, could concern: then there is nothing to settle. False: the lock is held, for a call that has
    reached it must be served before the queue may go. */
 
-/* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look. */
-static inline void twill__brief_enter(twill__queue *queue)
-{
-    if (twill__try_lock(&queue->lock))
-        return;
-    if (twill__spin_helps())
-        twill__spin_away(TWILL__ROW);
-    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
-}
-
 static inline bool twill__brief_put(twill__queue *queue, const void *item, const twill__cell *cell)
 {
     twill__store *store = &queue->store;
     bool put;
-    twill__brief_enter(queue);
+    twill__queue_lock(queue);
     put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
           !queue->poppers.first && !queue->watchers.first;
     if (put) {
@@ -1204,7 +1221,7 @@ static inline bool twill__brief_take(twill__queue *queue, void *item)
 {
     twill__store *store = &queue->store;
     bool taken;
-    twill__brief_enter(queue);
+    twill__queue_lock(queue);
     taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first;
     if (taken) {
         twill__store_take(store, twill__store_find(store, TWILL__NEXT), item);
