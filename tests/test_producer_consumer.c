@@ -892,6 +892,16 @@ static void level_ends(bool high, size_t length, const twill_task *task)
         end_thread();
 }
 
+/* Below the low mark again before it ends. */
+static twill_queue *emptied_queue;
+
+static void level_empties_and_ends(bool high, size_t length, const twill_task *task)
+{
+    int item;
+    while (high && twill_queue_try_pop(emptied_queue, &item) == TWILL_OK) {}
+    level_ends(high, length, task);
+}
+
 static void push_four(actor *me)
 {
     int items[] = {1, 2, 3, 4};
@@ -951,6 +961,18 @@ TEST(a_callback_ends_its_thread)
     CHECK_EQ(atomic_load(&drop_count), 1);
     CHECK_EQ(pop(queue), 1);
     CHECK_EQ(atomic_load(&drop_count), 101);
+    CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+    /* also one that came while the last was told, even if his own item changes nothing */
+    queue = emptied_queue = queue_of((twill_queue_options){
+        .capacity = 4, .on_level = level_empties_and_ends, .high_mark = 2, .low_mark = 0});
+    atomic_store(&drop_count, 0);
+    push(queue, 1);
+    go(&who, push_one, queue);
+    join(&who);
+    CHECK_EQ(atomic_load(&drop_count), 1);
+    push(queue, 2);
+    CHECK_EQ(atomic_load(&drop_count), 101);
+    CHECK_EQ(pop(queue), 2);
     CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
 }
 

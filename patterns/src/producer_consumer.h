@@ -490,8 +490,7 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
     queue->on_level = options->on_level;
     queue->context = options->context;
     queue->producers = options->producers;
-    queue->brief =
-        plan->capacity && !plan->ring && !queue->times && !queue->bytes_of && !queue->on_level;
+    queue->brief = plan->capacity && !plan->ring;
 }
 
 TWILL__DEFINE size_t twill_queue_bytes(size_t item_size, const twill_queue_options *options)
@@ -603,7 +602,7 @@ static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, co
         if (status != TWILL_OK)
             return status;
     }
-    if (brief && twill__brief_put(queue, items, &cell)) {
+    if (brief && twill__brief_put(queue, items, cell)) {
         if (count)
             ++*count;
         return TWILL_OK;

@@ -99,8 +99,8 @@ typedef struct twill_queue {
     _Alignas(TWILL__LINE) uint32_t generation;
     const _Atomic uint32_t *mark; /* holds the generation of this process */
     twill_overflow overflow;
-    bool times; /* cells keep them */
-    bool brief; /* no ring, and an item asks for nothing but its place: see twill__brief_put */
+    bool times;       /* cells keep them */
+    bool brief;       /* neither a ring nor a rendezvous: see twill__brief_put */
     twill_ns max_age; /* TWILL_FOREVER: none */
     size_t max_bytes, high_mark, low_mark;
     twill_ns ageing;
@@ -375,9 +375,9 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
         twill__queue_hint(&queue->filled);
 }
 
-static inline void twill__queue_aged(twill__queue *queue, twill_ns at)
+static inline void twill__queue_aged(twill__queue *queue, twill_ns at, twill_ns now)
 {
-    twill_ns age = twill__clock_now() - at;
+    twill_ns age = now > at ? now - at : 0;
     queue->counts.age_total += age;
     if (age > queue->counts.age_max)
         queue->counts.age_max = age;
@@ -398,19 +398,21 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
 /* Gives `count` items to the waiter; of a ring, what is there by now: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
+    twill_ns now;
     if (queue->ring.cells) {
         waiter->done +=
             twill__ring_take_many(&queue->ring, waiter->to + waiter->done * queue->store.size,
                                   waiter->numbers ? waiter->numbers + waiter->done : NULL, count);
         return;
     }
+    now = queue->times ? twill__clock_now() : 0;
     for (size_t k = 0; k < count; k++) {
         twill__cell cell =
             twill__queue_take(queue, TWILL__NEXT, waiter->to + waiter->done * queue->store.size);
         if (waiter->numbers)
             waiter->numbers[waiter->done] = cell.number;
         if (queue->times)
-            twill__queue_aged(queue, cell.at);
+            twill__queue_aged(queue, cell.at, now);
         waiter->done++;
     }
     queue->counts.popped += count;
@@ -569,6 +571,13 @@ static inline bool twill__queue_deserted(const twill__queue *queue)
            !twill__lock_wanted(&queue->lock);
 }
 
+/* Whether this length is one to tell. */
+static inline bool twill__queue_turns(const twill__queue *queue, size_t length)
+{
+    return queue->on_level &&
+           (queue->is_high ? length <= queue->low_mark : length >= queue->high_mark);
+}
+
 /* Notes what a change of length means. True: the caller has to tell the level. */
 static inline bool twill__queue_level(twill__queue *queue)
 {
@@ -580,7 +589,7 @@ static inline bool twill__queue_level(twill__queue *queue)
     atomic_store_explicit(&queue->length, length, memory_order_relaxed); /* a hint */
     if (!queue->on_level || queue->doomed)
         return false;
-    if (queue->is_high ? length <= queue->low_mark : length >= queue->high_mark) {
+    if (twill__queue_turns(queue, length)) {
         queue->is_high = !queue->is_high;
         queue->level_turns++;
     }
@@ -1190,21 +1199,29 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
 }
 
 /* ---- one item, in the fewest steps under the lock ---- */
-/* For a store that keeps no times, sizes and levels, while nobody is in a list whom the item, or its
-   room, could concern: then there is nothing to settle. False: the lock is held, for a call that has
-   reached it must be served before the queue may go. */
+/* While nobody is in a list whom the item, or its room, could concern, and there is no level to tell:
+   then there is nothing to settle. False: the lock is held, for a call that has reached it must be
+   served before the queue may go. Clocks are read before it is taken. */
 
-static inline bool twill__brief_put(twill__queue *queue, const void *item, const twill__cell *cell)
+static inline bool twill__brief_levels(const twill__queue *queue, size_t length)
+{
+    return !twill__queue_turns(queue, length) && queue->level_turns == queue->told;
+}
+
+static inline bool twill__brief_put(twill__queue *queue, const void *item, twill__cell cell)
 {
     twill__store *store = &queue->store;
     bool put;
+    cell.at = queue->times ? twill__clock_now() : 0;
     twill__queue_lock(queue);
     put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
-          !queue->poppers.first && !queue->watchers.first;
+          !queue->poppers.first && !queue->watchers.first &&
+          (!queue->max_bytes || cell.bytes <= queue->max_bytes - queue->bytes) &&
+          twill__brief_levels(queue, store->length + 1);
     if (put) {
-        twill__cell numbered = *cell;
-        numbered.number = store->next++;
-        twill__store_put(store, item, &numbered);
+        cell.number = store->next++;
+        twill__store_put(store, item, &cell);
+        queue->bytes += cell.bytes;
         queue->counts.accepted++;
         if (store->length > queue->counts.peak)
             queue->counts.peak = store->length;
@@ -1216,19 +1233,28 @@ static inline bool twill__brief_put(twill__queue *queue, const void *item, const
     return put;
 }
 
-/* Not of a closed one: those who wait for its end would have to be told. */
+/* Not of a closed one: those who wait for its end would have to be told. Nor one that has expired. */
 static inline bool twill__brief_take(twill__queue *queue, void *item)
 {
     twill__store *store = &queue->store;
+    twill_ns now = queue->times ? twill__clock_now() : 0;
     bool taken;
     twill__queue_lock(queue);
-    taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first;
+    taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first &&
+            twill__brief_levels(queue, store->length - 1) &&
+            (!queue->times || now < twill__queue_expiry(queue, TWILL__NEXT));
     if (taken) {
-        twill__store_take(store, twill__store_find(store, TWILL__NEXT), item);
+        if (queue->times || queue->bytes_of) {
+            twill__cell cell = twill__queue_take(queue, TWILL__NEXT, item);
+            if (queue->times)
+                twill__queue_aged(queue, cell.at, now);
+        } else { /* what is known of it is on a line of its own */
+            twill__store_take(store, twill__store_find(store, TWILL__NEXT), item);
+            if (queue->pushing)
+                twill__queue_hint(&queue->freed);
+        }
         queue->counts.popped++;
         atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
-        if (queue->pushing)
-            twill__queue_hint(&queue->freed);
         twill__unlock(&queue->lock);
     }
     return taken;
