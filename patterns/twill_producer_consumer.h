@@ -3236,12 +3236,22 @@ typedef struct twill__cell { /* what is known of an item */
     size_t bytes;
 } twill__cell;
 
+/* In a heap: all that its order asks for, so that a step touches one line. */
+typedef struct twill__ranked {
+    int64_t key;
+    uint64_t number;
+    size_t place;
+} twill__ranked;
+
 typedef struct twill__store {
     size_t size, capacity, length; /* size of an item; places; items inside */
     char *items;
-    twill__cell *cells; /* NULL: the place of an item says its number */
-    size_t *heap;       /* places: [0, length) are a heap, the rest are free; NULL: a ring */
-    size_t head;        /* ring: the place of the oldest */
+    twill__cell *cells; /* by place; NULL: the entry, or the place of an item, says its number */
+    twill__ranked
+        *heap; /* [0, sorted) are a heap, [sorted, length) stand behind it as they came, the
+                            places of the rest are free; NULL: a ring */
+    size_t sorted;
+    size_t head; /* ring: the place of the oldest */
     bool lifo;
     uint64_t next; /* the number of the next item */
 } twill__store;
@@ -3254,48 +3264,58 @@ static inline size_t twill__place_at(const twill__store *store, size_t k)
 }
 
 /* ---- heap ---- */
-/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of places, so that items
-   stay where they are. */
+/* After J. W. J. Williams, "Algorithm 232: Heapsort", CACM 7 (1964): here of entries, so that items
+   stay where they are. Who puts an item in leaves its entry behind the heap, and who looks for one
+   lets all of those rise: so the lines of the heap stay with those who take. */
 
-static inline bool twill__sooner(const twill__store *store, size_t place, size_t other)
+/* Without a branch: which of two is the sooner is anybody's guess. */
+static inline bool twill__sooner(const twill__ranked *a, const twill__ranked *b)
 {
-    const twill__cell *a = &store->cells[place], *b = &store->cells[other];
-    return a->key != b->key ? a->key < b->key : a->number < b->number;
+    return (a->key < b->key) | ((a->key == b->key) & (a->number < b->number));
 }
 
-static inline void twill__sift_up(twill__store *store, size_t at, size_t place)
+static inline void twill__sift_up(twill__store *store, size_t at, twill__ranked entry)
 {
-    while (at > 0 && twill__sooner(store, place, store->heap[(at - 1) / 2])) {
-        store->heap[at] = store->heap[(at - 1) / 2];
+    twill__ranked *heap = store->heap;
+    while (at > 0 && twill__sooner(&entry, &heap[(at - 1) / 2])) {
+        heap[at] = heap[(at - 1) / 2];
         at = (at - 1) / 2;
     }
-    store->heap[at] = place;
+    heap[at] = entry;
 }
 
-static inline void twill__sift_down(twill__store *store, size_t at, size_t place)
+static inline void twill__sift_down(twill__store *store, size_t at, twill__ranked entry)
 {
+    twill__ranked *heap = store->heap;
     for (size_t child; at < store->length / 2; at = child) {
         child = 2 * at + 1;
-        if (child + 1 < store->length &&
-            twill__sooner(store, store->heap[child + 1], store->heap[child]))
-            child++;
-        if (!twill__sooner(store, store->heap[child], place))
+        if (child + 1 < store->length)
+            child += twill__sooner(&heap[child + 1], &heap[child]);
+        if (!twill__sooner(&heap[child], &entry))
             break;
-        store->heap[at] = store->heap[child];
+        heap[at] = heap[child];
     }
-    store->heap[at] = place;
+    heap[at] = entry;
 }
 
 static inline void twill__heap_remove(twill__store *store, size_t at)
 {
-    size_t gone = store->heap[at], last = store->heap[--store->length];
+    size_t gone = store->heap[at].place;
+    twill__ranked last = store->heap[--store->length];
     if (at < store->length) {
-        if (at > 0 && twill__sooner(store, last, store->heap[(at - 1) / 2]))
+        if (at > 0 && twill__sooner(&last, &store->heap[(at - 1) / 2]))
             twill__sift_up(store, at, last);
         else
             twill__sift_down(store, at, last);
     }
-    store->heap[store->length] = gone; /* free */
+    store->heap[store->length].place = gone; /* free */
+    store->sorted = store->length;
+}
+
+static inline void twill__store_rank(twill__store *store)
+{
+    for (; store->sorted < store->length; store->sorted++)
+        twill__sift_up(store, store->sorted, store->heap[store->sorted]);
 }
 
 /* ---- in, out ---- */
@@ -3303,28 +3323,29 @@ static inline void twill__heap_remove(twill__store *store, size_t at)
 /* There is room. */
 static inline void twill__store_put(twill__store *store, const void *item, const twill__cell *cell)
 {
-    size_t place = store->heap ? store->heap[store->length] : twill__place_at(store, store->length);
+    size_t place =
+        store->heap ? store->heap[store->length].place : twill__place_at(store, store->length);
     twill__copy(store->items + place * store->size, item, store->size);
     if (store->cells)
         store->cells[place] = *cell;
-    store->length++;
     if (store->heap)
-        twill__sift_up(store, store->length - 1, place);
+        store->heap[store->length] = (twill__ranked){cell->key, cell->number, place};
+    store->length++;
 }
 
 typedef enum twill__which { TWILL__NEXT, TWILL__OLDEST, TWILL__NEWEST } twill__which;
 
 /* Where in the heap (or, in a ring, how far from the oldest) an item stands. There is one. */
-static inline size_t twill__store_find(const twill__store *store, twill__which which)
+static inline size_t twill__store_find(twill__store *store, twill__which which)
 {
     size_t found = 0;
     if (!store->heap) {
         bool last = which == TWILL__NEWEST || (which == TWILL__NEXT && store->lifo);
         return last ? store->length - 1 : 0;
     }
+    twill__store_rank(store);
     for (size_t at = 1; which != TWILL__NEXT && at < store->length; at++) {
-        uint64_t number = store->cells[store->heap[at]].number;
-        uint64_t best = store->cells[store->heap[found]].number;
+        uint64_t number = store->heap[at].number, best = store->heap[found].number;
         if (which == TWILL__OLDEST ? number < best : number > best)
             found = at;
     }
@@ -3336,14 +3357,16 @@ static inline twill__cell twill__store_cell(const twill__store *store, size_t at
 {
     twill__cell cell = {store->next - store->length + at, 0, 0, 0};
     if (store->cells)
-        cell = store->cells[store->heap ? store->heap[at] : twill__place_at(store, at)];
+        return store->cells[store->heap ? store->heap[at].place : twill__place_at(store, at)];
+    if (store->heap)
+        cell.number = store->heap[at].number;
     return cell;
 }
 
 /* Takes the item at `at` (in a ring: the first or the last); `to` may be NULL. */
 static inline void twill__store_take(twill__store *store, size_t at, void *to)
 {
-    size_t place = store->heap ? store->heap[at] : twill__place_at(store, at);
+    size_t place = store->heap ? store->heap[at].place : twill__place_at(store, at);
     if (to)
         twill__copy(to, store->items + place * store->size, store->size);
     if (store->heap) {
@@ -3379,7 +3402,12 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
 enum { TWILL__TAKEN = 8, TWILL__RETRY = 16 };
 /* beside the public statuses */
 enum { TWILL__AGAIN = -1, TWILL__ELSEWHERE = -2, TWILL__ANEW = -3 };
-enum { TWILL__AWAY = 200, TWILL__PATIENCE = 1500, TWILL__ROW = 1000 }; /* ns */
+enum {
+    TWILL__AWAY = 200,
+    TWILL__PATIENCE = 1500,
+    TWILL__ROW = 1000,
+    TWILL__ROW_MOST = 8000
+}; /* ns */
 /* ns: twice a parked round trip. Who parks makes a holder wake him, and many threads behind one lock
    would do nothing else. */
 enum { TWILL__QUEUE_SPIN = 20000 };
@@ -3447,8 +3475,8 @@ typedef struct twill_queue {
     _Alignas(TWILL__LINE) uint32_t generation;
     const _Atomic uint32_t *mark; /* holds the generation of this process */
     twill_overflow overflow;
-    bool times; /* cells keep them */
-    bool brief; /* no ring, and an item asks for nothing but its place: see twill__brief_put */
+    bool times;       /* cells keep them */
+    bool brief;       /* neither a ring nor a rendezvous: see twill__brief_put */
     twill_ns max_age; /* TWILL_FOREVER: none */
     size_t max_bytes, high_mark, low_mark;
     twill_ns ageing;
@@ -3596,10 +3624,32 @@ static inline bool twill__queue_here(const twill__queue *queue)
     return atomic_load_explicit(queue->mark, memory_order_relaxed) == queue->generation;
 }
 
+/* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look,
+   and a longer one if he still has it. Where there are more threads than CPUs, it may be this one's
+   CPU that he waits for. */
+static __attribute__((noinline)) void twill__queue_lock_late(twill__queue *queue)
+{
+    for (twill_ns row = TWILL__ROW; row <= TWILL__ROW_MOST && twill__spin_helps(); row *= 2) {
+        twill__spin_away(row);
+        if (twill__try_lock(&queue->lock))
+            return;
+        twill__yield();
+        if (twill__try_lock(&queue->lock))
+            return;
+    }
+    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+}
+
+static inline void twill__queue_lock(twill__queue *queue)
+{
+    if (!twill__try_lock(&queue->lock))
+        twill__queue_lock_late(queue);
+}
+
 static inline void twill__queue_enter(twill__queue *queue, twill__queue_turn *turn)
 {
     turn->count = 0;
-    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+    twill__queue_lock(queue);
 }
 
 static inline void twill__queue_come(twill__queue *queue, twill__queue_turn *turn,
@@ -3607,7 +3657,7 @@ static inline void twill__queue_come(twill__queue *queue, twill__queue_turn *tur
 {
     turn->count = 0;
     if (!waiter->inside)
-        twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+        twill__queue_lock(queue);
     waiter->inside = false;
 }
 
@@ -3701,9 +3751,9 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
         twill__queue_hint(&queue->filled);
 }
 
-static inline void twill__queue_aged(twill__queue *queue, twill_ns at)
+static inline void twill__queue_aged(twill__queue *queue, twill_ns at, twill_ns now)
 {
-    twill_ns age = twill__clock_now() - at;
+    twill_ns age = now > at ? now - at : 0;
     queue->counts.age_total += age;
     if (age > queue->counts.age_max)
         queue->counts.age_max = age;
@@ -3724,19 +3774,21 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
 /* Gives `count` items to the waiter; of a ring, what is there by now: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
+    twill_ns now;
     if (queue->ring.cells) {
         waiter->done +=
             twill__ring_take_many(&queue->ring, waiter->to + waiter->done * queue->store.size,
                                   waiter->numbers ? waiter->numbers + waiter->done : NULL, count);
         return;
     }
+    now = queue->times ? twill__clock_now() : 0;
     for (size_t k = 0; k < count; k++) {
         twill__cell cell =
             twill__queue_take(queue, TWILL__NEXT, waiter->to + waiter->done * queue->store.size);
         if (waiter->numbers)
             waiter->numbers[waiter->done] = cell.number;
         if (queue->times)
-            twill__queue_aged(queue, cell.at);
+            twill__queue_aged(queue, cell.at, now);
         waiter->done++;
     }
     queue->counts.popped += count;
@@ -3895,6 +3947,13 @@ static inline bool twill__queue_deserted(const twill__queue *queue)
            !twill__lock_wanted(&queue->lock);
 }
 
+/* Whether this length is one to tell. */
+static inline bool twill__queue_turns(const twill__queue *queue, size_t length)
+{
+    return queue->on_level &&
+           (queue->is_high ? length <= queue->low_mark : length >= queue->high_mark);
+}
+
 /* Notes what a change of length means. True: the caller has to tell the level. */
 static inline bool twill__queue_level(twill__queue *queue)
 {
@@ -3906,7 +3965,7 @@ static inline bool twill__queue_level(twill__queue *queue)
     atomic_store_explicit(&queue->length, length, memory_order_relaxed); /* a hint */
     if (!queue->on_level || queue->doomed)
         return false;
-    if (queue->is_high ? length <= queue->low_mark : length >= queue->high_mark) {
+    if (twill__queue_turns(queue, length)) {
         queue->is_high = !queue->is_high;
         queue->level_turns++;
     }
@@ -4092,7 +4151,7 @@ static inline void twill__queue_evict(twill__queue *queue, twill__which which, t
 
 /* When the first item to look at expires; TWILL_FOREVER: never. A push in need of room looks at the
    oldest, a pop at the one that it would get. */
-static inline twill_ns twill__queue_expiry(const twill__queue *queue, twill__which which)
+static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
 {
     twill_ns at;
     if (queue->max_age == TWILL_FOREVER || !queue->store.length)
@@ -4516,31 +4575,29 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
 }
 
 /* ---- one item, in the fewest steps under the lock ---- */
-/* For a store that keeps no times, sizes and levels, while nobody is in a list whom the item, or its
-   room, could concern: then there is nothing to settle. False: the lock is held, for a call that has
-   reached it must be served before the queue may go. */
+/* While nobody is in a list whom the item, or its room, could concern, and there is no level to tell:
+   then there is nothing to settle. False: the lock is held, for a call that has reached it must be
+   served before the queue may go. Clocks are read before it is taken. */
 
-/* Whoever has the lock is likely to push, or to pop, a row of items: worth a wait without a look. */
-static inline void twill__brief_enter(twill__queue *queue)
+static inline bool twill__brief_levels(const twill__queue *queue, size_t length)
 {
-    if (twill__try_lock(&queue->lock))
-        return;
-    if (twill__spin_helps())
-        twill__spin_away(TWILL__ROW);
-    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+    return !twill__queue_turns(queue, length) && queue->level_turns == queue->told;
 }
 
-static inline bool twill__brief_put(twill__queue *queue, const void *item, const twill__cell *cell)
+static inline bool twill__brief_put(twill__queue *queue, const void *item, twill__cell cell)
 {
     twill__store *store = &queue->store;
     bool put;
-    twill__brief_enter(queue);
+    cell.at = queue->times ? twill__clock_now() : 0;
+    twill__queue_lock(queue);
     put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
-          !queue->poppers.first && !queue->watchers.first;
+          !queue->poppers.first && !queue->watchers.first &&
+          (!queue->max_bytes || cell.bytes <= queue->max_bytes - queue->bytes) &&
+          twill__brief_levels(queue, store->length + 1);
     if (put) {
-        twill__cell numbered = *cell;
-        numbered.number = store->next++;
-        twill__store_put(store, item, &numbered);
+        cell.number = store->next++;
+        twill__store_put(store, item, &cell);
+        queue->bytes += cell.bytes;
         queue->counts.accepted++;
         if (store->length > queue->counts.peak)
             queue->counts.peak = store->length;
@@ -4552,19 +4609,28 @@ static inline bool twill__brief_put(twill__queue *queue, const void *item, const
     return put;
 }
 
-/* Not of a closed one: those who wait for its end would have to be told. */
+/* Not of a closed one: those who wait for its end would have to be told. Nor one that has expired. */
 static inline bool twill__brief_take(twill__queue *queue, void *item)
 {
     twill__store *store = &queue->store;
+    twill_ns now = queue->times ? twill__clock_now() : 0;
     bool taken;
-    twill__brief_enter(queue);
-    taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first;
+    twill__queue_lock(queue);
+    taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first &&
+            twill__brief_levels(queue, store->length - 1) &&
+            (!queue->times || now < twill__queue_expiry(queue, TWILL__NEXT));
     if (taken) {
-        twill__store_take(store, twill__store_find(store, TWILL__NEXT), item);
+        if (queue->times || queue->bytes_of) {
+            twill__cell cell = twill__queue_take(queue, TWILL__NEXT, item);
+            if (queue->times)
+                twill__queue_aged(queue, cell.at, now);
+        } else { /* what is known of it is on a line of its own */
+            twill__store_take(store, twill__store_find(store, TWILL__NEXT), item);
+            if (queue->pushing)
+                twill__queue_hint(&queue->freed);
+        }
         queue->counts.popped++;
         atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
-        if (queue->pushing)
-            twill__queue_hint(&queue->freed);
         twill__unlock(&queue->lock);
     }
     return taken;
@@ -7462,9 +7528,10 @@ static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t 
                                                 const twill_queue_options *options)
 {
     bool priority = options->order == TWILL_ORDER_PRIORITY;
-    bool cells = priority || options->order == TWILL_ORDER_LIFO || options->bytes_of ||
-                 options->max_age || options->overflow == TWILL_OVERFLOW_DROP_INCOMING ||
-                 options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    bool unordered = options->order == TWILL_ORDER_LIFO ||
+                     options->overflow == TWILL_OVERFLOW_DROP_INCOMING ||
+                     options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    bool cells = options->bytes_of || options->max_age || (unordered && !priority);
     memset(plan, 0, sizeof *plan);
     if (!item_size || !twill__queue_options_valid(options))
         return TWILL_INVALID;
@@ -7481,7 +7548,7 @@ static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t 
     }
     if (priority) {
         plan->heap = plan->bytes;
-        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(size_t)))
+        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__ranked)))
             return TWILL_TOO_BIG;
     }
     plan->ring = options->engine != TWILL_ENGINE_LOCK && twill__queue_plain(options);
@@ -7513,11 +7580,11 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
     if (plan->cells)
         queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
     if (plan->heap)
-        queue->store.heap = (size_t *)(void *)(base + plan->heap);
+        queue->store.heap = (twill__ranked *)(void *)(base + plan->heap);
     if (plan->ring)
         twill__ring_init(&queue->ring, item_size, plan->capacity, base + plan->items);
     for (size_t k = 0; plan->heap && k < plan->capacity; k++)
-        queue->store.heap[k] = k;
+        queue->store.heap[k].place = k;
     queue->generation = twill__generation();
     /* set: generation was asked */
     queue->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
@@ -7534,8 +7601,7 @@ static inline void twill__queue_init(twill__queue *queue, size_t item_size,
     queue->on_level = options->on_level;
     queue->context = options->context;
     queue->producers = options->producers;
-    queue->brief =
-        plan->capacity && !plan->ring && !queue->times && !queue->bytes_of && !queue->on_level;
+    queue->brief = plan->capacity && !plan->ring;
 }
 
 TWILL__DEFINE size_t twill_queue_bytes(size_t item_size, const twill_queue_options *options)
@@ -7647,7 +7713,7 @@ static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, co
         if (status != TWILL_OK)
             return status;
     }
-    if (brief && twill__brief_put(queue, items, &cell)) {
+    if (brief && twill__brief_put(queue, items, cell)) {
         if (count)
             ++*count;
         return TWILL_OK;
