@@ -213,7 +213,7 @@ void stay_alone(void); /* if nobody else has anything to do that the current thr
 void mark_atomic(uintptr_t address);
 
 /* ---- memory.c: atomics ---- */
-void forget_stores(uintptr_t address, size_t size); /* overwritten by a plain store */
+void forget_stores(uintptr_t address, unsigned bytes); /* overwritten by plain stores */
 uint64_t newest_value(const void *address, int size);
 long membarrier(int command, const void *pc);
 

@@ -52,10 +52,10 @@ static cell *find(uintptr_t address, bool create)
     limit("too many atomic objects");
 }
 
-void forget_stores(uintptr_t address, size_t size)
+void forget_stores(uintptr_t address, unsigned bytes)
 {
-    for (size_t i = 0; i < size; i++) {
-        cell *c = find(address + i, false);
+    for (; bytes; bytes &= bytes - 1) {
+        cell *c = find(address + (unsigned)__builtin_ctz(bytes), false);
         if (c)
             c->count = 0;
     }

@@ -19,6 +19,7 @@ enum { BYTES = 0xff, A_WRITE = 1 << 8, ATOMIC = 1 << 9, ACCESS = 1 << 10, BY = 2
 
 /* Earlier accesses, four side by side, so that all are compared at once; in no order. */
 typedef uint32_t lanes __attribute__((vector_size(16)));
+typedef uint64_t halves __attribute__((vector_size(16)));
 typedef struct group {
     lanes what;
     uint32_t time[4]; /* of that thread's own clock */
@@ -162,14 +163,16 @@ static inline shadow *shadow_of(uintptr_t word)
 {
     shadow *s = near_shadow(word);
 
-    if (__builtin_expect(!s, 0))
-        s = far_shadow(word, true);
-    return s->era == x.era ? s : begin_shadow(s);
+    return __builtin_expect(s != NULL, 1) ? s : far_shadow(word, true);
 }
 
 void mark_atomic(uintptr_t address)
 {
-    shadow_of(address >> 3)->atomics |= (uint8_t)(1u << (address & 7));
+    shadow *s = shadow_of(address >> 3);
+
+    if (s->era != x.era)
+        begin_shadow(s);
+    s->atomics |= (uint8_t)(1u << (address & 7));
 }
 
 /* ---- races ---- */
@@ -206,25 +209,35 @@ static void report_race(shadow *s, int i, uintptr_t word, uint32_t what, const v
     ((lanes)(test) & (lanes){1u << (shift), 2u << (shift), 4u << (shift), 8u << (shift)})
 
 /* A bit for each record `is` of which the test is true. */
-#define EACH(s, test)                                              \
-    __extension__({                                                \
-        lanes is = (s)->here.what, bits_ = BITS(test, 0);          \
-        if ((s)->more) {                                           \
-            is = behind[(s)->more][0].what;                        \
-            bits_ |= BITS(test, 4);                                \
-            is = behind[(s)->more][1].what;                        \
-            bits_ |= BITS(test, 8);                                \
-        }                                                          \
-        (unsigned)((bits_[0] | bits_[1]) | (bits_[2] | bits_[3])); \
+#define EACH(s, test)                                     \
+    __extension__({                                       \
+        lanes is = (s)->here.what, bits_ = BITS(test, 0); \
+        if ((s)->more) {                                  \
+            is = behind[(s)->more][0].what;               \
+            bits_ |= BITS(test, 4);                       \
+            is = behind[(s)->more][1].what;               \
+            bits_ |= BITS(test, 8);                       \
+        }                                                 \
+        const halves half_ = (halves)bits_;               \
+        const uint64_t both_ = half_[0] | half_[1];       \
+        (unsigned)(both_ | both_ >> 32);                  \
     })
 
-/* Those that overlap, by other threads; one of the two writes, and one is plain. */
+/* Those that overlap, by other threads; one of the two writes, and one is plain: all but those that do not. */
 static inline __attribute__((always_inline)) unsigned conflicts(shadow *s, uint32_t what)
 {
-    uint32_t kinds = (what & A_WRITE ? 0u : A_WRITE) | (what & ATOMIC);
-    uint32_t wanted = kinds & A_WRITE, bytes = what & BYTES;
+    uint32_t bytes = what & BYTES, none;
 
-    return EACH(s, ((is & bytes) != 0) & ((is & kinds) == wanted) & (is >> BY != what >> BY));
+    if (!(what & ATOMIC) && (what & A_WRITE))
+        none = EACH(s, ((is & bytes) == 0) | (is >> BY == what >> BY));
+    else if (!(what & ATOMIC))
+        none = EACH(s, ((is & bytes) == 0) | ((is & A_WRITE) == 0) | (is >> BY == what >> BY));
+    else if (what & A_WRITE)
+        none = EACH(s, ((is & bytes) == 0) | ((is & ATOMIC) == ATOMIC) | (is >> BY == what >> BY));
+    else
+        none = EACH(s, ((is & bytes) == 0) | ((is & (A_WRITE | ATOMIC)) != A_WRITE) |
+                           (is >> BY == what >> BY));
+    return none ^ (s->more ? 0xfffu : 0xfu);
 }
 
 static inline bool is_before(shadow *s, int i)
@@ -281,25 +294,46 @@ static void cover(shadow *s, uint32_t what)
         behind[s->more][i].what = uncovered(behind[s->more][i].what, what);
 }
 
-/* New, or met by others: where it is taken down. */
-static __attribute__((noinline)) int look_closely(shadow *s, uintptr_t word, uint32_t what,
-                                                  unsigned same, const void *pc)
+static inline void note(shadow *s, int at, const void *pc)
 {
-    unsigned room;
+    group *g = group_of(s, at);
+
+    g->time[at % 4] = self()->now.at[x.current];
+    g->pc[at % 4] = (uint32_t)(uintptr_t)pc;
+}
+
+/* The first one in this run. */
+static __attribute__((noinline)) void touch_first(shadow *s, uintptr_t word, uint32_t what,
+                                                  const void *pc)
+{
+    heap_check_word(word, what & BYTES, pc);
+    begin_shadow(s)->here.what[0] = what;
+    note(s, 0, pc);
+}
+
+/* It was not made before, or somebody was there, or it overwrites an atomic object. */
+static __attribute__((noinline)) void look_closely(shadow *s, uintptr_t word, uint32_t what,
+                                                   unsigned same, unsigned others, const void *pc)
+{
+    bool write = (what & (A_WRITE | ATOMIC)) == A_WRITE;
     int at;
 
-    for (unsigned rest = conflicts(s, what); rest; rest &= rest - 1)
-        if (!is_before(s, __builtin_ctz(rest)))
-            report_race(s, __builtin_ctz(rest), word, what, pc);
-    if ((what & (A_WRITE | ATOMIC)) == A_WRITE)
+    for (; others; others &= others - 1)
+        if (!is_before(s, __builtin_ctz(others)))
+            report_race(s, __builtin_ctz(others), word, what, pc);
+    if (write)
         cover(s, what);
-    if (same)
-        return __builtin_ctz(same);
-    heap_check_word(word, what & BYTES, pc);
-    room = EACH(s, is == 0);
-    at = room ? __builtin_ctz(room) : make_room(s, word, what);
-    group_of(s, at)->what[at % 4] = what;
-    return at;
+    if (!same) {
+        heap_check_word(word, what & BYTES, pc);
+        same = EACH(s, is == 0);
+        at = same ? __builtin_ctz(same) : make_room(s, word, what);
+        group_of(s, at)->what[at % 4] = what;
+    } else {
+        at = __builtin_ctz(same);
+    }
+    note(s, at, pc);
+    if (write && (s->atomics & what))
+        forget_stores(word * 8, s->atomics & what);
 }
 
 static inline uint32_t access_of(unsigned bytes, bool write, bool atomic)
@@ -315,19 +349,18 @@ touch_word(uintptr_t address, unsigned bytes, bool write, bool atomic, const voi
 {
     shadow *s = shadow_of(address >> 3);
     uint32_t what = access_of(bytes, write, atomic);
-    unsigned same = EACH(s, is == what);
-    int at;
-    group *g;
+    unsigned same, others;
 
-    if (same && !conflicts(s, what))
-        at = __builtin_ctz(same);
+    if (s->era != x.era) {
+        touch_first(s, address >> 3, what, pc);
+        return;
+    }
+    same = EACH(s, is == what);
+    others = conflicts(s, what);
+    if (same && !others && !(write && !atomic && (s->atomics & bytes)))
+        note(s, __builtin_ctz(same), pc);
     else
-        at = look_closely(s, address >> 3, what, same, pc);
-    g = group_of(s, at);
-    g->time[at % 4] = self()->now.at[x.current];
-    g->pc[at % 4] = (uint32_t)(uintptr_t)pc;
-    if (write && !atomic && (s->atomics & bytes))
-        forget_stores(address, (size_t)__builtin_popcount(bytes));
+        look_closely(s, address >> 3, what, same, others, pc);
 }
 
 /* A block is freed: that races with any use before. The heap is asked about a use after it, as the use is in
