@@ -24,7 +24,7 @@ JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 begin=${begin:-$(date +%s)}
 END=${END:-$((begin + ${MINUTES:-5} * 60 - 10))}
 [ "${SEED:-1}" = 1 ] || LEDGER= # it counts the schedules of the first seed
-LEDGER=${LEDGER-$W/ledger.$CC} NEW=${NEW-$W/new}
+LEDGER=${LEDGER-$W/ledger} NEW=${NEW-$W/new}
 export JOBS END LEDGER NEW
 RANDOM_RUNS=$((100000 * SCALE)) PCT_RUNS=$((50000 * SCALE)) TREE_RUNS=$((10000000 * SCALE))
 [ -z "${FULL:-}" ] || TREE_RUNS=${TREE:-1000000}
@@ -34,7 +34,7 @@ if [ "${1:-}" = --one ]; then
     set -- $2
     case $1 in
     kit) shift; build_kit "$@" || echo "kit $1 $2 does not build: FAILED" ;;
-    build) build_scenario "$2" "$3" >/dev/null && write_key "$W/$2/$(basename "$3" .c)" ;;
+    build) build_scenario "$2" "$3" >/dev/null && write_key "$W/$2/$(basename "$3" .c)" "$3" ;;
     build-broken) build_broken "$2" ;;
     broken | sweeps) "$1" "$2" ;;
     *)

@@ -32,10 +32,10 @@ report() {
     grep -v -e '^in schedule' -e '^Schedule' -e '^$' -e '^random:' -e '^pct:' -e '^exhaustive:'
 }
 
-newest() {  # target: is it newer than the explorer, the headers and these sources?
+newest() {  # target, sources: is it newer than these, and than what every program has of the explorer?
     target=$1
     shift
-    [ -x "$target" ] && [ -z "$(find "$@" $here/src $here/explore.h $here/redirect.txt $here/explore-cc \
+    [ -x "$target" ] && [ -z "$(find "$@" $here/src/entry.c $here/explore.h $here/redirect.txt $here/explore-cc \
         -newer "$target" -type f | head -n 1)" ]
 }
 
@@ -217,12 +217,13 @@ build_scenario() {  # back end, file
 # $LEDGER has a line for each search that ended without a failure: "KEY random FIRST LAST", the schedules of seed 1
 # with these numbers, likewise pct; "KEY tree SCHEDULES", a piece of the tree, the next one begins where it
 # ended; "KEY exhausted SCHEDULES", its last piece. KEY is a sum over the code of the program (the scenario and
-# what it has of the library) and over the explorer: what has changed begins anew, and nothing else does.
+# what it has of the library), over its options, and over the explorer: what has changed begins anew, and nothing else does.
 
-write_key() {  # program: a file beside it
-    [ ! -e "$1.key" ] || [ -n "$(find "$1" "$W/libexplore.so" -newer "$1.key")" ] || return 0
+write_key() {  # program, scenario: a file beside the program
+    [ ! -e "$1.key" ] || [ -n "$(find "$1" "$2" "$W/libexplore.so" -newer "$1.key")" ] || return 0
     objcopy --strip-all -R .note.gnu.build-id "$1" "$1.bare" &&
-        echo "$(cksum <"$1.bare" | tr -d ' ').$(cat $here/src/*.[ch] $here/redirect.txt | cksum | cut -d' ' -f1)" >"$1.key"
+        echo "$({ cat "$1.bare"; told "$2" EXPLORE; told "$2" EXPLORE-TREE; } | cksum | tr -d ' ').$(cat \
+            $here/src/*.[ch] $here/redirect.txt | cksum | cut -d' ' -f1)" >"$1.key"
     rm -f "$1.bare"
 }
 
@@ -307,7 +308,7 @@ scenario() {  # back end, file
     esac
     build_scenario "$1" "$2" || { echo "$name on $1: does not build: FAILED"; return 0; }
     if [ -n "${LEDGER:-}" ]; then
-        write_key "$program"
+        write_key "$program" "$2"
         key=$(cat "$program.key")
         stands "$key"
     fi
