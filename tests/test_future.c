@@ -42,7 +42,7 @@ static void on_cancel(twill__record *record)
         end_it(record, TWILL_CANCELLED, 0, false, true);
 }
 
-static const twill__record_table table = {NULL, on_expire, on_cancel, on_forget, NULL};
+static const twill__record_table table = {NULL, on_expire, on_cancel, on_forget, NULL, NULL};
 
 TEST(a_result_and_its_handle)
 {

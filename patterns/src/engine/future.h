@@ -64,9 +64,13 @@ typedef struct twill__record_table {
     void (*cancel)(struct twill__record *record);
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
-    /* A guess, of a record that nobody has begun, and without a pin: somebody is about to, so that
-       it is better to wait so long than to help. */
-    twill_ns (*comes)(const struct twill__record *record);
+    /* A guess without a pin, for a thread that is in no task: somebody is about to come to it, or
+       has, so that it is better to stay away for so long than to help, or to look. *seen: how far he
+       had come at the last look (first 0). 0 if he has not moved since. */
+    twill_ns (*comes)(const struct twill__record *record, uint64_t *seen);
+    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
+       one and nobody else begins it. False: it has not. */
+    bool (*run_next)(twill_future future);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
@@ -952,18 +956,24 @@ static inline bool twill__future_moved(void *future_)
 }
 
 /* A moment, without a pin, which would cost the runner more than the look: for one who is at it, or
-   about to be. Less and less often: so it gets ahead with the next ones, too. */
-static inline void twill__future_spin(twill_future future, twill_until until)
+   about to be. So he gets ahead with the next ones, too. If nobody is, it may be run here. */
+static __attribute__((noinline)) void twill__future_bide(twill_future future)
 {
     const twill__record *record = (const twill__record *)future.slot;
     const twill__record_table *table = record->core->table;
-    twill_ns wait = TWILL__SPIN_WAIT;
-    if (until.cancel || !twill__no_deadline(until.deadline) || twill__future_moved(&future))
+    bool outside = !twill__inside();
+    uint64_t seen = 0;
+    twill_ns stay;
+    while (outside && table->comes && twill__spin_helps() && (stay = table->comes(record, &seen))) {
+        /* exit: ended, or whoever is about to come stands still */
+        twill__spin_away(stay);
+        if (twill__future_moved(&future))
+            return;
+    }
+    if (outside && table->run_next && twill__record_waiting(record) && table->run_next(future))
         return;
-    if (twill__record_waiting(record))
-        wait = table->comes && !twill__inside() ? table->comes(record) : 0;
-    if (wait)
-        (void)twill__spin_for(twill__future_moved, &future, wait, 0);
+    if (!twill__record_waiting(record))
+        (void)twill__spin_for(twill__future_moved, &future, TWILL__SPIN_WAIT, 0);
 }
 
 /* Sleeps, pinned by this wait. True: it has ended. */
@@ -995,14 +1005,10 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
                                                                        twill_until until)
 {
     twill__record *record = (twill__record *)future.slot;
-    bool tried = false, spun = false;
+    bool tried = false;
     for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
-        twill_status status = TWILL_OK;
+        twill_status status = twill__future_pin(future);
         bool help;
-        if (!spun)
-            twill__future_spin(future, until);
-        spun = true;
-        status = twill__future_pin(future);
         if (status != TWILL_OK)
             return status;
         if (twill__record_answer(record, result, outcome, &status)) {
@@ -1028,6 +1034,11 @@ static inline twill_status twill__future_await(twill_future future, void *result
 {
     uint64_t word = 0;
     twill_status status = twill__future_look(future, &word);
+    if (status == TWILL_OK && !(word & TWILL__ENDED) && !until.cancel &&
+        twill__no_deadline(until.deadline)) {
+        twill__future_bide(future);
+        status = twill__future_look(future, &word);
+    }
     if (status != TWILL_OK)
         return status;
     if (word & TWILL__ENDED && !result && !outcome)

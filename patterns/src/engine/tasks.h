@@ -404,10 +404,11 @@ static inline void twill__todo_look_ahead(twill__todo_ring *ring, uint64_t head,
             (const twill__todo_entry *)atomic_load_explicit(&cell->arg, memory_order_relaxed);
 }
 
-/* A guess, without the lock, and also after the end: how many stand before it. */
-static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry)
+/* A guess, without the lock, and also after the end: how many stood before it, when so many had been
+   taken; of those that have been taken, it is about the size of the ring. */
+static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry,
+                                         uint64_t head)
 {
-    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
     size_t size = atomic_load_explicit(&todos->size, memory_order_relaxed);
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
@@ -439,6 +440,15 @@ static inline bool twill__todos_wait(const twill__todos *todos, twill__taker *ta
     return twill__todos_known(todos, taker);
 }
 
+/* Whether something stands at the head, or came after that. The tail goes back only while held, and
+   then the head passes what it was. */
+static inline bool twill__todos_reach(const twill__todos *todos, twill__taker *taker, uint64_t head)
+{
+    if ((int64_t)(taker->tail - head) <= 0)
+        taker->tail = twill__todos_tail_now(todos);
+    return (int64_t)(taker->tail - head) > 0;
+}
+
 /* Without the lock: the oldest. False: there is none, or it is held. */
 static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twill__taker *taker)
 {
@@ -446,12 +456,7 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_acquire);
     for (;;) { /* exit: taken, or nothing there; each turn is another's take */
         twill__todo_ring *ring;
-        if (head & TWILL__HOLD)
-            return false;
-        /* the tail goes back only while held, and then the head passes what it was */
-        if ((int64_t)(taker->tail - head) <= 0)
-            taker->tail = twill__todos_tail_now(todos);
-        if ((int64_t)(taker->tail - head) <= 0)
+        if (head & TWILL__HOLD || !twill__todos_reach(todos, taker, head))
             return false;
         ring = twill__taker_ring(todos, taker, head);
         twill__todo_read(ring, head, todo);
@@ -467,6 +472,33 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
             return true;
         }
     }
+}
+
+/* Without the lock: whether the oldest is that entry's. Then what was known of its record before
+   the call that put it there, is known here; and as long as *head stays, it stands there. False
+   also: it is held. */
+static inline bool twill__todos_next_is(const twill__todos *todos, const twill__todo_entry *entry,
+                                        twill__taker *taker, uint64_t *head)
+{
+    const twill__todo_cell *cell;
+    twill__todo_ring *ring;
+    *head = atomic_load_explicit(&todos->head, memory_order_acquire); /* as in twill__todos_take */
+    if (*head & TWILL__HOLD || !twill__todos_reach(todos, taker, *head))
+        return false;
+    ring = twill__taker_ring(todos, taker, *head);
+    cell = &ring->cell[*head & (ring->size - 1)];
+    return !atomic_load_explicit(&cell->fn, memory_order_relaxed) &&
+           atomic_load_explicit(&cell->arg, memory_order_relaxed) == entry;
+}
+
+/* After that: takes it, if it still stands there. */
+static inline bool twill__todos_take_it(twill__todos *todos, twill__todo_entry *entry,
+                                        twill__taker *taker, uint64_t head)
+{
+    /* as in twill__todos_take */
+    atomic_store_explicit(&taker->claim, entry, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&todos->head, &head, head + 1,
+                                                   memory_order_acq_rel, memory_order_relaxed);
 }
 
 /* A guess, without the lock. */

@@ -31,7 +31,7 @@ static inline void twill__pool_free(twill__pool *pool)
         if (pool->worker[i])
             TWILL_FREE(pool->worker[i]->memory);
     TWILL_FREE(pool->worker);
-    twill__stand_ins_free(pool);
+    twill__stand_ins_end(pool);
     pool->worker = NULL;
     pool->numbers = 0;
     twill__todos_free(&pool->todos);
@@ -56,6 +56,13 @@ static inline bool twill__pool_numbers(twill__pool *pool, unsigned most)
         pool->worker[i] = NULL;
     pool->numbers = (unsigned)numbers;
     return true;
+}
+
+/* Under the lock, or as above. relaxed: a number */
+static inline void twill__pool_tells(twill__pool *pool)
+{
+    atomic_store_explicit(&pool->told, pool->most + pool->options.max_abandoned,
+                          memory_order_relaxed);
 }
 
 /* Memory, nothing started. NULL: there is none. */
@@ -86,14 +93,16 @@ static inline twill__pool *twill__pool_make(const twill_pool_options *options, u
     }
     pool->core->owner = memory;
     if (!twill__todos_init(&pool->todos, pool->capacity, options->newest_first, options->ageing) ||
-        !twill__pool_numbers(pool, pool->most) || !twill__stand_ins_make(pool)) {
+        !twill__pool_numbers(pool, pool->most)) {
         twill__pool_free(pool);
         return NULL;
     }
+    twill__pool_tells(pool);
+    twill__stand_ins_make(pool);
     return pool;
 }
 
-static inline bool twill__all_came(const twill__pool *pool, const void *data)
+static inline bool twill__all_came(twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->coming;
@@ -246,6 +255,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
                 runner->since = twill__clock_now();
         pool->least = workers;
         pool->most = most;
+        twill__pool_tells(pool);
         pool->failed_at = 0;
         while (status == TWILL_OK && !pool->options.lazy && pool->live - pool->going < workers)
             if (!twill__worker_start(pool))
@@ -272,19 +282,19 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
 /* ---- waiting for the pool ---- */
 
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
-static inline bool twill__drained(const twill__pool *pool, const void *data)
+static inline bool twill__drained(twill__pool *pool, const void *data)
 {
     (void)data;
     return !twill__pool_unfinished(pool) ||
            (!pool->live && !pool->outside && (twill__todos_length(&pool->todos) || pool->later));
 }
 
-static inline bool twill__idle_or_bare(const twill__pool *pool, const void *data)
+static inline bool twill__idle_or_bare(twill__pool *pool, const void *data)
 {
     return !twill__pool_unfinished(pool) || (!pool->paused && twill__drained(pool, data));
 }
 
-static inline bool twill__is_idle(const twill__pool *pool, const void *data)
+static inline bool twill__is_idle(twill__pool *pool, const void *data)
 {
     (void)data;
     return !twill__pool_unfinished(pool);
@@ -324,19 +334,19 @@ TWILL__DEFINE twill_status twill_pool_wait_idle(twill_pool *pool)
     return twill_pool_wait_idle_until(pool, until);
 }
 
-static inline bool twill__each_over(const twill__pool *pool, const void *each_)
+static inline bool twill__each_over(twill__pool *pool, const void *each_)
 {
     (void)pool;
     return !((const twill__everyone *)each_)->left;
 }
 
-static inline bool twill__each_quiet(const twill__pool *pool, const void *each_)
+static inline bool twill__each_quiet(twill__pool *pool, const void *each_)
 {
     (void)pool;
     return !((const twill__everyone *)each_)->inside;
 }
 
-static inline bool twill__none_comes(const twill__pool *pool, const void *data)
+static inline bool twill__none_comes(twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->coming;
@@ -501,7 +511,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
     twill__pool_left(pool, turn);
 }
 
-static inline bool twill__all_left(const twill__pool *pool, const void *data)
+static inline bool twill__all_left(twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->live && !pool->abandoned && !pool->outside && !twill__pool_unfinished(pool);
@@ -537,7 +547,7 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
     }
 }
 
-static inline bool twill__watch_gone(const twill__pool *pool, const void *data)
+static inline bool twill__watch_gone(twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->has_watch;
@@ -617,7 +627,7 @@ TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, 
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
 }
 
-static inline bool twill__no_visitors(const twill__pool *pool, const void *data)
+static inline bool twill__no_visitors(twill__pool *pool, const void *data)
 {
     (void)data;
     return pool->visitors == 1 && !pool->lingering; /* ourselves; closed, so it is ours to read */

@@ -19,8 +19,8 @@
    sender that waits for room, holds the queue first: then all take the lock. A worker reports its
    ended tasks when it takes the lock again, which it does before it is idle.
 
-   Who runs a plain task himself because the queue is full (CALLER_RUNS) takes neither lock nor
-   record, if he finds a stand-in free.
+   Who runs a plain task himself because the queue is full (CALLER_RUNS), or a task that he waits
+   for because it is the next one, takes no lock, if he finds a stand-in free.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
@@ -97,7 +97,7 @@ typedef struct twill__hand {
     /* its own */
     unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
     bool outside, fired;      /* not a worker; `fired`: under the lock */
-    _Atomic uint32_t *stands; /* of a stand-in: its word */
+    struct twill__stand_in *stands; /* of a stand-in: that */
     bool looks;               /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
@@ -112,10 +112,13 @@ typedef struct twill__hand {
     twill__histogram *waited, *ran; /* NULL: not kept */
 } twill__hand;
 
-/* What those outside run a plain task as, at once, because the queue is full: runners that stay, so
-   that it takes two steps, no record and no lock. The pool's lock comes in only while somebody
-   looks: who waits for the pool, or has closed it. */
+/* What those outside run a task as, without the lock: a plain one at once, because the queue is
+   full, or the next one of the queue, for which they wait. Runners that stay, so that it takes two
+   steps. The pool's lock comes in only while somebody looks: who waits for the pool, or has closed
+   it. */
+#ifndef TWILL__STAND_INS /* the explorer wants fewer */
 #define TWILL__STAND_INS 4 /* a thread has one of them, if no other one uses it just now */
+#endif
 enum { TWILL__STANDING = 1, TWILL__WATCHED = 2 }; /* of stand_in.word */
 
 typedef struct twill__stand_in {
@@ -123,6 +126,7 @@ typedef struct twill__stand_in {
     _Alignas(TWILL__LINE) _Atomic uint32_t word;
     /* relaxed: so many tasks of its thread go on without a look whether there is room by now */
     _Atomic uint32_t runs_on;
+    _Atomic uint64_t over; /* tasks of the queue that it has run: see twill__pool_unfinished */
     twill__hand runner;
 } twill__stand_in;
 
@@ -181,6 +185,7 @@ typedef struct twill__pool {
     twill__list senders;  /* who wait for room */
     twill__list watchers; /* who wait for something to change */
     unsigned visitors;    /* calls in either */
+    _Atomic uint32_t waited; /* calls in the latter; written under the lock */
     twill__everyone *each;
     twill__hand *runners;
     twill__worker **worker; /* by number */
@@ -213,15 +218,16 @@ typedef struct twill__pool {
     size_t lingering;           /* submits that look for room out there; they come back */
     twill__ticker ticker;       /* of those who come in */
     _Atomic uint64_t submitted; /* relaxed for others: see twill__pool_unfinished */
+    /* relaxed: how many numbers of workers there may be, as tasks are told; under the lock */
+    _Alignas(TWILL__LINE) _Atomic unsigned told;
     /* set at creation */
-    _Alignas(TWILL__LINE) size_t capacity;
+    size_t capacity;
     twill_pool_options options;
     char name[16];
     uint64_t tick_scale; /* ns in 2^20 ticks */
     twill__core *core;
-    twill__stand_in *stand_in; /* TWILL__STAND_INS of them; NULL: not with this overflow */
-    void *stand_in_memory;
     twill__team team;
+    twill__stand_in stand_in[TWILL__STAND_INS];
 } twill__pool;
 
 /* ---- where this thread is ---- */
@@ -290,7 +296,13 @@ static inline void twill__gate_shut(_Atomic uint32_t *gate)
 static inline bool twill__hand_is_busy(const twill__hand *runner)
 {
     /* seq_cst: a stop has set WATCHED before it looks, so none begins after that */
-    return runner->busy || (runner->stands && atomic_load(runner->stands) & TWILL__STANDING);
+    return runner->busy || (runner->stands && atomic_load(&runner->stands->word) & TWILL__STANDING);
+}
+
+/* How many numbers there are, or may come to be. */
+static inline unsigned twill__pool_told(const twill__pool *pool)
+{
+    return atomic_load_explicit(&pool->told, memory_order_relaxed); /* a number */
 }
 
 static inline void twill__count(twill__pool *pool, twill__hand *runner, twill__counted what)
@@ -365,23 +377,25 @@ static inline void twill__pool_free(twill__pool *pool);
 
 /* Under the lock: whether a stand-in runs a task. Then its end will come to the lock, and change
    something. */
-static inline bool twill__pool_stood_in(const twill__pool *pool)
+static inline bool twill__pool_stood_in(twill__pool *pool)
 {
     bool busy = false;
-    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS; i++) {
-        uint32_t word = TWILL__STANDING;
-        /* acquire: pairs with its end, at which it finds the bit */
-        if (atomic_compare_exchange_strong_explicit(&pool->stand_in[i].word, &word,
-                                                    TWILL__STANDING | TWILL__WATCHED,
-                                                    memory_order_acquire, memory_order_acquire) ||
-            word & TWILL__STANDING)
-            busy = true;
+    for (unsigned i = 0; i < TWILL__STAND_INS; i++) {
+        _Atomic uint32_t *stands = &pool->stand_in[i].word;
+        /* seq_cst: see twill__stand_in_ends; acquire: pairs with its end, at which it finds the
+           bit */
+        uint32_t word = atomic_load(stands);
+        if (word == TWILL__STANDING)
+            (void)atomic_compare_exchange_strong_explicit(
+                stands, &word, TWILL__STANDING | TWILL__WATCHED, memory_order_acquire,
+                memory_order_acquire);
+        busy = busy || word & TWILL__STANDING;
     }
     return busy;
 }
 
 /* Whether nobody will ever come back to an abandoned pool. */
-static inline bool twill__pool_empty(const twill__pool *pool)
+static inline bool twill__pool_empty(twill__pool *pool)
 {
     return pool->forsaken && !pool->gone && !pool->live && !pool->abandoned && !pool->outside &&
            !pool->visitors && !pool->lingering && !pool->has_watch && !twill__pool_stood_in(pool);
@@ -399,11 +413,17 @@ static inline bool twill__pool_in_order(const twill__pool *pool)
 }
 
 /* Under the lock: whether a task is accepted, and not over. Whoever reports that a task is over has
-   seen that it was accepted. First the stand-ins: what their tasks submitted is seen then. */
-static inline bool twill__pool_unfinished(const twill__pool *pool)
+   seen that it was accepted. First the stand-ins: what their tasks submitted is seen then. And
+   `submitted` last: so the sum never passes it, and if they are equal, they were equal before. */
+static inline bool twill__pool_unfinished(twill__pool *pool)
 {
-    return twill__pool_stood_in(pool) ||
-           atomic_load_explicit(&pool->submitted, memory_order_relaxed) != pool->over;
+    uint64_t over = pool->over;
+    if (twill__pool_stood_in(pool))
+        return true;
+    for (unsigned i = 0; i < TWILL__STAND_INS; i++)
+        /* acquire: pairs with the release in twill__stand_in_ends */
+        over += atomic_load_explicit(&pool->stand_in[i].over, memory_order_acquire);
+    return atomic_load_explicit(&pool->submitted, memory_order_relaxed) != over;
 }
 
 /* How many workers are not inside a region that blocks. */
@@ -499,10 +519,11 @@ static inline void twill__pool_left(twill__pool *pool, twill__turn *turn)
 /* Waits under the lock, which it lets go meanwhile, until `there` says so. */
 static inline twill_status
 twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
-                  bool (*there)(const twill__pool *pool, const void *data), const void *data)
+                  bool (*there)(twill__pool *pool, const void *data), const void *data)
 {
     twill_status status = TWILL_OK;
     pool->visitors++;
+    atomic_fetch_add(&pool->waited, 1); /* before the first look: see twill__stand_in_ends */
     while (status == TWILL_OK && !there(pool, data)) { /* exit: there, or the wait is over */
         twill__node me;
         twill__node_init(&me);
@@ -516,6 +537,7 @@ twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
     }
     if (status != TWILL_OK && there(pool, data))
         status = TWILL_OK;
+    atomic_fetch_sub_explicit(&pool->waited, 1, memory_order_relaxed); /* one too many costs time */
     twill__pool_left(pool, turn);
     return status;
 }

@@ -440,7 +440,7 @@ static inline twill_ns twill__hand_now(const twill__pool *pool, twill__hand *run
                                        const twill__errand *work)
 {
     twill_ns now, started = work->record.outcome.started;
-    if (!work->record.simple || runner->outside || pool->options.stuck_after)
+    if (!work->record.simple || (runner->outside && !runner->stands) || pool->options.stuck_after)
         now = twill__clock_now();
     else
         now = twill__ticker_now(&runner->ticker);
@@ -517,7 +517,10 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
 /* Taken out of the queue, it is this runner's now. */
 static inline void twill__errand_begins(twill__hand *runner, twill__errand *work)
 {
-    work->record.outcome.started = runner->now ? runner->now : twill__clock_now();
+    work->record.outcome.started = runner->now ? runner->now
+                                   : runner->stands && work->record.simple
+                                       ? twill__ticker_now(&runner->ticker)
+                                       : twill__clock_now();
     if (work->record.outcome.started < work->record.outcome.queued)
         work->record.outcome.started = work->record.outcome.queued;
     twill__record_claim(&work->record);
@@ -554,7 +557,7 @@ typedef struct twill__guest { /* what the clean-up needs */
 static inline void twill__hand_in(twill__pool *pool, twill__hand *runner)
 {
     runner->pool = pool;
-    runner->workers = pool->most + pool->options.max_abandoned;
+    runner->workers = twill__pool_told(pool);
     runner->previous = NULL;
     runner->next = pool->runners;
     if (runner->next)
@@ -730,114 +733,122 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
 
 /* ---- a stand-in ---- */
 
-/* At the pool's beginning. False: no memory. */
-static inline bool twill__stand_ins_make(twill__pool *pool)
+/* At the pool's beginning. */
+static inline void twill__stand_ins_make(twill__pool *pool)
 {
-    size_t size = TWILL__STAND_INS * sizeof(twill__stand_in);
-    char *memory;
-    if (pool->options.overflow != TWILL_OVERFLOW_CALLER_RUNS)
-        return true;
-    if (!(memory = (char *)TWILL_MALLOC(size + TWILL__LINE)))
-        return false;
-    pool->stand_in_memory = memory;
-    memset(memory, 0, size + TWILL__LINE);
-    memory += (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
-    pool->stand_in = (twill__stand_in *)(void *)memory;
     for (unsigned i = 0; i < TWILL__STAND_INS; i++) {
         twill__hand *runner = &pool->stand_in[i].runner;
         runner->call.table = twill__hand_table();
         runner->worker = UINT_MAX;
         runner->outside = true;
-        runner->stands = &pool->stand_in[i].word;
+        runner->stands = &pool->stand_in[i];
         twill_cancel_init(&runner->token, pool->options.run.until.cancel);
         twill__hand_in(pool, runner);
     }
-    return true;
 }
 
 /* The pool goes, and nobody is in it. */
-static inline void twill__stand_ins_free(twill__pool *pool)
+static inline void twill__stand_ins_end(twill__pool *pool)
 {
     /* in a child of a fork others of the parent's may stand in their tokens' lists */
-    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS && twill__pool_here(pool); i++) {
+    for (unsigned i = 0; i < TWILL__STAND_INS && twill__pool_here(pool); i++) {
         twill_cancel *token = &pool->stand_in[i].runner.token;
         if (twill__token_used(twill__token_of(token)))
             twill_cancel_detach(token);
     }
-    TWILL_FREE(pool->stand_in_memory);
-    pool->stand_in_memory = NULL;
-    pool->stand_in = NULL;
 }
 
 /* Under the lock, at a close: nobody stands in any more, but for those who do. */
 static inline void twill__stand_ins_shut(twill__pool *pool)
 {
-    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS; i++)
+    for (unsigned i = 0; i < TWILL__STAND_INS; i++)
         atomic_fetch_or(&pool->stand_in[i].word, TWILL__WATCHED);
 }
 
-/* False: somebody else does, or the pool is closed. */
+/* This thread's. */
+static inline twill__stand_in *twill__stand_in_here(twill__pool *pool)
+{
+    return &pool->stand_in[twill__thread_number() % TWILL__STAND_INS];
+}
+
+/* From now on the pool stays. False: somebody else does, or the pool is closed. */
 static inline bool twill__stand_in_begins(twill__stand_in *stand_in)
 {
     uint32_t word = 0;
-    /* acquire: pairs with the end of the one before */
+    /* seq_cst: see twill__stand_in_ends; acquire: pairs with the end of the one before */
     return atomic_compare_exchange_strong_explicit(&stand_in->word, &word, TWILL__STANDING,
-                                                   memory_order_acquire, memory_order_relaxed);
+                                                   memory_order_seq_cst, memory_order_relaxed);
 }
 
-/* The last access to the pool, which may be gone then. */
-static inline void twill__stand_in_ends(twill__guest *guest)
+/* The last access to the pool, which may be gone then. Who waits for the pool is counted in
+   `waited` before he looks at us. So, all seq_cst: if we have not seen him, he has seen us begin,
+   and then either leaves WATCHED here, or sees that it is over. */
+static inline void twill__stand_in_ends(twill__pool *pool, twill__stand_in *stand_in)
 {
-    twill__pool *pool = guest->pool;
-    _Atomic uint32_t *stands = guest->runner->stands;
+    twill__hand *runner = &stand_in->runner;
     uint32_t word = TWILL__STANDING;
     twill__turn turn;
-    twill__thread()->runner = guest->runner->outer;
-    twill__thread()->team = guest->team;
-    if (!twill__pool_here(pool)) /* it has forked */
-        return;
+    twill__hand_on(runner, NULL);
+    if (runner->ended) { /* by this thread alone; release: pairs with twill__pool_unfinished */
+        uint64_t over = atomic_load_explicit(&stand_in->over, memory_order_relaxed);
+        atomic_store_explicit(&stand_in->over, over + runner->ended, memory_order_release);
+        runner->ended = 0;
+    }
     /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
-    if (atomic_compare_exchange_strong_explicit(stands, &word, 0, memory_order_release,
+    if (!atomic_load(&pool->waited) &&
+        atomic_compare_exchange_strong_explicit(&stand_in->word, &word, 0, memory_order_release,
                                                 memory_order_relaxed))
         return;
     twill__turn_begin(pool, &turn);
     /* release: as above. Nobody else writes it now */
-    atomic_store_explicit(stands, pool->closed ? TWILL__WATCHED : 0, memory_order_release);
+    atomic_store_explicit(&stand_in->word, pool->closed ? TWILL__WATCHED : 0,
+                          memory_order_release);
     twill__pool_changed(pool, &turn);
     twill__turn_end(pool, &turn);
+}
+
+/* Its task is over, or its thread ends. */
+static inline void twill__stand_in_out(const twill__guest *guest)
+{
+    twill__thread()->runner = guest->runner->outer;
+    twill__thread()->team = guest->team;
+    if (twill__pool_here(guest->pool)) /* else it has forked */
+        twill__stand_in_ends(guest->pool, guest->runner->stands);
 }
 
 static inline void twill__stand_in_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
     twill__hand *runner = guest->runner;
-    twill__turn turn;
     if (twill__pool_here(guest->pool)) {
         twill__hand_lost(guest->pool, runner);
         runner->said = 0;
         runner->context = NULL;
-        twill__turn_begin(guest->pool, &turn);
-        twill__hand_on(runner, NULL);
-        twill__hand_report(guest->pool, &turn, runner);
-        twill__turn_end(guest->pool, &turn);
     }
-    twill__stand_in_ends(guest);
+    twill__stand_in_out(guest);
 }
 
-/* After twill__stand_in_begins. noinline: its locals must not stand in the frame of a guard */
+/* After twill__stand_in_begins: a task of the queue, or (work NULL) one that never was there.
+   noinline: its locals must not stand in the frame of a guard */
 static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, twill__hand *runner,
+                                                           twill__errand *work,
                                                            const twill__todo *todo)
 {
     twill__self *self = twill__thread();
-    twill__guest guest = {pool, runner, NULL, self->team, todo};
+    twill__guest guest = {pool, runner, work, self->team, todo};
     runner->outer = (twill__hand *)self->runner;
-    runner->index = todo->index;
+    runner->workers = twill__pool_told(pool);
     self->runner = runner;
     self->team = &pool->team;
     TWILL__GUARD_PUSH(twill__stand_in_ended, &guest);
-    (void)twill__run_plain(pool, runner, todo, true);
+    if (work) {
+        (void)twill__run_work(pool, runner, work);
+    } else {
+        runner->index = todo->index;
+        (void)twill__run_plain(pool, runner, todo, true);
+    }
     TWILL__GUARD_POP(0);
-    twill__stand_in_ends(&guest);
+    twill__stand_in_out(&guest);
 }
 
 /* ---- what tasks say ---- */
@@ -881,22 +892,58 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     return true;
 }
 
-#define TWILL__NEAR 64 /* tasks before it */
+/* By a thread that is in no task: the next one of the queue, for which it waits, without the lock.
+   The pool stays from the first step on, and a record that stands in the queue is in use: so the
+   generation that is read between the look and the take is that of the task which is taken. */
+static inline bool twill__errand_run_next(twill_future future)
+{
+    twill__record *record = (twill__record *)future.slot;
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__stand_in *stand_in = twill__stand_in_here(pool);
+    twill__hand *runner = &stand_in->runner;
+    uint64_t head;
+    if (pool->options.run.worker_start || pool->options.run.worker_stop ||
+        !twill__stand_in_begins(stand_in))
+        return false;
+    if (!twill__todos_next_is(&pool->todos, &work->entry, &runner->taker, &head) ||
+        twill__record_generation(record) != future.generation ||
+        !twill__todos_take_it(&pool->todos, &work->entry, &runner->taker, head)) {
+        twill__stand_in_ends(pool, stand_in);
+        return false;
+    }
+    runner->now = 0;
+    twill__errand_begins(runner, work);
+    twill__stand_in_runs(pool, runner, work, NULL);
+    return true;
+}
 
-/* Somebody is busy with quick tasks, and near this one. If it is the next one, he may as well have
-   lost his CPU. */
-static inline twill_ns twill__errand_comes(const twill__record *record)
+#define TWILL__NEAR   64   /* tasks before it */
+#define TWILL__BEHIND 16   /* tasks: as many were taken after it at most, and are left at least, */
+#define TWILL__BESIDE 1500 /* ns: if he who is at them is left alone for so long */
+#define TWILL__EACH   100  /* ns: a quick task, more or less */
+
+/* Somebody is busy with quick tasks, and near this one, or has just begun it. Each look takes lines
+   that he writes: while there are many, he is left alone as long as he comes on. If it is the next
+   one of a few, he may as well have lost his CPU. */
+static inline twill_ns twill__errand_comes(const twill__record *record, uint64_t *seen)
 {
     const twill__errand *work = (const twill__errand *)(const void *)record;
     const twill__pool *pool = work->pool;
     const twill__team *team = &pool->team;
-    size_t before;
-    if (!twill__pool_is_quick(pool) || twill__todos_are_held(&pool->todos) ||
-        /* a guess */
+    /* guesses, all of them */
+    uint64_t head = atomic_load_explicit(&pool->todos.head, memory_order_relaxed);
+    size_t before = twill__todos_before(&pool->todos, &work->entry, head), size;
+    if (!twill__pool_is_quick(pool) || head & TWILL__HOLD || head == *seen ||
         atomic_load_explicit(&team->idle, memory_order_relaxed) >= twill__team_threads(team))
         return 0;
-    before = twill__todos_before(&pool->todos, &work->entry);
-    return before > 0 && before <= TWILL__NEAR ? TWILL__SPIN_WAIT : 0;
+    *seen = head;
+    size = atomic_load_explicit(&pool->todos.size, memory_order_relaxed);
+    if (twill__todos_tail(&pool->todos) - head >= TWILL__BEHIND)
+        return ((before + TWILL__BEHIND) & (size - 1)) <= TWILL__BEHIND + TWILL__NEAR
+                   ? TWILL__BESIDE
+                   : 0;
+    return before < TWILL__BEHIND ? (twill_ns)before * TWILL__EACH : 0;
 }
 
 static inline void twill__errand_expire(twill__record *record)
@@ -951,7 +998,7 @@ static inline const twill__record_table *twill__errand_table(void)
 {
     static const twill__record_table table = {twill__errand_help, twill__errand_expire,
                                               twill__errand_cancel, twill__errand_forget,
-                                              twill__errand_comes};
+                                              twill__errand_comes, twill__errand_run_next};
     return &table;
 }
 

@@ -281,7 +281,7 @@ static inline void twill__order_inlined(twill__order *order, twill__hand *runner
         runner->number = pool->next_index;
         runner->numbers_end = pool->next_index += 64;
         if (runner->outside)
-            runner->workers = pool->most + pool->options.max_abandoned;
+            runner->workers = twill__pool_told(pool);
         twill__turn_end(pool, &turn);
     }
     order->todo.index = runner->number++;
@@ -307,9 +307,10 @@ static inline void twill__order_inline(twill__order *order)
    full; else NULL. */
 static inline twill__stand_in *twill__order_stand_in(const twill__order *order)
 {
-    if (!order->pool->stand_in || !order->plain || order->runner || !order->waits)
+    if (order->pool->options.overflow != TWILL_OVERFLOW_CALLER_RUNS || !order->plain ||
+        order->runner || !order->waits)
         return NULL;
-    return &order->pool->stand_in[twill__thread_number() % TWILL__STAND_INS];
+    return twill__stand_in_here(order->pool);
 }
 
 /* It runs as a plain task of this thread. False: somebody else is the stand-in just now, or the
@@ -322,7 +323,7 @@ static inline bool twill__order_stands_in(twill__order *order, twill__stand_in *
     /* relaxed: a guess */
     atomic_store_explicit(&stand_in->runs_on, more, memory_order_relaxed);
     twill__order_inlined(order, &stand_in->runner);
-    twill__stand_in_runs(order->pool, &stand_in->runner, &order->todo);
+    twill__stand_in_runs(order->pool, &stand_in->runner, NULL, &order->todo);
     return true;
 }
 

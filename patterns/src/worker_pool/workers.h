@@ -217,7 +217,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
     twill__hand_on(runner, NULL);
-    runner->workers = pool->most + pool->options.max_abandoned;
+    runner->workers = twill__pool_told(pool);
     if (worker->woke)
         atomic_store(&pool->on_way, false); /* this and the next two: see twill__pool_calls */
     worker->woke = false;
@@ -654,7 +654,7 @@ static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
     twill__thrd past;
     bool has_past;
     twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
-    worker->runner.workers = pool->most + pool->options.max_abandoned;
+    worker->runner.workers = twill__pool_told(pool);
     has_past = worker->has_past;
     if (has_past)
         past = worker->past;

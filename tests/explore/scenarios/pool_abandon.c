@@ -1,27 +1,5 @@
 /* A pool is abandoned while its task runs: the last thread frees it, and the future tells. */
-#include <stdatomic.h>
-#include <stddef.h>
-
-static void *counted_malloc(size_t size);
-static void counted_free(void *memory);
-#define TWILL_MALLOC(size) counted_malloc(size)
-#define TWILL_FREE(memory) counted_free(memory)
-#include "pool_common.h"
-
-static _Atomic int blocks;
-
-static void *counted_malloc(size_t size)
-{
-    atomic_fetch_add(&blocks, 1);
-    return malloc(size);
-}
-
-static void counted_free(void *memory)
-{
-    free(memory);
-    if (memory)
-        atomic_fetch_sub(&blocks, 1);
-}
+#include "pool_blocks.h"
 
 static int until_told(void *arg, void *result, const twill_task *task)
 {
@@ -46,7 +24,6 @@ int main(void)
     assert(other.status == TWILL_FAILED && other.outcome.status == TWILL_CANCELLED);
     assert(ran + dropped == 1);
     twill_future_release(other.future);
-    while (atomic_load(&blocks)) /* nobody joins the last thread */
-        (void)twill_sleep(twill_within(TWILL_US(1)));
+    until_freed();
     return 0;
 }

@@ -10,6 +10,9 @@
 
 #define TWILL__CPU_SECONDS() 0.0
 #define TWILL__CLASSES 4
+#ifndef TWILL__STAND_INS
+#define TWILL__STAND_INS 1
+#endif
 #define TWILL_IMPLEMENTATION
 #include "twill_worker_pool.h"
 
