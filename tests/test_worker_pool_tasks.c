@@ -1325,6 +1325,39 @@ TEST(events_tell_each_task_from_its_beginning_to_its_end)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+TEST(who_waits_runs_the_next_task_himself)
+{
+    struct gate gate = {0};
+    atomic_uint counter = 0;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_future futures[4];
+    intptr_t result = 0;
+    twill_outcome outcome;
+
+    this_thread = pthread_self();
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, where_am_i, &counter, &futures[0], NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, number_of, (void *)4, &futures[1], &with_number), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, fail_with, (void *)5, &futures[2], NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, where_am_i, &counter, &futures[3], NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(futures[0], NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(futures[1], &result, &outcome), TWILL_OK);
+    CHECK_EQ(result, 4);
+    CHECK_EQ(outcome.worker, UINT_MAX);
+    CHECK(outcome.started >= outcome.queued && outcome.finished >= outcome.started);
+    CHECK_EQ(twill_future_wait(futures[2], NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.code, 5);
+    CHECK_EQ(twill_future_wait(futures[3], NULL, NULL), TWILL_OK);
+    CHECK_EQ(atomic_load(&counter), 2);
+    CHECK_EQ(stats_of(pool).started, 5);
+    gate_open(&gate);
+    CHECK_EQ(idle_stats(pool).done, 4); /* theirs are counted, or this would not end */
+    for (size_t i = 0; i < 4; i++)
+        twill_future_release(futures[i]);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
 static atomic_uint highs, lows, tangled;
 
 static void on_level(bool high, size_t length, const twill_task *task)
