@@ -1358,6 +1358,25 @@ TEST(who_waits_runs_the_next_task_himself)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+TEST(a_large_queue_grows_while_the_worker_is_away)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 9000});
+
+    atomic_store(&ran, 0);
+    for (int i = 0; i < 64; i++) /* so that tasks count as quick */
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    for (int i = 0; i < 9000; i++) /* none of them waits for the worker */
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(stats_of(pool).queued, 9000);
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(atomic_load(&ran), 9064);
+}
+
 static atomic_uint highs, lows, tangled;
 
 static void on_level(bool high, size_t length, const twill_task *task)

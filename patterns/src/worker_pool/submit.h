@@ -574,6 +574,8 @@ static inline bool twill__order_lingers(const twill__order *order)
     return false;
 }
 
+#define TWILL__LINGERS 4 /* rounds of 10 us, while others take the room: then it waits in turn */
+
 typedef enum twill__joined { TWILL__NOT_IN, TWILL__NO_ROOM, TWILL__IN } twill__joined;
 
 /* The short way for most tasks, without the lock and with the same result. NOT_IN: it is for the
@@ -587,13 +589,16 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
     int sleepers = 0;
     uint64_t tail;
     uint32_t idle;
+    bool fits;
     twill__todo entry;
     if (!twill__todos_enter(todos, &tail))
         return TWILL__NOT_IN;
     pool->lingering -= *lingers;
-    *lingers = !twill__todos_fits(todos, tail, pool->capacity);
-    if (*lingers || (!order->plain && !twill__order_record(order))) {
-        *lingers = *lingers && twill__order_may_linger(order);
+    fits = twill__todos_fits(todos, tail, pool->capacity);
+    *lingers = false;
+    if (!fits || (!order->plain && !twill__order_record(order))) {
+        /* else it is the ring that is too small */
+        *lingers = !fits && tail - todos->seen >= pool->capacity && twill__order_may_linger(order);
         pool->lingering += *lingers;
         twill__todos_leave(todos, tail);
         return *lingers ? TWILL__NO_ROOM : TWILL__NOT_IN;
@@ -625,10 +630,12 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
         return true;
     if (twill__order_ordinary(order)) {
         twill__joined joined;
-        do /* exit: it is in, or the door is shut, or there was no room for long */
+        unsigned rounds = 0;
+        do /* exit: it is in, or the door is shut, or there was no room for long, or others had it */
             if ((joined = twill__order_joins(order, lingers)) == TWILL__IN)
                 return true;
-        while (joined == TWILL__NO_ROOM && twill__order_lingers(order));
+        while (joined == TWILL__NO_ROOM && rounds++ < TWILL__LINGERS &&
+               twill__order_lingers(order));
     }
     return stand_in && !twill__pool_looks_roomy(pool) &&
            twill__order_stands_in(order, stand_in, TWILL__RUNS_ON);
