@@ -95,10 +95,10 @@ typedef struct twill__hand {
     twill_ns since;   /* it is busy; only in a pool with a watch */
     size_t index;     /* of that task */
     /* its own */
-    unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
-    bool outside, fired;      /* not a worker; `fired`: under the lock */
+    unsigned worker, workers;       /* `workers`: as tasks are told; copied under the lock */
+    bool outside, fired;            /* not a worker; `fired`: under the lock */
     struct twill__stand_in *stands; /* of a stand-in: that */
-    bool looks;               /* counted in `looking`; its own */
+    bool looks;                     /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */
@@ -116,7 +116,7 @@ typedef struct twill__hand {
    full, or the next one of the queue, for which they wait. Runners that stay, so that it takes two
    steps. The pool's lock comes in only while somebody looks: who waits for the pool, or has closed
    it. */
-#ifndef TWILL__STAND_INS /* the explorer wants fewer */
+#ifndef TWILL__STAND_INS   /* the explorer wants fewer */
 #define TWILL__STAND_INS 4 /* a thread has one of them, if no other one uses it just now */
 #endif
 enum { TWILL__STANDING = 1, TWILL__WATCHED = 2 }; /* of stand_in.word */
@@ -182,9 +182,9 @@ typedef struct twill__pool {
     size_t timed;           /* works with timers, set or to be set */
     uint64_t over;          /* of those that were submitted; see twill__pool_unfinished */
     uint64_t refused, level_turns, level_told, each_number;
-    twill__list senders;  /* who wait for room */
-    twill__list watchers; /* who wait for something to change */
-    unsigned visitors;    /* calls in either */
+    twill__list senders;     /* who wait for room */
+    twill__list watchers;    /* who wait for something to change */
+    unsigned visitors;       /* calls in either */
     _Atomic uint32_t waited; /* calls in the latter; written under the lock */
     twill__everyone *each;
     twill__hand *runners;
@@ -517,9 +517,10 @@ static inline void twill__pool_left(twill__pool *pool, twill__turn *turn)
 }
 
 /* Waits under the lock, which it lets go meanwhile, until `there` says so. */
-static inline twill_status
-twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
-                  bool (*there)(twill__pool *pool, const void *data), const void *data)
+static inline twill_status twill__pool_await(twill__pool *pool, twill__turn *turn,
+                                             twill_until until,
+                                             bool (*there)(twill__pool *pool, const void *data),
+                                             const void *data)
 {
     twill_status status = TWILL_OK;
     pool->visitors++;

@@ -801,8 +801,7 @@ static inline void twill__stand_in_ends(twill__pool *pool, twill__stand_in *stan
         return;
     twill__turn_begin(pool, &turn);
     /* release: as above. Nobody else writes it now */
-    atomic_store_explicit(&stand_in->word, pool->closed ? TWILL__WATCHED : 0,
-                          memory_order_release);
+    atomic_store_explicit(&stand_in->word, pool->closed ? TWILL__WATCHED : 0, memory_order_release);
     twill__pool_changed(pool, &turn);
     twill__turn_end(pool, &turn);
 }
@@ -996,9 +995,9 @@ static inline void twill__errand_forget(twill__record *record)
 
 static inline const twill__record_table *twill__errand_table(void)
 {
-    static const twill__record_table table = {twill__errand_help, twill__errand_expire,
+    static const twill__record_table table = {twill__errand_help,   twill__errand_expire,
                                               twill__errand_cancel, twill__errand_forget,
-                                              twill__errand_comes, twill__errand_run_next};
+                                              twill__errand_comes,  twill__errand_run_next};
     return &table;
 }
 

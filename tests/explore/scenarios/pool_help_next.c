@@ -72,15 +72,14 @@ int main(void)
     choice = (unsigned)EXPLORE_CHOICE(ALL, WAITS_FOR_ALL);
     waiter = twill__thread_number();
     other.pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 2});
-    assert(twill_pool_submit(other.pool, run_here_too, NULL, &other.future,
-                             &(twill_submit_options){.result_size = sizeof seven,
-                                                     .drop = drop_it}) == TWILL_OK);
+    assert(twill_pool_submit(
+               other.pool, run_here_too, NULL, &other.future,
+               &(twill_submit_options){.result_size = sizeof seven, .drop = drop_it}) == TWILL_OK);
     go(&other, meets);
     status = twill_future_wait(other.future, &seven, &outcome);
     end(&other);
     assert(status == (outcome.status == TWILL_OK ? TWILL_OK : TWILL_FAILED));
-    assert(outcome.status == TWILL_OK ? seven == 7 && !dropped
-                                      : outcome.status == TWILL_CANCELLED);
+    assert(outcome.status == TWILL_OK ? seven == 7 && !dropped : outcome.status == TWILL_CANCELLED);
     if (choice != ABANDONS && choice != DESTROYS) {
         if (choice != STOPS)
             assert(twill_pool_wait_idle(other.pool) == TWILL_OK);
