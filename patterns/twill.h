@@ -7417,25 +7417,6 @@ static inline twill_status twill__team_shut(twill__team *team, twill_until until
     return TWILL_OK;
 }
 
-/* The same without a wait. False: a call is on it, and nothing has changed. From the last seat on:
-   a call that comes meanwhile takes the first one, and does not take the team for a closed one. */
-static inline bool twill__team_try_shut(twill__team *team)
-{
-    bool mine[TWILL__SEATS];
-    unsigned i = TWILL__SEATS;
-    while (i-- > 0) {
-        uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_SHUT);
-        if (mine[i] || seen & TWILL__SEAT_SHUT)
-            continue;
-        while (++i < TWILL__SEATS)
-            if (mine[i])
-                atomic_store(&team->seat[i].word, 0);
-        return false;
-    }
-    return true;
-}
-
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
@@ -7487,6 +7468,28 @@ static inline void twill__release(twill__seat *seat)
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
         twill__wake(&seat->word, INT_MAX);
+}
+
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
+   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
+   them back if it cannot have one. */
+static inline bool twill__team_try_shut(twill__team *team)
+{
+    bool mine[TWILL__SEATS];
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        uint32_t seen = 0;
+        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        if (mine[i] || seen & TWILL__SEAT_SHUT)
+            continue;
+        while (i-- > 0) /* exit: all that came before */
+            if (mine[i])
+                twill__release(&team->seat[i]);
+        return false;
+    }
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+            twill__wake(&team->seat[i].word, INT_MAX);
+    return true;
 }
 
 /* Opens the job's seat to the team. */
@@ -28079,9 +28082,13 @@ typedef struct twill__record_table {
     void (*cancel)(struct twill__record *record);
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
-    /* A guess, of a record that nobody has begun, and without a pin: somebody is about to, so that
-       it is better to wait so long than to help. */
-    twill_ns (*comes)(const struct twill__record *record);
+    /* A guess without a pin, for a thread that is in no task: somebody is about to come to it, or
+       has, so that it is better to stay away for so long than to help, or to look. *seen: how far he
+       had come at the last look (first 0). 0 if he has not moved since. */
+    twill_ns (*comes)(const struct twill__record *record, uint64_t *seen);
+    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
+       one and nobody else begins it. False: it has not. */
+    bool (*run_next)(twill_future future);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
@@ -28967,18 +28974,24 @@ static inline bool twill__future_moved(void *future_)
 }
 
 /* A moment, without a pin, which would cost the runner more than the look: for one who is at it, or
-   about to be. Less and less often: so it gets ahead with the next ones, too. */
-static inline void twill__future_spin(twill_future future, twill_until until)
+   about to be. So he gets ahead with the next ones, too. If nobody is, it may be run here. */
+static __attribute__((noinline)) void twill__future_bide(twill_future future)
 {
     const twill__record *record = (const twill__record *)future.slot;
     const twill__record_table *table = record->core->table;
-    twill_ns wait = TWILL__SPIN_WAIT;
-    if (until.cancel || !twill__no_deadline(until.deadline) || twill__future_moved(&future))
+    bool outside = !twill__inside();
+    uint64_t seen = 0;
+    twill_ns stay;
+    while (outside && table->comes && twill__spin_helps() && (stay = table->comes(record, &seen))) {
+        /* exit: ended, or whoever is about to come stands still */
+        twill__spin_away(stay);
+        if (twill__future_moved(&future))
+            return;
+    }
+    if (outside && table->run_next && twill__record_waiting(record) && table->run_next(future))
         return;
-    if (twill__record_waiting(record))
-        wait = table->comes && !twill__inside() ? table->comes(record) : 0;
-    if (wait)
-        (void)twill__spin_for(twill__future_moved, &future, wait, 0);
+    if (!twill__record_waiting(record))
+        (void)twill__spin_for(twill__future_moved, &future, TWILL__SPIN_WAIT, 0);
 }
 
 /* Sleeps, pinned by this wait. True: it has ended. */
@@ -29010,14 +29023,10 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
                                                                        twill_until until)
 {
     twill__record *record = (twill__record *)future.slot;
-    bool tried = false, spun = false;
+    bool tried = false;
     for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
-        twill_status status = TWILL_OK;
+        twill_status status = twill__future_pin(future);
         bool help;
-        if (!spun)
-            twill__future_spin(future, until);
-        spun = true;
-        status = twill__future_pin(future);
         if (status != TWILL_OK)
             return status;
         if (twill__record_answer(record, result, outcome, &status)) {
@@ -29043,6 +29052,11 @@ static inline twill_status twill__future_await(twill_future future, void *result
 {
     uint64_t word = 0;
     twill_status status = twill__future_look(future, &word);
+    if (status == TWILL_OK && !(word & TWILL__ENDED) && !until.cancel &&
+        twill__no_deadline(until.deadline)) {
+        twill__future_bide(future);
+        status = twill__future_look(future, &word);
+    }
     if (status != TWILL_OK)
         return status;
     if (word & TWILL__ENDED && !result && !outcome)
@@ -31734,7 +31748,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL, NULL};
+                                              twill__batcher_cancel, NULL, NULL, NULL};
     return &table;
 }
 
@@ -38696,10 +38710,11 @@ static inline void twill__todo_look_ahead(twill__todo_ring *ring, uint64_t head,
             (const twill__todo_entry *)atomic_load_explicit(&cell->arg, memory_order_relaxed);
 }
 
-/* A guess, without the lock, and also after the end: how many stand before it. */
-static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry)
+/* A guess, without the lock, and also after the end: how many stood before it, when so many had been
+   taken; of those that have been taken, it is about the size of the ring. */
+static inline size_t twill__todos_before(const twill__todos *todos, const twill__todo_entry *entry,
+                                         uint64_t head)
 {
-    uint64_t head = atomic_load_explicit(&todos->head, memory_order_relaxed);
     size_t size = atomic_load_explicit(&todos->size, memory_order_relaxed);
     return (size_t)(twill__todo_place(entry) - 1 - head) & (size - 1);
 }
@@ -38731,6 +38746,15 @@ static inline bool twill__todos_wait(const twill__todos *todos, twill__taker *ta
     return twill__todos_known(todos, taker);
 }
 
+/* Whether something stands at the head, or came after that. The tail goes back only while held, and
+   then the head passes what it was. */
+static inline bool twill__todos_reach(const twill__todos *todos, twill__taker *taker, uint64_t head)
+{
+    if ((int64_t)(taker->tail - head) <= 0)
+        taker->tail = twill__todos_tail_now(todos);
+    return (int64_t)(taker->tail - head) > 0;
+}
+
 /* Without the lock: the oldest. False: there is none, or it is held. */
 static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twill__taker *taker)
 {
@@ -38738,12 +38762,7 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
     uint64_t head = atomic_load_explicit(&todos->head, memory_order_acquire);
     for (;;) { /* exit: taken, or nothing there; each turn is another's take */
         twill__todo_ring *ring;
-        if (head & TWILL__HOLD)
-            return false;
-        /* the tail goes back only while held, and then the head passes what it was */
-        if ((int64_t)(taker->tail - head) <= 0)
-            taker->tail = twill__todos_tail_now(todos);
-        if ((int64_t)(taker->tail - head) <= 0)
+        if (head & TWILL__HOLD || !twill__todos_reach(todos, taker, head))
             return false;
         ring = twill__taker_ring(todos, taker, head);
         twill__todo_read(ring, head, todo);
@@ -38759,6 +38778,33 @@ static inline bool twill__todos_take(twill__todos *todos, twill__todo *todo, twi
             return true;
         }
     }
+}
+
+/* Without the lock: whether the oldest is that entry's. Then what was known of its record before
+   the call that put it there, is known here; and as long as *head stays, it stands there. False
+   also: it is held. */
+static inline bool twill__todos_next_is(const twill__todos *todos, const twill__todo_entry *entry,
+                                        twill__taker *taker, uint64_t *head)
+{
+    const twill__todo_cell *cell;
+    twill__todo_ring *ring;
+    *head = atomic_load_explicit(&todos->head, memory_order_acquire); /* as in twill__todos_take */
+    if (*head & TWILL__HOLD || !twill__todos_reach(todos, taker, *head))
+        return false;
+    ring = twill__taker_ring(todos, taker, *head);
+    cell = &ring->cell[*head & (ring->size - 1)];
+    return !atomic_load_explicit(&cell->fn, memory_order_relaxed) &&
+           atomic_load_explicit(&cell->arg, memory_order_relaxed) == entry;
+}
+
+/* After that: takes it, if it still stands there. */
+static inline bool twill__todos_take_it(twill__todos *todos, twill__todo_entry *entry,
+                                        twill__taker *taker, uint64_t head)
+{
+    /* as in twill__todos_take */
+    atomic_store_explicit(&taker->claim, entry, memory_order_relaxed);
+    return atomic_compare_exchange_strong_explicit(&todos->head, &head, head + 1,
+                                                   memory_order_acq_rel, memory_order_relaxed);
 }
 
 /* A guess, without the lock. */
@@ -39143,8 +39189,8 @@ static inline twill_ns twill__timer_next(const twill__todos *todos)
    sender that waits for room, holds the queue first: then all take the lock. A worker reports its
    ended tasks when it takes the lock again, which it does before it is idle.
 
-   Who runs a plain task himself because the queue is full (CALLER_RUNS) takes neither lock nor
-   record, if he finds a stand-in free.
+   Who runs a plain task himself because the queue is full (CALLER_RUNS), or a task that he waits
+   for because it is the next one, takes no lock, if he finds a stand-in free.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
    alone. Any other one is a twill__errand, a record of engine/future.h. */
@@ -39219,10 +39265,10 @@ typedef struct twill__hand {
     twill_ns since;   /* it is busy; only in a pool with a watch */
     size_t index;     /* of that task */
     /* its own */
-    unsigned worker, workers; /* `workers`: as tasks are told; copied under the lock */
-    bool outside, fired;      /* not a worker; `fired`: under the lock */
-    _Atomic uint32_t *stands; /* of a stand-in: its word */
-    bool looks;               /* counted in `looking`; its own */
+    unsigned worker, workers;       /* `workers`: as tasks are told; copied under the lock */
+    bool outside, fired;            /* not a worker; `fired`: under the lock */
+    struct twill__stand_in *stands; /* of a stand-in: that */
+    bool looks;                     /* counted in `looking`; its own */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */
@@ -39236,10 +39282,13 @@ typedef struct twill__hand {
     twill__histogram *waited, *ran; /* NULL: not kept */
 } twill__hand;
 
-/* What those outside run a plain task as, at once, because the queue is full: runners that stay, so
-   that it takes two steps, no record and no lock. The pool's lock comes in only while somebody
-   looks: who waits for the pool, or has closed it. */
+/* What those outside run a task as, without the lock: a plain one at once, because the queue is
+   full, or the next one of the queue, for which they wait. Runners that stay, so that it takes two
+   steps. The pool's lock comes in only while somebody looks: who waits for the pool, or has closed
+   it. */
+#ifndef TWILL__STAND_INS   /* the explorer wants fewer */
 #define TWILL__STAND_INS 4 /* a thread has one of them, if no other one uses it just now */
+#endif
 enum { TWILL__STANDING = 1, TWILL__WATCHED = 2 }; /* of stand_in.word */
 
 typedef struct twill__stand_in {
@@ -39247,6 +39296,7 @@ typedef struct twill__stand_in {
     _Alignas(TWILL__LINE) _Atomic uint32_t word;
     /* relaxed: so many tasks of its thread go on without a look whether there is room by now */
     _Atomic uint32_t runs_on;
+    _Atomic uint64_t over; /* tasks of the queue that it has run: see twill__pool_unfinished */
     twill__hand runner;
 } twill__stand_in;
 
@@ -39302,9 +39352,10 @@ typedef struct twill__pool {
     size_t timed;           /* works with timers, set or to be set */
     uint64_t over;          /* of those that were submitted; see twill__pool_unfinished */
     uint64_t refused, level_turns, level_told, each_number;
-    twill__list senders;  /* who wait for room */
-    twill__list watchers; /* who wait for something to change */
-    unsigned visitors;    /* calls in either */
+    twill__list senders;     /* who wait for room */
+    twill__list watchers;    /* who wait for something to change */
+    unsigned visitors;       /* calls in either */
+    _Atomic uint32_t waited; /* calls in the latter; written under the lock */
     twill__everyone *each;
     twill__hand *runners;
     twill__worker **worker; /* by number */
@@ -39337,15 +39388,16 @@ typedef struct twill__pool {
     size_t lingering;           /* submits that look for room out there; they come back */
     twill__ticker ticker;       /* of those who come in */
     _Atomic uint64_t submitted; /* relaxed for others: see twill__pool_unfinished */
+    /* relaxed: how many numbers of workers there may be, as tasks are told; under the lock */
+    _Alignas(TWILL__LINE) _Atomic unsigned told;
     /* set at creation */
-    _Alignas(TWILL__LINE) size_t capacity;
+    size_t capacity;
     twill_pool_options options;
     char name[16];
     uint64_t tick_scale; /* ns in 2^20 ticks */
     twill__core *core;
-    twill__stand_in *stand_in; /* TWILL__STAND_INS of them; NULL: not with this overflow */
-    void *stand_in_memory;
     twill__team team;
+    twill__stand_in stand_in[TWILL__STAND_INS];
 } twill__pool;
 
 /* ---- where this thread is ---- */
@@ -39414,7 +39466,13 @@ static inline void twill__gate_shut(_Atomic uint32_t *gate)
 static inline bool twill__hand_is_busy(const twill__hand *runner)
 {
     /* seq_cst: a stop has set WATCHED before it looks, so none begins after that */
-    return runner->busy || (runner->stands && atomic_load(runner->stands) & TWILL__STANDING);
+    return runner->busy || (runner->stands && atomic_load(&runner->stands->word) & TWILL__STANDING);
+}
+
+/* How many numbers there are, or may come to be. */
+static inline unsigned twill__pool_told(const twill__pool *pool)
+{
+    return atomic_load_explicit(&pool->told, memory_order_relaxed); /* a number */
 }
 
 static inline void twill__count(twill__pool *pool, twill__hand *runner, twill__counted what)
@@ -39489,23 +39547,25 @@ static inline void twill__pool_free(twill__pool *pool);
 
 /* Under the lock: whether a stand-in runs a task. Then its end will come to the lock, and change
    something. */
-static inline bool twill__pool_stood_in(const twill__pool *pool)
+static inline bool twill__pool_stood_in(twill__pool *pool)
 {
     bool busy = false;
-    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS; i++) {
-        uint32_t word = TWILL__STANDING;
-        /* acquire: pairs with its end, at which it finds the bit */
-        if (atomic_compare_exchange_strong_explicit(&pool->stand_in[i].word, &word,
-                                                    TWILL__STANDING | TWILL__WATCHED,
-                                                    memory_order_acquire, memory_order_acquire) ||
-            word & TWILL__STANDING)
-            busy = true;
+    for (unsigned i = 0; i < TWILL__STAND_INS; i++) {
+        _Atomic uint32_t *stands = &pool->stand_in[i].word;
+        /* seq_cst: see twill__stand_in_ends; acquire: pairs with its end, at which it finds the
+           bit */
+        uint32_t word = atomic_load(stands);
+        if (word == TWILL__STANDING)
+            (void)atomic_compare_exchange_strong_explicit(
+                stands, &word, TWILL__STANDING | TWILL__WATCHED, memory_order_acquire,
+                memory_order_acquire);
+        busy = busy || word & TWILL__STANDING;
     }
     return busy;
 }
 
 /* Whether nobody will ever come back to an abandoned pool. */
-static inline bool twill__pool_empty(const twill__pool *pool)
+static inline bool twill__pool_empty(twill__pool *pool)
 {
     return pool->forsaken && !pool->gone && !pool->live && !pool->abandoned && !pool->outside &&
            !pool->visitors && !pool->lingering && !pool->has_watch && !twill__pool_stood_in(pool);
@@ -39523,11 +39583,17 @@ static inline bool twill__pool_in_order(const twill__pool *pool)
 }
 
 /* Under the lock: whether a task is accepted, and not over. Whoever reports that a task is over has
-   seen that it was accepted. First the stand-ins: what their tasks submitted is seen then. */
-static inline bool twill__pool_unfinished(const twill__pool *pool)
+   seen that it was accepted. First the stand-ins: what their tasks submitted is seen then. And
+   `submitted` last: so the sum never passes it, and if they are equal, they were equal before. */
+static inline bool twill__pool_unfinished(twill__pool *pool)
 {
-    return twill__pool_stood_in(pool) ||
-           atomic_load_explicit(&pool->submitted, memory_order_relaxed) != pool->over;
+    uint64_t over = pool->over;
+    if (twill__pool_stood_in(pool))
+        return true;
+    for (unsigned i = 0; i < TWILL__STAND_INS; i++)
+        /* acquire: pairs with the release in twill__stand_in_ends */
+        over += atomic_load_explicit(&pool->stand_in[i].over, memory_order_acquire);
+    return atomic_load_explicit(&pool->submitted, memory_order_relaxed) != over;
 }
 
 /* How many workers are not inside a region that blocks. */
@@ -39621,12 +39687,14 @@ static inline void twill__pool_left(twill__pool *pool, twill__turn *turn)
 }
 
 /* Waits under the lock, which it lets go meanwhile, until `there` says so. */
-static inline twill_status
-twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
-                  bool (*there)(const twill__pool *pool, const void *data), const void *data)
+static inline twill_status twill__pool_await(twill__pool *pool, twill__turn *turn,
+                                             twill_until until,
+                                             bool (*there)(twill__pool *pool, const void *data),
+                                             const void *data)
 {
     twill_status status = TWILL_OK;
     pool->visitors++;
+    atomic_fetch_add(&pool->waited, 1); /* before the first look: see twill__stand_in_ends */
     while (status == TWILL_OK && !there(pool, data)) { /* exit: there, or the wait is over */
         twill__node me;
         twill__node_init(&me);
@@ -39640,6 +39708,7 @@ twill__pool_await(twill__pool *pool, twill__turn *turn, twill_until until,
     }
     if (status != TWILL_OK && there(pool, data))
         status = TWILL_OK;
+    atomic_fetch_sub_explicit(&pool->waited, 1, memory_order_relaxed); /* one too many costs time */
     twill__pool_left(pool, turn);
     return status;
 }
@@ -40151,7 +40220,7 @@ static inline twill_ns twill__hand_now(const twill__pool *pool, twill__hand *run
                                        const twill__errand *work)
 {
     twill_ns now, started = work->record.outcome.started;
-    if (!work->record.simple || runner->outside || pool->options.stuck_after)
+    if (!work->record.simple || (runner->outside && !runner->stands) || pool->options.stuck_after)
         now = twill__clock_now();
     else
         now = twill__ticker_now(&runner->ticker);
@@ -40228,7 +40297,10 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
 /* Taken out of the queue, it is this runner's now. */
 static inline void twill__errand_begins(twill__hand *runner, twill__errand *work)
 {
-    work->record.outcome.started = runner->now ? runner->now : twill__clock_now();
+    work->record.outcome.started = runner->now ? runner->now
+                                   : runner->stands && work->record.simple
+                                       ? twill__ticker_now(&runner->ticker)
+                                       : twill__clock_now();
     if (work->record.outcome.started < work->record.outcome.queued)
         work->record.outcome.started = work->record.outcome.queued;
     twill__record_claim(&work->record);
@@ -40265,7 +40337,7 @@ typedef struct twill__guest { /* what the clean-up needs */
 static inline void twill__hand_in(twill__pool *pool, twill__hand *runner)
 {
     runner->pool = pool;
-    runner->workers = pool->most + pool->options.max_abandoned;
+    runner->workers = twill__pool_told(pool);
     runner->previous = NULL;
     runner->next = pool->runners;
     if (runner->next)
@@ -40441,114 +40513,121 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
 
 /* ---- a stand-in ---- */
 
-/* At the pool's beginning. False: no memory. */
-static inline bool twill__stand_ins_make(twill__pool *pool)
+/* At the pool's beginning. */
+static inline void twill__stand_ins_make(twill__pool *pool)
 {
-    size_t size = TWILL__STAND_INS * sizeof(twill__stand_in);
-    char *memory;
-    if (pool->options.overflow != TWILL_OVERFLOW_CALLER_RUNS)
-        return true;
-    if (!(memory = (char *)TWILL_MALLOC(size + TWILL__LINE)))
-        return false;
-    pool->stand_in_memory = memory;
-    memset(memory, 0, size + TWILL__LINE);
-    memory += (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE;
-    pool->stand_in = (twill__stand_in *)(void *)memory;
     for (unsigned i = 0; i < TWILL__STAND_INS; i++) {
         twill__hand *runner = &pool->stand_in[i].runner;
         runner->call.table = twill__hand_table();
         runner->worker = UINT_MAX;
         runner->outside = true;
-        runner->stands = &pool->stand_in[i].word;
+        runner->stands = &pool->stand_in[i];
         twill_cancel_init(&runner->token, pool->options.run.until.cancel);
         twill__hand_in(pool, runner);
     }
-    return true;
 }
 
 /* The pool goes, and nobody is in it. */
-static inline void twill__stand_ins_free(twill__pool *pool)
+static inline void twill__stand_ins_end(twill__pool *pool)
 {
     /* in a child of a fork others of the parent's may stand in their tokens' lists */
-    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS && twill__pool_here(pool); i++) {
+    for (unsigned i = 0; i < TWILL__STAND_INS && twill__pool_here(pool); i++) {
         twill_cancel *token = &pool->stand_in[i].runner.token;
         if (twill__token_used(twill__token_of(token)))
             twill_cancel_detach(token);
     }
-    TWILL_FREE(pool->stand_in_memory);
-    pool->stand_in_memory = NULL;
-    pool->stand_in = NULL;
 }
 
 /* Under the lock, at a close: nobody stands in any more, but for those who do. */
 static inline void twill__stand_ins_shut(twill__pool *pool)
 {
-    for (unsigned i = 0; pool->stand_in && i < TWILL__STAND_INS; i++)
+    for (unsigned i = 0; i < TWILL__STAND_INS; i++)
         atomic_fetch_or(&pool->stand_in[i].word, TWILL__WATCHED);
 }
 
-/* False: somebody else does, or the pool is closed. */
+/* This thread's. */
+static inline twill__stand_in *twill__stand_in_here(twill__pool *pool)
+{
+    return &pool->stand_in[twill__thread_number() % TWILL__STAND_INS];
+}
+
+/* From now on the pool stays. False: somebody else does, or the pool is closed. */
 static inline bool twill__stand_in_begins(twill__stand_in *stand_in)
 {
     uint32_t word = 0;
-    /* acquire: pairs with the end of the one before */
+    /* seq_cst: see twill__stand_in_ends; acquire: pairs with the end of the one before */
     return atomic_compare_exchange_strong_explicit(&stand_in->word, &word, TWILL__STANDING,
-                                                   memory_order_acquire, memory_order_relaxed);
+                                                   memory_order_seq_cst, memory_order_relaxed);
 }
 
-/* The last access to the pool, which may be gone then. */
-static inline void twill__stand_in_ends(twill__guest *guest)
+/* The last access to the pool, which may be gone then. Who waits for the pool is counted in
+   `waited` before he looks at us. So, all seq_cst: if we have not seen him, he has seen us begin,
+   and then either leaves WATCHED here, or sees that it is over. */
+static inline void twill__stand_in_ends(twill__pool *pool, twill__stand_in *stand_in)
 {
-    twill__pool *pool = guest->pool;
-    _Atomic uint32_t *stands = guest->runner->stands;
+    twill__hand *runner = &stand_in->runner;
     uint32_t word = TWILL__STANDING;
     twill__turn turn;
-    twill__thread()->runner = guest->runner->outer;
-    twill__thread()->team = guest->team;
-    if (!twill__pool_here(pool)) /* it has forked */
-        return;
+    twill__hand_on(runner, NULL);
+    if (runner->ended) { /* by this thread alone; release: pairs with twill__pool_unfinished */
+        uint64_t over = atomic_load_explicit(&stand_in->over, memory_order_relaxed);
+        atomic_store_explicit(&stand_in->over, over + runner->ended, memory_order_release);
+        runner->ended = 0;
+    }
     /* release: pairs with the next one's beginning, and with twill__pool_stood_in */
-    if (atomic_compare_exchange_strong_explicit(stands, &word, 0, memory_order_release,
+    if (!atomic_load(&pool->waited) &&
+        atomic_compare_exchange_strong_explicit(&stand_in->word, &word, 0, memory_order_release,
                                                 memory_order_relaxed))
         return;
     twill__turn_begin(pool, &turn);
     /* release: as above. Nobody else writes it now */
-    atomic_store_explicit(stands, pool->closed ? TWILL__WATCHED : 0, memory_order_release);
+    atomic_store_explicit(&stand_in->word, pool->closed ? TWILL__WATCHED : 0, memory_order_release);
     twill__pool_changed(pool, &turn);
     twill__turn_end(pool, &turn);
+}
+
+/* Its task is over, or its thread ends. */
+static inline void twill__stand_in_out(const twill__guest *guest)
+{
+    twill__thread()->runner = guest->runner->outer;
+    twill__thread()->team = guest->team;
+    if (twill__pool_here(guest->pool)) /* else it has forked */
+        twill__stand_in_ends(guest->pool, guest->runner->stands);
 }
 
 static inline void twill__stand_in_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
     twill__hand *runner = guest->runner;
-    twill__turn turn;
     if (twill__pool_here(guest->pool)) {
         twill__hand_lost(guest->pool, runner);
         runner->said = 0;
         runner->context = NULL;
-        twill__turn_begin(guest->pool, &turn);
-        twill__hand_on(runner, NULL);
-        twill__hand_report(guest->pool, &turn, runner);
-        twill__turn_end(guest->pool, &turn);
     }
-    twill__stand_in_ends(guest);
+    twill__stand_in_out(guest);
 }
 
-/* After twill__stand_in_begins. noinline: its locals must not stand in the frame of a guard */
+/* After twill__stand_in_begins: a task of the queue, or (work NULL) one that never was there.
+   noinline: its locals must not stand in the frame of a guard */
 static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, twill__hand *runner,
+                                                           twill__errand *work,
                                                            const twill__todo *todo)
 {
     twill__self *self = twill__thread();
-    twill__guest guest = {pool, runner, NULL, self->team, todo};
+    twill__guest guest = {pool, runner, work, self->team, todo};
     runner->outer = (twill__hand *)self->runner;
-    runner->index = todo->index;
+    runner->workers = twill__pool_told(pool);
     self->runner = runner;
     self->team = &pool->team;
     TWILL__GUARD_PUSH(twill__stand_in_ended, &guest);
-    (void)twill__run_plain(pool, runner, todo, true);
+    if (work) {
+        (void)twill__run_work(pool, runner, work);
+    } else {
+        runner->index = todo->index;
+        (void)twill__run_plain(pool, runner, todo, true);
+    }
     TWILL__GUARD_POP(0);
-    twill__stand_in_ends(&guest);
+    twill__stand_in_out(&guest);
 }
 
 /* ---- what tasks say ---- */
@@ -40592,22 +40671,58 @@ static inline bool twill__errand_help(twill__record *record, bool idle)
     return true;
 }
 
-#define TWILL__NEAR 64 /* tasks before it */
+/* By a thread that is in no task: the next one of the queue, for which it waits, without the lock.
+   The pool stays from the first step on, and a record that stands in the queue is in use: so the
+   generation that is read between the look and the take is that of the task which is taken. */
+static inline bool twill__errand_run_next(twill_future future)
+{
+    twill__record *record = (twill__record *)future.slot;
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__stand_in *stand_in = twill__stand_in_here(pool);
+    twill__hand *runner = &stand_in->runner;
+    uint64_t head;
+    if (pool->options.run.worker_start || pool->options.run.worker_stop ||
+        !twill__stand_in_begins(stand_in))
+        return false;
+    if (!twill__todos_next_is(&pool->todos, &work->entry, &runner->taker, &head) ||
+        twill__record_generation(record) != future.generation ||
+        !twill__todos_take_it(&pool->todos, &work->entry, &runner->taker, head)) {
+        twill__stand_in_ends(pool, stand_in);
+        return false;
+    }
+    runner->now = 0;
+    twill__errand_begins(runner, work);
+    twill__stand_in_runs(pool, runner, work, NULL);
+    return true;
+}
 
-/* Somebody is busy with quick tasks, and near this one. If it is the next one, he may as well have
-   lost his CPU. */
-static inline twill_ns twill__errand_comes(const twill__record *record)
+#define TWILL__NEAR   64   /* tasks before it */
+#define TWILL__BEHIND 16   /* tasks: as many were taken after it at most, and are left at least, */
+#define TWILL__BESIDE 1500 /* ns: if he who is at them is left alone for so long */
+#define TWILL__EACH   100  /* ns: a quick task, more or less */
+
+/* Somebody is busy with quick tasks, and near this one, or has just begun it. Each look takes lines
+   that he writes: while there are many, he is left alone as long as he comes on. If it is the next
+   one of a few, he may as well have lost his CPU. */
+static inline twill_ns twill__errand_comes(const twill__record *record, uint64_t *seen)
 {
     const twill__errand *work = (const twill__errand *)(const void *)record;
     const twill__pool *pool = work->pool;
     const twill__team *team = &pool->team;
-    size_t before;
-    if (!twill__pool_is_quick(pool) || twill__todos_are_held(&pool->todos) ||
-        /* a guess */
+    /* guesses, all of them */
+    uint64_t head = atomic_load_explicit(&pool->todos.head, memory_order_relaxed);
+    size_t before = twill__todos_before(&pool->todos, &work->entry, head), size;
+    if (!twill__pool_is_quick(pool) || head & TWILL__HOLD || head == *seen ||
         atomic_load_explicit(&team->idle, memory_order_relaxed) >= twill__team_threads(team))
         return 0;
-    before = twill__todos_before(&pool->todos, &work->entry);
-    return before > 0 && before <= TWILL__NEAR ? TWILL__SPIN_WAIT : 0;
+    *seen = head;
+    size = atomic_load_explicit(&pool->todos.size, memory_order_relaxed);
+    if (twill__todos_tail(&pool->todos) - head >= TWILL__BEHIND)
+        return ((before + TWILL__BEHIND) & (size - 1)) <= TWILL__BEHIND + TWILL__NEAR
+                   ? TWILL__BESIDE
+                   : 0;
+    return before < TWILL__BEHIND ? (twill_ns)before * TWILL__EACH : 0;
 }
 
 static inline void twill__errand_expire(twill__record *record)
@@ -40660,9 +40775,9 @@ static inline void twill__errand_forget(twill__record *record)
 
 static inline const twill__record_table *twill__errand_table(void)
 {
-    static const twill__record_table table = {twill__errand_help, twill__errand_expire,
+    static const twill__record_table table = {twill__errand_help,   twill__errand_expire,
                                               twill__errand_cancel, twill__errand_forget,
-                                              twill__errand_comes};
+                                              twill__errand_comes,  twill__errand_run_next};
     return &table;
 }
 
@@ -40880,7 +40995,7 @@ static inline twill__next twill__worker_next(twill__worker *worker, twill__todo 
     twill__hand_report(pool, &turn, runner);
     runner->busy = false;
     twill__hand_on(runner, NULL);
-    runner->workers = pool->most + pool->options.max_abandoned;
+    runner->workers = twill__pool_told(pool);
     if (worker->woke)
         atomic_store(&pool->on_way, false); /* this and the next two: see twill__pool_calls */
     worker->woke = false;
@@ -41317,7 +41432,7 @@ static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
     twill__thrd past;
     bool has_past;
     twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
-    worker->runner.workers = pool->most + pool->options.max_abandoned;
+    worker->runner.workers = twill__pool_told(pool);
     has_past = worker->has_past;
     if (has_past)
         past = worker->past;
@@ -41735,7 +41850,7 @@ static inline void twill__order_inlined(twill__order *order, twill__hand *runner
         runner->number = pool->next_index;
         runner->numbers_end = pool->next_index += 64;
         if (runner->outside)
-            runner->workers = pool->most + pool->options.max_abandoned;
+            runner->workers = twill__pool_told(pool);
         twill__turn_end(pool, &turn);
     }
     order->todo.index = runner->number++;
@@ -41761,9 +41876,10 @@ static inline void twill__order_inline(twill__order *order)
    full; else NULL. */
 static inline twill__stand_in *twill__order_stand_in(const twill__order *order)
 {
-    if (!order->pool->stand_in || !order->plain || order->runner || !order->waits)
+    if (order->pool->options.overflow != TWILL_OVERFLOW_CALLER_RUNS || !order->plain ||
+        order->runner || !order->waits)
         return NULL;
-    return &order->pool->stand_in[twill__thread_number() % TWILL__STAND_INS];
+    return twill__stand_in_here(order->pool);
 }
 
 /* It runs as a plain task of this thread. False: somebody else is the stand-in just now, or the
@@ -41776,7 +41892,7 @@ static inline bool twill__order_stands_in(twill__order *order, twill__stand_in *
     /* relaxed: a guess */
     atomic_store_explicit(&stand_in->runs_on, more, memory_order_relaxed);
     twill__order_inlined(order, &stand_in->runner);
-    twill__stand_in_runs(order->pool, &stand_in->runner, &order->todo);
+    twill__stand_in_runs(order->pool, &stand_in->runner, NULL, &order->todo);
     return true;
 }
 
@@ -42027,6 +42143,8 @@ static inline bool twill__order_lingers(const twill__order *order)
     return false;
 }
 
+#define TWILL__LINGERS 4 /* rounds of 10 us, while others take the room: then it waits in turn */
+
 typedef enum twill__joined { TWILL__NOT_IN, TWILL__NO_ROOM, TWILL__IN } twill__joined;
 
 /* The short way for most tasks, without the lock and with the same result. NOT_IN: it is for the
@@ -42040,13 +42158,16 @@ static inline twill__joined twill__order_joins(twill__order *order, bool *linger
     int sleepers = 0;
     uint64_t tail;
     uint32_t idle;
+    bool fits;
     twill__todo entry;
     if (!twill__todos_enter(todos, &tail))
         return TWILL__NOT_IN;
     pool->lingering -= *lingers;
-    *lingers = !twill__todos_fits(todos, tail, pool->capacity);
-    if (*lingers || (!order->plain && !twill__order_record(order))) {
-        *lingers = *lingers && twill__order_may_linger(order);
+    fits = twill__todos_fits(todos, tail, pool->capacity);
+    *lingers = false;
+    if (!fits || (!order->plain && !twill__order_record(order))) {
+        /* else it is the ring that is too small */
+        *lingers = !fits && tail - todos->seen >= pool->capacity && twill__order_may_linger(order);
         pool->lingering += *lingers;
         twill__todos_leave(todos, tail);
         return *lingers ? TWILL__NO_ROOM : TWILL__NOT_IN;
@@ -42078,10 +42199,12 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
         return true;
     if (twill__order_ordinary(order)) {
         twill__joined joined;
-        do /* exit: it is in, or the door is shut, or there was no room for long */
+        unsigned rounds = 0;
+        do /* exit: it is in, or the door is shut, or there was no room for long, or others had it */
             if ((joined = twill__order_joins(order, lingers)) == TWILL__IN)
                 return true;
-        while (joined == TWILL__NO_ROOM && twill__order_lingers(order));
+        while (joined == TWILL__NO_ROOM && rounds++ < TWILL__LINGERS &&
+               twill__order_lingers(order));
     }
     return stand_in && !twill__pool_looks_roomy(pool) &&
            twill__order_stands_in(order, stand_in, TWILL__RUNS_ON);
@@ -42450,7 +42573,7 @@ static inline void twill__pool_free(twill__pool *pool)
         if (pool->worker[i])
             TWILL_FREE(pool->worker[i]->memory);
     TWILL_FREE(pool->worker);
-    twill__stand_ins_free(pool);
+    twill__stand_ins_end(pool);
     pool->worker = NULL;
     pool->numbers = 0;
     twill__todos_free(&pool->todos);
@@ -42475,6 +42598,13 @@ static inline bool twill__pool_numbers(twill__pool *pool, unsigned most)
         pool->worker[i] = NULL;
     pool->numbers = (unsigned)numbers;
     return true;
+}
+
+/* Under the lock, or as above. relaxed: a number */
+static inline void twill__pool_tells(twill__pool *pool)
+{
+    atomic_store_explicit(&pool->told, pool->most + pool->options.max_abandoned,
+                          memory_order_relaxed);
 }
 
 /* Memory, nothing started. NULL: there is none. */
@@ -42505,14 +42635,16 @@ static inline twill__pool *twill__pool_make(const twill_pool_options *options, u
     }
     pool->core->owner = memory;
     if (!twill__todos_init(&pool->todos, pool->capacity, options->newest_first, options->ageing) ||
-        !twill__pool_numbers(pool, pool->most) || !twill__stand_ins_make(pool)) {
+        !twill__pool_numbers(pool, pool->most)) {
         twill__pool_free(pool);
         return NULL;
     }
+    twill__pool_tells(pool);
+    twill__stand_ins_make(pool);
     return pool;
 }
 
-static inline bool twill__all_came(const twill__pool *pool, const void *data)
+static inline bool twill__all_came(twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->coming;
@@ -42665,6 +42797,7 @@ TWILL__DEFINE twill_status twill_pool_resize(twill_pool *public_pool, unsigned w
                 runner->since = twill__clock_now();
         pool->least = workers;
         pool->most = most;
+        twill__pool_tells(pool);
         pool->failed_at = 0;
         while (status == TWILL_OK && !pool->options.lazy && pool->live - pool->going < workers)
             if (!twill__worker_start(pool))
@@ -42691,19 +42824,19 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
 /* ---- waiting for the pool ---- */
 
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
-static inline bool twill__drained(const twill__pool *pool, const void *data)
+static inline bool twill__drained(twill__pool *pool, const void *data)
 {
     (void)data;
     return !twill__pool_unfinished(pool) ||
            (!pool->live && !pool->outside && (twill__todos_length(&pool->todos) || pool->later));
 }
 
-static inline bool twill__idle_or_bare(const twill__pool *pool, const void *data)
+static inline bool twill__idle_or_bare(twill__pool *pool, const void *data)
 {
     return !twill__pool_unfinished(pool) || (!pool->paused && twill__drained(pool, data));
 }
 
-static inline bool twill__is_idle(const twill__pool *pool, const void *data)
+static inline bool twill__is_idle(twill__pool *pool, const void *data)
 {
     (void)data;
     return !twill__pool_unfinished(pool);
@@ -42743,19 +42876,19 @@ TWILL__DEFINE twill_status twill_pool_wait_idle(twill_pool *pool)
     return twill_pool_wait_idle_until(pool, until);
 }
 
-static inline bool twill__each_over(const twill__pool *pool, const void *each_)
+static inline bool twill__each_over(twill__pool *pool, const void *each_)
 {
     (void)pool;
     return !((const twill__everyone *)each_)->left;
 }
 
-static inline bool twill__each_quiet(const twill__pool *pool, const void *each_)
+static inline bool twill__each_quiet(twill__pool *pool, const void *each_)
 {
     (void)pool;
     return !((const twill__everyone *)each_)->inside;
 }
 
-static inline bool twill__none_comes(const twill__pool *pool, const void *data)
+static inline bool twill__none_comes(twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->coming;
@@ -42920,7 +43053,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
     twill__pool_left(pool, turn);
 }
 
-static inline bool twill__all_left(const twill__pool *pool, const void *data)
+static inline bool twill__all_left(twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->live && !pool->abandoned && !pool->outside && !twill__pool_unfinished(pool);
@@ -42956,7 +43089,7 @@ static inline twill_status twill__pool_drain(twill__pool *pool, twill__turn *tur
     }
 }
 
-static inline bool twill__watch_gone(const twill__pool *pool, const void *data)
+static inline bool twill__watch_gone(twill__pool *pool, const void *data)
 {
     (void)data;
     return !pool->has_watch;
@@ -43036,7 +43169,7 @@ TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, 
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
 }
 
-static inline bool twill__no_visitors(const twill__pool *pool, const void *data)
+static inline bool twill__no_visitors(twill__pool *pool, const void *data)
 {
     (void)data;
     return pool->visitors == 1 && !pool->lingering; /* ourselves; closed, so it is ours to read */

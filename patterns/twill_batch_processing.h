@@ -4644,25 +4644,6 @@ static inline twill_status twill__team_shut(twill__team *team, twill_until until
     return TWILL_OK;
 }
 
-/* The same without a wait. False: a call is on it, and nothing has changed. From the last seat on:
-   a call that comes meanwhile takes the first one, and does not take the team for a closed one. */
-static inline bool twill__team_try_shut(twill__team *team)
-{
-    bool mine[TWILL__SEATS];
-    unsigned i = TWILL__SEATS;
-    while (i-- > 0) {
-        uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_SHUT);
-        if (mine[i] || seen & TWILL__SEAT_SHUT)
-            continue;
-        while (++i < TWILL__SEATS)
-            if (mine[i])
-                atomic_store(&team->seat[i].word, 0);
-        return false;
-    }
-    return true;
-}
-
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
@@ -4714,6 +4695,28 @@ static inline void twill__release(twill__seat *seat)
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
         twill__wake(&seat->word, INT_MAX);
+}
+
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
+   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
+   them back if it cannot have one. */
+static inline bool twill__team_try_shut(twill__team *team)
+{
+    bool mine[TWILL__SEATS];
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        uint32_t seen = 0;
+        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        if (mine[i] || seen & TWILL__SEAT_SHUT)
+            continue;
+        while (i-- > 0) /* exit: all that came before */
+            if (mine[i])
+                twill__release(&team->seat[i]);
+        return false;
+    }
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+            twill__wake(&team->seat[i].word, INT_MAX);
+    return true;
 }
 
 /* Opens the job's seat to the team. */
@@ -7121,9 +7124,13 @@ typedef struct twill__record_table {
     void (*cancel)(struct twill__record *record);
     /* it ran, and nobody will take its result: the last call for this task */
     void (*forget)(struct twill__record *record);
-    /* A guess, of a record that nobody has begun, and without a pin: somebody is about to, so that
-       it is better to wait so long than to help. */
-    twill_ns (*comes)(const struct twill__record *record);
+    /* A guess without a pin, for a thread that is in no task: somebody is about to come to it, or
+       has, so that it is better to stay away for so long than to help, or to look. *seen: how far he
+       had come at the last look (first 0). 0 if he has not moved since. */
+    twill_ns (*comes)(const struct twill__record *record, uint64_t *seen);
+    /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
+       one and nobody else begins it. False: it has not. */
+    bool (*run_next)(twill_future future);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
@@ -8009,18 +8016,24 @@ static inline bool twill__future_moved(void *future_)
 }
 
 /* A moment, without a pin, which would cost the runner more than the look: for one who is at it, or
-   about to be. Less and less often: so it gets ahead with the next ones, too. */
-static inline void twill__future_spin(twill_future future, twill_until until)
+   about to be. So he gets ahead with the next ones, too. If nobody is, it may be run here. */
+static __attribute__((noinline)) void twill__future_bide(twill_future future)
 {
     const twill__record *record = (const twill__record *)future.slot;
     const twill__record_table *table = record->core->table;
-    twill_ns wait = TWILL__SPIN_WAIT;
-    if (until.cancel || !twill__no_deadline(until.deadline) || twill__future_moved(&future))
+    bool outside = !twill__inside();
+    uint64_t seen = 0;
+    twill_ns stay;
+    while (outside && table->comes && twill__spin_helps() && (stay = table->comes(record, &seen))) {
+        /* exit: ended, or whoever is about to come stands still */
+        twill__spin_away(stay);
+        if (twill__future_moved(&future))
+            return;
+    }
+    if (outside && table->run_next && twill__record_waiting(record) && table->run_next(future))
         return;
-    if (twill__record_waiting(record))
-        wait = table->comes && !twill__inside() ? table->comes(record) : 0;
-    if (wait)
-        (void)twill__spin_for(twill__future_moved, &future, wait, 0);
+    if (!twill__record_waiting(record))
+        (void)twill__spin_for(twill__future_moved, &future, TWILL__SPIN_WAIT, 0);
 }
 
 /* Sleeps, pinned by this wait. True: it has ended. */
@@ -8052,14 +8065,10 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
                                                                        twill_until until)
 {
     twill__record *record = (twill__record *)future.slot;
-    bool tried = false, spun = false;
+    bool tried = false;
     for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
-        twill_status status = TWILL_OK;
+        twill_status status = twill__future_pin(future);
         bool help;
-        if (!spun)
-            twill__future_spin(future, until);
-        spun = true;
-        status = twill__future_pin(future);
         if (status != TWILL_OK)
             return status;
         if (twill__record_answer(record, result, outcome, &status)) {
@@ -8085,6 +8094,11 @@ static inline twill_status twill__future_await(twill_future future, void *result
 {
     uint64_t word = 0;
     twill_status status = twill__future_look(future, &word);
+    if (status == TWILL_OK && !(word & TWILL__ENDED) && !until.cancel &&
+        twill__no_deadline(until.deadline)) {
+        twill__future_bide(future);
+        status = twill__future_look(future, &word);
+    }
     if (status != TWILL_OK)
         return status;
     if (word & TWILL__ENDED && !result && !outcome)
@@ -10776,7 +10790,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL, NULL};
+                                              twill__batcher_cancel, NULL, NULL, NULL};
     return &table;
 }
 

@@ -6472,25 +6472,6 @@ static inline twill_status twill__team_shut(twill__team *team, twill_until until
     return TWILL_OK;
 }
 
-/* The same without a wait. False: a call is on it, and nothing has changed. From the last seat on:
-   a call that comes meanwhile takes the first one, and does not take the team for a closed one. */
-static inline bool twill__team_try_shut(twill__team *team)
-{
-    bool mine[TWILL__SEATS];
-    unsigned i = TWILL__SEATS;
-    while (i-- > 0) {
-        uint32_t seen = 0;
-        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_SHUT);
-        if (mine[i] || seen & TWILL__SEAT_SHUT)
-            continue;
-        while (++i < TWILL__SEATS)
-            if (mine[i])
-                atomic_store(&team->seat[i].word, 0);
-        return false;
-    }
-    return true;
-}
-
 /* Ends the threads, after the calls that are on it: those that come later find no seat. Returns the
    flags that its threads have raised. In a forked child there is nobody to join. */
 static inline uint32_t twill__team_close(twill__team *team)
@@ -6542,6 +6523,28 @@ static inline void twill__release(twill__seat *seat)
         atomic_store_explicit(&seat->word, 0, memory_order_release);
     else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
         twill__wake(&seat->word, INT_MAX);
+}
+
+/* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
+   call does, so that calls which come meanwhile run alone and whoever shuts waits, and gives all of
+   them back if it cannot have one. */
+static inline bool twill__team_try_shut(twill__team *team)
+{
+    bool mine[TWILL__SEATS];
+    for (unsigned i = 0; i < TWILL__SEATS; i++) {
+        uint32_t seen = 0;
+        mine[i] = atomic_compare_exchange_strong(&team->seat[i].word, &seen, TWILL__SEAT_OWNED);
+        if (mine[i] || seen & TWILL__SEAT_SHUT)
+            continue;
+        while (i-- > 0) /* exit: all that came before */
+            if (mine[i])
+                twill__release(&team->seat[i]);
+        return false;
+    }
+    for (unsigned i = 0; i < TWILL__SEATS; i++)
+        if (mine[i] && atomic_exchange(&team->seat[i].word, TWILL__SEAT_SHUT) & TWILL__SEAT_BYE)
+            twill__wake(&team->seat[i].word, INT_MAX);
+    return true;
 }
 
 /* Opens the job's seat to the team. */
