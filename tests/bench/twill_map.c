@@ -45,6 +45,16 @@ static void map_range(void *context)
          "twill_parallel_range");
 }
 
+/* the same, by a program that keeps its options from call to call */
+static void map_kept(void *context)
+{
+    static twill_parallel_options options;
+    bench_map *m = context;
+    options.run.pool = pool;
+    options.run.context = m;
+    must(twill_parallel_range(m->n, squares_range, &options), "twill_parallel_range, options kept");
+}
+
 static void map_typed(void *context)
 {
     bench_map *m = context;
@@ -114,6 +124,7 @@ int main(int argc, char **argv)
 {
     static const bench_entry entries[] = {
         {"range", BENCH_MAP, map_range},        {"typed", BENCH_MAP, map_typed},
+        {"kept", BENCH_MAP, map_kept},
         {"item", BENCH_MAP, map_item},          {"forced", BENCH_MAP, map_forced},
         {"transient", BENCH_MAP, map_transient}, {"skew-range", BENCH_SKEW, skew_range},
         {"skew-for", BENCH_SKEW, skew_for},

@@ -687,6 +687,8 @@ static inline void twill__note_dear(const twill__call_record *call, const twill_
     self->dear_n = plan->total;
     self->dear_chunk = twill__first_chunk(job->tick_rate, mine->busy, items);
     self->dear_kept = twill__next_kept(call, plan);
+    self->dear_job = job;
+    self->dear_slot = mine;
 }
 
 static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,

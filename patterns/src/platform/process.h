@@ -34,11 +34,12 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
     /* the last one that was worth helpers, 0: a later one was not; its function, team and items,
-       its first chunk, and how many items are the caller's */
+       its first chunk, and how many items are the caller's; where its record and the caller's slot
+       stood, and most likely will stand again */
     uintptr_t dear;
     struct twill__team *dear_team;
     size_t dear_n, dear_chunk, dear_kept;
-    void *reserved[2]; /* later parts */
+    const void *dear_job, *dear_slot;
 } twill__self;
 
 typedef struct twill__global { /* of the process */

@@ -23,13 +23,16 @@ goal 'forced region, the aim' twill-forced median '250'
 
 section 'map 64 items' ns/call
 map_contenders 64
+contender twill twill-kept "$bin/twill_map kept 64"
 contender twill twill-item "$bin/twill_map item 64"
 contender twill twill-transient "$bin/twill_map transient 64"
 goal 'call too small for threads' twill-range median 'serial + 50'
 goal 'call too small for threads' twill-typed median 'serial + 50'
+goal 'the same, options kept' twill-kept median 'serial + 50'
 
 section 'map 1000 items' ns/call
 map_contenders 1000
+contender twill twill-kept "$bin/twill_map kept 1000"
 contender twill twill-item "$bin/twill_map item 1000"
 contender twill twill-forced "$bin/twill_map forced 1000"
 contender twill twill-transient "$bin/twill_map transient 1000"
