@@ -165,8 +165,9 @@ static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, si
     }
 }
 
-/* The items that the caller runs alone. True: those were all; false: the rest is worth helpers. */
-static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
+/* The items that the caller runs alone. True: those were all; false: the rest is worth helpers.
+   always_inline: in a frame of its own a tiny call would save the registers twice. */
+static inline __attribute__((always_inline)) bool twill__brief_run(twill__brief *brief)
 {
     size_t at = 0;
     uint64_t since = 0;
@@ -199,6 +200,11 @@ static __attribute__((noinline)) bool twill__brief_guarded(twill__brief *brief)
     over = twill__brief_run(brief);
     TWILL__GUARD_POP(0);
     return over;
+}
+
+static __attribute__((noinline)) bool twill__brief_unguarded(twill__brief *brief)
+{
+    return twill__brief_run(brief);
 }
 
 /* ---- as a whole call ---- */
@@ -269,7 +275,7 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     twill_status status = run->pool ? twill__check_pool(run->pool) : TWILL_OK;
     if (status != TWILL_OK)
         return status;
-    brief.self = twill__thread();
+    brief.self = twill__thread_here();
     brief.key = key;
     if (brief.self->dear == key)
         twill__brief_fetch(brief.self);
@@ -283,7 +289,7 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     }
     twill__brief_init(&brief, run, n, body, data, &plan);
     brief.job.whole = whole;
-    if (!(brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_run(&brief))) {
+    if (!(brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_unguarded(&brief))) {
         twill__brief_end(&brief);
         return twill__brief_whole(&brief);
     }

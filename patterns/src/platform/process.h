@@ -76,6 +76,15 @@ TWILL__ONE twill__global *twill__process(void)
     return &global;
 }
 
+/* The same without a call but the first; it never changes. */
+static inline twill__self *twill__thread_here(void)
+{
+    static _Thread_local twill__self *self;
+    if (!self)
+        self = twill__thread();
+    return self;
+}
+
 static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
 {
     twill__self *self = twill__thread();
