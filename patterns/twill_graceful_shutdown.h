@@ -876,11 +876,12 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
     /* the last one that was worth helpers, 0: a later one was not; its function, team and items,
-       its first chunk, and how many items are the caller's */
+       its first chunk, and how many items are the caller's; where its record and the caller's slot
+       stood, and most likely will stand again */
     uintptr_t dear;
     struct twill__team *dear_team;
     size_t dear_n, dear_chunk, dear_kept;
-    void *reserved[2]; /* later parts */
+    const void *dear_job, *dear_slot;
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -915,6 +916,15 @@ TWILL__ONE twill__global *twill__process(void)
 {
     static twill__global global;
     return &global;
+}
+
+/* The same without a call but the first; it never changes. */
+static inline twill__self *twill__thread_here(void)
+{
+    static _Thread_local twill__self *self;
+    if (!self)
+        self = twill__thread();
+    return self;
 }
 
 static __attribute__((noinline)) uint64_t twill__thread_number_new(void)

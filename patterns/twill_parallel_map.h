@@ -925,11 +925,12 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     size_t cheap_n, cheap_first;
     uint64_t cheap_most;
     /* the last one that was worth helpers, 0: a later one was not; its function, team and items,
-       its first chunk, and how many items are the caller's */
+       its first chunk, and how many items are the caller's; where its record and the caller's slot
+       stood, and most likely will stand again */
     uintptr_t dear;
     struct twill__team *dear_team;
     size_t dear_n, dear_chunk, dear_kept;
-    void *reserved[2]; /* later parts */
+    const void *dear_job, *dear_slot;
 } twill__self;
 
 typedef struct twill__global { /* of the process */
@@ -964,6 +965,15 @@ TWILL__ONE twill__global *twill__process(void)
 {
     static twill__global global;
     return &global;
+}
+
+/* The same without a call but the first; it never changes. */
+static inline twill__self *twill__thread_here(void)
+{
+    static _Thread_local twill__self *self;
+    if (!self)
+        self = twill__thread();
+    return self;
 }
 
 static __attribute__((noinline)) uint64_t twill__thread_number_new(void)
@@ -5242,6 +5252,8 @@ static inline void twill__note_dear(const twill__call_record *call, const twill_
     self->dear_n = plan->total;
     self->dear_chunk = twill__first_chunk(job->tick_rate, mine->busy, items);
     self->dear_kept = twill__next_kept(call, plan);
+    self->dear_job = job;
+    self->dear_slot = mine;
 }
 
 static inline twill_status twill__run_in(twill__call_record *call, const twill__plan *plan,
@@ -5537,8 +5549,9 @@ static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, si
     }
 }
 
-/* The items that the caller runs alone. True: those were all; false: the rest is worth helpers. */
-static __attribute__((noinline)) bool twill__brief_run(twill__brief *brief)
+/* The items that the caller runs alone. True: those were all; false: the rest is worth helpers.
+   always_inline: in a frame of its own a tiny call would save the registers twice. */
+static inline __attribute__((always_inline)) bool twill__brief_run(twill__brief *brief)
 {
     size_t at = 0;
     uint64_t since = 0;
@@ -5573,6 +5586,11 @@ static __attribute__((noinline)) bool twill__brief_guarded(twill__brief *brief)
     return over;
 }
 
+static __attribute__((noinline)) bool twill__brief_unguarded(twill__brief *brief)
+{
+    return twill__brief_run(brief);
+}
+
 /* ---- as a whole call ---- */
 
 /* Whether it is the loop that was worth its helpers a moment ago: then they are called before the
@@ -5587,6 +5605,17 @@ static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill_
     plan->kept = self->dear_kept;
     plan->helpers = plan->np - 1;
     return true;
+}
+
+/* Helpers have read the record of the last such loop, and it most likely stands in the same place
+   again: fetches its lines, all at once and while the seat's is on its way. Somewhere else they are
+   lines of this stack, and nothing is lost. */
+static inline void twill__brief_fetch(const twill__self *self)
+{
+    const char *job = (const char *)self->dear_job;
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+        twill__prefetch(job + at);
+    twill__prefetch(self->dear_slot);
 }
 
 static inline void twill__brief_steps(twill__job *job, void *pass)
@@ -5630,8 +5659,10 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     twill_status status = run->pool ? twill__check_pool(run->pool) : TWILL_OK;
     if (status != TWILL_OK)
         return status;
-    brief.self = twill__thread();
+    brief.self = twill__thread_here();
     brief.key = key;
+    if (brief.self->dear == key)
+        twill__brief_fetch(brief.self);
     twill__make_plan(&plan, brief.self, run, 0, n);
     if (run->pool && !twill__plan_seat(&plan))
         return TWILL_CLOSED;
@@ -5642,7 +5673,7 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     }
     twill__brief_init(&brief, run, n, body, data, &plan);
     brief.job.whole = whole;
-    if (!(brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_run(&brief))) {
+    if (!(brief.job.seat ? twill__brief_guarded(&brief) : twill__brief_unguarded(&brief))) {
         twill__brief_end(&brief);
         return twill__brief_whole(&brief);
     }
