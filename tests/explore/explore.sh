@@ -110,10 +110,29 @@ for file in $here/scenarios/*.c; do
 done >"$W/searches"
 
 # ---- what is to be built: kits, then programs ----
-awk -v here=$here/scenarios/ 'NR == FNR { kit[here $1 ".c"] = $2; for (i = 3; i <= NF; i++) headers[$2, here $1 ".c"] = headers[$2, here $1 ".c"] " patterns/" $i; next }
-    kit[$2] != "-" && !seen[$1, kit[$2]]++ { print "kit " $1, kit[$2] headers[kit[$2], $2] }' "$W/plan" "$W/searches" >"$W/kits/todo"
+common=$(ls -t $here/explore-cc $here/redirect.txt $here/explore.h $here/linear.h $here/src/entry.c | head -n 1)
+fresh() {  # target, sources: without a process, as there are hundreds
+    [ -x "$1" ] && [ "$1" -nt "$common" ] || return 1
+    target=$1
+    shift
+    for source; do [ "$target" -nt "$source" ] || return 1; done
+}
+awk -v here=$here/scenarios/ 'NR == FNR { file = here $1 ".c"; kit[file] = $2; $1 = $2 = ""; parts[file] = $0; next }
+    { print $1, $2, kit[$2], parts[$2] }' "$W/plan" "$W/searches" | while read -r backend file kit parts; do
+    name=${file##*/} program=$W/$backend/${name%.c}
+    # shellcheck disable=SC2086 # files
+    fresh "$program" "$file" $parts && [ "$program.key" -nt "$program" ] && [ "$program.key" -nt "$W/libexplore.so" ] ||
+        echo "$backend $file $kit $parts"
+done >"$W/stale"
+awk '$3 != "-" && !seen[$1, $3]++ { line = "kit " $1 " " $3; for (i = 4; i <= NF; i++) if ($i ~ /^patterns/) line = line " " $i; print line }' \
+    "$W/stale" >"$W/kits/todo"
 todo "$W/kits/todo" | tee "$W/results"
-{ sed 's/^/build /' "$W/searches"; sed -n 's/^broken /build-broken /p' "$W/todo"; } >"$W/kits/todo"
+cut -d' ' -f1,2 "$W/stale" | sed 's/^/build /' >"$W/kits/todo"
+awk -F' *[|] *' 'NR == FNR { split($0, word, " "); rest = $0; sub(/^[^ ]* [^ ]* */, "", rest); parts[word[1]] = rest; next }
+    /^[a-z]/ { print $1, $2, parts[$2] }' "$W/plan" $here/broken.txt | grep -e "${T:-.}" | while read -r name target parts; do
+    # shellcheck disable=SC2086 # files
+    fresh "$W/broken/$name/program" $here/broken.txt $here/scenarios/"$target".c $parts || echo "build-broken $name"
+done >>"$W/kits/todo"
 todo "$W/kits/todo"
 built=$(date +%s)
 cases "$W/corpus" "$W/cases"
@@ -127,7 +146,8 @@ speed=$here/scenarios/queue_lock_close.c
 # ---- the searches: the variants and sweeps, then the scenarios, those first that need least ----
 need() {  # lines of $W/searches with, in front, how many schedules are left to do: a scenario that nobody knows comes first
     while read -r backend file; do
-        key=$(cat "$W/$backend/$(basename "$file" .c).key" 2>/dev/null)
+        name=${file##*/} key=
+        [ ! -e "$W/$backend/${name%.c}.key" ] || read -r key <"$W/$backend/${name%.c}.key"
         echo "${key:-none} $backend $file"
     done <"$W/searches" | awk -v random=$RANDOM_RUNS -v pct=$PCT_RUNS '
         ledger && $2 == "random" && $4 > r[$1] { r[$1] = $4 }

@@ -97,7 +97,7 @@ backend_flags() {
     esac
 }
 
-# What each scenario is built from: a line "name kit headers", and in $W/kits/KIT.c the library as it sees it: its
+# What each scenario is built from: a line "name kit files", and in $W/kits/KIT.c the library as it sees it: its
 # headers with the macros that it, or what it includes, sets. A macro may call a function of the scenario if a line
 # "extern ...;" declares it; else the kit is "-", and the library is compiled into the program.
 plan() {
@@ -121,6 +121,7 @@ plan() {
                     gsub(/^#include "|".*/, "", found)
                     if (found != "explore.h" && found != "linear.h" && !(found in taken)) {
                         taken[found] = 1
+                        files = files " " here found
                         take(found)
                     }
                 } else if (line ~ /^#define TWILL_/ && line !~ /TWILL_IMPLEMENTATION/) {
@@ -147,36 +148,45 @@ plan() {
             for (i = 1; i < ARGC; i++) {
                 file = ARGV[i]
                 sub(/.*\//, "", file)
-                headers = macros = flags = externs = ""
+                headers = macros = flags = externs = files = ""
                 own = 0
                 split("", taken)
                 take(file)
                 kit = own || headers == "" ? "-" : sum(headers externs macros flags)
                 used = headers
-                gsub(/#include "|"[^\n]*/, "", used)
-                gsub(/\n/, " ", used)
+                gsub(/#include "/, " patterns/", used)
+                gsub(/"[^\n]*\n/, "", used)
+                if (used == "") used = " patterns/*.h" # by way of an example
                 sub(/\.c$/, "", file)
-                print file, kit, used
+                print file, kit used files
                 if (kit != "-" && !(kit in written)) {
                     written[kit] = 1
-                    print "#include <stddef.h>\n" externs macros "#define TWILL_IMPLEMENTATION\n" headers >(kits kit ".c")
-                    print flags >(kits kit ".flags")
+                    if ((getline line < (kits kit ".c")) <= 0) { # its name is a sum over it: what is there is right
+                        print flags >(kits kit ".flags")
+                        print "#include <stddef.h>\n" externs macros "#define TWILL_IMPLEMENTATION\n" headers >(kits kit ".c")
+                        close(kits kit ".flags")
+                    }
                     close(kits kit ".c")
-                    close(kits kit ".flags")
                 }
             }
         }' "$@" >"$W/plan.$$" && mv "$W/plan.$$" "$W/plan"
-    echo '#define TWILL_API extern inline __attribute__((gnu_inline))' >"$W/kits/borrow.h"
+    [ -e "$W/kits/borrow.h" ] ||
+        echo '#define TWILL_API extern inline __attribute__((gnu_inline))' >"$W/kits/borrow.h"
+    export PLANNED=1
 }
 
-planned() {  # file: sets $kit and $headers
-    [ -e "$W/plan" ] || plan $here/scenarios/*.c
+planned() {  # scenario: sets $kit, $headers and $parts, what it includes
+    [ -n "${PLANNED:-}" ] || plan $here/scenarios/*.c
     # shellcheck disable=SC2046 # words
     set -- $(grep "^$(basename "$1" .c) " "$W/plan")
-    kit=${2:--}
-    [ $# -lt 2 ] || shift 2
-    headers=$(printf 'patterns/%s ' "$@")
-    [ $# -gt 0 ] || headers=$(echo patterns/*.h)
+    kit=$2 headers= parts=
+    shift 2
+    for part; do
+        case $part in
+        patterns/*) headers="$headers $part" ;;
+        *) parts="$parts $part" ;;
+        esac
+    done
 }
 
 # A kit on a back end, compiled once: most of what a scenario costs to build. $1: back end, $2: kit, then its headers
@@ -198,7 +208,7 @@ build_scenario() {  # back end, file
     mkdir -p "$W/$1"
     planned "$2"
     # shellcheck disable=SC2086 # files
-    newest "$target" "$2" $headers $here/scenarios/*.h && return 0
+    newest "$target" "$2" $headers $parts && return 0
     flags=$(told "$2" EXPLORE-FLAGS)
     # shellcheck disable=SC2046,SC2086 # flags
     if [ "$kit" != - ]; then
@@ -366,7 +376,8 @@ build_broken() {  # name
         cmp -s "$copy" "$folder/new" || cp "$folder/new" "$copy"
     done
     rm -f "$folder/new"
-    newest "$folder/program" "$folder/include" $here/scenarios/"$target".c $here/scenarios/*.h && return 0
+    # shellcheck disable=SC2086 # files
+    newest "$folder/program" "$folder/include" "$file" $parts && return 0
     rm -f "$folder/program"
     # shellcheck disable=SC2046 # flags
     [ ! -f "$folder/applied" ] || $here/explore-cc -std=c11 -w -DTWILL_STATIC $(told "$file" EXPLORE-FLAGS) -I"$folder/include" \
