@@ -517,6 +517,7 @@ TEST(items_that_nobody_asks_for_end_like_the_others)
         twill_batcher_stats s;
         size_t failed = 0;
         bool tells = round % 2, some_fail = round >= 4;
+        twill_ns begun = twill_now();
         if (!tells)
             p->options.on_item = NULL;
         if (round % 4 >= 2)
@@ -557,7 +558,8 @@ TEST(items_that_nobody_asks_for_end_like_the_others)
             CHECK_EQ(outcome.code, p->poison[i] ? 7 : bad ? 1000 + i : 0);
             CHECK_EQ(outcome.index, i);
             CHECK_EQ(outcome.attempts, bad || p->fails[i] ? 2 : 1);
-            CHECK(outcome.queued <= outcome.started && outcome.started <= outcome.finished);
+            CHECK(begun <= outcome.queued && outcome.queued <= outcome.started &&
+                  outcome.started <= outcome.finished);
         }
         close_plan(p, 3000);
     }
@@ -727,6 +729,35 @@ TEST(a_full_batcher_refuses_drops_or_waits)
         twill_future_release(future);
         close_plan(p, 6);
     }
+}
+
+static bool dropped(const plan *p, int i)
+{
+    return atomic_load(&p->told[i]) && p->outcomes[i].status == TWILL_DROPPED;
+}
+
+/* The oldest goes first, also where nobody asks for it and somebody asks for the younger ones. */
+TEST(the_oldest_is_dropped_whoever_asks)
+{
+    plan *p = plan_of(OPTIONS(.max_items = 2, .capacity = 6, .linger = TWILL_FOREVER,
+                              .overflow = TWILL_OVERFLOW_DROP_OLDEST));
+    twill_future futures[10] = {{NULL, 0}};
+    if (open_plan(p) != TWILL_OK)
+        return;
+    atomic_store(&p->hold, true);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(add(p, i), TWILL_OK);
+    CHECK(soon(one_inside, p)); /* 0 and 1 are in a call */
+    for (int i = 2; i < 10; i++) {
+        bool asks = i == 4 || i == 5 || i == 8;
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[i], asks ? &futures[i] : NULL),
+                 TWILL_OK);
+        CHECK(i < 6 || (dropped(p, i - 4) && !dropped(p, i - 3)));
+    }
+    atomic_store(&p->hold, false);
+    for (int i = 0; i < 10; i++)
+        twill_future_release(futures[i]);
+    close_plan(p, 10);
 }
 
 TEST(nothing_to_drop_is_full)

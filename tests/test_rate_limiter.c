@@ -749,6 +749,39 @@ TEST(window_is_strict)
     CHECK_EQ(drain_at(&limiter, INT64_MAX - 1), 0);
 }
 
+/* What a try would get is what `available` says, until the end. */
+TEST(available_in_a_window)
+{
+    twill_ns starts[4];
+    for (uint64_t n = 0; n <= 4; n++) {
+        twill_rate_limiter limiter =
+            limiter_of((twill_rate_limiter_options){.tokens = 4,
+                                                    .per = 3600 * S,
+                                                    .kind = TWILL_RATE_WINDOW,
+                                                    .starts = starts,
+                                                    .starts_count = 4});
+        CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, n), TWILL_OK);
+        CHECK_EQ(twill_rate_limiter_available(&limiter), 4 - n);
+        twill_rate_limiter_close(&limiter);
+        CHECK_EQ(twill_rate_limiter_available(&limiter), 0);
+    }
+}
+
+/* 73 years after its first instant a limiter's clock stands still: it is full, and does not wrap. */
+TEST(the_clock_of_a_rate_ends)
+{
+    twill__scale scale;
+    uint64_t last;
+    memset(&scale, 0, sizeof scale);
+    CHECK(twill__scale_make(&scale, 2, 1, 0, 5));
+    scale.origin = INT64_MIN / 2;
+    last = twill__scale_at(&scale, scale.origin + (INT64_C(1) << 61));
+    CHECK(last > twill__scale_at(&scale, scale.origin + (INT64_C(1) << 61) - 1));
+    CHECK_EQ(twill__scale_at(&scale, scale.origin + (INT64_C(1) << 61) + 1), last);
+    CHECK_EQ(twill__scale_at(&scale, scale.origin + (INT64_C(1) << 62)), last);
+    CHECK_EQ(twill__scale_at(&scale, INT64_MAX), last);
+}
+
 TEST(window_begins_used)
 {
     twill_ns starts[3];

@@ -686,7 +686,8 @@ TEST(bulkhead_answers)
     CHECK_EQ(twill_bulkhead_enter_until(&bulkhead, twill_within_or_cancelled(0, &token)),
              TWILL_CANCELLED);
     CHECK_EQ(twill_bulkhead_enter_until(&bulkhead, twill_within(0)), TWILL_TIMEOUT);
-    CHECK_EQ(twill_bulkhead_enter_until(&bulkhead, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    for (int k = 0; k < 2; k++) /* who gives up frees his place in the line */
+        CHECK_EQ(twill_bulkhead_enter_until(&bulkhead, twill_within(TWILL_US(100))), TWILL_TIMEOUT);
     caller who = {.bulkhead = &bulkhead};
     go(&who, enter);
     until_outside(&bulkhead, 1);

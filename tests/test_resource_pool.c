@@ -5,7 +5,7 @@
 /* Returns at the desk are light after so many lendings there; and what the kernel has for that. */
 static unsigned desk_rest = 1024;
 static bool desk_alone = true;
-enum { KERNEL_AS_IT_IS, KERNEL_HAS_NONE };
+enum { KERNEL_AS_IT_IS, KERNEL_HAS_NONE, KERNEL_REGISTERS_ONLY };
 static atomic_int kernel, heavy_fences;
 static long ask_the_kernel(int command);
 #define TWILL__DESK_REST           desk_rest
@@ -26,6 +26,8 @@ static long ask_the_kernel(int command)
     atomic_fetch_add(&heavy_fences, command == TWILL__MEMBARRIER_PRIVATE);
     if (atomic_load(&kernel) == KERNEL_AS_IT_IS)
         return twill__membarrier(command);
+    if (atomic_load(&kernel) == KERNEL_REGISTERS_ONLY && command == TWILL__MEMBARRIER_REGISTER)
+        return 0;
     errno = ENOSYS;
     return -1;
 }
@@ -217,6 +219,27 @@ TEST(borrow_and_give_back)
 
 /* A second release of the same lease, or of a copy of it, disturbs nobody (D26: the original lent
    the same connection to two). */
+/* In a plain pool neither a borrow nor a return waits for the lock: here it is held all the time. */
+TEST(idle_resources_are_lent_without_the_lock)
+{
+    for (size_t max = 1; max < 4; max++) {
+        twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = max});
+        twill_lease leases[4] = {{0}};
+        for (size_t k = 0; k < max; k++)
+            OK(twill_resource_pool_acquire(pool, &leases[k]));
+        for (size_t k = 0; k < max; k++)
+            OK(twill_resource_pool_release(pool, &leases[k]));
+        twill__lock(&pool->lock);
+        for (size_t k = 0; k < max; k++)
+            OK(twill_resource_pool_acquire(pool, &leases[k]));
+        for (size_t k = 0; k < max; k++)
+            OK(twill_resource_pool_release(pool, &leases[k]));
+        twill__unlock(&pool->lock);
+        CHECK_EQ(stats_of(pool).acquires, 2 * max);
+        finish(pool);
+    }
+}
+
 /* At the desk as under the lock. */
 TEST(a_lease_says_where_it_was_taken)
 {
@@ -651,15 +674,19 @@ TEST(light_returns_without_the_kernel)
     twill_resource_pool *pool;
     twill_lease lease = {0}, copy;
     desk_rest = 1;
-    for (int taken = 0; taken < 2; taken++) {
+    for (int round = 0; round < 4; round++) {
+        bool taken = round % 2;
+        int less = round < 2 ? KERNEL_HAS_NONE : KERNEL_REGISTERS_ONLY;
         atomic_store(&twill__process()->fence, TWILL__FENCE_UNKNOWN);
-        atomic_store(&kernel, taken ? KERNEL_AS_IT_IS : KERNEL_HAS_NONE);
+        atomic_store(&kernel, taken ? KERNEL_AS_IT_IS : less);
+        errno = 76;
         pool = pool_of((twill_resource_pool_options){.max = 1});
+        CHECK_EQ(errno, 76);
         pairs(pool, 3);
         OK(twill_resource_pool_acquire(pool, &lease));
         CHECK_EQ(light(pool), taken && twill__fence_offered());
         copy = lease;
-        atomic_store(&kernel, KERNEL_HAS_NONE);
+        atomic_store(&kernel, less);
         errno = 77;
         CHECK_EQ(stats_of(pool).leased, 1);
         CHECK_EQ(errno, 77);
@@ -674,6 +701,17 @@ TEST(light_returns_without_the_kernel)
     atomic_store(&twill__process()->fence, TWILL__FENCE_UNKNOWN);
     atomic_store(&kernel, KERNEL_AS_IT_IS);
     desk_rest = 1024;
+}
+
+/* Once in a process: it may take some ms. */
+TEST(the_kernel_is_asked_once)
+{
+    int before;
+    atomic_store(&twill__process()->fence, TWILL__FENCE_UNKNOWN);
+    finish(pool_of((twill_resource_pool_options){.max = 1}));
+    before = atomic_load(&heavy_fences);
+    finish(pool_of((twill_resource_pool_options){.max = 1}));
+    CHECK_EQ(atomic_load(&heavy_fences), before);
 }
 
 TEST(waiters_are_served_in_order)
@@ -1108,6 +1146,40 @@ TEST(a_keeper_maintains)
     while (stats_of(pool).idle < 3)
         twill_sleep(twill_within(TWILL_US(200)));
     CHECK_EQ(stats_of(pool).created, 3);
+    (void)twill_resource_pool_evict(pool);
+    while (stats_of(pool).idle < 3) /* again and again */
+        twill_sleep(twill_within(TWILL_US(200)));
+    CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static atomic_int keepers_answer;
+
+static int make_and_destroy_all(void **resource, const twill_task *task)
+{
+    _Atomic(twill_resource_pool *) *mine = task->context;
+    twill_resource_pool *pool = atomic_load(mine);
+    if (pool && !atomic_load(&keepers_answer))
+        atomic_store(&keepers_answer, (int)twill_resource_pool_destroy(pool));
+    return make(resource, task);
+}
+
+/* It cannot wait for its own end. */
+TEST(a_keeper_that_destroys_its_pool_is_told)
+{
+    static _Atomic(twill_resource_pool *) pool;
+    atomic_store(&keepers_answer, 0);
+    atomic_store(&pool, NULL);
+    atomic_store(&pool, pool_of((twill_resource_pool_options){.max = 2,
+                                                              .min_idle = 2,
+                                                              .maintain_every = TWILL_MS(1),
+                                                              .context = &pool,
+                                                              .create = make_and_destroy_all}));
+    while (!atomic_load(&keepers_answer)) {
+        (void)twill_resource_pool_evict(pool); /* it makes more, once it can know the pool */
+        twill_sleep(twill_within(TWILL_US(100)));
+    }
+    CHECK_EQ(atomic_load(&keepers_answer), TWILL_BUSY);
     CHECK_EQ(twill_resource_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
@@ -1179,6 +1251,29 @@ TEST(resize_while_used)
         OK(twill_resource_pool_acquire(pool, &l[k]));
     for (int k = 0; k < 5; k++)
         OK(twill_resource_pool_release(pool, &l[k]));
+    finish(pool);
+}
+
+/* What is too many ends when it comes back, also where somebody waits for one. */
+TEST(a_pool_that_shrinks_lets_nobody_have_what_is_too_many)
+{
+    twill_lease l[2] = {{0}};
+    actor waits = {.n = 0};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2, .reset = renew});
+    OK(twill_resource_pool_acquire(pool, &l[0]));
+    OK(twill_resource_pool_acquire(pool, &l[1]));
+    go(&waits, acquire_one, pool);
+    until_waiting(pool, 1);
+    OK(twill_resource_pool_resize(pool, 1));
+    OK(twill_resource_pool_release(pool, &l[0]));
+    CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_SURPLUS], 1);
+    CHECK_EQ(stats_of(pool).total, 1);
+    CHECK_EQ(stats_of(pool).waiting, 1);
+    OK(twill_resource_pool_release(pool, &l[1]));
+    join(&waits);
+    CHECK_EQ(waits.status, TWILL_OK);
+    CHECK_EQ(number_of(waits.lease.resource), 2);
+    OK(twill_resource_pool_release(pool, &waits.lease));
     finish(pool);
 }
 
@@ -1596,6 +1691,26 @@ TEST(closed_from_inside)
     inner = pool_of((twill_resource_pool_options){.max = 2});
     OK(twill_with_resource(inner, use_and_close, NULL, NULL));
     finish(inner);
+}
+
+static int make_and_close(void **resource, const twill_task *task)
+{
+    OK(twill_resource_pool_close(*(twill_resource_pool **)task->context));
+    return make(resource, task);
+}
+
+/* The second of two is not made any more. */
+TEST(closed_by_a_creation)
+{
+    twill_lease both[2] = {{0}};
+    static twill_resource_pool *pool;
+    pool = pool_of(
+        (twill_resource_pool_options){.max = 2, .context = &pool, .create = make_and_close});
+    CHECK_EQ(twill_resource_pool_acquire_many_until(pool, both, 2, (twill_until){0, NULL}),
+             TWILL_CLOSED);
+    CHECK_EQ(atomic_load(&made), 1);
+    CHECK_EQ(atomic_load(&things[1].why), TWILL_RESOURCE_CLOSED);
+    finish(pool);
 }
 
 TEST(created_after_close)

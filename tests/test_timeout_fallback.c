@@ -746,6 +746,7 @@ TEST(chain_ends_with_the_constant)
                                            .fallback_count = 2,
                                            .fallback_value = &value,
                                            .fallback_value_size = sizeof value});
+    value = 78; /* it was copied */
     memset(&steps, 0, sizeof steps);
     CHECK_EQ(call(timeout, (ticket){.code = 6}), TWILL_FAILED);
     CHECK_EQ(out_of_call, 77);
@@ -1325,6 +1326,34 @@ TEST(drain_answers)
     CHECK_EQ(waits.status, TWILL_OK);
     CHECK_EQ(waits.out, 0);
     finish(timeout);
+}
+
+/* Who drains is told that there is nothing to drain any more. */
+TEST(destroy_answers_who_drains)
+{
+    atomic_int gate = 0;
+    bool stands = false;
+    actor waits = {.until = {0, NULL}};
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_MS(1)});
+    CHECK_EQ(call(timeout, (ticket){.gate = &gate}), TWILL_TIMEOUT);
+    if (twill_timeout_abandoned(timeout) == 1) { /* else it had not begun by then */
+        go(&waits, drain_until, timeout);
+        while (!stands) { /* the watchdog is the bound */
+            twill_sleep(twill_within(TWILL_US(100)));
+            twill__lock(&timeout->books.lock);
+            stands = timeout->books.waiters.first != NULL;
+            twill__unlock(&timeout->books.lock);
+        }
+        CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+        join(&waits);
+        CHECK_EQ(waits.status, TWILL_CLOSED);
+        CHECK_EQ(waits.out, 1);
+    } else {
+        CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+    }
+    gate = 1;
+    while (faults_live() != 0) /* the straggler frees it all */
+        twill_sleep(twill_within(TWILL_US(100)));
 }
 
 TEST(a_hundred_thousand_lives)
