@@ -35396,7 +35396,6 @@ static void twill__resource_quit(void *visit_)
     if (!twill__resource_here(pool))
         return;
     if (visit->doing == TWILL__DOING_VALIDATE) {
-        visit->doing = TWILL__DOING_NOTHING;
         twill__resource_destroy_one(pool, visit->slot, visit->resource, TWILL_RESOURCE_BROKEN,
                                     true);
         if (!twill__resource_here(pool))
