@@ -9553,8 +9553,7 @@ static inline bool twill__reduce_fold(twill__job *job, twill__reduce *reduce, tw
             twill__acc_drop(reduce, k, task);
         reduce->count = need < reduce->count ? need : reduce->count;
         *last = true;
-        /* relaxed: between passes nobody else is here */
-        if (atomic_load_explicit(&job->stop, memory_order_relaxed))
+        if (!twill__all_well(job, reduce->n))
             return false;
     }
     for (size_t k = 0; k < reduce->count; k++)
