@@ -272,10 +272,12 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
 {
     twill_fan *fan = call->fan;
     twill_outcome outcome = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, fan->since, 0, 0};
-    outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
     outcome.finished = twill__clock_now();
+    twill__lock(&fan->lock); /* the token or the deadline may still end what is at its end */
+    outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
     if (call->rest < fan->source_next)
         call->rest = fan->source_next;
+    twill__unlock(&fan->lock);
     while (call->rest < fan->source_n) {
         outcome.index = call->rest++;
         fan->skipped++;

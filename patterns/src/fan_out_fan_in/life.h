@@ -265,15 +265,13 @@ static inline void twill__fan_free(twill_fan *fan)
 static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_turn *turn,
                                                   twill_until until, size_t most)
 {
-    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
+    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL), .most = most};
     twill_status over = TWILL_OK;
     for (;;) { /* exit: tasks end, or `until` */
         int instead;
-        size_t room;
         twill__fan_clock(fan, turn);
         twill__fan_sweep(fan, turn);
-        room = most > fan->answered ? most - fan->answered : 0; /* now: the clock answers some */
-        if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
+        if (twill__fan_calm(fan, most)) /* now: the clock has answered some */
             return TWILL_OK;
         if (twill__fan_drop_spared(fan, turn))
             continue;
@@ -338,6 +336,7 @@ static inline void twill__fan_reap(void *fan_)
 static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
 {
     memset(report, 0, sizeof *report);
+    twill__lock(&fan->lock); /* workers may still come, and those left behind count what they run */
     report->done = fan->succeeded;
     report->failed = fan->failed;
     report->skipped = fan->skipped;
@@ -349,7 +348,6 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
         report->first_error.status = TWILL_FAILED;
         report->first_error.code = fan->start_code;
     }
-    twill__lock(&fan->lock); /* those that were left behind still count what they run */
     for (unsigned k = 0; k < fan->workers; k++) {
         report->chunks += fan->slot[k].chunks;
         report->busy += fan->slot[k].busy;
@@ -365,8 +363,8 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
     report->wall = twill__clock_now() - fan->since;
 }
 
-/* How the run as a whole ended. */
-static inline twill_status twill__fan_verdict(const twill_fan *fan, const twill_report *report)
+/* How the run as a whole ended. Under the lock. */
+static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_report *report)
 {
     if (fan->met)
         return TWILL_OK;
@@ -378,6 +376,15 @@ static inline twill_status twill__fan_verdict(const twill_fan *fan, const twill_
     if (report->total && (fan->quorum || fan->goal == TWILL_FAN_ENOUGH) && fan->stop_at == SIZE_MAX)
         return TWILL_FAILED; /* the goal was not met */
     return TWILL_OK;
+}
+
+static inline twill_status twill__fan_verdict(twill_fan *fan, const twill_report *report)
+{
+    twill_status verdict;
+    twill__lock(&fan->lock); /* the token or the deadline may say something just now */
+    verdict = twill__fan_judged(fan, report);
+    twill__unlock(&fan->lock);
+    return verdict;
 }
 
 /* All outcomes are given. Ends the threads, and frees; what was left behind is freed later, by a

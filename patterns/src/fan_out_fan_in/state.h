@@ -86,10 +86,11 @@ static inline bool twill__fan_readable(const twill_fan *fan)
     return fan->ordered ? *twill__fan_place(fan, fan->emit) != NULL : fan->done.first != NULL;
 }
 
-/* No outcome is left, and none will come. */
+/* No outcome is left, and none will come. A call is closed from the start: its source has the rest. */
 static inline bool twill__fan_finished(const twill_fan *fan)
 {
-    return fan->closed && !fan->in_flight && !twill__fan_readable(fan);
+    return fan->closed && !fan->in_flight && !fan->pulled && !twill__fan_source_left(fan) &&
+           !twill__fan_readable(fan);
 }
 
 /* The next outcome, or NULL. */
@@ -480,6 +481,23 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
 }
 
+/* Nothing is in flight any more, but tasks that may be left behind, when `most` may be. */
+static inline bool twill__fan_calm(const twill_fan *fan, size_t most)
+{
+    size_t room = most > fan->answered ? most - fan->answered : 0;
+    return !fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room);
+}
+
+static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__node *node = fan->watchers.first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if (turn->again || turn->watch || twill__fan_calm(fan, wait->most))
+            (void)twill__fan_grant(turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
+    }
+}
+
 /* There are no threads: they could not be started, or a callback has ended them and they could not
    be replaced. */
 static inline bool twill__fan_orphaned(const twill_fan *fan)
@@ -515,8 +533,8 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
         twill__fan_grant_all(turn, &fan->goers, TWILL__FAN_AGAIN);
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
     }
-    if (fan->watchers.first && (turn->again || turn->watch || fan->in_flight <= fan->max_abandoned))
-        twill__fan_grant_all(turn, &fan->watchers, TWILL__FAN_AGAIN);
+    if (fan->watchers.first)
+        twill__fan_settle_watchers(fan, turn);
     available = twill__fan_available(fan);
     if (available && (fan->readers.first || fan->goers.first || fan->watchers.first))
         (void)(twill__fan_settle_helper(fan, turn, &fan->readers) ||
@@ -556,17 +574,19 @@ static inline void twill__fan_fire_some(twill_fan *fan)
     for (;;) { /* exit: each task is told once */
         twill__fan_task *task;
         twill__fan_turn turn;
+        int why = (int)TWILL_CANCELLED;
         turn.visitor = false;
         twill__lock(&fan->lock);
         task = twill__fan_to_tell(fan);
         if (task) {
+            why = task->expired ? (int)TWILL_TIMEOUT : why; /* it may expire while we fire */
             task->told = true;
             task->holds++; /* not used again before we are back */
         }
         twill__unlock(&fan->lock);
         if (!task)
             return;
-        twill_cancel_fire(&task->token, task->expired ? TWILL_TIMEOUT : TWILL_CANCELLED);
+        twill_cancel_fire(&task->token, why);
         twill__fan_lock(fan, &turn);
         twill__fan_release(fan, task);
         twill__fan_exit(fan, &turn); /* a record more may be what a worker waits for */
