@@ -17710,6 +17710,7 @@ typedef struct twill__fan_wait {
     unsigned helps;        /* it could run a task itself: TWILL__FAN_HELPS_... */
     bool unread;           /* a go that waits for readers, too */
     bool strict;           /* outcomes that gather must be shown at once */
+    size_t most;           /* a watcher: so many may be left behind */
     twill__fan_task *task; /* to be accepted, or handed over */
 } twill__fan_wait;
 enum { TWILL__FAN_AGAIN = -1 }; /* as an answer: look again */
@@ -18053,10 +18054,11 @@ static inline bool twill__fan_readable(const twill_fan *fan)
     return fan->ordered ? *twill__fan_place(fan, fan->emit) != NULL : fan->done.first != NULL;
 }
 
-/* No outcome is left, and none will come. */
+/* No outcome is left, and none will come. A call is closed from the start: its source has the rest. */
 static inline bool twill__fan_finished(const twill_fan *fan)
 {
-    return fan->closed && !fan->in_flight && !twill__fan_readable(fan);
+    return fan->closed && !fan->in_flight && !fan->pulled && !twill__fan_source_left(fan) &&
+           !twill__fan_readable(fan);
 }
 
 /* The next outcome, or NULL. */
@@ -18447,6 +18449,23 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
 }
 
+/* Nothing is in flight any more, but tasks that may be left behind, when `most` may be. */
+static inline bool twill__fan_calm(const twill_fan *fan, size_t most)
+{
+    size_t room = most > fan->answered ? most - fan->answered : 0;
+    return !fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room);
+}
+
+static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *turn)
+{
+    for (twill__node *node = fan->watchers.first, *next; node; node = next) {
+        twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
+        next = node->next;
+        if (turn->again || turn->watch || twill__fan_calm(fan, wait->most))
+            (void)twill__fan_grant(turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
+    }
+}
+
 /* There are no threads: they could not be started, or a callback has ended them and they could not
    be replaced. */
 static inline bool twill__fan_orphaned(const twill_fan *fan)
@@ -18482,8 +18501,8 @@ static inline void twill__fan_settle(twill_fan *fan, twill__fan_turn *turn)
         twill__fan_grant_all(turn, &fan->goers, TWILL__FAN_AGAIN);
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
     }
-    if (fan->watchers.first && (turn->again || turn->watch || fan->in_flight <= fan->max_abandoned))
-        twill__fan_grant_all(turn, &fan->watchers, TWILL__FAN_AGAIN);
+    if (fan->watchers.first)
+        twill__fan_settle_watchers(fan, turn);
     available = twill__fan_available(fan);
     if (available && (fan->readers.first || fan->goers.first || fan->watchers.first))
         (void)(twill__fan_settle_helper(fan, turn, &fan->readers) ||
@@ -18523,17 +18542,19 @@ static inline void twill__fan_fire_some(twill_fan *fan)
     for (;;) { /* exit: each task is told once */
         twill__fan_task *task;
         twill__fan_turn turn;
+        int why = (int)TWILL_CANCELLED;
         turn.visitor = false;
         twill__lock(&fan->lock);
         task = twill__fan_to_tell(fan);
         if (task) {
+            why = task->expired ? (int)TWILL_TIMEOUT : why; /* it may expire while we fire */
             task->told = true;
             task->holds++; /* not used again before we are back */
         }
         twill__unlock(&fan->lock);
         if (!task)
             return;
-        twill_cancel_fire(&task->token, task->expired ? TWILL_TIMEOUT : TWILL_CANCELLED);
+        twill_cancel_fire(&task->token, why);
         twill__fan_lock(fan, &turn);
         twill__fan_release(fan, task);
         twill__fan_exit(fan, &turn); /* a record more may be what a worker waits for */
@@ -20399,15 +20420,13 @@ static inline void twill__fan_free(twill_fan *fan)
 static inline twill_status twill__fan_settle_down(twill_fan *fan, twill__fan_turn *turn,
                                                   twill_until until, size_t most)
 {
-    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL)};
+    twill__fan_wait me = {.helps = twill__fan_helps(fan, NULL), .most = most};
     twill_status over = TWILL_OK;
     for (;;) { /* exit: tasks end, or `until` */
         int instead;
-        size_t room;
         twill__fan_clock(fan, turn);
         twill__fan_sweep(fan, turn);
-        room = most > fan->answered ? most - fan->answered : 0; /* now: the clock answers some */
-        if (!fan->in_flight || (fan->in_flight == fan->executing && fan->in_flight <= room))
+        if (twill__fan_calm(fan, most)) /* now: the clock has answered some */
             return TWILL_OK;
         if (twill__fan_drop_spared(fan, turn))
             continue;
@@ -20472,6 +20491,7 @@ static inline void twill__fan_reap(void *fan_)
 static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
 {
     memset(report, 0, sizeof *report);
+    twill__lock(&fan->lock); /* workers may still come, and those left behind count what they run */
     report->done = fan->succeeded;
     report->failed = fan->failed;
     report->skipped = fan->skipped;
@@ -20483,7 +20503,6 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
         report->first_error.status = TWILL_FAILED;
         report->first_error.code = fan->start_code;
     }
-    twill__lock(&fan->lock); /* those that were left behind still count what they run */
     for (unsigned k = 0; k < fan->workers; k++) {
         report->chunks += fan->slot[k].chunks;
         report->busy += fan->slot[k].busy;
@@ -20499,8 +20518,8 @@ static inline void twill__fan_fill(twill_fan *fan, twill_report *report)
     report->wall = twill__clock_now() - fan->since;
 }
 
-/* How the run as a whole ended. */
-static inline twill_status twill__fan_verdict(const twill_fan *fan, const twill_report *report)
+/* How the run as a whole ended. Under the lock. */
+static inline twill_status twill__fan_judged(const twill_fan *fan, const twill_report *report)
 {
     if (fan->met)
         return TWILL_OK;
@@ -20512,6 +20531,15 @@ static inline twill_status twill__fan_verdict(const twill_fan *fan, const twill_
     if (report->total && (fan->quorum || fan->goal == TWILL_FAN_ENOUGH) && fan->stop_at == SIZE_MAX)
         return TWILL_FAILED; /* the goal was not met */
     return TWILL_OK;
+}
+
+static inline twill_status twill__fan_verdict(twill_fan *fan, const twill_report *report)
+{
+    twill_status verdict;
+    twill__lock(&fan->lock); /* the token or the deadline may say something just now */
+    verdict = twill__fan_judged(fan, report);
+    twill__unlock(&fan->lock);
+    return verdict;
 }
 
 /* All outcomes are given. Ends the threads, and frees; what was left behind is freed later, by a
@@ -20815,10 +20843,12 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
 {
     twill_fan *fan = call->fan;
     twill_outcome outcome = {TWILL_OK, 0, 0, NULL, UINT_MAX, 0, fan->since, 0, 0};
-    outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
     outcome.finished = twill__clock_now();
+    twill__lock(&fan->lock); /* the token or the deadline may still end what is at its end */
+    outcome.status = fan->over ? fan->over : TWILL_CANCELLED;
     if (call->rest < fan->source_next)
         call->rest = fan->source_next;
+    twill__unlock(&fan->lock);
     while (call->rest < fan->source_n) {
         outcome.index = call->rest++;
         fan->skipped++;
