@@ -1390,6 +1390,11 @@ TEST(refusals)
     REFUSED(TWILL_TOO_BIG, .max_items = SIZE_MAX / 64, .run.workers = 2);
     REFUSED(TWILL_NO_MEMORY, .max_items = SIZE_MAX / 64);
     REFUSED(TWILL_TOO_BIG, .run.workers = 1000000);
+    CHECK_EQ(twill_batcher_create(/* neither is a limit */
+                                  &batcher, act,
+                                  &OPTIONS(.linger = TWILL_FOREVER, .item_timeout = TWILL_FOREVER)),
+             TWILL_OK);
+    CHECK_EQ(twill_batcher_destroy(batcher), TWILL_OK);
     CHECK_EQ(twill_batcher_create(&batcher, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_batcher_create(NULL, act, NULL), TWILL_INVALID);
     CHECK_EQ(twill_batcher_add(NULL, items, NULL), TWILL_INVALID);

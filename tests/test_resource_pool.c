@@ -847,6 +847,11 @@ TEST(pause_after_a_failed_creation)
     CHECK_EQ(number_of(waits.lease.resource), 1);
     OK(twill_resource_pool_release(pool, &waits.lease));
     finish(pool);
+    pool = pool_of((twill_resource_pool_options){.max = 1, .create_pause = TWILL_FOREVER});
+    refuse_create = 1;
+    CHECK_EQ(twill_resource_pool_acquire(pool, &b), TWILL_FAILED);
+    CHECK_EQ(twill_resource_pool_try_acquire(pool, &b), TWILL_EMPTY); /* and nobody ever will */
+    finish(pool);
 }
 
 /* Who waits for the end of the pause is first when it is over, also before a thread that does not

@@ -669,6 +669,18 @@ TEST(not_before_and_not_after)
     twill_future_release(never);
     CHECK_EQ(idle_stats(pool).timed_out, 2);
     CHECK_EQ(atomic_load(&counter), 2);
+
+    CHECK_EQ(twill_pool_submit(pool, count_up, &counter, &never,
+                               &(twill_submit_options){.start_at = TWILL_FOREVER}),
+             TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, count_up, &counter, &later, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(later, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_try_wait(never, NULL, NULL), TWILL_EMPTY);
+    CHECK_EQ(twill_future_cancel(never), TWILL_OK);
+    CHECK_EQ(twill_future_wait(never, NULL, &outcome), TWILL_FAILED);
+    CHECK_EQ(outcome.status, TWILL_CANCELLED);
+    twill_future_release(later);
+    twill_future_release(never);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }

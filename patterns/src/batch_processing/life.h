@@ -125,7 +125,8 @@ static inline twill_status twill__batcher_check(twill_batch_fn *fn,
         (options->capacity_bytes && !options->bytes_of) ||
         (options->bytes_of && !options->max_bytes && !options->capacity_bytes) ||
         (options->coalesce && !options->key_of) ||
-        (options->item_timeout && linger >= options->item_timeout))
+        (options->item_timeout && options->item_timeout != TWILL_FOREVER &&
+         linger >= options->item_timeout))
         return TWILL_INVALID;
     if (run->workers > TWILL__MAX_WORKERS)
         return TWILL_TOO_BIG;
@@ -154,7 +155,8 @@ static inline void twill__batcher_init(twill__batcher *batcher, twill_batch_fn *
     atomic_init(&batcher->due, TWILL_FOREVER);
     batcher->shape = twill__batch_shape(options);
     batcher->seed = twill__batch_seed(options, batcher);
-    batcher->stock.packs = !options->key_of && !options->item_timeout && !options->result_size;
+    batcher->stock.packs =
+        !options->key_of && !options->result_size && batcher->item_timeout == TWILL_FOREVER;
 }
 
 static inline size_t twill__batcher_buckets(const twill__batcher *batcher)

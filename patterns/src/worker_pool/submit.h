@@ -192,9 +192,10 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     if (!work) {
         twill__todos_push(&pool->todos, twill__order_todo(order, NULL), 0, 0, pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
+        bool ends = work->start_by && work->start_by < work->start_at; /* before it may begin */
         work->record.where = TWILL__LATER;
         pool->later++;
-        twill__errand_timer(pool, turn, work, twill__nearer(work->start_at, work->start_by));
+        twill__errand_timer(pool, turn, work, ends ? work->start_by : work->start_at);
         if (!pool->live) /* somebody must see the time */
             (void)twill__worker_start(pool);
     } else {
