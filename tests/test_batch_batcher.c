@@ -2732,6 +2732,52 @@ TEST(allocation_k_fails_without_futures)
         }
 }
 
+/* He who asks tells what is cancelled, or over time, and is ended by that: nobody waits for him. */
+static twill_future asked_for;
+
+static void ask_it(void *cancels)
+{
+    if (cancels)
+        (void)twill_future_cancel(asked_for);
+    else
+        (void)twill_future_wait(asked_for, NULL, NULL);
+    CHECK(false);
+}
+
+TEST(an_on_item_that_ends_who_asks)
+{
+    for (int cancels = 0; cancels < 2; cancels++) {
+        plan *p = plan_of(OPTIONS(.max_items = 1, .item_timeout = cancels ? 0 : TWILL_SEC(1000)));
+        twill__thrd thread;
+        twill_outcome outcome;
+        twill__entry *entry;
+        p->options.on_item = ends_its_thread;
+        if (open_plan(p) != TWILL_OK)
+            return;
+        atomic_store(&p->hold, true);
+        CHECK_EQ(add(p, 0), TWILL_OK);
+        CHECK(soon(one_inside, p));
+        CHECK_EQ(twill_batcher_add(p->batcher, &p->numbers[4], &asked_for), TWILL_OK);
+        entry = (twill__entry *)asked_for.slot;
+        entry->added -= TWILL_SEC(2000); /* the worker is busy: nobody else looks */
+        if (!cancels)
+            atomic_store(&entry->record.due, 1);
+        memset(&thread, 0, sizeof thread);
+        thread.fn = ask_it;
+        thread.arg = cancels ? p : NULL;
+        thread.cpu = UINT_MAX;
+        CHECK(twill__thread_start(&thread));
+        twill__thread_join(&thread);
+        atomic_store(&p->hold, false);
+        CHECK_EQ(twill_future_wait(asked_for, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, cancels ? TWILL_CANCELLED : TWILL_TIMEOUT);
+        twill_future_release(asked_for);
+        CHECK_EQ(twill_batcher_destroy(p->batcher), TWILL_OK);
+        free(p);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 TEST(allocation_k_fails)
 {
     for (unsigned long k = 1;; k++) {

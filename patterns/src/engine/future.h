@@ -59,7 +59,8 @@ typedef struct twill__record_table {
        for it will. True: it has; the caller's pin was given back before the task ran, since it may
        end the thread. False: it has not. */
     bool (*help)(struct twill__record *record, bool idle);
-    /* record->due has come */
+    /* record->due has come. Both with a pin of the caller, which goes back also if a callback that
+       they call ends the thread */
     void (*expire)(struct twill__record *record);
     void (*cancel)(struct twill__record *record);
     /* it ran, and nobody will take its result: the last call for this task */
@@ -524,6 +525,23 @@ static inline void twill__record_unpin(twill__record *record)
     twill__record_pin_off(record);
 }
 
+static void twill__record_let_be(void *record_)
+{
+    twill__record *record = (twill__record *)record_;
+    if (twill__core_here(record->core)) /* else a callback has forked, and it is the parent's */
+        twill__record_unpin(record);
+}
+
+/* Calls `expire` or `cancel` with the caller's pin, and gives that back. noinline: its locals must
+   not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__record_tell(twill__record *record,
+                                                         void (*tell)(twill__record *record))
+{
+    TWILL__GUARD_PUSH(twill__record_let_be, record);
+    tell(record);
+    TWILL__GUARD_POP(1);
+}
+
 static inline void twill__record_disown(twill__record *record)
 {
     twill__lock(&record->lock);
@@ -888,8 +906,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help, bool 
     /* hints: `expire` and `help` look under their own locks */
     twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
     if (due && table->expire && twill__clock_now() >= due) {
-        table->expire(record);
-        twill__record_unpin(record);
+        twill__record_tell(record, table->expire);
         return true;
     }
     return help && table->help && twill__record_waiting(record) &&
@@ -1175,8 +1192,7 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
             return status;
         }
         twill__unlock(&record->lock);
-        record->core->table->expire(record);
-        twill__record_unpin(record);
+        twill__record_tell(record, record->core->table->expire);
     }
 }
 
@@ -1221,8 +1237,9 @@ TWILL__WEAK twill_status twill_future_cancel(twill_future future)
         return status;
     twill__unlock(&record->lock);
     if (record->core->table->cancel)
-        record->core->table->cancel(record);
-    twill__record_unpin(record);
+        twill__record_tell(record, record->core->table->cancel);
+    else
+        twill__record_unpin(record);
     return TWILL_OK;
 }
 
