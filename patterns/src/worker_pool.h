@@ -98,7 +98,9 @@
                 outside does so, too, if its wait has neither deadline nor token and the pool has no
                 hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
                 the last of them. Not seen is a circle through a task that has not begun, of
-                another pool with hooks, whose workers all wait: give such waits a deadline.
+                another pool with hooks, whose workers all wait: a resize may begin it, a cancel or
+                a stop may end it, so nobody can say that it is for ever. Give such waits a
+                deadline.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
                 done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
@@ -116,7 +118,8 @@
                 empty tasks one worker runs more alone than two that take turns.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
                 nobody. A task that forks, and returns in the child, too, ends its worker there: so
-                the child, which has no other thread.
+                the child, which has no other thread. Hooks and callbacks that fork must not return
+                in the child: let it exec or _exit.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
                 asked for 5, and 4 by default. task->worker is below max_workers + max_abandoned,
