@@ -1544,6 +1544,32 @@ TEST(a_fork_in_a_callback)
     }
 }
 
+/* Before the lock: the item is the parent's. */
+static size_t forking_bytes(const void *item, const twill_task *task)
+{
+    (void)item;
+    (void)task;
+    fork_child = fork();
+    return 1;
+}
+
+TEST(a_fork_in_an_add)
+{
+    plan *p = plan_of(OPTIONS(.bytes_of = forking_bytes, .max_bytes = 10));
+    twill_status status;
+    int child = -1;
+    if (open_plan(p) != TWILL_OK)
+        return;
+    status = add(p, 0);
+    if (!fork_child)
+        _exit(status != TWILL_FORKED);
+    CHECK_EQ(status, TWILL_OK);
+    CHECK_EQ(waitpid(fork_child, &child, 0), fork_child);
+    CHECK(WIFEXITED(child));
+    CHECK_EQ(WEXITSTATUS(child), 0);
+    close_plan(p, 1);
+}
+
 TEST(a_callback_that_ends_its_thread)
 {
     for (int workers = 1; workers <= 3; workers += 2) {

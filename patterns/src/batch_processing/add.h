@@ -481,6 +481,8 @@ static inline twill_status twill__batcher_put(twill__batcher *batcher, void *ite
         arrival.bytes = options->bytes_of(item, &task);
     if (options->key_of)
         arrival.key = options->key_of(item, &task);
+    if (!twill__batcher_here(batcher)) /* one of these has forked */
+        return TWILL_FORKED;
     if ((arrival.bytes > batcher->max_bytes && !options->oversized_alone) ||
         arrival.bytes > batcher->capacity_bytes)
         return TWILL_TOO_BIG;

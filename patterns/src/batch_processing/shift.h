@@ -394,7 +394,8 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 {
     size_t ends[sizeof(size_t) * CHAR_BIT + 1], depth = 1;
     ends[0] = to;
-    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range; a fork */
+    while (depth && twill__batcher_here(shift->batcher)) {
+        /* exit: each turn ends entries, puts them off, or halves a range; a fork */
         size_t bad, end = ends[depth - 1];
         int code;
         shift->at = twill__shift_hold_back(shift, shift->at, end);
