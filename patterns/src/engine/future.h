@@ -1131,8 +1131,11 @@ static inline size_t twill__any_push_on(const twill_future *futures, size_t n, t
     return n;
 }
 
-static inline twill_status twill__any_await(const twill_future *futures, size_t n, size_t *which,
-                                            twill__future_wait *waits, twill_until until)
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) twill_status twill__any_await(const twill_future *futures,
+                                                               size_t n, size_t *which,
+                                                               twill__future_wait *waits,
+                                                               twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
         size_t ended = twill__any_push_on(futures, n, until);
@@ -1153,6 +1156,22 @@ static inline twill_status twill__any_await(const twill_future *futures, size_t 
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;
     }
+}
+
+static void twill__any_free(void *waits)
+{
+    TWILL_FREE(waits);
+}
+
+/* With allocated `waits`, which go also if a task that it runs ends the thread. */
+static __attribute__((noinline)) void twill__any_await_many(const twill_future *futures, size_t n,
+                                                            size_t *which,
+                                                            twill__future_wait *waits,
+                                                            twill_until until, twill_status *status)
+{
+    TWILL__GUARD_PUSH(twill__any_free, waits);
+    *status = twill__any_await(futures, n, which, waits, until);
+    TWILL__GUARD_POP(1);
 }
 
 /* ---- the public functions ---- */
@@ -1199,17 +1218,17 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
 TWILL__WEAK twill_status twill_future_wait_any(const twill_future *futures, size_t n, size_t *which,
                                                twill_until until)
 {
-    twill__future_wait few[16], *waits = few;
+    twill__future_wait few[16], *waits;
     twill_status status;
     if (!futures || n == 0)
         return TWILL_INVALID;
+    if (n <= 16)
+        return twill__any_await(futures, n, which, few, until);
     if (n > SIZE_MAX / sizeof *waits)
         return TWILL_TOO_BIG;
-    if (n > 16 && !(waits = (twill__future_wait *)TWILL_MALLOC(n * sizeof *waits)))
+    if (!(waits = (twill__future_wait *)TWILL_MALLOC(n * sizeof *waits)))
         return TWILL_NO_MEMORY;
-    status = twill__any_await(futures, n, which, waits, until);
-    if (waits != few)
-        TWILL_FREE(waits);
+    twill__any_await_many(futures, n, which, waits, until, &status);
     return status;
 }
 
