@@ -3534,7 +3534,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 outside does so, too, if its wait has neither deadline nor token and the pool has no
                 hooks (wait_any: if no worker is idle). Waits that close a circle say DEADLOCK in
                 the last of them. Not seen is a circle through a task that has not begun, of
-                another pool with hooks, whose workers all wait: give such waits a deadline.
+                another pool with hooks, whose workers all wait: a resize may begin it, a cancel or
+                a stop may end it, so nobody can say that it is for ever. Give such waits a
+                deadline.
    BLOCKS       submit while full (BLOCK); waits; stop and destroy. create until worker_start is
                 done.
    ALLOCATES    create; a worker when it starts; records and queue when there are more at once than
@@ -3552,7 +3554,8 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 empty tasks one worker runs more alone than two that take turns.
    FORK         In the child the pool answers TWILL_FORKED; destroy there frees the memory and joins
                 nobody. A task that forks, and returns in the child, too, ends its worker there: so
-                the child, which has no other thread.
+                the child, which has no other thread. Hooks and callbacks that fork must not return
+                in the child: let it exec or _exit.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
                 asked for 5, and 4 by default. task->worker is below max_workers + max_abandoned,
@@ -28137,7 +28140,8 @@ typedef struct twill__record_table {
        for it will. True: it has; the caller's pin was given back before the task ran, since it may
        end the thread. False: it has not. */
     bool (*help)(struct twill__record *record, bool idle);
-    /* record->due has come */
+    /* record->due has come. Both with a pin of the caller, which goes back also if a callback that
+       they call ends the thread */
     void (*expire)(struct twill__record *record);
     void (*cancel)(struct twill__record *record);
     /* it ran, and nobody will take its result: the last call for this task */
@@ -28602,6 +28606,23 @@ static inline void twill__record_unpin(twill__record *record)
     twill__record_pin_off(record);
 }
 
+static void twill__record_let_be(void *record_)
+{
+    twill__record *record = (twill__record *)record_;
+    if (twill__core_here(record->core)) /* else a callback has forked, and it is the parent's */
+        twill__record_unpin(record);
+}
+
+/* Calls `expire` or `cancel` with the caller's pin, and gives that back. noinline: its locals must
+   not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__record_tell(twill__record *record,
+                                                         void (*tell)(twill__record *record))
+{
+    TWILL__GUARD_PUSH(twill__record_let_be, record);
+    tell(record);
+    TWILL__GUARD_POP(1);
+}
+
 static inline void twill__record_disown(twill__record *record)
 {
     twill__lock(&record->lock);
@@ -28966,8 +28987,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help, bool 
     /* hints: `expire` and `help` look under their own locks */
     twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
     if (due && table->expire && twill__clock_now() >= due) {
-        table->expire(record);
-        twill__record_unpin(record);
+        twill__record_tell(record, table->expire);
         return true;
     }
     return help && table->help && twill__record_waiting(record) &&
@@ -29192,8 +29212,11 @@ static inline size_t twill__any_push_on(const twill_future *futures, size_t n, t
     return n;
 }
 
-static inline twill_status twill__any_await(const twill_future *futures, size_t n, size_t *which,
-                                            twill__future_wait *waits, twill_until until)
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) twill_status twill__any_await(const twill_future *futures,
+                                                               size_t n, size_t *which,
+                                                               twill__future_wait *waits,
+                                                               twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
         size_t ended = twill__any_push_on(futures, n, until);
@@ -29214,6 +29237,22 @@ static inline twill_status twill__any_await(const twill_future *futures, size_t 
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;
     }
+}
+
+static void twill__any_free(void *waits)
+{
+    TWILL_FREE(waits);
+}
+
+/* With allocated `waits`, which go also if a task that it runs ends the thread. */
+static __attribute__((noinline)) void twill__any_await_many(const twill_future *futures, size_t n,
+                                                            size_t *which,
+                                                            twill__future_wait *waits,
+                                                            twill_until until, twill_status *status)
+{
+    TWILL__GUARD_PUSH(twill__any_free, waits);
+    *status = twill__any_await(futures, n, which, waits, until);
+    TWILL__GUARD_POP(1);
 }
 
 /* ---- the public functions ---- */
@@ -29253,25 +29292,24 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
             return status;
         }
         twill__unlock(&record->lock);
-        record->core->table->expire(record);
-        twill__record_unpin(record);
+        twill__record_tell(record, record->core->table->expire);
     }
 }
 
 TWILL__WEAK twill_status twill_future_wait_any(const twill_future *futures, size_t n, size_t *which,
                                                twill_until until)
 {
-    twill__future_wait few[16], *waits = few;
+    twill__future_wait few[16], *waits;
     twill_status status;
     if (!futures || n == 0)
         return TWILL_INVALID;
+    if (n <= 16)
+        return twill__any_await(futures, n, which, few, until);
     if (n > SIZE_MAX / sizeof *waits)
         return TWILL_TOO_BIG;
-    if (n > 16 && !(waits = (twill__future_wait *)TWILL_MALLOC(n * sizeof *waits)))
+    if (!(waits = (twill__future_wait *)TWILL_MALLOC(n * sizeof *waits)))
         return TWILL_NO_MEMORY;
-    status = twill__any_await(futures, n, which, waits, until);
-    if (waits != few)
-        TWILL_FREE(waits);
+    twill__any_await_many(futures, n, which, waits, until, &status);
     return status;
 }
 
@@ -29299,8 +29337,9 @@ TWILL__WEAK twill_status twill_future_cancel(twill_future future)
         return status;
     twill__unlock(&record->lock);
     if (record->core->table->cancel)
-        record->core->table->cancel(record);
-    twill__record_unpin(record);
+        twill__record_tell(record, record->core->table->cancel);
+    else
+        twill__record_unpin(record);
     return TWILL_OK;
 }
 
@@ -30889,7 +30928,8 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 {
     size_t ends[sizeof(size_t) * CHAR_BIT + 1], depth = 1;
     ends[0] = to;
-    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range; a fork */
+    while (depth && twill__batcher_here(shift->batcher)) {
+        /* exit: each turn ends entries, puts them off, or halves a range; a fork */
         size_t bad, end = ends[depth - 1];
         int code;
         shift->at = twill__shift_hold_back(shift, shift->at, end);
@@ -31668,6 +31708,8 @@ static inline twill_status twill__batcher_put(twill__batcher *batcher, void *ite
         arrival.bytes = options->bytes_of(item, &task);
     if (options->key_of)
         arrival.key = options->key_of(item, &task);
+    if (!twill__batcher_here(batcher)) /* one of these has forked */
+        return TWILL_FORKED;
     if ((arrival.bytes > batcher->max_bytes && !options->oversized_alone) ||
         arrival.bytes > batcher->capacity_bytes)
         return TWILL_TOO_BIG;
@@ -31826,7 +31868,8 @@ static inline twill_status twill__batcher_check(twill_batch_fn *fn,
         (options->capacity_bytes && !options->bytes_of) ||
         (options->bytes_of && !options->max_bytes && !options->capacity_bytes) ||
         (options->coalesce && !options->key_of) ||
-        (options->item_timeout && linger >= options->item_timeout))
+        (options->item_timeout && options->item_timeout != TWILL_FOREVER &&
+         linger >= options->item_timeout))
         return TWILL_INVALID;
     if (run->workers > TWILL__MAX_WORKERS)
         return TWILL_TOO_BIG;
@@ -31855,7 +31898,8 @@ static inline void twill__batcher_init(twill__batcher *batcher, twill_batch_fn *
     atomic_init(&batcher->due, TWILL_FOREVER);
     batcher->shape = twill__batch_shape(options);
     batcher->seed = twill__batch_seed(options, batcher);
-    batcher->stock.packs = !options->key_of && !options->item_timeout && !options->result_size;
+    batcher->stock.packs =
+        !options->key_of && !options->result_size && batcher->item_timeout == TWILL_FOREVER;
 }
 
 static inline size_t twill__batcher_buckets(const twill__batcher *batcher)
@@ -35408,8 +35452,7 @@ static inline void twill__resource_failed(struct twill_resource_pool *pool, int 
 {
     pool->counts.create_failed++;
     if (pool->options.create_pause) {
-        twill_until end = twill_within(pool->options.create_pause);
-        pool->not_before = end.deadline;
+        pool->not_before = twill__instant_after(twill__clock_now(), pool->options.create_pause);
         pool->last_code = code;
     }
 }
@@ -41820,9 +41863,10 @@ static inline void twill__order_push(twill__order *order, twill__turn *turn)
     if (!work) {
         twill__todos_push(&pool->todos, twill__order_todo(order, NULL), 0, 0, pool->team.tick_rate);
     } else if (work->start_at > work->record.outcome.queued) {
+        bool ends = work->start_by && work->start_by < work->start_at; /* before it may begin */
         work->record.where = TWILL__LATER;
         pool->later++;
-        twill__errand_timer(pool, turn, work, twill__nearer(work->start_at, work->start_by));
+        twill__errand_timer(pool, turn, work, ends ? work->start_by : work->start_at);
         if (!pool->live) /* somebody must see the time */
             (void)twill__worker_start(pool);
     } else {

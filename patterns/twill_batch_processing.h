@@ -7131,7 +7131,8 @@ typedef struct twill__record_table {
        for it will. True: it has; the caller's pin was given back before the task ran, since it may
        end the thread. False: it has not. */
     bool (*help)(struct twill__record *record, bool idle);
-    /* record->due has come */
+    /* record->due has come. Both with a pin of the caller, which goes back also if a callback that
+       they call ends the thread */
     void (*expire)(struct twill__record *record);
     void (*cancel)(struct twill__record *record);
     /* it ran, and nobody will take its result: the last call for this task */
@@ -7596,6 +7597,23 @@ static inline void twill__record_unpin(twill__record *record)
     twill__record_pin_off(record);
 }
 
+static void twill__record_let_be(void *record_)
+{
+    twill__record *record = (twill__record *)record_;
+    if (twill__core_here(record->core)) /* else a callback has forked, and it is the parent's */
+        twill__record_unpin(record);
+}
+
+/* Calls `expire` or `cancel` with the caller's pin, and gives that back. noinline: its locals must
+   not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__record_tell(twill__record *record,
+                                                         void (*tell)(twill__record *record))
+{
+    TWILL__GUARD_PUSH(twill__record_let_be, record);
+    tell(record);
+    TWILL__GUARD_POP(1);
+}
+
 static inline void twill__record_disown(twill__record *record)
 {
     twill__lock(&record->lock);
@@ -7960,8 +7978,7 @@ static inline bool twill__record_push_on(twill__record *record, bool help, bool 
     /* hints: `expire` and `help` look under their own locks */
     twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
     if (due && table->expire && twill__clock_now() >= due) {
-        table->expire(record);
-        twill__record_unpin(record);
+        twill__record_tell(record, table->expire);
         return true;
     }
     return help && table->help && twill__record_waiting(record) &&
@@ -8186,8 +8203,11 @@ static inline size_t twill__any_push_on(const twill_future *futures, size_t n, t
     return n;
 }
 
-static inline twill_status twill__any_await(const twill_future *futures, size_t n, size_t *which,
-                                            twill__future_wait *waits, twill_until until)
+/* noinline: its locals must not stand in the frame of a guard */
+static __attribute__((noinline)) twill_status twill__any_await(const twill_future *futures,
+                                                               size_t n, size_t *which,
+                                                               twill__future_wait *waits,
+                                                               twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
         size_t ended = twill__any_push_on(futures, n, until);
@@ -8208,6 +8228,22 @@ static inline twill_status twill__any_await(const twill_future *futures, size_t 
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;
     }
+}
+
+static void twill__any_free(void *waits)
+{
+    TWILL_FREE(waits);
+}
+
+/* With allocated `waits`, which go also if a task that it runs ends the thread. */
+static __attribute__((noinline)) void twill__any_await_many(const twill_future *futures, size_t n,
+                                                            size_t *which,
+                                                            twill__future_wait *waits,
+                                                            twill_until until, twill_status *status)
+{
+    TWILL__GUARD_PUSH(twill__any_free, waits);
+    *status = twill__any_await(futures, n, which, waits, until);
+    TWILL__GUARD_POP(1);
 }
 
 /* ---- the public functions ---- */
@@ -8247,25 +8283,24 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
             return status;
         }
         twill__unlock(&record->lock);
-        record->core->table->expire(record);
-        twill__record_unpin(record);
+        twill__record_tell(record, record->core->table->expire);
     }
 }
 
 TWILL__WEAK twill_status twill_future_wait_any(const twill_future *futures, size_t n, size_t *which,
                                                twill_until until)
 {
-    twill__future_wait few[16], *waits = few;
+    twill__future_wait few[16], *waits;
     twill_status status;
     if (!futures || n == 0)
         return TWILL_INVALID;
+    if (n <= 16)
+        return twill__any_await(futures, n, which, few, until);
     if (n > SIZE_MAX / sizeof *waits)
         return TWILL_TOO_BIG;
-    if (n > 16 && !(waits = (twill__future_wait *)TWILL_MALLOC(n * sizeof *waits)))
+    if (!(waits = (twill__future_wait *)TWILL_MALLOC(n * sizeof *waits)))
         return TWILL_NO_MEMORY;
-    status = twill__any_await(futures, n, which, waits, until);
-    if (waits != few)
-        TWILL_FREE(waits);
+    twill__any_await_many(futures, n, which, waits, until, &status);
     return status;
 }
 
@@ -8293,8 +8328,9 @@ TWILL__WEAK twill_status twill_future_cancel(twill_future future)
         return status;
     twill__unlock(&record->lock);
     if (record->core->table->cancel)
-        record->core->table->cancel(record);
-    twill__record_unpin(record);
+        twill__record_tell(record, record->core->table->cancel);
+    else
+        twill__record_unpin(record);
     return TWILL_OK;
 }
 
@@ -9883,7 +9919,8 @@ static inline void twill__shift_divide(twill__shift *shift, size_t to)
 {
     size_t ends[sizeof(size_t) * CHAR_BIT + 1], depth = 1;
     ends[0] = to;
-    while (depth) { /* exit: each turn ends entries, puts them off, or halves a range; a fork */
+    while (depth && twill__batcher_here(shift->batcher)) {
+        /* exit: each turn ends entries, puts them off, or halves a range; a fork */
         size_t bad, end = ends[depth - 1];
         int code;
         shift->at = twill__shift_hold_back(shift, shift->at, end);
@@ -10662,6 +10699,8 @@ static inline twill_status twill__batcher_put(twill__batcher *batcher, void *ite
         arrival.bytes = options->bytes_of(item, &task);
     if (options->key_of)
         arrival.key = options->key_of(item, &task);
+    if (!twill__batcher_here(batcher)) /* one of these has forked */
+        return TWILL_FORKED;
     if ((arrival.bytes > batcher->max_bytes && !options->oversized_alone) ||
         arrival.bytes > batcher->capacity_bytes)
         return TWILL_TOO_BIG;
@@ -10820,7 +10859,8 @@ static inline twill_status twill__batcher_check(twill_batch_fn *fn,
         (options->capacity_bytes && !options->bytes_of) ||
         (options->bytes_of && !options->max_bytes && !options->capacity_bytes) ||
         (options->coalesce && !options->key_of) ||
-        (options->item_timeout && linger >= options->item_timeout))
+        (options->item_timeout && options->item_timeout != TWILL_FOREVER &&
+         linger >= options->item_timeout))
         return TWILL_INVALID;
     if (run->workers > TWILL__MAX_WORKERS)
         return TWILL_TOO_BIG;
@@ -10849,7 +10889,8 @@ static inline void twill__batcher_init(twill__batcher *batcher, twill_batch_fn *
     atomic_init(&batcher->due, TWILL_FOREVER);
     batcher->shape = twill__batch_shape(options);
     batcher->seed = twill__batch_seed(options, batcher);
-    batcher->stock.packs = !options->key_of && !options->item_timeout && !options->result_size;
+    batcher->stock.packs =
+        !options->key_of && !options->result_size && batcher->item_timeout == TWILL_FOREVER;
 }
 
 static inline size_t twill__batcher_buckets(const twill__batcher *batcher)

@@ -4471,8 +4471,7 @@ static inline void twill__resource_failed(struct twill_resource_pool *pool, int 
 {
     pool->counts.create_failed++;
     if (pool->options.create_pause) {
-        twill_until end = twill_within(pool->options.create_pause);
-        pool->not_before = end.deadline;
+        pool->not_before = twill__instant_after(twill__clock_now(), pool->options.create_pause);
         pool->last_code = code;
     }
 }
