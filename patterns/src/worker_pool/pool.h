@@ -99,6 +99,7 @@ typedef struct twill__hand {
     bool outside, fired;            /* not a worker; `fired`: under the lock */
     struct twill__stand_in *stands; /* of a stand-in: that */
     bool looks;                     /* counted in `looking`; its own */
+    twill__self *self;              /* the thread that is it */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */

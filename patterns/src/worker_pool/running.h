@@ -48,8 +48,9 @@ static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, tw
     twill__count(pool, runner, twill__counted_of(outcome->status));
     if (!work->record.simple && work->on_done)
         work->on_done(outcome, returned ? work->record.result : NULL, task);
-    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
-                 outcome->worker, task);
+    if (pool->options.on_event)
+        twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
+                     outcome->worker, task);
 }
 
 /* Its token is of no use any more. */
@@ -455,11 +456,13 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     uint64_t took = (uint64_t)(now - work->record.outcome.started);
     twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
     bool calm = returned && twill__errand_is_calm(work);
-    twill__record_left(&work->record);
+    twill__record_left(&work->record, runner->self);
     runner->now = now;
-    twill__pool_took(pool, took);
-    if (returned && runner->ran)
-        twill__histogram_add(runner->ran, took);
+    if (twill__pool_measures(pool, work->record.outcome.index)) {
+        twill__pool_took(pool, took);
+        if (returned && runner->ran)
+            twill__histogram_add(runner->ran, took);
+    }
     if (twill__errand_limit(work) || pool->options.stuck_after) {
         twill__errand_over_raced(pool, runner, work, status, code, returned, task, now);
     } else {
@@ -493,13 +496,13 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
     task.until.cancel = &work->token;
     if (limit)
         task.until.deadline = twill__instant_after(outcome->started, limit);
-    if (runner->waited)
+    if (runner->waited && twill__pool_measures(pool, outcome->index))
         twill__histogram_add(runner->waited, (uint64_t)(outcome->started - outcome->queued));
     runner->said = 0;
     runner->context = work->record.context;
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
-    twill__record_enter(&work->record);
+    twill__record_enter(&work->record, runner->self);
     twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key, runner->worker,
                  &task);
     code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
@@ -507,7 +510,7 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
     if ((here = twill__pool_here(pool)))
         twill__errand_over(pool, runner, work, code, true, &task);
     else
-        twill__record_left(&work->record);
+        twill__record_left(&work->record, runner->self);
     runner->depth--;
     runner->said = said;
     runner->context = context;
@@ -674,6 +677,7 @@ static inline void twill__guest_ended(void *guest_)
 static inline void twill__guest_runs(twill__guest *guest)
 {
     twill__self *self = twill__thread();
+    guest->runner->self = self;
     self->runner = guest->runner;
     guest->team = self->team;
     self->team = &guest->pool->team;
@@ -837,6 +841,7 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
     twill__guest guest = {pool, runner, work, self->team, todo};
     runner->outer = (twill__hand *)self->runner;
     runner->workers = twill__pool_told(pool);
+    runner->self = self;
     self->runner = runner;
     self->team = &pool->team;
     TWILL__GUARD_PUSH(twill__stand_in_ended, &guest);

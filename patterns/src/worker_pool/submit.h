@@ -10,16 +10,16 @@ typedef struct twill__order { /* one submission */
     const twill_submit_options *options;
     twill__todo todo; /* as it goes into the queue, if it is plain */
     twill_future *future;
-    twill__errand *work; /* NULL: plain */
-    bool plain, waits;
+    twill__errand *work;       /* NULL: plain */
+    bool plain, simple, waits; /* simple: the future alone is told of its end */
     const twill_until *until;
 } twill__order;
 
-static inline bool twill__is_plain(const twill_submit_options *options, const twill_future *future)
+/* No option but result, key and context. */
+static inline bool twill__is_simple(const twill_submit_options *options)
 {
-    return !future && !options->priority && !options->result_size && !options->key &&
-           !options->start_at && !options->start_by && !options->timeout && !options->cancel &&
-           !options->on_done && !options->drop && !options->discard;
+    return !options->priority && !options->start_at && !options->start_by && !options->timeout &&
+           !options->cancel && !options->on_done && !options->drop && !options->discard;
 }
 
 /* always_inline, here and below: most of it is known where it is called; 4 % of a plain submit */
@@ -28,10 +28,12 @@ twill__order_init(twill__order *order, twill_pool *pool, twill_task_fn *fn, twil
                   const twill_submit_options *options, bool waits, const twill_until *until)
 {
     static const twill_submit_options none;
+    order->simple = !options || twill__is_simple(options);
     if (!options)
         options = &none;
-    if (!pool || !fn || pool->layout != TWILL__POOL_LAYOUT || options->start_at < 0 ||
-        options->start_by < 0 || options->timeout < 0)
+    if (!pool || !fn || pool->layout != TWILL__POOL_LAYOUT ||
+        (!order->simple &&
+         (options->start_at < 0 || options->start_by < 0 || options->timeout < 0)))
         return TWILL_INVALID;
     order->pool = twill__pool_of(pool);
     if (!twill__pool_here(order->pool))
@@ -41,7 +43,7 @@ twill__order_init(twill__order *order, twill_pool *pool, twill_task_fn *fn, twil
     order->todo.fn = fn;
     order->future = future;
     order->work = NULL;
-    order->plain = twill__is_plain(options, future);
+    order->plain = !future && order->simple && !options->result_size && !options->key;
     order->waits = waits;
     order->until = until;
     order->todo.context = options->context;
@@ -54,21 +56,15 @@ twill__order_init(twill__order *order, twill_pool *pool, twill_task_fn *fn, twil
 
 /* ---- under the lock ---- */
 
-static inline bool twill__order_timed(const twill_submit_options *options)
+static inline bool twill__order_timed(const twill__order *order)
 {
-    return options->start_at || options->start_by || options->timeout;
+    const twill_submit_options *options = order->options;
+    return !order->simple && (options->start_at || options->start_by || options->timeout);
 }
 
 static inline void twill__hook_fires(int reason, const twill_task *task)
 {
     twill_cancel_fire((twill_cancel *)task->context, reason);
-}
-
-/* Whether the future alone is told of its end. */
-static inline bool twill__order_simple(const twill_submit_options *options)
-{
-    return !options->priority && !options->start_at && !options->start_by && !options->timeout &&
-           !options->cancel && !options->on_done && !options->drop && !options->discard;
 }
 
 /* What stands in lines of its own, which most tasks leave as they are. */
@@ -103,12 +99,11 @@ static inline bool twill__order_record(twill__order *order)
     twill__pool *pool = order->pool;
     twill__record *record = twill__record_get(pool->core, options->result_size);
     twill__errand *work = twill__errand_of(record);
-    bool simple = twill__order_simple(options);
     if (!record)
         return false;
-    if (!simple || !record->simple) /* none of them was set by the one before */
+    if (!order->simple || !record->simple) /* none of them was set by the one before */
         twill__errand_options(work, options);
-    record->simple = simple;
+    record->simple = order->simple;
     if (work->pool != pool)
         work->pool = pool;
     if (work->below)
@@ -134,8 +129,7 @@ static inline bool twill__order_memory(twill__order *order)
         return false;
     if (order->plain || order->work)
         return true;
-    return (!twill__order_timed(order->options) ||
-            twill__timer_space(&pool->todos, pool->timed + 1)) &&
+    return (!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
            twill__order_record(order);
 }
 
@@ -163,7 +157,7 @@ static inline __attribute__((always_inline)) void twill__order_number(twill__ord
         work->record.simple ? twill__ticker_now(&pool->ticker) : twill__clock_now();
     if (order->future)
         *order->future = twill__record_hold(&work->record);
-    if (twill__order_timed(order->options)) {
+    if (twill__order_timed(order)) {
         work->timed = true;
         pool->timed++;
         twill__todos_hold(&pool->todos);
@@ -534,9 +528,8 @@ static inline bool twill__order_ordinary(const twill__order *order)
 {
     const twill_submit_options *options = order->options;
     const twill_pool_options *pool = &order->pool->options;
-    return !pool->on_event &&
-           (order->plain || (!options->priority && !twill__order_timed(options) &&
-                             !(options->cancel && pool->run.until.cancel)));
+    return !pool->on_event && (order->simple || (!options->priority && !twill__order_timed(order) &&
+                                                 !(options->cancel && pool->run.until.cancel)));
 }
 
 /* Inside: the longest that the queue has been. */

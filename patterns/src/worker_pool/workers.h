@@ -754,6 +754,7 @@ static void twill__worker_main(void *worker_)
         return;
     self->team = &pool->team;
     self->runner = &worker->runner;
+    worker->runner.self = self;
     TWILL__GUARD_PUSH(twill__worker_ended, worker);
     twill__worker_loop(worker);
     TWILL__GUARD_POP(0);
