@@ -980,7 +980,7 @@ static inline void twill__future_bide(twill_future future)
     bool outside = !twill__inside();
     uint64_t seen = 0;
     twill_ns stay;
-    while (outside && table->comes && twill__spin_helps() && (stay = table->comes(record, &seen))) {
+    while (outside && table->comes && (stay = table->comes(record, &seen)) && twill__spin_helps()) {
         /* exit: ended, or whoever is about to come stands still */
         twill__spin_away(stay);
         if (twill__future_moved(&future))
