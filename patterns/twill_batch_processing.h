@@ -7679,9 +7679,8 @@ static inline void twill__record_unclaim(twill__record *record)
 }
 
 /* The callback is about to run on this thread. */
-static inline void twill__record_enter(twill__record *record)
+static inline void twill__record_enter(twill__record *record, twill__self *self)
 {
-    twill__self *self = twill__thread();
     record->outer = (twill__record *)self->record;
     self->record = record;
 }
@@ -7690,13 +7689,13 @@ static inline void twill__record_enter(twill__record *record)
 static inline void twill__record_begin(twill__record *record)
 {
     twill__record_claim(record);
-    twill__record_enter(record);
+    twill__record_enter(record, twill__thread());
 }
 
 /* It has returned, or ended its thread. */
-static inline void twill__record_left(twill__record *record)
+static inline void twill__record_left(twill__record *record, twill__self *self)
 {
-    twill__thread()->record = record->outer;
+    self->record = record->outer;
 }
 
 static inline bool twill__record_ended(const twill__record *record)
@@ -8046,14 +8045,14 @@ static inline bool twill__future_moved(void *future_)
 
 /* A moment, without a pin, which would cost the runner more than the look: for one who is at it, or
    about to be. So he gets ahead with the next ones, too. If nobody is, it may be run here. */
-static __attribute__((noinline)) void twill__future_bide(twill_future future)
+static inline void twill__future_bide(twill_future future)
 {
     const twill__record *record = (const twill__record *)future.slot;
     const twill__record_table *table = record->core->table;
     bool outside = !twill__inside();
     uint64_t seen = 0;
     twill_ns stay;
-    while (outside && table->comes && twill__spin_helps() && (stay = table->comes(record, &seen))) {
+    while (outside && table->comes && (stay = table->comes(record, &seen)) && twill__spin_helps()) {
         /* exit: ended, or whoever is about to come stands still */
         twill__spin_away(stay);
         if (twill__future_moved(&future))
@@ -8095,6 +8094,13 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
 {
     twill__record *record = (twill__record *)future.slot;
     bool tried = false;
+    uint64_t word;
+    if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
+        twill__future_bide(future);
+        if (!result && !outcome && twill__future_look(future, &word) == TWILL_OK &&
+            word & TWILL__ENDED)
+            return twill__word_status(word);
+    }
     for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
         twill_status status = twill__future_pin(future);
         bool help;
@@ -8123,11 +8129,6 @@ static inline twill_status twill__future_await(twill_future future, void *result
 {
     uint64_t word = 0;
     twill_status status = twill__future_look(future, &word);
-    if (status == TWILL_OK && !(word & TWILL__ENDED) && !until.cancel &&
-        twill__no_deadline(until.deadline)) {
-        twill__future_bide(future);
-        status = twill__future_look(future, &word);
-    }
     if (status != TWILL_OK)
         return status;
     if (word & TWILL__ENDED && !result && !outcome)

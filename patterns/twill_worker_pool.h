@@ -3522,9 +3522,8 @@ static inline void twill__record_unclaim(twill__record *record)
 }
 
 /* The callback is about to run on this thread. */
-static inline void twill__record_enter(twill__record *record)
+static inline void twill__record_enter(twill__record *record, twill__self *self)
 {
-    twill__self *self = twill__thread();
     record->outer = (twill__record *)self->record;
     self->record = record;
 }
@@ -3533,13 +3532,13 @@ static inline void twill__record_enter(twill__record *record)
 static inline void twill__record_begin(twill__record *record)
 {
     twill__record_claim(record);
-    twill__record_enter(record);
+    twill__record_enter(record, twill__thread());
 }
 
 /* It has returned, or ended its thread. */
-static inline void twill__record_left(twill__record *record)
+static inline void twill__record_left(twill__record *record, twill__self *self)
 {
-    twill__thread()->record = record->outer;
+    self->record = record->outer;
 }
 
 static inline bool twill__record_ended(const twill__record *record)
@@ -3889,14 +3888,14 @@ static inline bool twill__future_moved(void *future_)
 
 /* A moment, without a pin, which would cost the runner more than the look: for one who is at it, or
    about to be. So he gets ahead with the next ones, too. If nobody is, it may be run here. */
-static __attribute__((noinline)) void twill__future_bide(twill_future future)
+static inline void twill__future_bide(twill_future future)
 {
     const twill__record *record = (const twill__record *)future.slot;
     const twill__record_table *table = record->core->table;
     bool outside = !twill__inside();
     uint64_t seen = 0;
     twill_ns stay;
-    while (outside && table->comes && twill__spin_helps() && (stay = table->comes(record, &seen))) {
+    while (outside && table->comes && (stay = table->comes(record, &seen)) && twill__spin_helps()) {
         /* exit: ended, or whoever is about to come stands still */
         twill__spin_away(stay);
         if (twill__future_moved(&future))
@@ -3938,6 +3937,13 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
 {
     twill__record *record = (twill__record *)future.slot;
     bool tried = false;
+    uint64_t word;
+    if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
+        twill__future_bide(future);
+        if (!result && !outcome && twill__future_look(future, &word) == TWILL_OK &&
+            word & TWILL__ENDED)
+            return twill__word_status(word);
+    }
     for (;;) { /* exit: ended, or the wait is over; each turn sleeps, or something has happened */
         twill_status status = twill__future_pin(future);
         bool help;
@@ -3966,11 +3972,6 @@ static inline twill_status twill__future_await(twill_future future, void *result
 {
     uint64_t word = 0;
     twill_status status = twill__future_look(future, &word);
-    if (status == TWILL_OK && !(word & TWILL__ENDED) && !until.cancel &&
-        twill__no_deadline(until.deadline)) {
-        twill__future_bide(future);
-        status = twill__future_look(future, &word);
-    }
     if (status != TWILL_OK)
         return status;
     if (word & TWILL__ENDED && !result && !outcome)
@@ -7039,6 +7040,7 @@ typedef struct twill__hand {
     bool outside, fired;            /* not a worker; `fired`: under the lock */
     struct twill__stand_in *stands; /* of a stand-in: that */
     bool looks;                     /* counted in `looking`; its own */
+    twill__self *self;              /* the thread that is it */
     void *state, *context;
     unsigned said, depth;       /* TWILL__SAID_...; tasks on its stack */
     size_t ended;               /* tasks that the pool does not know of yet */
@@ -7598,8 +7600,9 @@ static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, tw
     twill__count(pool, runner, twill__counted_of(outcome->status));
     if (!work->record.simple && work->on_done)
         work->on_done(outcome, returned ? work->record.result : NULL, task);
-    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
-                 outcome->worker, task);
+    if (pool->options.on_event)
+        twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
+                     outcome->worker, task);
 }
 
 /* Its token is of no use any more. */
@@ -8005,11 +8008,13 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     uint64_t took = (uint64_t)(now - work->record.outcome.started);
     twill_status status = returned ? twill__errand_status(work, runner, code, now) : TWILL_LOST;
     bool calm = returned && twill__errand_is_calm(work);
-    twill__record_left(&work->record);
+    twill__record_left(&work->record, runner->self);
     runner->now = now;
-    twill__pool_took(pool, took);
-    if (returned && runner->ran)
-        twill__histogram_add(runner->ran, took);
+    if (twill__pool_measures(pool, work->record.outcome.index)) {
+        twill__pool_took(pool, took);
+        if (returned && runner->ran)
+            twill__histogram_add(runner->ran, took);
+    }
     if (twill__errand_limit(work) || pool->options.stuck_after) {
         twill__errand_over_raced(pool, runner, work, status, code, returned, task, now);
     } else {
@@ -8043,13 +8048,13 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
     task.until.cancel = &work->token;
     if (limit)
         task.until.deadline = twill__instant_after(outcome->started, limit);
-    if (runner->waited)
+    if (runner->waited && twill__pool_measures(pool, outcome->index))
         twill__histogram_add(runner->waited, (uint64_t)(outcome->started - outcome->queued));
     runner->said = 0;
     runner->context = work->record.context;
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
-    twill__record_enter(&work->record);
+    twill__record_enter(&work->record, runner->self);
     twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key, runner->worker,
                  &task);
     code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
@@ -8057,7 +8062,7 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
     if ((here = twill__pool_here(pool)))
         twill__errand_over(pool, runner, work, code, true, &task);
     else
-        twill__record_left(&work->record);
+        twill__record_left(&work->record, runner->self);
     runner->depth--;
     runner->said = said;
     runner->context = context;
@@ -8224,6 +8229,7 @@ static inline void twill__guest_ended(void *guest_)
 static inline void twill__guest_runs(twill__guest *guest)
 {
     twill__self *self = twill__thread();
+    guest->runner->self = self;
     self->runner = guest->runner;
     guest->team = self->team;
     self->team = &guest->pool->team;
@@ -8387,6 +8393,7 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
     twill__guest guest = {pool, runner, work, self->team, todo};
     runner->outer = (twill__hand *)self->runner;
     runner->workers = twill__pool_told(pool);
+    runner->self = self;
     self->runner = runner;
     self->team = &pool->team;
     TWILL__GUARD_PUSH(twill__stand_in_ended, &guest);
@@ -9302,6 +9309,7 @@ static void twill__worker_main(void *worker_)
         return;
     self->team = &pool->team;
     self->runner = &worker->runner;
+    worker->runner.self = self;
     TWILL__GUARD_PUSH(twill__worker_ended, worker);
     twill__worker_loop(worker);
     TWILL__GUARD_POP(0);
@@ -9349,16 +9357,16 @@ typedef struct twill__order { /* one submission */
     const twill_submit_options *options;
     twill__todo todo; /* as it goes into the queue, if it is plain */
     twill_future *future;
-    twill__errand *work; /* NULL: plain */
-    bool plain, waits;
+    twill__errand *work;       /* NULL: plain */
+    bool plain, simple, waits; /* simple: the future alone is told of its end */
     const twill_until *until;
 } twill__order;
 
-static inline bool twill__is_plain(const twill_submit_options *options, const twill_future *future)
+/* No option but result, key and context. */
+static inline bool twill__is_simple(const twill_submit_options *options)
 {
-    return !future && !options->priority && !options->result_size && !options->key &&
-           !options->start_at && !options->start_by && !options->timeout && !options->cancel &&
-           !options->on_done && !options->drop && !options->discard;
+    return !options->priority && !options->start_at && !options->start_by && !options->timeout &&
+           !options->cancel && !options->on_done && !options->drop && !options->discard;
 }
 
 /* always_inline, here and below: most of it is known where it is called; 4 % of a plain submit */
@@ -9367,10 +9375,12 @@ twill__order_init(twill__order *order, twill_pool *pool, twill_task_fn *fn, twil
                   const twill_submit_options *options, bool waits, const twill_until *until)
 {
     static const twill_submit_options none;
+    order->simple = !options || twill__is_simple(options);
     if (!options)
         options = &none;
-    if (!pool || !fn || pool->layout != TWILL__POOL_LAYOUT || options->start_at < 0 ||
-        options->start_by < 0 || options->timeout < 0)
+    if (!pool || !fn || pool->layout != TWILL__POOL_LAYOUT ||
+        (!order->simple &&
+         (options->start_at < 0 || options->start_by < 0 || options->timeout < 0)))
         return TWILL_INVALID;
     order->pool = twill__pool_of(pool);
     if (!twill__pool_here(order->pool))
@@ -9380,7 +9390,7 @@ twill__order_init(twill__order *order, twill_pool *pool, twill_task_fn *fn, twil
     order->todo.fn = fn;
     order->future = future;
     order->work = NULL;
-    order->plain = twill__is_plain(options, future);
+    order->plain = !future && order->simple && !options->result_size && !options->key;
     order->waits = waits;
     order->until = until;
     order->todo.context = options->context;
@@ -9393,21 +9403,15 @@ twill__order_init(twill__order *order, twill_pool *pool, twill_task_fn *fn, twil
 
 /* ---- under the lock ---- */
 
-static inline bool twill__order_timed(const twill_submit_options *options)
+static inline bool twill__order_timed(const twill__order *order)
 {
-    return options->start_at || options->start_by || options->timeout;
+    const twill_submit_options *options = order->options;
+    return !order->simple && (options->start_at || options->start_by || options->timeout);
 }
 
 static inline void twill__hook_fires(int reason, const twill_task *task)
 {
     twill_cancel_fire((twill_cancel *)task->context, reason);
-}
-
-/* Whether the future alone is told of its end. */
-static inline bool twill__order_simple(const twill_submit_options *options)
-{
-    return !options->priority && !options->start_at && !options->start_by && !options->timeout &&
-           !options->cancel && !options->on_done && !options->drop && !options->discard;
 }
 
 /* What stands in lines of its own, which most tasks leave as they are. */
@@ -9442,12 +9446,11 @@ static inline bool twill__order_record(twill__order *order)
     twill__pool *pool = order->pool;
     twill__record *record = twill__record_get(pool->core, options->result_size);
     twill__errand *work = twill__errand_of(record);
-    bool simple = twill__order_simple(options);
     if (!record)
         return false;
-    if (!simple || !record->simple) /* none of them was set by the one before */
+    if (!order->simple || !record->simple) /* none of them was set by the one before */
         twill__errand_options(work, options);
-    record->simple = simple;
+    record->simple = order->simple;
     if (work->pool != pool)
         work->pool = pool;
     if (work->below)
@@ -9473,8 +9476,7 @@ static inline bool twill__order_memory(twill__order *order)
         return false;
     if (order->plain || order->work)
         return true;
-    return (!twill__order_timed(order->options) ||
-            twill__timer_space(&pool->todos, pool->timed + 1)) &&
+    return (!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
            twill__order_record(order);
 }
 
@@ -9502,7 +9504,7 @@ static inline __attribute__((always_inline)) void twill__order_number(twill__ord
         work->record.simple ? twill__ticker_now(&pool->ticker) : twill__clock_now();
     if (order->future)
         *order->future = twill__record_hold(&work->record);
-    if (twill__order_timed(order->options)) {
+    if (twill__order_timed(order)) {
         work->timed = true;
         pool->timed++;
         twill__todos_hold(&pool->todos);
@@ -9873,9 +9875,8 @@ static inline bool twill__order_ordinary(const twill__order *order)
 {
     const twill_submit_options *options = order->options;
     const twill_pool_options *pool = &order->pool->options;
-    return !pool->on_event &&
-           (order->plain || (!options->priority && !twill__order_timed(options) &&
-                             !(options->cancel && pool->run.until.cancel)));
+    return !pool->on_event && (order->simple || (!options->priority && !twill__order_timed(order) &&
+                                                 !(options->cancel && pool->run.until.cancel)));
 }
 
 /* Inside: the longest that the queue has been. */
