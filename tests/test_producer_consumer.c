@@ -1975,7 +1975,6 @@ TEST(a_ring_where_it_serves)
     twill_queue_options refused[] = {
         {.order = TWILL_ORDER_LIFO},
         {.overflow = TWILL_OVERFLOW_DROP_INCOMING},
-        {.overflow = TWILL_OVERFLOW_DROP_OLDEST},
         {.overflow = TWILL_OVERFLOW_DROP_NEWEST},
         {.max_age = TWILL_SEC(1)},
         {.capacity = TWILL_RENDEZVOUS},
@@ -2073,12 +2072,14 @@ TEST(items_of_any_size)
 
 TEST(both_engines_say_the_same)
 {
-    static const size_t capacities[] = {1, 2, 3, 5, 8, 63, 64, 65};
+    static const size_t capacities[] = {1, 2, 3, 5, 8, 63, 64, 65, 1, 2, 5, 8};
     for (size_t k = 0; k < sizeof capacities / sizeof capacities[0]; k++) {
+        twill_overflow overflow = k < 8 ? TWILL_OVERFLOW_BLOCK : TWILL_OVERFLOW_DROP_OLDEST;
         twin twins = {{NULL, NULL}, 0};
         for (int e = 0; e < 2; e++)
             CHECK_EQ(twill_queue_create(&twins.queue[e], sizeof(int),
                                         &(twill_queue_options){.capacity = capacities[k],
+                                                               .overflow = overflow,
                                                                .engine = e ? TWILL_ENGINE_LOCK
                                                                            : TWILL_ENGINE_RING}),
                      TWILL_OK);
@@ -2098,6 +2099,8 @@ TEST(both_engines_say_the_same)
         CHECK_EQ(ring.popped, lock.popped);
         CHECK_EQ(ring.cleared, lock.cleared);
         CHECK_EQ(ring.rejected, lock.rejected);
+        CHECK_EQ(ring.dropped, lock.dropped);
+        CHECK_EQ(ring.dropped > 0, overflow == TWILL_OVERFLOW_DROP_OLDEST);
         CHECK(ring.peak <= lock.peak && lock.peak - ring.peak <= capacities[k] / 16);
         for (int e = 0; e < 2; e++) {
             CHECK(balanced(twins.queue[e]));

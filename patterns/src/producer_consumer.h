@@ -70,9 +70,9 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
                     after that; in order, one call at a time, perhaps late. high > low, <= capacity
     producers       attached from the start; the last detach closes. 0: close it yourself
     memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
-    engine          RING: items in a ring without a lock, for FIFO queues that BLOCK or REJECT and
-                    have no bytes_of, max_age or on_level (else INVALID). LOCK: for all. 0: the ring
-                    where it serves. They answer alike; see PROGRESS, THREADS and peak
+    engine          RING: items in a ring without a lock, for FIFO queues that BLOCK, REJECT or
+                    DROP_OLDEST and have no bytes_of, max_age or on_level (else INVALID). LOCK: for
+                    all. 0: the ring where it serves. They answer alike; see PROGRESS, THREADS, peak
     context         task->context of all these callbacks
     Whatever makes no sense is refused: TWILL_INVALID; sizes beyond size_t: TWILL_TOO_BIG.
 
@@ -154,8 +154,8 @@ typedef enum twill_queue_order {
     TWILL_ORDER_PRIORITY
 } twill_queue_order;
 
-/* How it is built. A ring serves a queue that is FIFO, blocks or rejects, and has no bytes_of,
-   max_age, on_level or rendezvous; elsewhere RING is refused. For tests and comparisons. */
+/* How it is built. A ring serves a queue that is FIFO, blocks, rejects or drops its oldest, and
+   has no bytes_of, max_age, on_level or rendezvous; elsewhere RING is refused. For tests and comparisons. */
 typedef enum twill_queue_engine {
     TWILL_ENGINE_DEFAULT = 0, /* a ring where it serves */
     TWILL_ENGINE_LOCK,
@@ -378,7 +378,8 @@ static inline bool twill__queue_plain(const twill_queue_options *options)
     return UINTPTR_MAX > 0xffffffffu && options->capacity != TWILL_RENDEZVOUS &&
            options->order == TWILL_ORDER_FIFO &&
            (options->overflow == TWILL_OVERFLOW_BLOCK ||
-            options->overflow == TWILL_OVERFLOW_REJECT) &&
+            options->overflow == TWILL_OVERFLOW_REJECT ||
+            options->overflow == TWILL_OVERFLOW_DROP_OLDEST) &&
            !options->bytes_of && !options->max_age && !options->on_level;
 }
 
@@ -934,7 +935,7 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
             out->accepted = twill__ring_pushed(&queue->ring);
         } while (out->accepted - out->popped > queue->ring.capacity);
         out->length = (size_t)(out->accepted - out->popped);
-        out->popped -= counts->cleared;
+        out->popped -= counts->cleared + counts->dropped;
         /* relaxed: a figure */
         out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
     }

@@ -13,6 +13,7 @@ enum { LINEAR_OK = -1, LINEAR_CLOSED = -2, LINEAR_LATE = -3, LINEAR_FULL = -4, L
 /* ---- a bounded queue, first in, first out ----
    "push" (argument: the item): OK when there is room; CLOSED when it is closed; FULL when it is full.
    "pop": the oldest item; CLOSED when it is closed and empty; EMPTY when it is empty.
+   "force" (argument: the item): a push that, when it is full, drops the oldest item first.
    "close": OK. LATE (of a push or a pop that waited in vain) is always possible and changes nothing.
    The first call may be "capacity" (argument), made before all others; without it there is no bound. */
 
@@ -37,6 +38,15 @@ static inline bool linear_push(struct linear_queue *q, const explore_call_record
     return call->result == LINEAR_OK;
 }
 
+static inline bool linear_force(struct linear_queue *q, const explore_call_record *call)
+{
+    if (!q->closed && q->count == q->capacity) {
+        memmove(q->items, q->items + 1, sizeof q->items - sizeof q->items[0]);
+        q->items[--q->count] = 0;
+    }
+    return linear_push(q, call);
+}
+
 static inline bool linear_pop(struct linear_queue *q, const explore_call_record *call)
 {
     if (call->result == LINEAR_CLOSED)
@@ -58,6 +68,8 @@ static inline bool linear_queue_step(void *state, const explore_call_record *cal
         return true;
     if (strcmp(call->operation, "push") == 0)
         return linear_push(q, call);
+    if (strcmp(call->operation, "force") == 0)
+        return linear_force(q, call);
     if (strcmp(call->operation, "pop") == 0)
         return linear_pop(q, call);
     if (strcmp(call->operation, "capacity") == 0)

@@ -9,7 +9,8 @@
    more. So while the lock is free, no popper waits beside an item that it could have, and no
    pusher at the head of its list beside room that it could use.
 
-   A plain queue (first in, first out; blocking or rejecting; nothing to ask of an item) keeps its
+   A plain queue (first in, first out; blocking, rejecting or dropping its oldest; nothing to ask of
+   an item) keeps its
    items in a ring (engine/ring.h), and takes the lock only where somebody has to wait, or waits:
    twill__quick_put and twill__quick_take. `takers` and `givers` count those who are listed. Who has
    moved an item loads the count (seq_cst, after its seq_cst claim) and settles if it is not 0; who
@@ -132,8 +133,9 @@ static inline uint64_t twill__queue_accepted(const twill__queue *queue)
 
 static inline uint64_t twill__queue_popped(const twill__queue *queue)
 {
-    return queue->ring.cells ? twill__ring_popped(&queue->ring) - queue->counts.cleared
-                             : queue->counts.popped;
+    return queue->ring.cells
+               ? twill__ring_popped(&queue->ring) - queue->counts.cleared - queue->counts.dropped
+               : queue->counts.popped;
 }
 
 /* Accepted, and neither finished nor gone. Under the lock. */
@@ -827,6 +829,46 @@ static inline int twill__queue_meet(twill__queue *queue, twill__queue_turn *turn
     return push ? TWILL_FULL : TWILL_EMPTY;
 }
 
+static inline size_t twill__queue_need(const twill__waiter *waiter)
+{
+    return waiter->whole ? waiter->n - waiter->done : 1;
+}
+
+/* A ring: whether the positions promise what is not there yet. */
+static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
+{
+    if (!queue->ring.cells)
+        return false;
+    return waiter->from ? twill__ring_room(&queue->ring) >= twill__queue_need(waiter)
+                        : twill__ring_length(&queue->ring) > 0;
+}
+
+/* Somebody outside the lock has a step or two to do. */
+static inline void twill__queue_give_way(twill__queue *queue, twill__queue_turn *turn)
+{
+    twill__queue_exit(queue, turn);
+    twill__yield();
+    twill__queue_enter(queue, turn);
+}
+
+/* The positions of a ring that drops its oldest have been found full. */
+static inline int twill__push_over(twill__queue *queue, twill__queue_turn *turn,
+                                   twill__waiter *waiter, char *kept, twill__dropped *dropped)
+{
+    bool one = !waiter->whole || waiter->n == 1;
+    if (one && twill__ring_replace(&queue->ring, waiter->from + waiter->done * queue->store.size,
+                                   queue->drop ? kept : NULL, &dropped->number)) {
+        *dropped = (twill__dropped){kept, 1, dropped->number, TWILL_DROPPED};
+        queue->counts.dropped++;
+        return ++waiter->done == waiter->n ? (int)TWILL_OK : TWILL__AGAIN;
+    }
+    if (!one && !twill__queue_on_its_way(queue, waiter)) /* all at once: one after the other goes */
+        twill__queue_evict(queue, TWILL__OLDEST, TWILL_DROPPED, kept, dropped);
+    if (!dropped->count)
+        twill__queue_give_way(queue, turn);
+    return TWILL__AGAIN;
+}
+
 /* OK; FULL; CLOSED; DROPPED; AGAIN: drop what is in `dropped`, and come again; ELSEWHERE; ANEW: it
    is ours alone, and got nothing: leave all lists, and begin anew. */
 static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
@@ -856,6 +898,8 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
             return TWILL__AGAIN;
     }
+    if (queue->ring.cells && queue->overflow == TWILL_OVERFLOW_DROP_OLDEST)
+        return twill__push_over(queue, turn, waiter, kept, dropped);
     if (queue->overflow == TWILL_OVERFLOW_DROP_INCOMING) {
         dropped->from = waiter->from + waiter->done * queue->store.size;
         dropped->count = waiter->n - waiter->done;
@@ -956,20 +1000,6 @@ static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *t
                                                      : queue->store.length) >= TWILL__RING_BATCH);
 }
 
-static inline size_t twill__queue_need(const twill__waiter *waiter)
-{
-    return waiter->whole ? waiter->n - waiter->done : 1;
-}
-
-/* A ring: whether the positions promise what is not there yet. */
-static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
-{
-    if (!queue->ring.cells)
-        return false;
-    return waiter->from ? twill__ring_room(&queue->ring) >= twill__queue_need(waiter)
-                        : twill__ring_length(&queue->ring) > 0;
-}
-
 /* Asked when one is listed: whether it has to look again by itself. A bulk must do so, too, while
    there is too little room and not all of that has been seen: who makes the rest of it may not see
    it either, and whoever made it may have been too early to see the bulk. */
@@ -992,9 +1022,7 @@ static inline bool twill__queue_see(twill__queue *queue, twill__queue_turn *turn
     if (!twill__queue_on_its_way(queue, waiter) ||
         (waiter->from && twill__queue_behind(queue, waiter)))
         return false;
-    twill__queue_exit(queue, turn);
-    twill__yield();
-    twill__queue_enter(queue, turn);
+    twill__queue_give_way(queue, turn);
     return true;
 }
 

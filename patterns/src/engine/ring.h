@@ -309,6 +309,32 @@ static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ri
     return true;
 }
 
+/* Of a full ring: takes the oldest item out (`old`, or NULL) and puts another one in, as one step for
+   all others: no push can claim the cell, which its stamp says is filled, and so nobody but a close
+   moves the tail. By one thread at a time, and none that closes. False: it is not full, or is closed,
+   or the oldest is not there yet. */
+static inline bool twill__ring_replace(twill__ring *ring, const void *item, void *old,
+                                       uint64_t *number)
+{
+    uint64_t tail = atomic_load(&ring->tail.at), head = atomic_load(&ring->head.at);
+    twill__stamp *stamp = twill__ring_cell(ring, head);
+    /* acquire: pairs with the release of who filled it; seq_cst: as in twill__ring_claim */
+    if (tail - head != ring->lap || atomic_load_explicit(stamp, memory_order_acquire) != head + 1 ||
+        !atomic_compare_exchange_strong_explicit(&ring->head.at, &head,
+                                                 twill__ring_next(ring, head), memory_order_seq_cst,
+                                                 memory_order_relaxed))
+        return false;
+    if (old)
+        twill__copy(old, stamp + 1, ring->size);
+    *number = twill__ring_count(ring, head);
+    twill__copy(stamp + 1, item, ring->size);
+    atomic_store(&ring->tail.at, twill__ring_next(ring, tail));
+    /* pairs with the acquire in twill__ring_claim, of a pop */
+    atomic_store_explicit(stamp, tail + 1, memory_order_release);
+    twill__ring_peak(ring, twill__ring_next(ring, tail));
+    return true;
+}
+
 /* ---- many in, many out ---- */
 
 /* A batch would wait for lines that the other side wrote last: it asks for those that the next ones
