@@ -10,14 +10,13 @@
    pusher at the head of its list beside room that it could use.
 
    A plain queue (first in, first out; blocking, rejecting or dropping its oldest; nothing to ask of
-   an item) keeps its
-   items in a ring (engine/ring.h), and takes the lock only where somebody has to wait, or waits:
-   twill__quick_put and twill__quick_take. `takers` and `givers` count those who are listed. Who has
-   moved an item loads the count (seq_cst, after its seq_cst claim) and settles if it is not 0; who
-   waits raises the count (seq_cst), and settles. One of the two sees the other; but an item that
-   was claimed before the count was raised, and is not there yet, may come without a word: while the
-   positions say so (twill__queue_naps) the waiting thread looks again by itself. With a ring,
-   a newcomer may overtake a thread that waits, but not a bulk.
+   an item) keeps its items in a ring (engine/ring.h), and takes the lock only where somebody has to
+   wait, or waits: twill__quick_put and twill__quick_take. `takers` and `givers` count those who are
+   listed. Who has moved an item loads the count (seq_cst, after its seq_cst claim) and settles if
+   it is not 0; who waits raises the count (seq_cst), and settles. One of the two sees the other;
+   but an item that was claimed before the count was raised, and is not there yet, may come without
+   a word: while the positions say so (twill__queue_naps) the waiting thread looks again by itself.
+   With a ring, a newcomer may overtake a thread that waits, but not a bulk.
 
    The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
    queues, each with a lock of its own, on one word; a granter must own that wait before it copies

@@ -96,6 +96,16 @@ static inline void twill__store_rank(twill__store *store)
 
 /* ---- in, out ---- */
 
+/* A heap's items stand anywhere, and most were the other side's last: those of the puts to come, and
+   of the next take, are asked for early. */
+enum { TWILL__STORE_AHEAD = 4 }; /* puts */
+
+static inline void twill__store_fetch(const twill__store *store, size_t at)
+{
+    if (at < store->capacity)
+        twill__prefetch(store->items + store->heap[at].place * store->size);
+}
+
 /* There is room. */
 static inline void twill__store_put(twill__store *store, const void *item, const twill__cell *cell)
 {
@@ -104,8 +114,10 @@ static inline void twill__store_put(twill__store *store, const void *item, const
     twill__copy(store->items + place * store->size, item, store->size);
     if (store->cells)
         store->cells[place] = *cell;
-    if (store->heap)
+    if (store->heap) {
         store->heap[store->length] = (twill__ranked){cell->key, cell->number, place};
+        twill__store_fetch(store, store->length + TWILL__STORE_AHEAD);
+    }
     store->length++;
 }
 
@@ -147,6 +159,7 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
         twill__copy(to, store->items + place * store->size, store->size);
     if (store->heap) {
         twill__heap_remove(store, at);
+        twill__store_fetch(store, 0);
         return;
     }
     if (at == 0)
