@@ -73,9 +73,9 @@ OPTIONS OF A QUEUE (twill_queue_options; zeroed or NULL: 1024 items, first in fi
                     after that; in order, one call at a time, perhaps late. high > low, <= capacity
     producers       attached from the start; the last detach closes. 0: close it yourself
     memory          NULL: one allocation at create. Else at least twill_queue_bytes of yours
-    engine          RING: items in a ring without a lock, for FIFO queues that BLOCK or REJECT and
-                    have no bytes_of, max_age or on_level (else INVALID). LOCK: for all. 0: the ring
-                    where it serves. They answer alike; see PROGRESS, THREADS and peak
+    engine          RING: items in a ring without a lock, for FIFO queues that BLOCK, REJECT or
+                    DROP_OLDEST and have no bytes_of, max_age or on_level (else INVALID). LOCK: for
+                    all. 0: the ring where it serves. They answer alike; see PROGRESS, THREADS, peak
     context         task->context of all these callbacks
     Whatever makes no sense is refused: TWILL_INVALID; sizes beyond size_t: TWILL_TOO_BIG.
 
@@ -538,8 +538,8 @@ typedef enum twill_queue_order {
     TWILL_ORDER_PRIORITY
 } twill_queue_order;
 
-/* How it is built. A ring serves a queue that is FIFO, blocks or rejects, and has no bytes_of,
-   max_age, on_level or rendezvous; elsewhere RING is refused. For tests and comparisons. */
+/* How it is built. A ring serves a queue that is FIFO, blocks, rejects or drops its oldest, and
+   has no bytes_of, max_age, on_level or rendezvous; elsewhere RING is refused. For tests and comparisons. */
 typedef enum twill_queue_engine {
     TWILL_ENGINE_DEFAULT = 0, /* a ring where it serves */
     TWILL_ENGINE_LOCK,
@@ -3128,6 +3128,32 @@ static inline __attribute__((always_inline)) bool twill__ring_take_one(twill__ri
     return true;
 }
 
+/* Of a full ring: takes the oldest item out (`old`, or NULL) and puts another one in, as one step for
+   all others: no push can claim the cell, which its stamp says is filled, and so nobody but a close
+   moves the tail. By one thread at a time, and none that closes. False: it is not full, or is closed,
+   or the oldest is not there yet. */
+static inline bool twill__ring_replace(twill__ring *ring, const void *item, void *old,
+                                       uint64_t *number)
+{
+    uint64_t tail = atomic_load(&ring->tail.at), head = atomic_load(&ring->head.at);
+    twill__stamp *stamp = twill__ring_cell(ring, head);
+    /* acquire: pairs with the release of who filled it; seq_cst: as in twill__ring_claim */
+    if (tail - head != ring->lap || atomic_load_explicit(stamp, memory_order_acquire) != head + 1 ||
+        !atomic_compare_exchange_strong_explicit(&ring->head.at, &head,
+                                                 twill__ring_next(ring, head), memory_order_seq_cst,
+                                                 memory_order_relaxed))
+        return false;
+    if (old)
+        twill__copy(old, stamp + 1, ring->size);
+    *number = twill__ring_count(ring, head);
+    twill__copy(stamp + 1, item, ring->size);
+    atomic_store(&ring->tail.at, twill__ring_next(ring, tail));
+    /* pairs with the acquire in twill__ring_claim, of a pop */
+    atomic_store_explicit(stamp, tail + 1, memory_order_release);
+    twill__ring_peak(ring, twill__ring_next(ring, tail));
+    return true;
+}
+
 /* ---- many in, many out ---- */
 
 /* A batch would wait for lines that the other side wrote last: it asks for those that the next ones
@@ -3330,6 +3356,16 @@ static inline void twill__store_rank(twill__store *store)
 
 /* ---- in, out ---- */
 
+/* A heap's items stand anywhere, and most were the other side's last: those of the puts to come, and
+   of the next take, are asked for early. */
+enum { TWILL__STORE_AHEAD = 4 }; /* puts */
+
+static inline void twill__store_fetch(const twill__store *store, size_t at)
+{
+    if (at < store->capacity)
+        twill__prefetch(store->items + store->heap[at].place * store->size);
+}
+
 /* There is room. */
 static inline void twill__store_put(twill__store *store, const void *item, const twill__cell *cell)
 {
@@ -3338,8 +3374,10 @@ static inline void twill__store_put(twill__store *store, const void *item, const
     twill__copy(store->items + place * store->size, item, store->size);
     if (store->cells)
         store->cells[place] = *cell;
-    if (store->heap)
+    if (store->heap) {
         store->heap[store->length] = (twill__ranked){cell->key, cell->number, place};
+        twill__store_fetch(store, store->length + TWILL__STORE_AHEAD);
+    }
     store->length++;
 }
 
@@ -3381,6 +3419,7 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
         twill__copy(to, store->items + place * store->size, store->size);
     if (store->heap) {
         twill__heap_remove(store, at);
+        twill__store_fetch(store, 0);
         return;
     }
     if (at == 0)
@@ -3395,14 +3434,14 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
    more. So while the lock is free, no popper waits beside an item that it could have, and no
    pusher at the head of its list beside room that it could use.
 
-   A plain queue (first in, first out; blocking or rejecting; nothing to ask of an item) keeps its
-   items in a ring (engine/ring.h), and takes the lock only where somebody has to wait, or waits:
-   twill__quick_put and twill__quick_take. `takers` and `givers` count those who are listed. Who has
-   moved an item loads the count (seq_cst, after its seq_cst claim) and settles if it is not 0; who
-   waits raises the count (seq_cst), and settles. One of the two sees the other; but an item that
-   was claimed before the count was raised, and is not there yet, may come without a word: while the
-   positions say so (twill__queue_naps) the waiting thread looks again by itself. With a ring,
-   a newcomer may overtake a thread that waits, but not a bulk.
+   A plain queue (first in, first out; blocking, rejecting or dropping its oldest; nothing to ask of
+   an item) keeps its items in a ring (engine/ring.h), and takes the lock only where somebody has to
+   wait, or waits: twill__quick_put and twill__quick_take. `takers` and `givers` count those who are
+   listed. Who has moved an item loads the count (seq_cst, after its seq_cst claim) and settles if
+   it is not 0; who waits raises the count (seq_cst), and settles. One of the two sees the other;
+   but an item that was claimed before the count was raised, and is not there yet, may come without
+   a word: while the positions say so (twill__queue_naps) the waiting thread looks again by itself.
+   With a ring, a newcomer may overtake a thread that waits, but not a bulk.
 
    The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
    queues, each with a lock of its own, on one word; a granter must own that wait before it copies
@@ -3518,8 +3557,9 @@ static inline uint64_t twill__queue_accepted(const twill__queue *queue)
 
 static inline uint64_t twill__queue_popped(const twill__queue *queue)
 {
-    return queue->ring.cells ? twill__ring_popped(&queue->ring) - queue->counts.cleared
-                             : queue->counts.popped;
+    return queue->ring.cells
+               ? twill__ring_popped(&queue->ring) - queue->counts.cleared - queue->counts.dropped
+               : queue->counts.popped;
 }
 
 /* Accepted, and neither finished nor gone. Under the lock. */
@@ -4213,6 +4253,46 @@ static inline int twill__queue_meet(twill__queue *queue, twill__queue_turn *turn
     return push ? TWILL_FULL : TWILL_EMPTY;
 }
 
+static inline size_t twill__queue_need(const twill__waiter *waiter)
+{
+    return waiter->whole ? waiter->n - waiter->done : 1;
+}
+
+/* A ring: whether the positions promise what is not there yet. */
+static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
+{
+    if (!queue->ring.cells)
+        return false;
+    return waiter->from ? twill__ring_room(&queue->ring) >= twill__queue_need(waiter)
+                        : twill__ring_length(&queue->ring) > 0;
+}
+
+/* Somebody outside the lock has a step or two to do. */
+static inline void twill__queue_give_way(twill__queue *queue, twill__queue_turn *turn)
+{
+    twill__queue_exit(queue, turn);
+    twill__yield();
+    twill__queue_enter(queue, turn);
+}
+
+/* The positions of a ring that drops its oldest have been found full. */
+static inline int twill__push_over(twill__queue *queue, twill__queue_turn *turn,
+                                   twill__waiter *waiter, char *kept, twill__dropped *dropped)
+{
+    bool one = !waiter->whole || waiter->n == 1;
+    if (one && twill__ring_replace(&queue->ring, waiter->from + waiter->done * queue->store.size,
+                                   queue->drop ? kept : NULL, &dropped->number)) {
+        *dropped = (twill__dropped){kept, 1, dropped->number, TWILL_DROPPED};
+        queue->counts.dropped++;
+        return ++waiter->done == waiter->n ? (int)TWILL_OK : TWILL__AGAIN;
+    }
+    if (!one && !twill__queue_on_its_way(queue, waiter)) /* all at once: one after the other goes */
+        twill__queue_evict(queue, TWILL__OLDEST, TWILL_DROPPED, kept, dropped);
+    if (!dropped->count)
+        twill__queue_give_way(queue, turn);
+    return TWILL__AGAIN;
+}
+
 /* OK; FULL; CLOSED; DROPPED; AGAIN: drop what is in `dropped`, and come again; ELSEWHERE; ANEW: it
    is ours alone, and got nothing: leave all lists, and begin anew. */
 static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
@@ -4242,6 +4322,8 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
             return TWILL__AGAIN;
     }
+    if (queue->ring.cells && queue->overflow == TWILL_OVERFLOW_DROP_OLDEST)
+        return twill__push_over(queue, turn, waiter, kept, dropped);
     if (queue->overflow == TWILL_OVERFLOW_DROP_INCOMING) {
         dropped->from = waiter->from + waiter->done * queue->store.size;
         dropped->count = waiter->n - waiter->done;
@@ -4342,20 +4424,6 @@ static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *t
                                                      : queue->store.length) >= TWILL__RING_BATCH);
 }
 
-static inline size_t twill__queue_need(const twill__waiter *waiter)
-{
-    return waiter->whole ? waiter->n - waiter->done : 1;
-}
-
-/* A ring: whether the positions promise what is not there yet. */
-static inline bool twill__queue_on_its_way(const twill__queue *queue, const twill__waiter *waiter)
-{
-    if (!queue->ring.cells)
-        return false;
-    return waiter->from ? twill__ring_room(&queue->ring) >= twill__queue_need(waiter)
-                        : twill__ring_length(&queue->ring) > 0;
-}
-
 /* Asked when one is listed: whether it has to look again by itself. A bulk must do so, too, while
    there is too little room and not all of that has been seen: who makes the rest of it may not see
    it either, and whoever made it may have been too early to see the bulk. */
@@ -4378,9 +4446,7 @@ static inline bool twill__queue_see(twill__queue *queue, twill__queue_turn *turn
     if (!twill__queue_on_its_way(queue, waiter) ||
         (waiter->from && twill__queue_behind(queue, waiter)))
         return false;
-    twill__queue_exit(queue, turn);
-    twill__yield();
-    twill__queue_enter(queue, turn);
+    twill__queue_give_way(queue, turn);
     return true;
 }
 
@@ -7504,7 +7570,8 @@ static inline bool twill__queue_plain(const twill_queue_options *options)
     return UINTPTR_MAX > 0xffffffffu && options->capacity != TWILL_RENDEZVOUS &&
            options->order == TWILL_ORDER_FIFO &&
            (options->overflow == TWILL_OVERFLOW_BLOCK ||
-            options->overflow == TWILL_OVERFLOW_REJECT) &&
+            options->overflow == TWILL_OVERFLOW_REJECT ||
+            options->overflow == TWILL_OVERFLOW_DROP_OLDEST) &&
            !options->bytes_of && !options->max_age && !options->on_level;
 }
 
@@ -8060,7 +8127,7 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
             out->accepted = twill__ring_pushed(&queue->ring);
         } while (out->accepted - out->popped > queue->ring.capacity);
         out->length = (size_t)(out->accepted - out->popped);
-        out->popped -= counts->cleared;
+        out->popped -= counts->cleared + counts->dropped;
         /* relaxed: a figure */
         out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
     }
