@@ -1530,6 +1530,144 @@ TEST(a_hedge_that_cannot_start_is_skipped)
 
 /* ---- fork ---- */
 
+/* ---- whatever the options ---- */
+
+static twill_cancel odd_tokens[2]; /* of the run, of the call */
+
+enum { ODD_QUICK, ODD_FAILS, ODD_SLOW, ODD_OBEYS, ODD_FIRES_RUN, ODD_FIRES_OWN, ODD_KINDS };
+typedef struct odd_in {
+    int value, kind, hedge_kind;
+} odd_in;
+
+static int odd_act(int kind, void *out, int value, const twill_task *task)
+{
+    atomic_fetch_add(&ran, 1);
+    if (kind == ODD_SLOW)
+        twill_sleep(twill_within(TWILL_US(120)));
+    else if (kind == ODD_OBEYS)
+        twill_sleep(twill_within_or_cancelled(TWILL_US(400), task->until.cancel));
+    else if (kind >= ODD_FIRES_RUN)
+        twill_cancel_fire(&odd_tokens[kind - ODD_FIRES_RUN], 1);
+    if (out)
+        *(int *)out = value;
+    return kind == ODD_FAILS ? 77 : 0;
+}
+
+static int odd_primary(const void *in, void *out, const twill_task *task)
+{
+    const odd_in *mine = in;
+    return odd_act(task->index ? mine->hedge_kind : mine->kind, out, mine->value, task);
+}
+
+static int odd_fallback(const void *in, void *out, const twill_task *task)
+{
+    const odd_in *mine = in;
+    return odd_act(mine->hedge_kind, out, mine->value + 1000 * (int)task->index, task);
+}
+
+static void odd_discard(void *in, void *result, int code, const twill_task *task)
+{
+    (void)in, (void)result, (void)task;
+    CHECK(code == 0 || code == 77);
+}
+
+static int odd_below(int limit)
+{
+    return (int)test_random_below((uint64_t)limit);
+}
+
+TEST(a_call_says_who_has_served_whatever_the_options)
+{
+    static const twill_fallback chain[] = {{odd_fallback, 0}, {odd_fallback, TWILL_US(60)}};
+    for (int round = 0; round < 150; round++) {
+        twill_timeout *timeout;
+        int value = 9, out = INT_MIN;
+        odd_in in = {round, odd_below(ODD_KINDS), odd_below(ODD_KINDS)};
+        bool has_out = odd_below(4), own = odd_below(2);
+        twill_until until = {0, NULL};
+        twill_status status;
+        twill_timeout_options o = {.mode = (twill_timeout_mode)odd_below(3),
+                                   .timeout = TWILL_US(50 + odd_below(250)),
+                                   .grace = odd_below(3) ? 0 : TWILL_US(100),
+                                   .fallback_count = (size_t)odd_below(3),
+                                   .fallback_on_failure = odd_below(2),
+                                   .free_input = note_free,
+                                   .discard = odd_below(3) ? odd_discard : NULL};
+        o.fallbacks = o.fallback_count ? chain : NULL;
+        for (int k = 0; k < 2; k++)
+            twill_cancel_init(&odd_tokens[k], NULL);
+        if (odd_below(2) && o.mode != TWILL_TIMEOUT_COOPERATE) {
+            o.hedge_after = TWILL_US(30);
+            o.max_hedges = 1 + (size_t)odd_below(2);
+            o.hedge_budget = 1;
+        }
+        if (odd_below(2) && has_out) {
+            o.fallback_value = &value;
+            o.fallback_value_size = sizeof value;
+        }
+        o.run.until.cancel = odd_below(2) ? &odd_tokens[0] : NULL;
+        until.cancel = own ? odd_below(4) ? &odd_tokens[1] : o.run.until.cancel : NULL;
+        if (!odd_below(5))
+            until.deadline = twill_now() + TWILL_US(odd_below(200));
+        CHECK_EQ(twill_timeout_create(&timeout, &o), TWILL_OK);
+        reset();
+        status = twill_timeout_call(timeout, &in, sizeof in, has_out ? &out : NULL,
+                                    has_out ? sizeof out : 0, odd_primary, until, &report);
+        CHECK(status == TWILL_OK || status == TWILL_FAILED || status == TWILL_TIMEOUT ||
+              status == TWILL_CANCELLED);
+        CHECK_EQ(status == TWILL_OK,
+                 report.source != TWILL_FROM_NOTHING && report.source != TWILL_FROM_VALUE);
+        if (!has_out || report.source == TWILL_FROM_NOTHING)
+            CHECK_EQ(out, INT_MIN);
+        else if (report.source == TWILL_FROM_VALUE)
+            CHECK_EQ(out, 9);
+        else
+            CHECK_EQ(out,
+                     round + (report.source == TWILL_FROM_FALLBACK ? 1000 * (int)report.level : 0));
+        if (o.mode != TWILL_TIMEOUT_ABANDON)
+            CHECK(!report.abandoned);
+        finish(timeout);
+        for (int k = 0; k < 2; k++)
+            twill_cancel_detach(&odd_tokens[k]);
+    }
+}
+
+TEST(bytes_that_no_memory_holds)
+{
+    int in = 0, out;
+    twill_timeout_report its;
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_SEC(9)});
+    CHECK_EQ(
+        twill_timeout_call(timeout, &in, SIZE_MAX / 2 - 16, &out, 4, odd_primary, for_ever, &its),
+        TWILL_TOO_BIG);
+    CHECK_EQ(
+        twill_timeout_call(timeout, &in, 4, &out, SIZE_MAX / 2 - 8, odd_primary, for_ever, &its),
+        TWILL_TOO_BIG);
+    CHECK_EQ(its.source, TWILL_FROM_NOTHING);
+    CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static twill_status create_with(twill_timeout_options options)
+{
+    twill_timeout *timeout;
+    twill_status status = twill_timeout_create(&timeout, &options);
+    if (status == TWILL_OK)
+        (void)twill_timeout_destroy(timeout);
+    return status;
+}
+
+TEST(numbers_of_an_object_at_their_bounds)
+{
+    int value = 1;
+    CHECK_EQ(create_with((twill_timeout_options){.timeout = 1,
+                                                 .run.name = "a name that no thread can have"}),
+             TWILL_OK);
+    CHECK_EQ(create_with((twill_timeout_options){
+                 .timeout = 1, .fallback_value = &value, .fallback_value_size = SIZE_MAX / 2 - 16}),
+             TWILL_TOO_BIG);
+}
+
 TEST(forked_child)
 {
     atomic_int gate = 0;

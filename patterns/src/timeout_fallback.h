@@ -294,9 +294,11 @@ TWILL__DEFINE twill_status twill_timeout_create(twill_timeout **out,
         options = &none;
     if (!twill__timeout_options_valid(options))
         return TWILL_INVALID;
-    if (options->max_hedges > UINT_MAX - 1 || !twill__timeout_add(&bytes, 1, sizeof *made) ||
-        !twill__timeout_add(&chain, options->fallback_count, sizeof(twill_fallback)) ||
-        !twill__timeout_add(&bytes, 1, chain) ||
+    /* the user's chain is in memory: this cannot be too much */
+    (void)twill__timeout_add(&bytes, 1, sizeof *made);
+    (void)twill__timeout_add(&chain, options->fallback_count, sizeof(twill_fallback));
+    (void)twill__timeout_add(&bytes, 1, chain);
+    if (options->max_hedges > UINT_MAX - 1 ||
         !twill__timeout_add(&bytes, 1, options->fallback_value_size))
         return TWILL_TOO_BIG;
     made = (twill_timeout *)TWILL_MALLOC(bytes);

@@ -550,12 +550,11 @@ static inline twill_status twill__timeout_do(twill__timeout_call *call)
 static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_ns timeout)
 {
     const twill_run *run = &call->options->run;
-    bool hedges = call->options->hedge_after && call->options->mode != TWILL_TIMEOUT_COOPERATE;
     twill_status status = TWILL_INVALID;
     size_t bytes;
     if (!call->fn || (call->in_size && !call->in) || (call->out_size && !call->out))
         return TWILL_INVALID;
-    call->runners = 1 + (hedges ? (unsigned)call->options->max_hedges : 0);
+    call->runners = 1 + (call->options->hedge_after ? (unsigned)call->options->max_hedges : 0);
     bytes = twill__timeout_bytes(call);
     if (!bytes)
         return TWILL_TOO_BIG;
