@@ -508,4 +508,39 @@ TEST(algorithms_give_their_result_or_say_why_not)
     }
 }
 
+/* ---- memory that there is not ---- */
+
+static int no_compare(const void *a, const void *b, const twill_task *task)
+{
+    (void)a, (void)b, (void)task;
+    CHECK(false);
+    return 0;
+}
+
+static int no_combine(void *left, void *right, const twill_task *task)
+{
+    (void)left, (void)right, (void)task;
+    CHECK(false);
+    return 0;
+}
+
+TEST(accumulators_and_items_as_large_as_all_memory)
+{
+    char here[8] = {0};
+    twill_reducer reducer = {.size = SIZE_MAX / 2, .fold = add_range, .combine = add_right};
+    for (int unordered = 0; unordered < 2; unordered++) {
+        reducer.unordered = unordered;
+        CHECK_EQ(twill_parallel_reduce(100, &reducer, here, NULL), TWILL_NO_MEMORY);
+        reducer.size = SIZE_MAX - 4;
+        CHECK_EQ(twill_parallel_reduce(100, &reducer, here, NULL), TWILL_NO_MEMORY);
+    }
+    CHECK_EQ(twill_parallel_scan(here, here, SIZE_MAX / 3, 3, NULL, no_combine, NULL),
+             TWILL_NO_MEMORY);
+    CHECK_EQ(twill_parallel_sort(here, 3, SIZE_MAX / 3, no_compare, NULL), TWILL_NO_MEMORY);
+    CHECK_EQ(twill_parallel_sort(here, 3, 1, NULL, NULL), TWILL_INVALID);
+    CHECK_EQ(twill_parallel_sort(here, 3, 1, no_compare, &(twill_parallel_options){.chunk = 1}),
+             TWILL_INVALID);
+    CHECK_EQ(faults_live(), 0);
+}
+
 HARNESS_MAIN

@@ -1517,3 +1517,171 @@ TEST(one_too_many_is_given_up_and_not_replaced)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
+
+/* ---- small changes, and the end, in odd states ---- */
+
+static int resize_inside(void *pool, void *result, const twill_task *task)
+{
+    twill_status *said = result;
+    (void)task;
+    *said = twill_pool_resize(pool, 2, 0); /* does not wait for the thread that comes */
+    return 0;
+}
+
+static int waits_inside(void *pool, void *result, const twill_task *task)
+{
+    twill_status *said = result;
+    (void)task;
+    *said = twill_pool_wait_idle(pool);
+    CHECK_EQ(twill_pool_each_worker(pool, run_it, NULL, twill_within(0)), TWILL_DEADLOCK);
+    return 0;
+}
+
+TEST(changes_from_inside_and_of_lazy_or_closed_pools)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    const twill_submit_options gives = {.result_size = sizeof(twill_status)};
+    twill_status said = TWILL_LOST;
+    twill_future future;
+    CHECK_EQ(twill_pool_submit(pool, resize_inside, pool, &future, &gives), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, &said, NULL), TWILL_OK);
+    CHECK_EQ(said, TWILL_OK);
+    twill_future_release(future);
+    CHECK(comes_true(has_workers, pool, 2));
+    CHECK_EQ(twill_pool_submit(pool, waits_inside, pool, &future, &gives), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, &said, NULL), TWILL_OK);
+    CHECK_EQ(said, TWILL_DEADLOCK);
+    twill_future_release(future);
+    faults_fail_thread(1); /* the watch that a pool which may grow needs */
+    CHECK_EQ(twill_pool_resize(pool, 2, 4), TWILL_NO_THREAD);
+    faults_fail_thread(0);
+    CHECK_EQ(twill_pool_resize(pool, 2, 4), TWILL_OK);
+    faults_fail_thread(1);
+    CHECK_EQ(twill_pool_resize(pool, 4, 4), TWILL_NO_THREAD); /* there are two, and more are owed */
+    faults_fail_thread(0);
+    CHECK_EQ(twill_pool_resize(pool, 3, 4), TWILL_OK);
+    CHECK(comes_true(has_workers, pool, 3));
+    CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_resize(pool, 1, 0), TWILL_CLOSED);
+    CHECK_EQ(twill_pool_each_worker(pool, run_it, NULL, twill_within(0)), TWILL_CLOSED);
+    CHECK_EQ(twill_pool_pause(pool), TWILL_CLOSED);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .lazy = true, .run.name = "a name that is far too long for a thread"});
+    CHECK_EQ(twill_pool_resize(pool, 3, 0), TWILL_OK);
+    CHECK_EQ(stats_of(pool).workers, 0);
+    CHECK_EQ(twill_pool_wait_idle_until(pool, twill_within(0)), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.max_workers = 1}), TWILL_OK);
+    CHECK_EQ(stats_of(pool).workers, 1); /* no more than that, whatever the machine has */
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+typedef struct each_call {
+    pthread_t thread;
+    twill_pool *pool;
+    twill_until until;
+    struct gate *gate;
+    twill_status status;
+} each_call;
+
+static void *each_main(void *call_)
+{
+    each_call *call = call_;
+    call->status = twill_pool_each_worker(call->pool, at_gate, call->gate, call->until);
+    return NULL;
+}
+
+/* The second one stands behind the first, and gives up: the first goes on. */
+TEST(two_calls_on_every_worker)
+{
+    struct gate gate = {0};
+    each_call first = {.gate = &gate}, second = {.gate = &gate};
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_cancel token;
+    twill_cancel_init(&token, NULL);
+    first.pool = second.pool = pool;
+    second.until = twill_until_cancelled(&token);
+    CHECK_EQ(pthread_create(&first.thread, NULL, each_main, &first), 0);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(pthread_create(&second.thread, NULL, each_main, &second), 0);
+    (void)twill_sleep(twill_within(TWILL_MS(2))); /* it waits by then, or does not begin to */
+    twill_cancel_fire(&token, 1);
+    pthread_join(second.thread, NULL);
+    CHECK_EQ(second.status, TWILL_CANCELLED);
+    gate_open(&gate);
+    pthread_join(first.thread, NULL);
+    CHECK_EQ(first.status, TWILL_OK);
+    CHECK_EQ(atomic_load(&gate.inside), 1);
+    twill_cancel_detach(&token);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* Twenty who wait for room are told at once that there will be none. */
+enum { CROWD = 20 };
+static atomic_uint crowd_comes, crowd_closed;
+
+static void *crowd_main(void *pool)
+{
+    twill_status status;
+    atomic_fetch_add(&crowd_comes, 1);
+    status = twill_pool_submit(pool, run_it, NULL, NULL, NULL);
+    CHECK_EQ(status, TWILL_CLOSED);
+    atomic_fetch_add(&crowd_closed, status == TWILL_CLOSED);
+    return NULL;
+}
+
+TEST(a_crowd_that_waits_for_room_is_told)
+{
+    struct gate gate = {0};
+    pthread_t threads[CROWD];
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .capacity = 1});
+    twill_stopped stopped;
+    atomic_store(&crowd_closed, 0);
+    atomic_store(&crowd_comes, 0);
+    CHECK_EQ(twill_pool_submit(pool, at_gate_or_told, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    for (int k = 0; k < CROWD; k++)
+        CHECK_EQ(pthread_create(&threads[k], NULL, crowd_main, pool), 0);
+    while (atomic_load(&crowd_comes) < CROWD)
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    (void)twill_sleep(twill_within(TWILL_MS(2))); /* they wait by then; who does not is told, too */
+    CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(TWILL_SEC(20)), &stopped),
+             TWILL_OK);
+    for (int k = 0; k < CROWD; k++)
+        pthread_join(threads[k], NULL);
+    CHECK_EQ(atomic_load(&crowd_closed), CROWD);
+    CHECK_EQ(stats_of(pool).refused, CROWD);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* What is delayed is cancelled by a stop, in whatever order its timers stand. */
+TEST(a_stop_cancels_what_is_delayed)
+{
+    twill_pool *pool =
+        pool_of(&(twill_pool_options){.run.workers = 1, .stuck_after = TWILL_SEC(100)});
+    struct gate gate = {0};
+    twill_stopped stopped;
+    twill_future running;
+    CHECK_EQ(twill_pool_submit(pool, at_gate_or_told, &gate, &running,
+                               &(twill_submit_options){.timeout = TWILL_SEC(50)}),
+             TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    for (int k = 0; k < 9; k++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL,
+                                   &(twill_submit_options){
+                                       .start_at = twill_now() + TWILL_SEC(100 - 7 * (k % 4))}),
+                 TWILL_OK);
+    CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(TWILL_SEC(20)), &stopped),
+             TWILL_OK);
+    CHECK_EQ(stopped.cancelled, 10); /* the one that runs said skip */
+    CHECK_EQ(stopped.stuck, 0);
+    CHECK_EQ(stats_of(pool).queued, 0);
+    twill_future_release(running);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
