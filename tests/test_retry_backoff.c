@@ -602,6 +602,57 @@ TEST(half_rule)
     CHECK_EQ(run(&script, options).attempts, 2);
 }
 
+/* Each measure by itself, and its default. */
+TEST(budgets_of_other_measures)
+{
+    twill_retry_budget budget;
+    twill_retry_options options = quick;
+    struct script script;
+    options.budget = &budget;
+    /* a success brings so many thousandths: never above the capacity, and by the half rule, too */
+    for (int half = 0; half < 2; half++) {
+        CHECK_EQ(
+            twill_retry_budget_init(&budget, &(twill_retry_budget_options){.capacity = 20,
+                                                                           .success_milli = 2500,
+                                                                           .half_rule = half}),
+            TWILL_OK);
+        script = (struct script){.code = {5, 5, 0}};
+        CHECK_EQ(run(&script, options).status, TWILL_OK);
+        /* two failures, a success; or two retries, and the last one's cost is back */
+        CHECK_EQ(twill_retry_budget_left(&budget), half ? 20 : 15);
+        script = (struct script){.code = {0}};
+        CHECK_EQ(run(&script, options).status, TWILL_OK);
+        CHECK_EQ(twill_retry_budget_left(&budget), half ? 20 : 17);
+    }
+    /* an attempt that overran costs 10, whatever a retry costs */
+    CHECK_EQ(twill_retry_budget_init(
+                 &budget, &(twill_retry_budget_options){.capacity = 30, .retry_cost = 1}),
+             TWILL_OK);
+    options.attempt_timeout = TWILL_MS(1);
+    options.max_attempts = 2;
+    CHECK_EQ(twill_retry_call(NULL, NULL, dawdle, &options, NULL), TWILL_FAILED);
+    CHECK_EQ(twill_retry_budget_left(&budget), 20);
+    script = (struct script){.code = {5, 0}}; /* in time: 1, which is back */
+    options.attempt_timeout = TWILL_SEC(100);
+    CHECK_EQ(run(&script, options).status, TWILL_OK);
+    CHECK_EQ(twill_retry_budget_left(&budget), 20);
+}
+
+TEST(the_nearer_of_two_ends_is_the_deadline)
+{
+    for (int k = 0; k < 3; k++) {
+        struct script script = {.code = {5, 5, 5}};
+        twill_retry_options options = {.base = TWILL_SEC(100), .jitter = TWILL_JITTER_NONE};
+        options.until = k == 0 ? twill_within(TWILL_SEC(1)) : (twill_until){0, NULL};
+        options.max_elapsed = k == 0   ? TWILL_SEC(50)
+                              : k == 1 ? TWILL_SEC(1)
+                                       : TWILL_FOREVER - 1; /* after all time: none */
+        options.max_attempts = k == 2 ? 1 : 3;
+        CHECK_EQ(run(&script, options).end, k == 2 ? TWILL_RETRY_ATTEMPTS : TWILL_RETRY_DEADLINE);
+        CHECK_EQ(script.calls, 1);
+    }
+}
+
 TEST(budget_refusals)
 {
     twill_retry_budget budget;
