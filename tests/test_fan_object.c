@@ -1474,3 +1474,36 @@ TEST(a_stop_after_the_outcome_says_nothing)
     CHECK_EQ(outcome.status, TWILL_OK);
     CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
 }
+
+/* More who wait than are woken in one go. */
+TEST(a_crowd_of_readers_is_told)
+{
+    enum { CROWD = 20 };
+    side readers[CROWD];
+    twill_fan *fan;
+    twill_outcome outcome;
+    int untouched = 7;
+    memset(readers, 0, sizeof readers);
+    atomic_store(&read_count, 0);
+    atomic_store(&readers_ended, 0);
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.workers = 1)), TWILL_OK);
+    for (int k = 0; k < CROWD; k++)
+        begin(&readers[k], fan, read_until_closed);
+    while ((atomic_load(&fan->visits) & ~TWILL__FAN_VISITS_WAIT) < CROWD)
+        twill_sleep(twill_within(TWILL_US(50)));
+    twill_sleep(twill_within(TWILL_MS(1)));
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    for (int k = 0; k < CROWD; k++) {
+        twill__thread_join(&readers[k].thread);
+        CHECK_EQ(readers[k].status, TWILL_CLOSED);
+    }
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+    /* and a result that was never asked for stays as it is */
+    clear();
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.workers = 1)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+    CHECK_EQ(twill_fan_next(fan, &untouched, &outcome), TWILL_OK);
+    CHECK_EQ(untouched, 7);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}

@@ -1338,6 +1338,10 @@ TEST(sizes_at_their_bounds)
     CHECK_EQ(run(s, 100, OPTIONS(.max_abandoned = 1, .run.workers = 2)), TWILL_OK);
     check_books(s, 100, true);
     CHECK_EQ(run(s, 10, OPTIONS(.result_size = 3)), TWILL_INVALID);
+    s = fresh();
+    CHECK_EQ(run(s, 10, OPTIONS(.result_size = sizeof(int))), TWILL_OK); /* as it is said anyway */
+    check_books(s, 10, true);
+    s = fresh();
     CHECK_EQ(run(s, 10,
                  OPTIONS(.ordered = true, .run.workers = 1, .in_flight = SIZE_MAX / 8,
                          .max_unread = SIZE_MAX / 8)),

@@ -1355,3 +1355,25 @@ TEST(arguments_that_are_not_there)
     CHECK_EQ(stats[1].in, 4);
     CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
 }
+
+/* More who wait for room than are woken in one go. */
+TEST(a_crowd_of_pushers_is_told)
+{
+    enum { CROWD = 20 };
+    const twill_stage stages[] = {WORK(gated, .workers = 1), SINK()};
+    pusher pushers[CROWD];
+    tally_init();
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 1});
+    push_all(p, 0, 1);
+    wait_running(1);
+    for (int k = 0; k < CROWD; k++)
+        start(&pushers[k], 100 + k, 1);
+    twill_sleep(twill_within(TWILL_MS(2))); /* they wait by then; who does not is told, too */
+    CHECK_EQ(twill_pipeline_cancel(p), TWILL_OK);
+    for (int k = 0; k < CROWD; k++) {
+        twill__thread_join(&pushers[k].thread);
+        CHECK_EQ(pushers[k].in, 0);
+        CHECK_EQ(pushers[k].status, TWILL_CLOSED);
+    }
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}

@@ -1537,9 +1537,10 @@ static twill_cancel odd_tokens[2]; /* of the run, of the call */
 enum { ODD_QUICK, ODD_FAILS, ODD_SLOW, ODD_OBEYS, ODD_FIRES_RUN, ODD_FIRES_OWN, ODD_KINDS };
 typedef struct odd_in {
     int value, kind, hedge_kind;
+    bool has_out;
 } odd_in;
 
-static int odd_act(int kind, void *out, int value, const twill_task *task)
+static int odd_act(const odd_in *in, int kind, void *out, int value, const twill_task *task)
 {
     atomic_fetch_add(&ran, 1);
     if (kind == ODD_SLOW)
@@ -1548,7 +1549,7 @@ static int odd_act(int kind, void *out, int value, const twill_task *task)
         twill_sleep(twill_within_or_cancelled(TWILL_US(400), task->until.cancel));
     else if (kind >= ODD_FIRES_RUN)
         twill_cancel_fire(&odd_tokens[kind - ODD_FIRES_RUN], 1);
-    if (out)
+    if (in->has_out) /* else `out` points to no bytes */
         *(int *)out = value;
     return kind == ODD_FAILS ? 77 : 0;
 }
@@ -1556,13 +1557,13 @@ static int odd_act(int kind, void *out, int value, const twill_task *task)
 static int odd_primary(const void *in, void *out, const twill_task *task)
 {
     const odd_in *mine = in;
-    return odd_act(task->index ? mine->hedge_kind : mine->kind, out, mine->value, task);
+    return odd_act(mine, task->index ? mine->hedge_kind : mine->kind, out, mine->value, task);
 }
 
 static int odd_fallback(const void *in, void *out, const twill_task *task)
 {
     const odd_in *mine = in;
-    return odd_act(mine->hedge_kind, out, mine->value + 1000 * (int)task->index, task);
+    return odd_act(mine, mine->hedge_kind, out, mine->value + 1000 * (int)task->index, task);
 }
 
 static void odd_discard(void *in, void *result, int code, const twill_task *task)
@@ -1582,8 +1583,8 @@ TEST(a_call_says_who_has_served_whatever_the_options)
     for (int round = 0; round < 150; round++) {
         twill_timeout *timeout;
         int value = 9, out = INT_MIN;
-        odd_in in = {round, odd_below(ODD_KINDS), odd_below(ODD_KINDS)};
         bool has_out = odd_below(4), own = odd_below(2);
+        odd_in in = {round, odd_below(ODD_KINDS), odd_below(ODD_KINDS), has_out};
         twill_until until = {0, NULL};
         twill_status status;
         twill_timeout_options o = {.mode = (twill_timeout_mode)odd_below(3),
