@@ -38006,12 +38006,11 @@ static inline twill_status twill__timeout_do(twill__timeout_call *call)
 static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_ns timeout)
 {
     const twill_run *run = &call->options->run;
-    bool hedges = call->options->hedge_after && call->options->mode != TWILL_TIMEOUT_COOPERATE;
     twill_status status = TWILL_INVALID;
     size_t bytes;
     if (!call->fn || (call->in_size && !call->in) || (call->out_size && !call->out))
         return TWILL_INVALID;
-    call->runners = 1 + (hedges ? (unsigned)call->options->max_hedges : 0);
+    call->runners = 1 + (call->options->hedge_after ? (unsigned)call->options->max_hedges : 0);
     bytes = twill__timeout_bytes(call);
     if (!bytes)
         return TWILL_TOO_BIG;
@@ -38082,9 +38081,11 @@ TWILL__DEFINE twill_status twill_timeout_create(twill_timeout **out,
         options = &none;
     if (!twill__timeout_options_valid(options))
         return TWILL_INVALID;
-    if (options->max_hedges > UINT_MAX - 1 || !twill__timeout_add(&bytes, 1, sizeof *made) ||
-        !twill__timeout_add(&chain, options->fallback_count, sizeof(twill_fallback)) ||
-        !twill__timeout_add(&bytes, 1, chain) ||
+    /* the user's chain is in memory: this cannot be too much */
+    (void)twill__timeout_add(&bytes, 1, sizeof *made);
+    (void)twill__timeout_add(&chain, options->fallback_count, sizeof(twill_fallback));
+    (void)twill__timeout_add(&bytes, 1, chain);
+    if (options->max_hedges > UINT_MAX - 1 ||
         !twill__timeout_add(&bytes, 1, options->fallback_value_size))
         return TWILL_TOO_BIG;
     made = (twill_timeout *)TWILL_MALLOC(bytes);
