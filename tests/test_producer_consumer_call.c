@@ -284,6 +284,7 @@ TEST(a_call_inside_a_call)
 
 TEST(the_lowest_error_every_time)
 {
+    int early = 0;
     for (int round = 0; round < 40; round++) {
         plan p = plan_of(2000);
         twill_item_error errors[4];
@@ -300,11 +301,12 @@ TEST(the_lowest_error_every_time)
         CHECK_EQ(errors[0].index, p.bad);
         CHECK_EQ(atomic_load(&dead), 1);
         CHECK_EQ(atomic_load(&dead_code), p.code);
-        CHECK(p.bad + 200 > 0 && out.report.total < 2000); /* it stops early */
+        early += out.report.total < 2000;
         for (int k = 0; k < p.bad; k++)
             CHECK_EQ(atomic_load(&consumed[k]), 1); /* all below has run */
         check_books(&out.report, &out.stats);
     }
+    CHECK(early > 0); /* it stops; a thread may be held up while it fails, but not each time */
 }
 
 TEST(collect_runs_everything)
@@ -322,15 +324,21 @@ TEST(collect_runs_everything)
 
 TEST(first_and_limit_stop_early)
 {
-    plan p = plan_of(5000);
-    p.bad = 20;
-    p.code = 3;
-    outcome out = run(
-        &p, OPTIONS(.run.workers = 3, .run.on_error = TWILL_ON_ERROR_FIRST, .queue.capacity = 4));
-    CHECK_EQ(out.status, TWILL_FAILED);
-    CHECK_EQ(out.report.first_error.index, 20);
+    plan p;
+    outcome out;
+    for (int round = 0; round < 20; round++) { /* a thread may be held up while it fails */
+        p = plan_of(5000);
+        p.bad = 20;
+        p.code = 3;
+        out = run(&p, OPTIONS(.run.workers = 3, .run.on_error = TWILL_ON_ERROR_FIRST,
+                              .queue.capacity = 4));
+        CHECK_EQ(out.status, TWILL_FAILED);
+        CHECK_EQ(out.report.first_error.index, 20);
+        check_books(&out.report, &out.stats);
+        if (out.report.total < 5000)
+            break;
+    }
     CHECK(out.report.total < 5000);
-    check_books(&out.report, &out.stats);
     p = plan_of(5000);
     p.bad = 20;
     p.code = 3;
