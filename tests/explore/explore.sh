@@ -1,5 +1,5 @@
 #!/bin/sh
-# explore.sh - `make explore`: the explorer's own tests; the broken variants; sweeps; every scenario on futexes and, by turns, on one
+# explore.sh - `make explore`: the explorer's own tests; the broken variants; sweeps; every scenario on futexes and on one
 # of the other three back ends (BACKENDS=all: on all four), from where the last run left it (tools.sh: the ledger).
 #
 #   T=name      only scenarios whose name contains it      BACKENDS=all or futex
@@ -63,7 +63,7 @@ fi
 # soak: fresh seeds, round after round, until a failure or SECS seconds; the log says which seeds.
 if [ "${1:-}" = --soak ]; then
     end=$(($(date +%s) + ${SECS:-3600})) seed=${SEED:-$(date +%s)}
-    $here/explore-cc || exit 1
+    $here/explore-cc && plan $here/scenarios/*.c || exit 1
     while [ "$(date +%s)" -lt "$end" ]; do
         ls $here/scenarios/*.c | grep -e "${T:-.}" | sed -e 's/^/futex /' | tr '\n' '\0' |
             LEDGER= NEW= SECS=10 SEED=$seed SCALE=100 xargs -0 -n 1 -P "$JOBS" sh "$0" --one >"$W/soak.round"
@@ -86,15 +86,14 @@ todo() {  # file: all of its lines, as many at once as there are processors
 plan $here/scenarios/*.c
 sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/broken \1/p' $here/broken.txt | grep -e "${T:-.}" >"$W/todo"
 sed -n -e '/^#/d' -e 's/^\([a-z_0-9]*\) *|.*/sweeps \1/p' $here/sweeps.txt | grep -e "${T:-.}" >>"$W/todo"
-turn=0
 for file in $here/scenarios/*.c; do
-    case $(basename "$file" .c) in
-    *"${T:-}"*) ;;
+    name=${file##*/}
+    case $name in
+    *"${T:-}"*.c) ;;
     *) continue ;;
     esac
-    turn=$((turn + 1))
     others=
-    case ${BACKENDS:-}$((turn % 3)) in
+    case ${BACKENDS:-}$((${#name} % 3)) in # always the same one for a scenario
     all*) others='pthread no-futex no-futex-pthread' ;;
     futex*) ;;
     0) others=pthread ;;
