@@ -119,6 +119,7 @@ fresh() {  # target, sources: without a process, as there are hundreds
 awk -v here=$here/scenarios/ 'NR == FNR { file = here $1 ".c"; kit[file] = $2; $1 = $2 = ""; parts[file] = $0; next }
     { print $1, $2, kit[$2], parts[$2] }' "$W/plan" "$W/searches" | while read -r backend file kit parts; do
     name=${file##*/} program=$W/$backend/${name%.c}
+    [ "$kit" = - ] || parts="$parts $W/kits/$kit.c"
     # shellcheck disable=SC2086 # files
     fresh "$program" "$file" $parts && [ "$program.key" -nt "$program" ] && [ "$program.key" -nt "$W/libexplore.so" ] ||
         echo "$backend $file $kit $parts"

@@ -33,10 +33,10 @@ report() {
 }
 
 newest() {  # target, sources: is it newer than these, and than what every program has of the explorer?
-    target=$1
+    made=$1
     shift
-    [ -x "$target" ] && [ -z "$(find "$@" $here/src/entry.c $here/explore.h $here/redirect.txt $here/explore-cc \
-        -newer "$target" -type f | head -n 1)" ]
+    [ -x "$made" ] && [ -z "$(find "$@" $here/src/entry.c $here/explore.h $here/redirect.txt $here/explore-cc \
+        -newer "$made" -type f | head -n 1)" ]
 }
 
 build_corpus() {
@@ -125,6 +125,10 @@ plan() {
                         take(found)
                     }
                 } else if (line ~ /^#define TWILL_/ && line !~ /TWILL_IMPLEMENTATION/) {
+                    found = line
+                    gsub(/^#define |[ (].*/, "", found)
+                    if (found in set) continue # an #ifndef stands before this one
+                    set[found] = 1
                     macros = macros line "\n"
                     if (match(line, /[a-z_]+\([a-z]*\)$/) && !index(externs, substr(line, RSTART, index(substr(line, RSTART), "("))))
                         own = 1
@@ -151,6 +155,7 @@ plan() {
                 headers = macros = flags = externs = files = ""
                 own = 0
                 split("", taken)
+                split("", set)
                 take(file)
                 kit = own || headers == "" ? "-" : sum(headers externs macros flags)
                 used = headers
@@ -208,7 +213,7 @@ build_scenario() {  # back end, file
     mkdir -p "$W/$1"
     planned "$2"
     # shellcheck disable=SC2086 # files
-    newest "$target" "$2" $headers $parts && return 0
+    newest "$target" "$2" $headers $parts $(ls "$W/kits/$kit.c" 2>/dev/null) && return 0
     flags=$(told "$2" EXPLORE-FLAGS)
     # shellcheck disable=SC2046,SC2086 # flags
     if [ "$kit" != - ]; then
