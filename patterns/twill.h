@@ -15309,7 +15309,10 @@ static inline uint32_t twill__flow_source_can(const twill__flow *p)
 static inline uint32_t twill__flow_surplus(twill__flow *p, uint32_t most)
 {
     uint32_t places = 0;
-    p->due = p->timed ? p->run.until.deadline : 0;
+    /* under the lock. Once it has halted the run, the deadline is nothing to wake for */
+    p->due = p->timed && !atomic_load_explicit(&p->halted, memory_order_relaxed)
+                 ? p->run.until.deadline
+                 : 0;
     for (uint32_t k = p->n_steps; k-- > 0 && places < most;) {
         const twill__flow_step *step = &p->step[k];
         uint32_t can = twill__flow_step_can(p, k), calls;
