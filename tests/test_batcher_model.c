@@ -330,6 +330,46 @@ TEST(equal_keys_of_an_open_lot_are_one_item_whatever_lies_between)
     }
 }
 
+static atomic_uint sevens;
+
+static int says_7(twill_batch *batch, const twill_task *task)
+{
+    (void)batch, (void)task;
+    atomic_fetch_add(&sevens, 1);
+    return 7;
+}
+
+/* Two items are one; the call for them has failed, and the first is taken back before it is tried
+   again: the second one still knows how the call was. */
+TEST(who_takes_the_place_of_another_one_has_failed_as_it_has)
+{
+    static uint64_t item[2] = {5, 5};
+    twill_batcher *batcher =
+        batcher_of(says_7, OPTIONS(.max_items = 9, .linger = TWILL_MS(2), .key_of = key_of,
+                                   .coalesce = true, .attempts = 2, .backoff = TWILL_SEC(3600),
+                                   .backoff_max = TWILL_SEC(3600), .seed = 11));
+    twill_future future[2];
+    twill_outcome outcome;
+    atomic_store(&sevens, 0);
+    CHECK_EQ(twill_batcher_add(batcher, &item[0], &future[0]), TWILL_OK);
+    CHECK_EQ(twill_batcher_add(batcher, &item[1], &future[1]), TWILL_OK);
+    while (!atomic_load(&sevens) ||
+           twill_future_try_wait(future[0], NULL, &outcome) != TWILL_FAILED) {
+        if (atomic_load(&sevens))
+            (void)twill_future_cancel(future[0]); /* once it is out of the call */
+        twill_sleep(twill_within(TWILL_US(50)));
+    }
+    CHECK_EQ(outcome.status, TWILL_CANCELLED);
+    (void)twill_batcher_stop(batcher, twill_within(0), twill_within(TWILL_SEC(20)), NULL);
+    CHECK_EQ(twill_future_wait(future[1], NULL, &outcome), TWILL_FAILED);
+    if (outcome.status ==
+        TWILL_FAILED) /* else its lot had left without it, and it was not called */
+        CHECK_EQ(outcome.code, 7);
+    for (int k = 0; k < 2; k++)
+        twill_future_release(future[k]);
+    CHECK_EQ(twill_batcher_destroy(batcher), TWILL_OK);
+}
+
 /* One entry is all that there is, and it holds all the room: it must leave although its lot could
    take more. */
 TEST(a_lot_that_cannot_grow_leaves_although_it_is_not_full)
