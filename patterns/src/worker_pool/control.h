@@ -490,8 +490,8 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         /* what it took before we held the queue, it had named before; what has ended, or is another
            runner's, does not mind */
         for (twill__errand *work = twill__hand_work(runner); work; work = work->below)
-            if (!work->stopped && twill__record_pin(&work->record)) {
-                work->stopped = true;
+            if (!work->record.stopped && twill__record_pin(&work->record)) {
+                work->record.stopped = true;
                 work->stop_chain = pinned;
                 pinned = work;
             }

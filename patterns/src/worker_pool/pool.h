@@ -55,16 +55,16 @@ struct twill__hand;
    and then (started), before it has ended. `where` is a twill__whereabouts, under the pool's lock,
    as the entry is; RUNNING stays until the next use, and one that was taken without the lock stays
    READY (twill__errand_queued). `simple`: the options below are 0. `clean`: the token is the pool's
-   child, and nobody has used it or come to its gate. */
+   child, and nobody has used it or come to its gate.
+   `stopped`, under the pool's lock: a stop has fired its token, or is about to. */
 typedef struct twill__errand {
     twill__record record;
     struct twill__pool *pool;
-    twill__todo_entry entry;
     struct twill__errand *below; /* that the same runner is in the middle of */
+    twill__todo_entry entry;
     /* of those that a tick, a stop, the watch are about to end: each takes a task once */
     struct twill__errand *chain, *stop_chain, *stuck_chain;
-    bool stopped; /* a stop has fired its token, or is about to */
-    bool timed;   /* it has, or will have, a timer */
+    bool timed; /* it has, or will have, a timer */
     /* set at submission */
     int priority;
     twill_ns start_at, start_by, timeout;

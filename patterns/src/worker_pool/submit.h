@@ -108,8 +108,8 @@ static inline bool twill__order_record(twill__order *order)
         work->pool = pool;
     if (work->below)
         work->below = NULL;
-    if (work->stopped)
-        work->stopped = false;
+    if (work->record.stopped)
+        work->record.stopped = false;
     record->where = TWILL__NOWHERE;
     record->fn = order->todo.fn;
     record->arg = order->todo.arg;
