@@ -3006,27 +3006,28 @@ typedef struct twill__record {
     twill_task_fn *fn; /* of an object whose tasks have one each */
     void *arg, *context;
     void *result;
-    struct twill__record *outer; /* what its runner is in the middle of */
+    struct twill__record *outer; /* what its runner is in the middle of; the next put back */
     size_t result_size;
     _Atomic uint32_t begun; /* somebody's: nobody helps any more; a hint */
     bool returned;          /* its callback came back before it was settled: there is a result */
-    bool simple, clean;     /* the object's */
+    bool simple, clean, stopped; /* the object's */
     int where;
     /* under the lock, which lives on from task to task */
     _Atomic uint32_t lock;
-    uint32_t pins;
-    bool settled; /* somebody says, or has said, how it ended */
-    bool taken;   /* by a wait */
-    twill__future_wait *waits;
-    struct twill__core *core;
-    struct twill__record *next;    /* of those that were put back */
-    struct twill__record *roomier; /* with room for a large result, all in a circle */
-    _Atomic twill_ns due;          /* somebody must `expire` it then; 0: never */
-    size_t result_room;
+    /* What most tasks do not need. */
     TWILL_ALIGNAS(16) char room[TWILL__RESULT_ROOM];
+    twill__future_wait *waits;     /* under the lock */
+    struct twill__record *roomier; /* with room for a large result, all in a circle */
+    /* A third one, with the first words of an object's own: what a submit looks at beside. */
+    uint32_t pins; /* under the lock, as the next two */
+    bool settled;  /* somebody says, or has said, how it ended */
+    bool taken;    /* by a wait */
+    struct twill__core *core;
+    _Atomic twill_ns due; /* somebody must `expire` it then; 0: never */
+    size_t result_room;
 } twill__record;
 _Static_assert(offsetof(twill__record, fn) <= TWILL__LINE &&
-                   offsetof(twill__record, lock) <= 2 * TWILL__LINE,
+                   offsetof(twill__record, room) <= 2 * TWILL__LINE,
                "what is used by every task stands in two lines");
 
 typedef struct twill__slab {
@@ -3252,7 +3253,7 @@ static inline void twill__record_flags(twill__record *record, uint64_t flags)
 static inline void twill__record_put(twill__record *record)
 {
     twill__core *core = record->core;
-    record->next = core->put;
+    record->outer = core->put;
     core->put = record;
     core->sure++;
 }
@@ -3263,7 +3264,7 @@ static inline twill__record *twill__core_sure(twill__core *core)
     twill__record *record = core->put;
     twill__slab *slab = core->slabs;
     if (record) {
-        core->put = record->next;
+        core->put = record->outer;
         core->sure--;
         return record;
     }
@@ -3468,7 +3469,7 @@ static inline void twill__record_disown(twill__record *record)
 static inline void twill__core_leave(twill__core *core)
 {
     size_t users = 1;
-    for (; core->put; core->put = core->put->next)
+    for (; core->put; core->put = core->put->outer)
         twill__record_flags(core->put, 0);
     if (!twill__core_here(core)) { /* no thread of the parent's is here, but handles may be */
         for (twill__slab *slab = core->slabs; slab; slab = slab->next)
@@ -6996,16 +6997,16 @@ struct twill__hand;
    and then (started), before it has ended. `where` is a twill__whereabouts, under the pool's lock,
    as the entry is; RUNNING stays until the next use, and one that was taken without the lock stays
    READY (twill__errand_queued). `simple`: the options below are 0. `clean`: the token is the pool's
-   child, and nobody has used it or come to its gate. */
+   child, and nobody has used it or come to its gate.
+   `stopped`, under the pool's lock: a stop has fired its token, or is about to. */
 typedef struct twill__errand {
     twill__record record;
     struct twill__pool *pool;
-    twill__todo_entry entry;
     struct twill__errand *below; /* that the same runner is in the middle of */
+    twill__todo_entry entry;
     /* of those that a tick, a stop, the watch are about to end: each takes a task once */
     struct twill__errand *chain, *stop_chain, *stuck_chain;
-    bool stopped; /* a stop has fired its token, or is about to */
-    bool timed;   /* it has, or will have, a timer */
+    bool timed; /* it has, or will have, a timer */
     /* set at submission */
     int priority;
     twill_ns start_at, start_by, timeout;
@@ -9455,8 +9456,8 @@ static inline bool twill__order_record(twill__order *order)
         work->pool = pool;
     if (work->below)
         work->below = NULL;
-    if (work->stopped)
-        work->stopped = false;
+    if (work->record.stopped)
+        work->record.stopped = false;
     record->where = TWILL__NOWHERE;
     record->fn = order->todo.fn;
     record->arg = order->todo.arg;
@@ -10804,8 +10805,8 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         /* what it took before we held the queue, it had named before; what has ended, or is another
            runner's, does not mind */
         for (twill__errand *work = twill__hand_work(runner); work; work = work->below)
-            if (!work->stopped && twill__record_pin(&work->record)) {
-                work->stopped = true;
+            if (!work->record.stopped && twill__record_pin(&work->record)) {
+                work->record.stopped = true;
                 work->stop_chain = pinned;
                 pinned = work;
             }
