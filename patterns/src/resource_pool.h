@@ -784,8 +784,8 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
         twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
         node = node->next;
         twill__resource_give_back(pool, borrower);
-        if (!borrower->retry && twill__resource_answer(pool, borrower, TWILL_CLOSED, turn))
-            twill__resource_waited(pool, borrower);
+        if (!borrower->retry)
+            (void)twill__resource_answer(pool, borrower, TWILL_CLOSED, turn);
     }
     twill__resource_leave(pool, turn);
 }

@@ -285,7 +285,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
     if (borrower->for_ever)
         (void)twill__resource_mark(pool, borrower->thread, false);
     if (listed)
-        twill__resource_waited(pool, borrower);
+        twill__resource_waited(pool, borrower->since);
     if (status == TWILL_OK)
         return TWILL_OK;
     pool->counts.timeouts += status == TWILL_TIMEOUT;

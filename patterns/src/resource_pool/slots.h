@@ -570,25 +570,26 @@ static inline void twill__resource_give_back(struct twill_resource_pool *pool,
     borrower->right = false;
 }
 
-static inline void twill__resource_waited(struct twill_resource_pool *pool,
-                                          const twill__resource_borrower *borrower)
+static inline void twill__resource_waited(struct twill_resource_pool *pool, twill_ns since)
 {
-    twill_ns waited = twill__clock_now() - borrower->since;
+    twill_ns waited = twill__clock_now() - since;
     pool->counts.wait_total += waited;
     if (waited > pool->counts.wait_max)
         pool->counts.wait_max = waited;
     pool->counts.waiting--;
 }
 
-/* Answers a waiter. False: it is leaving by itself. */
+/* Answers a waiter, and counts its wait. False: it is leaving by itself. */
 static inline bool twill__resource_answer(struct twill_resource_pool *pool,
                                           twill__resource_borrower *borrower, twill_status answer,
                                           twill__resource_turn *turn)
 {
     const void *word = &borrower->node.word;
+    twill_ns since = borrower->since; /* whoever is answered no may be gone from then on */
     borrower->node.answer = (int)answer;
     if (!twill__grant(&pool->waiters, &borrower->node))
         return false;
+    twill__resource_waited(pool, since);
     twill__resource_wake(turn, word);
     return true;
 }
@@ -620,8 +621,7 @@ static inline bool twill__resource_serve(struct twill_resource_pool *pool,
         twill__resource_give_back(pool, borrower);
         if (borrower->for_ever)
             (void)twill__resource_mark(pool, borrower->thread, false);
-        if (twill__resource_answer(pool, borrower, TWILL_TOO_BIG, turn))
-            twill__resource_waited(pool, borrower);
+        (void)twill__resource_answer(pool, borrower, TWILL_TOO_BIG, turn);
         return true;
     }
     if (pool->options.barging && borrower->n == 1 && pool->idle) {
@@ -638,9 +638,7 @@ static inline bool twill__resource_serve(struct twill_resource_pool *pool,
     }
     for (size_t k = 0; k < borrower->got; k++)
         pool->slots[borrower->leases[k].slot].stuck = false;
-    if (twill__resource_answer(pool, borrower, TWILL_OK, turn))
-        twill__resource_waited(pool, borrower);
-    else
+    if (!twill__resource_answer(pool, borrower, TWILL_OK, turn))
         twill__resource_give_back(pool, borrower); /* it leaves: to the next */
     return true;
 }
