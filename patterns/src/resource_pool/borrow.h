@@ -191,8 +191,13 @@ static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
         return TWILL_CLOSED;
     if (borrower->n > pool->max)
         return TWILL_TOO_BIG;
-    if (head && !front && !pool->options.barging)
+    if (head && !front && !pool->options.barging) {
+        if (borrower->got) { /* while this one told of leaks, another has come first */
+            twill__resource_give_back(pool, borrower);
+            twill__resource_settle(pool, turn);
+        }
         return TWILL_EMPTY;
+    }
     if (head && front)
         twill__resource_give_back(pool, (twill__resource_borrower *)head->value);
     if (twill__resource_ready(pool, borrower))
