@@ -35103,25 +35103,26 @@ static inline void twill__resource_give_back(struct twill_resource_pool *pool,
     borrower->right = false;
 }
 
-static inline void twill__resource_waited(struct twill_resource_pool *pool,
-                                          const twill__resource_borrower *borrower)
+static inline void twill__resource_waited(struct twill_resource_pool *pool, twill_ns since)
 {
-    twill_ns waited = twill__clock_now() - borrower->since;
+    twill_ns waited = twill__clock_now() - since;
     pool->counts.wait_total += waited;
     if (waited > pool->counts.wait_max)
         pool->counts.wait_max = waited;
     pool->counts.waiting--;
 }
 
-/* Answers a waiter. False: it is leaving by itself. */
+/* Answers a waiter, and counts its wait. False: it is leaving by itself. */
 static inline bool twill__resource_answer(struct twill_resource_pool *pool,
                                           twill__resource_borrower *borrower, twill_status answer,
                                           twill__resource_turn *turn)
 {
     const void *word = &borrower->node.word;
+    twill_ns since = borrower->since; /* whoever is answered no may be gone from then on */
     borrower->node.answer = (int)answer;
     if (!twill__grant(&pool->waiters, &borrower->node))
         return false;
+    twill__resource_waited(pool, since);
     twill__resource_wake(turn, word);
     return true;
 }
@@ -35153,8 +35154,7 @@ static inline bool twill__resource_serve(struct twill_resource_pool *pool,
         twill__resource_give_back(pool, borrower);
         if (borrower->for_ever)
             (void)twill__resource_mark(pool, borrower->thread, false);
-        if (twill__resource_answer(pool, borrower, TWILL_TOO_BIG, turn))
-            twill__resource_waited(pool, borrower);
+        (void)twill__resource_answer(pool, borrower, TWILL_TOO_BIG, turn);
         return true;
     }
     if (pool->options.barging && borrower->n == 1 && pool->idle) {
@@ -35171,9 +35171,7 @@ static inline bool twill__resource_serve(struct twill_resource_pool *pool,
     }
     for (size_t k = 0; k < borrower->got; k++)
         pool->slots[borrower->leases[k].slot].stuck = false;
-    if (twill__resource_answer(pool, borrower, TWILL_OK, turn))
-        twill__resource_waited(pool, borrower);
-    else
+    if (!twill__resource_answer(pool, borrower, TWILL_OK, turn))
         twill__resource_give_back(pool, borrower); /* it leaves: to the next */
     return true;
 }
@@ -35401,8 +35399,13 @@ static inline twill_status twill__resource_try(struct twill_resource_pool *pool,
         return TWILL_CLOSED;
     if (borrower->n > pool->max)
         return TWILL_TOO_BIG;
-    if (head && !front && !pool->options.barging)
+    if (head && !front && !pool->options.barging) {
+        if (borrower->got) { /* while this one told of leaks, another has come first */
+            twill__resource_give_back(pool, borrower);
+            twill__resource_settle(pool, turn);
+        }
         return TWILL_EMPTY;
+    }
     if (head && front)
         twill__resource_give_back(pool, (twill__resource_borrower *)head->value);
     if (twill__resource_ready(pool, borrower))
@@ -35495,7 +35498,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
     if (borrower->for_ever)
         (void)twill__resource_mark(pool, borrower->thread, false);
     if (listed)
-        twill__resource_waited(pool, borrower);
+        twill__resource_waited(pool, borrower->since);
     if (status == TWILL_OK)
         return TWILL_OK;
     pool->counts.timeouts += status == TWILL_TIMEOUT;
@@ -36712,8 +36715,8 @@ static inline void twill__resource_shut(twill_resource_pool *pool, twill__resour
         twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
         node = node->next;
         twill__resource_give_back(pool, borrower);
-        if (!borrower->retry && twill__resource_answer(pool, borrower, TWILL_CLOSED, turn))
-            twill__resource_waited(pool, borrower);
+        if (!borrower->retry)
+            (void)twill__resource_answer(pool, borrower, TWILL_CLOSED, turn);
     }
     twill__resource_leave(pool, turn);
 }
