@@ -246,8 +246,6 @@ static void check_goal(size_t total)
 {
     if (report.status != TWILL_OK || stops_at != NEVER || total == 0)
         return;
-    if (form == OBJECT && options.max_abandoned) /* destroy may have left one behind: LOST */
-        return;
     for (size_t i = 0; i < total; i++)
         if (kind[i] == STOPS && ran[i])
             return;
