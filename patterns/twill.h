@@ -31274,8 +31274,11 @@ static inline void twill__shift_ended(twill__shift *shift)
 static inline void twill__batcher_worker_ended(void *object, twill_task *task)
 {
     twill__batcher *batcher = (twill__batcher *)object;
+    twill__job *around = twill__thread()->job;
     if (!twill__batcher_here(batcher))
         return;
+    /* on_item still runs inside: it must not wait for us */
+    twill__thread()->job = &batcher->crew.job;
     for (twill__shift *shift = batcher->tops[task->worker], *outer; shift; shift = outer) {
         outer = shift->outer;
         twill__shift_ended(shift);
@@ -31283,6 +31286,7 @@ static inline void twill__batcher_worker_ended(void *object, twill_task *task)
         if (shift != &batcher->shifts[task->worker])
             TWILL_FREE(shift);
     }
+    twill__thread()->job = around;
 }
 
 /* Without the lock. A worker that comes in vain puts `due` right. */
