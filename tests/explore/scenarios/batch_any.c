@@ -3,7 +3,8 @@
    becomes of a bad batch, item_timeout, the run's deadline and token, workers of its own or of a
    pool, hooks that refuse; up to three items from two threads, with futures or without, some of
    them cancelled; a flush, a close, a stop. The callback fails, forgets an item, sleeps deafly or
-   until it is told, adds another item, ends its thread; on_item may do the last two, too.
+   until it is told, fires the token or closes, adds another item, ends its thread; on_item may do
+   the last two, too.
 
    Whatever it is: an accepted item has one outcome, of on_item, its future and the books alike,
    and is in no call after it; a refused one has none. No batch is above its limits. Equal keys are
@@ -20,7 +21,7 @@
 #endif
 
 enum { OWN = ITEMS / 2, KEYS = 2, WORKERS = 2 }; /* each of the first OWN items has an extra one */
-enum { GOOD, BAD, FAILS, DEAF, OBEYS, ENDS, FORGETS, ADDS, ADDS_TOLD, KINDS };
+enum { GOOD, BAD, FAILS, DEAF, OBEYS, ENDS, FORGETS, ADDS, ADDS_TOLD, CUTS, KINDS };
 enum { CODE = 7, NOT_ASKED = -1, LEFT = -2 /* the thread has ended in add */ };
 
 static twill_batcher *shared;
@@ -158,6 +159,7 @@ static void add_inside(int item)
     if (item >= OWN || atomic_exchange(&adding[extra], 1))
         return;
     assert(twill_batcher_flush(shared) == TWILL_DEADLOCK);
+    assert(twill_batcher_destroy(shared) == TWILL_DEADLOCK);
     add(extra, (twill_until){0, NULL}, EXPLORE_CHOICE(2, 0));
     if (accepted(extra) && asks[extra]) {
         status = twill_future_wait_until(futures[extra], NULL, NULL, twill_within(TWILL_US(8)));
@@ -183,6 +185,10 @@ static int process(twill_batch *batch, const twill_task *task)
             (void)twill_sleep(twill_within_or_cancelled(TWILL_US(20), task->until.cancel));
         else if (kind[item] == ADDS)
             add_inside(item);
+        else if (kind[item] == CUTS && drawn.run.until.cancel)
+            twill_cancel_fire(drawn.run.until.cancel, 2);
+        else if (kind[item] == CUTS)
+            (void)twill_batcher_close(shared);
         else if (kind[item] == FAILS)
             code = CODE;
         ends |= kind[item] == ENDS;

@@ -2,9 +2,9 @@
    with limits of their own, a constant, bounds on what runs and on idle threads, hedges, the run's
    deadline and token, a worker_start that fails; up to four calls from two threads, each with a
    deadline or a token of its own or without, its input copied or not. The function succeeds, fails,
-   sleeps deafly or until it is told, calls on the same object with its own `until`, drains, ends
-   its thread; fallbacks do likewise, and may end one of the callers. Then a drain or none, a close
-   or none, and destroy, whatever still runs.
+   sleeps deafly or until it is told, calls on the same object with its own `until`, drains, fires
+   a token, ends its thread; fallbacks do likewise, and may end one of the callers. Then a drain or
+   none, a close or none, and destroy, whatever still runs.
 
    Whatever it is: each function's result is taken once or discarded once, each input freed once,
    the report says who made what is in out, the figures add up, and nothing hangs, polls or is
@@ -19,7 +19,7 @@
 #endif
 
 enum { OWN = 4, CALLS = 16, TICKETS = 64, VALUE = -5, CODE = 3, LEVELS = 2 };
-enum { GOOD, FAILS, DEAF, OBEYS, NESTS, DRAINS, ENDS, KINDS };
+enum { GOOD, FAILS, DEAF, OBEYS, NESTS, DRAINS, FIRES, ENDS, KINDS };
 
 typedef struct input { /* what a function is given */
     int kind, call;
@@ -79,6 +79,7 @@ static int act(const input *in, int *out, const twill_task *task, bool fallback)
         (void)twill_sleep(twill_within_or_cancelled(TWILL_US(20), task->until.cancel));
         return twill_task_cancelled(task) ? CODE : 0;
     case NESTS:
+        assert(twill_timeout_destroy(shared) == TWILL_DEADLOCK);
         k = atomic_fetch_add(&nested, 1);
         if (k < CALLS) {
             calls[k].in.kind = EXPLORE_CHOICE(NESTS, 0);
@@ -89,6 +90,9 @@ static int act(const input *in, int *out, const twill_task *task, bool fallback)
         status = twill_timeout_drain(shared, twill_within(TWILL_US(4)), NULL);
         assert(status == TWILL_OK || status == TWILL_TIMEOUT || status == TWILL_DEADLOCK ||
                status == TWILL_CLOSED);
+        break;
+    case FIRES:
+        twill_cancel_fire(EXPLORE_CHOICE(2, 0) ? &own_token : &run_token, 2);
         break;
     case ENDS:
         if (fallback && !ours)
