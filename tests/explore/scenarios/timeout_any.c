@@ -31,6 +31,7 @@ typedef struct one_call {
     int out;
     twill_status status;
     twill_timeout_report report;
+    twill_cancel token; /* its own; may be gone when the call has returned */
 } one_call;
 
 static twill_timeout *shared;
@@ -191,8 +192,12 @@ static void make_calls(int from, int to)
 {
     for (int k = from; k < to; k++) {
         twill_until until = {one_of(3) ? twill_now() + TWILL_US(4) : 0, NULL};
-        until.cancel = one_of(3) ? &own_token : one_of(6) ? &run_token : NULL;
+        if (one_of(3))
+            until.cancel = &own_token;
+        else if (one_of(2))
+            until.cancel = one_of(3) ? &run_token : &calls[k].token;
         make_call(k, until);
+        memset(&calls[k].token, 0xff, sizeof calls[k].token);
     }
 }
 
