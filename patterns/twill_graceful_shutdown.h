@@ -4653,8 +4653,8 @@ TWILL__DEFINE twill_status twill_shutdown_enter(twill_shutdown *shutdown)
         return TWILL_INVALID;
     if (!twill__shutdown_here(shutdown))
         return TWILL_FORKED;
-    /* relaxed: a guess for the CAS */
-    seen = atomic_load_explicit(&shutdown->work, memory_order_relaxed);
+    /* acquire: pairs with twill__work_advance: who is told CLOSED has seen the request */
+    seen = atomic_load_explicit(&shutdown->work, memory_order_acquire);
     do {
         if (seen & TWILL__WORK_PHASE) {
             (void)twill__shutdown_answer(shutdown);
