@@ -16,8 +16,9 @@
 #endif
 
 enum { RUN, JOINED, STOPPED, FORMS };
-enum { WELL, FAILS, SLEEPS, FILTERS, SKIPS, STOPS, ENDS, KINDS };
+enum { WELL, FAILS, SLEEPS, DEAF, FILTERS, SKIPS, STOPS, ENDS, KINDS };
 enum { MOST = 4, STAGES = 3, SINK = STAGES - 1, FAILURE = 7 };
+enum { STEPS_MOST = 1800 }; /* of main: who polls while a deaf call runs takes more */
 
 static int form, kind[STAGES][MOST]; /* a sink does well always */
 static bool ends;                    /* a call may end its thread */
@@ -67,6 +68,8 @@ static int act(int k, const void *in, void *out, const twill_task *me)
     }
     if (kind[k][i] == SLEEPS)
         (void)twill_sleep(twill_within_or_cancelled(TWILL_US(20), me->until.cancel));
+    if (kind[k][i] == DEAF)
+        (void)twill_sleep(twill_within(TWILL_MS(1)));
     if (kind[k][i] == ENDS && ends && !is_main) {
         atomic_fetch_add(&lost[i], 1);
         END_THREAD();
@@ -243,7 +246,8 @@ static void check_serial(int total)
         for (int k = 0; k < SINK && !over && goes_on; k++) {
             bool left_out = stage[k].keep_going || run->on_error == TWILL_ON_ERROR_COLLECT;
             over = kind[k][i] == STOPS || (kind[k][i] == FAILS && !left_out);
-            goes_on = kind[k][i] == WELL || kind[k][i] == SLEEPS || kind[k][i] == ENDS;
+            goes_on = kind[k][i] <= DEAF && kind[k][i] != FAILS;
+            goes_on |= kind[k][i] == ENDS;
         }
         assert(at[SINK][i] == (goes_on && !over));
     }
@@ -294,6 +298,7 @@ int main(void)
     if (options.run.until.cancel)
         end(&firer);
     assert(twill_pool_destroy(options.run.pool) == TWILL_OK);
+    assert(!explore_steps || explore_steps() < STEPS_MOST);
     check(total);
     twill_cancel_detach(&token);
     return 0;
