@@ -81,7 +81,9 @@
      TWILL_OK        every item has run; or a callback said twill_task_stop: all below it have
      TWILL_FAILED    an item failed. By default (LOWEST) report.first_error is what the serial loop
                      would have met first, for any number of threads, although the loop stops early
-     TWILL_CANCELLED, TWILL_TIMEOUT   token or deadline ended it; running callbacks were waited for
+     TWILL_CANCELLED, TWILL_TIMEOUT   token or deadline ended it; running callbacks were waited for.
+                 The deadline is looked at between items, after many of less than 0.2 us at every
+                 eighth
      TWILL_INVALID   a NULL function, data, or size 0 with n > 0; in == out with other sizes; an
                      enum out of range; COST without cost_of; an option that the call cannot honour
      TWILL_TOO_BIG   n * size, or the number of tiles, does not fit size_t
@@ -6295,7 +6297,10 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         twill_ns now = 0;
         if (!twill__no_deadline(job->run->until.deadline)) {
             now = twill__clock_now();
-            loop->step = loop->at && now - loop->at < (twill_ns)loop->step * 200 ? 8 : 1;
+            /* one quick item says little about the next ones */
+            loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
+                         : loop->step < 8                                          ? loop->step * 2
+                                                                                   : 8;
             loop->at = now;
         }
         if (job->run->until.cancel)

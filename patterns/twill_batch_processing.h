@@ -3519,7 +3519,10 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         twill_ns now = 0;
         if (!twill__no_deadline(job->run->until.deadline)) {
             now = twill__clock_now();
-            loop->step = loop->at && now - loop->at < (twill_ns)loop->step * 200 ? 8 : 1;
+            /* one quick item says little about the next ones */
+            loop->step = !loop->at || now - loop->at >= (twill_ns)loop->step * 200 ? 1
+                         : loop->step < 8                                          ? loop->step * 2
+                                                                                   : 8;
             loop->at = now;
         }
         if (job->run->until.cancel)
