@@ -290,10 +290,19 @@ static inline void twill__runner_renew(twill_shutdown *shutdown, bool finish)
 /* False: it has come back in the meantime. */
 static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
 {
-    twill__runner *runner = shutdown->runner; /* only finish changes it now */
+    twill__runner *runner;
     uint32_t busy = TWILL__RUNNER_BUSY;
+    twill__lock(&shutdown->lock);
+    while (shutdown->starting) { /* ends: the watcher has a few steps to do */
+        twill__shutdown_unlock(shutdown);
+        twill__yield();
+        twill__lock(&shutdown->lock);
+    }
+    runner = shutdown->runner; /* only finish changes it now */
+    twill__shutdown_unlock(shutdown);
     /* acq_rel: pairs with the CAS in twill__shutdown_do */
-    if (!atomic_compare_exchange_strong_explicit(&runner->state, &busy, TWILL__RUNNER_PARTING,
+    if (!runner ||
+        !atomic_compare_exchange_strong_explicit(&runner->state, &busy, TWILL__RUNNER_PARTING,
                                                  memory_order_acq_rel, memory_order_relaxed))
         return false;
     twill__lock(&shutdown->lock);
