@@ -147,8 +147,10 @@ static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns unti
         twill__runner_renew(shutdown, true);
         until = twill__shutdown_share(shutdown);
     }
-    twill__runner_renew(shutdown, true);
-    (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
+    for (int k = 0; k < 4; k++) { /* what a phase brings may end its thread: each time another */
+        twill__runner_renew(shutdown, true);
+        (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
+    }
     twill__lock(&shutdown->lock);
     there = shutdown->runner != NULL;
     twill__shutdown_unlock(shutdown);
@@ -180,7 +182,7 @@ static inline twill_status twill__shutdown_job_end(twill_shutdown *shutdown, boo
     twill__lock(&shutdown->lock);
     if (in_time && job->lost) {
         status = TWILL_LOST;
-    } else if (in_time) {
+    } else if (in_time && job->done) { /* else its thread ended before it came to it */
         status = job->code ? TWILL_FAILED : TWILL_OK;
         *code = job->code;
     }
