@@ -1,11 +1,11 @@
 /* Programs drawn anew in each schedule, over all that the graceful shutdown offers without the
-   system's signals. Drawn: total, windows and limits, or none of them; up to three hooks that
-   sleep, overrun, fail, ask for what they may not, or end their thread; an on_phase that sleeps and
-   asks likewise; two or three threads that work inside, under the tokens or not, wait, ask, press
-   twice, add a hook, and call finish beside main. What must hold: a phase and a hook come once,
-   nobody enters once the request can be seen, every answer fits what was drawn, finish says the
-   same to all, and its report and steps are what was done. Where nothing ends by time, also: phases
-   and hooks come in order, the hooks after all work, each with the status that it earned. */
+   system's signals. Drawn: total, windows and limits, or none of them; up to three hooks, and an
+   on_phase, that sleep, overrun, fail, ask for what they may not, or end their thread; two or three
+   threads that work inside, under the tokens or not, wait, ask, press twice, add a hook, and call
+   finish beside main. What must hold: a phase and a hook come once, nobody enters once the request
+   can be seen, every answer fits what was drawn, finish says the same to all, and its report and
+   steps are what was done. Where nothing ends by time, also: phases and hooks come in order, the
+   hooks after all work, each with the status that it earned. */
 #include <stdatomic.h>
 #include <stddef.h>
 
@@ -121,6 +121,8 @@ static void on_phase(twill_shutdown_phase phase, int reason, const twill_task *t
         ask_for_forbidden();
     if (one_in(4))
         (void)twill_sleep(twill_within(strict ? TWILL_US(6) : TWILL_MS(40)));
+    if (one_in(4))
+        leave_thread();
 }
 
 /* ---- what the threads do ---- */
