@@ -3777,10 +3777,19 @@ static inline void twill__runner_renew(twill_shutdown *shutdown, bool finish)
 /* False: it has come back in the meantime. */
 static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
 {
-    twill__runner *runner = shutdown->runner; /* only finish changes it now */
+    twill__runner *runner;
     uint32_t busy = TWILL__RUNNER_BUSY;
+    twill__lock(&shutdown->lock);
+    while (shutdown->starting) { /* ends: the watcher has a few steps to do */
+        twill__shutdown_unlock(shutdown);
+        twill__yield();
+        twill__lock(&shutdown->lock);
+    }
+    runner = shutdown->runner; /* only finish changes it now */
+    twill__shutdown_unlock(shutdown);
     /* acq_rel: pairs with the CAS in twill__shutdown_do */
-    if (!atomic_compare_exchange_strong_explicit(&runner->state, &busy, TWILL__RUNNER_PARTING,
+    if (!runner ||
+        !atomic_compare_exchange_strong_explicit(&runner->state, &busy, TWILL__RUNNER_PARTING,
                                                  memory_order_acq_rel, memory_order_relaxed))
         return false;
     twill__lock(&shutdown->lock);
@@ -4060,8 +4069,10 @@ static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns unti
         twill__runner_renew(shutdown, true);
         until = twill__shutdown_share(shutdown);
     }
-    twill__runner_renew(shutdown, true);
-    (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
+    for (int k = 0; k < 4; k++) { /* what a phase brings may end its thread: each time another */
+        twill__runner_renew(shutdown, true);
+        (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
+    }
     twill__lock(&shutdown->lock);
     there = shutdown->runner != NULL;
     twill__shutdown_unlock(shutdown);
@@ -4093,7 +4104,7 @@ static inline twill_status twill__shutdown_job_end(twill_shutdown *shutdown, boo
     twill__lock(&shutdown->lock);
     if (in_time && job->lost) {
         status = TWILL_LOST;
-    } else if (in_time) {
+    } else if (in_time && job->done) { /* else its thread ended before it came to it */
         status = job->code ? TWILL_FAILED : TWILL_OK;
         *code = job->code;
     }
