@@ -28,8 +28,10 @@ static twill_resource_pool *pool;
 static twill_resource_pool_options options;
 static twill_cancel token;
 static bool ends, closes, resizes, pairs; /* two at once; else one more while holding one */
+static bool patient;                      /* all wait for ever */
 static _Thread_local struct borrower *me; /* NULL: main or the keeper */
 static _Thread_local bool stays;          /* main; or a thread that is ending already */
+static atomic_int stuck;                  /* so many hold one, and wait for ever for one more */
 static atomic_int failures, leaks, lent, discarded, taken_out, ends_by[TWILL_RESOURCE_END_COUNT];
 static twill_lease offered; /* a copy, for another thread */
 static atomic_int offer;    /* 1: being written; 2: there; 3: taken */
@@ -110,6 +112,8 @@ static void on_leak(const twill_lease_info *info, const twill_task *task)
 static twill_until draw_until(void)
 {
     twill_until until = {0, NULL};
+    if (patient)
+        return until;
     if (one_in(3))
         until = twill_within((twill_ns)EXPLORE_CHOICE(3, 0) * TWILL_US(2) + 1);
     if (one_in(3))
@@ -136,6 +140,7 @@ static void fits(twill_status status, twill_until until, size_t n, size_t held)
         break;
     case TWILL_DEADLOCK:
         assert(held && !until.deadline && !until.cancel);
+        assert(closes || atomic_load(&stuck) >= (int)options.max); /* each holds one */
         break;
     default:
         assert(!"an answer of acquire");
@@ -147,8 +152,10 @@ static bool ask(size_t n)
     twill_until until = draw_until();
     twill_lease *leases = &me->leases[me->held];
     bool tries = n == 1 && one_in(3);
+    int for_ever = me->held && !tries && !until.deadline && !until.cancel;
     twill_status status;
     memset(leases, 0, n * sizeof *leases);
+    atomic_fetch_add(&stuck, for_ever);
     me->asking = true;
     status = tries    ? twill_resource_pool_try_acquire(pool, leases)
              : n == 1 ? twill_resource_pool_acquire_until(pool, leases, until)
@@ -159,6 +166,7 @@ static bool ask(size_t n)
             use(&leases[k]);
         atomic_fetch_add(&lent, (int)n);
         me->held += n;
+        atomic_fetch_sub(&stuck, for_ever);
         return true;
     }
     assert(!leases->resource && !leases->pool);
@@ -168,6 +176,7 @@ static bool ask(size_t n)
                (status == TWILL_CLOSED && closes));
     else
         fits(status, until, n, me->held);
+    atomic_fetch_sub(&stuck, for_ever);
     return false;
 }
 
@@ -352,6 +361,12 @@ static void draw_options(void)
     options.reset = one_in(3) ? look_at : NULL;
     options.fifo = one_in(2), options.barging = one_in(3), options.leases_stay = one_in(2);
     options.on_leak = options.leak_after ? on_leak : NULL;
+    patient = !pairs && !resizes && !closes && one_in(2);
+    if (patient) { /* circles, while others look at what they have got */
+        options.max = (size_t)(most = 2);
+        options.leases_stay = true;
+        options.validate = look_at, options.validate_after = 0;
+    }
     options.create = create, options.destroy = destroy, options.seed = 1;
 }
 
