@@ -35671,7 +35671,11 @@ static inline bool twill__resource_refit(twill__resource_visit *visit, size_t k)
         borrower->leases[k].slot = borrower->leases[--borrower->got].slot;
         borrower->empty--;
     }
-    return twill__resource_ready(visit->pool, borrower);
+    if (!twill__resource_ready(visit->pool, borrower))
+        return false;
+    if (borrower->for_ever) /* it goes on: what it has taken just now is not stuck */
+        (void)twill__resource_mark(visit->pool, borrower->thread, false);
+    return true;
 }
 
 /* With the lock. OK: all in hand can be lent, and the lock is held. Else nothing is in hand, and
