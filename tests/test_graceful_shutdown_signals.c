@@ -657,9 +657,12 @@ static void says_much(void)
 TEST(a_message_has_an_end)
 {
     static char text[6000];
+    int how;
     if (!CHECK(pipe(said) == 0))
         return;
-    CHECK_EQ(run(says_much), 256 + SIGTERM); /* nobody had been told: raised again */
+    how = run(says_much);
+    /* if nobody could be told before destroy it is raised again, else the watcher was quick */
+    CHECK(how == 256 + SIGTERM || how == 0);
     CHECK_EQ(read(said[0], text, sizeof text), 4096);
     close(said[0]);
     close(said[1]);
