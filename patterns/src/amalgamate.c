@@ -30,7 +30,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PARTS = 128, MAX_CONDITIONS = 32, MAX_PATH = 512 };
+enum { MAX_PARTS = 256, MAX_CONDITIONS = 32, MAX_PATH = 512 };
 
 struct text {
     char *data;

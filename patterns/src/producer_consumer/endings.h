@@ -1,0 +1,156 @@
+/* endings.h: the record of one call of producers and consumers, and what ends it. */
+#ifndef TWILL__PC_ENDINGS_H
+#define TWILL__PC_ENDINGS_H
+
+#include "producer_consumer/calls.h"
+#include "engine/run.h"
+
+/* Producers and consumers are the workers of one call of the team (engine/run.h). Its unit is a
+   role; an item is accounted for in the worker's slot under its accept number, so that limits,
+   tokens and errors follow that number. */
+
+typedef struct twill__pc_worker {
+    _Atomic uint64_t owner; /* number of the thread that runs this worker's body, 0: none */
+    twill_task *task;       /* of the body that runs; NULL: none */
+    char *items;            /* batch of them */
+    uint64_t *numbers;
+    size_t at, count; /* in the batch */
+    bool producing, relieving;
+    size_t relieved; /* number of the item that a producer consumes */
+} twill__pc_worker;
+
+typedef struct twill__pc {
+    const twill_produce_consume_options *options;
+    twill_produce_fn *produce;
+    twill_consume_fn *consume;
+    twill_run run;
+    twill_report inner;
+    twill_queue *queue;
+    twill__job *job;
+    twill__call_table table;
+    twill__pc_worker *workers;
+    void *memory;
+    unsigned producers, consumers;
+    size_t batch;
+    bool caller_runs;
+    twill_status status;
+    _Atomic uint32_t next_producer;
+    _Atomic uint32_t consuming; /* how many; TWILL__PC_RELIEF: one is a producer, for one item */
+    _Atomic uint32_t waiting;   /* for a place among them */
+    /* who consumes, and threads of the call's own that are `promised`: they will, if nobody does.
+       0: a producer that finds the queue full has to consume */
+    _Atomic uint32_t others;
+    _Atomic uint32_t promised;
+    _Atomic uint32_t numbers; /* of helpers, not lost yet */
+    _Atomic uint32_t ended;   /* by an error, a stop or run.until: what producers return is moot */
+    _Atomic uint32_t failed;  /* a producer has: twill_status; who sets it writes the code */
+    int code;
+    twill_status cut; /* CANCELLED, TIMEOUT: run.until ended it */
+} twill__pc;
+
+#define TWILL__PC_RELIEF 0x80000000u
+
+/* ---- endings ---- */
+
+static inline void twill__pc_end(twill__pc *pc)
+{
+    atomic_store(&pc->ended, 1);
+    (void)twill__queue_close(pc->queue, TWILL_CLOSED, 0);
+}
+
+/* Nothing is accepted any more; what was, may run, and everybody above is told. */
+static inline void twill__pc_end_here(twill__pc *pc, bool stop)
+{
+    twill__queue_turn turn;
+    size_t next;
+    twill__pc_end(pc);
+    twill__queue_enter(pc->queue, &turn);
+    next = (size_t)twill__queue_accepted(pc->queue);
+    twill__queue_exit(pc->queue, &turn);
+    if (stop)
+        twill__lower(&pc->job->stop_at, next);
+    twill__lower(&pc->job->limit, next);
+    twill__fire_from(pc->job, next);
+}
+
+static inline void twill__pc_producer_failed(twill__pc *pc, twill_status status, int code)
+{
+    twill__job *job = pc->job;
+    uint32_t none = 0;
+    size_t before, most = job->run->max_errors ? job->run->max_errors : 1;
+    if (atomic_compare_exchange_strong(&pc->failed, &none, (uint32_t)status))
+        pc->code = code; /* read after the join */
+    if (job->policy == TWILL_ON_ERROR_COLLECT)
+        return;
+    if (job->policy == TWILL_ON_ERROR_LOWEST) {
+        twill__pc_end_here(pc, false);
+        return;
+    }
+    before = atomic_fetch_add(&job->failures, 1);
+    if (before == 0)
+        job->earliest = (twill_item_error){SIZE_MAX, status, code};
+    if (before + 1 >= (job->policy == TWILL_ON_ERROR_FIRST ? 1 : most)) {
+        twill__stop_all(job, TWILL_FAILED, true);
+        twill__pc_end(pc);
+    }
+}
+
+static inline void twill__pc_stop(const twill_task *task)
+{
+    twill__job *job = (twill__job *)task->private_;
+    twill__pc *pc = (twill__pc *)job->data;
+    if (task->worker < job->np && pc->workers[task->worker].producing &&
+        !pc->workers[task->worker].relieving)
+        twill__pc_end_here(pc, true);
+    else
+        twill__job_stop(task);
+}
+
+static inline bool twill__pc_over(twill__pc *pc)
+{
+    return twill__stopped(pc->job, pc->job->may_end ? twill__clock_now() : 0) ||
+           atomic_load(&pc->job->limit) != SIZE_MAX;
+}
+
+/* So many of the others are gone. Whoever was blocked because of them looks again. */
+static inline void twill__pc_gone(twill__pc *pc, uint32_t count)
+{
+    twill__queue_turn turn;
+    if (!count || atomic_fetch_sub(&pc->others, count) != count)
+        return;
+    twill__queue_enter(pc->queue, &turn);
+    for (twill__waiter *waiter = pc->queue->pushers.first; waiter; waiter = waiter->next)
+        if (twill__own(waiter))
+            twill__queue_retry(pc->queue, &turn, waiter);
+    twill__queue_exit(pc->queue, &turn);
+}
+
+/* A helper consumes nothing: perhaps nobody else would notice that the call is over, or that no
+   helper is left. */
+static inline void twill__pc_missed(twill__job *job, twill__missed why)
+{
+    twill__pc *pc = (twill__pc *)job->data;
+    uint32_t promised = atomic_load(&pc->promised);
+    if (why == TWILL__MISSED_OVER) {
+        twill__pc_end(pc);
+        return;
+    }
+    if (why == TWILL__MISSED_ENDED) {
+        while (promised && !atomic_compare_exchange_weak(&pc->promised, &promised, promised - 1)) {}
+        twill__pc_gone(pc, promised > 0);
+    }
+    if (atomic_fetch_sub(&pc->numbers, 1) == 1)
+        twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
+}
+
+/* A place among the consumers is free: 1, or 1 with TWILL__PC_RELIEF. seq_cst on both sides: who
+   waits for it counts himself before he looks. */
+static inline void twill__pc_left(twill__pc *pc, uint32_t place)
+{
+    atomic_fetch_sub(&pc->consuming, place);
+    if (atomic_load(&pc->waiting))
+        twill__wake(&pc->consuming, INT_MAX);
+    twill__pc_gone(pc, 1);
+}
+
+#endif

@@ -1,0 +1,307 @@
+/* roles.h: what the workers of the call do: consume, produce, help. */
+#ifndef TWILL__PC_ROLES_H
+#define TWILL__PC_ROLES_H
+
+#include "producer_consumer/endings.h"
+
+/* ---- items ---- */
+
+/* A popped item that nobody will consume: in the books it was cleared. */
+static inline void twill__pc_spare(twill__pc *pc, void *item, uint64_t number)
+{
+    twill__queue_turn turn;
+    twill_queue *queue = pc->queue;
+    twill__queue_enter(queue, &turn);
+    queue->counts.popped--; /* a ring derives it */
+    queue->counts.cleared++;
+    queue->gone++;
+    twill__queue_exit(queue, &turn);
+    if (queue->drop) {
+        twill_task task = twill__queue_task(queue, (size_t)number);
+        queue->drop(item, TWILL_CANCELLED, &task);
+    }
+}
+
+static inline void twill__pc_item(twill__pc *pc, twill_task *task, void *item, uint64_t number)
+{
+    twill__job *job = pc->job;
+    twill__slot *me = &job->slot[task->worker];
+    size_t index = (size_t)number;
+    bool stopped;
+    int code;
+    twill__set_begin(me, index);
+    stopped = twill__stopped(job, job->may_end ? twill__clock_now() : 0);
+    if (stopped) /* or producers could go on, and each item be spared, for ever */
+        twill__pc_end(pc);
+    /* seq_cst: see twill__set_begin */
+    if (stopped || index >= atomic_load(&job->limit)) {
+        twill__pc_spare(pc, item, number);
+        return;
+    }
+    task->index = index;
+    me->used = true;
+    me->said = 0;
+    me->inside = true;
+    code = pc->consume(item, task);
+    me->inside = false;
+    if (!twill__queue_here(pc->queue)) /* forked: in the child nothing more is run, nor touched */
+        return;
+    twill__item_end(job, me, index, code);
+    if (code && pc->options->dead_letter)
+        pc->options->dead_letter(item, code, task);
+    me->said = 0;
+    if (twill__queue_here(pc->queue) && twill__pc_over(pc))
+        twill__pc_end(pc);
+}
+
+static inline twill_status twill__pc_take(twill__pc *pc, twill__pc_worker *worker, size_t most,
+                                          bool wait)
+{
+    twill__waiter waiter;
+    twill_status status;
+    worker->at = 0;
+    if (pc->queue->ring.cells) {
+        worker->count =
+            twill__quick_take(pc->queue, worker->items, worker->numbers, most, pc->run.until, wait);
+        if (worker->count)
+            return TWILL_OK;
+    }
+    memset(&waiter, 0, sizeof waiter);
+    waiter.to = worker->items;
+    waiter.numbers = worker->numbers;
+    waiter.n = most;
+    status = pc->queue->drop ? twill__get_dropping(pc->queue, &waiter, pc->run.until, wait)
+                             : twill__queue_get(pc->queue, &waiter, pc->run.until, wait, NULL);
+    worker->count = waiter.done;
+    return status;
+}
+
+static inline void twill__pc_batch(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    while (worker->at < worker->count && twill__queue_here(pc->queue)) {
+        size_t k = worker->at++;
+        twill__pc_item(pc, task, worker->items + k * pc->queue->store.size, worker->numbers[k]);
+    }
+}
+
+/* ---- consumers ---- */
+
+/* A callback has ended the thread. The engine counts its item as LOST. */
+static inline void twill__pc_consumer_ended(void *worker_)
+{
+    twill__pc_worker *worker = (twill__pc_worker *)worker_;
+    twill__job *job = (twill__job *)worker->task->private_;
+    twill__pc *pc = (twill__pc *)job->data;
+    if (job->policy != TWILL_ON_ERROR_COLLECT || worker->task->worker == 0)
+        twill__pc_end(pc);
+    while (worker->at < worker->count) {
+        size_t k = worker->at++;
+        twill__pc_spare(pc, worker->items + k * pc->queue->store.size, worker->numbers[k]);
+    }
+    worker->task = NULL;
+    twill__pc_left(pc, 1);
+}
+
+/* noinline: as twill__queue_call_drop */
+static __attribute__((noinline)) twill_status
+twill__pc_consume_all(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    twill_status status = TWILL_OK;
+    while (twill__queue_here(pc->queue) &&
+           (status = twill__pc_take(pc, worker, pc->batch, true)) == TWILL_OK)
+        twill__pc_batch(pc, worker, task);
+    return status;
+}
+
+static inline void twill__pc_consume(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    twill_status status;
+    twill__slot *me = &pc->job->slot[task->worker];
+    TWILL__GUARD_PUSH(twill__pc_consumer_ended, worker);
+    me->inside = false;
+    status = twill__pc_consume_all(pc, worker, task);
+    if (status == TWILL_CANCELLED || status == TWILL_TIMEOUT) {
+        twill__stop_all(pc->job, status, true);
+        twill__pc_end(pc);
+    }
+    TWILL__GUARD_POP(0);
+    if (twill__queue_here(pc->queue))
+        twill__pc_left(pc, 1);
+}
+
+/* A place among the consumers. If there is none because a producer has one for the moment, `wait`
+   waits for that: else the place would stay empty when the producer goes. */
+static inline bool twill__pc_may_consume(twill__pc *pc, bool wait)
+{
+    bool taken = false;
+    atomic_fetch_add(&pc->waiting, 1);
+    for (;;) { /* exit: taken, or none; a producer in relief ends with its item */
+        uint32_t now = atomic_load(&pc->consuming);
+        if ((now & ~TWILL__PC_RELIEF) < pc->consumers)
+            taken = atomic_compare_exchange_weak(&pc->consuming, &now, now + 1);
+        else if (wait && (now & TWILL__PC_RELIEF))
+            twill__park(&pc->consuming, now, 0);
+        else
+            break;
+        if (taken)
+            break;
+    }
+    atomic_fetch_sub(&pc->waiting, 1);
+    if (taken)
+        atomic_fetch_add(&pc->others, 1);
+    return taken;
+}
+
+/* A producer has consumed its item. With CALLER_RUNS that is no consumer's place. */
+static inline void twill__pc_relieved(twill__pc *pc)
+{
+    if (pc->caller_runs)
+        twill__pc_gone(pc, 1);
+    else
+        twill__pc_left(pc, 1 | TWILL__PC_RELIEF);
+}
+
+/* A push has found the queue full: with nobody to consume, the producer consumes one item. */
+static inline int twill__pc_relief(void *pc_)
+{
+    twill__pc *pc = (twill__pc *)pc_;
+    uint64_t thread = twill__thread_number();
+    for (unsigned k = 0; k < pc->job->np; k++) {
+        twill__pc_worker *worker = &pc->workers[k];
+        twill_task task;
+        bool taken;
+        uint32_t none = 0;
+        /* its own entry is the only one that this thread can take for its own */
+        if (atomic_load_explicit(&pc->workers[k].owner, memory_order_relaxed) != thread)
+            continue;
+        if (!worker->producing || worker->relieving) /* a consumer has its batch in hand */
+            return -1;
+        if (!pc->caller_runs &&
+            (atomic_load(&pc->others) ||
+             !atomic_compare_exchange_strong(&pc->consuming, &none, 1 | TWILL__PC_RELIEF)))
+            return 0;
+        atomic_fetch_add(&pc->others, 1);
+        task = *worker->task;
+        taken = twill__pc_take(pc, worker, 1, false) == TWILL_OK;
+        if (taken) {
+            worker->relieving = true;
+            worker->relieved = (size_t)worker->numbers[0];
+            twill__pc_batch(pc, worker, &task);
+            if (!twill__queue_here(pc->queue))
+                return -1;
+            worker->relieving = false;
+            pc->job->slot[k].inside = false;
+            twill__set_begin(&pc->job->slot[k], SIZE_MAX - 1);
+        }
+        twill__pc_relieved(pc);
+        return taken;
+    }
+    return -1;
+}
+
+/* ---- producers ---- */
+
+static inline void twill__pc_producer_ended(void *worker_)
+{
+    twill__pc_worker *worker = (twill__pc_worker *)worker_;
+    twill__job *job = (twill__job *)worker->task->private_;
+    twill__pc *pc = (twill__pc *)job->data;
+    twill__slot *me = &job->slot[worker->task->worker];
+    me->inside = false; /* the engine would take the producer's index for an item's */
+    if (worker->relieving) {
+        twill__item_failed(job, me, worker->relieved, worker->relieved, TWILL_LOST, 0);
+        if (job->policy != TWILL_ON_ERROR_COLLECT)
+            twill__pc_end(pc);
+        twill__pc_relieved(pc);
+    }
+    twill__pc_producer_failed(pc, TWILL_LOST, 0);
+    if (worker->task->worker == 0) /* the producers that wait for this thread will not come */
+        twill__pc_end(pc);
+    worker->task = NULL;
+    worker->producing = false;
+    (void)twill_queue_detach(pc->queue);
+}
+
+/* Runs the next producer; false: all have begun. */
+static inline bool twill__pc_produce(twill__pc *pc, twill__pc_worker *worker, twill_task *task)
+{
+    uint32_t k = atomic_load(&pc->next_producer);
+    twill__slot *me = &pc->job->slot[task->worker];
+    int code;
+    do
+        if (k >= pc->producers)
+            return false;
+    while (!atomic_compare_exchange_weak(&pc->next_producer, &k, k + 1));
+    if (!atomic_load(&pc->ended) && !twill__pc_over(pc)) {
+        twill__set_begin(me, SIZE_MAX - 1); /* above all items */
+        task->index = k;
+        worker->producing = true;
+        TWILL__GUARD_PUSH(twill__pc_producer_ended, worker);
+        me->inside = false;
+        code = pc->produce(pc->queue, task);
+        TWILL__GUARD_POP(0);
+        if (!twill__queue_here(pc->queue))
+            return false;
+        me->said = 0;
+        worker->producing = false;
+        if (code && !atomic_load(&pc->ended) &&
+            !(code == (int)TWILL_CLOSED && twill_queue_is_closed(pc->queue)))
+            twill__pc_producer_failed(pc, TWILL_FAILED, code);
+    }
+    if (twill__pc_over(pc))
+        twill__pc_end(pc);
+    (void)twill_queue_detach(pc->queue);
+    return true;
+}
+
+/* ---- roles ---- */
+
+static inline void twill__pc_body(twill__job *job, twill_task *task, size_t begin, size_t end)
+{
+    twill__pc *pc = (twill__pc *)job->data;
+    twill__pc_worker *worker = &pc->workers[task->worker];
+    bool caller = task->worker == 0;
+    (void)begin;
+    (void)end;
+    job->slot[task->worker].from = SIZE_MAX;
+    worker->task = task;
+    /* read by this thread alone; other numbers differ */
+    atomic_store_explicit(&worker->owner, twill__thread_number(), memory_order_relaxed);
+    if (!caller && twill__queue_here(pc->queue) && twill__pc_may_consume(pc, false))
+        twill__pc_consume(pc, worker, task);
+    while (twill__queue_here(pc->queue) && twill__pc_produce(pc, worker, task)) {}
+    /* in vain only beside consumers, who drain */
+    if (twill__queue_here(pc->queue) && twill__pc_may_consume(pc, true))
+        twill__pc_consume(pc, worker, task);
+    worker->task = NULL;
+    atomic_store_explicit(&worker->owner, 0, memory_order_relaxed);
+}
+
+static inline void twill__pc_steps(twill__job *job, void *data)
+{
+    twill__pc *pc = (twill__pc *)data;
+    twill__pass pass;
+    memset(&pass, 0, sizeof pass);
+    pass.n = (size_t)pc->producers + pc->consumers;
+    pass.body = twill__pc_body;
+    pass.data = pc;
+    pass.schedule = TWILL__DYNAMIC;
+    pass.chunk = 1;
+    pass.whole = pass.forced = true;
+    pc->job = job;
+    pc->table = *twill__job_table();
+    pc->table.stop = twill__pc_stop;
+    job->call.table = &pc->table;
+    job->missed = twill__pc_missed;
+    atomic_store(&pc->numbers, job->np - 1);
+    if (((twill__call_record *)(void *)job)->has_own) { /* nobody else is here yet */
+        atomic_store(&pc->promised, twill__team_threads(job->team));
+        atomic_store(&pc->others, twill__team_threads(job->team));
+    }
+    twill__run_pass(job, &pass);
+    /* all have left */
+    if (atomic_load(&job->stop) != TWILL_FAILED)
+        pc->cut = (twill_status)atomic_load(&job->stop);
+}
+
+#endif
