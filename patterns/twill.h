@@ -10810,10 +10810,64 @@ TWILL__DEFINE twill_status twill_parallel_sort(void *base, size_t n, size_t size
 #ifndef TWILL__PRODUCER_CONSUMER_IMPL
 #define TWILL__PRODUCER_CONSUMER_IMPL
 
+/* ---- producer_consumer/select.h ---- */
+/* select.h: one of several pushes and pops. */
+#ifndef TWILL__QUEUE_SELECT_H
+#define TWILL__QUEUE_SELECT_H
+
+/* ---- producer_consumer/calls.h ---- */
+/* calls.h: what can be done with one queue. */
+#ifndef TWILL__QUEUE_CALLS_H
+#define TWILL__QUEUE_CALLS_H
+
+/* ---- producer_consumer/create.h ---- */
+/* create.h: a queue from its options. */
+#ifndef TWILL__QUEUE_CREATE_H
+#define TWILL__QUEUE_CREATE_H
+
 /* ---- engine/queue.h ---- */
-/* queue.h: a bounded queue under a small lock: the store, those who wait, and the books. */
+/* queue.h: a bounded queue under a small lock: how it works, and how it ends. */
 #ifndef TWILL__ENGINE_QUEUE_H
 #define TWILL__ENGINE_QUEUE_H
+
+/* Everything is decided under one lock by one function, twill__queue_settle: it moves items of
+   waiting pushers into the store and items of the store to waiting poppers until nothing moves any
+   more. So while the lock is free, no popper waits beside an item that it could have, and no
+   pusher at the head of its list beside room that it could use.
+
+   A plain queue (first in, first out; blocking, rejecting or dropping its oldest; nothing to ask of
+   an item) keeps its items in a ring (engine/ring.h), and takes the lock only where somebody has to
+   wait, or waits: twill__quick_put and twill__quick_take. `takers` and `givers` count those who are
+   listed. Who has moved an item loads the count (seq_cst, after its seq_cst claim) and settles if
+   it is not 0; who waits raises the count (seq_cst), and settles. One of the two sees the other;
+   but an item that was claimed before the count was raised, and is not there yet, may come without
+   a word: while the positions say so (twill__queue_naps) the waiting thread looks again by itself.
+   With a ring, a newcomer may overtake a thread that waits, but not a bulk. */
+
+/* ---- engine/queue_quick.h ---- */
+/* queue_quick.h: the short ways in and out, where nobody waits. */
+#ifndef TWILL__ENGINE_QUEUE_QUICK_H
+#define TWILL__ENGINE_QUEUE_QUICK_H
+
+/* ---- engine/queue_wait.h ---- */
+/* queue_wait.h: items in and out: what can be done now, and the wait for the rest. */
+#ifndef TWILL__ENGINE_QUEUE_WAIT_H
+#define TWILL__ENGINE_QUEUE_WAIT_H
+
+/* ---- engine/queue_leave.h ---- */
+/* queue_leave.h: the way out of the lock: who is woken, what is told, what is dropped. */
+#ifndef TWILL__ENGINE_QUEUE_LEAVE_H
+#define TWILL__ENGINE_QUEUE_LEAVE_H
+
+/* ---- engine/queue_turn.h ---- */
+/* queue_turn.h: a turn under the lock: items in and out, and answers to those who wait for them. */
+#ifndef TWILL__ENGINE_QUEUE_TURN_H
+#define TWILL__ENGINE_QUEUE_TURN_H
+
+/* ---- engine/queue_state.h ---- */
+/* queue_state.h: the record of a queue, and the lists of those who wait. */
+#ifndef TWILL__ENGINE_QUEUE_STATE_H
+#define TWILL__ENGINE_QUEUE_STATE_H
 
 /* ---- engine/queue_store.h ---- */
 /* queue_store.h: places for items of any size: a ring, or a heap for priorities. No lock, no
@@ -11432,21 +11486,7 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
 
 #endif
 
-/* Everything is decided under one lock by one function, twill__queue_settle: it moves items of
-   waiting pushers into the store and items of the store to waiting poppers until nothing moves any
-   more. So while the lock is free, no popper waits beside an item that it could have, and no
-   pusher at the head of its list beside room that it could use.
-
-   A plain queue (first in, first out; blocking, rejecting or dropping its oldest; nothing to ask of
-   an item) keeps its items in a ring (engine/ring.h), and takes the lock only where somebody has to
-   wait, or waits: twill__quick_put and twill__quick_take. `takers` and `givers` count those who are
-   listed. Who has moved an item loads the count (seq_cst, after its seq_cst claim) and settles if
-   it is not 0; who waits raises the count (seq_cst), and settles. One of the two sees the other;
-   but an item that was claimed before the count was raised, and is not there yet, may come without
-   a word: while the positions say so (twill__queue_naps) the waiting thread looks again by itself.
-   With a ring, a newcomer may overtake a thread that waits, but not a bulk.
-
-   The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
+/* The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
    queues, each with a lock of its own, on one word; a granter must own that wait before it copies
    an item. TAKEN is set by a compare-and-swap that fails once TAKEN or LEAVING is there, so exactly
    one queue gets the waiter, and a waiter that finds TAKEN beside its LEAVING knows that GRANTED
@@ -11663,6 +11703,8 @@ static inline bool twill__own(twill__waiter *waiter)
                                                   memory_order_acq_rel, memory_order_relaxed));
     return true;
 }
+
+#endif
 
 /* ---- a turn under the lock ---- */
 
@@ -11989,6 +12031,8 @@ static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *t
                                 twill__queue_unfinished(queue) ? TWILL_CLOSED : TWILL_OK);
 }
 
+#endif
+
 /* ---- leaving the lock ---- */
 
 static inline void twill__queue_tell(twill__queue *queue);
@@ -12222,6 +12266,8 @@ static inline bool twill__queue_expire(twill__queue *queue, twill__which which, 
     twill__queue_evict(queue, which, TWILL_TIMEOUT, kept, dropped);
     return true;
 }
+
+#endif
 
 /* ---- what can be done now ---- */
 
@@ -12653,6 +12699,8 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     }
 }
 
+#endif
+
 /* ---- one item, in the fewest steps under the lock ---- */
 /* While nobody is in a list whom the item, or its room, could concern, and there is no level to tell:
    then there is nothing to settle. False: the lock is held, for a call that has reached it must be
@@ -12846,6 +12894,8 @@ static inline size_t twill__quick_take(twill__queue *queue, char *items, uint64_
     return quick.done;
 }
 
+#endif
+
 /* ---- the end ---- */
 
 /* Under the lock, once: those outside it for a moment shall look again. */
@@ -12926,8 +12976,6 @@ static inline twill_status twill__queue_desert(twill__queue *queue)
 }
 
 #endif
-
-/* ---- create ---- */
 
 typedef struct twill__queue_plan {              /* what the options come to */
     size_t capacity, cells, heap, items, bytes; /* offsets behind the queue; 0: none */
@@ -13092,7 +13140,7 @@ TWILL__DEFINE twill_status twill_queue_create(twill_queue **out, size_t item_siz
     return TWILL_OK;
 }
 
-/* ---- calls ---- */
+#endif
 
 /* Room for an item that a drop callback sees, on the stack of who needs it. */
 typedef struct twill__kept {
@@ -13468,60 +13516,7 @@ TWILL__DEFINE void twill_queue_abandon(twill_queue *queue)
         TWILL_FREE(queue->memory);
 }
 
-static inline size_t twill__queue_waiting(const twill__queue_list *list)
-{
-    size_t count = 0;
-    for (const twill__waiter *waiter = list->first; waiter; waiter = waiter->next)
-        count++;
-    return count;
-}
-
-TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *out)
-{
-    twill__queue_turn turn;
-    const twill__queue_counts *counts;
-    if (!out)
-        return;
-    memset(out, 0, sizeof *out);
-    if (twill__queue_check(queue, queue) != TWILL_OK)
-        return;
-    twill__queue_enter(queue, &turn);
-    counts = &queue->counts;
-    out->accepted = counts->accepted;
-    out->popped = counts->popped;
-    out->length = queue->store.length;
-    out->peak = counts->peak;
-    if (queue->ring.cells) {
-        do { /* exit: nobody has taken a whole ring of items between the two */
-            out->popped = twill__ring_popped(&queue->ring);
-            out->accepted = twill__ring_pushed(&queue->ring);
-        } while (out->accepted - out->popped > queue->ring.capacity);
-        out->length = (size_t)(out->accepted - out->popped);
-        out->popped -= counts->cleared + counts->dropped;
-        /* relaxed: a figure */
-        out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
-    }
-    out->dropped = counts->dropped;
-    out->expired = counts->expired;
-    out->cleared = counts->cleared;
-    out->rejected = counts->rejected;
-    out->push_waits = counts->push_waits;
-    out->pop_waits = counts->pop_waits;
-    out->wakes = counts->wakes;
-    out->capacity = queue->store.capacity;
-    out->bytes = queue->bytes;
-    out->waiting_push = twill__queue_waiting(&queue->pushers);
-    out->waiting_pop = twill__queue_waiting(&queue->poppers);
-    out->push_wait_total = counts->push_wait_total;
-    out->push_wait_max = counts->push_wait_max;
-    out->pop_wait_total = counts->pop_wait_total;
-    out->pop_wait_max = counts->pop_wait_max;
-    out->age_total = counts->age_total;
-    out->age_max = counts->age_max;
-    twill__queue_exit(queue, &turn);
-}
-
-/* ---- select ---- */
+#endif
 
 enum { TWILL__SELECT_SMALL = 16 };
 
@@ -13825,7 +13820,24 @@ TWILL__DEFINE twill_status twill_queue_select_until(twill_queue_case *cases, siz
 {
     return twill__select_call(cases, n, order, chosen, until, true);
 }
-/* ---- one call ---- */
+
+#endif
+
+/* ---- producer_consumer/call.h ---- */
+/* call.h: one call of producers and consumers, from its options to its report. */
+#ifndef TWILL__PC_CALL_H
+#define TWILL__PC_CALL_H
+
+/* ---- producer_consumer/roles.h ---- */
+/* roles.h: what the workers of the call do: consume, produce, help. */
+#ifndef TWILL__PC_ROLES_H
+#define TWILL__PC_ROLES_H
+
+/* ---- producer_consumer/endings.h ---- */
+/* endings.h: the record of one call of producers and consumers, and what ends it. */
+#ifndef TWILL__PC_ENDINGS_H
+#define TWILL__PC_ENDINGS_H
+
 /* Producers and consumers are the workers of one call of the team (engine/run.h). Its unit is a
    role; an item is accounted for in the worker's slot under its accept number, so that limits,
    tokens and errors follow that number. */
@@ -13973,6 +13985,8 @@ static inline void twill__pc_left(twill__pc *pc, uint32_t place)
         twill__wake(&pc->consuming, INT_MAX);
     twill__pc_gone(pc, 1);
 }
+
+#endif
 
 /* ---- items ---- */
 
@@ -14274,7 +14288,67 @@ static inline void twill__pc_steps(twill__job *job, void *data)
         pc->cut = (twill_status)atomic_load(&job->stop);
 }
 
-/* ---- the call ---- */
+#endif
+
+/* ---- producer_consumer/stats.h ---- */
+/* stats.h: the figures of a queue. */
+#ifndef TWILL__QUEUE_STATS_H
+#define TWILL__QUEUE_STATS_H
+
+static inline size_t twill__queue_waiting(const twill__queue_list *list)
+{
+    size_t count = 0;
+    for (const twill__waiter *waiter = list->first; waiter; waiter = waiter->next)
+        count++;
+    return count;
+}
+
+TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *out)
+{
+    twill__queue_turn turn;
+    const twill__queue_counts *counts;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (twill__queue_check(queue, queue) != TWILL_OK)
+        return;
+    twill__queue_enter(queue, &turn);
+    counts = &queue->counts;
+    out->accepted = counts->accepted;
+    out->popped = counts->popped;
+    out->length = queue->store.length;
+    out->peak = counts->peak;
+    if (queue->ring.cells) {
+        do { /* exit: nobody has taken a whole ring of items between the two */
+            out->popped = twill__ring_popped(&queue->ring);
+            out->accepted = twill__ring_pushed(&queue->ring);
+        } while (out->accepted - out->popped > queue->ring.capacity);
+        out->length = (size_t)(out->accepted - out->popped);
+        out->popped -= counts->cleared + counts->dropped;
+        /* relaxed: a figure */
+        out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
+    }
+    out->dropped = counts->dropped;
+    out->expired = counts->expired;
+    out->cleared = counts->cleared;
+    out->rejected = counts->rejected;
+    out->push_waits = counts->push_waits;
+    out->pop_waits = counts->pop_waits;
+    out->wakes = counts->wakes;
+    out->capacity = queue->store.capacity;
+    out->bytes = queue->bytes;
+    out->waiting_push = twill__queue_waiting(&queue->pushers);
+    out->waiting_pop = twill__queue_waiting(&queue->poppers);
+    out->push_wait_total = counts->push_wait_total;
+    out->push_wait_max = counts->push_wait_max;
+    out->pop_wait_total = counts->pop_wait_total;
+    out->pop_wait_max = counts->pop_wait_max;
+    out->age_total = counts->age_total;
+    out->age_max = counts->age_max;
+    twill__queue_exit(queue, &turn);
+}
+
+#endif
 
 static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_queue_stats *stats,
                                             twill_report *report)
@@ -14422,6 +14496,9 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
     TWILL__GUARD_POP(1);
     return pc.status;
 }
+
+#endif
+
 #endif
 #endif
 #ifdef TWILL_IMPLEMENTATION

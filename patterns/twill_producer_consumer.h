@@ -747,10 +747,64 @@ TWILL__DECL twill_status twill_produce_consume(size_t item_size, twill_produce_f
 #ifndef TWILL__PRODUCER_CONSUMER_IMPL
 #define TWILL__PRODUCER_CONSUMER_IMPL
 
+/* ---- producer_consumer/select.h ---- */
+/* select.h: one of several pushes and pops. */
+#ifndef TWILL__QUEUE_SELECT_H
+#define TWILL__QUEUE_SELECT_H
+
+/* ---- producer_consumer/calls.h ---- */
+/* calls.h: what can be done with one queue. */
+#ifndef TWILL__QUEUE_CALLS_H
+#define TWILL__QUEUE_CALLS_H
+
+/* ---- producer_consumer/create.h ---- */
+/* create.h: a queue from its options. */
+#ifndef TWILL__QUEUE_CREATE_H
+#define TWILL__QUEUE_CREATE_H
+
 /* ---- engine/queue.h ---- */
-/* queue.h: a bounded queue under a small lock: the store, those who wait, and the books. */
+/* queue.h: a bounded queue under a small lock: how it works, and how it ends. */
 #ifndef TWILL__ENGINE_QUEUE_H
 #define TWILL__ENGINE_QUEUE_H
+
+/* Everything is decided under one lock by one function, twill__queue_settle: it moves items of
+   waiting pushers into the store and items of the store to waiting poppers until nothing moves any
+   more. So while the lock is free, no popper waits beside an item that it could have, and no
+   pusher at the head of its list beside room that it could use.
+
+   A plain queue (first in, first out; blocking, rejecting or dropping its oldest; nothing to ask of
+   an item) keeps its items in a ring (engine/ring.h), and takes the lock only where somebody has to
+   wait, or waits: twill__quick_put and twill__quick_take. `takers` and `givers` count those who are
+   listed. Who has moved an item loads the count (seq_cst, after its seq_cst claim) and settles if
+   it is not 0; who waits raises the count (seq_cst), and settles. One of the two sees the other;
+   but an item that was claimed before the count was raised, and is not there yet, may come without
+   a word: while the positions say so (twill__queue_naps) the waiting thread looks again by itself.
+   With a ring, a newcomer may overtake a thread that waits, but not a bulk. */
+
+/* ---- engine/queue_quick.h ---- */
+/* queue_quick.h: the short ways in and out, where nobody waits. */
+#ifndef TWILL__ENGINE_QUEUE_QUICK_H
+#define TWILL__ENGINE_QUEUE_QUICK_H
+
+/* ---- engine/queue_wait.h ---- */
+/* queue_wait.h: items in and out: what can be done now, and the wait for the rest. */
+#ifndef TWILL__ENGINE_QUEUE_WAIT_H
+#define TWILL__ENGINE_QUEUE_WAIT_H
+
+/* ---- engine/queue_leave.h ---- */
+/* queue_leave.h: the way out of the lock: who is woken, what is told, what is dropped. */
+#ifndef TWILL__ENGINE_QUEUE_LEAVE_H
+#define TWILL__ENGINE_QUEUE_LEAVE_H
+
+/* ---- engine/queue_turn.h ---- */
+/* queue_turn.h: a turn under the lock: items in and out, and answers to those who wait for them. */
+#ifndef TWILL__ENGINE_QUEUE_TURN_H
+#define TWILL__ENGINE_QUEUE_TURN_H
+
+/* ---- engine/queue_state.h ---- */
+/* queue_state.h: the record of a queue, and the lists of those who wait. */
+#ifndef TWILL__ENGINE_QUEUE_STATE_H
+#define TWILL__ENGINE_QUEUE_STATE_H
 
 /* ---- engine/queue_store.h ---- */
 /* queue_store.h: places for items of any size: a ring, or a heap for priorities. No lock, no
@@ -3429,21 +3483,7 @@ static inline void twill__store_take(twill__store *store, size_t at, void *to)
 
 #endif
 
-/* Everything is decided under one lock by one function, twill__queue_settle: it moves items of
-   waiting pushers into the store and items of the store to waiting poppers until nothing moves any
-   more. So while the lock is free, no popper waits beside an item that it could have, and no
-   pusher at the head of its list beside room that it could use.
-
-   A plain queue (first in, first out; blocking, rejecting or dropping its oldest; nothing to ask of
-   an item) keeps its items in a ring (engine/ring.h), and takes the lock only where somebody has to
-   wait, or waits: twill__quick_put and twill__quick_take. `takers` and `givers` count those who are
-   listed. Who has moved an item loads the count (seq_cst, after its seq_cst claim) and settles if
-   it is not 0; who waits raises the count (seq_cst), and settles. One of the two sees the other;
-   but an item that was claimed before the count was raised, and is not there yet, may come without
-   a word: while the positions say so (twill__queue_naps) the waiting thread looks again by itself.
-   With a ring, a newcomer may overtake a thread that waits, but not a bulk.
-
-   The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
+/* The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
    queues, each with a lock of its own, on one word; a granter must own that wait before it copies
    an item. TAKEN is set by a compare-and-swap that fails once TAKEN or LEAVING is there, so exactly
    one queue gets the waiter, and a waiter that finds TAKEN beside its LEAVING knows that GRANTED
@@ -3660,6 +3700,8 @@ static inline bool twill__own(twill__waiter *waiter)
                                                   memory_order_acq_rel, memory_order_relaxed));
     return true;
 }
+
+#endif
 
 /* ---- a turn under the lock ---- */
 
@@ -3986,6 +4028,8 @@ static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *t
                                 twill__queue_unfinished(queue) ? TWILL_CLOSED : TWILL_OK);
 }
 
+#endif
+
 /* ---- leaving the lock ---- */
 
 static inline void twill__queue_tell(twill__queue *queue);
@@ -4219,6 +4263,8 @@ static inline bool twill__queue_expire(twill__queue *queue, twill__which which, 
     twill__queue_evict(queue, which, TWILL_TIMEOUT, kept, dropped);
     return true;
 }
+
+#endif
 
 /* ---- what can be done now ---- */
 
@@ -4650,6 +4696,8 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
     }
 }
 
+#endif
+
 /* ---- one item, in the fewest steps under the lock ---- */
 /* While nobody is in a list whom the item, or its room, could concern, and there is no level to tell:
    then there is nothing to settle. False: the lock is held, for a call that has reached it must be
@@ -4843,6 +4891,8 @@ static inline size_t twill__quick_take(twill__queue *queue, char *items, uint64_
     return quick.done;
 }
 
+#endif
+
 /* ---- the end ---- */
 
 /* Under the lock, once: those outside it for a moment shall look again. */
@@ -4923,6 +4973,867 @@ static inline twill_status twill__queue_desert(twill__queue *queue)
 }
 
 #endif
+
+typedef struct twill__queue_plan {              /* what the options come to */
+    size_t capacity, cells, heap, items, bytes; /* offsets behind the queue; 0: none */
+    bool ring;
+} twill__queue_plan;
+
+/* Whether a ring can do it. Its positions need 64 bits that are swapped in one step. */
+static inline bool twill__queue_plain(const twill_queue_options *options)
+{
+    return UINTPTR_MAX > 0xffffffffu && options->capacity != TWILL_RENDEZVOUS &&
+           options->order == TWILL_ORDER_FIFO &&
+           (options->overflow == TWILL_OVERFLOW_BLOCK ||
+            options->overflow == TWILL_OVERFLOW_REJECT ||
+            options->overflow == TWILL_OVERFLOW_DROP_OLDEST) &&
+           !options->bytes_of && !options->max_age && !options->on_level;
+}
+
+static inline bool twill__queue_options_valid(const twill_queue_options *options)
+{
+    bool priority = options->order == TWILL_ORDER_PRIORITY;
+    bool evicts = options->overflow == TWILL_OVERFLOW_DROP_OLDEST ||
+                  options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    size_t capacity = options->capacity ? options->capacity : 1024;
+    if ((unsigned)options->overflow > TWILL_OVERFLOW_DROP_NEWEST ||
+        (unsigned)options->order > TWILL_ORDER_PRIORITY ||
+        (unsigned)options->engine > TWILL_ENGINE_RING ||
+        (options->engine == TWILL_ENGINE_RING && !twill__queue_plain(options)) ||
+        priority != !!options->priority_of || (options->ageing && !priority) ||
+        options->ageing < 0 || options->max_age < 0 || (options->max_bytes && !options->bytes_of) ||
+        (options->memory_bytes && !options->memory))
+        return false;
+    if (options->on_level ? options->high_mark <= options->low_mark || options->high_mark > capacity
+                          : options->high_mark || options->low_mark)
+        return false;
+    return options->capacity != TWILL_RENDEZVOUS ||
+           !(options->order || evicts || options->bytes_of || options->max_age ||
+             options->on_level);
+}
+
+/* Adds count * size to *total, in multiples of 16; false: too big. */
+static inline bool twill__queue_add(size_t *total, size_t count, size_t size)
+{
+    if (count > (SIZE_MAX / 2 - 16) / size || *total > SIZE_MAX / 2 - 16 - count * size)
+        return false;
+    *total += (count * size + 15) / 16 * 16;
+    return true;
+}
+
+static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t item_size,
+                                                const twill_queue_options *options)
+{
+    bool priority = options->order == TWILL_ORDER_PRIORITY;
+    bool unordered = options->order == TWILL_ORDER_LIFO ||
+                     options->overflow == TWILL_OVERFLOW_DROP_INCOMING ||
+                     options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
+    bool cells = options->bytes_of || options->max_age || (unordered && !priority);
+    memset(plan, 0, sizeof *plan);
+    if (!item_size || !twill__queue_options_valid(options))
+        return TWILL_INVALID;
+    if (options->drop && item_size > TWILL__KEPT)
+        return TWILL_TOO_BIG;
+    plan->capacity = options->capacity == TWILL_RENDEZVOUS ? 0
+                     : options->capacity                   ? options->capacity
+                                                           : 1024;
+    plan->bytes = (sizeof(twill__queue) + 15) / 16 * 16;
+    if (cells) {
+        plan->cells = plan->bytes;
+        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__cell)))
+            return TWILL_TOO_BIG;
+    }
+    if (priority) {
+        plan->heap = plan->bytes;
+        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__ranked)))
+            return TWILL_TOO_BIG;
+    }
+    plan->ring = options->engine != TWILL_ENGINE_LOCK && twill__queue_plain(options);
+    plan->items = plan->bytes;
+    if (item_size > SIZE_MAX / 2 ||
+        !twill__queue_add(&plan->bytes, plan->capacity,
+                          plan->ring ? twill__ring_stride(item_size) : item_size))
+        return TWILL_TOO_BIG;
+    plan->bytes += TWILL__LINE; /* to align the first */
+    return TWILL_OK;
+}
+
+static inline const twill_queue_options *twill__queue_defaults(const twill_queue_options *options)
+{
+    static const twill_queue_options none;
+    return options ? options : &none;
+}
+
+static inline void twill__queue_init(twill__queue *queue, size_t item_size,
+                                     const twill__queue_plan *plan,
+                                     const twill_queue_options *options)
+{
+    char *base = (char *)queue;
+    memset(queue, 0, sizeof *queue);
+    queue->store.size = item_size;
+    queue->store.capacity = plan->capacity;
+    queue->store.items = base + plan->items;
+    queue->store.lifo = options->order == TWILL_ORDER_LIFO;
+    if (plan->cells)
+        queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
+    if (plan->heap)
+        queue->store.heap = (twill__ranked *)(void *)(base + plan->heap);
+    if (plan->ring)
+        twill__ring_init(&queue->ring, item_size, plan->capacity, base + plan->items);
+    for (size_t k = 0; plan->heap && k < plan->capacity; k++)
+        queue->store.heap[k].place = k;
+    queue->generation = twill__generation();
+    /* set: generation was asked */
+    queue->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
+    queue->overflow = options->overflow;
+    queue->times = options->max_age != 0;
+    queue->max_age = options->max_age ? options->max_age : TWILL_FOREVER;
+    queue->max_bytes = options->max_bytes;
+    queue->high_mark = options->high_mark;
+    queue->low_mark = options->low_mark;
+    queue->ageing = options->ageing ? options->ageing : TWILL_SEC(1);
+    queue->priority_of = options->priority_of;
+    queue->bytes_of = options->bytes_of;
+    queue->drop = options->drop;
+    queue->on_level = options->on_level;
+    queue->context = options->context;
+    queue->producers = options->producers;
+    queue->brief = plan->capacity && !plan->ring;
+}
+
+TWILL__DEFINE size_t twill_queue_bytes(size_t item_size, const twill_queue_options *options)
+{
+    twill__queue_plan plan;
+    options = twill__queue_defaults(options);
+    return twill__queue_plan_of(&plan, item_size, options) == TWILL_OK ? plan.bytes : 0;
+}
+
+TWILL__DEFINE twill_status twill_queue_create(twill_queue **out, size_t item_size,
+                                              const twill_queue_options *options)
+{
+    twill__queue_plan plan;
+    twill_status status;
+    char *memory;
+    twill_queue *queue;
+    if (!out)
+        return TWILL_INVALID;
+    *out = NULL;
+    options = twill__queue_defaults(options);
+    status = twill__queue_plan_of(&plan, item_size, options);
+    if (status != TWILL_OK)
+        return status;
+    if (options->memory && options->memory_bytes < plan.bytes)
+        return TWILL_INVALID;
+    memory = (char *)options->memory;
+    if (!memory)
+        memory = (char *)TWILL_MALLOC(plan.bytes);
+    if (!memory)
+        return TWILL_NO_MEMORY;
+    queue = (twill_queue *)(void *)(memory +
+                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
+    twill__queue_init(queue, item_size, &plan, options);
+    queue->memory = options->memory ? NULL : memory;
+    *out = queue;
+    return TWILL_OK;
+}
+
+#endif
+
+/* Room for an item that a drop callback sees, on the stack of who needs it. */
+typedef struct twill__kept {
+    _Alignas(16) char item[TWILL__KEPT];
+} twill__kept;
+
+static inline twill_status twill__queue_check(const twill_queue *queue, const void *item)
+{
+    if (!queue || !item)
+        return TWILL_INVALID;
+    return twill__queue_here(queue) ? TWILL_OK : TWILL_FORKED;
+}
+
+/* Asks the user's callbacks what they say of an item. */
+static inline twill_status twill__queue_weigh(const twill_queue *queue, const void *item,
+                                              twill__cell *cell)
+{
+    if (queue->bytes_of) {
+        twill_task task = twill__queue_task(queue, SIZE_MAX);
+        cell->bytes = queue->bytes_of(item, &task);
+        if (queue->max_bytes && cell->bytes > queue->max_bytes)
+            return TWILL_TOO_BIG;
+    }
+    if (queue->priority_of) {
+        twill_task task = twill__queue_task(queue, SIZE_MAX);
+        int64_t priority = queue->priority_of(item, &task), gain = 0;
+        /* the order of two items never changes while they wait: so a fixed key is enough */
+        if (queue->ageing == TWILL_FOREVER)
+            cell->key = -priority;
+        else if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
+                 __builtin_sub_overflow(twill__clock_now(), gain, &cell->key))
+            cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
+    }
+    return TWILL_OK;
+}
+
+static __attribute__((noinline)) twill_status
+twill__put_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until, bool wait)
+{
+    twill__kept kept;
+    return twill__queue_put(queue, waiter, until, wait, kept.item);
+}
+
+static __attribute__((noinline)) twill_status
+twill__get_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until, bool wait)
+{
+    twill__kept kept;
+    return twill__queue_get(queue, waiter, until, wait, kept.item);
+}
+
+static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
+                                                          size_t n, bool whole, size_t *count,
+                                                          twill_until until, bool wait)
+{
+    twill__waiter waiter;
+    twill__cell cell = {0, 0, 0, 0};
+    twill_status status;
+    bool brief = n == 1 && queue->brief;
+    if (queue->ring.cells) {
+        size_t put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
+        if (count)
+            *count += put;
+        if (put == n)
+            return TWILL_OK;
+        items = (const char *)items + put * queue->store.size;
+        n -= put;
+    }
+    if (queue->bytes_of || queue->priority_of) {
+        status = twill__queue_weigh(queue, items, &cell);
+        if (status != TWILL_OK)
+            return status;
+    }
+    if (brief && twill__brief_put(queue, items, cell)) {
+        if (count)
+            ++*count;
+        return TWILL_OK;
+    }
+    memset(&waiter, 0, sizeof waiter);
+    waiter.inside = brief;
+    waiter.from = (const char *)items;
+    waiter.n = n;
+    waiter.whole = whole;
+    waiter.cell = cell;
+    status = queue->drop ? twill__put_dropping(queue, &waiter, until, wait)
+                         : twill__queue_put(queue, &waiter, until, wait, NULL);
+    if (count)
+        *count += waiter.done;
+    return status;
+}
+
+static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, void *items, size_t n,
+                                                         bool whole, size_t *count,
+                                                         twill_until until, bool wait)
+{
+    twill__waiter waiter;
+    twill_status status;
+    bool brief = n == 1 && queue->brief;
+    if (queue->ring.cells) {
+        size_t taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
+        if (count)
+            *count += taken;
+        if (whole ? taken == n : taken > 0)
+            return TWILL_OK;
+        items = (char *)items + taken * queue->store.size;
+        n -= taken;
+    } else if (brief && twill__brief_take(queue, items)) {
+        if (count)
+            ++*count;
+        return TWILL_OK;
+    }
+    memset(&waiter, 0, sizeof waiter);
+    waiter.inside = brief;
+    waiter.to = (char *)items;
+    waiter.n = n;
+    waiter.whole = whole;
+    status = queue->drop ? twill__get_dropping(queue, &waiter, until, wait)
+                         : twill__queue_get(queue, &waiter, until, wait, NULL);
+    if (count)
+        *count += waiter.done;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_push_until(twill_queue *queue, const void *item,
+                                                  twill_until until)
+{
+    twill_status status = twill__queue_check(queue, item);
+    if (status == TWILL_OK && queue->ring.cells && twill__quick_put_one(queue, item))
+        return TWILL_OK;
+    return status ? status : twill__push(queue, item, 1, false, NULL, until, true);
+}
+
+TWILL__DEFINE twill_status twill_queue_push(twill_queue *queue, const void *item)
+{
+    return twill_queue_push_until(queue, item, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_queue_try_push(twill_queue *queue, const void *item)
+{
+    twill_status status = twill__queue_check(queue, item);
+    return status ? status
+                  : twill__push(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_queue_pop_until(twill_queue *queue, void *item, twill_until until)
+{
+    twill_status status = twill__queue_check(queue, item);
+    if (status == TWILL_OK && queue->ring.cells && twill__quick_take_one(queue, item))
+        return TWILL_OK;
+    return status ? status : twill__pop(queue, item, 1, false, NULL, until, true);
+}
+
+TWILL__DEFINE twill_status twill_queue_pop(twill_queue *queue, void *item)
+{
+    return twill_queue_pop_until(queue, item, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
+{
+    twill_status status = twill__queue_check(queue, item);
+    return status ? status : twill__pop(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
+}
+
+/* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
+   too big, or that comes after a close. */
+static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
+                                                          size_t *pushed, twill_until until)
+{
+    twill_status status = twill__push(queue, item, 1, false, pushed, until, true);
+    twill__queue_turn turn;
+    twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
+    twill__kept kept;
+    if (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_FORKED)
+        return;
+    twill__queue_enter(queue, &turn);
+    dropped.number = queue->store.next++;
+    queue->counts.accepted++;
+    queue->counts.dropped++;
+    if (twill__queue_drop(queue, &turn, &dropped, kept.item))
+        twill__queue_exit(queue, &turn);
+}
+
+TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
+                                                       size_t n, size_t *count, twill_until until)
+{
+    size_t pushed = 0;
+    twill_status status = twill__queue_check(queue, items);
+    if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
+        /* each item has a key or a size of its own */
+        for (size_t k = 0; k < n && status == TWILL_OK; k++)
+            status = twill__push(queue, (const char *)items + k * queue->store.size, 1, false,
+                                 &pushed, until, true);
+        if (status == TWILL_DROPPED) /* the rest, likewise */
+            for (size_t k = pushed + 1; k < n && twill__queue_here(queue); k++)
+                twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
+                                    until);
+    } else if (status == TWILL_OK && n) {
+        status = twill__push(queue, items, n, false, &pushed, until, true);
+    }
+    if (count)
+        *count = pushed;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
+                                                       size_t n, twill_until until)
+{
+    twill_status status = twill__queue_check(queue, items);
+    if (status != TWILL_OK || !n)
+        return status;
+    if (queue->bytes_of || queue->priority_of)
+        return TWILL_INVALID;
+    if (n > queue->store.capacity && n != 1) /* one is more than a rendezvous has room for */
+        return TWILL_TOO_BIG;
+    return twill__push(queue, items, n, true, NULL, until, true);
+}
+
+TWILL__DEFINE twill_status twill_queue_pop_many_until(twill_queue *queue, void *items, size_t max,
+                                                      size_t *count, twill_until until)
+{
+    return twill_queue_pop_batch_until(queue, items, max, count, 0, until);
+}
+
+TWILL__DEFINE twill_status twill_queue_pop_batch_until(twill_queue *queue, void *items, size_t max,
+                                                       size_t *count, twill_ns linger,
+                                                       twill_until until)
+{
+    size_t popped = 0;
+    twill_status status = max ? twill__queue_check(queue, items) : TWILL_INVALID;
+    if (status == TWILL_OK)
+        status = twill__pop(queue, items, max, false, &popped, until, true);
+    if (status == TWILL_OK && popped < max && linger > 0) {
+        twill_until fill = twill_within_or_cancelled(linger, until.cancel);
+        if (twill__no_deadline(fill.deadline) ||
+            (!twill__no_deadline(until.deadline) && until.deadline < fill.deadline))
+            fill.deadline = until.deadline;
+        /* its end says only that no more came */
+        (void)twill__pop(queue, (char *)items + popped * queue->store.size, max - popped, true,
+                         &popped, fill, true);
+    }
+    if (count)
+        *count = popped;
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_ready_until(twill_queue *queue, twill_until until)
+{
+    twill_status status = twill__queue_check(queue, queue);
+    return status ? status : twill__queue_watch(queue, false, until);
+}
+
+TWILL__DEFINE twill_status twill_queue_close(twill_queue *queue)
+{
+    twill_status status = twill__queue_check(queue, queue);
+    return status ? status : twill__queue_close(queue, TWILL_CLOSED, 0);
+}
+
+TWILL__DEFINE twill_status twill_queue_fail(twill_queue *queue, int code)
+{
+    twill_status status = twill__queue_check(queue, queue);
+    return status ? status : twill__queue_close(queue, TWILL_FAILED, code);
+}
+
+TWILL__DEFINE int twill_queue_code(const twill_queue *queue)
+{
+    /* acquire: pairs with the release in twill__queue_close */
+    if (!queue || atomic_load_explicit(&queue->closed, memory_order_acquire) != TWILL_FAILED)
+        return 0;
+    return atomic_load_explicit(&queue->code, memory_order_relaxed);
+}
+
+TWILL__DEFINE size_t twill_queue_clear(twill_queue *queue)
+{
+    twill__kept kept;
+    if (twill__queue_check(queue, queue) != TWILL_OK)
+        return 0;
+    return twill__queue_clear(queue, kept.item);
+}
+
+TWILL__DEFINE twill_status twill_queue_attach(twill_queue *queue)
+{
+    twill__queue_turn turn;
+    twill_status status = twill__queue_check(queue, queue);
+    if (status != TWILL_OK)
+        return status;
+    twill__queue_enter(queue, &turn);
+    if (twill__queue_closed(queue))
+        status = TWILL_CLOSED;
+    else if (queue->producers == UINT_MAX)
+        status = TWILL_TOO_BIG;
+    else
+        queue->producers++;
+    twill__queue_exit(queue, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_detach(twill_queue *queue)
+{
+    twill__queue_turn turn;
+    twill_status status = twill__queue_check(queue, queue);
+    if (status != TWILL_OK)
+        return status;
+    twill__queue_enter(queue, &turn);
+    if (!queue->producers)
+        status = TWILL_INVALID;
+    else if (--queue->producers == 0)
+        twill__queue_end(queue, TWILL_CLOSED, 0);
+    twill__queue_exit(queue, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_task_done(twill_queue *queue)
+{
+    twill__queue_turn turn;
+    twill_status status = twill__queue_check(queue, queue);
+    if (status != TWILL_OK)
+        return status;
+    twill__queue_enter(queue, &turn);
+    if (queue->finished == twill__queue_popped(queue))
+        status = TWILL_INVALID;
+    else
+        queue->finished++;
+    twill__queue_exit(queue, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_join_until(twill_queue *queue, twill_until until)
+{
+    twill_status status = twill__queue_check(queue, queue);
+    return status ? status : twill__queue_watch(queue, true, until);
+}
+
+TWILL__DEFINE twill_status twill_queue_join(twill_queue *queue)
+{
+    return twill_queue_join_until(queue, (twill_until){0, NULL});
+}
+
+TWILL__DEFINE size_t twill_queue_length(const twill_queue *queue)
+{
+    if (!queue)
+        return 0;
+    if (queue->ring.cells)
+        return twill__ring_length(&queue->ring);
+    /* a hint */
+    return atomic_load_explicit(&queue->length, memory_order_relaxed);
+}
+
+TWILL__DEFINE bool twill_queue_is_closed(const twill_queue *queue)
+{
+    /* pairs with the release in twill__queue_end */
+    return queue && atomic_load_explicit(&queue->closed, memory_order_acquire) != 0;
+}
+
+TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
+{
+    twill_status status;
+    if (!queue)
+        return TWILL_OK;
+    if (!twill__queue_here(queue))
+        return TWILL_FORKED;
+    status = twill__queue_desert(queue);
+    if (status != TWILL_OK)
+        return status;
+    if (twill__queue_length(queue))
+        (void)twill_queue_clear(queue);
+    if (queue->memory)
+        TWILL_FREE(queue->memory);
+    return TWILL_OK;
+}
+
+TWILL__DEFINE void twill_queue_abandon(twill_queue *queue)
+{
+    if (queue && !twill__queue_here(queue) && queue->memory)
+        TWILL_FREE(queue->memory);
+}
+
+#endif
+
+enum { TWILL__SELECT_SMALL = 16 };
+
+typedef struct twill__select {
+    twill_queue_case *cases;
+    twill__waiter *waiters; /* n == 0: the case is out */
+    size_t n, start, chosen, live;
+    bool inside, nap; /* nap: see twill__queue_naps */
+    bool unable;      /* this thread cannot relieve a queue */
+    bool many;        /* the waiters are to be freed */
+    twill_status status;
+    twill__node node;
+    char *kept;
+} twill__select;
+
+static inline int twill__select_case(twill__select *select, size_t i, bool listing)
+{
+    twill_queue *queue = select->cases[i].queue;
+    bool push = select->cases[i].push;
+    twill__waiter *waiter = &select->waiters[i];
+    twill__queue_turn turn;
+    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
+    int answer;
+    waiter->shared = listing;
+    if (!twill__queue_here(queue)) /* a callback has forked */
+        return TWILL_FORKED;
+    twill__queue_enter(queue, &turn);
+    do { /* exit: each turn drops an item */
+        answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
+                      : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
+        if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, select->kept))
+            return TWILL_FORKED;
+    } while (answer == TWILL__AGAIN ||
+             (!listing && (answer == TWILL_FULL || answer == TWILL_EMPTY) &&
+              twill__queue_see(queue, &turn, waiter)));
+    if (listing && (answer == TWILL_FULL || answer == TWILL_EMPTY)) {
+        waiter->since = twill__clock_now();
+        select->inside = select->inside || twill__queue_inside(queue);
+        twill__enlist(queue, push ? &queue->pushers : &queue->poppers, waiter, false);
+        if (push)
+            queue->counts.push_waits++;
+        else
+            queue->counts.pop_waits++;
+        twill__queue_settle(queue, &turn);
+        select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
+                      /* the others have gone since we asked */
+                      (push && queue->relief && !select->unable && !atomic_load(queue->others));
+    }
+    twill__queue_exit(queue, &turn);
+    return answer;
+}
+
+/* Before a wait: where nobody else makes room, this thread does. True: look again. */
+static inline bool twill__select_relieve(twill__select *select)
+{
+    for (size_t i = 0; i < select->n && !select->unable; i++) {
+        twill_queue *queue = select->cases[i].queue;
+        twill__queue_turn turn;
+        bool inside;
+        int relieved;
+        if (!select->waiters[i].n || !select->cases[i].push || !queue->relief)
+            continue;
+        twill__queue_enter(queue, &turn);
+        inside = twill__queue_inside(queue);
+        twill__queue_exit(queue, &turn);
+        if (inside)
+            return false;
+        relieved = queue->relief(queue->relief_data);
+        if (relieved > 0)
+            return true;
+        select->unable = relieved < 0;
+    }
+    return false;
+}
+
+/* Tries each case, and (listing) gets in line where it fails. OK, DROPPED: *chosen; ELSEWHERE: a
+   queue has answered meanwhile; else the answer when nothing is ready. */
+static inline int twill__select_round(twill__select *select, bool listing)
+{
+    int answer = TWILL_CLOSED, first = -1;
+    select->live = 0;
+    for (size_t k = 0; k < select->n; k++) {
+        size_t left = select->n - select->start, i = k < left ? select->start + k : k - left;
+        twill_queue_case *at = &select->cases[i];
+        if (!select->waiters[i].n) {
+            if (at->status == TWILL_FAILED)
+                answer = TWILL_FAILED;
+            continue;
+        }
+        int now = twill__select_case(select, i, listing);
+        if (now == TWILL__ELSEWHERE || now == TWILL__ANEW || now == TWILL_FORKED)
+            return now;
+        at->status = (twill_status)now;
+        if (now == TWILL_OK || now == TWILL_DROPPED) {
+            select->chosen = i;
+            return now;
+        }
+        if (now == TWILL_CLOSED || now == TWILL_FAILED) {
+            select->waiters[i].n = 0;
+            if (now == TWILL_FAILED)
+                answer = TWILL_FAILED;
+            continue;
+        }
+        select->live++;
+        if (first < 0)
+            first = now;
+    }
+    return first < 0 ? answer : first;
+}
+
+/* Out of all lines; who has been granted is out of his already. */
+static inline void twill__select_leave(twill__select *select)
+{
+    for (size_t i = 0; i < select->n; i++) {
+        twill_queue *queue = select->cases[i].queue;
+        twill__waiter *waiter = &select->waiters[i];
+        twill__queue_turn turn;
+        if (!waiter->listed || !twill__queue_here(queue))
+            continue;
+        twill__queue_enter(queue, &turn);
+        twill__queue_waited(queue, waiter);
+        twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
+        twill__queue_exit(queue, &turn);
+    }
+}
+
+/* In line everywhere, and waits. OK, DROPPED: chosen. AGAIN: look again. */
+static inline int twill__select_wait(twill__select *select, twill_until until)
+{
+    twill_status status = TWILL_OK;
+    uint32_t word;
+    int answer;
+    twill__node_init(&select->node);
+    select->nap = false;
+    answer = twill__select_round(select, true);
+    if (answer == TWILL_FORKED)
+        return answer;
+    if (answer == TWILL__ANEW) { /* ours: no queue may answer any more */
+        twill__select_leave(select);
+        return TWILL__AGAIN;
+    }
+    if (answer != TWILL__ELSEWHERE &&
+        (!select->live || select->inside || answer == TWILL_OK || answer == TWILL_DROPPED)) {
+        /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
+        if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live &&
+            (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+             TWILL__TAKEN))
+            answer = TWILL__ELSEWHERE;
+        else
+            answer = answer == TWILL_OK || answer == TWILL_DROPPED || !select->live
+                         ? answer
+                         : (int)TWILL_DEADLOCK;
+    } else if (answer != TWILL__ELSEWHERE) {
+        status = twill__wait(&select->node, select->nap ? twill__queue_soon(until) : until);
+        answer = TWILL__ELSEWHERE;
+        /* pairs with the CAS in twill__own */
+        if (status != TWILL_OK &&
+            !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
+            answer = status == TWILL_TIMEOUT && select->nap && !twill__expired(until.deadline)
+                         ? (int)TWILL__AGAIN
+                         : (int)status;
+    }
+    if (answer != TWILL__ELSEWHERE) {
+        twill__select_leave(select);
+        return answer;
+    }
+    twill__await(&select->node);
+    word = atomic_load_explicit(&select->node.word, memory_order_acquire);
+    twill__select_leave(select);
+    if (word & TWILL__RETRY)
+        return TWILL__AGAIN;
+    select->chosen = (size_t)((twill__waiter *)select->node.value - select->waiters);
+    select->cases[select->chosen].status = (twill_status)select->node.answer;
+    if (select->node.answer == TWILL_OK)
+        return TWILL_OK;
+    select->waiters[select->chosen].n = 0; /* closed; the queue may be gone */
+    return TWILL__AGAIN;
+}
+
+static inline twill_status twill__select_run(twill__select *select, twill_until until, bool wait)
+{
+    for (;;) { /* exit: chosen, all out, or over; else an item consumed, or another's progress */
+        int answer = twill__select_round(select, false);
+        twill_status over;
+        if (answer == TWILL_OK || answer == TWILL_DROPPED || answer == TWILL_FORKED ||
+            !select->live || !wait)
+            return (twill_status)answer;
+        over = twill__over(until);
+        if (over != TWILL_OK)
+            return over;
+        if (twill__select_relieve(select))
+            continue;
+        answer = twill__select_wait(select, until);
+        if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
+            over = (twill_status)answer;
+            answer = twill__select_round(select, false); /* what came while we left */
+            if (answer != TWILL_OK && answer != TWILL_DROPPED && answer != TWILL_FORKED &&
+                select->live)
+                return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : over;
+        }
+        if (answer != TWILL__AGAIN)
+            return (twill_status)answer;
+    }
+}
+
+/* A drop callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
+   in its case, where a thread that goes on would find it. */
+static inline void twill__select_ended(void *select_)
+{
+    twill__select *select = (twill__select *)select_;
+    if (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+        TWILL__TAKEN)
+        twill__await(&select->node);
+    twill__select_leave(select);
+    if (select->many)
+        TWILL_FREE(select->waiters);
+}
+
+/* noinline: as twill__queue_call_drop */
+static __attribute__((noinline)) void twill__select_guarded(twill__select *select,
+                                                            twill_until until, bool wait)
+{
+    TWILL__GUARD_PUSH(twill__select_ended, select);
+    select->status = twill__select_run(select, until, wait);
+    TWILL__GUARD_POP(0);
+}
+
+static inline twill_status twill__select_check(const twill_queue_case *cases, size_t n,
+                                               twill_select_order order)
+{
+    if (!cases || !n || (unsigned)order > TWILL_SELECT_IN_ORDER)
+        return TWILL_INVALID;
+    for (size_t i = 0; i < n; i++) {
+        if (cases[i].queue && !cases[i].item)
+            return TWILL_INVALID;
+        if (cases[i].queue && !twill__queue_here(cases[i].queue))
+            return TWILL_FORKED;
+    }
+    return TWILL_OK;
+}
+
+static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
+                                              twill_select_order order, size_t *chosen,
+                                              twill_until until, bool wait)
+{
+    twill__waiter few[TWILL__SELECT_SMALL];
+    twill__kept kept;
+    twill__select select;
+    twill_status status = twill__select_check(cases, n, order);
+    if (status != TWILL_OK)
+        return status;
+    memset(&select, 0, sizeof select);
+    select.cases = cases;
+    select.n = n;
+    select.kept = kept.item;
+    select.waiters = few;
+    select.many = n > TWILL__SELECT_SMALL;
+    if (select.many)
+        select.waiters =
+            n > SIZE_MAX / sizeof few[0] ? NULL : (twill__waiter *)TWILL_MALLOC(n * sizeof few[0]);
+    if (!select.waiters)
+        return TWILL_NO_MEMORY;
+    if (order == TWILL_SELECT_FAIR)
+        select.start = (size_t)(twill__ticks() * 0x9e3779b97f4a7c15u >> 33) % n;
+    memset(select.waiters, 0, n * sizeof few[0]);
+    for (size_t i = 0; i < n && status == TWILL_OK; i++) {
+        twill__waiter *waiter = &select.waiters[i];
+        cases[i].status = TWILL_CLOSED;
+        if (!cases[i].queue)
+            continue;
+        waiter->node = &select.node;
+        waiter->n = 1;
+        if (cases[i].push) {
+            waiter->from = (const char *)cases[i].item;
+            status = twill__queue_weigh(cases[i].queue, cases[i].item, &waiter->cell);
+        } else {
+            waiter->to = (char *)cases[i].item;
+        }
+        select.chosen = i;
+    }
+    if (status == TWILL_OK) {
+        twill__select_guarded(&select, until, wait);
+        status = select.status;
+    }
+    if (chosen && (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_TOO_BIG))
+        *chosen = select.chosen;
+    if (select.many)
+        TWILL_FREE(select.waiters);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_queue_try_select(twill_queue_case *cases, size_t n,
+                                                  twill_select_order order, size_t *chosen)
+{
+    return twill__select_call(cases, n, order, chosen, (twill_until){0, NULL}, false);
+}
+
+TWILL__DEFINE twill_status twill_queue_select_until(twill_queue_case *cases, size_t n,
+                                                    twill_select_order order, size_t *chosen,
+                                                    twill_until until)
+{
+    return twill__select_call(cases, n, order, chosen, until, true);
+}
+
+#endif
+
+/* ---- producer_consumer/call.h ---- */
+/* call.h: one call of producers and consumers, from its options to its report. */
+#ifndef TWILL__PC_CALL_H
+#define TWILL__PC_CALL_H
+
+/* ---- producer_consumer/roles.h ---- */
+/* roles.h: what the workers of the call do: consume, produce, help. */
+#ifndef TWILL__PC_ROLES_H
+#define TWILL__PC_ROLES_H
+
+/* ---- producer_consumer/endings.h ---- */
+/* endings.h: the record of one call of producers and consumers, and what ends it. */
+#ifndef TWILL__PC_ENDINGS_H
+#define TWILL__PC_ENDINGS_H
 
 /* ---- engine/run.h ---- */
 /* run.h: a parallel call from its options to its report. Patterns call twill__run_call. */
@@ -7560,905 +8471,6 @@ static inline twill_status twill__run_call(const twill_run *run, size_t total, b
 
 #endif
 
-/* ---- create ---- */
-
-typedef struct twill__queue_plan {              /* what the options come to */
-    size_t capacity, cells, heap, items, bytes; /* offsets behind the queue; 0: none */
-    bool ring;
-} twill__queue_plan;
-
-/* Whether a ring can do it. Its positions need 64 bits that are swapped in one step. */
-static inline bool twill__queue_plain(const twill_queue_options *options)
-{
-    return UINTPTR_MAX > 0xffffffffu && options->capacity != TWILL_RENDEZVOUS &&
-           options->order == TWILL_ORDER_FIFO &&
-           (options->overflow == TWILL_OVERFLOW_BLOCK ||
-            options->overflow == TWILL_OVERFLOW_REJECT ||
-            options->overflow == TWILL_OVERFLOW_DROP_OLDEST) &&
-           !options->bytes_of && !options->max_age && !options->on_level;
-}
-
-static inline bool twill__queue_options_valid(const twill_queue_options *options)
-{
-    bool priority = options->order == TWILL_ORDER_PRIORITY;
-    bool evicts = options->overflow == TWILL_OVERFLOW_DROP_OLDEST ||
-                  options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
-    size_t capacity = options->capacity ? options->capacity : 1024;
-    if ((unsigned)options->overflow > TWILL_OVERFLOW_DROP_NEWEST ||
-        (unsigned)options->order > TWILL_ORDER_PRIORITY ||
-        (unsigned)options->engine > TWILL_ENGINE_RING ||
-        (options->engine == TWILL_ENGINE_RING && !twill__queue_plain(options)) ||
-        priority != !!options->priority_of || (options->ageing && !priority) ||
-        options->ageing < 0 || options->max_age < 0 || (options->max_bytes && !options->bytes_of) ||
-        (options->memory_bytes && !options->memory))
-        return false;
-    if (options->on_level ? options->high_mark <= options->low_mark || options->high_mark > capacity
-                          : options->high_mark || options->low_mark)
-        return false;
-    return options->capacity != TWILL_RENDEZVOUS ||
-           !(options->order || evicts || options->bytes_of || options->max_age ||
-             options->on_level);
-}
-
-/* Adds count * size to *total, in multiples of 16; false: too big. */
-static inline bool twill__queue_add(size_t *total, size_t count, size_t size)
-{
-    if (count > (SIZE_MAX / 2 - 16) / size || *total > SIZE_MAX / 2 - 16 - count * size)
-        return false;
-    *total += (count * size + 15) / 16 * 16;
-    return true;
-}
-
-static inline twill_status twill__queue_plan_of(twill__queue_plan *plan, size_t item_size,
-                                                const twill_queue_options *options)
-{
-    bool priority = options->order == TWILL_ORDER_PRIORITY;
-    bool unordered = options->order == TWILL_ORDER_LIFO ||
-                     options->overflow == TWILL_OVERFLOW_DROP_INCOMING ||
-                     options->overflow == TWILL_OVERFLOW_DROP_NEWEST;
-    bool cells = options->bytes_of || options->max_age || (unordered && !priority);
-    memset(plan, 0, sizeof *plan);
-    if (!item_size || !twill__queue_options_valid(options))
-        return TWILL_INVALID;
-    if (options->drop && item_size > TWILL__KEPT)
-        return TWILL_TOO_BIG;
-    plan->capacity = options->capacity == TWILL_RENDEZVOUS ? 0
-                     : options->capacity                   ? options->capacity
-                                                           : 1024;
-    plan->bytes = (sizeof(twill__queue) + 15) / 16 * 16;
-    if (cells) {
-        plan->cells = plan->bytes;
-        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__cell)))
-            return TWILL_TOO_BIG;
-    }
-    if (priority) {
-        plan->heap = plan->bytes;
-        if (!twill__queue_add(&plan->bytes, plan->capacity, sizeof(twill__ranked)))
-            return TWILL_TOO_BIG;
-    }
-    plan->ring = options->engine != TWILL_ENGINE_LOCK && twill__queue_plain(options);
-    plan->items = plan->bytes;
-    if (item_size > SIZE_MAX / 2 ||
-        !twill__queue_add(&plan->bytes, plan->capacity,
-                          plan->ring ? twill__ring_stride(item_size) : item_size))
-        return TWILL_TOO_BIG;
-    plan->bytes += TWILL__LINE; /* to align the first */
-    return TWILL_OK;
-}
-
-static inline const twill_queue_options *twill__queue_defaults(const twill_queue_options *options)
-{
-    static const twill_queue_options none;
-    return options ? options : &none;
-}
-
-static inline void twill__queue_init(twill__queue *queue, size_t item_size,
-                                     const twill__queue_plan *plan,
-                                     const twill_queue_options *options)
-{
-    char *base = (char *)queue;
-    memset(queue, 0, sizeof *queue);
-    queue->store.size = item_size;
-    queue->store.capacity = plan->capacity;
-    queue->store.items = base + plan->items;
-    queue->store.lifo = options->order == TWILL_ORDER_LIFO;
-    if (plan->cells)
-        queue->store.cells = (twill__cell *)(void *)(base + plan->cells);
-    if (plan->heap)
-        queue->store.heap = (twill__ranked *)(void *)(base + plan->heap);
-    if (plan->ring)
-        twill__ring_init(&queue->ring, item_size, plan->capacity, base + plan->items);
-    for (size_t k = 0; plan->heap && k < plan->capacity; k++)
-        queue->store.heap[k].place = k;
-    queue->generation = twill__generation();
-    /* set: generation was asked */
-    queue->mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
-    queue->overflow = options->overflow;
-    queue->times = options->max_age != 0;
-    queue->max_age = options->max_age ? options->max_age : TWILL_FOREVER;
-    queue->max_bytes = options->max_bytes;
-    queue->high_mark = options->high_mark;
-    queue->low_mark = options->low_mark;
-    queue->ageing = options->ageing ? options->ageing : TWILL_SEC(1);
-    queue->priority_of = options->priority_of;
-    queue->bytes_of = options->bytes_of;
-    queue->drop = options->drop;
-    queue->on_level = options->on_level;
-    queue->context = options->context;
-    queue->producers = options->producers;
-    queue->brief = plan->capacity && !plan->ring;
-}
-
-TWILL__DEFINE size_t twill_queue_bytes(size_t item_size, const twill_queue_options *options)
-{
-    twill__queue_plan plan;
-    options = twill__queue_defaults(options);
-    return twill__queue_plan_of(&plan, item_size, options) == TWILL_OK ? plan.bytes : 0;
-}
-
-TWILL__DEFINE twill_status twill_queue_create(twill_queue **out, size_t item_size,
-                                              const twill_queue_options *options)
-{
-    twill__queue_plan plan;
-    twill_status status;
-    char *memory;
-    twill_queue *queue;
-    if (!out)
-        return TWILL_INVALID;
-    *out = NULL;
-    options = twill__queue_defaults(options);
-    status = twill__queue_plan_of(&plan, item_size, options);
-    if (status != TWILL_OK)
-        return status;
-    if (options->memory && options->memory_bytes < plan.bytes)
-        return TWILL_INVALID;
-    memory = (char *)options->memory;
-    if (!memory)
-        memory = (char *)TWILL_MALLOC(plan.bytes);
-    if (!memory)
-        return TWILL_NO_MEMORY;
-    queue = (twill_queue *)(void *)(memory +
-                                    (TWILL__LINE - (uintptr_t)memory % TWILL__LINE) % TWILL__LINE);
-    twill__queue_init(queue, item_size, &plan, options);
-    queue->memory = options->memory ? NULL : memory;
-    *out = queue;
-    return TWILL_OK;
-}
-
-/* ---- calls ---- */
-
-/* Room for an item that a drop callback sees, on the stack of who needs it. */
-typedef struct twill__kept {
-    _Alignas(16) char item[TWILL__KEPT];
-} twill__kept;
-
-static inline twill_status twill__queue_check(const twill_queue *queue, const void *item)
-{
-    if (!queue || !item)
-        return TWILL_INVALID;
-    return twill__queue_here(queue) ? TWILL_OK : TWILL_FORKED;
-}
-
-/* Asks the user's callbacks what they say of an item. */
-static inline twill_status twill__queue_weigh(const twill_queue *queue, const void *item,
-                                              twill__cell *cell)
-{
-    if (queue->bytes_of) {
-        twill_task task = twill__queue_task(queue, SIZE_MAX);
-        cell->bytes = queue->bytes_of(item, &task);
-        if (queue->max_bytes && cell->bytes > queue->max_bytes)
-            return TWILL_TOO_BIG;
-    }
-    if (queue->priority_of) {
-        twill_task task = twill__queue_task(queue, SIZE_MAX);
-        int64_t priority = queue->priority_of(item, &task), gain = 0;
-        /* the order of two items never changes while they wait: so a fixed key is enough */
-        if (queue->ageing == TWILL_FOREVER)
-            cell->key = -priority;
-        else if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
-                 __builtin_sub_overflow(twill__clock_now(), gain, &cell->key))
-            cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
-    }
-    return TWILL_OK;
-}
-
-static __attribute__((noinline)) twill_status
-twill__put_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until, bool wait)
-{
-    twill__kept kept;
-    return twill__queue_put(queue, waiter, until, wait, kept.item);
-}
-
-static __attribute__((noinline)) twill_status
-twill__get_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until, bool wait)
-{
-    twill__kept kept;
-    return twill__queue_get(queue, waiter, until, wait, kept.item);
-}
-
-static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
-                                                          size_t n, bool whole, size_t *count,
-                                                          twill_until until, bool wait)
-{
-    twill__waiter waiter;
-    twill__cell cell = {0, 0, 0, 0};
-    twill_status status;
-    bool brief = n == 1 && queue->brief;
-    if (queue->ring.cells) {
-        size_t put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
-        if (count)
-            *count += put;
-        if (put == n)
-            return TWILL_OK;
-        items = (const char *)items + put * queue->store.size;
-        n -= put;
-    }
-    if (queue->bytes_of || queue->priority_of) {
-        status = twill__queue_weigh(queue, items, &cell);
-        if (status != TWILL_OK)
-            return status;
-    }
-    if (brief && twill__brief_put(queue, items, cell)) {
-        if (count)
-            ++*count;
-        return TWILL_OK;
-    }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.inside = brief;
-    waiter.from = (const char *)items;
-    waiter.n = n;
-    waiter.whole = whole;
-    waiter.cell = cell;
-    status = queue->drop ? twill__put_dropping(queue, &waiter, until, wait)
-                         : twill__queue_put(queue, &waiter, until, wait, NULL);
-    if (count)
-        *count += waiter.done;
-    return status;
-}
-
-static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, void *items, size_t n,
-                                                         bool whole, size_t *count,
-                                                         twill_until until, bool wait)
-{
-    twill__waiter waiter;
-    twill_status status;
-    bool brief = n == 1 && queue->brief;
-    if (queue->ring.cells) {
-        size_t taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
-        if (count)
-            *count += taken;
-        if (whole ? taken == n : taken > 0)
-            return TWILL_OK;
-        items = (char *)items + taken * queue->store.size;
-        n -= taken;
-    } else if (brief && twill__brief_take(queue, items)) {
-        if (count)
-            ++*count;
-        return TWILL_OK;
-    }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.inside = brief;
-    waiter.to = (char *)items;
-    waiter.n = n;
-    waiter.whole = whole;
-    status = queue->drop ? twill__get_dropping(queue, &waiter, until, wait)
-                         : twill__queue_get(queue, &waiter, until, wait, NULL);
-    if (count)
-        *count += waiter.done;
-    return status;
-}
-
-TWILL__DEFINE twill_status twill_queue_push_until(twill_queue *queue, const void *item,
-                                                  twill_until until)
-{
-    twill_status status = twill__queue_check(queue, item);
-    if (status == TWILL_OK && queue->ring.cells && twill__quick_put_one(queue, item))
-        return TWILL_OK;
-    return status ? status : twill__push(queue, item, 1, false, NULL, until, true);
-}
-
-TWILL__DEFINE twill_status twill_queue_push(twill_queue *queue, const void *item)
-{
-    return twill_queue_push_until(queue, item, (twill_until){0, NULL});
-}
-
-TWILL__DEFINE twill_status twill_queue_try_push(twill_queue *queue, const void *item)
-{
-    twill_status status = twill__queue_check(queue, item);
-    return status ? status
-                  : twill__push(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
-}
-
-TWILL__DEFINE twill_status twill_queue_pop_until(twill_queue *queue, void *item, twill_until until)
-{
-    twill_status status = twill__queue_check(queue, item);
-    if (status == TWILL_OK && queue->ring.cells && twill__quick_take_one(queue, item))
-        return TWILL_OK;
-    return status ? status : twill__pop(queue, item, 1, false, NULL, until, true);
-}
-
-TWILL__DEFINE twill_status twill_queue_pop(twill_queue *queue, void *item)
-{
-    return twill_queue_pop_until(queue, item, (twill_until){0, NULL});
-}
-
-TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
-{
-    twill_status status = twill__queue_check(queue, item);
-    return status ? status : twill__pop(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
-}
-
-/* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
-   too big, or that comes after a close. */
-static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
-                                                          size_t *pushed, twill_until until)
-{
-    twill_status status = twill__push(queue, item, 1, false, pushed, until, true);
-    twill__queue_turn turn;
-    twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
-    twill__kept kept;
-    if (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_FORKED)
-        return;
-    twill__queue_enter(queue, &turn);
-    dropped.number = queue->store.next++;
-    queue->counts.accepted++;
-    queue->counts.dropped++;
-    if (twill__queue_drop(queue, &turn, &dropped, kept.item))
-        twill__queue_exit(queue, &turn);
-}
-
-TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const void *items,
-                                                       size_t n, size_t *count, twill_until until)
-{
-    size_t pushed = 0;
-    twill_status status = twill__queue_check(queue, items);
-    if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
-        /* each item has a key or a size of its own */
-        for (size_t k = 0; k < n && status == TWILL_OK; k++)
-            status = twill__push(queue, (const char *)items + k * queue->store.size, 1, false,
-                                 &pushed, until, true);
-        if (status == TWILL_DROPPED) /* the rest, likewise */
-            for (size_t k = pushed + 1; k < n && twill__queue_here(queue); k++)
-                twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,
-                                    until);
-    } else if (status == TWILL_OK && n) {
-        status = twill__push(queue, items, n, false, &pushed, until, true);
-    }
-    if (count)
-        *count = pushed;
-    return status;
-}
-
-TWILL__DEFINE twill_status twill_queue_push_bulk_until(twill_queue *queue, const void *items,
-                                                       size_t n, twill_until until)
-{
-    twill_status status = twill__queue_check(queue, items);
-    if (status != TWILL_OK || !n)
-        return status;
-    if (queue->bytes_of || queue->priority_of)
-        return TWILL_INVALID;
-    if (n > queue->store.capacity && n != 1) /* one is more than a rendezvous has room for */
-        return TWILL_TOO_BIG;
-    return twill__push(queue, items, n, true, NULL, until, true);
-}
-
-TWILL__DEFINE twill_status twill_queue_pop_many_until(twill_queue *queue, void *items, size_t max,
-                                                      size_t *count, twill_until until)
-{
-    return twill_queue_pop_batch_until(queue, items, max, count, 0, until);
-}
-
-TWILL__DEFINE twill_status twill_queue_pop_batch_until(twill_queue *queue, void *items, size_t max,
-                                                       size_t *count, twill_ns linger,
-                                                       twill_until until)
-{
-    size_t popped = 0;
-    twill_status status = max ? twill__queue_check(queue, items) : TWILL_INVALID;
-    if (status == TWILL_OK)
-        status = twill__pop(queue, items, max, false, &popped, until, true);
-    if (status == TWILL_OK && popped < max && linger > 0) {
-        twill_until fill = twill_within_or_cancelled(linger, until.cancel);
-        if (twill__no_deadline(fill.deadline) ||
-            (!twill__no_deadline(until.deadline) && until.deadline < fill.deadline))
-            fill.deadline = until.deadline;
-        /* its end says only that no more came */
-        (void)twill__pop(queue, (char *)items + popped * queue->store.size, max - popped, true,
-                         &popped, fill, true);
-    }
-    if (count)
-        *count = popped;
-    return status;
-}
-
-TWILL__DEFINE twill_status twill_queue_ready_until(twill_queue *queue, twill_until until)
-{
-    twill_status status = twill__queue_check(queue, queue);
-    return status ? status : twill__queue_watch(queue, false, until);
-}
-
-TWILL__DEFINE twill_status twill_queue_close(twill_queue *queue)
-{
-    twill_status status = twill__queue_check(queue, queue);
-    return status ? status : twill__queue_close(queue, TWILL_CLOSED, 0);
-}
-
-TWILL__DEFINE twill_status twill_queue_fail(twill_queue *queue, int code)
-{
-    twill_status status = twill__queue_check(queue, queue);
-    return status ? status : twill__queue_close(queue, TWILL_FAILED, code);
-}
-
-TWILL__DEFINE int twill_queue_code(const twill_queue *queue)
-{
-    /* acquire: pairs with the release in twill__queue_close */
-    if (!queue || atomic_load_explicit(&queue->closed, memory_order_acquire) != TWILL_FAILED)
-        return 0;
-    return atomic_load_explicit(&queue->code, memory_order_relaxed);
-}
-
-TWILL__DEFINE size_t twill_queue_clear(twill_queue *queue)
-{
-    twill__kept kept;
-    if (twill__queue_check(queue, queue) != TWILL_OK)
-        return 0;
-    return twill__queue_clear(queue, kept.item);
-}
-
-TWILL__DEFINE twill_status twill_queue_attach(twill_queue *queue)
-{
-    twill__queue_turn turn;
-    twill_status status = twill__queue_check(queue, queue);
-    if (status != TWILL_OK)
-        return status;
-    twill__queue_enter(queue, &turn);
-    if (twill__queue_closed(queue))
-        status = TWILL_CLOSED;
-    else if (queue->producers == UINT_MAX)
-        status = TWILL_TOO_BIG;
-    else
-        queue->producers++;
-    twill__queue_exit(queue, &turn);
-    return status;
-}
-
-TWILL__DEFINE twill_status twill_queue_detach(twill_queue *queue)
-{
-    twill__queue_turn turn;
-    twill_status status = twill__queue_check(queue, queue);
-    if (status != TWILL_OK)
-        return status;
-    twill__queue_enter(queue, &turn);
-    if (!queue->producers)
-        status = TWILL_INVALID;
-    else if (--queue->producers == 0)
-        twill__queue_end(queue, TWILL_CLOSED, 0);
-    twill__queue_exit(queue, &turn);
-    return status;
-}
-
-TWILL__DEFINE twill_status twill_queue_task_done(twill_queue *queue)
-{
-    twill__queue_turn turn;
-    twill_status status = twill__queue_check(queue, queue);
-    if (status != TWILL_OK)
-        return status;
-    twill__queue_enter(queue, &turn);
-    if (queue->finished == twill__queue_popped(queue))
-        status = TWILL_INVALID;
-    else
-        queue->finished++;
-    twill__queue_exit(queue, &turn);
-    return status;
-}
-
-TWILL__DEFINE twill_status twill_queue_join_until(twill_queue *queue, twill_until until)
-{
-    twill_status status = twill__queue_check(queue, queue);
-    return status ? status : twill__queue_watch(queue, true, until);
-}
-
-TWILL__DEFINE twill_status twill_queue_join(twill_queue *queue)
-{
-    return twill_queue_join_until(queue, (twill_until){0, NULL});
-}
-
-TWILL__DEFINE size_t twill_queue_length(const twill_queue *queue)
-{
-    if (!queue)
-        return 0;
-    if (queue->ring.cells)
-        return twill__ring_length(&queue->ring);
-    /* a hint */
-    return atomic_load_explicit(&queue->length, memory_order_relaxed);
-}
-
-TWILL__DEFINE bool twill_queue_is_closed(const twill_queue *queue)
-{
-    /* pairs with the release in twill__queue_end */
-    return queue && atomic_load_explicit(&queue->closed, memory_order_acquire) != 0;
-}
-
-TWILL__DEFINE twill_status twill_queue_destroy(twill_queue *queue)
-{
-    twill_status status;
-    if (!queue)
-        return TWILL_OK;
-    if (!twill__queue_here(queue))
-        return TWILL_FORKED;
-    status = twill__queue_desert(queue);
-    if (status != TWILL_OK)
-        return status;
-    if (twill__queue_length(queue))
-        (void)twill_queue_clear(queue);
-    if (queue->memory)
-        TWILL_FREE(queue->memory);
-    return TWILL_OK;
-}
-
-TWILL__DEFINE void twill_queue_abandon(twill_queue *queue)
-{
-    if (queue && !twill__queue_here(queue) && queue->memory)
-        TWILL_FREE(queue->memory);
-}
-
-static inline size_t twill__queue_waiting(const twill__queue_list *list)
-{
-    size_t count = 0;
-    for (const twill__waiter *waiter = list->first; waiter; waiter = waiter->next)
-        count++;
-    return count;
-}
-
-TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *out)
-{
-    twill__queue_turn turn;
-    const twill__queue_counts *counts;
-    if (!out)
-        return;
-    memset(out, 0, sizeof *out);
-    if (twill__queue_check(queue, queue) != TWILL_OK)
-        return;
-    twill__queue_enter(queue, &turn);
-    counts = &queue->counts;
-    out->accepted = counts->accepted;
-    out->popped = counts->popped;
-    out->length = queue->store.length;
-    out->peak = counts->peak;
-    if (queue->ring.cells) {
-        do { /* exit: nobody has taken a whole ring of items between the two */
-            out->popped = twill__ring_popped(&queue->ring);
-            out->accepted = twill__ring_pushed(&queue->ring);
-        } while (out->accepted - out->popped > queue->ring.capacity);
-        out->length = (size_t)(out->accepted - out->popped);
-        out->popped -= counts->cleared + counts->dropped;
-        /* relaxed: a figure */
-        out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
-    }
-    out->dropped = counts->dropped;
-    out->expired = counts->expired;
-    out->cleared = counts->cleared;
-    out->rejected = counts->rejected;
-    out->push_waits = counts->push_waits;
-    out->pop_waits = counts->pop_waits;
-    out->wakes = counts->wakes;
-    out->capacity = queue->store.capacity;
-    out->bytes = queue->bytes;
-    out->waiting_push = twill__queue_waiting(&queue->pushers);
-    out->waiting_pop = twill__queue_waiting(&queue->poppers);
-    out->push_wait_total = counts->push_wait_total;
-    out->push_wait_max = counts->push_wait_max;
-    out->pop_wait_total = counts->pop_wait_total;
-    out->pop_wait_max = counts->pop_wait_max;
-    out->age_total = counts->age_total;
-    out->age_max = counts->age_max;
-    twill__queue_exit(queue, &turn);
-}
-
-/* ---- select ---- */
-
-enum { TWILL__SELECT_SMALL = 16 };
-
-typedef struct twill__select {
-    twill_queue_case *cases;
-    twill__waiter *waiters; /* n == 0: the case is out */
-    size_t n, start, chosen, live;
-    bool inside, nap; /* nap: see twill__queue_naps */
-    bool unable;      /* this thread cannot relieve a queue */
-    bool many;        /* the waiters are to be freed */
-    twill_status status;
-    twill__node node;
-    char *kept;
-} twill__select;
-
-static inline int twill__select_case(twill__select *select, size_t i, bool listing)
-{
-    twill_queue *queue = select->cases[i].queue;
-    bool push = select->cases[i].push;
-    twill__waiter *waiter = &select->waiters[i];
-    twill__queue_turn turn;
-    twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
-    int answer;
-    waiter->shared = listing;
-    if (!twill__queue_here(queue)) /* a callback has forked */
-        return TWILL_FORKED;
-    twill__queue_enter(queue, &turn);
-    do { /* exit: each turn drops an item */
-        answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
-                      : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
-        if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, select->kept))
-            return TWILL_FORKED;
-    } while (answer == TWILL__AGAIN ||
-             (!listing && (answer == TWILL_FULL || answer == TWILL_EMPTY) &&
-              twill__queue_see(queue, &turn, waiter)));
-    if (listing && (answer == TWILL_FULL || answer == TWILL_EMPTY)) {
-        waiter->since = twill__clock_now();
-        select->inside = select->inside || twill__queue_inside(queue);
-        twill__enlist(queue, push ? &queue->pushers : &queue->poppers, waiter, false);
-        if (push)
-            queue->counts.push_waits++;
-        else
-            queue->counts.pop_waits++;
-        twill__queue_settle(queue, &turn);
-        select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
-                      /* the others have gone since we asked */
-                      (push && queue->relief && !select->unable && !atomic_load(queue->others));
-    }
-    twill__queue_exit(queue, &turn);
-    return answer;
-}
-
-/* Before a wait: where nobody else makes room, this thread does. True: look again. */
-static inline bool twill__select_relieve(twill__select *select)
-{
-    for (size_t i = 0; i < select->n && !select->unable; i++) {
-        twill_queue *queue = select->cases[i].queue;
-        twill__queue_turn turn;
-        bool inside;
-        int relieved;
-        if (!select->waiters[i].n || !select->cases[i].push || !queue->relief)
-            continue;
-        twill__queue_enter(queue, &turn);
-        inside = twill__queue_inside(queue);
-        twill__queue_exit(queue, &turn);
-        if (inside)
-            return false;
-        relieved = queue->relief(queue->relief_data);
-        if (relieved > 0)
-            return true;
-        select->unable = relieved < 0;
-    }
-    return false;
-}
-
-/* Tries each case, and (listing) gets in line where it fails. OK, DROPPED: *chosen; ELSEWHERE: a
-   queue has answered meanwhile; else the answer when nothing is ready. */
-static inline int twill__select_round(twill__select *select, bool listing)
-{
-    int answer = TWILL_CLOSED, first = -1;
-    select->live = 0;
-    for (size_t k = 0; k < select->n; k++) {
-        size_t left = select->n - select->start, i = k < left ? select->start + k : k - left;
-        twill_queue_case *at = &select->cases[i];
-        if (!select->waiters[i].n) {
-            if (at->status == TWILL_FAILED)
-                answer = TWILL_FAILED;
-            continue;
-        }
-        int now = twill__select_case(select, i, listing);
-        if (now == TWILL__ELSEWHERE || now == TWILL__ANEW || now == TWILL_FORKED)
-            return now;
-        at->status = (twill_status)now;
-        if (now == TWILL_OK || now == TWILL_DROPPED) {
-            select->chosen = i;
-            return now;
-        }
-        if (now == TWILL_CLOSED || now == TWILL_FAILED) {
-            select->waiters[i].n = 0;
-            if (now == TWILL_FAILED)
-                answer = TWILL_FAILED;
-            continue;
-        }
-        select->live++;
-        if (first < 0)
-            first = now;
-    }
-    return first < 0 ? answer : first;
-}
-
-/* Out of all lines; who has been granted is out of his already. */
-static inline void twill__select_leave(twill__select *select)
-{
-    for (size_t i = 0; i < select->n; i++) {
-        twill_queue *queue = select->cases[i].queue;
-        twill__waiter *waiter = &select->waiters[i];
-        twill__queue_turn turn;
-        if (!waiter->listed || !twill__queue_here(queue))
-            continue;
-        twill__queue_enter(queue, &turn);
-        twill__queue_waited(queue, waiter);
-        twill__delist(queue, select->cases[i].push ? &queue->pushers : &queue->poppers, waiter);
-        twill__queue_exit(queue, &turn);
-    }
-}
-
-/* In line everywhere, and waits. OK, DROPPED: chosen. AGAIN: look again. */
-static inline int twill__select_wait(twill__select *select, twill_until until)
-{
-    twill_status status = TWILL_OK;
-    uint32_t word;
-    int answer;
-    twill__node_init(&select->node);
-    select->nap = false;
-    answer = twill__select_round(select, true);
-    if (answer == TWILL_FORKED)
-        return answer;
-    if (answer == TWILL__ANEW) { /* ours: no queue may answer any more */
-        twill__select_leave(select);
-        return TWILL__AGAIN;
-    }
-    if (answer != TWILL__ELSEWHERE &&
-        (!select->live || select->inside || answer == TWILL_OK || answer == TWILL_DROPPED)) {
-        /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
-        if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live &&
-            (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
-             TWILL__TAKEN))
-            answer = TWILL__ELSEWHERE;
-        else
-            answer = answer == TWILL_OK || answer == TWILL_DROPPED || !select->live
-                         ? answer
-                         : (int)TWILL_DEADLOCK;
-    } else if (answer != TWILL__ELSEWHERE) {
-        status = twill__wait(&select->node, select->nap ? twill__queue_soon(until) : until);
-        answer = TWILL__ELSEWHERE;
-        /* pairs with the CAS in twill__own */
-        if (status != TWILL_OK &&
-            !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
-            answer = status == TWILL_TIMEOUT && select->nap && !twill__expired(until.deadline)
-                         ? (int)TWILL__AGAIN
-                         : (int)status;
-    }
-    if (answer != TWILL__ELSEWHERE) {
-        twill__select_leave(select);
-        return answer;
-    }
-    twill__await(&select->node);
-    word = atomic_load_explicit(&select->node.word, memory_order_acquire);
-    twill__select_leave(select);
-    if (word & TWILL__RETRY)
-        return TWILL__AGAIN;
-    select->chosen = (size_t)((twill__waiter *)select->node.value - select->waiters);
-    select->cases[select->chosen].status = (twill_status)select->node.answer;
-    if (select->node.answer == TWILL_OK)
-        return TWILL_OK;
-    select->waiters[select->chosen].n = 0; /* closed; the queue may be gone */
-    return TWILL__AGAIN;
-}
-
-static inline twill_status twill__select_run(twill__select *select, twill_until until, bool wait)
-{
-    for (;;) { /* exit: chosen, all out, or over; else an item consumed, or another's progress */
-        int answer = twill__select_round(select, false);
-        twill_status over;
-        if (answer == TWILL_OK || answer == TWILL_DROPPED || answer == TWILL_FORKED ||
-            !select->live || !wait)
-            return (twill_status)answer;
-        over = twill__over(until);
-        if (over != TWILL_OK)
-            return over;
-        if (twill__select_relieve(select))
-            continue;
-        answer = twill__select_wait(select, until);
-        if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
-            over = (twill_status)answer;
-            answer = twill__select_round(select, false); /* what came while we left */
-            if (answer != TWILL_OK && answer != TWILL_DROPPED && answer != TWILL_FORKED &&
-                select->live)
-                return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : over;
-        }
-        if (answer != TWILL__AGAIN)
-            return (twill_status)answer;
-    }
-}
-
-/* A drop callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
-   in its case, where a thread that goes on would find it. */
-static inline void twill__select_ended(void *select_)
-{
-    twill__select *select = (twill__select *)select_;
-    if (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
-        TWILL__TAKEN)
-        twill__await(&select->node);
-    twill__select_leave(select);
-    if (select->many)
-        TWILL_FREE(select->waiters);
-}
-
-/* noinline: as twill__queue_call_drop */
-static __attribute__((noinline)) void twill__select_guarded(twill__select *select,
-                                                            twill_until until, bool wait)
-{
-    TWILL__GUARD_PUSH(twill__select_ended, select);
-    select->status = twill__select_run(select, until, wait);
-    TWILL__GUARD_POP(0);
-}
-
-static inline twill_status twill__select_check(const twill_queue_case *cases, size_t n,
-                                               twill_select_order order)
-{
-    if (!cases || !n || (unsigned)order > TWILL_SELECT_IN_ORDER)
-        return TWILL_INVALID;
-    for (size_t i = 0; i < n; i++) {
-        if (cases[i].queue && !cases[i].item)
-            return TWILL_INVALID;
-        if (cases[i].queue && !twill__queue_here(cases[i].queue))
-            return TWILL_FORKED;
-    }
-    return TWILL_OK;
-}
-
-static inline twill_status twill__select_call(twill_queue_case *cases, size_t n,
-                                              twill_select_order order, size_t *chosen,
-                                              twill_until until, bool wait)
-{
-    twill__waiter few[TWILL__SELECT_SMALL];
-    twill__kept kept;
-    twill__select select;
-    twill_status status = twill__select_check(cases, n, order);
-    if (status != TWILL_OK)
-        return status;
-    memset(&select, 0, sizeof select);
-    select.cases = cases;
-    select.n = n;
-    select.kept = kept.item;
-    select.waiters = few;
-    select.many = n > TWILL__SELECT_SMALL;
-    if (select.many)
-        select.waiters =
-            n > SIZE_MAX / sizeof few[0] ? NULL : (twill__waiter *)TWILL_MALLOC(n * sizeof few[0]);
-    if (!select.waiters)
-        return TWILL_NO_MEMORY;
-    if (order == TWILL_SELECT_FAIR)
-        select.start = (size_t)(twill__ticks() * 0x9e3779b97f4a7c15u >> 33) % n;
-    memset(select.waiters, 0, n * sizeof few[0]);
-    for (size_t i = 0; i < n && status == TWILL_OK; i++) {
-        twill__waiter *waiter = &select.waiters[i];
-        cases[i].status = TWILL_CLOSED;
-        if (!cases[i].queue)
-            continue;
-        waiter->node = &select.node;
-        waiter->n = 1;
-        if (cases[i].push) {
-            waiter->from = (const char *)cases[i].item;
-            status = twill__queue_weigh(cases[i].queue, cases[i].item, &waiter->cell);
-        } else {
-            waiter->to = (char *)cases[i].item;
-        }
-        select.chosen = i;
-    }
-    if (status == TWILL_OK) {
-        twill__select_guarded(&select, until, wait);
-        status = select.status;
-    }
-    if (chosen && (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_TOO_BIG))
-        *chosen = select.chosen;
-    if (select.many)
-        TWILL_FREE(select.waiters);
-    return status;
-}
-
-TWILL__DEFINE twill_status twill_queue_try_select(twill_queue_case *cases, size_t n,
-                                                  twill_select_order order, size_t *chosen)
-{
-    return twill__select_call(cases, n, order, chosen, (twill_until){0, NULL}, false);
-}
-
-TWILL__DEFINE twill_status twill_queue_select_until(twill_queue_case *cases, size_t n,
-                                                    twill_select_order order, size_t *chosen,
-                                                    twill_until until)
-{
-    return twill__select_call(cases, n, order, chosen, until, true);
-}
-/* ---- one call ---- */
 /* Producers and consumers are the workers of one call of the team (engine/run.h). Its unit is a
    role; an item is accounted for in the worker's slot under its accept number, so that limits,
    tokens and errors follow that number. */
@@ -8606,6 +8618,8 @@ static inline void twill__pc_left(twill__pc *pc, uint32_t place)
         twill__wake(&pc->consuming, INT_MAX);
     twill__pc_gone(pc, 1);
 }
+
+#endif
 
 /* ---- items ---- */
 
@@ -8907,7 +8921,67 @@ static inline void twill__pc_steps(twill__job *job, void *data)
         pc->cut = (twill_status)atomic_load(&job->stop);
 }
 
-/* ---- the call ---- */
+#endif
+
+/* ---- producer_consumer/stats.h ---- */
+/* stats.h: the figures of a queue. */
+#ifndef TWILL__QUEUE_STATS_H
+#define TWILL__QUEUE_STATS_H
+
+static inline size_t twill__queue_waiting(const twill__queue_list *list)
+{
+    size_t count = 0;
+    for (const twill__waiter *waiter = list->first; waiter; waiter = waiter->next)
+        count++;
+    return count;
+}
+
+TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *out)
+{
+    twill__queue_turn turn;
+    const twill__queue_counts *counts;
+    if (!out)
+        return;
+    memset(out, 0, sizeof *out);
+    if (twill__queue_check(queue, queue) != TWILL_OK)
+        return;
+    twill__queue_enter(queue, &turn);
+    counts = &queue->counts;
+    out->accepted = counts->accepted;
+    out->popped = counts->popped;
+    out->length = queue->store.length;
+    out->peak = counts->peak;
+    if (queue->ring.cells) {
+        do { /* exit: nobody has taken a whole ring of items between the two */
+            out->popped = twill__ring_popped(&queue->ring);
+            out->accepted = twill__ring_pushed(&queue->ring);
+        } while (out->accepted - out->popped > queue->ring.capacity);
+        out->length = (size_t)(out->accepted - out->popped);
+        out->popped -= counts->cleared + counts->dropped;
+        /* relaxed: a figure */
+        out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
+    }
+    out->dropped = counts->dropped;
+    out->expired = counts->expired;
+    out->cleared = counts->cleared;
+    out->rejected = counts->rejected;
+    out->push_waits = counts->push_waits;
+    out->pop_waits = counts->pop_waits;
+    out->wakes = counts->wakes;
+    out->capacity = queue->store.capacity;
+    out->bytes = queue->bytes;
+    out->waiting_push = twill__queue_waiting(&queue->pushers);
+    out->waiting_pop = twill__queue_waiting(&queue->poppers);
+    out->push_wait_total = counts->push_wait_total;
+    out->push_wait_max = counts->push_wait_max;
+    out->pop_wait_total = counts->pop_wait_total;
+    out->pop_wait_max = counts->pop_wait_max;
+    out->age_total = counts->age_total;
+    out->age_max = counts->age_max;
+    twill__queue_exit(queue, &turn);
+}
+
+#endif
 
 static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_queue_stats *stats,
                                             twill_report *report)
@@ -9055,6 +9129,9 @@ TWILL__DEFINE twill_status twill_produce_consume(size_t item_size, twill_produce
     TWILL__GUARD_POP(1);
     return pc.status;
 }
+
+#endif
+
 #endif
 #endif
 
