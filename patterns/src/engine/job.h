@@ -96,7 +96,7 @@ typedef struct twill__job {
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
-    void *record;              /* the task of engine/future.h whose callback made it */
+    void *record;              /* the task of engine/record.h whose callback made it */
     void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
     _Atomic uint64_t *ranges;
     twill__cut *cuts;

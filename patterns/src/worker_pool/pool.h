@@ -23,7 +23,7 @@
    for because it is the next one, takes no lock, if he finds a stand-in free.
 
    A task without future and without options but the context is plain: it lives in the queue's cell
-   alone. Any other one is a twill__errand, a record of engine/future.h. */
+   alone. Any other one is a twill__errand, a record of engine/record.h. */
 
 #define TWILL__QUICK 1000 /* ns: to call somebody for such a task costs more than the task */
 #define TWILL__TINY  64   /* ns: two who take such tasks side by side are slower than one */

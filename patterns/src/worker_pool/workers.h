@@ -3,7 +3,7 @@
 #ifndef TWILL__WORKER_POOL_WORKERS_H
 #define TWILL__WORKER_POOL_WORKERS_H
 
-#include "worker_pool/running.h"
+#include "worker_pool/asked.h"
 
 #define TWILL__IDLE_AFTER  TWILL_SEC(10)
 #define TWILL__GROW_AFTER  TWILL_MS(10)

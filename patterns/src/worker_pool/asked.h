@@ -1,0 +1,158 @@
+/* asked.h: what tasks say to their pool, and what futures ask of it. */
+#ifndef TWILL__WORKER_POOL_ASKED_H
+#define TWILL__WORKER_POOL_ASKED_H
+
+#include "worker_pool/guests.h"
+
+/* ---- what tasks say ---- */
+
+static inline void twill__hand_skip(const twill_task *task)
+{
+    ((twill__hand *)task->private_)->said |= TWILL__SAID_SKIP;
+}
+
+static inline void twill__hand_block(const twill_task *task, bool begin);
+
+static inline const twill__call_table *twill__hand_table(void)
+{
+    static const twill__call_table table = {NULL, NULL, twill__hand_skip, NULL, twill__hand_block};
+    return &table;
+}
+
+/* ---- what futures ask ---- */
+
+static inline bool twill__errand_help(twill__record *record, bool idle)
+{
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__hand *runner = twill__hand_here(pool);
+    const twill_run *run = &pool->options.run;
+    twill__turn turn;
+    if (!runner && (run->worker_start || run->worker_stop)) /* the task may need a worker's state */
+        return false;
+    twill__turn_begin(pool, &turn);
+    if ((runner && runner->given_up) || work->record.where != TWILL__READY ||
+        !twill__errand_queued(pool, work) ||
+        (!runner && (pool->paused || (idle && atomic_load(&pool->team.idle))))) {
+        twill__turn_end(pool, &turn);
+        return false;
+    }
+    twill__errand_take(pool, work);
+    twill__pool_level(pool, &turn);
+    twill__pool_room(pool, &turn);
+    twill__record_unpin(record); /* the task may end the thread, and then nobody could */
+    twill__run_here(pool, &turn, runner, work);
+    return true;
+}
+
+/* By a thread that is in no task: the next one of the queue, for which it waits, without the lock.
+   The pool stays from the first step on, and a record that stands in the queue is in use: so the
+   generation that is read between the look and the take is that of the task which is taken. */
+static inline bool twill__errand_run_next(twill_future future)
+{
+    twill__record *record = (twill__record *)future.slot;
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__stand_in *stand_in = twill__stand_in_here(pool);
+    twill__hand *runner = &stand_in->runner;
+    uint64_t head;
+    if (pool->options.run.worker_start || pool->options.run.worker_stop ||
+        !twill__stand_in_begins(stand_in))
+        return false;
+    if (!twill__todos_next_is(&pool->todos, &work->entry, &runner->taker, &head) ||
+        twill__record_generation(record) != future.generation ||
+        !twill__todos_take_it(&pool->todos, &work->entry, &runner->taker, head)) {
+        twill__stand_in_ends(pool, stand_in);
+        return false;
+    }
+    runner->now = 0;
+    twill__errand_begins(runner, work);
+    twill__stand_in_runs(pool, runner, work, NULL);
+    return true;
+}
+
+#define TWILL__NEAR   64   /* tasks before it */
+#define TWILL__BEHIND 16   /* tasks: as many were taken after it at most, and are left at least, */
+#define TWILL__BESIDE 1500 /* ns: if he who is at them is left alone for so long */
+#define TWILL__EACH   100  /* ns: a quick task, more or less */
+
+/* Somebody is busy with quick tasks, and near this one, or has just begun it. Each look takes lines
+   that he writes: while there are many, he is left alone as long as he comes on. If it is the next
+   one of a few, he may as well have lost his CPU. */
+static inline twill_ns twill__errand_comes(const twill__record *record, uint64_t *seen)
+{
+    const twill__errand *work = (const twill__errand *)(const void *)record;
+    const twill__pool *pool = work->pool;
+    const twill__team *team = &pool->team;
+    /* guesses, all of them */
+    uint64_t head = atomic_load_explicit(&pool->todos.head, memory_order_relaxed);
+    size_t before = twill__todos_before(&pool->todos, &work->entry, head), size;
+    if (!twill__pool_is_quick(pool) || head & TWILL__HOLD || head == *seen ||
+        atomic_load_explicit(&team->idle, memory_order_relaxed) >= twill__team_threads(team))
+        return 0;
+    *seen = head;
+    size = atomic_load_explicit(&pool->todos.size, memory_order_relaxed);
+    if (twill__todos_tail(&pool->todos) - head >= TWILL__BEHIND)
+        return ((before + TWILL__BEHIND) & (size - 1)) <= TWILL__BEHIND + TWILL__NEAR
+                   ? TWILL__BESIDE
+                   : 0;
+    return before < TWILL__BEHIND ? (twill_ns)before * TWILL__EACH : 0;
+}
+
+static inline void twill__errand_expire(twill__record *record)
+{
+    twill__pool *pool = twill__errand_of(record)->pool;
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    pool->visitors++;
+    twill__pool_tick(pool, &turn, twill__clock_now());
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    twill__turn_begin(pool, &turn);
+    twill__pool_left(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+static inline void twill__errand_cancel(twill__record *record)
+{
+    twill__errand *work = twill__errand_of(record);
+    twill__pool *pool = work->pool;
+    twill__turn turn;
+    bool queued;
+    twill__turn_begin(pool, &turn);
+    queued = twill__errand_queued(pool, work);
+    if (queued) {
+        twill__errand_take(pool, work);
+        twill__errand_untimed(pool, work);
+        twill__pool_level(pool, &turn);
+        pool->reserved++; /* its room is free when it has ended: the pool stays */
+    }
+    twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
+    if (queued) {
+        twill__errand_drop(pool, work, TWILL_CANCELLED);
+        twill__pool_ended(pool, 1);
+    } else if (!twill__record_ended(record)) {
+        twill__errand_fire(work, TWILL_CANCELLED);
+    }
+}
+
+static inline void twill__errand_forget(twill__record *record)
+{
+    twill__errand *work = twill__errand_of(record);
+    if (work->discard) {
+        twill_task task = {
+            work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+        work->discard(work->record.arg, record->result, record->outcome.code, &task);
+    }
+}
+
+static inline const twill__record_table *twill__errand_table(void)
+{
+    static const twill__record_table table = {twill__errand_help,   twill__errand_expire,
+                                              twill__errand_cancel, twill__errand_forget,
+                                              twill__errand_comes,  twill__errand_run_next};
+    return &table;
+}
+
+#endif

@@ -1,0 +1,269 @@
+/* ends.h: how a task ends, by when it has to, and who gets its room. */
+#ifndef TWILL__WORKER_POOL_ENDS_H
+#define TWILL__WORKER_POOL_ENDS_H
+
+#include "worker_pool/pool.h"
+
+static inline twill__errand *twill__errand_of(twill__record *record)
+{
+    return (twill__errand *)(void *)record;
+}
+
+static inline twill__errand *twill__errand_at(const twill__todo_entry *entry)
+{
+    return (twill__errand *)(void *)((char *)(uintptr_t)entry - offsetof(twill__errand, entry));
+}
+
+/* The innermost record that a runner runs, or NULL; see there. */
+static inline twill__errand *twill__hand_work(const twill__hand *runner)
+{
+    twill__todo_entry *entry = atomic_load_explicit(&runner->taker.claim, memory_order_relaxed);
+    return entry ? twill__errand_at(entry) : NULL;
+}
+
+static inline void twill__hand_on(twill__hand *runner, twill__errand *work)
+{
+    atomic_store_explicit(&runner->taker.claim, work ? &work->entry : NULL, memory_order_relaxed);
+}
+
+/* ---- how it ended ---- */
+
+/* By the one who says so. */
+static inline void twill__errand_ends(twill__errand *work, twill_status status, int code,
+                                      unsigned worker, twill_ns finished)
+{
+    twill_outcome *outcome = &work->record.outcome;
+    outcome->status = status;
+    outcome->code = status == TWILL_FAILED ? code : 0;
+    outcome->worker = worker;
+    outcome->attempts = outcome->started ? 1 : 0;
+    outcome->finished = finished;
+}
+
+/* What everybody is told before the future wakes: counts, on_done, the event. */
+static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                      bool returned, const twill_task *task)
+{
+    const twill_outcome *outcome = &work->record.outcome;
+    twill__count(pool, runner, twill__counted_of(outcome->status));
+    if (!work->record.simple && work->on_done)
+        work->on_done(outcome, returned ? work->record.result : NULL, task);
+    if (pool->options.on_event)
+        twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
+                     outcome->worker, task);
+}
+
+/* Its token is of no use any more. */
+static inline void twill__errand_quiet(twill__pool *pool, twill__errand *work)
+{
+    if (work->hooked)
+        twill_cancel_remove_hook(pool->options.run.until.cancel, &work->hook);
+    work->hooked = false;
+    work->record.clean = false;
+    twill__gate_shut(&work->gate);
+    if (twill__token_used(twill__token_of(&work->token)))
+        twill_cancel_detach(&work->token);
+}
+
+/* Fires the token of one that is pinned, and has not ended when it was looked under that pin. */
+static inline void twill__errand_fire(twill__errand *work, twill_status reason)
+{
+    /* relaxed: whoever ends it in one step finds the pin, or this */
+    atomic_fetch_or_explicit(&work->record.word, TWILL__TOUCHED, memory_order_relaxed);
+    twill__gate_fire(&work->gate, &work->token, (int)reason);
+}
+
+/* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
+static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, twill_status why)
+{
+    twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
+    twill__errand_quiet(pool, work);
+    twill__errand_ends(work, why, 0, UINT_MAX, twill__clock_now());
+    if (work->drop)
+        work->drop(work->record.arg, why, &task);
+    twill__errand_told(pool, NULL, work, false, &task);
+    twill__record_finish(&work->record, false);
+}
+
+static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, twill_status why)
+{
+    if (!todo->fn) {
+        twill__errand_drop(pool, twill__errand_at((twill__todo_entry *)todo->arg), why);
+    } else {
+        twill_task task = twill__task_about(pool, todo->index, todo->context);
+        twill__count(pool, NULL, twill__counted_of(why));
+        twill__event(pool, TWILL_EVENT_ENDED, why, todo->index, NULL, UINT_MAX, &task);
+    }
+}
+
+/* It runs, and others shall not wait for its end any more. The caller has pinned it. */
+static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work,
+                                          twill_status status)
+{
+    if (twill__record_settle(&work->record, false)) {
+        twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
+        twill__errand_ends(work, status, 0, UINT_MAX, twill__clock_now());
+        twill__errand_told(pool, NULL, work, false, &task);
+        twill__record_publish(&work->record, false);
+    }
+    twill__errand_fire(work, status);
+}
+
+/* ---- timers ---- */
+
+/* Under the lock, when a work with timers has its last one behind it. */
+static inline void twill__errand_untimed(twill__pool *pool, twill__errand *work)
+{
+    if (!work->timed)
+        return;
+    work->timed = false;
+    pool->timed--;
+    twill__timer_stop(&pool->todos, &work->entry);
+    /* release: pairs with the waiter's acquire; a hint */
+    atomic_store_explicit(&work->record.due, 0, memory_order_release);
+}
+
+/* Somebody who sleeps must know of it: an idle worker, or the watch. */
+static inline void twill__errand_timer(twill__pool *pool, twill__turn *turn, twill__errand *work,
+                                       twill_ns when)
+{
+    twill_ns alarm = atomic_load(&pool->team.alarm);
+    twill__timer_set(&pool->todos, &work->entry, when);
+    /* as above */
+    atomic_store_explicit(&work->record.due, when, memory_order_release);
+    if (when < atomic_load_explicit(&pool->watch_until, memory_order_relaxed))
+        turn->watch = true; /* relaxed: written under the lock */
+    if (!atomic_load_explicit(&pool->team.idle, memory_order_relaxed))
+        return;          /* whoever becomes idle looks under the lock */
+    while (when < alarm) /* exit: set, or an earlier one is */
+        if (atomic_compare_exchange_weak(&pool->team.alarm, &alarm, when)) {
+            turn->call++;
+            return;
+        }
+}
+
+static inline void twill__errand_push(twill__pool *pool, twill__turn *turn, twill__errand *work)
+{
+    twill__todo todo = {NULL, &work->entry, NULL, work->record.outcome.index, 0};
+    if (twill__pool_measures(pool, todo.index))
+        todo.stamp = twill__ticks();
+    work->record.where = TWILL__READY;
+    twill__todos_push(&pool->todos, &todo, work->priority, work->record.outcome.queued,
+                      pool->team.tick_rate);
+    if (work->start_by)
+        twill__errand_timer(pool, turn, work, work->start_by);
+}
+
+/* Whether it has still to begin; under the lock, and from then on held, if it has not ended. */
+static inline bool twill__errand_queued(twill__pool *pool, twill__errand *work)
+{
+    /* then the pool may be gone; else its end waits for this task, and so for our lock */
+    if (twill__record_ended(&work->record))
+        return false;
+    twill__todos_hold(&pool->todos);
+    return work->record.where == TWILL__LATER ||
+           (work->record.where == TWILL__READY && twill__todos_have(&pool->todos, &work->entry));
+}
+
+/* Out of the queue, or of the delayed ones; under the lock. The caller answers for it now. */
+static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
+{
+    if (work->record.where == TWILL__READY)
+        twill__todos_remove(&pool->todos, &work->entry);
+    else
+        pool->later--;
+    work->record.where = TWILL__NOWHERE;
+}
+
+static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
+static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
+
+/* Under the lock: what is due at `now`. */
+static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_ns now)
+{
+    bool moved = false;
+    while (twill__timer_next(&pool->todos) <= now) { /* exit: timers stop, or go on */
+        twill__errand *work = twill__errand_at(pool->todos.timers[0]);
+        if (work->record.where == TWILL__LATER && !(work->start_by && work->start_by <= now)) {
+            /* its room was taken with the order */
+            pool->later--;
+            twill__timer_stop(&pool->todos, &work->entry);
+            atomic_store_explicit(&work->record.due, 0, memory_order_release); /* as above */
+            twill__errand_push(pool, turn, work);
+            twill__pool_wants(pool, turn);
+            moved = true;
+        } else if (work->record.where == TWILL__RUNNING) {
+            twill__errand_untimed(pool, work);
+            if (twill__record_pin(&work->record)) {
+                work->chain = turn->stale;
+                turn->stale = work;
+            }
+        } else {
+            twill__errand_untimed(pool, work);
+            twill__errand_take(pool, work);
+            work->chain = turn->late;
+            turn->late = work;
+            pool->reserved++; /* until it has ended: the pool stays */
+            moved = true;
+        }
+    }
+    if (moved) {
+        twill__pool_level(pool, turn);
+        twill__pool_room(pool, turn);
+    }
+}
+
+static inline void twill__pool_ended(twill__pool *pool, size_t count);
+
+/* After the turn: ends what its tick has found, and tells the level. */
+static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
+{
+    twill__errand *late = turn->late, *stale = turn->stale, *next;
+    bool level = turn->level;
+    turn->late = turn->stale = NULL;
+    turn->level = false;
+    for (; late; late = next) {
+        next = late->chain;
+        twill__errand_drop(pool, late, TWILL_TIMEOUT);
+        twill__pool_ended(pool, 1);
+    }
+    for (; stale; stale = next) {
+        next = stale->chain;
+        twill__errand_overrule(pool, stale, TWILL_TIMEOUT);
+        twill__record_unpin(&stale->record);
+    }
+    if (level)
+        twill__pool_tell_level(pool);
+}
+
+/* ---- room ---- */
+
+/* Under the lock: whoever waits for room gets it, in order. */
+static inline void twill__pool_room(twill__pool *pool, twill__turn *turn)
+{
+    for (twill__node *node = pool->senders.first, *next; node && !twill__pool_full(pool);
+         node = next) {
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = TWILL_OK;
+        if (twill__grant(&pool->senders, node)) {
+            pool->reserved++;
+            twill__turn_wake(turn, word);
+        }
+    }
+}
+
+/* `count` tasks are over. Not from a runner: it counts its own. */
+static inline void twill__pool_ended(twill__pool *pool, size_t count)
+{
+    twill__turn turn;
+    twill__turn_begin(pool, &turn);
+    pool->over += count;
+    pool->reserved -= count;
+    twill__pool_level(pool, &turn);
+    twill__pool_room(pool, &turn);
+    twill__pool_changed(pool, &turn);
+    twill__turn_end(pool, &turn);
+}
+
+#endif
