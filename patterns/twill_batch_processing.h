@@ -1016,7 +1016,7 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__job *job;   /* the innermost call whose callback runs here */
     struct twill__team *team; /* the team whose thread this is, or NULL */
     void *helper;             /* its record there */
-    void *record;             /* the innermost task of engine/future.h whose callback runs here */
+    void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
     /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
        later one was not); its function, team and items; how many of these run before the next look
@@ -1043,7 +1043,7 @@ typedef struct twill__global { /* of the process */
     _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
     _Atomic uint32_t cpus;            /* the last count, 0: none yet */
     _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
-    /* waits for ever, of engine/future.h; made anew after a fork */
+    /* waits for ever, of engine/future_wait.h; made anew after a fork */
     _Atomic uint32_t waits_lock, waits_generation;
     void *waits;
     /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
@@ -3246,7 +3246,7 @@ typedef struct twill__job {
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
-    void *record;              /* the task of engine/future.h whose callback made it */
+    void *record;              /* the task of engine/record.h whose callback made it */
     void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
     _Atomic uint64_t *ranges;
     twill__cut *cuts;
@@ -7077,9 +7077,24 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
 #endif
 
 /* ---- engine/future.h ---- */
-/* future.h: records of tasks, the handles to them, and waiting for their end. */
+/* future.h: the handles to tasks: wait for any of them, and the public functions. */
 #ifndef TWILL__ENGINE_FUTURE_H
 #define TWILL__ENGINE_FUTURE_H
+
+/* ---- engine/future_wait.h ---- */
+/* future_wait.h: the wait for the end of one task. */
+#ifndef TWILL__ENGINE_FUTURE_WAIT_H
+#define TWILL__ENGINE_FUTURE_WAIT_H
+
+/* ---- engine/record_life.h ---- */
+/* record_life.h: who uses a record, and what its object does with it. */
+#ifndef TWILL__ENGINE_RECORD_LIFE_H
+#define TWILL__ENGINE_RECORD_LIFE_H
+
+/* ---- engine/record.h ---- */
+/* record.h: the records of tasks that somebody may wait for, and their memory. */
+#ifndef TWILL__ENGINE_RECORD_H
+#define TWILL__ENGINE_RECORD_H
 
 /* An object that gives out futures (a pool, a batcher) makes a core, and takes its records from it.
    A record has up to three kinds of users: the object (from twill__record_get until
@@ -7517,6 +7532,8 @@ static inline uint64_t twill__record_generation(const twill__record *record)
     return atomic_load_explicit(&record->word, memory_order_relaxed) / TWILL__GENERATION;
 }
 
+#endif
+
 /* ---- users ---- */
 
 /* One user less. True: it was the last, and has to `forget` now, with a pin of its own. */
@@ -7599,23 +7616,6 @@ static inline void twill__record_unpin(twill__record *record)
 {
     twill__lock(&record->lock);
     twill__record_pin_off(record);
-}
-
-static void twill__record_let_be(void *record_)
-{
-    twill__record *record = (twill__record *)record_;
-    if (twill__core_here(record->core)) /* else a callback has forked, and it is the parent's */
-        twill__record_unpin(record);
-}
-
-/* Calls `expire` or `cancel` with the caller's pin, and gives that back. noinline: its locals must
-   not stand in the frame of a guard */
-static __attribute__((noinline)) void twill__record_tell(twill__record *record,
-                                                         void (*tell)(twill__record *record))
-{
-    TWILL__GUARD_PUSH(twill__record_let_be, record);
-    tell(record);
-    TWILL__GUARD_POP(1);
 }
 
 static inline void twill__record_disown(twill__record *record)
@@ -7778,6 +7778,8 @@ static inline bool twill__record_finish_alone(twill__record *record)
                                                        twill__record_end_flags(record),
                                                    memory_order_acq_rel, memory_order_relaxed);
 }
+
+#endif
 
 /* ---- who waits for whom ---- */
 
@@ -7973,6 +7975,23 @@ static inline bool twill__record_waiting(const twill__record *record)
            !twill__record_ended(record);
 }
 
+static void twill__record_let_be(void *record_)
+{
+    twill__record *record = (twill__record *)record_;
+    if (twill__core_here(record->core)) /* else a callback has forked, and it is the parent's */
+        twill__record_unpin(record);
+}
+
+/* Calls `expire` or `cancel` with the caller's pin, and gives that back. noinline: its locals must
+   not stand in the frame of a guard */
+static __attribute__((noinline)) void twill__record_tell(twill__record *record,
+                                                         void (*tell)(twill__record *record))
+{
+    TWILL__GUARD_PUSH(twill__record_let_be, record);
+    tell(record);
+    TWILL__GUARD_POP(1);
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
@@ -8139,6 +8158,8 @@ static inline twill_status twill__future_await(twill_future future, void *result
         return twill__word_status(word);
     return twill__future_await_long(future, result, outcome, until);
 }
+
+#endif
 
 /* ---- wait for any ---- */
 

@@ -916,7 +916,7 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     struct twill__job *job;   /* the innermost call whose callback runs here */
     struct twill__team *team; /* the team whose thread this is, or NULL */
     void *helper;             /* its record there */
-    void *record;             /* the innermost task of engine/future.h whose callback runs here */
+    void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
     /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
        later one was not); its function, team and items; how many of these run before the next look
@@ -943,7 +943,7 @@ typedef struct twill__global { /* of the process */
     _Atomic(_Atomic uint32_t *) mark; /* holds the generation; a fork makes it 0 */
     _Atomic uint32_t cpus;            /* the last count, 0: none yet */
     _Atomic uint64_t tick_rate;       /* see platform/ticks.h; 0: not measured yet */
-    /* waits for ever, of engine/future.h; made anew after a fork */
+    /* waits for ever, of engine/future_wait.h; made anew after a fork */
     _Atomic uint32_t waits_lock, waits_generation;
     void *waits;
     /* the process that owns the signals << 32 | threads that use its object just now; 0: nobody */
@@ -2975,7 +2975,7 @@ typedef struct twill__job {
     struct twill__team *team;
     struct twill__seat *seat;
     struct twill__job *parent; /* as outer, if it is on the same team */
-    void *record;              /* the task of engine/future.h whose callback made it */
+    void *record;              /* the task of engine/record.h whose callback made it */
     void (*missed)(struct twill__job *job, twill__missed why); /* may be NULL */
     _Atomic uint64_t *ranges;
     twill__cut *cuts;
