@@ -78,7 +78,8 @@ OPTIONS (twill_resource_pool_options)
     leases_stay     a promise: who acquires releases. Then DEADLOCK is found for plain leases, too
     leak_after      a lease that is held for longer is reported once, to on_leak, by maintain or by
                     who is about to wait; 0: never
-    maintain_every  0: upkeep on use and in maintain. Else a thread called `name` does it
+    maintain_every  0: upkeep on use and in maintain. Else a thread called `name` does it; another
+                    one, if a callback has ended it (if none can be started, nobody does)
     context         task->context of the callbacks. task->index: the slot. task->until, for create
                     and validate: what is left of the acquirer's wait
 
@@ -263,7 +264,8 @@ TWILL__DECL size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_l
    lent ones when they come back. A second one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_resource_pool_close(twill_resource_pool *pool);
 
-/* After close: waits until nothing is out. INVALID before it; DEADLOCK inside a callback of the
+/* After close: waits until nothing is out, and ends what is idle, since `destroy` has ended the
+   thread that closed. INVALID before it; DEADLOCK inside a callback of the
    pool, or of twill_with_resource on it. */
 TWILL__DECL twill_status twill_resource_pool_drain(twill_resource_pool *pool);
 TWILL__DECL twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
@@ -327,18 +329,6 @@ static inline void twill__resource_free_slots(struct twill_resource_pool *pool, 
     }
 }
 
-static inline bool twill__resource_start_keeper(struct twill_resource_pool *pool)
-{
-    if (!pool->options.maintain_every)
-        return true;
-    pool->keeper.fn = twill__resource_keep;
-    pool->keeper.arg = pool;
-    pool->keeper.cpu = UINT_MAX;
-    twill__thread_name(&pool->keeper, pool->options.name);
-    pool->kept = true;
-    return twill__thread_start(&pool->keeper);
-}
-
 static inline void twill__resource_init(struct twill_resource_pool *pool,
                                         const twill_resource_pool_options *options, size_t max)
 {
@@ -397,7 +387,12 @@ TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
     }
     pool->room = (uint32_t)max;
     twill__resource_free_slots(pool, 0);
-    if (!twill__resource_start_keeper(pool)) {
+    if (options->maintain_every) {
+        twill__lock(&pool->lock);
+        pool->kept = twill__resource_start_keeper(pool);
+        twill__unlock(&pool->lock);
+    }
+    if (pool->kept != (options->maintain_every != 0)) {
         TWILL_FREE(pool->slots);
         TWILL_FREE(pool);
         return TWILL_NO_THREAD;
@@ -808,17 +803,32 @@ TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
     return twill__resource_answered(generation, TWILL_OK);
 }
 
-TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
-                                                           twill_until until)
+/* With the lock of a closed pool, which it holds at the end: what is idle ends, since `destroy` has
+   ended the thread that was to do it. False: this is a child, and there is no lock to hold. */
+static inline bool twill__resource_end_rest(twill_resource_pool *pool, twill__resource_turn *turn)
+{
+    if (!pool->idle || pool->busy) /* busy: who is at it ends them, or tells who waits for it */
+        return true;
+    pool->busy++;
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    twill__resource_leave(pool, turn);
+    TWILL__GUARD_POP(0);
+    if (!twill__resource_here(pool))
+        return false;
+    twill__resource_enter(pool, turn);
+    pool->busy--;
+    return true;
+}
+
+/* Waits until nothing is left, or (EMPTY) until what is idle is left to somebody. */
+static inline twill_status twill__resource_drained(twill_resource_pool *pool, twill_until until)
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
     twill__node node;
-    if (!pool)
-        return TWILL_INVALID;
-    if (!twill__resource_here(pool))
-        return TWILL_FORKED;
     twill__resource_enter(pool, &turn);
+    if (pool->closed && !twill__resource_end_rest(pool, &turn))
+        return TWILL_FORKED;
     if (!pool->closed) {
         status = TWILL_INVALID;
     } else if (pool->total) {
@@ -833,11 +843,26 @@ TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *
     twill__list_append(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
     status = twill__wait(&node, until);
-    if (status == TWILL_OK)
+    if (status == TWILL_OK && node.answer == TWILL_OK)
         return TWILL_OK; /* the pool may be gone */
+    if (status == TWILL_OK)
+        return TWILL_EMPTY;
     twill__resource_enter(pool, &turn);
     twill__list_remove(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
+                                                           twill_until until)
+{
+    twill_status status = TWILL_EMPTY;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    while (status == TWILL_EMPTY) /* exit: each turn ends what a close has left, or waits */
+        status = twill__resource_drained(pool, until);
     return status;
 }
 
@@ -860,6 +885,8 @@ TWILL__DEFINE twill_status twill_resource_pool_destroy(twill_resource_pool *pool
         if (!twill__resource_here(pool))
             return TWILL_FORKED;
         twill__resource_enter(pool, &turn);
+    } else if (!twill__resource_end_rest(pool, &turn)) {
+        return TWILL_FORKED;
     }
     /* relaxed: only the keeper itself has this number */
     if (atomic_load_explicit(&pool->keeper_number, memory_order_relaxed) ==

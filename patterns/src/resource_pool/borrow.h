@@ -61,6 +61,8 @@ static void twill__resource_not_busy(void *pool_)
         return;
     twill__resource_enter(pool, &turn);
     pool->busy--;
+    if (pool->closed && pool->idle && !pool->busy) /* `destroy` has ended its thread */
+        twill__resource_tell_drainers(pool, TWILL_EMPTY, &turn);
     twill__resource_exit(pool, &turn);
 }
 
@@ -160,10 +162,13 @@ static inline void twill__resource_leaks(struct twill_resource_pool *pool)
 /* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. False:
    this is a child, and there is no lock to hold. */
 static inline bool twill__resource_leaks_waiting(struct twill_resource_pool *pool,
+                                                 const twill__resource_borrower *borrower,
                                                  twill__resource_turn *turn)
 {
     if (!pool->options.leak_after)
         return true;
+    for (size_t k = 0; k < borrower->got; k++)
+        pool->slots[borrower->leases[k].slot].stuck = false; /* not yet */
     pool->busy++;
     twill__resource_exit(pool, turn);
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
@@ -214,6 +219,7 @@ static inline bool twill__resource_circle(struct twill_resource_pool *pool,
                                           const twill__resource_borrower *borrower)
 {
     size_t held = twill__resource_mark(pool, borrower->thread, true);
+    twill__resource_mark_hand(pool, borrower);
     if (!held || (held - borrower->got + borrower->n <= pool->max && !twill__resource_stuck(pool)))
         return false;
     (void)twill__resource_mark(pool, borrower->thread, false);
@@ -255,7 +261,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill_ns deadline;
         status = twill__resource_try(pool, borrower, front, turn);
         if (status == TWILL_EMPTY && !listed) {
-            if (!twill__resource_leaks_waiting(pool, turn))
+            if (!twill__resource_leaks_waiting(pool, borrower, turn))
                 return TWILL_FORKED;
             status = twill__resource_try(pool, borrower, front, turn);
         }
@@ -375,7 +381,6 @@ static inline twill_status twill__resource_create_one(twill__resource_visit *vis
     twill__resource_slot *slot;
     visit->resource = NULL;
     visit->slot = index;
-    pool->slots[index].permit = false; /* used now */
     twill__resource_exit(pool, turn);
     visit->doing = TWILL__DOING_CREATE;
     *code = pool->options.create(&visit->resource, &task);
@@ -428,7 +433,6 @@ static inline twill_status twill__resource_fit(twill__resource_visit *visit, uin
     twill__resource_enter(pool, turn);
     if (!why)
         return TWILL_OK;
-    pool->slots[index].permit = pool->options.create != NULL;
     visit->borrower.empty++;
     return TWILL_EMPTY;
 }
@@ -442,11 +446,7 @@ static inline bool twill__resource_refit(twill__resource_visit *visit, size_t k)
         borrower->leases[k].slot = borrower->leases[--borrower->got].slot;
         borrower->empty--;
     }
-    if (!twill__resource_ready(visit->pool, borrower))
-        return false;
-    if (borrower->for_ever) /* it goes on: what it has taken just now is not stuck */
-        (void)twill__resource_mark(visit->pool, borrower->thread, false);
-    return true;
+    return twill__resource_ready(visit->pool, borrower);
 }
 
 /* With the lock. OK: all in hand can be lent, and the lock is held. Else nothing is in hand, and

@@ -39,9 +39,8 @@ typedef struct twill__resource_slot {
     const char *file;
     int line;
     bool there;      /* it has a resource */
-    bool permit;     /* it has none, and one may be created for its borrower, in time */
     bool stays;      /* lent: only its holder can give it back */
-    bool stuck;      /* its holder waits for ever in this pool */
+    bool stuck;      /* its holder waits for ever in this pool, for others than this one's like */
     bool reported;   /* as leaked */
     bool signed_;    /* lent at the desk: its site says by whom, not `holder` */
     bool shown_lent; /* when it was shown */
@@ -94,10 +93,12 @@ struct twill_resource_pool {
     bool shown;  /* slots are at the desk */
     bool rested; /* the last time for long, and for one thread: next time returns are light */
     /* the thread of maintain_every */
-    twill__thrd keeper;
+    twill__thrd keeper[2]; /* by turns: a callback may end one */
+    unsigned keeper_turn;
     _Atomic uint64_t keeper_number;
     twill__list keeper_waits;
-    bool kept, stop; /* it is there; it is to end */
+    bool kept, stop;  /* it is there; it is to end */
+    bool keeper_left; /* the other one has ended, and nobody has joined it */
     twill__desk desk;
 };
 
@@ -142,6 +143,7 @@ static inline void twill__resource_idle_put(struct twill_resource_pool *pool, ui
         colder = pool->slots[colder].colder;
     }
     slot->state = TWILL__RESOURCE_IDLE;
+    slot->stuck = false;
     slot->hotter = hotter;
     slot->colder = colder;
     if (hotter != TWILL__RESOURCE_NONE)
@@ -380,7 +382,7 @@ static inline void twill__resource_slot_take(struct twill_resource_pool *pool, u
         twill__resource_idle_out(pool, index);
     slot->state = TWILL__RESOURCE_TAKEN;
     slot->holder = thread;
-    slot->stuck = slot->permit = slot->signed_ = false;
+    slot->stuck = slot->signed_ = false;
 }
 
 /* Capacity without a resource; NO_SLOT: there is none. */
@@ -399,7 +401,7 @@ static inline uint32_t twill__resource_slot_new(struct twill_resource_pool *pool
 static inline void twill__resource_slot_free(struct twill_resource_pool *pool, uint32_t index)
 {
     pool->slots[index].state = TWILL__RESOURCE_FREE;
-    pool->slots[index].there = pool->slots[index].permit = false;
+    pool->slots[index].there = false;
     pool->slots[index].hotter = pool->free;
     pool->free = index;
     pool->total--;
@@ -494,8 +496,7 @@ static inline bool twill__resource_stuck(const struct twill_resource_pool *pool)
     if (pool->total < pool->max)
         return false;
     for (uint32_t k = 0; k < pool->room; k++)
-        if (pool->slots[k].permit ||
-            (pool->slots[k].state != TWILL__RESOURCE_FREE && !pool->slots[k].stuck))
+        if (pool->slots[k].state != TWILL__RESOURCE_FREE && !pool->slots[k].stuck)
             return false;
     return true;
 }
@@ -506,6 +507,16 @@ static inline bool twill__resource_may_create(const struct twill_resource_pool *
 {
     return pool->creating < pool->options.max_creating &&
            (!pool->not_before || twill__clock_now() >= pool->not_before);
+}
+
+/* What is in hand is stuck while more is wanted. Who has his number goes on, if only when he may
+   create. */
+static inline void twill__resource_mark_hand(struct twill_resource_pool *pool,
+                                             const twill__resource_borrower *borrower)
+{
+    bool stuck = borrower->for_ever && borrower->got < borrower->n;
+    for (size_t k = 0; k < borrower->got; k++)
+        pool->slots[borrower->leases[k].slot].stuck = stuck;
 }
 
 /* What is there, up to n; a resource in place of an empty slot. */
@@ -519,12 +530,10 @@ static inline void twill__resource_collect(struct twill_resource_pool *pool,
             twill__resource_slot_take(pool, index, borrower->thread);
         } else if (pool->options.create && (index = twill__resource_slot_new(
                                                 pool, borrower->thread)) != TWILL__RESOURCE_NONE) {
-            pool->slots[index].permit = true;
             borrower->empty++;
         } else {
             break;
         }
-        pool->slots[index].stuck = borrower->for_ever;
         borrower->leases[borrower->got++].slot = index;
     }
     for (size_t k = 0; borrower->empty && k < borrower->got; k++) {
@@ -536,10 +545,10 @@ static inline void twill__resource_collect(struct twill_resource_pool *pool,
             continue;
         twill__resource_slot_free(pool, mine);
         twill__resource_slot_take(pool, index, borrower->thread);
-        pool->slots[index].stuck = borrower->for_ever;
         borrower->leases[k].slot = index;
         borrower->empty--;
     }
+    twill__resource_mark_hand(pool, borrower);
 }
 
 /* Has it all that it needs to go on by itself? A right to create is counted, if it needs one. */
@@ -636,17 +645,33 @@ static inline bool twill__resource_serve(struct twill_resource_pool *pool,
             twill__resource_rouse(pool, borrower, turn);
         return false;
     }
-    for (size_t k = 0; k < borrower->got; k++)
-        pool->slots[borrower->leases[k].slot].stuck = false;
     if (!twill__resource_answer(pool, borrower, TWILL_OK, turn))
         twill__resource_give_back(pool, borrower); /* it leaves: to the next */
     return true;
 }
 
-/* Hands on what is free: the oldest waiter first, and nobody overtakes it. Every path that frees
-   anything ends here. */
-static inline void twill__resource_settle(struct twill_resource_pool *pool,
-                                          twill__resource_turn *turn)
+/* Nothing will come back to those who wait: the youngest of them who holds a lease is told, since
+   he can give it back. (There is one, or he looks again: nobody's hand is all there is.) */
+static inline void twill__resource_untie(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__node *node = pool->waiters.last;
+    while (node) { /* exit: each turn goes on to an older one */
+        twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
+        node = node->previous;
+        if (!borrower->for_ever || borrower->retry ||
+            twill__resource_mark(pool, borrower->thread, true) == borrower->got)
+            continue; /* all is marked already */
+        twill__resource_give_back(pool, borrower);
+        (void)twill__resource_mark(pool, borrower->thread, false);
+        (void)twill__resource_answer(pool, borrower, TWILL_DEADLOCK, turn);
+        return;
+    }
+}
+
+/* Serves the line, the oldest waiter first, and nobody overtakes it. */
+static inline void twill__resource_serve_line(struct twill_resource_pool *pool,
+                                              twill__resource_turn *turn)
 {
     twill__node *node = pool->closed ? NULL : pool->waiters.first; /* close has answered them */
     while (node) { /* exit: each turn serves one, or passes one that leaves */
@@ -658,15 +683,34 @@ static inline void twill__resource_settle(struct twill_resource_pool *pool,
             break;
         node = next;
     }
+}
+
+/* Answers those who wait for the end. */
+static inline void twill__resource_tell_drainers(struct twill_resource_pool *pool,
+                                                 twill_status answer, twill__resource_turn *turn)
+{
+    twill__node *node = pool->drainers.first;
+    while (node) { /* exit: who leaves is passed; the others are answered */
+        twill__node *next = node->next;
+        const void *word = &node->word;
+        node->answer = (int)answer;
+        if (twill__grant(&pool->drainers, node))
+            twill__resource_wake(turn, word);
+        node = next;
+    }
+}
+
+/* Hands on what is free. Every path that frees anything, or makes less of it, ends here. */
+static inline void twill__resource_settle(struct twill_resource_pool *pool,
+                                          twill__resource_turn *turn)
+{
+    twill__resource_serve_line(pool, turn);
+    if (pool->waiters.first && !pool->closed && twill__resource_stuck(pool)) {
+        twill__resource_untie(pool, turn); /* what went into the first hand has closed a circle */
+        twill__resource_serve_line(pool, turn);
+    }
     if (!pool->total)
-        for (node = pool->drainers.first; node;) {
-            twill__node *next = node->next;
-            const void *word = &node->word;
-            node->answer = TWILL_OK;
-            if (twill__grant(&pool->drainers, node))
-                twill__resource_wake(turn, word);
-            node = next;
-        }
+        twill__resource_tell_drainers(pool, TWILL_OK, turn);
 }
 
 static inline void twill__resource_prepend(twill__list *list, twill__node *node)

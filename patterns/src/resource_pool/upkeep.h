@@ -161,12 +161,54 @@ static inline twill_status twill__resource_maintain(struct twill_resource_pool *
 
 /* ---- the keeper ---- */
 
-static inline void twill__resource_keep(void *pool_)
+static void twill__resource_keep(void *pool);
+
+/* Under the lock, so that whoever looks for the keeper's handle finds it. */
+static inline bool twill__resource_start_keeper(struct twill_resource_pool *pool)
+{
+    twill__thrd *keeper = &pool->keeper[pool->keeper_turn];
+    memset(keeper, 0, sizeof *keeper);
+    keeper->fn = twill__resource_keep;
+    keeper->arg = pool;
+    keeper->cpu = UINT_MAX;
+    twill__thread_name(keeper, pool->options.name);
+    return twill__thread_start(keeper);
+}
+
+/* Under the lock: the keeper to join, since another one has come in its place; or NULL. */
+static inline twill__thrd *twill__resource_keeper_left(struct twill_resource_pool *pool)
+{
+    bool left = pool->keeper_left;
+    pool->keeper_left = false;
+    return left ? &pool->keeper[!pool->keeper_turn] : NULL;
+}
+
+/* A callback has ended the keeper: another one goes on. */
+static void twill__resource_keeper_ended(void *pool_)
 {
     struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
     twill__resource_turn turn;
-    /* relaxed: only this thread asks for its own number */
-    atomic_store_explicit(&pool->keeper_number, twill__thread_number(), memory_order_relaxed);
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    if (!pool->stop) {
+        pool->keeper_turn = !pool->keeper_turn;
+        pool->keeper_left = twill__resource_start_keeper(pool);
+        if (!pool->keeper_left)
+            pool->keeper_turn = !pool->keeper_turn;
+    }
+    twill__resource_exit(pool, &turn);
+}
+
+static __attribute__((noinline)) void twill__resource_keep_on(struct twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    twill__thrd *left;
+    twill__resource_enter(pool, &turn);
+    left = twill__resource_keeper_left(pool);
+    twill__resource_exit(pool, &turn);
+    if (left)
+        twill__thread_join(left);
     twill__resource_enter(pool, &turn);
     while (!pool->stop) { /* exit: destroy says so; a callback has forked, and this is the child */
         twill__node node;
@@ -189,10 +231,21 @@ static inline void twill__resource_keep(void *pool_)
     twill__resource_exit(pool, &turn);
 }
 
+static void twill__resource_keep(void *pool_)
+{
+    struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
+    /* relaxed: only this thread asks for its own number */
+    atomic_store_explicit(&pool->keeper_number, twill__thread_number(), memory_order_relaxed);
+    TWILL__GUARD_PUSH(twill__resource_keeper_ended, pool);
+    twill__resource_keep_on(pool);
+    TWILL__GUARD_POP(0);
+}
+
 /* Ends the keeper and joins it. The first caller does, and nobody needs it twice. */
 static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
 {
     twill__resource_turn turn;
+    twill__thrd *left;
     bool mine;
     twill__resource_enter(pool, &turn);
     mine = pool->kept;
@@ -205,9 +258,12 @@ static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
             break; /* it looks at `stop` by itself */
         twill__resource_wake(&turn, word);
     }
+    left = mine ? twill__resource_keeper_left(pool) : NULL;
     twill__resource_exit(pool, &turn);
+    if (left)
+        twill__thread_join(left);
     if (mine)
-        twill__thread_join(&pool->keeper);
+        twill__thread_join(&pool->keeper[pool->keeper_turn]);
 }
 
 #endif

@@ -4,10 +4,7 @@
    one more while holding one, for a call), with deadlines and a token, give back, discard, take
    out, give a copy back, too, evict, maintain, resize, close. What must hold: each resource is lent
    to one at a time and destroyed once, never more than max are there, an answer fits what was
-   drawn, and the pool's books are those of its users.
-   One more while holding one is not drawn together with two at once (a free place in the hands of
-   who waits for two is not seen as held, and their circle not as one) nor with a resize (a circle
-   is looked for when somebody begins to wait, not when the pool shrinks). */
+   drawn, and the pool's books are those of its users. */
 #include "resource_common.h"
 
 #include "explore.h"
@@ -16,8 +13,9 @@ enum { SIDES = 3, LAST = 11 /* resources are made; room for those that come at o
 
 static struct borrower {
     struct side side;
-    twill_lease leases[2];
+    twill_lease leases[4];
     size_t held;
+    atomic_int peak; /* so much was with those who wait for ever, at once, since it asked */
     twill_report report;
     int code;    /* of `use` */
     bool asking; /* does not end its thread in `destroy` */
@@ -27,11 +25,12 @@ static struct borrower {
 static twill_resource_pool *pool;
 static twill_resource_pool_options options;
 static twill_cancel token;
-static bool ends, closes, resizes, pairs; /* two at once; else one more while holding one */
+static bool ends, closes, resizes, pairs;
 static bool patient;                      /* all wait for ever */
 static _Thread_local struct borrower *me; /* NULL: main or the keeper */
 static _Thread_local bool stays;          /* main; or a thread that is ending already */
-static atomic_int stuck;                  /* so many hold one, and wait for ever for one more */
+static atomic_int stuck;                  /* so much is with those who wait for ever, or soon is */
+static atomic_int least;                  /* the smallest max so far */
 static atomic_int failures, leaks, lent, discarded, taken_out, ends_by[TWILL_RESOURCE_END_COUNT];
 static twill_lease offered; /* a copy, for another thread */
 static atomic_int offer;    /* 1: being written; 2: there; 3: taken */
@@ -140,10 +139,20 @@ static void fits(twill_status status, twill_until until, size_t n, size_t held)
         break;
     case TWILL_DEADLOCK:
         assert(held && !until.deadline && !until.cancel);
-        assert(closes || atomic_load(&stuck) >= (int)options.max); /* each holds one */
+        assert(atomic_load(&me->peak) >= atomic_load(&least));
         break;
     default:
         assert(!"an answer of acquire");
+    }
+}
+
+/* Is about to ask for n, and to wait for ever, with all that it holds and all but one of the n. */
+static void count_stuck(int n)
+{
+    int now = atomic_fetch_add(&stuck, n) + n;
+    for (int k = 0; k < SIDES; k++) {
+        int peak = atomic_load(&borrowers[k].peak);
+        while (peak < now && !atomic_compare_exchange_strong(&borrowers[k].peak, &peak, now)) {}
     }
 }
 
@@ -152,10 +161,11 @@ static bool ask(size_t n)
     twill_until until = draw_until();
     twill_lease *leases = &me->leases[me->held];
     bool tries = n == 1 && one_in(3);
-    int for_ever = me->held && !tries && !until.deadline && !until.cancel;
+    int for_ever = tries || until.deadline || until.cancel ? 0 : (int)(me->held + n) - 1;
     twill_status status;
     memset(leases, 0, n * sizeof *leases);
-    atomic_fetch_add(&stuck, for_ever);
+    atomic_store(&me->peak, 0);
+    count_stuck(for_ever);
     me->asking = true;
     status = tries    ? twill_resource_pool_try_acquire(pool, leases)
              : n == 1 ? twill_resource_pool_acquire_until(pool, leases, until)
@@ -229,9 +239,8 @@ static void hold(void)
     if (!ask(1 + (size_t)(pairs && one_in(2))))
         return;
     rest();
-    if (options.leases_stay && !pairs && !resizes &&
-        one_in(2)) /* who holds, waits: the pool sees it */
-        (void)ask(1);
+    if (options.leases_stay && one_in(2)) /* who holds, waits: the pool sees it */
+        (void)ask(1 + (size_t)(pairs && one_in(4)));
     while (me->held)
         give_back();
 }
@@ -284,12 +293,7 @@ static void maintain(void)
 
 static void close_pool(void)
 {
-    twill_status status;
-    if (me)
-        me->asking = true; /* who ends in `destroy` here leaves the other idle ones there */
-    status = twill_resource_pool_close(pool);
-    if (me)
-        me->asking = false;
+    twill_status status = twill_resource_pool_close(pool);
     assert(status == TWILL_OK || status == TWILL_CLOSED);
 }
 
@@ -306,8 +310,10 @@ static void change(void)
         break;
     case 2:
         if (resizes) {
-            twill_status status =
-                twill_resource_pool_resize(pool, 1 + (size_t)EXPLORE_CHOICE(3, 0));
+            int max = 1 + EXPLORE_CHOICE(3, 0), old = atomic_load(&least);
+            twill_status status;
+            while (max < old && !atomic_compare_exchange_strong(&least, &old, max)) {}
+            status = twill_resource_pool_resize(pool, (size_t)max);
             assert(status == TWILL_OK || (status == TWILL_CLOSED && closes));
         }
         break;
@@ -346,7 +352,6 @@ static void draw_options(void)
 {
     ends = one_in(3), closes = one_in(3), resizes = one_in(3), pairs = one_in(2);
     options.max = 1 + (size_t)EXPLORE_CHOICE(3, 0);
-    most = resizes ? 3 : (int)options.max;
     options.min_idle = one_in(3) ? 1 : 0;
     options.max_idle = one_in(3) ? 1 : 0;
     options.max_creating = one_in(3) ? 1 : 0;
@@ -361,12 +366,14 @@ static void draw_options(void)
     options.reset = one_in(3) ? look_at : NULL;
     options.fifo = one_in(2), options.barging = one_in(3), options.leases_stay = one_in(2);
     options.on_leak = options.leak_after ? on_leak : NULL;
-    patient = !pairs && !resizes && !closes && one_in(2);
+    patient = one_in(3);
     if (patient) { /* circles, while others look at what they have got */
-        options.max = (size_t)(most = 2);
+        options.max = 2;
         options.leases_stay = true;
         options.validate = look_at, options.validate_after = 0;
     }
+    most = resizes ? 3 : (int)options.max;
+    atomic_store(&least, (int)options.max);
     options.create = create, options.destroy = destroy, options.seed = 1;
 }
 
