@@ -2985,7 +2985,8 @@ OPTIONS (twill_resource_pool_options)
     leases_stay     a promise: who acquires releases. Then DEADLOCK is found for plain leases, too
     leak_after      a lease that is held for longer is reported once, to on_leak, by maintain or by
                     who is about to wait; 0: never
-    maintain_every  0: upkeep on use and in maintain. Else a thread called `name` does it
+    maintain_every  0: upkeep on use and in maintain. Else a thread called `name` does it; another
+                    one, if a callback has ended it (if none can be started, nobody does)
     context         task->context of the callbacks. task->index: the slot. task->until, for create
                     and validate: what is left of the acquirer's wait
 
@@ -3168,7 +3169,8 @@ TWILL__DECL size_t twill_resource_pool_leases(twill_resource_pool *pool, twill_l
    lent ones when they come back. A second one: CLOSED, and nothing changed. */
 TWILL__DECL twill_status twill_resource_pool_close(twill_resource_pool *pool);
 
-/* After close: waits until nothing is out. INVALID before it; DEADLOCK inside a callback of the
+/* After close: waits until nothing is out, and ends what is idle, since `destroy` has ended the
+   thread that closed. INVALID before it; DEADLOCK inside a callback of the
    pool, or of twill_with_resource on it. */
 TWILL__DECL twill_status twill_resource_pool_drain(twill_resource_pool *pool);
 TWILL__DECL twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
@@ -34691,9 +34693,8 @@ typedef struct twill__resource_slot {
     const char *file;
     int line;
     bool there;      /* it has a resource */
-    bool permit;     /* it has none, and one may be created for its borrower, in time */
     bool stays;      /* lent: only its holder can give it back */
-    bool stuck;      /* its holder waits for ever in this pool */
+    bool stuck;      /* its holder waits for ever in this pool, for others than this one's like */
     bool reported;   /* as leaked */
     bool signed_;    /* lent at the desk: its site says by whom, not `holder` */
     bool shown_lent; /* when it was shown */
@@ -34746,10 +34747,12 @@ struct twill_resource_pool {
     bool shown;  /* slots are at the desk */
     bool rested; /* the last time for long, and for one thread: next time returns are light */
     /* the thread of maintain_every */
-    twill__thrd keeper;
+    twill__thrd keeper[2]; /* by turns: a callback may end one */
+    unsigned keeper_turn;
     _Atomic uint64_t keeper_number;
     twill__list keeper_waits;
-    bool kept, stop; /* it is there; it is to end */
+    bool kept, stop;  /* it is there; it is to end */
+    bool keeper_left; /* the other one has ended, and nobody has joined it */
     twill__desk desk;
 };
 
@@ -34794,6 +34797,7 @@ static inline void twill__resource_idle_put(struct twill_resource_pool *pool, ui
         colder = pool->slots[colder].colder;
     }
     slot->state = TWILL__RESOURCE_IDLE;
+    slot->stuck = false;
     slot->hotter = hotter;
     slot->colder = colder;
     if (hotter != TWILL__RESOURCE_NONE)
@@ -35032,7 +35036,7 @@ static inline void twill__resource_slot_take(struct twill_resource_pool *pool, u
         twill__resource_idle_out(pool, index);
     slot->state = TWILL__RESOURCE_TAKEN;
     slot->holder = thread;
-    slot->stuck = slot->permit = slot->signed_ = false;
+    slot->stuck = slot->signed_ = false;
 }
 
 /* Capacity without a resource; NO_SLOT: there is none. */
@@ -35051,7 +35055,7 @@ static inline uint32_t twill__resource_slot_new(struct twill_resource_pool *pool
 static inline void twill__resource_slot_free(struct twill_resource_pool *pool, uint32_t index)
 {
     pool->slots[index].state = TWILL__RESOURCE_FREE;
-    pool->slots[index].there = pool->slots[index].permit = false;
+    pool->slots[index].there = false;
     pool->slots[index].hotter = pool->free;
     pool->free = index;
     pool->total--;
@@ -35146,8 +35150,7 @@ static inline bool twill__resource_stuck(const struct twill_resource_pool *pool)
     if (pool->total < pool->max)
         return false;
     for (uint32_t k = 0; k < pool->room; k++)
-        if (pool->slots[k].permit ||
-            (pool->slots[k].state != TWILL__RESOURCE_FREE && !pool->slots[k].stuck))
+        if (pool->slots[k].state != TWILL__RESOURCE_FREE && !pool->slots[k].stuck)
             return false;
     return true;
 }
@@ -35158,6 +35161,16 @@ static inline bool twill__resource_may_create(const struct twill_resource_pool *
 {
     return pool->creating < pool->options.max_creating &&
            (!pool->not_before || twill__clock_now() >= pool->not_before);
+}
+
+/* What is in hand is stuck while more is wanted. Who has his number goes on, if only when he may
+   create. */
+static inline void twill__resource_mark_hand(struct twill_resource_pool *pool,
+                                             const twill__resource_borrower *borrower)
+{
+    bool stuck = borrower->for_ever && borrower->got < borrower->n;
+    for (size_t k = 0; k < borrower->got; k++)
+        pool->slots[borrower->leases[k].slot].stuck = stuck;
 }
 
 /* What is there, up to n; a resource in place of an empty slot. */
@@ -35171,12 +35184,10 @@ static inline void twill__resource_collect(struct twill_resource_pool *pool,
             twill__resource_slot_take(pool, index, borrower->thread);
         } else if (pool->options.create && (index = twill__resource_slot_new(
                                                 pool, borrower->thread)) != TWILL__RESOURCE_NONE) {
-            pool->slots[index].permit = true;
             borrower->empty++;
         } else {
             break;
         }
-        pool->slots[index].stuck = borrower->for_ever;
         borrower->leases[borrower->got++].slot = index;
     }
     for (size_t k = 0; borrower->empty && k < borrower->got; k++) {
@@ -35188,10 +35199,10 @@ static inline void twill__resource_collect(struct twill_resource_pool *pool,
             continue;
         twill__resource_slot_free(pool, mine);
         twill__resource_slot_take(pool, index, borrower->thread);
-        pool->slots[index].stuck = borrower->for_ever;
         borrower->leases[k].slot = index;
         borrower->empty--;
     }
+    twill__resource_mark_hand(pool, borrower);
 }
 
 /* Has it all that it needs to go on by itself? A right to create is counted, if it needs one. */
@@ -35288,17 +35299,33 @@ static inline bool twill__resource_serve(struct twill_resource_pool *pool,
             twill__resource_rouse(pool, borrower, turn);
         return false;
     }
-    for (size_t k = 0; k < borrower->got; k++)
-        pool->slots[borrower->leases[k].slot].stuck = false;
     if (!twill__resource_answer(pool, borrower, TWILL_OK, turn))
         twill__resource_give_back(pool, borrower); /* it leaves: to the next */
     return true;
 }
 
-/* Hands on what is free: the oldest waiter first, and nobody overtakes it. Every path that frees
-   anything ends here. */
-static inline void twill__resource_settle(struct twill_resource_pool *pool,
-                                          twill__resource_turn *turn)
+/* Nothing will come back to those who wait: the youngest of them who holds a lease is told, since
+   he can give it back. (There is one, or he looks again: nobody's hand is all there is.) */
+static inline void twill__resource_untie(struct twill_resource_pool *pool,
+                                         twill__resource_turn *turn)
+{
+    twill__node *node = pool->waiters.last;
+    while (node) { /* exit: each turn goes on to an older one */
+        twill__resource_borrower *borrower = (twill__resource_borrower *)node->value;
+        node = node->previous;
+        if (!borrower->for_ever || borrower->retry ||
+            twill__resource_mark(pool, borrower->thread, true) == borrower->got)
+            continue; /* all is marked already */
+        twill__resource_give_back(pool, borrower);
+        (void)twill__resource_mark(pool, borrower->thread, false);
+        (void)twill__resource_answer(pool, borrower, TWILL_DEADLOCK, turn);
+        return;
+    }
+}
+
+/* Serves the line, the oldest waiter first, and nobody overtakes it. */
+static inline void twill__resource_serve_line(struct twill_resource_pool *pool,
+                                              twill__resource_turn *turn)
 {
     twill__node *node = pool->closed ? NULL : pool->waiters.first; /* close has answered them */
     while (node) { /* exit: each turn serves one, or passes one that leaves */
@@ -35310,15 +35337,34 @@ static inline void twill__resource_settle(struct twill_resource_pool *pool,
             break;
         node = next;
     }
+}
+
+/* Answers those who wait for the end. */
+static inline void twill__resource_tell_drainers(struct twill_resource_pool *pool,
+                                                 twill_status answer, twill__resource_turn *turn)
+{
+    twill__node *node = pool->drainers.first;
+    while (node) { /* exit: who leaves is passed; the others are answered */
+        twill__node *next = node->next;
+        const void *word = &node->word;
+        node->answer = (int)answer;
+        if (twill__grant(&pool->drainers, node))
+            twill__resource_wake(turn, word);
+        node = next;
+    }
+}
+
+/* Hands on what is free. Every path that frees anything, or makes less of it, ends here. */
+static inline void twill__resource_settle(struct twill_resource_pool *pool,
+                                          twill__resource_turn *turn)
+{
+    twill__resource_serve_line(pool, turn);
+    if (pool->waiters.first && !pool->closed && twill__resource_stuck(pool)) {
+        twill__resource_untie(pool, turn); /* what went into the first hand has closed a circle */
+        twill__resource_serve_line(pool, turn);
+    }
     if (!pool->total)
-        for (node = pool->drainers.first; node;) {
-            twill__node *next = node->next;
-            const void *word = &node->word;
-            node->answer = TWILL_OK;
-            if (twill__grant(&pool->drainers, node))
-                twill__resource_wake(turn, word);
-            node = next;
-        }
+        twill__resource_tell_drainers(pool, TWILL_OK, turn);
 }
 
 static inline void twill__resource_prepend(twill__list *list, twill__node *node)
@@ -35388,6 +35434,8 @@ static void twill__resource_not_busy(void *pool_)
         return;
     twill__resource_enter(pool, &turn);
     pool->busy--;
+    if (pool->closed && pool->idle && !pool->busy) /* `destroy` has ended its thread */
+        twill__resource_tell_drainers(pool, TWILL_EMPTY, &turn);
     twill__resource_exit(pool, &turn);
 }
 
@@ -35487,10 +35535,13 @@ static inline void twill__resource_leaks(struct twill_resource_pool *pool)
 /* The same by somebody who is about to wait, with the lock, which it gives back meanwhile. False:
    this is a child, and there is no lock to hold. */
 static inline bool twill__resource_leaks_waiting(struct twill_resource_pool *pool,
+                                                 const twill__resource_borrower *borrower,
                                                  twill__resource_turn *turn)
 {
     if (!pool->options.leak_after)
         return true;
+    for (size_t k = 0; k < borrower->got; k++)
+        pool->slots[borrower->leases[k].slot].stuck = false; /* not yet */
     pool->busy++;
     twill__resource_exit(pool, turn);
     TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
@@ -35541,6 +35592,7 @@ static inline bool twill__resource_circle(struct twill_resource_pool *pool,
                                           const twill__resource_borrower *borrower)
 {
     size_t held = twill__resource_mark(pool, borrower->thread, true);
+    twill__resource_mark_hand(pool, borrower);
     if (!held || (held - borrower->got + borrower->n <= pool->max && !twill__resource_stuck(pool)))
         return false;
     (void)twill__resource_mark(pool, borrower->thread, false);
@@ -35582,7 +35634,7 @@ static inline twill_status twill__resource_wait(struct twill_resource_pool *pool
         twill_ns deadline;
         status = twill__resource_try(pool, borrower, front, turn);
         if (status == TWILL_EMPTY && !listed) {
-            if (!twill__resource_leaks_waiting(pool, turn))
+            if (!twill__resource_leaks_waiting(pool, borrower, turn))
                 return TWILL_FORKED;
             status = twill__resource_try(pool, borrower, front, turn);
         }
@@ -35702,7 +35754,6 @@ static inline twill_status twill__resource_create_one(twill__resource_visit *vis
     twill__resource_slot *slot;
     visit->resource = NULL;
     visit->slot = index;
-    pool->slots[index].permit = false; /* used now */
     twill__resource_exit(pool, turn);
     visit->doing = TWILL__DOING_CREATE;
     *code = pool->options.create(&visit->resource, &task);
@@ -35755,7 +35806,6 @@ static inline twill_status twill__resource_fit(twill__resource_visit *visit, uin
     twill__resource_enter(pool, turn);
     if (!why)
         return TWILL_OK;
-    pool->slots[index].permit = pool->options.create != NULL;
     visit->borrower.empty++;
     return TWILL_EMPTY;
 }
@@ -35769,11 +35819,7 @@ static inline bool twill__resource_refit(twill__resource_visit *visit, size_t k)
         borrower->leases[k].slot = borrower->leases[--borrower->got].slot;
         borrower->empty--;
     }
-    if (!twill__resource_ready(visit->pool, borrower))
-        return false;
-    if (borrower->for_ever) /* it goes on: what it has taken just now is not stuck */
-        (void)twill__resource_mark(visit->pool, borrower->thread, false);
-    return true;
+    return twill__resource_ready(visit->pool, borrower);
 }
 
 /* With the lock. OK: all in hand can be lent, and the lock is held. Else nothing is in hand, and
@@ -36304,12 +36350,54 @@ static inline twill_status twill__resource_maintain(struct twill_resource_pool *
 
 /* ---- the keeper ---- */
 
-static inline void twill__resource_keep(void *pool_)
+static void twill__resource_keep(void *pool);
+
+/* Under the lock, so that whoever looks for the keeper's handle finds it. */
+static inline bool twill__resource_start_keeper(struct twill_resource_pool *pool)
+{
+    twill__thrd *keeper = &pool->keeper[pool->keeper_turn];
+    memset(keeper, 0, sizeof *keeper);
+    keeper->fn = twill__resource_keep;
+    keeper->arg = pool;
+    keeper->cpu = UINT_MAX;
+    twill__thread_name(keeper, pool->options.name);
+    return twill__thread_start(keeper);
+}
+
+/* Under the lock: the keeper to join, since another one has come in its place; or NULL. */
+static inline twill__thrd *twill__resource_keeper_left(struct twill_resource_pool *pool)
+{
+    bool left = pool->keeper_left;
+    pool->keeper_left = false;
+    return left ? &pool->keeper[!pool->keeper_turn] : NULL;
+}
+
+/* A callback has ended the keeper: another one goes on. */
+static void twill__resource_keeper_ended(void *pool_)
 {
     struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
     twill__resource_turn turn;
-    /* relaxed: only this thread asks for its own number */
-    atomic_store_explicit(&pool->keeper_number, twill__thread_number(), memory_order_relaxed);
+    if (!twill__resource_here(pool))
+        return;
+    twill__resource_enter(pool, &turn);
+    if (!pool->stop) {
+        pool->keeper_turn = !pool->keeper_turn;
+        pool->keeper_left = twill__resource_start_keeper(pool);
+        if (!pool->keeper_left)
+            pool->keeper_turn = !pool->keeper_turn;
+    }
+    twill__resource_exit(pool, &turn);
+}
+
+static __attribute__((noinline)) void twill__resource_keep_on(struct twill_resource_pool *pool)
+{
+    twill__resource_turn turn;
+    twill__thrd *left;
+    twill__resource_enter(pool, &turn);
+    left = twill__resource_keeper_left(pool);
+    twill__resource_exit(pool, &turn);
+    if (left)
+        twill__thread_join(left);
     twill__resource_enter(pool, &turn);
     while (!pool->stop) { /* exit: destroy says so; a callback has forked, and this is the child */
         twill__node node;
@@ -36332,10 +36420,21 @@ static inline void twill__resource_keep(void *pool_)
     twill__resource_exit(pool, &turn);
 }
 
+static void twill__resource_keep(void *pool_)
+{
+    struct twill_resource_pool *pool = (struct twill_resource_pool *)pool_;
+    /* relaxed: only this thread asks for its own number */
+    atomic_store_explicit(&pool->keeper_number, twill__thread_number(), memory_order_relaxed);
+    TWILL__GUARD_PUSH(twill__resource_keeper_ended, pool);
+    twill__resource_keep_on(pool);
+    TWILL__GUARD_POP(0);
+}
+
 /* Ends the keeper and joins it. The first caller does, and nobody needs it twice. */
 static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
 {
     twill__resource_turn turn;
+    twill__thrd *left;
     bool mine;
     twill__resource_enter(pool, &turn);
     mine = pool->kept;
@@ -36348,9 +36447,12 @@ static inline void twill__resource_stop_keeper(struct twill_resource_pool *pool)
             break; /* it looks at `stop` by itself */
         twill__resource_wake(&turn, word);
     }
+    left = mine ? twill__resource_keeper_left(pool) : NULL;
     twill__resource_exit(pool, &turn);
+    if (left)
+        twill__thread_join(left);
     if (mine)
-        twill__thread_join(&pool->keeper);
+        twill__thread_join(&pool->keeper[pool->keeper_turn]);
 }
 
 #endif
@@ -36379,18 +36481,6 @@ static inline void twill__resource_free_slots(struct twill_resource_pool *pool, 
         pool->slots[k].hotter = pool->free;
         pool->free = k;
     }
-}
-
-static inline bool twill__resource_start_keeper(struct twill_resource_pool *pool)
-{
-    if (!pool->options.maintain_every)
-        return true;
-    pool->keeper.fn = twill__resource_keep;
-    pool->keeper.arg = pool;
-    pool->keeper.cpu = UINT_MAX;
-    twill__thread_name(&pool->keeper, pool->options.name);
-    pool->kept = true;
-    return twill__thread_start(&pool->keeper);
 }
 
 static inline void twill__resource_init(struct twill_resource_pool *pool,
@@ -36451,7 +36541,12 @@ TWILL__DEFINE twill_status twill_resource_pool_create(twill_resource_pool **out,
     }
     pool->room = (uint32_t)max;
     twill__resource_free_slots(pool, 0);
-    if (!twill__resource_start_keeper(pool)) {
+    if (options->maintain_every) {
+        twill__lock(&pool->lock);
+        pool->kept = twill__resource_start_keeper(pool);
+        twill__unlock(&pool->lock);
+    }
+    if (pool->kept != (options->maintain_every != 0)) {
         TWILL_FREE(pool->slots);
         TWILL_FREE(pool);
         return TWILL_NO_THREAD;
@@ -36862,17 +36957,32 @@ TWILL__DEFINE twill_status twill_resource_pool_close(twill_resource_pool *pool)
     return twill__resource_answered(generation, TWILL_OK);
 }
 
-TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
-                                                           twill_until until)
+/* With the lock of a closed pool, which it holds at the end: what is idle ends, since `destroy` has
+   ended the thread that was to do it. False: this is a child, and there is no lock to hold. */
+static inline bool twill__resource_end_rest(twill_resource_pool *pool, twill__resource_turn *turn)
+{
+    if (!pool->idle || pool->busy) /* busy: who is at it ends them, or tells who waits for it */
+        return true;
+    pool->busy++;
+    TWILL__GUARD_PUSH(twill__resource_not_busy, pool);
+    twill__resource_leave(pool, turn);
+    TWILL__GUARD_POP(0);
+    if (!twill__resource_here(pool))
+        return false;
+    twill__resource_enter(pool, turn);
+    pool->busy--;
+    return true;
+}
+
+/* Waits until nothing is left, or (EMPTY) until what is idle is left to somebody. */
+static inline twill_status twill__resource_drained(twill_resource_pool *pool, twill_until until)
 {
     twill__resource_turn turn;
     twill_status status = TWILL_OK;
     twill__node node;
-    if (!pool)
-        return TWILL_INVALID;
-    if (!twill__resource_here(pool))
-        return TWILL_FORKED;
     twill__resource_enter(pool, &turn);
+    if (pool->closed && !twill__resource_end_rest(pool, &turn))
+        return TWILL_FORKED;
     if (!pool->closed) {
         status = TWILL_INVALID;
     } else if (pool->total) {
@@ -36887,11 +36997,26 @@ TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *
     twill__list_append(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
     status = twill__wait(&node, until);
-    if (status == TWILL_OK)
+    if (status == TWILL_OK && node.answer == TWILL_OK)
         return TWILL_OK; /* the pool may be gone */
+    if (status == TWILL_OK)
+        return TWILL_EMPTY;
     twill__resource_enter(pool, &turn);
     twill__list_remove(&pool->drainers, &node);
     twill__resource_exit(pool, &turn);
+    return status;
+}
+
+TWILL__DEFINE twill_status twill_resource_pool_drain_until(twill_resource_pool *pool,
+                                                           twill_until until)
+{
+    twill_status status = TWILL_EMPTY;
+    if (!pool)
+        return TWILL_INVALID;
+    if (!twill__resource_here(pool))
+        return TWILL_FORKED;
+    while (status == TWILL_EMPTY) /* exit: each turn ends what a close has left, or waits */
+        status = twill__resource_drained(pool, until);
     return status;
 }
 
@@ -36914,6 +37039,8 @@ TWILL__DEFINE twill_status twill_resource_pool_destroy(twill_resource_pool *pool
         if (!twill__resource_here(pool))
             return TWILL_FORKED;
         twill__resource_enter(pool, &turn);
+    } else if (!twill__resource_end_rest(pool, &turn)) {
+        return TWILL_FORKED;
     }
     /* relaxed: only the keeper itself has this number */
     if (atomic_load_explicit(&pool->keeper_number, memory_order_relaxed) ==
