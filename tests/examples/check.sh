@@ -15,8 +15,6 @@ passed=0 failed=0 skipped=0
 pass() { passed=$((passed + 1)); }
 fail() { failed=$((failed + 1)); echo "FAIL examples: $1"; [ ! -s "$W/log" ] || tail -n 15 "$W/log" | sed -e 's/^/  | /'; }
 
-mkdir -p "$W"
-$CC -std=c11 -O1 tests/snippets/snippets.c -o "$W/compare" || { echo "0 passed, 1 failed"; exit 1; }
 WARN="-Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes -Werror"
 FLAGS=${FLAGS:--O0}
 
@@ -40,6 +38,8 @@ if [ "${1:-}" = --build ]; then
     build "$2"
     exit 0
 fi
+mkdir -p "$W"
+$CC -std=c11 -O1 tests/snippets/snippets.c -o "$W/compare" || { echo "0 passed, 1 failed"; exit 1; }
 sources=$(ls examples/*.c examples/*/*.c 2>/dev/null)
 [ -n "$sources" ] || { echo "SKIP examples: there are none"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
 mains=$(grep -l '^int main\b' $sources)
