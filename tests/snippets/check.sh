@@ -2,8 +2,8 @@
 # check.sh - every C example in README.md, docs/ and the manuals of the headers compiles without a warning; the whole
 # programs also run, within 20 s, and print what the text says they print. The rules: snippets.c, CONTRIBUTING.md. The
 # names of twill in the texts are those of the headers.
-# The example of a manual is compiled with the code of its header, from a folder with that header alone. The others
-# are linked to code that is compiled once; FULL=1 compiles each just as it stands.
+# Programs are linked to code that is compiled once; FULL=1 compiles each just as it stands. The example of a manual is
+# looked at with the code of its header too, from a folder with that header alone.
 set -u
 CC=${CC:-cc}
 BUILD=${BUILD:-build}
@@ -14,22 +14,25 @@ COMPILE="$CC -std=c11 $WARN $FLAGS -g0 -pthread"
 
 # An example may use what POSIX adds; it must not need the switch for the header itself.
 build() {  # path of the .c file, where it stands
-    case ${FULL:-}$2 in
-    patterns/twill_*.h* | 1patterns/twill_*)
-        rm -rf "$stem.alone"
-        mkdir -p "$stem.alone"
-        cp "${2%%:*}" "$stem.alone/"
-        $COMPILE -I"$stem.alone" "$1" -o "$stem" -lm ;;
-    1*)
-        $COMPILE -Ipatterns "$1" -o "$stem" -lm ;;
-    *)
-        if grep -q '^#include "twill' "$1" && ! grep -q '^#define TWILL_IMPLEMENTATION$' "$1"; then
-            echo "nothing in it defines TWILL_IMPLEMENTATION"
-            return 1
-        fi
-        sed -e 's/^#define TWILL_IMPLEMENTATION$//' "$1" >"$stem.short.c"
-        $COMPILE -Ipatterns "$stem.short.c" "$BUILD/tests/twill.o" -o "$stem" -lm ;;
+    beside=patterns
+    case $2 in
+    patterns/twill_*.h*)
+        beside=$stem.alone
+        rm -rf "$beside"
+        mkdir -p "$beside"
+        cp "${2%%:*}" "$beside/" ;;
     esac
+    if [ -n "${FULL:-}" ]; then
+        $COMPILE -I"$beside" "$1" -o "$stem" -lm
+        return
+    fi
+    if grep -q '^#include "twill' "$1" && ! grep -q '^#define TWILL_IMPLEMENTATION$' "$1"; then
+        echo "nothing in it defines TWILL_IMPLEMENTATION"
+        return 1
+    fi
+    [ "$beside" = patterns ] || $COMPILE -I"$beside" -fsyntax-only "$1" || return 1
+    sed -e 's/^#define TWILL_IMPLEMENTATION$//' "$1" >"$stem.short.c"
+    $COMPILE -I"$beside" "$stem.short.c" "$BUILD/tests/twill.o" -o "$stem" -lm
 }
 
 one() {  # path of the .c file, kind, where it stands
