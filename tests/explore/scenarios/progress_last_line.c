@@ -1,0 +1,54 @@
+/* The last line of a bar is not written twice, whoever else writes between the frame that shows it and the
+   moment at which the bar is known to have ended; and totals that two threads raise add up. A renderer
+   that is left behind frees the screen after main.
+   EXPLORE: --no-leaks */
+#undef NDEBUG
+#include <assert.h>
+#include <string.h>
+#include <unistd.h>
+
+#define TWILL_IMPLEMENTATION
+#include "twill_progress_tracker.h"
+
+static twill_progress *root;
+
+static void logs(void *nothing)
+{
+    (void)nothing;
+    assert(twill_progress_log(root, "meanwhile") == 9);
+    twill_progress_add_total(root, 2);
+}
+
+int main(void)
+{
+    twill__thrd other = {.fn = logs, .cpu = UINT_MAX};
+    twill_progress_options options = {.style = TWILL_PROGRESS_LINES, .interval = TWILL_SEC(5)};
+    twill_progress *child;
+    twill_progress_view view;
+    int ends[2];
+    char text[2000], *first;
+    ssize_t length;
+
+    assert(pipe(ends) == 0);
+    options.fd = ends[1];
+    assert(twill_progress_create(&root, &options) == TWILL_OK);
+    options = (twill_progress_options){.parent = root};
+    assert(twill_progress_create(&child, &options) == TWILL_OK);
+    assert(twill__thread_start(&other));
+    assert(twill_progress_finish(child, TWILL_CANCELLED) == TWILL_OK);
+    twill_progress_add_total(root, 3);
+    twill__thread_join(&other);
+    twill_progress_get_view(root, &view);
+    assert(view.total == 5);
+    assert(twill_progress_destroy(child) == TWILL_OK);
+    assert(twill_progress_destroy(root) == TWILL_OK);
+    close(ends[1]);
+    length = read(ends[0], text, sizeof text - 1);
+    assert(length > 0);
+    text[length] = '\0';
+    close(ends[0]);
+    assert(strstr(text, "meanwhile\n"));
+    first = strstr(text, "cancelled"); /* or none: finish waits for a second at most */
+    assert(!first || !strstr(first + 1, "cancelled"));
+    return 0;
+}
