@@ -11,6 +11,8 @@
 
 static atomic_uint asserted;
 #define TWILL_ASSERT(condition) ((condition) ? (void)0 : (void)atomic_fetch_add(&asserted, 1))
+static long long stuck_after = 1000000000; /* nanoseconds: a second, as ever */
+#define TWILL__SCREEN_STUCK stuck_after
 #define TWILL_IMPLEMENTATION
 #include "twill_progress_tracker.h"
 
@@ -802,6 +804,25 @@ TEST(going_back_starts_the_rate_anew)
     CHECK(twill__speed_now(&speed, 2000) > 9.99 && twill__speed_now(&speed, 2000) < 10.01);
 }
 
+/* What no double or no clock can say is not said: a rate in no time, a part of for ever. */
+TEST(rates_at_the_edge)
+{
+    twill_progress *progress = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+    twill__speed rate;
+
+    twill__speed_start(&rate, TWILL_FOREVER, 1000, 0);
+    twill__speed_tick(&rate, 1001, 5); /* a nanosecond weighs nothing in that memory */
+    CHECK(twill__speed_now(&rate, 10) == 0 && twill__speed_left(&rate, 10) == -1);
+    twill__speed_start(&rate, TWILL_SEC(1), 0, 0);
+    twill__speed_tick(&rate, TWILL_SEC(1), 1);
+    CHECK_EQ(twill__speed_left(&rate, UINT64_MAX), INT64_MAX);
+    twill_progress_add(progress, 5);
+    twill_progress_finish(progress, TWILL_OK);
+    progress->ended = progress->created; /* as on a clock that is coarse */
+    CHECK(view_of(progress).rate == 0 && view_of(progress).elapsed == 0);
+    twill_progress_destroy(progress);
+}
+
 TEST(a_first_set_is_where_an_earlier_run_left_off)
 {
     twill_progress *progress =
@@ -921,6 +942,52 @@ TEST(a_counter_on_a_terminal)
         free(term);
         tape_close(tape);
     }
+}
+
+/* A log line before the first frame has nothing to move out of the way; while a counter is suspended
+   it is not drawn. */
+TEST(a_counter_that_has_shown_nothing)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *progress = make((twill_progress_options){.total = 3,
+                                                             .label = "Work",
+                                                             .style = TWILL_PROGRESS_COUNTER,
+                                                             .draw_by = TWILL_PROGRESS_EACH,
+                                                             .fd = tape->out});
+
+    CHECK_EQ(twill_progress_log(progress, "first"), 5);
+    CHECK_STR(tape_read(tape), "first\n");
+    twill_progress_suspend(progress);
+    twill_progress_add(progress, 1);
+    CHECK_STR(tape_read(tape), "");
+    twill_progress_resume(progress);
+    twill_progress_add(progress, 1);
+    CHECK_STR(tape_read(tape), "\rWork: 2/3 (66%)");
+    twill_progress_destroy(progress);
+    tape_close(tape);
+}
+
+/* The end of a child is the counter's turn too, if anything is shown of it yet. */
+TEST(a_counter_counts_a_child_that_ends)
+{
+    struct tape *tape = tape_pipe();
+    twill_progress *root = make((twill_progress_options){.total = 3,
+                                                         .label = "Work",
+                                                         .style = TWILL_PROGRESS_COUNTER,
+                                                         .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                         .fd = tape->out});
+
+    for (int shown = 0; shown < 2; shown++) {
+        twill_progress *child =
+            make((twill_progress_options){.total = 1, .parent = root, .weight = 1});
+        if (shown)
+            twill_progress_draw(root);
+        twill_progress_add(child, 1);
+        CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+        CHECK_STR(tape_read(tape), shown ? "\rWork: 1/3 (33%)\rWork: 2/3 (66%)" : "");
+    }
+    twill_progress_destroy(root);
+    tape_close(tape);
 }
 
 TEST(log_has_a_format)
@@ -1615,6 +1682,137 @@ TEST(more_bars_than_lines)
     tape_close(tape);
 }
 
+/* A terminal that has become lower: the bars that have no line any more are taken off. */
+TEST(fewer_lines_than_bars_drawn)
+{
+    struct tape *tape = tape_terminal(60, 12);
+    twill_progress *root, *child[4];
+
+    plain_environment();
+    root = make((twill_progress_options){
+        .total = 9, .label = "all", .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
+    for (int i = 0; i < 4; i++)
+        child[i] = make((twill_progress_options){.total = 5, .label = "part", .parent = root});
+    twill_progress_add(root, 1);
+    for (unsigned rows = 12; rows; rows = rows == 12 ? 3 : rows == 3 ? 1 : 0) {
+        unsigned bars = rows == 12 ? 5 : rows == 3 ? 2 : 1;
+        struct term *term;
+        tape_resize(tape, 60, rows);
+        twill_progress_add(child[0], 1);
+        term = tape_show(tape, 60, 12);
+        CHECK_EQ(term->unknown, 0);
+        CHECK(strncmp(term_line(term, 0), "all  11% [", 10) == 0);
+        for (unsigned row = 0; row < 6; row++)
+            CHECK_EQ(term_cells(term, row) != 0, row < bars);
+        free(term);
+    }
+    for (int i = 0; i < 4; i++)
+        twill_progress_destroy(child[i]);
+    twill_progress_destroy(root);
+    tape_close(tape);
+}
+
+/* Children that end and have no line: nothing was shown of the one yet, and the other's terminal is
+   somebody else's for now. The root's last line comes all the same. */
+TEST(children_end_unseen)
+{
+    struct tape *tape = tape_terminal(60, 12);
+    twill_progress *root, *quiet, *late;
+    struct term *term;
+
+    plain_environment();
+    root = make((twill_progress_options){
+        .total = 4, .label = "all", .fd = tape->out, .draw_by = TWILL_PROGRESS_EACH});
+    quiet = make((twill_progress_options){
+        .label = "quiet", .parent = root, .weight = 1, .quiet_for = TWILL_SEC(100)});
+    late = make((twill_progress_options){.label = "late", .parent = root, .weight = 1});
+    CHECK_EQ(twill_progress_destroy(quiet), TWILL_OK);
+    twill_progress_suspend(root);
+    tape_forget(tape);
+    CHECK_EQ(twill_progress_destroy(late), TWILL_OK);
+    CHECK_STR(tape_read(tape), "");
+    CHECK_EQ(view_of(root).done, 2);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+    term = tape_show(tape, 60, 12);
+    CHECK(strncmp(term_line(term, 0), "all  50% [", 10) == 0);
+    CHECK(term->row == 1 && term_cells(term, 1) == 0);
+    free(term);
+    tape_close(tape);
+}
+
+static void count_ends(const twill_progress_view *view, const twill_task *task)
+{
+    *(unsigned *)task->context += view->finished;
+}
+
+/* Where finish stands that waits for its turn to draw. */
+static void begin_to_end(twill_progress *progress)
+{
+    twill__lock(&progress->screen->lock);
+    progress->ended = twill_now();
+    atomic_store(&progress->state, TWILL__PROGRESS_ENDING);
+    twill__unlock(&progress->screen->lock);
+}
+
+static unsigned times(const char *text, const char *part)
+{
+    unsigned n = 0;
+
+    for (; (text = strstr(text, part)) != NULL; text++)
+        n++;
+    return n;
+}
+
+/* More bars than a frame holds: what ends is drawn once in any case, and told once. */
+TEST(more_bars_than_a_frame_holds)
+{
+    enum { MANY = 100 };
+    static const twill_progress_style styles[] = {TWILL_PROGRESS_BAR, TWILL_PROGRESS_LINES,
+                                                  TWILL_PROGRESS_JSON};
+
+    plain_environment();
+    for (int k = 0; k < 3; k++) {
+        struct tape *tape = tape_pipe();
+        twill_progress *root = make((twill_progress_options){.style = styles[k],
+                                                             .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                             .interval = 1,
+                                                             .width = 250,
+                                                             .fd = tape->out});
+        twill_progress *child[MANY];
+        unsigned ends[MANY] = {0};
+        char label[200];
+        for (int i = 0; i < MANY; i++) {
+            memset(label, '.', sizeof label);
+            sprintf(label, "<%d>", i);
+            label[strlen(label)] = '.';
+            label[sizeof label - 1] = '\0';
+            child[i] = make((twill_progress_options){
+                .label = label, .parent = root, .on_view = count_ends, .context = &ends[i]});
+        }
+        begin_to_end(child[MANY - 1]);
+        twill_progress_draw(root);
+        CHECK_EQ(child[MANY - 1]->state, TWILL__PROGRESS_ENDED);
+        tape_read(tape);
+        CHECK(strstr(tape->bytes, "<20>") && !strstr(tape->bytes, "<98>"));
+        CHECK_EQ(times(tape->bytes, "<99>"), 1);
+        tape_forget(tape);
+        for (int i = 0; i < MANY - 1; i++)
+            begin_to_end(child[i]);
+        for (int i = 0; i < MANY && child[MANY - 2]->state != TWILL__PROGRESS_ENDED; i++)
+            twill_progress_draw(root);
+        tape_read(tape);
+        for (int i = 0; i < MANY; i++) {
+            sprintf(label, "<%d>", i);
+            CHECK_EQ(ends[i], 1);
+            CHECK(times(tape->bytes, label) == (i != MANY - 1) || styles[k] == TWILL_PROGRESS_BAR);
+            CHECK_EQ(twill_progress_destroy(child[i]), TWILL_OK);
+            CHECK_EQ(ends[i], 1);
+        }
+        CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+        tape_close(tape);
+    }
+}
+
 TEST(a_bar_may_vanish_at_the_end)
 {
     struct tape *tape = tape_terminal(60, 12);
@@ -1663,6 +1861,25 @@ TEST(an_unknown_total_has_a_walking_mark)
     }
     twill_progress_destroy(progress);
     tape_close(tape);
+}
+
+/* Nor has it a mark any more when it has ended, and it is full only when all went well. */
+TEST(an_unknown_total_ends_full_or_empty)
+{
+    for (int failed = 0; failed < 2; failed++) {
+        struct tape *tape = tape_pipe();
+        twill_progress *progress = make((twill_progress_options){.style = TWILL_PROGRESS_BAR,
+                                                                 .draw_by = TWILL_PROGRESS_EACH,
+                                                                 .ascii = true,
+                                                                 .no_color = true,
+                                                                 .width = 60,
+                                                                 .fd = tape->out});
+        CHECK_EQ(twill_progress_finish(progress, failed ? TWILL_FAILED : TWILL_OK), TWILL_OK);
+        tape_read(tape);
+        CHECK(strstr(tape->bytes, failed ? "[          " : "[==========") != NULL);
+        twill_progress_destroy(progress);
+        tape_close(tape);
+    }
 }
 
 /* ---- background ---- */
@@ -1765,11 +1982,18 @@ TEST(a_background_job_leaves_the_terminal_alone)
     tape_close(tape);
 }
 
+static void leave(int signal_)
+{
+    (void)signal_;
+    _exit(0);
+}
+
 static void two_bars(int fd)
 {
     twill_progress *root, *child;
 
     plain_environment();
+    signal(SIGTERM, leave);
     root = make((twill_progress_options){.fd = fd, .interval = TWILL_MS(20)});
     child = make((twill_progress_options){.parent = root});
     for (;;) {
@@ -1799,7 +2023,7 @@ static bool drawn_anew_after_a_stop(void)
     CHECK(tape_await(tape, "<=>"));
     CHECK(tape_await(tape, "\x1b[1A"));
     anew = strstr(tape->bytes, "<=>") < strstr(tape->bytes, "\x1b[1A");
-    kill(pid, SIGKILL);
+    kill(pid, SIGTERM);
     waitpid(pid, &status, 0);
     tape_close(tape);
     return anew;
@@ -2192,10 +2416,15 @@ TEST(a_forked_child_counts_and_does_not_draw)
     twill_progress *progress = make((twill_progress_options){
         .total = 10, .style = TWILL_PROGRESS_LINES, .fd = tape->out, .interval = TWILL_MS(1)});
     twill_progress *child = make((twill_progress_options){.total = 5, .parent = progress});
+    twill_progress *over =
+        make((twill_progress_options){.style = TWILL_PROGRESS_JSON, .fd = tape->out});
+    twill_progress *called = make((twill_progress_options){
+        .style = TWILL_PROGRESS_JSON, .draw_by = TWILL_PROGRESS_BY_CALL, .fd = tape->out});
     pid_t pid;
     int status = 0;
 
     twill_progress_add(progress, 2);
+    twill_progress_finish(over, TWILL_OK);
     fflush(stdout);
     pid = fork();
     if (pid == 0) {
@@ -2217,6 +2446,9 @@ TEST(a_forked_child_counts_and_does_not_draw)
         CHECK_EQ(twill_progress_finish(progress, TWILL_OK), TWILL_FORKED);
         CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
         CHECK_EQ(twill_progress_destroy(progress), TWILL_OK);
+        CHECK(view_of(called).percent == -1 && !view_of(called).total_known);
+        CHECK_EQ(twill_progress_destroy(called), TWILL_OK);
+        CHECK_EQ(twill_progress_destroy(over), TWILL_OK);
         CHECK_EQ(faults_live(), 0); /* the renderer's part too */
         CHECK_STR(tape_read(own), "");
         other = make((twill_progress_options){.total = 1, /* its own are as ever */
@@ -2234,6 +2466,8 @@ TEST(a_forked_child_counts_and_does_not_draw)
     CHECK_EQ(view_of(progress).done, 2);
     twill_progress_destroy(child);
     twill_progress_destroy(progress);
+    twill_progress_destroy(called);
+    twill_progress_destroy(over);
     tape_close(tape);
 }
 
@@ -2457,7 +2691,292 @@ TEST(children_that_are_left_behind_are_an_assertion)
     CHECK_EQ(twill_progress_destroy(inner), TWILL_OK);
     CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
     CHECK_STR(tape_read(tape), "still\n");
+
+    root = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT});
+    child = make((twill_progress_options){.parent = root});
+    inner = make((twill_progress_options){.parent = child});
+    CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+    CHECK_EQ(atomic_load(&asserted), 2);
+    CHECK_EQ(twill_progress_create(&child, &(twill_progress_options){.parent = inner}),
+             TWILL_CLOSED); /* it is nobody's, and so would this one be */
+    CHECK_EQ(twill_progress_destroy(inner), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
     CHECK_EQ(faults_live(), live);
+    tape_close(tape);
+}
+
+static void count_calls(const twill_progress_view *view, const twill_task *task)
+{
+    (void)view;
+    ++*(unsigned *)task->context;
+}
+
+/* The end of a child is not the root's turn to be looked at. */
+TEST(a_child_that_ends_tells_nobody_else)
+{
+    unsigned ends = 0, calls = 0;
+    twill_progress *root = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT,
+                                                         .draw_by = TWILL_PROGRESS_BY_UPDATER,
+                                                         .interval = TWILL_SEC(1000),
+                                                         .on_view = count_calls,
+                                                         .context = &calls});
+    twill_progress *child =
+        make((twill_progress_options){.parent = root, .on_view = count_ends, .context = &ends});
+
+    twill_progress_set(child, 7); /* draws, being the first */
+    twill_progress_set(child, 8);
+    CHECK_EQ(calls, 1);
+    CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+    CHECK(calls == 1 && ends == 1);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+    CHECK_EQ(calls, 2);
+}
+
+/* ---- callbacks and writes that take long ---- */
+
+struct gate {
+    atomic_bool inside, open, wait_for_end;
+    atomic_uint finals;
+    twill_progress *progress;
+    twill_status ends;
+};
+
+static void await_true(atomic_bool *flag)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+
+    while (!atomic_load(flag) && twill_now() < end)
+        twill_sleep(twill_within(TWILL_US(100)));
+    CHECK(atomic_load(flag));
+}
+
+static void await_state(twill_progress *progress, uint32_t state)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+
+    while (atomic_load(&progress->state) != state && twill_now() < end)
+        twill_sleep(twill_within(TWILL_US(100)));
+    CHECK_EQ(atomic_load(&progress->state), state);
+}
+
+static void view_at_gate(const twill_progress_view *view, const twill_task *task)
+{
+    struct gate *gate = task->context;
+
+    if (view->finished) {
+        atomic_fetch_add(&gate->finals, 1);
+        gate->ends = twill_progress_finish(gate->progress, TWILL_OK);
+        return;
+    }
+    atomic_store(&gate->inside, true);
+    if (atomic_load(&gate->wait_for_end))
+        await_state(gate->progress, TWILL__PROGRESS_ENDED);
+    else
+        await_true(&gate->open);
+    atomic_store(&gate->inside, false);
+}
+
+static void draw_it(void *progress)
+{
+    twill_progress_draw(progress);
+}
+
+/* Somebody's on_view does not come back: who ends a bar gives up its turn to draw, not its on_view. */
+TEST(the_end_of_a_bar_while_another_callback_hangs)
+{
+    struct tape *tape = tape_pipe();
+    struct gate root = {.ends = TWILL_OK}, child = {.ends = TWILL_OK};
+    twill__thrd thread;
+
+    stuck_after = TWILL_MS(10);
+    root.progress = make((twill_progress_options){.style = TWILL_PROGRESS_LINES,
+                                                  .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                  .on_view = view_at_gate,
+                                                  .context = &root,
+                                                  .fd = tape->out});
+    child.progress = make((twill_progress_options){
+        .label = "part", .parent = root.progress, .on_view = view_at_gate, .context = &child});
+    begin_threads(&thread, 1, draw_it, root.progress);
+    await_true(&root.inside);
+    CHECK_EQ(twill_progress_finish(child.progress, TWILL_OK), TWILL_OK);
+    CHECK(atomic_load(&root.inside) && atomic_load(&child.finals) == 1);
+    CHECK_EQ(child.ends, TWILL_DEADLOCK);
+    atomic_store(&root.open, true);
+    join_threads(&thread, 1);
+    CHECK_EQ(twill_progress_destroy(child.progress), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(root.progress), TWILL_OK);
+    CHECK(atomic_load(&root.finals) == 1 && atomic_load(&child.finals) == 1);
+    stuck_after = TWILL_SEC(1);
+    tape_close(tape);
+}
+
+/* And its own on_view is waited for. */
+TEST(the_end_of_a_bar_while_its_callback_runs)
+{
+    struct gate gate = {.wait_for_end = true};
+    twill__thrd thread;
+
+    stuck_after = TWILL_MS(10);
+    twill_progress *root = make((twill_progress_options){.style = TWILL_PROGRESS_SILENT,
+                                                         .draw_by = TWILL_PROGRESS_BY_CALL});
+    gate.progress =
+        make((twill_progress_options){.parent = root, .on_view = view_at_gate, .context = &gate});
+    begin_threads(&thread, 1, draw_it, root);
+    await_true(&gate.inside);
+    CHECK_EQ(twill_progress_finish(gate.progress, TWILL_OK), TWILL_OK);
+    CHECK(!atomic_load(&gate.inside) && atomic_load(&gate.finals) == 1);
+    join_threads(&thread, 1);
+    CHECK_EQ(twill_progress_destroy(gate.progress), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+    stuck_after = TWILL_SEC(1);
+}
+
+static void slow_view(const twill_progress_view *view, const twill_task *task)
+{
+    struct gate *gate = task->context;
+
+    if (view->finished) {
+        atomic_fetch_add(&gate->finals, 1);
+        return;
+    }
+    atomic_store(&gate->inside, true);
+    await_state(gate->progress, TWILL__PROGRESS_ENDING);
+    twill_sleep(twill_within(TWILL_MS(8)));
+    atomic_store(&gate->inside, false);
+}
+
+/* The renderer is left behind when it hangs in a write, not when a callback takes its time. */
+TEST(a_slow_callback_is_waited_for)
+{
+    struct gate gate = {.ends = TWILL_OK};
+    long live = faults_live();
+
+    stuck_after = TWILL_MS(1);
+    CHECK_EQ(twill_progress_create(&gate.progress,
+                                   &(twill_progress_options){.style = TWILL_PROGRESS_SILENT,
+                                                             .interval = TWILL_MS(1),
+                                                             .on_view = slow_view,
+                                                             .context = &gate}),
+             TWILL_OK);
+    await_true(&gate.inside);
+    CHECK_EQ(twill_progress_finish(gate.progress, TWILL_OK), TWILL_OK);
+    CHECK(!atomic_load(&gate.inside) && atomic_load(&gate.finals) == 1);
+    CHECK_EQ(twill_progress_destroy(gate.progress), TWILL_OK);
+    CHECK_EQ(faults_live(), live); /* its thread has ended */
+    stuck_after = TWILL_SEC(1);
+}
+
+static void log_it(void *progress)
+{
+    CHECK_EQ(twill_progress_log(progress, "at last"), 7);
+}
+
+/* Not a byte has room any more, and a writer waits. */
+static void tape_fill(struct tape *tape)
+{
+    char filling[4096];
+
+    memset(filling, '.', sizeof filling);
+    fcntl(tape->out, F_SETFL, O_NONBLOCK);
+    for (size_t size = sizeof filling; size; size /= 64)
+        while (write(tape->out, filling, size) > 0)
+            continue;
+    fcntl(tape->out, F_SETFL, 0);
+}
+
+/* A renderer that is left behind while it waits for another's write, or for another's turn, touches
+   nothing when it comes to. */
+TEST(a_renderer_that_waits_is_left_behind)
+{
+    for (int at_turn = 0; at_turn < 2; at_turn++) {
+        struct tape *tape = tape_pipe();
+        long live = faults_live();
+        struct gate gate = {.ends = TWILL_OK};
+        twill__thrd thread;
+        twill_ns end = twill_now() + TWILL_SEC(20);
+        atomic_store(&gate.open, true);
+        stuck_after = TWILL_MS(10);
+        gate.progress = make((twill_progress_options){.style = TWILL_PROGRESS_LINES,
+                                                      .interval = TWILL_SEC(1000),
+                                                      .on_view = at_turn ? view_at_gate : NULL,
+                                                      .context = at_turn ? &gate : NULL,
+                                                      .fd = tape->out});
+        CHECK(tape_await(tape, "Progress: 0")); /* its first frame */
+        atomic_store(&gate.wait_for_end, true);
+        if (!at_turn)
+            tape_fill(tape);
+        begin_threads(&thread, 1, at_turn ? draw_it : log_it, gate.progress);
+        if (at_turn)
+            await_true(&gate.inside);
+        while (!atomic_load(&gate.progress->screen->io) && !at_turn && twill_now() < end)
+            twill_sleep(twill_within(TWILL_US(100)));
+        CHECK_EQ(twill_progress_finish(gate.progress, TWILL_OK), TWILL_OK);
+        CHECK_EQ(atomic_load(&gate.progress->screen->blocked), TWILL__RENDERER_ABANDONED);
+        CHECK_EQ(atomic_load(&gate.finals), at_turn);
+        tape_forget(tape);
+        join_threads(&thread, 1);
+        CHECK_EQ(twill_progress_destroy(gate.progress), TWILL_OK);
+        while (faults_live() > live && twill_now() < end)
+            twill_sleep(twill_within(TWILL_US(100)));
+        CHECK_EQ(faults_live(), live);
+        stuck_after = TWILL_SEC(1);
+        tape_close(tape);
+    }
+}
+
+static void cancel_it(void *progress)
+{
+    CHECK_EQ(twill_progress_finish(progress, TWILL_CANCELLED), TWILL_OK);
+}
+
+/* A child that ends while the last frame is being written has no line any more, and it ends. */
+TEST(a_child_that_ends_during_the_last_frame)
+{
+    struct tape *tape = tape_pipe();
+    twill__thrd thread;
+
+    tape_fill(tape);
+    twill_progress *root = make((twill_progress_options){
+        .style = TWILL_PROGRESS_LINES, .draw_by = TWILL_PROGRESS_BY_CALL, .fd = tape->out});
+    twill_progress *child = make((twill_progress_options){.label = "part", .parent = root});
+    begin_threads(&thread, 1, cancel_it, root);
+    await_state(root, TWILL__PROGRESS_ENDING);
+    while (!atomic_load(&root->screen->io))
+        twill_sleep(twill_within(TWILL_US(100)));
+    twill_sleep(twill_within(TWILL_MS(1)));
+    begin_to_end(child);
+    CHECK(tape_await(tape, "cancelled\n"));
+    join_threads(&thread, 1);
+    CHECK_EQ(child->state, TWILL__PROGRESS_ENDED);
+    twill_progress_destroy(child);
+    twill_progress_destroy(root);
+    tape_read(tape);
+    CHECK(tape->bytes[tape->length - 1] == '\n');
+    tape_close(tape);
+}
+
+/* A child that ends while a frame is being written has its last line in the next. */
+TEST(a_child_that_ends_during_a_frame)
+{
+    struct tape *tape = tape_pipe();
+    twill__thrd thread;
+
+    tape_fill(tape);
+    twill_progress *root = make((twill_progress_options){
+        .style = TWILL_PROGRESS_LINES, .interval = TWILL_MS(1), .fd = tape->out});
+    twill_progress *child = make((twill_progress_options){.label = "part", .parent = root});
+    while (atomic_load(&root->screen->blocked) != TWILL__RENDERER_BLOCKED ||
+           !atomic_load(&root->screen->io))
+        twill_sleep(twill_within(TWILL_US(100)));
+    twill_sleep(twill_within(TWILL_MS(1)));
+    begin_threads(&thread, 1, cancel_it, child);
+    await_state(child, TWILL__PROGRESS_ENDING);
+    CHECK(tape_await(tape, "cancelled"));
+    join_threads(&thread, 1);
+    twill_progress_destroy(child);
+    twill_progress_destroy(root);
+    tape_read(tape);
+    CHECK_EQ(times(tape->bytes, "cancelled"), 1);
     tape_close(tape);
 }
 

@@ -27,7 +27,9 @@ enum {
     TWILL__PROGRESS_UNIT = 32,
     TWILL__PROGRESS_CELLS = 40
 };
-#define TWILL__SCREEN_STUCK    TWILL_SEC(1) /* how long finish waits for a blocked terminal */
+#ifndef TWILL__SCREEN_STUCK
+#define TWILL__SCREEN_STUCK TWILL_SEC(1) /* how long finish waits for a blocked terminal */
+#endif
 #define TWILL__PROGRESS_SAMPLE TWILL_MS(10) /* views closer together share a sample */
 
 enum { TWILL__PROGRESS_RUNNING, TWILL__PROGRESS_ENDING, TWILL__PROGRESS_ENDED }; /* a bar */
