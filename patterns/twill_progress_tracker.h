@@ -6929,7 +6929,9 @@ enum {
     TWILL__PROGRESS_UNIT = 32,
     TWILL__PROGRESS_CELLS = 40
 };
-#define TWILL__SCREEN_STUCK    TWILL_SEC(1) /* how long finish waits for a blocked terminal */
+#ifndef TWILL__SCREEN_STUCK
+#define TWILL__SCREEN_STUCK TWILL_SEC(1) /* how long finish waits for a blocked terminal */
+#endif
 #define TWILL__PROGRESS_SAMPLE TWILL_MS(10) /* views closer together share a sample */
 
 enum { TWILL__PROGRESS_RUNNING, TWILL__PROGRESS_ENDING, TWILL__PROGRESS_ENDED }; /* a bar */
@@ -7479,6 +7481,16 @@ static inline bool twill__draft_closes(const twill__draft *draft, const twill_pr
     return draft->closes && twill__progress_ending(progress);
 }
 
+/* A bar that ends here is drawn with this frame, or needs no line. It is the frame's to take back (see
+   settle): a log line that comes between the two must not forget it. */
+static inline bool twill__draft_includes(const twill__draft *draft, twill_progress *progress)
+{
+    bool closes = twill__draft_closes(draft, progress);
+    if (closes)
+        progress->included = true;
+    return closes;
+}
+
 static inline bool twill__draft_has_room(const twill__draft *draft)
 {
     return draft->text.capacity - draft->text.length >= TWILL__SCREEN_LINE + 64;
@@ -7532,9 +7544,8 @@ static inline void twill__draft_bar(twill__draft *draft, const twill__screen *sc
 static inline void twill__draft_bars_ended(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
     for (twill_progress *p = screen->first; p; p = p->next) {
-        if (p == screen->root || !twill__draft_closes(draft, p) || !twill__draft_has_room(draft))
+        if (p == screen->root || !twill__draft_has_room(draft) || !twill__draft_includes(draft, p))
             continue;
-        p->included = true;
         if (p->clear_at_end || twill__progress_quiet(p, now) || !draft->visible)
             continue;
         twill__draft_bar(draft, screen, p, now);
@@ -7553,9 +7564,8 @@ static inline bool twill__draft_child_ends(const twill__draft *draft, const twil
 static inline void twill__draft_bars_live(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
     for (twill_progress *p = screen->first; p; p = p->next) {
-        if ((p != screen->root && twill__draft_closes(draft, p) && p->included) ||
-            twill__progress_quiet(p, now))
-            continue;
+        if ((p != screen->root && twill__draft_closes(draft, p)) || twill__progress_quiet(p, now))
+            continue; /* what ends stands above, or in the next frame */
         if (draft->lines >= draft->rows || !twill__draft_has_room(draft))
             break;
         twill__print_code(&draft->text, draft->lines ? "\n\r" : "\r");
@@ -7566,10 +7576,11 @@ static inline void twill__draft_bars_live(twill__draft *draft, twill__screen *sc
 
 static inline void twill__draft_bars(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
-    bool final = twill__draft_closes(draft, screen->root),
-         changes = draft->log_length || twill__draft_child_ends(draft, screen);
+    bool final = twill__draft_includes(draft, screen->root),
+         vanishes = final && screen->root->clear_at_end,
+         anew = vanishes || draft->log_length || twill__draft_child_ends(draft, screen);
     size_t start;
-    if (changes || (final && screen->root->clear_at_end)) {
+    if (anew) {
         twill__draft_clear(draft, screen);
         twill__print_raw(&draft->text, draft->log, draft->log_length);
         twill__draft_bars_ended(draft, screen, now);
@@ -7580,16 +7591,13 @@ static inline void twill__draft_bars(twill__draft *draft, twill__screen *screen,
     }
     start = draft->text.length;
     draft->lines = 0;
-    if (draft->visible && (draft->due || screen->shown_lines) &&
-        !(final && screen->root->clear_at_end))
+    if (draft->visible && (draft->due || screen->shown_lines) && !vanishes)
         twill__draft_bars_live(draft, screen, now);
     draft->hash = twill__draft_hash(draft->text.data + start, draft->text.length - start);
-    if (!changes && !final && draft->hash == screen->shown_hash &&
-        draft->lines == screen->shown_lines)
+    if (!anew && !final && draft->hash == screen->shown_hash)
         draft->text.length = 0; /* nothing has changed */
-    else if (!changes && draft->lines < screen->shown_lines &&
-             !(final && screen->root->clear_at_end))
-        twill__print_code(&draft->text, draft->lines ? "\x1b[J" : "\r\x1b[J");
+    else if (!anew && draft->lines < screen->shown_lines)
+        twill__print_code(&draft->text, "\x1b[J"); /* the terminal has become lower */
     if (final && draft->lines) {
         twill__print_code(&draft->text, "\n");
         draft->lines = 0;
@@ -7598,7 +7606,7 @@ static inline void twill__draft_bars(twill__draft *draft, twill__screen *screen,
 
 static inline void twill__draft_counter(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
-    bool final = twill__draft_closes(draft, screen->root), redraw = false;
+    bool final = twill__draft_closes(draft, screen->root), due = draft->due || screen->shown_cells;
     twill_progress_view view;
     twill__print *text = &draft->text;
     size_t start;
@@ -7606,13 +7614,11 @@ static inline void twill__draft_counter(twill__draft *draft, twill__screen *scre
     if (draft->log_length) {
         twill__draft_clear(draft, screen);
         twill__print_raw(text, draft->log, draft->log_length);
-        redraw = before != 0;
         before = 0;
     }
     for (twill_progress *p = screen->first; p; p = p->next)
-        p->included = p != screen->root && twill__draft_closes(draft, p);
-    if (!draft->visible || !(draft->due || before || redraw) ||
-        twill__progress_quiet(screen->root, now))
+        twill__draft_includes(draft, p);
+    if (!draft->visible || !due || twill__progress_quiet(screen->root, now))
         return;
     start = text->length;
     text->cells = 0;
@@ -7651,28 +7657,32 @@ static inline bool twill__progress_tenth(twill_progress *progress, const twill_p
     return true;
 }
 
+static inline void twill__draft_line(twill__draft *draft, const twill__screen *screen,
+                                     twill_progress *progress, bool ending, twill_ns now)
+{
+    twill_progress_view view;
+    twill__progress_view_of(progress, now, &view);
+    if (screen->style == TWILL_PROGRESS_JSON)
+        twill__progress_line_json(&draft->text, progress, &view);
+    else if (!screen->accessible || ending || twill__progress_tenth(progress, &view, now))
+        twill__progress_line_plain(&draft->text, screen, progress, &view);
+    else
+        return;
+    twill__print_code(&draft->text, "\n");
+}
+
+/* What ends comes first: those that go on have another frame, if there is no room for all. */
 static inline void twill__draft_lines(twill__draft *draft, twill__screen *screen, twill_ns now)
 {
     twill__print_raw(&draft->text, draft->log, draft->log_length);
-    for (twill_progress *p = screen->first; p; p = p->next) {
-        bool ending = twill__draft_closes(draft, p);
-        twill_progress_view view;
-        if (!twill__draft_has_room(draft))
-            break;
-        p->included = ending;
-        if (!draft->visible || !(ending || (draft->due && !twill__progress_quiet(p, now))) ||
-            atomic_load_explicit(&p->state, memory_order_relaxed) ==
-                TWILL__PROGRESS_ENDED) /* under the lock */
-            continue;
-        twill__progress_view_of(p, now, &view);
-        if (screen->style == TWILL_PROGRESS_JSON)
-            twill__progress_line_json(&draft->text, p, &view);
-        else if (!screen->accessible || ending || twill__progress_tenth(p, &view, now))
-            twill__progress_line_plain(&draft->text, screen, p, &view);
-        else
-            continue;
-        twill__print_code(&draft->text, "\n");
-    }
+    for (twill_progress *p = screen->first; p && twill__draft_has_room(draft); p = p->next)
+        if (twill__draft_includes(draft, p) && draft->visible)
+            twill__draft_line(draft, screen, p, true, now);
+    if (!draft->due || !draft->visible)
+        return;
+    for (twill_progress *p = screen->first; p && twill__draft_has_room(draft); p = p->next)
+        if (!twill__draft_closes(draft, p) && !twill__progress_quiet(p, now))
+            twill__draft_line(draft, screen, p, false, now);
 }
 
 static inline void twill__draft_all(twill__draft *draft, twill__screen *screen, twill_ns now)
@@ -7685,7 +7695,7 @@ static inline void twill__draft_all(twill__draft *draft, twill__screen *screen, 
         atomic_load_explicit(&screen->over, memory_order_relaxed)) {
         twill__print_raw(&draft->text, draft->log, draft->log_length);
         for (twill_progress *p = screen->first; p; p = p->next)
-            p->included = twill__draft_closes(draft, p);
+            twill__draft_includes(draft, p);
     } else if (screen->style == TWILL_PROGRESS_BAR) {
         twill__draft_bars(draft, screen, now);
     } else if (screen->style == TWILL_PROGRESS_COUNTER) {
@@ -7693,8 +7703,6 @@ static inline void twill__draft_all(twill__draft *draft, twill__screen *screen, 
     } else {
         twill__draft_lines(draft, screen, now);
     }
-    if (twill__draft_closes(draft, screen->root))
-        screen->root->included = true;
 }
 
 /* What is asked of the system for a frame. In the background the bars are taken for gone: others
