@@ -90,8 +90,9 @@ STATUS AND ERRORS
     late: report.wall shows it.
 
 THREADS      All functions by any thread, calls also from inside a function (max_running 1: BUSY,
-             not a hang); destroy when the calls have returned. The threads are the object's own,
-             never a pool's: a straggler would take a worker of it.
+             not a hang). destroy when the calls have returned, but for those that stragglers make:
+             they are answered, later ones CLOSED; the token of run.until must outlive them. The
+             threads are the object's own, never a pool's: a straggler would take a worker of it.
 NESTING      Give task->until to what the function calls: it carries the deadline and a token that
              fires with the caller's, so 5 s inside 1 s is 1 s. The token outlives the call, the
              caller's own need not. A twill_cancel_request on the caller's is seen when the function
@@ -225,7 +226,7 @@ TWILL__DECL void twill_timeout_get_stats(twill_timeout *timeout, twill_timeout_s
 TWILL__DECL twill_status twill_timeout_close(twill_timeout *timeout);
 
 /* Closes, joins the idle threads, and returns; the last straggler frees what is left. The calls
-   must have returned. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing
+   must have returned, but for those made by stragglers. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing
    changed. */
 TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
 
@@ -516,7 +517,8 @@ static inline twill_status twill__timeout_bury(twill_timeout *timeout)
     return TWILL_OK;
 }
 
-/* Under the lock: busy threads are let go; the others, as a list by `next`, are to be joined. */
+/* Under the lock: busy threads are let go, and those that a straggler's call is just starting, for
+   it looks at them once more; the others, as a list by `next_over`, are to be joined. */
 static inline twill__timeout_hand *twill__timeout_dismiss(twill_timeout *timeout)
 {
     twill__timeout_hand *join = NULL, *hand;
@@ -527,12 +529,12 @@ static inline twill__timeout_hand *twill__timeout_dismiss(twill_timeout *timeout
     }
     while ((hand = timeout->hands)) {
         twill__hand_unlink(timeout, hand);
-        if (hand->busy) {
+        if (hand->busy || !hand->published) {
             hand->let_go = true;
             if (hand->published)
                 twill__thread_let_go(&hand->thread);
         } else {
-            hand->next = join;
+            hand->next_over = join;
             join = hand;
             timeout->references--;
         }
@@ -558,12 +560,7 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
     join = twill__timeout_dismiss(timeout);
     twill__books_answer(&timeout->books, TWILL_CLOSED);
     twill__unlock(&timeout->books.lock);
-    while (join) {
-        twill__timeout_hand *hand = join;
-        join = hand->next;
-        twill__thread_join(&hand->thread);
-        TWILL_FREE(hand);
-    }
+    twill__hands_join(join);
     twill__lock(&timeout->books.lock);
     last = twill__timeout_unref(timeout);
     twill__unlock(&timeout->books.lock);

@@ -468,10 +468,13 @@ static inline twill_status twill__timeout_hire(struct twill_timeout *owner,
     hand->runner = runner;
     hand->busy = true;
     twill__lock(&owner->books.lock);
-    hand->next = owner->hands;
-    if (hand->next)
-        hand->next->previous = hand;
-    owner->hands = hand;
+    hand->let_go = owner->destroyed; /* a straggler has called: destroy has been here */
+    if (!hand->let_go) {
+        hand->next = owner->hands;
+        if (hand->next)
+            hand->next->previous = hand;
+        owner->hands = hand;
+    }
     owner->references++;
     twill__unlock(&owner->books.lock);
     started = twill__thread_start(&hand->thread);
@@ -483,7 +486,7 @@ static inline twill_status twill__timeout_hire(struct twill_timeout *owner,
         owner->references--; /* who calls has one */
         mine = true;
     }
-    if (started && hand->let_go) { /* destroyed meanwhile */
+    if (started && hand->let_go) { /* destroyed, perhaps meanwhile */
         twill__thread_let_go(&hand->thread);
     } else if (started && hand->over) {
         hand->next_over = owner->over;
