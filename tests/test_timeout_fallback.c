@@ -1528,8 +1528,6 @@ TEST(a_hedge_that_cannot_start_is_skipped)
     finish(timeout);
 }
 
-/* ---- fork ---- */
-
 /* ---- whatever the options ---- */
 
 static twill_cancel odd_tokens[2]; /* of the run, of the call */
@@ -1669,6 +1667,8 @@ TEST(numbers_of_an_object_at_their_bounds)
              TWILL_TOO_BIG);
 }
 
+/* ---- fork ---- */
+
 TEST(forked_child)
 {
     atomic_int gate = 0;
@@ -1723,6 +1723,36 @@ TEST(a_fork_inside)
     CHECK_EQ(status, TWILL_OK);
     int how = 0;
     CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    finish(timeout);
+}
+
+static int forks_and_says(const void *in, void *out, const twill_task *task)
+{
+    (void)forks(in, out, task);
+    return *(int *)out == 0 ? *(const int *)in : 0; /* in the child as it is told */
+}
+
+/* So with a fallback: in the child nothing further is called, whatever it returned there. */
+TEST(a_fork_inside_of_a_fallback)
+{
+    static const twill_fallback fallbacks[] = {{forks_and_says, 0}, {forks_and_says, 0}};
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = 1, /* over at once */
+                                                                .mode = TWILL_TIMEOUT_COOPERATE,
+                                                                .fallbacks = fallbacks,
+                                                                .fallback_count = 2});
+    for (int code = 0; code < 2; code++) {
+        pid_t child = -1;
+        twill_status status = twill_timeout_call(timeout, &code, sizeof code, &child, sizeof child,
+                                                 forks_and_says, for_ever, NULL);
+        if (status == TWILL_FORKED) {
+            CHECK_EQ(child, -1);
+            CHECK_EQ(discarded, 0);
+            _exit(harness_failures ? 1 : 0);
+        }
+        CHECK_EQ(status, TWILL_OK);
+        int how = 0;
+        CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    }
     finish(timeout);
 }
 

@@ -108,8 +108,9 @@ BLOCKS       A call: until the deadline plus grace plus one wake-up, never for a
              token run in the caller's thread at the deadline.
 COSTS        Two wake-ups a call when a thread is idle; one more thread when not. An abandoned
              function: its block and its thread.
-FORK         In the child an object answers FORKED and destroy frees its memory; the one-call form
-             begins anew. Signal handlers: nothing of this header.
+FORK         In the child an object answers FORKED, so does a call whose callback has forked, and
+             nothing more is called there; destroy frees its memory. The one-call form begins anew.
+             Signal handlers: nothing of this header.
 PITFALLS     exit() while stragglers run destroys what they use (statics, stdio): drain first, and
              if something is left, _Exit. dlclose of their code: the same, and drain sees a function
              off its books, not out of its last instructions. in_size 0 with a pointer to the stack.

@@ -476,6 +476,8 @@ static inline twill_status twill__timeout_primary(twill__timeout_call *call)
 
 /* One fallback: true: its result is in out. */
 static inline bool twill__timeout_step(twill__timeout_call *call, size_t k)
+    if (!twill__books_here(call->books)) /* it has forked, and this is the child */
+        return false;
 {
     const twill_fallback *step = &call->options->fallbacks[k];
     const void *in = call->block ? call->block->in : call->in;
