@@ -44,7 +44,7 @@ static int work(const void *in, void *out, const twill_task *task)
     if (t->obey) {
         twill_until until = task->until;
         if (t->takes)
-            until.deadline = twill__earlier(until.deadline, twill_within(t->takes).deadline);
+            until.deadline = twill__nearer(until.deadline, twill_within(t->takes).deadline);
         twill_sleep(until);
         if (t->obey == 1 && twill_task_cancelled(task))
             return t->code ? t->code : 1;

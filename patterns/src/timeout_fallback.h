@@ -67,7 +67,8 @@ OPTIONS (twill_timeout_options; zeroed or NULL: 5 s, a thread a call, no fallbac
     idle_threads    kept for the next call; 0: 4
     hedge_after     a second copy of the function starts when the first has not ended after so long,
                     a third after that ..: the first result wins, the others are told and discarded.
-                    The function must bear being run twice. 0: none. Not with COOPERATE
+                    The function must bear being run twice; task->index says which copy it is, 0 the
+                    first. 0: none. Not with COOPERATE
     max_hedges      copies beside the first, a call; 0: 1
     hedge_budget    extra copies for each call, on average (0..1); 0: 0.05. Saved up to 10, begins
                     at 1. Without budget, place, memory or thread a copy is skipped
@@ -274,7 +275,7 @@ static inline void twill__timeout_defaults(twill_timeout_options *options)
     if (!options->timeout)
         options->timeout = TWILL_SEC(5);
     if (!options->max_abandoned)
-        options->max_abandoned = 64;
+        options->max_abandoned = TWILL__TIMEOUT_PLACES;
     if (!options->idle_threads)
         options->idle_threads = 4;
     if (!options->max_hedges)
@@ -368,7 +369,7 @@ TWILL__DEFINE twill_status twill_call_with_timeout(const void *in, size_t in_siz
                                                    size_t out_size, twill_map_fn *fn,
                                                    twill_ns timeout, const void *fallback)
 {
-    static const twill_timeout_options options = {.max_abandoned = 64};
+    static const twill_timeout_options options = {.max_abandoned = TWILL__TIMEOUT_PLACES};
     twill__timeout_call call;
     if (timeout < 0)
         return TWILL_INVALID;

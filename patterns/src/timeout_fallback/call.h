@@ -198,8 +198,8 @@ static inline twill_status twill__timeout_admit(twill__timeout_call *call)
         owner->visits = &call->visit;
         if (owner->options.hedge_after) {
             owner->hedges_left += owner->options.hedge_budget;
-            if (owner->hedges_left > 10)
-                owner->hedges_left = 10;
+            if (owner->hedges_left > TWILL__HEDGES_SAVED)
+                owner->hedges_left = TWILL__HEDGES_SAVED;
         }
     }
     if (owner && owner->closed)
@@ -292,19 +292,6 @@ static void twill__timeout_end(void *call_)
 
 /* ---- waiting for the function ---- */
 
-/* The earlier of two instants, of which 0 is none. */
-static inline twill_ns twill__earlier(twill_ns a, twill_ns b)
-{
-    if (twill__no_deadline(a))
-        return b;
-    return twill__no_deadline(b) || a < b ? a : b;
-}
-
-static inline twill_ns twill__later(twill_ns at, twill_ns by)
-{
-    return by >= TWILL_FOREVER - at ? TWILL_FOREVER : at + by;
-}
-
 /* Under the lock, which it gives back meanwhile: until somebody tells, or the instant `until`. */
 static inline bool twill__timeout_told(twill__timeout_block *block, twill_ns until)
 {
@@ -372,8 +359,8 @@ static inline void twill__timeout_attend(twill__timeout_call *call)
         }
         if (next == block->runners || block->finished || decided || late)
             hedge_at = 0;
-        until = late ? (join ? 0 : twill__later(call->deadline, options->grace))
-                     : twill__earlier(decided ? 0 : call->deadline, hedge_at);
+        until = late ? (join ? 0 : twill__instant_after(call->deadline, options->grace))
+                     : twill__nearer(decided ? 0 : call->deadline, hedge_at);
         if (twill__timeout_told(block, until))
             continue;
         if (late)
@@ -476,8 +463,6 @@ static inline twill_status twill__timeout_primary(twill__timeout_call *call)
 
 /* One fallback: true: its result is in out. */
 static inline bool twill__timeout_step(twill__timeout_call *call, size_t k)
-    if (!twill__books_here(call->books)) /* it has forked, and this is the child */
-        return false;
 {
     const twill_fallback *step = &call->options->fallbacks[k];
     const void *in = call->block ? call->block->in : call->in;
@@ -486,11 +471,13 @@ static inline bool twill__timeout_step(twill__timeout_call *call, size_t k)
     twill_ns own = step->timeout ? twill_within(step->timeout).deadline : 0;
     int code;
     task.index = k + 1;
-    task.until.deadline = twill__earlier(call->until.deadline, own);
+    task.until.deadline = twill__nearer(call->until.deadline, own);
     task.until.cancel = call->until.cancel;
     if (call->out_size)
         memset(result, 0, call->out_size);
     code = step->fn(in, result, &task);
+    if (!twill__books_here(call->books)) /* it has forked, and this is the child */
+        return false;
     if (code != 0 || twill__expired(own)) {
         if (call->options->discard)
             call->options->discard((void *)(uintptr_t)in, result, code, &task);
@@ -560,8 +547,8 @@ static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_n
     bytes = twill__timeout_bytes(call);
     if (!bytes)
         return TWILL_TOO_BIG;
-    call->until.deadline = twill__earlier(call->until.deadline, run->until.deadline);
-    call->deadline = twill__earlier(call->until.deadline, twill_within(timeout).deadline);
+    call->until.deadline = twill__nearer(call->until.deadline, run->until.deadline);
+    call->deadline = twill__nearer(call->until.deadline, twill_within(timeout).deadline);
     call->task = (twill_task){SIZE_MAX, run->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
     twill__timeout_block_make(call, bytes);
     TWILL__GUARD_PUSH(twill__timeout_end, call);
