@@ -70,7 +70,8 @@ OPTIONS (twill_timeout_options; zeroed or NULL: 5 s, a thread a call, no fallbac
     idle_threads    kept for the next call; 0: 4
     hedge_after     a second copy of the function starts when the first has not ended after so long,
                     a third after that ..: the first result wins, the others are told and discarded.
-                    The function must bear being run twice. 0: none. Not with COOPERATE
+                    The function must bear being run twice; task->index says which copy it is, 0 the
+                    first. 0: none. Not with COOPERATE
     max_hedges      copies beside the first, a call; 0: 1
     hedge_budget    extra copies for each call, on average (0..1); 0: 0.05. Saved up to 10, begins
                     at 1. Without budget, place, memory or thread a copy is skipped
@@ -93,8 +94,9 @@ STATUS AND ERRORS
     late: report.wall shows it.
 
 THREADS      All functions by any thread, calls also from inside a function (max_running 1: BUSY,
-             not a hang); destroy when the calls have returned. The threads are the object's own,
-             never a pool's: a straggler would take a worker of it.
+             not a hang). destroy when the calls have returned, but for those that stragglers make:
+             they are answered, later ones CLOSED; the token of run.until must outlive them. The
+             threads are the object's own, never a pool's: a straggler would take a worker of it.
 NESTING      Give task->until to what the function calls: it carries the deadline and a token that
              fires with the caller's, so 5 s inside 1 s is 1 s. The token outlives the call, the
              caller's own need not. A twill_cancel_request on the caller's is seen when the function
@@ -110,8 +112,9 @@ BLOCKS       A call: until the deadline plus grace plus one wake-up, never for a
              token run in the caller's thread at the deadline.
 COSTS        Two wake-ups a call when a thread is idle; one more thread when not. An abandoned
              function: its block and its thread.
-FORK         In the child an object answers FORKED and destroy frees its memory; the one-call form
-             begins anew. Signal handlers: nothing of this header.
+FORK         In the child an object answers FORKED, so does a call whose callback has forked, and
+             nothing more is called there; destroy frees its memory. The one-call form begins anew.
+             Signal handlers: nothing of this header.
 PITFALLS     exit() while stragglers run destroys what they use (statics, stdio): drain first, and
              if something is left, _Exit. dlclose of their code: the same, and drain sees a function
              off its books, not out of its last instructions. in_size 0 with a pointer to the stack.
@@ -609,7 +612,7 @@ TWILL__DECL void twill_timeout_get_stats(twill_timeout *timeout, twill_timeout_s
 TWILL__DECL twill_status twill_timeout_close(twill_timeout *timeout);
 
 /* Closes, joins the idle threads, and returns; the last straggler frees what is left. The calls
-   must have returned. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing
+   must have returned, but for those made by stragglers. NULL: TWILL_OK. From a callback of its own: TWILL_DEADLOCK, and nothing
    changed. */
 TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
 
@@ -2807,6 +2810,8 @@ TWILL__WEAK const char *twill_status_text(twill_status status)
 
 struct twill__timeout_block;
 
+enum { TWILL__TIMEOUT_PLACES = 64, TWILL__HEDGES_SAVED = 10 }; /* by default; at most */
+
 /* One lock guards all of it: the books, the owner, the blocks and how their calls stand. So a
    function's end, its place, its thread and the answer to its caller change in one step. */
 typedef struct TWILL__VIEW twill__stragglers {
@@ -3330,10 +3335,13 @@ static inline twill_status twill__timeout_hire(struct twill_timeout *owner,
     hand->runner = runner;
     hand->busy = true;
     twill__lock(&owner->books.lock);
-    hand->next = owner->hands;
-    if (hand->next)
-        hand->next->previous = hand;
-    owner->hands = hand;
+    hand->let_go = owner->destroyed; /* a straggler has called: destroy has been here */
+    if (!hand->let_go) {
+        hand->next = owner->hands;
+        if (hand->next)
+            hand->next->previous = hand;
+        owner->hands = hand;
+    }
     owner->references++;
     twill__unlock(&owner->books.lock);
     started = twill__thread_start(&hand->thread);
@@ -3345,7 +3353,7 @@ static inline twill_status twill__timeout_hire(struct twill_timeout *owner,
         owner->references--; /* who calls has one */
         mine = true;
     }
-    if (started && hand->let_go) { /* destroyed meanwhile */
+    if (started && hand->let_go) { /* destroyed, perhaps meanwhile */
         twill__thread_let_go(&hand->thread);
     } else if (started && hand->over) {
         hand->next_over = owner->over;
@@ -3598,8 +3606,8 @@ static inline twill_status twill__timeout_admit(twill__timeout_call *call)
         owner->visits = &call->visit;
         if (owner->options.hedge_after) {
             owner->hedges_left += owner->options.hedge_budget;
-            if (owner->hedges_left > 10)
-                owner->hedges_left = 10;
+            if (owner->hedges_left > TWILL__HEDGES_SAVED)
+                owner->hedges_left = TWILL__HEDGES_SAVED;
         }
     }
     if (owner && owner->closed)
@@ -3692,19 +3700,6 @@ static void twill__timeout_end(void *call_)
 
 /* ---- waiting for the function ---- */
 
-/* The earlier of two instants, of which 0 is none. */
-static inline twill_ns twill__earlier(twill_ns a, twill_ns b)
-{
-    if (twill__no_deadline(a))
-        return b;
-    return twill__no_deadline(b) || a < b ? a : b;
-}
-
-static inline twill_ns twill__later(twill_ns at, twill_ns by)
-{
-    return by >= TWILL_FOREVER - at ? TWILL_FOREVER : at + by;
-}
-
 /* Under the lock, which it gives back meanwhile: until somebody tells, or the instant `until`. */
 static inline bool twill__timeout_told(twill__timeout_block *block, twill_ns until)
 {
@@ -3772,8 +3767,8 @@ static inline void twill__timeout_attend(twill__timeout_call *call)
         }
         if (next == block->runners || block->finished || decided || late)
             hedge_at = 0;
-        until = late ? (join ? 0 : twill__later(call->deadline, options->grace))
-                     : twill__earlier(decided ? 0 : call->deadline, hedge_at);
+        until = late ? (join ? 0 : twill__instant_after(call->deadline, options->grace))
+                     : twill__nearer(decided ? 0 : call->deadline, hedge_at);
         if (twill__timeout_told(block, until))
             continue;
         if (late)
@@ -3884,11 +3879,13 @@ static inline bool twill__timeout_step(twill__timeout_call *call, size_t k)
     twill_ns own = step->timeout ? twill_within(step->timeout).deadline : 0;
     int code;
     task.index = k + 1;
-    task.until.deadline = twill__earlier(call->until.deadline, own);
+    task.until.deadline = twill__nearer(call->until.deadline, own);
     task.until.cancel = call->until.cancel;
     if (call->out_size)
         memset(result, 0, call->out_size);
     code = step->fn(in, result, &task);
+    if (!twill__books_here(call->books)) /* it has forked, and this is the child */
+        return false;
     if (code != 0 || twill__expired(own)) {
         if (call->options->discard)
             call->options->discard((void *)(uintptr_t)in, result, code, &task);
@@ -3958,8 +3955,8 @@ static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_n
     bytes = twill__timeout_bytes(call);
     if (!bytes)
         return TWILL_TOO_BIG;
-    call->until.deadline = twill__earlier(call->until.deadline, run->until.deadline);
-    call->deadline = twill__earlier(call->until.deadline, twill_within(timeout).deadline);
+    call->until.deadline = twill__nearer(call->until.deadline, run->until.deadline);
+    call->deadline = twill__nearer(call->until.deadline, twill_within(timeout).deadline);
     call->task = (twill_task){SIZE_MAX, run->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
     twill__timeout_block_make(call, bytes);
     TWILL__GUARD_PUSH(twill__timeout_end, call);
@@ -4003,7 +4000,7 @@ static inline void twill__timeout_defaults(twill_timeout_options *options)
     if (!options->timeout)
         options->timeout = TWILL_SEC(5);
     if (!options->max_abandoned)
-        options->max_abandoned = 64;
+        options->max_abandoned = TWILL__TIMEOUT_PLACES;
     if (!options->idle_threads)
         options->idle_threads = 4;
     if (!options->max_hedges)
@@ -4097,7 +4094,7 @@ TWILL__DEFINE twill_status twill_call_with_timeout(const void *in, size_t in_siz
                                                    size_t out_size, twill_map_fn *fn,
                                                    twill_ns timeout, const void *fallback)
 {
-    static const twill_timeout_options options = {.max_abandoned = 64};
+    static const twill_timeout_options options = {.max_abandoned = TWILL__TIMEOUT_PLACES};
     twill__timeout_call call;
     if (timeout < 0)
         return TWILL_INVALID;
@@ -4247,7 +4244,8 @@ static inline twill_status twill__timeout_bury(twill_timeout *timeout)
     return TWILL_OK;
 }
 
-/* Under the lock: busy threads are let go; the others, as a list by `next`, are to be joined. */
+/* Under the lock: busy threads are let go, and those that a straggler's call is just starting, for
+   it looks at them once more; the others, as a list by `next_over`, are to be joined. */
 static inline twill__timeout_hand *twill__timeout_dismiss(twill_timeout *timeout)
 {
     twill__timeout_hand *join = NULL, *hand;
@@ -4258,12 +4256,12 @@ static inline twill__timeout_hand *twill__timeout_dismiss(twill_timeout *timeout
     }
     while ((hand = timeout->hands)) {
         twill__hand_unlink(timeout, hand);
-        if (hand->busy) {
+        if (hand->busy || !hand->published) {
             hand->let_go = true;
             if (hand->published)
                 twill__thread_let_go(&hand->thread);
         } else {
-            hand->next = join;
+            hand->next_over = join;
             join = hand;
             timeout->references--;
         }
@@ -4289,12 +4287,7 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
     join = twill__timeout_dismiss(timeout);
     twill__books_answer(&timeout->books, TWILL_CLOSED);
     twill__unlock(&timeout->books.lock);
-    while (join) {
-        twill__timeout_hand *hand = join;
-        join = hand->next;
-        twill__thread_join(&hand->thread);
-        TWILL_FREE(hand);
-    }
+    twill__hands_join(join);
     twill__lock(&timeout->books.lock);
     last = twill__timeout_unref(timeout);
     twill__unlock(&timeout->books.lock);
