@@ -229,7 +229,7 @@ static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill_
 static inline void twill__brief_fetch(const twill__self *self)
 {
     const char *job = (const char *)self->dear_job;
-    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += TWILL__FETCHED)
         twill__prefetch(job + at);
     twill__prefetch(self->dear_slot);
 }

@@ -344,7 +344,7 @@ static inline void twill__ring_fetch(const twill__ring *ring, const char *cell, 
     size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_AHEAD, end = ahead + bytes;
     if (end > ring->span)
         end = ring->span;
-    for (; ahead < end; ahead += TWILL__LINE)
+    for (; ahead < end; ahead += TWILL__FETCHED)
         twill__prefetch(ring->cells + ahead);
 }
 

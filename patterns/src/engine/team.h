@@ -63,7 +63,7 @@ typedef struct twill__team {
    no longer than one. */
 static inline void twill__fetch(const twill__job *job)
 {
-    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += TWILL__FETCHED)
         __builtin_prefetch((const char *)job + at);
 }
 
