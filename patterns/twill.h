@@ -4701,6 +4701,8 @@ static inline void twill__pause(void)
 #endif
 }
 
+#define TWILL__FETCHED 64 /* bytes that one prefetch brings; TWILL__LINE is more */
+
 /* A line that this thread will write soon, and that may be another one's now. The compiler's own
    prefetch for writing is, without flags, one for reading. */
 static inline void twill__prefetch(const void *place)
@@ -6941,7 +6943,7 @@ typedef struct twill__team {
    no longer than one. */
 static inline void twill__fetch(const twill__job *job)
 {
-    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += TWILL__FETCHED)
         __builtin_prefetch((const char *)job + at);
 }
 
@@ -8672,7 +8674,7 @@ static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill_
 static inline void twill__brief_fetch(const twill__self *self)
 {
     const char *job = (const char *)self->dear_job;
-    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += TWILL__FETCHED)
         twill__prefetch(job + at);
     twill__prefetch(self->dear_slot);
 }
@@ -11225,7 +11227,7 @@ static inline void twill__ring_fetch(const twill__ring *ring, const char *cell, 
     size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_AHEAD, end = ahead + bytes;
     if (end > ring->span)
         end = ring->span;
-    for (; ahead < end; ahead += TWILL__LINE)
+    for (; ahead < end; ahead += TWILL__FETCHED)
         twill__prefetch(ring->cells + ahead);
 }
 

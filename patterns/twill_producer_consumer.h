@@ -1740,6 +1740,8 @@ static inline void twill__pause(void)
 #endif
 }
 
+#define TWILL__FETCHED 64 /* bytes that one prefetch brings; TWILL__LINE is more */
+
 /* A line that this thread will write soon, and that may be another one's now. The compiler's own
    prefetch for writing is, without flags, one for reading. */
 static inline void twill__prefetch(const void *place)
@@ -3217,7 +3219,7 @@ static inline void twill__ring_fetch(const twill__ring *ring, const char *cell, 
     size_t ahead = (size_t)(cell - ring->cells) + TWILL__RING_AHEAD, end = ahead + bytes;
     if (end > ring->span)
         end = ring->span;
-    for (; ahead < end; ahead += TWILL__LINE)
+    for (; ahead < end; ahead += TWILL__FETCHED)
         twill__prefetch(ring->cells + ahead);
 }
 
@@ -6963,7 +6965,7 @@ typedef struct twill__team {
    no longer than one. */
 static inline void twill__fetch(const twill__job *job)
 {
-    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += TWILL__FETCHED)
         __builtin_prefetch((const char *)job + at);
 }
 

@@ -1631,6 +1631,8 @@ static inline void twill__pause(void)
 #endif
 }
 
+#define TWILL__FETCHED 64 /* bytes that one prefetch brings; TWILL__LINE is more */
+
 /* A line that this thread will write soon, and that may be another one's now. The compiler's own
    prefetch for writing is, without flags, one for reading. */
 static inline void twill__prefetch(const void *place)
@@ -3871,7 +3873,7 @@ typedef struct twill__team {
    no longer than one. */
 static inline void twill__fetch(const twill__job *job)
 {
-    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += TWILL__FETCHED)
         __builtin_prefetch((const char *)job + at);
 }
 
@@ -5602,7 +5604,7 @@ static inline bool twill__brief_dear(const twill__brief *brief, size_t n, twill_
 static inline void twill__brief_fetch(const twill__self *self)
 {
     const char *job = (const char *)self->dear_job;
-    for (size_t at = 0; at <= offsetof(twill__job, next); at += 64)
+    for (size_t at = 0; at <= offsetof(twill__job, next); at += TWILL__FETCHED)
         twill__prefetch(job + at);
     twill__prefetch(self->dear_slot);
 }

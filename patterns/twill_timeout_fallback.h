@@ -1571,6 +1571,8 @@ static inline void twill__pause(void)
 #endif
 }
 
+#define TWILL__FETCHED 64 /* bytes that one prefetch brings; TWILL__LINE is more */
+
 /* A line that this thread will write soon, and that may be another one's now. The compiler's own
    prefetch for writing is, without flags, one for reading. */
 static inline void twill__prefetch(const void *place)
