@@ -436,7 +436,11 @@ static inline double harness_seconds(void)
 {
     struct timespec now;
 
+#if HARNESS_FORKS
     timespec_get(&now, TIME_UTC);
+#else
+    clock_gettime(CLOCK_REALTIME, &now); /* MinGW's C library has no timespec_get */
+#endif
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 

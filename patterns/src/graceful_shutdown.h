@@ -124,7 +124,8 @@ ALLOCATES    create: two blocks; add: one; a runner in place of an abandoned one
 BLOCKS       wait, finish (at most what is left of total), destroy (for an action that runs), exit.
 COSTS        enter, leave: one read-modify-write on a shared line. requested: three loads. Two
              pipes. No system call while nobody asks.
-WINDOWS      There is no Windows back end yet, hence no console events (Ctrl-C, close, logoff).
+WINDOWS      By MinGW-w64: Ctrl-C is SIGINT, Ctrl-Break SIGBREAK; twill_shutdown_fd is -1. When a
+             console is closed (SIGBREAK, too), the process ends as soon as the handler returns.
 PITFALLS     Nothing ends a phase early for work that does not enter and leave. A budget counts from
              the request: finish, called after its end, runs no hook. exit does not run finish. A
              process that dies by a signal runs no atexit functions. Do not read from
@@ -271,8 +272,12 @@ static inline bool twill__shutdown_take(uint8_t *kind, int number, uint8_t as)
     if (number <= 0 || number >= TWILL__SIGNAL_COUNT || kind[number])
         return false;
 #if TWILL__SIGNALS
-    if (number == SIGKILL || number == SIGSTOP || twill__signal_is_fault(number))
+    if (twill__signal_is_fault(number))
         return false;
+#ifdef SIGKILL
+    if (number == SIGKILL || number == SIGSTOP)
+        return false;
+#endif
 #endif
     kind[number] = as;
     return true;
@@ -343,6 +348,16 @@ static inline void twill__shutdown_restore(twill_shutdown *shutdown)
     }
 }
 
+/* Those that a shell or nohup lets a program ignore. */
+static inline bool twill__shutdown_keeps(int number)
+{
+#ifdef SIGHUP
+    if (number == SIGQUIT || number == SIGHUP)
+        return true;
+#endif
+    return number == SIGINT;
+}
+
 /* `parent`: the object of the process that has forked us; what we find installed may be its. */
 static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill_shutdown *parent)
 {
@@ -356,7 +371,7 @@ static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill
     for (size_t i = 0; i < count; i++) {
         int number = numbers[i];
         twill__action *old = &shutdown->old[number];
-        bool keeps = number == SIGINT || number == SIGQUIT || number == SIGHUP;
+        bool keeps = twill__shutdown_keeps(number);
         if (twill__sigaction(number, NULL, old) != 0)
             break;
         if (parent && parent->installed[number] && twill__action_is(old, twill__shutdown_handler))
@@ -381,7 +396,7 @@ static inline bool twill__shutdown_bells(twill_shutdown *shutdown)
 {
     if (!twill__bell_make(&shutdown->bell))
         return false;
-#if TWILL__SIGNALS
+#if TWILL__BELLS
     if (!twill__bell_make(&shutdown->flag)) {
         twill__bell_end(&shutdown->bell);
         return false;
@@ -393,7 +408,7 @@ static inline bool twill__shutdown_bells(twill_shutdown *shutdown)
 static inline void twill__shutdown_bells_end(twill_shutdown *shutdown)
 {
     twill__bell_end(&shutdown->bell);
-#if TWILL__SIGNALS
+#if TWILL__BELLS
     twill__bell_end(&shutdown->flag);
 #endif
 }
@@ -669,7 +684,7 @@ TWILL__DEFINE twill_cancel *twill_shutdown_cancel_token(twill_shutdown *shutdown
 
 TWILL__DEFINE int twill_shutdown_fd(const twill_shutdown *shutdown)
 {
-#if TWILL__SIGNALS
+#if TWILL__BELLS
     if (shutdown && twill__shutdown_here(shutdown)) {
         twill__shutdown_seen(shutdown);
         return shutdown->flag.out;

@@ -57,6 +57,8 @@ struct twill_shutdown {
 #if TWILL__SIGNALS
     bool installed[TWILL__SIGNAL_COUNT];
     twill__action old[TWILL__SIGNAL_COUNT];
+#endif
+#if TWILL__BELLS
     twill__bell flag; /* its out end is what poll loops get; written once, never read */
 #endif
     twill__bell bell; /* wakes the watcher */
@@ -150,7 +152,7 @@ static inline void twill__shutdown_ask(twill_shutdown *shutdown, int32_t asked)
         return;
     twill__work_advance(shutdown, TWILL_SHUTDOWN_DRAINING);
     twill_cancel_request(&shutdown->drain_token, asked < 0 ? -asked : asked);
-#if TWILL__SIGNALS
+#if TWILL__BELLS
     twill__bell_ring(&shutdown->flag);
 #endif
     twill__bell_ring(&shutdown->bell); /* the flags are set: whoever hears it finds them */
@@ -239,6 +241,7 @@ static void twill__shutdown_handler(int number)
 {
     int saved = errno;
     twill_shutdown *shutdown = twill__shutdown_pin();
+    twill__signal_again(number, twill__shutdown_handler);
     if (shutdown) { /* else: a forked child, or the object is just coming or going */
         if (number > 0 && number < TWILL__SIGNAL_COUNT && shutdown->kind[number] &&
             twill__shutdown_signal(shutdown, number, twill__clock_now()))

@@ -4,7 +4,7 @@
 
 #include "platform/system.h"
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 #if defined __linux__
 #define TWILL__MONOTONIC 1
 #elif defined __APPLE__

@@ -110,9 +110,14 @@ TWILL__ONE twill__lot *twill__parking(void)
 #define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
 #define TWILL__YIELD()              sched_yield()
 
+/* they cannot be told of the monotonic clock, but wait for a time */
+#if defined __APPLE__ || defined __MINGW32__
+#define TWILL__RELATIVE_WAITS 1
+#endif
+
 static inline bool twill__condition_init(twill__condition *condition)
 {
-#ifdef __APPLE__
+#ifdef TWILL__RELATIVE_WAITS
     return pthread_cond_init(condition, NULL) == 0;
 #else
     extern int pthread_condattr_setclock(pthread_condattr_t *, int);
@@ -131,7 +136,7 @@ static inline bool twill__condition_init(twill__condition *condition)
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
                                                twill_ns deadline)
 {
-#ifdef __APPLE__
+#ifdef TWILL__RELATIVE_WAITS
     twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
     struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
     pthread_cond_timedwait_relative_np(condition, mutex, &t);

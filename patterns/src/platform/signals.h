@@ -8,7 +8,7 @@
 #include <signal.h>
 
 /* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
-   TWILL__NO_SIGNALS. */
+   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. */
 
 #ifdef TWILL__POSIX
 #include <fcntl.h>
@@ -136,27 +136,7 @@ extern int twill__sigaction(int, const twill__action *, twill__action *) __asm__
 #else
 #define TWILL__SIGNALS 0
 #endif
-
-/* Async-signal-safe: gives this process an end that its parent sees as death by `number` (a shell
-   shows 128 + number, and stops its script); with `code`, or where the default action does not kill
-   (process 1), an exit with 128 + number. Runs no exit functions. */
-_Noreturn static inline void twill__signal_die(int number, bool code)
-{
-#if TWILL__SIGNALS
-    if (!code) {
-        twill__action plain;
-        memset(&plain, 0, sizeof plain);
-        plain.TWILL__ACTION_HANDLER = SIG_DFL;
-        sigemptyset(&plain.TWILL__ACTION_MASK);
-        twill__sigaction(number, &plain, NULL);
-        twill__signal_unblock(number);
-        raise(number);
-    }
-#else
-    (void)code;
-#endif
-    _Exit(128 + number);
-}
+#define TWILL__BELLS TWILL__SIGNALS
 
 #if TWILL__SIGNALS
 /* The action of `handler`, during which the others of the list are held off. */
@@ -171,6 +151,64 @@ static inline void twill__action_make(twill__action *action, void (*handler)(int
         sigaddset(&action->TWILL__ACTION_MASK, numbers[i]);
 }
 
+/* In a handler: it stays installed. */
+static inline void twill__signal_again(int number, void (*handler)(int))
+{
+    (void)number;
+    (void)handler;
+}
+#endif
+
+static inline uint32_t twill__pid(void)
+{
+    return (uint32_t)getpid();
+}
+
+#elif defined __MINGW32__
+#include "platform/signals_windows.h"
+#else
+/* ---- none ---- */
+#define TWILL__SIGNALS      0
+#define TWILL__BELLS        0
+#define TWILL__SIGNAL_COUNT 65
+typedef int twill__signal_mask;
+
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    *old = 0;
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    (void)old;
+}
+
+static inline uint32_t twill__pid(void)
+{
+    return 1;
+}
+#endif
+
+/* Async-signal-safe: gives this process an end that its parent sees as death by `number` (a shell
+   shows 128 + number, and stops its script); with `code`, or where the default action does not kill
+   (process 1), an exit with 128 + number. Runs no exit functions. */
+_Noreturn static inline void twill__signal_die(int number, bool code)
+{
+#if TWILL__SIGNALS
+    if (!code) {
+        twill__action plain;
+        twill__action_make(&plain, SIG_DFL, NULL, 0);
+        twill__sigaction(number, &plain, NULL);
+        twill__signal_unblock(number);
+        raise(number);
+    }
+#else
+    (void)code;
+#endif
+    _Exit(128 + number);
+}
+
+#if TWILL__SIGNALS
 /* Whether `action` is that of `handler`. */
 static inline bool twill__action_is(const twill__action *action, void (*handler)(int))
 {
@@ -196,7 +234,7 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
 
 static inline uint64_t twill__process_id(void)
 {
-    return (uint64_t)(uint32_t)getpid() << 32;
+    return (uint64_t)twill__pid() << 32;
 }
 
 /* The owner, or NULL: nobody, or another process. Not NULL: twill__owner_release follows. */
@@ -276,7 +314,7 @@ static inline void twill__owner_leave(void)
 
 /* ---- a bell: rung in a handler, heard by one thread ---- */
 
-#if TWILL__SIGNALS
+#if TWILL__BELLS
 typedef struct twill__bell {
     int in, out;
 } twill__bell;
@@ -361,26 +399,9 @@ static inline void twill__say(const char *text, size_t length)
     }
     errno = saved;
 }
-#endif
 
 #else
-/* ---- no masks ---- */
-#define TWILL__SIGNALS 0
-typedef int twill__signal_mask;
-
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    *old = 0;
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    (void)old;
-}
-#endif
-
-#if !TWILL__SIGNALS
-/* no handlers: a word to park on */
+/* nothing to poll: a word to park on */
 typedef struct twill__bell {
     _Atomic uint32_t rung;
 } twill__bell;

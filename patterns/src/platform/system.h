@@ -22,8 +22,13 @@
 #endif
 #endif
 
+/* TWILL__POSIX: all of it. TWILL__PTHREADS: its threads at least; on Windows they are MinGW-w64's,
+   and nothing else of POSIX is used there. */
 #if defined __unix__ || defined __APPLE__ || defined __HAIKU__
-#define TWILL__POSIX 1
+#define TWILL__POSIX    1
+#define TWILL__PTHREADS 1
+#elif defined __MINGW32__
+#define TWILL__PTHREADS 1
 #else
 #error "twill: platform/ has no back end for this system"
 #endif
@@ -32,7 +37,7 @@
    glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
 #if !defined TWILL_USE_PTHREAD
 #if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
-    (defined __linux__ && !defined __GLIBC__)
+    defined __MINGW32__ || (defined __linux__ && !defined __GLIBC__)
 #define TWILL_USE_PTHREAD 1
 #elif defined __has_include
 #if !__has_include(<threads.h>)
@@ -44,9 +49,11 @@
 #define TWILL_NO_FUTEX 1
 #endif
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 #include <pthread.h>
 #include <sched.h>
+#endif
+#ifdef TWILL__POSIX
 #include <unistd.h>
 #endif
 #ifndef TWILL_USE_PTHREAD
@@ -57,18 +64,30 @@
 /* ---- linking ---- */
 /* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
    libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
-   visibility, or each shared object would have its own. */
+   visibility, or each shared object would have its own. MinGW's linker does not merge weak
+   functions: there one file of a program has the code of all the headers that it uses. */
+#ifdef __MINGW32__
+#define TWILL__MERGED
+#define TWILL__EVERYWHERE
+#else
+#define TWILL__MERGED     __attribute__((weak))
+#define TWILL__EVERYWHERE __attribute__((weak, visibility("default")))
+#endif
 #ifdef TWILL_STATIC
 #define TWILL__WEAK   static inline
 #define TWILL__DEFINE static inline
 #elif defined TWILL_API
-#define TWILL__WEAK   __attribute__((weak)) TWILL_API
+#define TWILL__WEAK   TWILL__MERGED TWILL_API
 #define TWILL__DEFINE TWILL_API
 #else
-#define TWILL__WEAK __attribute__((weak))
+#define TWILL__WEAK TWILL__MERGED
 #define TWILL__DEFINE
 #endif
-#define TWILL__ONE __attribute__((weak, visibility("default")))
+#if defined TWILL_STATIC && defined __MINGW32__
+#define TWILL__ONE static inline
+#else
+#define TWILL__ONE TWILL__EVERYWHERE
+#endif
 
 /* ---- replaceable ---- */
 #if !defined TWILL_MALLOC && !defined TWILL_FREE
@@ -95,7 +114,7 @@
      defined _REDIR_TIME64 /* musl 1.2 */)
 /* 64-bit time_t on 32 bits */
 extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
-#elif !defined __APPLE__
+#elif defined TWILL__POSIX && !defined __APPLE__
 extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
 #endif
 #ifdef __linux__

@@ -13,7 +13,7 @@ typedef struct twill__thrd {
     unsigned cpu;      /* UINT_MAX: any */
     bool by_pthread;
     _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
     pthread_t pthread;
 #endif
 #ifndef TWILL_USE_PTHREAD
@@ -70,7 +70,7 @@ static inline void twill__thread_body(void *record)
 
 /* ---- start, join ---- */
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 static void *twill__pthread_main(void *record)
 {
     twill__thread_body(record);
@@ -117,7 +117,7 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #if defined TWILL_USE_PTHREAD
     thread->by_pthread = true;
     started = twill__pthread_start(thread);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
     started = thread->by_pthread
                   ? twill__pthread_start(thread)
@@ -137,7 +137,7 @@ static inline void twill__thread_join(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_join(thread->pthread, NULL);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     if (thread->by_pthread)
         pthread_join(thread->pthread, NULL);
     else
@@ -152,7 +152,7 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_detach(thread->pthread);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     if (thread->by_pthread)
         pthread_detach(thread->pthread);
     else
@@ -164,7 +164,7 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 
 static inline void twill__yield(void)
 {
-#if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
+#if defined TWILL__PTHREADS && defined TWILL_USE_PTHREAD
     sched_yield();
 #else
     thrd_yield();
@@ -198,7 +198,8 @@ static inline void twill__prefetch(const void *place)
 /* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
    between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
    others still use must stand in this one or above. A destructor of thread-specific storage would
-   run when all are gone. Must stand in one block, and nothing may jump out of it. */
+   run when all are gone. Must stand in one block, and nothing may jump out of it. On Windows a
+   thread that ends calls nobody: there a callback must return. */
 #ifdef TWILL__POSIX
 #define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
 #define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
