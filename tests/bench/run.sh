@@ -52,6 +52,7 @@ trap 'exit 143' TERM
 : >"$work/goals"
 starts=0 busy=0 failures=0 began=0 stolen=0
 results=$BENCH_BUILD/results.tsv
+report=$work/report # kept as report.md if it is of everything
 
 # Names that begin with _ are for the functions here: workload files, which are read into the same
 # shell, are free to use all others but the settings that section() makes.
@@ -99,6 +100,9 @@ contender() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >>"$work/contenders"; }
 goal() { printf '%s\t%s\t%s\t%s\n' "$1" "$2" "$3" "$4" >>"$work/goals_here"; }
 
 # ---- running ----
+
+# say COMMAND: what it prints is a part of the report
+say() { "$@" | tee -a "$report"; }
 
 # run_once NAME COMMAND: appends a line to the samples
 run_once() {
@@ -156,9 +160,10 @@ finish() {
         done 3<"$work/order"
         _round=$((_round + 1))
     done
-    echo
+    say echo
     awk -v title="$title" -v unit="$unit" -v goals_out="$work/goals" -f "$here/report.awk" \
-        "$work/present" "$work/samples" "$work/goals_here" || failures=$((failures + 1))
+        "$work/present" "$work/samples" "$work/goals_here" >"$work/table" || failures=$((failures + 1))
+    say cat "$work/table"
 }
 
 # ---- all of it ----
@@ -168,9 +173,8 @@ if [ -z "$list" ]; then
     "$here/build.sh" || failures=$((failures + 1))
     : >"$results"
     [ -r /proc/stat ] && jiffies && began=$_total stolen=$_steal
-    echo "bench: $rounds rounds, $BENCH_THREADS threads, $(uname -srm)," \
-        "$(date -u '+%Y-%m-%d %H:%M UTC')"
-    [ -r /proc/cpuinfo ] && sed -n '/^model name/{s/.*: /bench: /p;q;}' /proc/cpuinfo
+    _cpu=$([ -r /proc/cpuinfo ] && sed -n '/^model name/{s/.*: /, /p;q;}' /proc/cpuinfo)
+    say echo "$rounds rounds, $BENCH_THREADS threads$_cpu, $(uname -srm), $(date -u +%Y-%m-%d)."
 fi
 for file in "$here"/workloads/*.sh; do
     # shellcheck disable=SC1090
@@ -179,9 +183,10 @@ done
 finish
 [ -n "$list" ] && exit 0
 if [ -s "$work/goals" ]; then
-    printf '\n### goals\n\n'
-    awk -f "$here/goals.awk" "$work/goals"
+    say printf '\n### goals\n\n'
+    say awk -f "$here/goals.awk" "$work/goals"
 fi
+[ "$want" != . ] || [ -n "${BENCH_ONLY:-}" ] || cp "$report" "$BENCH_BUILD/report.md"
 printf '\nbench: %d runs, %d of them began on CPUs that would not get quiet, %d failures\n' \
     "$starts" "$busy" "$failures"
 [ $((busy * 20)) -gt "$starts" ] &&

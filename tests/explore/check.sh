@@ -143,7 +143,7 @@ else
 fi
 
 # The figures of docs/verification.md were not typed.
-if sh $here/figures.sh --check; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+if sh tests/figures.sh --check; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 
 # The example for users: wrong, and made right.
 if $here/explore-cc -Wall -Wextra -o "$W/example" $here/example.c >"$W/example.log" 2>&1 && "$W/example" >"$W/example.log" 2>&1; then

@@ -14,8 +14,8 @@ mutants: headers $(BUILD)/amalgamate  ## small mistakes in the sources: who noti
 coverage: headers  ## branches of patterns/src that no test and no scenario takes [T=name] [BACKENDS=futex] [WHAT=tests] [ACCEPT=1] [JOBS=n]
 	@CC='$(or $(filter gcc,$(notdir $(CC))),gcc)' BUILD='$(BUILD)' T='$(T)' JOBS='$(JOBS)' BACKENDS='$(BACKENDS)' WHAT='$(WHAT)' ACCEPT='$(ACCEPT)' sh tests/explore/coverage/coverage.sh
 
-figures:  ## write the figures of docs/verification.md from the last explore, mutants and coverage
-	@BUILD='$(BUILD)' sh tests/explore/figures.sh
+figures:  ## write the figures of README and docs from the last bench, explore, mutants and coverage
+	@BUILD='$(BUILD)' sh tests/figures.sh
 
 replay: headers  ## one schedule again: ID=r1.38 T=scenario [BACKEND=futex] [ARGS='--spurious']
 	@$(EXPLORE) sh tests/explore/explore.sh --replay '$(or $(BACKEND),futex)' '$(ID)' $(ARGS)

@@ -1,22 +1,25 @@
 #!/bin/sh
-# figures.sh - writes the figures of docs/verification.md from what `make explore`, `make mutants` and `make coverage`
-# left in build/. Each block there stands between two comments; the second holds a sum over the block,
-# so that a figure that was typed is seen: `figures.sh --check`.
+# figures.sh - `make figures`: writes the figures of the documentation from what `make bench`, `make explore`,
+# `make mutants` and `make coverage` left in build/. Each block stands between two comments; the second holds a sum
+# over the block, so that a figure that was typed is seen: `figures.sh --check`.
 set -u
 BUILD=${BUILD:-build}
 W=$BUILD/explore
-doc=docs/verification.md
+docs='README.md docs/performance.md docs/verification.md'
 here=tests/explore
+mkdir -p "$W"
 
-block() {  # name: the lines of that block
-    sed -n "/^<!-- figures: $1 -->\$/,/^<!-- sum /p" $doc | sed -e 1d -e '$d'
+block() {  # file, name: the lines of that block
+    sed -n "/^<!-- figures: $2 -->\$/,/^<!-- sum /p" "$1" | sed -e 1d -e '$d'
 }
 
 if [ "${1:-}" = --check ]; then
     wrong=0
-    for name in $(sed -n 's/^<!-- figures: \([a-z]*\) -->$/\1/p' $doc); do
-        said=$(sed -n "/^<!-- figures: $name -->\$/,/^<!-- sum /p" $doc | sed -n 's/^<!-- sum \([0-9]*\) -->$/\1/p')
-        [ "$said" = "$(block "$name" | cksum | cut -d' ' -f1)" ] || { wrong=1; echo "$doc: the figures '$name' were typed: make figures writes them"; }
+    for doc in $docs; do
+        for name in $(sed -n 's/^<!-- figures: \([a-z]*\) -->$/\1/p' "$doc"); do
+            said=$(sed -n "/^<!-- figures: $name -->\$/,/^<!-- sum /p" "$doc" | sed -n 's/^<!-- sum \([0-9]*\) -->$/\1/p')
+            [ "$said" = "$(block "$doc" "$name" | cksum | cut -d' ' -f1)" ] || { wrong=1; echo "$doc: the figures '$name' were typed: make figures writes them"; }
+        done
     done
     exit $wrong
 fi
@@ -24,13 +27,14 @@ fi
 fill() {  # name, with the new lines on standard input; none: the old ones stay
     cat >"$W/figures.$1"
     [ -s "$W/figures.$1" ] || { echo "figures: nothing new for '$1'"; return; }
+    doc=$(grep -l "^<!-- figures: $1 -->\$" $docs) || { echo "figures: no page has a place for '$1'"; return; }
     sum=$(cksum <"$W/figures.$1" | cut -d' ' -f1)
     awk -v name="$1" -v file="$W/figures.$1" -v sum="$sum" '
         inside && /^<!-- sum / { inside = 0; print "<!-- sum " sum " -->"; next }
         inside { next }
         { print }
-        $0 == "<!-- figures: " name " -->" { inside = 1; while ((getline line < file) > 0) print line }' $doc >"$W/doc" &&
-        cp "$W/doc" $doc
+        $0 == "<!-- figures: " name " -->" { inside = 1; while ((getline line < file) > 0) print line }' "$doc" >"$W/doc" &&
+        cp "$W/doc" "$doc"
 }
 
 commit=$(git log -1 --format=%h -- patterns/src tests/explore 2>/dev/null)
@@ -118,3 +122,10 @@ longer() {  # what a run with a T= and a SECS= of its own has exhausted
         print ""
         print "Back ends: " backends "."
     }' "$BUILD/coverage/summary" | fill coverage
+
+# ---- make bench, if it was all of it ----
+bench=$BUILD/bench
+[ -s "$bench/report.md" ] || exit 0
+awk -f tests/bench/headline.awk tests/bench/headline.txt "$bench/report.md" | fill headline
+sed -n '/^### goals/,$p' "$bench/report.md" | sed 1,2d | fill goals
+sed -n '/^### goals/q;p' "$bench/report.md" | sed -e 's/^###/&#/' -e '/./,$!d' | fill bench
