@@ -2772,7 +2772,8 @@ ALLOCATES    create: two blocks; add: one; a runner in place of an abandoned one
 BLOCKS       wait, finish (at most what is left of total), destroy (for an action that runs), exit.
 COSTS        enter, leave: one read-modify-write on a shared line. requested: three loads. Two
              pipes. No system call while nobody asks.
-WINDOWS      There is no Windows back end yet, hence no console events (Ctrl-C, close, logoff).
+WINDOWS      By MinGW-w64: Ctrl-C is SIGINT, Ctrl-Break SIGBREAK; twill_shutdown_fd is -1. When a
+             console is closed (SIGBREAK, too), the process ends as soon as the handler returns.
 PITFALLS     Nothing ends a phase early for work that does not enter and leave. A budget counts from
              the request: finish, called after its end, runs no hook. exit does not run finish. A
              process that dies by a signal runs no atexit functions. Do not read from
@@ -3822,8 +3823,13 @@ TWILL__DECL twill_status twill_run_all(const void *tasks, size_t task_size, void
 #endif
 #endif
 
+/* TWILL__POSIX: all of it. TWILL__PTHREADS: its threads at least; on Windows they are MinGW-w64's,
+   and nothing else of POSIX is used there. */
 #if defined __unix__ || defined __APPLE__ || defined __HAIKU__
-#define TWILL__POSIX 1
+#define TWILL__POSIX    1
+#define TWILL__PTHREADS 1
+#elif defined __MINGW32__
+#define TWILL__PTHREADS 1
 #else
 #error "twill: platform/ has no back end for this system"
 #endif
@@ -3832,7 +3838,7 @@ TWILL__DECL twill_status twill_run_all(const void *tasks, size_t task_size, void
    glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
 #if !defined TWILL_USE_PTHREAD
 #if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
-    (defined __linux__ && !defined __GLIBC__)
+    defined __MINGW32__ || (defined __linux__ && !defined __GLIBC__)
 #define TWILL_USE_PTHREAD 1
 #elif defined __has_include
 #if !__has_include(<threads.h>)
@@ -3844,9 +3850,11 @@ TWILL__DECL twill_status twill_run_all(const void *tasks, size_t task_size, void
 #define TWILL_NO_FUTEX 1
 #endif
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 #include <pthread.h>
 #include <sched.h>
+#endif
+#ifdef TWILL__POSIX
 #include <unistd.h>
 #endif
 #ifndef TWILL_USE_PTHREAD
@@ -3857,18 +3865,30 @@ TWILL__DECL twill_status twill_run_all(const void *tasks, size_t task_size, void
 /* ---- linking ---- */
 /* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
    libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
-   visibility, or each shared object would have its own. */
+   visibility, or each shared object would have its own. MinGW's linker does not merge weak
+   functions: there one file of a program has the code of all the headers that it uses. */
+#ifdef __MINGW32__
+#define TWILL__MERGED
+#define TWILL__EVERYWHERE
+#else
+#define TWILL__MERGED     __attribute__((weak))
+#define TWILL__EVERYWHERE __attribute__((weak, visibility("default")))
+#endif
 #ifdef TWILL_STATIC
 #define TWILL__WEAK   static inline
 #define TWILL__DEFINE static inline
 #elif defined TWILL_API
-#define TWILL__WEAK   __attribute__((weak)) TWILL_API
+#define TWILL__WEAK   TWILL__MERGED TWILL_API
 #define TWILL__DEFINE TWILL_API
 #else
-#define TWILL__WEAK __attribute__((weak))
+#define TWILL__WEAK TWILL__MERGED
 #define TWILL__DEFINE
 #endif
-#define TWILL__ONE __attribute__((weak, visibility("default")))
+#if defined TWILL_STATIC && defined __MINGW32__
+#define TWILL__ONE static inline
+#else
+#define TWILL__ONE TWILL__EVERYWHERE
+#endif
 
 /* ---- replaceable ---- */
 #if !defined TWILL_MALLOC && !defined TWILL_FREE
@@ -3895,7 +3915,7 @@ TWILL__DECL twill_status twill_run_all(const void *tasks, size_t task_size, void
      defined _REDIR_TIME64 /* musl 1.2 */)
 /* 64-bit time_t on 32 bits */
 extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
-#elif !defined __APPLE__
+#elif defined TWILL__POSIX && !defined __APPLE__
 extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
 #endif
 #ifdef __linux__
@@ -3910,7 +3930,7 @@ extern long syscall(long, ...);
 #ifndef TWILL__PLATFORM_CLOCK_H
 #define TWILL__PLATFORM_CLOCK_H
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 #if defined __linux__
 #define TWILL__MONOTONIC 1
 #elif defined __APPLE__
@@ -4264,9 +4284,14 @@ TWILL__ONE twill__lot *twill__parking(void)
 #define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
 #define TWILL__YIELD()              sched_yield()
 
+/* they cannot be told of the monotonic clock, but wait for a time */
+#if defined __APPLE__ || defined __MINGW32__
+#define TWILL__RELATIVE_WAITS 1
+#endif
+
 static inline bool twill__condition_init(twill__condition *condition)
 {
-#ifdef __APPLE__
+#ifdef TWILL__RELATIVE_WAITS
     return pthread_cond_init(condition, NULL) == 0;
 #else
     extern int pthread_condattr_setclock(pthread_condattr_t *, int);
@@ -4285,7 +4310,7 @@ static inline bool twill__condition_init(twill__condition *condition)
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
                                                twill_ns deadline)
 {
-#ifdef __APPLE__
+#ifdef TWILL__RELATIVE_WAITS
     twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
     struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
     pthread_cond_timedwait_relative_np(condition, mutex, &t);
@@ -4533,7 +4558,7 @@ typedef struct twill__thrd {
     unsigned cpu;      /* UINT_MAX: any */
     bool by_pthread;
     _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
     pthread_t pthread;
 #endif
 #ifndef TWILL_USE_PTHREAD
@@ -4590,7 +4615,7 @@ static inline void twill__thread_body(void *record)
 
 /* ---- start, join ---- */
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 static void *twill__pthread_main(void *record)
 {
     twill__thread_body(record);
@@ -4637,7 +4662,7 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #if defined TWILL_USE_PTHREAD
     thread->by_pthread = true;
     started = twill__pthread_start(thread);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
     started = thread->by_pthread
                   ? twill__pthread_start(thread)
@@ -4657,7 +4682,7 @@ static inline void twill__thread_join(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_join(thread->pthread, NULL);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     if (thread->by_pthread)
         pthread_join(thread->pthread, NULL);
     else
@@ -4672,7 +4697,7 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_detach(thread->pthread);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     if (thread->by_pthread)
         pthread_detach(thread->pthread);
     else
@@ -4684,7 +4709,7 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 
 static inline void twill__yield(void)
 {
-#if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
+#if defined TWILL__PTHREADS && defined TWILL_USE_PTHREAD
     sched_yield();
 #else
     thrd_yield();
@@ -4718,7 +4743,8 @@ static inline void twill__prefetch(const void *place)
 /* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
    between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
    others still use must stand in this one or above. A destructor of thread-specific storage would
-   run when all are gone. Must stand in one block, and nothing may jump out of it. */
+   run when all are gone. Must stand in one block, and nothing may jump out of it. On Windows a
+   thread that ends calls nobody: there a callback must return. */
 #ifdef TWILL__POSIX
 #define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
 #define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
@@ -19759,7 +19785,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
 #include <signal.h>
 
 /* TWILL__SIGNALS 1: handlers can be installed. 0: masks alone, or not even these. A build may say
-   TWILL__NO_SIGNALS. */
+   TWILL__NO_SIGNALS. TWILL__BELLS 1: a bell has a descriptor, `out`, to be polled. */
 
 #ifdef TWILL__POSIX
 #include <fcntl.h>
@@ -19887,27 +19913,7 @@ extern int twill__sigaction(int, const twill__action *, twill__action *) __asm__
 #else
 #define TWILL__SIGNALS 0
 #endif
-
-/* Async-signal-safe: gives this process an end that its parent sees as death by `number` (a shell
-   shows 128 + number, and stops its script); with `code`, or where the default action does not kill
-   (process 1), an exit with 128 + number. Runs no exit functions. */
-_Noreturn static inline void twill__signal_die(int number, bool code)
-{
-#if TWILL__SIGNALS
-    if (!code) {
-        twill__action plain;
-        memset(&plain, 0, sizeof plain);
-        plain.TWILL__ACTION_HANDLER = SIG_DFL;
-        sigemptyset(&plain.TWILL__ACTION_MASK);
-        twill__sigaction(number, &plain, NULL);
-        twill__signal_unblock(number);
-        raise(number);
-    }
-#else
-    (void)code;
-#endif
-    _Exit(128 + number);
-}
+#define TWILL__BELLS TWILL__SIGNALS
 
 #if TWILL__SIGNALS
 /* The action of `handler`, during which the others of the list are held off. */
@@ -19922,6 +19928,147 @@ static inline void twill__action_make(twill__action *action, void (*handler)(int
         sigaddset(&action->TWILL__ACTION_MASK, numbers[i]);
 }
 
+/* In a handler: it stays installed. */
+static inline void twill__signal_again(int number, void (*handler)(int))
+{
+    (void)number;
+    (void)handler;
+}
+#endif
+
+static inline uint32_t twill__pid(void)
+{
+    return (uint32_t)getpid();
+}
+
+#elif defined __MINGW32__
+
+/* ---- platform/signals_windows.h ---- */
+/* signals_windows.h: what signals.h needs, by Windows' C library: Ctrl-C is SIGINT, Ctrl-Break and a
+   window that is closed are SIGBREAK, each told on a thread of its own; SIGTERM comes from raise
+   alone. There are no masks. */
+#ifndef TWILL__PLATFORM_SIGNALS_WINDOWS_H
+#define TWILL__PLATFORM_SIGNALS_WINDOWS_H
+
+#include <io.h>
+#include <process.h>
+#include <signal.h>
+
+#ifdef TWILL__NO_SIGNALS
+#define TWILL__SIGNALS 0
+#else
+#define TWILL__SIGNALS 1
+#endif
+#define TWILL__BELLS        0
+#define TWILL__SIGNAL_COUNT 23 /* numbers below it */
+
+typedef int twill__signal_mask;
+
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    *old = 0;
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    (void)old;
+}
+
+static inline void twill__signal_unblock(int number)
+{
+    (void)number;
+}
+
+static inline bool twill__signal_is_fault(int number)
+{
+    return number == SIGSEGV || number == SIGILL || number == SIGFPE || number == SIGABRT;
+}
+
+#define TWILL__ACTION_HANDLER handler
+typedef struct twill__action {
+    void (*handler)(int);
+} twill__action;
+
+static inline void twill__action_make(twill__action *action, void (*handler)(int),
+                                      const int *numbers, size_t count)
+{
+    (void)numbers, (void)count; /* nothing is held off */
+    action->handler = handler;
+}
+
+/* A handler serves once, and is put back by itself: twill__signal_again. */
+static inline int twill__sigaction(int number, const twill__action *action, twill__action *old)
+{
+    /* 2: SIG_GET, what is there */
+    void (*handler)(int) = action ? action->handler : (void (*)(int))(uintptr_t)2;
+    handler = signal(number, handler);
+    if (handler == SIG_ERR)
+        return -1;
+    if (old)
+        old->handler = handler;
+    return 0;
+}
+
+static inline void twill__signal_again(int number, void (*handler)(int))
+{
+    (void)signal(number, handler);
+}
+
+static inline uint32_t twill__pid(void)
+{
+    return (uint32_t)_getpid();
+}
+
+static inline void twill__say(const char *text, size_t length)
+{
+    int wrote = _write(2, text, (unsigned)length);
+    (void)wrote;
+}
+
+#endif
+#else
+/* ---- none ---- */
+#define TWILL__SIGNALS      0
+#define TWILL__BELLS        0
+#define TWILL__SIGNAL_COUNT 65
+typedef int twill__signal_mask;
+
+static inline void twill__signals_hold(twill__signal_mask *old)
+{
+    *old = 0;
+}
+
+static inline void twill__signals_restore(const twill__signal_mask *old)
+{
+    (void)old;
+}
+
+static inline uint32_t twill__pid(void)
+{
+    return 1;
+}
+#endif
+
+/* Async-signal-safe: gives this process an end that its parent sees as death by `number` (a shell
+   shows 128 + number, and stops its script); with `code`, or where the default action does not kill
+   (process 1), an exit with 128 + number. Runs no exit functions. */
+_Noreturn static inline void twill__signal_die(int number, bool code)
+{
+#if TWILL__SIGNALS
+    if (!code) {
+        twill__action plain;
+        twill__action_make(&plain, SIG_DFL, NULL, 0);
+        twill__sigaction(number, &plain, NULL);
+        twill__signal_unblock(number);
+        raise(number);
+    }
+#else
+    (void)code;
+#endif
+    _Exit(128 + number);
+}
+
+#if TWILL__SIGNALS
 /* Whether `action` is that of `handler`. */
 static inline bool twill__action_is(const twill__action *action, void (*handler)(int))
 {
@@ -19947,7 +20094,7 @@ _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,
 
 static inline uint64_t twill__process_id(void)
 {
-    return (uint64_t)(uint32_t)getpid() << 32;
+    return (uint64_t)twill__pid() << 32;
 }
 
 /* The owner, or NULL: nobody, or another process. Not NULL: twill__owner_release follows. */
@@ -20027,7 +20174,7 @@ static inline void twill__owner_leave(void)
 
 /* ---- a bell: rung in a handler, heard by one thread ---- */
 
-#if TWILL__SIGNALS
+#if TWILL__BELLS
 typedef struct twill__bell {
     int in, out;
 } twill__bell;
@@ -20112,26 +20259,9 @@ static inline void twill__say(const char *text, size_t length)
     }
     errno = saved;
 }
-#endif
 
 #else
-/* ---- no masks ---- */
-#define TWILL__SIGNALS 0
-typedef int twill__signal_mask;
-
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    *old = 0;
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    (void)old;
-}
-#endif
-
-#if !TWILL__SIGNALS
-/* no handlers: a word to park on */
+/* nothing to poll: a word to park on */
 typedef struct twill__bell {
     _Atomic uint32_t rung;
 } twill__bell;
@@ -32593,6 +32723,8 @@ struct twill_shutdown {
 #if TWILL__SIGNALS
     bool installed[TWILL__SIGNAL_COUNT];
     twill__action old[TWILL__SIGNAL_COUNT];
+#endif
+#if TWILL__BELLS
     twill__bell flag; /* its out end is what poll loops get; written once, never read */
 #endif
     twill__bell bell; /* wakes the watcher */
@@ -32686,7 +32818,7 @@ static inline void twill__shutdown_ask(twill_shutdown *shutdown, int32_t asked)
         return;
     twill__work_advance(shutdown, TWILL_SHUTDOWN_DRAINING);
     twill_cancel_request(&shutdown->drain_token, asked < 0 ? -asked : asked);
-#if TWILL__SIGNALS
+#if TWILL__BELLS
     twill__bell_ring(&shutdown->flag);
 #endif
     twill__bell_ring(&shutdown->bell); /* the flags are set: whoever hears it finds them */
@@ -32775,6 +32907,7 @@ static void twill__shutdown_handler(int number)
 {
     int saved = errno;
     twill_shutdown *shutdown = twill__shutdown_pin();
+    twill__signal_again(number, twill__shutdown_handler);
     if (shutdown) { /* else: a forked child, or the object is just coming or going */
         if (number > 0 && number < TWILL__SIGNAL_COUNT && shutdown->kind[number] &&
             twill__shutdown_signal(shutdown, number, twill__clock_now()))
@@ -33543,8 +33676,12 @@ static inline bool twill__shutdown_take(uint8_t *kind, int number, uint8_t as)
     if (number <= 0 || number >= TWILL__SIGNAL_COUNT || kind[number])
         return false;
 #if TWILL__SIGNALS
-    if (number == SIGKILL || number == SIGSTOP || twill__signal_is_fault(number))
+    if (twill__signal_is_fault(number))
         return false;
+#ifdef SIGKILL
+    if (number == SIGKILL || number == SIGSTOP)
+        return false;
+#endif
 #endif
     kind[number] = as;
     return true;
@@ -33615,6 +33752,16 @@ static inline void twill__shutdown_restore(twill_shutdown *shutdown)
     }
 }
 
+/* Those that a shell or nohup lets a program ignore. */
+static inline bool twill__shutdown_keeps(int number)
+{
+#ifdef SIGHUP
+    if (number == SIGQUIT || number == SIGHUP)
+        return true;
+#endif
+    return number == SIGINT;
+}
+
 /* `parent`: the object of the process that has forked us; what we find installed may be its. */
 static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill_shutdown *parent)
 {
@@ -33628,7 +33775,7 @@ static inline bool twill__shutdown_install(twill_shutdown *shutdown, const twill
     for (size_t i = 0; i < count; i++) {
         int number = numbers[i];
         twill__action *old = &shutdown->old[number];
-        bool keeps = number == SIGINT || number == SIGQUIT || number == SIGHUP;
+        bool keeps = twill__shutdown_keeps(number);
         if (twill__sigaction(number, NULL, old) != 0)
             break;
         if (parent && parent->installed[number] && twill__action_is(old, twill__shutdown_handler))
@@ -33653,7 +33800,7 @@ static inline bool twill__shutdown_bells(twill_shutdown *shutdown)
 {
     if (!twill__bell_make(&shutdown->bell))
         return false;
-#if TWILL__SIGNALS
+#if TWILL__BELLS
     if (!twill__bell_make(&shutdown->flag)) {
         twill__bell_end(&shutdown->bell);
         return false;
@@ -33665,7 +33812,7 @@ static inline bool twill__shutdown_bells(twill_shutdown *shutdown)
 static inline void twill__shutdown_bells_end(twill_shutdown *shutdown)
 {
     twill__bell_end(&shutdown->bell);
-#if TWILL__SIGNALS
+#if TWILL__BELLS
     twill__bell_end(&shutdown->flag);
 #endif
 }
@@ -33941,7 +34088,7 @@ TWILL__DEFINE twill_cancel *twill_shutdown_cancel_token(twill_shutdown *shutdown
 
 TWILL__DEFINE int twill_shutdown_fd(const twill_shutdown *shutdown)
 {
-#if TWILL__SIGNALS
+#if TWILL__BELLS
     if (shutdown && twill__shutdown_here(shutdown)) {
         twill__shutdown_seen(shutdown);
         return shutdown->flag.out;

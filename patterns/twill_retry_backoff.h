@@ -756,8 +756,13 @@ static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
 #endif
 #endif
 
+/* TWILL__POSIX: all of it. TWILL__PTHREADS: its threads at least; on Windows they are MinGW-w64's,
+   and nothing else of POSIX is used there. */
 #if defined __unix__ || defined __APPLE__ || defined __HAIKU__
-#define TWILL__POSIX 1
+#define TWILL__POSIX    1
+#define TWILL__PTHREADS 1
+#elif defined __MINGW32__
+#define TWILL__PTHREADS 1
 #else
 #error "twill: platform/ has no back end for this system"
 #endif
@@ -766,7 +771,7 @@ static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
    glibc's thrd_create, and with musl, whose thrd_create blocks all signals in the new thread */
 #if !defined TWILL_USE_PTHREAD
 #if defined TWILL__UNDER_TSAN || defined __STDC_NO_THREADS__ || defined __APPLE__ || \
-    (defined __linux__ && !defined __GLIBC__)
+    defined __MINGW32__ || (defined __linux__ && !defined __GLIBC__)
 #define TWILL_USE_PTHREAD 1
 #elif defined __has_include
 #if !__has_include(<threads.h>)
@@ -778,9 +783,11 @@ static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
 #define TWILL_NO_FUTEX 1
 #endif
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 #include <pthread.h>
 #include <sched.h>
+#endif
+#ifdef TWILL__POSIX
 #include <unistd.h>
 #endif
 #ifndef TWILL_USE_PTHREAD
@@ -791,18 +798,30 @@ static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
 /* ---- linking ---- */
 /* TWILL__DEFINE: a public function of a pattern. TWILL__WEAK: one of a shared part, so that two
    libraries may both carry it. TWILL__ONE: the state that must exist once a process; default
-   visibility, or each shared object would have its own. */
+   visibility, or each shared object would have its own. MinGW's linker does not merge weak
+   functions: there one file of a program has the code of all the headers that it uses. */
+#ifdef __MINGW32__
+#define TWILL__MERGED
+#define TWILL__EVERYWHERE
+#else
+#define TWILL__MERGED     __attribute__((weak))
+#define TWILL__EVERYWHERE __attribute__((weak, visibility("default")))
+#endif
 #ifdef TWILL_STATIC
 #define TWILL__WEAK   static inline
 #define TWILL__DEFINE static inline
 #elif defined TWILL_API
-#define TWILL__WEAK   __attribute__((weak)) TWILL_API
+#define TWILL__WEAK   TWILL__MERGED TWILL_API
 #define TWILL__DEFINE TWILL_API
 #else
-#define TWILL__WEAK __attribute__((weak))
+#define TWILL__WEAK TWILL__MERGED
 #define TWILL__DEFINE
 #endif
-#define TWILL__ONE __attribute__((weak, visibility("default")))
+#if defined TWILL_STATIC && defined __MINGW32__
+#define TWILL__ONE static inline
+#else
+#define TWILL__ONE TWILL__EVERYWHERE
+#endif
 
 /* ---- replaceable ---- */
 #if !defined TWILL_MALLOC && !defined TWILL_FREE
@@ -829,7 +848,7 @@ static inline uint64_t twill__saturated_sum(uint64_t a, uint64_t b)
      defined _REDIR_TIME64 /* musl 1.2 */)
 /* 64-bit time_t on 32 bits */
 extern int clock_gettime(int, struct timespec *) __asm__("__clock_gettime64");
-#elif !defined __APPLE__
+#elif defined TWILL__POSIX && !defined __APPLE__
 extern int clock_gettime(int, struct timespec *); /* clockid_t is int wherever we run */
 #endif
 #ifdef __linux__
@@ -844,7 +863,7 @@ extern long syscall(long, ...);
 #ifndef TWILL__PLATFORM_CLOCK_H
 #define TWILL__PLATFORM_CLOCK_H
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 #if defined __linux__
 #define TWILL__MONOTONIC 1
 #elif defined __APPLE__
@@ -1198,9 +1217,14 @@ TWILL__ONE twill__lot *twill__parking(void)
 #define TWILL__CONDITION_DESTROY(c) pthread_cond_destroy(c)
 #define TWILL__YIELD()              sched_yield()
 
+/* they cannot be told of the monotonic clock, but wait for a time */
+#if defined __APPLE__ || defined __MINGW32__
+#define TWILL__RELATIVE_WAITS 1
+#endif
+
 static inline bool twill__condition_init(twill__condition *condition)
 {
-#ifdef __APPLE__
+#ifdef TWILL__RELATIVE_WAITS
     return pthread_cond_init(condition, NULL) == 0;
 #else
     extern int pthread_condattr_setclock(pthread_condattr_t *, int);
@@ -1219,7 +1243,7 @@ static inline bool twill__condition_init(twill__condition *condition)
 static inline void twill__condition_wait_until(twill__condition *condition, twill__mutex *mutex,
                                                twill_ns deadline)
 {
-#ifdef __APPLE__
+#ifdef TWILL__RELATIVE_WAITS
     twill_ns left = deadline - twill__clock_now(), day = TWILL_SEC(86400);
     struct timespec t = twill__timespec(left <= 0 ? 1 : left < day ? left : day);
     pthread_cond_timedwait_relative_np(condition, mutex, &t);
@@ -1467,7 +1491,7 @@ typedef struct twill__thrd {
     unsigned cpu;      /* UINT_MAX: any */
     bool by_pthread;
     _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
     pthread_t pthread;
 #endif
 #ifndef TWILL_USE_PTHREAD
@@ -1524,7 +1548,7 @@ static inline void twill__thread_body(void *record)
 
 /* ---- start, join ---- */
 
-#ifdef TWILL__POSIX
+#ifdef TWILL__PTHREADS
 static void *twill__pthread_main(void *record)
 {
     twill__thread_body(record);
@@ -1571,7 +1595,7 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #if defined TWILL_USE_PTHREAD
     thread->by_pthread = true;
     started = twill__pthread_start(thread);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
     started = thread->by_pthread
                   ? twill__pthread_start(thread)
@@ -1591,7 +1615,7 @@ static inline void twill__thread_join(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_join(thread->pthread, NULL);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     if (thread->by_pthread)
         pthread_join(thread->pthread, NULL);
     else
@@ -1606,7 +1630,7 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_detach(thread->pthread);
-#elif defined TWILL__POSIX
+#elif defined TWILL__PTHREADS
     if (thread->by_pthread)
         pthread_detach(thread->pthread);
     else
@@ -1618,7 +1642,7 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 
 static inline void twill__yield(void)
 {
-#if defined TWILL__POSIX && defined TWILL_USE_PTHREAD
+#if defined TWILL__PTHREADS && defined TWILL_USE_PTHREAD
     sched_yield();
 #else
     thrd_yield();
@@ -1652,7 +1676,8 @@ static inline void twill__prefetch(const void *place)
 /* TWILL__GUARD_PUSH(fn, arg) ... TWILL__GUARD_POP(run): fn(arg) runs when the thread ends in
    between (thrd_exit, pthread_exit), in this frame. The frames below it are gone by then: what
    others still use must stand in this one or above. A destructor of thread-specific storage would
-   run when all are gone. Must stand in one block, and nothing may jump out of it. */
+   run when all are gone. Must stand in one block, and nothing may jump out of it. On Windows a
+   thread that ends calls nobody: there a callback must return. */
 #ifdef TWILL__POSIX
 #define TWILL__GUARD_PUSH(fn, arg) pthread_cleanup_push(fn, arg)
 #define TWILL__GUARD_POP(run)      pthread_cleanup_pop(run)
