@@ -202,7 +202,8 @@ build_kit() {
     [ ! -e "$object" ] || [ -n "$(find "$@" "$W/kits/$kit_.c" $here/explore-cc $here/redirect.txt -newer "$object")" ] || return 0
     mkdir -p "$W/$backend"
     # shellcheck disable=SC2046 # flags
-    $here/explore-cc -w $(backend_flags "$backend") $(cat "$W/kits/$kit_.flags") -Ipatterns -c -o "$object.$$" "$W/kits/$kit_.c" &&
+    $here/explore-cc -w $(backend_flags "$backend") $(cat "$W/kits/$kit_.flags") ${INCLUDE:--Ipatterns} -c -o "$object.$$" \
+        "$W/kits/$kit_.c" &&
         mv "$object.$$" "$object"
 }
 

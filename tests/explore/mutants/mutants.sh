@@ -22,6 +22,9 @@ export CC BUILD EXPLORE_BUILD="$W" HARD
 export ASAN_OPTIONS=hard_rss_limit_mb=2000:detect_leaks=1 UBSAN_OPTIONS=halt_on_error=1
 passed=0 failed=0 skipped=0
 . $here/tools.sh
+W=$M_ # whose kits have the mutants
+mutants=$here/mutants/mutants.h
+INCLUDE="-include $mutants -I$M_/include"
 JOBS=${JOBS:-$(getconf _NPROCESSORS_ONLN)}
 
 # ---- one source with all mutants ----
@@ -79,19 +82,60 @@ programs() {
     done
 }
 
+# Those of them that see a part whose name contains one of $F: in a header, or they take parts by themselves.
+concerned() {
+    awk -v only="${F:-}" -v plan="$W/plan" -v here="$here/" '
+        function sees(header) {
+            gsub(/.*\/|"/, "", header)
+            return header in seen
+        }
+        function asks(file,    line, yes) {
+            while (!yes && (getline line < file) > 0)
+                yes = line ~ /^#include "/ && (line ~ /[^.]\// || sees(substr(line, 10)))
+            close(file)
+            return yes
+        }
+        function look(part) { for (i = 1; i <= n; i++) if (index(part, wanted[i])) seen[header] }
+        BEGIN {
+            n = split(only, wanted, " ")
+            while ((getline < plan) > 0) included[$1] = $0
+        }
+        !n { print; next }
+        FNR == 1 && FILENAME != "-" {
+            header = FILENAME
+            gsub(/.*\//, "", header)
+            look(substr(header, 7)) # twill_pipeline.h has the part pipeline.h
+        }
+        FILENAME != "-" { if (/^\/[*] ---- [a-z_]*\/[a-z_]*\.h ---- [*]\/$/) look($3); next }
+        index($2, here) != 1 { if (asks($2)) print; next }
+        {
+            m = split(included[$1], word, " ")
+            for (k = 3; k <= m && word[k] != "patterns/*.h" && !sees(word[k]); k++) {}
+            if (k <= m) print
+        }' $([ -z "${F:-}" ] || echo "$M_"/include/*.h) -
+}
+
 build_one() {  # name, file, back end
     target=$M_/programs/$1@$3
-    [ ! -x "$target" ] || [ -n "$(find "$2" "$M_/list" $here/src $here/explore.h -newer "$target" | head -n 1)" ] || return 0
+    parts=
+    case $2 in $here/*) planned "$2" ;; esac
+    # shellcheck disable=SC2086 # files
+    [ ! -x "$target" ] || [ -n "$(find "$2" $parts "$M_/list" $here/src $here/explore.h -newer "$target" | head -n 1)" ] || return 0
     rm -f "$target.unit"
     case $2 in
     $here/*)
-        # shellcheck disable=SC2046 # flags
-        $here/explore-cc -w -DTWILL_STATIC $(backend_flags "$3") $(told "$2" EXPLORE-FLAGS) -include $here/mutants/mutants.h \
-            -I"$M_/include" -o "$target" "$2" "$M_/mutants.o" ;;
+        # shellcheck disable=SC2046,SC2086 # flags, files
+        if [ "$kit" = - ]; then
+            $here/explore-cc -w -DTWILL_STATIC $(backend_flags "$3") $(told "$2" EXPLORE-FLAGS) $INCLUDE -o "$target" "$2" "$M_/mutants.o"
+        else
+            build_kit "$3" "$kit" $mutants "$M_/list" &&
+                $here/explore-cc -w -fno-inline -include "$W/kits/borrow.h" $(backend_flags "$3") $(told "$2" EXPLORE-FLAGS) $INCLUDE \
+                    -o "$target" "$2" "$W/$3/$kit.o" "$M_/mutants.o"
+        fi ;;
     *)
-        # shellcheck disable=SC2046 # flags
-        $CC -std=c11 -O1 -g1 -w -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTWILL_STATIC \
-            -DTWILL_IMPLEMENTATION= $(backend_flags "$3") -include $here/mutants/mutants.h -I"$M_/include" -Itests -I"$M_/src" -pthread \
+        # shellcheck disable=SC2046,SC2086 # flags
+        $CC -std=c11 -O0 -g1 -w -fsanitize=address,undefined -fno-sanitize-recover=undefined -DTWILL_STATIC \
+            -DTWILL_IMPLEMENTATION= $(backend_flags "$3") $INCLUDE -Itests -I"$M_/src" -pthread \
             -o "$target" "$2" "$M_/mutants.o" -lm ;;
     esac >"$target.log" 2>&1 || { echo "FAIL mutants: $1@$3 does not build"; tail -n 5 "$target.log"; return 1; }
     objcopy --dump-section .mutants="$target.numbers" "$target" "$target.copy" 2>/dev/null || : >"$target.numbers"
@@ -185,11 +229,13 @@ if [ "$(cat "$M_/sum" 2>/dev/null)" != "$sum" ]; then
     git log -1 --format=%h -- patterns/src >"$M_/commit" 2>/dev/null
 fi
 $CC -std=gnu11 -O2 -Wall -Wextra -Werror -o "$M_/run" $here/mutants/run.c || exit 1
-programs | awk -v only="${P:-}" '
+plan $here/scenarios/*.c
+programs >"$M_/programs.all"
+concerned <"$M_/programs.all" | awk -v only="${P:-}" '
     BEGIN { n = split(only, wanted, " ") }
     { for (i = 1; i <= n; i++) if (index($1, wanted[i])) break }
     i <= n || !n' >"$M_/todo"
-tr '\n' '\0' <"$M_/todo" | xargs -0 -n 1 -P "$JOBS" sh "$0" --build || failed=$((failed + 1))
+tr '\n' '\0' <"$M_/todo" | xargs -0 -r -n 1 -P "$JOBS" sh "$0" --build || failed=$((failed + 1))
 while read -r name _ backend; do cat "$M_/programs/$name@$backend.unit"; done <"$M_/todo" >"$M_/units"
 while read -r name _ backend; do cat "$M_/programs/$name@$backend.numbers"; done <"$M_/todo" | od -An -v -t d4 | tr -s ' ' '\n' |
     sed '/^$/d' | sort -nu >"$M_/compiled"
