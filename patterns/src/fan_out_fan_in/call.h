@@ -133,12 +133,6 @@ static inline bool twill__fan_work_off(twill__fan_call *call, twill__fan_turn *t
 
 /* ---- pull ---- */
 
-static inline bool twill__fan_may_pull(const twill_fan *fan)
-{
-    return fan->pulled && !twill__fan_spared(fan, fan->next_index) &&
-           fan->in_flight < fan->window && fan->used < fan->capacity;
-}
-
 static inline void twill__fan_source_ended(twill_fan *fan, twill__fan_turn *turn)
 {
     fan->pulled = false;

@@ -445,6 +445,13 @@ static inline bool twill__fan_room(const twill_fan *fan)
     return fan->in_flight < fan->window && fan->unread < fan->max_unread;
 }
 
+/* A stream: whether the thread that calls may take one more item. */
+static inline bool twill__fan_may_pull(const twill_fan *fan)
+{
+    return fan->pulled && !twill__fan_spared(fan, fan->next_index) &&
+           fan->in_flight < fan->window && fan->used < fan->capacity;
+}
+
 /* First come, first served. A plain go does not wait for readers. */
 static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn)
 {
@@ -477,7 +484,8 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         if (fan->laned) /* it will sweep the rest itself */
             atomic_store(&fan->hungry, 0);
     }
-    if (twill__fan_finished(fan))
+    /* what ends behind one that is not over yet gives nothing to read, but room to pull */
+    if (twill__fan_finished(fan) || twill__fan_may_pull(fan))
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
 }
 
