@@ -1,5 +1,6 @@
 /* run.c - tries mutants: each by the programs that come to its place, until one notices it. First
-   those that have noticed others of the same file, then those that do little beside that place.
+   those that have noticed others of the same file, then those that do little beside that place, for
+   their time.
 
        run UNITS MUTANTS COMPILED RESULTS SECONDS
 
@@ -155,7 +156,7 @@ static void read_compiled(const char *name)
 
 static int order[UNITS], weight[UNITS];
 
-/* Those first that do little beside the place, then the cheaper ones. */
+/* Those first that do little beside the place, for their time. */
 static int by_weight(const void *a, const void *b)
 {
     int left = *(const int *)a, right = *(const int *)b;
@@ -175,6 +176,7 @@ static void order_for(int number)
         for (int n = first; n <= number + NEAR && n < NUMBERS; n++)
             weight[i] += units[i].hits[n] != 0;
         weight[i] = units[i].hit_count ? 100000 * weight[i] / units[i].hit_count : 0;
+        weight[i] = 100 * weight[i] / (20 + units[i].ms);
     }
     qsort(order, (size_t)unit_count, sizeof order[0], by_weight);
 }
