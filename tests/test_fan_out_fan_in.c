@@ -443,6 +443,10 @@ TEST(first_success_wins)
     CHECK_EQ(s->report.failed, 10);
     CHECK_EQ(s->report.first_error.index, 0);
     check_books(s, 10, true);
+    s = fresh(); /* one alone tries no more than it must */
+    CHECK_EQ(run(s, 1000, OPTIONS(.run.workers = 1, .goal = TWILL_FAN_FIRST_OK)), TWILL_OK);
+    CHECK_EQ(s->report.done, 1);
+    check_books(s, 1000, true);
 }
 
 TEST(quorum)
@@ -1109,6 +1113,37 @@ TEST(stream_is_bounded_and_stops)
     CHECK_EQ(stream(s, OPTIONS(.run.workers = 2, .ordered = true, .in_flight = 2, .max_unread = 5)),
              TWILL_OK);
     check_books(s, 1000, true);
+}
+
+static _Thread_local bool collects;
+
+/* One of a worker's goes on when ten others have ended. */
+static int one_waits_for_ten(const void *in, void *out, const twill_task *task)
+{
+    seen *s = task->context;
+    twill_until until = twill_within(TWILL_SEC(30));
+
+    (void)in, (void)out;
+    if (collects || atomic_exchange(&s->most, 1)) {
+        atomic_fetch_add(&s->now, 1);
+        return 0;
+    }
+    while (atomic_load(&s->now) < 10 && twill_now() < until.deadline)
+        (void)twill_sleep(twill_within(TWILL_US(30)));
+    return atomic_load(&s->now) < 10;
+}
+
+/* It makes more records than it begins with, while outcomes are kept back. */
+TEST(stream_keeps_back_as_many_as_it_may)
+{
+    seen *s = fresh();
+    s->items = 30;
+    collects = true;
+    CHECK_EQ(twill_fan_stream(pull, sizeof(int), one_waits_for_ten, 0, NULL,
+                              OPTIONS(.run.workers = 2, .run.context = s, .ordered = true,
+                                      .in_flight = 2, .max_unread = 20)),
+             TWILL_OK);
+    CHECK(atomic_load(&s->now) >= 29);
 }
 
 TEST(stream_errors)

@@ -453,7 +453,6 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
         return TWILL_DEADLOCK;
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
-    fan->doomed = true;
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
     (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);

@@ -401,7 +401,6 @@ static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
         twill__team *team = fan->crew.job.team;
         report->workers_started = team->threads < fan->workers ? team->threads : fan->workers;
         report->flags = fan->crew.job.flags;
-        memset(&fan->reaper, 0, sizeof fan->reaper);
         fan->reaper.fn = twill__fan_reap;
         fan->reaper.arg = fan;
         fan->reaper.cpu = UINT_MAX;

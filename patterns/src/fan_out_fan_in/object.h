@@ -227,7 +227,7 @@ typedef enum twill__fan_mode { TWILL__FAN_TRY, TWILL__FAN_GO, TWILL__FAN_UNTIL }
 /* Whether it takes no more tasks: OK if it does. */
 static inline twill_status twill__fan_refusal(const twill_fan *fan, bool inside)
 {
-    if (fan->doomed || fan->limit != SIZE_MAX)
+    if (fan->limit != SIZE_MAX)
         return TWILL_CLOSED;
     if (fan->over)
         return fan->refusal;

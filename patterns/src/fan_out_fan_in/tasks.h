@@ -117,7 +117,6 @@ struct twill_fan {
     _Atomic uint32_t lock;
     /* ---- under the lock ---- */
     bool closed;          /* no go but from its own tasks */
-    bool doomed;          /* destroy has begun */
     bool met, unmet;      /* the goal is; it cannot be any more */
     twill_status over;    /* not OK: tasks that have not started end with it */
     twill_status refusal; /* and go answers this */
