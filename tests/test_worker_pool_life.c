@@ -201,6 +201,7 @@ TEST(a_pool_grows_by_waiting_time_and_shrinks)
     twill_pool *pool = pool_of(&(twill_pool_options){
         .run.workers = 1, .max_workers = 4, .grow_after = TWILL_MS(1), .idle_after = TWILL_MS(20)});
     struct gate gate = {0};
+    unsigned workers;
 
     for (int i = 0; i < 4; i++) /* they sleep: there is CPU left */
         CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
@@ -213,7 +214,16 @@ TEST(a_pool_grows_by_waiting_time_and_shrinks)
     gate_open(&gate);
     CHECK_EQ(idle_stats(pool).workers_peak, 4);
     CHECK(comes_true(has_workers, pool, 1));
+    gate = (struct gate){0};
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
     CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK); /* what waits then asks for nobody */
+    workers = stats_of(pool).workers;
+    (void)twill_sleep(twill_within(TWILL_MS(5)));
+    CHECK_EQ(stats_of(pool).workers, workers);
+    CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+    gate_open(&gate);
     (void)idle_stats(pool);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);

@@ -713,6 +713,23 @@ static int deaf(void *gate, void *result, const twill_task *task)
     return 0;
 }
 
+/* Room for them in the queue is made when they are accepted. */
+TEST(a_crowd_of_delayed_tasks_comes_at_once)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_ns at = twill_now() + TWILL_MS(10);
+    atomic_uint counter = 0;
+
+    for (int i = 0; i < 300; i++)
+        CHECK_EQ(twill_pool_submit(pool, count_up, &counter, NULL,
+                                   &(twill_submit_options){.start_at = at}),
+                 TWILL_OK);
+    CHECK_EQ(idle_stats(pool).done, 300);
+    CHECK_EQ(atomic_load(&counter), 300);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 TEST(a_deaf_task_ends_for_those_who_wait_and_its_result_is_discarded)
 {
     for (int idle = 0; idle < 2; idle++) {
@@ -1423,9 +1440,17 @@ TEST(the_level_is_told_at_its_edges)
         CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
         (void)idle_stats(pool);
     }
-    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(atomic_load(&highs), 3);
     CHECK_EQ(atomic_load(&lows), 3);
+    /* and by those that time takes out of the queue */
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    for (int i = 0; i < 9; i++)
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL,
+                                   &(twill_submit_options){.start_by = twill_now() + TWILL_MS(5)}),
+                 TWILL_OK);
+    CHECK_EQ(idle_stats(pool).timed_out, 9);
+    CHECK_EQ(atomic_load(&lows), atomic_load(&highs));
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(atomic_load(&tangled), 0);
 }
 
@@ -1821,7 +1846,7 @@ TEST(run_all_at_its_seams)
     o.timeout = TWILL_SEC(3600); /* the whole's comes first */
     o.run.until = twill_within(TWILL_MS(1));
     CHECK_EQ(twill_run_all(late, 4, NULL, 0, 9, all_naps, outcomes, &o), TWILL_TIMEOUT);
-    CHECK_EQ(outcomes[1].status, TWILL_OK); /* it came back by itself, in its own time */
+    CHECK_EQ(outcomes[1].status, TWILL_OK);      /* it came back by itself, in its own time */
     CHECK_EQ(outcomes[8].status, TWILL_TIMEOUT); /* the one behind a quick one is not looked at */
     CHECK_EQ(outcomes[8].attempts, 0);
 }

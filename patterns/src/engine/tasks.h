@@ -68,7 +68,7 @@ typedef struct twill__todos {
     _Alignas(TWILL__LINE) _Atomic uint64_t tail;
     uint64_t seen; /* the head as it was some time ago, or is, while held */
     /* by who takes */
-    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    _Alignas(TWILL__LINE) _Atomic uint64_t head; /* held: TWILL__HOLD, and `seen` says where */
     /* by nobody, for long: read by both */
     _Alignas(TWILL__LINE) _Atomic(twill__todo_ring *) ring;
     _Atomic size_t size; /* the ring's, for those who may come after its end */
@@ -314,14 +314,6 @@ static inline void twill__todos_let_go(twill__todos *todos)
     twill__todos_tail_to(todos, twill__todos_tail(todos) + turn);
     /* release: pairs with the acquire of who takes: it sees both, or none */
     atomic_store_explicit(&todos->head, todos->seen, memory_order_release);
-}
-
-/* Held: the oldest stands there now. */
-static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
-{
-    todos->seen = position;
-    /* relaxed: nobody takes */
-    atomic_store_explicit(&todos->head, position | TWILL__HOLD, memory_order_relaxed);
 }
 
 /* Inside, or under the lock and shut: looks how far those who take without the lock have come. */
@@ -575,7 +567,7 @@ static inline void twill__todos_ring_trim(twill__todos *todos)
         if (!twill__is_hole(&todo))
             break;
     }
-    twill__todos_head_to(todos, head);
+    todos->seen = head;
     twill__todos_tail_to(todos, tail);
 }
 
@@ -682,7 +674,7 @@ static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
         twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     }
     todos->holes = 0;
-    twill__todos_head_to(todos, tail);
+    todos->seen = tail;
 }
 
 /* ---- both ---- */
@@ -752,7 +744,7 @@ static inline twill__todo twill__todos_ring_pop(twill__todos *todos, bool last)
         twill__todos_tail_to(todos, tail - 1);
     } else {
         twill__todo_read(ring, todos->seen, &todo);
-        twill__todos_head_to(todos, todos->seen + 1);
+        todos->seen++;
     }
     twill__todos_ring_trim(todos);
     return todo;

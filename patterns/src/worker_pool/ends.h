@@ -175,7 +175,6 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
     work->record.where = TWILL__NOWHERE;
 }
 
-static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
 
 /* Under the lock: what is due at `now`. */
@@ -207,10 +206,8 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             moved = true;
         }
     }
-    if (moved) {
+    if (moved) /* no room: what is late keeps its own until it has ended */
         twill__pool_level(pool, turn);
-        twill__pool_room(pool, turn);
-    }
 }
 
 static inline void twill__pool_ended(twill__pool *pool, size_t count);
@@ -260,7 +257,6 @@ static inline void twill__pool_ended(twill__pool *pool, size_t count)
     twill__turn_begin(pool, &turn);
     pool->over += count;
     pool->reserved -= count;
-    twill__pool_level(pool, &turn);
     twill__pool_room(pool, &turn);
     twill__pool_changed(pool, &turn);
     twill__turn_end(pool, &turn);

@@ -110,7 +110,6 @@ static inline bool twill__order_record(twill__order *order)
         work->below = NULL;
     if (work->record.stopped)
         work->record.stopped = false;
-    record->where = TWILL__NOWHERE;
     record->fn = order->todo.fn;
     record->arg = order->todo.arg;
     record->context = order->todo.context;
@@ -131,13 +130,6 @@ static inline bool twill__order_memory(twill__order *order)
         return true;
     return (!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
            twill__order_record(order);
-}
-
-static inline void twill__order_forget(twill__order *order)
-{
-    if (order->work)
-        twill__record_put(&order->work->record);
-    order->work = NULL;
 }
 
 /* It is accepted: it has a number, and ends in exactly one way. */
@@ -234,7 +226,8 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
 {
     twill__pool *pool = order->pool;
     bool told = pool->options.on_event != NULL;
-    twill__order_forget(order);
+    if (order->work)
+        twill__record_put(&order->work->record);
     pool->refused++;
     pool->visitors += told; /* else the pool may be gone after the turn */
     twill__turn_end(pool, turn);
@@ -740,10 +733,6 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
     twill_status status = twill__order_init(&order, pool, fn, futures, options, true, &forever);
     bool dropped = false;
     size_t at = 0;
-    if (accepted)
-        *accepted = 0;
-    if (status != TWILL_OK)
-        return status;
     while (at < n && (status == TWILL_OK || status == TWILL_DROPPED)) { /* exit: all, or refused */
         bool quiet = !order.pool->options.on_event &&
                      !(order.options->cancel && order.pool->options.run.until.cancel);
