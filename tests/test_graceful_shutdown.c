@@ -897,9 +897,17 @@ TEST(hooks_of_the_tokens_run)
 
 /* ---- failures ---- */
 
+static int lowest_free_descriptor(void)
+{
+    int descriptor = dup(2);
+    close(descriptor);
+    return descriptor;
+}
+
 TEST(create_fails_and_leaves_nothing)
 {
     long before = faults_live();
+    int lowest = lowest_free_descriptor();
     for (unsigned long k = 1; k <= 2; k++) {
         twill_shutdown *s;
         faults_fail_alloc(k);
@@ -911,6 +919,7 @@ TEST(create_fails_and_leaves_nothing)
         faults_fail_thread(0);
         CHECK_PTR(s, NULL);
         CHECK_EQ(faults_live(), before);
+        CHECK_EQ(lowest_free_descriptor(), lowest);
     }
     end(quiet());
     CHECK_EQ(faults_live(), before);

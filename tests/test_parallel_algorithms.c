@@ -897,6 +897,39 @@ TEST(filter_that_is_cancelled_changes_nothing)
     }
 }
 
+static atomic_uint kept_above;
+
+/* the third waits for the other worker, and says stop */
+static bool keep_all_and_stop(const void *item, const twill_task *task)
+{
+    twill_until until = twill_within(TWILL_MS(200));
+
+    (void)item;
+    atomic_fetch_add(&kept_above, task->index >= 128);
+    if (task->index != 2)
+        return true;
+    while (atomic_load(&kept_above) < 100 && twill_now() < until.deadline)
+        (void)twill_sleep(twill_within(TWILL_US(30)));
+    (void)twill_task_stop(task);
+    return true;
+}
+
+TEST(filter_keeps_nothing_above_a_stop)
+{
+    static uint32_t items[256], kept[256];
+    size_t got = 777;
+
+    for (uint32_t i = 0; i < 256; i++)
+        items[i] = i + 1;
+    CHECK_EQ(twill_parallel_filter(
+                 items, 4, 256, kept, &got, keep_all_and_stop,
+                 &(twill_parallel_options){.run.workers = 2, .schedule = TWILL_SCHEDULE_STATIC}),
+             TWILL_OK);
+    CHECK_EQ(got, 3);
+    for (uint32_t i = 0; i < 256; i++)
+        CHECK_EQ(kept[i], i < 3 ? i + 1 : 0);
+}
+
 TEST(invalid_filters)
 {
     uint32_t in[3] = {1, 2, 3}, out[3];

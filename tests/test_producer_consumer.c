@@ -128,6 +128,7 @@ static void note_drop(void *item, twill_status why, const twill_task *task)
 
 TEST(capacity_is_exact)
 {
+    static const int some[20];
     for (size_t capacity = 1; capacity < 20; capacity++) {
         twill_queue *queue = queue_of((twill_queue_options){.capacity = capacity});
         for (size_t round = 0; round < 3; round++) {
@@ -142,6 +143,11 @@ TEST(capacity_is_exact)
         CHECK_EQ(stats_of(queue).peak, capacity);
         CHECK_EQ(stats_of(queue).rejected, 3);
         CHECK(balanced(queue));
+        CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
+        queue = queue_of((twill_queue_options){.capacity = capacity});
+        CHECK_EQ(twill_queue_push_many_until(queue, some, capacity, NULL, twill_within(0)),
+                 TWILL_OK);
+        CHECK_EQ(stats_of(queue).peak, capacity); /* of a batch, too */
         CHECK_EQ(twill_queue_destroy(queue), TWILL_OK);
     }
     CHECK_EQ(faults_live(), 0);

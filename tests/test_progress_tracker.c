@@ -2660,6 +2660,14 @@ TEST(a_child_stands_for_items_of_its_parent)
     CHECK_EQ(view_of(root).percent, 100);
     CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
 
+    root = make(silent);
+    a = make((twill_progress_options){.total = 3, .parent = root, .weight = 10});
+    twill_progress_add(a, 30); /* more than there were: no more than it stands for */
+    CHECK_EQ(view_of(root).done, 10);
+    twill_progress_destroy(a);
+    CHECK_EQ(view_of(root).done, 10);
+    CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
+
     silent.total = UINT64_MAX;
     root = make(silent);
     a = make((twill_progress_options){.total = UINT64_MAX, .parent = root, .weight = UINT64_MAX});
@@ -3140,6 +3148,12 @@ TEST(map_with_progress)
     for (int i = 0; i < ITEMS; i++)
         CHECK_EQ(results[i], (i + 1) * (i + 1));
     CHECK(report.total == ITEMS && report.done == ITEMS && report.status == TWILL_OK);
+    CHECK_EQ(map_items(&test, ITEMS, results,
+                       (twill_map_with_progress_options){
+                           .run = {.on_error = (twill_on_error)99},
+                           .progress = {.draw_by = TWILL_PROGRESS_EACH, .fd = tape->out}}),
+             TWILL_INVALID);
+    CHECK_STR(tape_read(tape), ""); /* a call that is refused shows nothing */
     tape_close(tape);
 }
 
