@@ -11,7 +11,6 @@
 typedef struct twill__fan_turn { /* what to do after the lock */
     bool visitor;                /* a call from outside, counted in fan->visits */
     bool again;                  /* all who wait shall look again */
-    bool watch;                  /* only those who wait for the end */
     bool fire_all, fire_some, notify;
     unsigned call; /* workers */
     twill_ns alarm;
@@ -21,7 +20,7 @@ typedef struct twill__fan_turn { /* what to do after the lock */
 
 static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
 {
-    turn->again = turn->watch = turn->fire_all = turn->fire_some = turn->notify = false;
+    turn->again = turn->fire_all = turn->fire_some = turn->notify = false;
     turn->call = turn->count = 0;
     turn->alarm = 0;
     twill__lock(&fan->lock);
@@ -403,7 +402,6 @@ static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill
     if (task->answered) {
         fan->answered--;
         twill__fan_answer_overdue(fan, turn);
-        turn->watch = true; /* destroy may wait for room among those left behind */
     } else {
         fan->executing--;
         if (status != TWILL_LOST && (task->expired || (task->due && now >= task->due)))
@@ -501,7 +499,7 @@ static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *t
     for (twill__node *node = fan->watchers.first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if (turn->again || turn->watch || twill__fan_calm(fan, wait->most))
+        if (turn->again || twill__fan_calm(fan, wait->most))
             (void)twill__fan_grant(turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
     }
 }

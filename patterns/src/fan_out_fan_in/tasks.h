@@ -280,7 +280,6 @@ static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t c
     for (size_t k = count; k-- > 0;) { /* the first one lies on top */
         twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
         task->next = fan->free;
-        task->lane = NULL;
         fan->free = task;
     }
     fan->records += count;

@@ -375,7 +375,7 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
     twill__fan_lane *lane = &slot->lane;
     twill__fan_task *task;
     twill_ns began = *now;
-    uint32_t n = twill__fan_lane_fill(fan, slot);
+    uint32_t at, n = twill__fan_lane_fill(fan, slot);
     if (!n)
         return 0;
     twill__fan_exit(fan, turn);
@@ -398,8 +398,9 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
     }
     twill__fan_lock(fan, turn);
     twill__fan_lane_close(fan, turn, lane);
-    if (fan->gather &&
-        (*now >= fan->gather || atomic_load(&lane->ended) - lane->taken >= lane->places / 2))
+    /* relaxed: the own store */
+    at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    if (fan->gather && (*now >= fan->gather || at - lane->taken >= lane->places / 2))
         twill__fan_sweep(fan, turn);
     slot->pace = (*now - began) / n + 1;
     twill__fan_look(fan, turn, *now);
