@@ -1290,6 +1290,43 @@ TEST(a_pool_of_one_is_enough)
     CHECK_EQ(faults_live(), 0);
 }
 
+static _Thread_local bool asks;
+
+static int not_by_who_asks(twill_batch *batch, const twill_task *task)
+{
+    (void)batch, (void)task;
+    return asks;
+}
+
+static int naps(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    nap(TWILL_MS(2));
+    return 0;
+}
+
+/* Who waits from outside for an item does not run its batch himself, though the workers are busy. */
+TEST(a_batch_runs_on_the_pool)
+{
+    twill_pool *pool;
+    twill_batcher *batcher;
+    twill_future future;
+    int item = 0;
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    CHECK_EQ(
+        twill_batcher_create(&batcher, not_by_who_asks, &OPTIONS(.run.pool = pool, .max_items = 1)),
+        TWILL_OK);
+    asks = true;
+    CHECK_EQ(twill_pool_submit(pool, naps, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(twill_batcher_add(batcher, &item, &future), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    asks = false;
+    twill_future_release(future);
+    CHECK_EQ(twill_batcher_destroy(batcher), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
 static atomic_uint starts, stops;
 
 static int counts_start(void **state, const twill_task *task)

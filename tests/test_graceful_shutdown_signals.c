@@ -606,6 +606,22 @@ static void exits_stuck(void)
     twill_shutdown_exit(s, 8);
 }
 
+static int never_returns(const twill_task *task)
+{
+    while (task)
+        pause();
+    return 0;
+}
+
+static void exits_in_a_hook(void)
+{
+    twill_shutdown *s = make(NULL);
+    atexit(not_reached); /* likewise */
+    CHECK_EQ(twill_shutdown_add(s, "", never_returns, NULL, TWILL_MS(5)), TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, NULL), TWILL_TIMEOUT);
+    twill_shutdown_exit(s, 9);
+}
+
 TEST(the_exit_status_says_why)
 {
     CHECK_EQ(run(exits_by_int), 256 + SIGINT);
@@ -615,6 +631,7 @@ TEST(the_exit_status_says_why)
     CHECK_EQ(run(exits_unasked), 5);
     CHECK_EQ(run(exits_null), 6);
     CHECK_EQ(run(exits_stuck), 8);
+    CHECK_EQ(run(exits_in_a_hook), 9);
 }
 
 static int said[2];

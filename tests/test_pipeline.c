@@ -642,9 +642,10 @@ TEST(a_buffer_holds_back_the_stage_before)
     twill_pipeline_options o = with(&t, &r);
     o.tokens = 50;
     o.stage_stats = s;
-    const twill_stage stages[] = {WORK(pass_on, .workers = 4),
+    const twill_stage stages[] = {WORK(pass_on, .workers = 4, .buffer = 2),
                                   {.work = note, .kind = TWILL_STAGE_SERIAL, .buffer = 3}};
     CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK(s[0].waiting_peak <= 2); /* and the source */
     CHECK(s[1].waiting_peak <= 3);
     CHECK_EQ(s[1].in, 200);
 }

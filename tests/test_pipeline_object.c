@@ -1129,7 +1129,9 @@ static void all_forked(void)
     CHECK_EQ(twill_pipeline_stop(t.pipe, twill_within(0), twill_within(0), &stopped), TWILL_FORKED);
     CHECK_EQ(twill_pipeline_destroy(t.pipe), TWILL_FORKED);
     CHECK_EQ(figures(t.pipe).run.total, 0);
+    long live = faults_live();
     twill_pipeline_abandon(t.pipe);
+    CHECK_EQ(faults_live(), live - 1);
 }
 
 TEST(a_forked_child_is_told)
