@@ -17924,7 +17924,6 @@ struct twill_fan {
     _Atomic uint32_t lock;
     /* ---- under the lock ---- */
     bool closed;          /* no go but from its own tasks */
-    bool doomed;          /* destroy has begun */
     bool met, unmet;      /* the goal is; it cannot be any more */
     twill_status over;    /* not OK: tasks that have not started end with it */
     twill_status refusal; /* and go answers this */
@@ -18088,7 +18087,6 @@ static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t c
     for (size_t k = count; k-- > 0;) { /* the first one lies on top */
         twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
         task->next = fan->free;
-        task->lane = NULL;
         fan->free = task;
     }
     fan->records += count;
@@ -18167,7 +18165,6 @@ static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
 typedef struct twill__fan_turn { /* what to do after the lock */
     bool visitor;                /* a call from outside, counted in fan->visits */
     bool again;                  /* all who wait shall look again */
-    bool watch;                  /* only those who wait for the end */
     bool fire_all, fire_some, notify;
     unsigned call; /* workers */
     twill_ns alarm;
@@ -18177,7 +18174,7 @@ typedef struct twill__fan_turn { /* what to do after the lock */
 
 static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
 {
-    turn->again = turn->watch = turn->fire_all = turn->fire_some = turn->notify = false;
+    turn->again = turn->fire_all = turn->fire_some = turn->notify = false;
     turn->call = turn->count = 0;
     turn->alarm = 0;
     twill__lock(&fan->lock);
@@ -18559,7 +18556,6 @@ static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill
     if (task->answered) {
         fan->answered--;
         twill__fan_answer_overdue(fan, turn);
-        turn->watch = true; /* destroy may wait for room among those left behind */
     } else {
         fan->executing--;
         if (status != TWILL_LOST && (task->expired || (task->due && now >= task->due)))
@@ -18601,6 +18597,13 @@ static inline bool twill__fan_room(const twill_fan *fan)
     return fan->in_flight < fan->window && fan->unread < fan->max_unread;
 }
 
+/* A stream: whether the thread that calls may take one more item. */
+static inline bool twill__fan_may_pull(const twill_fan *fan)
+{
+    return fan->pulled && !twill__fan_spared(fan, fan->next_index) &&
+           fan->in_flight < fan->window && fan->used < fan->capacity;
+}
+
 /* First come, first served. A plain go does not wait for readers. */
 static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn)
 {
@@ -18633,7 +18636,8 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         if (fan->laned) /* it will sweep the rest itself */
             atomic_store(&fan->hungry, 0);
     }
-    if (twill__fan_finished(fan))
+    /* what ends behind one that is not over yet gives nothing to read, but room to pull */
+    if (twill__fan_finished(fan) || twill__fan_may_pull(fan))
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
 }
 
@@ -18649,7 +18653,7 @@ static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *t
     for (twill__node *node = fan->watchers.first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if (turn->again || turn->watch || twill__fan_calm(fan, wait->most))
+        if (turn->again || twill__fan_calm(fan, wait->most))
             (void)twill__fan_grant(turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
     }
 }
@@ -19214,7 +19218,7 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
     twill__fan_lane *lane = &slot->lane;
     twill__fan_task *task;
     twill_ns began = *now;
-    uint32_t n = twill__fan_lane_fill(fan, slot);
+    uint32_t at, n = twill__fan_lane_fill(fan, slot);
     if (!n)
         return 0;
     twill__fan_exit(fan, turn);
@@ -19237,8 +19241,9 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
     }
     twill__fan_lock(fan, turn);
     twill__fan_lane_close(fan, turn, lane);
-    if (fan->gather &&
-        (*now >= fan->gather || atomic_load(&lane->ended) - lane->taken >= lane->places / 2))
+    /* relaxed: the own store */
+    at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    if (fan->gather && (*now >= fan->gather || at - lane->taken >= lane->places / 2))
         twill__fan_sweep(fan, turn);
     slot->pace = (*now - began) / n + 1;
     twill__fan_look(fan, turn, *now);
@@ -19651,7 +19656,7 @@ typedef enum twill__fan_mode { TWILL__FAN_TRY, TWILL__FAN_GO, TWILL__FAN_UNTIL }
 /* Whether it takes no more tasks: OK if it does. */
 static inline twill_status twill__fan_refusal(const twill_fan *fan, bool inside)
 {
-    if (fan->doomed || fan->limit != SIZE_MAX)
+    if (fan->limit != SIZE_MAX)
         return TWILL_CLOSED;
     if (fan->over)
         return fan->refusal;
@@ -20848,7 +20853,6 @@ static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
         twill__team *team = fan->crew.job.team;
         report->workers_started = team->threads < fan->workers ? team->threads : fan->workers;
         report->flags = fan->crew.job.flags;
-        memset(&fan->reaper, 0, sizeof fan->reaper);
         fan->reaper.fn = twill__fan_reap;
         fan->reaper.arg = fan;
         fan->reaper.cpu = UINT_MAX;
@@ -20995,12 +20999,6 @@ static inline bool twill__fan_work_off(twill__fan_call *call, twill__fan_turn *t
 }
 
 /* ---- pull ---- */
-
-static inline bool twill__fan_may_pull(const twill_fan *fan)
-{
-    return fan->pulled && !twill__fan_spared(fan, fan->next_index) &&
-           fan->in_flight < fan->window && fan->used < fan->capacity;
-}
 
 static inline void twill__fan_source_ended(twill_fan *fan, twill__fan_turn *turn)
 {
@@ -21495,7 +21493,6 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
         return TWILL_DEADLOCK;
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
-    fan->doomed = true;
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
     (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);
@@ -25858,7 +25855,6 @@ TWILL__DEFINE twill_status twill_rate_limiter_init_per_second(twill_rate_limiter
     twill__scale scale;
     uint64_t tokens;
     int power;
-    memset(&scale, 0, sizeof scale);
     if (!limiter || !twill__scale_split(rate, &tokens, &power) ||
         !twill__scale_make(&scale, tokens, (uint64_t)TWILL_SEC(1), power, options.burst))
         return TWILL_INVALID;
@@ -26891,8 +26887,7 @@ static inline void twill__retry_refund(void *retry_)
     twill_retry *retry = (twill_retry *)retry_;
     twill__retry *me = twill__retry_of(retry);
     if (retry->options.budget)
-        twill__budget_give(retry->options.budget, me->paid);
-    me->paid = 0;
+        twill__budget_give(retry->options.budget, me->paid); /* once: it ends, or pays anew */
 }
 
 /* A callback that ends its thread: the call it was told of, which is paid for, is not made. */
@@ -38967,7 +38962,7 @@ typedef struct twill__todos {
     _Alignas(TWILL__LINE) _Atomic uint64_t tail;
     uint64_t seen; /* the head as it was some time ago, or is, while held */
     /* by who takes */
-    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    _Alignas(TWILL__LINE) _Atomic uint64_t head; /* held: TWILL__HOLD, and `seen` says where */
     /* by nobody, for long: read by both */
     _Alignas(TWILL__LINE) _Atomic(twill__todo_ring *) ring;
     _Atomic size_t size; /* the ring's, for those who may come after its end */
@@ -39213,14 +39208,6 @@ static inline void twill__todos_let_go(twill__todos *todos)
     twill__todos_tail_to(todos, twill__todos_tail(todos) + turn);
     /* release: pairs with the acquire of who takes: it sees both, or none */
     atomic_store_explicit(&todos->head, todos->seen, memory_order_release);
-}
-
-/* Held: the oldest stands there now. */
-static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
-{
-    todos->seen = position;
-    /* relaxed: nobody takes */
-    atomic_store_explicit(&todos->head, position | TWILL__HOLD, memory_order_relaxed);
 }
 
 /* Inside, or under the lock and shut: looks how far those who take without the lock have come. */
@@ -39474,7 +39461,7 @@ static inline void twill__todos_ring_trim(twill__todos *todos)
         if (!twill__is_hole(&todo))
             break;
     }
-    twill__todos_head_to(todos, head);
+    todos->seen = head;
     twill__todos_tail_to(todos, tail);
 }
 
@@ -39581,7 +39568,7 @@ static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
         twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     }
     todos->holes = 0;
-    twill__todos_head_to(todos, tail);
+    todos->seen = tail;
 }
 
 /* ---- both ---- */
@@ -39651,7 +39638,7 @@ static inline twill__todo twill__todos_ring_pop(twill__todos *todos, bool last)
         twill__todos_tail_to(todos, tail - 1);
     } else {
         twill__todo_read(ring, todos->seen, &todo);
-        twill__todos_head_to(todos, todos->seen + 1);
+        todos->seen++;
     }
     twill__todos_ring_trim(todos);
     return todo;
@@ -40549,7 +40536,6 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
     work->record.where = TWILL__NOWHERE;
 }
 
-static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
 
 /* Under the lock: what is due at `now`. */
@@ -40581,10 +40567,8 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             moved = true;
         }
     }
-    if (moved) {
+    if (moved) /* no room: what is late keeps its own until it has ended */
         twill__pool_level(pool, turn);
-        twill__pool_room(pool, turn);
-    }
 }
 
 static inline void twill__pool_ended(twill__pool *pool, size_t count);
@@ -40634,7 +40618,6 @@ static inline void twill__pool_ended(twill__pool *pool, size_t count)
     twill__turn_begin(pool, &turn);
     pool->over += count;
     pool->reserved -= count;
-    twill__pool_level(pool, &turn);
     twill__pool_room(pool, &turn);
     twill__pool_changed(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -42283,7 +42266,6 @@ static inline bool twill__order_record(twill__order *order)
         work->below = NULL;
     if (work->record.stopped)
         work->record.stopped = false;
-    record->where = TWILL__NOWHERE;
     record->fn = order->todo.fn;
     record->arg = order->todo.arg;
     record->context = order->todo.context;
@@ -42304,13 +42286,6 @@ static inline bool twill__order_memory(twill__order *order)
         return true;
     return (!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
            twill__order_record(order);
-}
-
-static inline void twill__order_forget(twill__order *order)
-{
-    if (order->work)
-        twill__record_put(&order->work->record);
-    order->work = NULL;
 }
 
 /* It is accepted: it has a number, and ends in exactly one way. */
@@ -42407,7 +42382,8 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
 {
     twill__pool *pool = order->pool;
     bool told = pool->options.on_event != NULL;
-    twill__order_forget(order);
+    if (order->work)
+        twill__record_put(&order->work->record);
     pool->refused++;
     pool->visitors += told; /* else the pool may be gone after the turn */
     twill__turn_end(pool, turn);
@@ -42913,10 +42889,6 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
     twill_status status = twill__order_init(&order, pool, fn, futures, options, true, &forever);
     bool dropped = false;
     size_t at = 0;
-    if (accepted)
-        *accepted = 0;
-    if (status != TWILL_OK)
-        return status;
     while (at < n && (status == TWILL_OK || status == TWILL_DROPPED)) { /* exit: all, or refused */
         bool quiet = !order.pool->options.on_event &&
                      !(order.options->cancel && order.pool->options.run.until.cancel);

@@ -5718,7 +5718,6 @@ struct twill_fan {
     _Atomic uint32_t lock;
     /* ---- under the lock ---- */
     bool closed;          /* no go but from its own tasks */
-    bool doomed;          /* destroy has begun */
     bool met, unmet;      /* the goal is; it cannot be any more */
     twill_status over;    /* not OK: tasks that have not started end with it */
     twill_status refusal; /* and go answers this */
@@ -5882,7 +5881,6 @@ static inline void twill__fan_add_records(twill_fan *fan, char *memory, size_t c
     for (size_t k = count; k-- > 0;) { /* the first one lies on top */
         twill__fan_task *task = (twill__fan_task *)(void *)(memory + k * fan->task_size);
         task->next = fan->free;
-        task->lane = NULL;
         fan->free = task;
     }
     fan->records += count;
@@ -5961,7 +5959,6 @@ static inline void twill__fan_release(twill_fan *fan, twill__fan_task *task)
 typedef struct twill__fan_turn { /* what to do after the lock */
     bool visitor;                /* a call from outside, counted in fan->visits */
     bool again;                  /* all who wait shall look again */
-    bool watch;                  /* only those who wait for the end */
     bool fire_all, fire_some, notify;
     unsigned call; /* workers */
     twill_ns alarm;
@@ -5971,7 +5968,7 @@ typedef struct twill__fan_turn { /* what to do after the lock */
 
 static inline void twill__fan_lock(twill_fan *fan, twill__fan_turn *turn)
 {
-    turn->again = turn->watch = turn->fire_all = turn->fire_some = turn->notify = false;
+    turn->again = turn->fire_all = turn->fire_some = turn->notify = false;
     turn->call = turn->count = 0;
     turn->alarm = 0;
     twill__lock(&fan->lock);
@@ -6353,7 +6350,6 @@ static inline void twill__fan_ended(twill_fan *fan, twill__fan_turn *turn, twill
     if (task->answered) {
         fan->answered--;
         twill__fan_answer_overdue(fan, turn);
-        turn->watch = true; /* destroy may wait for room among those left behind */
     } else {
         fan->executing--;
         if (status != TWILL_LOST && (task->expired || (task->due && now >= task->due)))
@@ -6395,6 +6391,13 @@ static inline bool twill__fan_room(const twill_fan *fan)
     return fan->in_flight < fan->window && fan->unread < fan->max_unread;
 }
 
+/* A stream: whether the thread that calls may take one more item. */
+static inline bool twill__fan_may_pull(const twill_fan *fan)
+{
+    return fan->pulled && !twill__fan_spared(fan, fan->next_index) &&
+           fan->in_flight < fan->window && fan->used < fan->capacity;
+}
+
 /* First come, first served. A plain go does not wait for readers. */
 static inline void twill__fan_settle_goers(twill_fan *fan, twill__fan_turn *turn)
 {
@@ -6427,7 +6430,8 @@ static inline void twill__fan_settle_readers(twill_fan *fan, twill__fan_turn *tu
         if (fan->laned) /* it will sweep the rest itself */
             atomic_store(&fan->hungry, 0);
     }
-    if (twill__fan_finished(fan))
+    /* what ends behind one that is not over yet gives nothing to read, but room to pull */
+    if (twill__fan_finished(fan) || twill__fan_may_pull(fan))
         twill__fan_grant_all(turn, &fan->readers, TWILL__FAN_AGAIN);
 }
 
@@ -6443,7 +6447,7 @@ static inline void twill__fan_settle_watchers(twill_fan *fan, twill__fan_turn *t
     for (twill__node *node = fan->watchers.first, *next; node; node = next) {
         twill__fan_wait *wait = (twill__fan_wait *)(void *)node;
         next = node->next;
-        if (turn->again || turn->watch || twill__fan_calm(fan, wait->most))
+        if (turn->again || twill__fan_calm(fan, wait->most))
             (void)twill__fan_grant(turn, &fan->watchers, wait, TWILL__FAN_AGAIN);
     }
 }
@@ -7008,7 +7012,7 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
     twill__fan_lane *lane = &slot->lane;
     twill__fan_task *task;
     twill_ns began = *now;
-    uint32_t n = twill__fan_lane_fill(fan, slot);
+    uint32_t at, n = twill__fan_lane_fill(fan, slot);
     if (!n)
         return 0;
     twill__fan_exit(fan, turn);
@@ -7031,8 +7035,9 @@ static inline int twill__fan_lane_work(twill_fan *fan, twill__fan_turn *turn, tw
     }
     twill__fan_lock(fan, turn);
     twill__fan_lane_close(fan, turn, lane);
-    if (fan->gather &&
-        (*now >= fan->gather || atomic_load(&lane->ended) - lane->taken >= lane->places / 2))
+    /* relaxed: the own store */
+    at = atomic_load_explicit(&lane->ended, memory_order_relaxed);
+    if (fan->gather && (*now >= fan->gather || at - lane->taken >= lane->places / 2))
         twill__fan_sweep(fan, turn);
     slot->pace = (*now - began) / n + 1;
     twill__fan_look(fan, turn, *now);
@@ -7445,7 +7450,7 @@ typedef enum twill__fan_mode { TWILL__FAN_TRY, TWILL__FAN_GO, TWILL__FAN_UNTIL }
 /* Whether it takes no more tasks: OK if it does. */
 static inline twill_status twill__fan_refusal(const twill_fan *fan, bool inside)
 {
-    if (fan->doomed || fan->limit != SIZE_MAX)
+    if (fan->limit != SIZE_MAX)
         return TWILL_CLOSED;
     if (fan->over)
         return fan->refusal;
@@ -8642,7 +8647,6 @@ static inline void twill__fan_bury(twill_fan *fan, twill_report *report)
         twill__team *team = fan->crew.job.team;
         report->workers_started = team->threads < fan->workers ? team->threads : fan->workers;
         report->flags = fan->crew.job.flags;
-        memset(&fan->reaper, 0, sizeof fan->reaper);
         fan->reaper.fn = twill__fan_reap;
         fan->reaper.arg = fan;
         fan->reaper.cpu = UINT_MAX;
@@ -8789,12 +8793,6 @@ static inline bool twill__fan_work_off(twill__fan_call *call, twill__fan_turn *t
 }
 
 /* ---- pull ---- */
-
-static inline bool twill__fan_may_pull(const twill_fan *fan)
-{
-    return fan->pulled && !twill__fan_spared(fan, fan->next_index) &&
-           fan->in_flight < fan->window && fan->used < fan->capacity;
-}
 
 static inline void twill__fan_source_ended(twill_fan *fan, twill__fan_turn *turn)
 {
@@ -9289,7 +9287,6 @@ TWILL__DEFINE twill_status twill_fan_destroy(twill_fan *fan)
         return TWILL_DEADLOCK;
     turn.visitor = false;
     twill__fan_lock(fan, &turn);
-    fan->doomed = true;
     twill__fan_end(fan, &turn, TWILL_CANCELLED, TWILL_CLOSED);
     turn.again = true;
     (void)twill__fan_settle_down(fan, &turn, (twill_until){0, NULL}, fan->max_abandoned);

@@ -4610,7 +4610,6 @@ TWILL__DEFINE twill_status twill_rate_limiter_init_per_second(twill_rate_limiter
     twill__scale scale;
     uint64_t tokens;
     int power;
-    memset(&scale, 0, sizeof scale);
     if (!limiter || !twill__scale_split(rate, &tokens, &power) ||
         !twill__scale_make(&scale, tokens, (uint64_t)TWILL_SEC(1), power, options.burst))
         return TWILL_INVALID;

@@ -3399,8 +3399,7 @@ static inline void twill__retry_refund(void *retry_)
     twill_retry *retry = (twill_retry *)retry_;
     twill__retry *me = twill__retry_of(retry);
     if (retry->options.budget)
-        twill__budget_give(retry->options.budget, me->paid);
-    me->paid = 0;
+        twill__budget_give(retry->options.budget, me->paid); /* once: it ends, or pays anew */
 }
 
 /* A callback that ends its thread: the call it was told of, which is paid for, is not made. */

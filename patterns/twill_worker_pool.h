@@ -4413,7 +4413,7 @@ typedef struct twill__todos {
     _Alignas(TWILL__LINE) _Atomic uint64_t tail;
     uint64_t seen; /* the head as it was some time ago, or is, while held */
     /* by who takes */
-    _Alignas(TWILL__LINE) _Atomic uint64_t head;
+    _Alignas(TWILL__LINE) _Atomic uint64_t head; /* held: TWILL__HOLD, and `seen` says where */
     /* by nobody, for long: read by both */
     _Alignas(TWILL__LINE) _Atomic(twill__todo_ring *) ring;
     _Atomic size_t size; /* the ring's, for those who may come after its end */
@@ -4659,14 +4659,6 @@ static inline void twill__todos_let_go(twill__todos *todos)
     twill__todos_tail_to(todos, twill__todos_tail(todos) + turn);
     /* release: pairs with the acquire of who takes: it sees both, or none */
     atomic_store_explicit(&todos->head, todos->seen, memory_order_release);
-}
-
-/* Held: the oldest stands there now. */
-static inline void twill__todos_head_to(twill__todos *todos, uint64_t position)
-{
-    todos->seen = position;
-    /* relaxed: nobody takes */
-    atomic_store_explicit(&todos->head, position | TWILL__HOLD, memory_order_relaxed);
 }
 
 /* Inside, or under the lock and shut: looks how far those who take without the lock have come. */
@@ -4920,7 +4912,7 @@ static inline void twill__todos_ring_trim(twill__todos *todos)
         if (!twill__is_hole(&todo))
             break;
     }
-    twill__todos_head_to(todos, head);
+    todos->seen = head;
     twill__todos_tail_to(todos, tail);
 }
 
@@ -5027,7 +5019,7 @@ static inline void twill__todos_sort(twill__todos *todos, uint64_t rate)
         twill__heap_settle(todos, todos->heap_length - 1, &keyed);
     }
     todos->holes = 0;
-    twill__todos_head_to(todos, tail);
+    todos->seen = tail;
 }
 
 /* ---- both ---- */
@@ -5097,7 +5089,7 @@ static inline twill__todo twill__todos_ring_pop(twill__todos *todos, bool last)
         twill__todos_tail_to(todos, tail - 1);
     } else {
         twill__todo_read(ring, todos->seen, &todo);
-        twill__todos_head_to(todos, todos->seen + 1);
+        todos->seen++;
     }
     twill__todos_ring_trim(todos);
     return todo;
@@ -7794,7 +7786,6 @@ static inline void twill__errand_take(twill__pool *pool, twill__errand *work)
     work->record.where = TWILL__NOWHERE;
 }
 
-static inline void twill__pool_room(twill__pool *pool, twill__turn *turn);
 static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn);
 
 /* Under the lock: what is due at `now`. */
@@ -7826,10 +7817,8 @@ static inline void twill__pool_tick(twill__pool *pool, twill__turn *turn, twill_
             moved = true;
         }
     }
-    if (moved) {
+    if (moved) /* no room: what is late keeps its own until it has ended */
         twill__pool_level(pool, turn);
-        twill__pool_room(pool, turn);
-    }
 }
 
 static inline void twill__pool_ended(twill__pool *pool, size_t count);
@@ -7879,7 +7868,6 @@ static inline void twill__pool_ended(twill__pool *pool, size_t count)
     twill__turn_begin(pool, &turn);
     pool->over += count;
     pool->reserved -= count;
-    twill__pool_level(pool, &turn);
     twill__pool_room(pool, &turn);
     twill__pool_changed(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -9528,7 +9516,6 @@ static inline bool twill__order_record(twill__order *order)
         work->below = NULL;
     if (work->record.stopped)
         work->record.stopped = false;
-    record->where = TWILL__NOWHERE;
     record->fn = order->todo.fn;
     record->arg = order->todo.arg;
     record->context = order->todo.context;
@@ -9549,13 +9536,6 @@ static inline bool twill__order_memory(twill__order *order)
         return true;
     return (!twill__order_timed(order) || twill__timer_space(&pool->todos, pool->timed + 1)) &&
            twill__order_record(order);
-}
-
-static inline void twill__order_forget(twill__order *order)
-{
-    if (order->work)
-        twill__record_put(&order->work->record);
-    order->work = NULL;
 }
 
 /* It is accepted: it has a number, and ends in exactly one way. */
@@ -9652,7 +9632,8 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
 {
     twill__pool *pool = order->pool;
     bool told = pool->options.on_event != NULL;
-    twill__order_forget(order);
+    if (order->work)
+        twill__record_put(&order->work->record);
     pool->refused++;
     pool->visitors += told; /* else the pool may be gone after the turn */
     twill__turn_end(pool, turn);
@@ -10158,10 +10139,6 @@ TWILL__DEFINE twill_status twill_pool_submit_many(twill_pool *pool, twill_task_f
     twill_status status = twill__order_init(&order, pool, fn, futures, options, true, &forever);
     bool dropped = false;
     size_t at = 0;
-    if (accepted)
-        *accepted = 0;
-    if (status != TWILL_OK)
-        return status;
     while (at < n && (status == TWILL_OK || status == TWILL_DROPPED)) { /* exit: all, or refused */
         bool quiet = !order.pool->options.on_event &&
                      !(order.options->cancel && order.pool->options.run.until.cancel);
