@@ -797,6 +797,38 @@ TEST(each_phase_may_hang)
     end_with_abandoned(s);
 }
 
+static void phase_ends_or_hangs(twill_shutdown_phase phase, int reason, const twill_task *task)
+{
+    if (phase != TWILL_SHUTDOWN_DRAINING) {
+        every_phase_hangs(phase, reason, task);
+        return;
+    }
+    ((struct note *)task->context)->order[phase] = 1;
+#ifdef TWILL_USE_PTHREAD
+    pthread_exit(NULL);
+#else
+    thrd_exit(0);
+#endif
+}
+
+/* The thread after one that ended may hang: the hook runs all the same, and has its time. */
+TEST(a_phase_hangs_after_one_that_ended)
+{
+    static struct note note;
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){QUIET, .total = TWILL_MS(300), .drain = 1, .cancel = 1,
+                                       .on_phase = phase_ends_or_hangs, .context = &note});
+    twill_shutdown_report report;
+    CHECK_EQ(twill_shutdown_add(s, "", hook_one, &note, 0), TWILL_OK);
+    CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
+    CHECK_EQ(note.count, 1);
+    CHECK_EQ(report.hooks_failed + report.hooks_overran, 0);
+    for (int phase = TWILL_SHUTDOWN_DRAINING; phase <= TWILL_SHUTDOWN_STOPPED; phase++)
+        CHECK_EQ(note.order[phase], 1);
+    atomic_store(&note.release, 1);
+    end_with_abandoned(s);
+}
+
 static void phase_until(twill_shutdown_phase phase, int reason, const twill_task *task)
 {
     struct note *note = task->context;

@@ -5,7 +5,10 @@
 #include "graceful_shutdown/watcher.h"
 
 /* A hook that obeys its limit needs a moment to come back; only then is it passed over. */
-#define TWILL__HOOK_GRACE TWILL_MS(10)
+#define TWILL__HOOK_GRACE   TWILL_MS(10)
+/* Runners that may hang, or end their threads, before the hooks: each takes with it an action that
+   ran, or the news of one of three phases. */
+#define TWILL__RUNNERS_LOST 4
 
 /* ---- work ---- */
 
@@ -135,21 +138,18 @@ static inline twill_ns twill__shutdown_share(const twill_shutdown *shutdown)
     return shutdown->end == TWILL_FOREVER ? TWILL_FOREVER : now + (left > 0 ? left / 4 : 0);
 }
 
-/* A runner that is free, at the cost of one that does not come back until then. False: there is
-   none to be had, and what the phases brought has been done here. */
+/* A runner that is free, at the cost of those that do not come back in time: until then, or in a
+   share of what is left. False: there is none to be had, and what the phases brought has been done
+   here. */
 static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns until)
 {
     bool there;
-    /* each runner that is abandoned has taken a phase's news, or an action, with it */
-    for (int k = 0; k < 4 && !twill__shutdown_settle(shutdown, until); k++) {
-        if (twill__shutdown_abandon(shutdown))
-            shutdown->hung++;
+    for (int lost = 0; lost <= TWILL__RUNNERS_LOST; lost++) { /* or there is nothing to be done */
         twill__runner_renew(shutdown, true);
+        if (twill__shutdown_settle(shutdown, until) || lost == TWILL__RUNNERS_LOST)
+            continue;
+        (void)twill__shutdown_abandon(shutdown);
         until = twill__shutdown_share(shutdown);
-    }
-    for (int k = 0; k < 4; k++) { /* what a phase brings may end its thread: each time another */
-        twill__runner_renew(shutdown, true);
-        (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
     }
     twill__lock(&shutdown->lock);
     there = shutdown->runner != NULL;
@@ -167,17 +167,15 @@ static inline twill_status twill__shutdown_job_end(twill_shutdown *shutdown, boo
 {
     twill__shutdown_job *job = &shutdown->job;
     twill_status status = TWILL_TIMEOUT;
-    bool hangs = false;
     if (!in_time) {
+        bool hangs;
         twill__lock(&shutdown->lock);
         hangs = job->taken; /* else its thread never came to it: nobody will run it */
         if (!hangs)
             job->hook = NULL;
         twill__shutdown_unlock(shutdown);
-        if (hangs && !twill__shutdown_abandon(shutdown)) { /* it is just coming back */
+        if (hangs && !twill__shutdown_abandon(shutdown)) /* it is just coming back */
             in_time = twill__shutdown_settle(shutdown, TWILL_FOREVER);
-            hangs = false;
-        }
     }
     twill__lock(&shutdown->lock);
     if (in_time && job->lost) {
@@ -187,7 +185,6 @@ static inline twill_status twill__shutdown_job_end(twill_shutdown *shutdown, boo
         *code = job->code;
     }
     job->hook = NULL;
-    shutdown->hung += hangs;
     twill__shutdown_unlock(shutdown);
     return status;
 }
@@ -311,8 +308,8 @@ static inline void twill__shutdown_last_word(twill_shutdown *shutdown)
         twill__runner_renew(shutdown, true);
         if (!shutdown->runner)
             twill__shutdown_inline(shutdown, NULL, NULL, NULL);
-        else if (!twill__shutdown_settle(shutdown, until) && twill__shutdown_abandon(shutdown))
-            shutdown->hung++;
+        else if (!twill__shutdown_settle(shutdown, until))
+            (void)twill__shutdown_abandon(shutdown);
     }
 }
 

@@ -307,6 +307,7 @@ static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
         return false;
     twill__lock(&shutdown->lock);
     shutdown->runner = NULL;
+    shutdown->hung++;
     twill__shutdown_unlock(shutdown);
     twill__thread_let_go(&runner->thread);
     /* release: the last access; pairs with twill__runner_part */

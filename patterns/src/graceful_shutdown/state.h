@@ -86,7 +86,7 @@ struct twill_shutdown {
     bool starting;          /* somebody makes a new one */
     unsigned firing;        /* threads that fire a token of ours */
     uint64_t inline_thread; /* runs user code in place of a runner */
-    size_t hung;            /* runners abandoned outside hooks */
+    size_t hung;            /* runners abandoned */
     bool finishing, finished, closed, quit;
     twill_shutdown_report report;
     twill_cancel drain_token, cancel_token;
