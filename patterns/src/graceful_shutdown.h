@@ -66,8 +66,8 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
                     Three signals may give one call, never none
     total           from the request to the end; 0: 20 s. Below 0: INVALID, as in all of these
     drain           0: half of total
-    cancel          0: a quarter of total. drain + cancel > total, both given: INVALID. The hooks
-                    have all that is left of total
+    cancel          0: a quarter of total. drain + cancel > total, both given: INVALID; one alone is
+                    cut to what total leaves. The hooks have all that is left then
     same_press      a repeat within it is the same Ctrl-C, seen again; 0: 200 ms
     second          KILLS: the second press ends the process at once, from the handler, whatever
                     hangs. HURRIES: it goes to CANCELLING, a third kills. IGNORED
@@ -251,8 +251,12 @@ TWILL__DECL twill_status twill_shutdown_finish(twill_shutdown *shutdown,
 /* Ends the process; does not return. Stopped by a signal: restores the handlers, flushes stdio, and
    dies by it (or exits with 128 + signal). Else destroys the object and calls exit(code); with
    threads that are stuck: flushes for up to 100 ms and _exit(code), since exit would destroy what
-   they use. Does not run finish. */
-TWILL__DECL void twill_shutdown_exit(twill_shutdown *shutdown, int code);
+   they use. Does not run finish. NULL, or in a forked child: exit(code). */
+#if defined __GNUC__
+__attribute__((noreturn))
+#endif
+TWILL__DECL void
+twill_shutdown_exit(twill_shutdown *shutdown, int code);
 
 #ifdef __cplusplus
 }
@@ -413,6 +417,8 @@ static inline void twill__shutdown_bells_end(twill_shutdown *shutdown)
 #endif
 }
 
+enum { TWILL__MESSAGE_MOST = 4096 };
+
 /* One block: the object, the actions, the message. */
 static inline twill_shutdown *twill__shutdown_make(const twill_shutdown_options *options)
 {
@@ -420,7 +426,7 @@ static inline twill_shutdown *twill__shutdown_make(const twill_shutdown_options 
     size_t actions = options->action_count * sizeof(twill_signal_action);
     void *memory;
     twill_shutdown *shutdown;
-    while (options->message && options->message[length] && length < 4096)
+    while (options->message && options->message[length] && length < TWILL__MESSAGE_MOST)
         length++;
     bytes = head + actions + length + TWILL__LINE + sizeof(void *);
     memory = TWILL_MALLOC(bytes);
@@ -827,6 +833,8 @@ TWILL__DEFINE twill_status twill_shutdown_finish(twill_shutdown *shutdown,
     shutdown->finishing &= finished; /* another thread may still be at its last word */
     twill__shutdown_unlock(shutdown);
     if (report)
+#define TWILL__FLUSH_FOR TWILL_MS(100) /* where somebody may hold a stream's lock for ever */
+
         *report = result;
     return result.status;
 }
@@ -866,7 +874,7 @@ static inline void twill__flush_stdio(twill_ns until, bool stuck)
 
 TWILL__DEFINE void twill_shutdown_exit(twill_shutdown *shutdown, int code)
 {
-    twill_ns until = twill__clock_now() + TWILL_MS(100);
+    twill_ns until = twill__clock_now() + TWILL__FLUSH_FOR;
     int32_t asked;
     bool stuck;
     if (!shutdown || !twill__shutdown_here(shutdown))
