@@ -587,13 +587,7 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     busy = shutdown->finishing || shutdown->closed;
     if (!busy) {
         shutdown->closed = true;
-        for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
-            _Atomic uint32_t *word = &node->word;
-            next = node->next;
-            node->answer = TWILL_CLOSED;
-            if (twill__grant(&shutdown->waiters, node))
-                twill__wake(word, 1);
-        }
+        twill__answer_all(&shutdown->waiters, TWILL_CLOSED);
     }
     twill__shutdown_unlock(shutdown);
     if (busy)
@@ -833,13 +827,13 @@ TWILL__DEFINE twill_status twill_shutdown_finish(twill_shutdown *shutdown,
     shutdown->finishing &= finished; /* another thread may still be at its last word */
     twill__shutdown_unlock(shutdown);
     if (report)
-#define TWILL__FLUSH_FOR TWILL_MS(100) /* where somebody may hold a stream's lock for ever */
-
         *report = result;
     return result.status;
 }
 
 /* ---- exit ---- */
+
+#define TWILL__FLUSH_FOR TWILL_MS(100) /* where somebody may hold a stream's lock for ever */
 
 typedef struct twill__flush { /* of a thread that may never end: nobody frees it */
     twill__thrd thread;

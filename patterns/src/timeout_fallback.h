@@ -560,7 +560,7 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
     }
     timeout->closed = timeout->destroyed = true;
     join = twill__timeout_dismiss(timeout);
-    twill__books_answer(&timeout->books, TWILL_CLOSED);
+    twill__answer_all(&timeout->books.waiters, TWILL_CLOSED);
     twill__unlock(&timeout->books.lock);
     twill__hands_join(join);
     twill__lock(&timeout->books.lock);

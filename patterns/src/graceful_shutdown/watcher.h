@@ -22,13 +22,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         shutdown->told = TWILL_SHUTDOWN_DRAINING;
         shutdown->end = twill__instant_after(at, options->total);
         shutdown->drain_end = twill__instant_after(at, options->drain);
-        for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
-            _Atomic uint32_t *word = &node->word;
-            next = node->next;
-            node->answer = TWILL_OK;
-            if (twill__grant(&shutdown->waiters, node)) /* else it leaves, and unlinks itself */
-                twill__wake(word, 1);
-        }
+        twill__answer_all(&shutdown->waiters, TWILL_OK);
     }
     if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
         uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));

@@ -54,18 +54,4 @@ static inline bool twill__books_here(const twill__stragglers *books)
     return atomic_load_explicit(&books->generation, memory_order_relaxed) == twill__generation();
 }
 
-/* Under the lock: answers those who wait for the last straggler. */
-static inline void twill__books_answer(twill__stragglers *books, twill_status answer)
-{
-    for (twill__node *node = books->waiters.first, *next; node; node = next) {
-        /* ends: one that leaves is not moved twice */
-        _Atomic uint32_t *word = &node->word;
-        next = node->next;
-        node->answer = (int)answer;
-        if (twill__grant(&books->waiters,
-                         node)) /* false: it leaves, and may stand at the end now */
-            twill__wake(word, 1);
-    }
-}
-
 #endif

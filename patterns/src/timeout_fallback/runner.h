@@ -132,7 +132,7 @@ static inline void twill__timeout_leave(twill__timeout_life *life, bool late)
         if (owner)
             owner->counts.late++;
         if (!books->abandoned)
-            twill__books_answer(books, TWILL_OK);
+            twill__answer_all(&books->waiters, TWILL_OK);
     }
     life->runner = NULL;
     life->step = hand ? TWILL__LIFE_STOP : TWILL__LIFE_END;
