@@ -2714,8 +2714,8 @@ OPTIONS (twill_shutdown_options; zeroed or NULL: SIGINT and SIGTERM, 20 s)
                     Three signals may give one call, never none
     total           from the request to the end; 0: 20 s. Below 0: INVALID, as in all of these
     drain           0: half of total
-    cancel          0: a quarter of total. drain + cancel > total, both given: INVALID. The hooks
-                    have all that is left of total
+    cancel          0: a quarter of total. drain + cancel > total, both given: INVALID; one alone is
+                    cut to what total leaves. The hooks have all that is left then
     same_press      a repeat within it is the same Ctrl-C, seen again; 0: 200 ms
     second          KILLS: the second press ends the process at once, from the handler, whatever
                     hangs. HURRIES: it goes to CANCELLING, a third kills. IGNORED
@@ -2897,8 +2897,12 @@ TWILL__DECL twill_status twill_shutdown_finish(twill_shutdown *shutdown,
 /* Ends the process; does not return. Stopped by a signal: restores the handlers, flushes stdio, and
    dies by it (or exits with 128 + signal). Else destroys the object and calls exit(code); with
    threads that are stuck: flushes for up to 100 ms and _exit(code), since exit would destroy what
-   they use. Does not run finish. */
-TWILL__DECL void twill_shutdown_exit(twill_shutdown *shutdown, int code);
+   they use. Does not run finish. NULL, or in a forked child: exit(code). */
+#if defined __GNUC__
+__attribute__((noreturn))
+#endif
+TWILL__DECL void
+twill_shutdown_exit(twill_shutdown *shutdown, int code);
 
 #ifdef __cplusplus
 }
@@ -5341,6 +5345,19 @@ static inline bool twill__grant(twill__list *list, twill__node *node)
         return false;
     }
     return true;
+}
+
+/* Under the object's lock: answers and wakes all who wait; one that leaves is passed. */
+static inline void twill__answer_all(twill__list *list, int answer)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        /* ends: one that leaves is put at the end once */
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = answer;
+        if (twill__grant(list, node))
+            twill__wake(word, 1);
+    }
 }
 
 /* Grants whoever waits in a list that only this lock guards, whether leaving or not. */
@@ -32747,7 +32764,7 @@ struct twill_shutdown {
     bool starting;          /* somebody makes a new one */
     unsigned firing;        /* threads that fire a token of ours */
     uint64_t inline_thread; /* runs user code in place of a runner */
-    size_t hung;            /* runners abandoned outside hooks */
+    size_t hung;            /* runners abandoned */
     bool finishing, finished, closed, quit;
     twill_shutdown_report report;
     twill_cancel drain_token, cancel_token;
@@ -33218,6 +33235,7 @@ static inline bool twill__shutdown_abandon(twill_shutdown *shutdown)
         return false;
     twill__lock(&shutdown->lock);
     shutdown->runner = NULL;
+    shutdown->hung++;
     twill__shutdown_unlock(shutdown);
     twill__thread_let_go(&runner->thread);
     /* release: the last access; pairs with twill__runner_part */
@@ -33244,13 +33262,7 @@ static inline bool twill__shutdown_step(twill_shutdown *shutdown, twill_ns now)
         shutdown->told = TWILL_SHUTDOWN_DRAINING;
         shutdown->end = twill__instant_after(at, options->total);
         shutdown->drain_end = twill__instant_after(at, options->drain);
-        for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
-            _Atomic uint32_t *word = &node->word;
-            next = node->next;
-            node->answer = TWILL_OK;
-            if (twill__grant(&shutdown->waiters, node)) /* else it leaves, and unlinks itself */
-                twill__wake(word, 1);
-        }
+        twill__answer_all(&shutdown->waiters, TWILL_OK);
     }
     if (shutdown->told == TWILL_SHUTDOWN_DRAINING) {
         uint64_t inside = twill__work_inside(atomic_load(&shutdown->work));
@@ -33351,7 +33363,10 @@ static void twill__shutdown_watch(void *arg)
 #endif
 
 /* A hook that obeys its limit needs a moment to come back; only then is it passed over. */
-#define TWILL__HOOK_GRACE TWILL_MS(10)
+#define TWILL__HOOK_GRACE   TWILL_MS(10)
+/* Runners that may hang, or end their threads, before the hooks: each takes with it an action that
+   ran, or the news of one of three phases. */
+#define TWILL__RUNNERS_LOST 4
 
 /* ---- work ---- */
 
@@ -33481,21 +33496,18 @@ static inline twill_ns twill__shutdown_share(const twill_shutdown *shutdown)
     return shutdown->end == TWILL_FOREVER ? TWILL_FOREVER : now + (left > 0 ? left / 4 : 0);
 }
 
-/* A runner that is free, at the cost of one that does not come back until then. False: there is
-   none to be had, and what the phases brought has been done here. */
+/* A runner that is free, at the cost of those that do not come back in time: until then, or in a
+   share of what is left. False: there is none to be had, and what the phases brought has been done
+   here. */
 static inline bool twill__shutdown_ready(twill_shutdown *shutdown, twill_ns until)
 {
     bool there;
-    /* each runner that is abandoned has taken a phase's news, or an action, with it */
-    for (int k = 0; k < 4 && !twill__shutdown_settle(shutdown, until); k++) {
-        if (twill__shutdown_abandon(shutdown))
-            shutdown->hung++;
+    for (int lost = 0; lost <= TWILL__RUNNERS_LOST; lost++) { /* or there is nothing to be done */
         twill__runner_renew(shutdown, true);
+        if (twill__shutdown_settle(shutdown, until) || lost == TWILL__RUNNERS_LOST)
+            continue;
+        (void)twill__shutdown_abandon(shutdown);
         until = twill__shutdown_share(shutdown);
-    }
-    for (int k = 0; k < 4; k++) { /* what a phase brings may end its thread: each time another */
-        twill__runner_renew(shutdown, true);
-        (void)twill__shutdown_settle(shutdown, until); /* the watcher may be making one */
     }
     twill__lock(&shutdown->lock);
     there = shutdown->runner != NULL;
@@ -33513,17 +33525,15 @@ static inline twill_status twill__shutdown_job_end(twill_shutdown *shutdown, boo
 {
     twill__shutdown_job *job = &shutdown->job;
     twill_status status = TWILL_TIMEOUT;
-    bool hangs = false;
     if (!in_time) {
+        bool hangs;
         twill__lock(&shutdown->lock);
         hangs = job->taken; /* else its thread never came to it: nobody will run it */
         if (!hangs)
             job->hook = NULL;
         twill__shutdown_unlock(shutdown);
-        if (hangs && !twill__shutdown_abandon(shutdown)) { /* it is just coming back */
+        if (hangs && !twill__shutdown_abandon(shutdown)) /* it is just coming back */
             in_time = twill__shutdown_settle(shutdown, TWILL_FOREVER);
-            hangs = false;
-        }
     }
     twill__lock(&shutdown->lock);
     if (in_time && job->lost) {
@@ -33533,7 +33543,6 @@ static inline twill_status twill__shutdown_job_end(twill_shutdown *shutdown, boo
         *code = job->code;
     }
     job->hook = NULL;
-    shutdown->hung += hangs;
     twill__shutdown_unlock(shutdown);
     return status;
 }
@@ -33657,12 +33666,17 @@ static inline void twill__shutdown_last_word(twill_shutdown *shutdown)
         twill__runner_renew(shutdown, true);
         if (!shutdown->runner)
             twill__shutdown_inline(shutdown, NULL, NULL, NULL);
-        else if (!twill__shutdown_settle(shutdown, until) && twill__shutdown_abandon(shutdown))
-            shutdown->hung++;
+        else if (!twill__shutdown_settle(shutdown, until))
+            (void)twill__shutdown_abandon(shutdown);
     }
 }
 
 #endif
+
+/* ---- graceful_shutdown/life.h ---- */
+/* graceful_shutdown/life.h: an object from its options to its end. */
+#ifndef TWILL__GRACEFUL_SHUTDOWN_LIFE_H
+#define TWILL__GRACEFUL_SHUTDOWN_LIFE_H
 
 /* ---- create ---- */
 
@@ -33812,6 +33826,8 @@ static inline void twill__shutdown_bells_end(twill_shutdown *shutdown)
 #endif
 }
 
+enum { TWILL__MESSAGE_MOST = 4096 };
+
 /* One block: the object, the actions, the message. */
 static inline twill_shutdown *twill__shutdown_make(const twill_shutdown_options *options)
 {
@@ -33819,7 +33835,7 @@ static inline twill_shutdown *twill__shutdown_make(const twill_shutdown_options 
     size_t actions = options->action_count * sizeof(twill_signal_action);
     void *memory;
     twill_shutdown *shutdown;
-    while (options->message && options->message[length] && length < 4096)
+    while (options->message && options->message[length] && length < TWILL__MESSAGE_MOST)
         length++;
     bytes = head + actions + length + TWILL__LINE + sizeof(void *);
     memory = TWILL_MALLOC(bytes);
@@ -33980,13 +33996,7 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     busy = shutdown->finishing || shutdown->closed;
     if (!busy) {
         shutdown->closed = true;
-        for (twill__node *node = shutdown->waiters.first, *next; node; node = next) {
-            _Atomic uint32_t *word = &node->word;
-            next = node->next;
-            node->answer = TWILL_CLOSED;
-            if (twill__grant(&shutdown->waiters, node))
-                twill__wake(word, 1);
-        }
+        twill__answer_all(&shutdown->waiters, TWILL_CLOSED);
     }
     twill__shutdown_unlock(shutdown);
     if (busy)
@@ -34022,6 +34032,8 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
 #endif
     return TWILL_OK;
 }
+
+#endif
 
 /* ---- asking ---- */
 
@@ -34232,6 +34244,8 @@ TWILL__DEFINE twill_status twill_shutdown_finish(twill_shutdown *shutdown,
 
 /* ---- exit ---- */
 
+#define TWILL__FLUSH_FOR TWILL_MS(100) /* where somebody may hold a stream's lock for ever */
+
 typedef struct twill__flush { /* of a thread that may never end: nobody frees it */
     twill__thrd thread;
     _Atomic uint32_t done;
@@ -34265,7 +34279,7 @@ static inline void twill__flush_stdio(twill_ns until, bool stuck)
 
 TWILL__DEFINE void twill_shutdown_exit(twill_shutdown *shutdown, int code)
 {
-    twill_ns until = twill__clock_now() + TWILL_MS(100);
+    twill_ns until = twill__clock_now() + TWILL__FLUSH_FOR;
     int32_t asked;
     bool stuck;
     if (!shutdown || !twill__shutdown_here(shutdown))
@@ -37321,20 +37335,6 @@ static inline bool twill__books_here(const twill__stragglers *books)
     return atomic_load_explicit(&books->generation, memory_order_relaxed) == twill__generation();
 }
 
-/* Under the lock: answers those who wait for the last straggler. */
-static inline void twill__books_answer(twill__stragglers *books, twill_status answer)
-{
-    for (twill__node *node = books->waiters.first, *next; node; node = next) {
-        /* ends: one that leaves is not moved twice */
-        _Atomic uint32_t *word = &node->word;
-        next = node->next;
-        node->answer = (int)answer;
-        if (twill__grant(&books->waiters,
-                         node)) /* false: it leaves, and may stand at the end now */
-            twill__wake(word, 1);
-    }
-}
-
 #endif
 
 /* ---- a call's block ---- */
@@ -37464,7 +37464,7 @@ static inline void twill__timeout_leave(twill__timeout_life *life, bool late)
         if (owner)
             owner->counts.late++;
         if (!books->abandoned)
-            twill__books_answer(books, TWILL_OK);
+            twill__answer_all(&books->waiters, TWILL_OK);
     }
     life->runner = NULL;
     life->step = hand ? TWILL__LIFE_STOP : TWILL__LIFE_END;
@@ -38750,7 +38750,7 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
     }
     timeout->closed = timeout->destroyed = true;
     join = twill__timeout_dismiss(timeout);
-    twill__books_answer(&timeout->books, TWILL_CLOSED);
+    twill__answer_all(&timeout->books.waiters, TWILL_CLOSED);
     twill__unlock(&timeout->books.lock);
     twill__hands_join(join);
     twill__lock(&timeout->books.lock);

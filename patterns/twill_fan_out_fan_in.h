@@ -2249,6 +2249,19 @@ static inline bool twill__grant(twill__list *list, twill__node *node)
     return true;
 }
 
+/* Under the object's lock: answers and wakes all who wait; one that leaves is passed. */
+static inline void twill__answer_all(twill__list *list, int answer)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        /* ends: one that leaves is put at the end once */
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = answer;
+        if (twill__grant(list, node))
+            twill__wake(word, 1);
+    }
+}
+
 /* Grants whoever waits in a list that only this lock guards, whether leaving or not. */
 static inline void twill__grant_all(twill__list *list)
 {

@@ -2212,6 +2212,19 @@ static inline bool twill__grant(twill__list *list, twill__node *node)
     return true;
 }
 
+/* Under the object's lock: answers and wakes all who wait; one that leaves is passed. */
+static inline void twill__answer_all(twill__list *list, int answer)
+{
+    for (twill__node *node = list->first, *next; node; node = next) {
+        /* ends: one that leaves is put at the end once */
+        _Atomic uint32_t *word = &node->word;
+        next = node->next;
+        node->answer = answer;
+        if (twill__grant(list, node))
+            twill__wake(word, 1);
+    }
+}
+
 /* Grants whoever waits in a list that only this lock guards, whether leaving or not. */
 static inline void twill__grant_all(twill__list *list)
 {
@@ -2883,20 +2896,6 @@ static inline bool twill__books_here(const twill__stragglers *books)
     return atomic_load_explicit(&books->generation, memory_order_relaxed) == twill__generation();
 }
 
-/* Under the lock: answers those who wait for the last straggler. */
-static inline void twill__books_answer(twill__stragglers *books, twill_status answer)
-{
-    for (twill__node *node = books->waiters.first, *next; node; node = next) {
-        /* ends: one that leaves is not moved twice */
-        _Atomic uint32_t *word = &node->word;
-        next = node->next;
-        node->answer = (int)answer;
-        if (twill__grant(&books->waiters,
-                         node)) /* false: it leaves, and may stand at the end now */
-            twill__wake(word, 1);
-    }
-}
-
 #endif
 
 /* ---- a call's block ---- */
@@ -3026,7 +3025,7 @@ static inline void twill__timeout_leave(twill__timeout_life *life, bool late)
         if (owner)
             owner->counts.late++;
         if (!books->abandoned)
-            twill__books_answer(books, TWILL_OK);
+            twill__answer_all(&books->waiters, TWILL_OK);
     }
     life->runner = NULL;
     life->step = hand ? TWILL__LIFE_STOP : TWILL__LIFE_END;
@@ -4312,7 +4311,7 @@ TWILL__DEFINE twill_status twill_timeout_destroy(twill_timeout *timeout)
     }
     timeout->closed = timeout->destroyed = true;
     join = twill__timeout_dismiss(timeout);
-    twill__books_answer(&timeout->books, TWILL_CLOSED);
+    twill__answer_all(&timeout->books.waiters, TWILL_CLOSED);
     twill__unlock(&timeout->books.lock);
     twill__hands_join(join);
     twill__lock(&timeout->books.lock);
