@@ -296,9 +296,17 @@ TEST(a_full_queue_blocks_until_there_is_room)
     CHECK_EQ(faults_live(), 0);
 }
 
+static int note_index(void *at, void *result, const twill_task *task)
+{
+    (void)result;
+    *(size_t *)at = task->index;
+    return 0;
+}
+
 TEST(who_may_run_it_when_the_queue_is_full)
 {
     struct gate gate = {0};
+    size_t index[2] = {0, 0};
     atomic_uint counter = 0;
     twill_pool *pool = pool_of(&(twill_pool_options){
         .run.workers = 1, .capacity = 1, .overflow = TWILL_OVERFLOW_CALLER_RUNS});
@@ -321,6 +329,9 @@ TEST(who_may_run_it_when_the_queue_is_full)
              TWILL_FULL);
     CHECK_EQ(atomic_load(&counter), 1);
     CHECK_EQ(stats_of(pool).caller_ran, 2);
+    for (int i = 0; i < 2; i++) /* numbers of their own: 0 and 1 are in the pool */
+        CHECK_EQ(twill_pool_submit(pool, note_index, &index[i], NULL, NULL), TWILL_OK);
+    CHECK(index[0] > 1 && index[1] > index[0]);
     gate_open(&gate);
     twill_future_release(future);
     (void)idle_stats(pool);
