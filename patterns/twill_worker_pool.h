@@ -3863,7 +3863,7 @@ static inline bool twill__inside(void)
     return self->record || self->runner || self->job;
 }
 
-/* Whether nobody has begun it. A hint, as above. */
+/* Whether nobody has begun it. A hint: see twill__record_claim. */
 static inline bool twill__record_waiting(const twill__record *record)
 {
     return !atomic_load_explicit(&record->begun, memory_order_acquire) &&
