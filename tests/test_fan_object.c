@@ -542,6 +542,29 @@ TEST(pool_is_closed_or_lives_longer)
 
 /* ---- ends ---- */
 
+static void read_until_told(void *side_)
+{
+    side *s = side_;
+    twill_outcome outcome;
+    s->status = twill_fan_next(s->fan, NULL, &outcome);
+}
+
+/* The fan's own token: nobody has given it a task, and who waits gives none to next. */
+TEST(a_token_ends_a_wait_for_the_next_outcome)
+{
+    twill_cancel token;
+    twill_fan *fan;
+    side reader;
+    twill_cancel_init(&token, NULL);
+    fan = make(OPTIONS(.run = {.workers = 1, .until.cancel = &token}));
+    begin(&reader, fan, read_until_told);
+    (void)twill_sleep(twill_within(TWILL_MS(2)));
+    twill_cancel_fire(&token, 1);
+    twill__thread_join(&reader.thread);
+    CHECK_EQ(reader.status, TWILL_CLOSED);
+    destroy(fan, NULL);
+}
+
 TEST(cancel_drops_the_queued_and_tells_the_running)
 {
     for (int drop_by = 0; drop_by < 2; drop_by++) {

@@ -844,6 +844,13 @@ TEST(overflow_policies)
         CHECK_EQ(stats_of(queue).rejected, row[k].answer == TWILL_FULL);
         twill_queue_destroy(queue);
     }
+    twill_queue *queue = queue_of((twill_queue_options){
+        .capacity = 2, .overflow = TWILL_OVERFLOW_DROP_OLDEST, .drop = note_drop});
+    for (int k = 1; k <= 4; k++)
+        push(queue, k);
+    CHECK_EQ(drops[1], 2);
+    CHECK_EQ(drop_index[1], 1); /* each has its own number */
+    twill_queue_destroy(queue);
 }
 
 static twill_queue *reentered;
