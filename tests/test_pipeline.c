@@ -1034,6 +1034,89 @@ TEST(map_gives_each_item_its_result)
              TWILL_INVALID);
     CHECK_EQ(twill_pipeline_map(NULL, sizeof(int), NULL, sizeof(long), 0, stages, 2, NULL),
              TWILL_OK);
+    const twill_stage sink[] = {{.work = some}};
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, 0, 100, sink, 1, NULL), TWILL_INVALID);
+}
+
+/* Stages of a map may be batches, whose output k is of item k; the rest have none. */
+static int batch_twice(const void *items, size_t n, const twill_task *task)
+{
+    int bad = 0;
+    for (size_t k = 0; k < n; k++) {
+        long out = ((const int *)items)[k] * 2L;
+        bad += twill_pipeline_emit(task, &out) != TWILL_OK;
+    }
+    return bad;
+}
+
+static int batch_but_last(const void *items, size_t n, const twill_task *task)
+{
+    int bad = 0;
+    for (size_t k = 0; k + 1 < n; k++) {
+        long out = ((const long *)items)[k] + 1;
+        bad += twill_pipeline_emit(task, &out) != TWILL_OK;
+    }
+    return bad;
+}
+
+TEST(map_in_batches)
+{
+    int items[20];
+    long results[20];
+    twill_status statuses[20];
+    twill_pipeline_report r;
+    const twill_stage stages[] = {
+        {.batch = batch_twice, .batch_max = 5, .out_size = sizeof(long), .linger = TWILL_FOREVER},
+        {.batch = batch_but_last,
+         .batch_max = 5,
+         .kind = TWILL_STAGE_IN_ORDER,
+         .out_size = sizeof(long),
+         .linger = TWILL_FOREVER},
+    };
+    for (int i = 0; i < 20; i++) {
+        items[i] = i;
+        results[i] = -1;
+    }
+    CHECK_EQ(twill_pipeline_map(
+                 items, sizeof(int), results, sizeof(long), 20, stages, 2,
+                 &(twill_pipeline_options){.report = &r, .tokens = 20, .run.statuses = statuses}),
+             TWILL_OK);
+    CHECK(r.run.done == 20 && r.filtered == 4 && r.delivered == 16);
+    for (int i = 0; i < 20; i++) {
+        CHECK_EQ(results[i], i % 5 == 4 ? -1 : i * 2 + 1);
+        CHECK_EQ(statuses[i], TWILL_OK);
+    }
+}
+
+/* What had come in and was not run when the time was over says so. */
+static int lasts_till_the_end(const void *in, void *out, const twill_task *task)
+{
+    *(int *)out = *(const int *)in;
+    if (*(const int *)in == 5)
+        (void)twill_sleep(task->until);
+    return 0;
+}
+
+TEST(map_that_runs_out_of_time)
+{
+    int items[20], results[20], codes[20];
+    twill_status statuses[20];
+    twill_pipeline_report r;
+    const twill_stage stages[] = {
+        {.work = lasts_till_the_end, .out_size = sizeof(int), .kind = TWILL_STAGE_IN_ORDER}};
+    for (int i = 0; i < 20; i++)
+        items[i] = i;
+    CHECK_EQ(twill_pipeline_map(items, sizeof(int), results, sizeof(int), 20, stages, 1,
+                                &(twill_pipeline_options){.report = &r,
+                                                          .tokens = 20,
+                                                          .run.until = soon(10),
+                                                          .run.workers = 2,
+                                                          .run.codes = codes,
+                                                          .run.statuses = statuses}),
+             TWILL_TIMEOUT);
+    CHECK(r.run.total == 20 && r.run.failed == 0 && r.run.done + r.run.skipped == 20);
+    for (size_t i = 0; i < 20; i++)
+        CHECK_EQ(statuses[i], i < r.run.done ? TWILL_OK : TWILL_TIMEOUT);
 }
 
 /* ---- where keys end: number and sub-number in a size_t of 32 bits ---- */
@@ -1103,6 +1186,53 @@ static int source_emits(void *out, const twill_task *task)
     return numbers(out, task);
 }
 
+/* Where several outputs are possible, one that stands in its place at the end is one, too. */
+static int gives_one_or_two(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in, more = 1000;
+    *(int *)out = i;
+    if (i % 2)
+        return 0;
+    return twill_pipeline_emit(task, out) != TWILL_OK ||
+           twill_pipeline_emit(task, &more) != TWILL_OK;
+}
+
+TEST(one_output_of_many_need_not_be_emitted)
+{
+    int sum = 0;
+    tally t;
+    twill_pipeline_report r;
+    tally_init(&t, 10);
+    twill_pipeline_options o = with(&t, &r);
+    const twill_stage stages[] = {
+        {.work = gives_one_or_two, .out_size = sizeof(int), .outputs_max = 2},
+        {.work = add_all, .kind = TWILL_STAGE_IN_ORDER, .context = &sum}};
+    CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 2, &o), TWILL_OK);
+    CHECK_EQ(sum, 45 + 5 * 1000);
+    CHECK_EQ(r.delivered, 15);
+}
+
+/* A source that has nothing for long is asked again, and the stages have their turns meanwhile. */
+static int seldom(void *out, const twill_task *task)
+{
+    int *asked = task->context;
+    if (++*asked == 1300)
+        return twill_task_stop(task);
+    *(int *)out = *asked;
+    return *asked == 1200 ? 0 : twill_pipeline_filter(task);
+}
+
+TEST(a_source_that_has_little)
+{
+    int asked = 0, sum = 0;
+    twill_pipeline_report r;
+    const twill_stage stages[] = {{.work = add_all, .kind = TWILL_STAGE_IN_ORDER, .context = &sum}};
+    CHECK_EQ(twill_pipeline_run(seldom, sizeof(int), stages, 1,
+                                &(twill_pipeline_options){.report = &r, .run.context = &asked}),
+             TWILL_OK);
+    CHECK(asked == 1300 && sum == 1200 && r.run.total == 1);
+}
+
 TEST(emit_where_it_makes_no_sense)
 {
     tally t;
@@ -1147,6 +1277,10 @@ TEST(refusals)
         {{{.work = pass_on, .out_size = 4, .outputs_max = SIZE_MAX}, good},
          2,
          {.tokens = 9},
+         TWILL_TOO_BIG},
+        {{{.work = pass_on, .out_size = 4, .outputs_max = 1u << 31}, good},
+         2,
+         {.tokens = 0},
          TWILL_TOO_BIG},
         {{{.work = pass_on, .out_size = 4, .outputs_max = 1u << 30}, good},
          2,

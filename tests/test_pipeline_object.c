@@ -1101,6 +1101,346 @@ TEST(worker_start_ends_its_thread)
     }
 }
 
+/* Above the cut: 0 and 1 are in one batch with 3, when 2 has failed. The batch, or the drop of what was
+   above the cut, ends its thread; what it held is given back once, the room behind it, too. */
+static bool ends_in_drop;
+
+static int third_fails_last(const void *in, void *out, const twill_task *task)
+{
+    while (*(const int *)in == 2) {
+        twill_stage_stats s[3];
+        twill_pipeline_get_stats(t.pipe, NULL, s);
+        if (s[1].waiting == 3)
+            return 9;
+        twill_sleep(twill_within(TWILL_US(50)));
+    }
+    return pass_on(in, out, task);
+}
+
+static int batch_below_cut(const void *items, size_t n, const twill_task *task)
+{
+    CHECK_EQ(n, 2);
+    if (!ends_in_drop)
+        end_thread();
+    return twill_pipeline_emit(task, items) != TWILL_OK;
+}
+
+static void drop_above_cut(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    CHECK_EQ(*(int *)item, 3);
+    if (ends_in_drop)
+        end_thread();
+}
+
+TEST(a_batch_across_the_cut_ends_its_thread)
+{
+    const twill_stage stages[] = {WORK(third_fails_last, .workers = 2),
+                                  {.batch = batch_below_cut,
+                                   .batch_max = 8,
+                                   .linger = TWILL_FOREVER,
+                                   .out_size = sizeof(int),
+                                   .outputs_max = 1,
+                                   .drop = drop_above_cut},
+                                  {.work = note, .buffer = 1}};
+    for (int k = 0; k < 2; k++) {
+        twill_pipeline_report r;
+        tally_init();
+        ends_in_drop = k == 1;
+        twill_pipeline *p =
+            make(stages, 3, &(twill_pipeline_options){.tokens = 8, .run.workers = 2});
+        push_all(p, 0, 4);
+        while (figures(p).run.skipped < 1) /* by threads of its own */
+            twill_sleep(twill_within(TWILL_US(50)));
+        CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+        r = figures(p);
+        CHECK_EQ(r.run.failed, k ? 1 : 3);
+        CHECK_EQ(r.run.done, k ? 2 : 0);
+        CHECK_EQ(r.run.first_error.status, k ? TWILL_FAILED : TWILL_LOST);
+        CHECK_EQ(atomic_load(&t.dropped[3]), 1);
+        CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+    }
+}
+
+static int source_ends(void *out, const twill_task *task)
+{
+    if (task->index == 10)
+        end_thread();
+    return numbers_to_100(out, task);
+}
+
+static void run_source_alone(void *lone_)
+{
+    lone *me = lone_;
+    const twill_stage stages[] = {WORK(pass_on), SINK()};
+    (void)twill_pipeline_run(source_ends, sizeof(int), stages, 2,
+                             &(twill_pipeline_options){.run.workers = 1, .report = &me->r});
+}
+
+TEST(a_source_ends_its_thread)
+{
+    lone me = {.thread = {.fn = run_source_alone, .arg = &me, .cpu = UINT_MAX}};
+    tally_init();
+    CHECK(twill__thread_start(&me.thread));
+    twill__thread_join(&me.thread);
+    CHECK_EQ(me.r.run.status, TWILL_FAILED);
+    CHECK_EQ(me.r.run.first_error.index, 10);
+    CHECK_EQ(me.r.run.first_error.status, TWILL_LOST);
+    CHECK_EQ(me.r.run.failed, 1);
+    CHECK_EQ(me.r.run.total, me.r.run.done + me.r.run.failed + me.r.run.skipped);
+}
+
+/* ---- two who join ---- */
+
+static void await_joiner(void)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    bool there = false;
+    while (!there && twill_now() < end) {
+        twill__lock(&t.pipe->lock);
+        there = t.pipe->joiners.first != NULL;
+        twill__unlock(&t.pipe->lock);
+        twill_sleep(twill_within(TWILL_US(50)));
+    }
+    CHECK(there);
+}
+
+static void await_closing(void)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    bool closing = false;
+    while (!closing && twill_now() < end) {
+        twill__lock(&t.pipe->lock);
+        closing = t.pipe->closing;
+        twill__unlock(&t.pipe->lock);
+        twill_sleep(twill_within(TWILL_US(50)));
+    }
+    CHECK(closing);
+}
+
+static void join_alone(void *unused)
+{
+    (void)unused;
+    t.answer = twill_pipeline_join(t.pipe);
+}
+
+static void stops_when_another_joins(void *state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    await_joiner();
+}
+
+TEST(who_joins_while_another_sends_the_workers_home)
+{
+    const twill_stage stages[] = {WORK(pass_on)};
+    twill__thrd thread = {.fn = join_alone, .cpu = UINT_MAX};
+    tally_init();
+    twill_pipeline *p =
+        make(stages, 1,
+             &(twill_pipeline_options){.run.workers = 1,
+                                       .run.worker_start = start_well,
+                                       .run.worker_stop = stops_when_another_joins});
+    push_all(p, 0, 3);
+    while (figures(p).run.done < 3)
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK(twill__thread_start(&thread));
+    await_closing();
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    twill__thread_join(&thread);
+    CHECK_EQ(t.answer, TWILL_OK);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+static int fails_when_somebody_joins(void **state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    atomic_store(&t.told, 1);
+    await_joiner();
+    return 31;
+}
+
+static void drop_when_another_joins(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    await_joiner();
+}
+
+/* Nobody could start; one who joins drops what is inside, and the other waits for him. */
+TEST(two_join_what_could_not_start)
+{
+    const twill_stage stages[] = {{.work = note, .drop = drop_when_another_joins}};
+    twill__thrd thread = {.fn = join_alone, .cpu = UINT_MAX};
+    twill_pipeline_report r;
+    tally_init();
+    twill_pipeline *p =
+        make(stages, 1,
+             &(twill_pipeline_options){
+                 .run.workers = 1, .tokens = 4, .run.worker_start = fails_when_somebody_joins});
+    push_all(p, 0, 1);
+    while (!atomic_load(&t.told))
+        twill_sleep(twill_within(TWILL_US(50)));
+    push_all(p, 1, 2);
+    CHECK(twill__thread_start(&thread));
+    await_closing();
+    CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+    twill__thread_join(&thread);
+    CHECK_EQ(t.answer, TWILL_FAILED);
+    r = figures(p);
+    CHECK(r.run.skipped == 2 && r.run.first_error.code == 31);
+    CHECK(atomic_load(&t.dropped[0]) == 1 && atomic_load(&t.dropped[1]) == 1);
+    CHECK_EQ(twill_pipeline_cancel(p), TWILL_OK);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* A push inside waits for the other worker; when that one has nothing to do any more but what comes
+   behind this item, nobody is left. */
+static int pushes_beside(const void *in, void *out, const twill_task *task)
+{
+    int i = *(const int *)in, more = 100;
+    bool waits = false;
+    wait_running(i == 0 ? 1 : 0);
+    if (i == 0) {
+        t.answer = twill_pipeline_push(t.pipe, &more);
+        return pass_on(in, out, task);
+    }
+    atomic_fetch_add(&t.running, 1);
+    while (!waits && i == 1) {
+        twill__lock(&t.pipe->lock);
+        waits = t.pipe->blocked_inside == 1 && t.pipe->pushers.first != t.pipe->pushers.last;
+        twill__unlock(&t.pipe->lock);
+        twill_sleep(twill_within(TWILL_US(50)));
+    }
+    return pass_on(in, out, task);
+}
+
+TEST(a_push_inside_is_left_alone)
+{
+    const twill_stage stages[] = {WORK(pushes_beside, .workers = 2), SINK()};
+    pusher outside;
+    tally_init();
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 2, .run.workers = 2});
+    push_all(p, 0, 2);
+    start(&outside, 2, 1);          /* who waits outside is in the way of nobody */
+    while (figures(p).run.done < 2) /* by threads of its own */
+        twill_sleep(twill_within(TWILL_US(50)));
+    twill__thread_join(&outside.thread);
+    CHECK_EQ(t.answer, TWILL_DEADLOCK);
+    CHECK_EQ(outside.in, 1);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    check_each(3);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* A task that is over gives nothing any more, nor does one of another kind. */
+static twill_task kept;
+
+static int keeps_task(const void *in, void *out, const twill_task *task)
+{
+    (void)in;
+    (void)out;
+    kept = *task;
+    return 5;
+}
+
+static void drop_emits(void *item, twill_status why, const twill_task *task)
+{
+    note_drop(item, why, task);
+    CHECK_EQ(twill_pipeline_emit(&kept, item), TWILL_INVALID);
+}
+
+static int start_emits(void **state, const twill_task *task)
+{
+    int out = 1;
+    (void)state;
+    CHECK_EQ(twill_pipeline_emit(task, &out), TWILL_INVALID);
+    return twill_pipeline_filter(task);
+}
+
+TEST(emit_outside_a_call)
+{
+    const twill_stage stages[] = {
+        {.work = keeps_task, .out_size = sizeof(int), .drop = drop_emits, .workers = 1}, SINK()};
+    tally_init();
+    faults_fail_thread(1); /* one hand does it all */
+    twill_pipeline *p = make(
+        stages, 2,
+        &(twill_pipeline_options){.tokens = 8, .run.workers = 1, .run.worker_start = start_emits});
+    faults_fail_thread(0);
+    push_all(p, 0, 4);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
+    CHECK(atomic_load(&t.dropped[0]) == 0 && atomic_load(&t.dropped[3]) == 1);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* ---- batches ---- */
+
+/* A linger that ends beyond all time is for ever; and a batch may be longer than a burst. */
+TEST(batches_that_are_long)
+{
+    const twill_stage stages[] = {
+        {.batch = note_size, .batch_max = 300, .workers = 1, .linger = TWILL_FOREVER - 1}};
+    tally_init();
+    twill_pipeline *p = make(stages, 1, &(twill_pipeline_options){.tokens = 400});
+    push_all(p, 0, 299);
+    CHECK_EQ(twill_pipeline_join_until(p, twill_within(0)), TWILL_TIMEOUT);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(t.batches, 1);
+    CHECK_EQ(t.n[0], 299);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+
+    tally_init();
+    p = make(stages, 1, &(twill_pipeline_options){.tokens = 400});
+    push_all(p, 0, 310);
+    while (atomic_load(&t.ran) < 300)
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(t.n[0], 300);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    CHECK_EQ(t.n[1], 10);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
+/* Four batches of four: the first gives two outputs, the others none, each in a way of its own. */
+static int batch_in_four_ways(const void *items, size_t n, const twill_task *task)
+{
+    const int *item = items;
+    CHECK_EQ(n, 4);
+    switch (item[0] / 4) {
+    case 0:
+        CHECK_EQ(twill_pipeline_emit(task, &item[1]), TWILL_OK);
+        return twill_pipeline_emit(task, &item[2]) != TWILL_OK;
+    case 1:
+        return 0;
+    case 2:
+        return twill_pipeline_filter(task);
+    default:
+        return twill_task_skip(task);
+    }
+}
+
+TEST(batches_with_few_outputs)
+{
+    const twill_stage stages[] = {{.batch = batch_in_four_ways,
+                                   .batch_max = 4,
+                                   .kind = TWILL_STAGE_IN_ORDER,
+                                   .linger = TWILL_FOREVER,
+                                   .out_size = sizeof(int),
+                                   .outputs_max = 2},
+                                  {.work = note, .buffer = 2, .workers = 1}};
+    twill_pipeline_report r;
+    tally_init();
+    twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 16});
+    push_all(p, 0, 16);
+    CHECK_EQ(twill_pipeline_join(p), TWILL_OK);
+    r = figures(p);
+    CHECK(r.run.done == 12 && r.run.skipped == 4 && r.run.failed == 0);
+    CHECK_EQ(r.filtered, 8); /* the first batch has outputs for all of its items */
+    CHECK_EQ(r.delivered, 2);
+    CHECK(atomic_load(&t.seen[1]) == 1 && atomic_load(&t.seen[2]) == 1);
+    CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
+}
+
 /* ---- forks ---- */
 
 #if HARNESS_FORKS
@@ -1294,6 +1634,124 @@ TEST(a_fork_under_the_lock)
         CHECK_EQ(waitpid(forked, &status, 0), forked);
         CHECK(WIFEXITED(status));
         CHECK_EQ(WEXITSTATUS(status), 0);
+    }
+}
+
+/* The fork comes in one of the callbacks around the work, in a caller that helps. The child is told,
+   whatever it was doing, and calls nothing more. */
+typedef enum where_forked {
+    IN_DROP,
+    IN_LETTER,
+    IN_BATCH_DROP,
+    IN_BATCH_LETTER,
+    IN_START,
+    IN_LAST_DROP,
+    IN_PUSH,
+    IN_STOP,
+    IN_DESTROY,
+    AND_ENDS,
+    WHERES
+} where_forked;
+static where_forked where;
+
+static void fork_here(where_forked here)
+{
+    if (in_the_child)
+        _exit(2);
+    if (where != here || forked >= 0)
+        return;
+    fflush(NULL);
+    forked = fork();
+    if (forked)
+        return;
+    in_the_child = true;
+    atexit(end_quietly);
+    alarm(20); /* instead of a hang */
+    if (where == AND_ENDS)
+        end_thread();
+}
+
+static int fails_from_4(const void *in, void *out, const twill_task *task)
+{
+    fork_here(where >= IN_PUSH && where != IN_DESTROY ? where : WHERES);
+    return where <= IN_LETTER && *(const int *)in == 4 ? 7 : pass_on(in, out, task);
+}
+
+static int batch_fails(const void *items, size_t n, const twill_task *task)
+{
+    (void)items;
+    (void)n;
+    (void)task;
+    fork_here(WHERES);
+    return where == IN_BATCH_DROP || where == IN_BATCH_LETTER ? 7 : 0;
+}
+
+static void fork_drop(void *item, twill_status why, const twill_task *task)
+{
+    fork_here(where);
+    note_drop(item, why, task);
+}
+
+static void fork_letter(size_t stage, void *in, int code, const twill_task *task)
+{
+    (void)stage;
+    (void)in;
+    (void)task;
+    CHECK_EQ(code, 7);
+    fork_here(where == IN_LETTER || where == IN_BATCH_LETTER ? where : WHERES);
+}
+
+static int fork_start(void **state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    fork_here(IN_START);
+    return where == IN_LAST_DROP ? 31 : 0;
+}
+
+TEST(a_fork_around_the_work)
+{
+    const twill_stage stages[] = {
+        {.work = fails_from_4, .out_size = sizeof(int), .drop = fork_drop, .workers = 1},
+        {.batch = batch_fails,
+         .batch_max = 4,
+         .workers = 1,
+         .linger = TWILL_FOREVER,
+         .drop = fork_drop}};
+    for (where = 0; where < WHERES; where++) {
+        bool letter = where == IN_LETTER || where == IN_BATCH_LETTER;
+        twill_status answer = TWILL_OK;
+        pid_t self = getpid();
+        int status = 0;
+        tally_init();
+        forked = -1;
+        faults_fail_thread(1); /* nobody else works */
+        twill_pipeline *p =
+            make(stages, 2,
+                 &(twill_pipeline_options){.tokens = where == IN_PUSH ? 4 : 16,
+                                           .run.workers = 1,
+                                           .run.worker_start = fork_start,
+                                           .dead_letter = letter ? fork_letter : NULL});
+        faults_fail_thread(0);
+        for (int i = 0; i < 8 && answer == TWILL_OK; i++)
+            answer = twill_pipeline_push(p, &i);
+        if (where == IN_STOP)
+            answer = twill_pipeline_stop(p, twill_within(TWILL_SEC(20)),
+                                         twill_within(TWILL_SEC(20)), NULL);
+        else if (where == IN_DESTROY)
+            answer = twill_pipeline_destroy(p);
+        else if (where != IN_PUSH || getpid() == self)
+            answer = twill_pipeline_join(p);
+        if (getpid() != self)
+            _exit(answer == TWILL_FORKED ? 0 : 1);
+        CHECK_EQ(answer,
+                 where <= IN_BATCH_LETTER || where == IN_LAST_DROP ? TWILL_FAILED : TWILL_OK);
+        CHECK(forked > 0);
+        CHECK_EQ(waitpid(forked, &status, 0), forked);
+        CHECK(WIFEXITED(status));
+        CHECK_EQ(WEXITSTATUS(status), 0);
+        if (where != IN_DESTROY)
+            CHECK_EQ(twill_pipeline_destroy(p), TWILL_OK);
     }
 }
 #endif

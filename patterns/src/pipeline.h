@@ -414,7 +414,7 @@ TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_siz
                              .map_n = n};
     const twill_run *run = &plan.options->run;
     size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
-    if (!item_size || last != result_size || (n_stages && !stages) ||
+    if (!item_size || !result_size || last != result_size || (n_stages && !stages) ||
         (n && (!items || !results || (items == results && item_size != result_size))))
         return twill__flow_refuse(options, n, TWILL_INVALID);
     if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)

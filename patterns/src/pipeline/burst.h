@@ -7,15 +7,10 @@
 
 /* ---- is there work? ---- */
 
-static inline bool twill__flow_cut(const twill__flow *p)
-{
-    return twill__flow_limit(p) != SIZE_MAX;
-}
-
-/* Whether the source may be asked for items. */
+/* Whether the source may be asked for items: who cuts the stream shuts it, too. */
 static inline bool twill__flow_source_open(const twill__flow *p)
 {
-    return p->source && p->opened && !p->shut && !twill__flow_cut(p);
+    return p->source && p->opened && !p->shut;
 }
 
 /* Whether nothing more can come before step k, as things are: the end of the stream, or no ticket
@@ -30,7 +25,7 @@ static inline bool twill__flow_nothing_comes(const twill__flow *p, uint32_t k)
     return true;
 }
 
-/* A batch that is not full: may it go? When not, notes when it may. */
+/* A batch that is not full: may it go? When not, notes when it may. There is a piece, and no call. */
 static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
 {
     const twill__flow_step *step = &p->step[k];
@@ -44,8 +39,8 @@ static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
         return false;
     if (!step->in_order)
         first = step->queue[step->head & step->mask];
-    else if (!twill__flow_order_look(p, step, &number, &sub, &first))
-        return false;
+    else
+        first = twill__flow_order_look(p, step, &number, &sub);
     at = step->came[(size_t)first.ticket * step->spread + first.sub];
     at = at > TWILL_FOREVER - step->user.linger ? TWILL_FOREVER : at + step->user.linger;
     if (twill__clock_now() >= at)
@@ -112,7 +107,7 @@ static inline uint32_t twill__flow_surplus(twill__flow *p, uint32_t most)
         calls = step->user.batch ? step->ready / can : (step->ready - 1) / step->burst + 1;
         if (calls > step->limit - step->running)
             calls = step->limit - step->running;
-        places += calls ? calls : 1;
+        places += calls;
     }
     if (places < most && twill__flow_source_can(p))
         places++;
@@ -189,10 +184,13 @@ static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand
     atomic_store_explicit(&hand->begun, 0, memory_order_relaxed);
 }
 
-/* Room at the step behind for the outputs of n loads. */
-static inline uint32_t twill__flow_reserve_of(const twill__flow_hand *hand, uint32_t n)
+/* Room at the step behind for the outputs of n loads is given back; what is for all of them, once. */
+static inline void twill__flow_unreserve(twill__flow *p, twill__flow_hand *hand, uint32_t n)
 {
-    return hand->single ? n ? hand->reserved : 0 : n * hand->reserved;
+    p->step[hand->step < p->n_steps ? hand->step + 1 : 0].reserved -=
+        hand->single ? hand->reserved : n * hand->reserved;
+    if (hand->single)
+        hand->reserved = 0;
 }
 
 static inline void twill__flow_take_source(twill__flow *p, twill__flow_hand *hand, uint32_t can)
@@ -221,16 +219,13 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
     if (p->step[k + 1].room != SIZE_MAX) {
         hand->reserved = step->most;
         hand->single = step->single;
-        p->step[k + 1].reserved += twill__flow_reserve_of(hand, n);
+        p->step[k + 1].reserved += step->single ? step->most : n * step->most;
     }
     if (step->in_order) { /* they stay in the ring until they are published */
         uint64_t number = hand->first = step->next;
         uint32_t sub = 0;
-        for (uint32_t i = 0; step->left && i < n; i++) {
-            bool there = twill__flow_order_look(p, step, &number, &sub, &hand->load[i].piece);
-            TWILL_ASSERT(there);
-            (void)there;
-        }
+        for (uint32_t i = 0; step->left && i < n; i++)
+            hand->load[i].piece = twill__flow_order_look(p, step, &number, &sub);
         return;
     }
     step->ready -= n;
@@ -339,13 +334,12 @@ static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_
 }
 
 /* n loads that are done have left the last step, one piece a ticket, and nothing holds the tickets
-   any more: they are not even looked at, since their lines are another core's. */
+   any more: they are not even looked at, since their lines are another core's. Not of a map, whose
+   last step has results to keep. */
 static inline void twill__flow_over_run(twill__flow *p, const twill__flow_load *load, uint32_t n)
 {
     for (uint32_t i = n; i-- > 0;) /* they are taken again in the same order */
         p->free[p->free_count++] = load[i].piece.ticket;
-    for (uint32_t i = 0; p->run.statuses && i < n; i++)
-        p->run.statuses[load[i].number] = TWILL_OK;
     p->done += n;
 }
 
@@ -384,20 +378,22 @@ static inline void twill__flow_publish_source_run(twill__flow *p, const twill__f
 static inline void twill__flow_publish(twill__flow *p, twill__flow_hand *hand, uint32_t to)
 {
     uint32_t k = hand->step, n = to - hand->published;
-    twill__flow_step *behind = &p->step[k < p->n_steps ? k + 1 : 0];
-    behind->reserved -= twill__flow_reserve_of(hand, n);
+    twill__flow_unreserve(p, hand, n);
     for (uint32_t i = hand->published, run; i < to; i = run) {
         const twill__flow_load *load = &hand->load[i];
         for (run = i; run < to && hand->load[run].plain;)
             run++;
-        if (run > i && k < p->n_steps)
+        if (run > i && k < p->n_steps) {
             twill__flow_publish_run(p, k, load, run - i);
-        else if (run > i)
+        } else if (run > i) {
             twill__flow_publish_source_run(p, load, run - i);
-        else if (++run && k < p->n_steps)
-            twill__flow_publish_piece(p, k, load);
-        else
-            twill__flow_publish_source(p, load);
+        } else {
+            run++;
+            if (k < p->n_steps)
+                twill__flow_publish_piece(p, k, load);
+            else
+                twill__flow_publish_source(p, load);
+        }
     }
     hand->published = to;
 }
@@ -407,16 +403,15 @@ static inline void twill__flow_publish_all(twill__flow *p, twill__flow_hand *han
 {
     uint32_t k = hand->step, n = hand->n;
     twill__flow_publish(p, hand, to);
+    twill__flow_unreserve(p, hand, n - to);
     if (k == p->n_steps) {
         p->sourcing = false;
-        p->step[0].reserved -= twill__flow_reserve_of(hand, n - to);
         for (uint32_t i = n; i-- > to;)
             p->free[p->free_count++] = hand->load[i].piece.ticket;
     } else {
         twill__flow_step *step = &p->step[k];
         step->running--;
         step->waiting += n - to;
-        p->step[k + 1].reserved -= twill__flow_reserve_of(hand, n - to);
         if (!step->in_order) {
             step->ready += n - to;
             for (uint32_t i = n; i-- > to;)

@@ -23,7 +23,7 @@ static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan,
 {
     const twill_stage *stage = &plan->stages[k];
     if (!stage->work == !stage->batch || (unsigned)stage->kind > TWILL_STAGE_SERIAL ||
-        (!stage->out_size && (k + 1 < plan->n_stages || stage->outputs_max || plan->map)) ||
+        (!stage->out_size && (k + 1 < plan->n_stages || stage->outputs_max)) ||
         (stage->kind != TWILL_STAGE_PARALLEL && stage->workers > 1) || stage->linger < 0 ||
         (!stage->batch && (stage->batch_max || stage->linger)) || (plan->map && stage->outputs_max))
         return TWILL_INVALID;
@@ -82,12 +82,12 @@ typedef struct twill__flow_carver { /* base NULL: only counts */
 static inline void *twill__flow_carve(twill__flow_carver *carver, size_t n, size_t size)
 {
     size_t at = (carver->at + 15) / 16 * 16;
-    if (carver->too_big || at < carver->at || (size && n > (SIZE_MAX / 2 - at) / size)) {
+    if (carver->too_big || (size && n > (SIZE_MAX / 2 - at) / size)) {
         carver->too_big = true;
         return NULL;
     }
     carver->at = at + n * size;
-    return carver->base && n && size ? carver->base + at : NULL;
+    return carver->base && size ? carver->base + at : NULL;
 }
 
 static inline uint32_t twill__flow_power_of_two(uint64_t least)
@@ -123,7 +123,7 @@ static inline twill_status twill__flow_step_plan(twill__flow_step *step,
     step->single = stage->batch && stage->outputs_max;
     step->burst = 1;
     step->mood = TWILL__FLOW_MOOD_STARVED;
-    if (pieces > 1u << 30 || step->most > 1u << 30)
+    if (step->most > 1u << 30)
         return TWILL_TOO_BIG;
     step->mask = twill__flow_power_of_two(pieces) - 1;
     if (stage->batch && !step->user.batch_max)

@@ -9,10 +9,8 @@
 static inline bool twill__flow_cancelled(const twill_task *task)
 {
     const twill__flow_hand *hand = (const twill__flow_hand *)task->private_;
-    /* relaxed: an answer a moment later is as good */
-    return atomic_load_explicit(&hand->pipe->halted, memory_order_relaxed) ||
-           hand->load[hand->at].key >
-               atomic_load_explicit(&hand->pipe->limit, memory_order_relaxed);
+    /* relaxed: an answer a moment later is as good. Who is above a cut hears of it by the token */
+    return atomic_load_explicit(&hand->pipe->halted, memory_order_relaxed);
 }
 
 static inline void twill__flow_stop(const twill_task *task)
@@ -72,8 +70,6 @@ static inline bool twill__flow_load_begin(twill__flow *p, twill__flow_hand *hand
 static inline void twill__flow_publish_some(twill__flow *p, twill__flow_hand *hand, uint32_t to)
 {
     twill__flow_turn turn;
-    if (!twill__flow_here(p))
-        return;
     twill__flow_enter(p, &turn);
     if (to > hand->published)
         twill__flow_publish(p, hand, to);
@@ -128,9 +124,9 @@ static inline void twill__flow_load_end(twill__flow *p, twill__flow_hand *hand,
         const twill__flow_step *step = &p->step[hand->step];
         load->end = TWILL__FLOW_END_DONE;
         load->outs = hand->emitted ? hand->emitted : 1;
-        if (!hand->emitted && step->most > 1 && (step + 1)->in_size)
+        if (!hand->emitted && step->most > 1)
             memcpy(twill__flow_output(hand, 0), hand->scratch, (step + 1)->in_size);
-        if (p->map_results && hand->step + 1 == p->n_steps)
+        if (p->map_results) /* of its last step: the others' one output is plain */
             memcpy(p->map_results + load->number * (step + 1)->in_size, twill__flow_output(hand, 0),
                    (step + 1)->in_size);
     }
@@ -384,8 +380,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
             break;
         if (++watch->count == watch->every) {
             twill__flow_watch_look(watch);
-            if (!twill__flow_look(p, hand, watch, i))
-                break;
+            (void)twill__flow_look(p, hand, watch, i); /* a source is gone on with */
         }
     }
     return i;
@@ -489,8 +484,13 @@ static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand,
             break;
         taken = twill__flow_take(p, hand);
         twill__flow_moods(p, now);
-        if (!taken && !(twill__flow_any(p) && twill__flow_take(p, hand)))
+        if (!taken && !twill__flow_any(p))
             break;
+        if (!taken) {
+            taken = twill__flow_take(p, hand);
+            TWILL_ASSERT(taken); /* it asks what any has asked */
+            (void)taken;
+        }
         twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
         to = twill__flow_hand_run(p, hand, task, &watch, &end);
         if (watch.count)

@@ -96,39 +96,39 @@ static inline void twill__flow_order_arrive(twill__flow *p, twill__flow_step *st
         twill__flow_order_complete(p, step, piece.ticket, true);
 }
 
-/* The next piece in the ring from (number, sub) on: moves them behind it. False: there is none. */
-static inline bool twill__flow_order_look(const twill__flow *p, const twill__flow_step *step,
-                                          uint64_t *number, uint32_t *sub, twill__flow_piece *piece)
+/* The next piece in the ring from (number, sub) on, of which there is one: moves them behind it. */
+static inline twill__flow_piece twill__flow_order_look(const twill__flow *p,
+                                                       const twill__flow_step *step,
+                                                       uint64_t *number, uint32_t *sub)
 {
     size_t words = (step->spread + 63) / 64;
-    for (; *number < step->front; ++*number, *sub = 0) {
+    for (;; ++*number, *sub = 0) { /* exit: it is below front */
         uint32_t entry = step->ring[*number & p->ring_mask];
+        twill__flow_piece piece = {entry / 2 - 1, 0};
         const uint64_t *bits;
+        TWILL_ASSERT(*number < step->front);
         if (twill__flow_order_empty(step, entry))
             continue;
-        piece->ticket = entry / 2 - 1;
-        piece->sub = 0;
         if (!step->left) {
             ++*number;
-            return true;
+            return piece;
         }
-        bits = step->bits + (size_t)piece->ticket * words;
+        bits = step->bits + (size_t)piece.ticket * words;
         for (size_t word = *sub / 64; word < words; word++) {
             uint64_t left = bits[word];
             if (word == *sub / 64)
                 left &= UINT64_MAX << *sub % 64;
             if (!left)
                 continue;
-            piece->sub = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left);
-            *sub = piece->sub + 1;
+            piece.sub = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left);
+            *sub = piece.sub + 1;
             if (*sub == step->spread) {
                 ++*number;
                 *sub = 0;
             }
-            return true;
+            return piece;
         }
     }
-    return false;
 }
 
 /* The step is through with a piece that stood in its ring. */

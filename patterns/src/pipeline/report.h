@@ -29,7 +29,7 @@ static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_
     run->done = (size_t)p->done;
     run->failed = (size_t)p->failed;
     run->skipped = (size_t)p->skipped;
-    if (p->map_n && (p->ended || p->dead)) { /* what the end came before */
+    if (p->map_n) { /* a report at the end: what that came before */
         run->skipped += p->map_n - run->total;
         run->total = p->map_n;
     }

@@ -236,7 +236,7 @@ static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
     if (p->blocked_inside && twill__flow_stuck(p, p->blocked_inside))
         for (twill__node *node = p->pushers.first, *next; node; node = next) {
             next = node->next;
-            if (twill__flow_waiter_of(node)->inside && !twill__flow_waiter_of(node)->told)
+            if (twill__flow_waiter_of(node)->inside) /* such a one is never told to help */
                 (void)twill__flow_answer(p, turn, &p->pushers, node, TWILL_DEADLOCK);
         }
     twill__flow_settle_end(p, turn);
@@ -279,7 +279,7 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
                 (void)twill__flow_tell_helpers(turn, &p->pushers, 1);
         }
     }
-    tell_all = p->tell_all && !p->crew_closed;
+    tell_all = p->tell_all;
     p->tell_all = false;
     if (p->destroyer && twill__flow_deserted(p)) {
         twill__node *node = p->destroyer;
@@ -311,9 +311,9 @@ static inline void twill__flow_keep_error(twill__flow *p, const twill__flow_erro
     twill_item_error item = {(size_t)error->number, error->status, error->code};
     if (p->run.errors_capacity)
         twill__heap_keep(p->run.errors, p->run.errors_capacity, &p->errors_count, item);
-    if (p->run.statuses && error->number < p->map_n) /* of map: one piece a number */
+    if (p->run.statuses) /* of map: one piece a number, and its source does not fail */
         p->run.statuses[error->number] = error->status;
-    if (p->run.codes && error->number < p->map_n)
+    if (p->run.codes)
         p->run.codes[error->number] = error->code;
     if (!p->lowest.status || error->key < p->lowest.key)
         p->lowest = *error;

@@ -115,7 +115,7 @@ static inline void twill__flow_turn_out(twill__flow *p, twill__flow_turn *turn,
 static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
                                     twill__flow_waiter *waiter)
 {
-    if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p) ||
+    if (!waiter->helps || p->closing || !twill__flow_any(p) ||
         p->working + p->starting + p->refused >= p->np) /* no number is free for us */
         return false;
     twill__flow_turn_out(p, turn, waiter, false);
@@ -236,13 +236,10 @@ static inline void twill__flow_desert(twill__flow *p)
     twill__flow_turn turn;
     twill__node node;
     twill__flow_enter(p, &turn);
-    twill__flow_settle(p, &turn);
-    if (!twill__flow_deserted(p)) {
+    if (!twill__flow_deserted(p)) { /* all have their answers: whoever was here last saw to that */
         twill__node_init(&node);
         p->destroyer = &node;
         twill__unlock(&p->lock);
-        for (unsigned k = 0; k < turn.count; k++)
-            twill__wake(turn.word[k], 1);
         twill__await(&node);
         twill__flow_enter(p, &turn); /* whoever told us has left the section now */
     }
@@ -261,8 +258,7 @@ static inline void twill__flow_end_now(twill__flow *p)
         twill__flow_halt(p, 0, true);
     p->closing = true;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
-    if (!p->crew_closed)
-        twill__flow_send_home(p);
+    twill__flow_send_home(p);
 }
 
 #endif
