@@ -1086,12 +1086,14 @@ TEST(a_forked_child)
     CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
     pid_t child = fork();
     if (child == 0) {
-        bool right = twill_fan_go(fan, quick, tag(2), NULL) == TWILL_FORKED &&
-                     twill_fan_next(fan, NULL, &outcome) == TWILL_FORKED &&
-                     twill_fan_close(fan) == TWILL_FORKED &&
-                     twill_fan_cancel(fan) == TWILL_FORKED &&
-                     twill_fan_stop(fan, twill_within(0), twill_within(0), NULL) == TWILL_FORKED &&
-                     twill_fan_destroy(fan) == TWILL_OK;
+        twill_fan_stats stats;
+        twill_fan_get_stats(fan, &stats);
+        bool right =
+            stats.accepted == 0 && twill_fan_go(fan, quick, tag(2), NULL) == TWILL_FORKED &&
+            twill_fan_next(fan, NULL, &outcome) == TWILL_FORKED &&
+            twill_fan_close(fan) == TWILL_FORKED && twill_fan_cancel(fan) == TWILL_FORKED &&
+            twill_fan_stop(fan, twill_within(0), twill_within(0), NULL) == TWILL_FORKED &&
+            twill_fan_destroy(fan) == TWILL_OK;
         _exit(!right);
     }
     CHECK_EQ(waitpid(child, &status, 0), child);
@@ -1531,3 +1533,691 @@ TEST(a_crowd_of_readers_is_told)
     CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
+
+/* ---- who waits, and who is inside ---- */
+
+static void await_under(twill_fan *fan, bool (*holds)(const twill_fan *fan))
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    bool done = false;
+    while (!done && twill_now() < end) {
+        twill__lock(&fan->lock);
+        done = holds(fan);
+        twill__unlock(&fan->lock);
+        if (!done)
+            twill_sleep(twill_within(TWILL_US(50)));
+    }
+    CHECK(done);
+}
+
+static bool has_reader(const twill_fan *fan)
+{
+    return fan->readers.first != NULL;
+}
+
+static bool has_goer(const twill_fan *fan)
+{
+    return fan->goers.first != NULL;
+}
+
+static bool is_doomed(const twill_fan *fan)
+{
+    return fan->doomed;
+}
+
+static bool is_closed_and_empty(const twill_fan *fan)
+{
+    return fan->closed && !fan->in_flight;
+}
+
+static bool is_over(const twill_fan *fan)
+{
+    return fan->over != 0;
+}
+
+static bool enough_one_by_one(const twill_outcome *outcome, const void *result,
+                              const twill_task *task)
+{
+    (void)outcome;
+    (void)result;
+    (void)task;
+    if (atomic_fetch_add(&inside, 1) == 0)
+        wait_inside(2); /* the first one goes first */
+    else
+        while (!atomic_load(&gate))
+            twill_sleep(twill_within(TWILL_US(50)));
+    return false;
+}
+
+static void next_one(void *side_)
+{
+    side *s = side_;
+    twill_outcome outcome;
+    s->status = twill_fan_next(s->fan, NULL, &outcome);
+    s->to = s->status == TWILL_OK ? (int)(intptr_t)outcome.key : -1;
+    atomic_store(&gate, 1);
+}
+
+TEST(two_readers_are_asked_and_leave_in_any_order)
+{
+    twill_fan *fan;
+    side readers[2] = {{.to = -1}, {.to = -1}};
+    clear();
+    CHECK_EQ(twill_fan_create(&fan, OPTIONS(.run.workers = 1, .in_flight = 4,
+                                            .goal = TWILL_FAN_ENOUGH, .enough = enough_one_by_one)),
+             TWILL_OK);
+    for (int i = 0; i < 2; i++)
+        CHECK_EQ(twill_fan_go(fan, fails, tag(i), tag(i)), TWILL_OK);
+    for (int i = 0; i < 2; i++)
+        begin(&readers[i], fan, next_one);
+    for (int i = 0; i < 2; i++)
+        twill__thread_join(&readers[i].thread);
+    CHECK(readers[0].status == TWILL_OK && readers[1].status == TWILL_OK);
+    CHECK_EQ(readers[0].to + readers[1].to, 1);
+    CHECK_EQ(twill_fan_destroy(fan), TWILL_OK);
+}
+
+/* No thread: a reader that waits already runs what comes. */
+TEST(a_reader_runs_what_comes_when_nobody_else_can)
+{
+    side reader = {.to = -1};
+    clear();
+    faults_fail_thread(1);
+    twill_fan *fan = make(OPTIONS(.run.workers = 2, .in_flight = 4));
+    faults_fail_thread(0);
+    begin(&reader, fan, next_one);
+    await_under(fan, has_reader);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+    twill__thread_join(&reader.thread);
+    CHECK(reader.status == TWILL_OK && reader.to == 1);
+    destroy(fan, NULL);
+}
+
+static void go_for_room(void *side_)
+{
+    side *s = side_;
+    s->status =
+        twill_fan_go_until(s->fan, quick, tag(s->from), tag(s->from), (twill_until){0, NULL});
+}
+
+/* The same of one who waits for room, while nobody reads. */
+TEST(a_goer_runs_what_is_queued_when_nobody_else_can)
+{
+    side reader = {.to = -1}, goer = {.from = 3};
+    twill_fan_stats stats;
+    twill_outcome outcome;
+    clear();
+    faults_fail_thread(1);
+    twill_fan *fan = make(OPTIONS(.run.workers = 1, .in_flight = 3, .max_unread = 1));
+    faults_fail_thread(0);
+    CHECK_EQ(twill_fan_go(fan, gated, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(1), tag(1)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(fan, quick, tag(2), tag(2)), TWILL_OK);
+    begin(&reader, fan, next_one); /* runs 0, and keeps the only number */
+    wait_inside(1);
+    begin(&goer, fan, go_for_room);
+    await_under(fan, has_goer);
+    atomic_store(&gate, 1);
+    twill__thread_join(&reader.thread);
+    CHECK(reader.status == TWILL_OK);
+    for (int k = 0; k < 3; k++)
+        CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_OK);
+    twill__thread_join(&goer.thread);
+    CHECK_EQ(goer.status, TWILL_OK);
+    CHECK_EQ(twill_fan_close(fan), TWILL_OK);
+    CHECK_EQ(twill_fan_next(fan, NULL, &outcome), TWILL_CLOSED);
+    twill_fan_get_stats(fan, &stats);
+    CHECK_EQ(stats.done, 4);
+    destroy(fan, NULL);
+}
+
+/* A task reads in a closed fan: there is another one that it can wait for. */
+static int reads_the_other(void *arg, void *result, const twill_task *task)
+{
+    twill_outcome outcome;
+    (void)task;
+    atomic_fetch_add(&inside, 1);
+    while (!atomic_load(&gate))
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(twill_fan_next(own, NULL, &outcome), TWILL_OK);
+    CHECK_EQ((intptr_t)outcome.key, 1);
+    *(int *)result = 2 * (int)(intptr_t)arg;
+    return 0;
+}
+
+static int ends_when_read(void *arg, void *result, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&inside, 1);
+    await_under(own, has_reader);
+    *(int *)result = 2 * (int)(intptr_t)arg;
+    return 0;
+}
+
+TEST(a_task_waits_for_another_in_a_closed_fan)
+{
+    clear();
+    own = make(OPTIONS(.run.workers = 2, .in_flight = 4));
+    CHECK_EQ(twill_fan_go(own, reads_the_other, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(own, ends_when_read, tag(1), tag(1)), TWILL_OK);
+    wait_inside(2);
+    CHECK_EQ(twill_fan_close(own), TWILL_OK);
+    atomic_store(&gate, 1);
+    while (atomic_load(&own->visits))
+        twill_sleep(twill_within(TWILL_US(50)));
+    await_under(own, is_closed_and_empty);
+    CHECK_EQ(read_all(own, TWILL_CLOSED), 1);
+    destroy(own, NULL);
+}
+
+/* go from inside when the fan takes nothing more, for three reasons. */
+static twill_status late_answer;
+
+static int goes_when_doomed(void *arg, void *result, const twill_task *task)
+{
+    (void)arg;
+    (void)result;
+    (void)task;
+    atomic_fetch_add(&inside, 1);
+    await_under(own, is_doomed);
+    late_answer = twill_fan_go(own, quick, tag(9), tag(9));
+    return 0;
+}
+
+static int goes_when_left(void *arg, void *result, const twill_task *task)
+{
+    (void)arg;
+    (void)result;
+    (void)task;
+    await_under(own, is_closed_and_empty);
+    late_answer = twill_fan_go(own, quick, tag(9), tag(9));
+    atomic_store(&gate, 1);
+    return 0;
+}
+
+TEST(a_fan_that_takes_nothing_more)
+{
+    twill_outcome outcome;
+    twill_fan_stats stats;
+    clear();
+    late_answer = TWILL_OK;
+    own = make(OPTIONS(.run.workers = 1, .in_flight = 4));
+    own->discard = NULL;
+    CHECK_EQ(twill_fan_go(own, goes_when_doomed, tag(0), tag(0)), TWILL_OK);
+    wait_inside(1);
+    destroy(own, NULL);
+    CHECK_EQ(late_answer, TWILL_CLOSED);
+
+    own = make(OPTIONS(.run.workers = 1, .in_flight = 4, .run.on_error = TWILL_ON_ERROR_LOWEST));
+    CHECK_EQ(twill_fan_go(own, fails, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_next(own, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(twill_fan_go(own, quick, tag(1), tag(1)), TWILL_CLOSED);
+    destroy(own, NULL);
+
+    late_answer = TWILL_OK;
+    own =
+        make(OPTIONS(.run.workers = 1, .in_flight = 4, .timeout = TWILL_MS(5), .max_abandoned = 1));
+    own->discard = NULL;
+    CHECK_EQ(twill_fan_go(own, goes_when_left, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_next(own, NULL, &outcome), TWILL_OK);
+    CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+    CHECK_EQ(twill_fan_close(own), TWILL_OK);
+    while (!atomic_load(&gate))
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(late_answer, TWILL_CLOSED);
+    do
+        twill_fan_get_stats(own, &stats);
+    while (stats.abandoned);
+    destroy(own, NULL);
+}
+
+/* worker_start is inside and has no task: it can run nothing in a full window. notify, in a worker
+   between two tasks, may go. */
+static int goes_at_start(void **state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    CHECK_EQ(twill_fan_go(own, quick, tag(8), tag(8)), TWILL_FULL);
+    CHECK_EQ(twill_fan_try_go(own, quick, tag(8), tag(8)), TWILL_FULL);
+    CHECK_EQ(twill_fan_go_until(own, quick, tag(8), tag(8), twill_within(0)), TWILL_TIMEOUT);
+    atomic_store(&gate, 1);
+    return 0;
+}
+
+static atomic_int heard;
+
+static void goes_once(const twill_task *task)
+{
+    (void)task;
+    if (atomic_fetch_add(&heard, 1) == 0)
+        late_answer = twill_fan_go(own, quick, tag(5), tag(5));
+}
+
+TEST(go_in_hooks)
+{
+    clear();
+    own = make(OPTIONS(.run.workers = 1, .in_flight = 1, .run.worker_start = goes_at_start));
+    CHECK_EQ(twill_fan_go(own, gated, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_close(own), TWILL_OK);
+    CHECK_EQ(read_all(own, TWILL_CLOSED), 1);
+    destroy(own, NULL);
+    clear();
+    atomic_store(&heard, 0);
+    own = make(OPTIONS(.run.workers = 1, .in_flight = 4, .notify = goes_once));
+    CHECK_EQ(twill_fan_go(own, gated, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(own, quick, tag(1), tag(1)), TWILL_OK);
+    atomic_store(&gate, 1);
+    while (!atomic_load(&ran[5]))
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(late_answer, TWILL_OK);
+    CHECK_EQ(twill_fan_close(own), TWILL_OK);
+    CHECK_EQ(read_all(own, TWILL_CLOSED), 3);
+    destroy(own, NULL);
+}
+
+/* ---- calls ---- */
+
+static int numbers[MOST];
+static twill_cancel call_token;
+static twill_status seen_status[4];
+
+static size_t pulls_slowly = SIZE_MAX; /* this one */
+
+static int pull_numbers(void *item, const twill_task *task)
+{
+    *(int *)item = (int)task->index;
+    if (task->index == pulls_slowly)
+        twill_sleep(twill_within(TWILL_MS(8)));
+    return task->index >= (size_t)(intptr_t)task->context ? twill_task_stop(task) : 0;
+}
+
+static int note_seen(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    (void)result;
+    (void)task;
+    if (outcome->index < 4)
+        seen_status[outcome->index] = outcome->status;
+    atomic_fetch_add(&inside, 1);
+    return 0;
+}
+
+static void await_nothing_live(void)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    while (faults_live() && twill_now() < end)
+        twill_sleep(twill_within(TWILL_US(100)));
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int stays(const void *in, void *out, const twill_task *task)
+{
+    (void)out;
+    (void)task;
+    if (*(const int *)in == 1)
+        twill_cancel_fire(&call_token, 1);
+    while (!atomic_load(&gate))
+        twill_sleep(twill_within(TWILL_US(50)));
+    return 0;
+}
+
+/* One whose time was over, and then one that runs when all is over. */
+TEST(two_are_left_behind_one_after_the_other)
+{
+    twill_report report;
+    clear();
+    pulls_slowly = 1; /* the time of the one before is over then */
+    twill_cancel_init(&call_token, NULL);
+    CHECK_EQ(twill_fan_stream(pull_numbers, sizeof(int), stays, 0, note_seen,
+                              OPTIONS(.run = {.workers = 2,
+                                              .report = &report,
+                                              .until.cancel = &call_token,
+                                              .context = tag(2)},
+                                      .in_flight = 2, .timeout = TWILL_MS(5), .max_abandoned = 2)),
+             TWILL_FAILED);
+    CHECK(report.total == 2 && report.failed == 2);
+    CHECK(seen_status[0] == TWILL_TIMEOUT && seen_status[1] != TWILL_OK);
+    atomic_store(&gate, 1);
+    await_nothing_live();
+    pulls_slowly = SIZE_MAX;
+    twill_cancel_detach(&call_token);
+}
+
+/* No memory for a second record while the only one is of a task that was left behind. */
+static int lasts_while_memory_is_asked_for(const void *in, void *out, const twill_task *task)
+{
+    unsigned long asked = faults_allocs();
+    (void)out;
+    (void)task;
+    if (*(const int *)in)
+        return 0;
+    faults_fail_alloc_from(1);
+    for (int k = 0; k < 200000 && faults_allocs() == asked; k++)
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK(faults_allocs() > asked);
+    twill_sleep(twill_within(TWILL_MS(1)));
+    return 0;
+}
+
+TEST(a_stream_goes_on_with_the_record_that_it_has)
+{
+    twill_report report;
+    clear();
+    CHECK_EQ(twill_fan_stream(pull_numbers, sizeof(int), lasts_while_memory_is_asked_for, 0,
+                              note_seen,
+                              OPTIONS(.run = {.workers = 1, .report = &report, .context = tag(4)},
+                                      .in_flight = 1, .timeout = TWILL_MS(4), .max_abandoned = 1)),
+             TWILL_FAILED);
+    faults_fail_alloc(0);
+    CHECK(report.total == 4 && report.done == 3 && report.failed == 1);
+    CHECK(seen_status[0] == TWILL_TIMEOUT && seen_status[3] == TWILL_OK);
+    await_nothing_live();
+}
+
+static void note_discard_of_number(void *item, void *result, int code, const twill_task *task)
+{
+    (void)result;
+    (void)code;
+    (void)task;
+    atomic_fetch_add(&discarded[*(int *)item], 1);
+}
+
+static int makes_nothing(const void *in, void *out, const twill_task *task)
+{
+    (void)in;
+    (void)out;
+    (void)task;
+    return 0;
+}
+
+static int ends_at_second(const void *result, const twill_outcome *outcome, const twill_task *task)
+{
+    (void)result;
+    (void)task;
+    given[outcome->index]++;
+    if (atomic_fetch_add(&inside, 1) == 1)
+        END_THREAD();
+    return 0;
+}
+
+static void call_all_ok(void *unused)
+{
+    (void)unused;
+    (void)twill_fan_out_fan_in(numbers, sizeof(int), 5, makes_nothing, 0, ends_at_second,
+                               OPTIONS(.run.workers = 1, .goal = TWILL_FAN_ALL_OK, .ordered = true,
+                                       .discard = note_discard_of_number));
+    CHECK(false);
+}
+
+/* All or nothing, and the caller's thread ends between: what was kept and not given is discarded. */
+TEST(what_was_kept_for_a_caller_that_has_gone)
+{
+    side caller = {.status = TWILL_OK};
+    clear();
+    for (int i = 0; i < 5; i++)
+        numbers[i] = i;
+    begin(&caller, NULL, call_all_ok);
+    twill__thread_join(&caller.thread);
+    for (int i = 0; i < 5; i++)
+        CHECK(given[i] == (i < 2) && atomic_load(&discarded[i]) == (i >= 2));
+    CHECK_EQ(faults_live(), 0);
+}
+
+static int inner_body(const twill_task *task)
+{
+    (void)task;
+    CHECK_EQ(twill_fan_out_fan_in(numbers, sizeof(int), 5, makes_nothing, 0, note_seen, NULL),
+             TWILL_OK);
+    return 0;
+}
+
+TEST(in_a_loop_that_has_one_worker)
+{
+    clear();
+    CHECK_EQ(twill_parallel_for(2, inner_body, &(twill_parallel_options){.run.workers = 1}),
+             TWILL_OK);
+    CHECK(atomic_load(&inside) >= 5);
+}
+
+/* ---- lanes ---- */
+
+enum {
+    WAITS_STRICTLY,
+    PAST_DEADLINE,
+    FIRES,
+    STOPS,
+    OUTLIVES,
+    FORKS_IN_LANE,
+    FORKS_AND_ENDS,
+    LANES
+};
+static int in_lane;
+static atomic_int lane_done;
+static uint64_t calls_thread;
+
+/* The first item that runs in a lane, with others behind it there. */
+static int in_lanes(const void *in, void *out, const twill_task *task)
+{
+    twill__fan_task *mine = (twill__fan_task *)task->private_;
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    (void)in;
+    (void)out;
+    if (fork_child == 0)
+        _exit(2); /* nothing is run in the child */
+    if (!mine->lane || !twill__fan_lane_any(mine->lane) || atomic_exchange(&lane_done, 1))
+        return 0;
+    switch (in_lane) {
+    case WAITS_STRICTLY:
+        while (!atomic_load(&mine->fan->hungry) && twill_now() < end)
+            twill_sleep(twill_within(TWILL_US(20)));
+        CHECK(atomic_load(&mine->fan->hungry));
+        return 0;
+    case PAST_DEADLINE:
+        return twill_sleep((twill_until){mine->fan->crew.run.until.deadline, NULL}) != TWILL_OK;
+    case FIRES:
+        twill_cancel_fire(&call_token, 1);
+        return 0;
+    case STOPS:
+        return twill_task_stop(task);
+    case OUTLIVES:
+        await_under(mine->fan, is_over);
+        twill_sleep(twill_within(TWILL_MS(1)));
+        return 0;
+    default:
+        fflush(NULL);
+        fork_child = fork();
+        if (fork_child == 0) {
+            alarm(20); /* instead of a hang */
+            atexit(end_quietly);
+            if (in_lane == FORKS_AND_ENDS)
+                END_THREAD();
+        }
+        return 0;
+    }
+}
+
+static void drop_number(void *item, twill_status why, const twill_task *task)
+{
+    (void)why;
+    (void)task;
+    atomic_fetch_add(&dropped[*(int *)item], 1);
+    if (in_lane == STOPS && twill__thread_number() != calls_thread &&
+        atomic_fetch_add(&inside, 1) == 0)
+        END_THREAD();
+}
+
+static int ends_when_outlived(const void *result, const twill_outcome *outcome,
+                              const twill_task *task)
+{
+    (void)result;
+    (void)outcome;
+    (void)task;
+    if (atomic_load(&lane_done))
+        END_THREAD();
+    return 0;
+}
+
+static twill_report lane_report;
+static twill_status lane_answer;
+
+static void call_in_lanes(void *unused)
+{
+    twill_fan_options options = {
+        .run = {.workers = 2, .report = &lane_report, .until = twill_within(TWILL_SEC(100))},
+        .in_flight = 512,
+        .drop = drop_number};
+    (void)unused;
+    calls_thread = twill__thread_number();
+    if (in_lane == PAST_DEADLINE)
+        options.run.until = twill_within(TWILL_MS(1));
+    if (in_lane == FIRES || in_lane == PAST_DEADLINE)
+        options.run.until.cancel = &call_token;
+    lane_answer = TWILL_LOST;
+    lane_answer = twill_fan_out_fan_in(numbers, sizeof(int), MOST, in_lanes, 0,
+                                       in_lane == OUTLIVES ? ends_when_outlived : NULL, &options);
+}
+
+TEST(quick_items_in_lanes)
+{
+    for (int i = 0; i < MOST; i++)
+        numbers[i] = i;
+    for (in_lane = 0; in_lane < LANES; in_lane++) {
+        side caller = {.status = TWILL_OK};
+        int status = -1;
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN || !HARNESS_FORKS
+        if (in_lane >= FORKS_IN_LANE)
+            break;
+#endif
+        clear();
+        atomic_store(&lane_done, 0);
+        fork_child = -1;
+        twill_cancel_init(&call_token, NULL);
+        begin(&caller, NULL, call_in_lanes);
+        twill__thread_join(&caller.thread);
+        CHECK_EQ(lane_report.total, MOST);
+        CHECK_EQ(lane_report.total, lane_report.done + lane_report.failed + lane_report.skipped);
+        if (!atomic_load(&lane_done)) /* a machine too slow for lanes */
+            continue;
+        if (in_lane == OUTLIVES) {
+            CHECK(lane_answer == TWILL_LOST && lane_report.skipped > 0);
+        } else { /* the others may have run by then, all of them */
+            twill_status why = in_lane == PAST_DEADLINE ? TWILL_TIMEOUT : TWILL_CANCELLED;
+            bool cut = lane_report.skipped && in_lane != STOPS;
+            CHECK_EQ(lane_answer, cut ? why : TWILL_OK);
+        }
+        if (in_lane >= FORKS_IN_LANE) {
+            CHECK(fork_child > 0);
+            CHECK_EQ(waitpid(fork_child, &status, 0), fork_child);
+            CHECK_EQ(status, 0);
+        }
+        CHECK_EQ(faults_live(), 0);
+        twill_cancel_detach(&call_token);
+    }
+}
+
+/* ---- forks where a task is run for another, and in hooks ---- */
+
+#if HARNESS_FORKS
+static int forks_quietly(void *arg, void *result, const twill_task *task)
+{
+    (void)arg;
+    (void)task;
+    *(int *)result = 2 * (int)(intptr_t)arg;
+    fflush(NULL);
+    fork_child = fork();
+    if (fork_child == 0) {
+        alarm(20);
+        atexit(end_quietly);
+    }
+    return 0;
+}
+
+static int runs_another(void *arg, void *result, const twill_task *task)
+{
+    int i = (int)(intptr_t)arg;
+    twill_outcome outcome;
+    twill_status answer;
+    (void)task;
+    *(int *)result = 2 * i;
+    if (i == 0) {
+        answer = twill_fan_go(own, forks_quietly, tag(2), tag(2)); /* inline */
+    } else {
+        CHECK_EQ(twill_fan_go(own, forks_quietly, tag(2), tag(2)), TWILL_OK);
+        answer = twill_fan_next(own, NULL, &outcome);
+    }
+    if (fork_child == 0)
+        _exit(answer == TWILL_FORKED ? 0 : 1);
+    CHECK_EQ(answer, TWILL_OK);
+    return 0;
+}
+
+static int start_forks(void **state, const twill_task *task)
+{
+    (void)state;
+    (void)task;
+    fflush(NULL);
+    fork_child = fork();
+    if (fork_child == 0) {
+        alarm(20);
+        atexit(end_quietly);
+        return 5;
+    }
+    return 0;
+}
+
+static void drop_forks(void *item, twill_status why, const twill_task *task)
+{
+    (void)item;
+    (void)why;
+    (void)task;
+    if (fork_child == 0)
+        _exit(2); /* the rest is the parent's */
+    if (fork_child < 0) {
+        fork_child = fork();
+        if (fork_child == 0)
+            alarm(20);
+    }
+}
+
+static void check_child(void)
+{
+    int status = -1;
+    CHECK(fork_child > 0);
+    CHECK_EQ(waitpid(fork_child, &status, 0), fork_child);
+    CHECK_EQ(status, 0);
+}
+
+TEST(forks_inside)
+{
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+    SKIP("a sanitizer's own lock may be held while a thread forks, or its own thread outlive the "
+         "child");
+#endif
+    for (int by = 0; by < 3; by++) {
+        fork_child = -1;
+        clear();
+        own = make(OPTIONS(.run.workers = 1, .in_flight = by == 0 ? 1 : 4,
+                           .run.worker_start = by == 2 ? start_forks : NULL));
+        CHECK_EQ(twill_fan_go(own, by == 2 ? quick : runs_another, tag(by), tag(by)), TWILL_OK);
+        CHECK_EQ(twill_fan_close(own), TWILL_OK);
+        CHECK_EQ(read_all(own, TWILL_CLOSED), by == 0 ? 2 : 1);
+        destroy(own, NULL);
+        check_child();
+    }
+    for (int goal = 0; goal < 2; goal++) { /* what was never begun is dropped */
+        pid_t parent = getpid();
+        twill_status answer;
+        fork_child = -1;
+        twill_cancel_init(&call_token, NULL);
+        twill_cancel_fire(&call_token, 1);
+        answer = twill_fan_out_fan_in(numbers, sizeof(int), 5, makes_nothing, 0, NULL,
+                                      OPTIONS(.run = {.workers = 1, .until.cancel = &call_token},
+                                              .goal = goal ? TWILL_FAN_ALL_OK : TWILL_FAN_ALL,
+                                              .drop = drop_forks));
+        if (getpid() != parent)
+            _exit(answer == TWILL_FORKED ? 0 : 1);
+        CHECK_EQ(answer, TWILL_CANCELLED);
+        check_child();
+        twill_cancel_detach(&call_token);
+    }
+}
+#endif

@@ -1711,6 +1711,9 @@ static int fork_start(void **state, const twill_task *task)
 
 TEST(a_fork_around_the_work)
 {
+#ifdef TWILL__UNDER_TSAN /* it keeps a thread of its own in a forked child, which then never ends */
+    SKIP("a child whose last thread is to end");
+#endif
     const twill_stage stages[] = {
         {.work = fails_from_4, .out_size = sizeof(int), .drop = fork_drop, .workers = 1},
         {.batch = batch_fails,

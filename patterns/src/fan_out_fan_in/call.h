@@ -283,6 +283,8 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
             twill__fan_call_drop(fan,
                                  (void *)(uintptr_t)(fan->items + outcome.index * fan->item_size),
                                  outcome.index, outcome.status);
+        if (!twill__fan_here(fan))
+            return false;
         if (!call->silent && fan->goal != TWILL_FAN_ALL_OK && call->aggregate &&
             !twill__fan_aggregate(call, NULL, &outcome))
             return false;

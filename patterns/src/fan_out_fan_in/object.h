@@ -25,16 +25,13 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
         /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
-        twill_ns next = twill__clock_now() + TWILL_MS(1);
-        if (next < soon.deadline)
-            soon.deadline = next;
+        soon.deadline = twill__nearer(soon.deadline, twill__clock_now() + TWILL_MS(1));
     }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
     if (gather) { /* workers in lanes need not look whether somebody waits: they are quick */
         fan->gather = twill__clock_now() + TWILL__FAN_GATHER_NS;
-        if (fan->gather + TWILL__FAN_GATHER_NS < soon.deadline)
-            soon.deadline = fan->gather + TWILL__FAN_GATHER_NS;
+        soon.deadline = twill__nearer(soon.deadline, fan->gather + TWILL__FAN_GATHER_NS);
     } else if (fan->laned) {
         /* a worker in a lane raises `ended`, then looks at this: one of both sees the other */
         atomic_store(&fan->hungry, 1);
@@ -234,29 +231,6 @@ static inline twill_status twill__fan_refusal(const twill_fan *fan, bool inside)
     return fan->closed && !(inside && fan->in_flight) ? TWILL_CLOSED : TWILL_OK;
 }
 
-/* A record for a task, or NULL: there is no memory, or (look again) there was none under the
-   lock. */
-static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
-                                                 bool *no_memory)
-{
-    size_t more;
-    twill__fan_chunk *chunk;
-    *no_memory = false;
-    if (fan->free)
-        return twill__fan_take_free(fan);
-    more = twill__fan_growth(fan);
-    twill__fan_exit(fan, turn);
-    chunk = twill__fan_new_chunk(fan, more);
-    twill__fan_lock(fan, turn);
-    *no_memory = !chunk && !fan->free;
-    if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
-        twill__fan_exit(fan, turn);
-        TWILL_FREE(chunk);
-        twill__fan_lock(fan, turn);
-    }
-    return NULL;
-}
-
 /* A task of the fan goes at a full window: the new one takes its place, as a call would. */
 static inline twill_status twill__fan_inline(twill_fan *fan, twill__fan_turn *turn,
                                              twill__fan_slot *slot, twill__fan_task *task)
@@ -293,7 +267,8 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
     me.unread = mode == TWILL__FAN_UNTIL;
     me.helps = mode == TWILL__FAN_TRY ? 0 : twill__fan_helps(fan, slot);
     for (;;) { /* exit: as above */
-        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
+        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread,
+             waits;
         int instead;
         if (fan->in_flight || fan->cancel)
             twill__fan_clock(fan, &turn);
@@ -303,7 +278,8 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
             status = TWILL_FULL;
             break;
         }
-        if (!in_line && (!twill__fan_room(fan) || (fan->goers.first && !inside))) {
+        waits = !in_line && (!twill__fan_room(fan) || (fan->goers.first && !inside));
+        if (waits) {
             if (over == TWILL_OK)
                 over = twill__fan_go_over(fan, mode, inside, slot, until);
             if ((status = over) != TWILL_OK)
@@ -325,7 +301,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         }
         if (in_line)
             return twill__fan_inline(fan, &turn, slot, me.task);
-        if (twill__fan_room(fan) && (!fan->goers.first || inside)) {
+        if (!waits) {
             twill__fan_accept(fan, &turn, me.task, twill__clock_now());
             return twill__fan_return(fan, &turn, TWILL_OK);
         }

@@ -188,7 +188,7 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
         twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CLOSED);
 }
 
-/* Whether `quorum` successes can still be had. */
+/* Whether `quorum` successes, which were not had yet, still can be. */
 static inline bool twill__fan_in_reach(const twill_fan *fan)
 {
     size_t left = fan->in_flight;
@@ -196,7 +196,7 @@ static inline bool twill__fan_in_reach(const twill_fan *fan)
         return true; /* nobody knows how many more will come */
     if (twill__fan_source_left(fan))
         left += fan->source_n - fan->source_next;
-    return fan->successes >= fan->quorum || left >= fan->quorum - fan->successes;
+    return left >= fan->quorum - fan->successes;
 }
 
 /* After an outcome, or a close: is the goal met, or out of reach? */
@@ -310,10 +310,10 @@ static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *tu
             twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
 }
 
-/* Tasks whose own time is over. They stand in the order of their start, so of their ends. */
+/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of their ends. */
 static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
 {
-    for (twill__fan_task *task; (task = fan->running.first) && task->due && now >= task->due;) {
+    for (twill__fan_task *task; (task = fan->running.first) && now >= task->due;) {
         twill__fan_remove(&fan->running, task);
         twill__fan_append(&fan->overdue, task);
         task->expired = task->tell = turn->fire_some = true;

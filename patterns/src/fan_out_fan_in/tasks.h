@@ -317,11 +317,10 @@ static inline bool twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk,
     return true;
 }
 
+/* There is one. */
 static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
 {
     twill__fan_task *task = fan->free;
-    if (!task)
-        return NULL;
     fan->free = task->next;
     fan->used++;
     return task;

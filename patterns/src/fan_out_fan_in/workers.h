@@ -142,6 +142,29 @@ static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 
 /* ---- tasks that run ---- */
 
+/* A record for a task, or NULL: there is no memory, or (look again) there was none under the
+   lock. */
+static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
+                                                 bool *no_memory)
+{
+    size_t more;
+    twill__fan_chunk *chunk;
+    *no_memory = false;
+    if (fan->free)
+        return twill__fan_take_free(fan);
+    more = twill__fan_growth(fan);
+    twill__fan_exit(fan, turn);
+    chunk = twill__fan_new_chunk(fan, more);
+    twill__fan_lock(fan, turn);
+    *no_memory = !chunk && !fan->free;
+    if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
+        twill__fan_exit(fan, turn);
+        TWILL_FREE(chunk);
+        twill__fan_lock(fan, turn);
+    }
+    return NULL;
+}
+
 /* The next item of a call's source becomes a task. NULL: none, or the lock was given back: look
    again. */
 static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
@@ -150,16 +173,9 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
     twill__fan_task *task;
     size_t index;
     if (!fan->free) {
-        size_t more = twill__fan_growth(fan);
-        twill__fan_chunk *chunk;
-        twill__fan_exit(fan, turn);
-        chunk = twill__fan_new_chunk(fan, more);
-        twill__fan_lock(fan, turn);
-        if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
-            twill__fan_exit(fan, turn);
-            TWILL_FREE(chunk);
-            twill__fan_lock(fan, turn);
-        } else if (!chunk && !fan->free)
+        bool no_memory;
+        (void)twill__fan_record(fan, turn, &no_memory);
+        if (no_memory)
             fan->capacity = fan->used; /* it goes on with those that it has */
         return NULL;                   /* the lock was given back: items may be spared by now */
     }
@@ -269,7 +285,7 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
 {
     twill__fan_lane *lane = &slot->lane;
     size_t left = fan->source_n - fan->source_next, n = slot->run ? 2 * (size_t)slot->run : 2, most;
-    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS || slot->current ||
+    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS ||
         !twill__fan_source_left(fan) || twill__fan_lane_any(lane))
         return 0;
     most = (left - 1) / (2 * (size_t)fan->workers) + 1; /* the end is for all */
