@@ -1237,6 +1237,7 @@ TEST(a_child_has_no_pool)
         pool_of(&(twill_pool_options){.run.workers = 2, .stuck_after = TWILL_SEC(9)});
     twill_future future;
     pid_t child;
+    int status = -1;
 
     CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
     CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
@@ -1246,6 +1247,8 @@ TEST(a_child_has_no_pool)
         CHECK_EQ(twill_pool_wait_idle(pool), TWILL_FORKED);
         CHECK_EQ(twill_pool_pause(pool), TWILL_FORKED);
         CHECK_EQ(twill_pool_close(pool), TWILL_FORKED);
+        CHECK_EQ(twill_pool_resize(pool, 3, 0), TWILL_FORKED);
+        CHECK_EQ(twill_pool_each_worker(pool, run_it, NULL, twill_within(0)), TWILL_FORKED);
         CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(0), NULL), TWILL_FORKED);
         CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_FORKED);
         CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
@@ -1259,6 +1262,13 @@ TEST(a_child_has_no_pool)
     }
     waitpid(child, NULL, 0);
     twill_future_release(future);
+    child = fork();
+    if (child == 0) {
+        CHECK_EQ(twill_pool_abandon(pool, NULL), TWILL_OK);
+        _exit(atomic_load(&harness_failures) != 0);
+    }
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
@@ -1694,4 +1704,254 @@ TEST(a_stop_cancels_what_is_delayed)
     twill_future_release(running);
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- pools without threads, and other rare states ---- */
+
+static bool nothing_lives(twill_pool *pool, unsigned count)
+{
+    (void)pool;
+    return faults_live() == (long)count;
+}
+
+static void no_stop(void *state, const twill_task *task)
+{
+    (void)state, (void)task;
+}
+
+TEST(workers_by_default_are_no_more_than_the_most)
+{
+    const char *names[] = {"short", "a name that is much longer than a thread may have one"};
+
+    clear_counts();
+    for (int i = 0; i < 2; i++) {
+        twill_pool *pool = pool_of(
+            &(twill_pool_options){.run.name = names[i], .max_workers = 10000, .lazy = true});
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        (void)idle_stats(pool);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+    CHECK_EQ(atomic_load(&ran), 2);
+}
+
+/* What nobody is left to run is cancelled at the stop, if a worker's state is needed for it, or its
+   time has not come. */
+TEST(a_stop_without_threads)
+{
+    for (int delayed = 0; delayed < 2; delayed++) {
+        twill_stopped stopped;
+        twill_pool *pool = pool_of(&(twill_pool_options){
+            .run.workers = 1, .lazy = true, .run.worker_stop = delayed ? NULL : no_stop});
+        clear_counts();
+        faults_fail_thread(1);
+        CHECK_EQ(
+            twill_pool_submit(
+                pool, run_it, NULL, NULL,
+                delayed ? &(twill_submit_options){.start_at = twill_now() + TWILL_SEC(100)} : NULL),
+            TWILL_OK);
+        CHECK_EQ(twill_pool_stop(pool, twill_within(TWILL_SEC(20)), twill_within(TWILL_SEC(20)),
+                                 &stopped),
+                 TWILL_OK);
+        faults_fail_thread(0);
+        CHECK_EQ(stopped.cancelled, 1);
+        CHECK_EQ(atomic_load(&ran), 0);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+static struct gate call_gate;
+
+static int body_at_gate(const twill_task *task)
+{
+    (void)task;
+    CHECK(gate_wait(&call_gate));
+    return 0;
+}
+
+static void *call_on_pool(void *pool)
+{
+    CHECK_EQ(twill_parallel_for(2, body_at_gate,
+                                &(twill_parallel_options){.run.pool = pool, .run.workers = 2}),
+             TWILL_OK);
+    return NULL;
+}
+
+TEST(a_stop_does_not_wait_for_a_call_beyond_its_time)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+    pthread_t thread;
+
+    atomic_store(&call_gate.inside, 0);
+    atomic_store(&call_gate.open, 0);
+    CHECK_EQ(pthread_create(&thread, NULL, call_on_pool, pool), 0);
+    CHECK(gate_inside(&call_gate, 1));
+    CHECK_EQ(twill_pool_stop(pool, twill_within(0), twill_within(0), NULL), TWILL_TIMEOUT);
+    gate_open(&call_gate);
+    pthread_join(thread, NULL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+TEST(abandoned_with_no_thread_or_with_some_that_have_gone)
+{
+    twill_stopped stopped;
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 3, .lazy = true});
+
+    CHECK_EQ(twill_pool_abandon(pool, &stopped), TWILL_OK);
+    CHECK(comes_true(nothing_lives, NULL, 0));
+    pool = pool_of(&(twill_pool_options){.run.workers = 3, .lazy = true});
+    faults_fail_thread(1);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    faults_fail_thread(0);
+    CHECK_EQ(twill_pool_abandon(pool, &stopped), TWILL_OK);
+    CHECK_EQ(stopped.cancelled, 1);
+    CHECK(comes_true(nothing_lives, NULL, 0));
+    pool = pool_of(&(twill_pool_options){.run.workers = 3});
+    CHECK_EQ(twill_pool_resize(pool, 1, 0), TWILL_OK);
+    CHECK(comes_true(has_workers, pool, 1));
+    CHECK_EQ(twill_pool_abandon(pool, &stopped), TWILL_OK);
+    CHECK(comes_true(nothing_lives, NULL, 0));
+}
+
+/* A task that a caller runs occupies no worker, and does not wait for the pool it is of. */
+static int looks_round(void *pool, void *result, const twill_task *task)
+{
+    (void)result;
+    twill_task_block_begin(task); /* as any caller: nobody makes up for it */
+    CHECK_EQ(stats_of(pool).blocked, 0);
+    CHECK_EQ(stats_of(pool).busy, 0);
+    twill_task_block_end(task);
+    CHECK_EQ(twill_pool_each_worker(pool, run_it, NULL, twill_within(0)), TWILL_DEADLOCK);
+    return 0;
+}
+
+TEST(a_caller_looks_round_in_its_task)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .lazy = true});
+    twill_future future;
+
+    faults_fail_thread(1);
+    CHECK_EQ(twill_pool_submit(pool, looks_round, pool, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    faults_fail_thread(0);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+static int on_each_of(void *pool, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_each_worker(pool, run_it, NULL, twill_within(TWILL_SEC(20))), TWILL_OK);
+    return 0;
+}
+
+TEST(a_task_waits_for_the_workers_of_another_pool)
+{
+    twill_pool *one = pool_of(&(twill_pool_options){.run.workers = 1}),
+               *two = pool_of(&(twill_pool_options){.run.workers = 2});
+
+    clear_counts();
+    CHECK_EQ(twill_pool_submit(one, on_each_of, two, NULL, NULL), TWILL_OK);
+    (void)idle_stats(one);
+    CHECK_EQ(atomic_load(&ran), 2);
+    CHECK_EQ(twill_pool_destroy(one), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(two), TWILL_OK);
+}
+
+TEST(the_oldest_of_those_that_run)
+{
+    struct gate gate = {0};
+    twill_pool *pool =
+        pool_of(&(twill_pool_options){.run.workers = 4, .stuck_after = TWILL_SEC(100)});
+
+    for (unsigned i = 1; i <= 4; i++) {
+        CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+        CHECK(gate_inside(&gate, i));
+        (void)twill_sleep(twill_within(TWILL_MS(1)));
+    }
+    CHECK(stats_of(pool).oldest_running >= TWILL_MS(4));
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* A thread that ends where it had said that it blocks, or in what every worker is to do once. */
+static int blocks_and_ends(void *arg, void *result, const twill_task *task)
+{
+    twill_task_block_begin(task);
+    return exit_here(arg, result, task);
+}
+
+TEST(a_thread_ends_in_odd_places)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 2});
+
+    clear_counts();
+    CHECK_EQ(twill_pool_submit(pool, blocks_and_ends, NULL, NULL, NULL), TWILL_OK);
+    CHECK_EQ(idle_stats(pool).lost, 1);
+    CHECK(comes_true(has_workers, pool, 2));
+    CHECK_EQ(stats_of(pool).blocked, 0);
+    CHECK_EQ(twill_pool_each_worker(pool, exit_here, NULL, twill_within(TWILL_SEC(20))),
+             TWILL_FAILED);
+    CHECK(comes_true(has_workers, pool, 2));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    (void)idle_stats(pool);
+    CHECK_EQ(atomic_load(&ran), 1);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* One that was given up says that it blocks: nobody takes its place a second time. */
+static int blocks_when_given_up(void *gate, void *result, const twill_task *task)
+{
+    (void)result;
+    CHECK(gate_wait(gate));
+    twill_task_block_begin(task);
+    twill_task_block_end(task);
+    twill_task_block_end(task); /* one too many: nothing */
+    return 0;
+}
+
+TEST(a_worker_that_was_given_up_blocks)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(
+        &(twill_pool_options){.run.workers = 1, .stuck_after = TWILL_MS(4), .max_abandoned = 1});
+
+    CHECK_EQ(twill_pool_submit(pool, blocks_when_given_up, &gate, NULL, NULL), TWILL_OK);
+    CHECK(comes_true(gave_up, pool, 1));
+    gate_open(&gate);
+    CHECK(comes_true(gave_up, pool, 0));
+    CHECK_EQ(stats_of(pool).blocked, 0);
+    CHECK_EQ(stats_of(pool).workers, 1);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* What is queued already when a worker says that it blocks has another one at once. */
+static int blocks_for_the_next(void *gate, void *result, const twill_task *task)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+
+    (void)result;
+    CHECK(gate_wait(gate));
+    twill_task_block_begin(task);
+    while (!atomic_load(&ran) && twill_now() < end)
+        (void)twill_sleep(twill_within(TWILL_US(50)));
+    twill_task_block_end(task);
+    CHECK_EQ(atomic_load(&ran), 1);
+    return 0;
+}
+
+TEST(a_worker_that_blocks_has_its_queue_run)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(
+        &(twill_pool_options){.run.workers = 1, .max_workers = 2, .grow_after = TWILL_SEC(100)});
+
+    clear_counts();
+    CHECK_EQ(twill_pool_submit(pool, blocks_for_the_next, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    gate_open(&gate);
+    (void)idle_stats(pool);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }

@@ -1872,3 +1872,232 @@ TEST(figures_of_no_pool)
     twill_pool_get_stats(NULL, NULL);
     CHECK_EQ(twill_pool_workers(NULL), 0);
 }
+
+/* ---- one thread tells the level ---- */
+
+static struct gate level_gate;
+static struct notes level_notes;
+static twill_future level_future;
+
+static void level_at_gate(bool high, size_t length, const twill_task *task)
+{
+    (void)length, (void)task;
+    note(&level_notes, high);
+    if (high)
+        CHECK(gate_wait(&level_gate));
+}
+
+static void *reaches_the_mark(void *pool)
+{
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &level_future, NULL), TWILL_OK);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    return NULL;
+}
+
+/* Who comes to the other edge meanwhile leaves it to the one who tells, and does not wait. */
+TEST(the_level_is_told_in_turn_by_one)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){
+        .run.workers = 1, .high_mark = 2, .low_mark = 1, .on_level = level_at_gate});
+    pthread_t thread;
+
+    memset(&level_gate, 0, sizeof level_gate);
+    memset(&level_notes, 0, sizeof level_notes);
+    CHECK_EQ(twill_pool_pause(pool), TWILL_OK);
+    CHECK_EQ(pthread_create(&thread, NULL, reaches_the_mark, pool), 0);
+    CHECK(gate_inside(&level_gate, 1));
+    CHECK_EQ(twill_future_cancel(level_future), TWILL_OK);
+    CHECK_EQ(atomic_load(&level_notes.count), 1);
+    gate_open(&level_gate);
+    pthread_join(thread, NULL);
+    CHECK_EQ(atomic_load(&level_notes.count), 2);
+    CHECK(atomic_load(&level_notes.what[0]) == 1 && atomic_load(&level_notes.what[1]) == 0);
+    twill_future_release(level_future);
+    CHECK_EQ(twill_pool_resume(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* ---- records that are used again ---- */
+
+static atomic_uint given_back;
+
+static void count_back(void *arg, void *result, int code, const twill_task *task)
+{
+    (void)arg, (void)result, (void)code, (void)task;
+    atomic_fetch_add(&given_back, 1);
+}
+
+TEST(a_record_takes_nothing_over_from_the_task_before)
+{
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+    twill_cancel token;
+    twill_future future;
+
+    atomic_store(&given_back, 0);
+    twill_cancel_init(&token, NULL);
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future,
+                                   i % 2 ? &(twill_submit_options){.cancel = &token} : NULL),
+                 TWILL_OK);
+        CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+        twill_future_release(future);
+    }
+    for (int i = 0; i < 4; i++) {
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future,
+                                   i % 2 ? NULL : &(twill_submit_options){.discard = count_back}),
+                 TWILL_OK);
+        twill_future_release(future);
+        (void)idle_stats(pool);
+        CHECK_EQ(atomic_load(&given_back), i / 2 + 1);
+    }
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    twill_cancel_detach(&token);
+}
+
+static int ends_after_gate(void *gate, void *result, const twill_task *task)
+{
+    (void)result, (void)task;
+    CHECK(gate_wait(gate));
+    pthread_exit(NULL);
+}
+
+/* A task that is overruled by its timeout comes back, or does not: nobody hears of it any more. */
+TEST(late_tasks_without_a_discard)
+{
+    for (int ends = 0; ends < 2; ends++) {
+        struct gate gate = {0};
+        twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1});
+        twill_future future;
+        twill_outcome outcome;
+
+        CHECK_EQ(twill_pool_submit(pool, ends ? ends_after_gate : at_gate, &gate, &future,
+                                   &(twill_submit_options){.timeout = TWILL_MS(2)}),
+                 TWILL_OK);
+        CHECK(gate_inside(&gate, 1));
+        CHECK_EQ(twill_future_wait(future, NULL, &outcome), TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_TIMEOUT);
+        gate_open(&gate);
+        CHECK_EQ(idle_stats(pool).timed_out, 1);
+        twill_future_release(future);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+/* ---- a task's own tasks at a full queue ---- */
+
+static atomic_uint heard_queued;
+
+static void hears_queued(const twill_task_info *info, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&heard_queued, info->event == TWILL_EVENT_QUEUED);
+}
+
+static int pthread_exit_here(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    pthread_exit(NULL);
+}
+
+struct filler {
+    twill_pool *pool;
+    int mode;
+};
+
+static int fills_queue(void *filler_, void *result, const twill_task *task)
+{
+    struct filler *filler = filler_;
+    twill_pool *pool = filler->pool;
+
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+    if (filler->mode == 0) {
+        for (int i = 0; i < 5; i++)
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_OK);
+        CHECK_EQ(twill_pool_try_submit(pool, run_it, NULL, NULL, NULL), TWILL_FULL);
+    } else if (filler->mode == 1) {
+        CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_FULL);
+    } else {
+        (void)twill_pool_submit(pool, pthread_exit_here, NULL, NULL, NULL);
+        CHECK(false);
+    }
+    return 0;
+}
+
+TEST(a_task_at_its_own_full_queue)
+{
+    for (int mode = 0; mode < 3; mode++) {
+        struct filler filler = {.mode = mode};
+        twill_pool_stats stats;
+
+        atomic_store(&heard_queued, 0);
+        filler.pool = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                    .capacity = 1,
+                                                    .overflow = mode == 1 ? TWILL_OVERFLOW_REJECT
+                                                                          : TWILL_OVERFLOW_BLOCK,
+                                                    .on_event = mode == 0 ? hears_queued : NULL});
+        CHECK_EQ(twill_pool_submit(filler.pool, fills_queue, &filler, NULL, NULL), TWILL_OK);
+        stats = idle_stats(filler.pool);
+        CHECK_EQ(stats.submitted, mode == 0 ? 7 : mode == 1 ? 2 : 3);
+        CHECK_EQ(stats.lost, mode == 2 ? 2 : 0);
+        CHECK_EQ(atomic_load(&heard_queued), mode == 0 ? 7 : 0);
+        CHECK_EQ(twill_pool_destroy(filler.pool), TWILL_OK);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
+static int closes_and_submits(void *pool, void *result, const twill_task *task)
+{
+    size_t accepted = 0;
+
+    (void)result, (void)task;
+    CHECK_EQ(twill_pool_close(pool), TWILL_OK);
+    CHECK_EQ(twill_pool_submit_many(pool, run_it, NULL, 3, NULL, &accepted, NULL), TWILL_OK);
+    CHECK_EQ(accepted, 3);
+    return 0;
+}
+
+TEST(submit_many_to_a_closed_pool_and_with_tokens)
+{
+    twill_cancel root, own;
+    size_t accepted = 9;
+    twill_pool *pool;
+
+    twill_cancel_init(&root, NULL);
+    twill_cancel_init(&own, NULL);
+    pool = pool_of(&(twill_pool_options){.run.workers = 1, .run.until.cancel = &root});
+    CHECK_EQ(twill_pool_submit_many(pool, run_it, NULL, 3, NULL, &accepted,
+                                    &(twill_submit_options){.cancel = &own}),
+             TWILL_OK);
+    CHECK_EQ(accepted, 3);
+    CHECK_EQ(twill_pool_submit(pool, closes_and_submits, pool, NULL, NULL), TWILL_OK);
+    CHECK_EQ(idle_stats(pool).done, 7);
+    CHECK_EQ(twill_pool_submit_many(pool, run_it, NULL, 3, NULL, &accepted, NULL), TWILL_CLOSED);
+    CHECK_EQ(accepted, 0);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+    twill_cancel_detach(&own);
+    twill_cancel_detach(&root);
+}
+
+static void no_stop(void *state, const twill_task *task)
+{
+    (void)state, (void)task;
+}
+
+/* Where workers have a state, nobody else runs their tasks. */
+TEST(who_waits_runs_nothing_that_needs_a_workers_state)
+{
+    struct gate gate = {0};
+    twill_pool *pool = pool_of(&(twill_pool_options){.run.workers = 1, .run.worker_stop = no_stop});
+    twill_future future;
+
+    CHECK_EQ(twill_pool_submit(pool, at_gate, &gate, NULL, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1));
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &future, NULL), TWILL_OK);
+    CHECK_EQ(twill_future_wait_until(future, NULL, NULL, twill_within(TWILL_MS(1))), TWILL_TIMEOUT);
+    gate_open(&gate);
+    CHECK_EQ(twill_future_wait(future, NULL, NULL), TWILL_OK);
+    twill_future_release(future);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
