@@ -1560,19 +1560,14 @@ static bool has_goer(const twill_fan *fan)
     return fan->goers.first != NULL;
 }
 
-static bool is_doomed(const twill_fan *fan)
+static bool is_over(const twill_fan *fan)
 {
-    return fan->doomed;
+    return fan->over != 0;
 }
 
 static bool is_closed_and_empty(const twill_fan *fan)
 {
     return fan->closed && !fan->in_flight;
-}
-
-static bool is_over(const twill_fan *fan)
-{
-    return fan->over != 0;
 }
 
 static bool enough_one_by_one(const twill_outcome *outcome, const void *result,
@@ -1713,13 +1708,13 @@ TEST(a_task_waits_for_another_in_a_closed_fan)
 /* go from inside when the fan takes nothing more, for three reasons. */
 static twill_status late_answer;
 
-static int goes_when_doomed(void *arg, void *result, const twill_task *task)
+static int goes_when_destroyed(void *arg, void *result, const twill_task *task)
 {
     (void)arg;
     (void)result;
     (void)task;
     atomic_fetch_add(&inside, 1);
-    await_under(own, is_doomed);
+    await_under(own, is_over);
     late_answer = twill_fan_go(own, quick, tag(9), tag(9));
     return 0;
 }
@@ -1743,7 +1738,7 @@ TEST(a_fan_that_takes_nothing_more)
     late_answer = TWILL_OK;
     own = make(OPTIONS(.run.workers = 1, .in_flight = 4));
     own->discard = NULL;
-    CHECK_EQ(twill_fan_go(own, goes_when_doomed, tag(0), tag(0)), TWILL_OK);
+    CHECK_EQ(twill_fan_go(own, goes_when_destroyed, tag(0), tag(0)), TWILL_OK);
     wait_inside(1);
     destroy(own, NULL);
     CHECK_EQ(late_answer, TWILL_CLOSED);

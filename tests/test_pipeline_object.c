@@ -1322,6 +1322,7 @@ TEST(a_push_inside_is_left_alone)
     tally_init();
     twill_pipeline *p = make(stages, 2, &(twill_pipeline_options){.tokens = 2, .run.workers = 2});
     push_all(p, 0, 2);
+    wait_running(1);                /* 1 runs, and nobody could help with it any more */
     start(&outside, 2, 1);          /* who waits outside is in the way of nobody */
     while (figures(p).run.done < 2) /* by threads of its own */
         twill_sleep(twill_within(TWILL_US(50)));
