@@ -15176,39 +15176,39 @@ static inline void twill__flow_order_arrive(twill__flow *p, twill__flow_step *st
         twill__flow_order_complete(p, step, piece.ticket, true);
 }
 
-/* The next piece in the ring from (number, sub) on: moves them behind it. False: there is none. */
-static inline bool twill__flow_order_look(const twill__flow *p, const twill__flow_step *step,
-                                          uint64_t *number, uint32_t *sub, twill__flow_piece *piece)
+/* The next piece in the ring from (number, sub) on, of which there is one: moves them behind it. */
+static inline twill__flow_piece twill__flow_order_look(const twill__flow *p,
+                                                       const twill__flow_step *step,
+                                                       uint64_t *number, uint32_t *sub)
 {
     size_t words = (step->spread + 63) / 64;
-    for (; *number < step->front; ++*number, *sub = 0) {
+    for (;; ++*number, *sub = 0) { /* exit: it is below front */
         uint32_t entry = step->ring[*number & p->ring_mask];
+        twill__flow_piece piece = {entry / 2 - 1, 0};
         const uint64_t *bits;
+        TWILL_ASSERT(*number < step->front);
         if (twill__flow_order_empty(step, entry))
             continue;
-        piece->ticket = entry / 2 - 1;
-        piece->sub = 0;
         if (!step->left) {
             ++*number;
-            return true;
+            return piece;
         }
-        bits = step->bits + (size_t)piece->ticket * words;
+        bits = step->bits + (size_t)piece.ticket * words;
         for (size_t word = *sub / 64; word < words; word++) {
             uint64_t left = bits[word];
             if (word == *sub / 64)
                 left &= UINT64_MAX << *sub % 64;
             if (!left)
                 continue;
-            piece->sub = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left);
-            *sub = piece->sub + 1;
+            piece.sub = (uint32_t)(word * 64) + (uint32_t)__builtin_ctzll(left);
+            *sub = piece.sub + 1;
             if (*sub == step->spread) {
                 ++*number;
                 *sub = 0;
             }
-            return true;
+            return piece;
         }
     }
-    return false;
 }
 
 /* The step is through with a piece that stood in its ring. */
@@ -15348,15 +15348,10 @@ static inline void twill__flow_piece_split(twill__flow *p, uint32_t k, twill__fl
 
 /* ---- is there work? ---- */
 
-static inline bool twill__flow_cut(const twill__flow *p)
-{
-    return twill__flow_limit(p) != SIZE_MAX;
-}
-
-/* Whether the source may be asked for items. */
+/* Whether the source may be asked for items: who cuts the stream shuts it, too. */
 static inline bool twill__flow_source_open(const twill__flow *p)
 {
-    return p->source && p->opened && !p->shut && !twill__flow_cut(p);
+    return p->source && p->opened && !p->shut;
 }
 
 /* Whether nothing more can come before step k, as things are: the end of the stream, or no ticket
@@ -15371,7 +15366,7 @@ static inline bool twill__flow_nothing_comes(const twill__flow *p, uint32_t k)
     return true;
 }
 
-/* A batch that is not full: may it go? When not, notes when it may. */
+/* A batch that is not full: may it go? When not, notes when it may. There is a piece, and no call. */
 static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
 {
     const twill__flow_step *step = &p->step[k];
@@ -15385,8 +15380,8 @@ static inline bool twill__flow_batch_due(twill__flow *p, uint32_t k)
         return false;
     if (!step->in_order)
         first = step->queue[step->head & step->mask];
-    else if (!twill__flow_order_look(p, step, &number, &sub, &first))
-        return false;
+    else
+        first = twill__flow_order_look(p, step, &number, &sub);
     at = step->came[(size_t)first.ticket * step->spread + first.sub];
     at = at > TWILL_FOREVER - step->user.linger ? TWILL_FOREVER : at + step->user.linger;
     if (twill__clock_now() >= at)
@@ -15453,7 +15448,7 @@ static inline uint32_t twill__flow_surplus(twill__flow *p, uint32_t most)
         calls = step->user.batch ? step->ready / can : (step->ready - 1) / step->burst + 1;
         if (calls > step->limit - step->running)
             calls = step->limit - step->running;
-        places += calls ? calls : 1;
+        places += calls;
     }
     if (places < most && twill__flow_source_can(p))
         places++;
@@ -15530,10 +15525,13 @@ static inline void twill__flow_hand_begin(twill__flow *p, twill__flow_hand *hand
     atomic_store_explicit(&hand->begun, 0, memory_order_relaxed);
 }
 
-/* Room at the step behind for the outputs of n loads. */
-static inline uint32_t twill__flow_reserve_of(const twill__flow_hand *hand, uint32_t n)
+/* Room at the step behind for the outputs of n loads is given back; what is for all of them, once. */
+static inline void twill__flow_unreserve(twill__flow *p, twill__flow_hand *hand, uint32_t n)
 {
-    return hand->single ? n ? hand->reserved : 0 : n * hand->reserved;
+    p->step[hand->step < p->n_steps ? hand->step + 1 : 0].reserved -=
+        hand->single ? hand->reserved : n * hand->reserved;
+    if (hand->single)
+        hand->reserved = 0;
 }
 
 static inline void twill__flow_take_source(twill__flow *p, twill__flow_hand *hand, uint32_t can)
@@ -15562,16 +15560,13 @@ static inline void twill__flow_take_pieces(twill__flow *p, twill__flow_hand *han
     if (p->step[k + 1].room != SIZE_MAX) {
         hand->reserved = step->most;
         hand->single = step->single;
-        p->step[k + 1].reserved += twill__flow_reserve_of(hand, n);
+        p->step[k + 1].reserved += step->single ? step->most : n * step->most;
     }
     if (step->in_order) { /* they stay in the ring until they are published */
         uint64_t number = hand->first = step->next;
         uint32_t sub = 0;
-        for (uint32_t i = 0; step->left && i < n; i++) {
-            bool there = twill__flow_order_look(p, step, &number, &sub, &hand->load[i].piece);
-            TWILL_ASSERT(there);
-            (void)there;
-        }
+        for (uint32_t i = 0; step->left && i < n; i++)
+            hand->load[i].piece = twill__flow_order_look(p, step, &number, &sub);
         return;
     }
     step->ready -= n;
@@ -15680,13 +15675,12 @@ static inline void twill__flow_publish_source(twill__flow *p, const twill__flow_
 }
 
 /* n loads that are done have left the last step, one piece a ticket, and nothing holds the tickets
-   any more: they are not even looked at, since their lines are another core's. */
+   any more: they are not even looked at, since their lines are another core's. Not of a map, whose
+   last step has results to keep. */
 static inline void twill__flow_over_run(twill__flow *p, const twill__flow_load *load, uint32_t n)
 {
     for (uint32_t i = n; i-- > 0;) /* they are taken again in the same order */
         p->free[p->free_count++] = load[i].piece.ticket;
-    for (uint32_t i = 0; p->run.statuses && i < n; i++)
-        p->run.statuses[load[i].number] = TWILL_OK;
     p->done += n;
 }
 
@@ -15725,20 +15719,22 @@ static inline void twill__flow_publish_source_run(twill__flow *p, const twill__f
 static inline void twill__flow_publish(twill__flow *p, twill__flow_hand *hand, uint32_t to)
 {
     uint32_t k = hand->step, n = to - hand->published;
-    twill__flow_step *behind = &p->step[k < p->n_steps ? k + 1 : 0];
-    behind->reserved -= twill__flow_reserve_of(hand, n);
+    twill__flow_unreserve(p, hand, n);
     for (uint32_t i = hand->published, run; i < to; i = run) {
         const twill__flow_load *load = &hand->load[i];
         for (run = i; run < to && hand->load[run].plain;)
             run++;
-        if (run > i && k < p->n_steps)
+        if (run > i && k < p->n_steps) {
             twill__flow_publish_run(p, k, load, run - i);
-        else if (run > i)
+        } else if (run > i) {
             twill__flow_publish_source_run(p, load, run - i);
-        else if (++run && k < p->n_steps)
-            twill__flow_publish_piece(p, k, load);
-        else
-            twill__flow_publish_source(p, load);
+        } else {
+            run++;
+            if (k < p->n_steps)
+                twill__flow_publish_piece(p, k, load);
+            else
+                twill__flow_publish_source(p, load);
+        }
     }
     hand->published = to;
 }
@@ -15748,16 +15744,15 @@ static inline void twill__flow_publish_all(twill__flow *p, twill__flow_hand *han
 {
     uint32_t k = hand->step, n = hand->n;
     twill__flow_publish(p, hand, to);
+    twill__flow_unreserve(p, hand, n - to);
     if (k == p->n_steps) {
         p->sourcing = false;
-        p->step[0].reserved -= twill__flow_reserve_of(hand, n - to);
         for (uint32_t i = n; i-- > to;)
             p->free[p->free_count++] = hand->load[i].piece.ticket;
     } else {
         twill__flow_step *step = &p->step[k];
         step->running--;
         step->waiting += n - to;
-        p->step[k + 1].reserved -= twill__flow_reserve_of(hand, n - to);
         if (!step->in_order) {
             step->ready += n - to;
             for (uint32_t i = n; i-- > to;)
@@ -16032,7 +16027,7 @@ static inline void twill__flow_settle(twill__flow *p, twill__flow_turn *turn)
     if (p->blocked_inside && twill__flow_stuck(p, p->blocked_inside))
         for (twill__node *node = p->pushers.first, *next; node; node = next) {
             next = node->next;
-            if (twill__flow_waiter_of(node)->inside && !twill__flow_waiter_of(node)->told)
+            if (twill__flow_waiter_of(node)->inside) /* such a one is never told to help */
                 (void)twill__flow_answer(p, turn, &p->pushers, node, TWILL_DEADLOCK);
         }
     twill__flow_settle_end(p, turn);
@@ -16075,7 +16070,7 @@ static inline void twill__flow_exit(twill__flow *p, twill__flow_turn *turn, twil
                 (void)twill__flow_tell_helpers(turn, &p->pushers, 1);
         }
     }
-    tell_all = p->tell_all && !p->crew_closed;
+    tell_all = p->tell_all;
     p->tell_all = false;
     if (p->destroyer && twill__flow_deserted(p)) {
         twill__node *node = p->destroyer;
@@ -16107,9 +16102,9 @@ static inline void twill__flow_keep_error(twill__flow *p, const twill__flow_erro
     twill_item_error item = {(size_t)error->number, error->status, error->code};
     if (p->run.errors_capacity)
         twill__heap_keep(p->run.errors, p->run.errors_capacity, &p->errors_count, item);
-    if (p->run.statuses && error->number < p->map_n) /* of map: one piece a number */
+    if (p->run.statuses) /* of map: one piece a number, and its source does not fail */
         p->run.statuses[error->number] = error->status;
-    if (p->run.codes && error->number < p->map_n)
+    if (p->run.codes)
         p->run.codes[error->number] = error->code;
     if (!p->lowest.status || error->key < p->lowest.key)
         p->lowest = *error;
@@ -16167,10 +16162,8 @@ static inline void twill__flow_stop_at(twill__flow *p, size_t key)
 static inline bool twill__flow_cancelled(const twill_task *task)
 {
     const twill__flow_hand *hand = (const twill__flow_hand *)task->private_;
-    /* relaxed: an answer a moment later is as good */
-    return atomic_load_explicit(&hand->pipe->halted, memory_order_relaxed) ||
-           hand->load[hand->at].key >
-               atomic_load_explicit(&hand->pipe->limit, memory_order_relaxed);
+    /* relaxed: an answer a moment later is as good. Who is above a cut hears of it by the token */
+    return atomic_load_explicit(&hand->pipe->halted, memory_order_relaxed);
 }
 
 static inline void twill__flow_stop(const twill_task *task)
@@ -16230,8 +16223,6 @@ static inline bool twill__flow_load_begin(twill__flow *p, twill__flow_hand *hand
 static inline void twill__flow_publish_some(twill__flow *p, twill__flow_hand *hand, uint32_t to)
 {
     twill__flow_turn turn;
-    if (!twill__flow_here(p))
-        return;
     twill__flow_enter(p, &turn);
     if (to > hand->published)
         twill__flow_publish(p, hand, to);
@@ -16286,9 +16277,9 @@ static inline void twill__flow_load_end(twill__flow *p, twill__flow_hand *hand,
         const twill__flow_step *step = &p->step[hand->step];
         load->end = TWILL__FLOW_END_DONE;
         load->outs = hand->emitted ? hand->emitted : 1;
-        if (!hand->emitted && step->most > 1 && (step + 1)->in_size)
+        if (!hand->emitted && step->most > 1)
             memcpy(twill__flow_output(hand, 0), hand->scratch, (step + 1)->in_size);
-        if (p->map_results && hand->step + 1 == p->n_steps)
+        if (p->map_results) /* of its last step: the others' one output is plain */
             memcpy(p->map_results + load->number * (step + 1)->in_size, twill__flow_output(hand, 0),
                    (step + 1)->in_size);
     }
@@ -16542,8 +16533,7 @@ static inline uint32_t twill__flow_run_source(twill__flow *p, twill__flow_hand *
             break;
         if (++watch->count == watch->every) {
             twill__flow_watch_look(watch);
-            if (!twill__flow_look(p, hand, watch, i))
-                break;
+            (void)twill__flow_look(p, hand, watch, i); /* a source is gone on with */
         }
     }
     return i;
@@ -16647,8 +16637,13 @@ static inline void twill__flow_hand_work(twill__flow *p, twill__flow_hand *hand,
             break;
         taken = twill__flow_take(p, hand);
         twill__flow_moods(p, now);
-        if (!taken && !(twill__flow_any(p) && twill__flow_take(p, hand)))
+        if (!taken && !twill__flow_any(p))
             break;
+        if (!taken) {
+            taken = twill__flow_take(p, hand);
+            TWILL_ASSERT(taken); /* it asks what any has asked */
+            (void)taken;
+        }
         twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_WORKER);
         to = twill__flow_hand_run(p, hand, task, &watch, &end);
         if (watch.count)
@@ -16826,7 +16821,7 @@ static inline void twill__flow_turn_out(twill__flow *p, twill__flow_turn *turn,
 static inline bool twill__flow_help(twill__flow *p, twill__flow_turn *turn,
                                     twill__flow_waiter *waiter)
 {
-    if (!waiter->helps || p->ended || p->closing || !twill__flow_any(p) ||
+    if (!waiter->helps || p->closing || !twill__flow_any(p) ||
         p->working + p->starting + p->refused >= p->np) /* no number is free for us */
         return false;
     twill__flow_turn_out(p, turn, waiter, false);
@@ -16947,13 +16942,10 @@ static inline void twill__flow_desert(twill__flow *p)
     twill__flow_turn turn;
     twill__node node;
     twill__flow_enter(p, &turn);
-    twill__flow_settle(p, &turn);
-    if (!twill__flow_deserted(p)) {
+    if (!twill__flow_deserted(p)) { /* all have their answers: whoever was here last saw to that */
         twill__node_init(&node);
         p->destroyer = &node;
         twill__unlock(&p->lock);
-        for (unsigned k = 0; k < turn.count; k++)
-            twill__wake(turn.word[k], 1);
         twill__await(&node);
         twill__flow_enter(p, &turn); /* whoever told us has left the section now */
     }
@@ -16972,8 +16964,7 @@ static inline void twill__flow_end_now(twill__flow *p)
         twill__flow_halt(p, 0, true);
     p->closing = true;
     twill__flow_exit(p, &turn, TWILL__FLOW_EXIT_CALLER);
-    if (!p->crew_closed)
-        twill__flow_send_home(p);
+    twill__flow_send_home(p);
 }
 
 #endif
@@ -17003,7 +16994,7 @@ static inline void twill__flow_fill_report(const twill__flow *p, twill_pipeline_
     run->done = (size_t)p->done;
     run->failed = (size_t)p->failed;
     run->skipped = (size_t)p->skipped;
-    if (p->map_n && (p->ended || p->dead)) { /* what the end came before */
+    if (p->map_n) { /* a report at the end: what that came before */
         run->skipped += p->map_n - run->total;
         run->total = p->map_n;
     }
@@ -17106,7 +17097,7 @@ static inline twill_status twill__flow_stage_check(const twill__flow_plan *plan,
 {
     const twill_stage *stage = &plan->stages[k];
     if (!stage->work == !stage->batch || (unsigned)stage->kind > TWILL_STAGE_SERIAL ||
-        (!stage->out_size && (k + 1 < plan->n_stages || stage->outputs_max || plan->map)) ||
+        (!stage->out_size && (k + 1 < plan->n_stages || stage->outputs_max)) ||
         (stage->kind != TWILL_STAGE_PARALLEL && stage->workers > 1) || stage->linger < 0 ||
         (!stage->batch && (stage->batch_max || stage->linger)) || (plan->map && stage->outputs_max))
         return TWILL_INVALID;
@@ -17165,12 +17156,12 @@ typedef struct twill__flow_carver { /* base NULL: only counts */
 static inline void *twill__flow_carve(twill__flow_carver *carver, size_t n, size_t size)
 {
     size_t at = (carver->at + 15) / 16 * 16;
-    if (carver->too_big || at < carver->at || (size && n > (SIZE_MAX / 2 - at) / size)) {
+    if (carver->too_big || (size && n > (SIZE_MAX / 2 - at) / size)) {
         carver->too_big = true;
         return NULL;
     }
     carver->at = at + n * size;
-    return carver->base && n && size ? carver->base + at : NULL;
+    return carver->base && size ? carver->base + at : NULL;
 }
 
 static inline uint32_t twill__flow_power_of_two(uint64_t least)
@@ -17206,7 +17197,7 @@ static inline twill_status twill__flow_step_plan(twill__flow_step *step,
     step->single = stage->batch && stage->outputs_max;
     step->burst = 1;
     step->mood = TWILL__FLOW_MOOD_STARVED;
-    if (pieces > 1u << 30 || step->most > 1u << 30)
+    if (step->most > 1u << 30)
         return TWILL_TOO_BIG;
     step->mask = twill__flow_power_of_two(pieces) - 1;
     if (stage->batch && !step->user.batch_max)
@@ -17613,7 +17604,7 @@ TWILL__DEFINE twill_status twill_pipeline_map(const void *items, size_t item_siz
                              .map_n = n};
     const twill_run *run = &plan.options->run;
     size_t last = n_stages && stages ? stages[n_stages - 1].out_size : item_size;
-    if (!item_size || last != result_size || (n_stages && !stages) ||
+    if (!item_size || !result_size || last != result_size || (n_stages && !stages) ||
         (n && (!items || !results || (items == results && item_size != result_size))))
         return twill__flow_refuse(options, n, TWILL_INVALID);
     if (n > SIZE_MAX / item_size || n > SIZE_MAX / result_size)
@@ -18141,11 +18132,10 @@ static inline bool twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk,
     return true;
 }
 
+/* There is one. */
 static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
 {
     twill__fan_task *task = fan->free;
-    if (!task)
-        return NULL;
     fan->free = task->next;
     fan->used++;
     return task;
@@ -18359,7 +18349,7 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
         twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CLOSED);
 }
 
-/* Whether `quorum` successes can still be had. */
+/* Whether `quorum` successes, which were not had yet, still can be. */
 static inline bool twill__fan_in_reach(const twill_fan *fan)
 {
     size_t left = fan->in_flight;
@@ -18367,7 +18357,7 @@ static inline bool twill__fan_in_reach(const twill_fan *fan)
         return true; /* nobody knows how many more will come */
     if (twill__fan_source_left(fan))
         left += fan->source_n - fan->source_next;
-    return fan->successes >= fan->quorum || left >= fan->quorum - fan->successes;
+    return left >= fan->quorum - fan->successes;
 }
 
 /* After an outcome, or a close: is the goal met, or out of reach? */
@@ -18481,10 +18471,10 @@ static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *tu
             twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
 }
 
-/* Tasks whose own time is over. They stand in the order of their start, so of their ends. */
+/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of their ends. */
 static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
 {
-    for (twill__fan_task *task; (task = fan->running.first) && task->due && now >= task->due;) {
+    for (twill__fan_task *task; (task = fan->running.first) && now >= task->due;) {
         twill__fan_remove(&fan->running, task);
         twill__fan_append(&fan->overdue, task);
         task->expired = task->tell = turn->fire_some = true;
@@ -19002,6 +18992,29 @@ static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 
 /* ---- tasks that run ---- */
 
+/* A record for a task, or NULL: there is no memory, or (look again) there was none under the
+   lock. */
+static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
+                                                 bool *no_memory)
+{
+    size_t more;
+    twill__fan_chunk *chunk;
+    *no_memory = false;
+    if (fan->free)
+        return twill__fan_take_free(fan);
+    more = twill__fan_growth(fan);
+    twill__fan_exit(fan, turn);
+    chunk = twill__fan_new_chunk(fan, more);
+    twill__fan_lock(fan, turn);
+    *no_memory = !chunk && !fan->free;
+    if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
+        twill__fan_exit(fan, turn);
+        TWILL_FREE(chunk);
+        twill__fan_lock(fan, turn);
+    }
+    return NULL;
+}
+
 /* The next item of a call's source becomes a task. NULL: none, or the lock was given back: look
    again. */
 static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
@@ -19010,16 +19023,9 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
     twill__fan_task *task;
     size_t index;
     if (!fan->free) {
-        size_t more = twill__fan_growth(fan);
-        twill__fan_chunk *chunk;
-        twill__fan_exit(fan, turn);
-        chunk = twill__fan_new_chunk(fan, more);
-        twill__fan_lock(fan, turn);
-        if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
-            twill__fan_exit(fan, turn);
-            TWILL_FREE(chunk);
-            twill__fan_lock(fan, turn);
-        } else if (!chunk && !fan->free)
+        bool no_memory;
+        (void)twill__fan_record(fan, turn, &no_memory);
+        if (no_memory)
             fan->capacity = fan->used; /* it goes on with those that it has */
         return NULL;                   /* the lock was given back: items may be spared by now */
     }
@@ -19129,7 +19135,7 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
 {
     twill__fan_lane *lane = &slot->lane;
     size_t left = fan->source_n - fan->source_next, n = slot->run ? 2 * (size_t)slot->run : 2, most;
-    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS || slot->current ||
+    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS ||
         !twill__fan_source_left(fan) || twill__fan_lane_any(lane))
         return 0;
     most = (left - 1) / (2 * (size_t)fan->workers) + 1; /* the end is for all */
@@ -19471,16 +19477,13 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
         /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
-        twill_ns next = twill__clock_now() + TWILL_MS(1);
-        if (next < soon.deadline)
-            soon.deadline = next;
+        soon.deadline = twill__nearer(soon.deadline, twill__clock_now() + TWILL_MS(1));
     }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
     if (gather) { /* workers in lanes need not look whether somebody waits: they are quick */
         fan->gather = twill__clock_now() + TWILL__FAN_GATHER_NS;
-        if (fan->gather + TWILL__FAN_GATHER_NS < soon.deadline)
-            soon.deadline = fan->gather + TWILL__FAN_GATHER_NS;
+        soon.deadline = twill__nearer(soon.deadline, fan->gather + TWILL__FAN_GATHER_NS);
     } else if (fan->laned) {
         /* a worker in a lane raises `ended`, then looks at this: one of both sees the other */
         atomic_store(&fan->hungry, 1);
@@ -19680,29 +19683,6 @@ static inline twill_status twill__fan_refusal(const twill_fan *fan, bool inside)
     return fan->closed && !(inside && fan->in_flight) ? TWILL_CLOSED : TWILL_OK;
 }
 
-/* A record for a task, or NULL: there is no memory, or (look again) there was none under the
-   lock. */
-static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
-                                                 bool *no_memory)
-{
-    size_t more;
-    twill__fan_chunk *chunk;
-    *no_memory = false;
-    if (fan->free)
-        return twill__fan_take_free(fan);
-    more = twill__fan_growth(fan);
-    twill__fan_exit(fan, turn);
-    chunk = twill__fan_new_chunk(fan, more);
-    twill__fan_lock(fan, turn);
-    *no_memory = !chunk && !fan->free;
-    if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
-        twill__fan_exit(fan, turn);
-        TWILL_FREE(chunk);
-        twill__fan_lock(fan, turn);
-    }
-    return NULL;
-}
-
 /* A task of the fan goes at a full window: the new one takes its place, as a call would. */
 static inline twill_status twill__fan_inline(twill_fan *fan, twill__fan_turn *turn,
                                              twill__fan_slot *slot, twill__fan_task *task)
@@ -19739,7 +19719,8 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
     me.unread = mode == TWILL__FAN_UNTIL;
     me.helps = mode == TWILL__FAN_TRY ? 0 : twill__fan_helps(fan, slot);
     for (;;) { /* exit: as above */
-        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
+        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread,
+             waits;
         int instead;
         if (fan->in_flight || fan->cancel)
             twill__fan_clock(fan, &turn);
@@ -19749,7 +19730,8 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
             status = TWILL_FULL;
             break;
         }
-        if (!in_line && (!twill__fan_room(fan) || (fan->goers.first && !inside))) {
+        waits = !in_line && (!twill__fan_room(fan) || (fan->goers.first && !inside));
+        if (waits) {
             if (over == TWILL_OK)
                 over = twill__fan_go_over(fan, mode, inside, slot, until);
             if ((status = over) != TWILL_OK)
@@ -19771,7 +19753,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         }
         if (in_line)
             return twill__fan_inline(fan, &turn, slot, me.task);
-        if (twill__fan_room(fan) && (!fan->goers.first || inside)) {
+        if (!waits) {
             twill__fan_accept(fan, &turn, me.task, twill__clock_now());
             return twill__fan_return(fan, &turn, TWILL_OK);
         }
@@ -21167,6 +21149,8 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
             twill__fan_call_drop(fan,
                                  (void *)(uintptr_t)(fan->items + outcome.index * fan->item_size),
                                  outcome.index, outcome.status);
+        if (!twill__fan_here(fan))
+            return false;
         if (!call->silent && fan->goal != TWILL_FAN_ALL_OK && call->aggregate &&
             !twill__fan_aggregate(call, NULL, &outcome))
             return false;

@@ -5931,11 +5931,10 @@ static inline bool twill__fan_add_chunk(twill_fan *fan, twill__fan_chunk *chunk,
     return true;
 }
 
+/* There is one. */
 static inline twill__fan_task *twill__fan_take_free(twill_fan *fan)
 {
     twill__fan_task *task = fan->free;
-    if (!task)
-        return NULL;
     fan->free = task->next;
     fan->used++;
     return task;
@@ -6149,7 +6148,7 @@ static inline void twill__fan_failure(twill_fan *fan, twill__fan_turn *turn,
         twill__fan_end(fan, turn, TWILL_CANCELLED, TWILL_CLOSED);
 }
 
-/* Whether `quorum` successes can still be had. */
+/* Whether `quorum` successes, which were not had yet, still can be. */
 static inline bool twill__fan_in_reach(const twill_fan *fan)
 {
     size_t left = fan->in_flight;
@@ -6157,7 +6156,7 @@ static inline bool twill__fan_in_reach(const twill_fan *fan)
         return true; /* nobody knows how many more will come */
     if (twill__fan_source_left(fan))
         left += fan->source_n - fan->source_next;
-    return fan->successes >= fan->quorum || left >= fan->quorum - fan->successes;
+    return left >= fan->quorum - fan->successes;
 }
 
 /* After an outcome, or a close: is the goal met, or out of reach? */
@@ -6271,10 +6270,10 @@ static inline void twill__fan_answer_overdue(twill_fan *fan, twill__fan_turn *tu
             twill__fan_answer(fan, turn, task, TWILL_TIMEOUT);
 }
 
-/* Tasks whose own time is over. They stand in the order of their start, so of their ends. */
+/* Tasks have a time of their own, and it is over. They stand in the order of their start, so of their ends. */
 static inline void twill__fan_expire(twill_fan *fan, twill__fan_turn *turn, twill_ns now)
 {
-    for (twill__fan_task *task; (task = fan->running.first) && task->due && now >= task->due;) {
+    for (twill__fan_task *task; (task = fan->running.first) && now >= task->due;) {
         twill__fan_remove(&fan->running, task);
         twill__fan_append(&fan->overdue, task);
         task->expired = task->tell = turn->fire_some = true;
@@ -6792,6 +6791,29 @@ static inline bool twill__fan_drop_spared(twill_fan *fan, twill__fan_turn *turn)
 
 /* ---- tasks that run ---- */
 
+/* A record for a task, or NULL: there is no memory, or (look again) there was none under the
+   lock. */
+static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
+                                                 bool *no_memory)
+{
+    size_t more;
+    twill__fan_chunk *chunk;
+    *no_memory = false;
+    if (fan->free)
+        return twill__fan_take_free(fan);
+    more = twill__fan_growth(fan);
+    twill__fan_exit(fan, turn);
+    chunk = twill__fan_new_chunk(fan, more);
+    twill__fan_lock(fan, turn);
+    *no_memory = !chunk && !fan->free;
+    if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
+        twill__fan_exit(fan, turn);
+        TWILL_FREE(chunk);
+        twill__fan_lock(fan, turn);
+    }
+    return NULL;
+}
+
 /* The next item of a call's source becomes a task. NULL: none, or the lock was given back: look
    again. */
 static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan_turn *turn)
@@ -6800,16 +6822,9 @@ static inline twill__fan_task *twill__fan_from_source(twill_fan *fan, twill__fan
     twill__fan_task *task;
     size_t index;
     if (!fan->free) {
-        size_t more = twill__fan_growth(fan);
-        twill__fan_chunk *chunk;
-        twill__fan_exit(fan, turn);
-        chunk = twill__fan_new_chunk(fan, more);
-        twill__fan_lock(fan, turn);
-        if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
-            twill__fan_exit(fan, turn);
-            TWILL_FREE(chunk);
-            twill__fan_lock(fan, turn);
-        } else if (!chunk && !fan->free)
+        bool no_memory;
+        (void)twill__fan_record(fan, turn, &no_memory);
+        if (no_memory)
             fan->capacity = fan->used; /* it goes on with those that it has */
         return NULL;                   /* the lock was given back: items may be spared by now */
     }
@@ -6919,7 +6934,7 @@ static inline uint32_t twill__fan_lane_fill(twill_fan *fan, twill__fan_slot *slo
 {
     twill__fan_lane *lane = &slot->lane;
     size_t left = fan->source_n - fan->source_next, n = slot->run ? 2 * (size_t)slot->run : 2, most;
-    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS || slot->current ||
+    if (!lane->places || !slot->pace || slot->pace > TWILL__FAN_QUICK_NS ||
         !twill__fan_source_left(fan) || twill__fan_lane_any(lane))
         return 0;
     most = (left - 1) / (2 * (size_t)fan->workers) + 1; /* the end is for all */
@@ -7261,16 +7276,13 @@ static inline bool twill__fan_wait_in(twill_fan *fan, twill__fan_turn *turn, twi
     bool gather = twill__fan_gathering(fan) && list == &fan->readers && !wait->strict;
     if ((wait->helps || fan->deaths) && twill__fan_available(fan)) {
         /* no worker number was free a moment ago, or a thread may not be replaced in a moment */
-        twill_ns next = twill__clock_now() + TWILL_MS(1);
-        if (next < soon.deadline)
-            soon.deadline = next;
+        soon.deadline = twill__nearer(soon.deadline, twill__clock_now() + TWILL_MS(1));
     }
     twill__node_init(&wait->node);
     twill__list_append(list, &wait->node);
     if (gather) { /* workers in lanes need not look whether somebody waits: they are quick */
         fan->gather = twill__clock_now() + TWILL__FAN_GATHER_NS;
-        if (fan->gather + TWILL__FAN_GATHER_NS < soon.deadline)
-            soon.deadline = fan->gather + TWILL__FAN_GATHER_NS;
+        soon.deadline = twill__nearer(soon.deadline, fan->gather + TWILL__FAN_GATHER_NS);
     } else if (fan->laned) {
         /* a worker in a lane raises `ended`, then looks at this: one of both sees the other */
         atomic_store(&fan->hungry, 1);
@@ -7470,29 +7482,6 @@ static inline twill_status twill__fan_refusal(const twill_fan *fan, bool inside)
     return fan->closed && !(inside && fan->in_flight) ? TWILL_CLOSED : TWILL_OK;
 }
 
-/* A record for a task, or NULL: there is no memory, or (look again) there was none under the
-   lock. */
-static inline twill__fan_task *twill__fan_record(twill_fan *fan, twill__fan_turn *turn,
-                                                 bool *no_memory)
-{
-    size_t more;
-    twill__fan_chunk *chunk;
-    *no_memory = false;
-    if (fan->free)
-        return twill__fan_take_free(fan);
-    more = twill__fan_growth(fan);
-    twill__fan_exit(fan, turn);
-    chunk = twill__fan_new_chunk(fan, more);
-    twill__fan_lock(fan, turn);
-    *no_memory = !chunk && !fan->free;
-    if (chunk && !twill__fan_add_chunk(fan, chunk, more)) {
-        twill__fan_exit(fan, turn);
-        TWILL_FREE(chunk);
-        twill__fan_lock(fan, turn);
-    }
-    return NULL;
-}
-
 /* A task of the fan goes at a full window: the new one takes its place, as a call would. */
 static inline twill_status twill__fan_inline(twill_fan *fan, twill__fan_turn *turn,
                                              twill__fan_slot *slot, twill__fan_task *task)
@@ -7529,7 +7518,8 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
     me.unread = mode == TWILL__FAN_UNTIL;
     me.helps = mode == TWILL__FAN_TRY ? 0 : twill__fan_helps(fan, slot);
     for (;;) { /* exit: as above */
-        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread;
+        bool in_line = slot && fan->in_flight >= fan->window && fan->unread < fan->max_unread,
+             waits;
         int instead;
         if (fan->in_flight || fan->cancel)
             twill__fan_clock(fan, &turn);
@@ -7539,7 +7529,8 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
             status = TWILL_FULL;
             break;
         }
-        if (!in_line && (!twill__fan_room(fan) || (fan->goers.first && !inside))) {
+        waits = !in_line && (!twill__fan_room(fan) || (fan->goers.first && !inside));
+        if (waits) {
             if (over == TWILL_OK)
                 over = twill__fan_go_over(fan, mode, inside, slot, until);
             if ((status = over) != TWILL_OK)
@@ -7561,7 +7552,7 @@ static inline twill_status twill__fan_put(twill_fan *fan, const twill__fan_task 
         }
         if (in_line)
             return twill__fan_inline(fan, &turn, slot, me.task);
-        if (twill__fan_room(fan) && (!fan->goers.first || inside)) {
+        if (!waits) {
             twill__fan_accept(fan, &turn, me.task, twill__clock_now());
             return twill__fan_return(fan, &turn, TWILL_OK);
         }
@@ -8957,6 +8948,8 @@ static inline bool twill__fan_call_rest(twill__fan_call *call)
             twill__fan_call_drop(fan,
                                  (void *)(uintptr_t)(fan->items + outcome.index * fan->item_size),
                                  outcome.index, outcome.status);
+        if (!twill__fan_here(fan))
+            return false;
         if (!call->silent && fan->goal != TWILL_FAN_ALL_OK && call->aggregate &&
             !twill__fan_aggregate(call, NULL, &outcome))
             return false;
