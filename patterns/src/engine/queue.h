@@ -47,19 +47,37 @@ static inline twill_status twill__queue_close(twill__queue *queue, uint32_t how,
     return status;
 }
 
+/* Whether an item with a number below `end` is inside; *which: one to take. */
+static inline bool twill__queue_older(twill__queue *queue, uint64_t end, twill__which *which)
+{
+    twill__store *store = &queue->store;
+    *which = TWILL__OLDEST;
+    if (!twill__queue_length(queue))
+        return false;
+    if (queue->ring.cells)
+        return twill__ring_popped(&queue->ring) < end;
+    if (store->heap) { /* the oldest of a heap would have to be looked for */
+        *which = TWILL__NEXT;
+        if (twill__store_cell(store, twill__store_find(store, TWILL__NEXT)).number < end)
+            return true;
+        *which = TWILL__OLDEST;
+    }
+    return twill__store_cell(store, twill__store_find(store, TWILL__OLDEST)).number < end;
+}
+
 /* What is inside at the beginning goes to the drop callback. */
 static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
 {
     static const twill__waiter taker;
     twill__queue_turn turn;
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
-    size_t cleared = 0, most;
+    size_t cleared = 0;
+    uint64_t end;
+    twill__which which;
     twill__queue_enter(queue, &turn);
-    most = twill__queue_length(queue);
-    while (cleared < most && twill__queue_length(queue)) { /* exit: one less, or on its way */
-        /* the oldest of a heap would have to be looked for */
-        twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
-                           kept, &dropped);
+    end = queue->ring.cells ? twill__ring_pushed(&queue->ring) : queue->store.next;
+    while (twill__queue_older(queue, end, &which)) { /* exit: one less, or on its way */
+        twill__queue_evict(queue, which, TWILL_CANCELLED, kept, &dropped);
         cleared += dropped.count;
         if (dropped.count) {
             if (!twill__queue_drop(queue, &turn, &dropped, kept))
