@@ -11,8 +11,10 @@ typedef struct twill__select {
     twill__waiter *waiters; /* n == 0: the case is out */
     size_t n, start, chosen, live;
     bool inside, nap; /* nap: see twill__queue_naps */
+    bool ours;        /* this thread has taken its own word: no queue will grant it */
     bool unable;      /* this thread cannot relieve a queue */
     bool many;        /* the waiters are to be freed */
+    twill_ns alarm;   /* when an item expires that is in the way; TWILL_FOREVER: never */
     twill_status status;
     twill__node node;
     char *kept;
@@ -33,6 +35,7 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     do { /* exit: each turn drops an item */
         answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
                       : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
+        select->ours = listing && (answer == TWILL_OK || answer == TWILL__ANEW);
         if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, select->kept))
             return TWILL_FORKED;
     } while (answer == TWILL__AGAIN ||
@@ -47,6 +50,8 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
         else
             queue->counts.pop_waits++;
         twill__queue_settle(queue, &turn);
+        if (push && twill__queue_expiry(queue, TWILL__OLDEST) < select->alarm)
+            select->alarm = twill__queue_expiry(queue, TWILL__OLDEST);
         select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
                       /* the others have gone since we asked */
                       (push && queue->relief && !select->unable && !atomic_load(queue->others));
@@ -133,10 +138,12 @@ static inline void twill__select_leave(twill__select *select)
 static inline int twill__select_wait(twill__select *select, twill_until until)
 {
     twill_status status = TWILL_OK;
+    twill_until soon;
     uint32_t word;
     int answer;
     twill__node_init(&select->node);
     select->nap = false;
+    select->alarm = TWILL_FOREVER;
     answer = twill__select_round(select, true);
     if (answer == TWILL_FORKED)
         return answer;
@@ -156,12 +163,16 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
                          ? answer
                          : (int)TWILL_DEADLOCK;
     } else if (answer != TWILL__ELSEWHERE) {
-        status = twill__wait(&select->node, select->nap ? twill__queue_soon(until) : until);
+        soon = select->nap ? twill__queue_soon(until) : until;
+        if (select->alarm != TWILL_FOREVER &&
+            (twill__no_deadline(soon.deadline) || select->alarm < soon.deadline))
+            soon.deadline = select->alarm;
+        status = twill__wait(&select->node, soon);
         answer = TWILL__ELSEWHERE;
         /* pairs with the CAS in twill__own */
         if (status != TWILL_OK &&
             !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
-            answer = status == TWILL_TIMEOUT && select->nap && !twill__expired(until.deadline)
+            answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline)
                          ? (int)TWILL__AGAIN
                          : (int)status;
     }
@@ -208,13 +219,14 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
     }
 }
 
-/* A drop callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
+/* A callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
    in its case, where a thread that goes on would find it. */
 static inline void twill__select_ended(void *select_)
 {
     twill__select *select = (twill__select *)select_;
-    if (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
-        TWILL__TAKEN)
+    if ((atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+         TWILL__TAKEN) &&
+        !select->ours)
         twill__await(&select->node);
     twill__select_leave(select);
     if (select->many)
