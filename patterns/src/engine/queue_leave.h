@@ -6,7 +6,7 @@
 
 /* ---- leaving the lock ---- */
 
-static inline void twill__queue_tell(twill__queue *queue);
+static inline void twill__queue_tell(twill__queue *queue, const twill__queue_left *left);
 
 static inline bool twill__queue_deserted(const twill__queue *queue)
 {
@@ -40,8 +40,10 @@ static inline bool twill__queue_level(twill__queue *queue)
     return queue->level_turns != queue->told && !queue->telling;
 }
 
-/* The only way out of the lock. quiet: a change of level is told by the next one who comes. */
-static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *turn, bool quiet)
+/* The only way out of the lock. quiet: a change of level is told by the next one who comes. left:
+   what the call has in the queue; may be NULL. */
+static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *turn, bool quiet,
+                                      const twill__queue_left *left)
 {
     bool tell;
     twill__queue_settle(queue, turn);
@@ -57,12 +59,12 @@ static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *tu
     for (unsigned k = 0; k < turn->count; k++)
         twill__wake(turn->word[k], 1);
     if (tell)
-        twill__queue_tell(queue);
+        twill__queue_tell(queue, left);
 }
 
 static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
 {
-    twill__queue_leave(queue, turn, false);
+    twill__queue_leave(queue, turn, false, NULL);
 }
 
 static inline void twill__calling_begin(twill__queue *queue, twill__queue_calling *calling)
@@ -70,6 +72,7 @@ static inline void twill__calling_begin(twill__queue *queue, twill__queue_callin
     calling->queue = queue;
     calling->thread = twill__thread_number();
     calling->dropped = NULL;
+    calling->left = NULL;
     calling->next = queue->calls;
     queue->calls = calling;
 }
@@ -104,10 +107,12 @@ typedef struct twill__dropped { /* items that the drop callback has to see, once
     twill_status why;
 } twill__dropped;
 
-/* A callback has ended the thread: what it had to tell or to drop beside counts as told and gone. */
+/* A callback has ended the thread: what it had to tell or to drop beside counts as told and gone,
+   and a call that was to wait does not. */
 static inline void twill__calling_ended(void *calling_)
 {
     twill__queue_calling *calling = (twill__queue_calling *)calling_;
+    const twill__queue_left *left = calling->left;
     twill__queue *queue = calling->queue;
     twill__queue_turn turn;
     if (!twill__queue_here(queue))
@@ -117,8 +122,14 @@ static inline void twill__calling_ended(void *calling_)
         queue->gone += calling->dropped->count;
     else
         queue->telling = false;
+    if (left && left->list && left->waiter->listed) { /* else it has been answered */
+        twill__queue_waited(queue, left->waiter);
+        twill__delist(queue, left->list, left->waiter);
+    }
+    if (left && left->threads)
+        --*left->threads;
     twill__calling_end(queue, calling);
-    twill__queue_leave(queue, &turn, true);
+    twill__queue_leave(queue, &turn, true, NULL);
 }
 
 /* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
@@ -143,13 +154,14 @@ static __attribute__((noinline)) void twill__queue_call_level(twill__queue_calli
    thread of the parent may have had the lock. */
 
 /* Whoever set `telling` tells all changes of level, in order. */
-static inline void twill__queue_tell(twill__queue *queue)
+static inline void twill__queue_tell(twill__queue *queue, const twill__queue_left *left)
 {
     twill__queue_calling calling;
     twill__queue_turn turn;
     twill_task task = twill__queue_task(queue, SIZE_MAX);
     twill__queue_enter(queue, &turn);
     twill__calling_begin(queue, &calling);
+    calling.left = left;
     while (queue->told != queue->level_turns) { /* exit: no change since */
         bool high = queue->told++ % 2 == 0;
         size_t length = queue->store.length;
@@ -181,7 +193,7 @@ static inline bool twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
     calling.dropped = dropped;
     for (; dropped->count; dropped->count--) {
         twill_task task = twill__queue_task(queue, (size_t)dropped->number++);
-        twill__queue_exit(queue, turn);
+        twill__queue_leave(queue, turn, true, NULL); /* on_level could end the thread: drop first */
         if (dropped->from != kept) {
             memcpy(kept, dropped->from, queue->store.size);
             dropped->from += queue->store.size;
@@ -215,17 +227,6 @@ static inline void twill__queue_evict(twill__queue *queue, twill__which which, t
         queue->counts.cleared++;
     else
         queue->counts.dropped++;
-}
-
-/* When the first item to look at expires; TWILL_FOREVER: never. A push in need of room looks at the
-   oldest, a pop at the one that it would get. */
-static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
-{
-    twill_ns at;
-    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
-        return TWILL_FOREVER;
-    at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
-    return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
 }
 
 static inline bool twill__queue_expire(twill__queue *queue, twill__which which, char *kept,

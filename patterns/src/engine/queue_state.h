@@ -43,12 +43,21 @@ typedef struct twill__queue_list { /* in order of arrival */
     twill__waiter *first, *last;
 } twill__queue_list;
 
+/* What a call has in the queue while it is out of the lock: if on_level ends its thread, that is
+   taken out again. */
+typedef struct twill__queue_left {
+    twill__queue_list *list; /* NULL: it is in none */
+    twill__waiter *waiter;
+    unsigned *threads; /* it is counted there; may be NULL */
+} twill__queue_left;
+
 /* A callback of the queue that runs now, on its caller's stack. */
 typedef struct twill__queue_calling {
     struct twill__queue_calling *next;
     struct twill_queue *queue;
     uint64_t thread;
     struct twill__dropped *dropped; /* NULL: it is on_level */
+    const twill__queue_left *left;  /* by the call that tells a level; may be NULL */
 } twill__queue_calling;
 
 typedef struct twill__queue_counts {

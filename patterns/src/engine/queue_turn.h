@@ -164,7 +164,19 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
     return cell;
 }
 
-/* Gives `count` items to the waiter; of a ring, what is there by now: see waiter->done. */
+/* When the first item to look at expires; TWILL_FOREVER: never. A push in need of room looks at the
+   oldest, a pop at the one that it would get. */
+static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
+{
+    twill_ns at;
+    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
+        return TWILL_FOREVER;
+    at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
+    return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
+}
+
+/* Gives `count` items to the waiter; of a ring, what is there by now, and of aged items those before
+   the next that has expired: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
     twill_ns now;
@@ -176,6 +188,8 @@ static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *wait
     }
     now = queue->times ? twill__clock_now() : 0;
     for (size_t k = 0; k < count; k++) {
+        if (k && queue->times && now >= twill__queue_expiry(queue, TWILL__NEXT))
+            break;
         twill__cell cell =
             twill__queue_take(queue, TWILL__NEXT, waiter->to + waiter->done * queue->store.size);
         if (waiter->numbers)
@@ -183,8 +197,8 @@ static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *wait
         if (queue->times)
             twill__queue_aged(queue, cell.at, now);
         waiter->done++;
+        queue->counts.popped++;
     }
-    queue->counts.popped += count;
 }
 
 /* From a pusher's hand to a popper's: rendezvous. */

@@ -103,9 +103,10 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
             return TWILL_OK;
         if (room && waiter->shared)
             return TWILL__ANEW;
-        if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
-            return TWILL__AGAIN;
     }
+    /* also for who stands first: he may not look by himself */
+    if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
+        return TWILL__AGAIN;
     if (queue->ring.cells && queue->overflow == TWILL_OVERFLOW_DROP_OLDEST)
         return twill__push_over(queue, turn, waiter, kept, dropped);
     if (queue->overflow == TWILL_OVERFLOW_DROP_INCOMING) {
@@ -144,7 +145,9 @@ static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
         twill__queue_deliver(queue, waiter, want < length ? want : length);
         if (!waiter->done) /* a ring, and somebody was quicker */
             return waiter->shared ? (int)TWILL__ANEW : (int)TWILL__AGAIN;
-        return waiter->whole && waiter->done < waiter->n ? TWILL_EMPTY : TWILL_OK;
+        if (!waiter->whole || waiter->done == waiter->n)
+            return TWILL_OK;
+        return queue->store.length ? (int)TWILL__AGAIN : (int)TWILL_EMPTY; /* the next is too old */
     }
     if (!queue->store.capacity && queue->pushers.first) {
         int answer;
@@ -195,8 +198,9 @@ static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *t
     twill__queue_look look = {word, atomic_load_explicit(word, memory_order_relaxed)};
     bool away = twill__spin_helps() && queue->store.capacity >= TWILL__RING_LARGE;
     twill_ns absence = TWILL__AWAY + *patience;
+    twill__queue_left left = {NULL, NULL, threads};
     (*threads)++;
-    twill__queue_exit(queue, turn);
+    twill__queue_leave(queue, turn, false, &left);
     if (away)
         twill__spin_away(absence);
     if (!away || !twill__queue_changed(&look))
@@ -249,6 +253,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
                                      twill__queue_list *list, twill__waiter *waiter,
                                      twill__node *node, twill_until until, twill_status *status)
 {
+    twill__queue_left left = {list, waiter, NULL};
     uint32_t word;
     bool nap;
     twill__node_init(node);
@@ -261,7 +266,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
         queue->counts.pop_waits++;
     twill__queue_settle(queue, turn);
     nap = list != &queue->joiners && twill__queue_naps(queue, waiter);
-    twill__queue_exit(queue, turn);
+    twill__queue_leave(queue, turn, false, &left);
     *status = twill__wait(node, nap ? twill__queue_soon(until) : until);
     if (nap && *status == TWILL_TIMEOUT && !twill__expired(until.deadline))
         *status = TWILL_OK; /* look again; or it is TAKEN */
