@@ -187,6 +187,7 @@ static inline bool twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
     if (!queue->drop) {
         queue->gone += dropped->count;
         dropped->count = 0;
+        twill__queue_settle(queue, turn); /* its place is for who stands first: as below */
         return true;
     }
     twill__calling_begin(queue, &calling);
