@@ -59,7 +59,7 @@ static void push(struct line *line)
                                                        : (int)status);
     if (status == TWILL_FULL || status == TWILL_TIMEOUT || status == TWILL_CANCELLED ||
         status == TWILL_DEADLOCK)
-        missed(line, MISSED_ROOM, records[first].begin, way == BULK ? n : 1);
+        missed(line, MISSED_ROOM, records[first].begin, way == BULK ? n : 1, records[first].begun);
 }
 
 /* ---- out ---- */
@@ -94,8 +94,9 @@ static void pop(struct line *line)
             assert(out[k].id == -1);
     if (status != TWILL_OK) {
         check_wait(line, status, until);
-        missed(line, MISSED_ITEM, begin, 1);
+        missed(line, MISSED_ITEM, begin, 1, 0);
     }
+    finish(line, count);
 }
 
 /* ---- select ---- */
@@ -137,16 +138,16 @@ static void check_select(twill_queue_case *cases, size_t n, twill_status status,
 
 /* Not chosen: untouched, and not ready throughout, if the choice says so. */
 static void not_chosen(struct line *line, const twill_queue_case *at, int id, unsigned begin,
-                       bool looked, bool over)
+                       bool looked, twill_ns when)
 {
     if (at->push) {
         pushed(id, NOT_CHOSEN);
-        if (looked && !over && !atomic_load(&line->closing))
-            missed(line, MISSED_ROOM, begin, 1);
+        if (looked && !atomic_load(&line->closing))
+            missed(line, MISSED_ROOM, begin, 1, when);
     } else {
         assert(((struct item *)at->item)->id == -1);
         if (looked)
-            missed(line, MISSED_ITEM, begin, 1);
+            missed(line, MISSED_ITEM, begin, 1, 0);
     }
 }
 
@@ -170,10 +171,14 @@ static void select_some(void)
         if (cases[k].push && (ids[k] = new_items(of[k], &in[k], 1)) < 0)
             cases[k].push = false;
     }
+    for (size_t k = 0; k < n; k++)
+        atomic_fetch_add(&of[k]->popping, !cases[k].push);
     status = tries ? twill_queue_try_select(cases, n, order, &chosen)
                    : twill_queue_select_until(cases, n, order, &chosen, until);
+    for (size_t k = 0; k < n; k++)
+        atomic_fetch_sub(&of[k]->popping, !cases[k].push);
     check_select(cases, n, status, tries, until);
-    for (size_t k = 0; k < n; k++) {
+    for (size_t k = 0; k < n; k++) { /* at once: the thread may end in what follows */
         bool looked = status != TWILL_OK && status != TWILL_DROPPED && status != TWILL_TOO_BIG;
         if (!looked && status != TWILL_TOO_BIG && chosen == k) {
             assert(cases[k].status == status);
@@ -184,9 +189,10 @@ static void select_some(void)
             continue;
         }
         looked |= status != TWILL_TOO_BIG && order == TWILL_SELECT_IN_ORDER && k < chosen;
-        not_chosen(of[k], &cases[k], ids[k], begin, looked,
-                   status == TWILL_CLOSED || status == TWILL_FAILED);
+        not_chosen(of[k], &cases[k], ids[k], begin, looked, at);
     }
+    if (status == TWILL_OK && !cases[chosen].push)
+        finish(of[chosen], 1);
 }
 
 /* ---- all the rest ---- */
@@ -214,7 +220,7 @@ static void clear(struct line *line)
     count = twill_queue_clear(line->queue);
     atomic_fetch_sub(&line->clearing, 1);
     atomic_fetch_add(&line->cleared, count);
-    missed(line, MISSED_CLEAR, begin, 1);
+    missed(line, MISSED_CLEAR, begin, 1, 0);
 }
 
 static void join(struct line *line)
@@ -254,7 +260,7 @@ static void look(struct line *line)
     status = twill_queue_ready_until(line->queue, until);
     if (status != TWILL_OK) {
         check_wait(line, status, until);
-        missed(line, MISSED_ITEM, begin, 1);
+        missed(line, MISSED_ITEM, begin, 1, 0);
     }
 }
 
@@ -262,6 +268,8 @@ static void move(void)
 {
     struct line *line = any_line();
     int what = EXPLORE_CHOICE(16, 0);
+    if (pushing && what > 4 && what < 12)
+        what = what < 9 ? 0 : 10;
     if (what < 5)
         push(line);
     else if (what < 9)
@@ -305,9 +313,11 @@ static void drop(void *item, twill_status why, const twill_task *task)
 {
     struct line *line = task->context;
     dropped(line, item, why, task);
+    me->dropping[line - lines]++;
     act(line);
-    atomic_fetch_add(&line->out, 1);
     may_end();
+    me->dropping[line - lines]--;
+    atomic_fetch_add(&line->out, 1);
 }
 
 static void on_level(bool high, size_t length, const twill_task *task)
@@ -316,9 +326,9 @@ static void on_level(bool high, size_t length, const twill_task *task)
     assert(task->worker == UINT_MAX && length <= capacity_of(line));
     assert(high == !line->high && !line->telling); /* plain: one after the other */
     line->high = high;
-    line->telling = true;
+    line->telling = me->telling[line - lines] = true;
     act(line);
-    line->telling = false;
+    line->telling = me->telling[line - lines] = false;
     may_end();
 }
 
@@ -341,7 +351,7 @@ static void draw_options(struct line *line)
         }
         o->bytes_of = one_in(4) ? bytes_of : NULL;
         o->max_bytes = o->bytes_of && !one_in(4) ? 2 + (size_t)EXPLORE_CHOICE(4, 0) : 0;
-        o->max_age = one_in(3) ? one_in(4) ? TWILL_FOREVER : TWILL_US(5) : 0;
+        o->max_age = one_in(3) ? one_in(4) ? TWILL_FOREVER : TWILL_US(1 + EXPLORE_CHOICE(5, 0)) : 0;
         if (one_in(4)) {
             o->on_level = on_level;
             o->high_mark = 1 + (size_t)EXPLORE_CHOICE((int)o->capacity, 0);
@@ -378,7 +388,7 @@ int main(void)
     int n = 2 + EXPLORE_CHOICE(2, 0);
     me = &players[0];
     me->stays = true;
-    bounded = one_in(2), ends = one_in(3);
+    bounded = one_in(2), ends = one_in(3), pushing = one_in(4);
     for (int k = 0; k < QUEUES; k++)
         draw_options(&lines[k]);
     for (int k = 1; k <= n; k++)

@@ -28,6 +28,7 @@ static struct record { /* of an item; moments: see tick */
     bool popped;                          /* else dropped */
     bool gone;                            /* at the end: it is out */
     unsigned leave_begin, leave_end, place; /* begin 0: not known */
+    twill_ns taken; /* when the call began that took it */
     twill_status why;
 } records[ITEMS];
 
@@ -48,7 +49,8 @@ static struct line {
 static struct player {
     twill__thrd thread;
     int used, depth, inside[QUEUES];
-    bool stays, gone;
+    bool stays, telling[QUEUES];
+    size_t dropping[QUEUES];
 } players[SIDES + 1];
 
 static struct miss { /* a call that found nothing, or nothing more */
@@ -56,13 +58,13 @@ static struct miss { /* a call that found nothing, or nothing more */
     int kind;
     unsigned begin, end;
     size_t n;
-    int own; /* the player's items are its own business while they are being pushed */
+    twill_ns at; /* it looked then, or later */
 } misses[MISSES];
 
 static atomic_int missing;
 static atomic_uint moments;
 static twill_cancel token;
-static bool bounded, ends;
+static bool bounded, ends, pushing;
 static struct line *only; /* it is being destroyed; the others may be gone */
 static _Thread_local struct player *me;
 
@@ -87,7 +89,12 @@ static void may_end(void)
 {
     if (!ends || me->stays || !one_in(5))
         return;
-    me->stays = me->gone = true;
+    me->stays = true;
+    for (int k = 0; k < QUEUES; k++) { /* with all the callbacks that it is in */
+        if (me->telling[k])
+            lines[k].telling = false;
+        atomic_fetch_add(&lines[k].out, me->dropping[k]);
+    }
 #ifdef TWILL_USE_PTHREAD
     pthread_exit(NULL);
 #else
@@ -112,6 +119,11 @@ static twill_until draw_until(void)
     if (one_in(3))
         until.cancel = &token;
     return until;
+}
+
+static bool finite(twill_ns time)
+{
+    return time && time != TWILL_FOREVER;
 }
 
 static bool is_inside(const struct line *line)
@@ -189,8 +201,12 @@ static void popped(struct line *line, const struct item *item, unsigned begin, i
     record->leave_begin = begin;
     record->place = (unsigned)place;
     record->leave_end = tick();
-    (void)at;
-    if (one_in(2)) {
+    record->taken = at;
+}
+
+static void finish(struct line *line, size_t count)
+{
+    for (size_t k = 0; k < count && one_in(2); k++) {
         atomic_fetch_add(&line->finished, 1);
         assert(twill_queue_task_done(line->queue) == TWILL_OK);
     }
@@ -274,11 +290,11 @@ static void check_push(struct line *line, twill_status status, int first, size_t
     }
 }
 
-static void missed(struct line *line, int kind, unsigned begin, size_t n)
+static void missed(struct line *line, int kind, unsigned begin, size_t n, twill_ns at)
 {
     int k = atomic_fetch_add(&missing, 1);
     if (k < MISSES)
-        misses[k] = (struct miss){line, kind, begin, tick(), n, (int)(me - players)};
+        misses[k] = (struct miss){line, kind, begin, tick(), n, at};
 }
 
 /* ---- the books ---- */
@@ -297,6 +313,8 @@ static void settle_accounts(struct line *line)
 {
     twill_queue_stats s;
     size_t in = 0, out = 0, unknown = 0, length;
+    only = line;
+    check_books(line); /* a level that its thread had no time for is told here */
     for (int k = 0; k < ITEMS; k++) {
         struct record *record = &records[k];
         if (!record->begin || &lines[record->queue] != line)
@@ -306,13 +324,12 @@ static void settle_accounts(struct line *line)
               record->answer == EITHER;
         out += record->popped;
     }
-    line->lost = atomic_load(&line->popping);
-    check_books(line);
     twill_queue_get_stats(line->queue, &s);
+    line->lost = atomic_load(&line->popping);
     length = s.length;
     assert(s.accepted >= in && s.accepted <= in + unknown);
     assert(s.popped == out || (s.popped > out && line->lost));
-    assert(s.rejected == atomic_load(&line->rejected));
+    assert(s.rejected == atomic_load(&line->rejected) || unknown);
     assert(s.waiting_push == 0 && s.waiting_pop == 0);
     assert(s.cleared == atomic_load(&line->cleared) || atomic_load(&line->clearing));
     if (line->options.drop) {
@@ -330,7 +347,6 @@ static void settle_accounts(struct line *line)
     }
     atomic_store(&line->closing, true);
     line->destroying = true;
-    only = line;
     assert(twill_queue_destroy(line->queue) == TWILL_OK);
     free(line->options.memory);
     for (int k = 0; k < ITEMS; k++)
@@ -391,6 +407,9 @@ static void check_miss(const struct miss *miss)
         if (miss->kind != MISSED_ROOM && record->end && record->end < miss->begin &&
             record->gone)
             assert(record->leave_begin <= miss->end);
+        if (miss->kind == MISSED_ROOM && finite(miss->line->options.max_age) && record->end &&
+            record->ended + miss->line->options.max_age < miss->at)
+            continue; /* it had to make room */
         there += record->begin < miss->end && record->begin != miss->begin &&
                  !(record->gone && record->leave_end < miss->begin) &&
                  !(record->answer >= 0 && record->answer != TWILL_OK &&
@@ -417,6 +436,9 @@ static void check_items(const struct line *line)
             assert(!out || (!record->popped && record->why == TWILL_DROPPED));
         if (out && record->popped && !capacity_of(line) && record->end)
             assert(record->end > record->leave_begin);
+        if (out && record->popped && record->end && record->end < record->leave_begin)
+            assert(!finite(line->options.max_age) ||
+                   record->taken < record->ended + line->options.max_age);
         for (int i = 0; i < ITEMS; i++)
             if (i != k && of(line, i))
                 check_order(line, i, k);
