@@ -11575,12 +11575,21 @@ typedef struct twill__queue_list { /* in order of arrival */
     twill__waiter *first, *last;
 } twill__queue_list;
 
+/* What a call has in the queue while it is out of the lock: if on_level ends its thread, that is
+   taken out again. */
+typedef struct twill__queue_left {
+    twill__queue_list *list; /* NULL: it is in none */
+    twill__waiter *waiter;
+    unsigned *threads; /* it is counted there; may be NULL */
+} twill__queue_left;
+
 /* A callback of the queue that runs now, on its caller's stack. */
 typedef struct twill__queue_calling {
     struct twill__queue_calling *next;
     struct twill_queue *queue;
     uint64_t thread;
     struct twill__dropped *dropped; /* NULL: it is on_level */
+    const twill__queue_left *left;  /* by the call that tells a level; may be NULL */
 } twill__queue_calling;
 
 typedef struct twill__queue_counts {
@@ -11916,7 +11925,19 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
     return cell;
 }
 
-/* Gives `count` items to the waiter; of a ring, what is there by now: see waiter->done. */
+/* When the first item to look at expires; TWILL_FOREVER: never. A push in need of room looks at the
+   oldest, a pop at the one that it would get. */
+static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
+{
+    twill_ns at;
+    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
+        return TWILL_FOREVER;
+    at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
+    return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
+}
+
+/* Gives `count` items to the waiter; of a ring, what is there by now, and of aged items those before
+   the next that has expired: see waiter->done. */
 static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *waiter, size_t count)
 {
     twill_ns now;
@@ -11928,6 +11949,8 @@ static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *wait
     }
     now = queue->times ? twill__clock_now() : 0;
     for (size_t k = 0; k < count; k++) {
+        if (k && queue->times && now >= twill__queue_expiry(queue, TWILL__NEXT))
+            break;
         twill__cell cell =
             twill__queue_take(queue, TWILL__NEXT, waiter->to + waiter->done * queue->store.size);
         if (waiter->numbers)
@@ -11935,8 +11958,8 @@ static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *wait
         if (queue->times)
             twill__queue_aged(queue, cell.at, now);
         waiter->done++;
+        queue->counts.popped++;
     }
-    queue->counts.popped += count;
 }
 
 /* From a pusher's hand to a popper's: rendezvous. */
@@ -12085,7 +12108,7 @@ static inline void twill__queue_settle(twill__queue *queue, twill__queue_turn *t
 
 /* ---- leaving the lock ---- */
 
-static inline void twill__queue_tell(twill__queue *queue);
+static inline void twill__queue_tell(twill__queue *queue, const twill__queue_left *left);
 
 static inline bool twill__queue_deserted(const twill__queue *queue)
 {
@@ -12119,8 +12142,10 @@ static inline bool twill__queue_level(twill__queue *queue)
     return queue->level_turns != queue->told && !queue->telling;
 }
 
-/* The only way out of the lock. quiet: a change of level is told by the next one who comes. */
-static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *turn, bool quiet)
+/* The only way out of the lock. quiet: a change of level is told by the next one who comes. left:
+   what the call has in the queue; may be NULL. */
+static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *turn, bool quiet,
+                                      const twill__queue_left *left)
 {
     bool tell;
     twill__queue_settle(queue, turn);
@@ -12136,12 +12161,12 @@ static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *tu
     for (unsigned k = 0; k < turn->count; k++)
         twill__wake(turn->word[k], 1);
     if (tell)
-        twill__queue_tell(queue);
+        twill__queue_tell(queue, left);
 }
 
 static inline void twill__queue_exit(twill__queue *queue, twill__queue_turn *turn)
 {
-    twill__queue_leave(queue, turn, false);
+    twill__queue_leave(queue, turn, false, NULL);
 }
 
 static inline void twill__calling_begin(twill__queue *queue, twill__queue_calling *calling)
@@ -12149,6 +12174,7 @@ static inline void twill__calling_begin(twill__queue *queue, twill__queue_callin
     calling->queue = queue;
     calling->thread = twill__thread_number();
     calling->dropped = NULL;
+    calling->left = NULL;
     calling->next = queue->calls;
     queue->calls = calling;
 }
@@ -12183,10 +12209,12 @@ typedef struct twill__dropped { /* items that the drop callback has to see, once
     twill_status why;
 } twill__dropped;
 
-/* A callback has ended the thread: what it had to tell or to drop beside counts as told and gone. */
+/* A callback has ended the thread: what it had to tell or to drop beside counts as told and gone,
+   and a call that was to wait does not. */
 static inline void twill__calling_ended(void *calling_)
 {
     twill__queue_calling *calling = (twill__queue_calling *)calling_;
+    const twill__queue_left *left = calling->left;
     twill__queue *queue = calling->queue;
     twill__queue_turn turn;
     if (!twill__queue_here(queue))
@@ -12196,8 +12224,14 @@ static inline void twill__calling_ended(void *calling_)
         queue->gone += calling->dropped->count;
     else
         queue->telling = false;
+    if (left && left->list && left->waiter->listed) { /* else it has been answered */
+        twill__queue_waited(queue, left->waiter);
+        twill__delist(queue, left->list, left->waiter);
+    }
+    if (left && left->threads)
+        --*left->threads;
     twill__calling_end(queue, calling);
-    twill__queue_leave(queue, &turn, true);
+    twill__queue_leave(queue, &turn, true, NULL);
 }
 
 /* noinline: its locals must not stand in the frame of a guard, which may be a setjmp */
@@ -12222,13 +12256,14 @@ static __attribute__((noinline)) void twill__queue_call_level(twill__queue_calli
    thread of the parent may have had the lock. */
 
 /* Whoever set `telling` tells all changes of level, in order. */
-static inline void twill__queue_tell(twill__queue *queue)
+static inline void twill__queue_tell(twill__queue *queue, const twill__queue_left *left)
 {
     twill__queue_calling calling;
     twill__queue_turn turn;
     twill_task task = twill__queue_task(queue, SIZE_MAX);
     twill__queue_enter(queue, &turn);
     twill__calling_begin(queue, &calling);
+    calling.left = left;
     while (queue->told != queue->level_turns) { /* exit: no change since */
         bool high = queue->told++ % 2 == 0;
         size_t length = queue->store.length;
@@ -12254,13 +12289,14 @@ static inline bool twill__queue_drop(twill__queue *queue, twill__queue_turn *tur
     if (!queue->drop) {
         queue->gone += dropped->count;
         dropped->count = 0;
+        twill__queue_settle(queue, turn); /* its place is for who stands first: as below */
         return true;
     }
     twill__calling_begin(queue, &calling);
     calling.dropped = dropped;
     for (; dropped->count; dropped->count--) {
         twill_task task = twill__queue_task(queue, (size_t)dropped->number++);
-        twill__queue_exit(queue, turn);
+        twill__queue_leave(queue, turn, true, NULL); /* on_level could end the thread: drop first */
         if (dropped->from != kept) {
             memcpy(kept, dropped->from, queue->store.size);
             dropped->from += queue->store.size;
@@ -12294,17 +12330,6 @@ static inline void twill__queue_evict(twill__queue *queue, twill__which which, t
         queue->counts.cleared++;
     else
         queue->counts.dropped++;
-}
-
-/* When the first item to look at expires; TWILL_FOREVER: never. A push in need of room looks at the
-   oldest, a pop at the one that it would get. */
-static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
-{
-    twill_ns at;
-    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
-        return TWILL_FOREVER;
-    at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
-    return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
 }
 
 static inline bool twill__queue_expire(twill__queue *queue, twill__which which, char *kept,
@@ -12418,9 +12443,10 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
             return TWILL_OK;
         if (room && waiter->shared)
             return TWILL__ANEW;
-        if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
-            return TWILL__AGAIN;
     }
+    /* also for who stands first: he may not look by himself */
+    if (twill__queue_expire(queue, TWILL__OLDEST, kept, dropped))
+        return TWILL__AGAIN;
     if (queue->ring.cells && queue->overflow == TWILL_OVERFLOW_DROP_OLDEST)
         return twill__push_over(queue, turn, waiter, kept, dropped);
     if (queue->overflow == TWILL_OVERFLOW_DROP_INCOMING) {
@@ -12459,7 +12485,9 @@ static inline int twill__pop_now(twill__queue *queue, twill__queue_turn *turn,
         twill__queue_deliver(queue, waiter, want < length ? want : length);
         if (!waiter->done) /* a ring, and somebody was quicker */
             return waiter->shared ? (int)TWILL__ANEW : (int)TWILL__AGAIN;
-        return waiter->whole && waiter->done < waiter->n ? TWILL_EMPTY : TWILL_OK;
+        if (!waiter->whole || waiter->done == waiter->n)
+            return TWILL_OK;
+        return queue->store.length ? (int)TWILL__AGAIN : (int)TWILL_EMPTY; /* the next is too old */
     }
     if (!queue->store.capacity && queue->pushers.first) {
         int answer;
@@ -12510,8 +12538,9 @@ static inline void twill__queue_moment(twill__queue *queue, twill__queue_turn *t
     twill__queue_look look = {word, atomic_load_explicit(word, memory_order_relaxed)};
     bool away = twill__spin_helps() && queue->store.capacity >= TWILL__RING_LARGE;
     twill_ns absence = TWILL__AWAY + *patience;
+    twill__queue_left left = {NULL, NULL, threads};
     (*threads)++;
-    twill__queue_exit(queue, turn);
+    twill__queue_leave(queue, turn, false, &left);
     if (away)
         twill__spin_away(absence);
     if (!away || !twill__queue_changed(&look))
@@ -12564,6 +12593,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
                                      twill__queue_list *list, twill__waiter *waiter,
                                      twill__node *node, twill_until until, twill_status *status)
 {
+    twill__queue_left left = {list, waiter, NULL};
     uint32_t word;
     bool nap;
     twill__node_init(node);
@@ -12576,7 +12606,7 @@ static inline bool twill__queue_wait(twill__queue *queue, twill__queue_turn *tur
         queue->counts.pop_waits++;
     twill__queue_settle(queue, turn);
     nap = list != &queue->joiners && twill__queue_naps(queue, waiter);
-    twill__queue_exit(queue, turn);
+    twill__queue_leave(queue, turn, false, &left);
     *status = twill__wait(node, nap ? twill__queue_soon(until) : until);
     if (nap && *status == TWILL_TIMEOUT && !twill__expired(until.deadline))
         *status = TWILL_OK; /* look again; or it is TAKEN */
@@ -12975,19 +13005,37 @@ static inline twill_status twill__queue_close(twill__queue *queue, uint32_t how,
     return status;
 }
 
+/* Whether an item with a number below `end` is inside; *which: one to take. */
+static inline bool twill__queue_older(twill__queue *queue, uint64_t end, twill__which *which)
+{
+    twill__store *store = &queue->store;
+    *which = TWILL__OLDEST;
+    if (!twill__queue_length(queue))
+        return false;
+    if (queue->ring.cells)
+        return twill__ring_popped(&queue->ring) < end;
+    if (store->heap) { /* the oldest of a heap would have to be looked for */
+        *which = TWILL__NEXT;
+        if (twill__store_cell(store, twill__store_find(store, TWILL__NEXT)).number < end)
+            return true;
+        *which = TWILL__OLDEST;
+    }
+    return twill__store_cell(store, twill__store_find(store, TWILL__OLDEST)).number < end;
+}
+
 /* What is inside at the beginning goes to the drop callback. */
 static inline size_t twill__queue_clear(twill__queue *queue, char *kept)
 {
     static const twill__waiter taker;
     twill__queue_turn turn;
     twill__dropped dropped = {NULL, 0, 0, TWILL_OK};
-    size_t cleared = 0, most;
+    size_t cleared = 0;
+    uint64_t end;
+    twill__which which;
     twill__queue_enter(queue, &turn);
-    most = twill__queue_length(queue);
-    while (cleared < most && twill__queue_length(queue)) { /* exit: one less, or on its way */
-        /* the oldest of a heap would have to be looked for */
-        twill__queue_evict(queue, queue->store.heap ? TWILL__NEXT : TWILL__OLDEST, TWILL_CANCELLED,
-                           kept, &dropped);
+    end = queue->ring.cells ? twill__ring_pushed(&queue->ring) : queue->store.next;
+    while (twill__queue_older(queue, end, &which)) { /* exit: one less, or on its way */
+        twill__queue_evict(queue, which, TWILL_CANCELLED, kept, &dropped);
         cleared += dropped.count;
         if (dropped.count) {
             if (!twill__queue_drop(queue, &turn, &dropped, kept))
@@ -13575,8 +13623,10 @@ typedef struct twill__select {
     twill__waiter *waiters; /* n == 0: the case is out */
     size_t n, start, chosen, live;
     bool inside, nap; /* nap: see twill__queue_naps */
+    bool ours;        /* this thread has taken its own word: no queue will grant it */
     bool unable;      /* this thread cannot relieve a queue */
     bool many;        /* the waiters are to be freed */
+    twill_ns alarm;   /* when an item expires that is in the way; TWILL_FOREVER: never */
     twill_status status;
     twill__node node;
     char *kept;
@@ -13597,6 +13647,7 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
     do { /* exit: each turn drops an item */
         answer = push ? twill__push_now(queue, &turn, waiter, select->kept, &dropped)
                       : twill__pop_now(queue, &turn, waiter, select->kept, &dropped);
+        select->ours = listing && (answer == TWILL_OK || answer == TWILL__ANEW);
         if (dropped.count && !twill__queue_drop(queue, &turn, &dropped, select->kept))
             return TWILL_FORKED;
     } while (answer == TWILL__AGAIN ||
@@ -13611,6 +13662,8 @@ static inline int twill__select_case(twill__select *select, size_t i, bool listi
         else
             queue->counts.pop_waits++;
         twill__queue_settle(queue, &turn);
+        if (push && twill__queue_expiry(queue, TWILL__OLDEST) < select->alarm)
+            select->alarm = twill__queue_expiry(queue, TWILL__OLDEST);
         select->nap = select->nap || twill__queue_on_its_way(queue, waiter) ||
                       /* the others have gone since we asked */
                       (push && queue->relief && !select->unable && !atomic_load(queue->others));
@@ -13697,10 +13750,12 @@ static inline void twill__select_leave(twill__select *select)
 static inline int twill__select_wait(twill__select *select, twill_until until)
 {
     twill_status status = TWILL_OK;
+    twill_until soon;
     uint32_t word;
     int answer;
     twill__node_init(&select->node);
     select->nap = false;
+    select->alarm = TWILL_FOREVER;
     answer = twill__select_round(select, true);
     if (answer == TWILL_FORKED)
         return answer;
@@ -13720,12 +13775,16 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
                          ? answer
                          : (int)TWILL_DEADLOCK;
     } else if (answer != TWILL__ELSEWHERE) {
-        status = twill__wait(&select->node, select->nap ? twill__queue_soon(until) : until);
+        soon = select->nap ? twill__queue_soon(until) : until;
+        if (select->alarm != TWILL_FOREVER &&
+            (twill__no_deadline(soon.deadline) || select->alarm < soon.deadline))
+            soon.deadline = select->alarm;
+        status = twill__wait(&select->node, soon);
         answer = TWILL__ELSEWHERE;
         /* pairs with the CAS in twill__own */
         if (status != TWILL_OK &&
             !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
-            answer = status == TWILL_TIMEOUT && select->nap && !twill__expired(until.deadline)
+            answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline)
                          ? (int)TWILL__AGAIN
                          : (int)status;
     }
@@ -13772,13 +13831,14 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
     }
 }
 
-/* A drop callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
+/* A callback has ended the thread: it leaves all lines; what a queue has given it meanwhile is
    in its case, where a thread that goes on would find it. */
 static inline void twill__select_ended(void *select_)
 {
     twill__select *select = (twill__select *)select_;
-    if (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
-        TWILL__TAKEN)
+    if ((atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+         TWILL__TAKEN) &&
+        !select->ours)
         twill__await(&select->node);
     twill__select_leave(select);
     if (select->many)
