@@ -140,10 +140,13 @@ done
 # ---- each part alone: it includes what it uses ----
 
 for part in $(cd "$patterns/src" && ls base/*.h platform/*.h engine/*.h); do
-    name=$(echo "$part" | tr / -)
+    name=$(echo "$part" | tr / -) with=$quick
+    case $part in
+    *_windows.h) with=x86_64-w64-mingw32-gcc; command -v $with >/dev/null || continue ;;
+    esac
     mkdir -p "$W/parts"
     printf '#define TWILL_IMPLEMENTATION\n#include "%s"\n#include "%s"\nint unused_but_there;\n' "$part" "$part" >"$W/parts/$name.c"
-    case_of "$part alone" "$quick -std=c11 $WARN -I$quoted/patterns/src -fsyntax-only parts/$name.c"
+    case_of "$part alone" "$with -std=c11 $WARN -I$quoted/patterns/src -fsyntax-only parts/$name.c"
 done
 
 # ---- all headers in one file ----
