@@ -224,7 +224,7 @@ static inline bool twill__action_is(const twill__action *action, void (*handler)
 #if TWILL__SIGNALS
 /* on i386 clang says "sometimes": of a long long, which may be aligned to 4 there */
 #ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_8
-_Static_assert(ATOMIC_LLONG_LOCK_FREE && ATOMIC_POINTER_LOCK_FREE == 2,
+_Static_assert(ATOMIC_LLONG_LOCK_FREE &&ATOMIC_POINTER_LOCK_FREE == 2,
                "signal handlers need atomics without a lock");
 #else
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,

@@ -1,4 +1,5 @@
 /* sys/wait.h: so that tests with a fork build; windows.sh leaves them out. */
+#pragma once
 #include <sys/types.h>
 #define WNOHANG             1
 #define WIFEXITED(status)   ((status) == 0)
