@@ -1808,6 +1808,8 @@ static inline unsigned twill__affinity_cpus(void)
 {
 #if defined _SC_NPROCESSORS_ONLN
     long count = sysconf(_SC_NPROCESSORS_ONLN);
+#elif defined __MINGW32__
+    long count = pthread_num_processors_np();
 #else
     long count = 1;
 #endif
@@ -7887,7 +7889,7 @@ static inline bool twill__action_is(const twill__action *action, void (*handler)
 #if TWILL__SIGNALS
 /* on i386 clang says "sometimes": of a long long, which may be aligned to 4 there */
 #ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_8
-_Static_assert(ATOMIC_LLONG_LOCK_FREE && ATOMIC_POINTER_LOCK_FREE == 2,
+_Static_assert(ATOMIC_LLONG_LOCK_FREE &&ATOMIC_POINTER_LOCK_FREE == 2,
                "signal handlers need atomics without a lock");
 #else
 _Static_assert(ATOMIC_LLONG_LOCK_FREE == 2 && ATOMIC_POINTER_LOCK_FREE == 2,

@@ -1773,6 +1773,8 @@ static inline unsigned twill__affinity_cpus(void)
 {
 #if defined _SC_NPROCESSORS_ONLN
     long count = sysconf(_SC_NPROCESSORS_ONLN);
+#elif defined __MINGW32__
+    long count = pthread_num_processors_np();
 #else
     long count = 1;
 #endif
