@@ -50,14 +50,17 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         if (twill__record_ended(record))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
-        sooner = twill__nearer(sooner, atomic_load_explicit(&record->due, memory_order_acquire));
+        if (twill__record_due(record) != waits[i].due) /* as in twill__future_sleep */
+            return TWILL_EMPTY;
+        sooner = twill__nearer(sooner, waits[i].due);
     }
     return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
 
 /* The first that has ended, or n; brings them forward on the way, until one has. A thread from
    outside leaves them to idle workers: another one may end before the one that it would run. */
-static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
+static inline size_t twill__any_push_on(const twill_future *futures, size_t n,
+                                        twill__future_wait *waits, twill_until until)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t word;
@@ -65,6 +68,7 @@ static inline size_t twill__any_push_on(const twill_future *futures, size_t n, t
             return n; /* entering will say so */
         if (word & TWILL__ENDED)
             return i;
+        waits[i].due = twill__record_due((const twill__record *)futures[i].slot);
     }
     for (size_t i = 0; i < n; i++)
         if (twill__future_push_on(futures[i], twill__future_may_help(until), true))
@@ -79,7 +83,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                                                                twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
-        size_t ended = twill__any_push_on(futures, n, until);
+        size_t ended = twill__any_push_on(futures, n, waits, until);
         twill__node node;
         twill_status status = TWILL_OK;
         if (ended == n) {
@@ -139,7 +143,7 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
         twill_status status = twill__future_look(future, &word);
         twill_ns due;
         if (status == TWILL_OK && !(word & TWILL__ENDED)) {
-            due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint */
+            due = twill__record_due(record);
             if (!due || !record->core->table->expire || twill__clock_now() < due)
                 return TWILL_EMPTY;
         }

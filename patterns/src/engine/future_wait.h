@@ -215,13 +215,18 @@ static __attribute__((noinline)) void twill__record_tell(twill__record *record,
     TWILL__GUARD_POP(1);
 }
 
+/* A hint: expire and help look under their own locks. */
+static inline twill_ns twill__record_due(const twill__record *record)
+{
+    return atomic_load_explicit(&record->due, memory_order_acquire);
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
 {
     const twill__record_table *table = record->core->table;
-    /* hints: `expire` and `help` look under their own locks */
-    twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
+    twill_ns due = twill__record_due(record);
     if (due && table->expire && twill__clock_now() >= due) {
         twill__record_tell(record, table->expire);
         return true;
@@ -240,15 +245,19 @@ static inline bool twill__future_may_help(twill_until until)
     return !until.cancel && twill__no_deadline(until.deadline);
 }
 
-/* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due. */
-static inline twill_status twill__future_sleep(twill__node *node, twill__record *record,
-                                               twill_until until)
+/* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due, or since it
+   was meanwhile: a task that could not be run then may have to be now. */
+static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_until until)
 {
+    twill__node *node = wait->node;
+    twill__record *record = wait->record;
     twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
-    twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint, as above */
+    twill_ns due = twill__record_due(record);
     twill_status status;
     if (twill__on_stack(blocked.stack, record))
         return TWILL_DEADLOCK;
+    if (due != wait->due)
+        return TWILL_EMPTY;
     if (due || until.cancel || !twill__no_deadline(until.deadline))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
@@ -277,8 +286,7 @@ static inline bool twill__future_push_on(twill_future future, bool help, bool id
 /* Whether it is worth a try. */
 static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
 {
-    /* hints, as above */
-    return atomic_load_explicit(&record->due, memory_order_acquire) ||
+    return twill__record_due(record) ||
            (help && record->core->table->help && twill__record_waiting(record));
 }
 
@@ -312,7 +320,7 @@ static inline void twill__future_bide(twill_future future)
 
 /* Sleeps, pinned by this wait. True: it has ended. */
 static inline bool twill__future_wait_long(twill__record *record, void *result,
-                                           twill_outcome *outcome, twill_until until,
+                                           twill_outcome *outcome, twill_until until, twill_ns due,
                                            twill_status *status)
 {
     twill__future_wait wait;
@@ -322,7 +330,8 @@ static inline bool twill__future_wait_long(twill__record *record, void *result,
     twill__node_init(&node);
     twill__future_enlist(record, &wait, &node);
     twill__unlock(&record->lock);
-    *status = twill__future_sleep(&node, record, until);
+    wait.due = due;
+    *status = twill__future_sleep(&wait, until);
     twill__lock(&record->lock);
     twill__future_delist(record, &wait);
     ended = twill__record_answer(record, result, outcome, &answer);
@@ -340,6 +349,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
 {
     twill__record *record = (twill__record *)future.slot;
     bool tried = false;
+    twill_ns due = 0;
     uint64_t word;
     if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
         twill__future_bide(future);
@@ -356,13 +366,15 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
             twill__record_pin_off(record);
             return status;
         }
+        if (!tried)
+            due = twill__record_due(record);
         help = !tried && twill__future_may_help(until);
         if (!tried && twill__record_waits_for_us(record, help)) {
             twill__record_pin_off(record);
             tried = !twill__future_push_on(future, help, false);
             continue;
         }
-        if (twill__future_wait_long(record, result, outcome, until, &status))
+        if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;

@@ -78,6 +78,7 @@ typedef struct twill__future_wait { /* on the waiter's stack; guarded by its rec
     struct twill__future_wait *next, *previous;
     twill__node *node;
     struct twill__record *record;
+    twill_ns due; /* the record's, before this thread looked whether it may run the task */
     bool listed;
 } twill__future_wait;
 
