@@ -122,9 +122,10 @@
                 in the child: let it exec or _exit.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
-                asked for 5, and 4 by default. task->worker is below max_workers + max_abandoned,
-                and is used again after a worker has left. A hook that fails, like a thread, makes a
-                pool smaller: see stats.workers. */
+                asked for 5, and 4 by default. task->worker is below task->workers, which is
+                max_workers + max_abandoned (more after a resize to fewer, as long as one of the old
+                numbers is in use), and is used again after a worker has left. A hook that fails,
+                like a thread, makes a pool smaller: see stats.workers. */
 #include "base/base.h"
 #include "base/future.h"
 

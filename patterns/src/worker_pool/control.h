@@ -58,13 +58,6 @@ static inline bool twill__pool_numbers(twill__pool *pool, unsigned most)
     return true;
 }
 
-/* Under the lock, or as above. relaxed: a number */
-static inline void twill__pool_tells(twill__pool *pool)
-{
-    atomic_store_explicit(&pool->told, pool->most + pool->options.max_abandoned,
-                          memory_order_relaxed);
-}
-
 /* Memory, nothing started. NULL: there is none. */
 static inline twill__pool *twill__pool_make(const twill_pool_options *options, unsigned workers)
 {

@@ -42,6 +42,17 @@ static inline void twill__pool_threads(twill__pool *pool)
         pool->live_peak = pool->live;
 }
 
+/* Under the lock, or before the pool is known. Who stays when the pool is made smaller keeps a number
+   that is too large for it. */
+static inline void twill__pool_tells(twill__pool *pool)
+{
+    unsigned told = pool->most + pool->options.max_abandoned, last = pool->numbers;
+    while (last > told &&
+           !(pool->worker[last - 1] && pool->worker[last - 1]->life != TWILL__NO_THREAD_YET))
+        last--;
+    atomic_store_explicit(&pool->told, last > told ? last : told, memory_order_relaxed);
+}
+
 /* Under the lock, which the new thread takes first: so its handle is there when anybody looks.
    False: it could not be started. */
 static inline bool twill__worker_start(twill__pool *pool)
@@ -78,6 +89,8 @@ static inline bool twill__worker_start(twill__pool *pool)
         pool->failed_at = twill__clock_now();
         return false;
     }
+    if (number >= twill__pool_told(pool)) /* lower ones are just going */
+        twill__pool_tells(pool);
     twill__pool_threads(pool);
     return true;
 }
@@ -633,6 +646,8 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
             &pool->tally[i], atomic_exchange_explicit(&runner->tally[i], 0, memory_order_relaxed),
             memory_order_relaxed);
     worker->life = TWILL__NO_THREAD_YET;
+    if (runner->worker == twill__pool_told(pool) - 1)
+        twill__pool_tells(pool);
     worker->has_past = !pool->forsaken;
     worker->past = worker->thread;
     if (runner->blocked)
