@@ -256,10 +256,11 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
 /* Taken out of the queue, it is this runner's now. */
 static inline void twill__errand_begins(twill__hand *runner, twill__errand *work)
 {
-    work->record.outcome.started = runner->now ? runner->now
-                                   : runner->stands && work->record.simple
-                                       ? twill__ticker_now(&runner->ticker)
-                                       : twill__clock_now();
+    bool simple = work->record.simple;
+    /* the last one ended before this one was due, perhaps, and its time limit counts from now */
+    work->record.outcome.started = runner->now && (simple || !work->timed) ? runner->now
+                                   : runner->stands && simple ? twill__ticker_now(&runner->ticker)
+                                                              : twill__clock_now();
     if (work->record.outcome.started < work->record.outcome.queued)
         work->record.outcome.started = work->record.outcome.queued;
     twill__record_claim(&work->record);
