@@ -243,21 +243,6 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
     return why;
 }
 
-/* On this thread, now. */
-static inline twill_status twill__order_run(twill__order *order, twill__turn *turn)
-{
-    twill__pool *pool = order->pool;
-    if (order->options->start_at > twill__clock_now())
-        return twill__order_refuse(order, turn, TWILL_FULL);
-    if (!order->work && !twill__order_record(order))
-        return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
-    twill__order_number(order);
-    twill__order_announce(order, turn);
-    twill__count(pool, order->runner, TWILL__N_CALLER_RAN);
-    twill__run_here(pool, turn, order->runner, order->work);
-    return TWILL_OK;
-}
-
 /* A plain task that will run on this thread as `runner`, at once: no lock, but for numbers. */
 static inline void twill__order_inlined(twill__order *order, twill__hand *runner)
 {
@@ -341,6 +326,27 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
     twill__turn_settle(pool, turn);
     twill__todo_drop(pool, twill__order_todo(order, &entry), why);
     twill__pool_ended(pool, 1);
+}
+
+/* On this thread, now; unless its time is over, or, while it was announced, all that had not begun
+   were cancelled. */
+static inline twill_status twill__order_run(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill_ns by = order->options->start_by;
+    if (order->options->start_at > twill__clock_now())
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    if (!order->work && !twill__order_record(order))
+        return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    if (pool->sealed || (by && by <= twill__clock_now())) {
+        twill__order_drop(order, turn, pool->sealed ? TWILL_CANCELLED : TWILL_TIMEOUT);
+        return TWILL_OK;
+    }
+    twill__count(pool, order->runner, TWILL__N_CALLER_RAN);
+    twill__run_here(pool, turn, order->runner, order->work);
+    return TWILL_OK;
 }
 
 static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
