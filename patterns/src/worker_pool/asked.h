@@ -143,7 +143,7 @@ static inline void twill__errand_forget(twill__record *record)
     if (work->discard) {
         twill_task task = {
             work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        work->discard(work->record.arg, record->result, record->outcome.code, &task);
+        work->discard(work->record.arg, record->result, work->code, &task);
     }
 }
 

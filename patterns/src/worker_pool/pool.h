@@ -71,11 +71,18 @@ typedef struct twill__errand {
     void (*on_done)(const twill_outcome *outcome, void *result, const twill_task *task);
     twill_drop_fn *drop;
     twill_discard_fn *discard;
+    int code;               /* for it: what the callback returned, however that counts */
     twill_cancel token;     /* task->until.cancel */
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
     _Atomic uint32_t gate; /* of those who fire the token */
 } twill__errand;
+
+typedef struct twill__inlined { /* a plain task on the stack of its runner that never was queued */
+    struct twill__inlined *below;
+    const twill_task *task;
+    unsigned depth; /* so many run there up to it */
+} twill__inlined;
 
 /* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
 typedef struct twill__hand {

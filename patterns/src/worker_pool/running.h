@@ -194,6 +194,8 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     bool calm = returned && twill__errand_is_calm(work);
     twill__record_left(&work->record, runner->self);
     runner->now = now;
+    if (!work->record.simple)
+        work->code = code;
     if (twill__pool_measures(pool, work->record.outcome.index)) {
         twill__pool_took(pool, took);
         if (returned && runner->ran)
