@@ -153,11 +153,14 @@ static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runn
                                             twill__errand *work, twill_status status, int code,
                                             bool returned, const twill_task *task, twill_ns now)
 {
+    bool outermost = runner->depth <= 1; /* 0: its thread ends */
     twill__errand_quiet(pool, work);
-    if (work->timeout) { /* the others had their last timer before they began */
+    if (work->timeout || outermost) { /* the others had their last timer before they began */
         twill__turn turn;
         twill__turn_begin(pool, &turn);
         twill__errand_untimed(pool, work);
+        if (outermost) /* for the watch: it cannot be stuck any more */
+            runner->busy = false;
         twill__turn_end(pool, &turn);
     }
     if (twill__record_settle(&work->record, returned)) {
