@@ -97,7 +97,7 @@ static inline void twill__guest_out(twill__guest *guest)
 static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
 {
     twill_task task;
-    twill__hand_task(runner, runner->index, runner->context, &task);
+    twill__hand_task(runner, runner->index, runner->about, &task);
     twill__count(pool, runner, TWILL__N_LOST);
     twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, runner->index, NULL, runner->worker, &task);
 }
@@ -114,8 +114,8 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
             twill__hand_task(runner, work->record.outcome.index, work->record.context, &task);
             twill__errand_over(pool, runner, work, 0, false, &task);
             twill__hand_on(runner, below);
-        } else if (runner->depth || !runner->plain) { /* inlined */
-            twill__plain_lost(pool, runner);
+        } else if (runner->depth || !runner->plain) { /* inlined: nobody is told of those */
+            twill__count(pool, runner, TWILL__N_LOST);
         } else {
             if (twill__plain_counts(pool, runner))
                 twill__plain_lost(pool, runner);
@@ -188,6 +188,7 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
     twill__guest_in(pool, &runner);
     runner.plain = true;
     runner.index = todo->index;
+    runner.about = todo->context;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     twill__guest_runs(&guest);
@@ -306,7 +307,6 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
     if (work) {
         (void)twill__run_work(pool, runner, work);
     } else {
-        runner->index = todo->index;
         (void)twill__run_plain(pool, runner, todo, true);
     }
     TWILL__GUARD_POP(0);

@@ -78,12 +78,6 @@ typedef struct twill__errand {
     _Atomic uint32_t gate; /* of those who fire the token */
 } twill__errand;
 
-typedef struct twill__inlined { /* a plain task on the stack of its runner that never was queued */
-    struct twill__inlined *below;
-    const twill_task *task;
-    unsigned depth; /* so many run there up to it */
-} twill__inlined;
-
 /* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
 typedef struct twill__hand {
     twill__call call; /* first: task->private_ */
@@ -101,6 +95,7 @@ typedef struct twill__hand {
     unsigned blocked; /* regions of twill_task_block_begin */
     twill_ns since;   /* it is busy; only in a pool with a watch */
     size_t index;     /* of that task */
+    void *about;      /* its context, if it is plain */
     /* its own */
     unsigned worker, workers;       /* `workers`: as tasks are told; copied under the lock */
     bool outside, fired;            /* not a worker; `fired`: under the lock */

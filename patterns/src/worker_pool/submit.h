@@ -261,10 +261,6 @@ static inline void twill__order_inlined(twill__order *order, twill__hand *runner
     order->todo.stamp = 0;
     twill__count(pool, runner, TWILL__N_CALLER_RAN);
     twill__count(pool, runner, TWILL__N_INLINED);
-    if (pool->options.on_event) {
-        twill_task task = twill__task_about(pool, order->todo.index, order->todo.context);
-        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index, NULL, UINT_MAX, &task);
-    }
 }
 
 /* A plain task of a task, while the queue is full. */
@@ -277,11 +273,11 @@ static inline void twill__order_inline(twill__order *order)
 #define TWILL__RUNS_ON 7 /* tasks */
 
 /* This thread's, if it is one from outside whose plain tasks it runs itself while the queue is
-   full; else NULL. */
+   full; else NULL, as for those with events: see twill__order_is_inline. */
 static inline twill__stand_in *twill__order_stand_in(const twill__order *order)
 {
     if (order->pool->options.overflow != TWILL_OVERFLOW_CALLER_RUNS || !order->plain ||
-        order->runner || !order->waits)
+        order->runner || !order->waits || order->pool->options.on_event)
         return NULL;
     return twill__stand_in_here(order->pool);
 }
@@ -512,11 +508,12 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
 
 /* ---- submitting ---- */
 
-/* A guess that saves the lock: it is full, and then a task's own task runs at once anyway. */
+/* A guess that saves the lock: it is full, and then a task's own task runs at once anyway. With
+   events it needs a record, which still says which one it was when it has ended the thread. */
 static inline bool twill__order_is_inline(const twill__order *order)
 {
     const twill__pool *pool = order->pool;
-    return order->plain && order->runner && order->waits &&
+    return order->plain && order->runner && order->waits && !pool->options.on_event &&
            (pool->options.overflow == TWILL_OVERFLOW_BLOCK ||
             pool->options.overflow == TWILL_OVERFLOW_CALLER_RUNS) &&
            !twill__pool_looks_roomy(pool);

@@ -119,7 +119,7 @@ static inline twill_ns twill__pool_stuck(twill__pool *pool, twill__turn *turn, t
         stuck->index = runner->index;
         stuck->worker = runner->worker;
         stuck->key = base && !runner->plain ? base->record.outcome.key : NULL;
-        stuck->context = base && !runner->plain ? base->record.context : pool->options.run.context;
+        stuck->context = base && !runner->plain ? base->record.context : runner->about;
         if (pool->abandoned < pool->options.max_abandoned)
             twill__worker_give_up(pool, worker, stuck);
     }

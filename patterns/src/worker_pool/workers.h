@@ -184,6 +184,7 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     runner->busy = true;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
+    runner->about = todo->context;
     worker->idle_since = 0;
     twill__pool_level(pool, turn);
     if (pool->senders.first)
@@ -577,6 +578,7 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
         return false;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
+    runner->about = todo->context;
     if (runner->taker.ahead)
         twill__record_fetch(&twill__errand_at(runner->taker.ahead)->record);
     if (!todo->fn)
