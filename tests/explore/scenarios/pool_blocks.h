@@ -29,7 +29,9 @@ static void counted_free(void *memory)
 
 static inline void until_freed(void)
 {
-    while (atomic_load(&blocks)) /* exit: the last thread comes to its end */
+    while (atomic_load(&blocks)) { /* exit: the last thread comes to its end */
         (void)twill_sleep(twill_within(TWILL_US(1)));
+        twill__yield(); /* time may pass while it could go on */
+    }
 }
 #endif
