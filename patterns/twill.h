@@ -3570,9 +3570,10 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 in the child: let it exec or _exit.
    PITFALLS     A stuck worker is given up, not stopped: what it uses must stay. `workers` of a call
                 on a pool counts the caller: a pool of 4 and its caller run up to 5 at once when
-                asked for 5, and 4 by default. task->worker is below max_workers + max_abandoned,
-                and is used again after a worker has left. A hook that fails, like a thread, makes a
-                pool smaller: see stats.workers. */
+                asked for 5, and 4 by default. task->worker is below task->workers, which is
+                max_workers + max_abandoned (more after a resize to fewer, as long as one of the old
+                numbers is in use), and is used again after a worker has left. A hook that fails,
+                like a thread, makes a pool smaller: see stats.workers. */
 
 #ifndef TWILL_WORKER_POOL_H
 #define TWILL_WORKER_POOL_H
@@ -28530,6 +28531,7 @@ typedef struct twill__future_wait { /* on the waiter's stack; guarded by its rec
     struct twill__future_wait *next, *previous;
     twill__node *node;
     struct twill__record *record;
+    twill_ns due; /* the record's, before this thread looked whether it may run the task */
     bool listed;
 } twill__future_wait;
 
@@ -29354,13 +29356,18 @@ static __attribute__((noinline)) void twill__record_tell(twill__record *record,
     TWILL__GUARD_POP(1);
 }
 
+/* A hint: expire and help look under their own locks. */
+static inline twill_ns twill__record_due(const twill__record *record)
+{
+    return atomic_load_explicit(&record->due, memory_order_acquire);
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
 {
     const twill__record_table *table = record->core->table;
-    /* hints: `expire` and `help` look under their own locks */
-    twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
+    twill_ns due = twill__record_due(record);
     if (due && table->expire && twill__clock_now() >= due) {
         twill__record_tell(record, table->expire);
         return true;
@@ -29379,15 +29386,19 @@ static inline bool twill__future_may_help(twill_until until)
     return !until.cancel && twill__no_deadline(until.deadline);
 }
 
-/* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due. */
-static inline twill_status twill__future_sleep(twill__node *node, twill__record *record,
-                                               twill_until until)
+/* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due, or since it
+   was meanwhile: a task that could not be run then may have to be now. */
+static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_until until)
 {
+    twill__node *node = wait->node;
+    twill__record *record = wait->record;
     twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
-    twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint, as above */
+    twill_ns due = twill__record_due(record);
     twill_status status;
     if (twill__on_stack(blocked.stack, record))
         return TWILL_DEADLOCK;
+    if (due != wait->due)
+        return TWILL_EMPTY;
     if (due || until.cancel || !twill__no_deadline(until.deadline))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
@@ -29416,8 +29427,7 @@ static inline bool twill__future_push_on(twill_future future, bool help, bool id
 /* Whether it is worth a try. */
 static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
 {
-    /* hints, as above */
-    return atomic_load_explicit(&record->due, memory_order_acquire) ||
+    return twill__record_due(record) ||
            (help && record->core->table->help && twill__record_waiting(record));
 }
 
@@ -29451,7 +29461,7 @@ static inline void twill__future_bide(twill_future future)
 
 /* Sleeps, pinned by this wait. True: it has ended. */
 static inline bool twill__future_wait_long(twill__record *record, void *result,
-                                           twill_outcome *outcome, twill_until until,
+                                           twill_outcome *outcome, twill_until until, twill_ns due,
                                            twill_status *status)
 {
     twill__future_wait wait;
@@ -29461,7 +29471,8 @@ static inline bool twill__future_wait_long(twill__record *record, void *result,
     twill__node_init(&node);
     twill__future_enlist(record, &wait, &node);
     twill__unlock(&record->lock);
-    *status = twill__future_sleep(&node, record, until);
+    wait.due = due;
+    *status = twill__future_sleep(&wait, until);
     twill__lock(&record->lock);
     twill__future_delist(record, &wait);
     ended = twill__record_answer(record, result, outcome, &answer);
@@ -29479,6 +29490,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
 {
     twill__record *record = (twill__record *)future.slot;
     bool tried = false;
+    twill_ns due = 0;
     uint64_t word;
     if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
         twill__future_bide(future);
@@ -29495,13 +29507,15 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
             twill__record_pin_off(record);
             return status;
         }
+        if (!tried)
+            due = twill__record_due(record);
         help = !tried && twill__future_may_help(until);
         if (!tried && twill__record_waits_for_us(record, help)) {
             twill__record_pin_off(record);
             tried = !twill__future_push_on(future, help, false);
             continue;
         }
-        if (twill__future_wait_long(record, result, outcome, until, &status))
+        if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;
@@ -29569,14 +29583,17 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         if (twill__record_ended(record))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
-        sooner = twill__nearer(sooner, atomic_load_explicit(&record->due, memory_order_acquire));
+        if (twill__record_due(record) != waits[i].due) /* as in twill__future_sleep */
+            return TWILL_EMPTY;
+        sooner = twill__nearer(sooner, waits[i].due);
     }
     return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
 
 /* The first that has ended, or n; brings them forward on the way, until one has. A thread from
    outside leaves them to idle workers: another one may end before the one that it would run. */
-static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
+static inline size_t twill__any_push_on(const twill_future *futures, size_t n,
+                                        twill__future_wait *waits, twill_until until)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t word;
@@ -29584,6 +29601,7 @@ static inline size_t twill__any_push_on(const twill_future *futures, size_t n, t
             return n; /* entering will say so */
         if (word & TWILL__ENDED)
             return i;
+        waits[i].due = twill__record_due((const twill__record *)futures[i].slot);
     }
     for (size_t i = 0; i < n; i++)
         if (twill__future_push_on(futures[i], twill__future_may_help(until), true))
@@ -29598,7 +29616,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                                                                twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
-        size_t ended = twill__any_push_on(futures, n, until);
+        size_t ended = twill__any_push_on(futures, n, waits, until);
         twill__node node;
         twill_status status = TWILL_OK;
         if (ended == n) {
@@ -29658,7 +29676,7 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
         twill_status status = twill__future_look(future, &word);
         twill_ns due;
         if (status == TWILL_OK && !(word & TWILL__ENDED)) {
-            due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint */
+            due = twill__record_due(record);
             if (!due || !record->core->table->expire || twill__clock_now() < due)
                 return TWILL_EMPTY;
         }
@@ -39867,6 +39885,7 @@ typedef struct twill__errand {
     void (*on_done)(const twill_outcome *outcome, void *result, const twill_task *task);
     twill_drop_fn *drop;
     twill_discard_fn *discard;
+    int code;               /* for it: what the callback returned, however that counts */
     twill_cancel token;     /* task->until.cancel */
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
@@ -39890,6 +39909,7 @@ typedef struct twill__hand {
     unsigned blocked; /* regions of twill_task_block_begin */
     twill_ns since;   /* it is busy; only in a pool with a watch */
     size_t index;     /* of that task */
+    void *about;      /* its context, if it is plain */
     /* its own */
     unsigned worker, workers;       /* `workers`: as tasks are told; copied under the lock */
     bool outside, fired;            /* not a worker; `fired`: under the lock */
@@ -40820,11 +40840,14 @@ static inline void twill__errand_over_raced(twill__pool *pool, twill__hand *runn
                                             twill__errand *work, twill_status status, int code,
                                             bool returned, const twill_task *task, twill_ns now)
 {
+    bool outermost = runner->depth <= 1; /* 0: its thread ends */
     twill__errand_quiet(pool, work);
-    if (work->timeout) { /* the others had their last timer before they began */
+    if (work->timeout || outermost) { /* the others had their last timer before they began */
         twill__turn turn;
         twill__turn_begin(pool, &turn);
         twill__errand_untimed(pool, work);
+        if (outermost) /* for the watch: it cannot be stuck any more */
+            runner->busy = false;
         twill__turn_end(pool, &turn);
     }
     if (twill__record_settle(&work->record, returned)) {
@@ -40861,6 +40884,8 @@ static inline void twill__errand_over(twill__pool *pool, twill__hand *runner, tw
     bool calm = returned && twill__errand_is_calm(work);
     twill__record_left(&work->record, runner->self);
     runner->now = now;
+    if (!work->record.simple)
+        work->code = code;
     if (twill__pool_measures(pool, work->record.outcome.index)) {
         twill__pool_took(pool, took);
         if (returned && runner->ran)
@@ -40923,10 +40948,11 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
 /* Taken out of the queue, it is this runner's now. */
 static inline void twill__errand_begins(twill__hand *runner, twill__errand *work)
 {
-    work->record.outcome.started = runner->now ? runner->now
-                                   : runner->stands && work->record.simple
-                                       ? twill__ticker_now(&runner->ticker)
-                                       : twill__clock_now();
+    bool simple = work->record.simple;
+    /* the last one ended before this one was due, perhaps, and its time limit counts from now */
+    work->record.outcome.started = runner->now && (simple || !work->timed) ? runner->now
+                                   : runner->stands && simple ? twill__ticker_now(&runner->ticker)
+                                                              : twill__clock_now();
     if (work->record.outcome.started < work->record.outcome.queued)
         work->record.outcome.started = work->record.outcome.queued;
     twill__record_claim(&work->record);
@@ -41044,7 +41070,7 @@ static inline void twill__guest_out(twill__guest *guest)
 static inline void twill__plain_lost(twill__pool *pool, twill__hand *runner)
 {
     twill_task task;
-    twill__hand_task(runner, runner->index, runner->context, &task);
+    twill__hand_task(runner, runner->index, runner->about, &task);
     twill__count(pool, runner, TWILL__N_LOST);
     twill__event(pool, TWILL_EVENT_ENDED, TWILL_LOST, runner->index, NULL, runner->worker, &task);
 }
@@ -41061,8 +41087,8 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
             twill__hand_task(runner, work->record.outcome.index, work->record.context, &task);
             twill__errand_over(pool, runner, work, 0, false, &task);
             twill__hand_on(runner, below);
-        } else if (runner->depth || !runner->plain) { /* inlined */
-            twill__plain_lost(pool, runner);
+        } else if (runner->depth || !runner->plain) { /* inlined: nobody is told of those */
+            twill__count(pool, runner, TWILL__N_LOST);
         } else {
             if (twill__plain_counts(pool, runner))
                 twill__plain_lost(pool, runner);
@@ -41135,6 +41161,7 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
     twill__guest_in(pool, &runner);
     runner.plain = true;
     runner.index = todo->index;
+    runner.about = todo->context;
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     twill__guest_runs(&guest);
@@ -41253,7 +41280,6 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
     if (work) {
         (void)twill__run_work(pool, runner, work);
     } else {
-        runner->index = todo->index;
         (void)twill__run_plain(pool, runner, todo, true);
     }
     TWILL__GUARD_POP(0);
@@ -41401,7 +41427,7 @@ static inline void twill__errand_forget(twill__record *record)
     if (work->discard) {
         twill_task task = {
             work->record.outcome.index, work->record.context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        work->discard(work->record.arg, record->result, record->outcome.code, &task);
+        work->discard(work->record.arg, record->result, work->code, &task);
     }
 }
 
@@ -41452,6 +41478,17 @@ static inline void twill__pool_threads(twill__pool *pool)
         pool->live_peak = pool->live;
 }
 
+/* Under the lock, or before the pool is known. Who stays when the pool is made smaller keeps a number
+   that is too large for it. */
+static inline void twill__pool_tells(twill__pool *pool)
+{
+    unsigned told = pool->most + pool->options.max_abandoned, last = pool->numbers;
+    while (last > told &&
+           !(pool->worker[last - 1] && pool->worker[last - 1]->life != TWILL__NO_THREAD_YET))
+        last--;
+    atomic_store_explicit(&pool->told, last > told ? last : told, memory_order_relaxed);
+}
+
 /* Under the lock, which the new thread takes first: so its handle is there when anybody looks.
    False: it could not be started. */
 static inline bool twill__worker_start(twill__pool *pool)
@@ -41488,6 +41525,8 @@ static inline bool twill__worker_start(twill__pool *pool)
         pool->failed_at = twill__clock_now();
         return false;
     }
+    if (number >= twill__pool_told(pool)) /* lower ones are just going */
+        twill__pool_tells(pool);
     twill__pool_threads(pool);
     return true;
 }
@@ -41581,6 +41620,7 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     runner->busy = true;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
+    runner->about = todo->context;
     worker->idle_since = 0;
     twill__pool_level(pool, turn);
     if (pool->senders.first)
@@ -41974,6 +42014,7 @@ static inline bool twill__worker_goes_on(twill__worker *worker, twill__todo *tod
         return false;
     runner->plain = todo->fn != NULL;
     runner->index = todo->index;
+    runner->about = todo->context;
     if (runner->taker.ahead)
         twill__record_fetch(&twill__errand_at(runner->taker.ahead)->record);
     if (!todo->fn)
@@ -42043,6 +42084,8 @@ static inline void twill__worker_left(twill__pool *pool, twill__turn *turn, twil
             &pool->tally[i], atomic_exchange_explicit(&runner->tally[i], 0, memory_order_relaxed),
             memory_order_relaxed);
     worker->life = TWILL__NO_THREAD_YET;
+    if (runner->worker == twill__pool_told(pool) - 1)
+        twill__pool_tells(pool);
     worker->has_past = !pool->forsaken;
     worker->past = worker->thread;
     if (runner->blocked)
@@ -42445,21 +42488,6 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
     return why;
 }
 
-/* On this thread, now. */
-static inline twill_status twill__order_run(twill__order *order, twill__turn *turn)
-{
-    twill__pool *pool = order->pool;
-    if (order->options->start_at > twill__clock_now())
-        return twill__order_refuse(order, turn, TWILL_FULL);
-    if (!order->work && !twill__order_record(order))
-        return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
-    twill__order_number(order);
-    twill__order_announce(order, turn);
-    twill__count(pool, order->runner, TWILL__N_CALLER_RAN);
-    twill__run_here(pool, turn, order->runner, order->work);
-    return TWILL_OK;
-}
-
 /* A plain task that will run on this thread as `runner`, at once: no lock, but for numbers. */
 static inline void twill__order_inlined(twill__order *order, twill__hand *runner)
 {
@@ -42478,10 +42506,6 @@ static inline void twill__order_inlined(twill__order *order, twill__hand *runner
     order->todo.stamp = 0;
     twill__count(pool, runner, TWILL__N_CALLER_RAN);
     twill__count(pool, runner, TWILL__N_INLINED);
-    if (pool->options.on_event) {
-        twill_task task = twill__task_about(pool, order->todo.index, order->todo.context);
-        twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index, NULL, UINT_MAX, &task);
-    }
 }
 
 /* A plain task of a task, while the queue is full. */
@@ -42494,11 +42518,11 @@ static inline void twill__order_inline(twill__order *order)
 #define TWILL__RUNS_ON 7 /* tasks */
 
 /* This thread's, if it is one from outside whose plain tasks it runs itself while the queue is
-   full; else NULL. */
+   full; else NULL, as for those with events: see twill__order_is_inline. */
 static inline twill__stand_in *twill__order_stand_in(const twill__order *order)
 {
     if (order->pool->options.overflow != TWILL_OVERFLOW_CALLER_RUNS || !order->plain ||
-        order->runner || !order->waits)
+        order->runner || !order->waits || order->pool->options.on_event)
         return NULL;
     return twill__stand_in_here(order->pool);
 }
@@ -42543,6 +42567,27 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
     twill__turn_settle(pool, turn);
     twill__todo_drop(pool, twill__order_todo(order, &entry), why);
     twill__pool_ended(pool, 1);
+}
+
+/* On this thread, now; unless its time is over, or, while it was announced, all that had not begun
+   were cancelled. */
+static inline twill_status twill__order_run(twill__order *order, twill__turn *turn)
+{
+    twill__pool *pool = order->pool;
+    twill_ns by = order->options->start_by;
+    if (order->options->start_at > twill__clock_now())
+        return twill__order_refuse(order, turn, TWILL_FULL);
+    if (!order->work && !twill__order_record(order))
+        return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
+    twill__order_number(order);
+    twill__order_announce(order, turn);
+    if (pool->sealed || (by && by <= twill__clock_now())) {
+        twill__order_drop(order, turn, pool->sealed ? TWILL_CANCELLED : TWILL_TIMEOUT);
+        return TWILL_OK;
+    }
+    twill__count(pool, order->runner, TWILL__N_CALLER_RAN);
+    twill__run_here(pool, turn, order->runner, order->work);
+    return TWILL_OK;
 }
 
 static inline twill_status twill__order_accept(twill__order *order, twill__turn *turn)
@@ -42708,11 +42753,12 @@ static inline twill_status twill__order_full(twill__order *order, twill__turn *t
 
 /* ---- submitting ---- */
 
-/* A guess that saves the lock: it is full, and then a task's own task runs at once anyway. */
+/* A guess that saves the lock: it is full, and then a task's own task runs at once anyway. With
+   events it needs a record, which still says which one it was when it has ended the thread. */
 static inline bool twill__order_is_inline(const twill__order *order)
 {
     const twill__pool *pool = order->pool;
-    return order->plain && order->runner && order->waits &&
+    return order->plain && order->runner && order->waits && !pool->options.on_event &&
            (pool->options.overflow == TWILL_OVERFLOW_BLOCK ||
             pool->options.overflow == TWILL_OVERFLOW_CALLER_RUNS) &&
            !twill__pool_looks_roomy(pool);
@@ -43071,7 +43117,7 @@ static inline twill_ns twill__pool_stuck(twill__pool *pool, twill__turn *turn, t
         stuck->index = runner->index;
         stuck->worker = runner->worker;
         stuck->key = base && !runner->plain ? base->record.outcome.key : NULL;
-        stuck->context = base && !runner->plain ? base->record.context : pool->options.run.context;
+        stuck->context = base && !runner->plain ? base->record.context : runner->about;
         if (pool->abandoned < pool->options.max_abandoned)
             twill__worker_give_up(pool, worker, stuck);
     }
@@ -43214,13 +43260,6 @@ static inline bool twill__pool_numbers(twill__pool *pool, unsigned most)
         pool->worker[i] = NULL;
     pool->numbers = (unsigned)numbers;
     return true;
-}
-
-/* Under the lock, or as above. relaxed: a number */
-static inline void twill__pool_tells(twill__pool *pool)
-{
-    atomic_store_explicit(&pool->told, pool->most + pool->options.max_abandoned,
-                          memory_order_relaxed);
 }
 
 /* Memory, nothing started. NULL: there is none. */

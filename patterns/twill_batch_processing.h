@@ -7210,6 +7210,7 @@ typedef struct twill__future_wait { /* on the waiter's stack; guarded by its rec
     struct twill__future_wait *next, *previous;
     twill__node *node;
     struct twill__record *record;
+    twill_ns due; /* the record's, before this thread looked whether it may run the task */
     bool listed;
 } twill__future_wait;
 
@@ -8034,13 +8035,18 @@ static __attribute__((noinline)) void twill__record_tell(twill__record *record,
     TWILL__GUARD_POP(1);
 }
 
+/* A hint: expire and help look under their own locks. */
+static inline twill_ns twill__record_due(const twill__record *record)
+{
+    return atomic_load_explicit(&record->due, memory_order_acquire);
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
 {
     const twill__record_table *table = record->core->table;
-    /* hints: `expire` and `help` look under their own locks */
-    twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire);
+    twill_ns due = twill__record_due(record);
     if (due && table->expire && twill__clock_now() >= due) {
         twill__record_tell(record, table->expire);
         return true;
@@ -8059,15 +8065,19 @@ static inline bool twill__future_may_help(twill_until until)
     return !until.cancel && twill__no_deadline(until.deadline);
 }
 
-/* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due. */
-static inline twill_status twill__future_sleep(twill__node *node, twill__record *record,
-                                               twill_until until)
+/* Sleeps until the node is granted or the wait is over; EMPTY: until the record is due, or since it
+   was meanwhile: a task that could not be run then may have to be now. */
+static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_until until)
 {
+    twill__node *node = wait->node;
+    twill__record *record = wait->record;
     twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
-    twill_ns due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint, as above */
+    twill_ns due = twill__record_due(record);
     twill_status status;
     if (twill__on_stack(blocked.stack, record))
         return TWILL_DEADLOCK;
+    if (due != wait->due)
+        return TWILL_EMPTY;
     if (due || until.cancel || !twill__no_deadline(until.deadline))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
@@ -8096,8 +8106,7 @@ static inline bool twill__future_push_on(twill_future future, bool help, bool id
 /* Whether it is worth a try. */
 static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
 {
-    /* hints, as above */
-    return atomic_load_explicit(&record->due, memory_order_acquire) ||
+    return twill__record_due(record) ||
            (help && record->core->table->help && twill__record_waiting(record));
 }
 
@@ -8131,7 +8140,7 @@ static inline void twill__future_bide(twill_future future)
 
 /* Sleeps, pinned by this wait. True: it has ended. */
 static inline bool twill__future_wait_long(twill__record *record, void *result,
-                                           twill_outcome *outcome, twill_until until,
+                                           twill_outcome *outcome, twill_until until, twill_ns due,
                                            twill_status *status)
 {
     twill__future_wait wait;
@@ -8141,7 +8150,8 @@ static inline bool twill__future_wait_long(twill__record *record, void *result,
     twill__node_init(&node);
     twill__future_enlist(record, &wait, &node);
     twill__unlock(&record->lock);
-    *status = twill__future_sleep(&node, record, until);
+    wait.due = due;
+    *status = twill__future_sleep(&wait, until);
     twill__lock(&record->lock);
     twill__future_delist(record, &wait);
     ended = twill__record_answer(record, result, outcome, &answer);
@@ -8159,6 +8169,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
 {
     twill__record *record = (twill__record *)future.slot;
     bool tried = false;
+    twill_ns due = 0;
     uint64_t word;
     if (!until.cancel && twill__no_deadline(until.deadline) && !twill__future_moved(&future)) {
         twill__future_bide(future);
@@ -8175,13 +8186,15 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
             twill__record_pin_off(record);
             return status;
         }
+        if (!tried)
+            due = twill__record_due(record);
         help = !tried && twill__future_may_help(until);
         if (!tried && twill__record_waits_for_us(record, help)) {
             twill__record_pin_off(record);
             tried = !twill__future_push_on(future, help, false);
             continue;
         }
-        if (twill__future_wait_long(record, result, outcome, until, &status))
+        if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
         if (status != TWILL_OK && status != TWILL_EMPTY)
             return status;
@@ -8249,14 +8262,17 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         if (twill__record_ended(record))
             return TWILL_EMPTY;
         mine = mine && twill__on_stack(twill__record_current(), record);
-        sooner = twill__nearer(sooner, atomic_load_explicit(&record->due, memory_order_acquire));
+        if (twill__record_due(record) != waits[i].due) /* as in twill__future_sleep */
+            return TWILL_EMPTY;
+        sooner = twill__nearer(sooner, waits[i].due);
     }
     return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
 
 /* The first that has ended, or n; brings them forward on the way, until one has. A thread from
    outside leaves them to idle workers: another one may end before the one that it would run. */
-static inline size_t twill__any_push_on(const twill_future *futures, size_t n, twill_until until)
+static inline size_t twill__any_push_on(const twill_future *futures, size_t n,
+                                        twill__future_wait *waits, twill_until until)
 {
     for (size_t i = 0; i < n; i++) {
         uint64_t word;
@@ -8264,6 +8280,7 @@ static inline size_t twill__any_push_on(const twill_future *futures, size_t n, t
             return n; /* entering will say so */
         if (word & TWILL__ENDED)
             return i;
+        waits[i].due = twill__record_due((const twill__record *)futures[i].slot);
     }
     for (size_t i = 0; i < n; i++)
         if (twill__future_push_on(futures[i], twill__future_may_help(until), true))
@@ -8278,7 +8295,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                                                                twill_until until)
 {
     for (;;) { /* exit: one has ended, or the wait is over */
-        size_t ended = twill__any_push_on(futures, n, until);
+        size_t ended = twill__any_push_on(futures, n, waits, until);
         twill__node node;
         twill_status status = TWILL_OK;
         if (ended == n) {
@@ -8338,7 +8355,7 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
         twill_status status = twill__future_look(future, &word);
         twill_ns due;
         if (status == TWILL_OK && !(word & TWILL__ENDED)) {
-            due = atomic_load_explicit(&record->due, memory_order_acquire); /* a hint */
+            due = twill__record_due(record);
             if (!due || !record->core->table->expire || twill__clock_now() < due)
                 return TWILL_EMPTY;
         }
