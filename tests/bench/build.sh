@@ -75,6 +75,8 @@ openmp='#include <omp.h>'
     make pipe_serial peer_pipe_serial.c $cc $c
     make resource_mutex peer_resource_mutex.c $cc $c
     make resource_floor row_resource_floor.c $cc $c
+    make map_floor row_map_floor.c $cc $c
+    make queue_floor row_queue_floor.c $cc $c
     make timeout_thread peer_timeout_thread.c $cc $c
     make peer_shutdown peer_shutdown_cond.c $cc $c
     probe cxx cpp '#include <future>' $cxx -c &&

@@ -44,6 +44,8 @@ done
 for n in 100000 10000000; do
     section "map $n items" ns/call
     map_contenders $n
+    # the items cut in two once and for all, and two lines that change caches: nothing else
+    contender row two-halves "$bin/map_floor map $n"
     # a call an item by pointer, which no compiler can vectorise: what twill-item is fairly held to
     contender row serial-item "$bin/serial map-item $n"
     contender row libgomp-item "$bin/libgomp map-item $n"

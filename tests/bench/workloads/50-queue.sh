@@ -12,7 +12,11 @@ for shape in '1 1 1024' '2 2 1024' '4 4 1024' '1 1 5' '2 2 5' '4 4 5'; do
     contender row twill-lock "$bin/twill_queue $shape 400000 1 lock"
     contender row twill-priority "$bin/twill_queue $shape 200000 1 priority"
     case $shape in
-    1\ 1\ 1024) goal "queue, room for $3" twill-queue median '1.0 x best' ;;
+    1\ 1\ 1024)
+        contender row least-lock "$bin/queue_floor $shape 400000"
+        contender row least-lock-by-store "$bin/queue_floor $shape 400000 1 store"
+        goal "queue, room for $3" twill-queue median '1.0 x best'
+        ;;
     2\ 2\ 1024) goal "queue, room for $3" twill-queue median '0.85 x best' ;;
     4\ 4\ 1024) goal "queue, room for $3" twill-queue median '0.8 x best' ;;
     esac
