@@ -35,13 +35,16 @@ static inline void twill__map_body(twill__job *job, twill_task *task, size_t beg
     twill__loop loop;
     size_t i = twill__loop_begin(&loop, job, me, begin, end);
     while ((look = twill__loop_look(&loop, i, end)) > i) {
-        for (; i < look; in += in_size, out += out_size) {
+        int code;
+        do { /* few values: what does not fit into registers is loaded for each item */
             task->index = i;
-            int code = fn(in, out, task);
-            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
-                end = look = i + 1;
+            code = fn(in, out, task);
             i++;
-        }
+            in += in_size;
+            out += out_size;
+        } while (!twill__loop_odd(me, code) && i < look);
+        if (!twill__loop_goes_on(&loop, i - 1, code))
+            end = i;
     }
     twill__loop_end(me, i);
 }

@@ -60,7 +60,7 @@ static inline void twill__filter_body(twill__job *job, twill_task *task, size_t 
             task->index = i;
             kept = keep(item, task);
             bits |= (uint64_t)kept << i % 64;
-            if (twill__loop_odd(&loop, 0) && !twill__loop_note(&loop, i, 0))
+            if (!twill__loop_goes_on(&loop, i, 0))
                 end = look = i + 1;
             i++;
             if (i % 64 == 0) {

@@ -83,14 +83,14 @@ twill__each(twill__job *job, twill_task *task, size_t begin, size_t end,
     twill__loop loop;
     size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
     while ((look = twill__loop_look(&loop, i, end)) > i) {
-        while (i < look) {
-            int code;
+        int code;
+        do {
             task->index = i;
             code = one(data, task);
-            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
-                end = look = i + 1;
             i++;
-        }
+        } while (!twill__loop_odd(me, code) && i < look);
+        if (!twill__loop_goes_on(&loop, i - 1, code))
+            end = i;
     }
     twill__loop_end(me, i);
 }
@@ -296,7 +296,7 @@ static inline void twill__find_body(twill__job *job, twill_task *task, size_t be
             found = match(item, task);
             if (found)
                 twill__found(find, job, i);
-            if ((twill__loop_odd(&loop, 0) && !twill__loop_note(&loop, i, 0)) || found)
+            if (!twill__loop_goes_on(&loop, i, 0) || found)
                 end = look = i + 1;
             i++;
         }

@@ -62,7 +62,7 @@ static inline void twill__all_body(twill__job *job, twill_task *task, size_t beg
                 twill__item_failed(job, me, i, i, TWILL_TIMEOUT, 0);
                 if (!twill__may_run(job, i + 1))
                     end = look = i + 1;
-            } else if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code)) {
+            } else if (!twill__loop_goes_on(&loop, i, code)) {
                 end = look = i + 1;
             }
         }
