@@ -328,8 +328,8 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
 }
 
 /* A loop over items, one callback each. It looks round before each item, or, while items are so
-   quick that a look would cost more than they do, before each eighth, or, while the caller is alone
-   and only its items can end the call, once; and it counts its items once, at the end:
+   quick that a look would cost more than they do, before each eighth or 64th, or, while the caller
+   is alone and only its items can end the call, once; and it counts its items once, at the end:
 
        size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
        while ((look = twill__loop_look(&loop, i, end)) > i) {
@@ -348,13 +348,25 @@ typedef struct twill__loop {
     bool detail;
 } twill__loop;
 
+/* Where nobody asks for a certain size, many items are a chunk that lasts 10 us: each is quick. */
+static inline size_t twill__loop_step(const twill__job *job, size_t items)
+{
+    if (job->may_end)
+        return 1;
+    if (!job->generation)
+        return SIZE_MAX;
+    if (items >= 1024 && job->schedule == TWILL__AUTO && !job->chunk)
+        return 64;
+    return items >= 64 ? 8 : 1;
+}
+
 static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
                                        size_t begin, size_t end)
 {
     loop->job = job;
     loop->me = me;
     loop->detail = job->detail;
-    loop->step = job->may_end ? 1 : !job->generation ? SIZE_MAX : end - begin >= 64 ? 8 : 1;
+    loop->step = twill__loop_step(job, end - begin);
     loop->at = 0;
     me->from = begin;
     me->odd = 0;
