@@ -5580,14 +5580,17 @@ static inline void twill__item_end(twill__job *job, twill__slot *me, size_t item
 }
 
 /* A loop over items, one callback each. It looks round before each item, or, while items are so
-   quick that a look would cost more than they do, before each eighth, or, while the caller is alone
-   and only its items can end the call, once; and it counts its items once, at the end:
+   quick that a look would cost more than they do, before each eighth or 64th, or, while the caller
+   is alone and only its items can end the call, once; and it counts its items once, at the end:
 
        size_t i = twill__loop_begin(&loop, job, me, begin, end), look;
-       while ((look = twill__loop_look(&loop, i, end)) > i)
-           for (; i < look; i++)
-               if (twill__loop_odd(&loop, code = callback...) && !twill__loop_note(&loop, i, code))
-                   end = look = i + 1;
+       while ((look = twill__loop_look(&loop, i, end)) > i) {
+           do
+               code = callback..., i++;
+           while (!twill__loop_odd(me, code) && i < look);
+           if (!twill__loop_goes_on(&loop, i - 1, code))
+               end = i;
+       }
        twill__loop_end(me, i); */
 typedef struct twill__loop {
     twill__job *job;
@@ -5597,13 +5600,25 @@ typedef struct twill__loop {
     bool detail;
 } twill__loop;
 
+/* Where nobody asks for a certain size, many items are a chunk that lasts 10 us: each is quick. */
+static inline size_t twill__loop_step(const twill__job *job, size_t items)
+{
+    if (job->may_end)
+        return 1;
+    if (!job->generation)
+        return SIZE_MAX;
+    if (items >= 1024 && job->schedule == TWILL__AUTO && !job->chunk)
+        return 64;
+    return items >= 64 ? 8 : 1;
+}
+
 static inline size_t twill__loop_begin(twill__loop *loop, twill__job *job, twill__slot *me,
                                        size_t begin, size_t end)
 {
     loop->job = job;
     loop->me = me;
     loop->detail = job->detail;
-    loop->step = job->may_end ? 1 : !job->generation ? SIZE_MAX : end - begin >= 64 ? 8 : 1;
+    loop->step = twill__loop_step(job, end - begin);
     loop->at = 0;
     me->from = begin;
     me->odd = 0;
@@ -5632,20 +5647,29 @@ static inline size_t twill__loop_look(twill__loop *loop, size_t i, size_t end)
         if (twill__stopped(job, now))
             return i;
     }
+    if (loop->detail) /* each is noted */
+        return i + 1;
     return end - i < loop->step ? end : i + loop->step;
 }
 
-static inline bool twill__loop_odd(const twill__loop *loop, int code)
+/* Whether an item ended in another way than most. */
+static inline bool twill__loop_odd(const twill__slot *me, int code)
 {
-    return (code != 0) | (loop->me->said != 0) | loop->detail; /* one branch an item */
+    return ((unsigned)code | me->said) != 0; /* one branch an item */
 }
 
-/* False: the item after this one must not run any more. */
-static inline bool twill__loop_note(twill__loop *loop, size_t item, int code)
+static __attribute__((noinline)) bool twill__loop_note(twill__loop *loop, size_t item, int code)
 {
     loop->me->odd++;
     twill__item_end(loop->job, loop->me, item, code);
     return twill__may_run(loop->job, item + 1);
+}
+
+/* After an item that was odd, or the last one before the next look. False: the item after this one
+   must not run any more. */
+static inline bool twill__loop_goes_on(twill__loop *loop, size_t item, int code)
+{
+    return !(twill__loop_odd(loop->me, code) || loop->detail) || twill__loop_note(loop, item, code);
 }
 
 /* `to`: the first item that did not run. */
@@ -12371,13 +12395,16 @@ static inline void twill__map_body(twill__job *job, twill_task *task, size_t beg
     twill__loop loop;
     size_t i = twill__loop_begin(&loop, job, me, begin, end);
     while ((look = twill__loop_look(&loop, i, end)) > i) {
-        for (; i < look; in += in_size, out += out_size) {
+        int code;
+        do { /* few values: what does not fit into registers is loaded for each item */
             task->index = i;
-            int code = fn(in, out, task);
-            if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code))
-                end = look = i + 1;
+            code = fn(in, out, task);
             i++;
-        }
+            in += in_size;
+            out += out_size;
+        } while (!twill__loop_odd(me, code) && i < look);
+        if (!twill__loop_goes_on(&loop, i - 1, code))
+            end = i;
     }
     twill__loop_end(me, i);
 }
@@ -12442,7 +12469,7 @@ static inline void twill__all_body(twill__job *job, twill_task *task, size_t beg
                 twill__item_failed(job, me, i, i, TWILL_TIMEOUT, 0);
                 if (!twill__may_run(job, i + 1))
                     end = look = i + 1;
-            } else if (twill__loop_odd(&loop, code) && !twill__loop_note(&loop, i, code)) {
+            } else if (!twill__loop_goes_on(&loop, i, code)) {
                 end = look = i + 1;
             }
         }
