@@ -1093,4 +1093,15 @@ TEST(keys_refusals)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* Units of one rate in those of another are rounded up, and end at the top. */
+TEST(units_of_another_scale)
+{
+    CHECK_EQ(twill__rate_units(5, 3, 3), 5);
+    CHECK_EQ(twill__rate_units(8, 3, 1), 2);
+    CHECK_EQ(twill__rate_units(9, 3, 1), 3);
+    CHECK_EQ(twill__rate_units(9, 1, 3), 36);
+    CHECK_EQ(twill__rate_units(UINT64_C(1) << 61, 0, 2), UINT64_C(1) << 63);
+    CHECK_EQ(twill__rate_units(UINT64_C(1) << 62, 0, 2), UINT64_MAX);
+}
+
 HARNESS_MAIN

@@ -238,13 +238,9 @@ static inline void twill__rate_penalise(twill__rate *me, uint64_t *word, twill_n
 /* `value`, in units of 2^-from tokens, in those of 2^-to; rounded up. */
 static inline uint64_t twill__rate_units(uint64_t value, unsigned from, unsigned to)
 {
-    twill__wide wide = {0, value};
     if (from >= to)
-        return from > to
-                   ? (value >> (from - to)) + ((value & ((UINT64_C(1) << (from - to)) - 1)) != 0)
-                   : value;
-    (void)twill__wide_raise(&wide, to - from);
-    return wide.high ? UINT64_MAX : wide.low;
+        return (value >> (from - to)) + ((value & ((UINT64_C(1) << (from - to)) - 1)) != 0);
+    return value >> (64 - (to - from)) ? UINT64_MAX : value << (to - from);
 }
 
 /* Begins `next`, with the same credit in tokens, at most its burst. Returns the new word. */
