@@ -24344,18 +24344,6 @@ static inline uint64_t twill__wide_shifted(twill__wide value, unsigned shift)
     return shift ? value.high << (64 - shift) | value.low >> shift : value.low;
 }
 
-/* value << shift, for a shift below 64; false: bits would be lost. */
-static inline bool twill__wide_raise(twill__wide *value, unsigned shift)
-{
-    if (shift && value->high >> (64 - shift))
-        return false;
-    if (shift) {
-        value->high = value->high << shift | value->low >> (64 - shift);
-        value->low <<= shift;
-    }
-    return true;
-}
-
 /* value / by, rounded down, and the rest; UINT64_MAX when the quotient does not fit. For slow
    paths: one step a bit. by > 0. */
 static inline uint64_t twill__wide_quotient(twill__wide value, uint64_t by, uint64_t *rest)
@@ -25799,13 +25787,9 @@ static inline void twill__rate_penalise(twill__rate *me, uint64_t *word, twill_n
 /* `value`, in units of 2^-from tokens, in those of 2^-to; rounded up. */
 static inline uint64_t twill__rate_units(uint64_t value, unsigned from, unsigned to)
 {
-    twill__wide wide = {0, value};
     if (from >= to)
-        return from > to
-                   ? (value >> (from - to)) + ((value & ((UINT64_C(1) << (from - to)) - 1)) != 0)
-                   : value;
-    (void)twill__wide_raise(&wide, to - from);
-    return wide.high ? UINT64_MAX : wide.low;
+        return (value >> (from - to)) + ((value & ((UINT64_C(1) << (from - to)) - 1)) != 0);
+    return value >> (64 - (to - from)) ? UINT64_MAX : value << (to - from);
 }
 
 /* Begins `next`, with the same credit in tokens, at most its burst. Returns the new word. */
@@ -39542,12 +39526,12 @@ static inline void twill__todos_ring_trim(twill__todos *todos)
     twill__todo_ring *ring = twill__todos_ring(todos);
     uint64_t head = todos->seen, tail = twill__todos_tail(todos);
     twill__todo todo;
-    for (; todos->holes && head != tail; head++, todos->holes--) {
+    for (; todos->holes; head++, todos->holes--) { /* no more of them than places */
         twill__todo_read(ring, head, &todo);
         if (!twill__is_hole(&todo))
             break;
     }
-    for (; todos->holes && head != tail; tail--, todos->holes--) {
+    for (; todos->holes; tail--, todos->holes--) {
         twill__todo_read(ring, tail - 1, &todo);
         if (!twill__is_hole(&todo))
             break;
@@ -39758,14 +39742,13 @@ static inline twill__todo twill__todos_drop(twill__todos *todos, bool newest)
 static inline bool twill__todos_have(const twill__todos *todos, const twill__todo_entry *entry)
 {
     twill__todo_ring *ring = twill__todos_ring(todos);
-    size_t at = (size_t)twill__todo_place(entry) - 1;
+    size_t at =
+        (size_t)twill__todo_place(entry) - 1; /* of an old place: then another stands there */
     twill__todo todo;
-    if (!twill__todo_place(entry))
-        return false;
     if (todos->keyed)
         return at < todos->heap_length && !todos->heap[at].todo.fn &&
                todos->heap[at].todo.arg == entry;
-    if (at >= ring->size || ((at - todos->seen) & (ring->size - 1)) >= twill__todos_span(todos))
+    if (((at - todos->seen) & (ring->size - 1)) >= twill__todos_span(todos))
         return false;
     twill__todo_read(ring, at, &todo);
     return !todo.fn && todo.arg == entry;
@@ -39785,14 +39768,13 @@ static inline void twill__todos_remove(twill__todos *todos, twill__todo_entry *e
     twill__todos_ring_trim(todos);
 }
 
-/* Held: the stamp of the task that has waited longest, as far as it was measured; 0: not known. */
+/* The stamp of the task that has waited longest, as far as it was measured; 0: not known. Length > 0. */
 static inline uint64_t twill__todos_oldest(twill__todos *todos)
 {
     uint64_t oldest = 0;
     if (!todos->keyed) {
-        twill__todo todo = {NULL, NULL, NULL, 0, 0};
-        if (twill__todos_span(todos))
-            twill__todo_read(twill__todos_ring(todos), todos->seen, &todo);
+        twill__todo todo;
+        twill__todo_read(twill__todos_ring(todos), todos->seen, &todo);
         return todo.stamp;
     }
     for (size_t i = 0; i < todos->heap_length; i++)

@@ -3023,18 +3023,6 @@ static inline uint64_t twill__wide_shifted(twill__wide value, unsigned shift)
     return shift ? value.high << (64 - shift) | value.low >> shift : value.low;
 }
 
-/* value << shift, for a shift below 64; false: bits would be lost. */
-static inline bool twill__wide_raise(twill__wide *value, unsigned shift)
-{
-    if (shift && value->high >> (64 - shift))
-        return false;
-    if (shift) {
-        value->high = value->high << shift | value->low >> (64 - shift);
-        value->low <<= shift;
-    }
-    return true;
-}
-
 /* value / by, rounded down, and the rest; UINT64_MAX when the quotient does not fit. For slow
    paths: one step a bit. by > 0. */
 static inline uint64_t twill__wide_quotient(twill__wide value, uint64_t by, uint64_t *rest)
@@ -4478,13 +4466,9 @@ static inline void twill__rate_penalise(twill__rate *me, uint64_t *word, twill_n
 /* `value`, in units of 2^-from tokens, in those of 2^-to; rounded up. */
 static inline uint64_t twill__rate_units(uint64_t value, unsigned from, unsigned to)
 {
-    twill__wide wide = {0, value};
     if (from >= to)
-        return from > to
-                   ? (value >> (from - to)) + ((value & ((UINT64_C(1) << (from - to)) - 1)) != 0)
-                   : value;
-    (void)twill__wide_raise(&wide, to - from);
-    return wide.high ? UINT64_MAX : wide.low;
+        return (value >> (from - to)) + ((value & ((UINT64_C(1) << (from - to)) - 1)) != 0);
+    return value >> (64 - (to - from)) ? UINT64_MAX : value << (to - from);
 }
 
 /* Begins `next`, with the same credit in tokens, at most its burst. Returns the new word. */

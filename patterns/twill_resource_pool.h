@@ -2923,18 +2923,6 @@ static inline uint64_t twill__wide_shifted(twill__wide value, unsigned shift)
     return shift ? value.high << (64 - shift) | value.low >> shift : value.low;
 }
 
-/* value << shift, for a shift below 64; false: bits would be lost. */
-static inline bool twill__wide_raise(twill__wide *value, unsigned shift)
-{
-    if (shift && value->high >> (64 - shift))
-        return false;
-    if (shift) {
-        value->high = value->high << shift | value->low >> (64 - shift);
-        value->low <<= shift;
-    }
-    return true;
-}
-
 /* value / by, rounded down, and the rest; UINT64_MAX when the quotient does not fit. For slow
    paths: one step a bit. by > 0. */
 static inline uint64_t twill__wide_quotient(twill__wide value, uint64_t by, uint64_t *rest)
