@@ -33,6 +33,10 @@ table() {
                 sum += all[f]; sum_tried += tried[f]; sum_killed += killed[f]; sum_excused += excused[f]
             }
             row("all of these", sum, sum_tried, sum_killed, sum_excused)
+            could = sum_tried - sum_excused
+            if (table && could)
+                printf "\nOf %d tried, %d have a reason why nobody can notice them; of the other %d, %d are noticed: %.1f %%.\n",
+                    sum_tried, sum_excused, could, sum_killed, 100 * sum_killed / could
         }' "$folder/list" -
 }
 case ${2:-} in
