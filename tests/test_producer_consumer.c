@@ -1064,6 +1064,8 @@ TEST(a_limit_in_bytes)
     twill_queue *queue = queue_of((twill_queue_options){.max_bytes = 100, .bytes_of = as_bytes});
     actor large = {.item = 60}, small = {.item = 1};
     CHECK_EQ(push(queue, 101), TWILL_TOO_BIG);
+    CHECK_EQ(push(queue, 100), TWILL_OK);
+    CHECK_EQ(pop(queue), 100);
     CHECK_EQ(push(queue, 30), TWILL_OK);
     CHECK_EQ(push(queue, 70), TWILL_OK);
     CHECK_EQ(twill_queue_try_push(queue, &(int){1}), TWILL_FULL);
@@ -1080,6 +1082,14 @@ TEST(a_limit_in_bytes)
     CHECK_EQ(pop(queue), 60);
     CHECK_EQ(pop(queue), 1);
     CHECK_EQ(stats_of(queue).bytes, 0);
+    CHECK_EQ(push(queue, 40), TWILL_OK);
+    CHECK_EQ(push(queue, 60), TWILL_OK);
+    large.item = 40;
+    go(&large, push_one, queue);
+    until_waiting(queue, 1, 0);
+    CHECK_EQ(pop(queue), 40); /* just enough */
+    join(&large);
+    CHECK_EQ(stats_of(queue).bytes, 100);
     twill_queue_destroy(queue);
 }
 
