@@ -1107,6 +1107,7 @@ static bool ends_in_drop;
 
 static int third_fails_last(const void *in, void *out, const twill_task *task)
 {
+    atomic_fetch_add(&t.running, *(const int *)in == 2);
     while (*(const int *)in == 2) {
         twill_stage_stats s[3];
         twill_pipeline_get_stats(t.pipe, NULL, s);
@@ -1149,7 +1150,9 @@ TEST(a_batch_across_the_cut_ends_its_thread)
         ends_in_drop = k == 1;
         twill_pipeline *p =
             make(stages, 3, &(twill_pipeline_options){.tokens = 8, .run.workers = 2});
-        push_all(p, 0, 4);
+        push_all(p, 0, 3);
+        wait_running(1);
+        push_all(p, 3, 4);                 /* not in one burst with 2 */
         while (figures(p).run.skipped < 1) /* by threads of its own */
             twill_sleep(twill_within(TWILL_US(50)));
         CHECK_EQ(twill_pipeline_join(p), TWILL_FAILED);
