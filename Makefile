@@ -15,7 +15,7 @@ WERROR  ?= -Werror
 EXTRA   ?=
 JOBS    ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 WARNINGS = -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wstrict-prototypes $(WERROR)
-COMPILE  = $(CC) -std=c11 $(WARNINGS) -Ipatterns -Itests -Ipatterns/src $(CPPFLAGS) $(EXTRA) $(CFLAGS) -pthread
+COMPILE  = $(CC) -std=c11 $(WARNINGS) $(SHARED) -Ipatterns -Itests -Ipatterns/src $(CPPFLAGS) $(EXTRA) $(CFLAGS) -pthread
 LINK     = $(CC) $(EXTRA) $(CFLAGS) $(LDFLAGS) -pthread
 LIBS     = $(LDLIBS) -lm
 
@@ -27,6 +27,12 @@ TEST_SOURCES := $(wildcard tests/test_*.c tests/*/test_*.c)
 TESTS         = $(TEST_SOURCES:%.c=$(BUILD)/%)
 # Those that neither look inside nor replace a part have their code from one object, compiled once.
 SHARING      := $(shell grep -L '^.define TWILL_IMPLEMENTATION' $$(grep -l '^.include "twill[_.]' $(TEST_SOURCES)))
+# Those that look inside, but neither replace a part nor ask for its address, call the public functions there, and
+# compile of the rest what they use themselves: tests/inside.awk.
+OWN_CODE      = ^.define (TWILL_[^I]|thrd_|pthread_)|"virtual_time.h"|== twill__shutdown_handler
+INSIDE       := $(shell grep -LE '$(OWN_CODE)' $$(grep -lE '^.define TWILL_IMPLEMENTATION|^.include .*/demo/' $(TEST_SOURCES)))
+SHARED        = $(if $(filter $<,$(SHARING) $(INSIDE)),-DHARNESS_SHARED) \
+                $(if $(filter $<,$(INSIDE)),-I$(BUILD)/inside -include tests/faults.h)
 CHECKS       := $(wildcard tests/*/check.sh)
 
 # In a folder of examples, a file with main() is a program and is linked with the other files beside it.
@@ -90,9 +96,15 @@ FORCE:
 $(BUILD)/tests/%.o: tests/%.c $(BUILD)/tests/command | $(HEADERS)
 	@mkdir -p $(@D); rm -f $(@:.o=)
 	@echo '  CC $<'
-	@$(COMPILE) $(if $(filter $<,$(SHARING)),-DHARNESS_SHARED) -MMD -MP -c -o $@ $<
+	@$(COMPILE) -MMD -MP -c -o $@ $<
 
-$(SHARING:%.c=$(BUILD)/%): $(BUILD)/tests/twill.o
+$(BUILD)/inside/%.h: patterns/%.h tests/inside.awk
+	@mkdir -p $(@D)
+	@awk -f tests/inside.awk $< > $@.part && mv $@.part $@
+
+$(INSIDE:%.c=$(BUILD)/%.o): | $(HEADERS:patterns/%=$(BUILD)/inside/%)
+
+$(patsubst %.c,$(BUILD)/%,$(SHARING) $(INSIDE)): $(BUILD)/tests/twill.o
 $(TESTS): %: %.o
 	@$(LINK) -o $@ $^ $(LIBS)
 

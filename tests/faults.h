@@ -9,4 +9,8 @@ extern void *(*test_allocates)(size_t size);
 extern void (*test_frees)(void *block);
 extern int (*test_thread_fails)(void);
 
+#define TWILL_MALLOC(size)   test_allocates(size)
+#define TWILL_FREE(block)    test_frees(block)
+#define TWILL__FAIL_THREAD() test_thread_fails()
+
 #endif

@@ -4,12 +4,11 @@
 #define HARNESS_FAULTS
 #include "harness.h"
 #define TWILL_IMPLEMENTATION
-#include "engine/crew.h"
-#include "batch_processing.h"
-#include "fan_out_fan_in.h"
-#include "parallel_map.h"
-#include "pipeline.h"
-#include "worker_pool.h"
+#include "twill_batch_processing.h"
+#include "twill_fan_out_fan_in.h"
+#include "twill_parallel_map.h"
+#include "twill_pipeline.h"
+#include "twill_worker_pool.h"
 
 #ifdef TWILL_USE_PTHREAD
 #define END_THREAD() pthread_exit(NULL)

@@ -14,8 +14,5 @@ void *(*test_allocates)(size_t size) = malloc;
 void (*test_frees)(void *block) = free;
 int (*test_thread_fails)(void) = never;
 
-#define TWILL_MALLOC(size)   test_allocates(size)
-#define TWILL_FREE(block)    test_frees(block)
-#define TWILL__FAIL_THREAD() test_thread_fails()
 #define TWILL_IMPLEMENTATION
 #include "twill.h"
