@@ -100,6 +100,8 @@ static inline void twill__pc_consumer_ended(void *worker_)
     }
     worker->task = NULL;
     twill__pc_left(pc, 1);
+    /* those who were to consume if nobody does may have looked while this thread did, and rest */
+    twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
 }
 
 /* noinline: as twill__queue_call_drop */
