@@ -172,9 +172,8 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
         /* pairs with the CAS in twill__own */
         if (status != TWILL_OK &&
             !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
-            answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline)
-                         ? (int)TWILL__AGAIN
-                         : (int)status;
+            answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? (int)TWILL__AGAIN
+                                                                                : (int)status;
     }
     if (answer != TWILL__ELSEWHERE) {
         twill__select_leave(select);

@@ -299,8 +299,9 @@ static void check_error(size_t lowest, size_t bad)
             assert(seen[i].outcome == (error->status == TWILL_LOST ? LOST : FAILED));
             assert(error->code == (seen[i].outcome == FAILED ? CODE : 0));
         } else if ((policy == TWILL_ON_ERROR_DEFAULT || policy == TWILL_ON_ERROR_LOWEST) &&
-                   seen[i].dropped && drawn.queue.order == TWILL_ORDER_FIFO && !drawn.queue.max_age &&
-                   drawn.queue.overflow == TWILL_OVERFLOW_BLOCK && !drawn.run.until.deadline) {
+                   seen[i].dropped && drawn.queue.order == TWILL_ORDER_FIFO &&
+                   !drawn.queue.max_age && drawn.queue.overflow == TWILL_OVERFLOW_BLOCK &&
+                   !drawn.run.until.deadline) {
             bool cleared = false; /* by somebody else */
             for (int k = 0; k < PRODUCERS; k++)
                 cleared |= ending[k] == CLEARS || ending[k] == CANCELS;
@@ -363,10 +364,10 @@ static void check_answer(void)
 
 static void draw_queue(twill_queue_options *o)
 {
-    static const twill_overflow full[] = {
-        TWILL_OVERFLOW_BLOCK,         TWILL_OVERFLOW_BLOCK,       TWILL_OVERFLOW_REJECT,
-        TWILL_OVERFLOW_DROP_INCOMING, TWILL_OVERFLOW_DROP_OLDEST, TWILL_OVERFLOW_DROP_NEWEST,
-        TWILL_OVERFLOW_CALLER_RUNS};
+    static const twill_overflow full[] = {TWILL_OVERFLOW_BLOCK,       TWILL_OVERFLOW_BLOCK,
+                                          TWILL_OVERFLOW_REJECT,      TWILL_OVERFLOW_DROP_INCOMING,
+                                          TWILL_OVERFLOW_DROP_OLDEST, TWILL_OVERFLOW_DROP_NEWEST,
+                                          TWILL_OVERFLOW_CALLER_RUNS};
     o->capacity = 1 + (size_t)EXPLORE_CHOICE(3, 0);
     o->overflow = full[EXPLORE_CHOICE(7, 0)];
     if (one_in(3)) {

@@ -29,11 +29,11 @@ int main(void)
     twill_ns begin = twill_now();
     int item = 1;
     assert(twill_queue_create(&queue, sizeof(int),
-                              &(twill_queue_options){.capacity = 1,
-                                                     .max_age = TWILL_US(10),
-                                                     .drop = drop,
-                                                     .order = (twill_queue_order)EXPLORE_CHOICE(
-                                                         2, 0)}) == TWILL_OK);
+                              &(twill_queue_options){
+                                  .capacity = 1,
+                                  .max_age = TWILL_US(10),
+                                  .drop = drop,
+                                  .order = (twill_queue_order)EXPLORE_CHOICE(2, 0)}) == TWILL_OK);
     assert(twill_queue_push(queue, &item) == TWILL_OK);
     go(&first, select_push, queue);
     if (EXPLORE_CHOICE(2, 0))

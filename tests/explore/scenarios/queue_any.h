@@ -24,11 +24,11 @@ static struct record { /* of an item; moments: see tick */
     int queue, answer, written;
     unsigned begin, end; /* of its push; 0: none */
     twill_ns begun, ended;
-    _Atomic int out;                      /* popped or dropped: once */
-    bool popped;                          /* else dropped */
-    bool gone;                            /* at the end: it is out */
+    _Atomic int out;                        /* popped or dropped: once */
+    bool popped;                            /* else dropped */
+    bool gone;                              /* at the end: it is out */
     unsigned leave_begin, leave_end, place; /* begin 0: not known */
-    twill_ns taken; /* when the call began that took it */
+    twill_ns taken;                         /* when the call began that took it */
     twill_status why;
 } records[ITEMS];
 
@@ -39,7 +39,7 @@ static struct line {
     atomic_int won;                       /* the close that answered OK */
     atomic_int clearing, popping, pops_closed, pops_failed;
     atomic_size_t cleared, rejected;
-    atomic_size_t in, finished, out; /* accepted; task_done; dropped, or sent back by the callback */
+    atomic_size_t in, finished, out; /* accepted; task_done; dropped, its callback over */
     atomic_size_t drops[TWILL_LOST + 1];
     _Atomic uint64_t numbers; /* of what was dropped, a bit each */
     bool high, telling, destroying;
@@ -404,8 +404,7 @@ static void check_miss(const struct miss *miss)
         const struct record *record = &records[k];
         if (!of(miss->line, k))
             continue;
-        if (miss->kind != MISSED_ROOM && record->end && record->end < miss->begin &&
-            record->gone)
+        if (miss->kind != MISSED_ROOM && record->end && record->end < miss->begin && record->gone)
             assert(record->leave_begin <= miss->end);
         if (miss->kind == MISSED_ROOM && finite(miss->line->options.max_age) && record->end &&
             record->ended + miss->line->options.max_age < miss->at)
