@@ -13814,9 +13814,8 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
         /* pairs with the CAS in twill__own */
         if (status != TWILL_OK &&
             !(atomic_load_explicit(&select->node.word, memory_order_acquire) & TWILL__TAKEN))
-            answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline)
-                         ? (int)TWILL__AGAIN
-                         : (int)status;
+            answer = status == TWILL_TIMEOUT && !twill__expired(until.deadline) ? (int)TWILL__AGAIN
+                                                                                : (int)status;
     }
     if (answer != TWILL__ELSEWHERE) {
         twill__select_leave(select);
@@ -14224,6 +14223,8 @@ static inline void twill__pc_consumer_ended(void *worker_)
     }
     worker->task = NULL;
     twill__pc_left(pc, 1);
+    /* those who were to consume if nobody does may have looked while this thread did, and rest */
+    twill__pc_gone(pc, atomic_exchange(&pc->promised, 0));
 }
 
 /* noinline: as twill__queue_call_drop */
