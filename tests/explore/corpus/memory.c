@@ -250,6 +250,37 @@ static int borrowed_local(void)
     return 0;
 }
 
+/* A block is cleared as a whole: its counter begins anew, although the place had one before. */
+static __attribute__((noinline)) int count_from_0(int to)
+{
+    struct {
+        _Alignas(64) char before[1024]; /* so that a compiler likes to clear it by one instruction */
+        atomic_int count;
+        char behind[1000];
+    } block;
+
+    memset(&block, 0, sizeof block);
+    for (int i = 0; i < to; i++)
+        atomic_fetch_add_explicit(&block.count, 1, memory_order_relaxed);
+    return atomic_load_explicit(&block.count, memory_order_relaxed);
+}
+
+BODY(counts_twice)
+{
+    (void)unused;
+    return count_from_0(3) != 3 || count_from_0(0) != 0;
+}
+
+static int cleared_block(void)
+{
+    thrd_t thread;
+    int result;
+
+    assert(thrd_create(&thread, counts_twice, NULL) == thrd_success);
+    thrd_join(thread, &result);
+    return result;
+}
+
 /* No step: nothing that others could notice. */
 static int endless(void)
 {
@@ -272,5 +303,6 @@ const struct corpus_case memory_cases[] = {
     {"aba", aba},
     {"plain_counter", plain_counter},
     {"borrowed_local", borrowed_local},
+    {"cleared_block", cleared_block},
     {NULL, NULL},
 };
