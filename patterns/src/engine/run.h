@@ -20,7 +20,7 @@ typedef struct twill__call_record { /* what a call needs besides the job */
     twill__helper *helper;
     unsigned want; /* helpers that would be welcome */
     bool has_own, eager, opened, guarded;
-    bool start_failed;
+    bool start_failed, lost; /* the caller's worker_start; its thread has ended outside an item */
     int start_code;
     size_t total;
     size_t at, chunk0, kept; /* plan's, until the pass has taken them */
@@ -472,9 +472,9 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         /* the serial loop never got there */
         memset(&report->first_error, 0, sizeof report->first_error);
-    if (call->start_failed) {
+    if (call->start_failed || call->lost) {
         report->first_error.index = SIZE_MAX;
-        report->first_error.status = TWILL_FAILED;
+        report->first_error.status = call->lost ? TWILL_LOST : TWILL_FAILED;
         report->first_error.code = call->start_code;
     }
     if (report->first_error.status)
@@ -534,12 +534,13 @@ static inline twill_status twill__close_call(twill__call_record *call)
     return report.status;
 }
 
-/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and
-   report are as ever. */
+/* A callback ends the calling thread: its item, or the call, is LOST; the helpers are waited for,
+   hooks and report are as ever. */
 static inline void twill__caller_ended(void *call_)
 {
     twill__call_record *call = (twill__call_record *)call_;
     twill__thread_ended(&call->job, 0, &call->task);
+    call->lost = call->job.slot[0].refused && !call->job.crew;
     twill__thread()->job = call->job.outer;
     if (call->opened)
         twill__meet(&call->job, &call->task, false);
@@ -641,7 +642,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(&job->errors_lock, 0);
     atomic_init(&job->next, 0);
     twill__slot_init(job, 0);
-    call->has_own = call->opened = call->start_failed = call->guarded = false;
+    call->has_own = call->opened = call->start_failed = call->lost = call->guarded = false;
     call->scratch = NULL;
     call->start_code = 0;
     call->eager = run->workers != 0;

@@ -243,12 +243,13 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
-    size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
+    size_t begin = atomic_load(&me->begin), item = task->index, at;
     me->said = 0;
     if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
         me->refused = true; /* it ended inside a hook, or in another call's callback */
         return;
     }
+    at = twill__place_of(job, item);
     me->inside = false;
     if (me->from != SIZE_MAX)
         twill__loop_end(me, item);
