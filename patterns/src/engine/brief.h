@@ -80,6 +80,7 @@ static inline __attribute__((always_inline)) bool twill__brief_step(twill__brief
     twill__job *job = &brief->job;
     /* nobody else is here */
     atomic_store_explicit(&brief->slot.begin, begin, memory_order_relaxed);
+    brief->slot.end = end; /* for a stop in a range */
     job->body(job, &brief->task, begin, end);
     return end == job->n || !twill__may_run(job, end);
 }

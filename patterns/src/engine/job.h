@@ -108,7 +108,7 @@ typedef struct twill__job {
     uint32_t flags;
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
-    _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
+    _Atomic size_t stop_at; /* the last item that the lowest twill_task_stop lets through */
     _Atomic uint32_t stop;                      /* the status that ends it all, 0: none */
     _Atomic uint64_t bits[3];                   /* one line for all that a newcomer must know */
     _Atomic uint32_t degraded;                  /* a helper's worker_start failed */
@@ -475,16 +475,32 @@ static inline bool twill__job_cancelled(const twill_task *task)
                atomic_load_explicit(&job->limit, memory_order_relaxed);
 }
 
-static inline void twill__job_stop(const twill_task *task)
+/* The last item of the callback that runs for `index`: a stop takes effect behind it. */
+static inline size_t twill__last_with(const twill__job *job, unsigned worker, size_t index)
+{
+    size_t place = twill__place_of(job, index), begin = job->first + place * job->unit;
+    if (job->whole)
+        return job->slot[worker].end - 1;
+    if (job->starts)
+        return job->starts[place + 1] - 1;
+    return job->unit < SIZE_MAX - begin ? begin + (job->unit - 1) : SIZE_MAX - 1;
+}
+
+static inline void twill__job_stop_at(const twill_task *task, size_t last)
 {
     twill__job *job = (twill__job *)task->private_;
-    if (task->index == SIZE_MAX)
-        return;
     TWILL_ASSERT(task->worker < job->np); /* here and below: see twill__task_init */
     job->slot[task->worker].said |= TWILL__SAID_STOP;
-    twill__lower(&job->stop_at, task->index);
+    twill__lower(&job->stop_at, last);
     twill__lower(&job->limit, twill__place_of(job, task->index));
     twill__fire_from(job, twill__place_of(job, task->index) + 1);
+}
+
+static inline void twill__job_stop(const twill_task *task)
+{
+    if (task->index != SIZE_MAX)
+        twill__job_stop_at(task, twill__last_with((const twill__job *)task->private_, task->worker,
+                                                  task->index));
 }
 
 static inline void twill__job_skip(const twill_task *task)

@@ -201,6 +201,8 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     size_t need = scan->blocks, stop_at;
     pass.unit = scan->each;
     twill__run_pass(job, &pass);
+    if (!twill__all_well(job, scan->n)) /* also if the last block is missing because of it */
+        return;
     stop_at = atomic_load_explicit(&job->stop_at, memory_order_relaxed); /* after the join */
     if (stop_at != SIZE_MAX)
         need = twill__place_of(job, stop_at) + 1;

@@ -102,8 +102,8 @@ static inline void twill__pc_stop(const twill_task *task)
     if (task->worker < job->np && pc->workers[task->worker].producing &&
         !pc->workers[task->worker].relieving)
         twill__pc_end_here(pc, true);
-    else
-        twill__job_stop(task);
+    else if (task->index != SIZE_MAX)
+        twill__job_stop_at(task, task->index);
 }
 
 static inline bool twill__pc_over(twill__pc *pc)

@@ -7,6 +7,11 @@
 
 enum { MAP, FOR, TILES, INVOKE, RANGE, FORMS };
 
+static void add(void *acc, int i)
+{
+    (void)acc, (void)i;
+}
+
 static int item(call *c, const twill_task *task)
 {
     int code;
@@ -38,35 +43,9 @@ static int on_tile(size_t row, size_t row_end, size_t col, size_t col_end, const
     return item(c, task);
 }
 
-/* An item of a range: if it ends the thread, the range is lost as its first one. */
-static int act_in(call *c, size_t begin, size_t i, size_t end, const twill_task *task)
-{
-    bool may_end = ends && !stays && (c->act[i] == ENDS || c->act[i] == NESTS);
-    int code;
-    if (may_end)
-        for (size_t k = begin; k < end; k++)
-            c->how[k] = k == begin ? LOST : CUT_OFF;
-    code = act(c, (int)i, task);
-    if (may_end)
-        for (size_t k = begin; k < end; k++)
-            c->how[k] = k <= i ? GOOD : NOTHING;
-    return code;
-}
-
 static int on_range(size_t begin, size_t end, const twill_task *task)
 {
-    call *c = task->context;
-    int code = 0;
-    assert(task->index == begin && begin < end && end <= (size_t)c->n);
-    come_in(c, task);
-    for (size_t i = begin; i < end; i++) {
-        if (code)
-            c->how[i] = CUT_OFF;
-        else if ((code = act_in(c, begin, i, end, task)) != 0)
-            (void)twill_task_fail(task, i, code);
-    }
-    go_out(c, task);
-    return code;
+    return act_range(task->context, begin, end, NULL, task);
 }
 
 static void run_it(call *c)
@@ -106,6 +85,7 @@ static void any_call(call *c, int depth)
     bool was = here;
     c->form = choose(FORMS);
     c->depth = depth;
+    c->checked = true;
     c->n = depth ? 1 + choose(3) : choose(MOST);
     if (c->form == TILES)
         c->n = c->n / 2 * 2;
@@ -113,16 +93,12 @@ static void any_call(call *c, int depth)
     c->options.chunk = (size_t)choose(3);
     c->options.cost_of = cost_of;
     c->last_stopped = -1;
+    atomic_store(&c->lowest, MOST);
     c->caller = &stays;
     draw_run(c);
     draw_items(c);
-    if (c->form == RANGE)
-        for (int i = 0; i < c->n; i++)
-            if (c->act[i] == STOPS || c->act[i] == STOPS_AND_FAILS || c->act[i] == SKIPS ||
-                c->act[i] == NAPS)
-                c->act[i] = WELL; /* these mean the whole range */
     run_it(c);
-    atomic_store(&c->over, true);
+    c->over = true;
     here = was;
     assert(c->status == c->report.status);
     check_call(c, false);

@@ -42,18 +42,22 @@ static inline void *maybe_malloc(size_t size)
 #include "twill_parallel_map.h"
 #include "twill_worker_pool.h"
 
-enum { MOST = 8, CALLS = 12, NUMBERS = 8, DEEPEST = 2 };
+#ifndef MOST
+#define MOST 8 /* items */
+#endif
+
+enum { CALLS = 12, NUMBERS = 8, DEEPEST = 2 };
 
 /* What an item does. ENDS: its thread, unless that must not end. */
 enum { WELL, FAILS, STOPS, SKIPS, STOPS_AND_FAILS, NAPS, WAITS, ENDS, NESTS, BLOCKS, KINDS };
 
 /* What an item has done. CUT_OFF: one below it has failed, in the same range. */
-enum { NOTHING, INSIDE, GOOD, FAILED, GAVE_UP, STOPPED, LOST, CUT_OFF };
+enum { NOTHING, INSIDE, GOOD, FAILED, GAVE_UP, LOST, CUT_OFF };
 
 typedef struct call {
-    int form, n, depth, unit; /* unit: items that are one callback are not told apart: 0 */
+    int form, n, depth, least; /* least: what find looks for */
     int act[MOST];
-    bool with_until, with_start, with_stop;
+    bool with_until, with_start, checked; /* its books are those of single items */
     unsigned refuses; /* the numbers whose worker_start fails */
     twill_parallel_options options;
     twill_report report;
@@ -62,11 +66,14 @@ typedef struct call {
     twill_item_error errors[3];
     /* plain: items are ordered with what comes after the call, and one number's with each other */
     int ran[MOST], how[MOST];
+    bool stops[MOST]; /* it has said so */
+    int end[MOST];    /* of the items that are one callback with it; 0: it is alone */
     int busy[NUMBERS], started[NUMBERS], stopped[NUMBERS], state[NUMBERS], used[NUMBERS];
-    atomic_uint decisive; /* items that fail, stop or are lost, from before they do */
+    atomic_int decisive, lowest; /* items that fail, stop or are lost, from before they do */
     int last_stopped;
     const void *caller; /* its thread */
-    atomic_bool returned, over;
+    atomic_bool returned;
+    bool over; /* plain: who comes after it is a data race */
 } call;
 
 static call calls[CALLS];
@@ -100,7 +107,7 @@ static inline call *new_call(void)
 static inline void check_number(call *c, const twill_task *task)
 {
     const twill_run *run = &c->options.run;
-    assert(task->context == c && !atomic_load(&c->over));
+    assert(task->context == c && !c->over);
     assert(task->worker < task->workers && task->workers <= NUMBERS);
     assert(!run->workers || task->workers <= run->workers || c->n <= 1);
     assert(task->until.deadline == run->until.deadline && task->until.cancel);
@@ -120,18 +127,34 @@ static inline void come_in(call *c, const twill_task *task)
 
 static inline void go_out(call *c, const twill_task *task)
 {
-    assert(!atomic_load(&c->over));
+    assert(!c->over);
     c->busy[task->worker]--;
+}
+
+/* Will this item fail, stop or perhaps be lost? */
+static inline bool decides(const call *c, int i)
+{
+    return c->act[i] == FAILS || c->act[i] == STOPS || c->act[i] == STOPS_AND_FAILS ||
+           ((c->act[i] == ENDS || c->act[i] == NESTS) && ends && !stays);
+}
+
+/* It does, in a moment. */
+static inline void decide(call *c, int i)
+{
+    int lowest = atomic_load(&c->lowest);
+    atomic_fetch_add(&c->decisive, 1);
+    while (i < lowest && !atomic_compare_exchange_strong(&c->lowest, &lowest, i)) {}
 }
 
 /* Told to give up: somebody lower has failed or stopped, or the whole call is over. */
 static inline void check_told(call *c, int i)
 {
     twill_on_error policy = c->options.run.on_error;
-    unsigned decisive = atomic_load(&c->decisive) & ~(1u << i);
-    if (policy <= TWILL_ON_ERROR_LOWEST || policy == TWILL_ON_ERROR_COLLECT)
-        decisive &= (1u << i) - 1;
-    assert(decisive || c->with_until); /* else a lower item was told to give up */
+    bool lower = atomic_load(&c->lowest) < i;
+    bool others = atomic_load(&c->decisive) > decides(c, i);
+    if (policy == TWILL_ON_ERROR_FIRST || policy == TWILL_ON_ERROR_LIMIT)
+        lower = others;
+    assert(lower || c->with_until); /* else a lower item was told to give up */
 }
 
 /* Unless its range is lost already, in its first item's name. */
@@ -147,9 +170,8 @@ static inline int act(call *c, int i, const twill_task *task)
     assert(i < c->n && c->ran[i]++ == 0);
     if (c->how[i] == NOTHING)
         c->how[i] = INSIDE;
-    if (c->act[i] == FAILS || c->act[i] == STOPS || c->act[i] == STOPS_AND_FAILS ||
-        ((c->act[i] == ENDS || c->act[i] == NESTS) && ends && !stays))
-        atomic_fetch_or(&c->decisive, 1u << i);
+    if (decides(c, i))
+        decide(c, i);
     if (twill_task_cancelled(task))
         check_told(c, i);
     switch (c->act[i]) {
@@ -157,10 +179,12 @@ static inline int act(call *c, int i, const twill_task *task)
         c->how[i] = FAILED;
         return 100 + i;
     case STOPS:
-        c->how[i] = STOPPED;
+        c->stops[i] = true;
+        c->how[i] = GOOD;
         return twill_task_stop(task);
     case STOPS_AND_FAILS:
         (void)twill_task_stop(task);
+        c->stops[i] = true;
         c->how[i] = FAILED;
         return 100 + i;
     case SKIPS:
@@ -204,6 +228,49 @@ static inline int act(call *c, int i, const twill_task *task)
     return 0;
 }
 
+/* An item of a range: if it ends the thread, the range is lost as its first one. */
+static inline int act_in(call *c, size_t begin, size_t i, size_t end, const twill_task *task)
+{
+    bool may_end = ends && !stays && (c->act[i] == ENDS || c->act[i] == NESTS);
+    int code, was[MOST];
+    c->end[i] = (int)end;
+    memcpy(was, c->how, sizeof was);
+    if (may_end)
+        for (size_t k = begin; k < end; k++)
+            c->how[k] = k == begin ? LOST : CUT_OFF;
+    code = act(c, (int)i, task);
+    if (may_end) {
+        for (size_t k = begin; k < end; k++)
+            c->how[k] = k == i ? GOOD : was[k];
+    }
+    return code;
+}
+
+/* One callback for the items begin..end-1; add: what each that does well adds to acc. */
+static void add(void *acc, int i);
+static inline int act_range(call *c, size_t begin, size_t end, void *acc, const twill_task *task)
+{
+    int code = 0;
+    bool gives_up = false;
+    come_in(c, task);
+    assert(task->index == begin && begin < end && end <= (size_t)c->n);
+    for (size_t i = begin; i < end; i++) {
+        if (code)
+            c->how[i] = CUT_OFF;
+        else if ((code = act_in(c, begin, i, end, task)) != 0)
+            (void)twill_task_fail(task, i, code);
+        else
+            gives_up = gives_up || c->how[i] == GAVE_UP;
+        if (!code && acc)
+            add(acc, (int)i);
+    }
+    for (size_t i = begin; i < end && gives_up; i++)
+        if (!code || c->how[i] == GAVE_UP)
+            c->how[i] = code ? GOOD : GAVE_UP;
+    go_out(c, task);
+    return code;
+}
+
 /* ---- hooks ---- */
 
 static inline int start_worker(void **state, const twill_task *task)
@@ -225,7 +292,7 @@ static inline void stop_worker(void *state, const twill_task *task)
 {
     call *c = task->context;
     check_number(c, task);
-    assert(c->caller == &stays && !atomic_load(&c->over));
+    assert(c->caller == &stays && !c->over);
     assert(c->with_start ? state == &c->state[task->worker] : !state);
     assert(c->last_stopped < (int)task->worker);
     c->last_stopped = (int)task->worker;
@@ -293,28 +360,28 @@ static inline void draw_items(call *c)
 
 /* ---- what must hold ---- */
 
-/* The lowest item that has failed, been lost or stopped the loop; c->n: none. */
-static inline int lowest(call *c)
-{
-    int i = 0;
-    while (i < c->n && c->how[i] != FAILED && c->how[i] != LOST && c->how[i] != STOPPED)
-        i++;
-    return i;
-}
-
-/* The lowest item that has said stop; c->n: none. */
-static inline int lowest_stop(call *c)
-{
-    int i = 0;
-    while (i < c->n && !(c->how[i] == STOPPED || (c->act[i] == STOPS_AND_FAILS && c->ran[i])))
-        i++;
-    return i;
-}
-
 static inline bool failed(call *c, int i)
 {
     int how = c->how[i];
     return how == FAILED || how == LOST;
+}
+
+/* The lowest item that has failed, been lost or stopped the loop; c->n: none. */
+static inline int lowest(call *c)
+{
+    int i = 0;
+    while (i < c->n && !failed(c, i) && !c->stops[i])
+        i++;
+    return i;
+}
+
+/* The last item that a stop lets through: it takes effect at the end of a callback. c->n: none. */
+static inline int lowest_stop(call *c)
+{
+    int i = 0;
+    while (i < c->n && !c->stops[i])
+        i++;
+    return i < c->n && c->end[i] ? c->end[i] - 1 : i;
 }
 
 static inline bool refused(twill_status status)
@@ -338,7 +405,7 @@ static inline void check_details(call *c)
     size_t stored = 0;
     for (int i = 0; i < c->n; i++) {
         int how = c->how[i];
-        twill_status said = how == GOOD || how == STOPPED ? TWILL_OK
+        twill_status said = how == GOOD     ? TWILL_OK
                             : how == FAILED               ? TWILL_FAILED
                             : how == LOST                 ? TWILL_LOST
                                                           : TWILL_CANCELLED;
@@ -443,7 +510,7 @@ static inline void check_figures(call *c)
     for (int i = 0; i < c->n; i++) {
         int how = c->how[i];
         assert(how != INSIDE && c->ran[i] <= 1);
-        done += how == GOOD || how == STOPPED;
+        done += how == GOOD;
         lost += failed(c, i);
     }
     assert(report->done == done && report->failed == lost);
@@ -544,7 +611,7 @@ static inline void any_program(void)
     for (int k = 0; k < atomic_load(&call_count) && k < CALLS; k++) {
         call *c = &calls[k];
         assert(atomic_load(&c->returned) || ends);
-        if (!atomic_load(&c->returned))
+        if (!atomic_load(&c->returned) && c->checked)
             check_call(c, true);
     }
 }
