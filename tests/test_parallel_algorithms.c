@@ -720,7 +720,35 @@ TEST(scan_whose_combine_fails)
                  TWILL_FAILED);
         CHECK_EQ(report.first_error.code, -9);
         CHECK_EQ(report.total, report.done + report.failed + report.skipped);
-        CHECK(report.failed >= 1);
+        CHECK(report.failed >= 1 && report.skipped < report.total);
+    }
+}
+
+static int add_or_fail(void *left, void *right, const twill_task *task)
+{
+    (void)task;
+    atomic_fetch_add(&scan_calls, 1);
+    *(int *)left += *(int *)right;
+    return *(int *)right == 99 ? 5 : 0;
+}
+
+/* The last block has no sum: that it is missing does not mean that it is to be written yet. */
+TEST(scan_whose_last_combine_fails)
+{
+    int in[40] = {0}, out[40];
+
+    for (size_t n = 2; n <= 40; n++) {
+        twill_report report;
+        twill_parallel_options options = {.run = {.workers = 1, .report = &report}};
+
+        in[n - 1] = 99;
+        atomic_store(&scan_calls, 0);
+        CHECK_EQ(twill_parallel_scan(in, out, sizeof *in, n, NULL, add_or_fail, &options),
+                 TWILL_FAILED);
+        CHECK_EQ(atomic_load(&scan_calls), (int)n - 1);
+        CHECK(report.done == n - 1 && report.failed == 1 && report.skipped == 0);
+        CHECK_EQ(report.first_error.index, n - 1);
+        in[n - 1] = 0;
     }
 }
 

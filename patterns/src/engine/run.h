@@ -472,9 +472,9 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         /* the serial loop never got there */
         memset(&report->first_error, 0, sizeof report->first_error);
-    if (call->start_failed || call->lost) {
+    if (call->start_failed || (call->lost && !report->first_error.status)) {
         report->first_error.index = SIZE_MAX;
-        report->first_error.status = call->lost ? TWILL_LOST : TWILL_FAILED;
+        report->first_error.status = call->start_failed ? TWILL_FAILED : TWILL_LOST;
         report->first_error.code = call->start_code;
     }
     if (report->first_error.status)
