@@ -16,7 +16,7 @@ typedef struct span {
     int *live;
 } span;
 
-static bool combine_fails;        /* or ends its thread, or stops */
+static bool combine_fails; /* or ends its thread, or stops */
 static bool in_order, disposes;
 
 static uint64_t mixed(uint64_t a, uint64_t b)
@@ -230,7 +230,8 @@ static void scan(call *c)
     c->status = twill_parallel_scan(in, to, stride, (size_t)c->n, before ? begin : NULL, append,
                                     &c->options);
     for (int i = 0; i < c->n && c->status == TWILL_OK; i++)
-        assert(at(to, stride, i)->end == (before ? i : i + 1) && (before || at(to, stride, i)->first == 0));
+        assert(at(to, stride, i)->end == (before ? i : i + 1) &&
+               (before || at(to, stride, i)->first == 0));
 }
 
 static void sort(call *c)

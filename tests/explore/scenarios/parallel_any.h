@@ -58,7 +58,7 @@ typedef struct call {
     int form, n, depth, least; /* least: what find looks for */
     int act[MOST];
     bool with_until, with_start, checked; /* its books are those of single items */
-    unsigned refuses; /* the numbers whose worker_start fails */
+    unsigned refuses;                     /* the numbers whose worker_start fails */
     twill_parallel_options options;
     twill_report report;
     twill_status statuses[MOST], status;
@@ -81,7 +81,7 @@ static call calls[CALLS];
 static atomic_int call_count;
 static twill_cancel token;
 static twill_pool *pool;
-static bool ends; /* threads may end */
+static bool ends;           /* threads may end */
 static atomic_int odd_ends; /* callbacks that are no item's have failed, or ended their thread */
 static _Thread_local bool stays, here;
 
@@ -119,7 +119,7 @@ static inline void check_number(call *c, const twill_task *task)
 static inline void come_in(call *c, const twill_task *task)
 {
     check_number(c, task);
-    atomic_fetch_add(&c->visits, 1);      /* it does something: who loops over items does not poll */
+    atomic_fetch_add(&c->visits, 1); /* it does something: who loops over items does not poll */
     assert(c->busy[task->worker]++ == 0); /* one thread a number */
     c->used[task->worker] = 1;
     if (c->with_start)
@@ -410,9 +410,9 @@ static inline void check_details(call *c)
     for (int i = 0; i < c->n; i++) {
         int how = c->how[i];
         twill_status said = how == GOOD     ? TWILL_OK
-                            : how == FAILED               ? TWILL_FAILED
-                            : how == LOST                 ? TWILL_LOST
-                                                          : TWILL_CANCELLED;
+                            : how == FAILED ? TWILL_FAILED
+                            : how == LOST   ? TWILL_LOST
+                                            : TWILL_CANCELLED;
         if (run->statuses && said != TWILL_CANCELLED)
             assert(c->statuses[i] == said);
         else if (run->statuses)
