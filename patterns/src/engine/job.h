@@ -108,10 +108,10 @@ typedef struct twill__job {
     uint32_t flags;
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
-    _Atomic size_t stop_at; /* the last item that the lowest twill_task_stop lets through */
-    _Atomic uint32_t stop;                      /* the status that ends it all, 0: none */
-    _Atomic uint64_t bits[3];                   /* one line for all that a newcomer must know */
-    _Atomic uint32_t degraded;                  /* a helper's worker_start failed */
+    _Atomic size_t stop_at;    /* the last item that the lowest twill_task_stop lets through */
+    _Atomic uint32_t stop;     /* the status that ends it all, 0: none */
+    _Atomic uint64_t bits[3];  /* one line for all that a newcomer must know */
+    _Atomic uint32_t degraded; /* a helper's worker_start failed */
     _Atomic size_t failures;
     twill_item_error earliest; /* in time: written by whoever made `failures` 1 */
     _Atomic uint32_t errors_lock;
@@ -499,8 +499,8 @@ static inline void twill__job_stop_at(const twill_task *task, size_t last)
 static inline void twill__job_stop(const twill_task *task)
 {
     if (task->index != SIZE_MAX)
-        twill__job_stop_at(task, twill__last_with((const twill__job *)task->private_, task->worker,
-                                                  task->index));
+        twill__job_stop_at(
+            task, twill__last_with((const twill__job *)task->private_, task->worker, task->index));
 }
 
 static inline void twill__job_skip(const twill_task *task)

@@ -238,7 +238,7 @@ static void sort(call *c)
 {
     int data[WIDE * 10];
     size_t words = (size_t)(1 + choose(2)) * (one_in(3) ? 5 : 1);
-    bool seen[WIDE] = {false}, sorted;
+    bool seen[WIDE] = {false}, sorted, ended;
     for (int i = 0; i < c->n; i++)
         data[(size_t)i * words] = i * 37 % 11 * 256;
     for (int i = 0; i < c->n && words > 1; i++)
@@ -246,7 +246,8 @@ static void sort(call *c)
     c->options.schedule = TWILL_SCHEDULE_AUTO;
     c->options.chunk = 0, c->options.cost_of = NULL;
     c->status = twill_parallel_sort(data, (size_t)c->n, words * sizeof(int), compare, &c->options);
-    for (int i = 0; i < c->n && words > 1; i++) {
+    ended = ends && atomic_load(&odd_ends); /* then some may be lost */
+    for (int i = 0; i < c->n && words > 1 && !ended; i++) {
         int was = data[(size_t)i * words + 1];
         assert(was >= 0 && was < c->n && !seen[was]);
         seen[was] = true;
