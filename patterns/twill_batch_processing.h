@@ -3288,10 +3288,10 @@ typedef struct twill__job {
     uint32_t flags;
     /* shared while it runs */
     _Alignas(TWILL__LINE) _Atomic size_t limit; /* items from here on need not run */
-    _Atomic size_t stop_at;                     /* the lowest twill_task_stop */
-    _Atomic uint32_t stop;                      /* the status that ends it all, 0: none */
-    _Atomic uint64_t bits[3];                   /* one line for all that a newcomer must know */
-    _Atomic uint32_t degraded;                  /* a helper's worker_start failed */
+    _Atomic size_t stop_at;    /* the last item that the lowest twill_task_stop lets through */
+    _Atomic uint32_t stop;     /* the status that ends it all, 0: none */
+    _Atomic uint64_t bits[3];  /* one line for all that a newcomer must know */
+    _Atomic uint32_t degraded; /* a helper's worker_start failed */
     _Atomic size_t failures;
     twill_item_error earliest; /* in time: written by whoever made `failures` 1 */
     _Atomic uint32_t errors_lock;
@@ -3655,16 +3655,32 @@ static inline bool twill__job_cancelled(const twill_task *task)
                atomic_load_explicit(&job->limit, memory_order_relaxed);
 }
 
-static inline void twill__job_stop(const twill_task *task)
+/* The last item of the callback that runs for `index`: a stop takes effect behind it. */
+static inline size_t twill__last_with(const twill__job *job, unsigned worker, size_t index)
+{
+    size_t place = twill__place_of(job, index), begin = job->first + place * job->unit;
+    if (job->whole)
+        return job->slot[worker].end - 1;
+    if (job->starts)
+        return job->starts[place + 1] - 1;
+    return job->unit < SIZE_MAX - begin ? begin + (job->unit - 1) : SIZE_MAX - 1;
+}
+
+static inline void twill__job_stop_at(const twill_task *task, size_t last)
 {
     twill__job *job = (twill__job *)task->private_;
-    if (task->index == SIZE_MAX)
-        return;
     TWILL_ASSERT(task->worker < job->np); /* here and below: see twill__task_init */
     job->slot[task->worker].said |= TWILL__SAID_STOP;
-    twill__lower(&job->stop_at, task->index);
+    twill__lower(&job->stop_at, last);
     twill__lower(&job->limit, twill__place_of(job, task->index));
     twill__fire_from(job, twill__place_of(job, task->index) + 1);
+}
+
+static inline void twill__job_stop(const twill_task *task)
+{
+    if (task->index != SIZE_MAX)
+        twill__job_stop_at(
+            task, twill__last_with((const twill__job *)task->private_, task->worker, task->index));
 }
 
 static inline void twill__job_skip(const twill_task *task)
@@ -4392,12 +4408,13 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
-    size_t begin = atomic_load(&me->begin), item = task->index, at = twill__place_of(job, item);
+    size_t begin = atomic_load(&me->begin), item = task->index, at;
     me->said = 0;
     if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
         me->refused = true; /* it ended inside a hook, or in another call's callback */
         return;
     }
+    at = twill__place_of(job, item);
     me->inside = false;
     if (me->from != SIZE_MAX)
         twill__loop_end(me, item);
@@ -4915,7 +4932,7 @@ typedef struct twill__call_record { /* what a call needs besides the job */
     twill__helper *helper;
     unsigned want; /* helpers that would be welcome */
     bool has_own, eager, opened, guarded;
-    bool start_failed;
+    bool start_failed, lost; /* the caller's worker_start; its thread has ended outside an item */
     int start_code;
     size_t total;
     size_t at, chunk0, kept; /* plan's, until the pass has taken them */
@@ -5367,9 +5384,9 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
     else if (report->first_error.index > stop_at && stop != TWILL_FAILED)
         /* the serial loop never got there */
         memset(&report->first_error, 0, sizeof report->first_error);
-    if (call->start_failed) {
+    if (call->start_failed || (call->lost && !report->first_error.status)) {
         report->first_error.index = SIZE_MAX;
-        report->first_error.status = TWILL_FAILED;
+        report->first_error.status = call->start_failed ? TWILL_FAILED : TWILL_LOST;
         report->first_error.code = call->start_code;
     }
     if (report->first_error.status)
@@ -5429,12 +5446,13 @@ static inline twill_status twill__close_call(twill__call_record *call)
     return report.status;
 }
 
-/* A callback ends the calling thread: its item is LOST, the helpers are waited for, hooks and
-   report are as ever. */
+/* A callback ends the calling thread: its item, or the call, is LOST; the helpers are waited for,
+   hooks and report are as ever. */
 static inline void twill__caller_ended(void *call_)
 {
     twill__call_record *call = (twill__call_record *)call_;
     twill__thread_ended(&call->job, 0, &call->task);
+    call->lost = call->job.slot[0].refused && !call->job.crew;
     twill__thread()->job = call->job.outer;
     if (call->opened)
         twill__meet(&call->job, &call->task, false);
@@ -5536,7 +5554,7 @@ static inline void twill__init_job(twill__call_record *call, const twill_run *ru
     atomic_init(&job->errors_lock, 0);
     atomic_init(&job->next, 0);
     twill__slot_init(job, 0);
-    call->has_own = call->opened = call->start_failed = call->guarded = false;
+    call->has_own = call->opened = call->start_failed = call->lost = call->guarded = false;
     call->scratch = NULL;
     call->start_code = 0;
     call->eager = run->workers != 0;
