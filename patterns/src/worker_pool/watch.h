@@ -93,7 +93,7 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
     for (twill__everyone *each = twill__each_next(pool, worker); each; each = each->next)
         each->left--;
     twill__pool_threads(pool);
-    if (pool->live < pool->least)
+    if (pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
 }
 

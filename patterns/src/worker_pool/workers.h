@@ -715,7 +715,7 @@ static inline void twill__worker_ended(void *worker_)
     }
     twill__worker_left(pool, &turn, worker);
     if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
-        pool->live < pool->least)
+        pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
     twill__turn_end(pool, &turn);
 }
