@@ -42182,7 +42182,7 @@ static inline void twill__worker_ended(void *worker_)
     }
     twill__worker_left(pool, &turn, worker);
     if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
-        pool->live < pool->least)
+        pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
     twill__turn_end(pool, &turn);
 }
@@ -43122,7 +43122,7 @@ static inline void twill__worker_give_up(twill__pool *pool, twill__worker *worke
     for (twill__everyone *each = twill__each_next(pool, worker); each; each = each->next)
         each->left--;
     twill__pool_threads(pool);
-    if (pool->live < pool->least)
+    if (pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
 }
 
