@@ -1,7 +1,7 @@
-/* Any reduce, filter, find, scan or sort, with any schedule, policy, hooks, threads or pool, also inside
-   a callback of another one. What callbacks do is drawn, too: fail, stop, give up, wait, end their
-   thread. The result is the serial loop's, bit for bit where that is promised, and is written only
-   by a call that answers TWILL_OK; each item is looked at once, each accumulator disposed of once. */
+/* Any reduce, filter, find, scan or sort, with any schedule, policy, hooks, threads or pool, with
+   filters inside. What callbacks do is drawn, too: fail, stop, give up, wait, end their thread. The
+   result is the serial loop's, and is written only by a call that answers TWILL_OK; each item is
+   looked at once, each accumulator disposed of once. */
 /* EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #define MOST 40
 #include "parallel_any.h"

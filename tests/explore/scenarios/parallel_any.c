@@ -1,7 +1,7 @@
-/* Any loop: map, for, range, tiles, invoke or a typed map, with any schedule, policy, hooks, threads
-   or pool, also inside a callback of another one. What each item does is drawn, too. Each item runs
-   at most once, and all that the manual says must run has run; the error is that of the serial loop,
-   the report adds up, the hooks are called as promised, and nothing runs after the return. */
+/* Any loop: map, for, range, tiles or invoke, with any schedule, policy, hooks, threads or pool,
+   also inside a callback of another one. What each item does is drawn, too. Each item runs at most
+   once, and all that the manual says must run has run; the error is that of the serial loop, the
+   report adds up, the hooks are called as promised, and nothing runs after the return. */
 /* EXPLORE-FLAGS: -DTWILL__SPIN=0 -DTWILL__TICKS=0 */
 #include "parallel_any.h"
 
@@ -82,7 +82,6 @@ static void run_it(call *c)
 
 static void any_call(call *c, int depth)
 {
-    bool was = here;
     c->form = choose(FORMS);
     c->depth = depth;
     c->checked = true;
@@ -99,7 +98,6 @@ static void any_call(call *c, int depth)
     draw_items(c);
     run_it(c);
     c->over = true;
-    here = was;
     assert(c->status == c->report.status);
     check_call(c, false);
     atomic_store(&c->returned, true);

@@ -1,5 +1,5 @@
-/* parallel_any.h: what parallel_any and algorithms_any share: a call drawn at random, what its items
-   do, its books, and what they and the report must say. Compile with -DTWILL__SPIN=0
+/* parallel_any.h: what parallel_any and algorithms_any share: a call drawn at random, what its
+   items do, its books, and what they and the report must say. Compile with -DTWILL__SPIN=0
    -DTWILL__TICKS=0. */
 #ifndef PARALLEL_ANY_H
 #define PARALLEL_ANY_H
@@ -83,7 +83,7 @@ static twill_cancel token;
 static twill_pool *pool;
 static bool ends;           /* threads may end */
 static atomic_int odd_ends; /* callbacks that are no item's have failed, or ended their thread */
-static _Thread_local bool stays, here;
+static _Thread_local bool stays;
 
 static void any_call(call *c, int depth);
 

@@ -1,8 +1,8 @@
-/* A holds one of two and wants another, for ever. In front of him is B, who wants both at once and has
-   the other in hand, at once or when C gives it back: A is told, gives back, and B goes on. Or there
-   are two who hold one each and want another of three, and the pool shrinks to two: one is told. Or
-   one of them wants two more, and may overtake (barging) the other one, to whom C has given a third:
-   that one goes on. Nobody is told while somebody else can still give one back. */
+/* A holds one of two and wants another, for ever. In front of him is B, who wants both at once and
+   has the other in hand, at once or when C gives it back: A is told, gives back, and B goes on. Or
+   two hold one each and want another of three, and the pool shrinks to two: one is told. Or one of
+   them wants two more, and may overtake (barging) the other, to whom C has given a third: that one
+   goes on. Nobody is told while somebody else can still give one back. */
 #include "explore.h"
 #include "resource_common.h"
 

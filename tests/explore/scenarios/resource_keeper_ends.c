@@ -1,6 +1,7 @@
-/* A callback ends the thread that maintains the pool, once or twice: another one goes on, and fills
-   the pool; destroyed at any moment, all of them are joined. Likewise `destroy` ends the thread that
-   closes the pool, with others idle: who drains ends these, and does not wait for ever. */
+/* A callback ends the thread that maintains the pool, once or twice: another one goes on, and
+   fills the pool; destroyed at any moment, all of them are joined. Likewise `destroy` ends the
+   thread that closes the pool, with others idle: who drains ends these, and does not wait for
+   ever. */
 #include "explore.h"
 #include "resource_common.h"
 
