@@ -33,6 +33,7 @@ OWN_CODE      = ^.define (TWILL_[^I]|thrd_|pthread_)|"virtual_time.h"|== twill__
 INSIDE       := $(shell grep -LE '$(OWN_CODE)' $$(grep -lE '^.define TWILL_IMPLEMENTATION|^.include .*/demo/' $(TEST_SOURCES)))
 SHARED        = $(if $(filter $<,$(SHARING) $(INSIDE)),-DHARNESS_SHARED) \
                 $(if $(filter $<,$(INSIDE)),-I$(BUILD)/inside -include tests/faults.h)
+INSIDE_HEADERS := $(HEADERS:patterns/%=$(BUILD)/inside/%)
 CHECKS       := $(wildcard tests/*/check.sh)
 
 # In a folder of examples, a file with main() is a program and is linked with the other files beside it.
@@ -102,7 +103,7 @@ $(BUILD)/inside/%.h: patterns/%.h tests/inside.awk
 	@mkdir -p $(@D)
 	@awk -f tests/inside.awk $< > $@.part && mv $@.part $@
 
-$(INSIDE:%.c=$(BUILD)/%.o): | $(HEADERS:patterns/%=$(BUILD)/inside/%)
+$(INSIDE:%.c=$(BUILD)/%.o): | $(INSIDE_HEADERS)
 
 $(patsubst %.c,$(BUILD)/%,$(SHARING) $(INSIDE)): $(BUILD)/tests/twill.o
 $(TESTS): %: %.o
@@ -127,7 +128,8 @@ examples: $(EXAMPLES)  ## build the examples (those that miss a package are name
 
 # ---- tests ----
 # T=name: only the tests whose path contains it. ARGS='-r 10': for the test programs. A program that does not
-# build is a failure like any other. Each target adds its counts to the file TOTALS if that is set.
+# build is a failure like any other; without headers none is run, as it would be an old one. Each target adds its
+# counts to the file TOTALS if that is set.
 
 RUN       = CC='$(CC)' BUILD='$(BUILD)' MAKE='$(MAKE)' JOBS='$(JOBS)' FULL='$(FULL)' FLAGS='$(EXTRA) $(TEST_CFLAGS)' \
             sh tests/run.sh '$(BUILD)/logs'
@@ -137,11 +139,13 @@ SANITIZER = -fno-omit-frame-pointer -g
 
 .PHONY: test run-programs asan tsan backends matrix
 test:  ## run the suite [T=name] [ARGS='-r 10'] [FULL=1: with each compiler, examples just as they stand]
+	@$(MAKE) -s headers $(INSIDE_HEADERS)
 	@$(MAKE) -s -k headers $(if $(strip $(call SELECTED,$(CHECKS))),$(BUILD)/tests/twill.o) $(call SELECTED,$(TESTS)) || true
 	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(CHECKS) $(TESTS))
 
 # The test programs alone, as the variants below run them.
 run-programs:
+	@$(MAKE) -s headers $(INSIDE_HEADERS)
 	@$(MAKE) -s -k headers $(call SELECTED,$(TESTS)) || true
 	@TEST_ARGS='$(ARGS)' $(RUN) $(call SELECTED,$(TESTS))
 
