@@ -2152,7 +2152,7 @@ ERRORS              report.end says why it stopped, report.code is what the last
     TWILL_CANCELLED CANCELLED: the token fired. It is asked before the code: a cancelled call is
                     never retried as a failure
     TWILL_INVALID   REFUSED: an option, or NULL where something is needed. Nothing was called
-    TWILL_LOST      LEFT: the loop ended before any call had a result, or fn ended its thread
+    TWILL_LOST      LEFT: the loop ended, or fn ended its thread, before any call had a result
     But for INVALID, and a token or deadline that was over before the first call, fn has run at
     least once. The first call is never delayed. After the last one there is no pause.
 
