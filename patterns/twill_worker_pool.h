@@ -9839,6 +9839,7 @@ static inline twill_status twill__order_run(twill__order *order, twill__turn *tu
         return twill__order_refuse(order, turn, TWILL_NO_MEMORY);
     twill__order_number(order);
     twill__order_announce(order, turn);
+    twill__pool_room(pool, turn); /* kept while it was announced, and not needed */
     if (pool->sealed || (by && by <= twill__clock_now())) {
         twill__order_drop(order, turn, pool->sealed ? TWILL_CANCELLED : TWILL_TIMEOUT);
         return TWILL_OK;
