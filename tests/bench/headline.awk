@@ -18,7 +18,7 @@ file == 1 && /^[^#]/ {
 }
 /^\| [a-z]/ && $2 != "contender" {
     median[here, $2] = $4
-    if ($2 !~ /^(twill|serial)/ && $2 != "new-threads" && $2 != "two-exchanges")
+    if ($2 !~ /^(twill|serial|new-threads|two-|least-)/) # the last two: the least that is possible
         if (!(here in best) || value($4) < value(median[here, best[here]]))
             best[here] = $2
 }
