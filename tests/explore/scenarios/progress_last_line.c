@@ -1,7 +1,8 @@
 /* The last line of a bar is not written twice, whoever else writes between the frame that shows it and the
    moment at which the bar is known to have ended; and totals that two threads raise add up. A renderer
    that is left behind frees the screen after main.
-   EXPLORE: --no-leaks */
+   It reads the cells of three bars in a row.
+   EXPLORE: --no-leaks --polling */
 #undef NDEBUG
 #include <assert.h>
 #include <string.h>
