@@ -157,7 +157,8 @@ static void count_step(void)
     t->steps++;
     if (++t->idle_steps > POLLS && x.no_polling)
         fail("T%d polls: it looks again and again, and does not sleep", x.current);
-    if (++t->steps_in_row > UNFAIR_STEPS) {
+    /* not always at the same place of a loop, where it holds the lock that they want, say */
+    if (++t->steps_in_row > UNFAIR_STEPS + (int)(t->steps % 31)) {
         t->steps_in_row = 0;
         t->polite_to = other_runnable();
         x.polite = true;

@@ -224,9 +224,10 @@ static int cond_wait(const void *c, const void *m, family f, patience p, const v
         fail("%s by T%d, which does not hold the mutex", wait_of(f), x.current);
     trace("cond-wait", c, 0, 0, NO_ORDER, false, pc);
     let_go(wait_of(f), m, f);
-    if (fault(12))
+    if (fault(12)) {
+        self()->idle_steps = 0; /* it would have slept: that is no polling */
         trace("cond-spurious", c, 0, 0, NO_ORDER, false, pc);
-    else if (p.timed && passed(&p))
+    } else if (p.timed && passed(&p))
         late = true;
     else
         late = block(wait_of(f), c, p.timed ? p.deadline : 0, p.wall_clock);
@@ -531,6 +532,7 @@ static long futex_wait(uint32_t *word, uint32_t value, const struct timespec *li
     }
     if (fault(12)) {
         bool interrupted = choose(2);
+        self()->idle_steps = 0; /* as above */
         trace(interrupted ? "futex-EINTR" : "futex-spurious", word, 0, is, NO_ORDER, false, pc);
         return interrupted ? error(EINTR) : 0;
     }
