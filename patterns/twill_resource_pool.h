@@ -5706,6 +5706,12 @@ TWILL__DEFINE size_t twill_resource_pool_evict(twill_resource_pool *pool)
     return ended;
 }
 
+static void twill__resource_old_slots(void *slots)
+{
+    if (slots)
+        TWILL_FREE(slots);
+}
+
 TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max)
 {
     twill__resource_turn turn;
@@ -5748,9 +5754,9 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
             pool->options.min_idle = max;
         twill__resource_settle(pool, &turn);
     }
+    TWILL__GUARD_PUSH(twill__resource_old_slots, old); /* `destroy` may end this thread */
     twill__resource_leave(pool, &turn);
-    if (old)
-        TWILL_FREE(old);
+    TWILL__GUARD_POP(1);
     return twill__resource_answered(generation, status);
 }
 
