@@ -5712,6 +5712,16 @@ static void twill__resource_old_slots(void *slots)
         TWILL_FREE(slots);
 }
 
+/* `destroy` may end this thread; noinline: the caller's locals must not stand in the frame of a
+   guard */
+static __attribute__((noinline)) void
+twill__resource_leave_behind(twill_resource_pool *pool, twill__resource_turn *turn, void *slots)
+{
+    TWILL__GUARD_PUSH(twill__resource_old_slots, slots);
+    twill__resource_leave(pool, turn);
+    TWILL__GUARD_POP(1);
+}
+
 TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool, size_t max)
 {
     twill__resource_turn turn;
@@ -5754,9 +5764,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
             pool->options.min_idle = max;
         twill__resource_settle(pool, &turn);
     }
-    TWILL__GUARD_PUSH(twill__resource_old_slots, old); /* `destroy` may end this thread */
-    twill__resource_leave(pool, &turn);
-    TWILL__GUARD_POP(1);
+    twill__resource_leave_behind(pool, &turn, old);
     return twill__resource_answered(generation, status);
 }
 
