@@ -694,18 +694,12 @@ TWILL__DEFINE size_t twill_resource_pool_evict(twill_resource_pool *pool)
     return ended;
 }
 
-static void twill__resource_old_slots(void *slots)
-{
-    if (slots)
-        TWILL_FREE(slots);
-}
-
 /* `destroy` may end this thread; noinline: the caller's locals must not stand in the frame of a
    guard */
 static __attribute__((noinline)) void
 twill__resource_leave_behind(twill_resource_pool *pool, twill__resource_turn *turn, void *slots)
 {
-    TWILL__GUARD_PUSH(twill__resource_old_slots, slots);
+    TWILL__GUARD_PUSH(twill__guard_free, slots);
     twill__resource_leave(pool, turn);
     TWILL__GUARD_POP(1);
 }

@@ -103,18 +103,13 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
     }
 }
 
-static void twill__any_free(void *waits)
-{
-    TWILL_FREE(waits);
-}
-
 /* With allocated `waits`, which go also if a task that it runs ends the thread. */
 static __attribute__((noinline)) void twill__any_await_many(const twill_future *futures, size_t n,
                                                             size_t *which,
                                                             twill__future_wait *waits,
                                                             twill_until until, twill_status *status)
 {
-    TWILL__GUARD_PUSH(twill__any_free, waits);
+    TWILL__GUARD_PUSH(twill__guard_free, waits);
     *status = twill__any_await(futures, n, which, waits, until);
     TWILL__GUARD_POP(1);
 }

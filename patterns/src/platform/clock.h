@@ -4,7 +4,6 @@
 
 #include "platform/system.h"
 
-#ifdef TWILL__PTHREADS
 #if defined __linux__
 #define TWILL__MONOTONIC 1
 #elif defined __APPLE__
@@ -30,7 +29,6 @@ static inline struct timespec twill__timespec(twill_ns at)
     t.tv_nsec = (long)(at % 1000000000);
     return t;
 }
-#endif
 
 /* The instant ns >= 0 after another one, on any axis; TWILL_FOREVER: it will not come. */
 static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)

@@ -164,29 +164,8 @@ static inline uint32_t twill__pid(void)
     return (uint32_t)getpid();
 }
 
-#elif defined __MINGW32__
-#include "platform/signals_windows.h"
 #else
-/* ---- none ---- */
-#define TWILL__SIGNALS      0
-#define TWILL__BELLS        0
-#define TWILL__SIGNAL_COUNT 65
-typedef int twill__signal_mask;
-
-static inline void twill__signals_hold(twill__signal_mask *old)
-{
-    *old = 0;
-}
-
-static inline void twill__signals_restore(const twill__signal_mask *old)
-{
-    (void)old;
-}
-
-static inline uint32_t twill__pid(void)
-{
-    return 1;
-}
+#include "platform/signals_windows.h"
 #endif
 
 /* Async-signal-safe: gives this process an end that its parent sees as death by `number` (a shell

@@ -22,14 +22,10 @@
 #endif
 #endif
 
-/* TWILL__POSIX: all of it. TWILL__PTHREADS: its threads at least; on Windows they are MinGW-w64's,
-   and nothing else of POSIX is used there. */
+/* All have pthreads; on Windows they are MinGW-w64's, and nothing else of POSIX is used there. */
 #if defined __unix__ || defined __APPLE__ || defined __HAIKU__
-#define TWILL__POSIX    1
-#define TWILL__PTHREADS 1
-#elif defined __MINGW32__
-#define TWILL__PTHREADS 1
-#else
+#define TWILL__POSIX 1
+#elif !defined __MINGW32__
 #error "twill: platform/ has no back end for this system"
 #endif
 
@@ -49,10 +45,8 @@
 #define TWILL_NO_FUTEX 1
 #endif
 
-#ifdef TWILL__PTHREADS
 #include <pthread.h>
 #include <sched.h>
-#endif
 #ifdef TWILL__POSIX
 #include <unistd.h>
 #endif

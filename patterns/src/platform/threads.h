@@ -13,9 +13,7 @@ typedef struct twill__thrd {
     unsigned cpu;      /* UINT_MAX: any */
     bool by_pthread;
     _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
-#ifdef TWILL__PTHREADS
     pthread_t pthread;
-#endif
 #ifndef TWILL_USE_PTHREAD
     thrd_t c11;
 #endif
@@ -70,7 +68,6 @@ static inline void twill__thread_body(void *record)
 
 /* ---- start, join ---- */
 
-#ifdef TWILL__PTHREADS
 static void *twill__pthread_main(void *record)
 {
     twill__thread_body(record);
@@ -90,7 +87,6 @@ static inline bool twill__pthread_start(twill__thrd *thread)
     pthread_attr_destroy(&attributes);
     return started;
 }
-#endif
 #ifndef TWILL_USE_PTHREAD
 static int twill__c11_main(void *record)
 {
@@ -117,17 +113,11 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #if defined TWILL_USE_PTHREAD
     thread->by_pthread = true;
     started = twill__pthread_start(thread);
-#elif defined TWILL__PTHREADS
+#else
     thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
     started = thread->by_pthread
                   ? twill__pthread_start(thread)
                   : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
-#else
-    thread->by_pthread = false;
-    if (thread->stack_size)
-        /* relaxed: the thread is not started yet */
-        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
-    started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
 #endif
     errno = saved;
     return started;
@@ -137,13 +127,11 @@ static inline void twill__thread_join(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_join(thread->pthread, NULL);
-#elif defined TWILL__PTHREADS
+#else
     if (thread->by_pthread)
         pthread_join(thread->pthread, NULL);
     else
         thrd_join(thread->c11, NULL);
-#else
-    thrd_join(thread->c11, NULL);
 #endif
 }
 
@@ -152,19 +140,17 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_detach(thread->pthread);
-#elif defined TWILL__PTHREADS
+#else
     if (thread->by_pthread)
         pthread_detach(thread->pthread);
     else
         thrd_detach(thread->c11);
-#else
-    thrd_detach(thread->c11);
 #endif
 }
 
 static inline void twill__yield(void)
 {
-#if defined TWILL__PTHREADS && defined TWILL_USE_PTHREAD
+#ifdef TWILL_USE_PTHREAD
     sched_yield();
 #else
     thrd_yield();
@@ -213,5 +199,12 @@ static inline void twill__prefetch(const void *place)
         guard_fn_(guard_arg_); \
     }
 #endif
+
+/* For a guard: memory that goes in any case. */
+static inline void twill__guard_free(void *memory)
+{
+    if (memory)
+        TWILL_FREE(memory);
+}
 
 #endif
