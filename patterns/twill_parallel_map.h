@@ -768,14 +768,10 @@ TWILL__DECL twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, co
 #endif
 #endif
 
-/* TWILL__POSIX: all of it. TWILL__PTHREADS: its threads at least; on Windows they are MinGW-w64's,
-   and nothing else of POSIX is used there. */
+/* All have pthreads; on Windows they are MinGW-w64's, and nothing else of POSIX is used there. */
 #if defined __unix__ || defined __APPLE__ || defined __HAIKU__
-#define TWILL__POSIX    1
-#define TWILL__PTHREADS 1
-#elif defined __MINGW32__
-#define TWILL__PTHREADS 1
-#else
+#define TWILL__POSIX 1
+#elif !defined __MINGW32__
 #error "twill: platform/ has no back end for this system"
 #endif
 
@@ -795,10 +791,8 @@ TWILL__DECL twill_status twill__parallel_typed(size_t n, twill__typed_fn *fn, co
 #define TWILL_NO_FUTEX 1
 #endif
 
-#ifdef TWILL__PTHREADS
 #include <pthread.h>
 #include <sched.h>
-#endif
 #ifdef TWILL__POSIX
 #include <unistd.h>
 #endif
@@ -875,7 +869,6 @@ extern long syscall(long, ...);
 #ifndef TWILL__PLATFORM_CLOCK_H
 #define TWILL__PLATFORM_CLOCK_H
 
-#ifdef TWILL__PTHREADS
 #if defined __linux__
 #define TWILL__MONOTONIC 1
 #elif defined __APPLE__
@@ -901,7 +894,6 @@ static inline struct timespec twill__timespec(twill_ns at)
     t.tv_nsec = (long)(at % 1000000000);
     return t;
 }
-#endif
 
 /* The instant ns >= 0 after another one, on any axis; TWILL_FOREVER: it will not come. */
 static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
@@ -1503,9 +1495,7 @@ typedef struct twill__thrd {
     unsigned cpu;      /* UINT_MAX: any */
     bool by_pthread;
     _Atomic uint32_t flags; /* TWILL_REPORT_NO_..., set by the thread before it calls fn */
-#ifdef TWILL__PTHREADS
     pthread_t pthread;
-#endif
 #ifndef TWILL_USE_PTHREAD
     thrd_t c11;
 #endif
@@ -1560,7 +1550,6 @@ static inline void twill__thread_body(void *record)
 
 /* ---- start, join ---- */
 
-#ifdef TWILL__PTHREADS
 static void *twill__pthread_main(void *record)
 {
     twill__thread_body(record);
@@ -1580,7 +1569,6 @@ static inline bool twill__pthread_start(twill__thrd *thread)
     pthread_attr_destroy(&attributes);
     return started;
 }
-#endif
 #ifndef TWILL_USE_PTHREAD
 static int twill__c11_main(void *record)
 {
@@ -1607,17 +1595,11 @@ static inline bool twill__thread_start(twill__thrd *thread)
 #if defined TWILL_USE_PTHREAD
     thread->by_pthread = true;
     started = twill__pthread_start(thread);
-#elif defined TWILL__PTHREADS
+#else
     thread->by_pthread = thread->stack_size != 0; /* C11 cannot ask for a stack size */
     started = thread->by_pthread
                   ? twill__pthread_start(thread)
                   : thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
-#else
-    thread->by_pthread = false;
-    if (thread->stack_size)
-        /* relaxed: the thread is not started yet */
-        atomic_fetch_or_explicit(&thread->flags, TWILL_REPORT_NO_STACK_SIZE, memory_order_relaxed);
-    started = thrd_create(&thread->c11, twill__c11_main, thread) == thrd_success;
 #endif
     errno = saved;
     return started;
@@ -1627,13 +1609,11 @@ static inline void twill__thread_join(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_join(thread->pthread, NULL);
-#elif defined TWILL__PTHREADS
+#else
     if (thread->by_pthread)
         pthread_join(thread->pthread, NULL);
     else
         thrd_join(thread->c11, NULL);
-#else
-    thrd_join(thread->c11, NULL);
 #endif
 }
 
@@ -1642,19 +1622,17 @@ static inline void twill__thread_let_go(twill__thrd *thread)
 {
 #if defined TWILL_USE_PTHREAD
     pthread_detach(thread->pthread);
-#elif defined TWILL__PTHREADS
+#else
     if (thread->by_pthread)
         pthread_detach(thread->pthread);
     else
         thrd_detach(thread->c11);
-#else
-    thrd_detach(thread->c11);
 #endif
 }
 
 static inline void twill__yield(void)
 {
-#if defined TWILL__PTHREADS && defined TWILL_USE_PTHREAD
+#ifdef TWILL_USE_PTHREAD
     sched_yield();
 #else
     thrd_yield();
@@ -1703,6 +1681,13 @@ static inline void twill__prefetch(const void *place)
         guard_fn_(guard_arg_); \
     }
 #endif
+
+/* For a guard: memory that goes in any case. */
+static inline void twill__guard_free(void *memory)
+{
+    if (memory)
+        TWILL_FREE(memory);
+}
 
 #endif
 
