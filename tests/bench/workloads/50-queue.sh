@@ -15,21 +15,21 @@ for shape in '1 1 1024' '2 2 1024' '4 4 1024' '1 1 5' '2 2 5' '4 4 5'; do
     1\ 1\ 1024)
         contender row least-lock "$bin/queue_floor $shape 400000"
         contender row least-lock-by-store "$bin/queue_floor $shape 400000 1 store"
-        goal "queue, room for $3" twill-queue median '1.0 x best'
+        goal "queue, $1+$2 threads, room for $3" twill-queue median '1.0 x best'
         ;;
-    2\ 2\ 1024) goal "queue, room for $3" twill-queue median '0.85 x best' ;;
-    4\ 4\ 1024) goal "queue, room for $3" twill-queue median '0.8 x best' ;;
+    2\ 2\ 1024) goal "queue, $1+$2 threads, room for $3" twill-queue median '0.85 x best' ;;
+    4\ 4\ 1024) goal "queue, $1+$2 threads, room for $3" twill-queue median '0.8 x best' ;;
     esac
     case $3 in
     1024)
-        goal "queue, room for $3" twill-queue median '0.35 x go-channel'
-        goal "queue, room for $3" twill-queue median '0.12 x mutex-2-conditions'
-        goal 'the lock engine' twill-lock median '2 x twill-queue'
-        goal 'batches of 16' twill-batch-16 median '0.35 x twill-queue'
+        goal "queue, $1+$2 threads, room for $3" twill-queue median '0.35 x go-channel'
+        goal "queue, $1+$2 threads, room for $3" twill-queue median '0.12 x mutex-2-conditions'
+        goal "the lock engine, $1+$2 threads" twill-lock median '2 x twill-queue'
+        goal "batches of 16, $1+$2 threads" twill-batch-16 median '0.35 x twill-queue'
         ;;
     *)
-        goal "queue, room for $3" twill-queue median '1.05 x best'
-        goal "queue, room for $3" twill-queue median '0.7 x go-channel'
+        goal "queue, $1+$2 threads, room for $3" twill-queue median '1.05 x best'
+        goal "queue, $1+$2 threads, room for $3" twill-queue median '0.7 x go-channel'
         ;;
     esac
 done
