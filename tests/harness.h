@@ -59,6 +59,10 @@ extern int kill(pid_t pid, int sig);
 #if !defined(SIGKILL)
 #define SIGKILL 9
 #endif
+#if !defined(SIGHUP)
+#define SIGHUP  1
+#define SIGQUIT 3
+#endif
 #else
 #define HARNESS_FORKS 0
 #endif
@@ -103,6 +107,11 @@ static inline uint64_t test_random(void);
 
 /* A number below `limit`, which is > 0. */
 static inline uint64_t test_random_below(uint64_t limit);
+
+/* How long this machine takes for something has no bound, so a test that must be done with it within
+   some time tries with `ns`, twice that, and so on: `attempt` returns false, and has checked nothing
+   that hangs on it, if this time was too short. False if 16 s were. */
+static inline bool test_in_time(int64_t ns, bool (*attempt)(int64_t ns));
 
 /* ---- state ---- */
 
@@ -300,6 +309,16 @@ static inline uint64_t test_random(void)
 static inline uint64_t test_random_below(uint64_t limit)
 {
     return test_random() % limit;
+}
+
+static inline bool test_in_time(int64_t ns, bool (*attempt)(int64_t ns))
+{
+    while (!attempt(ns)) {
+        if (ns >= INT64_C(16000000000))
+            return false;
+        ns *= 2;
+    }
+    return true;
 }
 
 /* ---- faults ---- */
@@ -669,6 +688,9 @@ static inline void harness_supervise(struct harness_counts *counts)
             return;
         }
         if (watch.child == 0) {
+            /* as they are in the foreground: `nohup` and `cmd &` leave some ignored */
+            for (int i = 0; i < 3; i++)
+                signal((int[]){SIGINT, SIGHUP, SIGQUIT}[i], SIG_DFL);
             close(ends[0]);
             harness_pipe = ends[1];
             harness_run_all(first, counts);
