@@ -201,7 +201,8 @@ TEST(bad_input)
              TWILL_TOO_BIG);
     CHECK_EQ(twill_fan_out_fan_in(numbers, 4, 10, process, SIZE_MAX / 2, aggregate, NULL),
              TWILL_TOO_BIG);
-    CHECK_EQ(twill_fan_out_fan_in(numbers, 4, 10, process, SIZE_MAX / 16, aggregate, NULL),
+    CHECK_EQ(twill_fan_out_fan_in(numbers, 4, 10, process, SIZE_MAX / 16, aggregate,
+                                  OPTIONS(.run.workers = 8)),
              TWILL_TOO_BIG);
     CHECK_EQ(CALL(.goal = TWILL_FAN_QUORUM), TWILL_INVALID);
     CHECK_EQ(CALL(.goal = TWILL_FAN_QUORUM, .quorum = 11), TWILL_INVALID);

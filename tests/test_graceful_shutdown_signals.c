@@ -410,12 +410,14 @@ static int hook_counts(const twill_task *task)
     return 0;
 }
 
+static twill_ns hang_total;
+
 static void hang_in_an_action(void)
 {
     static atomic_int hangs, hooks;
     twill_signal_action action = {SIGHUP, action_hangs, &hangs};
-    twill_shutdown *s = make(
-        &(twill_shutdown_options){.actions = &action, .action_count = 1, .total = TWILL_MS(400)});
+    twill_shutdown *s =
+        make(&(twill_shutdown_options){.actions = &action, .action_count = 1, .total = hang_total});
     twill_shutdown_report report;
     CHECK_EQ(twill_shutdown_add(s, "", hook_counts, &hooks, 0), TWILL_OK);
     raise(SIGHUP);
@@ -425,13 +427,20 @@ static void hang_in_an_action(void)
     CHECK_EQ(twill_sleep(twill_within_or_cancelled(TWILL_SEC(20), twill_shutdown_cancel_token(s))),
              TWILL_CANCELLED); /* the watcher runs no user code */
     CHECK_EQ(twill_shutdown_finish(s, &report), TWILL_TIMEOUT);
-    CHECK_EQ(atomic_load(&hooks), 1);
-    twill_shutdown_exit(s, 12);
+    twill_shutdown_exit(s, atomic_load(&hooks) ? 12 : 14);
+}
+
+static bool the_hook_runs_all_the_same(twill_ns total)
+{
+    hang_total = total;
+    int how = run(hang_in_an_action);
+    CHECK(how == 12 || how == 14);
+    return how == 12;
 }
 
 TEST(a_hung_action_holds_up_nothing)
 {
-    CHECK_EQ(run(hang_in_an_action), 12);
+    CHECK(test_in_time(TWILL_MS(200), the_hook_runs_all_the_same));
 }
 
 /* ---- the second press ---- */

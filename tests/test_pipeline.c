@@ -1485,9 +1485,11 @@ static int busy_for(const void *in, void *out, const twill_task *task)
     return 0;
 }
 
-TEST(the_bottleneck_is_named)
+/* The slow stage is the one named, unless the machine stood still in a quick one for longer. */
+static bool the_slow_one_is_named(twill_ns slow)
 {
-    twill_ns quick = TWILL_US(2), slow = TWILL_US(300);
+    twill_ns quick = TWILL_US(2);
+    bool in_time = true;
     for (size_t k = 0; k < 3; k++) {
         tally t;
         twill_pipeline_report r;
@@ -1502,12 +1504,21 @@ TEST(the_bottleneck_is_named)
         twill_pipeline_options o = with(&t, &r);
         o.stage_stats = s;
         CHECK_EQ(twill_pipeline_run(numbers, sizeof(int), stages, 3, &o), TWILL_OK);
-        CHECK_EQ(r.bottleneck, k);
+        if (r.bottleneck != k) {
+            CHECK(r.bottleneck < 3 && s[r.bottleneck].busy >= s[k].busy);
+            in_time = false;
+        }
         CHECK(s[k].busy >= 60 * slow * 9 / 10);
         CHECK(s[k].longest >= slow * 9 / 10);
         CHECK(r.run.wall >= 60 * slow);
         CHECK(r.run.busy >= s[k].busy);
     }
+    return in_time;
+}
+
+TEST(the_bottleneck_is_named)
+{
+    CHECK(test_in_time(TWILL_US(300), the_slow_one_is_named));
 }
 
 HARNESS_MAIN

@@ -1913,7 +1913,7 @@ static void background_job(const char *name, const int *ready, const int *go)
     while (tcgetpgrp(fd) != getpgrp())
         twill_sleep(twill_within(TWILL_MS(1)));
     twill_progress_add(bar, 5);
-    twill_sleep(twill_within(TWILL_MS(20)));
+    CHECK_EQ(read(go[0], &byte, 1), 1); /* until it was drawn */
     twill_progress_destroy(bar);
     _exit(atomic_load(&harness_failures) != 0);
 }
@@ -1950,6 +1950,7 @@ static void session_leader(const char *name, int in, const int *ready, const int
     signal(SIGTTOU, SIG_IGN);
     tcsetpgrp(fd, job);
     CHECK(poll(&some, 1, 20000) > 0); /* in front again: it draws */
+    CHECK_EQ(write(go[1], "g", 1), 1);
     while (waitpid(job, &status, WUNTRACED) == -1 && errno == EINTR)
         continue;
     CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 0);

@@ -796,13 +796,14 @@ TEST(cancelled_between_steps)
 /* ---- bounds ---- */
 
 /* R62: calls of a task that does not end, cap 4: four threads, the rest is told BUSY at once. */
-TEST(stragglers_are_bounded)
+static bool four_stragglers(twill_ns limit)
 {
     atomic_int gate = 0;
     int value = 77;
     unsigned busy = 0;
+    unsigned long threads = faults_threads();
     twill_timeout *timeout =
-        timeout_of((twill_timeout_options){.timeout = TWILL_MS(1),
+        timeout_of((twill_timeout_options){.timeout = limit,
                                            .max_abandoned = 4,
                                            .idle_threads = 1,
                                            .fallback_value = &value,
@@ -814,15 +815,21 @@ TEST(stragglers_are_bounded)
         busy += status == TWILL_BUSY;
         CHECK(status != TWILL_BUSY || !report.abandoned);
     }
-    CHECK(busy >= 96 - 10); /* a deadline may pass before the start */
-    CHECK_EQ(stats_of(timeout).abandoned, 4);
-    CHECK_EQ(stats_of(timeout).abandoned_peak, 4);
+    bool in_time = busy >= 96 - 10; /* a deadline may pass before the start */
+    CHECK(in_time ? stats_of(timeout).abandoned == 4 : stats_of(timeout).abandoned <= 4);
+    CHECK(in_time ? stats_of(timeout).abandoned_peak == 4 : stats_of(timeout).abandoned_peak <= 4);
     CHECK_EQ(stats_of(timeout).refused, busy);
-    CHECK_EQ(faults_threads(), 4);
+    CHECK(faults_threads() - threads <= 4 && (!in_time || faults_threads() - threads == 4));
     gate = 1;
     CHECK_EQ(twill_timeout_drain(timeout, for_ever, NULL), TWILL_OK);
     CHECK(call(timeout, (ticket){.value = 2}) != TWILL_BUSY);
     finish(timeout);
+    return in_time;
+}
+
+TEST(stragglers_are_bounded)
+{
+    CHECK(test_in_time(TWILL_MS(1), four_stragglers));
 }
 
 TEST(max_running_bounds_every_mode)
@@ -1251,13 +1258,14 @@ static void drain_until(actor *me)
 
 /* ---- the same of the one-call form, and not only for the newest ---- */
 
-static atomic_bool straggler_goes;
+static atomic_bool straggler_goes, straggler_began;
 
 static int straggles(const void *in, void *out, const twill_task *task)
 {
     twill_ns end = twill_now() + TWILL_SEC(30);
 
     (void)in, (void)out, (void)task;
+    atomic_store(&straggler_began, true);
     while (!atomic_load(&straggler_goes) && twill_now() < end)
         (void)twill_sleep(twill_within(TWILL_US(200)));
     return 0;
@@ -1266,8 +1274,8 @@ static int straggles(const void *in, void *out, const twill_task *task)
 static int drains_behind_another(const void *in, void *out, const twill_task *task)
 {
     (void)in, (void)out, (void)task;
-    CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, straggles, TWILL_MS(1), NULL),
-             TWILL_TIMEOUT);
+    for (twill_ns limit = TWILL_MS(1); !atomic_load(&straggler_began); limit *= 2)
+        CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, straggles, limit, NULL), TWILL_TIMEOUT);
     CHECK_EQ(twill_timeout_drain(NULL, twill_within(TWILL_MS(20)), NULL), TWILL_DEADLOCK);
     return 0;
 }
@@ -1275,6 +1283,7 @@ static int drains_behind_another(const void *in, void *out, const twill_task *ta
 TEST(an_older_straggler_cannot_drain_itself_either)
 {
     atomic_store(&straggler_goes, false);
+    atomic_store(&straggler_began, false);
     CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, drains_behind_another, TWILL_SEC(30), NULL),
              TWILL_OK);
     atomic_store(&straggler_goes, true);
