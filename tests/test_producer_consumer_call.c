@@ -619,7 +619,7 @@ TEST(a_select_consumes_where_nobody_else_does)
         CHECK_EQ(twill_produce_consume(
                      sizeof(int), produce_by_select, consume,
                      &OPTIONS(.run.workers = 2, .run.context = &p, .run.report = &report,
-                              .run.until = twill_within(TWILL_SEC(5)), .queue.capacity = 2)),
+                              .run.until = twill_within(TWILL_SEC(50)), .queue.capacity = 2)),
                  TWILL_OK);
         faults_fail_thread(0);
         CHECK_EQ(report.done, 300);
