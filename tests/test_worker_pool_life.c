@@ -678,6 +678,40 @@ TEST(a_pool_ends_although_no_worker_can_start_any_more)
     CHECK_EQ(faults_live(), 0);
 }
 
+static int start_later(void **state, const twill_task *task)
+{
+    (void)state, (void)task;
+    return atomic_fetch_add(&starts, 1) == 0;
+}
+
+/* The first worker does not start: another one is tried, though nobody submits any more. */
+TEST(who_waits_gets_a_worker_after_all)
+{
+    for (int form = 0; form < 3; form++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){
+            .run.workers = 1, .run.worker_start = start_later, .lazy = true, .capacity = 1});
+        twill_future futures[2];
+        size_t which = 9;
+
+        clear_counts();
+        for (int i = 0; i < 2; i++) /* the second one waits for room */
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &futures[i], NULL), TWILL_OK);
+        if (form == 0)
+            CHECK_EQ(twill_future_wait(futures[1], NULL, NULL), TWILL_OK);
+        else if (form == 1)
+            CHECK_EQ(twill_future_wait_any(&futures[1], 1, &which, (twill_until){0, NULL}),
+                     TWILL_OK);
+        else
+            CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+        for (int i = 0; i < 2; i++)
+            twill_future_release(futures[i]);
+        CHECK_EQ(atomic_load(&starts), 2);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(atomic_load(&ran), 2);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 TEST(stop_in_two_phases)
 {
     for (int deaf = 0; deaf < 2; deaf++) {

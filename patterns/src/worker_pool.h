@@ -125,7 +125,10 @@
                 asked for 5, and 4 by default. task->worker is below task->workers, which is
                 max_workers + max_abandoned (more after a resize to fewer, as long as one of the old
                 numbers is in use), and is used again after a worker has left. A hook that fails,
-                like a thread, makes a pool smaller: see stats.workers. */
+                like a thread, makes a pool smaller: see stats.workers. A pool that is left without
+                any worker tries every 10 ms to have one, as long as somebody waits for room, for a
+                task or for all of them, or a thread of its own is still there to try; else the next
+                submit does. */
 #include "base/base.h"
 #include "base/future.h"
 

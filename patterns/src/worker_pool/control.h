@@ -308,8 +308,7 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
         status = twill__pool_await(pool, &turn, until, twill__idle_or_bare, NULL);
         if (status != TWILL_OK || !twill__pool_unfinished(pool))
             break;
-        if (!(pool->failed_at && twill__clock_now() - pool->failed_at <= TWILL__GROW_AFTER) &&
-            twill__worker_start(pool))
+        if (twill__worker_retry(pool))
             continue;
         soon.deadline = twill__nearer(until.deadline, twill__clock_now() + TWILL__GROW_AFTER);
         (void)twill__pool_await(pool, &turn, soon, twill__is_idle, NULL);
@@ -583,6 +582,8 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     pool->visitors++;
     twill__pool_sums(pool, before);
     twill__pool_shut(pool, &turn);
+    pool->ending = true;
+    twill__pool_changed(pool, &turn);
     twill__pool_unpause(pool, &turn);
     (void)twill__pool_drain(pool, &turn, drain);
     pool->sealed = true;
@@ -671,6 +672,7 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     pool->sealed = true;
     twill__pool_cancel(pool, &turn);
     pool->leaving = pool->forsaken = true;
+    twill__pool_changed(pool, &turn);
     for (unsigned i = 0; i < pool->numbers; i++) {
         twill__worker *worker = pool->worker[i];
         if (worker && worker->life != TWILL__NO_THREAD_YET)

@@ -177,6 +177,7 @@ typedef struct twill__pool {
     /* under the lock */
     bool paused, closed; /* closed: to those outside */
     bool sealed;         /* to tasks, too */
+    bool ending;         /* a stop has begun: it sees to what is left */
     bool leaving;        /* workers go when there is nothing to do */
     bool forsaken, gone; /* twill_pool_abandon; the memory goes */
     bool telling, is_high;

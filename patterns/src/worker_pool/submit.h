@@ -446,10 +446,21 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     twill__node_init(&me);
     twill__list_append(&pool->senders, &me); /* held: workers give it room */
     pool->visitors++;
-    twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
-    status = twill__wait(&me, *order->until);
-    twill__turn_begin(pool, turn);
+    do { /* exit: there is room, or the wait is over; without workers it looks again and again */
+        twill_ns soon = twill__pool_revives(pool);
+        twill__turn_end(pool, turn);
+        twill__turn_settle(pool, turn);
+        status =
+            twill__wait_sooner(&me, twill__nearer(order->until->deadline, soon), *order->until);
+        twill__turn_begin(pool, turn);
+        if (status == TWILL_EMPTY && pool->closed)
+            status = TWILL_CLOSED; /* who closed has passed it */
+        if (status == TWILL_EMPTY) {
+            /* relaxed: who gives room does so under the lock */
+            atomic_store_explicit(&me.word, 0, memory_order_relaxed);
+            twill__pool_room(pool, turn);
+        }
+    } while (status == TWILL_EMPTY);
     twill__todos_shut(&pool->todos);
     if (status == TWILL_OK)
         status = (twill_status)me.answer;
