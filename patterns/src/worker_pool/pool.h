@@ -48,6 +48,12 @@ typedef enum twill__whereabouts {
     TWILL__RUNNING
 } twill__whereabouts;
 
+typedef enum twill__stage {
+    TWILL__UNTOLD,
+    TWILL__BEGUN,       /* STARTED was told */
+    TWILL__ENDED_UNTOLD /* before that: who tells STARTED tells ENDED, too */
+} twill__stage;
+
 struct twill__pool;
 struct twill__hand;
 
@@ -76,6 +82,8 @@ typedef struct twill__errand {
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
     _Atomic uint32_t gate; /* of those who fire the token */
+    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the latter */
+    _Atomic uint32_t stage;
 } twill__errand;
 
 /* A thread that runs tasks: a worker, or one that helps, or has to run its own. */

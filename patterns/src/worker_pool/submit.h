@@ -202,6 +202,8 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
     if (!pool->options.on_event && !hooks)
         return;
     pool->reserved++;
+    if (work) /* relaxed: nobody knows it yet */
+        atomic_store_explicit(&work->stage, TWILL__UNTOLD, memory_order_relaxed);
     twill__turn_end(pool, turn);
     twill__turn_settle(pool, turn);
     if (hooks) {

@@ -242,9 +242,10 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
         runner->index = work->record.outcome.index;
     }
     if (pool->has_watch) {
-        runner->since = runner->now ? runner->now : twill__clock_now();
+        bool untold = pool->options.on_event && pool->options.stuck_after; /* twill__hand_begun */
+        runner->since = untold ? TWILL_FOREVER : runner->now ? runner->now : twill__clock_now();
         runner->told = false;
-        if (pool->options.stuck_after &&
+        if (pool->options.stuck_after && !untold &&
             /* relaxed: written under the lock */
             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
             turn->watch = true;

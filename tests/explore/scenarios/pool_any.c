@@ -99,11 +99,11 @@ static void on_event(const twill_task_info *info, const twill_task *task)
     if (info->event == TWILL_EVENT_QUEUED)
         assert(atomic_exchange(&state_of[info->index], 1) == 0);
     else if (info->event == TWILL_EVENT_STARTED)
-        assert((atomic_fetch_or(&state_of[info->index], 2) & 3) == 1);
+        assert(atomic_fetch_or(&state_of[info->index], 2) == 1);
     else if (info->event == TWILL_EVENT_ENDED)
         assert((atomic_fetch_or(&state_of[info->index], 4) & 5) == 1);
     else
-        assert(drawn.stuck_after && atomic_fetch_or(&state_of[info->index], 8) < 8);
+        assert(drawn.stuck_after && (atomic_fetch_or(&state_of[info->index], 8) & 10) == 2);
 }
 
 static void on_level(bool high, size_t length, const twill_task *task)
