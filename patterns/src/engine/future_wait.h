@@ -2,6 +2,7 @@
 #ifndef TWILL__ENGINE_FUTURE_WAIT_H
 #define TWILL__ENGINE_FUTURE_WAIT_H
 
+#include "engine/duty.h"
 #include "engine/record_life.h"
 
 /* ---- who waits for whom ---- */
@@ -261,7 +262,7 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
     twill_ns due = twill__record_due(record);
     twill_status status;
-    if (twill__on_stack(blocked.stack, record))
+    if (twill__on_stack(blocked.stack, record) || twill__duty_ends(record))
         return TWILL_DEADLOCK;
     if (due != wait->due)
         return TWILL_EMPTY;
