@@ -107,7 +107,9 @@ static inline void twill__errand_expire(twill__record *record)
     pool->visitors++;
     twill__pool_tick(pool, &turn, twill__clock_now());
     twill__turn_end(pool, &turn);
+    twill__duty_begin(pool, NULL, TWILL__LEAVE);
     twill__turn_settle(pool, &turn);
+    twill__duty_over();
     twill__turn_begin(pool, &turn);
     twill__pool_left(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -128,8 +130,8 @@ static inline void twill__errand_cancel(twill__record *record)
         pool->reserved++; /* its room is free when it has ended: the pool stays */
     }
     twill__turn_end(pool, &turn);
-    twill__turn_settle(pool, &turn);
     if (queued) {
+        twill__turn_settle_first(pool, &turn);
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool, 1);
     } else if (!twill__record_ended(record)) {

@@ -44,8 +44,10 @@ static inline void twill__errand_event(twill__pool *pool, const twill__errand *w
                                        const twill_task *task)
 {
     const twill_outcome *outcome = &work->record.outcome;
+    twill__duty_begin(pool, &work->record, 0);
     twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
                  outcome->worker, task);
+    twill__duty_over();
 }
 
 static inline void twill__errand_done(twill__pool *pool, twill__hand *runner, twill__errand *work,
@@ -53,8 +55,11 @@ static inline void twill__errand_done(twill__pool *pool, twill__hand *runner, tw
 {
     const twill_outcome *outcome = &work->record.outcome;
     twill__count(pool, runner, twill__counted_of(outcome->status));
-    if (!work->record.simple && work->on_done)
+    if (!work->record.simple && work->on_done) {
+        twill__duty_begin(pool, &work->record, 0);
         work->on_done(outcome, returned ? work->record.result : NULL, task);
+        twill__duty_over();
+    }
 }
 
 /* What everybody is told before the future wakes: counts, on_done, the event. */
@@ -83,7 +88,7 @@ static inline void twill__errand_fire(twill__errand *work, twill_status reason)
 {
     /* relaxed: whoever ends it in one step finds the pin, or this */
     atomic_fetch_or_explicit(&work->record.word, TWILL__TOUCHED, memory_order_relaxed);
-    twill__gate_fire(&work->gate, &work->token, (int)reason);
+    twill__gate_fire(work->pool, &work->gate, &work->token, (int)reason);
 }
 
 /* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
@@ -92,9 +97,11 @@ static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, tw
     twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
     twill__errand_quiet(pool, work);
     twill__errand_ends(work, why, 0, UINT_MAX, twill__clock_now());
+    twill__duty_begin(pool, &work->record, TWILL__END_TASK);
     if (work->drop)
         work->drop(work->record.arg, why, &task);
     twill__errand_told(pool, NULL, work, false, &task);
+    twill__duty_over();
     twill__record_finish(&work->record, false);
 }
 
@@ -105,7 +112,9 @@ static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, 
     } else {
         twill_task task = twill__task_about(pool, todo->index, todo->context);
         twill__count(pool, NULL, twill__counted_of(why));
+        twill__duty_begin(pool, NULL, TWILL__END_TASK);
         twill__event(pool, TWILL_EVENT_ENDED, why, todo->index, NULL, UINT_MAX, &task);
+        twill__duty_over();
     }
 }
 
@@ -265,6 +274,14 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
     }
     if (level)
         twill__pool_tell_level(pool);
+}
+
+/* The same by one who has taken a task out of the queue, and has still to run or to end it. */
+static inline void twill__turn_settle_first(twill__pool *pool, twill__turn *turn)
+{
+    twill__duty_begin(pool, NULL, TWILL__END_TASK);
+    twill__turn_settle(pool, turn);
+    twill__duty_over();
 }
 
 /* ---- room ---- */

@@ -205,6 +205,7 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
     if (work) /* relaxed: nobody knows it yet */
         atomic_store_explicit(&work->stage, TWILL__UNTOLD, memory_order_relaxed);
     twill__turn_end(pool, turn);
+    twill__duty_begin(pool, work ? &work->record : NULL, TWILL__END_TASK);
     twill__turn_settle(pool, turn);
     if (hooks) {
         work->hook.fn = twill__hook_fires;
@@ -217,6 +218,7 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
         twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index,
                      work ? work->record.outcome.key : NULL, UINT_MAX, &task);
     }
+    twill__duty_over();
     twill__turn_begin(pool, turn);
     pool->reserved--;
 }
@@ -236,8 +238,10 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
     twill__turn_settle(pool, turn);
     if (told) {
         twill_task task = twill__task_about(pool, SIZE_MAX, order->todo.context);
+        twill__duty_begin(pool, NULL, TWILL__LEAVE);
         twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
                      &task);
+        twill__duty_over();
         twill__turn_begin(pool, turn);
         twill__pool_left(pool, turn);
         twill__turn_end(pool, turn);
@@ -321,7 +325,7 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
     if (order->work)
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
+    twill__turn_settle_first(pool, turn);
     twill__todo_drop(pool, twill__order_todo(order, &entry), why);
     twill__pool_ended(pool, 1);
 }
@@ -387,7 +391,9 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     }
     /* the new one takes its room; the victim is waited for without any */
     pool->visitors++;
+    twill__duty_begin(pool, NULL, TWILL__END_TASK); /* the victim's */
     (void)twill__order_accept(order, turn);
+    twill__duty_over();
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
     twill__turn_begin(pool, turn);
     pool->over++;

@@ -181,6 +181,7 @@ static inline void twill__watch_main(void *pool_)
     twill__turn turn;
     uint32_t word;
     twill_ns until;
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     while (twill__watch_looks(pool, &stuck, &word, &until)) {
         if (stuck.found)
             twill__watch_tells(pool, &stuck);

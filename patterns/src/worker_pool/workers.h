@@ -736,8 +736,10 @@ static inline void twill__worker_stop_hook(twill__worker *worker)
     twill__pool *pool = worker->runner.pool;
     twill_task task;
     twill__hand_task(&worker->runner, SIZE_MAX, pool->options.run.context, &task);
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_stop)
         pool->options.run.worker_stop(worker->runner.state, &task);
+    twill__duty_over();
 }
 
 /* A callback has ended the thread: what it ran is LOST, and another one takes its place. */
@@ -746,6 +748,7 @@ static inline void twill__worker_ended(void *worker_)
     twill__worker *worker = (twill__worker *)worker_;
     twill__pool *pool = worker->runner.pool;
     twill__turn turn;
+    twill__thread()->duties = 0;
     twill__hand_lost(pool, &worker->runner);
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
@@ -787,8 +790,10 @@ static inline bool twill__worker_begins(twill__worker *worker)
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
     atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_start)
         well = pool->options.run.worker_start(&runner->state, &task) == 0;
+    twill__duty_over();
     twill__turn_begin(pool, &turn);
     pool->coming--;
     /* relaxed: set by this thread */
