@@ -3332,6 +3332,136 @@ TEST(on_view_ends_nothing_when_the_root_is_over_already)
     CHECK_EQ(twill_progress_destroy(root), TWILL_OK);
 }
 
+/* ---- on_view that ends its thread ---- */
+
+struct leaver {
+    twill_progress *progress;
+    _Atomic int calls, finals;
+    bool at_the_end; /* it is the last one that does */
+};
+
+static void leaves(const twill_progress_view *view, const twill_task *task)
+{
+    struct leaver *leaver = task->context;
+
+    atomic_fetch_add(&leaver->finals, view->finished);
+    if (atomic_fetch_add(&leaver->calls, 1) == 0 || (leaver->at_the_end && view->finished))
+        pthread_exit(NULL);
+}
+
+static void adds_and_draws(void *leaver_)
+{
+    struct leaver *leaver = leaver_;
+
+    twill_progress_add(leaver->progress, 1);
+    twill_progress_draw(leaver->progress);
+}
+
+static void finishes_it(void *leaver_)
+{
+    struct leaver *leaver = leaver_;
+
+    (void)twill_progress_finish(leaver->progress, TWILL_CANCELLED);
+}
+
+TEST(on_view_may_end_its_thread)
+{
+    twill_progress_draw_by who[] = {TWILL_PROGRESS_BY_THREAD, TWILL_PROGRESS_BY_UPDATER,
+                                    TWILL_PROGRESS_BY_CALL, TWILL_PROGRESS_EACH};
+
+    for (int i = 0; i < 8; i++) {
+        struct tape *tape = tape_pipe();
+        struct leaver leaver = {.at_the_end = i >= 4};
+        long live = faults_live();
+        twill__thrd thread;
+        twill_progress *child;
+        twill_progress_options options = {.label = "left",
+                                          .total = 1,
+                                          .style = TWILL_PROGRESS_LINES,
+                                          .draw_by = who[i % 4],
+                                          .on_view = leaves,
+                                          .context = &leaver,
+                                          .fd = tape->out};
+        CHECK_EQ(twill_progress_create(&leaver.progress, &options), TWILL_OK);
+        begin_threads(&thread, 1, adds_and_draws, &leaver);
+        join_threads(&thread, 1);
+        while (!atomic_load(&leaver.calls))
+            twill__yield();
+        child = make((twill_progress_options){.label = "child", .parent = leaver.progress});
+        CHECK_EQ(twill_progress_destroy(child), TWILL_OK);
+        begin_threads(&thread, 1, finishes_it, &leaver);
+        join_threads(&thread, 1);
+        CHECK_EQ(twill_progress_destroy(leaver.progress), TWILL_OK);
+        CHECK_EQ(atomic_load(&leaver.finals), 1);
+        tape_read(tape);
+        CHECK(strstr(tape->bytes, "child: 0") != NULL);
+        CHECK(strstr(tape->bytes, "left: 1/1 (100%)") != NULL);
+        CHECK(strstr(tape->bytes, "cancelled\n") != NULL);
+        CHECK_EQ(faults_live(), live);
+        tape_close(tape);
+    }
+}
+
+/* ---- another thread's frame that the terminal does not take ---- */
+
+struct unheard {
+    twill_progress *root, *child;
+    _Atomic bool in_view;
+};
+
+static void waits_for_the_end(const twill_progress_view *view, const twill_task *task)
+{
+    struct unheard *unheard = task->context;
+
+    atomic_store(&unheard->in_view, true);
+    while (!view->finished && !view_of(unheard->child).finished)
+        twill__yield();
+}
+
+static void draws_unheard(void *unheard_)
+{
+    struct unheard *unheard = unheard_;
+
+    twill_progress_draw(unheard->root);
+}
+
+static void ends_child(void *unheard_)
+{
+    struct unheard *unheard = unheard_;
+
+    while (!atomic_load(&unheard->in_view))
+        twill__yield();
+    CHECK_EQ(twill_progress_finish(unheard->child, TWILL_OK), TWILL_OK);
+}
+
+TEST(a_frame_that_is_not_taken_takes_no_last_line_along)
+{
+    struct tape *tape = tape_pipe();
+    struct unheard unheard = {.child = NULL};
+    twill__thrd drawer, ender;
+    char filler[4096];
+
+    memset(filler, '\n', sizeof filler);
+    fcntl(tape->out, F_SETFL, O_NONBLOCK);
+    unheard.root = make((twill_progress_options){.style = TWILL_PROGRESS_LINES,
+                                                 .draw_by = TWILL_PROGRESS_BY_CALL,
+                                                 .on_view = waits_for_the_end,
+                                                 .context = &unheard,
+                                                 .fd = tape->out});
+    unheard.child = make((twill_progress_options){.label = "child", .parent = unheard.root});
+    while (write(tape->out, filler, sizeof filler) > 0)
+        continue;
+    begin_threads(&drawer, 1, draws_unheard, &unheard);
+    begin_threads(&ender, 1, ends_child, &unheard);
+    join_threads(&drawer, 1);
+    tape_read(tape);
+    join_threads(&ender, 1);
+    CHECK(tape_await(tape, "child: 0"));
+    CHECK_EQ(twill_progress_destroy(unheard.child), TWILL_OK);
+    CHECK_EQ(twill_progress_destroy(unheard.root), TWILL_OK);
+    tape_close(tape);
+}
+
 static void add_totals(void *progress)
 {
     for (int i = 0; i < 5000; i++)

@@ -66,8 +66,9 @@ OPTIONS (twill_progress_options; zeroed or NULL: a bar, or lines where there is 
     width           columns. 0: asks the terminal at each frame, then COLUMNS, then 80
     memory          0: 15 s. The recent rate forgets nine tenths of a sample in that time
     on_view         called by whoever draws, at each interval and at the end, by one thread at a
-                    time and with no lock of ours held. It may do anything but finish and destroy
-                    (TWILL_DEADLOCK)
+                    time (who ends a bar waits a second for another one's) and with no lock of ours
+                    held. It may do anything but finish and destroy (TWILL_DEADLOCK). It may end its
+                    thread: if that is the tracker's own, draw, finish and log draw from then on
     parent, weight  drawn below the parent, by whoever draws that. The child stands for `weight`
                     items of the parent: while it runs, its finished part of them, rounded down,
                     counts as done; at its end all of them do, as done, failed (TWILL_FAILED) or
@@ -95,7 +96,8 @@ THREADS
     futures) first.
     set and add at once: each addition counts either before the set, which replaces it, or on top of
     it; none is lost and none counts twice. Of two sets at once either wins.
-    The drawn number never goes down, except after set.
+    The drawn number never goes down, except after set, and in the parent of a weighted child that
+    gets more to do.
 
 OWNERSHIP
     Texts are copied. The descriptor stays the caller's; it must stay open until finish. Children
@@ -229,7 +231,7 @@ TWILL__DECL void twill_progress_resume(twill_progress *progress);
 
 /* Draws the last frame and ends the thread. An outcome other than TWILL_OK is written behind the
    true numbers. A child's line moves above the bars that still run. Later updates count and are not
-   drawn. A second call does nothing. */
+   drawn. A second call waits for the first and does nothing else. */
 TWILL__DECL twill_status twill_progress_finish(twill_progress *progress, twill_status outcome);
 
 /* Finishes (with TWILL_OK) what is not finished, and frees it; returns what finish said. NULL:

@@ -251,6 +251,10 @@ static inline void twill__draft_all(twill__draft *draft, twill__screen *screen, 
     /* relaxed: a stop, not a message */
     if (screen->style == TWILL_PROGRESS_SILENT ||
         atomic_load_explicit(&screen->over, memory_order_relaxed)) {
+        if (draft->log_length && (draft->lines || draft->shown_cells)) {
+            twill__print_code(&draft->text, "\n"); /* the last frame was given up */
+            draft->lines = draft->shown_cells = 0;
+        }
         twill__print_raw(&draft->text, draft->log, draft->log_length);
         for (twill_progress *p = screen->first; p; p = p->next)
             twill__draft_includes(draft, p);
@@ -400,48 +404,20 @@ static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *
     return entered;
 }
 
-/* Calls on_view of each bar that has one, without a lock. */
-static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool due)
+/* Under the lock: a callback has returned, or ended its thread. */
+static inline void twill__screen_view_over(twill__screen *screen)
 {
-    twill_progress *progress;
-    twill__lock(&screen->lock);
-    screen->pass++;
-    for (;;) { /* exit: each has been told in this pass */
-        twill_task task = {SIZE_MAX, NULL, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        twill_progress_view view;
-        char label[TWILL__PROGRESS_LABEL];
-        for (progress = screen->first; progress; progress = progress->next)
-            if (progress->on_view && progress->pass != screen->pass && !progress->told &&
-                (due || twill__progress_ending(progress)))
-                break;
-        if (!progress)
-            break;
-        progress->pass = screen->pass;
-        /* under the lock. A frame may have ended it already, before its on_view was told */
-        progress->told =
-            atomic_load_explicit(&progress->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING;
-        twill__progress_count(progress);
-        twill__progress_view_of(progress, now, &view);
-        memcpy(label, progress->label, sizeof label);
-        view.label = label;
-        task.context = progress->context;
-        screen->calling = progress;
-        twill__unlock(&screen->lock);
-        progress->on_view(&view, &task);
-        twill__lock(&screen->lock);
-        screen->calling = NULL;
-        atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
-        twill__wake(&screen->called, INT_MAX);
-    }
-    twill__unlock(&screen->lock);
+    atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
+    twill__wake(&screen->called, INT_MAX);
 }
 
 /* Under the lock: afterwards no callback of this bar runs. Not from inside it. */
 static inline void twill__screen_await_view(twill__screen *screen, const twill_progress *progress)
 {
-    while (screen->calling == progress) {
-        uint32_t called =
-            atomic_load_explicit(&screen->called, memory_order_relaxed); /* under the lock */
+    /* relaxed, both: under the lock */
+    while (screen->calling == progress ||
+           atomic_load_explicit(&progress->teller, memory_order_relaxed)) {
+        uint32_t called = atomic_load_explicit(&screen->called, memory_order_relaxed);
         twill__unlock(&screen->lock);
         twill__park(&screen->called, called, 0);
         twill__lock(&screen->lock);
@@ -459,6 +435,23 @@ static inline twill__wrote twill__draft_write(const twill__draft *draft, twill__
         !twill__terminal_writable(screen->fd, patience == TWILL__SCREEN_NO_WAIT ? 0 : 1000))
         return TWILL__WROTE_NOT;
     return twill__write_calmly(screen->fd, draft->text.data, draft->text.length, false, true);
+}
+
+/* Who joins the renderer, or would ask it for a frame, sees it. */
+static inline void twill__renderer_over(twill__screen *screen)
+{
+    atomic_store_explicit(&screen->ended, 1,
+                          memory_order_release); /* pairs with the acquire in twill__renderer_end */
+    twill__wake(&screen->ended, INT_MAX);
+}
+
+/* What was not written is drawn by the next frame, or given up by who waits for it. */
+static inline void twill__screen_forget(twill__screen *screen)
+{
+    twill__lock(&screen->lock);
+    for (twill_progress *p = screen->first; p; p = p->next)
+        p->included = false;
+    twill__unlock(&screen->lock);
 }
 
 /* False: left behind; touch nothing but the screen. */
@@ -486,28 +479,102 @@ static inline bool twill__screen_show(twill__screen *screen, twill_ns now, bool 
     twill__screen_gate_leave(&screen->io);
     if (hung)
         return false;
-    twill__screen_settle(screen);
+    if (wrote == TWILL__WROTE_NOT)
+        twill__screen_forget(screen);
+    else
+        twill__screen_settle(screen);
     return true;
+}
+
+/* One look of whoever has the turn; in the frame of its guard. */
+typedef struct twill__screen_look {
+    twill__screen *screen;
+    twill_ns now;
+    bool due;
+    twill__screen_patience patience;
+} twill__screen_look;
+
+/* on_view has ended the thread that has the turn: it draws the frame all the same, and ends. A
+   renderer is gone then (first, so that a bar that ends now is drawn here, or by
+   who ends it); draw and finish go on without one. */
+static void twill__screen_viewer_gone(void *look_)
+{
+    const twill__screen_look *look = (const twill__screen_look *)look_;
+    twill__screen *screen = look->screen;
+    twill__lock(&screen->lock);
+    screen->calling = NULL;
+    twill__screen_view_over(screen);
+    twill__unlock(&screen->lock);
+    if (look->patience == TWILL__SCREEN_RENDERER)
+        twill__renderer_over(screen);
+    (void)twill__screen_show(screen, look->now, look->due,
+                             look->patience == TWILL__SCREEN_RENDERER ? TWILL__SCREEN_A_SECOND
+                                                                      : look->patience);
+    twill__screen_turn_leave(screen);
+}
+
+static __attribute__((noinline)) void twill__screen_call(twill__screen_look *look,
+                                                         const twill_progress *progress,
+                                                         const twill_progress_view *view)
+{
+    twill_task task = {SIZE_MAX, progress->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    TWILL__GUARD_PUSH(twill__screen_viewer_gone, look);
+    progress->on_view(view, &task);
+    TWILL__GUARD_POP(0);
+}
+
+/* Calls on_view of each bar that has one, without a lock. */
+static inline void twill__screen_tell(twill__screen_look *look)
+{
+    twill__screen *screen = look->screen;
+    twill_progress *progress;
+    twill__lock(&screen->lock);
+    screen->pass++;
+    for (;;) { /* exit: each has been told in this pass */
+        twill_progress_view view;
+        char label[TWILL__PROGRESS_LABEL];
+        for (progress = screen->first; progress; progress = progress->next)
+            if (progress->on_view && progress->pass != screen->pass && !progress->told &&
+                (look->due || twill__progress_ending(progress)))
+                break;
+        if (!progress)
+            break;
+        progress->pass = screen->pass;
+        /* under the lock. A frame may have ended it already, before its on_view was told */
+        progress->told =
+            atomic_load_explicit(&progress->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING;
+        twill__progress_count(progress);
+        twill__progress_view_of(progress, look->now, &view);
+        memcpy(label, progress->label, sizeof label);
+        view.label = label;
+        screen->calling = progress;
+        twill__unlock(&screen->lock);
+        twill__screen_call(look, progress, &view);
+        twill__lock(&screen->lock);
+        screen->calling = NULL;
+        twill__screen_view_over(screen);
+    }
+    twill__unlock(&screen->lock);
 }
 
 static inline bool twill__screen_pass(twill__screen *screen, bool due,
                                       twill__screen_patience patience)
 {
-    twill_ns now = twill__clock_now();
+    twill__screen_look look = {screen, twill__clock_now(), due, patience};
     twill__lock(&screen->lock);
     twill__screen_count(screen);
     for (twill_progress *p = screen->first; p; p = p->next)
         if (atomic_load_explicit(&p->state, memory_order_relaxed) ==
             TWILL__PROGRESS_RUNNING) /* under the lock */
-            twill__progress_sample(p, now);
+            twill__progress_sample(p, look.now);
     twill__unlock(&screen->lock);
     if (due) /* relaxed: a hint to updaters */
         atomic_store_explicit(&screen->next_draw,
-                              screen->interval < INT64_MAX - now ? now + screen->interval
-                                                                 : INT64_MAX,
+                              screen->interval < INT64_MAX - look.now ? look.now + screen->interval
+                                                                      : INT64_MAX,
                               memory_order_relaxed);
-    twill__screen_tell(screen, now, due);
-    return twill__screen_show(screen, now, due, patience);
+    twill__screen_tell(&look);
+    return twill__screen_show(screen, look.now, due, patience);
 }
 
 /* ---- the renderer ---- */
@@ -557,9 +624,7 @@ static inline void twill__renderer_main(void *screen_)
             twill__screen_gate_leave(&screen->io);
         }
     }
-    atomic_store_explicit(&screen->ended, 1,
-                          memory_order_release); /* pairs with the acquire in twill__renderer_end */
-    twill__wake(&screen->ended, INT_MAX);
+    twill__renderer_over(screen);
 }
 
 static inline void twill__screen_request(twill__screen *screen)
@@ -590,8 +655,9 @@ static inline void twill__renderer_start(twill__screen *screen)
     }
 }
 
-/* Lets the renderer draw the last frame. A callback is waited for, a terminal for a second. */
-static inline void twill__renderer_end(twill__screen *screen)
+/* Lets the renderer draw the last frame. A callback is waited for, a terminal for a second. False:
+   left behind. */
+static inline bool twill__renderer_end(twill__screen *screen)
 {
     atomic_store_explicit(&screen->stop, 1,
                           memory_order_release); /* pairs with the renderer's load */
@@ -606,11 +672,11 @@ static inline void twill__renderer_end(twill__screen *screen)
         if (ended) {
             twill__thread_join(&screen->thread);
             twill__screen_drop(screen);
-            return;
+            return true;
         }
         if (atomic_compare_exchange_strong(&screen->blocked, &blocked, TWILL__RENDERER_ABANDONED)) {
             twill__thread_let_go(&screen->thread);
-            return;
+            return false;
         }
     }
 }

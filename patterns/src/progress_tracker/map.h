@@ -12,6 +12,7 @@ typedef struct twill__progress_map {
     twill_progress *progress;
     const twill_report *report;
     size_t n;
+    twill_status status; /* of the map; LOST: it has not returned */
 } twill__progress_map;
 
 /* Stands in for the user's function and counts how the item ended. */
@@ -51,12 +52,12 @@ static inline void twill__progress_rest(twill_progress *progress, const twill_re
         twill_progress_add_skipped(progress, report->skipped - skipped);
 }
 
-/* A callback has ended the calling thread, and the map is over. */
-static inline void twill__progress_map_ended(void *data_)
+/* The map is over, or a callback has ended the calling thread: in it, or now. */
+static inline void twill__progress_map_over(void *data_)
 {
     twill__progress_map *data = (twill__progress_map *)data_;
     twill__progress_rest(data->progress, data->report);
-    (void)twill_progress_finish(data->progress, TWILL_LOST);
+    (void)twill_progress_finish(data->progress, data->status);
     (void)twill_progress_destroy(data->progress);
 }
 
@@ -92,13 +93,13 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
     data.fn = fn;
     data.n = n;
     (void)twill_progress_create(&data.progress, &look); /* without one the map runs all the same */
-    TWILL__GUARD_PUSH(twill__progress_map_ended, &data);
-    status = twill__run_call(&run, n, false, twill__progress_steps, &data);
-    TWILL__GUARD_POP(0);
+    data.status = TWILL_LOST;
+    TWILL__GUARD_PUSH(twill__progress_map_over, &data);
+    data.status = twill__run_call(&run, n, false, twill__progress_steps, &data);
     twill__progress_rest(data.progress, run.report);
-    (void)twill_progress_finish(data.progress, status);
-    (void)twill_progress_destroy(data.progress);
-    return status;
+    (void)twill_progress_finish(data.progress, data.status); /* here it may end the thread */
+    TWILL__GUARD_POP(1);
+    return data.status;
 }
 
 #endif

@@ -516,32 +516,75 @@ TWILL__DEFINE void twill_progress_resume(twill_progress *progress)
 
 /* ---- the end ---- */
 
-/* With a renderer: it draws. Else we do. Either gives up a terminal that blocks. */
+static inline bool twill__progress_still_ends(const twill_progress *progress)
+{
+    /* acquire: pairs with twill__progress_settle */
+    return atomic_load_explicit(&progress->state, memory_order_acquire) == TWILL__PROGRESS_ENDING;
+}
+
+/* With a renderer: it draws. Else, and if its last frame was not taken, we do. Either gives up a
+   terminal that blocks. */
 static inline void twill__progress_draw_last(twill_progress *progress, bool root, bool threaded)
 {
     twill__screen *screen = progress->screen;
+    bool left_behind = false;
     if (threaded && root) {
-        twill__renderer_end(screen);
-    } else if (threaded) {
+        left_behind = !twill__renderer_end(screen);
+    } else if (threaded && /* acquire: pairs with twill__renderer_over */
+               !atomic_load_explicit(&screen->ended, memory_order_acquire)) {
         twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
         twill__screen_request(screen);
-        /* acquire: pairs with twill__progress_settle */
-        while (atomic_load_explicit(&progress->state, memory_order_acquire) ==
-                   TWILL__PROGRESS_ENDING &&
+        while (twill__progress_still_ends(progress) &&
                twill__park(&progress->state, TWILL__PROGRESS_ENDING, limit))
             continue;
-    } else if (twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND)) {
+        left_behind = true;
+    }
+    if (!left_behind && twill__progress_still_ends(progress) &&
+        twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND)) {
         twill__screen_turn_taken(screen);
         twill__screen_pass(screen, root, TWILL__SCREEN_A_SECOND);
         twill__screen_turn_leave(screen);
     }
 }
 
-/* What nobody has done by now: the bar ends, and its on_view is told. */
-static inline bool twill__progress_end_surely(twill_progress *progress)
+/* on_view of a bar that has ended, out of turn or in it. */
+typedef struct twill__progress_last_view {
+    twill_progress *progress;
+    bool turn;
+} twill__progress_last_view;
+
+static void twill__progress_last_told(void *last_)
+{
+    const twill__progress_last_view *last = (const twill__progress_last_view *)last_;
+    twill__screen *screen = last->progress->screen;
+    if (last->turn)
+        twill__screen_turn_leave(screen);
+    twill__lock(&screen->lock);
+    /* relaxed: under the lock, or compared with one's own number */
+    atomic_store_explicit(&last->progress->teller, 0, memory_order_relaxed);
+    twill__screen_view_over(screen);
+    twill__unlock(&screen->lock); /* the bar may be gone from here on */
+}
+
+/* In turn, so that on_view runs once at a time; who is stuck cannot stop us. */
+static __attribute__((noinline)) void twill__progress_tell_last(twill_progress *progress,
+                                                                const twill_progress_view *view)
 {
     twill__screen *screen = progress->screen;
     twill_task task = {SIZE_MAX, progress->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    twill__progress_last_view last = {progress, false};
+    last.turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
+    if (last.turn)
+        twill__screen_turn_taken(screen);
+    TWILL__GUARD_PUSH(twill__progress_last_told, &last);
+    progress->on_view(view, &task);
+    TWILL__GUARD_POP(1);
+}
+
+/* What nobody has done by now: the bar ends, and its on_view is told. True: over the total. */
+static inline bool twill__progress_end_surely(twill_progress *progress)
+{
+    twill__screen *screen = progress->screen;
     twill_progress_view view;
     char label[TWILL__PROGRESS_LABEL];
     bool tell, over;
@@ -551,23 +594,39 @@ static inline bool twill__progress_end_surely(twill_progress *progress)
     twill__screen_await_view(screen, progress);
     tell = progress->on_view && !progress->told;
     progress->told = true;
+    if (tell) /* relaxed: under the lock */
+        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
     twill__progress_count(progress);
     twill__progress_view_of(progress, progress->ended, &view);
     memcpy(label, progress->label, sizeof label);
     over = view.total_known && twill__progress_processed(progress) > view.total;
     twill__unlock(&screen->lock);
     view.label = label;
-    if (tell) { /* in turn, so that on_view runs once at a time; who is stuck cannot stop us */
-        bool turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
-        if (turn)
-            twill__screen_turn_taken(screen);
-        /* relaxed: only compared with one's own number */
-        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
-        progress->on_view(&view, &task);
-        atomic_store_explicit(&progress->teller, 0, memory_order_relaxed);
-        if (turn)
-            twill__screen_turn_leave(screen);
-    }
+    if (tell)
+        twill__progress_tell_last(progress, &view);
+    return over;
+}
+
+/* on_view of another bar has ended the thread that finishes this one. */
+static void twill__progress_finisher_gone(void *progress_)
+{
+    twill_progress *progress = (twill_progress *)progress_;
+    twill__screen *screen = progress->screen;
+    twill__lock(&screen->lock);
+    if (twill__progress_ending(progress))
+        twill__progress_settle(progress);
+    twill__unlock(&screen->lock);
+}
+
+static __attribute__((noinline)) bool twill__progress_end(twill_progress *progress, bool drawn,
+                                                          bool root, bool threaded)
+{
+    bool over;
+    TWILL__GUARD_PUSH(twill__progress_finisher_gone, progress);
+    if (drawn)
+        twill__progress_draw_last(progress, root, threaded);
+    over = twill__progress_end_surely(progress);
+    TWILL__GUARD_POP(0);
     return over;
 }
 
@@ -587,11 +646,9 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     if (atomic_load_explicit(&progress->state, memory_order_relaxed) !=
         TWILL__PROGRESS_RUNNING) { /* under the lock */
         twill__unlock(&screen->lock);
-        /* acquire: pairs with twill__progress_settle */
-        while (atomic_load_explicit(&progress->state, memory_order_acquire) ==
-               TWILL__PROGRESS_ENDING)
-            twill__park(&progress->state, TWILL__PROGRESS_ENDING,
-                        0); /* exit: the first caller ends it */
+        while (twill__progress_still_ends(progress)) /* exit: the first caller ends it */
+            twill__park(&progress->state, TWILL__PROGRESS_ENDING, 0);
+        (void)twill__progress_end_surely(progress); /* whoever comes first tells its on_view */
         return TWILL_OK;
     }
     progress->outcome = outcome;
@@ -603,9 +660,7 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     drawn = progress->listed &&
             !atomic_load_explicit(&screen->over, memory_order_relaxed); /* under the lock */
     twill__unlock(&screen->lock);
-    if (drawn)
-        twill__progress_draw_last(progress, root, threaded);
-    return twill__progress_end_surely(progress) ? TWILL_INVALID : TWILL_OK;
+    return twill__progress_end(progress, drawn, root, threaded) ? TWILL_INVALID : TWILL_OK;
 }
 
 TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
