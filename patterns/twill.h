@@ -1614,8 +1614,9 @@ OPTIONS (twill_progress_options; zeroed or NULL: a bar, or lines where there is 
     width           columns. 0: asks the terminal at each frame, then COLUMNS, then 80
     memory          0: 15 s. The recent rate forgets nine tenths of a sample in that time
     on_view         called by whoever draws, at each interval and at the end, by one thread at a
-                    time and with no lock of ours held. It may do anything but finish and destroy
-                    (TWILL_DEADLOCK)
+                    time (who ends a bar waits a second for another one's) and with no lock of ours
+                    held. It may do anything but finish and destroy (TWILL_DEADLOCK). It may end its
+                    thread: if that is the tracker's own, draw, finish and log draw from then on
     parent, weight  drawn below the parent, by whoever draws that. The child stands for `weight`
                     items of the parent: while it runs, its finished part of them, rounded down,
                     counts as done; at its end all of them do, as done, failed (TWILL_FAILED) or
@@ -1643,7 +1644,8 @@ THREADS
     futures) first.
     set and add at once: each addition counts either before the set, which replaces it, or on top of
     it; none is lost and none counts twice. Of two sets at once either wins.
-    The drawn number never goes down, except after set.
+    The drawn number never goes down, except after set, and in the parent of a weighted child that
+    gets more to do.
 
 OWNERSHIP
     Texts are copied. The descriptor stays the caller's; it must stay open until finish. Children
@@ -1775,7 +1777,7 @@ TWILL__DECL void twill_progress_resume(twill_progress *progress);
 
 /* Draws the last frame and ends the thread. An outcome other than TWILL_OK is written behind the
    true numbers. A child's line moves above the bars that still run. Later updates count and are not
-   drawn. A second call does nothing. */
+   drawn. A second call waits for the first and does nothing else. */
 TWILL__DECL twill_status twill_progress_finish(twill_progress *progress, twill_status outcome);
 
 /* Finishes (with TWILL_OK) what is not finished, and frees it; returns what finish said. NULL:
@@ -3534,14 +3536,9 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
                 submit is refused, and the pool goes on.
    THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
-                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, hooks, and
-                threads) say DEADLOCK. From callbacks on other threads (the submitter's, or of who
-                cancels) so do those that could never end: destroy; stop and wait_idle without a
-                deadline or token, while a task is in that thread's hands; and a wait for that task.
-                Hooks and callbacks (drop, discard, on_done, on_event, on_level) must return: only a
-                task may end its thread. No lock is held while they run. The events of one task come
-                in order, one after the other; but a STUCK that was found at the very end of its
-                task may come after ENDED.
+                stop, destroy, wait_idle and each_worker from inside the pool say DEADLOCK. Hooks
+                and callbacks (drop, discard, on_done, on_event, on_level) must return: only a task
+                may end its thread. No lock is held while they run.
    ORDER        First in, first out within a priority. A task gains one step of priority for each
                 `ageing` that it waits. Submit happens before the task, the task before its waiters
                 and on_done. In outcomes of tasks that have no options but result, key and
@@ -3578,10 +3575,7 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 asked for 5, and 4 by default. task->worker is below task->workers, which is
                 max_workers + max_abandoned (more after a resize to fewer, as long as one of the old
                 numbers is in use), and is used again after a worker has left. A hook that fails,
-                like a thread, makes a pool smaller: see stats.workers. A pool that is left without
-                any worker tries every 10 ms to have one, as long as somebody waits for room, for a
-                task or for all of them, or a thread of its own is still there to try; else the next
-                submit does. */
+                like a thread, makes a pool smaller: see stats.workers. */
 
 #ifndef TWILL_WORKER_POOL_H
 #define TWILL_WORKER_POOL_H
@@ -3984,10 +3978,8 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout6
+#define twill__thread  twill__thread_layout5
 #define twill__process twill__process_layout4
-
-#define TWILL__DUTIES 6 /* of a thread; deeper ones are not noted */
 
 struct twill__job;
 struct twill__team;
@@ -3999,11 +3991,6 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
-    unsigned duties; /* what it has to do after the callback that it is in: engine/duty.h */
-    struct {
-        const void *object, *record;
-        unsigned what;
-    } duty[TWILL__DUTIES];
     /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
        later one was not); its function, team and items; how many of these run before the next look
        at the ticks, and how many ticks may have passed by then; see engine/brief.h */
@@ -23056,6 +23043,10 @@ static inline void twill__draft_all(twill__draft *draft, twill__screen *screen, 
     /* relaxed: a stop, not a message */
     if (screen->style == TWILL_PROGRESS_SILENT ||
         atomic_load_explicit(&screen->over, memory_order_relaxed)) {
+        if (draft->log_length && (draft->lines || draft->shown_cells)) {
+            twill__print_code(&draft->text, "\n"); /* the last frame was given up */
+            draft->lines = draft->shown_cells = 0;
+        }
         twill__print_raw(&draft->text, draft->log, draft->log_length);
         for (twill_progress *p = screen->first; p; p = p->next)
             twill__draft_includes(draft, p);
@@ -23205,48 +23196,20 @@ static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *
     return entered;
 }
 
-/* Calls on_view of each bar that has one, without a lock. */
-static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool due)
+/* Under the lock: a callback has returned, or ended its thread. */
+static inline void twill__screen_view_over(twill__screen *screen)
 {
-    twill_progress *progress;
-    twill__lock(&screen->lock);
-    screen->pass++;
-    for (;;) { /* exit: each has been told in this pass */
-        twill_task task = {SIZE_MAX, NULL, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        twill_progress_view view;
-        char label[TWILL__PROGRESS_LABEL];
-        for (progress = screen->first; progress; progress = progress->next)
-            if (progress->on_view && progress->pass != screen->pass && !progress->told &&
-                (due || twill__progress_ending(progress)))
-                break;
-        if (!progress)
-            break;
-        progress->pass = screen->pass;
-        /* under the lock. A frame may have ended it already, before its on_view was told */
-        progress->told =
-            atomic_load_explicit(&progress->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING;
-        twill__progress_count(progress);
-        twill__progress_view_of(progress, now, &view);
-        memcpy(label, progress->label, sizeof label);
-        view.label = label;
-        task.context = progress->context;
-        screen->calling = progress;
-        twill__unlock(&screen->lock);
-        progress->on_view(&view, &task);
-        twill__lock(&screen->lock);
-        screen->calling = NULL;
-        atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
-        twill__wake(&screen->called, INT_MAX);
-    }
-    twill__unlock(&screen->lock);
+    atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
+    twill__wake(&screen->called, INT_MAX);
 }
 
 /* Under the lock: afterwards no callback of this bar runs. Not from inside it. */
 static inline void twill__screen_await_view(twill__screen *screen, const twill_progress *progress)
 {
-    while (screen->calling == progress) {
-        uint32_t called =
-            atomic_load_explicit(&screen->called, memory_order_relaxed); /* under the lock */
+    /* relaxed, both: under the lock */
+    while (screen->calling == progress ||
+           atomic_load_explicit(&progress->teller, memory_order_relaxed)) {
+        uint32_t called = atomic_load_explicit(&screen->called, memory_order_relaxed);
         twill__unlock(&screen->lock);
         twill__park(&screen->called, called, 0);
         twill__lock(&screen->lock);
@@ -23264,6 +23227,23 @@ static inline twill__wrote twill__draft_write(const twill__draft *draft, twill__
         !twill__terminal_writable(screen->fd, patience == TWILL__SCREEN_NO_WAIT ? 0 : 1000))
         return TWILL__WROTE_NOT;
     return twill__write_calmly(screen->fd, draft->text.data, draft->text.length, false, true);
+}
+
+/* Who joins the renderer, or would ask it for a frame, sees it. */
+static inline void twill__renderer_over(twill__screen *screen)
+{
+    atomic_store_explicit(&screen->ended, 1,
+                          memory_order_release); /* pairs with the acquire in twill__renderer_end */
+    twill__wake(&screen->ended, INT_MAX);
+}
+
+/* What was not written is drawn by the next frame, or given up by who waits for it. */
+static inline void twill__screen_forget(twill__screen *screen)
+{
+    twill__lock(&screen->lock);
+    for (twill_progress *p = screen->first; p; p = p->next)
+        p->included = false;
+    twill__unlock(&screen->lock);
 }
 
 /* False: left behind; touch nothing but the screen. */
@@ -23291,28 +23271,102 @@ static inline bool twill__screen_show(twill__screen *screen, twill_ns now, bool 
     twill__screen_gate_leave(&screen->io);
     if (hung)
         return false;
-    twill__screen_settle(screen);
+    if (wrote == TWILL__WROTE_NOT)
+        twill__screen_forget(screen);
+    else
+        twill__screen_settle(screen);
     return true;
+}
+
+/* One look of whoever has the turn; in the frame of its guard. */
+typedef struct twill__screen_look {
+    twill__screen *screen;
+    twill_ns now;
+    bool due;
+    twill__screen_patience patience;
+} twill__screen_look;
+
+/* on_view has ended the thread that has the turn: it draws the frame all the same, and ends. A
+   renderer is gone then (first, so that a bar that ends now is drawn here, or by
+   who ends it); draw and finish go on without one. */
+static void twill__screen_viewer_gone(void *look_)
+{
+    const twill__screen_look *look = (const twill__screen_look *)look_;
+    twill__screen *screen = look->screen;
+    twill__lock(&screen->lock);
+    screen->calling = NULL;
+    twill__screen_view_over(screen);
+    twill__unlock(&screen->lock);
+    if (look->patience == TWILL__SCREEN_RENDERER)
+        twill__renderer_over(screen);
+    (void)twill__screen_show(screen, look->now, look->due,
+                             look->patience == TWILL__SCREEN_RENDERER ? TWILL__SCREEN_A_SECOND
+                                                                      : look->patience);
+    twill__screen_turn_leave(screen);
+}
+
+static __attribute__((noinline)) void twill__screen_call(twill__screen_look *look,
+                                                         const twill_progress *progress,
+                                                         const twill_progress_view *view)
+{
+    twill_task task = {SIZE_MAX, progress->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    TWILL__GUARD_PUSH(twill__screen_viewer_gone, look);
+    progress->on_view(view, &task);
+    TWILL__GUARD_POP(0);
+}
+
+/* Calls on_view of each bar that has one, without a lock. */
+static inline void twill__screen_tell(twill__screen_look *look)
+{
+    twill__screen *screen = look->screen;
+    twill_progress *progress;
+    twill__lock(&screen->lock);
+    screen->pass++;
+    for (;;) { /* exit: each has been told in this pass */
+        twill_progress_view view;
+        char label[TWILL__PROGRESS_LABEL];
+        for (progress = screen->first; progress; progress = progress->next)
+            if (progress->on_view && progress->pass != screen->pass && !progress->told &&
+                (look->due || twill__progress_ending(progress)))
+                break;
+        if (!progress)
+            break;
+        progress->pass = screen->pass;
+        /* under the lock. A frame may have ended it already, before its on_view was told */
+        progress->told =
+            atomic_load_explicit(&progress->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING;
+        twill__progress_count(progress);
+        twill__progress_view_of(progress, look->now, &view);
+        memcpy(label, progress->label, sizeof label);
+        view.label = label;
+        screen->calling = progress;
+        twill__unlock(&screen->lock);
+        twill__screen_call(look, progress, &view);
+        twill__lock(&screen->lock);
+        screen->calling = NULL;
+        twill__screen_view_over(screen);
+    }
+    twill__unlock(&screen->lock);
 }
 
 static inline bool twill__screen_pass(twill__screen *screen, bool due,
                                       twill__screen_patience patience)
 {
-    twill_ns now = twill__clock_now();
+    twill__screen_look look = {screen, twill__clock_now(), due, patience};
     twill__lock(&screen->lock);
     twill__screen_count(screen);
     for (twill_progress *p = screen->first; p; p = p->next)
         if (atomic_load_explicit(&p->state, memory_order_relaxed) ==
             TWILL__PROGRESS_RUNNING) /* under the lock */
-            twill__progress_sample(p, now);
+            twill__progress_sample(p, look.now);
     twill__unlock(&screen->lock);
     if (due) /* relaxed: a hint to updaters */
         atomic_store_explicit(&screen->next_draw,
-                              screen->interval < INT64_MAX - now ? now + screen->interval
-                                                                 : INT64_MAX,
+                              screen->interval < INT64_MAX - look.now ? look.now + screen->interval
+                                                                      : INT64_MAX,
                               memory_order_relaxed);
-    twill__screen_tell(screen, now, due);
-    return twill__screen_show(screen, now, due, patience);
+    twill__screen_tell(&look);
+    return twill__screen_show(screen, look.now, due, patience);
 }
 
 /* ---- the renderer ---- */
@@ -23362,9 +23416,7 @@ static inline void twill__renderer_main(void *screen_)
             twill__screen_gate_leave(&screen->io);
         }
     }
-    atomic_store_explicit(&screen->ended, 1,
-                          memory_order_release); /* pairs with the acquire in twill__renderer_end */
-    twill__wake(&screen->ended, INT_MAX);
+    twill__renderer_over(screen);
 }
 
 static inline void twill__screen_request(twill__screen *screen)
@@ -23395,8 +23447,9 @@ static inline void twill__renderer_start(twill__screen *screen)
     }
 }
 
-/* Lets the renderer draw the last frame. A callback is waited for, a terminal for a second. */
-static inline void twill__renderer_end(twill__screen *screen)
+/* Lets the renderer draw the last frame. A callback is waited for, a terminal for a second. False:
+   left behind. */
+static inline bool twill__renderer_end(twill__screen *screen)
 {
     atomic_store_explicit(&screen->stop, 1,
                           memory_order_release); /* pairs with the renderer's load */
@@ -23411,11 +23464,11 @@ static inline void twill__renderer_end(twill__screen *screen)
         if (ended) {
             twill__thread_join(&screen->thread);
             twill__screen_drop(screen);
-            return;
+            return true;
         }
         if (atomic_compare_exchange_strong(&screen->blocked, &blocked, TWILL__RENDERER_ABANDONED)) {
             twill__thread_let_go(&screen->thread);
-            return;
+            return false;
         }
     }
 }
@@ -23934,32 +23987,75 @@ TWILL__DEFINE void twill_progress_resume(twill_progress *progress)
 
 /* ---- the end ---- */
 
-/* With a renderer: it draws. Else we do. Either gives up a terminal that blocks. */
+static inline bool twill__progress_still_ends(const twill_progress *progress)
+{
+    /* acquire: pairs with twill__progress_settle */
+    return atomic_load_explicit(&progress->state, memory_order_acquire) == TWILL__PROGRESS_ENDING;
+}
+
+/* With a renderer: it draws. Else, and if its last frame was not taken, we do. Either gives up a
+   terminal that blocks. */
 static inline void twill__progress_draw_last(twill_progress *progress, bool root, bool threaded)
 {
     twill__screen *screen = progress->screen;
+    bool left_behind = false;
     if (threaded && root) {
-        twill__renderer_end(screen);
-    } else if (threaded) {
+        left_behind = !twill__renderer_end(screen);
+    } else if (threaded && /* acquire: pairs with twill__renderer_over */
+               !atomic_load_explicit(&screen->ended, memory_order_acquire)) {
         twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
         twill__screen_request(screen);
-        /* acquire: pairs with twill__progress_settle */
-        while (atomic_load_explicit(&progress->state, memory_order_acquire) ==
-                   TWILL__PROGRESS_ENDING &&
+        while (twill__progress_still_ends(progress) &&
                twill__park(&progress->state, TWILL__PROGRESS_ENDING, limit))
             continue;
-    } else if (twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND)) {
+        left_behind = true;
+    }
+    if (!left_behind && twill__progress_still_ends(progress) &&
+        twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND)) {
         twill__screen_turn_taken(screen);
         twill__screen_pass(screen, root, TWILL__SCREEN_A_SECOND);
         twill__screen_turn_leave(screen);
     }
 }
 
-/* What nobody has done by now: the bar ends, and its on_view is told. */
-static inline bool twill__progress_end_surely(twill_progress *progress)
+/* on_view of a bar that has ended, out of turn or in it. */
+typedef struct twill__progress_last_view {
+    twill_progress *progress;
+    bool turn;
+} twill__progress_last_view;
+
+static void twill__progress_last_told(void *last_)
+{
+    const twill__progress_last_view *last = (const twill__progress_last_view *)last_;
+    twill__screen *screen = last->progress->screen;
+    if (last->turn)
+        twill__screen_turn_leave(screen);
+    twill__lock(&screen->lock);
+    /* relaxed: under the lock, or compared with one's own number */
+    atomic_store_explicit(&last->progress->teller, 0, memory_order_relaxed);
+    twill__screen_view_over(screen);
+    twill__unlock(&screen->lock); /* the bar may be gone from here on */
+}
+
+/* In turn, so that on_view runs once at a time; who is stuck cannot stop us. */
+static __attribute__((noinline)) void twill__progress_tell_last(twill_progress *progress,
+                                                                const twill_progress_view *view)
 {
     twill__screen *screen = progress->screen;
     twill_task task = {SIZE_MAX, progress->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    twill__progress_last_view last = {progress, false};
+    last.turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
+    if (last.turn)
+        twill__screen_turn_taken(screen);
+    TWILL__GUARD_PUSH(twill__progress_last_told, &last);
+    progress->on_view(view, &task);
+    TWILL__GUARD_POP(1);
+}
+
+/* What nobody has done by now: the bar ends, and its on_view is told. True: over the total. */
+static inline bool twill__progress_end_surely(twill_progress *progress)
+{
+    twill__screen *screen = progress->screen;
     twill_progress_view view;
     char label[TWILL__PROGRESS_LABEL];
     bool tell, over;
@@ -23969,23 +24065,39 @@ static inline bool twill__progress_end_surely(twill_progress *progress)
     twill__screen_await_view(screen, progress);
     tell = progress->on_view && !progress->told;
     progress->told = true;
+    if (tell) /* relaxed: under the lock */
+        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
     twill__progress_count(progress);
     twill__progress_view_of(progress, progress->ended, &view);
     memcpy(label, progress->label, sizeof label);
     over = view.total_known && twill__progress_processed(progress) > view.total;
     twill__unlock(&screen->lock);
     view.label = label;
-    if (tell) { /* in turn, so that on_view runs once at a time; who is stuck cannot stop us */
-        bool turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
-        if (turn)
-            twill__screen_turn_taken(screen);
-        /* relaxed: only compared with one's own number */
-        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
-        progress->on_view(&view, &task);
-        atomic_store_explicit(&progress->teller, 0, memory_order_relaxed);
-        if (turn)
-            twill__screen_turn_leave(screen);
-    }
+    if (tell)
+        twill__progress_tell_last(progress, &view);
+    return over;
+}
+
+/* on_view of another bar has ended the thread that finishes this one. */
+static void twill__progress_finisher_gone(void *progress_)
+{
+    twill_progress *progress = (twill_progress *)progress_;
+    twill__screen *screen = progress->screen;
+    twill__lock(&screen->lock);
+    if (twill__progress_ending(progress))
+        twill__progress_settle(progress);
+    twill__unlock(&screen->lock);
+}
+
+static __attribute__((noinline)) bool twill__progress_end(twill_progress *progress, bool drawn,
+                                                          bool root, bool threaded)
+{
+    bool over;
+    TWILL__GUARD_PUSH(twill__progress_finisher_gone, progress);
+    if (drawn)
+        twill__progress_draw_last(progress, root, threaded);
+    over = twill__progress_end_surely(progress);
+    TWILL__GUARD_POP(0);
     return over;
 }
 
@@ -24005,11 +24117,9 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     if (atomic_load_explicit(&progress->state, memory_order_relaxed) !=
         TWILL__PROGRESS_RUNNING) { /* under the lock */
         twill__unlock(&screen->lock);
-        /* acquire: pairs with twill__progress_settle */
-        while (atomic_load_explicit(&progress->state, memory_order_acquire) ==
-               TWILL__PROGRESS_ENDING)
-            twill__park(&progress->state, TWILL__PROGRESS_ENDING,
-                        0); /* exit: the first caller ends it */
+        while (twill__progress_still_ends(progress)) /* exit: the first caller ends it */
+            twill__park(&progress->state, TWILL__PROGRESS_ENDING, 0);
+        (void)twill__progress_end_surely(progress); /* whoever comes first tells its on_view */
         return TWILL_OK;
     }
     progress->outcome = outcome;
@@ -24021,9 +24131,7 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     drawn = progress->listed &&
             !atomic_load_explicit(&screen->over, memory_order_relaxed); /* under the lock */
     twill__unlock(&screen->lock);
-    if (drawn)
-        twill__progress_draw_last(progress, root, threaded);
-    return twill__progress_end_surely(progress) ? TWILL_INVALID : TWILL_OK;
+    return twill__progress_end(progress, drawn, root, threaded) ? TWILL_INVALID : TWILL_OK;
 }
 
 TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
@@ -24077,6 +24185,7 @@ typedef struct twill__progress_map {
     twill_progress *progress;
     const twill_report *report;
     size_t n;
+    twill_status status; /* of the map; LOST: it has not returned */
 } twill__progress_map;
 
 /* Stands in for the user's function and counts how the item ended. */
@@ -24116,12 +24225,12 @@ static inline void twill__progress_rest(twill_progress *progress, const twill_re
         twill_progress_add_skipped(progress, report->skipped - skipped);
 }
 
-/* A callback has ended the calling thread, and the map is over. */
-static inline void twill__progress_map_ended(void *data_)
+/* The map is over, or a callback has ended the calling thread: in it, or now. */
+static inline void twill__progress_map_over(void *data_)
 {
     twill__progress_map *data = (twill__progress_map *)data_;
     twill__progress_rest(data->progress, data->report);
-    (void)twill_progress_finish(data->progress, TWILL_LOST);
+    (void)twill_progress_finish(data->progress, data->status);
     (void)twill_progress_destroy(data->progress);
 }
 
@@ -24157,13 +24266,13 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
     data.fn = fn;
     data.n = n;
     (void)twill_progress_create(&data.progress, &look); /* without one the map runs all the same */
-    TWILL__GUARD_PUSH(twill__progress_map_ended, &data);
-    status = twill__run_call(&run, n, false, twill__progress_steps, &data);
-    TWILL__GUARD_POP(0);
+    data.status = TWILL_LOST;
+    TWILL__GUARD_PUSH(twill__progress_map_over, &data);
+    data.status = twill__run_call(&run, n, false, twill__progress_steps, &data);
     twill__progress_rest(data.progress, run.report);
-    (void)twill_progress_finish(data.progress, status);
-    (void)twill_progress_destroy(data.progress);
-    return status;
+    (void)twill_progress_finish(data.progress, data.status); /* here it may end the thread */
+    TWILL__GUARD_POP(1);
+    return data.status;
 }
 
 #endif
@@ -28461,55 +28570,6 @@ TWILL__DEFINE void twill_batch_free(void *values)
 #ifndef TWILL__ENGINE_FUTURE_WAIT_H
 #define TWILL__ENGINE_FUTURE_WAIT_H
 
-/* ---- engine/duty.h ---- */
-/* duty.h: what a thread has to do when the callback that it is in has returned: a wait for that,
-   from the callback, would never end. */
-#ifndef TWILL__ENGINE_DUTY_H
-#define TWILL__ENGINE_DUTY_H
-
-/* Kept with the thread, not on its stack: when a task ends the thread, what is noted of frames that
-   are gone is at worst one duty too many. */
-
-/* `what`: more is more, for that object; 0: nothing but the end of the record (or NULL). */
-static inline void twill__duty_begin(const void *object, const void *record, unsigned what)
-{
-    twill__self *self = twill__thread();
-    unsigned i = self->duties++;
-    if (i >= TWILL__DUTIES)
-        return;
-    self->duty[i].object = object;
-    self->duty[i].record = record;
-    self->duty[i].what = what;
-}
-
-static inline void twill__duty_over(void)
-{
-    twill__thread()->duties--;
-}
-
-/* The most of it; 0: none. */
-static inline unsigned twill__duty_to(const void *object)
-{
-    const twill__self *self = twill__thread();
-    unsigned most = 0;
-    for (unsigned i = 0; i < self->duties && i < TWILL__DUTIES; i++)
-        if (self->duty[i].object == object && self->duty[i].what > most)
-            most = self->duty[i].what;
-    return most;
-}
-
-/* Whether it is this thread that will end that record. */
-static inline bool twill__duty_ends(const void *record)
-{
-    const twill__self *self = twill__thread();
-    for (unsigned i = 0; i < self->duties && i < TWILL__DUTIES; i++)
-        if (self->duty[i].record == record)
-            return true;
-    return false;
-}
-
-#endif
-
 /* ---- engine/record_life.h ---- */
 /* record_life.h: who uses a record, and what its object does with it. */
 #ifndef TWILL__ENGINE_RECORD_LIFE_H
@@ -28586,9 +28646,6 @@ typedef struct twill__record_table {
     /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
        one and nobody else begins it. False: it has not. */
     bool (*run_next)(twill_future future);
-    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0: not
-       before it has ended. */
-    twill_ns (*again)(struct twill__record *record);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
@@ -29426,13 +29483,6 @@ static inline twill_ns twill__record_due(const twill__record *record)
     return atomic_load_explicit(&record->due, memory_order_acquire);
 }
 
-/* For one that is about to sleep: when it has to look again at the latest, or 0. Pinned. */
-static inline twill_ns twill__record_again(twill__record *record, twill_ns due)
-{
-    const twill__record_table *table = record->core->table;
-    return table->again ? twill__nearer(due, table->again(record)) : due;
-}
-
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
@@ -29466,11 +29516,10 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
     twill_ns due = twill__record_due(record);
     twill_status status;
-    if (twill__on_stack(blocked.stack, record) || twill__duty_ends(record))
+    if (twill__on_stack(blocked.stack, record))
         return TWILL_DEADLOCK;
     if (due != wait->due)
         return TWILL_EMPTY;
-    due = twill__record_again(record, due);
     if (due || until.cancel || !twill__no_deadline(until.deadline))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
@@ -29654,11 +29703,10 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         /* hints; who has ended grants the node, or is found at the end */
         if (twill__record_ended(record))
             return TWILL_EMPTY;
-        mine =
-            mine && (twill__on_stack(twill__record_current(), record) || twill__duty_ends(record));
+        mine = mine && twill__on_stack(twill__record_current(), record);
         if (twill__record_due(record) != waits[i].due) /* as in twill__future_sleep */
             return TWILL_EMPTY;
-        sooner = twill__nearer(sooner, twill__record_again(record, waits[i].due));
+        sooner = twill__nearer(sooner, waits[i].due);
     }
     return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
@@ -32319,7 +32367,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL, NULL, NULL, NULL};
+                                              twill__batcher_cancel, NULL, NULL, NULL};
     return &table;
 }
 
@@ -39936,12 +39984,6 @@ typedef enum twill__whereabouts {
     TWILL__RUNNING
 } twill__whereabouts;
 
-typedef enum twill__stage {
-    TWILL__UNTOLD,
-    TWILL__BEGUN,       /* STARTED was told */
-    TWILL__ENDED_UNTOLD /* before that: who tells STARTED tells ENDED, too */
-} twill__stage;
-
 struct twill__pool;
 struct twill__hand;
 
@@ -39970,8 +40012,6 @@ typedef struct twill__errand {
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
     _Atomic uint32_t gate; /* of those who fire the token */
-    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the latter */
-    _Atomic uint32_t stage;
 } twill__errand;
 
 /* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
@@ -40073,7 +40113,6 @@ typedef struct twill__pool {
     /* under the lock */
     bool paused, closed; /* closed: to those outside */
     bool sealed;         /* to tasks, too */
-    bool ending;         /* a stop has begun: it sees to what is left */
     bool leaving;        /* workers go when there is nothing to do */
     bool forsaken, gone; /* twill_pool_abandon; the memory goes */
     bool telling, is_high;
@@ -40151,21 +40190,11 @@ static inline twill__hand *twill__hand_here(const twill__pool *pool)
     return runner;
 }
 
-/* What a thread that is in a callback of the pool's, but not in a task, has to do for it afterwards
-   (engine/duty.h). */
-enum {
-    TWILL__LEAVE = 1, /* a call that the end waits for */
-    TWILL__END_TASK,  /* it, or what depends on it, is in this thread's hands */
-    TWILL__FREE_WORKER,
-    TWILL__BE_WORKER
-}; /* or the watch */
-
 /* Whether this thread is a part of something that the pool's end waits for. */
 static inline bool twill__pool_inside(const twill__pool *pool)
 {
     const twill__self *self = twill__thread();
-    if (self->team == &pool->team || twill__hand_here(pool) ||
-        twill__duty_to(pool) >= TWILL__BE_WORKER)
+    if (self->team == &pool->team || twill__hand_here(pool))
         return true;
     for (const twill__job *job = self->job; job; job = job->outer)
         if (job->team == &pool->team)
@@ -40182,14 +40211,10 @@ static inline bool twill__pool_inside(const twill__pool *pool)
 #define TWILL__GATE_SHUT 0x80000000u
 
 /* Fires, unless the token's owner has done with it; who comes to the gate first is waited for. */
-static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *gate,
-                                    twill_cancel *token, int reason)
+static inline void twill__gate_fire(_Atomic uint32_t *gate, twill_cancel *token, int reason)
 {
-    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT)) {
-        twill__duty_begin(pool, NULL, TWILL__FREE_WORKER); /* in hooks of the token */
+    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT))
         twill_cancel_fire(token, reason);
-        twill__duty_over();
-    }
     if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
         twill__wake(gate, INT_MAX);
 }
@@ -40493,9 +40518,7 @@ static inline void twill__pool_tell_level(twill__pool *pool)
             bool high = pool->level_told++ % 2 == 0;
             size_t length = twill__todos_length(&pool->todos) + pool->later;
             twill__turn_end(pool, &turn);
-            twill__duty_begin(pool, NULL, TWILL__LEAVE);
             pool->options.on_level(high, length, &task);
-            twill__duty_over();
             twill__turn_begin(pool, &turn);
         }
         pool->telling = false;
@@ -40566,35 +40589,17 @@ static inline void twill__errand_ends(twill__errand *work, twill_status status, 
     outcome->finished = finished;
 }
 
-static inline void twill__errand_event(twill__pool *pool, const twill__errand *work,
-                                       const twill_task *task)
-{
-    const twill_outcome *outcome = &work->record.outcome;
-    twill__duty_begin(pool, &work->record, 0);
-    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
-                 outcome->worker, task);
-    twill__duty_over();
-}
-
-static inline void twill__errand_done(twill__pool *pool, twill__hand *runner, twill__errand *work,
-                                      bool returned, const twill_task *task)
-{
-    const twill_outcome *outcome = &work->record.outcome;
-    twill__count(pool, runner, twill__counted_of(outcome->status));
-    if (!work->record.simple && work->on_done) {
-        twill__duty_begin(pool, &work->record, 0);
-        work->on_done(outcome, returned ? work->record.result : NULL, task);
-        twill__duty_over();
-    }
-}
-
 /* What everybody is told before the future wakes: counts, on_done, the event. */
 static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
                                       bool returned, const twill_task *task)
 {
-    twill__errand_done(pool, runner, work, returned, task);
+    const twill_outcome *outcome = &work->record.outcome;
+    twill__count(pool, runner, twill__counted_of(outcome->status));
+    if (!work->record.simple && work->on_done)
+        work->on_done(outcome, returned ? work->record.result : NULL, task);
     if (pool->options.on_event)
-        twill__errand_event(pool, work, task);
+        twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
+                     outcome->worker, task);
 }
 
 /* Its token is of no use any more. */
@@ -40614,7 +40619,7 @@ static inline void twill__errand_fire(twill__errand *work, twill_status reason)
 {
     /* relaxed: whoever ends it in one step finds the pin, or this */
     atomic_fetch_or_explicit(&work->record.word, TWILL__TOUCHED, memory_order_relaxed);
-    twill__gate_fire(work->pool, &work->gate, &work->token, (int)reason);
+    twill__gate_fire(&work->gate, &work->token, (int)reason);
 }
 
 /* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
@@ -40623,11 +40628,9 @@ static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, tw
     twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
     twill__errand_quiet(pool, work);
     twill__errand_ends(work, why, 0, UINT_MAX, twill__clock_now());
-    twill__duty_begin(pool, &work->record, TWILL__END_TASK);
     if (work->drop)
         work->drop(work->record.arg, why, &task);
     twill__errand_told(pool, NULL, work, false, &task);
-    twill__duty_over();
     twill__record_finish(&work->record, false);
 }
 
@@ -40638,29 +40641,8 @@ static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, 
     } else {
         twill_task task = twill__task_about(pool, todo->index, todo->context);
         twill__count(pool, NULL, twill__counted_of(why));
-        twill__duty_begin(pool, NULL, TWILL__END_TASK);
         twill__event(pool, TWILL_EVENT_ENDED, why, todo->index, NULL, UINT_MAX, &task);
-        twill__duty_over();
     }
-}
-
-/* By its runner, who has told STARTED: tells ENDED, too, if that has come up meanwhile. */
-static inline void twill__errand_begun(twill__pool *pool, twill__errand *work)
-{
-    twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
-    /* acquire: pairs with twill__errand_tells: the outcome is there */
-    if (atomic_exchange_explicit(&work->stage, TWILL__BEGUN, memory_order_acq_rel) ==
-        TWILL__ENDED_UNTOLD)
-        twill__errand_event(pool, work, &task);
-}
-
-/* Not by its runner, the outcome written. False: he tells. */
-static inline bool twill__errand_tells(twill__errand *work)
-{
-    uint32_t untold = TWILL__UNTOLD;
-    /* acq_rel: pairs with twill__errand_begun; one of the two tells ENDED */
-    return !atomic_compare_exchange_strong_explicit(&work->stage, &untold, TWILL__ENDED_UNTOLD,
-                                                    memory_order_acq_rel, memory_order_acquire);
 }
 
 /* It runs, and others shall not wait for its end any more. The caller has pinned it. */
@@ -40670,9 +40652,7 @@ static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work
     if (twill__record_settle(&work->record, false)) {
         twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
         twill__errand_ends(work, status, 0, UINT_MAX, twill__clock_now());
-        twill__errand_done(pool, NULL, work, false, &task);
-        if (pool->options.on_event && twill__errand_tells(work))
-            twill__errand_event(pool, work, &task);
+        twill__errand_told(pool, NULL, work, false, &task);
         twill__record_publish(&work->record, false);
     }
     twill__errand_fire(work, status);
@@ -40802,14 +40782,6 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
         twill__pool_tell_level(pool);
 }
 
-/* The same by one who has taken a task out of the queue, and has still to run or to end it. */
-static inline void twill__turn_settle_first(twill__pool *pool, twill__turn *turn)
-{
-    twill__duty_begin(pool, NULL, TWILL__END_TASK);
-    twill__turn_settle(pool, turn);
-    twill__duty_over();
-}
-
 /* ---- room ---- */
 
 /* Under the lock: whoever waits for room gets it, in order. */
@@ -40873,19 +40845,6 @@ static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
         atomic_store_explicit(&pool->tiny, ns < TWILL__TINY, memory_order_relaxed);
 }
 
-/* It has told that its task has begun: a worker's outermost one may be stuck from now on. */
-static inline void twill__hand_begun(twill__pool *pool, twill__hand *runner)
-{
-    twill__turn turn;
-    if (!pool->options.stuck_after || runner->outside || runner->depth != 1)
-        return;
-    twill__turn_begin(pool, &turn);
-    runner->since = twill__clock_now();
-    /* relaxed: written under the lock */
-    turn.watch = atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER;
-    twill__turn_end(pool, &turn);
-}
-
 /* The outermost task of a worker, a plain one, is over: false: the watch has counted it as LOST.
    After this it leaves it alone. */
 static inline bool twill__plain_counts(twill__pool *pool, twill__hand *runner)
@@ -40945,10 +40904,8 @@ static inline bool twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     runner->context = todo->context;
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
-    if (pool->options.on_event) {
+    if (pool->options.on_event)
         twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, todo->index, NULL, runner->worker, &task);
-        twill__hand_begun(pool, runner);
-    }
     code = todo->fn(todo->arg, NULL, &task);
     if ((here = twill__pool_here(pool)))
         twill__plain_over(pool, runner, &task, since, code, inlined);
@@ -41096,12 +41053,8 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
     twill__record_enter(&work->record, runner->self);
-    if (pool->options.on_event) {
-        twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key,
-                     runner->worker, &task);
-        twill__errand_begun(pool, work);
-        twill__hand_begun(pool, runner);
-    }
+    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key, runner->worker,
+                 &task);
     code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
                            &task);
     if ((here = twill__pool_here(pool)))
@@ -41153,7 +41106,6 @@ typedef struct twill__guest { /* what the clean-up needs */
     twill__hand *runner;
     twill__errand *work;
     twill__team *team; /* of the thread itself: a call inside the task is this pool's meanwhile */
-    unsigned duties;   /* likewise, before the task */
     const twill__todo *todo; /* work NULL: a plain one */
 } twill__guest;
 
@@ -41270,7 +41222,6 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
 static inline void twill__guest_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
-    guest->runner->self->duties = guest->duties;
     twill__hand_lost(guest->pool, guest->runner);
     twill__guest_out(guest);
 }
@@ -41282,7 +41233,6 @@ static inline void twill__guest_runs(twill__guest *guest)
     guest->runner->self = self;
     self->runner = guest->runner;
     guest->team = self->team;
-    guest->duties = self->duties;
     self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
     (void)(guest->work ? twill__run_work(guest->pool, guest->runner, guest->work)
@@ -41310,14 +41260,14 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
                                    twill__errand *work)
 {
     twill__hand guest_runner;
-    twill__guest guest = {pool, &guest_runner, work, NULL, 0, NULL};
+    twill__guest guest = {pool, &guest_runner, work, NULL, NULL};
     if (!runner)
         twill__guest_in(pool, &guest_runner);
     else
         runner->now = 0;
     twill__hand_takes(pool, turn, runner ? runner : &guest_runner, work);
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle(pool, turn);
     if (runner)
         twill__run_nested(pool, runner, work);
     else
@@ -41329,13 +41279,13 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
                                          const twill__todo *todo)
 {
     twill__hand runner;
-    twill__guest guest = {pool, &runner, NULL, NULL, 0, todo};
+    twill__guest guest = {pool, &runner, NULL, NULL, todo};
     twill__guest_in(pool, &runner);
     runner.plain = true;
     runner.index = todo->index;
     runner.about = todo->context;
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle(pool, turn);
     twill__guest_runs(&guest);
 }
 
@@ -41427,7 +41377,6 @@ static inline void twill__stand_in_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
     twill__hand *runner = guest->runner;
-    runner->self->duties = guest->duties;
     if (twill__pool_here(guest->pool)) {
         twill__hand_lost(guest->pool, runner);
         runner->said = 0;
@@ -41443,7 +41392,7 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
                                                            const twill__todo *todo)
 {
     twill__self *self = twill__thread();
-    twill__guest guest = {pool, runner, work, self->team, self->duties, todo};
+    twill__guest guest = {pool, runner, work, self->team, todo};
     runner->outer = (twill__hand *)self->runner;
     runner->workers = twill__pool_told(pool);
     runner->self = self;
@@ -41564,9 +41513,7 @@ static inline void twill__errand_expire(twill__record *record)
     pool->visitors++;
     twill__pool_tick(pool, &turn, twill__clock_now());
     twill__turn_end(pool, &turn);
-    twill__duty_begin(pool, NULL, TWILL__LEAVE);
     twill__turn_settle(pool, &turn);
-    twill__duty_over();
     twill__turn_begin(pool, &turn);
     twill__pool_left(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -41587,8 +41534,8 @@ static inline void twill__errand_cancel(twill__record *record)
         pool->reserved++; /* its room is free when it has ended: the pool stays */
     }
     twill__turn_end(pool, &turn);
+    twill__turn_settle(pool, &turn);
     if (queued) {
-        twill__turn_settle_first(pool, &turn);
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool, 1);
     } else if (!twill__record_ended(record)) {
@@ -41606,29 +41553,11 @@ static inline void twill__errand_forget(twill__record *record)
     }
 }
 
-static inline twill_ns twill__pool_revives(twill__pool *pool);
-
-/* A thread may have failed to start, and nobody was left to try again. */
-static inline twill_ns twill__errand_again(twill__record *record)
-{
-    twill__pool *pool = twill__errand_of(record)->pool;
-    twill__turn turn;
-    twill_ns soon;
-    /* whoever left the pool without workers before this task came, did so before us; later ones see
-       to it themselves */
-    if (twill__team_threads(&pool->team))
-        return 0;
-    twill__turn_begin(pool, &turn);
-    soon = twill__pool_revives(pool);
-    twill__turn_end(pool, &turn);
-    return soon;
-}
-
 static inline const twill__record_table *twill__errand_table(void)
 {
-    static const twill__record_table table = {
-        twill__errand_help,  twill__errand_expire,   twill__errand_cancel, twill__errand_forget,
-        twill__errand_comes, twill__errand_run_next, twill__errand_again};
+    static const twill__record_table table = {twill__errand_help,   twill__errand_expire,
+                                              twill__errand_cancel, twill__errand_forget,
+                                              twill__errand_comes,  twill__errand_run_next};
     return &table;
 }
 
@@ -41684,11 +41613,14 @@ static inline void twill__pool_tells(twill__pool *pool)
 
 /* Under the lock, which the new thread takes first: so its handle is there when anybody looks.
    False: it could not be started. */
-static inline bool twill__worker_create(twill__pool *pool)
+static inline bool twill__worker_start(twill__pool *pool)
 {
     const twill_run *run = &pool->options.run;
     twill__worker *worker;
     unsigned number = 0;
+    if (pool->sealed &&
+        !twill__todos_length(&pool->todos)) /* nothing is left to do, now or later */
+        return false;
     while (number < pool->numbers && pool->worker[number] &&
            pool->worker[number]->life != TWILL__NO_THREAD_YET)
         number++;
@@ -41712,64 +41644,13 @@ static inline bool twill__worker_create(twill__pool *pool)
         worker->life = TWILL__NO_THREAD_YET;
         pool->live--;
         pool->coming--;
+        pool->failed_at = twill__clock_now();
         return false;
     }
     if (number >= twill__pool_told(pool)) /* lower ones are just going */
         twill__pool_tells(pool);
     twill__pool_threads(pool);
     return true;
-}
-
-/* The same, if there may be something to do. */
-static inline bool twill__worker_start(twill__pool *pool)
-{
-    if (pool->sealed && !twill__todos_length(&pool->todos)) /* nothing is left, now or later */
-        return false;
-    if (twill__worker_create(pool))
-        return true;
-    pool->failed_at = twill__clock_now();
-    return false;
-}
-
-/* Not again and again what has just failed. */
-static inline bool twill__worker_retry(twill__pool *pool)
-{
-    return !(pool->failed_at && twill__clock_now() - pool->failed_at <= TWILL__GROW_AFTER) &&
-           twill__worker_start(pool);
-}
-
-/* ---- a pool that is left without workers ---- */
-
-/* Under the lock: there is none, and there should be. */
-static inline bool twill__pool_bare(const twill__pool *pool)
-{
-    return pool->live == pool->going && !pool->ending && !pool->leaving &&
-           (twill__todos_length(&pool->todos) || pool->later || pool->senders.first);
-}
-
-/* Under the lock, by who waits for a worker, or was the last one: if the pool is bare, tries to
-   start one. When to look again; 0: it is not. */
-static inline twill_ns twill__pool_revives(twill__pool *pool)
-{
-    if (!twill__pool_bare(pool) || (!pool->paused && twill__worker_retry(pool)))
-        return 0;
-    return twill__instant_after(twill__clock_now(), TWILL__GROW_AFTER);
-}
-
-static inline bool twill__pool_is_clad(twill__pool *pool, const void *data)
-{
-    (void)data;
-    return !twill__pool_bare(pool);
-}
-
-/* Under the lock, by a thread that is about to end, and is no worker any more: it stays as long as
-   the pool is bare, since there may be nobody else who would start one. */
-static inline void twill__pool_bequeath(twill__pool *pool, twill__turn *turn)
-{
-    twill_until soon = {0, NULL};
-    while ((soon.deadline = twill__pool_revives(pool)) !=
-           0) /* exit: not bare any more, or ending */
-        (void)twill__pool_await(pool, turn, soon, twill__pool_is_clad, NULL);
 }
 
 /* Work has come up, and so many of so many workers are idle: whether to call one. Whoever asks is
@@ -41806,11 +41687,12 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         return;
     }
     if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
-        twill__worker_retry(pool))
-        return;
-    if (pool->has_watch && pool->live < pool->most &&
-        /* relaxed: written under the lock */
-        atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+        /* not again and again what has just failed */
+        (!pool->failed_at || twill__clock_now() - pool->failed_at > TWILL__GROW_AFTER))
+        (void)twill__worker_start(pool);
+    else if (pool->has_watch && pool->live < pool->most &&
+             /* relaxed: written under the lock */
+             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
         turn->watch = true;
 }
 
@@ -41871,10 +41753,9 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
         runner->index = work->record.outcome.index;
     }
     if (pool->has_watch) {
-        bool untold = pool->options.on_event && pool->options.stuck_after; /* twill__hand_begun */
-        runner->since = untold ? TWILL_FOREVER : runner->now ? runner->now : twill__clock_now();
+        runner->since = runner->now ? runner->now : twill__clock_now();
         runner->told = false;
-        if (pool->options.stuck_after && !untold &&
+        if (pool->options.stuck_after &&
             /* relaxed: written under the lock */
             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
             turn->watch = true;
@@ -42350,10 +42231,8 @@ static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
     twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
     worker->runner.workers = twill__pool_told(pool);
     has_past = worker->has_past;
-    if (has_past) {
+    if (has_past)
         past = worker->past;
-        twill__pool_changed(pool, &turn); /* it may be waiting for us (twill__pool_bequeath) */
-    }
     worker->has_past = false;
     twill__turn_end(pool, &turn);
     if (has_past)
@@ -42365,10 +42244,8 @@ static inline void twill__worker_stop_hook(twill__worker *worker)
     twill__pool *pool = worker->runner.pool;
     twill_task task;
     twill__hand_task(&worker->runner, SIZE_MAX, pool->options.run.context, &task);
-    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_stop)
         pool->options.run.worker_stop(worker->runner.state, &task);
-    twill__duty_over();
 }
 
 /* A callback has ended the thread: what it ran is LOST, and another one takes its place. */
@@ -42377,7 +42254,6 @@ static inline void twill__worker_ended(void *worker_)
     twill__worker *worker = (twill__worker *)worker_;
     twill__pool *pool = worker->runner.pool;
     twill__turn turn;
-    twill__thread()->duties = 0;
     twill__hand_lost(pool, &worker->runner);
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
@@ -42399,7 +42275,6 @@ static inline void twill__worker_ended(void *worker_)
     if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
         pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
-    twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
 }
 
@@ -42419,10 +42294,8 @@ static inline bool twill__worker_begins(twill__worker *worker)
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
     atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
-    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_start)
         well = pool->options.run.worker_start(&runner->state, &task) == 0;
-    twill__duty_over();
     twill__turn_begin(pool, &turn);
     pool->coming--;
     /* relaxed: set by this thread */
@@ -42440,7 +42313,6 @@ static inline bool twill__worker_begins(twill__worker *worker)
     } else {
         pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
-        twill__pool_bequeath(pool, &turn);
     }
     twill__turn_end(pool, &turn);
     return well;
@@ -42471,7 +42343,6 @@ static void twill__worker_main(void *worker_)
         twill_cancel_detach(&worker->runner.token);
     twill__turn_begin(pool, &turn);
     twill__worker_left(pool, &turn, worker);
-    twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
 }
 
@@ -42698,10 +42569,7 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
     if (!pool->options.on_event && !hooks)
         return;
     pool->reserved++;
-    if (work) /* relaxed: nobody knows it yet */
-        atomic_store_explicit(&work->stage, TWILL__UNTOLD, memory_order_relaxed);
     twill__turn_end(pool, turn);
-    twill__duty_begin(pool, work ? &work->record : NULL, TWILL__END_TASK);
     twill__turn_settle(pool, turn);
     if (hooks) {
         work->hook.fn = twill__hook_fires;
@@ -42714,7 +42582,6 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
         twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index,
                      work ? work->record.outcome.key : NULL, UINT_MAX, &task);
     }
-    twill__duty_over();
     twill__turn_begin(pool, turn);
     pool->reserved--;
 }
@@ -42734,10 +42601,8 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
     twill__turn_settle(pool, turn);
     if (told) {
         twill_task task = twill__task_about(pool, SIZE_MAX, order->todo.context);
-        twill__duty_begin(pool, NULL, TWILL__LEAVE);
         twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
                      &task);
-        twill__duty_over();
         twill__turn_begin(pool, turn);
         twill__pool_left(pool, turn);
         twill__turn_end(pool, turn);
@@ -42821,7 +42686,7 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
     if (order->work)
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
-    twill__turn_settle_first(pool, turn);
+    twill__turn_settle(pool, turn);
     twill__todo_drop(pool, twill__order_todo(order, &entry), why);
     twill__pool_ended(pool, 1);
 }
@@ -42887,9 +42752,7 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     }
     /* the new one takes its room; the victim is waited for without any */
     pool->visitors++;
-    twill__duty_begin(pool, NULL, TWILL__END_TASK); /* the victim's */
     (void)twill__order_accept(order, turn);
-    twill__duty_over();
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
     twill__turn_begin(pool, turn);
     pool->over++;
@@ -42950,21 +42813,10 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     twill__node_init(&me);
     twill__list_append(&pool->senders, &me); /* held: workers give it room */
     pool->visitors++;
-    do { /* exit: there is room, or the wait is over; without workers it looks again and again */
-        twill_ns soon = twill__pool_revives(pool);
-        twill__turn_end(pool, turn);
-        twill__turn_settle(pool, turn);
-        status =
-            twill__wait_sooner(&me, twill__nearer(order->until->deadline, soon), *order->until);
-        twill__turn_begin(pool, turn);
-        if (status == TWILL_EMPTY && pool->closed)
-            status = TWILL_CLOSED; /* who closed has passed it */
-        if (status == TWILL_EMPTY) {
-            /* relaxed: who gives room does so under the lock */
-            atomic_store_explicit(&me.word, 0, memory_order_relaxed);
-            twill__pool_room(pool, turn);
-        }
-    } while (status == TWILL_EMPTY);
+    twill__turn_end(pool, turn);
+    twill__turn_settle(pool, turn);
+    status = twill__wait(&me, *order->until);
+    twill__turn_begin(pool, turn);
     twill__todos_shut(&pool->todos);
     if (status == TWILL_OK)
         status = (twill_status)me.answer;
@@ -43433,8 +43285,6 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     }
     next = twill__pool_grow(pool, now);
     *until = next < *until ? next : *until;
-    next = twill__pool_revives(pool);
-    *until = next && next < *until ? next : *until;
     *word = atomic_load(&pool->watch_word); /* raised after the lock, by whoever wants us to look */
     /* read under the lock */
     atomic_store_explicit(&pool->watch_until, *until, memory_order_relaxed);
@@ -43450,7 +43300,6 @@ static inline void twill__watch_main(void *pool_)
     twill__turn turn;
     uint32_t word;
     twill_ns until;
-    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     while (twill__watch_looks(pool, &stuck, &word, &until)) {
         if (stuck.found)
             twill__watch_tells(pool, &stuck);
@@ -43752,14 +43601,6 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
 
 /* ---- waiting for the pool ---- */
 
-/* Whether a wait until then, of this thread, cannot end well: it is a part of the pool; or in a
-   callback, has still to do so much, and would wait for ever. */
-static inline bool twill__pool_never(const twill__pool *pool, twill_until until, unsigned what)
-{
-    return twill__pool_inside(pool) ||
-           (!until.cancel && twill__no_deadline(until.deadline) && twill__duty_to(pool) >= what);
-}
-
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
 static inline bool twill__drained(twill__pool *pool, const void *data)
 {
@@ -43784,7 +43625,7 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
     twill__pool *pool = twill__pool_of(public_pool);
     twill__turn turn;
     twill_status status;
-    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__END_TASK))
+    if (pool && twill__pool_here(pool) && twill__pool_inside(pool))
         return TWILL_DEADLOCK;
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
@@ -43794,7 +43635,8 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
         status = twill__pool_await(pool, &turn, until, twill__idle_or_bare, NULL);
         if (status != TWILL_OK || !twill__pool_unfinished(pool))
             break;
-        if (twill__worker_retry(pool))
+        if (!(pool->failed_at && twill__clock_now() - pool->failed_at <= TWILL__GROW_AFTER) &&
+            twill__worker_start(pool))
             continue;
         soon.deadline = twill__nearer(until.deadline, twill__clock_now() + TWILL__GROW_AFTER);
         (void)twill__pool_await(pool, &turn, soon, twill__is_idle, NULL);
@@ -43840,7 +43682,7 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
     twill_status status;
     if (!fn)
         return TWILL_INVALID;
-    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__FREE_WORKER))
+    if (pool && twill__pool_here(pool) && twill__pool_inside(pool))
         return TWILL_DEADLOCK;
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
@@ -43950,7 +43792,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         }
         twill__pool_level(pool, turn);
         twill__turn_end(pool, turn);
-        twill__turn_settle_first(pool, turn);
+        twill__turn_settle(pool, turn);
         twill__todo_drop(pool, &todo, TWILL_CANCELLED);
         twill__turn_begin(pool, turn);
         pool->over++;
@@ -43977,7 +43819,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         twill__turn_settle(pool, turn);
         /* a worker's record stays, as a stand-in's; a guest's is on its stack */
         if (!runner->outside || runner->stands)
-            twill__gate_fire(pool, &runner->gate, &runner->token, TWILL_CANCELLED);
+            twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
             next = pinned->stop_chain;
             twill__errand_fire(pinned, TWILL_CANCELLED);
@@ -44068,8 +43910,6 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     pool->visitors++;
     twill__pool_sums(pool, before);
     twill__pool_shut(pool, &turn);
-    pool->ending = true;
-    twill__pool_changed(pool, &turn);
     twill__pool_unpause(pool, &turn);
     (void)twill__pool_drain(pool, &turn, drain);
     pool->sealed = true;
@@ -44090,22 +43930,20 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     return status;
 }
 
-/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here, by one who waits until then. */
-static inline twill_status twill__pool_may_end(twill_pool *pool, twill_until until, unsigned what)
+/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here. */
+static inline twill_status twill__pool_may_end(twill_pool *pool)
 {
     if (!pool || pool->layout != TWILL__POOL_LAYOUT)
         return TWILL_INVALID;
     if (!twill__pool_here(twill__pool_of(pool)))
         return TWILL_FORKED;
-    return twill__pool_never(twill__pool_of(pool), until, what) ? TWILL_DEADLOCK : TWILL_OK;
+    return twill__pool_inside(twill__pool_of(pool)) ? TWILL_DEADLOCK : TWILL_OK;
 }
 
 TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                            twill_stopped *out)
 {
-    twill_status status = twill__pool_may_end(pool, drain, TWILL__END_TASK);
-    if (status == TWILL_OK)
-        status = twill__pool_may_end(pool, join, TWILL__END_TASK);
+    twill_status status = twill__pool_may_end(pool);
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
 }
 
@@ -44123,7 +43961,7 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
     twill__turn turn;
     if (!pool)
         return TWILL_OK;
-    status = twill__pool_may_end(public_pool, forever, TWILL__LEAVE);
+    status = twill__pool_may_end(public_pool);
     if (status == TWILL_FORKED) { /* nobody of those threads is here */
         twill__pool_free(pool);
         return TWILL_OK;
@@ -44143,12 +43981,13 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     twill__pool *pool = twill__pool_of(public_pool);
     uint64_t before[TWILL__TALLIES];
     twill__turn turn;
-    if (!public_pool || public_pool->layout != TWILL__POOL_LAYOUT)
-        return TWILL_INVALID;
-    if (!twill__pool_here(pool)) {
+    twill_status status = twill__pool_may_end(public_pool);
+    if (status == TWILL_FORKED) {
         twill__pool_free(pool);
         return TWILL_OK;
     }
+    if (status == TWILL_INVALID)
+        return status;
     if (!twill__team_try_shut(&pool->team))
         return TWILL_BUSY;
     twill__turn_begin(pool, &turn);
@@ -44159,7 +43998,6 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     pool->sealed = true;
     twill__pool_cancel(pool, &turn);
     pool->leaving = pool->forsaken = true;
-    twill__pool_changed(pool, &turn);
     for (unsigned i = 0; i < pool->numbers; i++) {
         twill__worker *worker = pool->worker[i];
         if (worker && worker->life != TWILL__NO_THREAD_YET)

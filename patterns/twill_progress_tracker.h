@@ -68,8 +68,9 @@ OPTIONS (twill_progress_options; zeroed or NULL: a bar, or lines where there is 
     width           columns. 0: asks the terminal at each frame, then COLUMNS, then 80
     memory          0: 15 s. The recent rate forgets nine tenths of a sample in that time
     on_view         called by whoever draws, at each interval and at the end, by one thread at a
-                    time and with no lock of ours held. It may do anything but finish and destroy
-                    (TWILL_DEADLOCK)
+                    time (who ends a bar waits a second for another one's) and with no lock of ours
+                    held. It may do anything but finish and destroy (TWILL_DEADLOCK). It may end its
+                    thread: if that is the tracker's own, draw, finish and log draw from then on
     parent, weight  drawn below the parent, by whoever draws that. The child stands for `weight`
                     items of the parent: while it runs, its finished part of them, rounded down,
                     counts as done; at its end all of them do, as done, failed (TWILL_FAILED) or
@@ -97,7 +98,8 @@ THREADS
     futures) first.
     set and add at once: each addition counts either before the set, which replaces it, or on top of
     it; none is lost and none counts twice. Of two sets at once either wins.
-    The drawn number never goes down, except after set.
+    The drawn number never goes down, except after set, and in the parent of a weighted child that
+    gets more to do.
 
 OWNERSHIP
     Texts are copied. The descriptor stays the caller's; it must stay open until finish. Children
@@ -612,7 +614,7 @@ TWILL__DECL void twill_progress_resume(twill_progress *progress);
 
 /* Draws the last frame and ends the thread. An outcome other than TWILL_OK is written behind the
    true numbers. A child's line moves above the bars that still run. Later updates count and are not
-   drawn. A second call does nothing. */
+   drawn. A second call waits for the first and does nothing else. */
 TWILL__DECL twill_status twill_progress_finish(twill_progress *progress, twill_status outcome);
 
 /* Finishes (with TWILL_OK) what is not finished, and frees it; returns what finish said. NULL:
@@ -900,10 +902,8 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout6
+#define twill__thread  twill__thread_layout5
 #define twill__process twill__process_layout4
-
-#define TWILL__DUTIES 6 /* of a thread; deeper ones are not noted */
 
 struct twill__job;
 struct twill__team;
@@ -915,11 +915,6 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
-    unsigned duties; /* what it has to do after the callback that it is in: engine/duty.h */
-    struct {
-        const void *object, *record;
-        unsigned what;
-    } duty[TWILL__DUTIES];
     /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
        later one was not); its function, team and items; how many of these run before the next look
        at the ticks, and how many ticks may have passed by then; see engine/brief.h */
@@ -7856,6 +7851,10 @@ static inline void twill__draft_all(twill__draft *draft, twill__screen *screen, 
     /* relaxed: a stop, not a message */
     if (screen->style == TWILL_PROGRESS_SILENT ||
         atomic_load_explicit(&screen->over, memory_order_relaxed)) {
+        if (draft->log_length && (draft->lines || draft->shown_cells)) {
+            twill__print_code(&draft->text, "\n"); /* the last frame was given up */
+            draft->lines = draft->shown_cells = 0;
+        }
         twill__print_raw(&draft->text, draft->log, draft->log_length);
         for (twill_progress *p = screen->first; p; p = p->next)
             twill__draft_includes(draft, p);
@@ -8005,48 +8004,20 @@ static inline bool twill__screen_enter(twill__screen *screen, _Atomic uint32_t *
     return entered;
 }
 
-/* Calls on_view of each bar that has one, without a lock. */
-static inline void twill__screen_tell(twill__screen *screen, twill_ns now, bool due)
+/* Under the lock: a callback has returned, or ended its thread. */
+static inline void twill__screen_view_over(twill__screen *screen)
 {
-    twill_progress *progress;
-    twill__lock(&screen->lock);
-    screen->pass++;
-    for (;;) { /* exit: each has been told in this pass */
-        twill_task task = {SIZE_MAX, NULL, UINT_MAX, 0, NULL, {0, NULL}, NULL};
-        twill_progress_view view;
-        char label[TWILL__PROGRESS_LABEL];
-        for (progress = screen->first; progress; progress = progress->next)
-            if (progress->on_view && progress->pass != screen->pass && !progress->told &&
-                (due || twill__progress_ending(progress)))
-                break;
-        if (!progress)
-            break;
-        progress->pass = screen->pass;
-        /* under the lock. A frame may have ended it already, before its on_view was told */
-        progress->told =
-            atomic_load_explicit(&progress->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING;
-        twill__progress_count(progress);
-        twill__progress_view_of(progress, now, &view);
-        memcpy(label, progress->label, sizeof label);
-        view.label = label;
-        task.context = progress->context;
-        screen->calling = progress;
-        twill__unlock(&screen->lock);
-        progress->on_view(&view, &task);
-        twill__lock(&screen->lock);
-        screen->calling = NULL;
-        atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
-        twill__wake(&screen->called, INT_MAX);
-    }
-    twill__unlock(&screen->lock);
+    atomic_fetch_add_explicit(&screen->called, 1, memory_order_relaxed); /* under the lock */
+    twill__wake(&screen->called, INT_MAX);
 }
 
 /* Under the lock: afterwards no callback of this bar runs. Not from inside it. */
 static inline void twill__screen_await_view(twill__screen *screen, const twill_progress *progress)
 {
-    while (screen->calling == progress) {
-        uint32_t called =
-            atomic_load_explicit(&screen->called, memory_order_relaxed); /* under the lock */
+    /* relaxed, both: under the lock */
+    while (screen->calling == progress ||
+           atomic_load_explicit(&progress->teller, memory_order_relaxed)) {
+        uint32_t called = atomic_load_explicit(&screen->called, memory_order_relaxed);
         twill__unlock(&screen->lock);
         twill__park(&screen->called, called, 0);
         twill__lock(&screen->lock);
@@ -8064,6 +8035,23 @@ static inline twill__wrote twill__draft_write(const twill__draft *draft, twill__
         !twill__terminal_writable(screen->fd, patience == TWILL__SCREEN_NO_WAIT ? 0 : 1000))
         return TWILL__WROTE_NOT;
     return twill__write_calmly(screen->fd, draft->text.data, draft->text.length, false, true);
+}
+
+/* Who joins the renderer, or would ask it for a frame, sees it. */
+static inline void twill__renderer_over(twill__screen *screen)
+{
+    atomic_store_explicit(&screen->ended, 1,
+                          memory_order_release); /* pairs with the acquire in twill__renderer_end */
+    twill__wake(&screen->ended, INT_MAX);
+}
+
+/* What was not written is drawn by the next frame, or given up by who waits for it. */
+static inline void twill__screen_forget(twill__screen *screen)
+{
+    twill__lock(&screen->lock);
+    for (twill_progress *p = screen->first; p; p = p->next)
+        p->included = false;
+    twill__unlock(&screen->lock);
 }
 
 /* False: left behind; touch nothing but the screen. */
@@ -8091,28 +8079,102 @@ static inline bool twill__screen_show(twill__screen *screen, twill_ns now, bool 
     twill__screen_gate_leave(&screen->io);
     if (hung)
         return false;
-    twill__screen_settle(screen);
+    if (wrote == TWILL__WROTE_NOT)
+        twill__screen_forget(screen);
+    else
+        twill__screen_settle(screen);
     return true;
+}
+
+/* One look of whoever has the turn; in the frame of its guard. */
+typedef struct twill__screen_look {
+    twill__screen *screen;
+    twill_ns now;
+    bool due;
+    twill__screen_patience patience;
+} twill__screen_look;
+
+/* on_view has ended the thread that has the turn: it draws the frame all the same, and ends. A
+   renderer is gone then (first, so that a bar that ends now is drawn here, or by
+   who ends it); draw and finish go on without one. */
+static void twill__screen_viewer_gone(void *look_)
+{
+    const twill__screen_look *look = (const twill__screen_look *)look_;
+    twill__screen *screen = look->screen;
+    twill__lock(&screen->lock);
+    screen->calling = NULL;
+    twill__screen_view_over(screen);
+    twill__unlock(&screen->lock);
+    if (look->patience == TWILL__SCREEN_RENDERER)
+        twill__renderer_over(screen);
+    (void)twill__screen_show(screen, look->now, look->due,
+                             look->patience == TWILL__SCREEN_RENDERER ? TWILL__SCREEN_A_SECOND
+                                                                      : look->patience);
+    twill__screen_turn_leave(screen);
+}
+
+static __attribute__((noinline)) void twill__screen_call(twill__screen_look *look,
+                                                         const twill_progress *progress,
+                                                         const twill_progress_view *view)
+{
+    twill_task task = {SIZE_MAX, progress->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    TWILL__GUARD_PUSH(twill__screen_viewer_gone, look);
+    progress->on_view(view, &task);
+    TWILL__GUARD_POP(0);
+}
+
+/* Calls on_view of each bar that has one, without a lock. */
+static inline void twill__screen_tell(twill__screen_look *look)
+{
+    twill__screen *screen = look->screen;
+    twill_progress *progress;
+    twill__lock(&screen->lock);
+    screen->pass++;
+    for (;;) { /* exit: each has been told in this pass */
+        twill_progress_view view;
+        char label[TWILL__PROGRESS_LABEL];
+        for (progress = screen->first; progress; progress = progress->next)
+            if (progress->on_view && progress->pass != screen->pass && !progress->told &&
+                (look->due || twill__progress_ending(progress)))
+                break;
+        if (!progress)
+            break;
+        progress->pass = screen->pass;
+        /* under the lock. A frame may have ended it already, before its on_view was told */
+        progress->told =
+            atomic_load_explicit(&progress->state, memory_order_relaxed) != TWILL__PROGRESS_RUNNING;
+        twill__progress_count(progress);
+        twill__progress_view_of(progress, look->now, &view);
+        memcpy(label, progress->label, sizeof label);
+        view.label = label;
+        screen->calling = progress;
+        twill__unlock(&screen->lock);
+        twill__screen_call(look, progress, &view);
+        twill__lock(&screen->lock);
+        screen->calling = NULL;
+        twill__screen_view_over(screen);
+    }
+    twill__unlock(&screen->lock);
 }
 
 static inline bool twill__screen_pass(twill__screen *screen, bool due,
                                       twill__screen_patience patience)
 {
-    twill_ns now = twill__clock_now();
+    twill__screen_look look = {screen, twill__clock_now(), due, patience};
     twill__lock(&screen->lock);
     twill__screen_count(screen);
     for (twill_progress *p = screen->first; p; p = p->next)
         if (atomic_load_explicit(&p->state, memory_order_relaxed) ==
             TWILL__PROGRESS_RUNNING) /* under the lock */
-            twill__progress_sample(p, now);
+            twill__progress_sample(p, look.now);
     twill__unlock(&screen->lock);
     if (due) /* relaxed: a hint to updaters */
         atomic_store_explicit(&screen->next_draw,
-                              screen->interval < INT64_MAX - now ? now + screen->interval
-                                                                 : INT64_MAX,
+                              screen->interval < INT64_MAX - look.now ? look.now + screen->interval
+                                                                      : INT64_MAX,
                               memory_order_relaxed);
-    twill__screen_tell(screen, now, due);
-    return twill__screen_show(screen, now, due, patience);
+    twill__screen_tell(&look);
+    return twill__screen_show(screen, look.now, due, patience);
 }
 
 /* ---- the renderer ---- */
@@ -8162,9 +8224,7 @@ static inline void twill__renderer_main(void *screen_)
             twill__screen_gate_leave(&screen->io);
         }
     }
-    atomic_store_explicit(&screen->ended, 1,
-                          memory_order_release); /* pairs with the acquire in twill__renderer_end */
-    twill__wake(&screen->ended, INT_MAX);
+    twill__renderer_over(screen);
 }
 
 static inline void twill__screen_request(twill__screen *screen)
@@ -8195,8 +8255,9 @@ static inline void twill__renderer_start(twill__screen *screen)
     }
 }
 
-/* Lets the renderer draw the last frame. A callback is waited for, a terminal for a second. */
-static inline void twill__renderer_end(twill__screen *screen)
+/* Lets the renderer draw the last frame. A callback is waited for, a terminal for a second. False:
+   left behind. */
+static inline bool twill__renderer_end(twill__screen *screen)
 {
     atomic_store_explicit(&screen->stop, 1,
                           memory_order_release); /* pairs with the renderer's load */
@@ -8211,11 +8272,11 @@ static inline void twill__renderer_end(twill__screen *screen)
         if (ended) {
             twill__thread_join(&screen->thread);
             twill__screen_drop(screen);
-            return;
+            return true;
         }
         if (atomic_compare_exchange_strong(&screen->blocked, &blocked, TWILL__RENDERER_ABANDONED)) {
             twill__thread_let_go(&screen->thread);
-            return;
+            return false;
         }
     }
 }
@@ -8734,32 +8795,75 @@ TWILL__DEFINE void twill_progress_resume(twill_progress *progress)
 
 /* ---- the end ---- */
 
-/* With a renderer: it draws. Else we do. Either gives up a terminal that blocks. */
+static inline bool twill__progress_still_ends(const twill_progress *progress)
+{
+    /* acquire: pairs with twill__progress_settle */
+    return atomic_load_explicit(&progress->state, memory_order_acquire) == TWILL__PROGRESS_ENDING;
+}
+
+/* With a renderer: it draws. Else, and if its last frame was not taken, we do. Either gives up a
+   terminal that blocks. */
 static inline void twill__progress_draw_last(twill_progress *progress, bool root, bool threaded)
 {
     twill__screen *screen = progress->screen;
+    bool left_behind = false;
     if (threaded && root) {
-        twill__renderer_end(screen);
-    } else if (threaded) {
+        left_behind = !twill__renderer_end(screen);
+    } else if (threaded && /* acquire: pairs with twill__renderer_over */
+               !atomic_load_explicit(&screen->ended, memory_order_acquire)) {
         twill_ns limit = twill__clock_now() + TWILL__SCREEN_STUCK;
         twill__screen_request(screen);
-        /* acquire: pairs with twill__progress_settle */
-        while (atomic_load_explicit(&progress->state, memory_order_acquire) ==
-                   TWILL__PROGRESS_ENDING &&
+        while (twill__progress_still_ends(progress) &&
                twill__park(&progress->state, TWILL__PROGRESS_ENDING, limit))
             continue;
-    } else if (twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND)) {
+        left_behind = true;
+    }
+    if (!left_behind && twill__progress_still_ends(progress) &&
+        twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND)) {
         twill__screen_turn_taken(screen);
         twill__screen_pass(screen, root, TWILL__SCREEN_A_SECOND);
         twill__screen_turn_leave(screen);
     }
 }
 
-/* What nobody has done by now: the bar ends, and its on_view is told. */
-static inline bool twill__progress_end_surely(twill_progress *progress)
+/* on_view of a bar that has ended, out of turn or in it. */
+typedef struct twill__progress_last_view {
+    twill_progress *progress;
+    bool turn;
+} twill__progress_last_view;
+
+static void twill__progress_last_told(void *last_)
+{
+    const twill__progress_last_view *last = (const twill__progress_last_view *)last_;
+    twill__screen *screen = last->progress->screen;
+    if (last->turn)
+        twill__screen_turn_leave(screen);
+    twill__lock(&screen->lock);
+    /* relaxed: under the lock, or compared with one's own number */
+    atomic_store_explicit(&last->progress->teller, 0, memory_order_relaxed);
+    twill__screen_view_over(screen);
+    twill__unlock(&screen->lock); /* the bar may be gone from here on */
+}
+
+/* In turn, so that on_view runs once at a time; who is stuck cannot stop us. */
+static __attribute__((noinline)) void twill__progress_tell_last(twill_progress *progress,
+                                                                const twill_progress_view *view)
 {
     twill__screen *screen = progress->screen;
     twill_task task = {SIZE_MAX, progress->context, UINT_MAX, 0, NULL, {0, NULL}, NULL};
+    twill__progress_last_view last = {progress, false};
+    last.turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
+    if (last.turn)
+        twill__screen_turn_taken(screen);
+    TWILL__GUARD_PUSH(twill__progress_last_told, &last);
+    progress->on_view(view, &task);
+    TWILL__GUARD_POP(1);
+}
+
+/* What nobody has done by now: the bar ends, and its on_view is told. True: over the total. */
+static inline bool twill__progress_end_surely(twill_progress *progress)
+{
+    twill__screen *screen = progress->screen;
     twill_progress_view view;
     char label[TWILL__PROGRESS_LABEL];
     bool tell, over;
@@ -8769,23 +8873,39 @@ static inline bool twill__progress_end_surely(twill_progress *progress)
     twill__screen_await_view(screen, progress);
     tell = progress->on_view && !progress->told;
     progress->told = true;
+    if (tell) /* relaxed: under the lock */
+        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
     twill__progress_count(progress);
     twill__progress_view_of(progress, progress->ended, &view);
     memcpy(label, progress->label, sizeof label);
     over = view.total_known && twill__progress_processed(progress) > view.total;
     twill__unlock(&screen->lock);
     view.label = label;
-    if (tell) { /* in turn, so that on_view runs once at a time; who is stuck cannot stop us */
-        bool turn = twill__screen_enter(screen, &screen->turn, TWILL__SCREEN_A_SECOND);
-        if (turn)
-            twill__screen_turn_taken(screen);
-        /* relaxed: only compared with one's own number */
-        atomic_store_explicit(&progress->teller, twill__thread_number(), memory_order_relaxed);
-        progress->on_view(&view, &task);
-        atomic_store_explicit(&progress->teller, 0, memory_order_relaxed);
-        if (turn)
-            twill__screen_turn_leave(screen);
-    }
+    if (tell)
+        twill__progress_tell_last(progress, &view);
+    return over;
+}
+
+/* on_view of another bar has ended the thread that finishes this one. */
+static void twill__progress_finisher_gone(void *progress_)
+{
+    twill_progress *progress = (twill_progress *)progress_;
+    twill__screen *screen = progress->screen;
+    twill__lock(&screen->lock);
+    if (twill__progress_ending(progress))
+        twill__progress_settle(progress);
+    twill__unlock(&screen->lock);
+}
+
+static __attribute__((noinline)) bool twill__progress_end(twill_progress *progress, bool drawn,
+                                                          bool root, bool threaded)
+{
+    bool over;
+    TWILL__GUARD_PUSH(twill__progress_finisher_gone, progress);
+    if (drawn)
+        twill__progress_draw_last(progress, root, threaded);
+    over = twill__progress_end_surely(progress);
+    TWILL__GUARD_POP(0);
     return over;
 }
 
@@ -8805,11 +8925,9 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     if (atomic_load_explicit(&progress->state, memory_order_relaxed) !=
         TWILL__PROGRESS_RUNNING) { /* under the lock */
         twill__unlock(&screen->lock);
-        /* acquire: pairs with twill__progress_settle */
-        while (atomic_load_explicit(&progress->state, memory_order_acquire) ==
-               TWILL__PROGRESS_ENDING)
-            twill__park(&progress->state, TWILL__PROGRESS_ENDING,
-                        0); /* exit: the first caller ends it */
+        while (twill__progress_still_ends(progress)) /* exit: the first caller ends it */
+            twill__park(&progress->state, TWILL__PROGRESS_ENDING, 0);
+        (void)twill__progress_end_surely(progress); /* whoever comes first tells its on_view */
         return TWILL_OK;
     }
     progress->outcome = outcome;
@@ -8821,9 +8939,7 @@ TWILL__DEFINE twill_status twill_progress_finish(twill_progress *progress, twill
     drawn = progress->listed &&
             !atomic_load_explicit(&screen->over, memory_order_relaxed); /* under the lock */
     twill__unlock(&screen->lock);
-    if (drawn)
-        twill__progress_draw_last(progress, root, threaded);
-    return twill__progress_end_surely(progress) ? TWILL_INVALID : TWILL_OK;
+    return twill__progress_end(progress, drawn, root, threaded) ? TWILL_INVALID : TWILL_OK;
 }
 
 TWILL__DEFINE twill_status twill_progress_destroy(twill_progress *progress)
@@ -8877,6 +8993,7 @@ typedef struct twill__progress_map {
     twill_progress *progress;
     const twill_report *report;
     size_t n;
+    twill_status status; /* of the map; LOST: it has not returned */
 } twill__progress_map;
 
 /* Stands in for the user's function and counts how the item ended. */
@@ -8916,12 +9033,12 @@ static inline void twill__progress_rest(twill_progress *progress, const twill_re
         twill_progress_add_skipped(progress, report->skipped - skipped);
 }
 
-/* A callback has ended the calling thread, and the map is over. */
-static inline void twill__progress_map_ended(void *data_)
+/* The map is over, or a callback has ended the calling thread: in it, or now. */
+static inline void twill__progress_map_over(void *data_)
 {
     twill__progress_map *data = (twill__progress_map *)data_;
     twill__progress_rest(data->progress, data->report);
-    (void)twill_progress_finish(data->progress, TWILL_LOST);
+    (void)twill_progress_finish(data->progress, data->status);
     (void)twill_progress_destroy(data->progress);
 }
 
@@ -8957,13 +9074,13 @@ TWILL__DEFINE twill_status twill_map_with_progress(const void *items, size_t ite
     data.fn = fn;
     data.n = n;
     (void)twill_progress_create(&data.progress, &look); /* without one the map runs all the same */
-    TWILL__GUARD_PUSH(twill__progress_map_ended, &data);
-    status = twill__run_call(&run, n, false, twill__progress_steps, &data);
-    TWILL__GUARD_POP(0);
+    data.status = TWILL_LOST;
+    TWILL__GUARD_PUSH(twill__progress_map_over, &data);
+    data.status = twill__run_call(&run, n, false, twill__progress_steps, &data);
     twill__progress_rest(data.progress, run.report);
-    (void)twill_progress_finish(data.progress, status);
-    (void)twill_progress_destroy(data.progress);
-    return status;
+    (void)twill_progress_finish(data.progress, data.status); /* here it may end the thread */
+    TWILL__GUARD_POP(1);
+    return data.status;
 }
 
 #endif
