@@ -203,24 +203,31 @@ TEST(one_call_says_how_it_was)
 
 /* The source's call of 0.1 s took as long as its task (D12, 1.001 s of 1 s): the executor's exit
    joined it. Here the task cannot end before the call has returned. */
-TEST(returns_at_the_deadline_whatever_the_task_does)
+static bool one_call_returns(twill_ns limit)
 {
     atomic_int gate = 0;
     int out, fallback = 77;
     size_t left;
     reset();
-    CHECK_EQ(one((ticket){.value = 5, .gate = &gate}, TWILL_MS(200), &fallback, &out),
-             TWILL_TIMEOUT);
+    CHECK_EQ(one((ticket){.value = 5, .gate = &gate}, limit, &fallback, &out), TWILL_TIMEOUT);
     CHECK_EQ(out, 77);
-    CHECK_EQ(twill_timeout_abandoned(NULL), 1);
-    CHECK_EQ(twill_timeout_drain(NULL, twill_within(TWILL_MS(1)), &left), TWILL_TIMEOUT);
-    CHECK_EQ(left, 1);
-    CHECK_EQ(faults_live(), 1); /* one block a straggler */
+    bool in_time = twill_timeout_abandoned(NULL) == 1; /* it had begun by then */
+    if (in_time) {
+        CHECK_EQ(twill_timeout_drain(NULL, twill_within(TWILL_MS(1)), &left), TWILL_TIMEOUT);
+        CHECK_EQ(left, 1);
+        CHECK_EQ(faults_live(), 1); /* one block a straggler */
+    }
     gate = 1;
     CHECK_EQ(twill_timeout_drain(NULL, for_ever, &left), TWILL_OK);
     CHECK_EQ(left, 0);
     CHECK_EQ(out, 77); /* the late result never reaches it */
     CHECK_EQ(faults_live(), 0);
+    return in_time;
+}
+
+TEST(returns_at_the_deadline_whatever_the_task_does)
+{
+    CHECK(test_in_time(TWILL_MS(10), one_call_returns));
 }
 
 TEST(stragglers_of_one_calls_are_bounded)
@@ -397,11 +404,12 @@ TEST(close_refuses_and_a_second_one_says_so)
 }
 
 /* Exactly one of {the caller takes the result, discard} for each function that has run. */
-TEST(late_result_goes_to_discard_once)
+static bool three_late_results(twill_ns limit)
 {
+    unsigned long threads = faults_threads();
     atomic_int gate = 0;
     int value = 77;
-    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_MS(200),
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = limit,
                                                                 .fallback_value = &value,
                                                                 .fallback_value_size = sizeof value,
                                                                 .run.context = &ran});
@@ -412,7 +420,11 @@ TEST(late_result_goes_to_discard_once)
         CHECK_EQ(report.primary, TWILL_TIMEOUT);
         CHECK_EQ(report.source, TWILL_FROM_VALUE);
         CHECK_EQ(report.code, 0);
-        CHECK_EQ(report.abandoned, atomic_load(&ran) == k + 1);
+        if (!report.abandoned) { /* it had not begun by then */
+            gate = 1;
+            finish(timeout);
+            return false;
+        }
         CHECK_EQ(twill_timeout_abandoned(timeout), 1);
         CHECK_EQ(atomic_load(&discarded), k);
         gate = 1;
@@ -426,8 +438,14 @@ TEST(late_result_goes_to_discard_once)
     CHECK_EQ(stats_of(timeout).timeouts, 3);
     CHECK_EQ(stats_of(timeout).values, 3);
     CHECK_EQ(stats_of(timeout).abandoned_peak, 1);
-    CHECK_EQ(faults_threads(), 1); /* the straggler's thread serves again */
+    CHECK_EQ(faults_threads() - threads, 1); /* the straggler's thread serves again */
     finish(timeout);
+    return true;
+}
+
+TEST(late_result_goes_to_discard_once)
+{
+    CHECK(test_in_time(TWILL_MS(10), three_late_results));
 }
 
 TEST(failure_is_the_functions_own)
@@ -457,49 +475,83 @@ TEST(failure_is_the_functions_own)
     }
 }
 
-TEST(modes_that_wait)
+/* A call that had not begun at its deadline: too short a time for this machine. */
+static bool not_begun(twill_timeout *timeout, int calls)
 {
-    static const twill_timeout_mode modes[] = {TWILL_TIMEOUT_COOPERATE, TWILL_TIMEOUT_JOIN};
-    for (size_t k = 0; k < 2; k++) {
-        twill_timeout *timeout =
-            timeout_of((twill_timeout_options){.mode = modes[k], .timeout = TWILL_MS(200)});
-        /* ends with its token: TIMEOUT, and its code is not a failure */
-        CHECK_EQ(call(timeout, (ticket){.obey = 1, .code = 5, .takes = TWILL_SEC(20)}),
-                 TWILL_TIMEOUT);
-        CHECK_EQ(report.code, 0);
-        CHECK(!report.abandoned);
-        CHECK(report.wall >= TWILL_MS(200));
-        CHECK_EQ(atomic_load(&discarded), 1);
-        /* a value that comes late is a value */
-        CHECK_EQ(call(timeout, (ticket){.value = 6, .takes = TWILL_MS(400)}), TWILL_OK);
-        CHECK_EQ(out_of_call, 6);
-        CHECK(report.wall >= TWILL_MS(400));
-        CHECK_EQ(call(timeout, (ticket){.obey = 2, .value = 8, .takes = TWILL_SEC(20)}), TWILL_OK);
-        CHECK_EQ(out_of_call, 8);
-        CHECK_EQ(twill_timeout_abandoned(timeout), 0);
-        CHECK_EQ(stats_of(timeout).late, 0);
-        CHECK_EQ(faults_threads(), k); /* COOPERATE has no thread */
-        finish(timeout);
-    }
+    if (atomic_load(&ran) == calls)
+        return false;
+    finish(timeout);
+    return true;
 }
 
-TEST(grace_waits_for_the_obedient)
+static bool it_waits(twill_timeout_mode mode, twill_ns limit)
+{
+    unsigned long threads = faults_threads();
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.mode = mode, .timeout = limit});
+    /* ends with its token: TIMEOUT, and its code is not a failure */
+    CHECK_EQ(call(timeout, (ticket){.obey = 1, .code = 5, .takes = TWILL_SEC(60)}), TWILL_TIMEOUT);
+    CHECK_EQ(report.code, 0);
+    CHECK(!report.abandoned);
+    CHECK(report.wall >= limit);
+    if (not_begun(timeout, 1))
+        return false;
+    CHECK_EQ(atomic_load(&discarded), 1);
+    /* a value that comes late is a value */
+    twill_status status = call(timeout, (ticket){.value = 6, .takes = 2 * limit});
+    if (not_begun(timeout, 2))
+        return false;
+    CHECK_EQ(status, TWILL_OK);
+    CHECK_EQ(out_of_call, 6);
+    CHECK(report.wall >= 2 * limit);
+    status = call(timeout, (ticket){.obey = 2, .value = 8, .takes = TWILL_SEC(60)});
+    if (not_begun(timeout, 3))
+        return false;
+    CHECK_EQ(status, TWILL_OK);
+    CHECK_EQ(out_of_call, 8);
+    CHECK_EQ(twill_timeout_abandoned(timeout), 0);
+    CHECK_EQ(stats_of(timeout).late, 0);
+    CHECK_EQ(faults_threads() - threads, mode == TWILL_TIMEOUT_JOIN); /* COOPERATE has no thread */
+    finish(timeout);
+    return true;
+}
+
+static bool both_wait(twill_ns limit)
+{
+    return it_waits(TWILL_TIMEOUT_COOPERATE, limit) && it_waits(TWILL_TIMEOUT_JOIN, limit);
+}
+
+TEST(modes_that_wait)
+{
+    CHECK(test_in_time(TWILL_MS(10), both_wait));
+}
+
+static bool it_has_grace(twill_ns limit)
 {
     atomic_int gate = 0;
     twill_timeout *timeout =
-        timeout_of((twill_timeout_options){.timeout = TWILL_MS(200), .grace = TWILL_SEC(30)});
-    CHECK_EQ(call(timeout, (ticket){.obey = 2, .value = 4, .takes = TWILL_SEC(20)}), TWILL_OK);
+        timeout_of((twill_timeout_options){.timeout = limit, .grace = TWILL_SEC(60)});
+    twill_status status = call(timeout, (ticket){.obey = 2, .value = 4, .takes = TWILL_SEC(60)});
+    if (not_begun(timeout, 1))
+        return false;
+    CHECK_EQ(status, TWILL_OK);
     CHECK_EQ(out_of_call, 4);
-    CHECK_EQ(call(timeout, (ticket){.obey = 1, .code = 4, .takes = TWILL_SEC(20)}),
+    CHECK_EQ(call(timeout, (ticket){.obey = 1, .code = 4, .takes = TWILL_SEC(60)}),
              TWILL_TIMEOUT); /* it gave up because it was told to */
     CHECK(!report.abandoned);
     CHECK_EQ(stats_of(timeout).late, 0);
     finish(timeout);
-    timeout = timeout_of((twill_timeout_options){.timeout = TWILL_MS(200), .grace = TWILL_MS(2)});
+    timeout = timeout_of((twill_timeout_options){.timeout = limit, .grace = TWILL_MS(2)});
     CHECK_EQ(call(timeout, (ticket){.gate = &gate}), TWILL_TIMEOUT);
-    CHECK(report.abandoned && report.wall >= TWILL_MS(202));
+    bool in_time = report.abandoned;
+    CHECK(!in_time || report.wall >= limit + TWILL_MS(2));
     gate = 1;
     finish(timeout);
+    return in_time;
+}
+
+TEST(grace_waits_for_the_obedient)
+{
+    CHECK(test_in_time(TWILL_MS(10), it_has_grace));
 }
 
 /* ---- deadlines, tokens ---- */
@@ -528,28 +580,37 @@ static int nests(const void *in, void *out, const twill_task *task)
     ticket t = {.obey = 1, .code = 3, .takes = TWILL_SEC(40)};
     int unused;
     twill_timeout_report inside;
-    /* no thought of the deadline around it: 50 s inside 200 ms is 200 ms */
+    /* no thought of the deadline around it: 50 s inside 10 ms is 10 ms */
     twill_status status =
         twill_timeout_call(inner, &t, sizeof t, &unused, sizeof unused, work, task->until, &inside);
     *(int *)out = (int)status;
     return 0;
 }
 
-TEST(nested_deadlines_take_the_minimum)
+static bool the_inner_one_ends(twill_ns limit)
 {
     twill_timeout *inner = NULL, *outer;
     int status = -1;
     CHECK_EQ(twill_timeout_create(&inner, &(twill_timeout_options){.timeout = TWILL_SEC(50)}),
              TWILL_OK);
-    outer = timeout_of((twill_timeout_options){
-        .timeout = TWILL_MS(200), .mode = TWILL_TIMEOUT_JOIN, .free_input = NULL});
-    CHECK_EQ(twill_timeout_call(outer, &inner, sizeof inner, &status, sizeof status, nests,
-                                for_ever, NULL),
-             TWILL_OK);
-    CHECK(status == TWILL_TIMEOUT || status == TWILL_CANCELLED);
+    outer = timeout_of(
+        (twill_timeout_options){.timeout = limit, .mode = TWILL_TIMEOUT_JOIN, .free_input = NULL});
+    twill_status all = twill_timeout_call(outer, &inner, sizeof inner, &status, sizeof status,
+                                          nests, for_ever, NULL);
+    bool in_time = all != TWILL_TIMEOUT; /* it had begun by then */
+    if (in_time) {
+        CHECK_EQ(all, TWILL_OK);
+        CHECK(status == TWILL_TIMEOUT || status == TWILL_CANCELLED);
+    }
     CHECK_EQ(twill_timeout_drain(inner, for_ever, NULL), TWILL_OK);
     CHECK_EQ(twill_timeout_destroy(inner), TWILL_OK);
     finish(outer);
+    return in_time;
+}
+
+TEST(nested_deadlines_take_the_minimum)
+{
+    CHECK(test_in_time(TWILL_MS(10), the_inner_one_ends));
 }
 
 TEST(cancelled_before)
@@ -701,13 +762,13 @@ static int step_is_late(const void *in, void *out, const twill_task *task)
     return 0;
 }
 
-TEST(chain_in_order)
+static bool two_steps_serve(twill_ns limit)
 {
     atomic_int gate = 0;
     int value = 77;
     const twill_fallback chain[] = {{step_fails, 0}, {step_serves, 0}, {step_fails, 0}};
     twill_timeout *timeout =
-        timeout_of((twill_timeout_options){.timeout = TWILL_MS(200),
+        timeout_of((twill_timeout_options){.timeout = limit,
                                            .fallbacks = chain,
                                            .fallback_count = 3,
                                            .fallback_value = &value,
@@ -718,7 +779,6 @@ TEST(chain_in_order)
     CHECK_EQ(report.primary, TWILL_TIMEOUT);
     CHECK_EQ(report.source, TWILL_FROM_FALLBACK);
     CHECK_EQ(report.level, 2);
-    CHECK(report.abandoned);
     CHECK_EQ(steps.calls, 2);
     CHECK_EQ(steps.index[0], 1);
     CHECK_EQ(steps.index[1], 2);
@@ -727,6 +787,7 @@ TEST(chain_in_order)
     gate = 1;
     CHECK_EQ(stats_of(timeout).fallbacks, 1);
     CHECK_EQ(stats_of(timeout).timeouts, 1);
+    bool in_time = report.abandoned; /* it had begun by then */
     finish(timeout);
     /* a failure of its own is returned at once */
     timeout = timeout_of(
@@ -734,12 +795,18 @@ TEST(chain_in_order)
     CHECK_EQ(call(timeout, (ticket){.code = 4}), TWILL_FAILED);
     CHECK_EQ(steps.calls, 2);
     finish(timeout);
+    return in_time;
+}
+
+TEST(chain_in_order)
+{
+    CHECK(test_in_time(TWILL_MS(10), two_steps_serve));
 }
 
 TEST(chain_ends_with_the_constant)
 {
     int value = 77;
-    const twill_fallback chain[] = {{step_is_late, TWILL_MS(200)}, {step_fails, 0}};
+    const twill_fallback chain[] = {{step_is_late, TWILL_MS(20)}, {step_fails, 0}};
     twill_timeout *timeout =
         timeout_of((twill_timeout_options){.fallback_on_failure = true,
                                            .fallbacks = chain,
@@ -880,14 +947,16 @@ TEST(entered_again_from_inside)
 
 /* ---- hedges ---- */
 
-static atomic_int hedge_gate[4];
+static atomic_int hedge_gate[4], hedges_begun;
 
 static int hedged(const void *in, void *out, const twill_task *task)
 {
     const ticket *t = in;
     CHECK_EQ(task->worker, task->index);
     atomic_fetch_add(&ran, 1);
+    atomic_fetch_add(&hedges_begun, 1);
     if (task->index == (size_t)t->value) {
+        until_count(&hedges_begun, t->value + 1); /* those before it, too */
         *(int *)out = 100 + (int)task->index;
         return t->code;
     }
@@ -903,9 +972,28 @@ static twill_status hedge(twill_timeout *timeout, ticket t)
 {
     for (int k = 0; k < 4; k++)
         hedge_gate[k] = 0;
+    hedges_begun = 0;
     out_of_call = INT_MIN;
     return twill_timeout_call(timeout, &t, sizeof t, &out_of_call, sizeof out_of_call, hedged,
                               for_ever, &report);
+}
+
+/* The primary, until a hedge was skipped. */
+static int waits_for_a_skip(const void *in, void *out, const twill_task *task)
+{
+    (void)task;
+    while (stats_of(*(twill_timeout *const *)in).hedges_skipped ==
+           0) /* the watchdog is the bound */
+        twill_sleep(twill_within(TWILL_US(200)));
+    *(int *)out = 5;
+    return 0;
+}
+
+static twill_status call_until_skipped(twill_timeout *timeout)
+{
+    out_of_call = INT_MIN;
+    return twill_timeout_call(timeout, &timeout, sizeof timeout, &out_of_call, sizeof out_of_call,
+                              waits_for_a_skip, for_ever, &report);
 }
 
 TEST(a_hedge_wins)
@@ -938,8 +1026,7 @@ TEST(hedges_keep_to_their_budget)
     CHECK_EQ(twill_timeout_drain(timeout, for_ever, NULL), TWILL_OK);
     CHECK_EQ(stats_of(timeout).hedges, 1);
     /* 0.5: none, and the primary serves */
-    out_of_call = INT_MIN;
-    CHECK_EQ(call(timeout, (ticket){.value = 5, .takes = TWILL_MS(50)}), TWILL_OK);
+    CHECK_EQ(call_until_skipped(timeout), TWILL_OK);
     CHECK_EQ(out_of_call, 5);
     CHECK_EQ(report.source, TWILL_FROM_PRIMARY);
     CHECK_EQ(stats_of(timeout).hedges, 1);
@@ -994,6 +1081,7 @@ TEST(joined_hedges_leave_nothing)
     for (int k = 0; k < 4; k++)
         hedge_gate[k] = 0;
     (void)t;
+    hedges_begun = 0;
     out_of_call = INT_MIN;
     ticket u = {.value = 1, .obey = 0};
     hedge_gate[0] = 1;
@@ -1104,7 +1192,7 @@ static void ending_discard(void *in, void *result, int code, const twill_task *t
         END_THREAD();
 }
 
-TEST(callbacks_that_end_their_thread)
+static bool each_ends_its_thread(twill_ns limit)
 {
     for (int where = 0; where < 3; where++) {
         atomic_int gate = 0;
@@ -1121,20 +1209,28 @@ TEST(callbacks_that_end_their_thread)
             CHECK_EQ(atomic_load(&last_code), INT_MIN);
             CHECK_EQ(stats_of(timeout).failed, 1);
         } else {
-            CHECK_EQ(call_until(timeout, (ticket){.gate = &gate, .code = 2},
-                                twill_within(TWILL_MS(200))),
+            CHECK_EQ(call_until(timeout, (ticket){.gate = &gate, .code = 2}, twill_within(limit)),
                      TWILL_TIMEOUT);
         }
+        bool in_time = where == 0 || report.abandoned; /* it had begun by then */
         gate = 1;
         CHECK_EQ(twill_timeout_drain(timeout, for_ever, NULL), TWILL_OK);
-        CHECK_EQ(atomic_load(&discarded), 1);
+        CHECK_EQ(atomic_load(&discarded), in_time);
         CHECK_EQ(atomic_load(&freed), 1);
         ends_in = 0;
         CHECK_EQ(call(timeout, (ticket){.value = 4}), TWILL_OK);
         CHECK_EQ(atomic_load(&freed), 2);
         CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
         CHECK_EQ(faults_live(), 0);
+        if (!in_time)
+            return false;
     }
+    return true;
+}
+
+TEST(callbacks_that_end_their_thread)
+{
+    CHECK(test_in_time(TWILL_MS(10), each_ends_its_thread));
 }
 
 static int step_ends_thread(const void *in, void *out, const twill_task *task)
@@ -1231,22 +1327,29 @@ static int drains(const void *in, void *out, const twill_task *task)
     return 0;
 }
 
-TEST(a_straggler_cannot_drain_itself)
+static bool it_drains_itself(twill_ns limit)
 {
-    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_MS(200)}),
-                  *none = NULL;
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = limit}), *none = NULL;
     drained = -1;
     CHECK_EQ(twill_timeout_call(timeout, &timeout, sizeof timeout, &out_of_call, sizeof out_of_call,
                                 drains, for_ever, NULL),
              TWILL_TIMEOUT);
     CHECK_EQ(twill_timeout_drain(timeout, for_ever, NULL), TWILL_OK);
-    CHECK_EQ(atomic_load(&drained), TWILL_DEADLOCK);
     finish(timeout);
+    if (atomic_load(&drained) == -1)
+        return false; /* it had not begun by then */
+    CHECK_EQ(atomic_load(&drained), TWILL_DEADLOCK);
     drained = -1;
-    CHECK_EQ(twill_call_with_timeout(&none, sizeof none, NULL, 0, drains, TWILL_MS(200), NULL),
+    CHECK_EQ(twill_call_with_timeout(&none, sizeof none, NULL, 0, drains, limit, NULL),
              TWILL_TIMEOUT);
     CHECK_EQ(twill_timeout_drain(NULL, for_ever, NULL), TWILL_OK);
-    CHECK_EQ(atomic_load(&drained), TWILL_DEADLOCK);
+    CHECK(atomic_load(&drained) == TWILL_DEADLOCK || atomic_load(&drained) == -1);
+    return atomic_load(&drained) != -1;
+}
+
+TEST(a_straggler_cannot_drain_itself)
+{
+    CHECK(test_in_time(TWILL_MS(10), it_drains_itself));
 }
 
 static void drain_until(actor *me)
@@ -1314,16 +1417,20 @@ TEST(a_deadline_tells_the_function)
     }
 }
 
-TEST(drain_answers)
+static bool all_are_answered(twill_ns limit)
 {
     atomic_int gate = 0;
     twill_cancel token;
     size_t left = 9;
     actor waits = {.until = {0, NULL}};
-    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_MS(200)});
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = limit});
     CHECK_EQ(twill_timeout_drain(timeout, twill_within(0), &left), TWILL_OK);
     CHECK_EQ(left, 0);
     CHECK_EQ(call(timeout, (ticket){.gate = &gate}), TWILL_TIMEOUT);
+    if (!report.abandoned) {
+        finish(timeout);
+        return false; /* it had not begun by then */
+    }
     CHECK_EQ(twill_timeout_drain(timeout, twill_within(0), &left), TWILL_TIMEOUT);
     CHECK_EQ(left, 1);
     twill_cancel_init(&token, NULL);
@@ -1335,6 +1442,12 @@ TEST(drain_answers)
     CHECK_EQ(waits.status, TWILL_OK);
     CHECK_EQ(waits.out, 0);
     finish(timeout);
+    return true;
+}
+
+TEST(drain_answers)
+{
+    CHECK(test_in_time(TWILL_MS(10), all_are_answered));
 }
 
 /* Who drains is told that there is nothing to drain any more. */
@@ -1528,7 +1641,7 @@ TEST(a_hedge_that_cannot_start_is_skipped)
     twill_timeout *timeout = timeout_of((twill_timeout_options){
         .timeout = TWILL_SEC(30), .hedge_after = TWILL_MS(1), .hedge_budget = 1});
     faults_fail_thread(2);
-    CHECK_EQ(call(timeout, (ticket){.value = 5, .takes = TWILL_MS(50)}), TWILL_OK);
+    CHECK_EQ(call_until_skipped(timeout), TWILL_OK);
     faults_fail_thread(0);
     CHECK_EQ(out_of_call, 5);
     CHECK_EQ(report.source, TWILL_FROM_PRIMARY);
@@ -1678,16 +1791,16 @@ TEST(numbers_of_an_object_at_their_bounds)
 
 /* ---- fork ---- */
 
-TEST(forked_child)
+static bool two_stay_over_a_fork(twill_ns limit)
 {
     atomic_int gate = 0;
     int out, fallback = 6;
     twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_SEC(50)});
     CHECK_EQ(call(timeout, (ticket){.value = 1}), TWILL_OK);
-    CHECK_EQ(call_until(timeout, (ticket){.gate = &gate}, twill_within(TWILL_MS(200))),
-             TWILL_TIMEOUT);
-    CHECK_EQ(one((ticket){.gate = &gate}, TWILL_MS(200), &fallback, &out), TWILL_TIMEOUT);
-    pid_t child = fork();
+    CHECK_EQ(call_until(timeout, (ticket){.gate = &gate}, twill_within(limit)), TWILL_TIMEOUT);
+    CHECK_EQ(one((ticket){.gate = &gate}, limit, &fallback, &out), TWILL_TIMEOUT);
+    bool in_time = twill_timeout_abandoned(timeout) == 1 && twill_timeout_abandoned(NULL) == 1;
+    pid_t child = in_time ? fork() : -1;
     if (child == 0) {
         CHECK_EQ(call(timeout, (ticket){.value = 1}), TWILL_FORKED);
         CHECK_EQ(report.primary, TWILL_FORKED);
@@ -1706,10 +1819,17 @@ TEST(forked_child)
         _exit(0);
     }
     int status = 0;
-    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    CHECK(!in_time ||
+          (waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0));
     gate = 1;
     CHECK_EQ(twill_timeout_drain(NULL, for_ever, NULL), TWILL_OK);
     finish(timeout);
+    return in_time;
+}
+
+TEST(forked_child)
+{
+    CHECK(test_in_time(TWILL_MS(10), two_stay_over_a_fork));
 }
 
 static int forks(const void *in, void *out, const twill_task *task)

@@ -678,6 +678,40 @@ TEST(a_pool_ends_although_no_worker_can_start_any_more)
     CHECK_EQ(faults_live(), 0);
 }
 
+static int start_later(void **state, const twill_task *task)
+{
+    (void)state, (void)task;
+    return atomic_fetch_add(&starts, 1) == 0;
+}
+
+/* The first worker does not start: another one is tried, though nobody submits any more. */
+TEST(who_waits_gets_a_worker_after_all)
+{
+    for (int form = 0; form < 3; form++) {
+        twill_pool *pool = pool_of(&(twill_pool_options){
+            .run.workers = 1, .run.worker_start = start_later, .lazy = true, .capacity = 1});
+        twill_future futures[2];
+        size_t which = 9;
+
+        clear_counts();
+        for (int i = 0; i < 2; i++) /* the second one waits for room */
+            CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &futures[i], NULL), TWILL_OK);
+        if (form == 0)
+            CHECK_EQ(twill_future_wait(futures[1], NULL, NULL), TWILL_OK);
+        else if (form == 1)
+            CHECK_EQ(twill_future_wait_any(&futures[1], 1, &which, (twill_until){0, NULL}),
+                     TWILL_OK);
+        else
+            CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK);
+        for (int i = 0; i < 2; i++)
+            twill_future_release(futures[i]);
+        CHECK_EQ(atomic_load(&starts), 2);
+        CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+        CHECK_EQ(atomic_load(&ran), 2);
+        CHECK_EQ(faults_live(), 0);
+    }
+}
+
 TEST(stop_in_two_phases)
 {
     for (int deaf = 0; deaf < 2; deaf++) {
@@ -738,6 +772,142 @@ static int end_pool(void *pool, void *result, const twill_task *task)
     CHECK_EQ(twill_pool_wait_idle(pool), TWILL_DEADLOCK);
     CHECK_EQ(twill_pool_each_worker(pool, run_it, NULL, twill_within(0)), TWILL_DEADLOCK);
     return 0;
+}
+
+/* What callbacks may not, outside of tasks. */
+static twill_pool *asked;
+static twill_future asked_of;
+static atomic_uint asking;
+static _Thread_local bool owner; /* the thread of the test: none of the pool's */
+
+/* `task`: this thread is to end one. With an end, such waits time out. */
+static void ask_here(bool task)
+{
+    twill_until forever = {0, NULL};
+    twill_stopped stopped;
+
+    atomic_fetch_add(&asking, 1);
+    if (!owner) {
+        (void)end_pool(asked, NULL, NULL);
+        return;
+    }
+    CHECK_EQ(twill_pool_destroy(asked), TWILL_DEADLOCK);
+    if (!task)
+        return;
+    CHECK_EQ(twill_pool_stop(asked, forever, forever, &stopped), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_stop(asked, twill_within(0), forever, &stopped), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_stop(asked, forever, twill_within(0), &stopped), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_wait_idle(asked), TWILL_DEADLOCK);
+    CHECK_EQ(twill_pool_wait_idle_until(asked, twill_within(0)), TWILL_TIMEOUT);
+}
+
+static void ask_for_it(void)
+{
+    size_t which = 9;
+
+    CHECK_EQ(twill_future_wait(asked_of, NULL, NULL), TWILL_DEADLOCK);
+    CHECK_EQ(twill_future_wait_until(asked_of, NULL, NULL, twill_within(TWILL_SEC(9))),
+             TWILL_DEADLOCK);
+    CHECK_EQ(twill_future_wait_any(&asked_of, 1, &which, (twill_until){0, NULL}), TWILL_DEADLOCK);
+    ask_here(true);
+}
+
+static void ask_in_drop(void *item, twill_status why, const twill_task *task)
+{
+    (void)item, (void)why, (void)task;
+    ask_for_it();
+}
+
+static void ask_in_done(const twill_outcome *outcome, void *result, const twill_task *task)
+{
+    (void)outcome, (void)result, (void)task;
+    ask_for_it();
+}
+
+static void ask_in_event(const twill_task_info *info, const twill_task *task)
+{
+    (void)task;
+    if (info->key == &asked_of)
+        ask_for_it();
+    else if (asked)
+        ask_here(info->event != TWILL_EVENT_REFUSED);
+}
+
+static void ask_in_level(bool high, size_t length, const twill_task *task)
+{
+    (void)high, (void)length, (void)task;
+    ask_here(false);
+}
+
+static int ask_in_start(void **state, const twill_task *task)
+{
+    (void)state, (void)task;
+    CHECK_EQ(twill_pool_resize(asked, 1, 0), TWILL_OK);
+    ask_here(true);
+    return 0;
+}
+
+static void ask_in_stop(void *state, const twill_task *task)
+{
+    (void)state, (void)task;
+    ask_here(true);
+}
+
+static void ask_in_hook(int reason, const twill_task *task)
+{
+    (void)reason, (void)task;
+    ask_here(false);
+    CHECK_EQ(twill_pool_each_worker(asked, run_it, NULL, (twill_until){0, NULL}), TWILL_DEADLOCK);
+}
+
+static int hooks_itself(void *gate_, void *result, const twill_task *task)
+{
+    twill_cancel_hook hook = {.fn = ask_in_hook};
+
+    (void)result;
+    twill_cancel_add_hook(task->until.cancel, &hook);
+    (void)stuck_here(gate_, NULL, task);
+    twill_cancel_remove_hook(task->until.cancel, &hook);
+    return 0;
+}
+
+TEST(callbacks_outside_of_tasks_may_not_wait_for_the_pool_either)
+{
+    struct gate gate = {0};
+    twill_submit_options asks = {.drop = ask_in_drop, .on_done = ask_in_done, .key = &asked_of};
+    twill_pool *pool = asked = pool_of(&(twill_pool_options){.run.workers = 1,
+                                                             .run.worker_start = ask_in_start,
+                                                             .run.worker_stop = ask_in_stop,
+                                                             .lazy = true,
+                                                             .capacity = 1,
+                                                             .overflow = TWILL_OVERFLOW_REJECT,
+                                                             .high_mark = 1,
+                                                             .on_level = ask_in_level,
+                                                             .on_event = ask_in_event});
+    twill_future first;
+
+    owner = true;
+    atomic_store(&asking, 0);
+    CHECK_EQ(twill_pool_submit(pool, hooks_itself, &gate, &first, NULL), TWILL_OK);
+    CHECK(gate_inside(&gate, 1)); /* QUEUED, high, worker_start, low, STARTED */
+    CHECK_EQ(atomic_load(&asking), 5);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &asked_of, &asks), TWILL_OK); /* QUEUED, high */
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, NULL, NULL), TWILL_FULL);     /* REFUSED */
+    CHECK_EQ(twill_future_cancel(asked_of), TWILL_OK); /* low, drop, on_done, ENDED */
+    CHECK_EQ(atomic_load(&asking), 12);
+    twill_future_release(asked_of);
+    CHECK_EQ(twill_future_cancel(first), TWILL_OK); /* the hook */
+    CHECK_EQ(atomic_load(&asking), 13);
+    twill_future_release(first);
+    CHECK_EQ(twill_pool_submit(pool, run_it, NULL, &asked_of, &asks), TWILL_OK); /* QUEUED, high */
+    gate_open(&gate);
+    CHECK_EQ(twill_pool_wait_idle(pool), TWILL_OK); /* ENDED; low, STARTED, on_done, ENDED */
+    CHECK_EQ(atomic_load(&asking), 20);
+    twill_future_release(asked_of);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK); /* worker_stop */
+    CHECK_EQ(atomic_load(&asking), 21);
+    owner = false;
+    CHECK_EQ(faults_live(), 0);
 }
 
 static int submit_more(void *pool, void *result, const twill_task *task)

@@ -86,9 +86,14 @@
                 child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
                 submit is refused, and the pool goes on.
    THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
-                stop, destroy, wait_idle and each_worker from inside the pool say DEADLOCK. Hooks
-                and callbacks (drop, discard, on_done, on_event, on_level) must return: only a task
-                may end its thread. No lock is held while they run.
+                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, hooks, and
+                threads) say DEADLOCK. From callbacks on other threads (the submitter's, or of who
+                cancels) so do those that could never end: destroy; stop and wait_idle without a
+                deadline or token, while a task is in that thread's hands; and a wait for that task.
+                Hooks and callbacks (drop, discard, on_done, on_event, on_level) must return: only a
+                task may end its thread. No lock is held while they run. The events of one task come
+                in order, one after the other; but a STUCK that was found at the very end of its
+                task may come after ENDED.
    ORDER        First in, first out within a priority. A task gains one step of priority for each
                 `ageing` that it waits. Submit happens before the task, the task before its waiters
                 and on_done. In outcomes of tasks that have no options but result, key and
@@ -125,7 +130,10 @@
                 asked for 5, and 4 by default. task->worker is below task->workers, which is
                 max_workers + max_abandoned (more after a resize to fewer, as long as one of the old
                 numbers is in use), and is used again after a worker has left. A hook that fails,
-                like a thread, makes a pool smaller: see stats.workers. */
+                like a thread, makes a pool smaller: see stats.workers. A pool that is left without
+                any worker tries every 10 ms to have one, as long as somebody waits for room, for a
+                task or for all of them, or a thread of its own is still there to try; else the next
+                submit does. */
 #include "base/base.h"
 #include "base/future.h"
 

@@ -107,7 +107,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL, NULL, NULL};
+                                              twill__batcher_cancel, NULL, NULL, NULL, NULL};
     return &table;
 }
 

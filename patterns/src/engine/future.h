@@ -49,10 +49,11 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         /* hints; who has ended grants the node, or is found at the end */
         if (twill__record_ended(record))
             return TWILL_EMPTY;
-        mine = mine && twill__on_stack(twill__record_current(), record);
+        mine =
+            mine && (twill__on_stack(twill__record_current(), record) || twill__duty_ends(record));
         if (twill__record_due(record) != waits[i].due) /* as in twill__future_sleep */
             return TWILL_EMPTY;
-        sooner = twill__nearer(sooner, waits[i].due);
+        sooner = twill__nearer(sooner, twill__record_again(record, waits[i].due));
     }
     return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }

@@ -2,6 +2,7 @@
 #ifndef TWILL__ENGINE_FUTURE_WAIT_H
 #define TWILL__ENGINE_FUTURE_WAIT_H
 
+#include "engine/duty.h"
 #include "engine/record_life.h"
 
 /* ---- who waits for whom ---- */
@@ -221,6 +222,13 @@ static inline twill_ns twill__record_due(const twill__record *record)
     return atomic_load_explicit(&record->due, memory_order_acquire);
 }
 
+/* For one that is about to sleep: when it has to look again at the latest, or 0. Pinned. */
+static inline twill_ns twill__record_again(twill__record *record, twill_ns due)
+{
+    const twill__record_table *table = record->core->table;
+    return table->again ? twill__nearer(due, table->again(record)) : due;
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
@@ -254,10 +262,11 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
     twill_ns due = twill__record_due(record);
     twill_status status;
-    if (twill__on_stack(blocked.stack, record))
+    if (twill__on_stack(blocked.stack, record) || twill__duty_ends(record))
         return TWILL_DEADLOCK;
     if (due != wait->due)
         return TWILL_EMPTY;
+    due = twill__record_again(record, due);
     if (due || until.cancel || !twill__no_deadline(until.deadline))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))

@@ -72,6 +72,9 @@ typedef struct twill__record_table {
     /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
        one and nobody else begins it. False: it has not. */
     bool (*run_next)(twill_future future);
+    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0: not
+       before it has ended. */
+    twill_ns (*again)(struct twill__record *record);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */

@@ -107,7 +107,9 @@ static inline void twill__errand_expire(twill__record *record)
     pool->visitors++;
     twill__pool_tick(pool, &turn, twill__clock_now());
     twill__turn_end(pool, &turn);
+    twill__duty_begin(pool, NULL, TWILL__LEAVE);
     twill__turn_settle(pool, &turn);
+    twill__duty_over();
     twill__turn_begin(pool, &turn);
     twill__pool_left(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -128,8 +130,8 @@ static inline void twill__errand_cancel(twill__record *record)
         pool->reserved++; /* its room is free when it has ended: the pool stays */
     }
     twill__turn_end(pool, &turn);
-    twill__turn_settle(pool, &turn);
     if (queued) {
+        twill__turn_settle_first(pool, &turn);
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool, 1);
     } else if (!twill__record_ended(record)) {
@@ -147,11 +149,29 @@ static inline void twill__errand_forget(twill__record *record)
     }
 }
 
+static inline twill_ns twill__pool_revives(twill__pool *pool);
+
+/* A thread may have failed to start, and nobody was left to try again. */
+static inline twill_ns twill__errand_again(twill__record *record)
+{
+    twill__pool *pool = twill__errand_of(record)->pool;
+    twill__turn turn;
+    twill_ns soon;
+    /* whoever left the pool without workers before this task came, did so before us; later ones see
+       to it themselves */
+    if (twill__team_threads(&pool->team))
+        return 0;
+    twill__turn_begin(pool, &turn);
+    soon = twill__pool_revives(pool);
+    twill__turn_end(pool, &turn);
+    return soon;
+}
+
 static inline const twill__record_table *twill__errand_table(void)
 {
-    static const twill__record_table table = {twill__errand_help,   twill__errand_expire,
-                                              twill__errand_cancel, twill__errand_forget,
-                                              twill__errand_comes,  twill__errand_run_next};
+    static const twill__record_table table = {
+        twill__errand_help,  twill__errand_expire,   twill__errand_cancel, twill__errand_forget,
+        twill__errand_comes, twill__errand_run_next, twill__errand_again};
     return &table;
 }
 

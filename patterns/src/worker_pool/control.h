@@ -274,6 +274,14 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
 
 /* ---- waiting for the pool ---- */
 
+/* Whether a wait until then, of this thread, cannot end well: it is a part of the pool; or in a
+   callback, has still to do so much, and would wait for ever. */
+static inline bool twill__pool_never(const twill__pool *pool, twill_until until, unsigned what)
+{
+    return twill__pool_inside(pool) ||
+           (!until.cancel && twill__no_deadline(until.deadline) && twill__duty_to(pool) >= what);
+}
+
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
 static inline bool twill__drained(twill__pool *pool, const void *data)
 {
@@ -298,7 +306,7 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
     twill__pool *pool = twill__pool_of(public_pool);
     twill__turn turn;
     twill_status status;
-    if (pool && twill__pool_here(pool) && twill__pool_inside(pool))
+    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__END_TASK))
         return TWILL_DEADLOCK;
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
@@ -308,8 +316,7 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
         status = twill__pool_await(pool, &turn, until, twill__idle_or_bare, NULL);
         if (status != TWILL_OK || !twill__pool_unfinished(pool))
             break;
-        if (!(pool->failed_at && twill__clock_now() - pool->failed_at <= TWILL__GROW_AFTER) &&
-            twill__worker_start(pool))
+        if (twill__worker_retry(pool))
             continue;
         soon.deadline = twill__nearer(until.deadline, twill__clock_now() + TWILL__GROW_AFTER);
         (void)twill__pool_await(pool, &turn, soon, twill__is_idle, NULL);
@@ -355,7 +362,7 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
     twill_status status;
     if (!fn)
         return TWILL_INVALID;
-    if (pool && twill__pool_here(pool) && twill__pool_inside(pool))
+    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__FREE_WORKER))
         return TWILL_DEADLOCK;
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
@@ -465,7 +472,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         }
         twill__pool_level(pool, turn);
         twill__turn_end(pool, turn);
-        twill__turn_settle(pool, turn);
+        twill__turn_settle_first(pool, turn);
         twill__todo_drop(pool, &todo, TWILL_CANCELLED);
         twill__turn_begin(pool, turn);
         pool->over++;
@@ -492,7 +499,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         twill__turn_settle(pool, turn);
         /* a worker's record stays, as a stand-in's; a guest's is on its stack */
         if (!runner->outside || runner->stands)
-            twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
+            twill__gate_fire(pool, &runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
             next = pinned->stop_chain;
             twill__errand_fire(pinned, TWILL_CANCELLED);
@@ -583,6 +590,8 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     pool->visitors++;
     twill__pool_sums(pool, before);
     twill__pool_shut(pool, &turn);
+    pool->ending = true;
+    twill__pool_changed(pool, &turn);
     twill__pool_unpause(pool, &turn);
     (void)twill__pool_drain(pool, &turn, drain);
     pool->sealed = true;
@@ -603,20 +612,22 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     return status;
 }
 
-/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here. */
-static inline twill_status twill__pool_may_end(twill_pool *pool)
+/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here, by one who waits until then. */
+static inline twill_status twill__pool_may_end(twill_pool *pool, twill_until until, unsigned what)
 {
     if (!pool || pool->layout != TWILL__POOL_LAYOUT)
         return TWILL_INVALID;
     if (!twill__pool_here(twill__pool_of(pool)))
         return TWILL_FORKED;
-    return twill__pool_inside(twill__pool_of(pool)) ? TWILL_DEADLOCK : TWILL_OK;
+    return twill__pool_never(twill__pool_of(pool), until, what) ? TWILL_DEADLOCK : TWILL_OK;
 }
 
 TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                            twill_stopped *out)
 {
-    twill_status status = twill__pool_may_end(pool);
+    twill_status status = twill__pool_may_end(pool, drain, TWILL__END_TASK);
+    if (status == TWILL_OK)
+        status = twill__pool_may_end(pool, join, TWILL__END_TASK);
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
 }
 
@@ -634,7 +645,7 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
     twill__turn turn;
     if (!pool)
         return TWILL_OK;
-    status = twill__pool_may_end(public_pool);
+    status = twill__pool_may_end(public_pool, forever, TWILL__LEAVE);
     if (status == TWILL_FORKED) { /* nobody of those threads is here */
         twill__pool_free(pool);
         return TWILL_OK;
@@ -654,13 +665,12 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     twill__pool *pool = twill__pool_of(public_pool);
     uint64_t before[TWILL__TALLIES];
     twill__turn turn;
-    twill_status status = twill__pool_may_end(public_pool);
-    if (status == TWILL_FORKED) {
+    if (!public_pool || public_pool->layout != TWILL__POOL_LAYOUT)
+        return TWILL_INVALID;
+    if (!twill__pool_here(pool)) {
         twill__pool_free(pool);
         return TWILL_OK;
     }
-    if (status == TWILL_INVALID)
-        return status;
     if (!twill__team_try_shut(&pool->team))
         return TWILL_BUSY;
     twill__turn_begin(pool, &turn);
@@ -671,6 +681,7 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     pool->sealed = true;
     twill__pool_cancel(pool, &turn);
     pool->leaving = pool->forsaken = true;
+    twill__pool_changed(pool, &turn);
     for (unsigned i = 0; i < pool->numbers; i++) {
         twill__worker *worker = pool->worker[i];
         if (worker && worker->life != TWILL__NO_THREAD_YET)

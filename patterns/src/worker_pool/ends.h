@@ -40,17 +40,35 @@ static inline void twill__errand_ends(twill__errand *work, twill_status status, 
     outcome->finished = finished;
 }
 
-/* What everybody is told before the future wakes: counts, on_done, the event. */
-static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
+static inline void twill__errand_event(twill__pool *pool, const twill__errand *work,
+                                       const twill_task *task)
+{
+    const twill_outcome *outcome = &work->record.outcome;
+    twill__duty_begin(pool, &work->record, 0);
+    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
+                 outcome->worker, task);
+    twill__duty_over();
+}
+
+static inline void twill__errand_done(twill__pool *pool, twill__hand *runner, twill__errand *work,
                                       bool returned, const twill_task *task)
 {
     const twill_outcome *outcome = &work->record.outcome;
     twill__count(pool, runner, twill__counted_of(outcome->status));
-    if (!work->record.simple && work->on_done)
+    if (!work->record.simple && work->on_done) {
+        twill__duty_begin(pool, &work->record, 0);
         work->on_done(outcome, returned ? work->record.result : NULL, task);
+        twill__duty_over();
+    }
+}
+
+/* What everybody is told before the future wakes: counts, on_done, the event. */
+static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                      bool returned, const twill_task *task)
+{
+    twill__errand_done(pool, runner, work, returned, task);
     if (pool->options.on_event)
-        twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
-                     outcome->worker, task);
+        twill__errand_event(pool, work, task);
 }
 
 /* Its token is of no use any more. */
@@ -70,7 +88,7 @@ static inline void twill__errand_fire(twill__errand *work, twill_status reason)
 {
     /* relaxed: whoever ends it in one step finds the pin, or this */
     atomic_fetch_or_explicit(&work->record.word, TWILL__TOUCHED, memory_order_relaxed);
-    twill__gate_fire(&work->gate, &work->token, (int)reason);
+    twill__gate_fire(work->pool, &work->gate, &work->token, (int)reason);
 }
 
 /* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
@@ -79,9 +97,11 @@ static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, tw
     twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
     twill__errand_quiet(pool, work);
     twill__errand_ends(work, why, 0, UINT_MAX, twill__clock_now());
+    twill__duty_begin(pool, &work->record, TWILL__END_TASK);
     if (work->drop)
         work->drop(work->record.arg, why, &task);
     twill__errand_told(pool, NULL, work, false, &task);
+    twill__duty_over();
     twill__record_finish(&work->record, false);
 }
 
@@ -92,8 +112,29 @@ static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, 
     } else {
         twill_task task = twill__task_about(pool, todo->index, todo->context);
         twill__count(pool, NULL, twill__counted_of(why));
+        twill__duty_begin(pool, NULL, TWILL__END_TASK);
         twill__event(pool, TWILL_EVENT_ENDED, why, todo->index, NULL, UINT_MAX, &task);
+        twill__duty_over();
     }
+}
+
+/* By its runner, who has told STARTED: tells ENDED, too, if that has come up meanwhile. */
+static inline void twill__errand_begun(twill__pool *pool, twill__errand *work)
+{
+    twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
+    /* acquire: pairs with twill__errand_tells: the outcome is there */
+    if (atomic_exchange_explicit(&work->stage, TWILL__BEGUN, memory_order_acq_rel) ==
+        TWILL__ENDED_UNTOLD)
+        twill__errand_event(pool, work, &task);
+}
+
+/* Not by its runner, the outcome written. False: he tells. */
+static inline bool twill__errand_tells(twill__errand *work)
+{
+    uint32_t untold = TWILL__UNTOLD;
+    /* acq_rel: pairs with twill__errand_begun; one of the two tells ENDED */
+    return !atomic_compare_exchange_strong_explicit(&work->stage, &untold, TWILL__ENDED_UNTOLD,
+                                                    memory_order_acq_rel, memory_order_acquire);
 }
 
 /* It runs, and others shall not wait for its end any more. The caller has pinned it. */
@@ -103,7 +144,9 @@ static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work
     if (twill__record_settle(&work->record, false)) {
         twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
         twill__errand_ends(work, status, 0, UINT_MAX, twill__clock_now());
-        twill__errand_told(pool, NULL, work, false, &task);
+        twill__errand_done(pool, NULL, work, false, &task);
+        if (pool->options.on_event && twill__errand_tells(work))
+            twill__errand_event(pool, work, &task);
         twill__record_publish(&work->record, false);
     }
     twill__errand_fire(work, status);
@@ -231,6 +274,14 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
     }
     if (level)
         twill__pool_tell_level(pool);
+}
+
+/* The same by one who has taken a task out of the queue, and has still to run or to end it. */
+static inline void twill__turn_settle_first(twill__pool *pool, twill__turn *turn)
+{
+    twill__duty_begin(pool, NULL, TWILL__END_TASK);
+    twill__turn_settle(pool, turn);
+    twill__duty_over();
 }
 
 /* ---- room ---- */

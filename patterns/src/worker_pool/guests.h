@@ -11,6 +11,7 @@ typedef struct twill__guest { /* what the clean-up needs */
     twill__hand *runner;
     twill__errand *work;
     twill__team *team; /* of the thread itself: a call inside the task is this pool's meanwhile */
+    unsigned duties;   /* likewise, before the task */
     const twill__todo *todo; /* work NULL: a plain one */
 } twill__guest;
 
@@ -127,6 +128,7 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
 static inline void twill__guest_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
+    guest->runner->self->duties = guest->duties;
     twill__hand_lost(guest->pool, guest->runner);
     twill__guest_out(guest);
 }
@@ -138,6 +140,7 @@ static inline void twill__guest_runs(twill__guest *guest)
     guest->runner->self = self;
     self->runner = guest->runner;
     guest->team = self->team;
+    guest->duties = self->duties;
     self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
     (void)(guest->work ? twill__run_work(guest->pool, guest->runner, guest->work)
@@ -165,14 +168,14 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
                                    twill__errand *work)
 {
     twill__hand guest_runner;
-    twill__guest guest = {pool, &guest_runner, work, NULL, NULL};
+    twill__guest guest = {pool, &guest_runner, work, NULL, 0, NULL};
     if (!runner)
         twill__guest_in(pool, &guest_runner);
     else
         runner->now = 0;
     twill__hand_takes(pool, turn, runner ? runner : &guest_runner, work);
     twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
+    twill__turn_settle_first(pool, turn);
     if (runner)
         twill__run_nested(pool, runner, work);
     else
@@ -184,13 +187,13 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
                                          const twill__todo *todo)
 {
     twill__hand runner;
-    twill__guest guest = {pool, &runner, NULL, NULL, todo};
+    twill__guest guest = {pool, &runner, NULL, NULL, 0, todo};
     twill__guest_in(pool, &runner);
     runner.plain = true;
     runner.index = todo->index;
     runner.about = todo->context;
     twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
+    twill__turn_settle_first(pool, turn);
     twill__guest_runs(&guest);
 }
 
@@ -282,6 +285,7 @@ static inline void twill__stand_in_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
     twill__hand *runner = guest->runner;
+    runner->self->duties = guest->duties;
     if (twill__pool_here(guest->pool)) {
         twill__hand_lost(guest->pool, runner);
         runner->said = 0;
@@ -297,7 +301,7 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
                                                            const twill__todo *todo)
 {
     twill__self *self = twill__thread();
-    twill__guest guest = {pool, runner, work, self->team, todo};
+    twill__guest guest = {pool, runner, work, self->team, self->duties, todo};
     runner->outer = (twill__hand *)self->runner;
     runner->workers = twill__pool_told(pool);
     runner->self = self;

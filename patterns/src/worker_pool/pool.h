@@ -2,6 +2,7 @@
 #ifndef TWILL__WORKER_POOL_POOL_H
 #define TWILL__WORKER_POOL_POOL_H
 
+#include "engine/duty.h"
 #include "engine/future.h"
 #include "engine/histogram.h"
 #include "engine/tasks.h"
@@ -48,6 +49,12 @@ typedef enum twill__whereabouts {
     TWILL__RUNNING
 } twill__whereabouts;
 
+typedef enum twill__stage {
+    TWILL__UNTOLD,
+    TWILL__BEGUN,       /* STARTED was told */
+    TWILL__ENDED_UNTOLD /* before that: who tells STARTED tells ENDED, too */
+} twill__stage;
+
 struct twill__pool;
 struct twill__hand;
 
@@ -76,6 +83,8 @@ typedef struct twill__errand {
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
     _Atomic uint32_t gate; /* of those who fire the token */
+    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the latter */
+    _Atomic uint32_t stage;
 } twill__errand;
 
 /* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
@@ -177,6 +186,7 @@ typedef struct twill__pool {
     /* under the lock */
     bool paused, closed; /* closed: to those outside */
     bool sealed;         /* to tasks, too */
+    bool ending;         /* a stop has begun: it sees to what is left */
     bool leaving;        /* workers go when there is nothing to do */
     bool forsaken, gone; /* twill_pool_abandon; the memory goes */
     bool telling, is_high;
@@ -254,11 +264,21 @@ static inline twill__hand *twill__hand_here(const twill__pool *pool)
     return runner;
 }
 
+/* What a thread that is in a callback of the pool's, but not in a task, has to do for it afterwards
+   (engine/duty.h). */
+enum {
+    TWILL__LEAVE = 1, /* a call that the end waits for */
+    TWILL__END_TASK,  /* it, or what depends on it, is in this thread's hands */
+    TWILL__FREE_WORKER,
+    TWILL__BE_WORKER
+}; /* or the watch */
+
 /* Whether this thread is a part of something that the pool's end waits for. */
 static inline bool twill__pool_inside(const twill__pool *pool)
 {
     const twill__self *self = twill__thread();
-    if (self->team == &pool->team || twill__hand_here(pool))
+    if (self->team == &pool->team || twill__hand_here(pool) ||
+        twill__duty_to(pool) >= TWILL__BE_WORKER)
         return true;
     for (const twill__job *job = self->job; job; job = job->outer)
         if (job->team == &pool->team)
@@ -275,10 +295,14 @@ static inline bool twill__pool_inside(const twill__pool *pool)
 #define TWILL__GATE_SHUT 0x80000000u
 
 /* Fires, unless the token's owner has done with it; who comes to the gate first is waited for. */
-static inline void twill__gate_fire(_Atomic uint32_t *gate, twill_cancel *token, int reason)
+static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *gate,
+                                    twill_cancel *token, int reason)
 {
-    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT))
+    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT)) {
+        twill__duty_begin(pool, NULL, TWILL__FREE_WORKER); /* in hooks of the token */
         twill_cancel_fire(token, reason);
+        twill__duty_over();
+    }
     if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
         twill__wake(gate, INT_MAX);
 }
@@ -582,7 +606,9 @@ static inline void twill__pool_tell_level(twill__pool *pool)
             bool high = pool->level_told++ % 2 == 0;
             size_t length = twill__todos_length(&pool->todos) + pool->later;
             twill__turn_end(pool, &turn);
+            twill__duty_begin(pool, NULL, TWILL__LEAVE);
             pool->options.on_level(high, length, &task);
+            twill__duty_over();
             twill__turn_begin(pool, &turn);
         }
         pool->telling = false;

@@ -36,6 +36,19 @@ static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
         atomic_store_explicit(&pool->tiny, ns < TWILL__TINY, memory_order_relaxed);
 }
 
+/* It has told that its task has begun: a worker's outermost one may be stuck from now on. */
+static inline void twill__hand_begun(twill__pool *pool, twill__hand *runner)
+{
+    twill__turn turn;
+    if (!pool->options.stuck_after || runner->outside || runner->depth != 1)
+        return;
+    twill__turn_begin(pool, &turn);
+    runner->since = twill__clock_now();
+    /* relaxed: written under the lock */
+    turn.watch = atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER;
+    twill__turn_end(pool, &turn);
+}
+
 /* The outermost task of a worker, a plain one, is over: false: the watch has counted it as LOST.
    After this it leaves it alone. */
 static inline bool twill__plain_counts(twill__pool *pool, twill__hand *runner)
@@ -95,8 +108,10 @@ static inline bool twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     runner->context = todo->context;
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
-    if (pool->options.on_event)
+    if (pool->options.on_event) {
         twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, todo->index, NULL, runner->worker, &task);
+        twill__hand_begun(pool, runner);
+    }
     code = todo->fn(todo->arg, NULL, &task);
     if ((here = twill__pool_here(pool)))
         twill__plain_over(pool, runner, &task, since, code, inlined);
@@ -244,8 +259,12 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
     twill__record_enter(&work->record, runner->self);
-    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key, runner->worker,
-                 &task);
+    if (pool->options.on_event) {
+        twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key,
+                     runner->worker, &task);
+        twill__errand_begun(pool, work);
+        twill__hand_begun(pool, runner);
+    }
     code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
                            &task);
     if ((here = twill__pool_here(pool)))

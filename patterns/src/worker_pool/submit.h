@@ -202,7 +202,10 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
     if (!pool->options.on_event && !hooks)
         return;
     pool->reserved++;
+    if (work) /* relaxed: nobody knows it yet */
+        atomic_store_explicit(&work->stage, TWILL__UNTOLD, memory_order_relaxed);
     twill__turn_end(pool, turn);
+    twill__duty_begin(pool, work ? &work->record : NULL, TWILL__END_TASK);
     twill__turn_settle(pool, turn);
     if (hooks) {
         work->hook.fn = twill__hook_fires;
@@ -215,6 +218,7 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
         twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index,
                      work ? work->record.outcome.key : NULL, UINT_MAX, &task);
     }
+    twill__duty_over();
     twill__turn_begin(pool, turn);
     pool->reserved--;
 }
@@ -234,8 +238,10 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
     twill__turn_settle(pool, turn);
     if (told) {
         twill_task task = twill__task_about(pool, SIZE_MAX, order->todo.context);
+        twill__duty_begin(pool, NULL, TWILL__LEAVE);
         twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
                      &task);
+        twill__duty_over();
         twill__turn_begin(pool, turn);
         twill__pool_left(pool, turn);
         twill__turn_end(pool, turn);
@@ -319,7 +325,7 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
     if (order->work)
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
+    twill__turn_settle_first(pool, turn);
     twill__todo_drop(pool, twill__order_todo(order, &entry), why);
     twill__pool_ended(pool, 1);
 }
@@ -385,7 +391,9 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     }
     /* the new one takes its room; the victim is waited for without any */
     pool->visitors++;
+    twill__duty_begin(pool, NULL, TWILL__END_TASK); /* the victim's */
     (void)twill__order_accept(order, turn);
+    twill__duty_over();
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
     twill__turn_begin(pool, turn);
     pool->over++;
@@ -446,10 +454,21 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     twill__node_init(&me);
     twill__list_append(&pool->senders, &me); /* held: workers give it room */
     pool->visitors++;
-    twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
-    status = twill__wait(&me, *order->until);
-    twill__turn_begin(pool, turn);
+    do { /* exit: there is room, or the wait is over; without workers it looks again and again */
+        twill_ns soon = twill__pool_revives(pool);
+        twill__turn_end(pool, turn);
+        twill__turn_settle(pool, turn);
+        status =
+            twill__wait_sooner(&me, twill__nearer(order->until->deadline, soon), *order->until);
+        twill__turn_begin(pool, turn);
+        if (status == TWILL_EMPTY && pool->closed)
+            status = TWILL_CLOSED; /* who closed has passed it */
+        if (status == TWILL_EMPTY) {
+            /* relaxed: who gives room does so under the lock */
+            atomic_store_explicit(&me.word, 0, memory_order_relaxed);
+            twill__pool_room(pool, turn);
+        }
+    } while (status == TWILL_EMPTY);
     twill__todos_shut(&pool->todos);
     if (status == TWILL_OK)
         status = (twill_status)me.answer;

@@ -164,6 +164,8 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     }
     next = twill__pool_grow(pool, now);
     *until = next < *until ? next : *until;
+    next = twill__pool_revives(pool);
+    *until = next && next < *until ? next : *until;
     *word = atomic_load(&pool->watch_word); /* raised after the lock, by whoever wants us to look */
     /* read under the lock */
     atomic_store_explicit(&pool->watch_until, *until, memory_order_relaxed);
@@ -179,6 +181,7 @@ static inline void twill__watch_main(void *pool_)
     twill__turn turn;
     uint32_t word;
     twill_ns until;
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     while (twill__watch_looks(pool, &stuck, &word, &until)) {
         if (stuck.found)
             twill__watch_tells(pool, &stuck);

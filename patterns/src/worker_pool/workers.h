@@ -55,14 +55,11 @@ static inline void twill__pool_tells(twill__pool *pool)
 
 /* Under the lock, which the new thread takes first: so its handle is there when anybody looks.
    False: it could not be started. */
-static inline bool twill__worker_start(twill__pool *pool)
+static inline bool twill__worker_create(twill__pool *pool)
 {
     const twill_run *run = &pool->options.run;
     twill__worker *worker;
     unsigned number = 0;
-    if (pool->sealed &&
-        !twill__todos_length(&pool->todos)) /* nothing is left to do, now or later */
-        return false;
     while (number < pool->numbers && pool->worker[number] &&
            pool->worker[number]->life != TWILL__NO_THREAD_YET)
         number++;
@@ -86,13 +83,64 @@ static inline bool twill__worker_start(twill__pool *pool)
         worker->life = TWILL__NO_THREAD_YET;
         pool->live--;
         pool->coming--;
-        pool->failed_at = twill__clock_now();
         return false;
     }
     if (number >= twill__pool_told(pool)) /* lower ones are just going */
         twill__pool_tells(pool);
     twill__pool_threads(pool);
     return true;
+}
+
+/* The same, if there may be something to do. */
+static inline bool twill__worker_start(twill__pool *pool)
+{
+    if (pool->sealed && !twill__todos_length(&pool->todos)) /* nothing is left, now or later */
+        return false;
+    if (twill__worker_create(pool))
+        return true;
+    pool->failed_at = twill__clock_now();
+    return false;
+}
+
+/* Not again and again what has just failed. */
+static inline bool twill__worker_retry(twill__pool *pool)
+{
+    return !(pool->failed_at && twill__clock_now() - pool->failed_at <= TWILL__GROW_AFTER) &&
+           twill__worker_start(pool);
+}
+
+/* ---- a pool that is left without workers ---- */
+
+/* Under the lock: there is none, and there should be. */
+static inline bool twill__pool_bare(const twill__pool *pool)
+{
+    return pool->live == pool->going && !pool->ending && !pool->leaving &&
+           (twill__todos_length(&pool->todos) || pool->later || pool->senders.first);
+}
+
+/* Under the lock, by who waits for a worker, or was the last one: if the pool is bare, tries to
+   start one. When to look again; 0: it is not. */
+static inline twill_ns twill__pool_revives(twill__pool *pool)
+{
+    if (!twill__pool_bare(pool) || (!pool->paused && twill__worker_retry(pool)))
+        return 0;
+    return twill__instant_after(twill__clock_now(), TWILL__GROW_AFTER);
+}
+
+static inline bool twill__pool_is_clad(twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !twill__pool_bare(pool);
+}
+
+/* Under the lock, by a thread that is about to end, and is no worker any more: it stays as long as
+   the pool is bare, since there may be nobody else who would start one. */
+static inline void twill__pool_bequeath(twill__pool *pool, twill__turn *turn)
+{
+    twill_until soon = {0, NULL};
+    while ((soon.deadline = twill__pool_revives(pool)) !=
+           0) /* exit: not bare any more, or ending */
+        (void)twill__pool_await(pool, turn, soon, twill__pool_is_clad, NULL);
 }
 
 /* Work has come up, and so many of so many workers are idle: whether to call one. Whoever asks is
@@ -129,12 +177,11 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         return;
     }
     if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
-        /* not again and again what has just failed */
-        (!pool->failed_at || twill__clock_now() - pool->failed_at > TWILL__GROW_AFTER))
-        (void)twill__worker_start(pool);
-    else if (pool->has_watch && pool->live < pool->most &&
-             /* relaxed: written under the lock */
-             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+        twill__worker_retry(pool))
+        return;
+    if (pool->has_watch && pool->live < pool->most &&
+        /* relaxed: written under the lock */
+        atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
         turn->watch = true;
 }
 
@@ -195,9 +242,10 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
         runner->index = work->record.outcome.index;
     }
     if (pool->has_watch) {
-        runner->since = runner->now ? runner->now : twill__clock_now();
+        bool untold = pool->options.on_event && pool->options.stuck_after; /* twill__hand_begun */
+        runner->since = untold ? TWILL_FOREVER : runner->now ? runner->now : twill__clock_now();
         runner->told = false;
-        if (pool->options.stuck_after &&
+        if (pool->options.stuck_after && !untold &&
             /* relaxed: written under the lock */
             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
             turn->watch = true;
@@ -673,8 +721,10 @@ static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
     twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
     worker->runner.workers = twill__pool_told(pool);
     has_past = worker->has_past;
-    if (has_past)
+    if (has_past) {
         past = worker->past;
+        twill__pool_changed(pool, &turn); /* it may be waiting for us (twill__pool_bequeath) */
+    }
     worker->has_past = false;
     twill__turn_end(pool, &turn);
     if (has_past)
@@ -686,8 +736,10 @@ static inline void twill__worker_stop_hook(twill__worker *worker)
     twill__pool *pool = worker->runner.pool;
     twill_task task;
     twill__hand_task(&worker->runner, SIZE_MAX, pool->options.run.context, &task);
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_stop)
         pool->options.run.worker_stop(worker->runner.state, &task);
+    twill__duty_over();
 }
 
 /* A callback has ended the thread: what it ran is LOST, and another one takes its place. */
@@ -696,6 +748,7 @@ static inline void twill__worker_ended(void *worker_)
     twill__worker *worker = (twill__worker *)worker_;
     twill__pool *pool = worker->runner.pool;
     twill__turn turn;
+    twill__thread()->duties = 0;
     twill__hand_lost(pool, &worker->runner);
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
@@ -717,6 +770,7 @@ static inline void twill__worker_ended(void *worker_)
     if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
         pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
+    twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
 }
 
@@ -736,8 +790,10 @@ static inline bool twill__worker_begins(twill__worker *worker)
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
     atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_start)
         well = pool->options.run.worker_start(&runner->state, &task) == 0;
+    twill__duty_over();
     twill__turn_begin(pool, &turn);
     pool->coming--;
     /* relaxed: set by this thread */
@@ -755,6 +811,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     } else {
         pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
+        twill__pool_bequeath(pool, &turn);
     }
     twill__turn_end(pool, &turn);
     return well;
@@ -785,6 +842,7 @@ static void twill__worker_main(void *worker_)
         twill_cancel_detach(&worker->runner.token);
     twill__turn_begin(pool, &turn);
     twill__worker_left(pool, &turn, worker);
+    twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
 }
 

@@ -84,9 +84,23 @@ static void ask(void)
     assert(twill_pool_each_worker(shared, run_it, NULL, (twill_until){0, NULL}) == TWILL_DEADLOCK);
 }
 
+/* From any callback outside of a task; `ends`: a task waits for its return. */
+static void ask_outside(bool ends)
+{
+    twill_until forever = {0, NULL};
+    if (!one_of(8))
+        return;
+    assert(twill_pool_destroy(shared) == TWILL_DEADLOCK);
+    if (!ends)
+        return;
+    assert(twill_pool_stop(shared, forever, forever, NULL) == TWILL_DEADLOCK);
+    assert(twill_pool_wait_idle(shared) == TWILL_DEADLOCK);
+}
+
 static void on_event(const twill_task_info *info, const twill_task *task)
 {
     atomic_fetch_add(&events[info->event], 1);
+    ask_outside(info->event == TWILL_EVENT_QUEUED);
     if (info->event == TWILL_EVENT_REFUSED) {
         assert(info->index == SIZE_MAX && info->status != TWILL_OK);
         return;
@@ -99,11 +113,11 @@ static void on_event(const twill_task_info *info, const twill_task *task)
     if (info->event == TWILL_EVENT_QUEUED)
         assert(atomic_exchange(&state_of[info->index], 1) == 0);
     else if (info->event == TWILL_EVENT_STARTED)
-        assert((atomic_fetch_or(&state_of[info->index], 2) & 3) == 1);
+        assert(atomic_fetch_or(&state_of[info->index], 2) == 1);
     else if (info->event == TWILL_EVENT_ENDED)
         assert((atomic_fetch_or(&state_of[info->index], 4) & 5) == 1);
     else
-        assert(drawn.stuck_after && atomic_fetch_or(&state_of[info->index], 8) < 8);
+        assert(drawn.stuck_after && (atomic_fetch_or(&state_of[info->index], 8) & 10) == 2);
 }
 
 static void on_level(bool high, size_t length, const twill_task *task)
@@ -111,6 +125,7 @@ static void on_level(bool high, size_t length, const twill_task *task)
     (void)length, (void)task;
     assert(high != was_high);
     was_high = high;
+    ask_outside(false);
 }
 
 static int worker_start(void **state, const twill_task *task)
@@ -135,6 +150,7 @@ static void drop_any(void *task_, twill_status why, const twill_task *task)
 {
     one_task *t = task_;
     (void)task;
+    ask_outside(true);
     assert(why == TWILL_CANCELLED || why == TWILL_TIMEOUT || why == TWILL_DROPPED);
     assert(atomic_fetch_add(&t->dropped, 1) == 0 && atomic_load(&t->ran) == 0);
     assert(atomic_load(&t->told) == 0);
@@ -153,6 +169,10 @@ static void done_any(const twill_outcome *outcome, void *result, const twill_tas
 {
     one_task *t = outcome->key;
     (void)task;
+    ask_outside(false);
+    if (t->asks && one_of(4))
+        assert(twill_future_wait(t->future, NULL, NULL) == TWILL_DEADLOCK ||
+               atomic_load(&t->known) >= 2);
     assert(atomic_fetch_add(&t->told, 1) == 0);
     t->outcome = *outcome;
     if (result && t->options.result_size)
