@@ -3536,9 +3536,14 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 child process. CLOSED: after close. DEADLOCK: the wait would never end. NO_MEMORY:
                 submit is refused, and the pool goes on.
    THREADS      All functions may be called by any thread, also from tasks, hooks and callbacks; but
-                stop, destroy, wait_idle and each_worker from inside the pool say DEADLOCK. Hooks
-                and callbacks (drop, discard, on_done, on_event, on_level) must return: only a task
-                may end its thread. No lock is held while they run.
+                stop, destroy, wait_idle and each_worker from inside the pool (its tasks, hooks, and
+                threads) say DEADLOCK. From callbacks on other threads (the submitter's, or of who
+                cancels) so do those that could never end: destroy; stop and wait_idle without a
+                deadline or token, while a task is in that thread's hands; and a wait for that task.
+                Hooks and callbacks (drop, discard, on_done, on_event, on_level) must return: only a
+                task may end its thread. No lock is held while they run. The events of one task come
+                in order, one after the other; but a STUCK that was found at the very end of its
+                task may come after ENDED.
    ORDER        First in, first out within a priority. A task gains one step of priority for each
                 `ageing` that it waits. Submit happens before the task, the task before its waiters
                 and on_done. In outcomes of tasks that have no options but result, key and
@@ -3575,7 +3580,10 @@ TWILL__DECL twill_status twill_timeout_destroy(twill_timeout *timeout);
                 asked for 5, and 4 by default. task->worker is below task->workers, which is
                 max_workers + max_abandoned (more after a resize to fewer, as long as one of the old
                 numbers is in use), and is used again after a worker has left. A hook that fails,
-                like a thread, makes a pool smaller: see stats.workers. */
+                like a thread, makes a pool smaller: see stats.workers. A pool that is left without
+                any worker tries every 10 ms to have one, as long as somebody waits for room, for a
+                task or for all of them, or a thread of its own is still there to try; else the next
+                submit does. */
 
 #ifndef TWILL_WORKER_POOL_H
 #define TWILL_WORKER_POOL_H
@@ -3978,8 +3986,10 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout5
+#define twill__thread  twill__thread_layout6
 #define twill__process twill__process_layout4
+
+#define TWILL__DUTIES 6 /* of a thread; deeper ones are not noted */
 
 struct twill__job;
 struct twill__team;
@@ -3991,6 +4001,11 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
+    unsigned duties; /* what it has to do after the callback that it is in: engine/duty.h */
+    struct {
+        const void *object, *record;
+        unsigned what;
+    } duty[TWILL__DUTIES];
     /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
        later one was not); its function, team and items; how many of these run before the next look
        at the ticks, and how many ticks may have passed by then; see engine/brief.h */
@@ -28570,6 +28585,55 @@ TWILL__DEFINE void twill_batch_free(void *values)
 #ifndef TWILL__ENGINE_FUTURE_WAIT_H
 #define TWILL__ENGINE_FUTURE_WAIT_H
 
+/* ---- engine/duty.h ---- */
+/* duty.h: what a thread has to do when the callback that it is in has returned: a wait for that,
+   from the callback, would never end. */
+#ifndef TWILL__ENGINE_DUTY_H
+#define TWILL__ENGINE_DUTY_H
+
+/* Kept with the thread, not on its stack: when a task ends the thread, what is noted of frames that
+   are gone is at worst one duty too many. */
+
+/* `what`: more is more, for that object; 0: nothing but the end of the record (or NULL). */
+static inline void twill__duty_begin(const void *object, const void *record, unsigned what)
+{
+    twill__self *self = twill__thread();
+    unsigned i = self->duties++;
+    if (i >= TWILL__DUTIES)
+        return;
+    self->duty[i].object = object;
+    self->duty[i].record = record;
+    self->duty[i].what = what;
+}
+
+static inline void twill__duty_over(void)
+{
+    twill__thread()->duties--;
+}
+
+/* The most of it; 0: none. */
+static inline unsigned twill__duty_to(const void *object)
+{
+    const twill__self *self = twill__thread();
+    unsigned most = 0;
+    for (unsigned i = 0; i < self->duties && i < TWILL__DUTIES; i++)
+        if (self->duty[i].object == object && self->duty[i].what > most)
+            most = self->duty[i].what;
+    return most;
+}
+
+/* Whether it is this thread that will end that record. */
+static inline bool twill__duty_ends(const void *record)
+{
+    const twill__self *self = twill__thread();
+    for (unsigned i = 0; i < self->duties && i < TWILL__DUTIES; i++)
+        if (self->duty[i].record == record)
+            return true;
+    return false;
+}
+
+#endif
+
 /* ---- engine/record_life.h ---- */
 /* record_life.h: who uses a record, and what its object does with it. */
 #ifndef TWILL__ENGINE_RECORD_LIFE_H
@@ -28646,6 +28710,9 @@ typedef struct twill__record_table {
     /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
        one and nobody else begins it. False: it has not. */
     bool (*run_next)(twill_future future);
+    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0: not
+       before it has ended. */
+    twill_ns (*again)(struct twill__record *record);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
@@ -29483,6 +29550,13 @@ static inline twill_ns twill__record_due(const twill__record *record)
     return atomic_load_explicit(&record->due, memory_order_acquire);
 }
 
+/* For one that is about to sleep: when it has to look again at the latest, or 0. Pinned. */
+static inline twill_ns twill__record_again(twill__record *record, twill_ns due)
+{
+    const twill__record_table *table = record->core->table;
+    return table->again ? twill__nearer(due, table->again(record)) : due;
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
@@ -29516,10 +29590,11 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
     twill_ns due = twill__record_due(record);
     twill_status status;
-    if (twill__on_stack(blocked.stack, record))
+    if (twill__on_stack(blocked.stack, record) || twill__duty_ends(record))
         return TWILL_DEADLOCK;
     if (due != wait->due)
         return TWILL_EMPTY;
+    due = twill__record_again(record, due);
     if (due || until.cancel || !twill__no_deadline(until.deadline))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
@@ -29703,10 +29778,11 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         /* hints; who has ended grants the node, or is found at the end */
         if (twill__record_ended(record))
             return TWILL_EMPTY;
-        mine = mine && twill__on_stack(twill__record_current(), record);
+        mine =
+            mine && (twill__on_stack(twill__record_current(), record) || twill__duty_ends(record));
         if (twill__record_due(record) != waits[i].due) /* as in twill__future_sleep */
             return TWILL_EMPTY;
-        sooner = twill__nearer(sooner, waits[i].due);
+        sooner = twill__nearer(sooner, twill__record_again(record, waits[i].due));
     }
     return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
@@ -32367,7 +32443,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL, NULL, NULL};
+                                              twill__batcher_cancel, NULL, NULL, NULL, NULL};
     return &table;
 }
 
@@ -39984,6 +40060,12 @@ typedef enum twill__whereabouts {
     TWILL__RUNNING
 } twill__whereabouts;
 
+typedef enum twill__stage {
+    TWILL__UNTOLD,
+    TWILL__BEGUN,       /* STARTED was told */
+    TWILL__ENDED_UNTOLD /* before that: who tells STARTED tells ENDED, too */
+} twill__stage;
+
 struct twill__pool;
 struct twill__hand;
 
@@ -40012,6 +40094,8 @@ typedef struct twill__errand {
     twill_cancel_hook hook; /* on the pool's token, if the task has one of its own, too */
     bool hooked;
     _Atomic uint32_t gate; /* of those who fire the token */
+    /* with on_event: a twill__stage, so that STARTED is told before ENDED, whoever says the latter */
+    _Atomic uint32_t stage;
 } twill__errand;
 
 /* A thread that runs tasks: a worker, or one that helps, or has to run its own. */
@@ -40113,6 +40197,7 @@ typedef struct twill__pool {
     /* under the lock */
     bool paused, closed; /* closed: to those outside */
     bool sealed;         /* to tasks, too */
+    bool ending;         /* a stop has begun: it sees to what is left */
     bool leaving;        /* workers go when there is nothing to do */
     bool forsaken, gone; /* twill_pool_abandon; the memory goes */
     bool telling, is_high;
@@ -40190,11 +40275,21 @@ static inline twill__hand *twill__hand_here(const twill__pool *pool)
     return runner;
 }
 
+/* What a thread that is in a callback of the pool's, but not in a task, has to do for it afterwards
+   (engine/duty.h). */
+enum {
+    TWILL__LEAVE = 1, /* a call that the end waits for */
+    TWILL__END_TASK,  /* it, or what depends on it, is in this thread's hands */
+    TWILL__FREE_WORKER,
+    TWILL__BE_WORKER
+}; /* or the watch */
+
 /* Whether this thread is a part of something that the pool's end waits for. */
 static inline bool twill__pool_inside(const twill__pool *pool)
 {
     const twill__self *self = twill__thread();
-    if (self->team == &pool->team || twill__hand_here(pool))
+    if (self->team == &pool->team || twill__hand_here(pool) ||
+        twill__duty_to(pool) >= TWILL__BE_WORKER)
         return true;
     for (const twill__job *job = self->job; job; job = job->outer)
         if (job->team == &pool->team)
@@ -40211,10 +40306,14 @@ static inline bool twill__pool_inside(const twill__pool *pool)
 #define TWILL__GATE_SHUT 0x80000000u
 
 /* Fires, unless the token's owner has done with it; who comes to the gate first is waited for. */
-static inline void twill__gate_fire(_Atomic uint32_t *gate, twill_cancel *token, int reason)
+static inline void twill__gate_fire(const twill__pool *pool, _Atomic uint32_t *gate,
+                                    twill_cancel *token, int reason)
 {
-    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT))
+    if (!(atomic_fetch_add(gate, 1) & TWILL__GATE_SHUT)) {
+        twill__duty_begin(pool, NULL, TWILL__FREE_WORKER); /* in hooks of the token */
         twill_cancel_fire(token, reason);
+        twill__duty_over();
+    }
     if (atomic_fetch_sub(gate, 1) == (TWILL__GATE_SHUT | 1))
         twill__wake(gate, INT_MAX);
 }
@@ -40518,7 +40617,9 @@ static inline void twill__pool_tell_level(twill__pool *pool)
             bool high = pool->level_told++ % 2 == 0;
             size_t length = twill__todos_length(&pool->todos) + pool->later;
             twill__turn_end(pool, &turn);
+            twill__duty_begin(pool, NULL, TWILL__LEAVE);
             pool->options.on_level(high, length, &task);
+            twill__duty_over();
             twill__turn_begin(pool, &turn);
         }
         pool->telling = false;
@@ -40589,17 +40690,35 @@ static inline void twill__errand_ends(twill__errand *work, twill_status status, 
     outcome->finished = finished;
 }
 
-/* What everybody is told before the future wakes: counts, on_done, the event. */
-static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
+static inline void twill__errand_event(twill__pool *pool, const twill__errand *work,
+                                       const twill_task *task)
+{
+    const twill_outcome *outcome = &work->record.outcome;
+    twill__duty_begin(pool, &work->record, 0);
+    twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
+                 outcome->worker, task);
+    twill__duty_over();
+}
+
+static inline void twill__errand_done(twill__pool *pool, twill__hand *runner, twill__errand *work,
                                       bool returned, const twill_task *task)
 {
     const twill_outcome *outcome = &work->record.outcome;
     twill__count(pool, runner, twill__counted_of(outcome->status));
-    if (!work->record.simple && work->on_done)
+    if (!work->record.simple && work->on_done) {
+        twill__duty_begin(pool, &work->record, 0);
         work->on_done(outcome, returned ? work->record.result : NULL, task);
+        twill__duty_over();
+    }
+}
+
+/* What everybody is told before the future wakes: counts, on_done, the event. */
+static inline void twill__errand_told(twill__pool *pool, twill__hand *runner, twill__errand *work,
+                                      bool returned, const twill_task *task)
+{
+    twill__errand_done(pool, runner, work, returned, task);
     if (pool->options.on_event)
-        twill__event(pool, TWILL_EVENT_ENDED, outcome->status, outcome->index, outcome->key,
-                     outcome->worker, task);
+        twill__errand_event(pool, work, task);
 }
 
 /* Its token is of no use any more. */
@@ -40619,7 +40738,7 @@ static inline void twill__errand_fire(twill__errand *work, twill_status reason)
 {
     /* relaxed: whoever ends it in one step finds the pin, or this */
     atomic_fetch_or_explicit(&work->record.word, TWILL__TOUCHED, memory_order_relaxed);
-    twill__gate_fire(&work->gate, &work->token, (int)reason);
+    twill__gate_fire(work->pool, &work->gate, &work->token, (int)reason);
 }
 
 /* It never ran, and the caller took it out of the queue: exactly one of {fn, drop}. */
@@ -40628,9 +40747,11 @@ static inline void twill__errand_drop(twill__pool *pool, twill__errand *work, tw
     twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
     twill__errand_quiet(pool, work);
     twill__errand_ends(work, why, 0, UINT_MAX, twill__clock_now());
+    twill__duty_begin(pool, &work->record, TWILL__END_TASK);
     if (work->drop)
         work->drop(work->record.arg, why, &task);
     twill__errand_told(pool, NULL, work, false, &task);
+    twill__duty_over();
     twill__record_finish(&work->record, false);
 }
 
@@ -40641,8 +40762,29 @@ static inline void twill__todo_drop(twill__pool *pool, const twill__todo *todo, 
     } else {
         twill_task task = twill__task_about(pool, todo->index, todo->context);
         twill__count(pool, NULL, twill__counted_of(why));
+        twill__duty_begin(pool, NULL, TWILL__END_TASK);
         twill__event(pool, TWILL_EVENT_ENDED, why, todo->index, NULL, UINT_MAX, &task);
+        twill__duty_over();
     }
+}
+
+/* By its runner, who has told STARTED: tells ENDED, too, if that has come up meanwhile. */
+static inline void twill__errand_begun(twill__pool *pool, twill__errand *work)
+{
+    twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
+    /* acquire: pairs with twill__errand_tells: the outcome is there */
+    if (atomic_exchange_explicit(&work->stage, TWILL__BEGUN, memory_order_acq_rel) ==
+        TWILL__ENDED_UNTOLD)
+        twill__errand_event(pool, work, &task);
+}
+
+/* Not by its runner, the outcome written. False: he tells. */
+static inline bool twill__errand_tells(twill__errand *work)
+{
+    uint32_t untold = TWILL__UNTOLD;
+    /* acq_rel: pairs with twill__errand_begun; one of the two tells ENDED */
+    return !atomic_compare_exchange_strong_explicit(&work->stage, &untold, TWILL__ENDED_UNTOLD,
+                                                    memory_order_acq_rel, memory_order_acquire);
 }
 
 /* It runs, and others shall not wait for its end any more. The caller has pinned it. */
@@ -40652,7 +40794,9 @@ static inline void twill__errand_overrule(twill__pool *pool, twill__errand *work
     if (twill__record_settle(&work->record, false)) {
         twill_task task = twill__task_about(pool, work->record.outcome.index, work->record.context);
         twill__errand_ends(work, status, 0, UINT_MAX, twill__clock_now());
-        twill__errand_told(pool, NULL, work, false, &task);
+        twill__errand_done(pool, NULL, work, false, &task);
+        if (pool->options.on_event && twill__errand_tells(work))
+            twill__errand_event(pool, work, &task);
         twill__record_publish(&work->record, false);
     }
     twill__errand_fire(work, status);
@@ -40782,6 +40926,14 @@ static inline void twill__turn_settle(twill__pool *pool, twill__turn *turn)
         twill__pool_tell_level(pool);
 }
 
+/* The same by one who has taken a task out of the queue, and has still to run or to end it. */
+static inline void twill__turn_settle_first(twill__pool *pool, twill__turn *turn)
+{
+    twill__duty_begin(pool, NULL, TWILL__END_TASK);
+    twill__turn_settle(pool, turn);
+    twill__duty_over();
+}
+
 /* ---- room ---- */
 
 /* Under the lock: whoever waits for room gets it, in order. */
@@ -40845,6 +40997,19 @@ static inline void twill__pool_took(twill__pool *pool, uint64_t ns)
         atomic_store_explicit(&pool->tiny, ns < TWILL__TINY, memory_order_relaxed);
 }
 
+/* It has told that its task has begun: a worker's outermost one may be stuck from now on. */
+static inline void twill__hand_begun(twill__pool *pool, twill__hand *runner)
+{
+    twill__turn turn;
+    if (!pool->options.stuck_after || runner->outside || runner->depth != 1)
+        return;
+    twill__turn_begin(pool, &turn);
+    runner->since = twill__clock_now();
+    /* relaxed: written under the lock */
+    turn.watch = atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER;
+    twill__turn_end(pool, &turn);
+}
+
 /* The outermost task of a worker, a plain one, is over: false: the watch has counted it as LOST.
    After this it leaves it alone. */
 static inline bool twill__plain_counts(twill__pool *pool, twill__hand *runner)
@@ -40904,8 +41069,10 @@ static inline bool twill__run_plain(twill__pool *pool, twill__hand *runner, cons
     runner->context = todo->context;
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
-    if (pool->options.on_event)
+    if (pool->options.on_event) {
         twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, todo->index, NULL, runner->worker, &task);
+        twill__hand_begun(pool, runner);
+    }
     code = todo->fn(todo->arg, NULL, &task);
     if ((here = twill__pool_here(pool)))
         twill__plain_over(pool, runner, &task, since, code, inlined);
@@ -41053,8 +41220,12 @@ static inline bool twill__run_work(twill__pool *pool, twill__hand *runner, twill
     runner->depth++;
     twill__count(pool, runner, TWILL__N_STARTED);
     twill__record_enter(&work->record, runner->self);
-    twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key, runner->worker,
-                 &task);
+    if (pool->options.on_event) {
+        twill__event(pool, TWILL_EVENT_STARTED, TWILL_OK, outcome->index, outcome->key,
+                     runner->worker, &task);
+        twill__errand_begun(pool, work);
+        twill__hand_begun(pool, runner);
+    }
     code = work->record.fn(work->record.arg, work->record.result_size ? work->record.result : NULL,
                            &task);
     if ((here = twill__pool_here(pool)))
@@ -41106,6 +41277,7 @@ typedef struct twill__guest { /* what the clean-up needs */
     twill__hand *runner;
     twill__errand *work;
     twill__team *team; /* of the thread itself: a call inside the task is this pool's meanwhile */
+    unsigned duties;   /* likewise, before the task */
     const twill__todo *todo; /* work NULL: a plain one */
 } twill__guest;
 
@@ -41222,6 +41394,7 @@ static inline void twill__hand_lost(twill__pool *pool, twill__hand *runner)
 static inline void twill__guest_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
+    guest->runner->self->duties = guest->duties;
     twill__hand_lost(guest->pool, guest->runner);
     twill__guest_out(guest);
 }
@@ -41233,6 +41406,7 @@ static inline void twill__guest_runs(twill__guest *guest)
     guest->runner->self = self;
     self->runner = guest->runner;
     guest->team = self->team;
+    guest->duties = self->duties;
     self->team = &guest->pool->team;
     TWILL__GUARD_PUSH(twill__guest_ended, guest);
     (void)(guest->work ? twill__run_work(guest->pool, guest->runner, guest->work)
@@ -41260,14 +41434,14 @@ static inline void twill__run_here(twill__pool *pool, twill__turn *turn, twill__
                                    twill__errand *work)
 {
     twill__hand guest_runner;
-    twill__guest guest = {pool, &guest_runner, work, NULL, NULL};
+    twill__guest guest = {pool, &guest_runner, work, NULL, 0, NULL};
     if (!runner)
         twill__guest_in(pool, &guest_runner);
     else
         runner->now = 0;
     twill__hand_takes(pool, turn, runner ? runner : &guest_runner, work);
     twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
+    twill__turn_settle_first(pool, turn);
     if (runner)
         twill__run_nested(pool, runner, work);
     else
@@ -41279,13 +41453,13 @@ static inline void twill__run_plain_here(twill__pool *pool, twill__turn *turn,
                                          const twill__todo *todo)
 {
     twill__hand runner;
-    twill__guest guest = {pool, &runner, NULL, NULL, todo};
+    twill__guest guest = {pool, &runner, NULL, NULL, 0, todo};
     twill__guest_in(pool, &runner);
     runner.plain = true;
     runner.index = todo->index;
     runner.about = todo->context;
     twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
+    twill__turn_settle_first(pool, turn);
     twill__guest_runs(&guest);
 }
 
@@ -41377,6 +41551,7 @@ static inline void twill__stand_in_ended(void *guest_)
 {
     twill__guest *guest = (twill__guest *)guest_;
     twill__hand *runner = guest->runner;
+    runner->self->duties = guest->duties;
     if (twill__pool_here(guest->pool)) {
         twill__hand_lost(guest->pool, runner);
         runner->said = 0;
@@ -41392,7 +41567,7 @@ static __attribute__((noinline)) void twill__stand_in_runs(twill__pool *pool, tw
                                                            const twill__todo *todo)
 {
     twill__self *self = twill__thread();
-    twill__guest guest = {pool, runner, work, self->team, todo};
+    twill__guest guest = {pool, runner, work, self->team, self->duties, todo};
     runner->outer = (twill__hand *)self->runner;
     runner->workers = twill__pool_told(pool);
     runner->self = self;
@@ -41513,7 +41688,9 @@ static inline void twill__errand_expire(twill__record *record)
     pool->visitors++;
     twill__pool_tick(pool, &turn, twill__clock_now());
     twill__turn_end(pool, &turn);
+    twill__duty_begin(pool, NULL, TWILL__LEAVE);
     twill__turn_settle(pool, &turn);
+    twill__duty_over();
     twill__turn_begin(pool, &turn);
     twill__pool_left(pool, &turn);
     twill__turn_end(pool, &turn);
@@ -41534,8 +41711,8 @@ static inline void twill__errand_cancel(twill__record *record)
         pool->reserved++; /* its room is free when it has ended: the pool stays */
     }
     twill__turn_end(pool, &turn);
-    twill__turn_settle(pool, &turn);
     if (queued) {
+        twill__turn_settle_first(pool, &turn);
         twill__errand_drop(pool, work, TWILL_CANCELLED);
         twill__pool_ended(pool, 1);
     } else if (!twill__record_ended(record)) {
@@ -41553,11 +41730,29 @@ static inline void twill__errand_forget(twill__record *record)
     }
 }
 
+static inline twill_ns twill__pool_revives(twill__pool *pool);
+
+/* A thread may have failed to start, and nobody was left to try again. */
+static inline twill_ns twill__errand_again(twill__record *record)
+{
+    twill__pool *pool = twill__errand_of(record)->pool;
+    twill__turn turn;
+    twill_ns soon;
+    /* whoever left the pool without workers before this task came, did so before us; later ones see
+       to it themselves */
+    if (twill__team_threads(&pool->team))
+        return 0;
+    twill__turn_begin(pool, &turn);
+    soon = twill__pool_revives(pool);
+    twill__turn_end(pool, &turn);
+    return soon;
+}
+
 static inline const twill__record_table *twill__errand_table(void)
 {
-    static const twill__record_table table = {twill__errand_help,   twill__errand_expire,
-                                              twill__errand_cancel, twill__errand_forget,
-                                              twill__errand_comes,  twill__errand_run_next};
+    static const twill__record_table table = {
+        twill__errand_help,  twill__errand_expire,   twill__errand_cancel, twill__errand_forget,
+        twill__errand_comes, twill__errand_run_next, twill__errand_again};
     return &table;
 }
 
@@ -41613,14 +41808,11 @@ static inline void twill__pool_tells(twill__pool *pool)
 
 /* Under the lock, which the new thread takes first: so its handle is there when anybody looks.
    False: it could not be started. */
-static inline bool twill__worker_start(twill__pool *pool)
+static inline bool twill__worker_create(twill__pool *pool)
 {
     const twill_run *run = &pool->options.run;
     twill__worker *worker;
     unsigned number = 0;
-    if (pool->sealed &&
-        !twill__todos_length(&pool->todos)) /* nothing is left to do, now or later */
-        return false;
     while (number < pool->numbers && pool->worker[number] &&
            pool->worker[number]->life != TWILL__NO_THREAD_YET)
         number++;
@@ -41644,13 +41836,64 @@ static inline bool twill__worker_start(twill__pool *pool)
         worker->life = TWILL__NO_THREAD_YET;
         pool->live--;
         pool->coming--;
-        pool->failed_at = twill__clock_now();
         return false;
     }
     if (number >= twill__pool_told(pool)) /* lower ones are just going */
         twill__pool_tells(pool);
     twill__pool_threads(pool);
     return true;
+}
+
+/* The same, if there may be something to do. */
+static inline bool twill__worker_start(twill__pool *pool)
+{
+    if (pool->sealed && !twill__todos_length(&pool->todos)) /* nothing is left, now or later */
+        return false;
+    if (twill__worker_create(pool))
+        return true;
+    pool->failed_at = twill__clock_now();
+    return false;
+}
+
+/* Not again and again what has just failed. */
+static inline bool twill__worker_retry(twill__pool *pool)
+{
+    return !(pool->failed_at && twill__clock_now() - pool->failed_at <= TWILL__GROW_AFTER) &&
+           twill__worker_start(pool);
+}
+
+/* ---- a pool that is left without workers ---- */
+
+/* Under the lock: there is none, and there should be. */
+static inline bool twill__pool_bare(const twill__pool *pool)
+{
+    return pool->live == pool->going && !pool->ending && !pool->leaving &&
+           (twill__todos_length(&pool->todos) || pool->later || pool->senders.first);
+}
+
+/* Under the lock, by who waits for a worker, or was the last one: if the pool is bare, tries to
+   start one. When to look again; 0: it is not. */
+static inline twill_ns twill__pool_revives(twill__pool *pool)
+{
+    if (!twill__pool_bare(pool) || (!pool->paused && twill__worker_retry(pool)))
+        return 0;
+    return twill__instant_after(twill__clock_now(), TWILL__GROW_AFTER);
+}
+
+static inline bool twill__pool_is_clad(twill__pool *pool, const void *data)
+{
+    (void)data;
+    return !twill__pool_bare(pool);
+}
+
+/* Under the lock, by a thread that is about to end, and is no worker any more: it stays as long as
+   the pool is bare, since there may be nobody else who would start one. */
+static inline void twill__pool_bequeath(twill__pool *pool, twill__turn *turn)
+{
+    twill_until soon = {0, NULL};
+    while ((soon.deadline = twill__pool_revives(pool)) !=
+           0) /* exit: not bare any more, or ending */
+        (void)twill__pool_await(pool, turn, soon, twill__pool_is_clad, NULL);
 }
 
 /* Work has come up, and so many of so many workers are idle: whether to call one. Whoever asks is
@@ -41687,12 +41930,11 @@ static inline void twill__pool_wants(twill__pool *pool, twill__turn *turn)
         return;
     }
     if (twill__pool_active(pool) < pool->least && pool->live < pool->most && !pool->coming &&
-        /* not again and again what has just failed */
-        (!pool->failed_at || twill__clock_now() - pool->failed_at > TWILL__GROW_AFTER))
-        (void)twill__worker_start(pool);
-    else if (pool->has_watch && pool->live < pool->most &&
-             /* relaxed: written under the lock */
-             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
+        twill__worker_retry(pool))
+        return;
+    if (pool->has_watch && pool->live < pool->most &&
+        /* relaxed: written under the lock */
+        atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
         turn->watch = true;
 }
 
@@ -41753,9 +41995,10 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
         runner->index = work->record.outcome.index;
     }
     if (pool->has_watch) {
-        runner->since = runner->now ? runner->now : twill__clock_now();
+        bool untold = pool->options.on_event && pool->options.stuck_after; /* twill__hand_begun */
+        runner->since = untold ? TWILL_FOREVER : runner->now ? runner->now : twill__clock_now();
         runner->told = false;
-        if (pool->options.stuck_after &&
+        if (pool->options.stuck_after && !untold &&
             /* relaxed: written under the lock */
             atomic_load_explicit(&pool->watch_until, memory_order_relaxed) == TWILL_FOREVER)
             turn->watch = true;
@@ -42231,8 +42474,10 @@ static inline void twill__worker_bury(twill__pool *pool, twill__worker *worker)
     twill__turn_begin(pool, &turn); /* so that whoever started us has written our handle */
     worker->runner.workers = twill__pool_told(pool);
     has_past = worker->has_past;
-    if (has_past)
+    if (has_past) {
         past = worker->past;
+        twill__pool_changed(pool, &turn); /* it may be waiting for us (twill__pool_bequeath) */
+    }
     worker->has_past = false;
     twill__turn_end(pool, &turn);
     if (has_past)
@@ -42244,8 +42489,10 @@ static inline void twill__worker_stop_hook(twill__worker *worker)
     twill__pool *pool = worker->runner.pool;
     twill_task task;
     twill__hand_task(&worker->runner, SIZE_MAX, pool->options.run.context, &task);
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_stop)
         pool->options.run.worker_stop(worker->runner.state, &task);
+    twill__duty_over();
 }
 
 /* A callback has ended the thread: what it ran is LOST, and another one takes its place. */
@@ -42254,6 +42501,7 @@ static inline void twill__worker_ended(void *worker_)
     twill__worker *worker = (twill__worker *)worker_;
     twill__pool *pool = worker->runner.pool;
     twill__turn turn;
+    twill__thread()->duties = 0;
     twill__hand_lost(pool, &worker->runner);
     twill__thread()->team = NULL;
     twill__thread()->runner = NULL;
@@ -42275,6 +42523,7 @@ static inline void twill__worker_ended(void *worker_)
     if (!pool->forsaken && !(pool->leaving && !twill__todos_length(&pool->todos)) &&
         pool->live - pool->going < pool->least)
         (void)twill__worker_start(pool);
+    twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
 }
 
@@ -42294,8 +42543,10 @@ static inline bool twill__worker_begins(twill__worker *worker)
     twill_cancel_init(&runner->token, pool->options.run.until.cancel);
     atomic_fetch_and(&runner->gate, ~TWILL__GATE_SHUT);
     twill__hand_task(runner, SIZE_MAX, pool->options.run.context, &task);
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     if (pool->options.run.worker_start)
         well = pool->options.run.worker_start(&runner->state, &task) == 0;
+    twill__duty_over();
     twill__turn_begin(pool, &turn);
     pool->coming--;
     /* relaxed: set by this thread */
@@ -42313,6 +42564,7 @@ static inline bool twill__worker_begins(twill__worker *worker)
     } else {
         pool->failed_at = twill__clock_now();
         twill__worker_left(pool, &turn, worker);
+        twill__pool_bequeath(pool, &turn);
     }
     twill__turn_end(pool, &turn);
     return well;
@@ -42343,6 +42595,7 @@ static void twill__worker_main(void *worker_)
         twill_cancel_detach(&worker->runner.token);
     twill__turn_begin(pool, &turn);
     twill__worker_left(pool, &turn, worker);
+    twill__pool_bequeath(pool, &turn);
     twill__turn_end(pool, &turn);
 }
 
@@ -42569,7 +42822,10 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
     if (!pool->options.on_event && !hooks)
         return;
     pool->reserved++;
+    if (work) /* relaxed: nobody knows it yet */
+        atomic_store_explicit(&work->stage, TWILL__UNTOLD, memory_order_relaxed);
     twill__turn_end(pool, turn);
+    twill__duty_begin(pool, work ? &work->record : NULL, TWILL__END_TASK);
     twill__turn_settle(pool, turn);
     if (hooks) {
         work->hook.fn = twill__hook_fires;
@@ -42582,6 +42838,7 @@ static inline void twill__order_announce(twill__order *order, twill__turn *turn)
         twill__event(pool, TWILL_EVENT_QUEUED, TWILL_OK, order->todo.index,
                      work ? work->record.outcome.key : NULL, UINT_MAX, &task);
     }
+    twill__duty_over();
     twill__turn_begin(pool, turn);
     pool->reserved--;
 }
@@ -42601,8 +42858,10 @@ static inline twill_status twill__order_refuse(twill__order *order, twill__turn 
     twill__turn_settle(pool, turn);
     if (told) {
         twill_task task = twill__task_about(pool, SIZE_MAX, order->todo.context);
+        twill__duty_begin(pool, NULL, TWILL__LEAVE);
         twill__event(pool, TWILL_EVENT_REFUSED, why, SIZE_MAX, order->options->key, UINT_MAX,
                      &task);
+        twill__duty_over();
         twill__turn_begin(pool, turn);
         twill__pool_left(pool, turn);
         twill__turn_end(pool, turn);
@@ -42686,7 +42945,7 @@ static inline void twill__order_drop(twill__order *order, twill__turn *turn, twi
     if (order->work)
         twill__errand_untimed(pool, order->work);
     twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
+    twill__turn_settle_first(pool, turn);
     twill__todo_drop(pool, twill__order_todo(order, &entry), why);
     twill__pool_ended(pool, 1);
 }
@@ -42752,7 +43011,9 @@ static inline twill_status twill__order_displaces(twill__order *order, twill__tu
     }
     /* the new one takes its room; the victim is waited for without any */
     pool->visitors++;
+    twill__duty_begin(pool, NULL, TWILL__END_TASK); /* the victim's */
     (void)twill__order_accept(order, turn);
+    twill__duty_over();
     twill__todo_drop(pool, &victim, TWILL_DROPPED);
     twill__turn_begin(pool, turn);
     pool->over++;
@@ -42813,10 +43074,21 @@ static inline twill_status twill__order_wait(twill__order *order, twill__turn *t
     twill__node_init(&me);
     twill__list_append(&pool->senders, &me); /* held: workers give it room */
     pool->visitors++;
-    twill__turn_end(pool, turn);
-    twill__turn_settle(pool, turn);
-    status = twill__wait(&me, *order->until);
-    twill__turn_begin(pool, turn);
+    do { /* exit: there is room, or the wait is over; without workers it looks again and again */
+        twill_ns soon = twill__pool_revives(pool);
+        twill__turn_end(pool, turn);
+        twill__turn_settle(pool, turn);
+        status =
+            twill__wait_sooner(&me, twill__nearer(order->until->deadline, soon), *order->until);
+        twill__turn_begin(pool, turn);
+        if (status == TWILL_EMPTY && pool->closed)
+            status = TWILL_CLOSED; /* who closed has passed it */
+        if (status == TWILL_EMPTY) {
+            /* relaxed: who gives room does so under the lock */
+            atomic_store_explicit(&me.word, 0, memory_order_relaxed);
+            twill__pool_room(pool, turn);
+        }
+    } while (status == TWILL_EMPTY);
     twill__todos_shut(&pool->todos);
     if (status == TWILL_OK)
         status = (twill_status)me.answer;
@@ -43285,6 +43557,8 @@ static inline bool twill__watch_looks(twill__pool *pool, twill__stuck *stuck, ui
     }
     next = twill__pool_grow(pool, now);
     *until = next < *until ? next : *until;
+    next = twill__pool_revives(pool);
+    *until = next && next < *until ? next : *until;
     *word = atomic_load(&pool->watch_word); /* raised after the lock, by whoever wants us to look */
     /* read under the lock */
     atomic_store_explicit(&pool->watch_until, *until, memory_order_relaxed);
@@ -43300,6 +43574,7 @@ static inline void twill__watch_main(void *pool_)
     twill__turn turn;
     uint32_t word;
     twill_ns until;
+    twill__duty_begin(pool, NULL, TWILL__BE_WORKER);
     while (twill__watch_looks(pool, &stuck, &word, &until)) {
         if (stuck.found)
             twill__watch_tells(pool, &stuck);
@@ -43601,6 +43876,14 @@ TWILL__DEFINE twill_pool *twill_pool_current(void)
 
 /* ---- waiting for the pool ---- */
 
+/* Whether a wait until then, of this thread, cannot end well: it is a part of the pool; or in a
+   callback, has still to do so much, and would wait for ever. */
+static inline bool twill__pool_never(const twill__pool *pool, twill_until until, unsigned what)
+{
+    return twill__pool_inside(pool) ||
+           (!until.cancel && twill__no_deadline(until.deadline) && twill__duty_to(pool) >= what);
+}
+
 /* Whether there is somebody to wait for: idle, or nobody is left to do the rest. */
 static inline bool twill__drained(twill__pool *pool, const void *data)
 {
@@ -43625,7 +43908,7 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
     twill__pool *pool = twill__pool_of(public_pool);
     twill__turn turn;
     twill_status status;
-    if (pool && twill__pool_here(pool) && twill__pool_inside(pool))
+    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__END_TASK))
         return TWILL_DEADLOCK;
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
@@ -43635,8 +43918,7 @@ TWILL__DEFINE twill_status twill_pool_wait_idle_until(twill_pool *public_pool, t
         status = twill__pool_await(pool, &turn, until, twill__idle_or_bare, NULL);
         if (status != TWILL_OK || !twill__pool_unfinished(pool))
             break;
-        if (!(pool->failed_at && twill__clock_now() - pool->failed_at <= TWILL__GROW_AFTER) &&
-            twill__worker_start(pool))
+        if (twill__worker_retry(pool))
             continue;
         soon.deadline = twill__nearer(until.deadline, twill__clock_now() + TWILL__GROW_AFTER);
         (void)twill__pool_await(pool, &turn, soon, twill__is_idle, NULL);
@@ -43682,7 +43964,7 @@ TWILL__DEFINE twill_status twill_pool_each_worker(twill_pool *public_pool, twill
     twill_status status;
     if (!fn)
         return TWILL_INVALID;
-    if (pool && twill__pool_here(pool) && twill__pool_inside(pool))
+    if (pool && twill__pool_here(pool) && twill__pool_never(pool, until, TWILL__FREE_WORKER))
         return TWILL_DEADLOCK;
     status = twill__pool_lock(public_pool, &turn);
     if (status != TWILL_OK)
@@ -43792,7 +44074,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         }
         twill__pool_level(pool, turn);
         twill__turn_end(pool, turn);
-        twill__turn_settle(pool, turn);
+        twill__turn_settle_first(pool, turn);
         twill__todo_drop(pool, &todo, TWILL_CANCELLED);
         twill__turn_begin(pool, turn);
         pool->over++;
@@ -43819,7 +44101,7 @@ static inline void twill__pool_cancel(twill__pool *pool, twill__turn *turn)
         twill__turn_settle(pool, turn);
         /* a worker's record stays, as a stand-in's; a guest's is on its stack */
         if (!runner->outside || runner->stands)
-            twill__gate_fire(&runner->gate, &runner->token, TWILL_CANCELLED);
+            twill__gate_fire(pool, &runner->gate, &runner->token, TWILL_CANCELLED);
         for (twill__errand *next; pinned; pinned = next) {
             next = pinned->stop_chain;
             twill__errand_fire(pinned, TWILL_CANCELLED);
@@ -43910,6 +44192,8 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     pool->visitors++;
     twill__pool_sums(pool, before);
     twill__pool_shut(pool, &turn);
+    pool->ending = true;
+    twill__pool_changed(pool, &turn);
     twill__pool_unpause(pool, &turn);
     (void)twill__pool_drain(pool, &turn, drain);
     pool->sealed = true;
@@ -43930,20 +44214,22 @@ static inline twill_status twill__pool_end(twill__pool *pool, twill_until drain,
     return status;
 }
 
-/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here. */
-static inline twill_status twill__pool_may_end(twill_pool *pool)
+/* INVALID, FORKED, DEADLOCK; OK: it may be ended from here, by one who waits until then. */
+static inline twill_status twill__pool_may_end(twill_pool *pool, twill_until until, unsigned what)
 {
     if (!pool || pool->layout != TWILL__POOL_LAYOUT)
         return TWILL_INVALID;
     if (!twill__pool_here(twill__pool_of(pool)))
         return TWILL_FORKED;
-    return twill__pool_inside(twill__pool_of(pool)) ? TWILL_DEADLOCK : TWILL_OK;
+    return twill__pool_never(twill__pool_of(pool), until, what) ? TWILL_DEADLOCK : TWILL_OK;
 }
 
 TWILL__DEFINE twill_status twill_pool_stop(twill_pool *pool, twill_until drain, twill_until join,
                                            twill_stopped *out)
 {
-    twill_status status = twill__pool_may_end(pool);
+    twill_status status = twill__pool_may_end(pool, drain, TWILL__END_TASK);
+    if (status == TWILL_OK)
+        status = twill__pool_may_end(pool, join, TWILL__END_TASK);
     return status == TWILL_OK ? twill__pool_end(twill__pool_of(pool), drain, join, out) : status;
 }
 
@@ -43961,7 +44247,7 @@ TWILL__DEFINE twill_status twill_pool_destroy(twill_pool *public_pool)
     twill__turn turn;
     if (!pool)
         return TWILL_OK;
-    status = twill__pool_may_end(public_pool);
+    status = twill__pool_may_end(public_pool, forever, TWILL__LEAVE);
     if (status == TWILL_FORKED) { /* nobody of those threads is here */
         twill__pool_free(pool);
         return TWILL_OK;
@@ -43981,13 +44267,12 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     twill__pool *pool = twill__pool_of(public_pool);
     uint64_t before[TWILL__TALLIES];
     twill__turn turn;
-    twill_status status = twill__pool_may_end(public_pool);
-    if (status == TWILL_FORKED) {
+    if (!public_pool || public_pool->layout != TWILL__POOL_LAYOUT)
+        return TWILL_INVALID;
+    if (!twill__pool_here(pool)) {
         twill__pool_free(pool);
         return TWILL_OK;
     }
-    if (status == TWILL_INVALID)
-        return status;
     if (!twill__team_try_shut(&pool->team))
         return TWILL_BUSY;
     twill__turn_begin(pool, &turn);
@@ -43998,6 +44283,7 @@ TWILL__DEFINE twill_status twill_pool_abandon(twill_pool *public_pool, twill_sto
     pool->sealed = true;
     twill__pool_cancel(pool, &turn);
     pool->leaving = pool->forsaken = true;
+    twill__pool_changed(pool, &turn);
     for (unsigned i = 0; i < pool->numbers; i++) {
         twill__worker *worker = pool->worker[i];
         if (worker && worker->life != TWILL__NO_THREAD_YET)

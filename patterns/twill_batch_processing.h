@@ -1004,8 +1004,10 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout5
+#define twill__thread  twill__thread_layout6
 #define twill__process twill__process_layout4
+
+#define TWILL__DUTIES 6 /* of a thread; deeper ones are not noted */
 
 struct twill__job;
 struct twill__team;
@@ -1017,6 +1019,11 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
+    unsigned duties; /* what it has to do after the callback that it is in: engine/duty.h */
+    struct {
+        const void *object, *record;
+        unsigned what;
+    } duty[TWILL__DUTIES];
     /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
        later one was not); its function, team and items; how many of these run before the next look
        at the ticks, and how many ticks may have passed by then; see engine/brief.h */
@@ -7143,6 +7150,55 @@ static inline void twill__crew_close(twill__crew *crew, twill_report *report)
 #ifndef TWILL__ENGINE_FUTURE_WAIT_H
 #define TWILL__ENGINE_FUTURE_WAIT_H
 
+/* ---- engine/duty.h ---- */
+/* duty.h: what a thread has to do when the callback that it is in has returned: a wait for that,
+   from the callback, would never end. */
+#ifndef TWILL__ENGINE_DUTY_H
+#define TWILL__ENGINE_DUTY_H
+
+/* Kept with the thread, not on its stack: when a task ends the thread, what is noted of frames that
+   are gone is at worst one duty too many. */
+
+/* `what`: more is more, for that object; 0: nothing but the end of the record (or NULL). */
+static inline void twill__duty_begin(const void *object, const void *record, unsigned what)
+{
+    twill__self *self = twill__thread();
+    unsigned i = self->duties++;
+    if (i >= TWILL__DUTIES)
+        return;
+    self->duty[i].object = object;
+    self->duty[i].record = record;
+    self->duty[i].what = what;
+}
+
+static inline void twill__duty_over(void)
+{
+    twill__thread()->duties--;
+}
+
+/* The most of it; 0: none. */
+static inline unsigned twill__duty_to(const void *object)
+{
+    const twill__self *self = twill__thread();
+    unsigned most = 0;
+    for (unsigned i = 0; i < self->duties && i < TWILL__DUTIES; i++)
+        if (self->duty[i].object == object && self->duty[i].what > most)
+            most = self->duty[i].what;
+    return most;
+}
+
+/* Whether it is this thread that will end that record. */
+static inline bool twill__duty_ends(const void *record)
+{
+    const twill__self *self = twill__thread();
+    for (unsigned i = 0; i < self->duties && i < TWILL__DUTIES; i++)
+        if (self->duty[i].record == record)
+            return true;
+    return false;
+}
+
+#endif
+
 /* ---- engine/record_life.h ---- */
 /* record_life.h: who uses a record, and what its object does with it. */
 #ifndef TWILL__ENGINE_RECORD_LIFE_H
@@ -7219,6 +7275,9 @@ typedef struct twill__record_table {
     /* Without a pin, by a thread that is in no task: runs the task of that handle, if it is the next
        one and nobody else begins it. False: it has not. */
     bool (*run_next)(twill_future future);
+    /* With a pin, before a sleep: nobody may be there who would begin it. When to look again; 0: not
+       before it has ended. */
+    twill_ns (*again)(struct twill__record *record);
 } twill__record_table;
 
 typedef struct twill__future_wait { /* on the waiter's stack; guarded by its record's lock */
@@ -8056,6 +8115,13 @@ static inline twill_ns twill__record_due(const twill__record *record)
     return atomic_load_explicit(&record->due, memory_order_acquire);
 }
 
+/* For one that is about to sleep: when it has to look again at the latest, or 0. Pinned. */
+static inline twill_ns twill__record_again(twill__record *record, twill_ns due)
+{
+    const twill__record_table *table = record->core->table;
+    return table->again ? twill__nearer(due, table->again(record)) : due;
+}
+
 /* Of a record that is pinned: true: look again, and the pin is given back. `help`: this thread may
    run it; `idle`: from outside only if no thread that is there for it will. */
 static inline bool twill__record_push_on(twill__record *record, bool help, bool idle)
@@ -8089,10 +8155,11 @@ static inline twill_status twill__future_sleep(twill__future_wait *wait, twill_u
     twill__blocked blocked = {NULL, NULL, twill__record_current(), record, false};
     twill_ns due = twill__record_due(record);
     twill_status status;
-    if (twill__on_stack(blocked.stack, record))
+    if (twill__on_stack(blocked.stack, record) || twill__duty_ends(record))
         return TWILL_DEADLOCK;
     if (due != wait->due)
         return TWILL_EMPTY;
+    due = twill__record_again(record, due);
     if (due || until.cancel || !twill__no_deadline(until.deadline))
         return twill__wait_sooner(node, twill__nearer(until.deadline, due), until);
     if (twill__spin(&node->word, 0, TWILL__SPIN_WAIT, TWILL__SPIN_YIELDS))
@@ -8276,10 +8343,11 @@ static inline twill_status twill__any_sleep(twill__future_wait *waits, size_t n,
         /* hints; who has ended grants the node, or is found at the end */
         if (twill__record_ended(record))
             return TWILL_EMPTY;
-        mine = mine && twill__on_stack(twill__record_current(), record);
+        mine =
+            mine && (twill__on_stack(twill__record_current(), record) || twill__duty_ends(record));
         if (twill__record_due(record) != waits[i].due) /* as in twill__future_sleep */
             return TWILL_EMPTY;
-        sooner = twill__nearer(sooner, waits[i].due);
+        sooner = twill__nearer(sooner, twill__record_again(record, waits[i].due));
     }
     return mine ? TWILL_DEADLOCK : twill__wait_sooner(node, sooner, until);
 }
@@ -10940,7 +11008,7 @@ static inline bool twill__batcher_help_one(twill__record *record, bool idle)
 static inline const twill__record_table *twill__batcher_records(void)
 {
     static const twill__record_table table = {twill__batcher_help_one, twill__batcher_expire,
-                                              twill__batcher_cancel, NULL, NULL, NULL};
+                                              twill__batcher_cancel, NULL, NULL, NULL, NULL};
     return &table;
 }
 

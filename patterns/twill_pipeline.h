@@ -933,8 +933,10 @@ static inline twill_ns twill__instant_after(twill_ns at, twill_ns ns)
 /* The link names carry the number of the layout: libraries that were built from headers of another
    layout get a copy of their own instead of a torn one. Raise it when one of the two structures
    changes. */
-#define twill__thread  twill__thread_layout5
+#define twill__thread  twill__thread_layout6
 #define twill__process twill__process_layout4
+
+#define TWILL__DUTIES 6 /* of a thread; deeper ones are not noted */
 
 struct twill__job;
 struct twill__team;
@@ -946,6 +948,11 @@ typedef struct twill__self {  /* of one thread; only that thread reads and write
     void *helper;             /* its record there */
     void *record;             /* the innermost task of engine/record.h whose callback runs here */
     void *runner;             /* what it runs tasks of a pool as, or NULL */
+    unsigned duties; /* what it has to do after the callback that it is in: engine/duty.h */
+    struct {
+        const void *object, *record;
+        unsigned what;
+    } duty[TWILL__DUTIES];
     /* the last parallel loop without wishes that was cheap: when it was judged so, in ticks (0: a
        later one was not); its function, team and items; how many of these run before the next look
        at the ticks, and how many ticks may have passed by then; see engine/brief.h */
