@@ -68,8 +68,8 @@
        REJECT         FULL
        CALLER_RUNS    it runs on the submitting thread (task->worker is UINT_MAX there, without a
                       worker_state); try_submit says FULL. While tasks take less than a microsecond
-                      and workers are busy, up to 7 that follow at once go the same way without a
-                      look whether there is room by now
+                      and workers are busy, those that follow at once go the same way without a
+                      look whether there is room by now: capacity / 4 / workers, 7 to 127 of them
        DROP_OLDEST, DROP_NEWEST   one that waits ends DROPPED, by its `drop`
        DROP_INCOMING  the new one does; submit says DROPPED
 

@@ -276,7 +276,20 @@ static inline void twill__order_inline(twill__order *order)
     (void)twill__run_plain(order->pool, order->runner, &order->todo, true);
 }
 
-#define TWILL__RUNS_ON 7 /* tasks */
+#define TWILL__RUNS_ON      7 /* tasks; as many as that even where a few wait at most */
+#define TWILL__RUNS_ON_MOST 127
+
+/* How many tasks run on the submitting thread without a look for room between. A queue that is
+   nearly full all the time is the worst there is: each look, and each task that just fits, takes
+   lines from the workers, who then go at half their speed. Meanwhile they take a quarter of what
+   waits, at most. */
+static inline uint32_t twill__order_run_length(const twill__pool *pool)
+{
+    size_t quarter = pool->capacity / (4 * (size_t)twill__pool_told(pool));
+    return quarter < TWILL__RUNS_ON        ? TWILL__RUNS_ON
+           : quarter < TWILL__RUNS_ON_MOST ? (uint32_t)quarter
+                                           : TWILL__RUNS_ON_MOST;
+}
 
 /* This thread's, if it is one from outside whose plain tasks it runs itself while the queue is
    full; else NULL, as for those with events: see twill__order_is_inline. */
@@ -648,7 +661,7 @@ static inline bool twill__order_is_short(twill__order *order, bool *lingers)
                twill__order_lingers(order));
     }
     return stand_in && !twill__pool_looks_roomy(pool) &&
-           twill__order_stands_in(order, stand_in, TWILL__RUNS_ON);
+           twill__order_stands_in(order, stand_in, twill__order_run_length(pool));
 }
 
 /* Under the lock and shut, which it leaves. */
