@@ -258,10 +258,12 @@ static inline bool twill__worker_takes(twill__pool *pool, twill__turn *turn, twi
     return true;
 }
 
-/* A clock costs more than a tiny task: then one of 16 is measured. */
+/* A clock costs more than a tiny task: then one of 64 is measured, of quick ones one of 16. */
 static inline void twill__pool_sample(twill__pool *pool)
 {
-    size_t sample = TWILL__TICKS && !pool->has_watch && twill__pool_is_quick(pool) ? 15 : 0;
+    size_t sample = !TWILL__TICKS || pool->has_watch || !twill__pool_is_quick(pool) ? 0
+                    : twill__pool_is_tiny(pool)                                     ? 63
+                                                                                    : 15;
     if (atomic_load_explicit(&pool->sample, memory_order_relaxed) != sample)
         atomic_store_explicit(&pool->sample, sample, memory_order_relaxed);
 }
