@@ -561,7 +561,7 @@ TWILL__DEFINE twill_status twill_resource_pool_detach(twill_resource_pool *pool,
 
 typedef struct twill__resource_use { /* behind task->private_ of `use` */
     twill__call head;
-    bool broken, over;
+    bool broken;
     twill_resource_pool *pool;
     twill_lease lease;
     twill_report *report;
@@ -598,12 +598,11 @@ static inline void twill__resource_report(twill__resource_use *use, twill_status
 static void twill__resource_use_lost(void *use_)
 {
     twill__resource_use *use = (twill__resource_use *)use_;
-    if (!use->lease.pool) /* given back already: the pool may be gone */
+    if (!use->lease.pool) /* `use` was over: given back already, and the pool may be gone */
         return;
     if (!twill__resource_here(use->pool))
         return;
-    if (!use->over)
-        twill__resource_report(use, TWILL_LOST, 0, true);
+    twill__resource_report(use, TWILL_LOST, 0, true);
     (void)twill_resource_pool_discard(use->pool, &use->lease);
 }
 
@@ -617,7 +616,6 @@ static __attribute__((noinline)) twill_status twill__resource_use_run(twill__res
     TWILL__GUARD_PUSH(twill__resource_use_lost, record);
     int code = use(record->lease.resource, &task);
     status = code ? TWILL_FAILED : TWILL_OK;
-    record->over = true;
     twill__resource_report(record, status, code, true);
     if (record->broken)
         (void)twill_resource_pool_discard(record->pool, &record->lease);
@@ -718,7 +716,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         return TWILL_TOO_BIG;
     generation = pool->generation;
     twill__resource_enter(pool, &turn);
-    while (max > pool->room && room < max && status == TWILL_OK) { /* exit: after one turn */
+    if (max > pool->room) {
         pool->busy++;
         twill__resource_exit(pool, &turn);
         slots = (twill__resource_slot *)TWILL_MALLOC(max * sizeof *slots);

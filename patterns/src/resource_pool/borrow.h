@@ -644,8 +644,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     borrower->leases = order->leases;
     borrower->n = order->n;
     borrower->thread = twill__thread_number();
-    borrower->for_ever =
-        twill__no_deadline(visit.until.deadline) && !visit.until.cancel && !order->try_only;
+    borrower->for_ever = twill__no_deadline(visit.until.deadline) && !visit.until.cancel;
     TWILL__GUARD_PUSH(twill__resource_quit, &visit);
     if (!order->try_only) {
         status = twill__resource_wait(pool, borrower, visit.until, false, turn);

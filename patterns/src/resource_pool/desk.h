@@ -126,9 +126,10 @@ static inline void twill__desk_peak(twill__desk *desk, uint32_t lent)
 {
     /* relaxed: a figure */
     uint32_t peak = atomic_load_explicit(&desk->peak, memory_order_relaxed);
-    while (lent > peak &&
-           !atomic_compare_exchange_weak_explicit(&desk->peak, &peak, lent, memory_order_relaxed,
-                                                  memory_order_relaxed)) {}
+    while (lent > peak) /* exit: raised, by this one or by another */
+        if (atomic_compare_exchange_weak_explicit(&desk->peak, &peak, lent, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return;
 }
 
 /* What a split cell says, with what `done` says: IDLE or LENT. */

@@ -342,10 +342,12 @@ static inline void twill__resource_wake(twill__resource_turn *turn, const void *
         twill__wake(word, 1);
 }
 
-/* Under the lock: nobody is inside, or on his way in or out. */
+/* Under the lock of a closed pool that has nothing left: nobody is inside, or on his way in or
+   out. */
 static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
 {
-    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
+    TWILL_ASSERT(pool->closed && !pool->total);
+    return !pool->waiters.first && !pool->drainers.first && !pool->busy &&
            !twill__lock_wanted(&pool->lock);
 }
 
@@ -437,7 +439,7 @@ static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, u
     lease->code = 0;
 }
 
-/* Why a resource may not be lent (again); 0: it may. */
+/* Why a resource may not be lent (again); 0: it may. (What comes back now is idle since now.) */
 static inline int twill__resource_slot_verdict(const struct twill_resource_pool *pool,
                                                const twill__resource_slot *slot, twill_ns now)
 {
@@ -450,8 +452,7 @@ static inline int twill__resource_slot_verdict(const struct twill_resource_pool 
         return TWILL_RESOURCE_USED_UP;
     if (slot->dies && now >= slot->dies)
         return TWILL_RESOURCE_OLD;
-    if (options->max_idle_time && slot->state != TWILL__RESOURCE_LENT && slot->idle_since &&
-        now - slot->idle_since >= options->max_idle_time)
+    if (options->max_idle_time && now - slot->idle_since >= options->max_idle_time)
         return TWILL_RESOURCE_IDLE;
     return 0;
 }
@@ -536,8 +537,9 @@ static inline void twill__resource_collect(struct twill_resource_pool *pool,
         }
         borrower->leases[borrower->got++].slot = index;
     }
-    for (size_t k = 0; borrower->empty && k < borrower->got; k++) {
+    for (size_t k = 0; borrower->empty; k++) { /* exit: so many of those in hand are empty */
         uint32_t mine = borrower->leases[k].slot;
+        TWILL_ASSERT(k < borrower->got);
         index = twill__resource_idle_next(pool);
         if (index == TWILL__RESOURCE_NONE)
             break;
