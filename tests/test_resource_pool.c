@@ -667,6 +667,37 @@ TEST(light_returns_meet_who_takes_the_cells)
     desk_alone = true;
 }
 
+enum { RETURNS = 16 };
+static atomic_uint returns_begun;
+
+static void return_lightly(actor *me)
+{
+    twill__desk *desk = &me->pool->desk;
+    for (unsigned k = 1; k <= RETURNS; k++) {
+        while (atomic_load(&returns_begun) < k)
+            twill__yield();
+        atomic_store_explicit(&desk->slot[0].done, twill__desk_cell(k, 1, TWILL__DESK_IDLE),
+                              memory_order_release);
+    }
+}
+
+/* Noted, and not yet done: whoever has taken the cells waits for it, a moment or for long. */
+TEST(a_return_under_way_is_waited_for)
+{
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    actor who = {.n = 0};
+    atomic_store(&returns_begun, 0);
+    go(&who, return_lightly, pool);
+    for (unsigned k = 1; k <= RETURNS; k++) {
+        twill__desk_note(&pool->desk, 0, k);
+        atomic_store(&returns_begun, k);
+        CHECK_EQ(twill__desk_settle(&pool->desk, 0, twill__desk_cell(k, 0, TWILL__DESK_SPLIT)),
+                 twill__desk_cell(k, 1, TWILL__DESK_IDLE));
+    }
+    join(&who);
+    finish(pool);
+}
+
 /* A kernel without the fence: all the same, by compare-and-swap. One that takes it away while a
    lease is out (a sandbox): nothing is lost, and nobody's return is light any more. */
 TEST(light_returns_without_the_kernel)
@@ -1213,6 +1244,37 @@ TEST(a_keeper_that_destroys_its_pool_is_told)
     CHECK_EQ(faults_live(), 0);
 }
 
+static atomic_int keepers_end;
+
+static int make_or_end_keeper(void **resource, const twill_task *task)
+{
+    if (atomic_exchange(&keepers_end, 0))
+        END_THREAD();
+    return make(resource, task);
+}
+
+/* Nobody keeps the pool any more; it is as good as ever, and ends. */
+TEST(a_keeper_that_nobody_can_follow)
+{
+    twill_lease a = {0};
+    twill_resource_pool *pool;
+    atomic_store(&keepers_end, 1);
+    pool = pool_of((twill_resource_pool_options){
+        .max = 2, .min_idle = 1, .maintain_every = TWILL_MS(1), .create = make_or_end_keeper});
+    faults_fail_thread(1);
+    while (faults_threads() != 2) /* it has been tried */
+        twill_sleep(twill_within(TWILL_US(100)));
+    while (stats_of(pool).create_failed != 1)
+        twill_sleep(twill_within(TWILL_US(100)));
+    faults_fail_thread(0);
+    OK(twill_resource_pool_maintain(pool, NULL, (twill_until){0, NULL}));
+    OK(twill_resource_pool_acquire(pool, &a));
+    CHECK_EQ(number_of(a.resource), 1);
+    OK(twill_resource_pool_release(pool, &a));
+    CHECK_EQ(faults_threads(), 2);
+    finish(pool);
+}
+
 /* It sleeps for an hour, and nobody waits for that. */
 TEST(a_keeper_that_sleeps_ends_at_once)
 {
@@ -1248,6 +1310,47 @@ TEST(evict_by_generation)
     OK(twill_resource_pool_release(pool, &a));
     CHECK_EQ(stats_of(pool).idle, 1); /* a fresh one stays */
     finish(pool);
+}
+
+static twill_resource_pool *asked_pool;
+static twill_lease asked_lease;
+static twill_status asked_answer;
+
+/* Once: asks for one of those that are still there. */
+static void end_and_ask(void *resource, twill_resource_end why, const twill_task *task)
+{
+    twill_resource_pool *pool = asked_pool;
+    end(resource, why, task);
+    asked_pool = NULL;
+    if (pool)
+        asked_answer = twill_resource_pool_try_acquire(pool, &asked_lease);
+}
+
+/* What is idle and is about to end is lent to nobody: not from the end of the first one, either. */
+TEST(what_is_to_end_is_not_lent)
+{
+    for (int closes = 0; closes < 2; closes++) {
+        twill_lease l[3] = {{0}};
+        twill_resource_pool *pool =
+            pool_of((twill_resource_pool_options){.max = 3, .destroy = end_and_ask});
+        asked_pool = NULL;
+        asked_lease = (twill_lease){0};
+        OK(twill_resource_pool_acquire_many_until(pool, l, 3, (twill_until){0, NULL}));
+        for (int k = 0; k < 3; k++)
+            OK(twill_resource_pool_release(pool, &l[k]));
+        asked_pool = pool;
+        if (closes) {
+            OK(twill_resource_pool_close(pool));
+            CHECK_EQ(asked_answer, TWILL_CLOSED);
+        } else {
+            CHECK_EQ(twill_resource_pool_evict(pool), 1); /* the others by who asked */
+            OK(asked_answer);
+            CHECK_EQ(number_of(asked_lease.resource), 4);
+            CHECK_EQ(stats_of(pool).destroyed[TWILL_RESOURCE_EVICTED], 3);
+            OK(twill_resource_pool_release(pool, &asked_lease));
+        }
+        finish(pool);
+    }
 }
 
 TEST(resize_while_used)
@@ -1457,6 +1560,59 @@ TEST(a_circle_is_answered)
         CHECK((one.status == TWILL_DEADLOCK) + (two.status == TWILL_DEADLOCK) == 1);
         finish(pool);
     }
+}
+
+/* Holds one and wants n more, in the order of `place`. */
+static void hold_and_acquire_more(actor *me)
+{
+    twill_lease more[2] = {{0}};
+    OK(twill_resource_pool_acquire(me->pool, &me->lease));
+    atomic_fetch_add(me->order, 1);
+    while (atomic_load(me->order) < 2)
+        twill__yield();
+    until_waiting(me->pool, (size_t)me->place);
+    me->status = twill_resource_pool_acquire_many_until(me->pool, more, me->n, me->until);
+    for (size_t k = 0; me->status == TWILL_OK && k < me->n; k++)
+        OK(twill_resource_pool_release(me->pool, &more[k]));
+    OK(twill_resource_pool_release(me->pool, &me->lease));
+}
+
+static void acquire_and_release(actor *me)
+{
+    acquire_one(me);
+    if (me->status == TWILL_OK)
+        OK(twill_resource_pool_release(me->pool, &me->lease));
+}
+
+/* What comes back goes to the first in line, who holds one and wants two more, and closes a circle
+   with one who holds the third: that one is told, though two stand behind him. Of them one waits for
+   a time alone, and one holds nothing: what neither has could help nobody. */
+TEST(a_circle_is_broken_by_who_can_give_back)
+{
+    twill_lease lease = {0};
+    atomic_int order = 0;
+    actor first = {.n = 2, .order = &order}, holds = {.n = 1, .order = &order, .place = 1};
+    actor timed = {.until = twill_within(TWILL_SEC(50))}, nothing = {.n = 0};
+    twill_resource_pool *pool =
+        pool_of((twill_resource_pool_options){.max = 3, .leases_stay = true});
+    OK(twill_resource_pool_acquire(pool, &lease));
+    go(&first, hold_and_acquire_more, pool);
+    go(&holds, hold_and_acquire_more, pool);
+    until_waiting(pool, 2);
+    go(&timed, acquire_and_release, pool);
+    until_waiting(pool, 3);
+    go(&nothing, acquire_and_release, pool);
+    until_waiting(pool, 4);
+    OK(twill_resource_pool_release(pool, &lease));
+    join(&first);
+    join(&holds);
+    join(&timed);
+    join(&nothing);
+    OK(first.status);
+    CHECK_EQ(holds.status, TWILL_DEADLOCK);
+    OK(timed.status);
+    OK(nothing.status);
+    finish(pool);
 }
 
 /* Lends, lets go of the lease, and wants another one. */
@@ -1713,6 +1869,24 @@ static int use_and_close(void *resource, const twill_task *task)
     CHECK_EQ(twill_resource_pool_drain(inner), TWILL_DEADLOCK);
     CHECK_EQ(twill_resource_pool_destroy(inner), TWILL_BUSY);
     return 0;
+}
+
+TEST(close_answers_all_who_wait)
+{
+    twill_lease lease = {0};
+    actor who[9] = {{.n = 0}};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 1});
+    OK(twill_resource_pool_acquire(pool, &lease));
+    for (int k = 0; k < 9; k++)
+        go(&who[k], acquire_one, pool);
+    until_waiting(pool, 9);
+    OK(twill_resource_pool_close(pool));
+    for (int k = 0; k < 9; k++) {
+        join(&who[k]);
+        CHECK_EQ(who[k].status, TWILL_CLOSED);
+    }
+    OK(twill_resource_pool_release(pool, &lease));
+    finish(pool);
 }
 
 TEST(closed_from_inside)
@@ -2008,9 +2182,12 @@ static int forking_validate(void *resource, const twill_task *task)
     return code;
 }
 
+static atomic_bool end_at_destroy;
 static void forking_destroy(void *resource, twill_resource_end why, const twill_task *task)
 {
     end(resource, why, task);
+    if (atomic_exchange(&end_at_destroy, false))
+        END_THREAD();
     fork_in(IN_DESTROY);
 }
 
@@ -2079,6 +2256,32 @@ static twill_status fork_close(twill_lease *lease)
     return twill_resource_pool_close(fork_pool);
 }
 
+static void close_and_end(actor *me)
+{
+    atomic_store(&end_at_destroy, true);
+    (void)twill_resource_pool_close(me->pool);
+    CHECK(false); /* a callback has ended this thread */
+}
+
+/* What is left idle ends by who drains, or destroys. */
+static void close_by_one_who_ends(void)
+{
+    actor closer = {.n = 0};
+    int forks = forks_at;
+    forks_at = NOWHERE;
+    go(&closer, close_and_end, fork_pool);
+    join(&closer);
+    forks_at = forks;
+    CHECK_EQ(stats_of(fork_pool).idle, 1);
+}
+
+static twill_status fork_drain_rest(twill_lease *lease)
+{
+    (void)lease;
+    close_by_one_who_ends();
+    return twill_resource_pool_drain(fork_pool);
+}
+
 static twill_status fork_destroy(twill_lease *lease)
 {
     twill_status status = twill_resource_pool_destroy(fork_pool);
@@ -2086,6 +2289,12 @@ static twill_status fork_destroy(twill_lease *lease)
     if (fork_child)
         fork_pool = NULL;
     return status;
+}
+
+static twill_status fork_destroy_rest(twill_lease *lease)
+{
+    close_by_one_who_ends();
+    return fork_destroy(lease);
 }
 
 TEST(a_fork_in_a_callback)
@@ -2097,13 +2306,22 @@ TEST(a_fork_in_a_callback)
         bool old; /* all idle ones have expired */
         twill_status (*call)(twill_lease *lease);
     } row[] = {
-        {IN_CREATE, 0, 0, 0, false, fork_acquire},   {IN_VALIDATE, 0, 2, 0, false, fork_acquire},
-        {IN_VALIDATE, 0, 2, 0, false, fork_refused}, {IN_DESTROY, 0, 2, 0, false, fork_refused},
-        {IN_ON_LEAK, 2, 0, 0, false, fork_wait},     {IN_RESET, 1, 0, 0, false, fork_release},
-        {IN_ON_LEAK, 2, 0, 0, false, fork_maintain}, {IN_CREATE, 0, 0, 2, false, fork_maintain},
-        {IN_DESTROY, 0, 2, 0, true, fork_maintain},  {IN_DESTROY, 0, 1, 1, true, fork_maintain},
-        {IN_DESTROY, 0, 2, 0, false, fork_evict},    {IN_DESTROY, 0, 2, 0, false, fork_resize},
-        {IN_DESTROY, 0, 2, 0, false, fork_close},    {IN_DESTROY, 0, 2, 0, false, fork_destroy},
+        {IN_CREATE, 0, 0, 0, false, fork_acquire},
+        {IN_VALIDATE, 0, 2, 0, false, fork_acquire},
+        {IN_VALIDATE, 0, 2, 0, false, fork_refused},
+        {IN_DESTROY, 0, 2, 0, false, fork_refused},
+        {IN_ON_LEAK, 2, 0, 0, false, fork_wait},
+        {IN_RESET, 1, 0, 0, false, fork_release},
+        {IN_ON_LEAK, 2, 0, 0, false, fork_maintain},
+        {IN_CREATE, 0, 0, 2, false, fork_maintain},
+        {IN_DESTROY, 0, 2, 0, true, fork_maintain},
+        {IN_DESTROY, 0, 1, 1, true, fork_maintain},
+        {IN_DESTROY, 0, 2, 0, false, fork_evict},
+        {IN_DESTROY, 0, 2, 0, false, fork_resize},
+        {IN_DESTROY, 0, 2, 0, false, fork_close},
+        {IN_DESTROY, 0, 2, 0, false, fork_destroy},
+        {IN_DESTROY, 0, 2, 0, false, fork_drain_rest},
+        {IN_DESTROY, 0, 2, 0, false, fork_destroy_rest},
     };
     for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
         twill_lease lease[2] = {{0}}, more = {0}, *mine = row[k].lent == 1 ? &lease[0] : &more;
@@ -2152,6 +2370,134 @@ TEST(a_fork_in_a_callback)
             OK(twill_resource_pool_release(pool, &more));
         if (fork_pool)
             finish(pool);
+    }
+}
+
+/* ---- the same, and the child's thread ends there, with all that stands below it ---- */
+
+static struct fork_end {
+    int at;                  /* where the parent forks */
+    bool ends;               /* there the child's thread ends */
+    bool dies;               /* before, in `validate`, the parent's does */
+    void (*call)(actor *me); /* by another thread; NULL: the keeper's */
+} fork_row;
+static twill_report fork_report;
+static atomic_bool fork_ready;
+
+/* The child ends with its only thread, which has left every call. */
+static void judge_child(void)
+{
+    if (fork_child == 0)
+        _exit(!(atomic_load(&fork_pool->lock) & 1) ? 3 : fork_report.total != 0 ? 4 : 0);
+}
+
+static void fork_and_end(int here)
+{
+    bool before = fork_child != 0;
+    fork_in(here);
+    if (fork_child != 0 || !before)
+        return;
+    atexit(judge_child);
+    if (fork_row.ends)
+        END_THREAD();
+}
+
+static int ending_create(void **resource, const twill_task *task)
+{
+    int code;
+    while (!atomic_load(&fork_ready)) /* the keeper may be earlier than the test */
+        twill_sleep(twill_within(TWILL_US(50)));
+    code = make(resource, task);
+    fork_and_end(IN_CREATE);
+    return code;
+}
+
+static int ending_validate(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    if (fork_row.dies)
+        END_THREAD();
+    return 0;
+}
+
+static void ending_destroy(void *resource, twill_resource_end why, const twill_task *task)
+{
+    end(resource, why, task);
+    fork_and_end(IN_DESTROY);
+}
+
+static int ending_reset(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    fork_and_end(IN_RESET);
+    return 0;
+}
+
+static int ending_use(void *resource, const twill_task *task)
+{
+    (void)resource, (void)task;
+    fork_and_end(NOWHERE);
+    return 0;
+}
+
+static void borrow_for_a_call(actor *me)
+{
+    twill_with_resource_options options = {.report = &fork_report};
+    fork_report.total = 0;
+    me->status = twill_with_resource(me->pool, ending_use, NULL, &options);
+}
+
+/* Nothing of the pool is touched in the child, no callback is called there, nothing reported. */
+TEST(a_fork_in_a_callback_that_ends_its_thread)
+{
+    static const struct fork_end row[] = {
+        {IN_CREATE, true, false, acquire_one}, {IN_DESTROY, false, true, acquire_one},
+        {IN_RESET, true, false, give_back},    {NOWHERE, true, false, borrow_for_a_call},
+        {IN_CREATE, true, false, NULL},        {IN_CREATE, false, false, NULL},
+    };
+#if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
+    SKIP("a sanitizer's own lock may be held while a thread forks, or its own thread outlive the "
+         "child");
+#endif
+    for (size_t k = 0; k < sizeof row / sizeof row[0]; k++) {
+        actor who = {.n = 0};
+        int how = -1;
+        twill_resource_pool *pool;
+        fork_row = row[k];
+        fork_row.dies = false; /* not yet */
+        fork_report.total = 0;
+        fork_pool = NULL;
+        fork_child = -1;
+        atomic_store(&fork_ready, row[k].call != NULL);
+        pool =
+            pool_of((twill_resource_pool_options){.max = 1,
+                                                  .create = ending_create,
+                                                  .destroy = ending_destroy,
+                                                  .validate = ending_validate,
+                                                  .reset = ending_reset,
+                                                  .min_idle = !row[k].call,
+                                                  .maintain_every = row[k].call ? 0 : TWILL_MS(1)});
+        if (row[k].at != IN_CREATE)
+            OK(twill_resource_pool_acquire(pool, &who.lease));
+        if (row[k].at != IN_CREATE && row[k].at != IN_RESET)
+            OK(twill_resource_pool_release(pool, &who.lease));
+        fflush(NULL); /* the child ends by exit */
+        fork_row = row[k];
+        forks_at = row[k].at;
+        fork_pool = pool;
+        atomic_store(&fork_ready, true);
+        if (row[k].call) {
+            go(&who, row[k].call, pool);
+            join(&who);
+        }
+        while (stats_of(pool).created != 1) /* by the keeper */
+            twill_sleep(twill_within(TWILL_US(50)));
+        CHECK_EQ(waitpid(fork_child, &how, 0), fork_child);
+        CHECK(WIFEXITED(how));
+        CHECK_EQ(WEXITSTATUS(how), 0);
+        if (who.lease.pool)
+            OK(twill_resource_pool_release(pool, &who.lease));
+        finish(pool);
     }
 }
 

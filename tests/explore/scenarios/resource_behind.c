@@ -2,11 +2,13 @@
    has the other in hand, at once or when C gives it back: A is told, gives back, and B goes on. Or
    two hold one each and want another of three, and the pool shrinks to two: one is told. Or one of
    them wants two more, and may overtake (barging) the other, to whom C has given a third: that one
-   goes on. Nobody is told while somebody else can still give one back. */
+   goes on. Nobody is told while somebody else can still give one back. Or A alone wants another of
+   two, which comes back, and the pool shrinks to the one that he has: if he is on his way to take
+   what came back, he finds it himself. */
 #include "explore.h"
 #include "resource_common.h"
 
-enum { BEHIND, SHRINKS, TWO_MORE, CASES };
+enum { BEHIND, SHRINKS, TWO_MORE, ALONE, CASES };
 
 static atomic_int told;
 static atomic_bool given_back;
@@ -65,17 +67,17 @@ static void gives_back(void *side_)
 
 int main(void)
 {
-    static void (*const others[CASES])(void *) = {wants_both, wants_another, wants_two_more};
+    static void (*const others[CASES])(void *) = {wants_both, wants_another, wants_two_more, NULL};
     int which = EXPLORE_CHOICE(CASES, 0);
-    bool shrinks = which == SHRINKS, barging = EXPLORE_CHOICE(2, 0);
+    bool shrinks = which == SHRINKS || which == ALONE, barging = EXPLORE_CHOICE(2, 0);
     struct side a = {.keep = false}, b = {.keep = false}, c = {.keep = false};
     twill_resource_pool *pool;
 
     EXPLORE_MUST_REACH("told");
     EXPLORE_MUST_REACH("told after the third came back");
     EXPLORE_MUST_REACH("told after the pool has shrunk");
-    most = which == BEHIND ? 2 : 3;
-    third = which == TWO_MORE || (which == BEHIND && EXPLORE_CHOICE(2, 0));
+    most = which == BEHIND || which == ALONE ? 2 : 3;
+    third = which == TWO_MORE || which == ALONE || (which == BEHIND && EXPLORE_CHOICE(2, 0));
     pool = pool_of((twill_resource_pool_options){
         .max = (size_t)most, .leases_stay = true, .barging = barging});
     if (third) {
@@ -85,14 +87,17 @@ int main(void)
     }
     if (!go(&a, wants_another, pool))
         return 0;
-    if (!go(&b, others[which], pool))
+    if (others[which] && !go(&b, others[which], pool))
         return 0;
-    if (shrinks)
+    if (which == SHRINKS)
         assert(twill_resource_pool_resize(pool, 2) == TWILL_OK);
     if (third) /* by the thread that has borrowed it */
         gives_back(&c);
+    if (which == ALONE)
+        assert(twill_resource_pool_resize(pool, 1) == TWILL_OK);
     end(&a);
-    end(&b);
+    if (others[which])
+        end(&b);
     if (atomic_load(&told)) {
         if (!third && !shrinks)
             EXPLORE_REACHED("told");

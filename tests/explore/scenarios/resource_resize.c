@@ -1,11 +1,42 @@
-/* The pool shrinks and grows, and is evicted, while two borrow. */
+/* The pool shrinks and grows, and is evicted, while two borrow; or two let it grow at once. */
+#include "explore.h"
 #include "resource_common.h"
+
+static void grow(void *side_)
+{
+    struct side *side = side_;
+    side->status = twill_resource_pool_resize(side->pool, 4);
+}
+
+static int two_grow(void)
+{
+    struct side one = {.discard = false};
+    twill_resource_pool *pool = pool_of((twill_resource_pool_options){.max = 2});
+    twill_resource_pool_stats s;
+    twill_lease leases[3] = {{0}};
+
+    most = 4;
+    if (!go(&one, grow, pool))
+        return 0;
+    assert(twill_resource_pool_resize(pool, 3) == TWILL_OK);
+    for (int k = 0; k < 3; k++)
+        assert(twill_resource_pool_acquire(pool, &leases[k]) == TWILL_OK);
+    end(&one);
+    twill_resource_pool_get_stats(pool, &s);
+    assert(one.status == TWILL_OK && (s.max == 3 || s.max == 4) && pool->room == 4);
+    for (int k = 0; k < 3; k++)
+        assert(twill_resource_pool_release(pool, &leases[k]) == TWILL_OK);
+    finish(pool);
+    return 0;
+}
 
 int main(void)
 {
     struct side one = {.discard = false}, two = {.discard = false};
     twill_resource_pool *pool;
 
+    if (explore_choice(2))
+        return two_grow();
     most = 2;
     pool = pool_of((twill_resource_pool_options){.max = 2});
     if (!go(&one, borrow, pool))
