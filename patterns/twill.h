@@ -34713,9 +34713,10 @@ static inline void twill__desk_peak(twill__desk *desk, uint32_t lent)
 {
     /* relaxed: a figure */
     uint32_t peak = atomic_load_explicit(&desk->peak, memory_order_relaxed);
-    while (lent > peak &&
-           !atomic_compare_exchange_weak_explicit(&desk->peak, &peak, lent, memory_order_relaxed,
-                                                  memory_order_relaxed)) {}
+    while (lent > peak) /* exit: raised, by this one or by another */
+        if (atomic_compare_exchange_weak_explicit(&desk->peak, &peak, lent, memory_order_relaxed,
+                                                  memory_order_relaxed))
+            return;
 }
 
 /* What a split cell says, with what `done` says: IDLE or LENT. */
@@ -35421,10 +35422,12 @@ static inline void twill__resource_wake(twill__resource_turn *turn, const void *
         twill__wake(word, 1);
 }
 
-/* Under the lock: nobody is inside, or on his way in or out. */
+/* Under the lock of a closed pool that has nothing left: nobody is inside, or on his way in or
+   out. */
 static inline bool twill__resource_deserted(const struct twill_resource_pool *pool)
 {
-    return !pool->waiters.first && !pool->drainers.first && !pool->busy && !pool->total &&
+    TWILL_ASSERT(pool->closed && !pool->total);
+    return !pool->waiters.first && !pool->drainers.first && !pool->busy &&
            !twill__lock_wanted(&pool->lock);
 }
 
@@ -35516,7 +35519,7 @@ static inline void twill__resource_slot_lend(struct twill_resource_pool *pool, u
     lease->code = 0;
 }
 
-/* Why a resource may not be lent (again); 0: it may. */
+/* Why a resource may not be lent (again); 0: it may. (What comes back now is idle since now.) */
 static inline int twill__resource_slot_verdict(const struct twill_resource_pool *pool,
                                                const twill__resource_slot *slot, twill_ns now)
 {
@@ -35529,8 +35532,7 @@ static inline int twill__resource_slot_verdict(const struct twill_resource_pool 
         return TWILL_RESOURCE_USED_UP;
     if (slot->dies && now >= slot->dies)
         return TWILL_RESOURCE_OLD;
-    if (options->max_idle_time && slot->state != TWILL__RESOURCE_LENT && slot->idle_since &&
-        now - slot->idle_since >= options->max_idle_time)
+    if (options->max_idle_time && now - slot->idle_since >= options->max_idle_time)
         return TWILL_RESOURCE_IDLE;
     return 0;
 }
@@ -35615,8 +35617,9 @@ static inline void twill__resource_collect(struct twill_resource_pool *pool,
         }
         borrower->leases[borrower->got++].slot = index;
     }
-    for (size_t k = 0; borrower->empty && k < borrower->got; k++) {
+    for (size_t k = 0; borrower->empty; k++) { /* exit: so many of those in hand are empty */
         uint32_t mine = borrower->leases[k].slot;
+        TWILL_ASSERT(k < borrower->got);
         index = twill__resource_idle_next(pool);
         if (index == TWILL__RESOURCE_NONE)
             break;
@@ -36442,8 +36445,7 @@ twill__resource_acquire_slowly(struct twill_resource_pool *pool, const twill__re
     borrower->leases = order->leases;
     borrower->n = order->n;
     borrower->thread = twill__thread_number();
-    borrower->for_ever =
-        twill__no_deadline(visit.until.deadline) && !visit.until.cancel && !order->try_only;
+    borrower->for_ever = twill__no_deadline(visit.until.deadline) && !visit.until.cancel;
     TWILL__GUARD_PUSH(twill__resource_quit, &visit);
     if (!order->try_only) {
         status = twill__resource_wait(pool, borrower, visit.until, false, turn);
@@ -37140,7 +37142,7 @@ TWILL__DEFINE twill_status twill_resource_pool_detach(twill_resource_pool *pool,
 
 typedef struct twill__resource_use { /* behind task->private_ of `use` */
     twill__call head;
-    bool broken, over;
+    bool broken;
     twill_resource_pool *pool;
     twill_lease lease;
     twill_report *report;
@@ -37177,12 +37179,11 @@ static inline void twill__resource_report(twill__resource_use *use, twill_status
 static void twill__resource_use_lost(void *use_)
 {
     twill__resource_use *use = (twill__resource_use *)use_;
-    if (!use->lease.pool) /* given back already: the pool may be gone */
+    if (!use->lease.pool) /* `use` was over: given back already, and the pool may be gone */
         return;
     if (!twill__resource_here(use->pool))
         return;
-    if (!use->over)
-        twill__resource_report(use, TWILL_LOST, 0, true);
+    twill__resource_report(use, TWILL_LOST, 0, true);
     (void)twill_resource_pool_discard(use->pool, &use->lease);
 }
 
@@ -37196,7 +37197,6 @@ static __attribute__((noinline)) twill_status twill__resource_use_run(twill__res
     TWILL__GUARD_PUSH(twill__resource_use_lost, record);
     int code = use(record->lease.resource, &task);
     status = code ? TWILL_FAILED : TWILL_OK;
-    record->over = true;
     twill__resource_report(record, status, code, true);
     if (record->broken)
         (void)twill_resource_pool_discard(record->pool, &record->lease);
@@ -37297,7 +37297,7 @@ TWILL__DEFINE twill_status twill_resource_pool_resize(twill_resource_pool *pool,
         return TWILL_TOO_BIG;
     generation = pool->generation;
     twill__resource_enter(pool, &turn);
-    while (max > pool->room && room < max && status == TWILL_OK) { /* exit: after one turn */
+    if (max > pool->room) {
         pool->busy++;
         twill__resource_exit(pool, &turn);
         slots = (twill__resource_slot *)TWILL_MALLOC(max * sizeof *slots);
