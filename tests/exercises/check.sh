@@ -9,7 +9,7 @@ mkdir -p "$W/mend"
 here=examples/exercises
 # a loaded machine may be slow: the upper limits are for students
 mkdir -p "$BUILD/explore"
-export CC SLOW=1 ROUNDS=1 LIMIT=10 QUICK=1 FLAGS="${FLAGS:--O0} -g0" EXPLORE_BUILD="$(cd "$BUILD/explore" && pwd)"
+export CC SLOW=1 ROUNDS=1 LIMIT=60 QUICK=1 FLAGS="${FLAGS:--O0} -g0" EXPLORE_BUILD="$(cd "$BUILD/explore" && pwd)"
 code=$(pwd)/$BUILD/tests/twill.o own='s/^#define TWILL_IMPLEMENTATION$//'
 if [ -n "${FULL:-}" ]; then
     own=
@@ -38,8 +38,11 @@ wrong() {
     sed -e "$own" "$here/solutions/$1.c" >"$W/right.c"
     sed -e "$3" "$W/right.c" >"$W/$1.c"
     if cmp -s "$W/right.c" "$W/$1.c"; then echo "the mistake applies to nothing" >"$W/log"; fail "$1: $3"; return; fi
-    sh $here/check.sh "$W/$1.c" >"$W/log" 2>&1
-    if grep -q "$2" "$W/log"; then pass; else fail "$1 with a mistake ($3)"; fi
+    for try in 1 2 3 4 5; do # one that is too quick may be as slow as the right one when the machine is
+        sh $here/check.sh "$W/$1.c" >"$W/log" 2>&1
+        if grep -q "$2" "$W/log"; then pass; return; fi
+    done
+    fail "$1 with a mistake ($3)"
 }
 wrong fan_out_fan_in 'the first 10 lines are not' 's/uint64_t n = \*(const uint64_t \*)in, sum = 0;/uint64_t n = *(const uint64_t *)in; uint32_t sum = 0;/; s/sum += i \* i;/sum += (uint32_t)(i * i);/'
 wrong fan_out_fan_in 'then must come' 's/all->total += sum;/(void)0;/'
