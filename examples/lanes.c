@@ -11,7 +11,7 @@
 
 #include <stdio.h>
 
-enum { COMPUTE, WAIT, LANES };
+enum { COMPUTE, WAIT, LANES, FLOOD = 1000 };
 
 static twill_pool *lanes[LANES];
 
@@ -46,7 +46,7 @@ int main(void)
         twill_pool_create(&lanes[WAIT],
                           &(twill_pool_options){.run.workers = 20, .run.name = "wait"}))
         return 1;
-    for (int i = 0; i < 200; i++) /* a flood: seconds of work */
+    for (int i = 0; i < FLOOD; i++) /* many seconds of work */
         if (dispatch(COMPUTE, compute, NULL) != TWILL_OK)
             return 1;
     for (int i = 0; i < 100; i++)
@@ -64,6 +64,6 @@ int main(void)
 
     (void)twill_pool_stop(lanes[COMPUTE], twill_within(0), twill_within(TWILL_SEC(5)), NULL);
     twill_pool_get_stats(lanes[COMPUTE], &computing);
-    printf("no work is lost: %s\n", computing.done + computing.cancelled == 200 ? "yes" : "no");
+    printf("no work is lost: %s\n", computing.done + computing.cancelled == FLOOD ? "yes" : "no");
     return twill_pool_destroy(lanes[COMPUTE]) || twill_pool_destroy(lanes[WAIT]);
 }

@@ -84,13 +84,13 @@ static void print_page(twill_timeout *prices)
 
 int main(void)
 {
-    const twill_fallback chain[] = {{from_cache, TWILL_MS(500)}, {from_catalogue, 0}};
+    const twill_fallback chain[] = {{from_cache, TWILL_SEC(5)}, {from_catalogue, 0}};
     const int none = NONE;
     twill_timeout *prices;
     twill_timeout_stats stats;
     size_t left;
 
-    if (twill_timeout_create(&prices, &(twill_timeout_options){.timeout = TWILL_MS(150),
+    if (twill_timeout_create(&prices, &(twill_timeout_options){.timeout = TWILL_MS(500),
                                                                .fallbacks = chain,
                                                                .fallback_count = 2,
                                                                .fallback_value = &none,

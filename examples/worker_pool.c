@@ -11,6 +11,7 @@
 typedef struct job {
     const char *name;
     int kind, priority;
+    twill_ns limit;
 } job;
 
 enum { COUNT_UP, FAIL, SLOW, UNWANTED };
@@ -42,11 +43,11 @@ static void never_ran(void *item, twill_status why, const twill_task *task)
 
 int main(void)
 {
-    static job jobs[] = {{"report", COUNT_UP, 0},
-                         {"broken", FAIL, 0},
-                         {"alarm", COUNT_UP, 10},
-                         {"too slow", SLOW, 0},
-                         {"not wanted", UNWANTED, -5}};
+    static job jobs[] = {{"report", COUNT_UP, 0, TWILL_SEC(60)},
+                         {"broken", FAIL, 0, TWILL_SEC(60)},
+                         {"alarm", COUNT_UP, 10, TWILL_SEC(60)},
+                         {"too slow", SLOW, 0, TWILL_MS(50)},
+                         {"not wanted", UNWANTED, -5, TWILL_SEC(60)}};
     enum { N = sizeof jobs / sizeof *jobs };
     twill_future futures[N];
     twill_pool_stats stats;
@@ -61,7 +62,7 @@ int main(void)
         if (twill_pool_submit(pool, run_job, &jobs[i], &futures[i],
                               &(twill_submit_options){.result_size = sizeof(long),
                                                       .priority = jobs[i].priority,
-                                                      .timeout = TWILL_MS(50),
+                                                      .timeout = jobs[i].limit,
                                                       .drop = never_ran}) != TWILL_OK)
             return 1;
     (void)twill_future_cancel(futures[N - 1]);

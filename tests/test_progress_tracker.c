@@ -993,8 +993,8 @@ TEST(a_counter_counts_a_child_that_ends)
 TEST(log_has_a_format)
 {
     struct tape *tape = tape_pipe();
-    twill_progress *progress =
-        make((twill_progress_options){.style = TWILL_PROGRESS_JSON, .fd = tape->out});
+    twill_progress *progress = make((twill_progress_options){
+        .style = TWILL_PROGRESS_JSON, .fd = tape->out, .interval = TWILL_SEC(3600)});
     char large[3000];
 
     memset(large, '"', sizeof large - 1);

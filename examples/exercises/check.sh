@@ -132,7 +132,7 @@ mended() {
         { echo "it does not compile for the explorer:"; head -n 12 "$work/log"; return; }
     for search in '--strategy=exhaustive --preemptions=2' '--spurious --schedules=2000'; do
         # shellcheck disable=SC2086 # options
-        timeout "${LIMIT:-60}" "$program" $search --seconds=20 >"$work/out" 2>&1
+        timeout $((3 * ${LIMIT:-20})) "$program" $search --seconds="${LIMIT:-20}" >"$work/out" 2>&1
         case $? in
         0) ;;
         1)
