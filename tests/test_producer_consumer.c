@@ -642,14 +642,16 @@ static void push_all(actor *me)
     for (int k = 0; k < each; k++) {
         int item = me->item * each + k;
         twill_status status = TWILL_TIMEOUT;
+        twill_ns patience =
+            TWILL_US(k % 50);             /* grows, as nobody comes while this thread has the CPU */
         while (status == TWILL_TIMEOUT) { /* exit: consumers make room */
-            status =
-                k % 3 == 0 ? twill_queue_push(me->queue, &item)
-                : k % 3 == 1
-                    ? twill_queue_push_until(me->queue, &item, twill_within(TWILL_US(k % 50)))
-                    : twill_queue_push_bulk_until(me->queue, &item, 1, twill_within(TWILL_MS(50)));
+            status = k % 3 == 0   ? twill_queue_push(me->queue, &item)
+                     : k % 3 == 1 ? twill_queue_push_until(me->queue, &item, twill_within(patience))
+                                  : twill_queue_push_bulk_until(me->queue, &item, 1,
+                                                                twill_within(TWILL_MS(50)));
             if (status == TWILL_INVALID) /* no bulk with priorities */
                 status = twill_queue_push(me->queue, &item);
+            patience = 2 * patience + TWILL_US(1);
         }
         if (status != TWILL_OK) {
             me->status = status;
