@@ -308,6 +308,18 @@ if has parallel_map && has worker_pool; then
     linking "hidden no-futex pthread" $quick -fvisibility=hidden "-DTWILL_NO_FUTEX -DTWILL_USE_PTHREAD" shared
 fi
 
+# ---- programs of users: gcc's warnings are seen where the examples are built ----
+
+for one in $compilers; do
+    [ $one != gcc ] || continue
+    for source in examples/*.c; do
+        command="$one -std=c11 $WARN -I$quoted/patterns -fsyntax-only $quoted/$source"
+        [ -z "$(sh tools/needs.sh --missing "$source")" ] || continue
+        # without FULL=1, the one with functions that nobody calls
+        case $source in */producer_consumer.c) case_of "$source, $one" "$command" ;; *) full_case "$source, $one" "$command" ;; esac
+    done
+done
+
 # ---- other targets ----
 
 target() {  # LABEL COMPILER: all headers; with FULL=1, as a program that runs
