@@ -994,35 +994,35 @@ TWILL__DECL twill_status twill_produce_consume(size_t item_size, twill_produce_f
 /* ---- a typed layer ---- */
 /* TWILL_QUEUE(jobs, struct job) defines jobs_create, jobs_push, jobs_pop ...: no sizeof, no wrong
    type. */
-#define TWILL_QUEUE(NAME, T)                                                                    \
-    static inline twill_status NAME##_create(twill_queue **out,                                 \
-                                             const twill_queue_options *options)                \
-    {                                                                                           \
-        return twill_queue_create(out, sizeof(T), options);                                     \
-    }                                                                                           \
-    static inline twill_status NAME##_push(twill_queue *queue, T item)                          \
-    {                                                                                           \
-        return twill_queue_push(queue, &item);                                                  \
-    }                                                                                           \
-    static inline twill_status NAME##_try_push(twill_queue *queue, T item)                      \
-    {                                                                                           \
-        return twill_queue_try_push(queue, &item);                                              \
-    }                                                                                           \
-    static inline twill_status NAME##_push_until(twill_queue *queue, T item, twill_until until) \
-    {                                                                                           \
-        return twill_queue_push_until(queue, &item, until);                                     \
-    }                                                                                           \
-    static inline twill_status NAME##_pop(twill_queue *queue, T *item)                          \
-    {                                                                                           \
-        return twill_queue_pop(queue, item);                                                    \
-    }                                                                                           \
-    static inline twill_status NAME##_try_pop(twill_queue *queue, T *item)                      \
-    {                                                                                           \
-        return twill_queue_try_pop(queue, item);                                                \
-    }                                                                                           \
-    static inline twill_status NAME##_pop_until(twill_queue *queue, T *item, twill_until until) \
-    {                                                                                           \
-        return twill_queue_pop_until(queue, item, until);                                       \
+#define TWILL__TYPED __attribute__((unused)) static inline twill_status
+#define TWILL_QUEUE(NAME, T)                                                          \
+    TWILL__TYPED NAME##_create(twill_queue **out, const twill_queue_options *options) \
+    {                                                                                 \
+        return twill_queue_create(out, sizeof(T), options);                           \
+    }                                                                                 \
+    TWILL__TYPED NAME##_push(twill_queue *queue, T item)                              \
+    {                                                                                 \
+        return twill_queue_push(queue, &item);                                        \
+    }                                                                                 \
+    TWILL__TYPED NAME##_try_push(twill_queue *queue, T item)                          \
+    {                                                                                 \
+        return twill_queue_try_push(queue, &item);                                    \
+    }                                                                                 \
+    TWILL__TYPED NAME##_push_until(twill_queue *queue, T item, twill_until until)     \
+    {                                                                                 \
+        return twill_queue_push_until(queue, &item, until);                           \
+    }                                                                                 \
+    TWILL__TYPED NAME##_pop(twill_queue *queue, T *item)                              \
+    {                                                                                 \
+        return twill_queue_pop(queue, item);                                          \
+    }                                                                                 \
+    TWILL__TYPED NAME##_try_pop(twill_queue *queue, T *item)                          \
+    {                                                                                 \
+        return twill_queue_try_pop(queue, item);                                      \
+    }                                                                                 \
+    TWILL__TYPED NAME##_pop_until(twill_queue *queue, T *item, twill_until until)     \
+    {                                                                                 \
+        return twill_queue_pop_until(queue, item, until);                             \
     }
 
 #ifdef __cplusplus
@@ -37553,7 +37553,8 @@ TWILL__DEFINE void twill_resource_pool_get_stats(twill_resource_pool *pool,
 
 struct twill__timeout_block;
 
-enum { TWILL__TIMEOUT_PLACES = 64, TWILL__HEDGES_SAVED = 10 }; /* by default; at most */
+#define TWILL__TIMEOUT_PLACES 64   /* by default */
+#define TWILL__HEDGES_SAVED   10.0 /* at most */
 
 /* One lock guards all of it: the books, the owner, the blocks and how their calls stand. So a
    function's end, its place, its thread and the answer to its caller change in one step. */

@@ -706,35 +706,35 @@ TWILL__DECL twill_status twill_produce_consume(size_t item_size, twill_produce_f
 /* ---- a typed layer ---- */
 /* TWILL_QUEUE(jobs, struct job) defines jobs_create, jobs_push, jobs_pop ...: no sizeof, no wrong
    type. */
-#define TWILL_QUEUE(NAME, T)                                                                    \
-    static inline twill_status NAME##_create(twill_queue **out,                                 \
-                                             const twill_queue_options *options)                \
-    {                                                                                           \
-        return twill_queue_create(out, sizeof(T), options);                                     \
-    }                                                                                           \
-    static inline twill_status NAME##_push(twill_queue *queue, T item)                          \
-    {                                                                                           \
-        return twill_queue_push(queue, &item);                                                  \
-    }                                                                                           \
-    static inline twill_status NAME##_try_push(twill_queue *queue, T item)                      \
-    {                                                                                           \
-        return twill_queue_try_push(queue, &item);                                              \
-    }                                                                                           \
-    static inline twill_status NAME##_push_until(twill_queue *queue, T item, twill_until until) \
-    {                                                                                           \
-        return twill_queue_push_until(queue, &item, until);                                     \
-    }                                                                                           \
-    static inline twill_status NAME##_pop(twill_queue *queue, T *item)                          \
-    {                                                                                           \
-        return twill_queue_pop(queue, item);                                                    \
-    }                                                                                           \
-    static inline twill_status NAME##_try_pop(twill_queue *queue, T *item)                      \
-    {                                                                                           \
-        return twill_queue_try_pop(queue, item);                                                \
-    }                                                                                           \
-    static inline twill_status NAME##_pop_until(twill_queue *queue, T *item, twill_until until) \
-    {                                                                                           \
-        return twill_queue_pop_until(queue, item, until);                                       \
+#define TWILL__TYPED __attribute__((unused)) static inline twill_status
+#define TWILL_QUEUE(NAME, T)                                                          \
+    TWILL__TYPED NAME##_create(twill_queue **out, const twill_queue_options *options) \
+    {                                                                                 \
+        return twill_queue_create(out, sizeof(T), options);                           \
+    }                                                                                 \
+    TWILL__TYPED NAME##_push(twill_queue *queue, T item)                              \
+    {                                                                                 \
+        return twill_queue_push(queue, &item);                                        \
+    }                                                                                 \
+    TWILL__TYPED NAME##_try_push(twill_queue *queue, T item)                          \
+    {                                                                                 \
+        return twill_queue_try_push(queue, &item);                                    \
+    }                                                                                 \
+    TWILL__TYPED NAME##_push_until(twill_queue *queue, T item, twill_until until)     \
+    {                                                                                 \
+        return twill_queue_push_until(queue, &item, until);                           \
+    }                                                                                 \
+    TWILL__TYPED NAME##_pop(twill_queue *queue, T *item)                              \
+    {                                                                                 \
+        return twill_queue_pop(queue, item);                                          \
+    }                                                                                 \
+    TWILL__TYPED NAME##_try_pop(twill_queue *queue, T *item)                          \
+    {                                                                                 \
+        return twill_queue_try_pop(queue, item);                                      \
+    }                                                                                 \
+    TWILL__TYPED NAME##_pop_until(twill_queue *queue, T *item, twill_until until)     \
+    {                                                                                 \
+        return twill_queue_pop_until(queue, item, until);                             \
     }
 
 #ifdef __cplusplus

@@ -2844,7 +2844,8 @@ TWILL__WEAK const char *twill_status_text(twill_status status)
 
 struct twill__timeout_block;
 
-enum { TWILL__TIMEOUT_PLACES = 64, TWILL__HEDGES_SAVED = 10 }; /* by default; at most */
+#define TWILL__TIMEOUT_PLACES 64   /* by default */
+#define TWILL__HEDGES_SAVED   10.0 /* at most */
 
 /* One lock guards all of it: the books, the owner, the blocks and how their calls stand. So a
    function's end, its place, its thread and the answer to its caller change in one step. */
