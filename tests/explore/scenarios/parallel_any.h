@@ -238,10 +238,11 @@ static inline int act_in(call *c, size_t begin, size_t i, size_t end, const twil
     bool may_end = ends && !stays && (c->act[i] == ENDS || c->act[i] == NESTS);
     int code, was[MOST];
     c->end[i] = (int)end;
-    memcpy(was, c->how, sizeof was);
-    if (may_end)
-        for (size_t k = begin; k < end; k++)
+    for (size_t k = begin; k < end; k++) { /* others write theirs meanwhile */
+        was[k] = c->how[k];
+        if (may_end)
             c->how[k] = k == begin ? LOST : CUT_OFF;
+    }
     code = act(c, (int)i, task);
     if (may_end) {
         for (size_t k = begin; k < end; k++)
