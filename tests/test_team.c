@@ -774,6 +774,85 @@ TEST(fork_in_a_callback)
     }
 }
 
+/* The caller forks in its first fold or test while a helper is in one: in the child nobody ends that, so
+   there is no result. */
+static struct {
+    atomic_uint helper_in, forked;
+    pid_t child;
+} half;
+
+static void fork_beside_a_helper(const twill_task *task)
+{
+    if (task->worker != 0) {
+        atomic_store(&half.helper_in, 1);
+        CHECK(kit_wait_for(&half.forked, 1));
+    } else if (!atomic_load(&half.forked)) {
+        CHECK(kit_wait_for(&half.helper_in, 1));
+        half.child = fork();
+        atomic_store(&half.forked, 1);
+    }
+}
+
+static int fold_and_fork(void *acc, size_t begin, size_t end, const twill_task *task)
+{
+    *(uint64_t *)acc += 1000;
+    fork_beside_a_helper(task);
+    *(uint64_t *)acc += end - begin - 1000;
+    return 0;
+}
+
+static int add_halves(void *left, void *right, const twill_task *task)
+{
+    (void)task;
+    *(uint64_t *)left += *(uint64_t *)right;
+    return 0;
+}
+
+static bool keep_and_fork(const void *item, const twill_task *task)
+{
+    fork_beside_a_helper(task);
+    return *(const int *)item % 2;
+}
+
+TEST(no_result_in_a_child_that_lacks_a_part)
+{
+    enum { N = 100 };
+    for (int form = 0; form < 3; form++) {
+        twill_reducer reducer = {.size = 8,
+                                 .fold = fold_and_fork,
+                                 .combine = add_halves,
+                                 .unordered = form == 1,
+                                 .blocks = 10};
+        twill_parallel_options options = {.run.workers = 2};
+        twill_status status;
+        uint64_t sum = 77;
+        int items[N];
+        size_t kept = 77;
+
+        atomic_store(&half.helper_in, 0);
+        atomic_store(&half.forked, 0);
+        for (int i = 0; i < N; i++)
+            items[i] = i;
+        if (form < 2)
+            status = twill_parallel_reduce(N, &reducer, &sum, &options);
+        else
+            status = twill_parallel_filter(items, sizeof *items, N, items, &kept, keep_and_fork,
+                                           &options);
+        if (half.child == 0) {
+            CHECK_EQ(status, TWILL_FORKED);
+            CHECK_EQ(sum, 77);
+            CHECK_EQ(kept, form < 2 ? 77 : 0);
+            for (int i = 0; i < N; i++)
+                CHECK_EQ(items[i], i);
+            _exit(0);
+        }
+        CHECK_EQ(status, TWILL_OK);
+        CHECK_EQ(sum, form < 2 ? N : 77);
+        CHECK_EQ(kept, form < 2 ? 77 : N / 2);
+        check_exit(half.child);
+    }
+}
+
 TEST(pool_made_before_a_fork)
 {
     twill_pool *pool = make_pool(3);

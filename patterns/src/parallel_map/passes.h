@@ -21,7 +21,9 @@ static inline bool twill__all_well(twill__job *job, size_t total)
             return false;
         ended += slot->done + slot->failed;
     }
-    return !stop || (stop != TWILL_FAILED && ended == total); /* FIRST, LIMIT: FAILED in any case */
+    if (ended == total)
+        return stop != TWILL_FAILED; /* FIRST, LIMIT: FAILED in any case */
+    return !stop && !twill__left_alone(job);
 }
 
 /* After the last pass over the items, before a result is given: likewise. If items were skipped, and the
