@@ -29,10 +29,9 @@ typedef struct twill__reduce {
     size_t group, levels;   /* blocks at once, a power of 2; accumulators on the counter */
     size_t at, count;       /* first block and size of the group that runs */
     size_t stride;
-    char *acc;               /* [group + levels] */
-    unsigned char *state;    /* [group + levels] */
-    char *memory;            /* what was allocated, or NULL */
-    _Atomic uint32_t failed; /* a combine */
+    char *acc;            /* [group + levels] */
+    unsigned char *state; /* [group + levels] */
+    char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
     twill_run deaf;
 } twill__reduce;
@@ -118,7 +117,6 @@ static inline bool twill__acc_combine(twill__job *job, twill__reduce *reduce, si
         return true;
     me->done--; /* may go below 0: only the sum over the workers counts */
     twill__item_failed(job, me, at, item, TWILL_FAILED, code);
-    atomic_store_explicit(&reduce->failed, 1, memory_order_relaxed); /* read after the join */
     return false;
 }
 
@@ -165,9 +163,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
         twill__run_deaf(job, &pass, &reduce->deaf);
-        /* relaxed: the pass is over, its join ordered it */
-        if (atomic_load_explicit(&reduce->failed, memory_order_relaxed) ||
-            !twill__all_well(job, reduce->n))
+        if (!twill__all_well(job, reduce->n)) /* also if a combine has failed, or its thread ended */
             return false;
     } else {
         for (size_t k = tree; k < count; k += tree)
@@ -285,14 +281,12 @@ static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce,
     size_t first = 0;
     if (!twill__ends_well(job, reduce->n))
         return false;
-    while (first < reduce->group && reduce->state[first] == TWILL__ACC_NONE)
-        first++;
+    while (reduce->state[first] == TWILL__ACC_NONE)
+        first++; /* exit: the items that it ended well with are in some of them */
     for (size_t k = first + 1; k < reduce->group; k++)
         if (reduce->state[k] != TWILL__ACC_NONE &&
             !twill__acc_combine(job, reduce, first, k, 0, 0, task))
             return false;
-    if (first == reduce->group)
-        return false;
     memcpy(reduce->result, twill__acc(reduce, first), reduce->reducer->size);
     reduce->state[first] = TWILL__ACC_NONE;
     return true;
@@ -450,7 +444,6 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     reduce.options = options;
     reduce.result = result;
     reduce.n = n;
-    atomic_init(&reduce.failed, 0);
     twill__reduce_cut(&reduce);
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);

@@ -210,9 +210,7 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     for (size_t block = 0; block < need; block++)
         if (scan->state[block] == TWILL__SCAN_NONE && block != scan->blocks - 1)
             return;
-    /* relaxed: between passes nobody else is here */
-    if (scan->at >= need || atomic_load_explicit(&job->stop, memory_order_relaxed) ||
-        !twill__scan_carry(job, scan, need))
+    if (scan->at >= need || !twill__scan_carry(job, scan, need))
         return;
     pass.n = need - scan->at;
     pass.body = twill__scan_second;

@@ -111,7 +111,7 @@ twill__merge(twill_compare_fn *compare, const char *a, const char *a_end, const 
     }
     if (a < a_end)
         memcpy(out, a, (size_t)(a_end - a));
-    else if (b < b_end)
+    else /* one of them is left: there was an item at least, and each took one */
         memcpy(out, b, (size_t)(b_end - b));
 }
 
