@@ -6,6 +6,8 @@
 
 #include "twill_parallel_map.h"
 
+#include <limits.h>
+
 enum { ITEMS = 1000, WIDEST = 16 };
 
 static int map_it(const void *in, void *out, const twill_task *task)
@@ -14,6 +16,8 @@ static int map_it(const void *in, void *out, const twill_task *task)
     *(char *)out = *(const char *)in;
     return 0;
 }
+
+TWILL_DEFINE_MAP(same_bytes, char, char, x, x)
 
 static int nothing(const twill_task *task)
 {
@@ -62,6 +66,9 @@ TEST(an_unknown_schedule_is_refused_by_each_form)
     CHECK_EQ(twill_parallel_filter(in, 1, 3, out, &n, keep_any, &bad), TWILL_INVALID);
     CHECK_EQ(twill_parallel_find(in, 1, 3, &n, keep_any, &bad), TWILL_INVALID);
     CHECK_EQ(twill_parallel_sort(in, 3, 1, by_byte, &bad), TWILL_INVALID);
+    CHECK_EQ(same_bytes(in, out, 3, &bad), TWILL_INVALID);
+    CHECK_EQ(same_bytes(NULL, out, 3, NULL), TWILL_INVALID);
+    CHECK_EQ(same_bytes(NULL, out, 0, NULL), TWILL_OK);
 }
 
 /* ---- filter ---- */
@@ -154,6 +161,31 @@ TEST(a_large_filter_needs_memory)
     free(items);
 }
 
+/* Wide enough to be written by several threads, if several have tested. */
+TEST(a_filter_of_many_blocks)
+{
+    enum { MANY = 66 * 4096 };
+    unsigned char *in = calloc(MANY, 1), *out = malloc(MANY);
+    CHECK(in && out);
+    for (unsigned workers = 1; workers <= 2; workers++) {
+        size_t got = 0;
+        memset(out, 0, MANY);
+        for (size_t i = 0; i < MANY; i += 3)
+            in[i] = (unsigned char)(1 + i % 251);
+        CHECK_EQ(twill_parallel_filter(in, 1, MANY, out, &got, keep_marked,
+                                       &(twill_parallel_options){.run.workers = workers}),
+                 TWILL_OK);
+        CHECK_EQ(got, MANY / 3);
+        for (size_t i = 0; i < got; i++)
+            if (out[i] != 1 + 3 * i % 251) {
+                CHECK_EQ(out[i], 1 + 3 * i % 251);
+                break;
+            }
+    }
+    free(in);
+    free(out);
+}
+
 /* ---- reduce ---- */
 
 static int no_identity(void *acc, const twill_task *task)
@@ -220,12 +252,196 @@ static void combine_fails(bool unordered)
     }
 }
 
+static atomic_uint inside;
+
+/* Not before both workers are in a fold. */
+static int add_range_together(void *acc, size_t begin, size_t end, const twill_task *task)
+{
+    twill_ns patience = twill_now() + TWILL_SEC(20);
+    atomic_fetch_or(&inside, 1u << task->worker);
+    while (atomic_load(&inside) != 3 && twill_now() < patience)
+        (void)twill_sleep(twill_within(TWILL_US(20)));
+    return add_range(acc, begin, end, task);
+}
+
+TEST(the_sums_of_two_workers_cannot_be_combined)
+{
+    twill_reducer reducer = {
+        .size = 8, .fold = add_range_together, .combine = refuse_right, .unordered = true};
+    twill_report report;
+    twill_parallel_options options = {.run = {.workers = 2, .report = &report}, .chunk = 50};
+    uint64_t sum = 77;
+    atomic_store(&inside, 0);
+    CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &sum, &options), TWILL_FAILED);
+    CHECK_EQ(report.first_error.code, 6);
+    CHECK_EQ(sum, 77);
+    reducer.combine = add_right;
+    CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &sum, &options), TWILL_OK);
+    CHECK_EQ(sum, (uint64_t)ITEMS * (ITEMS - 1) / 2);
+}
+
 TEST(a_combine_that_fails_fails_the_call)
 {
     for (int round = 0; round < 20; round++) {
         combine_fails(false);
         combine_fails(true);
     }
+}
+
+/* An accumulator of WIDE words: how many items were folded and, in each block and combine, that they
+   stand side by side: first..end. */
+enum { WIDE = 16 };
+typedef struct wide {
+    uint64_t first, end, filling[WIDE - 2];
+} wide;
+static struct {
+    atomic_uint folds, combines; /* so many there were */
+    unsigned combine_fails;      /* the how-manieth and all later ones, 0: none */
+    size_t stops_at;             /* the fold of this item says stop */
+    twill_cancel *fires;         /* by the fold of the last one, which gives up */
+    atomic_int live;
+    size_t size;
+} wides;
+
+static int make_wide(void *acc, const twill_task *task)
+{
+    (void)task;
+    memset(acc, 0, wides.size);
+    atomic_fetch_add(&wides.live, 1);
+    return 0;
+}
+
+static void drop_wide(void *acc, const twill_task *task)
+{
+    (void)acc, (void)task;
+    atomic_fetch_sub(&wides.live, 1);
+}
+
+static int fold_wide(void *acc, size_t begin, size_t end, const twill_task *task)
+{
+    wide *to = (wide *)acc;
+    atomic_fetch_add(&wides.folds, 1);
+    to->first = begin;
+    to->end = end;
+    if (begin <= wides.stops_at && wides.stops_at < end)
+        return twill_task_stop(task);
+    if (wides.fires && end == ITEMS) {
+        twill_cancel_fire(wides.fires, 1);
+        return twill_task_skip(task);
+    }
+    return 0;
+}
+
+static int combine_wide(void *left_, void *right_, const twill_task *task)
+{
+    wide *left = (wide *)left_, *right = (wide *)right_;
+    (void)task;
+    CHECK_EQ(left->end, right->first);
+    left->end = right->end;
+    return atomic_fetch_add(&wides.combines, 1) + 1 >= wides.combine_fails ? 8 : 0;
+}
+
+static twill_reducer wide_reducer(size_t size, size_t blocks)
+{
+    twill_reducer reducer = {
+        .size = size, .fold = fold_wide, .combine = combine_wide, .blocks = blocks};
+    wides.size = size;
+    wides.combine_fails = UINT_MAX;
+    wides.stops_at = SIZE_MAX;
+    wides.fires = NULL;
+    atomic_store(&wides.folds, 0);
+    atomic_store(&wides.combines, 0);
+    atomic_store(&wides.live, 0);
+    return reducer;
+}
+
+TEST(wide_accumulators_that_nobody_disposes_of)
+{
+    for (unsigned workers = 1; workers <= 2; workers++) {
+        twill_reducer reducer = wide_reducer(sizeof(wide), 0);
+        wide sum;
+        CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &sum,
+                                       &(twill_parallel_options){.run.workers = workers}),
+                 TWILL_OK);
+        CHECK(sum.first == 0 && sum.end == ITEMS);
+    }
+}
+
+/* Then groups of blocks run one after the other. */
+TEST(a_reduce_without_memory_for_all_accumulators)
+{
+    twill_reducer reducer = wide_reducer(64, 256);
+    wide sum;
+    faults_fail_alloc_from(1);
+    CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &sum, NULL), TWILL_OK);
+    faults_fail_alloc_from(0);
+    CHECK(sum.first == 0 && sum.end == ITEMS);
+    CHECK_EQ(atomic_load(&wides.folds), 250); /* of 4 items */
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* So large that a few at a time are alive: 16 blocks a group. Each combine fails once: within a group,
+   of two groups, and of what is left in the end. */
+TEST(a_reduce_in_groups)
+{
+    enum { LARGE = 65536, BLOCKS = 48 };
+    static char sum[LARGE];
+    twill_parallel_options alone = {.run.workers = 1};
+    for (unsigned fails = 1; fails <= BLOCKS; fails++) {
+        twill_reducer reducer = wide_reducer(LARGE, BLOCKS);
+        bool works = fails == BLOCKS; /* one combine less than blocks */
+        if (fails % 2) {
+            reducer.identity = make_wide;
+            reducer.dispose = drop_wide;
+        }
+        wides.combine_fails = fails;
+        memset(sum, 7, 16);
+        CHECK_EQ(twill_parallel_reduce(BLOCKS, &reducer, sum, &alone),
+                 works ? TWILL_OK : TWILL_FAILED);
+        CHECK_EQ(atomic_load(&wides.combines), works ? BLOCKS - 1 : fails);
+        CHECK(works ? ((wide *)(void *)sum)->end == BLOCKS : sum[0] == 7 && sum[15] == 7);
+        CHECK_EQ(atomic_load(&wides.live), 0);
+    }
+    for (size_t last = 0; last < BLOCKS; last += 5) {
+        twill_reducer reducer = wide_reducer(LARGE, BLOCKS);
+        wides.stops_at = last;
+        CHECK_EQ(twill_parallel_reduce(BLOCKS, &reducer, sum, &alone), TWILL_OK);
+        CHECK_EQ(((wide *)(void *)sum)->end, last + 1);
+        CHECK_EQ(atomic_load(&wides.folds), last + 1);
+    }
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* From one of them on, while trees of 16 blocks are combined beside one another: those above are left. */
+TEST(a_tree_of_combines_that_fail)
+{
+    twill_report report;
+    twill_parallel_options options = {.run = {.workers = 2, .report = &report}};
+    for (unsigned from = 100; from < 1000; from += 150) {
+        twill_reducer reducer = wide_reducer(16, ITEMS);
+        wide sum;
+        wides.combine_fails = from;
+        sum.first = 77;
+        CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &sum, &options), TWILL_FAILED);
+        CHECK_EQ(report.first_error.code, 8);
+        CHECK(report.first_error.index < ITEMS);
+        CHECK_EQ(report.done + report.failed + report.skipped, ITEMS);
+        CHECK_EQ(sum.first, 77);
+    }
+}
+
+/* The last fold has given up, and says why: the result lacks it, and is not told. */
+TEST(a_fold_that_gives_up_because_of_the_token)
+{
+    twill_cancel token;
+    twill_reducer reducer = wide_reducer(16, 10);
+    twill_parallel_options options = {.run = {.workers = 1, .until.cancel = &token}};
+    wide sum = {.first = 77};
+    twill_cancel_init(&token, NULL);
+    wides.fires = &token;
+    CHECK_EQ(twill_parallel_reduce(ITEMS, &reducer, &sum, &options), TWILL_CANCELLED);
+    CHECK_EQ(atomic_load(&wides.folds), 10);
+    CHECK_EQ(sum.first, 77);
 }
 
 TEST(costs_do_not_cut_an_ordered_reduce)
@@ -239,6 +455,132 @@ TEST(costs_do_not_cut_an_ordered_reduce)
     reducer.size = 0;
     CHECK_EQ(twill_parallel_reduce(3, &reducer, &sum, NULL), TWILL_INVALID);
     CHECK_EQ(sum, 77);
+}
+
+/* ---- scan ---- */
+
+static struct {
+    size_t size;
+    unsigned calls, fails_at, stops_at; /* the how-manieth combine */
+} scans;
+
+static int add_elements(void *left, void *right, const twill_task *task)
+{
+    unsigned char *l = (unsigned char *)left, *r = (unsigned char *)right;
+    for (size_t k = 0; k < scans.size; k++)
+        l[k] = (unsigned char)(l[k] + r[k]);
+    if (++scans.calls == scans.stops_at)
+        (void)twill_task_stop(task);
+    return scans.calls == scans.fails_at ? 9 : 0;
+}
+
+enum { SCANNED = 64, SCAN_WIDEST = 16 };
+static unsigned char scan_in[SCANNED * SCAN_WIDEST], scan_out[SCANNED * SCAN_WIDEST];
+
+/* STATIC: all blocks but the first are summed, and written by a second pass, whoever runs them. */
+static twill_status scan_sums(size_t size, twill_report *report)
+{
+    twill_parallel_options options = {.run = {.workers = 1, .report = report},
+                                      .schedule = TWILL_SCHEDULE_STATIC};
+    scans.size = size;
+    scans.calls = 0;
+    for (size_t i = 0; i < SCANNED * size; i++)
+        scan_in[i] = (unsigned char)(i * 7 + i / size);
+    memset(scan_out, 0, sizeof scan_out);
+    return twill_parallel_scan(scan_in, scan_out, size, SCANNED, NULL, add_elements, &options);
+}
+
+/* How many elements of the result are right, from the first on. */
+static size_t right_sums(size_t size)
+{
+    unsigned char sum[SCAN_WIDEST] = {0};
+    for (size_t i = 0; i < SCANNED; i++)
+        for (size_t k = 0; k < size; k++) {
+            sum[k] = (unsigned char)(sum[k] + scan_in[i * size + k]);
+            if (scan_out[i * size + k] != sum[k])
+                return i;
+        }
+    return SCANNED;
+}
+
+TEST(scans_of_every_size)
+{
+    static const size_t sizes[] = {1, 4, 8, 12, 16};
+    scans.fails_at = scans.stops_at = 0;
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
+        CHECK_EQ(scan_sums(sizes[s], NULL), TWILL_OK);
+        CHECK_EQ(right_sums(sizes[s]), SCANNED);
+    }
+}
+
+/* In the block that is written at once, in a sum, between the passes, in the second pass. */
+TEST(each_combine_of_a_scan_fails_or_stops_it)
+{
+    unsigned calls;
+    twill_report report;
+    scans.fails_at = scans.stops_at = 0;
+    CHECK_EQ(scan_sums(8, NULL), TWILL_OK);
+    calls = scans.calls;
+    for (unsigned k = 1; k <= calls; k++) {
+        scans.fails_at = k;
+        CHECK_EQ(scan_sums(8, &report), TWILL_FAILED);
+        CHECK_EQ(report.first_error.code, 9);
+        CHECK(report.first_error.index < SCANNED);
+        CHECK_EQ(report.done + report.failed + report.skipped, SCANNED);
+        scans.fails_at = 0;
+        scans.stops_at = k;
+        CHECK_EQ(scan_sums(8, &report), TWILL_OK);
+        CHECK(right_sums(8) >= report.done);
+        CHECK_EQ(report.done + report.skipped, SCANNED);
+        CHECK_EQ(report.done % 16, 0); /* it takes effect at the end of a block */
+        scans.stops_at = 0;
+    }
+}
+
+/* ---- sort ---- */
+
+static int by_first_word(const void *a, const void *b, const twill_task *task)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    (void)task;
+    return x < y ? -1 : x > y;
+}
+
+TEST(sorted_items_of_every_size)
+{
+    static const size_t sizes[] = {4, 8, 12, 16, 40};
+    static const unsigned counts[] = {1, 6, 7, 13, 25, 50, 200, ITEMS};
+    static uint32_t items[ITEMS * 10], kept[ITEMS * 10];
+    for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++)
+        for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+            size_t words = sizes[s] / 4;
+            for (uint32_t i = 0; i < counts[c] * words; i++)
+                items[i] = i;
+            memcpy(kept, items, counts[c] * sizes[s]);
+            CHECK_EQ(twill_parallel_sort(items, counts[c], sizes[s], by_first_word,
+                                         &(twill_parallel_options){.run.workers = 1}),
+                     TWILL_OK);
+            CHECK(memcmp(items, kept, counts[c] * sizes[s]) == 0);
+        }
+}
+
+/* How many runs there are depends on how many could help. */
+TEST(a_sort_for_many_workers)
+{
+    static uint32_t items[ITEMS];
+    static const unsigned workers[] = {2, 9, 33};
+    for (size_t k = 0; k < sizeof workers / sizeof *workers; k++) {
+        for (uint32_t i = 0; i < ITEMS; i++)
+            items[i] = i * 37 % ITEMS;
+        CHECK_EQ(twill_parallel_sort(items, ITEMS, 4, by_first_word,
+                                     &(twill_parallel_options){.run.workers = workers[k]}),
+                 TWILL_OK);
+        for (uint32_t i = 0; i < ITEMS; i++)
+            if (items[i] != i) {
+                CHECK_EQ(items[i], i);
+                break;
+            }
+    }
 }
 
 /* ---- whatever the options ---- */
@@ -539,6 +881,9 @@ TEST(accumulators_and_items_as_large_as_all_memory)
     CHECK_EQ(twill_parallel_sort(here, 3, SIZE_MAX / 3, no_compare, NULL), TWILL_NO_MEMORY);
     CHECK_EQ(twill_parallel_sort(here, 3, 1, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_parallel_sort(here, 3, 1, no_compare, &(twill_parallel_options){.chunk = 1}),
+             TWILL_INVALID);
+    CHECK_EQ(twill_parallel_sort(here, 3, 1, no_compare,
+                                 &(twill_parallel_options){.cost_of = odd_cost}),
              TWILL_INVALID);
     CHECK_EQ(faults_live(), 0);
 }

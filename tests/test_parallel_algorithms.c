@@ -1081,13 +1081,13 @@ static void check_sort(size_t n, size_t size, int kind, const twill_parallel_opt
 
 TEST(sort_is_stable_and_complete)
 {
-    static const size_t sizes[] = {4, 8, 8, 12, 24, 32, 33, 40, 100};
+    static const size_t sizes[] = {4, 8, 8, 12, 16, 24, 32, 33, 40, 100};
     twill_pool *pool = pool_of_three();
 
     for (int round = 0; round < 160 / SLOW; round++) {
         twill_parallel_options options = any_options(pool, false);
 
-        check_sort(any_size(round / 2), sizes[test_random_below(9)], (int)test_random_below(6),
+        check_sort(any_size(round / 2), sizes[test_random_below(10)], (int)test_random_below(6),
                    &options);
     }
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
