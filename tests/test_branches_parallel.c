@@ -882,9 +882,9 @@ TEST(accumulators_and_items_as_large_as_all_memory)
     CHECK_EQ(twill_parallel_sort(here, 3, 1, NULL, NULL), TWILL_INVALID);
     CHECK_EQ(twill_parallel_sort(here, 3, 1, no_compare, &(twill_parallel_options){.chunk = 1}),
              TWILL_INVALID);
-    CHECK_EQ(twill_parallel_sort(here, 3, 1, no_compare,
-                                 &(twill_parallel_options){.cost_of = odd_cost}),
-             TWILL_INVALID);
+    CHECK_EQ(
+        twill_parallel_sort(here, 3, 1, no_compare, &(twill_parallel_options){.cost_of = odd_cost}),
+        TWILL_INVALID);
     CHECK_EQ(faults_live(), 0);
 }
 

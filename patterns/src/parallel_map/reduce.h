@@ -163,7 +163,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
         twill__run_deaf(job, &pass, &reduce->deaf);
-        if (!twill__all_well(job, reduce->n)) /* also if a combine has failed, or its thread ended */
+        if (!twill__all_well(job, reduce->n)) /* also if a combine has failed */
             return false;
     } else {
         for (size_t k = tree; k < count; k += tree)
