@@ -802,6 +802,8 @@ TEST(window_changes)
     twill_ns starts[8];
     twill_rate_limiter limiter = limiter_of((twill_rate_limiter_options){
         .tokens = 2, .kind = TWILL_RATE_WINDOW, .starts = starts, .starts_count = 8});
+    twill_rate_limiter_give_back(&limiter, 3); /* none was taken */
+    CHECK_EQ(stats_of(&limiter).given_back, 0);
     CHECK_EQ(drain_at(&limiter, 0), 2);
     CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 9, 0, 0), TWILL_TOO_BIG);
     CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 2, 0, 1), TWILL_INVALID);
@@ -883,6 +885,29 @@ TEST(a_window_longer_than_time)
     CHECK_EQ(drain_at(&limiter, INT64_MAX - 1), 0);
     twill_rate_limiter_give_back(&limiter, 1); /* long before there was time */
     CHECK_EQ(drain_at(&limiter, INT64_MAX - 1), 1);
+    CHECK_EQ(try_at(&limiter, 1, INT64_MAX), TWILL_EMPTY); /* due for ever is not due now */
+}
+
+/* A start that was not used leaves none, also where one a window earlier is no instant. */
+TEST(a_window_before_all_time)
+{
+    static const twill_ns instants[] = {INT64_MIN + 1, INT64_MIN / 2, -1};
+    for (size_t k = 0; k < sizeof instants / sizeof *instants; k++) {
+        twill_ns starts[2], now = instants[k], per = INT64_C(6000000000) * S;
+        twill_rate_limiter limiter =
+            limiter_of((twill_rate_limiter_options){.tokens = 1,
+                                                    .per = per,
+                                                    .kind = TWILL_RATE_WINDOW,
+                                                    .starts = starts,
+                                                    .starts_count = 2});
+        CHECK_EQ(drain_at(&limiter, now), 1);
+        twill_rate_limiter_give_back(&limiter, 1);
+        CHECK_EQ(drain_at(&limiter, now), 1);
+        twill_rate_limiter_give_back(&limiter, 1);
+        CHECK_EQ(drain_at(&limiter, now + 1), 1);
+        CHECK_EQ(try_at(&limiter, 1, now + per), TWILL_EMPTY);
+        CHECK_EQ(try_at(&limiter, 1, now + per + 1), TWILL_OK);
+    }
 }
 
 /* ---- reservations that are more, or later, than there can be ---- */
@@ -921,6 +946,38 @@ TEST(reservations_at_the_ends)
     for (int k = 0; k < 64 && status == TWILL_OK; k++)
         status = twill_rate_limiter_reserve_at(&wide, UINT64_C(1) << 60, TWILL_FOREVER, S, &r);
     CHECK(status == TWILL_TOO_BIG || status == TWILL_TIMEOUT);
+    twill_rate_limiter high = limiter_of(
+        (twill_rate_limiter_options){.tokens = 2, .per = 1, .burst = (UINT64_C(1) << 62) - 1});
+    CHECK_EQ(try_at(&high, (UINT64_C(1) << 62) - 1, 0), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&high, UINT64_C(1) << 61, TWILL_FOREVER, 0, &r),
+             TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&high, UINT64_C(1) << 60, TWILL_FOREVER, 0, &s),
+             TWILL_TOO_BIG);
+    CHECK(twill_rate_limiter_cancel(&high, &r));
+    CHECK_EQ(twill_rate_limiter_reserve_at(&high, UINT64_C(1) << 60, TWILL_FOREVER, 0, &s),
+             TWILL_OK);
+}
+
+/* Tokens that came before the time of a reservation that was cancelled: a slow rate takes them over. */
+TEST(set_rate_after_a_cancelled_reservation)
+{
+    twill_rate_limiter limiter =
+        limiter_of((twill_rate_limiter_options){.tokens = 1, .per = 1, .burst = 10});
+    twill_reservation r;
+    CHECK_EQ(try_at(&limiter, 10, 0), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 5, TWILL_FOREVER, 0, &r), TWILL_OK);
+    CHECK_EQ(r.due, 5);
+    CHECK(twill_rate_limiter_cancel(&limiter, &r));
+    CHECK_EQ(twill_rate_limiter_reserve_at(&limiter, 10, 0, 3, &r), TWILL_TIMEOUT);
+    CHECK_EQ(twill_rate_limiter_available(&limiter), 3);
+    CHECK_EQ(try_at(&limiter, 2, 3), TWILL_OK);
+    twill_rate_limiter_give_back(&limiter, 9); /* no more than was taken since */
+    CHECK_EQ(twill_rate_limiter_available(&limiter), 3);
+    CHECK_EQ(twill_rate_limiter_set_rate(&limiter, 1, 0, 4), TWILL_OK);
+    CHECK_EQ(twill_rate_limiter_available(&limiter), 3);
+    CHECK_EQ(drain_at(&limiter, 3), 3);
+    twill_rate_limiter_give_back(&limiter, 2);
+    CHECK_EQ(drain_at(&limiter, 3), 2);
 }
 
 TEST(slower_than_a_unit_in_years)
@@ -1027,6 +1084,26 @@ TEST(keys_that_are_full_again_make_room)
     CHECK_EQ(twill_rate_keys_destroy(keys), TWILL_OK);
 }
 
+/* A full store: a key that was full again, and is not any more, is none to let go of. */
+TEST(keys_in_use_again_stay)
+{
+    twill_rate_keys *keys;
+    CHECK_EQ(twill_rate_keys_create(
+                 &keys, 1, &(twill_rate_limiter_options){.tokens = 1, .per = 1000 * S, .burst = 2}),
+             TWILL_OK);
+    CHECK_EQ(twill_rate_keys_wait_time(keys, 7, 1), 0); /* of one that has not asked yet */
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 7, 2), TWILL_OK);
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 8, 1), TWILL_FULL);
+    keys->scale.origin -= 3000 * S; /* time goes by */
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 7, 1), TWILL_OK);
+    CHECK_EQ(twill_rate_keys_wait_time(keys, 7, 1), 0); /* it has another */
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 8, 1), TWILL_FULL);
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 7, 2), TWILL_EMPTY);
+    keys->scale.origin -= 3000 * S;
+    CHECK_EQ(twill_rate_keys_try_acquire(keys, 8, 1), TWILL_OK);
+    CHECK_EQ(twill_rate_keys_destroy(keys), TWILL_OK);
+}
+
 TEST(keys_debt)
 {
     twill_rate_keys *keys;
@@ -1044,8 +1121,10 @@ TEST(keys_debt)
 TEST(keys_refusals)
 {
     twill_rate_keys *keys = (twill_rate_keys *)&keys;
+    twill_ns starts[1];
     const twill_rate_limiter_options bad[] = {
         {.tokens = 0},
+        {.tokens = 1, .kind = TWILL_RATE_WINDOW, .starts = starts, .starts_count = 1},
         {.tokens = 1, .used = 1},
         {.tokens = 1, .kind = TWILL_RATE_WINDOW},
         {.tokens = 1, .oversize = TWILL_RATE_SPLIT},

@@ -190,6 +190,66 @@ TEST(what_stands_in_front_is_reckoned)
     CHECK_EQ(twill_rate_limiter_reserve(&limiter, 1, TWILL_FOREVER, &reservation), TWILL_OK);
 }
 
+/* In a window of one each of those in front takes a window of its own. */
+TEST(windows_of_those_in_front_are_reckoned)
+{
+    static const twill_ns pers[] = {TWILL_SEC(1000), TWILL_FOREVER - 1};
+    for (size_t p = 0; p < sizeof pers / sizeof *pers; p++) {
+        twill_ns starts[2], wait;
+        twill_rate_limiter limiter;
+        twill_cancel token = {0};
+        caller who[3] = {0};
+        CHECK_EQ(twill_rate_limiter_init(&limiter,
+                                         &(twill_rate_limiter_options){.tokens = 1,
+                                                                       .used = 1,
+                                                                       .per = pers[p],
+                                                                       .kind = TWILL_RATE_WINDOW,
+                                                                       .starts = starts,
+                                                                       .starts_count = 2}),
+                 TWILL_OK);
+        for (int k = 0; k < 3; k++) {
+            who[k].limiter = &limiter;
+            who[k].n = 1;
+            who[k].until.cancel = &token;
+            go(&who[k], acquire);
+        }
+        until_waiting(&limiter, 3);
+        CHECK_EQ(twill_rate_limiter_try_acquire(&limiter, 1), TWILL_EMPTY);
+        wait = twill_rate_limiter_wait_time(&limiter, 1);
+        CHECK(p ? wait == TWILL_FOREVER : wait > TWILL_SEC(3900) && wait <= TWILL_SEC(4000));
+        CHECK_EQ(twill_rate_limiter_acquire_until(&limiter, 1, twill_within(TWILL_SEC(3000))),
+                 TWILL_TIMEOUT);
+        twill_cancel_fire(&token, 1);
+        for (int k = 0; k < 3; k++)
+            join(&who[k]);
+        wait = twill_rate_limiter_wait_time(&limiter, 1);
+        CHECK(p ? wait > TWILL_SEC(4000) : wait <= TWILL_SEC(1000));
+    }
+}
+
+/* What those in front owe is more than 64 bits of units: it is no small number, and goes with them. */
+TEST(more_is_waited_for_than_a_word_holds)
+{
+    enum { MANY = 16 }; /* of 2^60 units each */
+    twill_rate_limiter limiter = slow((twill_rate_limiter_options){.oversize = TWILL_RATE_DEBT});
+    twill__rate *me = twill__rate_of(&limiter);
+    twill_cancel token = {0};
+    caller who[MANY] = {0};
+    CHECK(twill_rate_limiter_wait_time(&limiter, 1) <= TWILL_SEC(1000));
+    for (int k = 0; k < MANY; k++) {
+        who[k].limiter = &limiter;
+        who[k].n = TWILL__RATE_MOST >> me->shift;
+        who[k].until.cancel = &token;
+        go(&who[k], acquire);
+    }
+    until_waiting(&limiter, MANY);
+    CHECK_EQ(twill_rate_limiter_wait_time(&limiter, 1), TWILL_FOREVER);
+    twill_cancel_fire(&token, 1);
+    for (int k = 0; k < MANY; k++)
+        join(&who[k]);
+    CHECK(twill_rate_limiter_wait_time(&limiter, 1) <= TWILL_SEC(1000));
+}
+
 TEST(nobody_goes_past_those_who_wait)
 {
     twill_rate_limiter limiter = slow((twill_rate_limiter_options){.burst = 8});
@@ -393,6 +453,8 @@ TEST(all_or_nothing)
              TWILL_TOO_BIG);
     for (int k = 0; k < 17; k++)
         many[k] = &a;
+    CHECK_EQ(twill_rate_limiter_acquire_all_until(many, 3, UINT64_MAX / 2 + 1, twill_within(0)),
+             TWILL_TOO_BIG); /* the sum is no number */
     CHECK_EQ(twill_rate_limiter_acquire_all_until(many, 17, 1, twill_within(0)), TWILL_TOO_BIG);
     CHECK_EQ(twill_rate_limiter_acquire_all_until(many, 16, 0, twill_within(0)), TWILL_OK);
     CHECK_EQ(twill_rate_limiter_acquire_all_until(NULL, 0, 1, twill_within(0)), TWILL_OK);

@@ -445,6 +445,23 @@ TEST(next_at_never_sleeps)
     CHECK(twill_now() - begun < TWILL_SEC(60));
 }
 
+/* A pause beyond all time, without a deadline: there is no last moment to try at. */
+TEST(no_last_try_where_there_is_no_deadline)
+{
+    twill_retry retry;
+    twill_retry_report report;
+    twill_ns due;
+    twill_retry_options options = {.last_try_at_deadline = true, .max_hint = TWILL_FOREVER};
+    CHECK_EQ(twill_retry_init(&retry, &options), TWILL_OK);
+    CHECK(twill_retry_next_at(&retry, &due));
+    twill_retry_hint(&retry, TWILL_FOREVER - 1);
+    twill_retry_result(&retry, 5);
+    CHECK(!twill_retry_next_at(&retry, &due));
+    CHECK_EQ(twill_retry_finish(&retry, &report), TWILL_TIMEOUT);
+    CHECK_EQ(report.end, TWILL_RETRY_DEADLINE);
+    CHECK_EQ(report.attempts, 1);
+}
+
 TEST(a_promised_call_that_is_not_made_costs_nothing)
 {
     twill_retry_budget budget = {{0}};
@@ -600,6 +617,16 @@ TEST(half_rule)
     CHECK_EQ(twill_retry_budget_left(&budget), 7);
     script = (struct script){.code = {5, 5, 5, 5, 5, 5, 5, 5}};
     CHECK_EQ(run(&script, options).attempts, 2);
+    for (int k = 0; k < 8; k++) { /* failures that find less than a token take what is there */
+        script = (struct script){.code = {5, 5}};
+        CHECK_EQ(run(&script, options).attempts, 1);
+    }
+    CHECK_EQ(twill_retry_budget_left(&budget), 0);
+    for (int k = 0; k < 10; k++) {
+        script = (struct script){.code = {0}};
+        CHECK_EQ(run(&script, options).status, TWILL_OK);
+    }
+    CHECK_EQ(twill_retry_budget_left(&budget), 1);
 }
 
 /* Each measure by itself, and its default. */

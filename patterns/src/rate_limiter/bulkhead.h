@@ -61,7 +61,7 @@ static inline _Atomic uint32_t *twill__bulkhead_admit(twill__bulkhead *me, twill
     twill__list list = twill__bulkhead_queue(me);
     twill__node *node = list.first, *next;
     _Atomic uint32_t *word = NULL;
-    for (uint64_t k = me->waiting; node && k > 0; node = next, k--) {
+    for (; node; node = next) { /* exit: one that leaves is put at the end once */
         next = node->next;
         node->answer = (int)answer;
         word = &node->word;

@@ -12,10 +12,11 @@ enum { TWILL__RESERVED_LIVE = 1, TWILL__RESERVED_DEBT = 2 };
    an equal one; or it goes when all behind it are cancelled. Lowering the word by its cost instead
    would move what is behind it into one burst. */
 
+/* It was due later than at once when it became one: so its end lies above a burst. */
 static inline uint64_t twill__rate_hole_needs(const twill__rate_hole *hole,
                                               const twill__scale *scale)
 {
-    return hole->end > scale->burst ? hole->end - scale->burst : 0;
+    return hole->end - scale->burst;
 }
 
 static inline void twill__rate_hole_forget(twill__rate *me, uint32_t k)

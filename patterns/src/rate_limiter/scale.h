@@ -85,7 +85,8 @@ static inline bool twill__scale_make(twill__scale *scale, uint64_t tokens, uint6
     shift = point - 63; /* a unit comes in at most 1 ns */
     if (shift == -1 && scale->factor == UINT64_C(1) << 63 && !rest)
         shift = 0; /* 2 a nanosecond just fit */
-    scale->factor += rest && scale->factor != UINT64_MAX;
+    /* rounded up; with a rest it is not UINT64_MAX: that needs per = 2^63, which leaves none */
+    scale->factor += rest != 0;
     if (shift > 40)
         shift = 40;
     if (shift > 62 - (int)twill__rate_bits(burst))
