@@ -180,6 +180,7 @@ TEST(no_drift)
                 {1, 3}};
     for (size_t r = 0; r < sizeof rate / sizeof rate[0]; r++) {
         twill__scale scale;
+        memset(&scale, 0, sizeof scale);
         CHECK(twill__scale_make(&scale, rate[r].tokens, (uint64_t)rate[r].per, 0, 1));
         scale.origin = 5;
         for (int k = 0; k < 2000; k++) {
