@@ -1626,15 +1626,19 @@ TEST(select_pushes_by_the_policy)
         size_t chosen = 9;
         twill_queue_case cases[] = {{.queue = NULL},
                                     {.queue = queue, .push = true, .item = &x},
-                                    {.queue = queue, .push = true, .item = &large}};
+                                    {.queue = queue, .push = true, .item = &large},
+                                    {.queue = queue, .push = true, .item = &x}};
         push(queue, 1);
         CHECK_EQ(twill_queue_try_select(cases, 2, TWILL_SELECT_IN_ORDER, &chosen), row[k].status);
         CHECK_EQ(chosen, row[k].status == TWILL_FULL ? 9 : 1);
         CHECK_EQ(atomic_load(&drop_count), row[k].dropped != 0);
         if (row[k].dropped)
             CHECK_EQ(drops[0], row[k].dropped);
-        CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_IN_ORDER, &chosen), TWILL_TOO_BIG);
-        CHECK_EQ(chosen, 2);
+        for (size_t n = 3; n <= 4; n++) {
+            CHECK_EQ(twill_queue_try_select(cases, n, TWILL_SELECT_IN_ORDER, &chosen),
+                     TWILL_TOO_BIG);
+            CHECK_EQ(chosen, 2);
+        }
         CHECK_EQ(pop(queue), row[k].left);
         CHECK(balanced(queue));
         twill_queue_destroy(queue);
@@ -1642,11 +1646,11 @@ TEST(select_pushes_by_the_policy)
 }
 
 static twill_queue *chosen_inside;
-static twill_status select_inside[2];
+static twill_status select_inside[3];
 
 static void drop_selects(void *item, twill_status why, const twill_task *task)
 {
-    twill_queue_case one = {.queue = chosen_inside, .item = item};
+    twill_queue_case one = {.queue = chosen_inside, .item = item}, two[2] = {one, one};
     size_t chosen;
     (void)why;
     (void)task;
@@ -1654,6 +1658,8 @@ static void drop_selects(void *item, twill_status why, const twill_task *task)
     select_inside[0] =
         twill_queue_select_until(&one, 1, TWILL_SELECT_FAIR, &chosen, (twill_until){0, NULL});
     select_inside[1] = twill_queue_try_select(&one, 1, TWILL_SELECT_FAIR, &chosen);
+    select_inside[2] =
+        twill_queue_select_until(two, 2, TWILL_SELECT_FAIR, &chosen, (twill_until){0, NULL});
 }
 
 TEST(a_select_that_waits_inside_a_callback_is_a_deadlock)
@@ -1664,6 +1670,7 @@ TEST(a_select_that_waits_inside_a_callback_is_a_deadlock)
     CHECK_EQ(push(chosen_inside, 2), TWILL_OK);
     CHECK_EQ(select_inside[0], TWILL_DEADLOCK);
     CHECK_EQ(select_inside[1], TWILL_EMPTY);
+    CHECK_EQ(select_inside[2], TWILL_DEADLOCK);
     CHECK_EQ(stats_of(chosen_inside).waiting_pop, 0);
     CHECK(balanced(chosen_inside));
     CHECK_EQ(twill_queue_destroy(chosen_inside), TWILL_OK);

@@ -896,6 +896,60 @@ TEST(a_push_inside_a_relief_waits)
     CHECK_EQ(report.done, 7);
 }
 
+/* A consumer has its batch in hand, and a drop callback holds its queue up: neither can make room for what
+   a select would push. */
+static twill_status select_told[3];
+
+static twill_status select_push(twill_queue *queue, twill_until until)
+{
+    int item = 9;
+    twill_queue_case one = {.queue = queue, .push = true, .item = &item}, two[2] = {one, one};
+    size_t chosen;
+    return twill_queue_select_until(two, 2, TWILL_SELECT_FAIR, &chosen, until);
+}
+
+static int produce_and_clear(twill_queue *queue, const twill_task *task)
+{
+    (void)task;
+    foreign = queue;
+    CHECK_EQ(twill_queue_push(queue, &(int){1}), TWILL_OK);
+    CHECK_EQ(twill_queue_clear(queue), 1);
+    for (int k = 2; k < 5; k++) /* the last one finds no room while the first is consumed */
+        CHECK_EQ(select_push(queue, (twill_until){0, NULL}), TWILL_OK);
+    return 0;
+}
+
+static void drop_and_select(void *item, twill_status why, const twill_task *task)
+{
+    (void)item, (void)why, (void)task;
+    while (twill_queue_try_push(foreign, &(int){8}) == TWILL_OK) {}
+    select_told[0] = select_push(foreign, (twill_until){0, NULL});
+}
+
+static int consume_and_select(void *item, const twill_task *task)
+{
+    (void)task;
+    if (*(int *)item != 7 && twill_queue_try_push(foreign, &(int){7}) == TWILL_OK)
+        select_told[1] = select_push(foreign, twill_within(TWILL_US(50)));
+    return 0;
+}
+
+TEST(a_select_where_nobody_can_make_room)
+{
+    plan p = plan_of(0);
+    twill_report report;
+    faults_fail_thread(1);
+    CHECK_EQ(
+        twill_produce_consume(sizeof(int), produce_and_clear, consume_and_select,
+                              &OPTIONS(.run.workers = 1, .run.context = &p, .run.report = &report,
+                                       .queue.capacity = 1, .queue.drop = drop_and_select)),
+        TWILL_OK);
+    faults_fail_thread(0);
+    CHECK_EQ(select_told[0], TWILL_DEADLOCK);
+    CHECK_EQ(select_told[1], TWILL_TIMEOUT);
+    CHECK(report.done >= 4);
+}
+
 static atomic_int step;
 
 static void until_step(int at_least)

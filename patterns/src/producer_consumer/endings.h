@@ -99,8 +99,8 @@ static inline void twill__pc_stop(const twill_task *task)
 {
     twill__job *job = (twill__job *)task->private_;
     twill__pc *pc = (twill__pc *)job->data;
-    if (task->worker < job->np && pc->workers[task->worker].producing &&
-        !pc->workers[task->worker].relieving)
+    TWILL_ASSERT(task->worker < job->np); /* see twill__task_init */
+    if (pc->workers[task->worker].producing && !pc->workers[task->worker].relieving)
         twill__pc_end_here(pc, true);
     else if (task->index != SIZE_MAX)
         twill__job_stop_at(task, task->index);

@@ -134,7 +134,8 @@ static inline void twill__select_leave(twill__select *select)
     }
 }
 
-/* In line everywhere, and waits. OK, DROPPED: chosen. AGAIN: look again. */
+/* In line everywhere, and waits. OK: chosen. AGAIN: look again. (A case that could be DROPPED never
+   waits.) */
 static inline int twill__select_wait(twill__select *select, twill_until until)
 {
     twill_status status = TWILL_OK;
@@ -151,18 +152,14 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
         twill__select_leave(select);
         return TWILL__AGAIN;
     }
-    if (answer != TWILL__ELSEWHERE &&
-        (!select->live || select->inside || answer == TWILL_OK || answer == TWILL_DROPPED)) {
+    if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live && select->inside) {
         /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
-        if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live &&
-            (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
-             TWILL__TAKEN))
-            answer = TWILL__ELSEWHERE;
-        else
-            answer = answer == TWILL_OK || answer == TWILL_DROPPED || !select->live
-                         ? answer
-                         : (int)TWILL_DEADLOCK;
-    } else if (answer != TWILL__ELSEWHERE) {
+        answer =
+            atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+                    TWILL__TAKEN
+                ? TWILL__ELSEWHERE
+                : (int)TWILL_DEADLOCK;
+    } else if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live) {
         soon = select->nap ? twill__queue_soon(until) : until;
         if (select->alarm != TWILL_FOREVER &&
             (twill__no_deadline(soon.deadline) || select->alarm < soon.deadline))
@@ -209,8 +206,7 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
             over = (twill_status)answer;
             answer = twill__select_round(select, false); /* what came while we left */
-            if (answer != TWILL_OK && answer != TWILL_DROPPED && answer != TWILL_FORKED &&
-                select->live)
+            if (answer != TWILL_OK && answer != TWILL_FORKED && select->live)
                 return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : over;
         }
         if (answer != TWILL__AGAIN)
