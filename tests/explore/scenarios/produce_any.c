@@ -72,10 +72,13 @@ static bool in(int status)
     return status == TWILL_OK || status == TWILL_DROPPED;
 }
 
-static void check_push(twill_status status, bool tries, twill_until until)
+enum { FOR_EVER, TRIES, UNTIL, MANY, SELECTS };
+
+static void check_push(twill_status status, int way, twill_until until)
 {
     twill_overflow overflow = drawn.queue.overflow;
-    bool blocks = overflow == TWILL_OVERFLOW_BLOCK || overflow == TWILL_OVERFLOW_CALLER_RUNS;
+    bool tries = way == TRIES, blocks = overflow == TWILL_OVERFLOW_BLOCK ||
+                                        overflow == TWILL_OVERFLOW_CALLER_RUNS || way == SELECTS;
     if (status == TWILL_FULL)
         assert(overflow == TWILL_OVERFLOW_REJECT || (blocks && tries));
     else if (status == TWILL_DROPPED)
@@ -90,22 +93,24 @@ static void check_push(twill_status status, bool tries, twill_until until)
 
 static twill_status push(twill_queue *queue, int first, int n, const twill_task *task)
 {
-    int items[EACH], way = n > 1 ? 3 : EXPLORE_CHOICE(3, 0);
-    twill_until until = way == 0 ? (twill_until){0, NULL} : task->until;
+    int items[EACH], way = n > 1 ? MANY : EXPLORE_CHOICE(5, 0);
+    twill_queue_case one = {.queue = queue, .push = true, .item = items};
+    twill_until until = way == FOR_EVER ? (twill_until){0, NULL} : task->until;
     size_t count = 0;
     twill_status status;
     for (int k = 0; k < n; k++) {
         items[k] = first + k;
         answers[first + k] = LEFT;
     }
-    if (way == 3)
+    if (way == MANY)
         status = twill_queue_push_many_until(queue, items, (size_t)n, &count, until);
     else
-        status = way == 0   ? twill_queue_push(queue, items)
-                 : way == 1 ? twill_queue_try_push(queue, items)
-                            : twill_queue_push_until(queue, items, until);
-    check_push(status, way == 1, until);
-    if (way != 3)
+        status = way == FOR_EVER ? twill_queue_push(queue, items)
+                 : way == TRIES  ? twill_queue_try_push(queue, items)
+                 : way == UNTIL  ? twill_queue_push_until(queue, items, until)
+                                : twill_queue_select_until(&one, 1, TWILL_SELECT_FAIR, NULL, until);
+    check_push(status, way, until);
+    if (way != MANY)
         count = status == TWILL_OK;
     for (int k = 0; k < n; k++)
         answers[first + k] = status == TWILL_DROPPED ? EITHER
@@ -208,7 +213,7 @@ static int consume(void *item_, const twill_task *task)
             int other = PRODUCERS * EACH + more;
             answers[other] = LEFT;
             answers[other] = (int)twill_queue_try_push(atomic_load(&inside), &other);
-            check_push((twill_status)answers[other], true, task->until);
+            check_push((twill_status)answers[other], TRIES, task->until);
         }
         break;
     case ENDS:
