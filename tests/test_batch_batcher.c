@@ -1506,7 +1506,7 @@ TEST(fork_child_has_no_batcher)
    nothing is called or told any more, and the calls that went round the callback say FORKED. */
 static pid_t fork_child = -1;
 /* 0: fn; 1: on_item; 2: fn of a batch inside of an add in fn; 3: on_item of the first of two; 4: fn of
-   a batch inside of a flush; 5: on_item of the first of two in a stop */
+   a batch inside of a flush; 5: on_item of the first of two in a stop; 6: fn, while a stop drains */
 static int fork_where;
 
 static void fork_here(plan *p)
@@ -1563,9 +1563,9 @@ static int hold_worker(void *arg, void *result, const twill_task *task)
 /* On a pool of one the caller works. */
 TEST(a_fork_in_a_callback)
 {
-    for (fork_where = 0; fork_where < 6; fork_where++) {
+    for (fork_where = 0; fork_where < 7; fork_where++) {
         const int adds = fork_where >= 4 ? 2 : 3;
-        const size_t max_items[6] = {1, 1, 1, 2, 1, 9};
+        const size_t max_items[7] = {1, 1, 1, 2, 1, 9, 9};
         twill_future futures[3] = {{0}}; /* those are told one by one */
         pid_t parent = getpid();
         twill_pool *pool;
@@ -1586,8 +1586,10 @@ TEST(a_fork_in_a_callback)
         for (int i = 0; i < adds && status == TWILL_OK; i++)
             status =
                 twill_batcher_add(p->batcher, &p->numbers[i], fork_where % 2 ? &futures[i] : NULL);
-        if (status == TWILL_OK && fork_where == 5)
-            status = twill_batcher_stop(p->batcher, twill_within(0), (twill_until){0, NULL}, NULL);
+        if (status == TWILL_OK && fork_where >= 5)
+            status =
+                twill_batcher_stop(p->batcher, twill_within(fork_where == 5 ? 0 : TWILL_FOREVER),
+                                   (twill_until){0, NULL}, NULL);
         else if (status == TWILL_OK)
             status = twill_batcher_flush(p->batcher);
         if (getpid() != parent) {
@@ -1635,6 +1637,58 @@ TEST(a_fork_in_an_add)
     CHECK(WIFEXITED(child));
     CHECK_EQ(WEXITSTATUS(child), 0);
     close_plan(p, 1);
+}
+
+/* Of the batcher's own threads the child has the one that forked: in a hook that fails or not, or in fn,
+   where it ends. Nothing more is called, and the process ends with it. */
+static bool child_ends, child_fails;
+
+static int forking_start(void **state, const twill_task *task)
+{
+    (void)state, (void)task;
+    fork_child = fork();
+    if (!fork_child)
+        alarm(20);
+    return fork_child || !child_fails ? 0 : 7;
+}
+
+static int forks_and_ends(twill_batch *batch, const twill_task *task)
+{
+    (void)batch, (void)task;
+    if (fork_child == 0)
+        _exit(2);
+    if (!child_ends)
+        return 0;
+    fork_child = fork();
+    if (!fork_child) {
+        alarm(20);
+        end_thread();
+    }
+    return 0;
+}
+
+TEST(a_fork_on_a_worker)
+{
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+    SKIP("a sanitizer looks at a child whose last thread ends");
+#endif
+    for (int where = 0; where < 3; where++) {
+        plan *p = plan_of(OPTIONS(.run.workers = 1));
+        int child = -1;
+        child_ends = where == 2;
+        child_fails = where == 1;
+        fork_child = -1;
+        if (where < 2)
+            p->options.run.worker_start = forking_start;
+        CHECK_EQ(twill_batcher_create(&p->batcher, forks_and_ends, &p->options), TWILL_OK);
+        CHECK_EQ(add(p, 0), TWILL_OK);
+        CHECK_EQ(twill_batcher_flush(p->batcher), TWILL_OK);
+        CHECK(fork_child > 0);
+        CHECK_EQ(waitpid(fork_child, &child, 0), fork_child);
+        CHECK_EQ(child, 0);
+        CHECK_EQ(stats_of(p).done, 1);
+        close_plan(p, 1);
+    }
 }
 
 TEST(a_callback_that_ends_its_thread)

@@ -36,6 +36,7 @@ typedef struct plan {
     bool logs;
     twill_ns nap;
     size_t stop_at, skip_at, end_at, fire_at;
+    bool end_alone; /* end_at: when it is the only one of its call */
     twill_cancel *token;
     unsigned ends; /* 0, or the attempt in which a helper ends its thread, once */
     atomic_bool ended;
@@ -85,7 +86,7 @@ static int act(twill_batch *batch, const twill_task *task)
         sets = sets || p->fails[item] || p->forgets[item];
         if (item == p->stop_at)
             twill_task_stop(task);
-        if (item == p->end_at)
+        if (item == p->end_at && (!p->end_alone || batch->count == 1))
             end_thread();
         if (item == p->fire_at)
             twill_cancel_fire(p->token, 5);
@@ -1065,11 +1066,13 @@ static void flat_on_a_thread(void *p_)
 /* The calling thread itself ends: nothing leaks. */
 TEST(a_callback_that_ends_the_callers_thread)
 {
-    for (int flat = 0; flat < 2; flat++) {
+    for (int form = 0; form < 3; form++) {
         twill__thrd thread;
         plan *p = plan_of(100);
+        bool flat = form == 1;
         memset(&thread, 0, sizeof thread);
         p->end_at = 55;
+        p->poison[55] = p->end_alone = form == 2; /* when others of its batch are done */
         thread.fn = flat ? flat_on_a_thread : call_on_a_thread;
         thread.arg = p;
         thread.cpu = UINT_MAX;
@@ -1078,9 +1081,77 @@ TEST(a_callback_that_ends_the_callers_thread)
             return;
         twill__thread_join(&thread);
         CHECK_PTR(on_a_thread, NULL);
+        if (form == 2)
+            CHECK_EQ(atomic_load(&p->taken[50]), 1);
         CHECK_EQ(faults_live(), 0);
         free(p);
     }
+}
+
+/* Two batches wait for their second call when the first one fails for good: the other is given up. (Where
+   a machine is so slow that it was not called at all yet, it is skipped.) */
+TEST(a_batch_above_one_that_has_failed_is_not_tried_again)
+{
+    twill_batch_options options =
+        OPTIONS(.run = {.workers = 1, .on_error = TWILL_ON_ERROR_LOWEST}, .max_items = 1,
+                .attempts = 2, .backoff = TWILL_MS(1), .backoff_max = TWILL_MS(1));
+    twill__backoff shape = twill__batch_shape(&options);
+    plan *p = plan_of(2);
+    outcome *out;
+    int calls;
+    p->fails[0] = p->fails[1] = -1;
+    do
+        options.seed++; /* one with which the first of them is due first */
+    while (twill__batch_delay(&shape, options.seed, 0, 2) >
+           twill__batch_delay(&shape, options.seed, 1, 2));
+    out = run(p, options);
+    calls = atomic_load(&p->seen[1]);
+    CHECK_EQ(out->status, TWILL_FAILED);
+    CHECK_EQ(out->report.first_error.index, 0);
+    CHECK_EQ(out->report.first_error.code, 1000);
+    CHECK_EQ(atomic_load(&p->seen[0]), 2);
+    CHECK(calls <= 1);
+    CHECK_EQ(out->codes[1], calls ? 1001 : 0);
+    CHECK_EQ(out->statuses[1], calls ? TWILL_FAILED : TWILL_CANCELLED);
+    finish(p, out);
+}
+
+static int stops_the_second_time(twill_batch *batch, const twill_task *task)
+{
+    atomic_int *calls = task->context;
+    atomic_fetch_add(&calls[batch->first], 1);
+    return batch->attempt == 1 ? 5 : batch->first == 0 ? twill_task_stop(task) : 0;
+}
+
+/* Likewise, when the first one says stop: what lies above it was an error for nobody. */
+TEST(a_batch_above_one_that_stops_is_not_tried_again)
+{
+    atomic_int calls[2];
+    twill_report report;
+    int items[2] = {0, 1};
+    twill_batch_options options =
+        OPTIONS(.run = {.workers = 1, .context = calls, .report = &report}, .max_items = 1,
+                .attempts = 2, .backoff = TWILL_MS(1), .backoff_max = TWILL_MS(1));
+    twill__backoff shape = twill__batch_shape(&options);
+    atomic_init(&calls[0], 0);
+    atomic_init(&calls[1], 0);
+    do
+        options.seed++; /* one with which the first of them is due first */
+    while (twill__batch_delay(&shape, options.seed, 0, 2) >
+           twill__batch_delay(&shape, options.seed, 1, 2));
+    CHECK_EQ(twill_batch_process(items, sizeof *items, NULL, 0, 2, stops_the_second_time, &options),
+             TWILL_OK);
+    CHECK_EQ(report.done, 1);
+    CHECK_EQ(report.failed + report.skipped, 1);
+    CHECK_EQ(atomic_load(&calls[0]), 2);
+    CHECK(atomic_load(&calls[1]) <= 1);
+}
+
+TEST(nothing_is_cut_by_bytes)
+{
+    CHECK_EQ(twill_batch_process(NULL, 1, NULL, 0, 0, act,
+                                 &OPTIONS(.max_bytes = 5, .bytes_of = its_number)),
+             TWILL_OK);
 }
 
 TEST(fork_child_runs_calls)
@@ -1236,6 +1307,7 @@ TEST(more_items_than_any_memory_holds)
     TOO_MANY(SIZE_MAX / 16, .max_items = SIZE_MAX, .attempts = 2);
     TOO_MANY(SIZE_MAX / 16, .max_items = 1, .attempts = 2, .backoff = 1);
     TOO_MANY(SIZE_MAX / 64, .max_items = 1, .attempts = 2, .backoff = 1);
+    TOO_MANY(SIZE_MAX / 8, .max_items = 1, .attempts = 2, .backoff = 1);
     CHECK_EQ(twill_batch_flat_map(&item, 1, SIZE_MAX / 4, spread, sizeof item, &values, &count,
                                   &OPTIONS(.max_items = 1)),
              TWILL_NO_MEMORY);

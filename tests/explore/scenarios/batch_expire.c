@@ -1,5 +1,5 @@
-/* An item's time is over while it waits, while it is in a call, or just when that returns; one
-   thread waits for its future, another destroys the batcher. */
+/* An item's time is over while it waits, while it is in a call, or just when that returns; two
+   threads wait for its future, another destroys the batcher. */
 #include "batch_common.h"
 
 static void await(void *side_)
@@ -9,7 +9,6 @@ static void await(void *side_)
     side->status = twill_future_wait(side->future, NULL, &outcome);
     assert(side->status == (outcome.status == TWILL_OK ? TWILL_OK : TWILL_FAILED));
     assert(outcome.status == TWILL_OK || outcome.status == TWILL_TIMEOUT);
-    twill_future_release(side->future);
 }
 
 static int slow(twill_batch *batch, const twill_task *task)
@@ -21,14 +20,19 @@ static int slow(twill_batch *batch, const twill_task *task)
 
 int main(void)
 {
-    struct side one = {.item = 0};
+    struct side one = {.item = 0}, two = {.item = 0};
     twill_batcher *batcher =
         batcher_of(slow, (twill_batch_options){.max_items = 1, .linger = 1, .item_timeout = 3});
     assert(twill_batcher_add(batcher, &items[0], &one.future) == TWILL_OK);
+    two.future = one.future;
     go(&one, await, batcher);
+    go(&two, await, batcher);
     assert(twill_batcher_add(batcher, &items[1], NULL) == TWILL_OK);
     assert(twill_batcher_destroy(batcher) == TWILL_OK);
     end(&one);
+    end(&two);
+    twill_future_release(one.future);
+    assert(one.status == two.status);
     assert(one.status == (atomic_load(&how[0]) == TWILL_OK ? TWILL_OK : TWILL_FAILED));
     check_told(2);
     return 0;
