@@ -8149,6 +8149,13 @@ static inline void twill__finish_statuses(twill__job *job, size_t total)
                 job->run->statuses[i] = TWILL_TIMEOUT;
 }
 
+/* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
+   parent. */
+static inline bool twill__left_alone(const twill__job *job)
+{
+    return job->generation && job->generation != twill__generation();
+}
+
 static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
 {
     twill__job *job = &call->job;
@@ -8196,8 +8203,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && job->generation && job->generation != twill__generation())
-        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    if (report->skipped && twill__left_alone(job))
+        return TWILL_FORKED;
     return TWILL_OK;
 }
 
@@ -9394,7 +9401,9 @@ static inline bool twill__all_well(twill__job *job, size_t total)
             return false;
         ended += slot->done + slot->failed;
     }
-    return !stop || (stop != TWILL_FAILED && ended == total); /* FIRST, LIMIT: FAILED in any case */
+    if (ended == total)
+        return stop != TWILL_FAILED; /* FIRST, LIMIT: FAILED in any case */
+    return !stop && !twill__left_alone(job);
 }
 
 /* After the last pass over the items, before a result is given: likewise. If items were skipped, and the
@@ -9490,10 +9499,9 @@ typedef struct twill__reduce {
     size_t group, levels;   /* blocks at once, a power of 2; accumulators on the counter */
     size_t at, count;       /* first block and size of the group that runs */
     size_t stride;
-    char *acc;               /* [group + levels] */
-    unsigned char *state;    /* [group + levels] */
-    char *memory;            /* what was allocated, or NULL */
-    _Atomic uint32_t failed; /* a combine */
+    char *acc;            /* [group + levels] */
+    unsigned char *state; /* [group + levels] */
+    char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
     twill_run deaf;
 } twill__reduce;
@@ -9579,7 +9587,6 @@ static inline bool twill__acc_combine(twill__job *job, twill__reduce *reduce, si
         return true;
     me->done--; /* may go below 0: only the sum over the workers counts */
     twill__item_failed(job, me, at, item, TWILL_FAILED, code);
-    atomic_store_explicit(&reduce->failed, 1, memory_order_relaxed); /* read after the join */
     return false;
 }
 
@@ -9626,9 +9633,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
         twill__run_deaf(job, &pass, &reduce->deaf);
-        /* relaxed: the pass is over, its join ordered it */
-        if (atomic_load_explicit(&reduce->failed, memory_order_relaxed) ||
-            !twill__all_well(job, reduce->n))
+        if (!twill__all_well(job, reduce->n)) /* also if a combine has failed */
             return false;
     } else {
         for (size_t k = tree; k < count; k += tree)
@@ -9746,14 +9751,12 @@ static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce,
     size_t first = 0;
     if (!twill__ends_well(job, reduce->n))
         return false;
-    while (first < reduce->group && reduce->state[first] == TWILL__ACC_NONE)
-        first++;
+    while (reduce->state[first] == TWILL__ACC_NONE)
+        first++; /* exit: the items that it ended well with are in some of them */
     for (size_t k = first + 1; k < reduce->group; k++)
         if (reduce->state[k] != TWILL__ACC_NONE &&
             !twill__acc_combine(job, reduce, first, k, 0, 0, task))
             return false;
-    if (first == reduce->group)
-        return false;
     memcpy(reduce->result, twill__acc(reduce, first), reduce->reducer->size);
     reduce->state[first] = TWILL__ACC_NONE;
     return true;
@@ -9911,7 +9914,6 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     reduce.options = options;
     reduce.result = result;
     reduce.n = n;
-    atomic_init(&reduce.failed, 0);
     twill__reduce_cut(&reduce);
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
@@ -10401,9 +10403,7 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     for (size_t block = 0; block < need; block++)
         if (scan->state[block] == TWILL__SCAN_NONE && block != scan->blocks - 1)
             return;
-    /* relaxed: between passes nobody else is here */
-    if (scan->at >= need || atomic_load_explicit(&job->stop, memory_order_relaxed) ||
-        !twill__scan_carry(job, scan, need))
+    if (scan->at >= need || !twill__scan_carry(job, scan, need))
         return;
     pass.n = need - scan->at;
     pass.body = twill__scan_second;
@@ -10591,7 +10591,7 @@ twill__merge(twill_compare_fn *compare, const char *a, const char *a_end, const 
     }
     if (a < a_end)
         memcpy(out, a, (size_t)(a_end - a));
-    else if (b < b_end)
+    else /* one of them is left: there was an item at least, and each took one */
         memcpy(out, b, (size_t)(b_end - b));
 }
 
@@ -13799,7 +13799,8 @@ static inline void twill__select_leave(twill__select *select)
     }
 }
 
-/* In line everywhere, and waits. OK, DROPPED: chosen. AGAIN: look again. */
+/* In line everywhere, and waits. OK: chosen. AGAIN: look again. (A case that could be DROPPED never
+   waits.) */
 static inline int twill__select_wait(twill__select *select, twill_until until)
 {
     twill_status status = TWILL_OK;
@@ -13816,18 +13817,14 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
         twill__select_leave(select);
         return TWILL__AGAIN;
     }
-    if (answer != TWILL__ELSEWHERE &&
-        (!select->live || select->inside || answer == TWILL_OK || answer == TWILL_DROPPED)) {
+    if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live && select->inside) {
         /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
-        if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live &&
-            (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
-             TWILL__TAKEN))
-            answer = TWILL__ELSEWHERE;
-        else
-            answer = answer == TWILL_OK || answer == TWILL_DROPPED || !select->live
-                         ? answer
-                         : (int)TWILL_DEADLOCK;
-    } else if (answer != TWILL__ELSEWHERE) {
+        answer =
+            atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+                    TWILL__TAKEN
+                ? TWILL__ELSEWHERE
+                : (int)TWILL_DEADLOCK;
+    } else if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live) {
         soon = select->nap ? twill__queue_soon(until) : until;
         if (select->alarm != TWILL_FOREVER &&
             (twill__no_deadline(soon.deadline) || select->alarm < soon.deadline))
@@ -13874,8 +13871,7 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
             over = (twill_status)answer;
             answer = twill__select_round(select, false); /* what came while we left */
-            if (answer != TWILL_OK && answer != TWILL_DROPPED && answer != TWILL_FORKED &&
-                select->live)
+            if (answer != TWILL_OK && answer != TWILL_FORKED && select->live)
                 return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : over;
         }
         if (answer != TWILL__AGAIN)
@@ -14094,8 +14090,8 @@ static inline void twill__pc_stop(const twill_task *task)
 {
     twill__job *job = (twill__job *)task->private_;
     twill__pc *pc = (twill__pc *)job->data;
-    if (task->worker < job->np && pc->workers[task->worker].producing &&
-        !pc->workers[task->worker].relieving)
+    TWILL_ASSERT(task->worker < job->np); /* see twill__task_init */
+    if (pc->workers[task->worker].producing && !pc->workers[task->worker].relieving)
         twill__pc_end_here(pc, true);
     else if (task->index != SIZE_MAX)
         twill__job_stop_at(task, task->index);
@@ -14534,8 +14530,8 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     }
     if (!pc->job) /* over before it began */
         return inner;
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended) ||
-                    atomic_load(&pc->next_producer) < pc->producers))
+    /* who found it over before all producers had begun has said `ended` */
+    if (pc->cut && (report->skipped || atomic_load(&pc->ended)))
         return pc->cut;
     return TWILL_OK;
 }
@@ -24360,7 +24356,7 @@ static inline _Atomic uint32_t *twill__bulkhead_admit(twill__bulkhead *me, twill
     twill__list list = twill__bulkhead_queue(me);
     twill__node *node = list.first, *next;
     _Atomic uint32_t *word = NULL;
-    for (uint64_t k = me->waiting; node && k > 0; node = next, k--) {
+    for (; node; node = next) { /* exit: one that leaves is put at the end once */
         next = node->next;
         node->answer = (int)answer;
         word = &node->word;
@@ -24619,7 +24615,8 @@ static inline bool twill__scale_make(twill__scale *scale, uint64_t tokens, uint6
     shift = point - 63; /* a unit comes in at most 1 ns */
     if (shift == -1 && scale->factor == UINT64_C(1) << 63 && !rest)
         shift = 0; /* 2 a nanosecond just fit */
-    scale->factor += rest && scale->factor != UINT64_MAX;
+    /* rounded up; with a rest it is not UINT64_MAX: that needs per = 2^63, which leaves none */
+    scale->factor += rest != 0;
     if (shift > 40)
         shift = 40;
     if (shift > 62 - (int)twill__rate_bits(burst))
@@ -25686,10 +25683,11 @@ enum { TWILL__RESERVED_LIVE = 1, TWILL__RESERVED_DEBT = 2 };
    an equal one; or it goes when all behind it are cancelled. Lowering the word by its cost instead
    would move what is behind it into one burst. */
 
+/* It was due later than at once when it became one: so its end lies above a burst. */
 static inline uint64_t twill__rate_hole_needs(const twill__rate_hole *hole,
                                               const twill__scale *scale)
 {
-    return hole->end > scale->burst ? hole->end - scale->burst : 0;
+    return hole->end - scale->burst;
 }
 
 static inline void twill__rate_hole_forget(twill__rate *me, uint32_t k)
@@ -34284,7 +34282,7 @@ TWILL__DEFINE twill_status twill_shutdown_destroy(twill_shutdown *shutdown)
     if (asked < 0 && !told)
         raise(-asked); /* for whoever is there now */
 #else
-    (void)(told && asked);
+    (void)told, (void)asked;
 #endif
     return TWILL_OK;
 }

@@ -5079,6 +5079,13 @@ static inline void twill__finish_statuses(twill__job *job, size_t total)
                 job->run->statuses[i] = TWILL_TIMEOUT;
 }
 
+/* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
+   parent. */
+static inline bool twill__left_alone(const twill__job *job)
+{
+    return job->generation && job->generation != twill__generation();
+}
+
 static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
 {
     twill__job *job = &call->job;
@@ -5126,8 +5133,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && job->generation && job->generation != twill__generation())
-        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    if (report->skipped && twill__left_alone(job))
+        return TWILL_FORKED;
     return TWILL_OK;
 }
 
@@ -6324,7 +6331,9 @@ static inline bool twill__all_well(twill__job *job, size_t total)
             return false;
         ended += slot->done + slot->failed;
     }
-    return !stop || (stop != TWILL_FAILED && ended == total); /* FIRST, LIMIT: FAILED in any case */
+    if (ended == total)
+        return stop != TWILL_FAILED; /* FIRST, LIMIT: FAILED in any case */
+    return !stop && !twill__left_alone(job);
 }
 
 /* After the last pass over the items, before a result is given: likewise. If items were skipped, and the
@@ -6420,10 +6429,9 @@ typedef struct twill__reduce {
     size_t group, levels;   /* blocks at once, a power of 2; accumulators on the counter */
     size_t at, count;       /* first block and size of the group that runs */
     size_t stride;
-    char *acc;               /* [group + levels] */
-    unsigned char *state;    /* [group + levels] */
-    char *memory;            /* what was allocated, or NULL */
-    _Atomic uint32_t failed; /* a combine */
+    char *acc;            /* [group + levels] */
+    unsigned char *state; /* [group + levels] */
+    char *memory;         /* what was allocated, or NULL */
     twill__cut *cuts;
     twill_run deaf;
 } twill__reduce;
@@ -6509,7 +6517,6 @@ static inline bool twill__acc_combine(twill__job *job, twill__reduce *reduce, si
         return true;
     me->done--; /* may go below 0: only the sum over the workers counts */
     twill__item_failed(job, me, at, item, TWILL_FAILED, code);
-    atomic_store_explicit(&reduce->failed, 1, memory_order_relaxed); /* read after the join */
     return false;
 }
 
@@ -6556,9 +6563,7 @@ static inline bool twill__reduce_group(twill__job *job, twill__reduce *reduce, t
         pass.first = twill__reduce_item(reduce, tree);
         pass.unit = reduce->each > SIZE_MAX / tree ? SIZE_MAX : reduce->each * tree;
         twill__run_deaf(job, &pass, &reduce->deaf);
-        /* relaxed: the pass is over, its join ordered it */
-        if (atomic_load_explicit(&reduce->failed, memory_order_relaxed) ||
-            !twill__all_well(job, reduce->n))
+        if (!twill__all_well(job, reduce->n)) /* also if a combine has failed */
             return false;
     } else {
         for (size_t k = tree; k < count; k += tree)
@@ -6676,14 +6681,12 @@ static inline bool twill__unordered_join(twill__job *job, twill__reduce *reduce,
     size_t first = 0;
     if (!twill__ends_well(job, reduce->n))
         return false;
-    while (first < reduce->group && reduce->state[first] == TWILL__ACC_NONE)
-        first++;
+    while (reduce->state[first] == TWILL__ACC_NONE)
+        first++; /* exit: the items that it ended well with are in some of them */
     for (size_t k = first + 1; k < reduce->group; k++)
         if (reduce->state[k] != TWILL__ACC_NONE &&
             !twill__acc_combine(job, reduce, first, k, 0, 0, task))
             return false;
-    if (first == reduce->group)
-        return false;
     memcpy(reduce->result, twill__acc(reduce, first), reduce->reducer->size);
     reduce->state[first] = TWILL__ACC_NONE;
     return true;
@@ -6841,7 +6844,6 @@ TWILL__DEFINE twill_status twill_parallel_reduce(size_t n, const twill_reducer *
     reduce.options = options;
     reduce.result = result;
     reduce.n = n;
-    atomic_init(&reduce.failed, 0);
     twill__reduce_cut(&reduce);
     if (!twill__reduce_memory(&reduce, small, sizeof small))
         return twill__refuse(&options->run, n, TWILL_NO_MEMORY);
@@ -7331,9 +7333,7 @@ static inline void twill__scan_steps(twill__job *job, void *data)
     for (size_t block = 0; block < need; block++)
         if (scan->state[block] == TWILL__SCAN_NONE && block != scan->blocks - 1)
             return;
-    /* relaxed: between passes nobody else is here */
-    if (scan->at >= need || atomic_load_explicit(&job->stop, memory_order_relaxed) ||
-        !twill__scan_carry(job, scan, need))
+    if (scan->at >= need || !twill__scan_carry(job, scan, need))
         return;
     pass.n = need - scan->at;
     pass.body = twill__scan_second;
@@ -7521,7 +7521,7 @@ twill__merge(twill_compare_fn *compare, const char *a, const char *a_end, const 
     }
     if (a < a_end)
         memcpy(out, a, (size_t)(a_end - a));
-    else if (b < b_end)
+    else /* one of them is left: there was an item at least, and each took one */
         memcpy(out, b, (size_t)(b_end - b));
 }
 

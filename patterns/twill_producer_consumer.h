@@ -5727,7 +5727,8 @@ static inline void twill__select_leave(twill__select *select)
     }
 }
 
-/* In line everywhere, and waits. OK, DROPPED: chosen. AGAIN: look again. */
+/* In line everywhere, and waits. OK: chosen. AGAIN: look again. (A case that could be DROPPED never
+   waits.) */
 static inline int twill__select_wait(twill__select *select, twill_until until)
 {
     twill_status status = TWILL_OK;
@@ -5744,18 +5745,14 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
         twill__select_leave(select);
         return TWILL__AGAIN;
     }
-    if (answer != TWILL__ELSEWHERE &&
-        (!select->live || select->inside || answer == TWILL_OK || answer == TWILL_DROPPED)) {
+    if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live && select->inside) {
         /* nobody may answer from here on. The exchange is won, or lost to a queue that answers */
-        if (answer != TWILL_OK && answer != TWILL_DROPPED && select->live &&
-            (atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
-             TWILL__TAKEN))
-            answer = TWILL__ELSEWHERE;
-        else
-            answer = answer == TWILL_OK || answer == TWILL_DROPPED || !select->live
-                         ? answer
-                         : (int)TWILL_DEADLOCK;
-    } else if (answer != TWILL__ELSEWHERE) {
+        answer =
+            atomic_fetch_or_explicit(&select->node.word, TWILL__LEAVING, memory_order_acq_rel) &
+                    TWILL__TAKEN
+                ? TWILL__ELSEWHERE
+                : (int)TWILL_DEADLOCK;
+    } else if (answer != TWILL_OK && answer != TWILL__ELSEWHERE && select->live) {
         soon = select->nap ? twill__queue_soon(until) : until;
         if (select->alarm != TWILL_FOREVER &&
             (twill__no_deadline(soon.deadline) || select->alarm < soon.deadline))
@@ -5802,8 +5799,7 @@ static inline twill_status twill__select_run(twill__select *select, twill_until 
         if (answer == TWILL_TIMEOUT || answer == TWILL_CANCELLED) {
             over = (twill_status)answer;
             answer = twill__select_round(select, false); /* what came while we left */
-            if (answer != TWILL_OK && answer != TWILL_DROPPED && answer != TWILL_FORKED &&
-                select->live)
+            if (answer != TWILL_OK && answer != TWILL_FORKED && select->live)
                 return twill_cancel_fired(until.cancel) ? TWILL_CANCELLED : over;
         }
         if (answer != TWILL__AGAIN)
@@ -8214,6 +8210,13 @@ static inline void twill__finish_statuses(twill__job *job, size_t total)
                 job->run->statuses[i] = TWILL_TIMEOUT;
 }
 
+/* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
+   parent. */
+static inline bool twill__left_alone(const twill__job *job)
+{
+    return job->generation && job->generation != twill__generation();
+}
+
 static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
 {
     twill__job *job = &call->job;
@@ -8261,8 +8264,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && job->generation && job->generation != twill__generation())
-        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    if (report->skipped && twill__left_alone(job))
+        return TWILL_FORKED;
     return TWILL_OK;
 }
 
@@ -8700,8 +8703,8 @@ static inline void twill__pc_stop(const twill_task *task)
 {
     twill__job *job = (twill__job *)task->private_;
     twill__pc *pc = (twill__pc *)job->data;
-    if (task->worker < job->np && pc->workers[task->worker].producing &&
-        !pc->workers[task->worker].relieving)
+    TWILL_ASSERT(task->worker < job->np); /* see twill__task_init */
+    if (pc->workers[task->worker].producing && !pc->workers[task->worker].relieving)
         twill__pc_end_here(pc, true);
     else if (task->index != SIZE_MAX)
         twill__job_stop_at(task, task->index);
@@ -9140,8 +9143,8 @@ static inline twill_status twill__pc_answer(const twill__pc *pc, const twill_que
     }
     if (!pc->job) /* over before it began */
         return inner;
-    if (pc->cut && (report->skipped || atomic_load(&pc->ended) ||
-                    atomic_load(&pc->next_producer) < pc->producers))
+    /* who found it over before all producers had begun has said `ended` */
+    if (pc->cut && (report->skipped || atomic_load(&pc->ended)))
         return pc->cut;
     return TWILL_OK;
 }

@@ -5065,6 +5065,13 @@ static inline void twill__finish_statuses(twill__job *job, size_t total)
                 job->run->statuses[i] = TWILL_TIMEOUT;
 }
 
+/* In a child that a callback has forked: helpers, and what they had in hand, stayed with the
+   parent. */
+static inline bool twill__left_alone(const twill__job *job)
+{
+    return job->generation && job->generation != twill__generation();
+}
+
 static inline twill_status twill__answer(twill__call_record *call, twill_report *report)
 {
     twill__job *job = &call->job;
@@ -5112,8 +5119,8 @@ static inline twill_status twill__answer(twill__call_record *call, twill_report 
         return TWILL_FAILED;
     if (stop && report->skipped)
         return (twill_status)stop;
-    if (report->skipped && job->generation && job->generation != twill__generation())
-        return TWILL_FORKED; /* helpers' items stayed with the parent */
+    if (report->skipped && twill__left_alone(job))
+        return TWILL_FORKED;
     return TWILL_OK;
 }
 

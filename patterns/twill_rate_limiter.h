@@ -2906,7 +2906,7 @@ static inline _Atomic uint32_t *twill__bulkhead_admit(twill__bulkhead *me, twill
     twill__list list = twill__bulkhead_queue(me);
     twill__node *node = list.first, *next;
     _Atomic uint32_t *word = NULL;
-    for (uint64_t k = me->waiting; node && k > 0; node = next, k--) {
+    for (; node; node = next) { /* exit: one that leaves is put at the end once */
         next = node->next;
         node->answer = (int)answer;
         word = &node->word;
@@ -3165,7 +3165,8 @@ static inline bool twill__scale_make(twill__scale *scale, uint64_t tokens, uint6
     shift = point - 63; /* a unit comes in at most 1 ns */
     if (shift == -1 && scale->factor == UINT64_C(1) << 63 && !rest)
         shift = 0; /* 2 a nanosecond just fit */
-    scale->factor += rest && scale->factor != UINT64_MAX;
+    /* rounded up; with a rest it is not UINT64_MAX: that needs per = 2^63, which leaves none */
+    scale->factor += rest != 0;
     if (shift > 40)
         shift = 40;
     if (shift > 62 - (int)twill__rate_bits(burst))
@@ -4232,10 +4233,11 @@ enum { TWILL__RESERVED_LIVE = 1, TWILL__RESERVED_DEBT = 2 };
    an equal one; or it goes when all behind it are cancelled. Lowering the word by its cost instead
    would move what is behind it into one burst. */
 
+/* It was due later than at once when it became one: so its end lies above a burst. */
 static inline uint64_t twill__rate_hole_needs(const twill__rate_hole *hole,
                                               const twill__scale *scale)
 {
-    return hole->end > scale->burst ? hole->end - scale->burst : 0;
+    return hole->end - scale->burst;
 }
 
 static inline void twill__rate_hole_forget(twill__rate *me, uint32_t k)
