@@ -1516,10 +1516,13 @@ TEST(select_answers)
     CHECK_EQ(cases[1].status, TWILL_CLOSED);
     CHECK_EQ(cases[2].status, TWILL_OK);
     CHECK_EQ(twill_queue_try_select(cases, 3, TWILL_SELECT_IN_ORDER, &chosen), TWILL_EMPTY);
+    CHECK_EQ(cases[2].status, TWILL_FULL);
+    CHECK_EQ(stats_of(b).rejected, 1);
     CHECK_EQ(
         twill_queue_select_until(cases, 3, TWILL_SELECT_FAIR, &chosen, twill_within(TWILL_MS(2))),
         TWILL_TIMEOUT);
     CHECK_EQ(stats_of(a).waiting_pop, 0);
+    CHECK_EQ(stats_of(b).rejected, 1); /* it has waited */
     push(a, 3);
     CHECK_EQ(pop(b), 5);
     CHECK_EQ(twill_queue_select_until(cases, 3, TWILL_SELECT_IN_ORDER, &chosen, twill_within(0)),

@@ -261,7 +261,8 @@ TWILL__DECL bool twill_queue_is_closed(const twill_queue *queue);
 TWILL__DECL void twill_queue_abandon(twill_queue *queue);
 
 /* accepted == popped + dropped + expired + cleared + length, always. peak: of a ring, seen by
-   pushes: too small by a 16th of the capacity at most. rejected: answers FULL.
+   pushes: too small by a 16th of the capacity at most. rejected: answers FULL, of try_select
+   by each queue that had no room.
    push_waits, pop_waits: calls that slept, or were about to; the times are theirs. age_...: of
    popped items, measured with max_age only. */
 typedef struct twill_queue_stats {

@@ -7,7 +7,8 @@
 /* ---- one item, in the fewest steps under the lock ---- */
 /* While nobody is in a list whom the item, or its room, could concern, and there is no level to tell:
    then there is nothing to settle. False: the lock is held, for a call that has reached it must be
-   served before the queue may go. Clocks are read before it is taken. */
+   served before the queue may go. Clocks are read before it is taken, but where an item is dropped by
+   its age: that must not count the wait for the lock. */
 
 static inline bool twill__brief_levels(const twill__queue *queue, size_t length)
 {
@@ -17,14 +18,16 @@ static inline bool twill__brief_levels(const twill__queue *queue, size_t length)
 static inline bool twill__brief_put(twill__queue *queue, const void *item, twill__cell cell)
 {
     twill__store *store = &queue->store;
+    twill_ns at = queue->times ? twill__clock_now() : 0;
     bool put;
-    cell.at = queue->times ? twill__clock_now() : 0;
     twill__queue_lock(queue);
     put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
           !queue->poppers.first && !queue->watchers.first &&
           (!queue->max_bytes || cell.bytes <= queue->max_bytes - queue->bytes) &&
           twill__brief_levels(queue, store->length + 1);
     if (put) {
+        twill__queue_rank(queue, &cell);
+        cell.at = queue->max_age != TWILL_FOREVER ? twill__clock_now() : at;
         cell.number = store->next++;
         twill__store_put(store, item, &cell);
         queue->bytes += cell.bytes;

@@ -72,6 +72,7 @@ typedef struct twill_queue {
     bool doomed, telling, is_high;
     twill__store store;
     size_t bytes;
+    twill_ns latest; /* what the key of the last item was reckoned from */
     twill__queue_list pushers, poppers, watchers, joiners;
     twill__node *destroyer;
     twill__queue_calling *calls;

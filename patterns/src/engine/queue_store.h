@@ -7,7 +7,7 @@
 
 typedef struct twill__cell { /* what is known of an item */
     uint64_t number;         /* of its acceptance */
-    twill_ns at;             /* when it was accepted; 0: times are not kept */
+    twill_ns at;             /* when it was accepted, if times are kept; before: see queue_rank */
     int64_t key;             /* heap: the smaller leaves sooner; equal: the smaller number */
     size_t bytes;
 } twill__cell;

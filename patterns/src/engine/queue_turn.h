@@ -120,6 +120,19 @@ static inline void twill__queue_hint(_Atomic uint32_t *word)
     atomic_store_explicit(word, seen + 1, memory_order_relaxed);
 }
 
+/* Under the lock: of two items of one priority the one that is accepted later must not be the
+   sooner, whichever push has read the clock first. cell->at: what its key was reckoned from; 0: the
+   key knows no time. */
+static inline void twill__queue_rank(twill__queue *queue, twill__cell *cell)
+{
+    if (!cell->at)
+        return;
+    if (cell->at >= queue->latest)
+        queue->latest = cell->at;
+    else if (__builtin_add_overflow(cell->key, queue->latest - cell->at, &cell->key))
+        cell->key = INT64_MAX;
+}
+
 /* Takes in `count` of the waiter's items. A ring may have less room by now: what came in is added
    to waiter->done. */
 static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waiter, size_t count)
@@ -131,6 +144,7 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
                                  count, waiter->whole ? waiter->n - waiter->done : 1);
         return;
     }
+    twill__queue_rank(queue, &cell);
     if (queue->times)
         cell.at = twill__clock_now();
     for (size_t k = 0; k < count; k++) {

@@ -29,12 +29,18 @@ static inline twill_status twill__queue_weigh(const twill_queue *queue, const vo
     if (queue->priority_of) {
         twill_task task = twill__queue_task(queue, SIZE_MAX);
         int64_t priority = queue->priority_of(item, &task), gain = 0;
+        twill_ns now;
         /* the order of two items never changes while they wait: so a fixed key is enough */
-        if (queue->ageing == TWILL_FOREVER)
+        if (queue->ageing == TWILL_FOREVER) {
             cell->key = -priority;
-        else if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
-                 __builtin_sub_overflow(twill__clock_now(), gain, &cell->key))
+            return TWILL_OK;
+        }
+        now = twill__clock_now();
+        if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
+            __builtin_sub_overflow(now, gain, &cell->key))
             cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
+        else
+            cell->at = now;
     }
     return TWILL_OK;
 }

@@ -189,14 +189,32 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
     return TWILL__AGAIN;
 }
 
+/* Nothing was ready, and nobody waits: each queue that had no room has said so. */
+static inline void twill__select_refused(const twill__select *select)
+{
+    for (size_t i = 0; i < select->n; i++) {
+        const twill_queue_case *at = &select->cases[i];
+        twill__queue_turn turn;
+        if (!select->waiters[i].n || at->status != TWILL_FULL)
+            continue;
+        twill__queue_enter(at->queue, &turn);
+        at->queue->counts.rejected++;
+        twill__queue_exit(at->queue, &turn);
+    }
+}
+
 static inline twill_status twill__select_run(twill__select *select, twill_until until, bool wait)
 {
     for (;;) { /* exit: chosen, all out, or over; else an item consumed, or another's progress */
         int answer = twill__select_round(select, false);
         twill_status over;
         if (answer == TWILL_OK || answer == TWILL_DROPPED || answer == TWILL_FORKED ||
-            !select->live || !wait)
+            !select->live)
             return (twill_status)answer;
+        if (!wait) {
+            twill__select_refused(select);
+            return (twill_status)answer;
+        }
         over = twill__over(until);
         if (over != TWILL_OK)
             return over;

@@ -178,6 +178,9 @@ static void select_some(void)
     for (size_t k = 0; k < n; k++)
         atomic_fetch_sub(&of[k]->popping, !cases[k].push);
     check_select(cases, n, status, tries, until);
+    for (size_t k = 0; k < n; k++)
+        if (status == TWILL_FULL || status == TWILL_EMPTY) /* each says so */
+            atomic_fetch_add(&of[k]->rejected, cases[k].status == TWILL_FULL);
     for (size_t k = 0; k < n; k++) { /* at once: the thread may end in what follows */
         bool looked = status != TWILL_OK && status != TWILL_DROPPED && status != TWILL_TOO_BIG;
         if (!looked && status != TWILL_TOO_BIG && chosen == k) {
