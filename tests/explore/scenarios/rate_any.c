@@ -1,16 +1,20 @@
-/* Any program on a limiter and a bulkhead. Each schedule draws one: kind, rate, burst, what is used
-   at the beginning, oversize, barging, spacing, how many may wait; two or three threads that try,
-   acquire (one limiter, or several at once), take some, reserve and cancel, give back, penalise,
-   enter and leave, with deadlines and a token, while one may close. Answers fit what was drawn, the
-   figures are those of the callers; in no time were more tokens granted than it makes, and none is
+/* Any program on a limiter, a limit for each key and a bulkhead. Each schedule draws one: kind, rate,
+   burst, what is used at the beginning, oversize, barging, spacing, how many may wait, how many keys
+   there is room for; two or three threads that try, acquire (one limiter, or several at once), take
+   some, reserve and cancel, give back, penalise, enter and leave, with deadlines and a token, while
+   one may set the rate, and one may close. Answers fit what was drawn, the figures are those of the
+   callers; in no time were more tokens granted than the fastest rate makes, of any key, and none is
    lost in the end; and never more are inside than may be. */
 #include "rate_common.h"
 
-enum { SIDES = 3, INSIDE = 2 };
+enum { SIDES = 3, INSIDE = 2, GRANTS = 64, KEYS = 3, KEY_BURST = 2 };
 
 static twill_rate_limiter limiter, other;
 static twill_bulkhead bulkhead;
-static twill_rate_limiter_options options;
+static twill_rate_limiter_options options; /* the most that it may be */
+static uint64_t last_burst, least_burst;   /* set last, by one thread; of all */
+static twill_rate_keys *keys;
+static size_t key_room;
 static struct caller callers[SIDES];
 static twill_cancel token;
 static bool bounded;
@@ -23,8 +27,9 @@ static _Atomic uint64_t granted, returned;
 static struct grant { /* of tokens that stay: at some moment of these */
     twill_ns from, to;
     uint64_t n;
-} grants[64];
-static atomic_int grants_made;
+    int key; /* -1: of the limiter */
+} grants[GRANTS];
+static atomic_int grants_made, key_grants;
 
 static bool one_in(int n)
 {
@@ -60,11 +65,16 @@ static void count(twill_status status)
     atomic_fetch_add(&refused, status == TWILL_EMPTY || status == TWILL_FULL);
 }
 
-static void grant(uint64_t n, twill_ns from, twill_ns to)
+static void note(uint64_t n, twill_ns from, twill_ns to, int key)
 {
     int k = atomic_fetch_add(&grants_made, 1);
-    assert(k < 64);
-    grants[k] = (struct grant){from, to, n};
+    assert(k < GRANTS);
+    grants[k] = (struct grant){from, to, n, key};
+}
+
+static void grant(uint64_t n, twill_ns from, twill_ns to)
+{
+    note(n, from, to, -1);
     atomic_fetch_add(&granted, n);
 }
 
@@ -73,9 +83,43 @@ static uint64_t most(void) /* at once */
     return options.kind == TWILL_RATE_WINDOW ? options.tokens : options.burst ? options.burst : 1;
 }
 
-static bool too_big(uint64_t n)
+static bool too_big(uint64_t n, uint64_t burst)
 {
-    return options.oversize == TWILL_RATE_REFUSE && n > most();
+    return options.oversize == TWILL_RATE_REFUSE && n > burst;
+}
+
+/* By one thread. Nothing is faster than what was drawn. */
+static void set_rate(void)
+{
+    bool window = options.kind == TWILL_RATE_WINDOW;
+    uint64_t tokens = 1 + (uint64_t)EXPLORE_CHOICE((int)options.tokens, 0);
+    uint64_t burst = 1 + (uint64_t)EXPLORE_CHOICE((int)most(), 0);
+    twill_ns per = options.per * (1 + EXPLORE_CHOICE(2, 0));
+    twill_status status = twill_rate_limiter_set_rate(&limiter, tokens, per, window ? 0 : burst);
+    if (status == TWILL_OK)
+        last_burst = window ? tokens : burst;
+    else
+        assert(status == TWILL_CLOSED && atomic_load(&closing));
+}
+
+static void take_key(void)
+{
+    int key = EXPLORE_CHOICE(KEYS, 0);
+    uint64_t n = 1 + (uint64_t)EXPLORE_CHOICE(KEY_BURST + 1, 0);
+    twill_ns at = twill_now();
+    twill_status status = twill_rate_keys_try_acquire(keys, (uint64_t)key, n);
+    assert((status == TWILL_TOO_BIG) == (n > KEY_BURST));
+    if (status == TWILL_OK) {
+        atomic_fetch_or(&key_grants, 1 << key);
+        note(n, at, twill_now(), key);
+    } else if (status == TWILL_FULL) {
+        int others = atomic_load(&key_grants) & ~(1 << key);
+        assert((size_t)__builtin_popcount((unsigned)others) >= key_room);
+    } else {
+        assert(status == TWILL_EMPTY || status == TWILL_TOO_BIG);
+    }
+    if (one_in(2))
+        (void)twill_rate_keys_wait_time(keys, (uint64_t)key, n);
 }
 
 static void take(void)
@@ -88,14 +132,14 @@ static void take(void)
                                 : twill_rate_limiter_acquire_until(&limiter, n, until);
     count(status);
     if (status == TWILL_OK) {
-        assert(!too_big(n));
+        assert(!too_big(n, most()));
         grant(n, at, twill_now());
         if (one_in(4)) {
             atomic_fetch_add(&returned, n);
             twill_rate_limiter_give_back(&limiter, n);
         }
     } else if (status == TWILL_TOO_BIG) {
-        assert(too_big(n));
+        assert(too_big(n, least_burst));
     } else if (tries) {
         assert(status == TWILL_EMPTY || (status == TWILL_CLOSED && atomic_load(&closing)));
     } else {
@@ -111,7 +155,7 @@ static void reserve(void)
     twill_status status = twill_rate_limiter_reserve(&limiter, n, wait, &reservation);
     if (status != TWILL_OK) {
         assert(status == TWILL_TIMEOUT || status == TWILL_BUSY ||
-               (status == TWILL_TOO_BIG && n > most()) ||
+               (status == TWILL_TOO_BIG && n > least_burst) ||
                (status == TWILL_CLOSED && atomic_load(&closing)));
         return;
     }
@@ -159,7 +203,7 @@ static void take_all(void)
     if (status == TWILL_OK)
         grant(n - 1, at, twill_now());
     else if (status == TWILL_TOO_BIG)
-        assert(n == 3 && most() < 2);
+        assert(n == 3 && least_burst < 2);
     else
         fits(status, until, options.max_waiters ? options.max_waiters : SIDES);
 }
@@ -176,11 +220,10 @@ static void end_both(void)
     assert(twill_bulkhead_try_enter(&bulkhead) == TWILL_CLOSED);
 }
 
-static void play(void *unused)
+static void play(void *side)
 {
-    (void)unused;
     for (int moves = 1 + EXPLORE_CHOICE(3, 0); moves > 0; moves--) {
-        int what = EXPLORE_CHOICE(8, 0);
+        int what = EXPLORE_CHOICE(10, 0);
         twill_ns at;
         uint64_t some;
         if (what < 3) {
@@ -198,6 +241,11 @@ static void play(void *unused)
             some = twill_rate_limiter_take_up_to(&limiter, 2);
             assert(some <= 2);
             grant(some, at, twill_now());
+        } else if (what == 7) {
+            take_key();
+        } else if (what == 8) {
+            if (side == &callers[0] && least_burst < most())
+                set_rate();
         } else {
             (void)twill_rate_limiter_wait_time(&limiter, 1);
             assert(twill_rate_limiter_available(&limiter) <= most());
@@ -209,20 +257,29 @@ static void play(void *unused)
         twill_cancel_fire(&token, 1);
 }
 
+static uint64_t sum_between(int n, twill_ns from, twill_ns to, int key)
+{
+    uint64_t sum = 0;
+    for (int k = 0; k < n; k++)
+        if (grants[k].key == key && grants[k].from >= from && grants[k].to <= to)
+            sum += grants[k].n;
+    return sum;
+}
+
 /* In no time were more granted than it, and what stood ready, can give. */
-static void check_rate(void)
+static void check_rate(int key)
 {
     int n = atomic_load(&grants_made);
-    uint64_t back = atomic_load(&returned);
+    uint64_t back = key < 0 ? atomic_load(&returned) : 0;
     for (int i = 0; i < n; i++)
         for (int k = 0; k < n; k++) {
             uint64_t sum = 0, time = (uint64_t)(grants[k].to - grants[i].from);
             if (grants[k].to < grants[i].from)
                 continue;
-            for (int j = 0; j < n; j++)
-                if (grants[j].from >= grants[i].from && grants[j].to <= grants[k].to)
-                    sum += grants[j].n;
-            if (options.kind == TWILL_RATE_BUCKET)
+            sum = sum_between(n, grants[i].from, grants[k].to, key);
+            if (key >= 0)
+                assert(sum <= KEY_BURST + time / (uint64_t)options.per);
+            else if (options.kind == TWILL_RATE_BUCKET)
                 assert(sum <= most() + back + time * options.tokens / (uint64_t)options.per);
             else if (time < (uint64_t)options.per)
                 assert(sum <= options.tokens + back);
@@ -261,6 +318,13 @@ int main(void)
     }
     options.max_waiters = (size_t)EXPLORE_CHOICE(3, 0);
     places = (size_t)EXPLORE_CHOICE(3, 0);
+    last_burst = most();
+    least_burst = one_in(2) ? 1 : most(); /* the rate may be set; it stays */
+    key_room = 1 + (size_t)EXPLORE_CHOICE(2, 0);
+    assert(twill_rate_keys_create(&keys, key_room,
+                                  &(twill_rate_limiter_options){.tokens = 1,
+                                                                .per = options.per,
+                                                                .burst = KEY_BURST}) == TWILL_OK);
     begun = twill_now();
     assert(twill_rate_limiter_init(&limiter, &options) == TWILL_OK);
     assert(twill_rate_limiter_init(&other, &(twill_rate_limiter_options){
@@ -273,11 +337,17 @@ int main(void)
         end(&callers[k]);
     assert(twill_bulkhead_leave(&bulkhead) == TWILL_INVALID);
     settle_accounts();
-    if (options.oversize != TWILL_RATE_DEBT)
-        check_rate();
-    if (!atomic_load(&closing)) { /* nothing was lost */
+    for (int key = options.oversize != TWILL_RATE_DEBT ? -1 : 0; key < KEYS; key++)
+        check_rate(key);
+    (void)twill_sleep(twill_within(TWILL_MS(1)));
+    for (int key = 0; key < KEYS; key++) { /* those that are full leave their places */
+        assert(twill_rate_keys_try_acquire(keys, (uint64_t)key, KEY_BURST) == TWILL_OK);
+        assert(twill_rate_keys_try_acquire(keys, (uint64_t)key, 1) == TWILL_EMPTY);
         (void)twill_sleep(twill_within(TWILL_MS(1)));
-        assert(twill_rate_limiter_try_acquire(&limiter, most()) == TWILL_OK);
+    }
+    assert(twill_rate_keys_destroy(keys) == TWILL_OK);
+    if (!atomic_load(&closing)) { /* nothing was lost */
+        assert(twill_rate_limiter_try_acquire(&limiter, last_burst) == TWILL_OK);
         assert(twill_rate_limiter_try_acquire(&limiter, 1) == TWILL_EMPTY);
     }
     twill_cancel_detach(&token);
