@@ -933,7 +933,8 @@ TWILL__DECL bool twill_queue_is_closed(const twill_queue *queue);
 TWILL__DECL void twill_queue_abandon(twill_queue *queue);
 
 /* accepted == popped + dropped + expired + cleared + length, always. peak: of a ring, seen by
-   pushes: too small by a 16th of the capacity at most. rejected: answers FULL.
+   pushes: too small by a 16th of the capacity at most. rejected: answers FULL, of try_select
+   by each queue that had no room.
    push_waits, pop_waits: calls that slept, or were about to; the times are theirs. age_...: of
    popped items, measured with max_age only. */
 typedef struct twill_queue_stats {
@@ -11427,7 +11428,7 @@ static inline size_t twill__ring_take_many(twill__ring *ring, char *items, uint6
 
 typedef struct twill__cell { /* what is known of an item */
     uint64_t number;         /* of its acceptance */
-    twill_ns at;             /* when it was accepted; 0: times are not kept */
+    twill_ns at;             /* when it was accepted, if times are kept; before: see queue_rank */
     int64_t key;             /* heap: the smaller leaves sooner; equal: the smaller number */
     size_t bytes;
 } twill__cell;
@@ -11657,6 +11658,7 @@ typedef struct twill_queue {
     bool doomed, telling, is_high;
     twill__store store;
     size_t bytes;
+    twill_ns latest; /* what the key of the last item was reckoned from */
     twill__queue_list pushers, poppers, watchers, joiners;
     twill__node *destroyer;
     twill__queue_calling *calls;
@@ -11934,6 +11936,19 @@ static inline void twill__queue_hint(_Atomic uint32_t *word)
     atomic_store_explicit(word, seen + 1, memory_order_relaxed);
 }
 
+/* Under the lock: of two items of one priority the one that is accepted later must not be the
+   sooner, whichever push has read the clock first. cell->at: what its key was reckoned from; 0: the
+   key knows no time. */
+static inline void twill__queue_rank(twill__queue *queue, twill__cell *cell)
+{
+    if (!cell->at)
+        return;
+    if (cell->at >= queue->latest)
+        queue->latest = cell->at;
+    else if (__builtin_add_overflow(cell->key, queue->latest - cell->at, &cell->key))
+        cell->key = INT64_MAX;
+}
+
 /* Takes in `count` of the waiter's items. A ring may have less room by now: what came in is added
    to waiter->done. */
 static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waiter, size_t count)
@@ -11945,6 +11960,7 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
                                  count, waiter->whole ? waiter->n - waiter->done : 1);
         return;
     }
+    twill__queue_rank(queue, &cell);
     if (queue->times)
         cell.at = twill__clock_now();
     for (size_t k = 0; k < count; k++) {
@@ -12837,7 +12853,8 @@ static inline twill_status twill__queue_watch(twill__queue *queue, bool join, tw
 /* ---- one item, in the fewest steps under the lock ---- */
 /* While nobody is in a list whom the item, or its room, could concern, and there is no level to tell:
    then there is nothing to settle. False: the lock is held, for a call that has reached it must be
-   served before the queue may go. Clocks are read before it is taken. */
+   served before the queue may go. Clocks are read before it is taken, but where an item is dropped by
+   its age: that must not count the wait for the lock. */
 
 static inline bool twill__brief_levels(const twill__queue *queue, size_t length)
 {
@@ -12847,14 +12864,16 @@ static inline bool twill__brief_levels(const twill__queue *queue, size_t length)
 static inline bool twill__brief_put(twill__queue *queue, const void *item, twill__cell cell)
 {
     twill__store *store = &queue->store;
+    twill_ns at = queue->times ? twill__clock_now() : 0;
     bool put;
-    cell.at = queue->times ? twill__clock_now() : 0;
     twill__queue_lock(queue);
     put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
           !queue->poppers.first && !queue->watchers.first &&
           (!queue->max_bytes || cell.bytes <= queue->max_bytes - queue->bytes) &&
           twill__brief_levels(queue, store->length + 1);
     if (put) {
+        twill__queue_rank(queue, &cell);
+        cell.at = queue->max_age != TWILL_FOREVER ? twill__clock_now() : at;
         cell.number = store->next++;
         twill__store_put(store, item, &cell);
         queue->bytes += cell.bytes;
@@ -13318,12 +13337,18 @@ static inline twill_status twill__queue_weigh(const twill_queue *queue, const vo
     if (queue->priority_of) {
         twill_task task = twill__queue_task(queue, SIZE_MAX);
         int64_t priority = queue->priority_of(item, &task), gain = 0;
+        twill_ns now;
         /* the order of two items never changes while they wait: so a fixed key is enough */
-        if (queue->ageing == TWILL_FOREVER)
+        if (queue->ageing == TWILL_FOREVER) {
             cell->key = -priority;
-        else if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
-                 __builtin_sub_overflow(twill__clock_now(), gain, &cell->key))
+            return TWILL_OK;
+        }
+        now = twill__clock_now();
+        if (__builtin_mul_overflow(priority, queue->ageing, &gain) ||
+            __builtin_sub_overflow(now, gain, &cell->key))
             cell->key = priority > 0 ? INT64_MIN : INT64_MAX;
+        else
+            cell->at = now;
     }
     return TWILL_OK;
 }
@@ -13854,14 +13879,32 @@ static inline int twill__select_wait(twill__select *select, twill_until until)
     return TWILL__AGAIN;
 }
 
+/* Nothing was ready, and nobody waits: each queue that had no room has said so. */
+static inline void twill__select_refused(const twill__select *select)
+{
+    for (size_t i = 0; i < select->n; i++) {
+        const twill_queue_case *at = &select->cases[i];
+        twill__queue_turn turn;
+        if (!select->waiters[i].n || at->status != TWILL_FULL)
+            continue;
+        twill__queue_enter(at->queue, &turn);
+        at->queue->counts.rejected++;
+        twill__queue_exit(at->queue, &turn);
+    }
+}
+
 static inline twill_status twill__select_run(twill__select *select, twill_until until, bool wait)
 {
     for (;;) { /* exit: chosen, all out, or over; else an item consumed, or another's progress */
         int answer = twill__select_round(select, false);
         twill_status over;
         if (answer == TWILL_OK || answer == TWILL_DROPPED || answer == TWILL_FORKED ||
-            !select->live || !wait)
+            !select->live)
             return (twill_status)answer;
+        if (!wait) {
+            twill__select_refused(select);
+            return (twill_status)answer;
+        }
         over = twill__over(until);
         if (over != TWILL_OK)
             return over;
