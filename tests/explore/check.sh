@@ -59,7 +59,8 @@ if $here/explore-cc --plain -o "$W/plain" $here/corpus/*.c >"$W/plain.log" 2>&1 
     "$W/plain" --spurious --schedules=500 -- no_fence_in_notify 2>&1 | grep -q 'futex on epoch' &&
     "$W/plain" --schedules=2000 -- aba 2>&1 | grep -q 'FAILED: assertion' &&
     "$W/plain" --strategy=exhaustive --preemptions=2 -- eventcount_right >"$W/plain.log" 2>&1 &&
-    "$W/plain" --schedules=500 -- mp_fences >"$W/plain.log" 2>&1; then
+    "$W/plain" --schedules=500 -- mp_fences >"$W/plain.log" 2>&1 &&
+    "$W/plain" --schedules=50 -- begun_anew >"$W/plain.log" 2>&1; then
     passed=$((passed + 1))
 else
     failed=$((failed + 1))

@@ -105,6 +105,17 @@ static int mp_fences(void)
     return r1 != 42;
 }
 
+/* What is begun anew, by whatever writes it, has forgotten what stood there. */
+DO(begun_anew_a, SET(x, 1, relaxed); atomic_init(&x, 5); r1 = GET(x, relaxed); SET(x, 2, relaxed);
+   memset((void *)(uintptr_t)&x, 0, sizeof x); r2 = GET(x, relaxed))
+DO(begun_anew_b, SET(y, 1, relaxed))
+
+static int begun_anew(void)
+{
+    TOGETHER(begun_anew_a, begun_anew_b);
+    return r1 != 5 || r2 != 0;
+}
+
 /* Order without a fence of the processor, on either side. */
 DO(mp_light_heavy_a, SET(x, 1, relaxed); LIGHT(), SET(y, 1, relaxed))
 DO(mp_light_heavy_b, r1 = GET(y, relaxed); heavy(), r2 = GET(x, relaxed))
@@ -255,6 +266,7 @@ const struct corpus_case litmus_cases[] = {
     {"mp_release", mp_release},
     {"mp_relaxed", mp_relaxed},
     {"mp_fences", mp_fences},
+    {"begun_anew", begun_anew},
     {"mp_sc_fences", mp_sc_fences},
     {"mp_atomic", mp_atomic},
     {"corr", corr},

@@ -120,12 +120,14 @@ static store *append(cell *c)
 }
 
 /* What was there before the first atomic operation counts as stored before the program began: a
-   plain initialisation that does not happen before is a data race, and reported as one. */
+   plain initialisation that does not happen before is a data race, and reported as one. With --plain
+   nobody tells of it (atomic_init, memset): what stands there now is not what was stored last. */
 static cell *cell_of(const void *address, int size)
 {
     cell *c = find((uintptr_t)address, true);
 
-    if (!c->count) {
+    if (!c->count || nth(c, c->count - 1)->value != peek(address, size)) {
+        c->count = 0;
         c->first = 0;
         append(c)->value = peek(address, size);
     }
