@@ -4,13 +4,64 @@
 
 function trim(text) { gsub(/[ \t]+/, " ", text); sub(/^ /, "", text); sub(/ $/, "", text); return text }
 
-# The branches of one line in one program. A line may stand for different code in two programs (a macro):
-# those with the same number of branches are added up.
-function flush(  k, v) {
+# What a compiler would see of a line; `in_comment` goes on to the next one.
+function bare(text,  out, quoted) {
+    while (text != "") {
+        if (in_comment) {
+            if (!match(text, /\*\//)) break
+            in_comment = 0
+        } else if (match(text, /\/\*|["']/)) {
+            out = out substr(text, 1, RSTART - 1)
+            text = substr(text, RSTART)
+            in_comment = text ~ /^\//
+            quoted = text ~ /^"/ ? match(text, /^"([^"\\]|\\.)*"/) : match(text, /^'([^'\\]|\\.)*'/)
+            if (in_comment) { RSTART = 1; RLENGTH = 2 }
+            else { out = out "x"; if (!quoted) RSTART = RLENGTH = 1 }
+        } else {
+            out = out text
+            break
+        }
+        text = substr(text, RSTART + RLENGTH)
+    }
+    return trim(out)
+}
+
+# Whether the statement goes on behind this line.
+function goes_on(text,  pairs) {
+    pairs = text
+    depth += gsub(/\(/, "", pairs)
+    depth -= gsub(/\)/, "", pairs)
+    if (text ~ /^#/ || depth < 0) depth = 0
+    return depth > 0 || text ~ /(&&|\|\||[=,+*\/<>|&^-])$/
+}
+
+# A line of the source, met for the first time: which line its statement begins in.
+function read_source(text,  seen) {
+    seen = bare(text)
+    if (!open && seen != "" && seen !~ /^(\?|:|&&|\|\|)/) { begins = at; depth = 0 }
+    if (seen != "") open = goes_on(seen)
+    head_of[part, at] = begins
+    text = trim(text)
+    gsub(/ \| /, " OR ", text)
+    code[part, at] = text
+    if (at > last[part]) last[part] = at
+}
+
+# The branches of one statement in one program: which of its lines has them, differs from one compiler's view to
+# the next (a macro, a statement expression). It may stand for different code in two programs: those with the same
+# number of branches are added up, and told by the lines of the one that has spread them most.
+function flush(  k, v, spread) {
     if (!branches) return
-    v = part SUBSEP at SUBSEP branches
-    if (!(v in known)) { known[v] = 1; variants[part, at] = variants[part, at] " " branches }
-    for (k = 1; k <= branches; k++) if (hit[k]) taken[v, k] = 1
+    v = part SUBSEP head SUBSEP branches
+    if (!(v in known)) { known[v] = 1; variants[part, head] = variants[part, head] " " branches }
+    for (k = 1; k <= branches; k++) {
+        if (hit[k]) taken[v, k] = 1
+        spread += k == 1 || line_of[k] != line_of[k - 1]
+    }
+    if (spread > spread_of[v]) {
+        spread_of[v] = spread
+        for (k = 1; k <= branches; k++) stands[v, k] = line_of[k]
+    }
     branches = 0
 }
 
@@ -27,6 +78,7 @@ BEGIN {
 
 /^ *-: *0:Source:/ {
     flush()
+    open = depth = in_comment = begins = head = 0
     part = $0
     sub(/.*Source:/, "", part)
     ours = sub(/.*patterns\/src\//, "", part)
@@ -34,35 +86,39 @@ BEGIN {
 }
 !ours { next }
 /^ *[#=\-0-9]+\*?: *[1-9][0-9]*:/ {
-    flush()
     count = trim($1)
     at = trim($2) + 0
     text = $0
     sub(/^[^:]*:[^:]*:/, "", text)
-    text = trim(text)
-    gsub(/ \| /, " OR ", text)
-    code[part, at] = text
-    if (at > last[part]) last[part] = at
-    assertion = text ~ /^TWILL_ASSERT\(/ # a program may have one of its own
+    if (!((part, at) in head_of)) read_source(text)
+    if (head_of[part, at] != head) {
+        flush()
+        head = head_of[part, at]
+    }
+    assertion = code[part, head] ~ /^TWILL_ASSERT\(/ # a program may have one of its own
     if (count == "-" || assertion) next
     is_line[part, at] = 1
     if (count + 0 > 0) hit_line[part, at] = 1
     next
 }
-/^branch / && !assertion { hit[++branches] = $0 ~ /taken [1-9]/ }
+/^branch / && !assertion { hit[++branches] = $0 ~ /taken [1-9]/; line_of[branches] = at }
 
-# The variant with the fewest branches left; sets `missing` (their numbers) and returns how many it has.
-function best(part, at,  list, m, i, k, n, text, left, least, size) {
-    m = split(variants[part, at], list, " ")
+# The variant with the fewest branches left; sets `missing` (their numbers, by the line that each stands in), and
+# returns how many it has.
+function best(part, head,  list, m, i, k, n, v, left, least, size) {
+    m = split(variants[part, head], list, " ")
     least = -1
     for (i = 1; i <= m; i++) {
         n = list[i] + 0
-        text = ""; left = 0
-        for (k = 1; k <= n; k++)
-            if (!((part, at, n, k) in taken)) { left++; text = text " " k }
-        if (least < 0 || left < least) { least = left; size = n; missing = text }
+        left = 0
+        for (k = 1; k <= n; k++) left += !((part, head, n, k) in taken)
+        if (least < 0 || left < least) { least = left; size = n }
     }
     missing_count = least < 0 ? 0 : least
+    split("", missing)
+    v = part SUBSEP head SUBSEP size
+    for (k = 1; k <= size; k++)
+        if (!((v, k) in taken)) missing[stands[v, k]] = missing[stands[v, k]] " " k
     return size + 0
 }
 
@@ -100,11 +156,16 @@ END {
             n = best(part, at)
             all += n
             done += n - missing_count
-            if (!missing_count) continue
-            name = part " | " code[part, at]
-            if (has_reason(name) || is_way_past(part, at)) { reasons += missing_count; continue }
-            print name > never
-            if (!(name in known_gap)) printf "%s | %s of %d, line %d\n", name, missing, n, at > new
+            for (k = at; missing_count && k < at + 60; k++) {
+                if (!(k in missing)) continue
+                name = part " | " code[part, k]
+                if (has_reason(name) || is_way_past(part, k)) {
+                    reasons += split(missing[k], list, " ")
+                    continue
+                }
+                print name > never
+                if (!(name in known_gap)) printf "%s | %s of %d, line %d\n", name, missing[k], n, k > new
+            }
         }
         print say(part, lines, hits, all, done, reasons) | "sort"
         sum_lines += lines; sum_hits += hits; sum_all += all; sum_done += done; sum_reasons += reasons
