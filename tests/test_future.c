@@ -1,5 +1,5 @@
-/* test_future.c - records and handles on their own: an object that is nothing but a lock and a core.
-   The pool's tests have the rest. */
+/* test_future.c - records and handles on their own: an object that is nothing but a lock and a core;
+   and what waits in a pool, on its own. The pool's tests have the rest. */
 #define _GNU_SOURCE
 #define HARNESS_FAULTS
 #include "harness.h"
@@ -42,7 +42,13 @@ static void on_cancel(twill__record *record)
         end_it(record, TWILL_CANCELLED, 0, false, true);
 }
 
-static const twill__record_table table = {NULL, on_expire, on_cancel, on_forget, NULL, NULL};
+static bool on_help(twill__record *record, bool idle)
+{
+    (void)record, (void)idle;
+    return false; /* nobody is here who could run it */
+}
+
+static const twill__record_table table = {on_help, on_expire, on_cancel, on_forget, NULL, NULL};
 
 TEST(a_result_and_its_handle)
 {
@@ -343,6 +349,119 @@ TEST(records_grow_in_number_only_when_few_are_free)
     CHECK_EQ(faults_live(), 0);
 }
 
+/* Results of two sizes: what has room for the smaller one alone is passed over, and given more room
+   when its turn comes. */
+TEST(room_for_a_result_grows)
+{
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+
+    for (int i = 0; i < 400; i++) {
+        size_t size = i < 200 ? 100 : 1000;
+        twill__record *record = twill__record_get(core, size);
+        twill_future future = twill__record_hold(record);
+        char result[1000];
+
+        memset(record->result, i, size);
+        memset(result, 0, sizeof result);
+        end_it(record, TWILL_OK, 0, true, true);
+        CHECK_EQ(twill_future_wait(future, result, NULL), TWILL_OK);
+        CHECK_EQ(result[0], (char)i);
+        CHECK_EQ(result[size - 1], (char)i);
+        twill_future_release(future);
+        for (int k = 0; k < i % 3; k++) /* go round */
+            twill__record_disown(twill__record_get(core, 0));
+    }
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* Few are free, and there is no memory for more: those few will do. */
+TEST(few_records_and_no_memory)
+{
+    enum { KEPT = TWILL__FIRST_RECORDS - 2 };
+    twill__record *kept[KEPT], *two[2];
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+
+    for (int i = 0; i < KEPT; i++)
+        CHECK((kept[i] = twill__record_get(core, 0)) != NULL);
+    faults_fail_alloc_from(1);
+    for (int round = 0; round < 10; round++) {
+        for (int i = 0; i < 2; i++)
+            CHECK((two[i] = twill__record_get(core, 0)) != NULL);
+        CHECK(!twill__record_get(core, 0));
+        for (int i = 0; i < 2; i++)
+            twill__record_disown(two[i]);
+    }
+    faults_fail_alloc(0);
+    for (int i = 0; i < KEPT; i++)
+        twill__record_disown(kept[i]);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* What was due in the task before is not due in the next one. */
+TEST(a_record_that_was_due_is_not_so_again)
+{
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+
+    for (int i = 0; i < 100; i++) {
+        twill__record *record = twill__record_get(core, 0);
+        twill_future future = twill__record_hold(record);
+
+        CHECK_EQ(twill__record_due(record), 0);
+        atomic_store(&record->due, twill_now() + TWILL_SEC(100));
+        CHECK_EQ(twill_future_try_wait(future, NULL, NULL), TWILL_EMPTY);
+        end_it(record, TWILL_OK, 0, false, true);
+        twill_future_release(future);
+    }
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+static void *ends_another(void *record)
+{
+    end_it(record, TWILL_OK, 0, false, true);
+    return NULL;
+}
+
+/* A task that waits for any of those that it is a part of waits for itself; one more to wait for, and
+   it does not. */
+TEST(a_task_waits_for_any_of_its_own)
+{
+    twill__core *core = twill__core_create(sizeof(twill__record), &table);
+    twill__record *outer = twill__record_get(core, 0), *inner = twill__record_get(core, 0),
+                  *other = twill__record_get(core, 0);
+    twill_future all[3] = {twill__record_hold(outer), twill__record_hold(inner),
+                           twill__record_hold(other)};
+    twill_cancel token;
+    pthread_t thread;
+    size_t which = 9;
+
+    twill_cancel_init(&token, NULL);
+    twill_cancel_fire(&token, 1);
+    twill__record_begin(outer);
+    twill__record_begin(inner);
+    CHECK_EQ(twill_future_wait_any(all, 2, &which, (twill_until){0, NULL}), TWILL_DEADLOCK);
+    CHECK_EQ(twill_future_wait_any(all, 1, &which, (twill_until){0, NULL}), TWILL_DEADLOCK);
+    /* in a hurry it runs nobody else's task */
+    CHECK_EQ(twill_future_wait_any(all, 3, &which, twill_until_cancelled(&token)), TWILL_CANCELLED);
+    CHECK_EQ(twill_future_wait_any(all, 3, &which, (twill_until){1, NULL}), TWILL_TIMEOUT);
+    CHECK_EQ(which, 9);
+    CHECK_EQ(pthread_create(&thread, NULL, ends_another, other), 0);
+    CHECK_EQ(twill_future_wait_any(all, 3, &which, (twill_until){0, NULL}), TWILL_OK);
+    CHECK_EQ(which, 2);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    twill__record_left(inner, twill__thread());
+    twill__record_left(outer, twill__thread());
+    end_it(inner, TWILL_OK, 0, false, true);
+    end_it(outer, TWILL_OK, 0, false, true);
+    for (int i = 0; i < 3; i++)
+        twill_future_release(all[i]);
+    twill_cancel_detach(&token);
+    twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
 TEST(no_memory_for_records)
 {
     for (unsigned long k = 1; k < 6; k++) {
@@ -385,6 +504,169 @@ TEST(a_child_has_no_part_in_it)
     twill_future_cancel(future);
     twill_future_release(future);
     twill__core_leave(core);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* ---- what waits in a pool ---- */
+
+enum { RING = 64 };
+
+static int plain_task(void *arg, void *result, const twill_task *task)
+{
+    (void)arg, (void)result, (void)task;
+    return 0;
+}
+
+static void push(twill__todos *todos, twill__todo_entry *entry, size_t index, int priority)
+{
+    twill__todo todo = {.fn = entry ? NULL : plain_task, .arg = entry, .index = index};
+
+    CHECK(twill__todos_room(todos, priority, 0));
+    twill__todos_push(todos, &todo, priority, 0, 1024);
+}
+
+/* All of them, in this order. */
+static void pop_all(twill__todos *todos, twill__todo_entry *entries, const int *order, int count)
+{
+    CHECK_EQ(twill__todos_length(todos), count);
+    for (int i = 0; i < count; i++)
+        CHECK(twill__todos_pop(todos).arg == &entries[order[i]]);
+    CHECK_EQ(twill__todos_length(todos), 0);
+}
+
+/* A ring that is full of holes is pushed together; one with few of them, or for many, or without
+   holes, grows, if there is memory. */
+TEST(a_ring_with_holes_is_pushed_together_or_grows)
+{
+    static twill__todo_entry entries[3 * RING];
+    int order[3 * RING];
+
+    for (int holes = 62; holes >= 2; holes -= 60)
+        for (size_t promised = 0; promised <= 40; promised += 40) {
+            twill__todos todos;
+            size_t left = RING - (size_t)holes;
+            bool packs = holes == 62 && promised == 0;
+            int count = 0;
+
+            CHECK(twill__todos_init(&todos, RING, false, 0));
+            for (int i = 0; i < RING; i++)
+                push(&todos, &entries[i], (size_t)i, 0);
+            order[count++] = 0;
+            for (int i = 1; i < RING; i++)
+                if (i <= holes)
+                    twill__todos_remove(&todos, &entries[i]);
+                else
+                    order[count++] = i;
+            faults_fail_alloc_from(1);
+            CHECK_EQ(twill__todos_room(&todos, 0, promised), packs);
+            faults_fail_alloc(0);
+            CHECK(twill__todos_room(&todos, 0, promised));
+            CHECK_EQ(twill__todos_span(&todos), left);
+            CHECK_EQ(twill__todos_ring(&todos)->size, packs ? RING : 2 * RING);
+            for (int i = RING; i < RING + holes; i++) {
+                push(&todos, &entries[i], (size_t)i, 0);
+                CHECK(twill__todos_have(&todos, &entries[i]));
+                order[count++] = i;
+            }
+            CHECK(!twill__todos_have(&todos, &entries[1]));
+            pop_all(&todos, entries, order, count);
+            twill__todos_free(&todos);
+            CHECK_EQ(faults_live(), 0);
+        }
+}
+
+/* A ring that is more than half full, and where one after the other is taken out of the middle, grows
+   once: what it was before stays until the pool goes. */
+TEST(holes_in_a_full_ring_need_no_more_and_more_memory)
+{
+    static twill__todo_entry entries[100];
+    twill__todos todos;
+    unsigned long before;
+
+    CHECK(twill__todos_init(&todos, 100, false, 0));
+    for (size_t i = 0; i < 100; i++)
+        push(&todos, &entries[i], i, 0);
+    before = faults_allocs();
+    for (size_t i = 0; i < 5000; i++) {
+        twill__todo_entry *one = &entries[1 + i % 98]; /* between the first and the last */
+
+        twill__todos_remove(&todos, one);
+        push(&todos, one, 100 + i, 0);
+        CHECK(twill__todos_have(&todos, one));
+    }
+    CHECK_EQ(twill__todos_length(&todos), 100);
+    CHECK_EQ(faults_allocs() - before, 1);
+    twill__todos_free(&todos);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* Those who take without the lock have made room: a look at how far they are shows it. */
+TEST(a_ring_that_was_emptied_meanwhile_has_room)
+{
+    static twill__todo_entry entry;
+    twill__todos todos;
+    twill__taker taker = {0};
+    twill__todo todo;
+
+    CHECK(twill__todos_init(&todos, RING, false, 0));
+    for (size_t i = 0; i < RING; i++)
+        push(&todos, &entry, i, 0);
+    twill__todos_let_go(&todos);
+    for (size_t i = 0; i < RING; i++)
+        CHECK(twill__todos_take(&todos, &todo, &taker) && todo.index == i);
+    CHECK(!twill__todos_take(&todos, &todo, &taker));
+    push(&todos, &entry, RING, 0);
+    CHECK_EQ(twill__todos_ring(&todos)->size, RING);
+    CHECK(twill__todos_take(&todos, &todo, &taker) && todo.index == RING);
+    twill__todos_free(&todos);
+    CHECK_EQ(faults_live(), 0);
+}
+
+/* One that was taken is not there any more, whatever stands in its place by now. */
+TEST(what_was_taken_does_not_wait)
+{
+    static twill__todo_entry gone, others[RING];
+
+    for (int keyed = 0; keyed < 2; keyed++)
+        for (int beside = 0; beside < 3; beside++) {
+            twill__todos todos;
+            twill__taker taker = {0};
+            twill__todo todo;
+
+            CHECK(twill__todos_init(&todos, RING, false, 0));
+            push(&todos, &gone, 0, 0);
+            CHECK(twill__todos_have(&todos, &gone));
+            twill__todos_let_go(&todos);
+            CHECK(twill__todos_take(&todos, &todo, &taker) && todo.arg == &gone);
+            twill__todos_hold(&todos);
+            CHECK(!twill__todos_have(&todos, &gone));
+            for (size_t i = 0; i < RING && beside; i++) /* a whole turn */
+                push(&todos, beside == 1 ? &others[i] : NULL, i + 1, keyed ? 1 : 0);
+            if (keyed && !beside)
+                todos.keyed = true; /* as it is until the heap is empty */
+            CHECK(!twill__todos_have(&todos, &gone));
+            if (beside == 1)
+                CHECK(twill__todos_have(&todos, &others[RING - 1]));
+            twill__todos_free(&todos);
+            CHECK_EQ(faults_live(), 0);
+        }
+}
+
+/* In a heap not all may have been measured: the oldest stamp counts. */
+TEST(the_oldest_of_a_heap_is_the_one_that_was_measured)
+{
+    twill__todos todos;
+    uint64_t stamps[] = {0, 500, 300, 0, 400};
+
+    CHECK(twill__todos_init(&todos, RING, false, 0));
+    for (size_t i = 0; i < 5; i++) {
+        twill__todo todo = {.fn = plain_task, .index = i, .stamp = stamps[i]};
+
+        CHECK(twill__todos_room(&todos, 1, 0));
+        twill__todos_push(&todos, &todo, 1, twill_now(), 1024);
+        CHECK_EQ(twill__todos_oldest(&todos), i == 0 ? 0 : i == 1 ? 500 : 300);
+    }
+    twill__todos_free(&todos);
     CHECK_EQ(faults_live(), 0);
 }
 

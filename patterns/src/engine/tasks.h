@@ -90,8 +90,10 @@ static inline twill__todo_ring *twill__todo_ring_make(size_t size)
 {
     size_t cell = sizeof(twill__todo_cell) + sizeof(uint64_t);
     twill__todo_ring *ring;
-    if (size > (SIZE_MAX - sizeof *ring - TWILL__LINE) / cell ||
-        !(ring = (twill__todo_ring *)TWILL_MALLOC(sizeof *ring + TWILL__LINE + size * cell)))
+    if (size > (SIZE_MAX - sizeof *ring - TWILL__LINE) / cell)
+        return NULL;
+    ring = (twill__todo_ring *)TWILL_MALLOC(sizeof *ring + TWILL__LINE + size * cell);
+    if (!ring)
         return NULL;
     ring->older = NULL;
     ring->size = size;
@@ -540,12 +542,13 @@ static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
         twill__todos_ring_pack(todos, NULL);
         return true;
     }
-    while (size - used < count) { /* exit: it doubles */
-        if (size > SIZE_MAX / 2)
-            return false;
-        size *= 2;
-    }
-    if (!(fresh = twill__todo_ring_make(size)))
+    /* twice as large: if it was only pushed together, it would soon have to be again, and the old one
+       stays. Enough: each who comes asks for one more than there was room for */
+    if (size > SIZE_MAX / 2)
+        return false;
+    TWILL_ASSERT(2 * size - used >= count);
+    fresh = twill__todo_ring_make(2 * size);
+    if (!fresh)
         return false;
     twill__todos_ring_pack(todos, fresh);
     return true;

@@ -8,6 +8,12 @@
 
 static _Atomic unsigned forgotten;
 
+static inline bool help_nobody(twill__record *record, bool idle)
+{
+    (void)record, (void)idle;
+    return false;
+}
+
 static inline void forget_it(twill__record *record)
 {
     (void)record;
@@ -16,7 +22,7 @@ static inline void forget_it(twill__record *record)
 
 static inline twill__core *core_of(void)
 {
-    static const twill__record_table table = {NULL, NULL, NULL, forget_it, NULL};
+    static const twill__record_table table = {.help = help_nobody, .forget = forget_it};
 
     quiet();
     return twill__core_create(sizeof(twill__record), &table);
