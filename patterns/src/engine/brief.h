@@ -24,11 +24,11 @@ typedef struct twill__brief {
 /* Whether nobody asks how the call went, and nothing but its items can end it. */
 static inline bool twill__has_no_wishes(const twill_run *run)
 {
-    bool hooks = run->worker_start || run->worker_stop;
+    bool starts = run->worker_start; /* without it worker_stop is for nobody */
     uintptr_t asked = (uintptr_t)run->errors | run->errors_capacity | (uintptr_t)run->statuses |
                       (uintptr_t)run->codes | (uintptr_t)run->report | (uintptr_t)run->cpus |
                       run->cpu_count | (uintptr_t)run->until.cancel | run->workers | run->strict;
-    return !(asked | hooks) && twill__no_deadline(run->until.deadline) &&
+    return !(asked | starts) && twill__no_deadline(run->until.deadline) &&
            (unsigned)run->on_error <= TWILL_ON_ERROR_LOWEST;
 }
 
@@ -132,7 +132,7 @@ static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, si
 {
     twill__job *job = &brief->job;
     twill__judge judge;
-    size_t from = at, end, size;
+    size_t from = at, size;
     uint64_t now;
     judge.few = twill__is_few(job->n, brief->task.workers);
     judge.hired = job->team != NULL;
@@ -141,10 +141,9 @@ static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, si
     size = twill__probe_size(job->n, judge.few);
     brief->self->ticked = 0;
     for (;;) { /* exit: all done, or the rest is worth threads */
-        end = job->n - at > size ? at + size : job->n;
-        if (twill__brief_step(brief, at, end))
+        if (twill__brief_step(brief, at, at + size)) /* more is left: see twill__judge_rest */
             return true;
-        at = end;
+        at += size;
         now = twill__ticks();
         judge.spent = (now - since) | 1;
         judge.items = at - from;
@@ -297,10 +296,8 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     twill__brief_end(&brief);
     if (brief.job.seat)
         twill__release(brief.job.seat);
-    if (brief.slot.failed &&
-        brief.slot.low <= atomic_load_explicit(&brief.job.stop_at, memory_order_relaxed))
-        return TWILL_FAILED;
-    return TWILL_OK;
+    /* in order, by one thread: what has failed stands in no way behind a stop */
+    return brief.slot.failed ? TWILL_FAILED : TWILL_OK;
 }
 
 #endif

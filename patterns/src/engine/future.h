@@ -99,7 +99,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                 *which = ended;
             return TWILL_OK;
         }
-        if (status != TWILL_OK && status != TWILL_EMPTY)
+        if (status != TWILL_EMPTY) /* OK: granted by one that has ended */
             return status;
     }
 }
@@ -140,7 +140,7 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
         twill_ns due;
         if (status == TWILL_OK && !(word & TWILL__ENDED)) {
             due = twill__record_due(record);
-            if (!due || !record->core->table->expire || twill__clock_now() < due)
+            if (!due || twill__clock_now() < due)
                 return TWILL_EMPTY;
         }
         if (status == TWILL_OK)
@@ -196,10 +196,7 @@ TWILL__WEAK twill_status twill_future_cancel(twill_future future)
     if (status != TWILL_OK)
         return status;
     twill__unlock(&record->lock);
-    if (record->core->table->cancel)
-        twill__record_tell(record, record->core->table->cancel);
-    else
-        twill__record_unpin(record);
+    twill__record_tell(record, record->core->table->cancel);
     return TWILL_OK;
 }
 

@@ -150,8 +150,7 @@ static inline bool twill__record_answer(twill__record *record, void *result, twi
         *outcome = record->outcome;
     if (result && record->returned) {
         record->taken = true;
-        if (record->result_size)
-            memcpy(result, record->result, record->result_size);
+        memcpy(result, record->result, record->result_size);
     }
     *status = twill__word_status(word);
     return true;
@@ -235,12 +234,11 @@ static inline bool twill__record_push_on(twill__record *record, bool help, bool 
 {
     const twill__record_table *table = record->core->table;
     twill_ns due = twill__record_due(record);
-    if (due && table->expire && twill__clock_now() >= due) {
+    if (due && twill__clock_now() >= due) {
         twill__record_tell(record, table->expire);
         return true;
     }
-    return help && table->help && twill__record_waiting(record) &&
-           table->help(record, idle && !twill__inside());
+    return help && twill__record_waiting(record) && table->help(record, idle && !twill__inside());
 }
 
 /* Whether this thread may run a task that another one would have run. One that waits for a time or
@@ -295,8 +293,7 @@ static inline bool twill__future_push_on(twill_future future, bool help, bool id
 /* Whether it is worth a try. */
 static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
 {
-    return twill__record_due(record) ||
-           (help && record->core->table->help && twill__record_waiting(record));
+    return twill__record_due(record) || (help && twill__record_waiting(record));
 }
 
 static inline bool twill__future_moved(void *future_)
@@ -385,7 +382,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
         }
         if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
-        if (status != TWILL_OK && status != TWILL_EMPTY)
+        if (status != TWILL_EMPTY) /* OK: granted, and so it has ended */
             return status;
         tried = false;
     }

@@ -117,8 +117,10 @@ static inline bool twill__quick_try_put(void *quick_)
 {
     twill__quick *quick = (twill__quick *)quick_;
     twill__queue *queue = quick->queue;
-    if (quick->most == 1)
-        return twill__quick_put_one(queue, quick->from) && ++quick->done;
+    if (quick->most == 1) {
+        quick->done = twill__quick_put_one(queue, quick->from);
+        return quick->done;
+    }
     if (twill__queue_bulk(queue))
         return false;
     quick->done = twill__ring_put_many(&queue->ring, quick->from, quick->most, quick->least);
@@ -133,8 +135,10 @@ static inline bool twill__quick_try_take(void *quick_)
 {
     twill__quick *quick = (twill__quick *)quick_;
     twill__queue *queue = quick->queue;
-    if (quick->most == 1 && !quick->numbers)
-        return twill__quick_take_one(queue, quick->to) && ++quick->done;
+    if (quick->most == 1 && !quick->numbers) {
+        quick->done = twill__quick_take_one(queue, quick->to);
+        return quick->done;
+    }
     quick->done = twill__ring_take_many(&queue->ring, quick->to, quick->numbers, quick->most);
     if (!quick->done)
         return false;

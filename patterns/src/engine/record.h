@@ -52,8 +52,8 @@ enum { /* of record.word: the rest is the generation. None of them: it is free *
 
 struct twill__record;
 
-/* What an object does for its records. All may be NULL; none is called under a lock. The record
-   stays while the function runs, but its task may have ended. */
+/* What an object does for its records: the first three are there, the others may be NULL. None is
+   called under a lock. The record stays while the function runs, but its task may have ended. */
 typedef struct twill__record_table {
     /* Runs a task that nobody has begun, on this thread. `idle`: only if no thread that is there
        for it will. True: it has; the caller's pin was given back before the task ran, since it may
@@ -186,8 +186,10 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
 {
     twill__slab *slab;
     char *first;
-    if (count > (SIZE_MAX - TWILL__LINE) / core->size ||
-        !(slab = (twill__slab *)TWILL_MALLOC(sizeof *slab)))
+    if (count > (SIZE_MAX - TWILL__LINE) / core->size)
+        return false;
+    slab = (twill__slab *)TWILL_MALLOC(sizeof *slab);
+    if (!slab)
         return false;
     slab->memory = TWILL_MALLOC(count * core->size + TWILL__LINE);
     if (!slab->memory) {

@@ -124,11 +124,9 @@ static inline void twill__core_leave(twill__core *core)
             users += (word & TWILL__USERS) != 0;
             twill__unlock(&record->lock);
         }
-    /* those who have gone meanwhile have counted themselves out already */
-    if (atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users) == SIZE_MAX / 2 - users)
-        twill__core_free(core);
-    else
-        twill__core_unuse(core);
+    /* those who have gone meanwhile have counted themselves out already; we are still here */
+    atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users);
+    twill__core_unuse(core);
 }
 
 /* ---- the object's side ---- */

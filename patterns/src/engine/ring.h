@@ -137,9 +137,7 @@ static inline bool twill__ring_readable(const twill__ring *ring)
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t at = atomic_load(&ring->tail.at);
-    if (at & ring->mark)
-        return false;
+    uint64_t at = atomic_load(&ring->tail.at); /* closed: no stamp has the mark */
     /* acquire: pairs with the release of who emptied it */
     while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
         if (--count == 0)
@@ -236,7 +234,8 @@ static inline twill__stamp *twill__ring_stamp(twill__ring_place place)
 }
 
 /* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
-   `position + turn`; fewer than `least`: none. Returns how many; *first is the first.
+   `position + turn`; fewer than `least` (not 0): none. Returns how many; *first is the first. At a
+   tail with the mark no cell has that stamp.
 
    It begins at a guess, which the last one who claimed has stored behind his claim, and not at the
    word itself: a load of a word that this core has claimed last would wait for that claim to end,
@@ -257,7 +256,7 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
             to = twill__ring_step(ring, to);
             count++;
         }
-        if (count >= least && count > 0 && !(from & ring->mark)) {
+        if (count >= least) {
             /* seq_cst: see above */
             if (atomic_compare_exchange_weak_explicit(&end->at, &from, to.position,
                                                       memory_order_seq_cst, memory_order_relaxed)) {
