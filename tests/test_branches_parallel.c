@@ -5,6 +5,16 @@
 #include "harness.h"
 
 #include "twill_parallel_map.h"
+#include "twill_worker_pool.h"
+
+#include <pthread.h>
+
+#ifdef TWILL_USE_PTHREAD
+#define END_THREAD() pthread_exit(NULL)
+#else
+#include <threads.h>
+#define END_THREAD() thrd_exit(0)
+#endif
 
 #include <limits.h>
 
@@ -849,6 +859,262 @@ TEST(algorithms_give_their_result_or_say_why_not)
         CHECK_EQ(faults_live(), 0);
     }
 }
+
+/* ---- calls with one wish ---- */
+
+static int fails_at_3(const twill_task *task)
+{
+    atomic_fetch_add((atomic_uint *)task->context, 1);
+    return task->index == 3 ? 9 : 0;
+}
+
+static void never_called(void *state, const twill_task *task)
+{
+    (void)state, (void)task;
+    CHECK(false);
+}
+
+TEST(a_wish_alone_is_granted)
+{
+    atomic_uint ran = 0;
+    twill_parallel_options options = {.run.context = &ran};
+    twill_status statuses[8];
+    int codes[8];
+
+    options.run.until.deadline = 1; /* long ago */
+    CHECK_EQ(twill_parallel_for(8, fails_at_3, &options), TWILL_TIMEOUT);
+    CHECK_EQ(atomic_load(&ran), 0);
+    options.run.codes = codes;
+    codes[3] = 5;
+    CHECK_EQ(twill_parallel_for(8, fails_at_3, &options), TWILL_TIMEOUT);
+    CHECK_EQ(codes[3], 0);
+    options = (twill_parallel_options){.run = {.context = &ran, .worker_stop = never_called}};
+    CHECK_EQ(twill_parallel_for(3, fails_at_3, &options), TWILL_OK);
+    CHECK_EQ(atomic_exchange(&ran, 0), 3);
+    options = (twill_parallel_options){.run = {.context = &ran, .on_error = TWILL_ON_ERROR_FIRST}};
+    CHECK_EQ(twill_parallel_for(8, fails_at_3, &options), TWILL_FAILED);
+    CHECK(atomic_exchange(&ran, 0) >= 1);
+    options =
+        (twill_parallel_options){.run = {.context = &ran, .on_error = TWILL_ON_ERROR_COLLECT}};
+    CHECK_EQ(twill_parallel_for(8, fails_at_3, &options), TWILL_FAILED);
+    CHECK_EQ(atomic_exchange(&ran, 0), 8);
+    options = (twill_parallel_options){.run = {.context = &ran, .statuses = statuses}};
+    CHECK_EQ(twill_parallel_for(3, fails_at_3, &options), TWILL_OK);
+    CHECK(statuses[0] == TWILL_OK && statuses[1] == TWILL_OK && statuses[2] == TWILL_OK);
+}
+
+static int naps(const twill_task *task)
+{
+    twill_ns soon = twill_now() + TWILL_US(100);
+
+    CHECK_EQ(twill_sleep((twill_until){soon, task->until.cancel}), TWILL_OK);
+    return 0;
+}
+
+/* Whose token was waited on is let go before the call returns. */
+TEST(items_of_a_plain_loop_may_wait_on_their_token)
+{
+    CHECK_EQ(twill_parallel_for(3, naps, NULL), TWILL_OK);
+}
+
+TEST(a_lazy_pool_without_threads_leaves_all_to_the_caller)
+{
+    twill_pool *pool;
+    twill_report report;
+    atomic_uint ran = 0;
+    twill_parallel_options options = {.run.context = &ran};
+
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 2, .lazy = true}),
+             TWILL_OK);
+    options.run.pool = pool;
+    CHECK_EQ(twill_parallel_for(3, fails_at_3, &options), TWILL_OK);
+    options.run.report = &report;
+    CHECK_EQ(twill_parallel_for(3, fails_at_3, &options), TWILL_OK);
+    CHECK_EQ(atomic_load(&ran), 6);
+    CHECK_EQ(report.workers_started, 1);
+    CHECK_EQ(report.flags, TWILL_REPORT_SERIAL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
+}
+
+/* More workers than there may be, and neither memory nor threads for those: the caller does it. */
+TEST(seventy_thousand_workers_may_be_one)
+{
+    twill_report report;
+    twill_parallel_options options = {.run = {.workers = 70000, .report = &report}};
+
+    faults_fail_alloc_from(1);
+    faults_fail_thread(1);
+    CHECK_EQ(twill_parallel_for(70000, nothing, &options), TWILL_OK);
+    faults_fail_thread(0);
+    faults_fail_alloc(0);
+    CHECK_EQ(report.done, 70000);
+    CHECK(report.flags & TWILL_REPORT_DEGRADED);
+    CHECK(report.workers_started <= 64);
+}
+
+typedef struct pieces {
+    size_t next, longest, slow_from;
+} pieces;
+
+static int one_piece(size_t begin, size_t end, const twill_task *task)
+{
+    pieces *p = task->context;
+
+    CHECK_EQ(begin, p->next);
+    p->next = end;
+    if (end - begin > p->longest)
+        p->longest = end - begin;
+    for (twill_ns until = twill_now() + TWILL_US(300); end > p->slow_from && twill_now() < until;)
+        continue;
+    return 0;
+}
+
+/* A range that may end by time comes in pieces: longer ones while they are quick, shorter ones, and
+   at last single items, while they are not. */
+TEST(pieces_of_a_range_that_may_time_out_follow_their_cost)
+{
+    pieces quick = {.slow_from = 10000}, slow = {.slow_from = 0}, both = {.slow_from = 9800};
+    twill_parallel_options options = {
+        .run = {.workers = 1, .until = twill_within(TWILL_SEC(20)), .context = &quick}};
+
+    CHECK_EQ(twill_parallel_range(10000, one_piece, &options), TWILL_OK);
+    CHECK_EQ(quick.next, 10000);
+    options.run.context = &slow;
+    CHECK_EQ(twill_parallel_range(10, one_piece, &options), TWILL_OK);
+    CHECK_EQ(slow.next, 10);
+    CHECK_EQ(slow.longest, 1);
+    options.run.context = &both;
+    CHECK_EQ(twill_parallel_range(9840, one_piece, &options), TWILL_OK);
+    CHECK_EQ(both.next, 9840);
+}
+
+typedef struct depths {
+    unsigned here, serial_at;
+} depths;
+
+static int one_deeper(const twill_task *task)
+{
+    depths *all = task->context;
+    twill_report report;
+    twill_parallel_options options = {.run = {.context = all, .report = &report}};
+
+    if (task->index || all->here == 20)
+        return 0;
+    all->here++;
+    CHECK_EQ(twill_parallel_for(2, one_deeper, &options), TWILL_OK);
+    CHECK(report.flags & TWILL_REPORT_NESTED);
+    CHECK_EQ(report.done, 2);
+    if (report.flags & TWILL_REPORT_SERIAL)
+        all->serial_at++;
+    return 0;
+}
+
+/* A team helps 16 calls at once; those further below are their callers' alone. */
+TEST(calls_below_more_calls_than_a_team_can_help)
+{
+    depths all = {0};
+
+    CHECK_EQ(twill_parallel_for(2, one_deeper,
+                                &(twill_parallel_options){.run = {.workers = 2, .context = &all}}),
+             TWILL_OK);
+    CHECK_EQ(all.here, 20);
+    CHECK(all.serial_at >= 5);
+}
+
+/* One fails, which ends the call; only then the one below says that nothing above it counts. */
+static int stops_too_late(const twill_task *task)
+{
+    atomic_bool *begun = task->context;
+    twill_ns end = twill_now() + TWILL_SEC(20);
+
+    if (task->index) {
+        while (!atomic_load(begun) && twill_now() < end)
+            twill_sleep(twill_within(TWILL_US(20)));
+        return 8;
+    }
+    atomic_store(begun, true);
+    while (!twill_task_cancelled(task) && twill_now() < end)
+        twill_sleep(twill_within(TWILL_US(20)));
+    return twill_task_stop(task);
+}
+
+TEST(a_stop_after_the_last_failure_that_was_allowed_hides_it_not)
+{
+    atomic_bool begun = false;
+    twill_report report;
+    twill_parallel_options options = {.run = {.workers = 2,
+                                              .on_error = TWILL_ON_ERROR_LIMIT,
+                                              .report = &report,
+                                              .context = &begun},
+                                      .schedule = TWILL_SCHEDULE_DYNAMIC,
+                                      .chunk = 1};
+
+    CHECK_EQ(twill_parallel_for(2, stops_too_late, &options), TWILL_FAILED);
+    CHECK_EQ(report.first_error.index, 1);
+    CHECK_EQ(report.first_error.code, 8);
+    CHECK_EQ(report.done, 1);
+    CHECK_EQ(report.failed, 1);
+}
+
+/* ---- more items than 32 bits hold ---- */
+
+#if SIZE_MAX > 0xffffffffu
+typedef struct vast {
+    twill_cancel token;
+    atomic_uint ran;
+} vast;
+
+static int fires_soon(size_t begin, size_t end, const twill_task *task)
+{
+    vast *v = task->context;
+
+    CHECK(begin < end);
+    if (atomic_fetch_add(&v->ran, 1) == 20)
+        twill_cancel_fire(&v->token, 1);
+    return 0;
+}
+
+/* Ranges of a vast loop come in pieces: a token or a deadline need not wait for a chunk. */
+TEST(a_vast_range_ends_within_its_first_chunks)
+{
+    vast v = {.ran = 0};
+    twill_parallel_options options = {
+        .run = {.workers = 2, .context = &v, .until.cancel = &v.token}};
+
+    twill_cancel_init(&v.token, NULL);
+    CHECK_EQ(twill_parallel_range(SIZE_MAX / 2, fires_soon, &options), TWILL_CANCELLED);
+    CHECK(atomic_load(&v.ran) > 20);
+    twill_cancel_detach(&v.token);
+}
+
+static int ends_its_thread(const twill_task *task)
+{
+    if (task->index == 0)
+        END_THREAD();
+    return 0;
+}
+
+static void *loops_till_its_end(void *schedule)
+{
+    twill_parallel_options options = {
+        .run.workers = 2, .schedule = *(const twill_schedule *)schedule, .chunk = 10};
+
+    /* comes back, if a helper met the item */
+    CHECK_EQ(twill_parallel_for((size_t)1 << 33, ends_its_thread, &options), TWILL_FAILED);
+    return NULL;
+}
+
+TEST(a_thread_may_end_in_a_vast_loop)
+{
+    twill_schedule schedules[] = {TWILL_SCHEDULE_AUTO, TWILL_SCHEDULE_DYNAMIC};
+    pthread_t thread;
+
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(pthread_create(&thread, NULL, loops_till_its_end, &schedules[i]), 0);
+        CHECK_EQ(pthread_join(thread, NULL), 0);
+    }
+}
+#endif
 
 /* ---- memory that there is not ---- */
 

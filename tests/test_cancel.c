@@ -1497,4 +1497,60 @@ TEST(fork_inside_a_hook)
     CHECK(token_is_bare(&f.token) && token_is_bare(&f.parent));
 }
 
+/* ---- a token that is made ready again while its hooks run ---- */
+
+typedef struct renewal {
+    twill_cancel token;
+    twill_cancel_hook first, second;
+    twill__node node;
+    bool asks;
+    int called;
+} renewal;
+
+static void count_renewal(int reason, const twill_task *task)
+{
+    (void)reason;
+    ((renewal *)task->context)->called++;
+}
+
+/* As a team does for a worker that goes on to a lower item; there somebody waits, and then there is a
+   request, which tells nobody. */
+static void renew(int reason, const twill_task *task)
+{
+    renewal *r = task->context;
+    twill__token *token = twill__token_of(&r->token);
+
+    count_renewal(reason, task);
+    twill__token_lock(token);
+    atomic_store(&token->state, 0);
+    if (r->asks) {
+        twill__node_init(&r->node);
+        twill__link_in(&token->head, &r->node.in_token, TWILL__LINK_NODE);
+    }
+    twill__unlock(&token->lock);
+    if (r->asks)
+        twill_cancel_request(&r->token, 7);
+}
+
+TEST(a_renewed_token_calls_no_further_hook_and_tells_who_waits)
+{
+    for (int asks = 0; asks < 2; asks++) {
+        renewal r = {.asks = asks};
+
+        twill_cancel_init(&r.token, NULL);
+        r.first = (twill_cancel_hook){.fn = renew, .context = &r};
+        r.second = (twill_cancel_hook){.fn = count_renewal, .context = &r};
+        twill_cancel_add_hook(&r.token, &r.second);
+        twill_cancel_add_hook(&r.token, &r.first); /* the last is called first */
+        twill_cancel_fire(&r.token, 1);
+        CHECK_EQ(r.called, 1 + asks);
+        CHECK_EQ(twill_cancel_reason(&r.token), asks ? 7 : 0);
+        if (asks)
+            CHECK(atomic_load(&r.node.word) & TWILL__NUDGED);
+        twill_cancel_remove_hook(&r.token, &r.first);
+        twill_cancel_remove_hook(&r.token, &r.second);
+        twill_cancel_detach(&r.token);
+    }
+}
+
 HARNESS_MAIN

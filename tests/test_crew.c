@@ -89,7 +89,8 @@ typedef struct site {
     heap heap;
 } site;
 
-static twill_status open_site(site *s, const twill_run *run, unsigned workers, unsigned own)
+static twill_status open_nested(site *s, const twill_run *run, unsigned workers, unsigned own,
+                                bool nested)
 {
     size_t head = (sizeof(twill__crew) + TWILL__LINE - 1) / TWILL__LINE * TWILL__LINE;
     char *at;
@@ -97,8 +98,13 @@ static twill_status open_site(site *s, const twill_run *run, unsigned workers, u
     s->memory = malloc(head + twill__crew_bytes(workers, own) + TWILL__LINE);
     at = (char *)s->memory + (TWILL__LINE - (uintptr_t)s->memory % TWILL__LINE) % TWILL__LINE;
     s->heap.crew = (twill__crew *)(void *)at;
-    return twill__crew_open(s->heap.crew, run, workers, own, false, &heap_table, &s->heap,
+    return twill__crew_open(s->heap.crew, run, workers, own, nested, &heap_table, &s->heap,
                             at + head);
+}
+
+static twill_status open_site(site *s, const twill_run *run, unsigned workers, unsigned own)
+{
+    return open_nested(s, run, workers, own, false);
 }
 
 static void give(site *s, unsigned units)
@@ -292,6 +298,24 @@ TEST(threads_that_end_in_callbacks_are_replaced)
     CHECK_EQ(faults_live(), live);
 }
 
+TEST(a_thread_that_cannot_be_replaced)
+{
+    twill_ns end = twill_now() + TWILL_SEC(20);
+    site s;
+
+    CHECK_EQ(open_site(&s, &(twill_run){0}, 2, 2), TWILL_OK);
+    s.heap.end_at = s.heap.to_end = 1;
+    faults_fail_alloc_from(1);
+    give(&s, 20);
+    CHECK(wait_done(&s, 20));
+    while (!atomic_load(&s.heap.crew->job.team->lost) && twill_now() < end)
+        twill_sleep(twill_within(TWILL_US(50)));
+    CHECK_EQ(atomic_load(&s.heap.crew->job.team->lost), 1);
+    faults_fail_alloc(0);
+    CHECK_EQ(s.heap.ended, 1);
+    close_site(&s, NULL);
+}
+
 TEST(threads_that_cannot_start)
 {
     site s;
@@ -326,9 +350,17 @@ static int nothing_of_stage(const void *in, void *out, const twill_task *task)
     return 0;
 }
 
+static int nothing_below(const twill_task *task)
+{
+    (void)task;
+    CHECK(false);
+    return 0;
+}
+
 TEST(a_stopped_pool_takes_no_object)
 {
     twill_pool *pool;
+    twill_report report;
     site s;
     twill_fan *fan;
     twill_batcher *batcher;
@@ -341,6 +373,13 @@ TEST(a_stopped_pool_takes_no_object)
         CHECK_EQ(open_site(&s, &(twill_run){.pool = pool}, 2, own), TWILL_CLOSED);
         free(s.memory);
     }
+    CHECK_EQ(twill_parallel_for(9, nothing_below, &(twill_parallel_options){.run.pool = pool}),
+             TWILL_CLOSED);
+    CHECK_EQ(
+        twill_parallel_for(9, nothing_below,
+                           &(twill_parallel_options){.run = {.pool = pool, .report = &report}}),
+        TWILL_CLOSED);
+    CHECK_EQ(report.skipped, 9);
     CHECK_EQ(twill_fan_create(&fan, &(twill_fan_options){.run.pool = pool}), TWILL_CLOSED);
     CHECK(fan == NULL);
     CHECK_EQ(
@@ -496,6 +535,102 @@ TEST(a_call_below_another_says_whose_threads_it_had)
 {
     CHECK_EQ(twill_parallel_for(4, fan_below, &(twill_parallel_options){.run.workers = 2}),
              TWILL_OK);
+}
+
+/* More of them than its team has seats for: the others have threads of their own. */
+static int crews_below(const twill_task *task)
+{
+    enum { CREWS = TWILL__SEATS + 1 };
+    site s[CREWS];
+    twill_report report;
+
+    if (task->index)
+        return 0;
+    for (int i = 0; i < CREWS; i++) {
+        CHECK_EQ(open_nested(&s[i], &(twill_run){0}, 1, 1, true), TWILL_OK);
+        give(&s[i], 2);
+    }
+    CHECK(!s[0].heap.crew->has_own);
+    CHECK(s[CREWS - 1].heap.crew->has_own);
+    CHECK(wait_done(&s[CREWS - 1], 2));
+    for (int i = 0; i < CREWS; i++) {
+        while (done_of(&s[i]) < 2) /* the team's threads may have something else to do */
+            (void)twill__crew_help(s[i].heap.crew);
+        memset(&report, 0, sizeof report);
+        close_site(&s[i], &report);
+    }
+    CHECK_EQ(report.flags, TWILL_REPORT_DEGRADED);
+    return 0;
+}
+
+TEST(crews_below_a_call_when_its_seats_run_out)
+{
+    CHECK_EQ(twill_parallel_for(2, crews_below, &(twill_parallel_options){.run.workers = 2}),
+             TWILL_OK);
+}
+
+TEST(a_crew_of_a_parent_is_not_its_childs)
+{
+    site s;
+    pid_t child;
+
+    CHECK_EQ(open_site(&s, &(twill_run){0}, 2, 1), TWILL_OK);
+    child = fork();
+    if (child == 0) {
+        twill_report report = {0};
+        close_site(&s, &report);
+        CHECK_EQ(report.workers_started, 1);
+        CHECK_EQ(report.workers_used, 0);
+        _exit(0);
+    }
+    CHECK_EQ(waitpid(child, NULL, 0), child);
+    give(&s, 3);
+    CHECK(wait_done(&s, 3));
+    close_site(&s, NULL);
+}
+
+TEST(a_crew_is_not_opened_with_options_that_are_wrong)
+{
+    site s;
+
+    CHECK_EQ(open_site(&s, &(twill_run){.errors_capacity = 1}, 2, 1), TWILL_INVALID);
+    free(s.memory);
+}
+
+static int helps_out(void *site_, void *result, const twill_task *task)
+{
+    site *s = site_;
+
+    (void)result, (void)task;
+    (void)twill__crew_help(s->heap.crew); /* may end the thread */
+    return 0;
+}
+
+/* A thread of one team ends in a callback of another one's crew: the team that it is of has to
+   replace it, not the one whose crew it helped. */
+TEST(a_helper_from_elsewhere_ends_its_thread)
+{
+    twill_pool *pool;
+    twill_future future;
+    twill_outcome outcome;
+    site s;
+
+    CHECK_EQ(twill_pool_create(&pool, &(twill_pool_options){.run.workers = 1}), TWILL_OK);
+    CHECK_EQ(open_site(&s, &(twill_run){0}, 2, 0), TWILL_OK);
+    for (int turn = 0; turn < 2; turn++) {
+        twill__lock(&s.heap.lock);
+        s.heap.left = s.heap.to_end = s.heap.end_at = 1;
+        twill__unlock(&s.heap.lock);
+        CHECK_EQ(twill_pool_submit(pool, helps_out, &s, &future, NULL), TWILL_OK);
+        CHECK_EQ(twill_future_wait_until(future, NULL, &outcome, twill_within(TWILL_SEC(20))),
+                 TWILL_FAILED);
+        CHECK_EQ(outcome.status, TWILL_LOST);
+        twill_future_release(future);
+    }
+    CHECK_EQ(s.heap.ended, 2);
+    CHECK(!atomic_load(&s.heap.crew->job.team->replacements));
+    close_site(&s, NULL);
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
 static twill_fan *outer_fan;

@@ -340,6 +340,58 @@ TEST(abandon_while_a_call_is_on_the_pool)
     CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
+static int holds_its_thread(void *side_, void *result, const twill_task *task)
+{
+    side *plan = side_;
+
+    (void)result, (void)task;
+    atomic_fetch_add(&plan->entered, 1);
+    while (!atomic_load(&plan->release))
+        kit_pause(TWILL_US(200));
+    return 0;
+}
+
+/* A pool whose threads are all busy, more than one word of numbers: the caller does everything. */
+TEST(a_wide_pool_that_has_no_time)
+{
+    enum { WIDE = 65 };
+    side plan = {.pool = make_pool(WIDE)};
+
+    for (int i = 0; i < WIDE; i++)
+        CHECK_EQ(twill_pool_submit(plan.pool, holds_its_thread, &plan, NULL, NULL), TWILL_OK);
+    CHECK(kit_wait_for(&plan.entered, WIDE));
+    CHECK_EQ(twill_parallel_for(200, no_work, &(twill_parallel_options){.run.pool = plan.pool}),
+             TWILL_OK);
+    atomic_store(&plan.release, 1);
+    CHECK_EQ(twill_pool_destroy(plan.pool), TWILL_OK);
+}
+
+/* A stop that waits for a call on the pool ends with its time or its token, and can be asked again. */
+TEST(a_stop_waits_for_a_call_as_long_as_it_may)
+{
+    side plan = {.pool = make_pool(2)};
+    twill_cancel token;
+    pthread_t thread;
+
+    twill_cancel_init(&token, NULL);
+    twill_cancel_fire(&token, 1);
+    CHECK_EQ(pthread_create(&thread, NULL, long_call, &plan), 0);
+    CHECK(kit_wait_for(&plan.entered, 1));
+    CHECK_EQ(twill_pool_stop(plan.pool, (twill_until){1, NULL}, twill_within(1), NULL),
+             TWILL_TIMEOUT);
+    CHECK_EQ(twill_pool_stop(plan.pool, (twill_until){1, NULL}, twill_within(TWILL_MS(2)), NULL),
+             TWILL_TIMEOUT);
+    CHECK_EQ(
+        twill_pool_stop(plan.pool, (twill_until){1, NULL}, twill_until_cancelled(&token), NULL),
+        TWILL_CANCELLED);
+    atomic_store(&plan.release, 1);
+    CHECK_EQ(twill_pool_stop(plan.pool, (twill_until){1, NULL}, twill_within(TWILL_SEC(20)), NULL),
+             TWILL_OK);
+    pthread_join(thread, NULL);
+    twill_cancel_detach(&token);
+    CHECK_EQ(twill_pool_destroy(plan.pool), TWILL_OK);
+}
+
 TEST(many_more_calls_at_once_than_seats)
 {
     side plan = {.pool = make_pool(2)};
@@ -690,6 +742,7 @@ TEST(helper_that_ends_in_its_hook_runs_nothing)
 typedef struct forks {
     pthread_t caller;
     bool by_caller;
+    int fails; /* the code of the item that has forked, in the child */
     twill_pool *pool;
     atomic_uint forked;
     pid_t child;
@@ -714,6 +767,8 @@ static void check_child(twill_pool *pool)
 #endif
     options.run.workers = 0;
     options.run.pool = pool;
+    CHECK_EQ(twill_parallel_for(1000, no_work, &(twill_parallel_options){.run.pool = pool}),
+             TWILL_FORKED);
     CHECK_EQ(twill_parallel_for(1000, no_work, &options), TWILL_FORKED);
     CHECK_EQ(report.status, TWILL_FORKED);
     CHECK_EQ(report.skipped, 1000);
@@ -734,7 +789,7 @@ static int fork_once(const twill_task *task)
     check_child(plan->pool);
     if (!plan->by_caller)
         _exit(0);
-    return 0; /* and the call goes on in the child, without its helpers */
+    return plan->fails; /* and the call goes on in the child, without its helpers */
 }
 
 static void check_exit(pid_t child)
@@ -749,18 +804,32 @@ static void check_exit(pid_t child)
 TEST(fork_in_a_callback)
 {
     for (int round = 0; round < 8; round++) {
-        forks plan = {.caller = pthread_self(), .by_caller = round % 2 == 0, .pool = make_pool(2)};
+        forks plan = {.caller = pthread_self(),
+                      .by_caller = round % 2 == 0,
+                      .fails = round >= 4 ? 6 : 0,
+                      .pool = make_pool(2)};
+        twill_item_error errors[2];
         twill_report report;
-        twill_parallel_options options = {
-            .run = {.workers = 3, .context = &plan, .report = &report}};
+        twill_parallel_options options = {.run = {.workers = 3,
+                                                  .context = &plan,
+                                                  .on_error = TWILL_ON_ERROR_COLLECT,
+                                                  .errors = errors,
+                                                  .errors_capacity = 2,
+                                                  .report = &report}};
         twill_status status;
 
         if (round % 4 >= 2)
             options.run.pool = plan.pool;
         status = twill_parallel_for(20, fork_once, &options);
         if (plan.in_child) {
-            CHECK(status == TWILL_OK || status == TWILL_FORKED);
-            CHECK(status == TWILL_FORKED || report.skipped == 0);
+            CHECK_EQ(report.failed, plan.fails != 0);
+            if (plan.fails) { /* not stored where a thread of the parent may have been writing */
+                CHECK_EQ(status, TWILL_FAILED);
+                CHECK_EQ(report.errors_stored, 0);
+            } else {
+                CHECK(status == TWILL_OK || status == TWILL_FORKED);
+                CHECK(status == TWILL_FORKED || report.skipped == 0);
+            }
             CHECK_EQ(report.done + report.failed + report.skipped, 20);
             check_child(plan.pool);
             CHECK_EQ(twill_pool_destroy(plan.pool), TWILL_OK);
@@ -1229,6 +1298,71 @@ TEST(dear_is_what_costs_more_than_two_wakes)
         CHECK_EQ(self->dear != 0, table[i].dear);
     }
     twill__thread()->dear = 0;
+}
+
+/* Ticks are nanoseconds here: a helper that is there is worth 3000 of them, one that must be started
+   60000. */
+TEST(first_items_tell_whether_the_rest_is_worth_helpers)
+{
+    static const struct {
+        uint64_t spent;
+        size_t items, left;
+        bool few, hired;
+        unsigned helpers, wanted;
+        twill__verdict verdict;
+    } table[] = {
+        {100, 10, 300, false, true, 3, 3, TWILL__ALONE},
+        {100, 10, 301, false, true, 3, 3, TWILL__UNSURE},
+        {100, 10, 2400, false, true, 3, 3, TWILL__UNSURE},
+        {100, 10, 2401, false, true, 3, 3, TWILL__SHARED},
+        {100, 10, 301, true, true, 3, 3, TWILL__SHARED},
+        {201, 10, 301, false, true, 3, 3, TWILL__SHARED},
+        {60000, 1, 2, true, false, 3, 2, TWILL__SHARED}, /* two of them are, a third one is not */
+        {60000, 1, 2, true, false, 1, 1, TWILL__SHARED},
+        {1, 1, (size_t)1 << 31, true, false, 3, 3, TWILL__SHARED},
+        {1, (size_t)1 << 28, (size_t)1 << 31, false, true, 3, 3, TWILL__ALONE},
+    };
+
+    for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
+        twill__judge judge = {.spent = table[i].spent,
+                              .items = table[i].items,
+                              .left = table[i].left,
+                              .few = table[i].few,
+                              .hired = table[i].hired,
+                              .helpers = table[i].helpers,
+                              .rate = 1024};
+        CHECK_EQ(twill__judge_rest(&judge), table[i].verdict);
+        CHECK_EQ(judge.helpers, table[i].wanted);
+        CHECK(table[i].verdict != TWILL__SHARED || judge.chunk0 >= 1);
+    }
+}
+
+static int adds_one(const twill_task *task)
+{
+    atomic_fetch_add_explicit((atomic_size_t *)task->context, 1, memory_order_relaxed);
+    return 0;
+}
+
+/* However fast a counter ticks, and with it how dear items seem: at some rate they are found too
+   cheap to judge by the first, and more of them are looked at. */
+TEST(first_items_that_say_too_little)
+{
+    enum { ITEMS = 8000 };
+    twill_pool *pool = make_pool(1);
+    uint64_t rate = pool->team->tick_rate;
+    twill_report report;
+
+    for (uint64_t seems = 1; seems < UINT64_C(1) << 34; seems *= 4)
+        for (int asked = 0; asked < 2; asked++) {
+            atomic_size_t ran = 0;
+            twill_parallel_options options = {
+                .run = {.pool = pool, .context = &ran, .report = asked ? &report : NULL}};
+            pool->team->tick_rate = seems;
+            CHECK_EQ(twill_parallel_for(ITEMS, adds_one, &options), TWILL_OK);
+            CHECK_EQ(atomic_load(&ran), ITEMS);
+        }
+    pool->team->tick_rate = rate;
+    CHECK_EQ(twill_pool_destroy(pool), TWILL_OK);
 }
 
 /* The caller's part moves to what it did, by a quarter of the way, and not too far; without helpers
