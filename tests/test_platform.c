@@ -9,12 +9,15 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define TWILL__SYSTEM_ROOT "." /* a test goes to a folder of its own, with a proc/ and a sys/ */
 #define TWILL_IMPLEMENTATION
 #include "platform/tempo.h"
+#define TWILL__TERMINAL_PATIENCE 20
+#include "platform/terminal.h"
 #include "twill_parallel_map.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
@@ -777,6 +780,16 @@ TEST(a_tempo_is_known_from_anchors_far_apart)
     CHECK(!twill__tempo_anchor(&tempo, at + TWILL_SEC(100), tick + (UINT64_C(1) << 36) + 600,
                                tick + (UINT64_C(1) << 36) + 640));
     CHECK_EQ(tempo.factor, 0);
+    /* a reading that took a tenth of a second is none */
+    tempo = (twill__tempo){.factor = 5, .tick = 6, .width = 7, .clock = 8};
+    CHECK(!twill__tempo_anchor(&tempo, at, tick - TWILL__TEMPO_LONG, tick));
+    CHECK(tempo.factor == 5 && tempo.tick == 6 && tempo.width == 7 && tempo.clock == 8);
+    /* a counter that ticks once in 2 ns is too slow */
+    tempo = (twill__tempo){0};
+    CHECK(!twill__tempo_anchor(&tempo, at, tick - 4, tick));
+    CHECK(!twill__tempo_anchor(&tempo, at + far, tick + (uint64_t)far / 2 - 4,
+                               tick + (uint64_t)far / 2));
+    CHECK_EQ(tempo.factor, 2 * TWILL__TEMPO_ONE);
 }
 
 TEST(thread_creation_fails)
@@ -1324,7 +1337,7 @@ TEST(cgroup_v1)
     put(V2 "/cpu/a/cpu.cfs_period_us", "100000\n");
     CHECK_EQ(twill__cgroup_cpus(), 7);
     clear_root();
-    put(CGROUP, "4:cpuset,cpuacct:/a\n"); /* neither of them is "cpu" */
+    put(CGROUP, "4:cpuset,cpuacct,net:/a\n"); /* none of them is "cpu" */
     put(V1 "/a/cpu.cfs_quota_us", "100000\n");
     put(V1 "/a/cpu.cfs_period_us", "100000\n");
     CHECK_EQ(twill__cgroup_cpus(), 0);
@@ -1382,5 +1395,130 @@ TEST(cpus_of_affinity_and_quota)
     CHECK_EQ(twill_cpus(), many);
     leave_root();
 }
+
+/* ---- a terminal that is slow, or gone ---- */
+
+#if TWILL__TERMINALS
+static int slow_in, slow_out;   /* a pipe that does not block */
+static atomic_int alarm_drains; /* at this alarm and later ones; 0: never */
+static atomic_int alarm_count;
+static twill_ns alarm_lasts;
+
+static void on_slow_alarm(int number)
+{
+    twill_ns end = twill__clock_now() + alarm_lasts;
+    int saved = errno;
+    char block[4096];
+
+    (void)number;
+    if (atomic_fetch_add(&alarm_count, 1) + 1 >= atomic_load(&alarm_drains) &&
+        atomic_load(&alarm_drains))
+        while (read(slow_out, block, sizeof block) > 0)
+            continue;
+    while (twill__clock_now() < end)
+        continue;
+    errno = saved;
+}
+
+/* A full pipe, and an alarm in a millisecond; if its handler is quick, then each millisecond. */
+static void slow_begin(int drains, twill_ns lasts, struct sigaction *old)
+{
+    const struct itimerval often = {{0, lasts ? 0 : 1000}, {0, 1000}};
+    struct sigaction action = {.sa_handler = on_slow_alarm};
+    char block[4096] = {0};
+    int ends[2];
+
+    CHECK(twill__pipe(ends));
+    slow_out = ends[0];
+    slow_in = ends[1];
+    while (write(slow_in, block, sizeof block) > 0)
+        continue;
+    atomic_store(&alarm_count, 0);
+    atomic_store(&alarm_drains, drains);
+    alarm_lasts = lasts;
+    sigaction(SIGALRM, &action, old);
+    setitimer(ITIMER_REAL, &often, NULL);
+}
+
+static void slow_end(const struct sigaction *old)
+{
+    const struct itimerval never = {{0, 0}, {0, 0}};
+
+    setitimer(ITIMER_REAL, &never, NULL);
+    sigaction(SIGALRM, old, NULL);
+    close(slow_in);
+    close(slow_out);
+}
+
+/* Alarms that come while it is waited for make the wait no longer; not even those whose handler takes
+   longer than that. */
+TEST(alarms_do_not_lengthen_the_wait_for_a_terminal)
+{
+    struct sigaction old;
+    twill_ns since;
+
+    for (int slow = 0; slow < 2; slow++) {
+        slow_begin(0, slow ? TWILL_MS(8) : 0, &old);
+        since = twill__clock_now();
+        CHECK(!twill__terminal_writable(slow_in, 5));
+        CHECK(twill__clock_now() - since >= TWILL_MS(4));
+        CHECK(twill__clock_now() - since < LOOSE);
+        CHECK(atomic_load(&alarm_count) > 0);
+        slow_end(&old);
+    }
+}
+
+/* It waits where it must; else it writes nothing, or all, or stops if that is too slow. */
+TEST(a_terminal_that_would_block_gets_all_or_little)
+{
+    struct sigaction old;
+    static char much[300000];
+
+    slow_begin(2, 0, &old);
+    CHECK_EQ(twill__write_calmly(slow_in, much, sizeof much, true, false), TWILL__WROTE);
+    slow_end(&old);
+    slow_begin(1, 0, &old);
+    while (atomic_load(&alarm_count) < 1)
+        continue;
+    CHECK_EQ(twill__write_calmly(slow_in, much, sizeof much, false, true), TWILL__WROTE);
+    slow_end(&old);
+    slow_begin(0, 0, &old);
+    CHECK_EQ(twill__write_calmly(slow_in, "x", 1, false, false), TWILL__WROTE_NOT);
+    CHECK_EQ(read(slow_out, much, 8192), 8192);
+    CHECK_EQ(twill__write_calmly(slow_in, much, sizeof much, false, false), TWILL__WROTE_NOT);
+    slow_end(&old);
+}
+
+/* A write that blocks, and is interrupted, goes on. */
+TEST(a_write_goes_on_after_an_alarm)
+{
+    struct sigaction old;
+    static char much[300000];
+
+    slow_begin(3, 0, &old);
+    CHECK_EQ(fcntl(slow_in, F_SETFL, 0), 0);
+    CHECK_EQ(twill__write_calmly(slow_in, much, sizeof much, true, false), TWILL__WROTE);
+    CHECK(atomic_load(&alarm_count) >= 3);
+    slow_end(&old);
+}
+
+/* Nobody reads any more: with the signal, and where that is ignored. */
+TEST(a_terminal_that_is_gone_is_told_by_its_answer)
+{
+    for (int ignored = 0; ignored < 2; ignored++) {
+        void (*was)(int) = signal(SIGPIPE, ignored ? SIG_IGN : SIG_DFL);
+        sigset_t pending;
+        int ends[2];
+
+        CHECK(twill__pipe(ends));
+        close(ends[0]);
+        CHECK_EQ(twill__write_calmly(ends[1], "x", 1, true, false), TWILL__WROTE_BROKEN);
+        CHECK_EQ(sigpending(&pending), 0);
+        CHECK(!sigismember(&pending, SIGPIPE));
+        close(ends[1]);
+        signal(SIGPIPE, was);
+    }
+}
+#endif
 
 HARNESS_MAIN

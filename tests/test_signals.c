@@ -72,4 +72,51 @@ TEST(our_call_is_the_system_s)
 }
 #endif
 
+#if TWILL__BELLS
+/* A bell that has rung, or whose time is over, is not waited for. */
+TEST(a_bell_is_heard_at_once)
+{
+    twill_ns far = TWILL_SEC(100000), since = twill_now();
+    twill__bell bell;
+
+    CHECK(twill__bell_make(&bell));
+    twill__bell_wait(&bell, 1);
+    twill__bell_ring(&bell);
+    twill__bell_wait(&bell, 0);
+    twill__bell_ring(&bell);
+    twill__bell_wait(&bell, since + far);
+    twill__bell_ring(&bell);
+    twill__bell_ring(&bell);
+    twill__bell_wait(&bell, since + TWILL_SEC(10));
+    twill__bell_wait(&bell, since + 1); /* and it is taken off */
+    CHECK(twill_now() - since < TWILL_SEC(10));
+    twill__bell_end(&bell);
+}
+
+/* What cannot take it at once is not written to: a full pipe, one that nobody reads. */
+TEST(nothing_is_said_to_who_does_not_listen)
+{
+    int ends[2], saved = dup(2);
+    char block[4096] = {0};
+    size_t full = 0, got = 0;
+    ssize_t n;
+
+    CHECK(twill__pipe(ends));
+    while ((n = write(ends[1], block, sizeof block)) > 0)
+        full += (size_t)n;
+    CHECK_EQ(dup2(ends[1], 2), 2);
+    twill__say("x", 1);
+    while ((n = read(ends[0], block, sizeof block)) > 0)
+        got += (size_t)n;
+    CHECK_EQ(got, full);
+    twill__say("xyz", 3);
+    CHECK_EQ(read(ends[0], block, sizeof block), 3);
+    close(ends[0]);
+    twill__say("x", 1); /* no SIGPIPE */
+    CHECK_EQ(dup2(saved, 2), 2);
+    close(ends[1]);
+    close(saved);
+}
+#endif
+
 HARNESS_MAIN

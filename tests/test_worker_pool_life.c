@@ -1005,7 +1005,8 @@ TEST(an_abandoned_pool_goes_with_its_last_thread)
         int before = kit_threads();
         static struct gate gate;
         twill_pool *pool = pool_of(
-            &(twill_pool_options){.run.workers = 2, .stuck_after = round % 3 ? 0 : TWILL_SEC(50)});
+            &(twill_pool_options){.run = {.workers = 2, .stack_size = round % 4 ? 0 : 1 << 18},
+                                  .stuck_after = round % 3 ? 0 : TWILL_SEC(50)});
         twill_stopped stopped;
         twill_future future;
         twill_outcome outcome;

@@ -65,6 +65,10 @@ static inline bool twill__terminal_writable(int fd, int ms)
     return got != 0;
 }
 
+#ifndef TWILL__TERMINAL_PATIENCE
+#define TWILL__TERMINAL_PATIENCE 1000 /* ms; a test has less */
+#endif
+
 /* Writes it all, in one write where the system lets us. A descriptor that would block: false
    `must`: nothing is written, or, when it stops in the middle, the rest is given a second; true: it
    waits. */
@@ -75,12 +79,12 @@ static inline twill__wrote twill__write_all(int fd, const char *data, size_t siz
         ssize_t got = write(fd, data + at, size - at);
         if (got > 0) {
             at += (size_t)got;
-        } else if (got == -1 && errno != EINTR) {
+        } else if (errno != EINTR) { /* -1: of more than no bytes, 0 is no answer */
             if (errno != EAGAIN && errno != EWOULDBLOCK)
                 return TWILL__WROTE_BROKEN;
             if (must)
-                (void)twill__terminal_writable(fd, 1000);
-            else if (at == 0 || !twill__terminal_writable(fd, 1000))
+                (void)twill__terminal_writable(fd, TWILL__TERMINAL_PATIENCE);
+            else if (at == 0 || !twill__terminal_writable(fd, TWILL__TERMINAL_PATIENCE))
                 return TWILL__WROTE_NOT;
         }
     } /* exit: each turn writes, waits, or returns */
