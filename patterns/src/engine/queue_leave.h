@@ -50,7 +50,7 @@ static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *tu
     tell = twill__queue_level(queue) && !quiet;
     if (tell)
         queue->telling = true;
-    if (queue->destroyer && !tell && !queue->telling && twill__queue_deserted(queue)) {
+    if (queue->destroyer && !queue->telling && twill__queue_deserted(queue)) {
         twill__node *node = queue->destroyer;
         queue->destroyer = NULL;
         twill__granted(queue, turn, node, TWILL__GRANTED);

@@ -183,8 +183,9 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
 static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
 {
     twill_ns at;
-    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
+    if (queue->max_age == TWILL_FOREVER)
         return TWILL_FOREVER;
+    TWILL_ASSERT(queue->store.length); /* who finds no room, or something to pop, asks */
     at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
     return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
 }
