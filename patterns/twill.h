@@ -4180,10 +4180,10 @@ static inline uint32_t twill__generation(void)
    loads. */
 static inline bool twill__same_process(uint32_t generation)
 {
-    /* pairs with arm_mark: who has a generation has armed it */
+    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
     _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     /* relaxed: the number alone */
-    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -4846,8 +4846,8 @@ static inline unsigned twill__cgroup_walk(const char *mount, const char *path, b
     for (;;) { /* ends: the path gets shorter each time */
         char *slash;
         least = twill__fewer(least, twill__cgroup_folder(folder, v2));
-        slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < root)
+        slash = strrchr(folder, '/'); /* the mount has one, at least */
+        if ((size_t)(slash - folder) < root)
             return least;
         *slash = '\0';
     }
@@ -6210,7 +6210,7 @@ static inline void twill__errors_sift(twill_item_error *heap, size_t count, size
     }
 }
 
-/* Keeps the `capacity` lowest errors: a heap whose top is the highest of those kept. */
+/* Keeps the `capacity` lowest errors (not 0): a heap whose top is the highest of those kept. */
 static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, size_t *count,
                                     twill_item_error error)
 {
@@ -6219,7 +6219,7 @@ static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, siz
         for (at = (*count)++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
             heap[at] = heap[(at - 1) / 2];
         heap[at] = error;
-    } else if (capacity && error.index < heap[0].index) {
+    } else if (error.index < heap[0].index) {
         heap[0] = error;
         twill__errors_sift(heap, *count, 0);
     }
@@ -7212,9 +7212,9 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
-    size_t begin = atomic_load(&me->begin), item = task->index, at;
+    size_t item = task->index, at;
     me->said = 0;
-    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+    if (!me->inside || item == SIZE_MAX) {
         me->refused = true; /* it ended inside a hook, or in another call's callback */
         return;
     }
@@ -7279,8 +7279,7 @@ static inline void twill__visit_ended(void *visit_)
     twill__thread()->job = visit->outer;
     twill__thread()->record = visit->record;
     if (visit->job->crew) {
-        if (visit->job->crew->ended)
-            visit->job->crew->ended(visit->job->data, &visit->task);
+        visit->job->crew->ended(visit->job->data, &visit->task);
         twill__give_number(visit->job, visit->worker);
         twill__replace(visit->job->team);
         twill__leave(visit->seat);
@@ -7579,10 +7578,12 @@ static inline void twill__release(twill__seat *seat)
     /* Shut and with nobody inside: only a closing thread may write here. A plain store spares a
        tiny call an RMW; it may wipe out the BYE of one that comes just now, which looks again by
        itself. release: pairs with the CAS of the next owner */
-    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE))
+    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
-    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+    } else {
+        atomic_store(&seat->word, 0);
         twill__wake(&seat->word, INT_MAX);
+    }
 }
 
 /* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
@@ -8065,11 +8066,9 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
             *helpers = judge.helpers;
             return at;
         case TWILL__UNSURE:
-            size *= 4;
+            size *= 4; /* still less than what is left */
             break;
         }
-        if (size > job->n - at)
-            size = job->n - at;
     }
 }
 
@@ -8078,8 +8077,7 @@ static inline bool twill__seated(twill__call_record *call)
 {
     twill__job *job = &call->job;
     if (!job->team) {
-        if (!call->has_own)
-            twill__team_init(&call->own, call->helper);
+        twill__team_init(&call->own, call->helper);
         call->has_own = true;
         job->team = &call->own;
     }
@@ -8447,8 +8445,8 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
-        run->until.cancel || run->report || job->detail) {
+    if (plan->guard || run->pool || run->worker_start || run->workers || run->until.cancel ||
+        run->report || job->detail) {
         twill__run_guarded(call, steps, data);
     } else {
         /* nothing to clean up, should a callback end the thread before helpers come in */
@@ -8567,11 +8565,11 @@ typedef struct twill__brief {
 /* Whether nobody asks how the call went, and nothing but its items can end it. */
 static inline bool twill__has_no_wishes(const twill_run *run)
 {
-    bool hooks = run->worker_start || run->worker_stop;
+    bool starts = run->worker_start; /* without it worker_stop is for nobody */
     uintptr_t asked = (uintptr_t)run->errors | run->errors_capacity | (uintptr_t)run->statuses |
                       (uintptr_t)run->codes | (uintptr_t)run->report | (uintptr_t)run->cpus |
                       run->cpu_count | (uintptr_t)run->until.cancel | run->workers | run->strict;
-    return !(asked | hooks) && twill__no_deadline(run->until.deadline) &&
+    return !(asked | starts) && twill__no_deadline(run->until.deadline) &&
            (unsigned)run->on_error <= TWILL_ON_ERROR_LOWEST;
 }
 
@@ -8675,7 +8673,7 @@ static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, si
 {
     twill__job *job = &brief->job;
     twill__judge judge;
-    size_t from = at, end, size;
+    size_t from = at, size;
     uint64_t now;
     judge.few = twill__is_few(job->n, brief->task.workers);
     judge.hired = job->team != NULL;
@@ -8684,10 +8682,9 @@ static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, si
     size = twill__probe_size(job->n, judge.few);
     brief->self->ticked = 0;
     for (;;) { /* exit: all done, or the rest is worth threads */
-        end = job->n - at > size ? at + size : job->n;
-        if (twill__brief_step(brief, at, end))
+        if (twill__brief_step(brief, at, at + size)) /* more is left: see twill__judge_rest */
             return true;
-        at = end;
+        at += size;
         now = twill__ticks();
         judge.spent = (now - since) | 1;
         judge.items = at - from;
@@ -8840,10 +8837,8 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     twill__brief_end(&brief);
     if (brief.job.seat)
         twill__release(brief.job.seat);
-    if (brief.slot.failed &&
-        brief.slot.low <= atomic_load_explicit(&brief.job.stop_at, memory_order_relaxed))
-        return TWILL_FAILED;
-    return TWILL_OK;
+    /* in order, by one thread: what has failed stands in no way behind a stop */
+    return brief.slot.failed ? TWILL_FAILED : TWILL_OK;
 }
 
 #endif
@@ -11117,9 +11112,7 @@ static inline bool twill__ring_readable(const twill__ring *ring)
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t at = atomic_load(&ring->tail.at);
-    if (at & ring->mark)
-        return false;
+    uint64_t at = atomic_load(&ring->tail.at); /* closed: no stamp has the mark */
     /* acquire: pairs with the release of who emptied it */
     while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
         if (--count == 0)
@@ -11216,7 +11209,8 @@ static inline twill__stamp *twill__ring_stamp(twill__ring_place place)
 }
 
 /* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
-   `position + turn`; fewer than `least`: none. Returns how many; *first is the first.
+   `position + turn`; fewer than `least` (not 0): none. Returns how many; *first is the first. At a
+   tail with the mark no cell has that stamp.
 
    It begins at a guess, which the last one who claimed has stored behind his claim, and not at the
    word itself: a load of a word that this core has claimed last would wait for that claim to end,
@@ -11237,7 +11231,7 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
             to = twill__ring_step(ring, to);
             count++;
         }
-        if (count >= least && count > 0 && !(from & ring->mark)) {
+        if (count >= least) {
             /* seq_cst: see above */
             if (atomic_compare_exchange_weak_explicit(&end->at, &from, to.position,
                                                       memory_order_seq_cst, memory_order_relaxed)) {
@@ -11999,8 +11993,9 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
 static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
 {
     twill_ns at;
-    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
+    if (queue->max_age == TWILL_FOREVER)
         return TWILL_FOREVER;
+    TWILL_ASSERT(queue->store.length); /* who finds no room, or something to pop, asks */
     at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
     return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
 }
@@ -12221,7 +12216,7 @@ static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *tu
     tell = twill__queue_level(queue) && !quiet;
     if (tell)
         queue->telling = true;
-    if (queue->destroyer && !tell && !queue->telling && twill__queue_deserted(queue)) {
+    if (queue->destroyer && !queue->telling && twill__queue_deserted(queue)) {
         twill__node *node = queue->destroyer;
         queue->destroyer = NULL;
         twill__granted(queue, turn, node, TWILL__GRANTED);
@@ -12963,8 +12958,10 @@ static inline bool twill__quick_try_put(void *quick_)
 {
     twill__quick *quick = (twill__quick *)quick_;
     twill__queue *queue = quick->queue;
-    if (quick->most == 1)
-        return twill__quick_put_one(queue, quick->from) && ++quick->done;
+    if (quick->most == 1) {
+        quick->done = twill__quick_put_one(queue, quick->from);
+        return quick->done;
+    }
     if (twill__queue_bulk(queue))
         return false;
     quick->done = twill__ring_put_many(&queue->ring, quick->from, quick->most, quick->least);
@@ -12979,8 +12976,10 @@ static inline bool twill__quick_try_take(void *quick_)
 {
     twill__quick *quick = (twill__quick *)quick_;
     twill__queue *queue = quick->queue;
-    if (quick->most == 1 && !quick->numbers)
-        return twill__quick_take_one(queue, quick->to) && ++quick->done;
+    if (quick->most == 1 && !quick->numbers) {
+        quick->done = twill__quick_take_one(queue, quick->to);
+        return quick->done;
+    }
     quick->done = twill__ring_take_many(&queue->ring, quick->to, quick->numbers, quick->most);
     if (!quick->done)
         return false;
@@ -20489,6 +20488,10 @@ static inline bool twill__terminal_writable(int fd, int ms)
     return got != 0;
 }
 
+#ifndef TWILL__TERMINAL_PATIENCE
+#define TWILL__TERMINAL_PATIENCE 1000 /* ms; a test has less */
+#endif
+
 /* Writes it all, in one write where the system lets us. A descriptor that would block: false
    `must`: nothing is written, or, when it stops in the middle, the rest is given a second; true: it
    waits. */
@@ -20499,12 +20502,12 @@ static inline twill__wrote twill__write_all(int fd, const char *data, size_t siz
         ssize_t got = write(fd, data + at, size - at);
         if (got > 0) {
             at += (size_t)got;
-        } else if (got == -1 && errno != EINTR) {
+        } else if (errno != EINTR) { /* -1: of more than no bytes, 0 is no answer */
             if (errno != EAGAIN && errno != EWOULDBLOCK)
                 return TWILL__WROTE_BROKEN;
             if (must)
-                (void)twill__terminal_writable(fd, 1000);
-            else if (at == 0 || !twill__terminal_writable(fd, 1000))
+                (void)twill__terminal_writable(fd, TWILL__TERMINAL_PATIENCE);
+            else if (at == 0 || !twill__terminal_writable(fd, TWILL__TERMINAL_PATIENCE))
                 return TWILL__WROTE_NOT;
         }
     } /* exit: each turn writes, waits, or returns */
@@ -28731,8 +28734,8 @@ enum { /* of record.word: the rest is the generation. None of them: it is free *
 
 struct twill__record;
 
-/* What an object does for its records. All may be NULL; none is called under a lock. The record
-   stays while the function runs, but its task may have ended. */
+/* What an object does for its records: the first three are there, the others may be NULL. None is
+   called under a lock. The record stays while the function runs, but its task may have ended. */
 typedef struct twill__record_table {
     /* Runs a task that nobody has begun, on this thread. `idle`: only if no thread that is there
        for it will. True: it has; the caller's pin was given back before the task ran, since it may
@@ -28865,8 +28868,10 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
 {
     twill__slab *slab;
     char *first;
-    if (count > (SIZE_MAX - TWILL__LINE) / core->size ||
-        !(slab = (twill__slab *)TWILL_MALLOC(sizeof *slab)))
+    if (count > (SIZE_MAX - TWILL__LINE) / core->size)
+        return false;
+    slab = (twill__slab *)TWILL_MALLOC(sizeof *slab);
+    if (!slab)
         return false;
     slab->memory = TWILL_MALLOC(count * core->size + TWILL__LINE);
     if (!slab->memory) {
@@ -29247,11 +29252,9 @@ static inline void twill__core_leave(twill__core *core)
             users += (word & TWILL__USERS) != 0;
             twill__unlock(&record->lock);
         }
-    /* those who have gone meanwhile have counted themselves out already */
-    if (atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users) == SIZE_MAX / 2 - users)
-        twill__core_free(core);
-    else
-        twill__core_unuse(core);
+    /* those who have gone meanwhile have counted themselves out already; we are still here */
+    atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users);
+    twill__core_unuse(core);
 }
 
 /* ---- the object's side ---- */
@@ -29519,8 +29522,7 @@ static inline bool twill__record_answer(twill__record *record, void *result, twi
         *outcome = record->outcome;
     if (result && record->returned) {
         record->taken = true;
-        if (record->result_size)
-            memcpy(result, record->result, record->result_size);
+        memcpy(result, record->result, record->result_size);
     }
     *status = twill__word_status(word);
     return true;
@@ -29604,12 +29606,11 @@ static inline bool twill__record_push_on(twill__record *record, bool help, bool 
 {
     const twill__record_table *table = record->core->table;
     twill_ns due = twill__record_due(record);
-    if (due && table->expire && twill__clock_now() >= due) {
+    if (due && twill__clock_now() >= due) {
         twill__record_tell(record, table->expire);
         return true;
     }
-    return help && table->help && twill__record_waiting(record) &&
-           table->help(record, idle && !twill__inside());
+    return help && twill__record_waiting(record) && table->help(record, idle && !twill__inside());
 }
 
 /* Whether this thread may run a task that another one would have run. One that waits for a time or
@@ -29664,8 +29665,7 @@ static inline bool twill__future_push_on(twill_future future, bool help, bool id
 /* Whether it is worth a try. */
 static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
 {
-    return twill__record_due(record) ||
-           (help && record->core->table->help && twill__record_waiting(record));
+    return twill__record_due(record) || (help && twill__record_waiting(record));
 }
 
 static inline bool twill__future_moved(void *future_)
@@ -29754,7 +29754,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
         }
         if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
-        if (status != TWILL_OK && status != TWILL_EMPTY)
+        if (status != TWILL_EMPTY) /* OK: granted, and so it has ended */
             return status;
         tried = false;
     }
@@ -29869,7 +29869,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                 *which = ended;
             return TWILL_OK;
         }
-        if (status != TWILL_OK && status != TWILL_EMPTY)
+        if (status != TWILL_EMPTY) /* OK: granted by one that has ended */
             return status;
     }
 }
@@ -29910,7 +29910,7 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
         twill_ns due;
         if (status == TWILL_OK && !(word & TWILL__ENDED)) {
             due = twill__record_due(record);
-            if (!due || !record->core->table->expire || twill__clock_now() < due)
+            if (!due || twill__clock_now() < due)
                 return TWILL_EMPTY;
         }
         if (status == TWILL_OK)
@@ -29966,10 +29966,7 @@ TWILL__WEAK twill_status twill_future_cancel(twill_future future)
     if (status != TWILL_OK)
         return status;
     twill__unlock(&record->lock);
-    if (record->core->table->cancel)
-        twill__record_tell(record, record->core->table->cancel);
-    else
-        twill__record_unpin(record);
+    twill__record_tell(record, record->core->table->cancel);
     return TWILL_OK;
 }
 
@@ -39290,8 +39287,10 @@ static inline twill__todo_ring *twill__todo_ring_make(size_t size)
 {
     size_t cell = sizeof(twill__todo_cell) + sizeof(uint64_t);
     twill__todo_ring *ring;
-    if (size > (SIZE_MAX - sizeof *ring - TWILL__LINE) / cell ||
-        !(ring = (twill__todo_ring *)TWILL_MALLOC(sizeof *ring + TWILL__LINE + size * cell)))
+    if (size > (SIZE_MAX - sizeof *ring - TWILL__LINE) / cell)
+        return NULL;
+    ring = (twill__todo_ring *)TWILL_MALLOC(sizeof *ring + TWILL__LINE + size * cell);
+    if (!ring)
         return NULL;
     ring->older = NULL;
     ring->size = size;
@@ -39740,12 +39739,13 @@ static inline bool twill__todos_ring_room(twill__todos *todos, size_t count)
         twill__todos_ring_pack(todos, NULL);
         return true;
     }
-    while (size - used < count) { /* exit: it doubles */
-        if (size > SIZE_MAX / 2)
-            return false;
-        size *= 2;
-    }
-    if (!(fresh = twill__todo_ring_make(size)))
+    /* twice as large: if it was only pushed together, it would soon have to be again, and the old one
+       stays. Enough: each who comes asks for one more than there was room for */
+    if (size > SIZE_MAX / 2)
+        return false;
+    TWILL_ASSERT(2 * size - used >= count);
+    fresh = twill__todo_ring_make(2 * size);
+    if (!fresh)
         return false;
     twill__todos_ring_pack(todos, fresh);
     return true;

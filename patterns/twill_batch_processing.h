@@ -1197,10 +1197,10 @@ static inline uint32_t twill__generation(void)
    loads. */
 static inline bool twill__same_process(uint32_t generation)
 {
-    /* pairs with arm_mark: who has a generation has armed it */
+    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
     _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     /* relaxed: the number alone */
-    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -1863,8 +1863,8 @@ static inline unsigned twill__cgroup_walk(const char *mount, const char *path, b
     for (;;) { /* ends: the path gets shorter each time */
         char *slash;
         least = twill__fewer(least, twill__cgroup_folder(folder, v2));
-        slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < root)
+        slash = strrchr(folder, '/'); /* the mount has one, at least */
+        if ((size_t)(slash - folder) < root)
             return least;
         *slash = '\0';
     }
@@ -3398,7 +3398,7 @@ static inline void twill__errors_sift(twill_item_error *heap, size_t count, size
     }
 }
 
-/* Keeps the `capacity` lowest errors: a heap whose top is the highest of those kept. */
+/* Keeps the `capacity` lowest errors (not 0): a heap whose top is the highest of those kept. */
 static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, size_t *count,
                                     twill_item_error error)
 {
@@ -3407,7 +3407,7 @@ static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, siz
         for (at = (*count)++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
             heap[at] = heap[(at - 1) / 2];
         heap[at] = error;
-    } else if (capacity && error.index < heap[0].index) {
+    } else if (error.index < heap[0].index) {
         heap[0] = error;
         twill__errors_sift(heap, *count, 0);
     }
@@ -4400,9 +4400,9 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
-    size_t begin = atomic_load(&me->begin), item = task->index, at;
+    size_t item = task->index, at;
     me->said = 0;
-    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+    if (!me->inside || item == SIZE_MAX) {
         me->refused = true; /* it ended inside a hook, or in another call's callback */
         return;
     }
@@ -4467,8 +4467,7 @@ static inline void twill__visit_ended(void *visit_)
     twill__thread()->job = visit->outer;
     twill__thread()->record = visit->record;
     if (visit->job->crew) {
-        if (visit->job->crew->ended)
-            visit->job->crew->ended(visit->job->data, &visit->task);
+        visit->job->crew->ended(visit->job->data, &visit->task);
         twill__give_number(visit->job, visit->worker);
         twill__replace(visit->job->team);
         twill__leave(visit->seat);
@@ -4767,10 +4766,12 @@ static inline void twill__release(twill__seat *seat)
     /* Shut and with nobody inside: only a closing thread may write here. A plain store spares a
        tiny call an RMW; it may wipe out the BYE of one that comes just now, which looks again by
        itself. release: pairs with the CAS of the next owner */
-    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE))
+    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
-    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+    } else {
+        atomic_store(&seat->word, 0);
         twill__wake(&seat->word, INT_MAX);
+    }
 }
 
 /* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
@@ -5253,11 +5254,9 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
             *helpers = judge.helpers;
             return at;
         case TWILL__UNSURE:
-            size *= 4;
+            size *= 4; /* still less than what is left */
             break;
         }
-        if (size > job->n - at)
-            size = job->n - at;
     }
 }
 
@@ -5266,8 +5265,7 @@ static inline bool twill__seated(twill__call_record *call)
 {
     twill__job *job = &call->job;
     if (!job->team) {
-        if (!call->has_own)
-            twill__team_init(&call->own, call->helper);
+        twill__team_init(&call->own, call->helper);
         call->has_own = true;
         job->team = &call->own;
     }
@@ -5635,8 +5633,8 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
-        run->until.cancel || run->report || job->detail) {
+    if (plan->guard || run->pool || run->worker_start || run->workers || run->until.cancel ||
+        run->report || job->detail) {
         twill__run_guarded(call, steps, data);
     } else {
         /* nothing to clean up, should a callback end the thread before helpers come in */
@@ -7262,8 +7260,8 @@ enum { /* of record.word: the rest is the generation. None of them: it is free *
 
 struct twill__record;
 
-/* What an object does for its records. All may be NULL; none is called under a lock. The record
-   stays while the function runs, but its task may have ended. */
+/* What an object does for its records: the first three are there, the others may be NULL. None is
+   called under a lock. The record stays while the function runs, but its task may have ended. */
 typedef struct twill__record_table {
     /* Runs a task that nobody has begun, on this thread. `idle`: only if no thread that is there
        for it will. True: it has; the caller's pin was given back before the task ran, since it may
@@ -7396,8 +7394,10 @@ static inline bool twill__core_grow(twill__core *core, size_t count)
 {
     twill__slab *slab;
     char *first;
-    if (count > (SIZE_MAX - TWILL__LINE) / core->size ||
-        !(slab = (twill__slab *)TWILL_MALLOC(sizeof *slab)))
+    if (count > (SIZE_MAX - TWILL__LINE) / core->size)
+        return false;
+    slab = (twill__slab *)TWILL_MALLOC(sizeof *slab);
+    if (!slab)
         return false;
     slab->memory = TWILL_MALLOC(count * core->size + TWILL__LINE);
     if (!slab->memory) {
@@ -7778,11 +7778,9 @@ static inline void twill__core_leave(twill__core *core)
             users += (word & TWILL__USERS) != 0;
             twill__unlock(&record->lock);
         }
-    /* those who have gone meanwhile have counted themselves out already */
-    if (atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users) == SIZE_MAX / 2 - users)
-        twill__core_free(core);
-    else
-        twill__core_unuse(core);
+    /* those who have gone meanwhile have counted themselves out already; we are still here */
+    atomic_fetch_sub(&core->users, SIZE_MAX / 2 - users);
+    twill__core_unuse(core);
 }
 
 /* ---- the object's side ---- */
@@ -8050,8 +8048,7 @@ static inline bool twill__record_answer(twill__record *record, void *result, twi
         *outcome = record->outcome;
     if (result && record->returned) {
         record->taken = true;
-        if (record->result_size)
-            memcpy(result, record->result, record->result_size);
+        memcpy(result, record->result, record->result_size);
     }
     *status = twill__word_status(word);
     return true;
@@ -8135,12 +8132,11 @@ static inline bool twill__record_push_on(twill__record *record, bool help, bool 
 {
     const twill__record_table *table = record->core->table;
     twill_ns due = twill__record_due(record);
-    if (due && table->expire && twill__clock_now() >= due) {
+    if (due && twill__clock_now() >= due) {
         twill__record_tell(record, table->expire);
         return true;
     }
-    return help && table->help && twill__record_waiting(record) &&
-           table->help(record, idle && !twill__inside());
+    return help && twill__record_waiting(record) && table->help(record, idle && !twill__inside());
 }
 
 /* Whether this thread may run a task that another one would have run. One that waits for a time or
@@ -8195,8 +8191,7 @@ static inline bool twill__future_push_on(twill_future future, bool help, bool id
 /* Whether it is worth a try. */
 static inline bool twill__record_waits_for_us(const twill__record *record, bool help)
 {
-    return twill__record_due(record) ||
-           (help && record->core->table->help && twill__record_waiting(record));
+    return twill__record_due(record) || (help && twill__record_waiting(record));
 }
 
 static inline bool twill__future_moved(void *future_)
@@ -8285,7 +8280,7 @@ static __attribute__((noinline)) twill_status twill__future_await_long(twill_fut
         }
         if (twill__future_wait_long(record, result, outcome, until, due, &status))
             return status;
-        if (status != TWILL_OK && status != TWILL_EMPTY)
+        if (status != TWILL_EMPTY) /* OK: granted, and so it has ended */
             return status;
         tried = false;
     }
@@ -8400,7 +8395,7 @@ static __attribute__((noinline)) twill_status twill__any_await(const twill_futur
                 *which = ended;
             return TWILL_OK;
         }
-        if (status != TWILL_OK && status != TWILL_EMPTY)
+        if (status != TWILL_EMPTY) /* OK: granted by one that has ended */
             return status;
     }
 }
@@ -8441,7 +8436,7 @@ TWILL__WEAK twill_status twill_future_try_wait(twill_future future, void *result
         twill_ns due;
         if (status == TWILL_OK && !(word & TWILL__ENDED)) {
             due = twill__record_due(record);
-            if (!due || !record->core->table->expire || twill__clock_now() < due)
+            if (!due || twill__clock_now() < due)
                 return TWILL_EMPTY;
         }
         if (status == TWILL_OK)
@@ -8497,10 +8492,7 @@ TWILL__WEAK twill_status twill_future_cancel(twill_future future)
     if (status != TWILL_OK)
         return status;
     twill__unlock(&record->lock);
-    if (record->core->table->cancel)
-        twill__record_tell(record, record->core->table->cancel);
-    else
-        twill__record_unpin(record);
+    twill__record_tell(record, record->core->table->cancel);
     return TWILL_OK;
 }
 

@@ -1109,10 +1109,10 @@ static inline uint32_t twill__generation(void)
    loads. */
 static inline bool twill__same_process(uint32_t generation)
 {
-    /* pairs with arm_mark: who has a generation has armed it */
+    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
     _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     /* relaxed: the number alone */
-    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -1775,8 +1775,8 @@ static inline unsigned twill__cgroup_walk(const char *mount, const char *path, b
     for (;;) { /* ends: the path gets shorter each time */
         char *slash;
         least = twill__fewer(least, twill__cgroup_folder(folder, v2));
-        slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < root)
+        slash = strrchr(folder, '/'); /* the mount has one, at least */
+        if ((size_t)(slash - folder) < root)
             return least;
         *slash = '\0';
     }
@@ -3139,7 +3139,7 @@ static inline void twill__errors_sift(twill_item_error *heap, size_t count, size
     }
 }
 
-/* Keeps the `capacity` lowest errors: a heap whose top is the highest of those kept. */
+/* Keeps the `capacity` lowest errors (not 0): a heap whose top is the highest of those kept. */
 static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, size_t *count,
                                     twill_item_error error)
 {
@@ -3148,7 +3148,7 @@ static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, siz
         for (at = (*count)++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
             heap[at] = heap[(at - 1) / 2];
         heap[at] = error;
-    } else if (capacity && error.index < heap[0].index) {
+    } else if (error.index < heap[0].index) {
         heap[0] = error;
         twill__errors_sift(heap, *count, 0);
     }
@@ -4141,9 +4141,9 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
-    size_t begin = atomic_load(&me->begin), item = task->index, at;
+    size_t item = task->index, at;
     me->said = 0;
-    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+    if (!me->inside || item == SIZE_MAX) {
         me->refused = true; /* it ended inside a hook, or in another call's callback */
         return;
     }
@@ -4208,8 +4208,7 @@ static inline void twill__visit_ended(void *visit_)
     twill__thread()->job = visit->outer;
     twill__thread()->record = visit->record;
     if (visit->job->crew) {
-        if (visit->job->crew->ended)
-            visit->job->crew->ended(visit->job->data, &visit->task);
+        visit->job->crew->ended(visit->job->data, &visit->task);
         twill__give_number(visit->job, visit->worker);
         twill__replace(visit->job->team);
         twill__leave(visit->seat);
@@ -4508,10 +4507,12 @@ static inline void twill__release(twill__seat *seat)
     /* Shut and with nobody inside: only a closing thread may write here. A plain store spares a
        tiny call an RMW; it may wipe out the BYE of one that comes just now, which looks again by
        itself. release: pairs with the CAS of the next owner */
-    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE))
+    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
-    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+    } else {
+        atomic_store(&seat->word, 0);
         twill__wake(&seat->word, INT_MAX);
+    }
 }
 
 /* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
@@ -4994,11 +4995,9 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
             *helpers = judge.helpers;
             return at;
         case TWILL__UNSURE:
-            size *= 4;
+            size *= 4; /* still less than what is left */
             break;
         }
-        if (size > job->n - at)
-            size = job->n - at;
     }
 }
 
@@ -5007,8 +5006,7 @@ static inline bool twill__seated(twill__call_record *call)
 {
     twill__job *job = &call->job;
     if (!job->team) {
-        if (!call->has_own)
-            twill__team_init(&call->own, call->helper);
+        twill__team_init(&call->own, call->helper);
         call->has_own = true;
         job->team = &call->own;
     }
@@ -5376,8 +5374,8 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
-        run->until.cancel || run->report || job->detail) {
+    if (plan->guard || run->pool || run->worker_start || run->workers || run->until.cancel ||
+        run->report || job->detail) {
         twill__run_guarded(call, steps, data);
     } else {
         /* nothing to clean up, should a callback end the thread before helpers come in */
@@ -5496,11 +5494,11 @@ typedef struct twill__brief {
 /* Whether nobody asks how the call went, and nothing but its items can end it. */
 static inline bool twill__has_no_wishes(const twill_run *run)
 {
-    bool hooks = run->worker_start || run->worker_stop;
+    bool starts = run->worker_start; /* without it worker_stop is for nobody */
     uintptr_t asked = (uintptr_t)run->errors | run->errors_capacity | (uintptr_t)run->statuses |
                       (uintptr_t)run->codes | (uintptr_t)run->report | (uintptr_t)run->cpus |
                       run->cpu_count | (uintptr_t)run->until.cancel | run->workers | run->strict;
-    return !(asked | hooks) && twill__no_deadline(run->until.deadline) &&
+    return !(asked | starts) && twill__no_deadline(run->until.deadline) &&
            (unsigned)run->on_error <= TWILL_ON_ERROR_LOWEST;
 }
 
@@ -5604,7 +5602,7 @@ static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, si
 {
     twill__job *job = &brief->job;
     twill__judge judge;
-    size_t from = at, end, size;
+    size_t from = at, size;
     uint64_t now;
     judge.few = twill__is_few(job->n, brief->task.workers);
     judge.hired = job->team != NULL;
@@ -5613,10 +5611,9 @@ static __attribute__((noinline)) bool twill__brief_probe(twill__brief *brief, si
     size = twill__probe_size(job->n, judge.few);
     brief->self->ticked = 0;
     for (;;) { /* exit: all done, or the rest is worth threads */
-        end = job->n - at > size ? at + size : job->n;
-        if (twill__brief_step(brief, at, end))
+        if (twill__brief_step(brief, at, at + size)) /* more is left: see twill__judge_rest */
             return true;
-        at = end;
+        at += size;
         now = twill__ticks();
         judge.spent = (now - since) | 1;
         judge.items = at - from;
@@ -5769,10 +5766,8 @@ static inline twill_status twill__run_brief(const twill_run *run, size_t n, uint
     twill__brief_end(&brief);
     if (brief.job.seat)
         twill__release(brief.job.seat);
-    if (brief.slot.failed &&
-        brief.slot.low <= atomic_load_explicit(&brief.job.stop_at, memory_order_relaxed))
-        return TWILL_FAILED;
-    return TWILL_OK;
+    /* in order, by one thread: what has failed stands in no way behind a stop */
+    return brief.slot.failed ? TWILL_FAILED : TWILL_OK;
 }
 
 #endif

@@ -1126,10 +1126,10 @@ static inline uint32_t twill__generation(void)
    loads. */
 static inline bool twill__same_process(uint32_t generation)
 {
-    /* pairs with arm_mark: who has a generation has armed it */
+    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
     _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     /* relaxed: the number alone */
-    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -1792,8 +1792,8 @@ static inline unsigned twill__cgroup_walk(const char *mount, const char *path, b
     for (;;) { /* ends: the path gets shorter each time */
         char *slash;
         least = twill__fewer(least, twill__cgroup_folder(folder, v2));
-        slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < root)
+        slash = strrchr(folder, '/'); /* the mount has one, at least */
+        if ((size_t)(slash - folder) < root)
             return least;
         *slash = '\0';
     }
@@ -3156,7 +3156,7 @@ static inline void twill__errors_sift(twill_item_error *heap, size_t count, size
     }
 }
 
-/* Keeps the `capacity` lowest errors: a heap whose top is the highest of those kept. */
+/* Keeps the `capacity` lowest errors (not 0): a heap whose top is the highest of those kept. */
 static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, size_t *count,
                                     twill_item_error error)
 {
@@ -3165,7 +3165,7 @@ static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, siz
         for (at = (*count)++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
             heap[at] = heap[(at - 1) / 2];
         heap[at] = error;
-    } else if (capacity && error.index < heap[0].index) {
+    } else if (error.index < heap[0].index) {
         heap[0] = error;
         twill__errors_sift(heap, *count, 0);
     }
@@ -4158,9 +4158,9 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
-    size_t begin = atomic_load(&me->begin), item = task->index, at;
+    size_t item = task->index, at;
     me->said = 0;
-    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+    if (!me->inside || item == SIZE_MAX) {
         me->refused = true; /* it ended inside a hook, or in another call's callback */
         return;
     }
@@ -4225,8 +4225,7 @@ static inline void twill__visit_ended(void *visit_)
     twill__thread()->job = visit->outer;
     twill__thread()->record = visit->record;
     if (visit->job->crew) {
-        if (visit->job->crew->ended)
-            visit->job->crew->ended(visit->job->data, &visit->task);
+        visit->job->crew->ended(visit->job->data, &visit->task);
         twill__give_number(visit->job, visit->worker);
         twill__replace(visit->job->team);
         twill__leave(visit->seat);
@@ -4525,10 +4524,12 @@ static inline void twill__release(twill__seat *seat)
     /* Shut and with nobody inside: only a closing thread may write here. A plain store spares a
        tiny call an RMW; it may wipe out the BYE of one that comes just now, which looks again by
        itself. release: pairs with the CAS of the next owner */
-    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE))
+    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
-    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+    } else {
+        atomic_store(&seat->word, 0);
         twill__wake(&seat->word, INT_MAX);
+    }
 }
 
 /* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
@@ -5011,11 +5012,9 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
             *helpers = judge.helpers;
             return at;
         case TWILL__UNSURE:
-            size *= 4;
+            size *= 4; /* still less than what is left */
             break;
         }
-        if (size > job->n - at)
-            size = job->n - at;
     }
 }
 
@@ -5024,8 +5023,7 @@ static inline bool twill__seated(twill__call_record *call)
 {
     twill__job *job = &call->job;
     if (!job->team) {
-        if (!call->has_own)
-            twill__team_init(&call->own, call->helper);
+        twill__team_init(&call->own, call->helper);
         call->has_own = true;
         job->team = &call->own;
     }
@@ -5393,8 +5391,8 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
-        run->until.cancel || run->report || job->detail) {
+    if (plan->guard || run->pool || run->worker_start || run->workers || run->until.cancel ||
+        run->report || job->detail) {
         twill__run_guarded(call, steps, data);
     } else {
         /* nothing to clean up, should a callback end the thread before helpers come in */

@@ -1203,10 +1203,10 @@ static inline uint32_t twill__generation(void)
    loads. */
 static inline bool twill__same_process(uint32_t generation)
 {
-    /* pairs with arm_mark: who has a generation has armed it */
+    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
     _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     /* relaxed: the number alone */
-    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -1869,8 +1869,8 @@ static inline unsigned twill__cgroup_walk(const char *mount, const char *path, b
     for (;;) { /* ends: the path gets shorter each time */
         char *slash;
         least = twill__fewer(least, twill__cgroup_folder(folder, v2));
-        slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < root)
+        slash = strrchr(folder, '/'); /* the mount has one, at least */
+        if ((size_t)(slash - folder) < root)
             return least;
         *slash = '\0';
     }
@@ -3045,9 +3045,7 @@ static inline bool twill__ring_readable(const twill__ring *ring)
 
 static inline bool twill__ring_writable(const twill__ring *ring, size_t count)
 {
-    uint64_t at = atomic_load(&ring->tail.at);
-    if (at & ring->mark)
-        return false;
+    uint64_t at = atomic_load(&ring->tail.at); /* closed: no stamp has the mark */
     /* acquire: pairs with the release of who emptied it */
     while (atomic_load_explicit(twill__ring_cell(ring, at), memory_order_acquire) == at) {
         if (--count == 0)
@@ -3144,7 +3142,8 @@ static inline twill__stamp *twill__ring_stamp(twill__ring_place place)
 }
 
 /* Claims up to `most` cells that stand behind one another at tail or head, each with the stamp
-   `position + turn`; fewer than `least`: none. Returns how many; *first is the first.
+   `position + turn`; fewer than `least` (not 0): none. Returns how many; *first is the first. At a
+   tail with the mark no cell has that stamp.
 
    It begins at a guess, which the last one who claimed has stored behind his claim, and not at the
    word itself: a load of a word that this core has claimed last would wait for that claim to end,
@@ -3165,7 +3164,7 @@ twill__ring_claim(const twill__ring *ring, twill__ring_end *end, uint64_t turn, 
             to = twill__ring_step(ring, to);
             count++;
         }
-        if (count >= least && count > 0 && !(from & ring->mark)) {
+        if (count >= least) {
             /* seq_cst: see above */
             if (atomic_compare_exchange_weak_explicit(&end->at, &from, to.position,
                                                       memory_order_seq_cst, memory_order_relaxed)) {
@@ -3927,8 +3926,9 @@ static inline twill__cell twill__queue_take(twill__queue *queue, twill__which wh
 static inline twill_ns twill__queue_expiry(twill__queue *queue, twill__which which)
 {
     twill_ns at;
-    if (queue->max_age == TWILL_FOREVER || !queue->store.length)
+    if (queue->max_age == TWILL_FOREVER)
         return TWILL_FOREVER;
+    TWILL_ASSERT(queue->store.length); /* who finds no room, or something to pop, asks */
     at = twill__store_cell(&queue->store, twill__store_find(&queue->store, which)).at;
     return at > TWILL_FOREVER - queue->max_age ? TWILL_FOREVER : at + queue->max_age;
 }
@@ -4149,7 +4149,7 @@ static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *tu
     tell = twill__queue_level(queue) && !quiet;
     if (tell)
         queue->telling = true;
-    if (queue->destroyer && !tell && !queue->telling && twill__queue_deserted(queue)) {
+    if (queue->destroyer && !queue->telling && twill__queue_deserted(queue)) {
         twill__node *node = queue->destroyer;
         queue->destroyer = NULL;
         twill__granted(queue, turn, node, TWILL__GRANTED);
@@ -4891,8 +4891,10 @@ static inline bool twill__quick_try_put(void *quick_)
 {
     twill__quick *quick = (twill__quick *)quick_;
     twill__queue *queue = quick->queue;
-    if (quick->most == 1)
-        return twill__quick_put_one(queue, quick->from) && ++quick->done;
+    if (quick->most == 1) {
+        quick->done = twill__quick_put_one(queue, quick->from);
+        return quick->done;
+    }
     if (twill__queue_bulk(queue))
         return false;
     quick->done = twill__ring_put_many(&queue->ring, quick->from, quick->most, quick->least);
@@ -4907,8 +4909,10 @@ static inline bool twill__quick_try_take(void *quick_)
 {
     twill__quick *quick = (twill__quick *)quick_;
     twill__queue *queue = quick->queue;
-    if (quick->most == 1 && !quick->numbers)
-        return twill__quick_take_one(queue, quick->to) && ++quick->done;
+    if (quick->most == 1 && !quick->numbers) {
+        quick->done = twill__quick_take_one(queue, quick->to);
+        return quick->done;
+    }
     quick->done = twill__ring_take_many(&queue->ring, quick->to, quick->numbers, quick->most);
     if (!quick->done)
         return false;
@@ -6313,7 +6317,7 @@ static inline void twill__errors_sift(twill_item_error *heap, size_t count, size
     }
 }
 
-/* Keeps the `capacity` lowest errors: a heap whose top is the highest of those kept. */
+/* Keeps the `capacity` lowest errors (not 0): a heap whose top is the highest of those kept. */
 static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, size_t *count,
                                     twill_item_error error)
 {
@@ -6322,7 +6326,7 @@ static inline void twill__heap_keep(twill_item_error *heap, size_t capacity, siz
         for (at = (*count)++; at > 0 && heap[(at - 1) / 2].index < error.index; at = (at - 1) / 2)
             heap[at] = heap[(at - 1) / 2];
         heap[at] = error;
-    } else if (capacity && error.index < heap[0].index) {
+    } else if (error.index < heap[0].index) {
         heap[0] = error;
         twill__errors_sift(heap, *count, 0);
     }
@@ -7315,9 +7319,9 @@ static inline void twill__hand_back(twill__job *job, twill__slot *me, size_t fro
 static inline void twill__thread_ended(twill__job *job, unsigned worker, const twill_task *task)
 {
     twill__slot *me = &job->slot[worker];
-    size_t begin = atomic_load(&me->begin), item = task->index, at;
+    size_t item = task->index, at;
     me->said = 0;
-    if (!me->inside || begin == SIZE_MAX || item == SIZE_MAX) {
+    if (!me->inside || item == SIZE_MAX) {
         me->refused = true; /* it ended inside a hook, or in another call's callback */
         return;
     }
@@ -7382,8 +7386,7 @@ static inline void twill__visit_ended(void *visit_)
     twill__thread()->job = visit->outer;
     twill__thread()->record = visit->record;
     if (visit->job->crew) {
-        if (visit->job->crew->ended)
-            visit->job->crew->ended(visit->job->data, &visit->task);
+        visit->job->crew->ended(visit->job->data, &visit->task);
         twill__give_number(visit->job, visit->worker);
         twill__replace(visit->job->team);
         twill__leave(visit->seat);
@@ -7682,10 +7685,12 @@ static inline void twill__release(twill__seat *seat)
     /* Shut and with nobody inside: only a closing thread may write here. A plain store spares a
        tiny call an RMW; it may wipe out the BYE of one that comes just now, which looks again by
        itself. release: pairs with the CAS of the next owner */
-    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE))
+    if (!(atomic_load_explicit(&seat->word, memory_order_relaxed) & TWILL__SEAT_BYE)) {
         atomic_store_explicit(&seat->word, 0, memory_order_release);
-    else if (atomic_exchange(&seat->word, 0) & TWILL__SEAT_BYE)
+    } else {
+        atomic_store(&seat->word, 0);
         twill__wake(&seat->word, INT_MAX);
+    }
 }
 
 /* twill__team_shut if no call is on it; else false, and nothing has changed: it takes each seat as a
@@ -8168,11 +8173,9 @@ static inline size_t twill__probe(twill__job *job, twill_task *task, bool few, u
             *helpers = judge.helpers;
             return at;
         case TWILL__UNSURE:
-            size *= 4;
+            size *= 4; /* still less than what is left */
             break;
         }
-        if (size > job->n - at)
-            size = job->n - at;
     }
 }
 
@@ -8181,8 +8184,7 @@ static inline bool twill__seated(twill__call_record *call)
 {
     twill__job *job = &call->job;
     if (!job->team) {
-        if (!call->has_own)
-            twill__team_init(&call->own, call->helper);
+        twill__team_init(&call->own, call->helper);
         call->has_own = true;
         job->team = &call->own;
     }
@@ -8550,8 +8552,8 @@ static inline twill_status twill__run_in(twill__call_record *call, const twill__
     if (call->has_own)
         job->team = &call->own;
     job->flags |= TWILL_REPORT_SERIAL;
-    if (plan->guard || run->pool || run->worker_start || run->worker_stop || run->workers ||
-        run->until.cancel || run->report || job->detail) {
+    if (plan->guard || run->pool || run->worker_start || run->workers || run->until.cancel ||
+        run->report || job->detail) {
         twill__run_guarded(call, steps, data);
     } else {
         /* nothing to clean up, should a callback end the thread before helpers come in */

@@ -1035,10 +1035,10 @@ static inline uint32_t twill__generation(void)
    loads. */
 static inline bool twill__same_process(uint32_t generation)
 {
-    /* pairs with arm_mark: who has a generation has armed it */
+    /* pairs with arm_mark: who has a generation has armed it, and so there is one */
     _Atomic uint32_t *mark = atomic_load_explicit(&twill__process()->mark, memory_order_acquire);
     /* relaxed: the number alone */
-    return mark && atomic_load_explicit(mark, memory_order_relaxed) == generation;
+    return atomic_load_explicit(mark, memory_order_relaxed) == generation;
 }
 
 #endif
@@ -1701,8 +1701,8 @@ static inline unsigned twill__cgroup_walk(const char *mount, const char *path, b
     for (;;) { /* ends: the path gets shorter each time */
         char *slash;
         least = twill__fewer(least, twill__cgroup_folder(folder, v2));
-        slash = strrchr(folder, '/');
-        if (!slash || (size_t)(slash - folder) < root)
+        slash = strrchr(folder, '/'); /* the mount has one, at least */
+        if ((size_t)(slash - folder) < root)
             return least;
         *slash = '\0';
     }
