@@ -345,9 +345,7 @@ static inline void twill__timeout_attend(twill__timeout_call *call)
     twill__timeout_block *block = call->block;
     bool join = options->mode == TWILL_TIMEOUT_JOIN, late = false;
     unsigned next = 1;
-    twill_ns hedge_at = options->hedge_after && block->runners > 1
-                            ? twill_within(options->hedge_after).deadline
-                            : 0;
+    twill_ns hedge_at = options->hedge_after ? twill_within(options->hedge_after).deadline : 0;
     for (;;) { /* exit: every function ends, or the deadline passes */
         bool decided = block->winner || block->cancelled;
         twill_ns until;
@@ -398,13 +396,13 @@ static inline bool twill__timeout_go(twill__timeout_call *call)
     return block->ended < block->started;
 }
 
-/* Under the lock: how the function did, and who won. */
+/* Under the lock, and a function was started: how it did, and who won. */
 static inline twill_status twill__timeout_verdict(const twill__timeout_call *call)
 {
     const twill__timeout_block *block = call->block;
     if (block->winner)
         return TWILL_OK;
-    if (block->started && block->finished == block->started)
+    if (block->finished == block->started)
         return block->verdict;
     return block->cancelled ? TWILL_CANCELLED : TWILL_TIMEOUT;
 }
