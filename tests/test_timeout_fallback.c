@@ -283,6 +283,7 @@ TEST(no_input_no_output)
     CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 1, no_result, TWILL_SEC(20), NULL),
              TWILL_INVALID);
     CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, NULL, TWILL_SEC(20), NULL), TWILL_INVALID);
+    CHECK_EQ(twill_call_with_timeout(NULL, 0, NULL, 0, no_result, 0, &here), TWILL_TIMEOUT);
     CHECK_EQ(twill_call_with_timeout(&here, SIZE_MAX / 2, &seen, SIZE_MAX / 2, no_result,
                                      TWILL_SEC(20), NULL),
              TWILL_TOO_BIG);
@@ -1147,6 +1148,20 @@ TEST(worker_hooks)
     CHECK_EQ(atomic_load(&stopped), 1);
 }
 
+/* A start without a stop: the state goes with the thread. */
+TEST(a_worker_may_start_and_never_stop)
+{
+    int refuse = -1;
+    twill_timeout *timeout =
+        timeout_of((twill_timeout_options){.run.worker_start = start_hook, .run.context = &refuse});
+    CHECK_EQ(twill_timeout_call(timeout, &refuse, sizeof refuse, &out_of_call, sizeof(int),
+                                sees_state, for_ever, NULL),
+             TWILL_OK);
+    finish(timeout);
+    CHECK_EQ(atomic_load(&started), 1);
+    CHECK_EQ(atomic_load(&stopped), 0);
+}
+
 TEST(surplus_threads_end)
 {
     enum { CALLS = 6 };
@@ -1257,6 +1272,30 @@ TEST(the_caller_ends_inside)
         CHECK_EQ(stats_of(timeout).failed, 1);
         CHECK_EQ(atomic_load(&discarded), 1);
         finish(timeout);
+    }
+}
+
+/* It has returned all but its input, which it is to free: the call is over, and its block goes. */
+TEST(the_caller_ends_as_it_frees_the_input)
+{
+    for (int memory = 0; memory < 2; memory++) {
+        actor who = {.ticket = {.value = 3}};
+        twill_timeout *timeout = NULL;
+        CHECK_EQ(
+            twill_timeout_create(&timeout, &(twill_timeout_options){.mode = TWILL_TIMEOUT_COOPERATE,
+                                                                    .free_input = ending_free}),
+            TWILL_OK);
+        reset();
+        ends_in = 2;
+        faults_fail_alloc(memory ? 0 : 1);
+        go(&who, one_call, timeout);
+        join(&who);
+        faults_fail_alloc(0);
+        CHECK_EQ(who.out, memory ? 3 : 0);
+        CHECK_EQ(stats_of(timeout).ok, memory);
+        CHECK_EQ(stats_of(timeout).refused, !memory);
+        finish(timeout);
+        ends_in = 0;
     }
 }
 
@@ -1636,6 +1675,26 @@ TEST(fallbacks_serve_without_memory_and_threads)
     finish(timeout);
 }
 
+/* Whoever has cancelled his call hears that, and not that there was no memory for it. */
+TEST(cancelled_before_and_without_memory)
+{
+    twill_cancel token;
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_SEC(9)});
+    twill_cancel_init(&token, NULL);
+    faults_fail_alloc(1);
+    CHECK_EQ(call_until(timeout, (ticket){.value = 1}, twill_until_cancelled(&token)),
+             TWILL_NO_MEMORY);
+    twill_cancel_fire(&token, 1);
+    faults_fail_alloc(1);
+    CHECK_EQ(call_until(timeout, (ticket){.value = 1}, twill_until_cancelled(&token)),
+             TWILL_CANCELLED);
+    faults_fail_alloc(0);
+    CHECK_EQ(atomic_load(&ran), 0);
+    CHECK_EQ(stats_of(timeout).cancelled, 1);
+    CHECK_EQ(stats_of(timeout).refused, 1);
+    finish(timeout);
+}
+
 TEST(a_hedge_that_cannot_start_is_skipped)
 {
     twill_timeout *timeout = timeout_of((twill_timeout_options){
@@ -1766,6 +1825,11 @@ TEST(bytes_that_no_memory_holds)
         TWILL_TOO_BIG);
     CHECK_EQ(its.source, TWILL_FROM_NOTHING);
     CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+    timeout = timeout_of((twill_timeout_options){.hedge_after = TWILL_SEC(9), .max_hedges = 7});
+    CHECK_EQ(/* one result would do, but not eight */
+             twill_timeout_call(timeout, &in, 4, &out, SIZE_MAX / 8, odd_primary, for_ever, &its),
+             TWILL_TOO_BIG);
+    CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
     CHECK_EQ(faults_live(), 0);
 }
 
@@ -1853,6 +1917,50 @@ TEST(a_fork_inside)
     int how = 0;
     CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
     finish(timeout);
+}
+
+/* Another thread of the parent's has the lock, for ever now: the object goes, and what its lists
+   say is not believed. */
+TEST(a_fork_while_the_books_are_locked)
+{
+    twill_timeout *timeout = timeout_of((twill_timeout_options){.timeout = TWILL_SEC(50)});
+    int how = 0;
+    pid_t child;
+    CHECK_EQ(call(timeout, (ticket){.value = 1}), TWILL_OK);
+    twill__lock(&timeout->books.lock);
+    child = fork();
+    if (child == 0) {
+        CHECK_EQ(faults_live(), 2);
+        CHECK_EQ(twill_timeout_destroy(timeout), TWILL_OK);
+        CHECK_EQ(faults_live(), 1); /* the thread's */
+        _exit(harness_failures ? 1 : 0);
+    }
+    twill__unlock(&timeout->books.lock);
+    CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    finish(timeout);
+}
+
+static int forks_and_destroys(const void *in, void *out, const twill_task *task)
+{
+    (void)forks(in, out, task);
+    if (*(int *)out == 0) {
+        CHECK_EQ(twill_timeout_destroy(victim), TWILL_DEADLOCK);
+        _exit(harness_failures ? 1 : 0);
+    }
+    return 0;
+}
+
+/* In the child, too, what called this function still stands below it. */
+TEST(a_fork_inside_that_destroys)
+{
+    pid_t child = 0;
+    int how = 0;
+    victim = timeout_of((twill_timeout_options){.mode = TWILL_TIMEOUT_COOPERATE});
+    CHECK_EQ(twill_timeout_call(victim, &child, sizeof child, &child, sizeof child,
+                                forks_and_destroys, for_ever, NULL),
+             TWILL_OK);
+    CHECK(waitpid(child, &how, 0) == child && WIFEXITED(how) && WEXITSTATUS(how) == 0);
+    finish(victim);
 }
 
 static int forks_and_says(const void *in, void *out, const twill_task *task)
