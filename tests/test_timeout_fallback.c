@@ -702,20 +702,26 @@ static void call_poller(actor *me)
                                     sizeof me->out, polls, me->until, &me->report);
 }
 
-/* A request (of a signal handler) wakes nobody, but a function that looks passes it on. */
+/* A request (of a signal handler) wakes nobody, but a function that looks passes it on: one on the
+   call's token, on the object's, or on either of both. */
 TEST(a_request_is_seen_by_who_looks)
 {
-    for (int mode = 0; mode < 3; mode++) {
-        twill_cancel token;
+    for (int kind = 0; kind < 12; kind++) {
+        twill_timeout_mode mode = (twill_timeout_mode)(kind % 3);
+        bool both = kind >= 6, by_run = kind / 3 % 2;
+        twill_cancel token, all;
         atomic_int began = 0;
         actor who = {.ticket = {.began = &began}};
         twill_cancel_init(&token, NULL);
-        twill_timeout *timeout = timeout_of(
-            (twill_timeout_options){.mode = (twill_timeout_mode)mode, .timeout = TWILL_FOREVER});
-        who.until.cancel = &token;
+        twill_cancel_init(&all, NULL);
+        twill_timeout *timeout =
+            timeout_of((twill_timeout_options){.mode = mode,
+                                               .timeout = TWILL_FOREVER,
+                                               .run.until.cancel = both || by_run ? &all : NULL});
+        who.until.cancel = both || !by_run ? &token : NULL;
         go(&who, call_poller, timeout);
         until_count(&began, 1);
-        twill_cancel_request(&token, 4);
+        twill_cancel_request(by_run ? &all : &token, 4);
         join(&who);
         CHECK_EQ(who.status, TWILL_CANCELLED);
         finish(timeout);
@@ -859,6 +865,48 @@ TEST(cancelled_between_steps)
     CHECK_EQ(steps.calls, 1);
     CHECK_EQ(report.primary, TWILL_FAILED);
     finish(timeout);
+}
+
+static twill_cancel requested, another; /* the run's; the call's */
+static bool requester_looks;
+
+static int step_requests(const void *in, void *out, const twill_task *task)
+{
+    (void)in, (void)out;
+    note_step(task);
+    CHECK(!twill_task_cancelled(task));
+    twill_cancel_request(&requested, 3);
+    return requester_looks ? !twill_task_cancelled(task) : 1;
+}
+
+/* A request on the object's token is seen in a fallback that looks, between two of them, and before
+   the first, also where the call has a token of its own, and no memory. */
+TEST(a_request_ends_the_chain)
+{
+    const twill_fallback chain[] = {{step_requests, 0}, {step_serves, 0}};
+    for (int looks = 0; looks < 2; looks++) {
+        twill_timeout *timeout;
+        twill_cancel_init(&requested, NULL);
+        twill_cancel_init(&another, NULL);
+        timeout = timeout_of((twill_timeout_options){.fallback_on_failure = true,
+                                                     .fallbacks = chain,
+                                                     .fallback_count = 2,
+                                                     .run.until.cancel = &requested});
+        requester_looks = looks;
+        memset(&steps, 0, sizeof steps);
+        CHECK_EQ(call_until(timeout, (ticket){.code = 6}, twill_until_cancelled(&another)),
+                 looks ? TWILL_OK : TWILL_CANCELLED); /* a result wins */
+        CHECK_EQ(steps.calls, 1);
+        CHECK_EQ(report.primary, TWILL_FAILED);
+        for (int memory = 0; memory < 2; memory++) {
+            faults_fail_alloc(memory ? 0 : 1);
+            CHECK_EQ(call_until(timeout, (ticket){.code = 6}, twill_until_cancelled(&another)),
+                     TWILL_CANCELLED);
+            CHECK_EQ(steps.calls, 1);
+        }
+        CHECK(!twill_cancel_fired(&another));
+        finish(timeout);
+    }
 }
 
 /* ---- bounds ---- */

@@ -96,8 +96,8 @@ THREADS      All functions by any thread, calls also from inside a function (max
              threads are the object's own, never a pool's: a straggler would take a worker of it.
 NESTING      Give task->until to what the function calls: it carries the deadline and a token that
              fires with the caller's, so 5 s inside 1 s is 1 s. The token outlives the call, the
-             caller's own need not. A twill_cancel_request on the caller's is seen when the function
-             looks with twill_task_cancelled.
+             caller's own need not. A twill_cancel_request on the caller's, or on run.until's, is
+             seen when the function looks with twill_task_cancelled.
 ORDERING     What came before the call is visible to the function, what it did to who gets its
              result (the caller, or discard); what a straggler did to who sees drain return OK.
 OWNERSHIP    The function writes into memory of the call's block, never into out, which may live on

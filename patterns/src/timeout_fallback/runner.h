@@ -38,7 +38,7 @@ typedef struct twill__timeout_block {
     bool told;                                     /* the token fires, or has */
     bool gone;                                     /* the call takes no result any more */
     bool cancelled;
-    const twill_cancel *asked; /* the caller's token; NULL once the call is over */
+    const twill_cancel *asked[2]; /* the caller's token and the run's; NULL once the call is over */
     twill__timeout_runner *winner;
     twill_status verdict; /* of the last that was judged and has no result to give */
     int code;
