@@ -3309,8 +3309,8 @@ THREADS      All functions by any thread, calls also from inside a function (max
              threads are the object's own, never a pool's: a straggler would take a worker of it.
 NESTING      Give task->until to what the function calls: it carries the deadline and a token that
              fires with the caller's, so 5 s inside 1 s is 1 s. The token outlives the call, the
-             caller's own need not. A twill_cancel_request on the caller's is seen when the function
-             looks with twill_task_cancelled.
+             caller's own need not. A twill_cancel_request on the caller's, or on run.until's, is
+             seen when the function looks with twill_task_cancelled.
 ORDERING     What came before the call is visible to the function, what it did to who gets its
              result (the caller, or discard); what a straggler did to who sees drain return OK.
 OWNERSHIP    The function writes into memory of the call's block, never into out, which may live on
@@ -37673,7 +37673,7 @@ typedef struct twill__timeout_block {
     bool told;                                     /* the token fires, or has */
     bool gone;                                     /* the call takes no result any more */
     bool cancelled;
-    const twill_cancel *asked; /* the caller's token; NULL once the call is over */
+    const twill_cancel *asked[2]; /* the caller's token and the run's; NULL once the call is over */
     twill__timeout_runner *winner;
     twill_status verdict; /* of the last that was judged and has no result to give */
     int code;
@@ -38181,6 +38181,7 @@ static inline twill_status twill__timeout_start(twill__timeout_block *block, uns
 #endif
 
 typedef struct twill__timeout_call { /* on the caller's stack */
+    twill__call head;                /* first: private_ of a fallback's task points here */
     twill__timeout_visit visit;
     twill__stragglers *books;
     struct twill_timeout *owner; /* NULL: the one-call form */
@@ -38231,7 +38232,7 @@ static void twill__timeout_on_run(int reason, const twill_task *task)
 }
 
 /* A function looks at its token, which no request (of a signal handler, say) has reached: asks the
-   caller's, while the caller is there, and passes on what it says. */
+   caller's and the run's, while the caller is there, and passes on what they say. */
 static bool twill__timeout_looks(const twill_task *task)
 {
     twill__timeout_block *block = ((twill__timeout_runner *)task->private_)->block;
@@ -38239,12 +38240,28 @@ static bool twill__timeout_looks(const twill_task *task)
     if (!block->watched)
         return false;
     twill__lock(&block->books->lock);
-    if (block->asked)
-        reason = twill_cancel_reason(block->asked);
+    for (unsigned k = 0; k < 2 && !reason; k++)
+        reason = twill_cancel_reason(block->asked[k]);
     twill__unlock(&block->books->lock);
     if (reason)
         twill__timeout_cancel(block, reason);
     return reason != 0;
+}
+
+/* In the caller's thread: is the call cancelled? A request on the run's token has not reached the
+   token of both. */
+static inline bool twill__timeout_cancelled(twill__timeout_call *call)
+{
+    int reason = twill_cancel_reason(call->run_token);
+    if (reason)
+        twill_cancel_fire(&call->both, reason);
+    return twill_cancel_fired(call->until.cancel);
+}
+
+/* So does a fallback look. */
+static bool twill__timeout_step_looks(const twill_task *task)
+{
+    return twill__timeout_cancelled((twill__timeout_call *)task->private_);
 }
 
 static inline void twill__timeout_hook(twill__timeout_call *call)
@@ -38262,7 +38279,8 @@ static inline void twill__timeout_hook(twill__timeout_call *call)
     }
     if (call->block && call->until.cancel) {
         call->block->watched = true;
-        call->block->asked = call->until.cancel;
+        call->block->asked[0] = call->until.cancel;
+        call->block->asked[1] = call->run_token;
         call->on_cancel.fn = twill__timeout_on_cancel;
         call->on_cancel.context = call->block;
         twill_cancel_add_hook(call->until.cancel, &call->on_cancel);
@@ -38274,7 +38292,8 @@ static inline void twill__timeout_unhook(twill__timeout_call *call)
     if (call->block && call->block->watched) {
         twill_cancel_remove_hook(call->until.cancel, &call->on_cancel);
         twill__lock(&call->books->lock);
-        call->block->asked = NULL; /* a function may be looking at it */
+        for (unsigned k = 0; k < 2; k++) /* a function may be looking at them */
+            call->block->asked[k] = NULL;
         twill__unlock(&call->books->lock);
     }
     if (call->run_token) {
@@ -38363,7 +38382,7 @@ static inline twill_status twill__timeout_admit(twill__timeout_call *call)
     struct twill_timeout *owner = call->owner;
     bool over = twill__expired(call->deadline), cancelled;
     twill_status status = TWILL_OK;
-    cancelled = !block && twill_cancel_fired(call->until.cancel);
+    cancelled = !block && twill__timeout_cancelled(call);
     call->visit.thread = twill__thread_number();
     twill__lock(&call->books->lock);
     if (owner) {
@@ -38521,9 +38540,7 @@ static inline void twill__timeout_attend(twill__timeout_call *call)
     twill__timeout_block *block = call->block;
     bool join = options->mode == TWILL_TIMEOUT_JOIN, late = false;
     unsigned next = 1;
-    twill_ns hedge_at = options->hedge_after && block->runners > 1
-                            ? twill_within(options->hedge_after).deadline
-                            : 0;
+    twill_ns hedge_at = options->hedge_after ? twill_within(options->hedge_after).deadline : 0;
     for (;;) { /* exit: every function ends, or the deadline passes */
         bool decided = block->winner || block->cancelled;
         twill_ns until;
@@ -38574,13 +38591,13 @@ static inline bool twill__timeout_go(twill__timeout_call *call)
     return block->ended < block->started;
 }
 
-/* Under the lock: how the function did, and who won. */
+/* Under the lock, and a function was started: how it did, and who won. */
 static inline twill_status twill__timeout_verdict(const twill__timeout_call *call)
 {
     const twill__timeout_block *block = call->block;
     if (block->winner)
         return TWILL_OK;
-    if (block->started && block->finished == block->started)
+    if (block->finished == block->started)
         return block->verdict;
     return block->cancelled ? TWILL_CANCELLED : TWILL_TIMEOUT;
 }
@@ -38647,6 +38664,7 @@ static inline bool twill__timeout_step(twill__timeout_call *call, size_t k)
     twill_ns own = step->timeout ? twill_within(step->timeout).deadline : 0;
     int code;
     task.index = k + 1;
+    task.private_ = call;
     task.until.deadline = twill__nearer(call->until.deadline, own);
     task.until.cancel = call->until.cancel;
     if (call->out_size)
@@ -38669,7 +38687,7 @@ static inline twill_status twill__timeout_fall_back(twill__timeout_call *call, t
 {
     twill_timeout_report *report = call->report;
     for (size_t k = 0; k < call->options->fallback_count; k++) {
-        if (twill_cancel_fired(call->until.cancel) || twill__expired(call->until.deadline))
+        if (twill__timeout_cancelled(call) || twill__expired(call->until.deadline))
             break;
         if (twill__timeout_step(call, k)) {
             report->source = TWILL_FROM_FALLBACK;
@@ -38680,7 +38698,7 @@ static inline twill_status twill__timeout_fall_back(twill__timeout_call *call, t
         if (!twill__books_here(call->books))
             return TWILL_FORKED;
     }
-    if (twill_cancel_fired(call->until.cancel))
+    if (twill__timeout_cancelled(call))
         return TWILL_CANCELLED; /* nobody wants the value */
     if (call->value) {
         if (call->out_size)
@@ -38714,9 +38732,11 @@ static inline twill_status twill__timeout_do(twill__timeout_call *call)
 /* The call is set up but for what follows from it; `timeout` bounds the primary. */
 static inline twill_status twill__timeout_run(twill__timeout_call *call, twill_ns timeout)
 {
+    static const twill__call_table table = {twill__timeout_step_looks, NULL, NULL, NULL, NULL};
     const twill_run *run = &call->options->run;
     twill_status status = TWILL_INVALID;
     size_t bytes;
+    call->head.table = &table;
     if (!call->fn || (call->in_size && !call->in) || (call->out_size && !call->out))
         return TWILL_INVALID;
     call->runners = 1 + (call->options->hedge_after ? (unsigned)call->options->max_hedges : 0);
