@@ -65,7 +65,7 @@ int main(void)
     } while (report.wall > REQUESTS * latency / 2 && latency < TWILL_MS(500));
     printf("%d requests of %.0f ms on %d threads: %zu answers in %.0f ms (one by one: %.0f ms)\n",
            REQUESTS, (double)latency / 1e6, WORKERS, report.done, (double)report.wall / 1e6,
-           REQUESTS * (double)latency / 1e6);
+           (double)(REQUESTS * latency) / 1e6);
     expect(report.wall <= REQUESTS * latency / 2, "the requests wait at the same time");
 
     /* Now the server takes an hour, and the caller has 50 ms. */

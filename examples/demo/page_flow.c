@@ -73,17 +73,18 @@ static void put_stage(FILE *out, const struct measurement *m, size_t stage)
 /* ---- the queue over time ---- */
 
 enum { WIDTH = 1100, LEFT = 40, RIGHT = 1090, TOP = 26, BOTTOM = 160, COLUMNS = 350 };
+static const double left = LEFT, width = RIGHT - LEFT, bottom = BOTTOM, height = BOTTOM - TOP;
 
 static double x_at(const struct flow *flow, int64_t when)
 {
     double wall = (double)(flow->run.map_end - flow->run.begin);
     double share = (double)when / wall;
-    return LEFT + (RIGHT - LEFT) * (share > 1 ? 1 : share);
+    return left + width * (share > 1 ? 1 : share);
 }
 
 static double y_at(unsigned parcels, unsigned most)
 {
-    return BOTTOM - (double)(BOTTOM - TOP) * parcels / most;
+    return bottom - height * parcels / most;
 }
 
 /* The samples of one column: where, and the largest of both. False: none. */
@@ -91,7 +92,7 @@ static bool column_of(const struct flow *flow, size_t *next, size_t column,
                       struct flow_sample *largest)
 {
     const struct flow_figures *f = &flow->figures;
-    double end = LEFT + (double)(RIGHT - LEFT) * (double)(column + 1) / COLUMNS;
+    double end = left + width * (double)(column + 1) / (double)COLUMNS;
     bool any = false;
     for (; *next < f->sample_count && x_at(flow, f->samples[*next].when) <= end; (*next)++) {
         const struct flow_sample *s = &f->samples[*next];
