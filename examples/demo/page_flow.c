@@ -159,11 +159,11 @@ static void put_axis(FILE *out, const struct flow *flow, unsigned most)
 static void put_walk_end(FILE *out, const struct flow *flow)
 {
     double x = x_at(flow, flow->figures.walked);
-    bool left = x > (LEFT + RIGHT) / 2;
+    bool before = x > (LEFT + RIGHT) / 2;
     fprintf(out,
             "<path class=\"mark\" d=\"M%.1f %dV%d\"/><text x=\"%.1f\" y=\"%d\" "
             "text-anchor=\"%s\">the walk has ended</text>\n",
-            x, TOP - 18, BOTTOM, left ? x - 7 : x + 7, TOP - 9, left ? "end" : "start");
+            x, TOP - 18, BOTTOM, before ? x - 7 : x + 7, TOP - 9, before ? "end" : "start");
 }
 
 static void put_depth(FILE *out, const struct flow *flow)
