@@ -48,7 +48,8 @@ static bool on_help(twill__record *record, bool idle)
     return false; /* nobody is here who could run it */
 }
 
-static const twill__record_table table = {on_help, on_expire, on_cancel, on_forget, NULL, NULL};
+static const twill__record_table table = {on_help, on_expire, on_cancel, on_forget,
+                                          NULL,    NULL,      NULL};
 
 TEST(a_result_and_its_handle)
 {
