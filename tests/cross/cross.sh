@@ -27,9 +27,9 @@ count() {  # 0: it is well; what
 
 # what runs a program for this target here; empty: nothing
 runner() {
-    case $1 in
-    "$(uname -m)"-linux-*) echo env ;;
-    *-linux-*) command -v "qemu-${1%%-*}" || { [ "${1%%-*}" = x86 ] && command -v qemu-i386; } ;;
+    case $(uname -m):$1 in
+    x86_64:x86_64-linux-* | x86_64:x86-linux-* | aarch64:aarch64-linux-*) echo env ;;
+    *-linux-*) command -v "qemu-${1%%-*}" ;;
     esac
 }
 
