@@ -2942,6 +2942,7 @@ TEST(a_child_that_ends_during_the_last_frame)
     struct tape *tape = tape_pipe();
     twill__thrd thread;
 
+    stuck_after = TWILL_SEC(60); /* whatever this thread takes to get there */
     tape_fill(tape);
     twill_progress *root = make((twill_progress_options){
         .style = TWILL_PROGRESS_LINES, .draw_by = TWILL_PROGRESS_BY_CALL, .fd = tape->out});
@@ -2957,6 +2958,7 @@ TEST(a_child_that_ends_during_the_last_frame)
     CHECK_EQ(child->state, TWILL__PROGRESS_ENDED);
     twill_progress_destroy(child);
     twill_progress_destroy(root);
+    stuck_after = TWILL_SEC(1);
     tape_read(tape);
     CHECK(tape->bytes[tape->length - 1] == '\n');
     tape_close(tape);
@@ -2968,6 +2970,7 @@ TEST(a_child_that_ends_during_a_frame)
     struct tape *tape = tape_pipe();
     twill__thrd thread;
 
+    stuck_after = TWILL_SEC(60); /* likewise */
     tape_fill(tape);
     twill_progress *root = make((twill_progress_options){
         .style = TWILL_PROGRESS_LINES, .interval = TWILL_MS(1), .fd = tape->out});
@@ -2982,6 +2985,7 @@ TEST(a_child_that_ends_during_a_frame)
     join_threads(&thread, 1);
     twill_progress_destroy(child);
     twill_progress_destroy(root);
+    stuck_after = TWILL_SEC(1);
     tape_read(tape);
     CHECK_EQ(times(tape->bytes, "cancelled"), 1);
     tape_close(tape);
