@@ -68,7 +68,7 @@ END
         : >"$work/any"
         printf '0: 0\n1: 10\n2: 20\n3: failed with 33\n4: TWILL_TIMEOUT\n5: 50\n' >"$work/then" ;;
     timeout_fallback*)
-        least=600 most=1200
+        least=2000 most=2600
         : >"$work/any"
         printf 'price 105\nprice 100, which is old: TWILL_TIMEOUT\n1 still runs\nnone any more\n' >"$work/then" ;;
     rate_limiter*)

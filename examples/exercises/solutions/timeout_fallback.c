@@ -29,11 +29,11 @@ static void print_price(int delay, twill_ns timeout, int old)
 int main(void)
 {
     print_price(5, TWILL_SEC(5), 100);
-    print_price(600, TWILL_MS(50), 100);
+    print_price(2000, TWILL_MS(50), 100);
     printf("%zu still runs\n", twill_timeout_abandoned(NULL)); /* it cannot be stopped */
     /* Wait for it before leaving main: exit() would take away what it still uses. */
     size_t left = 1;
-    if (twill_timeout_drain(NULL, twill_within(TWILL_SEC(5)), &left) == TWILL_OK && left == 0)
+    if (twill_timeout_drain(NULL, twill_within(TWILL_SEC(20)), &left) == TWILL_OK && left == 0)
         printf("none any more\n");
     return 0;
 }
