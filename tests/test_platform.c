@@ -19,6 +19,7 @@
 #define TWILL__TERMINAL_PATIENCE 20
 #include "platform/terminal.h"
 #include "twill_parallel_map.h"
+#include "engine/light_lock.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined TWILL__UNDER_TSAN
 #define SANITIZED 1
@@ -627,6 +628,75 @@ TEST(lock_goes_with_its_memory)
         for (int i = 0; i < 3; i++)
             twill__thread_join(&threads[i]);
     }
+}
+
+/* The same of the one that a store lets go. */
+struct lightly {
+    twill__light_lock lock;
+    int users, rounds;
+    unsigned long plain;
+};
+
+static void count_lightly(void *arg)
+{
+    struct lightly *lightly = arg;
+    bool last = false;
+
+    for (int i = 0; i < lightly->rounds; i++) {
+        if (!twill__light_try(&lightly->lock))
+            twill__light_wait(&lightly->lock, 0);
+        lightly->plain++;
+        last = i == lightly->rounds - 1 && --lightly->users == 0;
+        twill__light_unlock(&lightly->lock);
+    }
+    if (last) {
+        CHECK_EQ(lightly->plain, 4ul * (unsigned long)lightly->rounds);
+        free(lightly);
+    }
+}
+
+TEST(light_lock_excludes_and_goes_with_its_memory)
+{
+    for (int rounds = 1; rounds <= (SANITIZED ? 1000 : 10000); rounds *= 10) {
+        struct lightly *lightly = calloc(1, sizeof *lightly);
+        twill__thrd threads[4];
+
+        if (!CHECK(lightly != NULL))
+            return;
+        lightly->users = 4;
+        lightly->rounds = rounds;
+        for (int i = 0; i < 4; i++)
+            go(&threads[i], count_lightly, lightly);
+        for (int i = 0; i < 4; i++)
+            twill__thread_join(&threads[i]);
+    }
+}
+
+TEST(light_lock_counts_who_waits)
+{
+    struct lightly lightly = {.users = 9, .rounds = 1};
+    twill__thrd threads[3];
+
+    CHECK(twill__light_try(&lightly.lock));
+    CHECK(!twill__light_try(&lightly.lock));
+    CHECK(!twill__light_wanted(&lightly.lock));
+    for (int i = 0; i < 3; i++) {
+        go(&threads[i], count_lightly, &lightly);
+        while (atomic_load(&lightly.lock.waiters) / TWILL__WAITER <= (uint32_t)i)
+            twill__yield();
+        CHECK(twill__light_wanted(&lightly.lock));
+    }
+    CHECK_EQ(lightly.plain, 0);
+    CHECK_EQ(atomic_load(&lightly.lock.word), TWILL__HELD);
+    twill__light_unlock(&lightly.lock);
+    for (int i = 0; i < 3; i++)
+        twill__thread_join(&threads[i]);
+    CHECK_EQ(lightly.plain, 3);
+    CHECK_EQ(lightly.users, 6);
+    CHECK_EQ(atomic_load(&lightly.lock.waiters), 0);
+    /* each who let go while somebody waited has woken one of them, or one was awake already */
+    CHECK(atomic_load(&lightly.lock.word) >= TWILL__LIGHT_WOKEN);
+    CHECK(atomic_load(&lightly.lock.word) <= 3 * TWILL__LIGHT_WOKEN);
 }
 
 /* ---- threads ---- */

@@ -1850,12 +1850,12 @@ static void fork_once(void)
         _exit(2); /* nothing is run in the child */
     if (forked > 0)
         return;
-    twill__lock(&fork_queue->lock);
+    twill__queue_lock(fork_queue);
     forked = fork();
     if (forked == 0)
         alarm(20); /* instead of a hang */
     else
-        twill__unlock(&fork_queue->lock);
+        twill__light_unlock(&fork_queue->lock);
 }
 
 static void drop_and_fork(void *item, twill_status why, const twill_task *task)

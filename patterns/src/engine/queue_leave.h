@@ -12,7 +12,7 @@ static inline bool twill__queue_deserted(const twill__queue *queue)
 {
     return !queue->pushers.first && !queue->poppers.first && !queue->watchers.first &&
            !queue->joiners.first && !queue->calls && !queue->pushing && !queue->popping &&
-           !twill__lock_wanted(&queue->lock);
+           !twill__light_wanted(&queue->lock);
 }
 
 /* Whether this length is one to tell. */
@@ -55,7 +55,7 @@ static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *tu
         queue->destroyer = NULL;
         twill__granted(queue, turn, node, TWILL__GRANTED);
     }
-    twill__unlock(&queue->lock);
+    twill__light_unlock(&queue->lock);
     for (unsigned k = 0; k < turn->count; k++)
         twill__wake(turn->word[k], 1);
     if (tell)

@@ -37,7 +37,7 @@ static inline bool twill__brief_put(twill__queue *queue, const void *item, twill
         atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
         if (queue->popping)
             twill__queue_hint(&queue->filled);
-        twill__unlock(&queue->lock);
+        twill__light_unlock(&queue->lock);
     }
     return put;
 }
@@ -64,7 +64,7 @@ static inline bool twill__brief_take(twill__queue *queue, void *item)
         }
         queue->counts.popped++;
         atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
-        twill__unlock(&queue->lock);
+        twill__light_unlock(&queue->lock);
     }
     return taken;
 }

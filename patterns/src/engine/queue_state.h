@@ -2,6 +2,7 @@
 #ifndef TWILL__ENGINE_QUEUE_STATE_H
 #define TWILL__ENGINE_QUEUE_STATE_H
 
+#include "engine/light_lock.h"
 #include "engine/queue_store.h"
 
 /* The protocol of engine/cancel.h, with one bit more. A select waits in the lists of several
@@ -67,7 +68,7 @@ typedef struct twill__queue_counts {
 } twill__queue_counts;
 
 typedef struct twill_queue {
-    _Atomic uint32_t lock;
+    twill__light_lock lock;
     /* under the lock */
     bool doomed, telling, is_high;
     twill__store store;

@@ -24,18 +24,18 @@ static __attribute__((noinline)) void twill__queue_lock_late(twill__queue *queue
 {
     for (twill_ns row = TWILL__ROW; row <= TWILL__ROW_MOST && twill__spin_helps(); row *= 2) {
         twill__spin_away(row);
-        if (twill__try_lock(&queue->lock))
+        if (twill__light_try(&queue->lock))
             return;
         twill__yield();
-        if (twill__try_lock(&queue->lock))
+        if (twill__light_try(&queue->lock))
             return;
     }
-    twill__lock_after(&queue->lock, TWILL__QUEUE_SPIN);
+    twill__light_wait(&queue->lock, TWILL__QUEUE_SPIN);
 }
 
 static inline void twill__queue_lock(twill__queue *queue)
 {
-    if (!twill__try_lock(&queue->lock))
+    if (!twill__light_try(&queue->lock))
         twill__queue_lock_late(queue);
 }
 

@@ -8,7 +8,7 @@ int main(void)
     twill_queue_stats s;
 
     assert(twill_queue_try_push(queue, &one.item) == TWILL_OK);
-    two.until = twill_within(TWILL_US(1));
+    two.until = twill_within(TWILL_MS(1)); /* a nap at the lock is shorter */
     go(&one, push_one, queue);
     go(&two, push_one, queue);
     do { /* both inside, or the second gone again */

@@ -15,12 +15,12 @@ int main(void)
     struct side push = {.item = 1}, pop = {.item = 0};
     twill_queue *queue = queue_of(1);
 
-    twill__lock(&queue->lock);
+    twill__queue_lock(queue);
     go(&push, try_one, queue);
     go(&pop, try_one, queue);
-    while (atomic_load(&queue->lock) / TWILL__WAITER < 2) /* until both stand there */
+    while (atomic_load(&queue->lock.waiters) / TWILL__WAITER < 2) /* until both stand there */
         twill__yield();
-    twill__unlock(&queue->lock);
+    twill__light_unlock(&queue->lock);
     assert(twill_queue_destroy(queue) == TWILL_OK);
     end(&push);
     end(&pop);
