@@ -105,7 +105,7 @@ static inline twill_status twill__queue_desert(twill__queue *queue)
     if (!twill__queue_deserted(queue) || queue->telling) {
         twill__node_init(&node);
         queue->destroyer = &node;
-        twill__light_unlock(&queue->lock);
+        twill__queue_unlock(queue);
         for (unsigned k = 0; k < turn.count; k++)
             twill__wake(turn.word[k], 1);
         twill__await(&node);

@@ -28,8 +28,8 @@ static inline bool twill__queue_level(twill__queue *queue)
     size_t length = queue->store.length;
     if (queue->ring.cells)
         return false;
-    if (length > queue->counts.peak)
-        queue->counts.peak = length;
+    if (length > queue->peak)
+        queue->peak = length;
     atomic_store_explicit(&queue->length, length, memory_order_relaxed); /* a hint */
     if (!queue->on_level || queue->doomed)
         return false;
@@ -38,6 +38,14 @@ static inline bool twill__queue_level(twill__queue *queue)
         queue->level_turns++;
     }
     return queue->level_turns != queue->told && !queue->telling;
+}
+
+/* The lock is let go here, and by brief calls, to which none of this means anything. */
+static inline void twill__queue_unlock(twill__queue *queue)
+{
+    queue->calm = !queue->pushers.first && !queue->poppers.first && !queue->watchers.first &&
+                  !twill__queue_closed(queue) && queue->level_turns == queue->told;
+    twill__light_unlock(&queue->lock);
 }
 
 /* The only way out of the lock. quiet: a change of level is told by the next one who comes. left:
@@ -55,7 +63,7 @@ static inline void twill__queue_leave(twill__queue *queue, twill__queue_turn *tu
         queue->destroyer = NULL;
         twill__granted(queue, turn, node, TWILL__GRANTED);
     }
-    twill__light_unlock(&queue->lock);
+    twill__queue_unlock(queue);
     for (unsigned k = 0; k < turn->count; k++)
         twill__wake(turn->word[k], 1);
     if (tell)

@@ -5,35 +5,28 @@
 #include "engine/queue_wait.h"
 
 /* ---- one item, in the fewest steps under the lock ---- */
-/* While nobody is in a list whom the item, or its room, could concern, and there is no level to tell:
-   then there is nothing to settle. False: the lock is held, for a call that has reached it must be
-   served before the queue may go. Clocks are read before it is taken, but where an item is dropped by
-   its age: that must not count the wait for the lock. */
+/* While the queue is calm: it is open, nobody is in a list whom the item, or its room, could
+   concern, and there is no level to tell: so there is nothing to settle. False: the lock is held,
+   for a call that has reached it must be served before the queue may go. Clocks are read before it
+   is taken, but where an item is dropped by its age: that must not count the wait for the lock. */
 
-static inline bool twill__brief_levels(const twill__queue *queue, size_t length)
-{
-    return !twill__queue_turns(queue, length) && queue->level_turns == queue->told;
-}
-
-static inline bool twill__brief_put(twill__queue *queue, const void *item, twill__cell cell)
+static inline bool twill__brief_put(twill__queue *queue, const void *item, twill__cell *cell)
 {
     twill__store *store = &queue->store;
     twill_ns at = queue->times ? twill__clock_now() : 0;
     bool put;
     twill__queue_lock(queue);
-    put = store->length < store->capacity && !twill__queue_closed(queue) && !queue->pushers.first &&
-          !queue->poppers.first && !queue->watchers.first &&
-          (!queue->max_bytes || cell.bytes <= queue->max_bytes - queue->bytes) &&
-          twill__brief_levels(queue, store->length + 1);
+    put = queue->calm && store->length < store->capacity &&
+          (!queue->max_bytes || cell->bytes <= queue->max_bytes - queue->bytes) &&
+          !twill__queue_turns(queue, store->length + 1);
     if (put) {
-        twill__queue_rank(queue, &cell);
-        cell.at = queue->max_age != TWILL_FOREVER ? twill__clock_now() : at;
-        cell.number = store->next++;
-        twill__store_put(store, item, &cell);
-        queue->bytes += cell.bytes;
-        queue->counts.accepted++;
-        if (store->length > queue->counts.peak)
-            queue->counts.peak = store->length;
+        twill__queue_rank(queue, cell);
+        cell->at = queue->max_age != TWILL_FOREVER ? twill__clock_now() : at;
+        cell->number = store->next++;
+        twill__store_put(store, item, cell);
+        queue->bytes += cell->bytes;
+        if (store->length > queue->peak)
+            queue->peak = store->length;
         atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
         if (queue->popping)
             twill__queue_hint(&queue->filled);
@@ -49,8 +42,7 @@ static inline bool twill__brief_take(twill__queue *queue, void *item)
     twill_ns now = queue->times ? twill__clock_now() : 0;
     bool taken;
     twill__queue_lock(queue);
-    taken = store->length && !twill__queue_closed(queue) && !queue->pushers.first &&
-            twill__brief_levels(queue, store->length - 1) &&
+    taken = queue->calm && store->length && !twill__queue_turns(queue, store->length - 1) &&
             (!queue->times || now < twill__queue_expiry(queue, TWILL__NEXT));
     if (taken) {
         if (queue->times || queue->bytes_of) {
@@ -62,7 +54,6 @@ static inline bool twill__brief_take(twill__queue *queue, void *item)
             if (queue->pushing)
                 twill__queue_hint(&queue->freed);
         }
-        queue->counts.popped++;
         atomic_store_explicit(&queue->length, store->length, memory_order_relaxed); /* a hint */
         twill__light_unlock(&queue->lock);
     }

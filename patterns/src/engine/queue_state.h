@@ -62,33 +62,35 @@ typedef struct twill__queue_calling {
 } twill__queue_calling;
 
 typedef struct twill__queue_counts {
-    uint64_t accepted, popped, dropped, expired, cleared, rejected, push_waits, pop_waits, wakes;
-    size_t peak;
+    uint64_t dropped, expired, cleared, rejected, push_waits, pop_waits, wakes;
     twill_ns push_wait_total, push_wait_max, pop_wait_total, pop_wait_max, age_total, age_max;
 } twill__queue_counts;
 
 typedef struct twill_queue {
+    /* here first what a brief push or pop touches: see twill__brief_put */
     twill__light_lock lock;
+    /* read without the lock, written under it */
+    _Atomic size_t length;
+    _Atomic uint32_t closed; /* 0; CLOSED or FAILED: what a drained queue answers */
     /* under the lock */
+    unsigned pushing, popping; /* threads that wait outside the lock for a moment */
+    bool calm;                 /* there are only items to see to: see twill__queue_unlock */
     bool doomed, telling, is_high;
     twill__store store;
-    size_t bytes;
+    size_t bytes, peak;
+    _Alignas(TWILL__LINE) twill__queue_list pushers;
+    twill__queue_list poppers, watchers, joiners;
     twill_ns latest; /* what the key of the last item was reckoned from */
-    twill__queue_list pushers, poppers, watchers, joiners;
     twill__node *destroyer;
     twill__queue_calling *calls;
     /* task_done; dropped, expired or cleared, and their callback has returned */
     uint64_t finished, gone;
     /* how often the level changed; how often it was told */
     uint64_t level_turns, told;
-    unsigned pushing, popping;            /* threads that wait outside the lock for a moment */
     uint32_t push_patience, pop_patience; /* for how long: see twill__patience */
     unsigned producers;
     twill__queue_counts counts;
-    /* read without the lock, written under it */
-    _Atomic size_t length;
-    _Atomic uint32_t closed; /* 0; CLOSED or FAILED: what a drained queue answers */
-    _Atomic int code;
+    _Atomic int code; /* read without the lock, written under it */
     _Alignas(TWILL__LINE) _Atomic uint32_t filled, freed; /* change for those who wait outside */
     /* listed: poppers and watchers; pushers, and bulks among them in the high half */
     _Alignas(TWILL__LINE) _Atomic uint32_t takers, givers;
@@ -124,14 +126,15 @@ static inline size_t twill__queue_length(const twill__queue *queue)
 
 static inline uint64_t twill__queue_accepted(const twill__queue *queue)
 {
-    return queue->ring.cells ? twill__ring_pushed(&queue->ring) : queue->counts.accepted;
+    return queue->ring.cells ? twill__ring_pushed(&queue->ring) : queue->store.next;
 }
 
 static inline uint64_t twill__queue_popped(const twill__queue *queue)
 {
-    return queue->ring.cells
-               ? twill__ring_popped(&queue->ring) - queue->counts.cleared - queue->counts.dropped
-               : queue->counts.popped;
+    const twill__queue_counts *counts = &queue->counts;
+    uint64_t out = queue->ring.cells ? twill__ring_popped(&queue->ring)
+                                     : queue->store.next - queue->store.length;
+    return out - counts->dropped - counts->expired - counts->cleared;
 }
 
 /* Accepted, and neither finished nor gone. Under the lock. */

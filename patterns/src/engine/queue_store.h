@@ -74,7 +74,7 @@ static inline void twill__sift_down(twill__store *store, size_t at, twill__ranke
     heap[at] = entry;
 }
 
-static inline void twill__heap_remove(twill__store *store, size_t at)
+static __attribute__((noinline)) void twill__heap_remove(twill__store *store, size_t at)
 {
     size_t gone = store->heap[at].place;
     twill__ranked last = store->heap[--store->length];
@@ -152,7 +152,8 @@ static inline twill__cell twill__store_cell(const twill__store *store, size_t at
 }
 
 /* Takes the item at `at` (in a ring: the first or the last); `to` may be NULL. */
-static inline void twill__store_take(twill__store *store, size_t at, void *to)
+static inline __attribute__((always_inline)) void twill__store_take(twill__store *store, size_t at,
+                                                                    void *to)
 {
     size_t place = store->heap ? store->heap[at].place : twill__place_at(store, at);
     if (to)

@@ -153,7 +153,6 @@ static inline void twill__queue_accept(twill__queue *queue, twill__waiter *waite
         waiter->done++;
         queue->bytes += cell.bytes;
     }
-    queue->counts.accepted += count;
     if (queue->popping)
         twill__queue_hint(&queue->filled);
 }
@@ -212,7 +211,6 @@ static inline void twill__queue_deliver(twill__queue *queue, twill__waiter *wait
         if (queue->times)
             twill__queue_aged(queue, cell.at, now);
         waiter->done++;
-        queue->counts.popped++;
     }
 }
 
@@ -227,8 +225,6 @@ static inline void twill__queue_hand_over(twill__queue *queue, twill__waiter *pu
         pop->numbers[pop->done] = number;
     push->done++;
     pop->done++;
-    queue->counts.accepted++;
-    queue->counts.popped++;
 }
 
 /* How many of the pusher's items may come in now. */

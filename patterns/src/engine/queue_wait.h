@@ -115,7 +115,6 @@ static inline int twill__push_now(twill__queue *queue, twill__queue_turn *turn,
         dropped->number = queue->store.next;
         dropped->why = TWILL_DROPPED;
         queue->store.next += dropped->count;
-        queue->counts.accepted += dropped->count;
         queue->counts.dropped += dropped->count;
         return TWILL_DROPPED;
     }

@@ -59,41 +59,36 @@ twill__get_dropping(twill_queue *queue, twill__waiter *waiter, twill_until until
     return twill__queue_get(queue, waiter, until, wait, kept.item);
 }
 
+static inline twill_status twill__put(twill_queue *queue, twill__waiter *waiter, twill_until until,
+                                      bool wait)
+{
+    return queue->drop ? twill__put_dropping(queue, waiter, until, wait)
+                       : twill__queue_put(queue, waiter, until, wait, NULL);
+}
+
+static inline twill_status twill__get(twill_queue *queue, twill__waiter *waiter, twill_until until,
+                                      bool wait)
+{
+    return queue->drop ? twill__get_dropping(queue, waiter, until, wait)
+                       : twill__queue_get(queue, waiter, until, wait, NULL);
+}
+
 static __attribute__((noinline)) twill_status twill__push(twill_queue *queue, const void *items,
                                                           size_t n, bool whole, size_t *count,
                                                           twill_until until, bool wait)
 {
-    twill__waiter waiter;
-    twill__cell cell = {0, 0, 0, 0};
+    twill__waiter waiter = {.from = (const char *)items, .n = n, .whole = whole};
     twill_status status;
-    bool brief = n == 1 && queue->brief;
     if (queue->ring.cells) {
-        size_t put = twill__quick_put(queue, (const char *)items, n, whole ? n : 1, until, wait);
+        size_t put = twill__quick_put(queue, waiter.from, n, whole ? n : 1, until, wait);
         if (count)
             *count += put;
         if (put == n)
             return TWILL_OK;
-        items = (const char *)items + put * queue->store.size;
-        n -= put;
+        waiter.from += put * queue->store.size;
+        waiter.n -= put;
     }
-    if (queue->bytes_of || queue->priority_of) {
-        status = twill__queue_weigh(queue, items, &cell);
-        if (status != TWILL_OK)
-            return status;
-    }
-    if (brief && twill__brief_put(queue, items, cell)) {
-        if (count)
-            ++*count;
-        return TWILL_OK;
-    }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.inside = brief;
-    waiter.from = (const char *)items;
-    waiter.n = n;
-    waiter.whole = whole;
-    waiter.cell = cell;
-    status = queue->drop ? twill__put_dropping(queue, &waiter, until, wait)
-                         : twill__queue_put(queue, &waiter, until, wait, NULL);
+    status = twill__put(queue, &waiter, until, wait);
     if (count)
         *count += waiter.done;
     return status;
@@ -103,41 +98,78 @@ static __attribute__((noinline)) twill_status twill__pop(twill_queue *queue, voi
                                                          bool whole, size_t *count,
                                                          twill_until until, bool wait)
 {
-    twill__waiter waiter;
+    twill__waiter waiter = {.to = (char *)items, .n = n, .whole = whole};
     twill_status status;
-    bool brief = n == 1 && queue->brief;
     if (queue->ring.cells) {
-        size_t taken = twill__quick_take(queue, (char *)items, NULL, n, until, wait);
+        size_t taken = twill__quick_take(queue, waiter.to, NULL, n, until, wait);
         if (count)
             *count += taken;
         if (whole ? taken == n : taken > 0)
             return TWILL_OK;
-        items = (char *)items + taken * queue->store.size;
-        n -= taken;
-    } else if (brief && twill__brief_take(queue, items)) {
-        if (count)
-            ++*count;
-        return TWILL_OK;
+        waiter.to += taken * queue->store.size;
+        waiter.n -= taken;
     }
-    memset(&waiter, 0, sizeof waiter);
-    waiter.inside = brief;
-    waiter.to = (char *)items;
-    waiter.n = n;
-    waiter.whole = whole;
-    status = queue->drop ? twill__get_dropping(queue, &waiter, until, wait)
-                         : twill__queue_get(queue, &waiter, until, wait, NULL);
+    status = twill__get(queue, &waiter, until, wait);
     if (count)
         *count += waiter.done;
     return status;
+}
+
+/* ---- one, with the lock ---- */
+
+static __attribute__((noinline)) twill_status
+twill__push_brief(twill_queue *queue, const void *item, twill_until until, bool wait)
+{
+    twill__waiter waiter;
+    twill__cell cell = {0, 0, 0, 0};
+    if (queue->bytes_of || queue->priority_of) {
+        twill_status status = twill__queue_weigh(queue, item, &cell);
+        if (status != TWILL_OK)
+            return status;
+    }
+    if (twill__brief_put(queue, item, &cell))
+        return TWILL_OK;
+    waiter = (twill__waiter){.from = (const char *)item, .n = 1, .inside = true, .cell = cell};
+    return twill__put(queue, &waiter, until, wait);
+}
+
+static __attribute__((noinline)) twill_status twill__pop_brief(twill_queue *queue, void *item,
+                                                               twill_until until, bool wait)
+{
+    twill__waiter waiter;
+    if (twill__brief_take(queue, item))
+        return TWILL_OK;
+    waiter = (twill__waiter){.to = (char *)item, .n = 1, .inside = true};
+    return twill__get(queue, &waiter, until, wait);
+}
+
+/* ---- one, of any queue ---- */
+
+static inline twill_status twill__push_one(twill_queue *queue, const void *item, twill_until until,
+                                           bool wait)
+{
+    return queue->brief ? twill__push_brief(queue, item, until, wait)
+                        : twill__push(queue, item, 1, false, NULL, until, wait);
+}
+
+static inline twill_status twill__pop_one(twill_queue *queue, void *item, twill_until until,
+                                          bool wait)
+{
+    return queue->brief ? twill__pop_brief(queue, item, until, wait)
+                        : twill__pop(queue, item, 1, false, NULL, until, wait);
 }
 
 TWILL__DEFINE twill_status twill_queue_push_until(twill_queue *queue, const void *item,
                                                   twill_until until)
 {
     twill_status status = twill__queue_check(queue, item);
-    if (status == TWILL_OK && queue->ring.cells && twill__quick_put_one(queue, item))
-        return TWILL_OK;
-    return status ? status : twill__push(queue, item, 1, false, NULL, until, true);
+    if (status != TWILL_OK)
+        return status;
+    if (!queue->ring.cells)
+        return twill__push_one(queue, item, until, true);
+    return twill__quick_put_one(queue, item)
+               ? TWILL_OK
+               : twill__push(queue, item, 1, false, NULL, until, true);
 }
 
 TWILL__DEFINE twill_status twill_queue_push(twill_queue *queue, const void *item)
@@ -148,16 +180,19 @@ TWILL__DEFINE twill_status twill_queue_push(twill_queue *queue, const void *item
 TWILL__DEFINE twill_status twill_queue_try_push(twill_queue *queue, const void *item)
 {
     twill_status status = twill__queue_check(queue, item);
-    return status ? status
-                  : twill__push(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
+    return status ? status : twill__push_one(queue, item, (twill_until){0, NULL}, false);
 }
 
 TWILL__DEFINE twill_status twill_queue_pop_until(twill_queue *queue, void *item, twill_until until)
 {
     twill_status status = twill__queue_check(queue, item);
-    if (status == TWILL_OK && queue->ring.cells && twill__quick_take_one(queue, item))
-        return TWILL_OK;
-    return status ? status : twill__pop(queue, item, 1, false, NULL, until, true);
+    if (status != TWILL_OK)
+        return status;
+    if (!queue->ring.cells)
+        return twill__pop_one(queue, item, until, true);
+    return twill__quick_take_one(queue, item)
+               ? TWILL_OK
+               : twill__pop(queue, item, 1, false, NULL, until, true);
 }
 
 TWILL__DEFINE twill_status twill_queue_pop(twill_queue *queue, void *item)
@@ -168,7 +203,7 @@ TWILL__DEFINE twill_status twill_queue_pop(twill_queue *queue, void *item)
 TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
 {
     twill_status status = twill__queue_check(queue, item);
-    return status ? status : twill__pop(queue, item, 1, false, NULL, (twill_until){0, NULL}, false);
+    return status ? status : twill__pop_one(queue, item, (twill_until){0, NULL}, false);
 }
 
 /* One of many, after the first was DROPPED: the caller has given up all of them, also one that is
@@ -176,15 +211,15 @@ TWILL__DEFINE twill_status twill_queue_try_pop(twill_queue *queue, void *item)
 static __attribute__((noinline)) void twill__push_or_drop(twill_queue *queue, const void *item,
                                                           size_t *pushed, twill_until until)
 {
-    twill_status status = twill__push(queue, item, 1, false, pushed, until, true);
+    twill_status status = twill__push_one(queue, item, until, true);
     twill__queue_turn turn;
     twill__dropped dropped = {(const char *)item, 1, 0, TWILL_DROPPED};
     twill__kept kept;
+    *pushed += status == TWILL_OK;
     if (status == TWILL_OK || status == TWILL_DROPPED || status == TWILL_FORKED)
         return;
     twill__queue_enter(queue, &turn);
     dropped.number = queue->store.next++;
-    queue->counts.accepted++;
     queue->counts.dropped++;
     if (twill__queue_drop(queue, &turn, &dropped, kept.item))
         twill__queue_exit(queue, &turn);
@@ -197,9 +232,9 @@ TWILL__DEFINE twill_status twill_queue_push_many_until(twill_queue *queue, const
     twill_status status = twill__queue_check(queue, items);
     if (status == TWILL_OK && n && (queue->bytes_of || queue->priority_of)) {
         /* each item has a key or a size of its own */
-        for (size_t k = 0; k < n && status == TWILL_OK; k++)
-            status = twill__push(queue, (const char *)items + k * queue->store.size, 1, false,
-                                 &pushed, until, true);
+        for (; pushed < n && status == TWILL_OK; pushed += status == TWILL_OK)
+            status = twill__push_one(queue, (const char *)items + pushed * queue->store.size, until,
+                                     true);
         if (status == TWILL_DROPPED) /* the rest, likewise */
             for (size_t k = pushed + 1; k < n && twill__queue_here(queue); k++)
                 twill__push_or_drop(queue, (const char *)items + k * queue->store.size, &pushed,

@@ -12,7 +12,6 @@ static inline void twill__pc_spare(twill__pc *pc, void *item, uint64_t number)
     twill__queue_turn turn;
     twill_queue *queue = pc->queue;
     twill__queue_enter(queue, &turn);
-    queue->counts.popped--; /* a ring derives it */
     queue->counts.cleared++;
     queue->gone++;
     twill__queue_exit(queue, &turn);

@@ -23,20 +23,20 @@ TWILL__DEFINE void twill_queue_get_stats(twill_queue *queue, twill_queue_stats *
         return;
     twill__queue_enter(queue, &turn);
     counts = &queue->counts;
-    out->accepted = counts->accepted;
-    out->popped = counts->popped;
+    out->accepted = queue->store.next;
     out->length = queue->store.length;
-    out->peak = counts->peak;
+    out->popped = out->accepted - out->length;
+    out->peak = queue->peak;
     if (queue->ring.cells) {
         do { /* exit: nobody has taken a whole ring of items between the two */
             out->popped = twill__ring_popped(&queue->ring);
             out->accepted = twill__ring_pushed(&queue->ring);
         } while (out->accepted - out->popped > queue->ring.capacity);
         out->length = (size_t)(out->accepted - out->popped);
-        out->popped -= counts->cleared + counts->dropped;
         /* relaxed: a figure */
         out->peak = (size_t)atomic_load_explicit(&queue->ring.peak, memory_order_relaxed);
     }
+    out->popped -= counts->dropped + counts->expired + counts->cleared;
     out->dropped = counts->dropped;
     out->expired = counts->expired;
     out->cleared = counts->cleared;
